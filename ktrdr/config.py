@@ -1,0 +1,203 @@
+"""Settings: read from the environment and `.env`, checked once at a program's start."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ktrdr.errors import Misconfigured
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
+"""The project's root: relative paths in settings are counted from here, whoever runs what."""
+
+REAL_GATEWAY_PORTS = (4001, 4002, 7496, 7497)
+"""Where IB Gateway and TWS listen by default, live and paper."""
+
+SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
+"""Bytes in the path of a Unix socket (`sun_path` less its closing zero)."""
+
+_LONGEST_SOCKET = "ib-connection.sock"
+
+_Port = Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")]
+
+
+def _delays(value: object) -> object:
+    """`5,10,30` as numbers; ValueError says what was expected."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return [float(part) for part in value.split(",")]
+    except ValueError:
+        raise ValueError("seconds above 0, separated by commas, such as 5,10,30") from None
+
+
+class Settings(BaseSettings):
+    """What a program may be told, under the names of the environment variables.
+
+    Each field's description is what its error message says was expected.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        validate_default=True,
+    )
+
+    ib_host: Annotated[
+        str | None,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_-]*$", description="a host name or address"),
+    ] = None
+    ib_port: _Port = 4002
+    ib_client_id: Annotated[int, Field(ge=1, le=50, description="a client id from 1 to 50")] = 1
+    ktrdr_sim_port: _Port = 4102
+    ktrdr_data_dir: Path | None = None
+    ktrdr_run_dir: Path = Path("var/run")
+    ktrdr_status_host: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9:.][A-Za-z0-9.:_-]*$", description="an address to listen on"),
+    ] = "127.0.0.1"
+    ktrdr_status_port: _Port = 8000
+    ktrdr_ib_retry_delays_s: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=86400)], ...],
+        NoDecode,
+        BeforeValidator(_delays),
+        Field(min_length=1, description="seconds above 0, separated by commas, such as 5,10,30"),
+    ] = (5, 10, 30, 60, 120, 300)
+    ktrdr_ib_heartbeat_s: Annotated[
+        float, Field(ge=1, le=3600, description="seconds from 1 to 3600")
+    ] = 15
+    ktrdr_gap_check_interval_s: Annotated[
+        float, Field(ge=1, le=86400, description="seconds from 1 to 86400")
+    ] = 300
+    ktrdr_gap_max_age_days: Annotated[
+        int, Field(ge=1, le=3650, description="whole days from 1 to 3650")
+    ] = 30
+    ktrdr_gap_batch_symbols: Annotated[
+        int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")
+    ] = 5
+    ktrdr_forward_port: _Port = 4003
+    ktrdr_forward_bind: str | None = None
+    ktrdr_forward_target: Annotated[
+        str | None,
+        Field(pattern=r"^[A-Za-z0-9.:_-]+:\d{1,5}$", description="HOST:PORT"),
+    ] = None
+
+    @field_validator("ktrdr_sim_port")
+    @classmethod
+    def _is_no_real_gateways_port(cls, port: int) -> int:
+        if port in REAL_GATEWAY_PORTS:
+            raise ValueError("a port that no real gateway uses, so none of 4001 4002 7496 7497")
+        return port
+
+    @field_validator("ktrdr_forward_target")
+    @classmethod
+    def _has_a_port(cls, target: str | None) -> str | None:
+        if target is not None and not 1 <= int(target.rpartition(":")[2]) <= 65535:
+            raise ValueError("HOST:PORT, with a port from 1 to 65535")
+        return target
+
+    @field_validator("ktrdr_run_dir", "ktrdr_data_dir")
+    @classmethod
+    def _count_from_the_root(cls, path: Path | None) -> Path | None:
+        try:
+            return None if path is None else ROOT / path.expanduser()
+        except RuntimeError:
+            raise ValueError("a folder; there is no such user") from None
+
+    @field_validator("ktrdr_run_dir")
+    @classmethod
+    def _leaves_room_for_a_socket(cls, folder: Path) -> Path:
+        room = SOCKET_PATH_MAX - len(_LONGEST_SOCKET) - 1
+        if len(os.fsencode(ROOT / folder)) > room:
+            raise ValueError(f"a folder whose whole path has at most {room} bytes, for its sockets")
+        return folder
+
+    @property
+    def is_simulated(self) -> bool:
+        """True while no real gateway is configured."""
+        return self.ib_host is None
+
+    @property
+    def source(self) -> str:
+        """`live` or `simulated`: what the store's bars come from."""
+        return "simulated" if self.is_simulated else "live"
+
+    @property
+    def gateway_host(self) -> str:
+        """Where the connection goes: the configured gateway, or the simulated one."""
+        return self.ib_host or "127.0.0.1"
+
+    @property
+    def gateway_port(self) -> int:
+        """The port of `gateway_host`."""
+        return self.ktrdr_sim_port if self.is_simulated else self.ib_port
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder with the CSV files; one of its own for simulated bars."""
+        if self.ktrdr_data_dir is not None:
+            return self.ktrdr_data_dir
+        return ROOT / ("data/simulated" if self.is_simulated else "data")
+
+    @property
+    def is_live_folder(self) -> bool:
+        """True when `data_dir` is the one that live bars go to by default."""
+        return self.data_dir.resolve() == (ROOT / "data").resolve()
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder with sockets, pid files and locks."""
+        return ROOT / self.ktrdr_run_dir
+
+    @property
+    def connection_socket(self) -> Path:
+        """The local API of ib-connection."""
+        return self.run_dir / _LONGEST_SOCKET
+
+    @property
+    def gap_filler_socket(self) -> Path:
+        """The local API of gap-filler."""
+        return self.run_dir / "gap-filler.sock"
+
+    @property
+    def sim_socket(self) -> Path:
+        """The controls of gateway-sim."""
+        return self.run_dir / "gateway-sim.sock"
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from `given`, the environment and `.env`, in this order.
+
+    Misconfigured has one line for each wrong value: the variable, the value, what was expected.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise Misconfigured("; ".join(_explain(e) for e in error.errors())) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{ROOT / '.env'} cannot be read: {error}") from None
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One line for one wrong value."""
+    name = str(error["loc"][0])
+    said = error.get("ctx", {}).get("error")
+    expected = str(said) if said else Settings.model_fields[name].description or error["msg"]
+    return (
+        f"{name.upper()}={_as_written(error['input'])}: expected {re.sub(chr(10), ' ', expected)}"
+    )
+
+
+def _as_written(value: object) -> str:
+    """The value as somebody wrote it into the environment."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,1 @@
+"""Does: talks to IB, keeps the files, serves the bars."""

@@ -1,0 +1,464 @@
+"""HTTP over a Unix socket, for the programs of one machine: server, client, message shapes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import logging
+import os
+import socket
+import stat
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from ktrdr import errors
+from ktrdr.planning.bars import Answer, Bar
+from ktrdr.planning.instruments import Instrument, check_entry, instrument_for
+from ktrdr.planning.sessions import Schedule, Session
+from ktrdr.planning.timeframes import Timeframe
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Handler = Callable[[Mapping[str, str]], Awaitable[Json]]
+"""The query's parameters in, the answer's JSON out; a KtrdrError becomes an error answer."""
+
+_HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
+    errors.InvalidRequest: 400,
+    errors.NotEntitled: 403,
+    errors.UnknownContract: 404,
+    errors.CompetingSession: 409,
+    errors.WrongSource: 409,
+    errors.Paced: 429,
+    errors.RequestFailed: 502,
+    errors.NotConnected: 503,
+    errors.TimedOut: 504,
+}
+_BY_OUTCOME = {kind.outcome: kind for kind in _HTTP_STATUS}
+
+ACCEPTED = "accepted"
+"""A key of an answer: True when the work was only begun (HTTP 202)."""
+
+
+@dataclass(frozen=True)
+class LastError:
+    """What went wrong last, and what a person can do about it."""
+
+    code: int | None
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class ConnectionStatus:
+    """What ib-connection says of itself at `GET /status`. Times are UTC."""
+
+    connected: bool
+    """A real request was answered lately."""
+    state: str
+    gateway: str
+    """`live` or `simulated`."""
+    host: str
+    port: int
+    client_id: int | None
+    server_version: int | None
+    last_connect_time: datetime | None
+    last_disconnect_time: datetime | None
+    last_answer_time: datetime | None
+    connection_attempts: int
+    failed_attempts: int
+    next_retry_time: datetime | None
+    requests_open: int
+    requests_answered: int
+    last_error: LastError | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that went wrong with one thing, such as a file."""
+
+    time: datetime
+    what: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class GapFillerStatus:
+    """What gap-filler says of itself at `GET /status`. Times are UTC; a gap is a run of bars."""
+
+    running: bool
+    state: str
+    """`starting`, `scanning`, `filling`, `idle`, `waiting` (for the connection) or `refused`."""
+    reason: str
+    """Why it waits or refuses; else empty."""
+    source: str
+    """`live` or `simulated`: what this store's bars come from."""
+    data_dir: str
+    check_interval_s: float
+    max_gap_age_days: int
+    batch_symbols: int
+    supported_timeframes: tuple[str, ...]
+    last_scan_time: datetime | None
+    last_scan_id: str | None
+    next_scan_time: datetime | None
+    series: int
+    series_blocked: int
+    """Those that cannot be kept: a file or an entry in instruments.toml is broken."""
+    gaps_detected: int
+    """Holes found since the start, each counted once."""
+    gaps_filled: int
+    gaps_failed: int
+    gaps_remaining: int
+    """Holes still to be closed."""
+    unfillable: Mapping[str, int]
+    """Reason → holes that stay for now."""
+    bars_added: int
+    symbols_processed: int
+    current: tuple[str, ...]
+    """Series that are being filled."""
+    eta_s: float | None
+    recent_errors: tuple[Problem, ...] = field(default=())
+
+
+def to_json(message: object) -> Json:
+    """A message of this module as JSON-able values; times as ISO 8601 with `+00:00`."""
+    return {key: _plain(value) for key, value in asdict(message).items()}  # type: ignore[call-overload]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def bars_to_json(bars: Iterable[Bar]) -> Json:
+    """Bars as columns: a tenth of the size and time of rows."""
+    columns = list(zip(*bars, strict=True)) or [()] * len(Bar._fields)
+    return dict(zip(Bar._fields, columns, strict=True))
+
+
+def bars_from_json(columns: Mapping[str, list[float]]) -> list[Bar]:
+    """The inverse of `bars_to_json`. InvalidRequest where a column is missing or too short."""
+    try:
+        return [Bar(*row) for row in zip(*(columns[name] for name in Bar._fields), strict=True)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.InvalidRequest(f"bars that cannot be read: {error}") from error
+
+
+def answer_from_json(said: Mapping[str, Any]) -> Answer:
+    """The answer of `GET /bars`. InvalidRequest: not of this form."""
+    return Answer(bars_from_json(said.get("bars", {})), tuple(said.get("unsound", ())))
+
+
+def schedule_to_json(schedule: Schedule) -> Json:
+    """The answer of `GET /sessions`."""
+    return {
+        "zone": schedule.zone,
+        "start": schedule.start,
+        "end": schedule.end,
+        "sessions": schedule.sessions,
+    }
+
+
+def schedule_from_json(said: Mapping[str, Any]) -> Schedule:
+    """The inverse of `schedule_to_json`. InvalidRequest: not of this form."""
+    try:
+        sessions = tuple(Session(*map(int, session)) for session in said["sessions"])
+        return Schedule(str(said["zone"]), int(said["start"]), int(said["end"]), sessions)
+    except (KeyError, TypeError, ValueError) as error:
+        raise errors.InvalidRequest(f"sessions that cannot be read: {error}") from error
+
+
+def request_to_query(
+    instrument: Instrument, timeframe: Timeframe | None, start: int, end: int
+) -> dict[str, str]:
+    """A question about an instrument in `[start, end)` as the parameters of a query."""
+    query = {name: str(getattr(instrument, name)) for name in _INSTRUMENT_FIELDS}
+    query |= {"start": _iso(start), "end": _iso(end)}
+    if timeframe is not None:
+        query["timeframe"] = timeframe.value
+    return {name: value for name, value in query.items() if value}
+
+
+def instrument_from_query(query: Mapping[str, str]) -> Instrument:
+    """The instrument of a query; what it leaves out is as it is without an entry.
+
+    InvalidRequest names the parameter, the value and what was expected.
+    """
+    symbol = query.get("symbol", "")
+    given: dict[str, Any] = {k: query[k] for k in _INSTRUMENT_FIELDS[1:] if k in query}
+    if "extended_hours" in given:
+        given["extended_hours"] = given["extended_hours"].lower() in ("true", "1")
+    try:
+        return instrument_for(symbol, check_entry("query", symbol, given))
+    except (ValueError, errors.Misconfigured) as error:
+        raise errors.InvalidRequest(str(error)) from error
+
+
+def timeframe_from_query(query: Mapping[str, str]) -> Timeframe:
+    """The timeframe of a query. InvalidRequest says which there are."""
+    try:
+        return Timeframe.parse(query.get("timeframe", ""))
+    except ValueError as error:
+        raise errors.InvalidRequest(str(error)) from error
+
+
+def span_from_query(query: Mapping[str, str]) -> tuple[int, int]:
+    """`start` and `end` of a query as UTC seconds; ISO 8601, without a zone in UTC."""
+    start, end = (time_from_text(name, query.get(name, "")) for name in ("start", "end"))
+    if start >= end:
+        raise errors.InvalidRequest(f"start={query['start']}: expected a time before {end}")
+    return start, end
+
+
+def time_from_text(name: str, text: str) -> int:
+    """UTC seconds of a date or time in ISO 8601, without a zone in UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        expected = "a date or time such as 2026-11-20 or 2026-11-20T14:30:00+00:00"
+        raise errors.InvalidRequest(f"{name}={text}: expected {expected}") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _iso(time_s: int) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat()
+
+
+_INSTRUMENT_FIELDS = (
+    "symbol",
+    "sec_type",
+    "exchange",
+    "primary_exchange",
+    "currency",
+    "expiry",
+    "what_to_show",
+    "extended_hours",
+)
+
+
+class LocalServer:
+    """Serves handlers at a Unix socket, on the event loop that starts it.
+
+    The socket has mode 0600, in a folder of mode 0700.
+    """
+
+    def __init__(self, path: Path, routes: Mapping[tuple[str, str], Handler]) -> None:
+        self._path = path
+        self._routes = routes
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Begin to serve. Misconfigured: something that is ours to respect is in the way."""
+        prepare_folder(self._path.parent)
+        _clear_the_way(self._path)
+        app = web.Application()
+        for (method, path), handler in self._routes.items():
+            app.router.add_route(method, path, _serve(handler))
+        # A question that nobody waits for any more is not worth an answer of IB's.
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True
+        )
+        await self._runner.setup()
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+            self._path.chmod(0o600)
+        except OSError as error:
+            await self._runner.cleanup()
+            raise errors.Misconfigured(f"cannot serve {self._path}: {error}") from error
+
+    async def stop(self) -> None:
+        """Close the socket and remove it."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            await asyncio.sleep(0)  # transports close on the loop's next round
+            self._runner = None
+            self._path.unlink(missing_ok=True)  # Python before 3.13 leaves it
+
+
+@contextlib.contextmanager
+def serving(server: LocalServer) -> Iterator[None]:
+    """The server on an event loop in a thread of its own, for a program that has none.
+
+    Raises what `LocalServer.start` raises.
+    """
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        try:
+            await server.start()
+        except Exception as error:  # noqa: BLE001  # whoever waits for the start gets it
+            started.set_exception(error)
+            return
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+        await server.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="local-api", daemon=True)
+    thread.start()
+    loop, stop = started.result()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the run folder, for its owner alone.
+
+    Misconfigured: it cannot be made, or others use it too, such as /tmp.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+        if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+            raise errors.Misconfigured(f"KTRDR_RUN_DIR={folder}: expected a folder of its own")
+        folder.chmod(0o700)
+    except OSError as error:
+        raise errors.Misconfigured(f"KTRDR_RUN_DIR={folder}: {error.strerror}") from error
+
+
+def _clear_the_way(path: Path) -> None:
+    """Remove a dead program's socket; refuse to touch a living one, or what is no socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise errors.Misconfigured(f"{path} is in the way: expected a socket or nothing")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            pass
+    raise errors.AlreadyRunning(f"another program serves {path}")
+
+
+def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            said = await handler(request.query)
+        except errors.KtrdrError as error:
+            return web.json_response(_error_json(error), status=_HTTP_STATUS.get(type(error), 500))
+        except Exception:  # a request must not end the program that serves it
+            log.exception("%s %s failed", request.method, request.path)
+            return web.json_response({"outcome": "failed", "message": "internal error"}, status=500)
+        return web.json_response(said, status=202 if said.get(ACCEPTED) else 200)
+
+    return answer
+
+
+def _error_json(error: errors.KtrdrError) -> Json:
+    return {
+        "outcome": error.outcome,
+        "message": error.message,
+        "code": error.code,
+        "hint": error.hint,
+    }
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._unix_path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(os.fspath(self._unix_path))
+        except OSError:
+            self.sock.close()
+            raise
+
+
+class LocalClient:
+    """Asks another program of the group at its socket. Thread-safe; a connection per question."""
+
+    def __init__(self, path: Path, program: str) -> None:
+        self._path = path
+        self._program = program
+        self._open: set[_UnixConnection] = set()
+        self._aborted = False
+        self._lock = threading.Lock()
+
+    def abort(self) -> None:
+        """Break off all questions, also those to come: each raises PeerDown."""
+        with self._lock:
+            self._aborted = True
+            for connection in self._open:
+                if connection.sock is not None:
+                    with contextlib.suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def get(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
+        """The JSON answer to `GET path?parameters`.
+
+        PeerDown when nobody answers there in time; otherwise the peer's own error, as it was
+        raised over there.
+        """
+        return self._ask("GET", path, timeout_s, parameters)
+
+    def post(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
+        """The JSON answer to `POST path?parameters`. Raises as `get` does."""
+        return self._ask("POST", path, timeout_s, parameters)
+
+    def delete(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
+        """The JSON answer to `DELETE path?parameters`. Raises as `get` does."""
+        return self._ask("DELETE", path, timeout_s, parameters)
+
+    def _ask(self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]) -> Json:
+        target = f"{path}?{urlencode(parameters)}" if parameters else path
+        connection = _UnixConnection(self._path, timeout_s)
+        with self._lock:
+            if self._aborted:
+                raise self._down("is not asked any more")
+            self._open.add(connection)
+        try:
+            connection.connect()
+            if self._aborted:  # before there was anything to shut down
+                raise self._down("is not asked any more")
+            connection.request(method, target)
+            response = connection.getresponse()
+            said = json.loads(response.read())
+        except TimeoutError as error:
+            late = self._down(f"did not answer within {timeout_s:g} s")
+            raise errors.PeerSilent(late.message, hint=late.hint) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise self._down("is not running") from error
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+        if not isinstance(said, dict):
+            raise self._down("does not speak this version's language")
+        if response.status >= 400:
+            kind = _BY_OUTCOME.get(said.get("outcome", ""), errors.RequestFailed)
+            message = str(said.get("message", f"HTTP {response.status}"))
+            raise kind(message, code=said.get("code"), hint=said.get("hint") or "")
+        return said
+
+    def _down(self, how: str) -> errors.PeerDown:
+        hint = f".venv/bin/supervisorctl status {self._program}"
+        return errors.PeerDown(f"{self._program} {how} ({self._path.name})", hint=hint)

@@ -1,0 +1,225 @@
+"""What is known of each series: file, sessions and ledger, judged together. Asks nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ktrdr.data.csv_store import OURS, CsvStore
+from ktrdr.data.ledger import Ledger
+from ktrdr.errors import (
+    KtrdrError,
+    MalformedFile,
+    Misconfigured,
+    NotEntitled,
+    Permanent,
+    StoreUnwritable,
+    UnknownContract,
+)
+from ktrdr.planning.coverage import Coverage, judge
+from ktrdr.planning.gaps import Reason
+from ktrdr.planning.instruments import Instrument, Series
+from ktrdr.planning.sessions import Expected, Schedule, expected, utc_midnight
+from ktrdr.planning.timeframes import DAY_S
+
+_RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
+_PERMANENT_RETRY_S = 6 * 3600.0
+_SCHEDULE_FRESH_S = DAY_S
+
+_REASONS: dict[type[KtrdrError], Reason] = {
+    NotEntitled: Reason.NOT_ENTITLED,
+    UnknownContract: Reason.UNKNOWN_CONTRACT,
+}
+
+
+@dataclass
+class Watched:
+    """One series of the store, and what is known of it."""
+
+    series: Series
+    instrument: Instrument
+    coverage: Coverage | None = None
+    """None: not looked at yet, or it cannot be."""
+    first: int | None = None
+    last: int | None = None
+    looked_from: int = 0
+    looked_at: int = 0
+    """The coverage is of the bars from then on that were due at that time."""
+    error: KtrdrError | None = None
+    failures: int = 0
+    retry_at: float = 0.0
+    tried_at: float = 0.0
+    counted: set[int] = field(default_factory=set)
+    """Firsts of open gaps that were counted as detected."""
+
+    @property
+    def absence(self) -> str:
+        """Under what the ledger keeps which bars IB has not."""
+        return f"{self.series} {contract_name(self.instrument)}"
+
+    @property
+    def reason(self) -> Reason:
+        """Why what is open is open."""
+        return _REASONS.get(type(self.error), Reason.OPEN) if self.error else Reason.OPEN
+
+    @property
+    def is_blocked(self) -> bool:
+        """Its file or its entry is broken, so that nothing may be asked for or written."""
+        return isinstance(self.error, MalformedFile | Misconfigured)
+
+    def has_work(self, now: float) -> bool:
+        """True when something can be asked for now."""
+        is_open = self.coverage is None or bool(self.coverage.open_gaps)
+        return is_open and self.retry_at <= now and not self.is_blocked
+
+    def failed(self, error: KtrdrError, now: float) -> None:
+        """Put it back for a while that grows; longer when it needs a person."""
+        self.error = error
+        self.failures += 1
+        delay = min(_RETRY_S * 2 ** (self.failures - 1), _RETRY_MAX_S)
+        self.retry_at = now + (_PERMANENT_RETRY_S if isinstance(error, Permanent) else delay)
+        if self.coverage is not None:
+            self.coverage = self.coverage.refused(self.reason)
+
+    def succeeded(self) -> None:
+        """It works: nothing is held against it."""
+        self.error, self.failures, self.retry_at = None, 0, 0.0
+
+    def count_new_gaps(self) -> int:
+        """How many open gaps were not there when this was called last."""
+        firsts = {gap.first for gap in self.coverage.open_gaps} if self.coverage else set()
+        new = firsts - self.counted
+        self.counted = firsts
+        return len(new)
+
+
+def contract_name(instrument: Instrument) -> str:
+    """A contract with its hours and kind of bars, as a key of the ledger."""
+    return "/".join(
+        [
+            instrument.symbol,
+            instrument.sec_type,
+            instrument.exchange,
+            instrument.primary_exchange,
+            instrument.currency,
+            instrument.expiry,
+            instrument.what_to_show,
+            "extended" if instrument.extended_hours else "regular",
+        ]
+    )
+
+
+class Watch:
+    """Judges series of one store. For one thread."""
+
+    def __init__(self, store: CsvStore, max_age_days: int) -> None:
+        self._store = store
+        self._max_age_days = max_age_days
+        self._ledger_path = store.folder / OURS / "ledger.sqlite"
+        self._ledger: Ledger | None = None
+        self._schedules: dict[str, tuple[Schedule, float]] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """The store's ledger, made when it is first needed: a store that is not ours has none."""
+        if self._ledger is None:
+            self._ledger = Ledger(self._ledger_path)
+        return self._ledger
+
+    def close(self) -> None:
+        """Close the ledger; it is opened again when it is needed."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def notice_deletion(self) -> None:
+        """Somebody may delete the ledger at any time: then begin a new one."""
+        if self._ledger is not None and not self._ledger_path.exists():
+            self.close()
+            self._schedules.clear()
+
+    def look_at(self, watched: Watched, now: int) -> None:
+        """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read."""
+        try:
+            file = self._store.read(watched.series)
+        except MalformedFile as error:
+            watched.coverage, watched.error = None, error
+            raise
+        if isinstance(watched.error, MalformedFile | StoreUnwritable):
+            watched.succeeded()
+        starts = file.starts
+        watched.first, watched.last = (
+            (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
+        )
+        schedule = self.schedule(watched.instrument, self.fill_from(watched, now), now)
+        if schedule is None:
+            watched.coverage = None  # what it was says nothing about the days asked for now
+            return
+        wanted = self.expected(watched, schedule, now)
+        watched.looked_from, watched.looked_at = self.look_from(watched, now), now
+        coverage = judge(
+            wanted,
+            starts,
+            self.ledger.absent(watched.absence, wanted.starts, now),
+            self.ledger.late(watched.absence, wanted.starts, now),
+            self.fill_from(watched, now),
+        )
+        given_up = watched.retry_at > now
+        watched.coverage = coverage.refused(watched.reason) if given_up else coverage
+
+    def expected(self, watched: Watched, schedule: Schedule, now: int) -> Expected:
+        """Bars from the file's first, or from when it is to be filled, until now."""
+        return expected(
+            schedule,
+            watched.series.timeframe,
+            max(self.look_from(watched, now), schedule.start),
+            now,
+            now,
+            alignment=self.ledger.alignment(contract_name(watched.instrument)),
+        )
+
+    def fill_from(self, watched: Watched, now: int) -> int:
+        """From when on the series is kept complete (UTC seconds, midnight)."""
+        oldest = now - self._max_age_days * DAY_S
+        since = watched.instrument.since_for(watched.series.timeframe)
+        asked = self.ledger.wanted(watched.series)
+        return min(
+            oldest - oldest % DAY_S,
+            utc_midnight(since) if since else oldest,
+            asked if asked is not None else oldest,
+        )
+
+    def look_from(self, watched: Watched, now: int) -> int:
+        """From when on bars are counted: older holes are shown, though not filled."""
+        fill_from = self.fill_from(watched, now)
+        return fill_from if watched.first is None else min(watched.first, fill_from)
+
+    def schedule(self, instrument: Instrument, start: int, now: int) -> Schedule | None:
+        """A contract's sessions as far as they are known; None when that is not far enough."""
+        schedule = self.known_schedule(instrument)
+        return schedule if schedule is not None and schedule.covers(start, now) else None
+
+    def known_schedule(self, instrument: Instrument) -> Schedule | None:
+        """All that is known of a contract's sessions."""
+        name = contract_name(instrument)
+        if name not in self._schedules:
+            kept = self.ledger.schedule(name)
+            if kept is None:
+                return None
+            self._schedules[name] = kept
+        return self._schedules[name][0]
+
+    def keep_schedule(self, instrument: Instrument, schedule: Schedule, now: int) -> None:
+        """Remember a contract's sessions, also for the next start."""
+        known = self.known_schedule(instrument)
+        joined = schedule
+        if known is not None and known.start <= schedule.end and schedule.start <= known.end:
+            joined = known.joined(schedule)
+        self._schedules[contract_name(instrument)] = (joined, now)
+        self.ledger.keep_schedule(contract_name(instrument), joined, now)
+
+    def wants_schedule(self, watched: Watched, now: int) -> bool:
+        """The sessions are unknown, or of yesterday: holidays are added and hours change."""
+        if self.schedule(watched.instrument, self.look_from(watched, now), now) is None:
+            return True
+        _, known_at = self._schedules[contract_name(watched.instrument)]
+        return now - known_at >= _SCHEDULE_FRESH_S

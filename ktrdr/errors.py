@@ -1,0 +1,132 @@
+"""The exception tree: what went wrong, and so what happens next. Nothing is handled here.
+
+`Retryable`      ask again later, with growing delays.
+`Permanent`      asking again does not help until somebody changes something.
+`Misconfigured`  the program cannot work like this: it says why in one line and stops.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class KtrdrError(Exception):
+    """Base of all errors of this project.
+
+    `code` is IB's error code where IB gave one; `hint` is the next step for a person.
+    """
+
+    outcome: ClassVar[str] = "failed"
+    """The name of this error in the local API and in the ledger."""
+
+    def __init__(self, message: str, *, code: int | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.hint = hint
+
+
+class Retryable(KtrdrError):
+    """It may work later."""
+
+
+class Permanent(KtrdrError):
+    """It will not work until somebody changes something."""
+
+
+class Misconfigured(KtrdrError):
+    """The program cannot do its work with these settings."""
+
+    outcome = "misconfigured"
+
+
+class RequestFailed(Retryable):
+    """IB answered with an error that nobody here knows: a failure, never "no data"."""
+
+
+class NotConnected(Retryable):
+    """There is no connection to IB, or it broke before the answer came."""
+
+    outcome = "not_connected"
+
+
+class IdInUse(NotConnected):
+    """Another client has this client id (IB's 326)."""
+
+    outcome = "id_in_use"
+
+
+class TimedOut(Retryable):
+    """No answer within the time that a request of this size may take."""
+
+    outcome = "timed_out"
+
+
+class Paced(Retryable):
+    """IB says that too much was asked in too short a time."""
+
+    outcome = "paced"
+
+
+class CompetingSession(Retryable):
+    """The same user is logged in elsewhere, and IB gives the data to that session."""
+
+    outcome = "competing_session"
+
+
+class PeerDown(Retryable):
+    """Another program of the group does not answer on its socket."""
+
+    outcome = "peer_down"
+
+
+class PeerSilent(PeerDown):
+    """It takes the question and does not answer in time: that question's trouble alone."""
+
+
+class StoreUnwritable(Retryable):
+    """The file system refused: full, read-only, locked. The old file is whole."""
+
+    outcome = "store_unwritable"
+
+
+class NotEntitled(Permanent):
+    """The account has no market data subscription or permission for this contract."""
+
+    outcome = "not_entitled"
+
+
+class UnknownContract(Permanent):
+    """IB knows no such contract, or several."""
+
+    outcome = "unknown_contract"
+
+
+class UnknownSeries(Permanent):
+    """The store has no file for this series."""
+
+    outcome = "unknown_series"
+
+
+class InvalidRequest(Permanent):
+    """The question itself is wrong."""
+
+    outcome = "invalid_request"
+
+
+class MalformedFile(Permanent):
+    """A bar file that cannot be read as the contract says. It is left as it is."""
+
+    outcome = "malformed_file"
+
+
+class WrongSource(Misconfigured):
+    """Simulated bars must not enter a live store, nor live ones a simulated store."""
+
+    outcome = "wrong_source"
+
+
+class AlreadyRunning(Misconfigured):
+    """Another process has this run folder's lock."""
+
+    outcome = "already_running"

@@ -1,0 +1,39 @@
+"""A bar as a value, and whether its numbers can be true. Neither file nor wire format."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+
+class Bar(NamedTuple):
+    """One finished bar, under the start that names it."""
+
+    start: int
+    """UTC seconds; for a daily bar the trading day at 00:00 UTC."""
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    """Shares or contracts; -1 where IB has none (MIDPOINT, BID, ASK)."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Finite prices between the bar's low and its high. Negative prices exist (oil, 2020)."""
+        prices = (self.open, self.high, self.low, self.close)
+        return (
+            all(map(math.isfinite, (*prices, self.volume)))
+            and self.low == min(prices)
+            and self.high == max(prices)
+            and (self.volume >= 0 or self.volume == -1)
+        )
+
+
+class Answer(NamedTuple):
+    """What IB sent for one request."""
+
+    bars: list[Bar]
+    """Ascending, each start once; empty when IB answered that it has none."""
+    unsound: tuple[int, ...] = ()
+    """Starts of bars that were sent and cannot be true."""

@@ -1,0 +1,63 @@
+"""Expected minus present minus known-absent: the gaps, each with its reason. Asks nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from ktrdr.planning.sessions import Int64Array
+
+
+class Reason(StrEnum):
+    """Why bars are missing, in the words of the status API."""
+
+    OPEN = "open"
+    """To be asked for, or asked for and not answered yet."""
+    NO_TRADES = "no_trades"
+    """IB was asked, answered, and has no such bar."""
+    LATE = "late"
+    """IB was asked just now and has no such bar yet; asked again at the next scan."""
+    TOO_OLD = "too_old"
+    """Before the days that are kept complete without being asked."""
+    FAILED = "failed"
+    """Asked, refused or not answered; tried again later."""
+    NOT_ENTITLED = "not_entitled"
+    UNKNOWN_CONTRACT = "unknown_contract"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A run of missing bars, named by their starts (UTC seconds)."""
+
+    first: int
+    last: int
+    """The last missing bar itself: its start, not the end of the gap."""
+    bars: int
+    reason: Reason = Reason.OPEN
+
+
+def missing(
+    expected: Int64Array,
+    present: Int64Array,
+    absent: Int64Array,
+    reason: Reason = Reason.OPEN,
+) -> list[Gap]:
+    """Runs of expected bar starts that are in neither array, oldest first (UTC seconds).
+
+    All three ascend without duplicates. A run ends where an expected bar is there or is known
+    to be absent; closed markets do not end it.
+    """
+    lacks = ~np.isin(expected, present) & ~np.isin(expected, absent)
+    return runs(expected, lacks, reason)
+
+
+def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reason) -> list[Gap]:
+    """The chosen bars as runs of neighbours in `expected`, oldest first."""
+    edges = np.diff(np.concatenate(([False], chosen, [False])).astype(np.int8))
+    firsts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    return [
+        Gap(int(expected[i]), int(expected[j - 1]), int(j - i), reason)
+        for i, j in zip(firsts, ends, strict=True)
+    ]

@@ -1,0 +1,240 @@
+"""Which bars a market should have printed, given its sessions, which others find out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr.errors import InvalidRequest
+from ktrdr.planning.bars import Bar
+from ktrdr.planning.timeframes import DAY_S, Timeframe
+
+Int64Array = NDArray[np.int64]
+
+SETTLE_S = 10
+"""How long after its end an intraday bar is taken for finished."""
+DAILY_SETTLE_S = 300
+"""The same for daily bars, after the close."""
+
+
+class Session(NamedTuple):
+    """One stretch of trading, `[open, close)`."""
+
+    open: int
+    """UTC seconds."""
+    close: int
+    day: int
+    """The trading day that it belongs to, as UTC midnight: IB dates it by the close."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The sessions of one contract, complete for `[start, end)` and silent about the rest."""
+
+    zone: str
+    start: int
+    end: int
+    sessions: tuple[Session, ...]
+    """Ascending, without overlaps."""
+
+    def covers(self, start: int, end: int) -> bool:
+        """True when this says everything about `[start, end)`."""
+        return self.start <= start and end <= self.end
+
+    def joined(self, other: Schedule) -> Schedule:
+        """Both together; `other` is believed about its own span.
+
+        Only this one where the two leave days between them of which nobody knows.
+        """
+        if other.start > self.end or self.start > other.end:
+            return self
+        mine = [
+            s
+            for s in self.sessions
+            if s.close <= other.start
+            or s.open >= other.end
+            or (s.open < other.start and not other.overlaps(s))
+        ]
+        sessions = tuple(sorted({*mine, *other.sessions}))
+        return Schedule(self.zone, min(self.start, other.start), max(self.end, other.end), sessions)
+
+    def overlaps(self, session: Session) -> bool:
+        """True when some session of this has time in common with that one."""
+        return any(s.open < session.close and session.open < s.close for s in self.sessions)
+
+
+class Expected(NamedTuple):
+    """Bars that should exist: their starts, and for each the trading day it belongs to."""
+
+    starts: Int64Array
+    days: Int64Array
+
+
+def find_zone(name: str) -> ZoneInfo:
+    """The time zone that IB names, such as `US/Eastern` or `EST (Eastern Standard Time)`."""
+    plain = name.split(" (", maxsplit=1)[0].strip()
+    try:
+        return ZoneInfo(_ZONE_ALIASES.get(plain, plain))
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise InvalidRequest(f"time zone {name!r}: expected an IANA name") from error
+
+
+# Abbreviations that older gateways send, as a person at that exchange means them.
+_ZONE_ALIASES = {
+    "EST": "America/New_York",
+    "CST": "America/Chicago",
+    "JST": "Asia/Tokyo",
+    "MET": "Europe/Berlin",
+    "GMT": "Europe/London",
+    "": "UTC",
+}
+
+_HOURS = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
+
+
+def parse_hours(text: str, zone: str) -> Schedule | None:
+    """The sessions in IB's `tradingHours` or `liquidHours`; None when it names no day.
+
+    The form is `20261123:0930-20261123:1600;20261124:CLOSED`, in the contract's time zone
+    (TWS API, ContractDetails). A session belongs to the trading day on which it closes, and one
+    that closes at midnight to the day that ends then.
+    """
+    days = [_day(part[:8]) for part in text.split(";") if re.match(r"\d{8}:", part)]
+    if not days:
+        return None
+    local = find_zone(zone)
+    sessions = []
+    for first, opens, last, closes in _HOURS.findall(text):
+        closing_day = _day(last or first)
+        close = _at(closing_day, closes, local)
+        day = closing_day - timedelta(days=closes == "0000")
+        sessions.append(Session(_at(_day(first), opens, local), close, utc_midnight(day)))
+    # Sessions that began the evening before belong to the first day named.
+    start = min([_at(min(days), "0000", local), *(s.open for s in sessions)])
+    end = _at(max(days) + timedelta(days=1), "0000", local)
+    return Schedule(zone, start, end, tuple(sorted(sessions)))
+
+
+def _day(text: str) -> date:
+    return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+def _at(day: date, clock: str, zone: ZoneInfo) -> int:
+    local = datetime(day.year, day.month, day.day, int(clock[:2]), int(clock[2:]), tzinfo=zone)
+    return int(local.timestamp())
+
+
+def utc_midnight(day: date) -> int:
+    """The UTC seconds under which daily bars of `day` are stored."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+
+
+def expected(
+    schedule: Schedule,
+    timeframe: Timeframe,
+    start: int,
+    end: int,
+    now: int,
+    *,
+    alignment: frozenset[int] | None = None,
+) -> Expected:
+    """The finished bars of `timeframe` that start in `[start, end)`; all times in UTC seconds.
+
+    The first bar of a session starts with it, later ones at multiples of the length in the
+    exchange's wall-clock time: IB's hours of US stocks are 09:30, 10:00, 11:00 … [observed].
+    Where four-hour bars begin is not documented: `alignment` has the minutes of the local day
+    at which they were seen to start; while it is None or empty only a session's open is sure.
+    """
+    if timeframe.is_daily:
+        return _expected_days(schedule, start, end, now)
+    zone = find_zone(schedule.zone)
+    starts: list[Int64Array] = []
+    days: list[Int64Array] = []
+    for session in schedule.sessions:
+        if session.close <= start - timeframe.length_s or session.open >= end:
+            continue
+        grid = _grid(session, timeframe, zone, alignment)
+        ends = np.append(grid[1:], session.close)
+        if timeframe is Timeframe.H4:  # its grid is learnt and may have a start too many
+            ends = np.minimum(grid + timeframe.length_s, session.close)
+        wanted = grid[(grid >= start) & (grid < end) & (ends + SETTLE_S <= now)]
+        starts.append(wanted)
+        days.append(np.full(len(wanted), session.day, dtype=np.int64))
+    return Expected(_joined(starts), _joined(days))
+
+
+def _expected_days(schedule: Schedule, start: int, end: int, now: int) -> Expected:
+    """One bar for each trading day whose last session is over."""
+    closes: dict[int, int] = {}
+    for session in schedule.sessions:
+        closes[session.day] = max(session.close, closes.get(session.day, 0))
+    first_day = start - start % DAY_S
+    over = [
+        day
+        for day, close in sorted(closes.items())
+        if first_day <= day < end and close + DAILY_SETTLE_S <= now
+    ]
+    days = np.array(over, dtype=np.int64)
+    return Expected(days, days)
+
+
+def _joined(parts: list[Int64Array]) -> Int64Array:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+
+def _grid(
+    session: Session, timeframe: Timeframe, zone: ZoneInfo, alignment: frozenset[int] | None
+) -> Int64Array:
+    """All bar starts of one session."""
+    if timeframe is Timeframe.H4:
+        return np.array(_learnt_grid(session, zone, alignment or frozenset()), dtype=np.int64)
+    offset = datetime.fromtimestamp(session.open, zone).utcoffset() or timedelta()
+    second = timeframe.next(session.open, -int(offset.total_seconds()))
+    later = np.arange(second, session.close, timeframe.length_s, dtype=np.int64)
+    return np.insert(later, 0, session.open)
+
+
+def _learnt_grid(session: Session, zone: ZoneInfo, alignment: frozenset[int]) -> list[int]:
+    """Starts of four-hour bars at the wall-clock minutes that were seen before."""
+    starts = set(_at_minutes(session, zone, alignment))
+    if local_minute(session.open, zone) in alignment or not starts:
+        starts = {t for t in starts if t >= session.open} | {session.open}
+    return sorted(starts)
+
+
+def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Iterator[int]:
+    """Instants at these local minutes whose four hours reach into the session."""
+    reach = Timeframe.H4.length_s
+    day = datetime.fromtimestamp(session.open - reach, zone).date()
+    while utc_midnight(day) < session.close + DAY_S:
+        for minute in minutes:
+            start = _at(day, f"{minute // 60:02}{minute % 60:02}", zone)
+            if session.open - reach < start < session.close:
+                yield start
+        day += timedelta(days=1)
+
+
+def finished(bars: Iterable[Bar], due: Int64Array, timeframe: Timeframe, now: int) -> list[Bar]:
+    """The bars that cannot change any more: those that are due, or whose whole length is over."""
+    sure = set(due.tolist())
+    length_s = 2 * DAY_S if timeframe.is_daily else timeframe.length_s
+    return [b for b in bars if b.start in sure or b.start + length_s + SETTLE_S <= now]
+
+
+def local_minute(time_s: int, zone: ZoneInfo) -> int:
+    """Minutes since local midnight, the unit of an alignment."""
+    local = datetime.fromtimestamp(time_s, zone)
+    return local.hour * 60 + local.minute
+
+
+def learnt_alignment(schedule: Schedule, starts: Iterable[int]) -> frozenset[int]:
+    """The alignment that bars which IB has sent show."""
+    zone = find_zone(schedule.zone)
+    return frozenset(local_minute(start, zone) for start in starts)

@@ -1,0 +1,120 @@
+"""What every program does at its beginning and end: log lines, lock, pid file, signals, parent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from filelock import FileLock, Timeout
+
+from ktrdr.config import Settings, load_settings
+from ktrdr.errors import AlreadyRunning, Misconfigured
+
+EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
+_PARENT_CHECK_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    name: str, main: Callable[[Settings, threading.Event], None], *, exclusive: bool = True
+) -> None:
+    """Run a program until it ends or is told to.
+
+    `main` gets the checked settings and an event that SIGTERM and SIGINT set; it returns soon
+    after. A Misconfigured ends the program with one line and exit code 78. `exclusive`: a second
+    one in the same run folder is refused; otherwise it runs without a pid file.
+    """
+    start_logging()
+    stop = threading.Event()
+    try:
+        settings = load_settings()
+        _stop_on_signals(stop)
+        _stop_with_supervisor(stop)
+        with _registered(settings.run_dir, name, exclusive):
+            log.info("%s starts, pid %d", name, os.getpid())
+            main(settings, stop)
+            log.info("%s ends", name)
+    except Misconfigured as error:
+        log.error("%s cannot start: %s%s", name, error, f" ({error.hint})" if error.hint else "")
+        sys.exit(EXIT_MISCONFIGURED)
+
+
+@contextlib.contextmanager
+def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
+    """Hold the program's lock, and say its pid in `NAME.pid`, which is gone when it ends well."""
+    try:
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"KTRDR_RUN_DIR={run_dir}: {error.strerror}") from error
+    pid_file = run_dir / f"{name}.pid"
+    lock = FileLock(run_dir / f"{name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if exclusive:
+            pid = pid_file.read_text().strip() if pid_file.exists() else "unknown"
+            raise AlreadyRunning(f"{name} runs already in {run_dir} (pid {pid})") from None
+        yield
+        return
+    try:
+        pid_file.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        pid_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def start_logging() -> None:
+    """Log lines to standard output, with UTC times."""
+    formatter = logging.Formatter(
+        "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+    )
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def told(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, told)
+    signal.signal(signal.SIGINT, told)
+
+
+def _stop_with_supervisor(stop: threading.Event) -> None:
+    """Under supervisord: stop when it is gone, since a SIGKILL gives it no time to say so."""
+    if not os.environ.get("SUPERVISOR_ENABLED"):
+        return
+    parent = _supervisor_pid()
+
+    def watch() -> None:
+        while not stop.wait(_PARENT_CHECK_S):
+            if os.getppid() != parent:
+                log.warning("supervisord (pid %d) is gone", parent)
+                stop.set()
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _supervisor_pid() -> int:
+    """The pid that supervisord wrote beside its socket before it started anything.
+
+    It may be gone already while this program is still being imported: then its place as our
+    parent is another's.
+    """
+    server = os.environ.get("SUPERVISOR_SERVER_URL", "").removeprefix("unix://")
+    try:
+        return int((Path(server).parent / "supervisord.pid").read_text())
+    except (OSError, ValueError):
+        return os.getppid()

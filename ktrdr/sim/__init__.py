@@ -1,0 +1,1 @@
+"""Plays IB Gateway: the TWS API's server side over a market of its own. Nothing here is real."""

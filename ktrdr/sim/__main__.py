@@ -1,0 +1,228 @@
+"""PROGRAM gateway-sim: the simulated gateway on the command line. `--help` says all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import threading
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ktrdr import process
+from ktrdr.config import Settings
+from ktrdr.errors import AlreadyRunning
+from ktrdr.sim.bars import Alignment
+from ktrdr.sim.clock import parse_start
+from ktrdr.sim.control import control_of
+from ktrdr.sim.limits import Limits
+from ktrdr.sim.nights import Nights
+from ktrdr.sim.replay import export, read_replay
+from ktrdr.sim.server import SimulatedGateway
+from ktrdr.sim.starter import write_starter_store
+
+_STOP_CHECK_S = 0.2
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+
+@app.command()
+def main(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port to listen on; 0: any free one, which the log tells. "
+            "[default: KTRDR_SIM_PORT, else 4102]",
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(envvar="KTRDR_SIM_SEED", help="Another seed is another market.")
+    ] = 1,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="KTRDR_SIM_REPLAY",
+            help="Serve the bars of SYMBOL_TIMEFRAME.csv files in this folder, moved by whole "
+            "weeks so that the last bar lies in last week, instead of generated ones.",
+        ),
+    ] = None,
+    export_to: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --replay: write the moved bars into this folder as files, and end."
+        ),
+    ] = None,
+    starter_store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a small store with holes into this folder, to begin a demonstration "
+            "with, and end. A folder that has bar files already is left alone."
+        ),
+    ] = None,
+    account: Annotated[
+        str, typer.Option(envvar="KTRDR_SIM_ACCOUNT", help="The account that clients see.")
+    ] = "DU1000000",
+    latency_ms: Annotated[
+        float,
+        typer.Option(min=0, envvar="KTRDR_SIM_LATENCY_MS", help="Time that every answer takes."),
+    ] = 100,
+    bars_per_second: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            envvar="KTRDR_SIM_BARS_PER_SECOND",
+            help="Bars take time besides: so many a second.",
+        ),
+    ] = 20000,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="KTRDR_SIM_RECORD",
+            help="Append a JSON line for every request, and one for its answer.",
+        ),
+    ] = None,
+    alignment: Annotated[
+        Alignment, typer.Option(help="Where bars of 2 to 8 hours begin; IB does not document it.")
+    ] = Alignment.WALL_CLOCK,
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            help="Serve the controls (status, record, faults) at this Unix socket. "
+            "[default: gateway-sim.sock in KTRDR_RUN_DIR, unless another has it]",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="The clock begins at this instant, such as 2026-03-06T20:00 (UTC)."),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.01, help="The clock runs so many times as fast.")
+    ] = 1.0,
+    restart_at: Annotated[
+        str | None,
+        typer.Option(help="Restart every day at this time in New York; IB's default is 23:45."),
+    ] = None,
+    restart_s: Annotated[
+        float, typer.Option(min=0, help="So many seconds of its clock a restart takes.")
+    ] = 60,
+    sunday_log_out: Annotated[
+        bool,
+        typer.Option(help="Log out on Sundays at 01:00 in New York, until somebody logs in."),
+    ] = False,
+    login_after_s: Annotated[
+        float | None,
+        typer.Option(min=0, help="Somebody logs in so many seconds of its clock later."),
+    ] = None,
+    no_small_bar_rules: Annotated[
+        bool, typer.Option(help="No pacing of small bars and head timestamps.")
+    ] = False,
+    open_requests: Annotated[
+        int, typer.Option(min=0, help="History requests open at once; 0: any number.")
+    ] = 50,
+    messages_per_second: Annotated[
+        int, typer.Option(min=0, help="Messages from one client; 0: any number.")
+    ] = 50,
+    clients: Annotated[int, typer.Option(min=0, help="Clients at once; 0: any number.")] = 32,
+    id_lingers_s: Annotated[
+        float, typer.Option(min=0, help="A dropped client's id stays in use for so long.")
+    ] = 0,
+    soft_per_minute: Annotated[
+        int, typer.Option(min=0, help="More history requests slow answers down; 0: they do not.")
+    ] = 0,
+) -> None:
+    """A simulated IB Gateway: any client of the TWS API (protocol 157 to 178) can connect.
+
+    It knows about 40 US stocks and ETFs, five indices, all pairs of common currencies, dated and
+    continuous CME futures and four crypto coins, with real sessions and invented prices, or the
+    bars of --replay; and stocks with difficulties: ILLIQ FLATV FRESH GONE TWIN NOPERM SPLT. It
+    answers contract details, head timestamps, schedules and historical bars of all of IB's
+    sizes, kept up to date if wanted. It streams nothing else, and refuses every order.
+
+    Try it: python -m ktrdr.sim, and in another window
+    IB().connect("127.0.0.1", 4102) with ib_insync.
+    """
+    if export_to and not replay:
+        raise typer.BadParameter("--export-to needs --replay")
+
+    limits = Limits(
+        small_bars=not no_small_bar_rules,
+        open_requests=open_requests or None,
+        messages_per_s=messages_per_second or None,
+        clients=clients or None,
+        id_lingers_s=id_lingers_s,
+        soft_per_min=soft_per_minute or None,
+    )
+    nights = Nights(_time(restart_at), restart_s, sunday_log_out, login_after_s)
+    starts = _instant(start)
+
+    def work(settings: Settings, stop: threading.Event) -> None:
+        if starter_store:
+            typer.echo(write_starter_store(starter_store, seed, datetime.now(UTC)))
+            return
+        if export_to and replay:
+            market = read_replay(replay, datetime.now(UTC))
+            for path in export(market, replay, export_to):
+                typer.echo(path)
+            return
+        gateway = SimulatedGateway(
+            host=host,
+            port=settings.ktrdr_sim_port if port is None else port,
+            account=account,
+            latency_s=latency_ms / 1000,
+            bars_per_s=bars_per_second,
+            start=starts,
+            speed=speed,
+            limits=limits,
+            nights=nights,
+            seed=seed,
+            replay=replay,
+            alignment=alignment,
+            record_to=record,
+            keep_record=False,
+        )
+        asyncio.run(_serve(gateway, control, settings.sim_socket, stop))
+        typer.echo(json.dumps(gateway.summary(), indent=2))
+
+    process.run("gateway-sim", work, exclusive=False)
+
+
+async def _serve(
+    gateway: SimulatedGateway, control: Path | None, usual: Path, stop: threading.Event
+) -> None:
+    """Serve until told to stop. At the usual place controls are served if nobody does so yet."""
+    async with gateway, contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(control_of(gateway, control or usual))
+        except AlreadyRunning as error:
+            if control:
+                raise
+            log.warning("no controls: %s; --control PATH chooses another place", error)
+        while not stop.is_set():  # noqa: ASYNC110  a signal sets a thread's event
+            await asyncio.sleep(_STOP_CHECK_S)
+
+
+def _time(text: str | None) -> time | None:
+    try:
+        return time.fromisoformat(text) if text else None
+    except ValueError:
+        raise typer.BadParameter(f"--restart-at {text}: expected HH:MM") from None
+
+
+def _instant(text: str | None) -> datetime | None:
+    try:
+        return parse_start(text) if text else None
+    except ValueError:
+        raise typer.BadParameter(f"--start {text}: expected YYYY-MM-DDTHH:MM") from None
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,53 @@
+"""The gateway's clock: real, or started at any instant, or faster than real. Schedules nothing.
+
+It is what the market goes by: bars, the current time, nights and weekends. What a client feels
+by its own watch stays real: latency, limits, an id that lingers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from ktrdr.errors import Misconfigured
+
+
+class Clock:
+    """Calling it tells the time, UTC-aware."""
+
+    def __init__(
+        self,
+        start: datetime | None = None,
+        speed: float = 1.0,
+        *,
+        real: Callable[[], float] = time.time,
+    ) -> None:
+        """`start`: what it shows now, aware; None: the real time. `speed`: so many times as fast.
+
+        `real`: seconds since 1970 as the machine has them.
+        """
+        if start is not None and start.tzinfo is None:
+            raise Misconfigured(f"a clock cannot start at {start}: it needs a time zone")
+        if speed <= 0:
+            raise Misconfigured(
+                f"a clock cannot run {speed:g} times as fast: more than 0 is needed"
+            )
+        self.speed = speed
+        self._real = real
+        self._began_s = real()
+        self._start = (start or datetime.fromtimestamp(self._began_s, UTC)).astimezone(UTC)
+
+    def __call__(self) -> datetime:
+        """Now."""
+        return self._start + timedelta(seconds=(self._real() - self._began_s) * self.speed)
+
+    def real_s(self, until: datetime) -> float:
+        """Real seconds until the clock shows that time; none when it has done so."""
+        return max((until - self()).total_seconds() / self.speed, 0.0)
+
+
+def parse_start(text: str) -> datetime:
+    """An instant in ISO 8601, without a zone in UTC. ValueError: it is none."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,67 @@
+"""Answers made wrong: bytes in, worse bytes out. Knows no gateway and no client."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+
+from ktrdr.sim.wire import encode_texts
+
+_BARS_MESSAGE = "17"
+_BAR_FIELDS = 8
+_MOST_GARBAGE = 1 << 20
+
+Bar = tuple[str, ...]
+Change = Callable[[list[Bar]], list[Bar]]
+
+
+def doubled(bars: list[Bar]) -> list[Bar]:
+    """Every bar twice."""
+    return [bar for bar in bars for _ in range(2)]
+
+
+def unordered(bars: list[Bar]) -> list[Bar]:
+    """The same bars in an order that is not theirs, always the same for the same bars."""
+    mixed = bars.copy()
+    random.Random(len(bars)).shuffle(mixed)  # noqa: S311  disorder, no secret
+    return mixed if mixed != bars else bars[::-1]
+
+
+def missing(bars: list[Bar], every: int) -> list[Bar]:
+    """Without each `every`-th bar, from the second on."""
+    return [bar for place, bar in enumerate(bars) if place % max(every, 1) != 1 % max(every, 1)]
+
+
+def change_bars(data: bytes, change: Change) -> bytes:
+    """The same messages with `change` made to the bars of those that bring historical bars."""
+    changed = []
+    for message in _messages(data):
+        fields = message[4:].decode().removesuffix("\0").split("\0")
+        changed.append(_with_bars(fields, change) if fields[0] == _BARS_MESSAGE else message)
+    return b"".join(changed)
+
+
+def first_half(data: bytes) -> bytes:
+    """So much that the last message in it is not whole."""
+    return data[: max(len(data) // 2, 5)]
+
+
+def garbage(size: int) -> bytes:
+    """Bytes that begin with a length that nobody will ever send, so that a client waits on."""
+    return b"\x7f\xff\xff\xff" + random.Random(size).randbytes(min(max(size - 4, 0), _MOST_GARBAGE))  # noqa: S311
+
+
+def _messages(data: bytes) -> Iterator[bytes]:
+    while data:
+        (length,) = struct.unpack_from(">I", data)
+        yield data[: 4 + length]
+        data = data[4 + length :]
+
+
+def _with_bars(fields: list[str], change: Change) -> bytes:
+    """Message 17: id, request, begin, end, count, and eight fields a bar."""
+    head, rest = fields[:4], fields[5:]
+    bars = [tuple(rest[i : i + _BAR_FIELDS]) for i in range(0, len(rest), _BAR_FIELDS)]
+    changed = change(bars)
+    return encode_texts([*head, str(len(changed)), *(field for bar in changed for field in bar)])

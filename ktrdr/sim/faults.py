@@ -1,0 +1,205 @@
+"""What is wrong with the gateway at the moment: fault names, their parameters, their state.
+
+A fault is begun and ended; a momentary one ends by itself. Nothing is broken here: the server
+and its connections ask, and behave accordingly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ktrdr.errors import InvalidRequest
+
+Value = str | float | int
+Values = Mapping[str, Value]
+
+HISTORY = ("historical_data", "schedule", "head_timestamp")
+DATA = (*HISTORY, "contract_details")
+_MAX = 1e9
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to fail. `values`: its parameters with what they are unless somebody says."""
+
+    name: str
+    says: str
+    values: Values = field(default_factory=dict)
+    choices: tuple[Value, ...] = ()
+    """What its one parameter may be; empty: anything."""
+    is_momentary: bool = False
+    least: float = 0
+    """What a number may be at the least."""
+
+    def read(self, given: Values) -> dict[str, Value]:
+        """Its parameters, those given among them. InvalidRequest: no such, or a wrong value."""
+        read = dict(self.values)
+        for name, value in given.items():
+            if name not in self.values:
+                known = ", ".join(self.values) or "none"
+                raise InvalidRequest(f"{self.name}: no parameter {name!r}", hint=f"it has {known}")
+            read[name] = self._read(name, value)
+        return read
+
+    def _read(self, name: str, text: Value) -> Value:
+        kind = type(self.values[name])
+        expected = " or ".join(map(str, self.choices)) or (
+            "text" if kind is str else f"a number from {self.least:g} to {_MAX:g}"
+        )
+        try:
+            value: Value = kind(text)
+        except (ValueError, OverflowError):
+            value = math.nan
+        is_sound = isinstance(value, str) or self.least <= value <= _MAX
+        if not is_sound or (self.choices and value not in self.choices):
+            raise InvalidRequest(f"{self.name}: {name}={text!r}, expected {expected}")
+        return value
+
+
+_ALL = (
+    Fault(
+        "drop",
+        "every connection breaks; `how`: fin or rst",
+        {"how": "rst"},
+        ("fin", "rst"),
+        is_momentary=True,
+    ),
+    Fault("refuse", "nobody can connect; who is connected stays"),
+    Fault("half_open", "who is connected now is never heard nor spoken to; who comes later is"),
+    Fault("wedged", "who connects now is accepted and never spoken to"),
+    Fault("too_early", "the next `count` connections are never spoken to", {"count": 1}, least=1),
+    Fault("stall", "nothing is sent; what is held back comes at the end of the fault"),
+    Fault("slow_drip", "bytes come slowly", {"bytes_per_s": 1000.0}, least=1),
+    Fault("truncated", "the next message stops in its middle, and the connection ends"),
+    Fault(
+        "garbage", "every client gets bytes that are no message", {"bytes": 64}, is_momentary=True
+    ),
+    Fault(
+        "connectivity_lost",
+        "1100; questions hang for ever; at the end 1102, or 1101 as `back`",
+        {"back": 1102},
+        (1101, 1102),
+    ),
+    Fault(
+        "notice",
+        "every client is told this `code`, such as 2103",
+        {"code": 2103},
+        is_momentary=True,
+    ),
+    Fault(
+        "farm_broken",
+        "the data farm `farm` breaks (2103, 2105 for HMDS) and is OK at the end (2104, 2106)",
+        {"farm": "ushmds"},
+    ),
+    Fault("restart", "as every night: all are gone and the port is closed until it ends"),
+    Fault("logged_out", "as on Sunday: the same, until somebody logs in by ending it"),
+    Fault(
+        "competing_session",
+        "history is refused: 162 with the other IP address, or 10197 as `code`",
+        {"code": 162},
+        (162, 10197),
+    ),
+    Fault("false_200", "no contract is known"),
+    Fault(
+        "unanswered",
+        "questions of this `kind` are never answered: the record's names, or data",
+        {"kind": "data"},
+    ),
+    Fault("late", "answers come so much later", {"seconds": 5.0}),
+    Fault("doubled_bars", "every bar comes twice"),
+    Fault("unordered_bars", "bars come in a wrong order, the same for the same question"),
+    Fault("missing_bars", "one bar of `every` is left out", {"every": 3}, least=1),
+    Fault("wrong_clock", "the gateway's time is off", {"seconds": 3600.0}, least=-_MAX),
+    Fault("unanswered_executions", "executions are never answered"),
+    Fault("read_only_api", "open and completed orders get 321 and never end"),
+)
+FAULTS = {fault.name: fault for fault in _ALL}
+
+
+class Faults:
+    """The faults that are in force now."""
+
+    def __init__(self) -> None:
+        self._active: dict[str, dict[str, Value]] = {}
+        self._begun: Counter[str] = Counter()
+        self._change = asyncio.Event()
+
+    @property
+    def active(self) -> dict[str, dict[str, Value]]:
+        """Name → parameters of every fault that lasts."""
+        return {name: dict(values) for name, values in self._active.items()}
+
+    def begin(self, name: str, given: Values) -> dict[str, Value]:
+        """Put a fault in force, or change its parameters; the parameters that it has now.
+
+        InvalidRequest: no such fault, or no such parameter.
+        """
+        fault = known(name)
+        values = fault.read(given)
+        self._begun[name] += 1
+        if not fault.is_momentary:
+            self._active[name] = values
+            self.wake()
+        return values
+
+    def end(self, name: str) -> dict[str, Value] | None:
+        """End a fault; its parameters, None when it was not in force."""
+        values = self._active.pop(known(name).name, None)
+        self.wake()
+        return values
+
+    def has(self, name: str) -> bool:
+        """Whether a fault is in force."""
+        return name in self._active
+
+    def number(self, name: str, parameter: str) -> float:
+        """A parameter of a fault as a number; 0 when the fault is not in force."""
+        return float(self._active.get(name, {}).get(parameter, 0))
+
+    def text(self, name: str, parameter: str) -> str:
+        """A parameter of a fault as text; empty when the fault is not in force."""
+        return str(self._active.get(name, {}).get(parameter, ""))
+
+    def take(self, name: str) -> bool:
+        """Use up one of a fault's `count`; True: there was one."""
+        left = int(self.number(name, "count"))
+        if left == 1:
+            self.end(name)
+        elif left:
+            self._active[name]["count"] = left - 1
+        return left > 0
+
+    def times(self, name: str) -> int:
+        """How often a fault has begun."""
+        return self._begun[name]
+
+    def silences(self, kind: str) -> str:
+        """The fault for which a question of this kind is never answered; empty: none."""
+        if self.has("connectivity_lost") and kind in DATA:
+            return "connectivity_lost"
+        if self.has("unanswered_executions") and kind == "executions":
+            return "unanswered_executions"
+        unanswered = self.text("unanswered", "kind")
+        if unanswered == kind or (unanswered == "data" and kind in DATA):
+            return "unanswered"
+        return ""
+
+    async def change(self) -> None:
+        """Wait until a fault begins or ends."""
+        await self._change.wait()
+
+    def wake(self) -> None:
+        """Let everybody who waits for a change look again."""
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+def known(name: str) -> Fault:
+    """The fault of this name. InvalidRequest: there is none."""
+    if name not in FAULTS:
+        raise InvalidRequest(f"no fault {name!r}", hint="there is: " + ", ".join(FAULTS))
+    return FAULTS[name]

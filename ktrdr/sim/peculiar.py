@@ -1,0 +1,47 @@
+"""Stocks that are there for one difficulty each, under fixed symbols. None of them is real.
+
+| symbol | what is peculiar |
+|---|---|
+| `ILLIQ` | somebody trades in every fifth minute or so, and on every seventh day nobody: no bars |
+| `FLATV` | trades in every tenth minute; the minutes between have flat bars of volume 0 |
+| `FRESH` | listed on the first weekday of last month; nothing before |
+| `GONE` | delisted: error 200, as if it had never been |
+| `TWIN` | two contracts, on NASDAQ and on NYSE; error 200 until one of them is named |
+| `NOPERM` | details, but no history: 162, "No market data permissions" |
+| `SPLT` | four for one on 2026-11-30; `GeneratedMarket.split` sets another day or ratio |
+
+Other difficulties need no symbol: every dated future expires on its third Friday.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+from ktrdr.sim.contracts import Contract, Split
+
+SYMBOLS = ("ILLIQ", "FLATV", "FRESH", "GONE", "TWIN", "NOPERM", "SPLT")
+
+
+def stocks(symbol: str, plain: Contract, today: date) -> list[Contract]:
+    """The contracts that go by `symbol`; `plain`: a stock of that name without peculiarities."""
+    peculiar: dict[str, dict[str, Any]] = {
+        "ILLIQ": {"trade_share": 0.2, "quiet_day_share": 1 / 7, "base_volume": 300},
+        "FLATV": {"has_flat_bars": True},
+        "FRESH": {"listed": _first_weekday_of_last_month(today)},
+        "TWIN": {},
+        "NOPERM": {"is_entitled": False},
+        "SPLT": {"split": Split(date(2026, 11, 30), 4)},
+    }
+    if symbol not in peculiar:
+        return []
+    found = [replace(plain, **peculiar[symbol])]
+    if symbol == "TWIN":
+        found.append(replace(plain, primary_exchange="NYSE", con_id_name="NYSE", base_price=55.0))
+    return found
+
+
+def _first_weekday_of_last_month(today: date) -> date:
+    first = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
+    return first + timedelta(days=7 - first.weekday() if first.weekday() > 4 else 0)

@@ -1,0 +1,245 @@
+"""The questions of one client: each is answered in its own time, so that none waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+
+from ktrdr.sim import answers, damage, refusals
+from ktrdr.sim.clients import Clients
+from ktrdr.sim.desk import Desk, Reply, refuse
+from ktrdr.sim.faults import DATA, HISTORY, Faults
+from ktrdr.sim.limits import HISTORY_KINDS, HistoryPace, Limits, Violation
+from ktrdr.sim.record import Record
+from ktrdr.sim.refusals import Refusal
+from ktrdr.sim.wire import Request
+
+_LOOK_EVERY_S = 0.25
+"""How often to look whether a bar that is kept up to date has changed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long an answer takes: so many seconds, and more by its number of bars."""
+
+    base_s: float = 0.0
+    bars_per_s: float | None = None
+
+    def of(self, reply: Reply) -> float:
+        """Seconds from request to answer."""
+        return self.base_s + (reply.bars / self.bars_per_s if self.bars_per_s else 0.0)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What all connections of one gateway share."""
+
+    desk: Desk
+    record: Record
+    latency: Latency
+    version: int
+    """The highest protocol to offer."""
+    limits: Limits
+    pace: HistoryPace
+    faults: Faults
+    clients: Clients[object]
+
+
+class Questions:
+    """What one client has asked and not yet been told."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        client_id: int,
+        version: int,
+        send: Callable[[bytes], str],
+        failed: Callable[[], None],
+    ) -> None:
+        """`send` takes the answers and says which fault ate one; `failed`: one cannot be made."""
+        self._gate = gate
+        self._client_id = client_id
+        self._version = version
+        self._send = send
+        self._failed = failed
+        self._open: dict[int, asyncio.Task[None]] = {}
+        self._asked: dict[asyncio.Task[None], Request] = {}
+
+    def __repr__(self) -> str:
+        return f"client {self._client_id}"
+
+    def ask(self, request: Request) -> bool:
+        """Begin to answer; the request's id is taken until the answer is out.
+
+        False: this was too much, the connection ends.
+        """
+        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        keeps_id = request.kind in HISTORY_KINDS
+        if keeps_id and request.request_id in self._open:
+            refused = refusals.duplicate_request(request.request_id)
+            self._finish(request, refuse(request, self._version, refused), "duplicate_id")
+            return True
+        if request.kind in HISTORY and (violation := self._violated(request)):
+            return not violation.is_end
+        task = asyncio.create_task(self._answer(request))
+        self._asked[task] = request
+        if keeps_id:
+            self._open[request.request_id] = task
+            self._gate.pace.open += 1
+        task.add_done_callback(self._ended)
+        return True
+
+    def cancel(self, request: Request) -> None:
+        """Stop an answer that is still to come."""
+        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        task = self._open.pop(request.request_id, None)
+        if task is None:
+            refused = refusals.nothing_to_cancel(request.request_id)
+        else:
+            task.cancel()
+            refused = refusals.cancelled(request.request_id)
+        self._finish(request, refuse(request, self._version, refused))
+
+    def swallow(self, request: Request, fault: str) -> None:
+        """Note a request that is not even heard."""
+        now = self._gate.desk.now()
+        self._gate.record.received(now, self._client_id, request)
+        self._gate.record.swallowed(now, self._client_id, request, fault)
+
+    async def end(self) -> None:
+        """Nobody waits any more."""
+        tasks = list(self._asked)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _violated(self, request: Request) -> Violation | None:
+        """The limit that a request breaks; the client and the record have been told."""
+        violation = self._gate.pace.check(request, asyncio.get_running_loop().time())
+        if violation:
+            log.info("%r: %s breaks a limit, %s", self, _told(request), violation.limit)
+            now = self._gate.desk.now()
+            self._gate.record.violation(now, self._client_id, violation, request)
+        if violation and violation.refused:
+            refused = refuse(request, self._version, violation.refused)
+            self._finish(request, refused, violation.limit)
+        return violation
+
+    async def _answer(self, request: Request) -> None:
+        faults = self._gate.faults
+        now_s = asyncio.get_running_loop().time()
+        delay_s = self._gate.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
+        losses = faults.times("connectivity_lost")
+        silenced = faults.silences(request.kind)
+        reply, verdict = await self._reply(request)
+        if reply is None:
+            log.info("%r: %s has no meaning here, ignored", self, request.kind)
+            return
+        late_s = faults.number("late", "seconds")
+        await asyncio.sleep(self._gate.latency.of(reply) + delay_s + late_s)
+        silence = silenced or faults.silences(request.kind)
+        if request.kind in DATA and losses != faults.times("connectivity_lost"):
+            silence = "connectivity_lost"
+        if silence:
+            now = self._gate.desk.now()
+            self._gate.record.swallowed(now, self._client_id, request, silence)
+            await asyncio.Event().wait()
+        self._finish(request, reply, verdict or ("late" if late_s else ""))
+        if request.keep_up_to_date and reply.error_code is None:
+            await self._keep_up_to_date(request)
+
+    async def _keep_up_to_date(self, request: Request) -> None:
+        """Tell of the bar that forms, until the request is cancelled, which ends it well."""
+        desk = self._gate.desk
+        following = desk.follow(request, self._version)
+        with contextlib.suppress(asyncio.CancelledError):
+            while not self._lost_for_good():
+                if not self._gate.faults.silences(request.kind):
+                    self._send(await asyncio.to_thread(following.update, desk.now()))
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _lost_for_good(self) -> bool:
+        """IB's servers are lost, and will have forgotten who follows what when they are back."""
+        return self._gate.faults.number("connectivity_lost", "back") == 1101
+
+    async def _reply(self, request: Request) -> tuple[Reply | None, str]:
+        """The answer and the fault in it; bars are made in a thread, so that nobody waits."""
+        desk, faults = self._gate.desk, self._gate.faults
+        refused, fault = _feigned(request, faults)
+        if refused:
+            asked = replace(request, request_id=-1) if fault == "read_only_api" else request
+            return refuse(asked, self._version, refused), fault
+        if request.kind == "current_time" and faults.has("wrong_clock"):
+            wrong = desk.now() + timedelta(seconds=faults.number("wrong_clock", "seconds"))
+            return Reply(answers.current_time(wrong)), "wrong_clock"
+        if request.kind != "historical_data":
+            return desk.reply(request, self._version), ""
+        reply = await asyncio.to_thread(desk.reply, request, self._version)
+        return _damaged(reply, faults) if reply else (None, "")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        request = self._asked.pop(task)
+        if request.kind in HISTORY_KINDS:
+            self._gate.pace.open -= 1
+            if self._open.get(request.request_id) is task:
+                del self._open[request.request_id]
+        if task.cancelled():
+            self._gate.record.cancelled(self._gate.desk.now(), self._client_id, request)
+        elif error := task.exception():
+            log.error("%r: an answer failed, its connection ends", self, exc_info=error)
+            self._failed()
+
+    def _finish(self, request: Request, reply: Reply, verdict: str = "") -> None:
+        if reply.error_code is not None:
+            log.info("%r: %s answered %d", self, _told(request), reply.error_code)
+        else:
+            bars = f", {reply.bars} bars" if reply.bars else ""
+            log.info("%r: %s answered%s", self, _told(request), bars)
+        now = self._gate.desk.now()
+        if fault := self._send(reply.message):
+            self._gate.record.swallowed(now, self._client_id, request, fault)
+        else:
+            self._gate.record.answered(now, self._client_id, request, reply, verdict)
+
+
+def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
+    """The error that a fault puts in the place of an answer, and the fault."""
+    if faults.has("false_200") and request.kind in DATA:
+        return refusals.unknown_contract(), "false_200"
+    if faults.has("competing_session") and request.kind in HISTORY:
+        is_data = faults.number("competing_session", "code") == 10197
+        refused = refusals.competing_session() if is_data else refusals.other_session()
+        return refused, "competing_session"
+    if faults.has("read_only_api") and request.kind in ("open_orders", "completed_orders"):
+        return refusals.read_only(), "read_only_api"
+    return None, ""
+
+
+def _damaged(reply: Reply, faults: Faults) -> tuple[Reply, str]:
+    """Bars as the faults leave them, and the last of these faults."""
+    every = int(faults.number("missing_bars", "every"))
+    changes: dict[str, damage.Change] = {
+        "missing_bars": partial(damage.missing, every=every),
+        "doubled_bars": damage.doubled,
+        "unordered_bars": damage.unordered,
+    }
+    verdict = ""
+    for name, change in changes.items():
+        if faults.has(name) and reply.bars:
+            reply, verdict = replace(reply, message=damage.change_bars(reply.message, change)), name
+    return reply, verdict
+
+
+def _told(request: Request) -> str:
+    """A request in a few words, for the log."""
+    query = request.query
+    what = f" {query.local_symbol or query.symbol or query.con_id}" if query else ""
+    span = f" {request.bar_size} {request.duration} to {request.end or 'now'}"
+    return f"{request.kind}{what}{span if request.duration else ''}"

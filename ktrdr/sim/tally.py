@@ -1,0 +1,107 @@
+"""The record in numbers: adds up entries as they come. Knows no files and no clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+Entry = dict[str, Any]
+
+_QUESTION = (
+    "kind", "con_id", "symbol", "sec_type", "expiry", "exchange", "primary_exchange", "currency",
+    "local_symbol", "end", "duration", "bar_size", "what_to_show", "use_rth",
+)  # fmt: skip
+"""What two identical questions have in common; that of the record, not of the limits."""
+
+_HISTORY = ("historical_data", "schedule", "head_timestamp")
+
+
+class Tally:
+    """Sums over all entries so far; nothing of what it holds grows but by new questions."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._violations: Counter[str] = Counter()
+        self._swallowed: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._connects: Counter[int] = Counter()
+        self._asked: set[int] = set()
+        self._open: set[tuple[int, int, str]] = set()
+        self._most_open = self._repeats = self._bars = self._answers = 0
+        self._most_clients = self._clients = 0
+        self._newest: tuple[int, int, str] | None = None
+        """A request that was heard and may be refused yet: not in flight before that."""
+
+    def add(self, entry: Entry) -> None:
+        """Count an entry of the record."""
+        self._settle_newest(entry)
+        match entry["event"]:
+            case "received":
+                self._receive(entry)
+            case "answered":
+                self._answer(entry)
+            case "cancelled":
+                self._open.discard(_key(entry))
+            case "swallowed":
+                self._swallowed[entry["verdict"]] += 1
+            case "violation":
+                self._violations[entry["verdict"]] += 1
+            case "fault":
+                self._faults[entry["verdict"]] += entry["state"] == "begun"
+            case "connected":
+                self._connects[entry["client_id"]] += 1
+                self._clients += 1
+                self._most_clients = max(self._most_clients, self._clients)
+            case "disconnected":
+                self._clients -= 1
+                self._open = {key for key in self._open if key[0] != entry["client_id"]}
+
+    def _settle_newest(self, entry: Entry) -> None:
+        """Right after a request comes whether it is refused; else it is in flight."""
+        if entry["event"] == "violation" and self._newest == _key(entry):
+            self._open.discard(_key(entry))
+        self._newest = None
+        self._most_open = max(self._most_open, len(self._open))
+
+    def _answer(self, entry: Entry) -> None:
+        self._answers += 1
+        self._bars += entry["bars"]
+        if entry["error_code"] is not None:
+            self._errors[str(entry["error_code"])] += 1
+        if entry["verdict"] != "duplicate_id":  # the first of that id is still open
+            self._open.discard(_key(entry))
+
+    def _receive(self, entry: Entry) -> None:
+        self._requests[entry["kind"]] += 1
+        if entry["kind"] not in _HISTORY:
+            return
+        question = hash(tuple(entry.get(name) for name in _QUESTION))
+        self._repeats += question in self._asked
+        self._asked.add(question)
+        if _key(entry) not in self._open:
+            self._newest = _key(entry)
+            self._open.add(self._newest)
+
+    def summary(self) -> dict[str, Any]:
+        """The sums, JSON-able; what each means stands in `docs/simulator.md`."""
+        return {
+            "requests": dict(self._requests),
+            "history_requests": sum(self._requests[kind] for kind in _HISTORY),
+            "answers": self._answers,
+            "bars": self._bars,
+            "errors": dict(self._errors),
+            "violations": dict(self._violations),
+            "swallowed": dict(self._swallowed),
+            "faults": dict(self._faults),
+            "most_in_flight": max(self._most_open, len(self._open)),
+            "in_flight": len(self._open),
+            "repeats": self._repeats,
+            "connects": sum(self._connects.values()),
+            "connects_by_id": {str(i): n for i, n in sorted(self._connects.items())},
+            "most_clients": self._most_clients,
+        }
+
+
+def _key(entry: Entry) -> tuple[int, int, str]:
+    return entry["client_id"], entry.get("request_id", -1), entry.get("kind", "")

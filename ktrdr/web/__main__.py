@@ -1,0 +1,71 @@
+"""PROGRAM status-app: serves the page and the status API until it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from waitress.server import create_server  # type: ignore[import-untyped]
+from waitress.wasyncore import close_all, loop  # type: ignore[import-untyped]
+
+from ktrdr import process
+from ktrdr.config import Settings
+from ktrdr.errors import Misconfigured
+from ktrdr.web import create_app
+
+_THREADS = 32  # with 4, four slow readers froze the page
+_NOTICE_STOP_S = 0.5
+_LAST_ANSWERS_S = 5
+
+log = logging.getLogger("ktrdr.web")
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Serve until `stop` is set. Misconfigured when nobody can listen there."""
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue of pages is no trouble
+    sockets: dict[int, Any] = {}
+    app = create_app(settings, supervisor_socket=_supervisor_socket())
+    server = _listen(app, settings, sockets)
+    log.info("status page at %s", address(settings))
+    while not stop.is_set():
+        loop(timeout=_NOTICE_STOP_S, use_poll=True, map=sockets, count=1)
+    server.task_dispatcher.shutdown(timeout=_LAST_ANSWERS_S)
+    close_all(sockets)
+
+
+def address(settings: Settings) -> str:
+    """What to type into a browser on this machine."""
+    host = settings.ktrdr_status_host
+    host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)  # noqa: S104 - compared
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.ktrdr_status_port}/"
+
+
+def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
+    host, port = settings.ktrdr_status_host, settings.ktrdr_status_port
+    try:
+        return create_server(app, map=sockets, host=host, port=port, threads=_THREADS, ident=None)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise Misconfigured(
+                f"KTRDR_STATUS_PORT={port}: expected a free port, but {host}:{port} cannot be "
+                f"had: {error.strerror}"
+            ) from error
+        why = error.strerror
+    except ValueError as error:  # waitress's word for a name that means no address
+        why = str(error)
+    raise Misconfigured(f"KTRDR_STATUS_HOST={host}: expected an address of this machine: {why}")
+
+
+def _supervisor_socket() -> Path | None:
+    """The supervisord that started us, if one did."""
+    url = os.environ.get("SUPERVISOR_SERVER_URL", "")
+    return Path(url.removeprefix("unix://")) if url.startswith("unix://") else None
+
+
+if __name__ == "__main__":
+    process.run("status-app", serve)

@@ -1,0 +1,73 @@
+"""The JSON endpoints on the system's state, as the contract names them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from flask import Blueprint, abort, request
+from flask.typing import ResponseReturnValue
+
+from ktrdr.web.health import not_ready
+from ktrdr.web.logs import MOST_LINES, tail
+from ktrdr.web.peers import connection_json, gap_filler_json
+from ktrdr.web.programs import NAMES
+from ktrdr.web.system import System, system_json
+
+_LOG_LINES = 50
+
+
+def system_api(system: System, log_dir: Path) -> Blueprint:
+    """`/api/v1/system/…`."""
+    api = Blueprint("system", __name__, url_prefix="/api/v1/system")
+
+    @api.get("/ib-status")
+    def ib_status() -> ResponseReturnValue:
+        return connection_json(system.peers.connection())
+
+    @api.get("/gap-filler-status")
+    def gap_filler_status() -> ResponseReturnValue:
+        return gap_filler_json(system.peers.gap_filler())
+
+    @api.get("/system-status")
+    def system_status() -> ResponseReturnValue:
+        return system_json(system.look())
+
+    @api.post("/gap-filler/force-scan")
+    def force_scan() -> ResponseReturnValue:
+        scan = system.peers.scan()
+        return ({"scan_id": scan.said}, 202) if scan.said else ({"reason": scan.reason}, 503)
+
+    @api.get("/logs/<name>")
+    def logs(name: str) -> ResponseReturnValue:
+        if name not in NAMES:
+            abort(404, f"no program has the name {name!r}: expected one of {', '.join(NAMES)}")
+        found = tail(log_dir / f"{name}.log", _line_count(request.args.get("lines", "")))
+        return {"file": str(found.path), "lines": found.lines, "reason": found.reason or None}
+
+    return api
+
+
+def probes(system: System) -> Blueprint:
+    """`/healthz` and `/readyz`."""
+    api = Blueprint("probes", __name__)
+
+    @api.get("/healthz")
+    def healthz() -> ResponseReturnValue:
+        return {"alive": True}
+
+    @api.get("/readyz")
+    def readyz() -> ResponseReturnValue:
+        snapshot = system.look()
+        reasons = not_ready(snapshot.connection, snapshot.gap_filler)
+        return {"ready": not reasons, "reasons": reasons}, 503 if reasons else 200
+
+    return api
+
+
+def _line_count(said: str) -> int:
+    if not said:
+        return _LOG_LINES
+    if not re.fullmatch("[0-9]{1,4}", said) or not 1 <= int(said) <= MOST_LINES:
+        abort(400, f"lines={said!r}: expected a whole number from 1 to {MOST_LINES}")
+    return int(said)

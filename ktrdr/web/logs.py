@@ -1,0 +1,44 @@
+"""The last lines of a program's log. Reads the end of the file only, and never fails."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_LINES = 1000
+
+_TAIL_BYTES = 64 * 1024
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The end of a log file, oldest line first; or no lines, and why."""
+
+    path: Path
+    lines: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def tail(path: Path, lines: int) -> Tail:
+    """At most the last `lines` lines of what fits in 64 KiB; bytes that are no UTF-8 become `�`."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            end = file.read(_TAIL_BYTES)
+    except FileNotFoundError:
+        return Tail(path, reason="there is no such file yet")
+    except OSError as error:
+        return Tail(path, reason=f"it cannot be read: {error.strerror}")
+    if size > _TAIL_BYTES:
+        end = end.partition(b"\n")[2] or end
+    kept = tuple(_readable(line) for line in end.splitlines()[-lines:]) if lines > 0 else ()
+    return Tail(path, kept, "" if kept else "it is empty")
+
+
+def _readable(line: bytes) -> str:
+    text = _ESCAPES.sub("", line.decode("utf-8", errors="replace"))
+    return _CONTROLS.sub("·", text)

@@ -1,0 +1,126 @@
+"""The group's state for Prometheus, gathered when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Blueprint, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.web.health import Service, not_ready
+from ktrdr.web.system import Snapshot, System
+
+
+def metrics_api(system: System) -> Blueprint:
+    """`/metrics`, from a registry of its own."""
+    api = Blueprint("metrics", __name__)
+    registry = CollectorRegistry()
+    registry.register(_Group(system))
+
+    @api.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+    return api
+
+
+class _Group(Collector):
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    def describe(self) -> list[Metric]:
+        return []  # so that registering asks nobody
+
+    def collect(self) -> Iterator[Metric]:
+        yield from families(self._system.look())
+
+
+def families(snapshot: Snapshot) -> Iterator[Metric]:
+    """Every metric; of a peer that is down only that it is down, for a made-up 0 would lie."""
+    reasons = not_ready(snapshot.connection, snapshot.gap_filler)
+    yield GaugeMetricFamily("ktrdr_ready", "The group can do its work.", value=not reasons)
+    yield from _of_services(snapshot.services)
+    connection, gap_filler = snapshot.connection.said, snapshot.gap_filler.said
+    yield GaugeMetricFamily(
+        "ktrdr_connection_up",
+        "A real request was answered lately.",
+        value=connection is not None and connection.connected,
+    )
+    if connection is not None:
+        yield from _of_connection(connection)
+    if gap_filler is not None:
+        yield from _of_gap_filler(gap_filler)
+
+
+def _of_services(services: dict[str, Service]) -> Iterator[Metric]:
+    up = GaugeMetricFamily("ktrdr_program_up", "The program runs.", labels=["program"])
+    well = GaugeMetricFamily(
+        "ktrdr_program_healthy", "The program is as it should be.", labels=["program"]
+    )
+    cpu = GaugeMetricFamily(
+        "ktrdr_program_cpu_percent", "CPU in percent of one core.", labels=["program"]
+    )
+    rss = GaugeMetricFamily("ktrdr_program_rss_bytes", "Resident memory.", labels=["program"])
+    uptime = GaugeMetricFamily(
+        "ktrdr_program_uptime_seconds", "Time since the start.", labels=["program"]
+    )
+    for name, service in services.items():
+        program = service.program
+        up.add_metric([name], service.status == "RUNNING")
+        well.add_metric([name], service.healthy)
+        for family, value in (
+            (cpu, program.cpu_percent),
+            (rss, program.rss_bytes),
+            (uptime, program.uptime_s),
+        ):
+            if value is not None:
+                family.add_metric([name], value)
+    yield from (up, well, cpu, rss, uptime)
+
+
+def _of_connection(status: ConnectionStatus) -> Iterator[Metric]:
+    yield _counter("connection_attempts", "Attempts to connect.", status.connection_attempts)
+    yield _counter(
+        "connection_failed_attempts", "Attempts to connect that failed.", status.failed_attempts
+    )
+    yield _counter("requests_answered", "Requests that IB answered.", status.requests_answered)
+    yield GaugeMetricFamily(
+        "ktrdr_requests_open", "Requests without an answer yet.", value=status.requests_open
+    )
+    if status.last_answer_time is not None:
+        yield GaugeMetricFamily(
+            "ktrdr_last_answer_timestamp_seconds",
+            "When IB answered last.",
+            value=status.last_answer_time.timestamp(),
+        )
+
+
+def _of_gap_filler(status: GapFillerStatus) -> Iterator[Metric]:
+    gaps = GaugeMetricFamily("ktrdr_gaps", "Holes since the start, by state.", labels=["state"])
+    gaps.add_metric(["detected"], status.gaps_detected)
+    gaps.add_metric(["filled"], status.gaps_filled)
+    gaps.add_metric(["failed"], status.gaps_failed)
+    gaps.add_metric(["remaining"], status.gaps_remaining)
+    yield gaps
+    unfillable = GaugeMetricFamily(
+        "ktrdr_gaps_unfillable", "Holes that stay for now, by reason.", labels=["reason"]
+    )
+    for reason, holes in status.unfillable.items():
+        unfillable.add_metric([reason], holes)
+    yield unfillable
+    yield _counter("bars_added", "Bars written into the store.", status.bars_added)
+    yield GaugeMetricFamily("ktrdr_series", "Files in the store.", value=status.series)
+    if status.last_scan_time is not None:
+        yield GaugeMetricFamily(
+            "ktrdr_last_scan_timestamp_seconds",
+            "When the store was last scanned.",
+            value=status.last_scan_time.timestamp(),
+        )
+
+
+def _counter(name: str, meaning: str, value: float) -> Metric:
+    return CounterMetricFamily(f"ktrdr_{name}", meaning, value=value)

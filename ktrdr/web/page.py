@@ -1,0 +1,137 @@
+"""The page: rendered here, whole for a browser without JavaScript, section by section for one with.
+
+A section is a block of the template, so both see the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, current_app, redirect, render_template, request
+from flask.typing import ResponseReturnValue
+
+from ktrdr.config import Settings
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.web import words
+from ktrdr.web.health import is_stale, sources
+from ktrdr.web.logs import tail
+from ktrdr.web.peers import Answer, Series
+from ktrdr.web.programs import NAMES
+from ktrdr.web.system import Snapshot, System
+
+SECTIONS = ("banner", "verdict", "connection", "filler", "programs", "series", "errors", "logs")
+
+_LOG_LINES = 15
+_ROWS = 200
+_ERRORS = 10
+_WORST_FIRST = ("refused", "failed", "filling", "waiting", "complete")
+_TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
+_SCAN_SAID = {
+    "asked": "A scan was asked for.",
+    "failed": "The gap filler could not be asked; its card says why.",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a state is shown: `good`, `busy`, `warn`, `bad` or `idle`, and in which words."""
+
+    tone: str
+    words: str
+
+
+def page(system: System, log_dir: Path) -> Blueprint:
+    """`/`, what it polls (`/live`), and its form (`/scan`)."""
+    bp = Blueprint("page", __name__)
+    for name in ("count", "duration", "moment", "size", "percent", "because"):
+        bp.add_app_template_filter(getattr(words, name), name)
+
+    @bp.get("/")
+    def index() -> ResponseReturnValue:
+        said = _SCAN_SAID.get(request.args.get("scan", ""), "")
+        return render_template("page.html", scan_said=said, **view(system, log_dir))
+
+    @bp.get("/live")
+    def live() -> ResponseReturnValue:
+        context = view(system, log_dir)
+        template = current_app.jinja_env.get_template("page.html")
+        shared = template.new_context(context)
+        sections = {name: "".join(template.blocks[name](shared)) for name in SECTIONS}
+        return {"time": context["now"].isoformat(), "title": context["title"], "sections": sections}
+
+    @bp.post("/scan")
+    def scan() -> ResponseReturnValue:
+        asked = system.peers.scan().said is not None
+        return redirect(f"/?scan={'asked' if asked else 'failed'}", 303)
+
+    return bp
+
+
+def view(system: System, log_dir: Path) -> dict[str, Any]:
+    """Everything that the template shows."""
+    snapshot, settings = system.look(), system.settings
+    connection, gap_filler = snapshot.connection, snapshot.gap_filler
+    series = system.series(snapshot)
+    return {
+        "now": snapshot.time,
+        "title": f"{snapshot.verdict.health} – ktrdr ({settings.source})",
+        "settings": settings,
+        "verdict": snapshot.verdict,
+        "sources": sources(settings, connection.said, gap_filler.said),
+        "connection": connection,
+        "connection_look": connection_look(connection, settings, snapshot),
+        "filler": gap_filler,
+        "filler_look": filler_look(gap_filler),
+        "services": snapshot.services,
+        "series": series,
+        "rows": worst_first(series.said or [])[:_ROWS],
+        "recent_errors": _newest_errors(gap_filler.said),
+        "logs": {name: tail(log_dir / f"{name}.log", _LOG_LINES) for name in NAMES},
+    }
+
+
+def connection_look(
+    answer: Answer[ConnectionStatus], settings: Settings, snapshot: Snapshot
+) -> Look:
+    """Good only while real requests are answered."""
+    status = answer.said
+    if status is None:
+        return Look("bad", "unknown")
+    if not status.connected:
+        return Look("bad", f"not connected ({words.spoken(status.state)})")
+    if is_stale(status, settings, snapshot.time):
+        return Look("warn", "connected, but silent")
+    return Look("good", "connected")
+
+
+def filler_look(answer: Answer[GapFillerStatus]) -> Look:
+    """Good only when nothing is left that could be closed."""
+    status = answer.said
+    if status is None:
+        return Look("bad", "unknown")
+    tones: Mapping[str, str] = {"refused": "bad", "waiting": "warn", "idle": "good"}
+    tone = tones.get(status.state, "busy") if status.running else "bad"
+    if tone == "good" and (status.gaps_remaining or status.gaps_failed):
+        tone = "warn"
+    return Look(tone, status.state)
+
+
+def worst_first(series: list[Series]) -> list[Series]:
+    """What needs eyes on top; then by symbol, and by timeframe as time goes."""
+
+    def rank(one: Series) -> tuple[int, str, int]:
+        return _place(_WORST_FIRST, one.state), one.symbol, _place(_TIMEFRAMES, one.timeframe)
+
+    return sorted(series, key=rank)
+
+
+def _place(order: tuple[str, ...], name: str) -> int:
+    return order.index(name) if name in order else -1
+
+
+def _newest_errors(status: GapFillerStatus | None) -> list[Any]:
+    errors = status.recent_errors if status else ()
+    return sorted(errors, key=lambda problem: problem.time, reverse=True)[:_ERRORS]

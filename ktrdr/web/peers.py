@@ -1,0 +1,172 @@
+"""What ib-connection and gap-filler say of themselves, or why they say nothing. Never raises."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ktrdr.config import Settings
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient, to_json
+from ktrdr.errors import KtrdrError, PeerDown, Permanent
+from ktrdr.web.latest import Latest
+
+T = TypeVar("T")
+
+ASK_TIMEOUT_S = 2.0
+"""A peer serves cached state: what takes longer than this hangs."""
+
+_FRESH_S = 0.5
+_COVERAGE_FRESH_S = 3.0
+
+
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """What a peer said; or None, and why in a sentence that names the next step."""
+
+    said: T | None
+    reason: str = ""
+
+
+class Series(BaseModel):
+    """One file of the store, as the gap filler sees it. Counts are bars."""
+
+    symbol: str
+    timeframe: str
+    file: str
+    state: str
+    """`complete`, `filling`, `waiting`, `failed` or `refused`."""
+    first: datetime | None = None
+    last: datetime | None = None
+    expected: int | None = None
+    """None, like the next two: nobody has looked yet, or the file cannot be read."""
+    present: int | None = None
+    holes: int | None = None
+    missing: dict[str, int] = {}
+    """Reason → bars that are missing for it."""
+    error: str | None = None
+
+
+_CONNECTION = TypeAdapter(ConnectionStatus)
+_GAP_FILLER = TypeAdapter(GapFillerStatus)
+_SERIES = TypeAdapter(list[Series])
+
+
+class Peers:
+    """Asks the two programs at their sockets, each question at most twice a second."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._connection = LocalClient(settings.connection_socket, "ib-connection")
+        self._gap_filler = LocalClient(settings.gap_filler_socket, "gap-filler")
+        self._connection_status = Latest(self._ask_connection, _FRESH_S)
+        self._gap_filler_status = Latest(self._ask_gap_filler, _FRESH_S)
+        self._series = Latest(self._ask_series, _COVERAGE_FRESH_S)
+
+    def connection(self) -> Answer[ConnectionStatus]:
+        """The state of the connection to IB."""
+        return self._connection_status.get()
+
+    def gap_filler(self) -> Answer[GapFillerStatus]:
+        """The state of the gap filler."""
+        return self._gap_filler_status.get()
+
+    def series(self) -> Answer[list[Series]]:
+        """Every file of the store, without its days."""
+        return self._series.get()
+
+    def coverage(self, question: Mapping[str, str]) -> Answer[Json]:
+        """The gap filler's own words on what is expected and present, day by day.
+
+        Permanent when the question is wrong, such as for a series that is not there.
+        """
+        return _answer("gap-filler", lambda: _with_series(self._ask_coverage(**question)))
+
+    def scan(self) -> Answer[str]:
+        """Have the gap filler look for holes now; the scan's id."""
+        return _answer(
+            "gap-filler",
+            lambda: str(self._gap_filler.post("/scan", timeout_s=ASK_TIMEOUT_S)["scan_id"]),
+        )
+
+    def _ask_connection(self) -> Answer[ConnectionStatus]:
+        return _answer(
+            "ib-connection",
+            lambda: _read(_CONNECTION, self._connection.get("/status", timeout_s=ASK_TIMEOUT_S)),
+        )
+
+    def _ask_gap_filler(self) -> Answer[GapFillerStatus]:
+        return _answer(
+            "gap-filler",
+            lambda: _read(_GAP_FILLER, self._gap_filler.get("/status", timeout_s=ASK_TIMEOUT_S)),
+        )
+
+    def _ask_series(self) -> Answer[list[Series]]:
+        try:
+            return _answer(
+                "gap-filler", lambda: _read(_SERIES, self._ask_coverage(days="0").get("series"))
+            )
+        except Permanent as error:
+            return Answer(None, sentence(error))
+
+    def _ask_coverage(self, **question: str) -> Json:
+        return self._gap_filler.get("/coverage", timeout_s=ASK_TIMEOUT_S, **question)
+
+
+def connection_json(answer: Answer[ConnectionStatus]) -> Json:
+    """The status API's `ib-status`: all keys, always."""
+    said = _all_keys(ConnectionStatus, answer.said)
+    return said | {"connected": bool(said["connected"]), "reason": answer.reason or None}
+
+
+def gap_filler_json(answer: Answer[GapFillerStatus]) -> Json:
+    """The status API's `gap-filler-status`: all keys, always."""
+    said = _all_keys(GapFillerStatus, answer.said)
+    reason = said["reason"] if answer.said else answer.reason
+    return said | {"running": bool(said["running"]), "reason": reason or None}
+
+
+def sentence(error: KtrdrError) -> str:
+    """What went wrong and what to do, in one line."""
+    return f"{error.message} – next step: {error.hint}" if error.hint else error.message
+
+
+def _all_keys(shape: type[Any], said: object | None) -> Json:
+    return to_json(said) if said else {field.name: None for field in fields(shape)}
+
+
+def _answer(program: str, ask: Callable[[], T]) -> Answer[T]:
+    """The answer, or the reason why there is none. A Permanent passes: the question is wrong."""
+    try:
+        return Answer(ask())
+    except Permanent:
+        raise
+    except KtrdrError as error:
+        return Answer(None, sentence(error))
+    except (KeyError, TypeError, ValueError) as error:
+        unread = PeerDown(
+            f"{program} gave an answer that cannot be read ({_first_line(error)})",
+            hint=f".venv/bin/supervisorctl restart {program}",
+        )
+        return Answer(None, sentence(unread))
+
+
+def _read(shape: TypeAdapter[T], said: object) -> T:
+    """A peer's JSON as the value it stands for, with no leniency about types."""
+    return shape.validate_json(json.dumps(said, allow_nan=False), strict=True)
+
+
+def _with_series(said: Json) -> Json:
+    if not isinstance(said.get("series"), list):
+        raise TypeError("series: a list was expected")
+    return said
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = error.errors()[0]
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)

@@ -1,0 +1,145 @@
+"""The five programs as the operating system sees them: which run, since when, at what cost."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from ktrdr.web.supervisor import Supervised, ask_supervisor
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "port-forward": ("socat", "ib_port_forward", "ktrdr.forwarder"),
+    "ib-connection": ("ktrdr.data.ib_connection_manager", "ib_connection_manager.py"),
+    "gap-filler": ("ktrdr.data.ib_gap_filler", "ib_gap_filler.py"),
+    "status-app": ("ktrdr.web", "ktrdr/web/"),
+    "gateway-sim": ("ktrdr.sim", "ktrdr/sim/"),
+}
+"""Program → what its command line contains, one of them: a pid may be somebody else's by now."""
+
+NAMES = tuple(COMMANDS)
+RUNNING = "RUNNING"
+STOPPED = "STOPPED"
+
+_SHORTEST_MEASURE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program. Without a process the measures are None."""
+
+    name: str
+    status: str
+    """supervisord's word where it answers, otherwise `RUNNING` or `STOPPED`."""
+    pid: int | None = None
+    uptime_s: float | None = None
+    cpu_percent: float | None = None
+    """Of one core, its children's included: since the last look, the first time since its start."""
+    rss_bytes: int | None = None
+    ever_started: bool = False
+    """False: nobody here has asked for it."""
+
+    @property
+    def runs(self) -> bool:
+        """True while its process is there, and has been for a while where supervisord says so."""
+        return self.status == RUNNING
+
+
+class Programs:
+    """Looks at the programs' processes. Remembers CPU times between looks. Thread-safe."""
+
+    def __init__(self, run_dir: Path, supervisor_socket: Path) -> None:
+        self._run_dir = run_dir
+        self._supervisor_socket = supervisor_socket
+        self._meters: dict[int, _Meter] = {}
+        self._lock = threading.Lock()
+
+    def look(self) -> dict[str, Program]:
+        """All five, by name, in the order in which data flows."""
+        supervised = ask_supervisor(self._supervisor_socket)
+        with self._lock:
+            found = {name: self._look_at(name, supervised.get(name)) for name in NAMES}
+            pids = {program.pid for program in found.values()}
+            self._meters = {pid: meter for pid, meter in self._meters.items() if pid in pids}
+        return found
+
+    def _look_at(self, name: str, supervised: Supervised | None) -> Program:
+        if supervised and supervised.pid:
+            found = self._measure(name, supervised.status, supervised.pid)
+        else:
+            found = self._measure(name, RUNNING, self._pid_from_file(name))
+        if found is not None:
+            return found
+        if supervised:
+            return Program(name, supervised.status, ever_started=supervised.ever_started)
+        return Program(name, STOPPED)
+
+    def _measure(self, name: str, status: str, pid: int | None) -> Program | None:
+        if pid is None:
+            return None
+        try:
+            meter = self._meters.get(pid)
+            if meter is None or not meter.is_valid():
+                meter = self._meters[pid] = _Meter(pid)
+            cpu_percent, rss_bytes = meter.read()
+        except psutil.Error:
+            return None
+        uptime_s = round(max(0.0, time.time() - meter.started), 1)
+        return Program(name, status, pid, uptime_s, cpu_percent, rss_bytes, ever_started=True)
+
+    def _pid_from_file(self, name: str) -> int | None:
+        """The pid in `NAME.pid`, if that process lives and is this program."""
+        if name == "status-app":
+            return os.getpid()
+        try:
+            pid = int((self._run_dir / f"{name}.pid").read_text())
+            command = " ".join(psutil.Process(pid).cmdline())
+        except (OSError, ValueError, OverflowError, psutil.Error):
+            return None
+        return pid if any(part in command for part in COMMANDS[name]) else None
+
+
+class _Meter:
+    """CPU and memory of a process and its children, such as socat's one for each connection."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self.started = self._process.create_time()
+        self._since = time.monotonic() - max(0.0, time.time() - self.started)
+        self._cpu_s = 0.0
+        self._percent = 0.0
+        self._first = True
+
+    def is_valid(self) -> bool:
+        return self._process.is_running()
+
+    def read(self) -> tuple[float, int]:
+        """CPU in percent and resident bytes. psutil.Error when the process is gone."""
+        cpu_s, rss_bytes = _cost(self._process)
+        for child in self._process.children(recursive=True):
+            try:
+                more_s, more_bytes = _cost(child)
+            except psutil.Error:
+                continue  # it ended meanwhile
+            cpu_s, rss_bytes = cpu_s + more_s, rss_bytes + more_bytes
+        return self._percent_since(cpu_s), rss_bytes
+
+    def _percent_since(self, cpu_s: float) -> float:
+        now = time.monotonic()
+        elapsed_s = now - self._since
+        if self._first or elapsed_s >= _SHORTEST_MEASURE_S:
+            spent_s = max(0.0, cpu_s - self._cpu_s)  # a child that ended takes its seconds along
+            self._percent = round(100 * spent_s / max(elapsed_s, 0.01), 1)
+            self._since, self._cpu_s, self._first = now, cpu_s, False
+        return self._percent
+
+
+def _cost(process: psutil.Process) -> tuple[float, int]:
+    with process.oneshot():
+        times = process.cpu_times()
+        return times.user + times.system, process.memory_info().rss

@@ -1,0 +1,92 @@
+// Keeps the page's sections fresh, and says so loudly when it cannot. The page works without it.
+"use strict";
+
+const POLL_MS = 2000;
+const PATIENCE_MS = 8000;
+
+const shown = new Map();
+let lastAnswer = new Date();
+let timer = 0;
+
+async function poll() {
+  clearTimeout(timer);
+  try {
+    const response = await fetch("/live", { signal: AbortSignal.timeout(PATIENCE_MS) });
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    show(await response.json());
+    lastAnswer = new Date();
+    document.body.classList.remove("is-lost");
+    document.getElementById("lost").hidden = true;
+  } catch {
+    sayLost();
+  }
+  if (!document.hidden) timer = setTimeout(poll, POLL_MS);
+}
+
+function sayLost() {
+  const at = lastAnswer.toISOString().slice(0, 19).replace("T", " ");
+  const words = `The status app does not answer: nothing below is newer than ${at} UTC. ` +
+    "Next step: .venv/bin/supervisorctl restart status-app";
+  const lost = document.getElementById("lost");
+  if (lost.textContent !== words) lost.textContent = words;
+  lost.hidden = false;
+  document.body.classList.add("is-lost");
+  document.title = "no answer – ktrdr";
+}
+
+function show(said) {
+  document.title = said.title;
+  document.getElementById("as-of").textContent = said.time.slice(0, 19).replace("T", " ");
+  for (const [name, html] of Object.entries(said.sections)) {
+    const place = document.querySelector(`[data-live="${name}"]`);
+    if (shown.get(name) === html || isInUse(place)) continue;
+    replace(place, html);
+    shown.set(name, html);
+  }
+}
+
+// A person who selects a line to copy it, or stands on a link, keeps it.
+function isInUse(place) {
+  const selection = getSelection();
+  if (!selection.isCollapsed && place.contains(selection.anchorNode)) return true;
+  const focus = document.activeElement;
+  return place.contains(focus) && focus.matches("a, pre");
+}
+
+// Rendered and escaped by our own server: the words are the same as on the first load.
+function replace(place, html) {
+  const open = new Map([...place.querySelectorAll("details")].map((one) => [one.id, one.open]));
+  const focused = place.contains(document.activeElement) ? document.activeElement.closest("details") : null;
+  place.innerHTML = html;
+  for (const one of place.querySelectorAll("details")) {
+    if (open.has(one.id)) one.open = open.get(one.id);
+    if (focused && one.id === focused.id) one.querySelector("summary").focus();
+  }
+  scrollLogs();
+}
+
+function scrollLogs() {
+  for (const log of document.querySelectorAll("pre")) log.scrollTop = log.scrollHeight;
+}
+
+async function scan(event) {
+  event.preventDefault();
+  const button = event.target.querySelector("button");
+  const said = document.getElementById("scan-said");
+  button.disabled = true;
+  said.textContent = "Asking …";
+  try {
+    const response = await fetch("/api/v1/system/gap-filler/force-scan", { method: "POST" });
+    const answer = await response.json();
+    said.textContent = response.ok ? "A scan was asked for." : `Not done: ${answer.reason}`;
+  } catch {
+    said.textContent = "Not done: the status app does not answer.";
+  }
+  button.disabled = false;
+  poll();
+}
+
+document.getElementById("scan").addEventListener("submit", scan);
+document.addEventListener("visibilitychange", () => document.hidden || poll());
+scrollLogs();
+timer = setTimeout(poll, POLL_MS);

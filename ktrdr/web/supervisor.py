@@ -1,0 +1,74 @@
+"""What supervisord says of its programs. Asks only; starts and stops nothing."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """A program as supervisord knows it."""
+
+    status: str
+    """supervisord's own word: `RUNNING`, `STOPPED`, `BACKOFF`, `FATAL`, `EXITED`, …"""
+    pid: int | None
+    ever_started: bool
+
+
+def ask_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:
+    """Every program that supervisord knows; empty when nobody answers at the socket in time."""
+    transport = _UnixTransport(path, timeout_s)
+    try:
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+        return _read(proxy.supervisor.getAllProcessInfo())
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError):
+        return {}
+    finally:
+        transport.close()
+
+
+def _read(said: Any) -> dict[str, Supervised]:
+    try:
+        return {
+            str(one["name"]): Supervised(
+                status=str(one["statename"]),
+                pid=int(one["pid"]) or None,
+                ever_started=bool(one["start"]),
+            )
+            for one in said
+        }
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    """supervisor's own transport has no time-out, and a hung supervisord must not hang us."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__()
+        self._opened = _UnixConnection(path, timeout_s)
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 - one only
+        return self._opened
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

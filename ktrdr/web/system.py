@@ -1,0 +1,79 @@
+"""The whole group at one moment: both peers, the five programs, and the verdict on them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ktrdr.config import Settings
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json
+from ktrdr.web import health
+from ktrdr.web.latest import Latest
+from ktrdr.web.peers import Answer, Peers, Series
+from ktrdr.web.programs import Programs
+
+_FRESH_S = 0.5
+_ASKERS = 6
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known at `time` (UTC)."""
+
+    time: datetime
+    connection: Answer[ConnectionStatus]
+    gap_filler: Answer[GapFillerStatus]
+    services: dict[str, health.Service]
+    verdict: health.Verdict
+
+
+class System:
+    """Looks at everything at once, so that two peers that hang cost the time of one."""
+
+    def __init__(self, settings: Settings, supervisor_socket: Path) -> None:
+        self.settings = settings
+        self.peers = Peers(settings)
+        self._programs = Latest(Programs(settings.run_dir, supervisor_socket).look, _FRESH_S)
+        self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask")
+
+    def look(self) -> Snapshot:
+        """The group now."""
+        connection_asked = self._askers.submit(self.peers.connection)
+        gap_filler_asked = self._askers.submit(self.peers.gap_filler)
+        programs = self._programs.get()
+        connection, gap_filler = connection_asked.result(), gap_filler_asked.result()
+        services = health.services(
+            programs, connection, gap_filler, is_simulated=self.settings.is_simulated
+        )
+        now = datetime.now(UTC)
+        verdict = health.judge(services, connection, gap_filler, self.settings, now)
+        return Snapshot(now, connection, gap_filler, services, verdict)
+
+    def series(self, snapshot: Snapshot) -> Answer[list[Series]]:
+        """The store's files; a gap filler that has just not answered is not asked again."""
+        if snapshot.gap_filler.said is None:
+            return Answer(None, snapshot.gap_filler.reason)
+        return self.peers.series()
+
+
+def system_json(snapshot: Snapshot) -> Json:
+    """The status API's `system-status`."""
+    return {
+        "health": snapshot.verdict.health,
+        "services": {name: _service_json(s) for name, s in snapshot.services.items()},
+        "summary": snapshot.verdict.summary,
+    }
+
+
+def _service_json(service: health.Service) -> Json:
+    program = service.program
+    return {
+        "status": service.status,
+        "healthy": service.healthy,
+        "pid": program.pid,
+        "uptime_s": program.uptime_s,
+        "cpu_percent": program.cpu_percent,
+        "rss_bytes": program.rss_bytes,
+    }

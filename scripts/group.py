@@ -1,0 +1,433 @@
+"""Starts, waits for and stops the supervised group, for scripts/up and scripts/down.
+
+It is not part of the group, and nothing of the group imports it. A process belongs to the group
+when its environment names this checkout's supervisor socket, which supervisord sees to: that holds
+for orphans and for children of children too, and for nothing else.
+"""
+# ruff: noqa: INP001, T201 - a script, beside the others; it talks to a person
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from ktrdr.config import REAL_GATEWAY_PORTS, SOCKET_PATH_MAX, Settings, load_settings
+from ktrdr.errors import KtrdrError, Misconfigured, Retryable
+from ktrdr.forwarder import choose_bind, holder_of, listening_ports, target_of
+from ktrdr.process import EXIT_MISCONFIGURED
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "etc/supervisord.conf"
+RUN = ROOT / "var/run"
+LOGS = ROOT / "var/log"
+SOCKET = RUN / "supervisor.sock"
+STARTED_WITH = RUN / "started-with.json"
+SIMULATOR = "gateway-sim"
+
+SUPERVISORD_S = 15  # for supervisord to answer after its start
+READY_S = 60
+STOP_S = 30  # each program has 10 s, and supervisord asks them one after another
+POLL_S = 0.25
+
+
+def start() -> int:
+    """Bring the group up, or up to date with the settings and the code."""
+    settings = load_settings()
+    _check_paths()
+    wanted = _what_decides(settings)
+    _check_ports(settings)
+    _make_folders(settings)
+    supervisord = _supervisord()
+    if supervisord is not None:
+        changed = _differences(_started_with(supervisord.pid), wanted)
+        if changed:
+            print(f"Changed since the group was started: {', '.join(changed)}. Restarting it.")
+            _stop_all()
+            supervisord = None
+    elif any(_members()):
+        print("Ending what was left of a group whose supervisord was killed ...")
+        _stop_all()
+    if settings.is_simulated:
+        _mention_real_gateways()
+    if supervisord is None:
+        _start_supervisord(wanted)
+    _start_programs(settings)
+    return 0
+
+
+def wait() -> int:
+    """Wait until the status page says that all is ready; 1 when it does not in time."""
+    settings = load_settings()
+    page = _page(settings)
+    print("Waiting until everything is ready ...", flush=True)
+    deadline = time.monotonic() + READY_S
+    said: list[str] = []
+    while (reasons := _reasons(settings)) and time.monotonic() < deadline:
+        if reasons != said:
+            print(f"  not yet: {'; '.join(reasons)}", flush=True)
+            said = reasons
+        time.sleep(POLL_S)
+    if reasons:
+        _explain_not_ready(page, reasons)
+        return 1
+    print(f"\nReady. The status page: {page}")
+    if settings.is_simulated:
+        print(
+            "The gateway is SIMULATED: its prices are invented, for trying things out.\n"
+            f"Its bars go to {_shown(settings.data_dir)}.\n"
+            "With a real IB Gateway or TWS, for instance: IB_HOST=127.0.0.1 IB_PORT=4002"
+            " ./scripts/up\n(or write both into .env, see .env.example)"
+        )
+    else:
+        print(
+            f"The gateway is LIVE: {settings.gateway_host}:{settings.gateway_port}."
+            f" Its bars are in {_shown(settings.data_dir)}."
+        )
+    print("To look and to stop: .venv/bin/supervisorctl status, ./scripts/down")
+    return 0
+
+
+def stop() -> int:
+    """Stop the group, and see to it that nothing of it is left."""
+    if _supervisord() is None and not any(_members()):
+        print("Nothing was running.")
+        return 0
+    print("Stopping the group ...", flush=True)
+    _stop_all()
+    print("Stopped. Nothing of it is left running.")
+    return 0
+
+
+# --- before the start ---------------------------------------------------------------------------
+
+
+def _check_paths() -> None:
+    """The sockets' paths fit: supervisord binds `SOCKET.PID`, then renames it."""
+    longest = f"{SOCKET}.{2**22}"
+    if (length := len(os.fsencode(longest))) > SOCKET_PATH_MAX:
+        raise Misconfigured(
+            f"the path of this folder is {length - SOCKET_PATH_MAX} bytes too long for the sockets"
+            f" in it ({ROOT})",
+            hint="move it to a shorter path",
+        )
+    if bad := re.search(r'["\\%\n]', str(ROOT)):
+        raise Misconfigured(
+            f"supervisor cannot take a path with {bad.group()!r} in it ({ROOT})",
+            hint="rename the folder",
+        )
+
+
+def _check_ports(settings: Settings) -> None:
+    """Every port that the group needs is free, or the group's own."""
+    wanted = [
+        ("KTRDR_STATUS_PORT", settings.ktrdr_status_host, settings.ktrdr_status_port),
+        ("KTRDR_FORWARD_PORT", choose_bind(settings).address, settings.ktrdr_forward_port),
+    ]
+    if settings.is_simulated:
+        wanted.append(("KTRDR_SIM_PORT", settings.gateway_host, settings.ktrdr_sim_port))
+    target_of(settings)  # says so when it would forward to itself
+    ports = [port for _, _, port in wanted]
+    if len(set(ports)) < len(ports):
+        given = ", ".join(f"{name}={port}" for name, _, port in wanted)
+        raise Misconfigured(f"{given}: expected ports that differ from each other")
+    ours = {port for member in _members() for port in listening_ports(member)}
+    taken = [
+        f"{name}={port}: {why}"
+        for name, host, port in wanted
+        if port not in ours and (why := _why_not_free(host, port))
+    ]
+    if taken:
+        raise Retryable(
+            "\n".join(taken),
+            hint="stop that program, or choose another port in the environment or in .env",
+        )
+
+
+def _why_not_free(host: str, port: int) -> str:
+    """What keeps us from listening there; empty when nothing does."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"the port is taken by {holder_of(port)}"
+        return f"cannot listen on {host} there ({error.strerror})"
+    return ""
+
+
+def _mention_real_gateways() -> None:
+    """Somebody with a gateway running probably wants it used."""
+    for port in REAL_GATEWAY_PORTS:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
+            print(
+                f"Something listens on 127.0.0.1:{port}, probably an IB Gateway or TWS."
+                f" To use it: IB_HOST=127.0.0.1 IB_PORT={port} ./scripts/up"
+            )
+
+
+def _make_folders(settings: Settings) -> None:
+    """The folders that nobody else makes, and for the simulator a store to show something with."""
+    for name, folder, mode in (
+        ("var/run", RUN, 0o700),
+        ("KTRDR_RUN_DIR", settings.run_dir, 0o700),
+        ("var/log", LOGS, 0o777),
+        ("KTRDR_DATA_DIR", settings.data_dir, 0o777),
+    ):
+        try:
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"{name}={folder}: {error.strerror}") from error
+    if settings.is_simulated and not any(settings.data_dir.glob("*.csv")):
+        print(f"Making a starter store in {_shown(settings.data_dir)} ...", flush=True)
+        command = [sys.executable, "-m", "ktrdr.sim", "--starter-store", str(settings.data_dir)]
+        subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own program
+
+
+# --- supervisord --------------------------------------------------------------------------------
+
+
+def _start_supervisord(wanted: dict[str, str]) -> None:
+    """Start supervisord as a daemon, with the autostarting programs."""
+    print("Starting the group ...", flush=True)
+    command = [sys.executable, str(ROOT / ".venv/bin/supervisord"), "-c", str(CONF)]
+    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own set-up
+    if not _until(lambda: _ask("getPID") is not None, SUPERVISORD_S):
+        raise Retryable(
+            f"supervisord does not answer after {SUPERVISORD_S} s",
+            hint=f"see {_shown(LOGS / 'supervisord.log')}",
+        )
+    text = json.dumps({"supervisord": _ask("getPID"), "with": wanted}, indent=1)
+    STARTED_WITH.write_text(text)
+    STARTED_WITH.chmod(0o600)
+
+
+def _start_programs(settings: Settings) -> None:
+    """Everything that should run and does not; the simulator only for want of a real gateway."""
+    for program in _programs():
+        name, state = program["name"], program["statename"]
+        if name == SIMULATOR and not settings.is_simulated:
+            if state in {"STARTING", "RUNNING", "BACKOFF"}:
+                _ask("stopProcess", name)
+        elif state not in {"STARTING", "RUNNING", "STOPPING"}:
+            if state == "BACKOFF":  # it waits for its next try, perhaps for long
+                _ask("stopProcess", name)
+            if state != "STOPPED":
+                print(f"Starting {name}, which was {state} ...")
+            _ask("startProcess", name, False)
+
+
+def _programs() -> list[dict[str, Any]]:
+    """What supervisord says about each program."""
+    return cast("list[dict[str, Any]]", _ask("getAllProcessInfo") or [])
+
+
+def _ask(method: str, *arguments: object) -> Any:
+    """What supervisord answers; None when it does not answer or refuses."""
+    if not SOCKET.exists():
+        return None
+    transport = SupervisorTransport(None, None, f"unix://{SOCKET}")
+    proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
+    try:
+        return getattr(proxy.supervisor, method)(*arguments)
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        return None
+    finally:
+        transport.close()
+
+
+def _supervisord() -> psutil.Process | None:
+    """The supervisord of this checkout, whether it answers or hangs; None when there is none."""
+    pid = _ask("getPID")
+    with contextlib.suppress(psutil.Error, OSError, ValueError):
+        if pid is not None:
+            return psutil.Process(cast("int", pid))
+        process = psutil.Process(int((RUN / "supervisord.pid").read_text()))
+        command = process.cmdline()  # a pid file may be old, and its pid somebody else's by now
+        if any("supervisord" in part for part in command) and str(CONF) in command:
+            return process
+    return None
+
+
+def _members() -> Iterator[psutil.Process]:
+    """Every process that supervisord started, its children, and theirs; but not ourselves."""
+    url = f"unix://{SOCKET}"
+    here = os.getpid()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != here and process.environ().get("SUPERVISOR_SERVER_URL") == url:
+                yield process
+
+
+def _stop_all() -> None:
+    """Ask politely, all at once; then insist."""
+    supervisord = _supervisord()
+    _ask("stopAllProcesses", False)
+    if _ask("shutdown") is None and supervisord is not None:
+        _signal([supervisord], "terminate")
+    if supervisord is None:
+        _signal(_members(), "terminate")
+
+    def gone() -> bool:
+        return not any(_members()) and (supervisord is None or not _is_alive(supervisord))
+
+    if not _until(gone, STOP_S):
+        print(f"Something does not stop within {STOP_S} s: killing it.")
+        _signal([supervisord] if supervisord else [], "kill")
+        _signal(_members(), "kill")
+        if not _until(gone, 5):
+            left = ", ".join(str(process.pid) for process in _members())
+            raise Retryable(f"the system does not end these processes: {left}")
+    STARTED_WITH.unlink(missing_ok=True)
+
+
+def _signal(processes: Iterable[psutil.Process], what: str) -> None:
+    """Signal each one, if its pid is still the same process (psutil sees to that)."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            getattr(process, what)()
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether the condition came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+# --- up to date ---------------------------------------------------------------------------------
+
+
+def _what_decides(settings: Settings) -> dict[str, str]:
+    """Everything that a running group takes in at its start, as text that can be compared."""
+    values = {name.upper(): str(value) for name, value in settings.model_dump().items()}
+    digest = hashlib.sha256()
+    files = [CONF, ROOT / "requirements.txt", ROOT / "scripts/ib_port_forward.sh"]
+    files += sorted(f for f in (ROOT / "ktrdr").rglob("*") if f.suffix != ".pyc" and f.is_file())
+    for file in files:
+        digest.update(file.read_bytes())
+    forwarder = "socat" if shutil.which("socat") else "our own"
+    return values | {"the code": digest.hexdigest(), "the forwarder": forwarder}
+
+
+def _started_with(supervisord_pid: int) -> dict[str, str]:
+    """What the running group was started with; nothing when something else started it."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        noted = json.loads(STARTED_WITH.read_text())
+        if noted["supervisord"] == supervisord_pid:
+            return cast("dict[str, str]", noted["with"])
+    return {}
+
+
+def _differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The names of what changed."""
+    if not before:
+        return ["unknown, as something else started it"]
+    return [name for name in now if before.get(name) != now[name]]
+
+
+# --- ready --------------------------------------------------------------------------------------
+
+
+def _reasons(settings: Settings) -> list[str]:
+    """Why the group is not ready yet; empty when it is."""
+    connection = http.client.HTTPConnection(
+        _reachable(settings.ktrdr_status_host), settings.ktrdr_status_port, timeout=5
+    )
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status == http.HTTPStatus.OK:
+            return []
+        reasons = json.loads(body)["reasons"]
+        return [str(reason) for reason in reasons] or [f"/readyz answers {answer.status}"]
+    except (ValueError, KeyError, TypeError):
+        return [f"/readyz answers {answer.status} without reasons"]
+    except (OSError, http.client.HTTPException):
+        return ["the status page does not answer"]
+    finally:
+        connection.close()
+
+
+def _explain_not_ready(page: str, reasons: list[str]) -> None:
+    """What is wrong, and where to look."""
+    print(f"\nNot ready after {READY_S} s, but left running. The reasons:", file=sys.stderr)
+    for reason in reasons:
+        print(f"  - {reason}", file=sys.stderr)
+    programs = _programs()
+    for program in programs:
+        name, state = program["name"], program["statename"]
+        if state not in {"RUNNING", "STARTING"} and name != SIMULATOR:
+            log = _shown(LOGS / f"{name}.log")
+            print(f"  - {name} is {state} ({program['description']}): see {log}", file=sys.stderr)
+    if not programs:
+        log = _shown(LOGS / "supervisord.log")
+        print(f"  - supervisord does not answer: see {log}", file=sys.stderr)
+    print(f"The status page: {page}   The logs: {_shown(LOGS)}/*.log", file=sys.stderr)
+
+
+def _page(settings: Settings) -> str:
+    host = _reachable(settings.ktrdr_status_host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.ktrdr_status_port}/"
+
+
+def _reachable(host: str) -> str:
+    """An address to call for one to listen on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be said from the root."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def main(arguments: list[str]) -> int:
+    """`start`, `wait` or `stop`."""
+    actions = {"start": start, "wait": wait, "stop": stop}
+    if len(arguments) != 1 or arguments[0] not in actions:
+        print("usage: group.py start|wait|stop (scripts/up and scripts/down do it)")
+        return 2
+    try:
+        return actions[arguments[0]]()
+    except KtrdrError as error:
+        print(f"{error}{f' ({error.hint})' if error.hint else ''}", file=sys.stderr)
+        return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else 1
+    except subprocess.CalledProcessError as error:
+        print(f"{error.cmd[1:3]} failed with exit code {error.returncode}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was started runs on: ./scripts/down stops it.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""A stand-in for the connection process: answers from a market of plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from ktrdr.data.local_api import bars_to_json, span_from_query
+from ktrdr.errors import KtrdrError
+from ktrdr.planning.bars import Bar
+
+DAY = 86400
+LENGTHS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": DAY}
+
+
+def utc(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+@dataclass
+class FakeConnection:
+    """Speaks as ib-connection does. Its market is open every day from 10:00 to 12:00 UTC.
+
+    A bar exists at each multiple of its length in a session, unless `absent` has its start;
+    its prices are a plain function of the start.
+    """
+
+    connected: bool = True
+    gateway: str = "simulated"
+    absent: set[int] = field(default_factory=set)
+    unsound: set[int] = field(default_factory=set)
+    refusals: dict[str, KtrdrError] = field(default_factory=dict)
+    """Symbol → what it is answered with."""
+    down: KtrdrError | None = None
+    asked: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """Symbol, timeframe, start and end of each request for bars."""
+    after: Callable[[], None] = lambda: None
+
+    def get(self, path: str, timeout_s: float = 5.0, **query: str) -> dict:
+        assert timeout_s > 0
+        if self.down is not None:
+            raise self.down
+        return {"/status": self._status, "/sessions": self._sessions, "/bars": self._bars}[path](
+            query
+        )
+
+    def abort(self) -> None:
+        pass
+
+    def _status(self, _query: dict[str, str]) -> dict:
+        return {"connected": self.connected, "gateway": self.gateway}
+
+    def _sessions(self, query: dict[str, str]) -> dict:
+        self._refuse(query)
+        start, end = span_from_query(query)
+        days = range(start - start % DAY - DAY, end + 3 * DAY, DAY)
+        sessions = [[day + 36000, day + 43200, day] for day in days]
+        return {"zone": "UTC", "start": days[0], "end": days[-1], "sessions": sessions}
+
+    def _bars(self, query: dict[str, str]) -> dict:
+        start, end = span_from_query(query)
+        self.asked.append((query["symbol"], query["timeframe"], start, end))
+        self._refuse(query)
+        bars = list(self.market(query["timeframe"], start, end))
+        unsound = [bar.start for bar in bars if bar.start in self.unsound]
+        sound = [bar for bar in bars if bar.start not in self.unsound]
+        self.after()
+        return {"gateway": self.gateway, "bars": bars_to_json(sound), "unsound": unsound}
+
+    def _refuse(self, query: dict[str, str]) -> None:
+        if query["symbol"] in self.refusals:
+            raise self.refusals[query["symbol"]]
+
+    def market(self, timeframe: str, start: int, end: int) -> Iterable[Bar]:
+        """The bars that start in `[start, end)`; the forming one too, as IB does it."""
+        length = LENGTHS[timeframe]
+        if timeframe == "1d":
+            starts = range(start - start % DAY, end, DAY)
+        else:
+            starts = [t for t in range(start, end, 60) if 36000 <= t % DAY < 43200]
+            starts = [t for t in starts if t % length == 0 or t % DAY == 36000]
+        return [price(t) for t in starts if t not in self.absent and t >= start]
+
+
+def price(start: int) -> Bar:
+    low = 100 + start % 977 / 100
+    return Bar(start, low, low + 0.5, low, low + 0.25, start % 1009)
+
+
+def line(bar: Bar) -> str:
+    stamp = datetime.fromtimestamp(bar.start, UTC).isoformat(" ")
+    values = ",".join(repr(float(v)) for v in bar[1:5])
+    return f"{stamp},{values},{int(bar.volume)}\n"
+
+
+@pytest.fixture
+def connection() -> FakeConnection:
+    return FakeConnection()

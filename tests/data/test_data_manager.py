@@ -1,0 +1,230 @@
+from datetime import UTC, date, datetime
+
+import pandas as pd
+import pytest
+
+from ktrdr.data.data_manager import DataManager
+from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
+from ktrdr.data.ib_connection_manager import routes as connection_routes
+from ktrdr.data.local_api import LocalServer, serving
+from ktrdr.errors import InvalidRequest, MalformedFile, UnknownSeries
+from ktrdr.sim.hosting import running_gateway
+from ktrdr.sim.market import truth
+from tests.data.conftest import line, price, utc
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+FIRST = utc("2026-11-18 10:00")
+
+
+@pytest.fixture
+def manager(make_settings):
+    return DataManager(make_settings())
+
+
+@pytest.fixture
+def path(data_dir):
+    """Ten minutes of a series."""
+    path = data_dir / "AAPL_1m.csv"
+    path.write_text(HEADER + "".join(line(price(FIRST + 60 * i)) for i in range(10)))
+    return path
+
+
+@pytest.mark.usefixtures("path")
+def test_local_bars_come_as_a_frame_in_utc(manager):
+    frame = manager.load("AAPL", "1m")
+    assert list(frame.columns) == ["open", "high", "low", "close", "volume"]
+    assert frame.index.name == "timestamp"
+    assert str(frame.index.tz) == "UTC"
+    assert len(frame) == 10
+    assert tuple(frame.iloc[3]) == price(FIRST + 180)[1:]
+    assert frame.index[3] == pd.Timestamp("2026-11-18 10:03", tz="UTC")
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(
+    ("start", "end", "bars"),
+    [
+        ("2026-11-18 10:02", "2026-11-18 10:05", 3),
+        ("2026-11-18", "2026-11-19", 10),
+        (date(2026, 11, 19), None, 0),
+        (datetime(2026, 11, 18, 10, 8, tzinfo=UTC), None, 2),
+        (pd.Timestamp("2026-11-18 05:08", tz="America/New_York"), None, 2),
+        (None, "2026-11-18T10:01:00Z", 1),
+    ],
+)
+def test_a_window_has_its_start_and_not_its_end(manager, start, end, bars):
+    assert len(manager.load("AAPL", "1m", start, end)) == bars
+
+
+def test_values_are_those_of_the_file_to_the_last_digit(manager, data_dir):
+    (data_dir / "X_1m.csv").write_text(
+        HEADER + "2026-11-18 10:00:00+00:00,0.30000000000000004,1e300,5e-324,92.58,-1\n"
+    )
+    row = manager.load("X", "1m").iloc[0]
+    assert list(row) == [0.1 + 0.2, 1e300, 5e-324, 92.58, -1]
+
+
+@pytest.mark.usefixtures("path")
+def test_with_nobody_to_ask_it_serves_local_bars_and_says_so(manager):
+    local = manager.load("AAPL", "1m")
+    asked = manager.load("AAPL", "1m", "2026-11-18", "2026-11-20", fetch=True)
+    for frame, program in ((local, "gap-filler"), (asked, "ib-connection")):
+        assert len(frame) == 10
+        assert frame.attrs["complete"] is False
+        assert f"{program} is not running" in frame.attrs["why"]
+
+
+def test_a_line_that_does_not_end_is_not_read(manager, path):
+    path.write_text(path.read_text() + "2026-11-18 10:10:00+00:00,1,1")
+    assert len(manager.load("AAPL", "1m")) == 10
+
+
+def test_further_columns_and_another_order_are_no_matter(manager, data_dir):
+    (data_dir / "X_1m.csv").write_text(
+        "wap,close,low,high,open,timestamp,volume,note\n"
+        "9,4,1,5,2,2026-11-18 10:00:00+00:00,7,hello\n"
+    )
+    frame = manager.load("X", "1m")
+    assert list(frame.iloc[0]) == [2, 5, 1, 4, 7]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("../../etc/passwd", "1m"), "passwd"),
+        (("AAPL", "2m"), "2m"),
+        (("AAPL", "1m", "yesterday noon"), "start"),
+        (("AAPL", "1m", None, "2026-13-01"), "end"),
+        (("AAPL", "1m", "2026-11-20", "2026-11-19"), "before"),
+    ],
+)
+def test_a_question_that_cannot_be_is_named(manager, arguments, named):
+    with pytest.raises(InvalidRequest, match=named):
+        manager.load(*arguments)
+
+
+def test_a_series_that_is_not_there_is_named(manager):
+    with pytest.raises(UnknownSeries, match=r"has no MSFT_1h\.csv"):
+        manager.load("MSFT", "1h")
+
+
+def test_a_broken_file_is_named(manager, data_dir):
+    (data_dir / "X_1m.csv").write_text(HEADER + "x,1\n")
+    with pytest.raises(MalformedFile, match=r"X_1m\.csv line 2"):
+        manager.load("X", "1m")
+
+
+@pytest.fixture
+def group(make_settings, wait_for):
+    """A simulated gateway and a connection to it, as ib-connection serves it."""
+    with running_gateway() as gateway:
+        settings = make_settings(ktrdr_sim_port=gateway.port)
+        connection = PersistentIbConnectionManager(settings)
+        connection.start()
+        server = LocalServer(settings.connection_socket, connection_routes(connection))
+        connection.call(server.start(), 10)
+        try:
+            wait_for(lambda: connection.is_connected)
+            yield gateway
+        finally:
+            connection.call(server.stop(), 10)
+            connection.stop()
+
+
+WEEK = ("2026-11-09", "2026-11-14")
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1h", "4h", "1d"])
+@pytest.mark.usefixtures("group")
+def test_what_the_store_lacks_is_fetched(manager, timeframe):
+    frame = manager.load("AAPL", timeframe, *WEEK, fetch=True)
+    rows = [(int(t.timestamp()), *values) for t, *values in frame.itertuples()]
+    assert rows == [tuple(row) for row in truth("AAPL", timeframe, *map(utc, WEEK))]
+    assert frame.attrs["complete"] is True
+
+
+def test_only_what_is_missing_is_asked_for(manager, group, data_dir):
+    there = truth("AAPL", "1m", *map(utc, WEEK))
+    lines = [
+        f"{datetime.fromtimestamp(row[0], UTC).isoformat(' ')},{','.join(map(repr, row[1:]))}\n"
+        for row in there
+    ]
+    path = data_dir / "AAPL_1m.csv"
+    path.write_text(HEADER + "".join(lines[:500] + lines[520:]))
+    before = path.read_bytes()
+    frame = manager.load("AAPL", "1m", *WEEK, fetch=True)
+    assert len(frame) == len(there)
+    assert frame.index.is_monotonic_increasing
+    assert path.read_bytes() == before
+    asked = [e for e in group.record if e["kind"] == "historical_data" and e["event"] == "answered"]
+    assert len(asked) == 1
+    assert asked[0]["bars"] < 60
+
+
+@pytest.mark.usefixtures("group")
+def test_the_bar_that_is_still_forming_is_not_served(manager):
+    frame = manager.load("BTCUSD", "1h", fetch=True)
+    assert frame.attrs["complete"] is False
+    now = datetime.now(UTC)
+    frame = manager.load("EURUSD", "1h", now.date().isoformat(), fetch=True)
+    assert all(start + pd.Timedelta(hours=1) <= pd.Timestamp(now) for start in frame.index)
+
+
+@pytest.mark.usefixtures("group")
+def test_what_cannot_be_fetched_is_not_complete(manager):
+    frame = manager.load("XYZZY", "1h", *WEEK, fetch=True)
+    assert len(frame) == 0
+    assert frame.attrs["complete"] is False
+    assert "No security definition" in frame.attrs["why"]
+
+
+@pytest.mark.usefixtures("group")
+def test_bars_of_another_source_are_not_mixed_in(manager, data_dir, path):
+    (data_dir / ".ktrdr").mkdir()
+    (data_dir / ".ktrdr" / "source").write_text("live\n")
+    frame = manager.load("AAPL", "1m", *WEEK, fetch=True)
+    assert len(frame) == 0
+    assert "holds live bars" in frame.attrs["why"]
+    assert len(manager.load("AAPL", "1m")) == 10
+    assert path.exists()
+
+
+def entry(**given):
+    """What the gap filler says of a series: a hole of Tuesday, and a minute that IB has not."""
+    tuesday, wednesday = utc("2026-11-17 14:30"), utc("2026-11-18 14:30")
+    return {
+        "expected": 30,
+        "from": "2026-11-16T00:00:00+00:00",
+        "until": datetime.now(UTC).isoformat(),
+        "gaps": [[tuesday, tuesday + 60, 2, "open"], [wednesday, wednesday, 1, "no_trades"]],
+    } | given
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(
+    ("start", "end", "said", "complete"),
+    [
+        ("2026-11-18", "2026-11-20", {}, True),
+        ("2026-11-17 14:32", "2026-11-20", {}, True),
+        ("2026-11-17 14:31", "2026-11-20", {}, False),
+        ("2026-11-17", "2026-11-18", {}, False),
+        ("2026-11-15", "2026-11-16 12:00", {}, False),
+        ("2026-11-18", None, {}, True),
+        (None, None, {}, False),
+        ("2026-11-18", "2026-11-20", {"until": "2026-11-19T12:00:00+00:00"}, False),
+        ("2026-11-18", None, {"until": "2026-11-19T12:00:00+00:00"}, False),
+        ("2026-11-18", "2026-11-20", {"expected": None}, False),
+    ],
+)
+def test_complete_is_what_the_gap_filler_can_prove(
+    manager, make_settings, start, end, said, complete
+):
+    async def coverage(query):
+        assert (query["symbol"], query["timeframe"]) == ("AAPL", "1m")
+        return {"series": [entry(**said)]}
+
+    server = LocalServer(make_settings().gap_filler_socket, {("GET", "/coverage"): coverage})
+    with serving(server):
+        frame = manager.load("AAPL", "1m", start, end)
+    assert frame.attrs["complete"] is complete
+    assert bool(frame.attrs["why"]) is not complete

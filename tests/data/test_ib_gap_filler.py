@@ -1,0 +1,641 @@
+"""The gap filler against a stand-in for the connection process, with a clock of the test's own."""
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+from itertools import pairwise
+
+import pytest
+
+from ktrdr.config import ROOT, Settings
+from ktrdr.data.ib_gap_filler import GapFiller, routes
+from ktrdr.errors import (
+    InvalidRequest,
+    NotConnected,
+    NotEntitled,
+    PeerDown,
+    PeerSilent,
+    RequestFailed,
+    UnknownContract,
+)
+from ktrdr.planning.instruments import parse_series
+from tests.data.conftest import DAY, LENGTHS, line, price, utc
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+NOW = utc("2026-11-20 15:00")
+MINUTES_A_DAY = 120
+
+
+class Clock:
+    def __init__(self, now: float):
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock(NOW)
+
+
+@pytest.fixture
+def make_filler(make_settings, connection, clock):
+    made = []
+
+    def make(**given) -> GapFiller:
+        given = {"ktrdr_gap_max_age_days": 3, **given}
+        filler = GapFiller(make_settings(**given), connection, clock)
+        made.append(filler)
+        return filler
+
+    yield make
+    for filler in made:
+        filler.close()
+
+
+@pytest.fixture
+def put(data_dir):
+    """Make a series with the rows that start at the given times."""
+
+    def put(name: str, starts=()):
+        path = data_dir / f"{name}.csv"
+        path.write_text(HEADER + "".join(line(price(t)) for t in starts))
+        return path
+
+    return put
+
+
+def fill(filler: GapFiller) -> None:
+    """Until there is nothing left to do."""
+    for _ in range(100):
+        if not filler.step():
+            return
+    raise AssertionError("it never ends")
+
+
+def starts_in(path) -> list[int]:
+    return [utc(text[:19]) for text in path.read_text().splitlines()[1:]]
+
+
+def minutes(*days: str) -> list[int]:
+    return [utc(f"{day} 10:00") + 60 * i for day in days for i in range(MINUTES_A_DAY)]
+
+
+RECENT = ("2026-11-17", "2026-11-18", "2026-11-19", "2026-11-20")
+
+
+def test_an_empty_series_is_filled_for_the_last_days(put, make_filler, connection):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == minutes(*RECENT)
+    assert path.read_text() == HEADER + "".join(line(price(t)) for t in minutes(*RECENT))
+    assert filler.status.gaps_remaining == 0
+    assert filler.status.bars_added == 4 * MINUTES_A_DAY
+    assert filler.status.state == "idle"
+    assert len(connection.asked) == 1
+
+
+@pytest.mark.parametrize("timeframe", list(LENGTHS))
+def test_all_seven_timeframes_are_filled(put, make_filler, connection, timeframe):
+    path = put(f"AAPL_{timeframe}")
+    fill(make_filler())
+    end = NOW if timeframe != "1d" else utc("2026-11-21")
+    wanted = connection.market(timeframe, utc("2026-11-17"), end)
+    assert starts_in(path) == [bar.start for bar in wanted]
+
+
+def test_holes_inside_a_file_are_closed_like_the_tail(put, make_filler):
+    there = minutes(*RECENT)
+    path = put("AAPL_1m", there[:50] + there[51:130] + there[190:400])
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == there
+    assert filler.status.gaps_detected == filler.status.gaps_filled == 3
+
+
+def test_what_ib_has_not_is_remembered_and_not_asked_for_again(put, make_filler, connection):
+    connection.absent = set(minutes(*RECENT)[100:110])
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    asked = len(connection.asked)
+    for _ in range(3):
+        filler.ask_for_scan()
+        fill(filler)
+    assert len(connection.asked) == asked
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 10
+    assert filler.status.unfillable == {"no_trades": 1}
+    assert filler.status.gaps_remaining == 0
+
+
+def test_that_memory_survives_a_restart(put, make_filler, connection):
+    connection.absent = set(minutes(*RECENT)[100:110])
+    put("AAPL_1m")
+    first = make_filler()
+    fill(first)
+    first.close()
+    asked = len(connection.asked)
+    fill(make_filler())
+    assert len(connection.asked) == asked
+
+
+def test_a_row_that_somebody_deletes_is_fetched_again(put, make_filler):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    there = starts_in(path)
+    put("AAPL_1m", there[:20] + there[25:])
+    filler.ask_for_scan()
+    fill(filler)
+    assert starts_in(path) == there
+
+
+def test_a_late_bar_is_not_taken_for_absent(put, make_filler, connection, clock):
+    clock.now = utc("2026-11-20 11:00:30")
+    newest = utc("2026-11-20 10:59")
+    connection.absent = {newest}
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert newest not in starts_in(path)
+    assert filler.status.gaps_remaining == 0
+    assert filler.status.unfillable == {"late": 1}
+    assert len(connection.asked) == 1, "it is not asked for over and over"
+    connection.absent = set()
+    clock.now += 300
+    fill(filler)
+    assert newest in starts_in(path)
+
+
+def test_the_bar_that_is_still_forming_stays_out(put, make_filler, clock):
+    clock.now = utc("2026-11-20 11:07:30")
+    minute, hour, day = put("AAPL_1m"), put("AAPL_1h"), put("AAPL_1d")
+    fill(make_filler())
+    assert starts_in(minute)[-1] == utc("2026-11-20 11:06")
+    assert starts_in(hour)[-1] == utc("2026-11-20 10:00")
+    assert starts_in(day)[-1] == utc("2026-11-19")
+
+
+def test_a_scan_is_due_after_the_interval(put, make_filler, connection, clock):
+    put("AAPL_1m")
+    clock.now = utc("2026-11-20 11:00:30")
+    filler = make_filler(ktrdr_gap_check_interval_s=300)
+    fill(filler)
+    asked = len(connection.asked)
+    clock.now += 299
+    fill(filler)
+    assert len(connection.asked) == asked
+    clock.now += 1
+    fill(filler)
+    assert len(connection.asked) == asked + 1
+
+
+def test_five_symbols_a_cycle_and_the_next_at_once(put, make_filler, connection):
+    for i in range(12):
+        put(f"S{i:02}_1h")
+        put(f"S{i:02}_30m")
+    filler = make_filler()
+    assert filler.step()
+    assert {symbol for symbol, *_ in connection.asked} == {f"S{i:02}" for i in range(5)}
+    assert filler.step()
+    assert len({symbol for symbol, *_ in connection.asked}) == 10
+    assert not filler.step()
+    assert len({symbol for symbol, *_ in connection.asked}) == 12
+    assert filler.status.symbols_processed == 12
+    assert len(connection.asked) == 24
+
+
+def test_a_series_that_fails_starves_nobody_and_waits_longer_each_time(
+    put, make_filler, connection, clock
+):
+    connection.refusals["BAD"] = RequestFailed("who knows", code=162)
+    put("BAD_1m")
+    good = put("GOOD_1m")
+    filler = make_filler(ktrdr_gap_batch_symbols=1, ktrdr_gap_check_interval_s=86400)
+    fill(filler)
+    assert len(starts_in(good)) == 4 * MINUTES_A_DAY
+    assert filler.status.recent_errors[0].what == "BAD_1m"
+    times = []
+    for _ in range(400):
+        failures = filler.status.recent_errors[0].time
+        clock.now += 5
+        filler.step()
+        if filler.status.recent_errors[0].time != failures:
+            times.append(clock.now)
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert waits == [60, 120, 240, 480, 960]
+
+
+def test_an_unknown_symbol_is_named_and_the_others_go_on(put, make_filler, connection):
+    connection.refusals["XYZZY"] = UnknownContract("no security definition", code=200, hint="look")
+    put("XYZZY_1m")
+    good = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert len(starts_in(good)) == 4 * MINUTES_A_DAY
+    assert filler.status.unfillable == {"unknown_contract": 1}
+    assert filler.status.gaps_remaining == 0
+    problem = filler.status.recent_errors[0]
+    assert (problem.what, problem.message, problem.hint) == (
+        "XYZZY_1m",
+        "no security definition",
+        "look",
+    )
+
+
+def test_without_permission_the_holes_say_so_until_a_scan_is_asked_for(
+    put, make_filler, connection
+):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    there = starts_in(path)
+    put("AAPL_1m", there[10:])
+    connection.refusals["AAPL"] = NotEntitled("subscribe", code=354)
+    filler.ask_for_scan()
+    fill(filler)
+    assert filler.status.unfillable == {"not_entitled": 1}
+    connection.refusals.clear()
+    filler.ask_for_scan()
+    fill(filler)
+    assert starts_in(path) == there
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADER + "x,1,2\n",
+        HEADER + line(price(utc("2026-11-20 10:05"))) + line(price(utc("2026-11-20 10:01"))),
+        HEADER + 2 * line(price(utc("2026-11-20 10:05"))),
+        "who,knows\n1,2\n",
+    ],
+)
+def test_a_broken_file_is_named_and_left_and_the_others_go_on(put, make_filler, data_dir, text):
+    broken = data_dir / "AAPL_1m.csv"
+    broken.write_text(text)
+    good = put("MSFT_1m")
+    filler = make_filler()
+    fill(filler)
+    assert broken.read_text() == text
+    assert len(starts_in(good)) == 4 * MINUTES_A_DAY
+    assert [p.what for p in filler.status.recent_errors] == ["AAPL_1m"]
+    assert "AAPL_1m.csv line" in filler.status.recent_errors[0].message
+    states = {s["file"]: s["state"] for s in filler.coverage["series"]}
+    assert states == {"AAPL_1m.csv": "failed", "MSFT_1m.csv": "complete"}
+
+
+def test_a_file_that_was_mended_is_filled(put, make_filler, data_dir):
+    (data_dir / "AAPL_1m.csv").write_text(HEADER + "x,1,2\n")
+    filler = make_filler()
+    fill(filler)
+    path = put("AAPL_1m")
+    filler.ask_for_scan()
+    fill(filler)
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY
+
+
+def test_a_file_name_that_is_no_series_is_named(put, make_filler):
+    put("notes")
+    filler = make_filler()
+    fill(filler)
+    assert "'notes.csv' is no series" in filler.status.recent_errors[0].message
+
+
+@pytest.mark.parametrize(("store", "gateway"), [("live", "simulated"), ("simulated", "live")])
+def test_a_store_of_the_other_source_is_left_alone(
+    put, make_filler, connection, data_dir, store, gateway
+):
+    path = put("AAPL_1m")
+    (data_dir / ".ktrdr").mkdir()
+    (data_dir / ".ktrdr" / "source").write_text(store + "\n")
+    connection.gateway = gateway
+    filler = make_filler(ib_host="127.0.0.1" if gateway == "live" else None)
+    assert not filler.step()
+    assert filler.status.state == "refused"
+    assert f"holds {store} bars, and the gateway is {gateway}" in filler.status.reason
+    assert path.read_text() == HEADER
+    assert sorted(p.name for p in (data_dir / ".ktrdr").iterdir()) == ["source"]
+    assert connection.asked == []
+
+
+def test_simulated_bars_do_not_enter_a_live_store_through_a_forwarder(
+    put, make_filler, connection, data_dir
+):
+    """IB_HOST is set, but what answers there is a simulated gateway."""
+    path = put("AAPL_1m")
+    (data_dir / ".ktrdr").mkdir()
+    (data_dir / ".ktrdr" / "source").write_text("live\n")
+    connection.gateway = "simulated"
+    filler = make_filler(ib_host="host.docker.internal")
+    assert not filler.step()
+    filler.step()
+    assert filler.status.state == "refused"
+    assert path.read_text() == HEADER
+
+
+def test_a_wrong_entry_is_named_and_nothing_is_asked_for_it(put, make_filler, connection, data_dir):
+    path = put("AAPL_1m")
+    (data_dir / "instruments.toml").write_text('[AAPL]\nsec_type = "SHARE"\n')
+    filler = make_filler()
+    assert not filler.step()
+    assert filler.status.series_blocked == 1
+    assert "SHARE" in filler.status.recent_errors[0].message
+    assert connection.asked == []
+    (data_dir / "instruments.toml").write_text("[AAPL]\n")
+    filler.ask_for_scan()
+    fill(filler)
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY
+
+
+def test_a_wrong_entry_stops_nobody_else(put, make_filler, data_dir):
+    (data_dir / "instruments.toml").write_text('["../x"]\n[AAPL]\nsince = "2020"\n')
+    put("AAPL_1m")
+    good = put("MSFT_1m")
+    filler = make_filler()
+    fill(filler)
+    assert len(starts_in(good)) == 4 * MINUTES_A_DAY
+    assert filler.status.series_blocked == 1
+
+
+def test_instruments_that_are_no_toml_are_named_and_nothing_is_asked_for(
+    put, make_filler, connection, data_dir
+):
+    put("AAPL_1m")
+    (data_dir / "instruments.toml").write_text("[AAPL\n")
+    filler = make_filler()
+    assert not filler.step()
+    assert filler.status.state == "refused"
+    assert "instruments.toml" in filler.status.reason
+    assert connection.asked == []
+
+
+@pytest.mark.parametrize("error", [PeerDown("ib-connection is not running"), None])
+def test_without_a_connection_it_waits_and_says_so(put, make_filler, connection, error):
+    path = put("AAPL_1m")
+    connection.down, connection.connected = error, error is not None
+    filler = make_filler()
+    assert not filler.step()
+    assert filler.status.state == "waiting"
+    assert "connection" in filler.status.reason
+    connection.down, connection.connected = None, True
+    fill(filler)
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY
+
+
+def test_a_connection_that_breaks_between_costs_nothing_that_has_come(put, make_filler, connection):
+    paths = [put(f"S{i}_1m") for i in range(4)]
+
+    def break_after_two():
+        if len(connection.asked) >= 2:
+            connection.down = NotConnected("the connection broke")
+
+    connection.after = break_after_two
+    filler = make_filler()
+    assert not filler.step()
+    assert filler.status.state == "waiting"
+    assert sum(bool(starts_in(p)) for p in paths) >= 2
+    connection.down, connection.after = None, lambda: None
+    fill(filler)
+    assert all(len(starts_in(p)) == 4 * MINUTES_A_DAY for p in paths)
+
+
+def test_older_holes_are_shown_and_filled_only_when_asked_for(put, make_filler):
+    old = minutes("2026-11-10", "2026-11-11")
+    path = put("AAPL_1m", old[:5] + old[8:])
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.unfillable == {"too_old": 2}  # three minutes, and five whole days
+    filler.ask_for_fill(path_series(path), utc("2026-11-10"))
+    fill(filler)
+    assert starts_in(path)[:10] == old[:10]
+    assert filler.status.unfillable == {}
+
+
+def path_series(path):
+    return parse_series(path.name)
+
+
+def test_since_asks_for_history_however_old(put, make_filler, data_dir):
+    (data_dir / "instruments.toml").write_text("[AAPL]\nsince = 2026-10-01\n")
+    path = put("AAPL_1d")
+    fill(make_filler())
+    assert starts_in(path) == list(range(utc("2026-10-01"), utc("2026-11-21"), DAY))
+
+
+def test_an_empty_store_is_no_error(make_filler, data_dir):
+    filler = make_filler()
+    assert not filler.step()
+    assert (filler.status.state, filler.status.series) == ("idle", 0)
+    assert list(data_dir.iterdir()) == []
+
+
+def test_a_file_that_is_deleted_is_forgotten(put, make_filler):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    path.unlink()
+    filler.ask_for_scan()
+    fill(filler)
+    assert filler.status.series == 0
+    assert not path.exists()
+
+
+def test_coverage_says_for_each_day_what_is_there(put, make_filler, connection):
+    connection.absent = {minutes("2026-11-18")[0]}
+    put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    (entry,) = filler.coverage["series"]
+    assert entry["symbol"] == "AAPL"
+    assert (entry["expected"], entry["present"], entry["holes"]) == (480, 479, 0)
+    assert entry["missing"] == {"no_trades": 1}
+    assert entry["days"][1] == {
+        "date": "2026-11-18",
+        "expected": 120,
+        "present": 119,
+        "missing": {"no_trades": 1},
+    }
+    assert entry["first"] == "2026-11-17T10:00:00+00:00"
+
+
+def test_the_time_left_is_learnt_from_what_was_answered(put, make_filler, connection):
+    for name in "AB":
+        put(f"{name}_1m")
+    filler = make_filler(ktrdr_gap_batch_symbols=1)
+    assert filler.status.eta_s == 0
+    assert filler.step()
+    connection.connected = False
+    assert filler.status.eta_s is None or filler.status.eta_s >= 0
+    connection.connected = True
+    fill(filler)
+    assert filler.status.eta_s == 0
+
+
+def test_a_fill_for_a_series_that_is_not_there_is_refused(make_filler):
+    fill_route = routes(make_filler())["POST", "/fill"]
+    query = {"symbol": "AAPL", "timeframe": "1m", "from": "2026-01-01"}
+    with pytest.raises(InvalidRequest, match=r"AAPL_1m\.csv is not in the store"):
+        asyncio.run(fill_route(query))
+
+
+def test_since_takes_effect_without_a_restart(put, make_filler, data_dir):
+    path = put("AAPL_1d")
+    filler = make_filler()
+    fill(filler)
+    assert len(starts_in(path)) == 4
+    (data_dir / "instruments.toml").write_text("[AAPL]\nsince = 2026-10-01\n")
+    filler.ask_for_scan()
+    fill(filler)
+    assert starts_in(path) == list(range(utc("2026-10-01"), utc("2026-11-21"), DAY))
+
+
+def test_a_long_history_beside_a_short_one_goes_on_day_after_day(put, make_filler, data_dir, clock):
+    (data_dir / "instruments.toml").write_text('[AAPL]\nsince = { "1d" = 2026-06-01 }\n')
+    daily, minute = put("AAPL_1d"), put("AAPL_1m")
+    filler = make_filler()
+    for day in range(14):
+        clock.now = NOW + day * DAY
+        fill(filler)
+        assert starts_in(daily)[-1] == utc("2026-11-20") + day * DAY
+        assert starts_in(minute)[-1] == utc("2026-11-20 11:59") + day * DAY
+    assert starts_in(daily)[0] == utc("2026-06-01")
+
+
+def test_after_a_long_sleep_it_knows_that_it_knows_nothing(put, make_filler, clock):
+    path = put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_max_age_days=30)
+    fill(filler)
+    clock.now += 20 * DAY
+    fill(filler)
+    assert starts_in(path)[-1] == utc("2026-12-10 11:59")
+
+
+def test_a_bar_that_cannot_be_true_is_not_asked_for_over_and_over(
+    put, make_filler, connection, clock
+):
+    bad = minutes(*RECENT)[30]
+    connection.unsound = {bad}
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert len(connection.asked) == 1
+    assert "cannot be" in filler.status.recent_errors[0].message
+    assert filler.status.unfillable == {"late": 1}
+    connection.unsound = set()
+    clock.now += 2 * 3600
+    fill(filler)
+    assert bad in starts_in(path)
+
+
+def test_scans_a_second_apart_do_not_hammer(put, make_filler, connection, clock):
+    clock.now = utc("2026-11-20 11:00:30")
+    connection.absent = {utc("2026-11-20 10:59")}
+    put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_check_interval_s=1)
+    for _ in range(40):
+        fill(filler)
+        clock.now += 1
+    assert len(connection.asked) <= 2
+
+
+def test_a_slow_peer_costs_one_series_and_not_the_others(put, make_filler, connection):
+    connection.refusals["SLOW"] = PeerSilent("ib-connection did not answer within 120 s")
+    put("SLOW_1m")
+    good = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert len(starts_in(good)) == 4 * MINUTES_A_DAY
+    assert filler.status.recent_errors[0].what == "SLOW_1m"
+
+
+def test_a_file_that_goes_while_its_bars_are_on_their_way_is_no_trouble(
+    put, make_filler, connection
+):
+    path = put("AAPL_1m")
+    good = put("MSFT_1m")
+    connection.after = lambda: path.unlink(missing_ok=True)
+    filler = make_filler()
+    fill(filler)
+    assert not path.exists()
+    assert len(starts_in(good)) == 4 * MINUTES_A_DAY
+    assert filler.status.series == 1
+
+
+def test_a_locked_ledger_is_waited_for_and_kept(put, make_filler, data_dir):
+    path = put("AAPL_1m")
+    (data_dir / ".ktrdr").mkdir()
+    other = sqlite3.connect(data_dir / ".ktrdr" / "ledger.sqlite")
+    with contextlib.closing(other):
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("CREATE TABLE t (x)")
+        filler = make_filler()
+        assert not filler.step()
+        assert filler.status.state == "waiting"
+        assert "locked" in filler.status.reason
+    fill(filler)
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY
+    assert not (data_dir / ".ktrdr" / "ledger.broken").exists()
+
+
+def test_a_ledger_that_is_deleted_is_built_again(put, make_filler, connection, data_dir):
+    connection.absent = set(minutes(*RECENT)[100:110])
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    shutil.rmtree(data_dir / ".ktrdr")
+    filler.ask_for_scan()
+    fill(filler)
+    assert (data_dir / ".ktrdr" / "ledger.sqlite").exists()
+    assert filler.status.unfillable == {"no_trades": 1}
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 10
+
+
+def test_what_one_contract_lacks_says_nothing_about_another(put, make_filler, connection, data_dir):
+    entries = data_dir / "instruments.toml"
+    entries.write_text('[ES]\nsec_type = "FUT"\nexpiry = "202509"\n')
+    connection.absent = set(minutes(*RECENT))
+    path = put("ES_1m")
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == []
+    connection.absent = set()
+    entries.write_text('[ES]\nsec_type = "FUT"\nexpiry = "202612"\n')
+    filler.ask_for_scan()
+    fill(filler)
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY
+
+
+def test_live_bars_own_folder_takes_no_simulated_ones(make_filler, connection):
+    filler = make_filler(ktrdr_data_dir=ROOT / "data")
+    before = sorted((ROOT / "data").glob("*.csv"))
+    assert not filler.step()
+    assert filler.status.state == "refused"
+    assert "where live bars belong" in filler.status.reason
+    assert sorted((ROOT / "data").glob("*.csv")) == before
+    assert connection.asked == []
+
+
+class WhereLiveBarsBelong(Settings):
+    """Settings whose data folder is the one that live bars go to by default."""
+
+    @property
+    def is_live_folder(self) -> bool:
+        return True
+
+
+def test_it_takes_none_either_when_the_gateway_says_only_later_what_it_is(
+    put, make_settings, connection, clock
+):
+    path = put("AAPL_1m")
+    settings = make_settings(ib_host="host.docker.internal")
+    connection.gateway = "simulated"
+    filler = GapFiller(WhereLiveBarsBelong(**settings.model_dump()), connection, clock)
+    for _ in range(3):
+        assert not filler.step()
+        assert filler.status.state == "refused"
+    filler.close()
+    assert path.read_text() == HEADER
+    assert connection.asked == []

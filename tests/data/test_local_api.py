@@ -1,0 +1,275 @@
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from ktrdr.data.local_api import (
+    ACCEPTED,
+    LocalClient,
+    LocalServer,
+    answer_from_json,
+    bars_to_json,
+    instrument_from_query,
+    prepare_folder,
+    request_to_query,
+    schedule_from_json,
+    schedule_to_json,
+    serving,
+    span_from_query,
+    timeframe_from_query,
+)
+from ktrdr.errors import (
+    AlreadyRunning,
+    InvalidRequest,
+    Misconfigured,
+    NotEntitled,
+    PeerDown,
+    PeerSilent,
+    TimedOut,
+)
+from ktrdr.planning.bars import Bar
+from ktrdr.planning.instruments import instrument_for
+from ktrdr.planning.sessions import Schedule, Session
+from ktrdr.planning.timeframes import Timeframe
+
+
+@contextlib.contextmanager
+def served(path, **routes):
+    """A server in a thread; each route is a coroutine function under its name."""
+    table = {("POST" if name == "post" else "GET", f"/{name}"): f for name, f in routes.items()}
+    with serving(LocalServer(path, table)):
+        yield LocalClient(path, "peer")
+
+
+async def echo(query):
+    return dict(query)
+
+
+@pytest.fixture
+def path(scratch):
+    return scratch / "run" / "peer.sock"
+
+
+def test_a_question_comes_through_with_its_parameters(path):
+    with served(path, echo=echo) as client:
+        assert client.get("/echo", symbol="BRK B", when="2026-11-20T14:30:00+00:00") == {
+            "symbol": "BRK B",
+            "when": "2026-11-20T14:30:00+00:00",
+        }
+
+
+def test_only_its_owner_may_speak_to_it(path):
+    with served(path, echo=echo):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_curl_is_a_client(path):
+    with served(path, echo=echo):
+        command = ["curl", "-s", "--unix-socket", str(path), "http://local/echo?a=1"]
+        try:
+            said = subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
+        except FileNotFoundError:
+            pytest.skip("there is no curl")
+        assert json.loads(said) == {"a": "1"}
+
+
+def test_work_that_has_only_begun_is_accepted(path):
+    async def begin(_query):
+        return {ACCEPTED: True, "scan_id": "x"}
+
+    with served(path, post=begin) as client:
+        assert client.post("/post")["scan_id"] == "x"
+
+
+def test_an_error_arrives_as_it_was_raised(path):
+    async def refuse(_query):
+        raise NotEntitled("no data for you", code=354, hint="subscribe")
+
+    with served(path, refuse=refuse) as client, pytest.raises(NotEntitled) as raised:
+        client.get("/refuse")
+    error = raised.value
+    assert (error.message, error.code, error.hint) == ("no data for you", 354, "subscribe")
+
+
+def test_a_mistake_in_the_peer_is_an_error_and_not_its_end(path):
+    async def fail(_query):
+        raise ZeroDivisionError
+
+    with served(path, fail=fail, echo=echo) as client:
+        with pytest.raises(Exception, match="internal error"):
+            client.get("/fail")
+        assert client.get("/echo", a="1") == {"a": "1"}
+
+
+def test_nobody_there_is_a_peer_that_is_down(path):
+    with pytest.raises(PeerDown, match="peer is not running") as raised:
+        LocalClient(path, "peer").get("/status")
+    assert raised.value.hint == ".venv/bin/supervisorctl status peer"
+
+
+def test_a_peer_that_hangs_is_given_up(path):
+    async def hang(_query):
+        await asyncio.sleep(30)
+
+    with served(path, hang=hang) as client, pytest.raises(PeerSilent, match=r"within 0\.2 s"):
+        client.get("/hang", 0.2)
+
+
+def test_questions_can_be_broken_off(path):
+    asked = threading.Event()
+
+    async def hang(_query):
+        asked.set()
+        await asyncio.sleep(30)
+
+    with served(path, hang=hang) as client:
+        failures = []
+
+        def ask():
+            with pytest.raises(PeerDown):
+                client.get("/hang", 60)
+            failures.append(True)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert asked.wait(10)
+        client.abort()
+        thread.join(10)
+        assert failures == [True]
+        with pytest.raises(PeerDown, match="not asked any more"):
+            client.get("/hang", 60)
+
+
+def test_a_dead_programs_socket_is_replaced(path):
+    path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with served(path, echo=echo) as client:
+        assert client.get("/echo") == {}
+
+
+def test_a_living_programs_socket_is_respected(path):
+    with served(path, echo=echo) as client:
+        with pytest.raises(AlreadyRunning, match=r"peer\.sock"), served(path, echo=echo):
+            pass
+        assert client.get("/echo") == {}
+
+
+def test_a_folder_that_others_use_too_is_left_alone(scratch):
+    shared = scratch / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    with pytest.raises(Misconfigured, match="a folder of its own"):
+        prepare_folder(shared)
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_named(scratch):
+    path = scratch / ("x" * 120) / "peer.sock"
+    with pytest.raises(Misconfigured, match="cannot serve"), served(path, echo=echo):
+        pass
+
+
+def test_what_is_no_socket_is_left_alone(path):
+    path.parent.mkdir()
+    path.write_text("mine")
+    with pytest.raises(Misconfigured, match="in the way"), served(path, echo=echo):
+        pass
+    assert path.read_text() == "mine"
+
+
+def test_it_leaves_no_socket_behind(path):
+    with served(path, echo=echo):
+        pass
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("symbol", "entry"),
+    [
+        ("AAPL", {}),
+        ("BRK B", {"extended_hours": True}),
+        ("USDJPY", {}),
+        ("6EH4", {}),
+        ("ES", {"sec_type": "FUT", "expiry": "202612"}),
+        ("BTC", {"sec_type": "CRYPTO"}),
+        ("ESZ6", {"extended_hours": False}),
+    ],
+)
+def test_an_instrument_survives_the_way(symbol, entry):
+    instrument = instrument_for(symbol, entry)
+    query = request_to_query(instrument, Timeframe.H4, 0, 3600)
+    assert instrument_from_query(query) == instrument
+    assert timeframe_from_query(query) is Timeframe.H4
+    assert span_from_query(query) == (0, 3600)
+
+
+def test_a_person_may_ask_with_a_symbol_and_dates():
+    query = {"symbol": "AAPL", "start": "2026-11-20", "end": "2026-11-21"}
+    assert instrument_from_query(query) == instrument_for("AAPL")
+    start, end = span_from_query(query)
+    assert end - start == 86400
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ({"symbol": "../x"}, "symbol"),
+        ({}, "symbol"),
+        ({"symbol": "AAPL", "sec_type": "SHARE"}, "SHARE"),
+        ({"symbol": "AAPL", "exchange": "a b"}, "exchange"),
+    ],
+)
+def test_a_wrong_instrument_is_named(query, named):
+    with pytest.raises(InvalidRequest, match=named):
+        instrument_from_query(query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"start": "soon", "end": "2026-11-20"},
+        {"start": "2026-11-20"},
+        {"start": "2026-11-20", "end": "2026-11-20"},
+    ],
+)
+def test_a_wrong_span_is_named(query):
+    with pytest.raises(InvalidRequest, match=r"start|end"):
+        span_from_query(query)
+
+
+def test_bars_survive_the_way_to_the_last_digit():
+    bars = [Bar(60, 0.1 + 0.2, 1e300, -1e-5, 92.58, 12.5), Bar(120, 1, 1, 1, 1, -1)]
+    said = json.loads(json.dumps({"bars": bars_to_json(bars), "unsound": [180]}))
+    assert answer_from_json(said).bars == bars
+    assert answer_from_json(said).unsound == (180,)
+    assert answer_from_json({"bars": bars_to_json([])}).bars == []
+
+
+def test_sessions_survive_the_way():
+    schedule = Schedule("America/New_York", 0, 100, (Session(10, 20, 0), Session(30, 40, 0)))
+    assert schedule_from_json(json.loads(json.dumps(schedule_to_json(schedule)))) == schedule
+
+
+@pytest.mark.parametrize("said", [{}, {"sessions": 3}, {"sessions": [[1]], "zone": "UTC"}])
+def test_what_is_no_schedule_is_refused(said):
+    with pytest.raises(InvalidRequest, match="sessions"):
+        schedule_from_json(said)
+
+
+def test_bars_with_a_column_missing_are_refused():
+    with pytest.raises(InvalidRequest, match="bars"):
+        answer_from_json({"bars": {"start": [1]}})
+
+
+def test_timed_out_is_told_from_a_peer_that_is_down(path):
+    async def late(_query):
+        raise TimedOut("IB did not answer")
+
+    with served(path, late=late) as client, pytest.raises(TimedOut):
+        client.get("/late")

@@ -1,0 +1,43 @@
+"""What scripts/setup does before there is a .venv; whole installations are not repeated here."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def add(copy, name, text):
+    """A program for the PATH that has nothing but tools."""
+    file = copy.folder / "tools" / name
+    file.write_text(f"#!/bin/sh\n{text}\n")
+    file.chmod(0o755)
+
+
+@pytest.fixture
+def path(copy):
+    (copy.folder / ".venv").unlink()
+    return copy.path_with_tools_only()
+
+
+@pytest.mark.parametrize("script", ["up", "test", "check"])
+def test_without_a_python_it_says_which_ones_were_looked_at(copy, path, script):
+    add(copy, "python3.12", "exit 127  # a shim without the thing behind it")
+    add(copy, "python3", 'case "$*" in *sys.exit*) exit 1;; *version_info*) echo 3.9.2;; esac')
+    code, output = copy.run(copy.folder / "scripts" / script, PATH=path)
+    assert code == 1
+    assert "python3.12: does not run" in output
+    assert "python3.13: not found" in output
+    assert "python3: is 3.9.2" in output
+    assert not (copy.folder / ".venv").exists()
+
+
+def test_a_python_that_cannot_make_a_venv_is_named_with_what_is_missing(copy, path):
+    add(copy, "python3.11", 'case "$*" in *ensurepip*) exit 1;; esac')
+    code, output = copy.run(copy.folder / "scripts/up", PATH=path)
+    assert code == 1
+    assert "python3.11: cannot make a .venv" in output
+    assert "apt-get install python3-venv" in output
+
+
+def test_down_is_content_when_there_is_nothing(copy, path):
+    code, output = copy.run(copy.folder / "scripts/down", PATH=path)
+    assert (code, output) == (0, "Nothing was running.\n")

@@ -1,0 +1,168 @@
+"""Puts a plan of questions to gateways with ib_insync or ib_async, and prints what it heard.
+
+`python ib_insync_client.py MODULE < PLAN > REPORT`, both JSON; `conformance.py` says their keys.
+Nothing of this project is imported: it runs where only the client is installed.
+"""
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+from datetime import datetime
+
+WAIT_S = 10
+
+
+def stamp(when):
+    """Seconds since 1970; a trading day as `yyyymmdd`; a time without a zone as it is."""
+    if not isinstance(when, datetime):
+        return when.strftime("%Y%m%d")
+    return int(when.timestamp()) if when.tzinfo else when.isoformat(sep=" ")
+
+
+def row(bar):
+    prices = (bar.open, bar.high, bar.low, bar.close)
+    return [stamp(bar.date), *prices, float(bar.volume), float(bar.average), bar.barCount]
+
+
+class Talk:
+    """One connection to one gateway."""
+
+    def __init__(self, library):
+        self.library = library
+        self.client = library.IB()
+        self.client.RaiseRequestErrors = True
+        self.heard = []
+        self.refused = asyncio.Event()
+        self.client.errorEvent += self.hear
+
+    def hear(self, _id, code, text, *_):
+        self.heard.append([code, text])
+        if not 2100 <= code < 2200:
+            self.refused.set()
+
+    def contract(self, fields):
+        return self.library.Contract(**fields)
+
+    async def hold(self, port, questions):
+        """Connect, ask everything, one after the other, and leave."""
+        await self.client.connectAsync("127.0.0.1", port, clientId=5)
+        report = {
+            "version": self.client.client.serverVersion(),
+            "accounts": self.client.managedAccounts(),
+            "next_id": self.client.client.getReqId(),
+            "notices": [code for code, _ in self.heard],
+            "answers": {},
+        }
+        for question in questions:
+            self.heard, self.refused = [], asyncio.Event()
+            result = await self.answer_or_error(getattr(self, question["ask"])(question))
+            report["answers"][question["name"]] = {"result": result, "errors": self.heard}
+        self.client.disconnect()
+        return report
+
+    async def answer_or_error(self, work):
+        """What `work` returns; None when an error came instead, which not every client raises."""
+        answer, refused = asyncio.ensure_future(work), asyncio.ensure_future(self.refused.wait())
+        done, _ = await asyncio.wait(
+            (answer, refused), timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            self.heard.append([-1, f"no answer within {WAIT_S} s"])
+        refused.cancel()
+        if refused in done:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+            return None
+        return answer.result() if done else None
+
+    async def details(self, question):
+        found = await self.client.reqContractDetailsAsync(self.contract(question["contract"]))
+        return [
+            {
+                "con_id": one.contract.conId,
+                "symbol": one.contract.symbol,
+                "local_symbol": one.contract.localSymbol,
+                "expiry": one.contract.lastTradeDateOrContractMonth,
+                "primary_exchange": one.contract.primaryExchange,
+                "multiplier": one.contract.multiplier,
+                "min_tick": one.minTick,
+                "zone": one.timeZoneId,
+                "liquid_hours": one.liquidHours,
+                "stock_type": one.stockType,
+                "real_expiry": one.realExpirationDate,
+                "min_size": float(one.minSize),
+                "suggested_size": float(one.suggestedSizeIncrement),
+            }
+            for one in found
+        ]
+
+    async def head(self, question):
+        head = await self.client.reqHeadTimeStampAsync(
+            self.contract(question["contract"]), question["what"], question["rth"], 2
+        )
+        return stamp(head)
+
+    async def schedule(self, question):
+        got = await self.client.reqHistoricalScheduleAsync(
+            self.contract(question["contract"]), question["days"], question["end"], question["rth"]
+        )
+        sessions = [[s.startDateTime, s.endDateTime, s.refDate] for s in got.sessions]
+        return {"zone": got.timeZone, "sessions": sessions}
+
+    async def bars(self, question):
+        got = await self.client.reqHistoricalDataAsync(*self.history(question), False)
+        return [row(bar) for bar in got]
+
+    def history(self, question):
+        return (
+            self.contract(question["contract"]),
+            question["end"],
+            question["duration"],
+            question["size"],
+            question["what"],
+            question["rth"],
+            question["format"],
+        )
+
+    async def updates(self, question):
+        """Bars kept up to date: the first answer, then bars until one after the last has begun."""
+        seen, enough = [], asyncio.Event()
+
+        def take(bars, is_new):
+            seen.append([is_new, row(bars[-1])])
+            if is_new and len(seen) >= question["count"]:
+                enough.set()
+
+        bars = await self.client.reqHistoricalDataAsync(*self.history(question), True)
+        first = [row(bar) for bar in bars]
+        bars.updateEvent += take
+        await enough.wait()
+        self.client.cancelHistoricalData(bars)
+        return {"first": first, "updates": [one for _, one in seen]}
+
+    async def time(self, _):
+        return stamp(await self.client.reqCurrentTimeAsync())
+
+    async def order(self, question):
+        contract = self.contract(question["contract"])
+        self.client.placeOrder(contract, self.library.LimitOrder("BUY", 1, 1.0))
+        await self.refused.wait()
+
+    async def unknown(self, question):
+        """Messages without meaning, then a question: whether the connection still lives."""
+        self.client.client.send(9999, 1, "x")
+        return await self.details(question)
+
+
+async def main(module):
+    logging.disable()
+    plan = json.load(sys.stdin)
+    library = importlib.import_module(module)
+    report = [await Talk(library).hold(one["port"], one["questions"]) for one in plan]
+    json.dump(report, sys.stdout)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

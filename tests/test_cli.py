@@ -1,0 +1,161 @@
+"""The command line, against peers that are real sockets, and none."""
+
+import pytest
+from typer.testing import CliRunner
+
+from ktrdr.cli import app
+from ktrdr.data.local_api import ACCEPTED, LocalServer, serving
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+CONNECTED = {
+    "connected": True,
+    "state": "connected",
+    "gateway": "simulated",
+    "host": "127.0.0.1",
+    "port": 4102,
+    "last_error": None,
+}
+LOST = CONNECTED | {
+    "connected": False,
+    "state": "waiting",
+    "last_error": {"code": 502, "message": "cannot connect", "hint": "start the gateway"},
+}
+FILLER = {
+    "state": "filling",
+    "reason": "",
+    "series": 3,
+    "data_dir": "data",
+    "gaps_remaining": 7,
+    "bars_added": 120,
+    "unfillable": {"too_old": 2},
+    "series_blocked": 0,
+}
+SERIES = {
+    "symbol": "AAPL",
+    "timeframe": "1m",
+    "state": "complete",
+    "expected": 390,
+    "present": 388,
+    "missing": {"no_trades": 2},
+    "last": "2026-11-20T20:59:00+00:00",
+    "error": None,
+}
+
+
+@pytest.fixture
+def settings(make_settings, monkeypatch):
+    """Those that a command finds in its environment."""
+    settings = make_settings()
+    monkeypatch.setenv("KTRDR_RUN_DIR", str(settings.run_dir))
+    monkeypatch.setenv("KTRDR_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("COLUMNS", "200")
+    return settings
+
+
+@pytest.fixture
+def ktrdr(settings):
+    assert settings.run_dir
+    return lambda *words: CliRunner().invoke(app, words)
+
+
+def says(answer):
+    async def handler(_query):
+        return answer
+
+    return handler
+
+
+@pytest.fixture
+def connection(settings):
+    """Let ib-connection say something."""
+    return lambda answer: serving(
+        LocalServer(settings.connection_socket, {("GET", "/status"): says(answer)})
+    )
+
+
+@pytest.fixture
+def gap_filler(settings):
+    routes = {
+        ("GET", "/status"): says(FILLER),
+        ("GET", "/coverage"): says({"series": [SERIES, SERIES | {"symbol": "MSFT"}]}),
+        ("POST", "/scan"): says({ACCEPTED: True, "scan_id": "abc123"}),
+    }
+    with serving(LocalServer(settings.gap_filler_socket, routes)):
+        yield
+
+
+def test_with_nothing_running_status_says_so_and_fails(ktrdr):
+    result = ktrdr("status")
+    assert result.exit_code == 1
+    assert "ib-connection is not running" in result.output
+    assert "supervisorctl status gap-filler" in result.output
+
+
+@pytest.mark.usefixtures("gap_filler")
+def test_status_tells_the_gateway_and_the_holes(ktrdr, connection):
+    with connection(CONNECTED):
+        result = ktrdr("status")
+    assert result.exit_code == 0
+    for words in ("SIMULATED gateway at 127.0.0.1:4102", "7 holes to close", "2 holes stay"):
+        assert words in result.output
+
+
+@pytest.mark.usefixtures("gap_filler")
+def test_a_lost_connection_is_told_with_the_next_step(ktrdr, connection):
+    with connection(LOST):
+        result = ktrdr("status")
+    assert result.exit_code == 1
+    assert "next: start the gateway" in result.output
+
+
+@pytest.mark.usefixtures("gap_filler")
+def test_gaps_shows_why_bars_are_missing(ktrdr):
+    result = ktrdr("gaps", "AAPL")
+    assert "AAPL_1m" in result.output
+    assert "2 no_trades" in result.output
+    assert "MSFT" not in result.output
+
+
+@pytest.mark.usefixtures("gap_filler")
+def test_a_symbol_that_nobody_watches_is_named(ktrdr):
+    result = ktrdr("gaps", "ZZZZ")
+    assert result.exit_code == 1
+    assert "watches no series of 'ZZZZ'" in result.stderr
+
+
+@pytest.mark.usefixtures("gap_filler")
+def test_a_scan_is_asked_for(ktrdr):
+    assert "scan abc123" in ktrdr("scan").output
+
+
+def test_show_prints_the_bars_and_says_what_is_not_proven(ktrdr, settings):
+    row = "2026-11-20 14:30:00+00:00,228.06,228.21,227.98,228.15,41200"
+    (settings.data_dir / "AAPL_1m.csv").write_text(f"{HEADER}{row}\n")
+    result = ktrdr("show", "AAPL", "1m")
+    assert result.exit_code == 0
+    assert "228.06,228.21,227.98,228.15,41200\n" in result.stdout
+    assert "not complete: gap-filler is not running" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("show", "../../etc/passwd", "1m"), "'../../etc/passwd'"),
+        (("show", "AAPL", "2m"), "'2m'"),
+        (("show", "AAPL", "1m"), "has no AAPL_1m.csv"),
+        (("scan",), "gap-filler is not running"),
+        (("gaps", "AAPL"), "gap-filler is not running"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_code_1(ktrdr, words, named):
+    result = ktrdr(*words)
+    assert result.exit_code == 1
+    assert named in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_wrong_setting_is_one_line(ktrdr, monkeypatch):
+    monkeypatch.setenv("IB_PORT", "http")
+    result = ktrdr("status")
+    assert result.exit_code == 1
+    assert "IB_PORT=http" in result.stderr

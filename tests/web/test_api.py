@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import time
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, LastError
+from ktrdr.errors import InvalidRequest, RequestFailed
+
+IB = "/api/v1/system/ib-status"
+FILLER = "/api/v1/system/gap-filler-status"
+SYSTEM = "/api/v1/system/system-status"
+SCAN = "/api/v1/system/gap-filler/force-scan"
+COVERAGE = "/api/v1/data/coverage"
+
+CONTRACT_IB = """connected state gateway host port client_id server_version last_connect_time
+    last_disconnect_time connection_attempts failed_attempts next_retry_time last_error""".split()
+CONTRACT_FILLER = """running state check_interval_s max_gap_age_days batch_symbols
+    supported_timeframes last_scan_time gaps_detected gaps_filled gaps_failed gaps_remaining
+    unfillable bars_added symbols_processed current eta_s recent_errors""".split()
+CONTRACT_SERVICE = ["status", "healthy", "pid", "uptime_s", "cpu_percent", "rss_bytes"]
+PROGRAMS = ["port-forward", "ib-connection", "gap-filler", "status-app", "gateway-sim"]
+
+PATIENCE_S = 6
+
+
+@pytest.mark.usefixtures("peers")
+def test_it_tells_the_connections_state(client):
+    said = client.get(IB).json
+
+    assert set(CONTRACT_IB) <= set(said)
+    assert (said["connected"], said["gateway"], said["port"]) == (True, "simulated", 4102)
+    assert said["connection_attempts"] == 7
+    assert said["reason"] is None
+
+
+@pytest.mark.usefixtures("peers")
+def test_times_are_utc_with_their_offset(client):
+    said = client.get(IB).json["last_connect_time"]
+
+    assert said.endswith("+00:00")
+    assert datetime.fromisoformat(said).utcoffset() == timedelta(0)
+
+
+def test_an_error_comes_with_code_message_and_hint(client, peers, connected):
+    peers.connection = replace(
+        connected, connected=False, last_error=LastError(326, "client id in use", "wait")
+    )
+
+    said = client.get(IB).json
+
+    assert said["connected"] is False
+    assert said["last_error"] == {"code": 326, "message": "client id in use", "hint": "wait"}
+
+
+@pytest.mark.usefixtures("peers")
+def test_it_tells_the_gap_fillers_state(client):
+    said = client.get(FILLER).json
+
+    assert set(CONTRACT_FILLER) <= set(said)
+    assert (said["running"], said["state"], said["gaps_remaining"]) == (True, "filling", 108)
+    assert said["unfillable"] == {"no_trades": 14}
+    assert said["current"] == ["AAPL 1m"]
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "flag"),
+    [(IB, ConnectionStatus, "connected"), (FILLER, GapFillerStatus, "running")],
+)
+def test_a_peer_that_is_down_is_null_and_why(client, path, shape, flag):
+    answer = client.get(path)
+
+    assert answer.status_code == 200
+    assert {field.name for field in fields(shape)} <= set(answer.json)
+    assert answer.json[flag] is False
+    assert "is not running" in answer.json["reason"]
+    assert "supervisorctl" in answer.json["reason"]
+    assert {v for k, v in answer.json.items() if k not in (flag, "reason")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("path", "socket", "flag"),
+    [
+        (IB, "ib-connection.sock", "connected"),
+        (FILLER, "gap-filler.sock", "running"),
+    ],
+)
+def test_a_peer_that_hangs_costs_a_moment_and_no_error(client, run_dir, hang, path, socket, flag):
+    with hang(run_dir / socket):
+        began = time.monotonic()
+        answer = client.get(path)
+
+    assert time.monotonic() - began < PATIENCE_S
+    assert answer.status_code == 200
+    assert answer.json[flag] is False
+    assert "did not answer within 2 s" in answer.json["reason"]
+
+
+def test_two_peers_that_hang_cost_the_time_of_one(client, run_dir, hang):
+    with hang(run_dir / "ib-connection.sock"), hang(run_dir / "gap-filler.sock"):
+        began = time.monotonic()
+        answer = client.get(SYSTEM)
+
+    assert time.monotonic() - began < 3.9
+    assert answer.json["health"] == "critical"
+
+
+@pytest.mark.parametrize("words", [b"", b"\x00\xff\n", b"HTTP/1.1 200 OK\r\n\r\n{nonsense"])
+@pytest.mark.parametrize("path", [IB, FILLER, SYSTEM, COVERAGE, "/metrics", "/"])
+def test_a_peer_that_talks_nonsense_is_no_500(client, run_dir, babble, path, words):
+    with (
+        babble(run_dir / "ib-connection.sock", words),
+        babble(run_dir / "gap-filler.sock", words),
+    ):
+        assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"connected": True}, {"connected": "yes", "running": "yes"}, {"state": 5}],
+)
+def test_an_answer_that_lacks_something_is_no_answer(client, peers, said):
+    peers.connection = peers.gap_filler = said
+
+    assert client.get(IB).json["connected"] is False
+    assert client.get(FILLER).json["running"] is False
+    assert "cannot be read" in client.get(IB).json["reason"]
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/").status_code == 200
+
+
+def test_a_peer_that_answers_with_an_error_is_quoted(client, peers):
+    peers.connection = RequestFailed("the loop is wedged", hint="restart it")
+
+    assert client.get(IB).json["reason"] == "the loop is wedged – next step: restart it"
+
+
+@pytest.mark.usefixtures("peers")
+def test_the_system_has_all_five_programs(client):
+    said = client.get(SYSTEM).json
+
+    assert set(said) == {"health", "services", "summary"}
+    assert list(said["services"]) == PROGRAMS
+    assert all(list(service) == CONTRACT_SERVICE for service in said["services"].values())
+    assert said["services"]["status-app"]["rss_bytes"] > 2**20
+    assert said["services"]["status-app"]["uptime_s"] > 0
+
+
+def test_a_scan_is_asked_for(client, peers):
+    answer = client.post(SCAN)
+
+    assert (answer.status_code, answer.json) == (202, {"scan_id": "5f1c"})
+    assert peers.asked == [{"what": "scan"}]
+
+
+def test_no_scan_without_a_gap_filler(client):
+    answer = client.post(SCAN)
+
+    assert answer.status_code == 503
+    assert "gap-filler is not running" in answer.json["reason"]
+
+
+@pytest.mark.parametrize("said", [{}, RequestFailed("not now"), {"accepted": True}])
+def test_no_scan_when_the_gap_filler_gives_no_id(client, peers, said):
+    peers.scan = said
+
+    answer = client.post(SCAN)
+
+    assert answer.status_code == 503
+    assert answer.json["reason"]
+
+
+def test_a_scan_is_not_asked_for_by_reading(client, peers):
+    answer = client.get(SCAN)
+
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+    assert peers.asked == []
+
+
+def test_coverage_is_passed_through(client, peers):
+    answer = client.get(COVERAGE, query_string={"symbol": "BRK B", "timeframe": "1m", "x": "1"})
+
+    assert answer.json == peers.coverage
+    assert peers.asked == [{"what": "coverage", "symbol": "BRK B", "timeframe": "1m"}]
+
+
+def test_coverage_is_null_without_a_gap_filler(client):
+    answer = client.get(COVERAGE)
+
+    assert answer.status_code == 200
+    assert answer.json["series"] is None
+    assert "gap-filler is not running" in answer.json["reason"]
+
+
+def test_a_wrong_question_about_coverage_is_the_askers(client, peers):
+    peers.coverage = InvalidRequest("timeframe=2m: expected one of 1m 5m 15m")
+
+    answer = client.get(COVERAGE, query_string={"timeframe": "2m"})
+
+    assert answer.status_code == 400
+    assert answer.json["reason"] == "timeframe=2m: expected one of 1m 5m 15m"
+
+
+def test_it_is_alive_whatever_else_is_not(client):
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.usefixtures("peers")
+def test_it_is_ready_when_both_answer_and_ib_does(client):
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.json) == (200, {"ready": True, "reasons": []})
+
+
+def test_it_is_not_ready_alone(client):
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json["ready"] is False
+    assert [reason.split()[0] for reason in answer.json["reasons"]] == [
+        "ib-connection",
+        "gap-filler",
+    ]
+
+
+def test_it_is_not_ready_without_a_connection(client, peers, connected):
+    peers.connection = replace(
+        connected,
+        connected=False,
+        state="retrying",
+        last_error=LastError(502, "connection refused", ""),
+    )
+
+    answer = client.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json["reasons"] == [
+        "not connected to the simulated gateway (retrying): connection refused"
+    ]
+
+
+def test_logs_are_told_by_name(client, log_dir):
+    (log_dir / "gap-filler.log").write_text("one\ntwo\nthree\n")
+
+    said = client.get("/api/v1/system/logs/gap-filler?lines=2").json
+
+    assert said == {
+        "file": str(log_dir / "gap-filler.log"),
+        "lines": ["two", "three"],
+        "reason": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["supervisord", "..", "%2e%2e%2fx", "gap-filler.log", "x" * 300])
+def test_no_other_file_is_told(client, name):
+    answer = client.get(f"/api/v1/system/logs/{name}")
+
+    assert answer.status_code == 404
+    assert answer.json["reason"]
+
+
+@pytest.mark.parametrize("lines", ["0", "-1", "1001", "many", "²", "9" * 5000])
+def test_a_number_of_lines_that_cannot_be_is_refused(client, lines):
+    assert client.get(f"/api/v1/system/logs/gap-filler?lines={lines}").status_code == 400

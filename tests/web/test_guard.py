@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+SCAN = "/api/v1/system/gap-filler/force-scan"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST:1"]
+)
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
+def test_this_machines_names_are_answered(new_client, bound, host):
+    client = new_client(ktrdr_status_host=bound)
+
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example:8000",
+        "0.0.0.0",
+        "",
+        "[::]",
+        "[",
+    ],
+)
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
+@pytest.mark.parametrize("path", ["/", "/healthz", "/api/v1/system/ib-status", "/static/page.css"])
+def test_a_foreign_host_is_refused(new_client, path, bound, host):
+    client = new_client(ktrdr_status_host=bound)
+
+    with client.get(path, headers={"Host": host}) as answer:
+        assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("host", ["192.168.1.9:8000", "[::2]"])
+def test_an_address_is_answered_where_it_listens_on_all_of_them(new_client, host):
+    for bound, status in (("0.0.0.0", 200), ("::", 200), ("127.0.0.1", 400)):
+        client = new_client(ktrdr_status_host=bound)
+        assert client.get("/healthz", headers={"Host": host}).status_code == status
+
+
+def test_the_address_that_it_is_bound_to_is_answered(new_client):
+    client = new_client(ktrdr_status_host="192.168.1.9")
+
+    assert client.get("/healthz", headers={"Host": "192.168.1.9:8000"}).status_code == 200
+    assert client.get("/healthz", headers={"Host": "192.168.1.8:8000"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:9999"},
+        {"Origin": "https://localhost:8000"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"},
+    ],
+)
+@pytest.mark.parametrize("path", [SCAN, "/scan"])
+def test_another_sites_post_is_refused(client, peers, path, headers):
+    answer = client.post(path, headers={"Host": "localhost:8000", **headers})
+
+    assert answer.status_code == 403
+    assert peers.asked == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8000"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "http://LOCALHOST:8000"},
+    ],
+)
+@pytest.mark.usefixtures("peers")
+def test_our_own_posts_and_curl_are_answered(client, headers):
+    assert client.post(SCAN, headers={"Host": "localhost:8000", **headers}).status_code == 202
+
+
+def test_errors_under_api_are_json(client):
+    foreign = client.get("/api/v1/system/ib-status", headers={"Host": "evil.example"})
+
+    assert "evil.example" in foreign.json["reason"]
+    assert client.get("/api/v1/nothing").json["outcome"] == "not_found"
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/system/ib-status", "/static/page.js", "/nothing"])
+def test_a_browser_may_load_nothing_from_elsewhere(client, path):
+    with client.get(path) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ktrdr.web.latest import Latest
+
+
+def test_it_asks_again_only_when_the_answer_is_old():
+    now, answers = [0.0], iter("ab")
+    latest = Latest(lambda: next(answers), 1.0, clock=lambda: now[0])
+
+    first, again = latest.get(), latest.get()
+    now[0] = 1.0
+
+    assert (first, again, latest.get()) == ("a", "a", "b")
+
+
+def test_one_asks_and_the_others_wait_for_its_answer():
+    asked, release = [], threading.Event()
+
+    def ask():
+        asked.append(1)
+        release.wait(10)
+        return len(asked)
+
+    latest, got = Latest(ask, 60.0), []
+    threads = [threading.Thread(target=lambda: got.append(latest.get())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    release.set()
+    for thread in threads:
+        thread.join()
+
+    assert got == [1] * 8
+
+
+def test_a_failure_is_not_kept():
+    answers = iter([ValueError("no"), "yes"])
+
+    def ask():
+        said = next(answers)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    latest = Latest(ask, 60.0)
+
+    with pytest.raises(ValueError, match="no"):
+        latest.get()
+    assert latest.get() == "yes"

@@ -1,0 +1,141 @@
+"""The program itself, as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+MIB = 2**20
+
+
+@contextlib.contextmanager
+def status_app(run_dir: Path, port: int, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    environment = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+    environment |= {"KTRDR_RUN_DIR": str(run_dir), "KTRDR_STATUS_PORT": str(port), **variables}
+    with subprocess.Popen(
+        [sys.executable, "-m", "ktrdr.web"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def wait_until_alive(program: subprocess.Popen[str]) -> None:
+    for line in program.stdout:
+        if "status page at" in line:
+            return
+    raise AssertionError("it ended before it served")
+
+
+def test_it_serves_and_stops_when_told(run_dir, port):
+    with status_app(run_dir, port) as program:
+        wait_until_alive(program)
+        assert get(port, "/healthz")[0] == 200
+        assert get(port, "/readyz")[0] == 503
+        assert (run_dir / "status-app.pid").read_text() == f"{program.pid}\n"
+        began = time.monotonic()
+        program.send_signal(signal.SIGTERM)
+        assert program.wait(10) == 0
+        assert time.monotonic() - began < 5
+    assert not (run_dir / "status-app.pid").exists()
+
+
+def test_it_stops_in_time_while_peers_hang(run_dir, port, hang):
+    with hang(run_dir / "ib-connection.sock"), status_app(run_dir, port) as program:
+        wait_until_alive(program)
+        asking = socket.create_connection(("127.0.0.1", port))
+        with asking:
+            asking.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            program.send_signal(signal.SIGTERM)
+            assert program.wait(10) == 0
+
+
+def test_a_port_in_use_ends_it_with_one_line(run_dir):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with status_app(run_dir, port) as program:
+            said, _ = program.communicate(timeout=20)
+
+    assert program.returncode == 78
+    assert f"KTRDR_STATUS_PORT={port}" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_a_host_that_is_not_ours_ends_it_with_one_line(run_dir, port, host):
+    with status_app(run_dir, port, KTRDR_STATUS_HOST=host) as program:
+        said, _ = program.communicate(timeout=20)
+
+    assert program.returncode == 78
+    assert f"KTRDR_STATUS_HOST={host}" in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+@pytest.mark.usefixtures("peers")
+def test_twenty_pages_at_once_are_answered_in_little_memory(run_dir, port):
+    with status_app(run_dir, port) as program:
+        wait_until_alive(program)
+        get(port, "/")
+        at_first = psutil.Process(program.pid).memory_info().rss
+        browsers = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+        for browser in browsers:
+            browser.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        for browser in browsers:
+            with browser, browser.makefile("rb") as answer:
+                assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+        said = json.loads(get(port, "/api/v1/system/system-status")[1])
+
+        assert psutil.Process(program.pid).memory_info().rss - at_first < 20 * MIB
+        assert said["services"]["status-app"]["pid"] == program.pid
+
+
+def test_the_page_does_without_pandas(run_dir):
+    code = """
+import sys
+from ktrdr.config import load_settings
+from ktrdr.web import create_app
+client = create_app(load_settings()).test_client()
+for path in ("/", "/live", "/metrics", "/readyz", "/api/v1/system/system-status",
+             "/api/v1/data/coverage", "/api/v1/data/AAPL/1m?format=nonsense"):
+    client.get(path)
+print([name for name in ("pandas", "ib_insync", "exchange_calendars") if name in sys.modules])
+"""
+    environment = {"PATH": os.environ["PATH"], "KTRDR_RUN_DIR": str(run_dir)}
+
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert said.stdout == "[]\n"

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ktrdr.data.local_api import LastError, Problem
+from ktrdr.web.page import SECTIONS, worst_first
+from ktrdr.web.peers import Series
+
+SIMULATED = "SIMULATED GATEWAY – these are not market prices"
+
+
+@pytest.fixture
+def text(client):
+    """What a person reads, with the marks of HTML left out and spaces made plain."""
+
+    def read(path="/"):
+        html = re.sub(r"<[^>]*>", " ", client.get(path).text)
+        return re.sub(r"[\s\u202f]+", " ", html)
+
+    return read
+
+
+@pytest.fixture
+def pills(client):
+    """Section → the tones and words of its states."""
+
+    def read(section):
+        html = client.get("/live").json["sections"][section]
+        return re.findall(r'class="pill (\w+)">([^<]*)<', html)
+
+    return read
+
+
+@pytest.mark.usefixtures("peers")
+def test_simulated_prices_are_called_so_in_words(text):
+    assert SIMULATED in text()
+
+
+def test_simulated_prices_are_called_so_when_nothing_else_is_known(text):
+    assert SIMULATED in text()
+
+
+def test_a_real_gateway_is_named(new_client, peers, connected, idle):
+    peers.connection = replace(connected, gateway="live")
+    peers.gap_filler = replace(idle, source="live")
+
+    html = new_client(ib_host="192.168.1.9").get("/").text
+
+    assert "LIVE gateway" in html
+    assert "192.168.1.9:4002" in html
+    assert "SIMULATED" not in html
+
+
+def test_live_and_simulated_at_once_are_a_warning(text, peers, idle):
+    peers.gap_filler = replace(idle, source="live")
+
+    assert "LIVE AND SIMULATED programs at once" in text()
+
+
+@pytest.mark.usefixtures("peers")
+def test_it_tells_what_is_filled_and_what_is_left(text):
+    said = text()
+
+    assert "filling AAPL 1m" in said
+    assert "108 holes to close" in said
+    assert "184 233 bars added" in said
+    assert "14 without trades" in said
+    assert "6 min 52 s" in said
+    assert "380 of 390" in said
+    assert "8 to be fetched, 2 without trades" in said
+
+
+def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, pills, connected):
+    peers.connection = replace(
+        connected,
+        connected=False,
+        state="retrying",
+        next_retry_time=datetime.now(UTC) + timedelta(seconds=90),
+        last_error=LastError(326, "client id 1 is in use", "stop the other program"),
+    )
+
+    said = text()
+
+    assert "client id 1 is in use" in said
+    assert "IB’s code 326" in said
+    assert "Next step: stop the other program" in said
+    assert re.search("Next try in 1 min (29|30) s", said)
+    assert pills("connection") == [("bad", "not connected (retrying)")]
+
+
+@pytest.mark.usefixtures("peers")
+def test_a_living_connection_is_good(pills):
+    assert pills("connection") == [("good", "connected")]
+
+
+def test_a_silent_connection_is_not_good(pills, peers, connected):
+    peers.connection = replace(
+        connected, last_answer_time=datetime.now(UTC) - timedelta(minutes=10)
+    )
+
+    assert pills("connection") == [("warn", "connected, but silent")]
+    assert pills("verdict") == [("warn", "degraded")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "pill"),
+    [
+        ({"state": "idle", "gaps_remaining": 0}, ("good", "idle")),
+        ({"state": "idle"}, ("warn", "idle")),
+        ({"state": "idle", "gaps_remaining": 0, "gaps_failed": 1}, ("warn", "idle")),
+        ({"state": "waiting"}, ("warn", "waiting")),
+        ({"state": "refused"}, ("bad", "refused")),
+        ({"state": "scanning"}, ("busy", "scanning")),
+        ({"state": "idle", "gaps_remaining": 0, "running": False}, ("bad", "idle")),
+    ],
+)
+def test_the_gap_filler_is_good_only_when_nothing_is_left(pills, peers, filling, changes, pill):
+    peers.gap_filler = replace(filling, **changes)
+
+    assert pills("filler") == [pill]
+
+
+def test_nothing_is_green_but_the_page_when_all_else_is_down(client, text):
+    html, said = client.get("/").text, text()
+
+    assert re.findall(r'class="pill good">([^<]*)<', html) == ["running"]
+    assert "critical" in said
+    assert "ib-connection is not running" in said
+    assert "What the store holds is not known" in said
+
+
+def test_every_program_has_the_line_that_restarts_it(text):
+    said = text()
+
+    for name in ("port-forward", "ib-connection", "gap-filler", "status-app", "gateway-sim"):
+        assert f"supervisorctl restart {name}" in said
+
+
+def test_an_empty_store_says_how_to_add_a_series(text, peers, tmp_path):
+    peers.coverage = {"scan_time": None, "series": []}
+
+    said = text()
+
+    assert "AAPL_1m.csv" in said
+    command = f'echo timestamp,open,high,low,close,volume &gt;&gt; "{tmp_path}/store/AAPL_1m.csv"'
+    assert command in said
+
+
+def test_a_store_that_is_left_alone_is_not_called_empty(text, peers):
+    peers.coverage = {"scan_time": None, "series": []}
+    peers.gap_filler = replace(peers.gap_filler, state="refused", reason="it holds live bars")
+
+    said = text()
+
+    assert "leaves this store alone: it holds live bars" in said
+    assert "echo timestamp" not in said
+
+
+def test_a_store_that_was_not_looked_at_is_not_called_empty(text, peers):
+    peers.coverage = {"scan_time": None, "series": []}
+    peers.gap_filler = replace(peers.gap_filler, last_scan_time=None)
+
+    assert "The store has not been looked at yet" in text()
+
+
+def test_coverage_that_cannot_be_read_is_said_so(text, peers):
+    peers.coverage = {"scan_time": None, "series": [{"symbol": 5}]}
+
+    assert "What the store holds is not known: gap-filler gave an answer" in text()
+
+
+def test_a_series_that_nobody_has_looked_at_is_said_so(text, peers):
+    peers.coverage["series"] = [
+        {"symbol": "MSFT", "timeframe": "1d", "file": "MSFT_1d.csv", "state": "waiting"}
+        | {"expected": None, "present": None, "holes": None, "missing": {}}
+    ]
+
+    assert "not looked at yet" in text()
+
+
+def test_many_series_are_counted_and_not_all_shown(text, peers):
+    one = peers.coverage["series"][0]
+    peers.coverage = {"series": [one | {"symbol": f"S{n}"} for n in range(1234)]}
+
+    assert "And 1 034 more" in text()
+
+
+def test_what_comes_from_others_is_text_and_not_html(client, peers, connected, filling, log_dir):
+    nasty = "<script>alert('x')</script>"
+    peers.connection = replace(
+        connected, connected=False, state=nasty, host=nasty, last_error=LastError(1, nasty, nasty)
+    )
+    peers.gap_filler = replace(
+        filling,
+        reason=nasty,
+        current=(nasty,),
+        unfillable={nasty: 1},
+        recent_errors=(Problem(datetime.now(UTC), nasty, nasty, nasty),),
+    )
+    peers.coverage["series"] = [
+        peers.coverage["series"][0] | {"symbol": nasty, "file": nasty, "error": nasty}
+    ]
+    (log_dir / "gap-filler.log").write_text(nasty)
+
+    assert "<script>alert" not in client.get("/").text
+    assert "<script>alert" not in "".join(client.get("/live").json["sections"].values())
+
+
+@pytest.mark.usefixtures("peers")
+def test_the_last_log_lines_are_shown_under_their_files_name(text, log_dir):
+    (log_dir / "gap-filler.log").write_text("".join(f"line {n};\n" for n in range(40)))
+
+    said = text()
+
+    assert f"{log_dir}/gap-filler.log" in said
+    assert "line 25; line 26;" in said
+    assert "line 24;" not in said
+    assert "No lines: there is no such file yet." in said
+
+
+def test_recent_errors_are_newest_first_with_their_next_step(text, peers, filling):
+    now = datetime.now(UTC)
+    peers.gap_filler = replace(
+        filling,
+        recent_errors=(
+            Problem(now - timedelta(hours=2), "B_1m.csv", "line 17 is broken"),
+            Problem(now, "TSLA 1d", "no permission", "subscribe"),
+        ),
+    )
+
+    said = text()
+
+    assert said.index("TSLA 1d") < said.index("B_1m.csv")
+    assert "no permission Next step: subscribe" in said
+
+
+@pytest.mark.usefixtures("peers")
+def test_the_sections_are_those_of_the_page(client):
+    said, html = client.get("/live").json, client.get("/").text
+
+    assert tuple(said["sections"]) == SECTIONS
+    assert re.findall(r'data-live="(\w+)"', html) == list(SECTIONS)
+    assert said["sections"]["banner"].strip() in html
+    assert said["title"] == re.search("<title>(.*)</title>", html)[1]
+
+
+@pytest.mark.usefixtures("peers")
+def test_it_needs_no_script_and_nothing_from_elsewhere(client):
+    html = client.get("/").text
+
+    assert '<noscript><meta http-equiv="refresh"' in html
+    assert re.findall(r'(?:src|href|action)="(?!/)[^"]*"', html) == []
+    assert " style=" not in html
+    assert "onclick" not in html
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("page.css", "text/css"), ("page.js", "text/javascript")]
+)
+def test_its_parts_are_served_by_itself(client, name, kind):
+    with client.get(f"/static/{name}") as answer:
+        assert answer.status_code == 200
+        assert answer.content_type.startswith(kind)
+
+
+def test_the_form_asks_for_a_scan_and_comes_back(client, peers):
+    answer = client.post("/scan")
+
+    assert (answer.status_code, answer.location) == (303, "/?scan=asked")
+    assert peers.asked == [{"what": "scan"}]
+    assert "A scan was asked for." in client.get(answer.location).text
+
+
+def test_the_form_says_when_it_was_for_nothing(client):
+    answer = client.post("/scan")
+
+    assert answer.location == "/?scan=failed"
+    assert "could not be asked" in client.get(answer.location).text
+
+
+def test_an_address_cannot_put_words_into_the_page(client):
+    assert "gotcha" not in client.get("/?scan=gotcha").text
+
+
+def test_what_needs_eyes_is_on_top():
+    def one(symbol, timeframe, state):
+        return Series(symbol=symbol, timeframe=timeframe, file="", state=state)
+
+    listed = [
+        one("B", "1d", "complete"),
+        one("B", "5m", "complete"),
+        one("A", "1m", "complete"),
+        one("C", "1m", "waiting"),
+        one("D", "1m", "failed"),
+        one("E", "1m", "never heard of"),
+    ]
+
+    assert [f"{s.symbol} {s.timeframe}" for s in worst_first(listed)] == [
+        "E 1m",
+        "D 1m",
+        "C 1m",
+        "A 1m",
+        "B 5m",
+        "B 1d",
+    ]

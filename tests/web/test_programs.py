@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ktrdr.web.programs import NAMES, Programs
+from ktrdr.web.supervisor import Supervised, ask_supervisor
+
+SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
+BURNS = "print('up', flush=True)\nwhile True: pass"
+HAS_A_CHILD = (
+    "import subprocess, sys; "
+    "subprocess.run([sys.executable, '-c', \"x = bytearray(50_000_000); print('up', flush=True);"
+    ' import time; time.sleep(60)"])'
+)
+A_FIVE = (
+    b"<methodResponse><params><param><value><int>5</int></value></param></params></methodResponse>"
+)
+
+
+@pytest.fixture
+def programs(run_dir):
+    return Programs(run_dir, run_dir / "supervisor.sock")
+
+
+@contextlib.contextmanager
+def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that has said `up`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            assert child.stdout.readline() == "up\n"
+            yield child
+        finally:
+            os.killpg(child.pid, 9)
+
+
+def until(true: Callable[[], object], patience_s: float = 20) -> None:
+    deadline = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_all_are_stopped_but_us(programs):
+    found = programs.look()
+
+    assert tuple(found) == NAMES
+    assert [name for name, program in found.items() if program.runs] == ["status-app"]
+    assert found["status-app"].pid == os.getpid()
+    assert found["gap-filler"].rss_bytes is None
+
+
+def test_a_pid_file_finds_a_program(programs, run_dir):
+    with process(SLEEPS, "ktrdr.data.ib_gap_filler") as child:
+        (run_dir / "gap-filler.pid").write_text(f"{child.pid}\n")
+
+        found = programs.look()["gap-filler"]
+
+    assert (found.status, found.pid) == ("RUNNING", child.pid)
+    assert 0 <= found.uptime_s < 60
+    assert found.rss_bytes > 2**20
+
+
+def test_another_program_under_that_pid_is_not_ours(programs, run_dir):
+    with process(SLEEPS, "something.else") as child:
+        (run_dir / "gap-filler.pid").write_text(f"{child.pid}\n")
+
+        assert not programs.look()["gap-filler"].runs
+
+
+def test_a_pid_whose_process_has_ended_is_stopped(programs, run_dir):
+    with process(SLEEPS, "ktrdr.sim") as child:
+        (run_dir / "gateway-sim.pid").write_text(f"{child.pid}\n")
+        assert programs.look()["gateway-sim"].runs
+
+    assert programs.look()["gateway-sim"].status == "STOPPED"
+
+
+@pytest.mark.parametrize("content", [b"", b"no number", b"-1", b"0", b"9" * 5000, b"\xff\xfe"])
+def test_a_pid_file_with_nonsense_is_stopped(programs, run_dir, content):
+    (run_dir / "gap-filler.pid").write_bytes(content)
+
+    assert not programs.look()["gap-filler"].runs
+
+
+def test_cpu_is_measured_between_two_looks(programs, run_dir):
+    with process(BURNS, "ktrdr.sim") as busy, process(SLEEPS, "ktrdr.data.ib_gap_filler") as idle:
+        (run_dir / "gateway-sim.pid").write_text(str(busy.pid))
+        (run_dir / "gap-filler.pid").write_text(str(idle.pid))
+        first = programs.look()
+        until(lambda: programs.look()["gateway-sim"].cpu_percent > 20)
+        found = programs.look()
+
+    assert first["gateway-sim"].cpu_percent >= 0
+    assert found["gap-filler"].cpu_percent < found["gateway-sim"].cpu_percent
+
+
+def test_children_are_counted_in(programs, run_dir):
+    with process(HAS_A_CHILD, "socat") as parent:
+        (run_dir / "port-forward.pid").write_text(str(parent.pid))
+
+        assert programs.look()["port-forward"].rss_bytes > 50_000_000
+
+
+def test_supervisord_is_believed_first(run_dir, programs):
+    with supervisord(run_dir) as socket_path:
+        until(lambda: ask_supervisor(socket_path).get("gap-filler"))
+        until(lambda: ask_supervisor(socket_path)["gap-filler"].status == "FATAL")
+        until(lambda: ask_supervisor(socket_path)["ib-connection"].status == "RUNNING")
+        said, found = ask_supervisor(socket_path), programs.look()
+
+        assert found["ib-connection"].pid == said["ib-connection"].pid
+        assert found["ib-connection"].runs
+        assert found["ib-connection"].rss_bytes > 0
+        assert (found["gap-filler"].status, found["gap-filler"].ever_started) == ("FATAL", True)
+        assert said["port-forward"] == Supervised("STOPPED", None, ever_started=False)
+        assert not found["port-forward"].ever_started
+        assert found["gateway-sim"].status == "STOPPED"
+
+
+def test_a_supervisord_that_is_not_there_says_nothing(run_dir):
+    assert ask_supervisor(run_dir / "supervisor.sock") == {}
+
+
+def test_a_supervisord_that_hangs_costs_a_moment(run_dir, hang, programs):
+    with hang(run_dir / "supervisor.sock"):
+        began = time.monotonic()
+        found = programs.look()
+
+    assert time.monotonic() - began < 3
+    assert found["status-app"].runs
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"",
+        b"\xff\x00",
+        b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n<a>",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(A_FIVE), A_FIVE),
+    ],
+)
+def test_a_supervisord_that_talks_nonsense_says_nothing(run_dir, babble, words):
+    with babble(run_dir / "supervisor.sock", words):
+        assert ask_supervisor(run_dir / "supervisor.sock") == {}
+
+
+@contextlib.contextmanager
+def supervisord(folder: Path) -> Iterator[Path]:
+    """A real one, with three small programs."""
+    socket_path, config = folder / "supervisor.sock", folder / "supervisord.conf"
+    config.write_text(
+        textwrap.dedent(f"""
+        [unix_http_server]
+        file={socket_path}
+        [supervisord]
+        nodaemon=true
+        logfile=/dev/null
+        logfile_maxbytes=0
+        pidfile={folder}/supervisord.pid
+        [rpcinterface:supervisor]
+        supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+        [program:ib-connection]
+        command=sleep 60
+        startsecs=0
+        [program:gap-filler]
+        command=false
+        startretries=0
+        [program:port-forward]
+        command=sleep 60
+        autostart=false
+        """)
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+    ) as daemon:
+        try:
+            yield socket_path
+        finally:
+            daemon.terminate()
