@@ -6,13 +6,15 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ktrdr.errors import Misconfigured
+from ktrdr.planning.gateway_calendar import RESTART_RULE, parse_restart
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
@@ -76,6 +78,10 @@ class Settings(BaseSettings):
     ktrdr_ib_heartbeat_s: Annotated[
         float, Field(ge=1, le=3600, description="seconds from 1 to 3600")
     ] = 15
+    ktrdr_ib_restart_at: Annotated[str | None, Field(description=RESTART_RULE)] = None
+    ktrdr_ib_log_out: Annotated[
+        Literal["sunday", "never"] | None, Field(description="sunday or never")
+    ] = None
     ktrdr_gap_check_interval_s: Annotated[
         float, Field(ge=1, le=86400, description="seconds from 1 to 86400")
     ] = 300
@@ -98,6 +104,13 @@ class Settings(BaseSettings):
         if port in REAL_GATEWAY_PORTS:
             raise ValueError("a port that no real gateway uses, so none of 4001 4002 7496 7497")
         return port
+
+    @field_validator("ktrdr_ib_restart_at")
+    @classmethod
+    def _is_a_time_of_day(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_restart(text, UTC)
+        return text
 
     @field_validator("ktrdr_forward_target")
     @classmethod
@@ -163,6 +176,11 @@ class Settings(BaseSettings):
     def connection_socket(self) -> Path:
         """The local API of ib-connection."""
         return self.run_dir / _LONGEST_SOCKET
+
+    @property
+    def connection_history(self) -> Path:
+        """What states the connection to this gateway was in."""
+        return self.data_dir / ".ktrdr" / f"connection-{self.source}.sqlite"
 
     @property
     def gap_filler_socket(self) -> Path:

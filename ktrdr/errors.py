@@ -56,6 +56,14 @@ class IdInUse(NotConnected):
     outcome = "id_in_use"
 
 
+class GatewayMute(NotConnected):
+    """The gateway takes the connection and says nothing: restarting it is what helps."""
+
+
+class HungUp(NotConnected):
+    """Whoever listens there closed the connection before greeting."""
+
+
 class TimedOut(Retryable):
     """No answer within the time that a request of this size may take."""
 

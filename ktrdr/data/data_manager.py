@@ -42,6 +42,8 @@ from ktrdr.planning.timeframes import DAY_S, Timeframe
 Moment = str | date | datetime | pd.Timestamp | None
 
 _VALUES = list(COLUMNS[1:])
+_PATIENCE_S = 10.0
+"""Somebody sits before the screen: no waiting for a gateway that restarts."""
 _LOOK_S = 60
 """How long a look at the whole store may take."""
 _NO_BARS = np.empty(0, dtype=np.int64)
@@ -171,7 +173,8 @@ class DataManager:
 
     def _ask(self, request: BarsRequest) -> Answer:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
-        said = self._connection.get("/bars", 30 + 2 * request.timeout_s, **query)
+        patience_s = request.timeout_s + _PATIENCE_S
+        said = self._connection.get("/bars", patience_s + 10, patience_s=f"{patience_s:g}", **query)
         owner = self._store.source()
         if owner is not None and said.get("gateway") != owner:
             raise WrongSource(f"the store holds {owner} bars, the gateway is {said.get('gateway')}")

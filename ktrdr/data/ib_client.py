@@ -1,8 +1,9 @@
 """One connection to IB Gateway or TWS: the only file that knows IB's library. Retries nothing.
 
-The library's errors become ours here, with IB's code. It answers an error with an empty list
-unless told otherwise, and a time-out always; here both raise. Read-only: no function of this
-file, and so nothing in this project, can place an order.
+The library is ib_insync, or ib_async where that is installed. Its errors become ours here, with
+IB's code. It answers an error with an empty list unless told otherwise, and a time-out always;
+here both raise. Read-only: no function of this file, and so nothing in this project, can place
+an order.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-import ib_insync as ib
-
+from ktrdr.data.ib_frames import Frames, NoMessageError
 from ktrdr.errors import (
     CompetingSession,
+    GatewayMute,
+    HungUp,
     IdInUse,
     InvalidRequest,
     KtrdrError,
@@ -35,7 +37,15 @@ from ktrdr.planning.instruments import Instrument
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import Schedule, Session, find_zone, parse_hours, utc_midnight
 
+try:
+    import ib_async as ib
+except ImportError:
+    import ib_insync as ib
+
 log = logging.getLogger(__name__)
+
+LIBRARY: str = ib.__name__
+"""`ib_insync` or `ib_async`."""
 
 SIMULATED_ACCOUNT = "SIMULATED"
 """The account of the group's own simulated gateway. IB names no account so."""
@@ -47,7 +57,13 @@ Notice = Callable[[int, str], None]
 """Gets IB's code and text of what the gateway says unasked, and of errors."""
 
 _ID_IN_USE = 326
+_READ_ONLY = 321
+_WARNINGS = range(2100, 2200)
+"""Codes that are no error though they name a request (TWS API, "Message Codes")."""
 _NO_DATA = "no data"
+_BETWEEN_TIMES_S = 1.1
+"""IB leaves the second of two requests for the time in one second unanswered."""
+_ASK_THE_TIME, _ASK_FOR_ORDERS = "currentTime", "openOrders"
 
 
 @dataclass(frozen=True)
@@ -73,68 +89,111 @@ class IbClient:
         self._ib = ib.IB()
         self._ib.RaiseRequestErrors = True
         self._ib.errorEvent += self._on_error
-        self._ib.client.conn.disconnected += self._on_disconnected
-        self._refused: asyncio.Future[None] | None = None
+        self._wire = self._ib.client
+        # The library believes any length that it is told, and holds what comes until then.
+        self._wire.conn.hasData -= self._wire._onSocketHasData  # noqa: SLF001
+        self._wire.conn.hasData += self._on_data
+        self._wire.conn.disconnected += self._on_disconnected
+        self._frames = Frames()
+        self._where = ""
+        self._is_greeted = False
+        self._pending: dict[int | str, asyncio.Future[Any]] = {}
+        self._time_lock = asyncio.Lock()
+        self._time_asked_at = float("-inf")
+        self._why_closed: KtrdrError | None = None
         self.closed = asyncio.Event()
         """Set when the socket is gone."""
 
     def __repr__(self) -> str:
-        return f"IbClient({self._ib.client.host}:{self._ib.client.port})"
+        return f"<IbClient {self._where or 'new'}{' closed' if self.closed.is_set() else ''}>"
 
     @property
     def server_version(self) -> int:
         """The protocol version that both sides speak."""
-        return int(self._ib.client.serverVersion())
+        return int(self._wire.serverVersion())
 
     @property
     def is_simulated(self) -> bool:
         """True when the gateway itself says that it is the group's simulated one."""
-        return SIMULATED_ACCOUNT in self._ib.client.getAccounts()
+        return SIMULATED_ACCOUNT in self._wire.getAccounts()
+
+    @property
+    def why_closed(self) -> KtrdrError:
+        """What ended the connection."""
+        return self._why_closed or NotConnected(f"{self._where} closed the connection")
 
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
         """Greet the gateway with this client id; nothing is asked for that is not needed.
 
         IdInUse (IB's 326) at once, and not after the time-out in which the library hides it.
-        NotConnected says why otherwise.
+        HungUp: closed before it greeted. GatewayMute: nothing was said within the time.
+        NotConnected says why otherwise. After an error nothing of the attempt is left.
         """
-        refused = self._refused = asyncio.get_running_loop().create_future()
-        greeting = asyncio.ensure_future(
-            self._ib.client.connectAsync(host, port, client_id, timeout_s)
-        )
+        self._where = f"{host}:{port}"
+        greeting = asyncio.ensure_future(self._wire.connectAsync(host, port, client_id, None))
+        ended = asyncio.ensure_future(self.closed.wait())
         try:
-            await asyncio.wait({greeting, refused}, return_when=asyncio.FIRST_COMPLETED)
-            silent = greeting.done() and isinstance(greeting.exception(), TimeoutError)
-            if refused.done() and not silent:
-                refused.result()
+            await asyncio.wait(
+                {greeting, ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if ended.done():
+                raise self.why_closed
+            if not greeting.done():
+                raise self._mute()
             await greeting
-        except (OSError, TimeoutError) as error:
-            raise _cannot_connect(host, port, error) from error
+        except OSError as error:
+            raise _cannot_connect(self._where, error) from error
         finally:
+            ended.cancel()
             greeting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError, TimeoutError):
+            with contextlib.suppress(asyncio.CancelledError, OSError):
                 await greeting
-            self._refused = None
-            if refused.done():
-                refused.exception()  # seen
         self._ib.wrapper.clientId = client_id
 
     def close(self) -> None:
-        """Close the socket; requests that wait for an answer get NotConnected."""
-        self._ib.disconnect()
-        self.closed.set()
+        """Close the socket for good; requests that wait for an answer get NotConnected."""
+        self._end(NotConnected("the connection was closed"))
 
     async def current_time(self, timeout_s: float) -> datetime:
-        """The gateway's clock. IB leaves the second of two such requests in a second unanswered."""
-        answer = await self._answer(self._ib.reqCurrentTimeAsync(), timeout_s, "the time")
+        """The gateway's clock; questions wait for each other, since IB answers one a second."""
+        try:
+            async with asyncio.timeout(timeout_s), self._time_lock:
+                loop = asyncio.get_running_loop()
+                await asyncio.sleep(self._time_asked_at + _BETWEEN_TIMES_S - loop.time())
+                self._time_asked_at = loop.time()
+                answer = await self._asked(
+                    _ASK_THE_TIME, None, lambda _: self._wire.reqCurrentTime(), None, "the time"
+                )
+        except TimeoutError:
+            raise _late("the time", timeout_s) from None
         return answer if isinstance(answer, datetime) else datetime.now(UTC)
+
+    async def is_read_only(self, timeout_s: float) -> bool:
+        """Whether the gateway's "Read-Only API" is on. It then refuses to tell of orders (321)."""
+        what = "the open orders"
+        try:
+            await self._asked(
+                _ASK_FOR_ORDERS, None, lambda _: self._wire.reqOpenOrders(), timeout_s, what
+            )
+        except InvalidRequest as error:
+            if error.code == _READ_ONLY:
+                return True
+            raise
+        return False
 
     async def contract(self, instrument: Instrument) -> ContractFacts:
         """What IB says of the one contract that the instrument stands for.
 
         UnknownContract when IB knows none, or several.
         """
-        asked = self._ib.reqContractDetailsAsync(_contract(instrument))
-        found = await self._answer(asked, ANSWER_S, f"the contract {instrument.symbol}")
+        wanted = _contract(instrument)
+        found = await self._asked(
+            self._number(),
+            wanted,
+            lambda number: self._wire.reqContractDetails(number, wanted),
+            ANSWER_S,
+            f"the contract {instrument.symbol}",
+        )
         if len(found) != 1:
             raise UnknownContract(
                 f"IB knows {len(found)} contracts for {instrument.symbol} ({_kind(instrument)})",
@@ -159,11 +218,13 @@ class IbClient:
         None when IB answers that there were none, as before a listing.
         """
         text = "" if end >= datetime.now(UTC).timestamp() else _utc(end)
-        asked = self._ib.reqHistoricalScheduleAsync(
-            _contract(instrument), days, text, not instrument.extended_hours
-        )
         try:
-            answer = await self._answer(asked, ANSWER_S, f"the sessions of {instrument.symbol}")
+            answer = await self._history(
+                instrument,
+                (text, f"{days} D", "1 day", "SCHEDULE"),
+                ANSWER_S,
+                f"the sessions of {instrument.symbol}",
+            )
         except _NoDataError:
             return None
         return _schedule(answer, end)
@@ -173,41 +234,82 @@ class IbClient:
 
         Raises for every answer that is neither bars nor "no data", and when none comes in time.
         """
-        wire = self._ib.client
-        request_id = wire.getReqId()
-        # The library's own call hides whether an empty list was an answer or a time-out.
-        answer = self._ib.wrapper.startReq(request_id, _contract(request.instrument))
-        wire.reqHistoricalData(
-            request_id,
-            _contract(request.instrument),
+        name = f"{request.instrument.symbol}_{request.timeframe.value}"
+        asked = (
             request.ib_end(now),
             request.ib_duration(now),
             request.timeframe.ib_bar_size,
             request.instrument.what_to_show,
-            int(not request.instrument.extended_hours),
-            2,  # epoch seconds: no zone to misread
-            False,  # keepUpToDate
-            [],
         )
-        name = f"{request.instrument.symbol}_{request.timeframe.value}"
         try:
-            found = await self._answer(answer, request.timeout_s, f"bars of {name}")
+            found = await self._history(
+                request.instrument, asked, request.timeout_s, f"bars of {name}"
+            )
         except _NoDataError:
             return Answer([])
-        except (TimedOut, asyncio.CancelledError):
-            if not self.closed.is_set():
-                wire.cancelHistoricalData(request_id)
-            raise
         return _checked(name, request, found)
 
-    async def _answer(self, asked: Any, timeout_s: float, what: str) -> Any:
-        """The library's answer, or the error that is ours.
+    async def probe(self, instrument: Instrument, timeout_s: float) -> None:
+        """Ask for one day of hours, to see whether history is answered, with whatever.
 
-        The library leaves requests waiting when it is told to disconnect, so `closed` counts too.
+        Raises what the answer was where it was neither bars nor "no data".
         """
-        answer = asyncio.ensure_future(asked)
-        gone = asyncio.ensure_future(self.closed.wait())
+        asked = ("", "1 D", "1 hour", instrument.what_to_show)
+        with contextlib.suppress(_NoDataError):
+            await self._history(instrument, asked, timeout_s, f"a bar of {instrument.symbol}")
+
+    async def _history(
+        self, instrument: Instrument, asked: tuple[str, str, str, str], timeout_s: float, what: str
+    ) -> Any:
+        """The answer to a history request: end, duration, bar size, what to show."""
+        wanted = _contract(instrument)
+        number = self._number()
+
+        def send(request_id: int | str) -> None:
+            self._wire.reqHistoricalData(
+                request_id,
+                wanted,
+                *asked,
+                int(not instrument.extended_hours),
+                2,  # epoch seconds: no zone to misread
+                False,  # keepUpToDate
+                [],
+            )
+
         try:
+            return await self._asked(number, wanted, send, timeout_s, what)
+        except (TimedOut, asyncio.CancelledError):
+            if not self.closed.is_set():
+                self._wire.cancelHistoricalData(number)
+            raise
+
+    def _number(self) -> int:
+        """The next request's."""
+        try:
+            return int(self._wire.getReqId())
+        except ConnectionError as error:
+            raise NotConnected("the connection broke before IB was asked") from error
+
+    async def _asked(
+        self,
+        key: int | str,
+        contract: Any,
+        send: Callable[[int | str], None],
+        timeout_s: float | None,
+        what: str,
+    ) -> Any:
+        """What the gateway answers to one request, or the error that is ours.
+
+        `key`: the request's number, or the name under which the library files an answer that
+        has none. The library's own calls hide whether an empty list was an answer or a time-out.
+        """
+        if self.closed.is_set():
+            raise NotConnected(f"the connection broke before IB was asked: {what}")
+        answer = self._ib.wrapper.startReq(key, contract)
+        gone = asyncio.ensure_future(self.closed.wait())
+        self._pending[key] = answer
+        try:
+            send(key)
             await asyncio.wait(
                 {answer, gone}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
@@ -215,30 +317,112 @@ class IbClient:
                 return answer.result()
             if gone.done():
                 raise NotConnected(f"the connection broke before IB answered: {what}")
-            raise TimedOut(f"IB did not answer within {timeout_s:.0f} s: {what}")
+            raise _late(what, timeout_s or 0)
         except ib.RequestError as error:
             raise translate(error.code, error.message, what) from error
         except ConnectionError as error:
             raise NotConnected(f"the connection broke before IB answered: {what}") from error
         finally:
-            answer.cancel()
             gone.cancel()
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()  # seen
+            self._forget(key, answer)
 
-    def _on_error(self, _request_id: int, code: int, text: str, _contract: object) -> None:
-        if code == _ID_IN_USE and self._refused is not None and not self._refused.done():
-            self._refused.set_exception(IdInUse(text, code=code))
+    def _forget(self, key: int | str, answer: asyncio.Future[Any]) -> None:
+        """Let go of a request, so that the library keeps nothing of it for what may come late."""
+        if self._pending.get(key) is answer:
+            del self._pending[key]
+            self._ib.wrapper._endReq(key)  # noqa: SLF001
+            self._ib.wrapper._results.pop(key, None)  # noqa: SLF001
+
+    def _on_data(self, data: bytes) -> None:
+        """Hand whole messages on to the library, and nothing that is none."""
+        try:
+            for message in self._frames.feed(data):
+                if not self._is_greeted:
+                    self._check_greeting(message)
+                    self._is_greeted = True
+                if not self.closed.is_set():
+                    self._wire._onSocketHasData(message)  # noqa: SLF001
+        except NoMessageError as error:
+            self._end(_no_gateway(self._where, str(error)))
+        except (ValueError, IndexError) as error:
+            said = f"it sent what cannot be read before the log-in was over ({error})"
+            self._end(_no_gateway(self._where, said))
+
+    def _check_greeting(self, message: bytes) -> None:
+        """The first message is the protocol version and a time."""
+        fields = message[4:].split(b"\0")
+        if len(fields) != 3 or not fields[0].isdigit():
+            raise NoMessageError(f"its first words are no greeting: {message[4:40]!r}")
+        version = int(fields[0])
+        oldest = self._wire.MinClientVersion
+        if version < oldest:
+            self._end(
+                NotConnected(
+                    f"{self._where} speaks protocol {version}; {oldest} is the oldest of use",
+                    code=503,
+                    hint="install a current IB Gateway or TWS",
+                )
+            )
+
+    def _on_error(self, request_id: int, code: int, text: str, *_: object) -> None:
+        """An error may be about one request, about the connection, or about none."""
+        if code == _ID_IN_USE:
+            self._end(IdInUse(text, code=code))
+        key: int | str = request_id
+        if request_id == -1 and code == _READ_ONLY:
+            key = _ASK_FOR_ORDERS  # it names no request
+        answer = self._pending.get(key)
+        # The library takes some codes for warnings, and leaves their requests waiting.
+        if answer is not None and not answer.done() and code not in _WARNINGS:
+            answer.set_exception(ib.RequestError(request_id, code, text))
         self._notice(code, text)
 
     def _on_disconnected(self, *_reason: object) -> None:
-        self.closed.set()
-        if self._refused is not None and not self._refused.done():
-            self._refused.set_exception(
-                NotConnected(
-                    "the gateway closed the connection before its greeting",
+        if self._is_greeted:
+            self._end(NotConnected(f"{self._where} closed the connection"))
+        else:
+            self._end(
+                HungUp(
+                    f"{self._where} closed the connection before its greeting",
                     hint="a forwarder without a gateway behind it, or an address that the "
                     "gateway does not trust (API settings, Trusted IPs)",
                 )
             )
+
+    def _end(self, why: KtrdrError) -> None:
+        """Close the socket now, whatever it has still to send; the first reason counts."""
+        self._why_closed = self._why_closed or why
+        transport = self._wire.conn.transport
+        if transport is not None:
+            transport.abort()
+        self.closed.set()
+
+    def _mute(self) -> GatewayMute:
+        if self._wire.conn.transport is None:
+            return GatewayMute(
+                f"{self._where} does not take the connection",
+                code=504,
+                hint="is that host up, does a firewall let this through, is the gateway stuck?",
+            )
+        half = f", after {self._frames.held} bytes of a message" if self._frames.held else ""
+        return GatewayMute(
+            f"{self._where} accepts connections and says nothing{half}",
+            code=504,
+            hint="restart the gateway, and log in if it waits for that",
+        )
+
+
+def _late(what: str, timeout_s: float) -> TimedOut:
+    return TimedOut(f"IB did not answer within {timeout_s:.0f} s: {what}")
+
+
+def _no_gateway(where: str, said: str) -> NotConnected:
+    return NotConnected(
+        f"{where} is no IB Gateway: {said}",
+        hint="is this the API's port? 4001 and 4002 are IB Gateway's, 7496 and 7497 TWS's",
+    )
 
 
 class _NoDataError(KtrdrError):
@@ -296,14 +480,7 @@ _BY_CODE: dict[int, tuple[type[KtrdrError], str]] = {
 }
 
 
-def _cannot_connect(host: str, port: int, error: Exception) -> NotConnected:
-    where = f"{host}:{port}"
-    if isinstance(error, TimeoutError):
-        return NotConnected(
-            f"{where} accepts connections and says nothing",
-            code=504,
-            hint="restart the gateway, and log in if it waits for that",
-        )
+def _cannot_connect(where: str, error: Exception) -> NotConnected:
     return NotConnected(
         f"cannot connect to {where}: {_system_text(error)}",
         code=502,

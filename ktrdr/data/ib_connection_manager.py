@@ -1,45 +1,61 @@
-"""PROGRAM ib-connection: the one connection to IB, kept alive and paced. Stores nothing.
+"""PROGRAM ib-connection: the one connection to IB, and what is asked over it. Stores no bars.
 
 `python -m ktrdr.data.ib_connection_manager` runs it under the local API; in somebody's own
-program `get_connection_manager()` is the same thing.
+program `get_connection_manager()` is the same thing. A request is paced here, survives the loss
+of the connection, and ends with an answer or with one clear outcome.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from ktrdr.config import Settings, load_settings
-from ktrdr.data.ib_client import ContractFacts, IbClient
+from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, uptime
+from ktrdr.data.csv_store import CsvStore
+from ktrdr.data.ib_client import ANSWER_S, LIBRARY, ContractFacts, IbClient
+from ktrdr.data.ib_link import Link
 from ktrdr.data.local_api import (
+    Checkup,
     ConnectionStatus,
     Handler,
     Json,
-    LastError,
     LocalServer,
+    RefusedContract,
     bars_to_json,
     instrument_from_query,
+    number_from_query,
     prepare_folder,
     schedule_to_json,
     span_from_query,
     timeframe_from_query,
     to_json,
 )
-from ktrdr.errors import AlreadyRunning, IdInUse, KtrdrError, NotConnected, TimedOut
+from ktrdr.errors import (
+    AlreadyRunning,
+    CompetingSession,
+    KtrdrError,
+    NotConnected,
+    NotEntitled,
+    Permanent,
+    RequestFailed,
+    TimedOut,
+    UnknownContract,
+)
 from ktrdr.planning.bars import Answer
 from ktrdr.planning.instruments import Instrument
-from ktrdr.planning.lifecycle import Action, Event, Retries, State, after, next_client_id
 from ktrdr.planning.pacing import Pacer
-from ktrdr.planning.requests import BarsRequest
+from ktrdr.planning.requests import RETURN_S, BarsRequest
 from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S
 from ktrdr.process import run
@@ -48,50 +64,53 @@ log = logging.getLogger("ib-connection")  # its name is another when it is the p
 
 T = TypeVar("T")
 
-_GREETING_S = 15.0
-"""How long a gateway may take to greet; a fresh one takes several seconds."""
-_PROVEN_S = 30.0
-"""A connection that lasted this long is retried at once when it is lost."""
 _FACTS_FRESH_S = 3600.0
 _SCHEDULE_DAYS_MAX = 360
 _STOP_S = 8.0
+_REFUSED_MAX = 200
+"""Contracts that are remembered as refused."""
+_TROUBLE_PAUSE_S = 2.0
+"""Between two questions while a farm is broken, unless it comes back before."""
+_CHECKUP_S = 10.0
 
-_UPSTREAM_LOST, _UPSTREAM_BACK_EMPTY, _UPSTREAM_BACK = 1100, 1101, 1102
-_FARM_NOTICES = range(2100, 2170)
-"""Warnings of farms and the like: they come and go, and cost no connection."""
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class PersistentIbConnectionManager:
     """The one connection of an application: connects, watches, retries, and paces requests.
 
     Its event loop lives in a thread of its own, so that any thread may call it. Start it once;
-    it stays until `stop`.
+    it stays until `stop`. `history`: where its states are kept, and closed with it. `now`: the
+    wall clock, aware. `new_loop` makes its event loop, whose clock all waiting goes by.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        history: ConnectionHistory | None = None,
+        now: Callable[[], datetime] = _utc_now,
+        new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    ) -> None:
         self._settings = settings
+        self._now = now
+        self._history = history
+        self._new_loop = new_loop
         self._lock = FileLock(settings.run_dir / "ib.lock")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._client: IbClient | None = None
-        self._client_id = settings.ib_client_id
-        self._state = State.DISCONNECTED
-        self._retries = Retries(settings.ktrdr_ib_retry_delays_s)
+        self._life: asyncio.Task[None] | None = None
+        self._link = Link(settings, now, history)
         self._pacer = Pacer()
         self._pacer_changed = asyncio.Condition()
-        self._reconnect_asked = asyncio.Event()
-        self._upstream: asyncio.Queue[Event] = asyncio.Queue()
-        self._life: asyncio.Task[None] | None = None
-        self._ids_in_use = 0
         self._facts: dict[Instrument, tuple[float, ContractFacts]] = {}
         self._past: dict[Instrument, Schedule] = {}
-        self._answered_at = float("-inf")
-        self._connected_at = float("-inf")
-        self._gateway_is_simulated = settings.is_simulated
-        self._said = _initial_status(settings)
+        self._refused: dict[str, RefusedContract] = {}
 
     def __repr__(self) -> str:
-        return f"<PersistentIbConnectionManager {self._state} {self._said.host}:{self._said.port}>"
+        return f"<PersistentIbConnectionManager {self._link!r}>"
 
     # Any thread.
 
@@ -106,7 +125,7 @@ class PersistentIbConnectionManager:
             raise AlreadyRunning(
                 f"another process holds the connection to IB ({self._lock.lock_file})"
             ) from None
-        self._loop = asyncio.new_event_loop()
+        self._loop = self._new_loop()
         self._thread = threading.Thread(
             target=self._run_loop, args=(self._loop,), name="ib-connection", daemon=True
         )
@@ -124,27 +143,33 @@ class PersistentIbConnectionManager:
 
     @property
     def is_connected(self) -> bool:
-        """A real request was answered lately, and IB's servers are reached."""
-        fresh = time.monotonic() - self._answered_at <= 2 * self._settings.ktrdr_ib_heartbeat_s
-        return self._state is State.CONNECTED and fresh
+        """A real request was answered lately, and bars can be had as far as anybody knows."""
+        loop = self._loop
+        return loop is not None and self._link.is_connected(loop.time())
 
     def status(self) -> ConnectionStatus:
         """What is known of the connection now; asks nobody."""
+        loop = self._loop
         return replace(
-            self._said,
-            connected=self.is_connected,
-            state=self._state.value,
-            gateway="simulated" if self._gateway_is_simulated else "live",
+            self._link.status(loop.time() if loop else float("inf")),
             requests_open=self._pacer.open_requests,
+            refused=tuple(self._refused.values()),
         )
 
     def reconnect(self) -> None:
         """Close the connection, or cut a wait short, and connect now."""
-        self._running_loop().call_soon_threadsafe(self._reconnect_asked.set)
+        self._running_loop().call_soon_threadsafe(self._link.reconnect)
 
     def call(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
-        """Run one of the coroutines below on the connection's loop, and wait for it."""
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop()).result(timeout_s)
+        """Run one of the coroutines below on the connection's loop, and wait for it.
+
+        NotConnected: the manager was stopped meanwhile.
+        """
+        try:
+            asked = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+            return asked.result(timeout_s)
+        except concurrent.futures.CancelledError:
+            raise NotConnected("the connection manager was stopped") from None
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -153,20 +178,29 @@ class PersistentIbConnectionManager:
 
     # On the connection's loop.
 
-    async def bars(self, request: BarsRequest) -> Answer:
-        """IB's finished bars for a request, paced. Raises the outcome where there are none."""
-        async with self._turn(request):
-            answer = await self._connected_client().bars(request, int(time.time()))
-            self._note_answer()
-            return answer
+    async def bars(self, request: BarsRequest, patience_s: float | None = None) -> Answer:
+        """IB's finished bars for a request, paced. Raises the outcome where there are none.
+
+        Asked again after a loss of the connection, for `patience_s` in all; without it for as
+        long as the request says.
+        """
+        return await self._answered(
+            request,
+            request.instrument,
+            request.patience_s if patience_s is None else patience_s,
+            lambda client: client.bars(request, int(self._now().timestamp())),
+        )
 
     async def contract(self, instrument: Instrument) -> ContractFacts:
         """What IB says of the instrument's contract, at most an hour old."""
         at, facts = self._facts.get(instrument, (float("-inf"), None))
         if facts is None or time.monotonic() - at > _FACTS_FRESH_S:
-            async with self._turn(("contract", instrument)):
-                facts = await self._connected_client().contract(instrument)
-            self._note_answer()
+            facts = await self._answered(
+                ("contract", instrument),
+                instrument,
+                ANSWER_S + RETURN_S,
+                lambda client: client.contract(instrument),
+            )
             self._facts[instrument] = (time.monotonic(), facts)
         return facts
 
@@ -176,7 +210,7 @@ class PersistentIbConnectionManager:
         The past is IB's SCHEDULE, the days to come are the contract's hours.
         """
         facts = await self.contract(instrument)
-        until = max(min(end, int(time.time())), start + 1)
+        until = max(min(end, int(self._now().timestamp())), start + 1)
         known = self._past.get(instrument)
         if known is not None and until - known.end >= _SCHEDULE_DAYS_MAX * DAY_S:
             known = None  # more than one request away
@@ -196,242 +230,229 @@ class PersistentIbConnectionManager:
     ) -> Schedule:
         """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it."""
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
-        async with self._turn(("sessions", instrument, end, days)):
-            found = await self._connected_client().sessions(instrument, end, days)
-        self._note_answer()
+        found = await self._answered(
+            ("sessions", instrument, end, days),
+            instrument,
+            ANSWER_S + RETURN_S,
+            lambda client: client.sessions(instrument, end, days),
+        )
         if found is None:  # before the listing nothing was open
             return Schedule(facts.zone, start, end, ())
         # So many trading days reach at least as far back as so many on the calendar.
         reached = max(start, end - (days - 1) * DAY_S)
         return replace(found, start=min(found.start, reached))
 
+    async def checkup(self) -> Checkup:
+        """Ask the gateway for a little of everything, whatever state the connection is in."""
+        client = self._link.client
+        status = self.status()
+        if client is None:
+            gone = NotConnected.outcome
+            why = status.last_error.message if status.last_error else status.state
+            return Checkup(None, None, gone, gone, "", why)
+        probed = self._link.known_good
+        contract, contract_said = await _outcome(
+            asyncio.wait_for(client.contract(probed), _CHECKUP_S)
+        )
+        data, data_said = await _outcome(client.probe(probed, _CHECKUP_S))
+        try:
+            is_read_only = await client.is_read_only(_CHECKUP_S)
+        except KtrdrError:
+            is_read_only = None
+        return Checkup(
+            self.status().clock_offset_s,
+            is_read_only,
+            contract,
+            data,
+            probed.symbol,
+            data_said or contract_said,
+        )
+
+    async def history(self, days: float) -> Json:
+        """The states of the last days, and the share of the time in which bars could be had."""
+        until = self._now().timestamp()
+        if self._history is None:
+            return {"since": None, "until": until, "uptime": None, "spans": []}
+        since = until - days * DAY_S
+        spans = await asyncio.to_thread(self._history.spans, since, until)
+        return {
+            "since": spans[0].start if spans else None,
+            "until": until,
+            "uptime": uptime(spans),
+            "spans": [[span.start, span.end, span.state, span.why] for span in spans],
+        }
+
+    async def _answered(
+        self,
+        key: Hashable,
+        instrument: Instrument,
+        patience_s: float,
+        ask: Callable[[IbClient], Awaitable[T]],
+    ) -> T:
+        """The answer to one request, which is asked again when the connection breaks under it.
+
+        A request that comes while there is no connection fails at once with the reason; one that
+        was asked already waits for the next one until its time is over.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        was_asked = False
+        while True:
+            await self._link.client_by(deadline if was_asked else None)
+            try:
+                async with self._turn(key, deadline):
+                    client = self._link.client_now()
+                    asked_at, was_asked = loop.time(), True
+                    answer = await self._one_answer(client, ask, deadline)
+            except _AskAgainError:
+                continue
+            except NotConnected:
+                if loop.time() >= deadline:
+                    raise
+                continue
+            except (TimedOut, RequestFailed):
+                if not self._link.was_troubled_since(asked_at) or loop.time() >= deadline:
+                    raise
+                await self._pause(_TROUBLE_PAUSE_S)
+                continue
+            except CompetingSession as error:
+                self._link.note_refused_session(instrument, error)
+                raise
+            except Permanent as error:
+                raise await self._believed(client, instrument, error) from error
+            self._link.note_data(instrument)
+            if instrument.symbol in self._refused:
+                self._refused = {one.symbol: one for one in self._others_refused(instrument)}
+            return answer
+
+    async def _one_answer(
+        self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float
+    ) -> T:
+        """The answer, unless the link says that it will not come and should be asked for again."""
+        left_s = deadline - asyncio.get_running_loop().time()
+        with self._link.waiting_for_data():
+            answer = asyncio.ensure_future(ask(client))
+            again = asyncio.ensure_future(self._link.asked_again.wait())
+            try:
+                await asyncio.wait(
+                    {answer, again}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if answer.done():
+                    return answer.result()
+                if again.done():
+                    raise _AskAgainError
+                raise TimedOut("IB did not answer before the time of whoever asked was over")
+            finally:
+                answer.cancel()
+                again.cancel()
+                await asyncio.gather(answer, again, return_exceptions=True)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._link.asked_again.wait(), seconds)
+
+    async def _believed(
+        self, client: IbClient, instrument: Instrument, error: Permanent
+    ) -> KtrdrError:
+        """The error as it should be taken.
+
+        While IB's servers are reset, IB knows no contract at all (error 200): that is believed
+        only when one that is known to be good is found.
+        """
+        good = self._link.known_good
+        if isinstance(error, UnknownContract) and good != instrument:
+            try:
+                await client.contract(good)
+            except UnknownContract:
+                return RequestFailed(
+                    f"IB knows no contract at present, not even {good.symbol}, so that "
+                    f"nothing is known of {instrument.symbol}",
+                    code=error.code,
+                    hint="IB's servers are being reset; it is asked again later",
+                )
+            except KtrdrError as unsure:
+                return unsure
+        if isinstance(error, UnknownContract | NotEntitled):
+            self._note_refused(instrument, error)
+        return error
+
+    def _note_refused(self, instrument: Instrument, error: Permanent) -> None:
+        known = self._refused.get(instrument.symbol)
+        since = known.since if known else self._now()
+        refused = RefusedContract(
+            instrument.symbol, error.outcome, error.code, error.message, error.hint, since
+        )
+        kept = self._others_refused(instrument)[-_REFUSED_MAX + 1 :]
+        self._refused = {**{other.symbol: other for other in kept}, instrument.symbol: refused}
+
+    def _others_refused(self, instrument: Instrument) -> list[RefusedContract]:
+        return [one for one in self._refused.values() if one.symbol != instrument.symbol]
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, request: Hashable, deadline: float) -> AsyncIterator[None]:
+        """Wait until the pacer lets the request go. TimedOut: not before its time was over."""
+        loop = asyncio.get_running_loop()
+        async with self._pacer_changed:
+            while (delay_s := self._pacer.delay_s(request, loop.time())) != 0:
+                left_s = deadline - loop.time()
+                if left_s <= 0:
+                    raise TimedOut("too many requests were before it")
+                wait_s = left_s if delay_s is None else min(delay_s, left_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._pacer_changed.wait(), wait_s)
+            self._pacer.begin(request, loop.time())
+        was_answered = True
+        try:
+            yield
+        except (NotConnected, _AskAgainError):
+            was_answered = False
+            raise
+        finally:
+            self._pacer.end(request, was_answered=was_answered)
+            async with self._pacer_changed:
+                self._pacer_changed.notify_all()
+
     async def _stop(self) -> None:
         if self._life is not None:
             self._life.cancel()
             await asyncio.wait({self._life})
-        self._apply(Event.STOP)
+        await self._link.stop()
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        self._life = loop.create_task(self._live())
+        self._life = loop.create_task(self._link.live())
         loop.run_forever()
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
-    async def _live(self) -> None:
-        """The life of the connection: what happened, and what state it leads to."""
-        self._apply(Event.START)
-        while True:
-            try:
-                event = await self._next_event()
-            except Exception:  # the loop goes on, whatever a library does
-                log.exception("unexpected error while %s", self._state)
-                event = Event.FAILED if self._state is State.CONNECTING else Event.LOST_EARLY
-            self._apply(event)
 
-    async def _next_event(self) -> Event:
-        if self._state is State.CONNECTING:
-            return await self._try_to_connect()
-        if self._state is State.WAITING:
-            return await self._wait_for_retry()
-        return await self._watch()
+class _AskAgainError(Exception):
+    """What was asked will not be answered, since IB's servers or farms were away meanwhile."""
 
-    def _apply(self, event: Event) -> None:
-        """Take an event: the table says the next state and what to do on the way."""
-        before = self._state
-        self._state, actions = after(before, event)
-        for action in actions:
-            if action is Action.CLOSE:
-                self._close()
-            elif action is Action.NEXT_ID:
-                self._client_id = next_client_id(self._client_id, self._settings.ib_client_id)
-            elif action is Action.RESET_RETRIES:
-                self._retries.reset()
-        if self._state is not before:
-            log.info("%s -> %s (%s)", before, self._state, event.name.lower())
 
-    def _close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-            if self._connected_at > float("-inf"):
-                self._said = replace(self._said, last_disconnect_time=datetime.now(UTC))
-                self._connected_at = float("-inf")
-
-    async def _try_to_connect(self) -> Event:
-        """One attempt: greeting and first answered request."""
-        self._reconnect_asked.clear()
-        self._said = replace(
-            self._said,
-            connection_attempts=self._said.connection_attempts + 1,
-            next_retry_time=None,
-            client_id=self._client_id,
-        )
-        self._client = client = IbClient(self._on_notice)
-        try:
-            host, port = self._settings.gateway_host, self._settings.gateway_port
-            await client.connect(host, port, self._client_id, _GREETING_S)
-            await client.current_time(_GREETING_S)
-        except IdInUse as error:
-            return self._id_in_use(error)
-        except KtrdrError as error:
-            return self._attempt_failed(error)
-        self._ids_in_use = 0
-        self._note_connected(client)
-        return Event.ANSWERED
-
-    def _id_in_use(self, error: IdInUse) -> Event:
-        """The next id at once; after all of them the ladder, since none is free."""
-        self._ids_in_use += 1
-        ids = 51 - self._settings.ib_client_id
-        if self._ids_in_use < ids:
-            log.info("client id %d is in use, trying the next", self._client_id)
-            return Event.ID_IN_USE
-        self._ids_in_use = 0
-        return self._attempt_failed(
-            NotConnected(
-                f"all client ids from {self._settings.ib_client_id} to 50 are in use",
-                code=error.code,
-                hint="close other API programs, or restart the gateway",
-            )
-        )
-
-    def _attempt_failed(self, error: KtrdrError) -> Event:
-        self._said = replace(self._said, failed_attempts=self._said.failed_attempts + 1)
-        self._note_error(error)
-        return Event.FAILED
-
-    async def _wait_for_retry(self) -> Event:
-        delay_s = self._retries.next_s()
-        due = datetime.now(UTC) + timedelta(seconds=delay_s)
-        self._said = replace(self._said, next_retry_time=due)
-        log.info("next attempt in %g s", delay_s)
-        try:
-            await asyncio.wait_for(self._reconnect_asked.wait(), delay_s)
-        except TimeoutError:
-            return Event.RETRY_DUE
-        return Event.RECONNECT
-
-    async def _watch(self) -> Event:
-        """Wait for the connection's end, a notice or a wish; ask for the time meanwhile."""
-        client = self._connected_client()
-        lost = asyncio.ensure_future(client.closed.wait())
-        asked = asyncio.ensure_future(self._reconnect_asked.wait())
-        upstream = asyncio.ensure_future(self._upstream.get())
-        dead = asyncio.ensure_future(self._beat(client))
-        tasks = {lost, asked, upstream, dead}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if upstream.done():
-                return upstream.result()
-            if asked.done():
-                return Event.RECONNECT
-            return self._lost("the gateway closed the connection" if lost.done() else dead.result())
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _beat(self, client: IbClient) -> str:
-        """Ask for the time again and again; ends, saying so, when nothing is answered."""
-        heartbeat_s = self._settings.ktrdr_ib_heartbeat_s
-        while True:
-            await asyncio.sleep(heartbeat_s)
-            if time.monotonic() - self._answered_at < heartbeat_s / 2:
-                continue
-            try:
-                await client.current_time(heartbeat_s)
-            except TimedOut:
-                silent_s = time.monotonic() - self._answered_at
-                if silent_s >= 2 * heartbeat_s:
-                    return f"the gateway has answered nothing for {silent_s:.0f} s"
-            else:
-                self._note_answer()
-
-    def _lost(self, why: str) -> Event:
-        lasted_s = time.monotonic() - self._connected_at
-        self._note_error(NotConnected(why, hint="it is being connected again"))
-        return Event.LOST if lasted_s >= _PROVEN_S else Event.LOST_EARLY
-
-    def _on_notice(self, code: int, text: str) -> None:
-        """What the gateway says unasked."""
-        if code == _UPSTREAM_LOST:
-            self._note_error(
-                NotConnected(text, code=code, hint="the gateway is waiting for IB's servers")
-            )
-            self._upstream.put_nowait(Event.UPSTREAM_LOST)
-        elif code in (_UPSTREAM_BACK, _UPSTREAM_BACK_EMPTY):
-            self._upstream.put_nowait(Event.UPSTREAM_BACK)
-        elif code in _FARM_NOTICES:
-            log.info("IB %d: %s", code, text)
-
-    def _note_error(self, error: KtrdrError) -> None:
-        said = LastError(error.code, error.message, error.hint)
-        self._said = replace(self._said, last_error=said)
-        log.warning("%s%s", error, f" ({error.hint})" if error.hint else "")
-
-    def _note_connected(self, client: IbClient) -> None:
-        while not self._upstream.empty():
-            self._upstream.get_nowait()  # of the connection before
-        self._connected_at = time.monotonic()
-        self._note_answer()
-        self._gateway_is_simulated = self._settings.is_simulated or client.is_simulated
-        self._said = replace(
-            self._said,
-            last_connect_time=datetime.now(UTC),
-            server_version=client.server_version,
-        )
-
-    def _note_answer(self) -> None:
-        self._answered_at = time.monotonic()
-        if self._answered_at - self._connected_at >= _PROVEN_S:
-            self._retries.reset()
-        self._said = replace(
-            self._said,
-            last_answer_time=datetime.now(UTC),
-            requests_answered=self._said.requests_answered + 1,
-        )
-
-    def _connected_client(self) -> IbClient:
-        """The client, while there is one that answers; else NotConnected with the last reason."""
-        if self._client is None or self._state not in (State.CONNECTED, State.UPSTREAM_LOST):
-            last = self._said.last_error
-            raise NotConnected(
-                f"not connected to IB ({self._state})" + (f": {last.message}" if last else ""),
-                code=last.code if last else None,
-                hint=last.hint if last else "",
-            )
-        return self._client
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, request: Hashable) -> AsyncIterator[None]:
-        """Wait until the pacer lets the request go; NotConnected at once when there is no link."""
-        async with self._pacer_changed:
-            while True:
-                self._connected_client()
-                delay_s = self._pacer.delay_s(request, time.monotonic())
-                if delay_s == 0:
-                    break
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._pacer_changed.wait(), delay_s)
-            self._pacer.begin(request, time.monotonic())
-        try:
-            yield
-        finally:
-            self._pacer.end()
-            async with self._pacer_changed:
-                self._pacer_changed.notify_all()
+async def _outcome(asked: Awaitable[object]) -> tuple[str, str]:
+    """The outcome of a question, and what went wrong with it."""
+    try:
+        await asked
+    except KtrdrError as error:
+        return error.outcome, error.message
+    except TimeoutError:
+        return TimedOut.outcome, "not answered"
+    return "answered", ""
 
 
 _manager: PersistentIbConnectionManager | None = None
 _manager_lock = threading.Lock()
 
 
-def get_connection_manager(settings: Settings | None = None) -> PersistentIbConnectionManager:
+def get_connection_manager(
+    settings: Settings | None = None, history: ConnectionHistory | None = None
+) -> PersistentIbConnectionManager:
     """The application's one connection, started by the first call.
 
     AlreadyRunning when another process, such as ib-connection, has this run folder's.
@@ -439,7 +460,7 @@ def get_connection_manager(settings: Settings | None = None) -> PersistentIbConn
     global _manager  # noqa: PLW0603  # one for each application is what this is
     with _manager_lock:
         if _manager is None:
-            manager = PersistentIbConnectionManager(settings or load_settings())
+            manager = PersistentIbConnectionManager(settings or load_settings(), history=history)
             manager.start()
             _manager = manager
         return _manager
@@ -454,7 +475,8 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
     async def bars(query: Mapping[str, str]) -> Json:
         start, end = span_from_query(query)
         request = BarsRequest(instrument_from_query(query), timeframe_from_query(query), start, end)
-        answer = await manager.bars(request)
+        patience_s = number_from_query(query, "patience_s")
+        answer = await manager.bars(request, patience_s)
         return {
             "outcome": "bars" if answer.bars or answer.unsound else "no_data",
             "gateway": manager.status().gateway,
@@ -473,6 +495,13 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         schedule = await manager.sessions(instrument_from_query(query), start, end)
         return schedule_to_json(schedule)
 
+    async def history(query: Mapping[str, str]) -> Json:
+        days = number_from_query(query, "days") or 1.0
+        return await manager.history(min(days, KEPT_S / DAY_S))
+
+    async def checkup(_query: Mapping[str, str]) -> Json:
+        return to_json(await manager.checkup())
+
     async def reconnect(_query: Mapping[str, str]) -> Json:
         manager.reconnect()
         return {"accepted": True}
@@ -482,35 +511,16 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         ("GET", "/bars"): bars,
         ("GET", "/contract"): contract,
         ("GET", "/sessions"): sessions,
+        ("GET", "/history"): history,
+        ("POST", "/checkup"): checkup,
         ("POST", "/reconnect"): reconnect,
     }
 
 
-def _initial_status(settings: Settings) -> ConnectionStatus:
-    return ConnectionStatus(
-        connected=False,
-        state=State.DISCONNECTED.value,
-        gateway=settings.source,
-        host=settings.gateway_host,
-        port=settings.gateway_port,
-        client_id=None,
-        server_version=None,
-        last_connect_time=None,
-        last_disconnect_time=None,
-        last_answer_time=None,
-        connection_attempts=0,
-        failed_attempts=0,
-        next_retry_time=None,
-        requests_open=0,
-        requests_answered=0,
-        last_error=None,
-    )
-
-
 def serve(settings: Settings, stop: threading.Event) -> None:
     """The program: the connection and its local API, until it is told to stop."""
-    logging.getLogger("ib_insync").setLevel(logging.CRITICAL)  # its errors are told by ours
-    manager = get_connection_manager(settings)
+    logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # its errors are told by ours
+    manager = get_connection_manager(settings, _history(settings))
     server = LocalServer(settings.connection_socket, routes(manager))
     manager.call(server.start(), _STOP_S)
     try:
@@ -518,6 +528,15 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     finally:
         manager.call(server.stop(), _STOP_S)
         manager.stop()
+
+
+def _history(settings: Settings) -> ConnectionHistory | None:
+    """Where the states are kept: with the store, unless that is another gateway's."""
+    owner = CsvStore(settings.data_dir).source()
+    is_for_others = settings.is_simulated and settings.is_live_folder
+    if is_for_others or owner not in (None, settings.source):
+        return None
+    return ConnectionHistory(settings.connection_history, time.time())
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ log = logging.getLogger("gap-filler")  # its name is another when it is the prog
 
 _LOOK_AGAIN_S = 5.0
 """How soon to look again while there is no connection, or the store refuses."""
-_SCHEDULE_S, _SCHEDULE_A_YEAR_S = 120.0, 40.0
+_SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
 """How long the sessions of a contract may take, and for each year more."""
 _ABSENCE_SETTLE_S = 600
 """IB may be late with a bar: one missing sooner than this after its end is not taken for absent."""
@@ -400,8 +400,8 @@ class GapFiller:
 
     def _ask_for_bars(self, request: BarsRequest) -> Answer:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
-        # The connection process gives up first; twice its time leaves room for its queue.
-        said = self._connection.get("/bars", 30 + 2 * request.timeout_s, **query)
+        # The connection process gives up first.
+        said = self._connection.get("/bars", 10 + request.patience_s, **query)
         if said.get("gateway") != self._source:
             raise WrongSource(f"the gateway has become {said.get('gateway')}")
         return answer_from_json(said)

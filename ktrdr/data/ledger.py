@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Int64Array, Schedule, Session
 from ktrdr.planning.timeframes import DAY_S
 
-log = logging.getLogger(__name__)
-
 _RECENT_S = 7 * DAY_S
 _RECENT_EXPIRY_S = DAY_S
 _OLD_EXPIRY_S = 30 * DAY_S
 _ASKED_KEPT_S = 30 * DAY_S
-
-_NO_LEDGER = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS asked (
@@ -44,18 +38,7 @@ class Ledger:
     """Of one store. For one thread. Deleting its file costs requests, and no bar."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = _open(path)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode not in _NO_LEDGER:
-                raise  # locked, or the disk is full: it is as good as ever
-            aside = path.with_suffix(".broken")
-            log.warning("%s cannot be read (%s): put aside as %s", path, error, aside.name)
-            path.replace(aside)
-            for companion in ("-wal", "-shm"):
-                path.with_name(path.name + companion).unlink(missing_ok=True)
-            self._db = _open(path)
+        self._db = open_database(path, _TABLES)
 
     def close(self) -> None:
         """Write what is pending and close the file."""
@@ -176,18 +159,6 @@ class Ledger:
             "SELECT since FROM wanted WHERE series = ?", (str(series),)
         ).fetchone()
         return int(row[0]) if row else None
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=10)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        with contextlib.closing(connection.executescript(_TABLES)):
-            return connection
-    except sqlite3.DatabaseError:
-        connection.close()
-        raise
 
 
 def _expiry_s(gap: Gap, now: int) -> int:

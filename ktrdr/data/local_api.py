@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import logging
+import math
 import os
 import socket
 import stat
@@ -60,12 +61,40 @@ class LastError:
 
 
 @dataclass(frozen=True)
+class FarmStatus:
+    """One of IB's data farms, as the gateway's notices tell of it."""
+
+    name: str
+    serves: str
+    """`market data`, `history` or `contract details`."""
+    up: bool
+    since: datetime
+    breaks: int
+    """Since the program started."""
+    last_break_s: float | None
+
+
+@dataclass(frozen=True)
+class RefusedContract:
+    """A contract whose data IB refuses, until they are answered again."""
+
+    symbol: str
+    outcome: str
+    """`not_entitled` or `unknown_contract`."""
+    code: int | None
+    message: str
+    hint: str
+    since: datetime
+
+
+@dataclass(frozen=True)
 class ConnectionStatus:
     """What ib-connection says of itself at `GET /status`. Times are UTC."""
 
     connected: bool
-    """A real request was answered lately."""
+    """A real request was answered lately, and bars can be had as far as anybody knows."""
     state: str
+    """One of `planning.lifecycle.State`."""
     gateway: str
     """`live` or `simulated`."""
     host: str
@@ -81,6 +110,33 @@ class ConnectionStatus:
     requests_open: int
     requests_answered: int
     last_error: LastError | None
+    expected: str = ""
+    """Why the gateway is away where that was to be expected, such as its nightly restart."""
+    reminder: str = ""
+    """What a person should do soon, such as to have the second factor at hand."""
+    clock_offset_s: float | None = None
+    """The gateway's clock minus this machine's."""
+    library: str = ""
+    """What speaks with the gateway: `ib_insync` or `ib_async`."""
+    farms: tuple[FarmStatus, ...] = ()
+    refused: tuple[RefusedContract, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What came of asking the gateway for a little of everything: `POST /checkup`."""
+
+    clock_offset_s: float | None
+    is_read_only: bool | None
+    """None: nobody could say."""
+    contract: str
+    """The outcome of a question for a contract that is known to be good; `bars` when it came."""
+    data: str
+    """The same of a question for bars."""
+    probed: str
+    """The symbol that was asked for."""
+    message: str
+    """What went wrong; else empty."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +280,19 @@ def span_from_query(query: Mapping[str, str]) -> tuple[int, int]:
     if start >= end:
         raise errors.InvalidRequest(f"start={query['start']}: expected a time before {end}")
     return start, end
+
+
+def number_from_query(query: Mapping[str, str], name: str) -> float | None:
+    """A number above 0 of a query; None: it is not given. InvalidRequest: it is none."""
+    if name not in query:
+        return None
+    try:
+        number = float(query[name])
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise errors.InvalidRequest(f"{name}={query[name]}: expected a number above 0")
+    return number
 
 
 def time_from_text(name: str, text: str) -> int:

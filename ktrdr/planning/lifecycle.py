@@ -11,11 +11,34 @@ class State(StrEnum):
     DISCONNECTED = "disconnected"
     CONNECTING = "connecting"
     WAITING = "waiting"
-    """For the next attempt."""
+    """For the next attempt: nobody listens there, or whoever does hangs up."""
+    DEAD = "dead"
+    """The gateway takes connections and answers nothing; the next attempt comes by the ladder."""
+    LOGGED_OUT = "logged_out"
+    """As `waiting`, since the log-in has ended (Sundays): somebody has to log in again."""
     CONNECTED = "connected"
     """The gateway has answered a real request since it was greeted."""
+    FARM_DOWN = "farm_down"
+    """Connected, and one of IB's data farms is broken (2103, 2105, 2157): some data may be late."""
+    COMPETING_SESSION = "competing_session"
+    """The gateway answers, and IB gives the data to another session of the same user."""
     UPSTREAM_LOST = "upstream_lost"
     """The gateway answers, and says that it has lost IB's servers (1100)."""
+    STOPPING = "stopping"
+
+    @property
+    def is_linked(self) -> bool:
+        """A gateway has greeted us and answers."""
+        return self in LINKED
+
+    @property
+    def has_data(self) -> bool:
+        """Bars can be had, as far as anybody knows."""
+        return self in (State.CONNECTED, State.FARM_DOWN)
+
+
+LINKED = (State.CONNECTED, State.FARM_DOWN, State.COMPETING_SESSION, State.UPSTREAM_LOST)
+RETRYING = (State.WAITING, State.DEAD, State.LOGGED_OUT)
 
 
 class Event(Enum):
@@ -26,15 +49,30 @@ class Event(Enum):
     """Greeted, and the first real request answered."""
     ID_IN_USE = auto()
     FAILED = auto()
-    LOST = auto()
-    LOST_EARLY = auto()
-    """Lost before it had proven itself: retried with a delay, so that nobody is hammered."""
+    """An attempt was refused, or ended before the first answer."""
+    MUTE = auto()
+    """An attempt was accepted, and then nothing was said."""
+    LOGIN_NEEDED = auto()
+    """An attempt failed after the hour at which the log-in ends."""
     RETRY_DUE = auto()
+    PORT_OPENED = auto()
+    """It was closed, and somebody listens there now: a promise of success."""
+    PORT_CLOSED = auto()
+    """The mute gateway is gone: its successor is worth waiting for."""
     RECONNECT = auto()
     """Somebody asks for a new connection."""
+    LOST = auto()
+    SILENT = auto()
+    """Nothing was answered for two heartbeats, though the socket is open."""
     UPSTREAM_LOST = auto()
     UPSTREAM_BACK = auto()
+    FARM_BROKEN = auto()
+    FARM_BACK = auto()
+    """The last broken one."""
+    SESSION_TAKEN = auto()
+    SESSION_BACK = auto()
     STOP = auto()
+    STOPPED = auto()
 
 
 class Action(Enum):
@@ -42,32 +80,54 @@ class Action(Enum):
 
     NEXT_ID = auto()
     CLOSE = auto()
-    RESET_RETRIES = auto()
 
 
 _S, _E, _A = State, Event, Action
-TABLE: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
+_Row = dict[tuple[State, Event], tuple[State, tuple[Action, ...]]]
+
+
+def _from_each(states: tuple[State, ...], event: Event, to: State, *actions: Action) -> _Row:
+    return {(state, event): (to, actions) for state in states}
+
+
+TABLE: _Row = {
     (_S.DISCONNECTED, _E.START): (_S.CONNECTING, ()),
     (_S.CONNECTING, _E.ANSWERED): (_S.CONNECTED, ()),
     (_S.CONNECTING, _E.ID_IN_USE): (_S.CONNECTING, (_A.CLOSE, _A.NEXT_ID)),
     (_S.CONNECTING, _E.FAILED): (_S.WAITING, (_A.CLOSE,)),
-    (_S.WAITING, _E.RETRY_DUE): (_S.CONNECTING, ()),
-    (_S.WAITING, _E.RECONNECT): (_S.CONNECTING, (_A.RESET_RETRIES,)),
-    (_S.CONNECTED, _E.LOST): (_S.CONNECTING, (_A.CLOSE, _A.RESET_RETRIES)),
-    (_S.CONNECTED, _E.LOST_EARLY): (_S.WAITING, (_A.CLOSE,)),
-    (_S.CONNECTED, _E.RECONNECT): (_S.CONNECTING, (_A.CLOSE, _A.RESET_RETRIES)),
-    (_S.CONNECTED, _E.UPSTREAM_LOST): (_S.UPSTREAM_LOST, ()),
-    (_S.CONNECTED, _E.UPSTREAM_BACK): (_S.CONNECTED, ()),
-    (_S.UPSTREAM_LOST, _E.UPSTREAM_LOST): (_S.UPSTREAM_LOST, ()),
+    (_S.CONNECTING, _E.MUTE): (_S.DEAD, (_A.CLOSE,)),
+    (_S.CONNECTING, _E.LOGIN_NEEDED): (_S.LOGGED_OUT, (_A.CLOSE,)),
+    **_from_each(RETRYING, _E.RETRY_DUE, _S.CONNECTING),
+    **_from_each(RETRYING, _E.RECONNECT, _S.CONNECTING),
+    **_from_each((_S.WAITING, _S.LOGGED_OUT), _E.PORT_OPENED, _S.CONNECTING),
+    (_S.DEAD, _E.PORT_CLOSED): (_S.WAITING, ()),
+    **_from_each(LINKED, _E.LOST, _S.WAITING, _A.CLOSE),
+    **_from_each(LINKED, _E.SILENT, _S.DEAD, _A.CLOSE),
+    **_from_each(LINKED, _E.RECONNECT, _S.CONNECTING, _A.CLOSE),
+    **_from_each(LINKED, _E.UPSTREAM_LOST, _S.UPSTREAM_LOST),
+    **{(state, _E.UPSTREAM_BACK): (state, ()) for state in LINKED},
     (_S.UPSTREAM_LOST, _E.UPSTREAM_BACK): (_S.CONNECTED, ()),
-    (_S.UPSTREAM_LOST, _E.LOST): (_S.CONNECTING, (_A.CLOSE, _A.RESET_RETRIES)),
-    (_S.UPSTREAM_LOST, _E.LOST_EARLY): (_S.WAITING, (_A.CLOSE,)),
-    (_S.UPSTREAM_LOST, _E.RECONNECT): (_S.CONNECTING, (_A.CLOSE, _A.RESET_RETRIES)),
-    (_S.DISCONNECTED, _E.STOP): (_S.DISCONNECTED, ()),
-    (_S.CONNECTING, _E.STOP): (_S.DISCONNECTED, (_A.CLOSE,)),
-    (_S.WAITING, _E.STOP): (_S.DISCONNECTED, ()),
-    (_S.CONNECTED, _E.STOP): (_S.DISCONNECTED, (_A.CLOSE,)),
-    (_S.UPSTREAM_LOST, _E.STOP): (_S.DISCONNECTED, (_A.CLOSE,)),
+    **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.FARM_BROKEN, _S.FARM_DOWN),
+    **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.FARM_BACK, _S.CONNECTED),
+    **_from_each(
+        (_S.CONNECTED, _S.FARM_DOWN, _S.COMPETING_SESSION), _E.SESSION_TAKEN, _S.COMPETING_SESSION
+    ),
+    (_S.COMPETING_SESSION, _E.SESSION_BACK): (_S.CONNECTED, ()),
+    **{
+        (state, event): (state, ())  # what is worse says what there is to say
+        for state, event in (
+            (_S.COMPETING_SESSION, _E.FARM_BROKEN),
+            (_S.COMPETING_SESSION, _E.FARM_BACK),
+            (_S.UPSTREAM_LOST, _E.FARM_BROKEN),
+            (_S.UPSTREAM_LOST, _E.FARM_BACK),
+            (_S.UPSTREAM_LOST, _E.SESSION_TAKEN),
+            (_S.UPSTREAM_LOST, _E.SESSION_BACK),
+            (_S.CONNECTED, _E.SESSION_BACK),
+            (_S.FARM_DOWN, _E.SESSION_BACK),
+        )
+    },
+    **_from_each(tuple(s for s in State if s is not _S.STOPPING), _E.STOP, _S.STOPPING, _A.CLOSE),
+    (_S.STOPPING, _E.STOPPED): (_S.DISCONNECTED, ()),
 }
 
 
@@ -83,25 +143,43 @@ def after(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         raise ImpossibleEvent(f"{event.name} while {state}") from None
 
 
+def diagram() -> str:
+    """The table as a Mermaid state diagram, without what leaves the state as it is."""
+    arrows: dict[tuple[State, State], list[str]] = {}
+    for (state, event), (to, _) in TABLE.items():
+        if state is not to and event is not Event.STOP:
+            arrows.setdefault((state, to), []).append(event.name.lower())
+    lines = [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in arrows.items()]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {State.DISCONNECTED}", *lines])
+
+
 class Retries:
-    """The ladder of delays between failed attempts; the last one repeats."""
+    """The ladder of delays between attempts; the last one repeats.
+
+    After a connection that has proven itself the first attempt is immediate.
+    """
 
     def __init__(self, delays_s: tuple[float, ...]) -> None:
         self._delays_s = delays_s
         self._taken = 0
+        self._is_proven = False
 
     def __repr__(self) -> str:
         return f"Retries(step {self._taken} of {self._delays_s})"
 
     def next_s(self) -> float:
         """Seconds to wait before the next attempt."""
+        if self._is_proven:
+            self._is_proven = False
+            return 0.0
         delay = self._delays_s[min(self._taken, len(self._delays_s) - 1)]
         self._taken += 1
         return delay
 
-    def reset(self) -> None:
-        """Begin again with the shortest delay."""
+    def prove(self) -> None:
+        """The connection is a good one: when it is lost, begin again."""
         self._taken = 0
+        self._is_proven = True
 
 
 FIRST_ID, LAST_ID = 1, 50

@@ -41,6 +41,8 @@ class Pacer:
         self._sent = {r: t for r, t in self._sent.items() if t + self._identical_s > now}
         self._sent[request] = now
 
-    def end(self) -> None:
-        """One request was answered or given up."""
+    def end(self, request: Hashable, *, was_answered: bool = True) -> None:
+        """A request was answered or given up; otherwise it may be asked again at once."""
         self._open -= 1
+        if not was_answered:
+            self._sent.pop(request, None)

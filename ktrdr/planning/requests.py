@@ -27,6 +27,8 @@ JOIN_BARS = 1000
 _LEAST_S = 1800
 _SECONDS_MAX = 86400  # IB refuses more in S (error 321)
 _DAYS_MAX = 365  # IB refuses more in D (error 321)
+RETURN_S = 150.0
+"""How long a request outlives its connection: a gateway's nightly restart takes a minute or two."""
 _ANSWER_S = 30.0
 _ANSWER_PER_BAR_S = 0.01  # 15,500 one-minute bars took IB 33–59 s [observed]
 
@@ -49,6 +51,11 @@ class BarsRequest:
     def timeout_s(self) -> float:
         """How long an answer of this size may take."""
         return _ANSWER_S + _ANSWER_PER_BAR_S * self.bars_at_most
+
+    @property
+    def patience_s(self) -> float:
+        """How long whoever asks should wait, over a loss of the connection and its return."""
+        return self.timeout_s + RETURN_S
 
     def ib_end(self, now: int) -> str:
         """IB's `endDateTime` in UTC, one bar late since nobody says whether it is inclusive.

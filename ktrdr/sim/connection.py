@@ -109,8 +109,7 @@ class Connection:
     def _take(self, fields: list[str]) -> bool:
         """Deal with one message; False: this connection is over."""
         if not self._is_greeted:
-            self._greet(fields)
-            return True
+            return self._greet(fields)
         if violation := self._rate.check(asyncio.get_running_loop().time()):
             return self._reject(violation)
         try:
@@ -137,11 +136,17 @@ class Connection:
             return questions.ask(request)
         return True
 
-    def _greet(self, fields: list[str]) -> None:
+    def _greet(self, fields: list[str]) -> bool:
+        """Agree on a protocol; False: a fault sends the client away."""
+        faults = self._gate.faults
+        if faults.has("untrusted"):
+            return False
         self._version = wire.negotiate(fields, self._version)
         self._is_greeted = True
-        off_s = self._gate.faults.number("wrong_clock", "seconds")
-        self._send(answers.greeting(self._version, self._now() + timedelta(seconds=off_s)))
+        off_s = faults.number("wrong_clock", "seconds")
+        offered = int(faults.number("old_version", "version")) or self._version
+        self._send(answers.greeting(offered, self._now() + timedelta(seconds=off_s)))
+        return True
 
     def _start(self, request: Request) -> bool:
         """Log the client in, unless somebody else has its id (326, then the end)."""

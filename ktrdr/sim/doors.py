@@ -59,6 +59,14 @@ class Doors(ABC):
         """The next connections are never spoken to; the ones after these are."""
         return self.fault("too_early", count=count)
 
+    def untrusting(self) -> Context[None]:
+        """Who says hello is sent away without a word."""
+        return self.fault("untrusted")
+
+    def outdated(self, version: int = 140) -> Context[None]:
+        """The gateway offers an old protocol."""
+        return self.fault("old_version", version=version)
+
     def stalled(self) -> Context[None]:
         """Nothing is sent; at the end everything is."""
         return self.fault("stall")

@@ -72,6 +72,8 @@ _ALL = (
     Fault("half_open", "who is connected now is never heard nor spoken to; who comes later is"),
     Fault("wedged", "who connects now is accepted and never spoken to"),
     Fault("too_early", "the next `count` connections are never spoken to", {"count": 1}, least=1),
+    Fault("untrusted", "who says hello is sent away without a word, as from an untrusted address"),
+    Fault("old_version", "the gateway offers this protocol, whatever is asked", {"version": 140}),
     Fault("stall", "nothing is sent; what is held back comes at the end of the fault"),
     Fault("slow_drip", "bytes come slowly", {"bytes_per_s": 1000.0}, least=1),
     Fault("truncated", "the next message stops in its middle, and the connection ends"),

@@ -1,18 +1,22 @@
 """The connection against a real simulated gateway, or plain sockets where that must misbehave."""
 
-import asyncio
+import concurrent.futures
 import contextlib
+import itertools
+import re
 import socket
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from ktrdr.data.ib_client import IbClient, translate
+from ktrdr.data.connection_history import ConnectionHistory
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.errors import (
     AlreadyRunning,
+    CompetingSession,
     InvalidRequest,
     NotConnected,
     NotEntitled,
@@ -23,6 +27,7 @@ from ktrdr.planning.instruments import instrument_for
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
 from ktrdr.sim.hosting import running_gateway
+from ktrdr.sim.limits import Limits
 from ktrdr.sim.market import truth
 
 AAPL = instrument_for("AAPL")
@@ -43,9 +48,10 @@ def connect(make_settings):
     """Start a manager towards a port; stopped at the end."""
     with contextlib.ExitStack() as stack:
 
-        def start(port: int, **given) -> PersistentIbConnectionManager:
+        def start(port: int, now=None, history=None, **given) -> PersistentIbConnectionManager:
             settings = make_settings(ktrdr_sim_port=port, ktrdr_ib_heartbeat_s=1, **given)
-            manager = PersistentIbConnectionManager(settings)
+            clock = {} if now is None else {"now": now}
+            manager = PersistentIbConnectionManager(settings, history=history, **clock)
             manager.start()
             stack.callback(manager.stop)
             return manager
@@ -86,7 +92,8 @@ def test_it_connects_by_itself_and_says_so(connect, gateway, wait_for):
     wait_for(lambda: manager.is_connected)
     status = manager.status()
     assert (status.state, status.client_id, status.gateway) == ("connected", 1, "simulated")
-    assert (status.host, status.port, status.server_version) == ("127.0.0.1", gateway.port, 176)
+    assert (status.host, status.port) == ("127.0.0.1", gateway.port)
+    assert status.server_version == {"ib_insync": 176, "ib_async": 178}[status.library]
     assert (status.connection_attempts, status.failed_attempts) == (1, 0)
     assert status.last_connect_time.tzinfo is UTC
     assert status.last_error is None
@@ -230,69 +237,520 @@ def test_a_gateway_that_closes_before_its_greeting_is_told_apart(connect, wait_f
         assert "forwarder" in manager.status().last_error.hint
 
 
-def test_a_gateway_that_falls_silent_is_dropped(connect, gateway, wait_for):
-    silent = threading.Event()
-    with forwarding(gateway.port, silent) as port:
-        manager = connect(port)
-        wait_for(lambda: manager.is_connected)
-        silent.set()
-        wait_for(lambda: manager.status().last_error)
-        assert "has answered nothing for" in manager.status().last_error.message
-        wait_for(lambda: not manager.is_connected)
-        silent.clear()
-        wait_for(lambda: manager.is_connected)
+_days = itertools.count()
 
 
-def test_what_was_asked_of_a_silent_gateway_ends_with_the_connection(connect, gateway, wait_for):
-    silent = threading.Event()
-    with forwarding(gateway.port, silent) as port:
-        manager = connect(port)
-        wait_for(lambda: manager.is_connected)
-        silent.set()
-        request = BarsRequest(AAPL, Timeframe.M1, utc("2026-11-18"), utc("2026-11-20"))
-        with pytest.raises(NotConnected, match="the connection broke"):
-            manager.call(manager.bars(request), 20)
-        assert manager.status().requests_open == 0
-
-
-def test_a_gateway_that_never_speaks_is_told_from_one_that_hangs_up():
-    async def greet(port):
-        await IbClient(lambda _code, _text: None).connect("127.0.0.1", port, 1, timeout_s=0.3)
-
-    with (
-        listening() as (port, _),
-        pytest.raises(NotConnected, match="accepts connections and says nothing"),
-    ):
-        asyncio.run(greet(port))
+def history_of(symbol: str = "AAPL") -> BarsRequest:
+    """A day of minutes, another one each time: the same would be asked 15 s later."""
+    start = utc("2026-11-02") + next(_days) % 5 * 86400
+    return BarsRequest(instrument_for(symbol), Timeframe.M1, start, start + 86400)
 
 
 @contextlib.contextmanager
-def forwarding(port: int, silent: threading.Event):
-    """A forwarder to `port` that swallows everything while `silent` is set."""
+def asking(manager, request=None, patience_s=None):
+    """A request that somebody waits for; yields its future."""
+    request = request or history_of()
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        yield thread.submit(lambda: answers(manager, request, patience_s))
+
+
+def is_in_flight(gateway, count=1):
+    """So many requests for bars have come in, and were not answered."""
+    return lambda: gateway.summary()["in_flight"] >= count
+
+
+def answers(manager, request=None, patience_s=None):
+    """What comes of a request; bars are compared with those of the market."""
+    request = request or history_of()
+    found = manager.call(manager.bars(request, patience_s), 60)
+    known = truth(request.instrument.symbol, request.timeframe, request.start, request.end)
+    assert [tuple(bar) for bar in found.bars] == known
+    return found
+
+
+def test_a_half_open_connection_is_found_closed_and_replaced(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.half_open():
+        wait_for(lambda: manager.status().last_disconnect_time)
+        assert "has answered nothing for 2 s" in manager.status().last_error.message
+        wait_for(lambda: manager.is_connected)
+        assert gateway.summary()["connects"] == 2
+        assert len(gateway.client_ids) == 1  # the old socket is closed, and its id free
+
+
+def test_what_was_asked_over_a_half_open_connection_is_asked_again(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.half_open(), asking(manager) as asked:
+        assert asked.result(30).bars
+    assert manager.status().requests_open == 0
+
+
+def test_a_wedged_gateway_is_called_dead_and_not_hammered(connect, wait_for):
+    with listening() as (port, clients):
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().state == "dead")
+        status = manager.status()
+        assert "accepts connections and says nothing" in status.last_error.message
+        assert status.last_error.hint.startswith("restart the gateway")
+        assert not status.connected
+        wait_for(lambda: len(clients) == 2)  # the attempt, and the one that waits for its end
+        silent_s = threading.Event()
+        assert not silent_s.wait(1.5)
+        assert len(clients) == 2
+
+
+def test_a_stuck_gateway_that_is_restarted_is_connected_before_the_retry_is_due(connect, wait_for):
+    with listening() as (port, _):
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().state == "dead")
+    wait_for(lambda: manager.status().state == "waiting")
+    with running_gateway(port=port):
+        wait_for(lambda: manager.is_connected)
+
+
+def test_a_gateway_that_comes_up_is_connected_before_the_retry_is_due(connect, wait_for):
+    port = free_port()
+    manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+    wait_for(lambda: manager.status().next_retry_time)
+    with running_gateway(port=port):
+        wait_for(lambda: manager.is_connected)
+        assert manager.status().connection_attempts == 2
+
+
+def test_so_is_one_behind_a_forwarder_whose_port_is_always_open(connect, wait_for):
+    behind = free_port()
+    with forwarding(behind) as port:
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().next_retry_time)
+        assert "before its greeting" in manager.status().last_error.message
+        with running_gateway(port=behind):
+            wait_for(lambda: manager.is_connected)
+            assert manager.status().connection_attempts == 2
+
+
+def test_a_gateway_that_does_not_trust_us_is_not_hammered(connect, gateway, wait_for):
+    with gateway.untrusting():
+        manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().next_retry_time)
+        assert "Trusted IPs" in manager.status().last_error.hint
+        assert not threading.Event().wait(1.5)
+        assert manager.status().connection_attempts == 1
+    manager.reconnect()
+    wait_for(lambda: manager.is_connected)
+
+
+@contextlib.contextmanager
+def forwarding(port: int):
+    """A forwarder to `port` as socat is one: it takes everybody, and hangs up in vain."""
 
     def pump(source, target):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if not silent.is_set():
-                    target.sendall(data)
+                target.sendall(data)
         for side in (source, target):
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
 
     def serve(client):
-        if silent.is_set():
+        try:
+            upstream = socket.create_connection(("127.0.0.1", port))
+        except OSError:
             client.close()
             return
-        upstream = socket.create_connection(("127.0.0.1", port))
-        pairs.append(upstream)
+        upstreams.append(upstream)
         for ends in ((client, upstream), (upstream, client)):
             threading.Thread(target=pump, args=ends, daemon=True).start()
 
-    pairs: list[socket.socket] = []
+    upstreams: list[socket.socket] = []
     with listening(serve) as (listening_port, _):
         yield listening_port
-    for upstream in pairs:
+    for upstream in upstreams:
         upstream.close()
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_a_request_survives_the_loss_of_its_connection(connect, wait_for, how):
+    with running_gateway(latency_s=0.5) as gateway:
+        manager = connect(gateway.port)
+        wait_for(lambda: manager.is_connected)
+        with asking(manager) as asked:
+            wait_for(is_in_flight(gateway))
+            gateway.drop(how)
+            assert asked.result(30).bars
+        assert gateway.summary()["connects"] == 2
+
+
+def test_a_request_survives_a_restart_of_the_gateway(connect, wait_for):
+    with running_gateway(latency_s=0.5) as gateway:
+        manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.is_connected)
+        answers(manager, history_of("MSFT"))
+        with asking(manager) as asked:
+            wait_for(is_in_flight(gateway))
+            with gateway.restarting():
+                wait_for(lambda: manager.status().failed_attempts >= 1)
+                assert not asked.done()
+            assert asked.result(30).bars
+
+
+def test_a_request_whose_time_is_over_says_why_there_is_no_answer(connect, gateway, wait_for):
+    manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+    wait_for(lambda: manager.is_connected)
+    answers(manager, history_of("MSFT"))
+    with gateway.unanswered("data"), gateway.refusing(), asking(manager, patience_s=1) as asked:
+        wait_for(is_in_flight(gateway))
+        gateway.drop()
+        with pytest.raises(NotConnected, match="cannot connect") as raised:
+            asked.result(30)
+    assert raised.value.code == 502
+
+
+def test_after_a_drop_the_id_that_lingers_is_left_for_the_next(connect, wait_for):
+    with running_gateway(limits=Limits(id_lingers_s=60)) as gateway:
+        manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.is_connected)
+        answers(manager)
+        gateway.drop()
+        wait_for(lambda: gateway.client_ids == [2])
+        answers(manager)
+        gateway.drop()
+        wait_for(lambda: gateway.client_ids == [3])
+
+
+def test_an_id_is_kept_as_long_as_it_is_accepted(connect, gateway, wait_for):
+    manager = connect(gateway.port, ib_client_id=7, ktrdr_ib_retry_delays_s=(3600,))
+    for connects in (1, 2, 3):
+        wait_for(lambda n=connects: manager.is_connected and gateway.summary()["connects"] == n)
+        answers(manager)
+        gateway.drop()
+    wait_for(lambda: gateway.client_ids == [7])
+
+
+def test_the_first_attempt_after_a_good_connection_is_immediate(connect, gateway, wait_for):
+    manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    gateway.drop()
+    wait_for(lambda: gateway.summary()["connects"] == 2 and manager.is_connected)
+    assert manager.status().failed_attempts == 0
+
+
+def test_one_that_has_proven_nothing_is_retried_by_the_ladder(connect, gateway, wait_for):
+    manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+    wait_for(lambda: manager.is_connected)
+    gateway.drop()
+    wait_for(lambda: manager.status().state == "waiting")
+    assert manager.status().next_retry_time > datetime.now(UTC) + timedelta(minutes=50)
+
+
+@pytest.mark.parametrize("back", [1101, 1102])
+def test_what_hangs_while_ibs_servers_are_lost_is_asked_again(connect, gateway, wait_for, back):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.connectivity_lost(back), asking(manager) as asked:
+        wait_for(lambda: manager.status().state == "upstream_lost")
+        assert not manager.is_connected
+        assert (manager.status().last_error.code, asked.done()) == (1100, False)
+        gateway.end_fault("connectivity_lost")
+        assert asked.result(30).bars
+    assert manager.is_connected
+    assert gateway.summary()["connects"] == 1
+
+
+def test_a_new_request_fails_at_once_while_ibs_servers_are_lost(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.connectivity_lost():
+        wait_for(lambda: manager.status().state == "upstream_lost")
+        with pytest.raises(NotConnected, match="upstream_lost") as raised:
+            answers(manager)
+        assert raised.value.code == 1100
+
+
+def test_servers_that_are_back_without_a_word_are_noticed(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    gateway.notice(1100)
+    wait_for(lambda: manager.status().state == "upstream_lost")
+    wait_for(lambda: manager.is_connected)
+    assert gateway.summary()["connects"] == 1
+
+
+@pytest.mark.parametrize("farm", ["usfarm", "ushmds", "secdefil"])
+def test_a_farm_that_breaks_costs_no_connection_and_is_shown(connect, gateway, wait_for, farm):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.farm_broken(farm):
+        wait_for(lambda: manager.status().state == "farm_down")
+        assert manager.is_connected
+        broken = [f for f in manager.status().farms if not f.up]
+        assert [(f.name, f.breaks) for f in broken] == [(farm, 1)]
+        assert answers(manager).bars
+    wait_for(lambda: manager.status().state == "connected")
+    back = next(f for f in manager.status().farms if f.name == farm)
+    assert back.up
+    assert back.last_break_s > 0
+    assert gateway.summary()["connects"] == 1
+
+
+def test_what_a_broken_farm_leaves_unanswered_is_asked_again(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.farm_broken("ushmds"):
+        wait_for(lambda: manager.status().state == "farm_down")
+        with gateway.unanswered("historical_data"), asking(manager) as asked:
+            wait_for(is_in_flight(gateway))
+            gateway.end_fault("unanswered")
+            gateway.end_fault("farm_broken")
+            assert asked.result(20).bars
+    assert gateway.summary()["connects"] == 1
+
+
+def test_a_gateway_that_tells_the_time_and_no_more_is_not_connected(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with asking(manager) as asked:
+        with gateway.unanswered("data"):
+            wait_for(lambda: not manager.is_connected)
+            wait_for(lambda: manager.status().last_error)
+            said = manager.status().last_error.message
+            assert said == "the gateway tells the time, and answers no request for data"
+        assert asked.result(30).bars
+
+
+def test_an_answer_that_takes_long_costs_no_connection(connect, wait_for):
+    with running_gateway(latency_s=0.1, bars_per_s=200) as gateway:
+        manager = connect(gateway.port)
+        wait_for(lambda: manager.is_connected)
+        asked = BarsRequest(AAPL, Timeframe.M1, utc("2026-11-17"), utc("2026-11-20"))
+        assert len(answers(manager, asked).bars) == 3 * 390  # six seconds, and more
+        assert gateway.summary()["connects"] == 1
+        assert manager.status().last_error is None
+
+
+@pytest.mark.parametrize("code", [162, 10197])
+def test_a_competing_session_is_a_state_and_ends_by_itself(connect, gateway, wait_for, code):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.competing_session(code):
+        with pytest.raises(CompetingSession):
+            answers(manager)
+        wait_for(lambda: manager.status().state == "competing_session")
+        assert not manager.is_connected
+        assert "log out where the same user is logged in" in manager.status().last_error.hint
+        with pytest.raises(CompetingSession):
+            answers(manager)
+    wait_for(lambda: manager.is_connected)
+    assert gateway.summary()["connects"] == 1
+
+
+def test_a_contract_without_permission_is_named_and_the_others_go_on(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with pytest.raises(NotEntitled):
+        answers(manager, history_of("NOPERM"))
+    refused = manager.status().refused
+    assert [(r.symbol, r.outcome, r.code) for r in refused] == [("NOPERM", "not_entitled", 162)]
+    assert "subscribe" in refused[0].hint
+    assert manager.status().state == "connected"
+    assert answers(manager).bars
+
+
+def test_a_contract_that_is_unknown_while_all_are_is_not_believed(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager, history_of("MSFT"))
+    with gateway.false_200():
+        with pytest.raises(RequestFailed, match="not even MSFT"):
+            answers(manager)
+        assert manager.status().refused == ()
+    assert answers(manager).bars
+
+
+def test_a_refused_contract_is_forgotten_when_it_is_answered(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager)  # a contract known to be good is not doubted for its own sake
+    with gateway.false_200(), pytest.raises(UnknownContract):
+        answers(manager)
+    assert [r.symbol for r in manager.status().refused] == ["AAPL"]
+    answers(manager)
+    assert manager.status().refused == ()
+
+
+def saying(words: bytes):
+    """Say this to everybody who comes, and hold the connection."""
+
+    def serve(client):
+        with contextlib.suppress(OSError):
+            client.recv(100)
+            client.sendall(words)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"is no IB Gateway: .*HTTP/1\.1"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", r"is no IB Gateway: .*SSH-2\.0"),
+        ((2 << 30).to_bytes(4) + b"x" * 1000, "is no IB Gateway: what it sends is no message"),
+        (b"\0\0\0\x05hello", "its first words are no greeting"),
+        (b"\0\0\0\xff176\0half a message", "says nothing, after 22 bytes of a message"),
+    ],
+    ids=["http", "ssh", "2 GB", "other words", "half a message"],
+)
+def test_what_is_no_gateway_is_named_and_the_ladder_goes_on(connect, wait_for, words, said):
+    with listening(saying(words)) as (port, _):
+        manager = connect(port)
+        wait_for(lambda: manager.status().failed_attempts >= 2)
+        status = manager.status()
+    assert not status.connected
+    assert re.search(said, status.last_error.message), status.last_error
+    assert status.last_error.hint
+
+
+def test_garbage_on_a_good_connection_ends_it_and_the_next_is_good(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    gateway.garbage(1000)
+    wait_for(lambda: manager.status().last_error)
+    assert "no message of IB's" in manager.status().last_error.message
+    wait_for(lambda: manager.is_connected)
+    assert answers(manager).bars
+
+
+def test_a_truncated_message_ends_the_connection_and_not_the_request(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager, history_of("MSFT"))
+    gateway.begin_fault("truncated")
+    with asking(manager) as asked:
+        wait_for(lambda: manager.status().last_error)
+        gateway.end_fault("truncated")
+        assert asked.result(30).bars
+
+
+def test_an_old_gateway_is_told_what_it_lacks(connect, gateway, wait_for):
+    with gateway.outdated(140):
+        manager = connect(gateway.port)
+        wait_for(lambda: manager.status().last_error)
+        error = manager.status().last_error
+    assert (error.code, error.hint) == (503, "install a current IB Gateway or TWS")
+    assert "speaks protocol 140" in error.message
+    wait_for(lambda: manager.is_connected)
+
+
+def test_the_first_connection_of_a_fresh_gateway_may_be_in_vain(connect, gateway, wait_for):
+    with gateway.too_early():
+        manager = connect(gateway.port)
+        wait_for(lambda: manager.is_connected)
+        assert manager.status().failed_attempts == 1
+
+
+def test_a_clock_that_is_wrong_is_measured(connect, gateway, wait_for):
+    with gateway.wrong_clock(-90):
+        manager = connect(gateway.port)
+        wait_for(lambda: manager.is_connected)
+        assert -92 < manager.status().clock_offset_s < -88
+    wait_for(lambda: abs(manager.status().clock_offset_s) < 2)
+
+
+def shifted(text: str):
+    """A wall clock that shows this time now, in New York, and runs as fast as others."""
+    begin = datetime.fromisoformat(text).replace(tzinfo=ZoneInfo("America/New_York"))
+    offset = begin.astimezone(UTC) - datetime.now(UTC)
+    return lambda: datetime.now(UTC) + offset
+
+
+def test_a_restart_at_its_hour_is_expected_and_one_at_noon_is_not(connect, gateway, wait_for):
+    nightly = "23:45 America/New_York"
+    night = connect(gateway.port, now=shifted("2026-11-24 23:45"), ktrdr_ib_restart_at=nightly)
+    wait_for(lambda: night.is_connected)
+    with gateway.restarting():
+        wait_for(lambda: night.status().failed_attempts)
+        assert night.status().expected == "expected restart, back at about 23:47"
+    wait_for(lambda: night.is_connected)
+    assert night.status().expected == ""
+
+
+def test_a_loss_at_noon_is_not_expected(connect, gateway, wait_for):
+    nightly = "23:45 America/New_York"
+    noon = connect(gateway.port, now=shifted("2026-11-24 12:00"), ktrdr_ib_restart_at=nightly)
+    wait_for(lambda: noon.is_connected)
+    with gateway.restarting():
+        wait_for(lambda: noon.status().failed_attempts)
+        assert noon.status().expected == ""
+
+
+def test_after_the_sunday_log_out_it_says_that_somebody_must_log_in(connect, gateway, wait_for):
+    clock = shifted("2026-11-29 01:00:10")
+    manager = connect(
+        gateway.port, now=clock, ktrdr_ib_log_out="sunday", ktrdr_ib_retry_delays_s=(3600,)
+    )
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    with gateway.logged_out():
+        wait_for(lambda: manager.status().state == "logged_out")
+        status = manager.status()
+        assert "log in" in status.expected
+        assert status.last_error.hint == "log in to the gateway, with the second factor"
+    wait_for(lambda: manager.is_connected)  # somebody has logged in
+
+
+def test_before_the_log_out_it_reminds(connect, gateway, wait_for):
+    late = connect(gateway.port, now=shifted("2026-11-28 23:00"), ktrdr_ib_log_out="sunday")
+    wait_for(lambda: late.is_connected)
+    assert "second factor" in late.status().reminder
+
+
+def test_states_are_kept_and_the_next_run_knows_since_when_it_is_away(
+    connect, gateway, scratch, wait_for
+):
+    path = scratch / "history.sqlite"
+    now = datetime.now(UTC).timestamp()
+    manager = connect(gateway.port, history=ConnectionHistory(path, now))
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    gateway.drop()
+    wait_for(lambda: gateway.summary()["connects"] == 2 and manager.is_connected)
+    wait_for(lambda: len(manager.call(manager.history(1), 5)["spans"]) >= 5)
+    said = manager.call(manager.history(1), 5)
+    states = [span[2] for span in said["spans"]]
+    assert states == ["connecting", "connected", "waiting", "connecting", "connected"]
+    assert "closed the connection" in said["spans"][2][3]
+    assert 0 < said["uptime"] < 1
+    manager.stop()
+    kept = ConnectionHistory(path, now + 100).spans(now - 10, now + 100)
+    assert kept[-1].state == "not_running"
+
+
+def test_a_checkup_asks_for_a_little_of_everything(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    found = manager.call(manager.checkup(), 30)
+    assert (found.contract, found.data, found.probed) == ("answered", "answered", "AAPL")
+    assert (found.is_read_only, found.message) == (False, "")
+    assert abs(found.clock_offset_s) < 2
+    with gateway.read_only_api():
+        assert manager.call(manager.checkup(), 30).is_read_only is True
+    with gateway.competing_session():
+        assert manager.call(manager.checkup(), 30).data == "competing_session"
+
+
+def test_whoever_waits_when_it_is_stopped_is_told(make_settings, gateway, wait_for):
+    manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
+    manager.start()
+    wait_for(lambda: manager.is_connected)
+    with gateway.unanswered("data"), asking(manager) as asked:
+        wait_for(is_in_flight(gateway))
+        manager.stop()
+        with pytest.raises(NotConnected, match="was stopped"):
+            asked.result(10)
 
 
 def test_all_ids_in_use_is_said(connect, wait_for):
@@ -353,28 +811,3 @@ def test_another_account_is_live(connect, wait_for):
         manager = connect(1, ib_host="127.0.0.1", ib_port=gateway.port)
         wait_for(lambda: manager.is_connected)
         assert manager.status().gateway == "live"
-
-
-@pytest.mark.parametrize(
-    ("code", "text", "kind"),
-    [
-        (162, "Historical data request pacing violation", "paced"),
-        (162, "No market data permissions for NYSE STK", "not_entitled"),
-        (
-            162,
-            "Trading TWS session is connected from a different IP address",
-            "competing_session",
-        ),
-        (162, "etwas ganz anderes", "failed"),
-        (354, "Requested market data is not subscribed", "not_entitled"),
-        (10197, "No market data during competing live session", "competing_session"),
-        (321, "Error validating request", "invalid_request"),
-        (9999, "something new", "failed"),
-    ],
-)
-def test_ibs_codes_become_outcomes(code, text, kind):
-    error = translate(code, text, "bars of X_1m")
-    assert (error.outcome, error.code) == (kind, code)
-    assert text in error.message
-    assert isinstance(error, NotEntitled) == (kind == "not_entitled")
-    assert (type(error) is RequestFailed) == (kind == "failed")

@@ -178,6 +178,32 @@ def test_the_first_connection_comes_too_early_and_the_second_does_not(ask):
     assert ask(work) == [False, True]
 
 
+def test_an_untrusted_client_is_sent_away_before_the_greeting(ask):
+    async def work(_client, gateway):
+        with gateway.untrusting():
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(b"API\0\0\0\0\x09v157..176")
+            said = await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+            is_let_in = await can_connect(gateway)
+        return said, is_let_in, await can_connect(gateway)
+
+    assert ask(work) == (b"", False, True)
+
+
+def test_an_old_version_is_refused_by_the_client(ask):
+    async def work(_client, gateway):
+        with gateway.outdated(140):
+            client = IB()
+            said = []
+            client.client.apiError += said.append
+            with contextlib.suppress(TimeoutError):
+                await client.connectAsync("127.0.0.1", gateway.port, 2, timeout=SHORT_S)
+        return said[0], await can_connect(gateway)
+
+    assert ask(work) == ("TWS/gateway version must be >= 972", True)
+
+
 def test_a_stall_holds_back_and_lets_everything_out_at_its_end(ask):
     async def work(client, gateway):
         with gateway.stalled():

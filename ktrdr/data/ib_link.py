@@ -1,0 +1,638 @@
+"""The life of the one connection: attempts, heartbeat, notices, retries. Asks for nobody's bars.
+
+What happens comes in as events, and the table in `planning/lifecycle.py` says what follows.
+Everything here runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ktrdr.config import Settings
+from ktrdr.data import gateway_port
+from ktrdr.data.connection_history import ConnectionHistory, Span, lost_at, outages
+from ktrdr.data.ib_client import LIBRARY, IbClient
+from ktrdr.data.local_api import ConnectionStatus, FarmStatus, LastError
+from ktrdr.errors import (
+    CompetingSession,
+    GatewayMute,
+    HungUp,
+    IdInUse,
+    KtrdrError,
+    NotConnected,
+    TimedOut,
+)
+from ktrdr.planning.farms import Farms
+from ktrdr.planning.gateway_calendar import (
+    USUAL_RESTART_AT,
+    Absence,
+    Restart,
+    absence,
+    learn_restart,
+    parse_restart,
+    reminder,
+)
+from ktrdr.planning.instruments import Instrument, instrument_for
+from ktrdr.planning.lifecycle import (
+    LAST_ID,
+    RETRYING,
+    Action,
+    Event,
+    Retries,
+    State,
+    after,
+    next_client_id,
+)
+from ktrdr.planning.pulse import Pulse
+
+log = logging.getLogger("ib-connection")
+
+_GREETING_S = 15.0
+"""How long a gateway may take to greet and to answer first; a fresh one takes several seconds."""
+_APART_S = 1.0
+"""Attempts begin at least so far apart, whoever wishes for them."""
+_LEAST_S = 1.0
+"""To answer within, at the least: a machine that was asleep must not take others for dead."""
+_PROVEN_S = 30.0
+"""A connection that answers for so long is a good one; one that has answered data is at once."""
+_ALIVE_S = 60.0
+"""How often the history notes that the program lives."""
+_LEARN_FROM_S = 14 * 86400
+
+_COMES_BACK = "it is being connected again"
+
+_UPSTREAM_LOST = (1100, 2110)
+_UPSTREAM_BACK = (1101, 1102)
+_ALWAYS_GOOD = instrument_for("EURUSD")
+"""Every account may see it: asked for where nothing has been answered yet."""
+
+
+class Link:
+    """The connection as states: it connects by itself, notices its end, and comes back."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], datetime],
+        history: ConnectionHistory | None = None,
+    ) -> None:
+        self._settings = settings
+        self._now = now
+        self._history = history
+        self._scribe = ThreadPoolExecutor(1, "history") if history else None
+        self.state = State.DISCONNECTED
+        self._client: IbClient | None = None
+        self._client_id = settings.ib_client_id
+        self._ids_in_use = 0
+        self._retries = Retries(settings.ktrdr_ib_retry_delays_s)
+        self._retry_at: float | None = None
+        self._attempt_at = float("-inf")
+        self._port_was_closed = False
+        self._connected_at: float | None = None
+        self._pulse = Pulse(settings.ktrdr_ib_heartbeat_s, 0)
+        self._watchers: set[asyncio.Task[None]] = set()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._wish = asyncio.Event()
+        self._changed = asyncio.Event()
+        self.asked_again = asyncio.Event()
+        """Set, and replaced, when what is being asked will not be answered, and should go again."""
+        self._farms = Farms()
+        self._trouble_until = float("-inf")
+        self._known_good = _ALWAYS_GOOD
+        self._taken_for: Instrument | None = None
+        self._restart: Restart | None = None
+        self._lost_at: datetime | None = None
+        self._reminded = ""
+        self.gateway_is_simulated = settings.is_simulated
+        self._said = _initial_status(settings)
+
+    def __repr__(self) -> str:
+        return f"<Link {self.state} {self._said.host}:{self._said.port}>"
+
+    # What others see.
+
+    def status(self, loop_time: float) -> ConnectionStatus:
+        """What is known now; asks nobody. From any thread."""
+        away = self._absence()
+        return replace(
+            self._said,
+            connected=self.is_connected(loop_time),
+            state=self.state.value,
+            gateway="simulated" if self.gateway_is_simulated else "live",
+            expected=away.words if away else "",
+            reminder=reminder(self._now()) if self._logs_out else "",
+            farms=tuple(
+                FarmStatus(
+                    farm.name,
+                    farm.serves,
+                    farm.is_up,
+                    datetime.fromtimestamp(farm.since, UTC),
+                    farm.breaks,
+                    farm.last_break_s,
+                )
+                for farm in self._farms.all
+            ),
+        )
+
+    def is_connected(self, loop_time: float) -> bool:
+        """Real requests are answered, data too as far as anybody waits for them."""
+        return self.state.has_data and self._pulse.is_fresh(loop_time)
+
+    @property
+    def client(self) -> IbClient | None:
+        """The greeted client, whatever IB says of its data; None: there is none."""
+        return self._client if self.state.is_linked else None
+
+    @property
+    def known_good(self) -> Instrument:
+        """A contract whose data were answered; EURUSD while there was none."""
+        return self._known_good
+
+    def client_now(self) -> IbClient:
+        """The client while bars can be had. Otherwise the error says why not."""
+        if self.state.has_data and self._client is not None:
+            return self._client
+        last = self._said.last_error
+        kind = CompetingSession if self.state is State.COMPETING_SESSION else NotConnected
+        raise kind(
+            f"no data from IB ({self.state})" + (f": {last.message}" if last else ""),
+            code=last.code if last else None,
+            hint=last.hint if last else "",
+        )
+
+    async def client_by(self, deadline: float | None) -> IbClient:
+        """The client as soon as bars can be had, until that time of the loop.
+
+        Without a deadline only an attempt that is under way is waited for. The error is that of
+        `client_now`.
+        """
+        loop = asyncio.get_running_loop()
+        while not self.state.has_data:
+            if self.state is State.COMPETING_SESSION:
+                break
+            if deadline is None and not self._is_trying(loop.time()):
+                break
+            left_s = None if deadline is None else deadline - loop.time()
+            if left_s is not None and left_s <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left_s)
+        return self.client_now()
+
+    def _is_trying(self, loop_time: float) -> bool:
+        """An attempt is under way, or is due now."""
+        if self.state in RETRYING:
+            return self._retry_at is not None and self._retry_at <= loop_time
+        return self.state in (State.DISCONNECTED, State.CONNECTING)
+
+    def was_troubled_since(self, loop_time: float) -> bool:
+        """IB's servers or farms were away at some time after that, so that failures mean little."""
+        return (
+            self._trouble_until >= loop_time or self._is_data_farm_broken or not self.state.has_data
+        )
+
+    @property
+    def _is_data_farm_broken(self) -> bool:
+        """One that bars or contracts come from; streaming quotes are nothing to us."""
+        return any(farm.serves != "market data" for farm in self._farms.broken)
+
+    @contextlib.contextmanager
+    def waiting_for_data(self) -> Iterator[None]:
+        """Somebody waits for an answer about data while the block lasts."""
+        pulse = self._pulse
+        pulse.data_asked(asyncio.get_running_loop().time())
+        try:
+            yield
+        finally:
+            pulse.data_ended()
+
+    def note_data(self, instrument: Instrument) -> None:
+        """Data of this contract were answered."""
+        self._known_good = instrument
+        self._answered(is_data=True)
+
+    def note_refused_session(self, instrument: Instrument, error: CompetingSession) -> None:
+        """IB gives this contract's data to another session of the same user."""
+        self._answered(is_data=True)
+        if self.state.is_linked:
+            self._taken_for = instrument
+            self._note_error(error)
+            self._events.put_nowait(Event.SESSION_TAKEN)
+
+    def reconnect(self) -> None:
+        """Close the connection, or cut a wait short, and connect now."""
+        if self.state.is_linked:
+            self._events.put_nowait(Event.RECONNECT)
+        self._wish.set()
+
+    # Its life.
+
+    async def live(self) -> None:
+        """Connect, watch, and come back, for ever."""
+        await self._remember()
+        alive = asyncio.create_task(self._note_alive())
+        try:
+            self._apply(Event.START)
+            while True:
+                try:
+                    event = await self._next_event()
+                except Exception:  # it goes on, whatever a library does
+                    log.exception("unexpected error while %s", self.state)
+                    event = Event.FAILED if self.state is State.CONNECTING else Event.LOST
+                self._apply(event)
+        finally:
+            alive.cancel()
+
+    async def stop(self) -> None:
+        """Close the connection, after `live` was cancelled."""
+        self._apply(Event.STOP)
+        self._apply(Event.STOPPED)
+        if self._scribe and self._history:
+            await asyncio.wrap_future(
+                self._scribe.submit(self._history.close, self._now().timestamp())
+            )
+            self._scribe.shutdown()
+
+    async def _next_event(self) -> Event:
+        if self.state is State.CONNECTING:
+            return await self._attempt()
+        if self.state in RETRYING:
+            return await self._wait()
+        return await self._events.get()
+
+    def _apply(self, event: Event) -> None:
+        """Take an event: the table says the next state and what to do on the way."""
+        before = self.state
+        self.state, actions = after(before, event)
+        for action in actions:
+            if action is Action.CLOSE:
+                self._close()
+            elif action is Action.NEXT_ID:
+                self._client_id = next_client_id(self._client_id, self._settings.ib_client_id)
+        if self.state in RETRYING and before not in RETRYING:
+            self._plan_retry()
+        if event in (Event.UPSTREAM_BACK, Event.SESSION_BACK):
+            self._ask_again()
+            if self._farms.broken:
+                self._events.put_nowait(Event.FARM_BROKEN)
+        if self.state is not before:
+            log.info("%s -> %s (%s)", before, self.state, event.name.lower())
+            self._write_down(event)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _close(self) -> None:
+        for watcher in self._watchers:
+            watcher.cancel()
+        self._watchers = set()
+        self._farms.forget(self._now().timestamp())
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._connected_at is not None:
+            self._lost_at = self._now()
+            self._said = replace(self._said, last_disconnect_time=self._lost_at)
+            self._connected_at = None
+
+    # Attempts.
+
+    async def _attempt(self) -> Event:
+        """One attempt: greeting and first answered request."""
+        loop = asyncio.get_running_loop()
+        if not self._ids_in_use:
+            await asyncio.sleep(self._attempt_at + _APART_S - loop.time())
+        self._attempt_at = loop.time()
+        self._wish.clear()
+        self._said = replace(
+            self._said,
+            connection_attempts=self._said.connection_attempts + 1,
+            next_retry_time=None,
+            client_id=self._client_id,
+        )
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events = events
+        client = self._client = IbClient(lambda code, text: self._on_notice(events, code, text))
+        patience_s = min(_GREETING_S, 2 * self._settings.ktrdr_ib_heartbeat_s)
+        host, port = self._settings.gateway_host, self._settings.gateway_port
+        try:
+            await client.connect(host, port, self._client_id, patience_s)
+            left_s = self._attempt_at + patience_s - loop.time()
+            answered = await client.current_time(max(left_s, _LEAST_S))
+        except IdInUse as error:
+            return self._id_in_use(error)
+        except (GatewayMute, TimedOut) as error:
+            self._failed(error)
+            return Event.MUTE
+        except KtrdrError as error:
+            self._port_was_closed = not isinstance(error, HungUp)
+            return self._failed(error)
+        self._ids_in_use = 0
+        self._connected(client, answered)
+        return Event.ANSWERED
+
+    def _id_in_use(self, error: IdInUse) -> Event:
+        """The next id at once; after all of them the ladder, since none is free."""
+        self._ids_in_use += 1
+        first = self._settings.ib_client_id
+        if self._ids_in_use <= LAST_ID - first:
+            log.info("client id %d is in use, trying the next", self._client_id)
+            return Event.ID_IN_USE
+        self._ids_in_use = 0
+        self._port_was_closed = False
+        return self._failed(
+            NotConnected(
+                f"all client ids from {first} to {LAST_ID} are in use",
+                code=error.code,
+                hint="close other API programs, or restart the gateway",
+            )
+        )
+
+    def _failed(self, error: KtrdrError) -> Event:
+        self._ids_in_use = 0
+        self._said = replace(self._said, failed_attempts=self._said.failed_attempts + 1)
+        away = self._absence()
+        if away is not None and away.kind == "log_out":
+            hint = "log in to the gateway, with the second factor"
+            error = NotConnected(error.message, code=error.code, hint=hint)
+        self._note_error(error, is_expected=away is not None)
+        return Event.LOGIN_NEEDED if away and away.kind == "log_out" else Event.FAILED
+
+    def _connected(self, client: IbClient, answered: datetime) -> None:
+        loop_time = asyncio.get_running_loop().time()
+        self._connected_at = loop_time
+        self._pulse = Pulse(self._settings.ktrdr_ib_heartbeat_s, loop_time)
+        self._note_clock(answered)
+        self._answered(is_data=False)
+        self._lost_at = self._taken_for = None
+        self.gateway_is_simulated = self._settings.is_simulated or client.is_simulated
+        self._said = replace(
+            self._said,
+            last_connect_time=self._now(),
+            server_version=client.server_version,
+        )
+        self._watch(self._watch_socket(client))
+        self._watch(self._beat(client))
+        self._watch(self._beat_for_data(client))
+
+    def _plan_retry(self) -> None:
+        """When the next attempt is due: by the ladder, at once after a connection that was good."""
+        delay_s = self._retries.next_s()
+        self._retry_at = asyncio.get_running_loop().time() + delay_s
+        due = self._now() + timedelta(seconds=delay_s)
+        self._said = replace(self._said, next_retry_time=due)
+        if delay_s:
+            log.info("next attempt in %g s", delay_s)
+
+    async def _wait(self) -> Event:
+        """Until the next attempt is due, or something promises that it will succeed."""
+        loop = asyncio.get_running_loop()
+        host, port = self._settings.gateway_host, self._settings.gateway_port
+        left_s = (self._retry_at or 0) - loop.time()
+        if left_s <= 0:
+            return Event.RETRY_DUE
+        if self.state is State.DEAD:
+            turn, event = gateway_port.closes(host, port), Event.PORT_CLOSED
+        else:
+            turn = gateway_port.opens(host, port, was_closed=self._port_was_closed)
+            event = Event.PORT_OPENED
+        turned, wished = asyncio.ensure_future(turn), asyncio.ensure_future(self._wish.wait())
+        try:
+            await asyncio.wait(
+                {turned, wished}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if wished.done():
+                return Event.RECONNECT
+            if turned.done():
+                self._port_was_closed = False
+                return event
+        finally:
+            turned.cancel()
+            wished.cancel()
+            await asyncio.gather(turned, wished, return_exceptions=True)
+        return Event.RETRY_DUE
+
+    # While it is connected.
+
+    def _watch(self, work: Coroutine[Any, Any, Event]) -> None:
+        """Let a watcher of this connection run; what it returns is an event."""
+        events = self._events
+
+        async def run() -> None:
+            try:
+                event = await work
+            except NotConnected:
+                return  # whoever watches the socket says so
+            except Exception:  # a watcher that breaks must not leave a connection unwatched
+                log.exception("unexpected error while %s", self.state)
+                event = Event.LOST
+            events.put_nowait(event)
+
+        self._watchers.add(asyncio.create_task(run()))
+
+    async def _watch_socket(self, client: IbClient) -> Event:
+        await client.closed.wait()
+        is_expected = self._absence_since(self._now()) is not None
+        self._note_error(client.why_closed, hint=_COMES_BACK, is_expected=is_expected)
+        return Event.LOST
+
+    async def _beat(self, client: IbClient) -> Event:
+        """Ask for the time when nothing was answered lately; dead after two heartbeats without."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if (left_s := self._pulse.ask_at - loop.time()) > 0:
+                await asyncio.sleep(left_s)
+                continue
+            try:
+                left_s = self._pulse.dead_at - loop.time()
+                self._note_clock(await client.current_time(max(left_s, _LEAST_S)))
+            except TimedOut:
+                if (now := loop.time()) >= self._pulse.dead_at:
+                    silent_s = now - self._pulse.answered_at
+                    return self._silent(f"the gateway has answered nothing for {silent_s:.0f} s")
+            else:
+                self._answered(is_data=False)
+
+    async def _beat_for_data(self, client: IbClient) -> Event:
+        """Ask for a bar when others wait for data in vain, though the time is answered."""
+        loop = asyncio.get_running_loop()
+        heartbeat_s = self._settings.ktrdr_ib_heartbeat_s
+        patience_s = 2 * heartbeat_s
+        while True:
+            if not self.state.has_data:  # look now and then whether data come again
+                await asyncio.sleep(patience_s)
+            elif self._is_data_farm_broken or (due := self._pulse.probe_at) is None:
+                await asyncio.sleep(heartbeat_s / 2)
+                continue
+            elif (wait_s := due - loop.time()) > 0:
+                await asyncio.sleep(min(wait_s, heartbeat_s / 2))
+                continue
+            is_answered = await self._probe(client, patience_s)
+            if not is_answered and self.state.has_data and not self._is_data_farm_broken:
+                return self._silent("the gateway tells the time, and answers no request for data")
+
+    async def _probe(self, client: IbClient, patience_s: float) -> bool:
+        """Ask for one small answer; whether it came. What it says may be an event."""
+        instrument = self._taken_for or self._known_good
+        try:
+            await client.probe(instrument, patience_s)
+        except NotConnected:
+            raise
+        except TimedOut:
+            return False
+        except CompetingSession as error:
+            self.note_refused_session(instrument, error)
+            return True
+        except KtrdrError as error:
+            log.info("the probe was answered: %s", error)
+        self._answered(is_data=True)
+        if self.state is State.UPSTREAM_LOST:
+            self._events.put_nowait(Event.UPSTREAM_BACK)
+        elif self.state is State.COMPETING_SESSION:
+            self._taken_for = None
+            self._events.put_nowait(Event.SESSION_BACK)
+        return True
+
+    def _silent(self, why: str) -> Event:
+        self._note_error(NotConnected(why, hint=_COMES_BACK))
+        return Event.SILENT
+
+    def _answered(self, *, is_data: bool) -> None:
+        """The gateway has answered something."""
+        loop_time = asyncio.get_running_loop().time()
+        if is_data:
+            self._pulse.data_answered(loop_time)
+        else:
+            self._pulse.answered(loop_time)
+        lasted_s = loop_time - (self._connected_at or loop_time)
+        if is_data or (lasted_s >= _PROVEN_S and self._pulse.is_fresh(loop_time)):
+            self._retries.prove()
+        self._said = replace(
+            self._said,
+            last_answer_time=self._now(),
+            requests_answered=self._said.requests_answered + 1,
+        )
+
+    def _note_clock(self, answered: datetime) -> None:
+        offset_s = (answered - self._now()).total_seconds()
+        self._said = replace(self._said, clock_offset_s=round(offset_s, 1))
+
+    def _on_notice(self, events: asyncio.Queue[Event], code: int, text: str) -> None:
+        """What the gateway says unasked, also while it is still greeting."""
+        now = self._now().timestamp()
+        if code in _UPSTREAM_LOST:
+            hint = "the gateway is waiting for IB's servers"
+            self._note_error(NotConnected(text, code=code, hint=hint))
+            events.put_nowait(Event.UPSTREAM_LOST)
+        elif code in _UPSTREAM_BACK:
+            log.info("IB %d: %s", code, text)
+            self._farms.restored(text, now)
+            events.put_nowait(Event.UPSTREAM_BACK)
+        elif farm := self._farms.take(code, text, now):
+            if not farm.is_up:
+                log.warning("IB %d: %s", code, text)
+                events.put_nowait(Event.FARM_BROKEN)
+                return
+            log.info("IB %d: %s, after %.0f s", code, text, farm.last_break_s or 0)
+            if farm.serves != "market data":
+                self._ask_again()
+            if not self._farms.broken:
+                events.put_nowait(Event.FARM_BACK)
+        elif 1000 <= code < 2200:
+            log.info("IB %d: %s", code, text)
+
+    def _ask_again(self) -> None:
+        """What hangs since the trouble began is asked again by whoever waits for it."""
+        self._trouble_until = asyncio.get_running_loop().time()
+        self.asked_again.set()
+        self.asked_again = asyncio.Event()
+
+    def _note_error(self, error: KtrdrError, *, hint: str = "", is_expected: bool = False) -> None:
+        said = LastError(error.code, error.message, error.hint or hint)
+        self._said = replace(self._said, last_error=said)
+        level = logging.INFO if is_expected else logging.WARNING
+        log.log(level, "%s%s", error, f" ({said.hint})" if said.hint else "")
+
+    # The calendar and the history.
+
+    @property
+    def _logs_out(self) -> bool:
+        """The gateway's log-in ends on Sundays, as far as anybody knows."""
+        wanted = self._settings.ktrdr_ib_log_out
+        return not self.gateway_is_simulated if wanted is None else wanted == "sunday"
+
+    def _absence(self) -> Absence | None:
+        if self.state.is_linked or self._lost_at is None:
+            return None
+        return self._absence_since(self._lost_at)
+
+    def _absence_since(self, lost: datetime) -> Absence | None:
+        return absence(self._restart, logs_out=self._logs_out, lost_at=lost, now=self._now())
+
+    async def _remember(self) -> None:
+        """Learn from the history when the gateway restarts, and since when it has been away."""
+        now = self._now()
+        zone = now.astimezone().tzinfo or UTC  # its offset of today, so it is asked again
+        spans: list[Span] = []
+        if self._history is not None and self._scribe is not None:
+            since, until = now.timestamp() - _LEARN_FROM_S, now.timestamp()
+            read = self._scribe.submit(self._history.spans, since, until)
+            spans = await asyncio.wrap_future(read)
+        if self.state is State.DISCONNECTED and (lost := lost_at(spans)) is not None:
+            self._lost_at = datetime.fromtimestamp(lost, UTC)
+        wanted = self._settings.ktrdr_ib_restart_at
+        if wanted is not None:
+            self._restart = parse_restart(wanted, zone)
+        else:
+            usual = None if self.gateway_is_simulated else Restart(USUAL_RESTART_AT, zone)
+            self._restart = learn_restart(outages(spans), zone) or usual
+
+    def _write_down(self, event: Event) -> None:
+        if self._scribe is None or self._history is None:
+            return
+        why = ""
+        if not self.state.has_data and self._said.last_error:
+            why = self._said.last_error.message
+        self._scribe.submit(
+            self._history.note, self._now().timestamp(), self.state.value, why or event.name.lower()
+        )
+
+    async def _note_alive(self) -> None:
+        """Once a minute: the history, and what a person should be reminded of."""
+        while True:
+            await asyncio.sleep(_ALIVE_S)
+            if self._scribe and self._history:
+                self._scribe.submit(self._history.note_alive, self._now().timestamp())
+            await self._remember()
+            words = reminder(self._now()) if self._logs_out else ""
+            if words and not self._reminded:
+                log.warning("%s", words)
+            self._reminded = words
+
+
+def _initial_status(settings: Settings) -> ConnectionStatus:
+    return ConnectionStatus(
+        connected=False,
+        state=State.DISCONNECTED.value,
+        gateway=settings.source,
+        host=settings.gateway_host,
+        port=settings.gateway_port,
+        client_id=None,
+        server_version=None,
+        last_connect_time=None,
+        last_disconnect_time=None,
+        last_answer_time=None,
+        connection_attempts=0,
+        failed_attempts=0,
+        next_retry_time=None,
+        requests_open=0,
+        requests_answered=0,
+        last_error=None,
+        library=LIBRARY,
+    )

@@ -1,0 +1,46 @@
+"""Opens a SQLite file of ours, and begins a new one where it cannot be read. Knows no tables."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from pathlib import Path
+
+_NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_WAIT_S = 10.0
+"""For another process that writes just now."""
+
+log = logging.getLogger(__name__)
+
+
+def open_database(path: Path, tables: str) -> sqlite3.Connection:
+    """The database at `path` with these tables, made where they are lacking; for any thread.
+
+    What is no database is put aside as `.broken`. sqlite3.Error: it is locked, or the disk is
+    full. OSError: its folder cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _open(path, tables)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in _NO_DATABASE:
+            raise  # it is as good as ever
+        aside = path.with_suffix(".broken")
+        log.warning("%s cannot be read (%s): put aside as %s", path, error, aside.name)
+        path.replace(aside)
+        for companion in ("-wal", "-shm"):
+            path.with_name(path.name + companion).unlink(missing_ok=True)
+        return _open(path, tables)
+
+
+def _open(path: Path, tables: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        with contextlib.closing(connection.executescript(tables)):
+            return connection
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise

@@ -1,0 +1,96 @@
+"""IB's data farms as the gateway's notices tell of them: which are broken, since when, how often.
+
+A broken farm costs no connection: farms break and come back by themselves, several times a
+night. Codes: TWS API, "System Message Codes".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+_BROKEN = {2103: "market data", 2105: "history", 2157: "contract details"}
+_BACK = {
+    2104: "market data",
+    2106: "history",
+    2107: "history",  # idle, which is normal
+    2108: "market data",  # the same
+    2158: "contract details",
+}
+_MOST = 100
+"""Farms that are kept: IB has a few dozen, and a broken gateway may say anything."""
+_NAME = re.compile(r"(?::|demand\.)\s*([A-Za-z0-9_.]+)\s*$")
+_NOT_CONNECTED = re.compile(r"farms are not connected: ([A-Za-z0-9_; ]+)")
+
+
+@dataclass(frozen=True)
+class Farm:
+    """One farm. Times are UTC seconds."""
+
+    name: str
+    serves: str
+    """`market data`, `history` or `contract details`."""
+    is_up: bool
+    since: float
+    breaks: int = 0
+    """Since the program started."""
+    last_break_s: float | None = None
+    """How long the last one lasted; None: none has ended."""
+
+
+class Farms:
+    """Every farm that a notice has named. One thread changes it; any may read."""
+
+    def __init__(self) -> None:
+        self._farms: dict[str, Farm] = {}
+
+    def __repr__(self) -> str:
+        return f"Farms({', '.join(farm.name for farm in self.broken) or 'all well'})"
+
+    @property
+    def all(self) -> tuple[Farm, ...]:
+        """In the order of their names."""
+        return tuple(self._farms[name] for name in sorted(self._farms))
+
+    @property
+    def broken(self) -> tuple[Farm, ...]:
+        """Those that are."""
+        return tuple(farm for farm in self.all if not farm.is_up)
+
+    def take(self, code: int, text: str, now: float) -> Farm | None:
+        """Learn from a notice; the farm when it has just broken or come back, else None."""
+        found = _NAME.search(text)
+        if found is None or (code not in _BROKEN and code not in _BACK):
+            return None
+        serves = _BROKEN.get(code) or _BACK[code]
+        return self._turn(found[1], serves, now, is_up=code in _BACK)
+
+    def restored(self, text: str, now: float) -> None:
+        """Learn from 1101 or 1102, which names the farms that are not connected yet."""
+        found = _NOT_CONNECTED.search(text)
+        for name in (found[1] if found else "").split(";"):
+            if name.strip():
+                serves = "history" if "hmds" in name else "market data"
+                self._turn(name.strip(), serves, now, is_up=False)
+
+    def forget(self, now: float) -> None:
+        """The connection is gone: nobody tells any more what is broken."""
+        for farm in self.broken:
+            self._turn(farm.name, farm.serves, now, is_up=True)
+
+    def _turn(self, name: str, serves: str, now: float, *, is_up: bool) -> Farm | None:
+        known = self._farms.get(name)
+        if known is None and len(self._farms) >= _MOST:
+            return None
+        if known is None:
+            known = Farm(name, serves, is_up, now, breaks=int(not is_up))
+            self._farms = {**self._farms, name: known}
+            return None if is_up else known
+        if known.is_up == is_up:
+            return None
+        if is_up:
+            changed = replace(known, is_up=True, since=now, last_break_s=now - known.since)
+        else:
+            changed = replace(known, is_up=False, since=now, breaks=known.breaks + 1)
+        self._farms = {**self._farms, name: changed}
+        return changed

@@ -1,0 +1,184 @@
+"""When a gateway is expected to be away: its daily restart, and the end of its log-in on Sundays.
+
+IB Gateway restarts every day at a time that its owner sets, 23:45 local time by default; on
+Sunday at 01:00 New York time the log-in ends and wants its second factor (IBC's user guide).
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+NEW_YORK = ZoneInfo("America/New_York")
+LOG_OUT_AT = time(1, 0)
+_SUNDAY = 6
+
+USUAL_RESTART_AT = time(23, 45)
+"""IB Gateway's own default, in its local time."""
+USUAL_AWAY_S = 120.0
+_EARLY_S, _LATE_S = 120.0, 600.0
+"""How much before or after its hour a restart may begin and still be the expected one."""
+_GRACE_S = 300.0
+"""How much longer than usual it may take before that is an alarm."""
+_LOG_OUT_EARLY_S, _LOG_OUT_LATE_S = 300.0, 1800.0
+_REMIND_S = 12 * 3600.0
+
+_LEARN_NIGHTS = 3
+"""On so many nights the connection must have been lost at about the same time."""
+_LEARN_WITHIN_S = 600.0
+_LEARN_AWAY_MAX_S = 900.0
+"""What was away for longer was no restart."""
+
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
+RESTART_RULE = "HH:MM, HH:MM Zone/Name, or never"
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The daily restart."""
+
+    at: time
+    zone: tzinfo
+    away_s: float = USUAL_AWAY_S
+    how_known: str = "assumed"
+    """`configured`, `learnt` or `assumed`."""
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The connection was gone from `start` to `end` (UTC seconds)."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Why the gateway is away, when that was to be expected."""
+
+    kind: str
+    """`restart` or `log_out`."""
+    back_at: datetime | None
+    """None: when somebody has logged in."""
+    words: str
+
+
+def parse_restart(text: str, local: tzinfo) -> Restart | None:
+    """The restart in a setting such as `23:45` or `23:45 America/New_York`; None: `never`.
+
+    ValueError says what was expected.
+    """
+    if text.strip().lower() == "never":
+        return None
+    clock, _, name = text.strip().partition(" ")
+    found = _CLOCK.fullmatch(clock)
+    try:
+        at = time(int(found[1]), int(found[2])) if found else None
+        zone = ZoneInfo(name.strip()) if name else local
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        at = None
+    if at is None:
+        raise ValueError(RESTART_RULE)
+    return Restart(at, zone, how_known="configured")
+
+
+def learn_restart(outages: Sequence[Outage], zone: tzinfo) -> Restart | None:
+    """The restart that past outages show: short ones at about the same hour on several nights.
+
+    None: there is no such hour.
+    """
+    short = [o for o in outages if o.end - o.start <= _LEARN_AWAY_MAX_S]
+    clock = {o: _second_of_day(datetime.fromtimestamp(o.start, zone)) for o in short}
+    best: list[Outage] = []
+    for candidate in short:
+        near = [o for o in short if _apart_s(clock[o], clock[candidate]) <= _LEARN_WITHIN_S]
+        if _nights(near, zone) > _nights(best, zone):
+            best = near
+    if _nights(best, zone) < _LEARN_NIGHTS:
+        return None
+    # Around the first of them, so that 23:59 and 00:01 are neighbours.
+    offsets = [(clock[o] - clock[best[0]] + 43200) % 86400 - 43200 for o in best]
+    at_s = round(clock[best[0]] + statistics.median(offsets)) % 86400
+    away_s = statistics.median(o.end - o.start for o in best)
+    return Restart(time(at_s // 3600, at_s % 3600 // 60), zone, away_s, "learnt")
+
+
+def absence(
+    restart: Restart | None, *, logs_out: bool, lost_at: datetime, now: datetime
+) -> Absence | None:
+    """Whether a connection that was lost at `lost_at` is expected to be away still. Times aware."""
+    if logs_out and is_logged_out(lost_at, now):
+        return Absence("log_out", None, "the weekly log-out: somebody has to log in to the gateway")
+    if restart is None:
+        return None
+    begun = _restart_near(restart, lost_at)
+    back_at = lost_at + timedelta(seconds=restart.away_s)
+    if begun is None or now > back_at + timedelta(seconds=_GRACE_S):
+        return None
+    local = back_at.astimezone(restart.zone)
+    source = "" if restart.how_known == "configured" else f" ({restart.how_known} hour)"
+    return Absence("restart", back_at, f"expected restart{source}, back at about {local:%H:%M}")
+
+
+def is_logged_out(lost_at: datetime, now: datetime) -> bool:
+    """True when the connection was lost as the week's log-in ended, and was not there since."""
+    ended = _last_log_out(now)
+    early = ended - timedelta(seconds=_LOG_OUT_EARLY_S)
+    return early <= lost_at <= ended + timedelta(seconds=_LOG_OUT_LATE_S) and now >= ended
+
+
+def reminder(now: datetime) -> str:
+    """What to say in the hours before the log-in ends; else nothing."""
+    following = _last_log_out(now + timedelta(days=7))
+    left_s = (following - now).total_seconds()
+    if not 0 < left_s <= _REMIND_S:
+        return ""
+    hours, minutes = divmod(int(left_s) // 60, 60)
+    span = f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
+    return (
+        f"the gateway's log-in ends on Sunday at 01:00 New York time, in {span}: "
+        "it will want its second factor"
+    )
+
+
+def _restart_near(restart: Restart, lost_at: datetime) -> datetime | None:
+    """The restart that a loss at this time belongs to; None: it was no restart."""
+    day = lost_at.astimezone(restart.zone).date()
+    for candidate in (day - timedelta(days=1), day, day + timedelta(days=1)):
+        begins = _at(candidate, restart.at, restart.zone)
+        if -_EARLY_S <= (lost_at - begins).total_seconds() <= _LATE_S:
+            return begins
+    return None
+
+
+def _last_log_out(now: datetime) -> datetime:
+    """The last Sunday's 01:00 in New York that is not after `now`."""
+    day = now.astimezone(NEW_YORK).date()
+    while True:
+        ended = _at(day, LOG_OUT_AT, NEW_YORK)
+        if day.weekday() == _SUNDAY and ended <= now:
+            return ended
+        day -= timedelta(days=1)
+
+
+def _at(day: date, at: time, zone: tzinfo) -> datetime:
+    return datetime.combine(day, at, zone).astimezone(UTC)
+
+
+def _second_of_day(local: datetime) -> int:
+    return local.hour * 3600 + local.minute * 60 + local.second
+
+
+def _apart_s(one: int, other: int) -> int:
+    """Seconds between two times of day, around midnight too."""
+    apart = abs(one - other) % 86400
+    return min(apart, 86400 - apart)
+
+
+def _nights(outages: Sequence[Outage], zone: tzinfo) -> int:
+    """On how many days they began; a day ends at noon, so that a night is one."""
+    return len({datetime.fromtimestamp(o.start - 43200, zone).date() for o in outages})

@@ -1,0 +1,291 @@
+"""One connection to a simulated gateway; and each trap of IB's library, with what keeps us out."""
+
+import asyncio
+import contextlib
+import gc
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from ktrdr.data.ib_client import IbClient, translate
+from ktrdr.errors import (
+    GatewayMute,
+    HungUp,
+    IdInUse,
+    InvalidRequest,
+    NotConnected,
+    NotEntitled,
+    RequestFailed,
+    TimedOut,
+)
+from ktrdr.planning.instruments import instrument_for
+from ktrdr.planning.requests import BarsRequest
+from ktrdr.planning.timeframes import Timeframe
+from ktrdr.sim.server import SimulatedGateway
+
+HOST = "127.0.0.1"
+AAPL = instrument_for("AAPL")
+
+
+def utc(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+NOW = utc("2026-11-23 12:00")
+ASKED = BarsRequest(AAPL, Timeframe.H1, utc("2026-11-18"), utc("2026-11-20"))
+
+
+def talk(work, *, client_id=1, **options):
+    """What `await work(client, gateway)` returns, with a connected client."""
+
+    async def run():
+        async with SimulatedGateway(**options) as gateway, connected(gateway, client_id) as client:
+            return await work(client, gateway)
+
+    return asyncio.run(run())
+
+
+@contextlib.asynccontextmanager
+async def connected(gateway, client_id=1, notice=lambda _code, _text: None):
+    client = IbClient(notice)
+    await client.connect(HOST, gateway.port, client_id, timeout_s=5)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def test_an_error_is_an_error_and_no_empty_list():
+    async def work(client, _):
+        coin = instrument_for("BTC", {"sec_type": "CRYPTO", "what_to_show": "TRADES"})
+        await client.bars(BarsRequest(coin, Timeframe.H1, ASKED.start, ASKED.end), NOW)
+
+    with pytest.raises(InvalidRequest) as raised:
+        talk(work)
+    assert raised.value.code == 10299
+
+
+def test_a_time_out_is_an_error_and_no_empty_list():
+    async def work(client, gateway):
+        with gateway.unanswered("historical_data"):
+            await client.probe(AAPL, timeout_s=0.3)
+
+    with pytest.raises(TimedOut, match=r"did not answer within 0 s: a bar of AAPL"):
+        talk(work)
+
+
+def test_no_data_is_an_answer():
+    async def work(client, _):
+        sunday = BarsRequest(AAPL, Timeframe.M1, utc("2026-11-15 10:00"), utc("2026-11-15 11:00"))
+        return await client.bars(sunday, NOW)
+
+    assert talk(work).bars == []
+
+
+def test_an_id_in_use_is_read_from_the_error_and_not_waited_for():
+    async def work(_client, gateway):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        with pytest.raises(IdInUse) as raised:
+            await IbClient(lambda _code, _text: None).connect(HOST, gateway.port, 1, timeout_s=60)
+        return raised.value.code, loop.time() - began
+
+    code, waited_s = talk(work)
+    assert code == 326
+    assert waited_s < 30
+
+
+def test_two_questions_for_the_time_in_one_second_are_both_answered():
+    """IB never answers the second one, and the library files both under one name."""
+
+    async def work(client, _):
+        return await asyncio.gather(*(client.current_time(10) for _ in range(3)))
+
+    times = talk(work)
+    assert all((later - earlier).total_seconds() >= 1 for earlier, later in pairwise(times))
+
+
+def test_orders_and_executions_are_not_asked_for_when_connecting():
+    """One unanswered question of these is the end of the library's own way of connecting."""
+
+    async def main():
+        async with SimulatedGateway() as gateway:
+            with gateway.unanswered_executions(), gateway.read_only_api():
+                async with connected(gateway) as client:
+                    await client.current_time(5)
+            return {entry["kind"] for entry in gateway.record}
+
+    assert asyncio.run(main()) == {"current_time"}
+
+
+def test_a_read_only_gateway_is_recognised_though_its_answer_never_ends():
+    async def work(client, gateway):
+        before = await client.is_read_only(5)
+        with gateway.read_only_api():
+            during = await client.is_read_only(5)
+        return before, during, await client.is_read_only(5)
+
+    assert talk(work) == (False, True, False)
+
+
+def test_an_invalid_request_is_refused_at_once_though_a_library_may_call_it_a_warning():
+    """ib_async takes 321 for a warning, and leaves the request waiting."""
+
+    async def work(client, _):
+        return await asyncio.wait_for(client.sessions(AAPL, NOW, 400), 10)
+
+    with pytest.raises(InvalidRequest) as raised:
+        talk(work)
+    assert raised.value.code == 321
+
+
+def test_a_gateway_that_never_speaks_is_told_from_one_that_hangs_up():
+    async def main():
+        async with SimulatedGateway() as gateway:
+            with gateway.wedged(), pytest.raises(GatewayMute, match="says nothing"):
+                await IbClient(lambda *_: None).connect(HOST, gateway.port, 1, timeout_s=0.3)
+            with gateway.untrusting(), pytest.raises(HungUp, match="before its greeting"):
+                await IbClient(lambda *_: None).connect(HOST, gateway.port, 1, timeout_s=5)
+
+    asyncio.run(main())
+
+
+def test_what_waits_when_the_connection_breaks_is_told_at_once():
+    """The library leaves requests waiting when it is told to disconnect."""
+
+    async def work(client, gateway):
+        with gateway.unanswered("data"):
+            asked = asyncio.create_task(client.bars(ASKED, NOW))
+            while not gateway.summary()["in_flight"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            client.close()
+            await asyncio.wait_for(asked, 5)
+
+    with pytest.raises(NotConnected, match="broke before IB answered: bars of AAPL_1h"):
+        talk(work)
+
+
+def test_a_closed_client_answers_nothing_and_says_so():
+    async def work(client, _):
+        client.close()
+        with pytest.raises(NotConnected):
+            await client.bars(ASKED, NOW)
+        with pytest.raises(NotConnected):
+            await client.current_time(1)
+
+    talk(work)
+
+
+def test_a_request_that_is_given_up_is_taken_back():
+    async def work(client, gateway):
+        with gateway.unanswered("historical_data"), pytest.raises(TimedOut):
+            await client.probe(AAPL, timeout_s=0.2)
+        await client.current_time(5)
+        return gateway.summary()["in_flight"]
+
+    assert talk(work) == 0
+
+
+def test_a_late_answer_is_nobodys():
+    async def work(client, gateway):
+        with gateway.late(0.4), pytest.raises(TimedOut):
+            await client.probe(AAPL, timeout_s=0.1)
+        return await client.bars(ASKED, NOW)
+
+    assert len(talk(work).bars) == 14
+
+
+def test_a_length_that_no_message_has_ends_the_connection_at_once():
+    """The library would hold whatever comes, and wait for two gigabytes of it."""
+
+    async def work(client, gateway):
+        gateway.garbage(100_000)
+        await asyncio.wait_for(client.closed.wait(), 5)
+        return client.why_closed.message
+
+    assert "is no IB Gateway: what it sends is no message of IB's" in talk(work)
+
+
+def test_a_message_with_senseless_fields_is_passed_over():
+    async def main():
+        async with SimulatedGateway() as gateway, connected(gateway) as client:
+            for connection in gateway._connections:
+                connection.send_raw(b"\0\0\0\x0817\0bars\0" + b"\0\0\0\x069999\0\0")
+            return len((await client.bars(ASKED, NOW)).bars)
+
+    assert asyncio.run(main()) == 14
+
+
+def test_notices_are_told_from_errors():
+    heard = []
+
+    async def main():
+        async with SimulatedGateway() as gateway, hearing(gateway, heard) as client:
+            gateway.notice(1100)
+            await client.current_time(5)
+
+    asyncio.run(main())
+    assert heard == [2104, 2106, 2158, 1100]
+
+
+def hearing(gateway, heard):
+    return connected(gateway, notice=lambda code, _: heard.append(code))
+
+
+def descriptors() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+def test_nothing_is_left_of_a_connection_however_it_ends():
+    async def main():
+        async with SimulatedGateway() as gateway:
+            async with connected(gateway) as client:
+                await client.current_time(5)
+            await asyncio.sleep(0.05)
+            before, tasks = descriptors(), len(asyncio.all_tasks())
+            for attempt in range(20):
+                client = IbClient(lambda *_: None)
+                fault = ("half_open", "wedged", "untrusted", "stall")[attempt % 4]
+                with contextlib.suppress(NotConnected, TimedOut):
+                    if fault in ("wedged", "untrusted"):
+                        gateway.begin_fault(fault)
+                    await client.connect(HOST, gateway.port, attempt + 1, timeout_s=0.2)
+                    if fault in ("half_open", "stall"):
+                        gateway.begin_fault(fault)
+                    await client.probe(AAPL, 0.1)
+                client.close()
+                gateway.end_fault(fault)
+            while gateway.client_ids:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            gc.collect()
+            await asyncio.sleep(0.05)
+            return descriptors() - before, len(asyncio.all_tasks()) - tasks
+
+    assert asyncio.run(main()) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (162, "Historical data request pacing violation", "paced"),
+        (162, "No market data permissions for NYSE STK", "not_entitled"),
+        (
+            162,
+            "Trading TWS session is connected from a different IP address",
+            "competing_session",
+        ),
+        (162, "etwas ganz anderes", "failed"),
+        (354, "Requested market data is not subscribed", "not_entitled"),
+        (10197, "No market data during competing live session", "competing_session"),
+        (321, "Error validating request", "invalid_request"),
+        (9999, "something new", "failed"),
+    ],
+)
+def test_ibs_codes_become_outcomes(code, text, kind):
+    error = translate(code, text, "bars of X_1m")
+    assert (error.outcome, error.code) == (kind, code)
+    assert text in error.message
+    assert isinstance(error, NotEntitled) == (kind == "not_entitled")
+    assert (type(error) is RequestFailed) == (kind == "failed")
