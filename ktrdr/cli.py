@@ -14,8 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from ktrdr.config import Settings, load_settings
+from ktrdr.data.examination import examine
 from ktrdr.data.local_api import Json, LocalClient
 from ktrdr.errors import KtrdrError, PeerDown, UnknownSeries
+from ktrdr.planning.diagnosis import diagnose
 
 app = typer.Typer(
     help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
@@ -74,8 +76,14 @@ def _connection_lines(said: Json) -> list[str]:
     gateway = "SIMULATED gateway" if said["gateway"] == "simulated" else "live gateway"
     lines = [f"{said['state']}: {gateway} at {said['host']}:{said['port']}"]
     error = said["last_error"]
-    if error and not said["connected"]:
+    if said["expected"]:
+        lines.append(said["expected"])
+    elif error and not said["connected"]:
         lines += [error["message"], f"next: {error['hint']}"]
+    lines += [f"data farm {farm['name']} is broken" for farm in said["farms"] if not farm["up"]]
+    lines += [f"{one['symbol']}: {one['message']}" for one in said["refused"]]
+    if said["reminder"]:
+        lines.append(said["reminder"])
     return lines
 
 
@@ -87,6 +95,20 @@ def _filler_lines(said: Json) -> list[str]:
     if said["series_blocked"]:
         lines.append(f"{said['series_blocked']} series cannot be kept: see ktrdr gaps")
     return lines
+
+
+@app.command()
+def doctor() -> None:
+    """Find out what is wrong with the way to IB, and what to do. Exit code 1 for trouble."""
+    with _explained() as settings:
+        found = diagnose(examine(settings))
+        for finding in found:
+            mark = "[red]✗[/]" if finding.is_trouble else "[green]✓[/]"
+            _out.print(f"{mark} {escape(finding.what)}", highlight=False)
+            if finding.next_step:
+                _out.print(f"  next: {escape(finding.next_step)}", highlight=False)
+        if any(finding.is_trouble for finding in found):
+            sys.exit(1)
 
 
 @app.command()

@@ -14,6 +14,10 @@ CONNECTED = {
     "host": "127.0.0.1",
     "port": 4102,
     "last_error": None,
+    "expected": "",
+    "reminder": "",
+    "farms": [],
+    "refused": [],
 }
 LOST = CONNECTED | {
     "connected": False,

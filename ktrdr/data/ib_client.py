@@ -17,18 +17,15 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from ktrdr.data.ib_errors import NoDataError, translate
 from ktrdr.data.ib_frames import Frames, NoMessageError
 from ktrdr.errors import (
-    CompetingSession,
     GatewayMute,
     HungUp,
     IdInUse,
     InvalidRequest,
     KtrdrError,
     NotConnected,
-    NotEntitled,
-    Paced,
-    RequestFailed,
     TimedOut,
     UnknownContract,
 )
@@ -60,7 +57,6 @@ _ID_IN_USE = 326
 _READ_ONLY = 321
 _WARNINGS = range(2100, 2200)
 """Codes that are no error though they name a request (TWS API, "Message Codes")."""
-_NO_DATA = "no data"
 _BETWEEN_TIMES_S = 1.1
 """IB leaves the second of two requests for the time in one second unanswered."""
 _ASK_THE_TIME, _ASK_FOR_ORDERS = "currentTime", "openOrders"
@@ -225,7 +221,7 @@ class IbClient:
                 ANSWER_S,
                 f"the sessions of {instrument.symbol}",
             )
-        except _NoDataError:
+        except NoDataError:
             return None
         return _schedule(answer, end)
 
@@ -245,7 +241,7 @@ class IbClient:
             found = await self._history(
                 request.instrument, asked, request.timeout_s, f"bars of {name}"
             )
-        except _NoDataError:
+        except NoDataError:
             return Answer([])
         return _checked(name, request, found)
 
@@ -255,7 +251,7 @@ class IbClient:
         Raises what the answer was where it was neither bars nor "no data".
         """
         asked = ("", "1 D", "1 hour", instrument.what_to_show)
-        with contextlib.suppress(_NoDataError):
+        with contextlib.suppress(NoDataError):
             await self._history(instrument, asked, timeout_s, f"a bar of {instrument.symbol}")
 
     async def _history(
@@ -423,61 +419,6 @@ def _no_gateway(where: str, said: str) -> NotConnected:
         f"{where} is no IB Gateway: {said}",
         hint="is this the API's port? 4001 and 4002 are IB Gateway's, 7496 and 7497 TWS's",
     )
-
-
-class _NoDataError(KtrdrError):
-    """IB's 162 that is an answer: it has no bars there."""
-
-
-def translate(code: int, text: str, what: str) -> KtrdrError:
-    """Our error for IB's code and text, with what a person can do about it.
-
-    162 stands for many things and its text decides; a text that nobody here knows is a
-    failure, never "no data". Codes: TWS API, "Message Codes".
-    """
-    message = f"{text} ({what})"
-    if code in (162, 165, 366):
-        return _translate_162(code, text, message)
-    kind, hint = _BY_CODE.get(code, (RequestFailed, ""))
-    return kind(message, code=code, hint=hint)
-
-
-def _translate_162(code: int, text: str, message: str) -> KtrdrError:
-    said = text.lower()
-    for words, kind, hint in _BY_TEXT:
-        if words in said:
-            return kind(message, code=code, hint=hint)
-    return RequestFailed(message, code=code)
-
-
-_SUBSCRIBE = (
-    "subscribe to this market's Level 1 data in IB's Client Portal, then restart the gateway"
-)
-_OTHER_SESSION = "log out where the same user is logged in, or use a second user for this gateway"
-
-_BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
-    (_NO_DATA, _NoDataError, ""),
-    ("pacing violation", Paced, "another program may be asking IB for history too"),
-    ("no market data permissions", NotEntitled, _SUBSCRIBE),
-    ("different ip address", CompetingSession, _OTHER_SESSION),
-)
-
-_BY_CODE: dict[int, tuple[type[KtrdrError], str]] = {
-    100: (Paced, "too many messages a second"),
-    200: (UnknownContract, "check the symbol; say in instruments.toml what it is"),
-    321: (InvalidRequest, ""),
-    322: (Paced, ""),
-    354: (NotEntitled, _SUBSCRIBE),
-    502: (NotConnected, ""),
-    504: (NotConnected, ""),
-    10089: (NotEntitled, _SUBSCRIBE),
-    10090: (NotEntitled, _SUBSCRIBE),
-    10186: (NotEntitled, _SUBSCRIBE),
-    10197: (CompetingSession, _OTHER_SESSION),
-    10299: (InvalidRequest, "set what_to_show in instruments.toml"),
-    10314: (InvalidRequest, ""),
-    10339: (InvalidRequest, ""),
-}
 
 
 def _cannot_connect(where: str, error: Exception) -> NotConnected:

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -54,6 +54,7 @@ from ktrdr.errors import (
 )
 from ktrdr.planning.bars import Answer
 from ktrdr.planning.instruments import Instrument
+from ktrdr.planning.lifecycle import State
 from ktrdr.planning.pacing import Pacer
 from ktrdr.planning.requests import RETURN_S, BarsRequest
 from ktrdr.planning.sessions import Schedule
@@ -251,21 +252,22 @@ class PersistentIbConnectionManager:
             why = status.last_error.message if status.last_error else status.state
             return Checkup(None, None, gone, gone, "", why)
         probed = self._link.known_good
-        contract, contract_said = await _outcome(
-            asyncio.wait_for(client.contract(probed), _CHECKUP_S)
-        )
-        data, data_said = await _outcome(client.probe(probed, _CHECKUP_S))
-        try:
-            is_read_only = await client.is_read_only(_CHECKUP_S)
-        except KtrdrError:
-            is_read_only = None
+        ask = [_outcome(client.is_read_only(_CHECKUP_S))]
+        if status.state != State.UPSTREAM_LOST:  # what would hang
+            ask += [
+                _outcome(asyncio.wait_for(client.contract(probed), _CHECKUP_S)),
+                _outcome(client.probe(probed, _CHECKUP_S)),
+            ]
+        read_only, *about = await asyncio.gather(*ask)
+        hangs = _Outcome(NotConnected.outcome, "the gateway has lost IB's servers")
+        contract, data = about or [hangs, hangs]
         return Checkup(
-            self.status().clock_offset_s,
-            is_read_only,
-            contract,
-            data,
+            status.clock_offset_s,
+            read_only.answer,
+            contract.outcome,
+            data.outcome,
             probed.symbol,
-            data_said or contract_said,
+            data.message or contract.message,
         )
 
     async def history(self, days: float) -> Json:
@@ -435,15 +437,22 @@ class _AskAgainError(Exception):
     """What was asked will not be answered, since IB's servers or farms were away meanwhile."""
 
 
-async def _outcome(asked: Awaitable[object]) -> tuple[str, str]:
-    """The outcome of a question, and what went wrong with it."""
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of a question, in the words of the local API."""
+
+    outcome: str
+    message: str = ""
+    answer: Any = None
+
+
+async def _outcome(asked: Awaitable[object]) -> _Outcome:
     try:
-        await asked
+        return _Outcome("answered", answer=await asked)
     except KtrdrError as error:
-        return error.outcome, error.message
+        return _Outcome(error.outcome, error.message)
     except TimeoutError:
-        return TimedOut.outcome, "not answered"
-    return "answered", ""
+        return _Outcome(TimedOut.outcome, "not answered")
 
 
 _manager: PersistentIbConnectionManager | None = None

@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ktrdr.config import Settings
 from ktrdr.data import gateway_port
-from ktrdr.data.connection_history import ConnectionHistory, Span, lost_at, outages
+from ktrdr.data.connection_history import ConnectionHistory
 from ktrdr.data.ib_client import LIBRARY, IbClient
+from ktrdr.data.ib_diary import Diary
 from ktrdr.data.local_api import ConnectionStatus, FarmStatus, LastError
 from ktrdr.errors import (
     CompetingSession,
@@ -30,15 +30,7 @@ from ktrdr.errors import (
     TimedOut,
 )
 from ktrdr.planning.farms import Farms
-from ktrdr.planning.gateway_calendar import (
-    USUAL_RESTART_AT,
-    Absence,
-    Restart,
-    absence,
-    learn_restart,
-    parse_restart,
-    reminder,
-)
+from ktrdr.planning.gateway_calendar import Absence
 from ktrdr.planning.instruments import Instrument, instrument_for
 from ktrdr.planning.lifecycle import (
     LAST_ID,
@@ -62,9 +54,7 @@ _LEAST_S = 1.0
 """To answer within, at the least: a machine that was asleep must not take others for dead."""
 _PROVEN_S = 30.0
 """A connection that answers for so long is a good one; one that has answered data is at once."""
-_ALIVE_S = 60.0
-"""How often the history notes that the program lives."""
-_LEARN_FROM_S = 14 * 86400
+_DIARY_S = 60.0
 
 _COMES_BACK = "it is being connected again"
 
@@ -85,8 +75,7 @@ class Link:
     ) -> None:
         self._settings = settings
         self._now = now
-        self._history = history
-        self._scribe = ThreadPoolExecutor(1, "history") if history else None
+        self._diary = Diary(settings, now, history)
         self.state = State.DISCONNECTED
         self._client: IbClient | None = None
         self._client_id = settings.ib_client_id
@@ -107,9 +96,6 @@ class Link:
         self._trouble_until = float("-inf")
         self._known_good = _ALWAYS_GOOD
         self._taken_for: Instrument | None = None
-        self._restart: Restart | None = None
-        self._lost_at: datetime | None = None
-        self._reminded = ""
         self.gateway_is_simulated = settings.is_simulated
         self._said = _initial_status(settings)
 
@@ -127,7 +113,7 @@ class Link:
             state=self.state.value,
             gateway="simulated" if self.gateway_is_simulated else "live",
             expected=away.words if away else "",
-            reminder=reminder(self._now()) if self._logs_out else "",
+            reminder=self._diary.reminder(),
             farms=tuple(
                 FarmStatus(
                     farm.name,
@@ -236,8 +222,8 @@ class Link:
 
     async def live(self) -> None:
         """Connect, watch, and come back, for ever."""
-        await self._remember()
-        alive = asyncio.create_task(self._note_alive())
+        await self._diary.open()
+        diary = asyncio.create_task(self._keep_diary())
         try:
             self._apply(Event.START)
             while True:
@@ -248,17 +234,13 @@ class Link:
                     event = Event.FAILED if self.state is State.CONNECTING else Event.LOST
                 self._apply(event)
         finally:
-            alive.cancel()
+            diary.cancel()
 
     async def stop(self) -> None:
         """Close the connection, after `live` was cancelled."""
         self._apply(Event.STOP)
         self._apply(Event.STOPPED)
-        if self._scribe and self._history:
-            await asyncio.wrap_future(
-                self._scribe.submit(self._history.close, self._now().timestamp())
-            )
-            self._scribe.shutdown()
+        await self._diary.close()
 
     async def _next_event(self) -> Event:
         if self.state is State.CONNECTING:
@@ -297,8 +279,8 @@ class Link:
             self._client.close()
             self._client = None
         if self._connected_at is not None:
-            self._lost_at = self._now()
-            self._said = replace(self._said, last_disconnect_time=self._lost_at)
+            self._diary.lost_at = lost = self._now()
+            self._said = replace(self._said, last_disconnect_time=lost)
             self._connected_at = None
 
     # Attempts.
@@ -370,8 +352,9 @@ class Link:
         self._pulse = Pulse(self._settings.ktrdr_ib_heartbeat_s, loop_time)
         self._note_clock(answered)
         self._answered(is_data=False)
-        self._lost_at = self._taken_for = None
+        self._diary.lost_at = self._taken_for = None
         self.gateway_is_simulated = self._settings.is_simulated or client.is_simulated
+        self._diary.is_live = not self.gateway_is_simulated
         self._said = replace(
             self._said,
             last_connect_time=self._now(),
@@ -438,7 +421,7 @@ class Link:
 
     async def _watch_socket(self, client: IbClient) -> Event:
         await client.closed.wait()
-        is_expected = self._absence_since(self._now()) is not None
+        is_expected = self._diary.absence_since(self._now()) is not None
         self._note_error(client.why_closed, hint=_COMES_BACK, is_expected=is_expected)
         return Event.LOST
 
@@ -559,61 +542,19 @@ class Link:
         level = logging.INFO if is_expected else logging.WARNING
         log.log(level, "%s%s", error, f" ({said.hint})" if said.hint else "")
 
-    # The calendar and the history.
-
-    @property
-    def _logs_out(self) -> bool:
-        """The gateway's log-in ends on Sundays, as far as anybody knows."""
-        wanted = self._settings.ktrdr_ib_log_out
-        return not self.gateway_is_simulated if wanted is None else wanted == "sunday"
-
     def _absence(self) -> Absence | None:
-        if self.state.is_linked or self._lost_at is None:
-            return None
-        return self._absence_since(self._lost_at)
-
-    def _absence_since(self, lost: datetime) -> Absence | None:
-        return absence(self._restart, logs_out=self._logs_out, lost_at=lost, now=self._now())
-
-    async def _remember(self) -> None:
-        """Learn from the history when the gateway restarts, and since when it has been away."""
-        now = self._now()
-        zone = now.astimezone().tzinfo or UTC  # its offset of today, so it is asked again
-        spans: list[Span] = []
-        if self._history is not None and self._scribe is not None:
-            since, until = now.timestamp() - _LEARN_FROM_S, now.timestamp()
-            read = self._scribe.submit(self._history.spans, since, until)
-            spans = await asyncio.wrap_future(read)
-        if self.state is State.DISCONNECTED and (lost := lost_at(spans)) is not None:
-            self._lost_at = datetime.fromtimestamp(lost, UTC)
-        wanted = self._settings.ktrdr_ib_restart_at
-        if wanted is not None:
-            self._restart = parse_restart(wanted, zone)
-        else:
-            usual = None if self.gateway_is_simulated else Restart(USUAL_RESTART_AT, zone)
-            self._restart = learn_restart(outages(spans), zone) or usual
+        return None if self.state.is_linked else self._diary.absence()
 
     def _write_down(self, event: Event) -> None:
-        if self._scribe is None or self._history is None:
-            return
         why = ""
         if not self.state.has_data and self._said.last_error:
             why = self._said.last_error.message
-        self._scribe.submit(
-            self._history.note, self._now().timestamp(), self.state.value, why or event.name.lower()
-        )
+        self._diary.write(self.state.value, why or event.name.lower())
 
-    async def _note_alive(self) -> None:
-        """Once a minute: the history, and what a person should be reminded of."""
+    async def _keep_diary(self) -> None:
         while True:
-            await asyncio.sleep(_ALIVE_S)
-            if self._scribe and self._history:
-                self._scribe.submit(self._history.note_alive, self._now().timestamp())
-            await self._remember()
-            words = reminder(self._now()) if self._logs_out else ""
-            if words and not self._reminded:
-                log.warning("%s", words)
-            self._reminded = words
+            await asyncio.sleep(_DIARY_S)
+            await self._diary.keep()
 
 
 def _initial_status(settings: Settings) -> ConnectionStatus:

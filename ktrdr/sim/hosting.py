@@ -92,6 +92,7 @@ async def _call(function: Callable[[], T]) -> T:
 def running_gateway(
     *,
     market: Market | None = None,
+    host: str = "127.0.0.1",
     port: int = 0,
     account: str = "DU1000000",
     latency_s: float = 0.0,
@@ -109,6 +110,7 @@ def running_gateway(
     """A gateway that serves until the block ends; the arguments are those of SimulatedGateway."""
     gateway = SimulatedGateway(
         market=market,
+        host=host,
         port=port,
         account=account,
         latency_s=latency_s,

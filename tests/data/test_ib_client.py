@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.data.ib_client import IbClient, translate
+from ktrdr.data.ib_client import IbClient
+from ktrdr.data.ib_errors import translate
 from ktrdr.errors import (
     GatewayMute,
     HungUp,

@@ -1,0 +1,235 @@
+"""What is wrong with the way to IB, and what to do next: causes out of facts. Finds out nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CLOCK_S = 5.0
+"""A clock that is further off counts as wrong: bars are judged to be finished by it."""
+
+_MENU = "Configure, Settings, API, Settings"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A contract whose data IB refuses."""
+
+    symbol: str
+    outcome: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was seen and heard. Words are those of `gateway_port.Seen` and of the local API."""
+
+    host: str
+    port: int
+    is_simulated: bool
+    is_this_machine: bool
+    """The host is a loopback address, which a gateway always trusts."""
+    is_forwarded: bool
+    """Between here and the gateway there is a port forwarder."""
+    seen: str
+    """What a look at the port showed: `closed`, `greeted` …"""
+    seen_why: str = ""
+    version: int | None = None
+    oldest_version: int = 157
+    """The oldest protocol that IB's library speaks."""
+    why_silent: str = ""
+    """Why ib-connection says nothing; empty: it does."""
+    state: str = ""
+    expected: str = ""
+    reminder: str = ""
+    client_id: int | None = None
+    first_client_id: int = 1
+    error_code: int | None = None
+    error: str = ""
+    hint: str = ""
+    broken_farms: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    clock_offset_s: float | None = None
+    is_read_only: bool | None = None
+    data: str = ""
+    """The outcome of a question for bars; `answered` when it was; empty: none was asked."""
+    data_why: str = ""
+
+    @property
+    def where(self) -> str:
+        """The gateway's address."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cause with the next step, or something worth knowing that needs none."""
+
+    cause: str
+    what: str
+    next_step: str = ""
+    is_trouble: bool = True
+
+
+def diagnose(facts: Facts) -> list[Finding]:
+    """Everything that the facts show, what stands in the way of data first; never empty."""
+    found = [*_of_the_program(facts)]
+    if facts.expected:
+        found.append(_awaited(facts))
+    else:
+        found += _of_the_port(facts)
+    found += _of_the_session(facts)
+    found += _of_the_data(facts)
+    found += _worth_knowing(facts)
+    if not any(finding.is_trouble for finding in found):
+        well = f"{facts.where} answers, and bars can be had"
+        found.insert(0, Finding("well", well, is_trouble=False))
+    return found
+
+
+def _of_the_program(facts: Facts) -> Iterator[Finding]:
+    if facts.why_silent:
+        yield Finding(
+            "program_down",
+            f"ib-connection says nothing: {facts.why_silent}",
+            ".venv/bin/supervisorctl restart ib-connection, or ./scripts/up",
+        )
+
+
+def _awaited(facts: Facts) -> Finding:
+    if facts.state == "logged_out":
+        return Finding(
+            "logged_out",
+            "the gateway's weekly log-in has ended",
+            "log in to the gateway, with the second factor",
+        )
+    return Finding("expected_restart", facts.expected, "wait", is_trouble=False)
+
+
+def _of_the_port(facts: Facts) -> Iterator[Finding]:
+    """What a look at the port shows, from the network inwards."""
+    match facts.seen:
+        case "closed" if facts.is_simulated:
+            step = ".venv/bin/supervisorctl start gateway-sim"
+            yield Finding("port_closed", f"no simulated gateway at {facts.where}", step)
+        case "closed" if facts.is_forwarded:
+            yield Finding(
+                "forwarder_down",
+                f"no port forwarder at {facts.where} ({facts.seen_why})",
+                "on the gateway's machine: ./scripts/ib_port_forward.sh",
+            )
+        case "closed":
+            yield Finding(
+                "port_closed",
+                f"nobody listens at {facts.where} ({facts.seen_why})",
+                "start IB Gateway or TWS and log in; is its socket port this one "
+                f"({_MENU}), is IB_HOST right?",
+            )
+        case "unreachable":
+            yield Finding(
+                "unreachable",
+                f"{facts.where} does not answer at all",
+                "is that machine up, does a firewall let this through?",
+            )
+        case "mute":
+            yield Finding(
+                "mute",
+                f"{facts.where} takes connections and says nothing",
+                "restart the gateway, and log in if it waits for that",
+            )
+        case "hung_up":
+            yield _hung_up(facts)
+        case "foreign":
+            yield Finding(
+                "not_a_gateway",
+                f"what listens at {facts.where} is no IB Gateway: it says {facts.seen_why}",
+                "set IB_PORT: 4001 and 4002 are IB Gateway's, 7496 and 7497 TWS's",
+            )
+        case "greeted" if facts.version is not None and facts.version < facts.oldest_version:
+            yield Finding(
+                "version_too_old",
+                f"{facts.where} speaks protocol {facts.version}, and {facts.oldest_version} is "
+                "the oldest of use",
+                "install a current IB Gateway or TWS",
+            )
+
+
+def _hung_up(facts: Facts) -> Finding:
+    if facts.is_forwarded:
+        return Finding(
+            "forwarder_alone",
+            f"the forwarder at {facts.where} hangs up: there is no gateway behind it",
+            "start IB Gateway and log in; does the forwarder go to its port "
+            "(KTRDR_FORWARD_TARGET)?",
+        )
+    if not facts.is_this_machine:
+        return Finding(
+            "trusted_ip",
+            f"{facts.where} hangs up before greeting: it does not trust this machine's address",
+            f"add it to the gateway's Trusted IPs ({_MENU}), and take away "
+            '"Allow connections from localhost only"',
+        )
+    return Finding(
+        "handshake_refused",
+        f"{facts.where} hangs up before greeting",
+        f'enable "ActiveX and Socket Clients" ({_MENU}), or restart the gateway',
+    )
+
+
+def _of_the_session(facts: Facts) -> Iterator[Finding]:
+    """What the connection itself suffers from."""
+    if facts.error_code == 326 and facts.state in ("waiting", "connecting"):
+        yield Finding("id_in_use", facts.error, facts.hint)
+    elif facts.seen == "greeted" and facts.state in ("waiting", "dead") and facts.error:
+        yield Finding("not_connected", facts.error, facts.hint or "wait for the next attempt")
+    if facts.state == "upstream_lost":
+        yield Finding(
+            "upstream_lost",
+            "the gateway has lost IB's servers",
+            "wait: it goes on trying; is its machine's own internet connection up?",
+        )
+    if facts.state == "competing_session" or facts.data == "competing_session":
+        yield Finding(
+            "competing_session",
+            "IB gives the data to another session of the same user",
+            "log out there, or use a second user for this gateway",
+        )
+
+
+def _of_the_data(facts: Facts) -> Iterator[Finding]:
+    """What stands between a connection and bars."""
+    if facts.broken_farms:
+        broken = f"data farms of IB's are broken: {', '.join(facts.broken_farms)}"
+        yield Finding("farm_down", broken, "wait: they come back by themselves")
+    for one in facts.refused:
+        cause = "no_permission" if one.outcome == "not_entitled" else one.outcome
+        yield Finding(cause, f"{one.symbol}: {one.message}", one.hint)
+    if facts.data not in ("", "answered", "competing_session", "not_connected"):
+        step = "restart the gateway when this stays so"
+        yield Finding("no_data", f"a question for bars came to nothing: {facts.data_why}", step)
+    if facts.clock_offset_s is not None and abs(facts.clock_offset_s) >= CLOCK_S:
+        yield Finding(
+            "clock_wrong",
+            f"the gateway's clock and this machine's are {abs(facts.clock_offset_s):.0f} s apart",
+            "set both by the network's time, such as: timedatectl set-ntp true",
+        )
+
+
+def _worth_knowing(facts: Facts) -> Iterator[Finding]:
+    if facts.reminder:
+        yield Finding("reminder", facts.reminder, is_trouble=False)
+    if facts.is_read_only:
+        yield Finding(
+            "read_only_api",
+            'the gateway\'s "Read-Only API" is on, which is right for this program; others wait '
+            "for their orders in vain",
+            is_trouble=False,
+        )
+    moved = facts.client_id is not None and facts.client_id != facts.first_client_id
+    if moved and facts.state not in ("waiting", "connecting", "dead", "logged_out"):
+        yield Finding(
+            "id_moved",
+            f"client id {facts.first_client_id} is in use, so that {facts.client_id} is used",
+            is_trouble=False,
+        )
