@@ -147,9 +147,10 @@ def test_the_forwarder_is_down(group, wait_for):
     says("no port forwarder at", "./scripts/ib_port_forward.sh")
 
 
-def test_the_forwarder_has_no_gateway_behind_it(group, wait_for):
+def test_the_forwarder_has_no_gateway_behind_it(group, scratch, wait_for):
     port = free_port()
     environment = os.environ | {
+        "KTRDR_RUN_DIR": str(scratch / "forwarder"),
         "KTRDR_FORWARD_PORT": str(port),
         "KTRDR_FORWARD_BIND": "127.0.0.1",
         "KTRDR_FORWARD_TARGET": f"127.0.0.1:{free_port()}",

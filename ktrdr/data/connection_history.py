@@ -128,6 +128,21 @@ def uptime(spans: Sequence[Span]) -> float | None:
     return sum(s.end - s.start for s in known if s.has_data) / total if total else None
 
 
+def shares(spans: Sequence[Span], since: float, until: float, slices: int) -> list[float | None]:
+    """The same for each of so many slices of `[since, until)`, of a length; for a picture."""
+    length = (until - since) / slices
+    known, up = [0.0] * slices, [0.0] * slices
+    for span in spans:
+        first = max(int((span.start - since) / length), 0)
+        last = min(int((span.end - since) / length), slices - 1)
+        for place in range(first, last + 1):
+            begin = since + place * length
+            seconds = max(min(span.end, begin + length) - max(span.start, begin), 0.0)
+            known[place] += seconds
+            up[place] += seconds if span.has_data else 0.0
+    return [u / k if k > 0 else None for u, k in zip(up, known, strict=True)]
+
+
 def lost_at(spans: Sequence[Span]) -> float | None:
     """When the connection was there last; None: it is there, or never was."""
     up = [span for span in spans if span.has_data]

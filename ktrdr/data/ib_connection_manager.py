@@ -15,13 +15,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from ktrdr.config import Settings, load_settings
-from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, uptime
+from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.ib_client import ANSWER_S, LIBRARY, ContractFacts, IbClient
 from ktrdr.data.ib_link import Link
@@ -32,6 +32,7 @@ from ktrdr.data.local_api import (
     Json,
     LocalServer,
     RefusedContract,
+    StateSpan,
     bars_to_json,
     instrument_from_query,
     number_from_query,
@@ -41,6 +42,7 @@ from ktrdr.data.local_api import (
     timeframe_from_query,
     to_json,
 )
+from ktrdr.data.local_api import ConnectionHistory as HistoryMessage
 from ktrdr.errors import (
     AlreadyRunning,
     CompetingSession,
@@ -73,10 +75,15 @@ _REFUSED_MAX = 200
 _TROUBLE_PAUSE_S = 2.0
 """Between two questions while a farm is broken, unless it comes back before."""
 _CHECKUP_S = 10.0
+_SLICES, _SPANS_SHOWN = 288, 200
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _moment(time_s: float) -> datetime:
+    return datetime.fromtimestamp(time_s, UTC)
 
 
 class PersistentIbConnectionManager:
@@ -270,19 +277,22 @@ class PersistentIbConnectionManager:
             data.message or contract.message,
         )
 
-    async def history(self, days: float) -> Json:
+    async def history(self, days: float) -> HistoryMessage:
         """The states of the last days, and the share of the time in which bars could be had."""
-        until = self._now().timestamp()
-        if self._history is None:
-            return {"since": None, "until": until, "uptime": None, "spans": []}
-        since = until - days * DAY_S
-        spans = await asyncio.to_thread(self._history.spans, since, until)
-        return {
-            "since": spans[0].start if spans else None,
-            "until": until,
-            "uptime": uptime(spans),
-            "spans": [[span.start, span.end, span.state, span.why] for span in spans],
-        }
+        now = self._now()
+        since = now - timedelta(days=days)
+        bounds = since.timestamp(), now.timestamp()
+        spans = await asyncio.to_thread(self._history.spans, *bounds) if self._history else []
+        return HistoryMessage(
+            since,
+            now,
+            uptime(spans),
+            tuple(shares(spans, *bounds, _SLICES)),
+            tuple(
+                StateSpan(_moment(span.start), _moment(span.end), span.state, span.why)
+                for span in spans[-_SPANS_SHOWN:]
+            ),
+        )
 
     async def _answered(
         self,
@@ -506,7 +516,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
 
     async def history(query: Mapping[str, str]) -> Json:
         days = number_from_query(query, "days") or 1.0
-        return await manager.history(min(days, KEPT_S / DAY_S))
+        return to_json(await manager.history(min(days, KEPT_S / DAY_S)))
 
     async def checkup(_query: Mapping[str, str]) -> Json:
         return to_json(await manager.checkup())

@@ -209,18 +209,22 @@ class GapFiller:
     def _gateway_answers(self) -> bool:
         """There is a connection, and it is known what stands behind it."""
         try:
-            connected = self._ask_gateway()
+            why_not = self._ask_gateway()
         except PeerDown as error:
-            self._set_state("waiting", f"{error.message} ({error.hint})")
-            return False
-        if not connected:
-            self._set_state("waiting", "there is no connection to IB")
-        return connected
+            why_not = f"{error.message} ({error.hint})"
+        if why_not:
+            self._set_state("waiting", why_not)
+        return not why_not
 
-    def _ask_gateway(self) -> bool:
+    def _ask_gateway(self) -> str:
+        """What stands behind the connection; why there are no data, or nothing."""
         status = self._connection.get("/status")
         self._source = str(status.get("gateway"))
-        return bool(status.get("connected"))
+        if status.get("connected"):
+            return ""
+        error = status.get("last_error") or {}
+        why = status.get("expected") or error.get("message") or status.get("state")
+        return f"no data from IB: {why}"
 
     def _scan_is_due(self) -> bool:
         if self._asked_scan_id is not None or self._last_scan is None:

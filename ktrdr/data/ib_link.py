@@ -56,6 +56,7 @@ _PROVEN_S = 30.0
 """A connection that answers for so long is a good one; one that has answered data is at once."""
 _DIARY_S = 60.0
 
+_NO_DATA = "the gateway tells the time, and answers no request for data"
 _COMES_BACK = "it is being connected again"
 
 _UPSTREAM_LOST = (1100, 2110)
@@ -443,10 +444,12 @@ class Link:
                 self._answered(is_data=False)
 
     async def _beat_for_data(self, client: IbClient) -> Event:
-        """Ask for a bar when others wait for data in vain, though the time is answered."""
+        """Ask for a bar at once, and when others wait for data in vain while the time is told."""
         loop = asyncio.get_running_loop()
         heartbeat_s = self._settings.ktrdr_ib_heartbeat_s
         patience_s = 2 * heartbeat_s
+        if not await self._probe(client, 2 * patience_s):  # a fresh gateway calls its farms first
+            return self._silent(_NO_DATA)
         while True:
             if not self.state.has_data:  # look now and then whether data come again
                 await asyncio.sleep(patience_s)
@@ -458,7 +461,7 @@ class Link:
                 continue
             is_answered = await self._probe(client, patience_s)
             if not is_answered and self.state.has_data and not self._is_data_farm_broken:
-                return self._silent("the gateway tells the time, and answers no request for data")
+                return self._silent(_NO_DATA)
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Ask for one small answer; whether it came. What it says may be an event."""

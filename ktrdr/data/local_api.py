@@ -123,6 +123,31 @@ class ConnectionStatus:
 
 
 @dataclass(frozen=True)
+class StateSpan:
+    """The connection was in one state for a while."""
+
+    start: datetime
+    end: datetime
+    state: str
+    """One of `planning.lifecycle.State`, or `not_running`."""
+    why: str
+
+
+@dataclass(frozen=True)
+class ConnectionHistory:
+    """What `GET /history` tells of the last days."""
+
+    since: datetime
+    until: datetime
+    uptime: float | None
+    """The share of the time in which bars could be had; None: nothing is known."""
+    shares: tuple[float | None, ...]
+    """The same for each of many slices of the time, oldest first."""
+    spans: tuple[StateSpan, ...]
+    """The newest ones, oldest first."""
+
+
+@dataclass(frozen=True)
 class Checkup:
     """What came of asking the gateway for a little of everything: `POST /checkup`."""
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
+from ktrdr.data.local_api import to_json
 from ktrdr.web.health import not_ready
 from ktrdr.web.logs import MOST_LINES, tail
-from ktrdr.web.peers import connection_json, gap_filler_json
+from ktrdr.web.peers import HISTORY_DAYS, connection_json, gap_filler_json
 from ktrdr.web.programs import NAMES
 from ktrdr.web.system import System, system_json
 
@@ -24,6 +25,13 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     @api.get("/ib-status")
     def ib_status() -> ResponseReturnValue:
         return connection_json(system.peers.connection())
+
+    @api.get("/ib-history")
+    def ib_history() -> ResponseReturnValue:
+        history = system.peers.history(_days(request.args.get("days", "")))
+        if history.said is None:
+            return {"reason": history.reason}, 503
+        return to_json(history.said)
 
     @api.get("/gap-filler-status")
     def gap_filler_status() -> ResponseReturnValue:
@@ -63,6 +71,13 @@ def probes(system: System) -> Blueprint:
         return {"ready": not reasons, "reasons": reasons}, 503 if reasons else 200
 
     return api
+
+
+def _days(said: str) -> int:
+    known = {str(days): days for days in HISTORY_DAYS}
+    if said and said not in known:
+        abort(400, f"days={said!r}: expected one of {', '.join(known)}")
+    return known.get(said, HISTORY_DAYS[0])
 
 
 def _line_count(said: str) -> int:

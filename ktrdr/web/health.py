@@ -15,6 +15,12 @@ HEALTHY = "healthy"
 DEGRADED = "degraded"
 CRITICAL = "critical"
 
+NO_DATA = ("upstream_lost", "competing_session", "connected", "farm_down")
+"""States in which a gateway answers."""
+LOGGED_OUT = "logged_out"
+CLOCK_S = 5.0
+"""A gateway's clock that is further off than this is worth a word."""
+
 _STALE_HEARTBEATS = 3
 
 
@@ -70,12 +76,16 @@ def judge(
     if down:
         return Verdict(CRITICAL, _summary("The store is not kept complete", down), tuple(down))
     problems = [s.why for s in found.values() if not s.healthy]
-    problems += _not_connected(connection.said) + _silent(connection.said, settings, now)
+    if not _is_expected(connection.said):
+        problems += _not_connected(connection.said)
+    problems += _silent(connection.said, settings, now) + _clock(connection.said)
     problems += _refused(gap_filler.said)
     problems += _blocked(gap_filler.said)
     problems += _mixed(sources(settings, connection.said, gap_filler.said))
     if problems:
         return Verdict(DEGRADED, _summary("Something is amiss", problems), tuple(problems))
+    if connection.said and _is_expected(connection.said):
+        return Verdict(HEALTHY, f"The gateway is away: {connection.said.expected}.", ())
     return Verdict(HEALTHY, _work(gap_filler.said), ())
 
 
@@ -145,7 +155,21 @@ def _not_connected(status: ConnectionStatus | None) -> list[str]:
     if status is None or status.connected:
         return []
     cause = f": {status.last_error.message}" if status.last_error else ""
-    return [f"not connected to the {status.gateway} gateway ({status.state}){cause}"]
+    lost = "connected, but no data come from" if status.state in NO_DATA else "not connected to"
+    return [f"{lost} the {status.gateway} gateway ({status.state}){cause}"]
+
+
+def _is_expected(status: ConnectionStatus | None) -> bool:
+    """It is the hour of the gateway's restart. A log-in, though expected, wants somebody."""
+    return bool(status and status.expected and not status.connected and status.state != LOGGED_OUT)
+
+
+def _clock(status: ConnectionStatus | None) -> list[str]:
+    offset_s = status.clock_offset_s if status and status.connected else None
+    if offset_s is None or abs(offset_s) < CLOCK_S:
+        return []
+    apart = f"the gateway's clock and this machine's are {abs(offset_s):.0f} s apart"
+    return [f"{apart} – next step: set both by the network's time"]
 
 
 def _silent(status: ConnectionStatus | None, settings: Settings, now: datetime) -> list[str]:

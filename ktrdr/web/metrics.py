@@ -91,6 +91,20 @@ def _of_connection(status: ConnectionStatus) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "ktrdr_requests_open", "Requests without an answer yet.", value=status.requests_open
     )
+    yield GaugeMetricFamily(
+        "ktrdr_farms_broken",
+        "Data farms of IB's that are broken.",
+        value=sum(not farm.up for farm in status.farms),
+    )
+    yield GaugeMetricFamily(
+        "ktrdr_contracts_refused", "Contracts that IB refuses.", value=len(status.refused)
+    )
+    if status.clock_offset_s is not None:
+        yield GaugeMetricFamily(
+            "ktrdr_gateway_clock_offset_seconds",
+            "The gateway's clock minus this machine's.",
+            value=status.clock_offset_s,
+        )
     if status.last_answer_time is not None:
         yield GaugeMetricFamily(
             "ktrdr_last_answer_timestamp_seconds",

@@ -14,11 +14,16 @@ from flask import Blueprint, current_app, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from ktrdr.config import Settings
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.data.local_api import (
+    ConnectionHistory,
+    ConnectionStatus,
+    GapFillerStatus,
+    StateSpan,
+)
 from ktrdr.web import words
-from ktrdr.web.health import is_stale, sources
+from ktrdr.web.health import CLOCK_S, NO_DATA, is_stale, sources
 from ktrdr.web.logs import tail
-from ktrdr.web.peers import Answer, Series
+from ktrdr.web.peers import HISTORY_DAYS, Answer, Series
 from ktrdr.web.programs import NAMES
 from ktrdr.web.system import Snapshot, System
 
@@ -27,6 +32,7 @@ SECTIONS = ("banner", "verdict", "connection", "filler", "programs", "series", "
 _LOG_LINES = 15
 _ROWS = 200
 _ERRORS = 10
+_OUTAGES = 10
 _WORST_FIRST = ("refused", "failed", "filling", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 _SCAN_SAID = {
@@ -46,7 +52,7 @@ class Look:
 def page(system: System, log_dir: Path) -> Blueprint:
     """`/`, what it polls (`/live`), and its form (`/scan`)."""
     bp = Blueprint("page", __name__)
-    for name in ("count", "duration", "moment", "size", "percent", "because"):
+    for name in ("count", "duration", "moment", "size", "percent", "because", "spoken"):
         bp.add_app_template_filter(getattr(words, name), name)
 
     @bp.get("/")
@@ -83,6 +89,8 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "sources": sources(settings, connection.said, gap_filler.said),
         "connection": connection,
         "connection_look": connection_look(connection, settings, snapshot),
+        "clock_s": CLOCK_S,
+        "timelines": timelines(system, connection),
         "filler": gap_filler,
         "filler_look": filler_look(gap_filler),
         "services": snapshot.services,
@@ -100,11 +108,60 @@ def connection_look(
     status = answer.said
     if status is None:
         return Look("bad", "unknown")
+    state = words.spoken(status.state)
     if not status.connected:
-        return Look("bad", f"not connected ({words.spoken(status.state)})")
+        return _look_without_data(status, state)
     if is_stale(status, settings, snapshot.time):
         return Look("warn", "connected, but silent")
-    return Look("good", "connected")
+    return (
+        Look("good", "connected") if state == "connected" else Look("warn", f"connected ({state})")
+    )
+
+
+def _look_without_data(status: ConnectionStatus, state: str) -> Look:
+    if status.expected:
+        return Look("busy", status.expected)
+    return Look("bad", f"{'no data' if status.state in NO_DATA else 'not connected'} ({state})")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How the connection was over some days: runs of slices of one look."""
+
+    title: str
+    uptime: float | None
+    slices: int
+    runs: tuple[tuple[int, int, str], ...]
+    """First slice, length, and `good`, `warn` (partly), `bad` or `idle` (not known)."""
+    outages: tuple[StateSpan, ...]
+    """The newest ones, newest first."""
+
+
+def timelines(system: System, connection: Answer[ConnectionStatus]) -> list[Timeline]:
+    """One for each span of time; none when nobody can tell."""
+    if connection.said is None:
+        return []
+    found = []
+    for days in HISTORY_DAYS:
+        history = system.peers.history(days).said
+        if history is not None:
+            title = "24 hours" if days == 1 else f"{days} days"
+            found.append(_timeline(title, history))
+    return found
+
+
+def _timeline(title: str, history: ConnectionHistory) -> Timeline:
+    runs: list[tuple[int, int, str]] = []
+    for place, share in enumerate(history.shares):
+        tone = "idle" if share is None else "good" if share == 1 else "warn" if share else "bad"
+        if runs and runs[-1][2] == tone:
+            first, length, _ = runs[-1]
+            runs[-1] = (first, length + 1, tone)
+        else:
+            runs.append((place, 1, tone))
+    outages = [s for s in history.spans if s.state not in ("connected", "farm_down")]
+    newest = tuple(reversed(outages[-_OUTAGES:]))
+    return Timeline(title, history.uptime, len(history.shares), tuple(runs), newest)
 
 
 def filler_look(answer: Answer[GapFillerStatus]) -> Look:

@@ -6,12 +6,20 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ktrdr.config import Settings
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient, to_json
+from ktrdr.data.local_api import (
+    ConnectionHistory,
+    ConnectionStatus,
+    GapFillerStatus,
+    Json,
+    LocalClient,
+    to_json,
+)
 from ktrdr.errors import KtrdrError, PeerDown, Permanent
 from ktrdr.web.latest import Latest
 
@@ -22,6 +30,9 @@ ASK_TIMEOUT_S = 2.0
 
 _FRESH_S = 0.5
 _COVERAGE_FRESH_S = 3.0
+_HISTORY_FRESH_S = 10.0
+HISTORY_DAYS = (1, 30)
+"""The spans of time of which the page shows how the connection was."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class Series(BaseModel):
 
 
 _CONNECTION = TypeAdapter(ConnectionStatus)
+_HISTORY = TypeAdapter(ConnectionHistory)
 _GAP_FILLER = TypeAdapter(GapFillerStatus)
 _SERIES = TypeAdapter(list[Series])
 
@@ -65,10 +77,18 @@ class Peers:
         self._connection_status = Latest(self._ask_connection, _FRESH_S)
         self._gap_filler_status = Latest(self._ask_gap_filler, _FRESH_S)
         self._series = Latest(self._ask_series, _COVERAGE_FRESH_S)
+        self._histories = {
+            days: Latest(partial(self._ask_history, days), _HISTORY_FRESH_S)
+            for days in HISTORY_DAYS
+        }
 
     def connection(self) -> Answer[ConnectionStatus]:
         """The state of the connection to IB."""
         return self._connection_status.get()
+
+    def history(self, days: int) -> Answer[ConnectionHistory]:
+        """How the connection was in the last days, one of HISTORY_DAYS."""
+        return self._histories[days].get()
 
     def gap_filler(self) -> Answer[GapFillerStatus]:
         """The state of the gap filler."""
@@ -97,6 +117,13 @@ class Peers:
             "ib-connection",
             lambda: _read(_CONNECTION, self._connection.get("/status", timeout_s=ASK_TIMEOUT_S)),
         )
+
+    def _ask_history(self, days: int) -> Answer[ConnectionHistory]:
+        def ask() -> ConnectionHistory:
+            said = self._connection.get("/history", timeout_s=ASK_TIMEOUT_S, days=str(days))
+            return _read(_HISTORY, said)
+
+        return _answer("ib-connection", ask)
 
     def _ask_gap_filler(self) -> Answer[GapFillerStatus]:
         return _answer(

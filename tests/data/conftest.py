@@ -51,7 +51,8 @@ class FakeConnection:
         pass
 
     def _status(self, _query: dict[str, str]) -> dict:
-        return {"connected": self.connected, "gateway": self.gateway}
+        state = "connected" if self.connected else "waiting"
+        return {"connected": self.connected, "gateway": self.gateway, "state": state}
 
     def _sessions(self, query: dict[str, str]) -> dict:
         self._refuse(query)

@@ -10,6 +10,7 @@ from ktrdr.data.connection_history import (
     Span,
     lost_at,
     outages,
+    shares,
     uptime,
 )
 from ktrdr.planning.gateway_calendar import Outage
@@ -78,6 +79,12 @@ def test_uptime_is_the_share_in_which_bars_could_be_had():
         Span(80, 100, NOT_RUNNING),
     ]
     assert uptime(spans) == 0.7
+
+
+def test_each_slice_of_time_has_its_share():
+    spans = [Span(10, 25, "connected"), Span(25, 30, "dead"), Span(30, 40, NOT_RUNNING)]
+    assert shares(spans, 0, 50, 5) == [None, 1.0, 0.5, 0.0, None]
+    assert shares([], 0, 50, 2) == [None, None]
 
 
 def test_outages_are_losses_and_not_the_programs_own_pauses():

@@ -99,10 +99,10 @@ def test_it_connects_by_itself_and_says_so(connect, gateway, wait_for):
     assert status.last_error is None
 
 
-def test_it_asks_for_nothing_that_it_does_not_need(connect, gateway, wait_for):
+def test_it_asks_for_the_time_and_one_bar_and_nothing_else(connect, gateway, wait_for):
     manager = connect(gateway.port)
-    wait_for(lambda: manager.is_connected)
-    assert {entry["kind"] for entry in gateway.record} == {"current_time"}
+    wait_for(lambda: manager.status().requests_answered == 2)
+    assert gateway.summary()["requests"] == {"current_time": 1, "historical_data": 1}
 
 
 def test_bars_are_those_of_the_market(connect, gateway, wait_for):
@@ -438,11 +438,19 @@ def test_the_first_attempt_after_a_good_connection_is_immediate(connect, gateway
 
 
 def test_one_that_has_proven_nothing_is_retried_by_the_ladder(connect, gateway, wait_for):
-    manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
-    wait_for(lambda: manager.is_connected)
-    gateway.drop()
-    wait_for(lambda: manager.status().state == "waiting")
+    with gateway.unanswered("data"):
+        manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().server_version)
+        gateway.drop()
+        wait_for(lambda: manager.status().state == "waiting")
     assert manager.status().next_retry_time > datetime.now(UTC) + timedelta(minutes=50)
+
+
+def test_a_fresh_connection_without_data_is_found_though_nobody_asks(connect, gateway, wait_for):
+    with gateway.unanswered("data"):
+        manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().state == "dead")
+        assert "answers no request for data" in manager.status().last_error.message
 
 
 @pytest.mark.parametrize("back", [1101, 1102])
@@ -717,12 +725,14 @@ def test_states_are_kept_and_the_next_run_knows_since_when_it_is_away(
     answers(manager)
     gateway.drop()
     wait_for(lambda: gateway.summary()["connects"] == 2 and manager.is_connected)
-    wait_for(lambda: len(manager.call(manager.history(1), 5)["spans"]) >= 5)
+    wait_for(lambda: len(manager.call(manager.history(1), 5).spans) >= 5)
     said = manager.call(manager.history(1), 5)
-    states = [span[2] for span in said["spans"]]
+    states = [span.state for span in said.spans]
     assert states == ["connecting", "connected", "waiting", "connecting", "connected"]
-    assert "closed the connection" in said["spans"][2][3]
-    assert 0 < said["uptime"] < 1
+    assert "closed the connection" in said.spans[2].why
+    assert 0 < said.uptime < 1
+    assert 0 < said.shares[-1] < 1
+    assert said.shares[0] is None
     manager.stop()
     kept = ConnectionHistory(path, now + 100).spans(now - 10, now + 100)
     assert kept[-1].state == "not_running"
@@ -788,15 +798,17 @@ def descriptors() -> int:
 
 
 def test_stopping_leaves_no_socket_and_no_thread(make_settings, gateway, wait_for):
-    threads, open_before = threading.active_count(), descriptors()
-    manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
-    manager.start()
-    wait_for(lambda: manager.is_connected)
-    manager.stop()
-    wait_for(lambda: gateway.client_ids == [])
-    assert threading.active_count() == threads
-    assert descriptors() == open_before
-    assert manager.status().state == "disconnected"
+    left = []
+    for _ in range(3):  # the gateway's own thread is made once
+        manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
+        manager.start()
+        wait_for(lambda m=manager: m.is_connected)
+        answers(manager)
+        manager.stop()
+        wait_for(lambda: gateway.client_ids == [])
+        assert manager.status().state == "disconnected"
+        left.append((threading.active_count(), descriptors()))
+    assert left[0] == left[1] == left[2]
 
 
 def test_a_gateway_that_says_it_is_simulated_is_not_live(connect, wait_for):

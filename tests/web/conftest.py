@@ -48,12 +48,35 @@ class Peers:
         self.connection: object = {}
         self.gap_filler: object = {}
         self.coverage: object = {"scan_time": "2026-11-20T21:00:00+00:00", "series": [SERIES]}
+        self.history: object = {
+            "since": "2026-11-19T00:00:00+00:00",
+            "until": "2026-11-20T00:00:00+00:00",
+            "uptime": 0.998,
+            "shares": [None, 1.0, 1.0, 0.4, 0.0, 1.0],
+            "spans": [
+                {
+                    "start": "2026-11-19T04:45:00+00:00",
+                    "end": "2026-11-19T04:46:20+00:00",
+                    "state": "waiting",
+                    "why": "nobody listens there",
+                },
+                {
+                    "start": "2026-11-19T04:46:20+00:00",
+                    "end": "2026-11-20T00:00:00+00:00",
+                    "state": "connected",
+                    "why": "answered",
+                },
+            ],
+        }
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
         self.asked: list[dict[str, str]] = []
 
     def routes(self) -> Mapping[str, Mapping[tuple[str, str], Handler]]:
         return {
-            "ib-connection.sock": {("GET", "/status"): self._says("connection")},
+            "ib-connection.sock": {
+                ("GET", "/status"): self._says("connection"),
+                ("GET", "/history"): self._says("history"),
+            },
             "gap-filler.sock": {
                 ("GET", "/status"): self._says("gap_filler"),
                 ("GET", "/coverage"): self._says("coverage"),

@@ -265,3 +265,24 @@ def test_no_other_file_is_told(client, name):
 @pytest.mark.parametrize("lines", ["0", "-1", "1001", "many", "²", "9" * 5000])
 def test_a_number_of_lines_that_cannot_be_is_refused(client, lines):
     assert client.get(f"/api/v1/system/logs/gap-filler?lines={lines}").status_code == 400
+
+
+@pytest.mark.usefixtures("peers")
+def test_the_history_of_the_connection_is_told(client):
+    said = client.get("/api/v1/system/ib-history?days=30")
+    assert said.status_code == 200
+    assert said.json["uptime"] == 0.998
+    assert said.json["spans"][0]["state"] == "waiting"
+
+
+def test_without_the_program_the_history_says_why(client):
+    said = client.get("/api/v1/system/ib-history")
+    assert said.status_code == 503
+    assert "ib-connection is not running" in said.json["reason"]
+
+
+@pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize("days", ["7", "x", "-1"])
+def test_other_days_are_refused(client, days):
+    said = client.get(f"/api/v1/system/ib-history?days={days}")
+    assert said.status_code == 400

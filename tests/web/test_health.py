@@ -151,3 +151,37 @@ def test_an_answer_is_stale_after_three_heartbeats(settings, connected, age_s, s
 
 def test_no_answer_at_all_is_stale(settings, connected):
     assert is_stale(replace(connected, last_answer_time=None), settings, datetime.now(UTC))
+
+
+AWAY = {"connected": False, "state": "waiting", "last_error": LastError(502, "refused", "")}
+
+
+def test_a_restart_at_its_hour_is_no_illness(verdict, connected):
+    away = replace(connected, **AWAY, expected="expected restart, back at about 23:47")
+    said = verdict(connection=away)
+    assert said.health == "healthy"
+    assert said.summary == "The gateway is away: expected restart, back at about 23:47."
+
+
+def test_it_is_not_ready_all_the_same(connected, idle):
+    away = replace(connected, **AWAY, expected="expected restart, back at about 23:47")
+    assert not_ready(Answer(away), Answer(idle)) != []
+
+
+def test_a_log_in_that_is_due_is_one(verdict, connected):
+    away = replace(connected, **AWAY | {"state": "logged_out"}, expected="the weekly log-out")
+    assert verdict(connection=away).health == "degraded"
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "health"), [(0.9, "healthy"), (-4.9, "healthy"), (-5, "degraded")]
+)
+def test_a_clock_that_is_wrong_is_amiss(verdict, connected, offset_s, health):
+    assert verdict(connection=replace(connected, clock_offset_s=offset_s)).health == health
+
+
+@pytest.mark.parametrize("state", ["upstream_lost", "competing_session"])
+def test_a_gateway_without_data_is_told_from_none(verdict, connected, state):
+    said = verdict(connection=replace(connected, **AWAY | {"state": state}))
+    assert said.health == "degraded"
+    assert "connected, but no data come from the simulated gateway" in said.summary

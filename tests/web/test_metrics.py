@@ -30,6 +30,8 @@ def test_they_tell_what_the_peers_say(metrics):
     assert said["ktrdr_connection_attempts_total",] == 7
     assert said["ktrdr_connection_failed_attempts_total",] == 3
     assert said["ktrdr_requests_answered_total",] == 48213
+    assert said["ktrdr_farms_broken",] == 0
+    assert said["ktrdr_contracts_refused",] == 0
     assert said["ktrdr_gaps", "remaining"] == 108
     assert said["ktrdr_gaps", "filled"] == 1201
     assert said["ktrdr_gaps_unfillable", "no_trades"] == 14

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ktrdr.data.local_api import LastError, Problem
+from ktrdr.data.local_api import FarmStatus, LastError, Problem, RefusedContract
 from ktrdr.web.page import SECTIONS, worst_first
 from ktrdr.web.peers import Series
 
@@ -307,3 +307,95 @@ def test_what_needs_eyes_is_on_top():
         "B 5m",
         "B 1d",
     ]
+
+
+NOW = datetime.now(UTC)
+
+
+def test_an_expected_restart_is_no_alarm(text, pills, peers, connected):
+    lost = LastError(502, "cannot connect to 127.0.0.1:4102", "is it running?")
+    peers.connection = replace(
+        connected,
+        connected=False,
+        state="waiting",
+        last_error=lost,
+        expected="expected restart, back at about 23:47",
+    )
+    assert pills("connection") == [("busy", "expected restart, back at about 23:47")]
+    assert "is it running?" not in text()
+
+
+def test_a_log_in_that_somebody_must_do_is_an_alarm(text, pills, peers, connected):
+    peers.connection = replace(
+        connected,
+        connected=False,
+        state="logged_out",
+        last_error=LastError(502, "cannot connect", "log in to the gateway"),
+        expected="the weekly log-out: somebody has to log in to the gateway",
+    )
+    assert pills("connection") == [
+        ("busy", "the weekly log-out: somebody has to log in to the gateway")
+    ]
+    assert "not connected to the simulated gateway (logged_out)" in text()
+
+
+def test_a_reminder_is_shown(text, peers, connected):
+    peers.connection = replace(connected, reminder="the log-in ends on Sunday, in 3 h 10 min")
+    assert "the log-in ends on Sunday, in 3 h 10 min" in text()
+
+
+def test_a_connection_without_data_says_so(text, pills, peers, connected):
+    peers.connection = replace(
+        connected,
+        connected=False,
+        state="competing_session",
+        last_error=LastError(
+            10197, "No market data during competing live session", "log out there"
+        ),
+    )
+    assert pills("connection") == [("bad", "no data (competing session)")]
+    assert "connected, but no data come from the simulated gateway" in text()
+    assert "Next step: log out there" in text()
+
+
+def test_a_broken_farm_is_a_warning_with_its_name(text, pills, peers, connected):
+    broken = FarmStatus("ushmds", "history", up=False, since=NOW, breaks=2, last_break_s=40)
+    mended = FarmStatus("usfarm", "market data", up=True, since=NOW, breaks=1, last_break_s=62)
+    idle = FarmStatus("cashfarm", "market data", up=True, since=NOW, breaks=0, last_break_s=None)
+    peers.connection = replace(connected, state="farm_down", farms=(broken, mended, idle))
+    assert pills("connection") == [("warn", "connected (farm down)")]
+    assert "ushmds (history) broken" in text()
+    assert "usfarm broke 1 ×, last for 1 min 2 s" in text()
+    assert "cashfarm" not in text()
+
+
+def test_a_refused_contract_is_named_with_what_to_do(text, peers, connected):
+    refused = RefusedContract("NOPERM", "not_entitled", 354, "not subscribed", "subscribe", NOW)
+    peers.connection = replace(connected, refused=(refused,))
+    assert "NOPERM not entitled: subscribe" in text()
+
+
+def test_a_clock_that_is_minutes_off_is_shown(text, peers, connected):
+    peers.connection = replace(connected, clock_offset_s=-200.0)
+    assert "Clock the gateway’s is 3 min 20 s behind" in text()
+
+
+def test_the_last_days_are_shown_as_a_line_and_in_words(client, text, peers):
+    assert "Last 24 hours: data could be had 99.8 % of the time that is known" in text()
+    html = client.get("/live").json["sections"]["connection"]
+    runs = re.findall(r'<rect class="(\w+)" x="(\d+)" width="(\d+)"', html)
+    assert runs[: len(runs) // 2] == [
+        ("idle", "0", "1"),
+        ("good", "1", "2"),
+        ("warn", "3", "1"),
+        ("bad", "4", "1"),
+        ("good", "5", "1"),
+    ]
+    assert "waiting" in html
+    assert "nobody listens there" in html
+    assert {q["days"] for q in peers.asked if q["what"] == "history"} == {"1", "30"}
+
+
+def test_without_a_history_the_page_is_whole(client, peers):
+    peers.history = {"nonsense": True}
+    assert client.get("/").status_code == 200
