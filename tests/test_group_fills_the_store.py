@@ -107,11 +107,12 @@ class Group:
             and said["gaps_remaining"] == 0
         )
 
-    def requests(self) -> list[dict]:
-        """What the gateway was asked for bars."""
+    def requests(self, symbol: str = "") -> list[dict]:
+        """What the gateway was asked for bars, of one symbol where it is given."""
         lines = self.record.read_text().splitlines() if self.record.exists() else []
         entries = [json.loads(line) for line in lines]
-        return [e for e in entries if e["kind"] == "historical_data" and e["event"] == "received"]
+        asked = [e for e in entries if e["kind"] == "historical_data" and e["event"] == "received"]
+        return [e for e in asked if symbol in ("", e["symbol"])]
 
     def asked_spans(self) -> list[tuple[int, int]]:
         """From when on bars were asked for, and at what time that was."""
@@ -281,7 +282,7 @@ def test_a_store_of_live_bars_is_refused_in_one_line(make_group, wait_for):
     wait_for(lambda: group.gap_filler.get("/status")["state"] == "refused")
     wait_for(lambda: group.connection.get("/status")["connected"])
     assert path.read_text() == HEADER
-    assert group.requests() == []
+    assert group.requests("AAPL") == []
     log = (group.folder / "gap-filler.log").read_text()
     refusals = [line for line in log.splitlines() if "holds live bars" in line]
     assert len(refusals) >= 1

@@ -156,7 +156,7 @@ def test_only_what_is_missing_is_asked_for(manager, group, data_dir):
     assert len(frame) == len(there)
     assert frame.index.is_monotonic_increasing
     assert path.read_bytes() == before
-    asked = [e for e in group.record if e["kind"] == "historical_data" and e["event"] == "answered"]
+    asked = [e for e in group.record if e.get("bar_size") == "1 min" and e["event"] == "answered"]
     assert len(asked) == 1
     assert asked[0]["bars"] < 60
 

@@ -244,6 +244,7 @@ def test_nothing_is_left_of_a_connection_however_it_ends():
         async with SimulatedGateway() as gateway:
             async with connected(gateway) as client:
                 await client.current_time(5)
+            gc.collect()  # what other tests have left
             await asyncio.sleep(0.05)
             before, tasks = descriptors(), len(asyncio.all_tasks())
             for attempt in range(20):
