@@ -15,6 +15,15 @@ from ktrdr.config import Settings, load_settings
 HEADER = "timestamp,open,high,low,close,volume\n"
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--sequences",
+        type=int,
+        default=8,
+        help="How many random sequences of faults to try.",
+    )
+
+
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     """A folder with a short path, as Unix sockets need."""

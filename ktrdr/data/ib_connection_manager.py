@@ -55,7 +55,7 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.planning.bars import Answer
-from ktrdr.planning.instruments import Instrument
+from ktrdr.planning.instruments import Instrument, instrument_for
 from ktrdr.planning.lifecycle import State
 from ktrdr.planning.pacing import Pacer
 from ktrdr.planning.requests import RETURN_S, BarsRequest
@@ -258,7 +258,7 @@ class PersistentIbConnectionManager:
             gone = NotConnected.outcome
             why = status.last_error.message if status.last_error else status.state
             return Checkup(None, None, gone, gone, "", why)
-        probed = self._link.known_good
+        probed = self._link.known_good() or instrument_for("EURUSD")
         ask = [_outcome(client.is_read_only(_CHECKUP_S))]
         if status.state != State.UPSTREAM_LOST:  # what would hang
             ask += [
@@ -371,8 +371,8 @@ class PersistentIbConnectionManager:
         While IB's servers are reset, IB knows no contract at all (error 200): that is believed
         only when one that is known to be good is found.
         """
-        good = self._link.known_good
-        if isinstance(error, UnknownContract) and good != instrument:
+        good = self._link.known_good(other_than=instrument)
+        if isinstance(error, UnknownContract) and good is not None:
             try:
                 await client.contract(good)
             except UnknownContract:

@@ -95,7 +95,7 @@ class Link:
         """Set, and replaced, when what is being asked will not be answered, and should go again."""
         self._farms = Farms()
         self._trouble_until = float("-inf")
-        self._known_good = _ALWAYS_GOOD
+        self._known_good: tuple[Instrument, ...] = (_ALWAYS_GOOD,)
         self._taken_for: Instrument | None = None
         self.gateway_is_simulated = settings.is_simulated
         self._said = _initial_status(settings)
@@ -137,10 +137,13 @@ class Link:
         """The greeted client, whatever IB says of its data; None: there is none."""
         return self._client if self.state.is_linked else None
 
-    @property
-    def known_good(self) -> Instrument:
-        """A contract whose data were answered; EURUSD while there was none."""
-        return self._known_good
+    def known_good(self, other_than: Instrument | None = None) -> Instrument | None:
+        """A contract whose data were answered lately; EURUSD, which everybody may see, for none.
+
+        None: there is no other one than that.
+        """
+        good = (one for one in (*self._known_good, _ALWAYS_GOOD) if one != other_than)
+        return next(good, None)
 
     def client_now(self) -> IbClient:
         """The client while bars can be had. Otherwise the error says why not."""
@@ -202,7 +205,8 @@ class Link:
 
     def note_data(self, instrument: Instrument) -> None:
         """Data of this contract were answered."""
-        self._known_good = instrument
+        others = [one for one in self._known_good if one != instrument]
+        self._known_good = (instrument, *others[:1])
         self._answered(is_data=True)
 
     def note_refused_session(self, instrument: Instrument, error: CompetingSession) -> None:
@@ -465,7 +469,7 @@ class Link:
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Ask for one small answer; whether it came. What it says may be an event."""
-        instrument = self._taken_for or self._known_good
+        instrument = self._taken_for or self._known_good[0]
         try:
             await client.probe(instrument, patience_s)
         except NotConnected:

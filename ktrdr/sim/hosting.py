@@ -106,8 +106,12 @@ def running_gateway(
     record_to: Path | None = None,
     seed: int = 1,
     replay: Path | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
 ) -> Iterator[HostedGateway]:
-    """A gateway that serves until the block ends; the arguments are those of SimulatedGateway."""
+    """A gateway that serves until the block ends; the arguments are those of SimulatedGateway.
+
+    `new_loop` makes its event loop, whose clock latency, limits and `for_s` go by.
+    """
     gateway = SimulatedGateway(
         market=market,
         host=host,
@@ -125,7 +129,7 @@ def running_gateway(
         seed=seed,
         replay=replay,
     )
-    loop = asyncio.new_event_loop()
+    loop = new_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulated-gateway", daemon=True)
     thread.start()
     hosted = HostedGateway(gateway, loop)

@@ -577,14 +577,22 @@ def test_a_contract_that_is_unknown_while_all_are_is_not_believed(connect, gatew
     assert answers(manager).bars
 
 
+def test_a_contract_that_was_known_is_not_unknown_for_a_reset(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    with gateway.false_200(), pytest.raises(RequestFailed, match="not even EURUSD"):
+        answers(manager)
+
+
 def test_a_refused_contract_is_forgotten_when_it_is_answered(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
-    answers(manager)  # a contract known to be good is not doubted for its own sake
-    with gateway.false_200(), pytest.raises(UnknownContract):
-        answers(manager)
-    assert [r.symbol for r in manager.status().refused] == ["AAPL"]
-    answers(manager)
+    with pytest.raises(UnknownContract):  # there are two of that name
+        answers(manager, history_of("TWIN"))
+    assert [r.symbol for r in manager.status().refused] == ["TWIN"]
+    twin = instrument_for("TWIN", {"primary_exchange": "NYSE"})
+    manager.call(manager.contract(twin), 20)
     assert manager.status().refused == ()
 
 
