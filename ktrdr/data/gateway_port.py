@@ -17,8 +17,8 @@ from ktrdr.data.ib_frames import Frames, NoMessageError
 
 _HELLO = b"v157..178"
 _FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.5, 5.0
-_LOOKS_A_WAIT = 60
-"""A look every sixtieth of the time waited so far: soon after a restart, seldom at a weekend."""
+_LOOKS_A_WAIT = 90
+"""A look every ninetieth of the time waited so far: soon after a restart, seldom at a weekend."""
 _CONNECT_S = 3.0
 _HANGS_UP_S = 0.25
 """Whoever closes a new connection does so at once."""
