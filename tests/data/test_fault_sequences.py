@@ -201,11 +201,16 @@ async def tasks() -> int:
     return len(asyncio.all_tasks())
 
 
-def left_of(drill: Drill) -> tuple[int, int]:
-    """Descriptors and tasks, when everything has come to rest."""
+def least_left_of(drill: Drill, before: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Descriptors and tasks at rest: between two heartbeats, whose questions have tasks too."""
     gc.collect()
-    time.sleep(5 / SPEED)
-    return descriptors(), drill.manager.call(tasks(), 5)
+    least = (10**6, 10**6)
+    for _ in range(40):
+        least = min(least, (descriptors(), drill.manager.call(tasks(), 5)))
+        if least == before:
+            break
+        time.sleep(2 / SPEED)
+    return least
 
 
 @pytest.mark.timeout(0)
@@ -214,7 +219,7 @@ def test_after_any_sequence_of_faults_it_is_connected_and_nothing_is_left(drill,
     process = psutil.Process(os.getpid())
     for _ in range(3):  # what is made once is made
         drill.through([("once", ("drop", {"how": "rst"}), 1)])
-    before, began, sizes = left_of(drill), time.monotonic(), []
+    before, began, sizes = least_left_of(drill), time.monotonic(), []
 
     @settings(
         max_examples=count,
@@ -226,7 +231,7 @@ def test_after_any_sequence_of_faults_it_is_connected_and_nothing_is_left(drill,
     @given(SEQUENCES)
     def each(steps):
         drill.through(steps)
-        assert left_of(drill) == before, steps
+        assert least_left_of(drill, before) == before, steps
         sizes.append(process.memory_info().rss)
 
     each()
