@@ -84,6 +84,7 @@ class IbClient:
         self._notice = notice
         self._ib = ib.IB()
         self._ib.RaiseRequestErrors = True
+        self._ib.errorEvent -= self._ib._onError  # noqa: SLF001  it asks for accounts after 1102
         self._ib.errorEvent += self._on_error
         self._wire = self._ib.client
         # The library believes any length that it is told, and holds what comes until then.

@@ -452,7 +452,7 @@ class Link:
         loop = asyncio.get_running_loop()
         heartbeat_s = self._settings.ktrdr_ib_heartbeat_s
         patience_s = 2 * heartbeat_s
-        if not await self._probe(client, 2 * patience_s):  # a fresh gateway calls its farms first
+        if await self._is_mute(client, 2 * patience_s):  # a fresh gateway calls its farms first
             return self._silent(_NO_DATA)
         while True:
             if not self.state.has_data:  # look now and then whether data come again
@@ -463,9 +463,22 @@ class Link:
             elif (wait_s := due - loop.time()) > 0:
                 await asyncio.sleep(min(wait_s, heartbeat_s / 2))
                 continue
-            is_answered = await self._probe(client, patience_s)
-            if not is_answered and self.state.has_data and not self._is_data_farm_broken:
+            if await self._is_mute(client, patience_s):
                 return self._silent(_NO_DATA)
+
+    async def _is_mute(self, client: IbClient, patience_s: float) -> bool:
+        """Whether a small question for data stays unanswered, and no trouble of IB's excuses it."""
+        asked_at = asyncio.get_running_loop().time()
+        probe = asyncio.ensure_future(self._probe(client, patience_s))
+        again = asyncio.ensure_future(self.asked_again.wait())
+        try:
+            await asyncio.wait({probe, again}, return_when=asyncio.FIRST_COMPLETED)
+            is_answered = probe.done() and probe.result()
+        finally:
+            probe.cancel()
+            again.cancel()
+            await asyncio.gather(probe, again, return_exceptions=True)
+        return not is_answered and not self.was_troubled_since(asked_at)
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Ask for one small answer; whether it came. What it says may be an event."""

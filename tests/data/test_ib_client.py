@@ -231,6 +231,17 @@ def test_notices_are_told_from_errors():
     assert heard == [2104, 2106, 2158, 1100]
 
 
+def test_the_library_asks_for_nothing_by_itself():
+    """It wants the account summary after 1102, and never looks at the answer."""
+
+    async def work(client, gateway):
+        gateway.notice(1102)
+        await client.current_time(5)
+        return {entry["kind"] for entry in gateway.record}
+
+    assert talk(work) == {"current_time"}
+
+
 def hearing(gateway, heard):
     return connected(gateway, notice=lambda code, _: heard.append(code))
 

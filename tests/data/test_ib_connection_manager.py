@@ -467,6 +467,16 @@ def test_what_hangs_while_ibs_servers_are_lost_is_asked_again(connect, gateway, 
     assert gateway.summary()["connects"] == 1
 
 
+def test_a_probe_that_hung_while_ibs_servers_were_lost_accuses_nobody(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.connectivity_lost():
+        wait_for(lambda: gateway.summary()["swallowed"])  # the probe of a lost connection
+    wait_for(lambda: manager.is_connected)
+    assert not threading.Event().wait(3)  # longer than a probe is waited for
+    assert gateway.summary()["connects"] == 1
+
+
 def test_a_new_request_fails_at_once_while_ibs_servers_are_lost(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
