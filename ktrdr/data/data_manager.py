@@ -35,6 +35,7 @@ from ktrdr.errors import (
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.gaps import Gap, missing
 from ktrdr.planning.instruments import Series, check_symbol, instrument_of_entry, read_tables
+from ktrdr.planning.pacing import Priority
 from ktrdr.planning.requests import BarsRequest, plan
 from ktrdr.planning.sessions import Int64Array, expected, finished, learnt_alignment
 from ktrdr.planning.timeframes import DAY_S, Timeframe
@@ -174,7 +175,13 @@ class DataManager:
     def _ask(self, request: BarsRequest) -> Answer:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
         patience_s = request.timeout_s + _PATIENCE_S
-        said = self._connection.get("/bars", patience_s + 10, patience_s=f"{patience_s:g}", **query)
+        said = self._connection.get(
+            "/bars",
+            patience_s + 10,
+            patience_s=f"{patience_s:g}",
+            priority=Priority.INTERACTIVE.name.lower(),
+            **query,
+        )
         owner = self._store.source()
         if owner is not None and said.get("gateway") != owner:
             raise WrongSource(f"the store holds {owner} bars, the gateway is {said.get('gateway')}")

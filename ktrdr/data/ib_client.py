@@ -26,6 +26,7 @@ from ktrdr.errors import (
     InvalidRequest,
     KtrdrError,
     NotConnected,
+    RequestFailed,
     TimedOut,
     UnknownContract,
 )
@@ -225,6 +226,28 @@ class IbClient:
         except NoDataError:
             return None
         return _schedule(answer, end)
+
+    async def head(self, instrument: Instrument) -> int | None:
+        """From when on IB has bars of the instrument (UTC seconds); None: it has none.
+
+        It follows IB's rules for small bars (TWS API, "Earliest Available Data").
+        """
+        wanted = _contract(instrument)
+        try:
+            answer = await self._asked(
+                self._number(),
+                wanted,
+                lambda number: self._wire.reqHeadTimeStamp(
+                    number, wanted, instrument.what_to_show, int(not instrument.extended_hours), 2
+                ),
+                ANSWER_S,
+                f"the first bar of {instrument.symbol}",
+            )
+        except NoDataError:
+            return None
+        if not isinstance(answer, datetime):
+            raise RequestFailed(f"IB's first bar of {instrument.symbol} is no time: {answer!r}")
+        return int((answer if answer.tzinfo else answer.replace(tzinfo=UTC)).timestamp())
 
     async def bars(self, request: BarsRequest, now: int) -> Answer:
         """The bars of IB's answer that the request asks for.

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -23,20 +22,21 @@ from filelock import FileLock, Timeout
 from ktrdr.config import Settings, load_settings
 from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.ib_client import ANSWER_S, LIBRARY, ContractFacts, IbClient
+from ktrdr.data.ib_client import LIBRARY, ContractFacts
 from ktrdr.data.ib_link import Link
+from ktrdr.data.ib_requests import Requests
 from ktrdr.data.local_api import (
     Checkup,
     ConnectionStatus,
     Handler,
     Json,
     LocalServer,
-    RefusedContract,
     StateSpan,
     bars_to_json,
     instrument_from_query,
     number_from_query,
     prepare_folder,
+    priority_from_query,
     schedule_to_json,
     span_from_query,
     timeframe_from_query,
@@ -45,20 +45,15 @@ from ktrdr.data.local_api import (
 from ktrdr.data.local_api import ConnectionHistory as HistoryMessage
 from ktrdr.errors import (
     AlreadyRunning,
-    CompetingSession,
     KtrdrError,
     NotConnected,
-    NotEntitled,
-    Permanent,
-    RequestFailed,
     TimedOut,
-    UnknownContract,
 )
 from ktrdr.planning.bars import Answer
 from ktrdr.planning.instruments import Instrument, instrument_for
 from ktrdr.planning.lifecycle import State
-from ktrdr.planning.pacing import Pacer
-from ktrdr.planning.requests import RETURN_S, BarsRequest
+from ktrdr.planning.pacing import Priority
+from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S
 from ktrdr.process import run
@@ -111,11 +106,9 @@ class PersistentIbConnectionManager:
         self._thread: threading.Thread | None = None
         self._life: asyncio.Task[None] | None = None
         self._link = Link(settings, now, history)
-        self._pacer = Pacer()
-        self._pacer_changed = asyncio.Condition()
+        self._requests = Requests(self._link, now)
         self._facts: dict[Instrument, tuple[float, ContractFacts]] = {}
         self._past: dict[Instrument, Schedule] = {}
-        self._refused: dict[str, RefusedContract] = {}
 
     def __repr__(self) -> str:
         return f"<PersistentIbConnectionManager {self._link!r}>"
@@ -160,8 +153,8 @@ class PersistentIbConnectionManager:
         loop = self._loop
         return replace(
             self._link.status(loop.time() if loop else float("inf")),
-            requests_open=self._pacer.open_requests,
-            refused=tuple(self._refused.values()),
+            requests_open=self._requests.open,
+            refused=self._requests.refused,
         )
 
     def reconnect(self) -> None:
@@ -186,28 +179,37 @@ class PersistentIbConnectionManager:
 
     # On the connection's loop.
 
-    async def bars(self, request: BarsRequest, patience_s: float | None = None) -> Answer:
+    async def bars(
+        self,
+        request: BarsRequest,
+        patience_s: float | None = None,
+        priority: Priority = Priority.RECENT,
+    ) -> Answer:
         """IB's finished bars for a request, paced. Raises the outcome where there are none.
 
         Asked again after a loss of the connection, for `patience_s` in all; without it for as
         long as the request says.
         """
-        return await self._answered(
+        return await self._requests.answered(
             request,
             request.instrument,
-            request.patience_s if patience_s is None else patience_s,
             lambda client: client.bars(request, int(self._now().timestamp())),
+            patience_s=request.patience_s if patience_s is None else patience_s,
+            priority=priority,
+        )
+
+    async def head(self, instrument: Instrument) -> int | None:
+        """From when on IB has bars of the instrument (UTC seconds); None: it has none at all."""
+        return await self._requests.answered(
+            ("head", instrument), instrument, lambda client: client.head(instrument), is_small=True
         )
 
     async def contract(self, instrument: Instrument) -> ContractFacts:
         """What IB says of the instrument's contract, at most an hour old."""
         at, facts = self._facts.get(instrument, (float("-inf"), None))
         if facts is None or time.monotonic() - at > _FACTS_FRESH_S:
-            facts = await self._answered(
-                ("contract", instrument),
-                instrument,
-                ANSWER_S + RETURN_S,
-                lambda client: client.contract(instrument),
+            facts = await self._requests.answered(
+                ("contract", instrument), instrument, lambda client: client.contract(instrument)
             )
             self._facts[instrument] = (time.monotonic(), facts)
         return facts
@@ -217,35 +219,40 @@ class PersistentIbConnectionManager:
 
         The past is IB's SCHEDULE, the days to come are the contract's hours.
         """
-        facts = await self.contract(instrument)
         until = max(min(end, int(self._now().timestamp())), start + 1)
         known = self._past.get(instrument)
         if known is not None and until - known.end >= _SCHEDULE_DAYS_MAX * DAY_S:
             known = None  # more than one request away
-        if known is None:
-            known = await self._past_sessions(instrument, facts, start, until)
-        elif known.end < until:
-            known = known.joined(await self._past_sessions(instrument, facts, known.end, until))
+        if known is None:  # neither needs the other's answer
+            facts, known = await asyncio.gather(
+                self.contract(instrument), self._past_sessions(instrument, start, until)
+            )
+            known = known or Schedule(facts.zone, start, until, ())
+        else:
+            facts = await self.contract(instrument)
+            if known.end < until:
+                newer = await self._past_sessions(instrument, known.end, until)
+                known = known.joined(newer or Schedule(facts.zone, known.end, until, ()))
         while known.start > start:
             self._past[instrument] = known  # what has come is kept when the rest fails
-            older = await self._past_sessions(instrument, facts, start, known.start)
-            known = older.joined(known)
+            older = await self._past_sessions(instrument, start, known.start)
+            known = (older or Schedule(facts.zone, start, known.start, ())).joined(known)
         self._past[instrument] = known
         return known.joined(facts.coming) if facts.coming else known
 
-    async def _past_sessions(
-        self, instrument: Instrument, facts: ContractFacts, start: int, end: int
-    ) -> Schedule:
-        """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it."""
+    async def _past_sessions(self, instrument: Instrument, start: int, end: int) -> Schedule | None:
+        """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it.
+
+        None: nothing was open, as before the listing.
+        """
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
-        found = await self._answered(
+        found = await self._requests.answered(
             ("sessions", instrument, end, days),
             instrument,
-            ANSWER_S + RETURN_S,
             lambda client: client.sessions(instrument, end, days),
         )
-        if found is None:  # before the listing nothing was open
-            return Schedule(facts.zone, start, end, ())
+        if found is None:
+            return None
         # So many trading days reach at least as far back as so many on the calendar.
         reached = max(start, end - (days - 1) * DAY_S)
         return replace(found, start=min(found.start, reached))
@@ -294,136 +301,6 @@ class PersistentIbConnectionManager:
             ),
         )
 
-    async def _answered(
-        self,
-        key: Hashable,
-        instrument: Instrument,
-        patience_s: float,
-        ask: Callable[[IbClient], Awaitable[T]],
-    ) -> T:
-        """The answer to one request, which is asked again when the connection breaks under it.
-
-        A request that comes while there is no connection fails at once with the reason; one that
-        was asked already waits for the next one until its time is over.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_s
-        was_asked = False
-        while True:
-            await self._link.client_by(deadline if was_asked else None)
-            try:
-                async with self._turn(key, deadline):
-                    client = self._link.client_now()
-                    asked_at, was_asked = loop.time(), True
-                    answer = await self._one_answer(client, ask, deadline)
-            except _AskAgainError:
-                continue
-            except NotConnected:
-                if loop.time() >= deadline:
-                    raise
-                continue
-            except (TimedOut, RequestFailed):
-                if not self._link.was_troubled_since(asked_at) or loop.time() >= deadline:
-                    raise
-                await self._pause(_TROUBLE_PAUSE_S)
-                continue
-            except CompetingSession as error:
-                self._link.note_refused_session(instrument, error)
-                raise
-            except Permanent as error:
-                raise await self._believed(client, instrument, error) from error
-            self._link.note_data(instrument)
-            if instrument.symbol in self._refused:
-                self._refused = {one.symbol: one for one in self._others_refused(instrument)}
-            return answer
-
-    async def _one_answer(
-        self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float
-    ) -> T:
-        """The answer, unless the link says that it will not come and should be asked for again."""
-        left_s = deadline - asyncio.get_running_loop().time()
-        with self._link.waiting_for_data():
-            answer = asyncio.ensure_future(ask(client))
-            again = asyncio.ensure_future(self._link.asked_again.wait())
-            try:
-                await asyncio.wait(
-                    {answer, again}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if answer.done():
-                    return answer.result()
-                if again.done():
-                    raise _AskAgainError
-                raise TimedOut("IB did not answer before the time of whoever asked was over")
-            finally:
-                answer.cancel()
-                again.cancel()
-                await asyncio.gather(answer, again, return_exceptions=True)
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._link.asked_again.wait(), seconds)
-
-    async def _believed(
-        self, client: IbClient, instrument: Instrument, error: Permanent
-    ) -> KtrdrError:
-        """The error as it should be taken.
-
-        While IB's servers are reset, IB knows no contract at all (error 200): that is believed
-        only when one that is known to be good is found.
-        """
-        good = self._link.known_good(other_than=instrument)
-        if isinstance(error, UnknownContract) and good is not None:
-            try:
-                await client.contract(good)
-            except UnknownContract:
-                return RequestFailed(
-                    f"IB knows no contract at present, not even {good.symbol}, so that "
-                    f"nothing is known of {instrument.symbol}",
-                    code=error.code,
-                    hint="IB's servers are being reset; it is asked again later",
-                )
-            except KtrdrError as unsure:
-                return unsure
-        if isinstance(error, UnknownContract | NotEntitled):
-            self._note_refused(instrument, error)
-        return error
-
-    def _note_refused(self, instrument: Instrument, error: Permanent) -> None:
-        known = self._refused.get(instrument.symbol)
-        since = known.since if known else self._now()
-        refused = RefusedContract(
-            instrument.symbol, error.outcome, error.code, error.message, error.hint, since
-        )
-        kept = self._others_refused(instrument)[-_REFUSED_MAX + 1 :]
-        self._refused = {**{other.symbol: other for other in kept}, instrument.symbol: refused}
-
-    def _others_refused(self, instrument: Instrument) -> list[RefusedContract]:
-        return [one for one in self._refused.values() if one.symbol != instrument.symbol]
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, request: Hashable, deadline: float) -> AsyncIterator[None]:
-        """Wait until the pacer lets the request go. TimedOut: not before its time was over."""
-        loop = asyncio.get_running_loop()
-        async with self._pacer_changed:
-            while (delay_s := self._pacer.delay_s(request, loop.time())) != 0:
-                left_s = deadline - loop.time()
-                if left_s <= 0:
-                    raise TimedOut("too many requests were before it")
-                wait_s = left_s if delay_s is None else min(delay_s, left_s)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._pacer_changed.wait(), wait_s)
-            self._pacer.begin(request, loop.time())
-        was_answered = True
-        try:
-            yield
-        except (NotConnected, _AskAgainError):
-            was_answered = False
-            raise
-        finally:
-            self._pacer.end(request, was_answered=was_answered)
-            async with self._pacer_changed:
-                self._pacer_changed.notify_all()
-
     async def _stop(self) -> None:
         if self._life is not None:
             self._life.cancel()
@@ -441,10 +318,6 @@ class PersistentIbConnectionManager:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-
-
-class _AskAgainError(Exception):
-    """What was asked will not be answered, since IB's servers or farms were away meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -495,13 +368,16 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         start, end = span_from_query(query)
         request = BarsRequest(instrument_from_query(query), timeframe_from_query(query), start, end)
         patience_s = number_from_query(query, "patience_s")
-        answer = await manager.bars(request, patience_s)
+        answer = await manager.bars(request, patience_s, priority_from_query(query))
         return {
             "outcome": "bars" if answer.bars or answer.unsound else "no_data",
             "gateway": manager.status().gateway,
             "bars": bars_to_json(answer.bars),
             "unsound": answer.unsound,
         }
+
+    async def head(query: Mapping[str, str]) -> Json:
+        return {"head": await manager.head(instrument_from_query(query))}
 
     async def contract(query: Mapping[str, str]) -> Json:
         facts = await manager.contract(instrument_from_query(query))
@@ -528,6 +404,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
     return {
         ("GET", "/status"): status,
         ("GET", "/bars"): bars,
+        ("GET", "/head"): head,
         ("GET", "/contract"): contract,
         ("GET", "/sessions"): sessions,
         ("GET", "/history"): history,

@@ -62,7 +62,6 @@ from ktrdr.planning.instruments import (
     instrument_of_entry,
     read_tables,
 )
-from ktrdr.planning.pacing import AT_ONCE
 from ktrdr.planning.requests import BarsRequest, plan
 from ktrdr.planning.sessions import Int64Array, Schedule, finished, learnt_alignment
 from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
@@ -78,6 +77,8 @@ _ABSENCE_SETTLE_S = 600
 """IB may be late with a bar: one missing sooner than this after its end is not taken for absent."""
 _DAILY_ABSENCE_SETTLE_S = 6 * HOUR_S
 """The same for daily bars, after the end of the UTC day that they are dated by."""
+_AT_ONCE = 48
+"""Questions under way: the connection process says which goes when."""
 _ERRORS_KEPT = 50
 _STRANGE_SHOWN = 10
 _REQUESTS_A_SERIES = 8
@@ -327,7 +328,7 @@ class GapFiller:
     @contextlib.contextmanager
     def _workers(self) -> Iterator[ThreadPoolExecutor]:
         """Threads that ask; when something goes wrong, what has not begun is not begun."""
-        workers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ask")
+        workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ask")
         try:
             yield workers
         finally:

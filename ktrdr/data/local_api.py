@@ -25,6 +25,7 @@ from aiohttp import web
 from ktrdr import errors
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.instruments import Instrument, check_entry, instrument_for
+from ktrdr.planning.pacing import Priority
 from ktrdr.planning.sessions import Schedule, Session
 from ktrdr.planning.timeframes import Timeframe
 
@@ -305,6 +306,16 @@ def span_from_query(query: Mapping[str, str]) -> tuple[int, int]:
     if start >= end:
         raise errors.InvalidRequest(f"start={query['start']}: expected a time before {end}")
     return start, end
+
+
+def priority_from_query(query: Mapping[str, str]) -> Priority:
+    """What goes first; a hole of the last days where nothing is said. InvalidRequest: no such."""
+    name = query.get("priority", Priority.RECENT.name)
+    try:
+        return Priority[name.upper()]
+    except KeyError:
+        accepted = ", ".join(priority.name.lower() for priority in Priority)
+        raise errors.InvalidRequest(f"priority={name}: expected one of {accepted}") from None
 
 
 def number_from_query(query: Mapping[str, str], name: str) -> float | None:

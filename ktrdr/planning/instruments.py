@@ -92,6 +92,11 @@ class Instrument:
         names_a_month = not self.expiry or future_root(self.symbol)
         return self.symbol if self.sec_type == "FUT" and names_a_month else ""
 
+    @property
+    def can_be_paged(self) -> bool:
+        """False for what IB tells up to now only: CONTFUT (error 10339) and ADJUSTED_LAST."""
+        return self.sec_type != "CONTFUT" and self.what_to_show != "ADJUSTED_LAST"
+
     def since_for(self, timeframe: Timeframe) -> date | None:
         """The day from which history of this timeframe is asked for; None: nothing special."""
         return self.since.get(timeframe.value, self.since.get(""))

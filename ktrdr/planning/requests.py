@@ -1,8 +1,8 @@
-"""Gaps as the requests that IB accepts, and a request in IB's words. Sends nothing."""
+"""Gaps as the fewest requests that IB answers, and a request in IB's words. Sends nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,19 +10,20 @@ from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import Instrument
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 
-SPAN_DAYS = {
-    Timeframe.M1: 7,
-    Timeframe.M5: 30,
-    Timeframe.M15: 60,
-    Timeframe.M30: 60,
-    Timeframe.H1: 180,
-    Timeframe.H4: 360,
-    Timeframe.D1: 20 * 365,
+_SPAN_DAYS = {  # least, at first, most
+    Timeframe.M1: (1, 7, 30),
+    Timeframe.M5: (2, 31, 120),
+    Timeframe.M15: (5, 90, 360),
+    Timeframe.M30: (10, 90, 360),
+    Timeframe.H1: (20, 180, 720),
+    Timeframe.H4: (60, 365, 1460),
+    Timeframe.D1: (365, 20 * 365, 20 * 365),
 }
-"""Calendar days in one request: well inside what IB was seen to answer within a minute."""
+"""Calendar days in one request: at first well inside what IB was seen to answer in a minute."""
 
-JOIN_BARS = 1000
-"""Gaps nearer than this are asked for together: bars cost IB less than another request."""
+_QUICK_S, _SLOW_S = 10.0, 30.0
+"""An answer that took less invites a longer request, one that took more a shorter one."""
+_GROWTH = 1.5
 
 _LEAST_S = 1800
 _SECONDS_MAX = 86400  # IB refuses more in S (error 321)
@@ -60,11 +61,14 @@ class BarsRequest:
     def ib_end(self, now: int) -> str:
         """IB's `endDateTime` in UTC, one bar late since nobody says whether it is inclusive.
 
-        Empty, which means now, where that would be in the future. Daily bars are dated by the
-        day on which their session closes, west of Greenwich on the next UTC day.
+        Empty, which means now, where that would be in the future, and for what knows no other.
+        Daily bars are dated by the day on which their session closes, west of Greenwich on the
+        next UTC day.
         """
         late = self.end + (2 * DAY_S if self.timeframe.is_daily else self.timeframe.length_s)
-        return "" if late >= now else datetime.fromtimestamp(late, UTC).strftime("%Y%m%d-%H:%M:%S")
+        if late >= now or not self.instrument.can_be_paged:
+            return ""
+        return datetime.fromtimestamp(late, UTC).strftime("%Y%m%d-%H:%M:%S")
 
     def ib_duration(self, now: int) -> str:
         """IB's `durationStr`, long enough to reach back to the start.
@@ -73,32 +77,86 @@ class BarsRequest:
         far than as many on the calendar; the day of the end counts as one.
         """
         margin = 2 * DAY_S if self.timeframe.is_daily else self.timeframe.length_s
-        span = max(min(self.end + margin, now) - self.start, 0) + self.timeframe.length_s
+        end = min(self.end + margin, now) if self.instrument.can_be_paged else now
+        span = max(end - self.start, 0) + self.timeframe.length_s
         if span <= _SECONDS_MAX and not self.timeframe.is_daily:
             return f"{max(span, _LEAST_S)} S"
         days = -(-span // DAY_S) + 1
         return f"{days} D" if days <= _DAYS_MAX else f"{-(-days // _DAYS_MAX)} Y"
 
 
-def plan(gaps: Iterable[Gap], instrument: Instrument, timeframe: Timeframe) -> list[BarsRequest]:
-    """Requests that cover the gaps, newest first, each within the span for its bar size."""
-    span = SPAN_DAYS[timeframe] * DAY_S
-    requests = []
-    for first, end in reversed(_near_ones_joined(gaps, timeframe.length_s)):
-        while first < end:
-            start = max(first, end - span)
-            requests.append(BarsRequest(instrument, timeframe, start, end))
-            end = start  # noqa: PLW2901  # what is left of this range
+class Spans:
+    """How many days one request may span, by bar size: as IB's answers have shown.
+
+    IB documents too little and answers far more; where it stops is learnt, and worth keeping.
+    """
+
+    def __init__(self, learnt: Mapping[str, float] | None = None) -> None:
+        """`learnt`: what `days` said before; what cannot be is passed over."""
+        known = learnt or {}
+        self._days = {
+            timeframe: min(max(known.get(timeframe.value, first), least), most)
+            for timeframe, (least, first, most) in _SPAN_DAYS.items()
+        }
+
+    @property
+    def days(self) -> dict[str, float]:
+        """Timeframe → days."""
+        return {timeframe.value: days for timeframe, days in self._days.items()}
+
+    def seconds(self, timeframe: Timeframe) -> int:
+        """The longest request of this bar size."""
+        return int(self._days[timeframe] * DAY_S)
+
+    def answered(self, request: BarsRequest, took_s: float) -> bool:
+        """Learn from an answer, with bars or without. True: something has changed."""
+        span = self.seconds(request.timeframe)
+        if took_s > _SLOW_S:
+            return self._turn(request.timeframe, (request.end - request.start) / DAY_S / _GROWTH)
+        if took_s < _QUICK_S and request.end - request.start >= 0.8 * span:
+            return self._turn(request.timeframe, self._days[request.timeframe] * _GROWTH, up=True)
+        return False
+
+    def failed(self, request: BarsRequest) -> bool:
+        """It was not answered in time, or refused as too long. True: something has changed."""
+        return self._turn(request.timeframe, (request.end - request.start) / DAY_S / 2)
+
+    def _turn(self, timeframe: Timeframe, days: float, *, up: bool = False) -> bool:
+        least, _, most = _SPAN_DAYS[timeframe]
+        before = self._days[timeframe]
+        bounded = min(max(days, least), most)
+        if not up:
+            bounded = min(bounded, before)
+        self._days[timeframe] = bounded
+        return bounded != before
+
+
+def plan(
+    gaps: Iterable[Gap], instrument: Instrument, timeframe: Timeframe, spans: Spans | None = None
+) -> list[BarsRequest]:
+    """The fewest requests that cover the gaps, newest first, each within the span of its bar size.
+
+    A request reaches from the newest bar that is not covered yet as far back as its span allows,
+    and begins with the oldest missing bar in there: what lies between costs bars, which IB sends
+    by the thousand in a second, and saves a request. What cannot be paged is one request.
+    """
+    span = (spans or Spans()).seconds(timeframe)
+    missing = sorted(gaps, key=lambda g: g.last)
+    if missing and not instrument.can_be_paged:
+        last = missing[-1].last + timeframe.length_s
+        first = min(gap.first for gap in missing)
+        return [BarsRequest(instrument, timeframe, first, last)]
+    requests: list[BarsRequest] = []
+    while missing:
+        end = missing[-1].last + timeframe.length_s
+        begin = end - span
+        first = end
+        while missing and missing[-1].last >= begin:
+            gap = missing.pop()
+            first = min(first, max(gap.first, begin))
+            if gap.first < begin:  # its older part is for the next request
+                rest = Gap(gap.first, begin - timeframe.length_s, gap.bars, gap.reason)
+                missing.append(rest)
+                break
+        requests.append(BarsRequest(instrument, timeframe, first, end))
     return requests
-
-
-def _near_ones_joined(gaps: Iterable[Gap], length_s: int) -> list[tuple[int, int]]:
-    """The gaps as ranges `[start, end)`, oldest first, with near ones made one."""
-    ranges: list[tuple[int, int]] = []
-    for gap in sorted(gaps, key=lambda g: g.first):
-        end = gap.last + length_s
-        if ranges and gap.first - ranges[-1][1] < JOIN_BARS * length_s:
-            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
-        else:
-            ranges.append((gap.first, end))
-    return ranges

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import instrument_for
-from ktrdr.planning.requests import SPAN_DAYS, BarsRequest, plan
+from ktrdr.planning.requests import BarsRequest, Spans, plan
 from ktrdr.planning.timeframes import Timeframe
 
 DAY = 86400
@@ -25,20 +26,33 @@ def ask(timeframe: Timeframe, start: str, end: str) -> BarsRequest:
     return BarsRequest(AAPL, timeframe, utc(start), utc(end))
 
 
-def test_near_holes_are_one_request():
+def test_holes_within_one_span_are_one_request():
     found = plan([Gap(0, 0, 1), Gap(6000, 6060, 2)], AAPL, Timeframe.M1)
     assert [(r.start, r.end) for r in found] == [(0, 6120)]
 
 
-def test_far_holes_are_asked_for_apart_the_newest_first():
-    found = plan([Gap(0, 0, 1), Gap(5 * DAY, 5 * DAY, 1)], AAPL, Timeframe.M1)
-    assert [(r.start, r.end) for r in found] == [(5 * DAY, 5 * DAY + 60), (0, 60)]
+def test_holes_farther_apart_are_several_the_newest_first():
+    found = plan([Gap(0, 0, 1), Gap(8 * DAY, 8 * DAY, 1)], AAPL, Timeframe.M1)
+    assert [(r.start, r.end) for r in found] == [(8 * DAY, 8 * DAY + 60), (0, 60)]
 
 
 def test_a_long_gap_is_cut_at_the_span_of_its_bar_size():
     found = plan([Gap(0, 30 * DAY - 60, 1)], AAPL, Timeframe.M1)
     assert len(found) == 5
     assert (found[0].end, found[-1].start) == (30 * DAY, 0)
+
+
+def test_thirty_days_of_five_minutes_are_one_request():
+    assert len(plan([Gap(0, 30 * DAY + 36000, 1)], AAPL, Timeframe.M5)) == 1
+
+
+def test_what_cannot_be_paged_is_one_request_up_to_now():
+    front = instrument_for("ES", {"sec_type": "CONTFUT"})
+    (request,) = plan([Gap(0, 0, 1), Gap(60 * DAY, 61 * DAY, 9)], front, Timeframe.M1)
+    assert (request.start, request.end) == (0, 61 * DAY + 60)
+    later = BarsRequest(front, Timeframe.M1, utc("2026-11-18"), utc("2026-11-19"))
+    assert later.ib_end(NOW) == ""
+    assert later.ib_duration(NOW) == "7 D"
 
 
 gap_lists = st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 20_000)), max_size=15).map(
@@ -52,8 +66,62 @@ def test_every_gap_is_covered_and_no_request_is_too_long(gaps, timeframe):
     for gap in gaps:
         for moment in (gap.first, gap.last):
             assert any(r.start <= moment < r.end for r in found)
-    assert all(0 < r.end - r.start <= SPAN_DAYS[timeframe] * DAY for r in found)
+    assert all(0 < r.end - r.start <= Spans().seconds(timeframe) for r in found)
     assert all(a.start >= b.end for a, b in pairwise(found))
+
+
+minutes_missing = st.sets(st.integers(0, 60), min_size=1, max_size=9)
+
+
+@given(minutes_missing, st.integers(1, 20))
+def test_no_fewer_requests_could_do_it(days, span):
+    """By trying all: each way to cut the missing days, in order, into stretches of a span."""
+    spans = Spans({"1m": span})
+    gaps = [Gap(day * DAY, day * DAY, 1) for day in sorted(days)]
+    length = int(spans.seconds(Timeframe.M1) / DAY)
+
+    @cache
+    def fewest(left: tuple[int, ...]) -> int:
+        if not left:
+            return 0
+        reach = [n for n in range(1, len(left) + 1) if left[n - 1] - left[0] < length]
+        return 1 + min(fewest(left[n:]) for n in reach)
+
+    assert len(plan(gaps, AAPL, Timeframe.M1, spans)) == fewest(tuple(sorted(days)))
+
+
+def test_a_span_grows_with_quick_answers_and_shrinks_with_none():
+    spans = Spans()
+    whole = BarsRequest(AAPL, Timeframe.M1, 0, 7 * DAY)
+    assert spans.answered(whole, took_s=4)
+    assert spans.days["1m"] == 10.5
+    longer = BarsRequest(AAPL, Timeframe.M1, 0, int(10.5 * DAY))
+    assert spans.failed(longer)
+    assert spans.days["1m"] == 5.25
+    assert spans.days["5m"] == 31
+
+
+def test_a_short_request_says_nothing_of_long_ones():
+    spans = Spans()
+    assert not spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, DAY), took_s=0.1)
+    assert not spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, 7 * DAY), took_s=15)
+    assert spans.days["1m"] == 7
+
+
+def test_a_slow_answer_makes_the_next_ones_shorter():
+    spans = Spans()
+    spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, 6 * DAY), took_s=50)
+    assert spans.days["1m"] == 4
+
+
+def test_a_span_has_bounds_and_can_be_kept():
+    spans = Spans()
+    for _ in range(20):
+        spans.failed(BarsRequest(AAPL, Timeframe.M1, 0, spans.seconds(Timeframe.M1)))
+        spans.answered(BarsRequest(AAPL, Timeframe.H1, 0, spans.seconds(Timeframe.H1)), 1)
+    assert (spans.days["1m"], spans.days["1h"]) == (1, 720)
+    assert Spans(spans.days).days == spans.days
+    assert Spans({"1m": 1e9, "nonsense": 3}).days["1m"] == 30
 
 
 def test_up_to_a_day_is_asked_for_in_seconds():

@@ -1,0 +1,250 @@
+"""What is asked over the link: in turn, again after a loss, until there is an outcome. No cache.
+
+A request ends with its answer or with one error that says what came of it; it never waits
+without bound, and a failure is never an empty answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from datetime import datetime
+from typing import TypeVar
+
+from ktrdr.data.ib_client import ANSWER_S, IbClient
+from ktrdr.data.ib_link import Link
+from ktrdr.data.local_api import RefusedContract
+from ktrdr.errors import (
+    CompetingSession,
+    KtrdrError,
+    NotConnected,
+    NotEntitled,
+    Paced,
+    Permanent,
+    RequestFailed,
+    Retryable,
+    TimedOut,
+    UnknownContract,
+)
+from ktrdr.planning.bars import Answer
+from ktrdr.planning.instruments import Instrument
+from ktrdr.planning.pacing import Pacer, Priority, Ticket
+from ktrdr.planning.requests import RETURN_S
+
+T = TypeVar("T")
+
+_REFUSED_MAX = 200
+"""Contracts that are remembered as refused."""
+_TROUBLE_PAUSE_S = 2.0
+"""Between two questions while a farm is broken, unless it comes back before."""
+
+
+class Requests:
+    """The requests of one application, on the event loop of its link."""
+
+    def __init__(self, link: Link, now: Callable[[], datetime]) -> None:
+        self._link = link
+        self._now = now
+        self._pacer = Pacer()
+        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+        self._next_look: asyncio.TimerHandle | None = None
+        self._numbers = itertools.count()
+        self._refused: dict[str, RefusedContract] = {}
+
+    def __repr__(self) -> str:
+        return f"<Requests {self._pacer!r}, {len(self._waiting)} waiting>"
+
+    @property
+    def open(self) -> int:
+        """Sent, and neither answered nor given up."""
+        return self._pacer.open_requests
+
+    @property
+    def refused(self) -> tuple[RefusedContract, ...]:
+        """Contracts whose data IB refuses."""
+        return tuple(self._refused.values())
+
+    async def answered(
+        self,
+        request: Hashable,
+        instrument: Instrument,
+        ask: Callable[[IbClient], Awaitable[T]],
+        *,
+        patience_s: float = ANSWER_S + RETURN_S,
+        priority: Priority = Priority.INTERACTIVE,
+        is_small: bool = False,
+    ) -> T:
+        """The answer to one request, which is asked again when the connection breaks under it.
+
+        One that comes while there is no connection fails at once with the reason; one that was
+        asked already waits for the next connection until its time is over. `request`: what two
+        identical ones have in common. `is_small`: it falls under IB's rules for small bars.
+        """
+        deadline = asyncio.get_running_loop().time() + patience_s
+        ticket = Ticket(request, priority, instrument.symbol, next(self._numbers), is_small)
+        wait_until: float | None = None
+        while True:
+            await self._link.client_by(wait_until)
+            try:
+                return await self._asked(ticket, instrument, ask, deadline)
+            except _AskAgainError as again:
+                if again.cause is not None and asyncio.get_running_loop().time() >= deadline:
+                    raise again.cause from None
+                wait_until = deadline
+
+    async def _asked(
+        self,
+        ticket: Ticket,
+        instrument: Instrument,
+        ask: Callable[[IbClient], Awaitable[T]],
+        deadline: float,
+    ) -> T:
+        """The answer to one question. _AskAgainError: there is none, and it is worth another."""
+        loop = asyncio.get_running_loop()
+        asked_at: float | None = None
+        try:
+            async with self._turn(ticket, deadline):
+                client = self._link.client_now()
+                asked_at = loop.time()
+                answer = await self._one_answer(client, ask, deadline)
+        except NotConnected as error:
+            raise _AskAgainError(error) from error
+        except (Paced, TimedOut, RequestFailed) as error:
+            await self._bear(error, asked_at)
+            raise
+        except CompetingSession as error:
+            self._link.note_refused_session(instrument, error)
+            raise
+        except Permanent as error:
+            raise await self._believed(client, instrument, error) from error
+        if isinstance(answer, Answer):
+            self._pacer.learn(loop.time() - asked_at, len(answer.bars), loop.time())
+        self._link.note_data(instrument)
+        if instrument.symbol in self._refused:
+            self._refused = {one.symbol: one for one in self._others_refused(instrument)}
+        return answer
+
+    async def _bear(self, error: Retryable, asked_at: float | None) -> None:
+        """Learn from a failure. _AskAgainError: the request is not to blame for it."""
+        if asked_at is None:  # its turn never came
+            return
+        if not isinstance(error, RequestFailed):
+            was_paced = isinstance(error, Paced)
+            now = asyncio.get_running_loop().time()
+            self._pacer.learn_failure(now, was_paced=was_paced)
+            if was_paced:
+                raise _AskAgainError(error) from error
+        if self._link.was_troubled_since(asked_at):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._link.asked_again.wait(), _TROUBLE_PAUSE_S)
+            raise _AskAgainError(error) from error
+
+    async def _one_answer(
+        self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float
+    ) -> T:
+        """The answer, unless the link says that it will not come and should be asked for again."""
+        left_s = deadline - asyncio.get_running_loop().time()
+        with self._link.waiting_for_data():
+            answer = asyncio.ensure_future(ask(client))
+            again = asyncio.ensure_future(self._link.asked_again.wait())
+            try:
+                await asyncio.wait(
+                    {answer, again}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if answer.done():
+                    return answer.result()
+                if again.done():
+                    raise _AskAgainError(None)
+                raise TimedOut("IB did not answer before the time of whoever asked was over")
+            finally:
+                answer.cancel()
+                again.cancel()
+                await asyncio.gather(answer, again, return_exceptions=True)
+
+    async def _believed(
+        self, client: IbClient, instrument: Instrument, error: Permanent
+    ) -> KtrdrError:
+        """The error as it should be taken.
+
+        While IB's servers are reset, IB knows no contract at all (error 200): that is believed
+        only when one that is known to be good is found.
+        """
+        good = self._link.known_good(other_than=instrument)
+        if isinstance(error, UnknownContract) and good is not None:
+            try:
+                await client.contract(good)
+            except UnknownContract:
+                return RequestFailed(
+                    f"IB knows no contract at present, not even {good.symbol}, so that "
+                    f"nothing is known of {instrument.symbol}",
+                    code=error.code,
+                    hint="IB's servers are being reset; it is asked again later",
+                )
+            except KtrdrError as unsure:
+                return unsure
+        if isinstance(error, UnknownContract | NotEntitled):
+            self._note_refused(instrument, error)
+        return error
+
+    def _note_refused(self, instrument: Instrument, error: Permanent) -> None:
+        known = self._refused.get(instrument.symbol)
+        since = known.since if known else self._now()
+        refused = RefusedContract(
+            instrument.symbol, error.outcome, error.code, error.message, error.hint, since
+        )
+        kept = self._others_refused(instrument)[-_REFUSED_MAX + 1 :]
+        self._refused = {**{other.symbol: other for other in kept}, instrument.symbol: refused}
+
+    def _others_refused(self, instrument: Instrument) -> list[RefusedContract]:
+        return [one for one in self._refused.values() if one.symbol != instrument.symbol]
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, ticket: Ticket, deadline: float) -> AsyncIterator[None]:
+        """Wait until the pacer lets the request go. TimedOut: not before its time was over."""
+        turn = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        self._grant_turns()
+        was_answered = True
+        try:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await turn
+            except TimeoutError:
+                raise TimedOut("too many requests were before it") from None
+            yield
+        except (NotConnected, _AskAgainError):
+            was_answered = False
+            raise
+        finally:
+            self._waiting.pop(ticket, None)
+            if turn.done() and not turn.cancelled():
+                self._pacer.end(ticket, was_answered=was_answered)
+            self._grant_turns()
+
+    def _grant_turns(self) -> None:
+        """Let go who may go now, and look again when the next one may."""
+        loop = asyncio.get_running_loop()
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        while True:
+            ticket, delay_s = self._pacer.next(list(self._waiting), loop.time())
+            if ticket is None:
+                break
+            self._pacer.begin(ticket, loop.time())
+            turn = self._waiting.pop(ticket)
+            if not turn.done():
+                turn.set_result(None)
+            else:  # whoever waited was cancelled just now
+                self._pacer.end(ticket, was_answered=False)
+        if delay_s is not None:
+            self._next_look = loop.call_later(delay_s, self._grant_turns)
+
+
+class _AskAgainError(Exception):
+    """It was not answered, and should be asked again; `cause`: what to say when time is over."""
+
+    def __init__(self, cause: Retryable | None) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
