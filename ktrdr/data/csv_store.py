@@ -53,6 +53,26 @@ class BarFile:
         first, last = np.searchsorted(self.starts, [start, end])
         return self.raw[self.offsets[first] : self.offsets[last]]
 
+    def bars_at(self, starts: Iterable[int]) -> list[Bar]:
+        """Those of the bars of these starts that the file has, in order."""
+        wanted = np.unique(np.fromiter(starts, dtype=np.int64))
+        rows = np.flatnonzero(np.isin(self.starts, wanted))
+        places = [self.columns.index(name) for name in COLUMNS[1:]]
+        bars = []
+        for row in rows.tolist():
+            fields = self.raw[self.offsets[row] : self.offsets[row + 1]].split(b",")
+            bars.append(Bar(int(self.starts[row]), *(float(fields[place]) for place in places)))
+        return bars
+
+    def nearest(self, start: int, end: int) -> int | None:
+        """The start of the bar outside `[start, end)` that is nearest; None: there is none."""
+        first, last = np.searchsorted(self.starts, [start, end])
+        before = int(self.starts[first - 1]) if first else None
+        after = int(self.starts[last]) if last < len(self.starts) else None
+        if before is None or after is None:
+            return after if before is None else before
+        return before if start - before <= after - end else after
+
 
 class CsvStore:
     """A folder of bar files, `SYMBOL_TIMEFRAME.csv` each.
@@ -135,11 +155,12 @@ class CsvStore:
             raw = file.read()
         return parse(path, raw, series.timeframe, key)
 
-    def add(self, series: Series, bars: Iterable[Bar]) -> int:
+    def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
         """Put bars into the series' file, where it has none of that start; how many were new.
 
-        Rows that stand there stay byte for byte. StoreUnwritable: the disk refused, and the old
-        file is whole. MalformedFile: it cannot be read, and is left as it is.
+        Rows that stand there stay byte for byte, unless they are to be corrected. StoreUnwritable:
+        the disk refused, and the old file is whole. MalformedFile: it cannot be read, and is left
+        as it is.
         """
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
@@ -149,10 +170,24 @@ class CsvStore:
                 found = self.read(series)
                 old = _mended(found, series.timeframe, {bar.start for bar in new})
                 fresh = _not_in(old, new)
-                if not fresh and old is found:
+                written = new if correct else fresh
+                if not written and old is found:
                     return 0
-                if _replace(old.path, _merged(old, fresh), like=old.key):
+                if _replace(old.path, _merged(old, written), like=old.key):
                     return len(fresh)
+
+    def swap(self, series: Series, newer: Path, keep: Path) -> None:
+        """Put the file `newer` into the place of the series' file, in one step.
+
+        The old one is kept as `keep`. StoreUnwritable: nothing has changed.
+        """
+        with _reported(self.path(series)), self._locked(series):
+            target = Path(os.path.realpath(self.path(series)))
+            keep.parent.mkdir(parents=True, exist_ok=True)
+            _keep(target, keep)
+            _take_after(target, newer)
+            newer.replace(target)
+            _sync_folder(target.parent)
 
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
@@ -211,18 +246,23 @@ def _mended(file: BarFile, timeframe: Timeframe, coming: set[int]) -> BarFile:
 
 
 def _merged(old: BarFile, new: Sequence[Bar]) -> Iterator[bytes]:
-    """The new content in pieces: old lines untouched, new ones where they belong."""
+    """The new content in pieces: old lines untouched, new ones where they belong.
+
+    A new bar takes the place of an old one of the same start.
+    """
     places = np.searchsorted(old.starts, [bar.start for bar in new])
     newline = b"\r\n" if b"\r\n" in old.raw[: old.offsets[0]] else b"\n"
     written = 0
     if not old.raw:
         yield HEADER.encode() + newline
-    for bar, place in zip(new, places, strict=True):
+    for bar, place in zip(new, places.tolist(), strict=True):
         until = int(old.offsets[place])
         if until > written:
             yield _ended(old.raw[written:until], newline)
             written = until
         yield _row(bar, old.columns).encode() + newline
+        if place < len(old.starts) and int(old.starts[place]) == bar.start:
+            written = int(old.offsets[place + 1])
     yield _ended(old.raw[written : old.offsets[-1]], newline)
 
 
@@ -270,12 +310,21 @@ def _replace(path: Path, pieces: Iterable[bytes], like: FileKey | None) -> bool:
         temporary.unlink(missing_ok=True)
 
 
-def _take_after(old: Path, new: int) -> None:
-    """Give an open file the permissions and, where that is allowed, the owner of another."""
+def _keep(old: Path, copy: Path) -> None:
+    """The same content under another name; by a link where the file system has them."""
+    try:
+        os.link(old, copy)
+    except OSError:
+        _replace(copy, [old.read_bytes()], like=None)
+    _sync_folder(copy.parent)
+
+
+def _take_after(old: Path, new: int | Path) -> None:
+    """Give a file the permissions and, where that is allowed, the owner of another."""
     stat = old.stat()
-    os.fchmod(new, stat.st_mode & 0o7777)
+    os.chmod(new, stat.st_mode & 0o7777)  # noqa: PTH101  an open file may be meant
     with contextlib.suppress(PermissionError):
-        os.fchown(new, stat.st_uid, stat.st_gid)
+        os.chown(new, stat.st_uid, stat.st_gid)
 
 
 def _sync_folder(folder: Path) -> None:

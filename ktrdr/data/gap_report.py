@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+
+from ktrdr.data.ledger import Life
 from ktrdr.data.local_api import Json
-from ktrdr.data.watch import Watched
+from ktrdr.data.watch import Watch, Watched
+from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.gaps import Reason
+from ktrdr.planning.timeframes import DAY_S, Timeframe
 
 
-def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], int]:
-    """Holes by reason, and the bars that are still to be had.
+def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
+    """Holes by reason, and the bars that are still to be had by their size.
 
-    A series of which nothing is known yet is one hole: all of it may be missing.
+    A series of which nothing is known yet is one hole: all of it may be missing. One that is
+    being pulled again counts in the place where that is done.
     """
     holes: dict[Reason, int] = {}
-    bars = 0
+    bars: dict[Timeframe, int] = {}
     for watched in series:
-        if watched.is_blocked:
+        if watched.is_blocked or watched.is_renewed:
             continue
         coverage = watched.coverage
         for reason, count in (coverage.holes() if coverage else {watched.reason: 1}).items():
             holes[reason] = holes.get(reason, 0) + count
-        bars += sum(gap.bars for gap in coverage.open_gaps) if coverage else 0
+        timeframe = watched.series.timeframe
+        missing = sum(gap.bars for gap in coverage.closable) if coverage else 0
+        bars[timeframe] = bars.get(timeframe, 0) + missing
     return holes, bars
 
 
-def coverage_of(watched: Watched, state: str) -> Json:
+def coverage_of(watched: Watched, state: str, asked: Sequence[tuple[int, int]], life: Life) -> Json:
     """One series in the words of `GET /coverage`."""
-    coverage = watched.coverage
+    coverage = watched.coverage.asked(asked) if watched.coverage else None
+    error = watched.error
     return {
         "symbol": watched.series.symbol,
         "timeframe": watched.series.timeframe.value,
@@ -39,9 +48,13 @@ def coverage_of(watched: Watched, state: str) -> Json:
         "last": iso(watched.last),
         "expected": coverage.expected if coverage else None,
         "present": coverage.present if coverage else None,
-        "holes": len(coverage.open_gaps) if coverage else None,
+        "holes": len(coverage.closable) if coverage else None,
         "missing": {r.value: n for r, n in coverage.bars().items()} if coverage else {},
-        "error": watched.error.message if watched.error else None,
+        "error": error.message if error else None,
+        "error_code": error.code if error else None,
+        "listed": iso(life.head),
+        "expires": iso(life.expires),
+        "ours": watched.is_ours,
         "from": iso(watched.looked_from) if coverage else None,
         "until": iso(watched.looked_at) if coverage else None,
         "gaps": [
@@ -58,6 +71,45 @@ def coverage_of(watched: Watched, state: str) -> Json:
             for day in (coverage.days if coverage else ())
         ],
     }
+
+
+def bars_of_day(watched: Watched, watch: Watch, day: int, now: int) -> Json:
+    """Each bar of one trading day (UTC midnight) with what is known of it.
+
+    A day without a bar says why: `closed`, `before_listing`, `expired` or `not_looked_at`.
+    """
+    schedule = watch.known_schedule(watched.instrument)
+    said: Json = {"day": datetime.fromtimestamp(day, UTC).date().isoformat(), "bars": []}
+    if schedule is None:
+        return said | {"state": "not_looked_at"}
+    life = watch.life(watched.instrument)
+    due, later = watch.bars_of_day(watched, schedule, day, now)
+    if not len(due) and not len(later):
+        return said | {"state": _why_none(life, day, schedule.covers(day, day + DAY_S))}
+    there = watched.store.read(watched.series).starts
+    reasons = _reasons(watched.coverage, due)
+    said["bars"] = [
+        [start, "present" if is_there else reasons.get(start, "open")]
+        for start, is_there in zip(due.tolist(), np.isin(due, there).tolist(), strict=True)
+    ] + [[start, "not_due"] for start in later.tolist()]
+    return said | {"state": "open"}
+
+
+def _why_none(life: Life, day: int, is_known: bool) -> str:
+    if life.head is not None and day + DAY_S <= life.head:
+        return "before_listing"
+    if life.expires is not None and day > life.expires:
+        return "expired"
+    return "closed" if is_known else "not_looked_at"
+
+
+def _reasons(coverage: Coverage | None, due: np.typing.NDArray[np.int64]) -> dict[int, str]:
+    """Start → why it is missing, for the due bars."""
+    found: dict[int, str] = {}
+    for gap in coverage.gaps if coverage else ():
+        for start in due[(due >= gap.first) & (due <= gap.last)].tolist():
+            found[start] = gap.reason.value
+    return found
 
 
 def moment(time_s: float | None) -> datetime | None:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -58,6 +59,8 @@ _ID_IN_USE = 326
 _READ_ONLY = 321
 _WARNINGS = range(2100, 2200)
 """Codes that are no error though they name a request (TWS API, "Message Codes")."""
+_BESIDE = 5
+"""Bars before and after those asked for that are told of too."""
 _BETWEEN_TIMES_S = 1.1
 """IB leaves the second of two requests for the time in one second unanswered."""
 _ASK_THE_TIME, _ASK_FOR_ORDERS = "currentTime", "openOrders"
@@ -514,14 +517,19 @@ def _checked(name: str, request: BarsRequest, found: list[Any]) -> Answer:
     unsound = []
     for each in found:
         bar = _bar(each)
-        if not request.start <= bar.start < request.end:
-            continue
         if bar.is_sound:
             bars[bar.start] = bar
-        else:
+        elif request.start <= bar.start < request.end:
             unsound.append(bar.start)
             log.warning("%s: IB sent a bar that cannot be true, left out: %s", name, bar)
-    return Answer([bars[start] for start in sorted(bars)], tuple(unsound))
+    starts = sorted(bars)
+    first, end = bisect_left(starts, request.start), bisect_left(starts, request.end)
+    beside = starts[max(first - _BESIDE, 0) : first] + starts[end : end + _BESIDE]
+    return Answer(
+        [bars[start] for start in starts[first:end]],
+        tuple(unsound),
+        tuple(bars[start] for start in beside),
+    )
 
 
 def _bar(each: Any) -> Bar:

@@ -374,6 +374,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
             "gateway": manager.status().gateway,
             "bars": bars_to_json(answer.bars),
             "unsound": answer.unsound,
+            "beside": bars_to_json(answer.beside),
         }
 
     async def head(query: Mapping[str, str]) -> Json:
@@ -387,8 +388,10 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
 
     async def sessions(query: Mapping[str, str]) -> Json:
         start, end = span_from_query(query)
-        schedule = await manager.sessions(instrument_from_query(query), start, end)
-        return schedule_to_json(schedule)
+        instrument = instrument_from_query(query)
+        schedule = await manager.sessions(instrument, start, end)
+        facts = await manager.contract(instrument)
+        return schedule_to_json(schedule) | {"last_trade_date": facts.last_trade_date}
 
     async def history(query: Mapping[str, str]) -> Json:
         days = number_from_query(query, "days") or 1.0

@@ -6,24 +6,22 @@ file less those that IB is known not to have are the gaps; it asks ib-connection
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import logging
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ktrdr.config import Settings
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.gap_report import count_holes, coverage_of, iso, moment
+from ktrdr.data.filling import AT_ONCE, Filling
+from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
 from ktrdr.data.local_api import (
     ACCEPTED,
     GapFillerStatus,
@@ -32,69 +30,47 @@ from ktrdr.data.local_api import (
     LocalClient,
     LocalServer,
     Problem,
-    answer_from_json,
-    request_to_query,
-    schedule_from_json,
     serving,
     time_from_text,
     timeframe_from_query,
     to_json,
 )
-from ktrdr.data.watch import Watch, Watched, contract_name
+from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
     InvalidRequest,
     KtrdrError,
-    MalformedFile,
     Misconfigured,
-    NotConnected,
     PeerDown,
-    PeerSilent,
-    RequestFailed,
     StoreUnwritable,
     WrongSource,
 )
-from ktrdr.planning.bars import Answer
-from ktrdr.planning.gaps import Gap, Reason, runs
-from ktrdr.planning.instruments import (
-    Instrument,
-    Series,
-    instrument_for,
-    instrument_of_entry,
-    read_tables,
-)
-from ktrdr.planning.requests import BarsRequest, plan
-from ktrdr.planning.sessions import Int64Array, Schedule, finished, learnt_alignment
-from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
+from ktrdr.planning.gaps import CLOSABLE
+from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
+from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.process import run
 
 log = logging.getLogger("gap-filler")  # its name is another when it is the program
 
 _LOOK_AGAIN_S = 5.0
 """How soon to look again while there is no connection, or the store refuses."""
-_SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
-"""How long the sessions of a contract may take, and for each year more."""
-_ABSENCE_SETTLE_S = 600
-"""IB may be late with a bar: one missing sooner than this after its end is not taken for absent."""
-_DAILY_ABSENCE_SETTLE_S = 6 * HOUR_S
-"""The same for daily bars, after the end of the UTC day that they are dated by."""
-_AT_ONCE = 48
-"""Questions under way: the connection process says which goes when."""
+_HEAR_S = 0.5
+"""How long answers are waited for before anything else is looked at."""
 _ERRORS_KEPT = 50
 _STRANGE_SHOWN = 10
-_REQUESTS_A_SERIES = 8
-"""In one batch; the rest of a long history is for the next ones, so that nobody waits for it."""
-_LATE_S, _UNSOUND_S = 60, 3600
-"""When a bar that was late, or that could not be true, is asked for again at the earliest."""
 
 
 class GapFiller:
-    """Keeps a store complete, a batch at a time. One thread steps it; any may ask it."""
+    """Keeps a store complete, a batch at a time. One thread steps it; any may ask it.
+
+    `executor` asks ib-connection; by default in so many threads.
+    """
 
     def __init__(
         self,
         settings: Settings,
         connection: LocalClient,
         clock: Callable[[], float] = time.time,
+        executor: Executor | None = None,
     ) -> None:
         self._settings = settings
         self._connection = connection
@@ -102,6 +78,14 @@ class GapFiller:
         self._store = CsvStore(settings.data_dir)
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
+        self._filling = Filling(
+            connection,
+            self._watch,
+            executor or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ask"),
+            clock,
+            self,
+            settings.ktrdr_gap_check_interval_s,
+        )
         self._problems: deque[Problem] = deque(maxlen=_ERRORS_KEPT)
         self._state, self._reason = "starting", ""
         self._source = settings.source
@@ -109,10 +93,7 @@ class GapFiller:
         self._scan_id: str | None = None
         self._asked_scan_id: str | None = None
         self._asked_fills: deque[tuple[Series, int]] = deque()
-        self._current: tuple[str, ...] = ()
-        self._detected = self._filled = self._failed = 0
-        self._bars_added = self._symbols_processed = 0
-        self._bars_per_s: float | None = None
+        self._symbols_processed = 0
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.status = self._make_status()
@@ -146,25 +127,25 @@ class GapFiller:
     # The stepping thread.
 
     def step(self) -> bool:
-        """Fill at most one batch. True: call again at once; False: wait."""
+        """Take up at most one batch, and hear what has come. True: call again; False: wait."""
         try:
             return self._step()
         except Misconfigured as error:
             self._set_state("refused", f"{error} ({error.hint})" if error.hint else str(error))
-            self._report("store", error)
+            self.report("store", error)
             return False
         except (KtrdrError, OSError, sqlite3.Error) as error:
             trouble = error if isinstance(error, KtrdrError) else StoreUnwritable(str(error))
             self._set_state("waiting", trouble.message)
-            self._report("store", trouble)
+            self.report("store", trouble)
             self._watch.close()
             return False
         finally:
-            self._current = ()
             self._publish()
 
     def close(self) -> None:
-        """Close the ledger."""
+        """End the asking threads and close the ledger."""
+        self._filling.close()
         self._watch.close()
 
     def _step(self) -> bool:
@@ -172,32 +153,48 @@ class GapFiller:
             return False
         if self._scan_is_due():
             self._scan()
-        batch = self._next_batch()
-        if not batch:
-            self._set_state("idle")
+        batch = self._next_batch() if self._filling.has_room else []
+        wants_check = not batch and self._filling.wants_check(self._watched.values())
+        if (batch or wants_check) and not self._take_up(batch):
             return False
+        more = bool(batch) and self._filling.has_room and bool(self._next_batch())
+        lost = self._filling.hear(0.0 if more else _HEAR_S)
+        if lost is not None:
+            self._set_state("waiting", lost.message)
+        if lost is not None or self._stopping.is_set():
+            return False
+        if self._is_left(checked=wants_check):
+            return True
+        self._set_state("idle")
+        return False
+
+    def _is_left(self, *, checked: bool) -> bool:
+        """There is something to do at once."""
+        if self._filling.is_busy or self._next_batch():
+            return True
+        return not checked and self._filling.wants_check(self._watched.values())
+
+    def _take_up(self, batch: list[Watched]) -> bool:
+        """Begin to fill a batch, or to check what is complete; False: that cannot be now."""
         if not self._gateway_answers() or not self._is_ours():  # it has said what it is
             return False
         self._store.claim(self._source)
-        self._set_state("filling")
-        try:
-            self._fill(batch)
-        except (PeerDown, NotConnected) as error:
-            self._set_state("waiting", error.message)
-            return False
-        if self._stopping.is_set():
-            return False
-        more = bool(self._next_batch())
-        if not more:
-            self._set_state("idle")
-        return more
+        if batch:
+            self._set_state("filling")
+            self._symbols_processed += len({w.series.symbol for w in batch})
+            self._filling.begin(batch, self._source)
+        else:
+            self._filling.begin_checks(self._watched.values(), self._source)
+        return True
 
     def _is_ours(self) -> bool:
         """The store may be written to with this gateway's bars. WrongSource says why not."""
         owner = self._store.source()
         if owner is not None and owner != self._source:
-            with contextlib.suppress(PeerDown):
+            try:
                 self._ask_gateway()
+            except PeerDown:
+                log.debug("ib-connection cannot say what its gateway is")
         if owner is None and self._source == "simulated" and self._settings.is_live_folder:
             raise WrongSource(
                 f"{self._store.folder} is where live bars belong, and the gateway is simulated",
@@ -234,15 +231,16 @@ class GapFiller:
 
     def _scan(self) -> None:
         """Look at every file: what is there, and, where that is known, what should be."""
-        self._set_state("scanning")
-        self._publish()
+        if not self._filling.is_busy:
+            self._set_state("scanning")
+            self._publish()
         asked, self._asked_scan_id = self._asked_scan_id, None
         found, strange = self._store.series()
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
         for line in strange[:_STRANGE_SHOWN] + more:
-            self._report("store", InvalidRequest(line))
+            self.report("store", InvalidRequest(line))
         self._watch.notice_deletion()
         entries = self._read_instruments()
         self._watched = {s: self._known(s, entries.get(s.symbol)) for s in found}
@@ -255,23 +253,25 @@ class GapFiller:
                 continue
             if asked is not None:
                 watched.succeeded()
-            self._look_at(watched)
+            self._filling.look_at(watched)
+        self._filling.renew(self._watched)
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]
         holes, bars = count_holes(self._watched.values())
-        to_close = holes.get(Reason.OPEN, 0)
-        log.info("scan: %d series, %d holes to close, %d bars", len(found), to_close, bars)
+        to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        total = sum(bars.values())
+        log.info("scan: %d series, %d holes to close, %d bars", len(found), to_close, total)
 
     def _known(self, series: Series, entry: object) -> Watched:
         """What was known of a series, unless it stands for something else now."""
         try:
             instrument = instrument_of_entry(series.symbol, entry)
         except Misconfigured as error:
-            self._report(str(series), error)
-            return Watched(series, instrument_for(series.symbol), error=error)
+            self.report(str(series), error)
+            return Watched(series, instrument_for(series.symbol), self._store, error=error)
         known = self._watched.get(series)
         if known is None or known.instrument != instrument or known.is_blocked:
-            return Watched(series, instrument)
+            return Watched(series, instrument, self._store)
         known.instrument = instrument  # `since` may differ
         return known
 
@@ -285,206 +285,32 @@ class GapFiller:
         except (OSError, UnicodeDecodeError) as error:
             raise Misconfigured(f"{path} cannot be read: {error}") from error
 
-    def _look_at(self, watched: Watched) -> None:
-        """Judge a series anew; what cannot be read is reported, and left as it is."""
-        try:
-            self._watch.look_at(watched, int(self._clock()))
-        except FileNotFoundError:
-            self._watched.pop(watched.series, None)
-            return
-        except MalformedFile as error:
-            self._report(str(watched.series), error)
-        except OSError as error:
-            unreadable = StoreUnwritable(f"{watched.series.file_name}: {error.strerror or error}")
-            watched.failed(unreadable, self._clock())
-            self._report(str(watched.series), unreadable)
-        self._detected += watched.count_new_gaps()
+    def is_watched(self, watched: Watched) -> bool:
+        """Whether a series is still watched: its file may have gone meanwhile."""
+        return watched.renews_from is not None or self._watched.get(watched.series) is watched
+
+    def forget(self, watched: Watched) -> None:
+        """Its file is gone."""
+        self._watched.pop(watched.series, None)
+        log.info("%s: its file was removed", watched.series)
 
     def _next_batch(self) -> list[Watched]:
         """The series of the few symbols that have waited longest."""
         now = self._clock()
+        idle = [
+            watched
+            for watched in (*self._watched.values(), *self._filling.renewals)
+            if watched.has_work(now) and not self._filling.is_asking_for(watched)
+        ]
         oldest: dict[str, float] = {}
-        for watched in self._watched.values():
-            if watched.has_work(now):
-                symbol = watched.series.symbol
-                oldest[symbol] = min(watched.tried_at, oldest.get(symbol, watched.tried_at))
+        for watched in idle:
+            symbol = watched.series.symbol
+            oldest[symbol] = min(watched.tried_at, oldest.get(symbol, watched.tried_at))
         most = self._settings.ktrdr_gap_batch_symbols
         symbols = sorted(oldest, key=lambda symbol: (oldest[symbol], symbol))[:most]
-        return [w for w in self._watched.values() if w.series.symbol in symbols and w.has_work(now)]
+        return [watched for watched in idle if watched.series.symbol in symbols]
 
-    def _fill(self, batch: list[Watched]) -> None:
-        """Ask for what a batch lacks. PeerDown, NotConnected: nothing more can be asked now."""
-        began, added = time.monotonic(), self._bars_added
-        for watched in batch:
-            watched.tried_at = self._clock()
-        self._current = tuple(str(w.series) for w in batch)
-        self._publish()
-        with self._workers() as workers:
-            self._learn_schedules(batch, workers)
-            self._ask_and_take(batch, workers)
-        self._symbols_processed += len({w.series.symbol for w in batch})
-        self._learn_rate(self._bars_added - added, time.monotonic() - began)
-
-    @contextlib.contextmanager
-    def _workers(self) -> Iterator[ThreadPoolExecutor]:
-        """Threads that ask; when something goes wrong, what has not begun is not begun."""
-        workers = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ask")
-        try:
-            yield workers
-        finally:
-            workers.shutdown(wait=True, cancel_futures=True)
-
-    def _learn_schedules(self, batch: list[Watched], workers: ThreadPoolExecutor) -> None:
-        """Ask for the sessions of the batch's contracts where they are unknown or old."""
-        now = int(self._clock())
-        wanted: dict[str, tuple[Instrument, int]] = {}
-        for watched in batch:
-            if self._watch.wants_schedule(watched, now):
-                start = self._watch.look_from(watched, now)
-                name = contract_name(watched.instrument)
-                _, earlier = wanted.get(name, (None, start))
-                wanted[name] = (watched.instrument, min(start, earlier))
-        asked = {
-            workers.submit(self._ask_for_schedule, instrument, start, now): name
-            for name, (instrument, start) in wanted.items()
-        }
-        for done in as_completed(asked):
-            same = [w for w in batch if contract_name(w.instrument) == asked[done]]
-            with self._handled(same):
-                self._watch.keep_schedule(same[0].instrument, done.result(), now)
-        for watched in batch:
-            self._look_at(watched)
-
-    def _ask_and_take(self, batch: list[Watched], workers: ThreadPoolExecutor) -> None:
-        """All requests of a batch; an answer that has come is kept, whatever fails beside it."""
-        asked = {
-            workers.submit(self._ask_for_bars, request): (watched, request, int(self._clock()))
-            for watched in batch
-            for request in self._requests(watched)
-        }
-        lost: KtrdrError | None = None
-        for done in as_completed(list(asked)):
-            watched, request, asked_at = asked.pop(done)
-            if done.cancelled():
-                continue
-            try:
-                self._take(watched, request, asked_at, done)
-            except (PeerDown, NotConnected) as error:
-                lost = error  # what has come beside it is kept
-                for waiting in asked:
-                    waiting.cancel()
-            self._publish()
-        if lost is not None:
-            raise lost
-
-    @contextlib.contextmanager
-    def _handled(self, series: Iterable[Watched]) -> Iterator[None]:
-        """What goes wrong with some series is theirs; a lost connection is everybody's."""
-        try:
-            yield
-        except KtrdrError as error:
-            everybodys = isinstance(error, PeerDown | NotConnected | WrongSource)
-            if everybodys and not isinstance(error, PeerSilent):
-                raise
-            for watched in series:
-                watched.failed(error, self._clock())
-                self._report(str(watched.series), error)
-
-    def _ask_for_schedule(self, instrument: Instrument, start: int, end: int) -> Schedule:
-        query = request_to_query(instrument, None, start, end)
-        timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
-        return schedule_from_json(self._connection.get("/sessions", timeout_s, **query))
-
-    def _requests(self, watched: Watched) -> list[BarsRequest]:
-        if watched.coverage is None or watched.retry_at > self._clock():
-            return []
-        series = watched.series
-        return plan(watched.coverage.open_gaps, watched.instrument, series.timeframe)[
-            :_REQUESTS_A_SERIES
-        ]
-
-    def _ask_for_bars(self, request: BarsRequest) -> Answer:
-        query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
-        # The connection process gives up first.
-        said = self._connection.get("/bars", 10 + request.patience_s, **query)
-        if said.get("gateway") != self._source:
-            raise WrongSource(f"the gateway has become {said.get('gateway')}")
-        return answer_from_json(said)
-
-    def _take(
-        self, watched: Watched, request: BarsRequest, asked_at: int, done: Future[Answer]
-    ) -> None:
-        """Store one answer, and remember what it says IB has not."""
-        span = (request.start, request.end)
-        holes = _within(watched, *span)
-        if watched.series not in self._watched:
-            return  # its file was removed meanwhile
-        with self._handled([watched]):
-            try:
-                answer = done.result()
-                added = self._keep(watched, answer, span, asked_at)
-            except FileNotFoundError:
-                self._watched.pop(watched.series)
-                log.info("%s: its file was removed", watched.series)
-                return
-            except KtrdrError as error:
-                self._failed += len(holes)
-                self._watch.ledger.refused(
-                    watched.series, *span, asked_at, error.outcome, error.code
-                )
-                raise
-            watched.succeeded()
-            self._bars_added += added
-            self._look_at(watched)
-            self._filled += max(0, len(holes) - len(_within(watched, *span))) if added else 0
-            log.info(
-                "%s: %s to %s: %d bars, %d new",
-                *(watched.series, iso(span[0]), iso(span[1]), len(answer.bars), added),
-            )
-
-    def _keep(self, watched: Watched, answer: Answer, span: tuple[int, int], asked_at: int) -> int:
-        """Write the finished bars of an answer, and what IB has not; how many bars were new."""
-        series, ledger = watched.series, self._watch.ledger
-        schedule = self._watch.known_schedule(watched.instrument)
-        if schedule is None:
-            raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
-        if series.timeframe is Timeframe.H4:
-            seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])
-            ledger.learn_alignment(contract_name(watched.instrument), seen)
-        due = self._watch.expected(watched, schedule, asked_at).starts
-        due = due[(due >= span[0]) & (due < span[1])]
-        done = finished(answer.bars, due, series.timeframe, asked_at)
-        added = self._store.add(series, done)
-        ledger.answered(series, *span, asked_at, len(answer.bars))
-        self._record_lacking(watched, answer, due, asked_at)
-        return added
-
-    def _record_lacking(
-        self, watched: Watched, answer: Answer, due: Int64Array, asked_at: int
-    ) -> None:
-        """Remember which of the due bars an answer has not, or has only as what cannot be true."""
-        name, ledger = watched.absence, self._watch.ledger
-        unsound = np.isin(due, answer.unsound)
-        lacking = ~np.isin(due, [bar.start for bar in answer.bars]) & ~unsound
-        young = _is_young(due, watched.series.timeframe, asked_at)
-        ledger.record_absent(name, runs(due, lacking & ~young, Reason.NO_TRADES), asked_at)
-        soon = max(_LATE_S, int(self._settings.ktrdr_gap_check_interval_s / 2))
-        ledger.record_late(name, runs(due, lacking & young, Reason.LATE), asked_at, asked_at + soon)
-        if answer.unsound:
-            count = len(answer.unsound)
-            self._report(str(watched.series), RequestFailed(f"IB sent {count} bars that cannot be"))
-            later = asked_at + _UNSOUND_S
-            ledger.record_late(name, runs(due, unsound, Reason.LATE), asked_at, later)
-
-    def _learn_rate(self, bars: int, seconds: float) -> None:
-        """Bars per second, the later batches counting more."""
-        if bars and seconds > 0:
-            rate = bars / seconds
-            self._bars_per_s = (
-                rate if self._bars_per_s is None else 0.7 * self._bars_per_s + 0.3 * rate
-            )
-
-    def _report(self, what: str, error: KtrdrError) -> None:
+    def report(self, what: str, error: KtrdrError) -> None:
         """One line in the log and in the status; not again while it is the same."""
         for problem in self._problems:
             if (problem.what, problem.message) == (what, error.message):
@@ -514,12 +340,24 @@ class GapFiller:
         self.status = self._make_status()
         self.coverage = {
             "scan_time": iso(self._last_scan),
-            "series": [coverage_of(w, self._state_of(w)) for w in self._watched.values()],
+            "series": [
+                coverage_of(
+                    w, self._state_of(w), self._filling.spans_of(w), self._watch.life_if_known(w)
+                )
+                for w in self._watched.values()
+            ],
         }
+
+    def bars_of_day(self, series: Series, day: int) -> Json:
+        """What is known of each bar of one trading day. InvalidRequest: nothing is."""
+        watched = self._watched.get(series)
+        if watched is None or watched.coverage is None:
+            raise InvalidRequest(f"{series}: nothing is known of its bars yet")
+        return bars_of_day(watched, self._watch, day, int(self._clock()))
 
     def _make_status(self) -> GapFillerStatus:
         settings = self._settings
-        holes, missing_bars = count_holes(self._watched.values())
+        holes, missing_bars = count_holes((*self._watched.values(), *self._filling.renewals))
         last_scan = moment(self._last_scan)
         interval = timedelta(seconds=settings.ktrdr_gap_check_interval_s)
         return GapFillerStatus(
@@ -537,48 +375,36 @@ class GapFiller:
             next_scan_time=last_scan + interval if last_scan else None,
             series=len(self._watched),
             series_blocked=sum(w.is_blocked for w in self._watched.values()),
-            gaps_detected=self._detected,
-            gaps_filled=self._filled,
-            gaps_failed=self._failed,
-            gaps_remaining=holes.pop(Reason.OPEN, 0),
+            gaps_detected=self._watch.detected,
+            gaps_filled=self._filling.filled,
+            gaps_failed=self._filling.failed,
+            gaps_remaining=sum(holes.pop(reason, 0) for reason in CLOSABLE),
             unfillable={reason.value: count for reason, count in holes.items()},
-            bars_added=self._bars_added,
+            bars_added=self._filling.bars_added,
             symbols_processed=self._symbols_processed,
-            current=self._current,
+            current=self._filling.current,
             eta_s=self._eta_s(missing_bars),
             recent_errors=tuple(reversed(self._problems)),
         )
 
-    def _eta_s(self, missing_bars: int) -> float | None:
+    def _eta_s(self, missing_bars: Mapping[Timeframe, int]) -> float | None:
         """Seconds until all is there, at the rate learnt; None while that cannot be known."""
         if any(w.coverage is None and not w.is_blocked for w in self._watched.values()):
             return None
-        if not missing_bars:
-            return 0.0
-        return missing_bars / self._bars_per_s if self._bars_per_s else None
+        return self._filling.seconds_for(missing_bars)
 
     def _state_of(self, watched: Watched) -> str:
         if self._state == "refused":
             return "refused"
         if watched.error is not None:
             return "failed"
-        if str(watched.series) in self._current:
+        if watched.is_renewed:
+            return "renewed"
+        if str(watched.series) in self.status.current:
             return "filling"
-        if watched.coverage is None or watched.coverage.open_gaps:
+        if watched.coverage is None or watched.coverage.closable:
             return "waiting"
         return "complete"
-
-
-def _within(watched: Watched, start: int, end: int) -> list[Gap]:
-    """The series' open gaps that reach into `[start, end)`."""
-    gaps = watched.coverage.open_gaps if watched.coverage else []
-    return [gap for gap in gaps if gap.first < end and gap.last >= start]
-
-
-def _is_young(due: Int64Array, timeframe: Timeframe, now: int) -> NDArray[np.bool_]:
-    """Which bars ended so lately that IB may merely be late with them."""
-    settle_s = _DAILY_ABSENCE_SETTLE_S if timeframe.is_daily else _ABSENCE_SETTLE_S
-    return due + timeframe.length_s + settle_s > now
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
@@ -589,6 +415,10 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
 
     async def coverage(query: Mapping[str, str]) -> Json:
         said = filler.coverage
+        if "day" in query:
+            series = Series(query.get("symbol", ""), timeframe_from_query(query))
+            day = time_from_text("day", query["day"])
+            return await asyncio.to_thread(filler.bars_of_day, series, day - day % DAY_S)
         chosen = {key: query[key] for key in ("symbol", "timeframe") if key in query}
         listed = [s for s in said["series"] if all(s[k] == v for k, v in chosen.items())]
         if query.get("days") == "0":  # thousands of series are many days

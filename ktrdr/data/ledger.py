@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from ktrdr.data.csv_store import FileKey
 from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import Series
@@ -17,8 +19,12 @@ from ktrdr.planning.timeframes import DAY_S
 _RECENT_S = 7 * DAY_S
 _RECENT_EXPIRY_S = DAY_S
 _OLD_EXPIRY_S = 30 * DAY_S
+_TWICE_EXPIRY_S = 365 * DAY_S
+_EXPIRED_KEPT_S = 400 * DAY_S
+"""What has expired is remembered: verified again, it is believed for a year."""
 _ASKED_KEPT_S = 30 * DAY_S
 
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS asked (
     series TEXT, start INTEGER, end INTEGER, at INTEGER, outcome TEXT, code INTEGER, bars INTEGER
@@ -30,15 +36,35 @@ CREATE TABLE IF NOT EXISTS absent (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS schedules (contract TEXT PRIMARY KEY, fetched_at INTEGER, body TEXT);
 CREATE TABLE IF NOT EXISTS alignments (contract TEXT PRIMARY KEY, minutes TEXT);
+CREATE TABLE IF NOT EXISTS lives (
+    contract TEXT PRIMARY KEY, head INTEGER, head_at INTEGER, expires INTEGER
+);
 CREATE TABLE IF NOT EXISTS wanted (series TEXT PRIMARY KEY, since INTEGER);
+CREATE TABLE IF NOT EXISTS spans (timeframe TEXT PRIMARY KEY, days REAL);
+CREATE TABLE IF NOT EXISTS files (
+    series TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, ours INTEGER
+);
+CREATE TABLE IF NOT EXISTS renewals (series TEXT PRIMARY KEY, since INTEGER, why TEXT);
+CREATE TABLE IF NOT EXISTS looks (series TEXT, what TEXT, at INTEGER, PRIMARY KEY (series, what));
 """
+
+
+class Life(NamedTuple):
+    """When a contract can have bars at all (UTC seconds); None: not known."""
+
+    head: int | None = None
+    """The first bar that IB has."""
+    head_at: int | None = None
+    """When IB was asked for it."""
+    expires: int | None = None
+    """Its last trading day, as UTC midnight."""
 
 
 class Ledger:
     """Of one store. For one thread. Deleting its file costs requests, and no bar."""
 
     def __init__(self, path: Path) -> None:
-        self._db = open_database(path, _TABLES)
+        self._db = open_database(path, _TABLES, _VERSION)
 
     def close(self) -> None:
         """Write what is pending and close the file."""
@@ -74,9 +100,11 @@ class Ledger:
 
         `series` names the series and its contract: what one contract lacks says nothing about
         another under the same name. It expires: recent bars are asked for again the next day,
-        old ones after 30 days.
+        old ones after 30 days, and what was found absent a second time after a year.
         """
-        self._record(series, ((gap, now + _expiry_s(gap, now)) for gap in gaps), now, verified=True)
+        known = self._runs(series, "verified = 1")
+        rows = [(gap, now + _expiry_s(gap, now, was_known=_covers(known, gap))) for gap in gaps]
+        self._record(series, rows, now, verified=True)
 
     def record_late(self, series: str, gaps: Iterable[Gap], now: int, until: int) -> None:
         """IB has not these bars yet, so soon after their end; ask again from `until` on."""
@@ -90,8 +118,15 @@ class Ledger:
             for gap, expires_at in gaps
         ]
         with self._db:
+            self._db.executemany(
+                "DELETE FROM absent WHERE series = ? AND first >= ? AND last <= ?",
+                [(series, first, last) for _, first, last, *_ in rows],
+            )
             self._db.executemany("INSERT OR REPLACE INTO absent VALUES (?, ?, ?, ?, ?, ?)", rows)
-            self._db.execute("DELETE FROM absent WHERE expires_at <= ?", (now,))
+            self._db.execute(
+                "DELETE FROM absent WHERE expires_at <= ? AND (verified = 0 OR expires_at <= ?)",
+                (now, now - _EXPIRED_KEPT_S),
+            )
 
     def absent(self, series: str, expected: Int64Array, now: int) -> Int64Array:
         """Those of the expected bars that IB is known not to have."""
@@ -104,16 +139,18 @@ class Ledger:
     def _recorded(
         self, series: str, expected: Int64Array, now: int, *, verified: bool
     ) -> Int64Array:
-        rows = self._db.execute(
-            "SELECT first, last FROM absent WHERE series = ? AND verified = ? AND expires_at > ?",
-            (series, int(verified), now),
-        ).fetchall()
+        rows = self._runs(series, f"verified = {int(verified)} AND expires_at > {now}")
         known = np.zeros(len(expected) + 1, dtype=np.int64)
         if rows:
             firsts, lasts = np.array(rows, dtype=np.int64).T
             np.add.at(known, np.searchsorted(expected, firsts), 1)
             np.add.at(known, np.searchsorted(expected, lasts, side="right"), -1)
         return expected[np.cumsum(known)[:-1] > 0]
+
+    def _runs(self, series: str, where: str) -> list[tuple[int, int]]:
+        """First and last bar of what is recorded under a condition of ours, oldest first."""
+        query = f"SELECT first, last FROM absent WHERE series = ? AND {where} ORDER BY first"  # noqa: S608
+        return self._db.execute(query, (series,)).fetchall()
 
     def keep_schedule(self, contract: str, schedule: Schedule, now: int) -> None:
         """Remember a contract's sessions."""
@@ -148,6 +185,72 @@ class Ledger:
         ).fetchone()
         return frozenset(json.loads(row[0])) if row else frozenset()
 
+    def life(self, contract: str) -> Life:
+        """What is known of a contract's first and last bar."""
+        row = self._db.execute(
+            "SELECT head, head_at, expires FROM lives WHERE contract = ?", (contract,)
+        ).fetchone()
+        return Life(*row) if row else Life()
+
+    def keep_life(self, contract: str, life: Life) -> None:
+        """Remember it."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?)", (contract, *life))
+
+    def spans(self) -> dict[str, float]:
+        """Timeframe → days in one request, as learnt."""
+        return dict(self._db.execute("SELECT timeframe, days FROM spans").fetchall())
+
+    def keep_spans(self, days: Mapping[str, float]) -> None:
+        """Remember them."""
+        with self._db:
+            self._db.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", days.items())
+
+    def file(self, series: Series) -> tuple[FileKey, bool] | None:
+        """The file as it was when it was written or seen last, and whether all of it is ours."""
+        row = self._db.execute(
+            "SELECT size, mtime_ns, inode, ours FROM files WHERE series = ?", (str(series),)
+        ).fetchone()
+        return ((row[0], row[1], row[2]), bool(row[3])) if row else None
+
+    def keep_file(self, series: Series, key: FileKey, *, is_ours: bool) -> None:
+        """Remember it."""
+        with self._db:
+            self._db.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                (str(series), *key, int(is_ours)),
+            )
+
+    def looked_at(self, series: Series, what: str) -> int | None:
+        """When this was looked at last."""
+        row = self._db.execute(
+            "SELECT at FROM looks WHERE series = ? AND what = ?", (str(series), what)
+        ).fetchone()
+        return int(row[0]) if row else None
+
+    def note_look(self, series: Series, what: str, now: int) -> None:
+        """It is looked at now."""
+        with self._db:
+            self._db.execute(
+                "INSERT OR REPLACE INTO looks VALUES (?, ?, ?)", (str(series), what, now)
+            )
+
+    def renewals(self) -> dict[str, tuple[int, str]]:
+        """Series that are being pulled again: from when on, and why."""
+        rows = self._db.execute("SELECT series, since, why FROM renewals").fetchall()
+        return {series: (since, why) for series, since, why in rows}
+
+    def keep_renewal(self, series: Series, since: int, why: str) -> None:
+        """Pull the series again."""
+        with self._db:
+            row = (str(series), since, why)
+            self._db.execute("INSERT OR REPLACE INTO renewals VALUES (?, ?, ?)", row)
+
+    def end_renewal(self, series: Series) -> None:
+        """It was pulled again."""
+        with self._db:
+            self._db.execute("DELETE FROM renewals WHERE series = ?", (str(series),))
+
     def want(self, series: Series, since: int) -> None:
         """Somebody asks for the series from this day on."""
         with self._db:
@@ -161,5 +264,12 @@ class Ledger:
         return int(row[0]) if row else None
 
 
-def _expiry_s(gap: Gap, now: int) -> int:
-    return _RECENT_EXPIRY_S if gap.last > now - _RECENT_S else _OLD_EXPIRY_S
+def _expiry_s(gap: Gap, now: int, *, was_known: bool) -> int:
+    if gap.last > now - _RECENT_S:
+        return _RECENT_EXPIRY_S
+    return _TWICE_EXPIRY_S if was_known else _OLD_EXPIRY_S
+
+
+def _covers(runs: list[tuple[int, int]], gap: Gap) -> bool:
+    """Whether one of the runs reaches over the whole gap."""
+    return any(first <= gap.first and gap.last <= last for first, last in runs)

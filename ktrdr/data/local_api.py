@@ -244,7 +244,11 @@ def bars_from_json(columns: Mapping[str, list[float]]) -> list[Bar]:
 
 def answer_from_json(said: Mapping[str, Any]) -> Answer:
     """The answer of `GET /bars`. InvalidRequest: not of this form."""
-    return Answer(bars_from_json(said.get("bars", {})), tuple(said.get("unsound", ())))
+    return Answer(
+        bars_from_json(said.get("bars", {})),
+        tuple(said.get("unsound", ())),
+        tuple(bars_from_json(said["beside"])) if said.get("beside") else (),
+    )
 
 
 def schedule_to_json(schedule: Schedule) -> Json:

@@ -14,15 +14,15 @@ _WAIT_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def open_database(path: Path, tables: str) -> sqlite3.Connection:
+def open_database(path: Path, tables: str, version: int = 1) -> sqlite3.Connection:
     """The database at `path` with these tables, made where they are lacking; for any thread.
 
-    What is no database is put aside as `.broken`. sqlite3.Error: it is locked, or the disk is
-    full. OSError: its folder cannot be made.
+    What is no database, or has tables of another version, is put aside as `.broken`.
+    sqlite3.Error: it is locked, or the disk is full. OSError: its folder cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return _open(path, tables)
+        return _open(path, tables, version)
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode not in _NO_DATABASE:
             raise  # it is as good as ever
@@ -31,16 +31,29 @@ def open_database(path: Path, tables: str) -> sqlite3.Connection:
         path.replace(aside)
         for companion in ("-wal", "-shm"):
             path.with_name(path.name + companion).unlink(missing_ok=True)
-        return _open(path, tables)
+        return _open(path, tables, version)
 
 
-def _open(path: Path, tables: str) -> sqlite3.Connection:
+def _open(path: Path, tables: str, version: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        _check_version(connection, version)
         with contextlib.closing(connection.executescript(tables)):
             return connection
     except sqlite3.DatabaseError:
         connection.close()
         raise
+
+
+def _check_version(connection: sqlite3.Connection, version: int) -> None:
+    """A new file is of this version from now on; a DatabaseError for another one's."""
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found == version:
+        return
+    if found or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        error = sqlite3.DatabaseError(f"its tables are of version {found}, and not of {version}")
+        error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+        raise error
+    connection.execute(f"PRAGMA user_version = {version:d}")

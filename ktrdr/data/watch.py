@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ktrdr.data.csv_store import OURS, CsvStore
-from ktrdr.data.ledger import Ledger
+import numpy as np
+
+from ktrdr.data.csv_store import OURS, BarFile, CsvStore
+from ktrdr.data.ledger import Ledger, Life
 from ktrdr.errors import (
     KtrdrError,
     MalformedFile,
@@ -18,12 +20,14 @@ from ktrdr.errors import (
 from ktrdr.planning.coverage import Coverage, judge
 from ktrdr.planning.gaps import Reason
 from ktrdr.planning.instruments import Instrument, Series
-from ktrdr.planning.sessions import Expected, Schedule, expected, utc_midnight
+from ktrdr.planning.sessions import Expected, Int64Array, Schedule, expected, utc_midnight
 from ktrdr.planning.timeframes import DAY_S
 
 _RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
 _PERMANENT_RETRY_S = 6 * 3600.0
 _SCHEDULE_FRESH_S = DAY_S
+RENEWED = "renewed"
+"""Below the store's own folder: series that are being pulled again, until they are whole."""
 
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
@@ -37,6 +41,10 @@ class Watched:
 
     series: Series
     instrument: Instrument
+    store: CsvStore
+    """Where its file is."""
+    renews_from: int | None = None
+    """It is pulled again from then on, beside the series' own file."""
     coverage: Coverage | None = None
     """None: not looked at yet, or it cannot be."""
     first: int | None = None
@@ -44,10 +52,16 @@ class Watched:
     looked_from: int = 0
     looked_at: int = 0
     """The coverage is of the bars from then on that were due at that time."""
+    is_ours: bool = False
+    """Every row of the file was written by us."""
     error: KtrdrError | None = None
     failures: int = 0
     retry_at: float = 0.0
     tried_at: float = 0.0
+    is_renewed: bool = False
+    """It is being pulled again, and left alone until that is done."""
+    doubted: tuple[int, int] | None = None
+    """A span that one answer has lacked at its edge, and that nothing has proven to be absent."""
     counted: set[int] = field(default_factory=set)
     """Firsts of open gaps that were counted as detected."""
 
@@ -59,7 +73,9 @@ class Watched:
     @property
     def reason(self) -> Reason:
         """Why what is open is open."""
-        return _REASONS.get(type(self.error), Reason.OPEN) if self.error else Reason.OPEN
+        if self.error is None:
+            return Reason.OPEN
+        return _REASONS.get(type(self.error), Reason.FAILED)
 
     @property
     def is_blocked(self) -> bool:
@@ -69,7 +85,11 @@ class Watched:
     def has_work(self, now: float) -> bool:
         """True when something can be asked for now."""
         is_open = self.coverage is None or bool(self.coverage.open_gaps)
-        return is_open and self.retry_at <= now and not self.is_blocked
+        return is_open and self.may_be_asked_for(now)
+
+    def may_be_asked_for(self, now: float) -> bool:
+        """Nothing is held against it."""
+        return self.retry_at <= now and not self.is_blocked and not self.is_renewed
 
     def failed(self, error: KtrdrError, now: float) -> None:
         """Put it back for a while that grows; longer when it needs a person."""
@@ -117,6 +137,10 @@ class Watch:
         self._ledger_path = store.folder / OURS / "ledger.sqlite"
         self._ledger: Ledger | None = None
         self._schedules: dict[str, tuple[Schedule, float]] = {}
+        self.detected = 0
+        """Gaps, each counted once."""
+        self._lives: dict[str, Life] = {}
+        self._alignments: dict[str, frozenset[int]] = {}
 
     @property
     def ledger(self) -> Ledger:
@@ -124,6 +148,21 @@ class Watch:
         if self._ledger is None:
             self._ledger = Ledger(self._ledger_path)
         return self._ledger
+
+    @property
+    def has_ledger(self) -> bool:
+        """There is one, so that looking into it makes none."""
+        return self._ledger is not None or self._ledger_path.exists()
+
+    @property
+    def main_store(self) -> CsvStore:
+        """The store itself."""
+        return self._store
+
+    @property
+    def renewal_store(self) -> CsvStore:
+        """Where series are pulled again."""
+        return CsvStore(self._store.folder / OURS / RENEWED)
 
     def close(self) -> None:
         """Close the ledger; it is opened again when it is needed."""
@@ -136,16 +175,19 @@ class Watch:
         if self._ledger is not None and not self._ledger_path.exists():
             self.close()
             self._schedules.clear()
+            self._lives.clear()
+            self._alignments.clear()
 
     def look_at(self, watched: Watched, now: int) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read."""
         try:
-            file = self._store.read(watched.series)
+            file = watched.store.read(watched.series)
         except MalformedFile as error:
             watched.coverage, watched.error = None, error
             raise
         if isinstance(watched.error, MalformedFile | StoreUnwritable):
             watched.succeeded()
+        self._note_file(watched, file)
         starts = file.starts
         watched.first, watched.last = (
             (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
@@ -165,20 +207,74 @@ class Watch:
         )
         given_up = watched.retry_at > now
         watched.coverage = coverage.refused(watched.reason) if given_up else coverage
+        self.detected += watched.count_new_gaps()
+
+    def _note_file(self, watched: Watched, file: BarFile) -> None:
+        """Whether all rows are ours: the file was empty, and nobody but us has changed it since."""
+        if watched.renews_from is not None:
+            watched.is_ours = True
+            return
+        known = self.ledger.file(watched.series) if self.has_ledger else None
+        if known is not None and known[0] == file.key:
+            watched.is_ours = known[1]
+            return
+        watched.is_ours = not len(file.starts)
+        if self.has_ledger:
+            self.ledger.keep_file(watched.series, file.key, is_ours=watched.is_ours)
+
+    def note_written(self, watched: Watched) -> None:
+        """The file has just been changed by us, and by nobody else since it was looked at."""
+        key = watched.store.key(watched.series)
+        if watched.renews_from is None and key is not None:
+            self.ledger.keep_file(watched.series, key, is_ours=watched.is_ours)
+
+    def note_swapped(self, series: Series) -> None:
+        """The file was replaced by one that is ours as a whole."""
+        key = self._store.key(series)
+        if key is not None:
+            self.ledger.keep_file(series, key, is_ours=True)
+
+    def life_if_known(self, watched: Watched) -> Life:
+        """When the contract can have bars, as far as that was looked up."""
+        return self._lives.get(contract_name(watched.instrument), Life())
+
+    def bars_of_day(
+        self, watched: Watched, schedule: Schedule, day: int, now: int
+    ) -> tuple[Int64Array, Int64Array]:
+        """The starts of a trading day's bars that are due, and of those that are to come."""
+        due = self.expected(watched, schedule, now)
+        coming = self.expected(watched, schedule, max(now, day + 3 * DAY_S))
+        all_of_day = coming.starts[coming.days == day]
+        due_of_day = due.starts[due.days == day]
+        return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
 
     def expected(self, watched: Watched, schedule: Schedule, now: int) -> Expected:
-        """Bars from the file's first, or from when it is to be filled, until now."""
-        return expected(
+        """Bars from the file's first, or from when it is to be filled, until now.
+
+        None before IB's own first bar, and none after the contract's last day.
+        """
+        life = self.life(watched.instrument)
+        start = max(self.look_from(watched, now), schedule.start)
+        if life.head is not None:
+            is_daily = watched.series.timeframe.is_daily
+            start = max(start, life.head - life.head % DAY_S if is_daily else life.head)
+        found = expected(
             schedule,
             watched.series.timeframe,
-            max(self.look_from(watched, now), schedule.start),
+            start,
             now,
             now,
-            alignment=self.ledger.alignment(contract_name(watched.instrument)),
+            alignment=self.alignment(watched.instrument),
         )
+        if life.expires is None:
+            return found
+        in_life = found.days <= life.expires
+        return Expected(found.starts[in_life], found.days[in_life])
 
     def fill_from(self, watched: Watched, now: int) -> int:
         """From when on the series is kept complete (UTC seconds, midnight)."""
+        if watched.renews_from is not None:
+            return watched.renews_from
         oldest = now - self._max_age_days * DAY_S
         since = watched.instrument.since_for(watched.series.timeframe)
         asked = self.ledger.wanted(watched.series)
@@ -192,6 +288,34 @@ class Watch:
         """From when on bars are counted: older holes are shown, though not filled."""
         fill_from = self.fill_from(watched, now)
         return fill_from if watched.first is None else min(watched.first, fill_from)
+
+    def life(self, instrument: Instrument) -> Life:
+        """When the contract can have bars, as far as anybody knows."""
+        name = contract_name(instrument)
+        if name not in self._lives:
+            self._lives[name] = self.ledger.life(name)
+        return self._lives[name]
+
+    def keep_life(self, instrument: Instrument, life: Life) -> None:
+        """Remember it, also for the next start."""
+        name = contract_name(instrument)
+        if life != self._lives.get(name):
+            self._lives[name] = life
+            self.ledger.keep_life(name, life)
+
+    def alignment(self, instrument: Instrument) -> frozenset[int]:
+        """Where four-hour bars of a contract begin, as far as that was learnt."""
+        name = contract_name(instrument)
+        if name not in self._alignments:
+            self._alignments[name] = self.ledger.alignment(name)
+        return self._alignments[name]
+
+    def learn_alignment(self, instrument: Instrument, minutes: frozenset[int]) -> None:
+        """Remember more of it."""
+        if not minutes <= self.alignment(instrument):
+            name = contract_name(instrument)
+            self.ledger.learn_alignment(name, minutes)
+            self._alignments[name] |= minutes
 
     def schedule(self, instrument: Instrument, start: int, now: int) -> Schedule | None:
         """A contract's sessions as far as they are known; None when that is not far enough."""

@@ -37,3 +37,5 @@ class Answer(NamedTuple):
     """Ascending, each start once; empty when IB answered that it has none."""
     unsound: tuple[int, ...] = ()
     """Starts of bars that were sent and cannot be true."""
+    beside: tuple[Bar, ...] = ()
+    """Bars next to the span that was asked for: to compare with what is stored there."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ktrdr.planning.gaps import Gap, Reason, runs
+from ktrdr.planning.gaps import CLOSABLE, Gap, Reason, runs
 from ktrdr.planning.sessions import Expected, Int64Array
 
 
@@ -34,8 +35,13 @@ class Coverage:
 
     @property
     def open_gaps(self) -> list[Gap]:
-        """Those that can be closed."""
+        """Those that can be asked for."""
         return [gap for gap in self.gaps if gap.reason is Reason.OPEN]
+
+    @property
+    def closable(self) -> list[Gap]:
+        """Those, and what is asked for already or failed for now."""
+        return [gap for gap in self.gaps if gap.reason in CLOSABLE]
 
     def holes(self) -> dict[Reason, int]:
         """Reason → gaps."""
@@ -50,6 +56,18 @@ class Coverage:
         for gap in self.gaps:
             counts[gap.reason] = counts.get(gap.reason, 0) + gap.bars
         return counts
+
+    def asked(self, spans: Sequence[tuple[int, int]]) -> Coverage:
+        """The same, with those that are asked for in these spans called so."""
+        if not spans:
+            return self
+        gaps = tuple(
+            replace(gap, reason=Reason.ASKED)
+            if gap.reason is Reason.OPEN and any(gap.first < b and gap.last >= a for a, b in spans)
+            else gap
+            for gap in self.gaps
+        )
+        return replace(self, gaps=gaps)
 
     def refused(self, reason: Reason) -> Coverage:
         """The same, when nothing can be had of what is open, for one reason."""

@@ -14,7 +14,9 @@ class Reason(StrEnum):
     """Why bars are missing, in the words of the status API."""
 
     OPEN = "open"
-    """To be asked for, or asked for and not answered yet."""
+    """To be asked for."""
+    ASKED = "asked"
+    """Asked for, and not answered yet."""
     NO_TRADES = "no_trades"
     """IB was asked, answered, and has no such bar."""
     LATE = "late"
@@ -61,3 +63,7 @@ def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reas
         Gap(int(expected[i]), int(expected[j - 1]), int(j - i), reason)
         for i, j in zip(firsts, ends, strict=True)
     ]
+
+
+CLOSABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)
+"""What may still be closed without anybody's doing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -20,6 +21,18 @@ def utc(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
 
+class Inline(Executor):
+    """Does at once what it is told to, so that a step of the gap filler is the same every time."""
+
+    def submit(self, work, /, *args, **kwargs):
+        done = Future()
+        try:
+            done.set_result(work(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  as an executor does it
+            done.set_exception(error)
+        return done
+
+
 @dataclass
 class FakeConnection:
     """Speaks as ib-connection does. Its market is open every day from 10:00 to 12:00 UTC.
@@ -34,6 +47,19 @@ class FakeConnection:
     unsound: set[int] = field(default_factory=set)
     refusals: dict[str, KtrdrError] = field(default_factory=dict)
     """Symbol → what it is answered with."""
+    heads: dict[str, int] = field(default_factory=dict)
+    """Symbol → its first bar."""
+    heads_unknown: bool = False
+    last_trade_dates: dict[str, str] = field(default_factory=dict)
+    bars_refusals: dict[str, KtrdrError] = field(default_factory=dict)
+    """The same as `refusals`, for bars alone."""
+    silent: bool = False
+    """It answers every question for bars with none."""
+    revised: dict[int, Bar] = field(default_factory=dict)
+    """Start → the bar as it is told now."""
+    factor: Callable[[Bar], Bar] = lambda bar: bar
+    priorities: list[str] = field(default_factory=list)
+    heads_asked: list[str] = field(default_factory=list)
     down: KtrdrError | None = None
     asked: list[tuple[str, str, int, int]] = field(default_factory=list)
     """Symbol, timeframe, start and end of each request for bars."""
@@ -43,9 +69,13 @@ class FakeConnection:
         assert timeout_s > 0
         if self.down is not None:
             raise self.down
-        return {"/status": self._status, "/sessions": self._sessions, "/bars": self._bars}[path](
-            query
-        )
+        routes = {
+            "/status": self._status,
+            "/sessions": self._sessions,
+            "/bars": self._bars,
+            "/head": self._head,
+        }
+        return routes[path](query)
 
     def abort(self) -> None:
         pass
@@ -59,17 +89,50 @@ class FakeConnection:
         start, end = span_from_query(query)
         days = range(start - start % DAY - DAY, end + 3 * DAY, DAY)
         sessions = [[day + 36000, day + 43200, day] for day in days]
-        return {"zone": "UTC", "start": days[0], "end": days[-1], "sessions": sessions}
+        return {
+            "zone": "UTC",
+            "start": days[0],
+            "end": days[-1],
+            "sessions": sessions,
+            "last_trade_date": self.last_trade_dates.get(query["symbol"], ""),
+        }
+
+    def _head(self, query: dict[str, str]) -> dict:
+        self._refuse(query)
+        self.heads_asked.append(query["symbol"])
+        return {"head": None if self.heads_unknown else self.heads.get(query["symbol"])}
 
     def _bars(self, query: dict[str, str]) -> dict:
         start, end = span_from_query(query)
         self.asked.append((query["symbol"], query["timeframe"], start, end))
+        self.priorities.append(query.get("priority", ""))
         self._refuse(query)
-        bars = list(self.market(query["timeframe"], start, end))
+        if query["symbol"] in self.bars_refusals:
+            raise self.bars_refusals[query["symbol"]]
+        bars = self.told(query["symbol"], query["timeframe"], start, end)
         unsound = [bar.start for bar in bars if bar.start in self.unsound]
         sound = [bar for bar in bars if bar.start not in self.unsound]
         self.after()
-        return {"gateway": self.gateway, "bars": bars_to_json(sound), "unsound": unsound}
+        symbol, timeframe = query["symbol"], query["timeframe"]
+        near = [
+            *self.told(symbol, timeframe, start - 4 * DAY, start)[-5:],
+            *self.told(symbol, timeframe, end, end + 4 * DAY)[:5],
+        ]
+        beside = [bar for bar in near if bar.start not in self.unsound]
+        return {
+            "gateway": self.gateway,
+            "bars": bars_to_json(sound),
+            "unsound": unsound,
+            "beside": bars_to_json(beside),
+        }
+
+    def told(self, symbol: str, timeframe: str, start: int, end: int) -> list[Bar]:
+        """The bars that it answers with."""
+        if self.silent:
+            return []
+        head = self.heads.get(symbol, 0)
+        bars = [bar for bar in self.market(timeframe, start, end) if bar.start >= head]
+        return [self.factor(self.revised.get(bar.start, bar)) for bar in bars]
 
     def _refuse(self, query: dict[str, str]) -> None:
         if query["symbol"] in self.refusals:

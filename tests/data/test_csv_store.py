@@ -60,6 +60,53 @@ def test_a_row_that_stands_there_stays_byte_for_byte(store, write):
     assert path.read_text() == HEADER + row(0) + odd + row(2)
 
 
+def test_a_correction_takes_the_place_of_its_row_and_of_no_other(store, write):
+    odd = "2026-11-20 14:33:00+00:00,228.060,228.10,2.2e2,228.0600,0100\n"
+    path = write(HEADER + row(1) + row(2) + odd)
+    assert store.add(AAPL, [bar(0), bar(2, price=7.0), bar(9)], correct=True) == 2
+    assert path.read_text() == HEADER + row(0) + row(1) + row(2, "7.0,7.0,7.0,7.0,100") + odd + row(
+        9
+    )
+
+
+def test_the_last_row_can_be_corrected(store, write):
+    path = write(HEADER + row(1) + row(2))
+    store.add(AAPL, [bar(2, price=7.0)], correct=True)
+    assert path.read_text() == HEADER + row(1) + row(2, "7.0,7.0,7.0,7.0,100")
+
+
+def test_rows_are_told_as_bars(store, write):
+    write("volume,timestamp,open,high,low,close\n100,2026-11-20 14:31:00+00:00,1,3,0.5,2.25\n")
+    file = store.read(AAPL)
+    start = bar(1).start
+    assert file.bars_at([start, start + 60]) == [Bar(start, 1, 3, 0.5, 2.25, 100)]
+    assert file.bars_at([]) == []
+
+
+def test_the_nearest_row_to_a_span_is_found(store, write):
+    write(HEADER + row(1) + row(4) + row(20))
+    file = store.read(AAPL)
+    at = [bar(minute).start for minute in range(30)]
+    assert file.nearest(at[5], at[10]) == at[4]
+    assert file.nearest(at[17], at[19]) == at[20]
+    assert file.nearest(at[0], at[1]) == at[1]
+    assert file.nearest(at[25], at[28]) == at[20]
+    write(HEADER)
+    assert store.read(AAPL).nearest(at[0], at[1]) is None
+
+
+def test_a_file_is_swapped_in_one_step_and_the_old_one_kept(store, write, data_dir):
+    path = write(HEADER + row(0))
+    path.chmod(0o640)
+    newer = write(HEADER + row(0, "1.0,1.0,1.0,1.0,100"), "newer.csv")
+    keep = data_dir / ".ktrdr" / "replaced" / "AAPL_1m.csv"
+    store.swap(AAPL, newer, keep)
+    assert path.read_text() == HEADER + row(0, "1.0,1.0,1.0,1.0,100")
+    assert keep.read_text() == HEADER + row(0)
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert not newer.exists()
+
+
 def test_nothing_new_leaves_the_file_alone(store, write):
     path = write(HEADER + row(0))
     before = path.stat()

@@ -165,8 +165,9 @@ def test_only_what_is_missing_is_asked_for(manager, group, data_dir):
 def test_the_bar_that_is_still_forming_is_not_served(manager):
     frame = manager.load("BTCUSD", "1h", fetch=True)
     assert frame.attrs["complete"] is False
-    now = datetime.now(UTC)
-    frame = manager.load("EURUSD", "1h", now.date().isoformat(), fetch=True)
+    today = datetime.now(UTC).date().isoformat()
+    frame = manager.load("EURUSD", "1h", today, fetch=True)
+    now = datetime.now(UTC)  # an hour may end while it is asked
     assert all(start + pd.Timedelta(hours=1) <= pd.Timestamp(now) for start in frame.index)
 
 

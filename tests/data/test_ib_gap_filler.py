@@ -20,7 +20,7 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, LENGTHS, line, price, utc
+from tests.data.conftest import DAY, LENGTHS, Inline, line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 NOW = utc("2026-11-20 15:00")
@@ -46,7 +46,7 @@ def make_filler(make_settings, connection, clock):
 
     def make(**given) -> GapFiller:
         given = {"ktrdr_gap_max_age_days": 3, **given}
-        filler = GapFiller(make_settings(**given), connection, clock)
+        filler = GapFiller(make_settings(**given), connection, clock, Inline())
         made.append(filler)
         return filler
 
@@ -570,6 +570,7 @@ def test_a_locked_ledger_is_waited_for_and_kept(put, make_filler, data_dir):
     other = sqlite3.connect(data_dir / ".ktrdr" / "ledger.sqlite")
     with contextlib.closing(other):
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("PRAGMA user_version = 2")
         other.execute("CREATE TABLE t (x)")
         filler = make_filler()
         assert not filler.step()
@@ -632,10 +633,286 @@ def test_it_takes_none_either_when_the_gateway_says_only_later_what_it_is(
     path = put("AAPL_1m")
     settings = make_settings(ib_host="host.docker.internal")
     connection.gateway = "simulated"
-    filler = GapFiller(WhereLiveBarsBelong(**settings.model_dump()), connection, clock)
+    filler = GapFiller(WhereLiveBarsBelong(**settings.model_dump()), connection, clock, Inline())
     for _ in range(3):
         assert not filler.step()
         assert filler.status.state == "refused"
     filler.close()
     assert path.read_text() == HEADER
     assert connection.asked == []
+
+
+def test_an_empty_answer_is_believed_only_when_the_contract_answers_at_all(
+    put, make_filler, connection
+):
+    """The tail is missing because IB sends nothing, not because nothing was traded."""
+    there = minutes(*RECENT)
+    path = put("AAPL_1m", there[:-MINUTES_A_DAY])
+    connection.absent = set(there[-MINUTES_A_DAY:])
+    connection.silent = True
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.unfillable == {}
+    assert filler.status.gaps_remaining == 1
+    assert "where it had one" in filler.status.recent_errors[0].message
+    connection.silent = False
+    connection.absent = set()
+    filler.ask_for_scan()
+    fill(filler)
+    assert starts_in(path) == there
+
+
+def test_a_day_without_any_bar_is_absent_when_others_are_answered(put, make_filler, connection):
+    connection.absent = set(minutes("2026-11-18"))
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.unfillable == {"no_trades": 1}
+    assert len(connection.asked) == 1, "the answer has bars before and after it"
+    assert len(starts_in(path)) == 3 * MINUTES_A_DAY
+
+
+def test_empty_days_at_the_edge_of_an_answer_are_asked_for_once_more(put, make_filler, connection):
+    there = minutes(*RECENT)
+    before = [f"2026-11-{day}" for day in range(10, 18)]
+    connection.absent = set(minutes(*before))
+    put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.unfillable == {"no_trades": 1}
+    assert connection.heads_asked == ["AAPL"], "nothing is older: perhaps it is not listed yet"
+    spans = [(start, end) for _, timeframe, start, end in connection.asked if timeframe == "1m"]
+    assert len(spans) == 3  # all of it, the empty day alone, and one bar as a control
+    assert spans[2] == (there[MINUTES_A_DAY], there[MINUTES_A_DAY] + 60)
+    asked = len(connection.asked)
+    for _ in range(3):
+        filler.ask_for_scan()
+        fill(filler)
+    assert len(connection.asked) == asked
+
+
+def test_before_the_listing_nothing_is_expected(put, make_filler, connection):
+    connection.heads["FRESH"] = minutes("2026-11-19")[30]
+    path = put("FRESH_1m")
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == minutes("2026-11-19", "2026-11-20")[30:]
+    (entry,) = filler.coverage["series"]
+    assert entry["expected"] == entry["present"] == 2 * MINUTES_A_DAY - 30
+    assert entry["listed"] == "2026-11-19T10:30:00+00:00"
+    assert filler.status.unfillable == {}
+    asked = len(connection.asked)
+    filler.ask_for_scan()
+    fill(filler)
+    assert (len(connection.asked), connection.heads_asked) == (asked, ["FRESH"])
+
+
+def test_after_its_last_day_nothing_is_expected_of_a_future(put, make_filler, connection):
+    connection.last_trade_dates["ESZ5"] = "20261118"
+    path = put("ESZ5_1m")
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == minutes("2026-11-17", "2026-11-18")
+    (entry,) = filler.coverage["series"]
+    assert entry["expires"] == "2026-11-18T00:00:00+00:00"
+    assert entry["missing"] == {}
+
+
+def test_a_contract_of_which_ib_has_nothing_is_looked_at_again_tomorrow(
+    put, make_filler, connection, clock
+):
+    connection.heads["NONE"] = utc("2030-01-01")
+    connection.heads_unknown = True
+    put("NONE_1m")
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.unfillable == {"late": 1}
+    asked = len(connection.asked)
+    filler.ask_for_scan()
+    fill(filler)
+    assert len(connection.asked) == asked
+    clock.now += DAY + 60
+    fill(filler)
+    assert len(connection.asked) > asked
+
+
+def test_a_revised_bar_of_ours_is_corrected(put, make_filler, connection, clock):
+    path = put("AAPL_1d")
+    filler = make_filler()
+    fill(filler)
+    newest = starts_in(path)[-1]
+    connection.revised = {newest: price(newest)._replace(volume=4711)}
+    clock.now = utc("2026-11-21 15:00")
+    fill(filler)
+    assert f"{price(newest).close!r},4711" in path.read_text()
+    assert len(starts_in(path)) == len(set(starts_in(path)))
+    assert filler.status.recent_errors == ()
+
+
+def test_a_revised_bar_in_a_file_of_others_is_reported_and_left(put, make_filler, connection):
+    there = minutes(*RECENT)
+    path = put("AAPL_1m", there[:300])
+    connection.revised = {there[299]: price(there[299])._replace(close=1.0, low=1.0)}
+    filler = make_filler()
+    fill(filler)
+    assert path.read_text().startswith(HEADER + "".join(line(price(t)) for t in there[:300]))
+    assert "is left" in filler.status.recent_errors[0].message
+
+
+def split(bar):
+    return bar._replace(**{k: getattr(bar, k) / 4 for k in ("open", "high", "low", "close")})
+
+
+def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(
+    put, make_filler, connection, clock, data_dir
+):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    before = path.read_text()
+    clock.now = utc("2026-11-21 15:00")
+    connection.factor = split
+    fill(filler)
+    there = minutes(*RECENT, "2026-11-21")
+    assert path.read_text() == HEADER + "".join(line(split(price(t))) for t in there)
+    (kept,) = (data_dir / ".ktrdr" / "replaced").iterdir()
+    assert (
+        kept.read_text() == before + "".join(line(split(price(t))) for t in minutes("2026-11-21"))
+        or kept.read_text() == before
+    )
+    assert list((data_dir / ".ktrdr" / "renewed").glob("*.csv")) == []
+    asked = len(connection.asked)
+    filler.ask_for_scan()
+    fill(filler)
+    assert len(connection.asked) == asked
+
+
+def test_a_series_that_is_pulled_again_goes_on_after_a_crash(
+    put, make_filler, connection, clock, data_dir
+):
+    path = put("AAPL_1m")
+    first = make_filler()
+    fill(first)
+    clock.now = utc("2026-11-21 15:00")
+    connection.factor = split
+    until = len(connection.asked) + 2  # the new day, and the look that shows a split
+
+    def crash():
+        if len(connection.asked) >= until:
+            connection.refusals["AAPL"] = RequestFailed("crash")
+
+    connection.after = crash
+    fill(first)
+    first.close()
+    old = path.read_text()
+    assert (data_dir / ".ktrdr" / "renewed" / "AAPL_1m.csv").exists()
+    connection.after, connection.refusals = lambda: None, {}
+    fill(make_filler())
+    assert path.read_text() != old
+    assert line(split(price(minutes(*RECENT)[0]))) in path.read_text()
+
+
+def test_after_a_split_a_file_with_rows_of_others_is_left(put, make_filler, connection):
+    there = minutes(*RECENT)
+    path = put("AAPL_1m", there[:300])
+    connection.factor = split
+    filler = make_filler()
+    fill(filler)
+    assert path.read_text().startswith(HEADER + "".join(line(price(t)) for t in there[:300]))
+    assert "the ratio of a split (4:1" in filler.status.recent_errors[0].message
+
+
+def test_a_file_that_somebody_has_edited_is_not_ours_any_more(put, make_filler):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert filler.coverage["series"][0]["ours"]
+    path.write_text(path.read_text())
+    filler.ask_for_scan()
+    fill(filler)
+    assert not filler.coverage["series"][0]["ours"]
+
+
+def test_old_bars_are_compared_once_a_day(put, make_filler, connection, clock):
+    (wanted,) = [put("AAPL_1d")]
+    filler = make_filler(ktrdr_gap_max_age_days=30)
+    fill(filler)
+    asked = len(connection.asked)
+    for _ in range(3):
+        clock.now += 3600
+        fill(filler)
+    assert len(connection.asked) == asked, "not on the first day"
+    clock.now += DAY
+    fill(filler)
+    compared = [a for a in connection.asked[asked:] if a[2] < clock.now - 7 * DAY]
+    assert len(compared) == 1
+    assert wanted.exists()
+
+
+def test_what_is_asked_for_is_called_so(put, make_filler, connection):
+    put("AAPL_1m")
+    filler = make_filler()
+    seen = []
+    connection.after = lambda: seen.append(filler.coverage["series"])
+    fill(filler)
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RequestFailed("who knows", code=162), "failed"),
+        (NotEntitled("no", code=354), "not_entitled"),
+    ],
+)
+def test_what_fails_says_why_with_ibs_code(put, make_filler, connection, error, reason):
+    put("AAPL_1m", minutes(*RECENT)[:100])
+    filler = make_filler()
+    connection.bars_refusals["AAPL"] = error
+    fill(filler)
+    (entry,) = filler.coverage["series"]
+    assert set(entry["missing"]) == {reason}
+    assert entry["error_code"] == error.code
+
+
+def test_each_bar_of_a_day_is_accounted_for(put, make_filler, connection, clock):
+    clock.now = utc("2026-11-20 11:00:30")
+    there = minutes("2026-11-20")
+    connection.absent = {there[3]}
+    put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    said = asyncio.run(
+        routes(filler)["GET", "/coverage"](
+            {"symbol": "AAPL", "timeframe": "1m", "day": "2026-11-20"}
+        )
+    )
+    assert (said["day"], said["state"]) == ("2026-11-20", "open")
+    statuses = dict(map(tuple, said["bars"]))
+    assert [statuses[t] for t in there[2:5]] == ["present", "no_trades", "present"]
+    assert statuses[there[59]] == "present"
+    assert statuses[there[60]] == "not_due"
+    assert len(statuses) == MINUTES_A_DAY
+
+
+def test_a_day_without_bars_says_why(put, make_filler, connection):
+    connection.heads["AAPL"] = minutes("2026-11-19")[0]
+    put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    ask = routes(filler)["GET", "/coverage"]
+    query = {"symbol": "AAPL", "timeframe": "1m", "day": "2026-11-18"}
+    assert asyncio.run(ask(query))["state"] == "before_listing"
+    with pytest.raises(InvalidRequest, match="nothing is known"):
+        asyncio.run(ask(query | {"symbol": "NONE"}))
+
+
+def test_the_newest_bars_go_first_and_history_last(put, make_filler, connection, data_dir):
+    (data_dir / "instruments.toml").write_text("[AAPL]\nsince = 2026-06-01\n")
+    there = minutes(*RECENT)
+    put("AAPL_1m", [*there[:100], *there[103:300]])
+    fill(make_filler(ktrdr_gap_max_age_days=30))
+    priorities = dict(zip([a[2] for a in connection.asked], connection.priorities, strict=True))
+    newest, *_, oldest = sorted(priorities, reverse=True)
+    assert priorities[oldest] == "backfill"
+    assert priorities[newest] in ("tail", "recent")

@@ -1,0 +1,596 @@
+"""Asks for what series lack, and sees to what comes back. Which series, and when, others say.
+
+Sessions first, then bars; a control where an answer proves too little; now and then a look
+whether what is stored is still what IB tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import Enum, auto
+from functools import partial
+from typing import Any, Protocol
+
+from ktrdr.data.bookkeeping import Books, Taken
+from ktrdr.data.csv_store import HEADER, OURS
+from ktrdr.data.errands import Errands
+from ktrdr.data.gap_report import iso
+from ktrdr.data.local_api import (
+    Json,
+    LocalClient,
+    answer_from_json,
+    request_to_query,
+    schedule_from_json,
+)
+from ktrdr.data.watch import Watch, Watched, contract_name
+from ktrdr.errors import (
+    KtrdrError,
+    MalformedFile,
+    NotConnected,
+    PeerDown,
+    PeerSilent,
+    RequestFailed,
+    StoreUnwritable,
+    TimedOut,
+    WrongSource,
+)
+from ktrdr.planning.bars import Answer
+from ktrdr.planning.drift import Drift, compare
+from ktrdr.planning.gaps import Gap
+from ktrdr.planning.instruments import Instrument, Series
+from ktrdr.planning.pacing import Priority
+from ktrdr.planning.rates import Rates
+from ktrdr.planning.requests import BarsRequest, Spans, plan
+from ktrdr.planning.sessions import Schedule
+from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
+
+log = logging.getLogger("gap-filler")
+
+AT_ONCE = 48
+"""Questions under way: the connection process says which goes when."""
+
+_SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
+"""How long the sessions of a contract may take, and for each year more."""
+_SHORT_S = 200.0
+"""How long a small answer may take, with the loss and the return of the connection."""
+_REQUESTS_A_SERIES = 8
+"""At a time; the rest of a long history is for the next ones, so that nobody waits for it."""
+_HEAD_AGAIN_S = 30 * DAY_S
+_CHECK_EVERY_S = DAY_S
+_CHECK_OLDER_S = 7 * DAY_S
+_CHECK_BARS = 60
+_CHECKS_AT_ONCE = 5
+_SETTLED_S = 18 * HOUR_S
+"""After the end of its UTC day a daily bar is what it stays: settlements come hours later."""
+_CORRECTED_AT_MOST = 200
+"""Bars that are corrected one by one; of more the whole series is pulled again."""
+_CONTROL_DAYS = 40
+
+
+class Kind(Enum):
+    """What an errand is for."""
+
+    SESSIONS = auto()
+    HEAD = auto()
+    FILL = auto()
+    CONTROL = auto()
+    """Is anything answered of this contract? Else what an answer lacks is not absent."""
+    CHECK = auto()
+    """Is what is stored what IB tells now?"""
+
+
+@dataclass(frozen=True, eq=False)
+class Errand:
+    """One question, for one series or for several of a contract."""
+
+    kind: Kind
+    series: tuple[Watched, ...]
+    asked_at: int
+    """UTC seconds."""
+    sent_at: float
+    """By a clock that only moves forward."""
+    request: BarsRequest | None = None
+    gaps: tuple[Gap, ...] = field(default=())
+    """What a control is about."""
+
+    @property
+    def watched(self) -> Watched:
+        """The only series, or the first."""
+        return self.series[0]
+
+
+class Owner(Protocol):
+    """Who knows which series there are, and hears of troubles."""
+
+    def is_watched(self, watched: Watched) -> bool:
+        """Whether the series is still there."""
+
+    def forget(self, watched: Watched) -> None:
+        """Its file is gone."""
+
+    def report(self, what: str, error: KtrdrError) -> None:
+        """Tell of a trouble with one thing, such as a series."""
+
+
+class Filling:
+    """One thread's; others only ask for it."""
+
+    def __init__(
+        self,
+        connection: LocalClient,
+        watch: Watch,
+        executor: Executor,
+        clock: Callable[[], float],
+        owner: Owner,
+        check_interval_s: float,
+    ) -> None:
+        self._connection = connection
+        self._watch = watch
+        self._clock = clock
+        self._owner = owner
+        self._books = Books(watch, owner.report, check_interval_s / 2)
+        self._errands: Errands[Errand] = Errands(executor, AT_ONCE)
+        self._rates = Rates()
+        self._spans: Spans | None = None
+        self._source = ""
+        self._renewals: dict[Series, Watched] = {}
+        self.filled = self.failed = self.bars_added = 0
+
+    @property
+    def has_room(self) -> bool:
+        """More may be asked."""
+        return self._errands.room > 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Answers are under way."""
+        return len(self._errands) > 0
+
+    @property
+    def current(self) -> tuple[str, ...]:
+        """Series that are asked for."""
+        asked = [e for e in self._errands.under_way if e.kind is not Kind.CHECK]
+        return tuple(dict.fromkeys(str(w.series) for e in asked for w in e.series))
+
+    @property
+    def renewals(self) -> Collection[Watched]:
+        """Series that are pulled again, beside their own files."""
+        return self._renewals.values()
+
+    def is_asking_for(self, watched: Watched) -> bool:
+        """Something about this series is under way."""
+        return any(watched in errand.series for errand in self._errands.under_way)
+
+    def spans_of(self, watched: Watched) -> list[tuple[int, int]]:
+        """The spans of it that are asked for."""
+        return [
+            (errand.request.start, errand.request.end)
+            for errand in self._errands.under_way
+            if errand.request and errand.kind is Kind.FILL and watched in errand.series
+        ]
+
+    def seconds_for(self, missing: Mapping[Timeframe, int]) -> float | None:
+        """How long so many bars will take; None while that cannot be known."""
+        return self._rates.seconds(missing)
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._errands.close()
+
+    # Asking.
+
+    def begin(self, batch: list[Watched], source: str) -> None:
+        """Ask for what these series lack; first for the sessions of those that want them."""
+        self._source = source
+        now = int(self._clock())
+        lacking: dict[str, list[Watched]] = {}
+        for watched in batch:
+            watched.tried_at = self._clock()
+            if self._watch.wants_schedule(watched, now):
+                lacking.setdefault(contract_name(watched.instrument), []).append(watched)
+            else:
+                self.look_at(watched)
+                self._ask_for_bars(watched, len(batch))
+        for same in lacking.values():
+            start = min(self._watch.look_from(watched, now) for watched in same)
+            instrument = same[0].instrument
+            self._send(
+                Errand(Kind.SESSIONS, tuple(same), now, time.monotonic()),
+                partial(self._sessions, instrument, start, now),
+            )
+
+    def wants_check(self, series: Iterable[Watched]) -> bool:
+        """Something that is complete should be compared with what IB tells now."""
+        return not self.is_busy and any(True for _ in self._due_checks(series))
+
+    def begin_checks(self, series: Iterable[Watched], source: str) -> None:
+        """Compare a few of them."""
+        self._source = source
+        now = int(self._clock())
+        for watched, what in [*self._due_checks(series)][:_CHECKS_AT_ONCE]:
+            self._watch.ledger.note_look(watched.series, what, now)
+            request = self._check_request(watched, what, now)
+            if request is not None:
+                self._send_for_bars(Kind.CHECK, watched, request, Priority.BACKFILL)
+
+    def renew(self, known: Mapping[Series, Watched]) -> None:
+        """Go on with the series that are being pulled again; after a restart too."""
+        wanted = self._watch.ledger.renewals() if self._watch.has_ledger else {}
+        for series, watched in known.items():
+            renewal = wanted.get(str(series))
+            watched.is_renewed = renewal is not None
+            if renewal is None:
+                self._renewals.pop(series, None)
+            elif series not in self._renewals:
+                self._renewals[series] = self._shadow(watched, renewal[0])
+            if (shadow := self._renewals.get(series)) is not None:
+                self.look_at(shadow)
+        for gone in self._renewals.keys() - known.keys():
+            del self._renewals[gone]
+
+    def _shadow(self, watched: Watched, since: int) -> Watched:
+        """The series once more, in a file of its own that begins empty."""
+        store = self._watch.renewal_store
+        path = store.path(watched.series)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(HEADER + "\n")
+        return Watched(watched.series, watched.instrument, store, renews_from=since)
+
+    def _ask_for_bars(self, watched: Watched, sharers: int) -> None:
+        """The requests for what is open of a series."""
+        if watched.coverage is None or not watched.may_be_asked_for(self._clock()):
+            return
+        most = max(_REQUESTS_A_SERIES, self._errands.room // max(sharers, 1))
+        now = int(self._clock())
+        wanted = plan(
+            watched.coverage.open_gaps,
+            watched.instrument,
+            watched.series.timeframe,
+            self._known_spans(),
+        )
+        for request in wanted[:most]:
+            self._send_for_bars(Kind.FILL, watched, request, self._priority(watched, request, now))
+
+    def _priority(self, watched: Watched, request: BarsRequest, now: int) -> Priority:
+        if watched.renews_from is not None:
+            return Priority.BACKFILL
+        if watched.last is not None and request.start > watched.last:
+            return Priority.TAIL
+        is_recent = request.end > now - _CONTROL_DAYS * DAY_S
+        return Priority.RECENT if is_recent else Priority.BACKFILL
+
+    def _send_for_bars(
+        self,
+        kind: Kind,
+        watched: Watched,
+        request: BarsRequest,
+        priority: Priority,
+        gaps: tuple[Gap, ...] = (),
+    ) -> None:
+        errand = Errand(kind, (watched,), int(self._clock()), time.monotonic(), request, gaps)
+        self._send(errand, partial(self._bars, request, priority))
+
+    def _send(self, errand: Errand, ask: Callable[[], object]) -> None:
+        self._errands.send(errand, ask)
+
+    # In the asking threads.
+
+    def _sessions(self, instrument: Instrument, start: int, end: int) -> tuple[Schedule, str]:
+        query = request_to_query(instrument, None, start, end)
+        timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
+        said = self._connection.get("/sessions", timeout_s, **query)
+        return schedule_from_json(said), str(said.get("last_trade_date") or "")
+
+    def _head(self, instrument: Instrument) -> object:
+        now = int(self._clock())
+        query = request_to_query(instrument, None, now - DAY_S, now)
+        return self._connection.get("/head", _SHORT_S, **query).get("head")
+
+    def _bars(self, request: BarsRequest, priority: Priority) -> Answer:
+        query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
+        query["priority"] = priority.name.lower()
+        # The connection process gives up first.
+        said: Json = self._connection.get("/bars", 10 + request.patience_s, **query)
+        if said.get("gateway") != self._source:
+            raise WrongSource(f"the gateway has become {said.get('gateway')}")
+        return answer_from_json(said)
+
+    # Hearing.
+
+    def hear(self, wait_s: float) -> KtrdrError | None:
+        """See to what has come back; the first is waited for so long.
+
+        The error when there is no connection any more: what has come beside it is kept.
+        """
+        lost: KtrdrError | None = None
+        if not self.is_busy:
+            self._rates.idle()
+            return None
+        self._rates.busy(time.monotonic())
+        back = self._errands.back(wait_s)
+        while back:
+            for errand, done in back:
+                try:
+                    self._see_to(errand, done)
+                except (PeerDown, NotConnected) as error:
+                    lost = error
+            back = self._errands.back(0.0) if lost is None else []
+        if lost is not None:
+            self._errands.give_up_waiting()
+        return lost
+
+    def _see_to(self, errand: Errand, done: Future[object]) -> None:
+        known = tuple(watched for watched in errand.series if self._owner.is_watched(watched))
+        if not known:
+            return  # their files were removed meanwhile
+        errand = replace(errand, series=known)
+        with self._handled(errand):
+            match errand.kind:
+                case Kind.SESSIONS:
+                    self._take_sessions(errand, done.result())
+                case Kind.HEAD:
+                    self._take_head(errand, done.result())
+                case Kind.FILL:
+                    self._take_bars(errand, done)
+                case Kind.CONTROL:
+                    self._take_control(errand, done.result())
+                case Kind.CHECK:
+                    self._take_check(errand, done.result())
+
+    @contextlib.contextmanager
+    def _handled(self, errand: Errand) -> Iterator[None]:
+        """What goes wrong with some series is theirs; a lost connection is everybody's."""
+        try:
+            yield
+        except FileNotFoundError:
+            self._owner.forget(errand.watched)
+        except KtrdrError as error:
+            everybodys = isinstance(error, PeerDown | NotConnected | WrongSource)
+            if everybodys and not isinstance(error, PeerSilent):
+                raise
+            for watched in errand.series:
+                watched.failed(error, self._clock())
+                self._owner.report(str(watched.series), error)
+
+    def _take_sessions(self, errand: Errand, found: Any) -> None:
+        schedule, last_trade_date = found
+        instrument = errand.watched.instrument
+        self._watch.keep_schedule(instrument, schedule, errand.asked_at)
+        if last_trade_date[:8].isdigit():
+            day = datetime.strptime(last_trade_date[:8], "%Y%m%d").replace(tzinfo=UTC)
+            life = self._watch.life(instrument)._replace(expires=int(day.timestamp()))
+            self._watch.keep_life(instrument, life)
+        for watched in errand.series:
+            self.look_at(watched)
+            self._ask_for_bars(watched, len(errand.series))
+
+    def _take_head(self, errand: Errand, head: Any) -> None:
+        watched = errand.watched
+        life = self._watch.life(watched.instrument)
+        known = None if head is None else int(head)
+        self._watch.keep_life(
+            watched.instrument, life._replace(head=known, head_at=errand.asked_at)
+        )
+        if known is not None:
+            log.info("%s: IB has bars from %s on", watched.series, iso(known))
+        self.look_at(watched)
+
+    def _take_bars(self, errand: Errand, done: Future[object]) -> None:
+        """Store one answer, and remember what it says IB has not."""
+        watched, request = errand.watched, errand.request
+        assert request is not None
+        span = (request.start, request.end)
+        holes = _holes_in(watched, span)
+        took_s = time.monotonic() - errand.sent_at
+        try:
+            answer = done.result()
+            assert isinstance(answer, Answer)
+            taken = self._books.take(watched, request, answer, errand.asked_at)
+        except KtrdrError as error:
+            self._learn_from(error, request, len(holes), watched, errand.asked_at)
+            raise
+        watched.succeeded()
+        self._learn_spans(request, took_s)
+        self._rates.answered(request.timeframe, taken.added, took_s)
+        self.bars_added += taken.added
+        self.look_at(watched)
+        if taken.added:
+            self.filled += max(0, len(holes) - len(_holes_in(watched, span)))
+        log.info(
+            "%s: %s to %s: %d bars, %d new",
+            *(watched.series, iso(span[0]), iso(span[1]), len(answer.bars), taken.added),
+        )
+        if taken.drift:
+            self._see_to_drift(watched, taken.drift)
+        if taken.unproven:
+            self._prove(watched, taken, answer, errand.asked_at)
+        self._finish_renewal(watched)
+
+    def _learn_from(
+        self, error: KtrdrError, request: BarsRequest, holes: int, watched: Watched, asked_at: int
+    ) -> None:
+        self.failed += holes
+        self._watch.ledger.refused(
+            watched.series, request.start, request.end, asked_at, error.outcome, error.code
+        )
+        if isinstance(error, TimedOut) and self._known_spans().failed(request):
+            self._watch.ledger.keep_spans(self._known_spans().days)
+
+    def _learn_spans(self, request: BarsRequest, took_s: float) -> None:
+        if self._known_spans().answered(request, took_s):
+            self._watch.ledger.keep_spans(self._known_spans().days)
+
+    def _known_spans(self) -> Spans:
+        if self._spans is None:
+            self._spans = Spans(self._watch.ledger.spans())
+        return self._spans
+
+    # Absence.
+
+    def _prove(self, watched: Watched, taken: Taken, answer: Answer, asked_at: int) -> None:
+        """Find out whether what an answer lacks is really absent.
+
+        Before IB's first bar nothing is to be had. Days at the edge of an answer are asked for
+        once more by themselves; what is lacking then is absent if the contract answers at all.
+        """
+        life = self._watch.life(watched.instrument)
+        is_oldest = watched.first is None or taken.unproven[0].first < watched.first
+        if is_oldest and (life.head_at is None or asked_at - life.head_at > _HEAD_AGAIN_S):
+            self._send(
+                Errand(Kind.HEAD, (watched,), asked_at, time.monotonic()),
+                partial(self._head, watched.instrument),
+            )
+            return
+        span = (taken.unproven[0].first, taken.unproven[-1].last)
+        if answer.bars and watched.doubted != span:
+            watched.doubted = span
+            return
+        watched.doubted = None
+        file = watched.store.read(watched.series)
+        known = file.nearest(span[0], span[1] + 1)
+        timeframe = watched.series.timeframe if known is not None else Timeframe.D1
+        start = known if known is not None else asked_at - _CONTROL_DAYS * DAY_S
+        end = start + timeframe.length_s if known is not None else asked_at
+        control = BarsRequest(watched.instrument, timeframe, start, end)
+        self._send_for_bars(Kind.CONTROL, watched, control, Priority.RECENT, taken.unproven)
+
+    def _take_control(self, errand: Errand, answer: Any) -> None:
+        watched, request = errand.watched, errand.request
+        assert request is not None
+        if answer.bars:
+            self._books.believe_absent(watched, errand.gaps, errand.asked_at)
+        elif watched.first is None:
+            self._books.doubt(watched, errand.gaps, errand.asked_at)
+        else:
+            raise RequestFailed(
+                f"IB has no bar at {iso(request.start)}, where it had one: what it lacks "
+                "besides is not taken for absent"
+            )
+        self.look_at(watched)
+        self._finish_renewal(watched)
+
+    # Drift.
+
+    def _due_checks(self, series: Iterable[Watched]) -> Iterator[tuple[Watched, str]]:
+        """Complete series with what should be compared: `settle` or `sample`."""
+        now = int(self._clock())
+        for watched in series:
+            is_complete = watched.coverage is not None and not watched.coverage.closable
+            if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
+                continue
+            if self._is_unsettled(watched, now):
+                yield watched, "settle"
+                continue
+            looked = self._watch.ledger.looked_at(watched.series, "sample")
+            if looked is None:  # seen for the first time: tomorrow
+                self._watch.ledger.note_look(watched.series, "sample", now)
+            elif now - looked >= _CHECK_EVERY_S:
+                yield watched, "sample"
+
+    def _is_unsettled(self, watched: Watched, now: int) -> bool:
+        """The newest daily bar was written before it was settled, and not looked at since."""
+        if not watched.series.timeframe.is_daily or not watched.is_ours or watched.last is None:
+            return False
+        settled_at = watched.last + DAY_S + _SETTLED_S
+        looked = self._watch.ledger.looked_at(watched.series, "settle")
+        if looked is None:  # written just now, or long ago
+            self._watch.ledger.note_look(watched.series, "settle", now)
+            return False
+        return looked < settled_at <= now
+
+    def _check_request(self, watched: Watched, what: str, now: int) -> BarsRequest | None:
+        """Some bars that are stored: the newest, or old ones by chance."""
+        length = watched.series.timeframe.length_s
+        if what == "settle":
+            assert watched.last is not None
+            return BarsRequest(
+                watched.instrument, watched.series.timeframe, watched.last, watched.last + length
+            )
+        old = watched.store.read(watched.series).starts
+        old = old[old < now - _CHECK_OLDER_S]
+        if not len(old):
+            return None
+        chance = random.Random(f"{watched.series} {now // DAY_S}")  # noqa: S311  no secret
+        start = int(old[chance.randrange(len(old))])
+        end = start + _CHECK_BARS * length
+        return BarsRequest(watched.instrument, watched.series.timeframe, start, end)
+
+    def _take_check(self, errand: Errand, answer: Any) -> None:
+        watched = errand.watched
+        told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
+        drift = compare(watched.store.read(watched.series).bars_at(told), told)
+        if drift is not None:
+            self._see_to_drift(watched, replace(drift, is_doubtful=False))
+
+    def _see_to_drift(self, watched: Watched, drift: Drift) -> None:
+        """Correct what is ours, a whole series by pulling it again; leave what is others'."""
+        if not watched.is_ours and not drift.is_doubtful:
+            self._owner.report(
+                str(watched.series),
+                RequestFailed(
+                    f"{drift.words}; the file has rows that were not written here, and is left",
+                    hint="delete the rows that should be asked for again",
+                ),
+            )
+        elif drift.is_doubtful:
+            self._look_around(watched, drift.changed[0].start)
+        elif drift.ratio is None and len(drift.changed) <= _CORRECTED_AT_MOST:
+            self._books.correct(watched, drift)
+            self.look_at(watched)
+        elif watched.renews_from is None and watched.first is not None:
+            log.warning("%s: %s: the series is pulled again", watched.series, drift.words)
+            self._watch.ledger.keep_renewal(watched.series, watched.first, drift.words)
+            watched.is_renewed = True
+            shadow = self._renewals[watched.series] = self._shadow(watched, watched.first)
+            self.look_at(shadow)
+
+    def _look_around(self, watched: Watched, start: int) -> None:
+        """Compare more bars, to tell a split from a bar that was revised."""
+        timeframe = watched.series.timeframe
+        reach = _CHECK_BARS * timeframe.length_s
+        request = BarsRequest(watched.instrument, timeframe, start - reach, start + reach)
+        self._send_for_bars(Kind.CHECK, watched, request, Priority.RECENT)
+
+    def _finish_renewal(self, shadow: Watched) -> None:
+        """Put a series that is whole again into the place of the old one, and keep that."""
+        is_whole = shadow.coverage is not None and not shadow.coverage.closable
+        if shadow.renews_from is None or not is_whole or self._is_asking_besides(shadow):
+            return
+        store = self._watch.main_store
+        stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
+        keep = store.folder / OURS / "replaced" / f"{shadow.series}.{stamp}.csv"
+        store.swap(shadow.series, shadow.store.path(shadow.series), keep)
+        self._watch.ledger.end_renewal(shadow.series)
+        self._watch.note_swapped(shadow.series)
+        self._renewals.pop(shadow.series, None)
+        log.warning("%s: pulled again; the old file is %s", shadow.series, keep)
+
+    def _is_asking_besides(self, watched: Watched) -> bool:
+        return any(watched in errand.series for errand in self._errands.under_way)
+
+    def look_at(self, watched: Watched) -> None:
+        """Judge a series anew; what cannot be read is reported, and left as it is."""
+        try:
+            self._watch.look_at(watched, int(self._clock()))
+        except FileNotFoundError:
+            self._owner.forget(watched)
+        except MalformedFile as error:
+            self._owner.report(str(watched.series), error)
+        except OSError as error:
+            unreadable = StoreUnwritable(f"{watched.series.file_name}: {error.strerror or error}")
+            watched.failed(unreadable, self._clock())
+            self._owner.report(str(watched.series), unreadable)
+
+
+def _holes_in(watched: Watched, span: tuple[int, int]) -> list[Gap]:
+    """The series' open gaps that reach into `[start, end)`."""
+    gaps = watched.coverage.open_gaps if watched.coverage else []
+    return [gap for gap in gaps if gap.first < span[1] and gap.last >= span[0]]
