@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -246,6 +247,25 @@ def test_the_gateway_is_too_old(group, gateway, wait_for):
         manager = group(gateway.port)
         wait_for(lambda: manager.status().failed_attempts)
         says("speaks protocol 140, and 157 is the oldest of use", "install a current IB Gateway")
+
+
+def test_a_gateway_that_does_not_answer_yet_is_not_called_well(group, gateway, wait_for):
+    with gateway.unanswered("current_time"):
+        manager = group(gateway.port, ktrdr_ib_heartbeat_s=10)
+        wait_for(lambda: manager.status().state == "connecting")
+        says("✗ there are no data yet (connecting)", "look again")
+
+
+def test_a_restart_at_its_hour_is_named_and_not_called_well(group, gateway, wait_for):
+    now = datetime.now(UTC)
+    manager = group(gateway.port, ktrdr_ib_restart_at=f"{now:%H:%M} UTC")
+    wait_for(lambda: manager.status().requests_answered >= 2)
+    with gateway.restarting():
+        wait_for(lambda: manager.status().expected)
+        code, said = doctor()
+    assert "✓ expected restart, back at about" in said
+    assert "bars can be had" not in said
+    assert code == 0
 
 
 def test_the_program_itself_is_down(group, gateway):

@@ -24,6 +24,9 @@ KEPT_S = 30 * 86400
 ROWS_MAX = 20_000
 """A month in which the state changes every two minutes; of more the oldest go."""
 
+_WAIT_S = 0.5
+"""For another process that writes: history is worth no delay."""
+
 NOT_RUNNING = "not_running"
 """From the end of one run of the program to the beginning of the next."""
 
@@ -92,7 +95,7 @@ class ConnectionHistory:
                 if self._is_closed:
                     return otherwise
                 if self._db is None:
-                    self._db = open_database(self._path, _TABLES)
+                    self._db = open_database(self._path, _TABLES, wait_s=_WAIT_S)
                 with self._db:
                     done = work(self._db)
         except (OSError, sqlite3.Error) as error:

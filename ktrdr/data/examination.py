@@ -35,6 +35,7 @@ def examine(settings: Settings) -> Facts:
         why_silent=why_silent,
         state=said.get("state", ""),
         expected=said.get("expected", ""),
+        expected_kind=said.get("expected_kind", ""),
         reminder=said.get("reminder", ""),
         client_id=said.get("client_id"),
         first_client_id=settings.ib_client_id,

@@ -69,17 +69,10 @@ async def closes(host: str, port: int) -> None:
 
     So a stuck gateway that is restarted is noticed without knocking at it.
     """
-    while True:
-        try:
-            async with _connected(host, port) as (reader, _):
-                while await reader.read(1024):
-                    pass
-        except TimeoutError:
-            await asyncio.sleep(_SLOWEST_LOOK_S)  # it takes no more connections, and is there
-        except OSError:
-            return
-        else:
-            return
+    with contextlib.suppress(OSError):
+        async with _connected(host, port) as (reader, _):
+            while await reader.read(1024):
+                pass
 
 
 async def look(host: str, port: int, timeout_s: float) -> Look:
@@ -144,8 +137,11 @@ async def _connected(
     host: str, port: int
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection, closed at once at the end. OSError (TimeoutError is one): there is none."""
-    async with asyncio.timeout(_CONNECT_S):
-        reader, writer = await asyncio.open_connection(host, port)
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+    except UnicodeError as error:
+        raise OSError(f"{host!r} can be no host's name") from error
     try:
         yield reader, writer
     finally:

@@ -140,14 +140,14 @@ class IbClient:
             if ended.done():
                 raise self.why_closed
             if not greeting.done():
-                raise self._mute()
+                raise self._mute() if self._wire.conn.transport else self._unreachable()
             await greeting
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
             raise _cannot_connect(self._where, error) from error
         finally:
             ended.cancel()
             greeting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError):
+            with contextlib.suppress(asyncio.CancelledError, OSError, UnicodeError):
                 await greeting
         self._ib.wrapper.clientId = client_id
 
@@ -306,6 +306,13 @@ class IbClient:
                 self._wire.cancelHistoricalData(number)
             raise
 
+    def _broken(self, what: str) -> NotConnected:
+        """Why there is no answer any more."""
+        why = self.why_closed
+        return NotConnected(
+            f"{why.message} before IB answered: {what}", code=why.code, hint=why.hint
+        )
+
     def _number(self) -> int:
         """The next request's."""
         try:
@@ -339,12 +346,16 @@ class IbClient:
             if answer.done():
                 return answer.result()
             if gone.done():
-                raise NotConnected(f"the connection broke before IB answered: {what}")
+                raise self._broken(what)
             raise _late(what, timeout_s or 0)
         except ib.RequestError as error:
-            raise translate(error.code, error.message, what) from error
+            found = translate(error.code, error.message, what)
+            if isinstance(found, NotConnected) and not self.closed.is_set():
+                # So says the gateway of itself; this connection is there.
+                found = RequestFailed(found.message, code=found.code)
+            raise found from error
         except ConnectionError as error:
-            raise NotConnected(f"the connection broke before IB answered: {what}") from error
+            raise self._broken(what) from error
         finally:
             gone.cancel()
             if not answer.cancel() and not answer.cancelled():
@@ -422,13 +433,14 @@ class IbClient:
             transport.abort()
         self.closed.set()
 
+    def _unreachable(self) -> NotConnected:
+        return NotConnected(
+            f"{self._where} does not answer",
+            code=502,
+            hint="is that machine up, does a firewall let this through, is the gateway stuck?",
+        )
+
     def _mute(self) -> GatewayMute:
-        if self._wire.conn.transport is None:
-            return GatewayMute(
-                f"{self._where} does not take the connection",
-                code=504,
-                hint="is that host up, does a firewall let this through, is the gateway stuck?",
-            )
         half = f", after {self._frames.held} bytes of a message" if self._frames.held else ""
         return GatewayMute(
             f"{self._where} accepts connections and says nothing{half}",

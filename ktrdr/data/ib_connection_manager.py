@@ -104,9 +104,10 @@ class PersistentIbConnectionManager:
         self._lock = FileLock(settings.run_dir / "ib.lock")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._calls = threading.Lock()
         self._life: asyncio.Task[None] | None = None
         self._link = Link(settings, now, history)
-        self._requests = Requests(self._link, now)
+        self._requests = Requests(self._link, now, settings.ktrdr_ib_heartbeat_s)
         self._facts: dict[Instrument, tuple[float, ContractFacts]] = {}
         self._past: dict[Instrument, Schedule] = {}
 
@@ -134,13 +135,17 @@ class PersistentIbConnectionManager:
 
     def stop(self) -> None:
         """Close the connection and end the thread."""
-        if self._thread is None or self._loop is None:
+        with self._calls:
+            loop, self._loop = self._loop, None  # from here on nothing new is taken
+        if self._thread is None or loop is None:
             return
-        self.call(self._stop(), _STOP_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STOP_S)
-        self._thread = self._loop = None
-        self._lock.release()
+        try:
+            asyncio.run_coroutine_threadsafe(self._stop(), loop).result(_STOP_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(_STOP_S)
+            self._thread = None
+            self._lock.release()
 
     @property
     def is_connected(self) -> bool:
@@ -167,7 +172,12 @@ class PersistentIbConnectionManager:
         NotConnected: the manager was stopped meanwhile.
         """
         try:
-            asked = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+            with self._calls:
+                asked = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        except NotConnected:
+            work.close()
+            raise
+        try:
             return asked.result(timeout_s)
         except concurrent.futures.CancelledError:
             raise NotConnected("the connection manager was stopped") from None
@@ -311,10 +321,10 @@ class PersistentIbConnectionManager:
         asyncio.set_event_loop(loop)
         self._life = loop.create_task(self._link.live())
         loop.run_forever()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        while left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

@@ -6,10 +6,13 @@ Keeps the history in a thread of its own, so that a slow disk holds up no heartb
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+
+from dateutil.tz import tzlocal
 
 from ktrdr.config import Settings
 from ktrdr.data.connection_history import ConnectionHistory, Span, lost_at, outages
@@ -26,6 +29,9 @@ from ktrdr.planning.gateway_calendar import (
 log = logging.getLogger("ib-connection")
 
 _LEARN_FROM_S = 14 * 86400
+_CLOSE_S = 2.0
+_HERE = tzlocal()
+"""This machine's time zone, with its changes of the clocks."""
 
 
 class Diary:
@@ -57,13 +63,12 @@ class Diary:
     async def keep(self) -> None:
         """Note that the program lives, learn anew, remind. To be called every minute or so."""
         self._submit(lambda history: history.note_alive(self._now().timestamp()))
-        zone = self._now().astimezone().tzinfo or UTC  # its offset of today
         wanted = self._settings.ktrdr_ib_restart_at
         if wanted is not None:
-            self._restart = parse_restart(wanted, zone)
+            self._restart = parse_restart(wanted, _HERE)
         else:
-            usual = Restart(USUAL_RESTART_AT, zone) if self.is_live else None
-            self._restart = learn_restart(outages(await self._read()), zone) or usual
+            usual = Restart(USUAL_RESTART_AT, _HERE) if self.is_live else None
+            self._restart = learn_restart(outages(await self._read()), _HERE) or usual
         words = self.reminder()
         if words and not self._reminded:
             log.warning("%s", words)
@@ -77,9 +82,10 @@ class Diary:
     async def close(self) -> None:
         """The program ends."""
         if self._scribe and self._history:
-            at = self._now().timestamp()
-            await asyncio.wrap_future(self._scribe.submit(self._history.close, at))
-            self._scribe.shutdown()
+            closed = self._scribe.submit(self._history.close, self._now().timestamp())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(closed), _CLOSE_S)
+            self._scribe.shutdown(wait=False, cancel_futures=True)
 
     def absence(self) -> Absence | None:
         """Why the gateway is away, where that was to be expected."""

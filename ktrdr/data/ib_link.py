@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,10 +24,11 @@ from ktrdr.data.local_api import ConnectionStatus, FarmStatus, LastError
 from ktrdr.errors import (
     CompetingSession,
     GatewayMute,
-    HungUp,
     IdInUse,
     KtrdrError,
     NotConnected,
+    NotEntitled,
+    RequestFailed,
     TimedOut,
 )
 from ktrdr.planning.farms import Farms
@@ -52,13 +54,13 @@ _APART_S = 1.0
 """Attempts begin at least so far apart, whoever wishes for them."""
 _LEAST_S = 1.0
 """To answer within, at the least: a machine that was asleep must not take others for dead."""
-_PROVEN_S = 30.0
-"""A connection that answers for so long is a good one; one that has answered data is at once."""
 _DIARY_S = 60.0
 
 _NO_DATA = "the gateway tells the time, and answers no request for data"
 _COMES_BACK = "it is being connected again"
 
+_NO_CONNECTION = 502
+"""The code of an error that says: nobody was reached."""
 _UPSTREAM_LOST = (1100, 2110)
 _UPSTREAM_BACK = (1101, 1102)
 _ALWAYS_GOOD = instrument_for("EURUSD")
@@ -94,6 +96,8 @@ class Link:
         self.asked_again = asyncio.Event()
         """Set, and replaced, when what is being asked will not be answered, and should go again."""
         self._farms = Farms()
+        self._farm_backs: deque[float] = deque(maxlen=100)
+        """When farms that bars come from came back."""
         self._trouble_until = float("-inf")
         self._known_good: tuple[Instrument, ...] = (_ALWAYS_GOOD,)
         self._taken_for: Instrument | None = None
@@ -114,6 +118,7 @@ class Link:
             state=self.state.value,
             gateway="simulated" if self.gateway_is_simulated else "live",
             expected=away.words if away else "",
+            expected_kind=away.kind if away else "",
             reminder=self._diary.reminder(),
             farms=tuple(
                 FarmStatus(
@@ -157,20 +162,20 @@ class Link:
             hint=last.hint if last else "",
         )
 
-    async def client_by(self, deadline: float | None) -> IbClient:
+    async def client_by(self, deadline: float, *, is_patient: bool) -> IbClient:
         """The client as soon as bars can be had, until that time of the loop.
 
-        Without a deadline only an attempt that is under way is waited for. The error is that of
+        Without patience only an attempt that is under way is waited for. The error is that of
         `client_now`.
         """
         loop = asyncio.get_running_loop()
         while not self.state.has_data:
             if self.state is State.COMPETING_SESSION:
                 break
-            if deadline is None and not self._is_trying(loop.time()):
+            if not is_patient and not self._is_trying(loop.time()):
                 break
-            left_s = None if deadline is None else deadline - loop.time()
-            if left_s is not None and left_s <= 0:
+            left_s = deadline - loop.time()
+            if left_s <= 0:
                 break
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left_s)
@@ -185,8 +190,15 @@ class Link:
     def was_troubled_since(self, loop_time: float) -> bool:
         """IB's servers or farms were away at some time after that, so that failures mean little."""
         return (
-            self._trouble_until >= loop_time or self._is_data_farm_broken or not self.state.has_data
+            self._trouble_until >= loop_time
+            or self.farm_back_after(loop_time) is not None
+            or self._is_data_farm_broken
+            or not self.state.has_data
         )
+
+    def farm_back_after(self, loop_time: float) -> float | None:
+        """When, after that time, a farm that bars come from came back first; None: none did."""
+        return next((back for back in self._farm_backs if back >= loop_time), None)
 
     @property
     def _is_data_farm_broken(self) -> bool:
@@ -315,10 +327,10 @@ class Link:
         except IdInUse as error:
             return self._id_in_use(error)
         except (GatewayMute, TimedOut) as error:
-            self._failed(error)
-            return Event.MUTE
+            failed = self._failed(error)
+            return failed if failed is Event.LOGIN_NEEDED else Event.MUTE
         except KtrdrError as error:
-            self._port_was_closed = not isinstance(error, HungUp)
+            self._port_was_closed = error.code == _NO_CONNECTION
             return self._failed(error)
         self._ids_in_use = 0
         self._connected(client, answered)
@@ -331,7 +343,6 @@ class Link:
         if self._ids_in_use <= LAST_ID - first:
             log.info("client id %d is in use, trying the next", self._client_id)
             return Event.ID_IN_USE
-        self._ids_in_use = 0
         self._port_was_closed = False
         return self._failed(
             NotConnected(
@@ -365,9 +376,8 @@ class Link:
             last_connect_time=self._now(),
             server_version=client.server_version,
         )
-        self._watch(self._watch_socket(client))
-        self._watch(self._beat(client))
-        self._watch(self._beat_for_data(client))
+        for work in (self._watch_socket, self._beat, self._beat_for_data):
+            self._watch(client, work(client))
 
     def _plan_retry(self) -> None:
         """When the next attempt is due: by the ladder, at once after a connection that was good."""
@@ -397,9 +407,13 @@ class Link:
             )
             if wished.done():
                 return Event.RECONNECT
-            if turned.done():
+            if turned.done() and turned.exception() is None:
                 self._port_was_closed = False
                 return event
+            if turned.done():  # nothing is to be seen there: the ladder alone
+                log.warning("the port cannot be watched: %s", turned.exception())
+                await asyncio.wait({wished}, timeout=left_s)
+                return Event.RECONNECT if wished.done() else Event.RETRY_DUE
         finally:
             turned.cancel()
             wished.cancel()
@@ -408,7 +422,7 @@ class Link:
 
     # While it is connected.
 
-    def _watch(self, work: Coroutine[Any, Any, Event]) -> None:
+    def _watch(self, client: IbClient, work: Coroutine[Any, Any, Event]) -> None:
         """Let a watcher of this connection run; what it returns is an event."""
         events = self._events
 
@@ -416,7 +430,10 @@ class Link:
             try:
                 event = await work
             except NotConnected:
-                return  # whoever watches the socket says so
+                if client.closed.is_set():
+                    return  # whoever watches the socket says so
+                log.exception("no connection, while there is one")
+                event = Event.LOST
             except Exception:  # a watcher that breaks must not leave a connection unwatched
                 log.exception("unexpected error while %s", self.state)
                 event = Event.LOST
@@ -457,13 +474,14 @@ class Link:
         while True:
             if not self.state.has_data:  # look now and then whether data come again
                 await asyncio.sleep(patience_s)
-            elif self._is_data_farm_broken or (due := self._pulse.probe_at) is None:
+            elif (due := self._pulse.probe_at) is None:
                 await asyncio.sleep(heartbeat_s / 2)
                 continue
             elif (wait_s := due - loop.time()) > 0:
                 await asyncio.sleep(min(wait_s, heartbeat_s / 2))
                 continue
-            if await self._is_mute(client, patience_s):
+            # A farm that is broken may make all of them slow.
+            if await self._is_mute(client, patience_s * (4 if self._is_data_farm_broken else 1)):
                 return self._silent(_NO_DATA)
 
     async def _is_mute(self, client: IbClient, patience_s: float) -> bool:
@@ -478,13 +496,15 @@ class Link:
             probe.cancel()
             again.cancel()
             await asyncio.gather(probe, again, return_exceptions=True)
-        return not is_answered and not self.was_troubled_since(asked_at)
+        was_lost = self._trouble_until >= asked_at or not self.state.has_data
+        return not is_answered and not was_lost
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Ask for one small answer; whether it came. What it says may be an event."""
         instrument = self._taken_for or self._known_good[0]
         try:
-            await client.probe(instrument, patience_s)
+            with self.waiting_for_data():
+                await client.probe(instrument, patience_s)
         except NotConnected:
             raise
         except TimedOut:
@@ -492,8 +512,12 @@ class Link:
         except CompetingSession as error:
             self.note_refused_session(instrument, error)
             return True
-        except KtrdrError as error:
+        except NotEntitled as error:
             log.info("the probe was answered: %s", error)
+        except KtrdrError as error:  # it lives; whether data can be had this does not say
+            log.info("the probe was answered: %s", error)
+            self._answered(is_data=True)
+            return True
         self._answered(is_data=True)
         if self.state is State.UPSTREAM_LOST:
             self._events.put_nowait(Event.UPSTREAM_BACK)
@@ -513,8 +537,7 @@ class Link:
             self._pulse.data_answered(loop_time)
         else:
             self._pulse.answered(loop_time)
-        lasted_s = loop_time - (self._connected_at or loop_time)
-        if is_data or (lasted_s >= _PROVEN_S and self._pulse.is_fresh(loop_time)):
+        if is_data:  # the gateway tells the time by itself, which proves nothing of data
             self._retries.prove()
         self._said = replace(
             self._said,
@@ -539,12 +562,13 @@ class Link:
             events.put_nowait(Event.UPSTREAM_BACK)
         elif farm := self._farms.take(code, text, now):
             if not farm.is_up:
-                log.warning("IB %d: %s", code, text)
+                hint = "IB brings its farms back by itself"
+                self._note_error(RequestFailed(text, code=code, hint=hint))
                 events.put_nowait(Event.FARM_BROKEN)
                 return
             log.info("IB %d: %s, after %.0f s", code, text, farm.last_break_s or 0)
             if farm.serves != "market data":
-                self._ask_again()
+                self._farm_backs.append(asyncio.get_running_loop().time())
             if not self._farms.broken:
                 events.put_nowait(Event.FARM_BACK)
         elif 1000 <= code < 2200:

@@ -38,14 +38,16 @@ T = TypeVar("T")
 _REFUSED_MAX = 200
 """Contracts that are remembered as refused."""
 _TROUBLE_PAUSE_S = 2.0
-"""Between two questions while a farm is broken, unless it comes back before."""
+"""Between two questions while there is a trouble, unless it ends before."""
+_LOOK_S = 1.0
 
 
 class Requests:
     """The requests of one application, on the event loop of its link."""
 
-    def __init__(self, link: Link, now: Callable[[], datetime]) -> None:
+    def __init__(self, link: Link, now: Callable[[], datetime], heartbeat_s: float) -> None:
         self._link = link
+        self._after_farm_s = 2 * heartbeat_s
         self._now = now
         self._pacer = Pacer()
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
@@ -84,15 +86,17 @@ class Requests:
         """
         deadline = asyncio.get_running_loop().time() + patience_s
         ticket = Ticket(request, priority, instrument.symbol, next(self._numbers), is_small)
-        wait_until: float | None = None
+        is_patient = False
         while True:
-            await self._link.client_by(wait_until)
+            client = await self._link.client_by(deadline, is_patient=is_patient)
             try:
                 return await self._asked(ticket, instrument, ask, deadline)
             except _AskAgainError as again:
                 if again.cause is not None and asyncio.get_running_loop().time() >= deadline:
                     raise again.cause from None
-                wait_until = deadline
+            is_patient = True
+            if self._link.client is client:  # nothing has changed yet
+                await self._pause(_TROUBLE_PAUSE_S)
 
     async def _asked(
         self,
@@ -115,10 +119,12 @@ class Requests:
             await self._bear(error, asked_at)
             raise
         except CompetingSession as error:
-            self._link.note_refused_session(instrument, error)
+            if asked_at is not None:  # else it is the link that says so
+                self._link.note_refused_session(instrument, error)
             raise
         except Permanent as error:
-            raise await self._believed(client, instrument, error) from error
+            left_s = deadline - loop.time()
+            raise await self._believed(client, instrument, error, left_s) from error
         if isinstance(answer, Answer):
             self._pacer.learn(loop.time() - asked_at, len(answer.bars), loop.time())
         self._link.note_data(instrument)
@@ -137,34 +143,50 @@ class Requests:
             if was_paced:
                 raise _AskAgainError(error) from error
         if self._link.was_troubled_since(asked_at):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._link.asked_again.wait(), _TROUBLE_PAUSE_S)
             raise _AskAgainError(error) from error
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._link.asked_again.wait(), seconds)
 
     async def _one_answer(
         self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float
     ) -> T:
         """The answer, unless the link says that it will not come and should be asked for again."""
-        left_s = deadline - asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         with self._link.waiting_for_data():
             answer = asyncio.ensure_future(ask(client))
             again = asyncio.ensure_future(self._link.asked_again.wait())
             try:
-                await asyncio.wait(
-                    {answer, again}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if answer.done():
-                    return answer.result()
-                if again.done():
-                    raise _AskAgainError(None)
-                raise TimedOut("IB did not answer before the time of whoever asked was over")
+                while not answer.done():
+                    left_s = min(deadline, self._stale_at(asked_at)) - loop.time()
+                    await asyncio.wait(
+                        {answer, again},
+                        timeout=min(max(left_s, 0), _LOOK_S),
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    if answer.done():
+                        break
+                    if again.done() or loop.time() >= self._stale_at(asked_at):
+                        raise _AskAgainError(None)
+                    if loop.time() >= deadline:
+                        raise TimedOut(
+                            "IB did not answer before the time of whoever asked was over"
+                        )
+                return answer.result()
             finally:
                 answer.cancel()
                 again.cancel()
                 await asyncio.gather(answer, again, return_exceptions=True)
 
+    def _stale_at(self, asked_at: float) -> float:
+        """When an answer is not waited for any more: long after a farm came back."""
+        back_at = self._link.farm_back_after(asked_at)
+        return float("inf") if back_at is None else back_at + self._after_farm_s
+
     async def _believed(
-        self, client: IbClient, instrument: Instrument, error: Permanent
+        self, client: IbClient, instrument: Instrument, error: Permanent, left_s: float
     ) -> KtrdrError:
         """The error as it should be taken.
 
@@ -174,7 +196,9 @@ class Requests:
         good = self._link.known_good(other_than=instrument)
         if isinstance(error, UnknownContract) and good is not None:
             try:
-                await client.contract(good)
+                await asyncio.wait_for(client.contract(good), max(left_s, _LOOK_S))
+            except (NotConnected, TimeoutError) as unsure:
+                raise _AskAgainError(RequestFailed(error.message, code=error.code)) from unsure
             except UnknownContract:
                 return RequestFailed(
                     f"IB knows no contract at present, not even {good.symbol}, so that "

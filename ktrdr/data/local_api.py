@@ -113,6 +113,8 @@ class ConnectionStatus:
     last_error: LastError | None
     expected: str = ""
     """Why the gateway is away where that was to be expected, such as its nightly restart."""
+    expected_kind: str = ""
+    """`restart`, or `log_out`, which wants somebody."""
     reminder: str = ""
     """What a person should do soon, such as to have the second factor at hand."""
     clock_offset_s: float | None = None

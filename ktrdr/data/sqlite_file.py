@@ -8,21 +8,22 @@ import sqlite3
 from pathlib import Path
 
 _NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_WAIT_S = 10.0
-"""For another process that writes just now."""
 
 log = logging.getLogger(__name__)
 
 
-def open_database(path: Path, tables: str, version: int = 1) -> sqlite3.Connection:
+def open_database(
+    path: Path, tables: str, version: int = 1, wait_s: float = 10.0
+) -> sqlite3.Connection:
     """The database at `path` with these tables, made where they are lacking; for any thread.
 
+    `wait_s`: how long another process that writes just now is waited for.
     What is no database, or has tables of another version, is put aside as `.broken`.
     sqlite3.Error: it is locked, or the disk is full. OSError: its folder cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return _open(path, tables, version)
+        return _open(path, tables, version, wait_s)
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode not in _NO_DATABASE:
             raise  # it is as good as ever
@@ -31,11 +32,11 @@ def open_database(path: Path, tables: str, version: int = 1) -> sqlite3.Connecti
         path.replace(aside)
         for companion in ("-wal", "-shm"):
             path.with_name(path.name + companion).unlink(missing_ok=True)
-        return _open(path, tables, version)
+        return _open(path, tables, version, wait_s)
 
 
-def _open(path: Path, tables: str, version: int) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_WAIT_S, check_same_thread=False)
+def _open(path: Path, tables: str, version: int, wait_s: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=wait_s, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")

@@ -42,6 +42,7 @@ class Facts:
     """Why ib-connection says nothing; empty: it does."""
     state: str = ""
     expected: str = ""
+    expected_kind: str = ""
     reminder: str = ""
     client_id: int | None = None
     first_client_id: int = 1
@@ -82,10 +83,14 @@ def diagnose(facts: Facts) -> list[Finding]:
     found += _of_the_session(facts)
     found += _of_the_data(facts)
     found += _worth_knowing(facts)
-    if not any(finding.is_trouble for finding in found):
+    if any(finding.is_trouble for finding in found) or facts.expected:
+        return found
+    if facts.state in ("connected", "farm_down") and facts.data == "answered":
         well = f"{facts.where} answers, and bars can be had"
-        found.insert(0, Finding("well", well, is_trouble=False))
-    return found
+        return [Finding("well", well, is_trouble=False), *found]
+    why = facts.data_why or facts.error or "nothing was answered yet"
+    state = f"there are no data yet ({facts.state}): {why}"
+    return [Finding("not_connected", state, "look again in a minute"), *found]
 
 
 def _of_the_program(facts: Facts) -> Iterator[Finding]:
@@ -98,7 +103,7 @@ def _of_the_program(facts: Facts) -> Iterator[Finding]:
 
 
 def _awaited(facts: Facts) -> Finding:
-    if facts.state == "logged_out":
+    if facts.expected_kind == "log_out":
         return Finding(
             "logged_out",
             "the gateway's weekly log-in has ended",

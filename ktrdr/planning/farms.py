@@ -20,7 +20,7 @@ _BACK = {
 _MOST = 100
 """Farms that are kept: IB has a few dozen, and a broken gateway may say anything."""
 _NAME = re.compile(r"(?::|demand\.)\s*([A-Za-z0-9_.]+)\s*$")
-_NOT_CONNECTED = re.compile(r"farms are not connected: ([A-Za-z0-9_; ]+)")
+_NOT_CONNECTED = re.compile(r"farms are not connected: ([A-Za-z0-9_.; ]+)")
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,9 @@ class Farms:
     def restored(self, text: str, now: float) -> None:
         """Learn from 1101 or 1102, which names the farms that are not connected yet."""
         found = _NOT_CONNECTED.search(text)
-        for name in (found[1] if found else "").split(";"):
-            if name.strip():
-                serves = "history" if "hmds" in name else "market data"
-                self._turn(name.strip(), serves, now, is_up=False)
+        for part in (found[1] if found else "").split(";"):
+            if name := part.strip(" ."):
+                self._turn(name, _serves(name), now, is_up=False)
 
     def forget(self, now: float) -> None:
         """The connection is gone: nobody tells any more what is broken."""
@@ -94,3 +93,10 @@ class Farms:
             changed = replace(known, is_up=False, since=now, breaks=known.breaks + 1)
         self._farms = {**self._farms, name: changed}
         return changed
+
+
+def _serves(name: str) -> str:
+    """What a farm of this name is for, as far as the name tells."""
+    if "hmds" in name:
+        return "history"
+    return "contract details" if "secdef" in name else "market data"

@@ -164,7 +164,7 @@ def test_what_waits_when_the_connection_breaks_is_told_at_once():
             client.close()
             await asyncio.wait_for(asked, 5)
 
-    with pytest.raises(NotConnected, match="broke before IB answered: bars of AAPL_1h"):
+    with pytest.raises(NotConnected, match="was closed before IB answered: bars of AAPL_1h"):
         talk(work)
 
 
@@ -217,6 +217,27 @@ def test_a_message_with_senseless_fields_is_passed_over():
             return len((await client.bars(ASKED, NOW)).bars)
 
     assert asyncio.run(main()) == 14
+
+
+def test_a_gateway_that_says_of_itself_that_it_is_not_connected_is_no_lost_socket():
+    """504 as the answer to a question: this connection is there."""
+
+    async def main():
+        async with SimulatedGateway() as gateway, connected(gateway) as client:
+            with gateway.unanswered("data"):
+                asked = asyncio.create_task(client.bars(ASKED, NOW))
+                while not gateway.summary()["in_flight"]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                number = gateway.record[-1]["request_id"]
+                fields = ["4", "2", str(number), "504", "Not connected", ""]
+                body = "".join(field + "\0" for field in fields).encode()
+                for connection in gateway._connections:
+                    connection.send_raw(len(body).to_bytes(4) + body)
+                await asked
+
+    with pytest.raises(RequestFailed) as raised:
+        asyncio.run(main())
+    assert raised.value.code == 504
 
 
 def test_notices_are_told_from_errors():

@@ -5,7 +5,9 @@ import contextlib
 import itertools
 import re
 import socket
+import sqlite3
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -21,6 +23,7 @@ from ktrdr.errors import (
     NotConnected,
     NotEntitled,
     RequestFailed,
+    TimedOut,
     UnknownContract,
 )
 from ktrdr.planning.instruments import instrument_for
@@ -49,7 +52,8 @@ def connect(make_settings):
     with contextlib.ExitStack() as stack:
 
         def start(port: int, now=None, history=None, **given) -> PersistentIbConnectionManager:
-            settings = make_settings(ktrdr_sim_port=port, ktrdr_ib_heartbeat_s=1, **given)
+            wanted = {"ktrdr_sim_port": port, "ktrdr_ib_heartbeat_s": 1} | given
+            settings = make_settings(**wanted)
             clock = {} if now is None else {"now": now}
             manager = PersistentIbConnectionManager(settings, history=history, **clock)
             manager.start()
@@ -636,6 +640,180 @@ def test_what_is_no_gateway_is_named_and_the_ladder_goes_on(connect, wait_for, w
     assert not status.connected
     assert re.search(said, status.last_error.message), status.last_error
     assert status.last_error.hint
+
+
+@pytest.mark.parametrize("words", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad\r\n\r\n"])
+def test_what_is_no_gateway_is_not_hammered(connect, wait_for, words):
+    with listening(saying(words)) as (port, clients):
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().state == "waiting")
+        assert not threading.Event().wait(2)
+        assert manager.status().connection_attempts == 1
+        assert len(clients) <= 2
+
+
+def test_an_old_gateway_is_not_hammered_either(connect, gateway, wait_for):
+    with gateway.outdated(140):
+        manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().state == "waiting")
+        assert not threading.Event().wait(2)
+        assert manager.status().connection_attempts == 1
+
+
+def test_a_host_that_can_be_no_name_is_an_error_and_the_ladder_goes_on(connect, wait_for):
+    manager = connect(4102, ib_host="my..host", ib_port=4002, ib_client_id=1)
+    wait_for(lambda: manager.status().failed_attempts >= 2)
+    assert "cannot connect to my..host:4002" in manager.status().last_error.message
+
+
+def test_a_host_that_does_not_answer_is_waited_for_and_not_called_dead(connect, wait_for):
+    with socket.socket() as full:  # a backlog that is full drops what comes
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        callers = [socket.socket() for _ in range(4)]
+        for caller in callers:
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.1", port))
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().last_error)
+        assert "does not answer" in manager.status().last_error.message
+        assert manager.status().state == "waiting"
+        for caller in callers:
+            caller.close()
+    with running_gateway(port=port):
+        wait_for(lambda: manager.is_connected)
+
+
+def test_a_request_whose_turn_does_not_come_ends_in_time(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    request = history_of()
+    answers(manager, request)
+    with pytest.raises(TimedOut, match="were before it"):  # the same within 15 s waits
+        manager.call(manager.bars(request, patience_s=0.5), 10)
+
+
+def test_patience_bounds_the_wait_for_an_attempt_too(connect, wait_for):
+    with listening() as (port, _):
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,), ktrdr_ib_heartbeat_s=10)
+        wait_for(lambda: manager.status().state == "connecting")
+        began = time.monotonic()
+        with pytest.raises(NotConnected):
+            manager.call(manager.bars(history_of(), patience_s=0.5), 30)
+        assert time.monotonic() - began < 10  # the attempt itself takes 15 s
+
+
+def test_a_connection_that_never_brings_data_is_soon_called_one(connect, gateway, wait_for):
+    """Nobody asks for anything: its own probe is who waits."""
+    with gateway.unanswered("data"):
+        manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().server_version)
+        wait_for(lambda: not manager.is_connected, 2 + 2)
+        assert manager.status().state == "connected"  # the probe has more time than that
+        wait_for(lambda: manager.status().state == "dead")
+        assert manager.status().next_retry_time > datetime.now(UTC) + timedelta(minutes=50)
+
+
+def test_an_error_to_the_probe_does_not_say_that_the_servers_are_back(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answered = gateway.summary()["answers"]
+    with gateway.false_200():
+        gateway.notice(1100)
+        wait_for(lambda: gateway.summary()["errors"].get("200", 0) >= 1, 10)
+        wait_for(lambda: gateway.summary()["answers"] > answered + 1)
+        assert manager.status().state == "upstream_lost"
+    wait_for(lambda: manager.is_connected)
+
+
+def test_a_refusal_by_the_state_is_no_answer_of_ibs(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.competing_session():
+        with pytest.raises(CompetingSession):
+            answers(manager)
+        wait_for(lambda: manager.status().state == "competing_session")
+        before = manager.status().requests_answered
+        for _ in range(20):
+            with pytest.raises(CompetingSession):
+                answers(manager, history_of("EURUSD"))
+        assert manager.status().requests_answered <= before + 2  # a heartbeat may come between
+
+
+def test_another_farms_flapping_does_not_starve_a_long_answer(connect, wait_for):
+    with running_gateway(latency_s=0.1, bars_per_s=80) as gateway:
+        manager = connect(gateway.port, ktrdr_ib_heartbeat_s=10)
+        wait_for(lambda: manager.is_connected)
+        with asking(manager) as asked:  # five seconds
+            while not asked.done():
+                with gateway.farm_broken("euhmds"):
+                    assert not threading.Event().wait(0.3)
+                assert not threading.Event().wait(0.3)
+            assert asked.result(1).bars
+        sent = [e for e in gateway.record if e.get("bar_size") == "1 min"]
+        assert [e["event"] for e in sent] == ["received", "answered"]
+
+
+def test_with_a_broken_farm_a_mute_gateway_is_found_all_the_same(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.farm_broken("euhmds"), gateway.unanswered("data"), asking(manager, patience_s=9):
+        wait_for(lambda: not manager.is_connected)
+        assert manager.status().last_error.message.endswith("is broken:euhmds")
+        wait_for(lambda: manager.status().state == "dead" or gateway.summary()["connects"] > 1)
+
+
+def test_garbage_before_the_first_answer_is_named(connect, wait_for):
+    def greet_and_babble(client):
+        client.recv(100)
+        client.sendall(b"\0\0\0\x1a176\x0020261125 10:00:00 UTC\0")
+        client.recv(100)
+        client.sendall(b"\x7f\xff\xff\xff" * 10)
+
+    with listening(greet_and_babble) as (port, _):
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.status().last_error)
+        assert "is no IB Gateway" in manager.status().last_error.message
+        assert manager.status().last_error.hint
+
+
+def test_nobody_waits_for_ever_when_it_is_stopped(make_settings, gateway, wait_for):
+    for _ in range(3):
+        manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
+        manager.start()
+        wait_for(lambda m=manager: m.is_connected)
+        ended = []
+
+        def call(manager=manager, ended=ended):
+            try:
+                while True:
+                    manager.call(manager.contract(AAPL))
+            except NotConnected as error:
+                ended.append(error)
+
+        callers = [threading.Thread(target=call) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        manager.stop()
+        for caller in callers:
+            caller.join(5)
+        assert len(ended) == 8
+
+
+def test_a_history_that_is_locked_costs_no_stop(make_settings, gateway, scratch, wait_for):
+    path = scratch / "history.sqlite"
+    history = ConnectionHistory(path, 0)
+    settings = make_settings(ktrdr_sim_port=gateway.port)
+    manager = PersistentIbConnectionManager(settings, history=history)
+    manager.start()
+    wait_for(lambda: manager.is_connected)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        manager.stop()
+    again = PersistentIbConnectionManager(settings)
+    again.start()  # the lock is free
+    again.stop()
 
 
 def test_garbage_on_a_good_connection_ends_it_and_the_next_is_good(connect, gateway, wait_for):

@@ -82,6 +82,15 @@ def test_what_is_not_connected_when_the_servers_are_back_is_broken():
     assert [(farm.name, farm.serves) for farm in farms.broken] == [("cashhmds", "history")]
 
 
+def test_farms_with_dots_in_their_names_are_known_by_them():
+    farms = Farms()
+    farms.restored("The following farms are not connected: ushmds.nj; secdefil.", 10)
+    assert [farm.name for farm in farms.broken] == ["secdefil", "ushmds.nj"]
+    farms.take(2106, "HMDS data farm connection is OK:ushmds.nj", 20)
+    farms.take(2158, "Sec-def data farm connection is OK:secdefil", 20)
+    assert farms.broken == ()
+
+
 def test_without_a_connection_nothing_is_known_to_be_broken():
     farms = Farms()
     farms.take(2105, HMDS_BROKEN, 1)

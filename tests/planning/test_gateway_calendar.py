@@ -108,6 +108,15 @@ def test_short_outages_at_the_same_hour_on_several_nights_are_the_restart():
     assert 90 <= found.away_s <= 95
 
 
+def test_over_a_change_of_the_clocks_the_hour_is_that_of_the_wall():
+    nights = [outage(f"2026-10-{day} 23:45:05", 60) for day in (28, 29, 30, 31)]
+    nights += [outage(f"2026-11-0{day} 23:45:05", 60) for day in (1, 2)]
+    found = learn_restart(nights, NEW_YORK)
+    assert found.at == time(23, 45)
+    lost = ny("2026-11-03 23:45:20")
+    assert absence(found, logs_out=False, lost_at=lost, now=lost).kind == "restart"
+
+
 def test_the_restart_around_midnight_is_one_hour_and_not_two():
     found = learn_restart(
         [
