@@ -35,8 +35,17 @@ def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Time
     return holes, bars
 
 
-def coverage_of(watched: Watched, state: str, asked: Sequence[tuple[int, int]], life: Life) -> Json:
-    """One series in the words of `GET /coverage`."""
+def coverage_of(
+    watched: Watched,
+    state: str,
+    asked: Sequence[tuple[int, int]],
+    life: Life,
+    sessions_from: str | None,
+) -> Json:
+    """One series in the words of `GET /coverage`.
+
+    `sessions_from`: where what is expected was learnt, as `Schedule.source`.
+    """
     coverage = watched.coverage.asked(asked) if watched.coverage else None
     error = watched.error
     return {
@@ -54,6 +63,7 @@ def coverage_of(watched: Watched, state: str, asked: Sequence[tuple[int, int]], 
         "error_code": error.code if error else None,
         "listed": iso(life.head),
         "expires": iso(life.expires),
+        "sessions_from": sessions_from,
         "ours": watched.is_ours,
         "from": iso(watched.looked_from) if coverage else None,
         "until": iso(watched.looked_at) if coverage else None,

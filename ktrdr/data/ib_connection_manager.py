@@ -45,6 +45,7 @@ from ktrdr.data.local_api import (
 from ktrdr.data.local_api import ConnectionHistory as HistoryMessage
 from ktrdr.errors import (
     AlreadyRunning,
+    InvalidRequest,
     KtrdrError,
     NotConnected,
     TimedOut,
@@ -56,6 +57,7 @@ from ktrdr.planning.pacing import Priority
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S
+from ktrdr.planning.usual_sessions import by_rules, every_week
 from ktrdr.process import run
 
 log = logging.getLogger("ib-connection")  # its name is another when it is the program
@@ -256,11 +258,18 @@ class PersistentIbConnectionManager:
         None: nothing was open, as before the listing.
         """
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
-        found = await self._requests.answered(
-            ("sessions", instrument, end, days),
-            instrument,
-            lambda client: client.sessions(instrument, end, days),
-        )
+        try:
+            found = await self._requests.answered(
+                ("sessions", instrument, end, days),
+                instrument,
+                lambda client: client.sessions(instrument, end, days),
+            )
+        except InvalidRequest as error:
+            log.warning("%s: IB tells no sessions, its usual ones are taken", error)
+            coming = (await self.contract(instrument)).coming
+            if coming is not None and coming.sessions:
+                return every_week(coming, start, end)
+            return by_rules(instrument.sec_type, start, end)
         if found is None:
             return None
         # So many trading days reach at least as far back as so many on the calendar.

@@ -342,7 +342,11 @@ class GapFiller:
             "scan_time": iso(self._last_scan),
             "series": [
                 coverage_of(
-                    w, self._state_of(w), self._filling.spans_of(w), self._watch.life_if_known(w)
+                    w,
+                    self._state_of(w),
+                    self._filling.spans_of(w),
+                    self._watch.life_if_known(w),
+                    self._watch.sessions_from(w),
                 )
                 for w in self._watched.values()
             ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ _EXPIRED_KEPT_S = 400 * DAY_S
 """What has expired is remembered: verified again, it is believed for a year."""
 _ASKED_KEPT_S = 30 * DAY_S
 
-_VERSION = 2
+_VERSION = 3
 _TABLES = """
 CREATE TABLE IF NOT EXISTS asked (
     series TEXT, start INTEGER, end INTEGER, at INTEGER, outcome TEXT, code INTEGER, bars INTEGER
@@ -154,7 +155,7 @@ class Ledger:
 
     def keep_schedule(self, contract: str, schedule: Schedule, now: int) -> None:
         """Remember a contract's sessions."""
-        body = json.dumps([schedule.zone, schedule.start, schedule.end, schedule.sessions])
+        body = json.dumps(tuple(getattr(schedule, field.name) for field in fields(schedule)))
         with self._db:
             self._db.execute(
                 "INSERT OR REPLACE INTO schedules VALUES (?, ?, ?)", (contract, now, body)
@@ -167,8 +168,8 @@ class Ledger:
         ).fetchone()
         if row is None:
             return None
-        zone, start, end, sessions = json.loads(row[0])
-        return Schedule(zone, start, end, tuple(Session(*s) for s in sessions)), row[1]
+        zone, start, end, sessions, source = json.loads(row[0])
+        return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source), row[1]
 
     def learn_alignment(self, contract: str, minutes: frozenset[int]) -> None:
         """Remember at which local minutes four-hour bars of a contract begin."""

@@ -260,6 +260,7 @@ def schedule_to_json(schedule: Schedule) -> Json:
         "start": schedule.start,
         "end": schedule.end,
         "sessions": schedule.sessions,
+        "source": schedule.source,
     }
 
 
@@ -267,7 +268,8 @@ def schedule_from_json(said: Mapping[str, Any]) -> Schedule:
     """The inverse of `schedule_to_json`. InvalidRequest: not of this form."""
     try:
         sessions = tuple(Session(*map(int, session)) for session in said["sessions"])
-        return Schedule(str(said["zone"]), int(said["start"]), int(said["end"]), sessions)
+        source = str(said.get("source", "ib"))
+        return Schedule(str(said["zone"]), int(said["start"]), int(said["end"]), sessions, source)
     except (KeyError, TypeError, ValueError) as error:
         raise errors.InvalidRequest(f"sessions that cannot be read: {error}") from error
 

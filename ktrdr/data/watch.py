@@ -238,6 +238,11 @@ class Watch:
         """When the contract can have bars, as far as that was looked up."""
         return self._lives.get(contract_name(watched.instrument), Life())
 
+    def sessions_from(self, watched: Watched) -> str | None:
+        """Who has told the sessions, as far as they were looked up."""
+        known = self._schedules.get(contract_name(watched.instrument))
+        return known[0].source if known else None
+
     def bars_of_day(
         self, watched: Watched, schedule: Schedule, day: int, now: int
     ) -> tuple[Int64Array, Int64Array]:

@@ -43,6 +43,11 @@ class Schedule:
     end: int
     sessions: tuple[Session, ...]
     """Ascending, without overlaps."""
+    source: str = "ib"
+    """`ib`; `hours`: the contract's coming week, taken for every week; `rules`: those of its kind.
+
+    The last two know no holidays.
+    """
 
     def covers(self, start: int, end: int) -> bool:
         """True when this says everything about `[start, end)`."""
@@ -63,7 +68,10 @@ class Schedule:
             or (s.open < other.start and not other.overlaps(s))
         ]
         sessions = tuple(sorted({*mine, *other.sessions}))
-        return Schedule(self.zone, min(self.start, other.start), max(self.end, other.end), sessions)
+        both = (self.source, other.source)
+        source = "ib" if both == ("ib", "ib") else next(s for s in both if s != "ib")
+        start, end = min(self.start, other.start), max(self.end, other.end)
+        return Schedule(self.zone, start, end, sessions, source)
 
     def overlaps(self, session: Session) -> bool:
         """True when some session of this has time in common with that one."""
@@ -113,12 +121,12 @@ def parse_hours(text: str, zone: str) -> Schedule | None:
     sessions = []
     for first, opens, last, closes in _HOURS.findall(text):
         closing_day = _day(last or first)
-        close = _at(closing_day, closes, local)
+        close = at_clock(closing_day, closes, local)
         day = closing_day - timedelta(days=closes == "0000")
-        sessions.append(Session(_at(_day(first), opens, local), close, utc_midnight(day)))
+        sessions.append(Session(at_clock(_day(first), opens, local), close, utc_midnight(day)))
     # Sessions that began the evening before belong to the first day named.
-    start = min([_at(min(days), "0000", local), *(s.open for s in sessions)])
-    end = _at(max(days) + timedelta(days=1), "0000", local)
+    start = min([at_clock(min(days), "0000", local), *(s.open for s in sessions)])
+    end = at_clock(max(days) + timedelta(days=1), "0000", local)
     return Schedule(zone, start, end, tuple(sorted(sessions)))
 
 
@@ -126,7 +134,8 @@ def _day(text: str) -> date:
     return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
 
 
-def _at(day: date, clock: str, zone: ZoneInfo) -> int:
+def at_clock(day: date, clock: str, zone: ZoneInfo) -> int:
+    """UTC seconds of a wall-clock time such as `0930` on a day."""
     local = datetime(day.year, day.month, day.day, int(clock[:2]), int(clock[2:]), tzinfo=zone)
     return int(local.timestamp())
 
@@ -215,7 +224,7 @@ def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Ite
     day = datetime.fromtimestamp(session.open - reach, zone).date()
     while utc_midnight(day) < session.close + DAY_S:
         for minute in minutes:
-            start = _at(day, f"{minute // 60:02}{minute % 60:02}", zone)
+            start = at_clock(day, f"{minute // 60:02}{minute % 60:02}", zone)
             if session.open - reach < start < session.close:
                 yield start
         day += timedelta(days=1)

@@ -103,9 +103,9 @@ class Doors(ABC):
         """No contract is known."""
         return self.fault("false_200")
 
-    def unanswered(self, kind: str = "data") -> Context[None]:
-        """Questions of a kind are never answered."""
-        return self.fault("unanswered", kind=kind)
+    def unanswered(self, kind: str = "data", symbol: str = "") -> Context[None]:
+        """Questions of a kind are never answered; with a symbol, those about it."""
+        return self.fault("unanswered", kind=kind, symbol=symbol)
 
     def unanswered_executions(self) -> Context[None]:
         """Executions are never answered."""

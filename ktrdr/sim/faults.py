@@ -108,8 +108,9 @@ _ALL = (
     Fault("false_200", "no contract is known"),
     Fault(
         "unanswered",
-        "questions of this `kind` are never answered: the record's names, or data",
-        {"kind": "data"},
+        "questions of this `kind` are never answered: the record's names, or data; "
+        "`symbol`: those about it alone",
+        {"kind": "data", "symbol": ""},
     ),
     Fault("late", "answers come so much later", {"seconds": 5.0}),
     Fault("doubled_bars", "every bar comes twice"),
@@ -179,14 +180,18 @@ class Faults:
         """How often a fault has begun."""
         return self._begun[name]
 
-    def silences(self, kind: str) -> str:
-        """The fault for which a question of this kind is never answered; empty: none."""
+    def silences(self, kind: str, symbol: str = "") -> str:
+        """The fault for which a question of this kind is never answered; empty: none.
+
+        `symbol`: what it is about, where it is about a contract.
+        """
         if self.has("connectivity_lost") and kind in DATA:
             return "connectivity_lost"
         if self.has("unanswered_executions") and kind == "executions":
             return "unanswered_executions"
         unanswered = self.text("unanswered", "kind")
-        if unanswered == kind or (unanswered == "data" and kind in DATA):
+        is_about = self.text("unanswered", "symbol") in ("", symbol)
+        if is_about and (unanswered == kind or (unanswered == "data" and kind in DATA)):
             return "unanswered"
         return ""
 

@@ -137,14 +137,14 @@ class Questions:
         now_s = asyncio.get_running_loop().time()
         delay_s = self._gate.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
         losses = faults.times("connectivity_lost")
-        silenced = faults.silences(request.kind)
+        silenced = faults.silences(request.kind, _symbol(request))
         reply, verdict = await self._reply(request)
         if reply is None:
             log.info("%r: %s has no meaning here, ignored", self, request.kind)
             return
         late_s = faults.number("late", "seconds")
         await asyncio.sleep(self._gate.latency.of(reply) + delay_s + late_s)
-        silence = silenced or faults.silences(request.kind)
+        silence = silenced or faults.silences(request.kind, _symbol(request))
         if request.kind in DATA and losses != faults.times("connectivity_lost"):
             silence = "connectivity_lost"
         if silence:
@@ -161,7 +161,7 @@ class Questions:
         following = desk.follow(request, self._version)
         with contextlib.suppress(asyncio.CancelledError):
             while not self._lost_for_good():
-                if not self._gate.faults.silences(request.kind):
+                if not self._gate.faults.silences(request.kind, _symbol(request)):
                     self._send(await asyncio.to_thread(following.update, desk.now()))
                 await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -235,6 +235,12 @@ def _damaged(reply: Reply, faults: Faults) -> tuple[Reply, str]:
         if faults.has(name) and reply.bars:
             reply, verdict = replace(reply, message=damage.change_bars(reply.message, change)), name
     return reply, verdict
+
+
+def _symbol(request: Request) -> str:
+    """What a question is about."""
+    query = request.query
+    return (query.local_symbol or query.symbol) if query else ""
 
 
 def _told(request: Request) -> str:

@@ -11,6 +11,8 @@ NOTHING = "–"
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _REASONS = {
     "open": "to be fetched",
+    "asked": "asked for",
+    "late": "not there yet, asked for again soon",
     "no_trades": "without trades",
     "too_old": "too old to be fetched unasked",
     "failed": "failed, tried again later",

@@ -570,7 +570,7 @@ def test_a_locked_ledger_is_waited_for_and_kept(put, make_filler, data_dir):
     other = sqlite3.connect(data_dir / ".ktrdr" / "ledger.sqlite")
     with contextlib.closing(other):
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
-        other.execute("PRAGMA user_version = 2")
+        other.execute("PRAGMA user_version = 3")
         other.execute("CREATE TABLE t (x)")
         filler = make_filler()
         assert not filler.step()

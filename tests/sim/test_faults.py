@@ -368,6 +368,16 @@ def test_a_question_is_never_answered_but_can_be_taken_back(ask):
     assert summary["in_flight"] == 0
 
 
+def test_questions_about_one_symbol_are_never_answered(ask):
+    async def work(client, gateway):
+        with gateway.unanswered("data", "MSFT"):
+            msft = Stock("MSFT", "SMART", "USD")
+            hangs = await is_answered(client.reqContractDetailsAsync(msft))
+            return hangs, await is_answered(bars(client), 5)
+
+    assert ask(work) == (False, True)
+
+
 def test_hanging_questions_count_as_open(ask):
     async def work(client, gateway):
         with gateway.unanswered():

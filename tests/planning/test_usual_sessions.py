@@ -1,0 +1,75 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from ktrdr.planning.sessions import parse_hours
+from ktrdr.planning.usual_sessions import by_rules, every_week
+
+
+def utc(text):
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+def shown(schedule):
+    """Trading day, opening and closing time, UTC."""
+    return [
+        tuple(
+            f"{datetime.fromtimestamp(t, UTC):{form}}"
+            for t, form in ((s.day, "%a %d"), (s.open, "%d %H:%M"), (s.close, "%d %H:%M"))
+        )
+        for s in schedule.sessions
+        if schedule.start <= s.open < schedule.end
+    ]
+
+
+def test_every_week_is_like_the_coming_one_in_the_exchanges_own_time():
+    hours = "20261130:0930-20261130:1600;20261201:0930-20261201:1600;20261202:CLOSED"
+    coming = parse_hours(hours, "US/Eastern")
+    # New York's clocks went back on Sunday, 1 November 2026.
+    found = every_week(coming, utc("2026-10-26"), utc("2026-11-04"))
+    assert shown(found) == [
+        ("Mon 26", "26 13:30", "26 20:00"),
+        ("Tue 27", "27 13:30", "27 20:00"),
+        ("Mon 02", "02 14:30", "02 21:00"),
+        ("Tue 03", "03 14:30", "03 21:00"),
+    ]
+    assert found.source == "hours"
+
+
+def test_a_shortened_day_is_not_the_usual_one():
+    hours = "20261127:0930-20261127:1300;20261204:0930-20261204:1600"
+    found = every_week(parse_hours(hours, "US/Eastern"), utc("2026-11-13"), utc("2026-11-14"))
+    assert shown(found) == [("Fri 13", "13 14:30", "13 21:00")]
+
+
+def test_sessions_of_an_evening_and_those_with_a_pause_are_kept():
+    hours = "20261129:1700-20261130:0800;20261130:0900-20261130:1600"
+    found = every_week(parse_hours(hours, "US/Central"), utc("2026-11-22"), utc("2026-11-24"))
+    assert shown(found) == [
+        ("Mon 23", "22 23:00", "23 14:00"),
+        ("Mon 23", "23 15:00", "23 22:00"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "first"),
+    [
+        ("STK", 5, ("Mon 16", "16 14:30", "16 21:00")),
+        ("FUT", 5, ("Mon 16", "15 23:00", "16 22:00")),
+        ("CASH", 5, ("Mon 16", "15 22:15", "16 22:00")),
+        ("CRYPTO", 7, ("Sun 15", "15 00:00", "16 00:00")),
+    ],
+)
+def test_each_kind_has_its_usual_week(kind, count, first):
+    found = by_rules(kind, utc("2026-11-15"), utc("2026-11-22"))
+    assert shown(found)[0] == first
+    assert len(shown(found)) == count
+    assert found.source == "rules"
+    assert found.covers(utc("2026-11-15"), utc("2026-11-22"))
+
+
+def test_what_ib_tells_and_what_is_usual_together_are_called_usual():
+    usual = by_rules("STK", utc("2026-11-01"), utc("2026-11-10"))
+    coming = parse_hours("20261110:0930-20261110:1600", "America/New_York")
+    assert usual.joined(coming).source == "rules"
+    assert coming.joined(coming).source == "ib"
