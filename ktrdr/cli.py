@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import groupby
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn
 from rich.table import Table
 
 from ktrdr.config import Settings, load_settings
 from ktrdr.data.examination import examine
 from ktrdr.data.local_api import Json, LocalClient
-from ktrdr.errors import KtrdrError, PeerDown, UnknownSeries
+from ktrdr.errors import InvalidRequest, KtrdrError, PeerDown, RequestFailed, UnknownSeries
 from ktrdr.planning.diagnosis import diagnose
 
 app = typer.Typer(
@@ -28,6 +32,7 @@ sim = typer.Typer(
     help="The simulated gateway: what it does, and how it fails.", no_args_is_help=True
 )
 app.add_typer(sim, name="sim")
+_LOOK_S = 0.5
 _out = Console()
 _err = Console(stderr=True, soft_wrap=True)
 
@@ -122,29 +127,99 @@ def scan() -> None:
 @app.command()
 def gaps(
     symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
+    timeframe: Annotated[str | None, typer.Argument(help="Only this timeframe.")] = None,
+    *,
+    day: Annotated[
+        str | None, typer.Option(help="Each bar of this trading day, such as 2026-11-20.")
+    ] = None,
 ) -> None:
     """Show each series: bars expected, bars there, and why the others are not."""
     with _explained() as settings:
         _, gap_filler = _peers(settings)
-        said = gap_filler.get("/coverage", days="0")
-        if symbol is not None and all(entry["symbol"] != symbol for entry in said["series"]):
+        if day is not None:
+            if symbol is None or timeframe is None:
+                raise InvalidRequest("--day needs a symbol and a timeframe")
+            said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
+            _out.print(_day_table(said))
+            return
+        listed = [
+            entry
+            for entry in gap_filler.get("/coverage", days="0")["series"]
+            if symbol in (None, entry["symbol"]) and timeframe in (None, entry["timeframe"])
+        ]
+        if symbol is not None and not listed:
             raise UnknownSeries(f"the gap filler watches no series of {symbol!r}")
-        table = Table("series", "state", "expected", "present", "missing", "last bar")
-        for entry in said["series"]:
-            if symbol not in (None, entry["symbol"]):
-                continue
-            missing = ", ".join(f"{count} {reason}" for reason, count in entry["missing"].items())
-            table.add_row(
-                f"{entry['symbol']}_{entry['timeframe']}",
-                entry["state"],
-                *(
-                    "?" if entry[key] is None else str(entry[key])
-                    for key in ("expected", "present")
-                ),
-                escape(entry["error"] or missing),
-                entry["last"] or "",
-            )
-        _out.print(table)
+        _out.print(_series_table(listed))
+
+
+def _series_table(listed: list[Json]) -> Table:
+    table = Table("series", "state", "expected", "present", "missing", "last bar")
+    for entry in listed:
+        missing = [f"{count} {reason}" for reason, count in entry["missing"].items()]
+        if entry["error"]:
+            code = f" (IB's code {entry['error_code']})" if entry.get("error_code") else ""
+            missing.insert(0, f"{entry['error']}{code}")
+        table.add_row(
+            f"{entry['symbol']}_{entry['timeframe']}",
+            entry["state"],
+            *("?" if entry[key] is None else str(entry[key]) for key in ("expected", "present")),
+            escape("; ".join(missing)),
+            entry["last"] or "",
+        )
+    return table
+
+
+def _day_table(said: Json) -> Table:
+    """The bars of a day, those alike that follow each other in one row."""
+    table = Table("from", "to", "bars", "what is known", title=f"{said['day']}: {said['state']}")
+    for status, group in groupby(said["bars"], key=lambda bar: bar[1]):
+        starts = [start for start, _ in group]
+        first, last = (datetime.fromtimestamp(t, UTC) for t in (starts[0], starts[-1]))
+        table.add_row(f"{first:%Y-%m-%d %H:%M}", f"{last:%H:%M}", str(len(starts)), status)
+    return table
+
+
+@app.command()
+def fill(
+    symbol: str,
+    timeframe: Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d")],
+    start: Annotated[str, typer.Option("--from", help="History from this date on.")],
+    *,
+    wait: Annotated[bool, typer.Option(help="Show how far it is, until it is done.")] = True,
+) -> None:
+    """Fill a series from a date on, however old. It goes on when this command is ended."""
+    with _explained() as settings:
+        _, gap_filler = _peers(settings)
+        asked = {"symbol": symbol, "timeframe": timeframe, "from": start}
+        scan_id = gap_filler.post("/fill", 5.0, **asked)["scan_id"]
+        _out.print(f"{symbol}_{timeframe} is filled from {start} on, the newest bars first")
+        if wait:
+            _show_progress(gap_filler, symbol, timeframe, scan_id)
+
+
+def _show_progress(gap_filler: LocalClient, symbol: str, timeframe: str, scan_id: str) -> None:
+    """The bars of a series as they come, until none is missing that could be had."""
+    columns = ("[progress.description]{task.description}", BarColumn(), TaskProgressColumn())
+    with Progress(*columns, "{task.fields[left]}", console=_out) as progress:
+        task = progress.add_task(f"{symbol}_{timeframe}", total=None, left="")
+        while True:
+            status = gap_filler.get("/status")
+            said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe)
+            (entry,) = said["series"]
+            if entry["expected"] is not None:
+                eta = status["eta_s"]
+                left = f"about {eta:.0f} s left" if eta else ""
+                progress.update(
+                    task, total=entry["expected"], completed=entry["present"], left=left
+                )
+            was_looked_at = status["last_scan_id"] == scan_id or status["state"] == "idle"
+            if was_looked_at and entry["expected"] is not None and not entry["holes"]:
+                break
+            if entry["error"]:
+                raise RequestFailed(entry["error"], code=entry.get("error_code"))
+            time.sleep(_LOOK_S)
+    missing = ", ".join(f"{count} {reason}" for reason, count in entry["missing"].items())
+    _out.print(f"{entry['present']} of {entry['expected']} bars; {missing or 'none is missing'}")
 
 
 @app.command()

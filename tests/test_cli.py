@@ -1,10 +1,13 @@
 """The command line, against peers that are real sockets, and none."""
 
+import contextlib
+
 import pytest
 from typer.testing import CliRunner
 
 from ktrdr.cli import app
 from ktrdr.data.local_api import ACCEPTED, LocalServer, serving
+from ktrdr.errors import InvalidRequest
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 CONNECTED = {
@@ -35,6 +38,8 @@ FILLER = {
     "series_blocked": 0,
 }
 SERIES = {
+    "holes": 0,
+    "error_code": None,
     "symbol": "AAPL",
     "timeframe": "1m",
     "state": "complete",
@@ -163,3 +168,87 @@ def test_a_wrong_setting_is_one_line(ktrdr, monkeypatch):
     result = ktrdr("status")
     assert result.exit_code == 1
     assert "IB_PORT=http" in result.stderr
+
+
+@pytest.fixture
+def filler(settings):
+    """`filler(**answers)`: a gap filler that answers so."""
+    with contextlib.ExitStack() as stack:
+
+        def play(status=FILLER, coverage=(SERIES,), fill=None, day=None):
+            asked = []
+
+            async def says_status(_):
+                return status | {"last_scan_id": "f1", "eta_s": 12.0}
+
+            async def says_coverage(query):
+                asked.append(("coverage", dict(query)))
+                return day if "day" in query else {"series": list(coverage)}
+
+            async def says_fill(query):
+                asked.append(("fill", dict(query)))
+                if fill:
+                    raise fill
+                return {ACCEPTED: True, "scan_id": "f1"}
+
+            routes = {
+                ("GET", "/status"): says_status,
+                ("GET", "/coverage"): says_coverage,
+                ("POST", "/fill"): says_fill,
+            }
+            stack.enter_context(serving(LocalServer(settings.gap_filler_socket, routes)))
+            return asked
+
+        yield play
+
+
+def test_a_fill_is_asked_for_and_followed_to_its_end(ktrdr, filler):
+    asked = filler()
+    done = ktrdr("fill", "AAPL", "1m", "--from", "2020-01-01")
+    assert done.exit_code == 0, done.output
+    assert asked[0] == ("fill", {"symbol": "AAPL", "timeframe": "1m", "from": "2020-01-01"})
+    assert "388 of 390 bars; 2 no_trades" in done.output
+
+
+def test_a_fill_need_not_be_waited_for(ktrdr, filler):
+    asked = filler()
+    assert ktrdr("fill", "AAPL", "1m", "--from", "2020-01-01", "--no-wait").exit_code == 0
+    assert [what for what, _ in asked] == ["fill"]
+
+
+def test_a_fill_that_fails_says_why(ktrdr, filler):
+    filler(coverage=[SERIES | {"holes": 3, "error": "who knows", "error_code": 162}])
+    done = ktrdr("fill", "AAPL", "1m", "--from", "2020-01-01")
+    assert done.exit_code == 1
+    assert "who knows" in done.output
+
+
+def test_a_fill_that_is_refused_says_what_to_do(ktrdr, filler):
+    filler(fill=InvalidRequest("XYZ_1m.csv is not in the store", hint="create it"))
+    done = ktrdr("fill", "XYZ", "1m", "--from", "2020-01-01")
+    assert done.exit_code == 1
+    assert "next: create it" in done.output
+
+
+def test_each_bar_of_a_day_is_told(ktrdr, filler):
+    start = 1795185000  # 2026-11-20 14:30
+    bars = [[start + 60 * i, "no_trades" if i in (3, 4) else "present"] for i in range(10)]
+    filler(day={"day": "2026-11-20", "state": "open", "bars": bars})
+    done = ktrdr("gaps", "AAPL", "1m", "--day", "2026-11-20")
+    assert done.exit_code == 0, done.output
+    rows = [line for line in done.output.splitlines() if "2026-11-20 14:" in line]
+    assert ["present" in rows[0], "no_trades" in rows[1], "present" in rows[2]] == [True] * 3
+    assert "14:33" in rows[1]
+    assert "14:34" in rows[1]
+
+
+def test_a_day_needs_a_series(ktrdr, filler):
+    filler()
+    done = ktrdr("gaps", "AAPL", "--day", "2026-11-20")
+    assert done.exit_code == 1
+    assert "--day needs a symbol and a timeframe" in done.output
+
+
+def test_a_failure_is_shown_with_ibs_code(ktrdr, filler):
+    filler(coverage=[SERIES | {"error": "no permissions", "error_code": 354, "state": "failed"}])
+    assert "no permissions (IB's code 354)" in ktrdr("gaps").output

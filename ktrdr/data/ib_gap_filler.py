@@ -108,10 +108,10 @@ class GapFiller:
         self._wake.set()
         return scan_id
 
-    def ask_for_fill(self, series: Series, since: int) -> None:
-        """Fill one series from this instant on, however old."""
+    def ask_for_fill(self, series: Series, since: int) -> str:
+        """Fill one series from this instant on, however old; the id of the scan that begins it."""
         self._asked_fills.append((series, since))
-        self.ask_for_scan()
+        return self.ask_for_scan()
 
     def stop(self) -> None:
         """Break off what waits for answers; `step` returns soon."""
@@ -440,8 +440,8 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
                 f"{series.file_name} is not in the store",
                 hint="create it with the header line, then ask again",
             )
-        filler.ask_for_fill(series, time_from_text("from", query.get("from", "")))
-        return {ACCEPTED: True}
+        since = time_from_text("from", query.get("from", ""))
+        return {ACCEPTED: True, "scan_id": filler.ask_for_fill(series, since)}
 
     return {
         ("GET", "/status"): status,
