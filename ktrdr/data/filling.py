@@ -455,7 +455,8 @@ class Filling:
             return
         watched.doubted = None
         file = watched.store.read(watched.series)
-        known = file.nearest(span[0], span[1] + 1)
+        last = taken.unproven[-1]
+        known = file.nearest(last.first, last.last + 1)
         timeframe = watched.series.timeframe if known is not None else Timeframe.D1
         start = known if known is not None else asked_at - _CONTROL_DAYS * DAY_S
         end = start + timeframe.length_s if known is not None else asked_at

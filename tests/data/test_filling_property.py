@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.config import load_settings
@@ -116,6 +116,13 @@ def situations(draw):
     return market, sorted(stored)
 
 
+def at_both_ends():
+    """All that is stored lies between two minutes without a trade."""
+    market = Market("1m", [(FIRST, FIRST + 3600, FIRST)], {FIRST, FIRST + 3540})
+    return market, market.starts()
+
+
+@example(at_both_ends())
 @given(situations())
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
 def test_what_can_be_had_is_there_in_the_end_and_the_rest_is_verified_to_be_absent(situation):
