@@ -65,7 +65,7 @@ class BarFile:
         return bars
 
     def nearest(self, start: int, end: int) -> int | None:
-        """The start of the bar outside `[start, end)` that is nearest to it; None: there is none."""
+        """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""
         first, last = np.searchsorted(self.starts, [start, end])
         before = int(self.starts[first - 1]) if first else None
         after = int(self.starts[last]) if last < len(self.starts) else None
