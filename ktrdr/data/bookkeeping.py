@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ktrdr.data.ledger import Ledger
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import KtrdrError, RequestFailed
-from ktrdr.planning.bars import Answer
+from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.drift import Drift, compare
 from ktrdr.planning.gaps import Gap, Reason, runs
 from ktrdr.planning.requests import BarsRequest
@@ -101,7 +101,7 @@ class Books:
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
         if not told or watched.first is None:
             return None
-        return compare(watched.store.read(watched.series).bars_at(told), told)
+        return compare(stored(watched, told), told)
 
     def _judge_lacking(
         self,
@@ -135,6 +135,13 @@ class Books:
             later = asked_at + _UNSOUND_S
             self._ledger.record_late(name, runs(starts, unsound, Reason.LATE), asked_at, later)
         return tuple(runs(starts, unproven, Reason.OPEN))
+
+
+def stored(watched: Watched, starts: Collection[int]) -> list[Bar]:
+    """What a series has of the bars of these starts."""
+    if not starts:
+        return []
+    return watched.store.rows(watched.series, min(starts), max(starts) + 1).bars(starts)
 
 
 def _within(expected: Expected, start: int, end: int) -> Expected:

@@ -1,91 +1,60 @@
-"""The bar files: the only reader and writer of them. What is missing in them is not known here."""
+"""A folder of bar files, `SYMBOL_TIMEFRAME.csv` each. Which bars are missing is not known here."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import math
 import os
-import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ktrdr.errors import MalformedFile, StoreUnwritable, WrongSource
+from ktrdr.data.bar_edits import edits_for, is_behind, lacks_only_its_end, lines
+from ktrdr.data.bar_file import BarFile, End, FileKey, key_of
+from ktrdr.data.bar_store import Scan, Seen
+from ktrdr.data.bar_text import HEADER, Rows
+from ktrdr.data.coverage_index import CoverageIndex, Known, find_known
+from ktrdr.data.file_change import (
+    append,
+    clear_leftovers,
+    keep,
+    rewrite,
+    sync_folder,
+    take_after,
+    write_whole,
+)
+from ktrdr.errors import StoreUnwritable, WrongSource
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series, parse_series
 from ktrdr.planning.sessions import Int64Array
-from ktrdr.planning.timeframes import DAY_S, Timeframe
 
-COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
-HEADER = ",".join(COLUMNS)
 OURS = ".ktrdr"
 """The folder inside the store that is this project's own."""
 
-_TEMPORARY = ".ktrdr-new"
 _LOCK_TIMEOUT_S = 5.0
-_EXAMPLE = "2026-11-20 14:30:00+00:00"
-_STAMP = len(_EXAMPLE)
-
-FileKey = tuple[int, int, int]
-"""Size, mtime in ns, inode: the same key, the same content."""
-
-
-@dataclass(frozen=True)
-class BarFile:
-    """A bar file that was read and checked whole."""
-
-    path: Path
-    key: FileKey
-    columns: tuple[str, ...]
-    starts: Int64Array
-    """UTC seconds, ascending, without duplicates."""
-    raw: bytes
-    offsets: Int64Array
-    """Where each row's line begins in `raw`, and where the last one ends."""
-
-    def rows_between(self, start: int, end: int) -> bytes:
-        """The lines of the bars that start in `[start, end)`, as they stand in the file."""
-        first, last = np.searchsorted(self.starts, [start, end])
-        return self.raw[self.offsets[first] : self.offsets[last]]
-
-    def bars_at(self, starts: Iterable[int]) -> list[Bar]:
-        """Those of the bars of these starts that the file has, in order."""
-        wanted = np.unique(np.fromiter(starts, dtype=np.int64))
-        rows = np.flatnonzero(np.isin(self.starts, wanted))
-        places = [self.columns.index(name) for name in COLUMNS[1:]]
-        bars = []
-        for row in rows.tolist():
-            fields = self.raw[self.offsets[row] : self.offsets[row + 1]].split(b",")
-            bars.append(Bar(int(self.starts[row]), *(float(fields[place]) for place in places)))
-        return bars
-
-    def nearest(self, start: int, end: int) -> int | None:
-        """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""
-        first, last = np.searchsorted(self.starts, [start, end])
-        before = int(self.starts[first - 1]) if first else None
-        after = int(self.starts[last]) if last < len(self.starts) else None
-        if before is None or after is None:
-            return after if before is None else before
-        return before if start - before <= after - end else after
+_TRIES = 20
+_FAR = 2**62
 
 
 class CsvStore:
-    """A folder of bar files, `SYMBOL_TIMEFRAME.csv` each.
+    """Every write extends a file or replaces it whole, or leaves it as it was.
 
-    Every write replaces a file whole or leaves it as it was. One writer at a time per file,
-    between processes too; readers need no lock.
+    One writer at a time per file, between processes too; readers need no lock. With `indexed` it
+    remembers what it has seen in `.ktrdr/index.sqlite`, and is for one thread then.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, indexed: bool = False) -> None:
         self.folder = folder
+        self._index_path = folder / OURS / "index.sqlite"
+        self._index = CoverageIndex(self._index_path) if indexed else None
 
     def __repr__(self) -> str:
         return f"CsvStore({str(self.folder)!r})"
+
+    # Whose it is.
 
     def claim(self, source: str) -> None:
         """Make this a store of `live` or `simulated` bars, if it is none yet.
@@ -102,7 +71,7 @@ class CsvStore:
             )
         with _reported(self.folder):
             (self.folder / OURS).mkdir(parents=True, exist_ok=True)
-            _replace(self.folder / OURS / "source", [f"{source}\n".encode()], like=None)
+            write_whole(self.folder / OURS / "source", [f"{source}\n".encode()])
 
     def source(self) -> str | None:
         """`live` or `simulated`; None for a store that nothing was written to."""
@@ -112,24 +81,34 @@ class CsvStore:
             return None
         return text.strip() or None
 
-    def series(self) -> tuple[list[Series], list[str]]:
-        """The series that there are files for, and a line for each `.csv` that is none."""
-        found: list[Series] = []
+    # What is there.
+
+    def scan(self) -> Scan:
+        """Every series of the store, and which of the files changed since they were looked at."""
+        found: dict[Series, FileKey] = {}
         strange: list[str] = []
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             for entry in entries:
-                if not entry.name.endswith(".csv") or entry.name.startswith("."):
+                name = entry.name
+                if not name.endswith(".csv") or name.startswith("."):
                     continue
                 try:
-                    series = parse_series(entry.name)
+                    series = parse_series(name)
                 except ValueError as error:
-                    strange.append(f"{entry.name!r} is no series: {error}")
+                    strange.append(f"{name!r} is no series: {error}")
                     continue
-                if entry.is_file():
-                    found.append(series)
-                else:
-                    strange.append(f"{entry.name!r} is no series: expected a regular file")
-        return sorted(found, key=lambda s: (s.symbol, s.timeframe.length_s)), sorted(strange)
+                if not entry.is_file():
+                    strange.append(f"{name!r} is no series: expected a regular file")
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found[series] = key_of(entry.stat())
+        known = self._index.known() if self._index else {}
+        changed = [
+            series
+            for series, key in found.items()
+            if (seen := known.get(series.file_name)) is None or not seen.is_of(key)
+        ]
+        return Scan(found, changed, sorted(strange))
 
     def path(self, series: Series) -> Path:
         """Where the series' file is, or would be."""
@@ -138,22 +117,81 @@ class CsvStore:
     def key(self, series: Series) -> FileKey | None:
         """Changes when the file does; None when there is no file."""
         try:
-            return _key(self.path(series).stat())
+            return key_of(self.path(series).stat())
         except FileNotFoundError:
             return None
 
-    def read(self, series: Series) -> BarFile:
-        """The series' file, every row checked.
+    def look(self, series: Series, since: int) -> Seen:
+        """Which bars the series has from `since` on; more where that is known anyway.
 
-        MalformedFile names the line; FileNotFoundError when there is no such file.
+        MalformedFile names the line; FileNotFoundError: there is no such file.
         """
+        key = self.key(series)
+        if key is None:
+            raise FileNotFoundError(self.path(series))
+        known = self._known(series)
+        if known is not None and known.is_of(key) and known.since <= since:
+            starts = self._indexed_starts(series, known.since)
+            if starts is not None:
+                return Seen(key, known.first, known.last, known.since, starts, known.is_verified)
+        return self._look_anew(series, since, known)
+
+    def verify(self, series: Series) -> Seen:
+        """The same, after a look at every row: each can be read, and they are in order."""
+        looked_ns = time.time_ns()
+        with self._open(series) as file:
+            starts = file.starts()
+            key = file.key
+        first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
+        seen = Seen(key, first, last, 0, starts, is_verified=True)
+        self._remember(series, seen, looked_ns)
+        return seen
+
+    def was_verified(self, series: Series) -> bool:
+        """Every row was looked at since it changed last, by this process or by another one."""
+        name, key = series.file_name, self.key(series)
+        known = self._known(series) if self._index else find_known(self._index_path, name)
+        return known is not None and known.is_verified and known.key == key
+
+    def rows(self, series: Series, start: int = 0, end: int = _FAR) -> Rows:
+        """The rows of the bars that start in `[start, end)`. MalformedFile, FileNotFoundError."""
+        with self._open(series) as file:
+            return file.rows(start, end)
+
+    def nearest(self, series: Series, start: int, end: int) -> int | None:
+        """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""
+        with self._open(series) as file:
+            return file.nearest(start, end)
+
+    def _open(self, series: Series, *, writable: bool = False) -> BarFile:
+        return BarFile(self.path(series), series.timeframe, writable=writable)
+
+    def _look_anew(self, series: Series, since: int, known: Known | None) -> Seen:
+        looked_ns = time.time_ns()
+        with self._open(series) as file:
+            first = file.first()
+            starts = file.rows(since, _FAR).starts
+            last = int(starts[-1]) if len(starts) else file.end().last
+            key = file.key
+        begin = 0 if first is None or first >= since else since
+        seen = Seen(key, first, last, begin, starts, is_verified=False)
+        if known is not None and known.key == key and known.since <= since:
+            older = self._indexed_starts(series, known.since)
+            if older is not None:
+                both = np.concatenate((older[older < since], starts))
+                seen = Seen(key, first, last, known.since, both, known.is_verified)
+        self._remember(series, seen, looked_ns)
+        return seen
+
+    # What is written.
+
+    def create(self, series: Series) -> None:
+        """An empty series, unless there is one."""
         path = self.path(series)
-        if path.exists() and not path.is_file():
-            raise MalformedFile(f"{path.name} is no regular file")
-        with path.open("rb") as file:
-            key = _key(os.fstat(file.fileno()))
-            raw = file.read()
-        return parse(path, raw, series.timeframe, key)
+        with _reported(path), contextlib.suppress(FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x") as file:
+                file.write(HEADER + "\n")
 
     def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
         """Put bars into the series' file, where it has none of that start; how many were new.
@@ -165,36 +203,99 @@ class CsvStore:
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
             return 0
-        with _reported(self.path(series)), self._locked(series):
-            while True:
-                found = self.read(series)
-                old = _mended(found, series.timeframe, {bar.start for bar in new})
-                fresh = _not_in(old, new)
-                written = new if correct else fresh
-                if not written and old is found:
-                    return 0
-                if _replace(old.path, _merged(old, written), like=old.key):
-                    return len(fresh)
+        path = self.path(series)
+        with _reported(path), self._locked(series):
+            for _ in range(_TRIES):
+                with self._open(series, writable=True) as file:
+                    added = self._put(series, file, new, correct=correct)
+                if added is not None:
+                    return added
+        raise StoreUnwritable(f"{path}: another program replaces it again and again")
 
-    def swap(self, series: Series, newer: Path, keep: Path) -> None:
-        """Put the file `newer` into the place of the series' file, in one step.
+    def _put(
+        self, series: Series, file: BarFile, bars: Sequence[Bar], *, correct: bool
+    ) -> int | None:
+        """Put bars into an open file; None: look again, it has changed."""
+        end = file.end()
+        if lacks_only_its_end(file, end, bars):
+            append(file.descriptor, file.size, file.layout.newline)
+            return None
+        if file.layout.is_whole and file.links == 1 and is_behind(end, bars):
+            return self._append(series, file, end, bars)
+        edits, added = edits_for(file, end, bars, correct=correct)
+        if not edits:
+            return 0
+        until = max(end.whole_until, edits[-1].end)
+        if not rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file)):
+            return None
+        self._forget(series)
+        return added
 
-        The old one is kept as `keep`. StoreUnwritable: nothing has changed.
+    def _append(self, series: Series, file: BarFile, end: End, bars: Sequence[Bar]) -> int | None:
+        """Put bars behind the last one; None: the file was replaced meanwhile."""
+        if not _is_same(file):
+            return None
+        append(file.descriptor, end.whole_until, lines(bars, file.layout, end))
+        key = key_of(file.path.stat())
+        if key[2] != file.key[2]:
+            return None
+        known = self._known(series)
+        if self._index is not None and known is not None and known.key == file.key:
+            starts = np.array([bar.start for bar in bars], np.int64)
+            self._index.extend(series.file_name, key, starts, series.timeframe.length_s)
+        else:
+            self._forget(series)
+        return len(bars)
+
+    # Series that are pulled again.
+
+    @property
+    def renewals(self) -> CsvStore:
+        """Where series are pulled again, beside their own files."""
+        return CsvStore(self.folder / OURS / "renewed")
+
+    def take_renewed(self, series: Series, stamp: str) -> Path:
+        """Put the renewed series into the place of this one, in one step.
+
+        Where the old one is kept. StoreUnwritable: nothing has changed.
         """
+        newer = self.renewals.path(series)
+        kept = self.folder / OURS / "replaced" / f"{series}.{stamp}.csv"
         with _reported(self.path(series)), self._locked(series):
             target = Path(os.path.realpath(self.path(series)))
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            _keep(target, keep)
-            _take_after(target, newer)
+            keep(target, kept)
+            take_after(target, newer)
             newer.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
+        self._forget(series)
+        return kept
 
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
-        left = list(self.folder.glob(f".*{_TEMPORARY}"))
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        return clear_leftovers(self.folder) + clear_leftovers(self.renewals.folder)
+
+    def close(self) -> None:
+        """It is opened again when it is needed."""
+        if self._index is not None:
+            self._index.close()
+
+    # What was seen.
+
+    def _known(self, series: Series) -> Known | None:
+        return self._index.known().get(series.file_name) if self._index else None
+
+    def _indexed_starts(self, series: Series, since: int) -> Int64Array | None:
+        assert self._index is not None
+        return self._index.starts(series.file_name, since, series.timeframe.length_s)
+
+    def _forget(self, series: Series) -> None:
+        if self._index is not None:
+            self._index.forget([series.file_name])
+
+    def _remember(self, series: Series, seen: Seen, looked_ns: int) -> None:
+        if self._index is not None:
+            known = Known(seen.key, looked_ns, seen.first, seen.last, seen.since, seen.is_verified)
+            self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
 
     @contextlib.contextmanager
     def _locked(self, series: Series) -> Iterator[None]:
@@ -221,234 +322,6 @@ def _reported(path: Path) -> Iterator[None]:
         raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
 
 
-def _key(stat: os.stat_result) -> FileKey:
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
-
-
-def _not_in(old: BarFile, bars: Sequence[Bar]) -> list[Bar]:
-    starts = np.array([bar.start for bar in bars], dtype=np.int64)
-    return [bar for bar, known in zip(bars, np.isin(starts, old.starts), strict=True) if not known]
-
-
-def _mended(file: BarFile, timeframe: Timeframe, coming: set[int]) -> BarFile:
-    """The file with a last line that ends: completed when it is a whole row, dropped when torn.
-
-    Nobody can tell a whole number from a torn one: a bar that comes anew is believed instead.
-    """
-    end = int(file.offsets[-1])
-    if end == len(file.raw):
-        return file
-    with contextlib.suppress(MalformedFile):
-        whole = parse(file.path, file.raw + b"\n", timeframe, file.key)
-        if int(whole.starts[-1]) not in coming:
-            return whole
-    return parse(file.path, file.raw[:end], timeframe, file.key)
-
-
-def _merged(old: BarFile, new: Sequence[Bar]) -> Iterator[bytes]:
-    """The new content in pieces: old lines untouched, new ones where they belong.
-
-    A new bar takes the place of an old one of the same start.
-    """
-    places = np.searchsorted(old.starts, [bar.start for bar in new])
-    newline = b"\r\n" if b"\r\n" in old.raw[: old.offsets[0]] else b"\n"
-    written = 0
-    if not old.raw:
-        yield HEADER.encode() + newline
-    for bar, place in zip(new, places.tolist(), strict=True):
-        until = int(old.offsets[place])
-        if until > written:
-            yield _ended(old.raw[written:until], newline)
-            written = until
-        yield _row(bar, old.columns).encode() + newline
-        if place < len(old.starts) and int(old.starts[place]) == bar.start:
-            written = int(old.offsets[place + 1])
-    yield _ended(old.raw[written : old.offsets[-1]], newline)
-
-
-def _ended(lines: bytes, newline: bytes) -> bytes:
-    """The lines, the last one with its end: a header alone may lack it."""
-    return lines if lines.endswith(b"\n") or not lines else lines + newline
-
-
-def _row(bar: Bar, columns: Sequence[str]) -> str:
-    """One line without its end; columns that are not ours stay empty."""
-    moment = datetime.fromtimestamp(bar.start, UTC)
-    values = {
-        "timestamp": moment.isoformat(" "),
-        "open": repr(float(bar.open)),
-        "high": repr(float(bar.high)),
-        "low": repr(float(bar.low)),
-        "close": repr(float(bar.close)),
-        "volume": repr(int(bar.volume)) if bar.volume == int(bar.volume) else repr(bar.volume),
-    }
-    return ",".join(values.get(name, "") for name in columns)
-
-
-def _replace(path: Path, pieces: Iterable[bytes], like: FileKey | None) -> bool:
-    """Write a file whole beside `path` and move it there; False: `path` has changed meanwhile.
-
-    With `like`, the old file's key, its permissions and owner are kept.
-    """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(
-        f".{target.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}"
-    )
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(pieces)
-            if like is not None:
-                _take_after(target, file.fileno())
-            file.flush()
-            os.fsync(file.fileno())
-        if like is not None and _key(target.stat()) != like:
-            return False
-        temporary.replace(target)
-        _sync_folder(target.parent)
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _keep(old: Path, copy: Path) -> None:
-    """The same content under another name; by a link where the file system has them."""
-    try:
-        os.link(old, copy)
-    except OSError:
-        _replace(copy, [old.read_bytes()], like=None)
-    _sync_folder(copy.parent)
-
-
-def _take_after(old: Path, new: int | Path) -> None:
-    """Give a file the permissions and, where that is allowed, the owner of another."""
-    stat = old.stat()
-    os.chmod(new, stat.st_mode & 0o7777)  # noqa: PTH101  an open file may be meant
-    with contextlib.suppress(PermissionError):
-        os.chown(new, stat.st_uid, stat.st_gid)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def parse(path: Path, raw: bytes, timeframe: Timeframe, key: FileKey = (0, 0, 0)) -> BarFile:
-    """The content of a bar file, checked.
-
-    A last line that does not end is no row yet, and is kept out. MalformedFile says the line
-    and what was expected there.
-    """
-    buffer = np.frombuffer(raw, dtype=np.uint8)
-    line_ends = np.flatnonzero(buffer == ord("\n")).astype(np.int64)
-    header_end = int(line_ends[0]) + 1 if len(line_ends) else len(raw)
-    columns = _read_header(path, raw[:header_end])
-    begins = np.concatenate(([header_end], line_ends[1:] + 1)).astype(np.int64)
-    lines = [raw[a:b].rstrip(b"\r\n") for a, b in itertools.pairwise(begins)]
-    starts = _read_stamps(path, buffer, begins, lines, columns)
-    _check_rows(path, lines, columns)
-    _check_starts(path, starts, timeframe)
-    return BarFile(path, key, columns, starts, raw, begins)
-
-
-def _broken(path: Path, line: int, found: object, expected: str) -> MalformedFile:
-    return MalformedFile(f"{path.name} line {line}: {found!r}: expected {expected}")
-
-
-def _read_header(path: Path, line: bytes) -> tuple[str, ...]:
-    """The columns' names; those of the contract for a file that is empty."""
-    text = line.decode(errors="replace").rstrip("\r\n")
-    columns = tuple(text.split(",")) if text else COLUMNS
-    if set(COLUMNS) - set(columns) or len(set(columns)) != len(columns):
-        raise _broken(path, 1, text, f"the header {HEADER}, further columns allowed")
-    return columns
-
-
-def _read_stamps(
-    path: Path,
-    buffer: np.typing.NDArray[np.uint8],
-    begins: Int64Array,
-    lines: Sequence[bytes],
-    columns: Sequence[str],
-) -> Int64Array:
-    """Every row's start: fixed-width stamps are viewed, others parsed one by one."""
-    place = columns.index("timestamp")
-    if place == 0 and len(lines) and int(np.diff(begins).min()) > _STAMP:
-        window = buffer[begins[:-1, None] + np.arange(_STAMP + 1)]
-        starts, viewed = view_stamps(window[:, :_STAMP])
-        viewed &= window[:, _STAMP] == ord(",")
-    else:
-        starts, viewed = np.zeros(len(lines), np.int64), np.zeros(len(lines), np.bool_)
-    for row in np.flatnonzero(~viewed).tolist():
-        fields = lines[row].decode(errors="replace").split(",")
-        starts[row] = _parse_stamp(path, row + 2, fields[place] if place < len(fields) else "")
-    return starts
-
-
-def view_stamps(
-    text: np.typing.NDArray[np.uint8],
-) -> tuple[Int64Array, np.typing.NDArray[np.bool_]]:
-    """UTC seconds of stamps `YYYY-MM-DD HH:MM:SS+00:00`, an (n, 25) array of their bytes.
-
-    Also which of them have this form; the seconds of the others mean nothing.
-    """
-    pattern = np.frombuffer(_EXAMPLE.encode(), dtype=np.uint8)
-    fixed = [4, 7, 10, 13, 16, *range(19, 25)]
-    digits = [i for i in range(19) if i not in fixed]
-    good = (text[:, fixed] == pattern[fixed]).all(axis=1)
-    values = text[:, digits].astype(np.int64) - ord("0")
-    good &= ((values >= 0) & (values <= 9)).all(axis=1)
-    tens = np.array([10, 1])
-    year = values[:, :4] @ np.array([1000, 100, 10, 1])
-    month, day, hour, minute, second = (values[:, i : i + 2] @ tens for i in range(4, 14, 2))
-    good &= (year >= 1900) & (month >= 1) & (month <= 12) & (day >= 1)
-    good &= (hour < 24) & (minute < 60) & (second < 60)
-    months = (12 * (year - 1970) + month - 1).astype("datetime64[M]")
-    days = months.astype("datetime64[D]").astype(np.int64) + day - 1
-    next_month = (months + np.timedelta64(1, "M")).astype("datetime64[D]").astype(np.int64)
-    good &= days < next_month
-    return days * DAY_S + hour * 3600 + minute * 60 + second, good
-
-
-def _parse_stamp(path: Path, line: int, text: str) -> int:
-    """A stamp in another spelling of ISO 8601; without a zone it is UTC."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise _broken(path, line, text, f"a time such as {_EXAMPLE}") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-def _check_rows(path: Path, lines: Sequence[bytes], columns: Sequence[str]) -> None:
-    """Each row has its fields, and the five of ours are numbers."""
-    ours = [columns.index(name) for name in COLUMNS[1:]]
-    for number, line in enumerate(lines, start=2):
-        fields = line.split(b",")
-        if len(fields) != len(columns) or not all(_is_number(fields[place]) for place in ours):
-            row = line.decode(errors="replace")
-            raise _broken(path, number, row, f"{len(columns)} fields, prices as numbers")
-
-
-def _is_number(text: bytes) -> bool:
-    try:
-        return math.isfinite(float(text)) and b"_" not in text
-    except ValueError:
-        return False
-
-
-def _check_starts(path: Path, starts: Int64Array, timeframe: Timeframe) -> None:
-    """Rows ascend, and begin on whole minutes or days."""
-    unordered = np.flatnonzero(np.diff(starts) <= 0)
-    if len(unordered):
-        row = int(unordered[0]) + 1
-        found = datetime.fromtimestamp(int(starts[row]), UTC).isoformat(" ")
-        raise _broken(path, row + 2, found, "a time after that of the row before")
-    unit = DAY_S if timeframe.is_daily else 60
-    uneven = np.flatnonzero(starts % unit)
-    if len(uneven):
-        found = datetime.fromtimestamp(int(starts[uneven[0]]), UTC).isoformat(" ")
-        raise _broken(
-            path, int(uneven[0]) + 2, found, "00:00:00 UTC" if unit == DAY_S else "whole minutes"
-        )
+def _is_same(file: BarFile) -> bool:
+    """The path still means this file, and nobody has written to it."""
+    return key_of(file.path.stat()) == file.key

@@ -1,4 +1,4 @@
-"""The public reading API: bars as DataFrames, local first. Writes nothing, and never meets IB.
+"""The public reading API: bars as DataFrames, local first. Writes no bar, and never meets IB.
 
 ```python
 from ktrdr.data.data_manager import DataManager
@@ -8,98 +8,152 @@ DataManager().load("AAPL", "1m", start="2026-11-01", end="2026-11-20")
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ktrdr.config import Settings, load_settings
-from ktrdr.data.csv_store import COLUMNS, BarFile, CsvStore
-from ktrdr.data.local_api import (
-    LocalClient,
-    answer_from_json,
-    request_to_query,
-    schedule_from_json,
-    time_from_text,
+from ktrdr.data.bar_store import BarStore
+from ktrdr.data.csv_store import OURS, CsvStore
+from ktrdr.data.fetching import Fetching, Found, Progress
+from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
+from ktrdr.data.ledger import sessions_of
+from ktrdr.data.local_api import LocalClient, time_from_text
+from ktrdr.data.watch import contract_name
+from ktrdr.errors import InvalidRequest, KtrdrError, StoreUnwritable, UnknownSeries
+from ktrdr.planning.aggregation import larger_bars
+from ktrdr.planning.instruments import (
+    Instrument,
+    Series,
+    check_symbol,
+    instrument_of_entry,
+    read_tables,
 )
-from ktrdr.errors import (
-    InvalidRequest,
-    KtrdrError,
-    StoreUnwritable,
-    UnknownSeries,
-    WrongSource,
-)
-from ktrdr.planning.bars import Answer, Bar
-from ktrdr.planning.gaps import Gap, missing
-from ktrdr.planning.instruments import Series, check_symbol, instrument_of_entry, read_tables
-from ktrdr.planning.pacing import Priority
-from ktrdr.planning.requests import BarsRequest, plan
-from ktrdr.planning.sessions import Int64Array, expected, finished, learnt_alignment
+from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.usual_sessions import by_rules
 
 Moment = str | date | datetime | pd.Timestamp | None
 
-_VALUES = list(COLUMNS[1:])
-_PATIENCE_S = 10.0
-"""Somebody sits before the screen: no waiting for a gateway that restarts."""
 _LOOK_S = 60
 """How long a look at the whole store may take."""
-_NO_BARS = np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Bars that were fetched, and whether that was all that is missing."""
-
-    bars: list[Bar]
-    complete: bool
-    why: str
+_FRAMES_KEPT = 16
+_ROWS_KEPT = 500_000
+"""In a frame that is kept: a longer one is seldom asked for twice."""
+_FAR = 2**62
 
 
 class DataManager:
     """Loads the store's bars; with `fetch`, also what it lacks, through ib-connection."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, store: BarStore | None = None) -> None:
         self._settings = settings or load_settings()
-        self._store = CsvStore(self._settings.data_dir)
-        self._connection = LocalClient(self._settings.connection_socket, "ib-connection")
+        self._store: BarStore = store or CsvStore(self._settings.data_dir)
         self._gap_filler = LocalClient(self._settings.gap_filler_socket, "gap-filler")
+        self._fetching = Fetching(self._settings, self._store)
+        self._frames: OrderedDict[tuple[Any, ...], pd.DataFrame] = OrderedDict()
+        self._verified: dict[Series, object] = {}
 
     def load(
         self,
-        symbol: str,
+        symbol: str | Sequence[str],
         timeframe: str | Timeframe,
         start: Moment = None,
         end: Moment = None,
         *,
         fetch: bool = False,
+        progress: Progress | None = None,
     ) -> pd.DataFrame:
         """The bars of a series that start in `[start, end)`.
 
         Dates and times without a zone are UTC; a date is its midnight. The index is
         `timestamp`, in UTC; the columns are open, high, low, close and volume (-1: IB has none).
+        For several symbols the columns are (symbol, value), and a bar that one lacks is NaN.
 
         `fetch` asks the connection process for bars that the store lacks; they are in the
-        answer, and the store is left to the gap filler. `attrs`: `complete` is True when every
+        answer, and the store is left to the gap filler. `progress` hears how many of the requests
+        are answered, and how many there are. `attrs`: `complete` is True when every
         bar that should exist is there or IB is known to have none, and False whenever that
         cannot be proven; `why` then says why; `source` is `live`, `simulated` or None.
 
         InvalidRequest: a symbol, timeframe or time that cannot be. UnknownSeries: there is no
         such file, and nothing is to be fetched. MalformedFile: it cannot be read.
         """
-        series, span = _check(symbol, timeframe, start, end)
-        file = self._read(series)
-        if file is None and not fetch:
+        span = _span(start, end)
+        if isinstance(symbol, str):
+            return self._load(_series(symbol, timeframe), span, fetch=fetch, progress=progress)
+        frames = {
+            one: self._load(_series(one, timeframe), span, fetch=fetch, progress=progress)
+            for one in dict.fromkeys(symbol)
+        }
+        if not frames:
+            raise InvalidRequest("no symbol: expected one or more")
+        together = side_by_side(frames)
+        lacking = {s: f.attrs["why"] for s, f in frames.items() if not f.attrs["complete"]}
+        together.attrs = {
+            "symbol": list(frames),
+            "timeframe": _series(next(iter(frames)), timeframe).timeframe.value,
+            "source": self._store.source(),
+            "complete": not lacking,
+            "why": "; ".join(f"{one}: {why}" for one, why in lacking.items()),
+        }
+        return together
+
+    def resample(
+        self,
+        symbol: str,
+        smaller: str | Timeframe,
+        larger: str | Timeframe,
+        start: Moment = None,
+        end: Moment = None,
+    ) -> pd.DataFrame:
+        """Larger bars that start in `[start, end)`, made of the store's smaller ones.
+
+        They begin where IB's do: with the session, at multiples of their length in the exchange's
+        time; a daily bar has the date of its trading day. The sessions are those that the gap
+        filler has learnt, or the usual ones of such a contract. The bar that is still forming is
+        left out. Errors and `attrs` as in `load`.
+        """
+        series, target = _series(symbol, smaller), _series(symbol, larger).timeframe
+        if target.length_s <= series.timeframe.length_s:
+            raise InvalidRequest(f"larger={target.value}: expected more than {smaller}")
+        first, last = _span(start, end)
+        reach = 3 * DAY_S if target.is_daily else target.length_s
+        frame = self._load(series, (max(first - reach, 0), min(last + reach, _FAR)))
+        starts = starts_of(frame)
+        schedule, alignment = self._sessions(series.symbol, starts)
+        into, ends = larger_bars(schedule, starts, target, alignment)
+        now = datetime.now(UTC).timestamp()
+        chosen = (into >= first) & (into < last) & (ends <= now)
+        made = aggregated(frame[chosen], into[chosen])
+        made.attrs = frame.attrs | {"timeframe": target.value}
+        return made
+
+    def _load(
+        self,
+        series: Series,
+        span: tuple[int, int],
+        *,
+        fetch: bool = False,
+        progress: Progress | None = None,
+    ) -> pd.DataFrame:
+        local = self._local(series, span)
+        if local is None and not fetch:
             raise UnknownSeries(
                 f"the store {self._store.folder} has no {series.file_name}",
                 hint="create it with the header line, and the gap filler fills it",
             )
-        local = _frame(file, *span)
-        found = self._fetched(series, file, *span) if fetch else self._judged(series, *span)
-        frame = _with(local, found.bars)
+        frame = frame_of(series.file_name, None) if local is None else local
+        if fetch:
+            present = None if local is None else starts_of(local)
+            instrument = self._instrument(series.symbol)
+            found = self._fetching.fetch(series, instrument, present, span, progress)
+        else:
+            found = self._judged(series, *span)
+        frame = with_bars(frame, found.bars)
         frame.attrs = {
             "symbol": series.symbol,
             "timeframe": series.timeframe.value,
@@ -109,15 +163,37 @@ class DataManager:
         }
         return frame
 
-    def _read(self, series: Series) -> BarFile | None:
+    def _local(self, series: Series, span: tuple[int, int]) -> pd.DataFrame | None:
+        """The bars of the store; None: it has no such series. A frame that may be changed."""
         try:
-            return self._store.read(series)
+            key = self._store.key(series)
+            if key is None:
+                return None
+            place = (series, key, *span)
+            kept = self._frames.get(place)
+            if kept is None:
+                kept = self._read(series, key, span)
+                if len(kept) <= _ROWS_KEPT:
+                    self._frames[place] = kept
+            else:
+                self._frames.move_to_end(place)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StoreUnwritable(f"{series.file_name}: {error.strerror}") from error
+        while len(self._frames) > _FRAMES_KEPT:
+            self._frames.popitem(last=False)
+        return kept.copy()
 
-    def _judged(self, series: Series, start: int, end: int) -> _Found:
+    def _read(self, series: Series, key: object, span: tuple[int, int]) -> pd.DataFrame:
+        """Rows are found by their order, which is looked at once for each state of a file."""
+        if self._verified.get(series) != key:
+            if not self._store.was_verified(series):
+                self._store.verify(series)
+            self._verified[series] = key
+        return frame_of(series.file_name, self._store.rows(series, *span))
+
+    def _judged(self, series: Series, start: int, end: int) -> Found:
         """What the gap filler knows of these days; nothing is proven while it does not answer."""
         try:
             said = self._gap_filler.get(
@@ -125,90 +201,49 @@ class DataManager:
             )
             entries = said["series"]
         except KtrdrError as error:
-            return _Found([], complete=False, why=error.message)
+            return Found(complete=False, why=error.message)
         if not entries or entries[0]["expected"] is None:
-            return _Found([], complete=False, why="the gap filler does not know this series yet")
+            return Found(complete=False, why="the gap filler does not know this series yet")
         return _judge(entries[0], start, end, self._settings.ktrdr_gap_check_interval_s)
 
-    def _fetched(self, series: Series, file: BarFile | None, start: int, end: int) -> _Found:
-        """The finished bars that the store lacks, from the connection process."""
-        now = int(datetime.now(UTC).timestamp())
-        first = start if start > 0 else self._default_start(file, now)
-        until = min(end, now)
-        bars: list[Bar] = []
-        unsound = 0
-        try:
-            if first < until:
-                due, requests = self._lacking(series, file, (first, until), now)
-                for request in requests:
-                    answer = self._ask(request)
-                    bars += finished(answer.bars, due, series.timeframe, now)
-                    unsound += len(answer.unsound)
-        except KtrdrError as error:
-            return _Found(bars, complete=False, why=error.message)
-        if unsound:
-            return _Found(bars, complete=False, why=f"IB sent {unsound} bars that cannot be true")
-        return _Found(bars, complete=True, why="")
+    def _sessions(self, symbol: str, starts: Any) -> tuple[Schedule, frozenset[int]]:
+        """As far as the gap filler has learnt them, else the usual ones."""
+        instrument = self._instrument(symbol)
+        path = self._store.folder / OURS / "ledger.sqlite"
+        schedule, alignment = sessions_of(path, contract_name(instrument))
+        if not len(starts):
+            return schedule or by_rules(instrument.sec_type, 0, 0), alignment
+        first, last = int(starts[0]) - DAY_S, int(starts[-1]) + DAY_S
+        if schedule is None or not schedule.covers(int(starts[0]), int(starts[-1])):
+            usual = by_rules(instrument.sec_type, first, last)
+            schedule = usual if schedule is None else usual.joined(schedule)
+        return schedule, alignment
 
-    def _default_start(self, file: BarFile | None, now: int) -> int:
-        """From the file's first bar on, or for as many days as the gap filler keeps complete."""
-        kept = now - self._settings.ktrdr_gap_max_age_days * DAY_S
-        return min(kept, int(file.starts[0])) if file is not None and len(file.starts) else kept
-
-    def _lacking(
-        self, series: Series, file: BarFile | None, span: tuple[int, int], now: int
-    ) -> tuple[Int64Array, list[BarsRequest]]:
-        """The bars that should be there by now, and the requests for those that are not."""
-        start, end = span
-        instrument = instrument_of_entry(series.symbol, self._entry(series.symbol))
-        query = request_to_query(instrument, None, start, end)
-        schedule = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
-        present = _NO_BARS if file is None else file.starts
-        in_fours = series.timeframe is Timeframe.H4
-        alignment = learnt_alignment(schedule, present.tolist() if in_fours else [])
-        due = expected(schedule, series.timeframe, start, end, now, alignment=alignment).starts
-        gaps = missing(due, present, _NO_BARS)
-        if in_fours and not alignment:
-            gaps = [Gap(start, end - 1, 0)]  # where they begin is not known before IB says so
-        return due, plan(gaps, instrument, series.timeframe)
-
-    def _ask(self, request: BarsRequest) -> Answer:
-        query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
-        patience_s = request.timeout_s + _PATIENCE_S
-        said = self._connection.get(
-            "/bars",
-            patience_s + 10,
-            patience_s=f"{patience_s:g}",
-            priority=Priority.INTERACTIVE.name.lower(),
-            **query,
-        )
-        owner = self._store.source()
-        if owner is not None and said.get("gateway") != owner:
-            raise WrongSource(f"the store holds {owner} bars, the gateway is {said.get('gateway')}")
-        return answer_from_json(said)
-
-    def _entry(self, symbol: str) -> object:
+    def _instrument(self, symbol: str) -> Instrument:
         path = self._store.folder / "instruments.toml"
         try:
-            return read_tables(path.read_text(), path.name).get(symbol)
+            entry: object = read_tables(path.read_text(), path.name).get(symbol)
         except FileNotFoundError:
-            return None
+            entry = None
+        return instrument_of_entry(symbol, entry)
 
 
-def _check(
-    symbol: str, timeframe: str | Timeframe, start: Moment, end: Moment
-) -> tuple[Series, tuple[int, int]]:
-    """The question as values. InvalidRequest names what is wrong with it."""
+def _series(symbol: str, timeframe: str | Timeframe) -> Series:
+    """InvalidRequest names what is wrong."""
     try:
         frame = timeframe if isinstance(timeframe, Timeframe) else Timeframe.parse(timeframe)
-        series = Series(check_symbol(symbol), frame)
+        return Series(check_symbol(symbol), frame)
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
+
+
+def _span(start: Moment, end: Moment) -> tuple[int, int]:
+    """UTC seconds; all times where nothing is said. InvalidRequest names what is wrong."""
     first = 0 if start is None else _seconds("start", start)
-    last = 2**62 if end is None else _seconds("end", end)
+    last = _FAR if end is None else _seconds("end", end)
     if first > last:
         raise InvalidRequest(f"start={start}: expected a time before end={end}")
-    return series, (first, last)
+    return first, last
 
 
 def _seconds(name: str, moment: str | date | datetime) -> int:
@@ -223,7 +258,7 @@ def _seconds(name: str, moment: str | date | datetime) -> int:
     return int((stamp if zone else stamp.tz_localize("UTC")).timestamp())
 
 
-def _judge(entry: dict[str, Any], start: int, end: int, interval_s: float) -> _Found:
+def _judge(entry: dict[str, Any], start: int, end: int, interval_s: float) -> Found:
     """Complete when these times were looked at, and lack only what IB has not.
 
     An open end means: as of the gap filler's last look.
@@ -231,52 +266,14 @@ def _judge(entry: dict[str, Any], start: int, end: int, interval_s: float) -> _F
     now = datetime.now(UTC).timestamp()
     known_from, known_until = (time_from_text(k, entry[k]) for k in ("from", "until"))
     if 0 < start < known_from:
-        return _Found([], complete=False, why=f"nothing is known before {entry['from']}")
+        return Found(complete=False, why=f"nothing is known before {entry['from']}")
     if min(end, now) > known_until + (interval_s + _LOOK_S if end > now else 0):
-        return _Found([], complete=False, why=f"nothing is known after {entry['until']}")
+        return Found(complete=False, why=f"nothing is known after {entry['until']}")
     lacking = sum(
         bars
         for first, last, bars, reason in entry["gaps"]
         if first < end and last >= start and reason != "no_trades"
     )
     if lacking:
-        return _Found([], complete=False, why=f"up to {lacking} bars are missing")
-    return _Found([], complete=True, why="")
-
-
-def _frame(file: BarFile | None, start: int, end: int) -> pd.DataFrame:
-    """The file's rows in `[start, end)`; values to the last digit of the file."""
-    rows = b"" if file is None else file.rows_between(start, end)
-    columns = COLUMNS if file is None else file.columns
-    values = pd.read_csv(
-        io.BytesIO(rows),
-        header=None,
-        names=list(columns),
-        usecols=_VALUES,
-        dtype=dict.fromkeys(_VALUES, np.float64),
-    )[_VALUES]
-    starts = _NO_BARS
-    if file is not None:
-        first, last = np.searchsorted(file.starts, [start, end])
-        starts = file.starts[first:last]
-    values.index = _index(starts)
-    return values
-
-
-def _index(starts: Any) -> pd.DatetimeIndex:
-    seconds = np.asarray(starts, dtype=np.int64).astype("datetime64[s]")
-    return pd.DatetimeIndex(seconds, tz="UTC", name="timestamp")
-
-
-def _with(local: pd.DataFrame, bars: list[Bar]) -> pd.DataFrame:
-    """Local bars and fetched ones in order; a local one stays where both know it."""
-    if not bars:
-        return local
-    fetched = pd.DataFrame(
-        [bar[1:] for bar in bars],
-        columns=_VALUES,
-        index=_index([bar.start for bar in bars]),
-        dtype=np.float64,
-    )
-    new = fetched[~fetched.index.isin(local.index)]
-    return new if local.empty else pd.concat([local, new]).sort_index()
+        return Found(complete=False, why=f"up to {lacking} bars are missing")
+    return Found()

@@ -18,8 +18,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any, Protocol
 
-from ktrdr.data.bookkeeping import Books, Taken
-from ktrdr.data.csv_store import HEADER, OURS
+from ktrdr.data.bookkeeping import Books, Taken, stored
 from ktrdr.data.errands import Errands
 from ktrdr.data.gap_report import iso
 from ktrdr.data.local_api import (
@@ -237,11 +236,8 @@ class Filling:
 
     def _shadow(self, watched: Watched, since: int) -> Watched:
         """The series once more, in a file of its own that begins empty."""
-        store = self._watch.renewal_store
-        path = store.path(watched.series)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_text(HEADER + "\n")
+        store = self._watch.main_store.renewals
+        store.create(watched.series)
         return Watched(watched.series, watched.instrument, store, renews_from=since)
 
     def _ask_for_bars(self, watched: Watched, sharers: int) -> None:
@@ -454,9 +450,8 @@ class Filling:
             watched.doubted = span
             return
         watched.doubted = None
-        file = watched.store.read(watched.series)
         last = taken.unproven[-1]
-        known = file.nearest(last.first, last.last + 1)
+        known = watched.store.nearest(watched.series, last.first, last.last + 1)
         timeframe = watched.series.timeframe if known is not None else Timeframe.D1
         start = known if known is not None else asked_at - _CONTROL_DAYS * DAY_S
         end = start + timeframe.length_s if known is not None else asked_at
@@ -515,19 +510,20 @@ class Filling:
             return BarsRequest(
                 watched.instrument, watched.series.timeframe, watched.last, watched.last + length
             )
-        old = watched.store.read(watched.series).starts
-        old = old[old < now - _CHECK_OLDER_S]
-        if not len(old):
+        until = now - _CHECK_OLDER_S
+        if watched.first is None or watched.first >= until:
             return None
         chance = random.Random(f"{watched.series} {now // DAY_S}")  # noqa: S311  no secret
-        start = int(old[chance.randrange(len(old))])
+        some = chance.randrange(watched.first, until)
+        start = watched.store.nearest(watched.series, some, some)
+        assert start is not None
         end = start + _CHECK_BARS * length
         return BarsRequest(watched.instrument, watched.series.timeframe, start, end)
 
     def _take_check(self, errand: Errand, answer: Any) -> None:
         watched = errand.watched
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
-        drift = compare(watched.store.read(watched.series).bars_at(told), told)
+        drift = compare(stored(watched, told), told)
         if drift is not None:
             self._see_to_drift(watched, replace(drift, is_doubtful=False))
 
@@ -565,22 +561,27 @@ class Filling:
         is_whole = shadow.coverage is not None and not shadow.coverage.closable
         if shadow.renews_from is None or not is_whole or self._is_asking_besides(shadow):
             return
-        store = self._watch.main_store
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
-        keep = store.folder / OURS / "replaced" / f"{shadow.series}.{stamp}.csv"
-        store.swap(shadow.series, shadow.store.path(shadow.series), keep)
+        kept = self._watch.main_store.take_renewed(shadow.series, stamp)
         self._watch.ledger.end_renewal(shadow.series)
         self._watch.note_swapped(shadow.series)
         self._renewals.pop(shadow.series, None)
-        log.warning("%s: pulled again; the old file is %s", shadow.series, keep)
+        log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
 
     def _is_asking_besides(self, watched: Watched) -> bool:
         return any(watched in errand.series for errand in self._errands.under_way)
 
     def look_at(self, watched: Watched) -> None:
         """Judge a series anew; what cannot be read is reported, and left as it is."""
+        self._judge(self._watch.look_at, watched)
+
+    def verify(self, watched: Watched) -> None:
+        """The same, after a look at every row of its file."""
+        self._judge(self._watch.verify, watched)
+
+    def _judge(self, judge: Callable[[Watched, int], None], watched: Watched) -> None:
         try:
-            self._watch.look_at(watched, int(self._clock()))
+            judge(watched, int(self._clock()))
         except FileNotFoundError:
             self._owner.forget(watched)
         except MalformedFile as error:

@@ -96,7 +96,7 @@ def bars_of_day(watched: Watched, watch: Watch, day: int, now: int) -> Json:
     due, later = watch.bars_of_day(watched, schedule, day, now)
     if not len(due) and not len(later):
         return said | {"state": _why_none(life, day, schedule.covers(day, day + DAY_S))}
-    there = watched.store.read(watched.series).starts
+    there = watched.store.rows(watched.series, day - DAY_S, day + 3 * DAY_S).starts
     reasons = _reasons(watched.coverage, due)
     said["bars"] = [
         [start, "present" if is_there else reasons.get(start, "open")]

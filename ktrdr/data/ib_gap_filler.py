@@ -75,7 +75,7 @@ class GapFiller:
         self._settings = settings
         self._connection = connection
         self._clock = clock
-        self._store = CsvStore(settings.data_dir)
+        self._store = CsvStore(settings.data_dir, indexed=True)
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
         self._filling = Filling(
@@ -163,9 +163,17 @@ class GapFiller:
             self._set_state("waiting", lost.message)
         if lost is not None or self._stopping.is_set():
             return False
-        if self._is_left(checked=wants_check):
+        if self._is_left(checked=wants_check) or self._verify_one():
             return True
         self._set_state("idle")
+        return False
+
+    def _verify_one(self) -> bool:
+        """Look at every row of a file that has changed; False: there is none left."""
+        for watched in list(self._watched.values()):
+            if not watched.is_verified and not watched.is_blocked:
+                self._filling.verify(watched)
+                return True
         return False
 
     def _is_left(self, *, checked: bool) -> bool:
@@ -235,7 +243,8 @@ class GapFiller:
             self._set_state("scanning")
             self._publish()
         asked, self._asked_scan_id = self._asked_scan_id, None
-        found, strange = self._store.series()
+        found, _, strange = self._store.scan()
+        ordered = sorted(found, key=lambda s: (s.symbol, s.timeframe.length_s))
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
@@ -243,7 +252,7 @@ class GapFiller:
             self.report("store", InvalidRequest(line))
         self._watch.notice_deletion()
         entries = self._read_instruments()
-        self._watched = {s: self._known(s, entries.get(s.symbol)) for s in found}
+        self._watched = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
         while self._asked_fills:
             self._watch.ledger.want(*self._asked_fills.popleft())
         for watched in list(self._watched.values()):
@@ -270,7 +279,8 @@ class GapFiller:
             self.report(str(series), error)
             return Watched(series, instrument_for(series.symbol), self._store, error=error)
         known = self._watched.get(series)
-        if known is None or known.instrument != instrument or known.is_blocked:
+        is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
+        if known is None or known.instrument != instrument or is_misconfigured:
             return Watched(series, instrument, self._store)
         known.instrument = instrument  # `since` may differ
         return known

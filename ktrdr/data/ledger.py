@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ktrdr.data.csv_store import FileKey
+from ktrdr.data.bar_file import FileKey
 from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import Series
@@ -168,8 +170,7 @@ class Ledger:
         ).fetchone()
         if row is None:
             return None
-        zone, start, end, sessions, source = json.loads(row[0])
-        return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source), row[1]
+        return _to_schedule(row[0]), row[1]
 
     def learn_alignment(self, contract: str, minutes: frozenset[int]) -> None:
         """Remember at which local minutes four-hour bars of a contract begin."""
@@ -263,6 +264,34 @@ class Ledger:
             "SELECT since FROM wanted WHERE series = ?", (str(series),)
         ).fetchone()
         return int(row[0]) if row else None
+
+
+def sessions_of(path: Path, contract: str) -> tuple[Schedule | None, frozenset[int]]:
+    """What a store's ledger says of a contract's sessions and four-hour bars, to who only reads.
+
+    Nothing where there is no ledger, or it cannot be read just now.
+    """
+    try:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    except sqlite3.Error:
+        return None, frozenset()
+    with contextlib.closing(database):
+        try:
+            body = _one(database, "SELECT body FROM schedules WHERE contract = ?", contract)
+            minutes = _one(database, "SELECT minutes FROM alignments WHERE contract = ?", contract)
+        except sqlite3.Error:
+            return None, frozenset()
+    return _to_schedule(body) if body else None, frozenset(json.loads(minutes or "[]"))
+
+
+def _one(database: sqlite3.Connection, query: str, value: str) -> str | None:
+    row = database.execute(query, (value,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def _to_schedule(body: str) -> Schedule:
+    zone, start, end, sessions, source = json.loads(body)
+    return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source)
 
 
 def _expiry_s(gap: Gap, now: int, *, was_known: bool) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ktrdr.data.csv_store import OURS, BarFile, CsvStore
+from ktrdr.data.bar_file import FileKey
+from ktrdr.data.bar_store import BarStore, Seen
+from ktrdr.data.csv_store import OURS
 from ktrdr.data.ledger import Ledger, Life
 from ktrdr.errors import (
     KtrdrError,
@@ -26,9 +30,6 @@ from ktrdr.planning.timeframes import DAY_S
 _RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
 _PERMANENT_RETRY_S = 6 * 3600.0
 _SCHEDULE_FRESH_S = DAY_S
-RENEWED = "renewed"
-"""Below the store's own folder: series that are being pulled again, until they are whole."""
-
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
     UnknownContract: Reason.UNKNOWN_CONTRACT,
@@ -41,14 +42,20 @@ class Watched:
 
     series: Series
     instrument: Instrument
-    store: CsvStore
+    store: BarStore
     """Where its file is."""
     renews_from: int | None = None
     """It is pulled again from then on, beside the series' own file."""
     coverage: Coverage | None = None
     """None: not looked at yet, or it cannot be."""
+    key: FileKey | None = None
+    """The file that was looked at last."""
     first: int | None = None
     last: int | None = None
+    known_from: int = 0
+    """Which bars the file has is known from then on; 0: of all."""
+    is_verified: bool = False
+    """Every row of the file was looked at."""
     looked_from: int = 0
     looked_at: int = 0
     """The coverage is of the bars from then on that were due at that time."""
@@ -131,7 +138,7 @@ def contract_name(instrument: Instrument) -> str:
 class Watch:
     """Judges series of one store. For one thread."""
 
-    def __init__(self, store: CsvStore, max_age_days: int) -> None:
+    def __init__(self, store: BarStore, max_age_days: int) -> None:
         self._store = store
         self._max_age_days = max_age_days
         self._ledger_path = store.folder / OURS / "ledger.sqlite"
@@ -155,14 +162,9 @@ class Watch:
         return self._ledger is not None or self._ledger_path.exists()
 
     @property
-    def main_store(self) -> CsvStore:
+    def main_store(self) -> BarStore:
         """The store itself."""
         return self._store
-
-    @property
-    def renewal_store(self) -> CsvStore:
-        """Where series are pulled again."""
-        return CsvStore(self._store.folder / OURS / RENEWED)
 
     def close(self) -> None:
         """Close the ledger; it is opened again when it is needed."""
@@ -180,27 +182,46 @@ class Watch:
 
     def look_at(self, watched: Watched, now: int) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read."""
+        is_known_broken = isinstance(watched.error, MalformedFile)
+        if is_known_broken and watched.store.key(watched.series) == watched.key:
+            return
+        since = self.fill_from(watched, now)
+        with self._blocking(watched):
+            seen = watched.store.look(watched.series, since)
+        self._judge(watched, seen, now)
+
+    def verify(self, watched: Watched, now: int) -> None:
+        """The same, after a look at every row of the file."""
+        with self._blocking(watched):
+            seen = watched.store.verify(watched.series)
+        self._judge(watched, seen, now)
+
+    @contextlib.contextmanager
+    def _blocking(self, watched: Watched) -> Iterator[None]:
+        """A file that cannot be read is left alone until it changes."""
+        key = watched.store.key(watched.series)
         try:
-            file = watched.store.read(watched.series)
+            yield
         except MalformedFile as error:
-            watched.coverage, watched.error = None, error
+            watched.coverage, watched.error, watched.key = None, error, key
             raise
+
+    def _judge(self, watched: Watched, seen: Seen, now: int) -> None:
         if isinstance(watched.error, MalformedFile | StoreUnwritable):
             watched.succeeded()
-        self._note_file(watched, file)
-        starts = file.starts
-        watched.first, watched.last = (
-            (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
-        )
+        self._note_file(watched, seen)
+        watched.key, watched.first, watched.last = seen.key, seen.first, seen.last
+        watched.known_from, watched.is_verified = seen.since, seen.is_verified
         schedule = self.schedule(watched.instrument, self.fill_from(watched, now), now)
         if schedule is None:
             watched.coverage = None  # what it was says nothing about the days asked for now
             return
         wanted = self.expected(watched, schedule, now)
-        watched.looked_from, watched.looked_at = self.look_from(watched, now), now
+        watched.looked_from = max(self.look_from(watched, now), watched.known_from)
+        watched.looked_at = now
         coverage = judge(
             wanted,
-            starts,
+            seen.starts,
             self.ledger.absent(watched.absence, wanted.starts, now),
             self.ledger.late(watched.absence, wanted.starts, now),
             self.fill_from(watched, now),
@@ -209,18 +230,18 @@ class Watch:
         watched.coverage = coverage.refused(watched.reason) if given_up else coverage
         self.detected += watched.count_new_gaps()
 
-    def _note_file(self, watched: Watched, file: BarFile) -> None:
+    def _note_file(self, watched: Watched, seen: Seen) -> None:
         """Whether all rows are ours: the file was empty, and nobody but us has changed it since."""
         if watched.renews_from is not None:
             watched.is_ours = True
             return
         known = self.ledger.file(watched.series) if self.has_ledger else None
-        if known is not None and known[0] == file.key:
+        if known is not None and known[0] == seen.key:
             watched.is_ours = known[1]
             return
-        watched.is_ours = not len(file.starts)
+        watched.is_ours = seen.first is None
         if self.has_ledger:
-            self.ledger.keep_file(watched.series, file.key, is_ours=watched.is_ours)
+            self.ledger.keep_file(watched.series, seen.key, is_ours=watched.is_ours)
 
     def note_written(self, watched: Watched) -> None:
         """The file has just been changed by us, and by nobody else since it was looked at."""
@@ -259,7 +280,7 @@ class Watch:
         None before IB's own first bar, and none after the contract's last day.
         """
         life = self.life(watched.instrument)
-        start = max(self.look_from(watched, now), schedule.start)
+        start = max(self.look_from(watched, now), watched.known_from, schedule.start)
         if life.head is not None:
             is_daily = watched.series.timeframe.is_daily
             start = max(start, life.head - life.head % DAY_S if is_daily else life.head)

@@ -229,3 +229,83 @@ def test_complete_is_what_the_gap_filler_can_prove(
         frame = manager.load("AAPL", "1m", start, end)
     assert frame.attrs["complete"] is complete
     assert bool(frame.attrs["why"]) is not complete
+
+
+@pytest.mark.usefixtures("path")
+def test_several_symbols_come_side_by_side(manager, data_dir):
+    (data_dir / "MSFT_1m.csv").write_text(
+        HEADER + line(price(FIRST + 120)) + line(price(FIRST + 6000))
+    )
+    frame = manager.load(["AAPL", "MSFT"], "1m")
+    assert list(frame.columns) == [
+        (symbol, value)
+        for symbol in ("AAPL", "MSFT")
+        for value in ("open", "high", "low", "close", "volume")
+    ]
+    assert len(frame) == 11
+    assert tuple(frame["MSFT"].dropna().iloc[0]) == price(FIRST + 120)[1:]
+    assert frame["AAPL"]["close"].isna().sum() == 1
+    assert frame.attrs["complete"] is False
+    assert frame.attrs["why"].startswith("AAPL: ")
+    with pytest.raises(UnknownSeries, match="NONE"):
+        manager.load(["AAPL", "NONE"], "1m")
+    with pytest.raises(InvalidRequest, match="no symbol"):
+        manager.load([], "1m")
+
+
+def test_a_frame_may_be_changed_and_the_next_is_as_in_the_file(manager, path):
+    frame = manager.load("AAPL", "1m")
+    frame["close"] = 0.0
+    assert tuple(manager.load("AAPL", "1m").iloc[0]) == price(FIRST)[1:]
+    path.write_text(HEADER + line(price(FIRST)))
+    assert len(manager.load("AAPL", "1m")) == 1
+
+
+@pytest.mark.usefixtures("path")
+def test_a_row_out_of_order_far_from_what_is_asked_for_is_found(manager, data_dir):
+    rows = [line(price(FIRST + 60 * i)) for i in range(4000)]
+    (data_dir / "X_1m.csv").write_text(HEADER + "".join([*rows[:3000], rows[7], *rows[3000:]]))
+    with pytest.raises(MalformedFile, match=r"X_1m.csv line 3002"):
+        manager.load("X", "1m", FIRST_TEXT, "2026-11-18 10:03")
+
+
+FIRST_TEXT = "2026-11-18 10:00"
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "ESZ6", "EURUSD", "ILLIQ"])
+@pytest.mark.parametrize(
+    ("smaller", "larger"), [("1m", "5m"), ("1m", "1h"), ("5m", "30m"), ("15m", "1d")]
+)
+def test_larger_bars_are_those_that_the_market_has(manager, data_dir, symbol, smaller, larger):
+    rows = truth(symbol, smaller, *map(utc, ("2026-10-25", "2026-11-14")))
+    (data_dir / f"{symbol}_{smaller}.csv").write_text(HEADER + "".join(map(line, rows)))
+    frame = manager.resample(symbol, smaller, larger, "2026-10-27", "2026-11-13")
+    found = [(int(t.timestamp()), *values) for t, *values in frame.itertuples()]
+    expected = [
+        tuple(row) for row in truth(symbol, larger, *map(utc, ("2026-10-27", "2026-11-13")))
+    ]
+    assert found == expected
+
+
+def test_a_larger_bar_that_still_forms_is_left_out(manager, data_dir):
+    now = int(datetime.now(UTC).timestamp())
+    hour = now - now % 3600
+    (data_dir / "BTCUSD_1m.csv").write_text(
+        HEADER + "".join(line(price(t)) for t in range(hour - 7200, now - 60, 60))
+    )
+    frame = manager.resample("BTCUSD", "1m", "1h")
+    assert [int(t.timestamp()) for t in frame.index] == [hour - 7200, hour - 3600]
+    with pytest.raises(InvalidRequest, match="expected more than 1m"):
+        manager.resample("BTCUSD", "1m", "1m")
+
+
+@pytest.mark.usefixtures("group")
+def test_a_long_fetch_says_how_far_it_is(manager):
+    heard = []
+    manager.load(
+        "AAPL", "1m", "2026-10-01", "2026-11-14", fetch=True, progress=lambda *at: heard.append(at)
+    )
+    done, total = zip(*heard, strict=True)
+    assert list(done) == list(range(total[0] + 1))
+    assert set(total) == {total[0]}
+    assert total[0] > 1

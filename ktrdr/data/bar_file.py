@@ -1,0 +1,213 @@
+"""One bar file, open for reading: finds rows by their time without reading the others."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from ktrdr.data.bar_text import (
+    Rows,
+    check_values,
+    line_start,
+    read_layout,
+    read_rows,
+    unordered,
+)
+from ktrdr.errors import MalformedFile
+from ktrdr.planning.sessions import Int64Array
+from ktrdr.planning.timeframes import Timeframe
+
+FileKey = tuple[int, int, int]
+"""Size, mtime in ns, inode: the same key, the same content."""
+
+_NEAR_BYTES = 32 * 1024
+"""So close to a row its neighbours are read too, rather than looked for any further."""
+_LINE_BYTES = 512
+_MAX_LINE_BYTES = 64 * 1024
+_CHUNK_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True)
+class End:
+    """The last rows of a file, and what follows them."""
+
+    rows: Rows
+    begin: int
+    """Where the first of these rows begins in the file."""
+    whole_until: int
+    """Where the last line that ends does so."""
+    torn: bytes
+    """What follows: a line that has no end."""
+
+    @property
+    def last(self) -> int | None:
+        """The start of the last row; None: there is none."""
+        return int(self.rows.starts[-1]) if len(self.rows.starts) else None
+
+
+class BarFile:
+    """Its content as of when it was opened; with `writable` also to be written to.
+
+    FileNotFoundError: there is none. MalformedFile: it is no file, or its header says something
+    else. Rows that were read come in order, or MalformedFile names the line that does not.
+    """
+
+    def __init__(self, path: Path, timeframe: Timeframe, *, writable: bool = False) -> None:
+        self.path = path
+        self.timeframe = timeframe
+        mode = os.O_RDWR if writable else os.O_RDONLY
+        self.descriptor = os.open(path, mode | os.O_NONBLOCK)  # nobody may write to a pipe
+        try:
+            status = _regular(self.descriptor, path.name)
+            self.key = key_of(status)
+            self.links = status.st_nlink
+            self._head = self._read_head()
+            self.layout = read_layout(path.name, self._head)
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.key[0]
+
+    def first(self) -> int | None:
+        """The start of the first row; None: there is no row."""
+        begin = self.layout.begin
+        end = self._head.find(b"\n", begin) + 1
+        return line_start(self.path.name, self.layout, self._head[begin:end], 2) if end else None
+
+    def rows(self, start: int, end: int) -> Rows:
+        """The rows of the bars that start in `[start, end)`. MalformedFile."""
+        return self.rows_from(start, end)[0]
+
+    def rows_from(self, start: int, end: int) -> tuple[Rows, int]:
+        """The same, and where in the file their `raw` begins."""
+        begin, _ = self._around(start)
+        _, until = self._around(end)
+        return self._read(begin, max(begin, until)).between(start, end), begin
+
+    def nearest(self, start: int, end: int) -> int | None:
+        """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""
+        low, high = (self._read(*self._around(time_s)).starts for time_s in (start, end))
+        before, after = low[low < start], high[high >= end]
+        if not len(before) or not len(after):
+            near = before[-1:] if len(before) else after[:1]
+            return int(near[0]) if len(near) else None
+        is_before = start - int(before[-1]) <= int(after[0]) - end
+        return int(before[-1]) if is_before else int(after[0])
+
+    def end(self) -> End:
+        """The last rows; of a file without any, none."""
+        begin = self.layout.begin
+        reach = _LINE_BYTES
+        while self.size - reach > begin:
+            piece = os.pread(self.descriptor, reach, self.size - reach)
+            first = piece.find(b"\n") + 1
+            if first and piece.find(b"\n", first) >= 0:
+                begin = self.size - reach + first
+                break
+            reach *= 4
+        raw = os.pread(self.descriptor, self.size - begin, begin)
+        rows = read_rows(self.path.name, self.layout, raw, self.timeframe)
+        whole = int(rows.offsets[-1])
+        return End(rows, begin, begin + whole, raw[whole:])
+
+    def starts(self) -> Int64Array:
+        """Of all rows, after a look at every one of them. MalformedFile names the line."""
+        pieces: list[Int64Array] = [np.empty(0, np.int64)]
+        line = 2
+        for rows in self._chunks():
+            if len(rows.starts) and len(pieces[-1]) and rows.starts[0] <= pieces[-1][-1]:
+                raise unordered(self.path.name, line, int(rows.starts[0]))
+            check_values(self.path.name, rows, line=line)
+            line += len(rows.starts)
+            if len(rows.starts):
+                pieces.append(rows.starts)
+        return np.concatenate(pieces)
+
+    def _chunks(self) -> Iterator[Rows]:
+        """All rows, some at a time."""
+        at, line = self.layout.begin, 2
+        reach = _CHUNK_BYTES
+        while at < self.size:
+            raw = os.pread(self.descriptor, min(reach, self.size - at), at)
+            rows = read_rows(self.path.name, self.layout, raw, self.timeframe, line=line)
+            whole = int(rows.offsets[-1])
+            if whole:
+                yield rows
+                reach = _CHUNK_BYTES
+            elif at + len(raw) >= self.size or not raw:
+                return  # a last line that does not end
+            else:
+                reach *= 2
+            at += whole
+            line += len(rows.starts)
+
+    def _read(self, begin: int, end: int) -> Rows:
+        raw = os.pread(self.descriptor, end - begin, begin)
+        try:
+            return read_rows(self.path.name, self.layout, raw, self.timeframe)
+        except MalformedFile:
+            self.starts()  # names the line
+            raise
+
+    def _around(self, time_s: int) -> tuple[int, int]:
+        """Two places where lines begin, near each other; between them the first row at or after it.
+
+        The second is behind that row, or the end of the file.
+        """
+        low, high = self.layout.begin, self.size
+        top = high
+        while top - low > _NEAR_BYTES:
+            middle = (low + top) // 2
+            place, begin, end = self._line_after(middle)
+            if place >= high:
+                top = middle
+            elif begin < time_s:
+                low = place
+            else:
+                high = top = end
+        return low, high
+
+    def _line_after(self, place: int) -> tuple[int, int, int]:
+        """Where the next line that has an end begins, its time, and its end; or the file's end."""
+        for reach in (_LINE_BYTES, _MAX_LINE_BYTES):
+            piece = os.pread(self.descriptor, reach, place)
+            first = piece.find(b"\n") + 1
+            end = piece.find(b"\n", first) + 1 if first else 0
+            if end:
+                start = line_start(self.path.name, self.layout, piece[first:end], None)
+                return place + first, start, place + end
+        return self.size, 0, self.size
+
+    def _read_head(self) -> bytes:
+        """The first two lines, and more."""
+        head = os.pread(self.descriptor, _LINE_BYTES, 0)
+        is_all = len(head) < _LINE_BYTES or head.count(b"\n") >= 2
+        return head if is_all else os.pread(self.descriptor, _MAX_LINE_BYTES, 0)
+
+
+def _regular(descriptor: int, name: str) -> os.stat_result:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise MalformedFile(f"{name} is no regular file")
+    return status
+
+
+def key_of(status: os.stat_result) -> FileKey:
+    """The key of a file."""
+    return status.st_size, status.st_mtime_ns, status.st_ino

@@ -1,0 +1,325 @@
+"""The text of a bar file: its header, its rows, their times as numbers. Opens no file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr.errors import MalformedFile
+from ktrdr.planning.bars import Bar
+from ktrdr.planning.sessions import Int64Array
+from ktrdr.planning.timeframes import DAY_S, Timeframe
+
+BoolArray = NDArray[np.bool_]
+
+COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
+HEADER = ",".join(COLUMNS)
+
+_BOM = b"\xef\xbb\xbf"
+_COMMA, _NEWLINE, _COLON = b",\n:"
+_EXAMPLE = "2026-11-20 14:30:00+00:00"
+_VIEWED = len(_EXAMPLE) + 1
+_CLOCKS = np.frombuffer(
+    b"".join(b" %02d:%02d\0\0" % divmod(minute, 60) for minute in range(1440)), "<u8"
+)
+"""Minute of the day → ` HH:MM`, as it stands in a timestamp."""
+_SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
+_END = np.frombuffer(b"0,", "<u2")[0]
+_EPOCH_DIGITS = range(1, 12)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the first line of a file says of its rows."""
+
+    columns: tuple[str, ...] = COLUMNS
+    newline: bytes = b"\n"
+    begin: int = 0
+    """Where the first row's line begins."""
+    is_whole: bool = False
+    """There is a header, and its line has an end."""
+
+    @property
+    def has_header(self) -> bool:
+        """There is one, with or without an end."""
+        return self.begin > len(_BOM)
+
+    @property
+    def time_place(self) -> int:
+        """Which column the timestamp is."""
+        return self.columns.index("timestamp")
+
+    @property
+    def value_places(self) -> list[int]:
+        """Which columns open, high, low, close and volume are."""
+        return [self.columns.index(name) for name in COLUMNS[1:]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that follow each other in a file."""
+
+    layout: Layout
+    starts: Int64Array
+    """UTC seconds, ascending, without duplicates."""
+    raw: bytes
+    offsets: Int64Array
+    """Where each row's line begins in `raw`, and where the last one ends."""
+
+    @property
+    def text(self) -> bytes:
+        """The lines, as they stand in the file."""
+        return self.raw[self.offsets[0] : self.offsets[-1]]
+
+    def between(self, start: int, end: int) -> Rows:
+        """The rows of the bars that start in `[start, end)`."""
+        first, last = np.searchsorted(self.starts, [start, end]).tolist()
+        last = max(first, last)
+        offsets = self.offsets[first : last + 1]
+        return Rows(self.layout, self.starts[first:last], self.raw, offsets)
+
+    def bars(self, starts: Iterable[int] | None = None) -> list[Bar]:
+        """The rows as bars; of these starts alone, where some are given. MalformedFile: no numbers.
+
+        Starts that there are no rows of are passed over.
+        """
+        chosen = np.arange(len(self.starts))
+        if starts is not None:
+            wanted = np.fromiter(starts, dtype=np.int64)
+            chosen = np.flatnonzero(np.isin(self.starts, wanted))
+        return [self._bar(row) for row in chosen.tolist()]
+
+    def _bar(self, row: int) -> Bar:
+        line = self.raw[self.offsets[row] : self.offsets[row + 1]]
+        fields = line.split(b",")
+        try:
+            values = [float(fields[place]) for place in self.layout.value_places]
+        except (ValueError, IndexError):
+            text = line.decode(errors="replace").rstrip()
+            raise MalformedFile(f"{text!r}: expected prices as numbers") from None
+        return Bar(int(self.starts[row]), *values)
+
+
+def read_layout(name: str, head: bytes) -> Layout:
+    """What the beginning of a file says; an empty file has the contract's columns."""
+    end = head.find(b"\n") + 1
+    line = head[:end] if end else head
+    text = line.removeprefix(_BOM).decode(errors="replace").rstrip("\r\n")
+    if not text:
+        return Layout(begin=len(line) if line == _BOM else 0)
+    columns = tuple(part.strip() for part in text.split(","))
+    if set(COLUMNS) - set(columns) or len(set(columns)) != len(columns):
+        raise broken(name, 1, text[:200], f"the header {HEADER}, further columns allowed")
+    newline = b"\r\n" if line.endswith(b"\r\n") else b"\n"
+    return Layout(columns, newline, len(line), is_whole=bool(end))
+
+
+def read_rows(
+    name: str, layout: Layout, raw: bytes, timeframe: Timeframe, *, line: int | None = None
+) -> Rows:
+    """The rows in a piece of a file that begins where a line does; times checked, values not.
+
+    A last line that does not end is no row yet, and is kept out. `line` is the number of the
+    first one, for MalformedFile, which names the line and what was expected there.
+    """
+    buffer = np.frombuffer(raw, dtype=np.uint8)
+    ends = np.flatnonzero(buffer == _NEWLINE).astype(np.int64)
+    offsets = np.concatenate((np.zeros(1, np.int64), ends + 1))
+    starts, seen = _view_starts(raw, offsets[:-1], layout)
+    for row in np.flatnonzero(~seen).tolist():
+        text = raw[offsets[row] : offsets[row + 1]]
+        starts[row] = line_start(name, layout, text, _number(line, row))
+    _check_starts(name, starts, timeframe, line)
+    return Rows(layout, starts, raw, offsets)
+
+
+def line_start(name: str, layout: Layout, line: bytes, number: int | None) -> int:
+    """The start of one row. MalformedFile: its time cannot be read."""
+    place = layout.time_place
+    fields = line.split(b",", place + 1)
+    text = fields[place].decode(errors="replace").strip() if place < len(fields) else ""
+    return _parse_start(name, number, text)
+
+
+def check_values(name: str, rows: Rows, *, line: int | None = None) -> None:
+    """Each row has its fields, and the five of ours are numbers. MalformedFile names the line."""
+    if _is_plain(rows):
+        return
+    width, places = len(rows.layout.columns), rows.layout.value_places
+    for row, (begin, end) in enumerate(zip(rows.offsets, rows.offsets[1:], strict=False)):
+        text = rows.raw[begin:end].rstrip(b"\r\n")
+        fields = text.split(b",")
+        if len(fields) != width or not all(_is_number(fields[place]) for place in places):
+            found = text.decode(errors="replace")
+            expected = f"{width} fields, prices as numbers"
+            raise broken(name, _number(line, row), found, expected)
+
+
+def broken(name: str, line: int | None, found: object, expected: str) -> MalformedFile:
+    """The error for a line that cannot be read."""
+    where = f"{name} line {line}" if line is not None else name
+    return MalformedFile(f"{where}: {found!r}: expected {expected}")
+
+
+def unordered(name: str, line: int | None, start: int) -> MalformedFile:
+    """The error for a row that comes too late in its file, or twice."""
+    return broken(name, line, spell_time(start), "a time after that of the row before")
+
+
+def format_row(bar: Bar, layout: Layout, spell: Callable[[int], str]) -> bytes:
+    """One line with its end; columns that are not ours stay empty."""
+    is_whole = bar.volume == int(bar.volume)
+    values = {
+        "timestamp": spell(bar.start),
+        "open": repr(float(bar.open)),
+        "high": repr(float(bar.high)),
+        "low": repr(float(bar.low)),
+        "close": repr(float(bar.close)),
+        "volume": repr(int(bar.volume)) if is_whole else repr(float(bar.volume)),
+    }
+    return ",".join(values.get(name, "") for name in layout.columns).encode() + layout.newline
+
+
+def spell_time(start: int) -> str:
+    """A time as the contract has it."""
+    return datetime.fromtimestamp(start, UTC).isoformat(" ")
+
+
+def spelling_of(rows: Rows) -> Callable[[int], str]:
+    """How the last row's time is spelled; as in the contract where that is not known."""
+    if not len(rows.starts):
+        return spell_time
+    line = rows.raw[rows.offsets[-2] : rows.offsets[-1]]
+    text = line.split(b",")[rows.layout.time_place].decode(errors="replace").strip()
+    start = int(rows.starts[-1])
+    return next((spell for spell in _SPELLINGS if spell(start) == text), spell_time)
+
+
+def _naive(start: int) -> datetime:
+    return datetime.fromtimestamp(start, UTC).replace(tzinfo=None)
+
+
+_SPELLINGS: tuple[Callable[[int], str], ...] = (
+    spell_time,
+    lambda start: _naive(start).isoformat("T") + "+00:00",
+    lambda start: _naive(start).isoformat("T") + "Z",
+    lambda start: _naive(start).isoformat(" ") + "Z",
+    lambda start: _naive(start).isoformat("T"),
+    lambda start: _naive(start).isoformat(" "),
+    lambda start: _naive(start).date().isoformat(),
+    str,
+)
+
+
+def _number(first: int | None, row: int) -> int | None:
+    return None if first is None else first + row
+
+
+def _view_starts(raw: bytes, begins: Int64Array, layout: Layout) -> tuple[Int64Array, BoolArray]:
+    """The starts of rows whose time is spelled as in the contract, and which those are."""
+    starts, seen = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.bool_)
+    if layout.time_place:
+        return starts, seen
+    count = int(np.searchsorted(begins, len(raw) - _VIEWED, side="right"))
+    if count:
+        starts[:count], seen[:count] = _view_times(raw, begins[:count])
+    return starts, seen
+
+
+def _view_times(raw: bytes, begins: Int64Array) -> tuple[Int64Array, BoolArray]:
+    """UTC seconds of `YYYY-MM-DD HH:MM:00+00:00,`, and where exactly that stands.
+
+    Each is taken as three numbers of eight bytes and one of two, and compared as such.
+    """
+
+    def view(kind: str, place: int) -> NDArray[np.uint64]:
+        seen: NDArray[np.uint64] = np.ndarray((len(raw) - _VIEWED + 1,), kind, raw, place, (1,))[
+            begins
+        ]
+        return seen
+
+    month, day_and_clock, seconds = (view("<u8", place) for place in (0, 8, 16))
+    minutes = _minutes(day_and_clock >> np.uint64(24))
+    good = (_CLOCKS[minutes] == day_and_clock >> np.uint64(16)) & (seconds == _SECONDS)
+    good &= view("<u2", 24) == _END
+    day = day_and_clock & np.uint64(0xFFFF)
+    changes = np.flatnonzero((month[1:] != month[:-1]) | (day[1:] != day[:-1])) + 1
+    firsts = np.concatenate(([0], changes))
+    days = [_day(raw[begin : begin + 10]) for begin in begins[firsts].tolist()]
+    counts = np.diff(np.concatenate((firsts, [len(begins)])))
+    midnights = np.repeat(np.array(days, dtype=np.int64), counts)
+    return midnights + 60 * minutes, good & (midnights != _NO_DAY)
+
+
+def _minutes(clock: NDArray[np.uint64]) -> Int64Array:
+    """Minutes of the day from `HH:MM` in the lowest five bytes; any number for other text."""
+    digit, ten = np.uint64(15), np.uint64(10)
+    hours = (clock & digit) * ten + (clock >> np.uint64(8) & digit)
+    past = (clock >> np.uint64(24) & digit) * ten + (clock >> np.uint64(32) & digit)
+    return np.minimum(hours * np.uint64(60) + past, np.uint64(1439)).astype(np.int64)
+
+
+_NO_DAY = -(2**62)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+
+
+@lru_cache(maxsize=20_000)
+def _day(text: bytes) -> int:
+    """UTC midnight of `YYYY-MM-DD`; `_NO_DAY` for what is none."""
+    try:
+        return (date.fromisoformat(text.decode("ascii")).toordinal() - _EPOCH_DAY) * DAY_S
+    except ValueError:
+        return _NO_DAY
+
+
+def _parse_start(name: str, line: int | None, text: str) -> int:
+    """A time in another spelling: ISO 8601, without a zone in UTC, or seconds since 1970."""
+    if len(text) in _EPOCH_DIGITS and text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise broken(name, line, text[:200], f"a time such as {_EXAMPLE}") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _check_starts(
+    name: str, starts: Int64Array, timeframe: Timeframe, first_line: int | None
+) -> None:
+    """Rows ascend, and begin on whole minutes or days."""
+    behind = np.flatnonzero(np.diff(starts) <= 0) + 1
+    if len(behind):
+        row = int(behind[0])
+        raise unordered(name, _number(first_line, row), int(starts[row]))
+    uneven = np.flatnonzero(starts % (DAY_S if timeframe.is_daily else 60))
+    if len(uneven):
+        row = int(uneven[0])
+        expected = "00:00:00 UTC" if timeframe.is_daily else "whole minutes"
+        raise broken(name, _number(first_line, row), spell_time(int(starts[row])), expected)
+
+
+def _is_plain(rows: Rows) -> bool:
+    """Nothing but figures, as many as there should be: nothing worth a look at each row."""
+    text = np.frombuffer(rows.raw, np.uint8)[rows.offsets[0] : rows.offsets[-1]]
+    if not len(text):
+        return True
+    commas = text == _COMMA
+    return bool(
+        text.max() <= _COLON
+        and np.count_nonzero(commas) == len(rows.starts) * (len(rows.layout.columns) - 1)
+        and not (commas[1:] & commas[:-1]).any()
+        and not commas[rows.offsets[1:] - rows.offsets[0] - 1 - (len(rows.layout.newline))].any()
+    )
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        return math.isfinite(float(text)) and b"_" not in text
+    except ValueError:
+        return False

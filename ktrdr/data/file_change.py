@@ -1,0 +1,168 @@
+"""Changes a file so that it is whole at every moment, whoever is killed. Knows no bars."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+TEMPORARY = ".ktrdr-new"
+"""How the names of files end that are not complete yet."""
+
+_COPY_BYTES = 1024 * 1024
+_CANNOT_COPY = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
+
+
+class Edit(NamedTuple):
+    """The bytes `[start, end)` of a file give way to others."""
+
+    start: int
+    end: int
+    text: bytes
+
+
+def append(descriptor: int, place: int, text: bytes) -> None:
+    """Write behind what a file has up to `place`, and be sure that it is on the disk.
+
+    OSError: the file is as long as before. Killed midway, it ends with a line that has no end.
+    """
+    before = os.fstat(descriptor).st_size
+    try:
+        if before > place:
+            os.ftruncate(descriptor, place)  # a torn line
+        _write_at(descriptor, text, place)
+        sync_content(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, min(before, place))
+        raise
+
+
+def rewrite(
+    path: Path, descriptor: int, edits: Sequence[Edit], size: int, is_same: Callable[[], bool]
+) -> bool:
+    """Put an edited copy into the place of `path`, in one step; False: it is not the same now.
+
+    `descriptor` is the file itself, `size` how much of it counts, `is_same` is asked last.
+    Permissions and, where that is allowed, the owner stay.
+    """
+
+    def fill(new: int) -> None:
+        at = 0
+        for edit in edits:
+            _copy(descriptor, new, at, edit.start)
+            _write(new, edit.text)
+            at = edit.end
+        _copy(descriptor, new, at, size)
+        take_after(descriptor, new)
+
+    return _replace(path, fill, is_same)
+
+
+def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
+    """A file with this content, in the place of any that there is."""
+
+    def fill(new: int) -> None:
+        for piece in pieces:
+            _write(new, piece)
+
+    _replace(path, fill, lambda: True)
+
+
+def keep(old: Path, copy: Path) -> None:
+    """The same content under another name; by a link where the file system has them."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(old, copy)
+    except OSError:
+        write_whole(copy, [old.read_bytes()])
+    sync_folder(copy.parent)
+
+
+def take_after(old: int | Path, new: int | Path) -> None:
+    """Give a file the permissions and, where that is allowed, the owner of another."""
+    status = os.stat(old)  # noqa: PTH116  an open file may be meant
+    with contextlib.suppress(PermissionError):
+        os.chown(new, status.st_uid, status.st_gid)
+    os.chmod(new, status.st_mode & 0o7777)  # noqa: PTH101  as above
+
+
+def sync_content(descriptor: int) -> None:
+    """Wait until what was written is on the disk; macOS has no `fdatasync`."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def clear_leftovers(folder: Path) -> int:
+    """Remove what a killed writer left; how many files that were."""
+    left = list(folder.glob(f".*{TEMPORARY}"))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def _replace(path: Path, fill: Callable[[int], None], is_same: Callable[[], bool]) -> bool:
+    target = Path(os.path.realpath(path))
+    name = f".{target.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}"
+    temporary = target.with_name(name)
+    try:
+        new = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            fill(new)
+            os.fsync(new)
+        finally:
+            os.close(new)
+        if not is_same():
+            return False
+        temporary.replace(target)
+        sync_folder(target.parent)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy(source: int, target: int, start: int, end: int) -> None:
+    """The bytes `[start, end)`, to where the target is; by the kernel alone where it can."""
+    copy = getattr(os, "copy_file_range", None)
+    while start < end:
+        count = 0
+        if copy is not None:
+            try:
+                count = copy(source, target, end - start, start)
+            except OSError as error:
+                if error.errno not in _CANNOT_COPY:
+                    raise
+                copy = None
+        if not count:  # none, or it was cut short
+            piece = os.pread(source, min(_COPY_BYTES, end - start), start)
+            if not piece:
+                raise OSError(errno.EIO, "the file became shorter while it was copied")
+            _write(target, piece)
+            count = len(piece)
+        start += count
+
+
+def _write(descriptor: int, text: bytes) -> None:
+    """All of it: a write may take a part."""
+    view = memoryview(text)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _write_at(descriptor: int, text: bytes, place: int) -> None:
+    view = memoryview(text)
+    while view:
+        written = os.pwrite(descriptor, view, place)
+        view, place = view[written:], place + written

@@ -1,0 +1,81 @@
+"""DataFrames of bars: from the store's rows, from fetched bars, and into larger ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ktrdr.data.bar_text import COLUMNS, Rows, check_values
+from ktrdr.errors import MalformedFile
+from ktrdr.planning.bars import Bar
+from ktrdr.planning.sessions import Int64Array
+
+VALUES = list(COLUMNS[1:])
+_NO_STARTS = np.empty(0, dtype=np.int64)
+
+
+def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
+    """Rows of a file as they stand there, to the last digit. MalformedFile: no numbers."""
+    if rows is None or not len(rows.starts):
+        return pd.DataFrame(columns=VALUES, dtype=np.float64, index=_index(_NO_STARTS))
+    places = rows.layout.value_places
+    try:
+        values = pd.read_csv(
+            io.BytesIO(rows.text),
+            header=None,
+            usecols=places,
+            dtype=dict.fromkeys(places, np.float64),
+            engine="c",
+        )
+    except ValueError as error:
+        check_values(name, rows)
+        raise MalformedFile(f"{name}: {error}") from error
+    values = values[places].set_axis(VALUES, axis=1)
+    if len(values) != len(rows.starts) or values.isna().to_numpy().any():
+        check_values(name, rows)
+        raise MalformedFile(f"{name}: expected six fields in each row, prices as numbers")
+    values.index = _index(rows.starts)
+    return values
+
+
+def with_bars(local: pd.DataFrame, bars: Sequence[Bar]) -> pd.DataFrame:
+    """Local bars and fetched ones in order; a local one stays where both know it."""
+    if not bars:
+        return local
+    index = _index([bar.start for bar in bars])
+    fetched = pd.DataFrame([bar[1:] for bar in bars], columns=VALUES, index=index, dtype=np.float64)
+    new = fetched[~fetched.index.isin(local.index)]
+    return new if local.empty else pd.concat([local, new]).sort_index()
+
+
+def side_by_side(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Several symbols in one frame: columns are (symbol, value), rows every time that one has."""
+    return pd.concat(dict(frames), axis=1, names=["symbol", None]).sort_index()
+
+
+def aggregated(frame: pd.DataFrame, into: Int64Array) -> pd.DataFrame:
+    """Bars that are made of others: `into` has for each row the start of its larger bar."""
+    if frame.empty:
+        return frame
+    grouped = frame.groupby(_index(into))
+    made = grouped.agg({"open": "first", "high": "max", "low": "min", "close": "last"})
+    has_volume = grouped["volume"].max() >= 0
+    made["volume"] = grouped["volume"].sum().where(has_volume, -1.0)
+    made.index.name = "timestamp"
+    return made
+
+
+def starts_of(frame: pd.DataFrame) -> Int64Array:
+    """UTC seconds of its rows."""
+    index = frame.index
+    assert isinstance(index, pd.DatetimeIndex)
+    return index.as_unit("s").asi8
+
+
+def _index(starts: Any) -> pd.DatetimeIndex:
+    seconds = np.asarray(starts, dtype=np.int64).astype("datetime64[s]")
+    return pd.DatetimeIndex(seconds, tz="UTC", name="timestamp")
