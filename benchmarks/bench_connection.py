@@ -241,9 +241,9 @@ def main() -> None:
         ("1100 … 1102, after 1102", found["upstream"]["most_s"], "1 s, no reconnect"),
     ]
     for name, seconds, target in rows:
-        print(f"{name:44} {seconds:8.2f} s   target {target}")  # noqa: T201
-    print(f"{'farm flaps':44} {found['farm_flaps']}")  # noqa: T201
-    print(json.dumps(found))  # noqa: T201
+        print(f"{name:44} {seconds:8.2f} s   target {target}")
+    print(f"{'farm flaps':44} {found['farm_flaps']}")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

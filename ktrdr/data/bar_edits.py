@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ktrdr.data.bar_file import BarFile, End
-from ktrdr.data.bar_text import HEADER, Layout, format_row, read_rows, spelling_of
+from ktrdr.data.bar_text import HEADER, Layout, format_rows, read_rows, spelling_of
 from ktrdr.data.file_change import Edit
 from ktrdr.errors import MalformedFile
 from ktrdr.planning.bars import Bar
@@ -15,8 +15,7 @@ from ktrdr.planning.bars import Bar
 
 def lines(bars: Sequence[Bar], layout: Layout, end: End) -> bytes:
     """The bars as lines, their times spelled as in the file's last row."""
-    spell = spelling_of(end.rows)
-    return b"".join(format_row(bar, layout, spell) for bar in bars)
+    return format_rows(bars, layout, spelling_of(layout, end.line, end.last))
 
 
 def is_behind(end: End, bars: Sequence[Bar]) -> bool:
@@ -55,12 +54,11 @@ def edits_for(
     rows, begin = file.rows_from(starts[0], starts[-1] + 1)
     is_there = np.isin(starts, rows.starts).tolist()
     places = np.searchsorted(rows.starts, starts).tolist()
-    spell = spelling_of(end.rows)
     edits = []
     for bar, place, known in zip(bars, places, is_there, strict=True):
         if known and not correct:
             continue
         at = begin + int(rows.offsets[place])
         until = begin + int(rows.offsets[place + 1]) if known else at
-        edits.append(Edit(at, until, format_row(bar, file.layout, spell)))
+        edits.append(Edit(at, until, lines([bar], file.layout, end)))
     return edits, is_there.count(False)

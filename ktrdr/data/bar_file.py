@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -30,25 +30,20 @@ _NEAR_BYTES = 32 * 1024
 """So close to a row its neighbours are read too, rather than looked for any further."""
 _LINE_BYTES = 512
 _MAX_LINE_BYTES = 64 * 1024
-_CHUNK_BYTES = 512 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class End:
-    """The last rows of a file, and what follows them."""
+class End(NamedTuple):
+    """How a file ends."""
 
-    rows: Rows
-    begin: int
-    """Where the first of these rows begins in the file."""
+    line: bytes
+    """The last line that has an end; empty: there is no row."""
+    last: int | None
+    """The start of that row, UTC seconds."""
     whole_until: int
-    """Where the last line that ends does so."""
+    """Where it ends."""
     torn: bytes
     """What follows: a line that has no end."""
-
-    @property
-    def last(self) -> int | None:
-        """The start of the last row; None: there is none."""
-        return int(self.rows.starts[-1]) if len(self.rows.starts) else None
 
 
 class BarFile:
@@ -84,6 +79,7 @@ class BarFile:
         """In bytes."""
         return self.key[0]
 
+    @cached_property
     def first(self) -> int | None:
         """The start of the first row; None: there is no row."""
         begin = self.layout.begin
@@ -96,8 +92,12 @@ class BarFile:
 
     def rows_from(self, start: int, end: int) -> tuple[Rows, int]:
         """The same, and where in the file their `raw` begins."""
-        begin, _ = self._around(start)
-        _, until = self._around(end)
+        last = self.end.last
+        if last is None or end > last:
+            begin, until = self._back_to(start), self.size
+        else:
+            begin, _ = self._around(start)
+            _, until = self._around(end)
         return self._read(begin, max(begin, until)).between(start, end), begin
 
     def nearest(self, start: int, end: int) -> int | None:
@@ -110,21 +110,22 @@ class BarFile:
         is_before = start - int(before[-1]) <= int(after[0]) - end
         return int(before[-1]) if is_before else int(after[0])
 
+    @cached_property
     def end(self) -> End:
-        """The last rows; of a file without any, none."""
-        begin = self.layout.begin
-        reach = _LINE_BYTES
-        while self.size - reach > begin:
-            piece = os.pread(self.descriptor, reach, self.size - reach)
-            first = piece.find(b"\n") + 1
-            if first and piece.find(b"\n", first) >= 0:
-                begin = self.size - reach + first
+        """The last row, and what follows it. MalformedFile: its time cannot be read."""
+        begin, reach = self.layout.begin, _LINE_BYTES
+        raw = b""
+        while True:
+            at = max(begin, self.size - reach)
+            raw = os.pread(self.descriptor, self.size - at, at)
+            end = raw.rfind(b"\n") + 1
+            first = raw.rfind(b"\n", 0, max(end - 1, 0)) + 1
+            if at == begin or first:
                 break
             reach *= 4
-        raw = os.pread(self.descriptor, self.size - begin, begin)
-        rows = read_rows(self.path.name, self.layout, raw, self.timeframe)
-        whole = int(rows.offsets[-1])
-        return End(rows, begin, begin + whole, raw[whole:])
+        line = raw[first:end]
+        last = line_start(self.path.name, self.layout, line, None) if line else None
+        return End(line, last, at + end, raw[end:])
 
     def starts(self) -> Int64Array:
         """Of all rows, after a look at every one of them. MalformedFile names the line."""
@@ -164,6 +165,23 @@ class BarFile:
         except MalformedFile:
             self.starts()  # names the line
             raise
+
+    def _back_to(self, start: int) -> int:
+        """A place where a line begins, before the first row at or after it; by a guess, for speed.
+
+        Rows are about as dense in the whole file, so that the guess is seldom short.
+        """
+        begin, first, last = self.layout.begin, self.first, self.end.last
+        if first is None or last is None or first >= start:
+            return begin
+        density = (self.size - begin) / max(last - first, 1)
+        reach = int(1.1 * density * max(last - start, 0)) + _LINE_BYTES
+        while reach < self.size - begin:
+            place, found, _ = self._line_after(self.size - reach)
+            if found < start and place < self.size:
+                return place
+            reach = 2 * reach + _NEAR_BYTES
+        return begin
 
     def _around(self, time_s: int) -> tuple[int, int]:
         """Two places where lines begin, near each other; between them the first row at or after it.

@@ -24,13 +24,14 @@ HEADER = ",".join(COLUMNS)
 _BOM = b"\xef\xbb\xbf"
 _COMMA, _NEWLINE, _COLON = b",\n:"
 _EXAMPLE = "2026-11-20 14:30:00+00:00"
-_VIEWED = len(_EXAMPLE) + 1
+_VIEWED = 32
+"""Bytes at the beginning of a row that are looked at; none is shorter, or it is looked at alone."""
 _CLOCKS = np.frombuffer(
     b"".join(b" %02d:%02d\0\0" % divmod(minute, 60) for minute in range(1440)), "<u8"
 )
 """Minute of the day → ` HH:MM`, as it stands in a timestamp."""
 _SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
-_END = np.frombuffer(b"0,", "<u2")[0]
+_END = np.frombuffer(b"0,\0\0\0\0\0\0", "<u8")[0]
 _EPOCH_DIGITS = range(1, 12)
 
 
@@ -59,6 +60,10 @@ class Layout:
     def value_places(self) -> list[int]:
         """Which columns open, high, low, close and volume are."""
         return [self.columns.index(name) for name in COLUMNS[1:]]
+
+
+_USUAL = HEADER.encode() + b"\n"
+_USUAL_LAYOUT = Layout(begin=len(_USUAL), is_whole=True)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class Rows:
 def read_layout(name: str, head: bytes) -> Layout:
     """What the beginning of a file says; an empty file has the contract's columns."""
     end = head.find(b"\n") + 1
+    if head[:end] == _USUAL:
+        return _USUAL_LAYOUT
     line = head[:end] if end else head
     text = line.removeprefix(_BOM).decode(errors="replace").rstrip("\r\n")
     if not text:
@@ -135,7 +142,9 @@ def read_rows(
     for row in np.flatnonzero(~seen).tolist():
         text = raw[offsets[row] : offsets[row + 1]]
         starts[row] = line_start(name, layout, text, _number(line, row))
-    _check_starts(name, starts, timeframe, line)
+    _check_order(name, starts, line)
+    if timeframe.is_daily or not seen.all():  # what was seen is on whole minutes
+        _check_places(name, starts, timeframe, line)
     return Rows(layout, starts, raw, offsets)
 
 
@@ -172,32 +181,42 @@ def unordered(name: str, line: int | None, start: int) -> MalformedFile:
     return broken(name, line, spell_time(start), "a time after that of the row before")
 
 
-def format_row(bar: Bar, layout: Layout, spell: Callable[[int], str]) -> bytes:
-    """One line with its end; columns that are not ours stay empty."""
-    is_whole = bar.volume == int(bar.volume)
-    values = {
-        "timestamp": spell(bar.start),
-        "open": repr(float(bar.open)),
-        "high": repr(float(bar.high)),
-        "low": repr(float(bar.low)),
-        "close": repr(float(bar.close)),
-        "volume": repr(int(bar.volume)) if is_whole else repr(float(bar.volume)),
-    }
-    return ",".join(values.get(name, "") for name in layout.columns).encode() + layout.newline
+def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]) -> bytes:
+    """Lines with their ends; columns that are not ours stay empty."""
+    lines = [_in_order(bar, spell) for bar in bars]
+    if layout.columns != COLUMNS:
+        names = [
+            COLUMNS.index(name) if name in COLUMNS else len(COLUMNS) for name in layout.columns
+        ]
+        lines = [",".join([(*line.split(","), "")[p] for p in names]) for line in lines]
+    end = layout.newline.decode()
+    return "".join([line + end for line in lines]).encode()
+
+
+def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
+    """One line in the order of `COLUMNS`, each number in the fewest digits that mean just it."""
+    start, *prices, volume = bar
+    first, high, low, close = map(float, prices)
+    amount = int(volume) if volume == int(volume) else float(volume)
+    return f"{spell(start)},{first!r},{high!r},{low!r},{close!r},{amount!r}"
 
 
 def spell_time(start: int) -> str:
     """A time as the contract has it."""
-    return datetime.fromtimestamp(start, UTC).isoformat(" ")
+    day, second = divmod(start, DAY_S)
+    return f"{_date(day)} {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}+00:00"
 
 
-def spelling_of(rows: Rows) -> Callable[[int], str]:
-    """How the last row's time is spelled; as in the contract where that is not known."""
-    if not len(rows.starts):
+@lru_cache(maxsize=1_000)
+def _date(day: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + day).isoformat()
+
+
+def spelling_of(layout: Layout, line: bytes, start: int | None) -> Callable[[int], str]:
+    """How the time of a row is spelled; as in the contract where that is not known."""
+    if start is None:
         return spell_time
-    line = rows.raw[rows.offsets[-2] : rows.offsets[-1]]
-    text = line.split(b",")[rows.layout.time_place].decode(errors="replace").strip()
-    start = int(rows.starts[-1])
+    text = line.split(b",")[layout.time_place].decode(errors="replace").strip()
     return next((spell for spell in _SPELLINGS if spell(start) == text), spell_time)
 
 
@@ -235,19 +254,13 @@ def _view_starts(raw: bytes, begins: Int64Array, layout: Layout) -> tuple[Int64A
 def _view_times(raw: bytes, begins: Int64Array) -> tuple[Int64Array, BoolArray]:
     """UTC seconds of `YYYY-MM-DD HH:MM:00+00:00,`, and where exactly that stands.
 
-    Each is taken as three numbers of eight bytes and one of two, and compared as such.
+    Each is taken as four numbers of eight bytes, and compared as such.
     """
-
-    def view(kind: str, place: int) -> NDArray[np.uint64]:
-        seen: NDArray[np.uint64] = np.ndarray((len(raw) - _VIEWED + 1,), kind, raw, place, (1,))[
-            begins
-        ]
-        return seen
-
-    month, day_and_clock, seconds = (view("<u8", place) for place in (0, 8, 16))
+    every_place = np.ndarray((len(raw) - _VIEWED + 1,), f"V{_VIEWED}", raw, 0, (1,))
+    month, day_and_clock, seconds, end = every_place[begins].view("<u8").reshape(-1, 4).T
     minutes = _minutes(day_and_clock >> np.uint64(24))
     good = (_CLOCKS[minutes] == day_and_clock >> np.uint64(16)) & (seconds == _SECONDS)
-    good &= view("<u2", 24) == _END
+    good &= end & np.uint64(0xFFFF) == _END
     day = day_and_clock & np.uint64(0xFFFF)
     changes = np.flatnonzero((month[1:] != month[:-1]) | (day[1:] != day[:-1])) + 1
     firsts = np.concatenate(([0], changes))
@@ -289,14 +302,18 @@ def _parse_start(name: str, line: int | None, text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-def _check_starts(
-    name: str, starts: Int64Array, timeframe: Timeframe, first_line: int | None
-) -> None:
-    """Rows ascend, and begin on whole minutes or days."""
-    behind = np.flatnonzero(np.diff(starts) <= 0) + 1
+def _check_order(name: str, starts: Int64Array, first_line: int | None) -> None:
+    """Rows ascend."""
+    behind = np.flatnonzero(starts[1:] <= starts[:-1]) + 1
     if len(behind):
         row = int(behind[0])
         raise unordered(name, _number(first_line, row), int(starts[row]))
+
+
+def _check_places(
+    name: str, starts: Int64Array, timeframe: Timeframe, first_line: int | None
+) -> None:
+    """Rows begin on whole minutes or days."""
     uneven = np.flatnonzero(starts % (DAY_S if timeframe.is_daily else 60))
     if len(uneven):
         row = int(uneven[0])

@@ -22,14 +22,19 @@ from ktrdr.planning.sessions import Int64Array
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
-    name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, looked_ns INTEGER,
+    name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, settled INTEGER,
     first INTEGER, last INTEGER, since INTEGER, verified INTEGER, runs BLOB
 ) WITHOUT ROWID;
 """
-_ALL = "SELECT name, size, mtime_ns, inode, looked_ns, first, last, since, verified FROM files"
+_ALL = "SELECT name, size, mtime_ns, inode, settled, first, last, since, verified FROM files"
+_PUT = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_TOGETHER = 256
+"""Files that are written of in one go."""
+_LOST_S = 300.0
+"""Where the index cannot be kept, that is tried again after so long."""
 _FINE_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
 """Between two changes that get the same time: Linux' clock, and file systems of whole seconds."""
 
@@ -38,8 +43,8 @@ class Known(NamedTuple):
     """What was found in a file."""
 
     key: FileKey
-    looked_ns: int
-    """When it was looked at: UTC, in ns."""
+    is_settled: bool
+    """A file that has this key is the one that was looked at: nothing else can have it."""
     first: int | None
     last: int | None
     """Starts of its first and last row, UTC seconds."""
@@ -48,11 +53,11 @@ class Known(NamedTuple):
     is_verified: bool
     """Every row was looked at: they are in order, and each is there once."""
 
-    def is_of(self, key: FileKey) -> bool:
-        """It tells of the file that has this key now."""
-        is_coarse = key[1] % 1_000_000_000 == 0
-        tick_ns = _COARSE_TICK_NS if is_coarse else _FINE_TICK_NS
-        return self.key == key and self.looked_ns - key[1] > tick_ns
+
+def is_settled(key: FileKey, looked_ns: int) -> bool:
+    """A file that was looked at then (UTC, in ns) cannot change any more and keep this key."""
+    tick_ns = _FINE_TICK_NS if key[1] % 1_000_000_000 else _COARSE_TICK_NS
+    return looked_ns - key[1] > tick_ns
 
 
 class CoverageIndex:
@@ -62,6 +67,8 @@ class CoverageIndex:
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._known: dict[str, Known] | None = None
+        self._waiting = 0
+        self._lost_until = 0.0
 
     def known(self) -> dict[str, Known]:
         """Every file's, by its name."""
@@ -80,8 +87,8 @@ class CoverageIndex:
         return None if runs is None else from_runs(runs, since, step_s)
 
     def keep(self, name: str, known: Known, starts: Int64Array, step_s: int) -> None:
-        """Remember what was found."""
-        self._keep(name, known, to_runs(starts, step_s))
+        """Remember what was found; for others to see soon, or at once if it was verified."""
+        self._keep(name, known, to_runs(starts, step_s), at_once=known.is_verified)
 
     def extend(self, name: str, key: FileKey, starts: Int64Array, step_s: int) -> None:
         """Rows with these starts were written behind the last one; the file has this key now."""
@@ -90,12 +97,13 @@ class CoverageIndex:
             self.forget([name])
             return
         first = known.first if known.first is not None else int(starts[0])
-        new = known._replace(key=key, looked_ns=time.time_ns(), first=first, last=int(starts[-1]))
-        self._keep(name, new, joined_runs(runs, to_runs(starts, step_s), step_s))
+        new = Known(key, False, first, int(starts[-1]), known.since, known.is_verified)
+        joined = joined_runs(runs, to_runs(starts, step_s), step_s)
+        self._keep(name, new, joined, at_once=True)
 
-    def _keep(self, name: str, known: Known, runs: bytes) -> None:
+    def _keep(self, name: str, known: Known, runs: bytes, *, at_once: bool) -> None:
         row = (name, *known.key, *known[1:], runs)
-        self._execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [row])
+        self._execute(_PUT, [row], at_once=at_once)
         self.known()[name] = known
 
     def _runs(self, name: str) -> bytes | None:
@@ -114,8 +122,17 @@ class CoverageIndex:
         gone = [name for name in names if self.known().pop(name, None) is not None]
         self._execute("DELETE FROM files WHERE name = ?", [(name,) for name in gone])
 
+    def flush(self) -> None:
+        """Let others see what was found."""
+        if self._db is not None:
+            self._execute("", [])
+
     def close(self) -> None:
         """It is opened again when it is needed."""
+        self.flush()
+        self._drop()
+
+    def _drop(self) -> None:
         if self._db is not None:
             self._db.close()
         self._db = self._known = None
@@ -125,25 +142,33 @@ class CoverageIndex:
             known[row[0]] = _to_known(row)
 
     def _database(self) -> sqlite3.Connection:
+        if time.monotonic() < self._lost_until:
+            raise sqlite3.OperationalError("given up for a while")
         if self._db is not None and not self._path.exists():
-            self.close()
+            self._drop()  # somebody has deleted it
         if self._db is None:
             self._db = open_database(self._path, _TABLES, _VERSION)
         return self._db
 
-    def _execute(self, statement: str, rows: list[tuple[object, ...]]) -> None:
-        if not rows:
-            return
+    def _execute(
+        self, statement: str, rows: list[tuple[object, ...]], *, at_once: bool = True
+    ) -> None:
         try:
             database = self._database()
-            with database:
+            if rows:
                 database.executemany(statement, rows)
+            self._waiting = 0 if at_once else self._waiting + 1
+            if at_once or self._waiting >= _TOGETHER:
+                database.commit()
+                self._waiting = 0
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        log.warning("%s: %s: files are looked at anew", self._path, error)
-        self.close()
+        if time.monotonic() >= self._lost_until:
+            log.warning("%s: %s: files are looked at anew", self._path, error)
+            self._lost_until = time.monotonic() + _LOST_S
+        self._drop()
         self._known = {}
 
 
@@ -159,8 +184,8 @@ def find_known(path: Path, name: str) -> Known | None:
 
 
 def _to_known(row: tuple[Any, ...]) -> Known:
-    _, size, mtime_ns, inode, looked_ns, first, last, since, verified = row
-    return Known((size, mtime_ns, inode), looked_ns, first, last, since, bool(verified))
+    _, *key, settled, first, last, since, verified = row
+    return Known((key[0], key[1], key[2]), bool(settled), first, last, since, bool(verified))
 
 
 def to_runs(starts: Int64Array, step_s: int) -> bytes:

@@ -16,7 +16,7 @@ from ktrdr.data.bar_edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.data.bar_file import BarFile, End, FileKey, key_of
 from ktrdr.data.bar_store import Scan, Seen
 from ktrdr.data.bar_text import HEADER, Rows
-from ktrdr.data.coverage_index import CoverageIndex, Known, find_known
+from ktrdr.data.coverage_index import CoverageIndex, Known, find_known, is_settled
 from ktrdr.data.file_change import (
     append,
     clear_leftovers,
@@ -48,6 +48,7 @@ class CsvStore:
 
     def __init__(self, folder: Path, *, indexed: bool = False) -> None:
         self.folder = folder
+        self._locks: dict[Series, FileLock] = {}
         self._index_path = folder / OURS / "index.sqlite"
         self._index = CoverageIndex(self._index_path) if indexed else None
 
@@ -86,7 +87,9 @@ class CsvStore:
     def scan(self) -> Scan:
         """Every series of the store, and which of the files changed since they were looked at."""
         found: dict[Series, FileKey] = {}
+        changed: list[Series] = []
         strange: list[str] = []
+        known = self._index.known() if self._index else {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             for entry in entries:
                 name = entry.name
@@ -94,20 +97,16 @@ class CsvStore:
                     continue
                 try:
                     series = parse_series(name)
+                    key = _key_of_entry(entry)
                 except ValueError as error:
                     strange.append(f"{name!r} is no series: {error}")
                     continue
-                if not entry.is_file():
-                    strange.append(f"{name!r} is no series: expected a regular file")
+                except FileNotFoundError:
                     continue
-                with contextlib.suppress(FileNotFoundError):
-                    found[series] = key_of(entry.stat())
-        known = self._index.known() if self._index else {}
-        changed = [
-            series
-            for series, key in found.items()
-            if (seen := known.get(series.file_name)) is None or not seen.is_of(key)
-        ]
+                found[series] = key
+                seen = known.get(name)
+                if seen is None or seen.key != key or not seen.is_settled:
+                    changed.append(series)
         return Scan(found, changed, sorted(strange))
 
     def path(self, series: Series) -> Path:
@@ -130,7 +129,7 @@ class CsvStore:
         if key is None:
             raise FileNotFoundError(self.path(series))
         known = self._known(series)
-        if known is not None and known.is_of(key) and known.since <= since:
+        if known is not None and known.key == key and known.is_settled and known.since <= since:
             starts = self._indexed_starts(series, known.since)
             if starts is not None:
                 return Seen(key, known.first, known.last, known.since, starts, known.is_verified)
@@ -169,9 +168,9 @@ class CsvStore:
     def _look_anew(self, series: Series, since: int, known: Known | None) -> Seen:
         looked_ns = time.time_ns()
         with self._open(series) as file:
-            first = file.first()
+            first = file.first
             starts = file.rows(since, _FAR).starts
-            last = int(starts[-1]) if len(starts) else file.end().last
+            last = int(starts[-1]) if len(starts) else file.end.last
             key = file.key
         begin = 0 if first is None or first >= since else since
         seen = Seen(key, first, last, begin, starts, is_verified=False)
@@ -216,7 +215,7 @@ class CsvStore:
         self, series: Series, file: BarFile, bars: Sequence[Bar], *, correct: bool
     ) -> int | None:
         """Put bars into an open file; None: look again, it has changed."""
-        end = file.end()
+        end = file.end
         if lacks_only_its_end(file, end, bars):
             append(file.descriptor, file.size, file.layout.newline)
             return None
@@ -294,21 +293,26 @@ class CsvStore:
 
     def _remember(self, series: Series, seen: Seen, looked_ns: int) -> None:
         if self._index is not None:
-            known = Known(seen.key, looked_ns, seen.first, seen.last, seen.since, seen.is_verified)
+            settled = is_settled(seen.key, looked_ns)
+            known = Known(seen.key, settled, *seen[1:4], seen.is_verified)
             self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
 
     @contextlib.contextmanager
     def _locked(self, series: Series) -> Iterator[None]:
-        locks = self.folder / OURS / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{series}.lock", timeout=_LOCK_TIMEOUT_S)
+        lock = self._locks.get(series)
+        if lock is None:
+            path = self.folder / OURS / "locks" / f"{series}.lock"
+            lock = self._locks[series] = FileLock(path, timeout=_LOCK_TIMEOUT_S)
         try:
-            with lock:
-                yield
+            lock.acquire()
         except Timeout:
             raise StoreUnwritable(
                 f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s"
             ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @contextlib.contextmanager
@@ -320,6 +324,12 @@ def _reported(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
+
+
+def _key_of_entry(entry: os.DirEntry[str]) -> FileKey:
+    if not entry.is_file():
+        raise ValueError("expected a regular file")
+    return key_of(entry.stat())
 
 
 def _is_same(file: BarFile) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ktrdr.planning.gaps import CLOSABLE, Gap, Reason, runs
+from ktrdr.planning.gaps import CLOSABLE, Gap, Reason, among, runs
 from ktrdr.planning.sessions import Expected, Int64Array
 
 
@@ -87,9 +87,9 @@ def judge(
     `absent`: IB is known not to have them; `late`: it had not when it was asked just now.
     """
     starts = expected.starts
-    there = np.isin(starts, present)
-    verified = np.isin(starts, absent) & ~there
-    waiting = np.isin(starts, late) & ~there & ~verified
+    there = among(starts, present)
+    verified = among(starts, absent) & ~there
+    waiting = among(starts, late) & ~there & ~verified
     open_ = ~there & ~verified & ~waiting
     why = {
         Reason.TOO_OLD: open_ & (starts < fill_from),

@@ -51,8 +51,18 @@ def missing(
     All three ascend without duplicates. A run ends where an expected bar is there or is known
     to be absent; closed markets do not end it.
     """
-    lacks = ~np.isin(expected, present) & ~np.isin(expected, absent)
+    lacks = ~among(expected, present) & ~among(expected, absent)
     return runs(expected, lacks, reason)
+
+
+def among(starts: Int64Array, known: Int64Array) -> np.typing.NDArray[np.bool_]:
+    """Which of these starts are known; both ascend."""
+    if not len(known):
+        return np.zeros(len(starts), dtype=np.bool_)
+    place = np.searchsorted(known, starts)
+    place[place == len(known)] = 0
+    found: np.typing.NDArray[np.bool_] = known[place] == starts
+    return found
 
 
 def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reason) -> list[Gap]:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any
 
 from ktrdr.errors import Misconfigured
@@ -109,6 +110,7 @@ def check_symbol(symbol: str) -> str:
     return symbol
 
 
+@lru_cache(maxsize=10_000)
 def parse_series(file_name: str) -> Series:
     """The series that a file name such as `BRK B_1d.csv` stands for.
 

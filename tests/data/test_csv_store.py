@@ -453,6 +453,7 @@ def test_a_file_that_was_seen_is_not_opened_again(indexed, long_file):
     assert seen.starts.tolist() == [60 * i for i in range(20000, 21000)]
     assert (seen.first, seen.last, seen.since) == (60000, 60 * 20999, 60 * 20000)
     assert indexed.scan().changed == []
+    indexed.close()
     stamp = long_file.stat()
     long_file.write_text("x" * stamp.st_size)  # which nobody reads
     os.utime(long_file, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))

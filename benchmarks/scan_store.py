@@ -1,0 +1,72 @@
+"""Looks at a store as the gap filler does, and counts its holes of the last 30 days; no yardstick.
+
+A module of its own, so that a process that only scans can be measured: it loads no pandas.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ktrdr.data.csv_store import CsvStore
+from ktrdr.planning.gaps import missing
+from ktrdr.planning.instruments import Series
+from ktrdr.planning.sessions import Int64Array, expected
+from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.usual_sessions import by_rules
+
+NOW = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp())
+SINCE = NOW - 30 * DAY_S
+ALIGNMENT = frozenset({570, 810})
+"""Where the four-hour bars of stocks begin in New York: 09:30 and 13:30."""
+_NO_BARS = np.empty(0, np.int64)
+
+
+def due(series: Series, since: int) -> Int64Array:
+    """The bars that the generated market has had."""
+    kind = "CRYPTO" if series.symbol == "BTCUSD" else "STK"
+    schedule = by_rules(kind, since, NOW)
+    return expected(schedule, series.timeframe, since, NOW, NOW, alignment=ALIGNMENT).starts
+
+
+def scan(store: CsvStore) -> int:
+    """Look at what changed; how many holes that has."""
+    grids: dict[tuple[bool, Timeframe], Int64Array] = {}
+    holes = 0
+    for series in store.scan().changed:
+        place = series.symbol == "BTCUSD", series.timeframe
+        if place not in grids:
+            grids[place] = due(series, SINCE)
+        seen = store.look(series, SINCE).starts
+        holes += len(missing(grids[place], seen, _NO_BARS))
+    return holes
+
+
+def scan_from_the_start(folder: Path) -> int:
+    """The same, by a process that begins: with the index that another has left."""
+    store = CsvStore(folder, indexed=True)
+    holes = scan(store)
+    store.close()
+    return holes
+
+
+def forget(folder: Path) -> None:
+    """As if the store had never been looked at."""
+    shutil.rmtree(folder / ".ktrdr", ignore_errors=True)
+
+
+def peak_mib() -> float:
+    """The most that this process has had in memory."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return float("nan")
+
+
+if __name__ == "__main__":
+    scan_from_the_start(Path(sys.argv[1]))
+    print(peak_mib())
