@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 from collections.abc import Callable, Iterator
 
 from ktrdr.sim.wire import encode_texts
@@ -31,6 +32,39 @@ def unordered(bars: list[Bar]) -> list[Bar]:
 def missing(bars: list[Bar], every: int) -> list[Bar]:
     """Without each `every`-th bar, from the second on."""
     return [bar for place, bar in enumerate(bars) if place % max(every, 1) != 1 % max(every, 1)]
+
+
+def wrong(bars: list[Bar], how: str) -> list[Bar]:
+    """One bar of three, from the second on, is wrong in the way that `WRONGS` names `how`."""
+    return [
+        changed
+        for place, bar in enumerate(bars)
+        for changed in (WRONGS[how](bar) if place % 3 == 1 else [bar])
+    ]
+
+
+def _with(bar: Bar, place: int, text: str) -> list[Bar]:
+    return [(*bar[:place], text, *bar[place + 1 :])]
+
+
+def _later(bar: Bar, seconds: int) -> list[Bar]:
+    """Under another instant, where it is told in seconds."""
+    date = bar[0]
+    is_instant = date.isdigit() and len(date) > 8
+    return _with(bar, 0, str(int(date) + seconds)) if is_instant else [bar]
+
+
+WRONGS: dict[str, Callable[[Bar], list[Bar]]] = {
+    "nan": lambda bar: _with(bar, 4, "nan"),
+    "inf": lambda bar: _with(bar, 2, "inf"),
+    "unset": lambda bar: [(bar[0], *[repr(sys.float_info.max)] * 4, *bar[5:])],
+    "text": lambda bar: _with(bar, 1, "n/a"),
+    "low": lambda bar: _with(bar, 3, repr(float(bar[2]) + 1)),
+    "half_minute": lambda bar: _later(bar, 30),
+    "night": lambda bar: _later(bar, 43_200),
+    "contradicting": lambda bar: [bar, *_with(bar, 4, bar[1 if bar[4] != bar[1] else 2])],
+}
+"""Ways to be wrong: no number, the library's sign for none, a low above the high, a wrong time."""
 
 
 def change_bars(data: bytes, change: Change) -> bytes:

@@ -127,6 +127,10 @@ class Doors(ABC):
         """One bar of so many is left out."""
         return self.fault("missing_bars", every=every)
 
+    def wrong_bars(self, how: str = "nan") -> Context[None]:
+        """One bar of three is wrong."""
+        return self.fault("wrong_bars", how=how)
+
     def wrong_clock(self, seconds: float = 3600.0) -> Context[None]:
         """The gateway's time is off."""
         return self.fault("wrong_clock", seconds=seconds)

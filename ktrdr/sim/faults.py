@@ -116,6 +116,12 @@ _ALL = (
     Fault("doubled_bars", "every bar comes twice"),
     Fault("unordered_bars", "bars come in a wrong order, the same for the same question"),
     Fault("missing_bars", "one bar of `every` is left out", {"every": 3}, least=1),
+    Fault(
+        "wrong_bars",
+        "one bar of three is wrong, as `how` says; `text` makes the whole answer unreadable",
+        {"how": "nan"},
+        ("nan", "inf", "unset", "text", "low", "half_minute", "night", "contradicting"),
+    ),
     Fault("wrong_clock", "the gateway's time is off", {"seconds": 3600.0}, least=-_MAX),
     Fault("unanswered_executions", "executions are never answered"),
     Fault("read_only_api", "open and completed orders get 321 and never end"),

@@ -229,6 +229,7 @@ def _damaged(reply: Reply, faults: Faults) -> tuple[Reply, str]:
         "missing_bars": partial(damage.missing, every=every),
         "doubled_bars": damage.doubled,
         "unordered_bars": damage.unordered,
+        "wrong_bars": partial(damage.wrong, how=faults.text("wrong_bars", "how")),
     }
     verdict = ""
     for name, change in changes.items():

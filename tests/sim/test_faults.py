@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import math
+import sys
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
@@ -21,8 +24,10 @@ one that will come is waited for, on a machine that is busy.
 """
 
 
-def bars(client, duration="1 D", size="5 mins"):
-    return client.reqHistoricalDataAsync(AAPL, "20261120-22:00:00", duration, size, "TRADES", True)
+def bars(client, duration="1 D", size="5 mins", format_date=1):
+    return client.reqHistoricalDataAsync(
+        AAPL, "20261120-22:00:00", duration, size, "TRADES", True, format_date
+    )
 
 
 async def hangs(question):
@@ -431,6 +436,50 @@ def test_bars_come_doubled_unordered_or_not_all(ask):
         return [e["verdict"] for e in gateway.record if e.get("bars")]
 
     assert ask(work) == ["", "doubled_bars", "unordered_bars", "missing_bars", ""]
+
+
+@pytest.mark.parametrize(
+    ("how", "is_wrong"),
+    [
+        ("nan", lambda bar, _: math.isnan(bar.close)),
+        ("inf", lambda bar, _: math.isinf(bar.high)),
+        ("unset", lambda bar, _: bar.low == sys.float_info.max),
+        ("low", lambda bar, _: bar.low > bar.high),
+        ("half_minute", lambda bar, right: bar.date == right.date + timedelta(seconds=30)),
+        ("night", lambda bar, right: bar.date == right.date + timedelta(hours=12)),
+    ],
+)
+def test_one_bar_of_three_is_wrong(ask, how, is_wrong):
+    async def work(client, gateway):
+        right = await bars(client, format_date=2)
+        with gateway.wrong_bars(how):
+            return right, await bars(client, format_date=2)
+
+    right, wrong = ask(work)
+    assert [place for place in range(78) if is_wrong(wrong[place], right[place])] == list(
+        range(1, 78, 3)
+    )
+    assert wrong[::3] == right[::3]
+
+
+def test_a_bar_comes_twice_with_two_closes(ask):
+    async def work(client, gateway):
+        with gateway.wrong_bars("contradicting"):
+            return await bars(client)
+
+    got = ask(work)
+    twice = [(one, other) for one, other in pairwise(got) if one.date == other.date]
+    assert len(twice) == 26
+    assert all(one.close != other.close for one, other in twice)
+
+
+def test_a_price_in_letters_leaves_a_client_without_an_answer(ask):
+    async def work(client, gateway):
+        with gateway.wrong_bars("text"):
+            assert await hangs(bars(client))
+        return len(await bars(client))
+
+    assert ask(work) == 78
 
 
 def test_a_wrong_clock_is_off_and_bars_are_not(ask, monday):
