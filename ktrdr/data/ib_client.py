@@ -55,6 +55,8 @@ ANSWER_S = 30.0
 Notice = Callable[[int, str], None]
 """Gets IB's code and text of what the gateway says unasked, and of errors."""
 
+_WHOLE_ANSWERS = (b"17", b"88", b"106")
+"""Messages that are an answer by themselves: bars, the first bar, sessions."""
 _ID_IN_USE = 326
 _READ_ONLY = 321
 _WARNINGS = range(2100, 2200)
@@ -378,11 +380,21 @@ class IbClient:
                     self._is_greeted = True
                 if not self.closed.is_set():
                     self._wire._onSocketHasData(message)  # noqa: SLF001
+                    self._notice_unread(message)
         except NoMessageError as error:
             self._end(_no_gateway(self._where, str(error)))
         except (ValueError, IndexError) as error:
             said = f"it sent what cannot be read before the log-in was over ({error})"
             self._end(_no_gateway(self._where, said))
+
+    def _notice_unread(self, message: bytes) -> None:
+        """An answer that the library cannot read ends its request: it would wait for ever."""
+        kind, *rest = message[4:].split(b"\0", 2)
+        if kind not in _WHOLE_ANSWERS or not rest or not rest[0].isdigit():
+            return
+        answer = self._pending.get(int(rest[0]))
+        if answer is not None and not answer.done():
+            answer.set_exception(RequestFailed("IB's answer cannot be read"))
 
     def _check_greeting(self, message: bytes) -> None:
         """The first message is the protocol version and a time."""
@@ -524,22 +536,28 @@ def _schedule(answer: Any, end: int) -> Schedule:
 
 
 def _checked(name: str, request: BarsRequest, found: list[Any]) -> Answer:
-    """Ours, in order, each start once, with what cannot be true left out and logged."""
+    """Ours, in order, each start once, with what cannot be true left out and logged.
+
+    Of a bar that comes twice with different numbers nobody can say which is right.
+    """
     bars: dict[int, Bar] = {}
-    unsound = []
-    for each in found:
-        bar = _bar(each)
-        if bar.is_sound:
-            bars[bar.start] = bar
-        elif request.start <= bar.start < request.end:
-            unsound.append(bar.start)
-            log.warning("%s: IB sent a bar that cannot be true, left out: %s", name, bar)
-    starts = sorted(bars)
+    wrong: list[Bar] = []
+    contradicted: set[int] = set()
+    for bar in map(_bar, found):
+        if not (bar.is_sound and request.timeframe.can_begin_at(bar.start)):
+            wrong.append(bar)
+        elif bars.setdefault(bar.start, bar) != bar:
+            wrong.append(bar)
+            contradicted.add(bar.start)
+    if wrong:
+        log.warning("%s: IB sent %d bars that cannot be: %s …", name, len(wrong), wrong[0])
+    starts = sorted(bars.keys() - contradicted)
+    unsound = {bar.start for bar in wrong}.difference(starts)
     first, end = bisect_left(starts, request.start), bisect_left(starts, request.end)
     beside = starts[max(first - _BESIDE, 0) : first] + starts[end : end + _BESIDE]
     return Answer(
         [bars[start] for start in starts[first:end]],
-        tuple(unsound),
+        tuple(sorted(start for start in unsound if request.start <= start < request.end)),
         tuple(bars[start] for start in beside),
     )
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+_UNSET = 1e300
+"""IB's sign for none is the largest number there is (TWS API, `Double.MAX_VALUE`)."""
+
 
 class Bar(NamedTuple):
     """One finished bar, under the start that names it."""
@@ -23,7 +26,7 @@ class Bar(NamedTuple):
         """Finite prices between the bar's low and its high. Negative prices exist (oil, 2020)."""
         prices = (self.open, self.high, self.low, self.close)
         return (
-            all(map(math.isfinite, (*prices, self.volume)))
+            all(math.isfinite(x) and abs(x) < _UNSET for x in (*prices, self.volume))
             and self.low == min(prices)
             and self.high == max(prices)
             and (self.volume >= 0 or self.volume == -1)

@@ -44,6 +44,10 @@ class Timeframe(Enum):
         """True for bars that are named by a trading day and not by an instant."""
         return self is Timeframe.D1
 
+    def can_begin_at(self, time_s: int) -> bool:
+        """Whether a bar of this length may bear that start: a whole minute, or a UTC midnight."""
+        return time_s % (DAY_S if self.is_daily else MINUTE_S) == 0
+
     def floor(self, time_s: int, origin_s: int = 0) -> int:
         """The last multiple of this length, counted from `origin_s`, at or before `time_s`."""
         return time_s - (time_s - origin_s) % self.length_s

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 
@@ -26,6 +27,7 @@ def test_a_bar_between_its_low_and_high_is_sound(bar):
         Bar(0, 10, math.inf, 9, 11, 1),
         Bar(0, 10, 12, 9, 11, -2),
         Bar(0, 10, 12, 9, 11, math.nan),
+        Bar(0, *[sys.float_info.max] * 4, 1),
     ],
 )
 def test_a_bar_that_cannot_be_is_not(bar):
