@@ -17,6 +17,7 @@ from ktrdr.planning.bars import Bar
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 
 Int64Array = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 SETTLE_S = 10
 """How long after its end an intraday bar is taken for finished."""
@@ -228,6 +229,23 @@ def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Ite
             if session.open - reach < start < session.close:
                 yield start
         day += timedelta(days=1)
+
+
+def closed(starts: Int64Array, schedule: Schedule, timeframe: Timeframe) -> BoolArray:
+    """Which of these bars have no instant in common with any session that IB itself has told.
+
+    None where the sessions are only the usual ones, and none outside of what they are told for.
+    """
+    if schedule.source != "ib":
+        return np.zeros(len(starts), dtype=np.bool_)
+    known = (starts >= schedule.start) & (starts + timeframe.length_s <= schedule.end)
+    columns = np.array(schedule.sessions, dtype=np.int64).reshape(-1, 3)
+    if timeframe.is_daily:
+        return known & ~np.isin(starts, columns[:, 2])
+    # The last session that opens before the bar's end is over before the bar's start.
+    place = np.searchsorted(columns[:, 0], starts + timeframe.length_s)
+    closes = np.concatenate(([schedule.start], columns[:, 1]))
+    return known & (closes[place] <= starts)
 
 
 def finished(bars: Iterable[Bar], due: Int64Array, timeframe: Timeframe, now: int) -> list[Bar]:

@@ -53,6 +53,8 @@ class FakeConnection:
     last_trade_dates: dict[str, str] = field(default_factory=dict)
     bars_refusals: dict[str, KtrdrError] = field(default_factory=dict)
     """The same as `refusals`, for bars alone."""
+    most: int | None = None
+    """So many bars are told in one answer, the newest."""
     silent: bool = False
     """It answers every question for bars with none."""
     revised: dict[int, Bar] = field(default_factory=dict)
@@ -110,12 +112,14 @@ class FakeConnection:
         if query["symbol"] in self.bars_refusals:
             raise self.bars_refusals[query["symbol"]]
         bars = self.told(query["symbol"], query["timeframe"], start, end)
+        is_cut = self.most is not None and len(bars) > self.most
+        bars = bars[-self.most :] if is_cut else bars
         unsound = [bar.start for bar in bars if bar.start in self.unsound]
         sound = [bar for bar in bars if bar.start not in self.unsound]
         self.after()
         symbol, timeframe = query["symbol"], query["timeframe"]
         near = [
-            *self.told(symbol, timeframe, start - 4 * DAY, start)[-5:],
+            *([] if is_cut else self.told(symbol, timeframe, start - 4 * DAY, start)[-5:]),
             *self.told(symbol, timeframe, end, end + 4 * DAY)[:5],
         ]
         beside = [bar for bar in near if bar.start not in self.unsound]

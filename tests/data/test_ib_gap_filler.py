@@ -170,6 +170,59 @@ def test_a_late_bar_is_not_taken_for_absent(put, make_filler, connection, clock)
     assert newest in starts_in(path)
 
 
+def test_where_ib_is_behind_nothing_is_taken_for_absent(put, make_filler, connection, clock):
+    """No bar is told after the last one: that one is old shows how far IB has got."""
+    clock.now = utc("2026-11-20 11:30:30")
+    there = minutes("2026-11-20")
+    to_come = set(minutes(*(f"2026-11-{day}" for day in range(21, 26))))
+    connection.absent = {*there[60:], *to_come}
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.unfillable == {"late": 1}
+    connection.absent = {*there[80:], *to_come}
+    clock.now += 900
+    fill(filler)
+    assert starts_in(path)[-1] == there[79]
+
+
+def test_what_never_comes_is_asked_for_ever_more_rarely(put, make_filler, connection, clock):
+    """A day without a trade has no daily bar, and nobody knows so before the next morning."""
+    clock.now = utc("2026-11-20 12:05:00")
+    connection.absent = {utc("2026-11-20")}
+    put("AAPL_1d")
+    filler = make_filler()
+    fill(filler)
+    asked = len(connection.asked)
+    for _ in range(12 * 36):
+        clock.now += 300
+        fill(filler)
+    assert filler.status.unfillable == {"no_trades": 1}
+    assert 5 < len(connection.asked) - asked < 16
+
+
+def test_what_an_answer_may_have_cut_off_is_not_taken_for_absent(put, make_filler, connection):
+    """It begins in the middle of a day: IB has sent no more than so many bars."""
+    connection.most = 150
+    path = put("AAPL_1m")
+    fill(make_filler())
+    assert starts_in(path) == minutes(*RECENT)
+
+
+def test_no_data_for_a_part_of_a_day_wants_a_control(put, make_filler, connection):
+    there = minutes(*RECENT)
+    path = put("AAPL_1m", there[:200] + there[210:])
+    connection.silent = True
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.gaps_remaining == 1
+    assert "where it had one" in filler.status.recent_errors[0].message
+    connection.silent = False
+    filler.ask_for_scan()
+    fill(filler)
+    assert starts_in(path) == there
+
+
 def test_the_bar_that_is_still_forming_stays_out(put, make_filler, clock):
     clock.now = utc("2026-11-20 11:07:30")
     minute, hour, day = put("AAPL_1m"), put("AAPL_1h"), put("AAPL_1d")
@@ -528,6 +581,39 @@ def test_a_bar_that_cannot_be_true_is_not_asked_for_over_and_over(
     clock.now += 2 * 3600
     fill(filler)
     assert bad in starts_in(path)
+
+
+def test_a_bar_that_is_never_sound_is_asked_for_ever_more_rarely(
+    put, make_filler, connection, clock
+):
+    bad = minutes(*RECENT)[30]
+    connection.unsound = {bad}
+    put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_max_age_days=40)
+    fill(filler)
+    asked = len(connection.asked)
+    times = []
+    for hour in range(1, 24 * 6):
+        clock.now = NOW + hour * 3600
+        fill(filler)
+        if any(start <= bad < end for _, _, start, end in connection.asked[asked:]):
+            times.append(hour)
+        asked = len(connection.asked)
+    assert times == [1, 3, 7, 15, 31, 63, 127]
+
+
+def test_a_damaged_answer_proves_nothing_of_what_it_lacks(put, make_filler, connection, clock):
+    """It has every second minute only, and one bar that cannot be."""
+    there = minutes(*RECENT)
+    connection.absent, connection.unsound = set(there[1:200:2]), {there[4]}
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert set(filler.status.unfillable) == {"late"}
+    connection.absent, connection.unsound = set(), set()
+    clock.now += 3601
+    fill(filler)
+    assert starts_in(path) == there
 
 
 def test_scans_a_second_apart_do_not_hammer(put, make_filler, connection, clock):

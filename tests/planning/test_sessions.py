@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -9,6 +10,7 @@ from ktrdr.planning.bars import Bar
 from ktrdr.planning.sessions import (
     Schedule,
     Session,
+    closed,
     expected,
     find_zone,
     finished,
@@ -232,3 +234,34 @@ def test_a_bar_is_finished_when_it_is_due_or_its_length_is_over():
     due = np.array([utc("2026-11-20 20:00")])
     kept = finished(bars, due, Timeframe.H1, utc("2026-11-20 20:45"))
     assert [b.start for b in kept] == [utc("2026-11-20 19:00"), utc("2026-11-20 20:00")]
+
+
+FRIDAY_AND_MONDAY = stock_days("2026-11-20", "2026-11-23")
+
+
+@pytest.mark.parametrize(
+    ("start", "timeframe", "is_closed"),
+    [
+        ("2026-11-20 14:29", Timeframe.M1, True),  # it ends with the open
+        ("2026-11-20 14:30", Timeframe.M1, False),
+        ("2026-11-20 20:59", Timeframe.M1, False),
+        ("2026-11-20 21:00", Timeframe.M1, True),
+        ("2026-11-20 14:00", Timeframe.H1, False),  # half of it is in the session
+        ("2026-11-21 16:00", Timeframe.H4, True),
+        ("2026-11-19 16:00", Timeframe.H1, False),  # nothing is known of that day
+        ("2026-11-20 00:00", Timeframe.D1, False),
+        ("2026-11-21 00:00", Timeframe.D1, True),
+    ],
+)
+def test_what_shares_no_instant_with_a_session_lies_where_nobody_trades(
+    start, timeframe, is_closed
+):
+    found = closed(np.array([utc(start)]), FRIDAY_AND_MONDAY, timeframe)
+    assert found.tolist() == [is_closed]
+
+
+def test_sessions_that_are_only_the_usual_ones_close_nothing():
+    usual = replace(FRIDAY_AND_MONDAY, source="hours")
+    assert not closed(np.array([utc("2026-11-21 16:00")]), usual, Timeframe.H1).any()
+    unknown = replace(FRIDAY_AND_MONDAY, sessions=())
+    assert closed(np.array([utc("2026-11-21 16:00")]), unknown, Timeframe.H1).all()
