@@ -68,8 +68,8 @@ _CHECK_BARS = 60
 _CHECKS_AT_ONCE = 5
 _SETTLED_S = 18 * HOUR_S
 """After the end of its UTC day a daily bar is what it stays: settlements come hours later."""
-_CORRECTED_AT_MOST = 200
-"""Bars that are corrected one by one; of more the whole series is pulled again."""
+_REBASED_LEAST = 10
+"""Bars: where so many are adjusted anew, and all that were compared, the others are so too."""
 _CONTROL_DAYS = 40
 
 
@@ -103,6 +103,16 @@ class Errand:
     def watched(self) -> Watched:
         """The only series, or the first."""
         return self.series[0]
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A series that is pulled again."""
+
+    watched: Watched
+    """As it is, and left alone meanwhile."""
+    shadow: Watched
+    """As it will be: a file of its own, beside the old one."""
 
 
 class Owner(Protocol):
@@ -139,7 +149,7 @@ class Filling:
         self._rates = Rates()
         self._spans: Spans | None = None
         self._source = ""
-        self._renewals: dict[Series, Watched] = {}
+        self._renewals: dict[Series, Renewal] = {}
         self.filled = self.failed = self.bars_added = 0
 
     @property
@@ -161,7 +171,7 @@ class Filling:
     @property
     def renewals(self) -> Collection[Watched]:
         """Series that are pulled again, beside their own files."""
-        return self._renewals.values()
+        return [renewal.shadow for renewal in self._renewals.values()]
 
     def is_asking_for(self, watched: Watched) -> bool:
         """Something about this series is under way."""
@@ -222,23 +232,75 @@ class Filling:
     def renew(self, known: Mapping[Series, Watched]) -> None:
         """Go on with the series that are being pulled again; after a restart too."""
         wanted = self._watch.ledger.renewals() if self._watch.has_ledger else {}
+        before, self._renewals = self._renewals, {}
         for series, watched in known.items():
-            renewal = wanted.get(str(series))
-            watched.is_renewed = renewal is not None
-            if renewal is None:
-                self._renewals.pop(series, None)
-            elif series not in self._renewals:
-                self._renewals[series] = self._shadow(watched, renewal[0])
-            if (shadow := self._renewals.get(series)) is not None:
-                self.look_at(shadow)
-        for gone in self._renewals.keys() - known.keys():
-            del self._renewals[gone]
+            since, _ = wanted.get(str(series), (None, ""))
+            watched.is_renewed = since is not None
+            if since is None:
+                continue
+            shadow = before[series].shadow if series in before else self._shadow(watched, since)
+            if shadow.instrument != watched.instrument:
+                self._forget_shadow(series)
+                shadow = self._shadow(watched, since)
+            self._renewals[series] = Renewal(watched, shadow)
+            self.look_at(shadow)
+            try:
+                self._finish_renewal(shadow)
+            except StoreUnwritable as error:
+                self._owner.report(str(series), error)
+
+    def _begin_renewal(self, watched: Watched, why: str) -> None:
+        """Pull a whole series again; nothing is left of an earlier attempt."""
+        assert watched.first is not None
+        log.warning("%s: %s: the series is pulled again", watched.series, why)
+        self._watch.ledger.keep_renewal(watched.series, watched.first, why)
+        self._forget_shadow(watched.series)
+        watched.is_renewed = True
+        shadow = self._shadow(watched, watched.first)
+        self._renewals[watched.series] = Renewal(watched, shadow)
+        self.look_at(shadow)
 
     def _shadow(self, watched: Watched, since: int) -> Watched:
         """The series once more, in a file of its own that begins empty."""
         store = self._watch.main_store.renewals
         store.create(watched.series)
         return Watched(watched.series, watched.instrument, store, renews_from=since)
+
+    def _forget_shadow(self, series: Series) -> None:
+        (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
+
+    def _finish_renewal(self, shadow: Watched) -> None:
+        """Put a series that is whole again into the place of the old one, and keep that."""
+        renewal = self._renewals.get(shadow.series)
+        if renewal is None or renewal.shadow is not shadow:
+            return
+        self.look_at(renewal.watched)
+        if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
+            self._give_up_renewal(renewal, "somebody has changed the file meanwhile")
+            return
+        is_whole = shadow.coverage is not None and not shadow.coverage.closable
+        if not is_whole or self._is_asking_besides(shadow):
+            return
+        stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
+        kept = self._watch.main_store.take_renewed(shadow.series, stamp)
+        self._watch.note_swapped(shadow.series)
+        self._end_renewal(renewal)
+        log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
+
+    def _give_up_renewal(self, renewal: Renewal, why: str) -> None:
+        """Leave the series as it is; what it differs in is found again another day."""
+        series = renewal.watched.series
+        self._forget_shadow(series)
+        self._end_renewal(renewal)
+        left = RequestFailed(f"it was to be pulled again, but {why}: it is left as it is")
+        self._owner.report(str(series), left)
+
+    def _end_renewal(self, renewal: Renewal) -> None:
+        """The series is kept in its own file again."""
+        self._watch.ledger.end_renewal(renewal.watched.series)
+        self._renewals.pop(renewal.watched.series, None)
+        renewal.watched.is_renewed = False
+        self.look_at(renewal.watched)
 
     def _ask_for_bars(self, watched: Watched, sharers: int) -> None:
         """The requests for what is open of a series."""
@@ -539,15 +601,19 @@ class Filling:
             )
         elif drift.is_doubtful:
             self._look_around(watched, drift.changed[0].start)
-        elif drift.ratio is None and len(drift.changed) <= _CORRECTED_AT_MOST:
+        elif drift.ratio is None and not self._is_rebased(watched, drift):
             self._books.correct(watched, drift)
             self.look_at(watched)
-        elif watched.renews_from is None and watched.first is not None:
-            log.warning("%s: %s: the series is pulled again", watched.series, drift.words)
-            self._watch.ledger.keep_renewal(watched.series, watched.first, drift.words)
-            watched.is_renewed = True
-            shadow = self._renewals[watched.series] = self._shadow(watched, watched.first)
-            self.look_at(shadow)
+        elif (renewal := self._renewals.get(watched.series)) is None:
+            self._begin_renewal(watched, drift.words)
+        elif renewal.shadow is watched:
+            self._give_up_renewal(renewal, "IB tells it otherwise from one answer to the next")
+
+    @staticmethod
+    def _is_rebased(watched: Watched, drift: Drift) -> bool:
+        """All prices of what is adjusted up to now have moved, if by no ratio of a split."""
+        is_adjusted = not watched.instrument.can_be_paged
+        return is_adjusted and len(drift.changed) == drift.compared >= _REBASED_LEAST
 
     def _look_around(self, watched: Watched, start: int) -> None:
         """Compare more bars, to tell a split from a bar that was revised."""
@@ -555,18 +621,6 @@ class Filling:
         reach = _CHECK_BARS * timeframe.length_s
         request = BarsRequest(watched.instrument, timeframe, start - reach, start + reach)
         self._send_for_bars(Kind.CHECK, watched, request, Priority.RECENT)
-
-    def _finish_renewal(self, shadow: Watched) -> None:
-        """Put a series that is whole again into the place of the old one, and keep that."""
-        is_whole = shadow.coverage is not None and not shadow.coverage.closable
-        if shadow.renews_from is None or not is_whole or self._is_asking_besides(shadow):
-            return
-        stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
-        kept = self._watch.main_store.take_renewed(shadow.series, stamp)
-        self._watch.ledger.end_renewal(shadow.series)
-        self._watch.note_swapped(shadow.series)
-        self._renewals.pop(shadow.series, None)
-        log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
 
     def _is_asking_besides(self, watched: Watched) -> bool:
         return any(watched in errand.series for errand in self._errands.under_way)

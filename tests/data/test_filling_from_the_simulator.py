@@ -1,8 +1,10 @@
 """The gap filler, a real connection and the simulated gateway: bad answers, splits, revisions."""
 
 import contextlib
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 
+import numpy as np
 import pytest
 
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
@@ -43,9 +45,16 @@ class Group:
         server = LocalServer(settings.connection_socket, connection_routes(self.manager))
         self.manager.call(server.start(), 10)
         stack.callback(lambda: self.manager.call(server.stop(), 10))
-        client = LocalClient(settings.connection_socket, "ib-connection")
-        self.filler = GapFiller(settings, client, lambda: self.now)
-        stack.callback(self.filler.close)
+        self.settings = settings
+        self.start_filler()
+        stack.callback(self.end_filler)
+
+    def start_filler(self):
+        client = LocalClient(self.settings.connection_socket, "ib-connection")
+        self.filler = GapFiller(self.settings, client, lambda: self.now)
+
+    def end_filler(self):
+        self.filler.close()
 
     def watch(self, name, rows=()):
         path = self.folder / f"{name}.csv"
@@ -64,24 +73,37 @@ class Group:
         self.fill()
 
     def asked(self):
-        """What was asked for bars that a store keeps, in IB's words."""
-        return [e for e in self.gateway.record if e["kind"] == "historical_data"]
+        """The questions for bars, in IB's words."""
+        record = self.gateway.record
+        return [e for e in record if (e["event"], e["kind"]) == ("received", "historical_data")]
 
     def truth(self, symbol, timeframe, start, end):
         """The rows of the market as it is told at present."""
         today = datetime.fromtimestamp(self.now, UTC).date()
         contract = self.market.named(symbol, today)
-        found = self.market.truth(contract, Timeframe(timeframe), start, end, today)
+        found = self.market.truth(contract, Timeframe(timeframe), start, int(end), today)
         return [bar for bar in found if bar.start < self.now]
 
     def problems(self):
         return [problem.message for problem in self.filler.status.recent_errors]
 
 
+class SettlingMarket(GeneratedMarket):
+    """A day's last price is told as settled from the next day on: a quarter more."""
+
+    def bars(self, contract, size, *args, as_of=None, **options):
+        found = super().bars(contract, size, *args, as_of=as_of, **options)
+        if not size.is_daily:
+            return found
+        is_settled = found.start // DAY < (as_of - date(1970, 1, 1)).days
+        close = np.where(is_settled, found.close + 0.25, found.close)
+        return replace(found, close=close, high=np.maximum(found.high, close))
+
+
 @pytest.fixture
 def group(make_settings, data_dir, wait_for):
     with contextlib.ExitStack() as stack:
-        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
+        group = Group(stack, make_settings, data_dir, SettlingMarket(seed=5))
         wait_for(lambda: group.manager.is_connected)
         yield group
 
@@ -161,3 +183,128 @@ def test_an_answer_that_cannot_be_read_is_a_failure_and_waited_for_no_longer(gro
     group.now += 301
     group.fill()
     assert path.read_text() == text_of(group.truth("AAPL", "5m", *RECENT))
+
+
+BEFORE_THE_SPLIT = utc("2026-11-27 22:00")  # SPLT splits four for one on the Monday after
+AFTER_THE_SPLIT = utc("2026-11-30 22:00")
+
+
+@pytest.mark.parametrize("timeframe", ["5m", "1h", "1d"])
+def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(group, timeframe):
+    group.now = BEFORE_THE_SPLIT
+    path = group.watch(f"SPLT_{timeframe}")
+    group.fill()
+    before = path.read_text()
+    first = group.truth("SPLT", timeframe, utc("2026-11-23"), group.now)
+    assert before == text_of(first)
+    group.now = AFTER_THE_SPLIT
+    group.fill()
+    told = group.truth("SPLT", timeframe, utc("2026-11-23"), group.now)
+    assert told[: len(first)] != first
+    assert path.read_text() == text_of(told)
+    (kept,) = (group.folder / ".ktrdr" / "replaced").iterdir()
+    assert kept.read_text().startswith(before)
+    assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
+    group.scan()
+    asked = len(group.asked())
+    group.scan()
+    assert len(group.asked()) == asked
+    assert group.filler.coverage["series"][0]["state"] == "complete"
+
+
+def at_the_split(group):
+    """A series of ours and the moment before its renewal is over: no bars are answered."""
+    group.now = BEFORE_THE_SPLIT
+    path = group.watch("SPLT_1h")
+    group.fill()
+    group.now = AFTER_THE_SPLIT
+    old = path.read_text()
+    while not (group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv").exists():
+        assert group.filler.step()
+    return path, old
+
+
+def test_a_file_that_is_edited_while_it_is_pulled_again_is_left(group):
+    path, _ = at_the_split(group)
+    edited = path.read_text() + "2026-11-30 23:00:00+00:00,1.0,1.0,1.0,1.0,1\n"
+    path.write_text(edited)
+    group.fill()
+    assert path.read_text() == edited
+    assert "somebody has changed the file" in "".join(group.problems())
+    assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
+    group.scan()
+    assert group.filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_a_series_that_was_whole_again_when_all_ended_is_swapped_at_the_next_start(group):
+    path, _ = at_the_split(group)
+    told = text_of(group.truth("SPLT", "1h", utc("2026-11-23"), group.now))
+    group.end_filler()
+    (group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv").write_text(told)
+    group.start_filler()
+    group.fill()
+    assert path.read_text() == told
+    assert group.filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_what_is_left_of_an_earlier_renewal_is_not_taken_for_this_one(group):
+    group.now = BEFORE_THE_SPLIT
+    stale = group.truth("SPLT", "1h", utc("2026-11-23"), utc("2026-11-25"))
+    renewed = group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv"
+    renewed.parent.mkdir(parents=True)
+    renewed.write_text(text_of(stale))
+    path = group.watch("SPLT_1h")
+    group.fill()
+    group.now = AFTER_THE_SPLIT
+    group.fill()
+    assert path.read_text() == text_of(group.truth("SPLT", "1h", utc("2026-11-23"), group.now))
+    assert group.problems() == []
+
+
+def test_after_a_split_a_file_with_rows_of_others_is_reported_and_left(group):
+    group.now = BEFORE_THE_SPLIT
+    theirs = group.truth("SPLT", "5m", utc("2026-11-23"), utc("2026-11-26"))
+    path = group.watch("SPLT_5m", theirs)
+    group.fill()
+    before = path.read_text()
+    group.now = AFTER_THE_SPLIT
+    group.fill()
+    assert path.read_text().startswith(before)
+    assert "in the ratio of a split (4:1" in group.problems()[0]
+    assert not (group.folder / ".ktrdr" / "replaced").exists()
+
+
+def test_the_newest_daily_bar_is_asked_for_again_when_it_has_settled(group):
+    """On a Saturday, when there is no newer bar that would bring it along."""
+    path = group.watch("ESZ6_1d")
+    group.now = utc("2026-11-20 23:00")
+    group.fill()
+    friday = path.read_text().splitlines()[-1]
+    assert friday.startswith("2026-11-20")
+    asked = len(group.asked())
+    group.now = utc("2026-11-21 17:00")
+    group.fill()
+    assert len(group.asked()) == asked
+    group.now = utc("2026-11-21 18:01")
+    group.fill()
+    settled = path.read_text().splitlines()[-1]
+    assert float(settled.split(",")[4]) == float(friday.split(",")[4]) + 0.25
+    assert path.read_text() == text_of(group.truth("ESZ6", "1d", *RECENT))
+    asked = len(group.asked())
+    for _ in range(20):
+        group.now += 3600
+        group.fill()
+    assert len(group.asked()) - asked <= 1, "the sample of a day"
+
+
+def test_old_bars_that_have_changed_are_found_by_the_sample_of_a_day(group):
+    """On a weekend, when nothing else is asked for."""
+    (group.folder / "instruments.toml").write_text("[AAPL]\nsince = 2026-10-20\n")
+    path = group.watch("AAPL_1h")
+    group.market.split("AAPL", date(2026, 11, 21), 2)
+    group.fill()
+    for _ in range(2):
+        group.now += DAY
+        group.fill()
+    told = group.truth("AAPL", "1h", utc("2026-10-20"), group.now)
+    assert path.read_text() == text_of(told)

@@ -908,6 +908,39 @@ def test_after_a_split_a_file_with_rows_of_others_is_left(put, make_filler, conn
     assert "the ratio of a split (4:1" in filler.status.recent_errors[0].message
 
 
+def test_however_many_bars_are_revised_only_those_are_written_anew(
+    put, make_filler, connection, clock, data_dir
+):
+    there = minutes(*RECENT)
+    connection.absent = {there[0]}  # asked for again the next day, with all that follows
+    path = put("AAPL_1m")
+    fill(make_filler(ktrdr_gap_max_age_days=5))
+    revised = {t: price(t)._replace(volume=4711) for t in there[100:400]}
+    connection.revised = revised
+    clock.now = utc("2026-11-21 15:00")
+    fill(make_filler(ktrdr_gap_max_age_days=5))
+    told = [revised.get(t, price(t)) for t in (*there[1:], *minutes("2026-11-21"))]
+    assert path.read_text().endswith("".join(map(line, told)))
+    assert not (data_dir / ".ktrdr" / "replaced").exists()
+
+
+def test_what_is_adjusted_for_dividends_is_pulled_again_after_one(
+    put, make_filler, connection, clock, data_dir
+):
+    (data_dir / "instruments.toml").write_text('[AAPL]\nwhat_to_show = "ADJUSTED_LAST"\n')
+    path = put("AAPL_1h")
+    filler = make_filler(ktrdr_gap_max_age_days=20)
+    fill(filler)
+    there = starts_in(path)
+    paid = lambda bar: bar._replace(**{k: getattr(bar, k) - 1 for k in bar._fields[1:5]})  # noqa: E731
+    connection.factor = paid
+    clock.now = utc("2026-11-21 15:00")
+    fill(filler)
+    told = [paid(price(t)) for t in (*there, utc("2026-11-21 10:00"), utc("2026-11-21 11:00"))]
+    assert path.read_text() == HEADER + "".join(map(line, told))
+    assert len(list((data_dir / ".ktrdr" / "replaced").iterdir())) == 1
+
+
 def test_a_file_that_somebody_has_edited_is_not_ours_any_more(put, make_filler):
     path = put("AAPL_1m")
     filler = make_filler()
