@@ -111,7 +111,7 @@ class Spans:
     def answered(self, request: BarsRequest, took_s: float) -> bool:
         """Learn from an answer, with bars or without. True: something has changed."""
         span = self.seconds(request.timeframe)
-        if took_s > _SLOW_S:
+        if took_s > _SLOW_S and self._can_be_cut(request):
             return self._turn(request.timeframe, (request.end - request.start) / DAY_S / _GROWTH)
         if took_s < _QUICK_S and request.end - request.start >= 0.8 * span:
             return self._turn(request.timeframe, self._days[request.timeframe] * _GROWTH, up=True)
@@ -119,7 +119,14 @@ class Spans:
 
     def failed(self, request: BarsRequest) -> bool:
         """It was not answered in time, or refused as too long. True: something has changed."""
+        if not self._can_be_cut(request):
+            return False
         return self._turn(request.timeframe, (request.end - request.start) / DAY_S / 2)
+
+    @staticmethod
+    def _can_be_cut(request: BarsRequest) -> bool:
+        """It is longer than the least; a shorter one is late for another reason."""
+        return request.end - request.start > _SPAN_DAYS[request.timeframe][0] * DAY_S
 
     def _turn(self, timeframe: Timeframe, days: float, *, up: bool = False) -> bool:
         least, _, most = _SPAN_DAYS[timeframe]

@@ -114,6 +114,14 @@ def test_a_slow_answer_makes_the_next_ones_shorter():
     assert spans.days["1m"] == 4
 
 
+def test_a_request_that_could_not_be_shorter_is_late_for_another_reason():
+    spans = Spans()
+    tail = BarsRequest(AAPL, Timeframe.M1, 0, 300)
+    assert not spans.failed(tail)
+    assert not spans.answered(tail, took_s=50)
+    assert spans.days["1m"] == 7
+
+
 def test_a_span_has_bounds_and_can_be_kept():
     spans = Spans()
     for _ in range(20):
