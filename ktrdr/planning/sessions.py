@@ -69,6 +69,8 @@ class Schedule:
             or (s.open < other.start and not other.overlaps(s))
         ]
         sessions = tuple(sorted({*mine, *other.sessions}))
+        if other.start <= self.start and self.end <= other.end:  # nothing is left of this
+            return other
         both = (self.source, other.source)
         source = "ib" if both == ("ib", "ib") else next(s for s in both if s != "ib")
         start, end = min(self.start, other.start), max(self.end, other.end)

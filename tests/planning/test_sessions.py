@@ -224,6 +224,13 @@ def test_past_and_coming_sessions_are_joined():
     assert joined.covers(utc("2026-11-19"), utc("2026-11-24"))
 
 
+def test_usual_sessions_that_ib_has_told_since_are_the_usual_ones_no_more():
+    usual = replace(stock_days("2026-11-19", "2026-11-20"), source="hours")
+    told = stock_days("2026-11-18", "2026-11-23")
+    assert usual.joined(told) == told
+    assert usual.joined(stock_days("2026-11-20", "2026-11-23")).source == "hours"
+
+
 def test_days_of_which_nobody_knows_are_not_taken_for_closed():
     past, far = stock_days("2026-11-19"), stock_days("2026-11-25")
     assert past.joined(far) == past
