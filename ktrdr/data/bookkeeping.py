@@ -40,6 +40,9 @@ _LATE_S = 60
 _UNSOUND_S, _UNSOUND_MAX_S = 3600, 30 * DAY_S
 """When what a damaged answer lacks is asked for again: each time after twice as long."""
 
+_NEAR_S = 40 * DAY_S
+"""How far from a gap a bar is looked for that proves that IB answers."""
+
 Report = Callable[[str, KtrdrError], None]
 """Tells of a trouble with one thing, such as a series."""
 
@@ -109,6 +112,21 @@ class Books:
     def doubt(self, watched: Watched, gaps: tuple[Gap, ...], asked_at: int) -> None:
         """Nothing is known of this contract that IB has: look again tomorrow."""
         self._ledger.record_late(watched.absence, gaps, asked_at, asked_at + DAY_S)
+
+    def nearest_known(self, watched: Watched, gap: Gap, asked_at: int) -> int | None:
+        """The stored bar nearest to a gap that IB should have too; None: there is none near.
+
+        Rows of others may be of times at which IB has no bars of this contract.
+        """
+        schedule = self._watch.known_schedule(watched.instrument)
+        if schedule is None:
+            return None
+        expected = self._watch.expected(watched, schedule, asked_at).starts
+        around = (gap.first - _NEAR_S, gap.last + _NEAR_S)
+        near = np.intersect1d(watched.store.rows(watched.series, *around).starts, expected)
+        if not len(near):
+            return None
+        return int(near[np.argmin(np.minimum(abs(near - gap.first), abs(near - gap.last)))])
 
     def correct(self, watched: Watched, drift: Drift) -> None:
         """Write bars of ours as they are told now."""

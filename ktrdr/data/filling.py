@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
@@ -150,6 +151,8 @@ class Filling:
         self._spans: Spans | None = None
         self._source = ""
         self._renewals: dict[Series, Renewal] = {}
+        self._doubted: set[tuple[str, int, int]] = set()
+        """Gaps, each of which one answer has lacked and nothing has proven to be absent."""
         self.filled = self.failed = self.bars_added = 0
 
     @property
@@ -269,6 +272,9 @@ class Filling:
     def _forget_shadow(self, series: Series) -> None:
         (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
 
+    def _forget_shadow(self, series: Series) -> None:
+        (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
+
     def _finish_renewal(self, shadow: Watched) -> None:
         """Put a series that is whole again into the place of the old one, and keep that."""
         renewal = self._renewals.get(shadow.series)
@@ -303,13 +309,20 @@ class Filling:
         self.look_at(renewal.watched)
 
     def _ask_for_bars(self, watched: Watched, sharers: int) -> None:
-        """The requests for what is open of a series."""
+        """The requests for what is open of a series.
+
+        After a failure for one gap alone, another one each time: one that always fails shall hold
+        up no other, and who never answers shall hold no more than one place.
+        """
         if watched.coverage is None or not watched.may_be_asked_for(self._clock()):
             return
         most = max(_REQUESTS_A_SERIES, self._errands.room // max(sharers, 1))
         now = int(self._clock())
+        gaps = watched.coverage.open_gaps
+        if watched.failures and gaps:
+            gaps, most = [gaps[-1 - (watched.failures - 1) % len(gaps)]], 1
         wanted = plan(
-            watched.coverage.open_gaps,
+            gaps,
             watched.instrument,
             watched.series.timeframe,
             self._known_spans(),
@@ -422,7 +435,7 @@ class Filling:
         schedule, last_trade_date = found
         instrument = errand.watched.instrument
         self._watch.keep_schedule(instrument, schedule, errand.asked_at)
-        if last_trade_date[:8].isdigit():
+        if re.match(r"\d{8}", last_trade_date):  # not a month alone
             day = datetime.strptime(last_trade_date[:8], "%Y%m%d").replace(tzinfo=UTC)
             life = self._watch.life(instrument)._replace(expires=int(day.timestamp()))
             self._watch.keep_life(instrument, life)
@@ -439,6 +452,7 @@ class Filling:
         )
         if known is not None:
             log.info("%s: IB has bars from %s on", watched.series, iso(known))
+        watched.succeeded()
         self.look_at(watched)
 
     def _take_bars(self, errand: Errand, done: Future[object]) -> None:
@@ -455,7 +469,8 @@ class Filling:
         except KtrdrError as error:
             self._learn_from(error, request, len(holes), watched, errand.asked_at)
             raise
-        watched.succeeded()
+        if not taken.unproven:  # else it is not over
+            watched.succeeded()
         self._learn_spans(request, took_s)
         self._rates.answered(request.timeframe, taken.added, took_s)
         self.bars_added += taken.added
@@ -507,16 +522,17 @@ class Filling:
                 partial(self._head, watched.instrument),
             )
             return
-        span = (taken.unproven[0].first, taken.unproven[-1].last)
-        if answer.bars and watched.doubted != span:
-            watched.doubted = span
+        asked = {(watched.absence, gap.first, gap.last) for gap in taken.unproven}
+        if answer.bars and not asked <= self._doubted:
+            self._doubted |= asked
             return
-        watched.doubted = None
-        last = taken.unproven[-1]
-        known = watched.store.nearest(watched.series, last.first, last.last + 1)
-        timeframe = watched.series.timeframe if known is not None else Timeframe.D1
-        start = known if known is not None else asked_at - _CONTROL_DAYS * DAY_S
-        end = start + timeframe.length_s if known is not None else asked_at
+        self._doubted -= asked
+        known = self._books.nearest_known(watched, taken.unproven[-1], asked_at)
+        if known is None:
+            timeframe, start, end = Timeframe.D1, asked_at - _CONTROL_DAYS * DAY_S, asked_at
+        else:
+            timeframe = watched.series.timeframe
+            start, end = known, known + timeframe.length_s
         control = BarsRequest(watched.instrument, timeframe, start, end)
         self._send_for_bars(Kind.CONTROL, watched, control, Priority.RECENT, taken.unproven)
 
@@ -525,13 +541,14 @@ class Filling:
         assert request is not None
         if answer.bars:
             self._books.believe_absent(watched, errand.gaps, errand.asked_at)
-        elif watched.first is None:
+        elif request.end - request.start > DAY_S:  # nothing is known that IB has
             self._books.doubt(watched, errand.gaps, errand.asked_at)
         else:
             raise RequestFailed(
                 f"IB has no bar at {iso(request.start)}, where it had one: what it lacks "
                 "besides is not taken for absent"
             )
+        watched.succeeded()
         self.look_at(watched)
         self._finish_renewal(watched)
 
@@ -584,6 +601,7 @@ class Filling:
 
     def _take_check(self, errand: Errand, answer: Any) -> None:
         watched = errand.watched
+        watched.succeeded()
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
         drift = compare(stored(watched, told), told)
         if drift is not None:

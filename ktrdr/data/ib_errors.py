@@ -46,6 +46,7 @@ _OTHER_SESSION = "log out where the same user is logged in, or use a second user
 
 _BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
     ("no data", NoDataError, ""),
+    ("no head time stamp", NoDataError, ""),
     ("pacing violation", Paced, "another program may be asking IB for history too"),
     ("no market data permissions", NotEntitled, _SUBSCRIBE),
     ("different ip address", CompetingSession, _OTHER_SESSION),

@@ -50,6 +50,11 @@ class FakeConnection:
     heads: dict[str, int] = field(default_factory=dict)
     """Symbol → its first bar."""
     heads_unknown: bool = False
+    head_refusal: KtrdrError | None = None
+    refused_from: dict[int, KtrdrError] = field(default_factory=dict)
+    """A start → what is answered to a question for bars whose span has it."""
+    tells_beside: bool = True
+    """Bars next to the span are told too."""
     last_trade_dates: dict[str, str] = field(default_factory=dict)
     bars_refusals: dict[str, KtrdrError] = field(default_factory=dict)
     """The same as `refusals`, for bars alone."""
@@ -102,6 +107,8 @@ class FakeConnection:
     def _head(self, query: dict[str, str]) -> dict:
         self._refuse(query)
         self.heads_asked.append(query["symbol"])
+        if self.head_refusal is not None:
+            raise self.head_refusal
         return {"head": None if self.heads_unknown else self.heads.get(query["symbol"])}
 
     def _bars(self, query: dict[str, str]) -> dict:
@@ -111,6 +118,9 @@ class FakeConnection:
         self._refuse(query)
         if query["symbol"] in self.bars_refusals:
             raise self.bars_refusals[query["symbol"]]
+        for refused, error in self.refused_from.items():
+            if start <= refused < end:
+                raise error
         bars = self.told(query["symbol"], query["timeframe"], start, end)
         is_cut = self.most is not None and len(bars) > self.most
         bars = bars[-self.most :] if is_cut else bars
@@ -127,7 +137,7 @@ class FakeConnection:
             "gateway": self.gateway,
             "bars": bars_to_json(sound),
             "unsound": unsound,
-            "beside": bars_to_json(beside),
+            "beside": bars_to_json(beside if self.tells_beside else []),
         }
 
     def told(self, symbol: str, timeframe: str, start: int, end: int) -> list[Bar]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.data.ib_client import IbClient
-from ktrdr.data.ib_errors import translate
+from ktrdr.data.ib_errors import NoDataError, translate
 from ktrdr.errors import (
     GatewayMute,
     HungUp,
@@ -323,3 +323,14 @@ def test_ibs_codes_become_outcomes(code, text, kind):
     assert text in error.message
     assert isinstance(error, NotEntitled) == (kind == "not_entitled")
     assert (type(error) is RequestFailed) == (kind == "failed")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Historical Market Data Service error message:HMDS query returned no data: X@SMART Trades",
+        "Historical Market Data Service error message:No head time stamp",
+    ],
+)
+def test_that_there_is_nothing_is_an_answer(text):
+    assert isinstance(translate(162, text, "bars of X_1m"), NoDataError)

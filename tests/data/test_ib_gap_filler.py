@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import random
 import shutil
 import sqlite3
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
@@ -17,6 +19,7 @@ from ktrdr.errors import (
     PeerDown,
     PeerSilent,
     RequestFailed,
+    TimedOut,
     UnknownContract,
 )
 from ktrdr.planning.instruments import parse_series
@@ -586,9 +589,9 @@ def test_a_bar_that_cannot_be_true_is_not_asked_for_over_and_over(
 def test_a_bar_that_is_never_sound_is_asked_for_ever_more_rarely(
     put, make_filler, connection, clock
 ):
-    bad = minutes(*RECENT)[30]
+    bad = utc("2026-11-18 11:00")
     connection.unsound = {bad}
-    put("AAPL_1m")
+    put("AAPL_1h")
     filler = make_filler(ktrdr_gap_max_age_days=40)
     fill(filler)
     asked = len(connection.asked)
@@ -775,6 +778,124 @@ def test_empty_days_at_the_edge_of_an_answer_are_asked_for_once_more(put, make_f
         filler.ask_for_scan()
         fill(filler)
     assert len(connection.asked) == asked
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_however_many_days_are_empty_the_proof_comes_to_an_end(
+    put, make_filler, connection, data_dir, seed
+):
+    """Nothing beside the span is told, so that every edge is in doubt."""
+    chance = random.Random(seed)
+    (data_dir / "instruments.toml").write_text("[AAPL]\nsince = 2026-09-01\n")
+    days = [f"{datetime.fromtimestamp(utc('2026-09-01') + DAY * i, UTC):%F}" for i in range(81)]
+    empty = [day for day in days if chance.random() < 0.4]
+    connection.absent, connection.tells_beside = set(minutes(*empty)), False
+    path = put("AAPL_1m")
+    filler = make_filler()
+    for _ in range(20):
+        if not filler.step():
+            break
+    assert starts_in(path) == [t for t in minutes(*days) if t not in connection.absent]
+    assert filler.status.gaps_remaining == 0
+    assert len(connection.asked) < 40
+
+
+def failing_for_hours(filler, connection, clock) -> int:
+    """How many requests twelve hours cost in which nothing works."""
+    fill(filler)
+    asked = len(connection.asked)
+    for _ in range(12 * 12):
+        clock.now += 300
+        fill(filler)
+    return len(connection.asked) - asked
+
+
+def test_a_proof_that_fails_is_tried_ever_more_rarely(put, make_filler, connection, clock):
+    put("AAPL_1m", minutes(*RECENT)[:-MINUTES_A_DAY])
+    connection.silent = True
+    assert failing_for_hours(make_filler(), connection, clock) < 2 * 12 * 2 + 20
+
+
+def test_a_first_bar_that_nobody_tells_is_asked_for_ever_more_rarely(
+    put, make_filler, connection, clock
+):
+    put("AAPL_1m")
+    connection.absent = set(minutes("2026-11-17"))
+    connection.tells_beside = False
+    connection.head_refusal = RequestFailed("who knows", code=162)
+    filler = make_filler()
+    failing_for_hours(filler, connection, clock)
+    assert 3 < len(connection.heads_asked) < 12 * 2 + 10
+    assert filler.status.recent_errors[0].message == "who knows"
+
+
+def test_rows_of_times_without_trading_are_no_control(put, make_filler, connection):
+    """Somebody's bars of the evening are nearest to the empty day, and IB has none of them."""
+    rows = [*minutes("2026-11-17"), utc("2026-11-18 16:00"), *minutes("2026-11-19", "2026-11-20")]
+    connection.absent, connection.tells_beside = set(minutes("2026-11-18")), False
+    put("AAPL_1m", rows)
+    filler = make_filler()
+    fill(filler)
+    assert filler.status.unfillable == {"no_trades": 1}
+    assert filler.status.recent_errors == ()
+
+
+def test_a_hole_that_always_fails_does_not_hold_up_newer_bars(put, make_filler, connection, clock):
+    clock.now = utc("2026-11-20 10:30:30")
+    there = minutes(*RECENT)
+    path = put("AAPL_1m", [t for t in there if t != there[50] and t < clock.now - 1200])
+    connection.refused_from = {there[50]: RequestFailed("who knows", code=162)}
+    filler = make_filler()
+    for _ in range(6):
+        fill(filler)
+        clock.now += 300
+    assert starts_in(path)[-1] >= clock.now - 1000
+    assert filler.coverage["series"][0]["missing"] == {"failed": 1}
+    connection.refused_from = {}
+    filler.ask_for_scan()
+    fill(filler)
+    assert there[50] in starts_in(path)
+
+
+def test_a_series_that_is_never_answered_holds_one_place_only(
+    put, make_filler, connection, clock, data_dir
+):
+    (data_dir / "instruments.toml").write_text("[DEAD]\nsince = 2025-01-01\n")
+    put("DEAD_1m")
+    connection.bars_refusals["DEAD"] = TimedOut("no answer")
+    filler = make_filler()
+    fill(filler)
+    assert len(connection.asked) > 5
+    for _ in range(3):
+        asked = len(connection.asked)
+        clock.now += 1801
+        fill(filler)
+        assert len(connection.asked) == asked + 1
+
+
+def test_a_check_that_failed_once_is_forgotten_when_it_succeeds(
+    put, make_filler, connection, clock
+):
+    """A future that has expired: nothing else is asked for any more."""
+    connection.last_trade_dates["ESZ5"] = "20261119"
+    put("ESZ5_1h")
+    filler = make_filler(ktrdr_gap_max_age_days=20)
+    fill(filler)
+    clock.now += DAY
+    connection.bars_refusals["ESZ5"] = RequestFailed("who knows", code=162)
+    fill(filler)
+    assert filler.coverage["series"][0]["state"] == "failed"
+    connection.bars_refusals.clear()
+    clock.now += DAY
+    fill(filler)
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_a_month_is_no_last_trading_day(put, make_filler, connection):
+    connection.last_trade_dates["ESZ6"] = "202612"
+    path = put("ESZ6_1m")
+    fill(make_filler())
+    assert starts_in(path) == minutes(*RECENT)
 
 
 def test_before_the_listing_nothing_is_expected(put, make_filler, connection):
