@@ -272,9 +272,6 @@ class Filling:
     def _forget_shadow(self, series: Series) -> None:
         (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
 
-    def _forget_shadow(self, series: Series) -> None:
-        (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
-
     def _finish_renewal(self, shadow: Watched) -> None:
         """Put a series that is whole again into the place of the old one, and keep that."""
         renewal = self._renewals.get(shadow.series)
