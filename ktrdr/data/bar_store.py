@@ -63,7 +63,7 @@ class BarStore(Protocol):
         """Changes when the series does; None: there is no such series."""
 
     def look(self, series: Series, since: int) -> Seen:
-        """Which bars it has from `since` on; more where that is known anyway."""
+        """Which bars it has from `since` on; earlier ones may be among them."""
 
     def verify(self, series: Series) -> Seen:
         """Which bars it has, after a look at every row."""

@@ -89,7 +89,8 @@ class Books:
         if series.timeframe is Timeframe.H4:
             seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])
             self._watch.learn_alignment(watched.instrument, seen)
-        expected = self._watch.expected(watched, schedule, asked_at)
+        since = self._watch.fill_from(watched, asked_at)
+        expected = self._watch.expected(watched, schedule, since, asked_at, asked_at)
         due = _within(expected, *span)
         done = finished(answer.bars, due.starts, series.timeframe, asked_at)
         drift = self._compare(watched, answer)
@@ -121,8 +122,8 @@ class Books:
         schedule = self._watch.known_schedule(watched.instrument)
         if schedule is None:
             return None
-        expected = self._watch.expected(watched, schedule, asked_at).starts
         around = (gap.first - _NEAR_S, gap.last + _NEAR_S)
+        expected = self._watch.expected(watched, schedule, *around, asked_at).starts
         near = np.intersect1d(watched.store.rows(watched.series, *around).starts, expected)
         if not len(near):
             return None

@@ -121,7 +121,7 @@ class CsvStore:
             return None
 
     def look(self, series: Series, since: int) -> Seen:
-        """Which bars the series has from `since` on; more where that is known anyway.
+        """Which bars the series has from `since` on; earlier ones may be among them.
 
         MalformedFile names the line; FileNotFoundError: there is no such file.
         """
@@ -130,9 +130,10 @@ class CsvStore:
             raise FileNotFoundError(self.path(series))
         known = self._known(series)
         if known is not None and known.key == key and known.is_settled and known.since <= since:
-            starts = self._indexed_starts(series, known.since)
+            starts = self._indexed_starts(series, since)
             if starts is not None:
-                return Seen(key, known.first, known.last, known.since, starts, known.is_verified)
+                begin = 0 if known.first is None or known.first >= since else since
+                return Seen(key, known.first, known.last, begin, starts, known.is_verified)
         return self._look_anew(series, since, known)
 
     def verify(self, series: Series) -> Seen:

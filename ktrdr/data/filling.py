@@ -640,17 +640,22 @@ class Filling:
     def _is_asking_besides(self, watched: Watched) -> bool:
         return any(watched in errand.series for errand in self._errands.under_way)
 
-    def look_at(self, watched: Watched) -> None:
+    def look_at(self, watched: Watched, *, only_if_changed: bool = False) -> None:
         """Judge a series anew; what cannot be read is reported, and left as it is."""
-        self._judge(self._watch.look_at, watched)
+        with self._judging(watched):
+            now = int(self._clock())
+            self._watch.look_at(watched, now, only_if_changed=only_if_changed)
 
-    def verify(self, watched: Watched) -> None:
-        """The same, after a look at every row of its file."""
-        self._judge(self._watch.verify, watched)
+    def look_back(self, watched: Watched) -> bool:
+        """Look at every row of its file, and at what is before the days kept; False: it is done."""
+        with self._judging(watched):
+            return self._watch.look_back(watched, int(self._clock()))
+        return True
 
-    def _judge(self, judge: Callable[[Watched, int], None], watched: Watched) -> None:
+    @contextlib.contextmanager
+    def _judging(self, watched: Watched) -> Iterator[None]:
         try:
-            judge(watched, int(self._clock()))
+            yield
         except FileNotFoundError:
             self._owner.forget(watched)
         except MalformedFile as error:

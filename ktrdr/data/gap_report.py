@@ -27,7 +27,9 @@ def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Time
         if watched.is_blocked or watched.is_renewed:
             continue
         coverage = watched.coverage
-        for reason, count in (coverage.holes() if coverage else {watched.reason: 1}).items():
+        for reason, count in (watched.past.holes if watched.past else {}).items():
+            holes[reason] = holes.get(reason, 0) + count
+        for reason, count in (coverage.holes if coverage else {watched.reason: 1}).items():
             holes[reason] = holes.get(reason, 0) + count
         timeframe = watched.series.timeframe
         missing = sum(gap.bars for gap in coverage.closable) if coverage else 0
@@ -41,46 +43,71 @@ def coverage_of(
     asked: Sequence[tuple[int, int]],
     life: Life,
     sessions_from: str | None,
+    *,
+    counts_only: bool = False,
 ) -> Json:
-    """One series in the words of `GET /coverage`.
+    """One series in the words of `GET /coverage`; without days and gaps, where that is wanted.
 
     `sessions_from`: where what is expected was learnt, as `Schedule.source`.
     """
     coverage = watched.coverage.asked(asked) if watched.coverage else None
+    known = [part for part in (watched.past, coverage) if part and coverage]
     error = watched.error
-    return {
+    said: Json = {
         "symbol": watched.series.symbol,
         "timeframe": watched.series.timeframe.value,
         "file": watched.series.file_name,
         "state": state,
         "first": iso(watched.first),
         "last": iso(watched.last),
-        "expected": coverage.expected if coverage else None,
-        "present": coverage.present if coverage else None,
+        "expected": sum(part.expected for part in known) if known else None,
+        "present": sum(part.present for part in known) if known else None,
         "holes": len(coverage.closable) if coverage else None,
-        "missing": {r.value: n for r, n in coverage.bars().items()} if coverage else {},
+        "missing": _missing(known),
         "error": error.message if error else None,
         "error_code": error.code if error else None,
         "listed": iso(life.head),
         "expires": iso(life.expires),
         "sessions_from": sessions_from,
         "ours": watched.is_ours,
-        "from": iso(watched.looked_from) if coverage else None,
-        "until": iso(watched.looked_at) if coverage else None,
-        "gaps": [
-            [gap.first, gap.last, gap.bars, gap.reason.value]
-            for gap in (coverage.gaps if coverage else ())
-        ],
-        "days": [
-            {
-                "date": datetime.fromtimestamp(day.day, UTC).date().isoformat(),
-                "expected": day.expected,
-                "present": day.present,
-                "missing": {r.value: n for r, n in day.missing.items()},
-            }
-            for day in (coverage.days if coverage else ())
-        ],
+        "from": iso(known[0].since) if known else None,
+        "until": iso(coverage.until) if coverage else None,
     }
+    if counts_only:
+        return said
+    gaps = [gap for part in known for gap in part.gaps]
+    said["gaps"] = [[gap.first, gap.last, gap.bars, gap.reason.value] for gap in gaps]
+    return said | {"days": _days(known)}
+
+
+def _missing(known: Sequence[Coverage]) -> dict[str, int]:
+    """Reason → bars."""
+    counts: dict[str, int] = {}
+    for part in known:
+        for reason, count in part.bars.items():
+            counts[reason.value] = counts.get(reason.value, 0) + count
+    return counts
+
+
+def _days(known: Sequence[Coverage]) -> list[Json]:
+    """Counts of each trading day; one that is in two parts is told once."""
+    found: dict[int, Json] = {}
+    for part in known:
+        for day in part.days:
+            said = found.setdefault(
+                day.day,
+                {
+                    "date": datetime.fromtimestamp(day.day, UTC).date().isoformat(),
+                    "expected": 0,
+                    "present": 0,
+                    "missing": {},
+                },
+            )
+            said["expected"] += day.expected
+            said["present"] += day.present
+            for reason, count in day.missing.items():
+                said["missing"][reason.value] = said["missing"].get(reason.value, 0) + count
+    return list(found.values())
 
 
 def bars_of_day(watched: Watched, watch: Watch, day: int, now: int) -> Json:
@@ -97,7 +124,9 @@ def bars_of_day(watched: Watched, watch: Watch, day: int, now: int) -> Json:
     if not len(due) and not len(later):
         return said | {"state": _why_none(life, day, schedule.covers(day, day + DAY_S))}
     there = watched.store.rows(watched.series, day - DAY_S, day + 3 * DAY_S).starts
-    reasons = _reasons(watched.coverage, due)
+    reasons: dict[int, str] = {}
+    for part in (watched.past, watched.coverage):
+        reasons |= _reasons(part, due)
     said["bars"] = [
         [start, "present" if is_there else reasons.get(start, "open")]
         for start, is_there in zip(due.tolist(), np.isin(due, there).tolist(), strict=True)

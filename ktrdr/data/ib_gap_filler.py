@@ -92,13 +92,14 @@ class GapFiller:
         self._last_scan: float | None = None
         self._scan_id: str | None = None
         self._asked_scan_id: str | None = None
+        self._behind: deque[Watched] = deque()
+        """Those whose past may be looked at, once there is nothing else to do."""
         self._asked_fills: deque[tuple[Series, int]] = deque()
         self._symbols_processed = 0
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.status = self._make_status()
         """What is known now; replaced whole, so that any thread may read it."""
-        self.coverage: Json = {"scan_time": None, "series": []}
 
     # Any thread.
 
@@ -112,6 +113,10 @@ class GapFiller:
         """Fill one series from this instant on, however old; the id of the scan that begins it."""
         self._asked_fills.append((series, since))
         return self.ask_for_scan()
+
+    def has(self, series: Series) -> bool:
+        """It is watched."""
+        return series in self._watched
 
     def stop(self) -> None:
         """Break off what waits for answers; `step` returns soon."""
@@ -163,16 +168,20 @@ class GapFiller:
             self._set_state("waiting", lost.message)
         if lost is not None or self._stopping.is_set():
             return False
-        if self._is_left(checked=wants_check) or self._verify_one():
+        if self._is_left(checked=wants_check) or self._look_back_at_one():
             return True
         self._set_state("idle")
         return False
 
-    def _verify_one(self) -> bool:
-        """Look at every row of a file that has changed; False: there is none left."""
-        for watched in list(self._watched.values()):
-            if not watched.is_verified and not watched.is_blocked:
-                self._filling.verify(watched)
+    def _look_back_at_one(self) -> bool:
+        """Look at all of a file that has changed, or at its past; False: there is none left."""
+        now = self._clock()
+        while self._behind:
+            watched = self._behind.popleft()
+            is_unreadable = isinstance(watched.error, StoreUnwritable) and watched.retry_at > now
+            if watched.is_blocked or is_unreadable or not self.is_watched(watched):
+                continue
+            if self._filling.look_back(watched):
                 return True
         return False
 
@@ -262,7 +271,8 @@ class GapFiller:
                 continue
             if asked is not None:
                 watched.succeeded()
-            self._filling.look_at(watched)
+            self._filling.look_at(watched, only_if_changed=asked is None)
+        self._behind = deque(self._watched.values())
         self._filling.renew(self._watched)
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]
@@ -348,19 +358,29 @@ class GapFiller:
 
     def _publish(self) -> None:
         self.status = self._make_status()
-        self.coverage = {
-            "scan_time": iso(self._last_scan),
-            "series": [
-                coverage_of(
-                    w,
-                    self._state_of(w),
-                    self._filling.spans_of(w),
-                    self._watch.life_if_known(w),
-                    self._watch.sessions_from(w),
-                )
-                for w in self._watched.values()
-            ],
-        }
+
+    @property
+    def coverage(self) -> Json:
+        """Every series in the words of `GET /coverage`; for any thread."""
+        return self.coverage_of(lambda _series: True)
+
+    def coverage_of(
+        self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
+    ) -> Json:
+        """The same of some series; `counts_only`: without days and gaps."""
+        listed = [
+            coverage_of(
+                watched,
+                self._state_of(watched),
+                self._filling.spans_of(watched),
+                self._watch.life_if_known(watched),
+                self._watch.sessions_from(watched),
+                counts_only=counts_only,
+            )
+            for watched in list(self._watched.values())
+            if is_wanted(watched.series)
+        ]
+        return {"scan_time": iso(self._last_scan), "series": listed}
 
     def bars_of_day(self, series: Series, day: int) -> Json:
         """What is known of each bar of one trading day. InvalidRequest: nothing is."""
@@ -428,24 +448,24 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         return to_json(filler.status)
 
     async def coverage(query: Mapping[str, str]) -> Json:
-        said = filler.coverage
         if "day" in query:
             series = Series(query.get("symbol", ""), timeframe_from_query(query))
             day = time_from_text("day", query["day"])
             return await asyncio.to_thread(filler.bars_of_day, series, day - day % DAY_S)
-        chosen = {key: query[key] for key in ("symbol", "timeframe") if key in query}
-        listed = [s for s in said["series"] if all(s[k] == v for k, v in chosen.items())]
-        if query.get("days") == "0":  # thousands of series are many days
-            listed = [{k: v for k, v in s.items() if k not in ("days", "gaps")} for s in listed]
-        return said | {"series": listed}
+
+        def is_wanted(series: Series) -> bool:
+            symbol, timeframe = query.get("symbol"), query.get("timeframe")
+            return symbol in (None, series.symbol) and timeframe in (None, series.timeframe.value)
+
+        counts_only = query.get("days") == "0"  # thousands of series are many days
+        return await asyncio.to_thread(filler.coverage_of, is_wanted, counts_only=counts_only)
 
     async def scan(_query: Mapping[str, str]) -> Json:
         return {ACCEPTED: True, "scan_id": filler.ask_for_scan()}
 
     async def fill(query: Mapping[str, str]) -> Json:
         series = Series(query.get("symbol", ""), timeframe_from_query(query))
-        listed = filler.coverage["series"]
-        if not any(s["file"] == series.file_name for s in listed):
+        if not filler.has(series):
             raise InvalidRequest(
                 f"{series.file_name} is not in the store",
                 hint="create it with the header line, then ask again",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -24,19 +25,27 @@ from ktrdr.errors import (
 from ktrdr.planning.coverage import Coverage, judge
 from ktrdr.planning.gaps import Reason
 from ktrdr.planning.instruments import Instrument, Series
-from ktrdr.planning.sessions import Expected, Int64Array, Schedule, expected, utc_midnight
+from ktrdr.planning.sessions import (
+    SETTLE_S,
+    Expected,
+    Int64Array,
+    Schedule,
+    expected,
+    utc_midnight,
+)
 from ktrdr.planning.timeframes import DAY_S
 
 _RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
 _PERMANENT_RETRY_S = 6 * 3600.0
 _SCHEDULE_FRESH_S = DAY_S
+_QUARTER_S = 900
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
     UnknownContract: Reason.UNKNOWN_CONTRACT,
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Watched:
     """One series of the store, and what is known of it."""
 
@@ -47,18 +56,17 @@ class Watched:
     renews_from: int | None = None
     """It is pulled again from then on, beside the series' own file."""
     coverage: Coverage | None = None
-    """None: not looked at yet, or it cannot be."""
+    """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
+    past: Coverage | None = None
+    """Of the days before them, back to the file's first row; None: there are none, or not yet."""
+    past_basis: object = None
+    """What that was judged by."""
     key: FileKey | None = None
     """The file that was looked at last."""
     first: int | None = None
     last: int | None = None
-    known_from: int = 0
-    """Which bars the file has is known from then on; 0: of all."""
     is_verified: bool = False
     """Every row of the file was looked at."""
-    looked_from: int = 0
-    looked_at: int = 0
-    """The coverage is of the bars from then on that were due at that time."""
     is_ours: bool = False
     """Every row of the file was written by us."""
     error: KtrdrError | None = None
@@ -144,6 +152,7 @@ class Watch:
         self._ledger_path = store.folder / OURS / "ledger.sqlite"
         self._ledger: Ledger | None = None
         self._schedules: dict[str, tuple[Schedule, float]] = {}
+        self._alike: WeakValueDictionary[int, Schedule] = WeakValueDictionary()
         self.detected = 0
         """Gaps, each counted once."""
         self._lives: dict[str, Life] = {}
@@ -180,21 +189,42 @@ class Watch:
             self._lives.clear()
             self._alignments.clear()
 
-    def look_at(self, watched: Watched, now: int) -> None:
-        """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read."""
-        is_known_broken = isinstance(watched.error, MalformedFile)
-        if is_known_broken and watched.store.key(watched.series) == watched.key:
+    def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
+        """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
+
+        `only_if_changed`: not while its file is the same and no bar has become due since.
+        """
+        key = watched.store.key(watched.series)
+        if key == watched.key and isinstance(watched.error, MalformedFile):
+            return
+        if only_if_changed and key == watched.key and self._is_judged(watched, now):
             return
         since = self.fill_from(watched, now)
         with self._blocking(watched):
             seen = watched.store.look(watched.series, since)
-        self._judge(watched, seen, now)
+        self._judge(watched, seen, since, now)
 
-    def verify(self, watched: Watched, now: int) -> None:
-        """The same, after a look at every row of the file."""
+    def look_back(self, watched: Watched, now: int) -> bool:
+        """Look at every row of a file that was changed, and judge what is before the days kept.
+
+        False: that is done. Errors as `look_at`.
+        """
+        since = self.fill_from(watched, now)
+        basis = self._past_basis(watched, since)
+        if watched.is_verified and watched.past_basis == basis:
+            return False
         with self._blocking(watched):
-            seen = watched.store.verify(watched.series)
-        self._judge(watched, seen, now)
+            if not watched.is_verified:
+                self._judge(watched, watched.store.verify(watched.series), since, now)
+            seen = watched.store.look(watched.series, 0)
+        watched.past_basis = basis
+        schedule = self.known_schedule(watched.instrument)
+        watched.past = None
+        if schedule is not None and seen.first is not None and seen.first < since:
+            wanted = self.expected(watched, schedule, seen.first, since, now)
+            first = max(seen.first, schedule.start)
+            watched.past = self._coverage(watched, wanted, seen, since, (first, now))
+        return True
 
     @contextlib.contextmanager
     def _blocking(self, watched: Watched) -> Iterator[None]:
@@ -206,29 +236,47 @@ class Watch:
             watched.coverage, watched.error, watched.key = None, error, key
             raise
 
-    def _judge(self, watched: Watched, seen: Seen, now: int) -> None:
+    def _judge(self, watched: Watched, seen: Seen, since: int, now: int) -> None:
         if isinstance(watched.error, MalformedFile | StoreUnwritable):
             watched.succeeded()
         self._note_file(watched, seen)
         watched.key, watched.first, watched.last = seen.key, seen.first, seen.last
-        watched.known_from, watched.is_verified = seen.since, seen.is_verified
-        schedule = self.schedule(watched.instrument, self.fill_from(watched, now), now)
+        watched.is_verified = seen.is_verified
+        schedule = self.schedule(watched.instrument, since, now)
         if schedule is None:
             watched.coverage = None  # what it was says nothing about the days asked for now
             return
-        wanted = self.expected(watched, schedule, now)
-        watched.looked_from = max(self.look_from(watched, now), watched.known_from)
-        watched.looked_at = now
-        coverage = judge(
+        wanted = self.expected(watched, schedule, since, now, now)
+        coverage = self._coverage(watched, wanted, seen, since, (since, now))
+        given_up = watched.retry_at > now
+        watched.coverage = coverage.refused(watched.reason) if given_up else coverage
+        self.detected += watched.count_new_gaps()
+
+    def _coverage(
+        self, watched: Watched, wanted: Expected, seen: Seen, since: int, span: tuple[int, int]
+    ) -> Coverage:
+        _, now = span
+        return judge(
             wanted,
             seen.starts,
             self.ledger.absent(watched.absence, wanted.starts, now),
             self.ledger.late(watched.absence, wanted.starts, now),
-            self.fill_from(watched, now),
+            since,
+            span,
         )
-        given_up = watched.retry_at > now
-        watched.coverage = coverage.refused(watched.reason) if given_up else coverage
-        self.detected += watched.count_new_gaps()
+
+    def _is_judged(self, watched: Watched, now: int) -> bool:
+        """No bar can have become due since it was looked at: sessions begin at whole quarters."""
+        if watched.coverage is None or watched.coverage.since != self.fill_from(watched, now):
+            return False
+        step_s = min(watched.series.timeframe.length_s, _QUARTER_S)
+        return (now - SETTLE_S) // step_s == (watched.coverage.until - SETTLE_S) // step_s
+
+    def _past_basis(self, watched: Watched, since: int) -> object:
+        """What the judgement of the past depends on, beside the rows that are there."""
+        schedule = self.known_schedule(watched.instrument)
+        known = None if schedule is None else (schedule.start, schedule.source)
+        return since, known, self.life(watched.instrument), self.alignment(watched.instrument)
 
     def _note_file(self, watched: Watched, seen: Seen) -> None:
         """Whether all rows are ours: the file was empty, and nobody but us has changed it since."""
@@ -268,19 +316,22 @@ class Watch:
         self, watched: Watched, schedule: Schedule, day: int, now: int
     ) -> tuple[Int64Array, Int64Array]:
         """The starts of a trading day's bars that are due, and of those that are to come."""
-        due = self.expected(watched, schedule, now)
-        coming = self.expected(watched, schedule, max(now, day + 3 * DAY_S))
+        around = (day - 2 * DAY_S, day + 3 * DAY_S)
+        due = self.expected(watched, schedule, around[0], now, now)
+        coming = self.expected(watched, schedule, *around, max(now, around[1]))
         all_of_day = coming.starts[coming.days == day]
         due_of_day = due.starts[due.days == day]
         return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
 
-    def expected(self, watched: Watched, schedule: Schedule, now: int) -> Expected:
-        """Bars from the file's first, or from when it is to be filled, until now.
+    def expected(
+        self, watched: Watched, schedule: Schedule, start: int, end: int, now: int
+    ) -> Expected:
+        """Bars that start in `[start, end)` and are due.
 
         None before IB's own first bar, and none after the contract's last day.
         """
         life = self.life(watched.instrument)
-        start = max(self.look_from(watched, now), watched.known_from, schedule.start)
+        start = max(start, schedule.start)
         if life.head is not None:
             is_daily = watched.series.timeframe.is_daily
             start = max(start, life.head - life.head % DAY_S if is_daily else life.head)
@@ -288,7 +339,7 @@ class Watch:
             schedule,
             watched.series.timeframe,
             start,
-            now,
+            end,
             now,
             alignment=self.alignment(watched.instrument),
         )
@@ -311,7 +362,7 @@ class Watch:
         )
 
     def look_from(self, watched: Watched, now: int) -> int:
-        """From when on bars are counted: older holes are shown, though not filled."""
+        """From when on sessions are wanted: older holes are shown, though not filled."""
         fill_from = self.fill_from(watched, now)
         return fill_from if watched.first is None else min(watched.first, fill_from)
 
@@ -355,7 +406,7 @@ class Watch:
             kept = self.ledger.schedule(name)
             if kept is None:
                 return None
-            self._schedules[name] = kept
+            self._schedules[name] = (self._shared(kept[0]), kept[1])
         return self._schedules[name][0]
 
     def keep_schedule(self, instrument: Instrument, schedule: Schedule, now: int) -> None:
@@ -364,8 +415,13 @@ class Watch:
         joined = schedule
         if known is not None and known.start <= schedule.end and schedule.start <= known.end:
             joined = known.joined(schedule)
-        self._schedules[contract_name(instrument)] = (joined, now)
+        self._schedules[contract_name(instrument)] = (self._shared(joined), now)
         self.ledger.keep_schedule(contract_name(instrument), joined, now)
+
+    def _shared(self, schedule: Schedule) -> Schedule:
+        """The one that is there already, if it is the same: an exchange's contracts are many."""
+        kept = self._alike.setdefault(hash(schedule), schedule)
+        return kept if kept == schedule else schedule
 
     def wants_schedule(self, watched: Watched, now: int) -> bool:
         """The sessions are unknown, or of yesterday: holidays are added and hours change."""

@@ -43,9 +43,8 @@ def larger_bars(
 
 def _sessions(schedule: Schedule) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Opens, closes and days, after a session before all times that nothing belongs to."""
-    never = (-_FAR, -_FAR, 0)
-    opens, closes, days = np.array([never, *schedule.sessions], dtype=np.int64).T
-    return opens, closes, days
+    opens, closes, days, _ = schedule.columns
+    return np.insert(opens, 0, -_FAR), np.insert(closes, 0, -_FAR), np.insert(days, 0, 0)
 
 
 def _offsets(zone: str, starts: Int64Array) -> Int64Array:

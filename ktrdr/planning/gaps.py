@@ -67,12 +67,17 @@ def among(starts: Int64Array, known: Int64Array) -> np.typing.NDArray[np.bool_]:
 
 def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reason) -> list[Gap]:
     """The chosen bars as runs of neighbours in `expected`, oldest first."""
-    edges = np.diff(np.concatenate(([False], chosen, [False])).astype(np.int8))
-    firsts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    firsts, ends = edges(chosen)
     return [
         Gap(int(expected[i]), int(expected[j - 1]), int(j - i), reason)
         for i, j in zip(firsts, ends, strict=True)
     ]
+
+
+def edges(chosen: np.typing.NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
+    """Where runs of chosen ones begin, and behind which places they end."""
+    changes = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+    return changes[::2], changes[1::2]
 
 
 CLOSABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)

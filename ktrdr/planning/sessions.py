@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -49,6 +50,17 @@ class Schedule:
 
     The last two know no holidays.
     """
+
+    @cached_property
+    def columns(self) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
+        """Opens, closes and days of the sessions, and local time less UTC at each open, in s."""
+        zone = find_zone(self.zone)
+        open_, close, day = np.array(self.sessions, dtype=np.int64).reshape(-1, 3).T
+        offset = [
+            int((datetime.fromtimestamp(t, zone).utcoffset() or timedelta()).total_seconds())
+            for t in open_.tolist()
+        ]
+        return open_, close, day, np.array(offset, dtype=np.int64)
 
     def covers(self, start: int, end: int) -> bool:
         """True when this says everything about `[start, end)`."""
@@ -166,20 +178,19 @@ def expected(
     """
     if timeframe.is_daily:
         return _expected_days(schedule, start, end, now)
-    zone = find_zone(schedule.zone)
-    starts: list[Int64Array] = []
-    days: list[Int64Array] = []
-    for session in schedule.sessions:
-        if session.close <= start - timeframe.length_s or session.open >= end:
-            continue
-        grid = _grid(session, timeframe, zone, alignment)
-        ends = np.append(grid[1:], session.close)
-        if timeframe is Timeframe.H4:  # its grid is learnt and may have a start too many
-            ends = np.minimum(grid + timeframe.length_s, session.close)
-        wanted = grid[(grid >= start) & (grid < end) & (ends + SETTLE_S <= now)]
-        starts.append(wanted)
-        days.append(np.full(len(wanted), session.day, dtype=np.int64))
-    return Expected(_joined(starts), _joined(days))
+    open_, close, day, offset = schedule.columns
+    near = (close > start - timeframe.length_s) & (open_ < end)
+    open_, close, day, offset = open_[near], close[near], day[near], offset[near]
+    if timeframe is Timeframe.H4:
+        starts, place = _learnt_grid(schedule, near, alignment or frozenset())
+        ends = np.minimum(starts + timeframe.length_s, close[place])
+    else:
+        starts, place = _grid(open_, close, offset, timeframe.length_s)
+        ends = np.append(starts[1:], 0)
+        lasts = np.flatnonzero(np.diff(place, append=-1))
+        ends[lasts] = close[place[lasts]]
+    wanted = (starts >= start) & (starts < end) & (ends + SETTLE_S <= now)
+    return Expected(starts[wanted], day[place[wanted]])
 
 
 def _expected_days(schedule: Schedule, start: int, end: int, now: int) -> Expected:
@@ -197,24 +208,41 @@ def _expected_days(schedule: Schedule, start: int, end: int, now: int) -> Expect
     return Expected(days, days)
 
 
-def _joined(parts: list[Int64Array]) -> Int64Array:
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
-
-
 def _grid(
-    session: Session, timeframe: Timeframe, zone: ZoneInfo, alignment: frozenset[int] | None
-) -> Int64Array:
-    """All bar starts of one session."""
-    if timeframe is Timeframe.H4:
-        return np.array(_learnt_grid(session, zone, alignment or frozenset()), dtype=np.int64)
-    offset = datetime.fromtimestamp(session.open, zone).utcoffset() or timedelta()
-    second = timeframe.next(session.open, -int(offset.total_seconds()))
-    later = np.arange(second, session.close, timeframe.length_s, dtype=np.int64)
-    return np.insert(later, 0, session.open)
+    open_: Int64Array, close: Int64Array, offset: Int64Array, length_s: int
+) -> tuple[Int64Array, Int64Array]:
+    """All bar starts of these sessions, and of which session each one is.
+
+    The first is the open, the next the first multiple of the length after it in local time.
+    """
+    second = open_ + length_s - (open_ + offset) % length_s
+    counts = 1 + np.maximum(0, -((second - close) // length_s))
+    place = np.repeat(np.arange(len(open_)), counts)
+    number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts: Int64Array = np.where(
+        number == 0, open_[place], second[place] + (number - 1) * length_s
+    )
+    return starts, place
 
 
-def _learnt_grid(session: Session, zone: ZoneInfo, alignment: frozenset[int]) -> list[int]:
-    """Starts of four-hour bars at the wall-clock minutes that were seen before."""
+def _learnt_grid(
+    schedule: Schedule, near: BoolArray, alignment: frozenset[int]
+) -> tuple[Int64Array, Int64Array]:
+    """The same for four-hour bars: at the local minutes that were seen before."""
+    zone = find_zone(schedule.zone)
+    found = [
+        (start, place)
+        for place, session in enumerate(
+            s for s, is_near in zip(schedule.sessions, near.tolist(), strict=True) if is_near
+        )
+        for start in _four_hours(session, zone, alignment)
+    ]
+    starts, place = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    return starts, place
+
+
+def _four_hours(session: Session, zone: ZoneInfo, alignment: frozenset[int]) -> list[int]:
+    """Starts of four-hour bars in one session."""
     starts = set(_at_minutes(session, zone, alignment))
     if local_minute(session.open, zone) in alignment or not starts:
         starts = {t for t in starts if t >= session.open} | {session.open}
