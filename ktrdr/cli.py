@@ -142,7 +142,7 @@ def gaps(
             if symbol is None or timeframe is None:
                 raise InvalidRequest("--day needs a symbol and a timeframe")
             said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
-            _out.print(_day_table(said))
+            _out.print(_day_table(said) if said["bars"] else _day_title(said))
             return
         listed = [
             entry
@@ -180,10 +180,13 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+def _day_title(said: Json) -> str:
+    return f"{said['day']}: {day_of(said['state'])}"
+
+
 def _day_table(said: Json) -> Table:
     """The bars of a day, those alike that follow each other in one row."""
-    title = f"{said['day']}: {day_of(said['state'])}"
-    table = Table("from", "to", "bars", "what is known", title=title)
+    table = Table("from", "to", "bars", "what is known", title=_day_title(said))
     for status, group in groupby(said["bars"], key=lambda bar: bar[1]):
         starts = [start for start, _ in group]
         first, last = (datetime.fromtimestamp(t, UTC) for t in (starts[0], starts[-1]))
