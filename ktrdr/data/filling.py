@@ -606,6 +606,7 @@ class Filling:
 
     def _see_to_drift(self, watched: Watched, drift: Drift) -> None:
         """Correct what is ours, a whole series by pulling it again; leave what is others'."""
+        self._books.notice_others(watched, int(self._clock()))
         if not watched.is_ours and not drift.is_doubtful:
             self._owner.report(
                 str(watched.series),
