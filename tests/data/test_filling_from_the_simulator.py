@@ -19,7 +19,7 @@ from tests.data.fast_loop import FastLoop
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 NOW = utc("2026-11-20 22:00")  # Friday, an hour after the close in New York
-SPEED = 50.0
+SPEED = 10.0
 
 
 class Group:
