@@ -22,6 +22,7 @@ from ktrdr.data.examination import examine
 from ktrdr.data.local_api import Json, LocalClient
 from ktrdr.errors import InvalidRequest, KtrdrError, PeerDown, RequestFailed, UnknownSeries
 from ktrdr.planning.diagnosis import diagnose
+from ktrdr.planning.reasons import because, day_of, remarks
 
 app = typer.Typer(
     help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
@@ -96,7 +97,8 @@ def _filler_lines(said: Json) -> list[str]:
     lines = [f"{said['state']}{': ' + said['reason'] if said['reason'] else ''}"]
     lines.append(f"{said['series']} series in {said['data_dir']}")
     lines.append(f"{said['gaps_remaining']} holes to close, {said['bars_added']} bars added")
-    lines += [f"{count} holes stay: {reason}" for reason, count in said["unfillable"].items()]
+    stay = said["unfillable"].items()
+    lines += [f"{count} holes stay: {because(reason)}" for reason, count in stay]
     if said["series_blocked"]:
         lines.append(f"{said['series_blocked']} series cannot be kept: see ktrdr gaps")
     return lines
@@ -140,7 +142,7 @@ def gaps(
             if symbol is None or timeframe is None:
                 raise InvalidRequest("--day needs a symbol and a timeframe")
             said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
-            _out.print(_day_table(said))
+            _out.print(_day_table(said) if said["bars"] else _day_title(said))
             return
         listed = [
             entry
@@ -155,7 +157,7 @@ def gaps(
 def _series_table(listed: list[Json]) -> Table:
     table = Table("series", "state", "expected", "present", "missing", "last bar")
     for entry in listed:
-        missing = [f"{count} {reason}" for reason, count in entry["missing"].items()]
+        missing = [f"{count} {because(reason)}" for reason, count in entry["missing"].items()]
         if entry["error"]:
             code = f" (IB's code {entry['error_code']})" if entry.get("error_code") else ""
             missing.insert(0, f"{entry['error']}{code}")
@@ -163,19 +165,32 @@ def _series_table(listed: list[Json]) -> Table:
             f"{entry['symbol']}_{entry['timeframe']}",
             entry["state"],
             *("?" if entry[key] is None else str(entry[key]) for key in ("expected", "present")),
-            escape("; ".join(missing)),
+            escape("; ".join([*missing, *_remarks_on(entry)])),
             entry["last"] or "",
         )
     return table
 
 
+def _remarks_on(entry: Json) -> list[str]:
+    looked_from, listed, expires = (_moment(entry.get(k)) for k in ("from", "listed", "expires"))
+    return remarks(datetime.now(UTC), looked_from, listed, expires, entry.get("sessions_from"))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _day_title(said: Json) -> str:
+    return f"{said['day']}: {day_of(said['state'])}"
+
+
 def _day_table(said: Json) -> Table:
     """The bars of a day, those alike that follow each other in one row."""
-    table = Table("from", "to", "bars", "what is known", title=f"{said['day']}: {said['state']}")
+    table = Table("from", "to", "bars", "what is known", title=_day_title(said))
     for status, group in groupby(said["bars"], key=lambda bar: bar[1]):
         starts = [start for start, _ in group]
         first, last = (datetime.fromtimestamp(t, UTC) for t in (starts[0], starts[-1]))
-        table.add_row(f"{first:%Y-%m-%d %H:%M}", f"{last:%H:%M}", str(len(starts)), status)
+        table.add_row(f"{first:%Y-%m-%d %H:%M}", f"{last:%H:%M}", str(len(starts)), because(status))
     return table
 
 
@@ -218,7 +233,7 @@ def _show_progress(gap_filler: LocalClient, symbol: str, timeframe: str, scan_id
             if entry["error"]:
                 raise RequestFailed(entry["error"], code=entry.get("error_code"))
             time.sleep(_LOOK_S)
-    missing = ", ".join(f"{count} {reason}" for reason, count in entry["missing"].items())
+    missing = ", ".join(f"{count} {because(reason)}" for reason, count in entry["missing"].items())
     _out.print(f"{entry['present']} of {entry['expected']} bars; {missing or 'none is missing'}")
 
 

@@ -121,7 +121,7 @@ def test_a_lost_connection_is_told_with_the_next_step(ktrdr, connection):
 def test_gaps_shows_why_bars_are_missing(ktrdr):
     result = ktrdr("gaps", "AAPL")
     assert "AAPL_1m" in result.output
-    assert "2 no_trades" in result.output
+    assert "2 without trades, verified" in result.output
     assert "MSFT" not in result.output
 
 
@@ -207,7 +207,7 @@ def test_a_fill_is_asked_for_and_followed_to_its_end(ktrdr, filler):
     done = ktrdr("fill", "AAPL", "1m", "--from", "2020-01-01")
     assert done.exit_code == 0, done.output
     assert asked[0] == ("fill", {"symbol": "AAPL", "timeframe": "1m", "from": "2020-01-01"})
-    assert "388 of 390 bars; 2 no_trades" in done.output
+    assert "388 of 390 bars; 2 without trades" in done.output
 
 
 def test_a_fill_need_not_be_waited_for(ktrdr, filler):
@@ -237,9 +237,24 @@ def test_each_bar_of_a_day_is_told(ktrdr, filler):
     done = ktrdr("gaps", "AAPL", "1m", "--day", "2026-11-20")
     assert done.exit_code == 0, done.output
     rows = [line for line in done.output.splitlines() if "2026-11-20 14:" in line]
-    assert ["present" in rows[0], "no_trades" in rows[1], "present" in rows[2]] == [True] * 3
+    assert ["there" in rows[0], "without trades" in rows[1], "there" in rows[2]] == [True] * 3
     assert "14:33" in rows[1]
     assert "14:34" in rows[1]
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [("closed", "was closed"), ("before_listing", "first bar"), ("expired", "last trading day")],
+)
+def test_a_day_without_bars_says_why(ktrdr, filler, state, words):
+    filler(day={"day": "2026-11-21", "state": state, "bars": []})
+    assert words in ktrdr("gaps", "AAPL", "1m", "--day", "2026-11-21").output
+
+
+def test_what_is_not_expected_is_remarked(ktrdr, filler):
+    facts = {"from": "2026-10-21T00:00:00+00:00", "listed": "2026-11-02T14:30:00+00:00"}
+    filler(coverage=[SERIES | facts | {"expires": None, "sessions_from": "ib"}])
+    assert "listed on 2026-11-02" in ktrdr("gaps").output
 
 
 def test_a_day_needs_a_series(ktrdr, filler):

@@ -83,6 +83,7 @@ class Books:
         schedule = self._watch.known_schedule(watched.instrument)
         if schedule is None:
             raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
+        self.notice_others(watched, asked_at)
         told = len(answer.bars)
         answer, outside = _without_closed(answer, schedule, series.timeframe)
         self._report_unsound(watched, request, answer.unsound, outside)
@@ -105,6 +106,11 @@ class Books:
         soon = asked_at + self._late_for(watched, answer, due, schedule, asked_at)
         unproven = self._judge_lacking(watched, answer, due, whole, asked_at, soon)
         return Taken(added, unproven, drift)
+
+    def notice_others(self, watched: Watched, now: int) -> None:
+        """Look at a file that somebody has changed since it was looked at: it is ours no more."""
+        if watched.store.key(watched.series) != watched.key:
+            self._watch.look_at(watched, now)
 
     def believe_absent(self, watched: Watched, gaps: tuple[Gap, ...], asked_at: int) -> None:
         """IB has answered for what it has, so that what it lacks is absent."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ktrdr.data.bookkeeping import Books, Taken, stored
 from ktrdr.data.errands import Errands
@@ -29,6 +29,7 @@ from ktrdr.data.local_api import (
     request_to_query,
     schedule_from_json,
 )
+from ktrdr.data.renewals import Owner, Renewals
 from ktrdr.data.watch import Watch, Watched, contract_name
 from ktrdr.errors import (
     KtrdrError,
@@ -106,29 +107,6 @@ class Errand:
         return self.series[0]
 
 
-@dataclass(frozen=True)
-class Renewal:
-    """A series that is pulled again."""
-
-    watched: Watched
-    """As it is, and left alone meanwhile."""
-    shadow: Watched
-    """As it will be: a file of its own, beside the old one."""
-
-
-class Owner(Protocol):
-    """Who knows which series there are, and hears of troubles."""
-
-    def is_watched(self, watched: Watched) -> bool:
-        """Whether the series is still there."""
-
-    def forget(self, watched: Watched) -> None:
-        """Its file is gone."""
-
-    def report(self, what: str, error: KtrdrError) -> None:
-        """Tell of a trouble with one thing, such as a series."""
-
-
 class Filling:
     """One thread's; others only ask for it."""
 
@@ -150,7 +128,7 @@ class Filling:
         self._rates = Rates()
         self._spans: Spans | None = None
         self._source = ""
-        self._renewals: dict[Series, Renewal] = {}
+        self._renewals = Renewals(watch, clock, owner, self.look_at)
         self._doubted: set[tuple[str, int, int]] = set()
         """Gaps, each of which one answer has lacked and nothing has proven to be absent."""
         self.filled = self.failed = self.bars_added = 0
@@ -174,7 +152,7 @@ class Filling:
     @property
     def renewals(self) -> Collection[Watched]:
         """Series that are pulled again, beside their own files."""
-        return [renewal.shadow for renewal in self._renewals.values()]
+        return self._renewals.shadows
 
     def is_asking_for(self, watched: Watched) -> bool:
         """Something about this series is under way."""
@@ -234,76 +212,16 @@ class Filling:
 
     def renew(self, known: Mapping[Series, Watched]) -> None:
         """Go on with the series that are being pulled again; after a restart too."""
-        wanted = self._watch.ledger.renewals() if self._watch.has_ledger else {}
-        before, self._renewals = self._renewals, {}
-        for series, watched in known.items():
-            since, _ = wanted.get(str(series), (None, ""))
-            watched.is_renewed = since is not None
-            if since is None:
-                continue
-            shadow = before[series].shadow if series in before else self._shadow(watched, since)
-            if shadow.instrument != watched.instrument:
-                self._forget_shadow(series)
-                shadow = self._shadow(watched, since)
-            self._renewals[series] = Renewal(watched, shadow)
-            self.look_at(shadow)
+        self._renewals.resume(known)
+        for shadow in self._renewals.shadows:
             try:
                 self._finish_renewal(shadow)
             except StoreUnwritable as error:
-                self._owner.report(str(series), error)
+                self._owner.report(str(shadow.series), error)
 
-    def _begin_renewal(self, watched: Watched, why: str) -> None:
-        """Pull a whole series again; nothing is left of an earlier attempt."""
-        assert watched.first is not None
-        log.warning("%s: %s: the series is pulled again", watched.series, why)
-        self._watch.ledger.keep_renewal(watched.series, watched.first, why)
-        self._forget_shadow(watched.series)
-        watched.is_renewed = True
-        shadow = self._shadow(watched, watched.first)
-        self._renewals[watched.series] = Renewal(watched, shadow)
-        self.look_at(shadow)
-
-    def _shadow(self, watched: Watched, since: int) -> Watched:
-        """The series once more, in a file of its own that begins empty."""
-        store = self._watch.main_store.renewals
-        store.create(watched.series)
-        return Watched(watched.series, watched.instrument, store, renews_from=since)
-
-    def _forget_shadow(self, series: Series) -> None:
-        (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
-
-    def _finish_renewal(self, shadow: Watched) -> None:
-        """Put a series that is whole again into the place of the old one, and keep that."""
-        renewal = self._renewals.get(shadow.series)
-        if renewal is None or renewal.shadow is not shadow:
-            return
-        self.look_at(renewal.watched)
-        if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
-            self._give_up_renewal(renewal, "somebody has changed the file meanwhile")
-            return
-        is_whole = shadow.coverage is not None and not shadow.coverage.closable
-        if not is_whole or self._is_asking_besides(shadow):
-            return
-        stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
-        kept = self._watch.main_store.take_renewed(shadow.series, stamp)
-        self._watch.note_swapped(shadow.series)
-        self._end_renewal(renewal)
-        log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
-
-    def _give_up_renewal(self, renewal: Renewal, why: str) -> None:
-        """Leave the series as it is; what it differs in is found again another day."""
-        series = renewal.watched.series
-        self._forget_shadow(series)
-        self._end_renewal(renewal)
-        left = RequestFailed(f"it was to be pulled again, but {why}: it is left as it is")
-        self._owner.report(str(series), left)
-
-    def _end_renewal(self, renewal: Renewal) -> None:
-        """The series is kept in its own file again."""
-        self._watch.ledger.end_renewal(renewal.watched.series)
-        self._renewals.pop(renewal.watched.series, None)
-        renewal.watched.is_renewed = False
-        self.look_at(renewal.watched)
+    def _finish_renewal(self, watched: Watched) -> None:
+        if self._renewals.is_shadow(watched) and not self.is_asking_for(watched):
+            self._renewals.finish(watched)
 
     def _ask_for_bars(self, watched: Watched, sharers: int) -> None:
         """The requests for what is open of a series.
@@ -419,7 +337,7 @@ class Filling:
         try:
             yield
         except FileNotFoundError:
-            self._owner.forget(errand.watched)
+            self._forget(errand.watched)
         except KtrdrError as error:
             everybodys = isinstance(error, PeerDown | NotConnected | WrongSource)
             if everybodys and not isinstance(error, PeerSilent):
@@ -606,6 +524,7 @@ class Filling:
 
     def _see_to_drift(self, watched: Watched, drift: Drift) -> None:
         """Correct what is ours, a whole series by pulling it again; leave what is others'."""
+        self._books.notice_others(watched, int(self._clock()))
         if not watched.is_ours and not drift.is_doubtful:
             self._owner.report(
                 str(watched.series),
@@ -619,10 +538,10 @@ class Filling:
         elif drift.ratio is None and not self._is_rebased(watched, drift):
             self._books.correct(watched, drift)
             self.look_at(watched)
-        elif (renewal := self._renewals.get(watched.series)) is None:
-            self._begin_renewal(watched, drift.words)
-        elif renewal.shadow is watched:
-            self._give_up_renewal(renewal, "IB tells it otherwise from one answer to the next")
+        elif self._renewals.is_shadow(watched):
+            self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
+        elif not watched.is_renewed:
+            self._renewals.begin(watched, drift.words)
 
     @staticmethod
     def _is_rebased(watched: Watched, drift: Drift) -> bool:
@@ -637,8 +556,12 @@ class Filling:
         request = BarsRequest(watched.instrument, timeframe, start - reach, start + reach)
         self._send_for_bars(Kind.CHECK, watched, request, Priority.RECENT)
 
-    def _is_asking_besides(self, watched: Watched) -> bool:
-        return any(watched in errand.series for errand in self._errands.under_way)
+    def _forget(self, watched: Watched) -> None:
+        """Its file is gone."""
+        if self._renewals.is_shadow(watched):
+            self._renewals.give_up(watched, "somebody has removed the new file")
+        else:
+            self._owner.forget(watched)
 
     def look_at(self, watched: Watched, *, only_if_changed: bool = False) -> None:
         """Judge a series anew; what cannot be read is reported, and left as it is."""
@@ -657,7 +580,7 @@ class Filling:
         try:
             yield
         except FileNotFoundError:
-            self._owner.forget(watched)
+            self._forget(watched)
         except MalformedFile as error:
             self._owner.report(str(watched.series), error)
         except OSError as error:

@@ -307,11 +307,14 @@ class GapFiller:
 
     def is_watched(self, watched: Watched) -> bool:
         """Whether a series is still watched: its file may have gone meanwhile."""
-        return watched.renews_from is not None or self._watched.get(watched.series) is watched
+        is_shadow = any(watched is shadow for shadow in self._filling.renewals)
+        return is_shadow or self._watched.get(watched.series) is watched
 
     def forget(self, watched: Watched) -> None:
         """Its file is gone."""
-        self._watched.pop(watched.series, None)
+        if self._watched.get(watched.series) is not watched:
+            return
+        del self._watched[watched.series]
         log.info("%s: its file was removed", watched.series)
 
     def _next_batch(self) -> list[Watched]:

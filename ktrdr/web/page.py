@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ktrdr.data.local_api import (
     GapFillerStatus,
     StateSpan,
 )
+from ktrdr.planning.reasons import because, remarks
 from ktrdr.web import words
 from ktrdr.web.health import CLOCK_S, NO_DATA, is_stale, sources
 from ktrdr.web.logs import tail
@@ -33,7 +35,7 @@ _LOG_LINES = 15
 _ROWS = 200
 _ERRORS = 10
 _OUTAGES = 10
-_WORST_FIRST = ("refused", "failed", "filling", "waiting", "complete")
+_WORST_FIRST = ("refused", "failed", "renewed", "filling", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 _SCAN_SAID = {
     "asked": "A scan was asked for.",
@@ -52,8 +54,10 @@ class Look:
 def page(system: System, log_dir: Path) -> Blueprint:
     """`/`, what it polls (`/live`), and its form (`/scan`)."""
     bp = Blueprint("page", __name__)
-    for name in ("count", "duration", "moment", "size", "percent", "because", "spoken"):
+    for name in ("count", "duration", "moment", "size", "percent", "spoken"):
         bp.add_app_template_filter(getattr(words, name), name)
+    bp.add_app_template_filter(because, "because")
+    bp.add_app_template_filter(remarks_on, "remarks")
 
     @bp.get("/")
     def index() -> ResponseReturnValue:
@@ -174,6 +178,14 @@ def filler_look(answer: Answer[GapFillerStatus]) -> Look:
     if tone == "good" and (status.gaps_remaining or status.gaps_failed):
         tone = "warn"
     return Look(tone, status.state)
+
+
+def remarks_on(series: Series, now: datetime) -> list[str]:
+    """Why a series expects no more bars, and what is done about it that its state does not say."""
+    found = remarks(now, series.looked_from, series.listed, series.expires, series.sessions_from)
+    if series.state == "renewed":
+        found.append("IB tells its bars otherwise, as after a split: it is pulled again as a whole")
+    return found
 
 
 def worst_first(series: list[Series]) -> list[Series]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ktrdr.config import Settings
 from ktrdr.data.local_api import (
@@ -50,7 +50,7 @@ class Series(BaseModel):
     timeframe: str
     file: str
     state: str
-    """`complete`, `filling`, `waiting`, `failed` or `refused`."""
+    """`complete`, `filling`, `waiting`, `renewed` (pulled again), `failed` or `refused`."""
     first: datetime | None = None
     last: datetime | None = None
     expected: int | None = None
@@ -60,6 +60,13 @@ class Series(BaseModel):
     missing: dict[str, int] = {}
     """Reason → bars that are missing for it."""
     error: str | None = None
+    error_code: int | None = None
+    """IB's."""
+    looked_from: datetime | None = Field(default=None, alias="from")
+    listed: datetime | None = None
+    expires: datetime | None = None
+    sessions_from: str | None = None
+    """`ib`, `hours` or `rules`: who has told the sessions."""
 
 
 _CONNECTION = TypeAdapter(ConnectionStatus)

@@ -9,16 +9,6 @@ from markupsafe import Markup
 NOTHING = "–"
 
 _THIN = "\N{NARROW NO-BREAK SPACE}"
-_REASONS = {
-    "open": "to be fetched",
-    "asked": "asked for",
-    "late": "not there yet, asked for again soon",
-    "no_trades": "without trades",
-    "too_old": "too old to be fetched unasked",
-    "failed": "failed, tried again later",
-    "not_entitled": "not in the account’s market data",
-    "unknown_contract": "of a contract unknown to IB",
-}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -77,8 +67,3 @@ def percent(part: float, whole: float) -> str:
 def spoken(name: str) -> str:
     """`no_trades` as `no trades`."""
     return name.replace("_", " ")
-
-
-def because(reason: str) -> str:
-    """Why bars are missing, to be read after their number; an unknown reason as it is."""
-    return _REASONS.get(reason, spoken(reason))

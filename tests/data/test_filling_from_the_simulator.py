@@ -19,7 +19,7 @@ from tests.data.fast_loop import FastLoop
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 NOW = utc("2026-11-20 22:00")  # Friday, an hour after the close in New York
-SPEED = 50.0
+SPEED = 10.0
 
 
 class Group:
@@ -234,6 +234,16 @@ def test_a_file_that_is_edited_while_it_is_pulled_again_is_left(group):
     assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
     group.scan()
     assert group.filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_a_series_whose_new_file_is_removed_is_pulled_again_when_it_is_checked_next(group):
+    path, _ = at_the_split(group)
+    (group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv").unlink()
+    group.fill()
+    assert "removed the new file" in "".join(group.problems())
+    group.now += DAY
+    group.fill()
+    assert path.read_text() == text_of(group.truth("SPLT", "1h", utc("2026-11-23"), group.now))
 
 
 def test_a_series_that_was_whole_again_when_all_ended_is_swapped_at_the_next_start(group):

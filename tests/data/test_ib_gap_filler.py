@@ -1073,6 +1073,42 @@ def test_a_file_that_somebody_has_edited_is_not_ours_any_more(put, make_filler):
     assert not filler.coverage["series"][0]["ours"]
 
 
+def test_a_row_that_is_edited_while_bars_are_on_their_way_stays(
+    put, make_filler, connection, clock
+):
+    """Nobody has looked at the file since, and yet it is not ours any more."""
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    edited = path.read_text().replace(line(price(minutes(*RECENT)[-1])), "", 1)
+    edited += line(price(minutes(*RECENT)[-1])._replace(volume=4711))
+    clock.now = utc("2026-11-21 15:00")
+    connection.after = lambda: path.write_text(edited) if edited != path.read_text() else None
+    assert filler.step()
+    connection.after = lambda: None
+    clock.now = utc("2026-11-22 15:00")
+    fill(filler)
+    assert path.read_text().startswith(edited)
+    assert not filler.coverage["series"][0]["ours"]
+
+
+def test_rows_that_are_edited_before_a_check_stay(put, make_filler, connection, clock):
+    """The check of a day finds that it differs."""
+    connection.last_trade_dates["ESZ5"] = "20261120"
+    path = put("ESZ5_1h")
+    filler = make_filler(ktrdr_gap_max_age_days=12, ktrdr_gap_check_interval_s=DAY)
+    fill(filler)
+    clock.now += DAY / 2
+    filler.ask_for_scan()
+    fill(filler)
+    edited = HEADER + "".join(line(price(t)._replace(volume=4711)) for t in starts_in(path))
+    path.write_text(edited)
+    clock.now += DAY / 2 + 1  # a check is due, and no scan
+    fill(filler)
+    assert path.read_text() == edited
+    assert "is left" in filler.status.recent_errors[0].message
+
+
 def test_old_bars_are_compared_once_a_day(put, make_filler, connection, clock):
     (wanted,) = [put("AAPL_1d")]
     filler = make_filler(ktrdr_gap_max_age_days=30)

@@ -182,6 +182,30 @@ def test_a_series_that_nobody_has_looked_at_is_said_so(text, peers):
     assert "not looked at yet" in text()
 
 
+def test_a_failure_is_shown_with_ibs_code(text, peers):
+    failed = {"state": "failed", "error": "no permissions", "error_code": 354}
+    peers.coverage["series"] = [peers.coverage["series"][0] | failed | {"missing": {"failed": 8}}]
+
+    assert "no permissions (IB’s code 354) ; 8 failed, tried again later" in text()
+
+
+def test_what_is_not_expected_is_remarked(text, peers):
+    facts = {"from": "2026-10-21T00:00:00+00:00", "listed": "2026-11-02T14:30:00+00:00"}
+    peers.coverage["series"] = [
+        peers.coverage["series"][0] | facts | {"expires": None, "sessions_from": "rules"}
+    ]
+
+    assert "listed on 2026-11-02, nothing is expected before" in text()
+    assert "IB tells no sessions: the usual ones" in text()
+
+
+def test_a_series_that_is_pulled_again_says_why_and_is_no_trouble(text, client, peers):
+    peers.coverage["series"] = [peers.coverage["series"][0] | {"state": "renewed"}]
+
+    assert "as after a split: it is pulled again as a whole" in text()
+    assert '<span class="pill busy">renewed' in client.get("/").text
+
+
 def test_many_series_are_counted_and_not_all_shown(text, peers):
     one = peers.coverage["series"][0]
     peers.coverage = {"series": [one | {"symbol": f"S{n}"} for n in range(1234)]}

@@ -68,8 +68,3 @@ def test_a_time_shows_its_date_in_utc_when_pointed_at():
 
 def test_a_time_that_never_was_says_so():
     assert words.moment(None, NOW, never="none <yet>") == "<span>none &lt;yet&gt;</span>"
-
-
-def test_an_unknown_reason_is_readable_too():
-    assert words.because("no_trades") == "without trades"
-    assert words.because("moon_phase") == "moon phase"

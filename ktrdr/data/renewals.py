@@ -1,0 +1,135 @@
+"""Series that are pulled again beside their own files, as after a split. Asks for nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from ktrdr.data.watch import Watch, Watched
+from ktrdr.errors import KtrdrError, RequestFailed
+from ktrdr.planning.instruments import Series
+
+log = logging.getLogger("gap-filler")
+
+
+class Owner(Protocol):
+    """Who knows which series there are, and hears of troubles."""
+
+    def is_watched(self, watched: Watched) -> bool:
+        """Whether the series is still there."""
+
+    def forget(self, watched: Watched) -> None:
+        """Its file is gone."""
+
+    def report(self, what: str, error: KtrdrError) -> None:
+        """Tell of a trouble with one thing, such as a series."""
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A series that is pulled again."""
+
+    watched: Watched
+    """As it is, and left alone meanwhile."""
+    shadow: Watched
+    """As it will be: a file of its own, beside the old one."""
+
+
+class Renewals:
+    """Those of one store. For one thread."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        clock: Callable[[], float],
+        owner: Owner,
+        look_at: Callable[[Watched], None],
+    ) -> None:
+        """`look_at`: judge a series anew; what cannot be read is reported."""
+        self._watch = watch
+        self._clock = clock
+        self._owner = owner
+        self._look_at = look_at
+        self._renewals: dict[Series, Renewal] = {}
+
+    @property
+    def shadows(self) -> list[Watched]:
+        """The series as they will be."""
+        return [renewal.shadow for renewal in self._renewals.values()]
+
+    def is_shadow(self, watched: Watched) -> bool:
+        """It is one that is pulled again at present."""
+        return any(watched is shadow for shadow in self.shadows)
+
+    def resume(self, known: Mapping[Series, Watched]) -> None:
+        """Go on with those that the ledger names."""
+        wanted = self._watch.ledger.renewals() if self._watch.has_ledger else {}
+        before, self._renewals = self._renewals, {}
+        for series, watched in known.items():
+            since, _ = wanted.get(str(series), (None, ""))
+            watched.is_renewed = since is not None
+            if since is None:
+                continue
+            shadow = before[series].shadow if series in before else self._shadow(watched, since)
+            if shadow.instrument != watched.instrument:
+                self._forget_shadow(series)
+                shadow = self._shadow(watched, since)
+            self._renewals[series] = Renewal(watched, shadow)
+            self._look_at(shadow)
+
+    def begin(self, watched: Watched, why: str) -> None:
+        """Pull a whole series again; nothing is left of an earlier attempt."""
+        if watched.first is None:
+            return
+        log.warning("%s: %s: the series is pulled again", watched.series, why)
+        self._watch.ledger.keep_renewal(watched.series, watched.first, why)
+        self._forget_shadow(watched.series)
+        watched.is_renewed = True
+        shadow = self._shadow(watched, watched.first)
+        self._renewals[watched.series] = Renewal(watched, shadow)
+        self._look_at(shadow)
+
+    def finish(self, shadow: Watched) -> None:
+        """Put a series that is whole again into the place of the old one, and keep that.
+
+        StoreUnwritable: nothing has changed.
+        """
+        renewal = self._renewals[shadow.series]
+        self._look_at(renewal.watched)
+        if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
+            self.give_up(shadow, "somebody has changed the file meanwhile")
+            return
+        if shadow.coverage is None or shadow.coverage.closable:
+            return
+        stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
+        kept = self._watch.main_store.take_renewed(shadow.series, stamp)
+        self._watch.note_swapped(shadow.series)
+        self._end(renewal)
+        log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
+
+    def give_up(self, shadow: Watched, why: str) -> None:
+        """Leave the series as it is; what it differs in is found again another day."""
+        renewal = self._renewals[shadow.series]
+        self._forget_shadow(shadow.series)
+        self._end(renewal)
+        left = RequestFailed(f"it was to be pulled again, but {why}: it is left as it is")
+        self._owner.report(str(shadow.series), left)
+
+    def _end(self, renewal: Renewal) -> None:
+        """The series is kept in its own file again."""
+        self._watch.ledger.end_renewal(renewal.watched.series)
+        self._renewals.pop(renewal.watched.series, None)
+        renewal.watched.is_renewed = False
+        self._look_at(renewal.watched)
+
+    def _shadow(self, watched: Watched, since: int) -> Watched:
+        """The series once more, in a file of its own that begins empty."""
+        store = self._watch.main_store.renewals
+        store.create(watched.series)
+        return Watched(watched.series, watched.instrument, store, renews_from=since)
+
+    def _forget_shadow(self, series: Series) -> None:
+        (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""Why bars are missing or not expected, in words for people. Decides nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+_WORDS = {
+    "present": "there",
+    "open": "to be fetched",
+    "asked": "asked for",
+    "late": "not there yet, asked for again later",
+    "no_trades": "without trades, verified",
+    "too_old": "too old to be fetched unasked",
+    "failed": "failed, tried again later",
+    "not_entitled": "not in the account’s market data",
+    "unknown_contract": "of a contract unknown to IB",
+    "not_due": "not due yet",
+}
+_DAYS = {
+    "open": "a trading day",
+    "closed": "the market was closed",
+    "before_listing": "before IB’s first bar of this contract",
+    "expired": "after the contract’s last trading day",
+    "not_looked_at": "nobody has asked IB about this day",
+}
+_SESSIONS = {
+    "hours": "IB tells no past sessions: those of the coming week are taken for every week",
+    "rules": "IB tells no sessions: the usual ones of this kind of contract are taken",
+}
+
+
+def because(reason: str) -> str:
+    """What is known of some bars, to be read after their number; an unknown reason as it is."""
+    return _WORDS.get(reason, reason.replace("_", " "))
+
+
+def day_of(state: str) -> str:
+    """What a day is, as in the answer for the bars of one day."""
+    return _DAYS.get(state, state.replace("_", " "))
+
+
+def remarks(
+    now: datetime,
+    looked_from: datetime | None,
+    listed: datetime | None,
+    expires: datetime | None,
+    sessions_from: str | None,
+) -> list[str]:
+    """Why a series expects no more bars than it does, as far as that is not plain."""
+    found = []
+    if listed is not None and looked_from is not None and listed > looked_from:
+        found.append(f"listed on {listed:%Y-%m-%d}, nothing is expected before")
+    if expires is not None and expires.date() < now.date():
+        found.append(f"expired on {expires:%Y-%m-%d}, nothing is expected after")
+    if sessions_from in _SESSIONS:
+        found.append(f"{_SESSIONS[sessions_from]}, and holidays are not known")
+    return found
