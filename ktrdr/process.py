@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from ktrdr.errors import AlreadyRunning, Misconfigured
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
+_ALLOCATOR = {-8: 1, -3: 65_536, -1: 131_072}
+"""glibc's `mallopt`: one arena for all threads; large blocks apart; what is free is given back."""
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ def run(
     one in the same run folder is refused; otherwise it runs without a pid file.
     """
     start_logging()
+    _give_memory_back()
     stop = threading.Event()
     try:
         settings = load_settings()
@@ -82,6 +86,17 @@ def start_logging() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+def _give_memory_back() -> None:
+    """Let the allocator keep little of what was freed: a program that lives long has bursts.
+
+    By itself glibc keeps a heap for each few threads, each as large as it ever was.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # glibc
+        for option, value in _ALLOCATOR.items():
+            mallopt(option, value)
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
