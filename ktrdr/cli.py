@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,6 +24,7 @@ from ktrdr.data.local_api import Json, LocalClient
 from ktrdr.errors import InvalidRequest, KtrdrError, PeerDown, RequestFailed, UnknownSeries
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
+from ktrdr.planning.soundness import Finding, State
 
 app = typer.Typer(
     help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
@@ -257,6 +259,63 @@ def show(
         frame.to_csv(sys.stdout)
         if not frame.attrs["complete"]:
             _err.print(f"not complete: {frame.attrs['why']}", markup=False, highlight=False)
+
+
+@app.command()
+def check(
+    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
+    timeframe: Annotated[str | None, typer.Argument(help="Only this timeframe.")] = None,
+    *,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what can be mended without loss; keep the old file.")
+    ] = False,
+) -> None:
+    """Read the whole store and tell what is broken in it. Exit code 1 when something is or stays.
+
+    It needs none of the programs, and may run beside them.
+    """
+    from ktrdr.data.store_check import StoreCheck  # noqa: PLC0415  # the store, for this alone
+
+    with _explained() as settings:
+        began = time.monotonic()
+        store = StoreCheck(settings.data_dir)
+        listed = store.series(symbol, timeframe)
+        checked = [] if symbol or timeframe else store.check_rest(fix=fix)
+        with _out.status("") as shown:
+            for number, series in enumerate(listed, 1):
+                shown.update(f"{number} of {len(listed)}: {escape(series.file_name)}")
+                checked.append(store.check(series, fix=fix))
+        findings = [finding for one in checked for finding in one.findings]
+        if findings:
+            _out.print(_findings_table(findings))
+        for folder in sorted({one.kept.parent for one in checked if one.kept}):
+            _out.print(f"the old files are in {folder}", markup=False, highlight=False)
+        rows, taken_s = sum(one.rows for one in checked), time.monotonic() - began
+        _out.print(f"{len(listed):,} files, {rows:,} rows, {taken_s:.1f} s: {_verdict(findings)}")
+        if any(finding.is_broken for finding in findings):
+            sys.exit(1)
+
+
+def _findings_table(findings: list[Finding]) -> Table:
+    table = Table("file", "line", "what is broken", "how it is mended")
+    for finding in findings:
+        lines = ", ".join(map(str, finding.lines))
+        more = finding.count - len(finding.lines)
+        if lines and more > 0:
+            lines += f" and {more:,} more"
+        mend = f"done: {finding.mend}" if finding.state is State.MENDED else finding.mend
+        table.add_row(*map(escape, (finding.where, lines, finding.what, mend)))
+    return table
+
+
+def _verdict(findings: list[Finding]) -> str:
+    """How much is broken, and what to do about it."""
+    counts = Counter(finding.state for finding in findings)
+    if not counts.keys() - {State.NOTE}:
+        return "every promise is kept"
+    told = [f"{counts[state]} {state.value}" for state in State if counts[state]]
+    next_step = "; ktrdr check --fix mends it" if counts[State.MENDABLE] else ""
+    return "; ".join(told) + next_step
 
 
 def _simulator(settings: Settings) -> LocalClient:

@@ -1,6 +1,7 @@
 """The command line, against peers that are real sockets, and none."""
 
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from typer.testing import CliRunner
@@ -267,3 +268,60 @@ def test_a_day_needs_a_series(ktrdr, filler):
 def test_a_failure_is_shown_with_ibs_code(ktrdr, filler):
     filler(coverage=[SERIES | {"error": "no permissions", "error_code": 354, "state": "failed"}])
     assert "no permissions (IB's code 354)" in ktrdr("gaps").output
+
+
+ROWS = [f"2026-11-20 14:3{minute}:00+00:00,1,1,1,1,5\n" for minute in range(3)]
+
+
+def test_check_tells_that_all_is_kept(ktrdr, settings):
+    for name in ("AAPL_1m.csv", "MSFT_1m.csv"):
+        (settings.data_dir / name).write_text(HEADER + "".join(ROWS))
+    result = ktrdr("check")
+    assert result.exit_code == 0
+    assert result.output.startswith("2 files, 6 rows, ")
+    assert result.output.endswith(": every promise is kept\n")
+
+
+def test_check_tells_what_is_broken_and_mends_what_it_may(ktrdr, settings):
+    path = settings.data_dir / "AAPL_1m.csv"
+    path.write_text(HEADER + ROWS[1] + ROWS[0] + ROWS[2] + "[bold]")
+    result = ktrdr("check")
+    assert result.exit_code == 1
+    for words in ("AAPL_1m.csv", "too late", "sorted by their time", "[bold]", "it is dropped"):
+        assert words in result.output
+    assert "2 can be mended; ktrdr check --fix mends it" in result.output
+    result = ktrdr("check", "--fix")
+    assert result.exit_code == 0
+    assert "done: it is dropped" in result.output
+    assert "the old files are in " in result.output
+    assert "2 mended" in result.output
+    assert path.read_text() == HEADER + "".join(ROWS)
+    assert "every promise is kept" in ktrdr("check").output
+
+
+def test_check_fails_while_something_stays(ktrdr, settings):
+    path = settings.data_dir / "AAPL_1m.csv"
+    path.write_text(HEADER + "".join(ROWS).replace(",5", ",five") * 9 + ROWS[2])
+    result = ktrdr("check", "--fix")
+    assert result.exit_code == 1
+    assert "a person must decide" in result.output
+    assert "2, 3, 4 and 24 more" in result.output
+
+
+def test_check_can_look_at_one_series(ktrdr, settings):
+    (settings.data_dir / "AAPL_1m.csv").write_text(HEADER)
+    (settings.data_dir / "MSFT_1m.csv").write_text("nothing")
+    (settings.data_dir / "prices.csv").write_text("no series")
+    assert ktrdr("check", "AAPL").exit_code == 0
+    assert ktrdr("check", "MSFT", "1m").exit_code == 1
+    result = ktrdr("check", "MSFT", "1d")
+    assert result.exit_code == 1
+    assert "has no series MSFT_1d" in result.output
+
+
+def test_a_note_is_no_failure(ktrdr, settings):
+    day = datetime.now(UTC).date()
+    (settings.data_dir / "AAPL_1d.csv").write_text(f"{HEADER}{day} 00:00:00+00:00,1,1,1,1,5\n")
+    result = ktrdr("check")
+    assert result.exit_code == 0
+    assert "may not be over" in result.output

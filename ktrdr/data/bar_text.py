@@ -135,6 +135,25 @@ def read_rows(
     A last line that does not end is no row yet, and is kept out. `line` is the number of the
     first one, for MalformedFile, which names the line and what was expected there.
     """
+    starts, offsets, seen = _read_starts(name, layout, raw, line)
+    _check_order(name, starts, line)
+    if timeframe.is_daily or not seen.all():  # what was seen is on whole minutes
+        _check_places(name, starts, timeframe, line)
+    return Rows(layout, starts, raw, offsets)
+
+
+def read_starts(name: str, layout: Layout, raw: bytes) -> tuple[Int64Array, Int64Array]:
+    """The times of these rows in whatever order, and where their lines begin, as in `Rows`.
+
+    MalformedFile: one cannot be read.
+    """
+    return _read_starts(name, layout, raw, None)[:2]
+
+
+def _read_starts(
+    name: str, layout: Layout, raw: bytes, line: int | None
+) -> tuple[Int64Array, Int64Array, BoolArray]:
+    """The same, and which of the times are spelled as in the contract."""
     buffer = np.frombuffer(raw, dtype=np.uint8)
     ends = np.flatnonzero(buffer == _NEWLINE).astype(np.int64)
     offsets = np.concatenate((np.zeros(1, np.int64), ends + 1))
@@ -142,10 +161,7 @@ def read_rows(
     for row in np.flatnonzero(~seen).tolist():
         text = raw[offsets[row] : offsets[row + 1]]
         starts[row] = line_start(name, layout, text, _number(line, row))
-    _check_order(name, starts, line)
-    if timeframe.is_daily or not seen.all():  # what was seen is on whole minutes
-        _check_places(name, starts, timeframe, line)
-    return Rows(layout, starts, raw, offsets)
+    return starts, offsets, seen
 
 
 def line_start(name: str, layout: Layout, line: bytes, number: int | None) -> int:

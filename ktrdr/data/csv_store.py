@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -204,7 +205,7 @@ class CsvStore:
         if not new:
             return 0
         path = self.path(series)
-        with _reported(path), self._locked(series):
+        with _reported(path), self.locked(series):
             for _ in range(_TRIES):
                 with self._open(series, writable=True) as file:
                     added = self._put(series, file, new, correct=correct)
@@ -260,8 +261,8 @@ class CsvStore:
         Where the old one is kept. StoreUnwritable: nothing has changed.
         """
         newer = self.renewals.path(series)
-        kept = self.folder / OURS / "replaced" / f"{series}.{stamp}.csv"
-        with _reported(self.path(series)), self._locked(series):
+        with _reported(self.path(series)), self.locked(series):
+            kept = self.place_for_old(series, stamp)
             target = Path(os.path.realpath(self.path(series)))
             keep(target, kept)
             take_after(target, newer)
@@ -269,6 +270,13 @@ class CsvStore:
             sync_folder(target.parent)
         self._forget(series)
         return kept
+
+    def place_for_old(self, series: Series, stamp: str) -> Path:
+        """Where a file is kept that another one takes the place of: a name that is free."""
+        folder = self.folder / OURS / "replaced"
+        endings = chain([""], (f"-{number}" for number in count(2)))
+        places = (folder / f"{series}.{stamp}{ending}.csv" for ending in endings)
+        return next(place for place in places if not place.exists())
 
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
@@ -299,7 +307,11 @@ class CsvStore:
             self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
 
     @contextlib.contextmanager
-    def _locked(self, series: Series) -> Iterator[None]:
+    def locked(self, series: Series) -> Iterator[None]:
+        """Nobody else of ours writes to the series' file. StoreUnwritable: somebody does, for long.
+
+        OSError: the lock cannot be made.
+        """
         lock = self._locks.get(series)
         if lock is None:
             path = self.folder / OURS / "locks" / f"{series}.lock"

@@ -60,17 +60,22 @@ def rewrite(
         _copy(descriptor, new, at, size)
         take_after(descriptor, new)
 
-    return _replace(path, fill, is_same)
+    return _replace(path, fill, lambda _: is_same())
 
 
-def write_whole(path: Path, pieces: Iterable[bytes]) -> None:
-    """A file with this content, in the place of any that there is."""
+def write_whole(
+    path: Path, pieces: Iterable[bytes], accept: Callable[[Path], bool] = lambda _: True
+) -> bool:
+    """Put a file with this content into the place of any that there is; False: not accepted.
+
+    `accept` is asked last, and given where the new file is until then.
+    """
 
     def fill(new: int) -> None:
         for piece in pieces:
             _write(new, piece)
 
-    _replace(path, fill, lambda: True)
+    return _replace(path, fill, accept)
 
 
 def keep(old: Path, copy: Path) -> None:
@@ -113,7 +118,7 @@ def clear_leftovers(folder: Path) -> int:
     return len(left)
 
 
-def _replace(path: Path, fill: Callable[[int], None], is_same: Callable[[], bool]) -> bool:
+def _replace(path: Path, fill: Callable[[int], None], accept: Callable[[Path], bool]) -> bool:
     target = Path(os.path.realpath(path))
     name = f".{target.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}"
     temporary = target.with_name(name)
@@ -124,7 +129,7 @@ def _replace(path: Path, fill: Callable[[int], None], is_same: Callable[[], bool
             os.fsync(new)
         finally:
             os.close(new)
-        if not is_same():
+        if not accept(temporary):
             return False
         temporary.replace(target)
         sync_folder(target.parent)

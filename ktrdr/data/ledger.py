@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -271,22 +271,29 @@ def sessions_of(path: Path, contract: str) -> tuple[Schedule | None, frozenset[i
 
     Nothing where there is no ledger, or it cannot be read just now.
     """
+    body = _one(path, "SELECT body FROM schedules WHERE contract = ?", contract)
+    minutes = _one(path, "SELECT minutes FROM alignments WHERE contract = ?", contract)
+    return (
+        _to_schedule(body[0]) if body else None,
+        frozenset(json.loads(minutes[0]) if minutes else ()),
+    )
+
+
+def own_file(path: Path, series: Series) -> FileKey | None:
+    """The series' file as a store's ledger knows it, where all of it is ours, to who only reads."""
+    query = "SELECT size, mtime_ns, inode FROM files WHERE ours AND series = ?"
+    row = _one(path, query, str(series))
+    return (row[0], row[1], row[2]) if row else None
+
+
+def _one(path: Path, query: str, value: str) -> Any:
+    """One row; None: there is none, or it cannot be read just now."""
     try:
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            return database.execute(query, (value,)).fetchone()
     except sqlite3.Error:
-        return None, frozenset()
-    with contextlib.closing(database):
-        try:
-            body = _one(database, "SELECT body FROM schedules WHERE contract = ?", contract)
-            minutes = _one(database, "SELECT minutes FROM alignments WHERE contract = ?", contract)
-        except sqlite3.Error:
-            return None, frozenset()
-    return _to_schedule(body) if body else None, frozenset(json.loads(minutes or "[]"))
-
-
-def _one(database: sqlite3.Connection, query: str, value: str) -> str | None:
-    row = database.execute(query, (value,)).fetchone()
-    return str(row[0]) if row else None
+        return None
 
 
 def _to_schedule(body: str) -> Schedule:

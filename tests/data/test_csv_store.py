@@ -112,6 +112,15 @@ def test_a_file_is_swapped_in_one_step_and_the_old_one_kept(store, write, data_d
     assert store.renewals.key(AAPL) is None
 
 
+def test_a_place_for_an_old_file_is_never_taken(store):
+    first = store.place_for_old(AAPL, "20261126T000000Z")
+    first.parent.mkdir(parents=True)
+    for ending in ("", "-2"):
+        taken = store.place_for_old(AAPL, "20261126T000000Z")
+        assert taken == first.with_name(f"AAPL_1m.20261126T000000Z{ending}.csv")
+        taken.write_text("old")
+
+
 def test_nothing_new_leaves_the_file_alone(store, write):
     path = write(HEADER + row(0))
     before = path.stat()

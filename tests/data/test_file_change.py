@@ -135,6 +135,21 @@ def test_a_file_is_kept_under_another_name_where_there_are_no_links(path, monkey
     assert (path.parent / "kept" / "copy").read_bytes() == CONTENT
 
 
+def test_a_new_file_takes_its_place_only_when_it_is_accepted(path):
+    seen = []
+
+    def refuse(new):
+        seen.append(new.read_bytes())
+        return False
+
+    assert not write_whole(path, [b"new"], refuse)
+    assert seen == [b"new"]
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["file"]
+    assert write_whole(path, [b"new"], lambda _: True)
+    assert path.read_bytes() == b"new"
+
+
 def test_only_what_a_writer_left_is_removed(path):
     (path.parent / ".file.1-2.ktrdr-new").write_bytes(b"half")
     (path.parent / ".file").write_bytes(b"somebody's")
