@@ -27,13 +27,11 @@ from ktrdr.data.file_change import (
     take_after,
     write_whole,
 )
+from ktrdr.data.store_source import OURS, source_of
 from ktrdr.errors import StoreUnwritable, WrongSource
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series, parse_series
 from ktrdr.planning.sessions import Int64Array
-
-OURS = ".ktrdr"
-"""The folder inside the store that is this project's own."""
 
 _LOCK_TIMEOUT_S = 5.0
 _TRIES = 20
@@ -77,11 +75,7 @@ class CsvStore:
 
     def source(self) -> str | None:
         """`live` or `simulated`; None for a store that nothing was written to."""
-        try:
-            text = (self.folder / OURS / "source").read_text(errors="replace")
-        except FileNotFoundError:
-            return None
-        return text.strip() or None
+        return source_of(self.folder)
 
     # What is there.
 

@@ -17,11 +17,12 @@ import pandas as pd
 
 from ktrdr.config import Settings, load_settings
 from ktrdr.data.bar_store import BarStore
-from ktrdr.data.csv_store import OURS, CsvStore
+from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.fetching import Fetching, Found, Progress
 from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
 from ktrdr.data.ledger import sessions_of
 from ktrdr.data.local_api import LocalClient, time_from_text
+from ktrdr.data.store_source import OURS
 from ktrdr.data.watch import contract_name
 from ktrdr.errors import InvalidRequest, KtrdrError, StoreUnwritable, UnknownSeries
 from ktrdr.planning.aggregation import larger_bars

@@ -23,9 +23,9 @@ from ktrdr.data.bookkeeping import Books, Taken, stored
 from ktrdr.data.errands import Errands
 from ktrdr.data.gap_report import iso
 from ktrdr.data.local_api import (
-    Json,
     LocalClient,
     answer_from_json,
+    read_json,
     request_to_query,
     schedule_from_json,
 )
@@ -280,14 +280,11 @@ class Filling:
         query = request_to_query(instrument, None, now - DAY_S, now)
         return self._connection.get("/head", _SHORT_S, **query).get("head")
 
-    def _bars(self, request: BarsRequest, priority: Priority) -> Answer:
+    def _bars(self, request: BarsRequest, priority: Priority) -> bytes:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
         query["priority"] = priority.name.lower()
         # The connection process gives up first.
-        said: Json = self._connection.get("/bars", 10 + request.patience_s, **query)
-        if said.get("gateway") != self._source:
-            raise WrongSource(f"the gateway has become {said.get('gateway')}")
-        return answer_from_json(said)
+        return self._connection.text("/bars", 10 + request.patience_s, **query)
 
     # Hearing.
 
@@ -327,9 +324,16 @@ class Filling:
                 case Kind.FILL:
                     self._take_bars(errand, done)
                 case Kind.CONTROL:
-                    self._take_control(errand, done.result())
+                    self._take_control(errand, self._answer(done))
                 case Kind.CHECK:
-                    self._take_check(errand, done.result())
+                    self._take_check(errand, self._answer(done))
+
+    def _answer(self, done: Future[Any]) -> Answer:
+        """What IB has answered: read only now, since each is large, and many are under way."""
+        said = read_json(done.result())
+        if said.get("gateway") != self._source:
+            raise WrongSource(f"the gateway has become {said.get('gateway')}")
+        return answer_from_json(said)
 
     @contextlib.contextmanager
     def _handled(self, errand: Errand) -> Iterator[None]:
@@ -378,8 +382,7 @@ class Filling:
         holes = _holes_in(watched, span)
         took_s = time.monotonic() - errand.sent_at
         try:
-            answer = done.result()
-            assert isinstance(answer, Answer)
+            answer = self._answer(done)
             taken = self._books.take(watched, request, answer, errand.asked_at)
         except KtrdrError as error:
             self._learn_from(error, request, len(holes), watched, errand.asked_at)

@@ -302,7 +302,7 @@ class IbClient:
             )
 
         try:
-            return await self._asked(number, wanted, send, timeout_s, what)
+            return await self._asked(number, wanted, send, timeout_s, what, _Bars())
         except (TimedOut, asyncio.CancelledError):
             if not self.closed.is_set():
                 self._wire.cancelHistoricalData(number)
@@ -329,15 +329,17 @@ class IbClient:
         send: Callable[[int | str], None],
         timeout_s: float | None,
         what: str,
+        container: list[Any] | None = None,
     ) -> Any:
         """What the gateway answers to one request, or the error that is ours.
 
         `key`: the request's number, or the name under which the library files an answer that
-        has none. The library's own calls hide whether an empty list was an answer or a time-out.
+        has none. `container`: where it puts the parts of the answer. The library's own calls hide
+        whether an empty list was an answer or a time-out.
         """
         if self.closed.is_set():
             raise NotConnected(f"the connection broke before IB was asked: {what}")
-        answer = self._ib.wrapper.startReq(key, contract)
+        answer = self._ib.wrapper.startReq(key, contract, container)
         gone = asyncio.ensure_future(self.closed.wait())
         self._pending[key] = answer
         try:
@@ -535,7 +537,7 @@ def _schedule(answer: Any, end: int) -> Schedule:
     )
 
 
-def _checked(name: str, request: BarsRequest, found: list[Any]) -> Answer:
+def _checked(name: str, request: BarsRequest, found: list[Bar]) -> Answer:
     """Ours, in order, each start once, with what cannot be true left out and logged.
 
     Of a bar that comes twice with different numbers nobody can say which is right.
@@ -543,7 +545,7 @@ def _checked(name: str, request: BarsRequest, found: list[Any]) -> Answer:
     bars: dict[int, Bar] = {}
     wrong: list[Bar] = []
     contradicted: set[int] = set()
-    for bar in map(_bar, found):
+    for bar in found:
         if not (bar.is_sound and request.timeframe.can_begin_at(bar.start)):
             wrong.append(bar)
         elif bars.setdefault(bar.start, bar) != bar:
@@ -560,6 +562,14 @@ def _checked(name: str, request: BarsRequest, found: list[Any]) -> Answer:
         tuple(sorted(start for start in unsound if request.start <= start < request.end)),
         tuple(bars[start] for start in beside),
     )
+
+
+class _Bars(list[Any]):
+    """Bars as they come in, as ours: the library's are many times as large."""
+
+    def append(self, each: Any, /) -> None:
+        """One of the library's."""
+        super().append(_bar(each))
 
 
 def _bar(each: Any) -> Bar:

@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 
 from ktrdr.config import Settings, load_settings
 from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, shares, uptime
-from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.ib_client import LIBRARY, ContractFacts
 from ktrdr.data.ib_link import Link
 from ktrdr.data.ib_requests import Requests
@@ -43,6 +42,7 @@ from ktrdr.data.local_api import (
     to_json,
 )
 from ktrdr.data.local_api import ConnectionHistory as HistoryMessage
+from ktrdr.data.store_source import source_of
 from ktrdr.errors import (
     AlreadyRunning,
     InvalidRequest,
@@ -450,7 +450,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 def _history(settings: Settings) -> ConnectionHistory | None:
     """Where the states are kept: with the store, unless that is another gateway's."""
-    owner = CsvStore(settings.data_dir).source()
+    owner = source_of(settings.data_dir)
     is_for_others = settings.is_simulated and settings.is_live_folder
     if is_for_others or owner not in (None, settings.source):
         return None

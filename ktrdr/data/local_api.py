@@ -506,6 +506,17 @@ class _UnixConnection(http.client.HTTPConnection):
             raise
 
 
+def read_json(body: bytes) -> Json:
+    """What an answer says. InvalidRequest: it is no JSON object."""
+    try:
+        said = json.loads(body)
+    except ValueError as error:
+        raise errors.InvalidRequest("an answer that cannot be read") from error
+    if not isinstance(said, dict):
+        raise errors.InvalidRequest("an answer that is no object")
+    return said
+
+
 class LocalClient:
     """Asks another program of the group at its socket. Thread-safe; a connection per question."""
 
@@ -541,7 +552,19 @@ class LocalClient:
         """The JSON answer to `DELETE path?parameters`. Raises as `get` does."""
         return self._ask("DELETE", path, timeout_s, parameters)
 
+    def text(self, path: str, timeout_s: float = 5.0, **parameters: str) -> bytes:
+        """The answer as it came, for `read_json`: a large one is better read late. As `get`."""
+        return self._ask_text("GET", path, timeout_s, parameters)
+
     def _ask(self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]) -> Json:
+        try:
+            return read_json(self._ask_text(method, path, timeout_s, parameters))
+        except errors.InvalidRequest as error:
+            raise self._down("does not speak this version's language") from error
+
+    def _ask_text(
+        self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]
+    ) -> bytes:
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         connection = _UnixConnection(self._path, timeout_s)
         with self._lock:
@@ -554,23 +577,29 @@ class LocalClient:
                 raise self._down("is not asked any more")
             connection.request(method, target)
             response = connection.getresponse()
-            said = json.loads(response.read())
+            body = response.read()
         except TimeoutError as error:
             late = self._down(f"did not answer within {timeout_s:g} s")
             raise errors.PeerSilent(late.message, hint=late.hint) from error
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise self._down("is not running") from error
         finally:
             with self._lock:
                 self._open.discard(connection)
             connection.close()
-        if not isinstance(said, dict):
-            raise self._down("does not speak this version's language")
         if response.status >= 400:
-            kind = _BY_OUTCOME.get(said.get("outcome", ""), errors.RequestFailed)
-            message = str(said.get("message", f"HTTP {response.status}"))
-            raise kind(message, code=said.get("code"), hint=said.get("hint") or "")
-        return said
+            raise self._refusal(response.status, body)
+        return body
+
+    def _refusal(self, status: int, body: bytes) -> errors.KtrdrError:
+        """The peer's own error, as it was raised over there."""
+        try:
+            said = read_json(body)
+        except errors.InvalidRequest:
+            return self._down("does not speak this version's language")
+        kind = _BY_OUTCOME.get(said.get("outcome", ""), errors.RequestFailed)
+        message = str(said.get("message", f"HTTP {status}"))
+        return kind(message, code=said.get("code"), hint=said.get("hint") or "")
 
     def _down(self, how: str) -> errors.PeerDown:
         hint = f".venv/bin/supervisorctl status {self._program}"

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ktrdr.data.bar_file import BarFile, FileKey, key_of
-from ktrdr.data.csv_store import OURS, CsvStore
+from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.file_change import keep, take_after, write_whole
 from ktrdr.data.file_check import Look, Mended, look_at, mended
 from ktrdr.data.ledger import Ledger, own_file
+from ktrdr.data.store_source import OURS
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.soundness import Fault, Finding, Sessions, State

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ktrdr.data.csv_store import OURS, CsvStore
+from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.file_change import TEMPORARY
 from ktrdr.data.ledger import sessions_of
 from ktrdr.data.series_check import Checked, SeriesCheck
+from ktrdr.data.store_source import OURS
 from ktrdr.data.watch import contract_name
 from ktrdr.errors import KtrdrError, Misconfigured, StoreUnwritable, UnknownSeries
 from ktrdr.planning.instruments import (

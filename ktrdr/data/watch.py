@@ -11,8 +11,8 @@ import numpy as np
 
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_store import BarStore, Seen
-from ktrdr.data.csv_store import OURS
 from ktrdr.data.ledger import Ledger, Life
+from ktrdr.data.store_source import OURS
 from ktrdr.errors import (
     KtrdrError,
     MalformedFile,

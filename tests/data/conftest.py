@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -83,6 +84,9 @@ class FakeConnection:
             "/head": self._head,
         }
         return routes[path](query)
+
+    def text(self, path: str, timeout_s: float = 5.0, **query: str) -> bytes:
+        return json.dumps(self.get(path, timeout_s, **query)).encode()
 
     def abort(self) -> None:
         pass
