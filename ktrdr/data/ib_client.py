@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import logging
 import os
+from array import array
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -565,11 +566,23 @@ def _checked(name: str, request: BarsRequest, found: list[Bar]) -> Answer:
 
 
 class _Bars(list[Any]):
-    """Bars as they come in, as ours: the library's are many times as large."""
+    """Bars as they come in, in columns: the library's own objects are ten times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._columns = [array("d") for _ in Bar._fields]
 
     def append(self, each: Any, /) -> None:
         """One of the library's."""
-        super().append(_bar(each))
+        for column, value in zip(self._columns, _bar(each), strict=True):
+            column.append(value)
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __iter__(self) -> Iterator[Bar]:
+        for start, *values in zip(*self._columns, strict=True):
+            yield Bar(int(start), *values)
 
 
 def _bar(each: Any) -> Bar:
