@@ -69,8 +69,8 @@ class Connection:
         """Break the connection now, as a lost network does; `is_reset`: with an RST."""
         self.was_dropped = True
         if self._writer:
-            if is_reset:
-                raw = self._writer.get_extra_info("socket")
+            raw = self._writer.get_extra_info("socket")
+            if is_reset and raw.fileno() != -1:  # else it is closed already
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._writer.transport.abort()
         self._gate.faults.wake()

@@ -104,6 +104,7 @@ def running_gateway(
     nights: Nights | None = None,
     version: int = wire.MAX_VERSION,
     record_to: Path | None = None,
+    keep_record: bool = True,
     seed: int = 1,
     replay: Path | None = None,
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
@@ -126,6 +127,7 @@ def running_gateway(
         nights=nights,
         version=version,
         record_to=record_to,
+        keep_record=keep_record,
         seed=seed,
         replay=replay,
     )

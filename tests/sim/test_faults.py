@@ -89,6 +89,16 @@ def test_a_drop_ends_every_connection_and_the_client_can_come_back(ask, how):
     assert ask(work)
 
 
+def test_a_connection_can_be_dropped_again_while_it_ends(ask):
+    async def work(client, gateway):
+        for _ in range(20):
+            gateway.drop()
+            await asyncio.sleep(0)
+        await lost(client)
+
+    ask(work)
+
+
 def test_a_drop_by_rst_is_seen_as_a_reset():
     async def main():
         async with SimulatedGateway() as gateway:
