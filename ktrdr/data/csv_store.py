@@ -197,8 +197,9 @@ class CsvStore:
         """Put bars into the series' file, where it has none of that start; how many were new.
 
         Rows that stand there stay byte for byte, unless they are to be corrected. StoreUnwritable:
-        the disk refused, and the old file is whole. MalformedFile: it cannot be read, and is left
-        as it is.
+        the disk refused, and the file is as it was; or wholly as it should be, where only the wait
+        until its name is on the disk has failed. MalformedFile: it cannot be read, and is left as
+        it is.
         """
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
@@ -253,7 +254,13 @@ class CsvStore:
         changed_ns = append(file.descriptor, file.size, text)
         with contextlib.suppress(OSError):
             mark.unlink()
-        key = key_of(file.path.stat())
+        try:
+            key = key_of(file.path.stat())
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._forget(series)
+            return len(bars)  # they are written, and on the disk
         if key[2] != file.key[2]:
             return None
         known = self._known(series)

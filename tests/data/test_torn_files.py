@@ -367,6 +367,25 @@ def test_a_disk_that_is_full_or_read_only_leaves_the_old_file_until_it_is_not(sc
 # What others do meanwhile.
 
 
+def test_rows_that_are_on_the_disk_are_told_even_if_no_look_at_them_can_be_had(
+    store, path, monkeypatch
+):
+    real_append, real_stat = os.pwrite, os.stat
+
+    def pwrite(*arguments):
+        def broken(*_, **__):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "stat", broken)
+        return real_append(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    added = store.add(AAPL, [LATER])
+    monkeypatch.setattr(os, "stat", real_stat)
+    assert added == 1
+    assert path.read_text() == HEADER + row(0) + row(1)
+
+
 class Meanwhile:
     """Something happens just before a call of the system, as long as a file is only looked at."""
 

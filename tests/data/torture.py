@@ -341,7 +341,7 @@ def refused(faults: Faults, store: CsvStore, book: Book, file: int, bars, *, cor
     after = path.read_bytes()
     if after != before and "ftruncate" not in faults.failed:
         is_new = Judge(path.parent).versions(lines_of(after, NEWLINES[file])) == book.flight[file]
-        if not (faults.failed & {"fsync", "unlink"} and is_new[book.flight[file] > 0].all()):
+        if not (faults.failed & {"open", "fsync"} and is_new[book.flight[file] > 0].all()):
             raise Torn(f"{path.name} is another one, though {faults.failed} failed")
     left = sorted(p.name for p in path.parent.glob(".*.ktrdr-new"))
     if left and "unlink" not in faults.failed:
