@@ -313,11 +313,19 @@ class CsvStore:
     def _mend_all(self) -> int:
         mended = 0
         for mark in (self.folder / OURS / "unfinished").glob("*"):
-            series = parse_series(f"{mark.name}.csv")
-            whatever = contextlib.suppress(FileNotFoundError, KtrdrError)  # `add` says why
-            with whatever, _reported(mark), self.locked(series):
-                mended += self._mend(series)
+            with contextlib.suppress(FileNotFoundError, KtrdrError):  # the next `add` says why
+                mended += self.mend(parse_series(f"{mark.name}.csv"))
         return mended
+
+    def mend(self, series: Series) -> bool:
+        """Take away what there is of rows that we were killed at; whether it had to be done.
+
+        StoreUnwritable, MalformedFile: it stays, and no reader takes it for a row.
+        """
+        if not self._mark(series).exists():
+            return False
+        with _reported(self.path(series)), self.locked(series):
+            return self._mend(series)
 
     # Series that are pulled again.
 
