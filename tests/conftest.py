@@ -22,6 +22,12 @@ def pytest_addoption(parser) -> None:
         default=8,
         help="How many random sequences of faults to try.",
     )
+    parser.addoption(
+        "--kills",
+        type=int,
+        default=15,
+        help="How many writers of bar files to kill.",
+    )
 
 
 @pytest.fixture

@@ -145,13 +145,14 @@ class BarFile:
         at, line = self.layout.begin, 2
         reach = _CHUNK_BYTES
         while at < self.size:
-            raw = os.pread(self.descriptor, min(reach, self.size - at), at)
+            wanted = min(reach, self.size - at)
+            raw = os.pread(self.descriptor, wanted, at)
             rows = read_rows(self.path.name, self.layout, raw, self.timeframe, line=line)
             whole = int(rows.offsets[-1])
             if whole:
                 yield rows
                 reach = _CHUNK_BYTES
-            elif at + len(raw) >= self.size or not raw:
+            elif at + wanted == self.size or len(raw) < wanted:
                 return  # a last line that does not end
             else:
                 reach *= 2
@@ -213,10 +214,10 @@ class BarFile:
         return self.size, 0, self.size
 
     def _read_head(self) -> bytes:
-        """The first two lines, and more."""
-        head = os.pread(self.descriptor, _LINE_BYTES, 0)
+        """The first two lines, and more; nothing that was written since it was opened."""
+        head = os.pread(self.descriptor, min(_LINE_BYTES, self.size), 0)
         is_all = len(head) < _LINE_BYTES or head.count(b"\n") >= 2
-        return head if is_all else os.pread(self.descriptor, _MAX_LINE_BYTES, 0)
+        return head if is_all else os.pread(self.descriptor, min(_MAX_LINE_BYTES, self.size), 0)
 
 
 def _regular(descriptor: int, name: str) -> os.stat_result:

@@ -91,13 +91,16 @@ class CoverageIndex:
         self._keep(name, known, to_runs(starts, step_s), at_once=known.is_verified)
 
     def extend(self, name: str, key: FileKey, starts: Int64Array, step_s: int) -> None:
-        """Rows with these starts were written behind the last one; the file has this key now."""
+        """Rows with these starts were written behind the last one; the file has this key now.
+
+        Nothing else can have it, and it was settled before.
+        """
         known, runs = self.known().get(name), self._runs(name)
         if known is None or runs is None:
             self.forget([name])
             return
         first = known.first if known.first is not None else int(starts[0])
-        new = Known(key, False, first, int(starts[-1]), known.since, known.is_verified)
+        new = Known(key, True, first, int(starts[-1]), known.since, known.is_verified)
         joined = joined_runs(runs, to_runs(starts, step_s), step_s)
         self._keep(name, new, joined, at_once=True)
 

@@ -19,16 +19,19 @@ from ktrdr.data.bar_store import Scan, Seen
 from ktrdr.data.bar_text import HEADER, Rows
 from ktrdr.data.coverage_index import CoverageIndex, Known, find_known, is_settled
 from ktrdr.data.file_change import (
+    Edit,
     append,
     clear_leftovers,
     keep,
+    leave_mark,
     rewrite,
     sync_folder,
     take_after,
+    write_new,
     write_whole,
 )
 from ktrdr.data.store_source import OURS, source_of
-from ktrdr.errors import StoreUnwritable, WrongSource
+from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series, parse_series
 from ktrdr.planning.sessions import Int64Array
@@ -129,7 +132,7 @@ class CsvStore:
             if starts is not None:
                 begin = 0 if known.first is None or known.first >= since else since
                 return Seen(key, known.first, known.last, begin, starts, known.is_verified)
-        return self._look_anew(series, since, known)
+        return self._look_anew(series, since)
 
     def verify(self, series: Series) -> Seen:
         """The same, after a look at every row: each can be read, and they are in order."""
@@ -146,7 +149,9 @@ class CsvStore:
         """Every row was looked at since it changed last, by this process or by another one."""
         name, key = series.file_name, self.key(series)
         known = self._known(series) if self._index else find_known(self._index_path, name)
-        return known is not None and known.is_verified and known.key == key
+        if known is None or known.key != key:
+            return False
+        return known.is_settled and known.is_verified
 
     def rows(self, series: Series, start: int = 0, end: int = _FAR) -> Rows:
         """The rows of the bars that start in `[start, end)`. MalformedFile, FileNotFoundError."""
@@ -161,7 +166,7 @@ class CsvStore:
     def _open(self, series: Series, *, writable: bool = False) -> BarFile:
         return BarFile(self.path(series), series.timeframe, writable=writable)
 
-    def _look_anew(self, series: Series, since: int, known: Known | None) -> Seen:
+    def _look_anew(self, series: Series, since: int) -> Seen:
         looked_ns = time.time_ns()
         with self._open(series) as file:
             first = file.first
@@ -170,11 +175,6 @@ class CsvStore:
             key = file.key
         begin = 0 if first is None or first >= since else since
         seen = Seen(key, first, last, begin, starts, is_verified=False)
-        if known is not None and known.key == key and known.since <= since:
-            older = self._indexed_starts(series, known.since)
-            if older is not None:
-                both = np.concatenate((older[older < since], starts))
-                seen = Seen(key, first, last, known.since, both, known.is_verified)
         self._remember(series, seen, looked_ns)
         return seen
 
@@ -185,21 +185,22 @@ class CsvStore:
         path = self.path(series)
         with _reported(path), contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x") as file:
-                file.write(HEADER + "\n")
+            write_new(path, f"{HEADER}\n".encode())
 
     def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
         """Put bars into the series' file, where it has none of that start; how many were new.
 
         Rows that stand there stay byte for byte, unless they are to be corrected. StoreUnwritable:
-        the disk refused, and the old file is whole. MalformedFile: it cannot be read, and is left
-        as it is.
+        the disk refused, and the file is as it was; or wholly as it should be, where only the wait
+        until its name is on the disk has failed. MalformedFile: it cannot be read, and is left as
+        it is.
         """
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
             return 0
         path = self.path(series)
         with _reported(path), self.locked(series):
+            self._mend(series)
             for _ in range(_TRIES):
                 with self._open(series, writable=True) as file:
                     added = self._put(series, file, new, correct=correct)
@@ -213,9 +214,10 @@ class CsvStore:
         """Put bars into an open file; None: look again, it has changed."""
         end = file.end
         if lacks_only_its_end(file, end, bars):
-            append(file.descriptor, file.size, file.layout.newline)
+            self._complete(file, end)
             return None
-        if file.layout.is_whole and file.links == 1 and is_behind(end, bars):
+        is_extended = not end.torn and file.links == 1
+        if is_extended and file.layout.is_whole and is_behind(end, bars):
             return self._append(series, file, end, bars)
         edits, added = edits_for(file, end, bars, correct=correct)
         if not edits:
@@ -226,21 +228,98 @@ class CsvStore:
         self._forget(series)
         return added
 
+    def _complete(self, file: BarFile, end: End) -> None:
+        """Give the last line its end, unless the file has changed."""
+        text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
+        if file.links > 1:
+            edits = [Edit(file.size, file.size, text)]
+            rewrite(file.path, file.descriptor, edits, file.size, partial(_is_same, file))
+        elif _is_same(file):
+            append(file.descriptor, file.size, text)
+
     def _append(self, series: Series, file: BarFile, end: End, bars: Sequence[Bar]) -> int | None:
-        """Put bars behind the last one; None: the file was replaced meanwhile."""
+        """Put bars behind the last one; None: the file has changed."""
+        text = lines(bars, file.layout, end)
+        mark = self._mark(series)
+        leave_mark(mark, str(file.key[2]).encode())
         if not _is_same(file):
+            mark.unlink()
             return None
-        append(file.descriptor, end.whole_until, lines(bars, file.layout, end))
-        key = key_of(file.path.stat())
+        changed_ns = append(file.descriptor, file.size, text)
+        with contextlib.suppress(OSError):
+            mark.unlink()
+        try:
+            key = key_of(file.path.stat())
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._forget(series)
+            return len(bars)  # they are written, and on the disk
         if key[2] != file.key[2]:
             return None
         known = self._known(series)
-        if self._index is not None and known is not None and known.key == file.key:
+        is_known = known is not None and known.key == file.key and known.is_settled
+        if self._index and is_known and key[:2] == (file.size + len(text), changed_ns):
             starts = np.array([bar.start for bar in bars], np.int64)
             self._index.extend(series.file_name, key, starts, series.timeframe.length_s)
         else:
             self._forget(series)
         return len(bars)
+
+    # What was cut short.
+
+    def _mark(self, series: Series) -> Path:
+        """What is there while rows are appended, and tells the file's inode."""
+        return self.folder / OURS / "unfinished" / str(series)
+
+    def _mend(self, series: Series) -> bool:
+        """Take away what there is of rows that were not written to their end; whether it had to.
+
+        In a copy, for whoever is just reading the file has seen some of it. Only what we have
+        torn: the last row of another program may lack nothing but its end.
+        """
+        mark = self._mark(series)
+        for _ in range(_TRIES):
+            try:
+                inode = mark.read_bytes()
+            except FileNotFoundError:
+                return False
+            with self._open(series) as file:
+                is_this = inode in (str(file.key[2]).encode(), b"")
+                until, is_same = file.end.whole_until, partial(_is_same, file)
+                if is_this and not rewrite(file.path, file.descriptor, [], until, is_same):
+                    continue
+            self._forget(series)
+            mark.unlink()
+            return is_this
+        return False
+
+    def clear_leftovers(self) -> int:
+        """Remove what a killed writer left; how many files that were."""
+        ours = self.folder / OURS
+        folders = {self.folder, ours, ours / "replaced", ours / "renewed"}
+        with contextlib.suppress(FileNotFoundError):
+            links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
+            folders |= {Path(os.path.realpath(path)).parent for path in links}
+        left = sum(clear_leftovers(folder) for folder in folders)
+        return left + self._mend_all() + self.renewals._mend_all()  # noqa: SLF001  another one of this class
+
+    def _mend_all(self) -> int:
+        mended = 0
+        for mark in (self.folder / OURS / "unfinished").glob("*"):
+            with contextlib.suppress(FileNotFoundError, KtrdrError):  # the next `add` says why
+                mended += self.mend(parse_series(f"{mark.name}.csv"))
+        return mended
+
+    def mend(self, series: Series) -> bool:
+        """Take away what there is of rows that we were killed at; whether it had to be done.
+
+        StoreUnwritable, MalformedFile: it stays, and no reader takes it for a row.
+        """
+        if not self._mark(series).exists():
+            return False
+        with _reported(self.path(series)), self.locked(series):
+            return self._mend(series)
 
     # Series that are pulled again.
 
@@ -271,10 +350,6 @@ class CsvStore:
         endings = chain([""], (f"-{number}" for number in count(2)))
         places = (folder / f"{series}.{stamp}{ending}.csv" for ending in endings)
         return next(place for place in places if not place.exists())
-
-    def clear_leftovers(self) -> int:
-        """Remove what a killed writer left; how many files that were."""
-        return clear_leftovers(self.folder) + clear_leftovers(self.renewals.folder)
 
     def close(self) -> None:
         """It is opened again when it is needed."""

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,21 +26,24 @@ class Edit(NamedTuple):
     text: bytes
 
 
-def append(descriptor: int, place: int, text: bytes) -> None:
-    """Write behind what a file has up to `place`, and be sure that it is on the disk.
+def append(descriptor: int, place: int, text: bytes) -> int:
+    """Write behind a file's last byte, at `place`, and be sure that it is on the disk.
 
+    What the file's time of change is now: that of the clock in ns, and not of its last tick, so
+    that whoever changes the file after us gives it another one. Not so where we may not.
     OSError: the file is as long as before. Killed midway, it ends with a line that has no end.
     """
-    before = os.fstat(descriptor).st_size
+    now_ns = time.time_ns()
     try:
-        if before > place:
-            os.ftruncate(descriptor, place)  # a torn line
         _write_at(descriptor, text, place)
+        with contextlib.suppress(PermissionError):
+            os.utime(descriptor, ns=(now_ns, now_ns))
         sync_content(descriptor)
     except OSError:
         with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, min(before, place))
+            os.ftruncate(descriptor, place)
         raise
+    return now_ns
 
 
 def rewrite(
@@ -52,15 +56,15 @@ def rewrite(
     """
 
     def fill(new: int) -> None:
+        take_after(descriptor, new)
         at = 0
         for edit in edits:
             _copy(descriptor, new, at, edit.start)
             _write(new, edit.text)
             at = edit.end
         _copy(descriptor, new, at, size)
-        take_after(descriptor, new)
 
-    return _replace(path, fill, lambda _: is_same())
+    return _replace(path, fill, lambda _: is_same(), 0o600)
 
 
 def write_whole(
@@ -75,7 +79,36 @@ def write_whole(
         for piece in pieces:
             _write(new, piece)
 
-    return _replace(path, fill, accept)
+    return _replace(path, fill, accept, 0o666)
+
+
+def write_new(path: Path, text: bytes) -> None:
+    """A file with this content. FileExistsError: there is one already."""
+    new = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        _write(new, text)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(new)
+
+
+def leave_mark(mark: Path, text: bytes) -> None:
+    """A small file for whoever comes next, in a folder of its own."""
+    try:
+        new = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except FileNotFoundError:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        return leave_mark(mark, text)
+    try:
+        _write(new, text)
+    except OSError:
+        mark.unlink()
+        raise
+    finally:
+        os.close(new)
+    return None
 
 
 def keep(old: Path, copy: Path) -> None:
@@ -118,24 +151,30 @@ def clear_leftovers(folder: Path) -> int:
     return len(left)
 
 
-def _replace(path: Path, fill: Callable[[int], None], accept: Callable[[Path], bool]) -> bool:
+def _replace(
+    path: Path, fill: Callable[[int], None], accept: Callable[[Path], bool], mode: int
+) -> bool:
     target = Path(os.path.realpath(path))
     name = f".{target.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}"
     temporary = target.with_name(name)
     try:
-        new = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        new = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode)
         try:
             fill(new)
             os.fsync(new)
         finally:
             os.close(new)
-        if not accept(temporary):
-            return False
-        temporary.replace(target)
-        sync_folder(target.parent)
-        return True
-    finally:
+        is_wanted = accept(temporary)
+        if is_wanted:
+            temporary.replace(target)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    if is_wanted:
+        sync_folder(target.parent)
+    else:
+        temporary.unlink()
+    return is_wanted
 
 
 def _copy(source: int, target: int, start: int, end: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from ktrdr.config import Settings
+from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.filling import AT_ONCE, Filling
 from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
@@ -62,7 +63,7 @@ _STRANGE_SHOWN = 10
 class GapFiller:
     """Keeps a store complete, a batch at a time. One thread steps it; any may ask it.
 
-    `executor` asks ib-connection; by default in so many threads.
+    `executor` asks ib-connection; by default in so many threads. `store`: by default the files.
     """
 
     def __init__(
@@ -71,11 +72,12 @@ class GapFiller:
         connection: LocalClient,
         clock: Callable[[], float] = time.time,
         executor: Executor | None = None,
+        store: BarStore | None = None,
     ) -> None:
         self._settings = settings
         self._connection = connection
         self._clock = clock
-        self._store = CsvStore(settings.data_dir, indexed=True)
+        self._store: BarStore = store or CsvStore(settings.data_dir, indexed=True)
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
         self._filling = Filling(

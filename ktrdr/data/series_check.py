@@ -65,6 +65,9 @@ class SeriesCheck:
         FileNotFoundError: the file is gone. MalformedFile: it has no header, or is no file.
         StoreUnwritable: others write to it again and again. OSError: it cannot be read.
         """
+        if fix:
+            with contextlib.suppress(StoreUnwritable, MalformedFile):  # the mending says why
+                self._store.mend(self._series)
         for _ in range(_TRIES):
             seen = self._look()
             if not seen.look.found:

@@ -59,9 +59,9 @@ def test_what_is_edited_is_in_its_place_and_the_rest_is_untouched(path, opened):
 
 
 @pytest.mark.usefixtures("system")
-def test_what_is_appended_follows_what_counts(path, opened):
-    append(opened, 1000, b"behind")
-    assert path.read_bytes() == CONTENT[:1000] + b"behind"
+def test_what_is_appended_follows_what_there_is(path, opened):
+    append(opened, len(CONTENT), b"behind")
+    assert path.read_bytes() == CONTENT + b"behind"
 
 
 def test_a_file_that_is_another_one_meanwhile_is_left_alone(path, opened):
