@@ -6,16 +6,23 @@ import contextlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlencode
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from ktrdr.config import Settings, load_settings
@@ -251,14 +258,53 @@ def show(
     """Print the bars of a series as CSV, and on standard error whether that is all."""
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
 
-    with _explained() as settings:
-        frame = DataManager(settings).load(symbol, timeframe, start, end, fetch=fetch)
+    with _explained() as settings, _requests_shown(shown=fetch) as progress:
+        frame = DataManager(settings).load(
+            symbol, timeframe, start, end, fetch=fetch, progress=progress
+        )
         volumes = frame["volume"]
         if (volumes % 1 == 0).all():  # as they stand in the store
             frame["volume"] = volumes.astype("int64")
         frame.to_csv(sys.stdout)
         if not frame.attrs["complete"]:
             _err.print(f"not complete: {frame.attrs['why']}", markup=False, highlight=False)
+
+
+@contextlib.contextmanager
+def _requests_shown(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how many requests to IB are answered."""
+    columns = (
+        "[progress.description]{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not shown) as progress:
+        task = progress.add_task("asking IB", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@app.command()
+def export(
+    symbols: Annotated[list[str], typer.Argument(help="One or more.")],
+    *,
+    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d")],
+    to: Annotated[Path, typer.Option(help="A file that ends in .parquet or .feather.")],
+    start: Annotated[str | None, typer.Option(help="From this date or time on (UTC).")] = None,
+    end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
+) -> None:
+    """Write bars into a Parquet or Feather file: symbol, timestamp and the values of each."""
+    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
+    from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
+
+    with _explained() as settings:
+        frames = export_bars(DataManager(settings), symbols, timeframe, to, start, end)
+        count = sum(len(frame) for frame in frames.values())
+        _out.print(f"{count:,} bars in {to}", markup=False, highlight=False)
+        for symbol, frame in frames.items():
+            if not frame.attrs["complete"]:
+                why = f"{symbol} is not complete: {frame.attrs['why']}"
+                _err.print(why, markup=False, highlight=False)
 
 
 @app.command()

@@ -557,8 +557,9 @@ class LocalClient:
         return self._ask_text("GET", path, timeout_s, parameters)
 
     def _ask(self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]) -> Json:
+        body = self._ask_text(method, path, timeout_s, parameters)
         try:
-            return read_json(self._ask_text(method, path, timeout_s, parameters))
+            return read_json(body)
         except errors.InvalidRequest as error:
             raise self._down("does not speak this version's language") from error
 
