@@ -15,7 +15,7 @@ from enum import IntEnum
 
 MOST_AT_ONCE = 50
 """Open history requests that IB allows (a 51st: error 322)."""
-_FIRST_AT_ONCE = 16
+_FIRST_AT_ONCE = 32
 _SPARE = 2
 """Left for the connection's own probes."""
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import Instrument
-from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
 
 _SPAN_DAYS = {  # least, at first, most
-    Timeframe.M1: (1, 7, 30),
+    Timeframe.M1: (1, 5, 30),
     Timeframe.M5: (2, 31, 120),
     Timeframe.M15: (5, 90, 360),
     Timeframe.M30: (10, 90, 360),
@@ -19,7 +19,12 @@ _SPAN_DAYS = {  # least, at first, most
     Timeframe.H4: (60, 365, 1460),
     Timeframe.D1: (365, 20 * 365, 20 * 365),
 }
-"""Calendar days in one request: at first well inside what IB was seen to answer in a minute."""
+"""Calendar days in one request: at first well inside what IB was seen to answer in a minute.
+
+Of a market that trades around the clock: what counts is how many bars there are.
+"""
+_REGULAR_HOURS = 2.5
+"""So many times as long a request may be for stocks in regular hours: a quarter of the bars."""
 
 _QUICK_S, _SLOW_S = 10.0, 30.0
 """An answer that took less invites a longer request, one that took more a shorter one."""
@@ -104,15 +109,15 @@ class Spans:
         """Timeframe → days."""
         return {timeframe.value: days for timeframe, days in self._days.items()}
 
-    def seconds(self, timeframe: Timeframe) -> int:
-        """The longest request of this bar size."""
-        return int(self._days[timeframe] * DAY_S)
+    def seconds(self, timeframe: Timeframe, instrument: Instrument) -> int:
+        """The longest request for bars of this size."""
+        return int(self._days[timeframe] * DAY_S * _thinness(timeframe, instrument))
 
     def answered(self, request: BarsRequest, took_s: float) -> bool:
         """Learn from an answer, with bars or without. True: something has changed."""
-        span = self.seconds(request.timeframe)
+        span = self.seconds(request.timeframe, request.instrument)
         if took_s > _SLOW_S and self._can_be_cut(request):
-            return self._turn(request.timeframe, (request.end - request.start) / DAY_S / _GROWTH)
+            return self._turn(request.timeframe, _full_days(request) / _GROWTH)
         if took_s < _QUICK_S and request.end - request.start >= 0.8 * span:
             return self._turn(request.timeframe, self._days[request.timeframe] * _GROWTH, up=True)
         return False
@@ -121,12 +126,12 @@ class Spans:
         """It was not answered in time, or refused as too long. True: something has changed."""
         if not self._can_be_cut(request):
             return False
-        return self._turn(request.timeframe, (request.end - request.start) / DAY_S / 2)
+        return self._turn(request.timeframe, _full_days(request) / 2)
 
     @staticmethod
     def _can_be_cut(request: BarsRequest) -> bool:
         """It is longer than the least; a shorter one is late for another reason."""
-        return request.end - request.start > _SPAN_DAYS[request.timeframe][0] * DAY_S
+        return _full_days(request) > _SPAN_DAYS[request.timeframe][0]
 
     def _turn(self, timeframe: Timeframe, days: float, *, up: bool = False) -> bool:
         least, _, most = _SPAN_DAYS[timeframe]
@@ -138,6 +143,18 @@ class Spans:
         return bounded != before
 
 
+def _thinness(timeframe: Timeframe, instrument: Instrument) -> float:
+    """How many times as long a request holds no more bars than one of a market without pauses."""
+    is_thin = instrument.sec_type == "STK" and not instrument.extended_hours
+    return _REGULAR_HOURS if is_thin and timeframe.length_s <= HOUR_S else 1.0
+
+
+def _full_days(request: BarsRequest) -> float:
+    """Days of a market without pauses that hold as many bars."""
+    thinness = _thinness(request.timeframe, request.instrument)
+    return (request.end - request.start) / DAY_S / thinness
+
+
 def plan(
     gaps: Iterable[Gap], instrument: Instrument, timeframe: Timeframe, spans: Spans | None = None
 ) -> list[BarsRequest]:
@@ -147,7 +164,7 @@ def plan(
     and begins with the oldest missing bar in there: what lies between costs bars, which IB sends
     by the thousand in a second, and saves a request. What cannot be paged is one request.
     """
-    span = (spans or Spans()).seconds(timeframe)
+    span = (spans or Spans()).seconds(timeframe, instrument)
     missing = sorted(gaps, key=lambda g: g.last)
     if missing and not instrument.can_be_paged:
         last = missing[-1].last + timeframe.length_s

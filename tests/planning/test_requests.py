@@ -20,6 +20,7 @@ def utc(text: str) -> int:
 
 
 NOW = utc("2026-11-23 12:00")
+EURUSD = instrument_for("EURUSD")
 
 
 def ask(timeframe: Timeframe, start: str, end: str) -> BarsRequest:
@@ -32,14 +33,21 @@ def test_holes_within_one_span_are_one_request():
 
 
 def test_holes_farther_apart_are_several_the_newest_first():
-    found = plan([Gap(0, 0, 1), Gap(8 * DAY, 8 * DAY, 1)], AAPL, Timeframe.M1)
-    assert [(r.start, r.end) for r in found] == [(8 * DAY, 8 * DAY + 60), (0, 60)]
+    found = plan([Gap(0, 0, 1), Gap(6 * DAY, 6 * DAY, 1)], EURUSD, Timeframe.M1)
+    assert [(r.start, r.end) for r in found] == [(6 * DAY, 6 * DAY + 60), (0, 60)]
 
 
 def test_a_long_gap_is_cut_at_the_span_of_its_bar_size():
-    found = plan([Gap(0, 30 * DAY - 60, 1)], AAPL, Timeframe.M1)
-    assert len(found) == 5
+    found = plan([Gap(0, 30 * DAY - 60, 1)], EURUSD, Timeframe.M1)
+    assert len(found) == 6
     assert (found[0].end, found[-1].start) == (30 * DAY, 0)
+
+
+def test_regular_hours_have_few_bars_so_that_a_request_may_be_longer():
+    long_gap = [Gap(0, 30 * DAY - 60, 1)]
+    assert len(plan(long_gap, AAPL, Timeframe.M1)) == 3
+    all_hours = instrument_for("AAPL", {"extended_hours": True})
+    assert len(plan(long_gap, all_hours, Timeframe.M1)) == 6
 
 
 def test_thirty_days_of_five_minutes_are_one_request():
@@ -62,11 +70,11 @@ gap_lists = st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 20_000)),
 
 @given(gap_lists, st.sampled_from([Timeframe.M1, Timeframe.M5, Timeframe.H1]))
 def test_every_gap_is_covered_and_no_request_is_too_long(gaps, timeframe):
-    found = plan(gaps, AAPL, timeframe)
+    found = plan(gaps, EURUSD, timeframe)
     for gap in gaps:
         for moment in (gap.first, gap.last):
             assert any(r.start <= moment < r.end for r in found)
-    assert all(0 < r.end - r.start <= Spans().seconds(timeframe) for r in found)
+    assert all(0 < r.end - r.start <= Spans().seconds(timeframe, EURUSD) for r in found)
     assert all(a.start >= b.end for a, b in pairwise(found))
 
 
@@ -78,7 +86,7 @@ def test_no_fewer_requests_could_do_it(days, span):
     """By trying all: each way to cut the missing days, in order, into stretches of a span."""
     spans = Spans({"1m": span})
     gaps = [Gap(day * DAY, day * DAY, 1) for day in sorted(days)]
-    length = int(spans.seconds(Timeframe.M1) / DAY)
+    length = int(spans.seconds(Timeframe.M1, EURUSD) / DAY)
 
     @cache
     def fewest(left: tuple[int, ...]) -> int:
@@ -87,46 +95,52 @@ def test_no_fewer_requests_could_do_it(days, span):
         reach = [n for n in range(1, len(left) + 1) if left[n - 1] - left[0] < length]
         return 1 + min(fewest(left[n:]) for n in reach)
 
-    assert len(plan(gaps, AAPL, Timeframe.M1, spans)) == fewest(tuple(sorted(days)))
+    assert len(plan(gaps, EURUSD, Timeframe.M1, spans)) == fewest(tuple(sorted(days)))
 
 
 def test_a_span_grows_with_quick_answers_and_shrinks_with_none():
     spans = Spans()
-    whole = BarsRequest(AAPL, Timeframe.M1, 0, 7 * DAY)
+    whole = BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY)
     assert spans.answered(whole, took_s=4)
-    assert spans.days["1m"] == 10.5
-    longer = BarsRequest(AAPL, Timeframe.M1, 0, int(10.5 * DAY))
+    assert spans.days["1m"] == 7.5
+    longer = BarsRequest(EURUSD, Timeframe.M1, 0, int(7.5 * DAY))
     assert spans.failed(longer)
-    assert spans.days["1m"] == 5.25
+    assert spans.days["1m"] == 3.75
     assert spans.days["5m"] == 31
 
 
 def test_a_short_request_says_nothing_of_long_ones():
     spans = Spans()
-    assert not spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, DAY), took_s=0.1)
-    assert not spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, 7 * DAY), took_s=15)
-    assert spans.days["1m"] == 7
+    assert not spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, DAY), took_s=0.1)
+    assert not spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY), took_s=15)
+    assert spans.days["1m"] == 5
 
 
 def test_a_slow_answer_makes_the_next_ones_shorter():
     spans = Spans()
-    spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, 6 * DAY), took_s=50)
+    spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 6 * DAY), took_s=50)
     assert spans.days["1m"] == 4
+
+
+def test_what_is_learnt_of_stocks_is_kept_in_days_of_a_market_without_pauses():
+    spans = Spans()
+    spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, int(12.5 * DAY)), took_s=4)
+    assert spans.days["1m"] == 7.5
 
 
 def test_a_request_that_could_not_be_shorter_is_late_for_another_reason():
     spans = Spans()
-    tail = BarsRequest(AAPL, Timeframe.M1, 0, 300)
+    tail = BarsRequest(EURUSD, Timeframe.M1, 0, 300)
     assert not spans.failed(tail)
     assert not spans.answered(tail, took_s=50)
-    assert spans.days["1m"] == 7
+    assert spans.days["1m"] == 5
 
 
 def test_a_span_has_bounds_and_can_be_kept():
     spans = Spans()
     for _ in range(20):
-        spans.failed(BarsRequest(AAPL, Timeframe.M1, 0, spans.seconds(Timeframe.M1)))
-        spans.answered(BarsRequest(AAPL, Timeframe.H1, 0, spans.seconds(Timeframe.H1)), 1)
+        spans.failed(BarsRequest(EURUSD, Timeframe.M1, 0, spans.seconds(Timeframe.M1, EURUSD)))
+        spans.answered(BarsRequest(EURUSD, Timeframe.H1, 0, spans.seconds(Timeframe.H1, EURUSD)), 1)
     assert (spans.days["1m"], spans.days["1h"]) == (1, 720)
     assert Spans(spans.days).days == spans.days
     assert Spans({"1m": 1e9, "nonsense": 3}).days["1m"] == 30
