@@ -11,6 +11,7 @@ import logging
 import random
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
@@ -131,6 +132,7 @@ class Filling:
         self._renewals = Renewals(watch, clock, owner, self.look_at)
         self._doubted: set[tuple[str, int, int]] = set()
         """Gaps, each of which one answer has lacked and nothing has proven to be absent."""
+        self._to_check: deque[tuple[Watched, str]] = deque()
         self.filled = self.failed = self.bars_added = 0
 
     @property
@@ -196,15 +198,23 @@ class Filling:
                 partial(self._sessions, instrument, start, now),
             )
 
-    def wants_check(self, series: Iterable[Watched]) -> bool:
-        """Something that is complete should be compared with what IB tells now."""
-        return not self.is_busy and any(True for _ in self._due_checks(series))
+    def plan_checks(self, series: Iterable[Watched]) -> None:
+        """Find what is complete, and should be compared with what IB tells now."""
+        self._to_check = deque(self._due_checks(series))
 
-    def begin_checks(self, series: Iterable[Watched], source: str) -> None:
+    @property
+    def wants_check(self) -> bool:
+        """Something should be compared, and there is nothing else to do."""
+        return not self.is_busy and bool(self._to_check)
+
+    def begin_checks(self, source: str) -> None:
         """Compare a few of them."""
         self._source = source
         now = int(self._clock())
-        for watched, what in [*self._due_checks(series)][:_CHECKS_AT_ONCE]:
+        for _ in range(min(_CHECKS_AT_ONCE, len(self._to_check))):
+            watched, what = self._to_check.popleft()
+            if not self._owner.is_watched(watched) or not watched.may_be_asked_for(now):
+                continue
             self._watch.ledger.note_look(watched.series, what, now)
             request = self._check_request(watched, what, now)
             if request is not None:

@@ -94,6 +94,7 @@ class GapFiller:
         self._last_scan: float | None = None
         self._scan_id: str | None = None
         self._asked_scan_id: str | None = None
+        self._checks_are_planned = False
         self._behind: deque[Watched] = deque()
         """Those whose past may be looked at, once there is nothing else to do."""
         self._asked_fills: deque[tuple[Series, int]] = deque()
@@ -161,7 +162,7 @@ class GapFiller:
         if self._scan_is_due():
             self._scan()
         batch = self._next_batch() if self._filling.has_room else []
-        wants_check = not batch and self._filling.wants_check(self._watched.values())
+        wants_check = not batch and self._wants_check()
         if (batch or wants_check) and not self._take_up(batch):
             return False
         more = bool(batch) and self._filling.has_room and bool(self._next_batch())
@@ -191,7 +192,17 @@ class GapFiller:
         """There is something to do at once."""
         if self._filling.is_busy or self._next_batch():
             return True
-        return not checked and self._filling.wants_check(self._watched.values())
+        return not checked and self._wants_check()
+
+    def _wants_check(self) -> bool:
+        """There is nothing else to do, and something to compare with what IB tells now.
+
+        What that is, is looked up once after each scan, when its holes are closed.
+        """
+        if not self._checks_are_planned and not self._filling.is_busy:
+            self._filling.plan_checks(self._watched.values())
+            self._checks_are_planned = True
+        return self._filling.wants_check
 
     def _take_up(self, batch: list[Watched]) -> bool:
         """Begin to fill a batch, or to check what is complete; False: that cannot be now."""
@@ -203,7 +214,7 @@ class GapFiller:
             self._symbols_processed += len({w.series.symbol for w in batch})
             self._filling.begin(batch, self._source)
         else:
-            self._filling.begin_checks(self._watched.values(), self._source)
+            self._filling.begin_checks(self._source)
         return True
 
     def _is_ours(self) -> bool:
@@ -275,6 +286,7 @@ class GapFiller:
                 watched.succeeded()
             self._filling.look_at(watched, only_if_changed=asked is None)
         self._behind = deque(self._watched.values())
+        self._checks_are_planned = False
         self._filling.renew(self._watched)
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]

@@ -1096,14 +1096,11 @@ def test_rows_that_are_edited_before_a_check_stay(put, make_filler, connection, 
     """The check of a day finds that it differs."""
     connection.last_trade_dates["ESZ5"] = "20261120"
     path = put("ESZ5_1h")
-    filler = make_filler(ktrdr_gap_max_age_days=12, ktrdr_gap_check_interval_s=DAY)
-    fill(filler)
-    clock.now += DAY / 2
-    filler.ask_for_scan()
+    filler = make_filler(ktrdr_gap_max_age_days=12)
     fill(filler)
     edited = HEADER + "".join(line(price(t)._replace(volume=4711)) for t in starts_in(path))
-    path.write_text(edited)
-    clock.now += DAY / 2 + 1  # a check is due, and no scan
+    connection.after = lambda: path.write_text(edited)  # while the check is under way
+    clock.now += DAY + 1
     fill(filler)
     assert path.read_text() == edited
     assert "is left" in filler.status.recent_errors[0].message
