@@ -194,12 +194,10 @@ class BarFile:
         while top - low > _NEAR_BYTES:
             middle = (low + top) // 2
             place, begin, end = self._line_after(middle)
-            if place >= high:
-                top = middle
-            elif begin < time_s:
+            if begin < time_s and place < high:
                 low = place
             else:
-                high = top = end
+                high, top = min(high, end), middle
         return low, high
 
     def _line_after(self, place: int) -> tuple[int, int, int]:

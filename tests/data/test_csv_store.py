@@ -416,6 +416,15 @@ def test_a_window_of_a_long_file_has_its_rows_and_no_other(store, first, last):
     assert found.text.decode() == many_rows(max(first, 1000), min(last, 21000))
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("wanted", [0, 1, 3, 4])
+def test_rows_of_many_pages_are_found(store, write, wanted):
+    rows = [row(minute)[:-1] + f",{'x' * 24_000}\n" for minute in range(5)]
+    write(HEADER[:-1] + ",note\n" + "".join(rows))
+    start = bar(wanted).start
+    assert store.rows(AAPL, start, start + 60).text.decode() == rows[wanted]
+
+
 @pytest.mark.usefixtures("long_file")
 def test_a_long_file_is_spliced_where_its_bars_lack(store, write):
     path = write(HEADER + many_rows(1000, 4000) + many_rows(4100, 21000))
