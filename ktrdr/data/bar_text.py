@@ -22,7 +22,7 @@ COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(COLUMNS)
 
 _BOM = b"\xef\xbb\xbf"
-_COMMA, _NEWLINE, _COLON = b",\n:"
+_COMMA, _NEWLINE, _RETURN, _COLON = b",\n\r:"
 _EXAMPLE = "2026-11-20 14:30:00+00:00"
 _VIEWED = 32
 """Bytes at the beginning of a row that are looked at; none is shorter, or it is looked at alone."""
@@ -295,7 +295,8 @@ def _minutes(clock: NDArray[np.uint64]) -> Int64Array:
 
 
 _NO_DAY = -(2**62)
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = _EPOCH.toordinal()
 
 
 @lru_cache(maxsize=20_000)
@@ -315,7 +316,10 @@ def _parse_start(name: str, line: int | None, text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise broken(name, line, text[:200], f"a time such as {_EXAMPLE}") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    since_1970 = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    if since_1970.microseconds:
+        raise broken(name, line, text[:200], "whole seconds")
+    return since_1970.days * DAY_S + since_1970.seconds
 
 
 def _check_order(name: str, starts: Int64Array, first_line: int | None) -> None:
@@ -343,11 +347,14 @@ def _is_plain(rows: Rows) -> bool:
     if not len(text):
         return True
     commas = text == _COMMA
+    lasts = rows.offsets[1:] - rows.offsets[0] - 2
+    lasts = lasts - (text[lasts] == _RETURN)
     return bool(
-        text.max() <= _COLON
+        text.min() >= _NEWLINE
+        and text.max() <= _COLON
         and np.count_nonzero(commas) == len(rows.starts) * (len(rows.layout.columns) - 1)
         and not (commas[1:] & commas[:-1]).any()
-        and not commas[rows.offsets[1:] - rows.offsets[0] - 1 - (len(rows.layout.newline))].any()
+        and not commas[lasts].any()
     )
 
 

@@ -218,6 +218,13 @@ def test_a_link_stays_a_link(store, scratch):
         (HEADER + row(2) + row(1), 3, "after that of the row before"),
         (HEADER + row(0).replace(":00+", ":30+"), 2, "whole minutes"),
         (HEADER + row(0) + "\n" + row(1), 3, "time"),
+        (HEADER + row(0).replace(":00+00:00", ":00.9"), 2, "whole seconds"),
+        (HEADER + row(0).replace(":00+00:00", ":00.000001"), 2, "whole seconds"),
+        (HEADER + row(0) + row(1, "1,1,1,1,\0\0\0"), 3, "numbers"),
+        (HEADER + row(0) + row(1, "1,1,\0\0,1,1"), 3, "numbers"),
+        (HEADER + row(0) + row(1, "1,1,1,1,").replace("\n", "\r\n"), 3, "numbers"),
+        (HEADER + row(0) + row(1, "1,1,1,1,\t"), 3, "numbers"),
+        ((HEADER + row(0)).replace("\n", "\r\n") + row(1, "1,1,1,1,"), 3, "numbers"),
     ],
 )
 def test_a_broken_file_is_named_by_line_and_left(store, write, text, line, named):
