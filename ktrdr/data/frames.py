@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ktrdr.data.bar_text import COLUMNS, Rows, check_values
+from ktrdr.data.bar_text import COLUMNS, Rows, check_each
 from ktrdr.errors import MalformedFile
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.sessions import Int64Array
@@ -30,13 +31,14 @@ def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
             usecols=places,
             dtype=dict.fromkeys(places, np.float64),
             engine="c",
+            quoting=csv.QUOTE_NONE,
         )
     except ValueError as error:
-        check_values(name, rows)
+        check_each(name, rows)
         raise MalformedFile(f"{name}: {error}") from error
     values = values[places].set_axis(VALUES, axis=1)
     if len(values) != len(rows.starts) or values.isna().to_numpy().any():
-        check_values(name, rows)
+        check_each(name, rows)
         raise MalformedFile(f"{name}: expected six fields in each row, prices as numbers")
     values.index = _index(rows.starts)
     return values

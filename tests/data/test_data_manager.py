@@ -88,6 +88,22 @@ def test_further_columns_and_another_order_are_no_matter(manager, data_dir):
     assert list(frame.iloc[0]) == [2, 5, 1, 4, 7]
 
 
+def test_a_quotation_mark_in_a_further_column_is_text_like_any_other(manager, data_dir):
+    (data_dir / "X_1m.csv").write_text(
+        HEADER[:-1]
+        + ",note\n"
+        + "".join(line(price(FIRST + 60 * i))[:-1] + ',"\n' for i in range(3))
+    )
+    assert tuple(manager.load("X", "1m").iloc[1]) == price(FIRST + 60)[1:]
+
+
+@pytest.mark.parametrize("value", ["1.2.3", "1-2"])
+def test_what_is_no_number_is_named_with_its_row(manager, path, value):
+    path.write_text(path.read_text() + f"2026-11-18 10:10:00+00:00,{value},1,1,1,1\n")
+    with pytest.raises(MalformedFile, match=f"2026-11-18 10:10:00.*{value}.*numbers"):
+        manager.load("AAPL", "1m")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
