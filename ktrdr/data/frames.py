@@ -51,7 +51,7 @@ def with_bars(local: pd.DataFrame, bars: Sequence[Bar]) -> pd.DataFrame:
     index = _index([bar.start for bar in bars])
     fetched = pd.DataFrame([bar[1:] for bar in bars], columns=VALUES, index=index, dtype=np.float64)
     new = fetched[~fetched.index.isin(local.index)]
-    return new if local.empty else pd.concat([local, new]).sort_index()
+    return (new if local.empty else pd.concat([local, new])).sort_index()
 
 
 def side_by_side(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -325,3 +325,11 @@ def test_a_long_fetch_says_how_far_it_is(manager):
     assert list(done) == list(range(total[0] + 1))
     assert set(total) == {total[0]}
     assert total[0] > 1
+
+
+@pytest.mark.usefixtures("group")
+def test_bars_of_several_requests_come_in_order(manager):
+    frame = manager.load("AAPL", "1m", "2026-10-26", "2026-11-14", fetch=True)
+    assert frame.index.is_monotonic_increasing
+    assert frame.index.is_unique
+    assert frame.attrs["complete"] is True
