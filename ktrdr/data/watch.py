@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,6 +26,7 @@ from ktrdr.planning.coverage import Coverage, judge
 from ktrdr.planning.gaps import Reason
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.sessions import (
+    DAILY_SETTLE_S,
     SETTLE_S,
     Expected,
     Int64Array,
@@ -198,6 +199,8 @@ class Watch:
         if key == watched.key and isinstance(watched.error, MalformedFile):
             return
         if only_if_changed and key == watched.key and self._is_judged(watched, now):
+            assert watched.coverage is not None
+            watched.coverage = replace(watched.coverage, until=now)
             return
         since = self.fill_from(watched, now)
         with self._blocking(watched):
@@ -266,11 +269,22 @@ class Watch:
         )
 
     def _is_judged(self, watched: Watched, now: int) -> bool:
-        """No bar can have become due since it was looked at: sessions begin at whole quarters."""
-        if watched.coverage is None or watched.coverage.since != self.fill_from(watched, now):
+        """Nothing can have become due since it was looked at, or may be asked for once more.
+
+        Bars end where sessions do, or at whole quarters and multiples of their length.
+        """
+        coverage, since = watched.coverage, self.fill_from(watched, now)
+        schedule = self.schedule(watched.instrument, since, now)
+        if coverage is None or coverage.since != since or schedule is None:
             return False
+        if watched.error is not None or Reason.LATE in coverage.holes:
+            return False
+        settle_s = DAILY_SETTLE_S if watched.series.timeframe.is_daily else SETTLE_S
+        before, after = coverage.until - settle_s, now - settle_s
         step_s = min(watched.series.timeframe.length_s, _QUARTER_S)
-        return (now - SETTLE_S) // step_s == (watched.coverage.until - SETTLE_S) // step_s
+        _, closes, *_ = schedule.columns
+        closed_before, closed_after = np.searchsorted(closes, [before, after], side="right")
+        return before // step_s == after // step_s and bool(closed_before == closed_after)
 
     def _past_basis(self, watched: Watched, since: int) -> object:
         """What the judgement of the past depends on, beside the rows that are there."""

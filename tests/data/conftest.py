@@ -43,6 +43,8 @@ class FakeConnection:
     """
 
     connected: bool = True
+    closes: int = 43200
+    """Second of the day at which its market closes."""
     gateway: str = "simulated"
     absent: set[int] = field(default_factory=set)
     unsound: set[int] = field(default_factory=set)
@@ -99,7 +101,7 @@ class FakeConnection:
         self._refuse(query)
         start, end = span_from_query(query)
         days = range(start - start % DAY - DAY, end + 3 * DAY, DAY)
-        sessions = [[day + 36000, day + 43200, day] for day in days]
+        sessions = [[day + 36000, day + self.closes, day] for day in days]
         return {
             "zone": "UTC",
             "start": days[0],
@@ -162,7 +164,7 @@ class FakeConnection:
         if timeframe == "1d":
             starts = range(start - start % DAY, end, DAY)
         else:
-            starts = [t for t in range(start, end, 60) if 36000 <= t % DAY < 43200]
+            starts = [t for t in range(start, end, 60) if 36000 <= t % DAY < self.closes]
             starts = [t for t in starts if t % length == 0 or t % DAY == 36000]
         return [price(t) for t in starts if t not in self.absent and t >= start]
 

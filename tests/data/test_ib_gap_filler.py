@@ -156,6 +156,64 @@ def test_a_row_that_somebody_deletes_is_fetched_again(put, make_filler):
     assert starts_in(path) == there
 
 
+def look_again(filler: GapFiller, clock: Clock) -> None:
+    """As the program does it, after the usual while."""
+    clock.now += 300
+    fill(filler)
+
+
+def test_what_is_known_is_known_as_of_the_last_scan(put, make_filler, clock):
+    clock.now += 60
+    path = put("AAPL_1h")
+    filler = make_filler()
+    fill(filler)
+    there = path.read_text()
+    look_again(filler, clock)
+    known = filler.coverage
+    assert known["series"][0]["until"] == known["scan_time"] == "2026-11-20T15:06:00+00:00"
+    assert path.read_text() == there
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "closes", "looked"),
+    [("1d", 43200, "12:01"), ("1h", 43680, "12:06"), ("15m", 43680, "12:06")],
+)
+def test_a_bar_is_had_at_the_first_scan_after_its_market_has_closed(
+    put, make_filler, connection, clock, timeframe, closes, looked
+):
+    connection.closes = closes
+    clock.now = utc(f"2026-11-20 {looked}")
+    path = put(f"AAPL_{timeframe}")
+    filler = make_filler()
+    fill(filler)
+    before = starts_in(path)
+    look_again(filler, clock)
+    assert len(starts_in(path)) == len(before) + 1
+
+
+def test_what_failed_is_tried_again_at_the_next_scan(put, make_filler, connection, clock):
+    clock.now += 60
+    path = put("AAPL_1h")
+    connection.bars_refusals["AAPL"] = RequestFailed("not now")
+    filler = make_filler()
+    fill(filler)
+    connection.bars_refusals.clear()
+    look_again(filler, clock)
+    assert len(starts_in(path)) == 8
+
+
+def test_what_was_late_is_asked_for_again_at_the_next_scan(put, make_filler, connection, clock):
+    clock.now = utc("2026-11-20 11:01")
+    last = utc("2026-11-20 10:00")
+    connection.absent = {last}
+    path = put("AAPL_1h")
+    filler = make_filler()
+    fill(filler)
+    connection.absent.clear()
+    look_again(filler, clock)
+    assert starts_in(path)[-1] == last
+
+
 def test_a_late_bar_is_not_taken_for_absent(put, make_filler, connection, clock):
     clock.now = utc("2026-11-20 11:00:30")
     newest = utc("2026-11-20 10:59")
