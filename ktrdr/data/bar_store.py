@@ -33,7 +33,7 @@ class Seen(NamedTuple):
     last: int | None
     """Starts of its first and last bar, UTC seconds; None: it is empty."""
     since: int
-    """From then on its bars are known; 0: all of them."""
+    """From then on its bars are known; 0, or its first bar before 1970: all of them."""
     starts: Int64Array
     """Their starts, UTC seconds, ascending, without duplicates."""
     is_verified: bool

@@ -130,7 +130,7 @@ class CsvStore:
         if known is not None and known.key == key and known.is_settled and known.since <= since:
             starts = self._indexed_starts(series, since)
             if starts is not None:
-                begin = 0 if known.first is None or known.first >= since else since
+                begin = _known_from(known.first, since)
                 return Seen(key, known.first, known.last, begin, starts, known.is_verified)
         return self._look_anew(series, since)
 
@@ -141,7 +141,8 @@ class CsvStore:
             starts = file.starts()
             key = file.key
         first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
-        seen = Seen(key, first, last, 0, starts, is_verified=True)
+        begin = _known_from(first, -_FAR)
+        seen = Seen(key, first, last, begin, starts, is_verified=True)
         self._remember(series, seen, looked_ns)
         return seen
 
@@ -153,7 +154,7 @@ class CsvStore:
             return False
         return known.is_settled and known.is_verified
 
-    def rows(self, series: Series, start: int = 0, end: int = _FAR) -> Rows:
+    def rows(self, series: Series, start: int = -_FAR, end: int = _FAR) -> Rows:
         """The rows of the bars that start in `[start, end)`. MalformedFile, FileNotFoundError."""
         with self._open(series) as file:
             return file.rows(start, end)
@@ -173,7 +174,7 @@ class CsvStore:
             starts = file.rows(since, _FAR).starts
             last = int(starts[-1]) if len(starts) else file.end.last
             key = file.key
-        begin = 0 if first is None or first >= since else since
+        begin = _known_from(first, since)
         seen = Seen(key, first, last, begin, starts, is_verified=False)
         self._remember(series, seen, looked_ns)
         return seen
@@ -406,6 +407,11 @@ def _reported(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
+
+
+def _known_from(first: int | None, since: int) -> int:
+    """Since when all bars are known, where those from `since` on are; 0 and before: all are."""
+    return min(first or 0, 0) if first is None or first >= since else since
 
 
 def _key_of_entry(entry: os.DirEntry[str]) -> FileKey:

@@ -8,6 +8,8 @@ DataManager().load("AAPL", "1m", start="2026-11-01", end="2026-11-20")
 
 from __future__ import annotations
 
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, tzinfo
@@ -16,9 +18,11 @@ from typing import Any
 import pandas as pd
 
 from ktrdr.config import Settings, load_settings
+from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_store import BarStore
+from ktrdr.data.coverage_index import is_settled
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.fetching import Fetching, Found, Progress
+from ktrdr.data.fetching import ALWAYS, Fetching, Found, Progress
 from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
 from ktrdr.data.ledger import sessions_of
 from ktrdr.data.local_api import LocalClient, time_from_text
@@ -44,7 +48,6 @@ _LOOK_S = 60
 _FRAMES_KEPT = 16
 _ROWS_KEPT = 500_000
 """In a frame that is kept: a longer one is seldom asked for twice."""
-_FAR = 2**62
 
 
 class DataManager:
@@ -56,7 +59,7 @@ class DataManager:
         self._gap_filler = LocalClient(self._settings.gap_filler_socket, "gap-filler")
         self._fetching = Fetching(self._settings, self._store)
         self._frames: OrderedDict[tuple[Any, ...], pd.DataFrame] = OrderedDict()
-        self._verified: dict[Series, object] = {}
+        self._verified: dict[Series, FileKey] = {}
 
     def load(
         self,
@@ -85,9 +88,9 @@ class DataManager:
         """
         span = _span(start, end)
         if isinstance(symbol, str):
-            return self._load(_series(symbol, timeframe), span, fetch=fetch, progress=progress)
+            return self._load(_series(symbol, timeframe), span, fetch=fetch, progress=progress)[0]
         frames = {
-            one: self._load(_series(one, timeframe), span, fetch=fetch, progress=progress)
+            one: self._load(_series(one, timeframe), span, fetch=fetch, progress=progress)[0]
             for one in dict.fromkeys(symbol)
         }
         if not frames:
@@ -123,12 +126,13 @@ class DataManager:
             raise InvalidRequest(f"larger={target.value}: expected more than {smaller}")
         first, last = _span(start, end)
         reach = 3 * DAY_S if target.is_daily else target.length_s
-        frame = self._load(series, (max(first - reach, 0), min(last + reach, _FAR)))
+        wide = max(first - reach, ALWAYS[0]), min(last + reach, ALWAYS[1])
+        frame, found = self._load(series, wide)
         starts = starts_of(frame)
         schedule, alignment = self._sessions(series.symbol, starts)
         into, ends = larger_bars(schedule, starts, target, alignment)
-        now = datetime.now(UTC).timestamp()
-        chosen = (into >= first) & (into < last) & (ends <= now)
+        known_until = min(datetime.now(UTC).timestamp(), found.until)
+        chosen = (into >= first) & (into < last) & (ends <= known_until)
         made = aggregated(frame[chosen], into[chosen])
         made.attrs = frame.attrs | {"timeframe": target.value}
         return made
@@ -140,8 +144,10 @@ class DataManager:
         *,
         fetch: bool = False,
         progress: Progress | None = None,
-    ) -> pd.DataFrame:
-        local = self._local(series, span)
+    ) -> tuple[pd.DataFrame, Found]:
+        """The frame, and what its `attrs` say of it."""
+        said, why = (None, "") if fetch else self._coverage(series)  # before the file is read
+        key, local = self._local(series, span)
         if local is None and not fetch:
             raise UnknownSeries(
                 f"the store {self._store.folder} has no {series.file_name}",
@@ -152,8 +158,10 @@ class DataManager:
             present = None if local is None else starts_of(local)
             instrument = self._instrument(series.symbol)
             found = self._fetching.fetch(series, instrument, present, span, progress)
+        elif said is not None:
+            found = _judge(said, key, span, self._settings.ktrdr_gap_check_interval_s)
         else:
-            found = self._judged(series, *span)
+            found = Found(complete=False, why=why)
         frame = with_bars(frame, found.bars)
         frame.attrs = {
             "symbol": series.symbol,
@@ -162,50 +170,59 @@ class DataManager:
             "complete": found.complete,
             "why": found.why,
         }
-        return frame
+        return frame, found
 
-    def _local(self, series: Series, span: tuple[int, int]) -> pd.DataFrame | None:
-        """The bars of the store; None: it has no such series. A frame that may be changed."""
+    def _local(
+        self, series: Series, span: tuple[int, int]
+    ) -> tuple[FileKey | None, pd.DataFrame | None]:
+        """The bars of the store, and the key of their file; None: it has no such series.
+
+        The frame may be changed.
+        """
         try:
+            looked_ns = time.time_ns()
             key = self._store.key(series)
             if key is None:
-                return None
+                return None, None
             place = (series, key, *span)
             kept = self._frames.get(place)
             if kept is None:
-                kept = self._read(series, key, span)
-                if len(kept) <= _ROWS_KEPT:
+                kept = self._read(series, key, span, looked_ns)
+                if len(kept) <= _ROWS_KEPT and is_settled(key, looked_ns):
                     self._frames[place] = kept
             else:
                 self._frames.move_to_end(place)
         except FileNotFoundError:
-            return None
+            return None, None
         except OSError as error:
             raise StoreUnwritable(f"{series.file_name}: {error.strerror}") from error
         while len(self._frames) > _FRAMES_KEPT:
             self._frames.popitem(last=False)
-        return kept.copy()
+        return key, kept.copy()
 
-    def _read(self, series: Series, key: object, span: tuple[int, int]) -> pd.DataFrame:
+    def _read(
+        self, series: Series, key: FileKey, span: tuple[int, int], looked_ns: int
+    ) -> pd.DataFrame:
         """Rows are found by their order, which is looked at once for each state of a file."""
         if self._verified.get(series) != key:
             if not self._store.was_verified(series):
                 self._store.verify(series)
-            self._verified[series] = key
+            if is_settled(key, looked_ns):
+                self._verified[series] = key
         return frame_of(series.file_name, self._store.rows(series, *span))
 
-    def _judged(self, series: Series, start: int, end: int) -> Found:
-        """What the gap filler knows of these days; nothing is proven while it does not answer."""
+    def _coverage(self, series: Series) -> tuple[dict[str, Any] | None, str]:
+        """What the gap filler knows of a series, or why nothing is known."""
         try:
             said = self._gap_filler.get(
                 "/coverage", symbol=series.symbol, timeframe=series.timeframe.value
             )
             entries = said["series"]
         except KtrdrError as error:
-            return Found(complete=False, why=error.message)
+            return None, error.message
         if not entries or entries[0]["expected"] is None:
-            return Found(complete=False, why="the gap filler does not know this series yet")
-        return _judge(entries[0], start, end, self._settings.ktrdr_gap_check_interval_s)
+            return None, "the gap filler does not know this series yet"
+        return entries[0], ""
 
     def _sessions(self, symbol: str, starts: Any) -> tuple[Schedule, frozenset[int]]:
         """As far as the gap filler has learnt them, else the usual ones."""
@@ -240,15 +257,15 @@ def _series(symbol: str, timeframe: str | Timeframe) -> Series:
 
 def _span(start: Moment, end: Moment) -> tuple[int, int]:
     """UTC seconds; all times where nothing is said. InvalidRequest names what is wrong."""
-    first = 0 if start is None else _seconds("start", start)
-    last = _FAR if end is None else _seconds("end", end)
+    first = ALWAYS[0] if start is None else _seconds("start", start)
+    last = ALWAYS[1] if end is None else _seconds("end", end)
     if first > last:
         raise InvalidRequest(f"start={start}: expected a time before end={end}")
     return first, last
 
 
 def _seconds(name: str, moment: str | date | datetime) -> int:
-    """UTC seconds of a date, a time, or their text."""
+    """UTC seconds of a date, a time, or their text; no bar starts before the next whole one."""
     try:
         stamp = pd.Timestamp(moment)
     except (ValueError, TypeError):
@@ -256,25 +273,34 @@ def _seconds(name: str, moment: str | date | datetime) -> int:
     if stamp is None or pd.isna(stamp):
         raise InvalidRequest(f"{name}={moment!r}: expected a date or time such as 2026-11-20")
     zone: tzinfo | None = stamp.tzinfo
-    return int((stamp if zone else stamp.tz_localize("UTC")).timestamp())
+    return math.ceil((stamp if zone else stamp.tz_localize("UTC")).timestamp())
 
 
-def _judge(entry: dict[str, Any], start: int, end: int, interval_s: float) -> Found:
+def _judge(
+    entry: dict[str, Any], key: FileKey | None, span: tuple[int, int], interval_s: float
+) -> Found:
     """Complete when these times were looked at, and lack only what IB has not.
 
-    An open end means: as of the gap filler's last look.
+    An open start means: from the first bar on; an open end: as of the gap filler's last look.
+    `key`: that of the file that was read, which must be the one that it has looked at.
     """
+    start, end = span
     now = datetime.now(UTC).timestamp()
     known_from, known_until = (time_from_text(k, entry[k]) for k in ("from", "until"))
-    if 0 < start < known_from:
-        return Found(complete=False, why=f"nothing is known before {entry['from']}")
-    if min(end, now) > known_until + (interval_s + _LOOK_S if end > now else 0):
-        return Found(complete=False, why=f"nothing is known after {entry['until']}")
+    if start == ALWAYS[0]:
+        start = known_from if entry["first"] is None else time_from_text("first", entry["first"])
     lacking = sum(
         bars
         for first, last, bars, reason in entry["gaps"]
         if first < end and last >= start and reason != "no_trades"
     )
-    if lacking:
-        return Found(complete=False, why=f"up to {lacking} bars are missing")
-    return Found()
+    why = ""
+    if key is None or entry["key"] != [*key]:
+        why = "the gap filler has not looked at the file as it is now"
+    elif start < known_from:
+        why = f"nothing is known before {entry['from']}"
+    elif min(end, now) > known_until + (interval_s + _LOOK_S if end > now else 0):
+        why = f"nothing is known after {entry['until']}"
+    elif lacking:
+        why = f"up to {lacking} bars are missing"
+    return Found(complete=not why, why=why, until=known_until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ Progress = Callable[[int, int], None]
 
 _PATIENCE_S = 10.0
 """Somebody sits before the screen: no waiting for a gateway that restarts."""
+ALWAYS = (-(2**62), 2**62)
+"""A span of all times (UTC seconds)."""
 _NO_STARTS = np.empty(0, dtype=np.int64)
 
 
@@ -40,6 +43,8 @@ class Found:
     bars: list[Bar] = field(default_factory=list)
     complete: bool = True
     why: str = ""
+    until: float = math.inf
+    """Of what was due later nothing is known (UTC seconds)."""
 
 
 class Fetching:
@@ -64,7 +69,7 @@ class Fetching:
         """
         now = int(datetime.now(UTC).timestamp())
         there = _NO_STARTS if present is None else present
-        first = span[0] if span[0] > 0 else self._default_start(there, now)
+        first = span[0] if span[0] > ALWAYS[0] else self._default_start(there, now)
         until = min(span[1], now)
         bars: list[Bar] = []
         unsound = 0

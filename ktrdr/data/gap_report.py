@@ -48,11 +48,14 @@ def coverage_of(
 ) -> Json:
     """One series in the words of `GET /coverage`; without days and gaps, where that is wanted.
 
+    `key`: that of the file which was looked at. `from`, `until`: nothing is proven beyond them.
     `sessions_from`: where what is expected was learnt, as `Schedule.source`.
     """
-    coverage = watched.coverage.asked(asked) if watched.coverage else None
-    known = [part for part in (watched.past, coverage) if part and coverage]
-    error = watched.error
+    key, is_past_known = watched.key, watched.is_past_known  # first: the rest may be newer
+    coverage, past, error = watched.coverage, watched.past, watched.error
+    coverage = coverage.asked(asked) if coverage else None
+    known = [part for part in (past, coverage) if part and coverage]
+    first_known = known[0 if is_past_known else -1] if known else None
     said: Json = {
         "symbol": watched.series.symbol,
         "timeframe": watched.series.timeframe.value,
@@ -70,7 +73,8 @@ def coverage_of(
         "expires": iso(life.expires),
         "sessions_from": sessions_from,
         "ours": watched.is_ours,
-        "from": iso(known[0].since) if known else None,
+        "key": key,
+        "from": iso(first_known.since) if first_known else None,
         "until": iso(coverage.until) if coverage else None,
     }
     if counts_only:

@@ -60,8 +60,8 @@ class Watched:
     """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
     past: Coverage | None = None
     """Of the days before them, back to the file's first row; None: there are none, or not yet."""
-    past_basis: object = None
-    """What that was judged by."""
+    past_basis: tuple[int, object, Life, frozenset[int]] | None = None
+    """What that was judged by; first where it ends."""
     key: FileKey | None = None
     """The file that was looked at last."""
     first: int | None = None
@@ -76,10 +76,19 @@ class Watched:
     tried_at: float = 0.0
     is_renewed: bool = False
     """It is being pulled again, and left alone until that is done."""
-    doubted: tuple[int, int] | None = None
-    """A span that one answer has lacked at its edge, and that nothing has proven to be absent."""
     counted: set[int] = field(default_factory=set)
     """Firsts of open gaps that were counted as detected."""
+
+    @property
+    def is_past_known(self) -> bool:
+        """The days before those that are kept complete were judged, and nothing has changed since.
+
+        True also where there are none.
+        """
+        judged_until = self.past_basis[0] if self.past_basis else None
+        return (
+            self.is_verified and self.coverage is not None and self.coverage.since == judged_until
+        )
 
     @property
     def absence(self) -> str:
@@ -216,17 +225,18 @@ class Watch:
         basis = self._past_basis(watched, since)
         if watched.is_verified and watched.past_basis == basis:
             return False
+        watched.past_basis = None
         with self._blocking(watched):
             if not watched.is_verified:
                 self._judge(watched, watched.store.verify(watched.series), since, now)
-            seen = watched.store.look(watched.series, 0)
-        watched.past_basis = basis
+            seen = watched.store.look(watched.series, min(watched.first or 0, 0))
         schedule = self.known_schedule(watched.instrument)
         watched.past = None
         if schedule is not None and seen.first is not None and seen.first < since:
             wanted = self.expected(watched, schedule, seen.first, since, now)
             first = max(seen.first, schedule.start)
             watched.past = self._coverage(watched, wanted, seen, since, (first, now))
+        watched.past_basis = basis
         return True
 
     @contextlib.contextmanager
@@ -243,17 +253,21 @@ class Watch:
         if isinstance(watched.error, MalformedFile | StoreUnwritable):
             watched.succeeded()
         self._note_file(watched, seen)
-        watched.key, watched.first, watched.last = seen.key, seen.first, seen.last
         watched.is_verified = seen.is_verified
+        watched.first, watched.last = seen.first, seen.last
+        watched.coverage = self._judged(watched, seen, since, now)
+        watched.key = seen.key  # last: another thread that reads it first takes no old coverage
+        self.detected += watched.count_new_gaps() if watched.coverage else 0
+
+    def _judged(self, watched: Watched, seen: Seen, since: int, now: int) -> Coverage | None:
+        """None: the sessions of the days asked for are not known."""
         schedule = self.schedule(watched.instrument, since, now)
         if schedule is None:
-            watched.coverage = None  # what it was says nothing about the days asked for now
-            return
+            return None
         wanted = self.expected(watched, schedule, since, now, now)
         coverage = self._coverage(watched, wanted, seen, since, (since, now))
         given_up = watched.retry_at > now
-        watched.coverage = coverage.refused(watched.reason) if given_up else coverage
-        self.detected += watched.count_new_gaps()
+        return coverage.refused(watched.reason) if given_up else coverage
 
     def _coverage(
         self, watched: Watched, wanted: Expected, seen: Seen, since: int, span: tuple[int, int]
@@ -286,7 +300,7 @@ class Watch:
         closed_before, closed_after = np.searchsorted(closes, [before, after], side="right")
         return before // step_s == after // step_s and bool(closed_before == closed_after)
 
-    def _past_basis(self, watched: Watched, since: int) -> object:
+    def _past_basis(self, watched: Watched, since: int) -> tuple[int, object, Life, frozenset[int]]:
         """What the judgement of the past depends on, beside the rows that are there."""
         schedule = self.known_schedule(watched.instrument)
         known = None if schedule is None else (schedule.start, schedule.source)

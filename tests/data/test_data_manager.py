@@ -1,3 +1,4 @@
+import os
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -50,6 +51,7 @@ def test_local_bars_come_as_a_frame_in_utc(manager):
         (datetime(2026, 11, 18, 10, 8, tzinfo=UTC), None, 2),
         (pd.Timestamp("2026-11-18 05:08", tz="America/New_York"), None, 2),
         (None, "2026-11-18T10:01:00Z", 1),
+        ("2026-11-18 10:01:00.5", "2026-11-18 10:02", 0),
     ],
 )
 def test_a_window_has_its_start_and_not_its_end(manager, start, end, bars):
@@ -206,18 +208,35 @@ def test_bars_of_another_source_are_not_mixed_in(manager, data_dir, path):
     assert path.exists()
 
 
-def entry(**given):
+def entry(path, **given):
     """What the gap filler says of a series: a hole of Tuesday, and a minute that IB has not."""
+    status = path.stat()
     tuesday, wednesday = utc("2026-11-17 14:30"), utc("2026-11-18 14:30")
     return {
         "expected": 30,
+        "key": [status.st_size, status.st_mtime_ns, status.st_ino],
+        "first": "2026-11-16T14:30:00+00:00",
         "from": "2026-11-16T00:00:00+00:00",
         "until": datetime.now(UTC).isoformat(),
         "gaps": [[tuesday, tuesday + 60, 2, "open"], [wednesday, wednesday, 1, "no_trades"]],
     } | given
 
 
-@pytest.mark.usefixtures("path")
+@pytest.fixture
+def told_of(make_settings):
+    """A gap filler that says this of a series."""
+
+    def told_of(said):
+        async def coverage(query):
+            assert f"{query['symbol']}_{query['timeframe']}" in ("AAPL_1m", "BTCUSD_1m")
+            return {"series": [said]}
+
+        routes = {("GET", "/coverage"): coverage}
+        return serving(LocalServer(make_settings().gap_filler_socket, routes))
+
+    return told_of
+
+
 @pytest.mark.parametrize(
     ("start", "end", "said", "complete"),
     [
@@ -231,17 +250,17 @@ def entry(**given):
         ("2026-11-18", "2026-11-20", {"until": "2026-11-19T12:00:00+00:00"}, False),
         ("2026-11-18", None, {"until": "2026-11-19T12:00:00+00:00"}, False),
         ("2026-11-18", "2026-11-20", {"expected": None}, False),
+        ("2026-11-18", "2026-11-20", {"key": [1, 2, 3]}, False),
+        (None, None, {"gaps": []}, True),
+        (None, None, {"gaps": [], "first": None}, True),
+        (None, None, {"gaps": [], "first": "2026-11-13T20:59:00+00:00"}, False),
+        ("1969-12-31", None, {"gaps": []}, False),
     ],
 )
 def test_complete_is_what_the_gap_filler_can_prove(
-    manager, make_settings, start, end, said, complete
+    manager, told_of, path, start, end, said, complete
 ):
-    async def coverage(query):
-        assert (query["symbol"], query["timeframe"]) == ("AAPL", "1m")
-        return {"series": [entry(**said)]}
-
-    server = LocalServer(make_settings().gap_filler_socket, {("GET", "/coverage"): coverage})
-    with serving(server):
+    with told_of(entry(path, **said)):
         frame = manager.load("AAPL", "1m", start, end)
     assert frame.attrs["complete"] is complete
     assert bool(frame.attrs["why"]) is not complete
@@ -313,6 +332,37 @@ def test_a_larger_bar_that_still_forms_is_left_out(manager, data_dir):
     assert [int(t.timestamp()) for t in frame.index] == [hour - 7200, hour - 3600]
     with pytest.raises(InvalidRequest, match="expected more than 1m"):
         manager.resample("BTCUSD", "1m", "1m")
+
+
+def test_a_larger_bar_is_made_of_what_was_known_when_it_was_over(manager, data_dir, told_of):
+    now = int(datetime.now(UTC).timestamp())
+    five = now - now % 300
+    path = data_dir / "BTCUSD_1m.csv"
+    path.write_text(HEADER + "".join(line(price(t)) for t in range(five - 900, five - 120, 60)))
+    known = datetime.fromtimestamp(five - 110, UTC).isoformat()
+    earlier = datetime.fromtimestamp(five - 86400, UTC).isoformat()
+    with told_of(entry(path, until=known, gaps=[], **{"from": earlier})):
+        start = datetime.fromtimestamp(five - 900, UTC)
+        frame = manager.resample("BTCUSD", "1m", "5m", start)
+    assert [int(t.timestamp()) for t in frame.index] == [five - 900, five - 600]
+    assert frame.attrs["complete"] is True
+
+
+def test_bars_from_before_1970_are_bars(manager, data_dir):
+    rows = [f"{year}-03-03 00:00:00+00:00,1,1,1,1,1\n" for year in (1928, 1969, 1971)]
+    (data_dir / "SPX_1d.csv").write_text(HEADER + "".join(rows))
+    assert list(manager.load("SPX", "1d").index.year) == [1928, 1969, 1971]
+    assert list(manager.load("SPX", "1d", "1960-01-01", "1970-01-01").index.year) == [1969]
+
+
+def test_what_is_written_within_the_clocks_tick_is_seen(manager, path):
+    old, new = line(price(FIRST)), line(price(FIRST)).replace("107.", "907.")
+    status = path.stat()
+    assert manager.load("AAPL", "1m").iloc[0]["open"] == price(FIRST).open
+    with path.open("r+b") as file:
+        file.write(path.read_text().replace(old, new).encode())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert manager.load("AAPL", "1m").iloc[0]["open"] == price(FIRST).open + 800
 
 
 @pytest.mark.usefixtures("group")

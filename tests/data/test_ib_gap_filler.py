@@ -174,6 +174,48 @@ def test_what_is_known_is_known_as_of_the_last_scan(put, make_filler, clock):
     assert path.read_text() == there
 
 
+def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, make_filler, clock):
+    old = [*minutes("2026-10-05", "2026-10-06"), *minutes(*RECENT)]
+    path = put("AAPL_1m", old)
+    filler = make_filler()
+
+    def known_from():
+        return filler.coverage["series"][0]["from"][:10]
+
+    fill(filler)
+    assert known_from() == "2026-10-05"
+    path.write_text(path.read_text().replace(line(price(old[7])), ""))
+    filler.ask_for_scan()
+    filler._scan()
+    assert known_from() == "2026-11-17"
+    status = path.stat()
+    key = (status.st_size, status.st_mtime_ns, status.st_ino)
+    assert filler.coverage["series"][0]["key"] == key
+    fill(filler)
+    assert known_from() == "2026-10-05"
+    clock.now += DAY
+    filler.ask_for_scan()
+    filler._scan()
+    assert known_from() == "2026-11-18"
+    fill(filler)
+    assert known_from() == "2026-10-05"
+
+
+def test_a_file_that_begins_before_1970_is_kept_complete(put, make_filler, connection, clock):
+    old = [utc("1928-03-05"), utc("1969-12-31")]
+    path = put("AAPL_1d", old)
+    filler = make_filler()
+    for _ in range(3):
+        fill(filler)
+        clock.now += 300
+    assert [t for t in starts_in(path) if t not in old] == [utc(day) for day in RECENT]
+    (series,) = filler.coverage["series"]
+    assert (series["from"][:10], series["first"][:10]) == ("1928-03-05", "1928-03-05")
+    assert series["present"] == 6
+    assert len(connection.asked) == 1
+    assert filler.status.recent_errors == ()
+
+
 @pytest.mark.parametrize(
     ("timeframe", "closes", "looked"),
     [("1d", 43200, "12:01"), ("1h", 43680, "12:06"), ("15m", 43680, "12:06")],
