@@ -24,8 +24,8 @@ from ktrdr.data.file_change import (
     clear_leftovers,
     keep,
     leave_mark,
+    move,
     rewrite,
-    sync_folder,
     take_after,
     write_new,
     write_whole,
@@ -340,8 +340,7 @@ class CsvStore:
             target = Path(os.path.realpath(self.path(series)))
             keep(target, kept)
             take_after(target, newer)
-            newer.replace(target)
-            sync_folder(target.parent)
+            move(newer, target)
         self._forget(series)
         return kept
 

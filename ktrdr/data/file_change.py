@@ -121,6 +121,23 @@ def keep(old: Path, copy: Path) -> None:
     sync_folder(copy.parent)
 
 
+def move(new: Path, target: Path) -> None:
+    """Put a file into the place of another in one step; on another file system a copy of it."""
+    try:
+        new.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+
+        def like_new(copy: Path) -> bool:
+            take_after(new, copy)
+            return True
+
+        write_whole(target, [new.read_bytes()], like_new)
+        new.unlink()
+    sync_folder(target.parent)
+
+
 def take_after(old: int | Path, new: int | Path) -> None:
     """Give a file the permissions and, where that is allowed, the owner of another."""
     status = os.stat(old)  # noqa: PTH116  an open file may be meant

@@ -112,6 +112,29 @@ def test_a_file_is_swapped_in_one_step_and_the_old_one_kept(store, write, data_d
     assert store.renewals.key(AAPL) is None
 
 
+def test_a_file_on_another_file_system_is_swapped_too(store, scratch, monkeypatch):
+    real = scratch / "elsewhere.csv"
+    real.write_text(HEADER + row(0))
+    real.chmod(0o640)
+    store.path(AAPL).symlink_to(real)
+    store.renewals.create(AAPL)
+    store.renewals.add(AAPL, [bar(0, price=1.0)])
+
+    def replace_beside(old, new, replace=os.replace):
+        if Path(old).parent != Path(new).parent:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", replace_beside)
+    kept = store.take_renewed(AAPL, "20261126T000000Z")
+    assert store.path(AAPL).is_symlink()
+    assert real.read_text() == HEADER + row(0, "1.0,1.0,1.0,1.0,100")
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert kept.read_text() == HEADER + row(0)
+    assert store.renewals.key(AAPL) is None
+    assert list(scratch.glob(".*")) == []
+
+
 def test_a_place_for_an_old_file_is_never_taken(store):
     first = store.place_for_old(AAPL, "20261126T000000Z")
     first.parent.mkdir(parents=True)
