@@ -134,6 +134,8 @@ class Filling:
         """Gaps, each of which one answer has lacked and nothing has proven to be absent."""
         self._to_check: deque[tuple[Watched, str]] = deque()
         self.filled = self.failed = self.bars_added = 0
+        self.heard = 0
+        """Answers that have come back, of whatever kind."""
 
     @property
     def has_room(self) -> bool:
@@ -310,6 +312,7 @@ class Filling:
         self._rates.busy(time.monotonic())
         back = self._errands.back(wait_s)
         while back:
+            self.heard += len(back)
             for errand, done in back:
                 try:
                     self._see_to(errand, done)

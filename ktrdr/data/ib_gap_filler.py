@@ -96,7 +96,9 @@ class GapFiller:
         self._asked_scan_id: str | None = None
         self._checks_are_planned = False
         self._behind: deque[Watched] = deque()
-        """Those whose past may be looked at, once there is nothing else to do."""
+        """Those whose past may be looked at, while there is nothing to do but to wait."""
+        self._looks_back = False
+        """That is being done: no answer has come for a while."""
         self._asked_fills: deque[tuple[Series, int]] = deque()
         self._symbols_processed = 0
         self._stopping = threading.Event()
@@ -164,14 +166,17 @@ class GapFiller:
         batch = self._next_batch() if self._filling.has_room else []
         wants_check = not batch and self._wants_check()
         if (batch or wants_check) and not self._take_up(batch):
-            return False
+            return not self._stopping.is_set() and self._look_back_at_one()
         more = bool(batch) and self._filling.has_room and bool(self._next_batch())
-        lost = self._filling.hear(0.0 if more else _HEAR_S)
+        heard = self._filling.heard
+        lost = self._filling.hear(0.0 if more or self._looks_back else _HEAR_S)
         if lost is not None:
             self._set_state("waiting", lost.message)
         if lost is not None or self._stopping.is_set():
             return False
-        if self._is_left(checked=wants_check) or self._look_back_at_one():
+        is_quiet = not self._filling.is_busy or self._filling.heard == heard
+        self._looks_back = is_quiet and not more and self._look_back_at_one()
+        if self._looks_back or self._is_left(checked=wants_check):
             return True
         self._set_state("idle")
         return False

@@ -5,6 +5,7 @@ import contextlib
 import random
 import shutil
 import sqlite3
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -199,6 +200,39 @@ def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, 
     assert known_from() == "2026-11-18"
     fill(filler)
     assert known_from() == "2026-10-05"
+
+
+class Waiting(Inline):
+    """Of the questions about one symbol no answer ever comes."""
+
+    def __init__(self, symbol: str):
+        self.symbol = symbol
+
+    def submit(self, work, /, *args, **kwargs):
+        asked = str(getattr(work, "args", ()))
+        return Future() if self.symbol in asked else super().submit(work, *args, **kwargs)
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_files_are_looked_at_while_answers_are_waited_for(
+    put, make_settings, connection, clock, is_down
+):
+    names = [f"AAPL_{timeframe}" for timeframe in ("1m", "5m", "15m")]
+    for name in names:
+        put(name, minutes("2026-10-05")[::15] + minutes(*RECENT)[::15])
+    settings = make_settings(ktrdr_gap_max_age_days=3)
+    filler = GapFiller(settings, connection, clock, Inline())
+    fill(filler)
+    filler.close()
+    filler = GapFiller(settings, connection, clock, Waiting("MUTE"))
+    put("MUTE_1m")
+    connection.connected = not is_down
+    for _ in range(10):
+        filler.step()
+    known = {s["file"]: s["from"] for s in filler.coverage["series"]}
+    assert {known[f"{name}.csv"][:10] for name in names} == {"2026-10-05"}
+    assert filler.status.state == ("waiting" if is_down else "filling")
+    filler.close()
 
 
 def test_a_file_that_begins_before_1970_is_kept_complete(put, make_filler, connection, clock):
@@ -533,7 +567,7 @@ def test_without_a_connection_it_waits_and_says_so(put, make_filler, connection,
     path = put("AAPL_1m")
     connection.down, connection.connected = error, error is not None
     filler = make_filler()
-    assert not filler.step()
+    fill(filler)  # there is nothing that it waits for
     assert filler.status.state == "waiting"
     assert ("connection" if error else "no data from IB: waiting") in filler.status.reason
     connection.down, connection.connected = None, True
