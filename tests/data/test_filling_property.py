@@ -1,5 +1,6 @@
 """For any sessions, holes and refusals in any order: what can be had is there in the end."""
 
+import json
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,9 @@ class Market:
                 for t in (opens, *range(opens - opens % length + length, closes, length))
             }
         return sorted(found - self.absent)
+
+    def text(self, path, timeout_s=5.0, **query):
+        return json.dumps(self.get(path, timeout_s, **query)).encode()
 
     def get(self, path, timeout_s=5.0, **query):
         assert timeout_s > 0
