@@ -458,9 +458,8 @@ class GapFiller:
             return "renewed"
         if str(watched.series) in self.status.current:
             return "filling"
-        if watched.coverage is None or watched.coverage.closable:
-            return "waiting"
-        return "complete"
+        coverage = watched.coverage  # another thread may judge anew meanwhile
+        return "waiting" if coverage is None or coverage.closable else "complete"
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
