@@ -124,7 +124,7 @@ class BarFile:
                 break
             reach *= 4
         line = raw[first:end]
-        last = line_start(self.path.name, self.layout, line, None) if line else None
+        last = self._start(line) if line else None
         return End(line, last, at + end, raw[end:])
 
     def starts(self) -> Int64Array:
@@ -207,9 +207,16 @@ class BarFile:
             first = piece.find(b"\n") + 1
             end = piece.find(b"\n", first) + 1 if first else 0
             if end:
-                start = line_start(self.path.name, self.layout, piece[first:end], None)
-                return place + first, start, place + end
+                return place + first, self._start(piece[first:end]), place + end
         return self.size, 0, self.size
+
+    def _start(self, line: bytes) -> int:
+        """When a row starts."""
+        try:
+            return line_start(self.path.name, self.layout, line, None)
+        except MalformedFile:
+            self.starts()  # names the line
+            raise
 
     def _read_head(self) -> bytes:
         """The first two lines, and more; nothing that was written since it was opened."""

@@ -257,6 +257,13 @@ def test_a_broken_file_is_named_by_line_and_left(store, write, text, line, named
     assert path.read_bytes().decode() == text
 
 
+@pytest.mark.parametrize("end", ["\n", "yesterday,1,2,3,4,5\n"])
+def test_a_last_line_that_is_no_row_is_named_at_first_sight(store, write, end):
+    write(HEADER + row(0) + end)
+    with pytest.raises(MalformedFile, match=r"AAPL_1m.csv line 3:.*time"):
+        store.look(AAPL, bar(0).start)
+
+
 def test_daily_bars_stand_at_midnight(store, write):
     write(HEADER + row(0), "AAPL_1d.csv")
     with pytest.raises(MalformedFile, match=r"line 2.*00:00:00"):
