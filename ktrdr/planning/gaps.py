@@ -9,6 +9,11 @@ import numpy as np
 
 from ktrdr.planning.sessions import Int64Array
 
+_SHIFT = 2
+_UNIT_S = 1 << _SHIFT
+"""Whole minutes are multiples of four seconds, and a shift is cheaper than a division."""
+_BITMAP_MOST = 4_000_000
+
 
 class Reason(StrEnum):
     """Why bars are missing, in the words of the status API."""
@@ -56,9 +61,17 @@ def missing(
 
 
 def among(starts: Int64Array, known: Int64Array) -> np.typing.NDArray[np.bool_]:
-    """Which of these starts are known; both ascend."""
-    if not len(known):
+    """Which of these starts are known; both ascend, and are whole minutes."""
+    if not len(known) or not len(starts):
         return np.zeros(len(starts), dtype=np.bool_)
+    first, last = starts[0], starts[-1]
+    places = (last - first) // _UNIT_S + 1
+    if places <= _BITMAP_MOST:
+        begin, end = np.searchsorted(known, first), np.searchsorted(known, last, side="right")
+        there = np.zeros(places, dtype=np.bool_)
+        there[(known[begin:end] - first) >> _SHIFT] = True
+        inside: np.typing.NDArray[np.bool_] = there[(starts - first) >> _SHIFT]
+        return inside
     place = np.searchsorted(known, starts)
     place[place == len(known)] = 0
     found: np.typing.NDArray[np.bool_] = known[place] == starts
