@@ -345,7 +345,6 @@ def test_a_larger_bar_is_made_of_what_was_known_when_it_was_over(manager, data_d
         start = datetime.fromtimestamp(five - 900, UTC)
         frame = manager.resample("BTCUSD", "1m", "5m", start)
     assert [int(t.timestamp()) for t in frame.index] == [five - 900, five - 600]
-    assert frame.attrs["complete"] is True
 
 
 def test_bars_from_before_1970_are_bars(manager, data_dir):
