@@ -86,6 +86,9 @@ class BarStore(Protocol):
         Those that are there stay as they are, unless they are to be corrected.
         """
 
+    def flush(self) -> None:
+        """Let other processes see what was found; nothing is lost without it but time."""
+
     @property
     def renewals(self) -> BarStore:
         """A store beside it, of series that are pulled again."""

@@ -67,7 +67,7 @@ class CoverageIndex:
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._known: dict[str, Known] | None = None
-        self._waiting = 0
+        self._unsaved: dict[str, tuple[Any, ...]] = {}
         self._lost_until = 0.0
 
     def known(self) -> dict[str, Known]:
@@ -87,8 +87,8 @@ class CoverageIndex:
         return None if runs is None else from_runs(runs, since, step_s)
 
     def keep(self, name: str, known: Known, starts: Int64Array, step_s: int) -> None:
-        """Remember what was found; for others to see soon, or at once if it was verified."""
-        self._keep(name, known, to_runs(starts, step_s), at_once=known.is_verified)
+        """Remember what was found; for others to see after `flush`."""
+        self._keep(name, known, to_runs(starts, step_s))
 
     def extend(self, name: str, key: FileKey, starts: Int64Array, step_s: int) -> None:
         """Rows with these starts were written behind the last one; the file has this key now.
@@ -102,16 +102,19 @@ class CoverageIndex:
         first = known.first if known.first is not None else int(starts[0])
         new = Known(key, True, first, int(starts[-1]), known.since, known.is_verified)
         joined = joined_runs(runs, to_runs(starts, step_s), step_s)
-        self._keep(name, new, joined, at_once=True)
+        self._keep(name, new, joined)
 
-    def _keep(self, name: str, known: Known, runs: bytes, *, at_once: bool) -> None:
-        row = (name, *known.key, *known[1:], runs)
-        self._execute(_PUT, [row], at_once=at_once)
+    def _keep(self, name: str, known: Known, runs: bytes) -> None:
         self.known()[name] = known
+        self._unsaved[name] = (name, *known.key, *known[1:], runs)
+        if len(self._unsaved) >= _TOGETHER:
+            self.flush()
 
     def _runs(self, name: str) -> bytes | None:
         if name not in self.known():
             return None
+        if name in self._unsaved:
+            return bytes(self._unsaved[name][-1])
         try:
             found = self._database().execute("SELECT runs FROM files WHERE name = ?", (name,))
             row = found.fetchone()
@@ -123,12 +126,14 @@ class CoverageIndex:
     def forget(self, names: Iterable[str]) -> None:
         """They are to be looked at anew."""
         gone = [name for name in names if self.known().pop(name, None) is not None]
+        for name in gone:
+            self._unsaved.pop(name, None)
         self._execute("DELETE FROM files WHERE name = ?", [(name,) for name in gone])
 
     def flush(self) -> None:
         """Let others see what was found."""
-        if self._db is not None:
-            self._execute("", [])
+        unsaved, self._unsaved = self._unsaved, {}
+        self._execute(_PUT, list(unsaved.values()))
 
     def close(self) -> None:
         """It is opened again when it is needed."""
@@ -139,6 +144,7 @@ class CoverageIndex:
         if self._db is not None:
             self._db.close()
         self._db = self._known = None
+        self._unsaved = {}
 
     def _load(self, known: dict[str, Known]) -> None:
         for row in self._database().execute(_ALL):
@@ -153,17 +159,13 @@ class CoverageIndex:
             self._db = open_database(self._path, _TABLES, _VERSION)
         return self._db
 
-    def _execute(
-        self, statement: str, rows: list[tuple[object, ...]], *, at_once: bool = True
-    ) -> None:
+    def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        if not rows:
+            return
         try:
             database = self._database()
-            if rows:
+            with database:
                 database.executemany(statement, rows)
-            self._waiting = 0 if at_once else self._waiting + 1
-            if at_once or self._waiting >= _TOGETHER:
-                database.commit()
-                self._waiting = 0
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
 

@@ -22,10 +22,12 @@ from ktrdr.data.file_change import (
     Edit,
     append,
     clear_leftovers,
+    clear_mark,
     keep,
-    leave_mark,
     move,
+    read_mark,
     rewrite,
+    set_mark,
     take_after,
     write_new,
     write_whole,
@@ -242,13 +244,13 @@ class CsvStore:
         """Put bars behind the last one; None: the file has changed."""
         text = lines(bars, file.layout, end)
         mark = self._mark(series)
-        leave_mark(mark, str(file.key[2]).encode())
+        set_mark(mark, file.key[2])
         if not _is_same(file):
-            mark.unlink()
+            clear_mark(mark)
             return None
         changed_ns = append(file.descriptor, file.size, text)
         with contextlib.suppress(OSError):
-            mark.unlink()
+            clear_mark(mark)
         try:
             key = key_of(file.path.stat())
         except FileNotFoundError:
@@ -270,7 +272,7 @@ class CsvStore:
     # What was cut short.
 
     def _mark(self, series: Series) -> Path:
-        """What is there while rows are appended, and tells the file's inode."""
+        """What tells, while rows are appended, of which file: its inode."""
         return self.folder / OURS / "unfinished" / str(series)
 
     def _mend(self, series: Series) -> bool:
@@ -281,17 +283,16 @@ class CsvStore:
         """
         mark = self._mark(series)
         for _ in range(_TRIES):
-            try:
-                inode = mark.read_bytes()
-            except FileNotFoundError:
+            inode = read_mark(mark)
+            if inode is None:
                 return False
             with self._open(series) as file:
-                is_this = inode in (str(file.key[2]).encode(), b"")
+                is_this = inode in (file.key[2], 0)
                 until, is_same = file.end.whole_until, partial(_is_same, file)
                 if is_this and not rewrite(file.path, file.descriptor, [], until, is_same):
                     continue
             self._forget(series)
-            mark.unlink()
+            clear_mark(mark)
             return is_this
         return False
 
@@ -317,7 +318,7 @@ class CsvStore:
 
         StoreUnwritable, MalformedFile: it stays, and no reader takes it for a row.
         """
-        if not self._mark(series).exists():
+        if read_mark(self._mark(series)) is None:
             return False
         with _reported(self.path(series)), self.locked(series):
             return self._mend(series)
@@ -350,6 +351,11 @@ class CsvStore:
         endings = chain([""], (f"-{number}" for number in count(2)))
         places = (folder / f"{series}.{stamp}{ending}.csv" for ending in endings)
         return next(place for place in places if not place.exists())
+
+    def flush(self) -> None:
+        """Let other processes see what was found."""
+        if self._index is not None:
+            self._index.flush()
 
     def close(self) -> None:
         """It is opened again when it is needed."""

@@ -157,6 +157,7 @@ class GapFiller:
         """End the asking threads and close the ledger."""
         self._filling.close()
         self._watch.close()
+        self._store.flush()
 
     def _step(self) -> bool:
         if not self._is_ours():
@@ -178,6 +179,7 @@ class GapFiller:
         self._looks_back = is_quiet and not more and self._look_back_at_one()
         if self._looks_back or self._is_left(checked=wants_check):
             return True
+        self._store.flush()
         self._set_state("idle")
         return False
 

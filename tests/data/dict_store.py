@@ -34,6 +34,9 @@ class DictStore:
             raise WrongSource(f"the store holds {self._source} bars, and the gateway is {source}")
         self._source = source
 
+    def flush(self) -> None:
+        pass
+
     def scan(self) -> Scan:
         found = {series: self._key(series) for series in self._bars}
         changed = [series for series, key in found.items() if self._verified.get(series) != key]

@@ -547,6 +547,7 @@ def test_what_is_appended_is_known_and_the_rest_stays_verified(indexed, long_fil
     seen = indexed.look(AAPL, 0)
     assert seen.is_verified
     assert seen.starts.tolist() == [60 * i for i in [*range(1000, 21001), 21002]]
+    indexed.flush()
     assert CsvStore(long_file.parent).was_verified(AAPL)
 
 
@@ -574,6 +575,7 @@ def test_a_broken_index_is_made_anew(indexed, long_file, content):
 def test_an_index_that_is_deleted_is_made_anew(indexed, long_file):
     age(long_file)
     indexed.verify(AAPL)
+    indexed.flush()
     shutil.rmtree(long_file.parent / ".ktrdr")
     assert len(indexed.look(AAPL, 0).starts) == 20000
     indexed.add(AAPL, [Bar(60 * 21000, 1, 1, 1, 1, 1)])

@@ -78,7 +78,9 @@ class BarFileMachine(RuleBasedStateMachine):
     def is_marked(self) -> bool:
         """We were killed while we appended: what has no end there has never been whole."""
         mark = self.folder / ".ktrdr" / "unfinished" / str(AAPL)
-        return mark.exists() and mark.read_text() in ("", str(self.path.stat().st_ino))
+        text = mark.read_text() if mark.exists() else "-"
+        inode = self.path.stat().st_ino
+        return not text.startswith("-") and (not text.isdigit() or int(text) in (0, inode))
 
     def put(self, bars: list[Bar], *, correct: bool) -> int:
         """Do to the model what `add` does to a file."""
