@@ -461,8 +461,10 @@ def test_a_fresh_connection_without_data_is_found_though_nobody_asks(connect, ga
 def test_what_hangs_while_ibs_servers_are_lost_is_asked_again(connect, gateway, wait_for, back):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
-    with gateway.late(seconds=1), asking(manager) as asked:
+    gateway.begin_fault("late", seconds=1)
+    with asking(manager) as asked:
         wait_for(is_in_flight(gateway))
+        gateway.end_fault("late")
         with gateway.connectivity_lost(back):
             wait_for(lambda: manager.status().state == "upstream_lost")
             assert not manager.is_connected
