@@ -172,9 +172,9 @@ class Talk(EWrapper, EClient):
                 self.reqContractDetails(self.number, contract)
 
     def updates(self, question, first):
-        """Bars kept up to date, until one after the last has begun."""
+        """Bars kept up to date, until one after those that were told of has begun."""
         seen = []
-        while len(seen) < question["count"] or seen[-1][0] == first[-1][0]:
+        while len(seen) < question["count"] or seen[-1][0] == seen[0][0]:
             try:
                 kind, value = self.inbox.get(timeout=WAIT_S)
             except queue.Empty:
