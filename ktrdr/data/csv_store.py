@@ -11,7 +11,6 @@ from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from ktrdr.data.bar_edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.data.bar_file import BarFile, End, FileKey, key_of
@@ -22,17 +21,15 @@ from ktrdr.data.file_change import (
     Edit,
     append,
     clear_leftovers,
-    clear_mark,
     keep,
     move,
-    read_mark,
     rewrite,
-    set_mark,
     take_after,
     write_new,
     write_whole,
 )
 from ktrdr.data.store_source import OURS, source_of
+from ktrdr.data.write_lock import WriteLock, held, left_unfinished
 from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series, parse_series
@@ -52,7 +49,6 @@ class CsvStore:
 
     def __init__(self, folder: Path, *, indexed: bool = False) -> None:
         self.folder = folder
-        self._locks: dict[Series, FileLock] = {}
         self._index_path = folder / OURS / "index.sqlite"
         self._index = CoverageIndex(self._index_path) if indexed else None
 
@@ -202,17 +198,23 @@ class CsvStore:
         if not new:
             return 0
         path = self.path(series)
-        with _reported(path), self.locked(series):
-            self._mend(series)
+        with _reported(path), self.locked(series) as lock:
+            self._mend(series, lock)
             for _ in range(_TRIES):
                 with self._open(series, writable=True) as file:
-                    added = self._put(series, file, new, correct=correct)
+                    added = self._put(series, lock, file, new, correct=correct)
                 if added is not None:
                     return added
         raise StoreUnwritable(f"{path}: another program replaces it again and again")
 
     def _put(
-        self, series: Series, file: BarFile, bars: Sequence[Bar], *, correct: bool
+        self,
+        series: Series,
+        lock: WriteLock,
+        file: BarFile,
+        bars: Sequence[Bar],
+        *,
+        correct: bool,
     ) -> int | None:
         """Put bars into an open file; None: look again, it has changed."""
         end = file.end
@@ -221,7 +223,7 @@ class CsvStore:
             return None
         is_extended = not end.torn and file.links == 1
         if is_extended and file.layout.is_whole and is_behind(end, bars):
-            return self._append(series, file, end, bars)
+            return self._append(series, lock, file, bars)
         edits, added = edits_for(file, end, bars, correct=correct)
         if not edits:
             return 0
@@ -240,17 +242,18 @@ class CsvStore:
         elif _is_same(file):
             append(file.descriptor, file.size, text)
 
-    def _append(self, series: Series, file: BarFile, end: End, bars: Sequence[Bar]) -> int | None:
+    def _append(
+        self, series: Series, lock: WriteLock, file: BarFile, bars: Sequence[Bar]
+    ) -> int | None:
         """Put bars behind the last one; None: the file has changed."""
-        text = lines(bars, file.layout, end)
-        mark = self._mark(series)
-        set_mark(mark, file.key[2])
+        text = lines(bars, file.layout, file.end)
+        lock.begin(file.key[2])
         if not _is_same(file):
-            clear_mark(mark)
+            lock.end()
             return None
         changed_ns = append(file.descriptor, file.size, text)
         with contextlib.suppress(OSError):
-            clear_mark(mark)
+            lock.end()
         try:
             key = key_of(file.path.stat())
         except FileNotFoundError:
@@ -271,19 +274,14 @@ class CsvStore:
 
     # What was cut short.
 
-    def _mark(self, series: Series) -> Path:
-        """What tells, while rows are appended, of which file: its inode."""
-        return self.folder / OURS / "unfinished" / str(series)
-
-    def _mend(self, series: Series) -> bool:
+    def _mend(self, series: Series, lock: WriteLock) -> bool:
         """Take away what there is of rows that were not written to their end; whether it had to.
 
         In a copy, for whoever is just reading the file has seen some of it. Only what we have
         torn: the last row of another program may lack nothing but its end.
         """
-        mark = self._mark(series)
         for _ in range(_TRIES):
-            inode = read_mark(mark)
+            inode = lock.unfinished()
             if inode is None:
                 return False
             with self._open(series) as file:
@@ -292,7 +290,7 @@ class CsvStore:
                 if is_this and not rewrite(file.path, file.descriptor, [], until, is_same):
                     continue
             self._forget(series)
-            clear_mark(mark)
+            lock.end()
             return is_this
         return False
 
@@ -308,9 +306,9 @@ class CsvStore:
 
     def _mend_all(self) -> int:
         mended = 0
-        for mark in (self.folder / OURS / "unfinished").glob("*"):
+        for path in (self.folder / OURS / "locks").glob("*.lock"):
             with contextlib.suppress(FileNotFoundError, KtrdrError):  # the next `add` says why
-                mended += self.mend(parse_series(f"{mark.name}.csv"))
+                mended += self.mend(parse_series(f"{path.stem}.csv"))
         return mended
 
     def mend(self, series: Series) -> bool:
@@ -318,10 +316,10 @@ class CsvStore:
 
         StoreUnwritable, MalformedFile: it stays, and no reader takes it for a row.
         """
-        if read_mark(self._mark(series)) is None:
+        if left_unfinished(self._lock_path(series)) is None:
             return False
-        with _reported(self.path(series)), self.locked(series):
-            return self._mend(series)
+        with _reported(self.path(series)), self.locked(series) as lock:
+            return self._mend(series, lock)
 
     # Series that are pulled again.
 
@@ -381,26 +379,24 @@ class CsvStore:
             known = Known(seen.key, settled, *seen[1:4], seen.is_verified)
             self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
 
+    def _lock_path(self, series: Series) -> Path:
+        return self.folder / OURS / "locks" / f"{series}.lock"
+
     @contextlib.contextmanager
-    def locked(self, series: Series) -> Iterator[None]:
+    def locked(self, series: Series) -> Iterator[WriteLock]:
         """Nobody else of ours writes to the series' file. StoreUnwritable: somebody does, for long.
 
         OSError: the lock cannot be made.
         """
-        lock = self._locks.get(series)
-        if lock is None:
-            path = self.folder / OURS / "locks" / f"{series}.lock"
-            lock = self._locks[series] = FileLock(path, timeout=_LOCK_TIMEOUT_S)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise StoreUnwritable(
-                f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        with contextlib.ExitStack() as stack:
+            try:
+                lock = stack.enter_context(held(self._lock_path(series), _LOCK_TIMEOUT_S))
+            except TimeoutError:
+                raise StoreUnwritable(
+                    f"{series.file_name} has been locked by another process for"
+                    f" {_LOCK_TIMEOUT_S:g} s"
+                ) from None
+            yield lock
 
 
 @contextlib.contextmanager

@@ -94,40 +94,10 @@ def write_new(path: Path, text: bytes) -> None:
         os.close(new)
 
 
-def set_mark(mark: Path, number: int) -> None:
-    """A number for whoever comes next, in a small file of a folder of its own.
-
-    The file stays, and is written over: making one and removing it would cost more than the bars.
-    """
-    _write_mark(mark, b"%020d" % number)
-
-
-def clear_mark(mark: Path) -> None:
-    """There is nothing to tell any more."""
-    _write_mark(mark, b"-")
-
-
-def read_mark(mark: Path) -> int | None:
-    """The number that was left; 0: nobody knows which; None: there is none."""
-    try:
-        text = mark.read_bytes()
-    except FileNotFoundError:
-        return None
-    if text.startswith(b"-"):
-        return None
-    return int(text) if text.isdigit() else 0
-
-
-def _write_mark(mark: Path, text: bytes) -> None:
-    try:
-        descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o600)
-    except FileNotFoundError:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o600)
-    try:
-        _write(descriptor, text)
-    finally:
-        os.close(descriptor)
+def write_over(descriptor: int, text: bytes) -> None:
+    """All of it, at the file's beginning."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    _write(descriptor, text)
 
 
 def keep(old: Path, copy: Path) -> None:

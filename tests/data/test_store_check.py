@@ -697,7 +697,7 @@ def test_it_loads_no_pandas():
 def test_a_row_that_we_were_killed_at_is_not_completed(check, write, data_dir):
     """As an append leaves it: who has not seen the volume's end may take it for a whole one."""
     path = write(SOUND + row(5).removesuffix("00\n"))
-    mark = data_dir / ".ktrdr" / "unfinished" / "AAPL_1m"
+    mark = data_dir / ".ktrdr" / "locks" / "AAPL_1m.lock"
     mark.parent.mkdir(parents=True)
     mark.write_text(str(path.stat().st_ino))
     check(fix=True)

@@ -77,10 +77,10 @@ class BarFileMachine(RuleBasedStateMachine):
     @property
     def is_marked(self) -> bool:
         """We were killed while we appended: what has no end there has never been whole."""
-        mark = self.folder / ".ktrdr" / "unfinished" / str(AAPL)
-        text = mark.read_text() if mark.exists() else "-"
+        mark = self.folder / ".ktrdr" / "locks" / f"{AAPL}.lock"
+        text = mark.read_text() if mark.exists() else ""
         inode = self.path.stat().st_ino
-        return not text.startswith("-") and (not text.isdigit() or int(text) in (0, inode))
+        return text[:1] not in ("", "-") and (not text.isdigit() or int(text) in (0, inode))
 
     def put(self, bars: list[Bar], *, correct: bool) -> int:
         """Do to the model what `add` does to a file."""
