@@ -22,17 +22,42 @@ COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(COLUMNS)
 
 _BOM = b"\xef\xbb\xbf"
-_COMMA, _NEWLINE, _RETURN, _COLON = b",\n\r:"
+_COMMA, _NEWLINE, _COLON = b",\n:"
 _EXAMPLE = "2026-11-20 14:30:00+00:00"
 _VIEWED = 32
 """Bytes at the beginning of a row that are looked at; none is shorter, or it is looked at alone."""
-_CLOCKS = np.frombuffer(
-    b"".join(b" %02d:%02d\0\0" % divmod(minute, 60) for minute in range(1440)), "<u8"
-)
-"""Minute of the day → ` HH:MM`, as it stands in a timestamp."""
+_FIRST_YEAR, _MONTH_COUNT = 1900, 12 * 300
+"""Times in these months are read in columns, those in others one by one."""
+_MONTHS = np.frombuffer(
+    b"".join(b"%04d-%02d-" % (_FIRST_YEAR + i // 12, i % 12 + 1) for i in range(_MONTH_COUNT))
+    + b"\xff" * 8,
+    ">u8",
+).astype(np.uint64)
+"""Number of a month → `YYYY-MM-` as a number, ascending; and one that is none."""
+_MONTH_STARTS = DAY_S * (
+    np.datetime64(f"{_FIRST_YEAR}-01", "M") + np.arange(_MONTH_COUNT + 2)
+).astype("M8[D]").astype(np.int64)  # fmt: skip
+"""Number of a month → its beginning, UTC seconds."""
+_NEVER = -(2**28)
 _SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
 _END = np.frombuffer(b"0,\0\0\0\0\0\0", "<u8")[0]
+_SPACE_AND_COLON = np.frombuffer(b"\0\0 \0\0:\0\0", "<u8")[0]
 _EPOCH_DIGITS = range(1, 12)
+
+
+def _two_digits(first: int, end: int, unit_s: int) -> NDArray[np.int32]:
+    """Two bytes as a number → seconds, `_NEVER` for others than the digits of `[first, end)`."""
+    table = np.full(2**16, _NEVER, np.int32)
+    for number in range(first, end):
+        table[int.from_bytes(b"%02d" % number, "little")] = (number - first) * unit_s
+    return table
+
+
+_DAYS, _HOURS, _MINUTES = (
+    _two_digits(1, 32, DAY_S),
+    _two_digits(0, 24, 3600),
+    _two_digits(0, 60, 60),
+)
 
 
 @dataclass(frozen=True)
@@ -155,12 +180,14 @@ def _read_starts(
 ) -> tuple[Int64Array, Int64Array, BoolArray]:
     """The same, and which of the times are spelled as in the contract."""
     buffer = np.frombuffer(raw, dtype=np.uint8)
-    ends = np.flatnonzero(buffer == _NEWLINE).astype(np.int64)
-    offsets = np.concatenate((np.zeros(1, np.int64), ends + 1))
+    ends = (buffer == _NEWLINE).nonzero()[0]
+    offsets = np.zeros(len(ends) + 1, np.int64)
+    np.add(ends, 1, out=offsets[1:])
     starts, seen = _view_starts(raw, offsets[:-1], layout)
-    for row in np.flatnonzero(~seen).tolist():
-        text = raw[offsets[row] : offsets[row + 1]]
-        starts[row] = line_start(name, layout, text, _number(line, row))
+    if not seen.all():
+        for row in (~seen).nonzero()[0].tolist():
+            text = raw[offsets[row] : offsets[row + 1]]
+            starts[row] = line_start(name, layout, text, _number(line, row))
     return starts, offsets, seen
 
 
@@ -262,10 +289,12 @@ def _number(first: int | None, row: int) -> int | None:
 
 def _view_starts(raw: bytes, begins: Int64Array, layout: Layout) -> tuple[Int64Array, BoolArray]:
     """The starts of rows whose time is spelled as in the contract, and which those are."""
+    count = 0
+    if layout.time_place == 0:
+        count = int(begins.searchsorted(len(raw) - _VIEWED, side="right"))
+    if count and count == len(begins):
+        return _view_times(raw, begins)
     starts, seen = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.bool_)
-    if layout.time_place:
-        return starts, seen
-    count = int(np.searchsorted(begins, len(raw) - _VIEWED, side="right"))
     if count:
         starts[:count], seen[:count] = _view_times(raw, begins[:count])
     return starts, seen
@@ -279,39 +308,36 @@ def _view_times(raw: bytes, begins: Int64Array) -> tuple[Int64Array, BoolArray]:
     every_place = np.ndarray((len(raw) - _VIEWED + 1,), f"V{_VIEWED}", raw, 0, (1,))
     rows = every_place[begins].view("<u8").reshape(-1, 4)
     month, day_and_clock, seconds, end = np.ascontiguousarray(rows.T)  # columns, for speed
-    minutes = _minutes(day_and_clock >> np.uint64(24))
-    good = (_CLOCKS[minutes] == day_and_clock >> np.uint64(16)) & (seconds == _SECONDS)
-    good &= end & np.uint64(0xFFFF) == _END
-    day = day_and_clock & np.uint64(0xFFFF)
-    changes = np.flatnonzero((month[1:] != month[:-1]) | (day[1:] != day[:-1])) + 1
-    firsts = np.concatenate(([0], changes))
-    days = [_day(raw[begin : begin + 10]) for begin in begins[firsts].tolist()]
-    counts = np.diff(np.concatenate((firsts, [len(begins)])))
-    midnights = np.repeat(np.array(days, dtype=np.int64), counts)
-    return midnights + 60 * minutes, good & (midnights != _NO_DAY)
+    two = np.uint64(0xFFFF)
+    clock = _HOURS[day_and_clock >> np.uint64(24) & two] + _MINUTES[day_and_clock >> np.uint64(48)]
+    good = clock >= 0
+    good &= day_and_clock & np.uint64(0xFF0000FF0000) == _SPACE_AND_COLON
+    good &= seconds == _SECONDS
+    good &= end & two == _END
+    day = day_and_clock & two
+    is_first = np.ones(len(day) + 1, np.bool_)  # of its day; and who comes after the last one
+    np.not_equal(day[1:], day[:-1], out=is_first[1:-1])
+    is_first[1:-1] |= month[1:] != month[:-1]
+    firsts = is_first.nonzero()[0]
+    counts = firsts[1:] - firsts[:-1]
+    midnights, is_day = _midnights(month[firsts[:-1]], day[firsts[:-1]])
+    if not is_day.all():
+        good &= is_day.repeat(counts)
+    return midnights.repeat(counts) + clock, good
 
 
-def _minutes(clock: NDArray[np.uint64]) -> Int64Array:
-    """Minutes of the day from `HH:MM` in the lowest five bytes; any number for other text."""
-    digits = clock & np.uint64(0x0F0F000F0F)
-    pairs = digits * np.uint64(10) + (digits >> np.uint64(8))  # two digits to a byte
-    byte = np.uint64(0xFF)
-    minutes = (pairs & byte) * np.uint64(60) + (pairs >> np.uint64(24) & byte)
-    return np.minimum(minutes, np.uint64(1439)).astype(np.int64)
+def _midnights(month: NDArray[np.uint64], day: NDArray[np.uint64]) -> tuple[Int64Array, BoolArray]:
+    """UTC seconds of days, from `YYYY-MM-` and `DD`; and whether there is such a day."""
+    month = month.byteswap()
+    number = _MONTHS.searchsorted(month)
+    since, midnights = _DAYS[day], _MONTH_STARTS[number]
+    midnights += since
+    is_day = (_MONTHS[number] == month) & (since >= 0) & (midnights < _MONTH_STARTS[number + 1])
+    return midnights, is_day
 
 
-_NO_DAY = -(2**62)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.toordinal()
-
-
-@lru_cache(maxsize=20_000)
-def _day(text: bytes) -> int:
-    """UTC midnight of `YYYY-MM-DD`; `_NO_DAY` for what is none."""
-    try:
-        return (date.fromisoformat(text.decode("ascii")).toordinal() - _EPOCH_DAY) * DAY_S
-    except ValueError:
-        return _NO_DAY
 
 
 def _parse_start(name: str, line: int | None, text: str) -> int:
@@ -330,9 +356,9 @@ def _parse_start(name: str, line: int | None, text: str) -> int:
 
 def _check_order(name: str, starts: Int64Array, first_line: int | None) -> None:
     """Rows ascend."""
-    behind = np.flatnonzero(starts[1:] <= starts[:-1]) + 1
-    if len(behind):
-        row = int(behind[0])
+    ascends = starts[1:] > starts[:-1]
+    if not ascends.all():
+        row = int(ascends.argmin()) + 1
         raise unordered(name, _number(first_line, row), int(starts[row]))
 
 
@@ -352,16 +378,11 @@ def _is_plain(rows: Rows) -> bool:
     text = np.frombuffer(rows.raw, np.uint8)[rows.offsets[0] : rows.offsets[-1]]
     if not len(text):
         return True
-    commas = text == _COMMA
-    lasts = rows.offsets[1:] - rows.offsets[0] - 2
-    lasts = lasts - (text[lasts] == _RETURN)
-    return bool(
-        text.min() >= _NEWLINE
-        and text.max() <= _COLON
-        and np.count_nonzero(commas) == len(rows.starts) * (len(rows.layout.columns) - 1)
-        and not (commas[1:] & commas[:-1]).any()
-        and not commas[lasts].any()
-    )
+    is_comma = text == _COMMA
+    if np.count_nonzero(is_comma) != len(rows.starts) * (len(rows.layout.columns) - 1):
+        return False
+    is_comma[:-1] &= text[1:] <= _COMMA  # a field without anything in it
+    return bool(text.min() >= _NEWLINE and text.max() <= _COLON and not is_comma.any())
 
 
 def _is_number(text: bytes) -> bool:
