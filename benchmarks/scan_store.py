@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.planning.gaps import missing
 from ktrdr.planning.instruments import Series
-from ktrdr.planning.sessions import Int64Array, expected
+from ktrdr.planning.sessions import Int64Array, Schedule, expected
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.planning.usual_sessions import by_rules
 
@@ -28,9 +29,14 @@ _NO_BARS = np.empty(0, np.int64)
 
 def due(series: Series, since: int) -> Int64Array:
     """The bars that the generated market has had."""
-    kind = "CRYPTO" if series.symbol == "BTCUSD" else "STK"
-    schedule = by_rules(kind, since, NOW)
+    schedule = sessions("CRYPTO" if series.symbol == "BTCUSD" else "STK", since)
     return expected(schedule, series.timeframe, since, NOW, NOW, alignment=ALIGNMENT).starts
+
+
+@cache
+def sessions(kind: str, since: int) -> Schedule:
+    """Made once, as the gap filler keeps them."""
+    return by_rules(kind, since, NOW)
 
 
 def scan(store: CsvStore) -> int:

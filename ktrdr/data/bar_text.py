@@ -242,21 +242,27 @@ def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]
 
 def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
     """One line in the order of `COLUMNS`, each number in the fewest digits that mean just it."""
-    start, *prices, volume = bar
-    first, high, low, close = map(float, prices)
-    amount = int(volume) if volume == int(volume) else float(volume)
-    return f"{spell(start)},{first!r},{high!r},{low!r},{close!r},{amount!r}"
+    start, first, high, low, close, volume = bar
+    amount = int(volume)
+    return (
+        f"{spell(start)},{float(first)!r},{float(high)!r},{float(low)!r},{float(close)!r},"
+        f"{amount if amount == volume else float(volume)!r}"
+    )
 
 
 def spell_time(start: int) -> str:
     """A time as the contract has it."""
-    day, second = divmod(start, DAY_S)
-    return f"{_date(day)} {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}+00:00"
+    return _date(start // DAY_S) + _clock(start % DAY_S)
 
 
 @lru_cache(maxsize=1_000)
 def _date(day: int) -> str:
     return date.fromordinal(_EPOCH_DAY + day).isoformat()
+
+
+@lru_cache(maxsize=2_000)
+def _clock(second: int) -> str:
+    return f" {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}+00:00"
 
 
 def spelling_of(layout: Layout, line: bytes, start: int | None) -> Callable[[int], str]:

@@ -197,9 +197,13 @@ def to_runs(starts: Int64Array, step_s: int) -> bytes:
     """Starts as runs of neighbours, `step_s` apart: first and count of each."""
     if not len(starts):
         return b""
-    breaks = np.flatnonzero(np.diff(starts) != step_s) + 1
-    places = np.concatenate(([0], breaks, [len(starts)]))
-    return np.stack((starts[places[:-1]], np.diff(places)), axis=1).astype("<i8").tobytes()
+    begins = np.ones(len(starts) + 1, np.bool_)  # a run; and who comes after the last one
+    np.not_equal(starts[1:] - starts[:-1], step_s, out=begins[1:-1])
+    places = begins.nonzero()[0]
+    runs = np.empty((len(places) - 1, 2), "<i8")
+    runs[:, 0] = starts[places[:-1]]
+    runs[:, 1] = places[1:] - places[:-1]
+    return runs.tobytes()
 
 
 def joined_runs(before: bytes, after: bytes, step_s: int) -> bytes:

@@ -50,6 +50,7 @@ class CsvStore:
     def __init__(self, folder: Path, *, indexed: bool = False) -> None:
         self.folder = folder
         self._index_path = folder / OURS / "index.sqlite"
+        self._locks = folder / OURS / "locks"
         self._index = CoverageIndex(self._index_path) if indexed else None
 
     def __repr__(self) -> str:
@@ -306,7 +307,7 @@ class CsvStore:
 
     def _mend_all(self) -> int:
         mended = 0
-        for path in (self.folder / OURS / "locks").glob("*.lock"):
+        for path in self._locks.glob("*.lock"):
             with contextlib.suppress(FileNotFoundError, KtrdrError):  # the next `add` says why
                 mended += self.mend(parse_series(f"{path.stem}.csv"))
         return mended
@@ -380,7 +381,7 @@ class CsvStore:
             self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
 
     def _lock_path(self, series: Series) -> Path:
-        return self.folder / OURS / "locks" / f"{series}.lock"
+        return self._locks / f"{series}.lock"
 
     @contextlib.contextmanager
     def locked(self, series: Series) -> Iterator[WriteLock]:

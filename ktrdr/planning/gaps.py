@@ -89,7 +89,9 @@ def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reas
 
 def edges(chosen: np.typing.NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
     """Where runs of chosen ones begin, and behind which places they end."""
-    changes = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+    bordered = np.zeros(len(chosen) + 2, np.bool_)
+    bordered[1:-1] = chosen
+    changes = (bordered[1:] != bordered[:-1]).nonzero()[0]
     return changes[::2], changes[1::2]
 
 
