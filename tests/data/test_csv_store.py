@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.data.bar_text import Layout, read_rows
@@ -237,6 +237,12 @@ def test_a_link_stays_a_link(store, scratch):
         (HEADER + "2026-11-20 14:31:00+00:00,1,2,3,4,1_0\n", 2, "numbers"),
         (HEADER + "yesterday,1,2,3,4,5\n", 2, "time"),
         (HEADER + row(0).replace("11-20", "02-30"), 2, "time"),
+        (HEADER + row(0).replace("11-20", "02-29"), 2, "time"),
+        (HEADER + row(0).replace("11-20", "13-01"), 2, "time"),
+        (HEADER + row(0).replace("11-20", "11-00"), 2, "time"),
+        (HEADER + row(0).replace(" 14:", " 24:"), 2, "time"),
+        (HEADER + row(0).replace(":30:", ":60:"), 2, "time"),
+        (HEADER + row(0).replace("14:30:", "14.30:"), 2, "time"),
         (HEADER + row(0) + row(0), 3, "after that of the row before"),
         (HEADER + row(2) + row(1), 3, "after that of the row before"),
         (HEADER + row(0).replace(":00+", ":30+"), 2, "whole minutes"),
@@ -278,7 +284,12 @@ def test_other_spellings_of_a_time_are_understood(store, write, stamp):
     assert store.rows(AAPL).starts.tolist() == [utc("2026-11-20 14:30")]
 
 
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2099, 12, 31)))  # noqa: DTZ001
+@given(st.datetimes(datetime(1850, 1, 1), datetime(2250, 12, 31)))  # noqa: DTZ001
+@example(datetime(1899, 12, 31, 23, 59))  # noqa: DTZ001
+@example(datetime(1900, 1, 1))  # noqa: DTZ001
+@example(datetime(2000, 2, 29, 23, 59))  # noqa: DTZ001
+@example(datetime(2199, 12, 31, 23, 59))  # noqa: DTZ001
+@example(datetime(2200, 1, 1))  # noqa: DTZ001
 def test_times_are_read_as_the_standard_library_reads_them(moment):
     moment = moment.replace(second=0, microsecond=0, tzinfo=UTC)
     text = f"{moment.isoformat(' ')},1,1,1,1,1\n"
