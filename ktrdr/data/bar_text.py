@@ -35,9 +35,9 @@ _MONTHS = np.frombuffer(
 ).astype(np.uint64)
 """Number of a month → `YYYY-MM-` as a number, ascending; and one that is none."""
 _MONTH_STARTS = DAY_S * (
-    np.datetime64(f"{_FIRST_YEAR}-01", "M") + np.arange(_MONTH_COUNT + 2)
+    np.datetime64(f"{_FIRST_YEAR}-01", "M") + np.arange(_MONTH_COUNT + 2).clip(max=_MONTH_COUNT)
 ).astype("M8[D]").astype(np.int64)  # fmt: skip
-"""Number of a month → its beginning, UTC seconds."""
+"""Number of a month → its beginning, UTC seconds; the one that is none has no days."""
 _NEVER = -(2**28)
 _SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
 _END = np.frombuffer(b"0,\0\0\0\0\0\0", "<u8")[0]
@@ -200,13 +200,16 @@ def line_start(name: str, layout: Layout, line: bytes, number: int | None) -> in
 
 
 def check_values(name: str, rows: Rows, *, line: int | None = None) -> None:
-    """Each row has its fields, and the five of ours are numbers. MalformedFile names the line."""
+    """Rows of nothing but figures, with as many fields as they should have, none of them empty.
+
+    Where that is not so at first sight, each row is looked at. MalformedFile names the line.
+    """
     if not _is_plain(rows):
         check_each(name, rows, line=line)
 
 
 def check_each(name: str, rows: Rows, *, line: int | None = None) -> None:
-    """The same, a row at a time: slow, and sure."""
+    """Each row has its fields, and the five of ours are numbers. MalformedFile names the line."""
     width, places = len(rows.layout.columns), rows.layout.value_places
     for row, (begin, end) in enumerate(zip(rows.offsets, rows.offsets[1:], strict=False)):
         text = rows.raw[begin:end].rstrip(b"\r\n")

@@ -29,7 +29,7 @@ from ktrdr.data.file_change import (
     write_whole,
 )
 from ktrdr.data.store_source import OURS, source_of
-from ktrdr.data.write_lock import WriteLock, held, left_unfinished
+from ktrdr.data.write_lock import LockBusy, WriteLock, held, left_unfinished
 from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series, parse_series
@@ -249,12 +249,18 @@ class CsvStore:
         """Put bars behind the last one; None: the file has changed."""
         text = lines(bars, file.layout, file.end)
         lock.begin(file.key[2])
-        if not _is_same(file):
-            lock.end()
-            return None
-        changed_ns = append(file.descriptor, file.size, text)
+        try:
+            is_same = _is_same(file)
+            changed_ns = append(file.descriptor, file.size, text) if is_same else 0
+        except OSError:
+            with contextlib.suppress(OSError):
+                if os.fstat(file.descriptor).st_size == file.size:
+                    lock.withdraw()
+            raise
         with contextlib.suppress(OSError):
             lock.end()
+        if not is_same:
+            return None
         try:
             key = key_of(file.path.stat())
         except FileNotFoundError:
@@ -282,14 +288,16 @@ class CsvStore:
         torn: the last row of another program may lack nothing but its end.
         """
         for _ in range(_TRIES):
-            inode = lock.unfinished()
-            if inode is None:
+            left = lock.unfinished()
+            if left is None:
                 return False
             with self._open(series) as file:
-                is_this = inode in (file.key[2], 0)
-                until, is_same = file.end.whole_until, partial(_is_same, file)
-                if is_this and not rewrite(file.path, file.descriptor, [], until, is_same):
-                    continue
+                is_this = left.inode in (file.key[2], 0)
+                until = file.size if left.is_withdrawn else file.end.whole_until
+                if is_this and (left.is_withdrawn or file.end.torn):
+                    is_same = partial(_is_same, file)
+                    if not rewrite(file.path, file.descriptor, [], until, is_same):
+                        continue
             self._forget(series)
             lock.end()
             return is_this
@@ -308,8 +316,8 @@ class CsvStore:
     def _mend_all(self) -> int:
         mended = 0
         for path in self._locks.glob("*.lock"):
-            with contextlib.suppress(FileNotFoundError, KtrdrError):  # the next `add` says why
-                mended += self.mend(parse_series(f"{path.stem}.csv"))
+            with contextlib.suppress(FileNotFoundError, KtrdrError, ValueError):
+                mended += self.mend(parse_series(f"{path.stem}.csv"))  # the next `add` says why not
         return mended
 
     def mend(self, series: Series) -> bool:
@@ -317,8 +325,10 @@ class CsvStore:
 
         StoreUnwritable, MalformedFile: it stays, and no reader takes it for a row.
         """
-        if left_unfinished(self._lock_path(series)) is None:
-            return False
+        path = self._lock_path(series)
+        with _reported(path):
+            if left_unfinished(path) is None:
+                return False
         with _reported(self.path(series)), self.locked(series) as lock:
             return self._mend(series, lock)
 
@@ -385,19 +395,17 @@ class CsvStore:
 
     @contextlib.contextmanager
     def locked(self, series: Series) -> Iterator[WriteLock]:
-        """Nobody else of ours writes to the series' file. StoreUnwritable: somebody does, for long.
+        """Nobody else of ours writes to the series' file, nor do we with `add` or `mend`.
 
-        OSError: the lock cannot be made.
+        StoreUnwritable: somebody does, for long. OSError: the lock cannot be made.
         """
-        with contextlib.ExitStack() as stack:
-            try:
-                lock = stack.enter_context(held(self._lock_path(series), _LOCK_TIMEOUT_S))
-            except TimeoutError:
-                raise StoreUnwritable(
-                    f"{series.file_name} has been locked by another process for"
-                    f" {_LOCK_TIMEOUT_S:g} s"
-                ) from None
-            yield lock
+        try:
+            with held(self._lock_path(series), _LOCK_TIMEOUT_S) as lock:
+                yield lock
+        except LockBusy:
+            raise StoreUnwritable(
+                f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s"
+            ) from None
 
 
 @contextlib.contextmanager

@@ -7,13 +7,27 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from filelock import lock_descriptor
+from filelock import lock_descriptor, unlock_descriptor
 
 from ktrdr.data.file_change import write_over
 
 _POLL_S = 0.02
-_NOTHING = b"-"
+_NOTHING, _WITHDRAWN = b"-", b"~"
+
+
+class Unfinished(NamedTuple):
+    """What somebody did not come to the end of."""
+
+    inode: int
+    """Of the file; 0: nobody knows which."""
+    is_withdrawn: bool
+    """The rows are gone again; but who reads on in that file may have seen some of them."""
+
+
+class LockBusy(Exception):
+    """Another holds the lock."""
 
 
 class WriteLock:
@@ -29,55 +43,81 @@ class WriteLock:
         """Rows are about to be appended to the file with this inode."""
         write_over(self._descriptor, b"%020d" % inode)
 
+    def withdraw(self) -> None:
+        """The file is as it was before, but for what others did."""
+        write_over(self._descriptor, _WITHDRAWN)
+
     def end(self) -> None:
-        """They are whole, or gone."""
+        """The rows are whole; or there never was one."""
         write_over(self._descriptor, _NOTHING)
 
-    def unfinished(self) -> int | None:
-        """The inode of a file that somebody was killed at; 0: nobody knows which; None: none."""
-        return _inode(os.pread(self._descriptor, 64, 0))
+    def unfinished(self) -> Unfinished | None:
+        """What the one before left."""
+        return _read(os.pread(self._descriptor, 64, 0))
 
 
 @contextlib.contextmanager
 def held(path: Path, timeout_s: float) -> Iterator[WriteLock]:
-    """Hold the lock that is at `path`. TimeoutError: somebody else does. OSError: it can't be."""
+    """Hold the lock that is at `path`. LockBusy: somebody else does. OSError: it cannot be held.
+
+    Twice at once is too often, for one process as well.
+    """
     until = time.monotonic() + timeout_s
     while True:
         descriptor = _open(path)
         try:
             _lock(descriptor, path, until)
             if os.fstat(descriptor).st_nlink:  # nobody has removed it meanwhile
-                yield WriteLock(descriptor)
+                try:
+                    yield WriteLock(descriptor)
+                finally:
+                    unlock_descriptor(descriptor)  # a child that was forked meanwhile has it too
                 return
         finally:
             os.close(descriptor)
 
 
-def left_unfinished(path: Path) -> int | None:
-    """What a lock that is not held tells."""
+def left_unfinished(path: Path) -> Unfinished | None:
+    """What a lock that is not held tells. OSError: it cannot be read."""
     try:
-        return _inode(path.read_bytes())
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
+    try:
+        return _read(os.read(descriptor, 64))
+    finally:
+        os.close(descriptor)
 
 
-def _inode(text: bytes) -> int | None:
+def _read(text: bytes) -> Unfinished | None:
     if not text or text.startswith(_NOTHING):
         return None
-    return int(text) if text.isdigit() else 0
+    digits = text.removeprefix(_WITHDRAWN)
+    return Unfinished(int(digits) if digits.isdigit() else 0, digits != text)
 
 
 def _lock(descriptor: int, path: Path, until: float) -> None:
-    while not lock_descriptor(descriptor, blocking=False):
-        if time.monotonic() >= until:
-            raise TimeoutError(f"{path} is held by another")
-        time.sleep(_POLL_S)
+    with _named(path):
+        while not lock_descriptor(descriptor, blocking=False):
+            if time.monotonic() >= until:
+                raise LockBusy(path)
+            time.sleep(_POLL_S)
 
 
 def _open(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    with _named(path):
+        try:
+            return os.open(path, flags, 0o666)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, flags, 0o666)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whoever hears of it knows that the lock is meant, and not the file that it is for."""
     try:
-        return os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, flags, 0o666)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} (its lock, {path})") from error

@@ -263,6 +263,14 @@ def test_a_broken_file_is_named_by_line_and_left(store, write, text, line, named
     assert path.read_bytes().decode() == text
 
 
+def test_bytes_that_are_no_text_are_no_time(store, write):
+    path = write(HEADER + row(0))
+    later = row(0).replace("2026-11", "2200-02").encode()
+    path.write_bytes(path.read_bytes() + b"\xff" * 8 + later[8:] + later)
+    with pytest.raises(MalformedFile, match=r"AAPL_1m.csv line 3:.*time"):
+        store.verify(AAPL)
+
+
 @pytest.mark.parametrize("end", ["\n", "yesterday,1,2,3,4,5\n"])
 def test_a_last_line_that_is_no_row_is_named_at_first_sight(store, write, end):
     write(HEADER + row(0) + end)

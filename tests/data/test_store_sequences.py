@@ -80,7 +80,7 @@ class BarFileMachine(RuleBasedStateMachine):
         mark = self.folder / ".ktrdr" / "locks" / f"{AAPL}.lock"
         text = mark.read_text() if mark.exists() else ""
         inode = self.path.stat().st_ino
-        return text[:1] not in ("", "-") and (not text.isdigit() or int(text) in (0, inode))
+        return text[:1] not in ("", "-", "~") and (not text.isdigit() or int(text) in (0, inode))
 
     def put(self, bars: list[Bar], *, correct: bool) -> int:
         """Do to the model what `add` does to a file."""

@@ -109,6 +109,36 @@ def test_the_last_row_of_who_replaced_a_torn_file_is_not_taken_for_torn(store, p
     assert path.read_text() == HEADER + row(0) + row(1) + row(2)
 
 
+def test_the_last_row_of_another_program_survives_one_of_ours_that_was_refused(
+    store, path, monkeypatch
+):
+    def full(_file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", full)
+        with pytest.raises(StoreUnwritable, match="No space left"):
+            store.add(AAPL, [bar(1)])
+    theirs = HEADER + row(0) + row(1).removesuffix("\n")
+    path.write_text(theirs)
+    store.clear_leftovers()
+    assert path.read_text() == theirs
+    store.add(AAPL, [bar(2)])
+    assert path.read_text() == HEADER + row(0) + row(1) + row(2)
+
+
+@pytest.mark.parametrize("name", ["AAPL_1m.lock", "AAPL_1m (conflict).lock", "x.lock"])
+def test_what_somebody_else_puts_beside_the_locks_stops_no_start(store, path, killed_at, name):
+    killed_at(1, lacking=3)
+    locks = path.parent / ".ktrdr" / "locks"
+    (locks / "AAPL_1m.lock").rename(locks / "SPY_1m.lock")
+    (locks / name).mkdir()
+    assert store.clear_leftovers() == 0
+    (locks / name).rmdir()
+    (locks / "SPY_1m.lock").rename(locks / "AAPL_1m.lock")
+    assert store.clear_leftovers() == 1
+
+
 def test_who_has_read_a_torn_row_does_not_read_on_in_another_one(store, path):
     """Programs that read line by line ask for more when they have come to the end."""
     path.write_text(HEADER + row(0) + row(1)[:40])

@@ -1,12 +1,14 @@
 """One writer at a time, judged by locks that others wrote; and what a killed one has left."""
 
 import contextlib
+import subprocess
+import sys
 import time
 
 import pytest
 from filelock import FileLock, Timeout
 
-from ktrdr.data.write_lock import held, left_unfinished
+from ktrdr.data.write_lock import LockBusy, held, left_unfinished
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def is_free(path):
 def test_nobody_else_has_it_meanwhile(path):
     with held(path, 0):
         assert not is_free(path)
-        with pytest.raises(TimeoutError, match=r"AAPL_1m\.lock is held"), held(path, 0):
+        with pytest.raises(LockBusy, match=r"AAPL_1m\.lock"), held(path, 0):
             pass
     assert is_free(path)
 
@@ -61,14 +63,40 @@ def test_it_is_no_way_to_write_to_another_file(path, tmp_path):
         pass
 
 
+def test_a_child_that_was_forked_meanwhile_does_not_keep_it(path):
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from filelock import FileLock\n"
+        "from ktrdr.data.write_lock import held\n"
+        "with held(Path(sys.argv[1]), 0):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        signal.pause()\n"
+        "try:\n"
+        "    FileLock(sys.argv[1], timeout=0).acquire()\n"
+        "finally:\n"
+        "    os.kill(child, signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, path], check=True, timeout=60)
+
+
+def test_what_is_wrong_with_the_lock_is_not_said_of_the_file(path):
+    path.mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r"its lock, .*AAPL_1m\.lock"), held(path, 0):
+        pass
+
+
 def test_who_was_killed_is_known_to_the_next(path):
     assert left_unfinished(path) is None
     with held(path, 0) as lock:
         assert lock.unfinished() is None
         lock.begin(4711)
-    assert left_unfinished(path) == 4711
+    assert left_unfinished(path) == (4711, False)
     with held(path, 0) as lock:
-        assert lock.unfinished() == 4711
+        assert lock.unfinished() == (4711, False)
+        lock.withdraw()
+        assert lock.unfinished() == (4711, True)
         lock.end()
         assert lock.unfinished() is None
     assert left_unfinished(path) is None
@@ -78,4 +106,4 @@ def test_a_note_that_cannot_be_read_is_of_any_file(path):
     path.parent.mkdir(parents=True)
     path.write_text("47\0\0")
     with held(path, 0) as lock:
-        assert lock.unfinished() == left_unfinished(path) == 0
+        assert lock.unfinished() == left_unfinished(path) == (0, False)
