@@ -21,11 +21,8 @@ from ktrdr.errors import AlreadyRunning, Misconfigured
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
-_ALLOCATOR = {-8: 1, -3: 1_048_576, -1: 2_097_152}
-"""glibc's `mallopt`: one arena for all threads; large blocks apart; of what is free 2 MiB are kept.
-
-Less would cost a fresh page, and its zeroing, for every page of every column that is looked at.
-"""
+_ALLOCATOR = {-8: 1, -3: 65_536, -1: 131_072}
+"""glibc's `mallopt`: one arena for all threads; large blocks apart; what is free is given back."""
 
 log = logging.getLogger(__name__)
 
