@@ -65,6 +65,7 @@ STORE = {
     "ETH": "5m",
 }
 OPEN = ("open", "asked", "failed")
+LOOK_S = 0.1
 PECULIAR = ("ILLIQ", "FLATV")
 """Of which nobody knows beforehand which minutes have bars: all of them are to be asked for."""
 
@@ -217,14 +218,21 @@ class Group:
     filler: GapFiller
 
     def fill(self, until: Callable[[GapFiller], bool], timeout_s: float = 900) -> float:
-        """Step until something is so; the seconds that took."""
-        began = time.monotonic()
-        while not until(self.filler):
-            if time.monotonic() - began > timeout_s:
+        """Step until something is so; the seconds that took.
+
+        Whether it is, is asked for now and then: to look costs the program itself time.
+        """
+        began = looked = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now - looked >= LOOK_S:
+                looked = now
+                if until(self.filler):
+                    return now - began
+            if now - began > timeout_s:
                 raise SystemExit(f"not within {timeout_s:g} s: {self.filler.status}")
             if not self.filler.step():
                 time.sleep(0.02)
-        return time.monotonic() - began
 
     def scan_and_fill(self) -> None:
         """One cycle."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -54,11 +56,12 @@ def edits_for(
     rows, begin = file.rows_from(starts[0], starts[-1] + 1)
     is_there = np.isin(starts, rows.starts).tolist()
     places = np.searchsorted(rows.starts, starts).tolist()
+    offsets = (rows.offsets + begin).tolist()
     edits = []
-    for bar, place, known in zip(bars, places, is_there, strict=True):
-        if known and not correct:
-            continue
-        at = begin + int(rows.offsets[place])
-        until = begin + int(rows.offsets[place + 1]) if known else at
-        edits.append(Edit(at, until, lines([bar], file.layout, end)))
+    placed = zip(places, is_there, bars, strict=True)
+    for (place, known), group in groupby(placed, itemgetter(0, 1)):
+        if not known or correct:
+            new = [bar for _, _, bar in group]
+            until = offsets[place + 1] if known else offsets[place]
+            edits.append(Edit(offsets[place], until, lines(new, file.layout, end)))
     return edits, is_there.count(False)

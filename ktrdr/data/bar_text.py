@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,17 +123,22 @@ class Rows:
         if starts is not None:
             wanted = np.fromiter(starts, dtype=np.int64)
             chosen = np.flatnonzero(np.isin(self.starts, wanted))
-        return [self._bar(row) for row in chosen.tolist()]
+        begins, ends = self.offsets[:-1][chosen].tolist(), self.offsets[1:][chosen].tolist()
+        lines = [self.raw[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        return list(map(self._bar, self.starts[chosen].tolist(), lines))
 
-    def _bar(self, row: int) -> Bar:
-        line = self.raw[self.offsets[row] : self.offsets[row + 1]]
+    def _bar(self, start: int, line: bytes) -> Bar:
         fields = line.split(b",")
         try:
-            values = [float(fields[place]) for place in self.layout.value_places]
+            values = [float(fields[place]) for place in self._places]
         except (ValueError, IndexError):
             text = line.decode(errors="replace").rstrip()
             raise MalformedFile(f"{text!r}: expected prices as numbers") from None
-        return Bar(int(self.starts[row]), *values)
+        return Bar(start, *values)
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return self.layout.value_places
 
 
 def read_layout(name: str, head: bytes) -> Layout:
