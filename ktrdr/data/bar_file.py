@@ -30,7 +30,7 @@ _NEAR_BYTES = 32 * 1024
 """So close to a row its neighbours are read too, rather than looked for any further."""
 _LINE_BYTES = 512
 _MAX_LINE_BYTES = 64 * 1024
-_CHUNK_BYTES = 512 * 1024
+_CHUNK_BYTES = 1024 * 1024
 
 
 class End(NamedTuple):
