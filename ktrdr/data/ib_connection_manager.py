@@ -67,10 +67,6 @@ T = TypeVar("T")
 _FACTS_FRESH_S = 3600.0
 _SCHEDULE_DAYS_MAX = 360
 _STOP_S = 8.0
-_REFUSED_MAX = 200
-"""Contracts that are remembered as refused."""
-_TROUBLE_PAUSE_S = 2.0
-"""Between two questions while a farm is broken, unless it comes back before."""
 _CHECKUP_S = 10.0
 _SLICES, _SPANS_SHOWN = 288, 200
 

@@ -92,9 +92,12 @@ class Requests:
             try:
                 return await self._asked(ticket, instrument, ask, deadline)
             except _AskAgainError as again:
-                if again.cause is not None and asyncio.get_running_loop().time() >= deadline:
-                    raise again.cause from None
+                cause = again.cause
             is_patient = True
+            if cause is None:
+                continue  # it went astray, and the way is free now
+            if asyncio.get_running_loop().time() >= deadline:
+                raise cause
             if self._link.client is client:  # nothing has changed yet
                 await self._pause(_TROUBLE_PAUSE_S)
 
