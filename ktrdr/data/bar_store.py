@@ -89,6 +89,9 @@ class BarStore(Protocol):
     def flush(self) -> None:
         """Let other processes see what was found; nothing is lost without it but time."""
 
+    def close(self) -> None:
+        """Flush, and let go of what is open; it is opened again when it is needed."""
+
     @property
     def renewals(self) -> BarStore:
         """A store beside it, of series that are pulled again."""

@@ -367,7 +367,7 @@ class CsvStore:
             self._index.flush()
 
     def close(self) -> None:
-        """It is opened again when it is needed."""
+        """Flush, and let go of the index; it is opened again when it is needed."""
         if self._index is not None:
             self._index.close()
 

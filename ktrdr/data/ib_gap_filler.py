@@ -154,10 +154,10 @@ class GapFiller:
             self._publish()
 
     def close(self) -> None:
-        """End the asking threads and close the ledger."""
+        """End the asking threads; close the ledger and the store."""
         self._filling.close()
         self._watch.close()
-        self._store.flush()
+        self._store.close()
 
     def _step(self) -> bool:
         if not self._is_ours():
@@ -514,13 +514,13 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
     threading.Thread(target=stop_filler, name="stop", daemon=True).start()
     _prepare(settings.data_dir)
-    with serving(LocalServer(settings.gap_filler_socket, routes(filler))):
-        try:
+    try:
+        with serving(LocalServer(settings.gap_filler_socket, routes(filler))):
             while not stop.is_set():
                 if not filler.step():
                     filler.wait()
-        finally:
-            filler.close()
+    finally:
+        filler.close()  # when nobody can ask any more: an answer may open the ledger again
 
 
 def _prepare(folder: Path) -> None:

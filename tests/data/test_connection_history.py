@@ -1,3 +1,4 @@
+import contextlib
 import sqlite3
 
 import pytest
@@ -23,8 +24,22 @@ def path(scratch):
     return scratch / "store" / ".ktrdr" / "connection-live.sqlite"
 
 
-def test_states_are_spans_that_leave_no_holes(path):
-    history = ConnectionHistory(path, 1000)
+@pytest.fixture
+def open_history(path):
+    """`open_history(now)`: the history as a run that begins then has it. It ends with the test."""
+    opened = []
+
+    def open_(now):
+        opened.append(ConnectionHistory(path, now))
+        return opened[-1]
+
+    yield open_
+    for history in opened:
+        history.close(0)
+
+
+def test_states_are_spans_that_leave_no_holes(open_history):
+    history = open_history(1000)
     history.note(1000, "connecting", "start")
     history.note(1002, "connected", "answered")
     history.note(1500, "dead", "nothing was answered")
@@ -39,17 +54,17 @@ def test_states_are_spans_that_leave_no_holes(path):
     ]
 
 
-def test_nothing_is_known_before_the_beginning(path):
-    history = ConnectionHistory(path, 1000)
+def test_nothing_is_known_before_the_beginning(open_history):
+    history = open_history(1000)
     assert history.spans(0, 2000) == []
     assert uptime([]) is None
 
 
-def test_the_next_run_finds_it(path):
-    first = ConnectionHistory(path, 1000)
+def test_the_next_run_finds_it(open_history):
+    first = open_history(1000)
     first.note(1000, "connected", "")
     first.close(1100)
-    second = ConnectionHistory(path, 1500)
+    second = open_history(1500)
     second.note(1500, "connected", "")
     assert [(s.start, s.end, s.state) for s in second.spans(0, 1600)] == [
         (1000, 1100, "connected"),
@@ -58,11 +73,11 @@ def test_the_next_run_finds_it(path):
     ]
 
 
-def test_a_killed_run_counts_until_it_was_seen_last(path):
-    killed = ConnectionHistory(path, 1000)
+def test_a_killed_run_counts_until_it_was_seen_last(open_history):
+    killed = open_history(1000)
     killed.note(1000, "connected", "")
     killed.note_alive(1060)
-    next_run = ConnectionHistory(path, 5000)
+    next_run = open_history(5000)
     next_run.note(5000, "connecting", "")
     assert [(s.start, s.end, s.state) for s in next_run.spans(0, 5001)] == [
         (1000, 1060, "connected"),
@@ -105,8 +120,8 @@ def test_outages_are_losses_and_not_the_programs_own_pauses():
     assert lost_at(spans[:1]) is None
 
 
-def test_what_is_older_than_thirty_days_goes_but_for_how_they_began(path):
-    history = ConnectionHistory(path, 0)
+def test_what_is_older_than_thirty_days_goes_but_for_how_they_began(open_history):
+    history = open_history(0)
     history.note(0, "connected", "")
     history.note(5 * DAY, "dead", "")
     history.note(6 * DAY, "connected", "")
@@ -114,31 +129,30 @@ def test_what_is_older_than_thirty_days_goes_but_for_how_they_began(path):
     assert [s.state for s in history.spans(0, 40 * DAY)] == ["dead", "connected", "dead"]
 
 
-def test_a_connection_that_flaps_for_weeks_does_not_fill_the_disk(path):
-    history = ConnectionHistory(path, 0)
-    with sqlite3.connect(path) as db:
+def test_a_connection_that_flaps_for_weeks_does_not_fill_the_disk(path, open_history):
+    history = open_history(0)
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
         rows = ((second / 10, "dead", "x") for second in range(ROWS_MAX + 500))
         db.executemany("INSERT INTO states VALUES (?, ?, ?)", rows)
-    db.close()
     history.note(1e6, "connected", "")
     assert len(history.spans(0, 2e6)) == ROWS_MAX
     assert history.spans(0, 2e6)[-1].state == "connected"
 
 
-def test_a_file_that_is_no_database_is_put_aside(path, caplog):
+def test_a_file_that_is_no_database_is_put_aside(path, open_history, caplog):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"this is no database, whatever it is" * 100)
-    history = ConnectionHistory(path, 0)
+    history = open_history(0)
     history.note(1, "connected", "")
     assert [s.state for s in history.spans(0, 2)] == ["connected"]
     assert path.with_suffix(".broken").exists()
     assert "put aside" in caplog.text
 
 
-def test_a_disk_that_refuses_is_reported_once_and_costs_nothing_else(path, caplog):
+def test_a_disk_that_refuses_is_reported_once_and_costs_nothing_else(path, open_history, caplog):
     path.parent.mkdir(parents=True)
     path.mkdir()  # a folder where the file should be
-    history = ConnectionHistory(path, 0)
+    history = open_history(0)
     history.note(1, "connected", "")
     history.note(2, "dead", "")
     assert history.spans(0, 3) == []
@@ -148,9 +162,9 @@ def test_a_disk_that_refuses_is_reported_once_and_costs_nothing_else(path, caplo
     assert [s.state for s in history.spans(0, 5)] == ["connected"]
 
 
-def test_after_its_end_nothing_is_written(path):
-    history = ConnectionHistory(path, 0)
+def test_after_its_end_nothing_is_written(open_history):
+    history = open_history(0)
     history.note(1, "connected", "")
     history.close(2)
     history.note(3, "dead", "")
-    assert [s.state for s in ConnectionHistory(path, 4).spans(0, 5)] == ["connected", NOT_RUNNING]
+    assert [s.state for s in open_history(4).spans(0, 5)] == ["connected", NOT_RUNNING]

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import shutil
@@ -531,7 +532,8 @@ def test_a_file_that_was_seen_is_not_opened_again(indexed, long_file):
     stamp = long_file.stat()
     long_file.write_text("x" * stamp.st_size)  # which nobody reads
     os.utime(long_file, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
-    again = CsvStore(indexed.folder, indexed=True).look(AAPL, 60 * 20000)
+    with contextlib.closing(CsvStore(indexed.folder, indexed=True)) as other:
+        again = other.look(AAPL, 60 * 20000)
     assert again.starts.tolist() == seen.starts.tolist()
 
 

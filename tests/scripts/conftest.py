@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -35,7 +36,7 @@ class Copy:
             shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
         for name in ("pyproject.toml", "requirements.txt", "requirements-dev.txt"):
             shutil.copy(PROJECT / name, folder)
-        (folder / ".venv").symlink_to(PROJECT / ".venv")
+        (folder / ".venv").symlink_to(sys.prefix)
         self.python = folder / ".venv/bin/python"
 
     def start(self, *command, **env):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 
@@ -36,6 +38,26 @@ def test_a_python_that_cannot_make_a_venv_is_named_with_what_is_missing(copy, pa
     assert code == 1
     assert "python3.11: cannot make a .venv" in output
     assert "apt-get install python3-venv" in output
+
+
+def test_another_python_to_test_with_that_does_not_fit_is_named(copy, path):
+    add(copy, "python3.14", 'case "$*" in *sys.exit*) exit 1;; esac')
+    code, output = copy.run(copy.folder / "scripts/test", PATH=path, TEST_PYTHON="python3.14")
+    assert code == 1
+    assert "TEST_PYTHON=python3.14: expected the path or name of a Python from 3.11" in output
+
+
+def test_every_python_that_can_be_tested_with_is_found_the_oldest_first(copy, path):
+    tools = copy.folder / "tools"
+    add(copy, "python3.13", "")
+    add(copy, "python3.12", "exit 127  # a shim of pyenv, which has the version itself")
+    add(copy, "pyenv", f'[ "$1" = root ] && echo "{copy.folder}/pyenv"')
+    hidden = copy.folder / "pyenv/versions/3.12.1/bin/python3.12"
+    hidden.parent.mkdir(parents=True)
+    shutil.copy(tools / "python3.13", hidden)
+    find = f'. "{copy.folder}/scripts/setup" && all_pythons'
+    code, output = copy.run(tools / "bash", "-c", find, PATH=path)
+    assert (code, output.splitlines()) == (0, [str(hidden), str(tools / "python3.13")])
 
 
 def test_down_is_content_when_there_is_nothing(copy, path):
