@@ -8,7 +8,9 @@ import sqlite3
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
+import psutil
 import pytest
 
 from ktrdr.config import ROOT, Settings
@@ -802,6 +804,19 @@ def test_a_locked_ledger_is_waited_for_and_kept(put, make_filler, data_dir):
     fill(filler)
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY
     assert not (data_dir / ".ktrdr" / "ledger.broken").exists()
+
+
+def test_after_its_end_no_file_of_the_store_is_open(put, make_filler, data_dir):
+    def still_open():
+        files = [Path(file.path) for file in psutil.Process().open_files()]
+        return [file.name for file in files if file.is_relative_to(data_dir)]
+
+    put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert {"index.sqlite", "ledger.sqlite"} <= set(still_open())
+    filler.close()
+    assert still_open() == []
 
 
 def test_a_ledger_that_is_deleted_is_built_again(put, make_filler, connection, data_dir):
