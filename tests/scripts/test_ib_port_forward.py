@@ -105,6 +105,21 @@ def test_sigterm_leaves_nothing_though_a_call_is_open(forward, gateway):
         assert not (forward.copy.run_dir / "port-forward.pid").exists()
 
 
+def test_sigterm_is_heard_though_the_line_about_it_takes_a_while(copy, gateway):
+    """bash gives a trap up that outlasts the `read` in which it was called."""
+    needs_socat()
+    tools = copy.path_with_tools_only("socat")
+    date = Path(tools) / "date"
+    date.unlink()
+    date.write_text(f'#!/bin/sh\nsleep 1.2\nexec {shutil.which("date")} "$@"\n')
+    date.chmod(0o755)
+    forward = Forward(copy, tools)
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        process.terminate()
+        assert process.wait(10) == 0
+
+
 def test_sigkill_leaves_nothing_on_the_port(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
