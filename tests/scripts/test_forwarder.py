@@ -51,6 +51,7 @@ def test_a_target_port_that_is_none_is_refused(target):
         load_settings(ktrdr_forward_target=target, _env_file=None)
 
 
+@pytest.mark.usefixtures("bare_environment")
 def test_it_does_not_call_itself():
     settings = Settings(ktrdr_forward_target="localhost:4003", _env_file=None)
     with pytest.raises(Misconfigured, match="another port than that of the gateway"):
