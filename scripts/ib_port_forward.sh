@@ -220,23 +220,23 @@ is_orphan() {
 }
 
 forward_with_socat() {
-    printf '%s\n' $$ >"$pid_file"
-    sweep
-    start_socat
     # The trap only takes a note: bash runs it inside `read`, and gives it up where something in it,
     # such as the date of a log line, takes longer than `read` was to wait.
     local is_told=""
     trap 'is_told=1' HUP INT TERM
+    printf '%s\n' $$ >"$pid_file"
+    sweep
+    start_socat
     find_supervisord
-    while kill -0 "$group" 2>/dev/null; do
-        if [ -n "$is_told" ]; then
-            log "told to stop"
-            finish 0
-        fi
+    while [ -z "$is_told" ] && kill -0 "$group" 2>/dev/null; do
         # Without a word: when supervisord is gone, nobody reads what we say.
         [ -z "${SUPERVISOR_ENABLED-}" ] || ! is_orphan || finish 0
         read -r -t 1 _ <&9 || : # nothing comes: this is a sleep without a process
     done
+    if [ -n "$is_told" ]; then # whether or not socat was told so, too
+        log "told to stop"
+        finish 0
+    fi
     log "socat ended: $(diagnosis)"
     finish 1
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 from pathlib import Path
 
@@ -118,6 +119,22 @@ def test_sigterm_is_heard_though_the_line_about_it_takes_a_while(copy, gateway):
         forward.until_it_listens()
         process.terminate()
         assert process.wait(10) == 0
+
+
+def test_told_to_stop_beside_socat_it_ends_well(copy, gateway):
+    """As when the machine is shut down, which tells every process."""
+    needs_socat()
+    forward = Forward(copy, os.environ["PATH"])
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        socat = next(p for p in copy.processes() if p.name() == "socat")
+        process.send_signal(signal.SIGSTOP)
+        process.terminate()
+        socat.terminate()
+        process.send_signal(signal.SIGCONT)
+        output = process.communicate(timeout=10)[0]
+    assert process.returncode == 0
+    assert "told to stop" in output
 
 
 def test_sigkill_leaves_nothing_on_the_port(forward, gateway):
