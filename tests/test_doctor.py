@@ -21,16 +21,11 @@ from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
 from ktrdr.sim.hosting import running_gateway
 from ktrdr.sim.limits import Limits
+from tests.ports import free_port
 
 FORWARDER = Path(__file__).resolve().parents[1] / "scripts" / "ib_port_forward.sh"
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ import pytest
 from ktrdr.data.local_api import LocalClient, LocalServer, serving
 from ktrdr.errors import PeerDown
 from ktrdr.sim.market import truth
+from tests.ports import free_port
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -36,12 +37,6 @@ COMMANDS = {
 }
 
 pytestmark = pytest.mark.timeout(240)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Group:

@@ -32,18 +32,13 @@ from ktrdr.planning.timeframes import Timeframe
 from ktrdr.sim.hosting import running_gateway
 from ktrdr.sim.limits import Limits
 from ktrdr.sim.market import truth
+from tests.ports import free_port
 
 AAPL = instrument_for("AAPL")
 
 
 def utc(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

@@ -95,11 +95,6 @@ class Copy:
             time.sleep(0.02)
 
     @staticmethod
-    def free_port():
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            return found.getsockname()[1]
-
-    @staticmethod
     def answers(port):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return True

@@ -10,6 +10,8 @@ import subprocess
 import psutil
 import pytest
 
+from tests.ports import free_port
+
 PROGRAMS = {
     "ktrdr/data/ib_connection_manager.py": "ib-connection",
     "ktrdr/data/ib_gap_filler.py": "gap-filler",
@@ -50,9 +52,9 @@ class Group:
     def __init__(self, copy):
         self.copy = copy
         self.env = {
-            "KTRDR_STATUS_PORT": copy.free_port(),
-            "KTRDR_SIM_PORT": copy.free_port(),
-            "KTRDR_FORWARD_PORT": copy.free_port(),
+            "KTRDR_STATUS_PORT": free_port(),
+            "KTRDR_SIM_PORT": free_port(),
+            "KTRDR_FORWARD_PORT": free_port(),
             "KTRDR_FORWARD_BIND": "127.0.0.1",
         }
         for path, name in PROGRAMS.items():
@@ -139,7 +141,7 @@ def test_started_again_it_leaves_alone_what_runs_and_starts_what_does_not(group)
 def test_changed_settings_restart_it_without_the_simulator(group):
     group.tell("start")
     before = group.supervisord()
-    live = {"IB_HOST": "127.0.0.1", "IB_PORT": group.copy.free_port()}
+    live = {"IB_HOST": "127.0.0.1", "IB_PORT": free_port()}
     code, output = group.tell("start", **live)
     assert code == 0, output
     assert "Changed since the group was started: IB_HOST, IB_PORT." in output

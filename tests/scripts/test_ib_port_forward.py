@@ -13,6 +13,8 @@ import psutil
 import pytest
 from dotenv import dotenv_values
 
+from tests.ports import free_port
+
 MISCONFIGURED = 78
 SCRIPT = "scripts/ib_port_forward.sh"
 
@@ -22,7 +24,7 @@ class Forward:
 
     def __init__(self, copy, path):
         self.copy = copy
-        self.port = copy.free_port()
+        self.port = free_port()
         self.script = copy.folder / SCRIPT
         self.env = {"PATH": path, "KTRDR_FORWARD_PORT": self.port}
         self.env["KTRDR_FORWARD_BIND"] = "127.0.0.1"
@@ -185,7 +187,7 @@ def test_a_second_one_is_refused(forward, gateway):
 
 
 def test_a_gateway_that_is_down_ends_the_call_and_nothing_else(forward, gateway):
-    nobody = f"127.0.0.1:{forward.copy.free_port()}"
+    nobody = f"127.0.0.1:{free_port()}"
     with forward.started(gateway, KTRDR_FORWARD_TARGET=nobody) as process:
         forward.until_it_listens()
         with forward.call() as call:
@@ -273,7 +275,7 @@ def test_it_does_not_call_itself(copy):
 
 def test_with_neither_socat_nor_a_venv_it_says_what_to_install(copy):
     (copy.folder / ".venv").unlink()
-    env = {"PATH": copy.path_with_tools_only(), "KTRDR_FORWARD_PORT": copy.free_port()}
+    env = {"PATH": copy.path_with_tools_only(), "KTRDR_FORWARD_PORT": free_port()}
     code, output = copy.run(copy.folder / SCRIPT, **env)
     assert code == 1
     assert "apt-get install socat" in output

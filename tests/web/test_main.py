@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.ports import free_port
+
 MIB = 2**20
 
 
@@ -35,9 +37,7 @@ def status_app(run_dir: Path, port: int, **variables: str) -> Iterator[subproces
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def get(port: int, path: str) -> tuple[int, str]:
