@@ -69,10 +69,15 @@ WRONGS: dict[str, Callable[[Bar], list[Bar]]] = {
 
 def change_bars(data: bytes, change: Change) -> bytes:
     """The same messages with `change` made to the bars of those that bring historical bars."""
+    return change_message(data, _BARS_MESSAGE, lambda fields: _with_bars(fields, change))
+
+
+def change_message(data: bytes, number: str, change: Callable[[list[str]], list[str]]) -> bytes:
+    """The same messages with `change` made to the fields of those with this number."""
     changed = []
     for message in _messages(data):
         fields = message[4:].decode().removesuffix("\0").split("\0")
-        changed.append(_with_bars(fields, change) if fields[0] == _BARS_MESSAGE else message)
+        changed.append(encode_texts(change(fields)) if fields[0] == number else message)
     return b"".join(changed)
 
 
@@ -93,9 +98,9 @@ def _messages(data: bytes) -> Iterator[bytes]:
         data = data[4 + length :]
 
 
-def _with_bars(fields: list[str], change: Change) -> bytes:
+def _with_bars(fields: list[str], change: Change) -> list[str]:
     """Message 17: id, request, begin, end, count, and eight fields a bar."""
     head, rest = fields[:4], fields[5:]
     bars = [tuple(rest[i : i + _BAR_FIELDS]) for i in range(0, len(rest), _BAR_FIELDS)]
     changed = change(bars)
-    return encode_texts([*head, str(len(changed)), *(field for bar in changed for field in bar)])
+    return [*head, str(len(changed)), *(field for bar in changed for field in bar)]

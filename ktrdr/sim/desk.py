@@ -30,7 +30,15 @@ class Reply:
 class Desk:
     """One gateway's knowledge: its market, its account, its clock."""
 
-    def __init__(self, market: Market, account: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        market: Market,
+        account: str,
+        now: Callable[[], datetime],
+        meant: Callable[[Contract], Contract] = lambda contract: contract,
+    ) -> None:
+        """`meant`: the contract that a symbol stands for at present, made of the usual one."""
+        self._meant = meant
         self.market = market
         self.account = account
         self.now = now
@@ -128,7 +136,8 @@ class Desk:
 
     def _contracts(self, request: Request) -> list[Contract]:
         today = listing.today(self.now())
-        return self.market.find(request.query, today) if request.query else []
+        found = self.market.find(request.query, today) if request.query else []
+        return [self._meant(contract) for contract in found]
 
     def _the_contract(self, request: Request) -> Contract:
         """The one contract that is asked for. Refusal 200: there is none, or there are several."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ktrdr.errors import InvalidRequest
+from ktrdr.sim.contracts import Contract
 
 Value = str | float | int
 Values = Mapping[str, Value]
 
+BAR_FIELDS = ("time", "open", "high", "low", "close", "volume", "average", "count")
+"""Of a bar on the wire, in order."""
 HISTORY = ("historical_data", "schedule", "head_timestamp")
 DATA = (*HISTORY, "contract_details")
 _MAX = 1e9
@@ -31,6 +35,8 @@ class Fault:
     values: Values = field(default_factory=dict)
     choices: tuple[Value, ...] = ()
     """What its one parameter may be; empty: anything."""
+    among: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """The same by parameter, where it has several."""
     is_momentary: bool = False
     least: float = 0
     """What a number may be at the least."""
@@ -47,7 +53,8 @@ class Fault:
 
     def _read(self, name: str, text: Value) -> Value:
         kind = type(self.values[name])
-        expected = " or ".join(map(str, self.choices)) or (
+        choices = self.among.get(name, self.choices)
+        expected = " or ".join(map(str, choices)) or (
             "text" if kind is str else f"a number from {self.least:g} to {_MAX:g}"
         )
         try:
@@ -55,7 +62,9 @@ class Fault:
         except (ValueError, OverflowError):
             value = math.nan
         is_sound = isinstance(value, str) or self.least <= value <= _MAX
-        if not is_sound or (self.choices and value not in self.choices):
+        if name == "rate" and is_sound:
+            expected, is_sound = "a share from 0 to 1", 0 <= float(value) <= 1
+        if not is_sound or (choices and value not in choices):
             raise InvalidRequest(f"{self.name}: {name}={text!r}, expected {expected}")
         return value
 
@@ -105,14 +114,56 @@ _ALL = (
         {"code": 162},
         (162, 10197),
     ),
-    Fault("false_200", "no contract is known"),
+    Fault("false_200", "no contract is known; so for a `rate` of the questions", {"rate": 1.0}),
+    Fault(
+        "false_no_data",
+        "questions of this `kind` (the record's names, or data) get 162, no data, at this `rate`; "
+        "`symbol`: those about it alone",
+        {"kind": "historical_data", "rate": 1.0, "symbol": ""},
+    ),
+    Fault(
+        "cut_bars",
+        "answers lack the `lost` part of their bars, so large a `share` of them",
+        {"lost": "oldest", "share": 0.5, "rate": 1.0},
+        among={"lost": ("oldest", "newest")},
+    ),
+    Fault(
+        "cut_schedule",
+        "SCHEDULE lacks `all` its sessions, or a third of them",
+        {"lost": "all", "rate": 1.0},
+        among={"lost": ("all", "oldest", "newest", "middle")},
+    ),
+    Fault("late_head", "first bars are told so many days too late", {"days": 10, "rate": 1.0}),
+    Fault(
+        "odd_field",
+        "one bar of each answer has this `text` in a `field`",
+        {"field": "open", "text": "?", "rate": 1.0},
+        among={"field": BAR_FIELDS},
+    ),
+    Fault(
+        "advisory_first",
+        "this `code` comes with a question's number, and then the answer",
+        {"code": 165, "rate": 1.0},
+    ),
+    Fault(
+        "other_contract",
+        "a symbol means another contract: another con_id, and other prices unless `prices` is same",
+        {"symbol": "KO", "prices": "other"},
+        among={"prices": ("other", "same")},
+    ),
+    Fault(
+        "other_unit",
+        "all prices, or all volumes as `of` says, are told times this `factor`",
+        {"of": "price", "factor": 0.01, "rate": 1.0},
+        among={"of": ("price", "volume")},
+    ),
     Fault(
         "unanswered",
         "questions of this `kind` are never answered: the record's names, or data; "
         "`symbol`: those about it alone",
         {"kind": "data", "symbol": ""},
     ),
-    Fault("late", "answers come so much later", {"seconds": 5.0}),
+    Fault("late", "answers come so much later", {"seconds": 5.0, "rate": 1.0}),
     Fault("doubled_bars", "every bar comes twice"),
     Fault("unordered_bars", "bars come in a wrong order, the same for the same question"),
     Fault("missing_bars", "one bar of `every` is left out", {"every": 3}, least=1),
@@ -132,7 +183,8 @@ FAULTS = {fault.name: fault for fault in _ALL}
 class Faults:
     """The faults that are in force now."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
+        self._lots = random.Random(seed)  # noqa: S311  chance, no secret
         self._active: dict[str, dict[str, Value]] = {}
         self._begun: Counter[str] = Counter()
         self._change = asyncio.Event()
@@ -182,6 +234,14 @@ class Faults:
             self._active[name]["count"] = left - 1
         return left > 0
 
+    def strikes(self, name: str) -> bool:
+        """Whether a fault that is in force hits this time; one without a `rate` always does."""
+        values = self._active.get(name)
+        if values is None:
+            return False
+        rate = float(values.get("rate", 1.0))
+        return rate >= 1 or self._lots.random() < rate
+
     def times(self, name: str) -> int:
         """How often a fault has begun."""
         return self._begun[name]
@@ -200,6 +260,15 @@ class Faults:
         if is_about and (unanswered == kind or (unanswered == "data" and kind in DATA)):
             return "unanswered"
         return ""
+
+    def meant(self, contract: Contract) -> Contract:
+        """The contract that a symbol stands for at present: another one under `other_contract`."""
+        if self.text("other_contract", "symbol") != contract.symbol:
+            return contract
+        another = replace(contract, con_id_name=f"{contract.con_id_name} another")
+        if self.text("other_contract", "prices") == "same":
+            return another
+        return replace(another, price_key=f"{contract.sec_type}:{contract.symbol} another")
 
     async def change(self) -> None:
         """Wait until a fault begins or ends."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
-from ktrdr.sim import answers, damage, refusals
+from ktrdr.sim import answers, damage, lies, refusals
 from ktrdr.sim.clients import Clients
 from ktrdr.sim.desk import Desk, Reply, refuse
 from ktrdr.sim.faults import DATA, HISTORY, Faults
@@ -142,7 +142,7 @@ class Questions:
         if reply is None:
             log.info("%r: %s has no meaning here, ignored", self, request.kind)
             return
-        late_s = faults.number("late", "seconds")
+        late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
         await asyncio.sleep(self._gate.latency.of(reply) + delay_s + late_s)
         silence = silenced or faults.silences(request.kind, _symbol(request))
         if request.kind in DATA and losses != faults.times("connectivity_lost"):
@@ -176,13 +176,18 @@ class Questions:
         if refused:
             asked = replace(request, request_id=-1) if fault == "read_only_api" else request
             return refuse(asked, self._version, refused), fault
+        if request.kind in HISTORY and faults.strikes("advisory_first"):
+            advice = Refusal(int(faults.number("advisory_first", "code")), "worth knowing")
+            self._send(answers.refusal(self._version, request.request_id, advice))
         if request.kind == "current_time" and faults.has("wrong_clock"):
             wrong = desk.now() + timedelta(seconds=faults.number("wrong_clock", "seconds"))
             return Reply(answers.current_time(wrong)), "wrong_clock"
-        if request.kind != "historical_data":
+        if request.kind not in HISTORY:
             return desk.reply(request, self._version), ""
         reply = await asyncio.to_thread(desk.reply, request, self._version)
-        return _damaged(reply, faults) if reply else (None, "")
+        if reply is None or reply.error_code is not None:
+            return reply, ""
+        return _damaged(*_falsified(request, reply, faults), faults)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         request = self._asked.pop(task)
@@ -211,8 +216,11 @@ class Questions:
 
 def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
     """The error that a fault puts in the place of an answer, and the fault."""
-    if faults.has("false_200") and request.kind in DATA:
+    if request.kind in DATA and faults.strikes("false_200"):
         return refusals.unknown_contract(), "false_200"
+    if _is_meant(request, faults, "false_no_data") and faults.strikes("false_no_data"):
+        shown = "Schedule" if request.kind == "schedule" else request.what_to_show
+        return refusals.no_data(_symbol(request), "SMART", shown), "false_no_data"
     if faults.has("competing_session") and request.kind in HISTORY:
         is_data = faults.number("competing_session", "code") == 10197
         refused = refusals.competing_session() if is_data else refusals.other_session()
@@ -222,7 +230,48 @@ def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
     return None, ""
 
 
-def _damaged(reply: Reply, faults: Faults) -> tuple[Reply, str]:
+def _is_meant(request: Request, faults: Faults, name: str) -> bool:
+    """A fault with `kind` and `symbol` is about this question."""
+    kind, symbol = faults.text(name, "kind"), faults.text(name, "symbol")
+    kinds = HISTORY if kind == "data" else (kind,)
+    return request.kind in kinds and symbol in ("", _symbol(request))
+
+
+def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, str]:
+    """An answer as the faults that tell lies leave it, and the last of these faults."""
+    changes: dict[str, dict[str, Callable[[bytes], bytes]]] = {
+        "schedule": {
+            "cut_schedule": partial(lies.cut_schedule, lost=faults.text("cut_schedule", "lost")),
+        },
+        "head_timestamp": {
+            "late_head": partial(lies.late_head, days=int(faults.number("late_head", "days"))),
+        },
+        "historical_data": {
+            "cut_bars": partial(
+                lies.cut_bars,
+                lost=faults.text("cut_bars", "lost"),
+                share=faults.number("cut_bars", "share"),
+            ),
+            "odd_field": partial(
+                lies.odd_field,
+                field=faults.text("odd_field", "field"),
+                text=faults.text("odd_field", "text"),
+            ),
+            "other_unit": partial(
+                lies.other_unit,
+                of=faults.text("other_unit", "of"),
+                factor=faults.number("other_unit", "factor"),
+            ),
+        },
+    }
+    verdict = ""
+    for name, change in changes[request.kind].items():
+        if faults.strikes(name):
+            reply, verdict = replace(reply, message=change(reply.message)), name
+    return reply, verdict
+
+
+def _damaged(reply: Reply, verdict: str, faults: Faults) -> tuple[Reply, str]:
     """Bars as the faults leave them, and the last of these faults."""
     every = int(faults.number("missing_bars", "every"))
     changes: dict[str, damage.Change] = {
@@ -231,7 +280,6 @@ def _damaged(reply: Reply, faults: Faults) -> tuple[Reply, str]:
         "unordered_bars": damage.unordered,
         "wrong_bars": partial(damage.wrong, how=faults.text("wrong_bars", "how")),
     }
-    verdict = ""
     for name, change in changes.items():
         if faults.has(name) and reply.bars:
             reply, verdict = replace(reply, message=damage.change_bars(reply.message, change)), name

@@ -84,10 +84,10 @@ class SimulatedGateway(Doors):
         self._nights = nights or Nights()
         self._night_watch: asyncio.Task[None] | None = None
         self._record = Record(record_to, keep=keep_record)
-        self._faults = Faults()
+        self._faults = Faults(seed)
         self._clients: Clients[object] = Clients(limits)
         self._gate = Gate(
-            Desk(market, account, self.now),
+            Desk(market, account, self.now, self._faults.meant),
             self._record,
             Latency(latency_s, bars_per_s),
             version,

@@ -25,6 +25,7 @@ class Tally:
         self._violations: Counter[str] = Counter()
         self._swallowed: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
+        self._verdicts: Counter[str] = Counter()
         self._connects: Counter[int] = Counter()
         self._asked: set[int] = set()
         self._open: set[tuple[int, int, str]] = set()
@@ -69,6 +70,8 @@ class Tally:
         self._bars += entry["bars"]
         if entry["error_code"] is not None:
             self._errors[str(entry["error_code"])] += 1
+        if entry["verdict"]:
+            self._verdicts[entry["verdict"]] += 1
         if entry["verdict"] != "duplicate_id":  # the first of that id is still open
             self._open.discard(_key(entry))
 
@@ -94,6 +97,7 @@ class Tally:
             "violations": dict(self._violations),
             "swallowed": dict(self._swallowed),
             "faults": dict(self._faults),
+            "verdicts": dict(self._verdicts),
             "most_in_flight": max(self._most_open, len(self._open)),
             "in_flight": len(self._open),
             "repeats": self._repeats,

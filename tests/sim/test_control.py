@@ -96,7 +96,7 @@ def test_a_fault_is_begun_and_ended_over_the_socket(controlled, ask_control):
 
 def test_a_faults_parameters_are_those_of_the_query(ask_control):
     _, said = ask_control("POST", "/fault/late?seconds=2.5&for_s=60")
-    assert said["faults"] == {"late": {"seconds": 2.5}}
+    assert said["faults"] == {"late": {"seconds": 2.5, "rate": 1.0}}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def ktrdr(bare_environment, monkeypatch, path):  # noqa: ARG001
 
 def test_the_command_line_breaks_mends_and_asks(controlled, ktrdr):
     assert json.loads(ktrdr("sim", "fault", "late", "seconds=2", "for_s=60").stdout) == {
-        "late": {"seconds": 2}
+        "late": {"seconds": 2, "rate": 1}
     }
     assert json.loads(ktrdr("sim", "fault", "late", "--end").stdout) == {}
     assert json.loads(ktrdr("sim", "status").stdout)["port"] == controlled.port
