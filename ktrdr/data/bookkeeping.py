@@ -15,17 +15,20 @@ from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import KtrdrError, RequestFailed
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.drift import Drift, compare
-from ktrdr.planning.gaps import Gap, Reason, runs
+from ktrdr.planning.evidence import Answered, Density, weigh
+from ktrdr.planning.gaps import Gap, Reason, among, runs
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import (
     BoolArray,
     Expected,
+    Int64Array,
     Schedule,
     closed,
     finished,
     learnt_alignment,
 )
 from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
+from ktrdr.planning.unscheduled import are_moved, sessions_of, sight
 
 log = logging.getLogger("gap-filler")
 
@@ -40,8 +43,8 @@ _LATE_S = 60
 _UNSOUND_S, _UNSOUND_MAX_S = 3600, 30 * DAY_S
 """When what a damaged answer lacks is asked for again: each time after twice as long."""
 
-_NEAR_S = 40 * DAY_S
-"""How far from a gap a bar is looked for that proves that IB answers."""
+_NEAR_S, _FAR_S = 40 * DAY_S, 400 * DAY_S
+"""How far from a gap a bar is looked for that proves that IB answers; if need be, the latter."""
 
 Report = Callable[[str, KtrdrError], None]
 """Tells of a trouble with one thing, such as a series."""
@@ -53,8 +56,8 @@ class Taken:
 
     added: int
     """New bars in the file."""
-    unproven: tuple[Gap, ...] = ()
-    """What it lacks, and does not prove to be absent: whole days at an edge of it, or all of it."""
+    wants_control: tuple[Gap, ...] = ()
+    """What would be believed to be absent if anything near by had been answered meanwhile."""
     drift: Drift | None = None
     """Bars that are told otherwise than they are stored."""
 
@@ -74,9 +77,18 @@ class Books:
     def _ledger(self) -> Ledger:
         return self._watch.ledger
 
-    def take(self, watched: Watched, request: BarsRequest, answer: Answer, asked_at: int) -> Taken:
+    def take(
+        self,
+        watched: Watched,
+        request: BarsRequest,
+        answer: Answer,
+        asked_at: int,
+        *,
+        is_sure: bool = True,
+    ) -> Taken:
         """Write the finished bars of an answer, and remember what it says IB has not.
 
+        Unless it `is_sure` what time it is, nothing of what it lacks is believed nor counted.
         FileNotFoundError: the file is gone. StoreUnwritable, MalformedFile: nothing was written.
         """
         series, span = watched.series, (request.start, request.end)
@@ -86,26 +98,72 @@ class Books:
         self.notice_others(watched, asked_at)
         told = len(answer.bars)
         answer, outside = _without_closed(answer, schedule, series.timeframe)
-        self._report_unsound(watched, request, answer.unsound, outside)
+        is_damaged = bool(answer.unsound)
+        if outside:
+            believed, outside, is_moved = self._sight(watched, request, answer, outside, asked_at)
+            is_damaged |= is_moved
+            answer = answer._replace(bars=sorted([*answer.bars, *believed]))
+            schedule = self._watch.known_schedule(watched.instrument) or schedule
+        self._report_unsound(watched, request, answer.unsound, [bar.start for bar in outside])
         if series.timeframe is Timeframe.H4:
             seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])
             self._watch.learn_alignment(watched.instrument, seen)
         since = self._watch.fill_from(watched, asked_at)
         expected = self._watch.expected(watched, schedule, since, asked_at, asked_at)
-        due = _within(expected, *span)
+        asked = (expected.starts >= span[0]) & (expected.starts < span[1])
+        due = Expected(expected.starts[asked], expected.days[asked])
         done = finished(answer.bars, due.starts, series.timeframe, asked_at)
         drift = self._compare(watched, answer)
         added = watched.store.add(series, done)
         if added:
             self._watch.note_written(watched)
         self._ledger.answered(series, *span, asked_at, told)
-        if outside or answer.unsound:
+        if is_damaged:
             self._doubt_all(watched, answer, due, asked_at)
             return Taken(added, drift=drift)
-        whole = _days_of_which_all_is_in(due, expected)
         soon = asked_at + self._late_for(watched, answer, due, schedule, asked_at)
-        unproven = self._judge_lacking(watched, answer, due, whole, asked_at, soon)
+        if not is_sure:
+            late = runs(due.starts, _lacking(due, answer), Reason.LATE)
+            self._ledger.record_late(watched.absence, late, asked_at, asked_at + self._late_s)
+            return Taken(added, drift=drift)
+        sighted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
+        self._ask_later(watched, runs(expected.starts, sighted, Reason.LATE), asked_at)
+        asked &= ~sighted
+        unproven = self._weigh(watched, schedule, expected, asked, answer, added, asked_at, soon)
         return Taken(added, unproven, drift)
+
+    def _sight(
+        self,
+        watched: Watched,
+        request: BarsRequest,
+        answer: Answer,
+        outside: Sequence[Bar],
+        asked_at: int,
+    ) -> tuple[list[Bar], list[Bar], bool]:
+        """Those of the bars at times without trading that are believed, and those not yet.
+
+        And whether these may be expected ones that were moved.
+        """
+        schedule = self._watch.known_schedule(watched.instrument)
+        assert schedule is not None
+        known = self._watch.unscheduled(watched)
+        told = {bar.start for bar in outside}
+        due = self._watch.expected(watched, schedule, request.start, request.end, asked_at).starts
+        there = [*(bar.start for bar in answer.bars), *told, *known]
+        absent = self._ledger.absent(watched.absence, due, asked_at)
+        lacking = np.setdiff1d(np.setdiff1d(due, absent), np.array(there, np.int64))
+        sighted = sight(known, outside, asked_at, len(lacking))
+        others = {start: one for start, one in known.items() if start not in told}
+        self._watch.keep_unscheduled(watched, others | sighted.doubted)
+        starts = [bar.start for bar in sighted.believed]
+        sessions = sessions_of(starts, schedule, watched.series.timeframe)
+        if sessions:
+            self._watch.add_sessions(watched.instrument, sessions)
+            log.info("%s: traded in %d sessions that SCHEDULE lacks", watched.series, len(sessions))
+        if sighted.doubted:
+            self._watch.doubt_sessions(watched.instrument, asked_at)
+        is_moved = bool(sighted.doubted) and are_moved(len(outside), len(lacking))
+        return sighted.believed, [one.bar for one in sighted.doubted.values()], is_moved
 
     def notice_others(self, watched: Watched, now: int) -> None:
         """Look at a file that somebody has changed since it was looked at: it is ours no more."""
@@ -116,10 +174,6 @@ class Books:
         """IB has answered for what it has, so that what it lacks is absent."""
         self._ledger.record_absent(watched.absence, gaps, asked_at)
 
-    def doubt(self, watched: Watched, gaps: tuple[Gap, ...], asked_at: int) -> None:
-        """Nothing is known of this contract that IB has: look again tomorrow."""
-        self._ledger.record_late(watched.absence, gaps, asked_at, asked_at + DAY_S)
-
     def nearest_known(self, watched: Watched, gap: Gap, asked_at: int) -> int | None:
         """The stored bar nearest to a gap that IB should have too; None: there is none near.
 
@@ -128,12 +182,13 @@ class Books:
         schedule = self._watch.known_schedule(watched.instrument)
         if schedule is None:
             return None
-        around = (gap.first - _NEAR_S, gap.last + _NEAR_S)
-        expected = self._watch.expected(watched, schedule, *around, asked_at).starts
-        near = np.intersect1d(watched.store.rows(watched.series, *around).starts, expected)
-        if not len(near):
-            return None
-        return int(near[np.argmin(np.minimum(abs(near - gap.first), abs(near - gap.last)))])
+        for reach_s in (_NEAR_S, _FAR_S):
+            around = (gap.first - reach_s, gap.last + reach_s)
+            expected = self._watch.expected(watched, schedule, *around, asked_at).starts
+            near = np.intersect1d(watched.store.rows(watched.series, *around).starts, expected)
+            if len(near):
+                return int(near[np.argmin(np.minimum(abs(near - gap.first), abs(near - gap.last)))])
+        return None
 
     def correct(self, watched: Watched, drift: Drift) -> None:
         """Write bars of ours as they are told now."""
@@ -165,39 +220,76 @@ class Books:
 
     def _doubt_all(self, watched: Watched, answer: Answer, due: Expected, asked_at: int) -> None:
         """An answer with bars that cannot be proves nothing of those that it lacks."""
+        self._ask_later(watched, runs(due.starts, _lacking(due, answer), Reason.LATE), asked_at)
+
+    def _ask_later(self, watched: Watched, gaps: list[Gap], asked_at: int) -> None:
+        """Each time after twice as long."""
         name = watched.absence
-        gaps = runs(due.starts, _lacking(due, answer), Reason.LATE)
         if not gaps:
             return
         times = self._doubted[name, gaps[0].first] = self._doubted.get((name, gaps[0].first), 0) + 1
         later = asked_at + min(_UNSOUND_S * 2 ** (times - 1), _UNSOUND_MAX_S)
         self._ledger.record_late(name, gaps, asked_at, later)
 
-    def _judge_lacking(
+    def _weigh(
         self,
         watched: Watched,
+        schedule: Schedule,
+        expected: Expected,
+        asked: BoolArray,
         answer: Answer,
-        due: Expected,
-        whole_days: NDArray[np.int64],
+        added: int,
         asked_at: int,
         soon: int,
     ) -> tuple[Gap, ...]:
-        """Remember which of the due bars an answer has not; what of it is left unproven.
+        """Remember which of the expected bars an answer has not, and what of it is believed.
 
-        What lies between bars that were told is absent, and so is the rest of a day after them.
-        What lies before them may be cut off, and whole days after them may be those that IB did
-        not send for another reason. What it had not yet is asked for again at `soon`.
+        What it had not yet is asked for again at `soon`. Comes back: what is doubted for want of a
+        control alone.
         """
-        name, starts = watched.absence, due.starts
-        lacking = _lacking(due, answer)
-        before, after = _beyond(starts, answer)
-        young = _is_young(starts, after, watched.series.timeframe, asked_at)
-        empty_days = np.setdiff1d(whole_days, due.days[~lacking])
-        unproven = lacking & ~young & (before | (after & np.isin(due.days, empty_days)))
-        absent = lacking & ~young & ~unproven
+        name, (starts, days) = watched.absence, expected
+        if not asked.any():
+            return ()
+        present = among(starts, watched.store.look(watched.series, int(starts[0])).starts)
+        verified = among(starts, self._ledger.absent(name, starts, asked_at))
+        lacking = asked & ~present & ~verified
+        _, after = _beyond(starts, answer)
+        young = lacking & _is_young(starts, after, watched.series.timeframe, asked_at)
+        again = lacking & ~young & among(starts, self._ledger.once_absent(name, starts))
+        told = [bar.start for bar in (*answer.bars, *answer.beside)]
+        hull = Gap(int(starts[asked][0]), int(starts[asked][-1]), 0)
+        judgement = weigh(
+            starts,
+            days,
+            ~present & ~verified & ~young & ~again,
+            Answered(
+                asked,
+                (min(told), max(told)) if told else None,
+                asked_at,
+                added > 0,
+                self._ledger.last_bars_at(watched.series, hull, _NEAR_S),
+            ),
+            self._ledger.doubts(name, starts)[0],
+            Density(int((present & ~asked).sum()), int((verified & ~asked).sum())),
+            agreed=np.isin(days, schedule.denied) | among(starts, self._told_once(watched)),
+        )
+        absent = judgement.absent | again
+        denied = set(starts[absent].tolist())
+        known = self._watch.unscheduled(watched)
+        self._watch.keep_unscheduled(
+            watched, {t: one for t, one in known.items() if t not in denied}
+        )
         self._ledger.record_absent(name, runs(starts, absent, Reason.NO_TRADES), asked_at)
-        self._ledger.record_late(name, runs(starts, lacking & young, Reason.LATE), asked_at, soon)
-        return tuple(runs(starts, unproven, Reason.OPEN))
+        self._ledger.record_late(name, runs(starts, young, Reason.LATE), asked_at, soon)
+        _, before = self._ledger.doubts(name, starts)
+        again_at = np.where(judgement.doubted, judgement.again_at, before)
+        self._ledger.keep_doubts(name, starts, judgement.doubts, again_at)
+        return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
+
+    def _told_once(self, watched: Watched) -> Int64Array:
+        """Bars at times without trading that no more than one answer had."""
+        known = self._watch.unscheduled(watched).items()
+        return np.array(sorted(start for start, one in known if one.times == 1), np.int64)
 
     def _late_for(
         self, watched: Watched, answer: Answer, due: Expected, schedule: Schedule, asked_at: int
@@ -214,13 +306,13 @@ class Books:
 
 def _without_closed(
     answer: Answer, schedule: Schedule, timeframe: Timeframe
-) -> tuple[Answer, list[int]]:
-    """The answer less the bars at times without trading, and their starts."""
+) -> tuple[Answer, list[Bar]]:
+    """The answer less the bars at times without trading, and these."""
     wrong = closed(np.array([bar.start for bar in answer.bars], np.int64), schedule, timeframe)
     if not wrong.any():
         return answer, []
     kept = [bar for bar, is_wrong in zip(answer.bars, wrong.tolist(), strict=True) if not is_wrong]
-    outside = [bar.start for bar, is_wrong in zip(answer.bars, wrong, strict=True) if is_wrong]
+    outside = [bar for bar, is_wrong in zip(answer.bars, wrong.tolist(), strict=True) if is_wrong]
     return answer._replace(bars=kept), outside
 
 
@@ -234,19 +326,6 @@ def stored(watched: Watched, starts: Collection[int]) -> list[Bar]:
     if not starts:
         return []
     return watched.store.rows(watched.series, min(starts), max(starts) + 1).bars(starts)
-
-
-def _within(expected: Expected, start: int, end: int) -> Expected:
-    chosen = (expected.starts >= start) & (expected.starts < end)
-    return Expected(expected.starts[chosen], expected.days[chosen])
-
-
-def _days_of_which_all_is_in(due: Expected, expected: Expected) -> NDArray[np.int64]:
-    """The trading days whose expected bars are all among those that are due."""
-    days, counts = np.unique(due.days, return_counts=True)
-    all_days, all_counts = np.unique(expected.days, return_counts=True)
-    whole: NDArray[np.int64] = days[counts == all_counts[np.searchsorted(all_days, days)]]
-    return whole
 
 
 def _beyond(starts: NDArray[np.int64], answer: Answer) -> tuple[BoolArray, BoolArray]:

@@ -97,10 +97,11 @@ class DataManager:
             raise InvalidRequest("no symbol: expected one or more")
         together = side_by_side(frames)
         lacking = {s: f.attrs["why"] for s, f in frames.items() if not f.attrs["complete"]}
+        sources = {frame.attrs["source"] for frame in frames.values()} - {None}
         together.attrs = {
             "symbol": list(frames),
             "timeframe": _series(next(iter(frames)), timeframe).timeframe.value,
-            "source": self._store.source(),
+            "source": next(iter(sources), None),
             "complete": not lacking,
             "why": "; ".join(f"{one}: {why}" for one, why in lacking.items()),
         }
@@ -166,7 +167,7 @@ class DataManager:
         frame.attrs = {
             "symbol": series.symbol,
             "timeframe": series.timeframe.value,
-            "source": self._store.source(),
+            "source": self._store.source() or found.source,
             "complete": found.complete,
             "why": found.why,
         }

@@ -11,20 +11,33 @@ import numpy as np
 
 from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
+from ktrdr.data.ledger import Life, absent_of, in_life, life_of, sessions_of
 from ktrdr.data.local_api import (
     LocalClient,
     answer_from_json,
     request_to_query,
     schedule_from_json,
 )
+from ktrdr.data.store_source import OURS
+from ktrdr.data.watch import contract_name
 from ktrdr.errors import KtrdrError, WrongSource
 from ktrdr.planning.bars import Answer, Bar
-from ktrdr.planning.gaps import Gap, missing
+from ktrdr.planning.evidence import Answered, Density, Doubts, settle, weigh
+from ktrdr.planning.gaps import Gap, among, missing
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.requests import BarsRequest, plan
-from ktrdr.planning.sessions import Int64Array, expected, finished, learnt_alignment
+from ktrdr.planning.sessions import (
+    Expected,
+    Int64Array,
+    Schedule,
+    Session,
+    expected,
+    finished,
+    learnt_alignment,
+)
 from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.usual_sessions import usual_week
 
 Progress = Callable[[int, int], None]
 """Hears how many requests are answered, and how many there are."""
@@ -43,8 +56,104 @@ class Found:
     bars: list[Bar] = field(default_factory=list)
     complete: bool = True
     why: str = ""
+    source: str | None = None
+    """`live` or `simulated`, as the gateway says; None: nothing was fetched."""
     until: float = math.inf
     """Of what was due later nothing is known (UTC seconds)."""
+
+
+@dataclass
+class _Work:
+    """What is missing of one series in a span, and what has come of it."""
+
+    series: Series
+    instrument: Instrument
+    present: Int64Array
+    now: int
+    bars: list[Bar] = field(default_factory=list)
+    source: str | None = None
+    unsound: int = 0
+    schedule: Schedule | None = None
+    is_in_doubt: bool = False
+    """IB's sessions lack days that they should have."""
+    due: Expected = field(default_factory=lambda: Expected(_NO_STARTS, _NO_STARTS))
+    absent: Int64Array = field(default_factory=lambda: _NO_STARTS)
+    """Those of the due bars that IB has not."""
+    everything: bool = False
+    """Where bars begin is not known: all of the span is asked for."""
+    span: tuple[int, int] = (0, 0)
+
+    def settle(
+        self,
+        told: Schedule,
+        known: Schedule | None,
+        alignment: frozenset[int],
+        life: Life,
+        span: tuple[int, int],
+    ) -> None:
+        """Find out which bars are due, by what is believed of the sessions."""
+        if known is not None and (known.start > told.end or told.start > known.end):
+            known = None
+        usual = usual_week(known, told, self.instrument.sec_type, self.now)
+        settled = settle(known, told, usual, {}, self._has_bars, self.now)
+        self.schedule, self.is_in_doubt = settled.schedule, settled.is_in_doubt
+        if self.series.timeframe is Timeframe.H4:
+            alignment |= learnt_alignment(settled.schedule, self.present.tolist())
+            self.everything = not alignment
+        self.span = span
+        found = expected(
+            settled.schedule, self.series.timeframe, *span, self.now, alignment=alignment
+        )
+        self.due = in_life(found, life, self.series.timeframe)
+
+    def _has_bars(self, session: Session) -> bool:
+        is_daily = self.series.timeframe.is_daily
+        span = (session.day, session.day + 1) if is_daily else (session.open, session.close)
+        first, last = np.searchsorted(self.present, span)
+        return bool(first < last)
+
+    def requests(self) -> list[BarsRequest]:
+        """The fewest that cover what is missing."""
+        gaps = missing(self.due.starts, self.present, self.absent)
+        if self.everything:
+            gaps = [Gap(self.span[0], self.span[1] - 1, 0)]
+        return plan(gaps, self.instrument, self.series.timeframe)
+
+    def take(self, request: BarsRequest, answer: Answer, source: str) -> None:
+        """Take an answer, and what can be believed at once of what it lacks."""
+        self.source = source
+        self.unsound += len(answer.unsound)
+        done = finished(answer.bars, self.due.starts, self.series.timeframe, self.now)
+        self.bars += done
+        starts, days = self.due
+        asked = (starts >= request.start) & (starts < request.end)
+        there = among(starts, np.union1d(self.present, [bar.start for bar in self.bars]))
+        verified = among(starts, self.absent)
+        told = [bar.start for bar in (*answer.bars, *answer.beside)]
+        assert self.schedule is not None
+        judgement = weigh(
+            starts,
+            days,
+            ~there & ~verified,
+            Answered(asked, (min(told), max(told)) if told else None, self.now),
+            Doubts.none(len(starts)),
+            Density(int((there & ~asked).sum()), int((verified & ~asked).sum())),
+            agreed=np.isin(days, self.schedule.denied),
+        )
+        if not answer.unsound:
+            self.absent = np.union1d(self.absent, starts[judgement.absent])
+
+    def why_incomplete(self) -> str:
+        """Why it cannot be proven that nothing is missing; empty: it can."""
+        if self.unsound:
+            return f"IB sent {self.unsound} bars that cannot be true"
+        present = np.union1d(self.present, np.array([bar.start for bar in self.bars], np.int64))
+        gaps = missing(self.due.starts, present, self.absent)
+        if gaps:
+            return f"up to {sum(gap.bars for gap in gaps)} bars are missing: IB has not sent them"
+        if self.is_in_doubt:
+            return "IB's sessions lack days on which such contracts are usually traded"
+        return ""
 
 
 class Fetching:
@@ -71,52 +180,41 @@ class Fetching:
         there = _NO_STARTS if present is None else present
         first = span[0] if span[0] > ALWAYS[0] else self._default_start(there, now)
         until = min(span[1], now)
-        bars: list[Bar] = []
-        unsound = 0
+        if first >= until:
+            return Found()
+        work = _Work(series, instrument, there, now)
         try:
-            due, requests = _NO_STARTS, list[BarsRequest]()
-            if first < until:
-                due, requests = self._lacking(series, instrument, there, (first, until), now)
+            self._look_up_what_is_due(work, (first, until))
+            requests = work.requests()
             for count, request in enumerate(requests):
                 if progress is not None:
                     progress(count, len(requests))
-                answer = self._ask(request)
-                bars += finished(answer.bars, due, series.timeframe, now)
-                unsound += len(answer.unsound)
+                work.take(request, *self._ask(request))
             if progress is not None:
                 progress(len(requests), len(requests))
         except KtrdrError as error:
-            return Found(bars, complete=False, why=error.message)
-        if unsound:
-            return Found(bars, complete=False, why=f"IB sent {unsound} bars that cannot be true")
-        return Found(bars)
+            return Found(work.bars, complete=False, why=error.message, source=work.source)
+        why = work.why_incomplete()
+        return Found(work.bars, complete=not why, why=why, source=work.source)
 
     def _default_start(self, present: Int64Array, now: int) -> int:
         """From the file's first bar on, or for as many days as the gap filler keeps complete."""
         kept = now - self._settings.ktrdr_gap_max_age_days * DAY_S
         return min(kept, int(present[0])) if len(present) else kept
 
-    def _lacking(
-        self,
-        series: Series,
-        instrument: Instrument,
-        present: Int64Array,
-        span: tuple[int, int],
-        now: int,
-    ) -> tuple[Int64Array, list[BarsRequest]]:
-        """The bars that should be there by now, and the requests for those that are not."""
+    def _look_up_what_is_due(self, work: _Work, span: tuple[int, int]) -> None:
+        """From IB's sessions, and from what the gap filler has learnt of them."""
         start, end = span
-        query = request_to_query(instrument, None, start, end)
-        schedule = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
-        in_fours = series.timeframe is Timeframe.H4
-        alignment = learnt_alignment(schedule, present.tolist() if in_fours else [])
-        due = expected(schedule, series.timeframe, start, end, now, alignment=alignment).starts
-        gaps = missing(due, present, _NO_STARTS)
-        if in_fours and not alignment:
-            gaps = [Gap(start, end - 1, 0)]  # where they begin is not known before IB says so
-        return due, plan(gaps, instrument, series.timeframe)
+        query = request_to_query(work.instrument, None, start, end)
+        told = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
+        name = contract_name(work.instrument)
+        path = self._store.folder / OURS / "ledger.sqlite"
+        known, alignment = sessions_of(path, name)
+        work.settle(told, known, alignment, life_of(path, name), span)
+        absence = f"{work.series} {name}"
+        work.absent = absent_of(path, absence, work.due.starts, work.now)
 
-    def _ask(self, request: BarsRequest) -> Answer:
+    def _ask(self, request: BarsRequest) -> tuple[Answer, str]:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
         patience_s = request.timeout_s + _PATIENCE_S
         said = self._connection.get(
@@ -129,4 +227,4 @@ class Fetching:
         owner = self._store.source()
         if owner is not None and said.get("gateway") != owner:
             raise WrongSource(f"the store holds {owner} bars, the gateway is {said.get('gateway')}")
-        return answer_from_json(said)
+        return answer_from_json(said), str(said.get("gateway"))

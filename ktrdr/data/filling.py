@@ -20,7 +20,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from ktrdr.data.bookkeeping import Books, Taken, stored
+from ktrdr.data.bookkeeping import Books, stored
 from ktrdr.data.errands import Errands
 from ktrdr.data.gap_report import iso
 from ktrdr.data.local_api import (
@@ -45,7 +45,7 @@ from ktrdr.errors import (
 )
 from ktrdr.planning.bars import Answer
 from ktrdr.planning.drift import Drift, compare
-from ktrdr.planning.gaps import Gap
+from ktrdr.planning.gaps import Gap, Reason
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.rates import Rates
@@ -83,7 +83,7 @@ class Kind(Enum):
     HEAD = auto()
     FILL = auto()
     CONTROL = auto()
-    """Is anything answered of this contract? Else what an answer lacks is not absent."""
+    """Is anything answered of this series? Else what an answer lacks is not absent."""
     CHECK = auto()
     """Is what is stored what IB tells now?"""
 
@@ -130,8 +130,6 @@ class Filling:
         self._spans: Spans | None = None
         self._source = ""
         self._renewals = Renewals(watch, clock, owner, self.look_at)
-        self._doubted: set[tuple[str, int, int]] = set()
-        """Gaps, each of which one answer has lacked and nothing has proven to be absent."""
         self._to_check: deque[tuple[Watched, str]] = deque()
         self.filled = self.failed = self.bars_added = 0
         self.heard = 0
@@ -193,8 +191,8 @@ class Filling:
                 self.look_at(watched)
                 self._ask_for_bars(watched, len(batch))
         for same in lacking.values():
-            start = min(self._watch.look_from(watched, now) for watched in same)
             instrument = same[0].instrument
+            start = self._watch.schedule_from(same, now)
             self._send(
                 Errand(Kind.SESSIONS, tuple(same), now, time.monotonic()),
                 partial(self._sessions, instrument, start, now),
@@ -366,7 +364,7 @@ class Filling:
     def _take_sessions(self, errand: Errand, found: Any) -> None:
         schedule, last_trade_date = found
         instrument = errand.watched.instrument
-        self._watch.keep_schedule(instrument, schedule, errand.asked_at)
+        self._watch.take_schedule(errand.series, schedule, errand.asked_at)
         if re.match(r"\d{8}", last_trade_date):  # not a month alone
             day = datetime.strptime(last_trade_date[:8], "%Y%m%d").replace(tzinfo=UTC)
             life = self._watch.life(instrument)._replace(expires=int(day.timestamp()))
@@ -378,12 +376,12 @@ class Filling:
     def _take_head(self, errand: Errand, head: Any) -> None:
         watched = errand.watched
         life = self._watch.life(watched.instrument)
-        known = None if head is None else int(head)
-        self._watch.keep_life(
-            watched.instrument, life._replace(head=known, head_at=errand.asked_at)
-        )
-        if known is not None:
+        known, asked_at = None if head is None else int(head), errand.asked_at
+        if known is None or not self._watch.head_is_borne_out(watched, known, asked_at):
+            known, asked_at = life.head, asked_at - _HEAD_AGAIN_S + DAY_S
+        else:
             log.info("%s: IB has bars from %s on", watched.series, iso(known))
+        self._watch.keep_life(watched.instrument, life._replace(head=known, head_at=asked_at))
         watched.succeeded()
         self.look_at(watched)
 
@@ -396,12 +394,13 @@ class Filling:
         took_s = time.monotonic() - errand.sent_at
         try:
             answer = self._answer(done)
-            taken = self._books.take(watched, request, answer, errand.asked_at)
+            taken = self._books.take(
+                watched, request, answer, errand.asked_at, is_sure=self._owner.clocks_agree
+            )
         except KtrdrError as error:
             self._learn_from(error, request, len(holes), watched, errand.asked_at)
             raise
-        if not taken.unproven:  # else it is not over
-            watched.succeeded()
+        watched.succeeded()
         self._learn_spans(request, took_s)
         self._rates.answered(request.timeframe, taken.added, took_s)
         self.bars_added += taken.added
@@ -414,8 +413,9 @@ class Filling:
         )
         if taken.drift:
             self._see_to_drift(watched, taken.drift)
-        if taken.unproven:
-            self._prove(watched, taken, answer, errand.asked_at)
+        if taken.wants_control:
+            self._ask_for_control(watched, taken.wants_control, errand.asked_at)
+        self._ask_for_head(watched, request, errand.asked_at)
         self._finish_renewal(watched)
 
     def _learn_from(
@@ -439,42 +439,40 @@ class Filling:
 
     # Absence.
 
-    def _prove(self, watched: Watched, taken: Taken, answer: Answer, asked_at: int) -> None:
-        """Find out whether what an answer lacks is really absent.
-
-        Before IB's first bar nothing is to be had. Days at the edge of an answer are asked for
-        once more by themselves; what is lacking then is absent if the contract answers at all.
-        """
+    def _ask_for_head(self, watched: Watched, request: BarsRequest, now: int) -> None:
+        """IB's first bar, where an answer begins later than what was asked for."""
         life = self._watch.life(watched.instrument)
-        is_oldest = watched.first is None or taken.unproven[0].first < watched.first
-        if is_oldest and (life.head_at is None or asked_at - life.head_at > _HEAD_AGAIN_S):
+        is_short = watched.first is None or watched.first > request.start
+        lacks = watched.coverage is not None and Reason.UNPROVEN in watched.coverage.holes
+        is_known = life.head_at is not None and now - life.head_at <= _HEAD_AGAIN_S
+        is_asked = any(
+            errand.kind is Kind.HEAD and errand.watched.instrument == watched.instrument
+            for errand in self._errands.under_way
+        )
+        if is_short and lacks and not is_known and not is_asked:
             self._send(
-                Errand(Kind.HEAD, (watched,), asked_at, time.monotonic()),
+                Errand(Kind.HEAD, (watched,), now, time.monotonic()),
                 partial(self._head, watched.instrument),
             )
-            return
-        asked = {(watched.absence, gap.first, gap.last) for gap in taken.unproven}
-        if answer.bars and not asked <= self._doubted:
-            self._doubted |= asked
-            return
-        self._doubted -= asked
-        known = self._books.nearest_known(watched, taken.unproven[-1], asked_at)
+
+    def _ask_for_control(self, watched: Watched, gaps: tuple[Gap, ...], now: int) -> None:
+        """Something of the same series that IB should have, near what it says it has not.
+
+        Where nothing is known that it has, what it lacks is not believed at all.
+        """
+        known = self._books.nearest_known(watched, gaps[-1], now)
         if known is None:
-            timeframe, start, end = Timeframe.D1, asked_at - _CONTROL_DAYS * DAY_S, asked_at
-        else:
-            timeframe = watched.series.timeframe
-            start, end = known, known + timeframe.length_s
-        control = BarsRequest(watched.instrument, timeframe, start, end)
-        self._send_for_bars(Kind.CONTROL, watched, control, Priority.RECENT, taken.unproven)
+            return
+        timeframe = watched.series.timeframe
+        control = BarsRequest(watched.instrument, timeframe, known, known + timeframe.length_s)
+        self._send_for_bars(Kind.CONTROL, watched, control, Priority.RECENT, gaps)
 
     def _take_control(self, errand: Errand, answer: Any) -> None:
         watched, request = errand.watched, errand.request
         assert request is not None
-        if answer.bars:
+        if answer.bars and self._owner.clocks_agree:
             self._books.believe_absent(watched, errand.gaps, errand.asked_at)
-        elif request.end - request.start > DAY_S:  # nothing is known that IB has
-            self._books.doubt(watched, errand.gaps, errand.asked_at)
-        else:
+        elif not answer.bars:
             raise RequestFailed(
                 f"IB has no bar at {iso(request.start)}, where it had one: what it lacks "
                 "besides is not taken for absent"

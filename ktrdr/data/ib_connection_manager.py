@@ -65,6 +65,7 @@ log = logging.getLogger("ib-connection")  # its name is another when it is the p
 T = TypeVar("T")
 
 _FACTS_FRESH_S = 3600.0
+_PAST_FRESH_S = 60.0
 _SCHEDULE_DAYS_MAX = 360
 _STOP_S = 8.0
 _CHECKUP_S = 10.0
@@ -107,7 +108,7 @@ class PersistentIbConnectionManager:
         self._link = Link(settings, now, history)
         self._requests = Requests(self._link, now, settings.ktrdr_ib_heartbeat_s)
         self._facts: dict[Instrument, tuple[float, ContractFacts]] = {}
-        self._past: dict[Instrument, Schedule] = {}
+        self._past: dict[Instrument, tuple[float, Schedule]] = {}
 
     def __repr__(self) -> str:
         return f"<PersistentIbConnectionManager {self._link!r}>"
@@ -225,33 +226,33 @@ class PersistentIbConnectionManager:
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
         """The contract's own sessions in `[start, end)`, and those of the coming days.
 
-        The past is IB's SCHEDULE, the days to come are the contract's hours.
+        The past is IB's SCHEDULE, the days to come are the contract's hours. Whether what they
+        lack is to be believed is for others to say: nothing is remembered but for a moment.
         """
         until = max(min(end, int(self._now().timestamp())), start + 1)
-        known = self._past.get(instrument)
-        if known is not None and until - known.end >= _SCHEDULE_DAYS_MAX * DAY_S:
-            known = None  # more than one request away
-        if known is None:  # neither needs the other's answer
-            facts, known = await asyncio.gather(
-                self.contract(instrument), self._past_sessions(instrument, start, until)
-            )
-            known = known or Schedule(facts.zone, start, until, ())
-        else:
-            facts = await self.contract(instrument)
-            if known.end < until:
-                newer = await self._past_sessions(instrument, known.end, until)
-                known = known.joined(newer or Schedule(facts.zone, known.end, until, ()))
-        while known.start > start:
-            self._past[instrument] = known  # what has come is kept when the rest fails
-            older = await self._past_sessions(instrument, start, known.start)
-            known = (older or Schedule(facts.zone, start, known.start, ())).joined(known)
-        self._past[instrument] = known
-        return known.joined(facts.coming) if facts.coming else known
+        facts, past = await asyncio.gather(  # neither needs the other's answer
+            self.contract(instrument), self._past_sessions(instrument, start, until)
+        )
+        return past.joined(facts.coming) if facts.coming else past
 
-    async def _past_sessions(self, instrument: Instrument, start: int, end: int) -> Schedule | None:
+    async def _past_sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
+        """IB's SCHEDULE for `[start, end)`, in so many requests as that takes."""
+        asked_at, known = self._past.get(instrument, (float("-inf"), None))
+        is_fresh = time.monotonic() - asked_at < _PAST_FRESH_S
+        if known is not None and is_fresh and known.start <= start:
+            return replace(known, end=max(known.end, end))
+        found = await self._page_of_sessions(instrument, start, end)
+        while found.start > start:
+            older = await self._page_of_sessions(instrument, start, found.start)
+            found = older.joined(found)
+        if found.sessions:
+            self._past[instrument] = (time.monotonic(), found)
+        return found
+
+    async def _page_of_sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
         """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it.
 
-        None: nothing was open, as before the listing.
+        Without any session: IB says that there were none, as before the listing.
         """
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
         try:
@@ -264,10 +265,10 @@ class PersistentIbConnectionManager:
             log.warning("%s: IB tells no sessions, its usual ones are taken", error)
             coming = (await self.contract(instrument)).coming
             if coming is not None and coming.sessions:
-                return every_week(coming, start, end)
+                return every_week(coming, instrument.sec_type, start, end)
             return by_rules(instrument.sec_type, start, end)
-        if found is None:
-            return None
+        if found is None or not found.sessions:
+            return Schedule((await self.contract(instrument)).zone, start, end, ())
         # So many trading days reach at least as far back as so many on the calendar.
         reached = max(start, end - (days - 1) * DAY_S)
         return replace(found, start=min(found.start, reached))
@@ -298,6 +299,11 @@ class PersistentIbConnectionManager:
             probed.symbol,
             data.message or contract.message,
         )
+
+    async def clock(self) -> float | None:
+        """The gateway's clock minus this machine's, in seconds, asked for now."""
+        await self._link.measure_clock(_CHECKUP_S)
+        return self.status().clock_offset_s
 
     async def history(self, days: float) -> HistoryMessage:
         """The states of the last days, and the share of the time in which bars could be had."""
@@ -412,6 +418,9 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         days = number_from_query(query, "days") or 1.0
         return to_json(await manager.history(min(days, KEPT_S / DAY_S)))
 
+    async def clock(_query: Mapping[str, str]) -> Json:
+        return {"clock_offset_s": await manager.clock()}
+
     async def checkup(_query: Mapping[str, str]) -> Json:
         return to_json(await manager.checkup())
 
@@ -426,6 +435,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         ("GET", "/contract"): contract,
         ("GET", "/sessions"): sessions,
         ("GET", "/history"): history,
+        ("GET", "/clock"): clock,
         ("POST", "/checkup"): checkup,
         ("POST", "/reconnect"): reconnect,
     }

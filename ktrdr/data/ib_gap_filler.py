@@ -7,6 +7,7 @@ file less those that IB is known not to have are the gaps; it asks ib-connection
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -42,10 +43,13 @@ from ktrdr.errors import (
     KtrdrError,
     Misconfigured,
     PeerDown,
+    RequestFailed,
     StoreUnwritable,
     WrongSource,
 )
-from ktrdr.planning.gaps import CLOSABLE
+from ktrdr.planning.clocks import Clocks
+from ktrdr.planning.coverage import Coverage
+from ktrdr.planning.gaps import CLOSABLE, Reason
 from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.process import run
@@ -57,6 +61,9 @@ _LOOK_AGAIN_S = 5.0
 _HEAR_S = 0.5
 """How long answers are waited for before anything else is looked at."""
 _ERRORS_KEPT = 50
+_CLOCK_S = 15.0
+"""How long the gateway's time is waited for."""
+_CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 _STRANGE_SHOWN = 10
 
 
@@ -76,7 +83,8 @@ class GapFiller:
     ) -> None:
         self._settings = settings
         self._connection = connection
-        self._clock = clock
+        self._wall = clock
+        self._clocks = Clocks()
         self._store: BarStore = store or CsvStore(settings.data_dir, indexed=True)
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
@@ -84,7 +92,7 @@ class GapFiller:
             connection,
             self._watch,
             executor or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ask"),
-            clock,
+            self._clock,
             self,
             settings.ktrdr_gap_check_interval_s,
         )
@@ -105,6 +113,15 @@ class GapFiller:
         self._wake = threading.Event()
         self.status = self._make_status()
         """What is known now; replaced whole, so that any thread may read it."""
+
+    def _clock(self) -> float:
+        """The time (UTC seconds) by this machine's clock or the gateway's, whichever is behind."""
+        return self._clocks.now(self._wall())
+
+    @property
+    def clocks_agree(self) -> bool:
+        """Neither this machine's clock nor the gateway's is known to be wrong."""
+        return self._clocks.agree
 
     # Any thread.
 
@@ -180,7 +197,10 @@ class GapFiller:
         if self._looks_back or self._is_left(checked=wants_check):
             return True
         self._store.flush()
-        self._set_state("idle")
+        if self._clocks.agree:
+            self._set_state("idle")
+        else:
+            self._set_state("waiting", self._clocks.words)
         return False
 
     def _look_back_at_one(self) -> bool:
@@ -255,11 +275,23 @@ class GapFiller:
         """What stands behind the connection; why there are no data, or nothing."""
         status = self._connection.get("/status")
         self._source = str(status.get("gateway"))
+        self._learn_clocks(status.get("clock_offset_s"))
         if status.get("connected"):
             return ""
         error = status.get("last_error") or {}
         why = status.get("expected") or error.get("message") or status.get("state")
         return f"no data from IB: {why}"
+
+    def _learn_clocks(self, offset_s: float | None) -> None:
+        """How far the clocks are apart; what was judged while they were is judged anew."""
+        before, self._clocks = self._clocks, Clocks(offset_s)
+        if not self._clocks.agree:  # measured a while ago: one was set since, perhaps to the right
+            with contextlib.suppress(KtrdrError):
+                self._clocks = Clocks(self._connection.get("/clock", _CLOCK_S)["clock_offset_s"])
+        if self._clocks.agree != before.agree:
+            self.ask_for_scan()
+        if not self._clocks.agree:
+            self.report("clock", RequestFailed(self._clocks.words, hint=_CLOCK_HINT))
 
     def _scan_is_due(self) -> bool:
         if self._asked_scan_id is not None or self._last_scan is None:
@@ -271,6 +303,8 @@ class GapFiller:
         if not self._filling.is_busy:
             self._set_state("scanning")
             self._publish()
+        with contextlib.suppress(KtrdrError):
+            self._ask_gateway()  # for its time
         asked, self._asked_scan_id = self._asked_scan_id, None
         found, _, strange = self._store.scan()
         ordered = sorted(found, key=lambda s: (s.symbol, s.timeframe.length_s))
@@ -460,8 +494,14 @@ class GapFiller:
             return "renewed"
         if str(watched.series) in self.status.current:
             return "filling"
-        coverage = watched.coverage  # another thread may judge anew meanwhile
-        return "waiting" if coverage is None or coverage.closable else "complete"
+        return self._state_by(watched.coverage)  # another thread may judge anew meanwhile
+
+    def _state_by(self, coverage: Coverage | None) -> str:
+        if coverage is None or coverage.closable or not self._clocks.agree:
+            return "waiting"
+        if coverage.is_complete:
+            return "complete"
+        return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:

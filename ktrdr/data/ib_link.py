@@ -98,6 +98,8 @@ class Link:
         self._farms = Farms()
         self._farm_backs: deque[float] = deque(maxlen=100)
         """When farms that bars come from came back."""
+        self._gateway_time: tuple[datetime, float] | None = None
+        """What the gateway's clock showed, and when that was by the loop's."""
         self._trouble_until = float("-inf")
         self._known_good: tuple[Instrument, ...] = (_ALWAYS_GOOD,)
         self._taken_for: Instrument | None = None
@@ -120,6 +122,7 @@ class Link:
             expected=away.words if away else "",
             expected_kind=away.kind if away else "",
             reminder=self._diary.reminder(),
+            clock_offset_s=self._clock_offset_s(loop_time),
             farms=tuple(
                 FarmStatus(
                     farm.name,
@@ -546,8 +549,19 @@ class Link:
         )
 
     def _note_clock(self, answered: datetime) -> None:
-        offset_s = (answered - self._now()).total_seconds()
-        self._said = replace(self._said, clock_offset_s=round(offset_s, 1))
+        self._gateway_time = (answered, asyncio.get_running_loop().time())
+
+    def _clock_offset_s(self, loop_time: float) -> float | None:
+        """The gateway's clock minus this machine's, which may have been set since it was asked."""
+        if self._gateway_time is None or loop_time == float("inf"):
+            return None
+        answered, at = self._gateway_time
+        offset_s = (answered - self._now()).total_seconds() + loop_time - at
+        return round(offset_s, 1)
+
+    async def measure_clock(self, timeout_s: float) -> None:
+        """Ask the gateway for the time. NotConnected, TimedOut."""
+        self._note_clock(await self.client_now().current_time(timeout_s))
 
     def _on_notice(self, events: asyncio.Queue[Event], code: int, text: str) -> None:
         """What the gateway says unasked, also while it is still greeting."""

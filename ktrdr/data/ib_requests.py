@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from datetime import datetime
 from typing import TypeVar
 
-from ktrdr.data.ib_client import ANSWER_S, IbClient
+from ktrdr.data.ib_client import ANSWER_S, ContractFacts, IbClient
 from ktrdr.data.ib_link import Link
 from ktrdr.data.local_api import RefusedContract
 from ktrdr.errors import (
@@ -40,6 +40,8 @@ _REFUSED_MAX = 200
 _TROUBLE_PAUSE_S = 2.0
 """Between two questions while there is a trouble, unless it ends before."""
 _LOOK_S = 1.0
+_CONTROL_FRESH_S = 5.0
+"""So long the answer to a control counts for others, too."""
 
 
 class Requests:
@@ -54,6 +56,8 @@ class Requests:
         self._next_look: asyncio.TimerHandle | None = None
         self._numbers = itertools.count()
         self._refused: dict[str, RefusedContract] = {}
+        self._controls: dict[Instrument, tuple[float, asyncio.Task[ContractFacts]]] = {}
+        """What is asked to find out whether IB knows contracts at all, and since when."""
 
     def __repr__(self) -> str:
         return f"<Requests {self._pacer!r}, {len(self._waiting)} waiting>"
@@ -127,7 +131,7 @@ class Requests:
             raise
         except Permanent as error:
             left_s = deadline - loop.time()
-            raise await self._believed(client, instrument, error, left_s) from error
+            raise await self._believed(instrument, error, left_s) from error
         if isinstance(answer, Answer):
             self._pacer.learn(loop.time() - asked_at, len(answer.bars), loop.time())
         self._link.note_data(instrument)
@@ -189,7 +193,7 @@ class Requests:
         return float("inf") if back_at is None else back_at + self._after_farm_s
 
     async def _believed(
-        self, client: IbClient, instrument: Instrument, error: Permanent, left_s: float
+        self, instrument: Instrument, error: Permanent, left_s: float
     ) -> KtrdrError:
         """The error as it should be taken.
 
@@ -199,7 +203,8 @@ class Requests:
         good = self._link.known_good(other_than=instrument)
         if isinstance(error, UnknownContract) and good is not None:
             try:
-                await asyncio.wait_for(client.contract(good), max(left_s, _LOOK_S))
+                control = asyncio.shield(self._control(good))
+                await asyncio.wait_for(control, max(left_s, _LOOK_S))
             except (NotConnected, TimeoutError) as unsure:
                 raise _AskAgainError(RequestFailed(error.message, code=error.code)) from unsure
             except UnknownContract:
@@ -214,6 +219,27 @@ class Requests:
         if isinstance(error, UnknownContract | NotEntitled):
             self._note_refused(instrument, error)
         return error
+
+    def _control(self, good: Instrument) -> asyncio.Task[ContractFacts]:
+        """One question for a contract that IB should know, for all who are in doubt just now."""
+        now = asyncio.get_running_loop().time()
+        self._controls = {
+            instrument: (began_at, asked)
+            for instrument, (began_at, asked) in self._controls.items()
+            if not asked.done() or now - began_at < _CONTROL_FRESH_S
+        }
+        if good not in self._controls:
+            asked = asyncio.create_task(self._ask_for_contract(good), name="control")
+            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._controls[good] = (now, asked)
+        return self._controls[good][1]
+
+    async def _ask_for_contract(self, good: Instrument) -> ContractFacts:
+        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        number = next(self._numbers)
+        ticket = Ticket(("control", good), Priority.INTERACTIVE, good.symbol, number, False)
+        async with self._turn(ticket, deadline):
+            return await self._link.client_now().contract(good)
 
     def _note_refused(self, instrument: Instrument, error: Permanent) -> None:
         known = self._refused.get(instrument.symbol)

@@ -14,10 +14,13 @@ import numpy as np
 
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.sqlite_file import open_database
+from ktrdr.planning.bars import Bar
+from ktrdr.planning.evidence import Doubts, Lacked
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import Series
-from ktrdr.planning.sessions import Int64Array, Schedule, Session
-from ktrdr.planning.timeframes import DAY_S
+from ktrdr.planning.sessions import Expected, Int64Array, Schedule, Session
+from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.unscheduled import Unscheduled
 
 _RECENT_S = 7 * DAY_S
 _RECENT_EXPIRY_S = DAY_S
@@ -36,6 +39,17 @@ CREATE INDEX IF NOT EXISTS asked_at ON asked (at);
 CREATE TABLE IF NOT EXISTS absent (
     series TEXT, first INTEGER, last INTEGER, verified INTEGER, at INTEGER, expires_at INTEGER,
     PRIMARY KEY (series, first, last, verified)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS doubts (
+    series TEXT, first INTEGER, last INTEGER, times INTEGER, first_at INTEGER, again_at INTEGER,
+    PRIMARY KEY (series, first)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lacked (
+    contract TEXT, day INTEGER, times INTEGER, first_at INTEGER, PRIMARY KEY (contract, day)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unscheduled (
+    series TEXT, start INTEGER, open REAL, high REAL, low REAL, close REAL, volume REAL,
+    times INTEGER, first_at INTEGER, PRIMARY KEY (series, start)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS schedules (contract TEXT PRIMARY KEY, fetched_at INTEGER, body TEXT);
 CREATE TABLE IF NOT EXISTS alignments (contract TEXT PRIMARY KEY, minutes TEXT);
@@ -61,6 +75,17 @@ class Life(NamedTuple):
     """When IB was asked for it."""
     expires: int | None = None
     """Its last trading day, as UTC midnight."""
+
+
+def in_life(found: Expected, life: Life, timeframe: Timeframe) -> Expected:
+    """Those of the bars that a contract can have: from its first bar on, to its last day."""
+    chosen = np.ones(len(found.starts), dtype=np.bool_)
+    if life.head is not None:
+        is_daily = timeframe.is_daily
+        chosen &= found.starts >= (life.head - life.head % DAY_S if is_daily else life.head)
+    if life.expires is not None:
+        chosen &= found.days <= life.expires
+    return Expected(found.starts[chosen], found.days[chosen])
 
 
 class Ledger:
@@ -142,7 +167,12 @@ class Ledger:
     def _recorded(
         self, series: str, expected: Int64Array, now: int, *, verified: bool
     ) -> Int64Array:
-        rows = self._runs(series, f"verified = {int(verified)} AND expires_at > {now}")
+        runs = self._runs(series, f"verified = {int(verified)} AND expires_at > {now}")
+        return self.among(runs, expected)
+
+    @staticmethod
+    def among(rows: list[tuple[int, int]], expected: Int64Array) -> Int64Array:
+        """Those of the expected bars that lie in some of these runs, of first and last bar."""
         known = np.zeros(len(expected) + 1, dtype=np.int64)
         if rows:
             firsts, lasts = np.array(rows, dtype=np.int64).T
@@ -154,6 +184,86 @@ class Ledger:
         """First and last bar of what is recorded under a condition of ours, oldest first."""
         query = f"SELECT first, last FROM absent WHERE series = ? AND {where} ORDER BY first"  # noqa: S608
         return self._db.execute(query, (series,)).fetchall()
+
+    def once_absent(self, series: str, expected: Int64Array) -> Int64Array:
+        """Those of the expected bars that were verified to be absent before, expired or not."""
+        return self.among(self._runs(series, "verified = 1"), expected)
+
+    def doubts(self, series: str, expected: Int64Array) -> tuple[Doubts, Int64Array]:
+        """What IB has left out of the expected bars and nobody believes, and when to ask again."""
+        columns = np.zeros((3, len(expected)), dtype=np.int64)
+        rows = self._db.execute(
+            "SELECT first, last, times, first_at, again_at FROM doubts WHERE series = ?", (series,)
+        ).fetchall()
+        if rows and len(expected):
+            firsts, lasts, *values = np.array(rows, dtype=np.int64).T
+            begins = np.searchsorted(expected, firsts)
+            ends = np.searchsorted(expected, lasts, side="right")
+            for place in range(len(rows)):
+                columns[:, begins[place] : ends[place]] = [[column[place]] for column in values]
+        times, first_at, again_at = columns
+        return Doubts(times, first_at), again_at
+
+    def keep_doubts(
+        self, series: str, expected: Int64Array, doubts: Doubts, again_at: Int64Array
+    ) -> None:
+        """Remember it, in the place of what was doubted of these expected bars."""
+        if not len(expected):
+            return
+        columns = np.stack((doubts.times, doubts.first_at, again_at))
+        changes = (columns[:, 1:] != columns[:, :-1]).any(axis=0).nonzero()[0] + 1
+        begins = np.concatenate(([0], changes))
+        ends = np.append(changes, len(expected))
+        rows = [
+            (series, int(expected[begin]), int(expected[end - 1]), *columns[:, begin].tolist())
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+            if doubts.times[begin]
+        ]
+        with self._db:
+            self._db.execute(
+                "DELETE FROM doubts WHERE series = ? AND first <= ? AND last >= ?",
+                (series, int(expected[-1]), int(expected[0])),
+            )
+            self._db.executemany("INSERT OR REPLACE INTO doubts VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def last_bars_at(self, series: Series, around: Gap, reach_s: int) -> int | None:
+        """When a request that was answered with bars near a gap was sent last; None: never."""
+        row = self._db.execute(
+            "SELECT max(at) FROM asked WHERE series = ? AND outcome = 'bars' "
+            "AND start < ? AND end > ?",
+            (str(series), around.last + reach_s, around.first - reach_s),
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def lacked(self, contract: str) -> dict[int, Lacked]:
+        """Trading day → how often IB's SCHEDULE of a contract has lacked it."""
+        rows = self._db.execute(
+            "SELECT day, times, first_at FROM lacked WHERE contract = ?", (contract,)
+        ).fetchall()
+        return {day: Lacked(times, first_at) for day, times, first_at in rows}
+
+    def keep_lacked(self, contract: str, lacked: Mapping[int, Lacked]) -> None:
+        """Remember that, in the place of what was known of the contract."""
+        with self._db:
+            self._db.execute("DELETE FROM lacked WHERE contract = ?", (contract,))
+            rows = [(contract, day, *one) for day, one in lacked.items()]
+            self._db.executemany("INSERT INTO lacked VALUES (?, ?, ?, ?)", rows)
+
+    def unscheduled(self, series: str) -> dict[int, Unscheduled]:
+        """Start → bar that was told at a time without trading, and is not believed yet."""
+        rows = self._db.execute(
+            "SELECT start, open, high, low, close, volume, times, first_at FROM unscheduled "
+            "WHERE series = ?",
+            (series,),
+        ).fetchall()
+        return {row[0]: Unscheduled(Bar(*row[:6]), *row[6:]) for row in rows}
+
+    def keep_unscheduled(self, series: str, bars: Mapping[int, Unscheduled]) -> None:
+        """Remember them, in the place of what was known of the series."""
+        with self._db:
+            self._db.execute("DELETE FROM unscheduled WHERE series = ?", (series,))
+            rows = [(series, *one.bar, one.times, one.first_at) for one in bars.values()]
+            self._db.executemany("INSERT INTO unscheduled VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def keep_schedule(self, contract: str, schedule: Schedule, now: int) -> None:
         """Remember a contract's sessions."""
@@ -279,6 +389,18 @@ def sessions_of(path: Path, contract: str) -> tuple[Schedule | None, frozenset[i
     )
 
 
+def life_of(path: Path, contract: str) -> Life:
+    """When a contract can have bars, as a store's ledger has it, to who only reads."""
+    row = _one(path, "SELECT head, head_at, expires FROM lives WHERE contract = ?", contract)
+    return Life(*row) if row else Life()
+
+
+def absent_of(path: Path, series: str, expected: Int64Array, now: int) -> Int64Array:
+    """Those of the expected bars that a store's ledger knows to be absent, to who only reads."""
+    query = "SELECT first, last FROM absent WHERE series = ? AND verified AND expires_at > ?"
+    return Ledger.among(_all(path, query, series, now), expected)
+
+
 def own_file(path: Path, series: Series) -> FileKey | None:
     """The series' file as a store's ledger knows it, where all of it is ours, to who only reads."""
     query = "SELECT size, mtime_ns, inode FROM files WHERE ours AND series = ?"
@@ -288,17 +410,23 @@ def own_file(path: Path, series: Series) -> FileKey | None:
 
 def _one(path: Path, query: str, value: str) -> Any:
     """One row; None: there is none, or it cannot be read just now."""
+    return next(iter(_all(path, query, value)), None)
+
+
+def _all(path: Path, query: str, *values: object) -> list[Any]:
+    """All rows; none, too, where the ledger cannot be read just now."""
     try:
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         with contextlib.closing(database):
-            return database.execute(query, (value,)).fetchone()
+            return database.execute(query, values).fetchall()
     except sqlite3.Error:
-        return None
+        return []
 
 
 def _to_schedule(body: str) -> Schedule:
-    zone, start, end, sessions, source = json.loads(body)
-    return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source)
+    zone, start, end, sessions, source, *more = json.loads(body)
+    denied = tuple(more[0]) if more else ()  # ledgers of before had none
+    return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source, denied)
 
 
 def _expiry_s(gap: Gap, now: int, *, was_known: bool) -> int:

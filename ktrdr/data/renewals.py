@@ -16,7 +16,11 @@ log = logging.getLogger("gap-filler")
 
 
 class Owner(Protocol):
-    """Who knows which series there are, and hears of troubles."""
+    """Who knows which series there are and what time it is, and hears of troubles."""
+
+    @property
+    def clocks_agree(self) -> bool:
+        """Neither this machine's clock nor the gateway's is known to be wrong."""
 
     def is_watched(self, watched: Watched) -> bool:
         """Whether the series is still there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_store import BarStore, Seen
-from ktrdr.data.ledger import Ledger, Life
+from ktrdr.data.ledger import Ledger, Life, in_life
 from ktrdr.data.store_source import OURS
 from ktrdr.errors import (
     KtrdrError,
@@ -23,6 +23,7 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.planning.coverage import Coverage, judge
+from ktrdr.planning.evidence import settle
 from ktrdr.planning.gaps import Reason
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.sessions import (
@@ -31,14 +32,24 @@ from ktrdr.planning.sessions import (
     Expected,
     Int64Array,
     Schedule,
+    Session,
     expected,
     utc_midnight,
 )
 from ktrdr.planning.timeframes import DAY_S
+from ktrdr.planning.unscheduled import Unscheduled, with_sessions, with_unscheduled
+from ktrdr.planning.usual_sessions import usual_week
 
 _RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
-_PERMANENT_RETRY_S = 6 * 3600.0
+_PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
+"""What needs a person, as IB says; but it says so now and then where that is not so."""
 _SCHEDULE_FRESH_S = DAY_S
+_SCHEDULE_AGAIN_S = 40 * DAY_S
+"""Of older days sessions are not asked for again."""
+_DOUBTED_SCHEDULE_S = {1: 300, 2: 1800, 3: 7200}
+"""When sessions are asked for again that were lacking so often, and should not be."""
+_SIGHTED_S = 300
+"""When sessions are asked for again after bars were told at times without trading."""
 _QUARTER_S = 900
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
@@ -120,8 +131,11 @@ class Watched:
         """Put it back for a while that grows; longer when it needs a person."""
         self.error = error
         self.failures += 1
-        delay = min(_RETRY_S * 2 ** (self.failures - 1), _RETRY_MAX_S)
-        self.retry_at = now + (_PERMANENT_RETRY_S if isinstance(error, Permanent) else delay)
+        if isinstance(error, Permanent):
+            delay = _PERMANENT_RETRY_S[min(self.failures, len(_PERMANENT_RETRY_S)) - 1]
+        else:
+            delay = min(_RETRY_S * 2 ** (self.failures - 1), _RETRY_MAX_S)
+        self.retry_at = now + delay
         if self.coverage is not None:
             self.coverage = self.coverage.refused(self.reason)
 
@@ -167,6 +181,7 @@ class Watch:
         """Gaps, each counted once."""
         self._lives: dict[str, Life] = {}
         self._alignments: dict[str, frozenset[int]] = {}
+        self._unscheduled: dict[str, dict[int, Unscheduled]] = {}
 
     @property
     def ledger(self) -> Ledger:
@@ -198,6 +213,7 @@ class Watch:
             self._schedules.clear()
             self._lives.clear()
             self._alignments.clear()
+            self._unscheduled.clear()
 
     def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
@@ -273,6 +289,7 @@ class Watch:
         self, watched: Watched, wanted: Expected, seen: Seen, since: int, span: tuple[int, int]
     ) -> Coverage:
         _, now = span
+        _, again_at = self.ledger.doubts(watched.absence, wanted.starts)
         return judge(
             wanted,
             seen.starts,
@@ -280,6 +297,7 @@ class Watch:
             self.ledger.late(watched.absence, wanted.starts, now),
             since,
             span,
+            wanted.starts[again_at > now],
         )
 
     def _is_judged(self, watched: Watched, now: int) -> bool:
@@ -291,7 +309,7 @@ class Watch:
         schedule = self.schedule(watched.instrument, since, now)
         if coverage is None or coverage.since != since or schedule is None:
             return False
-        if watched.error is not None or Reason.LATE in coverage.holes:
+        if watched.error is not None or coverage.holes.keys() & {Reason.LATE, Reason.UNPROVEN}:
             return False
         settle_s = DAILY_SETTLE_S if watched.series.timeframe.is_daily else SETTLE_S
         before, after = coverage.until - settle_s, now - settle_s
@@ -359,22 +377,18 @@ class Watch:
         None before IB's own first bar, and none after the contract's last day.
         """
         life = self.life(watched.instrument)
+        first, last = watched.first, watched.last  # no word is believed against stored bars
+        if life.head is not None and first is not None:
+            life = life._replace(head=min(life.head, first))
+        if life.expires is not None and last is not None:
+            life = life._replace(expires=max(life.expires, last - last % DAY_S))
+        timeframe = watched.series.timeframe
+        alignment = self.alignment(watched.instrument)
         start = max(start, schedule.start)
-        if life.head is not None:
-            is_daily = watched.series.timeframe.is_daily
-            start = max(start, life.head - life.head % DAY_S if is_daily else life.head)
-        found = expected(
-            schedule,
-            watched.series.timeframe,
-            start,
-            end,
-            now,
-            alignment=self.alignment(watched.instrument),
-        )
-        if life.expires is None:
-            return found
-        in_life = found.days <= life.expires
-        return Expected(found.starts[in_life], found.days[in_life])
+        found = expected(schedule, timeframe, start, end, now, alignment=alignment)
+        more = [t for t in self.unscheduled(watched) if start <= t < min(end, now - DAILY_SETTLE_S)]
+        found = with_unscheduled(found, np.array(more, np.int64), schedule, timeframe)
+        return in_life(found, life, timeframe)
 
     def fill_from(self, watched: Watched, now: int) -> int:
         """From when on the series is kept complete (UTC seconds, midnight)."""
@@ -437,19 +451,83 @@ class Watch:
             self._schedules[name] = (self._shared(kept[0]), kept[1])
         return self._schedules[name][0]
 
-    def keep_schedule(self, instrument: Instrument, schedule: Schedule, now: int) -> None:
-        """Remember a contract's sessions, also for the next start."""
+    def take_schedule(self, series: Sequence[Watched], told: Schedule, now: int) -> None:
+        """Remember what IB says of the sessions of a contract, as far as it is believed.
+
+        `series`: those of that contract.
+        """
+        instrument, name = series[0].instrument, contract_name(series[0].instrument)
         known = self.known_schedule(instrument)
-        joined = schedule
-        if known is not None and known.start <= schedule.end and schedule.start <= known.end:
-            joined = known.joined(schedule)
-        self._schedules[contract_name(instrument)] = (self._shared(joined), now)
-        self.ledger.keep_schedule(contract_name(instrument), joined, now)
+        if known is not None and (known.start > told.end or told.start > known.end):
+            known = None
+        settled = settle(
+            known,
+            told,
+            usual_week(known, told, instrument.sec_type, now),
+            self.ledger.lacked(name),
+            lambda session: any(_has_bars(watched, session) for watched in series),
+            now,
+        )
+        most = max((one.times for one in settled.lacked.values()), default=0)
+        again_s = _DOUBTED_SCHEDULE_S.get(most, _SCHEDULE_FRESH_S // 2)
+        asked_at = now - _SCHEDULE_FRESH_S + again_s if settled.is_in_doubt else now
+        self._schedules[name] = (self._shared(settled.schedule), asked_at)
+        self.ledger.keep_schedule(name, settled.schedule, asked_at)
+        self.ledger.keep_lacked(name, settled.lacked)
+
+    def unscheduled(self, watched: Watched) -> Mapping[int, Unscheduled]:
+        """Start → bar that was told at a time without trading, and is not believed yet."""
+        name = watched.absence
+        if name not in self._unscheduled:
+            self._unscheduled[name] = self.ledger.unscheduled(name) if self.has_ledger else {}
+        return self._unscheduled[name]
+
+    def keep_unscheduled(self, watched: Watched, bars: Mapping[int, Unscheduled]) -> None:
+        """Remember them, in the place of what was known of the series."""
+        if bars != self.unscheduled(watched):
+            self.ledger.keep_unscheduled(watched.absence, bars)
+            self._unscheduled[watched.absence] = dict(bars)
+
+    def doubt_sessions(self, instrument: Instrument, now: int) -> None:
+        """Bars were told that SCHEDULE speaks against: ask for it again soon."""
+        known, name = self.known_schedule(instrument), contract_name(instrument)
+        if known is not None:
+            asked_at = min(self._schedules[name][1], now - _SCHEDULE_FRESH_S + _SIGHTED_S)
+            self._schedules[name] = (known, asked_at)
+
+    def add_sessions(self, instrument: Instrument, sessions: Iterable[Session]) -> None:
+        """Bars have shown that there was trading then; SCHEDULE may say so too by now."""
+        known, name = self.known_schedule(instrument), contract_name(instrument)
+        if known is None:
+            return
+        schedule = with_sessions(known, sessions)
+        self._schedules[name] = (self._shared(schedule), self._schedules[name][1])
+        self.ledger.keep_schedule(name, schedule, int(self._schedules[name][1]))
+
+    def head_is_borne_out(self, watched: Watched, head: int, now: int) -> bool:
+        """The first bar that there is, is of the day on which IB says that its bars begin."""
+        schedule = self.known_schedule(watched.instrument)
+        if schedule is None or watched.first is None:
+            return False
+        begin = head - head % DAY_S if watched.series.timeframe.is_daily else head
+        alignment = self.alignment(watched.instrument)
+        between = expected(
+            schedule, watched.series.timeframe, begin, watched.first + 1, now, alignment=alignment
+        )
+        return watched.first >= begin and len(np.unique(between.days)) <= 1
 
     def _shared(self, schedule: Schedule) -> Schedule:
         """The one that is there already, if it is the same: an exchange's contracts are many."""
         kept = self._alike.setdefault(hash(schedule), schedule)
         return kept if kept == schedule else schedule
+
+    def schedule_from(self, series: Sequence[Watched], now: int) -> int:
+        """From when on sessions are to be asked for: what is old and known does not change."""
+        start = min(self.look_from(watched, now) for watched in series)
+        known = self.known_schedule(series[0].instrument)
+        if known is None or known.start > start or known.source != "ib":
+            return start
+        return max(start, min(known.end, now) - _SCHEDULE_AGAIN_S)
 
     def wants_schedule(self, watched: Watched, now: int) -> bool:
         """The sessions are unknown, or of yesterday: holidays are added and hours change."""
@@ -457,3 +535,14 @@ class Watch:
             return True
         _, known_at = self._schedules[contract_name(watched.instrument)]
         return now - known_at >= _SCHEDULE_FRESH_S
+
+
+def _has_bars(watched: Watched, session: Session) -> bool:
+    """Whether a series has bars of a session."""
+    span = (session.open, session.close)
+    if watched.series.timeframe.is_daily:
+        span = (session.day, session.day + 1)
+    try:
+        return len(watched.store.rows(watched.series, *span).starts) > 0
+    except (FileNotFoundError, MalformedFile):
+        return False

@@ -16,6 +16,7 @@ _REASONS = tuple(Reason)
 _NUMBER = {reason: number for number, reason in enumerate(_REASONS)}
 
 Int32Array = NDArray[np.int32]
+_NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,11 @@ class Coverage:
         return list(self.gaps.of(*CLOSABLE))
 
     @cached_property
+    def is_complete(self) -> bool:
+        """Each bar is there or proven absent, but for what is too old to be asked for."""
+        return not self.holes.keys() - {Reason.NO_TRADES, Reason.TOO_OLD}
+
+    @cached_property
     def holes(self) -> dict[Reason, int]:
         """Reason → gaps."""
         return self.gaps.counts(of_bars=False)
@@ -142,22 +148,27 @@ def judge(
     late: Int64Array,
     fill_from: int,
     span: tuple[int, int] = (0, 0),
+    unproven: Int64Array = _NONE,
 ) -> Coverage:
     """The coverage of a series: gaps before `fill_from` (UTC seconds) are too old to be filled.
 
-    `absent`: IB is known not to have them; `late`: it had not when it was asked just now. `span`:
-    what is expected is of the bars that start from its first second on and were due at its last.
+    `absent`: IB is known not to have them; `late`: it had not when it was asked just now;
+    `unproven`: it has said so, which is not believed, and they are not to be asked for yet.
+    `span`: what is expected is of the bars that start from its first second on and were due at
+    its last.
     """
     starts = expected.starts
     there = among(starts, present)
     verified = among(starts, absent) & ~there
     waiting = among(starts, late) & ~there & ~verified
-    open_ = ~there & ~verified & ~waiting
+    doubted = among(starts, unproven) & ~there & ~verified & ~waiting
+    open_ = ~there & ~verified & ~waiting & ~doubted
     why = {
         Reason.TOO_OLD: open_ & (starts < fill_from),
         Reason.OPEN: open_ & (starts >= fill_from),
         Reason.NO_TRADES: verified,
         Reason.LATE: waiting,
+        Reason.UNPROVEN: doubted,
     }
     return Coverage(
         since=span[0],

@@ -26,6 +26,8 @@ class Reason(StrEnum):
     """IB was asked, answered, and has no such bar."""
     LATE = "late"
     """IB was asked just now and has no such bar yet; asked again at the next scan."""
+    UNPROVEN = "unproven"
+    """IB has said that there is none, and not often enough to be believed; asked for again."""
     TOO_OLD = "too_old"
     """Before the days that are kept complete without being asked."""
     FAILED = "failed"

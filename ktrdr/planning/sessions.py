@@ -50,6 +50,11 @@ class Schedule:
 
     The last two know no holidays.
     """
+    denied: tuple[int, ...] = ()
+    """Trading days (UTC midnights) of sessions that IB's SCHEDULE lacks, between days that it has.
+
+    They are expected all the same, until that was said often enough.
+    """
 
     @cached_property
     def columns(self) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
@@ -86,7 +91,10 @@ class Schedule:
         both = (self.source, other.source)
         source = "ib" if both == ("ib", "ib") else next(s for s in both if s != "ib")
         start, end = min(self.start, other.start), max(self.end, other.end)
-        return Schedule(self.zone, start, end, sessions, source)
+        days = {session.day for session in sessions}
+        theirs = {session.day for session in other.sessions}
+        denied = {*(set(self.denied) - theirs), *other.denied} & days
+        return Schedule(self.zone, start, end, sessions, source, tuple(sorted(denied)))
 
     def overlaps(self, session: Session) -> bool:
         """True when some session of this has time in common with that one."""

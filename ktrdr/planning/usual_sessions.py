@@ -5,7 +5,9 @@ What they expect too much is asked for once, and found to be absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from ktrdr.planning.sessions import Schedule, Session, at_clock, find_zone, utc_midnight
@@ -15,6 +17,8 @@ Hours = tuple[str, int, str, int]
 """Opening and closing time, each with the days by which it is off the trading day."""
 
 _WORKDAYS = range(5)
+_WEEKS_LEAST = 4
+"""So many weeks without some weekday show that there is no trading then."""
 _RULES: dict[str, tuple[str, dict[int, list[Hours]]]] = {
     "STK": ("America/New_York", {d: [("0930", 0, "1600", 0)] for d in _WORKDAYS}),
     "FUT": ("America/Chicago", {d: [("1700", -1, "1600", 0)] for d in _WORKDAYS}),
@@ -24,15 +28,20 @@ _RULES: dict[str, tuple[str, dict[int, list[Hours]]]] = {
 }
 
 
-def every_week(coming: Schedule, start: int, end: int) -> Schedule:
-    """The sessions of a contract's coming days, as if every week were like them.
+def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedule:
+    """The sessions of some days of a contract, as if every week were like them.
 
-    Of several days of one weekday the longest counts: the others are shortened.
+    Of several days of one weekday the longest counts: the others are shortened. A weekday on which
+    such contracts are traded, and which is not among them, is like the longest of the others, while
+    few weeks are known. A weekday on which they are not, counts only when most weeks have it.
     """
+    _, of_its_kind = _RULES.get(sec_type, _RULES["STK"])
+    sessions = _usual(coming.sessions, of_its_kind)
+    is_little = len(_weeks(sessions)) < _WEEKS_LEAST
     zone = find_zone(coming.zone)
     by_day: dict[date, list[Hours]] = {}
     length: dict[date, int] = {}
-    for session in coming.sessions:
+    for session in sessions:
         day = datetime.fromtimestamp(session.day, UTC).date()
         opens, closes = (datetime.fromtimestamp(t, zone) for t in (session.open, session.close))
         hours = (
@@ -49,7 +58,32 @@ def every_week(coming: Schedule, start: int, end: int) -> Schedule:
         if known is None or length[day] > length[known]:
             longest[day.weekday()] = day
     week = {weekday: by_day[day] for weekday, day in longest.items()}
+    if week and is_little:
+        most = max(longest.values(), key=lambda day: length[day])
+        week = dict.fromkeys(of_its_kind, by_day[most]) | week
     return _from_week(week, coming.zone, start, end, "hours")
+
+
+def usual_week(known: Schedule | None, told: Schedule, sec_type: str, now: int) -> Schedule:
+    """The week as it is by all sessions of a contract that are known, for the span of `told`."""
+    sessions = {*told.sessions, *(known.sessions if known else ())}
+    if not sessions:
+        return by_rules(sec_type, told.start, now)
+    together = replace(told, sessions=tuple(sorted(sessions)))
+    return every_week(together, sec_type, told.start, now)
+
+
+def _weeks(sessions: Sequence[Session]) -> set[int]:
+    """The weeks, from Monday on, in which there is some trading day."""
+    return {(session.day // DAY_S + 3) // 7 for session in sessions}
+
+
+def _usual(sessions: Sequence[Session], weekdays: Collection[int]) -> Sequence[Session]:
+    """Those of these weekdays, and of others that are traded in most weeks."""
+    weeks = len(_weeks(sessions))
+    counts = Counter((day + 3) % 7 for day in {s.day // DAY_S for s in sessions})
+    usual = {day for day, count in counts.items() if day in weekdays or 2 * count > weeks}
+    return [session for session in sessions if (session.day // DAY_S + 3) % 7 in usual]
 
 
 def by_rules(sec_type: str, start: int, end: int) -> Schedule:

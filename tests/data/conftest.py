@@ -63,6 +63,8 @@ class FakeConnection:
     """The same as `refusals`, for bars alone."""
     most: int | None = None
     """So many bars are told in one answer, the newest."""
+    is_closed: Callable[[int], bool] = lambda _day: False
+    """Days that SCHEDULE lacks; bars are told of them all the same."""
     silent: bool = False
     """It answers every question for bars with none."""
     revised: dict[int, Bar] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class FakeConnection:
         start, end = span_from_query(query)
         days = range(start - start % DAY - DAY, end + 3 * DAY, DAY)
         sessions = [[day + 36000, day + self.closes, day] for day in days]
+        sessions = [session for session in sessions if not self.is_closed(session[2])]
         return {
             "zone": "UTC",
             "start": days[0],

@@ -2,90 +2,14 @@
 
 import contextlib
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date
 
 import numpy as np
 import pytest
 
-from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
-from ktrdr.data.ib_connection_manager import routes as connection_routes
-from ktrdr.data.ib_gap_filler import GapFiller
-from ktrdr.data.local_api import LocalClient, LocalServer
-from ktrdr.planning.timeframes import Timeframe
-from ktrdr.sim.hosting import running_gateway
 from ktrdr.sim.market import GeneratedMarket
 from tests.data.conftest import DAY, line, utc
-from tests.data.fast_loop import FastLoop
-
-HEADER = "timestamp,open,high,low,close,volume\n"
-NOW = utc("2026-11-20 22:00")  # Friday, an hour after the close in New York
-SPEED = 10.0
-
-
-class Group:
-    """A gateway, a connection to it and a gap filler, all of which go by one clock of the test's.
-
-    The event loops run fast: what IB wants to be 15 s apart is so by their watches.
-    """
-
-    def __init__(self, stack, make_settings, data_dir, market):
-        self.now = float(NOW)
-        self.folder = data_dir
-        self.market = market
-        moment = lambda: datetime.fromtimestamp(self.now, UTC)  # noqa: E731
-        self.gateway = stack.enter_context(
-            running_gateway(market=market, now=moment, new_loop=lambda: FastLoop(SPEED))
-        )
-        settings = make_settings(ktrdr_sim_port=self.gateway.port, ktrdr_gap_max_age_days=6)
-        self.manager = PersistentIbConnectionManager(
-            settings, now=moment, new_loop=lambda: FastLoop(SPEED)
-        )
-        self.manager.start()
-        stack.callback(self.manager.stop)
-        server = LocalServer(settings.connection_socket, connection_routes(self.manager))
-        self.manager.call(server.start(), 10)
-        stack.callback(lambda: self.manager.call(server.stop(), 10))
-        self.settings = settings
-        self.start_filler()
-        stack.callback(self.end_filler)
-
-    def start_filler(self):
-        client = LocalClient(self.settings.connection_socket, "ib-connection")
-        self.filler = GapFiller(self.settings, client, lambda: self.now)
-
-    def end_filler(self):
-        self.filler.close()
-
-    def watch(self, name, rows=()):
-        path = self.folder / f"{name}.csv"
-        path.write_text(HEADER + "".join(line(bar) for bar in rows))
-        return path
-
-    def fill(self):
-        """Until there is nothing left to do."""
-        for _ in range(500):
-            if not self.filler.step():
-                return
-        raise AssertionError("it never ends")
-
-    def scan(self):
-        self.filler.ask_for_scan()
-        self.fill()
-
-    def asked(self):
-        """The questions for bars, in IB's words."""
-        record = self.gateway.record
-        return [e for e in record if (e["event"], e["kind"]) == ("received", "historical_data")]
-
-    def truth(self, symbol, timeframe, start, end):
-        """The rows of the market as it is told at present."""
-        today = datetime.fromtimestamp(self.now, UTC).date()
-        contract = self.market.named(symbol, today)
-        found = self.market.truth(contract, Timeframe(timeframe), start, int(end), today)
-        return [bar for bar in found if bar.start < self.now]
-
-    def problems(self):
-        return [problem.message for problem in self.filler.status.recent_errors]
+from tests.data.simulated_group import HEADER, NOW, Group
 
 
 class SettlingMarket(GeneratedMarket):
@@ -124,13 +48,30 @@ def test_bars_that_come_twice_or_out_of_order_are_stored_once_and_in_order(group
     assert group.problems() == []
 
 
-def test_missing_bars_are_taken_for_absent_until_the_next_day(group):
+def test_missing_bars_are_not_taken_for_absent_after_one_answer(group):
     path = group.watch("AAPL_5m")
     there = group.truth("AAPL", "5m", *RECENT)
     with group.gateway.missing_bars(every=3):
         group.fill()
-    stored = path.read_text()
-    assert set(stored.splitlines()) < set(text_of(there).splitlines())
+    assert set(path.read_text().splitlines()) < set(text_of(there).splitlines())
+    assert set(group.filler.status.unfillable) == {"unproven"}
+    assert group.filler.coverage["series"][0]["state"] == "unproven"
+    asked = len(group.asked())
+    group.scan()
+    assert len(group.asked()) == asked, "not before an hour has passed"
+    group.now += 3601
+    group.fill()
+    assert path.read_text() == text_of(there)
+    assert group.filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_bars_that_ib_lacks_each_time_are_taken_for_absent_until_the_next_day(group):
+    path = group.watch("AAPL_5m")
+    there = group.truth("AAPL", "5m", *RECENT)
+    with group.gateway.missing_bars(every=3):
+        group.fill()
+        group.now += 3601
+        group.fill()
     assert set(group.filler.status.unfillable) == {"no_trades"}
     asked = len(group.asked())
     group.scan()

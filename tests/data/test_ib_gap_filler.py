@@ -122,11 +122,13 @@ def test_holes_inside_a_file_are_closed_like_the_tail(put, make_filler):
     assert filler.status.gaps_detected == filler.status.gaps_filled == 3
 
 
-def test_what_ib_has_not_is_remembered_and_not_asked_for_again(put, make_filler, connection):
+def test_what_ib_has_not_is_remembered_and_not_asked_for_again(put, make_filler, connection, clock):
     connection.absent = set(minutes(*RECENT)[100:110])
     path = put("AAPL_1m")
     filler = make_filler()
     fill(filler)
+    assert filler.status.unfillable == {"unproven": 1}
+    after(3600, filler, clock)
     asked = len(connection.asked)
     for _ in range(3):
         filler.ask_for_scan()
@@ -135,6 +137,7 @@ def test_what_ib_has_not_is_remembered_and_not_asked_for_again(put, make_filler,
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 10
     assert filler.status.unfillable == {"no_trades": 1}
     assert filler.status.gaps_remaining == 0
+    assert filler.coverage["series"][0]["state"] == "complete"
 
 
 def test_that_memory_survives_a_restart(put, make_filler, connection):
@@ -213,6 +216,12 @@ class Waiting(Inline):
     def submit(self, work, /, *args, **kwargs):
         asked = str(getattr(work, "args", ()))
         return Future() if self.symbol in asked else super().submit(work, *args, **kwargs)
+
+
+def after(seconds: float, filler: GapFiller, clock: Clock) -> None:
+    """Look again so much later."""
+    clock.now += seconds
+    fill(filler)
 
 
 @pytest.mark.parametrize("is_down", [False, True])
@@ -340,6 +349,43 @@ def test_what_never_comes_is_asked_for_ever_more_rarely(put, make_filler, connec
     assert 5 < len(connection.asked) - asked < 16
 
 
+def test_bars_of_a_session_that_schedule_lacks_are_stored_when_they_are_told_again(
+    put, make_filler, connection, clock
+):
+    weekend = ("2026-11-14", "2026-11-15")
+    connection.is_closed = lambda day: (day // DAY + 3) % 7 > 4
+    path = put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_max_age_days=11)
+    fill(filler)
+    assert not {*minutes(*weekend)} & {*starts_in(path)}
+    assert filler.coverage["series"][0]["state"] != "complete"
+    (problem,) = filler.status.recent_errors
+    assert "IB sent 240 bars of times without trading" in problem.message
+    after(3601, filler, clock)
+    assert {*minutes(*weekend, "2026-11-16")} <= {*starts_in(path)}
+    assert filler.coverage["series"][0]["state"] == "complete"
+    for _ in range(3):
+        after(DAY, filler, clock)
+    by_day = {day["date"]: day for day in filler.coverage["series"][0]["days"]}
+    counts = {"expected": 120, "present": 120, "missing": {}}
+    assert [by_day[day] for day in weekend] == [{"date": day, **counts} for day in weekend]
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_bars_of_a_session_that_schedule_lacks_are_forgotten_when_they_were_a_mistake(
+    put, make_filler, connection, clock
+):
+    connection.is_closed = lambda day: (day // DAY + 3) % 7 > 4
+    path = put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_max_age_days=8)
+    fill(filler)
+    connection.absent = {*minutes("2026-11-14", "2026-11-15")}
+    for _ in range(4):
+        after(DAY, filler, clock)
+    assert not connection.absent & {*starts_in(path)}
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
 def test_what_an_answer_may_have_cut_off_is_not_taken_for_absent(put, make_filler, connection):
     """It begins in the middle of a day: IB has sent no more than so many bars."""
     connection.most = 150
@@ -348,18 +394,20 @@ def test_what_an_answer_may_have_cut_off_is_not_taken_for_absent(put, make_fille
     assert starts_in(path) == minutes(*RECENT)
 
 
-def test_no_data_for_a_part_of_a_day_wants_a_control(put, make_filler, connection):
+def test_no_data_for_a_part_of_a_day_wants_a_control(put, make_filler, connection, clock):
     there = minutes(*RECENT)
     path = put("AAPL_1m", there[:200] + there[210:])
     connection.silent = True
-    filler = make_filler()
+    filler = make_filler(ktrdr_gap_max_age_days=9)
     fill(filler)
-    assert filler.status.gaps_remaining == 1
-    assert "where it had one" in filler.status.recent_errors[0].message
+    for _ in range(5):
+        after(12 * 3600, filler, clock)
+        assert "no_trades" not in filler.status.unfillable
+        assert filler.coverage["series"][0]["state"] != "complete"
+    assert any("where it had one" in error.message for error in filler.status.recent_errors)
     connection.silent = False
-    filler.ask_for_scan()
-    fill(filler)
-    assert starts_in(path) == there
+    after(3 * DAY, filler, clock)
+    assert set(there) <= set(starts_in(path))
 
 
 def test_the_bar_that_is_still_forming_stays_out(put, make_filler, clock):
@@ -820,7 +868,7 @@ def test_after_its_end_no_file_of_the_store_is_open(put, make_filler, data_dir):
 
 
 def test_a_ledger_that_is_deleted_is_built_again(put, make_filler, connection, data_dir):
-    connection.absent = set(minutes(*RECENT)[100:110])
+    connection.absent = set(minutes(*RECENT)[100:101])
     path = put("AAPL_1m")
     filler = make_filler()
     fill(filler)
@@ -829,7 +877,7 @@ def test_a_ledger_that_is_deleted_is_built_again(put, make_filler, connection, d
     fill(filler)
     assert (data_dir / ".ktrdr" / "ledger.sqlite").exists()
     assert filler.status.unfillable == {"no_trades": 1}
-    assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 10
+    assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 1
 
 
 def test_what_one_contract_lacks_says_nothing_about_another(put, make_filler, connection, data_dir):
@@ -881,52 +929,85 @@ def test_it_takes_none_either_when_the_gateway_says_only_later_what_it_is(
 
 
 def test_an_empty_answer_is_believed_only_when_the_contract_answers_at_all(
-    put, make_filler, connection
+    put, make_filler, connection, clock
 ):
     """The tail is missing because IB sends nothing, not because nothing was traded."""
     there = minutes(*RECENT)
     path = put("AAPL_1m", there[:-MINUTES_A_DAY])
     connection.absent = set(there[-MINUTES_A_DAY:])
     connection.silent = True
-    filler = make_filler()
+    filler = make_filler(ktrdr_gap_max_age_days=9)
     fill(filler)
-    assert filler.status.unfillable == {}
-    assert filler.status.gaps_remaining == 1
-    assert "where it had one" in filler.status.recent_errors[0].message
+    assert filler.status.unfillable == {"unproven": 2}
+    for _ in range(5):
+        after(12 * 3600, filler, clock)
+        assert "no_trades" not in filler.status.unfillable
     connection.silent = False
     connection.absent = set()
-    filler.ask_for_scan()
-    fill(filler)
-    assert starts_in(path) == there
+    after(3 * DAY, filler, clock)
+    assert set(there) <= set(starts_in(path))
 
 
-def test_a_day_without_any_bar_is_absent_when_others_are_answered(put, make_filler, connection):
+def test_a_day_without_any_bar_is_not_believed_absent_on_one_day(
+    put, make_filler, connection, clock
+):
     connection.absent = set(minutes("2026-11-18"))
     path = put("AAPL_1m")
-    filler = make_filler()
+    filler = make_filler(ktrdr_gap_max_age_days=6)
     fill(filler)
-    assert filler.status.unfillable == {"no_trades": 1}
-    assert len(connection.asked) == 1, "the answer has bars before and after it"
-    assert len(starts_in(path)) == 3 * MINUTES_A_DAY
+    assert len(starts_in(path)) == 6 * MINUTES_A_DAY
+    began = clock.now
+    while "no_trades" not in filler.status.unfillable:
+        assert filler.status.unfillable == {"unproven": 1}
+        assert filler.coverage["series"][0]["state"] == "unproven"
+        after(1800, filler, clock)
+    assert DAY < clock.now - began < DAY + 7200
+    wednesday = utc("2026-11-18 10:00")
+    asked = [start for _, _, start, end in connection.asked if start <= wednesday < end]
+    assert len(asked) == 4, "an answer that lacked it, and three more"
 
 
 def test_empty_days_at_the_edge_of_an_answer_are_asked_for_once_more(put, make_filler, connection):
-    there = minutes(*RECENT)
     before = [f"2026-11-{day}" for day in range(10, 18)]
     connection.absent = set(minutes(*before))
     put("AAPL_1m")
     filler = make_filler()
     fill(filler)
-    assert filler.status.unfillable == {"no_trades": 1}
+    assert filler.status.unfillable == {"unproven": 1}
     assert connection.heads_asked == ["AAPL"], "nothing is older: perhaps it is not listed yet"
     spans = [(start, end) for _, timeframe, start, end in connection.asked if timeframe == "1m"]
-    assert len(spans) == 3  # all of it, the empty day alone, and one bar as a control
-    assert spans[2] == (there[MINUTES_A_DAY], there[MINUTES_A_DAY] + 60)
+    assert len(spans) == 2  # all of it, and the empty day alone
     asked = len(connection.asked)
     for _ in range(3):
         filler.ask_for_scan()
         fill(filler)
     assert len(connection.asked) == asked
+
+
+def test_what_is_older_than_ibs_first_bar_is_not_expected_where_bars_bear_that_out(
+    put, make_filler, connection
+):
+    connection.heads["AAPL"] = utc("2026-11-18 10:00")
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == minutes("2026-11-18", "2026-11-19", "2026-11-20")
+    assert filler.status.unfillable == {}
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_a_first_bar_that_is_told_too_late_takes_nothing_away(put, make_filler, connection, clock):
+    """The answer was cut off, and the first bar is a lie."""
+    connection.most = 150
+    head = connection._head
+    connection._head = lambda query: head(query) | {"head": utc("2026-11-19 10:00")}
+    path = put("AAPL_1m")
+    filler = make_filler()
+    connection.refused_from = {utc("2026-11-17 10:00"): RequestFailed("for now", code=162)}
+    fill(filler)
+    connection.refused_from = {}
+    after(3600, filler, clock)
+    assert starts_in(path)[: 4 * MINUTES_A_DAY] == minutes(*RECENT)
 
 
 @pytest.mark.parametrize("seed", [1, 3])
@@ -974,18 +1055,20 @@ def test_a_first_bar_that_nobody_tells_is_asked_for_ever_more_rarely(
     connection.head_refusal = RequestFailed("who knows", code=162)
     filler = make_filler()
     failing_for_hours(filler, connection, clock)
-    assert 3 < len(connection.heads_asked) < 12 * 2 + 10
-    assert filler.status.recent_errors[0].message == "who knows"
+    assert 1 < len(connection.heads_asked) < 12 * 2 + 10
+    assert any(error.message == "who knows" for error in filler.status.recent_errors)
 
 
-def test_rows_of_times_without_trading_are_no_control(put, make_filler, connection):
+def test_rows_of_times_without_trading_are_no_control(put, make_filler, connection, clock):
     """Somebody's bars of the evening are nearest to the empty day, and IB has none of them."""
     rows = [*minutes("2026-11-17"), utc("2026-11-18 16:00"), *minutes("2026-11-19", "2026-11-20")]
     connection.absent, connection.tells_beside = set(minutes("2026-11-18")), False
     put("AAPL_1m", rows)
-    filler = make_filler()
+    filler = make_filler(ktrdr_gap_max_age_days=6)
     fill(filler)
-    assert filler.status.unfillable == {"no_trades": 1}
+    for _ in range(4):
+        after(12 * 3600, filler, clock)
+    assert filler.coverage["series"][0]["missing"].keys() == {"no_trades"}
     assert filler.status.recent_errors == ()
 
 
@@ -1074,16 +1157,27 @@ def test_after_its_last_day_nothing_is_expected_of_a_future(put, make_filler, co
     assert entry["missing"] == {}
 
 
+def test_a_last_day_that_is_told_too_early_takes_nothing_away_that_is_stored(
+    put, make_filler, connection
+):
+    there = minutes(*RECENT)
+    path = put("ESZ5_1m", [*there[:-60], *there[-50:]])
+    connection.last_trade_dates["ESZ5"] = "20261118"
+    fill(make_filler())
+    assert starts_in(path) == there
+
+
 def test_a_contract_of_which_ib_has_nothing_is_looked_at_again_tomorrow(
     put, make_filler, connection, clock
 ):
     connection.heads["NONE"] = utc("2030-01-01")
     connection.heads_unknown = True
     put("NONE_1m")
-    filler = make_filler()
+    filler = make_filler(ktrdr_gap_max_age_days=60)
     fill(filler)
-    assert filler.status.unfillable == {"late": 1}
+    assert filler.status.unfillable == {"unproven": 1}
     asked = len(connection.asked)
+    assert (asked, len(connection.heads_asked)) == (5, 1)
     filler.ask_for_scan()
     fill(filler)
     assert len(connection.asked) == asked
