@@ -161,7 +161,7 @@ def test_what_the_store_lacks_is_fetched(manager, timeframe):
     assert frame.attrs["complete"] is True
 
 
-def test_only_what_is_missing_is_asked_for(manager, group, data_dir):
+def test_only_what_is_missing_is_asked_for(manager, group, data_dir, wait_for):
     there = truth("AAPL", "1m", *map(utc, WEEK))
     lines = [
         f"{datetime.fromtimestamp(row[0], UTC).isoformat(' ')},{','.join(map(repr, row[1:]))}\n"
@@ -174,9 +174,13 @@ def test_only_what_is_missing_is_asked_for(manager, group, data_dir):
     assert len(frame) == len(there)
     assert frame.index.is_monotonic_increasing
     assert path.read_bytes() == before
-    asked = [e for e in group.record if e.get("bar_size") == "1 min" and e["event"] == "answered"]
-    assert len(asked) == 1
-    assert asked[0]["bars"] < 60
+
+    def minutes_that_were(event):
+        return [e for e in group.record if (e.get("bar_size"), e["event"]) == ("1 min", event)]
+
+    assert len(minutes_that_were("received")) == 1
+    (answered,) = wait_for(lambda: minutes_that_were("answered"))  # noted after it was sent
+    assert answered["bars"] < 60
 
 
 @pytest.mark.usefixtures("group")
