@@ -100,7 +100,9 @@ class Books:
         answer, outside = _without_closed(answer, schedule, series.timeframe)
         is_damaged = bool(answer.unsound)
         if outside:
-            believed, outside, is_moved = self._sight(watched, request, answer, outside, asked_at)
+            believed, outside, is_moved = self._sight(
+                watched, request, answer, outside, asked_at, is_sure=is_sure
+            )
             is_damaged |= is_moved
             answer = answer._replace(bars=sorted([*answer.bars, *believed]))
             schedule = self._watch.known_schedule(watched.instrument) or schedule
@@ -139,6 +141,8 @@ class Books:
         answer: Answer,
         outside: Sequence[Bar],
         asked_at: int,
+        *,
+        is_sure: bool,
     ) -> tuple[list[Bar], list[Bar], bool]:
         """Those of the bars at times without trading that are believed, and those not yet.
 
@@ -152,7 +156,7 @@ class Books:
         there = [*(bar.start for bar in answer.bars), *told, *known]
         absent = self._ledger.absent(watched.absence, due, asked_at)
         lacking = np.setdiff1d(np.setdiff1d(due, absent), np.array(there, np.int64))
-        sighted = sight(known, outside, asked_at, len(lacking))
+        sighted = sight(known, outside, asked_at, len(lacking), is_sure=is_sure)
         others = {start: one for start, one in known.items() if start not in told}
         self._watch.keep_unscheduled(watched, others | sighted.doubted)
         starts = [bar.start for bar in sighted.believed]
@@ -271,14 +275,12 @@ class Books:
             ),
             self._ledger.doubts(name, starts)[0],
             Density(int((present & ~asked).sum()), int((verified & ~asked).sum())),
-            agreed=np.isin(days, schedule.denied) | among(starts, self._told_once(watched)),
+            agreed=np.isin(days, schedule.denied) | self._told_once(watched, schedule, starts),
         )
         absent = judgement.absent | again
-        denied = set(starts[absent].tolist())
-        known = self._watch.unscheduled(watched)
-        self._watch.keep_unscheduled(
-            watched, {t: one for t, one in known.items() if t not in denied}
-        )
+        settled = set(starts[absent | present].tolist())
+        known = self._watch.unscheduled(watched).items()
+        self._watch.keep_unscheduled(watched, {t: one for t, one in known if t not in settled})
         self._ledger.record_absent(name, runs(starts, absent, Reason.NO_TRADES), asked_at)
         self._ledger.record_late(name, runs(starts, young, Reason.LATE), asked_at, soon)
         _, before = self._ledger.doubts(name, starts)
@@ -286,10 +288,11 @@ class Books:
         self._ledger.keep_doubts(name, starts, judgement.doubts, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
-    def _told_once(self, watched: Watched) -> Int64Array:
+    def _told_once(self, watched: Watched, schedule: Schedule, starts: Int64Array) -> BoolArray:
         """Bars at times without trading that no more than one answer had."""
         known = self._watch.unscheduled(watched).items()
-        return np.array(sorted(start for start, one in known if one.times == 1), np.int64)
+        once = np.array(sorted(start for start, one in known if one.times <= 1), np.int64)
+        return among(starts, once[closed(once, schedule, watched.series.timeframe)])
 
     def _late_for(
         self, watched: Watched, answer: Answer, due: Expected, schedule: Schedule, asked_at: int

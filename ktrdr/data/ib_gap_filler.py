@@ -296,7 +296,8 @@ class GapFiller:
     def _scan_is_due(self) -> bool:
         if self._asked_scan_id is not None or self._last_scan is None:
             return True
-        return self._clock() - self._last_scan >= self._settings.ktrdr_gap_check_interval_s
+        since_s = self._clock() - self._last_scan
+        return not 0 <= since_s < self._settings.ktrdr_gap_check_interval_s  # it may be set back
 
     def _scan(self) -> None:
         """Look at every file: what is there, and, where that is known, what should be."""
@@ -409,10 +410,10 @@ class GapFiller:
         """How long nothing is due."""
         if self._state in ("waiting", "refused", "starting"):
             return min(_LOOK_AGAIN_S, self._settings.ktrdr_gap_check_interval_s)
-        now = self._clock()
-        due = (self._last_scan or now) + self._settings.ktrdr_gap_check_interval_s
+        now, interval_s = self._clock(), self._settings.ktrdr_gap_check_interval_s
+        due = (self._last_scan or now) + interval_s
         retries = [w.retry_at for w in self._watched.values() if w.retry_at > now]
-        return max(0.05, min([due, *retries]) - now)
+        return max(0.05, min(interval_s, min([due, *retries]) - now))
 
     def _publish(self) -> None:
         self.status = self._make_status()

@@ -284,10 +284,11 @@ def settle(
 ) -> Settled:
     """What is believed of the sessions after `told`, which is what IB says of its own span.
 
-    Sessions that were `known`, or that the `usual` week has, stay expected on days that SCHEDULE
-    lacks, until it has lacked them three times over more than a day; and for good where
-    `is_traded`: bars of that session are stored. Of the time after `now` it is believed, for
-    nothing is due there yet.
+    Sessions that were `known`, or that the `usual` week has on days of which nothing was known,
+    stay expected on days that SCHEDULE lacks, until it has lacked them three times over more than
+    a day; and for good where `is_traded`: bars of that session are stored. A holiday is known to
+    be one: the contract's hours have said so before. Of the time after `now` SCHEDULE is
+    believed, for nothing is due there yet.
     """
     if told.source != "ib":
         return Settled(told if known is None else told.joined(known), dict(lacked), True)
@@ -299,7 +300,7 @@ def settle(
     kept: list[Session] = []
     counted: dict[int, Lacked] = {day: one for day, one in lacked.items() if day not in days}
     denied: list[int] = []
-    for day, sessions in _by_day_within(told, now, *(s for s in (known, usual) if s)).items():
+    for day, sessions in _by_day_within(told, known, usual, now).items():
         if day in days:
             continue
         before = lacked.get(day, Lacked(0, now))
@@ -327,13 +328,17 @@ def settle(
 _SESSION_AFTER_S = (DAY_S // 2, 25 * HOUR_S)
 
 
-def _by_day_within(told: Schedule, now: int, *schedules: Schedule) -> dict[int, list[Session]]:
-    """Trading day → its sessions in the first of these schedules that has some, up to now."""
+def _by_day_within(
+    told: Schedule, known: Schedule | None, usual: Schedule, now: int
+) -> dict[int, list[Session]]:
+    """Trading day → the sessions that it should have, up to now and as far as `told` reaches.
+
+    The known ones; the usual ones where nothing was known.
+    """
+    expected = [*(known.sessions if known else ())]
+    expected += [s for s in usual.sessions if known is None or not known.covers(s.open, s.close)]
     found: dict[int, list[Session]] = {}
-    for schedule in schedules:
-        its: dict[int, list[Session]] = {}
-        for session in schedule.sessions:
-            if told.start <= session.open and session.close <= min(told.end, now):
-                its.setdefault(session.day, []).append(session)
-        found = its | found
+    for session in expected:
+        if told.start <= session.open and session.close <= min(told.end, now):
+            found.setdefault(session.day, []).append(session)
     return found

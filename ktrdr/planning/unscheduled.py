@@ -38,7 +38,7 @@ class Unscheduled(NamedTuple):
 
     bar: Bar
     times: int
-    """How often it was told like this."""
+    """How often it was told like this while it was known what time it is."""
     first_at: int
     """When the first of these answers was asked for (UTC seconds)."""
 
@@ -53,18 +53,25 @@ class Sighted:
 
 
 def sight(
-    known: Mapping[int, Unscheduled], told: Sequence[Bar], asked_at: int, lacking: int = 0
+    known: Mapping[int, Unscheduled],
+    told: Sequence[Bar],
+    asked_at: int,
+    lacking: int = 0,
+    *,
+    is_sure: bool = True,
 ) -> Sighted:
     """What is believed of the bars `told`, where those `known` were told before.
 
-    `lacking`: so many expected bars the same answer had not.
+    `lacking`: so many expected bars the same answer had not. Unless it `is_sure` what time it is,
+    the answer counts for nothing.
     """
     now: dict[int, Unscheduled] = {}
     for bar in told:
         before = known.get(bar.start)
         if before is None or before.bar[:5] != bar[:5]:  # volumes are added to for a while
             before = Unscheduled(bar, 0, asked_at)
-        now[bar.start] = Unscheduled(bar, before.times + 1, before.first_at)
+        first_at = before.first_at if before.times else asked_at
+        now[bar.start] = Unscheduled(bar, before.times + is_sure, first_at)
     of_day: dict[int, int] = {}
     for start in now:
         of_day[start // DAY_S] = of_day.get(start // DAY_S, 0) + 1
@@ -74,7 +81,7 @@ def sight(
     def is_believed(one: Unscheduled) -> bool:
         is_many = of_day[one.bar.start // DAY_S] >= _MANY and not is_moved
         times, after_s = (_MANY_TIMES, _MANY_AFTER_S) if is_many else (_FEW_TIMES, _FEW_AFTER_S)
-        return one.times >= times and asked_at - one.first_at >= after_s
+        return is_sure and one.times >= times and asked_at - one.first_at >= after_s
 
     believed = [one.bar for one in now.values() if is_believed(one)]
     return Sighted(believed, {t: one for t, one in now.items() if not is_believed(one)})

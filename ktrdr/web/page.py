@@ -35,7 +35,7 @@ _LOG_LINES = 15
 _ROWS = 200
 _ERRORS = 10
 _OUTAGES = 10
-_WORST_FIRST = ("refused", "failed", "renewed", "filling", "waiting", "complete")
+_WORST_FIRST = ("refused", "failed", "renewed", "filling", "unproven", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 _SCAN_SAID = {
     "asked": "A scan was asked for.",

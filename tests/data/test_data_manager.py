@@ -7,8 +7,13 @@ import pytest
 from ktrdr.data.data_manager import DataManager
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.data.ib_connection_manager import routes as connection_routes
+from ktrdr.data.ledger import Ledger
 from ktrdr.data.local_api import LocalServer, serving
+from ktrdr.data.watch import contract_name
 from ktrdr.errors import InvalidRequest, MalformedFile, UnknownSeries
+from ktrdr.planning.bars import Bar
+from ktrdr.planning.gaps import Gap
+from ktrdr.planning.instruments import instrument_for
 from ktrdr.sim.hosting import running_gateway
 from ktrdr.sim.market import truth
 from tests.data.conftest import line, price, utc
@@ -181,6 +186,38 @@ def test_only_what_is_missing_is_asked_for(manager, group, data_dir, wait_for):
     assert len(minutes_that_were("received")) == 1
     (answered,) = wait_for(lambda: minutes_that_were("answered"))  # noted after it was sent
     assert answered["bars"] < 60
+
+
+def test_an_answer_without_bars_makes_nothing_complete(manager, group):
+    with group.fault("false_no_data"):
+        frame = manager.load("AAPL", "1m", *WEEK, fetch=True)
+    assert (len(frame), frame.attrs["complete"]) == (0, False)
+    assert "bars are missing" in frame.attrs["why"]
+    assert frame.attrs["source"] == "simulated"
+    whole = manager.load("AAPL", "1m", *WEEK, fetch=True)
+    assert (whole.attrs["complete"], whole.attrs["source"]) == (True, "simulated")
+
+
+@pytest.mark.usefixtures("group")
+def test_sessions_that_are_not_told_make_nothing_complete(manager, group):
+    with group.fault("cut_schedule", lost="all"):
+        frame = manager.load("AAPL", "1h", *WEEK, fetch=True)
+    assert frame.attrs["complete"] is False
+    assert manager.load("AAPL", "1h", *WEEK, fetch=True).attrs["complete"] is True
+
+
+def test_what_is_known_to_be_absent_is_not_asked_for(manager, group, data_dir):
+    absent = [bar[0] for bar in truth("AAPL", "1m", *map(utc, WEEK))][30:40]
+    ledger = Ledger(data_dir / ".ktrdr" / "ledger.sqlite")
+    name = f"AAPL_1m {contract_name(instrument_for('AAPL'))}"
+    now = int(datetime.now(UTC).timestamp())
+    ledger.record_absent(name, [Gap(absent[0], absent[-1], len(absent))], now)
+    ledger.close()
+    there = [bar for bar in truth("AAPL", "1m", *map(utc, WEEK)) if bar[0] not in absent]
+    (data_dir / "AAPL_1m.csv").write_text(HEADER + "".join(line(Bar(*row)) for row in there))
+    frame = manager.load("AAPL", "1m", *WEEK, fetch=True)
+    assert (len(frame), frame.attrs["complete"]) == (len(there), True)
+    assert not [e for e in group.record if e.get("bar_size") == "1 min"]
 
 
 @pytest.mark.usefixtures("group")

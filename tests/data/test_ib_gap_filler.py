@@ -486,6 +486,28 @@ def test_an_unknown_symbol_is_named_and_the_others_go_on(put, make_filler, conne
     )
 
 
+@pytest.mark.parametrize(
+    "error", [UnknownContract("none such", code=200), NotEntitled("subscribe", code=354)]
+)
+def test_what_ib_refuses_for_good_is_asked_for_again_all_the_same(
+    put, make_filler, connection, clock, error
+):
+    connection.refusals["AAPL"] = error
+    path = put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_max_age_days=9)
+    waits = []
+    fill(filler)
+    for _ in range(6):
+        began, failed_at = clock.now, filler.status.recent_errors[0].time
+        while filler.status.recent_errors[0].time == failed_at:
+            after(60, filler, clock)
+        waits.append(clock.now - began)
+    assert waits == [60, 300, 1800, 7200, 21600, 21600]
+    connection.refusals.clear()
+    after(21600, filler, clock)
+    assert set(minutes(*RECENT)) <= set(starts_in(path))
+
+
 def test_without_permission_the_holes_say_so_until_a_scan_is_asked_for(
     put, make_filler, connection
 ):

@@ -116,3 +116,12 @@ def test_they_are_expected_with_the_others_in_order():
     found = with_unscheduled(known, more, SCHEDULE, Timeframe.M1)
     assert found.starts.tolist() == [10 * DAY_S, 20 * DAY_S + 54_000, 30 * DAY_S]
     assert found.days.tolist() == [10 * DAY_S, 20 * DAY_S, 30 * DAY_S]
+
+
+def test_while_it_is_not_sure_what_time_it_is_no_answer_counts():
+    once = sight({}, bars(60), NOW - DAY_S, is_sure=False)
+    again = sight(once.doubted, bars(60), NOW, is_sure=False)
+    assert again.believed == []
+    first = sight(again.doubted, bars(60), NOW + 300)
+    assert first.believed == []
+    assert len(sight(first.doubted, bars(60), NOW + 600).believed) == 60

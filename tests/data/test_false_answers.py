@@ -1,0 +1,156 @@
+"""What is not so, told by the simulated gateway to the real connection and gap filler."""
+
+import contextlib
+
+import pytest
+
+from ktrdr.sim.market import GeneratedMarket
+from tests.data.conftest import DAY, line, utc
+from tests.data.simulated_group import HEADER, NOW, Group
+
+RECENT = (utc("2026-11-16"), NOW)
+
+
+@pytest.fixture
+def group(make_settings, data_dir, wait_for):
+    with contextlib.ExitStack() as stack:
+        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
+        wait_for(lambda: group.manager.is_connected)
+        yield group
+
+
+def text_of(bars):
+    return HEADER + "".join(line(bar) for bar in bars)
+
+
+def state(group):
+    return group.filler.coverage["series"][0]["state"]
+
+
+def later(group, seconds):
+    group.now += seconds
+    group.fill()
+
+
+def week(group, timeframe="5m"):
+    return text_of(group.truth("AAPL", timeframe, *RECENT))
+
+
+def has_all_until(group, path, until):
+    """Of the days that are kept complete; the days before may be there, too."""
+    rows = set(path.read_text().splitlines()[1:])
+    lines = [line(bar).strip() for bar in group.truth("AAPL", "5m", utc("2026-11-09"), until)]
+    assert rows <= set(lines)
+    wanted = group.truth("AAPL", "5m", RECENT[0], until)
+    assert {line(bar).strip() for bar in wanted} <= rows
+
+
+@pytest.mark.parametrize("kind", ["historical_data", "data"])
+def test_one_no_data_is_not_believed(group, kind):
+    path = group.watch("AAPL_5m")
+    with group.gateway.fault("false_no_data", kind=kind):
+        group.fill()
+        assert path.read_text() == HEADER
+        assert state(group) != "complete"
+        later(group, 3600)
+        assert "no_trades" not in group.filler.status.unfillable
+    later(group, 2 * 3600)
+    assert path.read_text() == week(group)
+    assert state(group) == "complete"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("false_no_data", {"kind": "schedule"}),
+        ("cut_schedule", {"lost": "all"}),
+        ("cut_schedule", {"lost": "oldest"}),
+        ("cut_schedule", {"lost": "newest"}),
+    ],
+)
+def test_one_schedule_without_sessions_costs_no_bar(group, name, values):
+    path = group.watch("AAPL_5m")
+    with group.gateway.fault(name, **values):
+        group.fill()
+    assert path.read_text() == week(group)
+
+
+def test_a_schedule_without_sessions_takes_none_back_a_day_later(group):
+    path = group.watch("AAPL_5m")
+    group.now = utc("2026-11-18 22:00")
+    group.fill()
+    with group.gateway.fault("false_no_data", kind="schedule"):
+        group.now = float(NOW)
+        group.scan()
+        group.end_filler()
+        group.start_filler()
+        group.fill()
+    bars = group.truth("AAPL", "5m", utc("2026-11-12"), NOW)
+    assert path.read_text() == text_of(bars)
+    assert group.filler.coverage["series"][0]["expected"] == len(bars)
+
+
+def test_a_holiday_is_no_doubt_to_who_has_known_the_contracts_hours(group):
+    group.now = utc("2026-11-25 22:00")
+    path = group.watch("AAPL_5m")
+    group.fill()
+    for moment in ("2026-11-26 22:00", "2026-11-27 12:00"):  # Thanksgiving, and the day after
+        group.now = utc(moment)
+        group.fill()
+        assert state(group) == "complete", moment
+    assert path.read_text() == text_of(group.truth("AAPL", "5m", utc("2026-11-19"), group.now))
+
+
+@pytest.mark.parametrize("seconds", [-DAY, -600, 600, DAY])
+def test_while_the_gateways_clock_is_off_nothing_is_called_complete(group, wait_for, seconds):
+    path = group.watch("AAPL_5m")
+    with group.gateway.wrong_clock(seconds):
+        wait_for(lambda: abs(group.manager.status().clock_offset_s) > 60)  # a heartbeat
+        group.fill()
+        assert state(group) == "waiting"
+        assert group.filler.status.state == "waiting"
+        assert "clock" in group.filler.status.reason
+        assert not group.filler.status.unfillable.keys() & {"no_trades", "unproven"}
+    later(group, 301)
+    has_all_until(group, path, NOW)
+    assert (state(group), group.filler.status.unfillable) == ("complete", {})
+
+
+@pytest.mark.parametrize("seconds", [-DAY, DAY])
+def test_while_this_machines_clock_is_off_nothing_unfinished_is_written(group, seconds):
+    path = group.watch("AAPL_5m")
+    group.now = utc("2026-11-20 17:02")  # in the middle of a session, and of a bar
+    group.off_s = seconds
+    group.fill()
+    assert state(group) == "waiting"
+    there = {line(b).strip() for b in group.truth("AAPL", "5m", utc("2026-11-09"), NOW)}
+    there -= {line(b).strip() for b in group.truth("AAPL", "5m", group.now - 300, NOW)}
+    assert set(path.read_text().splitlines()[1:]) <= there
+    assert "no_trades" not in group.filler.status.unfillable
+    group.off_s = 0.0
+    later(group, 301)
+    has_all_until(group, path, group.now - 310)
+    assert state(group) == "complete"
+
+
+@pytest.mark.parametrize("seconds", [-DAY, DAY])
+def test_a_clock_that_jumps_and_is_set_right_again_holds_nothing_up(group, seconds):
+    path = group.watch("AAPL_5m")
+    group.now = utc("2026-11-20 17:02")
+    group.fill()
+    group.off_s = seconds
+    later(group, 301)
+    group.off_s = 0.0
+    later(group, 301)
+    has_all_until(group, path, group.now - 310)
+    assert state(group) == "complete"
+
+
+def test_where_both_clocks_are_set_back_it_looks_again_all_the_same(group):
+    """As on one machine, on which the gateway runs too."""
+    group.watch("AAPL_5m")
+    group.now = utc("2026-11-20 17:02")
+    group.fill()
+    later(group, DAY)
+    later(group, 301 - DAY)
+    assert group.filler.status.last_scan_time.timestamp() == group.now
