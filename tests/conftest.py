@@ -28,6 +28,12 @@ def pytest_addoption(parser) -> None:
         default=15,
         help="How many writers of bar files to kill.",
     )
+    parser.addoption(
+        "--lies",
+        type=int,
+        default=20,
+        help="How many false answers of the gateway to go through.",
+    )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import KtrdrError, RequestFailed
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.drift import Drift, compare
-from ktrdr.planning.evidence import Answered, Density, weigh
+from ktrdr.planning.evidence import Answered, Density, flanked_now, weigh
 from ktrdr.planning.gaps import Gap, Reason, among, runs
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import (
@@ -284,6 +284,9 @@ class Books:
         self._ledger.record_absent(name, runs(starts, absent, Reason.NO_TRADES), asked_at)
         self._ledger.record_late(name, runs(starts, young, Reason.LATE), asked_at, soon)
         _, before = self._ledger.doubts(name, starts)
+        now_told = among(starts, np.array(sorted(told), np.int64))
+        is_flanked = flanked_now(~present & ~verified & ~absent, asked, now_told)
+        before = np.where(is_flanked, np.minimum(before, asked_at), before)
         again_at = np.where(judgement.doubted, judgement.again_at, before)
         self._ledger.keep_doubts(name, starts, judgement.doubts, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))

@@ -46,8 +46,8 @@ THIN = Need((HOUR_S,))
 """Scattered among bars that were told, as in a thin series."""
 HALT = Need((HOUR_S,))
 """Less than half of a day, among bars that were told: a halt of trading, or a slow server."""
-AT_THE_EDGE = Need((5 * MINUTE_S, HOUR_S))
-"""Few bars, with none told on one side: the answer may have been cut off there."""
+AT_THE_EDGE = Need((5 * MINUTE_S, 25 * HOUR_S))
+"""Few bars, with none told on one side: answers may be cut off there, for a day on end."""
 LIQUID = Need((5 * MINUTE_S, 35 * MINUTE_S, 25 * HOUR_S), control=True)
 """More than chance explains. Not within one day, since a server may be unwell for that long."""
 WHOLE_WEEKS = Need((*LIQUID.after_s, 73 * HOUR_S), control=True)
@@ -157,6 +157,19 @@ def weigh(
         again_at=again_at,
         wants_control=wants_control,
     )
+
+
+def flanked_now(missing: BoolArray, asked: BoolArray, told: BoolArray) -> BoolArray:
+    """Runs of missing bars that were not asked for, and next to which a bar was told just now.
+
+    There are bars on both sides of them: if they are asked for now, an answer that lacks them was
+    not cut off.
+    """
+    found = np.zeros(len(missing), np.bool_)
+    for begin, end in zip(*edges(missing), strict=True):
+        if begin > 0 and end < len(missing) and not asked[begin:end].any():
+            found[begin:end] = told[begin - 1] or told[end]
+    return found
 
 
 def _controlled(need: Need, control_at: int | None, first_at: Int64Array) -> BoolArray:

@@ -1,6 +1,6 @@
 """Whatever a gateway goes through, in whatever order: it ends connected, and nothing is left over.
 
-Clocks run fast; `--sequences 1000` is the long drill (`scripts/drill`). Its memory is the
+Clocks run fast; `--sequences 1000` is the long drill (`scripts/drill faults`). Its memory is the
 connection's own: pytest keeps no log, the simulator no record, Hypothesis one batch of sequences.
 """
 

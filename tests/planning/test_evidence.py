@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ktrdr.planning.evidence import Answered, Density, Doubts, Judgement, weigh
+from ktrdr.planning.evidence import Answered, Density, Doubts, Judgement, flanked_now, weigh
 
 HOUR, DAY = 3600, 86400
 NOW = 1_000 * DAY
@@ -79,7 +79,18 @@ def test_what_is_not_known_to_be_thin_is_asked_for_once_more():
 
 
 def test_few_bars_at_the_edge_of_an_answer_may_have_been_cut_off():
-    assert Series(5, slice(495, 500), THIN).hear_until_believed() == [0, 300, HOUR]
+    assert Series(5, slice(495, 500), THIN).hear_until_believed() == [0, 300, 25 * HOUR]
+
+
+def test_what_was_at_the_edge_is_asked_for_again_as_soon_as_bars_are_told_beyond_it():
+    missing, asked, told = (np.zeros(10, np.bool_) for _ in range(3))
+    missing[[0, 3, 4, 9]] = True
+    told[5:7] = asked[5:7] = True
+    assert np.flatnonzero(flanked_now(missing, asked, told)).tolist() == [3, 4]
+    asked[4] = True  # weighed by this very answer
+    assert not flanked_now(missing, asked, told).any()
+    asked[4] = told[5] = False
+    assert not flanked_now(missing, asked, told).any()
 
 
 def test_a_session_of_a_liquid_series_is_not_believed_absent_on_one_day():
