@@ -206,6 +206,14 @@ def test_a_contract_is_without_permission(group, gateway, wait_for):
     says("✗ NOPERM: ", "No market data permissions", "subscribe to this market's Level 1 data")
 
 
+def test_the_gateways_texts_are_not_in_english(group, gateway, wait_for):
+    manager = group(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    words = "历史市场数据服务错误信息"
+    with gateway.fault("refused", kind="historical_data", text=words, encoding="gb18030"):
+        says(words, "Show API error messages in English")
+
+
 @pytest.mark.parametrize("code", [162, 10197])
 def test_another_session_competes(group, gateway, wait_for, code):
     manager = group(gateway.port)

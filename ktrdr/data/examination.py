@@ -42,6 +42,7 @@ def examine(settings: Settings) -> Facts:
         error_code=error.get("code"),
         error=error.get("message", ""),
         hint=error.get("hint", ""),
+        foreign_text=said.get("foreign_text", ""),
         broken_farms=tuple(farm["name"] for farm in said.get("farms", ()) if not farm["up"]),
         refused=tuple(
             Refused(one["symbol"], one["outcome"], one["message"], one["hint"])

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from ktrdr.data.ib_errors import NoDataError, translate
+from ktrdr.data.ib_errors import NoDataError, Weight, translate, weight
 from ktrdr.data.ib_frames import Frames, NoMessageError
+from ktrdr.data.ib_messages import OddBar, read_error, without_odd_bars
 from ktrdr.errors import (
     GatewayMute,
     HungUp,
@@ -35,7 +36,8 @@ from ktrdr.errors import (
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.instruments import Instrument
 from ktrdr.planning.requests import BarsRequest
-from ktrdr.planning.sessions import Schedule, Session, find_zone, parse_hours, utc_midnight
+from ktrdr.planning.sessions import utc_midnight
+from ktrdr.planning.told_sessions import ToldSchedule, ToldSession
 
 try:
     import ib_async as ib
@@ -56,12 +58,15 @@ ANSWER_S = 30.0
 Notice = Callable[[int, str], None]
 """Gets IB's code and text of what the gateway says unasked, and of errors."""
 
-_WHOLE_ANSWERS = (b"17", b"88", b"106")
+_ERROR, _DETAILS, _BARS = b"4", b"10", b"17"
+_WHOLE_ANSWERS = (_BARS, b"88", b"106")
 """Messages that are an answer by themselves: bars, the first bar, sessions."""
+_DETAILS_WITHOUT_VERSION = 164
+"""Since this protocol the request's number is the first field of a contract's details."""
 _ID_IN_USE = 326
 _READ_ONLY = 321
-_WARNINGS = range(2100, 2200)
-"""Codes that are no error though they name a request (TWS API, "Message Codes")."""
+_GRACE_S = 5.0
+"""So long an answer may come after an error of which nobody knows whether it is the end."""
 _BESIDE = 5
 """Bars before and after those asked for that are told of too."""
 _BETWEEN_TIMES_S = 1.1
@@ -78,10 +83,11 @@ class ContractFacts:
     exchange: str
     currency: str
     zone: str
+    """As IB names it; may be empty, or none that anybody knows."""
     last_trade_date: str
     long_name: str
-    coming: Schedule | None
-    """The sessions of today and the days to come, in the hours that the instrument asks for."""
+    hours: str
+    """The sessions of today and the days to come, in IB's form, as the instrument asks for."""
 
 
 class IbClient:
@@ -92,7 +98,6 @@ class IbClient:
         self._ib = ib.IB()
         self._ib.RaiseRequestErrors = True
         self._ib.errorEvent -= self._ib._onError  # noqa: SLF001  it asks for accounts after 1102
-        self._ib.errorEvent += self._on_error
         self._wire = self._ib.client
         # The library believes any length that it is told, and holds what comes until then.
         self._wire.conn.hasData -= self._wire._onSocketHasData  # noqa: SLF001
@@ -102,6 +107,10 @@ class IbClient:
         self._where = ""
         self._is_greeted = False
         self._pending: dict[int | str, asyncio.Future[Any]] = {}
+        self._advice: dict[int | str, str] = {}
+        """What was said of a request that still waits for its answer."""
+        self._unread: set[int] = set()
+        """Requests of whose answers some part could not be read."""
         self._time_lock = asyncio.Lock()
         self._time_asked_at = float("-inf")
         self._why_closed: KtrdrError | None = None
@@ -191,13 +200,17 @@ class IbClient:
         UnknownContract when IB knows none, or several.
         """
         wanted = _contract(instrument)
+        number = self._number()
         found = await self._asked(
-            self._number(),
+            number,
             wanted,
             lambda number: self._wire.reqContractDetails(number, wanted),
             ANSWER_S,
             f"the contract {instrument.symbol}",
         )
+        if number in self._unread:
+            self._unread.discard(number)
+            raise RequestFailed(f"IB's details of {instrument.symbol} cannot be read")
         if len(found) != 1:
             raise UnknownContract(
                 f"IB knows {len(found)} contracts for {instrument.symbol} ({_kind(instrument)})",
@@ -213,11 +226,11 @@ class IbClient:
             zone=details.timeZoneId,
             last_trade_date=details.contract.lastTradeDateOrContractMonth,
             long_name=details.longName,
-            coming=parse_hours(hours, details.timeZoneId) if hours else None,
+            hours=hours,
         )
 
-    async def sessions(self, instrument: Instrument, end: int, days: int) -> Schedule | None:
-        """The sessions of the last `days` trading days before `end` (UTC seconds).
+    async def sessions(self, instrument: Instrument, end: int, days: int) -> ToldSchedule | None:
+        """The sessions of the last `days` trading days before `end` (UTC seconds), unread.
 
         None when IB answers that there were none, as before a listing.
         """
@@ -231,17 +244,20 @@ class IbClient:
             )
         except NoDataError:
             return None
-        return _schedule(answer, end)
+        sessions = (ToldSession(s.startDateTime, s.endDateTime, s.refDate) for s in answer.sessions)
+        return ToldSchedule(answer.timeZone, answer.startDateTime, tuple(sessions))
 
     async def head(self, instrument: Instrument) -> int | None:
         """From when on IB has bars of the instrument (UTC seconds); None: it has none.
 
-        It follows IB's rules for small bars (TWS API, "Earliest Available Data").
+        It follows IB's rules for small bars (TWS API, "Earliest Available Data"), and stays open
+        at the gateway until it is taken back.
         """
         wanted = _contract(instrument)
+        number = self._number()
         try:
             answer = await self._asked(
-                self._number(),
+                number,
                 wanted,
                 lambda number: self._wire.reqHeadTimeStamp(
                     number, wanted, instrument.what_to_show, int(not instrument.extended_hours), 2
@@ -251,6 +267,9 @@ class IbClient:
             )
         except NoDataError:
             return None
+        finally:
+            if not self.closed.is_set():
+                self._wire.cancelHeadTimeStamp(number)
         if not isinstance(answer, datetime):
             raise RequestFailed(f"IB's first bar of {instrument.symbol} is no time: {answer!r}")
         return int((answer if answer.tzinfo else answer.replace(tzinfo=UTC)).timestamp())
@@ -352,7 +371,7 @@ class IbClient:
                 return answer.result()
             if gone.done():
                 raise self._broken(what)
-            raise _late(what, timeout_s or 0)
+            raise _late(what, timeout_s or 0, self._advice.get(key, ""))
         except ib.RequestError as error:
             found = translate(error.code, error.message, what)
             if isinstance(found, NotConnected) and not self.closed.is_set():
@@ -371,6 +390,7 @@ class IbClient:
         """Let go of a request, so that the library keeps nothing of it for what may come late."""
         if self._pending.get(key) is answer:
             del self._pending[key]
+            self._advice.pop(key, None)
             self._ib.wrapper._endReq(key)  # noqa: SLF001
             self._ib.wrapper._results.pop(key, None)  # noqa: SLF001
 
@@ -382,22 +402,52 @@ class IbClient:
                     self._check_greeting(message)
                     self._is_greeted = True
                 if not self.closed.is_set():
-                    self._wire._onSocketHasData(message)  # noqa: SLF001
-                    self._notice_unread(message)
+                    self._read(message)
         except NoMessageError as error:
             self._end(_no_gateway(self._where, str(error)))
         except (ValueError, IndexError) as error:
             said = f"it sent what cannot be read before the log-in was over ({error})"
             self._end(_no_gateway(self._where, said))
 
-    def _notice_unread(self, message: bytes) -> None:
-        """An answer that the library cannot read ends its request: it would wait for ever."""
-        kind, *rest = message[4:].split(b"\0", 2)
-        if kind not in _WHOLE_ANSWERS or not rest or not rest[0].isdigit():
+    def _read(self, message: bytes) -> None:
+        """Have one message read; what the library cannot read is noticed, for it says nothing."""
+        kind, _, rest = message[4:].partition(b"\0")
+        if kind == _ERROR and (said := read_error(message)) is not None:
+            self._on_error(*said)  # the library garbles what is not UTF-8
             return
-        answer = self._pending.get(int(rest[0]))
-        if answer is not None and not answer.done():
+        number = self._number_in(kind, rest)
+        parts = self._parts_of(number)
+        self._wire._onSocketHasData(message)  # noqa: SLF001
+        answer = self._pending.get(number)
+        if answer is None or answer.done():
+            return
+        if kind == _DETAILS and self._parts_of(number) == parts:
+            self._unread.add(number)
+        if kind == _BARS:
+            self._read_around(number, message)
+        if kind in _WHOLE_ANSWERS and not answer.done():
             answer.set_exception(RequestFailed("IB's answer cannot be read"))
+
+    def _number_in(self, kind: bytes, rest: bytes) -> int:
+        """The number of the request that a message answers, as far as that matters; else -1."""
+        is_versioned = kind == _DETAILS and self.server_version < _DETAILS_WITHOUT_VERSION
+        number = rest.split(b"\0", 2)[is_versioned : is_versioned + 1]
+        is_answer = kind == _DETAILS or kind in _WHOLE_ANSWERS
+        return int(number[0]) if is_answer and number and number[0].isdigit() else -1
+
+    def _parts_of(self, number: int) -> int:
+        """How many parts of a request's answer the library has read."""
+        return len(self._ib.wrapper._results.get(number, ()))  # noqa: SLF001
+
+    def _read_around(self, number: int, message: bytes) -> None:
+        """Read bars once more, without those that cannot be read: one costs no other."""
+        bars = self._ib.wrapper._results.get(number)  # noqa: SLF001
+        found = without_odd_bars(message, _is_time)
+        if found is None or not isinstance(bars, _Bars):
+            return
+        rest, bars.odd = found
+        bars.clear()
+        self._wire._onSocketHasData(rest)  # noqa: SLF001
 
     def _check_greeting(self, message: bytes) -> None:
         """The first message is the protocol version and a time."""
@@ -423,9 +473,15 @@ class IbClient:
         if request_id == -1 and code == _READ_ONLY:
             key = _ASK_FOR_ORDERS  # it names no request
         answer = self._pending.get(key)
-        # The library takes some codes for warnings, and leaves their requests waiting.
-        if answer is not None and not answer.done() and code not in _WARNINGS:
-            answer.set_exception(ib.RequestError(request_id, code, text))
+        if answer is not None and not answer.done():
+            error = ib.RequestError(request_id, code, text)
+            match weight(code, text):
+                case Weight.ENDS:
+                    _fail(answer, error)
+                case Weight.MAY_END:
+                    asyncio.get_running_loop().call_later(_GRACE_S, _fail, answer, error)
+                case Weight.ADVISES:
+                    self._advice[key] = text
         self._notice(code, text)
 
     def _on_disconnected(self, *_reason: object) -> None:
@@ -464,8 +520,15 @@ class IbClient:
         )
 
 
-def _late(what: str, timeout_s: float) -> TimedOut:
-    return TimedOut(f"IB did not answer within {timeout_s:.0f} s: {what}")
+def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
+    """End a request that has no answer by now."""
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _late(what: str, timeout_s: float, advice: str = "") -> TimedOut:
+    after = f" after it said “{advice}”" if advice else ""
+    return TimedOut(f"IB did not answer within {timeout_s:.0f} s{after}: {what}")
 
 
 def _no_gateway(where: str, said: str) -> NotConnected:
@@ -511,33 +574,6 @@ def _utc(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y%m%d-%H:%M:%S")
 
 
-def _schedule(answer: Any, end: int) -> Schedule:
-    """IB's SCHEDULE as ours: what it says of the days up to `end`, and no later."""
-    zone = find_zone(answer.timeZone)
-
-    def instant(text: str) -> int:
-        moment = datetime.strptime(text, "%Y%m%d-%H:%M:%S").replace(tzinfo=zone)
-        return int(moment.timestamp())
-
-    sessions = tuple(
-        sorted(
-            Session(
-                instant(s.startDateTime),
-                instant(s.endDateTime),
-                utc_midnight(datetime.strptime(s.refDate, "%Y%m%d").replace(tzinfo=UTC).date()),
-            )
-            for s in answer.sessions
-        )
-    )
-    start = instant(answer.startDateTime) if answer.startDateTime else end
-    return Schedule(
-        answer.timeZone,
-        min([start, *(s.open for s in sessions)]),
-        max([end, *(s.close for s in sessions)]),
-        sessions,
-    )
-
-
 def _checked(name: str, request: BarsRequest, found: list[Bar]) -> Answer:
     """Ours, in order, each start once, with what cannot be true left out and logged.
 
@@ -546,6 +582,7 @@ def _checked(name: str, request: BarsRequest, found: list[Bar]) -> Answer:
     bars: dict[int, Bar] = {}
     wrong: list[Bar] = []
     contradicted: set[int] = set()
+    odd = found.odd if isinstance(found, _Bars) else []
     for bar in found:
         if not (bar.is_sound and request.timeframe.can_begin_at(bar.start)):
             wrong.append(bar)
@@ -554,8 +591,11 @@ def _checked(name: str, request: BarsRequest, found: list[Bar]) -> Answer:
             contradicted.add(bar.start)
     if wrong:
         log.warning("%s: IB sent %d bars that cannot be: %s …", name, len(wrong), wrong[0])
+    if odd:
+        log.warning("%s: IB sent %d bars that cannot be read: %s …", name, len(odd), odd[0].words)
     starts = sorted(bars.keys() - contradicted)
-    unsound = {bar.start for bar in wrong}.difference(starts)
+    unreadable = {_start_of(bar, request) for bar in odd}
+    unsound = ({bar.start for bar in wrong} | unreadable).difference(starts)
     first, end = bisect_left(starts, request.start), bisect_left(starts, request.end)
     beside = starts[max(first - _BESIDE, 0) : first] + starts[end : end + _BESIDE]
     return Answer(
@@ -565,11 +605,35 @@ def _checked(name: str, request: BarsRequest, found: list[Bar]) -> Answer:
     )
 
 
+def _start_of(odd: OddBar, request: BarsRequest) -> int:
+    """When a bar that cannot be read begins; by its own time, or after the one before it."""
+    length_s = request.timeframe.length_s
+    if _is_time(odd.time):
+        return _start(ib.util.parseIBDatetime(odd.time))
+    after = _start(ib.util.parseIBDatetime(odd.before)) if odd.before else request.start - length_s
+    return max(request.start, min(after + length_s, request.end - length_s))
+
+
+def _is_time(text: str) -> bool:
+    """The library can read this as the time of a bar."""
+    try:
+        _start(ib.util.parseIBDatetime(text))
+    except (ValueError, TypeError, IndexError, KeyError, OverflowError, OSError):
+        return False
+    return True
+
+
 class _Bars(list[Any]):
     """Bars as they come in, in columns: the library's own objects are ten times as large."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._columns = [array("d") for _ in Bar._fields]
+        self.odd: list[OddBar] = []
+        """Those that could not be read."""
+
+    def clear(self) -> None:
+        """Forget what has come in."""
         self._columns = [array("d") for _ in Bar._fields]
 
     def append(self, each: Any, /) -> None:
@@ -586,9 +650,11 @@ class _Bars(list[Any]):
 
 
 def _bar(each: Any) -> Bar:
-    when = each.date
+    return Bar(_start(each.date), each.open, each.high, each.low, each.close, each.volume)
+
+
+def _start(when: Any) -> int:
+    """UTC seconds of a bar's time as the library has read it: daily bars have a date."""
     if isinstance(when, datetime):
-        start = int(when.timestamp())
-    else:
-        start = utc_midnight(when if isinstance(when, date) else date.fromisoformat(str(when)))
-    return Bar(start, each.open, each.high, each.low, each.close, each.volume)
+        return int(when.timestamp())
+    return utc_midnight(when if isinstance(when, date) else date.fromisoformat(str(when)))

@@ -12,7 +12,8 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from asyncio import Future
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -48,6 +49,7 @@ from ktrdr.errors import (
     InvalidRequest,
     KtrdrError,
     NotConnected,
+    RequestFailed,
     TimedOut,
 )
 from ktrdr.planning.bars import Answer
@@ -57,7 +59,9 @@ from ktrdr.planning.pacing import Priority
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S
+from ktrdr.planning.told_sessions import ToldSchedule, read_hours, read_schedule
 from ktrdr.planning.usual_sessions import by_rules, every_week
+from ktrdr.planning.zones import zone_of
 from ktrdr.process import run
 
 log = logging.getLogger("ib-connection")  # its name is another when it is the program
@@ -230,45 +234,57 @@ class PersistentIbConnectionManager:
         lack is to be believed is for others to say: nothing is remembered but for a moment.
         """
         until = max(min(end, int(self._now().timestamp())), start + 1)
-        facts, past = await asyncio.gather(  # neither needs the other's answer
-            self.contract(instrument), self._past_sessions(instrument, start, until)
+        asked = asyncio.ensure_future(self.contract(instrument))
+        facts, past = await asyncio.gather(  # neither waits for the other's answer
+            asked, self._past_sessions(instrument, asked, start, until)
         )
-        return past.joined(facts.coming) if facts.coming else past
+        coming = _coming(instrument, facts, past.zone)
+        return past.joined(coming) if coming else past
 
-    async def _past_sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
+    async def _past_sessions(
+        self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
+    ) -> Schedule:
         """IB's SCHEDULE for `[start, end)`, in so many requests as that takes."""
         asked_at, known = self._past.get(instrument, (float("-inf"), None))
         is_fresh = time.monotonic() - asked_at < _PAST_FRESH_S
         if known is not None and is_fresh and known.start <= start:
             return replace(known, end=max(known.end, end))
-        found = await self._page_of_sessions(instrument, start, end)
+        found = await self._page_of_sessions(instrument, facts, start, end)
         while found.start > start:
-            older = await self._page_of_sessions(instrument, start, found.start)
+            older = await self._page_of_sessions(instrument, facts, start, found.start)
             found = older.joined(found)
         if found.sessions:
             self._past[instrument] = (time.monotonic(), found)
         return found
 
-    async def _page_of_sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
+    async def _page_of_sessions(
+        self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
+    ) -> Schedule:
         """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it.
 
-        Without any session: IB says that there were none, as before the listing.
+        Without any session: IB says that there were none, as before the listing. Where it tells
+        nothing, for whatever reason, the usual sessions stand in.
         """
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
         try:
-            found = await self._requests.answered(
+            told = await self._requests.answered(
                 ("sessions", instrument, end, days),
                 instrument,
                 lambda client: client.sessions(instrument, end, days),
             )
-        except InvalidRequest as error:
-            log.warning("%s: IB tells no sessions, its usual ones are taken", error)
-            coming = (await self.contract(instrument)).coming
+        except (InvalidRequest, RequestFailed, TimedOut) as error:
+            log.warning(
+                "%s: IB tells no sessions, its usual ones are taken: %s", instrument.symbol, error
+            )
+            coming = _coming(instrument, await facts)
             if coming is not None and coming.sessions:
                 return every_week(coming, instrument.sec_type, start, end)
             return by_rules(instrument.sec_type, start, end)
-        if found is None or not found.sessions:
-            return Schedule((await self.contract(instrument)).zone, start, end, ())
+        if told is None or not told.sessions:
+            return Schedule(_zone(instrument, await facts, told), start, end, ())
+        zone = _zone(instrument, await facts, told)
+        found, unreadable = read_schedule(told, zone, instrument.sec_type, end)
+        _name_unreadable(instrument, unreadable)
         # So many trading days reach at least as far back as so many on the calendar.
         reached = max(start, end - (days - 1) * DAY_S)
         return replace(found, start=min(found.start, reached))
@@ -341,6 +357,41 @@ class PersistentIbConnectionManager:
         loop.close()
 
 
+def _zone(instrument: Instrument, facts: ContractFacts, told: ToldSchedule | None = None) -> str:
+    """In which zone IB tells sessions: SCHEDULE's own, the contract's, or the exchange's.
+
+    RequestFailed: none of them is known; no other one is taken in their place.
+    """
+    names = [told.zone] if told else []
+    zone = zone_of([*names, facts.zone], facts.exchange)
+    if not zone:
+        named = ", ".join(map(repr, [*names, facts.zone]))
+        raise RequestFailed(
+            f"the time zone of {instrument.symbol}'s sessions is not known: IB names {named} "
+            f"on {facts.exchange or 'no exchange'}",
+            hint="say in instruments.toml which exchange or primary_exchange it is",
+        )
+    return zone
+
+
+def _coming(instrument: Instrument, facts: ContractFacts, otherwise: str = "") -> Schedule | None:
+    """The sessions of the days to come by the contract's hours; None: they are not known.
+
+    `otherwise`: the zone where the contract names none that is known.
+    """
+    zone = zone_of([facts.zone, otherwise], facts.exchange)
+    if not facts.hours or not zone:
+        return None
+    coming, unreadable = read_hours(facts.hours, zone)
+    _name_unreadable(instrument, unreadable)
+    return coming
+
+
+def _name_unreadable(instrument: Instrument, sessions: Sequence[str]) -> None:
+    for words in sessions:
+        log.warning("%s: a session of IB's cannot be read: %s", instrument.symbol, words)
+
+
 @dataclass(frozen=True)
 class _Outcome:
     """What came of a question, in the words of the local API."""
@@ -404,7 +455,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
     async def contract(query: Mapping[str, str]) -> Json:
         facts = await manager.contract(instrument_from_query(query))
         said = to_json(facts)
-        del said["coming"]  # GET /sessions has them
+        del said["hours"]  # GET /sessions has them
         return said
 
     async def sessions(query: Mapping[str, str]) -> Json:

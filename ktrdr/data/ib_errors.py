@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 from ktrdr.errors import (
     CompetingSession,
     InvalidRequest,
@@ -18,6 +20,37 @@ class NoDataError(KtrdrError):
     """IB's 162 that is an answer: it has no bars there."""
 
 
+class Weight(Enum):
+    """What an error that names a request means for it."""
+
+    ENDS = auto()
+    """There will be no answer."""
+    MAY_END = auto()
+    """Nobody knows: an answer may follow."""
+    ADVISES = auto()
+    """The answer follows."""
+
+
+_ADVICE = frozenset({*range(2100, 2200), 492, 10167, 10285})
+"""Codes that say something about an answer to come (TWS API, "Message Codes"; 10285 in use)."""
+_DOUBTFUL = 165
+"""The query service's own messages: refusals as of 162, or something that is worth knowing."""
+_QUERY = (162, _DOUBTFUL, 366)
+"""Codes whose text decides what they mean."""
+
+
+def weight(code: int, text: str) -> Weight:
+    """Whether a request is over after this error; one of which nobody knows it, may be.
+
+    Codes: TWS API, "Message Codes".
+    """
+    if code in _ADVICE or text.lstrip().casefold().startswith("warning"):
+        return Weight.ADVISES
+    if code == _DOUBTFUL:
+        return Weight.MAY_END if _meaning(text) else Weight.ADVISES
+    return Weight.ENDS if code in _BY_CODE or code in _QUERY else Weight.MAY_END
+
+
 def translate(code: int, text: str, what: str) -> KtrdrError:
     """Our error for IB's code and text, with what a person can do about it.
 
@@ -25,18 +58,31 @@ def translate(code: int, text: str, what: str) -> KtrdrError:
     failure, never "no data". Codes: TWS API, "Message Codes".
     """
     message = f"{text} ({what})"
-    if code in (162, 165, 366):
+    if code in _QUERY:
         return _translate_162(code, text, message)
     kind, hint = _BY_CODE.get(code, (RequestFailed, ""))
     return kind(message, code=code, hint=hint)
 
 
 def _translate_162(code: int, text: str, message: str) -> KtrdrError:
+    kind, hint = _meaning(text) or (RequestFailed, "" if is_english(text) else NOT_ENGLISH)
+    return kind(message, code=code, hint=hint)
+
+
+def _meaning(text: str) -> tuple[type[KtrdrError], str] | None:
     said = text.lower()
-    for words, kind, hint in _BY_TEXT:
-        if words in said:
-            return kind(message, code=code, hint=hint)
-    return RequestFailed(message, code=code)
+    return next(((kind, hint) for words, kind, hint in _BY_TEXT if words in said), None)
+
+
+NOT_ENGLISH = (
+    'switch on "Show API error messages in English" in the gateway (Configure, Settings, API, '
+    "Settings): its texts decide what an error means"
+)
+
+
+def is_english(text: str) -> bool:
+    """No letter of the gateway's text belongs to another language."""
+    return not any(letter.isalpha() and not letter.isascii() for letter in text)
 
 
 _SUBSCRIBE = (

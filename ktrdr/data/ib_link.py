@@ -20,6 +20,7 @@ from ktrdr.data import gateway_port
 from ktrdr.data.connection_history import ConnectionHistory
 from ktrdr.data.ib_client import LIBRARY, IbClient
 from ktrdr.data.ib_diary import Diary
+from ktrdr.data.ib_errors import is_english
 from ktrdr.data.local_api import ConnectionStatus, FarmStatus, LastError
 from ktrdr.errors import (
     CompetingSession,
@@ -566,6 +567,8 @@ class Link:
     def _on_notice(self, events: asyncio.Queue[Event], code: int, text: str) -> None:
         """What the gateway says unasked, also while it is still greeting."""
         now = self._now().timestamp()
+        if not is_english(text):
+            self._said = replace(self._said, foreign_text=text)
         if code in _UPSTREAM_LOST:
             hint = "the gateway is waiting for IB's servers"
             self._note_error(NotConnected(text, code=code, hint=hint))

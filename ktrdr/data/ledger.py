@@ -21,6 +21,7 @@ from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Expected, Int64Array, Schedule, Session
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.planning.unscheduled import Unscheduled
+from ktrdr.planning.zones import zone_of
 
 _RECENT_S = 7 * DAY_S
 _RECENT_EXPIRY_S = DAY_S
@@ -274,13 +275,17 @@ class Ledger:
             )
 
     def schedule(self, contract: str) -> tuple[Schedule, int] | None:
-        """A contract's sessions, and when they were learnt; None when they never were."""
+        """A contract's sessions, and when they were learnt; None when they never were.
+
+        None too where their time zone is one that nobody knows.
+        """
         row = self._db.execute(
             "SELECT body, fetched_at FROM schedules WHERE contract = ?", (contract,)
         ).fetchone()
-        if row is None:
+        schedule = _to_schedule(row[0]) if row else None
+        if schedule is None or not zone_of([schedule.zone], ""):
             return None
-        return _to_schedule(row[0]), row[1]
+        return schedule, row[1]
 
     def learn_alignment(self, contract: str, minutes: frozenset[int]) -> None:
         """Remember at which local minutes four-hour bars of a contract begin."""

@@ -121,6 +121,8 @@ class ConnectionStatus:
     """The gateway's clock minus this machine's."""
     library: str = ""
     """What speaks with the gateway: `ib_insync` or `ib_async`."""
+    foreign_text: str = ""
+    """What the gateway said last in another language than English; empty: nothing."""
     farms: tuple[FarmStatus, ...] = ()
     refused: tuple[RefusedContract, ...] = ()
 

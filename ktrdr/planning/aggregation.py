@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from ktrdr.planning.sessions import Int64Array, Schedule, expected, find_zone
+from ktrdr.planning.sessions import Int64Array, Schedule, expected
 from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.zones import find_zone
 
 _FAR = 2**62
 

@@ -49,6 +49,8 @@ class Facts:
     error_code: int | None = None
     error: str = ""
     hint: str = ""
+    foreign_text: str = ""
+    """What the gateway said last in another language than English."""
     broken_farms: tuple[str, ...] = ()
     refused: tuple[Refused, ...] = ()
     clock_offset_s: float | None = None
@@ -207,6 +209,13 @@ def _of_the_data(facts: Facts) -> Iterator[Finding]:
     if facts.broken_farms:
         broken = f"data farms of IB's are broken: {', '.join(facts.broken_farms)}"
         yield Finding("farm_down", broken, "wait: they come back by themselves")
+    if facts.foreign_text:
+        yield Finding(
+            "not_english",
+            f"the gateway's texts are not in English: “{facts.foreign_text}”",
+            f'switch on "Show API error messages in English" ({_MENU}): the texts decide what an '
+            "error means",
+        )
     for one in facts.refused:
         cause = "no_permission" if one.outcome == "not_entitled" else one.outcome
         yield Finding(cause, f"{one.symbol}: {one.message}", one.hint)

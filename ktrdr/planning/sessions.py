@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr.errors import InvalidRequest
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.zones import find_zone
 
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -108,59 +107,17 @@ class Expected(NamedTuple):
     days: Int64Array
 
 
-def find_zone(name: str) -> ZoneInfo:
-    """The time zone that IB names, such as `US/Eastern` or `EST (Eastern Standard Time)`."""
-    plain = name.split(" (", maxsplit=1)[0].strip()
-    try:
-        return ZoneInfo(_ZONE_ALIASES.get(plain, plain))
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise InvalidRequest(f"time zone {name!r}: expected an IANA name") from error
-
-
-# Abbreviations that older gateways send, as a person at that exchange means them.
-_ZONE_ALIASES = {
-    "EST": "America/New_York",
-    "CST": "America/Chicago",
-    "JST": "Asia/Tokyo",
-    "MET": "Europe/Berlin",
-    "GMT": "Europe/London",
-    "": "UTC",
-}
-
-_HOURS = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
-
-
-def parse_hours(text: str, zone: str) -> Schedule | None:
-    """The sessions in IB's `tradingHours` or `liquidHours`; None when it names no day.
-
-    The form is `20261123:0930-20261123:1600;20261124:CLOSED`, in the contract's time zone
-    (TWS API, ContractDetails). A session belongs to the trading day on which it closes, and one
-    that closes at midnight to the day that ends then.
-    """
-    days = [_day(part[:8]) for part in text.split(";") if re.match(r"\d{8}:", part)]
-    if not days:
-        return None
-    local = find_zone(zone)
-    sessions = []
-    for first, opens, last, closes in _HOURS.findall(text):
-        closing_day = _day(last or first)
-        close = at_clock(closing_day, closes, local)
-        day = closing_day - timedelta(days=closes == "0000")
-        sessions.append(Session(at_clock(_day(first), opens, local), close, utc_midnight(day)))
-    # Sessions that began the evening before belong to the first day named.
-    start = min([at_clock(min(days), "0000", local), *(s.open for s in sessions)])
-    end = at_clock(max(days) + timedelta(days=1), "0000", local)
-    return Schedule(zone, start, end, tuple(sorted(sessions)))
-
-
-def _day(text: str) -> date:
-    return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
-
-
 def at_clock(day: date, clock: str, zone: ZoneInfo) -> int:
-    """UTC seconds of a wall-clock time such as `0930` on a day."""
-    local = datetime(day.year, day.month, day.day, int(clock[:2]), int(clock[2:]), tzinfo=zone)
-    return int(local.timestamp())
+    """UTC seconds of a wall-clock time such as `0930` on a day; `2400` is the end of that day.
+
+    ValueError: no such time.
+    """
+    minutes = 60 * int(clock[:2]) + int(clock[2:])
+    if int(clock[2:]) >= 60 or minutes > DAY_S // 60:
+        raise ValueError(f"{clock!r} is no time of day")
+    day += timedelta(days=minutes // (24 * 60))
+    hour, minute = divmod(minutes % (24 * 60), 60)
+    return int(datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).timestamp())
 
 
 def utc_midnight(day: date) -> int:

@@ -20,10 +20,10 @@ from ktrdr.planning.sessions import (
     Int64Array,
     Schedule,
     Session,
-    find_zone,
     utc_midnight,
 )
 from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
+from ktrdr.planning.zones import find_zone
 
 _MANY, _MANY_TIMES, _MANY_AFTER_S = 10, 2, 300
 """So many bars of one day are no accident: they are believed when they are told twice."""

@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
-from ktrdr.planning.sessions import Schedule, Session, at_clock, find_zone, utc_midnight
+from ktrdr.planning.sessions import Schedule, Session, at_clock, utc_midnight
 from ktrdr.planning.timeframes import DAY_S
+from ktrdr.planning.zones import find_zone
 
 Hours = tuple[str, int, str, int]
 """Opening and closing time, each with the days by which it is off the trading day."""

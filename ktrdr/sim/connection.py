@@ -132,6 +132,8 @@ class Connection:
             log.info("%r: message %d has no meaning here, ignored", self, request.request_id)
         elif request.kind == "cancel_historical_data":
             questions.cancel(request)
+        elif request.kind == "cancel_head_timestamp":
+            questions.take_back(request)
         else:
             return questions.ask(request)
         return True

@@ -59,12 +59,14 @@ WRONGS: dict[str, Callable[[Bar], list[Bar]]] = {
     "inf": lambda bar: _with(bar, 2, "inf"),
     "unset": lambda bar: [(bar[0], *[repr(sys.float_info.max)] * 4, *bar[5:])],
     "text": lambda bar: _with(bar, 1, "n/a"),
+    "torn": lambda bar: [bar[:-1]],
     "low": lambda bar: _with(bar, 3, repr(float(bar[2]) + 1)),
     "half_minute": lambda bar: _later(bar, 30),
     "night": lambda bar: _later(bar, 43_200),
     "contradicting": lambda bar: [bar, *_with(bar, 4, bar[1 if bar[4] != bar[1] else 2])],
 }
-"""Ways to be wrong: no number, the library's sign for none, a low above the high, a wrong time."""
+"""Ways to be wrong: no number, the library's sign for none, a field less, a low above the high, a
+wrong time."""
 
 
 def change_bars(data: bytes, change: Change) -> bytes:

@@ -133,7 +133,32 @@ _ALL = (
         {"lost": "all", "rate": 1.0},
         among={"lost": ("all", "oldest", "newest", "middle")},
     ),
+    Fault(
+        "odd_session",
+        "the session in the middle of SCHEDULE closes at this `text`",
+        {"text": "24:00:00", "rate": 1.0},
+    ),
+    Fault(
+        "zone_name",
+        "`contract` details and `schedule` name their time zone so, unless it is same",
+        {"contract": "", "schedule": "", "rate": 1.0},
+    ),
+    Fault(
+        "refused",
+        "questions of this `kind` (the record's names, or data) get this `code` and `text`, in "
+        "bytes of this `encoding`; `symbol`: those about it alone",
+        {
+            "kind": "schedule",
+            "code": 162,
+            "text": "Historical Market Data Service error message:refused",
+            "encoding": "utf-8",
+            "rate": 1.0,
+            "symbol": "",
+        },
+        among={"encoding": ("utf-8", "gb18030", "cp1252")},
+    ),
     Fault("late_head", "first bars are told so many days too late", {"days": 10, "rate": 1.0}),
+    Fault("kept_heads", "a first bar that was told stays open until its question is taken back"),
     Fault(
         "odd_field",
         "one bar of each answer has this `text` in a `field`",
@@ -169,9 +194,9 @@ _ALL = (
     Fault("missing_bars", "one bar of `every` is left out", {"every": 3}, least=1),
     Fault(
         "wrong_bars",
-        "one bar of three is wrong, as `how` says; `text` makes the whole answer unreadable",
+        "one bar of three is wrong, as `how` says; `torn` makes the whole answer unreadable",
         {"how": "nan"},
-        ("nan", "inf", "unset", "text", "low", "half_minute", "night", "contradicting"),
+        ("nan", "inf", "unset", "text", "torn", "low", "half_minute", "night", "contradicting"),
     ),
     Fault("wrong_clock", "the gateway's time is off", {"seconds": 3600.0}, least=-_MAX),
     Fault("unanswered_executions", "executions are never answered"),

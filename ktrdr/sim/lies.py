@@ -6,6 +6,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from ktrdr.sim.damage import Bar, change_bars, change_message
@@ -78,6 +79,33 @@ def cut_schedule(data: bytes, lost: str) -> bytes:
         return [*head[:2], first, last, head[4], str(len(kept)), *(t for s in kept for t in s)]
 
     return change_message(data, "106", cut)
+
+
+def odd_session(data: bytes, text: str) -> bytes:
+    """The session in the middle of SCHEDULE closes at `text`; an empty one: at no time at all."""
+
+    def change(fields: list[str]) -> list[str]:
+        count = (len(fields) - _SCHEDULE_HEAD) // 3
+        place = _SCHEDULE_HEAD + count // 2 * 3 + 1
+        closes = f"{fields[place][:9]}{text}" if text else ""
+        return [*fields[:place], closes, *fields[place + 1 :]]
+
+    return change_message(data, "106", change)
+
+
+def zone_name(data: bytes, contract: str, schedule: str) -> bytes:
+    """Contract details and SCHEDULE name their time zone so, unless it is `same`."""
+
+    def of_details(fields: list[str]) -> list[str]:
+        hours = next(i for i, text in enumerate(fields) if re.match(r"\d{8}:", text))
+        return [*fields[: hours - 1], contract, *fields[hours:]]
+
+    def of_schedule(fields: list[str]) -> list[str]:
+        return [*fields[:4], schedule, *fields[5:]]
+
+    if contract != "same":
+        data = change_message(data, "10", of_details)
+    return data if schedule == "same" else change_message(data, "106", of_schedule)
 
 
 def late_head(data: bytes, days: int) -> bytes:

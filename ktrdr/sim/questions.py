@@ -81,7 +81,7 @@ class Questions:
         False: this was too much, the connection ends.
         """
         self._gate.record.received(self._gate.desk.now(), self._client_id, request)
-        keeps_id = request.kind in HISTORY_KINDS
+        keeps_id = request.kind in HISTORY
         if keeps_id and request.request_id in self._open:
             refused = refusals.duplicate_request(request.request_id)
             self._finish(request, refuse(request, self._version, refused), "duplicate_id")
@@ -106,6 +106,13 @@ class Questions:
             task.cancel()
             refused = refusals.cancelled(request.request_id)
         self._finish(request, refuse(request, self._version, refused))
+
+    def take_back(self, request: Request) -> None:
+        """The first bar that was asked for under this number is not wanted any more."""
+        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        task = self._open.pop(request.request_id, None)
+        if task is not None:
+            task.cancel()
 
     def swallow(self, request: Request, fault: str) -> None:
         """Note a request that is not even heard."""
@@ -152,6 +159,8 @@ class Questions:
             self._gate.record.swallowed(now, self._client_id, request, silence)
             await asyncio.Event().wait()
         self._finish(request, reply, verdict or ("late" if late_s else ""))
+        if request.kind == "head_timestamp" and faults.has("kept_heads"):
+            await asyncio.Event().wait()
         if request.keep_up_to_date and reply.error_code is None:
             await self._keep_up_to_date(request)
 
@@ -182,16 +191,18 @@ class Questions:
         if request.kind == "current_time" and faults.has("wrong_clock"):
             wrong = desk.now() + timedelta(seconds=faults.number("wrong_clock", "seconds"))
             return Reply(answers.current_time(wrong)), "wrong_clock"
-        if request.kind not in HISTORY:
+        if request.kind not in DATA:
             return desk.reply(request, self._version), ""
         reply = await asyncio.to_thread(desk.reply, request, self._version)
         if reply is None or reply.error_code is not None:
             return reply, ""
+        if request.kind not in HISTORY:
+            return _falsified(request, reply, faults)
         return _damaged(*_falsified(request, reply, faults), faults)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         request = self._asked.pop(task)
-        if request.kind in HISTORY_KINDS:
+        if request.kind in HISTORY:
             self._gate.pace.open -= 1
             if self._open.get(request.request_id) is task:
                 del self._open[request.request_id]
@@ -221,6 +232,10 @@ def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
     if _is_meant(request, faults, "false_no_data") and faults.strikes("false_no_data"):
         shown = "Schedule" if request.kind == "schedule" else request.what_to_show
         return refusals.no_data(_symbol(request), "SMART", shown), "false_no_data"
+    if _is_meant(request, faults, "refused") and faults.strikes("refused"):
+        text = faults.text("refused", "text").encode(faults.text("refused", "encoding"))
+        code = int(faults.number("refused", "code"))
+        return Refusal(code, text.decode(errors="surrogateescape")), "refused"
     if faults.has("competing_session") and request.kind in HISTORY:
         is_data = faults.number("competing_session", "code") == 10197
         refused = refusals.competing_session() if is_data else refusals.other_session()
@@ -239,8 +254,16 @@ def _is_meant(request: Request, faults: Faults, name: str) -> bool:
 
 def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, str]:
     """An answer as the faults that tell lies leave it, and the last of these faults."""
+    zone_name = partial(
+        lies.zone_name,
+        contract=faults.text("zone_name", "contract"),
+        schedule=faults.text("zone_name", "schedule"),
+    )
     changes: dict[str, dict[str, Callable[[bytes], bytes]]] = {
+        "contract_details": {"zone_name": zone_name},
         "schedule": {
+            "zone_name": zone_name,
+            "odd_session": partial(lies.odd_session, text=faults.text("odd_session", "text")),
             "cut_schedule": partial(lies.cut_schedule, lost=faults.text("cut_schedule", "lost")),
         },
         "head_timestamp": {

@@ -121,7 +121,8 @@ def parse(fields: list[str]) -> Request:
 
 def encode(*fields: object) -> bytes:
     """A message of these fields: True is 1, None is empty, a float its shortest exact text."""
-    body = "".join(f"{_text(field)}\0" for field in fields).encode()
+    # What is in another encoding comes as lone surrogates.
+    body = "".join(f"{_text(field)}\0" for field in fields).encode(errors="surrogateescape")
     return struct.pack(">I", len(body)) + body
 
 

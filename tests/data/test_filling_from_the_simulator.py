@@ -115,7 +115,7 @@ def test_of_a_damaged_answer_what_is_sound_is_stored_and_the_rest_asked_for_agai
 
 def test_an_answer_that_cannot_be_read_is_a_failure_and_waited_for_no_longer(group):
     path = group.watch("AAPL_5m")
-    with group.gateway.wrong_bars("text"):
+    with group.gateway.wrong_bars("torn"):
         group.fill()
     assert path.read_text() == HEADER
     assert "cannot be read" in group.problems()[0]

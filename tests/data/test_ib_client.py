@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.data.ib_client import IbClient
-from ktrdr.data.ib_errors import NoDataError, translate
+from ktrdr.data.ib_errors import NoDataError, Weight, translate, weight
 from ktrdr.errors import (
     GatewayMute,
     HungUp,
@@ -24,6 +24,7 @@ from ktrdr.errors import (
 from ktrdr.planning.instruments import instrument_for
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
+from ktrdr.sim.limits import Limits
 from ktrdr.sim.server import SimulatedGateway
 
 HOST = "127.0.0.1"
@@ -189,6 +190,18 @@ def test_a_request_that_is_given_up_is_taken_back():
     assert talk(work) == 0
 
 
+def test_a_first_bar_is_taken_back_also_when_it_was_told():
+    """50 that are open at the gateway block history, answered ones too."""
+
+    async def work(client, gateway):
+        with gateway.fault("kept_heads"):
+            heads = [await client.head(AAPL) for _ in range(55)]
+            assert None not in heads
+            return await client.bars(ASKED, NOW)
+
+    assert len(talk(work, limits=Limits(small_bars=False, messages_per_s=None)).bars) == 14
+
+
 def test_a_late_answer_is_nobodys():
     async def work(client, gateway):
         with gateway.late(0.4), pytest.raises(TimedOut):
@@ -219,6 +232,61 @@ def test_a_message_with_senseless_fields_is_passed_over():
     assert asyncio.run(main()) == 14
 
 
+def answer(gateway, number, code, text):
+    """An error about one request, as the gateway's own."""
+    fields = ["4", "2", str(number), str(code), text, ""]
+    body = "".join(field + "\0" for field in fields).encode()
+    for connection in gateway._connections:
+        connection.send_raw(len(body).to_bytes(4) + body)
+
+
+async def asked_for(gateway):
+    """The number of the request that waits for its answer."""
+    while not gateway.summary()["in_flight"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return gateway.record[-1]["request_id"]
+
+
+def test_details_that_cannot_be_read_are_a_failure_and_no_unknown_contract():
+    async def work(client, gateway):
+        with gateway.unanswered("contract_details"):
+            asked = asyncio.create_task(client.contract(AAPL))
+            while not any(e["kind"] == "contract_details" for e in gateway.record):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            number = gateway.record[-1]["request_id"]
+            for fields in (["10", str(number), "AAPL", "STK"], ["52", "1", str(number)]):
+                body = "".join(field + "\0" for field in fields).encode()
+                for connection in gateway._connections:
+                    connection.send_raw(len(body).to_bytes(4) + body)
+            await asked
+
+    with pytest.raises(RequestFailed, match="details of AAPL cannot be read"):
+        talk(work)
+
+
+def test_an_error_that_nobody_knows_ends_a_request_unless_its_answer_follows():
+    async def work(client, gateway):
+        with gateway.unanswered("data"):
+            asked = asyncio.create_task(client.bars(ASKED, NOW))
+            answer(gateway, await asked_for(gateway), 19999, "something new")
+            await asked
+
+    with pytest.raises(RequestFailed, match="something new") as raised:
+        talk(work)
+    assert raised.value.code == 19999
+
+
+def test_advice_is_told_with_a_time_out():
+    async def work(client, gateway):
+        with gateway.unanswered("data"):
+            asked = asyncio.create_task(client.probe(AAPL, timeout_s=0.5))
+            answer(gateway, await asked_for(gateway), 10167, "Displaying delayed data")
+            await asked
+
+    with pytest.raises(TimedOut, match="Displaying delayed data"):
+        talk(work)
+
+
 def test_a_gateway_that_says_of_itself_that_it_is_not_connected_is_no_lost_socket():
     """504 as the answer to a question: this connection is there."""
 
@@ -226,13 +294,7 @@ def test_a_gateway_that_says_of_itself_that_it_is_not_connected_is_no_lost_socke
         async with SimulatedGateway() as gateway, connected(gateway) as client:
             with gateway.unanswered("data"):
                 asked = asyncio.create_task(client.bars(ASKED, NOW))
-                while not gateway.summary()["in_flight"]:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-                number = gateway.record[-1]["request_id"]
-                fields = ["4", "2", str(number), "504", "Not connected", ""]
-                body = "".join(field + "\0" for field in fields).encode()
-                for connection in gateway._connections:
-                    connection.send_raw(len(body).to_bytes(4) + body)
+                answer(gateway, await asked_for(gateway), 504, "Not connected")
                 await asked
 
     with pytest.raises(RequestFailed) as raised:
@@ -323,6 +385,29 @@ def test_ibs_codes_become_outcomes(code, text, kind):
     assert text in error.message
     assert isinstance(error, NotEntitled) == (kind == "not_entitled")
     assert (type(error) is RequestFailed) == (kind == "failed")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "means"),
+    [
+        (162, "whatever", Weight.ENDS),
+        (321, "Error validating request", Weight.ENDS),
+        (200, "No security definition has been found for the request", Weight.ENDS),
+        (165, "worth knowing", Weight.ADVISES),
+        (165, "HMDS query returned no data", Weight.MAY_END),
+        (2188, "whatever", Weight.ADVISES),
+        (10167, "Displaying delayed market data", Weight.ADVISES),
+        (10999, "Warning: trimmed", Weight.ADVISES),
+        (19999, "something new", Weight.MAY_END),
+    ],
+)
+def test_not_every_error_is_the_end(code, text, means):
+    assert weight(code, text) is means
+
+
+def test_a_text_in_another_language_says_where_to_switch_it_off():
+    assert "in English" in translate(162, "keine Daten für X", "bars").hint
+    assert translate(162, "something new", "bars").hint == ""
 
 
 @pytest.mark.parametrize(

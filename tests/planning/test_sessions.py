@@ -5,25 +5,27 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from ktrdr.errors import InvalidRequest
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.sessions import (
     Schedule,
     Session,
     closed,
     expected,
-    find_zone,
     finished,
     learnt_alignment,
-    parse_hours,
 )
 from ktrdr.planning.timeframes import Timeframe
+from ktrdr.planning.told_sessions import read_hours
 
 NEW_YORK = ZoneInfo("America/New_York")
 
 
 def utc(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+def hours(text: str, zone: str) -> Schedule:
+    return read_hours(text, zone)[0]
 
 
 def new_york(text: str) -> int:
@@ -154,26 +156,6 @@ def test_four_hour_bars_may_begin_before_the_open_where_that_was_seen():
     assert found == ["11-20 13:00", "11-20 17:00"]
 
 
-def test_hours_of_ib_are_read():
-    text = "20261123:0930-20261123:1600;20261126:CLOSED;20261127:0930-20261127:1300"
-    found = parse_hours(text, "US/Eastern")
-    assert [(s.open, s.close, s.day) for s in found.sessions] == [
-        (utc("2026-11-23 14:30"), utc("2026-11-23 21:00"), utc("2026-11-23")),
-        (utc("2026-11-27 14:30"), utc("2026-11-27 18:00"), utc("2026-11-27")),
-    ]
-    assert found.covers(utc("2026-11-23 05:00"), utc("2026-11-28 05:00"))
-
-
-def test_hours_that_begin_the_evening_before_belong_to_the_day_of_the_close():
-    found = parse_hours("20261122:1715-20261123:1700", "America/New_York")
-    assert [s.day for s in found.sessions] == [utc("2026-11-23")]
-
-
-def test_a_session_that_ends_at_midnight_belongs_to_the_day_that_ends():
-    found = parse_hours("20261123:0000-20261124:0000;20261124:0000-20261125:0000", "UTC")
-    assert [s.day for s in found.sessions] == [utc("2026-11-23"), utc("2026-11-24")]
-
-
 def test_a_session_that_both_know_is_there_once():
     past = Schedule(
         "UTC",
@@ -184,32 +166,18 @@ def test_a_session_that_both_know_is_there_once():
             Session(utc("2026-11-23"), utc("2026-11-24"), utc("2026-11-23")),
         ),
     )
-    coming = parse_hours("20261123:0000-20261124:0000;20261124:0000-20261125:0000", "UTC")
+    coming = hours("20261123:0000-20261124:0000;20261124:0000-20261125:0000", "UTC")
     days = [s.day for s in past.joined(coming).sessions]
     assert days == [utc("2026-11-22"), utc("2026-11-23"), utc("2026-11-24")]
 
 
 def test_a_day_that_has_become_a_holiday_is_one():
     week = stock_days("2026-11-25", "2026-11-26", "2026-11-27")
-    now_closed = parse_hours("20261126:CLOSED;20261127:0930-20261127:1300", "America/New_York")
+    now_closed = hours("20261126:CLOSED;20261127:0930-20261127:1300", "America/New_York")
     assert [s.day for s in week.joined(now_closed).sessions] == [
         utc("2026-11-25"),
         utc("2026-11-27"),
     ]
-
-
-def test_no_hours_are_no_schedule():
-    assert parse_hours("", "UTC") is None
-
-
-@pytest.mark.parametrize("name", ["Nowhere/Town", "../etc"])
-def test_an_unknown_zone_is_named(name):
-    with pytest.raises(InvalidRequest, match=name):
-        find_zone(name)
-
-
-def test_a_zone_may_be_spelled_as_old_gateways_do():
-    assert find_zone("EST (Eastern Standard Time)").key == "America/New_York"
 
 
 def test_past_and_coming_sessions_are_joined():

@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ktrdr.planning.sessions import Session, parse_hours
+from ktrdr.planning.sessions import Session
+from ktrdr.planning.told_sessions import read_hours
 from ktrdr.planning.usual_sessions import by_rules, every_week
 
 
@@ -25,7 +26,7 @@ def shown(schedule):
 
 def test_every_week_is_like_the_coming_one_in_the_exchanges_own_time():
     hours = "20261130:0930-20261130:1600;20261201:0930-20261201:1600;20261202:CLOSED"
-    coming = parse_hours(hours, "US/Eastern")
+    coming = read_hours(hours, "US/Eastern")[0]
     # New York's clocks went back on Sunday, 1 November 2026.
     found = every_week(coming, "STK", utc("2026-10-26"), utc("2026-11-04"))
     assert shown(found) == [
@@ -43,7 +44,7 @@ def test_every_week_is_like_the_coming_one_in_the_exchanges_own_time():
 def test_a_shortened_day_is_not_the_usual_one():
     hours = "20261127:0930-20261127:1300;20261204:0930-20261204:1600"
     found = every_week(
-        parse_hours(hours, "US/Eastern"), "STK", utc("2026-11-13"), utc("2026-11-14")
+        read_hours(hours, "US/Eastern")[0], "STK", utc("2026-11-13"), utc("2026-11-14")
     )
     assert shown(found) == [("Fri 13", "13 14:30", "13 21:00")]
 
@@ -51,7 +52,7 @@ def test_a_shortened_day_is_not_the_usual_one():
 def test_sessions_of_an_evening_and_those_with_a_pause_are_kept():
     hours = "20261129:1700-20261130:0800;20261130:0900-20261130:1600"
     found = every_week(
-        parse_hours(hours, "US/Central"), "FUT", utc("2026-11-22"), utc("2026-11-23 22:00")
+        read_hours(hours, "US/Central")[0], "FUT", utc("2026-11-22"), utc("2026-11-23 22:00")
     )
     assert shown(found) == [
         ("Mon 23", "22 23:00", "23 14:00"),
@@ -78,7 +79,7 @@ def test_each_kind_has_its_usual_week(kind, count, first):
 
 def test_what_ib_tells_and_what_is_usual_together_are_called_usual():
     usual = by_rules("STK", utc("2026-11-01"), utc("2026-11-10"))
-    coming = parse_hours("20261110:0930-20261110:1600", "America/New_York")
+    coming = read_hours("20261110:0930-20261110:1600", "America/New_York")[0]
     assert usual.joined(coming).source == "rules"
     assert coming.joined(coming).source == "ib"
 

@@ -483,9 +483,10 @@ def test_a_bar_comes_twice_with_two_closes(ask):
     assert all(one.close != other.close for one, other in twice)
 
 
-def test_a_price_in_letters_leaves_a_client_without_an_answer(ask):
+@pytest.mark.parametrize("how", ["text", "torn"])
+def test_an_answer_that_cannot_be_read_leaves_a_client_without_one(ask, how):
     async def work(client, gateway):
-        with gateway.wrong_bars("text"):
+        with gateway.wrong_bars(how):
             assert await hangs(bars(client))
         return len(await bars(client))
 

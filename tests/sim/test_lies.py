@@ -192,3 +192,56 @@ def test_a_rate_is_a_share(ask, rate):
             gateway.begin_fault("false_no_data", rate=rate)
 
     ask(work)
+
+
+def test_one_session_closes_at_an_odd_time(ask):
+    true, odd = with_fault(ask, sessions, "odd_session", text="24:00:00")
+    changed = [s for s in odd.sessions if s not in true.sessions]
+    assert [s.endDateTime[8:] for s in changed] == ["-24:00:00"]
+    assert len(odd.sessions) == len(true.sessions)
+
+
+def test_zones_have_other_names(ask):
+    async def details(client):
+        (found,) = await client.reqContractDetailsAsync(AAPL)
+        return found
+
+    true, other = with_fault(ask, details, "zone_name", contract="IST", schedule="same")
+    assert (true.timeZoneId, other.timeZoneId) == ("America/New_York", "IST")
+    assert other.tradingHours == true.tradingHours
+    true, other = with_fault(ask, sessions, "zone_name", contract="IST", schedule="")
+    assert (true.timeZone, other.timeZone) == ("America/New_York", "")
+    assert other.sessions == true.sessions
+
+
+@pytest.mark.parametrize(
+    ("encoding", "heard"),
+    [("utf-8", "查询"), ("gb18030", r"\xb2\xe9ѯ")],
+)
+def test_a_question_is_refused_with_any_words_in_any_bytes(ask, encoding, heard):
+    async def work(client, gateway):
+        said = {"kind": "schedule", "code": 162, "text": "查询", "encoding": encoding}
+        with gateway.fault("refused", **said):
+            assert await bars(client)
+            with pytest.raises(RequestError) as raised:
+                await sessions(client)
+        return raised.value.code, raised.value.message
+
+    assert ask(work) == (162, heard)
+
+
+def test_first_bars_that_are_not_taken_back_block_history_in_the_end(ask):
+    async def work(client, gateway):
+        with gateway.fault("kept_heads"):
+            for number in (900, 901):  # the library itself takes each back
+                told = client.wrapper.startReq(number)
+                client.client.reqHeadTimeStamp(number, AAPL, "TRADES", 1, 2)
+                assert await told
+            with pytest.raises(RequestError) as raised:
+                await bars(client)
+            client.client.cancelHeadTimeStamp(900)
+            await client.reqCurrentTimeAsync()
+            assert await bars(client)
+            return raised.value.code
+
+    assert ask(work, limits=Limits(open_requests=2, small_bars=False)) == 322

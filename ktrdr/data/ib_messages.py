@@ -1,0 +1,102 @@
+"""Single messages of IB's, read where its library cannot: errors, and bars with odd fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+_PREFIX = 4
+_BAR_FIELDS = 8
+"""Time, open, high, low, close, volume, average, count (TWS API, `historicalData`)."""
+_NUMBERS = slice(1, 6)
+"""Those that are kept. An average or a count that is none costs no bar."""
+_HIGH_RUNS = re.compile(rb"[\x80-\xff]+")
+
+
+class Said(NamedTuple):
+    """What an error message says."""
+
+    request_id: int
+    """-1: it is about no request."""
+    code: int
+    text: str
+
+
+class OddBar(NamedTuple):
+    """A bar that cannot be read."""
+
+    time: str
+    """As IB spells it; may be no time."""
+    before: str
+    """The time of the bar before it; empty: it is the first."""
+    words: str
+    """The whole bar, for a person."""
+
+
+def read_error(message: bytes) -> Said | None:
+    """An error message's contents, in whatever language; None: it cannot be read.
+
+    Its fields are kind, version, request, code, text, and later ones (TWS API, `error`).
+    """
+    fields = message[_PREFIX:].split(b"\0")
+    try:
+        return Said(int(fields[2]), int(fields[3]), readable(fields[4]))
+    except (ValueError, IndexError):
+        return None
+
+
+def readable(text: bytes) -> str:
+    """A text of the gateway's, which is not always UTF-8: GB 18030 or Windows-1252 else.
+
+    In the former characters above ASCII come in pairs of bytes, in the latter mostly alone.
+    """
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        pass
+    if all(len(run) > 1 for run in _HIGH_RUNS.findall(text)):
+        try:
+            return text.decode("gb18030")
+        except UnicodeDecodeError:
+            pass
+    return text.decode("cp1252", errors="replace")
+
+
+def without_odd_bars(
+    message: bytes, is_time: Callable[[str], bool]
+) -> tuple[bytes, list[OddBar]] | None:
+    """A message of bars less those that cannot be read, and these.
+
+    `is_time`: whether a bar's time can be read. None: it is no message of bars as a whole.
+    """
+    fields = message[_PREFIX:].split(b"\0")
+    head, rest = fields[:5], fields[5:-1]
+    if len(head) < 5 or not head[4].isdigit() or len(rest) != int(head[4]) * _BAR_FIELDS:
+        return None
+    kept: list[bytes] = []
+    odd: list[OddBar] = []
+    before = ""
+    for place in range(0, len(rest), _BAR_FIELDS):
+        bar = rest[place : place + _BAR_FIELDS]
+        time = bar[0].decode(errors="replace")
+        if is_time(time) and all(map(_is_number, bar[_NUMBERS])):
+            kept += [*bar[:6], bar[6] if _is_number(bar[6]) else b"0", _whole(bar[7])]
+        else:
+            odd.append(OddBar(time, before, b",".join(bar).decode(errors="replace")))
+        before = time if is_time(time) else before
+    body = b"\0".join([*head[:4], str(len(kept) // _BAR_FIELDS).encode(), *kept, b""])
+    return len(body).to_bytes(_PREFIX) + body, odd
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return b"_" not in text
+
+
+def _whole(text: bytes) -> bytes:
+    """A count that the library reads; 0 for one that is none."""
+    return text if re.fullmatch(rb"-?\d{1,18}", text) else b"0"
