@@ -23,6 +23,7 @@ from typing import Any
 from ktrdr.data.bookkeeping import Books, stored
 from ktrdr.data.errands import Errands
 from ktrdr.data.gap_report import iso
+from ktrdr.data.holidays import closed_days
 from ktrdr.data.local_api import (
     LocalClient,
     answer_from_json,
@@ -106,6 +107,17 @@ class Errand:
     def watched(self) -> Watched:
         """The only series, or the first."""
         return self.series[0]
+
+
+@dataclass(frozen=True)
+class ToldOfContract:
+    """What an answer for the sessions of a contract says."""
+
+    schedule: Schedule
+    last_trade_date: str
+    """`YYYYMMDD` or `YYYYMM`, or empty."""
+    closed: frozenset[int]
+    """Days without trading by a calendar that is not IB's, where it was asked (UTC midnights)."""
 
 
 class Filling:
@@ -195,7 +207,13 @@ class Filling:
             start = self._watch.schedule_from(same, now)
             self._send(
                 Errand(Kind.SESSIONS, tuple(same), now, time.monotonic()),
-                partial(self._sessions, instrument, start, now),
+                partial(
+                    self._sessions,
+                    instrument,
+                    start,
+                    now,
+                    self._watch.has_doubted_sessions(instrument),
+                ),
             )
 
     def plan_checks(self, series: Iterable[Watched]) -> None:
@@ -279,11 +297,18 @@ class Filling:
 
     # In the asking threads.
 
-    def _sessions(self, instrument: Instrument, start: int, end: int) -> tuple[Schedule, str]:
+    def _sessions(
+        self, instrument: Instrument, start: int, end: int, is_doubted: bool
+    ) -> ToldOfContract:
         query = request_to_query(instrument, None, start, end)
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
         said = self._connection.get("/sessions", timeout_s, **query)
-        return schedule_from_json(said), str(said.get("last_trade_date") or "")
+        exchange = str(said.get("exchange") or "")
+        return ToldOfContract(
+            schedule_from_json(said),
+            str(said.get("last_trade_date") or ""),
+            closed_days(exchange, start, end) if is_doubted else frozenset(),
+        )
 
     def _head(self, instrument: Instrument) -> object:
         now = int(self._clock())
@@ -362,11 +387,10 @@ class Filling:
                 self._owner.report(str(watched.series), error)
 
     def _take_sessions(self, errand: Errand, found: Any) -> None:
-        schedule, last_trade_date = found
         instrument = errand.watched.instrument
-        self._watch.take_schedule(errand.series, schedule, errand.asked_at)
-        if re.match(r"\d{8}", last_trade_date):  # not a month alone
-            day = datetime.strptime(last_trade_date[:8], "%Y%m%d").replace(tzinfo=UTC)
+        self._watch.take_schedule(errand.series, found.schedule, errand.asked_at, found.closed)
+        if re.match(r"\d{8}", found.last_trade_date):  # not a month alone
+            day = datetime.strptime(found.last_trade_date[:8], "%Y%m%d").replace(tzinfo=UTC)
             life = self._watch.life(instrument)._replace(expires=int(day.timestamp()))
             self._watch.keep_life(instrument, life)
         for watched in errand.series:

@@ -463,7 +463,10 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         instrument = instrument_from_query(query)
         schedule = await manager.sessions(instrument, start, end)
         facts = await manager.contract(instrument)
-        return schedule_to_json(schedule) | {"last_trade_date": facts.last_trade_date}
+        return schedule_to_json(schedule) | {
+            "last_trade_date": facts.last_trade_date,
+            "exchange": facts.exchange,
+        }
 
     async def history(query: Mapping[str, str]) -> Json:
         days = number_from_query(query, "days") or 1.0

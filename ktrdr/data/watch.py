@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
@@ -451,10 +451,21 @@ class Watch:
             self._schedules[name] = (self._shared(kept[0]), kept[1])
         return self._schedules[name][0]
 
-    def take_schedule(self, series: Sequence[Watched], told: Schedule, now: int) -> None:
+    def has_doubted_sessions(self, instrument: Instrument) -> bool:
+        """SCHEDULE has lacked days of the contract that it should have."""
+        return bool(self.ledger.lacked(contract_name(instrument)))
+
+    def take_schedule(
+        self,
+        series: Sequence[Watched],
+        told: Schedule,
+        now: int,
+        closed: Collection[int] = (),
+    ) -> None:
         """Remember what IB says of the sessions of a contract, as far as it is believed.
 
-        `series`: those of that contract.
+        `series`: those of that contract. `closed`: days without trading that others know of, as
+        UTC midnights.
         """
         instrument, name = series[0].instrument, contract_name(series[0].instrument)
         known = self.known_schedule(instrument)
@@ -467,6 +478,7 @@ class Watch:
             self.ledger.lacked(name),
             lambda session: any(_has_bars(watched, session) for watched in series),
             now,
+            closed,
         )
         most = max((one.times for one in settled.lacked.values()), default=0)
         again_s = _DOUBTED_SCHEDULE_S.get(most, _SCHEDULE_FRESH_S // 2)

@@ -9,7 +9,7 @@ them, how often it was said and over what time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -294,13 +294,15 @@ def settle(
     lacked: Mapping[int, Lacked],
     is_traded: Callable[[Session], bool],
     now: int,
+    closed: Collection[int] = (),
 ) -> Settled:
     """What is believed of the sessions after `told`, which is what IB says of its own span.
 
     Sessions that were `known`, or that the `usual` week has on days of which nothing was known,
     stay expected on days that SCHEDULE lacks, until it has lacked them three times over more than
     a day; and for good where `is_traded`: bars of that session are stored. A holiday is known to
-    be one: the contract's hours have said so before. Of the time after `now` SCHEDULE is
+    be one: the contract's hours have said so before, or it is among the `closed` days that
+    somebody else knows (UTC midnights). Of the time after `now` SCHEDULE is
     believed, for nothing is due there yet.
     """
     if told.source != "ib":
@@ -315,6 +317,8 @@ def settle(
     denied: list[int] = []
     for day, sessions in _by_day_within(told, known, usual, now).items():
         if day in days:
+            continue
+        if day in closed and not any(map(is_traded, sessions)):
             continue
         before = lacked.get(day, Lacked(0, now))
         counted[day] = after = Lacked(before.times + 1, before.first_at)
@@ -335,7 +339,9 @@ def settle(
     source = told.source if past else "hours"  # of the past it says nothing
     believed = replace(told, sessions=together, source=source, denied=tuple(sorted(denied)))
     joined = believed if known is None else known.joined(believed)
-    return Settled(joined, counted, is_in_doubt=len(denied) < len({s.day for s in kept}))
+    newest = max(past, default=now)  # bars after a day will tell what it was
+    is_in_doubt = any(s.day not in denied or s.day > newest for s in kept)
+    return Settled(joined, counted, is_in_doubt)
 
 
 _SESSION_AFTER_S = (DAY_S // 2, 25 * HOUR_S)

@@ -101,6 +101,16 @@ def test_a_holiday_is_no_doubt_to_who_has_known_the_contracts_hours(group):
     assert path.read_text() == text_of(group.truth("AAPL", "5m", utc("2026-11-19"), group.now))
 
 
+def test_on_a_fresh_store_a_holiday_that_a_calendar_knows_is_one_after_five_minutes(group):
+    group.now = utc("2026-11-26 22:00")  # Thanksgiving
+    path = group.watch("AAPL_5m")
+    group.fill()
+    assert state(group) != "complete"
+    later(group, 301)
+    assert state(group) == "complete"
+    assert path.read_text() == text_of(group.truth("AAPL", "5m", utc("2026-11-20"), group.now))
+
+
 @pytest.mark.parametrize("seconds", [-DAY, -600, 600, DAY])
 def test_while_the_gateways_clock_is_off_nothing_is_called_complete(group, wait_for, seconds):
     path = group.watch("AAPL_5m")

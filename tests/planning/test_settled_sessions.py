@@ -90,6 +90,19 @@ def test_a_holiday_of_which_the_hours_have_told_before_is_no_doubt():
     assert (days_of(found), found.lacked, found.is_in_doubt) == (DAYS[:-1], {}, False)
 
 
+def test_a_holiday_of_which_another_calendar_knows_is_no_doubt():
+    told, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
+    assert settle(None, told, usual, {}, never, NOW).is_in_doubt
+    found = settle(None, told, usual, {}, never, NOW, {DAYS[-1]})
+    assert (days_of(found), found.lacked, found.is_in_doubt) == (DAYS[:-1], {}, False)
+
+
+def test_no_calendar_counts_against_bars_that_are_stored():
+    told, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
+    found = settle(None, told, usual, {}, lambda _session: True, NOW, {DAYS[-1]})
+    assert days_of(found) == DAYS
+
+
 def test_of_days_of_which_nothing_was_known_the_usual_ones_count():
     known = schedule(DAYS[:-5], end=DAYS[-5])
     found = settled(schedule(DAYS[:-1]), known)

@@ -1,0 +1,31 @@
+"""PROGRAM: prints the days on which an exchange is closed, as JSON. Loads pandas, and ends.
+
+`python -m ktrdr.data.print_closed_days XNYS 2026-01-01 2026-12-31`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date, timedelta
+
+import exchange_calendars
+from exchange_calendars.errors import CalendarError
+
+
+def closed_days(name: str, first: date, last: date) -> list[str]:
+    """Days without a session from `first` to `last`, as far as the calendar reaches."""
+    try:
+        calendar = exchange_calendars.get_calendar(
+            name, start=first.isoformat(), end=last.isoformat()
+        )
+    except CalendarError as error:
+        raise SystemExit(str(error)) from error
+    sessions = {session.date() for session in calendar.sessions}
+    until = min(last, calendar.last_session.date())
+    days = (first + timedelta(days=n) for n in range((until - first).days + 1))
+    return [day.isoformat() for day in days if day not in sessions]
+
+
+if __name__ == "__main__":
+    print(json.dumps(closed_days(sys.argv[1], *map(date.fromisoformat, sys.argv[2:4]))))  # noqa: T201
