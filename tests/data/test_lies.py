@@ -30,7 +30,7 @@ HEALING_S = [0, HOUR, 6 * HOUR, 12 * HOUR, DAY + HOUR, 2 * DAY, 3 * DAY + 2 * HO
 """When it is looked at after the last lie; at the end everything is there, and known to be."""
 
 AGAIN = 12
-"""Hours more, for answers that came too late just then, and a connection that was lost."""
+"""Hours more, for answers that came too late just then."""
 
 RATE = st.integers(0, 19).map(lambda less: (20 - less) / 100)
 
@@ -139,14 +139,16 @@ class Case:
         for name in list(self.group.gateway.faults):
             self.group.gateway.end_fault(name)
 
-    def heal(self) -> None:
+    def heal(self, wait_for) -> None:
         ended = self.group.now
         for later_s in HEALING_S:
+            wait_for(lambda: self.group.manager.is_connected)
             self.group.now = ended + later_s
             self.fill()
         for _ in range(AGAIN):  # clocks run fast, so that on a busy machine a true answer is late
             if self.is_healed():
                 break
+            wait_for(lambda: self.group.manager.is_connected)
             self.group.now += HOUR
             self.fill()
         assert self.is_healed(), self.group.filler.coverage
@@ -181,7 +183,7 @@ def told(situation, make_settings, wait_for) -> Counter:
         wait_for(lambda: group.manager.is_connected)
         case = Case(group)
         case.lie(lies, pauses, restarts=restarts)
-        case.heal()
+        case.heal(wait_for)
         return Counter(group.gateway.summary()["verdicts"])
 
 
