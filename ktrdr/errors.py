@@ -110,6 +110,12 @@ class UnknownContract(Permanent):
     outcome = "unknown_contract"
 
 
+class OtherContract(Permanent):
+    """The symbol has become another contract, whose bars are not those that are stored."""
+
+    outcome = "other_contract"
+
+
 class UnknownSeries(Permanent):
     """The store has no file for this series."""
 

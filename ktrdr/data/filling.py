@@ -37,6 +37,7 @@ from ktrdr.errors import (
     KtrdrError,
     MalformedFile,
     NotConnected,
+    OtherContract,
     PeerDown,
     PeerSilent,
     RequestFailed,
@@ -47,6 +48,7 @@ from ktrdr.errors import (
 from ktrdr.planning.bars import Answer
 from ktrdr.planning.drift import Drift, compare
 from ktrdr.planning.gaps import Gap, Reason
+from ktrdr.planning.identity import COMPARED, Identity, Likeness, likeness
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.rates import Rates
@@ -87,6 +89,8 @@ class Kind(Enum):
     """Is anything answered of this series? Else what an answer lacks is not absent."""
     CHECK = auto()
     """Is what is stored what IB tells now?"""
+    LIKENESS = auto()
+    """The symbol is another contract by now: are its bars those that are stored?"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +120,8 @@ class ToldOfContract:
     schedule: Schedule
     last_trade_date: str
     """`YYYYMMDD` or `YYYYMM`, or empty."""
+    identity: Identity | None
+    """Which contract it is; None: that was not told."""
     closed: frozenset[int]
     """Days without trading by a calendar that is not IB's, where it was asked (UTC midnights)."""
 
@@ -257,6 +263,9 @@ class Filling:
         After a failure for one gap alone, another one each time: one that always fails shall hold
         up no other, and who never answers shall hold no more than one place.
         """
+        if self._watch.question_of(watched) is not None:
+            self._ask_whether_alike(watched)
+            return
         if watched.coverage is None or not watched.may_be_asked_for(self._clock()):
             return
         most = max(_REQUESTS_A_SERIES, self._errands.room // max(sharers, 1))
@@ -303,11 +312,13 @@ class Filling:
         query = request_to_query(instrument, None, start, end)
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
         said = self._connection.get("/sessions", timeout_s, **query)
-        exchange = str(said.get("exchange") or "")
+        identity = _identity(said)
+        closed = closed_days(identity.exchange, start, end) if is_doubted and identity else ()
         return ToldOfContract(
             schedule_from_json(said),
             str(said.get("last_trade_date") or ""),
-            closed_days(exchange, start, end) if is_doubted else frozenset(),
+            identity,
+            frozenset(closed),
         )
 
     def _head(self, instrument: Instrument) -> object:
@@ -363,6 +374,8 @@ class Filling:
                     self._take_control(errand, self._answer(done))
                 case Kind.CHECK:
                     self._take_check(errand, self._answer(done))
+                case Kind.LIKENESS:
+                    self._take_likeness(errand, self._answer(done))
 
     def _answer(self, done: Future[Any]) -> Answer:
         """What IB has answered: read only now, since each is large, and many are under way."""
@@ -394,6 +407,8 @@ class Filling:
             life = self._watch.life(instrument)._replace(expires=int(day.timestamp()))
             self._watch.keep_life(instrument, life)
         for watched in errand.series:
+            if found.identity is not None:
+                self._watch.take_identity(watched, found.identity)
             self.look_at(watched)
             self._ask_for_bars(watched, len(errand.series))
 
@@ -505,6 +520,46 @@ class Filling:
         self.look_at(watched)
         self._finish_renewal(watched)
 
+    # Another contract.
+
+    def _ask_whether_alike(self, watched: Watched) -> None:
+        """The symbol is another contract than before: compare the newest bars."""
+        span = self._watch.newest(watched, COMPARED)
+        if span is None:
+            self._watch.settle_question(watched)
+        elif watched.may_be_asked_for(self._clock()) and not self.is_asking_for(watched):
+            request = BarsRequest(watched.instrument, watched.series.timeframe, *span)
+            self._send_for_bars(Kind.LIKENESS, watched, request, Priority.RECENT)
+
+    def _take_likeness(self, errand: Errand, answer: Answer) -> None:
+        """Go on where the bars are those that are stored; else stop, and ask a person."""
+        watched, known = errand.watched, self._watch.question_of(errand.watched)
+        if known is None or known.told is None or not self._owner.clocks_agree:
+            return
+        told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
+        change = f"it was {known.contract.words}, and is {known.told.words}"
+        like = likeness(stored(watched, told), told)
+        if like is Likeness.OTHER:
+            raise OtherContract(
+                f"{watched.series.symbol} is another contract at IB than the one whose bars are "
+                f"stored: {change}; nothing is asked for, nor written",
+                hint="if the old bars should go on with the new contract's, say in "
+                f"instruments.toml: con_id = {known.told.con_id}; else move the file away, or "
+                f"keep to the old contract: con_id = {known.contract.con_id}",
+            )
+        self._watch.settle_question(watched)
+        watched.succeeded()
+        in_ratio = " but for the ratio of a split" if like is Likeness.RATIO else ""
+        self._owner.report(
+            str(watched.series),
+            RequestFailed(
+                f"{watched.series.symbol} is another contract at IB: {change}",
+                hint=f"nothing to do: its bars are those that are stored{in_ratio}, so it goes on",
+            ),
+        )
+        self.look_at(watched)
+        self._ask_for_bars(watched, 1)
+
     # Drift.
 
     def _due_checks(self, series: Iterable[Watched]) -> Iterator[tuple[Watched, str]]:
@@ -512,6 +567,8 @@ class Filling:
         now = int(self._clock())
         for watched in series:
             is_complete = watched.coverage is not None and not watched.coverage.closable
+            if self._watch.question_of(watched) is not None:
+                continue
             if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
                 continue
             if self._is_unsettled(watched, now):
@@ -625,6 +682,15 @@ class Filling:
             unreadable = StoreUnwritable(f"{watched.series.file_name}: {error.strerror or error}")
             watched.failed(unreadable, self._clock())
             self._owner.report(str(watched.series), unreadable)
+
+
+def _identity(said: Mapping[str, Any]) -> Identity | None:
+    """The contract that an answer names; None where it names none."""
+    con_id = said.get("con_id")
+    if not isinstance(con_id, int) or con_id <= 0:
+        return None
+    texts = (str(said.get(key) or "") for key in ("exchange", "currency", "local_symbol", "name"))
+    return Identity(con_id, *texts)
 
 
 def _holes_in(watched: Watched, span: tuple[int, int]) -> list[Gap]:

@@ -220,11 +220,12 @@ class PersistentIbConnectionManager:
     async def contract(self, instrument: Instrument) -> ContractFacts:
         """What IB says of the instrument's contract, at most an hour old."""
         at, facts = self._facts.get(instrument, (float("-inf"), None))
-        if facts is None or time.monotonic() - at > _FACTS_FRESH_S:
+        asked_at = self._now().timestamp()
+        if facts is None or not 0 <= asked_at - at < _FACTS_FRESH_S:
             facts = await self._requests.answered(
                 ("contract", instrument), instrument, lambda client: client.contract(instrument)
             )
-            self._facts[instrument] = (time.monotonic(), facts)
+            self._facts[instrument] = (asked_at, facts)
         return facts
 
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
@@ -465,7 +466,11 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         facts = await manager.contract(instrument)
         return schedule_to_json(schedule) | {
             "last_trade_date": facts.last_trade_date,
+            "con_id": facts.con_id,
             "exchange": facts.exchange,
+            "currency": facts.currency,
+            "local_symbol": facts.local_symbol,
+            "name": facts.long_name,
         }
 
     async def history(query: Mapping[str, str]) -> Json:

@@ -17,6 +17,7 @@ from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.evidence import Doubts, Lacked
 from ktrdr.planning.gaps import Gap
+from ktrdr.planning.identity import Identity, Known
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Expected, Int64Array, Schedule, Session
 from ktrdr.planning.timeframes import DAY_S, Timeframe
@@ -54,6 +55,7 @@ CREATE TABLE IF NOT EXISTS unscheduled (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS schedules (contract TEXT PRIMARY KEY, fetched_at INTEGER, body TEXT);
 CREATE TABLE IF NOT EXISTS alignments (contract TEXT PRIMARY KEY, minutes TEXT);
+CREATE TABLE IF NOT EXISTS identities (series TEXT PRIMARY KEY, known TEXT, told TEXT);
 CREATE TABLE IF NOT EXISTS lives (
     contract TEXT PRIMARY KEY, head INTEGER, head_at INTEGER, expires INTEGER
 );
@@ -301,6 +303,25 @@ class Ledger:
             "SELECT minutes FROM alignments WHERE contract = ?", (contract,)
         ).fetchone()
         return frozenset(json.loads(row[0])) if row else frozenset()
+
+    def identity(self, series: str) -> Known | None:
+        """Which contract the bars of a series are of; None: nobody has ever said."""
+        row = self._db.execute(
+            "SELECT known, told FROM identities WHERE series = ?", (series,)
+        ).fetchone()
+        if row is None:
+            return None
+        known, told = (None if text is None else Identity(*json.loads(text)) for text in row)
+        return None if known is None else Known(known, told)
+
+    def keep_identity(self, series: str, known: Known) -> None:
+        """Remember it."""
+        told = None if known.told is None else json.dumps(known.told)
+        with self._db:
+            self._db.execute(
+                "INSERT OR REPLACE INTO identities VALUES (?, ?, ?)",
+                (series, json.dumps(known.contract), told),
+            )
 
     def life(self, contract: str) -> Life:
         """What is known of a contract's first and last bar."""

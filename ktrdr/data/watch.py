@@ -18,6 +18,7 @@ from ktrdr.errors import (
     MalformedFile,
     Misconfigured,
     NotEntitled,
+    OtherContract,
     Permanent,
     StoreUnwritable,
     UnknownContract,
@@ -25,6 +26,7 @@ from ktrdr.errors import (
 from ktrdr.planning.coverage import Coverage, judge
 from ktrdr.planning.evidence import settle
 from ktrdr.planning.gaps import Reason
+from ktrdr.planning.identity import Identity, Known, settled
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.sessions import (
     DAILY_SETTLE_S,
@@ -54,6 +56,7 @@ _QUARTER_S = 900
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
     UnknownContract: Reason.UNKNOWN_CONTRACT,
+    OtherContract: Reason.OTHER_CONTRACT,
 }
 
 
@@ -451,6 +454,37 @@ class Watch:
             self._schedules[name] = (self._shared(kept[0]), kept[1])
         return self._schedules[name][0]
 
+    def take_identity(self, watched: Watched, told: Identity) -> None:
+        """Remember what IB says that the symbol is; another one than before is a question.
+
+        A continuous future is another contract after each roll, and tells its old bars anew.
+        """
+        known = self.ledger.identity(watched.absence)
+        is_rolled = watched.instrument.sec_type == "CONTFUT"
+        now_known = settled(known, told, has_bars=watched.first is not None and not is_rolled)
+        if now_known != known:
+            self.ledger.keep_identity(watched.absence, now_known)
+
+    def question_of(self, watched: Watched) -> Known | None:
+        """What the symbol was and what it is by now, where it is to be found out if that is one."""
+        known = self.ledger.identity(watched.absence) if self.has_ledger else None
+        return known if known is not None and known.told is not None else None
+
+    def settle_question(self, watched: Watched) -> None:
+        """It is: the bars that are stored are those of the contract that IB tells of now."""
+        known = self.question_of(watched)
+        if known is not None and known.told is not None:
+            self.ledger.keep_identity(watched.absence, Known(known.told))
+
+    def newest(self, watched: Watched, bars: int) -> tuple[int, int] | None:
+        """The span of so many stored bars, the newest ones; None: there are none."""
+        if watched.last is None:
+            return None
+        length_s = watched.series.timeframe.length_s
+        starts = watched.store.look(watched.series, watched.last - 4 * bars * length_s).starts
+        first = int(starts[-bars:][0]) if len(starts) else watched.last
+        return first, watched.last + length_s
+
     def has_doubted_sessions(self, instrument: Instrument) -> bool:
         """SCHEDULE has lacked days of the contract that it should have."""
         return bool(self.ledger.lacked(contract_name(instrument)))
@@ -471,7 +505,7 @@ class Watch:
         known = self.known_schedule(instrument)
         if known is not None and (known.start > told.end or told.start > known.end):
             known = None
-        settled = settle(
+        believed = settle(
             known,
             told,
             usual_week(known, told, instrument.sec_type, now),
@@ -480,12 +514,12 @@ class Watch:
             now,
             closed,
         )
-        most = max((one.times for one in settled.lacked.values()), default=0)
+        most = max((one.times for one in believed.lacked.values()), default=0)
         again_s = _DOUBTED_SCHEDULE_S.get(most, _SCHEDULE_FRESH_S // 2)
-        asked_at = now - _SCHEDULE_FRESH_S + again_s if settled.is_in_doubt else now
-        self._schedules[name] = (self._shared(settled.schedule), asked_at)
-        self.ledger.keep_schedule(name, settled.schedule, asked_at)
-        self.ledger.keep_lacked(name, settled.lacked)
+        asked_at = now - _SCHEDULE_FRESH_S + again_s if believed.is_in_doubt else now
+        self._schedules[name] = (self._shared(believed.schedule), asked_at)
+        self.ledger.keep_schedule(name, believed.schedule, asked_at)
+        self.ledger.keep_lacked(name, believed.lacked)
 
     def unscheduled(self, watched: Watched) -> Mapping[int, Unscheduled]:
         """Start → bar that was told at a time without trading, and is not believed yet."""

@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """Asked, refused or not answered; tried again later."""
     NOT_ENTITLED = "not_entitled"
     UNKNOWN_CONTRACT = "unknown_contract"
+    OTHER_CONTRACT = "other_contract"
+    """The symbol means another contract than the one whose bars are stored."""
 
 
 @dataclass(frozen=True)

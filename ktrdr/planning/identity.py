@@ -7,7 +7,8 @@ to another exchange. Only bars that were stored before tell the one from the oth
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -16,11 +17,11 @@ from ktrdr.planning.bars import Bar
 COMPARED = 300
 """So many bars are compared: in fewer, two quiet stocks could be in one ratio by chance."""
 
-_LEAST = 3
+_LEAST, _RATIO_LEAST = 3, 10
 _NEAR = 0.005
 """Prices that differ by less are the same, though they may have been revised."""
-_ROUNDING = 0.0002
-"""So much a price may be off after a split, by its own size, and by the smallest of them."""
+_TICKS_LEAST = 100
+"""Prices of fewer ticks are in one ratio with too many others."""
 _SHARE = 0.9
 
 
@@ -41,6 +42,14 @@ class Identity(NamedTuple):
         return f"con_id {self.con_id}, {self.exchange} in {self.currency}{name}"
 
 
+class Known(NamedTuple):
+    """Which contract the stored bars of a series are of."""
+
+    contract: Identity
+    told: Identity | None = None
+    """What the symbol means by IB's latest word, where it is not known whether that is the same."""
+
+
 class Likeness(Enum):
     """How the stored bars of a symbol are told now."""
 
@@ -56,6 +65,16 @@ def is_another(known: Identity, told: Identity) -> bool:
     return (known.con_id, known.currency) != (told.con_id, told.currency)
 
 
+def settled(known: Known | None, told: Identity, *, has_bars: bool) -> Known:
+    """What is known after IB has said once more what the symbol is.
+
+    Of bars that are not there nothing can be compared, and nothing need be.
+    """
+    if known is None or not has_bars or not is_another(known.contract, told):
+        return Known(told)
+    return Known(known.contract, told)
+
+
 def likeness(stored: Iterable[Bar], told: Mapping[int, Bar]) -> Likeness:
     """How stored bars are told now, by their closes. OTHER where hardly any is told at all."""
     pairs = [(old.close, told[old.start].close) for old in stored if old.start in told]
@@ -63,11 +82,25 @@ def likeness(stored: Iterable[Bar], told: Mapping[int, Bar]) -> Likeness:
         return Likeness.OTHER
     if _share(abs(new - old) <= _NEAR * abs(old) for old, new in pairs) >= _SHARE:
         return Likeness.SAME
-    ratios = [new / old for old, new in pairs if old]
-    ratio = statistics.median(ratios) if ratios else 0.0
-    least = max(_ROUNDING, 0.011 * min(1.0, ratio))  # a cent of rounding on either side
-    alike = (abs(new - old * ratio) <= _ROUNDING * abs(new) + least for old, new in pairs)
-    return Likeness.RATIO if len(pairs) >= 10 and _share(alike) >= _SHARE else Likeness.OTHER
+    return Likeness.RATIO if _is_one_ratio(pairs) else Likeness.OTHER
+
+
+def _is_one_ratio(pairs: Sequence[tuple[float, float]]) -> bool:
+    """All new prices are the old ones times one number, but for the rounding of both."""
+    if len(pairs) < _RATIO_LEAST or any(old <= 0 or new <= 0 for old, new in pairs):
+        return False
+    ratio = statistics.median(new / old for old, new in pairs)
+    old_tick, new_tick = (_tick(prices) for prices in zip(*pairs, strict=True))
+    if min(new for _, new in pairs) < _TICKS_LEAST * new_tick:
+        return False
+    off = 1.1 * new_tick + 0.55 * old_tick * ratio
+    return _share(abs(new - old * ratio) <= off for old, new in pairs) >= _SHARE
+
+
+def _tick(prices: Iterable[float]) -> float:
+    """The last decimal place that these prices have."""
+    places = (-int(Decimal(repr(price)).normalize().as_tuple().exponent) for price in prices)
+    return float(10.0 ** -max(0, *places))
 
 
 def _share(each: Iterable[bool]) -> float:

@@ -15,6 +15,7 @@ _WORDS = {
     "failed": "failed, tried again later",
     "not_entitled": "not in the account’s market data",
     "unknown_contract": "of a contract unknown to IB",
+    "other_contract": "not asked for: the symbol is another contract now",
     "not_due": "not due yet",
 }
 _DAYS = {
