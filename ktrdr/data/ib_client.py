@@ -69,6 +69,8 @@ _GRACE_S = 5.0
 """So long an answer may come after an error of which nobody knows whether it is the end."""
 _BESIDE = 5
 """Bars before and after those asked for that are told of too."""
+_UNSET_VOLUMES = frozenset(map(float, (2**31 - 1, 2**63 - 1, 2**127 - 1)))
+"""IB's signs for none: UNSET_INTEGER, _LONG and _DECIMAL (TWS API, `ibapi/const.py`)."""
 _BETWEEN_TIMES_S = 1.1
 """IB leaves the second of two requests for the time in one second unanswered."""
 _ASK_THE_TIME, _ASK_FOR_ORDERS = "currentTime", "openOrders"
@@ -584,7 +586,7 @@ def _checked(name: str, request: BarsRequest, found: list[Bar]) -> Answer:
     contradicted: set[int] = set()
     odd = found.odd if isinstance(found, _Bars) else []
     for bar in found:
-        if not (bar.is_sound and request.timeframe.can_begin_at(bar.start)):
+        if not bar.is_sound or _is_odd(bar) or not request.timeframe.can_begin_at(bar.start):
             wrong.append(bar)
         elif bars.setdefault(bar.start, bar) != bar:
             wrong.append(bar)
@@ -621,6 +623,14 @@ def _is_time(text: str) -> bool:
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, OSError):
         return False
     return True
+
+
+def _is_odd(bar: Bar) -> bool:
+    """Numbers that stand for none: all prices 0, or a volume that means that it is not set.
+
+    Others may have written such bars all the same: their files are not judged by this.
+    """
+    return not any(bar[1:5]) or bar.volume in _UNSET_VOLUMES
 
 
 class _Bars(list[Any]):

@@ -64,8 +64,10 @@ WRONGS: dict[str, Callable[[Bar], list[Bar]]] = {
     "half_minute": lambda bar: _later(bar, 30),
     "night": lambda bar: _later(bar, 43_200),
     "contradicting": lambda bar: [bar, *_with(bar, 4, bar[1 if bar[4] != bar[1] else 2])],
+    "zero": lambda bar: [(bar[0], *["0.0"] * 4, *bar[5:])],
+    "unset_volume": lambda bar: _with(bar, 5, str(2**63 - 1)),
 }
-"""Ways to be wrong: no number, the library's sign for none, a field less, a low above the high, a
+"""Ways to be wrong: no number, the API's signs for none, a field less, a low above the high, a
 wrong time."""
 
 

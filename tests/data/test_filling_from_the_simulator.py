@@ -89,6 +89,8 @@ def test_bars_that_ib_lacks_each_time_are_taken_for_absent_until_the_next_day(gr
         ("unset", "that cannot be, the first at 2026-11-16T"),
         ("low", "that cannot be, the first at 2026-11-16T"),
         ("half_minute", "that cannot be, the first at 2026-11-16T"),
+        ("zero", "that cannot be, the first at 2026-11-16T"),
+        ("unset_volume", "that cannot be, the first at 2026-11-16T"),
         ("contradicting", "that cannot be, the first at 2026-11-16T"),
         ("night", "of times without trading, the first at 2026-11-17T02:35"),
     ],

@@ -86,6 +86,32 @@ def test_no_data_is_an_answer():
     assert talk(work).bars == []
 
 
+@pytest.mark.parametrize(
+    "text", ["2147483647", "9223372036854775807", "170141183460469231731687303715884105727"]
+)
+def test_a_volume_that_is_ibs_sign_for_none_is_no_volume(text):
+    async def work(client, gateway):
+        whole = await client.bars(ASKED, NOW)
+        with gateway.fault("odd_field", field="volume", text=text):
+            return whole, await client.bars(ASKED, NOW)
+
+    whole, odd = talk(work)
+    assert whole.unsound == ()
+    (start,) = odd.unsound
+    assert odd.bars == [bar for bar in whole.bars if bar.start != start]
+
+
+def test_bars_of_nothing_but_zeros_are_left_out_and_named():
+    async def work(client, gateway):
+        whole = await client.bars(ASKED, NOW)
+        with gateway.wrong_bars("zero"):
+            return whole, await client.bars(ASKED, NOW)
+
+    whole, odd = talk(work)
+    assert len(odd.unsound) >= 4
+    assert odd.bars == [bar for bar in whole.bars if bar.start not in odd.unsound]
+
+
 def test_an_id_in_use_is_read_from_the_error_and_not_waited_for():
     async def work(_client, gateway):
         loop = asyncio.get_running_loop()

@@ -457,6 +457,8 @@ def test_bars_come_doubled_unordered_or_not_all(ask):
         ("low", lambda bar, _: bar.low > bar.high),
         ("half_minute", lambda bar, right: bar.date == right.date + timedelta(seconds=30)),
         ("night", lambda bar, right: bar.date == right.date + timedelta(hours=12)),
+        ("zero", lambda bar, _: bar.high == bar.low == 0.0),
+        ("unset_volume", lambda bar, _: float(bar.volume) == float(2**63 - 1)),
     ],
 )
 def test_one_bar_of_three_is_wrong(ask, how, is_wrong):
