@@ -134,6 +134,15 @@ class MalformedFile(Permanent):
     outcome = "malformed_file"
 
 
+class OtherUnit(Permanent):
+    """IB tells a whole series in another unit than its file, which has rows of others.
+
+    Nothing is written, so that the file is not half in one unit and half in the other.
+    """
+
+    outcome = "other_unit"
+
+
 class WrongSource(Misconfigured):
     """Simulated bars must not enter a live store, nor live ones a simulated store."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ _BEHIND_S = 3600
 """The same for bars after the last one that was told: IB may be behind with all of them."""
 _LATE_S = 60
 """When a bar that was late is asked for again at the earliest."""
+_WITHHELD_MAX_S, _DOUBLINGS_MAX = DAY_S, 12
+"""So long, at most, is not asked for what came in answers that nothing was written of."""
 _UNSOUND_S, _UNSOUND_MAX_S = 3600, 30 * DAY_S
 """When what a damaged answer lacks is asked for again: each time after twice as long."""
 
@@ -60,6 +62,11 @@ class Taken:
     """What would be believed to be absent if anything near by had been answered meanwhile."""
     drift: Drift | None = None
     """Bars that are told otherwise than they are stored."""
+    is_withheld: bool = False
+    """It is, or may be, in another unit than what is stored.
+
+    Nothing of it was written, and nothing that it lacks was believed.
+    """
 
 
 class Books:
@@ -72,6 +79,10 @@ class Books:
         self._late_s = max(_LATE_S, int(late_s))
         self._doubted: dict[tuple[str, int], int] = {}
         """How often an answer with bars that cannot be has lacked the same."""
+        self._put_off: dict[str, dict[int, int]] = {}
+        """Absence → first bar that nothing was written of → how often it was put off, in a row."""
+        self._revised: dict[str, frozenset[Bar]] = {}
+        """Absence → bars of others, as told, that are revised alone: not all of the series."""
 
     @property
     def _ledger(self) -> Ledger:
@@ -88,7 +99,8 @@ class Books:
     ) -> Taken:
         """Write the finished bars of an answer, and remember what it says IB has not.
 
-        Unless it `is_sure` what time it is, nothing of what it lacks is believed nor counted.
+        Neither where all is told, or may be, in another unit than what is stored. Unless it
+        `is_sure` what time it is, nothing of what it lacks is believed nor counted.
         FileNotFoundError: the file is gone. StoreUnwritable, MalformedFile: nothing was written.
         """
         series, span = watched.series, (request.start, request.end)
@@ -115,7 +127,11 @@ class Books:
         asked = (expected.starts >= span[0]) & (expected.starts < span[1])
         due = Expected(expected.starts[asked], expected.days[asked])
         done = finished(answer.bars, due.starts, series.timeframe, asked_at)
-        drift = self._compare(watched, answer)
+        drift = self._compare(watched, answer, span)
+        if drift is not None and (drift.doubted_at is not None or is_whole(watched, drift)):
+            self._ledger.answered(series, *span, asked_at, told)
+            return Taken(0, drift=drift, is_withheld=True)
+        self._put_off.pop(watched.absence, None)
         added = watched.store.add(series, done)
         if added:
             self._watch.note_written(watched)
@@ -200,12 +216,34 @@ class Books:
         self._watch.note_written(watched)
         log.info("%s: %s; corrected", watched.series, drift.words)
 
-    def _compare(self, watched: Watched, answer: Answer) -> Drift | None:
+    def _compare(self, watched: Watched, answer: Answer, asked: tuple[int, int]) -> Drift | None:
         """How what is stored differs from what was told of the same bars."""
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
         if not told or watched.first is None:
             return None
-        return compare(stored(watched, told), told)
+        drift = compare(stored(watched, told), told, asked)
+        known = self._revised.get(watched.absence, frozenset())
+        if drift is not None and known.issuperset(drift.changed):
+            return replace(drift, doubted_at=None)
+        return drift
+
+    def note_revised(self, watched: Watched, drift: Drift) -> None:
+        """These bars of others are told otherwise, and no more than these: it is known by now."""
+        self._revised[watched.absence] = frozenset(drift.changed)
+
+    def put_off(self, watched: Watched, gaps: Sequence[Gap], now: int) -> bool:
+        """Ask for what nothing was written of: at once, and later after a second time in a row.
+
+        Each time after twice as long. True: later. Not recorded while the series is pulled again,
+        which would seem whole without it.
+        """
+        name, first = watched.absence, gaps[0].first if gaps else 0
+        counts = self._put_off.setdefault(name, {})
+        times = counts[first] = counts.get(first, 0) + 1
+        if times > 1 and watched.renews_from is None:
+            later_s = self._late_s * 2 ** min(times - 2, _DOUBLINGS_MAX)
+            self._ledger.record_late(name, gaps, now, now + min(later_s, _WITHHELD_MAX_S))
+        return times > 1
 
     def _report_unsound(
         self,
@@ -325,6 +363,14 @@ def _without_closed(
 def _lacking(due: Expected, answer: Answer) -> BoolArray:
     """Which of the due bars an answer has not."""
     return ~np.isin(due.starts, np.array([bar.start for bar in answer.bars], dtype=np.int64))
+
+
+def is_whole(watched: Watched, drift: Drift) -> bool:
+    """All of a series is told otherwise, those bars too that were not compared.
+
+    Rows of others need not be those of IB: by what they are adjusted, nobody knows.
+    """
+    return drift.is_whole(is_adjusted=watched.is_ours and not watched.instrument.can_be_paged)
 
 
 def stored(watched: Watched, starts: Collection[int]) -> list[Bar]:

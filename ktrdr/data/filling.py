@@ -20,7 +20,9 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from ktrdr.data.bookkeeping import Books, stored
+import numpy as np
+
+from ktrdr.data.bookkeeping import Books, is_whole, stored
 from ktrdr.data.errands import Errands
 from ktrdr.data.gap_report import iso
 from ktrdr.data.holidays import closed_days
@@ -38,6 +40,7 @@ from ktrdr.errors import (
     MalformedFile,
     NotConnected,
     OtherContract,
+    OtherUnit,
     PeerDown,
     PeerSilent,
     RequestFailed,
@@ -74,8 +77,10 @@ _CHECK_BARS = 60
 _CHECKS_AT_ONCE = 5
 _SETTLED_S = 18 * HOUR_S
 """After the end of its UTC day a daily bar is what it stays: settlements come hours later."""
-_REBASED_LEAST = 10
-"""Bars: where so many are adjusted anew, and all that were compared, the others are so too."""
+_COMPARED_S = HOUR_S
+"""So long after some of a series was compared what touches none of it may be asked for."""
+_TOUCH_S = 4 * DAY_S
+"""What is nearer to stored bars brings some of them along, over a long weekend too."""
 _CONTROL_DAYS = 40
 
 
@@ -91,6 +96,8 @@ class Kind(Enum):
     """Is what is stored what IB tells now?"""
     LIKENESS = auto()
     """The symbol is another contract by now: are its bars those that are stored?"""
+    AROUND = auto()
+    """The same near bars that are told otherwise: are these alone, or are all of the series?"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +112,7 @@ class Errand:
     """By a clock that only moves forward."""
     request: BarsRequest | None = None
     gaps: tuple[Gap, ...] = field(default=())
-    """What a control is about."""
+    """What a control is about, or what nothing is written of until it is known."""
 
     @property
     def watched(self) -> Watched:
@@ -166,7 +173,7 @@ class Filling:
     @property
     def current(self) -> tuple[str, ...]:
         """Series that are asked for."""
-        asked = [e for e in self._errands.under_way if e.kind is not Kind.CHECK]
+        asked = [e for e in self._errands.under_way if e.kind not in (Kind.CHECK, Kind.AROUND)]
         return tuple(dict.fromkeys(str(w.series) for e in asked for w in e.series))
 
     @property
@@ -279,8 +286,24 @@ class Filling:
             watched.series.timeframe,
             self._known_spans(),
         )
+        if not now - _COMPARED_S <= watched.compared_at <= now:
+            with self._judging(watched):
+                wanted = self._touching(watched, wanted) or wanted
         for request in wanted[:most]:
             self._send_for_bars(Kind.FILL, watched, request, self._priority(watched, request, now))
+
+    def _touching(self, watched: Watched, wanted: list[BarsRequest]) -> list[BarsRequest]:
+        """Those whose answers will bring stored bars along, so that these are compared first.
+
+        What comes alone would be written though all is told in another unit by now.
+        """
+        if watched.first is None or len(wanted) < 2:
+            return wanted
+        oldest = min(request.start for request in wanted)
+        there = watched.store.look(watched.series, oldest - _TOUCH_S).starts
+        spans = [(request.start - _TOUCH_S, request.end + _TOUCH_S) for request in wanted]
+        counts = [end - begin for begin, end in np.searchsorted(there, spans).tolist()]
+        return [request for request, count in zip(wanted, counts, strict=True) if count]
 
     def _priority(self, watched: Watched, request: BarsRequest, now: int) -> Priority:
         if watched.renews_from is not None:
@@ -372,7 +395,7 @@ class Filling:
                     self._take_bars(errand, done)
                 case Kind.CONTROL:
                     self._take_control(errand, self._answer(done))
-                case Kind.CHECK:
+                case Kind.CHECK | Kind.AROUND:
                     self._take_check(errand, self._answer(done))
                 case Kind.LIKENESS:
                     self._take_likeness(errand, self._answer(done))
@@ -433,13 +456,17 @@ class Filling:
         took_s = time.monotonic() - errand.sent_at
         try:
             answer = self._answer(done)
+            if watched.is_renewed:
+                return  # and comes once more, with all the others
             taken = self._books.take(
                 watched, request, answer, errand.asked_at, is_sure=self._owner.clocks_agree
             )
         except KtrdrError as error:
             self._learn_from(error, request, len(holes), watched, errand.asked_at)
             raise
-        watched.succeeded()
+        if not taken.is_withheld:
+            watched.succeeded()
+            watched.compared_at = errand.asked_at
         self._learn_spans(request, took_s)
         self._rates.answered(request.timeframe, taken.added, took_s)
         self.bars_added += taken.added
@@ -451,10 +478,11 @@ class Filling:
             *(watched.series, iso(span[0]), iso(span[1]), len(answer.bars), taken.added),
         )
         if taken.drift:
-            self._see_to_drift(watched, taken.drift)
+            self._see_to_drift(replace(errand, gaps=tuple(holes)), taken.drift)
         if taken.wants_control:
             self._ask_for_control(watched, taken.wants_control, errand.asked_at)
-        self._ask_for_head(watched, request, errand.asked_at)
+        if not taken.is_withheld:
+            self._ask_for_head(watched, request, errand.asked_at)
         self._finish_renewal(watched)
 
     def _learn_from(
@@ -611,45 +639,91 @@ class Filling:
 
     def _take_check(self, errand: Errand, answer: Any) -> None:
         watched = errand.watched
-        watched.succeeded()
+        if watched.is_renewed:
+            return
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
         drift = compare(stored(watched, told), told)
+        if drift is not None and is_whole(watched, drift):
+            self._see_to_drift(errand, replace(drift, doubted_at=None))
+            return
+        watched.succeeded()
         if drift is not None:
-            self._see_to_drift(watched, replace(drift, is_doubtful=False))
+            self._see_to_drift(errand, replace(drift, doubted_at=None))
+        if errand.kind is Kind.AROUND:
+            self._see_to_withheld(watched, errand.gaps)
+        self._finish_renewal(watched)
 
-    def _see_to_drift(self, watched: Watched, drift: Drift) -> None:
+    def _see_to_drift(self, errand: Errand, drift: Drift) -> None:
         """Correct what is ours, a whole series by pulling it again; leave what is others'."""
+        watched = errand.watched
         self._books.notice_others(watched, int(self._clock()))
-        if not watched.is_ours and not drift.is_doubtful:
-            self._owner.report(
-                str(watched.series),
-                RequestFailed(
-                    f"{drift.words}; the file has rows that were not written here, and is left",
-                    hint="delete the rows that should be asked for again",
-                ),
-            )
-        elif drift.is_doubtful:
-            self._look_around(watched, drift.changed[0].start)
-        elif drift.ratio is None and not self._is_rebased(watched, drift):
-            self._books.correct(watched, drift)
-            self.look_at(watched)
+        if drift.doubted_at is not None:
+            self._look_around(watched, drift.doubted_at, errand.gaps)
+        elif not is_whole(watched, drift):
+            self._see_to_revision(errand, drift)
         elif self._renewals.is_shadow(watched):
             self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
-        elif not watched.is_renewed:
+        elif watched.is_ours:
             self._renewals.begin(watched, drift.words)
+        else:
+            self._ask_a_person(errand, drift)
 
-    @staticmethod
-    def _is_rebased(watched: Watched, drift: Drift) -> bool:
-        """All prices of what is adjusted up to now have moved, if by no ratio of a split."""
-        is_adjusted = not watched.instrument.can_be_paged
-        return is_adjusted and len(drift.changed) == drift.compared >= _REBASED_LEAST
+    def _see_to_revision(self, errand: Errand, drift: Drift) -> None:
+        """Some bars alone were revised."""
+        watched = errand.watched
+        if watched.is_ours:
+            self._books.correct(watched, drift)
+            self.look_at(watched)
+            return
+        if errand.kind is Kind.AROUND:
+            self._books.note_revised(watched, drift)
+        self._owner.report(
+            str(watched.series),
+            RequestFailed(
+                f"{drift.words}; the file has rows that were not written here, and is left",
+                hint="delete the rows that should be asked for again",
+            ),
+        )
 
-    def _look_around(self, watched: Watched, start: int) -> None:
+    def _ask_a_person(self, errand: Errand, drift: Drift) -> None:
+        """Nobody else can say what is to become of rows of others that are in another unit.
+
+        What was chosen by chance says nothing of the newest rows: bars behind them are added, as
+        long as those are told alike.
+        """
+        watched = errand.watched
+        error = OtherUnit(
+            f"{drift.words}; the file has rows that were not written here: it is left, and "
+            "nothing is added in another unit",
+            hint="bring its rows to what IB tells now, or delete all of them but the header line "
+            "to have them asked for again",
+        )
+        if errand.kind is Kind.CHECK:
+            watched.succeeded()
+        else:
+            watched.failed(error, self._clock())
+        self._owner.report(str(watched.series), error)
+
+    def _look_around(self, watched: Watched, start: int, withheld: tuple[Gap, ...]) -> None:
         """Compare more bars, to tell a split from a bar that was revised."""
         timeframe = watched.series.timeframe
         reach = _CHECK_BARS * timeframe.length_s
         request = BarsRequest(watched.instrument, timeframe, start - reach, start + reach)
-        self._send_for_bars(Kind.CHECK, watched, request, Priority.RECENT)
+        self._send_for_bars(Kind.AROUND, watched, request, Priority.RECENT, withheld)
+
+    def _see_to_withheld(self, watched: Watched, gaps: tuple[Gap, ...]) -> None:
+        """Nothing of it is in another unit: it is asked for at once, but not again and again."""
+        if not self._books.put_off(watched, gaps, int(self._clock())):
+            return
+        if self._renewals.is_shadow(watched):  # which would seem whole without it
+            self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
+            return
+        self.look_at(watched)
+        doubted = "IB tells what is stored otherwise than before, and the next time alike"
+        self._owner.report(
+            str(watched.series),
+            RequestFailed(f"{doubted}: what came with it is left out, and asked for again later"),
+        )
 
     def _forget(self, watched: Watched) -> None:
         """Its file is gone."""

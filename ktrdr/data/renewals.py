@@ -11,8 +11,12 @@ from typing import Protocol
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import KtrdrError, RequestFailed
 from ktrdr.planning.instruments import Series
+from ktrdr.planning.timeframes import DAY_S, HOUR_S
 
 log = logging.getLogger("gap-filler")
+
+_AGAIN_S = (HOUR_S, 6 * HOUR_S, DAY_S, 3 * DAY_S, 7 * DAY_S)
+"""When a series is pulled again once more: it is all of its bars, each time."""
 
 
 class Owner(Protocol):
@@ -92,6 +96,7 @@ class Renewals:
         self._watch.ledger.keep_renewal(watched.series, watched.first, why)
         self._forget_shadow(watched.series)
         watched.is_renewed = True
+        watched.error = None  # how often it has failed is kept until it is done
         shadow = self._shadow(watched, watched.first)
         self._renewals[watched.series] = Renewal(watched, shadow)
         self._look_at(shadow)
@@ -104,23 +109,33 @@ class Renewals:
         renewal = self._renewals[shadow.series]
         self._look_at(renewal.watched)
         if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
-            self.give_up(shadow, "somebody has changed the file meanwhile")
+            self._leave(shadow, "somebody has changed the file meanwhile")
             return
         if shadow.coverage is None or shadow.coverage.closable:
             return
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
         kept = self._watch.main_store.take_renewed(shadow.series, stamp)
         self._watch.note_swapped(shadow.series)
+        renewal.watched.succeeded()
         self._end(renewal)
         log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
 
     def give_up(self, shadow: Watched, why: str) -> None:
-        """Leave the series as it is; what it differs in is found again another day."""
+        """Leave the series as it is, and ask for nothing of it for a while that grows.
+
+        What would be told now is not what its file has.
+        """
+        watched, left = self._leave(shadow, why)
+        watched.failed(left, self._clock(), _AGAIN_S)
+
+    def _leave(self, shadow: Watched, why: str) -> tuple[Watched, RequestFailed]:
+        """Leave the series as it is, and say why."""
         renewal = self._renewals[shadow.series]
         self._forget_shadow(shadow.series)
         self._end(renewal)
         left = RequestFailed(f"it was to be pulled again, but {why}: it is left as it is")
         self._owner.report(str(shadow.series), left)
+        return renewal.watched, left
 
     def _end(self, renewal: Renewal) -> None:
         """The series is kept in its own file again."""

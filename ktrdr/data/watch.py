@@ -19,6 +19,7 @@ from ktrdr.errors import (
     Misconfigured,
     NotEntitled,
     OtherContract,
+    OtherUnit,
     Permanent,
     StoreUnwritable,
     UnknownContract,
@@ -88,6 +89,11 @@ class Watched:
     failures: int = 0
     retry_at: float = 0.0
     tried_at: float = 0.0
+    compared_at: float = 0.0
+    """When that was asked for which was told as it is stored, as far as anything was (UTC seconds).
+
+    Not since its file was first seen by this process: 0.
+    """
     is_renewed: bool = False
     """It is being pulled again, and left alone until that is done."""
     counted: set[int] = field(default_factory=set)
@@ -130,12 +136,19 @@ class Watched:
         """Nothing is held against it."""
         return self.retry_at <= now and not self.is_blocked and not self.is_renewed
 
-    def failed(self, error: KtrdrError, now: float) -> None:
-        """Put it back for a while that grows; longer when it needs a person."""
+    def failed(
+        self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
+    ) -> None:
+        """Put it back for a while that grows; longer when it needs a person.
+
+        `delays_s`: for how long, after each failure in a row; the last one repeats.
+        """
         self.error = error
         self.failures += 1
-        if isinstance(error, Permanent):
-            delay = _PERMANENT_RETRY_S[min(self.failures, len(_PERMANENT_RETRY_S)) - 1]
+        if delays_s is None and isinstance(error, Permanent):
+            delays_s = _PERMANENT_RETRY_S
+        if delays_s is not None:
+            delay = delays_s[min(self.failures, len(delays_s)) - 1]
         else:
             delay = min(_RETRY_S * 2 ** (self.failures - 1), _RETRY_MAX_S)
         self.retry_at = now + delay
@@ -269,7 +282,10 @@ class Watch:
             raise
 
     def _judge(self, watched: Watched, seen: Seen, since: int, now: int) -> None:
-        if isinstance(watched.error, MalformedFile | StoreUnwritable):
+        is_another = seen.key != watched.key
+        if isinstance(watched.error, MalformedFile | StoreUnwritable) or (
+            isinstance(watched.error, OtherUnit) and is_another  # somebody has seen to it
+        ):
             watched.succeeded()
         self._note_file(watched, seen)
         watched.is_verified = seen.is_verified

@@ -176,7 +176,9 @@ def test_a_file_that_is_edited_while_it_is_pulled_again_is_left(group):
     assert "somebody has changed the file" in "".join(group.problems())
     assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
     group.scan()
-    assert group.filler.coverage["series"][0]["state"] == "complete"
+    assert path.read_text() == edited
+    assert group.filler.coverage["series"][0]["state"] == "failed"
+    assert "nothing is added in another unit" in group.problems()[0]
 
 
 def test_a_series_whose_new_file_is_removed_is_pulled_again_when_it_is_checked_next(group):

@@ -1290,8 +1290,165 @@ def test_after_a_split_a_file_with_rows_of_others_is_left(put, make_filler, conn
     connection.factor = split
     filler = make_filler()
     fill(filler)
-    assert path.read_text().startswith(HEADER + "".join(line(price(t)) for t in there[:300]))
+    assert path.read_text() == HEADER + "".join(line(price(t)) for t in there[:300])
     assert "the ratio of a split (4:1" in filler.status.recent_errors[0].message
+
+
+@pytest.mark.parametrize("theirs", [0, 300])
+def test_what_comes_with_nothing_but_revised_bars_is_stored_at_once(
+    put, make_filler, connection, clock, theirs
+):
+    there = minutes(*RECENT)
+    path = put("AAPL_1m", there[:theirs])
+    filler = make_filler()
+    fill(filler)
+    connection.revised = {t: price(t)._replace(volume=4711 + t % 7) for t in there[295:]}
+    before = path.read_text()
+    clock.now = utc("2026-11-21 15:00")
+    fill(filler)
+    new = [price(t) for t in minutes("2026-11-21")]
+    if theirs:
+        assert path.read_text() == before + "".join(map(line, new))
+        assert "is left" in filler.status.recent_errors[0].message
+    else:
+        assert path.read_text().endswith("".join(map(line, new)))
+        assert filler.status.recent_errors == ()
+    assert filler.status.gaps_remaining == 0
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_what_is_told_in_another_unit_and_then_not_is_asked_for_ever_more_rarely(
+    put, make_filler, connection, clock
+):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    before = path.read_text()
+    clock.now = utc("2026-11-21 15:00")
+    connection.factor = lambda bar: split(bar) if connection.priorities[-1] == "tail" else bar
+    asked = len(connection.asked)
+    fill(filler)
+    assert len(connection.asked) - asked == 4, "twice, each time with more of what differs"
+    assert filler.status.unfillable == {"late": 1}
+    assert "the next time alike" in filler.status.recent_errors[0].message
+    for _ in range(200):
+        clock.now += 301
+        fill(filler)
+    assert len(connection.asked) - asked < 30
+    assert path.read_text() == before
+    connection.factor = lambda bar: bar
+    clock.now += DAY
+    fill(filler)
+    new = [price(t) for t in minutes("2026-11-21", "2026-11-22")]
+    assert path.read_text() == before + "".join(map(line, new))
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_while_a_series_cannot_be_pulled_again_in_one_unit_its_file_is_left_as_it_is(
+    put, make_filler, connection, clock, data_dir
+):
+    path = put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_max_age_days=200)
+    fill(filler)
+    before = path.read_text()
+    clock.now = utc("2026-11-21 15:00")
+    is_whole = False
+
+    def told(bar):
+        """As before, where no more than history is asked for."""
+        is_old = connection.asked[-1][-1] < utc("2026-08-10")
+        return bar if is_old and not is_whole else split(bar)
+
+    connection.factor = told
+    attempts = []
+    for _ in range(2 * 24 * 12):
+        asked = len(connection.asked)
+        fill(filler)
+        assert path.read_text() == before
+        if len(connection.asked) > asked:
+            attempts.append(int(clock.now))
+        clock.now += 301
+    assert filler.coverage["series"][0]["state"] == "failed"
+    assert "from one answer to the next" in filler.status.recent_errors[0].message
+    assert 2 <= len(attempts) <= 4, "after an hour, six hours and a day"
+    is_whole = True
+    clock.now += 3 * DAY
+    fill(filler)
+    assert filler.coverage["series"][0]["state"] == "complete"
+    rows = path.read_text().splitlines()[1:]
+    assert rows[-1] == line(split(price(starts_in(path)[-1]))).strip()
+    assert rows[0] == line(split(price(starts_in(path)[0]))).strip()
+    (kept,) = (data_dir / ".ktrdr" / "replaced").iterdir()
+    assert kept.read_text() == before
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_what_touches_no_stored_bar_is_not_written_before_any_was_compared(
+    put, make_filler, connection, clock, theirs
+):
+    """After a month in which nothing ran: three requests, of which only the oldest can tell."""
+    there = minutes("2026-10-15", "2026-10-16")
+    clock.now = utc("2026-10-16 15:00")
+    path = put("AAPL_1m", there if theirs else [])
+    given = {"ktrdr_gap_max_age_days": 1 if not theirs else 60}
+    if not theirs:
+        fill(make_filler(**given))
+    assert starts_in(path) == there
+    before = path.read_text()
+    clock.now = NOW
+    connection.factor = split
+    filler = make_filler(ktrdr_gap_max_age_days=36)
+    for _ in range(100):
+        more = filler.step()
+        rows = path.read_text().splitlines()[1:]
+        old = [line(price(t)).strip() for t in starts_in(path)]
+        assert rows == old or not set(rows) & set(old)
+        if not more:
+            break
+    if theirs:
+        assert path.read_text() == before
+        assert filler.coverage["series"][0]["state"] == "failed"
+    else:
+        assert set(starts_in(path)) > set(minutes(*RECENT)) | set(there)
+
+
+def test_an_answer_that_was_under_way_when_a_series_is_pulled_again_is_not_written(
+    put, make_filler, connection, data_dir
+):
+    path = put("AAPL_1m")
+    filler = make_filler(ktrdr_gap_max_age_days=60)
+    holes = [utc("2026-10-01 10:30"), utc("2026-10-20 10:30"), utc("2026-11-10 10:30")]
+    connection.refused_from = {t: RequestFailed("no") for t in holes}
+    fill(filler)
+    before = path.read_text()
+    assert before != HEADER
+    connection.refused_from = {}
+    connection.factor = split
+    filler.ask_for_scan()
+    fill(filler)
+    rows = path.read_text().splitlines()[1:]
+    assert rows == [line(split(price(t))).strip() for t in starts_in(path)]
+    kept = sorted((data_dir / ".ktrdr" / "replaced").iterdir())
+    assert [one.read_text() for one in kept] == [before]
+
+
+def test_to_old_rows_of_others_in_another_unit_bars_are_added_as_long_as_the_newest_are_alike(
+    put, make_filler, connection, clock
+):
+    there = minutes("2026-11-09", "2026-11-10")
+    theirs = "".join(line(split(price(t))) for t in there)
+    path = put("AAPL_1m")
+    path.write_text(HEADER + theirs + "".join(line(price(t)) for t in minutes(*RECENT)))
+    filler = make_filler()
+    fill(filler)
+    for day in ("2026-11-21", "2026-11-22"):
+        clock.now = utc(f"{day} 15:00")
+        fill(filler)
+        assert path.read_text().startswith(HEADER + theirs)
+        assert path.read_text().endswith("".join(line(price(t)) for t in minutes(day)))
+    assert "the ratio of a split (1:4" in filler.status.recent_errors[0].message
+    assert filler.coverage["series"][0]["state"] == "complete"
+    assert connection.priorities.count("tail") == 2
 
 
 def test_however_many_bars_are_revised_only_those_are_written_anew(
