@@ -358,7 +358,7 @@ def ib_contract(symbol: str) -> tuple[Contract, str, bool]:
     contract = Contract(
         secType=one.sec_type,
         symbol=one.ib_symbol,
-        localSymbol=one.local_symbol,
+        localSymbol=one.ib_local_symbol,
         exchange=one.exchange,
         currency=one.currency,
     )

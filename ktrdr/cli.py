@@ -55,8 +55,13 @@ def _explained() -> Iterator[Settings]:
     except KtrdrError as error:
         _err.print(f"ktrdr: {error.message}", markup=False, highlight=False)
         if error.hint:
-            _err.print(f"next: {error.hint}", markup=False, highlight=False)
+            _err.print(_next(error.hint), markup=False, highlight=False)
         sys.exit(1)
+
+
+def _next(hint: str, margin: str = "") -> str:
+    """The next step; what follows its first line is to be pasted, and stands below it."""
+    return f"{margin}next: " + hint.replace("\n", f"\n{margin}      ")
 
 
 def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
@@ -122,7 +127,8 @@ def doctor() -> None:
             mark = "[red]✗[/]" if finding.is_trouble else "[green]✓[/]"
             _out.print(f"{mark} {escape(finding.what)}", highlight=False)
             if finding.next_step:
-                _out.print(f"  next: {escape(finding.next_step)}", highlight=False)
+                step = escape(_next(finding.next_step, "  "))
+                _out.print(step, highlight=False, soft_wrap=True)  # whole lines, to be pasted
         if any(finding.is_trouble for finding in found):
             sys.exit(1)
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ktrdr.cli import app
 from ktrdr.data.local_api import ACCEPTED, LocalServer, serving
-from ktrdr.errors import InvalidRequest
+from ktrdr.errors import InvalidRequest, UnknownContract
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 CONNECTED = {
@@ -229,6 +229,16 @@ def test_a_fill_that_is_refused_says_what_to_do(ktrdr, filler):
     done = ktrdr("fill", "XYZ", "1m", "--from", "2020-01-01")
     assert done.exit_code == 1
     assert "next: create it" in done.output
+
+
+def test_lines_to_be_pasted_stand_below_the_next_step(ktrdr, filler):
+    lines = 'say so in instruments.toml:\n[CLF7]\nlocal_symbol = "CLF27"'
+    filler(fill=UnknownContract("none such", code=200, hint=lines))
+    done = ktrdr("fill", "CLF7", "1m", "--from", "2026-11-01")
+    assert done.exit_code == 1
+    assert (
+        'next: say so in instruments.toml:\n      [CLF7]\n      local_symbol = "CLF27"\n'
+    ) in done.output
 
 
 def test_each_bar_of_a_day_is_told(ktrdr, filler):

@@ -214,6 +214,21 @@ def test_the_gateways_texts_are_not_in_english(group, gateway, wait_for):
         says(words, "Show API error messages in English")
 
 
+def test_a_symbol_is_ambiguous_and_the_lines_to_paste_stay_whole(
+    group, gateway, wait_for, monkeypatch
+):
+    manager = group(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    ask_for(manager, "TWIN")
+    monkeypatch.setenv("COLUMNS", "40")
+    _, said = doctor()
+    lines = said.splitlines()
+    begin = lines.index("        [TWIN]")
+    assert lines[begin - 1].startswith("  next: say in instruments.toml which one is meant")
+    assert lines[begin + 1].startswith('        primary_exchange = "NASDAQ"   # TWIN: NASDAQ, ')
+    assert lines[begin + 2].startswith('        primary_exchange = "NYSE"     # TWIN: NYSE, ')
+
+
 @pytest.mark.parametrize("code", [162, 10197])
 def test_another_session_competes(group, gateway, wait_for, code):
     manager = group(gateway.port)

@@ -34,6 +34,7 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.planning.bars import Answer, Bar
+from ktrdr.planning.candidates import Candidate, which_is_meant
 from ktrdr.planning.instruments import Instrument
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import utc_midnight
@@ -199,7 +200,7 @@ class IbClient:
     async def contract(self, instrument: Instrument) -> ContractFacts:
         """What IB says of the one contract that the instrument stands for.
 
-        UnknownContract when IB knows none, or several.
+        UnknownContract when IB knows none, or several; its hint names these.
         """
         wanted = _contract(instrument)
         number = self._number()
@@ -216,7 +217,9 @@ class IbClient:
         if len(found) != 1:
             raise UnknownContract(
                 f"IB knows {len(found)} contracts for {instrument.symbol} ({_kind(instrument)})",
-                hint="say which in instruments.toml: sec_type, exchange, primary_exchange …",
+                hint=which_is_meant(
+                    instrument.symbol, [_candidate(one) for one in found], datetime.now(UTC).date()
+                ),
             )
         details = found[0]
         hours = details.tradingHours if instrument.extended_hours else details.liquidHours
@@ -559,16 +562,40 @@ def _kind(instrument: Instrument) -> str:
 
 
 def _contract(instrument: Instrument) -> Any:
-    """The library's contract for an instrument."""
+    """The library's contract for an instrument; IB's number of it speaks for itself."""
+    if instrument.con_id:
+        return ib.Contract(
+            conId=instrument.con_id,
+            exchange=instrument.exchange,
+            includeExpired=instrument.sec_type == "FUT",
+        )
     return ib.Contract(
         secType=instrument.sec_type,
         symbol=instrument.ib_symbol,
-        localSymbol=instrument.local_symbol,
+        localSymbol=instrument.ib_local_symbol,
         exchange=instrument.exchange,
         primaryExchange=instrument.primary_exchange,
         currency=instrument.currency,
         lastTradeDateOrContractMonth=instrument.expiry,
+        multiplier=instrument.multiplier,
+        tradingClass=instrument.trading_class,
         includeExpired=instrument.sec_type == "FUT",
+    )
+
+
+def _candidate(details: Any) -> Candidate:
+    """One of several contracts, out of the library's details."""
+    contract = details.contract
+    return Candidate(
+        con_id=contract.conId,
+        local_symbol=contract.localSymbol,
+        exchange=contract.exchange,
+        primary_exchange=contract.primaryExchange,
+        currency=contract.currency,
+        multiplier=contract.multiplier,
+        trading_class=contract.tradingClass,
+        expiry=contract.lastTradeDateOrContractMonth,
+        long_name=details.longName,
     )
 
 

@@ -14,6 +14,7 @@ from ktrdr.errors import (
     RequestFailed,
     UnknownContract,
 )
+from ktrdr.planning.candidates import CHECK_THE_SYMBOL
 
 
 class NoDataError(KtrdrError):
@@ -64,6 +65,11 @@ def translate(code: int, text: str, what: str) -> KtrdrError:
     return kind(message, code=code, hint=hint)
 
 
+def says_several(error: KtrdrError) -> bool:
+    """IB's 200 is that it knows several such contracts, and not none."""
+    return error.code == 200 and "is ambiguous" in error.message
+
+
 def _translate_162(code: int, text: str, message: str) -> KtrdrError:
     kind, hint = _meaning(text) or (RequestFailed, "" if is_english(text) else NOT_ENGLISH)
     return kind(message, code=code, hint=hint)
@@ -100,7 +106,7 @@ _BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
 
 _BY_CODE: dict[int, tuple[type[KtrdrError], str]] = {
     100: (Paced, "too many messages a second"),
-    200: (UnknownContract, "check the symbol; say in instruments.toml what it is"),
+    200: (UnknownContract, CHECK_THE_SYMBOL),
     321: (InvalidRequest, ""),
     322: (Paced, ""),
     354: (NotEntitled, _SUBSCRIBE),

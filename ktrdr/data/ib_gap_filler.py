@@ -396,8 +396,7 @@ class GapFiller:
                 self._problems.remove(problem)
                 break
         else:
-            hint = f" ({error.hint})" if error.hint else ""
-            log.warning("%s: %s%s", what, error.message, hint)
+            log.warning("%s: %s%s", what, error.message, _in_a_log(error.hint))
         now = datetime.fromtimestamp(self._clock(), UTC)
         self._problems.append(Problem(now, what, error.message, error.hint))
 
@@ -543,6 +542,13 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("POST", "/scan"): scan,
         ("POST", "/fill"): fill,
     }
+
+
+def _in_a_log(hint: str) -> str:
+    """A hint behind its message; several lines, which are to be pasted, stand below it."""
+    if "\n" in hint:
+        return f"\n{hint}".replace("\n", "\n    ")
+    return f" ({hint})" if hint else ""
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:

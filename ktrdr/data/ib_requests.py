@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from ktrdr.data.ib_client import ANSWER_S, ContractFacts, IbClient
+from ktrdr.data.ib_errors import says_several
 from ktrdr.data.ib_link import Link
 from ktrdr.data.local_api import RefusedContract
 from ktrdr.errors import (
@@ -29,6 +30,7 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.planning.bars import Answer
+from ktrdr.planning.candidates import how_else_spelt
 from ktrdr.planning.instruments import Instrument
 from ktrdr.planning.pacing import Pacer, Priority, Ticket
 from ktrdr.planning.requests import RETURN_S
@@ -216,12 +218,30 @@ class Requests:
                 )
             except KtrdrError as unsure:
                 return unsure
+        if isinstance(error, UnknownContract) and error.code is not None:
+            hint = await self._which_contract(instrument, error, left_s)
+            error = UnknownContract(error.message, code=error.code, hint=hint)
         if isinstance(error, UnknownContract | NotEntitled):
             self._note_refused(instrument, error)
         return error
 
+    async def _which_contract(
+        self, instrument: Instrument, error: UnknownContract, left_s: float
+    ) -> str:
+        """What a person may write for IB to know the contract; it is asked which there are."""
+        if not says_several(error):
+            return how_else_spelt(instrument, self._now().date())
+        try:
+            asked = asyncio.shield(self._control(instrument))
+            await asyncio.wait_for(asked, max(left_s, _LOOK_S))
+        except UnknownContract as named:
+            return named.hint
+        except (KtrdrError, TimeoutError):
+            return error.hint  # which there are will be known when it is asked for again
+        return error.hint
+
     def _control(self, good: Instrument) -> asyncio.Task[ContractFacts]:
-        """One question for a contract that IB should know, for all who are in doubt just now."""
+        """One question for what IB knows of a contract, for all who are in doubt just now."""
         now = asyncio.get_running_loop().time()
         self._controls = {
             instrument: (began_at, asked)

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import socket
 import stat
 import threading
@@ -281,6 +282,7 @@ def request_to_query(
 ) -> dict[str, str]:
     """A question about an instrument in `[start, end)` as the parameters of a query."""
     query = {name: str(getattr(instrument, name)) for name in _INSTRUMENT_FIELDS}
+    query["con_id"] = str(instrument.con_id or "")
     query |= {"start": _iso(start), "end": _iso(end)}
     if timeframe is not None:
         query["timeframe"] = timeframe.value
@@ -296,6 +298,8 @@ def instrument_from_query(query: Mapping[str, str]) -> Instrument:
     given: dict[str, Any] = {k: query[k] for k in _INSTRUMENT_FIELDS[1:] if k in query}
     if "extended_hours" in given:
         given["extended_hours"] = given["extended_hours"].lower() in ("true", "1")
+    if re.fullmatch(r"[0-9]{1,10}", given.get("con_id", "")):
+        given["con_id"] = int(given["con_id"])
     try:
         return instrument_for(symbol, check_entry("query", symbol, given))
     except (ValueError, errors.Misconfigured) as error:
@@ -362,6 +366,10 @@ _INSTRUMENT_FIELDS = (
     "primary_exchange",
     "currency",
     "expiry",
+    "multiplier",
+    "trading_class",
+    "local_symbol",
+    "con_id",
     "what_to_show",
     "extended_hours",
 )

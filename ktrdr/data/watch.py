@@ -168,7 +168,16 @@ class Watched:
 
 
 def contract_name(instrument: Instrument) -> str:
-    """A contract with its hours and kind of bars, as a key of the ledger."""
+    """A contract with its hours and kind of bars, as a key of the ledger.
+
+    What was not there when the first ledgers were written stands at the end, where it is given.
+    """
+    more = {
+        "multiplier": instrument.multiplier,
+        "trading_class": instrument.trading_class,
+        "local_symbol": instrument.local_symbol,
+        "con_id": instrument.con_id,
+    }
     return "/".join(
         [
             instrument.symbol,
@@ -179,6 +188,7 @@ def contract_name(instrument: Instrument) -> str:
             instrument.expiry,
             instrument.what_to_show,
             "extended" if instrument.extended_hours else "regular",
+            *(f"{name}={value}" for name, value in more.items() if value),
         ]
     )
 

@@ -7,8 +7,9 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime
+from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ktrdr.errors import Misconfigured
 from ktrdr.planning.timeframes import Timeframe
@@ -33,7 +34,10 @@ FUTURE_EXCHANGES = {
 }
 """Root of a future's local symbol → exchange (CME Group's product codes)."""
 
-_DATED_FUTURE = re.compile(r"([A-Z0-9]{1,4}?)([FGHJKMNQUVXZ])(\d{1,2})")
+FUTURE_MONTHS = "FGHJKMNQUVXZ"
+"""Month letters of dated futures, January first."""
+
+_DATED_FUTURE = re.compile(rf"([A-Z0-9]{{1,4}}?)([{FUTURE_MONTHS}])(\d{{1,2}})")
 
 SEC_TYPES = ("STK", "CASH", "FUT", "CONTFUT", "CRYPTO", "IND", "CFD", "CMDTY")
 
@@ -74,6 +78,12 @@ class Instrument:
     currency: str = "USD"
     expiry: str = ""
     """`YYYYMM` or `YYYYMMDD`, for a future that is named by its root."""
+    multiplier: str = ""
+    trading_class: str = ""
+    local_symbol: str = ""
+    """As IB spells it, where that is not the symbol: `BRK B`, `CLF27`."""
+    con_id: int = 0
+    """IB's number of the contract, which stands for all that names it but the exchange; 0: none."""
     what_to_show: str = "TRADES"
     extended_hours: bool = False
     """False: regular hours (IB's `useRTH=1`)."""
@@ -82,16 +92,18 @@ class Instrument:
 
     @property
     def ib_symbol(self) -> str:
-        """IB's `symbol`: for forex the base currency, for a dated future its root or nothing."""
-        if self.sec_type == "CASH":
-            return self.symbol[:3]
-        return "" if self.local_symbol else self.symbol
+        """IB's `symbol`: for forex the base currency; empty where the local symbol names it."""
+        if self.ib_local_symbol:
+            return ""
+        return self.symbol[:3] if self.sec_type == "CASH" else self.symbol
 
     @property
-    def local_symbol(self) -> str:
-        """IB's `localSymbol`: a dated future's own name, such as `ESZ6`; else empty."""
-        names_a_month = not self.expiry or future_root(self.symbol)
-        return self.symbol if self.sec_type == "FUT" and names_a_month else ""
+    def ib_local_symbol(self) -> str:
+        """IB's `localSymbol`: the entry's, or a dated future's own name, such as `ESZ6`."""
+        if self.local_symbol or self.sec_type != "FUT":
+            return self.local_symbol
+        is_root = bool(self.expiry) or self.symbol in FUTURE_EXCHANGES
+        return "" if is_root and not future_root(self.symbol) else self.symbol
 
     @property
     def can_be_paged(self) -> bool:
@@ -123,10 +135,25 @@ def parse_series(file_name: str) -> Series:
     return Series(check_symbol(symbol), Timeframe.parse(timeframe))
 
 
-def future_root(symbol: str) -> str:
-    """The root of a dated future's local symbol (`6EH4` → `6E`); empty for anything else."""
+class DatedFuture(NamedTuple):
+    """The parts of a dated future's local symbol: `CLF27` is `CL`, `F` and `27`."""
+
+    root: str
+    month: str
+    year: str
+    """Its last digit or its last two."""
+
+
+def dated_future(symbol: str) -> DatedFuture | None:
+    """The parts of a symbol that is spelt like a dated future, of whatever root; else None."""
     match = _DATED_FUTURE.fullmatch(symbol)
-    return match[1] if match and match[1] in FUTURE_EXCHANGES else ""
+    return DatedFuture(*match.groups()) if match else None
+
+
+def future_root(symbol: str) -> str:
+    """The known root of a dated future's local symbol (`6EH4` → `6E`); empty for anything else."""
+    dated = dated_future(symbol)
+    return dated.root if dated and dated.root in FUTURE_EXCHANGES else ""
 
 
 def instrument_for(symbol: str, entry: Mapping[str, Any] | None = None) -> Instrument:
@@ -188,6 +215,8 @@ def read_instruments(text: str, name: str = "instruments.toml") -> dict[str, dic
     [AAPL]
     extended_hours = true
     since = { "1d" = 2005-01-01, "1m" = 2026-01-01 }   # or one date for all timeframes
+    ["BRK.B"]
+    local_symbol = "BRK B"
     ```
     Misconfigured names the entry, the value and what was expected.
     """
@@ -215,10 +244,9 @@ def check_entry(where: str, symbol: str, entry: object) -> dict[str, Any]:
         elif key not in _FIELDS:
             raise Misconfigured(f"{where} {key}: expected one of {', '.join([*_FIELDS, 'since'])}")
         else:
-            accepted, expected = _FIELDS[key]
-            if not accepted(value):
-                raise Misconfigured(f"{where} {key} = {value!r}: expected {expected}")
-            checked[key] = value
+            if not accepts(key, value):
+                raise Misconfigured(f"{where} {key} = {value!r}: expected {_FIELDS[key][1]}")
+            checked[key] = _number_as_text(value) if key == "multiplier" else value
     return checked
 
 
@@ -235,8 +263,36 @@ def _read_since(where: str, value: object) -> dict[str, date]:
     return since
 
 
+def accepts(name: str, value: object) -> bool:
+    """Whether a field of an entry, other than `since`, may have this value."""
+    return _FIELDS[name][0](value)
+
+
 def _is_word(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9.]{1,20}", value) is not None
+
+
+def _is_name(value: object) -> bool:
+    """What IB may call a contract: printable ASCII, and spaces inside, such as `FESX JUN 21`."""
+    return isinstance(value, str) and re.fullmatch(r"[!-~](?:[ -~]{0,38}[!-~])?", value) is not None
+
+
+def _is_multiplier(value: object) -> bool:
+    text = _number_as_text(value)
+    return bool(re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text)) and float(text) > 0
+
+
+def _number_as_text(value: object) -> str:
+    """A number in the fewest digits, as IB spells multipliers; a text as it is; else empty."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return f"{Decimal(str(value)).normalize():f}"
+
+
+def _is_con_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -248,6 +304,10 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda v: isinstance(v, str) and re.fullmatch(r"\d{6}(\d{2})?", v) is not None,
         'a text "YYYYMM" or "YYYYMMDD"',
     ),
+    "multiplier": (_is_multiplier, 'a number above 0, such as 50 or "0.1"'),
+    "trading_class": (_is_name, "IB's trading class, such as NMS or ES"),
+    "local_symbol": (_is_name, 'a local symbol as IB spells it, such as "BRK B" or "CLF27"'),
+    "con_id": (_is_con_id, "IB's number of the contract, a whole number such as 265598"),
     "what_to_show": (lambda v: v in WHAT_TO_SHOW, "one of " + " ".join(WHAT_TO_SHOW)),
     "extended_hours": (lambda v: isinstance(v, bool), "true or false"),
 }

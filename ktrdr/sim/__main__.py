@@ -143,9 +143,10 @@ def main(
 
     It knows about 40 US stocks and ETFs, five indices, all pairs of common currencies, dated and
     continuous CME futures and four crypto coins, with real sessions and invented prices, or the
-    bars of --replay; and stocks with difficulties: ILLIQ FLATV FRESH GONE TWIN NOPERM SPLT. It
-    answers contract details, head timestamps, schedules and historical bars of all of IB's
-    sizes, kept up to date if wanted. It streams nothing else, and refuses every order.
+    bars of --replay; and stocks with difficulties: ILLIQ FLATV FRESH GONE TWIN NOPERM SPLT,
+    and such a future: TWOF. It answers contract details, head timestamps, schedules and
+    historical bars of all of IB's sizes, kept up to date if wanted. It streams nothing else, and
+    refuses every order.
 
     Try it: python -m ktrdr.sim, and in another window
     IB().connect("127.0.0.1", 4102) with ib_insync.

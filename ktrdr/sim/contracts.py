@@ -73,6 +73,8 @@ class Contract:
     listed: date = date(2000, 1, 3)
     con_id_name: str = ""
     """What tells it from another of the same name."""
+    con_id_given: int = 0
+    """The id that somebody else has given it, in place of one from its name; 0: nobody has."""
     price_key: str = ""
     """What the price path hangs on: a future's root, so that its months move together."""
     extended_hours: bool = False
@@ -92,6 +94,8 @@ class Contract:
     @property
     def con_id(self) -> int:
         """IB's contract id: stable, from the contract's full name."""
+        if self.con_id_given:
+            return self.con_id_given
         name = f"{self.sec_type}:{self.local_symbol}:{self.currency}:{self.expiry_text[:6]}"
         if self.sec_type == "CONTFUT":  # one for ever, whichever month it is now
             name = f"CONTFUT:{self.trading_class}"

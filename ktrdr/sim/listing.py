@@ -209,13 +209,14 @@ _SPECS: dict[str, tuple[str, float, Tick, str, bool]] = {
 
 def future(root: str, year: int, month: int) -> Contract | None:
     """A dated future; None for a root or month that is not listed."""
-    if root not in FUTURE_EXCHANGES:
-        return None
+    return _future(root, FUTURE_EXCHANGES[root], year, month) if root in FUTURE_EXCHANGES else None
+
+
+def _future(root: str, exchange: str, year: int, month: int) -> Contract | None:
     symbol, price, tick, multiplier, quarterly = _SPECS.get(root, (root, 100, CENT, "100", False))
     if quarterly and month % 3:
         return None
     expiry = third_friday(year, month)
-    exchange = FUTURE_EXCHANGES[root]
     return Contract(
         symbol=symbol,
         sec_type="FUT",
@@ -316,13 +317,21 @@ def _candidates(query: Query, today: date) -> list[Contract]:
         case "CRYPTO":
             symbol = query.symbol or query.local_symbol.partition(".")[0]
             found = crypto(symbol, *_CRYPTO[symbol]) if symbol in _CRYPTO else None
-        case "FUT" if query.local_symbol:
-            found = future_named(query.local_symbol, today)
         case "FUT":
-            return _by_month(query, today)
+            return _dated_futures(query, today)
         case _:
             found = None
     return [found] if found else []
+
+
+def _dated_futures(query: Query, today: date) -> list[Contract]:
+    """Futures by their own name or by their symbol."""
+    if peculiar.is_future(query.symbol or query.local_symbol or query.trading_class):
+        return _peculiar_futures(today.year)
+    if query.local_symbol:
+        found = future_named(query.local_symbol, today)
+        return [found] if found else []
+    return _by_month(query, today)
 
 
 def _by_month(query: Query, today: date) -> list[Contract]:
@@ -334,6 +343,14 @@ def _by_month(query: Query, today: date) -> list[Contract]:
         return []
     year, month = int(query.expiry[:4]), int(query.expiry[4:6])
     return [c for root in roots if (c := future(root, year, month))]
+
+
+@cache
+def _peculiar_futures(this_year: int) -> list[Contract]:
+    """Those of all months of a year and the next."""
+    months = ((this_year + y, m) for y in (0, 1) for m in range(1, 13))
+    plain = (_future(peculiar.FUTURE, "CME", year, month) for year, month in months)
+    return [c for one in plain if one for c in peculiar.futures(one)]
 
 
 def _by_con_id(query: Query, today: date) -> Contract | None:
@@ -355,12 +372,12 @@ def _fixed() -> dict[int, Contract]:
 
 @cache
 def _moving(today: date) -> dict[int, Contract]:
-    """What is not the same every day: continuous futures and peculiar stocks, by id."""
+    """What is not the same every day: continuous futures and what is peculiar, by id."""
     futures = (continuous(root, today) for root in FUTURE_EXCHANGES)
     stocks = (
         c for symbol in peculiar.SYMBOLS for c in peculiar.stocks(symbol, stock(symbol), today)
     )
-    return {c.con_id: c for c in (*futures, *stocks)}
+    return {c.con_id: c for c in (*futures, *stocks, *_peculiar_futures(today.year))}
 
 
 @cache

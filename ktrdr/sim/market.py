@@ -262,6 +262,8 @@ class GeneratedMarket(Market):
 
 def query_for(instrument: Instrument) -> Query:
     """How a client asks for the contract behind a store's symbol."""
+    if instrument.con_id:
+        return Query(instrument.con_id, exchange=instrument.exchange, include_expired=True)
     return Query(
         symbol=instrument.ib_symbol,
         sec_type=instrument.sec_type,
@@ -269,7 +271,9 @@ def query_for(instrument: Instrument) -> Query:
         exchange=instrument.exchange,
         primary_exchange=instrument.primary_exchange,
         currency=instrument.currency,
-        local_symbol=instrument.local_symbol,
+        local_symbol=instrument.ib_local_symbol,
+        trading_class=instrument.trading_class,
+        multiplier=instrument.multiplier,
         include_expired=True,
     )
 

@@ -1,4 +1,4 @@
-"""Stocks that are there for one difficulty each, under fixed symbols. None of them is real.
+"""What is there for one difficulty each, under fixed symbols. None of it is real.
 
 | symbol | what is peculiar |
 |---|---|
@@ -9,6 +9,7 @@
 | `TWIN` | two contracts, on NASDAQ and on NYSE; error 200 until one of them is named |
 | `NOPERM` | details, but no history: 162, "No market data permissions" |
 | `SPLT` | four for one on 2026-11-30; `GeneratedMarket.split` sets another day or ratio |
+| `TWOF` | a future, each month in two classes: `TWOF`, 50, `TWOFZ26` and `TWOM`, 5, `TWOMZ26` |
 
 Other difficulties need no symbol: every dated future expires on its third Friday.
 """
@@ -22,6 +23,10 @@ from typing import Any
 from ktrdr.sim.contracts import Contract, Split
 
 SYMBOLS = ("ILLIQ", "FLATV", "FRESH", "GONE", "TWIN", "NOPERM", "SPLT")
+"""Those of the stocks."""
+
+FUTURE = "TWOF"
+_CLASSES = {"TWOF": "50", "TWOM": "5"}
 
 
 def stocks(symbol: str, plain: Contract, today: date) -> list[Contract]:
@@ -40,6 +45,28 @@ def stocks(symbol: str, plain: Contract, today: date) -> list[Contract]:
     if symbol == "TWIN":
         found.append(replace(plain, primary_exchange="NYSE", con_id_name="NYSE", base_price=55.0))
     return found
+
+
+def futures(plain: Contract) -> list[Contract]:
+    """The contracts of a month; `plain`: a future of that month without peculiarities."""
+    if plain.expiry is None:
+        return []
+    month = plain.local_symbol.removeprefix(FUTURE)[0]
+    return [
+        replace(
+            plain,
+            local_symbol=f"{name}{month}{plain.expiry:%y}",
+            trading_class=name,
+            multiplier=multiplier,
+            long_name=f"{FUTURE} future, multiplier {multiplier}",
+        )
+        for name, multiplier in _CLASSES.items()
+    ]
+
+
+def is_future(name: str) -> bool:
+    """Whether a symbol, a class or a local symbol is one of the futures'."""
+    return name in (FUTURE, *_CLASSES) or name[:-3] in _CLASSES
 
 
 def _first_weekday_of_last_month(today: date) -> date:

@@ -22,9 +22,10 @@ class Record:
 
     Keys: `event`, `time` (ISO 8601, UTC, the gateway's clock), `client_id`, `kind`, `request_id`;
     of a contract `con_id`, `symbol`, `sec_type`, `expiry`, `exchange`, `primary_exchange`,
-    `currency`, `local_symbol`; of a history request `end`, `duration`, `bar_size`,
-    `what_to_show`, `use_rth`. Answered: `bars` (how many), `error_code` (None: no error) and
-    `verdict`, the limit or the fault that made the answer what it is, empty for none.
+    `currency`, `multiplier`, `trading_class`, `local_symbol`; of a history request `end`,
+    `duration`, `bar_size`, `what_to_show`, `use_rth`. Answered: `bars` (how many), `error_code`
+    (None: no error) and `verdict`, the limit or the fault that made the answer what it is, empty
+    for none.
 
     Besides: `violation` (`verdict`: the limit), `fault` (`verdict`: its name, `state`: begun or
     ended, `values`), `connected` (`version`) and `disconnected`.
@@ -125,6 +126,8 @@ def _entry(event: str, now: datetime, client_id: int, request: Request) -> dict[
             "exchange": query.exchange,
             "primary_exchange": query.primary_exchange,
             "currency": query.currency,
+            "multiplier": query.multiplier,
+            "trading_class": query.trading_class,
             "local_symbol": query.local_symbol,
         }
     if request.kind in _KINDS_WITH_HISTORY:

@@ -193,6 +193,10 @@ def _contract(instrument: Instrument, last_day: date) -> Contract:
     what = (instrument.what_to_show, *found.what_to_show)
     return replace(
         found,
+        local_symbol=instrument.local_symbol or found.local_symbol,
+        trading_class=instrument.trading_class or found.trading_class,
+        multiplier=instrument.multiplier or found.multiplier,
+        con_id_given=instrument.con_id,
         extended_hours=instrument.extended_hours,
         what_to_show=tuple(dict.fromkeys(what)),
     )
@@ -209,8 +213,8 @@ def _known(instrument: Instrument, last_day: date) -> Contract | None:
             return listing.stock(symbol, exchange, currency=instrument.currency)
         case "CASH":
             return listing.forex_pair(symbol[:3], instrument.currency)
-        case "FUT" if instrument.local_symbol:
-            return listing.future_named(instrument.local_symbol, last_day)
+        case "FUT" if instrument.ib_local_symbol:
+            return listing.future_named(instrument.ib_local_symbol, last_day)
         case "FUT" if instrument.expiry:
             year, month = int(instrument.expiry[:4]), int(instrument.expiry[4:6])
             return listing.future(symbol, year, month)

@@ -9,7 +9,8 @@ Entry = dict[str, Any]
 
 _QUESTION = (
     "kind", "con_id", "symbol", "sec_type", "expiry", "exchange", "primary_exchange", "currency",
-    "local_symbol", "end", "duration", "bar_size", "what_to_show", "use_rth",
+    "multiplier", "trading_class", "local_symbol", "end", "duration", "bar_size", "what_to_show",
+    "use_rth",
 )  # fmt: skip
 """What two identical questions have in common; that of the record, not of the limits."""
 

@@ -252,6 +252,18 @@ def test_the_newest_daily_bar_is_asked_for_again_when_it_has_settled(group):
     assert len(group.asked()) - asked <= 1, "the sample of a day"
 
 
+def test_an_ambiguous_symbol_is_filled_once_a_line_of_its_hint_is_pasted(group):
+    path = group.watch("TWIN_1d")
+    group.fill()
+    (problem,) = group.filler.status.recent_errors
+    _, table, line, _ = problem.hint.split("\n")
+    assert line.startswith('primary_exchange = "NASDAQ"')
+    assert path.read_text() == HEADER
+    (group.folder / "instruments.toml").write_text(f"{table}\n{line}\n")
+    group.scan()
+    assert path.read_text() == text_of(group.truth("TWIN", "1d", *RECENT))
+
+
 def test_old_bars_that_have_changed_are_found_by_the_sample_of_a_day(group):
     """On a weekend, when nothing else is asked for."""
     (group.folder / "instruments.toml").write_text("[AAPL]\nsince = 2026-10-20\n")

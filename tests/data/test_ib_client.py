@@ -20,8 +20,9 @@ from ktrdr.errors import (
     NotEntitled,
     RequestFailed,
     TimedOut,
+    UnknownContract,
 )
-from ktrdr.planning.instruments import instrument_for
+from ktrdr.planning.instruments import instrument_for, read_instruments
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
 from ktrdr.sim.limits import Limits
@@ -110,6 +111,93 @@ def test_bars_of_nothing_but_zeros_are_left_out_and_named():
     whole, odd = talk(work)
     assert len(odd.unsound) >= 4
     assert odd.bars == [bar for bar in whole.bars if bar.start not in odd.unsound]
+
+
+MONDAY = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
+TWO_CLASSES = {"sec_type": "FUT", "expiry": "202612"}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "entry"),
+    [
+        ("TWIN", {}),
+        ("TWOF", TWO_CLASSES),
+        ("ES", {"sec_type": "FUT"}),
+    ],
+)
+def test_each_line_for_an_ambiguous_symbol_names_one_contract(symbol, entry):
+    async def work(client, _):
+        with pytest.raises(UnknownContract, match=r"IB knows \d+ contracts for") as raised:
+            await client.contract(instrument_for(symbol, entry))
+        table, *lines = raised.value.hint.splitlines()[1:]
+        pasted = [
+            read_instruments(f"{table}\n{line}\n")[symbol] for line in lines if line[0] != "#"
+        ]
+        return [
+            (await client.contract(instrument_for(symbol, entry | one))).con_id for one in pasted
+        ]
+
+    found = talk(work, now=lambda: MONDAY)
+    assert 2 <= len(found) <= 6
+    assert len(set(found)) == len(found)
+
+
+OF_A_CONTRACT = (
+    "con_id", "symbol", "sec_type", "expiry", "exchange", "primary_exchange", "currency",
+    "multiplier", "trading_class", "local_symbol",
+)  # fmt: skip
+
+
+def test_a_number_alone_names_a_contract_and_nothing_that_may_contradict_is_sent():
+    async def work(client, gateway):
+        wanted = instrument_for("TWOF", TWO_CLASSES | {"multiplier": "5"})
+        con_id = (await client.contract(wanted)).con_id
+        entry = {"sec_type": "FUT", "con_id": con_id, "currency": "EUR", "multiplier": "9"}
+        entry |= {"local_symbol": "ESZ6", "trading_class": "ES", "expiry": "203001"}
+        before = len(gateway.record)
+        found = await client.contract(instrument_for("ANY", entry))
+        asked = gateway.record[before]
+        return con_id, found.con_id, {key: asked[key] for key in OF_A_CONTRACT if asked[key]}
+
+    con_id, found, sent = talk(work, now=lambda: MONDAY)
+    assert found == con_id
+    assert sent == {"con_id": con_id, "exchange": "CME"}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"multiplier": "7"}, {"trading_class": "ES"}, {"local_symbol": "TWOFZ6"}, {"con_id": 5}],
+)
+def test_what_names_no_contract_finds_none(entry):
+    async def work(client, _):
+        await client.contract(instrument_for("TWOF", TWO_CLASSES | entry))
+
+    with pytest.raises(UnknownContract) as raised:
+        talk(work, now=lambda: MONDAY)
+    assert raised.value.code == 200
+
+
+@pytest.mark.parametrize(
+    ("symbol", "entry"),
+    [
+        ("BRK.B", {"local_symbol": "BRK B"}),
+        ("TWOF", TWO_CLASSES | {"multiplier": "5"}),
+        ("TWOF", TWO_CLASSES | {"trading_class": "TWOM"}),
+    ],
+)
+def test_bars_are_those_of_the_contract_that_the_entry_names(symbol, entry):
+    async def work(client, _):
+        instrument = instrument_for(symbol, entry)
+        span = (ASKED.start, ASKED.end)
+        named = await client.bars(BarsRequest(instrument, Timeframe.H1, *span), NOW)
+        con_id = (await client.contract(instrument)).con_id
+        by_id = instrument_for(symbol, {"sec_type": instrument.sec_type, "con_id": con_id})
+        again = await client.bars(BarsRequest(by_id, Timeframe.H1, *span), NOW)
+        return named.bars, again.bars
+
+    named, again = talk(work, now=lambda: MONDAY)
+    assert len(named) >= 14
+    assert named == again
 
 
 def test_an_id_in_use_is_read_from_the_error_and_not_waited_for():

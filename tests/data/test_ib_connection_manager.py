@@ -26,7 +26,7 @@ from ktrdr.errors import (
     TimedOut,
     UnknownContract,
 )
-from ktrdr.planning.instruments import instrument_for
+from ktrdr.planning.instruments import instrument_for, read_instruments
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
 from ktrdr.sim.hosting import running_gateway
@@ -627,6 +627,63 @@ def test_a_refused_contract_is_forgotten_when_it_is_answered(connect, gateway, w
     twin = instrument_for("TWIN", {"primary_exchange": "NYSE"})
     manager.call(manager.contract(twin), 20)
     assert manager.status().refused == ()
+
+
+def test_bars_of_an_ambiguous_symbol_are_refused_with_the_lines_that_say_which(
+    connect, gateway, wait_for
+):
+    """To a question for bars IB says no more than that there are several."""
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with pytest.raises(UnknownContract, match="is ambiguous") as raised:
+        answers(manager, history_of("TWIN"))
+    assert raised.value.code == 200
+    (refused,) = manager.status().refused
+    for hint in (raised.value.hint, refused.hint):
+        assert "\n[TWIN]\n" in hint
+        assert '\nprimary_exchange = "NASDAQ"   # TWIN: NASDAQ,' in hint
+        assert '\nprimary_exchange = "NYSE"     # TWIN: NYSE,' in hint
+
+
+def test_many_who_ask_for_an_ambiguous_symbol_ask_once_which_contracts_there_are(connect, wait_for):
+    with running_gateway(latency_s=0.2) as gateway:
+        manager = connect(gateway.port)
+        wait_for(lambda: manager.is_connected)
+        day, twin = utc("2026-11-10"), instrument_for("TWIN")
+        requests = [
+            BarsRequest(twin, Timeframe.M1, day + n * 3600, day + n * 3600 + 3600)
+            for n in range(30)
+        ]
+        before, began = len(gateway.record), time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(30) as pool:
+            for asked in [pool.submit(answers, manager, request) for request in requests]:
+                with pytest.raises(UnknownContract) as raised:
+                    asked.result(30)
+                assert 'primary_exchange = "NYSE"' in raised.value.hint
+        about = [
+            one["symbol"]
+            for one in gateway.record[before:]
+            if (one["event"], one["kind"]) == ("received", "contract_details")
+        ]
+        assert 1 <= about.count("TWIN") <= 2 + (time.monotonic() - began) / 5
+
+
+@pytest.mark.parametrize(("symbol", "entry"), [("BRK.B", {}), ("TWOFZ6", {"sec_type": "FUT"})])
+def test_a_symbol_that_ib_spells_otherwise_is_refused_with_a_spelling_that_it_knows(
+    connect, wait_for, symbol, entry
+):
+    def monday():
+        return datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
+
+    with running_gateway(now=monday) as gateway:
+        manager = connect(gateway.port, now=monday)
+        wait_for(lambda: manager.is_connected)
+        with pytest.raises(UnknownContract) as raised:
+            manager.call(manager.contract(instrument_for(symbol, entry)), 20)
+        assert raised.value.code == 200
+        pasted = read_instruments(raised.value.hint.partition("\n")[2])[symbol]
+        found = manager.call(manager.contract(instrument_for(symbol, entry | pasted)), 20)
+    assert found.local_symbol == pasted["local_symbol"]
 
 
 def saying(words: bytes):

@@ -199,6 +199,9 @@ def test_it_leaves_no_socket_behind(path):
         ("ES", {"sec_type": "FUT", "expiry": "202612"}),
         ("BTC", {"sec_type": "CRYPTO"}),
         ("ESZ6", {"extended_hours": False}),
+        ("ES", {"sec_type": "FUT", "expiry": "202612", "multiplier": "50", "trading_class": "ES"}),
+        ("M.M", {"local_symbol": "M&M +/"}),
+        ("AAPL", {"con_id": 265598}),
     ],
 )
 def test_an_instrument_survives_the_way(symbol, entry):
@@ -223,6 +226,9 @@ def test_a_person_may_ask_with_a_symbol_and_dates():
         ({}, "symbol"),
         ({"symbol": "AAPL", "sec_type": "SHARE"}, "SHARE"),
         ({"symbol": "AAPL", "exchange": "a b"}, "exchange"),
+        ({"symbol": "AAPL", "con_id": "0"}, "con_id = 0: expected"),
+        ({"symbol": "AAPL", "con_id": "AAPL"}, "con_id = 'AAPL': expected"),
+        ({"symbol": "ES", "multiplier": "-1"}, "multiplier = '-1': expected"),
     ],
 )
 def test_a_wrong_instrument_is_named(query, named):

@@ -100,6 +100,50 @@ def test_an_ambiguous_stock_has_two_details_and_no_history_until_one_is_named(an
     assert bars(two[1].contract, FRIDAY, "1 D", "1 day") == named[1]
 
 
+TWOF = {"secType": "FUT", "exchange": "CME", "lastTradeDateOrContractMonth": "202612"}
+
+
+def test_an_ambiguous_future_has_two_classes_and_no_history_until_one_is_named(answer, bars):
+    two = answer("reqContractDetailsAsync", Contract(symbol="TWOF", **TWOF))
+    said = [(c.localSymbol, c.tradingClass, c.multiplier) for c in (d.contract for d in two)]
+    assert said == [("TWOFZ26", "TWOF", "50"), ("TWOMZ26", "TWOM", "5")]
+    assert len({d.contract.conId for d in two}) == 2
+    question = (FRIDAY, "1 D", "1 day", "TRADES", False)
+    code, text = answer("reqHistoricalDataAsync", Contract(symbol="TWOF", **TWOF), *question)
+    assert (code, "ambiguous" in text) == (200, True)
+    for name, value in (
+        ("multiplier", "5"),
+        ("tradingClass", "TWOM"),
+        ("localSymbol", "TWOMZ26"),
+    ):
+        named = Contract(symbol="TWOF", **TWOF, **{name: value})
+        assert answer("reqContractDetailsAsync", named) == two[1:]
+        assert len(bars(named, *question[:3], rth=False)) == 1
+
+
+@pytest.mark.parametrize("named", [{}, {"exchange": "CME"}])
+def test_a_contract_is_found_by_its_number_alone(answer, named):
+    for asked in (
+        Contract(symbol="TWOF", **TWOF, multiplier="5"),
+        Contract(secType="FUT", localSymbol="ESZ6", exchange="CME"),
+    ):
+        found = answer("reqContractDetailsAsync", asked)
+        by_id = Contract(conId=found[0].contract.conId, **named)
+        assert answer("reqContractDetailsAsync", by_id) == found
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"multiplier": "7"}, {"tradingClass": "ES"}, {"localSymbol": "TWOFZ6"}, {"conId": 5}],
+)
+def test_a_contract_that_is_named_wrongly_is_unknown(answer, wrong):
+    for method, more in (
+        ("reqContractDetailsAsync", ()),
+        ("reqHistoricalDataAsync", (FRIDAY, "1 D", "1 day", "TRADES", True)),
+    ):
+        assert answer(method, Contract(symbol="TWOF", **TWOF, **wrong), *more)[0] == 200
+
+
 def test_a_stock_without_permission_has_details_but_no_history(answer):
     assert len(answer("reqContractDetailsAsync", stock("NOPERM"))) == 1
     code, text = answer(

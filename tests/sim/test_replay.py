@@ -225,6 +225,20 @@ def test_an_instruments_file_says_what_a_symbol_is(ask, tmp_path):
     assert [str(b.date) for b in got] == ["2026-11-21", "2026-11-22"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "asked"),
+    [
+        ('local_symbol = "XYZ B"', {"secType": "STK", "localSymbol": "XYZ B"}),
+        ("con_id = 12345", {"conId": 12345}),
+    ],
+)
+def test_an_instruments_file_says_how_a_symbol_is_asked_for(ask, tmp_path, entry, asked):
+    (tmp_path / "instruments.toml").write_text(f'["XYZ.B"]\n{entry}\n')
+    write(tmp_path, "XYZ.B_1m.csv", minutes("2026-11-19 14:30", 10))
+    contract = Contract(exchange="SMART", **asked)
+    assert len(all_bars(ask, tmp_path, contract, "1 min", "TRADES", True)) == 10
+
+
 def test_other_symbols_are_unknown(ask, tmp_path):
     write(tmp_path, "XYZ_1m.csv", minutes("2025-11-20 14:30", 10))
     with pytest.raises(RequestError) as refused:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 
@@ -397,6 +398,22 @@ def test_a_refused_contract_is_named_with_what_to_do(text, peers, connected):
     refused = RefusedContract("NOPERM", "not_entitled", 354, "not subscribed", "subscribe", NOW)
     peers.connection = replace(connected, refused=(refused,))
     assert "NOPERM not entitled: subscribe" in text()
+
+
+LINES = 'say so:\n["BRK.B"]\nlocal_symbol = "BRK B"'
+
+
+def test_lines_to_be_pasted_stay_lines(client, peers, connected, filling):
+    refused = RefusedContract("BRK.B", "unknown_contract", 200, "none such", LINES, NOW)
+    peers.connection = replace(connected, refused=(refused,))
+    peers.gap_filler = replace(filling, recent_errors=(Problem(NOW, "BRK.B 1d", "none", LINES),))
+
+    html = client.get("/").text
+
+    shown = re.findall(r'<span class="hint">([^<]*)</span>', html)
+    assert [unescape(hint) for hint in shown] == [LINES, LINES]
+    with client.get("/static/page.css") as style:
+        assert ".hint { white-space: pre-wrap; }" in style.text
 
 
 def test_a_clock_that_is_minutes_off_is_shown(text, peers, connected):
