@@ -17,6 +17,7 @@ from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.drift import Drift, compare
 from ktrdr.planning.evidence import Answered, Density, flanked_now, weigh
 from ktrdr.planning.gaps import Gap, Reason, among, runs
+from ktrdr.planning.identity import Likeness, likeness
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import (
     BoolArray,
@@ -44,6 +45,9 @@ _WITHHELD_MAX_S, _DOUBLINGS_MAX = DAY_S, 12
 """So long, at most, is not asked for what came in answers that nothing was written of."""
 _UNSOUND_S, _UNSOUND_MAX_S = 3600, 30 * DAY_S
 """When what a damaged answer lacks is asked for again: each time after twice as long."""
+
+_OTHER_LEAST = 3
+"""So many bars at other prices are no revision."""
 
 _NEAR_S, _FAR_S = 40 * DAY_S, 400 * DAY_S
 """How far from a gap a bar is looked for that proves that IB answers; if need be, the latter."""
@@ -99,7 +103,7 @@ class Books:
     ) -> Taken:
         """Write the finished bars of an answer, and remember what it says IB has not.
 
-        Neither where all is told, or may be, in another unit than what is stored. Unless it
+        Neither where all is told, or may be, in another unit or of another contract. Unless it
         `is_sure` what time it is, nothing of what it lacks is believed nor counted.
         FileNotFoundError: the file is gone. StoreUnwritable, MalformedFile: nothing was written.
         """
@@ -128,7 +132,9 @@ class Books:
         due = Expected(expected.starts[asked], expected.days[asked])
         done = finished(answer.bars, due.starts, series.timeframe, asked_at)
         drift = self._compare(watched, answer, span)
-        if drift is not None and (drift.doubted_at is not None or is_whole(watched, drift)):
+        if drift is not None and (
+            drift.doubted_at is not None or is_whole(watched, drift) or is_other(watched, drift)
+        ):
             self._ledger.answered(series, *span, asked_at, told)
             return Taken(0, drift=drift, is_withheld=True)
         self._put_off.pop(watched.absence, None)
@@ -371,6 +377,18 @@ def is_whole(watched: Watched, drift: Drift) -> bool:
     Rows of others need not be those of IB: by what they are adjusted, nobody knows.
     """
     return drift.is_whole(is_adjusted=watched.is_ours and not watched.instrument.can_be_paged)
+
+
+def is_other(watched: Watched, drift: Drift) -> bool:
+    """All bars that were compared are told at other prices, as those of another contract are.
+
+    A few may be alike by chance. What is adjusted up to now moves by no common factor either.
+    """
+    if is_whole(watched, drift) or not watched.instrument.can_be_paged:
+        return False
+    told = {bar.start: bar for bar in drift.changed}
+    are_all = len(told) >= _OTHER_LEAST and 10 * len(told) >= 9 * drift.compared
+    return are_all and likeness(stored(watched, told), told) is Likeness.OTHER
 
 
 def stored(watched: Watched, starts: Collection[int]) -> list[Bar]:

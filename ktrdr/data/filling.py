@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ktrdr.data.bookkeeping import Books, is_whole, stored
+from ktrdr.data.bookkeeping import Books, is_other, is_whole, stored
 from ktrdr.data.errands import Errands
 from ktrdr.data.gap_report import iso
 from ktrdr.data.holidays import closed_days
@@ -48,7 +48,7 @@ from ktrdr.errors import (
     TimedOut,
     WrongSource,
 )
-from ktrdr.planning.bars import Answer
+from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.drift import Drift, compare
 from ktrdr.planning.gaps import Gap, Reason
 from ktrdr.planning.identity import COMPARED, Identity, Likeness, likeness
@@ -551,20 +551,27 @@ class Filling:
     # Another contract.
 
     def _ask_whether_alike(self, watched: Watched) -> None:
-        """The symbol is another contract than before: compare the newest bars."""
+        """Compare the newest bars: the symbol is another contract than before, or may be."""
         span = self._watch.newest(watched, COMPARED)
+        is_asked = any(
+            errand.kind is Kind.LIKENESS and watched in errand.series
+            for errand in self._errands.under_way
+        )
         if span is None:
             self._watch.settle_question(watched)
-        elif watched.may_be_asked_for(self._clock()) and not self.is_asking_for(watched):
+        elif watched.may_be_asked_for(self._clock()) and not is_asked:
             request = BarsRequest(watched.instrument, watched.series.timeframe, *span)
             self._send_for_bars(Kind.LIKENESS, watched, request, Priority.RECENT)
 
     def _take_likeness(self, errand: Errand, answer: Answer) -> None:
         """Go on where the bars are those that are stored; else stop, and ask a person."""
         watched, known = errand.watched, self._watch.question_of(errand.watched)
-        if known is None or known.told is None or not self._owner.clocks_agree:
+        if watched.is_renewed or not self._owner.clocks_agree:
             return
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
+        if known is None or known.told is None:
+            self._take_prices(errand, told)
+            return
         change = f"it was {known.contract.words}, and is {known.told.words}"
         like = likeness(stored(watched, told), told)
         if like is Likeness.OTHER:
@@ -587,6 +594,21 @@ class Filling:
         )
         self.look_at(watched)
         self._ask_for_bars(watched, 1)
+
+    def _take_prices(self, errand: Errand, told: Mapping[int, Bar]) -> None:
+        """All prices are told in one ratio, as it seemed: pull the series again if they are."""
+        watched = errand.watched
+        drift = compare(stored(watched, told), told)
+        if not told:
+            raise RequestFailed("IB has none of the newest bars that are stored")
+        match likeness(stored(watched, told), told):
+            case Likeness.RATIO if drift is not None:
+                self._renewals.begin(watched, drift.words)
+            case Likeness.OTHER if drift is not None:
+                self._stop_for_other_prices(errand, drift)
+            case _:
+                watched.succeeded()
+                self.look_at(watched)
 
     # Drift.
 
@@ -646,6 +668,9 @@ class Filling:
         if drift is not None and is_whole(watched, drift):
             self._see_to_drift(errand, replace(drift, doubted_at=None))
             return
+        if drift is not None and is_other(watched, drift):
+            self._stop_for_other_prices(errand, drift)
+            return
         watched.succeeded()
         if drift is not None:
             self._see_to_drift(errand, replace(drift, doubted_at=None))
@@ -659,10 +684,14 @@ class Filling:
         self._books.notice_others(watched, int(self._clock()))
         if drift.doubted_at is not None:
             self._look_around(watched, drift.doubted_at, errand.gaps)
+        elif is_other(watched, drift):
+            self._stop_for_other_prices(errand, drift)
         elif not is_whole(watched, drift):
             self._see_to_revision(errand, drift)
         elif self._renewals.is_shadow(watched):
             self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
+        elif watched.is_ours and drift.price is not None and watched.instrument.can_be_paged:
+            self._ask_whether_alike(watched)
         elif watched.is_ours:
             self._renewals.begin(watched, drift.words)
         else:
@@ -684,6 +713,25 @@ class Filling:
                 hint="delete the rows that should be asked for again",
             ),
         )
+
+    def _stop_for_other_prices(self, errand: Errand, drift: Drift) -> None:
+        """All that was compared is told at other prices: nothing is written any more."""
+        watched, symbol = errand.watched, errand.watched.series.symbol
+        if self._renewals.is_shadow(watched):
+            self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
+            return
+        error = OtherContract(
+            f"{symbol} may be another contract at IB than the one whose bars are stored: all of "
+            f"{drift.compared} bars are told at other prices; nothing is written",
+            hint="if it is another company now, move the file away; else see whose the stored "
+            f"bars are, and say which contract is meant: con_id = … below [{symbol}] in "
+            "instruments.toml",
+        )
+        if errand.kind is Kind.CHECK and not watched.is_ours:  # old rows of others, by chance
+            watched.succeeded()
+        else:
+            watched.failed(error, self._clock())
+        self._owner.report(str(watched.series), error)
 
     def _ask_a_person(self, errand: Errand, drift: Drift) -> None:
         """Nobody else can say what is to become of rows of others that are in another unit.

@@ -23,6 +23,7 @@ _NEAR = 0.005
 _TICKS_LEAST = 100
 """Prices of fewer ticks are in one ratio with too many others."""
 _SHARE = 0.9
+_SIMPLE = 0.002
 
 
 class Identity(NamedTuple):
@@ -87,14 +88,22 @@ def likeness(stored: Iterable[Bar], told: Mapping[int, Bar]) -> Likeness:
 
 def _is_one_ratio(pairs: Sequence[tuple[float, float]]) -> bool:
     """All new prices are the old ones times one number, but for the rounding of both."""
-    if len(pairs) < _RATIO_LEAST or any(old <= 0 or new <= 0 for old, new in pairs):
+    if any(old <= 0 or new <= 0 for old, new in pairs):
         return False
     ratio = statistics.median(new / old for old, new in pairs)
+    if len(pairs) < _RATIO_LEAST and not _is_simple(ratio):
+        return False
     old_tick, new_tick = (_tick(prices) for prices in zip(*pairs, strict=True))
     if min(new for _, new in pairs) < _TICKS_LEAST * new_tick:
         return False
     off = 1.1 * new_tick + 0.55 * old_tick * ratio
     return _share(abs(new - old * ratio) <= off for old, new in pairs) >= _SHARE
+
+
+def _is_simple(ratio: float) -> bool:
+    """As of most splits: one for many, or many for one."""
+    many = max(ratio, 1 / ratio)
+    return round(many) >= 2 and abs(many / round(many) - 1) <= _SIMPLE
 
 
 def _tick(prices: Iterable[float]) -> float:

@@ -32,9 +32,10 @@ _RULES: dict[str, tuple[str, dict[int, list[Hours]]]] = {
 def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedule:
     """The sessions of some days of a contract, as if every week were like them.
 
-    Of several days of one weekday the longest counts: the others are shortened. A weekday on which
-    such contracts are traded, and which is not among them, is like the longest of the others, while
-    few weeks are known. A weekday on which they are not, counts only when most weeks have it.
+    Of several days of one weekday the longest counts: the others are shortened. While few weeks
+    are known, a weekday on which such contracts are traded is like the longest of all days, where
+    it is not among them or shorter: the only Friday may be that after Thanksgiving. A weekday on
+    which they are not, counts only when most weeks have it.
     """
     _, of_its_kind = _RULES.get(sec_type, _RULES["STK"])
     sessions = _usual(coming.sessions, of_its_kind)
@@ -61,7 +62,10 @@ def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedul
     week = {weekday: by_day[day] for weekday, day in longest.items()}
     if week and is_little:
         most = max(longest.values(), key=lambda day: length[day])
-        week = dict.fromkeys(of_its_kind, by_day[most]) | week
+        short = [
+            day for day in of_its_kind if length.get(longest.get(day, date.min), 0) < length[most]
+        ]
+        week |= dict.fromkeys(short, by_day[most])
     return _from_week(week, coming.zone, start, end, "hours")
 
 

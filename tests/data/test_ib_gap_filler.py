@@ -1278,7 +1278,7 @@ def test_a_series_that_is_pulled_again_goes_on_after_a_crash(
     fill(first)
     clock.now = utc("2026-11-21 15:00")
     connection.factor = split
-    until = len(connection.asked) + 2  # the new day, and the look that shows a split
+    until = len(connection.asked) + 3  # the new day, and two looks that show a split
 
     def crash():
         if len(connection.asked) >= until:

@@ -39,6 +39,24 @@ def has_all(group, path, timeframe):
     return set(lately) <= set(rows(path)) <= set(there)
 
 
+@pytest.mark.parametrize("timeframe", ["1m", "5m", "1h"])
+def test_nothing_is_written_before_ib_was_asked_which_contract_it_is(group, timeframe):
+    group.now = utc("2026-11-19 16:00")  # a session under way
+    path = group.watch(f"KO_{timeframe}")
+    group.fill()
+    before = path.read_text()
+    with group.gateway.fault("other_contract", symbol="KO"):
+        for _ in range(30):
+            later(group, 600)
+            assert path.read_text() == before
+        assert any("may be another contract at IB" in said for said in group.problems())
+        assert state(group) != "complete"
+        assert len(group.asked()) < 40
+    later(group, HOUR)
+    later(group, 7 * HOUR)
+    assert has_all(group, path, timeframe)
+
+
 @pytest.mark.parametrize("timeframe", ["5m", "1d"])
 def test_a_symbol_that_has_become_another_company_stops_and_is_asked_about(group, timeframe):
     group.now = NOW - 2 * DAY

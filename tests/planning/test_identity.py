@@ -87,6 +87,13 @@ def test_prices_of_too_few_ticks_cannot_be_told_apart():
     assert likeness(bars(closes), told([round(c / 100, 4) for c in closes])) is Likeness.RATIO
 
 
-def test_few_bars_in_one_ratio_are_no_split():
+def test_few_bars_in_one_ratio_are_a_split_only_if_that_is_a_simple_one():
     closes = walk(54.88, count=9)
-    assert likeness(bars(closes), told([c / 4 for c in closes])) is Likeness.OTHER
+    for ratio, is_split in ((0.25, True), (10, True), (0.974, False), (1.03, False), (0.7, False)):
+        now = told([round(c * ratio, 4) for c in closes])
+        assert likeness(bars(closes), now) is (Likeness.RATIO if is_split else Likeness.OTHER)
+
+
+def test_two_flat_stocks_are_told_apart_in_enough_bars():
+    flat, other = walk(62.8, seed=3), walk(61.2, seed=4)
+    assert likeness(bars(flat), told(other)) is Likeness.OTHER

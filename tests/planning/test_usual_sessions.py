@@ -92,6 +92,17 @@ def test_a_special_saturday_makes_no_usual_one():
     assert [day for day, *_ in shown(found)] == ["Mon 19", "Tue 20", "Wed 21", "Thu 22", "Fri 23"]
 
 
+def test_the_only_friday_that_is_known_may_be_a_half_day():
+    hours = (
+        "20261123:0930-20261123:1600;20261124:0930-20261124:1600;20261125:0930-20261125:1600;"
+        "20261126:CLOSED;20261127:0930-20261127:1300"
+    )
+    coming = read_hours(hours, "America/New_York")[0]
+    found = every_week(coming, "STK", utc("2026-11-16"), utc("2026-11-21"))
+    assert {closes[3:] for _, _, closes in shown(found)} == {"21:00"}
+    assert len(shown(found)) == 5
+
+
 def test_a_market_that_is_closed_on_fridays_is_not_expected_then():
     weeks = by_rules("STK", utc("2026-09-28"), utc("2026-11-01"))
     rest = [s for s in weeks.sessions if datetime.fromtimestamp(s.day, UTC).weekday() != 4]
