@@ -138,9 +138,11 @@ class Books:
             self._ledger.answered(series, *span, asked_at, told)
             return Taken(0, drift=drift, is_withheld=True)
         self._put_off.pop(watched.absence, None)
+        before = among(expected.starts, watched.store.look(series, since).starts)
         added = watched.store.add(series, done)
         if added:
             self._watch.note_written(watched)
+        new = among(expected.starts, np.array([bar.start for bar in done], np.int64)) & ~before
         self._ledger.answered(series, *span, asked_at, told)
         if is_damaged:
             self._doubt_all(watched, answer, due, asked_at)
@@ -153,7 +155,7 @@ class Books:
         sighted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
         self._ask_later(watched, runs(expected.starts, sighted, Reason.LATE), asked_at)
         asked &= ~sighted
-        unproven = self._weigh(watched, schedule, expected, asked, answer, added, asked_at, soon)
+        unproven = self._weigh(watched, schedule, expected, asked, answer, new, asked_at, soon)
         return Taken(added, unproven, drift)
 
     def _sight(
@@ -286,14 +288,14 @@ class Books:
         expected: Expected,
         asked: BoolArray,
         answer: Answer,
-        added: int,
+        new: BoolArray,
         asked_at: int,
         soon: int,
     ) -> tuple[Gap, ...]:
         """Remember which of the expected bars an answer has not, and what of it is believed.
 
-        What it had not yet is asked for again at `soon`. Comes back: what is doubted for want of a
-        control alone.
+        `new`: those that it has brought. What it had not yet is asked for again at `soon`. Comes
+        back: what is doubted for want of a control alone.
         """
         name, (starts, days) = watched.absence, expected
         if not asked.any():
@@ -314,7 +316,7 @@ class Books:
                 asked,
                 (min(told), max(told)) if told else None,
                 asked_at,
-                added > 0,
+                bool(new.any()),
                 self._ledger.last_bars_at(watched.series, hull, _NEAR_S),
             ),
             self._ledger.doubts(name, starts)[0],
@@ -328,8 +330,7 @@ class Books:
         self._ledger.record_absent(name, runs(starts, absent, Reason.NO_TRADES), asked_at)
         self._ledger.record_late(name, runs(starts, young, Reason.LATE), asked_at, soon)
         _, before = self._ledger.doubts(name, starts)
-        now_told = among(starts, np.array(sorted(told), np.int64))
-        is_flanked = flanked_now(~present & ~verified & ~absent, asked, now_told)
+        is_flanked = flanked_now(~present & ~verified & ~absent, asked, new)
         before = np.where(is_flanked, np.minimum(before, asked_at), before)
         again_at = np.where(judgement.doubted, judgement.again_at, before)
         self._ledger.keep_doubts(name, starts, judgement.doubts, again_at)

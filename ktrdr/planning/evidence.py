@@ -159,8 +159,8 @@ def weigh(
     )
 
 
-def flanked_now(missing: BoolArray, asked: BoolArray, told: BoolArray) -> BoolArray:
-    """Runs of missing bars that were not asked for, and next to which a bar was told just now.
+def flanked_now(missing: BoolArray, asked: BoolArray, new: BoolArray) -> BoolArray:
+    """Runs of missing bars that were not asked for, and next to which a new bar was told just now.
 
     There are bars on both sides of them: if they are asked for now, an answer that lacks them was
     not cut off.
@@ -168,7 +168,7 @@ def flanked_now(missing: BoolArray, asked: BoolArray, told: BoolArray) -> BoolAr
     found = np.zeros(len(missing), np.bool_)
     for begin, end in zip(*edges(missing), strict=True):
         if begin > 0 and end < len(missing) and not asked[begin:end].any():
-            found[begin:end] = told[begin - 1] or told[end]
+            found[begin:end] = new[begin - 1] or new[end]
     return found
 
 
