@@ -35,8 +35,8 @@ LIES: dict[str, dict[str, Any]] = {
 """All of them at once; of `cut_*` the newest part, without which a series ends too soon."""
 MINUTE, HOUR, DAY = 60, 3600, 86400
 WHILE_LYING = [300] * 12
-AFTERWARDS = [300, 300, HOUR, HOUR, 4 * HOUR, 6 * HOUR, 12 * HOUR, HOUR, HOUR]
-"""To a little more than a day after the first lie."""
+AFTERWARDS = [300, 300, HOUR, HOUR, 4 * HOUR, 6 * HOUR, 12 * HOUR, HOUR, DAY, DAY, DAY]
+"""To four days after the first lie."""
 
 
 class Clock:

@@ -247,7 +247,8 @@ class PersistentIbConnectionManager:
     ) -> Schedule:
         """IB's SCHEDULE for `[start, end)`, in so many requests as that takes."""
         asked_at, known = self._past.get(instrument, (float("-inf"), None))
-        is_fresh = time.monotonic() - asked_at < _PAST_FRESH_S
+        now = self._now().timestamp()
+        is_fresh = 0 <= now - asked_at < _PAST_FRESH_S
         if known is not None and is_fresh and known.start <= start:
             return replace(known, end=max(known.end, end))
         found = await self._page_of_sessions(instrument, facts, start, end)
@@ -255,7 +256,7 @@ class PersistentIbConnectionManager:
             older = await self._page_of_sessions(instrument, facts, start, found.start)
             found = older.joined(found)
         if found.sessions:
-            self._past[instrument] = (time.monotonic(), found)
+            self._past[instrument] = (now, found)
         return found
 
     async def _page_of_sessions(
