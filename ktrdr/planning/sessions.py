@@ -207,9 +207,9 @@ def _learnt_grid(
 
 
 def _four_hours(session: Session, zone: ZoneInfo, alignment: frozenset[int]) -> list[int]:
-    """Starts of four-hour bars in one session."""
+    """Starts of four-hour bars in one session. Its open is one unless a bar reaches over it."""
     starts = set(_at_minutes(session, zone, alignment))
-    if local_minute(session.open, zone) in alignment or not starts:
+    if local_minute(session.open, zone) in alignment or not any(t < session.open for t in starts):
         starts = {t for t in starts if t >= session.open} | {session.open}
     return sorted(starts)
 

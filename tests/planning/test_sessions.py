@@ -156,6 +156,14 @@ def test_four_hour_bars_may_begin_before_the_open_where_that_was_seen():
     assert found == ["11-20 13:00", "11-20 17:00"]
 
 
+def test_the_open_begins_a_four_hour_bar_though_only_the_later_one_was_seen():
+    """The answer that showed it may have been cut off at its beginning."""
+    day = stock_days("2026-11-20")
+    seen = learnt_alignment(day, [new_york("2026-11-19 12:00")])
+    found = starts(day, Timeframe.H4, "2026-11-20", "2026-11-21", alignment=seen)
+    assert found == ["11-20 14:30", "11-20 17:00"]
+
+
 def test_a_session_that_both_know_is_there_once():
     past = Schedule(
         "UTC",
