@@ -366,6 +366,8 @@ def test_larger_bars_are_those_that_the_market_has(manager, data_dir, symbol, sm
 def test_a_larger_bar_that_still_forms_is_left_out(manager, data_dir):
     now = int(datetime.now(UTC).timestamp())
     hour = now - now % 3600
+    # Around the clock: no session opens in the middle of an hour, whenever this runs.
+    (data_dir / "instruments.toml").write_text('[BTCUSD]\nsec_type = "CRYPTO"\n')
     (data_dir / "BTCUSD_1m.csv").write_text(
         HEADER + "".join(line(price(t)) for t in range(hour - 7200, now - 60, 60))
     )
