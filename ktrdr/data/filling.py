@@ -418,21 +418,27 @@ class Filling:
             everybodys = isinstance(error, PeerDown | NotConnected | WrongSource)
             if everybodys and not isinstance(error, PeerSilent):
                 raise
-            for watched in errand.series:
-                watched.failed(error, self._clock())
-                self._owner.report(str(watched.series), error)
+            self._put_back(errand, error)
+        except Exception as error:
+            log.exception("%s: a mistake of ours", errand.watched.series)
+            self._put_back(errand, RequestFailed(f"a mistake of ours: {error!r}"))
+
+    def _put_back(self, errand: Errand, error: KtrdrError) -> None:
+        """Something has gone wrong with its series."""
+        for watched in errand.series:
+            watched.failed(error, self._clock())
+            self._owner.report(str(watched.series), error)
 
     def _take_sessions(self, errand: Errand, found: Any) -> None:
         instrument = errand.watched.instrument
         self._watch.take_schedule(errand.series, found.schedule, errand.asked_at, found.closed)
-        if re.match(r"\d{8}", found.last_trade_date):  # not a month alone
-            day = datetime.strptime(found.last_trade_date[:8], "%Y%m%d").replace(tzinfo=UTC)
-            life = self._watch.life(instrument)._replace(expires=int(day.timestamp()))
+        if (expires := _day(found.last_trade_date)) is not None:
+            life = self._watch.life(instrument)._replace(expires=expires)
             self._watch.keep_life(instrument, life)
         for watched in errand.series:
+            self.look_at(watched)
             if found.identity is not None:
                 self._watch.take_identity(watched, found.identity)
-            self.look_at(watched)
             self._ask_for_bars(watched, len(errand.series))
 
     def _take_head(self, errand: Errand, head: Any) -> None:
@@ -550,9 +556,12 @@ class Filling:
 
     # Another contract.
 
-    def _ask_whether_alike(self, watched: Watched) -> None:
-        """Compare the newest bars: the symbol is another contract than before, or may be."""
-        span = self._watch.newest(watched, COMPARED)
+    def _ask_whether_alike(self, watched: Watched, until: int | None = None) -> None:
+        """Compare many bars: the symbol is another contract than before, or may be.
+
+        The newest ones, or those up to a bar (UTC seconds).
+        """
+        span = self._watch.latest(watched, COMPARED, until)
         is_asked = any(
             errand.kind is Kind.LIKENESS and watched in errand.series
             for errand in self._errands.under_way
@@ -566,8 +575,10 @@ class Filling:
     def _take_likeness(self, errand: Errand, answer: Answer) -> None:
         """Go on where the bars are those that are stored; else stop, and ask a person."""
         watched, known = errand.watched, self._watch.question_of(errand.watched)
-        if watched.is_renewed or not self._owner.clocks_agree:
+        if watched.is_renewed:
             return
+        if not self._owner.clocks_agree:
+            raise RequestFailed("bars cannot be compared while the clocks are apart")
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
         if known is None or known.told is None:
             self._take_prices(errand, told)
@@ -596,19 +607,23 @@ class Filling:
         self._ask_for_bars(watched, 1)
 
     def _take_prices(self, errand: Errand, told: Mapping[int, Bar]) -> None:
-        """All prices are told in one ratio, as it seemed: pull the series again if they are."""
+        """All prices were told in one ratio, as it seemed: pull the series again if they are.
+
+        Some may be alike: after a split whose older bars alone are told anew.
+        """
         watched = errand.watched
         drift = compare(stored(watched, told), told)
         if not told:
-            raise RequestFailed("IB has none of the newest bars that are stored")
-        match likeness(stored(watched, told), told):
-            case Likeness.RATIO if drift is not None:
-                self._renewals.begin(watched, drift.words)
-            case Likeness.OTHER if drift is not None:
-                self._stop_for_other_prices(errand, drift)
-            case _:
-                watched.succeeded()
-                self.look_at(watched)
+            raise RequestFailed("IB has none of the bars that are stored")
+        if drift is None:
+            raise RequestFailed("IB tells what is stored otherwise than before, and then alike")
+        changed = {bar.start: bar for bar in drift.changed}
+        if likeness(stored(watched, changed), changed) is Likeness.RATIO:
+            self._renewals.begin(watched, drift.words)
+        elif is_other(watched, replace(drift, price=None, volume=None)):
+            self._stop_for_other_prices(errand, drift)
+        else:
+            raise RequestFailed(f"{drift.words}, and before that all in one ratio")
 
     # Drift.
 
@@ -691,7 +706,7 @@ class Filling:
         elif self._renewals.is_shadow(watched):
             self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
         elif watched.is_ours and drift.price is not None and watched.instrument.can_be_paged:
-            self._ask_whether_alike(watched)
+            self._ask_whether_alike(watched, drift.changed[-1].start)
         elif watched.is_ours:
             self._renewals.begin(watched, drift.words)
         else:
@@ -804,6 +819,21 @@ class Filling:
             unreadable = StoreUnwritable(f"{watched.series.file_name}: {error.strerror or error}")
             watched.failed(unreadable, self._clock())
             self._owner.report(str(watched.series), unreadable)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            log.exception("%s: a mistake of ours", watched.series)
+            mistaken = RequestFailed(f"a mistake of ours: {error!r}")
+            watched.failed(mistaken, self._clock())
+            self._owner.report(str(watched.series), mistaken)
+
+
+def _day(text: str) -> int | None:
+    """The UTC midnight of `YYYYMMDD`; None: it is no day, such as a month alone."""
+    if not re.match(r"\d{8}", text):
+        return None
+    try:
+        return int(datetime.strptime(text[:8], "%Y%m%d").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
 
 
 def _identity(said: Mapping[str, Any]) -> Identity | None:

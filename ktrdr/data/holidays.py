@@ -21,7 +21,6 @@ _ASK_S = 30.0
 _PROGRAM = "ktrdr.data.print_closed_days"
 _EXCHANGES = {
     "XNYS": "NYSE NASDAQ ISLAND ARCA AMEX BATS BYX IEX PINK",
-    "CMES": "CME GLOBEX CBOT ECBOT NYMEX COMEX",
     "XTSE": "TSE VENTURE",
     "XMEX": "MEXI",
     "BVMF": "B3 BOVESPA",
@@ -73,17 +72,17 @@ def closed_days(exchange: str, start: int, end: int) -> frozenset[int]:
     if calendar is None:
         return frozenset()
     first, last = (datetime.fromtimestamp(t, UTC).year for t in (start, end))
-    return _asked(calendar, first, last)
+    try:
+        return _asked(calendar, first, last)
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+        log.info("no calendar of %s: %s", calendar, error)
+        return frozenset()
 
 
 @lru_cache(maxsize=64)
 def _asked(calendar: str, first: int, last: int) -> frozenset[int]:
-    """For whole years, so that each exchange is asked about once."""
+    """For whole years, so that each exchange is asked about once; what fails is asked again."""
     command = [sys.executable, "-m", _PROGRAM, calendar, f"{first}-01-01", f"{last}-12-31"]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_ASK_S, check=True)  # noqa: S603
-        days = [date.fromisoformat(text) for text in json.loads(done.stdout)]
-    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
-        log.info("no calendar of %s: %s", calendar, error)
-        return frozenset()
+    done = subprocess.run(command, capture_output=True, timeout=_ASK_S, check=True)  # noqa: S603
+    days = [date.fromisoformat(text) for text in json.loads(done.stdout)]
     return frozenset(utc_midnight(day) for day in days)

@@ -21,7 +21,7 @@ from typing import Any
 
 from ktrdr.data.ib_errors import NoDataError, Weight, translate, weight
 from ktrdr.data.ib_frames import Frames, NoMessageError
-from ktrdr.data.ib_messages import OddBar, read_error, without_odd_bars
+from ktrdr.data.ib_messages import OddBar, is_whole, read_error, without_odd_bars
 from ktrdr.errors import (
     GatewayMute,
     HungUp,
@@ -62,6 +62,7 @@ Notice = Callable[[int, str], None]
 _ERROR, _DETAILS, _BARS = b"4", b"10", b"17"
 _WHOLE_ANSWERS = (_BARS, b"88", b"106")
 """Messages that are an answer by themselves: bars, the first bar, sessions."""
+_DIGITS_MAX = 20
 _DETAILS_WITHOUT_VERSION = 164
 """Since this protocol the request's number is the first field of a contract's details."""
 _ID_IN_USE = 326
@@ -112,8 +113,6 @@ class IbClient:
         self._pending: dict[int | str, asyncio.Future[Any]] = {}
         self._advice: dict[int | str, str] = {}
         """What was said of a request that still waits for its answer."""
-        self._unread: set[int] = set()
-        """Requests of whose answers some part could not be read."""
         self._time_lock = asyncio.Lock()
         self._time_asked_at = float("-inf")
         self._why_closed: KtrdrError | None = None
@@ -203,17 +202,15 @@ class IbClient:
         UnknownContract when IB knows none, or several; its hint names these.
         """
         wanted = _contract(instrument)
-        number = self._number()
         found = await self._asked(
-            number,
+            self._number(),
             wanted,
             lambda number: self._wire.reqContractDetails(number, wanted),
             ANSWER_S,
             f"the contract {instrument.symbol}",
         )
-        if number in self._unread:
-            self._unread.discard(number)
-            raise RequestFailed(f"IB's details of {instrument.symbol} cannot be read")
+        if not all(hasattr(one, "contract") for one in found):
+            raise RequestFailed(f"IB's answer is none to the question: {instrument.symbol}")
         if len(found) != 1:
             raise UnknownContract(
                 f"IB knows {len(found)} contracts for {instrument.symbol} ({_kind(instrument)})",
@@ -249,6 +246,8 @@ class IbClient:
             )
         except NoDataError:
             return None
+        if not hasattr(answer, "sessions"):
+            raise RequestFailed(f"IB's answer is none to the question: {instrument.symbol}")
         sessions = (ToldSession(s.startDateTime, s.endDateTime, s.refDate) for s in answer.sessions)
         return ToldSchedule(answer.timeZone, answer.startDateTime, tuple(sessions))
 
@@ -297,6 +296,8 @@ class IbClient:
             )
         except NoDataError:
             return Answer([])
+        if not isinstance(found, _Bars):
+            raise RequestFailed(f"IB's answer is none to the question for bars of {name}")
         return _checked(name, request, found)
 
     async def probe(self, instrument: Instrument, timeout_s: float) -> None:
@@ -385,6 +386,8 @@ class IbClient:
             raise found from error
         except ConnectionError as error:
             raise self._broken(what) from error
+        except ValueError as error:  # of the library, at an answer that is none
+            raise RequestFailed(f"IB's answer cannot be read: {what}") from error
         finally:
             gone.cancel()
             if not answer.cancel() and not answer.cancelled():
@@ -420,6 +423,9 @@ class IbClient:
         if kind == _ERROR and (said := read_error(message)) is not None:
             self._on_error(*said)  # the library garbles what is not UTF-8
             return
+        if kind == _BARS and not is_whole(message):
+            self._cannot_be_read(self._number_in(kind, rest))
+            return
         number = self._number_in(kind, rest)
         parts = self._parts_of(number)
         self._wire._onSocketHasData(message)  # noqa: SLF001
@@ -427,18 +433,24 @@ class IbClient:
         if answer is None or answer.done():
             return
         if kind == _DETAILS and self._parts_of(number) == parts:
-            self._unread.add(number)
+            self._cannot_be_read(number)
         if kind == _BARS:
             self._read_around(number, message)
-        if kind in _WHOLE_ANSWERS and not answer.done():
-            answer.set_exception(RequestFailed("IB's answer cannot be read"))
+        if kind in _WHOLE_ANSWERS:
+            self._cannot_be_read(number)
+
+    def _cannot_be_read(self, number: int) -> None:
+        """A request that waits, and has no answer by now, ends: the library would wait for ever."""
+        if (answer := self._pending.get(number)) is not None:
+            _fail(answer, RequestFailed("IB's answer cannot be read"))
 
     def _number_in(self, kind: bytes, rest: bytes) -> int:
         """The number of the request that a message answers, as far as that matters; else -1."""
         is_versioned = kind == _DETAILS and self.server_version < _DETAILS_WITHOUT_VERSION
         number = rest.split(b"\0", 2)[is_versioned : is_versioned + 1]
         is_answer = kind == _DETAILS or kind in _WHOLE_ANSWERS
-        return int(number[0]) if is_answer and number and number[0].isdigit() else -1
+        is_number = bool(number) and number[0].isdigit() and len(number[0]) < _DIGITS_MAX
+        return int(number[0]) if is_answer and is_number else -1
 
     def _parts_of(self, number: int) -> int:
         """How many parts of a request's answer the library has read."""
@@ -693,5 +705,7 @@ def _bar(each: Any) -> Bar:
 def _start(when: Any) -> int:
     """UTC seconds of a bar's time as the library has read it: daily bars have a date."""
     if isinstance(when, datetime):
+        if when.tzinfo is None:  # seconds since 1970 were asked for
+            raise ValueError(f"{when} is a time of no zone")
         return int(when.timestamp())
     return utc_midnight(when if isinstance(when, date) else date.fromisoformat(str(when)))

@@ -72,6 +72,7 @@ _FACTS_FRESH_S = 3600.0
 _PAST_FRESH_S = 60.0
 _SCHEDULE_DAYS_MAX = 360
 _STOP_S = 8.0
+_NAMED_MOST = 5
 _CHECKUP_S = 10.0
 _SLICES, _SPANS_SHOWN = 288, 200
 
@@ -278,18 +279,27 @@ class PersistentIbConnectionManager:
             log.warning(
                 "%s: IB tells no sessions, its usual ones are taken: %s", instrument.symbol, error
             )
-            coming = _coming(instrument, await facts)
-            if coming is not None and coming.sessions:
-                return every_week(coming, instrument.sec_type, start, end)
-            return by_rules(instrument.sec_type, start, end)
+            return self._usual_sessions(instrument, await facts, start, end)
         if told is None or not told.sessions:
             return Schedule(_zone(instrument, await facts, told), start, end, ())
         zone = _zone(instrument, await facts, told)
-        found, unreadable = read_schedule(told, zone, instrument.sec_type, end)
+        found, unreadable = read_schedule(told, zone, instrument.sec_type, end, days)
         _name_unreadable(instrument, unreadable)
+        if not found.sessions:
+            return self._usual_sessions(instrument, await facts, start, end)
         # So many trading days reach at least as far back as so many on the calendar.
         reached = max(start, end - (days - 1) * DAY_S)
         return replace(found, start=min(found.start, reached))
+
+    @staticmethod
+    def _usual_sessions(
+        instrument: Instrument, facts: ContractFacts, start: int, end: int
+    ) -> Schedule:
+        """Those of the contract's coming days, as if every week were so; else of its kind."""
+        coming = _coming(instrument, facts)
+        if coming is not None and coming.sessions:
+            return every_week(coming, instrument.sec_type, start, end)
+        return by_rules(instrument.sec_type, start, end)
 
     async def checkup(self) -> Checkup:
         """Ask the gateway for a little of everything, whatever state the connection is in."""
@@ -390,8 +400,11 @@ def _coming(instrument: Instrument, facts: ContractFacts, otherwise: str = "") -
 
 
 def _name_unreadable(instrument: Instrument, sessions: Sequence[str]) -> None:
-    for words in sessions:
-        log.warning("%s: a session of IB's cannot be read: %s", instrument.symbol, words)
+    if sessions:
+        some = "; ".join(sessions[:_NAMED_MOST])
+        log.warning(
+            "%s: %d sessions of IB's cannot be read: %s", instrument.symbol, len(sessions), some
+        )
 
 
 @dataclass(frozen=True)

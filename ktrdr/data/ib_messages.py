@@ -63,6 +63,14 @@ def readable(text: bytes) -> str:
     return text.decode("cp1252", errors="replace")
 
 
+def is_whole(message: bytes) -> bool:
+    """A message of bars has as many fields as it says that it has bars."""
+    head = message[_PREFIX:].split(b"\0", 5)
+    if len(head) < 6 or not head[4].isdigit() or len(head[4]) > 9:
+        return False
+    return message.count(b"\0", _PREFIX) == 5 + int(head[4]) * _BAR_FIELDS
+
+
 def without_odd_bars(
     message: bytes, is_time: Callable[[str], bool]
 ) -> tuple[bytes, list[OddBar]] | None:

@@ -22,7 +22,6 @@ from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Expected, Int64Array, Schedule, Session
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.planning.unscheduled import Unscheduled
-from ktrdr.planning.zones import zone_of
 
 _RECENT_S = 7 * DAY_S
 _RECENT_EXPIRY_S = DAY_S
@@ -279,15 +278,13 @@ class Ledger:
     def schedule(self, contract: str) -> tuple[Schedule, int] | None:
         """A contract's sessions, and when they were learnt; None when they never were.
 
-        None too where their time zone is one that nobody knows.
+        None too where they are none, or in a time zone that nobody knows.
         """
         row = self._db.execute(
             "SELECT body, fetched_at FROM schedules WHERE contract = ?", (contract,)
         ).fetchone()
-        schedule = _to_schedule(row[0]) if row else None
-        if schedule is None or not zone_of([schedule.zone], ""):
-            return None
-        return schedule, row[1]
+        schedule = _read_schedule(row[0]) if row else None
+        return None if schedule is None else (schedule, row[1])
 
     def learn_alignment(self, contract: str, minutes: frozenset[int]) -> None:
         """Remember at which local minutes four-hour bars of a contract begin."""
@@ -311,7 +308,10 @@ class Ledger:
         ).fetchone()
         if row is None:
             return None
-        known, told = (None if text is None else Identity(*json.loads(text)) for text in row)
+        try:
+            known, told = (None if text is None else Identity(*json.loads(text)) for text in row)
+        except (TypeError, ValueError):
+            return None
         return None if known is None else Known(known, told)
 
     def keep_identity(self, series: str, known: Known) -> None:
@@ -410,9 +410,18 @@ def sessions_of(path: Path, contract: str) -> tuple[Schedule | None, frozenset[i
     body = _one(path, "SELECT body FROM schedules WHERE contract = ?", contract)
     minutes = _one(path, "SELECT minutes FROM alignments WHERE contract = ?", contract)
     return (
-        _to_schedule(body[0]) if body else None,
+        _read_schedule(body[0]) if body else None,
         frozenset(json.loads(minutes[0]) if minutes else ()),
     )
+
+
+def _read_schedule(body: str) -> Schedule | None:
+    """None: it is none."""
+    try:
+        schedule = _to_schedule(body)
+    except (KeyError, LookupError, TypeError, ValueError):
+        return None
+    return schedule if schedule.is_sound else None
 
 
 def life_of(path: Path, contract: str) -> Life:

@@ -272,9 +272,13 @@ def schedule_from_json(said: Mapping[str, Any]) -> Schedule:
     try:
         sessions = tuple(Session(*map(int, session)) for session in said["sessions"])
         source = str(said.get("source", "ib"))
-        return Schedule(str(said["zone"]), int(said["start"]), int(said["end"]), sessions, source)
+        span = int(said["start"]), int(said["end"])
+        schedule = Schedule(str(said["zone"]), *span, sessions, source)
     except (KeyError, TypeError, ValueError) as error:
         raise errors.InvalidRequest(f"sessions that cannot be read: {error}") from error
+    if not schedule.is_sound:
+        raise errors.InvalidRequest("sessions that overlap, or of a time zone that is not known")
+    return schedule
 
 
 def request_to_query(

@@ -10,16 +10,16 @@ import sys
 from datetime import date, timedelta
 
 import exchange_calendars
-from exchange_calendars.errors import CalendarError
 
 
 def closed_days(name: str, first: date, last: date) -> list[str]:
     """Days without a session from `first` to `last`, as far as the calendar reaches."""
+    # Which errors it raises depends on the calendar.
     try:
         calendar = exchange_calendars.get_calendar(
             name, start=first.isoformat(), end=last.isoformat()
         )
-    except CalendarError as error:
+    except Exception as error:
         raise SystemExit(str(error)) from error
     sessions = {session.date() for session in calendar.sessions}
     until = min(last, calendar.last_session.date())

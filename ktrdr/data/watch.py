@@ -485,6 +485,8 @@ class Watch:
 
         A continuous future is another contract after each roll, and tells its old bars anew.
         """
+        if watched.renews_from is not None:
+            return  # the series that it stands for is asked about
         known = self.ledger.identity(watched.absence)
         is_rolled = watched.instrument.sec_type == "CONTFUT"
         now_known = settled(known, told, has_bars=watched.first is not None and not is_rolled)
@@ -502,14 +504,22 @@ class Watch:
         if known is not None and known.told is not None:
             self.ledger.keep_identity(watched.absence, Known(known.told))
 
-    def newest(self, watched: Watched, bars: int) -> tuple[int, int] | None:
-        """The span of so many stored bars, the newest ones; None: there are none."""
-        if watched.last is None:
+    def latest(
+        self, watched: Watched, bars: int, until: int | None = None
+    ) -> tuple[int, int] | None:
+        """The span of so many stored bars, up to that of `until`, or the newest; None: no bars."""
+        if watched.last is None or watched.first is None:
             return None
         length_s = watched.series.timeframe.length_s
-        starts = watched.store.look(watched.series, watched.last - 4 * bars * length_s).starts
-        first = int(starts[-bars:][0]) if len(starts) else watched.last
-        return first, watched.last + length_s
+        last = watched.last if until is None else min(until, watched.last)
+        reach_s = bars * length_s
+        while True:
+            starts = watched.store.look(watched.series, last - reach_s).starts
+            starts = starts[starts <= last]
+            if len(starts) >= bars or last - reach_s <= watched.first:
+                break
+            reach_s *= 4
+        return (int(starts[-bars:][0]) if len(starts) else last), last + length_s
 
     def has_doubted_sessions(self, instrument: Instrument) -> bool:
         """SCHEDULE has lacked days of the contract that it should have."""

@@ -79,10 +79,11 @@ def settled(known: Known | None, told: Identity, *, has_bars: bool) -> Known:
 def likeness(stored: Iterable[Bar], told: Mapping[int, Bar]) -> Likeness:
     """How stored bars are told now, by their closes. OTHER where hardly any is told at all."""
     pairs = [(old.close, told[old.start].close) for old in stored if old.start in told]
+    are_near = [abs(new - old) <= _NEAR * abs(old) for old, new in pairs]
+    if pairs and (all(are_near) or _share(are_near) >= _SHARE):
+        return Likeness.SAME
     if len(pairs) < _LEAST:
         return Likeness.OTHER
-    if _share(abs(new - old) <= _NEAR * abs(old) for old, new in pairs) >= _SHARE:
-        return Likeness.SAME
     return Likeness.RATIO if _is_one_ratio(pairs) else Likeness.OTHER
 
 

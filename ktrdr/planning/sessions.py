@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from ktrdr.errors import InvalidRequest
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.planning.zones import find_zone
@@ -65,6 +66,18 @@ class Schedule:
             for t in open_.tolist()
         ]
         return open_, close, day, np.array(offset, dtype=np.int64)
+
+    @property
+    def is_sound(self) -> bool:
+        """Its sessions ascend without overlaps, none is empty, and its zone is known."""
+        try:
+            find_zone(self.zone)
+        except InvalidRequest:
+            return False
+        pairs = zip(self.sessions, self.sessions[1:], strict=False)
+        return all(s.open < s.close for s in self.sessions) and all(
+            one.close <= next_.open for one, next_ in pairs
+        )
 
     def covers(self, start: int, end: int) -> bool:
         """True when this says everything about `[start, end)`."""
@@ -202,6 +215,7 @@ def _learnt_grid(
         )
         for start in _four_hours(session, zone, alignment)
     ]
+    found = sorted(dict(reversed(found)).items())  # over a break
     starts, place = np.array(found, dtype=np.int64).reshape(-1, 2).T
     return starts, place
 

@@ -6,9 +6,10 @@ What cannot be read of it costs nothing else: it is named, and the usual hours t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,11 @@ from ktrdr.planning.zones import find_zone
 
 _SESSION_MAX_S = 8 * DAY_S
 """No market is open for longer without a break."""
+
+_NEAR_S = 8 * DAY_S
+_CALENDAR_DAYS = 3
+"""So many days on the calendar a trading day takes at the most, over any year."""
+_YEARS = range(1970, 2101)
 
 _PIECE = re.compile(r"(?:(\d{8}):)?(\d{4})-(?:(\d{8}):)?(\d{4})")
 _MOMENT = re.compile(r"(\d{8})[- :](\d{2}):?(\d{2})(?::?(\d{2}))?")
@@ -54,26 +60,30 @@ class Read(NamedTuple):
     """Sessions that are none, in IB's words."""
 
 
-def read_schedule(told: ToldSchedule, zone: str, sec_type: str, end: int) -> Read:
-    """The sessions of SCHEDULE: of the days up to `end` (UTC seconds), and no later.
+def read_schedule(told: ToldSchedule, zone: str, sec_type: str, end: int, days: int) -> Read:
+    """The sessions of SCHEDULE: of the `days` trading days up to `end` (UTC seconds), and no later.
 
     `zone`: an IANA name. A session that cannot be read is as it usually is on its weekday,
     by the others of the answer; where its day is not known either, it is left out.
     """
     local = find_zone(zone)
+    oldest = end - _CALENDAR_DAYS * days * DAY_S - _NEAR_S
     sessions: list[Session] = []
     odd: list[ToldSession] = []
     for one in sorted(told.sessions):
         session = _session(one, local)
+        if session is not None and not oldest <= session.open <= end + _NEAR_S:
+            session = None  # of another time than was asked about
         if session is None or (sessions and session.open < sessions[-1].close):
             if not sessions or session != sessions[-1]:  # else it merely comes twice
                 odd.append(one)
         else:
             sessions.append(session)
-    days = {day for day in map(_day_of, odd) if day is not None}
-    sessions = sorted([*sessions, *_usual_ones(sessions, days, zone, sec_type)])
+    near = {day for day in map(_day_of, odd) if day and oldest <= day <= end + _NEAR_S}
+    sessions = sorted([*sessions, *_usual_ones(sessions, near, zone, sec_type)])
     begin = _moment(told.start, local)
-    start = min([end if begin is None else begin, *(s.open for s in sessions)])
+    is_told = begin is not None and begin >= oldest
+    start = min([begin if begin is not None and is_told else end, *(s.open for s in sessions)])
     until = max([end, *(s.close for s in sessions)])
     return Read(Schedule(zone, start, until, tuple(sessions)), tuple(map(str, odd)))
 
@@ -83,7 +93,8 @@ def _session(one: ToldSession, zone: ZoneInfo) -> Session | None:
     opens, closes, day = _moment(one.opens, zone), _moment(one.closes, zone), _day_of(one)
     if opens is None or closes is None or day is None:
         return None
-    return Session(opens, closes, day) if 0 < closes - opens <= _SESSION_MAX_S else None
+    is_one = 0 < closes - opens <= _SESSION_MAX_S and opens - _NEAR_S <= day <= closes + _NEAR_S
+    return Session(opens, closes, day) if is_one else None
 
 
 def _moment(text: str, zone: ZoneInfo) -> int | None:
@@ -108,7 +119,11 @@ def _day_of(one: ToldSession) -> int | None:
 
 
 def _date(text: str) -> date:
-    return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+    """ValueError: it is no day, or one of which no exchange could tell."""
+    day = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+    if day.year not in _YEARS:
+        raise ValueError(text)
+    return day
 
 
 def _usual_ones(
@@ -136,31 +151,41 @@ def read_hours(text: str, zone: str) -> tuple[Schedule | None, tuple[str, ...]]:
     local = find_zone(zone)
     found: dict[date, list[Session]] = {}
     odd: list[str] = []
-    until = date.max
     for part in filter(None, text.split(";")):
         try:
             day = _date(part[:8])
-        except ValueError:  # no day at all
-            odd.append(part)
-            continue
-        try:
             is_closed = part[8:].upper() == ":CLOSED"
-            found.setdefault(day, []).extend(() if is_closed else _hours(part, local))
-        except ValueError:
+            for each, session in ((day, None),) if is_closed else _hours(part, local):
+                found.setdefault(each, []).extend(() if session is None else (session,))
+        except (ValueError, OverflowError):
             odd.append(part)
-            until = min(until, day)
-    days = sorted(day for day in found if day < until)
+    days = _in_a_row(sorted(found))
+    sessions: list[Session] = []
+    for session in sorted({session for day in days for session in found[day]}):
+        if sessions and session.open < sessions[-1].close:
+            odd.append(f"{session}, which overlaps {sessions[-1]}")
+            return None, tuple(odd)
+        sessions.append(session)
     if not days:
         return None, tuple(odd)
-    sessions = sorted({session for day in days for session in found[day]})
     # Sessions that began the evening before belong to the first day named.
     start = min([at_clock(days[0], "0000", local), *(s.open for s in sessions)])
     end = at_clock(days[-1] + timedelta(days=1), "0000", local)
     return Schedule(zone, start, end, tuple(sessions)), tuple(odd)
 
 
-def _hours(part: str, zone: ZoneInfo) -> Iterator[Session]:
-    """The sessions of one day; ValueError: some cannot be read."""
+def _in_a_row(days: Sequence[date]) -> Sequence[date]:
+    """Up to the first day that is not among them."""
+    row = takewhile(lambda pair: pair[1] == days[0] + timedelta(days=pair[0]), enumerate(days))
+    return [day for _, day in row]
+
+
+def _hours(part: str, zone: ZoneInfo) -> list[tuple[date, Session | None]]:
+    """The days that a part names, with their sessions. ValueError: some cannot be read.
+
+    The day on which a session closes is named too.
+    """
+    found: list[tuple[date, Session | None]] = []
     first = ""
     for piece in part.split(","):
         match = _PIECE.fullmatch(piece)
@@ -175,4 +200,5 @@ def _hours(part: str, zone: ZoneInfo) -> Iterator[Session]:
         if not 0 < closes - opens <= _SESSION_MAX_S:
             raise ValueError(piece)
         day = closing_day - timedelta(days=match[4] == "0000")
-        yield Session(opens, closes, utc_midnight(day))
+        found += [(_date(first), Session(opens, closes, utc_midnight(day))), (day, None)]
+    return found

@@ -1270,6 +1270,40 @@ def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(
     assert len(connection.asked) == asked
 
 
+def test_a_split_that_the_older_bars_alone_show_is_followed(put, make_filler, connection, clock):
+    path = put("AAPL_1m")
+    filler = make_filler()
+    connection.unsound = set(minutes(*RECENT)[60:63])
+    fill(filler)
+    newest = utc("2026-11-20")
+
+    def late(bar):
+        return split(bar) if bar.start < newest else bar
+
+    connection.factor, connection.unsound = late, set()
+    asked = len(connection.asked)
+    for _ in range(6):
+        after(3600, filler, clock)
+    there = [late(price(t)) for t in minutes(*RECENT)]
+    assert path.read_text() == HEADER + "".join(map(line, there))
+    assert len(connection.asked) - asked < 12
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError("index 3 is out of bounds"), ValueError("year 0 is out of range")]
+)
+def test_a_mistake_of_ours_in_one_series_costs_no_other(put, make_filler, connection, error):
+    put("AAPL_1m")
+    path = put("MSFT_1m")
+    connection.refusals["AAPL"] = error
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == minutes(*RECENT)
+    (problem,) = filler.status.recent_errors
+    assert problem.what == "AAPL_1m"
+    assert str(error) in problem.message
+
+
 def test_a_series_that_is_pulled_again_goes_on_after_a_crash(
     put, make_filler, connection, clock, data_dir
 ):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ktrdr.data.ib_messages import read_error, readable, without_odd_bars
+from ktrdr.data.ib_messages import is_whole, read_error, readable, without_odd_bars
 
 
 def framed(*fields):
@@ -53,6 +53,14 @@ def test_a_message_of_another_shape_is_left_as_it_is(count):
     message = framed(b"17", b"9", b"begin", b"end", number, *fields)
     assert without_odd_bars(message, str.isdigit) is None
     assert without_odd_bars(framed(b"17", b"9"), str.isdigit) is None
+
+
+def test_a_message_of_bars_has_as_many_fields_as_bars():
+    assert is_whole(bars(GOOD, NEXT))
+    assert is_whole(bars())
+    for count in (0, 1, 3, -1, "9" * 5000):
+        assert not is_whole(bars(GOOD, NEXT, count=count))
+    assert not is_whole(framed(b"17", b"9"))
 
 
 @pytest.mark.parametrize(

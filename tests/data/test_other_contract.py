@@ -108,6 +108,33 @@ def test_a_lie_about_the_comparison_stops_nothing_for_long(group):
         assert state(group) == "complete"
 
 
+def test_two_bars_that_are_told_alike_are_enough_to_go_on(group):
+    group.now = NOW - 2 * DAY
+    bars = group.truth("KO", "1d", utc("2026-11-01"), group.now)[-3:-1]
+    path = group.watch("KO_1d", bars)
+    group.fill()
+    path.write_text("".join([path.read_text().splitlines(keepends=True)[0], *map(line, bars)]))
+    with group.gateway.fault("other_contract", symbol="KO", prices="same"):
+        for _ in range(3):
+            later(group, 25 * HOUR)
+        assert len(rows(path)) > 3
+        assert state(group) == "complete"
+
+
+@pytest.mark.parametrize("prices", ["same", "other"])
+def test_while_the_clocks_are_apart_a_comparison_is_not_asked_for_without_end(group, prices):
+    group.now = NOW - 2 * DAY
+    group.watch("KO_5m")
+    group.fill()
+    before = len(group.asked())
+    with group.gateway.fault("other_contract", symbol="KO", prices=prices):
+        later(group, 25 * HOUR)
+        group.off_s = 300.0
+        for _ in range(20):
+            later(group, 60)
+    assert len(group.asked()) - before < 30
+
+
 def test_a_file_without_bars_is_of_whatever_contract_there_is(group):
     group.now = NOW - 2 * DAY
     path = group.watch("KO_5m")

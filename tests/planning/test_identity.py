@@ -78,7 +78,11 @@ def test_bars_of_another_company_are_others(other):
 def test_a_contract_without_bars_at_those_times_is_another():
     closes = walk(54.88)
     assert likeness(bars(closes), {}) is Likeness.OTHER
-    assert likeness(bars(closes), told(closes[:2])) is Likeness.OTHER
+    assert likeness(bars(closes), told([18.45, 18.46])) is Likeness.OTHER
+
+
+def test_a_single_bar_that_is_told_alike_is_the_same():
+    assert likeness(bars([54.88]), told([54.88])) is Likeness.SAME
 
 
 def test_prices_of_too_few_ticks_cannot_be_told_apart():

@@ -34,14 +34,17 @@ def session(date, opens="14:30", closes="21:00"):
 
 
 def read(*sessions, zone=NEW_YORK, start="20261116-09:30:00", end="2026-11-21"):
-    return read_schedule(ToldSchedule("", start, sessions), zone, "STK", utc(end))
+    return read_schedule(ToldSchedule("", start, sessions), zone, "STK", utc(end), 5)
 
 
 WEEK = [day(f"202611{n}") for n in (16, 17, 18, 19, 20)]
 
 
 def test_hours_of_ib_are_read():
-    text = "20261123:0930-20261123:1600;20261126:CLOSED;20261127:0930-20261127:1300"
+    text = (
+        "20261123:0930-20261123:1600;20261124:CLOSED;20261125:CLOSED;20261126:CLOSED;"
+        "20261127:0930-20261127:1300"
+    )
     found = hours(text, "US/Eastern")
     assert [(s.open, s.close, s.day) for s in found.sessions] == [
         (utc("2026-11-23 14:30"), utc("2026-11-23 21:00"), utc("2026-11-23")),
@@ -78,6 +81,65 @@ def test_a_day_of_several_sessions_may_name_its_date_once():
         (utc("2026-11-23 01:30"), utc("2026-11-23 04:00")),
         (utc("2026-11-23 05:00"), utc("2026-11-23 08:00")),
     ]
+
+
+def test_of_what_comes_after_a_day_that_is_not_named_nothing_is_said():
+    """Such a day is no holiday."""
+    for middle in ("", "2026112X:0930-2026112X:1600;"):
+        found = hours(f"20261123:0930-20261123:1600;{middle}20261125:0930-20261125:1600", NEW_YORK)
+        assert (list(found.sessions), found.end) == (
+            [session("2026-11-23")],
+            utc("2026-11-24 05:00"),
+        )
+    assert hours("20201120:CLOSED;20261123:0930-20261123:1600", NEW_YORK).end < utc("2021-01-01")
+
+
+def test_a_day_on_which_a_session_closes_is_named():
+    found = hours("20261122:1715-20261123:1700;20261124:CLOSED", "America/New_York")
+    assert [s.day for s in found.sessions] == [utc("2026-11-23")]
+    assert found.end == utc("2026-11-25 05:00")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20261120:0930-20261120:1600,20261120:1000-20261120:1100",
+        "20261120:0930-20261120:1600,20261120:1500-20261120:1700",
+    ],
+)
+def test_hours_that_overlap_are_none_and_named(text):
+    found, unreadable = read_hours(text, NEW_YORK)
+    assert found is None
+    assert "overlaps" in unreadable[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["00010101:CLOSED", "20261120:0930-99991231:2400", "20261120:0930-21990101:1000"]
+)
+def test_no_year_is_too_odd(text):
+    assert read_hours(text, NEW_YORK) == (None, (text,))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        ToldSession("19700101-09:30:00", "19700101-16:00:00", "19700101"),
+        ToldSession("00010101-00:00:00", "00010101-10:00:00", "00010101"),
+        ToldSession("", "", "10000101"),
+        ToldSession("20261118-09:30:00", "20261118-16:00:00", "20230101"),
+        ToldSession("20991118-09:30:00", "20991118-16:00:00", "20991118"),
+    ],
+)
+def test_a_session_of_another_age_is_named_and_says_nothing_of_the_years_between(odd):
+    found, unreadable = read(*WEEK[:2], odd, *WEEK[3:])
+    assert unreadable == (str(odd),)
+    assert len(found.sessions) in (4, 5)
+    assert found.start == utc("2026-11-16 14:30")
+    assert found.end == utc("2026-11-21")
+
+
+def test_a_beginning_that_was_not_asked_about_is_none():
+    assert read(*WEEK, start="19700101-00:00:00")[0].start == utc("2026-11-16 14:30")
 
 
 @pytest.mark.parametrize(

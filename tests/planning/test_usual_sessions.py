@@ -42,9 +42,10 @@ def test_every_week_is_like_the_coming_one_in_the_exchanges_own_time():
 
 
 def test_a_shortened_day_is_not_the_usual_one():
-    hours = "20261127:0930-20261127:1300;20261204:0930-20261204:1600"
+    days = [f"202611{n}:CLOSED" for n in (28, 29, 30)] + [f"2026120{n}:CLOSED" for n in (1, 2, 3)]
+    hours = ["20261127:0930-20261127:1300", *days, "20261204:0930-20261204:1600"]
     found = every_week(
-        read_hours(hours, "US/Eastern")[0], "STK", utc("2026-11-13"), utc("2026-11-14")
+        read_hours(";".join(hours), "US/Eastern")[0], "STK", utc("2026-11-13"), utc("2026-11-14")
     )
     assert shown(found) == [("Fri 13", "13 14:30", "13 21:00")]
 
