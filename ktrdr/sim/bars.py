@@ -119,14 +119,20 @@ def floor(
     sessions: Sessions,
     size: BarSize,
     alignment: Alignment = Alignment.WALL_CLOCK,
+    shift_s: int = 0,
 ) -> Int64Array:
-    """The start of the intraday bar that holds each instant; `index` tells its session."""
+    """The start of the intraday bar that holds each instant; `index` tells its session.
+
+    `shift_s`: bars that are longer begin so much later than they would, but for the first.
+    """
     opens = sessions.open[index]
     origin = -sessions.offset[index]
     if size.length_s > HOUR_S and alignment is Alignment.SESSION_OPEN:
         origin = opens
     elif size.length_s > HOUR_S and alignment is Alignment.UTC:
         origin = np.zeros_like(opens)
+    if shift_s < size.length_s:
+        origin = origin + shift_s
     return np.maximum(time_s - (time_s - origin) % size.length_s, opens)
 
 
@@ -137,10 +143,11 @@ def aggregate(
     alignment: Alignment = Alignment.WALL_CLOCK,
     *,
     averaged: bool = False,
+    shift_s: int = 0,
 ) -> Bars:
     """Exact aggregates within sessions, up to a day: a bar never spans two sessions.
 
-    Every small bar must start inside a session. `averaged`: as in `sums`.
+    Every small bar must start inside a session. `averaged`: as in `sums`; `shift_s`: as in `floor`.
     """
     if not len(small):
         return small
@@ -148,7 +155,7 @@ def aggregate(
     if size.is_daily:
         starts = sessions.day[index] * DAY_S
     else:
-        starts = floor(small.start, index, sessions, size, alignment)
+        starts = floor(small.start, index, sessions, size, alignment, shift_s)
     found = sums(small, starts, averaged=averaged)
     return replace(found, end=found.start + DAY_S) if size.is_daily else found
 

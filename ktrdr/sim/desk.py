@@ -64,11 +64,16 @@ class Desk:
             "cancel_head_timestamp": _nothing,
         }
 
-    def reply(self, request: Request, version: int) -> Reply | None:
-        """The answer in protocol `version`; None: the message has no meaning here."""
+    def reply(self, request: Request, version: int, shift_s: int = 0) -> Reply | None:
+        """The answer in protocol `version`; None: the message has no meaning here.
+
+        `shift_s`: longer intraday bars begin so much later than they would.
+        """
         if request.kind not in self._answers:
             return None
         try:
+            if shift_s and request.kind == "historical_data":
+                return self._historical_data(request, version, shift_s)
             return self._answers[request.kind](request, version)
         except Refusal as refused:
             return refuse(request, version, refused)
@@ -79,11 +84,11 @@ class Desk:
         size = history.check(contract, request)
         return Following(self.market, contract, size, request, version)
 
-    def _historical_data(self, request: Request, version: int) -> Reply:
+    def _historical_data(self, request: Request, version: int, shift_s: int = 0) -> Reply:
         contract = self._the_contract(request)
         now_s = int(self.now().timestamp())
         end = history.parse_end(request.end, now_s)
-        found = history.find_bars(self.market, contract, request, end.time_s, now_s)
+        found = history.find_bars(self.market, contract, request, end.time_s, now_s, shift_s)
         message = answers.historical_data(
             version,
             request.request_id,

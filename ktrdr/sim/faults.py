@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ktrdr.errors import InvalidRequest
+from ktrdr.sim.bars import BAR_SIZES
 from ktrdr.sim.contracts import Contract
+from ktrdr.sim.sessions import DAY_S, MINUTE_S
 
 Value = str | float | int
 Values = Mapping[str, Value]
@@ -23,6 +25,8 @@ BAR_FIELDS = ("time", "open", "high", "low", "close", "volume", "average", "coun
 """Of a bar on the wire, in order."""
 HISTORY = ("historical_data", "schedule", "head_timestamp")
 DATA = (*HISTORY, "contract_details")
+_ANY = "any"
+_SIZES = tuple(s.name for s in BAR_SIZES.values() if MINUTE_S < s.length_s < DAY_S)
 _MAX = 1e9
 
 
@@ -156,6 +160,12 @@ _ALL = (
             "symbol": "",
         },
         among={"encoding": ("utf-8", "gb18030", "cp1252")},
+    ),
+    Fault(
+        "other_grid",
+        "longer intraday bars, or those of one `bar` size, begin so many `minutes` later",
+        {"minutes": 30, "bar": _ANY, "rate": 1.0},
+        among={"bar": (_ANY, *_SIZES)},
     ),
     Fault("late_head", "first bars are told so many days too late", {"days": 10, "rate": 1.0}),
     Fault("kept_heads", "a first bar that was told stays open until its question is taken back"),
@@ -298,6 +308,13 @@ class Faults:
         if is_about and (unanswered == kind or (unanswered == "data" and kind in DATA)):
             return "unanswered"
         return ""
+
+    def shift_s(self, bar_size: str) -> int:
+        """How much later bars of this size begin in the answer that is made now."""
+        minutes = int(self.number("other_grid", "minutes"))
+        is_meant = self.text("other_grid", "bar") in (_ANY, bar_size)
+        is_longer = bar_size in _SIZES and BAR_SIZES[bar_size].length_s > MINUTE_S * minutes
+        return MINUTE_S * minutes if is_meant and is_longer and self.strikes("other_grid") else 0
 
     def meant(self, contract: Contract) -> Contract:
         """The contract that a symbol stands for at present: another one under `other_contract`."""

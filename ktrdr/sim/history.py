@@ -162,9 +162,17 @@ class Found:
 
 
 def find_bars(
-    market: Market, contract: Contract, request: Request, end_s: int, now_s: int
+    market: Market,
+    contract: Contract,
+    request: Request,
+    end_s: int,
+    now_s: int,
+    shift_s: int = 0,
 ) -> Found:
-    """The bars that a request gets. Refusals: 321, 10299, 10339, and 162 when there is none."""
+    """The bars that a request gets. Refusals: 321, 10299, 10339, and 162 when there is none.
+
+    `shift_s`: longer intraday bars begin so much later than they would.
+    """
     size = check(contract, request)
     duration = parse_duration(request.duration)
     _check_step(size, duration)
@@ -184,6 +192,7 @@ def find_bars(
         end_s,
         regular=request.use_rth,
         as_of=datetime.fromtimestamp(now_s, UTC).date(),
+        shift_s=shift_s,
     )
     if not len(bars):
         raise _no_data(contract, request)

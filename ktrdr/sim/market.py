@@ -105,11 +105,12 @@ class Market(ABC):
         *,
         regular: bool,
         as_of: date | None = None,
+        shift_s: int = 0,
     ) -> Bars:
         """Bars that share an instant with `[start_s, end_s)`; the last as it stood at `end_s`.
 
         `as_of`: the day of the question, which decides about splits and dividends; by default
-        that of `end_s`.
+        that of `end_s`. `shift_s`: longer intraday bars begin so much later than they would.
         """
         as_of = as_of or datetime.fromtimestamp(end_s, UTC).date()
         if size.is_longer_than_a_day:
@@ -117,11 +118,13 @@ class Market(ABC):
         found = _EMPTY
         sessions = self.sessions(contract, start_s, end_s, regular=regular)
         for part in sessions.parts(_SESSIONS_AT_ONCE):
-            small = self._small(contract, size, what_to_show, part, start_s, end_s)
+            small = self._small(contract, size, what_to_show, part, start_s, end_s, shift_s)
             small = shown(small, what_to_show, contract, as_of)
             if size.is_daily or size.length_s not in (1, self.smallest_s(contract)):
                 averaged = what_to_show == "BID_ASK"
-                small = aggregate(small, part, size, self.alignment, averaged=averaged)
+                small = aggregate(
+                    small, part, size, self.alignment, averaged=averaged, shift_s=shift_s
+                )
             found = found.followed_by(small)
         return found
 
@@ -133,11 +136,12 @@ class Market(ABC):
         sessions: Sessions,
         start_s: int,
         end_s: int,
+        shift_s: int,
     ) -> Bars:
         """The bars out of which those of a size are made: seconds or the smallest there are."""
         if size.length_s < self.smallest_s(contract) and size.length_s >= MINUTE_S:
             return _EMPTY
-        begin_s = _begin(sessions, size, start_s, self.alignment)
+        begin_s = _begin(sessions, size, start_s, self.alignment, shift_s)
         small = self.small(contract, what_to_show, sessions, begin_s, end_s)
         if size.length_s < MINUTE_S:
             found = self.within_minutes(contract, small)
@@ -186,8 +190,12 @@ class Market(ABC):
         start_s: int,
         end_s: int,
         as_of: date | None = None,
+        shift_s: int = 0,
     ) -> list[Row]:
-        """The finished bars that a store must hold of `[start_s, end_s)`, in the store's hours."""
+        """The finished bars that a store must hold of `[start_s, end_s)`, in the store's hours.
+
+        `shift_s`: as in `bars`.
+        """
         found = self.bars(
             contract,
             BAR_SIZES[timeframe.ib_bar_size],
@@ -196,6 +204,7 @@ class Market(ABC):
             end_s + 4 * DAY_S,
             regular=not contract.extended_hours,
             as_of=as_of,
+            shift_s=shift_s,
         )
         return rows(found.only((found.start >= start_s) & (found.start < end_s)))
 
@@ -318,12 +327,14 @@ def _in_life(contract: Contract, sessions: Sessions) -> Sessions:
     return sessions.only((sessions.day >= contract.head_day) & (sessions.day <= contract.last_day))
 
 
-def _begin(sessions: Sessions, size: BarSize, start_s: int, alignment: Alignment) -> int:
+def _begin(
+    sessions: Sessions, size: BarSize, start_s: int, alignment: Alignment, shift_s: int
+) -> int:
     """The start of the bar that holds `start_s`, or `start_s` itself when the market is closed."""
     first = np.zeros(1, np.int64)
     if start_s <= sessions.open[0] or size.is_daily:
         return min(start_s, int(sessions.open[0]))
-    return int(floor(np.array([start_s]), first, sessions, size, alignment)[0])
+    return int(floor(np.array([start_s]), first, sessions, size, alignment, shift_s)[0])
 
 
 _NO_INT, _NO_FLOAT = np.empty(0, np.int64), np.empty(0, np.float64)

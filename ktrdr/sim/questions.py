@@ -193,12 +193,14 @@ class Questions:
             return Reply(answers.current_time(wrong)), "wrong_clock"
         if request.kind not in DATA:
             return desk.reply(request, self._version), ""
-        reply = await asyncio.to_thread(desk.reply, request, self._version)
+        shift_s = faults.shift_s(request.bar_size) if request.kind == "historical_data" else 0
+        reply = await asyncio.to_thread(desk.reply, request, self._version, shift_s)
         if reply is None or reply.error_code is not None:
             return reply, ""
+        reply, verdict = _falsified(request, reply, faults)
         if request.kind not in HISTORY:
-            return _falsified(request, reply, faults)
-        return _damaged(*_falsified(request, reply, faults), faults)
+            return reply, verdict
+        return _damaged(reply, verdict or ("other_grid" if shift_s else ""), faults)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         request = self._asked.pop(task)

@@ -76,11 +76,13 @@ class Group:
         record = self.gateway.record
         return [e for e in record if (e["event"], e["kind"]) == ("received", "historical_data")]
 
-    def truth(self, symbol, timeframe, start, end):
-        """The rows of the market as it is told at present."""
+    def truth(self, symbol, timeframe, start, end, *, minutes=0):
+        """The rows of the market as it is told at present; `minutes`: on a grid later by these."""
         today = datetime.fromtimestamp(self.now, UTC).date()
         contract = self.market.named(symbol, today)
-        found = self.market.truth(contract, Timeframe(timeframe), start, int(end), today)
+        found = self.market.truth(
+            contract, Timeframe(timeframe), start, int(end), today, 60 * minutes
+        )
         return [bar for bar in found if bar.start < self.now]
 
     def market_until(self, symbol, timeframe, start, end):

@@ -1,6 +1,7 @@
 """A real client feels each of the lies that a gateway tells when it is unwell."""
 
 import asyncio
+from zoneinfo import ZoneInfo
 
 import pytest
 from ib_insync import Contract, Stock
@@ -245,3 +246,39 @@ def test_first_bars_that_are_not_taken_back_block_history_in_the_end(ask):
             return raised.value.code
 
     assert ask(work, limits=Limits(open_requests=2, small_bars=False)) == 322
+
+
+def local(found):
+    return [f"{bar.date.astimezone(ZoneInfo('America/New_York')):%d %H:%M}" for bar in found]
+
+
+@pytest.mark.parametrize("bar", ["any", "1 hour"])
+def test_bars_begin_at_other_minutes(ask, bar):
+    true, other = with_fault(ask, bars, "other_grid", minutes=20, bar=bar)
+    assert local(true)[:8] == [
+        *("19 09:30", "19 10:00", "19 11:00", "19 12:00"),
+        *("19 13:00", "19 14:00", "19 15:00", "20 09:30"),
+    ]
+    assert local(other)[:9] == [
+        *("19 09:30", "19 10:20", "19 11:20", "19 12:20"),
+        *("19 13:20", "19 14:20", "19 15:20", "20 09:30", "20 10:20"),
+    ]
+    assert sum(bar.volume for bar in other) == sum(bar.volume for bar in true)
+    assert (other[0].open, other[6].close) == (true[0].open, true[6].close)
+
+
+@pytest.mark.parametrize(("minutes", "bar"), [(60, "any"), (20, "15 mins")])
+def test_shorter_bars_and_those_of_other_sizes_begin_where_they_did(ask, minutes, bar):
+    true, other = with_fault(ask, bars, "other_grid", minutes=minutes, bar=bar)
+    assert other == true
+
+
+def test_an_answer_on_another_grid_is_counted(ask):
+    async def work(client, gateway):
+        with gateway.fault("other_grid", rate=0.5):
+            told = [local(await bars(client))[1] for _ in range(20)]
+        return told.count("19 10:30"), gateway.summary()["verdicts"]
+
+    struck, counted = ask(work)
+    assert 0 < struck < 20
+    assert counted == {"other_grid": struck}
