@@ -30,7 +30,8 @@ _NO_BARS = np.empty(0, np.int64)
 def due(series: Series, since: int) -> Int64Array:
     """The bars that the generated market has had."""
     schedule = sessions("CRYPTO" if series.symbol == "BTCUSD" else "STK", since)
-    return expected(schedule, series.timeframe, since, NOW, NOW, alignment=ALIGNMENT).starts
+    alignment = ALIGNMENT if series.timeframe is Timeframe.H4 else frozenset[int]()
+    return expected(schedule, series.timeframe, since, NOW, NOW, alignment=alignment).starts
 
 
 @cache

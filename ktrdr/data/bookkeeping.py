@@ -17,6 +17,7 @@ from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.drift import Drift, compare
 from ktrdr.planning.evidence import Answered, Density, flanked_now, weigh
 from ktrdr.planning.gaps import Gap, Reason, among, runs
+from ktrdr.planning.grids import Grid, Looked, after, has_grid, is_believed, look, shown
 from ktrdr.planning.identity import Likeness, likeness
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import (
@@ -52,6 +53,15 @@ _OTHER_LEAST = 3
 _NEAR_S, _FAR_S = 40 * DAY_S, 400 * DAY_S
 """How far from a gap a bar is looked for that proves that IB answers; if need be, the latter."""
 
+_OTHER_GRID = {
+    (False, False, True): "asked for again, and stored when that is told again",
+    (True, False, True): "told again, so that they are expected there from now on",
+    (False, True, True): "not stored unless that is told for more than a day",
+    (True, True, True): "told for more than a day, so that the series is pulled again",
+    (False, True, False): "not stored, since bars are there that begin elsewhere and are not ours",
+}
+"""What comes of bars that begin at other minutes: learnt, stored ones against it, can be mended."""
+
 Report = Callable[[str, KtrdrError], None]
 """Tells of a trouble with one thing, such as a series."""
 
@@ -71,6 +81,23 @@ class Taken:
 
     Nothing of it was written, and nothing that it lacks was believed.
     """
+    is_moved: bool = False
+    """Bars begin elsewhere than those that are stored: nothing was written."""
+
+
+@dataclass(frozen=True)
+class _Gridded:
+    """An answer without what begins off the grid."""
+
+    answer: Answer
+    odd: tuple[Bar, ...] = ()
+    """What begins off it, and follows no other grid."""
+    is_doubtful: bool = False
+    """Something was left out: nothing that the answer lacks is believed."""
+    again_s: int | None = None
+    """When that is asked for again, where the answer follows another grid."""
+    is_moved: bool = False
+    """That is believed now, against bars that are stored."""
 
 
 class Books:
@@ -112,9 +139,14 @@ class Books:
         if schedule is None:
             raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
         self.notice_others(watched, asked_at)
-        told = len(answer.bars)
         answer, outside = _without_closed(answer, schedule, series.timeframe)
-        is_damaged = bool(answer.unsound)
+        gridded = self._by_grid(watched, schedule, answer, asked_at, is_sure=is_sure)
+        answer, told = gridded.answer, len(gridded.answer.bars) + len(outside)
+        if gridded.is_moved:
+            self._ledger.refused(series, *span, asked_at, "other_grid", None)
+            return Taken(0, is_moved=True)
+        is_damaged = bool(answer.unsound) or gridded.is_doubtful
+        outside += gridded.odd
         if outside:
             believed, outside, is_moved = self._sight(
                 watched, request, answer, outside, asked_at, is_sure=is_sure
@@ -122,7 +154,13 @@ class Books:
             is_damaged |= is_moved
             answer = answer._replace(bars=sorted([*answer.bars, *believed]))
             schedule = self._watch.known_schedule(watched.instrument) or schedule
-        self._report_unsound(watched, request, answer.unsound, [bar.start for bar in outside])
+        self._report_unsound(
+            watched,
+            request,
+            answer.unsound,
+            [bar.start for bar in outside if bar not in gridded.odd],
+            [bar.start for bar in outside if bar in gridded.odd],
+        )
         if series.timeframe is Timeframe.H4:
             seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])
             self._watch.learn_alignment(watched.instrument, seen)
@@ -131,7 +169,8 @@ class Books:
         asked = (expected.starts >= span[0]) & (expected.starts < span[1])
         due = Expected(expected.starts[asked], expected.days[asked])
         done = finished(answer.bars, due.starts, series.timeframe, asked_at)
-        drift = self._compare(watched, answer, span)
+        # Of an answer on another grid nothing is compared: its bars are not those of these names.
+        drift = self._compare(watched, answer, span) if gridded.again_s is None else None
         if drift is not None and (
             drift.doubted_at is not None or is_whole(watched, drift) or is_other(watched, drift)
         ):
@@ -143,9 +182,12 @@ class Books:
         if added:
             self._watch.note_written(watched)
         new = among(expected.starts, np.array([bar.start for bar in done], np.int64)) & ~before
-        self._ledger.answered(series, *span, asked_at, told)
+        if gridded.again_s is None:
+            self._ledger.answered(series, *span, asked_at, told)
+        else:
+            self._ledger.refused(series, *span, asked_at, "other_grid", None)
         if is_damaged:
-            self._doubt_all(watched, answer, due, asked_at)
+            self._doubt_all(watched, answer, due, asked_at, gridded.again_s)
             return Taken(added, drift=drift)
         soon = asked_at + self._late_for(watched, answer, due, schedule, asked_at)
         if not is_sure:
@@ -158,6 +200,94 @@ class Books:
         unproven = self._weigh(watched, schedule, expected, asked, answer, new, asked_at, soon)
         return Taken(added, unproven, drift)
 
+    def _by_grid(
+        self,
+        watched: Watched,
+        schedule: Schedule,
+        answer: Answer,
+        asked_at: int,
+        *,
+        is_sure: bool,
+    ) -> _Gridded:
+        """The answer by the grid on which bars are expected, which it may show to be another."""
+        if not has_grid(watched.series.timeframe):
+            return _Gridded(answer)
+        told = np.array(sorted(bar.start for bar in (*answer.bars, *answer.beside)), np.int64)
+        before = self._watch.grid(watched)
+        looked = look(told, schedule, watched.series.timeframe, before.alignment)
+        if is_sure and self._heed_grid(watched, schedule, before, looked, asked_at):
+            return _Gridded(answer, is_doubtful=True, is_moved=True)
+        return self._without_odd(watched, schedule, answer, told)
+
+    def comparable(self, watched: Watched, answer: Answer) -> list[Bar]:
+        """The bars of an answer that are what they are called, by where the series' bars begin."""
+        schedule = self._watch.known_schedule(watched.instrument)
+        told = sorted((*answer.bars, *answer.beside))
+        if schedule is None or not told:
+            return told
+        starts = np.array([bar.start for bar in told], np.int64)
+        kept = self._without_odd(watched, schedule, answer, starts).answer
+        return sorted((*kept.bars, *kept.beside))
+
+    def _without_odd(
+        self, watched: Watched, schedule: Schedule, answer: Answer, told: Int64Array
+    ) -> _Gridded:
+        """The answer without what begins off the grid that is believed; `told`: all its starts."""
+        grid = self._watch.grid(watched)
+        looked = look(told, schedule, watched.series.timeframe, grid.alignment)
+        if looked.minute is not None:
+            nothing = answer._replace(bars=[], beside=())
+            return _Gridded(nothing, is_doubtful=True, again_s=grid.again_s)
+        if not looked.odd.any():
+            return _Gridded(answer)
+        there = watched.store.rows(watched.series, int(told[0]), int(told[-1]) + 1).starts
+        unlikely = set(told[looked.unlikely(there)].tolist())
+        odd = unlikely & set(told[looked.odd].tolist())
+        kept = [bar for bar in answer.bars if bar.start not in unlikely]
+        beside = tuple(bar for bar in answer.beside if bar.start not in unlikely)
+        return _Gridded(
+            answer._replace(bars=kept, beside=beside),
+            tuple(bar for bar in answer.bars if bar.start in odd),
+            is_doubtful=bool(unlikely),
+        )
+
+    def _heed_grid(
+        self, watched: Watched, schedule: Schedule, before: Grid, looked: Looked, asked_at: int
+    ) -> bool:
+        """Remember what one more answer says of where bars begin.
+
+        True: it is believed from now on, against bars that are stored.
+        """
+        grid, is_against = after(before, looked, asked_at), False
+        if looked.minute is not None:
+            grid, is_against = self._weigh_grid(watched, schedule, grid)
+        elif grid != before:  # what it had in the place of others is denied
+            self._ledger.forget_late(watched.absence)
+        self._watch.keep_grid(watched, grid)
+        return is_against and grid.minute != before.minute
+
+    def _weigh_grid(self, watched: Watched, schedule: Schedule, grid: Grid) -> tuple[Grid, bool]:
+        """The grid that is believed after another one was told, and told of as a finding.
+
+        And whether bars are stored that the other one is not the grid of.
+        """
+        assert grid.seen is not None
+        series, other = watched.series, Grid(grid.seen)
+        rows = watched.store.look(series, min(watched.first or 0, 0)).starts
+        is_against = bool(look(rows, schedule, series.timeframe, other.alignment).odd.any())
+        is_mendable = watched.is_ours or not is_against
+        is_learnt = is_mendable and is_believed(grid, is_against=is_against)
+        expected, seen = (shown(schedule, series.timeframe, one.alignment) for one in (grid, other))
+        found = f"IB's bars begin at other minutes than expected ({seen}, expected {expected})"
+        hint = ""
+        if is_learnt:
+            self._ledger.forget_lacking(watched.absence)
+        if not is_mendable:
+            hint = f"to have them, move {series.file_name} away and create it with its header line"
+        what = _OTHER_GRID[is_learnt, is_against, is_mendable]
+        self._report(str(series), RequestFailed(f"{found}: {what}", hint=hint))
+        return other if is_learnt else grid, is_against
+
     def _sight(
         self,
         watched: Watched,
@@ -168,7 +298,7 @@ class Books:
         *,
         is_sure: bool,
     ) -> tuple[list[Bar], list[Bar], bool]:
-        """Those of the bars at times without trading that are believed, and those not yet.
+        """Those of the bars at times or minutes of none that are believed, and those not yet.
 
         And whether these may be expected ones that were moved.
         """
@@ -183,12 +313,14 @@ class Books:
         sighted = sight(known, outside, asked_at, len(lacking), is_sure=is_sure)
         others = {start: one for start, one in known.items() if start not in told}
         self._watch.keep_unscheduled(watched, others | sighted.doubted)
-        starts = [bar.start for bar in sighted.believed]
-        sessions = sessions_of(starts, schedule, watched.series.timeframe)
+        timeframe = watched.series.timeframe
+        starts = np.array([bar.start for bar in sighted.believed], np.int64)
+        starts = starts[closed(starts, schedule, timeframe)]
+        sessions = sessions_of(starts.tolist(), schedule, timeframe)
         if sessions:
             self._watch.add_sessions(watched.instrument, sessions)
             log.info("%s: traded in %d sessions that SCHEDULE lacks", watched.series, len(sessions))
-        if sighted.doubted:
+        if closed(np.array([*sighted.doubted], np.int64), schedule, timeframe).any():
             self._watch.doubt_sessions(watched.instrument, asked_at)
         is_moved = bool(sighted.doubted) and are_moved(len(outside), len(lacking))
         return sighted.believed, [one.bar for one in sighted.doubted.values()], is_moved
@@ -259,18 +391,34 @@ class Books:
         request: BarsRequest,
         unsound: Sequence[int],
         outside: Sequence[int],
+        odd: Sequence[int],
     ) -> None:
         """Name what was not stored, and what was asked."""
         asked = f"asked for {iso(request.start)} to {iso(request.end)}, IB sent"
-        for starts, why in ((unsound, "that cannot be"), (outside, "of times without trading")):
+        for starts, why in (
+            (unsound, "that cannot be"),
+            (outside, "of times without trading"),
+            (odd, "that begin at other minutes than its others"),
+        ):
             if starts:
                 first = f"{len(starts)} bars {why}, the first at {iso(min(starts))}"
                 found = RequestFailed(f"{asked} {first}: left out, and asked for again later")
                 self._report(str(watched.series), found)
 
-    def _doubt_all(self, watched: Watched, answer: Answer, due: Expected, asked_at: int) -> None:
+    def _doubt_all(
+        self,
+        watched: Watched,
+        answer: Answer,
+        due: Expected,
+        asked_at: int,
+        again_s: int | None,
+    ) -> None:
         """An answer with bars that cannot be proves nothing of those that it lacks."""
-        self._ask_later(watched, runs(due.starts, _lacking(due, answer), Reason.LATE), asked_at)
+        lacking = runs(due.starts, _lacking(due, answer), Reason.LATE)
+        if again_s is None:
+            self._ask_later(watched, lacking, asked_at)
+        else:
+            self._ledger.record_late(watched.absence, lacking, asked_at, asked_at + again_s)
 
     def _ask_later(self, watched: Watched, gaps: list[Gap], asked_at: int) -> None:
         """Each time after twice as long."""
@@ -337,10 +485,12 @@ class Books:
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
     def _told_once(self, watched: Watched, schedule: Schedule, starts: Int64Array) -> BoolArray:
-        """Bars at times without trading that no more than one answer had."""
+        """Bars at times or minutes of none that no more than one answer had."""
         known = self._watch.unscheduled(watched).items()
         once = np.array(sorted(start for start, one in known if one.times <= 1), np.int64)
-        return among(starts, once[closed(once, schedule, watched.series.timeframe)])
+        timeframe = watched.series.timeframe
+        odd = look(once, schedule, timeframe, self._watch.alignment(watched)).odd
+        return among(starts, once[odd | closed(once, schedule, timeframe)])
 
     def _late_for(
         self, watched: Watched, answer: Answer, due: Expected, schedule: Schedule, asked_at: int

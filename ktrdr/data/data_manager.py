@@ -130,7 +130,7 @@ class DataManager:
         wide = max(first - reach, ALWAYS[0]), min(last + reach, ALWAYS[1])
         frame, found = self._load(series, wide)
         starts = starts_of(frame)
-        schedule, alignment = self._sessions(series.symbol, starts)
+        schedule, alignment = self._sessions(series.symbol, target, starts)
         into, ends = larger_bars(schedule, starts, target, alignment)
         known_until = min(datetime.now(UTC).timestamp(), found.until)
         chosen = (into >= first) & (into < last) & (ends <= known_until)
@@ -225,11 +225,13 @@ class DataManager:
             return None, "the gap filler does not know this series yet"
         return entries[0], ""
 
-    def _sessions(self, symbol: str, starts: Any) -> tuple[Schedule, frozenset[int]]:
-        """As far as the gap filler has learnt them, else the usual ones."""
+    def _sessions(
+        self, symbol: str, timeframe: Timeframe, starts: Any
+    ) -> tuple[Schedule, frozenset[int]]:
+        """As far as the gap filler has learnt them and where bars begin, else the usual ones."""
         instrument = self._instrument(symbol)
         path = self._store.folder / OURS / "ledger.sqlite"
-        schedule, alignment = sessions_of(path, contract_name(instrument))
+        schedule, alignment = sessions_of(path, contract_name(instrument), timeframe)
         if not len(starts):
             return schedule or by_rules(instrument.sec_type, 0, 0), alignment
         first, last = int(starts[0]) - DAY_S, int(starts[-1]) + DAY_S

@@ -24,6 +24,7 @@ from ktrdr.errors import KtrdrError, WrongSource
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.evidence import Answered, Density, Doubts, settle, weigh
 from ktrdr.planning.gaps import Gap, among, missing
+from ktrdr.planning.grids import look, shown
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.requests import BarsRequest, plan
@@ -73,6 +74,9 @@ class _Work:
     bars: list[Bar] = field(default_factory=list)
     source: str | None = None
     unsound: int = 0
+    odd: str = ""
+    """What is wrong with bars that begin off the grid, where there were any."""
+    alignment: frozenset[int] = frozenset()
     schedule: Schedule | None = None
     is_in_doubt: bool = False
     """IB's sessions lack days that they should have."""
@@ -100,7 +104,7 @@ class _Work:
         if self.series.timeframe is Timeframe.H4:
             alignment |= learnt_alignment(settled.schedule, self.present.tolist())
             self.everything = not alignment
-        self.span = span
+        self.span, self.alignment = span, alignment
         found = expected(
             settled.schedule, self.series.timeframe, *span, self.now, alignment=alignment
         )
@@ -123,6 +127,7 @@ class _Work:
         """Take an answer, and what can be believed at once of what it lacks."""
         self.source = source
         self.unsound += len(answer.unsound)
+        answer, is_odd = self._without_odd(answer)
         done = finished(answer.bars, self.due.starts, self.series.timeframe, self.now)
         self.bars += done
         starts, days = self.due
@@ -140,11 +145,31 @@ class _Work:
             Density(int((there & ~asked).sum()), int((verified & ~asked).sum())),
             agreed=np.isin(days, self.schedule.denied),
         )
-        if not answer.unsound:
+        if not answer.unsound and not is_odd:
             self.absent = np.union1d(self.absent, starts[judgement.absent])
+
+    def _without_odd(self, answer: Answer) -> tuple[Answer, bool]:
+        """The answer without bars that begin off the grid; whether there were any."""
+        schedule, timeframe = self.schedule, self.series.timeframe
+        assert schedule is not None
+        told = np.array(sorted(bar.start for bar in (*answer.bars, *answer.beside)), np.int64)
+        looked = look(told, schedule, timeframe, self.alignment)
+        if not looked.odd.any():
+            return answer, False
+        unlikely = set(told[looked.unlikely(self.present)].tolist())
+        kept = [bar for bar in answer.bars if bar.start not in unlikely]
+        if looked.minute is not None:
+            other = frozenset({looked.minute} - {0})
+            seen, usual = (shown(schedule, timeframe, one) for one in (other, self.alignment))
+            self.odd = f"IB's bars begin at other minutes than expected ({seen}, expected {usual})"
+        elif unlikely:
+            self.odd = f"IB sent {len(unlikely)} bars that begin at other minutes than its others"
+        return answer._replace(bars=kept), bool(unlikely)
 
     def why_incomplete(self) -> str:
         """Why it cannot be proven that nothing is missing; empty: it can."""
+        if self.odd:
+            return self.odd
         if self.unsound:
             return f"IB sent {self.unsound} bars that cannot be true"
         present = np.union1d(self.present, np.array([bar.start for bar in self.bars], np.int64))
@@ -209,7 +234,7 @@ class Fetching:
         told = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
         name = contract_name(work.instrument)
         path = self._store.folder / OURS / "ledger.sqlite"
-        known, alignment = sessions_of(path, name)
+        known, alignment = sessions_of(path, name, work.series.timeframe)
         work.settle(told, known, alignment, life_of(path, name), span)
         absence = f"{work.series} {name}"
         work.absent = absent_of(path, absence, work.due.starts, work.now)

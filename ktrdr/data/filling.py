@@ -485,6 +485,8 @@ class Filling:
         )
         if taken.drift:
             self._see_to_drift(replace(errand, gaps=tuple(holes)), taken.drift)
+        if taken.is_moved:
+            self._pull_again(watched, "IB's bars begin at other minutes than those stored")
         if taken.wants_control:
             self._ask_for_control(watched, taken.wants_control, errand.asked_at)
         if not taken.is_withheld:
@@ -543,9 +545,10 @@ class Filling:
     def _take_control(self, errand: Errand, answer: Any) -> None:
         watched, request = errand.watched, errand.request
         assert request is not None
-        if answer.bars and self._owner.clocks_agree:
+        is_there = any(bar.start == request.start for bar in answer.bars)
+        if is_there and self._owner.clocks_agree:
             self._books.believe_absent(watched, errand.gaps, errand.asked_at)
-        elif not answer.bars:
+        elif not is_there:
             raise RequestFailed(
                 f"IB has no bar at {iso(request.start)}, where it had one: what it lacks "
                 "besides is not taken for absent"
@@ -579,7 +582,7 @@ class Filling:
             return
         if not self._owner.clocks_agree:
             raise RequestFailed("bars cannot be compared while the clocks are apart")
-        told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
+        told = {bar.start: bar for bar in self._books.comparable(watched, answer)}
         if known is None or known.told is None:
             self._take_prices(errand, told)
             return
@@ -678,7 +681,7 @@ class Filling:
         watched = errand.watched
         if watched.is_renewed:
             return
-        told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
+        told = {bar.start: bar for bar in self._books.comparable(watched, answer)}
         drift = compare(stored(watched, told), told)
         if drift is not None and is_whole(watched, drift):
             self._see_to_drift(errand, replace(drift, doubted_at=None))
@@ -704,13 +707,20 @@ class Filling:
         elif not is_whole(watched, drift):
             self._see_to_revision(errand, drift)
         elif self._renewals.is_shadow(watched):
-            self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
+            self._pull_again(watched, drift.words)
         elif watched.is_ours and drift.price is not None and watched.instrument.can_be_paged:
             self._ask_whether_alike(watched, drift.changed[-1].start)
         elif watched.is_ours:
-            self._renewals.begin(watched, drift.words)
+            self._pull_again(watched, drift.words)
         else:
             self._ask_a_person(errand, drift)
+
+    def _pull_again(self, watched: Watched, why: str) -> None:
+        """The whole series, beside its own file."""
+        if self._renewals.is_shadow(watched):
+            self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
+        elif not watched.is_renewed:
+            self._renewals.begin(watched, why)
 
     def _see_to_revision(self, errand: Errand, drift: Drift) -> None:
         """Some bars alone were revised."""

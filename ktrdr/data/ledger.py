@@ -17,6 +17,7 @@ from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.evidence import Doubts, Lacked
 from ktrdr.planning.gaps import Gap
+from ktrdr.planning.grids import Grid
 from ktrdr.planning.identity import Identity, Known
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Expected, Int64Array, Schedule, Session
@@ -55,6 +56,10 @@ CREATE TABLE IF NOT EXISTS unscheduled (
 CREATE TABLE IF NOT EXISTS schedules (contract TEXT PRIMARY KEY, fetched_at INTEGER, body TEXT);
 CREATE TABLE IF NOT EXISTS alignments (contract TEXT PRIMARY KEY, minutes TEXT);
 CREATE TABLE IF NOT EXISTS identities (series TEXT PRIMARY KEY, known TEXT, told TEXT);
+CREATE TABLE IF NOT EXISTS grids (
+    contract TEXT, timeframe TEXT, minute INTEGER, seen INTEGER, times INTEGER, first_at INTEGER,
+    last_at INTEGER, PRIMARY KEY (contract, timeframe)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lives (
     contract TEXT PRIMARY KEY, head INTEGER, head_at INTEGER, expires INTEGER
 );
@@ -139,6 +144,17 @@ class Ledger:
     def record_late(self, series: str, gaps: Iterable[Gap], now: int, until: int) -> None:
         """IB has not these bars yet, so soon after their end; ask again from `until` on."""
         self._record(series, ((gap, until) for gap in gaps), now, verified=False)
+
+    def forget_late(self, series: str) -> None:
+        """Ask again now for what IB had not yet."""
+        with self._db:
+            self._db.execute("DELETE FROM absent WHERE series = ? AND verified = 0", (series,))
+
+    def forget_lacking(self, series: str) -> None:
+        """Its bars begin elsewhere: what IB has not, or not yet, was said of others."""
+        with self._db:
+            self._db.execute("DELETE FROM absent WHERE series = ?", (series,))
+            self._db.execute("DELETE FROM doubts WHERE series = ?", (series,))
 
     def _record(
         self, series: str, gaps: Iterable[tuple[Gap, int]], now: int, *, verified: bool
@@ -323,6 +339,21 @@ class Ledger:
                 (series, json.dumps(known.contract), told),
             )
 
+    def grid(self, contract: str, timeframe: Timeframe) -> Grid:
+        """Where bars of a contract begin that are of another length than four hours."""
+        row = self._db.execute(
+            "SELECT minute, seen, times, first_at, last_at FROM grids "
+            "WHERE contract = ? AND timeframe = ?",
+            (contract, timeframe.value),
+        ).fetchone()
+        return Grid(*row) if row else Grid()
+
+    def keep_grid(self, contract: str, timeframe: Timeframe, grid: Grid) -> None:
+        """Remember it."""
+        with self._db:
+            row = (contract, timeframe.value, *grid)
+            self._db.execute("INSERT OR REPLACE INTO grids VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
     def life(self, contract: str) -> Life:
         """What is known of a contract's first and last bar."""
         row = self._db.execute(
@@ -402,17 +433,25 @@ class Ledger:
         return int(row[0]) if row else None
 
 
-def sessions_of(path: Path, contract: str) -> tuple[Schedule | None, frozenset[int]]:
-    """What a store's ledger says of a contract's sessions and four-hour bars, to who only reads.
+def sessions_of(
+    path: Path, contract: str, timeframe: Timeframe
+) -> tuple[Schedule | None, frozenset[int]]:
+    """What a store's ledger says of a contract's sessions, and of where bars of a length begin.
 
-    Nothing where there is no ledger, or it cannot be read just now.
+    The latter as `expected` wants it; to who only reads. Nothing where there is no ledger, or it
+    cannot be read just now.
     """
     body = _one(path, "SELECT body FROM schedules WHERE contract = ?", contract)
-    minutes = _one(path, "SELECT minutes FROM alignments WHERE contract = ?", contract)
-    return (
-        _read_schedule(body[0]) if body else None,
-        frozenset(json.loads(minutes[0]) if minutes else ()),
-    )
+    return _read_schedule(body[0]) if body else None, _alignment_of(path, contract, timeframe)
+
+
+def _alignment_of(path: Path, contract: str, timeframe: Timeframe) -> frozenset[int]:
+    if timeframe is Timeframe.H4:
+        minutes = _one(path, "SELECT minutes FROM alignments WHERE contract = ?", contract)
+        return frozenset(json.loads(minutes[0]) if minutes else ())
+    query = "SELECT minute FROM grids WHERE contract = ? AND timeframe = ?"
+    learnt = _all(path, query, contract, timeframe.value)  # ledgers of before have no such table
+    return Grid(*learnt[0]).alignment if learnt else frozenset()
 
 
 def _read_schedule(body: str) -> Schedule | None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+import numpy as np
+
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import KtrdrError, RequestFailed
+from ktrdr.planning.gaps import Reason
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.timeframes import DAY_S, HOUR_S
 
@@ -111,7 +114,7 @@ class Renewals:
         if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
             self._leave(shadow, "somebody has changed the file meanwhile")
             return
-        if shadow.coverage is None or shadow.coverage.closable:
+        if shadow.coverage is None or shadow.coverage.closable or _lacks(renewal):
             return
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
         kept = self._watch.main_store.take_renewed(shadow.series, stamp)
@@ -152,3 +155,14 @@ class Renewals:
 
     def _forget_shadow(self, series: Series) -> None:
         (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
+
+
+def _lacks(renewal: Renewal) -> bool:
+    """Where the old file has bars the new one has none yet, though they may come."""
+    old, shadow = renewal.watched, renewal.shadow
+    assert shadow.coverage is not None
+    doubted = shadow.coverage.gaps.of(Reason.LATE, Reason.UNPROVEN)
+    there = old.store.look(old.series, min(old.first or 0, 0)).starts
+    begin = np.searchsorted(there, doubted.first)
+    end = np.searchsorted(there, doubted.last, side="right")
+    return bool((begin < end).any())

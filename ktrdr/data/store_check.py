@@ -86,7 +86,8 @@ class StoreCheck:
     def _sessions(self, series: Series) -> Sessions | None:
         try:
             instrument = instrument_of_entry(series.symbol, self._tables.get(series.symbol))
-            return sessions_from(*sessions_of(self._ledger, contract_name(instrument)))
+            name = contract_name(instrument)
+            return sessions_from(*sessions_of(self._ledger, name, series.timeframe))
         except (Misconfigured, ValueError):
             return None
 

@@ -27,6 +27,7 @@ from ktrdr.errors import (
 from ktrdr.planning.coverage import Coverage, judge
 from ktrdr.planning.evidence import settle
 from ktrdr.planning.gaps import Reason
+from ktrdr.planning.grids import Grid
 from ktrdr.planning.identity import Identity, Known, settled
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.sessions import (
@@ -39,7 +40,7 @@ from ktrdr.planning.sessions import (
     expected,
     utc_midnight,
 )
-from ktrdr.planning.timeframes import DAY_S
+from ktrdr.planning.timeframes import DAY_S, MINUTE_S, Timeframe
 from ktrdr.planning.unscheduled import Unscheduled, with_sessions, with_unscheduled
 from ktrdr.planning.usual_sessions import usual_week
 
@@ -207,6 +208,7 @@ class Watch:
         """Gaps, each counted once."""
         self._lives: dict[str, Life] = {}
         self._alignments: dict[str, frozenset[int]] = {}
+        self._grids: dict[tuple[str, Timeframe], Grid] = {}
         self._unscheduled: dict[str, dict[int, Unscheduled]] = {}
 
     @property
@@ -239,6 +241,7 @@ class Watch:
             self._schedules.clear()
             self._lives.clear()
             self._alignments.clear()
+            self._grids.clear()
             self._unscheduled.clear()
 
     def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
@@ -332,7 +335,8 @@ class Watch:
     def _is_judged(self, watched: Watched, now: int) -> bool:
         """Nothing can have become due since it was looked at, or may be asked for once more.
 
-        Bars end where sessions do, or at whole quarters and multiples of their length.
+        Bars end where sessions do, or at whole quarters and multiples of their length, or so many
+        minutes past them.
         """
         coverage, since = watched.coverage, self.fill_from(watched, now)
         schedule = self.schedule(watched.instrument, since, now)
@@ -343,15 +347,17 @@ class Watch:
         settle_s = DAILY_SETTLE_S if watched.series.timeframe.is_daily else SETTLE_S
         before, after = coverage.until - settle_s, now - settle_s
         step_s = min(watched.series.timeframe.length_s, _QUARTER_S)
+        past_s = MINUTE_S * self.grid(watched).minute
         _, closes, *_ = schedule.columns
         closed_before, closed_after = np.searchsorted(closes, [before, after], side="right")
-        return before // step_s == after // step_s and bool(closed_before == closed_after)
+        is_same_step = (before - past_s) // step_s == (after - past_s) // step_s
+        return is_same_step and bool(closed_before == closed_after)
 
     def _past_basis(self, watched: Watched, since: int) -> tuple[int, object, Life, frozenset[int]]:
         """What the judgement of the past depends on, beside the rows that are there."""
         schedule = self.known_schedule(watched.instrument)
         known = None if schedule is None else (schedule.start, schedule.source)
-        return since, known, self.life(watched.instrument), self.alignment(watched.instrument)
+        return since, known, self.life(watched.instrument), self.alignment(watched)
 
     def _note_file(self, watched: Watched, seen: Seen) -> None:
         """Whether all rows are ours: the file was empty, and nobody but us has changed it since."""
@@ -365,6 +371,8 @@ class Watch:
         watched.is_ours = seen.first is None
         if self.has_ledger:
             self.ledger.keep_file(watched.series, seen.key, is_ours=watched.is_ours)
+        if watched.is_ours and self.has_ledger and self.grid(watched).seen is not None:
+            self.ledger.forget_late(watched.absence)  # it begins anew: no bar speaks against that
 
     def note_written(self, watched: Watched) -> None:
         """The file has just been changed by us, and by nobody else since it was looked at."""
@@ -412,7 +420,7 @@ class Watch:
         if life.expires is not None and last is not None:
             life = life._replace(expires=max(life.expires, last - last % DAY_S))
         timeframe = watched.series.timeframe
-        alignment = self.alignment(watched.instrument)
+        alignment = self.alignment(watched)
         start = max(start, schedule.start)
         found = expected(schedule, timeframe, start, end, now, alignment=alignment)
         more = [t for t in self.unscheduled(watched) if start <= t < min(end, now - DAILY_SETTLE_S)]
@@ -451,19 +459,38 @@ class Watch:
             self._lives[name] = life
             self.ledger.keep_life(name, life)
 
-    def alignment(self, instrument: Instrument) -> frozenset[int]:
-        """Where four-hour bars of a contract begin, as far as that was learnt."""
+    def alignment(self, watched: Watched) -> frozenset[int]:
+        """Where the bars of a series begin, as far as that was learnt, as `expected` wants it."""
+        if watched.series.timeframe is Timeframe.H4:
+            return self._four_hours(watched.instrument)
+        return self.grid(watched).alignment
+
+    def _four_hours(self, instrument: Instrument) -> frozenset[int]:
         name = contract_name(instrument)
         if name not in self._alignments:
             self._alignments[name] = self.ledger.alignment(name)
         return self._alignments[name]
 
     def learn_alignment(self, instrument: Instrument, minutes: frozenset[int]) -> None:
-        """Remember more of it."""
-        if not minutes <= self.alignment(instrument):
+        """Remember more of where four-hour bars of a contract begin."""
+        if not minutes <= self._four_hours(instrument):
             name = contract_name(instrument)
             self.ledger.learn_alignment(name, minutes)
             self._alignments[name] |= minutes
+
+    def grid(self, watched: Watched) -> Grid:
+        """Where the bars of a series begin that are not of four hours, and what is in doubt."""
+        place = (contract_name(watched.instrument), watched.series.timeframe)
+        if place not in self._grids:
+            self._grids[place] = self.ledger.grid(*place)
+        return self._grids[place]
+
+    def keep_grid(self, watched: Watched, grid: Grid) -> None:
+        """Remember it, also for the next start."""
+        if grid != self.grid(watched):
+            place = (contract_name(watched.instrument), watched.series.timeframe)
+            self.ledger.keep_grid(*place, grid)
+            self._grids[place] = grid
 
     def schedule(self, instrument: Instrument, start: int, now: int) -> Schedule | None:
         """A contract's sessions as far as they are known; None when that is not far enough."""
@@ -592,7 +619,7 @@ class Watch:
         if schedule is None or watched.first is None:
             return False
         begin = head - head % DAY_S if watched.series.timeframe.is_daily else head
-        alignment = self.alignment(watched.instrument)
+        alignment = self.alignment(watched)
         between = expected(
             schedule, watched.series.timeframe, begin, watched.first + 1, now, alignment=alignment
         )

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from ktrdr.planning.sessions import Int64Array, Schedule, expected
-from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.sessions import Int64Array, Schedule, expected, minute_of
+from ktrdr.planning.timeframes import DAY_S, MINUTE_S, Timeframe
 from ktrdr.planning.zones import find_zone
 
 _FAR = 2**62
@@ -20,8 +20,9 @@ def larger_bars(
 
     All in UTC seconds; `starts` ascend. As IB has it [observed]: the first bar of a session begins
     with it, others at multiples of their length in the exchange's wall-clock time, a daily one is
-    dated by the trading day. `alignment` has the local minutes at which four-hour bars begin;
-    while it is empty, at multiples too. A bar outside all sessions counts by the clock alone.
+    dated by the trading day. `alignment` has what was learnt of where the larger bars begin, as
+    for `expected`; of four-hour bars while it is empty, at multiples too. A bar outside all
+    sessions counts by the clock alone.
     """
     opens, closes, days = _sessions(schedule)
     place = np.searchsorted(opens, starts, side="right") - 1
@@ -34,7 +35,8 @@ def larger_bars(
         ends = [last_close.get(day, day + DAY_S) for day in found.tolist()]
         return found, np.array(ends, dtype=np.int64)
     length = larger.length_s
-    by_clock = (starts + offsets) // length * length - offsets
+    past = 0 if larger is Timeframe.H4 else MINUTE_S * minute_of(alignment)
+    by_clock = (starts + offsets - past) // length * length - offsets + past
     if larger is Timeframe.H4 and alignment:
         by_clock = _learnt(schedule, starts, alignment, by_clock)
     begins: Int64Array = np.where(inside, np.maximum(by_clock, opens[place]), by_clock)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ktrdr.errors import InvalidRequest
 from ktrdr.planning.bars import Bar
-from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.planning.timeframes import DAY_S, MINUTE_S, Timeframe
 from ktrdr.planning.zones import find_zone
 
 Int64Array = NDArray[np.int64]
@@ -151,7 +151,8 @@ def expected(
 
     The first bar of a session starts with it, later ones at multiples of the length in the
     exchange's wall-clock time: IB's hours of US stocks are 09:30, 10:00, 11:00 … [observed].
-    Where four-hour bars begin is not documented: `alignment` has the minutes of the local day
+    `alignment` has what was learnt of that: so many minutes past the multiples (empty: none).
+    Where four-hour bars begin is not documented: of them it has the minutes of the local day
     at which they were seen to start; while it is None or empty only a session's open is sure.
     """
     if timeframe.is_daily:
@@ -163,7 +164,8 @@ def expected(
         starts, place = _learnt_grid(schedule, near, alignment or frozenset())
         ends = np.minimum(starts + timeframe.length_s, close[place])
     else:
-        starts, place = _grid(open_, close, offset, timeframe.length_s)
+        past_s = MINUTE_S * minute_of(alignment or frozenset())
+        starts, place = _grid(open_, close, offset - past_s, timeframe.length_s)
         ends = np.append(starts[1:], 0)
         lasts = np.flatnonzero(np.diff(place, append=-1))
         ends[lasts] = close[place[lasts]]
@@ -191,7 +193,8 @@ def _grid(
 ) -> tuple[Int64Array, Int64Array]:
     """All bar starts of these sessions, and of which session each one is.
 
-    The first is the open, the next the first multiple of the length after it in local time.
+    The first is the open, the next the first multiple of the length after it in local time,
+    which is UTC and the offset.
     """
     second = open_ + length_s - (open_ + offset) % length_s
     counts = 1 + np.maximum(0, -((second - close) // length_s))
@@ -262,6 +265,11 @@ def finished(bars: Iterable[Bar], due: Int64Array, timeframe: Timeframe, now: in
     sure = set(due.tolist())
     length_s = 2 * DAY_S if timeframe.is_daily else timeframe.length_s
     return [b for b in bars if b.start in sure or b.start + length_s + SETTLE_S <= now]
+
+
+def minute_of(alignment: frozenset[int]) -> int:
+    """So many minutes past the multiples of their length bars begin that are no four-hour bars."""
+    return min(alignment, default=0)
 
 
 def local_minute(time_s: int, zone: ZoneInfo) -> int:

@@ -156,7 +156,7 @@ class Sessions(NamedTuple):
     days: Int64Array
     """UTC midnights of the trading days, each once."""
     alignment: frozenset[int]
-    """At which local minutes four-hour bars begin."""
+    """At which local minutes bars begin, as `expected` wants it for their length."""
 
 
 def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessions | None:

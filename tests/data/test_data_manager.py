@@ -13,9 +13,11 @@ from ktrdr.data.watch import contract_name
 from ktrdr.errors import InvalidRequest, MalformedFile, UnknownSeries
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.gaps import Gap
+from ktrdr.planning.grids import Grid
 from ktrdr.planning.instruments import instrument_for
+from ktrdr.planning.timeframes import Timeframe
 from ktrdr.sim.hosting import running_gateway
-from ktrdr.sim.market import truth
+from ktrdr.sim.market import GeneratedMarket, truth
 from tests.data.conftest import line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -204,6 +206,39 @@ def test_sessions_that_are_not_told_make_nothing_complete(manager, group):
         frame = manager.load("AAPL", "1h", *WEEK, fetch=True)
     assert frame.attrs["complete"] is False
     assert manager.load("AAPL", "1h", *WEEK, fetch=True).attrs["complete"] is True
+
+
+def test_bars_that_begin_at_other_minutes_make_nothing_complete(manager, group, data_dir):
+    with group.fault("other_grid", minutes=30):
+        frame = manager.load("AAPL", "1h", *WEEK, fetch=True)
+        assert (len(frame), frame.attrs["complete"]) == (0, False)
+        assert frame.attrs["why"] == (
+            "IB's bars begin at other minutes than expected "
+            "(09:30, 10:30, 11:30 …, expected 09:30, 10:00, 11:00 …)"
+        )
+        learn(data_dir, Timeframe.H1, Grid(30))
+        learnt = manager.load("AAPL", "1h", *WEEK, fetch=True)
+        assert (len(learnt), learnt.attrs["complete"]) == (35, True)
+        assert {f"{start:%M}" for start in learnt.index} == {"30"}
+
+
+def learn(data_dir, timeframe, grid):
+    ledger = Ledger(data_dir / ".ktrdr" / "ledger.sqlite")
+    ledger.keep_grid(contract_name(instrument_for("AAPL")), timeframe, grid)
+    ledger.close()
+
+
+def test_larger_bars_begin_where_the_gap_filler_has_learnt(manager, data_dir):
+    rows = truth("AAPL", "5m", *map(utc, WEEK))
+    (data_dir / "AAPL_5m.csv").write_text(HEADER + "".join(line(Bar(*row)) for row in rows))
+    learn(data_dir, Timeframe.H1, Grid(30))
+    hours = manager.resample("AAPL", "5m", "1h", *WEEK)
+    market = GeneratedMarket(1)
+    contract = market.named("AAPL", date(2026, 11, 14))
+    wanted = market.truth(contract, Timeframe.H1, *map(utc, WEEK), shift_s=1800)
+    assert [(int(t.timestamp()), *values) for t, *values in hours.itertuples()] == [
+        tuple(row) for row in wanted
+    ]
 
 
 def test_what_is_known_to_be_absent_is_not_asked_for(manager, group, data_dir):

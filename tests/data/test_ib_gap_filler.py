@@ -386,6 +386,78 @@ def test_bars_of_a_session_that_schedule_lacks_are_forgotten_when_they_were_a_mi
     assert filler.coverage["series"][0]["state"] == "complete"
 
 
+ODD, MOVED = utc("2026-11-18 10:50"), utc("2026-11-18 10:45")
+
+
+def is_moved(bar):
+    return bar._replace(start=ODD) if bar.start == MOVED else bar
+
+
+def test_a_single_odd_bar_is_left_out_and_what_its_answer_lacks_is_asked_for_again(
+    put, make_filler, connection, clock
+):
+    path = put("AAPL_15m")
+    connection.factor = is_moved
+    filler = make_filler()
+    fill(filler)
+    assert not {ODD, MOVED} & {*starts_in(path)}
+    assert filler.coverage["series"][0]["state"] == "waiting"
+    assert filler.status.unfillable.keys() == {"late"}
+    (problem,) = filler.status.recent_errors
+    assert "IB sent 1 bars that begin at other minutes than its others" in problem.message
+    connection.factor = lambda bar: bar
+    after(3601, filler, clock)
+    after(3601, filler, clock)
+    assert starts_in(path) == [b.start for b in connection.market("15m", utc("2026-11-17"), NOW)]
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_an_odd_bar_that_is_told_alike_for_more_than_a_day_is_stored(
+    put, make_filler, connection, clock
+):
+    path = put("AAPL_15m")
+    connection.factor = is_moved
+    filler = make_filler()
+    fill(filler)
+    for _ in range(24):
+        after(3600, filler, clock)
+    assert ODD not in starts_in(path)
+    for _ in range(24):
+        after(3600, filler, clock)
+    assert ODD in starts_in(path)
+    assert filler.coverage["series"][0]["state"] == "complete"
+
+
+def test_the_first_bar_of_a_session_is_left_out_where_the_next_one_is_odd(
+    put, make_filler, connection
+):
+    """It ends where that begins, five minutes later than it should."""
+    open_, second = utc("2026-11-18 10:00"), utc("2026-11-18 10:15")
+    path = put("AAPL_15m")
+    connection.factor = lambda bar: bar._replace(start=bar.start + 300 * (bar.start == second))
+    fill(make_filler())
+    assert utc("2026-11-18 10:30") in starts_in(path)
+    assert not {open_, second, second + 300} & {*starts_in(path)}
+
+
+def test_a_control_is_the_very_bar_that_was_asked_for(put, make_filler, connection, clock):
+    """Another one in its place proves nothing of what IB lacks."""
+    there = minutes(*RECENT)
+    put("AAPL_1m", there[:200] + there[210:])
+    connection.silent = True
+    filler = make_filler(ktrdr_gap_max_age_days=9)
+    fill(filler)
+    silence = connection.told
+
+    def only_others(symbol, timeframe, start, end):
+        return [price(start + 30)] if end - start == 60 else silence(symbol, timeframe, start, end)
+
+    connection.told = only_others
+    for _ in range(5):
+        after(12 * 3600, filler, clock)
+        assert "no_trades" not in filler.status.unfillable
+
+
 def test_what_an_answer_may_have_cut_off_is_not_taken_for_absent(put, make_filler, connection):
     """It begins in the middle of a day: IB has sent no more than so many bars."""
     connection.most = 150

@@ -1,8 +1,12 @@
+import contextlib
+import sqlite3
+
 import numpy as np
 import pytest
 
-from ktrdr.data.ledger import Ledger
+from ktrdr.data.ledger import Ledger, sessions_of
 from ktrdr.planning.gaps import Gap
+from ktrdr.planning.grids import Grid
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Schedule, Session
 from ktrdr.planning.timeframes import Timeframe
@@ -84,6 +88,43 @@ def test_it_survives_a_restart(ledger, path):
 def test_nothing_is_known_at_first(ledger):
     assert ledger.schedule("X") is None
     assert ledger.alignment("X") == frozenset()
+
+
+def test_where_bars_begin_is_remembered_for_its_contract_and_length_alone(ledger, path):
+    ledger.keep_grid("AAPL/STK", Timeframe.H1, Grid(30))
+    ledger.keep_grid("AAPL/STK", Timeframe.M15, Grid(0, 5, 1, NOW, NOW))
+    ledger.close()
+    again = Ledger(path)
+    assert again.grid("AAPL/STK", Timeframe.H1) == Grid(30)
+    assert again.grid("AAPL/STK", Timeframe.M15) == Grid(0, 5, 1, NOW, NOW)
+    assert again.grid("AAPL/STK", Timeframe.M30) == again.grid("KO/STK", Timeframe.H1) == Grid()
+    again.close()
+    learnt = [sessions_of(path, "AAPL/STK", t)[1] for t in (Timeframe.H1, Timeframe.M15)]
+    assert learnt == [frozenset({30}), frozenset()]
+
+
+def test_a_ledger_from_before_there_were_grids_is_read_and_opened(ledger, path):
+    ledger.learn_alignment("AAPL/STK", frozenset({570}))
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE grids")
+    assert sessions_of(path, "AAPL/STK", Timeframe.H1) == (None, frozenset())
+    assert sessions_of(path, "AAPL/STK", Timeframe.H4) == (None, frozenset({570}))
+    again = Ledger(path)
+    assert again.grid("AAPL/STK", Timeframe.H1) == Grid()
+    assert again.alignment("AAPL/STK") == frozenset({570})
+    again.close()
+
+
+def test_what_was_said_of_bars_that_begin_elsewhere_is_forgotten(ledger):
+    expected = starts(60, 120, 180)
+    ledger.record_absent(AAPL, [Gap(60, 60, 1)], NOW)
+    ledger.record_late(AAPL, [Gap(120, 120, 1)], NOW, NOW + 60)
+    ledger.forget_late(AAPL)
+    assert ledger.late(AAPL, expected, NOW).tolist() == []
+    assert ledger.absent(AAPL, expected, NOW).tolist() == [60]
+    ledger.forget_lacking(AAPL)
+    assert ledger.absent(AAPL, expected, NOW).tolist() == []
 
 
 def test_a_file_that_is_no_database_is_put_aside(path):
