@@ -31,7 +31,7 @@ def pytest_addoption(parser) -> None:
     parser.addoption(
         "--lies",
         type=int,
-        default=20,
+        default=40,
         help="How many false answers of the gateway to go through.",
     )
 
