@@ -129,8 +129,9 @@ class ToldOfContract:
     """`YYYYMMDD` or `YYYYMM`, or empty."""
     identity: Identity | None
     """Which contract it is; None: that was not told."""
-    closed: frozenset[int]
-    """Days without trading by a calendar that is not IB's, where it was asked (UTC midnights)."""
+    closed: frozenset[int] | None
+    """Days without trading by a calendar that is not IB's (UTC midnights); None: it was not asked.
+    """
 
 
 class Filling:
@@ -336,12 +337,12 @@ class Filling:
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
         said = self._connection.get("/sessions", timeout_s, **query)
         identity = _identity(said)
-        closed = closed_days(identity.exchange, start, end) if is_doubted and identity else ()
+        exchange = identity.exchange if identity else ""
         return ToldOfContract(
             schedule_from_json(said),
             str(said.get("last_trade_date") or ""),
             identity,
-            frozenset(closed),
+            closed_days(exchange, start, end) if is_doubted else None,
         )
 
     def _head(self, instrument: Instrument) -> object:

@@ -557,12 +557,12 @@ class Watch:
         series: Sequence[Watched],
         told: Schedule,
         now: int,
-        closed: Collection[int] = (),
+        closed: Collection[int] | None = None,
     ) -> None:
         """Remember what IB says of the sessions of a contract, as far as it is believed.
 
         `series`: those of that contract. `closed`: days without trading that others know of, as
-        UTC midnights.
+        UTC midnights; None: they were not asked, which is made up for soon where days are lacking.
         """
         instrument, name = series[0].instrument, contract_name(series[0].instrument)
         known = self.known_schedule(instrument)
@@ -575,11 +575,12 @@ class Watch:
             self.ledger.lacked(name),
             lambda session: any(_has_bars(watched, session) for watched in series),
             now,
-            closed,
+            closed or (),
         )
         most = max((one.times for one in believed.lacked.values()), default=0)
         again_s = _DOUBTED_SCHEDULE_S.get(most, _SCHEDULE_FRESH_S // 2)
-        asked_at = now - _SCHEDULE_FRESH_S + again_s if believed.is_in_doubt else now
+        is_open = believed.is_in_doubt or (closed is None and bool(believed.lacked))
+        asked_at = now - _SCHEDULE_FRESH_S + again_s if is_open else now
         self._schedules[name] = (self._shared(believed.schedule), asked_at)
         self.ledger.keep_schedule(name, believed.schedule, asked_at)
         self.ledger.keep_lacked(name, believed.lacked)

@@ -111,6 +111,19 @@ def test_on_a_fresh_store_a_holiday_that_a_calendar_knows_is_one_after_five_minu
     assert path.read_text() == text_of(group.truth("AAPL", "5m", utc("2026-11-20"), group.now))
 
 
+def test_so_it_is_where_bars_of_the_next_day_are_there_already(group):
+    """Asked for alone, the holiday has no bars on either side: the answer proves nothing."""
+    group.now = utc("2026-11-27 17:00")  # the half day after Thanksgiving
+    days = group.truth("AAPL", "1h", utc("2026-11-20"), utc("2026-11-26"))
+    path = group.watch("AAPL_1h", days)
+    group.fill()
+    later(group, 301)
+    later(group, 301)
+    assert state(group) == "complete"
+    has = path.read_text()
+    assert has == text_of(group.truth("AAPL", "1h", utc("2026-11-20"), utc("2026-11-27 17:00")))
+
+
 @pytest.mark.parametrize("seconds", [-DAY, -600, 600, DAY])
 def test_while_the_gateways_clock_is_off_nothing_is_called_complete(group, wait_for, seconds):
     path = group.watch("AAPL_5m")
