@@ -113,10 +113,11 @@ def test_on_a_fresh_store_a_holiday_that_a_calendar_knows_is_one_after_five_minu
 
 def test_so_it_is_where_bars_of_the_next_day_are_there_already(group):
     """Asked for alone, the holiday has no bars on either side: the answer proves nothing."""
-    group.now = utc("2026-11-27 17:00")  # the half day after Thanksgiving
-    days = group.truth("AAPL", "1h", utc("2026-11-20"), utc("2026-11-26"))
-    path = group.watch("AAPL_1h", days)
+    group.now = utc("2026-11-27 17:01")  # the half day after Thanksgiving, no bar is due
+    there = group.truth("AAPL", "1h", utc("2026-11-20"), utc("2026-11-27 17:00"))
+    path = group.watch("AAPL_1h", there)
     group.fill()
+    assert state(group) == "unproven"
     later(group, 301)
     later(group, 301)
     assert state(group) == "complete"
