@@ -149,7 +149,6 @@ def test_no_row_is_lost_or_changed_or_read_in_part(tortured, systems, request, c
         tortured.kill_one(systems[number % len(systems)])
     tortured.end()
     summary = tortured.summary()
-    # Chance and load decide which; fewer would mean that nothing was tortured.
-    assert tortured.counts["within an add"] > count / 4
+    assert tortured.counts["within an add"] > count / 2
     with capsys.disabled():
         print(f"\n{' and '.join(systems)}: {summary}, in {time.monotonic() - began:.0f} s")  # noqa: T201  what the long torture is run for
