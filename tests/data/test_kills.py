@@ -32,9 +32,8 @@ class Torture:
         torture.make_store(data_dir, self._book, self.rng)
         self._judge = Judge(data_dir)
         self._checked: dict[int, object] = {}
-        self._times: dict[tuple[object, ...], deque[float]] = defaultdict(
-            lambda: deque([0.005], 20)
-        )
+        self._times: dict[tuple[object, ...], deque[float]] = defaultdict(lambda: deque(maxlen=20))
+        """How long adds took: those of a system, and of each kind of add on it."""
         self.counts: Counter[str] = Counter()
         self._readers = [
             self._process("read", data_dir, self._book_path, number) for number in range(READERS)
@@ -55,14 +54,17 @@ class Torture:
         tell.close()
         kind = None
         with suppress(EOFError):  # it has failed: its code tells
-            for _ in range(self.rng.randint(0, 4)):
+            # One at the least, to know how long they take.
+            for _ in range(max(self.rng.randint(0, 4), not self._times[system,])):
                 job = hear.recv()
                 began = time.perf_counter()
                 hear.recv()
-                self._times[system, *job].append(time.perf_counter() - began)
+                for which in ((system,), (system, *job)):
+                    self._times[which].append(time.perf_counter() - began)
                 self.counts["adds"] += 1
             kind, *_ = job = hear.recv()
-            hear.poll(self.rng.uniform(0, 1.2) * median(self._times[system, *job]))
+            times = self._times[system, *job] or self._times[system,]
+            hear.poll(self.rng.uniform(0, 1.2) * median(times))
         writer.kill()
         writer.join()
         assert writer.exitcode == -signal.SIGKILL
