@@ -100,6 +100,23 @@ class _Gridded:
     """That is believed now, against bars that are stored."""
 
 
+@dataclass(frozen=True)
+class _Sifted:
+    """An answer, as far as it is believed."""
+
+    answer: Answer
+    told: int
+    """How many bars it had, believed or not."""
+    outside: tuple[Bar, ...] = ()
+    """At times or minutes at which none is expected, and not believed yet."""
+    is_damaged: bool = False
+    """It proves nothing of what it lacks."""
+    again_s: int | None = None
+    """As that of `_Gridded`."""
+    is_moved: bool = False
+    """As that of `_Gridded`: nothing is to be written."""
+
+
 class Books:
     """Keeps file and ledger of each series. For one thread."""
 
@@ -135,16 +152,67 @@ class Books:
         FileNotFoundError: the file is gone. StoreUnwritable, MalformedFile: nothing was written.
         """
         series, span = watched.series, (request.start, request.end)
-        schedule = self._watch.known_schedule(watched.instrument)
-        if schedule is None:
+        if self._watch.known_schedule(watched.instrument) is None:
             raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
         self.notice_others(watched, asked_at)
-        answer, outside = _without_closed(answer, schedule, series.timeframe)
+        sifted = self._sift(watched, request, answer, asked_at, is_sure=is_sure)
+        answer, schedule = sifted.answer, self._watch.known_schedule(watched.instrument)
+        assert schedule is not None
+        if sifted.is_moved:
+            self._ledger.refused(series, *span, asked_at, "other_grid", None)
+            return Taken(0, is_moved=True)
+        since = self._watch.fill_from(watched, asked_at)
+        expected = self._watch.expected(watched, schedule, since, asked_at, asked_at)
+        asked = (expected.starts >= span[0]) & (expected.starts < span[1])
+        due = Expected(expected.starts[asked], expected.days[asked])
+        # Of an answer on another grid nothing is compared: its bars are not those of these names.
+        drift = self._compare(watched, answer, span) if sifted.again_s is None else None
+        if drift is not None and _wants_more(watched, drift):
+            self._ledger.answered(series, *span, asked_at, sifted.told)
+            return Taken(0, drift=drift, is_withheld=True)
+        self._put_off.pop(watched.absence, None)
+        there = among(expected.starts, watched.store.look(series, since).starts)
+        done = finished(answer.bars, due.starts, series.timeframe, asked_at)
+        added = watched.store.add(series, done)
+        if added:
+            self._watch.note_written(watched)
+        if sifted.again_s is None:
+            self._ledger.answered(series, *span, asked_at, sifted.told)
+        else:
+            self._ledger.refused(series, *span, asked_at, "other_grid", None)
+        if sifted.is_damaged:
+            self._doubt_all(watched, answer, due, asked_at, sifted.again_s)
+            return Taken(added, drift=drift)
+        if not is_sure:
+            late = runs(due.starts, _lacking(due, answer), Reason.LATE)
+            self._ledger.record_late(watched.absence, late, asked_at, asked_at + self._late_s)
+            return Taken(added, drift=drift)
+        new = among(expected.starts, np.array([bar.start for bar in done], np.int64)) & ~there
+        asked &= ~self._ask_for_outside(watched, expected, sifted.outside, asked_at)
+        soon = asked_at + self._late_for(watched, answer, due, schedule, asked_at)
+        unproven = self._weigh(watched, schedule, expected, asked, answer, new, asked_at, soon)
+        return Taken(added, unproven, drift)
+
+    def _sift(
+        self,
+        watched: Watched,
+        request: BarsRequest,
+        answer: Answer,
+        asked_at: int,
+        *,
+        is_sure: bool,
+    ) -> _Sifted:
+        """What of an answer may be written; the rest is named, and remembered.
+
+        Sessions and minutes that bars have shown are learnt.
+        """
+        schedule, timeframe = self._watch.known_schedule(watched.instrument), request.timeframe
+        assert schedule is not None
+        answer, outside = _without_closed(answer, schedule, timeframe)
         gridded = self._by_grid(watched, schedule, answer, asked_at, is_sure=is_sure)
         answer, told = gridded.answer, len(gridded.answer.bars) + len(outside)
         if gridded.is_moved:
-            self._ledger.refused(series, *span, asked_at, "other_grid", None)
-            return Taken(0, is_moved=True)
+            return _Sifted(answer, told, is_moved=True)
         is_damaged = bool(answer.unsound) or gridded.is_doubtful
         outside += gridded.odd
         if outside:
@@ -161,44 +229,18 @@ class Books:
             [bar.start for bar in outside if bar not in gridded.odd],
             [bar.start for bar in outside if bar in gridded.odd],
         )
-        if series.timeframe is Timeframe.H4:
+        if timeframe is Timeframe.H4:
             seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])
             self._watch.learn_alignment(watched.instrument, seen)
-        since = self._watch.fill_from(watched, asked_at)
-        expected = self._watch.expected(watched, schedule, since, asked_at, asked_at)
-        asked = (expected.starts >= span[0]) & (expected.starts < span[1])
-        due = Expected(expected.starts[asked], expected.days[asked])
-        done = finished(answer.bars, due.starts, series.timeframe, asked_at)
-        # Of an answer on another grid nothing is compared: its bars are not those of these names.
-        drift = self._compare(watched, answer, span) if gridded.again_s is None else None
-        if drift is not None and (
-            drift.doubted_at is not None or is_whole(watched, drift) or is_other(watched, drift)
-        ):
-            self._ledger.answered(series, *span, asked_at, told)
-            return Taken(0, drift=drift, is_withheld=True)
-        self._put_off.pop(watched.absence, None)
-        before = among(expected.starts, watched.store.look(series, since).starts)
-        added = watched.store.add(series, done)
-        if added:
-            self._watch.note_written(watched)
-        new = among(expected.starts, np.array([bar.start for bar in done], np.int64)) & ~before
-        if gridded.again_s is None:
-            self._ledger.answered(series, *span, asked_at, told)
-        else:
-            self._ledger.refused(series, *span, asked_at, "other_grid", None)
-        if is_damaged:
-            self._doubt_all(watched, answer, due, asked_at, gridded.again_s)
-            return Taken(added, drift=drift)
-        soon = asked_at + self._late_for(watched, answer, due, schedule, asked_at)
-        if not is_sure:
-            late = runs(due.starts, _lacking(due, answer), Reason.LATE)
-            self._ledger.record_late(watched.absence, late, asked_at, asked_at + self._late_s)
-            return Taken(added, drift=drift)
+        return _Sifted(answer, told, tuple(outside), is_damaged, gridded.again_s)
+
+    def _ask_for_outside(
+        self, watched: Watched, expected: Expected, outside: Sequence[Bar], asked_at: int
+    ) -> BoolArray:
+        """Which of the expected bars were told and are not believed; they are asked for again."""
         sighted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
         self._ask_later(watched, runs(expected.starts, sighted, Reason.LATE), asked_at)
-        asked &= ~sighted
-        unproven = self._weigh(watched, schedule, expected, asked, answer, new, asked_at, soon)
-        return Taken(added, unproven, drift)
+        return sighted
 
     def _by_grid(
         self,
@@ -520,6 +562,12 @@ def _without_closed(
 def _lacking(due: Expected, answer: Answer) -> BoolArray:
     """Which of the due bars an answer has not."""
     return ~np.isin(due.starts, np.array([bar.start for bar in answer.bars], dtype=np.int64))
+
+
+def _wants_more(watched: Watched, drift: Drift) -> bool:
+    """Nothing is to be written of an answer before more is known, or the whole series is new."""
+    is_plain = drift.doubted_at is None
+    return not is_plain or is_whole(watched, drift) or is_other(watched, drift)
 
 
 def is_whole(watched: Watched, drift: Drift) -> bool:

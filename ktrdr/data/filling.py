@@ -420,7 +420,7 @@ class Filling:
             if everybodys and not isinstance(error, PeerSilent):
                 raise
             self._put_back(errand, error)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the other series go on
             log.exception("%s: a mistake of ours", errand.watched.series)
             self._put_back(errand, RequestFailed(f"a mistake of ours: {error!r}"))
 
@@ -684,11 +684,8 @@ class Filling:
             return
         told = {bar.start: bar for bar in self._books.comparable(watched, answer)}
         drift = compare(stored(watched, told), told)
-        if drift is not None and is_whole(watched, drift):
+        if drift is not None and (is_whole(watched, drift) or is_other(watched, drift)):
             self._see_to_drift(errand, replace(drift, doubted_at=None))
-            return
-        if drift is not None and is_other(watched, drift):
-            self._stop_for_other_prices(errand, drift)
             return
         watched.succeeded()
         if drift is not None:
@@ -699,7 +696,7 @@ class Filling:
 
     def _see_to_drift(self, errand: Errand, drift: Drift) -> None:
         """Correct what is ours, a whole series by pulling it again; leave what is others'."""
-        watched = errand.watched
+        watched, is_shadow = errand.watched, self._renewals.is_shadow(errand.watched)
         self._books.notice_others(watched, int(self._clock()))
         if drift.doubted_at is not None:
             self._look_around(watched, drift.doubted_at, errand.gaps)
@@ -707,14 +704,12 @@ class Filling:
             self._stop_for_other_prices(errand, drift)
         elif not is_whole(watched, drift):
             self._see_to_revision(errand, drift)
-        elif self._renewals.is_shadow(watched):
-            self._pull_again(watched, drift.words)
-        elif watched.is_ours and drift.price is not None and watched.instrument.can_be_paged:
-            self._ask_whether_alike(watched, drift.changed[-1].start)
-        elif watched.is_ours:
+        elif not watched.is_ours:
+            self._ask_a_person(errand, drift)
+        elif drift.price is None or is_shadow or not watched.instrument.can_be_paged:
             self._pull_again(watched, drift.words)
         else:
-            self._ask_a_person(errand, drift)
+            self._ask_whether_alike(watched, drift.changed[-1].start)
 
     def _pull_again(self, watched: Watched, why: str) -> None:
         """The whole series, beside its own file."""

@@ -63,6 +63,7 @@ _ERROR, _DETAILS, _BARS = b"4", b"10", b"17"
 _WHOLE_ANSWERS = (_BARS, b"88", b"106")
 """Messages that are an answer by themselves: bars, the first bar, sessions."""
 _DIGITS_MAX = 20
+"""No request has a number so long."""
 _DETAILS_WITHOUT_VERSION = 164
 """Since this protocol the request's number is the first field of a contract's details."""
 _ID_IN_USE = 326

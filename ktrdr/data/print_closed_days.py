@@ -14,13 +14,7 @@ import exchange_calendars
 
 def closed_days(name: str, first: date, last: date) -> list[str]:
     """Days without a session from `first` to `last`, as far as the calendar reaches."""
-    # Which errors it raises depends on the calendar.
-    try:
-        calendar = exchange_calendars.get_calendar(
-            name, start=first.isoformat(), end=last.isoformat()
-        )
-    except Exception as error:
-        raise SystemExit(str(error)) from error
+    calendar = exchange_calendars.get_calendar(name, start=first.isoformat(), end=last.isoformat())
     sessions = {session.date() for session in calendar.sessions}
     until = min(last, calendar.last_session.date())
     days = (first + timedelta(days=n) for n in range((until - first).days + 1))

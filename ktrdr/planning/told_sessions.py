@@ -22,6 +22,7 @@ _SESSION_MAX_S = 8 * DAY_S
 """No market is open for longer without a break."""
 
 _NEAR_S = 8 * DAY_S
+"""So far a session may be from its trading day, and from the time that was asked about."""
 _CALENDAR_DAYS = 3
 """So many days on the calendar a trading day takes at the most, over any year."""
 _YEARS = range(1970, 2101)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
@@ -13,6 +14,7 @@ import pytest
 from ktrdr.data.local_api import bars_to_json, span_from_query
 from ktrdr.errors import KtrdrError
 from ktrdr.planning.bars import Bar
+from ktrdr.sim.market import GeneratedMarket
 
 DAY = 86400
 LENGTHS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": DAY}
@@ -186,3 +188,14 @@ def line(bar: Bar) -> str:
 @pytest.fixture
 def connection() -> FakeConnection:
     return FakeConnection()
+
+
+@pytest.fixture
+def group(make_settings, data_dir, wait_for):
+    """A simulated gateway with a connection and a gap filler, by a clock that the test sets."""
+    from tests.data.simulated_group import Group  # noqa: PLC0415  it wants this file itself
+
+    with contextlib.ExitStack() as stack:
+        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
+        wait_for(lambda: group.manager.is_connected)
+        yield group

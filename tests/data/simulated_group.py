@@ -93,3 +93,19 @@ class Group:
 
     def problems(self):
         return [problem.message for problem in self.filler.status.recent_errors]
+
+
+def state(group):
+    """Of its only series."""
+    return group.filler.coverage["series"][0]["state"]
+
+
+def later(group, seconds):
+    """Look again so much later."""
+    group.now += seconds
+    group.fill()
+
+
+def rows(path):
+    """The lines of a file behind its header."""
+    return path.read_text().splitlines(keepends=True)[1:]

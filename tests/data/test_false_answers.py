@@ -1,35 +1,15 @@
 """What is not so, told by the simulated gateway to the real connection and gap filler."""
 
-import contextlib
-
 import pytest
 
-from ktrdr.sim.market import GeneratedMarket
 from tests.data.conftest import DAY, line, utc
-from tests.data.simulated_group import HEADER, NOW, Group
+from tests.data.simulated_group import HEADER, NOW, later, state
 
 RECENT = (utc("2026-11-16"), NOW)
 
 
-@pytest.fixture
-def group(make_settings, data_dir, wait_for):
-    with contextlib.ExitStack() as stack:
-        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
-        wait_for(lambda: group.manager.is_connected)
-        yield group
-
-
 def text_of(bars):
     return HEADER + "".join(line(bar) for bar in bars)
-
-
-def state(group):
-    return group.filler.coverage["series"][0]["state"]
-
-
-def later(group, seconds):
-    group.now += seconds
-    group.fill()
 
 
 def week(group, timeframe="5m"):

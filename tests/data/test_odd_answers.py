@@ -1,23 +1,12 @@
 """Odd things that gateways really send, told by the simulated one to connection and gap filler."""
 
-import contextlib
-
 import pytest
 
-from ktrdr.sim.market import GeneratedMarket
 from tests.data.conftest import line, utc
-from tests.data.simulated_group import HEADER, NOW, Group
+from tests.data.simulated_group import HEADER, NOW, later, rows, state
 
 RECENT = (utc("2026-11-16"), NOW)
 HOUR = 3600
-
-
-@pytest.fixture
-def group(make_settings, data_dir, wait_for):
-    with contextlib.ExitStack() as stack:
-        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
-        wait_for(lambda: group.manager.is_connected)
-        yield group
 
 
 def week(group, symbol="AAPL", timeframe="5m"):
@@ -25,23 +14,10 @@ def week(group, symbol="AAPL", timeframe="5m"):
     return [line(bar) for bar in group.truth(symbol, timeframe, RECENT[0], NOW - 600)]
 
 
-def rows(path):
-    return path.read_text().splitlines(keepends=True)[1:]
-
-
 def has_week(group, path, symbol):
     """Every bar of the week, and nothing that IB does not have."""
     there = {line(bar) for bar in group.truth(symbol, "5m", utc("2026-11-12"), group.now)}
     return set(week(group, symbol)) <= set(rows(path)) <= there
-
-
-def state(group):
-    return group.filler.coverage["series"][0]["state"]
-
-
-def later(group, seconds):
-    group.now += seconds
-    group.fill()
 
 
 @pytest.mark.parametrize(

@@ -1,35 +1,11 @@
 """A symbol that is given to another company, or gets another id at a split, by the simulator."""
 
-import contextlib
-
 import pytest
 
-from ktrdr.sim.market import GeneratedMarket
 from tests.data.conftest import DAY, line, utc
-from tests.data.simulated_group import NOW, Group
+from tests.data.simulated_group import NOW, later, rows, state
 
 HOUR = 3600
-
-
-@pytest.fixture
-def group(make_settings, data_dir, wait_for):
-    with contextlib.ExitStack() as stack:
-        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
-        wait_for(lambda: group.manager.is_connected)
-        yield group
-
-
-def state(group):
-    return group.filler.coverage["series"][0]["state"]
-
-
-def later(group, seconds):
-    group.now += seconds
-    group.fill()
-
-
-def rows(path):
-    return path.read_text().splitlines(keepends=True)[1:]
 
 
 def has_all(group, path, timeframe):

@@ -1,6 +1,5 @@
 """Bars that begin at other minutes, told by the simulated gateway to the real programs."""
 
-import contextlib
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -11,21 +10,12 @@ from ktrdr.data.watch import contract_name
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.instruments import Series, instrument_for
 from ktrdr.planning.timeframes import Timeframe
-from ktrdr.sim.market import GeneratedMarket
 from tests.data.conftest import DAY, line, utc
-from tests.data.simulated_group import HEADER, NOW, Group
+from tests.data.simulated_group import HEADER, NOW, state
 
 SINCE = utc("2026-11-14")
 GRIDS = [("1h", 30), ("15m", 5)]
 HOUR = 3600
-
-
-@pytest.fixture
-def group(make_settings, data_dir, wait_for):
-    with contextlib.ExitStack() as stack:
-        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
-        wait_for(lambda: group.manager.is_connected)
-        yield group
 
 
 def rows_of(group, name, since=SINCE, **grid):
@@ -37,10 +27,6 @@ def later(group, seconds):
     group.now += seconds
     group.fill()
     assert "no_trades" not in group.filler.status.unfillable
-
-
-def state(group):
-    return group.filler.coverage["series"][0]["state"]
 
 
 def found(group):
