@@ -350,7 +350,7 @@ _SESSION_AFTER_S = (DAY_S // 2, 25 * HOUR_S)
 def _by_day_within(
     told: Schedule, known: Schedule | None, usual: Schedule, now: int
 ) -> dict[int, list[Session]]:
-    """Trading day → the sessions that it should have, up to now and as far as `told` reaches.
+    """Trading day → the sessions that should have begun by now, as far as `told` reaches.
 
     The known ones; the usual ones where nothing was known.
     """
@@ -358,6 +358,6 @@ def _by_day_within(
     expected += [s for s in usual.sessions if known is None or not known.covers(s.open, s.close)]
     found: dict[int, list[Session]] = {}
     for session in expected:
-        if told.start <= session.open and session.close <= min(told.end, now):
+        if told.start <= session.open < min(told.end, now):
             found.setdefault(session.day, []).append(session)
     return found

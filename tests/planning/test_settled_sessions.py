@@ -97,6 +97,16 @@ def test_a_holiday_of_which_another_calendar_knows_is_no_doubt():
     assert (days_of(found), found.lacked, found.is_in_doubt) == (DAYS[:-1], {}, False)
 
 
+def test_a_session_under_way_that_is_lacking_is_expected_too():
+    """The contract's hours may have been unreadable, so that nobody else tells of it."""
+    noon = DAYS[-1] + 16 * HOUR
+    known = schedule(DAYS[:-1], end=DAYS[-2] + DAY_S)
+    for told in (schedule(DAYS[:-1], end=noon), schedule(DAYS[:-6], end=noon)):
+        found = settled(told, known, now=noon)
+        assert days_of(found) == DAYS
+        assert found.is_in_doubt
+
+
 def test_no_calendar_counts_against_bars_that_are_stored():
     told, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
     found = settle(None, told, usual, {}, lambda _session: True, NOW, {DAYS[-1]})
