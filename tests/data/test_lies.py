@@ -204,17 +204,19 @@ def test_whatever_it_says_nothing_is_called_complete_that_is_not(
         counted.update(told(situation, make_settings, wait_for))
         runs += 1
 
-    while lies_in(counted) < wanted:
-        settings(
-            max_examples=5,
-            deadline=None,
-            database=None,
-            derandomize=False,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )(given(SITUATIONS)(each))()
-    with capsys.disabled():
-        print(  # noqa: T201  what the long drill is run for
-            f"\n{lies_in(counted)} lies in {runs} situations, "
-            f"{time.monotonic() - began:.0f} s: {dict(counted)}"
-        )
+    try:
+        while lies_in(counted) < wanted:
+            settings(
+                max_examples=5,
+                deadline=None,
+                database=None,
+                derandomize=False,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )(given(SITUATIONS)(each))()
+    finally:
+        with capsys.disabled():
+            print(  # noqa: T201  what the long drill is run for
+                f"\n{lies_in(counted)} lies in {runs} situations, "
+                f"{time.monotonic() - began:.0f} s: {dict(counted)}"
+            )
