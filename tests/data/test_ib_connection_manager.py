@@ -1,5 +1,6 @@
 """The connection against a real simulated gateway, or plain sockets where that must misbehave."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import itertools
@@ -1068,22 +1069,34 @@ def test_one_process_holds_the_connection_of_a_run_folder(connect, gateway, make
         second.start()
 
 
-def descriptors() -> int:
-    return len(list(Path("/dev/fd").iterdir()))
+def loop_with_named_helpers() -> asyncio.AbstractEventLoop:
+    """Of a gateway in this process, which starts a helper whenever none is idle at that moment."""
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(
+        concurrent.futures.ThreadPoolExecutor(thread_name_prefix="simulated-gateway")
+    )
+    return loop
 
 
-def test_stopping_leaves_no_socket_and_no_thread(make_settings, gateway, wait_for):
-    left = []
-    for _ in range(3):  # the gateway's own thread is made once
-        manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
-        manager.start()
-        wait_for(lambda m=manager: m.is_connected)
-        answers(manager)
-        manager.stop()
-        wait_for(lambda: gateway.client_ids == [])
-        assert manager.status().state == "disconnected"
-        left.append((threading.active_count(), descriptors()))
-    assert left[0] == left[1] == left[2]
+def in_use() -> tuple[list[str], int]:
+    """The threads but those of the gateway, and how many descriptors are open."""
+    names = [thread.name for thread in threading.enumerate()]
+    others = sorted(name for name in names if not name.startswith("simulated-gateway"))
+    return others, len(list(Path("/dev/fd").iterdir()))
+
+
+def test_stopping_leaves_no_socket_and_no_thread(make_settings, wait_for):
+    with running_gateway(new_loop=loop_with_named_helpers) as gateway:
+        before = in_use()
+        for _ in range(3):
+            manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
+            manager.start()
+            wait_for(lambda m=manager: m.is_connected)
+            answers(manager)
+            assert in_use() != before
+            manager.stop()
+            wait_for(lambda: in_use() == before)
+            assert manager.status().state == "disconnected"
 
 
 def test_a_gateway_that_says_it_is_simulated_is_not_live(connect, wait_for):
