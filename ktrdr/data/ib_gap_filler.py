@@ -47,7 +47,7 @@ from ktrdr.errors import (
     StoreUnwritable,
     WrongSource,
 )
-from ktrdr.planning.clocks import Clocks
+from ktrdr.planning.clocks import APART_S, Clocks, Moment
 from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.gaps import CLOSABLE, Reason
 from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
@@ -71,6 +71,7 @@ class GapFiller:
     """Keeps a store complete, a batch at a time. One thread steps it; any may ask it.
 
     `executor` asks ib-connection; by default in so many threads. `store`: by default the files.
+    `monotonic` is a clock that nobody sets; without it `clock` is taken for one.
     """
 
     def __init__(
@@ -80,11 +81,14 @@ class GapFiller:
         clock: Callable[[], float] = time.time,
         executor: Executor | None = None,
         store: BarStore | None = None,
+        monotonic: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
         self._connection = connection
-        self._wall = clock
+        self._wall, self._monotonic = clock, monotonic or clock
         self._clocks = Clocks()
+        self._agreed = True
+        """The clocks, when they were compared last."""
         self._store: BarStore = store or CsvStore(settings.data_dir, indexed=True)
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
@@ -114,14 +118,17 @@ class GapFiller:
         self.status = self._make_status()
         """What is known now; replaced whole, so that any thread may read it."""
 
+    def _moment(self) -> Moment:
+        return Moment(self._wall(), self._monotonic())
+
     def _clock(self) -> float:
         """The time (UTC seconds) by this machine's clock or the gateway's, whichever is behind."""
-        return self._clocks.now(self._wall())
+        return self._clocks.now(self._moment())
 
     @property
     def clocks_agree(self) -> bool:
         """Neither this machine's clock nor the gateway's is known to be wrong."""
-        return self._clocks.agree
+        return self._clocks.agree(self._moment())
 
     # Any thread.
 
@@ -177,6 +184,7 @@ class GapFiller:
         self._store.close()
 
     def _step(self) -> bool:
+        self._compare_clocks()
         if not self._is_ours():
             return False
         if self._scan_is_due():
@@ -197,10 +205,8 @@ class GapFiller:
         if self._looks_back or self._is_left(checked=wants_check):
             return True
         self._store.flush()
-        if self._clocks.agree:
-            self._set_state("idle")
-        else:
-            self._set_state("waiting", self._clocks.words)
+        why_not = self._clocks.words(self._moment())
+        self._set_state("waiting" if why_not else "idle", why_not)
         return False
 
     def _look_back_at_one(self) -> bool:
@@ -283,15 +289,23 @@ class GapFiller:
         return f"no data from IB: {why}"
 
     def _learn_clocks(self, offset_s: float | None) -> None:
-        """How far the clocks are apart; what was judged while they were is judged anew."""
-        before, self._clocks = self._clocks, Clocks(offset_s)
-        if not self._clocks.agree:  # measured a while ago: one was set since, perhaps to the right
+        """How far the gateway's clock is off."""
+        self._clocks = self._clocks.told(offset_s, self._moment())
+        if self._clocks.are_apart:  # measured a while ago: one was set since, perhaps to the right
             with contextlib.suppress(KtrdrError):
-                self._clocks = Clocks(self._connection.get("/clock", _CLOCK_S)["clock_offset_s"])
-        if self._clocks.agree != before.agree:
+                offset_s = self._connection.get("/clock", _CLOCK_S)["clock_offset_s"]
+                self._clocks = self._clocks.told(offset_s, self._moment())
+        self._compare_clocks()
+
+    def _compare_clocks(self) -> None:
+        """Tell where they do not agree; what was judged meanwhile is judged anew."""
+        at = self._moment()
+        self._clocks = self._clocks.seen(at)
+        if why_not := self._clocks.words(at):
+            self.report("clock", RequestFailed(why_not, hint=_CLOCK_HINT))
+        if self.clocks_agree != self._agreed:
+            self._agreed = self.clocks_agree
             self.ask_for_scan()
-        if not self._clocks.agree:
-            self.report("clock", RequestFailed(self._clocks.words, hint=_CLOCK_HINT))
 
     def _scan_is_due(self) -> bool:
         if self._asked_scan_id is not None or self._last_scan is None:
@@ -315,6 +329,8 @@ class GapFiller:
         for line in strange[:_STRANGE_SHOWN] + more:
             self.report("store", InvalidRequest(line))
         self._watch.notice_deletion()
+        if self.clocks_agree and self._watch.forget_after(int(self._clock() + APART_S)):
+            log.info("what was found out while a clock was ahead is asked for again")
         entries = self._read_instruments()
         self._watched = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
         while self._asked_fills:
@@ -450,7 +466,7 @@ class GapFiller:
     def _make_status(self) -> GapFillerStatus:
         settings = self._settings
         holes, missing_bars = count_holes((*self._watched.values(), *self._filling.renewals))
-        last_scan = moment(self._last_scan)
+        last_scan, at = moment(self._last_scan), self._moment()
         interval = timedelta(seconds=settings.ktrdr_gap_check_interval_s)
         return GapFillerStatus(
             running=not self._stopping.is_set(),
@@ -477,6 +493,7 @@ class GapFiller:
             current=self._filling.current,
             eta_s=self._eta_s(missing_bars),
             recent_errors=tuple(reversed(self._problems)),
+            clock_jump_s=round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0,
         )
 
     def _eta_s(self, missing_bars: Mapping[Timeframe, int]) -> float | None:
@@ -497,7 +514,7 @@ class GapFiller:
         return self._state_by(watched.coverage)  # another thread may judge anew meanwhile
 
     def _state_by(self, coverage: Coverage | None) -> str:
-        if coverage is None or coverage.closable or not self._clocks.agree:
+        if coverage is None or coverage.closable or not self.clocks_agree:
             return "waiting"
         if coverage.is_complete:
             return "complete"
@@ -553,7 +570,8 @@ def _in_a_log(hint: str) -> str:
 
 def serve(settings: Settings, stop: threading.Event) -> None:
     """The program: step after step, until it is told to stop."""
-    filler = GapFiller(settings, LocalClient(settings.connection_socket, "ib-connection"))
+    connection = LocalClient(settings.connection_socket, "ib-connection")
+    filler = GapFiller(settings, connection, monotonic=time.monotonic)
 
     def stop_filler() -> None:
         stop.wait()

@@ -72,6 +72,19 @@ CREATE TABLE IF NOT EXISTS renewals (series TEXT PRIMARY KEY, since INTEGER, why
 CREATE TABLE IF NOT EXISTS looks (series TEXT, what TEXT, at INTEGER, PRIMARY KEY (series, what));
 """
 
+_OF_LATER = (
+    "DELETE FROM asked WHERE at > ?",
+    "DELETE FROM absent WHERE at > ?",
+    "DELETE FROM doubts WHERE first_at > ?",
+    "DELETE FROM lacked WHERE first_at > ?",
+    "DELETE FROM unscheduled WHERE first_at > ?",
+    "DELETE FROM grids WHERE last_at > ?",
+    "DELETE FROM looks WHERE at > ?",
+    "UPDATE lives SET head_at = NULL WHERE head_at > ?",
+    "UPDATE schedules SET fetched_at = 0 WHERE fetched_at > ?",
+)
+"""What forgets what was found out later than a moment."""
+
 
 class Life(NamedTuple):
     """When a contract can have bars at all (UTC seconds); None: not known."""
@@ -144,6 +157,15 @@ class Ledger:
     def record_late(self, series: str, gaps: Iterable[Gap], now: int, until: int) -> None:
         """IB has not these bars yet, so soon after their end; ask again from `until` on."""
         self._record(series, ((gap, until) for gap in gaps), now, verified=False)
+
+    def forget_after(self, moment: int) -> int:
+        """Forget what was found out later than a moment that is yet to come; how much that is.
+
+        Sessions that were learnt then are kept, as those that are old.
+        """
+        with self._db:
+            changed = [self._db.execute(query, (moment,)).rowcount for query in _OF_LATER]
+        return sum(changed)
 
     def forget_late(self, series: str) -> None:
         """Ask again now for what IB had not yet."""

@@ -216,6 +216,8 @@ class GapFillerStatus:
     """Series that are being filled."""
     eta_s: float | None
     recent_errors: tuple[Problem, ...] = field(default=())
+    clock_jump_s: float = 0.0
+    """How far this machine's clock has jumped ahead, while that is not believed; 0: it has not."""
 
 
 def to_json(message: object) -> Json:

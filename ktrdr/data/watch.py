@@ -238,11 +238,22 @@ class Watch:
         """Somebody may delete the ledger at any time: then begin a new one."""
         if self._ledger is not None and not self._ledger_path.exists():
             self.close()
-            self._schedules.clear()
-            self._lives.clear()
-            self._alignments.clear()
-            self._grids.clear()
-            self._unscheduled.clear()
+            self._forget_all()
+
+    def forget_after(self, moment: int) -> int:
+        """Forget what was found out later than that, by a clock that was ahead; how much."""
+        forgotten = self.ledger.forget_after(moment) if self.has_ledger else 0
+        if forgotten:
+            self._forget_all()
+        return forgotten
+
+    def _forget_all(self) -> None:
+        """What was read of the ledger."""
+        self._schedules.clear()
+        self._lives.clear()
+        self._alignments.clear()
+        self._grids.clear()
+        self._unscheduled.clear()
 
     def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.

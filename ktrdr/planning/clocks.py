@@ -2,42 +2,118 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 APART_S = 60.0
 """Clocks that are further apart than this do not agree: one of them is wrong."""
+BELIEVED_AFTER_S = 300.0
+"""How long a clock that has jumped stays where it is until that is the time."""
 _EXACT_S = 2.0
 """The gateway tells whole seconds, and its answer takes time."""
+_NOT_YET = "nothing is taken for complete or absent until"
+
+
+class Moment(NamedTuple):
+    """One instant as this machine's two clocks show it."""
+
+    wall_s: float
+    """UTC seconds; it may be set, and goes on while the machine sleeps."""
+    monotonic_s: float
+    """Seconds since some instant; nobody sets it."""
+
+    @property
+    def base_s(self) -> float:
+        """The one minus the other: the same for good, unless a clock is set or stands still."""
+        return self.wall_s - self.monotonic_s
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """How far the gateway's clock is off this machine's."""
+    """How far the gateway's clock is off this machine's, and whether this one has jumped."""
 
     offset_s: float | None = None
     """The gateway's minus this machine's; None: it was not asked yet."""
+    base_s: float | None = None
+    """This machine's clock minus its monotonic one, when it was believed last; None: never."""
+    gateway_s: float | None = None
+    """The gateway's clock minus this machine's monotonic one, when this machine's was believed."""
+    jumped: Moment | None = None
+    """When it was first seen where it has jumped to; None: it has not."""
+
+    def told(self, offset_s: float | None, at: Moment) -> Clocks:
+        """What is known once the gateway has told its time.
+
+        One on this machine jumps with it and is no witness. One whose own clock has gone on as
+        before, and with which this machine's agrees only now, shows that this one was set right.
+        """
+        found = replace(self, offset_s=offset_s)
+        if offset_s is None:
+            return found
+        gateway_s = at.base_s + offset_s
+        if not self.has_jumped(at):
+            return replace(found, gateway_s=gateway_s)
+        went_on = self.gateway_s is not None and abs(gateway_s - self.gateway_s) <= APART_S
+        is_right = went_on and not found.are_apart
+        return replace(found, base_s=at.base_s, jumped=None) if is_right else found
+
+    def seen(self, at: Moment) -> Clocks:
+        """What is known once this machine's clocks are read.
+
+        A jump is believed when it has lasted, and is none when it is taken back.
+        """
+        by_s = self.jump_s(at)
+        if abs(by_s) <= APART_S:
+            return replace(self, base_s=at.base_s, jumped=None)
+        passed_s = 0.0 if self.jumped is None else at.monotonic_s - self.jumped.monotonic_s
+        if self.jumped is None or abs(by_s - self.jump_s(self.jumped)) > APART_S:
+            return replace(self, jumped=at)
+        if passed_s < BELIEVED_AFTER_S:
+            return self
+        return replace(self, base_s=at.base_s, jumped=None)
+
+    def jump_s(self, at: Moment) -> float:
+        """How far this machine's clock is ahead of where it should be since it was believed."""
+        return 0.0 if self.base_s is None else at.base_s - self.base_s
+
+    def has_jumped(self, at: Moment) -> bool:
+        """It was set, or the machine has slept, and that is not believed yet."""
+        return abs(self.jump_s(at)) > APART_S
 
     @property
-    def agree(self) -> bool:
-        """Nothing is known to be wrong with either."""
-        return self.offset_s is None or abs(self.offset_s) <= APART_S
+    def are_apart(self) -> bool:
+        """One of the two is wrong, the gateway's or this machine's."""
+        return self.offset_s is not None and abs(self.offset_s) > APART_S
 
-    def now(self, wall_s: float) -> float:
-        """The time (UTC seconds) that both allow, where this machine's clock shows `wall_s`.
+    def agree(self, at: Moment) -> bool:
+        """Nothing is known to be wrong with either."""
+        return not self.are_apart and not self.has_jumped(at)
+
+    def now(self, at: Moment) -> float:
+        """The time (UTC seconds) that all allow.
 
         Nothing is due, finished or absent later than the clock that is behind says.
         """
-        if self.offset_s is None or self.offset_s >= -_EXACT_S:
-            return wall_s
-        return wall_s + self.offset_s
+        allowed = [at.wall_s]
+        if self.offset_s is not None and self.offset_s < -_EXACT_S:
+            allowed.append(at.wall_s + self.offset_s)
+        if self.has_jumped(at):
+            allowed.append(at.wall_s - self.jump_s(at))
+        return min(allowed)
 
-    @property
-    def words(self) -> str:
+    def words(self, at: Moment) -> str:
         """What is wrong, for a person; empty: nothing."""
-        if self.offset_s is None or self.agree:
+        if self.has_jumped(at):
+            by_s = self.jump_s(at)
+            return (
+                f"this machine's clock has jumped by {abs(by_s):.0f} s, "
+                f"{'ahead' if by_s > 0 else 'back'} (it was set, or the machine slept): "
+                f"{_NOT_YET} it has stayed there for {BELIEVED_AFTER_S / 60:.0f} minutes"
+            )
+        if self.offset_s is None or not self.are_apart:
             return ""
         order = "ahead of" if self.offset_s > 0 else "behind"
         return (
             f"the gateway's clock is {abs(self.offset_s):.0f} s {order} this machine's: "
-            "nothing is taken for complete or absent until they agree"
+            f"{_NOT_YET} they agree"
         )

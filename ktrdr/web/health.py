@@ -79,6 +79,7 @@ def judge(
     if not _is_expected(connection.said):
         problems += _not_connected(connection.said)
     problems += _silent(connection.said, settings, now) + _clock(connection.said)
+    problems += _jumped(gap_filler.said)
     problems += _refused(gap_filler.said)
     problems += _blocked(gap_filler.said)
     problems += _mixed(sources(settings, connection.said, gap_filler.said))
@@ -170,6 +171,14 @@ def _clock(status: ConnectionStatus | None) -> list[str]:
         return []
     apart = f"the gateway's clock and this machine's are {abs(offset_s):.0f} s apart"
     return [f"{apart} – next step: set both by the network's time"]
+
+
+def _jumped(status: GapFillerStatus | None) -> list[str]:
+    if status is None or not status.clock_jump_s:
+        return []
+    way = "ahead" if status.clock_jump_s > 0 else "back"
+    jump = f"this machine's clock has jumped by {abs(status.clock_jump_s):.0f} s, {way}"
+    return [f"{jump}: until it has stayed there for five minutes nothing is taken for complete"]
 
 
 def _silent(status: ConnectionStatus | None, settings: Settings, now: datetime) -> list[str]:

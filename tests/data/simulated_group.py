@@ -50,7 +50,8 @@ class Group:
 
     def start_filler(self):
         client = LocalClient(self.settings.connection_socket, "ib-connection")
-        self.filler = GapFiller(self.settings, client, lambda: self.now + self.off_s)
+        wall = lambda: self.now + self.off_s  # noqa: E731
+        self.filler = GapFiller(self.settings, client, wall, monotonic=lambda: self.now)
 
     def end_filler(self):
         self.filler.close()

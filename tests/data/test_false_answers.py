@@ -1,5 +1,7 @@
 """What is not so, told by the simulated gateway to the real connection and gap filler."""
 
+import contextlib
+
 import pytest
 
 from tests.data.conftest import DAY, line, utc
@@ -158,3 +160,63 @@ def test_where_both_clocks_are_set_back_it_looks_again_all_the_same(group):
     later(group, DAY)
     later(group, 301 - DAY)
     assert group.filler.status.last_scan_time.timestamp() == group.now
+
+
+@contextlib.contextmanager
+def host_clock_off(group, seconds):
+    """The gateway is on the same machine, so that its clock is no witness."""
+    group.off_s = seconds
+    with group.gateway.wrong_clock(seconds):
+        yield
+    group.off_s = 0.0
+
+
+@pytest.mark.parametrize("seconds", [-DAY, -600, 600, 3600, DAY, 30 * DAY])
+def test_where_both_clocks_jump_for_a_while_nothing_is_judged(group, seconds):
+    path = group.watch("AAPL_5m")
+    group.now = utc("2026-11-20 17:02")  # in the middle of a session, and of a bar
+    group.fill()
+    with host_clock_off(group, seconds):
+        group.now += 40
+        group.scan()
+        assert state(group) == "waiting"
+        assert (group.filler.status.state, group.filler.status.clock_jump_s) == ("waiting", seconds)
+        assert "clock has jumped" in group.filler.status.reason
+        has_all_until(group, path, utc("2026-11-20 17:00"))
+    later(group, 20)
+    assert (state(group), group.filler.status.clock_jump_s) == ("complete", 0)
+    later(group, 301)
+    has_all_until(group, path, group.now - 310)
+    assert (state(group), group.filler.status.unfillable) == ("complete", {})
+
+
+def test_what_was_found_out_by_a_clock_that_was_ahead_is_found_out_anew(group):
+    path = group.watch("AAPL_5m")
+    group.now = utc("2026-11-19 17:02")
+    with group.gateway.fault("cut_bars", lost="newest", share=0.1):
+        group.fill()
+        later(group, 3600)
+        with host_clock_off(group, 2 * DAY):
+            for pause_s in (10, 300, 301, 301, 301):
+                group.now += pause_s
+                group.scan()
+            assert group.filler.status.clock_jump_s == 0  # it is believed by now
+    for pause_s in (10, 301, 301):
+        later(group, pause_s)
+    has_all_until(group, path, group.now - 310)
+    assert (state(group), group.filler.status.unfillable) == ("complete", {})
+
+
+def test_a_clock_that_is_set_for_good_is_believed(group):
+    """As at the start of a machine whose clock keeps no time while it is off."""
+    path = group.watch("AAPL_5m")
+    group.off_s = -4 * DAY
+    group.now = utc("2026-11-20 17:02")
+    with group.gateway.wrong_clock(-4 * DAY):
+        group.fill()
+    group.off_s = 0.0
+    later(group, 10)
+    assert state(group) == "waiting"
+    later(group, 301)
+    has_all_until(group, path, group.now - 310)
+    assert state(group) == "complete"

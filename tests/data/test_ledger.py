@@ -4,7 +4,8 @@ import sqlite3
 import numpy as np
 import pytest
 
-from ktrdr.data.ledger import Ledger, sessions_of
+from ktrdr.data.ledger import Ledger, Life, sessions_of
+from ktrdr.planning.evidence import Doubts, Lacked
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.grids import Grid
 from ktrdr.planning.instruments import Series
@@ -125,6 +126,37 @@ def test_what_was_said_of_bars_that_begin_elsewhere_is_forgotten(ledger):
     assert ledger.absent(AAPL, expected, NOW).tolist() == [60]
     ledger.forget_lacking(AAPL)
     assert ledger.absent(AAPL, expected, NOW).tolist() == []
+
+
+def test_what_was_found_out_later_than_now_is_forgotten(ledger):
+    expected = starts(60, 120)
+    for contract, at in ((AAPL, NOW - 1), (MSFT, NOW + 61)):
+        ledger.record_absent(contract, [Gap(60, 60, 1)], at)
+        ledger.keep_doubts(contract, starts(120), Doubts(starts(2), starts(at)), starts(at + 60))
+        ledger.keep_lacked(contract, {0: Lacked(1, at)})
+        ledger.keep_grid(contract, Timeframe.M1, Grid(5, 5, 1, at, at))
+        ledger.keep_life(contract, Life(60, at, None))
+        ledger.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
+    for series, at in ((SERIES, NOW - 1), (OTHER, NOW + 61)):
+        ledger.note_look(series, "sample", at)
+        ledger.answered(series, 0, 180, at, 1)
+
+    assert ledger.forget_after(NOW + 60) == 8
+    assert ledger.forget_after(NOW + 60) == 0
+    assert ledger.absent(AAPL, expected, NOW).tolist() == [60]
+    assert ledger.absent(MSFT, expected, NOW).tolist() == []
+    assert [ledger.doubts(c, expected)[0].times.tolist() for c in (AAPL, MSFT)] == [[0, 2], [0, 0]]
+    assert [set(ledger.lacked(c)) for c in (AAPL, MSFT)] == [{0}, set()]
+    assert [ledger.grid(c, Timeframe.M1).times for c in (AAPL, MSFT)] == [1, 0]
+    assert [ledger.life(c).head_at for c in (AAPL, MSFT)] == [NOW - 1, None]
+    kept = [ledger.schedule(c) for c in (AAPL, MSFT)]
+    assert [(one[0].sessions, one[1]) for one in kept if one] == [
+        ((Session(0, 60, 0),), NOW - 1),
+        ((Session(0, 60, 0),), 0),
+    ]
+    assert [ledger.looked_at(s, "sample") for s in (SERIES, OTHER)] == [NOW - 1, None]
+    assert ledger.last_bars_at(SERIES, Gap(0, 0, 1), 60) == NOW - 1
+    assert ledger.last_bars_at(OTHER, Gap(0, 0, 1), 60) is None
 
 
 def test_a_file_that_is_no_database_is_put_aside(path):

@@ -173,6 +173,13 @@ def test_a_log_in_that_is_due_is_one(verdict, connected):
     assert verdict(connection=away).health == "degraded"
 
 
+@pytest.mark.parametrize(("by_s", "way"), [(86400.0, "ahead"), (-86400.0, "back")])
+def test_a_clock_that_has_jumped_is_amiss(verdict, idle, by_s, way):
+    said = verdict(filler=replace(idle, clock_jump_s=by_s))
+    assert said.health == "degraded"
+    assert f"this machine's clock has jumped by 86400 s, {way}" in said.summary
+
+
 @pytest.mark.parametrize(
     ("offset_s", "health"), [(0.9, "healthy"), (-4.9, "healthy"), (-5, "degraded")]
 )
