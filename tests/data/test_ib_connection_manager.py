@@ -458,7 +458,7 @@ def test_a_fresh_connection_without_data_is_found_though_nobody_asks(connect, ga
 def test_what_hangs_while_ibs_servers_are_lost_is_asked_again(connect, gateway, wait_for, back):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
-    gateway.begin_fault("late", seconds=1)
+    gateway.begin_fault("late", seconds=60)
     with asking(manager) as asked:
         wait_for(is_in_flight(gateway))
         gateway.end_fault("late")
