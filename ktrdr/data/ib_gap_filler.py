@@ -89,6 +89,8 @@ class GapFiller:
         self._clocks = Clocks()
         self._agreed = True
         """The clocks, when they were compared last."""
+        self._base_s: float | None = None
+        """What was believed of this machine's clock then: how far it is off the monotonic one."""
         self._store: BarStore = store or CsvStore(settings.data_dir, indexed=True)
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
@@ -301,6 +303,10 @@ class GapFiller:
         """Tell where they do not agree; what was judged meanwhile is judged anew."""
         at = self._moment()
         self._clocks = self._clocks.seen(at)
+        base_s = self._clocks.base_s or 0.0
+        if self._base_s is not None and base_s - self._base_s > APART_S:
+            self._watch.put_off(int(base_s - self._base_s))
+        self._base_s = base_s
         if why_not := self._clocks.words(at):
             self.report("clock", RequestFailed(why_not, hint=_CLOCK_HINT))
         if self.clocks_agree != self._agreed:

@@ -85,6 +85,14 @@ _OF_LATER = (
 )
 """What forgets what was found out later than a moment."""
 
+_PUT_OFF = (
+    "UPDATE doubts SET first_at = first_at + :by_s",
+    "UPDATE lacked SET first_at = first_at + :by_s",
+    "UPDATE unscheduled SET first_at = first_at + :by_s",
+    "UPDATE grids SET first_at = first_at + :by_s, last_at = last_at + :by_s",
+)
+"""What makes evidence younger."""
+
 
 class Life(NamedTuple):
     """When a contract can have bars at all (UTC seconds); None: not known."""
@@ -166,6 +174,12 @@ class Ledger:
         with self._db:
             changed = [self._db.execute(query, (moment,)).rowcount for query in _OF_LATER]
         return sum(changed)
+
+    def put_off(self, by_s: int) -> None:
+        """Count a time by which a clock was set ahead as none that has passed since a doubt."""
+        with self._db:
+            for query in _PUT_OFF:
+                self._db.execute(query, {"by_s": by_s})
 
     def forget_late(self, series: str) -> None:
         """Ask again now for what IB had not yet."""

@@ -247,6 +247,12 @@ class Watch:
             self._forget_all()
         return forgotten
 
+    def put_off(self, by_s: int) -> None:
+        """No time has passed while a clock was set ahead by so much."""
+        if self.has_ledger:
+            self.ledger.put_off(by_s)
+            self._forget_all()
+
     def _forget_all(self) -> None:
         """What was read of the ledger."""
         self._schedules.clear()

@@ -207,6 +207,25 @@ def test_what_was_found_out_by_a_clock_that_was_ahead_is_found_out_anew(group):
     assert (state(group), group.filler.status.unfillable) == ("complete", {})
 
 
+def test_a_clock_that_is_set_ahead_makes_no_doubt_older(group):
+    """Few bars at the end of an answer are believed absent when that is told a day later, too."""
+    path = group.watch("AAPL_5m", group.truth("AAPL", "5m", *RECENT)[:-5])
+    group.now = utc("2026-11-21 12:00")  # Saturday: no bar becomes due
+    with group.gateway.fault("false_no_data", kind="historical_data"):
+        group.fill()
+        later(group, 3600)
+        with host_clock_off(group, 26 * 3600):
+            for pause_s in (10, 301, 301, 301, 301):
+                group.now += pause_s
+                group.scan()
+                assert state(group) in ("waiting", "unproven")
+            assert (group.filler.status.clock_jump_s, state(group)) == (0, "unproven")
+    later(group, 301)
+    later(group, 301)
+    assert path.read_text() == week(group)
+    assert state(group) == "complete"
+
+
 def test_a_clock_that_is_set_for_good_is_believed(group):
     """As at the start of a machine whose clock keeps no time while it is off."""
     path = group.watch("AAPL_5m")

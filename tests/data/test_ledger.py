@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from ktrdr.data.ledger import Ledger, Life, sessions_of
+from ktrdr.planning.bars import Bar
 from ktrdr.planning.evidence import Doubts, Lacked
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.grids import Grid
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Schedule, Session
 from ktrdr.planning.timeframes import Timeframe
+from ktrdr.planning.unscheduled import Unscheduled
 
 DAY = 86400
 NOW = 400 * DAY
@@ -157,6 +159,18 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
     assert [ledger.looked_at(s, "sample") for s in (SERIES, OTHER)] == [NOW - 1, None]
     assert ledger.last_bars_at(SERIES, Gap(0, 0, 1), 60) == NOW - 1
     assert ledger.last_bars_at(OTHER, Gap(0, 0, 1), 60) is None
+
+
+def test_what_is_doubted_is_no_older_after_a_clock_was_set(ledger):
+    ledger.keep_doubts(AAPL, starts(120), Doubts(starts(2), starts(NOW)), starts(NOW + 60))
+    ledger.keep_lacked(AAPL, {0: Lacked(1, NOW)})
+    ledger.keep_grid(AAPL, Timeframe.M1, Grid(5, 5, 1, NOW, NOW + 1))
+    ledger.keep_unscheduled(AAPL, {60: Unscheduled(Bar(60, 1.0, 1.0, 1.0, 1.0, 1.0), 1, NOW)})
+    ledger.put_off(DAY)
+    assert ledger.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
+    assert ledger.lacked(AAPL) == {0: Lacked(1, NOW + DAY)}
+    assert ledger.grid(AAPL, Timeframe.M1) == Grid(5, 5, 1, NOW + DAY, NOW + DAY + 1)
+    assert ledger.unscheduled(AAPL)[60].first_at == NOW + DAY
 
 
 def test_a_file_that_is_no_database_is_put_aside(path):
