@@ -47,7 +47,7 @@ from ktrdr.errors import (
     StoreUnwritable,
     WrongSource,
 )
-from ktrdr.planning.clocks import APART_S, Clocks, Moment
+from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
 from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.gaps import CLOSABLE, Reason
 from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
@@ -87,6 +87,8 @@ class GapFiller:
         self._connection = connection
         self._wall, self._monotonic = clock, monotonic or clock
         self._clocks = Clocks()
+        self._began = 0.0
+        """When the clocks were first compared, by the monotonic one."""
         self._agreed = True
         """The clocks, when they were compared last."""
         self._base_s: float | None = None
@@ -304,7 +306,9 @@ class GapFiller:
         at = self._moment()
         self._clocks = self._clocks.seen(at)
         base_s = self._clocks.base_s or 0.0
-        if self._base_s is not None and base_s - self._base_s > APART_S:
+        if self._base_s is None:
+            self._began = at.monotonic_s
+        elif base_s - self._base_s > APART_S:
             self._watch.put_off(int(base_s - self._base_s))
         self._base_s = base_s
         if why_not := self._clocks.words(at):
@@ -335,8 +339,7 @@ class GapFiller:
         for line in strange[:_STRANGE_SHOWN] + more:
             self.report("store", InvalidRequest(line))
         self._watch.notice_deletion()
-        if self.clocks_agree and self._watch.forget_after(int(self._clock() + APART_S)):
-            log.info("what was found out while a clock was ahead is asked for again")
+        self._forget_what_is_to_come()
         entries = self._read_instruments()
         self._watched = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
         while self._asked_fills:
@@ -358,6 +361,17 @@ class GapFiller:
         to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
         total = sum(bars.values())
         log.info("scan: %d series, %d holes to close, %d bars", len(found), to_close, total)
+
+    def _forget_what_is_to_come(self) -> None:
+        """What was found out later than now was found out by a clock that was ahead.
+
+        Not at once after the start: a machine may have one that is behind until NTP sets it.
+        """
+        is_early = self._monotonic() - self._began < BELIEVED_AFTER_S
+        if is_early or not self.clocks_agree:
+            return
+        if self._watch.forget_after(int(self._clock() + APART_S)):
+            log.info("what was found out while a clock was ahead is asked for again")
 
     def _known(self, series: Series, entry: object) -> Watched:
         """What was known of a series, unless it stands for something else now."""

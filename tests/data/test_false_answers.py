@@ -239,3 +239,34 @@ def test_a_clock_that_is_set_for_good_is_believed(group):
     later(group, 301)
     has_all_until(group, path, group.now - 310)
     assert state(group) == "complete"
+
+
+def test_a_machine_whose_clock_is_behind_at_its_start_forgets_nothing(group):
+    group.watch("AAPL_5m")
+    with group.gateway.missing_bars(every=3):
+        group.fill()
+        later(group, 3601)
+    assert set(group.filler.status.unfillable) == {"no_trades"}
+    group.end_filler()
+    with host_clock_off(group, -3 * DAY):
+        group.start_filler()
+        group.fill()
+        later(group, 200)
+    asked = len(group.asked())
+    later(group, 10)
+    later(group, 301)
+    assert (state(group), set(group.filler.status.unfillable)) == ("complete", {"no_trades"})
+    assert len(group.asked()) == asked
+
+
+def test_what_was_found_out_by_a_clock_that_was_ahead_is_forgotten_after_a_restart_too(group):
+    group.watch("AAPL_5m")
+    with group.gateway.missing_bars(every=3), host_clock_off(group, DAY):
+        group.fill()
+        later(group, 3601)
+    assert set(group.filler.status.unfillable) == {"no_trades"}
+    group.end_filler()
+    group.start_filler()
+    group.fill()
+    later(group, 301)
+    assert (state(group), group.filler.status.unfillable) == ("complete", {})
