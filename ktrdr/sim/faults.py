@@ -198,7 +198,7 @@ _ALL = (
         "`symbol`: those about it alone",
         {"kind": "data", "symbol": ""},
     ),
-    Fault("late", "answers come so much later", {"seconds": 5.0, "rate": 1.0}),
+    Fault("late", "answers to what is asked meanwhile come later", {"seconds": 5.0, "rate": 1.0}),
     Fault("doubled_bars", "every bar comes twice"),
     Fault("unordered_bars", "bars come in a wrong order, the same for the same question"),
     Fault("missing_bars", "one bar of `every` is left out", {"every": 3}, least=1),

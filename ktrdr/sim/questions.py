@@ -145,11 +145,11 @@ class Questions:
         delay_s = self._gate.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
         losses = faults.times("connectivity_lost")
         silenced = faults.silences(request.kind, _symbol(request))
+        late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
         reply, verdict = await self._reply(request)
         if reply is None:
             log.info("%r: %s has no meaning here, ignored", self, request.kind)
             return
-        late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
         await asyncio.sleep(self._gate.latency.of(reply) + delay_s + late_s)
         silence = silenced or faults.silences(request.kind, _symbol(request))
         if request.kind in DATA and losses != faults.times("connectivity_lost"):
