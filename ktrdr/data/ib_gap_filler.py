@@ -309,7 +309,7 @@ class GapFiller:
         if self._base_s is None:
             self._began = at.monotonic_s
         elif base_s - self._base_s > APART_S:
-            self._watch.put_off(int(base_s - self._base_s))
+            self._watch.put_off(int(base_s - self._base_s), int(self._clock()))
         self._base_s = base_s
         if why_not := self._clocks.words(at):
             self.report("clock", RequestFailed(why_not, hint=_CLOCK_HINT))

@@ -86,10 +86,10 @@ _OF_LATER = (
 """What forgets what was found out later than a moment."""
 
 _PUT_OFF = (
-    "UPDATE doubts SET first_at = first_at + :by_s",
-    "UPDATE lacked SET first_at = first_at + :by_s",
-    "UPDATE unscheduled SET first_at = first_at + :by_s",
-    "UPDATE grids SET first_at = first_at + :by_s, last_at = last_at + :by_s",
+    "UPDATE doubts SET first_at = min(first_at + :by_s, :now)",
+    "UPDATE lacked SET first_at = min(first_at + :by_s, :now)",
+    "UPDATE unscheduled SET first_at = min(first_at + :by_s, :now)",
+    "UPDATE grids SET first_at = min(first_at + :by_s, :now), last_at = min(last_at + :by_s, :now)",
 )
 """What makes evidence younger."""
 
@@ -175,11 +175,11 @@ class Ledger:
             changed = [self._db.execute(query, (moment,)).rowcount for query in _OF_LATER]
         return sum(changed)
 
-    def put_off(self, by_s: int) -> None:
+    def put_off(self, by_s: int, now: int) -> None:
         """Count a time by which a clock was set ahead as none that has passed since a doubt."""
         with self._db:
             for query in _PUT_OFF:
-                self._db.execute(query, {"by_s": by_s})
+                self._db.execute(query, {"by_s": by_s, "now": now})
 
     def forget_late(self, series: str) -> None:
         """Ask again now for what IB had not yet."""

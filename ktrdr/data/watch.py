@@ -247,10 +247,10 @@ class Watch:
             self._forget_all()
         return forgotten
 
-    def put_off(self, by_s: int) -> None:
+    def put_off(self, by_s: int, now: int) -> None:
         """No time has passed while a clock was set ahead by so much."""
         if self.has_ledger:
-            self.ledger.put_off(by_s)
+            self.ledger.put_off(by_s, now)
             self._forget_all()
 
     def _forget_all(self) -> None:

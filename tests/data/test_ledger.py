@@ -166,11 +166,13 @@ def test_what_is_doubted_is_no_older_after_a_clock_was_set(ledger):
     ledger.keep_lacked(AAPL, {0: Lacked(1, NOW)})
     ledger.keep_grid(AAPL, Timeframe.M1, Grid(5, 5, 1, NOW, NOW + 1))
     ledger.keep_unscheduled(AAPL, {60: Unscheduled(Bar(60, 1.0, 1.0, 1.0, 1.0, 1.0), 1, NOW)})
-    ledger.put_off(DAY)
+    ledger.put_off(DAY, NOW + 9 * DAY)
     assert ledger.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
     assert ledger.lacked(AAPL) == {0: Lacked(1, NOW + DAY)}
     assert ledger.grid(AAPL, Timeframe.M1) == Grid(5, 5, 1, NOW + DAY, NOW + DAY + 1)
     assert ledger.unscheduled(AAPL)[60].first_at == NOW + DAY
+    ledger.put_off(DAY, NOW + DAY + 2)  # which is not yet over: it begins anew
+    assert ledger.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY + 2]
 
 
 def test_a_file_that_is_no_database_is_put_aside(path):

@@ -1,8 +1,12 @@
 """Which time counts where this machine's clock and the gateway's differ, or this one jumps."""
 
-import pytest
+from itertools import groupby
 
-from ktrdr.planning.clocks import Clocks, Moment
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ktrdr.planning.clocks import APART_S, Clocks, Moment
 
 AT = Moment(1000.0, 7.0)
 DAY = 86400.0
@@ -119,3 +123,27 @@ def test_what_is_behind_counts_also_while_a_jump_is_not_believed():
     at = moment(10, DAY)
     assert after((0, 0), offset_s=-2 * DAY).now(at) == 1010.0 - DAY
     assert after((0, 0), offset_s=2 * DAY).now(at) == 1010.0
+
+
+STRETCHES = st.lists(
+    st.tuples(st.sampled_from([0.0, 61.0, 600.0, DAY, 9 * DAY]), st.integers(1, 280)), max_size=20
+)
+
+
+@given(STRETCHES, st.sampled_from([1.0, 7.0, 60.0]), st.booleans())
+def test_a_clock_that_is_ahead_for_minutes_is_never_the_time(stretches, every_s, is_one_machine):
+    """Whatever it jumps to, and whether or not the gateway's jumps with it."""
+    clocks = after((0, 0)).told(0.0, moment(0, 0))
+    passed_s = 0.0
+    for set_by_s, of_it in groupby(stretches, key=lambda stretch: stretch[0]):
+        lasts_s = min(280, sum(lasts_s for _, lasts_s in of_it))
+        ends_s = passed_s + lasts_s
+        while passed_s < ends_s:
+            at = moment(passed_s, set_by_s)
+            assert clocks.now(at) <= 1000.0 + passed_s + APART_S
+            clocks = clocks.seen(at).told(0.0 if is_one_machine else -set_by_s, at)
+            assert clocks.now(at) <= 1000.0 + passed_s + APART_S
+            assert clocks.agree(at) is (set_by_s == 0.0)
+            passed_s += every_s
+    at = moment(passed_s, 0.0)
+    assert clocks.seen(at).told(0.0, at).now(at) == at.wall_s
