@@ -63,6 +63,8 @@ _HEAR_S = 0.5
 _ERRORS_KEPT = 50
 _CLOCK_S = 15.0
 """How long the gateway's time is waited for."""
+_CLOCKS_AGAIN_S = 60.0
+"""How long clocks are not compared at most."""
 _CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 _STRANGE_SHOWN = 10
 
@@ -87,6 +89,10 @@ class GapFiller:
         self._connection = connection
         self._wall, self._monotonic = clock, monotonic or clock
         self._clocks = Clocks()
+        self._is_judged_anew = True
+        """Since they agreed or ceased to, every file was looked at."""
+        self._clocks_asked_at = -_CLOCKS_AGAIN_S
+        """When the gateway's was asked for, by the monotonic one."""
         self._began = 0.0
         """When the clocks were first compared, by the monotonic one."""
         self._agreed = True
@@ -188,7 +194,7 @@ class GapFiller:
         self._store.close()
 
     def _step(self) -> bool:
-        self._compare_clocks()
+        self._look_at_clocks()
         if not self._is_ours():
             return False
         if self._scan_is_due():
@@ -294,6 +300,7 @@ class GapFiller:
 
     def _learn_clocks(self, offset_s: float | None) -> None:
         """How far the gateway's clock is off."""
+        self._clocks_asked_at = self._monotonic()
         self._clocks = self._clocks.told(offset_s, self._moment())
         if self._clocks.are_apart:  # measured a while ago: one was set since, perhaps to the right
             with contextlib.suppress(KtrdrError):
@@ -315,10 +322,18 @@ class GapFiller:
             self.report("clock", RequestFailed(why_not, hint=_CLOCK_HINT))
         if self.clocks_agree != self._agreed:
             self._agreed = self.clocks_agree
-            self.ask_for_scan()
+            self._is_judged_anew = False
+
+    def _look_at_clocks(self) -> None:
+        """Compare them, with the gateway's where they did not agree, or were not lately."""
+        self._compare_clocks()
+        since_s = self._monotonic() - self._clocks_asked_at
+        if not self.clocks_agree or not 0 <= since_s < _CLOCKS_AGAIN_S:
+            with contextlib.suppress(KtrdrError):
+                self._ask_gateway()
 
     def _scan_is_due(self) -> bool:
-        if self._asked_scan_id is not None or self._last_scan is None:
+        if self._asked_scan_id is not None or self._last_scan is None or not self._is_judged_anew:
             return True
         since_s = self._clock() - self._last_scan
         return not 0 <= since_s < self._settings.ktrdr_gap_check_interval_s  # it may be set back
@@ -331,6 +346,7 @@ class GapFiller:
         with contextlib.suppress(KtrdrError):
             self._ask_gateway()  # for its time
         asked, self._asked_scan_id = self._asked_scan_id, None
+        is_anew = asked is not None or not self._is_judged_anew
         found, _, strange = self._store.scan()
         ordered = sorted(found, key=lambda s: (s.symbol, s.timeframe.length_s))
         more = (
@@ -349,14 +365,15 @@ class GapFiller:
                 return
             if isinstance(watched.error, Misconfigured):
                 continue
-            if asked is not None:
+            if is_anew:
                 watched.succeeded()
-            self._filling.look_at(watched, only_if_changed=asked is None)
+            self._filling.look_at(watched, only_if_changed=not is_anew)
         self._behind = deque(self._watched.values())
         self._checks_are_planned = False
         self._filling.renew(self._watched)
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]
+        self._is_judged_anew = True
         holes, bars = count_holes(self._watched.values())
         to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
         total = sum(bars.values())
@@ -368,7 +385,7 @@ class GapFiller:
         Not at once after the start: a machine may have one that is behind until NTP sets it.
         """
         is_early = self._monotonic() - self._began < BELIEVED_AFTER_S
-        if is_early or not self.clocks_agree:
+        if is_early or not self.clocks_agree or self._clocks.offset_s is None:
             return
         if self._watch.forget_after(int(self._clock() + APART_S)):
             log.info("what was found out while a clock was ahead is asked for again")
@@ -448,7 +465,7 @@ class GapFiller:
         now, interval_s = self._clock(), self._settings.ktrdr_gap_check_interval_s
         due = (self._last_scan or now) + interval_s
         retries = [w.retry_at for w in self._watched.values() if w.retry_at > now]
-        return max(0.05, min(interval_s, min([due, *retries]) - now))
+        return max(0.05, min(interval_s, _CLOCKS_AGAIN_S, min([due, *retries]) - now))
 
     def _publish(self) -> None:
         self.status = self._make_status()
@@ -531,10 +548,14 @@ class GapFiller:
             return "renewed"
         if str(watched.series) in self.status.current:
             return "filling"
+        if watched.last is not None and watched.last > self._clock() + APART_S:
+            return "waiting"  # it has bars of a time to come: the clock is wrong, or they are
         return self._state_by(watched.coverage)  # another thread may judge anew meanwhile
 
     def _state_by(self, coverage: Coverage | None) -> str:
-        if coverage is None or coverage.closable or not self.clocks_agree:
+        if coverage is None or coverage.closable:
+            return "waiting"
+        if not self.clocks_agree or not self._is_judged_anew:
             return "waiting"
         if coverage.is_complete:
             return "complete"

@@ -15,6 +15,7 @@ import numpy as np
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.bars import Bar
+from ktrdr.planning.clocks import APART_S
 from ktrdr.planning.evidence import Doubts, Lacked
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.grids import Grid
@@ -78,7 +79,7 @@ _OF_LATER = (
     "DELETE FROM doubts WHERE first_at > ?",
     "DELETE FROM lacked WHERE first_at > ?",
     "DELETE FROM unscheduled WHERE first_at > ?",
-    "DELETE FROM grids WHERE last_at > ?",
+    "UPDATE grids SET seen = NULL, times = 0, first_at = 0, last_at = 0 WHERE last_at > ?",
     "DELETE FROM looks WHERE at > ?",
     "UPDATE lives SET head_at = NULL WHERE head_at > ?",
     "UPDATE schedules SET fetched_at = 0 WHERE fetched_at > ?",
@@ -221,7 +222,10 @@ class Ledger:
     def _recorded(
         self, series: str, expected: Int64Array, now: int, *, verified: bool
     ) -> Int64Array:
-        runs = self._runs(series, f"verified = {int(verified)} AND expires_at > {now}")
+        is_of_now = (
+            f"expires_at > {now} AND at <= {now + int(APART_S)}"  # by no clock that is ahead
+        )
+        runs = self._runs(series, f"verified = {int(verified)} AND {is_of_now}")
         return self.among(runs, expected)
 
     @staticmethod

@@ -47,9 +47,9 @@ class Clocks:
         One on this machine jumps with it and is no witness. One whose own clock has gone on as
         before, and with which this machine's agrees only now, shows that this one was set right.
         """
+        if offset_s is None:  # nobody knows any more: what is wrong is not right for that
+            return self
         found = replace(self, offset_s=offset_s)
-        if offset_s is None:
-            return found
         gateway_s = at.base_s + offset_s
         if not self.has_jumped(at):
             return replace(found, gateway_s=gateway_s)

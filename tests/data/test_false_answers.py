@@ -260,7 +260,7 @@ def test_a_machine_whose_clock_is_behind_at_its_start_forgets_nothing(group):
 
 
 def test_what_was_found_out_by_a_clock_that_was_ahead_is_forgotten_after_a_restart_too(group):
-    group.watch("AAPL_5m")
+    path = group.watch("AAPL_5m")
     with group.gateway.missing_bars(every=3), host_clock_off(group, DAY):
         group.fill()
         later(group, 3601)
@@ -268,5 +268,53 @@ def test_what_was_found_out_by_a_clock_that_was_ahead_is_forgotten_after_a_resta
     group.end_filler()
     group.start_filler()
     group.fill()
+    has_all_until(group, path, NOW)
     later(group, 301)
     assert (state(group), group.filler.status.unfillable) == ("complete", {})
+
+
+def heartbeat(group):
+    group.manager.call(group.manager.clock(), 20)
+
+
+def test_a_gateway_whose_clock_goes_wrong_is_noticed_before_the_next_scan(group):
+    group.watch("AAPL_5m")
+    group.fill()
+    with group.gateway.wrong_clock(DAY):
+        heartbeat(group)
+        later(group, 61)
+        assert (state(group), group.filler.status.state) == ("waiting", "waiting")
+    heartbeat(group)
+    later(group, 5)
+    assert (state(group), group.filler.status.state) == ("complete", "idle")
+
+
+def test_a_clock_that_is_set_right_by_a_gateways_is_believed_before_the_next_scan(group):
+    group.watch("AAPL_5m")
+    group.off_s = -DAY
+    heartbeat(group)
+    group.fill()
+    assert state(group) == "waiting"
+    group.off_s = 0.0
+    heartbeat(group)
+    later(group, 5)
+    assert (state(group), group.filler.status.state) == ("complete", "idle")
+
+
+def test_bars_of_a_time_to_come_are_not_complete(group):
+    """The store is a witness, too, where all clocks are behind since the start."""
+    path = group.watch("AAPL_5m")
+    group.now = utc("2026-11-19 22:00")
+    group.fill()
+    assert state(group) == "complete"
+    group.end_filler()
+    group.now = float(NOW)
+    with host_clock_off(group, -3 * DAY):
+        group.start_filler()
+        group.fill()
+        later(group, 301)
+        assert state(group) == "waiting"
+    later(group, 10)
+    later(group, 301)
+    has_all_until(group, path, NOW)
+    assert state(group) == "complete"

@@ -143,6 +143,7 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
         ledger.note_look(series, "sample", at)
         ledger.answered(series, 0, 180, at, 1)
 
+    assert ledger.absent(MSFT, expected, NOW).tolist() == []  # nor is it believed till then
     assert ledger.forget_after(NOW + 60) == 8
     assert ledger.forget_after(NOW + 60) == 0
     assert ledger.absent(AAPL, expected, NOW).tolist() == [60]

@@ -75,6 +75,10 @@ def test_after_a_jump_back_the_time_is_what_the_clock_shows(by_s):
     assert clocks.seen(moment(310, by_s)).agree(moment(310, by_s))
 
 
+def test_what_is_wrong_is_not_right_because_nobody_knows_any_more():
+    assert not Clocks(-DAY).told(None, AT).agree(AT)
+
+
 def test_a_jump_that_is_taken_back_is_none():
     clocks, at = after((0, 0), (10, DAY), (50, 0)), moment(51, 0)
     assert (clocks.agree(at), clocks.now(at), clocks.words(at)) == (True, at.wall_s, "")
