@@ -88,6 +88,14 @@ def start_logging() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
+def boot() -> str:
+    """The name of this run of the machine; empty where the system gives it none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def _give_memory_back() -> None:
     """Let the allocator keep little of what was freed: a program that lives long has bursts.
 

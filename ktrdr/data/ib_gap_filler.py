@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -24,6 +25,7 @@ from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.filling import AT_ONCE, Filling
 from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
+from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
     ACCEPTED,
     GapFillerStatus,
@@ -52,7 +54,7 @@ from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.gaps import CLOSABLE, Reason
 from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
 from ktrdr.planning.timeframes import DAY_S, Timeframe
-from ktrdr.process import run
+from ktrdr.process import boot, run
 
 log = logging.getLogger("gap-filler")  # its name is another when it is the program
 
@@ -73,7 +75,8 @@ class GapFiller:
     """Keeps a store complete, a batch at a time. One thread steps it; any may ask it.
 
     `executor` asks ib-connection; by default in so many threads. `store`: by default the files.
-    `monotonic` is a clock that nobody sets; without it `clock` is taken for one.
+    `monotonic` is a clock that nobody sets; without it `clock` is taken for one. `boot` names the
+    run of the machine in which it counts; empty: not known.
     """
 
     def __init__(
@@ -84,10 +87,11 @@ class GapFiller:
         executor: Executor | None = None,
         store: BarStore | None = None,
         monotonic: Callable[[], float] | None = None,
+        boot: str = "",
     ) -> None:
         self._settings = settings
         self._connection = connection
-        self._wall, self._monotonic = clock, monotonic or clock
+        self._wall, self._monotonic, self._boot = clock, monotonic or clock, boot
         self._clocks = Clocks()
         self._is_judged_anew = True
         """Since they agreed or ceased to, every file was looked at."""
@@ -311,11 +315,11 @@ class GapFiller:
     def _compare_clocks(self) -> None:
         """Tell where they do not agree; what was judged meanwhile is judged anew."""
         at = self._moment()
+        if self._base_s is None:
+            self._begin(at)
         self._clocks = self._clocks.seen(at)
         base_s = self._clocks.base_s or 0.0
-        if self._base_s is None:
-            self._began = at.monotonic_s
-        elif base_s - self._base_s > APART_S:
+        if self._base_s is not None and base_s - self._base_s > APART_S:
             self._watch.put_off(int(base_s - self._base_s), int(self._clock()))
         self._base_s = base_s
         if why_not := self._clocks.words(at):
@@ -323,6 +327,15 @@ class GapFiller:
         if self.clocks_agree != self._agreed:
             self._agreed = self.clocks_agree
             self._is_judged_anew = False
+
+    def _begin(self, at: Moment) -> None:
+        """Believe what was believed before the start; where the machine was off, no doubt aged."""
+        kept = self._watch.ledger.clock() if self._watch.has_ledger else None
+        if kept is not None and kept.boot and kept.boot == self._boot:
+            self._clocks = replace(self._clocks, base_s=kept.base_s)
+        elif kept is not None and at.wall_s - kept.wall_s > APART_S:
+            self._watch.put_off(int(at.wall_s - kept.wall_s), int(at.wall_s))
+        self._base_s, self._began = self._clocks.base_s, at.monotonic_s
 
     def _look_at_clocks(self) -> None:
         """Compare them, with the gateway's where they did not agree, or were not lately."""
@@ -374,6 +387,8 @@ class GapFiller:
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]
         self._is_judged_anew = True
+        if self._watch.has_ledger and self._base_s is not None:
+            self._watch.ledger.keep_clock(Clock(self._boot, self._base_s, self._clock()))
         holes, bars = count_holes(self._watched.values())
         to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
         total = sum(bars.values())
@@ -612,7 +627,7 @@ def _in_a_log(hint: str) -> str:
 def serve(settings: Settings, stop: threading.Event) -> None:
     """The program: step after step, until it is told to stop."""
     connection = LocalClient(settings.connection_socket, "ib-connection")
-    filler = GapFiller(settings, connection, monotonic=time.monotonic)
+    filler = GapFiller(settings, connection, monotonic=time.monotonic, boot=boot())
 
     def stop_filler() -> None:
         stop.wait()

@@ -70,6 +70,9 @@ CREATE TABLE IF NOT EXISTS files (
     series TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, ours INTEGER
 );
 CREATE TABLE IF NOT EXISTS renewals (series TEXT PRIMARY KEY, since INTEGER, why TEXT);
+CREATE TABLE IF NOT EXISTS clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, base_s REAL, wall_s REAL
+);
 CREATE TABLE IF NOT EXISTS looks (series TEXT, what TEXT, at INTEGER, PRIMARY KEY (series, what));
 """
 
@@ -93,6 +96,17 @@ _PUT_OFF = (
     "UPDATE grids SET first_at = min(first_at + :by_s, :now), last_at = min(last_at + :by_s, :now)",
 )
 """What makes evidence younger."""
+
+
+class Clock(NamedTuple):
+    """How this machine's clock stood when it was looked at last, for the next start."""
+
+    boot: str
+    """The run of the machine; empty: not known."""
+    base_s: float
+    """The clock minus the monotonic one, which begins anew with each run."""
+    wall_s: float
+    """UTC seconds."""
 
 
 class Life(NamedTuple):
@@ -175,6 +189,16 @@ class Ledger:
         with self._db:
             changed = [self._db.execute(query, (moment,)).rowcount for query in _OF_LATER]
         return sum(changed)
+
+    def clock(self) -> Clock | None:
+        """As it was kept last; None: never."""
+        row = self._db.execute("SELECT boot, base_s, wall_s FROM clock").fetchone()
+        return Clock(*row) if row else None
+
+    def keep_clock(self, clock: Clock) -> None:
+        """Remember it."""
+        with self._db:
+            self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?)", clock)
 
     def put_off(self, by_s: int, now: int) -> None:
         """Count a time by which a clock was set ahead as none that has passed since a doubt."""

@@ -26,6 +26,8 @@ class Group:
         self.now = float(NOW)
         self.off_s = 0.0
         """How much this machine's clock is ahead of the gateway's."""
+        self.boot = "first"
+        """The run of this machine."""
         self.folder = data_dir
         self.market = market
         moment = lambda: datetime.fromtimestamp(self.now, UTC)  # noqa: E731
@@ -51,7 +53,9 @@ class Group:
     def start_filler(self):
         client = LocalClient(self.settings.connection_socket, "ib-connection")
         wall = lambda: self.now + self.off_s  # noqa: E731
-        self.filler = GapFiller(self.settings, client, wall, monotonic=lambda: self.now)
+        self.filler = GapFiller(
+            self.settings, client, wall, monotonic=lambda: self.now, boot=self.boot
+        )
 
     def end_filler(self):
         self.filler.close()

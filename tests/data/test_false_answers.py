@@ -226,6 +226,28 @@ def test_a_clock_that_is_set_ahead_makes_no_doubt_older(group):
     assert state(group) == "complete"
 
 
+@pytest.mark.parametrize("boot", ["first", "second", ""])
+def test_a_clock_that_is_set_ahead_makes_no_doubt_older_over_a_restart(group, boot):
+    """Of gap-filler alone, and of the machine, whose clock is wrong until NTP sets it."""
+    path = group.watch("AAPL_5m", group.truth("AAPL", "5m", *RECENT)[:-2])
+    group.now = utc("2026-11-21 12:00")  # Saturday: no bar becomes due
+    with group.gateway.fault("false_no_data", kind="historical_data"):
+        group.fill()
+        later(group, 301)
+        assert state(group) == "unproven"
+        group.end_filler()
+        group.boot = boot
+        with host_clock_off(group, 26 * 3600):
+            group.start_filler()
+            for pause_s in (0, 10, 301, 301):
+                later(group, pause_s)
+                assert state(group) in ("waiting", "unproven")
+    for pause_s in (10, 301, 301):
+        later(group, pause_s)
+    assert path.read_text() == week(group)
+    assert state(group) == "complete"
+
+
 def test_a_clock_that_is_set_for_good_is_believed(group):
     """As at the start of a machine whose clock keeps no time while it is off."""
     path = group.watch("AAPL_5m")

@@ -4,7 +4,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from ktrdr.data.ledger import Ledger, Life, sessions_of
+from ktrdr.data.ledger import Clock, Ledger, Life, sessions_of
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.evidence import Doubts, Lacked
 from ktrdr.planning.gaps import Gap
@@ -174,6 +174,13 @@ def test_what_is_doubted_is_no_older_after_a_clock_was_set(ledger):
     assert ledger.unscheduled(AAPL)[60].first_at == NOW + DAY
     ledger.put_off(DAY, NOW + DAY + 2)  # which is not yet over: it begins anew
     assert ledger.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY + 2]
+
+
+def test_the_clock_is_remembered_as_it_was_last(ledger):
+    assert ledger.clock() is None
+    for clock in (Clock("first", 5.5, NOW), Clock("", -5.0, NOW + 1.5)):
+        ledger.keep_clock(clock)
+        assert ledger.clock() == clock
 
 
 def test_a_file_that_is_no_database_is_put_aside(path):
