@@ -50,11 +50,16 @@ class Group:
         self.start_filler()
         stack.callback(self.end_filler)
 
-    def start_filler(self):
+    def start_filler(self, store=None):
         client = LocalClient(self.settings.connection_socket, "ib-connection")
         wall = lambda: self.now + self.off_s  # noqa: E731
         self.filler = GapFiller(
-            self.settings, client, wall, monotonic=lambda: self.now, boot=self.boot
+            self.settings,
+            client,
+            wall,
+            store=store,
+            monotonic=lambda: self.now,
+            boot=self.boot,
         )
 
     def end_filler(self):

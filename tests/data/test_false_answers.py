@@ -4,6 +4,8 @@ import contextlib
 
 import pytest
 
+from ktrdr.data.csv_store import CsvStore
+from ktrdr.errors import StoreUnwritable
 from tests.data.conftest import DAY, line, utc
 from tests.data.simulated_group import HEADER, NOW, later, state
 
@@ -321,6 +323,57 @@ def test_a_clock_that_is_set_right_by_a_gateways_is_believed_before_the_next_sca
     heartbeat(group)
     later(group, 5)
     assert (state(group), group.filler.status.state) == ("complete", "idle")
+
+
+class LookedAt(CsvStore):
+    """A store that has something done whenever all of it is looked at."""
+
+    meanwhile = staticmethod(lambda: None)
+
+    def scan(self):
+        self.meanwhile()
+        return super().scan()
+
+
+def set_right_after_a_day_behind(group):
+    """A day is lacking, which the clock that was behind did not know of; it is believed next."""
+    store = LookedAt(group.folder, indexed=True)
+    group.end_filler()
+    with host_clock_off(group, -DAY):
+        group.start_filler(store)
+        group.fill()
+        assert state(group) == "complete"
+    later(group, 10)
+    assert state(group) == "waiting"
+    return store
+
+
+def test_nothing_is_complete_while_all_is_looked_at_anew(group):
+    path = group.watch("AAPL_5m")
+    store = set_right_after_a_day_behind(group)
+    seen = []
+    store.meanwhile = lambda: seen.append((group.filler.clocks_agree, state(group)))
+    later(group, 301)
+    assert seen[0] == (True, "waiting")
+    has_all_until(group, path, NOW)
+    assert state(group) == "complete"
+
+
+def test_all_is_looked_at_anew_also_where_that_fails_at_first(group):
+    path = group.watch("AAPL_5m")
+    store = set_right_after_a_day_behind(group)
+    fails = [True]
+
+    def meanwhile():
+        if fails and fails.pop():
+            raise StoreUnwritable("the disk is away")
+
+    store.meanwhile = meanwhile
+    later(group, 301)
+    assert (state(group), group.filler.status.state) == ("waiting", "waiting")
+    later(group, 5)
+    has_all_until(group, path, NOW)
+    assert state(group) == "complete"
 
 
 def test_bars_of_a_time_to_come_are_not_complete(group):
