@@ -68,6 +68,7 @@ _CLOCK_S = 15.0
 _CLOCKS_AGAIN_S = 60.0
 """How long clocks are not compared at most."""
 _CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
+_AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _STRANGE_SHOWN = 10
 
 
@@ -381,6 +382,9 @@ class GapFiller:
             if is_anew:
                 watched.succeeded()
             self._filling.look_at(watched, only_if_changed=not is_anew)
+            if self._is_ahead(watched):
+                last = f"its last bar is of {iso(watched.last)}, which is yet to come"
+                self.report(str(watched.series), InvalidRequest(last, hint=_AHEAD_HINT))
         self._behind = deque(self._watched.values())
         self._checks_are_planned = False
         self._filling.renew(self._watched)
@@ -563,9 +567,13 @@ class GapFiller:
             return "renewed"
         if str(watched.series) in self.status.current:
             return "filling"
-        if watched.last is not None and watched.last > self._clock() + APART_S:
-            return "waiting"  # it has bars of a time to come: the clock is wrong, or they are
+        if self._is_ahead(watched):
+            return "waiting"
         return self._state_by(watched.coverage)  # another thread may judge anew meanwhile
+
+    def _is_ahead(self, watched: Watched) -> bool:
+        """It has bars of a time to come: the clock is wrong, or they are."""
+        return watched.last is not None and watched.last > self._clock() + APART_S
 
     def _state_by(self, coverage: Coverage | None) -> str:
         if coverage is None or coverage.closable:

@@ -246,10 +246,9 @@ class Ledger:
     def _recorded(
         self, series: str, expected: Int64Array, now: int, *, verified: bool
     ) -> Int64Array:
-        is_of_now = (
-            f"expires_at > {now} AND at <= {now + int(APART_S)}"  # by no clock that is ahead
-        )
-        runs = self._runs(series, f"verified = {int(verified)} AND {is_of_now}")
+        latest = now + int(APART_S)  # what was found out later was so by a clock that was ahead
+        where = f"verified = {int(verified)} AND expires_at > {now} AND at <= {latest}"
+        runs = self._runs(series, where)
         return self.among(runs, expected)
 
     @staticmethod

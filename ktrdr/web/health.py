@@ -178,7 +178,8 @@ def _jumped(status: GapFillerStatus | None) -> list[str]:
         return []
     way = "ahead" if status.clock_jump_s > 0 else "back"
     jump = f"this machine's clock has jumped by {abs(status.clock_jump_s):.0f} s, {way}"
-    return [f"{jump}: until it has stayed there for five minutes nothing is taken for complete"]
+    wait = "until it has stayed there for five minutes nothing is taken for complete"
+    return [f"{jump}: {wait} – next step: set it by the network's time, unless it is right now"]
 
 
 def _silent(status: ConnectionStatus | None, settings: Settings, now: datetime) -> list[str]:

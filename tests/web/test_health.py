@@ -178,6 +178,7 @@ def test_a_clock_that_has_jumped_is_amiss(verdict, idle, by_s, way):
     said = verdict(filler=replace(idle, clock_jump_s=by_s))
     assert said.health == "degraded"
     assert f"this machine's clock has jumped by 86400 s, {way}" in said.summary
+    assert "next step: set it" in said.summary
 
 
 @pytest.mark.parametrize(
