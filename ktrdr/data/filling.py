@@ -54,9 +54,9 @@ from ktrdr.planning.gaps import Gap, Reason
 from ktrdr.planning.identity import COMPARED, Identity, Likeness, likeness
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.pacing import Priority
-from ktrdr.planning.rates import Rates
 from ktrdr.planning.requests import BarsRequest, Spans, plan
 from ktrdr.planning.sessions import Schedule
+from ktrdr.planning.throughput import Eta, Throughput
 from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
 
 log = logging.getLogger("gap-filler")
@@ -113,6 +113,8 @@ class Errand:
     request: BarsRequest | None = None
     gaps: tuple[Gap, ...] = field(default=())
     """What a control is about, or what nothing is written of until it is known."""
+    bars: int = 0
+    """Those that are missing, and that it asks for."""
 
     @property
     def watched(self) -> Watched:
@@ -152,12 +154,13 @@ class Filling:
         self._owner = owner
         self._books = Books(watch, owner.report, check_interval_s / 2)
         self._errands: Errands[Errand] = Errands(executor, AT_ONCE)
-        self._rates = Rates()
+        self._throughput = Throughput()
         self._spans: Spans | None = None
         self._source = ""
         self._renewals = Renewals(watch, clock, owner, self.look_at)
         self._to_check: deque[tuple[Watched, str]] = deque()
-        self.filled = self.failed = self.bars_added = 0
+        self.failed = self.bars_added = 0
+        """Requests for bars that failed, and bars that were written, since the start."""
         self.heard = 0
         """Answers that have come back, of whatever kind."""
 
@@ -194,9 +197,12 @@ class Filling:
             if errand.request and errand.kind is Kind.FILL and watched in errand.series
         ]
 
-    def seconds_for(self, missing: Mapping[Timeframe, int]) -> float | None:
-        """How long so many bars will take; None while that cannot be known."""
-        return self._rates.seconds(missing)
+    def eta(self, missing: Mapping[Timeframe, int], unknown: Mapping[Timeframe, int]) -> Eta | None:
+        """How long so many bars will take, and what series lack that nobody has looked at yet.
+
+        None while that cannot be known.
+        """
+        return self._throughput.left(missing, unknown)
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -322,7 +328,8 @@ class Filling:
         priority: Priority,
         gaps: tuple[Gap, ...] = (),
     ) -> None:
-        errand = Errand(kind, (watched,), int(self._clock()), time.monotonic(), request, gaps)
+        bars = _missing_in(watched, request) if kind is Kind.FILL else 0
+        errand = Errand(kind, (watched,), int(self._clock()), time.monotonic(), request, gaps, bars)
         self._send(errand, partial(self._bars, request, priority))
 
     def _send(self, errand: Errand, ask: Callable[[], object]) -> None:
@@ -365,9 +372,8 @@ class Filling:
         """
         lost: KtrdrError | None = None
         if not self.is_busy:
-            self._rates.idle()
+            self._throughput.idle()
             return None
-        self._rates.busy(time.monotonic())
         back = self._errands.back(wait_s)
         while back:
             self.heard += len(back)
@@ -377,9 +383,20 @@ class Filling:
                 except (PeerDown, NotConnected) as error:
                     lost = error
             back = self._errands.back(0.0) if lost is None else []
+        self._measure()
         if lost is not None:
             self._errands.give_up_waiting()
         return lost
+
+    def _measure(self) -> None:
+        """How far the work is: what is asked for counts by how long it has been under way."""
+        now = time.monotonic()
+        fills = [e for e in self._errands.under_way if e.kind is Kind.FILL and e.request]
+        if fills or self._throughput.is_measuring:
+            self._throughput.look(
+                now,
+                [(e.request.timeframe, e.bars, now - e.sent_at) for e in fills if e.request],
+            )
 
     def _see_to(self, errand: Errand, done: Future[object]) -> None:
         known = tuple(watched for watched in errand.series if self._owner.is_watched(watched))
@@ -469,17 +486,16 @@ class Filling:
                 watched, request, answer, errand.asked_at, is_sure=self._owner.clocks_agree
             )
         except KtrdrError as error:
-            self._learn_from(error, request, len(holes), watched, errand.asked_at)
+            self._learn_from(error, request, watched, errand.asked_at)
             raise
         if not taken.is_withheld:
             watched.succeeded()
             watched.compared_at = errand.asked_at
         self._learn_spans(request, took_s)
-        self._rates.answered(request.timeframe, taken.added, took_s)
         self.bars_added += taken.added
         self.look_at(watched)
-        if taken.added:
-            self.filled += max(0, len(holes) - len(_holes_in(watched, span)))
+        closed = errand.bars - _missing_in(watched, request)
+        self._throughput.answered(request.timeframe, closed, took_s)
         log.info(
             "%s: %s to %s: %d bars, %d new",
             *(watched.series, iso(span[0]), iso(span[1]), len(answer.bars), taken.added),
@@ -495,9 +511,9 @@ class Filling:
         self._finish_renewal(watched)
 
     def _learn_from(
-        self, error: KtrdrError, request: BarsRequest, holes: int, watched: Watched, asked_at: int
+        self, error: KtrdrError, request: BarsRequest, watched: Watched, asked_at: int
     ) -> None:
-        self.failed += holes
+        self.failed += 1
         self._watch.ledger.refused(
             watched.series, request.start, request.end, asked_at, error.outcome, error.code
         )
@@ -803,9 +819,13 @@ class Filling:
 
     def look_at(self, watched: Watched, *, only_if_changed: bool = False) -> None:
         """Judge a series anew; what cannot be read is reported, and left as it is."""
+        was_known = watched.coverage is not None
         with self._judging(watched):
             now = int(self._clock())
             self._watch.look_at(watched, now, only_if_changed=only_if_changed)
+        if watched.coverage is not None and not was_known:
+            lacks = sum(gap.bars for gap in watched.coverage.closable)
+            self._throughput.found(watched.series.timeframe, lacks)
 
     def look_back(self, watched: Watched) -> bool:
         """Look at every row of its file, and at what is before the days kept; False: it is done."""
@@ -849,6 +869,13 @@ def _identity(said: Mapping[str, Any]) -> Identity | None:
         return None
     texts = (str(said.get(key) or "") for key in ("exchange", "currency", "local_symbol", "name"))
     return Identity(con_id, *texts)
+
+
+def _missing_in(watched: Watched, request: BarsRequest) -> int:
+    """How many bars of the series are missing, and are asked for by this request."""
+    if watched.coverage is None:
+        return 0
+    return watched.coverage.closable_within(request.start, request.end, request.timeframe.length_s)
 
 
 def _holes_in(watched: Watched, span: tuple[int, int]) -> list[Gap]:

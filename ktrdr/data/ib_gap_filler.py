@@ -34,11 +34,14 @@ from ktrdr.data.local_api import (
     LocalClient,
     LocalServer,
     Problem,
+    StoreTrouble,
     serving,
     time_from_text,
     timeframe_from_query,
     to_json,
 )
+from ktrdr.data.series_summary import SeriesSummary, needs_person, summed_up
+from ktrdr.data.store_probe import Room, StoreProbe, explained
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
     InvalidRequest,
@@ -52,7 +55,14 @@ from ktrdr.errors import (
 from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
 from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.gaps import CLOSABLE, Reason
-from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
+from ktrdr.planning.instruments import (
+    Series,
+    instrument_for,
+    instrument_of_entry,
+    parse_series,
+    read_tables,
+)
+from ktrdr.planning.throughput import Eta
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.process import boot, run
 
@@ -70,6 +80,8 @@ _CLOCKS_AGAIN_S = 60.0
 _CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _STRANGE_SHOWN = 10
+_GRACE_S = 120.0
+"""How long after the next scan a bar may come before its series counts as behind."""
 
 
 class GapFiller:
@@ -105,6 +117,11 @@ class GapFiller:
         self._base_s: float | None = None
         """What was believed of this machine's clock then: how far it is off the monotonic one."""
         self._store: BarStore = store or CsvStore(settings.data_dir, indexed=True)
+        self._probe = StoreProbe(self._store.folder)
+        self._store_trouble: StoreTrouble | None = None
+        self._store_may_refuse = True
+        """It has refused something, or nobody has looked whether it does."""
+        self._room: Room | None = None
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
         self._filling = Filling(
@@ -128,6 +145,7 @@ class GapFiller:
         """That is being done: no answer has come for a while."""
         self._asked_fills: deque[tuple[Series, int]] = deque()
         self._symbols_processed = 0
+        self._started_at = clock()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.status = self._make_status()
@@ -184,13 +202,20 @@ class GapFiller:
             self.report("store", error)
             return False
         except (KtrdrError, OSError, sqlite3.Error) as error:
-            trouble = error if isinstance(error, KtrdrError) else StoreUnwritable(str(error))
-            self._set_state("waiting", trouble.message)
-            self.report("store", trouble)
-            self._watch.close()
+            self._wait_with(error)
             return False
         finally:
             self._publish()
+
+    def _wait_with(self, error: KtrdrError | OSError | sqlite3.Error) -> None:
+        """Nothing goes on until that is over."""
+        if isinstance(error, StoreUnwritable) or not isinstance(error, KtrdrError):
+            self._probe.refused(error)
+            error = explained(error, self._store.folder)
+            self._store_trouble = StoreTrouble(error.message, error.hint)
+        self._set_state("waiting", error.message)
+        self.report("store", error)
+        self._watch.close()
 
     def close(self) -> None:
         """End the asking threads; close the ledger and the store."""
@@ -199,6 +224,7 @@ class GapFiller:
         self._store.close()
 
     def _step(self) -> bool:
+        self._look_at_store()
         self._look_at_clocks()
         if not self._is_ours():
             return False
@@ -223,6 +249,25 @@ class GapFiller:
         why_not = self._clocks.words(self._moment())
         self._set_state("waiting" if why_not else "idle", why_not)
         return False
+
+    def _look_at_store(self) -> None:
+        """StoreUnwritable: nothing can be written there now.
+
+        What had failed for that is tried again as soon as it can.
+        """
+        if not (self._store_may_refuse or self._store_trouble or self._scan_is_due()):
+            self._probe.look()
+            return
+        self._room = self._probe.room
+        self._probe.check()
+        self._store_may_refuse = False
+        if self._store_trouble is not None:
+            self._store_trouble = None
+            self._is_judged_anew = False
+            log.info("the store can be written to again")
+            for watched in self._watched.values():
+                if isinstance(watched.error, StoreUnwritable):
+                    watched.succeeded()
 
     def _look_back_at_one(self) -> bool:
         """Look at all of a file that has changed, or at its past; False: there is none left."""
@@ -383,8 +428,7 @@ class GapFiller:
                 watched.succeeded()
             self._filling.look_at(watched, only_if_changed=not is_anew)
             if self._is_ahead(watched):
-                last = f"its last bar is of {iso(watched.last)}, which is yet to come"
-                self.report(str(watched.series), InvalidRequest(last, hint=_AHEAD_HINT))
+                self.report(str(watched.series), self._to_come(watched))
         self._behind = deque(self._watched.values())
         self._checks_are_planned = False
         self._filling.renew(self._watched)
@@ -463,6 +507,9 @@ class GapFiller:
 
     def report(self, what: str, error: KtrdrError) -> None:
         """One line in the log and in the status; not again while it is the same."""
+        if isinstance(error, StoreUnwritable):
+            self._probe.refused(error)
+            self._store_may_refuse = True
         for problem in self._problems:
             if (problem.what, problem.message) == (what, error.message):
                 self._problems.remove(problem)
@@ -522,41 +569,105 @@ class GapFiller:
     def _make_status(self) -> GapFillerStatus:
         settings = self._settings
         holes, missing_bars = count_holes((*self._watched.values(), *self._filling.renewals))
-        last_scan, at = moment(self._last_scan), self._moment()
-        interval = timedelta(seconds=settings.ktrdr_gap_check_interval_s)
+        last_scan, at, now = moment(self._last_scan), self._moment(), self._clock()
+        interval_s = settings.ktrdr_gap_check_interval_s
+        grace_s = interval_s + _GRACE_S
+        series = summed_up(
+            self._watched.values(),
+            self._state_of,
+            self._trouble_of,
+            now,
+            grace_s,
+            is_sure=self.clocks_agree and self._is_judged_anew,
+        )
+        remaining = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        waits_for = self._waits_for() if remaining or series.unknown else ""
+        eta = None if waits_for else self._eta(missing_bars, series)
         return GapFillerStatus(
             running=not self._stopping.is_set(),
             state=self._state,
             reason=self._reason,
             source=self._source,
             data_dir=str(settings.data_dir),
-            check_interval_s=settings.ktrdr_gap_check_interval_s,
+            check_interval_s=interval_s,
             max_gap_age_days=settings.ktrdr_gap_max_age_days,
             batch_symbols=settings.ktrdr_gap_batch_symbols,
             supported_timeframes=tuple(t.value for t in Timeframe),
             last_scan_time=last_scan,
             last_scan_id=self._scan_id,
-            next_scan_time=last_scan + interval if last_scan else None,
+            next_scan_time=last_scan + timedelta(seconds=interval_s) if last_scan else None,
             series=len(self._watched),
             series_blocked=sum(w.is_blocked for w in self._watched.values()),
             gaps_detected=self._watch.detected,
-            gaps_filled=self._filling.filled,
-            gaps_failed=self._filling.failed,
-            gaps_remaining=sum(holes.pop(reason, 0) for reason in CLOSABLE),
-            unfillable={reason.value: count for reason, count in holes.items()},
+            gaps_filled=self._watch.filled,
+            gaps_failed=holes.get(Reason.FAILED, 0),
+            gaps_remaining=remaining,
+            unfillable={r.value: count for r, count in holes.items() if r not in CLOSABLE},
             bars_added=self._filling.bars_added,
             symbols_processed=self._symbols_processed,
             current=self._filling.current,
-            eta_s=self._eta_s(missing_bars),
-            recent_errors=tuple(reversed(self._problems)),
+            eta_s=eta.likely if eta else None,
+            recent_errors=tuple(self._marked(problem) for problem in reversed(self._problems)),
             clock_jump_s=round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0,
+            as_of=moment(self._wall()),
+            counted_since=moment(self._started_at),
+            requests_failed=self._filling.failed,
+            series_current=series.current,
+            series_states=series.states,
+            series_troubled=series.troubled,
+            troubles=series.troubles,
+            newest_bar_time=moment(series.newest),
+            store_trouble=self._store_trouble,
+            disk_free_bytes=self._room.free if self._room else None,
+            disk_total_bytes=self._room.total if self._room else None,
+            eta_low_s=eta.low if eta else None,
+            eta_high_s=eta.high if eta else None,
+            eta_words=eta.words if eta and remaining else "",
+            waits_for=waits_for,
         )
 
-    def _eta_s(self, missing_bars: Mapping[Timeframe, int]) -> float | None:
-        """Seconds until all is there, at the rate learnt; None while that cannot be known."""
-        if any(w.coverage is None and not w.is_blocked for w in self._watched.values()):
+    def _eta(self, missing_bars: Mapping[Timeframe, int], series: SeriesSummary) -> Eta | None:
+        """How long until all is there that may be had; None while that cannot be known."""
+        return self._filling.eta(missing_bars, series.unknown)
+
+    def _waits_for(self) -> str:
+        """Why nothing is asked for; empty: something is, or is about to be."""
+        if self._state in ("waiting", "refused"):
+            return self._reason
+        now = self._clock()
+        if self._state != "idle" or self._filling.is_busy or self._last_scan is None:
+            return ""
+        retries = [w.retry_at for w in self._watched.values() if w.retry_at > now]
+        until = min([self._last_scan + self._settings.ktrdr_gap_check_interval_s, *retries])
+        return f"the next try, at {datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC"
+
+    def _trouble_of(self, watched: Watched) -> KtrdrError | None:
+        """What a person has to see to; None: nothing."""
+        if needs_person(watched.error) and self._store_trouble is None:
+            return watched.error
+        return self._to_come(watched) if self._is_ahead(watched) else None
+
+    def _to_come(self, watched: Watched) -> InvalidRequest:
+        last = f"its last bar is of {iso(watched.last)}, which is yet to come"
+        return InvalidRequest(last, hint=_AHEAD_HINT)
+
+    def _named(self, name: str) -> Watched | None:
+        """The series of this name, such as `AAPL_1m`; None: it is not watched."""
+        try:
+            return self._watched.get(parse_series(f"{name}.csv"))
+        except ValueError:
             return None
-        return self._filling.seconds_for(missing_bars)
+
+    def _marked(self, problem: Problem) -> Problem:
+        """With whether it is over."""
+        if problem.what == "store":
+            is_over = self._store_trouble is None and self._state != "refused"
+        elif problem.what == "clock":
+            is_over = self.clocks_agree
+        else:
+            known = self._named(problem.what)
+            is_over = known is None or (known.error is None and not self._is_ahead(known))
+        return replace(problem, is_over=is_over) if is_over else problem
 
     def _state_of(self, watched: Watched) -> str:
         if self._state == "refused":

@@ -178,11 +178,39 @@ class Problem:
     what: str
     message: str
     hint: str = ""
+    is_over: bool = False
+    """It is well again, or is not there any more."""
+
+
+@dataclass(frozen=True)
+class StoreTrouble:
+    """Why nothing can be written into the store, and what a person can do about it."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class SeriesTrouble:
+    """Series that are not kept complete until a person sees to it, all for one reason."""
+
+    outcome: str
+    """The name of the error, such as `unknown_contract`."""
+    message: str
+    hint: str
+    series: tuple[str, ...]
+    """The first of them, such as `AAPL_1m`."""
+    count: int
+    """How many there are."""
 
 
 @dataclass(frozen=True)
 class GapFillerStatus:
-    """What gap-filler says of itself at `GET /status`. Times are UTC; a gap is a run of bars."""
+    """What gap-filler says of itself at `GET /status`. Times are UTC; a gap is a run of bars.
+
+    `gaps_detected`, `gaps_filled`, `bars_added`, `symbols_processed` and `requests_failed` count
+    since `counted_since`; all other numbers are of `as_of`.
+    """
 
     running: bool
     state: str
@@ -203,11 +231,13 @@ class GapFillerStatus:
     series_blocked: int
     """Those that cannot be kept: a file or an entry in instruments.toml is broken."""
     gaps_detected: int
-    """Holes found since the start, each counted once."""
+    """Found, each counted once."""
     gaps_filled: int
+    """Closed with bars."""
     gaps_failed: int
+    """Those still to be closed whose last request failed."""
     gaps_remaining: int
-    """Holes still to be closed."""
+    """Those still to be closed, the failed ones among them."""
     unfillable: Mapping[str, int]
     """Reason → holes that stay for now."""
     bars_added: int
@@ -215,9 +245,35 @@ class GapFillerStatus:
     current: tuple[str, ...]
     """Series that are being filled."""
     eta_s: float | None
+    """How long that will take; None: not known, or nothing is being filled."""
     recent_errors: tuple[Problem, ...] = field(default=())
     clock_jump_s: float = 0.0
     """How far this machine's clock has jumped ahead, while that is not believed; 0: it has not."""
+    as_of: datetime | None = None
+    """When all this was so."""
+    counted_since: datetime | None = None
+    """Since when the counters count: the start of the program."""
+    requests_failed: int = 0
+    """Requests for bars that were refused or not answered."""
+    series_current: int = 0
+    """Series that lack nothing that may be had, but for bars that became due just now."""
+    series_states: Mapping[str, int] = field(default_factory=dict)
+    """State, as in `GET /coverage`, → how many of those that are neither that nor troubled."""
+    series_troubled: int = 0
+    """Series that a person has to see to."""
+    troubles: tuple[SeriesTrouble, ...] = ()
+    """Why, the first of the reasons."""
+    newest_bar_time: datetime | None = None
+    """The start of the newest bar of the store."""
+    store_trouble: StoreTrouble | None = None
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    eta_low_s: float | None = None
+    eta_high_s: float | None = None
+    eta_words: str = ""
+    """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
+    waits_for: str = ""
+    """Why nothing is asked for, though something is missing."""
 
 
 def to_json(message: object) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,6 +26,7 @@ from ktrdr.errors import (
 )
 from ktrdr.planning.coverage import Coverage, judge
 from ktrdr.planning.evidence import settle
+from ktrdr.planning.gap_counts import counted
 from ktrdr.planning.gaps import Reason
 from ktrdr.planning.grids import Grid
 from ktrdr.planning.identity import Identity, Known, settled
@@ -37,6 +38,7 @@ from ktrdr.planning.sessions import (
     Int64Array,
     Schedule,
     Session,
+    due_at,
     expected,
     utc_midnight,
 )
@@ -97,8 +99,8 @@ class Watched:
     """
     is_renewed: bool = False
     """It is being pulled again, and left alone until that is done."""
-    counted: set[int] = field(default_factory=set)
-    """Firsts of open gaps that were counted as detected."""
+    due_at: int | None = None
+    """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
 
     @property
     def is_past_known(self) -> bool:
@@ -160,12 +162,11 @@ class Watched:
         """It works: nothing is held against it."""
         self.error, self.failures, self.retry_at = None, 0, 0.0
 
-    def count_new_gaps(self) -> int:
-        """How many open gaps were not there when this was called last."""
-        firsts = {gap.first for gap in self.coverage.open_gaps} if self.coverage else set()
-        new = firsts - self.counted
-        self.counted = firsts
-        return len(new)
+    def is_current(self, now: float, grace_s: float) -> bool:
+        """Nothing is missing that may still be had, but for bars that became due just now."""
+        if self.coverage is None or self.error is not None or self.is_renewed:
+            return False
+        return self.due_at is None or now < self.due_at + grace_s
 
 
 def contract_name(instrument: Instrument) -> str:
@@ -204,8 +205,8 @@ class Watch:
         self._ledger: Ledger | None = None
         self._schedules: dict[str, tuple[Schedule, float]] = {}
         self._alike: WeakValueDictionary[int, Schedule] = WeakValueDictionary()
-        self.detected = 0
-        """Gaps, each counted once."""
+        self.detected = self.filled = 0
+        """Gaps that were found and closed since the start, as `planning.gap_counts` counts them."""
         self._lives: dict[str, Life] = {}
         self._alignments: dict[str, frozenset[int]] = {}
         self._grids: dict[tuple[str, Timeframe], Grid] = {}
@@ -320,9 +321,21 @@ class Watch:
         self._note_file(watched, seen)
         watched.is_verified = seen.is_verified
         watched.first, watched.last = seen.first, seen.last
-        watched.coverage = self._judged(watched, seen, since, now)
+        before, after = watched.coverage, self._judged(watched, seen, since, now)
+        watched.coverage = after
         watched.key = seen.key  # last: another thread that reads it first takes no old coverage
-        self.detected += watched.count_new_gaps() if watched.coverage else 0
+        if after is not None:
+            found, filled = counted(before.gaps if before else None, after.gaps)
+            self.detected, self.filled = self.detected + found, self.filled + filled
+        watched.due_at = self._oldest_due(watched, after)
+
+    def _oldest_due(self, watched: Watched, coverage: Coverage | None) -> int | None:
+        """When the first bar was due that is missing, and is neither proven absent nor too old."""
+        schedule = self.known_schedule(watched.instrument)
+        first = coverage.first_wanted if coverage else None
+        if schedule is None or first is None:
+            return None
+        return due_at(schedule, watched.series.timeframe, first, self.alignment(watched))
 
     def _judged(self, watched: Watched, seen: Seen, since: int, now: int) -> Coverage | None:
         """None: the sessions of the days asked for are not known."""
