@@ -7,10 +7,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlencode
 
 import typer
@@ -25,13 +26,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config import ROOT, Settings, load_settings
 from ktrdr.data.examination import examine
-from ktrdr.data.local_api import Json, LocalClient
-from ktrdr.errors import InvalidRequest, KtrdrError, PeerDown, RequestFailed, UnknownSeries
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient
+from ktrdr.errors import InvalidRequest, KtrdrError, RequestFailed, UnknownSeries
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
+
+if TYPE_CHECKING:
+    from ktrdr.health.system import Snapshot
+    from ktrdr.health.verdict import Concern, Verdict
 
 app = typer.Typer(
     help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
@@ -73,63 +78,102 @@ def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
 
 @app.command()
 def status() -> None:
-    """Show the connection and the gap filler. Exit code 1 when something is down."""
+    """Say how the group is, and what needs somebody. Exit code 1 unless all is well."""
     with _explained() as settings:
-        table = Table("program", "what it says", show_header=False)
-        fine = True
-        for name, client in zip(("ib-connection", "gap-filler"), _peers(settings), strict=True):
-            try:
-                said = client.get("/status")
-            except PeerDown as error:
-                fine = False
-                table.add_row(name, f"[red]down[/]: {error.message}; {error.hint}")
-                continue
-            lines = _connection_lines(said) if name == "ib-connection" else _filler_lines(said)
-            fine = fine and said.get("connected", True) and said["state"] != "refused"
-            table.add_row(name, escape("\n".join(lines)))
-        _out.print(table)
-        if not fine:
+        found = _look_at_group(settings)
+        _print_summary(found.verdict)
+        for concern in found.verdict.concerns:
+            _print_concern(concern)
+        _out.print(_group_table(found))
+        if found.verdict.health != "healthy":
             sys.exit(1)
 
 
-def _connection_lines(said: Json) -> list[str]:
-    gateway = "SIMULATED gateway" if said["gateway"] == "simulated" else "live gateway"
-    lines = [f"{said['state']}: {gateway} at {said['host']}:{said['port']}"]
-    error = said["last_error"]
-    if said["expected"]:
-        lines.append(said["expected"])
-    elif error and not said["connected"]:
-        lines += [error["message"], f"next: {error['hint']}"]
-    lines += [f"data farm {farm['name']} is broken" for farm in said["farms"] if not farm["up"]]
-    lines += [f"{one['symbol']}: {one['message']}" for one in said["refused"]]
-    if said["reminder"]:
-        lines.append(said["reminder"])
+def _look_at_group(settings: Settings) -> Snapshot:
+    from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil, for this alone
+    from ktrdr.health.system import System  # noqa: PLC0415  # as above
+
+    return System(settings, find_supervisor(settings.run_dir, ROOT)).look()
+
+
+def _print_summary(verdict: Verdict) -> None:
+    color = {"healthy": "green", "degraded": "yellow"}.get(verdict.health, "red")
+    _out.print(f"[{color}]{verdict.health}[/] {escape(verdict.summary)}", highlight=False)
+
+
+def _print_concern(concern: Concern) -> None:
+    """What it is, what comes of it, and what to do."""
+    mark = "[red]✗[/]" if concern.next_step else "[yellow]…[/]"
+    _out.print(f"{mark} {escape(concern.claim)}", highlight=False, soft_wrap=True)
+    if concern.consequence:
+        _out.print(escape(f"  {concern.consequence}"), highlight=False, soft_wrap=True)
+    if concern.next_step:  # whole lines, to be pasted
+        _out.print(escape(_next(concern.next_step, "  ")), highlight=False, soft_wrap=True)
+
+
+def _group_table(found: Snapshot) -> Table:
+    table = Table("program", "what it says", show_header=False)
+    connection, filler = found.connection, found.gap_filler
+    lines = {
+        "ib-connection": _connection_lines(connection.said) if connection.said else [],
+        "gap-filler": _filler_lines(filler.said) if filler.said else [],
+    }
+    reasons = {"ib-connection": connection.reason, "gap-filler": filler.reason}
+    for name, words in lines.items():
+        table.add_row(name, escape("\n".join(words or [f"down: {reasons[name]}"])))
+    return table
+
+
+def _connection_lines(said: ConnectionStatus) -> list[str]:
+    gateway = "SIMULATED gateway" if said.gateway == "simulated" else "live gateway"
+    state = said.state.replace("_", " ")
+    lines = [f"{state}: {gateway} at {said.host}:{said.port}"]
+    if said.expected:
+        lines.append(said.expected)
+    lines += [f"data farm {farm.name} is broken" for farm in said.farms if not farm.up]
+    if said.reminder:
+        lines.append(said.reminder)
     return lines
 
 
-def _filler_lines(said: Json) -> list[str]:
-    lines = [f"{said['state']}{': ' + said['reason'] if said['reason'] else ''}"]
-    lines.append(f"{said['series']} series in {said['data_dir']}")
-    lines.append(f"{said['gaps_remaining']} holes to close, {said['bars_added']} bars added")
-    stay = said["unfillable"].items()
-    lines += [f"{count} holes stay: {because(reason)}" for reason, count in stay]
-    if said["series_blocked"]:
-        lines.append(f"{said['series_blocked']} series cannot be kept: see ktrdr gaps")
+def _filler_lines(said: GapFillerStatus) -> list[str]:
+    lines = [f"{said.state}{f': {said.reason}' if said.reason else ''}"]
+    lines.append(f"{said.series_current} of {said.series} series complete, in {said.data_dir}")
+    lines.append(f"{said.gaps_remaining} gaps to close, {said.gaps_failed} of them failed")
+    if said.waits_for and said.waits_for != said.reason:
+        lines.append(f"waits for {said.waits_for}")
+    elif said.eta_words:
+        lines.append(f"done in {said.eta_words}")
+    stay = said.unfillable.items()
+    lines += [f"{count} gaps stay: {because(reason)}" for reason, count in stay]
+    if said.counted_since:
+        since = f"{said.counted_since:%Y-%m-%d %H:%M:%S} UTC"
+        lines.append(f"since {since}: {said.bars_added} bars added, {said.gaps_filled} gaps filled")
     return lines
 
 
 @app.command()
 def doctor() -> None:
-    """Find out what is wrong with the way to IB, and what to do. Exit code 1 for trouble."""
+    """Find out what is wrong, and what to do. Exit code 1 unless all is well."""
     with _explained() as settings:
-        found = diagnose(examine(settings))
-        for finding in found:
+        facts = examine(settings)
+        found = _look_at_group(settings)
+        _print_summary(found.verdict)
+        if found.gap_filler.said is not None:
+            facts = replace(facts, refused=())  # told with the series that there are
+        findings = diagnose(facts)
+        for finding in findings:
             mark = "[red]✗[/]" if finding.is_trouble else "[green]✓[/]"
             _out.print(f"{mark} {escape(finding.what)}", highlight=False)
             if finding.next_step:
                 step = escape(_next(finding.next_step, "  "))
                 _out.print(step, highlight=False, soft_wrap=True)  # whole lines, to be pasted
-        if any(finding.is_trouble for finding in found):
+        for concern in found.verdict.concerns:
+            is_told = concern.about in ("connection", "clock") or "ib-connection" in concern.what
+            if not is_told or concern.what.startswith("this machine"):
+                _print_concern(concern)
+        is_trouble = any(finding.is_trouble for finding in findings)
+        if is_trouble or found.verdict.health != "healthy":
             sys.exit(1)
 
 

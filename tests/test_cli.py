@@ -1,43 +1,35 @@
 """The command line, against peers that are real sockets, and none."""
 
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from ktrdr.cli import app
-from ktrdr.data.local_api import ACCEPTED, LocalServer, serving
+from ktrdr.data.local_api import (
+    ACCEPTED,
+    LastError,
+    LocalServer,
+    SeriesTrouble,
+    serving,
+    to_json,
+)
 from ktrdr.errors import InvalidRequest, UnknownContract
+from tests.played_peers import connected_status, filling_status, idle_status, pretended
 
 HEADER = "timestamp,open,high,low,close,volume\n"
-CONNECTED = {
-    "connected": True,
-    "state": "connected",
-    "gateway": "simulated",
-    "host": "127.0.0.1",
-    "port": 4102,
-    "last_error": None,
-    "expected": "",
-    "reminder": "",
-    "farms": [],
-    "refused": [],
-}
-LOST = CONNECTED | {
-    "connected": False,
-    "state": "waiting",
-    "last_error": {"code": 502, "message": "cannot connect", "hint": "start the gateway"},
-}
-FILLER = {
-    "state": "filling",
-    "reason": "",
-    "series": 3,
-    "data_dir": "data",
-    "gaps_remaining": 7,
-    "bars_added": 120,
-    "unfillable": {"too_old": 2},
-    "series_blocked": 0,
-}
+CONNECTED = connected_status()
+LOST = replace(
+    CONNECTED,
+    connected=False,
+    state="waiting",
+    last_error=LastError(502, "cannot connect", "start the gateway"),
+)
+FILLER = replace(filling_status(Path("data")), gaps_remaining=7, unfillable={"too_old": 2})
+COMPLETE = replace(idle_status(FILLER), unfillable={"too_old": 2})
 SERIES = {
     "holes": 0,
     "error_code": None,
@@ -70,7 +62,7 @@ def ktrdr(settings):
 
 def says(answer):
     async def handler(_query):
-        return answer
+        return answer if isinstance(answer, dict) else to_json(answer)
 
     return handler
 
@@ -86,7 +78,7 @@ def connection(settings):
 @pytest.fixture
 def gap_filler(settings):
     routes = {
-        ("GET", "/status"): says(FILLER),
+        ("GET", "/status"): says(COMPLETE),
         ("GET", "/coverage"): says({"series": [SERIES, SERIES | {"symbol": "MSFT"}]}),
         ("POST", "/scan"): says({ACCEPTED: True, "scan_id": "abc123"}),
     }
@@ -94,23 +86,60 @@ def gap_filler(settings):
         yield
 
 
+@pytest.fixture
+def others(settings):
+    """The programs that nobody asks anything."""
+    with pretended(settings.run_dir, "port-forward", "status-app", "gateway-sim"):
+        yield
+
+
 def test_with_nothing_running_status_says_so_and_fails(ktrdr):
     result = ktrdr("status")
     assert result.exit_code == 1
-    assert "ib-connection is not running" in result.output
-    assert "supervisorctl status gap-filler" in result.output
+    assert "critical ib-connection is not running" in result.output
+    assert "supervisorctl restart gap-filler" in result.output
 
 
-@pytest.mark.usefixtures("gap_filler")
-def test_status_tells_the_gateway_and_the_holes(ktrdr, connection):
+@pytest.mark.usefixtures("gap_filler", "others")
+def test_status_tells_that_all_is_well(ktrdr, connection):
     with connection(CONNECTED):
         result = ktrdr("status")
-    assert result.exit_code == 0
-    for words in ("SIMULATED gateway at 127.0.0.1:4102", "7 holes to close", "2 holes stay"):
+    assert result.exit_code == 0, result.output
+    for words in (
+        "healthy The series is complete.",
+        "SIMULATED gateway at 127.0.0.1:4102",
+        "1 of 1 series complete",
+        "2 gaps stay",
+    ):
         assert words in result.output
 
 
-@pytest.mark.usefixtures("gap_filler")
+@pytest.mark.usefixtures("others")
+def test_status_tells_what_is_on_its_way(ktrdr, connection, filler):
+    filler()
+    with connection(CONNECTED):
+        result = ktrdr("status")
+    assert result.exit_code == 1
+    for words in (
+        "degraded 0 of 1 series are complete, 1 being filled.",
+        "7 gaps to close",
+        "done in about 6 to 8 min",
+    ):
+        assert words in result.output
+
+
+@pytest.mark.usefixtures("others")
+def test_status_tells_who_needs_somebody_and_what_to_do(ktrdr, connection, filler):
+    trouble = SeriesTrouble("unknown_contract", "none such", "is it spelt so?", ("XYZQ_1d",), 1)
+    filler(status=replace(COMPLETE, series=2, series_troubled=1, troubles=(trouble,)))
+    with connection(CONNECTED):
+        result = ktrdr("status")
+    assert result.exit_code == 1
+    assert "1 of 2 series are complete, 1 needs you: XYZQ." in result.output
+    assert "✗ XYZQ_1d: none such\n  it is not kept complete\n  next: is it" in result.output
+
+
+@pytest.mark.usefixtures("gap_filler", "others")
 def test_a_lost_connection_is_told_with_the_next_step(ktrdr, connection):
     with connection(LOST):
         result = ktrdr("status")
@@ -180,7 +209,7 @@ def filler(settings):
             asked = []
 
             async def says_status(_):
-                return status | {"last_scan_id": "f1", "eta_s": 12.0}
+                return to_json(replace(status, last_scan_id="f1", eta_s=12.0))
 
             async def says_coverage(query):
                 asked.append(("coverage", dict(query)))

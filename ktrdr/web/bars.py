@@ -14,7 +14,7 @@ from flask.json import dumps
 from flask.typing import ResponseReturnValue
 
 from ktrdr.config import Settings
-from ktrdr.web.peers import Peers
+from ktrdr.health.peers import Peers
 
 if TYPE_CHECKING:
     from pandas import DataFrame

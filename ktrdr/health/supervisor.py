@@ -23,6 +23,20 @@ class Supervised:
     ever_started: bool
 
 
+def find_supervisor(run_dir: Path, root: Path) -> Path:
+    """The socket of the supervisord that runs the programs of a run folder, as far as one does.
+
+    `root`: the project's, beside whose configuration it listens, whatever the run folder is.
+    """
+    own = run_dir / "supervisor.sock"
+    usual = root / "var/run/supervisor.sock"
+    if own.exists() or own == usual:
+        return own
+    pids = {str(one.pid) for one in ask_supervisor(usual).values() if one.pid}
+    said = {path.read_text(errors="replace").strip() for path in run_dir.glob("*.pid")}
+    return usual if pids & said else own
+
+
 def ask_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:
     """Every program that supervisord knows; empty when nobody answers at the socket in time."""
     transport = _UnixTransport(path, timeout_s)

@@ -1,0 +1,59 @@
+"""The whole group at one moment: both peers, the five programs, and the verdict on them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ktrdr.config import Settings
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.health.latest import Latest
+from ktrdr.health.peers import Answer, Peers, Series
+from ktrdr.health.programs import Programs
+from ktrdr.health.verdict import Service, Verdict, judge, services
+
+_FRESH_S = 0.5
+_ASKERS = 6
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known at `time` (UTC)."""
+
+    time: datetime
+    connection: Answer[ConnectionStatus]
+    gap_filler: Answer[GapFillerStatus]
+    services: dict[str, Service]
+    verdict: Verdict
+
+
+class System:
+    """Looks at everything at once, so that two peers that hang cost the time of one.
+
+    `own`: the program that looks; empty: none of the group's.
+    """
+
+    def __init__(self, settings: Settings, supervisor_socket: Path, own: str = "") -> None:
+        self.settings = settings
+        self.peers = Peers(settings)
+        self._programs = Latest(Programs(settings.run_dir, supervisor_socket, own).look, _FRESH_S)
+        self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask")
+
+    def look(self) -> Snapshot:
+        """The group now."""
+        connection_asked = self._askers.submit(self.peers.connection)
+        gap_filler_asked = self._askers.submit(self.peers.gap_filler)
+        programs = self._programs.get()
+        connection, gap_filler = connection_asked.result(), gap_filler_asked.result()
+        found = services(programs, connection, gap_filler, is_simulated=self.settings.is_simulated)
+        now = datetime.now(UTC)
+        verdict = judge(found, connection, gap_filler, self.settings, now)
+        return Snapshot(now, connection, gap_filler, found, verdict)
+
+    def series(self, snapshot: Snapshot) -> Answer[list[Series]]:
+        """The store's files; a gap filler that has just not answered is not asked again."""
+        if snapshot.gap_filler.said is None:
+            return Answer(None, snapshot.gap_filler.why, snapshot.gap_filler.hint)
+        return self.peers.series()
