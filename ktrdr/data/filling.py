@@ -113,8 +113,11 @@ class Errand:
     request: BarsRequest | None = None
     gaps: tuple[Gap, ...] = field(default=())
     """What a control is about, or what nothing is written of until it is known."""
-    bars: int = 0
-    """Those that are missing, and that it asks for."""
+
+    @property
+    def key(self) -> tuple[BarsRequest | None, float]:
+        """No other one has it."""
+        return self.request, self.sent_at
 
     @property
     def watched(self) -> Watched:
@@ -197,12 +200,16 @@ class Filling:
             if errand.request and errand.kind is Kind.FILL and watched in errand.series
         ]
 
+    def allow(self, at_once: int) -> None:
+        """So many requests may be under way at IB."""
+        self._throughput.allow(at_once)
+
     def eta(self, missing: Mapping[Timeframe, int], unknown: Mapping[Timeframe, int]) -> Eta | None:
         """How long so many bars will take, and what series lack that nobody has looked at yet.
 
         None while that cannot be known.
         """
-        return self._throughput.left(missing, unknown)
+        return self._throughput.left(missing, unknown, time.monotonic())
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -328,8 +335,10 @@ class Filling:
         priority: Priority,
         gaps: tuple[Gap, ...] = (),
     ) -> None:
-        bars = _missing_in(watched, request) if kind is Kind.FILL else 0
-        errand = Errand(kind, (watched,), int(self._clock()), time.monotonic(), request, gaps, bars)
+        errand = Errand(kind, (watched,), int(self._clock()), time.monotonic(), request, gaps)
+        if kind is Kind.FILL:
+            bars = _missing_in(watched, request)
+            self._throughput.sent(errand.key, request.timeframe, bars, errand.sent_at)
         self._send(errand, partial(self._bars, request, priority))
 
     def _send(self, errand: Errand, ask: Callable[[], object]) -> None:
@@ -382,21 +391,14 @@ class Filling:
                     self._see_to(errand, done)
                 except (PeerDown, NotConnected) as error:
                     lost = error
+                finally:
+                    self._throughput.ended(errand.key)
             back = self._errands.back(0.0) if lost is None else []
-        self._measure()
+        self._throughput.look(time.monotonic())
         if lost is not None:
-            self._errands.give_up_waiting()
+            for errand in self._errands.give_up_waiting():
+                self._throughput.ended(errand.key)
         return lost
-
-    def _measure(self) -> None:
-        """How far the work is: what is asked for counts by how long it has been under way."""
-        now = time.monotonic()
-        fills = [e for e in self._errands.under_way if e.kind is Kind.FILL and e.request]
-        if fills or self._throughput.is_measuring:
-            self._throughput.look(
-                now,
-                [(e.request.timeframe, e.bars, now - e.sent_at) for e in fills if e.request],
-            )
 
     def _see_to(self, errand: Errand, done: Future[object]) -> None:
         known = tuple(watched for watched in errand.series if self._owner.is_watched(watched))
@@ -412,17 +414,18 @@ class Filling:
                 case Kind.FILL:
                     self._take_bars(errand, done)
                 case Kind.CONTROL:
-                    self._take_control(errand, self._answer(done))
+                    self._take_control(errand, self._answer(errand, done))
                 case Kind.CHECK | Kind.AROUND:
-                    self._take_check(errand, self._answer(done))
+                    self._take_check(errand, self._answer(errand, done))
                 case Kind.LIKENESS:
-                    self._take_likeness(errand, self._answer(done))
+                    self._take_likeness(errand, self._answer(errand, done))
 
-    def _answer(self, done: Future[Any]) -> Answer:
+    def _answer(self, errand: Errand, done: Future[Any]) -> Answer:
         """What IB has answered: read only now, since each is large, and many are under way."""
         said = read_json(done.result())
         if said.get("gateway") != self._source:
             raise WrongSource(f"the gateway has become {said.get('gateway')}")
+        self._throughput.answered(errand.key, int(said.get("at_once") or 1), time.monotonic())
         return answer_from_json(said)
 
     @contextlib.contextmanager
@@ -479,7 +482,7 @@ class Filling:
         holes = _holes_in(watched, span)
         took_s = time.monotonic() - errand.sent_at
         try:
-            answer = self._answer(done)
+            answer = self._answer(errand, done)
             if watched.is_renewed:
                 return  # and comes once more, with all the others
             taken = self._books.take(
@@ -494,8 +497,6 @@ class Filling:
         self._learn_spans(request, took_s)
         self.bars_added += taken.added
         self.look_at(watched)
-        closed = errand.bars - _missing_in(watched, request)
-        self._throughput.answered(request.timeframe, closed, took_s)
         log.info(
             "%s: %s to %s: %d bars, %d new",
             *(watched.series, iso(span[0]), iso(span[1]), len(answer.bars), taken.added),

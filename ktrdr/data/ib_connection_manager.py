@@ -163,6 +163,7 @@ class PersistentIbConnectionManager:
         return replace(
             self._link.status(loop.time() if loop else float("inf")),
             requests_open=self._requests.open,
+            requests_at_once=self.at_once,
             refused=self._requests.refused,
         )
 
@@ -192,6 +193,11 @@ class PersistentIbConnectionManager:
         return self._loop
 
     # On the connection's loop.
+
+    @property
+    def at_once(self) -> int:
+        """How many requests may be under way at IB now."""
+        return self._requests.at_once
 
     async def bars(
         self,
@@ -462,6 +468,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
             "bars": bars_to_json(answer.bars),
             "unsound": answer.unsound,
             "beside": bars_to_json(answer.beside),
+            "at_once": manager.at_once,
         }
 
     async def head(query: Mapping[str, str]) -> Json:

@@ -341,6 +341,8 @@ class GapFiller:
         """What stands behind the connection; why there are no data, or nothing."""
         status = self._connection.get("/status")
         self._source = str(status.get("gateway"))
+        if at_once := status.get("requests_at_once"):
+            self._filling.allow(int(at_once))
         self._learn_clocks(status.get("clock_offset_s"))
         if status.get("connected"):
             return ""

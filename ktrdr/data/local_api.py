@@ -120,6 +120,8 @@ class ConnectionStatus:
     """What a person should do soon, such as to have the second factor at hand."""
     clock_offset_s: float | None = None
     """The gateway's clock minus this machine's."""
+    requests_at_once: int = 0
+    """How many may be under way now; 0: it is not known."""
     library: str = ""
     """What speaks with the gateway: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
