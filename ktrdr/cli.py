@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ from ktrdr.errors import InvalidRequest, KtrdrError, RequestFailed, UnknownSerie
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
+from ktrdr.planning.timeframes import Timeframe
 
 if TYPE_CHECKING:
     from ktrdr.health.system import Snapshot
@@ -203,14 +205,33 @@ def gaps(
             said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
             _out.print(_day_table(said) if said["bars"] else _day_title(said))
             return
-        listed = [
-            entry
-            for entry in gap_filler.get("/coverage", days="0")["series"]
-            if symbol in (None, entry["symbol"]) and timeframe in (None, entry["timeframe"])
-        ]
-        if symbol is not None and not listed:
-            raise UnknownSeries(f"the gap filler watches no series of {symbol!r}")
-        _out.print(_series_table(listed))
+        watched = gap_filler.get("/coverage", days="0")["series"]
+        _out.print(_series_table(_chosen(watched, symbol, timeframe)))
+
+
+def _chosen(watched: list[Json], symbol: str | None, timeframe: str | None) -> list[Json]:
+    """The series that were asked for. UnknownSeries, InvalidRequest: there are none, and why."""
+    if timeframe is not None:
+        try:
+            timeframe = Timeframe.parse(timeframe).value
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+    of_symbol = [entry for entry in watched if symbol in (None, entry["symbol"])]
+    if symbol is not None and not of_symbol:
+        near = {entry["symbol"].upper(): entry["symbol"] for entry in watched}
+        meant = difflib.get_close_matches(symbol.upper(), near, 1)
+        raise UnknownSeries(
+            f"the gap filler watches no series of {symbol!r}",
+            hint=f"did you mean {near[meant[0]]}?" if meant else "ktrdr gaps shows all series",
+        )
+    chosen = [entry for entry in of_symbol if timeframe in (None, entry["timeframe"])]
+    if of_symbol and not chosen:
+        known = ", ".join(entry["timeframe"] for entry in of_symbol)
+        raise UnknownSeries(
+            f"the gap filler watches {symbol} in {known}, and not in {timeframe}",
+            hint=f"create {symbol}_{timeframe}.csv with the header line to have it filled",
+        )
+    return chosen
 
 
 def _series_table(listed: list[Json]) -> Table:

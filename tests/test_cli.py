@@ -156,10 +156,20 @@ def test_gaps_shows_why_bars_are_missing(ktrdr):
 
 
 @pytest.mark.usefixtures("gap_filler")
-def test_a_symbol_that_nobody_watches_is_named(ktrdr):
-    result = ktrdr("gaps", "ZZZZ")
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["ZZZZ"], "watches no series of 'ZZZZ'", "ktrdr gaps shows all series"),
+        (["aapl"], "watches no series of 'aapl'", "did you mean AAPL?"),
+        (["AAPL", "5m"], "watches AAPL in 1m, and not in 5m", "create AAPL_5m.csv"),
+        (["AAPL", "2m"], "'2m': expected one of", ""),
+    ],
+)
+def test_a_series_that_nobody_watches_is_named_with_what_there_is(ktrdr, words, said, hint):
+    result = ktrdr("gaps", *words)
     assert result.exit_code == 1
-    assert "watches no series of 'ZZZZ'" in result.stderr
+    assert said in result.stderr
+    assert hint in result.stderr
 
 
 @pytest.mark.usefixtures("gap_filler")

@@ -637,7 +637,7 @@ class Filling:
         if not told:
             raise RequestFailed("IB has none of the bars that are stored")
         if drift is None:
-            raise RequestFailed("IB tells what is stored otherwise than before, and then alike")
+            raise RequestFailed("IB tells bars otherwise than they are stored, and then alike")
         changed = {bar.start: bar for bar in drift.changed}
         if likeness(stored(watched, changed), changed) is Likeness.RATIO:
             self._renewals.begin(watched, drift.words)
@@ -805,7 +805,7 @@ class Filling:
             self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
             return
         self.look_at(watched)
-        doubted = "IB tells what is stored otherwise than before, and the next time alike"
+        doubted = "IB tells bars otherwise than they are stored, and the next time alike"
         self._owner.report(
             str(watched.series),
             RequestFailed(f"{doubted}: what came with it is left out, and asked for again later"),
