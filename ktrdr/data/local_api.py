@@ -163,7 +163,7 @@ class Checkup:
     is_read_only: bool | None
     """None: nobody could say."""
     contract: str
-    """The outcome of a question for a contract that is known to be good; `answered` when it came."""
+    """The outcome of a question for a contract that is known to be good; `answered`: it came."""
     data: str
     """The same of a question for bars."""
     probed: str
