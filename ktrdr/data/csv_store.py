@@ -28,6 +28,7 @@ from ktrdr.data.file_change import (
     write_new,
     write_whole,
 )
+from ktrdr.data.file_errors import unwritable
 from ktrdr.data.store_source import OURS, source_of
 from ktrdr.data.write_lock import LockBusy, WriteLock, held, left_unfinished
 from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
@@ -206,7 +207,10 @@ class CsvStore:
                     added = self._put(series, lock, file, new, correct=correct)
                 if added is not None:
                     return added
-        raise StoreUnwritable(f"{path}: another program replaces it again and again")
+        raise StoreUnwritable(
+            f"{path}: another program replaces it again and again",
+            hint="end that program, or have it write elsewhere; it is tried again",
+        )
 
     def _put(
         self,
@@ -404,7 +408,8 @@ class CsvStore:
                 yield lock
         except LockBusy:
             raise StoreUnwritable(
-                f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s"
+                f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s",
+                hint=f"end the program that has {OURS}/locks/{series}.lock open; it is tried again",
             ) from None
 
 
@@ -416,7 +421,7 @@ def _reported(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
+        raise unwritable(path, error) from error
 
 
 def _known_from(first: int | None, since: int) -> int:

@@ -23,7 +23,8 @@ from uuid import uuid4
 from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.filling import AT_ONCE, Filling
+from ktrdr.data.file_errors import hint_for
+from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
 from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
@@ -43,6 +44,7 @@ from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
     InvalidRequest,
     KtrdrError,
+    MalformedFile,
     Misconfigured,
     PeerDown,
     RequestFailed,
@@ -69,6 +71,7 @@ _CLOCKS_AGAIN_S = 60.0
 """How long clocks are not compared at most."""
 _CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
+_LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
 _STRANGE_SHOWN = 10
 
 
@@ -184,13 +187,28 @@ class GapFiller:
             self.report("store", error)
             return False
         except (KtrdrError, OSError, sqlite3.Error) as error:
-            trouble = error if isinstance(error, KtrdrError) else StoreUnwritable(str(error))
+            trouble = self._trouble_of_store(error)
             self._set_state("waiting", trouble.message)
             self.report("store", trouble)
             self._watch.close()
             return False
+        except Exception as error:  # no mistake of ours ends the program
+            log.exception("a mistake of ours")
+            mistaken = RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+            self._set_state("waiting", mistaken.message)
+            self.report("gap-filler", mistaken)
+            return False
         finally:
             self._publish()
+
+    def _trouble_of_store(self, error: Exception) -> KtrdrError:
+        if isinstance(error, KtrdrError):
+            return error
+        if isinstance(error, OSError):
+            return StoreUnwritable(str(error), hint=hint_for(error))
+        folder = self._store.folder
+        hint = "free space on its disk" if "full" in str(error) else _LEDGER_HINT
+        return StoreUnwritable(str(error), hint=f"in {folder}: {hint}; it goes on by itself then")
 
     def close(self) -> None:
         """End the asking threads; close the ledger and the store."""
@@ -379,7 +397,7 @@ class GapFiller:
                 return
             if isinstance(watched.error, Misconfigured):
                 continue
-            if is_anew:
+            if is_anew and not isinstance(watched.error, MalformedFile):
                 watched.succeeded()
             self._filling.look_at(watched, only_if_changed=not is_anew)
             if self._is_ahead(watched):

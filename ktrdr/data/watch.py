@@ -264,10 +264,12 @@ class Watch:
     def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
 
-        `only_if_changed`: not while its file is the same and no bar has become due since.
+        `only_if_changed`: not while its file is the same and no bar has become due since. What was
+        broken is read as a whole, so that nothing is written before all of it is mended.
         """
         key = watched.store.key(watched.series)
-        if key == watched.key and isinstance(watched.error, MalformedFile):
+        was_broken = isinstance(watched.error, MalformedFile)
+        if only_if_changed and key == watched.key and was_broken:
             return
         if only_if_changed and key == watched.key and self._is_judged(watched, now):
             assert watched.coverage is not None
@@ -275,7 +277,11 @@ class Watch:
             return
         since = self.fill_from(watched, now)
         with self._blocking(watched):
-            seen = watched.store.look(watched.series, since)
+            seen = (
+                watched.store.verify(watched.series)
+                if was_broken
+                else watched.store.look(watched.series, since)
+            )
         self._judge(watched, seen, since, now)
 
     def look_back(self, watched: Watched, now: int) -> bool:
@@ -671,5 +677,5 @@ def _has_bars(watched: Watched, session: Session) -> bool:
         span = (session.day, session.day + 1)
     try:
         return len(watched.store.rows(watched.series, *span).starts) > 0
-    except (FileNotFoundError, MalformedFile):
+    except Exception:  # noqa: BLE001  its own trouble, which is reported where it is looked at
         return False

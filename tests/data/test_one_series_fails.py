@@ -1,0 +1,301 @@
+"""One series fails, in whatever way and wherever it is touched; the others are filled all the same.
+
+The faults come through the store, whose reads and writes are every path's way to a series.
+"""
+
+import errno
+import os
+import sqlite3
+
+import pytest
+
+from ktrdr.data.ib_gap_filler import GapFiller
+from ktrdr.errors import MalformedFile, StoreUnwritable
+from ktrdr.planning.instruments import parse_series
+from tests.data.conftest import DAY, Inline, price, utc
+from tests.data.dict_store import DictStore
+
+NOW = utc("2026-11-20 15:00")
+BROKEN = parse_series("AAPL_1h.csv")
+OTHERS = [parse_series(f"{name}.csv") for name in ("AAPL_30m", "MSFT_1h")]
+"""Another contract, and the same contract in another timeframe."""
+METHODS = ("key", "look", "verify", "rows", "nearest", "add")
+
+
+def of_system(number: int) -> OSError:
+    return OSError(number, os.strerror(number), BROKEN.file_name)
+
+
+ERRORS = {
+    "gone": of_system(errno.ENOENT),
+    "no permission": of_system(errno.EACCES),
+    "a link loop": of_system(errno.ELOOP),
+    "a bad disk": of_system(errno.EIO),
+    "malformed": MalformedFile("AAPL_1h.csv line 7: 'x': expected a time", hint="correct it"),
+    "unwritable": StoreUnwritable("AAPL_1h.csv: it is locked", hint="see who locks it"),
+    "assertion": AssertionError("never"),
+    "arithmetic": ZeroDivisionError("by zero"),
+    "lookup": KeyError("nothing there"),
+    "type": TypeError("None"),
+    "value": ValueError("no number"),
+    "whatever": RuntimeError("never heard of"),
+}
+
+
+class FaultyStore(DictStore):
+    """Whose chosen method raises for one series, beside which all is well."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.faults = {}
+        self.raised = 0
+
+    def _fail(self, method, series):
+        if series == BROKEN and method in self.faults:
+            self.raised += 1
+            raise self.faults[method]
+
+    @property
+    def renewals(self):
+        if self._renewals is None:
+            self._renewals = FaultyStore(self.folder / "renewed")
+        return self._renewals
+
+
+def _failing(method):
+    def call(self, series, *args, **kwargs):
+        self._fail(method, series)
+        return getattr(DictStore, method)(self, series, *args, **kwargs)
+
+    return call
+
+
+for name in (*METHODS, "create", "take_renewed"):
+    setattr(FaultyStore, name, _failing(name))
+
+
+class Clock:
+    now = float(NOW)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(data_dir):
+    store = FaultyStore(data_dir)
+    for series in (BROKEN, *OTHERS):
+        store.create(series)
+    return store
+
+
+@pytest.fixture
+def filler(make_settings, connection, clock, store):
+    filler = GapFiller(
+        make_settings(ktrdr_gap_max_age_days=20), connection, clock, Inline(), store=store
+    )
+    yield filler
+    filler.close()
+
+
+def steps(filler):
+    """As many as the program takes until it waits; it must come to that."""
+    for _ in range(100):
+        if not filler.step():
+            return
+    raise AssertionError("it never ends")
+
+
+def next_day(filler, clock):
+    clock.now += DAY
+    steps(filler)
+
+
+def is_whole(store, connection, series, now):
+    wanted = connection.market(series.timeframe.value, utc("2026-10-31"), int(now) - 600)
+    return store.verify(series).starts.tolist() == [bar.start for bar in wanted]
+
+
+def problems(filler):
+    return [problem for problem in filler.status.recent_errors if problem.what == str(BROKEN)]
+
+
+def state_of(filler, series):
+    states = {(e["symbol"], e["timeframe"]): e["state"] for e in filler.coverage["series"]}
+    return states.get((series.symbol, series.timeframe.value))
+
+
+@pytest.mark.parametrize("error", list(ERRORS))
+@pytest.mark.parametrize("method", METHODS)
+def test_the_others_are_filled_whatever_is_wrong_with_one(
+    method, error, filler, store, connection, clock
+):
+    steps(filler)
+    next_day(filler, clock)  # tomorrow there is something to be compared
+    assert not problems(filler)
+    store.faults = {method: ERRORS[error]}
+    next_day(filler, clock)
+    assert store.raised
+    assert filler.status.state == "idle"
+    for series in OTHERS:
+        assert is_whole(store, connection, series, clock.now)
+        assert state_of(filler, series) == "complete"
+    if (method, error) != ("key", "gone"):  # which says that the file was removed
+        (problem,) = problems(filler)
+        assert problem.hint
+
+
+@pytest.mark.parametrize("error", list(ERRORS))
+@pytest.mark.parametrize("method", METHODS)
+def test_it_is_filled_too_as_soon_as_it_can_be(method, error, filler, store, connection, clock):
+    steps(filler)
+    next_day(filler, clock)
+    store.faults = {method: ERRORS[error]}
+    next_day(filler, clock)
+    store.faults = {}
+    filler.ask_for_scan()
+    next_day(filler, clock)
+    assert is_whole(store, connection, BROKEN, clock.now)
+    assert state_of(filler, BROKEN) == "complete"
+
+
+@pytest.mark.parametrize("error", ["a link loop", "assertion", "malformed", "no permission"])
+@pytest.mark.parametrize("method", ["look", "rows", "nearest", "add"])
+def test_it_is_told_of_once_and_tried_ever_more_rarely(method, error, filler, store, clock, caplog):
+    steps(filler)
+    next_day(filler, clock)
+    store.faults = {method: ERRORS[error]}
+    next_day(filler, clock)
+    for _ in range(12 * 60):  # an hour, as the program passes it
+        clock.now += 5
+        filler.step()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([text for text in told if text.startswith(f"{BROKEN}: ")]) == 1
+    assert len(problems(filler)) == 1
+    assert store.raised <= 40  # 12 scans, and a few tries
+
+
+class Meanwhile(DictStore):
+    """Somebody does something to the series just before it is read for a comparison."""
+
+    def __init__(self, folder, happens):
+        super().__init__(folder)
+        self._happens = happens
+
+    def nearest(self, series, start, end):
+        self._happens(self)
+        return super().nearest(series, start, end)
+
+    def empty(self):
+        self._bars[BROKEN] = {}
+        self._changes[BROKEN] += 1
+
+    def remove(self):
+        self._bars.pop(BROKEN, None)
+
+
+@pytest.fixture
+def filled_meanwhile(make_settings, connection, clock, data_dir):
+    """A store that was filled, compared with what IB tells, and changed at that very moment."""
+
+    def fill(happens):
+        store = Meanwhile(data_dir, happens)
+        for series in (BROKEN, *OTHERS):
+            store.create(series)
+        filler = GapFiller(
+            make_settings(ktrdr_gap_max_age_days=20), connection, clock, Inline(), store=store
+        )
+        for _ in range(3):
+            steps(filler)
+            clock.now += DAY
+        filler.close()
+        return store, filler
+
+    return fill
+
+
+def test_one_that_is_emptied_just_before_it_is_compared_is_filled_anew(filled_meanwhile):
+    times = []
+    store, filler = filled_meanwhile(
+        lambda store: None if times.append(1) or len(times) > 1 else store.empty()
+    )
+    assert times
+    starts = store.verify(BROKEN).starts
+    assert starts[-1] > utc("2026-11-22") > utc("2026-11-03") > starts[0]
+    assert (filler.status.state, problems(filler)) == ("idle", [])
+
+
+def test_one_that_is_removed_just_before_it_is_compared_is_forgotten(filled_meanwhile):
+    store, filler = filled_meanwhile(Meanwhile.remove)
+    assert store.key(BROKEN) is None
+    assert (filler.status.state, filler.status.recent_errors) == ("idle", ())
+    assert (filler.has(BROKEN), filler.has(OTHERS[0])) == (False, True)
+
+
+@pytest.mark.parametrize("error", ["no permission", "a link loop", "unwritable", "assertion"])
+@pytest.mark.parametrize("method", ["create", "look", "key", "take_renewed"])
+def test_one_that_cannot_be_pulled_again_holds_up_nobody(
+    method, error, filler, store, connection, clock
+):
+    steps(filler)
+    next_day(filler, clock)
+    connection.factor = lambda bar: bar._replace(
+        open=bar.open / 4, high=bar.high / 4, low=bar.low / 4, close=bar.close / 4
+    )
+    broken = store if method == "take_renewed" else store.renewals
+    broken.faults = {method: ERRORS[error]}
+    for _ in range(3):
+        next_day(filler, clock)
+    assert broken.raised
+    assert filler.status.state == "idle"
+    for series in OTHERS:
+        assert is_whole(store, connection, series, clock.now)
+        (newest,) = store.rows(series, clock.now - DAY).bars()[-1:]
+        assert newest.close == price(newest.start).close / 4
+    assert problems(filler)
+    broken.faults = {}
+    for _ in range(2):
+        filler.ask_for_scan()
+        next_day(filler, clock)
+    (oldest, *_, newest) = store.rows(BROKEN).bars()
+    for bar in (oldest, newest):
+        assert bar.close == price(bar.start).close / 4
+
+
+class Refusing(DictStore):
+    """Whose disk, or whose ledger, refuses: that is every series' trouble."""
+
+    error: Exception | None = None
+
+    def look(self, series, since):
+        if self.error is not None:
+            raise self.error
+        return super().look(series, since)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [of_system(errno.ENOSPC), of_system(errno.EROFS), sqlite3.OperationalError("disk is full")],
+)
+def test_what_is_wrong_with_the_whole_store_is_put_to_no_series(
+    error, make_settings, connection, clock, data_dir
+):
+    store = Refusing(data_dir)
+    for series in (BROKEN, *OTHERS):
+        store.create(series)
+    filler = GapFiller(make_settings(), connection, clock, Inline(), store=store)
+    steps(filler)
+    store.error = error
+    next_day(filler, clock)
+    assert filler.status.state == "waiting"
+    assert {problem.what for problem in filler.status.recent_errors} == {"store"}
+    assert "free space" in filler.status.recent_errors[0].hint or error.errno == errno.EROFS
+    store.error = None
+    steps(filler)
+    assert filler.status.state == "idle"
+    filler.close()
