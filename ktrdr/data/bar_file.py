@@ -12,6 +12,8 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from ktrdr.data.bar_text import (
+    HEADER,
+    Layout,
     Rows,
     check_values,
     line_start,
@@ -63,7 +65,7 @@ class BarFile:
             self.key = key_of(status)
             self.links = status.st_nlink
             self._head = self._read_head()
-            self.layout = read_layout(path.name, self._head)
+            self.layout = self._read_layout()
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -217,6 +219,16 @@ class BarFile:
         except MalformedFile:
             self.starts()  # names the line
             raise
+
+    def _read_layout(self) -> Layout:
+        """MalformedFile: its header says something else. What a link leads to is not shown."""
+        try:
+            return read_layout(self.path.name, self._head)
+        except MalformedFile as error:
+            if not self.path.is_symlink():
+                raise
+            message = f"{self.path.name} line 1: expected the header {HEADER}: it is a link"
+            raise MalformedFile(message, hint=error.hint) from None
 
     def _read_head(self) -> bytes:
         """The first two lines, and more; nothing that was written since it was opened."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_text import Rows
+from ktrdr.errors import MalformedFile
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Int64Array
@@ -22,6 +24,8 @@ class Scan(NamedTuple):
     """Those that are not known as they are now."""
     strange: list[str]
     """A line for each thing that looks like a series, and is none."""
+    blocked: Mapping[Series, MalformedFile] = MappingProxyType({})
+    """Those of which nothing may be read or written, such as two names for one file, and why."""
 
 
 class Seen(NamedTuple):

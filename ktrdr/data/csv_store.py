@@ -29,6 +29,7 @@ from ktrdr.data.file_change import (
     write_whole,
 )
 from ktrdr.data.file_errors import unwritable
+from ktrdr.data.store_entries import read_entries
 from ktrdr.data.store_source import OURS, source_of
 from ktrdr.data.write_lock import LockBusy, WriteLock, held, left_unfinished
 from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
@@ -84,28 +85,14 @@ class CsvStore:
 
     def scan(self) -> Scan:
         """Every series of the store, and which of the files changed since they were looked at."""
-        found: dict[Series, FileKey] = {}
-        changed: list[Series] = []
-        strange: list[str] = []
         known = self._index.known() if self._index else {}
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if not name.endswith(".csv") or name.startswith("."):
-                    continue
-                try:
-                    series = parse_series(name)
-                    key = _key_of_entry(entry)
-                except ValueError as error:
-                    strange.append(f"{name!r} is no series: {error}")
-                    continue
-                except FileNotFoundError:
-                    continue
-                found[series] = key
-                seen = known.get(name)
-                if seen is None or seen.key != key or not seen.is_settled:
-                    changed.append(series)
-        return Scan(found, changed, sorted(strange))
+        found, blocked, strange = read_entries(self.folder)
+        changed = []
+        for series, key in found.items():
+            seen = known.get(series.file_name)
+            if seen is None or seen.key != key or not seen.is_settled:
+                changed.append(series)
+        return Scan(found, changed, strange, blocked)
 
     def path(self, series: Series) -> Path:
         """Where the series' file is, or would be."""
@@ -310,11 +297,14 @@ class CsvStore:
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
         ours = self.folder / OURS
-        folders = {self.folder, ours, ours / "replaced", ours / "renewed"}
+        folders, beside = {self.folder, ours, ours / "replaced", ours / "renewed"}, set[Path]()
         with contextlib.suppress(FileNotFoundError):
             links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
-            folders |= {Path(os.path.realpath(path)).parent for path in links}
+            beside = {Path(os.path.realpath(path)).parent for path in links} - folders
         left = sum(clear_leftovers(folder) for folder in folders)
+        for folder in beside:
+            with contextlib.suppress(OSError):  # which need not be ours
+                left += clear_leftovers(folder)
         return left + self._mend_all() + self.renewals._mend_all()  # noqa: SLF001  another one of this class
 
     def _mend_all(self) -> int:
@@ -427,12 +417,6 @@ def _reported(path: Path) -> Iterator[None]:
 def _known_from(first: int | None, since: int) -> int:
     """Since when all bars are known, where those from `since` on are; 0 and before: all are."""
     return min(first or 0, 0) if first is None or first >= since else since
-
-
-def _key_of_entry(entry: os.DirEntry[str]) -> FileKey:
-    if not entry.is_file():
-        raise ValueError("expected a regular file")
-    return key_of(entry.stat())
 
 
 def _is_same(file: BarFile) -> bool:

@@ -395,9 +395,9 @@ class Filling:
         return lost
 
     def _see_to(self, errand: Errand, done: Future[object]) -> None:
-        known = tuple(watched for watched in errand.series if self._owner.is_watched(watched))
+        known = tuple(one for one in errand.series if self._may_be_seen_to(one))
         if not known:
-            return  # their files were removed meanwhile
+            return  # their files were removed or broken meanwhile
         errand = replace(errand, series=known)
         with self._one(*known):
             match errand.kind:
@@ -413,6 +413,9 @@ class Filling:
                     self._take_check(errand, self._answer(done))
                 case Kind.LIKENESS:
                     self._take_likeness(errand, self._answer(done))
+
+    def _may_be_seen_to(self, watched: Watched) -> bool:
+        return self._owner.is_watched(watched) and not watched.is_blocked
 
     def _answer(self, done: Future[Any]) -> Answer:
         """What IB has answered: read only now, since each is large, and many are under way."""

@@ -69,6 +69,7 @@ def coverage_of(
         "missing": _missing(known),
         "error": error.message if error else None,
         "error_code": error.code if error else None,
+        "hint": error.hint if error else None,
         "listed": iso(life.head),
         "expires": iso(life.expires),
         "sessions_from": sessions_from,

@@ -73,6 +73,7 @@ _CLOCK_HINT = "set this machine's clock, and that of the machine on which the ga
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
 _STRANGE_SHOWN = 10
+_STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
 
 
 class GapFiller:
@@ -379,13 +380,13 @@ class GapFiller:
             self._ask_gateway()  # for its time
         asked, self._asked_scan_id = self._asked_scan_id, None
         is_anew = asked is not None or not self._is_judged_anew
-        found, _, strange = self._store.scan()
-        ordered = sorted(found, key=lambda s: (s.symbol, s.timeframe.length_s))
+        found, _, strange, blocked = self._store.scan()
+        ordered = sorted((*found, *blocked), key=lambda s: (s.symbol, s.timeframe.length_s))
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
         for line in strange[:_STRANGE_SHOWN] + more:
-            self.report("store", InvalidRequest(line))
+            self.report("store", InvalidRequest(line, hint=_STRANGE_HINT))
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
         entries = self._read_instruments()
@@ -395,14 +396,7 @@ class GapFiller:
         for watched in list(self._watched.values()):
             if self._stopping.is_set():
                 return
-            if isinstance(watched.error, Misconfigured):
-                continue
-            if is_anew and not isinstance(watched.error, MalformedFile):
-                watched.succeeded()
-            self._filling.look_at(watched, only_if_changed=not is_anew)
-            if self._is_ahead(watched):
-                last = f"its last bar is of {iso(watched.last)}, which is yet to come"
-                self.report(str(watched.series), InvalidRequest(last, hint=_AHEAD_HINT))
+            self._look_at(watched, blocked.get(watched.series), is_anew=is_anew)
         self._behind = deque(self._watched.values())
         self._checks_are_planned = False
         self._filling.renew(self._watched)
@@ -415,6 +409,21 @@ class GapFiller:
         to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
         total = sum(bars.values())
         log.info("scan: %d series, %d holes to close, %d bars", len(found), to_close, total)
+
+    def _look_at(self, watched: Watched, why_not: MalformedFile | None, *, is_anew: bool) -> None:
+        """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
+        if isinstance(watched.error, Misconfigured):
+            return
+        watched.bar(why_not)
+        if why_not is not None:
+            self.report(str(watched.series), why_not)
+            return
+        if is_anew and not isinstance(watched.error, MalformedFile):
+            watched.succeeded()
+        self._filling.look_at(watched, only_if_changed=not is_anew)
+        if self._is_ahead(watched):
+            last = f"its last bar is of {iso(watched.last)}, which is yet to come"
+            self.report(str(watched.series), InvalidRequest(last, hint=_AHEAD_HINT))
 
     def _forget_what_is_to_come(self) -> None:
         """What was found out later than now was found out by a clock that was ahead.

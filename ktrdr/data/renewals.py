@@ -120,11 +120,11 @@ class Renewals:
         """
         renewal = self._renewals[shadow.series]
         self._look_at(renewal.watched)
+        if renewal.watched.is_blocked or renewal.watched.retry_at > self._clock():
+            return  # its file could not be looked at
         if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
             self._leave(shadow, "somebody has changed the file meanwhile")
             return
-        if renewal.watched.is_blocked or renewal.watched.retry_at > self._clock():
-            return  # its file could not be looked at
         if shadow.coverage is None or shadow.coverage.closable or _lacks(renewal):
             return
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"

@@ -86,6 +86,8 @@ class Watched:
     """Every row of the file was looked at."""
     is_ours: bool = False
     """Every row of the file was written by us."""
+    barred: MalformedFile | None = None
+    """Its name stands for no file of its own, as the last scan has found: it is not looked at."""
     error: KtrdrError | None = None
     failures: int = 0
     retry_at: float = 0.0
@@ -126,7 +128,15 @@ class Watched:
     @property
     def is_blocked(self) -> bool:
         """Its file or its entry is broken, so that nothing may be asked for or written."""
-        return isinstance(self.error, MalformedFile | Misconfigured)
+        return self.barred is not None or isinstance(self.error, MalformedFile | Misconfigured)
+
+    def bar(self, why: MalformedFile | None) -> None:
+        """Leave it alone until a scan finds a file of its own; None: there is one."""
+        self.barred = why
+        if why is not None:
+            self.error, self.coverage, self.past, self.past_basis = why, None, None, None
+            self.key = self.first = self.last = None
+            self.is_verified = False
 
     def has_work(self, now: float) -> bool:
         """True when something can be asked for now."""
@@ -267,6 +277,8 @@ class Watch:
         `only_if_changed`: not while its file is the same and no bar has become due since. What was
         broken is read as a whole, so that nothing is written before all of it is mended.
         """
+        if watched.barred is not None:
+            return
         key = watched.store.key(watched.series)
         was_broken = isinstance(watched.error, MalformedFile)
         if only_if_changed and key == watched.key and was_broken:
@@ -289,6 +301,8 @@ class Watch:
 
         False: that is done. Errors as `look_at`.
         """
+        if watched.barred is not None:
+            return False
         since = self.fill_from(watched, now)
         basis = self._past_basis(watched, since)
         if watched.is_verified and watched.past_basis == basis:
