@@ -191,6 +191,7 @@ class CsvStore:
             self._mend(series, lock)
             for _ in range(_TRIES):
                 with self._open(series, writable=True) as file:
+                    self._refuse_shared(series, file)
                     added = self._put(series, lock, file, new, correct=correct)
                 if added is not None:
                     return added
@@ -224,6 +225,13 @@ class CsvStore:
             return None
         self._forget(series)
         return added
+
+    def _refuse_shared(self, series: Series, file: BarFile) -> None:
+        """MalformedFile: it is another series' file too, as it may have become since the scan."""
+        if file.links > 1 or file.path.is_symlink():
+            error = read_entries(self.folder).blocked.get(series)
+            if error is not None:
+                raise error
 
     def _complete(self, file: BarFile, end: End) -> None:
         """Give the last line its end, unless the file has changed."""

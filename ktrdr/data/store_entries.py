@@ -30,12 +30,21 @@ class Entries(NamedTuple):
     """A line for each name that is none of a series."""
 
 
+class _File(NamedTuple):
+    """A series' file, as far as the folder tells."""
+
+    series: Series
+    key: FileKey
+    is_link: bool
+
+
 def read_entries(folder: Path) -> Entries:
     """What is in a store; nothing where there is no such folder.
 
     Whatever is wrong with one entry is told of that one. OSError: the folder cannot be read.
     """
     entries = Entries({}, {}, [])
+    files: dict[tuple[int, FileKey], list[_File]] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listed:
         for entry in listed:
             if not entry.name.endswith(".csv") or entry.name.startswith("."):
@@ -52,7 +61,13 @@ def read_entries(folder: Path) -> Entries:
                 continue
             except FileNotFoundError:  # it was removed just now
                 continue
-            entries.found[series] = key_of(status)
+            file = _File(series, key_of(status), entry.is_symlink())
+            files.setdefault((status.st_dev, file.key), []).append(file)
+            entries.found[series] = file.key
+    for same in files.values():
+        for series, why in _shared(same).items():
+            del entries.found[series]
+            entries.blocked[series] = why
     entries.strange.sort()
     return entries
 
@@ -83,3 +98,28 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
             hint=f"remove it, or give it another name than {entry.name}",
         )
     return status
+
+
+def _shared(same: list[_File]) -> dict[Series, MalformedFile]:
+    """Series whose file is another series' file as well, since nothing is written to two at once.
+
+    A link to a file of the store gives way to it. Of other names for one file nobody knows whose
+    bars it has.
+    """
+    if len(same) < 2:
+        return {}
+    own = [file.series for file in same if not file.is_link]
+    names = sorted(file.series.file_name for file in same)
+    found = {}
+    for file in same:
+        name = file.series.file_name
+        if len(own) == 1 and file.series != own[0]:
+            what = f"it is a link to {own[0].file_name}, which has the bars of {own[0]}"
+            hint = f"remove the link {name}, or put a file of its own in its place"
+        elif len(own) != 1:
+            what = f"{' and '.join(names)} are one file, so nobody knows whose bars it has"
+            hint = f"keep one of the names, remove the other: {' or '.join(names)}"
+        else:
+            continue
+        found[file.series] = MalformedFile(f"{name}: {what}", hint=hint)
+    return found

@@ -14,11 +14,14 @@ from ktrdr.config import ROOT
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.data.store_check import StoreCheck
+from ktrdr.errors import MalformedFile
+from ktrdr.planning.instruments import parse_series
 from ktrdr.planning.soundness import State
-from tests.data.conftest import Inline, utc
+from tests.data.conftest import Inline, line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 NOW = utc("2026-11-20 15:00")
+DAY_OF_AAPL = [price(utc("2026-11-20 10:00")), price(utc("2026-11-20 11:00"))]
 
 
 @pytest.fixture
@@ -214,6 +217,148 @@ def test_a_link_into_a_folder_that_may_not_be_read_is_named(folder, scratch):
         command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=path, check=False
     )
     assert done.stdout.startswith("['AAPL_1h'] ODD_1m.csv: Permission denied (let "), done.stderr
+
+
+# Two names for one file.
+
+
+def hard_link(folder):
+    (folder / "JPM_1h.csv").hardlink_to(folder / "WMT_1h.csv")
+
+
+def two_links(folder):
+    outside = folder.parent / "shared.txt"
+    (folder / "WMT_1h.csv").rename(outside)
+    for name in ("WMT_1h.csv", "JPM_1h.csv"):
+        (folder / name).symlink_to(outside)
+
+
+def another_timeframe(folder):
+    (folder / "WMT_1m.csv").hardlink_to(folder / "WMT_1h.csv")
+
+
+@pytest.mark.parametrize("make", [hard_link, two_links, another_timeframe])
+def test_nothing_is_written_to_a_file_that_two_series_have(make, folder, filler):
+    path = folder / "WMT_1h.csv"
+    path.write_text(HEADER + "".join(map(line, DAY_OF_AAPL)))
+    make(folder)
+    there = path.read_text()
+    fill(filler)
+    refused = {name: e for name, e in shown(filler).items() if e["state"] == "failed"}
+    names = sorted(path.name for path in folder.glob("*.csv") if path.name != "AAPL_1h.csv")
+    assert sorted(f"{name}.csv" for name in refused) == names
+    for entry in refused.values():
+        assert all(name in entry["error"] and name in entry["hint"] for name in names)
+    assert path.read_text() == there
+    assert filler.status.series_blocked == 2
+    assert shown(filler)["AAPL_1h"]["state"] == "complete"
+
+
+@pytest.mark.parametrize("make", [hard_link, two_links])
+def test_when_one_of_the_names_is_gone_the_other_is_filled(make, folder, filler):
+    path = folder / "WMT_1h.csv"
+    path.write_text(HEADER)
+    make(folder)
+    fill(filler)
+    (folder / "JPM_1h.csv").unlink()
+    filler.ask_for_scan()
+    fill(filler)
+    assert shown(filler)["WMT_1h"]["state"] == "complete"
+    assert path.read_text() != HEADER
+
+
+def test_a_link_to_another_series_is_refused_and_that_series_goes_on(folder, filler):
+    (folder / "JPM_1h.csv").symlink_to("AAPL_1h.csv")
+    fill(filler)
+    refused = shown(filler)["JPM_1h"]
+    assert "it is a link to AAPL_1h.csv, which has the bars of AAPL_1h" in refused["error"]
+    assert "remove the link JPM_1h.csv" in refused["hint"]
+    assert refused["state"] == "failed"
+    assert shown(filler)["AAPL_1h"]["state"] == "complete"
+
+
+def test_answers_that_come_when_a_second_name_was_made_are_not_written(
+    make_settings, connection, folder
+):
+    path = folder / "WMT_1h.csv"
+    path.write_text(HEADER)
+    held = []
+
+    class Later(Inline):
+        def submit(self, work, /, *args, **kwargs):
+            if "WMT" in str(getattr(work, "args", ())) and "_bars" in str(work):
+                held.append(done := super().submit(work, *args, **kwargs))
+                late = type(done)()
+                late.given = done
+                held[-1] = late
+                return late
+            return super().submit(work, *args, **kwargs)
+
+    filler = GapFiller(make_settings(), connection, lambda: NOW, Later())
+    for _ in range(5):
+        filler.step()
+    assert held
+    hard_link(folder)
+    filler.ask_for_scan()
+    filler.step()
+    for late in held:
+        late.set_result(late.given.result())
+    fill(filler)
+    assert path.read_text() == HEADER
+    filler.close()
+
+
+@pytest.mark.parametrize("make", [hard_link, two_links])
+def test_a_second_name_is_noticed_at_the_very_write(make, folder):
+    path, wmt = folder / "WMT_1h.csv", parse_series("WMT_1h.csv")
+    path.write_text(HEADER)
+    store = CsvStore(folder)
+    store.scan()
+    make(folder)
+    with pytest.raises(MalformedFile, match=r"JPM_1h\.csv and WMT_1h\.csv are one file"):
+        store.add(wmt, DAY_OF_AAPL)
+    assert path.read_text() == HEADER
+    (folder / "JPM_1h.csv").unlink()
+    assert store.add(wmt, DAY_OF_AAPL) == 2
+
+
+def test_a_link_to_a_file_elsewhere_that_nobody_else_has_works(folder, filler, scratch):
+    outside = scratch / "jpm.txt"
+    outside.write_text(HEADER)
+    (folder / "JPM_1h.csv").symlink_to(outside)
+    fill(filler)
+    assert shown(filler)["JPM_1h"]["state"] == "complete"
+    assert (folder / "JPM_1h.csv").is_symlink()
+    assert outside.read_text() != HEADER
+
+
+def test_a_snapshot_beside_the_store_shares_files_with_it_as_ever(folder, filler, scratch):
+    (scratch / "snapshot").mkdir()
+    (scratch / "snapshot" / "AAPL_1h.csv").hardlink_to(folder / "AAPL_1h.csv")
+    fill(filler)
+    assert shown(filler)["AAPL_1h"]["state"] == "complete"
+    assert (scratch / "snapshot" / "AAPL_1h.csv").read_text() == HEADER
+
+
+def test_two_files_that_are_alike_are_two(folder):
+    for name in ("JPM_1h.csv", "jpm_1h.csv", "WMT_1h.csv"):
+        (folder / name).write_text(HEADER)
+        os.utime(folder / name, ns=(10**18, 10**18))
+    there = CsvStore(folder).scan()
+    assert not there.blocked
+    assert parse_series("WMT_1h.csv") in there.found
+
+
+def test_check_names_both_and_mends_neither(folder):
+    path = folder / "WMT_1h.csv"
+    path.write_text(HEADER + "\n" + "".join(map(line, DAY_OF_AAPL)))
+    hard_link(folder)
+    there = path.read_text()
+    check = StoreCheck(folder, lambda: NOW)
+    findings = [f for s in check.series() for f in check.check(s, fix=True).findings]
+    assert [finding.where for finding in findings] == ["JPM_1h.csv", "WMT_1h.csv"]
+    assert all("are one file" in finding.what for finding in findings)
+    assert path.read_text() == there
 
 
 def test_what_a_link_leads_to_is_not_shown(folder, filler, scratch):
