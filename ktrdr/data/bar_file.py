@@ -135,7 +135,7 @@ class BarFile:
         line = 2
         for rows in self._chunks():
             if len(rows.starts) and len(pieces[-1]) and rows.starts[0] <= pieces[-1][-1]:
-                raise unordered(self.path.name, line, int(rows.starts[0]))
+                raise unordered(rows, 0, line)
             check_values(self.path.name, rows, line=line)
             line += len(rows.starts)
             if len(rows.starts):
@@ -240,7 +240,7 @@ class BarFile:
 def _regular(descriptor: int, name: str) -> os.stat_result:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise MalformedFile(f"{name} is no regular file")
+        raise MalformedFile(f"{name} is no regular file", hint="remove it, or move it away")
     return status
 
 

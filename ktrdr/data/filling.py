@@ -421,7 +421,10 @@ class Filling:
         """What IB has answered: read only now, since each is large, and many are under way."""
         said = read_json(done.result())
         if said.get("gateway") != self._source:
-            raise WrongSource(f"the gateway has become {said.get('gateway')}")
+            raise WrongSource(
+                f"the gateway has become {said.get('gateway')}",
+                hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway",
+            )
         return answer_from_json(said)
 
     @contextlib.contextmanager

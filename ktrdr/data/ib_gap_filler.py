@@ -441,8 +441,10 @@ class GapFiller:
         try:
             instrument = instrument_of_entry(series.symbol, entry)
         except Misconfigured as error:
-            self.report(str(series), error)
-            return Watched(series, instrument_for(series.symbol), self._store, error=error)
+            hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
+            wrong = Misconfigured(error.message, hint=hint)
+            self.report(str(series), wrong)
+            return Watched(series, instrument_for(series.symbol), self._store, error=wrong)
         known = self._watched.get(series)
         is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
         if known is None or known.instrument != instrument or is_misconfigured:
@@ -457,8 +459,12 @@ class GapFiller:
             return read_tables(path.read_text(), path.name)
         except FileNotFoundError:
             return {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise Misconfigured(f"{path} cannot be read: {error}") from error
+        except OSError as error:
+            unreadable = f"{path} cannot be read: {error.strerror or error}"
+            raise Misconfigured(unreadable, hint=hint_for(error)) from error
+        except UnicodeDecodeError as error:
+            hint = "write it as UTF-8, or move it away"
+            raise Misconfigured(f"{path} cannot be read: {error}", hint=hint) from error
 
     def is_watched(self, watched: Watched) -> bool:
         """Whether a series is still watched: its file may have gone meanwhile."""

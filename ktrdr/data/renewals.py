@@ -147,7 +147,10 @@ class Renewals:
         renewal = self._renewals[shadow.series]
         self._forget_shadow(shadow.series)
         self._end(renewal)
-        left = RequestFailed(f"it was to be pulled again, but {why}: it is left as it is")
+        left = RequestFailed(
+            f"it was to be pulled again, but {why}: it is left as it is",
+            hint="nothing to do: it is compared again later",
+        )
         self._owner.report(str(shadow.series), left)
         return renewal.watched, left
 
