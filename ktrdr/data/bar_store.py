@@ -76,7 +76,7 @@ class BarStore(Protocol):
         """Every row was looked at since it changed last."""
 
     def rows(self, series: Series, start: int = ..., end: int = ...) -> Rows:
-        """The rows of the bars that start in the span, as lines of CSV."""
+        """The rows of the bars that start in the span, as lines of CSV. For any thread."""
 
     def nearest(self, series: Series, start: int, end: int) -> int | None:
         """The start of the bar nearest to the span and outside it; None: there is none."""

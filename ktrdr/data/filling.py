@@ -188,13 +188,15 @@ class Filling:
         """Something about this series is under way."""
         return any(watched in errand.series for errand in self._errands.under_way)
 
-    def spans_of(self, watched: Watched) -> list[tuple[int, int]]:
-        """The spans of it that are asked for."""
-        return [
-            (errand.request.start, errand.request.end)
-            for errand in self._errands.under_way
-            if errand.request and errand.kind is Kind.FILL and watched in errand.series
-        ]
+    @property
+    def spans(self) -> dict[Series, list[tuple[int, int]]]:
+        """The spans that are asked for, but for those of series that are pulled again."""
+        found: dict[Series, list[tuple[int, int]]] = {}
+        for errand in self._errands.under_way:
+            if errand.request and errand.kind is Kind.FILL and errand.watched.renews_from is None:
+                span = (errand.request.start, errand.request.end)
+                found.setdefault(errand.watched.series, []).append(span)
+        return found
 
     def seconds_for(self, missing: Mapping[Timeframe, int]) -> float | None:
         """How long so many bars will take; None while that cannot be known."""

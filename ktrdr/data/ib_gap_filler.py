@@ -23,9 +23,9 @@ from uuid import uuid4
 from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.file_errors import hint_for
+from ktrdr.data.file_errors import hint_for, unwritable
 from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
-from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
+from ktrdr.data.gap_report import Known, bars_of_day, count_holes, coverage_of, iso, moment
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
     ACCEPTED,
@@ -49,11 +49,11 @@ from ktrdr.errors import (
     PeerDown,
     RequestFailed,
     StoreUnwritable,
+    UnknownSeries,
     WrongSource,
 )
 from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
-from ktrdr.planning.coverage import Coverage
-from ktrdr.planning.gaps import CLOSABLE, Reason
+from ktrdr.planning.gaps import CLOSABLE
 from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.process import boot, run
@@ -136,6 +136,8 @@ class GapFiller:
         self._wake = threading.Event()
         self.status = self._make_status()
         """What is known now; replaced whole, so that any thread may read it."""
+        self._known_now = Known()
+        """The same of each series."""
 
     def _moment(self) -> Moment:
         return Moment(self._wall(), self._monotonic())
@@ -164,7 +166,7 @@ class GapFiller:
 
     def has(self, series: Series) -> bool:
         """It is watched."""
-        return series in self._watched
+        return series in self._known_now.series
 
     def stop(self) -> None:
         """Break off what waits for answers; `step` returns soon."""
@@ -403,6 +405,7 @@ class GapFiller:
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]
         self._is_judged_anew = True
+        self._publish()  # what was found need not wait for what comes of it
         if self._watch.has_ledger and self._base_s is not None:
             self._watch.ledger.keep_clock(Clock(self._boot, self._base_s, self._clock()))
         holes, bars = count_holes(self._watched.values())
@@ -520,7 +523,17 @@ class GapFiller:
         return max(0.05, min(interval_s, _CLOCKS_AGAIN_S, min([due, *retries]) - now))
 
     def _publish(self) -> None:
+        """Let other threads see what is known now: all of one moment, replaced whole."""
         self.status = self._make_status()
+        self._known_now = Known(
+            {series: watched.snapshot for series, watched in self._watched.items()},
+            self._filling.spans,
+            self._last_scan,
+            frozenset(self.status.current),
+            is_refused=self._state == "refused",
+            is_sure=self.clocks_agree and self._is_judged_anew,
+            time_to_come=self._clock() + APART_S,
+        )
 
     @property
     def coverage(self) -> Json:
@@ -531,26 +544,34 @@ class GapFiller:
         self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
     ) -> Json:
         """The same of some series; `counts_only`: without days and gaps."""
+        known = self._known_now
         listed = [
-            coverage_of(
-                watched,
-                self._state_of(watched),
-                self._filling.spans_of(watched),
-                self._watch.life_if_known(watched),
-                self._watch.sessions_from(watched),
-                counts_only=counts_only,
-            )
-            for watched in list(self._watched.values())
-            if is_wanted(watched.series)
+            coverage_of(one, known, counts_only=counts_only)
+            for series, one in known.series.items()
+            if is_wanted(series)
         ]
-        return {"scan_time": iso(self._last_scan), "series": listed}
+        return {"scan_time": iso(known.scan_time), "series": listed}
 
     def bars_of_day(self, series: Series, day: int) -> Json:
-        """What is known of each bar of one trading day. InvalidRequest: nothing is."""
-        watched = self._watched.get(series)
-        if watched is None or watched.coverage is None:
+        """What is known of each bar of one trading day; for any thread.
+
+        InvalidRequest: nothing is. UnknownSeries, MalformedFile, StoreUnwritable: its file is gone,
+        is broken, or may not be read.
+        """
+        one = self._known_now.series.get(series)
+        if one is not None and isinstance(one.error, MalformedFile):
+            raise MalformedFile(one.error.message, hint=one.error.hint)
+        if one is None or one.coverage is None:
             raise InvalidRequest(f"{series}: nothing is known of its bars yet")
-        return bars_of_day(watched, self._watch, day, int(self._clock()))
+        try:
+            return bars_of_day(one, day, int(self._clock()))
+        except FileNotFoundError:
+            raise UnknownSeries(
+                f"{series.file_name} is not in the store any more",
+                hint="put it back, or create it with the header line",
+            ) from None
+        except OSError as error:
+            raise unwritable(series.file_name, error) from error
 
     def _make_status(self) -> GapFillerStatus:
         settings = self._settings
@@ -591,31 +612,9 @@ class GapFiller:
             return None
         return self._filling.seconds_for(missing_bars)
 
-    def _state_of(self, watched: Watched) -> str:
-        if self._state == "refused":
-            return "refused"
-        if watched.error is not None:
-            return "failed"
-        if watched.is_renewed:
-            return "renewed"
-        if str(watched.series) in self.status.current:
-            return "filling"
-        if self._is_ahead(watched):
-            return "waiting"
-        return self._state_by(watched.coverage)  # another thread may judge anew meanwhile
-
     def _is_ahead(self, watched: Watched) -> bool:
         """It has bars of a time to come: the clock is wrong, or they are."""
         return watched.last is not None and watched.last > self._clock() + APART_S
-
-    def _state_by(self, coverage: Coverage | None) -> str:
-        if coverage is None or coverage.closable:
-            return "waiting"
-        if not self.clocks_agree or not self._is_judged_anew:
-            return "waiting"
-        if coverage.is_complete:
-            return "complete"
-        return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from operator import attrgetter
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -34,7 +37,6 @@ from ktrdr.planning.sessions import (
     DAILY_SETTLE_S,
     SETTLE_S,
     Expected,
-    Int64Array,
     Schedule,
     Session,
     expected,
@@ -55,6 +57,8 @@ _DOUBTED_SCHEDULE_S = {1: 300, 2: 1800, 3: 7200}
 _SIGHTED_S = 300
 """When sessions are asked for again after bars were told at times without trading."""
 _QUARTER_S = 900
+_ANY_LIFE = Life()
+_NO_STARTS = np.empty(0, dtype=np.int64)
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
     UnknownContract: Reason.UNKNOWN_CONTRACT,
@@ -62,9 +66,68 @@ _REASONS: dict[type[KtrdrError], Reason] = {
 }
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What a series is judged by; never changed, but replaced."""
+
+    schedule: Schedule | None = None
+    """All that is known of the contract's sessions."""
+    life: Life = _ANY_LIFE
+    alignment: frozenset[int] = frozenset()
+    """Where bars begin, as far as that was learnt, as `expected` wants it."""
+    unscheduled: tuple[int, ...] = ()
+    """Starts of bars that were told at times without trading, and are not believed yet."""
+
+    def expected(
+        self,
+        timeframe: Timeframe,
+        stored: tuple[int | None, int | None],
+        span: tuple[int, int],
+        now: int,
+    ) -> Expected:
+        """Bars that start in a span and are due; none where no sessions are known.
+
+        None before IB's own first bar, and none after the contract's last day, but for what is
+        `stored`, from its first start to its last: no word is believed against that.
+        """
+        life, schedule, (first, last) = self.life, self.schedule, stored
+        if schedule is None:
+            return Expected(_NO_STARTS, _NO_STARTS)
+        if life.head is not None and first is not None:
+            life = life._replace(head=min(life.head, first))
+        if life.expires is not None and last is not None:
+            life = life._replace(expires=max(life.expires, last - last % DAY_S))
+        start, end = max(span[0], schedule.start), span[1]
+        found = expected(schedule, timeframe, start, end, now, alignment=self.alignment)
+        more = [t for t in self.unscheduled if start <= t < min(end, now - DAILY_SETTLE_S)]
+        found = with_unscheduled(found, np.array(more, np.int64), schedule, timeframe)
+        return in_life(found, life, timeframe)
+
+
+class SeriesSnapshot(NamedTuple):
+    """A series as it was at one moment: what any thread may read. Each is as that of `Watched`."""
+
+    series: Series
+    store: BarStore
+    """Whose `rows` any thread may read."""
+    coverage: Coverage | None
+    past: Coverage | None
+    is_past_known: bool
+    key: FileKey | None
+    first: int | None
+    last: int | None
+    is_ours: bool
+    error: KtrdrError | None
+    is_renewed: bool
+    basis: Basis
+
+
+_snapshot_values = attrgetter(*SeriesSnapshot._fields)
+
+
 @dataclass(eq=False)
 class Watched:
-    """One series of the store, and what is known of it."""
+    """One series of the store, and what is known of it. For the thread that judges it."""
 
     series: Series
     instrument: Instrument
@@ -78,6 +141,8 @@ class Watched:
     """Of the days before them, back to the file's first row; None: there are none, or not yet."""
     past_basis: tuple[int, object, Life, frozenset[int]] | None = None
     """What that was judged by; first where it ends."""
+    basis: Basis = Basis()
+    """What it was judged by last."""
     key: FileKey | None = None
     """The file that was looked at last."""
     first: int | None = None
@@ -101,6 +166,15 @@ class Watched:
     """It is being pulled again, and left alone until that is done."""
     counted: set[int] = field(default_factory=set)
     """Firsts of open gaps that were counted as detected."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        self.__dict__.pop("snapshot", None)
+
+    @cached_property
+    def snapshot(self) -> SeriesSnapshot:
+        """As it is now, for other threads; the same until something is set."""
+        return SeriesSnapshot._make(_snapshot_values(self))
 
     @property
     def is_past_known(self) -> bool:
@@ -313,7 +387,7 @@ class Watch:
                 self._judge(watched, watched.store.verify(watched.series), since, now)
             seen = watched.store.look(watched.series, min(watched.first or 0, 0))
         schedule = self.known_schedule(watched.instrument)
-        watched.past = None
+        watched.past, watched.basis = None, self._basis(watched)
         if schedule is not None and seen.first is not None and seen.first < since:
             wanted = self.expected(watched, schedule, seen.first, since, now)
             first = max(seen.first, schedule.start)
@@ -341,7 +415,7 @@ class Watch:
         watched.is_verified = seen.is_verified
         watched.first, watched.last = seen.first, seen.last
         watched.coverage = self._judged(watched, seen, since, now)
-        watched.key = seen.key  # last: another thread that reads it first takes no old coverage
+        watched.basis, watched.key = self._basis(watched), seen.key
         self.detected += watched.count_new_gaps() if watched.coverage else 0
 
     def _judged(self, watched: Watched, seen: Seen, since: int, now: int) -> Coverage | None:
@@ -423,46 +497,22 @@ class Watch:
         if key is not None:
             self.ledger.keep_file(series, key, is_ours=True)
 
-    def life_if_known(self, watched: Watched) -> Life:
-        """When the contract can have bars, as far as that was looked up."""
-        return self._lives.get(contract_name(watched.instrument), Life())
-
-    def sessions_from(self, watched: Watched) -> str | None:
-        """Who has told the sessions, as far as they were looked up."""
-        known = self._schedules.get(contract_name(watched.instrument))
-        return known[0].source if known else None
-
-    def bars_of_day(
-        self, watched: Watched, schedule: Schedule, day: int, now: int
-    ) -> tuple[Int64Array, Int64Array]:
-        """The starts of a trading day's bars that are due, and of those that are to come."""
-        around = (day - 2 * DAY_S, day + 3 * DAY_S)
-        due = self.expected(watched, schedule, around[0], now, now)
-        coming = self.expected(watched, schedule, *around, max(now, around[1]))
-        all_of_day = coming.starts[coming.days == day]
-        due_of_day = due.starts[due.days == day]
-        return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
+    def _basis(self, watched: Watched, schedule: Schedule | None = None) -> Basis:
+        """What is known now; with other sessions, where they are given."""
+        return Basis(
+            self.known_schedule(watched.instrument) if schedule is None else schedule,
+            self.life(watched.instrument),
+            self.alignment(watched),
+            tuple(self.unscheduled(watched)),
+        )
 
     def expected(
         self, watched: Watched, schedule: Schedule, start: int, end: int, now: int
     ) -> Expected:
-        """Bars that start in `[start, end)` and are due.
-
-        None before IB's own first bar, and none after the contract's last day.
-        """
-        life = self.life(watched.instrument)
-        first, last = watched.first, watched.last  # no word is believed against stored bars
-        if life.head is not None and first is not None:
-            life = life._replace(head=min(life.head, first))
-        if life.expires is not None and last is not None:
-            life = life._replace(expires=max(life.expires, last - last % DAY_S))
-        timeframe = watched.series.timeframe
-        alignment = self.alignment(watched)
-        start = max(start, schedule.start)
-        found = expected(schedule, timeframe, start, end, now, alignment=alignment)
-        more = [t for t in self.unscheduled(watched) if start <= t < min(end, now - DAILY_SETTLE_S)]
-        found = with_unscheduled(found, np.array(more, np.int64), schedule, timeframe)
-        return in_life(found, life, timeframe)
+        """Bars that start in `[start, end)` and are due, by these sessions; as `Basis` has it."""
+        basis = self._basis(watched, schedule)
+        stored = (watched.first, watched.last)
+        return basis.expected(watched.series.timeframe, stored, (start, end), now)
 
     def fill_from(self, watched: Watched, now: int) -> int:
         """From when on the series is kept complete (UTC seconds, midnight)."""
