@@ -81,6 +81,14 @@ class BarFile:
         """In bytes."""
         return self.key[0]
 
+    @property
+    def header(self) -> bytes:
+        """Its first line, with all that belongs to it; the contract's, where it has none."""
+        line = os.pread(self.descriptor, self.layout.begin, 0)
+        if self.layout.is_whole:
+            return line
+        return (line if self.layout.has_header else line + HEADER.encode()) + self.layout.newline
+
     @cached_property
     def first(self) -> int | None:
         """The start of the first row; None: there is no row."""

@@ -100,5 +100,8 @@ class BarStore(Protocol):
     def renewals(self) -> BarStore:
         """A store beside it, of series that are pulled again."""
 
+    def begin_renewed(self, series: Series) -> None:
+        """An empty series in `renewals`, unless there is one, with the same columns."""
+
     def take_renewed(self, series: Series, stamp: str) -> Path:
         """Put a renewed series into the place of the old one, in one step; where that is kept."""

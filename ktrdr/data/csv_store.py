@@ -32,7 +32,7 @@ from ktrdr.data.file_errors import unwritable
 from ktrdr.data.store_entries import read_entries
 from ktrdr.data.store_source import OURS, source_of
 from ktrdr.data.write_lock import LockBusy, WriteLock, held, left_unfinished
-from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
+from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable, WrongSource
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series, parse_series
 from ktrdr.planning.sessions import Int64Array
@@ -46,11 +46,15 @@ class CsvStore:
     """Every write extends a file or replaces it whole, or leaves it as it was.
 
     One writer at a time per file, between processes too; readers need no lock. With `indexed` it
-    remembers what it has seen in `.ktrdr/index.sqlite`, and is for one thread then.
+    remembers what it has seen in `.ktrdr/index.sqlite`, and is for one thread then. `like`: a store
+    after whose files those without rows spell their times.
     """
 
-    def __init__(self, folder: Path, *, indexed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, indexed: bool = False, like: CsvStore | None = None
+    ) -> None:
         self.folder = folder
+        self._like = like
         self._index_path = folder / OURS / "index.sqlite"
         self._locks = folder / OURS / "locks"
         self._index = CoverageIndex(self._index_path) if indexed else None
@@ -246,7 +250,7 @@ class CsvStore:
         self, series: Series, lock: WriteLock, file: BarFile, bars: Sequence[Bar]
     ) -> int | None:
         """Put bars behind the last one; None: the file has changed."""
-        text = lines(bars, file.layout, file.end)
+        text = lines(bars, file.layout, self._model(series, file))
         lock.begin(file.key[2])
         try:
             is_same = _is_same(file)
@@ -277,6 +281,14 @@ class CsvStore:
         else:
             self._forget(series)
         return len(bars)
+
+    def _model(self, series: Series, file: BarFile) -> End:
+        """The last row, as which new ones are spelled; without one, that of the file it is like."""
+        if self._like is not None and file.end.last is None:
+            old = self._like
+            with contextlib.suppress(OSError, MalformedFile), old._open(series) as opened:  # noqa: SLF001  another one of this class
+                return opened.end
+        return file.end
 
     # What was cut short.
 
@@ -339,7 +351,19 @@ class CsvStore:
     @property
     def renewals(self) -> CsvStore:
         """Where series are pulled again, beside their own files."""
-        return CsvStore(self.folder / OURS / "renewed")
+        return CsvStore(self.folder / OURS / "renewed", like=self)
+
+    def begin_renewed(self, series: Series) -> None:
+        """An empty file in `renewals` with the first line of this one, unless there is a file.
+
+        So its columns, its line ends and its byte order mark stay. FileNotFoundError,
+        MalformedFile: there is no such line.
+        """
+        path = self.renewals.path(series)
+        with _reported(path), contextlib.suppress(FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._open(series) as file:
+                write_new(path, file.header)
 
     def take_renewed(self, series: Series, stamp: str) -> Path:
         """Put the renewed series into the place of this one, in one step.

@@ -162,10 +162,10 @@ class Renewals:
         self._look_at(renewal.watched)
 
     def _shadow(self, watched: Watched, since: int) -> Watched:
-        """The series once more, in a file of its own that begins empty."""
-        store = self._watch.main_store.renewals
-        store.create(watched.series)
-        return Watched(watched.series, watched.instrument, store, renews_from=since)
+        """The series once more, in a file of its own that begins empty, in the old one's layout."""
+        store = self._watch.main_store
+        store.begin_renewed(watched.series)
+        return Watched(watched.series, watched.instrument, store.renewals, renews_from=since)
 
     def _forget_shadow(self, series: Series) -> None:
         (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
