@@ -439,6 +439,8 @@ class Filling:
         try:
             yield
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and not self._watch.is_there:
+                raise
             gone = [one for one in series if isinstance(error, FileNotFoundError) and _is_gone(one)]
             for watched in gone:
                 self._forget(watched)

@@ -382,6 +382,9 @@ class GapFiller:
             self._ask_gateway()  # for its time
         asked, self._asked_scan_id = self._asked_scan_id, None
         is_anew = asked is not None or not self._is_judged_anew
+        if not self._watch.is_there:
+            gone = f"{self._store.folder} is not there"
+            raise StoreUnwritable(gone, hint="mount its disk, or make it again; it goes on then")
         found, _, strange, blocked = self._store.scan()
         ordered = sorted((*found, *blocked), key=lambda s: (s.symbol, s.timeframe.length_s))
         more = (

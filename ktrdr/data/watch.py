@@ -308,6 +308,11 @@ class Watch:
         return self._ledger is not None or self._ledger_path.exists()
 
     @property
+    def is_there(self) -> bool:
+        """The store's folder is; a disk may have been unmounted."""
+        return self._store.folder.is_dir()
+
+    @property
     def main_store(self) -> BarStore:
         """The store itself."""
         return self._store

@@ -299,3 +299,44 @@ def test_what_is_wrong_with_the_whole_store_is_put_to_no_series(
     steps(filler)
     assert filler.status.state == "idle"
     filler.close()
+
+
+def test_a_mistake_that_is_of_no_series_is_told_and_ends_nothing(filler, store, monkeypatch, clock):
+    steps(filler)
+
+    def fail():
+        raise AssertionError("never")
+
+    monkeypatch.setattr(store, "scan", fail)
+    next_day(filler, clock)
+    assert filler.status.state == "waiting"
+    (problem,) = filler.status.recent_errors
+    assert "a mistake of ours: AssertionError('never')" in problem.message
+    assert problem.hint
+    monkeypatch.undo()
+    steps(filler)
+    assert filler.status.state == "idle"
+
+
+def test_of_a_folder_that_is_gone_no_series_is_forgotten(
+    make_settings, connection, clock, data_dir
+):
+    """As a disk that is unmounted."""
+    for series in (BROKEN, *OTHERS):
+        (data_dir / series.file_name).write_text("timestamp,open,high,low,close,volume\n")
+    filler = GapFiller(make_settings(), connection, clock, Inline())
+    steps(filler)
+    away = data_dir.rename(data_dir.with_name("away"))
+    next_day(filler, clock)
+    assert filler.status.state == "waiting"
+    assert filler.status.reason == f"{data_dir} is not there"
+    (problem,) = filler.status.recent_errors
+    assert (problem.what, "mount its disk" in problem.hint) == ("store", True)
+    assert filler.status.series == 3
+    assert not data_dir.exists()
+    away.rename(data_dir)
+    steps(filler)
+    assert filler.status.state == "idle"
+    for series in (BROKEN, *OTHERS):
+        assert state_of(filler, series) == "complete"
+    filler.close()
