@@ -238,16 +238,22 @@ def test_one_that_is_removed_just_before_it_is_compared_is_forgotten(filled_mean
 
 
 @pytest.mark.parametrize("error", ["no permission", "a link loop", "unwritable", "assertion"])
-@pytest.mark.parametrize("method", ["create", "look", "key", "take_renewed"])
+@pytest.mark.parametrize(
+    ("place", "method"),
+    [
+        *(("copy", method) for method in ("create", "look", "key", "add")),
+        *(("file", method) for method in ("look", "key", "rows", "take_renewed")),
+    ],
+)
 def test_one_that_cannot_be_pulled_again_holds_up_nobody(
-    method, error, filler, store, connection, clock
+    place, method, error, filler, store, connection, clock
 ):
     steps(filler)
     next_day(filler, clock)
     connection.factor = lambda bar: bar._replace(
         open=bar.open / 4, high=bar.high / 4, low=bar.low / 4, close=bar.close / 4
     )
-    broken = store if method == "take_renewed" else store.renewals
+    broken = store if place == "file" else store.renewals
     broken.faults = {method: ERRORS[error]}
     for _ in range(3):
         next_day(filler, clock)
@@ -259,12 +265,89 @@ def test_one_that_cannot_be_pulled_again_holds_up_nobody(
         assert newest.close == price(newest.start).close / 4
     assert problems(filler)
     broken.faults = {}
-    for _ in range(2):
+    for _ in range(3):
         filler.ask_for_scan()
         next_day(filler, clock)
     (oldest, *_, newest) = store.rows(BROKEN).bars()
     for bar in (oldest, newest):
         assert bar.close == price(bar.start).close / 4
+
+
+TOUCHES = ("key", "look", "verify", "rows", "nearest", "add", "create", "take_renewed")
+
+
+class FailingOnce(DictStore):
+    """Whose n-th touch of one series raises, beside the store and in the copy alike."""
+
+    def __init__(self, folder, error, number, count=None):
+        super().__init__(folder)
+        self.error, self.number, self.count = error, number, count or [0]
+
+    def touch(self, series):
+        self.count[0] += series == BROKEN
+        if series == BROKEN and self.count[0] == self.number:
+            raise self.error
+
+    @property
+    def renewals(self):
+        if self._renewals is None:
+            folder = self.folder / "renewed"
+            self._renewals = FailingOnce(folder, self.error, self.number, self.count)
+        return self._renewals
+
+
+def _touching(method):
+    def call(self, series, *args, **kwargs):
+        self.touch(series)
+        return getattr(DictStore, method)(self, series, *args, **kwargs)
+
+    return call
+
+
+for name in TOUCHES:
+    setattr(FailingOnce, name, _touching(name))
+
+
+def a_week_with_a_split(make_settings, connection, data_dir, error, number):
+    """All paths of the stepping thread to a series: filled, compared, pulled again, compared."""
+    clock, store = Clock(), FailingOnce(data_dir, error, 0)
+    for series in (BROKEN, *OTHERS):
+        store.create(series)
+    connection.factor = lambda bar: bar
+    filler = GapFiller(make_settings(), connection, clock, Inline(), store=store)
+    store.number = store.renewals.number = number
+    for day in range(8):
+        steps(filler)
+        clock.now += DAY
+        if day == 3:
+            connection.factor = lambda bar: bar._replace(
+                open=bar.open / 4, high=bar.high / 4, low=bar.low / 4, close=bar.close / 4
+            )
+        filler.ask_for_scan()
+    steps(filler)
+    filler.close()
+    (data_dir / ".ktrdr" / "ledger.sqlite").unlink()
+    return store, filler, clock.now
+
+
+def test_a_fault_at_any_touch_of_a_series_costs_nobody_a_bar(make_settings, connection, data_dir):
+    """One after the other: each is survived, and a week later nothing of it is to be seen."""
+    store, *_ = a_week_with_a_split(make_settings, connection, data_dir, None, -1)
+    touches = store.count[0] * 3 // 4  # those later have no time left to be seen to
+    assert touches > 100
+    kept = utc("2026-11-01")  # for thirty days, by the end of that week
+    errors = [ERRORS[name] for name in ("assertion", "no permission", "gone", "malformed")]
+    for number in range(1, touches, 3):
+        error = errors[number // 3 % len(errors)]
+        store, filler, now = a_week_with_a_split(make_settings, connection, data_dir, error, number)
+        assert store.count[0] >= number
+        assert filler.status.state == "idle", (number, error)
+        for series in (BROKEN, *OTHERS):
+            bars = [bar for bar in store.rows(series).bars() if bar.start >= kept]
+            wanted = connection.market(series.timeframe.value, kept, int(now) - 600)
+            assert [bar.start for bar in bars] == [bar.start for bar in wanted], (number, error)
+            assert {bar.close / price(bar.start).close for bar in bars} == {0.25}, (number, error)
+            assert state_of(filler, series) == "complete", (number, error)
 
 
 class Refusing(DictStore):
