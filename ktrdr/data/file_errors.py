@@ -15,7 +15,7 @@ _HINTS = {
     errno.EACCES: "let the user that runs the programs read and write it (chown, chmod)",
     errno.EPERM: "let the user that runs the programs read and write it (chown, chmod, chattr)",
     errno.ELOOP: "it is a link that leads back to itself: remove it",
-    errno.ENOTDIR: "it is a link that leads nowhere: remove it",
+    errno.ENOTDIR: "it leads through a file as if that were a folder: remove it",
     errno.EIO: "see whether its disk is sound (dmesg)",
     errno.ESTALE: "mount the file system that it is on again",
     errno.ENOTCONN: "mount the file system that it is on again",

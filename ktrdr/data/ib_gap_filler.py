@@ -684,7 +684,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
                 if not filler.step():
                     filler.wait()
     finally:
-        filler.close()  # when nobody can ask any more: an answer may open the ledger again
+        filler.close()
 
 
 def _prepare(folder: Path) -> None:
@@ -693,7 +693,8 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         left = CsvStore(folder).clear_leftovers()
     except OSError as error:
-        raise Misconfigured(f"KTRDR_DATA_DIR={folder}: {error.strerror}") from error
+        refused = f"KTRDR_DATA_DIR={folder}: {error.strerror}"
+        raise Misconfigured(refused, hint="set it to a folder that may be written to") from error
     if left:
         log.info("removed %d half-written files of a killed writer", left)
 
