@@ -1,4 +1,4 @@
-"""What the gap filler says of the store: counts and coverage as messages. Decides nothing."""
+"""What the gap filler says of the store: counts, states and coverage as messages. Asks nobody."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Time
 
 
 @dataclass(frozen=True)
-class Known:
+class StoreSnapshot:
     """All that is known of a store's series at one moment; never changed, but replaced."""
 
     series: Mapping[Series, SeriesSnapshot] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def _state_by(coverage: Coverage | None) -> str:
     return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
 
 
-def coverage_of(one: SeriesSnapshot, known: Known, *, counts_only: bool = False) -> Json:
+def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool = False) -> Json:
     """One series in the words of `GET /coverage`; without days and gaps, where that is wanted.
 
     `key`: that of the file which was looked at. `from`, `until`: nothing is proven beyond them.
@@ -87,14 +87,14 @@ def coverage_of(one: SeriesSnapshot, known: Known, *, counts_only: bool = False)
     """
     coverage, past, error = one.coverage, one.past, one.error
     life, schedule = one.basis.life, one.basis.schedule
-    coverage = coverage.asked(known.asked.get(one.series, ())) if coverage else None
+    coverage = coverage.asked(store.asked.get(one.series, ())) if coverage else None
     parts = [part for part in (past, coverage) if part and coverage]
     first_known = parts[0 if one.is_past_known else -1] if parts else None
     said: Json = {
         "symbol": one.series.symbol,
         "timeframe": one.series.timeframe.value,
         "file": one.series.file_name,
-        "state": known.state_of(one),
+        "state": store.state_of(one),
         "first": iso(one.first),
         "last": iso(one.last),
         "expected": sum(part.expected for part in parts) if parts else None,

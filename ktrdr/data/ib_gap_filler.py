@@ -25,7 +25,14 @@ from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.file_errors import hint_for, unwritable
 from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
-from ktrdr.data.gap_report import Known, bars_of_day, count_holes, coverage_of, iso, moment
+from ktrdr.data.gap_report import (
+    StoreSnapshot,
+    bars_of_day,
+    count_holes,
+    coverage_of,
+    iso,
+    moment,
+)
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
     ACCEPTED,
@@ -136,7 +143,7 @@ class GapFiller:
         self._wake = threading.Event()
         self.status = self._make_status()
         """What is known now; replaced whole, so that any thread may read it."""
-        self._known_now = Known()
+        self._snapshot = StoreSnapshot()
         """The same of each series."""
 
     def _moment(self) -> Moment:
@@ -166,7 +173,7 @@ class GapFiller:
 
     def has(self, series: Series) -> bool:
         """It is watched."""
-        return series in self._known_now.series
+        return series in self._snapshot.series
 
     def stop(self) -> None:
         """Break off what waits for answers; `step` returns soon."""
@@ -528,7 +535,7 @@ class GapFiller:
     def _publish(self) -> None:
         """Let other threads see what is known now: all of one moment, replaced whole."""
         self.status = self._make_status()
-        self._known_now = Known(
+        self._snapshot = StoreSnapshot(
             {series: watched.snapshot for series, watched in self._watched.items()},
             self._filling.spans,
             self._last_scan,
@@ -547,13 +554,13 @@ class GapFiller:
         self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
     ) -> Json:
         """The same of some series; `counts_only`: without days and gaps."""
-        known = self._known_now
+        store = self._snapshot
         listed = [
-            coverage_of(one, known, counts_only=counts_only)
-            for series, one in known.series.items()
+            coverage_of(one, store, counts_only=counts_only)
+            for series, one in store.series.items()
             if is_wanted(series)
         ]
-        return {"scan_time": iso(known.scan_time), "series": listed}
+        return {"scan_time": iso(store.scan_time), "series": listed}
 
     def bars_of_day(self, series: Series, day: int) -> Json:
         """What is known of each bar of one trading day; for any thread.
@@ -561,7 +568,7 @@ class GapFiller:
         InvalidRequest: nothing is. UnknownSeries, MalformedFile, StoreUnwritable: its file is gone,
         is broken, or may not be read.
         """
-        one = self._known_now.series.get(series)
+        one = self._snapshot.series.get(series)
         if one is not None and isinstance(one.error, MalformedFile):
             raise MalformedFile(one.error.message, hint=one.error.hint)
         if one is None or one.coverage is None:

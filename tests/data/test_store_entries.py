@@ -180,7 +180,10 @@ NO_NAMES = [b"A\n_1m.csv", b"\xff\xfe_1m.csv", b"A_\xff.csv", b"A_\n1m.csv", b"<
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_a_name_that_is_none_of_a_series_is_told_in_one_line(name, folder, filler, ktrdr):
-    (folder / os.fsdecode(name)).write_text(HEADER)
+    try:
+        (folder / os.fsdecode(name)).write_text(HEADER)
+    except OSError:
+        pytest.skip("this file system has no such names")
     fill(filler)
     (problem,) = filler.status.recent_errors
     for text in (problem.message, problem.hint):
