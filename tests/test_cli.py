@@ -60,9 +60,15 @@ def ktrdr(settings):
     return lambda *words: CliRunner().invoke(app, words)
 
 
+def of_now(status):
+    """The same, said just now."""
+    moment = "last_answer_time" if status in (CONNECTED, LOST) else "as_of"
+    return replace(status, **{moment: datetime.now(UTC)})
+
+
 def says(answer):
     async def handler(_query):
-        return answer if isinstance(answer, dict) else to_json(answer)
+        return answer if isinstance(answer, dict) else to_json(of_now(answer))
 
     return handler
 
@@ -219,7 +225,7 @@ def filler(settings):
             asked = []
 
             async def says_status(_):
-                return to_json(replace(status, last_scan_id="f1", eta_s=12.0))
+                return to_json(of_now(replace(status, last_scan_id="f1", eta_s=12.0)))
 
             async def says_coverage(query):
                 asked.append(("coverage", dict(query)))

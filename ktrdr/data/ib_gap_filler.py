@@ -23,8 +23,16 @@ from uuid import uuid4
 from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.filling import AT_ONCE, Filling
-from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
+from ktrdr.data.file_errors import hint_for, unwritable
+from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
+from ktrdr.data.gap_report import (
+    StoreSnapshot,
+    bars_of_day,
+    count_holes,
+    coverage_of,
+    iso,
+    moment,
+)
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
     ACCEPTED,
@@ -46,14 +54,15 @@ from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
     InvalidRequest,
     KtrdrError,
+    MalformedFile,
     Misconfigured,
     PeerDown,
     RequestFailed,
     StoreUnwritable,
+    UnknownSeries,
     WrongSource,
 )
 from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
-from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.gaps import CLOSABLE, Reason
 from ktrdr.planning.instruments import (
     Series,
@@ -82,6 +91,7 @@ _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's ti
 _STRANGE_SHOWN = 10
 _GRACE_S = 120.0
 """How long after the next scan a bar may come before its series counts as behind."""
+_STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
 
 
 class GapFiller:
@@ -148,8 +158,10 @@ class GapFiller:
         self._started_at = clock()
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._snapshot = StoreSnapshot()
         self.status = self._make_status()
         """What is known now; replaced whole, so that any thread may read it."""
+        """The same of each series."""
 
     def _moment(self) -> Moment:
         return Moment(self._wall(), self._monotonic())
@@ -178,7 +190,7 @@ class GapFiller:
 
     def has(self, series: Series) -> bool:
         """It is watched."""
-        return series in self._watched
+        return series in self._snapshot.series
 
     def stop(self) -> None:
         """Break off what waits for answers; `step` returns soon."""
@@ -203,6 +215,12 @@ class GapFiller:
             return False
         except (KtrdrError, OSError, sqlite3.Error) as error:
             self._wait_with(error)
+            return False
+        except Exception as error:  # no mistake of ours ends the program
+            log.exception("a mistake of ours")
+            mistaken = RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+            self._set_state("waiting", mistaken.message)
+            self.report("gap-filler", mistaken)
             return False
         finally:
             self._publish()
@@ -408,13 +426,13 @@ class GapFiller:
             self._ask_gateway()  # for its time
         asked, self._asked_scan_id = self._asked_scan_id, None
         is_anew = asked is not None or not self._is_judged_anew
-        found, _, strange = self._store.scan()
-        ordered = sorted(found, key=lambda s: (s.symbol, s.timeframe.length_s))
+        found, _, strange, blocked = self._store.scan()
+        ordered = sorted((*found, *blocked), key=lambda s: (s.symbol, s.timeframe.length_s))
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
         for line in strange[:_STRANGE_SHOWN] + more:
-            self.report("store", InvalidRequest(line))
+            self.report("store", InvalidRequest(line, hint=_STRANGE_HINT))
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
         entries = self._read_instruments()
@@ -424,25 +442,34 @@ class GapFiller:
         for watched in list(self._watched.values()):
             if self._stopping.is_set():
                 return
-            if isinstance(watched.error, Misconfigured):
-                continue
-            if is_anew:
-                watched.succeeded()
-            self._filling.look_at(watched, only_if_changed=not is_anew)
-            if self._is_ahead(watched):
-                self.report(str(watched.series), self._to_come(watched))
+            self._look_at(watched, blocked.get(watched.series), is_anew=is_anew)
         self._behind = deque(self._watched.values())
         self._checks_are_planned = False
         self._filling.renew(self._watched)
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]
         self._is_judged_anew = True
+        self._publish()  # what was found need not wait for what comes of it
         if self._watch.has_ledger and self._base_s is not None:
             self._watch.ledger.keep_clock(Clock(self._boot, self._base_s, self._clock()))
         holes, bars = count_holes(self._watched.values())
         to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
         total = sum(bars.values())
         log.info("scan: %d series, %d holes to close, %d bars", len(found), to_close, total)
+
+    def _look_at(self, watched: Watched, why_not: MalformedFile | None, *, is_anew: bool) -> None:
+        """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
+        if isinstance(watched.error, Misconfigured):
+            return
+        watched.bar(why_not)
+        if why_not is not None:
+            self.report(str(watched.series), why_not)
+            return
+        if is_anew and not isinstance(watched.error, MalformedFile):
+            watched.succeeded()
+        self._filling.look_at(watched, only_if_changed=not is_anew)
+        if self._is_ahead(watched):
+            self.report(str(watched.series), self._to_come(watched))
 
     def _forget_what_is_to_come(self) -> None:
         """What was found out later than now was found out by a clock that was ahead.
@@ -460,8 +487,10 @@ class GapFiller:
         try:
             instrument = instrument_of_entry(series.symbol, entry)
         except Misconfigured as error:
-            self.report(str(series), error)
-            return Watched(series, instrument_for(series.symbol), self._store, error=error)
+            hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
+            wrong = Misconfigured(error.message, hint=hint)
+            self.report(str(series), wrong)
+            return Watched(series, instrument_for(series.symbol), self._store, error=wrong)
         known = self._watched.get(series)
         is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
         if known is None or known.instrument != instrument or is_misconfigured:
@@ -476,8 +505,12 @@ class GapFiller:
             return read_tables(path.read_text(), path.name)
         except FileNotFoundError:
             return {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise Misconfigured(f"{path} cannot be read: {error}") from error
+        except OSError as error:
+            unreadable = f"{path} cannot be read: {error.strerror or error}"
+            raise Misconfigured(unreadable, hint=hint_for(error)) from error
+        except UnicodeDecodeError as error:
+            hint = "write it as UTF-8, or move it away"
+            raise Misconfigured(f"{path} cannot be read: {error}", hint=hint) from error
 
     def is_watched(self, watched: Watched) -> bool:
         """Whether a series is still watched: its file may have gone meanwhile."""
@@ -536,6 +569,16 @@ class GapFiller:
         return max(0.05, min(interval_s, _CLOCKS_AGAIN_S, min([due, *retries]) - now))
 
     def _publish(self) -> None:
+        """Let other threads see what is known now: all of one moment, replaced whole."""
+        self._snapshot = StoreSnapshot(
+            {series: watched.snapshot for series, watched in self._watched.items()},
+            self._filling.spans,
+            self._last_scan,
+            frozenset(self._filling.current),
+            is_refused=self._state == "refused",
+            is_sure=self.clocks_agree and self._is_judged_anew,
+            time_to_come=self._clock() + APART_S,
+        )
         self.status = self._make_status()
 
     @property
@@ -547,26 +590,34 @@ class GapFiller:
         self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
     ) -> Json:
         """The same of some series; `counts_only`: without days and gaps."""
+        store = self._snapshot
         listed = [
-            coverage_of(
-                watched,
-                self._state_of(watched),
-                self._filling.spans_of(watched),
-                self._watch.life_if_known(watched),
-                self._watch.sessions_from(watched),
-                counts_only=counts_only,
-            )
-            for watched in list(self._watched.values())
-            if is_wanted(watched.series)
+            coverage_of(one, store, counts_only=counts_only)
+            for series, one in store.series.items()
+            if is_wanted(series)
         ]
-        return {"scan_time": iso(self._last_scan), "series": listed}
+        return {"scan_time": iso(store.scan_time), "series": listed}
 
     def bars_of_day(self, series: Series, day: int) -> Json:
-        """What is known of each bar of one trading day. InvalidRequest: nothing is."""
-        watched = self._watched.get(series)
-        if watched is None or watched.coverage is None:
+        """What is known of each bar of one trading day; for any thread.
+
+        InvalidRequest: nothing is. UnknownSeries, MalformedFile, StoreUnwritable: its file is gone,
+        is broken, or may not be read.
+        """
+        one = self._snapshot.series.get(series)
+        if one is not None and isinstance(one.error, MalformedFile):
+            raise MalformedFile(one.error.message, hint=one.error.hint)
+        if one is None or one.coverage is None:
             raise InvalidRequest(f"{series}: nothing is known of its bars yet")
-        return bars_of_day(watched, self._watch, day, int(self._clock()))
+        try:
+            return bars_of_day(one, day, int(self._clock()))
+        except FileNotFoundError:
+            raise UnknownSeries(
+                f"{series.file_name} is not in the store any more",
+                hint="put it back, or create it with the header line",
+            ) from None
+        except OSError as error:
+            raise unwritable(series.file_name, error) from error
 
     def _make_status(self) -> GapFillerStatus:
         settings = self._settings
@@ -576,11 +627,11 @@ class GapFiller:
         grace_s = interval_s + _GRACE_S
         series = summed_up(
             self._watched.values(),
-            self._state_of,
+            lambda watched: self._snapshot.state_of(watched.snapshot),
             self._trouble_of,
             now,
             grace_s,
-            is_sure=self.clocks_agree and self._is_judged_anew,
+            is_sure=self._snapshot.is_sure,
         )
         remaining = sum(holes.get(reason, 0) for reason in CLOSABLE)
         waits_for = self._waits_for() if remaining or series.unknown else ""
@@ -671,31 +722,9 @@ class GapFiller:
             is_over = known is None or (known.error is None and not self._is_ahead(known))
         return replace(problem, is_over=is_over) if is_over else problem
 
-    def _state_of(self, watched: Watched) -> str:
-        if self._state == "refused":
-            return "refused"
-        if watched.error is not None:
-            return "failed"
-        if watched.is_renewed:
-            return "renewed"
-        if str(watched.series) in self.status.current:
-            return "filling"
-        if self._is_ahead(watched):
-            return "waiting"
-        return self._state_by(watched.coverage)  # another thread may judge anew meanwhile
-
     def _is_ahead(self, watched: Watched) -> bool:
         """It has bars of a time to come: the clock is wrong, or they are."""
         return watched.last is not None and watched.last > self._clock() + APART_S
-
-    def _state_by(self, coverage: Coverage | None) -> str:
-        if coverage is None or coverage.closable:
-            return "waiting"
-        if not self.clocks_agree or not self._is_judged_anew:
-            return "waiting"
-        if coverage.is_complete:
-            return "complete"
-        return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
@@ -762,7 +791,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
                 if not filler.step():
                     filler.wait()
     finally:
-        filler.close()  # when nobody can ask any more: an answer may open the ledger again
+        filler.close()
 
 
 def _prepare(folder: Path) -> None:
@@ -771,7 +800,8 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         left = CsvStore(folder).clear_leftovers()
     except OSError as error:
-        raise Misconfigured(f"KTRDR_DATA_DIR={folder}: {error.strerror}") from error
+        refused = f"KTRDR_DATA_DIR={folder}: {error.strerror}"
+        raise Misconfigured(refused, hint="set it to a folder that may be written to") from error
     if left:
         log.info("removed %d half-written files of a killed writer", left)
 

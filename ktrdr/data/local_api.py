@@ -37,17 +37,39 @@ Handler = Callable[[Mapping[str, str]], Awaitable[Json]]
 """The query's parameters in, the answer's JSON out; a KtrdrError becomes an error answer."""
 
 _HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
+    errors.KtrdrError: 500,
+    errors.Retryable: 503,
+    errors.Permanent: 422,
+    errors.Misconfigured: 500,
     errors.InvalidRequest: 400,
     errors.NotEntitled: 403,
     errors.UnknownContract: 404,
+    errors.UnknownSeries: 404,
     errors.CompetingSession: 409,
+    errors.OtherContract: 409,
     errors.WrongSource: 409,
     errors.Paced: 429,
     errors.RequestFailed: 502,
-    errors.NotConnected: 503,
     errors.TimedOut: 504,
+    errors.PeerSilent: 504,
+    errors.StoreUnwritable: 507,
 }
-_BY_OUTCOME = {kind.outcome: kind for kind in _HTTP_STATUS}
+"""What an error is answered with; one that is not here, with what its nearest base is."""
+
+
+def _tree(kind: type[errors.KtrdrError]) -> Iterator[type[errors.KtrdrError]]:
+    """An error and all that are derived from it, as far as they are everybody's."""
+    if kind.__module__ == errors.__name__:
+        yield kind
+    for derived in kind.__subclasses__():
+        yield from _tree(derived)
+
+
+_BY_NAME = {kind.__name__: kind for kind in _tree(errors.KtrdrError)}
+_BY_OUTCOME = {kind.outcome: kind for kind in reversed(_BY_NAME.values())} | {
+    errors.RequestFailed.outcome: errors.RequestFailed
+}
+"""Of errors with one outcome the most general one, but of those that simply failed."""
 
 ACCEPTED = "accepted"
 """A key of an answer: True when the work was only begun (HTTP 202)."""
@@ -547,17 +569,24 @@ def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]
         try:
             said = await handler(request.query)
         except errors.KtrdrError as error:
-            return web.json_response(_error_json(error), status=_HTTP_STATUS.get(type(error), 500))
+            return web.json_response(_error_json(error), status=_http_status(error))
         except Exception:  # a request must not end the program that serves it
             log.exception("%s %s failed", request.method, request.path)
-            return web.json_response({"outcome": "failed", "message": "internal error"}, status=500)
+            mistake = errors.RequestFailed("internal error", hint="the program's log says more")
+            return web.json_response(_error_json(mistake), status=500)
         return web.json_response(said, status=202 if said.get(ACCEPTED) else 200)
 
     return answer
 
 
+def _http_status(error: errors.KtrdrError) -> int:
+    return next(_HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in _HTTP_STATUS)
+
+
 def _error_json(error: errors.KtrdrError) -> Json:
+    kinds = (kind.__name__ for kind in type(error).__mro__)
     return {
+        "kind": next(name for name in kinds if name in _BY_NAME),
         "outcome": error.outcome,
         "message": error.message,
         "code": error.code,
@@ -672,7 +701,8 @@ class LocalClient:
             said = read_json(body)
         except errors.InvalidRequest:
             return self._down("does not speak this version's language")
-        kind = _BY_OUTCOME.get(said.get("outcome", ""), errors.RequestFailed)
+        by_outcome = _BY_OUTCOME.get(str(said.get("outcome")), errors.RequestFailed)
+        kind = _BY_NAME.get(str(said.get("kind")), by_outcome)
         message = str(said.get("message", f"HTTP {status}"))
         return kind(message, code=said.get("code"), hint=said.get("hint") or "")
 

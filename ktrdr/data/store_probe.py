@@ -15,9 +15,22 @@ from ktrdr.errors import KtrdrError, StoreUnwritable
 
 _PROBE_BYTES = 65_536
 _MORE_BYTES = 65_536
-"""So much must have become free before a full disk is written to again."""
+_ROOMY_BYTES = 16 * 2**20
+"""So much must have become free before a full disk is written to again; or so much be free."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_REFUSED = (errno.EACCES, errno.EPERM)
+_LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
+_REFUSED = ("this user may not write to {}", "sudo chown -R {1} {0}")
+_WORDS = {
+    errno.ENOSPC: ("the disk with {} is full", "free some space; it goes on by itself"),
+    errno.EDQUOT: (
+        "the disk quota for {} is used up",
+        "free some space or raise the quota; it goes on by itself",
+    ),
+    errno.EROFS: ("the disk with {} is read-only", "mount it writable; see: findmnt -T {}"),
+    errno.EACCES: _REFUSED,
+    errno.EPERM: _REFUSED,
+}
+"""What the system refuses, and what to do: about a folder, for an owner."""
 
 
 class Room(NamedTuple):
@@ -76,7 +89,7 @@ class StoreProbe:
             return
         room = self.room
         if self._full_at is not None and room is not None:
-            if room.free < self._full_at + _MORE_BYTES:
+            if room.free < min(self._full_at + _MORE_BYTES, _ROOMY_BYTES):
                 raise explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._folder)
             self._full_at = None
         try:
@@ -98,30 +111,16 @@ class StoreProbe:
 def explained(error: BaseException, folder: Path) -> StoreUnwritable:
     """What the disk refuses, in words, with what to do about it."""
     number = _number_of(error)
-    if number == errno.EDQUOT:
-        return StoreUnwritable(
-            f"the disk quota for {folder} is used up",
-            hint="free some space or raise the quota; it goes on by itself",
-        )
-    if number == errno.ENOSPC:
-        return StoreUnwritable(
-            f"the disk with {folder} is full", hint="free some space; it goes on by itself"
-        )
-    if number == errno.EROFS:
-        return StoreUnwritable(
-            f"the disk with {folder} is read-only",
-            hint=f"mount it writable; see: findmnt -T {folder}",
-        )
-    if number in _REFUSED:
-        return StoreUnwritable(
-            f"this user may not write to {folder}",
-            hint=f"sudo chown -R {os.geteuid()}:{os.getegid()} {folder}",
-        )
-    hint = f"look at the disk with {folder}: df -h {folder}; it goes on by itself"
+    if number in _WORDS:
+        words, hint = _WORDS[number]
+        owner = f"{os.geteuid()}:{os.getegid()}"
+        return StoreUnwritable(words.format(folder), hint=hint.format(folder, owner))
+    hint = f"look at its disk: df -h {folder}; it goes on by itself"
+    if isinstance(error, sqlite3.Error):
+        hint = f"in {folder}: {_LEDGER_HINT}; it goes on by itself"
     if isinstance(error, KtrdrError):
         return StoreUnwritable(error.message, hint=error.hint or hint)
-    what = getattr(error, "strerror", None) or str(error)
-    return StoreUnwritable(f"{folder}: {what}", hint=hint)
+    return StoreUnwritable(f"{folder}: {getattr(error, 'strerror', None) or error}", hint=hint)
 
 
 def _number_of(error: BaseException | None) -> int | None:
