@@ -12,17 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 from filelock import FileLock, Timeout
 
 from ktrdr.config import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
+from ktrdr.escapes import visible
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
 _ALLOCATOR = {-8: 1, -3: 65_536, -1: 131_072}
 """glibc's `mallopt`: one arena for all threads; large blocks apart; what is free is given back."""
+HINT = "hint"
+"""The key of a log record's `extra` for what a person can do about it."""
+
+_Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +53,7 @@ def run(
             main(settings, stop)
             log.info("%s ends", name)
     except Misconfigured as error:
-        log.error("%s cannot start: %s%s", name, error, f" ({error.hint})" if error.hint else "")
+        log.error("%s cannot start: %s", name, error, extra={HINT: error.hint})
         sys.exit(EXIT_MISCONFIGURED)
 
 
@@ -77,14 +82,40 @@ def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
         lock.release()
 
 
+class _LogLines(logging.Formatter):
+    """A record is one line, whatever a text of IB's or of a file has in it: nobody can forge one.
+
+    A hint (`extra={HINT: …}`) stands behind the message; several lines, which are to be pasted,
+    stand below it, as a traceback does: indented, so that none passes for a line of ours.
+    """
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        record.message = visible(record.message)
+        hint = str(getattr(record, HINT, ""))
+        if "\n" in hint:
+            return f"{super().formatMessage(record)}\n{_below(hint)}"
+        record.message += f" ({visible(hint)})" if hint else ""
+        return super().formatMessage(record)
+
+    def formatException(self, ei: _Raised | tuple[None, None, None]) -> str:  # noqa: N802  logging's name
+        return _below(super().formatException(ei))
+
+
+def _below(text: str) -> str:
+    return "\n".join(f"    {visible(line)}" for line in text.split("\n"))
+
+
 def start_logging() -> None:
     """Log lines to standard output, with UTC times."""
-    formatter = logging.Formatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_LogLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 

@@ -88,3 +88,34 @@ def test_it_ends_when_supervisord_was_gone_before_it_could_look(start, scratch):
     process = start(SUPERVISOR_ENABLED="1", SUPERVISOR_SERVER_URL=url)
     assert process.wait(10) == 0
     assert f"supervisord (pid {gone.pid}) is gone" in process.stdout.read()
+
+
+FORGER = """
+import logging
+from ktrdr.process import HINT, run
+
+def main(settings, stop):
+    text = "x\\n2026-11-27T00:00:00.000Z ERROR   probe: FORGED\\x1b[2J"
+    logging.info("IB 2104: %s", text)
+    logging.info("none such", extra={HINT: 'say so:\\n[CLF7]\\nlocal_symbol = "CLF27"'})
+    logging.info("none such", extra={HINT: "look\\x1b[2J"})
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logging.exception("failed")
+
+run("probe", main)
+"""
+
+
+def test_no_text_of_others_passes_for_a_line_of_ours(start):
+    lines = start(FORGER).stdout.read().splitlines()
+    forged = r"x\n2026-11-27T00:00:00.000Z ERROR   probe: FORGED\x1b[2J"
+    assert lines[1].endswith(f"INFO    root: IB 2104: {forged}")
+    assert lines[2].endswith("root: none such")
+    assert lines[3:6] == ["    say so:", "    [CLF7]", '    local_symbol = "CLF27"']
+    assert lines[6].endswith(r"root: none such (look\x1b[2J)")
+    assert lines[7].endswith("ERROR   root: failed")
+    assert lines[8] == "    Traceback (most recent call last):"
+    assert not [line for line in lines if line.startswith("2026-11-27T00:00:00.000Z")]
+    assert not [line for line in lines if "\x1b" in line]
