@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from ktrdr.config import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
 from ktrdr.escapes import visible
+from ktrdr.run_folder import prepare_run_folder, write_anew
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
@@ -60,10 +61,7 @@ def run(
 @contextlib.contextmanager
 def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
     """Hold the program's lock, and say its pid in `NAME.pid`, which is gone when it ends well."""
-    try:
-        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misconfigured(f"KTRDR_RUN_DIR={run_dir}: {error.strerror}") from error
+    prepare_run_folder(run_dir)
     pid_file = run_dir / f"{name}.pid"
     lock = FileLock(run_dir / f"{name}.lock")
     try:
@@ -74,8 +72,10 @@ def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
             raise AlreadyRunning(f"{name} runs already in {run_dir} (pid {pid})") from None
         yield
         return
+    except OSError as error:
+        raise Misconfigured(f"{lock.lock_file} cannot be locked: {error.strerror}") from error
     try:
-        pid_file.write_text(f"{os.getpid()}\n")
+        write_anew(pid_file, f"{os.getpid()}\n")
         yield
     finally:
         pid_file.unlink(missing_ok=True)

@@ -90,6 +90,31 @@ def test_it_ends_when_supervisord_was_gone_before_it_could_look(start, scratch):
     assert f"supervisord (pid {gone.pid}) is gone" in process.stdout.read()
 
 
+@pytest.mark.parametrize("name", ["ktrdr.data.ib_gap_filler", "ktrdr.web"])
+def test_a_folder_of_others_is_refused_and_nothing_is_left_in_it(scratch, name):
+    folder = scratch / "shared"
+    folder.mkdir(0o755)
+    victim = scratch / "victim"
+    victim.write_text("precious")
+    for program in ("gap-filler", "status-app"):
+        (folder / f"{program}.pid").symlink_to(victim)
+    before = sorted(folder.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-m", name],
+        env=os.environ | {"KTRDR_RUN_DIR": str(folder), "KTRDR_DATA_DIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 78
+    assert f"KTRDR_RUN_DIR={folder}: expected a folder of its own" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert sorted(folder.iterdir()) == before
+    assert victim.read_text() == "precious"
+
+
 FORGER = """
 import logging
 from ktrdr.process import HINT, run

@@ -35,7 +35,6 @@ from ktrdr.data.local_api import (
     bars_to_json,
     instrument_from_query,
     number_from_query,
-    prepare_folder,
     priority_from_query,
     schedule_to_json,
     span_from_query,
@@ -63,6 +62,7 @@ from ktrdr.planning.told_sessions import ToldSchedule, read_hours, read_schedule
 from ktrdr.planning.usual_sessions import by_rules, every_week
 from ktrdr.planning.zones import zone_of
 from ktrdr.process import run
+from ktrdr.run_folder import prepare_folder
 
 log = logging.getLogger("ib-connection")  # its name is another when it is the program
 

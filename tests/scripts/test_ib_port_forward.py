@@ -228,7 +228,8 @@ def test_a_predecessors_socat_is_found_and_ended(copy, gateway):
 def test_a_stranger_with_a_noted_process_group_is_left_alone(copy, gateway):
     needs_socat()
     forward = Forward(copy, os.environ["PATH"])
-    copy.run_dir.mkdir(parents=True)
+    copy.run_dir.parent.mkdir()
+    copy.run_dir.mkdir(0o700)
     with copy.start("sleep", "60") as stranger:
         group = os.getpgid(stranger.pid)
         (copy.run_dir / "port-forward.group").write_text(f"{group}\n")
