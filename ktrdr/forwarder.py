@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import psutil
 
 from ktrdr import process
-from ktrdr.config import Settings
+from ktrdr.config import Settings, as_host_and_port
 from ktrdr.errors import Misconfigured
 
 MAX_CONNECTIONS = 32  # IB's limit of clients for one gateway
@@ -88,16 +88,12 @@ def target_of(settings: Settings) -> tuple[str, int]:
 
     Misconfigured when it is the forwarder itself.
     """
-    text = settings.ktrdr_forward_target
-    host, port = settings.gateway_host, settings.gateway_port
-    if text is not None:
-        host, _, digits = text.rpartition(":")
-        port = int(digits)
+    host, port = settings.forward_target or (settings.gateway_host, settings.gateway_port)
     local = {"127.0.0.1", "localhost", "::1", "0.0.0.0"}  # noqa: S104 - compared, not bound
     if port == settings.ktrdr_forward_port and host in local:
         raise Misconfigured(
             f"KTRDR_FORWARD_PORT={port}: expected another port than that of the gateway,"
-            f" which is {host}:{port}"
+            f" which is {as_host_and_port(host, port)}"
         )
     return host, port
 
@@ -239,7 +235,7 @@ async def forward(settings: Settings, stop: threading.Event) -> None:
         log.error("cannot listen: %s", _explain(error, bind.address, forwarder.port))
         sys.exit(_EXIT_FAILED)
     callers = "this machine" if bind.callers is None else str(bind.callers)
-    log.info("%s:%d -> %s:%d", bind.address, forwarder.port, host, port)
+    log.info("%s:%d -> %s", bind.address, forwarder.port, as_host_and_port(host, port))
     log.info("listens on %s (%s), takes calls from %s", bind.address, bind.reason, callers)
     await asyncio.to_thread(stop.wait)
     server.close()

@@ -28,7 +28,13 @@ from typing import Any, cast
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from ktrdr.config import REAL_GATEWAY_PORTS, SOCKET_PATH_MAX, Settings, load_settings
+from ktrdr.config import (
+    REAL_GATEWAY_PORTS,
+    SOCKET_PATH_MAX,
+    Settings,
+    as_host_and_port,
+    load_settings,
+)
 from ktrdr.errors import KtrdrError, Misconfigured, Retryable
 from ktrdr.forwarder import choose_bind, holder_of, listening_ports, target_of
 from ktrdr.process import EXIT_MISCONFIGURED
@@ -97,8 +103,7 @@ def wait() -> int:
         )
     else:
         print(
-            f"The gateway is LIVE: {settings.gateway_host}:{settings.gateway_port}."
-            f" Its bars are in {_shown(settings.data_dir)}."
+            f"The gateway is LIVE: {settings.gateway}. Its bars are in {_shown(settings.data_dir)}."
         )
     print("To look and to stop: .venv/bin/supervisorctl status, ./scripts/down")
     return 0
@@ -136,12 +141,15 @@ def _check_paths() -> None:
 
 def _check_ports(settings: Settings) -> None:
     """Every port that the group needs is free, or the group's own."""
+    status = ("KTRDR_STATUS_HOST", settings.ktrdr_status_host)
+    forward = ("KTRDR_FORWARD_BIND", choose_bind(settings).address)
     wanted = [
-        ("KTRDR_STATUS_PORT", settings.ktrdr_status_host, settings.ktrdr_status_port),
-        ("KTRDR_FORWARD_PORT", choose_bind(settings).address, settings.ktrdr_forward_port),
+        ("KTRDR_STATUS_PORT", status, settings.ktrdr_status_port),
+        ("KTRDR_FORWARD_PORT", forward, settings.ktrdr_forward_port),
     ]
     if settings.is_simulated:
-        wanted.append(("KTRDR_SIM_PORT", settings.gateway_host, settings.ktrdr_sim_port))
+        here = ("", settings.gateway_host)
+        wanted.append(("KTRDR_SIM_PORT", here, settings.ktrdr_sim_port))
     target_of(settings)  # says so when it would forward to itself
     ports = [port for _, _, port in wanted]
     if len(set(ports)) < len(ports):
@@ -151,7 +159,7 @@ def _check_ports(settings: Settings) -> None:
     taken = [
         f"{name}={port}: {why}"
         for name, host, port in wanted
-        if port not in ours and (why := _why_not_free(host, port))
+        if port not in ours and (why := _why_not_free(*host, port))
     ]
     if taken:
         raise Retryable(
@@ -160,8 +168,11 @@ def _check_ports(settings: Settings) -> None:
         )
 
 
-def _why_not_free(host: str, port: int) -> str:
-    """What keeps us from listening there; empty when nothing does."""
+def _why_not_free(name: str, host: str, port: int) -> str:
+    """What keeps us from listening there; empty when nothing does.
+
+    Misconfigured: the host, of that name among the settings, is none of this machine.
+    """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -171,6 +182,9 @@ def _why_not_free(host: str, port: int) -> str:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return f"the port is taken by {holder_of(port)}"
+        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            why = f"expected an address of this machine ({error.strerror})"
+            raise Misconfigured(f"{name}={host}: {why}") from error
         return f"cannot listen on {host} there ({error.strerror})"
     return ""
 
@@ -397,7 +411,7 @@ def _explain_not_ready(page: str, reasons: list[str]) -> None:
 
 def _page(settings: Settings) -> str:
     host = _reachable(settings.ktrdr_status_host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.ktrdr_status_port}/"
+    return f"http://{as_host_and_port(host, settings.ktrdr_status_port)}/"
 
 
 def _reachable(host: str) -> str:

@@ -171,6 +171,14 @@ def test_a_wrong_setting_is_one_line(ktrdr, monkeypatch):
     assert "IB_PORT=http" in result.stderr
 
 
+def test_an_unknown_name_is_one_line(ktrdr, monkeypatch):
+    monkeypatch.setenv("KTRDR_GAP_MAX_AGE_DAY", "5")
+    result = ktrdr("status")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("did you mean KTRDR_GAP_MAX_AGE_DAYS?\n")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def filler(settings):
     """`filler(**answers)`: a gap filler that answers so."""

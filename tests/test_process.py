@@ -51,6 +51,14 @@ def test_a_wrong_setting_is_one_line_and_code_78(start):
     assert "IB_PORT=http: expected a port from 1 to 65535" in lines[0]
 
 
+def test_an_unknown_name_is_one_line_and_code_78(start):
+    process = start(KTRDR_GAP_MAX_AGE_DAY="5")
+    lines = process.stdout.read().splitlines()
+    assert process.wait(10) == 78
+    assert len(lines) == 1
+    assert "KTRDR_GAP_MAX_AGE_DAY=5: no such setting; did you mean" in lines[0]
+
+
 def test_a_second_one_is_refused_with_the_firsts_pid(start):
     first = start()
     first.stdout.readline()
