@@ -25,13 +25,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config import Settings
 from ktrdr.data.examination import examine
 from ktrdr.data.local_api import Json, LocalClient
 from ktrdr.errors import InvalidRequest, KtrdrError, PeerDown, RequestFailed, UnknownSeries
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
+from ktrdr.running_group import settings_to_read_with
 
 app = typer.Typer(
     help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
@@ -48,10 +49,16 @@ _err = Console(stderr=True, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[Settings]:
-    """Settings for a command; an error of ours ends it with one line and exit code 1."""
+def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
+    """Settings for a command: the running group's, where nothing else is said.
+
+    An error of ours ends it with one line and exit code 1.
+    """
     try:
-        yield load_settings()
+        settings, note = settings_to_read_with(reads_bars=reads_bars)
+        if note:
+            _err.print(f"ktrdr: {note}", markup=False, highlight=False)
+        yield settings
     except KtrdrError as error:
         _err.print(f"ktrdr: {error.message}", markup=False, highlight=False)
         if error.hint:
@@ -264,7 +271,7 @@ def show(
     """Print the bars of a series as CSV, and on standard error whether that is all."""
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
 
-    with _explained() as settings, _requests_shown(shown=fetch) as progress:
+    with _explained(reads_bars=True) as settings, _requests_shown(shown=fetch) as progress:
         frame = DataManager(settings).load(
             symbol, timeframe, start, end, fetch=fetch, progress=progress
         )
@@ -303,7 +310,7 @@ def export(
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
     from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
 
-    with _explained() as settings:
+    with _explained(reads_bars=True) as settings:
         frames = export_bars(DataManager(settings), symbols, timeframe, to, start, end)
         count = sum(len(frame) for frame in frames.values())
         _out.print(f"{count:,} bars in {to}", markup=False, highlight=False)
@@ -328,7 +335,7 @@ def check(
     """
     from ktrdr.data.store_check import StoreCheck  # noqa: PLC0415  # the store, for this alone
 
-    with _explained() as settings:
+    with _explained(reads_bars=True) as settings:
         began = time.monotonic()
         store = StoreCheck(settings.data_dir)
         listed = store.series(symbol, timeframe)

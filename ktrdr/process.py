@@ -20,6 +20,8 @@ from ktrdr.config import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
 from ktrdr.escapes import visible
 from ktrdr.run_folder import prepare_run_folder, write_anew
+from ktrdr.running_group import pending_changes, settings_to_run_with
+from ktrdr.setting_names import IGNORE_ENV_FILE
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
@@ -39,23 +41,32 @@ def run(
     """Run a program until it ends or is told to.
 
     `main` gets the checked settings and an event that SIGTERM and SIGINT set; it returns soon
-    after. A Misconfigured ends the program with one line and exit code 78. `exclusive`: a second
-    one in the same run folder is refused; otherwise it runs without a pid file.
+    after. A Misconfigured ends the program with one line and exit code 78. `exclusive`: it belongs
+    to a group, whose settings it has, and a second one in the same run folder is refused; otherwise
+    it has its own, and runs without a pid file.
     """
     start_logging()
     _give_memory_back()
     stop = threading.Event()
     try:
-        settings = load_settings()
+        settings = settings_to_run_with() if exclusive else load_settings()
         _stop_on_signals(stop)
         _stop_with_supervisor(stop)
         with _registered(settings.run_dir, name, exclusive):
             log.info("%s starts, pid %d", name, os.getpid())
+            _tell_pending(settings)
             main(settings, stop)
             log.info("%s ends", name)
     except Misconfigured as error:
         log.error("%s cannot start: %s", name, error, extra={HINT: error.hint})
         sys.exit(EXIT_MISCONFIGURED)
+
+
+def _tell_pending(settings: Settings) -> None:
+    """In a group, whose settings stay as they were at its start: what has been written since."""
+    pending = pending_changes(settings) if os.environ.get(IGNORE_ENV_FILE) else ""
+    if pending:
+        log.warning(".env says otherwise by now, and ./scripts/up takes it up: %s", pending)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ DataManager().load("AAPL", "1m", start="2026-11-01", end="2026-11-20")
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config import Settings
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.coverage_index import is_settled
@@ -40,6 +41,9 @@ from ktrdr.planning.instruments import (
 from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.planning.usual_sessions import by_rules
+from ktrdr.running_group import settings_to_read_with
+
+log = logging.getLogger(__name__)
 
 Moment = str | date | datetime | pd.Timestamp | None
 
@@ -51,10 +55,14 @@ _ROWS_KEPT = 500_000
 
 
 class DataManager:
-    """Loads the store's bars; with `fetch`, also what it lacks, through ib-connection."""
+    """Loads the store's bars; with `fetch`, also what it lacks, through ib-connection.
+
+    Without `settings` it goes by the running group, or by the environment and `.env` where none
+    runs. Misconfigured: these contradict the running group, in one line with both sides.
+    """
 
     def __init__(self, settings: Settings | None = None, store: BarStore | None = None) -> None:
-        self._settings = settings or load_settings()
+        self._settings = settings or _settings()
         self._store: BarStore = store or CsvStore(self._settings.data_dir)
         self._gap_filler = LocalClient(self._settings.gap_filler_socket, "gap-filler")
         self._fetching = Fetching(self._settings, self._store)
@@ -247,6 +255,14 @@ class DataManager:
         except FileNotFoundError:
             entry = None
         return instrument_of_entry(symbol, entry)
+
+
+def _settings() -> Settings:
+    """Those to read with; what is to be told of them goes to the log, and so to standard error."""
+    settings, note = settings_to_read_with()
+    if note:
+        log.warning("%s", note)
+    return settings
 
 
 def _series(symbol: str, timeframe: str | Timeframe) -> Series:
