@@ -166,6 +166,8 @@ class Settings(BaseSettings):
     @field_validator("ktrdr_run_dir", "ktrdr_data_dir")
     @classmethod
     def _count_from_the_root(cls, path: Path | None) -> Path | None:
+        if path is not None and set(str(path)) & {"\n", "\r"}:
+            raise ValueError("a folder without a line end in its name")
         try:
             return None if path is None else ROOT / path.expanduser()
         except RuntimeError:

@@ -79,6 +79,7 @@ def test_delays_are_numbers_with_commas(bare, monkeypatch):
         ("KTRDR_GAP_BATCH_SYMBOLS", "1.5", "a whole number"),
         ("KTRDR_FORWARD_TARGET", "nowhere", "HOST:PORT"),
         ("KTRDR_RUN_DIR", "x" * 120, "at most"),
+        ("KTRDR_RUN_DIR", "a\nb", "without a line end"),
     ],
 )
 def test_a_value_that_cannot_be_right_is_one_line(bare, monkeypatch, name, value, expected):
