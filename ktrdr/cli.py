@@ -71,6 +71,12 @@ def _next(hint: str, margin: str = "") -> str:
     return f"{margin}next: " + hint.replace("\n", f"\n{margin}      ")
 
 
+def _warn_if_simulated(source: str | None) -> None:
+    """Say on standard error what must not be taken for prices."""
+    if source == "simulated":
+        _err.print("SIMULATED: these prices are invented", markup=False, highlight=False)
+
+
 def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
     return (
         LocalClient(settings.connection_socket, "ib-connection"),
@@ -160,6 +166,7 @@ def gaps(
     """Show each series: bars expected, bars there, and why the others are not."""
     with _explained() as settings:
         _, gap_filler = _peers(settings)
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
         if day is not None:
             if symbol is None or timeframe is None:
                 raise InvalidRequest("--day needs a symbol and a timeframe")
@@ -229,6 +236,7 @@ def fill(
         _, gap_filler = _peers(settings)
         asked = {"symbol": symbol, "timeframe": timeframe, "from": start}
         scan_id = gap_filler.post("/fill", 5.0, **asked)["scan_id"]
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
         _out.print(f"{symbol}_{timeframe} is filled from {start} on, the newest bars first")
         if wait:
             _show_progress(gap_filler, symbol, timeframe, scan_id)
@@ -275,6 +283,7 @@ def show(
         frame = DataManager(settings).load(
             symbol, timeframe, start, end, fetch=fetch, progress=progress
         )
+        _warn_if_simulated(frame.attrs["source"])
         volumes = frame["volume"]
         if (volumes % 1 == 0).all():  # as they stand in the store
             frame["volume"] = volumes.astype("int64")
@@ -314,6 +323,7 @@ def export(
         frames = export_bars(DataManager(settings), symbols, timeframe, to, start, end)
         count = sum(len(frame) for frame in frames.values())
         _out.print(f"{count:,} bars in {to}", markup=False, highlight=False)
+        _warn_if_simulated(next(iter(frames.values())).attrs["source"])
         for symbol, frame in frames.items():
             if not frame.attrs["complete"]:
                 why = f"{symbol} is not complete: {frame.attrs['why']}"

@@ -225,6 +225,12 @@ class Settings(BaseSettings):
         return self.data_dir.resolve() == (ROOT / "data").resolve()
 
     @property
+    def presumed_source(self) -> str | None:
+        """`simulated` for the folder of simulated bars; None: its place says nothing."""
+        is_simulators = self.data_dir.resolve() == (ROOT / "data/simulated").resolve()
+        return "simulated" if is_simulators else None
+
+    @property
     def run_dir(self) -> Path:
         """The folder with sockets, pid files and locks."""
         return ROOT / self.ktrdr_run_dir

@@ -37,7 +37,8 @@ from ktrdr.config import (
     load_settings,
     read_env_file,
 )
-from ktrdr.errors import KtrdrError, Misconfigured, Retryable
+from ktrdr.data.csv_store import CsvStore
+from ktrdr.errors import KtrdrError, Misconfigured, Retryable, WrongSource
 from ktrdr.forwarder import choose_bind, holder_of, listening_ports, target_of
 from ktrdr.process import EXIT_MISCONFIGURED
 from ktrdr.run_folder import prepare_run_folder
@@ -232,9 +233,23 @@ def _make_folders(settings: Settings) -> None:
         RUN.chmod(0o700)  # the project's own, also where it was copied
     prepare_run_folder(settings.run_dir)
     if settings.is_simulated and not any(settings.data_dir.glob("*.csv")):
+        _claim(settings)
         print(f"Making a starter store in {_shown(settings.data_dir)} ...", flush=True)
         command = [sys.executable, "-m", "ktrdr.sim", "--starter-store", str(settings.data_dir)]
         subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own program
+
+
+def _claim(settings: Settings) -> None:
+    """Mark an empty store as one of simulated bars, before it has any.
+
+    WrongSource: it belongs to live ones.
+    """
+    if settings.is_live_folder:
+        raise WrongSource(
+            f"{_shown(settings.data_dir)} is where live bars belong, and the gateway is simulated",
+            hint="unset KTRDR_DATA_DIR, or set it to another folder",
+        )
+    CsvStore(settings.data_dir).claim(settings.source)
 
 
 # --- supervisord --------------------------------------------------------------------------------

@@ -58,12 +58,15 @@ class DataManager:
     """Loads the store's bars; with `fetch`, also what it lacks, through ib-connection.
 
     Without `settings` it goes by the running group, or by the environment and `.env` where none
-    runs. Misconfigured: these contradict the running group, in one line with both sides.
+    runs, and says so in the log when the bars are simulated. Misconfigured: they contradict the
+    running group, in one line with both sides.
     """
 
     def __init__(self, settings: Settings | None = None, store: BarStore | None = None) -> None:
         self._settings = settings or _settings()
         self._store: BarStore = store or CsvStore(self._settings.data_dir)
+        if settings is None and self._source() == "simulated":
+            log.warning("SIMULATED: the prices in %s are invented", self._store.folder)
         self._gap_filler = LocalClient(self._settings.gap_filler_socket, "gap-filler")
         self._fetching = Fetching(self._settings, self._store)
         self._frames: OrderedDict[tuple[Any, ...], pd.DataFrame] = OrderedDict()
@@ -175,11 +178,15 @@ class DataManager:
         frame.attrs = {
             "symbol": series.symbol,
             "timeframe": series.timeframe.value,
-            "source": self._store.source() or found.source,
+            "source": self._source(found.source),
             "complete": found.complete,
             "why": found.why,
         }
         return frame, found
+
+    def _source(self, fetched: str | None = None) -> str | None:
+        """Whose bars these are: by the store's mark, the gateway's word, or the store's place."""
+        return self._store.source() or fetched or self._settings.presumed_source
 
     def _local(
         self, series: Series, span: tuple[int, int]

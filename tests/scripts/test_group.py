@@ -120,6 +120,7 @@ def test_it_starts_all_that_is_needed_and_leaves_nothing_when_it_is_stopped(grou
     code, output = group.tell("start")
     assert code == 0, output
     assert "starter store in data/simulated" in output
+    assert (group.copy.folder / "data/simulated/.ktrdr/source").read_text() == "simulated\n"
     code, output = group.tell("wait")
     assert code == 0, output
     assert f"http://127.0.0.1:{group.env['KTRDR_STATUS_PORT']}/" in output
@@ -219,7 +220,9 @@ def test_a_program_by_hand_is_what_its_group_is(live):
 def test_nobody_goes_by_a_group_that_has_ended(live):
     live.supervisord().kill()
     live.copy.until_nothing_is_left(10)
-    assert "9.75" in live.ktrdr("show", "AAPL", "1h")[1]
+    output = live.ktrdr("show", "AAPL", "1h")[1]
+    assert "9.75" in output
+    assert output.startswith("SIMULATED: ")  # by its place, though nobody has claimed it
     live.tell("start", **live.address)
     assert "1.25" in live.ktrdr("show", "AAPL", "1h")[1]
     live.tell("stop")
@@ -251,6 +254,19 @@ def test_a_program_that_is_restarted_stays_what_the_group_is(group):
     assert "Changed since the group was started: IB_HOST, IB_PORT." in group.tell("start")[1]
     group.until_all_run(simulated=False)
     assert "gateway 127.0.0.1:4999, bars in" in group.log("ib-connection")
+
+
+@pytest.mark.parametrize("owner", ["", "live"])
+def test_no_starter_store_is_made_where_live_bars_belong(group, owner):
+    folder = group.copy.folder / ("other" if owner else "data")
+    if owner:
+        (folder / ".ktrdr").mkdir(parents=True)
+        (folder / ".ktrdr/source").write_text(owner)
+    code, output = group.tell("start", KTRDR_DATA_DIR=folder)
+    assert code == 78
+    assert "simulated" in output
+    assert not list(folder.glob("*.csv"))
+    assert not group.copy.processes()
 
 
 @pytest.mark.parametrize("made", ["shared", "link"])
