@@ -27,7 +27,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ktrdr.config import ROOT, Settings, load_settings
+from ktrdr.config import Settings
 from ktrdr.data.examination import examine
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient
 from ktrdr.errors import InvalidRequest, KtrdrError, RequestFailed, UnknownSeries
@@ -35,6 +35,7 @@ from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
 from ktrdr.planning.timeframes import Timeframe
+from ktrdr.running_group import settings_to_read_with
 
 if TYPE_CHECKING:
     from ktrdr.health.system import Snapshot
@@ -55,10 +56,16 @@ _err = Console(stderr=True, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[Settings]:
-    """Settings for a command; an error of ours ends it with one line and exit code 1."""
+def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
+    """Settings for a command: the running group's, where nothing else is said.
+
+    An error of ours ends it with one line and exit code 1.
+    """
     try:
-        yield load_settings()
+        settings, note = settings_to_read_with(reads_bars=reads_bars)
+        if note:
+            _err.print(f"ktrdr: {note}", markup=False, highlight=False)
+        yield settings
     except KtrdrError as error:
         _err.print(f"ktrdr: {error.message}", markup=False, highlight=False)
         if error.hint:
@@ -69,6 +76,12 @@ def _explained() -> Iterator[Settings]:
 def _next(hint: str, margin: str = "") -> str:
     """The next step; what follows its first line is to be pasted, and stands below it."""
     return f"{margin}next: " + hint.replace("\n", f"\n{margin}      ")
+
+
+def _warn_if_simulated(source: str | None) -> None:
+    """Say on standard error what must not be taken for prices."""
+    if source == "simulated":
+        _err.print("SIMULATED: these prices are invented", markup=False, highlight=False)
 
 
 def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
@@ -95,7 +108,7 @@ def _look_at_group(settings: Settings) -> Snapshot:
     from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil, for this alone
     from ktrdr.health.system import System  # noqa: PLC0415  # as above
 
-    return System(settings, find_supervisor(settings.run_dir, ROOT)).look()
+    return System(settings, find_supervisor(settings.run_dir)).look()
 
 
 def _print_summary(verdict: Verdict) -> None:
@@ -199,6 +212,7 @@ def gaps(
     """Show each series: bars expected, bars there, and why the others are not."""
     with _explained() as settings:
         _, gap_filler = _peers(settings)
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
         if day is not None:
             if symbol is None or timeframe is None:
                 raise InvalidRequest("--day needs a symbol and a timeframe")
@@ -287,6 +301,7 @@ def fill(
         _, gap_filler = _peers(settings)
         asked = {"symbol": symbol, "timeframe": timeframe, "from": start}
         scan_id = gap_filler.post("/fill", 5.0, **asked)["scan_id"]
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
         _out.print(f"{symbol}_{timeframe} is filled from {start} on, the newest bars first")
         if wait:
             _show_progress(gap_filler, symbol, timeframe, scan_id)
@@ -329,10 +344,11 @@ def show(
     """Print the bars of a series as CSV, and on standard error whether that is all."""
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
 
-    with _explained() as settings, _requests_shown(shown=fetch) as progress:
+    with _explained(reads_bars=True) as settings, _requests_shown(shown=fetch) as progress:
         frame = DataManager(settings).load(
             symbol, timeframe, start, end, fetch=fetch, progress=progress
         )
+        _warn_if_simulated(frame.attrs["source"])
         volumes = frame["volume"]
         if (volumes % 1 == 0).all():  # as they stand in the store
             frame["volume"] = volumes.astype("int64")
@@ -368,10 +384,11 @@ def export(
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
     from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
 
-    with _explained() as settings:
+    with _explained(reads_bars=True) as settings:
         frames = export_bars(DataManager(settings), symbols, timeframe, to, start, end)
         count = sum(len(frame) for frame in frames.values())
         _out.print(f"{count:,} bars in {to}", markup=False, highlight=False)
+        _warn_if_simulated(next(iter(frames.values())).attrs["source"])
         for symbol, frame in frames.items():
             if not frame.attrs["complete"]:
                 why = f"{symbol} is not complete: {frame.attrs['why']}"
@@ -393,7 +410,7 @@ def check(
     """
     from ktrdr.data.store_check import StoreCheck  # noqa: PLC0415  # the store, for this alone
 
-    with _explained() as settings:
+    with _explained(reads_bars=True) as settings:
         began = time.monotonic()
         store = StoreCheck(settings.data_dir)
         listed = store.series(symbol, timeframe)

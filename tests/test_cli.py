@@ -192,6 +192,39 @@ def test_show_prints_the_bars_and_says_what_is_not_proven(ktrdr, settings):
     assert "not complete: gap-filler is not running" in result.stderr
 
 
+@pytest.fixture
+def simulated(settings):
+    """A store of simulated bars."""
+    row = "2026-11-20 14:30:00+00:00,228.06,228.21,227.98,228.15,41200"
+    (settings.data_dir / "AAPL_1m.csv").write_text(f"{HEADER}{row}\n")
+    (settings.data_dir / ".ktrdr").mkdir()
+    (settings.data_dir / ".ktrdr" / "source").write_text("simulated\n")
+    return settings
+
+
+@pytest.mark.usefixtures("simulated")
+def test_simulated_bars_are_never_shown_without_that_word(ktrdr, scratch):
+    shown = ktrdr("show", "AAPL", "1m")
+    assert shown.stderr.startswith("SIMULATED: ")
+    assert shown.stdout.startswith("timestamp,")
+    exported = ktrdr("export", "AAPL", "--timeframe", "1m", "--to", f"{scratch}/bars.parquet")
+    assert "SIMULATED: " in exported.stderr
+
+
+def test_bars_of_nobody_are_not_called_simulated(ktrdr, simulated):
+    (simulated.data_dir / ".ktrdr" / "source").unlink()
+    assert "SIMULATED" not in ktrdr("show", "AAPL", "1m").output
+
+
+@pytest.mark.parametrize(
+    "words", [("gaps",), ("fill", "AAPL", "1m", "--from", "2020-01-01", "--no-wait")]
+)
+@pytest.mark.parametrize(("source", "times"), [("simulated", 1), ("live", 0)])
+def test_coverage_of_simulated_bars_is_told_with_that_word(ktrdr, filler, words, source, times):
+    filler(status=replace(FILLER, source=source))
+    assert ktrdr(*words).stderr.count("SIMULATED: ") == times
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -214,6 +247,14 @@ def test_a_wrong_setting_is_one_line(ktrdr, monkeypatch):
     result = ktrdr("status")
     assert result.exit_code == 1
     assert "IB_PORT=http" in result.stderr
+
+
+def test_an_unknown_name_is_one_line(ktrdr, monkeypatch):
+    monkeypatch.setenv("KTRDR_GAP_MAX_AGE_DAY", "5")
+    result = ktrdr("status")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("did you mean KTRDR_GAP_MAX_AGE_DAYS?\n")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config import Settings
 from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.data.ib_client import LIBRARY, ContractFacts
 from ktrdr.data.ib_link import Link
@@ -35,7 +35,6 @@ from ktrdr.data.local_api import (
     bars_to_json,
     instrument_from_query,
     number_from_query,
-    prepare_folder,
     priority_from_query,
     schedule_to_json,
     span_from_query,
@@ -63,6 +62,8 @@ from ktrdr.planning.told_sessions import ToldSchedule, read_hours, read_schedule
 from ktrdr.planning.usual_sessions import by_rules, every_week
 from ktrdr.planning.zones import zone_of
 from ktrdr.process import run
+from ktrdr.run_folder import prepare_folder
+from ktrdr.running_group import settings_to_run_with
 
 log = logging.getLogger("ib-connection")  # its name is another when it is the program
 
@@ -445,7 +446,8 @@ def get_connection_manager(
     global _manager  # noqa: PLW0603  # one for each application is what this is
     with _manager_lock:
         if _manager is None:
-            manager = PersistentIbConnectionManager(settings or load_settings(), history=history)
+            settings = settings or settings_to_run_with()
+            manager = PersistentIbConnectionManager(settings, history=history)
             manager.start()
             _manager = manager
         return _manager

@@ -73,7 +73,7 @@ from ktrdr.planning.instruments import (
 )
 from ktrdr.planning.throughput import Eta
 from ktrdr.planning.timeframes import DAY_S, Timeframe
-from ktrdr.process import boot, run
+from ktrdr.process import HINT, boot, run
 
 log = logging.getLogger("gap-filler")  # its name is another when it is the program
 
@@ -550,7 +550,7 @@ class GapFiller:
                 self._problems.remove(problem)
                 break
         else:
-            log.warning("%s: %s%s", what, error.message, _in_a_log(error.hint))
+            log.warning("%s: %s", what, error.message, extra={HINT: error.hint})
         now = datetime.fromtimestamp(self._clock(), UTC)
         self._problems.append(Problem(now, what, error.message, error.hint))
 
@@ -765,13 +765,6 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("POST", "/scan"): scan,
         ("POST", "/fill"): fill,
     }
-
-
-def _in_a_log(hint: str) -> str:
-    """A hint behind its message; several lines, which are to be pasted, stand below it."""
-    if "\n" in hint:
-        return f"\n{hint}".replace("\n", "\n    ")
-    return f" ({hint})" if hint else ""
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:

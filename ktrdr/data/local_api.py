@@ -29,6 +29,7 @@ from ktrdr.planning.instruments import Instrument, check_entry, instrument_for
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.sessions import Schedule, Session
 from ktrdr.planning.timeframes import Timeframe
+from ktrdr.run_folder import prepare_folder
 
 log = logging.getLogger(__name__)
 
@@ -527,21 +528,6 @@ def serving(server: LocalServer) -> Iterator[None]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make the run folder, for its owner alone.
-
-    Misconfigured: it cannot be made, or others use it too, such as /tmp.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-            raise errors.Misconfigured(f"KTRDR_RUN_DIR={folder}: expected a folder of its own")
-        folder.chmod(0o700)
-    except OSError as error:
-        raise errors.Misconfigured(f"KTRDR_RUN_DIR={folder}: {error.strerror}") from error
 
 
 def _clear_the_way(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import xmlrpc.client
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
+
+from ktrdr.errors import Misconfigured
+from ktrdr.running_group import FOLDER, running_group
 
 _TIMEOUT_S = 1.0
 
@@ -23,18 +27,16 @@ class Supervised:
     ever_started: bool
 
 
-def find_supervisor(run_dir: Path, root: Path) -> Path:
+def find_supervisor(run_dir: Path) -> Path:
     """The socket of the supervisord that runs the programs of a run folder, as far as one does.
 
-    `root`: the project's, beside whose configuration it listens, whatever the run folder is.
+    It listens beside its configuration, whatever the run folder is.
     """
-    own = run_dir / "supervisor.sock"
-    usual = root / "var/run/supervisor.sock"
-    if own.exists() or own == usual:
-        return own
-    pids = {str(one.pid) for one in ask_supervisor(usual).values() if one.pid}
-    said = {path.read_text(errors="replace").strip() for path in run_dir.glob("*.pid")}
-    return usual if pids & said else own
+    with contextlib.suppress(Misconfigured, PermissionError):
+        group = running_group()
+        if group is not None and group.settings.run_dir == run_dir:
+            return FOLDER / "supervisor.sock"
+    return run_dir / "supervisor.sock"
 
 
 def ask_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:

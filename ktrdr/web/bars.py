@@ -63,6 +63,8 @@ def _csv_response(found: DataFrame, name: str) -> Response:
     response = Response(_csv_parts(found), mimetype="text/csv")
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.headers["X-Complete"] = "true" if found.attrs.get("complete") else "false"
+    if found.attrs.get("source"):
+        response.headers["X-Source"] = found.attrs["source"]
     return response
 
 

@@ -15,7 +15,6 @@ from ktrdr.data.local_api import (
     answer_from_json,
     bars_to_json,
     instrument_from_query,
-    prepare_folder,
     request_to_query,
     schedule_from_json,
     schedule_to_json,
@@ -223,7 +222,7 @@ def test_questions_can_be_broken_off(path):
 
 
 def test_a_dead_programs_socket_is_replaced(path):
-    path.parent.mkdir()
+    path.parent.mkdir(0o700)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     with served(path, echo=echo) as client:
@@ -237,15 +236,6 @@ def test_a_living_programs_socket_is_respected(path):
         assert client.get("/echo") == {}
 
 
-def test_a_folder_that_others_use_too_is_left_alone(scratch):
-    shared = scratch / "shared"
-    shared.mkdir()
-    shared.chmod(0o1777)
-    with pytest.raises(Misconfigured, match="a folder of its own"):
-        prepare_folder(shared)
-    assert shared.stat().st_mode & 0o7777 == 0o1777
-
-
 def test_a_path_that_is_too_long_for_a_socket_is_named(scratch):
     path = scratch / ("x" * 120) / "peer.sock"
     with pytest.raises(Misconfigured, match="cannot serve"), served(path, echo=echo):
@@ -253,7 +243,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_named(scratch):
 
 
 def test_what_is_no_socket_is_left_alone(path):
-    path.parent.mkdir()
+    path.parent.mkdir(0o700)
     path.write_text("mine")
     with pytest.raises(Misconfigured, match="in the way"), served(path, echo=echo):
         pass
