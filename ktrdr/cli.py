@@ -254,7 +254,8 @@ def _series_table(listed: list[Json]) -> Table:
         missing = [f"{count} {because(reason)}" for reason, count in entry["missing"].items()]
         if entry["error"]:
             code = f" (IB's code {entry['error_code']})" if entry.get("error_code") else ""
-            missing.insert(0, f"{entry['error']}{code}")
+            hint = entry.get("hint")
+            missing.insert(0, f"{entry['error']}{code}{f' (next: {hint})' if hint else ''}")
         table.add_row(
             f"{entry['symbol']}_{entry['timeframe']}",
             entry["state"],

@@ -366,6 +366,19 @@ def test_a_failure_is_shown_with_ibs_code(ktrdr, filler):
     assert "no permissions (IB's code 354)" in ktrdr("gaps").output
 
 
+def test_a_failure_is_shown_with_what_to_do(ktrdr, filler):
+    filler(coverage=[SERIES | {"error": "line 7", "hint": "ktrdr check", "state": "failed"}])
+    assert "line 7 (next: ktrdr check)" in ktrdr("gaps").output
+
+
+def test_why_nothing_is_known_of_a_series_is_told_with_its_bars(ktrdr, filler, settings):
+    (settings.data_dir / "AAPL_1m.csv").write_text(HEADER)
+    unknown = {"expected": None, "error": "it is two series' file", "hint": "remove the link"}
+    filler(coverage=[SERIES | unknown | {"state": "failed"}])
+    said = ktrdr("show", "AAPL", "1m").stderr
+    assert "not complete: it is two series' file – next step: remove the link" in said
+
+
 ROWS = [f"2026-11-20 14:3{minute}:00+00:00,1,1,1,1,5\n" for minute in range(3)]
 
 

@@ -186,6 +186,12 @@ def troubles_of_series(group: Watched, trials: Trials) -> None:
         assert one["what"] == "XYZQ_1d"
         assert one["next_step"]
 
+    loop = group.data / "LOOP_1m.csv"
+    with trials.after(loop.unlink):
+        loop.symlink_to(loop.name)
+        said = trials.expect(AMBER, "2 of 3 series are complete, 1 needs you: LOOP", is_ready=True)
+        assert "remove" in said["needs_person"][0]["next_step"]
+
     broken = group.data / "ETH_1h.csv"
     whole = broken.read_text()
     with trials.after(lambda: broken.write_text(whole)):

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
@@ -236,8 +236,10 @@ class DataManager:
             entries = said["series"]
         except KtrdrError as error:
             return None, error.message
-        if not entries or entries[0]["expected"] is None:
+        if not entries:
             return None, "the gap filler does not know this series yet"
+        if entries[0]["expected"] is None:
+            return None, _why_unknown(entries[0])
         return entries[0], ""
 
     def _sessions(
@@ -262,6 +264,14 @@ class DataManager:
         except FileNotFoundError:
             entry = None
         return instrument_of_entry(symbol, entry)
+
+
+def _why_unknown(entry: Mapping[str, Any]) -> str:
+    """Why the gap filler cannot say what a series should have."""
+    error, hint = entry.get("error"), entry.get("hint")
+    if not error:
+        return "the gap filler has not looked at this series yet"
+    return f"{error} – next step: {hint}" if hint else str(error)
 
 
 def _settings() -> Settings:

@@ -66,6 +66,8 @@ class Series(BaseModel):
     missing: dict[str, int] = {}
     """Reason → bars that are missing for it."""
     error: str | None = None
+    hint: str | None = None
+    """What a person can do about the error."""
     error_code: int | None = None
     """IB's."""
     looked_from: datetime | None = Field(default=None, alias="from")
