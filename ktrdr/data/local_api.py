@@ -124,6 +124,10 @@ class ConnectionStatus:
     """What speaks with the gateway: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
     """What the gateway said last in another language than English; empty: nothing."""
+    no_data_since: datetime | None = None
+    """Since when no data can be had; None: they can."""
+    data_back_at: datetime | None = None
+    """When data could be had again, or a farm that they come from was back; None: never yet."""
     farms: tuple[FarmStatus, ...] = ()
     refused: tuple[RefusedContract, ...] = ()
 

@@ -15,7 +15,7 @@ HEALTHY = "healthy"
 DEGRADED = "degraded"
 CRITICAL = "critical"
 
-NO_DATA = ("upstream_lost", "competing_session", "connected", "farm_down")
+NO_DATA = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
 """States in which a gateway answers."""
 LOGGED_OUT = "logged_out"
 CLOCK_S = 5.0

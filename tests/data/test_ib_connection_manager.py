@@ -500,7 +500,7 @@ def test_servers_that_are_back_without_a_word_are_noticed(connect, gateway, wait
     assert gateway.summary()["connects"] == 1
 
 
-@pytest.mark.parametrize("farm", ["usfarm", "ushmds", "secdefil"])
+@pytest.mark.parametrize("farm", ["usfarm", "euhmds", "secdefil"])
 def test_a_farm_that_breaks_costs_no_connection_and_is_shown(connect, gateway, wait_for, farm):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
@@ -520,13 +520,13 @@ def test_a_farm_that_breaks_costs_no_connection_and_is_shown(connect, gateway, w
 def test_what_a_broken_farm_leaves_unanswered_is_asked_again(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
-    with gateway.farm_broken("ushmds"):
-        wait_for(lambda: manager.status().state == "farm_down")
-        with gateway.unanswered("historical_data"), asking(manager) as asked:
-            wait_for(is_in_flight(gateway))
-            gateway.end_fault("unanswered")
-            gateway.end_fault("farm_broken")
-            assert asked.result(20).bars
+    gateway.notice(2105)
+    wait_for(lambda: manager.status().state == "farm_down")
+    with gateway.unanswered("historical_data"), asking(manager) as asked:
+        wait_for(is_in_flight(gateway))
+        gateway.end_fault("unanswered")
+        gateway.notice(2106)
+        assert asked.result(20).bars
     assert gateway.summary()["connects"] == 1
 
 
