@@ -93,6 +93,8 @@ class Link:
         self._retries = Retries(settings.ktrdr_ib_retry_delays_s)
         self._retry_at: float | None = None
         self._attempt_at = float("-inf")
+        self._time_asked_at = float("-inf")
+        """When the gateway was last asked for the time, by whichever connection."""
         self._port_was_closed = False
         self._connected_at: float | None = None
         self._pulse = Pulse(settings.ktrdr_ib_heartbeat_s, 0)
@@ -341,6 +343,7 @@ class Link:
         self._watchers = set()
         self._farms.forget(self._now().timestamp())
         if self._client is not None:
+            self._time_asked_at = self._client.time_asked_at
             self._client.close()
             self._client = None
         if self._connected_at is not None:
@@ -365,7 +368,9 @@ class Link:
         )
         events: asyncio.Queue[Event] = asyncio.Queue()
         self._events = events
-        client = self._client = IbClient(lambda code, text: self._on_notice(events, code, text))
+        client = self._client = IbClient(
+            lambda code, text: self._on_notice(events, code, text), self._time_asked_at
+        )
         patience_s = min(_GREETING_S, 2 * self._settings.ktrdr_ib_heartbeat_s)
         host, port = self._settings.gateway_host, self._settings.gateway_port
         try:
