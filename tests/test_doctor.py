@@ -249,7 +249,7 @@ def test_a_farm_is_down(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
     with gateway.farm_broken("ushmds"):
-        wait_for(lambda: manager.status().state == "farm_down")
+        wait_for(lambda: manager.status().state == "history_down")
         says("data farms of IB's are broken: ushmds", "they come back by themselves")
 
 

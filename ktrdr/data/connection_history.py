@@ -70,6 +70,11 @@ class ConnectionHistory:
                 self._db.close()
                 self._db = None
 
+    def reopen(self) -> None:
+        """Take notes again, after `close`."""
+        with self._lock:
+            self._is_closed = False
+
     def note(self, at: float, state: str, why: str) -> None:
         """From now on it is in this state."""
         self._do(lambda db: _note(db, at, state, why), None)

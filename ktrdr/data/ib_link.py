@@ -43,6 +43,7 @@ from ktrdr.planning.lifecycle import (
     Retries,
     State,
     after,
+    if_all_else_fails,
     next_client_id,
 )
 from ktrdr.planning.pulse import Pulse
@@ -281,7 +282,7 @@ class Link:
                     event = await self._next_event()
                 except Exception:  # it goes on, whatever a library does
                     log.exception("unexpected error while %s", self.state)
-                    event = Event.FAILED if self.state is State.CONNECTING else Event.LOST
+                    event = await self._next_event_anyway()
                 self._apply(event)
         finally:
             diary.cancel()
@@ -298,6 +299,12 @@ class Link:
         if self.state in RETRYING:
             return await self._wait()
         return await self._events.get()
+
+    async def _next_event_anyway(self) -> Event:
+        """What follows an unexpected error: a wait goes on by the ladder, all else fails."""
+        if self.state in RETRYING:
+            await asyncio.sleep((self._retry_at or 0) - asyncio.get_running_loop().time())
+        return if_all_else_fails(self.state)
 
     def _apply(self, event: Event) -> None:
         """Take an event: the table says the next state and what to do on the way."""

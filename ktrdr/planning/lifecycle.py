@@ -171,6 +171,13 @@ def after(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         raise ImpossibleEvent(f"{event.name} while {state}") from None
 
 
+def if_all_else_fails(state: State) -> Event:
+    """What to take an unexpected error for, in a state in which something is waited for."""
+    if state is State.CONNECTING:
+        return Event.FAILED
+    return Event.RETRY_DUE if state in RETRYING else Event.LOST
+
+
 def diagram() -> str:
     """The table as a Mermaid state diagram, without what leaves the state as it is."""
     arrows: dict[tuple[State, State], list[str]] = {}
