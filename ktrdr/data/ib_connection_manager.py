@@ -31,6 +31,7 @@ from ktrdr.data.local_api import (
     Handler,
     Json,
     LocalServer,
+    Outage,
     StateSpan,
     bars_to_json,
     instrument_from_query,
@@ -55,6 +56,7 @@ from ktrdr.errors import (
 from ktrdr.planning.bars import Answer
 from ktrdr.planning.instruments import Instrument, instrument_for
 from ktrdr.planning.lifecycle import State
+from ktrdr.planning.outages import Downtime, Span
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import Schedule
@@ -79,6 +81,11 @@ _SLICES, _SPANS_SHOWN = 288, 200
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def _outage(one: Downtime) -> Outage:
+    end = None if one.end is None else _moment(one.end)
+    return Outage(_moment(one.start), end, one.cause, one.worst, one.expected_kind)
 
 
 def _moment(time_s: float) -> datetime:
@@ -354,11 +361,15 @@ class PersistentIbConnectionManager:
         return self.status().clock_offset_s
 
     async def history(self, days: float) -> HistoryMessage:
-        """The states of the last days, and the share of the time in which bars could be had."""
+        """The states of the last days, and the share of the time in which bars could be had.
+
+        The times without data are those of all days that are kept.
+        """
         now = self._now()
         since = now - timedelta(days=days)
         bounds = since.timestamp(), now.timestamp()
-        spans = await asyncio.to_thread(self._history.spans, *bounds) if self._history else []
+        kept = await self._kept(bounds[1] - KEPT_S, bounds[1])
+        spans = [replace(s, start=max(s.start, bounds[0])) for s in kept if s.end > bounds[0]]
         return HistoryMessage(
             since,
             now,
@@ -368,7 +379,14 @@ class PersistentIbConnectionManager:
                 StateSpan(_moment(span.start), _moment(span.end), span.state, span.why)
                 for span in spans[-_SPANS_SHOWN:]
             ),
+            tuple(map(_outage, self._link.downtimes(kept))),
         )
+
+    async def _kept(self, since: float, until: float) -> list[Span]:
+        """The states in this time, as far as they are kept."""
+        if self._history is None:
+            return []
+        return await asyncio.to_thread(self._history.spans, since, until)
 
     async def _stop(self) -> None:
         if self._life is not None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,6 +46,7 @@ from ktrdr.planning.lifecycle import (
     if_all_else_fails,
     next_client_id,
 )
+from ktrdr.planning.outages import Downtime, Span
 from ktrdr.planning.pulse import Pulse
 
 log = logging.getLogger("ib-connection")
@@ -268,6 +269,10 @@ class Link:
         if self.state.is_linked:
             self._events.put_nowait(Event.RECONNECT)
         self._wish.set()
+
+    def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
+        """The times without data in these states of the connection."""
+        return self._diary.downtimes(spans)
 
     # Its life.
 

@@ -144,6 +144,21 @@ class StateSpan:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """A time without data, whatever states it was made of."""
+
+    start: datetime
+    end: datetime | None
+    """None: it lasts."""
+    cause: str
+    """What a person would say of it."""
+    worst: str
+    """The worst state in it; one of those of StateSpan."""
+    expected_kind: str = ""
+    """`restart` or `log_out`, where it was to be expected."""
+
+
+@dataclass(frozen=True)
 class ConnectionHistory:
     """What `GET /history` tells of the last days."""
 
@@ -155,6 +170,8 @@ class ConnectionHistory:
     """The same for each of many slices of the time, oldest first."""
     spans: tuple[StateSpan, ...]
     """The newest ones, oldest first."""
+    outages: tuple[Outage, ...] = ()
+    """All of the last 30 days, whatever days were asked for; oldest first."""
 
 
 @dataclass(frozen=True)

@@ -1008,6 +1008,10 @@ def test_states_are_kept_and_the_next_run_knows_since_when_it_is_away(
     assert 0 < said.uptime < 1
     assert 0 < said.shares[-1] < 1
     assert said.shares[0] is None
+    starting, lost = said.outages
+    assert starting.cause == "ib-connection was starting"
+    assert lost.cause == "the gateway closed the connection"
+    assert (lost.start, lost.end) == (said.spans[2].start, said.spans[3].end)
     manager.stop()
     with contextlib.closing(sqlite3.connect(path)) as database:
         kept = database.execute("SELECT state FROM states ORDER BY at").fetchall()

@@ -432,9 +432,19 @@ def test_the_last_days_are_shown_as_a_line_and_in_words(client, text, peers):
         ("bad", "4", "1"),
         ("good", "5", "1"),
     ]
-    assert "waiting" in html
-    assert "nobody listens there" in html
     assert {q["days"] for q in peers.asked if q["what"] == "history"} == {"1", "30"}
+
+
+@pytest.mark.usefixtures("peers")
+def test_each_time_without_data_is_one_row_with_its_hour_the_newest_first(text):
+    shown = text()
+    restart = "restart (expected) 2026-11-02 04:45:00 UTC, for 1 min 30 s; at worst waiting"
+    still = (
+        "the history farm ushmds was broken 2026-11-19 21:00:00 UTC, and still, for 3 h; "
+        "at worst history down"
+    )
+    assert restart in shown
+    assert shown.index(still) < shown.index(restart)
 
 
 def test_without_a_history_the_page_is_whole(client, peers):
