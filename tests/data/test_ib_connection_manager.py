@@ -955,7 +955,7 @@ def test_a_restart_at_its_hour_is_expected_and_one_at_noon_is_not(connect, gatew
     wait_for(lambda: night.is_connected)
     with gateway.restarting():
         wait_for(lambda: night.status().failed_attempts)
-        assert night.status().expected == "expected restart, back at about 23:47"
+        assert night.status().expected == "expected restart, back at about 04:47 UTC"
     wait_for(lambda: night.is_connected)
     assert night.status().expected == ""
 
