@@ -99,7 +99,9 @@ def _connection_lines(said: Json) -> list[str]:
     if said["expected"]:
         lines.append(said["expected"])
     elif error and not said["connected"]:
+        since = said.get("no_data_since")
         lines += [error["message"], f"next: {error['hint']}"]
+        lines += [f"no data since {since[:19].replace('T', ' ')} UTC"] if since else []
     lines += [f"data farm {farm['name']} is broken" for farm in said["farms"] if not farm["up"]]
     lines += [f"{one['symbol']}: {one['message']}" for one in said["refused"]]
     if said["reminder"]:

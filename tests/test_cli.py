@@ -26,6 +26,7 @@ CONNECTED = {
 LOST = CONNECTED | {
     "connected": False,
     "state": "waiting",
+    "no_data_since": "2026-11-20T21:00:05+00:00",
     "last_error": {"code": 502, "message": "cannot connect", "hint": "start the gateway"},
 }
 FILLER = {
@@ -116,6 +117,7 @@ def test_a_lost_connection_is_told_with_the_next_step(ktrdr, connection):
         result = ktrdr("status")
     assert result.exit_code == 1
     assert "next: start the gateway" in result.output
+    assert "no data since 2026-11-20 21:00:05 UTC" in result.output
 
 
 @pytest.mark.usefixtures("gap_filler")

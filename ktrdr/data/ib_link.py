@@ -67,6 +67,7 @@ _SELDOM = 4
 _NO_DATA = "the gateway tells the time, and answers no request for data"
 _COMES_BACK = "it is being connected again"
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _NO_CONNECTION = 502
 """The code of an error that says: nobody was reached."""
 _UPSTREAM_LOST = (1100, 2110)
@@ -95,6 +96,8 @@ class Link:
         self._retries = Retries(settings.ktrdr_ib_retry_delays_s)
         self._retry_at: float | None = None
         self._attempt_at = float("-inf")
+        self._attempt_on = _NEVER
+        """The same by the wall clock."""
         self._time_asked_at = float("-inf")
         """When the gateway was last asked for the time, by whichever connection."""
         self._port_was_closed = False
@@ -342,6 +345,15 @@ class Link:
         elif not before.has_data:
             self._no_data_since = None
             self._note_data_back()
+        if self.state is State.CONNECTED and not self._farms.broken:
+            self._forget_error(before)
+
+    def _forget_error(self, before: State) -> None:
+        """It is over; what the gateway said in its greeting is not."""
+        error = self._said.last_error
+        is_new = before is State.CONNECTING and error and (error.time or _NEVER) >= self._attempt_on
+        if not is_new:
+            self._said = replace(self._said, last_error=None)
 
     def _note_data_back(self) -> None:
         """Who waits for data may ask for them now."""
@@ -370,7 +382,7 @@ class Link:
         loop = asyncio.get_running_loop()
         if not self._ids_in_use:
             await asyncio.sleep(self._attempt_at + _APART_S - loop.time())
-        self._attempt_at = loop.time()
+        self._attempt_at, self._attempt_on = loop.time(), self._now()
         self._wish.clear()
         self._said = replace(
             self._said,
@@ -423,7 +435,8 @@ class Link:
         away = self._absence()
         if away is not None and away.kind == "log_out":
             hint = "log in to the gateway, with the second factor"
-            error = NotConnected(error.message, code=error.code, hint=hint)
+            said = f"{away.words} ({error.message})"
+            error = NotConnected(said, code=error.code, hint=hint)
         self._note_error(error, is_expected=away is not None)
         return Event.LOGIN_NEEDED if away and away.kind == "log_out" else Event.FAILED
 
@@ -739,7 +752,7 @@ class Link:
         self.asked_again = asyncio.Event()
 
     def _note_error(self, error: KtrdrError, *, hint: str = "", is_expected: bool = False) -> None:
-        said = LastError(error.code, error.message, error.hint or hint)
+        said = LastError(error.code, error.message, error.hint or hint, self._now())
         self._said = replace(self._said, last_error=said)
         level = logging.INFO if is_expected else logging.WARNING
         log.log(level, "%s%s", error, f" ({said.hint})" if said.hint else "")

@@ -55,11 +55,13 @@ ACCEPTED = "accepted"
 
 @dataclass(frozen=True)
 class LastError:
-    """What went wrong last, and what a person can do about it."""
+    """What is wrong, and what a person can do about it."""
 
     code: int | None
     message: str
     hint: str
+    time: datetime | None = None
+    """When it was noticed (UTC)."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class ConnectionStatus:
     requests_open: int
     requests_answered: int
     last_error: LastError | None
+    """What is wrong now; None when it is over."""
     expected: str = ""
     """Why the gateway is away where that was to be expected, such as its nightly restart."""
     expected_kind: str = ""

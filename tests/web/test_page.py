@@ -93,6 +93,33 @@ def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, p
     assert pills("connection") == [("bad", "not connected (retrying)")]
 
 
+def test_an_outage_is_told_with_its_own_begin_and_no_try_where_nothing_is_tried(
+    text, peers, connected
+):
+    peers.connection = replace(
+        connected,
+        connected=False,
+        state="upstream_lost",
+        last_disconnect_time=datetime(2026, 11, 20, 3, tzinfo=UTC),  # of another one
+        no_data_since=datetime(2026, 11, 20, 14, 30, 5, tzinfo=UTC),
+    )
+    said = text()
+    assert "No data since 2026-11-20 14:30:05 UTC" in said
+    assert "Next try" not in said
+    assert "Lost" not in said
+
+
+def test_a_try_that_is_under_way_is_said(text, peers, connected):
+    peers.connection = replace(connected, connected=False, state="connecting")
+    assert "Next try under way" in text()
+
+
+def test_a_trouble_that_takes_no_data_away_has_its_time(text, peers, connected):
+    broken = LastError(2103, "usfarm is broken", "wait", datetime.now(UTC) - timedelta(minutes=5))
+    peers.connection = replace(connected, state="farm_down", last_error=broken)
+    assert re.search(r"Trouble usfarm is broken ?, 5 min (\d s )?ago", text())
+
+
 @pytest.mark.usefixtures("peers")
 def test_a_living_connection_is_good(pills):
     assert pills("connection") == [("good", "connected")]
