@@ -61,6 +61,8 @@ _DIARY_S = 60.0
 
 _BELIEVED = 2
 """So many refusals for a broken farm in a row are believed without any notice of it."""
+_KINDS = 4
+"""So many kinds of contracts are asked for before all history is called broken."""
 _SELDOM = 4
 """Heartbeats between two questions for history while its farm is broken: a minute by default."""
 
@@ -116,8 +118,12 @@ class Link:
         self._state_since = float("-inf")
         """By the loop's clock."""
         self._probe_wanted = asyncio.Event()
+        self._of_each_kind: tuple[Instrument, ...] = ()
+        """A contract of each kind whose history was wanted and answered; the newest first."""
         self._refusals = 0
         """For a broken farm, since history was answered last."""
+        self._without: set[tuple[str, str]] = set()
+        """The kinds for which a probe was refused so, since it was begun to look."""
         self._is_unproven = False
         """The last connection ended because no data came, and none have come since."""
         self._farms = Farms()
@@ -251,6 +257,8 @@ class Link:
         self._known_good = (instrument, *others[:1])
         self._answered(is_data=True)
         if is_history:
+            others = [one for one in self._of_each_kind if _kind(one) != _kind(instrument)]
+            self._of_each_kind = (instrument, *others[: _KINDS - 1])
             self._note_history(instrument, asked_at)
 
     def note_no_farm(self, instrument: Instrument) -> None:
@@ -599,7 +607,7 @@ class Link:
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Ask for one small answer; whether it came. What it says may be an event."""
-        instrument = self._taken_for or self._known_good[0]
+        instrument = self._taken_for or self._to_probe()
         asked_at = asyncio.get_running_loop().time()
         try:
             with self.waiting_for_data():
@@ -631,23 +639,37 @@ class Link:
             self._events.put_nowait(Event.SESSION_BACK)
         return True
 
+    def _to_probe(self) -> Instrument:
+        """A contract that is known to be good; of a kind that was not just refused, if any."""
+        left = (one for one in self._of_each_kind if _kind(one) not in self._without)
+        return next(left, self._known_good[0])
+
     def _note_no_history(self, instrument: Instrument, error: KtrdrError) -> None:
-        """The probe was refused for a broken farm. Without a notice one refusal proves nothing."""
+        """The probe was refused for a broken farm. There may be others, for other kinds.
+
+        Without a notice of IB's one refusal proves nothing.
+        """
         self._pulse.data_answered(asyncio.get_running_loop().time())
         self._refusals += 1
         self._farms.refused(instrument.symbol, self._now().timestamp())
         names = " ".join(self._farms.broken_history)
-        if not names and self._refusals < _BELIEVED:
+        self._without.add(_kind(instrument))
+        is_left = any(_kind(one) not in self._without for one in self._of_each_kind)
+        if is_left or (not names and self._refusals < _BELIEVED):
             self._probe_wanted.set()
-        elif self.state.has_data:
+            return
+        self._without = set()
+        if self.state.has_data:
             farm = f"IB's history farm {names}".strip()
-            told = RequestFailed(f"{farm} is broken: {error.message}", code=error.code)
+            said = error.message.rpartition("message:")[2].split(".")[0]
+            told = RequestFailed(f"{farm} is broken: {said}", code=error.code)
             self._note_error(told, hint=error.hint)
             self._events.put_nowait(Event.HISTORY_LOST)
 
     def _note_history(self, instrument: Instrument, asked_at: float) -> None:
         """History of this contract was answered."""
         self._refusals = 0
+        self._without = set()
         self._is_unproven = False
         if self._farms.answered(instrument.symbol, self._now().timestamp()):
             self._note_farm_back()
@@ -770,6 +792,11 @@ class Link:
         while True:
             await asyncio.sleep(_DIARY_S)
             await self._diary.keep()
+
+
+def _kind(instrument: Instrument) -> tuple[str, str]:
+    """Contracts that one farm serves have this in common, as far as anybody knows."""
+    return instrument.sec_type, instrument.currency
 
 
 def _initial_status(settings: Settings) -> ConnectionStatus:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ktrdr.data.connection_history import ConnectionHistory
-from ktrdr.errors import KtrdrError, NotConnected
+from ktrdr.errors import KtrdrError, NotConnected, RequestFailed
 from ktrdr.sim.hosting import running_gateway
 from tests.data import test_ib_connection_manager as usual
 from tests.data.test_ib_connection_manager import answers, asking, history_of, is_in_flight
@@ -65,6 +65,19 @@ def test_one_refusal_proves_nothing(manager, gateway, wait_for):
             asked.exception(10)
         assert manager.status().state == "connected"
         assert answers(manager, history_of("MSFT")).bars
+
+
+def test_one_farm_of_several_takes_nothing_from_what_others_serve(manager, gateway, wait_for):
+    answers(manager, history_of("EURUSD"))
+    answers(manager)
+    with gateway.fault("refused", kind="bars", symbol="AAPL", text="HMDS server disconnect"):
+        with asking(manager, patience_s=6) as asked:
+            # The request, and its probe; another kind is probed then, and answers.
+            wait_for(lambda: gateway.summary()["verdicts"].get("refused", 0) >= 2)
+            assert answers(manager, history_of("EURUSD")).bars
+        with pytest.raises(RequestFailed, match="HMDS server disconnect"):
+            asked.result()
+        assert manager.is_connected
 
 
 def test_2105_with_1100_and_1102_leaves_nothing_broken(manager, gateway, wait_for):
