@@ -1,11 +1,16 @@
 """The connection from start to start: what ends it, what must not, and what is told of that."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from ktrdr.config import Settings
 from ktrdr.data.connection_history import ConnectionHistory
-from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, get_connection_manager
+from ktrdr.data.ib_connection_manager import (
+    PersistentIbConnectionManager,
+    get_connection_manager,
+    serve,
+)
 from tests.data import test_ib_connection_manager as usual
 from tests.data.test_ib_connection_manager import answers
 from tests.ports import free_port
@@ -91,6 +96,19 @@ def test_what_ends_its_life_is_said_and_told_to_whoever_runs_it(make_settings, g
     assert str(manager.broken) == "no clock"
     is_broken.clear()
     manager.stop()
+
+
+def test_the_program_ends_with_what_ended_the_life_of_its_connection(make_settings):
+    """The ladder has no step, which settings from outside cannot be: the first wait ends it."""
+    settings = make_settings(ktrdr_sim_port=free_port())
+    broken = settings.model_copy(update={"ktrdr_ib_retry_delays_s": ()})
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        program = thread.submit(serve, broken, stop)
+        try:
+            assert isinstance(program.exception(15), IndexError)
+        finally:
+            stop.set()
 
 
 def test_a_loss_right_after_the_time_was_told_costs_no_attempt(connect, gateway, wait_for):
