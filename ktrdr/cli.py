@@ -145,6 +145,8 @@ def _connection_lines(said: ConnectionStatus) -> list[str]:
     lines = [f"{state}: {gateway} at {said.host}:{said.port}"]
     if said.expected:
         lines.append(said.expected)
+    if said.no_data_since and not said.expected:
+        lines.append(f"no data since {said.no_data_since:%Y-%m-%d %H:%M:%S} UTC")
     lines += [f"data farm {farm.name} is broken" for farm in said.farms if not farm.up]
     if said.reminder:
         lines.append(said.reminder)

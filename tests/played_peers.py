@@ -70,6 +70,22 @@ class Peers:
                     "why": "answered",
                 },
             ],
+            "outages": [
+                {
+                    "start": "2026-11-02T04:45:00+00:00",
+                    "end": "2026-11-02T04:46:30+00:00",
+                    "cause": "restart",
+                    "worst": "waiting",
+                    "expected_kind": "restart",
+                },
+                {
+                    "start": "2026-11-19T21:00:00+00:00",
+                    "end": None,
+                    "cause": "the history farm ushmds was broken",
+                    "worst": "history_down",
+                    "expected_kind": "",
+                },
+            ],
         }
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
         self.asked: list[dict[str, str]] = []

@@ -26,6 +26,7 @@ LOST = replace(
     CONNECTED,
     connected=False,
     state="waiting",
+    no_data_since=datetime(2026, 11, 20, 21, 0, 5, tzinfo=UTC),
     last_error=LastError(502, "cannot connect", "start the gateway"),
 )
 FILLER = replace(filling_status(Path("data")), gaps_remaining=7, unfillable={"too_old": 2})
@@ -151,6 +152,7 @@ def test_a_lost_connection_is_told_with_the_next_step(ktrdr, connection):
         result = ktrdr("status")
     assert result.exit_code == 1
     assert "next: start the gateway" in result.output
+    assert "no data since 2026-11-20 21:00:05 UTC" in result.output
 
 
 @pytest.mark.usefixtures("gap_filler")

@@ -17,7 +17,7 @@ from ktrdr.cli import app
 from ktrdr.config import Settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
 from ktrdr.data.local_api import LocalServer, SeriesTrouble, StoreTrouble, serving, to_json
-from ktrdr.errors import KtrdrError
+from ktrdr.errors import KtrdrError, NotConnected
 from ktrdr.planning.instruments import instrument_for
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
@@ -299,8 +299,19 @@ def test_a_farm_is_down(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
     with gateway.farm_broken("ushmds"):
-        wait_for(lambda: manager.status().state == "farm_down")
+        wait_for(lambda: manager.status().state == "history_down")
         says("data farms of IB's are broken: ushmds", "they come back by themselves")
+
+
+def test_a_farm_is_down_and_nobody_has_told(group, gateway, wait_for):
+    manager = group(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.farm_broken(told="no"):
+        request = BarsRequest(instrument_for("AAPL"), Timeframe.H1, 1793624400, 1793710800)
+        with pytest.raises(NotConnected, match="HMDS server disconnect"):
+            manager.call(manager.bars(request, patience_s=5), 30)
+        wait_for(lambda: manager.status().state == "history_down")
+        says("IB's history farm is broken: HMDS server disconnect", "farms come back by themselves")
 
 
 def test_the_clock_is_wrong(group, gateway, wait_for):

@@ -6,13 +6,13 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.gateway_calendar import Outage
 from ktrdr.planning.lifecycle import State
+from ktrdr.planning.outages import NOT_RUNNING, Span
 
 log = logging.getLogger(__name__)
 
@@ -27,28 +27,10 @@ ROWS_MAX = 20_000
 _WAIT_S = 0.5
 """For another process that writes: history is worth no delay."""
 
-NOT_RUNNING = "not_running"
-"""From the end of one run of the program to the beginning of the next."""
-
 _TABLES = """
 CREATE TABLE IF NOT EXISTS states (at REAL PRIMARY KEY, state TEXT NOT NULL, why TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS run (last REAL NOT NULL);
 """
-
-
-@dataclass(frozen=True)
-class Span:
-    """The connection was in one state from `start` to `end` (UTC seconds)."""
-
-    start: float
-    end: float
-    state: str
-    why: str = ""
-
-    @property
-    def has_data(self) -> bool:
-        """Bars could be had."""
-        return self.state in (State.CONNECTED, State.FARM_DOWN)
 
 
 class ConnectionHistory:
@@ -69,6 +51,11 @@ class ConnectionHistory:
             if self._db is not None:
                 self._db.close()
                 self._db = None
+
+    def reopen(self) -> None:
+        """Take notes again, after `close`."""
+        with self._lock:
+            self._is_closed = False
 
     def note(self, at: float, state: str, why: str) -> None:
         """From now on it is in this state."""
@@ -108,7 +95,10 @@ class ConnectionHistory:
 
 
 def outages(spans: Sequence[Span]) -> list[Outage]:
-    """Where the connection was lost while the program ran, and came back."""
+    """Where the connection was lost while the program ran, and came back.
+
+    That no bars come from a farm of IB's loses no connection.
+    """
     found: list[Outage] = []
     lost_at: float | None = None
     was_up = False
@@ -119,7 +109,7 @@ def outages(spans: Sequence[Span]) -> list[Outage]:
             lost_at, was_up = None, True
         elif span.state == NOT_RUNNING:
             lost_at, was_up = None, False
-        elif was_up and lost_at is None:
+        elif was_up and lost_at is None and span.state != State.HISTORY_DOWN:
             lost_at = span.start
     return found
 

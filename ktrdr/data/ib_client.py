@@ -36,6 +36,7 @@ from ktrdr.errors import (
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.candidates import Candidate, which_is_meant
 from ktrdr.planning.instruments import Instrument
+from ktrdr.planning.pacing import MessageRate
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import utc_midnight
 from ktrdr.planning.told_sessions import ToldSchedule, ToldSession
@@ -98,8 +99,10 @@ class ContractFacts:
 class IbClient:
     """One attempt at a connection, and its life. Make a new one for the next attempt."""
 
-    def __init__(self, notice: Notice) -> None:
+    def __init__(self, notice: Notice, time_asked_at: float = float("-inf")) -> None:
+        """`time_asked_at`: when the gateway was last asked for the time, by the loop's clock."""
         self._notice = notice
+        self._rate = MessageRate()
         self._ib = ib.IB()
         self._ib.RaiseRequestErrors = True
         self._ib.errorEvent -= self._ib._onError  # noqa: SLF001  it asks for accounts after 1102
@@ -115,7 +118,8 @@ class IbClient:
         self._advice: dict[int | str, str] = {}
         """What was said of a request that still waits for its answer."""
         self._time_lock = asyncio.Lock()
-        self._time_asked_at = float("-inf")
+        self.time_asked_at = time_asked_at
+        """When the gateway was asked for the time last, by the loop's clock."""
         self._why_closed: KtrdrError | None = None
         self.closed = asyncio.Event()
         """Set when the socket is gone."""
@@ -175,8 +179,9 @@ class IbClient:
         try:
             async with asyncio.timeout(timeout_s), self._time_lock:
                 loop = asyncio.get_running_loop()
-                await asyncio.sleep(self._time_asked_at + _BETWEEN_TIMES_S - loop.time())
-                self._time_asked_at = loop.time()
+                await asyncio.sleep(self.time_asked_at + _BETWEEN_TIMES_S - loop.time())
+                await self._turn()
+                self.time_asked_at = loop.time()
                 answer = await self._asked(
                     _ASK_THE_TIME, None, lambda _: self._wire.reqCurrentTime(), None, "the time"
                 )
@@ -187,6 +192,7 @@ class IbClient:
     async def is_read_only(self, timeout_s: float) -> bool:
         """Whether the gateway's "Read-Only API" is on. It then refuses to tell of orders (321)."""
         what = "the open orders"
+        await self._turn()
         try:
             await self._asked(
                 _ASK_FOR_ORDERS, None, lambda _: self._wire.reqOpenOrders(), timeout_s, what
@@ -203,6 +209,7 @@ class IbClient:
         UnknownContract when IB knows none, or several; its hint names these.
         """
         wanted = _contract(instrument)
+        await self._turn()
         found = await self._asked(
             self._number(),
             wanted,
@@ -259,6 +266,7 @@ class IbClient:
         at the gateway until it is taken back.
         """
         wanted = _contract(instrument)
+        await self._turn()
         number = self._number()
         try:
             answer = await self._asked(
@@ -273,8 +281,7 @@ class IbClient:
         except NoDataError:
             return None
         finally:
-            if not self.closed.is_set():
-                self._wire.cancelHeadTimeStamp(number)
+            self._take_back(self._wire.cancelHeadTimeStamp, number)
         if not isinstance(answer, datetime):
             raise RequestFailed(f"IB's first bar of {instrument.symbol} is no time: {answer!r}")
         return int((answer if answer.tzinfo else answer.replace(tzinfo=UTC)).timestamp())
@@ -315,6 +322,7 @@ class IbClient:
     ) -> Any:
         """The answer to a history request: end, duration, bar size, what to show."""
         wanted = _contract(instrument)
+        await self._turn()
         number = self._number()
 
         def send(request_id: int | str) -> None:
@@ -331,9 +339,18 @@ class IbClient:
         try:
             return await self._asked(number, wanted, send, timeout_s, what, _Bars())
         except (TimedOut, asyncio.CancelledError):
-            if not self.closed.is_set():
-                self._wire.cancelHistoricalData(number)
+            self._take_back(self._wire.cancelHistoricalData, number)
             raise
+
+    async def _turn(self) -> None:
+        """Until one more message may go."""
+        await asyncio.sleep(self._rate.delay_s(asyncio.get_running_loop().time()))
+
+    def _take_back(self, cancel: Callable[[int], None], number: int) -> None:
+        """Cancel a request; it is a message too, which those that come after it wait for."""
+        if not self.closed.is_set():
+            self._rate.delay_s(asyncio.get_running_loop().time())
+            cancel(number)
 
     def _broken(self, what: str) -> NotConnected:
         """Why there is no answer any more."""

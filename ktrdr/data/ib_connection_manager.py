@@ -31,6 +31,7 @@ from ktrdr.data.local_api import (
     Handler,
     Json,
     LocalServer,
+    Outage,
     StateSpan,
     bars_to_json,
     instrument_from_query,
@@ -54,6 +55,7 @@ from ktrdr.errors import (
 from ktrdr.planning.bars import Answer
 from ktrdr.planning.instruments import Instrument, instrument_for
 from ktrdr.planning.lifecycle import State
+from ktrdr.planning.outages import Downtime, Span
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import Schedule
@@ -82,6 +84,11 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def _outage(one: Downtime) -> Outage:
+    end = None if one.end is None else _moment(one.end)
+    return Outage(_moment(one.start), end, one.cause, one.worst, one.expected_kind)
+
+
 def _moment(time_s: float) -> datetime:
     return datetime.fromtimestamp(time_s, UTC)
 
@@ -89,9 +96,9 @@ def _moment(time_s: float) -> datetime:
 class PersistentIbConnectionManager:
     """The one connection of an application: connects, watches, retries, and paces requests.
 
-    Its event loop lives in a thread of its own, so that any thread may call it. Start it once;
-    it stays until `stop`. `history`: where its states are kept, and closed with it. `now`: the
-    wall clock, aware. `new_loop` makes its event loop, whose clock all waiting goes by.
+    Its event loop lives in a thread of its own, so that any thread may call it. It stays until
+    `stop`, and may be started again. `history`: where its states are kept, and closed with it.
+    `now`: the wall clock, aware. `new_loop` makes its event loop, whose clock all waiting goes by.
     """
 
     def __init__(
@@ -111,13 +118,21 @@ class PersistentIbConnectionManager:
         self._thread: threading.Thread | None = None
         self._calls = threading.Lock()
         self._life: asyncio.Task[None] | None = None
-        self._link = Link(settings, now, history)
-        self._requests = Requests(self._link, now, settings.ktrdr_ib_heartbeat_s)
+        self.broken: BaseException | None = None
+        """What ended its life unexpectedly; None: nothing."""
+        self._tell_broken: Callable[[], object] | None = None
+        self._was_started = False
+        self._make_link()
         self._facts: dict[Instrument, tuple[float, ContractFacts]] = {}
         self._past: dict[Instrument, tuple[float, Schedule]] = {}
 
     def __repr__(self) -> str:
         return f"<PersistentIbConnectionManager {self._link!r}>"
+
+    def _make_link(self) -> None:
+        """A new one for each loop, for what it waits on belongs to that."""
+        self._link = Link(self._settings, self._now, self._history)
+        self._requests = Requests(self._link, self._now, self._settings.ktrdr_ib_heartbeat_s)
 
     # Any thread.
 
@@ -132,14 +147,26 @@ class PersistentIbConnectionManager:
             raise AlreadyRunning(
                 f"another process holds the connection to IB ({self._lock.lock_file})"
             ) from None
+        if self._was_started:
+            self._make_link()
+            if self._history:
+                self._history.reopen()
+        self._was_started, self.broken = True, None
         self._loop = self._new_loop()
         self._thread = threading.Thread(
             target=self._run_loop, args=(self._loop,), name="ib-connection", daemon=True
         )
         self._thread.start()
 
+    def when_broken(self, tell: Callable[[], object]) -> None:
+        """Call this, from another thread, should its life end unexpectedly; `broken` says why."""
+        self._tell_broken = tell
+        if self.broken is not None:
+            tell()
+
     def stop(self) -> None:
         """Close the connection and end the thread."""
+        _forget(self)
         with self._calls:
             loop, self._loop = self._loop, None  # from here on nothing new is taken
         if self._thread is None or loop is None:
@@ -341,11 +368,15 @@ class PersistentIbConnectionManager:
         return self.status().clock_offset_s
 
     async def history(self, days: float) -> HistoryMessage:
-        """The states of the last days, and the share of the time in which bars could be had."""
+        """The states of the last days, and the share of the time in which bars could be had.
+
+        The times without data are those of all days that are kept.
+        """
         now = self._now()
         since = now - timedelta(days=days)
         bounds = since.timestamp(), now.timestamp()
-        spans = await asyncio.to_thread(self._history.spans, *bounds) if self._history else []
+        kept = await self._kept(bounds[1] - KEPT_S, bounds[1])
+        spans = [replace(s, start=max(s.start, bounds[0])) for s in kept if s.end > bounds[0]]
         return HistoryMessage(
             since,
             now,
@@ -355,7 +386,14 @@ class PersistentIbConnectionManager:
                 StateSpan(_moment(span.start), _moment(span.end), span.state, span.why)
                 for span in spans[-_SPANS_SHOWN:]
             ),
+            tuple(map(_outage, self._link.downtimes(kept))),
         )
+
+    async def _kept(self, since: float, until: float) -> list[Span]:
+        """The states in this time, as far as they are kept."""
+        if self._history is None:
+            return []
+        return await asyncio.to_thread(self._history.spans, since, until)
 
     async def _stop(self) -> None:
         if self._life is not None:
@@ -363,9 +401,19 @@ class PersistentIbConnectionManager:
             await asyncio.wait({self._life})
         await self._link.stop()
 
+    def _life_ended(self, life: asyncio.Task[None]) -> None:
+        """It goes on until it is cancelled; otherwise nothing would ever be answered again."""
+        if life.cancelled():
+            return
+        self.broken = life.exception()
+        log.critical("the connection's life has ended: %r", self.broken, exc_info=self.broken)
+        if self._tell_broken is not None:
+            self._tell_broken()
+
     def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         self._life = loop.create_task(self._link.live())
+        self._life.add_done_callback(self._life_ended)
         loop.run_forever()
         while left := asyncio.all_tasks(loop):
             for task in left:
@@ -453,6 +501,14 @@ def get_connection_manager(
         return _manager
 
 
+def _forget(manager: PersistentIbConnectionManager) -> None:
+    """The next who asks for the application's connection gets a new one."""
+    global _manager  # noqa: PLW0603  as above
+    with _manager_lock:
+        if _manager is manager:
+            _manager = None
+
+
 def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], Handler]:
     """The local API of the connection."""
 
@@ -524,16 +580,22 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
-    """The program: the connection and its local API, until it is told to stop."""
+    """The program: the connection and its local API, until it is told to stop.
+
+    It ends with the error that ended the connection's life, so that it is started anew.
+    """
     logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # its errors are told by ours
     manager = get_connection_manager(settings, _history(settings))
     server = LocalServer(settings.connection_socket, routes(manager))
     manager.call(server.start(), _STOP_S)
+    manager.when_broken(stop.set)
     try:
         stop.wait()
     finally:
         manager.call(server.stop(), _STOP_S)
         manager.stop()
+    if manager.broken is not None:
+        raise manager.broken
 
 
 def _history(settings: Settings) -> ConnectionHistory | None:

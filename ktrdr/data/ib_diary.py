@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from dateutil.tz import tzlocal
 
 from ktrdr.config import Settings
-from ktrdr.data.connection_history import ConnectionHistory, Span, lost_at, outages
+from ktrdr.data.connection_history import ConnectionHistory, lost_at, outages
 from ktrdr.planning.gateway_calendar import (
     USUAL_RESTART_AT,
     Absence,
@@ -25,6 +25,7 @@ from ktrdr.planning.gateway_calendar import (
     parse_restart,
     reminder,
 )
+from ktrdr.planning.outages import Downtime, Span, downtimes
 
 log = logging.getLogger("ib-connection")
 
@@ -94,6 +95,10 @@ class Diary:
     def absence_since(self, lost: datetime) -> Absence | None:
         """The same for a connection that is lost at that time."""
         return absence(self._restart, logs_out=self._logs_out, lost_at=lost, now=self._now())
+
+    def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
+        """The times without data in these states of the connection."""
+        return downtimes(spans, self._restart, logs_out=self._logs_out)
 
     def reminder(self) -> str:
         """What a person should be ready for; empty: nothing."""

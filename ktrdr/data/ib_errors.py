@@ -70,6 +70,12 @@ def says_several(error: KtrdrError) -> bool:
     return error.code == 200 and "is ambiguous" in error.message
 
 
+def says_no_farm(error: KtrdrError) -> bool:
+    """IB refuses history because the farm that it comes from is broken."""
+    said = error.message.lower()
+    return error.code in _QUERY and any(words in said for words in _NO_FARM)
+
+
 def _translate_162(code: int, text: str, message: str) -> KtrdrError:
     kind, hint = _meaning(text) or (RequestFailed, "" if is_english(text) else NOT_ENGLISH)
     return kind(message, code=code, hint=hint)
@@ -96,9 +102,13 @@ _SUBSCRIBE = (
 )
 _OTHER_SESSION = "log out where the same user is logged in, or use a second user for this gateway"
 
+_NO_FARM = ("hmds server disconnect", "hmds connection attempt failed")
+"""What the query service says while the farm that history comes from is broken."""
+
 _BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
     ("no data", NoDataError, ""),
     ("no head time stamp", NoDataError, ""),
+    *((words, RequestFailed, "IB brings its farms back by itself") for words in _NO_FARM),
     ("pacing violation", Paced, "another program may be asking IB for history too"),
     ("no market data permissions", NotEntitled, _SUBSCRIBE),
     ("different ip address", CompetingSession, _OTHER_SESSION),

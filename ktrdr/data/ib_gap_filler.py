@@ -52,13 +52,16 @@ from ktrdr.data.series_summary import SeriesSummary, needs_person, summed_up
 from ktrdr.data.store_probe import Room, StoreProbe, explained
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
+    CompetingSession,
     InvalidRequest,
     KtrdrError,
     MalformedFile,
     Misconfigured,
+    NotConnected,
     PeerDown,
     RequestFailed,
     StoreUnwritable,
+    TimedOut,
     UnknownSeries,
     WrongSource,
 )
@@ -92,6 +95,8 @@ _STRANGE_SHOWN = 10
 _GRACE_S = 120.0
 """How long after the next scan a bar may come before its series counts as behind."""
 _STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
+_FOR_WANT_OF_DATA = (RequestFailed, TimedOut, NotConnected, CompetingSession)
+"""What a request may come to while IB has no data for anybody."""
 
 
 class GapFiller:
@@ -145,6 +150,10 @@ class GapFiller:
         self._problems: deque[Problem] = deque(maxlen=_ERRORS_KEPT)
         self._state, self._reason = "starting", ""
         self._source = settings.source
+        self._data_back_at: str | None = None
+        """What ib-connection says of when data could be had again."""
+        self._is_freed = False
+        """Series that were put back may be looked at again."""
         self._last_scan: float | None = None
         self._scan_id: str | None = None
         self._asked_scan_id: str | None = None
@@ -361,12 +370,33 @@ class GapFiller:
         self._source = str(status.get("gateway"))
         if at_once := status.get("requests_at_once"):
             self._filling.allow(int(at_once))
+        self._hear_of_data(status.get("data_back_at"))
         self._learn_clocks(status.get("clock_offset_s"))
         if status.get("connected"):
             return ""
         error = status.get("last_error") or {}
         why = status.get("expected") or error.get("message") or status.get("state")
         return f"no data from IB: {why}"
+
+    def _hear_of_data(self, back_at: str | None) -> None:
+        """Data can be had again since then: what failed for want of them is asked for at once."""
+        if back_at == self._data_back_at:
+            return
+        self._data_back_at = back_at
+        for watched in self._watched.values():
+            if isinstance(watched.error, _FOR_WANT_OF_DATA):
+                watched.failures, watched.retry_at = 0, 0.0
+                self._is_freed = True
+
+    @property
+    def _ask_every_s(self) -> float:
+        """How long ib-connection is not asked how it is: soon while something waits for data."""
+        now = self._clock()
+        waits = any(
+            w.retry_at > now and isinstance(w.error, _FOR_WANT_OF_DATA)
+            for w in self._watched.values()
+        )
+        return _LOOK_AGAIN_S if waits else _CLOCKS_AGAIN_S
 
     def _learn_clocks(self, offset_s: float | None) -> None:
         """How far the gateway's clock is off."""
@@ -407,7 +437,7 @@ class GapFiller:
         """Compare them, with the gateway's where they did not agree, or were not lately."""
         self._compare_clocks()
         since_s = self._monotonic() - self._clocks_asked_at
-        if not self.clocks_agree or not 0 <= since_s < _CLOCKS_AGAIN_S:
+        if not self.clocks_agree or not 0 <= since_s < self._ask_every_s:
             with contextlib.suppress(KtrdrError):
                 self._ask_gateway()
 
@@ -415,7 +445,9 @@ class GapFiller:
         if self._asked_scan_id is not None or self._last_scan is None or not self._is_judged_anew:
             return True
         since_s = self._clock() - self._last_scan
-        return not 0 <= since_s < self._settings.ktrdr_gap_check_interval_s  # it may be set back
+        return (
+            self._is_freed or not 0 <= since_s < self._settings.ktrdr_gap_check_interval_s
+        )  # it may be set back
 
     def _scan(self) -> None:
         """Look at every file: what is there, and, where that is known, what should be."""
@@ -425,6 +457,7 @@ class GapFiller:
         with contextlib.suppress(KtrdrError):
             self._ask_gateway()  # for its time
         asked, self._asked_scan_id = self._asked_scan_id, None
+        self._is_freed = False
         is_anew = asked is not None or not self._is_judged_anew
         found, _, strange, blocked = self._store.scan()
         ordered = sorted((*found, *blocked), key=lambda s: (s.symbol, s.timeframe.length_s))
@@ -566,7 +599,7 @@ class GapFiller:
         now, interval_s = self._clock(), self._settings.ktrdr_gap_check_interval_s
         due = (self._last_scan or now) + interval_s
         retries = [w.retry_at for w in self._watched.values() if w.retry_at > now]
-        return max(0.05, min(interval_s, _CLOCKS_AGAIN_S, min([due, *retries]) - now))
+        return max(0.05, min(interval_s, self._ask_every_s, min([due, *retries]) - now))
 
     def _publish(self) -> None:
         """Let other threads see what is known now: all of one moment, replaced whole."""

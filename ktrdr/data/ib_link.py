@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ from ktrdr.data import gateway_port
 from ktrdr.data.connection_history import ConnectionHistory
 from ktrdr.data.ib_client import LIBRARY, IbClient
 from ktrdr.data.ib_diary import Diary
-from ktrdr.data.ib_errors import is_english
+from ktrdr.data.ib_errors import is_english, says_no_farm
 from ktrdr.data.local_api import ConnectionStatus, FarmStatus, LastError
 from ktrdr.errors import (
     CompetingSession,
@@ -32,7 +32,7 @@ from ktrdr.errors import (
     RequestFailed,
     TimedOut,
 )
-from ktrdr.planning.farms import Farms
+from ktrdr.planning.farms import HISTORY_OK, Farm, Farms
 from ktrdr.planning.gateway_calendar import Absence
 from ktrdr.planning.instruments import Instrument, instrument_for
 from ktrdr.planning.lifecycle import (
@@ -43,8 +43,10 @@ from ktrdr.planning.lifecycle import (
     Retries,
     State,
     after,
+    if_all_else_fails,
     next_client_id,
 )
+from ktrdr.planning.outages import Downtime, Span
 from ktrdr.planning.pulse import Pulse
 
 log = logging.getLogger("ib-connection")
@@ -57,13 +59,22 @@ _LEAST_S = 1.0
 """To answer within, at the least: a machine that was asleep must not take others for dead."""
 _DIARY_S = 60.0
 
+_BELIEVED = 2
+"""So many refusals for a broken farm in a row are believed without any notice of it."""
+_KINDS = 4
+"""So many kinds of contracts are asked for before all history is called broken."""
+_SELDOM = 4
+"""Heartbeats between two questions for history while its farm is broken: a minute by default."""
+
 _NO_DATA = "the gateway tells the time, and answers no request for data"
 _COMES_BACK = "it is being connected again"
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _NO_CONNECTION = 502
 """The code of an error that says: nobody was reached."""
 _UPSTREAM_LOST = (1100, 2110)
 _UPSTREAM_BACK = (1101, 1102)
+_BACK = (Event.UPSTREAM_BACK, Event.SESSION_BACK, Event.HISTORY_BACK)
 _ALWAYS_GOOD = instrument_for("EURUSD")
 """Every account may see it: asked for where nothing has been answered yet."""
 
@@ -87,6 +98,10 @@ class Link:
         self._retries = Retries(settings.ktrdr_ib_retry_delays_s)
         self._retry_at: float | None = None
         self._attempt_at = float("-inf")
+        self._attempt_on = _NEVER
+        """The same by the wall clock."""
+        self._time_asked_at = float("-inf")
+        """When the gateway was last asked for the time, by whichever connection."""
         self._port_was_closed = False
         self._connected_at: float | None = None
         self._pulse = Pulse(settings.ktrdr_ib_heartbeat_s, 0)
@@ -96,6 +111,21 @@ class Link:
         self._changed = asyncio.Event()
         self.asked_again = asyncio.Event()
         """Set, and replaced, when what is being asked will not be answered, and should go again."""
+        self.data_back = asyncio.Event()
+        """Set, and replaced, when data can be had again, or a farm that they come from is back."""
+        self._data_back_at: datetime | None = None
+        self._no_data_since: datetime | None = None
+        self._state_since = float("-inf")
+        """By the loop's clock."""
+        self._probe_wanted = asyncio.Event()
+        self._of_each_kind: tuple[Instrument, ...] = ()
+        """A contract of each kind whose history was wanted and answered; the newest first."""
+        self._refusals = 0
+        """For a broken farm, since history was answered last."""
+        self._without: set[tuple[str, str]] = set()
+        """The kinds for which a probe was refused so, since it was begun to look."""
+        self._is_unproven = False
+        """The last connection ended because no data came, and none have come since."""
         self._farms = Farms()
         self._farm_backs: deque[float] = deque(maxlen=100)
         """When farms that bars come from came back."""
@@ -124,6 +154,8 @@ class Link:
             expected_kind=away.kind if away else "",
             reminder=self._diary.reminder(),
             clock_offset_s=self._clock_offset_s(loop_time),
+            no_data_since=self._no_data_since,
+            data_back_at=self._data_back_at,
             farms=tuple(
                 FarmStatus(
                     farm.name,
@@ -219,11 +251,21 @@ class Link:
         finally:
             pulse.data_ended()
 
-    def note_data(self, instrument: Instrument) -> None:
-        """Data of this contract were answered."""
+    def note_data(self, instrument: Instrument, asked_at: float, *, is_history: bool) -> None:
+        """Data of this contract, asked for at that time of the loop, were answered."""
         others = [one for one in self._known_good if one != instrument]
         self._known_good = (instrument, *others[:1])
         self._answered(is_data=True)
+        if is_history:
+            others = [one for one in self._of_each_kind if _kind(one) != _kind(instrument)]
+            self._of_each_kind = (instrument, *others[: _KINDS - 1])
+            self._note_history(instrument, asked_at)
+
+    def note_no_farm(self, instrument: Instrument) -> None:
+        """The history of this contract was refused for a broken farm; perhaps all of it is."""
+        self._refusals += 1
+        self._farms.refused(instrument.symbol, self._now().timestamp())
+        self._probe_wanted.set()
 
     def note_refused_session(self, instrument: Instrument, error: CompetingSession) -> None:
         """IB gives this contract's data to another session of the same user."""
@@ -239,6 +281,10 @@ class Link:
             self._events.put_nowait(Event.RECONNECT)
         self._wish.set()
 
+    def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
+        """The times without data in these states of the connection."""
+        return self._diary.downtimes(spans)
+
     # Its life.
 
     async def live(self) -> None:
@@ -252,7 +298,7 @@ class Link:
                     event = await self._next_event()
                 except Exception:  # it goes on, whatever a library does
                     log.exception("unexpected error while %s", self.state)
-                    event = Event.FAILED if self.state is State.CONNECTING else Event.LOST
+                    event = await self._next_event_anyway()
                 self._apply(event)
         finally:
             diary.cancel()
@@ -270,6 +316,12 @@ class Link:
             return await self._wait()
         return await self._events.get()
 
+    async def _next_event_anyway(self) -> Event:
+        """What follows an unexpected error: a wait goes on by the ladder, all else fails."""
+        if self.state in RETRYING:
+            await asyncio.sleep((self._retry_at or 0) - asyncio.get_running_loop().time())
+        return if_all_else_fails(self.state)
+
     def _apply(self, event: Event) -> None:
         """Take an event: the table says the next state and what to do on the way."""
         before = self.state
@@ -283,13 +335,39 @@ class Link:
             self._plan_retry()
         if event in (Event.UPSTREAM_BACK, Event.SESSION_BACK):
             self._ask_again()
-            if self._farms.broken:
-                self._events.put_nowait(Event.FARM_BROKEN)
+        if event in _BACK and self._farms.broken:
+            self._events.put_nowait(Event.FARM_BROKEN)
         if self.state is not before:
+            self._state_since = asyncio.get_running_loop().time()
             log.info("%s -> %s (%s)", before, self.state, event.name.lower())
+            self._note_change(before)
             self._write_down(event)
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _note_change(self, before: State) -> None:
+        """Since when there are data, or none."""
+        if not self.state.has_data:
+            if before.has_data or self._no_data_since is None:
+                self._no_data_since = self._now()
+        elif not before.has_data:
+            self._no_data_since = None
+            self._note_data_back()
+        if self.state is State.CONNECTED and not self._farms.broken:
+            self._forget_error(before)
+
+    def _forget_error(self, before: State) -> None:
+        """It is over; what the gateway said in its greeting is not."""
+        error = self._said.last_error
+        is_new = before is State.CONNECTING and error and (error.time or _NEVER) >= self._attempt_on
+        if not is_new:
+            self._said = replace(self._said, last_error=None)
+
+    def _note_data_back(self) -> None:
+        """Who waits for data may ask for them now."""
+        self._data_back_at = self._now()
+        self.data_back.set()
+        self.data_back = asyncio.Event()
 
     def _close(self) -> None:
         for watcher in self._watchers:
@@ -297,6 +375,7 @@ class Link:
         self._watchers = set()
         self._farms.forget(self._now().timestamp())
         if self._client is not None:
+            self._time_asked_at = self._client.time_asked_at
             self._client.close()
             self._client = None
         if self._connected_at is not None:
@@ -311,7 +390,7 @@ class Link:
         loop = asyncio.get_running_loop()
         if not self._ids_in_use:
             await asyncio.sleep(self._attempt_at + _APART_S - loop.time())
-        self._attempt_at = loop.time()
+        self._attempt_at, self._attempt_on = loop.time(), self._now()
         self._wish.clear()
         self._said = replace(
             self._said,
@@ -321,7 +400,9 @@ class Link:
         )
         events: asyncio.Queue[Event] = asyncio.Queue()
         self._events = events
-        client = self._client = IbClient(lambda code, text: self._on_notice(events, code, text))
+        client = self._client = IbClient(
+            lambda code, text: self._on_notice(events, code, text), self._time_asked_at
+        )
         patience_s = min(_GREETING_S, 2 * self._settings.ktrdr_ib_heartbeat_s)
         host, port = self._settings.gateway_host, self._settings.gateway_port
         try:
@@ -338,7 +419,7 @@ class Link:
             return self._failed(error)
         self._ids_in_use = 0
         self._connected(client, answered)
-        return Event.ANSWERED
+        return Event.UNPROVEN if self._is_unproven else Event.ANSWERED
 
     def _id_in_use(self, error: IdInUse) -> Event:
         """The next id at once; after all of them the ladder, since none is free."""
@@ -362,7 +443,8 @@ class Link:
         away = self._absence()
         if away is not None and away.kind == "log_out":
             hint = "log in to the gateway, with the second factor"
-            error = NotConnected(error.message, code=error.code, hint=hint)
+            said = f"{away.words} ({error.message})"
+            error = NotConnected(said, code=error.code, hint=hint)
         self._note_error(error, is_expected=away is not None)
         return Event.LOGIN_NEEDED if away and away.kind == "log_out" else Event.FAILED
 
@@ -373,6 +455,7 @@ class Link:
         self._note_clock(answered)
         self._answered(is_data=False)
         self._diary.lost_at = self._taken_for = None
+        self._refusals = 0
         self.gateway_is_simulated = self._settings.is_simulated or client.is_simulated
         self._diary.is_live = not self.gateway_is_simulated
         self._said = replace(
@@ -470,23 +553,41 @@ class Link:
 
     async def _beat_for_data(self, client: IbClient) -> Event:
         """Ask for a bar at once, and when others wait for data in vain while the time is told."""
-        loop = asyncio.get_running_loop()
-        heartbeat_s = self._settings.ktrdr_ib_heartbeat_s
-        patience_s = 2 * heartbeat_s
+        patience_s = 2 * self._settings.ktrdr_ib_heartbeat_s
         if await self._is_mute(client, 2 * patience_s):  # a fresh gateway calls its farms first
             return self._silent(_NO_DATA)
         while True:
-            if not self.state.has_data:  # look now and then whether data come again
-                await asyncio.sleep(patience_s)
-            elif (due := self._pulse.probe_at) is None:
-                await asyncio.sleep(heartbeat_s / 2)
-                continue
-            elif (wait_s := due - loop.time()) > 0:
-                await asyncio.sleep(min(wait_s, heartbeat_s / 2))
-                continue
+            await self._probe_is_due()
             # A farm that is broken may make all of them slow.
             if await self._is_mute(client, patience_s * (4 if self._is_data_farm_broken else 1)):
                 return self._silent(_NO_DATA)
+
+    async def _probe_is_due(self) -> None:
+        """Until somebody waits in vain, data may have come back, or somebody has a doubt."""
+        loop = asyncio.get_running_loop()
+        heartbeat_s = self._settings.ktrdr_ib_heartbeat_s
+        while not await self._is_probe_wanted(0):
+            if self.state is State.HISTORY_DOWN:
+                since_s = loop.time() - self._state_since
+                wait_s = min(max(heartbeat_s, since_s), _SELDOM * heartbeat_s)
+                await self._is_probe_wanted(wait_s)
+                return
+            if not self.state.has_data:  # look now and then whether data come again
+                await self._is_probe_wanted(2 * heartbeat_s)
+                return
+            due = self._pulse.probe_at
+            wait_s = heartbeat_s / 2 if due is None else due - loop.time()
+            if wait_s <= 0 or await self._is_probe_wanted(min(wait_s, heartbeat_s / 2)):
+                return
+
+    async def _is_probe_wanted(self, within_s: float) -> bool:
+        """Whether somebody wants to know now, or begins to within that time."""
+        if not self._probe_wanted.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._probe_wanted.wait(), within_s)
+        was_wanted = self._probe_wanted.is_set()
+        self._probe_wanted.clear()
+        return was_wanted
 
     async def _is_mute(self, client: IbClient, patience_s: float) -> bool:
         """Whether a small question for data stays unanswered, and no trouble of IB's excuses it."""
@@ -500,12 +601,14 @@ class Link:
             probe.cancel()
             again.cancel()
             await asyncio.gather(probe, again, return_exceptions=True)
-        was_lost = self._trouble_until >= asked_at or not self.state.has_data
+        is_lost = self.state in (State.UPSTREAM_LOST, State.COMPETING_SESSION)
+        was_lost = is_lost or self._trouble_until >= asked_at
         return not is_answered and not was_lost
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Ask for one small answer; whether it came. What it says may be an event."""
-        instrument = self._taken_for or self._known_good[0]
+        instrument = self._taken_for or self._to_probe()
+        asked_at = asyncio.get_running_loop().time()
         try:
             with self.waiting_for_data():
                 await client.probe(instrument, patience_s)
@@ -520,9 +623,15 @@ class Link:
             log.info("the probe was answered: %s", error)
         except KtrdrError as error:  # it lives; whether data can be had this does not say
             log.info("the probe was answered: %s", error)
-            self._answered(is_data=True)
+            if says_no_farm(error):
+                self._note_no_history(instrument, error)
+            else:
+                self._answered(is_data=True)
             return True
         self._answered(is_data=True)
+        self._note_history(instrument, asked_at)
+        if asked_at < self._state_since:
+            return True  # what was asked before says nothing of how it is now
         if self.state is State.UPSTREAM_LOST:
             self._events.put_nowait(Event.UPSTREAM_BACK)
         elif self.state is State.COMPETING_SESSION:
@@ -530,7 +639,52 @@ class Link:
             self._events.put_nowait(Event.SESSION_BACK)
         return True
 
+    def _to_probe(self) -> Instrument:
+        """A contract that is known to be good; of a kind that was not just refused, if any."""
+        left = (one for one in self._of_each_kind if _kind(one) not in self._without)
+        return next(left, self._known_good[0])
+
+    def _note_no_history(self, instrument: Instrument, error: KtrdrError) -> None:
+        """The probe was refused for a broken farm. There may be others, for other kinds.
+
+        Without a notice of IB's one refusal proves nothing.
+        """
+        self._pulse.data_answered(asyncio.get_running_loop().time())
+        self._refusals += 1
+        self._farms.refused(instrument.symbol, self._now().timestamp())
+        names = " ".join(self._farms.broken_history)
+        self._without.add(_kind(instrument))
+        is_left = any(_kind(one) not in self._without for one in self._of_each_kind)
+        if is_left or (not names and self._refusals < _BELIEVED):
+            self._probe_wanted.set()
+            return
+        self._without = set()
+        if self.state.has_data:
+            farm = f"IB's history farm {names}".strip()
+            said = error.message.rpartition("message:")[2].split(".")[0]
+            told = RequestFailed(f"{farm} is broken: {said}", code=error.code)
+            self._note_error(told, hint=error.hint)
+            self._events.put_nowait(Event.HISTORY_LOST)
+
+    def _note_history(self, instrument: Instrument, asked_at: float) -> None:
+        """History of this contract was answered."""
+        self._refusals = 0
+        self._without = set()
+        self._is_unproven = False
+        if self._farms.answered(instrument.symbol, self._now().timestamp()):
+            self._note_farm_back()
+        if self.state is State.HISTORY_DOWN and asked_at >= self._state_since:
+            self._events.put_nowait(Event.HISTORY_BACK)
+
+    def _note_farm_back(self) -> None:
+        """One that data come from is back, by a notice or because it answers."""
+        self._farm_backs.append(asyncio.get_running_loop().time())
+        self._note_data_back()
+        if not self._farms.broken:
+            self._events.put_nowait(Event.FARM_BACK)
+
     def _silent(self, why: str) -> Event:
+        self._is_unproven = self._is_unproven or why == _NO_DATA
         self._note_error(NotConnected(why, hint=_COMES_BACK))
         return Event.SILENT
 
@@ -575,21 +729,43 @@ class Link:
             events.put_nowait(Event.UPSTREAM_LOST)
         elif code in _UPSTREAM_BACK:
             log.info("IB %d: %s", code, text)
-            self._farms.restored(text, now)
+            has_history = self._farms.restored(text, now)
             events.put_nowait(Event.UPSTREAM_BACK)
-        elif farm := self._farms.take(code, text, now):
-            if not farm.is_up:
-                hint = "IB brings its farms back by itself"
-                self._note_error(RequestFailed(text, code=code, hint=hint))
-                events.put_nowait(Event.FARM_BROKEN)
-                return
-            log.info("IB %d: %s, after %.0f s", code, text, farm.last_break_s or 0)
-            if farm.serves != "market data":
-                self._farm_backs.append(asyncio.get_running_loop().time())
             if not self._farms.broken:
                 events.put_nowait(Event.FARM_BACK)
+            self._hear_of_history(events, is_named=has_history)
+        elif farm := self._farms.take(code, text, now):
+            self._on_farm(events, farm, code, text)
         elif 1000 <= code < 2200:
             log.info("IB %d: %s", code, text)
+        if code in HISTORY_OK:
+            self._hear_of_history(events, is_named=True)
+
+    def _on_farm(self, events: asyncio.Queue[Event], farm: Farm, code: int, text: str) -> None:
+        """A farm has broken or come back."""
+        if not farm.is_up:
+            hint = "IB brings its farms back by itself"
+            self._note_error(RequestFailed(text, code=code, hint=hint))
+            events.put_nowait(Event.FARM_BROKEN)
+            if farm.serves == "history":
+                self._probe_wanted.set()
+            return
+        log.info("IB %d: %s, after %.0f s", code, text, farm.last_break_s or 0)
+        if farm.serves != "market data":
+            self._note_farm_back()
+        elif not self._farms.broken:
+            events.put_nowait(Event.FARM_BACK)
+
+    def _hear_of_history(self, events: asyncio.Queue[Event], *, is_named: bool) -> None:
+        """The farm of history may be back; where it is named as such, it is until it refuses.
+
+        After a connection over which no data came, only data are believed.
+        """
+        if self._refusals or self.state is State.HISTORY_DOWN:
+            self._probe_wanted.set()
+        if is_named and not self._is_unproven:
+            self._refusals = 0
+            events.put_nowait(Event.HISTORY_BACK)
 
     def _ask_again(self) -> None:
         """What hangs since the trouble began is asked again by whoever waits for it."""
@@ -598,7 +774,7 @@ class Link:
         self.asked_again = asyncio.Event()
 
     def _note_error(self, error: KtrdrError, *, hint: str = "", is_expected: bool = False) -> None:
-        said = LastError(error.code, error.message, error.hint or hint)
+        said = LastError(error.code, error.message, error.hint or hint, self._now())
         self._said = replace(self._said, last_error=said)
         level = logging.INFO if is_expected else logging.WARNING
         log.log(level, "%s%s", error, f" ({said.hint})" if said.hint else "")
@@ -616,6 +792,11 @@ class Link:
         while True:
             await asyncio.sleep(_DIARY_S)
             await self._diary.keep()
+
+
+def _kind(instrument: Instrument) -> tuple[str, str]:
+    """Contracts that one farm serves have this in common, as far as anybody knows."""
+    return instrument.sec_type, instrument.currency
 
 
 def _initial_status(settings: Settings) -> ConnectionStatus:

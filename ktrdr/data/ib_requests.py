@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from ktrdr.data.ib_client import ANSWER_S, ContractFacts, IbClient
-from ktrdr.data.ib_errors import says_several
+from ktrdr.data.ib_errors import says_no_farm, says_several
 from ktrdr.data.ib_link import Link
 from ktrdr.data.local_api import RefusedContract
 from ktrdr.errors import (
@@ -41,6 +41,8 @@ _REFUSED_MAX = 200
 """Contracts that are remembered as refused."""
 _TROUBLE_PAUSE_S = 2.0
 """Between two questions while there is a trouble, unless it ends before."""
+_NO_FARM_HEARTBEATS = 4
+"""Heartbeats between two questions that IB refuses for a broken farm, unless one comes back."""
 _LOOK_S = 1.0
 _CONTROL_FRESH_S = 5.0
 """So long the answer to a control counts for others, too."""
@@ -52,6 +54,7 @@ class Requests:
     def __init__(self, link: Link, now: Callable[[], datetime], heartbeat_s: float) -> None:
         self._link = link
         self._after_farm_s = 2 * heartbeat_s
+        self._no_farm_pause_s = _NO_FARM_HEARTBEATS * heartbeat_s
         self._now = now
         self._pacer = Pacer()
         self._waiting: dict[Ticket, asyncio.Future[None]] = {}
@@ -97,6 +100,7 @@ class Requests:
         """
         deadline = asyncio.get_running_loop().time() + patience_s
         ticket = Ticket(request, priority, instrument.symbol, next(self._numbers), is_small)
+        cause: Retryable | None = None
         is_patient = False
         while True:
             client = await self._link.client_by(deadline, is_patient=is_patient)
@@ -104,13 +108,16 @@ class Requests:
                 return await self._asked(ticket, instrument, ask, deadline)
             except _AskAgainError as again:
                 cause = again.cause
+            except TimedOut as late:  # what it was refused for before says more
+                raise cause if cause and says_no_farm(cause) else late from None
             is_patient = True
             if cause is None:
                 continue  # it went astray, and the way is free now
-            if asyncio.get_running_loop().time() >= deadline:
+            left_s = deadline - asyncio.get_running_loop().time()
+            if left_s <= 0:
                 raise cause
             if self._link.client is client:  # nothing has changed yet
-                await self._pause(_TROUBLE_PAUSE_S)
+                await self._pause(cause, left_s)
 
     async def _asked(
         self,
@@ -126,7 +133,7 @@ class Requests:
             async with self._turn(ticket, deadline):
                 client = self._link.client_now()
                 asked_at = loop.time()
-                answer = await self._one_answer(client, ask, deadline)
+                answer = await self._answer_of_its_farm(client, instrument, ask, deadline)
         except NotConnected as error:
             raise _AskAgainError(error) from error
         except (Paced, TimedOut, RequestFailed) as error:
@@ -141,10 +148,27 @@ class Requests:
             raise await self._believed(instrument, error, left_s) from error
         if isinstance(answer, Answer):
             self._pacer.learn(loop.time() - asked_at, len(answer.bars), loop.time())
-        self._link.note_data(instrument)
+        is_history = not isinstance(answer, ContractFacts)
+        self._link.note_data(instrument, asked_at, is_history=is_history)
         if instrument.symbol in self._refused:
             self._refused = {one.symbol: one for one in self._others_refused(instrument)}
         return answer
+
+    async def _answer_of_its_farm(
+        self,
+        client: IbClient,
+        instrument: Instrument,
+        ask: Callable[[IbClient], Awaitable[T]],
+        deadline: float,
+    ) -> T:
+        """The answer; a refusal for a broken farm is none, and may be asked again at any time."""
+        try:
+            return await self._one_answer(client, ask, deadline)
+        except RequestFailed as error:
+            if not says_no_farm(error):
+                raise
+            self._link.note_no_farm(instrument)
+            raise _AskAgainError(error) from error
 
     async def _bear(self, error: Retryable, asked_at: float | None) -> None:
         """Learn from a failure. _AskAgainError: the request is not to blame for it."""
@@ -159,9 +183,13 @@ class Requests:
         if self._link.was_troubled_since(asked_at):
             raise _AskAgainError(error) from error
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, cause: Retryable, left_s: float) -> None:
+        """Until it is worth another try: after a moment, or when a broken farm is back."""
+        is_farm = says_no_farm(cause)
+        seconds = self._no_farm_pause_s if is_farm else _TROUBLE_PAUSE_S
+        turn = self._link.data_back if is_farm else self._link.asked_again
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._link.asked_again.wait(), seconds)
+            await asyncio.wait_for(turn.wait(), min(seconds, left_s))
 
     async def _one_answer(
         self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float

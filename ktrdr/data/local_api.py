@@ -78,11 +78,13 @@ ACCEPTED = "accepted"
 
 @dataclass(frozen=True)
 class LastError:
-    """What went wrong last, and what a person can do about it."""
+    """What is wrong, and what a person can do about it."""
 
     code: int | None
     message: str
     hint: str
+    time: datetime | None = None
+    """When it was noticed (UTC)."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ class ConnectionStatus:
     requests_open: int
     requests_answered: int
     last_error: LastError | None
+    """What is wrong now; None when it is over."""
     expected: str = ""
     """Why the gateway is away where that was to be expected, such as its nightly restart."""
     expected_kind: str = ""
@@ -149,6 +152,10 @@ class ConnectionStatus:
     """What speaks with the gateway: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
     """What the gateway said last in another language than English; empty: nothing."""
+    no_data_since: datetime | None = None
+    """Since when no data can be had; None: they can."""
+    data_back_at: datetime | None = None
+    """When data could be had again, or a farm that they come from was back; None: never yet."""
     farms: tuple[FarmStatus, ...] = ()
     refused: tuple[RefusedContract, ...] = ()
 
@@ -165,6 +172,21 @@ class StateSpan:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """A time without data, whatever states it was made of."""
+
+    start: datetime
+    end: datetime | None
+    """None: it lasts."""
+    cause: str
+    """What a person would say of it."""
+    worst: str
+    """The worst state in it; one of those of StateSpan."""
+    expected_kind: str = ""
+    """`restart` or `log_out`, where it was to be expected."""
+
+
+@dataclass(frozen=True)
 class ConnectionHistory:
     """What `GET /history` tells of the last days."""
 
@@ -176,6 +198,8 @@ class ConnectionHistory:
     """The same for each of many slices of the time, oldest first."""
     spans: tuple[StateSpan, ...]
     """The newest ones, oldest first."""
+    outages: tuple[Outage, ...] = ()
+    """All of the last 30 days, whatever days were asked for; oldest first."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import RUNNING, Program
 
-ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down")
+ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
 """States in which a gateway answers, whether or not data come."""
 LOGGED_OUT = "logged_out"
 CLOCK_S = 5.0
@@ -28,7 +28,15 @@ _TIGHT_BYTES = 100 * 2**20
 _TIGHT_SHARE = 0.02
 """A disk with less than both of these free is nearly full."""
 _NAMED = 5
-_PASSING = ("connecting", "disconnected", "stopping", "upstream_lost", "farm_down", "connected")
+_PASSING = (
+    "connecting",
+    "disconnected",
+    "stopping",
+    "upstream_lost",
+    "farm_down",
+    "history_down",
+    "connected",
+)
 """States without data that end without anybody's doing."""
 _VITAL = {
     "ib-connection": "nothing can be asked of IB",

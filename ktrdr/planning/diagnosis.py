@@ -210,6 +210,8 @@ def _of_the_data(facts: Facts) -> Iterator[Finding]:
     if facts.broken_farms:
         broken = f"data farms of IB's are broken: {', '.join(facts.broken_farms)}"
         yield Finding("farm_down", broken, "wait: they come back by themselves")
+    elif facts.state == "history_down":
+        yield Finding("farm_down", facts.error, "wait: farms come back by themselves")
     if facts.foreign_text:
         yield Finding(
             "not_english",

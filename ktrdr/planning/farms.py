@@ -19,8 +19,14 @@ _BACK = {
 }
 _MOST = 100
 """Farms that are kept: IB has a few dozen, and a broken gateway may say anything."""
+HISTORY_OK = (2106, 2107)
+_UNSURE_S = 600.0
+"""A farm that nobody has named as back, and for which nothing was refused for so long, is back."""
 _NAME = re.compile(r"(?::|demand\.)\s*([A-Za-z0-9_.]+)\s*$")
-_NOT_CONNECTED = re.compile(r"farms are not connected: ([A-Za-z0-9_.; ]+)")
+_LISTS = re.compile(
+    r"(all )?(?:data |following )?farms are (not )?connected(?:: *([\w.]+(?:; *[\w.]+)*))?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Farms:
 
     def __init__(self) -> None:
         self._farms: dict[str, Farm] = {}
+        self._refused: dict[str, float] = {}
+        """Whose history was refused for a broken farm, and when last."""
 
     def __repr__(self) -> str:
         return f"Farms({', '.join(farm.name for farm in self.broken) or 'all well'})"
@@ -57,6 +65,11 @@ class Farms:
         """Those that are."""
         return tuple(farm for farm in self.all if not farm.is_up)
 
+    @property
+    def broken_history(self) -> tuple[str, ...]:
+        """The names of those that history comes from."""
+        return tuple(farm.name for farm in self.broken if farm.serves == "history")
+
     def take(self, code: int, text: str, now: float) -> Farm | None:
         """Learn from a notice; the farm when it has just broken or come back, else None."""
         found = _NAME.search(text)
@@ -65,15 +78,48 @@ class Farms:
         serves = _BROKEN.get(code) or _BACK[code]
         return self._turn(found[1], serves, now, is_up=code in _BACK)
 
-    def restored(self, text: str, now: float) -> None:
-        """Learn from 1101 or 1102, which names the farms that are not connected yet."""
-        found = _NOT_CONNECTED.search(text)
-        for part in (found[1] if found else "").split(";"):
-            if name := part.strip(" ."):
-                self._turn(name, _serves(name), now, is_up=False)
+    def restored(self, text: str, now: float) -> bool:
+        """Learn from 1101 or 1102, which names the farms that are connected, and that are not.
+
+        True: one that history comes from is named as connected, or all are.
+        """
+        has_history = False
+        for is_all, is_not, names in _LISTS.findall(text):
+            if is_all and not is_not:
+                self.forget(now)
+            for part in names.split(";"):
+                if name := part.strip(" ."):
+                    self._turn(name, _serves(name), now, is_up=not is_not)
+                    has_history |= not is_not and _serves(name) == "history"
+            has_history |= bool(is_all and not is_not)
+        return has_history
+
+    def refused(self, what: str, now: float) -> None:
+        """The history of this contract was refused because of a broken farm."""
+        self._refused = {w: at for w, at in self._refused.items() if now - at < _UNSURE_S}
+        self._refused[what] = now
+
+    def answered(self, what: str, now: float) -> bool:
+        """The history of this contract was answered; True: so a broken farm is up again.
+
+        Which farm serves a contract nobody tells. One that is answered after a refusal is served
+        by a farm that was broken; unless others are still refused, what was broken is up.
+        """
+        was_refused = self._refused.pop(what, None) is not None
+        if any(now - at < _UNSURE_S for at in self._refused.values()):
+            return False
+        found = [
+            farm
+            for farm in self.broken
+            if farm.serves == "history" and (was_refused or now - farm.since >= _UNSURE_S)
+        ]
+        for farm in found:
+            self._turn(farm.name, farm.serves, now, is_up=True)
+        return bool(found)
 
     def forget(self, now: float) -> None:
         """The connection is gone: nobody tells any more what is broken."""
+        self._refused = {}
         for farm in self.broken:
             self._turn(farm.name, farm.serves, now, is_up=True)
 

@@ -14,6 +14,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 NEW_YORK = ZoneInfo("America/New_York")
+_CLOCKS = (NEW_YORK, ZoneInfo("Europe/London"), ZoneInfo("Australia/Sydney"), UTC)
+"""One zone for each of the dates at which clocks are changed, and one in which they never are."""
 LOG_OUT_AT = time(1, 0)
 _SUNDAY = 6
 
@@ -46,6 +48,8 @@ class Restart:
     away_s: float = USUAL_AWAY_S
     how_known: str = "assumed"
     """`configured`, `learnt` or `assumed`."""
+    elsewhere: tuple[tuple[time, tzinfo], ...] = ()
+    """The same hour by other wall clocks, while the past does not tell which one is meant."""
 
 
 @dataclass(frozen=True)
@@ -89,22 +93,40 @@ def parse_restart(text: str, local: tzinfo) -> Restart | None:
 def learn_restart(outages: Sequence[Outage], zone: tzinfo) -> Restart | None:
     """The restart that past outages show: short ones at about the same hour on several nights.
 
-    None: there is no such hour.
+    None: there is no such hour. The hour is that of the gateway's wall clock, which may change at
+    another date than this machine's (`zone`), or never: of the zones those count by whose clock
+    most nights agree.
     """
     short = [o for o in outages if o.end - o.start <= _LEARN_AWAY_MAX_S]
+    found = [(_same_hour(short, where), where) for where in (zone, *_CLOCKS)]
+    most = max(_nights(best, where) for best, where in found)
+    if most < _LEARN_NIGHTS:
+        return None
+    agreeing = [(best, where) for best, where in found if _nights(best, where) == most]
+    (best, where), *others = agreeing
+    away_s = statistics.median(o.end - o.start for o in best)
+    elsewhere = tuple((_hour(same, other), other) for same, other in others)
+    return Restart(_hour(best, where), where, away_s, "learnt", elsewhere)
+
+
+def _same_hour(short: Sequence[Outage], zone: tzinfo) -> list[Outage]:
+    """Those that began at about the same hour of this zone's clock, on the most nights."""
     clock = {o: _second_of_day(datetime.fromtimestamp(o.start, zone)) for o in short}
     best: list[Outage] = []
     for candidate in short:
         near = [o for o in short if _apart_s(clock[o], clock[candidate]) <= _LEARN_WITHIN_S]
         if _nights(near, zone) > _nights(best, zone):
             best = near
-    if _nights(best, zone) < _LEARN_NIGHTS:
-        return None
+    return best
+
+
+def _hour(outages: Sequence[Outage], zone: tzinfo) -> time:
+    """About when they began, by this zone's clock."""
+    clock = [_second_of_day(datetime.fromtimestamp(o.start, zone)) for o in outages]
     # Around the first of them, so that 23:59 and 00:01 are neighbours.
-    offsets = [(clock[o] - clock[best[0]] + 43200) % 86400 - 43200 for o in best]
-    at_s = round(clock[best[0]] + statistics.median(offsets)) % 86400
-    away_s = statistics.median(o.end - o.start for o in best)
-    return Restart(time(at_s // 3600, at_s % 3600 // 60), zone, away_s, "learnt")
+    offsets = [(each - clock[0] + 43200) % 86400 - 43200 for each in clock]
+    at_s = round(clock[0] + statistics.median(offsets)) % 86400
+    return time(at_s // 3600, at_s % 3600 // 60)
 
 
 def absence(
@@ -115,13 +137,11 @@ def absence(
         return Absence("log_out", None, "the weekly log-out: somebody has to log in to the gateway")
     if restart is None:
         return None
-    begun = _restart_near(restart, lost_at)
     back_at = lost_at + timedelta(seconds=restart.away_s)
-    if begun is None or now > back_at + timedelta(seconds=_GRACE_S):
+    if not _is_restart(restart, lost_at) or now > back_at + timedelta(seconds=_GRACE_S):
         return None
-    local = back_at.astimezone(restart.zone)
     source = "" if restart.how_known == "configured" else f" ({restart.how_known} hour)"
-    return Absence("restart", back_at, f"expected restart{source}, back at about {local:%H:%M}")
+    return Absence("restart", back_at, f"expected restart{source}, back at about {_utc(back_at)}")
 
 
 def is_logged_out(lost_at: datetime, now: datetime) -> bool:
@@ -145,14 +165,22 @@ def reminder(now: datetime) -> str:
     )
 
 
-def _restart_near(restart: Restart, lost_at: datetime) -> datetime | None:
-    """The restart that a loss at this time belongs to; None: it was no restart."""
-    day = lost_at.astimezone(restart.zone).date()
-    for candidate in (day - timedelta(days=1), day, day + timedelta(days=1)):
-        begins = _at(candidate, restart.at, restart.zone)
-        if -_EARLY_S <= (lost_at - begins).total_seconds() <= _LATE_S:
-            return begins
-    return None
+def _is_restart(restart: Restart, lost_at: datetime) -> bool:
+    """A loss at this time belongs to the restart, by any of the clocks that may be meant."""
+    hours = ((restart.at, restart.zone), *restart.elsewhere)
+    return any(_is_near(at, zone, lost_at) for at, zone in hours)
+
+
+def _is_near(at: time, zone: tzinfo, lost_at: datetime) -> bool:
+    day = lost_at.astimezone(zone).date()
+    days = (day - timedelta(days=1), day, day + timedelta(days=1))
+    since = [(lost_at - _at(one, at, zone)).total_seconds() for one in days]
+    return any(-_EARLY_S <= since_s <= _LATE_S for since_s in since)
+
+
+def _utc(moment: datetime) -> str:
+    """`04:47 UTC`: whoever reads it may sit anywhere."""
+    return f"{moment.astimezone(UTC):%H:%M} UTC"
 
 
 def _last_log_out(now: datetime) -> datetime:

@@ -20,6 +20,11 @@ class State(StrEnum):
     """The gateway has answered a real request since it was greeted."""
     FARM_DOWN = "farm_down"
     """Connected, and one of IB's data farms is broken (2103, 2105, 2157): some data may be late."""
+    HISTORY_DOWN = "history_down"
+    """The gateway answers, and no bars come: IB's history farm is broken, told (2105) or not.
+
+    Also where the last connection ended because no data came, until they do in this one.
+    """
     COMPETING_SESSION = "competing_session"
     """The gateway answers, and IB gives the data to another session of the same user."""
     UPSTREAM_LOST = "upstream_lost"
@@ -37,7 +42,13 @@ class State(StrEnum):
         return self in (State.CONNECTED, State.FARM_DOWN)
 
 
-LINKED = (State.CONNECTED, State.FARM_DOWN, State.COMPETING_SESSION, State.UPSTREAM_LOST)
+LINKED = (
+    State.CONNECTED,
+    State.FARM_DOWN,
+    State.HISTORY_DOWN,
+    State.COMPETING_SESSION,
+    State.UPSTREAM_LOST,
+)
 RETRYING = (State.WAITING, State.DEAD, State.LOGGED_OUT)
 
 
@@ -47,6 +58,8 @@ class Event(Enum):
     START = auto()
     ANSWERED = auto()
     """Greeted, and the first real request answered."""
+    UNPROVEN = auto()
+    """The same, after a connection that ended because no data came."""
     ID_IN_USE = auto()
     FAILED = auto()
     """An attempt was refused, or ended before the first answer."""
@@ -69,6 +82,10 @@ class Event(Enum):
     FARM_BROKEN = auto()
     FARM_BACK = auto()
     """The last broken one."""
+    HISTORY_LOST = auto()
+    """A contract that is known to be good is refused its history, for IB's broken farm."""
+    HISTORY_BACK = auto()
+    """The farm is named as back, or history was answered."""
     SESSION_TAKEN = auto()
     SESSION_BACK = auto()
     STOP = auto()
@@ -93,6 +110,7 @@ def _from_each(states: tuple[State, ...], event: Event, to: State, *actions: Act
 TABLE: _Row = {
     (_S.DISCONNECTED, _E.START): (_S.CONNECTING, ()),
     (_S.CONNECTING, _E.ANSWERED): (_S.CONNECTED, ()),
+    (_S.CONNECTING, _E.UNPROVEN): (_S.HISTORY_DOWN, ()),
     (_S.CONNECTING, _E.ID_IN_USE): (_S.CONNECTING, (_A.CLOSE, _A.NEXT_ID)),
     (_S.CONNECTING, _E.FAILED): (_S.WAITING, (_A.CLOSE,)),
     (_S.CONNECTING, _E.MUTE): (_S.DEAD, (_A.CLOSE,)),
@@ -109,8 +127,12 @@ TABLE: _Row = {
     (_S.UPSTREAM_LOST, _E.UPSTREAM_BACK): (_S.CONNECTED, ()),
     **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.FARM_BROKEN, _S.FARM_DOWN),
     **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.FARM_BACK, _S.CONNECTED),
+    **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.HISTORY_LOST, _S.HISTORY_DOWN),
+    (_S.HISTORY_DOWN, _E.HISTORY_BACK): (_S.CONNECTED, ()),
     **_from_each(
-        (_S.CONNECTED, _S.FARM_DOWN, _S.COMPETING_SESSION), _E.SESSION_TAKEN, _S.COMPETING_SESSION
+        (_S.CONNECTED, _S.FARM_DOWN, _S.HISTORY_DOWN, _S.COMPETING_SESSION),
+        _E.SESSION_TAKEN,
+        _S.COMPETING_SESSION,
     ),
     (_S.COMPETING_SESSION, _E.SESSION_BACK): (_S.CONNECTED, ()),
     **{
@@ -124,6 +146,12 @@ TABLE: _Row = {
             (_S.UPSTREAM_LOST, _E.SESSION_BACK),
             (_S.CONNECTED, _E.SESSION_BACK),
             (_S.FARM_DOWN, _E.SESSION_BACK),
+            (_S.HISTORY_DOWN, _E.SESSION_BACK),
+            (_S.HISTORY_DOWN, _E.FARM_BROKEN),
+            (_S.HISTORY_DOWN, _E.FARM_BACK),
+            (_S.HISTORY_DOWN, _E.HISTORY_LOST),
+            *((lost, _E.HISTORY_LOST) for lost in (_S.COMPETING_SESSION, _S.UPSTREAM_LOST)),
+            *((linked, _E.HISTORY_BACK) for linked in LINKED if linked is not _S.HISTORY_DOWN),
         )
     },
     **_from_each(tuple(s for s in State if s is not _S.STOPPING), _E.STOP, _S.STOPPING, _A.CLOSE),
@@ -141,6 +169,13 @@ def after(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
         return TABLE[state, event]
     except KeyError:
         raise ImpossibleEvent(f"{event.name} while {state}") from None
+
+
+def if_all_else_fails(state: State) -> Event:
+    """What to take an unexpected error for, in a state in which something is waited for."""
+    if state is State.CONNECTING:
+        return Event.FAILED
+    return Event.RETRY_DUE if state in RETRYING else Event.LOST
 
 
 def diagram() -> str:

@@ -29,6 +29,8 @@ _SLOWER = 2.0
 """So many times the usual time is a slow-down."""
 _MEMORY, _FORGETTING = 0.2, 0.01
 """The weight of the newest answer in how it is of late, and in what is usual."""
+_MESSAGES_PER_S, _BURST = 38.0, 6
+"""So many evenly, and so many at once: 44 in the worst second, of IB's 50."""
 _PAUSE_S = 10.0
 """After "pacing violation" nothing goes for so long."""
 
@@ -44,6 +46,28 @@ class Priority(IntEnum):
     """Holes of the days that are kept complete."""
     BACKFILL = 3
     """History, as far as it was asked for."""
+
+
+class MessageRate:
+    """How many messages go out in a second, whatever they are. Holds no clock and waits not.
+
+    IB allows 50 (market data lines / 2 per second), and ends a connection that goes on with more.
+    A burst may be late on its way and the next one not: what goes out is a burst at most, and
+    then evenly spaced.
+    """
+
+    def __init__(self, per_s: float = _MESSAGES_PER_S, burst: int = _BURST) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._debt = 0.0
+        """Messages that went out before their time."""
+        self._at = float("-inf")
+
+    def delay_s(self, now: float) -> float:
+        """Count a message, and say how many seconds later it may go. `now`: by any one clock."""
+        self._debt = max(self._debt - (now - self._at) * self._per_s, 0.0) + 1
+        self._at = now
+        return max(self._debt - self._burst, 0.0) / self._per_s
 
 
 class Window:

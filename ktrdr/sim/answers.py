@@ -34,9 +34,10 @@ def refusal(version: int, request_id: int, refused: Refusal) -> bytes:
     return encode(4, 2, request_id, refused.code, refused.text, *extra)
 
 
-def farm_notices(version: int) -> bytes:
-    """What every gateway says after a start: its data farms are there."""
-    return b"".join(refusal(version, -1, Refusal(code, text)) for code, text in _NOTICES)
+def farm_notices(version: int, broken: str = "") -> bytes:
+    """What every gateway says after a start: its data farms are there, but for a `broken` one."""
+    well = [Refusal(c, text) for c, text in _NOTICES if text.rpartition(":")[2] != broken]
+    return b"".join(refusal(version, -1, notice) for notice in well)
 
 
 def managed_accounts(account: str) -> bytes:

@@ -88,7 +88,7 @@ class Breaker:
                 self._tell(notices.notice(1100))
             case "notice":
                 self._tell(notices.notice(int(values["code"])))
-            case "farm_broken":
+            case "farm_broken" if values["told"] != "no":
                 self._tell(notices.farm_broken(str(values["farm"])))
 
     def _mend(self, name: str, values: Values) -> None:
@@ -99,7 +99,7 @@ class Breaker:
                 self._mute(is_mute=False)
             case "connectivity_lost":
                 self._tell(notices.notice(int(values["back"])))
-            case "farm_broken":
+            case "farm_broken" if values["told"] == "yes":
                 self._tell(notices.farm_back(str(values["farm"])))
 
     def _drop(self, *, is_reset: bool) -> None:

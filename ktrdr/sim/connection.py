@@ -8,7 +8,7 @@ import socket
 import struct
 from datetime import datetime, timedelta
 
-from ktrdr.sim import answers, refusals, wire
+from ktrdr.sim import answers, notices, refusals, wire
 from ktrdr.sim.limits import MessageRate, Violation
 from ktrdr.sim.outbox import Outbox
 from ktrdr.sim.questions import Gate, Questions
@@ -110,7 +110,9 @@ class Connection:
         """Deal with one message; False: this connection is over."""
         if not self._is_greeted:
             return self._greet(fields)
-        if violation := self._rate.check(asyncio.get_running_loop().time()):
+        now_s = asyncio.get_running_loop().time()
+        self._gate.record.came_in_a_second(self._rate.count(now_s))
+        if violation := self._rate.check(now_s):
             return self._reject(violation)
         try:
             request = wire.parse(fields)
@@ -154,7 +156,7 @@ class Connection:
         """Log the client in, unless somebody else has its id (326, then the end)."""
         if self.client_id is not None:
             return True
-        now_s = asyncio.get_running_loop().time()
+        now_s, faults = asyncio.get_running_loop().time(), self._gate.faults
         violation = self._gate.clients.admit(request.client_id, self, now_s)
         if violation:
             return self._reject(violation, request.client_id)
@@ -167,8 +169,10 @@ class Connection:
         self._send(
             answers.managed_accounts(self._gate.desk.account)
             + answers.next_valid_id()
-            + answers.farm_notices(self._version)
+            + answers.farm_notices(self._version, broken := faults.text("farm_broken", "farm"))
         )
+        if broken and faults.text("farm_broken", "told") != "no":
+            self.tell(notices.farm_broken(broken))
         return True
 
     def _reject(self, violation: Violation, client_id: int | None = None) -> bool:

@@ -83,9 +83,9 @@ class Doors(ABC):
         """1100, questions hang; at the end 1102 or 1101."""
         return self.fault("connectivity_lost", back=back)
 
-    def farm_broken(self, farm: str = "ushmds") -> Context[None]:
-        """A data farm breaks, and is OK at the end."""
-        return self.fault("farm_broken", farm=farm)
+    def farm_broken(self, farm: str = "ushmds", told: str = "yes") -> Context[None]:
+        """A data farm breaks, and is OK at the end; `told`: yes, no, or its begin alone."""
+        return self.fault("farm_broken", farm=farm, told=told)
 
     def restarting(self) -> Context[None]:
         """Everybody is sent away and the port is closed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,16 @@ BAR_FIELDS = ("time", "open", "high", "low", "close", "volume", "average", "coun
 """Of a bar on the wire, in order."""
 HISTORY = ("historical_data", "schedule", "head_timestamp")
 DATA = (*HISTORY, "contract_details")
+KINDS = (
+    *("data", "bars", *DATA, "current_time", "executions", "open_orders", "completed_orders"),
+    *("positions", "account_updates", "account_updates_multi", "managed_accounts", "ids"),
+)
+"""What a fault's `kind` may be: the record's names, `data`, and `bars` for historical_data."""
+OUR_FARM = "ushmds"
+"""All history here comes from this farm."""
 _ANY = "any"
+_FARM = re.compile(r"[a-z0-9.]*(farm|hmds|secdef)[a-z0-9.]*")
+_TIME_APART_S = 1.0
 _SIZES = tuple(s.name for s in BAR_SIZES.values() if MINUTE_S < s.length_s < DAY_S)
 _MAX = 1e9
 
@@ -61,6 +71,10 @@ class Fault:
         expected = " or ".join(map(str, choices)) or (
             "text" if kind is str else f"a number from {self.least:g} to {_MAX:g}"
         )
+        if name == "farm" and not _FARM.fullmatch(str(text)):
+            raise InvalidRequest(
+                f"{self.name}: farm={text!r}, expected a data farm such as usfarm, ushmds, secdefil"
+            )
         try:
             value: Value = kind(text)
         except (ValueError, OverflowError):
@@ -107,8 +121,11 @@ _ALL = (
     ),
     Fault(
         "farm_broken",
-        "the data farm `farm` breaks (2103, 2105 for HMDS) and is OK at the end (2104, 2106)",
-        {"farm": "ushmds"},
+        "the data farm `farm` breaks (2103, 2105 for HMDS) and is OK at the end (2104, 2106), "
+        "unless that is not `told`; without ushmds all history is refused: 162, HMDS server "
+        "disconnect",
+        {"farm": OUR_FARM, "told": "yes"},
+        among={"told": ("yes", "no", "begin")},
     ),
     Fault("restart", "as every night: all are gone and the port is closed until it ends"),
     Fault("logged_out", "as on Sunday: the same, until somebody logs in by ending it"),
@@ -124,6 +141,7 @@ _ALL = (
         "questions of this `kind` (the record's names, or data) get 162, no data, at this `rate`; "
         "`symbol`: those about it alone",
         {"kind": "historical_data", "rate": 1.0, "symbol": ""},
+        among={"kind": KINDS},
     ),
     Fault(
         "cut_bars",
@@ -159,7 +177,7 @@ _ALL = (
             "rate": 1.0,
             "symbol": "",
         },
-        among={"encoding": ("utf-8", "gb18030", "cp1252")},
+        among={"encoding": ("utf-8", "gb18030", "cp1252"), "kind": KINDS},
     ),
     Fault(
         "other_grid",
@@ -197,7 +215,9 @@ _ALL = (
         "questions of this `kind` are never answered: the record's names, or data; "
         "`symbol`: those about it alone",
         {"kind": "data", "symbol": ""},
+        among={"kind": KINDS},
     ),
+    Fault("time_once", "a question for the time within a second after one is never answered"),
     Fault("late", "answers to what is asked meanwhile come later", {"seconds": 5.0, "rate": 1.0}),
     Fault("doubled_bars", "every bar comes twice"),
     Fault("unordered_bars", "bars come in a wrong order, the same for the same question"),
@@ -235,6 +255,7 @@ class Faults:
         self._lots = random.Random(seed)  # noqa: S311  chance, no secret
         self._active: dict[str, dict[str, Value]] = {}
         self._begun: Counter[str] = Counter()
+        self._time_asked_at = float("-inf")
         self._change = asyncio.Event()
 
     @property
@@ -303,11 +324,15 @@ class Faults:
             return "connectivity_lost"
         if self.has("unanswered_executions") and kind == "executions":
             return "unanswered_executions"
-        unanswered = self.text("unanswered", "kind")
         is_about = self.text("unanswered", "symbol") in ("", symbol)
-        if is_about and (unanswered == kind or (unanswered == "data" and kind in DATA)):
+        if is_about and kind in kinds_of(self.text("unanswered", "kind"), DATA):
             return "unanswered"
         return ""
+
+    def time_is_asked(self, now_s: float) -> bool:
+        """Somebody asks for the time; True: so soon after another that none is told."""
+        since_s, self._time_asked_at = now_s - self._time_asked_at, now_s
+        return self.has("time_once") and since_s < _TIME_APART_S
 
     def shift_s(self, bar_size: str) -> int:
         """How much later bars of this size begin in the answer that is made now."""
@@ -333,6 +358,11 @@ class Faults:
         """Let everybody who waits for a change look again."""
         self._change.set()
         self._change = asyncio.Event()
+
+
+def kinds_of(kind: str, data: tuple[str, ...]) -> tuple[str, ...]:
+    """The record's names of the questions that a fault's `kind` means; `data`: these."""
+    return {"data": data, "bars": ("historical_data",)}.get(kind, (kind,))
 
 
 def known(name: str) -> Fault:

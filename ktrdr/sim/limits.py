@@ -148,6 +148,14 @@ class MessageRate:
         self._left = float(self._limit or 0)
         self._at_s: float | None = None
         self._warned: deque[float] = deque()
+        self._lately: deque[float] = deque()
+
+    def count(self, now_s: float) -> int:
+        """Count a message; how many came within the second that ends with it."""
+        self._lately.append(now_s)
+        while self._lately[0] <= now_s - 1:
+            self._lately.popleft()
+        return len(self._lately)
 
     def check(self, now_s: float) -> Violation | None:
         """Count a message; a violation: it must be ignored. The third second of them is the end."""

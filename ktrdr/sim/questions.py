@@ -13,7 +13,7 @@ from functools import partial
 from ktrdr.sim import answers, damage, lies, refusals
 from ktrdr.sim.clients import Clients
 from ktrdr.sim.desk import Desk, Reply, refuse
-from ktrdr.sim.faults import DATA, HISTORY, Faults
+from ktrdr.sim.faults import DATA, HISTORY, OUR_FARM, Faults, kinds_of
 from ktrdr.sim.limits import HISTORY_KINDS, HistoryPace, Limits, Violation
 from ktrdr.sim.record import Record
 from ktrdr.sim.refusals import Refusal
@@ -145,6 +145,8 @@ class Questions:
         delay_s = self._gate.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
         losses = faults.times("connectivity_lost")
         silenced = faults.silences(request.kind, _symbol(request))
+        if request.kind == "current_time" and faults.time_is_asked(now_s):
+            silenced = "time_once"
         late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
         reply, verdict = await self._reply(request)
         if reply is None:
@@ -238,19 +240,27 @@ def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
         text = faults.text("refused", "text").encode(faults.text("refused", "encoding"))
         code = int(faults.number("refused", "code"))
         return Refusal(code, text.decode(errors="surrogateescape")), "refused"
-    if faults.has("competing_session") and request.kind in HISTORY:
-        is_data = faults.number("competing_session", "code") == 10197
-        refused = refusals.competing_session() if is_data else refusals.other_session()
-        return refused, "competing_session"
+    if request.kind in HISTORY and (why := _no_history(faults)):
+        return why
     if faults.has("read_only_api") and request.kind in ("open_orders", "completed_orders"):
         return refusals.read_only(), "read_only_api"
     return None, ""
 
 
+def _no_history(faults: Faults) -> tuple[Refusal, str] | None:
+    """Why there is none for anybody, and the fault; None: there is."""
+    if faults.text("farm_broken", "farm") == OUR_FARM:
+        return refusals.no_farm(), "farm_broken"
+    if not faults.has("competing_session"):
+        return None
+    is_data = faults.number("competing_session", "code") == 10197
+    refused = refusals.competing_session() if is_data else refusals.other_session()
+    return refused, "competing_session"
+
+
 def _is_meant(request: Request, faults: Faults, name: str) -> bool:
     """A fault with `kind` and `symbol` is about this question."""
-    kind, symbol = faults.text(name, "kind"), faults.text(name, "symbol")
-    kinds = HISTORY if kind == "data" else (kind,)
+    kinds, symbol = kinds_of(faults.text(name, "kind"), HISTORY), faults.text(name, "symbol")
     return request.kind in kinds and symbol in ("", _symbol(request))
 
 

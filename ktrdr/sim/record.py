@@ -52,6 +52,10 @@ class Record:
         if self._path:
             self._file = self._path.open("a", encoding="utf-8")
 
+    def came_in_a_second(self, messages: int) -> None:
+        """Note how many messages one client has sent within the last second."""
+        self._tally.most_messages_per_s = max(self._tally.most_messages_per_s, messages)
+
     def received(self, now: datetime, client_id: int, request: Request) -> None:
         """Note a request as it comes in."""
         self._add(_entry("received", now, client_id, request))

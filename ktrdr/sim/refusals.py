@@ -59,6 +59,11 @@ def invalid(cause: str) -> Refusal:
     return Refusal(321, f"Error validating request.-'sim' : cause - {cause}")
 
 
+def no_farm() -> Refusal:
+    """162 while the farm that history comes from is broken."""
+    return historical("HMDS server disconnect occurred.  Attempting reconnection...")
+
+
 def bad_end() -> Refusal:
     """10314: an end date that IB does not read."""
     return Refusal(

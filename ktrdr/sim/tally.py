@@ -32,6 +32,8 @@ class Tally:
         self._open: set[tuple[int, int, str]] = set()
         self._most_open = self._repeats = self._bars = self._answers = 0
         self._most_clients = self._clients = 0
+        self.most_messages_per_s = 0
+        """Messages of one client within a second, at most."""
         self._newest: tuple[int, int, str] | None = None
         """A request that was heard and may be refused yet: not in flight before that."""
 
@@ -101,6 +103,7 @@ class Tally:
             "verdicts": dict(self._verdicts),
             "most_in_flight": max(self._most_open, len(self._open)),
             "in_flight": len(self._open),
+            "most_messages_per_s": self.most_messages_per_s,
             "repeats": self._repeats,
             "connects": sum(self._connects.values()),
             "connects_by_id": {str(i): n for i, n in sorted(self._connects.items())},

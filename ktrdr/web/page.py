@@ -18,7 +18,7 @@ from ktrdr.data.local_api import (
     ConnectionHistory,
     ConnectionStatus,
     GapFillerStatus,
-    StateSpan,
+    Outage,
 )
 from ktrdr.health.peers import HISTORY_DAYS, Answer, Series
 from ktrdr.health.programs import NAMES
@@ -33,7 +33,7 @@ SECTIONS = ("banner", "verdict", "connection", "filler", "programs", "series", "
 _LOG_LINES = 15
 _ROWS = 200
 _ERRORS = 10
-_OUTAGES = 10
+_OUTAGES = 200
 _WORST_FIRST = ("refused", "failed", "renewed", "filling", "unproven", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 _SCAN_SAID = {
@@ -53,7 +53,7 @@ class Look:
 def page(system: System, log_dir: Path) -> Blueprint:
     """`/`, what it polls (`/live`), and its form (`/scan`)."""
     bp = Blueprint("page", __name__)
-    for name in ("count", "duration", "moment", "size", "percent", "spoken"):
+    for name in ("absolute", "count", "duration", "moment", "size", "percent", "spoken"):
         bp.add_app_template_filter(getattr(words, name), name)
     bp.add_app_template_filter(because, "because")
     bp.add_app_template_filter(remarks_on, "remarks")
@@ -145,8 +145,8 @@ class Timeline:
     slices: int
     runs: tuple[tuple[int, int, str], ...]
     """First slice, length, and `good`, `warn` (partly), `bad` or `idle` (not known)."""
-    outages: tuple[StateSpan, ...]
-    """The newest ones, newest first."""
+    outages: tuple[tuple[Outage, float], ...]
+    """Those of the last 30 days, the newest first, each with its seconds so far."""
 
 
 def timelines(system: System, connection: Answer[ConnectionStatus]) -> list[Timeline]:
@@ -171,8 +171,10 @@ def _timeline(title: str, history: ConnectionHistory) -> Timeline:
             runs[-1] = (first, length + 1, tone)
         else:
             runs.append((place, 1, tone))
-    outages = [s for s in history.spans if s.state not in ("connected", "farm_down")]
-    newest = tuple(reversed(outages[-_OUTAGES:]))
+    newest = tuple(
+        (one, ((one.end or history.until) - one.start).total_seconds())
+        for one in reversed(history.outages[-_OUTAGES:])
+    )
     return Timeline(title, history.uptime, len(history.shares), tuple(runs), newest)
 
 

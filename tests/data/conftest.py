@@ -67,6 +67,8 @@ class FakeConnection:
     """So many bars are told in one answer, the newest."""
     is_closed: Callable[[int], bool] = lambda _day: False
     """Days that SCHEDULE lacks; bars are told of them all the same."""
+    data_back_at: str | None = None
+    """When data could be had again, as ib-connection says it."""
     silent: bool = False
     """It answers every question for bars with none."""
     revised: dict[int, Bar] = field(default_factory=dict)
@@ -99,7 +101,8 @@ class FakeConnection:
 
     def _status(self, _query: dict[str, str]) -> dict:
         state = "connected" if self.connected else "waiting"
-        return {"connected": self.connected, "gateway": self.gateway, "state": state}
+        said = {"connected": self.connected, "gateway": self.gateway, "state": state}
+        return said | {"data_back_at": self.data_back_at}
 
     def _sessions(self, query: dict[str, str]) -> dict:
         self._refuse(query)

@@ -115,6 +115,8 @@ def test_outages_are_losses_and_not_the_programs_own_pauses():
         Span(400, 500, "dead"),
     ]
     assert outages(spans) == [Outage(60, 150)]
+    farm = [Span(0, 9, "connected"), Span(9, 60, "history_down"), Span(60, 70, "connected")]
+    assert outages(farm) == []
     assert lost_at(spans) == 400
     assert lost_at(spans[:5]) is None
     assert lost_at(spans[:1]) is None

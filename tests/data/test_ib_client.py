@@ -533,3 +533,17 @@ def test_a_text_in_another_language_says_where_to_switch_it_off():
 )
 def test_that_there_is_nothing_is_an_answer(text):
     assert isinstance(translate(162, text, "bars of X_1m"), NoDataError)
+
+
+def test_no_second_has_more_messages_than_ib_takes():
+    """All that is asked for at once is a burst, and the next one comes when the first is read."""
+
+    async def work(client, gateway):
+        kinds = [client.contract(AAPL) for _ in range(30)]
+        kinds += [client.probe(AAPL, 20) for _ in range(30)]
+        kinds += [client.sessions(AAPL, NOW, days) for days in range(1, 31)]
+        kinds += [client.current_time(20), client.is_read_only(20)]
+        await asyncio.gather(*kinds)
+        return gateway.summary()["most_messages_per_s"]
+
+    assert talk(work) <= 46  # IB's limit is 50

@@ -289,6 +289,40 @@ def test_what_failed_is_tried_again_at_the_next_scan(put, make_filler, connectio
     assert len(starts_in(path)) == 8
 
 
+def test_what_failed_for_want_of_data_is_asked_for_as_soon_as_they_are_back(
+    put, make_filler, connection, clock
+):
+    clock.now += 60
+    path = put("AAPL_1h")
+    connection.bars_refusals["AAPL"] = RequestFailed("HMDS server disconnect", code=162)
+    filler = make_filler()
+    for _ in range(8):  # it is put back for ever longer
+        clock.now += 1800
+        fill(filler)
+    connection.bars_refusals.clear()
+    clock.now += 61
+    fill(filler)
+    assert starts_in(path) == []
+    connection.data_back_at = "2026-11-20T14:00:00+00:00"
+    clock.now += 6
+    fill(filler)
+    assert len(starts_in(path)) == 8
+
+
+def test_what_is_refused_to_the_account_is_not_asked_for_when_data_are_back(
+    put, make_filler, connection, clock
+):
+    put("AAPL_1h")
+    connection.bars_refusals["AAPL"] = NotEntitled("subscribe", code=354)
+    filler = make_filler()
+    fill(filler)
+    asked = len(connection.asked)
+    connection.data_back_at = "2026-11-20T14:00:00+00:00"
+    clock.now += 61
+    fill(filler)
+    assert len(connection.asked) == asked
+
+
 def test_what_was_late_is_asked_for_again_at_the_next_scan(put, make_filler, connection, clock):
     clock.now = utc("2026-11-20 11:01")
     last = utc("2026-11-20 10:00")

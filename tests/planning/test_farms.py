@@ -104,3 +104,62 @@ def test_a_gateway_that_invents_farms_does_not_fill_the_memory():
     for number in range(1000):
         farms.take(2105, f"HMDS data farm connection is broken:farm{number}", 1)
     assert len(farms.all) == 100
+
+
+RESTORED = "Connectivity between IB and Trader Workstation has been restored - data maintained. "
+
+
+def test_all_farms_are_up_when_all_are_named_as_connected():
+    farms = Farms()
+    farms.take(2105, HMDS_BROKEN, 1)
+    farms.take(2103, "Market data farm connection is broken:eufarm", 1)
+    assert farms.restored(f"{RESTORED}All data farms are connected: usfarm; ushmds; secdefil.", 9)
+    assert farms.broken == ()
+
+
+def test_a_farm_that_is_named_as_connected_is_up_and_the_others_stay_as_they_are():
+    farms = Farms()
+    farms.take(2105, HMDS_BROKEN, 1)
+    farms.take(2105, "HMDS data farm connection is broken:euhmds", 1)
+    text = "The following farms are connected: usfarm; ushmds. "
+    assert farms.restored(f"{RESTORED}{text}The following farms are not connected: cashfarm.", 9)
+    assert [farm.name for farm in farms.broken] == ["cashfarm", "euhmds"]
+
+
+def test_that_no_farm_of_history_is_named_says_nothing_of_history():
+    assert not Farms().restored(f"{RESTORED}The following farms are connected: usfarm.", 1)
+    assert not Farms().restored(f"{RESTORED}The following farms are not connected: ushmds.", 1)
+
+
+def test_a_farm_is_up_when_what_it_refused_is_answered():
+    farms = Farms()
+    farms.take(2105, HMDS_BROKEN, 1)
+    farms.refused("AAPL", 2)
+    assert not farms.answered("BMW", 3)  # that may be another farm's
+    assert farms.broken_history == ("ushmds",)
+    assert farms.answered("AAPL", 4)
+    assert farms.broken == ()
+
+
+def test_a_farm_is_not_up_while_others_are_refused():
+    farms = Farms()
+    farms.take(2105, HMDS_BROKEN, 1)
+    farms.refused("AAPL", 2)
+    farms.refused("BMW", 2)
+    assert not farms.answered("AAPL", 4)
+    assert farms.answered("BMW", 5)
+
+
+def test_a_break_of_which_nobody_feels_anything_for_ten_minutes_is_over():
+    farms = Farms()
+    farms.take(2105, HMDS_BROKEN, 100)
+    assert not farms.answered("AAPL", 699)
+    assert farms.answered("AAPL", 700)
+
+
+def test_no_answer_of_history_brings_a_farm_of_market_data_back():
+    farms = Farms()
+    farms.take(2103, "Market data farm connection is broken:usfarm", 1)
+    farms.refused("AAPL", 2)
+    assert not farms.answered("AAPL", 1000)
+    assert [farm.name for farm in farms.broken] == ["usfarm"]

@@ -31,7 +31,7 @@ def test_a_loss_at_the_hour_of_the_restart_is_expected_and_says_until_when():
         RESTART, logs_out=False, lost_at=ny("2026-11-24 23:45:10"), now=ny("2026-11-24 23:46")
     )
     assert away.kind == "restart"
-    assert away.words == "expected restart, back at about 23:47"
+    assert away.words == "expected restart, back at about 04:47 UTC"
 
 
 def test_one_that_takes_much_longer_is_an_alarm_again():
@@ -147,7 +147,7 @@ def test_a_learnt_hour_says_that_it_is_learnt():
     learnt = Restart(time(2, 30), BERLIN, 90, "learnt")
     lost = datetime(2026, 11, 24, 2, 30, 20, tzinfo=BERLIN)
     away = absence(learnt, logs_out=False, lost_at=lost, now=lost)
-    assert away.words == "expected restart (learnt hour), back at about 02:31"
+    assert away.words == "expected restart (learnt hour), back at about 01:31 UTC"
 
 
 def test_a_setting_is_a_time_with_or_without_a_zone_or_never():
@@ -162,3 +162,37 @@ def test_a_setting_is_a_time_with_or_without_a_zone_or_never():
 def test_what_is_no_time_of_day_is_refused(text):
     with pytest.raises(ValueError, match="HH:MM"):
         parse_restart(text, UTC)
+
+
+def nightly(first, nights, zone=NEW_YORK, at=time(23, 45, 10)):
+    """Restarts of a gateway in that zone, a minute each."""
+    days = [datetime.fromisoformat(first).date() + timedelta(days=n) for n in range(nights)]
+    starts = [datetime.combine(day, at, zone).timestamp() for day in days]
+    return [Outage(start, start + 60) for start in starts]
+
+
+@pytest.mark.parametrize("here", [UTC, BERLIN, NEW_YORK, ZoneInfo("Asia/Tokyo")])
+def test_a_change_of_the_gateways_clock_alarms_nobody_on_a_machine_with_another(here):
+    """New York's went back on 1 November 2026, Berlin's on 25 October, and UTC never does."""
+    nights = nightly("2026-10-18", 22)
+    for known in range(4, len(nights)):
+        found = learn_restart(nights[max(known - 14, 0) : known], here)
+        lost = datetime.fromtimestamp(nights[known].start, UTC)
+        away = absence(found, logs_out=False, lost_at=lost, now=lost + timedelta(seconds=30))
+        assert away is not None, lost
+        assert away.kind == "restart"
+
+
+@pytest.mark.parametrize("zone", [UTC, BERLIN, ZoneInfo("Asia/Tokyo")])
+def test_nor_does_a_change_of_this_machines_where_the_gateways_does_not_change(zone):
+    nights = nightly("2026-10-18", 22, zone)
+    for known in range(4, len(nights)):
+        found = learn_restart(nights[max(known - 14, 0) : known], NEW_YORK)
+        lost = datetime.fromtimestamp(nights[known].start, UTC)
+        assert absence(found, logs_out=False, lost_at=lost, now=lost), lost
+
+
+def test_a_week_after_a_change_one_hour_is_left():
+    found = learn_restart(nightly("2026-10-26", 14), UTC)  # seven nights on either side
+    an_hour_off = ny("2026-11-09 22:45:10")
+    assert absence(found, logs_out=False, lost_at=an_hour_off, now=an_hour_off) is None

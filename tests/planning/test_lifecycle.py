@@ -13,6 +13,7 @@ from ktrdr.planning.lifecycle import (
     State,
     after,
     diagram,
+    if_all_else_fails,
     next_client_id,
 )
 
@@ -79,6 +80,20 @@ def test_a_port_that_opens_ends_a_wait_but_not_that_for_a_stuck_gateway():
     with pytest.raises(ImpossibleEvent):
         after(State.DEAD, Event.PORT_OPENED)
     assert after(State.DEAD, Event.PORT_CLOSED)[0] is State.WAITING
+
+
+@pytest.mark.parametrize("state", LINKED)
+def test_a_connection_has_an_answer_to_all_that_its_watchers_and_notices_say(state):
+    """They may come late, when the state is another one."""
+    for event in Event:
+        if event.name.startswith(("UPSTREAM", "FARM", "HISTORY", "SESSION", "LOST", "SILENT")):
+            assert after(state, event)[0] in State
+
+
+@pytest.mark.parametrize("state", [State.CONNECTING, *RETRYING, *LINKED])
+def test_where_something_is_waited_for_an_unexpected_error_is_an_event_that_can_be(state):
+    to, _ = after(state, if_all_else_fails(state))
+    assert to in (State.CONNECTING, State.WAITING)
 
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.STOPPING])

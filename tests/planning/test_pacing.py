@@ -1,4 +1,4 @@
-from ktrdr.planning.pacing import Pacer, Priority, Ticket, Window
+from ktrdr.planning.pacing import MessageRate, Pacer, Priority, Ticket, Window
 
 
 def ticket(request, symbol="AAPL", priority=Priority.RECENT, number=0, **more):
@@ -150,3 +150,25 @@ def test_answers_too_quick_to_matter_never_shrink_it():
     for second in range(100):
         window.answered(0.01 if second % 2 else 0.4, 400, second)
     assert window.size == 48
+
+
+def sent(rate, times):
+    """When messages go out that are wanted at these times."""
+    return [at + rate.delay_s(at) for at in times]
+
+
+def test_no_second_has_more_messages_than_ib_allows_however_many_are_wanted():
+    times = sent(MessageRate(), [0.0] * 200)
+    most = max(sum(1 for at in times if since <= at < since + 1) for since in times)
+    assert most <= 45
+    assert times[199] < 6  # none waits longer than it must
+
+
+def test_a_burst_that_is_late_on_its_way_leaves_room_for_the_next_one():
+    """What was sent within 1.1 s may come within one."""
+    times = sent(MessageRate(), [0.0] * 200)
+    assert max(sum(1 for at in times if since <= at < since + 1.1) for since in times) < 50
+
+
+def test_few_messages_wait_for_nothing():
+    assert sent(MessageRate(), [0.0] * 6 + [10.0]) == [0.0] * 6 + [10.0]

@@ -313,6 +313,63 @@ def test_a_farm_breaks_and_is_well_again(ask, farm, codes):
     assert ask(work) == codes
 
 
+async def outcome(question):
+    """`bars`, or what is said in their place."""
+    try:
+        await question
+    except RequestError as error:
+        return error.code, error.message.partition(":")[2].split(".")[0]
+    return "bars"
+
+
+NO_FARM = (162, "HMDS server disconnect occurred")
+
+
+@pytest.mark.parametrize(
+    ("told", "codes"), [("yes", [2105, 162, 2106]), ("no", [162]), ("begin", [2105, 162])]
+)
+def test_without_its_farm_all_history_is_refused_whether_that_is_told_or_not(ask, told, codes):
+    async def work(client, gateway):
+        seen = codes_of(client)
+        with gateway.farm_broken(told=told):
+            refused = await outcome(bars(client))
+        return refused, await outcome(bars(client)), seen
+
+    assert ask(work) == (NO_FARM, "bars", codes)
+
+
+@pytest.mark.parametrize("farm", ["usfarm", "euhmds", "secdefil"])
+def test_another_farm_takes_no_history_away(ask, farm):
+    async def work(client, gateway):
+        with gateway.farm_broken(farm):
+            return await outcome(bars(client))
+
+    assert ask(work) == "bars"
+
+
+def test_who_connects_while_a_farm_is_broken_is_told_so(ask):
+    async def work(_, gateway):
+        with gateway.farm_broken():
+            newer = IB()
+            codes = codes_of(newer)
+            await newer.connectAsync("127.0.0.1", gateway.port, 2)
+            newer.disconnect()
+        return sorted(code for code in codes if code in (2105, 2106))
+
+    assert ask(work) == [2105]
+
+
+def test_the_time_is_told_once_a_second(ask):
+    async def work(client, gateway):
+        with gateway.fault("time_once"):
+            first = await is_answered(client.reqCurrentTimeAsync())
+            second = await hangs(client.reqCurrentTimeAsync())
+            await asyncio.sleep(1.1)
+            return first, second, await is_answered(client.reqCurrentTimeAsync())
+
+    assert ask(work) == (True, True, True)
+
+
 @pytest.mark.parametrize("fault", ["restart", "logged_out"])
 def test_a_restart_and_a_log_out_send_everybody_away_and_close_the_port(ask, fault):
     async def work(client, gateway):
@@ -388,6 +445,30 @@ def test_a_question_is_never_answered_but_can_be_taken_back(ask):
     assert (code, "cancelled" in words) == (162, True)
     assert summary["swallowed"] == {"unanswered": 1}
     assert summary["in_flight"] == 0
+
+
+def test_bars_is_another_word_for_historical_data(ask):
+    async def work(client, gateway):
+        with gateway.unanswered("bars"):
+            return await hangs(bars(client)), bool(await client.reqContractDetailsAsync(AAPL))
+
+    assert ask(work) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "values"),
+    [
+        ("unanswered", {"kind": "candles"}),
+        ("refused", {"kind": "candles"}),
+        ("false_no_data", {"kind": ""}),
+        ("farm_broken", {"farm": "usa"}),
+        ("farm_broken", {"told": "perhaps"}),
+    ],
+)
+def test_a_value_that_a_fault_does_not_know_is_refused(fault, values):
+    ((name, value),) = values.items()
+    with pytest.raises(InvalidRequest, match=rf"^{fault}: {name}='{value}', expected "):
+        FAULTS[fault].read(values)
 
 
 def test_questions_about_one_symbol_are_never_answered(ask):

@@ -248,3 +248,17 @@ def test_the_id_of_a_client_that_was_dropped_lingers():
             return at_once, other
 
     assert asyncio.run(main()) == ([326], "in")
+
+
+def test_the_most_messages_of_a_client_within_a_second_are_known(ask):
+    async def work(client, gateway):
+        for _ in range(3):
+            await client.reqContractDetailsAsync(AAPL)
+        return gateway.summary()["most_messages_per_s"]
+
+    assert ask(work) >= 3
+
+
+def test_messages_are_counted_in_every_second_and_not_by_the_clock():
+    rate = MessageRate(Limits())
+    assert [rate.count(at) for at in (0.5, 0.9, 1.4, 1.6, 3.0)] == [1, 2, 3, 3, 1]

@@ -52,7 +52,12 @@ def test_an_error_comes_with_code_message_and_hint(client, peers, connected):
     said = client.get(IB).json
 
     assert said["connected"] is False
-    assert said["last_error"] == {"code": 326, "message": "client id in use", "hint": "wait"}
+    assert said["last_error"] == {
+        "code": 326,
+        "message": "client id in use",
+        "hint": "wait",
+        "time": None,
+    }
 
 
 @pytest.mark.usefixtures("peers")

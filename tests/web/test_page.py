@@ -94,6 +94,33 @@ def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, p
     assert pills("connection") == [("warn", "not connected (retrying)")]
 
 
+def test_an_outage_is_told_with_its_own_begin_and_no_try_where_nothing_is_tried(
+    text, peers, connected
+):
+    peers.connection = replace(
+        connected,
+        connected=False,
+        state="upstream_lost",
+        last_disconnect_time=datetime(2026, 11, 20, 3, tzinfo=UTC),  # of another one
+        no_data_since=datetime(2026, 11, 20, 14, 30, 5, tzinfo=UTC),
+    )
+    said = text()
+    assert "No data since 2026-11-20 14:30:05 UTC" in said
+    assert "Next try" not in said
+    assert "Lost" not in said
+
+
+def test_a_try_that_is_under_way_is_said(text, peers, connected):
+    peers.connection = replace(connected, connected=False, state="connecting")
+    assert "Next try under way" in text()
+
+
+def test_a_trouble_that_takes_no_data_away_has_its_time(text, peers, connected):
+    broken = LastError(2103, "usfarm is broken", "wait", datetime.now(UTC) - timedelta(minutes=5))
+    peers.connection = replace(connected, state="farm_down", last_error=broken)
+    assert re.search(r"Trouble usfarm is broken ?, 5 min (\d s )?ago", text())
+
+
 @pytest.mark.usefixtures("peers")
 def test_a_living_connection_is_good(pills):
     assert pills("connection") == [("good", "connected")]
@@ -438,9 +465,19 @@ def test_the_last_days_are_shown_as_a_line_and_in_words(client, text, peers):
         ("bad", "4", "1"),
         ("good", "5", "1"),
     ]
-    assert "waiting" in html
-    assert "nobody listens there" in html
     assert {q["days"] for q in peers.asked if q["what"] == "history"} == {"1", "30"}
+
+
+@pytest.mark.usefixtures("peers")
+def test_each_time_without_data_is_one_row_with_its_hour_the_newest_first(text):
+    shown = text()
+    restart = "restart (expected) 2026-11-02 04:45:00 UTC, for 1 min 30 s; at worst waiting"
+    still = (
+        "the history farm ushmds was broken 2026-11-19 21:00:00 UTC, and still, for 3 h; "
+        "at worst history down"
+    )
+    assert restart in shown
+    assert shown.index(still) < shown.index(restart)
 
 
 def test_without_a_history_the_page_is_whole(client, peers):
