@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,9 @@ from uuid import uuid4
 from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
+from ktrdr.data.fill_book import FillBook
 from ktrdr.data.filling import AT_ONCE, Filling
+from ktrdr.data.fills import Fills, Round
 from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
@@ -39,6 +41,7 @@ from ktrdr.data.local_api import (
     timeframe_from_query,
     to_json,
 )
+from ktrdr.data.store_source import OURS
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
     InvalidRequest,
@@ -47,12 +50,23 @@ from ktrdr.errors import (
     PeerDown,
     RequestFailed,
     StoreUnwritable,
+    UnknownFill,
     WrongSource,
 )
 from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
 from ktrdr.planning.coverage import Coverage
+from ktrdr.planning.fills import State as FillState
+from ktrdr.planning.fills import Trouble, first_day
 from ktrdr.planning.gaps import CLOSABLE, Reason
-from ktrdr.planning.instruments import Series, instrument_for, instrument_of_entry, read_tables
+from ktrdr.planning.instruments import (
+    Series,
+    check_symbol,
+    instrument_for,
+    instrument_of_entry,
+    parse_series,
+    read_tables,
+)
+from ktrdr.planning.sessions import utc_midnight
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.process import boot, run
 
@@ -70,6 +84,7 @@ _CLOCKS_AGAIN_S = 60.0
 _CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _STRANGE_SHOWN = 10
+_INSTRUMENTS = "instruments.toml"
 
 
 class GapFiller:
@@ -116,7 +131,7 @@ class GapFiller:
             settings.ktrdr_gap_check_interval_s,
         )
         self._problems: deque[Problem] = deque(maxlen=_ERRORS_KEPT)
-        self._state, self._reason = "starting", ""
+        self._state, self._reason, self._hint = "starting", "", ""
         self._source = settings.source
         self._last_scan: float | None = None
         self._scan_id: str | None = None
@@ -126,7 +141,10 @@ class GapFiller:
         """Those whose past may be looked at, while there is nothing to do but to wait."""
         self._looks_back = False
         """That is being done: no answer has come for a while."""
-        self._asked_fills: deque[tuple[Series, int]] = deque()
+        self._fills = Fills(FillBook(self._store.folder / OURS / "ledger.sqlite"))
+        self._changed: set[str] = set()
+        self._changed_lock = threading.Lock()
+        """Names of files that may have changed, and were not looked at since."""
         self._symbols_processed = 0
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -153,14 +171,84 @@ class GapFiller:
         self._wake.set()
         return scan_id
 
-    def ask_for_fill(self, series: Series, since: int) -> str:
-        """Fill one series from this instant on, however old; the id of the scan that begins it."""
-        self._asked_fills.append((series, since))
-        return self.ask_for_scan()
+    def ask_for_fill(self, series: Series, since: int, text: str = "") -> Json:
+        """Keep it in mind to fill one series from this day on, however old; what `POST /fill` says.
 
-    def has(self, series: Series) -> bool:
-        """It is watched."""
-        return series in self._watched
+        `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
+        or no such day. WrongSource, StoreUnwritable: it was not written down.
+        """
+        now = self._clock()
+        day = first_day(text or str(iso(since)), since, now)
+        self._refuse_unknown(series)
+        try:
+            others = [fill for fill in self._fills.listed() if fill.series == series]
+            fill = self._fills.ask(series, day, now)
+        except StoreUnwritable:
+            self.look_at_files([_INSTRUMENTS])  # a scan sees what became of the ledger
+            raise
+        already = [self._fills.said(o) for o in others if o.state is not FillState.CANCELLED]
+        self.look_at_files([series.file_name])
+        return self._fills.said(fill) | {
+            "scan_id": self.ask_for_scan(),
+            "already": [one for one in already if one["id"] != fill.id],
+            "since": iso(self._since(series)),
+        }
+
+    def cancel_fills(self, query: Mapping[str, str]) -> Json:
+        """Give up the fill with this `id`, or the open ones of `symbol` and `timeframe`.
+
+        What was fetched stays, and what other fills or `since` want. UnknownFill: none is such.
+        """
+        listed = self._fills.listed()
+        if "id" in query:
+            chosen = [fill for fill in listed if str(fill.id) == query["id"]]
+            what = f"fill {query['id']}"
+        else:
+            series = _series_from_query(query)
+            chosen = [f for f in listed if f.series == series and f.state.is_open]
+            what = f"open fill of {series}"
+        if not chosen:
+            raise UnknownFill(f"there is no {what}", hint=".venv/bin/ktrdr fills lists all of them")
+        cancelled = self._fills.cancel({fill.id for fill in chosen}, self._clock())
+        self.look_at_files({fill.series.file_name for fill in cancelled})
+        return {"cancelled": [self._fills.said(fill) for fill in cancelled]}
+
+    def fills(self, symbol: str | None) -> Json:
+        """All fills that are kept, of one symbol where one is named, the oldest first."""
+        listed = self._fills.listed()
+        return {"fills": [self._fills.said(f) for f in listed if symbol in (None, f.series.symbol)]}
+
+    def _refuse_unknown(self, series: Series) -> None:
+        """Where there is no such file, or the store is another source's."""
+        owner, folder = self._store.source(), self._store.folder
+        if owner is None and self._settings.is_live_folder:
+            owner = "live"
+        if owner is not None and owner != self._source:
+            raise WrongSource(f"{folder} is for {owner} bars, and the gateway is {self._source}")
+        if not self._is_there(series):
+            raise InvalidRequest(
+                f"{series.file_name} is not in the store",
+                hint=f"create it with the header line in {folder}, then ask again",
+            )
+
+    def _is_there(self, series: Series) -> bool:
+        """The store has a file of it, which may be watched already, or may not."""
+        try:
+            return self._store.key(series) is not None
+        except OSError:  # a scan says what is wrong with it
+            return True
+
+    def _since(self, series: Series) -> int | None:
+        """From when on `instruments.toml` wants it (UTC seconds)."""
+        watched = self._watched.get(series)
+        since = watched.instrument.since_for(series.timeframe) if watched else None
+        return utc_midnight(since) if since else None
+
+    def look_at_files(self, names: Iterable[str]) -> None:
+        """These files of the store's folder were made, changed or removed: look at them now."""
+        with self._changed_lock:
+            self._changed.update(names)
+        self._wake.set()
 
     def stop(self) -> None:
         """Break off what waits for answers; `step` returns soon."""
@@ -185,7 +273,7 @@ class GapFiller:
             return False
         except (KtrdrError, OSError, sqlite3.Error) as error:
             trouble = error if isinstance(error, KtrdrError) else StoreUnwritable(str(error))
-            self._set_state("waiting", trouble.message)
+            self._set_state("waiting", trouble.message, trouble.hint)
             self.report("store", trouble)
             self._watch.close()
             return False
@@ -204,6 +292,7 @@ class GapFiller:
             return False
         if self._scan_is_due():
             self._scan()
+        self._look_at_changed()
         batch = self._next_batch() if self._filling.has_room else []
         wants_check = not batch and self._wants_check()
         if (batch or wants_check) and not self._take_up(batch):
@@ -212,7 +301,7 @@ class GapFiller:
         heard = self._filling.heard
         lost = self._filling.hear(0.0 if more or self._looks_back else _HEAR_S)
         if lost is not None:
-            self._set_state("waiting", lost.message)
+            self._set_state("waiting", lost.message, lost.hint)
         if lost is not None or self._stopping.is_set():
             return False
         is_quiet = not self._filling.is_busy or self._filling.heard == heard
@@ -284,12 +373,13 @@ class GapFiller:
 
     def _gateway_answers(self) -> bool:
         """There is a connection, and it is known what stands behind it."""
+        self._hint = ""
         try:
             why_not = self._ask_gateway()
         except PeerDown as error:
             why_not = f"{error.message} ({error.hint})"
         if why_not:
-            self._set_state("waiting", why_not)
+            self._set_state("waiting", why_not, self._hint)
         return not why_not
 
     def _ask_gateway(self) -> str:
@@ -300,6 +390,7 @@ class GapFiller:
         if status.get("connected"):
             return ""
         error = status.get("last_error") or {}
+        self._hint = "" if status.get("expected") else str(error.get("hint") or "")
         why = status.get("expected") or error.get("message") or status.get("state")
         return f"no data from IB: {why}"
 
@@ -362,7 +453,7 @@ class GapFiller:
         asked, self._asked_scan_id = self._asked_scan_id, None
         is_anew = asked is not None or not self._is_judged_anew
         found, _, strange = self._store.scan()
-        ordered = sorted(found, key=lambda s: (s.symbol, s.timeframe.length_s))
+        ordered = sorted(found, key=_order)
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
@@ -372,8 +463,7 @@ class GapFiller:
         self._forget_what_is_to_come()
         entries = self._read_instruments()
         self._watched = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
-        while self._asked_fills:
-            self._watch.ledger.want(*self._asked_fills.popleft())
+        self._fills.scan_begins()
         for watched in list(self._watched.values()):
             if self._stopping.is_set():
                 return
@@ -397,6 +487,44 @@ class GapFiller:
         to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
         total = sum(bars.values())
         log.info("scan: %d series, %d holes to close, %d bars", len(found), to_close, total)
+
+    def _look_at_changed(self) -> None:
+        """Look at those series alone whose files were changed, or that are wanted anew."""
+        with self._changed_lock:
+            names, self._changed = self._changed, set()
+        if _INSTRUMENTS in names:
+            self._scan()
+        elif names:
+            try:
+                entries = self._read_instruments()
+                for name in sorted(names):
+                    self._notice(name, entries)
+            except (KtrdrError, OSError, sqlite3.Error):
+                with self._changed_lock:
+                    self._changed |= names  # once more, when that is mended
+                raise
+
+    def _notice(self, name: str, entries: Mapping[str, object]) -> None:
+        """One file of the folder was made, changed or removed."""
+        try:
+            series = parse_series(name)
+        except ValueError:
+            return  # the next scan names it
+        watched, is_there = self._watched.get(series), self._is_there(series)
+        if not is_there and watched is not None and self._store.folder.is_dir():
+            self.forget(watched)
+        if not is_there:
+            return
+        if watched is None:
+            watched = self._known(series, entries.get(series.symbol))
+            known = self._watched | {series: watched}
+            self._watched = {one: known[one] for one in sorted(known, key=_order)}
+            log.info("%s: its file is new", series)
+        if isinstance(watched.error, Misconfigured):
+            return
+        self._filling.look_at(watched, only_if_changed=True)
+        self._behind.append(watched)
+        self._checks_are_planned = False
 
     def _forget_what_is_to_come(self) -> None:
         """What was found out later than now was found out by a clock that was ahead.
@@ -425,7 +553,7 @@ class GapFiller:
 
     def _read_instruments(self) -> dict[str, object]:
         """The tables of `instruments.toml`, unchecked; none when there is no such file."""
-        path = self._store.folder / "instruments.toml"
+        path = self._store.folder / _INSTRUMENTS
         try:
             return read_tables(path.read_text(), path.name)
         except FileNotFoundError:
@@ -472,10 +600,10 @@ class GapFiller:
         now = datetime.fromtimestamp(self._clock(), UTC)
         self._problems.append(Problem(now, what, error.message, error.hint))
 
-    def _set_state(self, state: str, reason: str = "") -> None:
+    def _set_state(self, state: str, reason: str = "", hint: str = "") -> None:
         if (state, reason) != (self._state, self._reason) and reason:
             log.info("%s: %s", state, reason)
-        self._state, self._reason = state, reason
+        self._state, self._reason, self._hint = state, reason, hint
 
     def _pause_s(self) -> float:
         """How long nothing is due."""
@@ -487,7 +615,22 @@ class GapFiller:
         return max(0.05, min(interval_s, _CLOCKS_AGAIN_S, min([due, *retries]) - now))
 
     def _publish(self) -> None:
+        if self._state != "scanning":  # which ends soon, and says nothing of what is in the way
+            self._look_at_fills()
         self.status = self._make_status()
+
+    def _look_at_fills(self) -> None:
+        is_held = self._state in ("waiting", "refused")
+        self._fills.look(
+            Round(
+                self._watched.get,
+                self._is_there,
+                self._filling.current,
+                Trouble(self._reason, self._hint) if is_held else None,
+                self.clocks_agree and self._is_judged_anew,
+                self._clock(),
+            )
+        )
 
     @property
     def coverage(self) -> Json:
@@ -549,6 +692,7 @@ class GapFiller:
             current=self._filling.current,
             eta_s=self._eta_s(missing_bars),
             recent_errors=tuple(reversed(self._problems)),
+            fills=self._fills.counts,
             clock_jump_s=round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0,
         )
 
@@ -608,21 +752,38 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         return {ACCEPTED: True, "scan_id": filler.ask_for_scan()}
 
     async def fill(query: Mapping[str, str]) -> Json:
-        series = Series(query.get("symbol", ""), timeframe_from_query(query))
-        if not filler.has(series):
-            raise InvalidRequest(
-                f"{series.file_name} is not in the store",
-                hint="create it with the header line, then ask again",
-            )
-        since = time_from_text("from", query.get("from", ""))
-        return {ACCEPTED: True, "scan_id": filler.ask_for_fill(series, since)}
+        series = _series_from_query(query)
+        text = query.get("from", "")
+        since = time_from_text("from", text)
+        return {ACCEPTED: True} | await asyncio.to_thread(filler.ask_for_fill, series, since, text)
+
+    async def fills(query: Mapping[str, str]) -> Json:
+        return await asyncio.to_thread(filler.fills, query.get("symbol"))
+
+    async def cancel(query: Mapping[str, str]) -> Json:
+        return await asyncio.to_thread(filler.cancel_fills, query)
 
     return {
         ("GET", "/status"): status,
         ("GET", "/coverage"): coverage,
         ("POST", "/scan"): scan,
         ("POST", "/fill"): fill,
+        ("GET", "/fills"): fills,
+        ("DELETE", "/fills"): cancel,
     }
+
+
+def _series_from_query(query: Mapping[str, str]) -> Series:
+    """The series of a query. InvalidRequest: its symbol or its timeframe is none."""
+    symbol, timeframe = query.get("symbol", ""), timeframe_from_query(query)
+    try:
+        return Series(check_symbol(symbol), timeframe)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _order(series: Series) -> tuple[str, int]:
+    return series.symbol, series.timeframe.length_s
 
 
 def _in_a_log(hint: str) -> str:

@@ -40,11 +40,13 @@ _HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
     errors.InvalidRequest: 400,
     errors.NotEntitled: 403,
     errors.UnknownContract: 404,
+    errors.UnknownFill: 404,
     errors.CompetingSession: 409,
     errors.WrongSource: 409,
     errors.Paced: 429,
     errors.RequestFailed: 502,
     errors.NotConnected: 503,
+    errors.StoreUnwritable: 503,
     errors.TimedOut: 504,
 }
 _BY_OUTCOME = {kind.outcome: kind for kind in _HTTP_STATUS}
@@ -218,6 +220,8 @@ class GapFillerStatus:
     recent_errors: tuple[Problem, ...] = field(default=())
     clock_jump_s: float = 0.0
     """How far this machine's clock has jumped ahead, while that is not believed; 0: it has not."""
+    fills: Mapping[str, int] = field(default_factory=dict)
+    """State → fills that are neither done nor cancelled."""
 
 
 def to_json(message: object) -> Json:
