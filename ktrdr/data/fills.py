@@ -88,9 +88,9 @@ class Fills:
         """All of them, the oldest first. StoreUnwritable: the ledger cannot be read."""
         return self._book.listed()
 
-    def said(self, fill: Fill) -> Json:
-        """A fill in the words of `GET /fills`."""
-        standing = self._standings.get(fill.id) if fill.state.is_open else None
+    def said(self, fill: Fill, seen: Round) -> Json:
+        """A fill in the words of `GET /fills`, as it is now: many answers may come in one look."""
+        standing = self._standing(fill, seen) if fill.state.is_open else None
         counts = standing.progress.counts if standing and standing.progress else fill.counts
         trouble = standing.trouble if standing else Trouble("")
         return {

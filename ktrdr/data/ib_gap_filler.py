@@ -26,6 +26,7 @@ from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.fill_book import FillBook
 from ktrdr.data.filling import AT_ONCE, Filling
 from ktrdr.data.fills import Fills, Round
+from ktrdr.data.folder_watch import FolderWatch
 from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
@@ -186,9 +187,10 @@ class GapFiller:
         except StoreUnwritable:
             self.look_at_files([_INSTRUMENTS])  # a scan sees what became of the ledger
             raise
-        already = [self._fills.said(o) for o in others if o.state is not FillState.CANCELLED]
+        seen = self._round()
+        already = [self._fills.said(o, seen) for o in others if o.state is not FillState.CANCELLED]
         self.look_at_files([series.file_name])
-        return self._fills.said(fill) | {
+        return self._fills.said(fill, seen) | {
             "scan_id": self.ask_for_scan(),
             "already": [one for one in already if one["id"] != fill.id],
             "since": iso(self._since(series)),
@@ -211,12 +213,14 @@ class GapFiller:
             raise UnknownFill(f"there is no {what}", hint=".venv/bin/ktrdr fills lists all of them")
         cancelled = self._fills.cancel({fill.id for fill in chosen}, self._clock())
         self.look_at_files({fill.series.file_name for fill in cancelled})
-        return {"cancelled": [self._fills.said(fill) for fill in cancelled]}
+        seen = self._round()
+        return {"cancelled": [self._fills.said(fill, seen) for fill in cancelled]}
 
     def fills(self, symbol: str | None) -> Json:
         """All fills that are kept, of one symbol where one is named, the oldest first."""
-        listed = self._fills.listed()
-        return {"fills": [self._fills.said(f) for f in listed if symbol in (None, f.series.symbol)]}
+        listed, seen = self._fills.listed(), self._round()
+        chosen = [fill for fill in listed if symbol in (None, fill.series.symbol)]
+        return {"fills": [self._fills.said(fill, seen) for fill in chosen]}
 
     def _refuse_unknown(self, series: Series) -> None:
         """Where there is no such file, or the store is another source's."""
@@ -616,20 +620,19 @@ class GapFiller:
 
     def _publish(self) -> None:
         if self._state != "scanning":  # which ends soon, and says nothing of what is in the way
-            self._look_at_fills()
+            self._fills.look(self._round())
         self.status = self._make_status()
 
-    def _look_at_fills(self) -> None:
+    def _round(self) -> Round:
+        """What is known just now; for any thread."""
         is_held = self._state in ("waiting", "refused")
-        self._fills.look(
-            Round(
-                self._watched.get,
-                self._is_there,
-                self._filling.current,
-                Trouble(self._reason, self._hint) if is_held else None,
-                self.clocks_agree and self._is_judged_anew,
-                self._clock(),
-            )
+        return Round(
+            self._watched.get,
+            self._is_there,
+            {*self._filling.current, *self.status.current},  # and whose answers are being stored
+            Trouble(self._reason, self._hint) if is_held else None,
+            self.clocks_agree and self._is_judged_anew,
+            self._clock(),
         )
 
     @property
@@ -804,12 +807,18 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
     threading.Thread(target=stop_filler, name="stop", daemon=True).start()
     _prepare(settings.data_dir)
+    watch = FolderWatch(
+        settings.data_dir,
+        lambda names: filler.look_at_files([_INSTRUMENTS] if names is None else names),
+    )
+    watch.start()
     try:
         with serving(LocalServer(settings.gap_filler_socket, routes(filler))):
             while not stop.is_set():
                 if not filler.step():
                     filler.wait()
     finally:
+        watch.stop()
         filler.close()  # when nobody can ask any more: an answer may open the ledger again
 
 
