@@ -11,7 +11,7 @@ from ktrdr.config import Settings
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json
 from ktrdr.web import health
 from ktrdr.web.latest import Latest
-from ktrdr.web.peers import Answer, Peers, Series
+from ktrdr.web.peers import Answer, Fill, Peers, Series
 from ktrdr.web.programs import Programs
 
 _FRESH_S = 0.5
@@ -56,6 +56,12 @@ class System:
         if snapshot.gap_filler.said is None:
             return Answer(None, snapshot.gap_filler.reason)
         return self.peers.series()
+
+    def open_fills(self, snapshot: Snapshot) -> Answer[list[Fill]]:
+        """What was asked for and is not done; where there is none, nobody is asked."""
+        if snapshot.gap_filler.said is None:
+            return Answer(None, snapshot.gap_filler.reason)
+        return self.peers.open_fills() if snapshot.gap_filler.said.fills else Answer([])
 
 
 def system_json(snapshot: Snapshot) -> Json:
