@@ -112,7 +112,7 @@ class _Follower:
         self._shown.update(self._task, left="waiting")
         said = f"waiting: {why}" + (f"\nnext: {hint}" if hint else "")
         if said != self._said:
-            self._shown.console.print(escape(said), highlight=False)
+            self._shown.console.print(escape(said), highlight=False, soft_wrap=True)
         self._said = said
 
     def _left(self, present: int, expected: int) -> str:

@@ -93,11 +93,18 @@ class FillBook:
             )
 
     def listed(self) -> list[Fill]:
-        """All of them, the oldest first."""
+        """All of them, the oldest first; nothing is changed, for the store may be another one's."""
         if not self._path.exists():
             return []
-        with self._opened() as database:
-            return _all(database)
+        where = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(where, _WAIT_S, uri=True)) as database:
+                has_fills = "SELECT 1 FROM sqlite_schema WHERE name = 'fills'"
+                return _all(database) if database.execute(has_fills).fetchone() else []
+        except sqlite3.Error as error:
+            raise StoreUnwritable(
+                f"{self._path.name} cannot be read: {error}", hint=f"see who uses {self._path}"
+            ) from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

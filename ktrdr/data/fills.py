@@ -6,6 +6,7 @@ One thread looks at them; any thread may ask for one, cancel one, and see them a
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -111,8 +112,8 @@ class Fills:
     @property
     def counts(self) -> dict[str, int]:
         """State → open fills."""
-        states = [standing.state for standing in self._standings.values()]
-        return {state.value: states.count(state) for state in State if states.count(state)}
+        counts = Counter(standing.state for standing in self._standings.values())
+        return {state.value: n for state, n in counts.items() if state.is_open}
 
     # The stepping thread.
 

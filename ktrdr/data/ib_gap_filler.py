@@ -381,7 +381,7 @@ class GapFiller:
         try:
             why_not = self._ask_gateway()
         except PeerDown as error:
-            why_not = f"{error.message} ({error.hint})"
+            why_not, self._hint = f"{error.message} ({error.hint})", error.hint
         if why_not:
             self._set_state("waiting", why_not, self._hint)
         return not why_not
@@ -524,11 +524,18 @@ class GapFiller:
             known = self._watched | {series: watched}
             self._watched = {one: known[one] for one in sorted(known, key=_order)}
             log.info("%s: its file is new", series)
-        if isinstance(watched.error, Misconfigured):
+        if isinstance(watched.error, Misconfigured) or self._is_as_known(watched):
             return
         self._filling.look_at(watched, only_if_changed=True)
         self._behind.append(watched)
         self._checks_are_planned = False
+
+    def _is_as_known(self, watched: Watched) -> bool:
+        """Its file is as it was when it was looked at, such as after we have written to it."""
+        coverage = watched.coverage
+        since = self._watch.fill_from(watched, int(self._clock()))
+        is_wanted_anew = coverage is not None and coverage.since != since
+        return not is_wanted_anew and self._store.key(watched.series) == watched.key
 
     def _forget_what_is_to_come(self) -> None:
         """What was found out later than now was found out by a clock that was ahead.
@@ -626,11 +633,12 @@ class GapFiller:
     def _round(self) -> Round:
         """What is known just now; for any thread."""
         is_held = self._state in ("waiting", "refused")
+        why = self._reason.removesuffix(f" ({self._hint})")  # which has a place of its own
         return Round(
             self._watched.get,
             self._is_there,
             {*self._filling.current, *self.status.current},  # and whose answers are being stored
-            Trouble(self._reason, self._hint) if is_held else None,
+            Trouble(why, self._hint) if is_held else None,
             self.clocks_agree and self._is_judged_anew,
             self._clock(),
         )

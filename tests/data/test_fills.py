@@ -275,7 +275,7 @@ def test_it_waits_for_the_connection_and_says_what_to_do(filler, connection):
     filler.step()
     (one,) = fills(filler)
     assert one["state"] == "waiting"
-    assert one["why"] == "ib-connection is not running (supervisorctl status)"
+    assert (one["why"], one["hint"]) == ("ib-connection is not running", "supervisorctl status")
     connection.down = None
     run(filler)
     assert state(filler) == "done"

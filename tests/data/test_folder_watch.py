@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.folder_watch import FolderWatch
 from ktrdr.data.ib_gap_filler import GapFiller
 from tests.data.conftest import Inline, line, price, utc
@@ -201,12 +202,29 @@ def test_nothing_is_forgotten_while_the_whole_folder_is_away(filler, put, data_d
     data_dir.with_name("away").rename(data_dir)
 
 
-def test_our_own_writing_has_nothing_asked_for_again(filler, put, connection):
+class Counted(CsvStore):
+    """A store that counts how often it is looked at which bars a series has."""
+
+    looks = 0
+
+    def look(self, series, since):
+        self.looks += 1
+        return super().look(series, since)
+
+
+def test_our_own_writing_has_nothing_looked_at_or_asked_for(make_settings, connection, put):
+    settings = make_settings(ktrdr_gap_max_age_days=30)
+    store = Counted(settings.data_dir, indexed=True)
+    connection.absent = {utc(f"2026-11-{day}") for day in range(10, 18)}
     put("AAPL_1d")
-    run(filler)
-    asked = len(connection.asked)
-    notice(filler, "AAPL_1d.csv", ".AAPL_1d.csv.tmp")
-    assert len(connection.asked) == asked
+    with contextlib.closing(
+        GapFiller(settings, connection, lambda: NOW, Inline(), store)
+    ) as filler:
+        run(filler)
+        assert filler.coverage["series"][0]["missing"] == {"unproven": 8}
+        before = store.looks, len(connection.asked)
+        notice(filler, "AAPL_1d.csv", ".AAPL_1d.csv.tmp")
+        assert (store.looks, len(connection.asked)) == before
 
 
 def test_names_that_are_no_series_are_left_to_the_scan(filler, put):
