@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn
 
 from ktrdr.data.local_api import Json, LocalClient
 from ktrdr.errors import PeerDown, RequestFailed
+from ktrdr.planning.fills import AGAIN
 from ktrdr.planning.reasons import because
 
 _LOOK_S = 0.5
@@ -111,9 +112,10 @@ class _Follower:
         """What it waits for, and the next step: once, as long as that is the same."""
         self._shown.update(self._task, left="waiting")
         said = f"waiting: {why}" + (f"\nnext: {hint}" if hint else "")
-        if said != self._said:
+        what = why.partition(AGAIN)[0]
+        if what != self._said:
             self._shown.console.print(escape(said), highlight=False, soft_wrap=True)
-        self._said = said
+        self._said = what
 
     def _left(self, present: int, expected: int) -> str:
         """How long the rest takes at the rate of the last minute, as far as that is known."""

@@ -271,10 +271,12 @@ def test_what_was_wanted_already_is_told(ktrdr, filler):
 
 
 def test_a_fill_that_waits_says_for_what_once_and_the_next_step_and_no_time(ktrdr, filler):
-    filler(fills=[WAITING, WAITING, WAITING, FILL, DONE])
+    again = [WAITING | {"why": f"{WAITING['why']}; tried again at 10:0{n}"} for n in range(3)]
+    filler(fills=[*again, FILL, DONE])
     done = ktrdr(*START)
     assert done.exit_code == 0
-    assert done.output.count("waiting: no data from IB: refused") == 1
+    assert done.output.count("waiting: no data from IB: refused; tried again at 10:00") == 1
+    assert done.output.count("waiting:") == 1
     assert "next: log in" in done.output
     assert "left" not in done.output
 

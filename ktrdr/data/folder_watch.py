@@ -19,6 +19,7 @@ _STEP_MS, _MOST_MS = 400, 800
 """Changes are told when for so long none has followed, and after so long at the latest."""
 _IS_IT_MS = 10_000
 """How often it is looked whether the folder is still the one that is watched."""
+_END_S = 2.0
 _AGAIN_S = 10.0
 """How soon a folder is tried again that cannot be watched, or is not there."""
 
@@ -48,9 +49,9 @@ class FolderWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, which takes less than a second."""
+        """End the thread, which takes less than a second, unless the file system hangs."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_END_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():

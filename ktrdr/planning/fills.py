@@ -23,6 +23,8 @@ _DOUBTFUL = (Reason.LATE, Reason.UNPROVEN)
 """Why bars are missing that may not be asked for yet."""
 _TO_BE_HAD = tuple(reason for reason in Reason if reason not in _PROVEN + _DOUBTFUL)
 
+AGAIN = "; tried again at "
+"""Stands between what is in the way and when it is tried again."""
 _REMOVED = "its file is not in the store"
 _REMOVED_HINT = "create it with the header line, or cancel the fill"
 _DOUBTED = "IB has said that there are none, which is not believed yet: asked for again later"
@@ -211,7 +213,7 @@ def _trouble(seen: Seen) -> tuple[Event, Trouble] | None:
     if error is None:
         return None
     again = f"{datetime.fromtimestamp(seen.retry_at, UTC):%H:%M:%S} UTC"
-    return Event.HELD_UP, Trouble(f"{error.message}; tried again at {again}", error.hint)
+    return Event.HELD_UP, Trouble(f"{error.message}{AGAIN}{again}", error.hint)
 
 
 def first_day(text: str, since: int, now: float) -> int:

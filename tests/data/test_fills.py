@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 
 import pytest
 
+from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.ib_gap_filler import GapFiller, routes
 from ktrdr.errors import (
     InvalidRequest,
@@ -402,3 +404,34 @@ def test_fills_of_one_symbol_can_be_asked_for(filler, put):
     fill(filler, symbol="MSFT")
     (one,) = ask(filler, "GET", "/fills", symbol="MSFT")["fills"]
     assert one["symbol"] == "MSFT"
+
+
+class SlowStore(CsvStore):
+    """Its disk takes its time."""
+
+    def add(self, series, bars, *, correct=False):
+        time.sleep(0.15)
+        return super().add(series, bars, correct=correct)
+
+
+def test_what_is_asked_for_has_its_turn_while_many_answers_wait(
+    make_settings, connection, clock, put
+):
+    """All answers are there at once, and two seconds are not enough to store them."""
+    symbols = [f"S{number:02}" for number in range(20)]
+    for symbol in symbols:
+        put(f"{symbol}_1d")
+    settings = make_settings(ktrdr_gap_batch_symbols=20, ktrdr_gap_max_age_days=3)
+    store = SlowStore(settings.data_dir, indexed=True)
+    with contextlib.closing(GapFiller(settings, connection, clock, Inline(), store)) as filler:
+        while not connection.asked:
+            filler.step()
+        put("NEW_1d")
+        filler.look_at_files(["NEW_1d.csv"])
+        for _ in range(2):
+            assert filler.step()
+        known = [one["symbol"] for one in filler.coverage["series"]]
+        assert "NEW" in known
+        assert 0 < filler.status.bars_added < 20 * 4
+        run(filler)
+        assert filler.status.bars_added == 21 * 4
