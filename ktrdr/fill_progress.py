@@ -30,7 +30,6 @@ def follow(gap_filler: LocalClient, asked: Json, out: Console) -> None:
     RequestFailed: it needs a person, was cancelled, or is not kept any more. PeerDown: the gap
     filler is away for long. Ctrl-C ends the program with code 130, and not the fill.
     """
-    stop = f"ktrdr fill --cancel {shlex.quote(asked['symbol'])} {asked['timeframe']}"
     try:
         with Progress(
             "[progress.description]{task.description}",
@@ -41,9 +40,17 @@ def follow(gap_filler: LocalClient, asked: Json, out: Console) -> None:
         ) as shown:
             fill = _Follower(gap_filler, asked, shown).wait()
     except KeyboardInterrupt:
-        out.print(f"The fill goes on; `{stop}` stops it", markup=False, highlight=False)
+        stop = f"`ktrdr fill --cancel {_name(asked)}`"
+        out.print(f"The fill goes on; {stop} stops it", markup=False, highlight=False)
         sys.exit(_INTERRUPTED)
     out.print(_summary(fill), markup=False, highlight=False)
+
+
+def _name(asked: Json) -> str:
+    """How to name a fill: by its series, unless another one of it is open, which shall go on."""
+    if any(one["state"] not in ("done", "cancelled") for one in asked["already"]):
+        return str(asked["id"])
+    return f"{shlex.quote(asked['symbol'])} {asked['timeframe']}"
 
 
 class _Follower:

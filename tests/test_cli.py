@@ -341,15 +341,18 @@ def test_a_store_that_cannot_keep_the_fill_says_so(ktrdr, filler):
     assert "nothing was changed" in done.output
 
 
-def test_ctrl_c_ends_the_command_and_says_how_to_end_the_fill(filler, settings):
-    asked = filler(fills=[FILL])
+@pytest.mark.parametrize(
+    ("already", "name"), [([], "AAPL 1m"), ([DONE], "AAPL 1m"), ([FILL | {"id": 2}], "3")]
+)
+def test_ctrl_c_ends_the_command_and_says_how_to_end_the_fill(filler, settings, already, name):
+    asked = filler(fill=FILL | {"already": already}, fills=[FILL])
     command = [sys.executable, "-m", "ktrdr.cli", *START]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.run_dir) as run:
         wait_for(lambda: ("fills", {"symbol": "AAPL"}) in asked)
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=20)
     assert run.returncode == 130
-    assert "The fill goes on; `ktrdr fill --cancel AAPL 1m` stops it\n" in said
+    assert f"The fill goes on; `ktrdr fill --cancel {name}` stops it\n" in said
 
 
 @pytest.mark.parametrize(
