@@ -56,8 +56,8 @@ from ktrdr.errors import (
 )
 from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
 from ktrdr.planning.coverage import Coverage
+from ktrdr.planning.fills import DAY_HINT, Trouble, first_day
 from ktrdr.planning.fills import State as FillState
-from ktrdr.planning.fills import Trouble, first_day
 from ktrdr.planning.gaps import CLOSABLE, Reason
 from ktrdr.planning.instruments import (
     Series,
@@ -765,7 +765,10 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
     async def fill(query: Mapping[str, str]) -> Json:
         series = _series_from_query(query)
         text = query.get("from", "")
-        since = time_from_text("from", text)
+        try:
+            since = time_from_text("from", text)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, hint=DAY_HINT) from None
         return {ACCEPTED: True} | await asyncio.to_thread(filler.ask_for_fill, series, since, text)
 
     async def fills(query: Mapping[str, str]) -> Json:

@@ -23,6 +23,7 @@ _DOUBTFUL = (Reason.LATE, Reason.UNPROVEN)
 """Why bars are missing that may not be asked for yet."""
 _TO_BE_HAD = tuple(reason for reason in Reason if reason not in _PROVEN + _DOUBTFUL)
 
+DAY_HINT = "name the first day of the history that is wanted, such as 2020-01-01"
 AGAIN = "; tried again at "
 """Stands between what is in the way and when it is tried again."""
 _REMOVED = "its file is not in the store"
@@ -226,5 +227,5 @@ def first_day(text: str, since: int, now: float) -> int:
     today = datetime.fromtimestamp(now, UTC)
     raise InvalidRequest(
         f"from={text}: expected a day from 1970-01-01 to today, {today:%Y-%m-%d}",
-        hint="name the first day of the history that is wanted, such as 2020-01-01",
+        hint=DAY_HINT,
     )

@@ -237,8 +237,9 @@ def test_what_is_not_there_cannot_be_cancelled(filler):
 
 @pytest.mark.parametrize("since", ["2026-11-21", "2030-01-01", "1969-12-31", "soon", ""])
 def test_a_day_to_come_or_before_1970_or_none_is_refused(filler, since):
-    with pytest.raises(InvalidRequest, match=f"from={since}: expected"):
+    with pytest.raises(InvalidRequest, match=f"from={since}: expected") as refused:
         fill(filler, since)
+    assert "such as 2020-01-01" in refused.value.hint
     assert fills(filler) == []
 
 
