@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlencode
 
 import typer
@@ -24,14 +26,20 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config import Settings
 from ktrdr.data.examination import examine
-from ktrdr.data.local_api import Json, LocalClient
-from ktrdr.errors import InvalidRequest, KtrdrError, PeerDown, UnknownSeries
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient
+from ktrdr.errors import InvalidRequest, KtrdrError, UnknownSeries
 from ktrdr.fill_progress import follow
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
+from ktrdr.planning.timeframes import Timeframe
+from ktrdr.running_group import settings_to_read_with
+
+if TYPE_CHECKING:
+    from ktrdr.health.system import Snapshot
+    from ktrdr.health.verdict import Concern, Verdict
 
 app = typer.Typer(
     help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
@@ -47,10 +55,16 @@ _err = Console(stderr=True, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[Settings]:
-    """Settings for a command; an error of ours ends it with one line and exit code 1."""
+def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
+    """Settings for a command: the running group's, where nothing else is said.
+
+    An error of ours ends it with one line and exit code 1.
+    """
     try:
-        yield load_settings()
+        settings, note = settings_to_read_with(reads_bars=reads_bars)
+        if note:
+            _err.print(f"ktrdr: {note}", markup=False, highlight=False)
+        yield settings
     except KtrdrError as error:
         _err.print(f"ktrdr: {error.message}", markup=False, highlight=False)
         if error.hint:
@@ -63,6 +77,12 @@ def _next(hint: str, margin: str = "") -> str:
     return f"{margin}next: " + hint.replace("\n", f"\n{margin}      ")
 
 
+def _warn_if_simulated(source: str | None) -> None:
+    """Say on standard error what must not be taken for prices."""
+    if source == "simulated":
+        _err.print("SIMULATED: these prices are invented", markup=False, highlight=False)
+
+
 def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
     return (
         LocalClient(settings.connection_socket, "ib-connection"),
@@ -72,63 +92,102 @@ def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
 
 @app.command()
 def status() -> None:
-    """Show the connection and the gap filler. Exit code 1 when something is down."""
+    """Say how the group is, and what needs somebody. Exit code 1 unless all is well."""
     with _explained() as settings:
-        table = Table("program", "what it says", show_header=False)
-        fine = True
-        for name, client in zip(("ib-connection", "gap-filler"), _peers(settings), strict=True):
-            try:
-                said = client.get("/status")
-            except PeerDown as error:
-                fine = False
-                table.add_row(name, f"[red]down[/]: {error.message}; {error.hint}")
-                continue
-            lines = _connection_lines(said) if name == "ib-connection" else _filler_lines(said)
-            fine = fine and said.get("connected", True) and said["state"] != "refused"
-            table.add_row(name, escape("\n".join(lines)))
-        _out.print(table)
-        if not fine:
+        found = _look_at_group(settings)
+        _print_summary(found.verdict)
+        for concern in found.verdict.concerns:
+            _print_concern(concern)
+        _out.print(_group_table(found))
+        if found.verdict.health != "healthy":
             sys.exit(1)
 
 
-def _connection_lines(said: Json) -> list[str]:
-    gateway = "SIMULATED gateway" if said["gateway"] == "simulated" else "live gateway"
-    lines = [f"{said['state']}: {gateway} at {said['host']}:{said['port']}"]
-    error = said["last_error"]
-    if said["expected"]:
-        lines.append(said["expected"])
-    elif error and not said["connected"]:
-        lines += [error["message"], f"next: {error['hint']}"]
-    lines += [f"data farm {farm['name']} is broken" for farm in said["farms"] if not farm["up"]]
-    lines += [f"{one['symbol']}: {one['message']}" for one in said["refused"]]
-    if said["reminder"]:
-        lines.append(said["reminder"])
+def _look_at_group(settings: Settings) -> Snapshot:
+    from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil, for this alone
+    from ktrdr.health.system import System  # noqa: PLC0415  # as above
+
+    return System(settings, find_supervisor(settings.run_dir)).look()
+
+
+def _print_summary(verdict: Verdict) -> None:
+    color = {"healthy": "green", "degraded": "yellow"}.get(verdict.health, "red")
+    _out.print(f"[{color}]{verdict.health}[/] {escape(verdict.summary)}", highlight=False)
+
+
+def _print_concern(concern: Concern) -> None:
+    """What it is, what comes of it, and what to do."""
+    mark = "[red]✗[/]" if concern.next_step else "[yellow]…[/]"
+    _out.print(f"{mark} {escape(concern.claim)}", highlight=False, soft_wrap=True)
+    if concern.consequence:
+        _out.print(escape(f"  {concern.consequence}"), highlight=False, soft_wrap=True)
+    if concern.next_step:  # whole lines, to be pasted
+        _out.print(escape(_next(concern.next_step, "  ")), highlight=False, soft_wrap=True)
+
+
+def _group_table(found: Snapshot) -> Table:
+    table = Table("program", "what it says", show_header=False)
+    connection, filler = found.connection, found.gap_filler
+    lines = {
+        "ib-connection": _connection_lines(connection.said) if connection.said else [],
+        "gap-filler": _filler_lines(filler.said) if filler.said else [],
+    }
+    reasons = {"ib-connection": connection.reason, "gap-filler": filler.reason}
+    for name, words in lines.items():
+        table.add_row(name, escape("\n".join(words or [f"down: {reasons[name]}"])))
+    return table
+
+
+def _connection_lines(said: ConnectionStatus) -> list[str]:
+    gateway = "SIMULATED gateway" if said.gateway == "simulated" else "live gateway"
+    state = said.state.replace("_", " ")
+    lines = [f"{state}: {gateway} at {said.host}:{said.port}"]
+    if said.expected:
+        lines.append(said.expected)
+    lines += [f"data farm {farm.name} is broken" for farm in said.farms if not farm.up]
+    if said.reminder:
+        lines.append(said.reminder)
     return lines
 
 
-def _filler_lines(said: Json) -> list[str]:
-    lines = [f"{said['state']}{': ' + said['reason'] if said['reason'] else ''}"]
-    lines.append(f"{said['series']} series in {said['data_dir']}")
-    lines.append(f"{said['gaps_remaining']} holes to close, {said['bars_added']} bars added")
-    stay = said["unfillable"].items()
-    lines += [f"{count} holes stay: {because(reason)}" for reason, count in stay]
-    if said["series_blocked"]:
-        lines.append(f"{said['series_blocked']} series cannot be kept: see ktrdr gaps")
+def _filler_lines(said: GapFillerStatus) -> list[str]:
+    lines = [f"{said.state}{f': {said.reason}' if said.reason else ''}"]
+    lines.append(f"{said.series_current} of {said.series} series complete, in {said.data_dir}")
+    lines.append(f"{said.gaps_remaining} gaps to close, {said.gaps_failed} of them failed")
+    if said.waits_for and said.waits_for != said.reason:
+        lines.append(f"waits for {said.waits_for}")
+    elif said.eta_words:
+        lines.append(f"done in {said.eta_words}")
+    stay = said.unfillable.items()
+    lines += [f"{count} gaps stay: {because(reason)}" for reason, count in stay]
+    if said.counted_since:
+        since = f"{said.counted_since:%Y-%m-%d %H:%M:%S} UTC"
+        lines.append(f"since {since}: {said.bars_added} bars added, {said.gaps_filled} gaps filled")
     return lines
 
 
 @app.command()
 def doctor() -> None:
-    """Find out what is wrong with the way to IB, and what to do. Exit code 1 for trouble."""
+    """Find out what is wrong, and what to do. Exit code 1 unless all is well."""
     with _explained() as settings:
-        found = diagnose(examine(settings))
-        for finding in found:
+        facts = examine(settings)
+        found = _look_at_group(settings)
+        _print_summary(found.verdict)
+        if found.gap_filler.said is not None:
+            facts = replace(facts, refused=())  # told with the series that there are
+        findings = diagnose(facts)
+        for finding in findings:
             mark = "[red]✗[/]" if finding.is_trouble else "[green]✓[/]"
             _out.print(f"{mark} {escape(finding.what)}", highlight=False)
             if finding.next_step:
                 step = escape(_next(finding.next_step, "  "))
                 _out.print(step, highlight=False, soft_wrap=True)  # whole lines, to be pasted
-        if any(finding.is_trouble for finding in found):
+        for concern in found.verdict.concerns:
+            is_told = concern.about in ("connection", "clock") or "ib-connection" in concern.what
+            if not is_told or concern.what.startswith("this machine"):
+                _print_concern(concern)
+        is_trouble = any(finding.is_trouble for finding in findings)
+        if is_trouble or found.verdict.health != "healthy":
             sys.exit(1)
 
 
@@ -152,20 +211,40 @@ def gaps(
     """Show each series: bars expected, bars there, and why the others are not."""
     with _explained() as settings:
         _, gap_filler = _peers(settings)
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
         if day is not None:
             if symbol is None or timeframe is None:
                 raise InvalidRequest("--day needs a symbol and a timeframe")
             said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
             _out.print(_day_table(said) if said["bars"] else _day_title(said))
             return
-        listed = [
-            entry
-            for entry in gap_filler.get("/coverage", days="0")["series"]
-            if symbol in (None, entry["symbol"]) and timeframe in (None, entry["timeframe"])
-        ]
-        if symbol is not None and not listed:
-            raise UnknownSeries(f"the gap filler watches no series of {symbol!r}")
-        _out.print(_series_table(listed))
+        watched = gap_filler.get("/coverage", days="0")["series"]
+        _out.print(_series_table(_chosen(watched, symbol, timeframe)))
+
+
+def _chosen(watched: list[Json], symbol: str | None, timeframe: str | None) -> list[Json]:
+    """The series that were asked for. UnknownSeries, InvalidRequest: there are none, and why."""
+    if timeframe is not None:
+        try:
+            timeframe = Timeframe.parse(timeframe).value
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+    of_symbol = [entry for entry in watched if symbol in (None, entry["symbol"])]
+    if symbol is not None and not of_symbol:
+        near = {entry["symbol"].upper(): entry["symbol"] for entry in watched}
+        meant = difflib.get_close_matches(symbol.upper(), near, 1)
+        raise UnknownSeries(
+            f"the gap filler watches no series of {symbol!r}",
+            hint=f"did you mean {near[meant[0]]}?" if meant else "ktrdr gaps shows all series",
+        )
+    chosen = [entry for entry in of_symbol if timeframe in (None, entry["timeframe"])]
+    if of_symbol and not chosen:
+        known = ", ".join(entry["timeframe"] for entry in of_symbol)
+        raise UnknownSeries(
+            f"the gap filler watches {symbol} in {known}, and not in {timeframe}",
+            hint=f"create {symbol}_{timeframe}.csv with the header line to have it filled",
+        )
+    return chosen
 
 
 def _series_table(listed: list[Json]) -> Table:
@@ -174,7 +253,8 @@ def _series_table(listed: list[Json]) -> Table:
         missing = [f"{count} {because(reason)}" for reason, count in entry["missing"].items()]
         if entry["error"]:
             code = f" (IB's code {entry['error_code']})" if entry.get("error_code") else ""
-            missing.insert(0, f"{entry['error']}{code}")
+            hint = entry.get("hint")
+            missing.insert(0, f"{entry['error']}{code}{f' (next: {hint})' if hint else ''}")
         table.add_row(
             f"{entry['symbol']}_{entry['timeframe']}",
             entry["state"],
@@ -241,6 +321,7 @@ def fill(
             return
         asked = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
         said = gap_filler.post("/fill", 5.0, **asked)
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
         for line in _fill_lines(said):
             _out.print(line, highlight=False)
         if wait:
@@ -305,10 +386,11 @@ def show(
     """Print the bars of a series as CSV, and on standard error whether that is all."""
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
 
-    with _explained() as settings, _requests_shown(shown=fetch) as progress:
+    with _explained(reads_bars=True) as settings, _requests_shown(shown=fetch) as progress:
         frame = DataManager(settings).load(
             symbol, timeframe, start, end, fetch=fetch, progress=progress
         )
+        _warn_if_simulated(frame.attrs["source"])
         volumes = frame["volume"]
         if (volumes % 1 == 0).all():  # as they stand in the store
             frame["volume"] = volumes.astype("int64")
@@ -344,10 +426,11 @@ def export(
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
     from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
 
-    with _explained() as settings:
+    with _explained(reads_bars=True) as settings:
         frames = export_bars(DataManager(settings), symbols, timeframe, to, start, end)
         count = sum(len(frame) for frame in frames.values())
         _out.print(f"{count:,} bars in {to}", markup=False, highlight=False)
+        _warn_if_simulated(next(iter(frames.values())).attrs["source"])
         for symbol, frame in frames.items():
             if not frame.attrs["complete"]:
                 why = f"{symbol} is not complete: {frame.attrs['why']}"
@@ -369,7 +452,7 @@ def check(
     """
     from ktrdr.data.store_check import StoreCheck  # noqa: PLC0415  # the store, for this alone
 
-    with _explained() as settings:
+    with _explained(reads_bars=True) as settings:
         began = time.monotonic()
         store = StoreCheck(settings.data_dir)
         listed = store.series(symbol, timeframe)

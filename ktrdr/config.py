@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import io
+import ipaddress
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from ktrdr.errors import Misconfigured
+from ktrdr.escapes import visible
 from ktrdr.planning.gateway_calendar import RESTART_RULE, parse_restart
+from ktrdr.setting_names import (
+    ENV_FILE,
+    IGNORE_ENV_FILE,
+    unknown_in_environment,
+    unknown_in_file,
+)
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
@@ -41,6 +57,33 @@ def _delays(value: object) -> object:
         raise ValueError("seconds above 0, separated by commas, such as 5,10,30") from None
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+
+
+def _host(text: str) -> str:
+    """A host's name or address; `::1` for `[::1]` too. ValueError: it is neither."""
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    if _IPV6.fullmatch(bare) and ":" in bare:
+        ipaddress.IPv6Address(bare)
+    elif bare != text or not _NAME.fullmatch(bare):
+        raise ValueError(text)
+    return bare
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """`HOST:PORT`, an IPv6 address with brackets or without. ValueError: it is not that."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError(text)
+    return _host(host), int(port)
+
+
+def as_host_and_port(host: str, port: int) -> str:
+    """Both in one, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Settings(BaseSettings):
     """What a program may be told, under the names of the environment variables.
 
@@ -48,26 +91,21 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=ROOT / ".env",
+        env_file=ROOT / ENV_FILE,
+        env_file_encoding="utf-8-sig",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
         validate_default=True,
     )
 
-    ib_host: Annotated[
-        str | None,
-        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_-]*$", description="a host name or address"),
-    ] = None
+    ib_host: str | None = None
     ib_port: _Port = 4002
     ib_client_id: Annotated[int, Field(ge=1, le=50, description="a client id from 1 to 50")] = 1
     ktrdr_sim_port: _Port = 4102
     ktrdr_data_dir: Path | None = None
     ktrdr_run_dir: Path = Path("var/run")
-    ktrdr_status_host: Annotated[
-        str,
-        Field(pattern=r"^[A-Za-z0-9:.][A-Za-z0-9.:_-]*$", description="an address to listen on"),
-    ] = "127.0.0.1"
+    ktrdr_status_host: str = "127.0.0.1"
     ktrdr_status_port: _Port = 8000
     ktrdr_ib_retry_delays_s: Annotated[
         tuple[Annotated[float, Field(gt=0, le=86400)], ...],
@@ -93,10 +131,7 @@ class Settings(BaseSettings):
     ] = 5
     ktrdr_forward_port: _Port = 4003
     ktrdr_forward_bind: str | None = None
-    ktrdr_forward_target: Annotated[
-        str | None,
-        Field(pattern=r"^[A-Za-z0-9.:_-]+:\d{1,5}$", description="HOST:PORT"),
-    ] = None
+    ktrdr_forward_target: str | None = None
 
     @field_validator("ktrdr_sim_port")
     @classmethod
@@ -112,16 +147,27 @@ class Settings(BaseSettings):
             parse_restart(text, UTC)
         return text
 
+    @field_validator("ib_host", "ktrdr_status_host")
+    @classmethod
+    def _is_a_host(cls, text: str | None) -> str | None:
+        try:
+            return None if text is None else _host(text)
+        except ValueError:
+            raise ValueError("a host name or address, without a port") from None
+
     @field_validator("ktrdr_forward_target")
     @classmethod
-    def _has_a_port(cls, target: str | None) -> str | None:
-        if target is not None and not 1 <= int(target.rpartition(":")[2]) <= 65535:
-            raise ValueError("HOST:PORT, with a port from 1 to 65535")
-        return target
+    def _has_a_port(cls, text: str | None) -> str | None:
+        try:
+            return None if text is None else as_host_and_port(*_host_and_port(text))
+        except ValueError:
+            raise ValueError("HOST:PORT, with a port from 1 to 65535") from None
 
     @field_validator("ktrdr_run_dir", "ktrdr_data_dir")
     @classmethod
     def _count_from_the_root(cls, path: Path | None) -> Path | None:
+        if path is not None and set(str(path)) & {"\n", "\r"}:
+            raise ValueError("a folder without a line end in its name")
         try:
             return None if path is None else ROOT / path.expanduser()
         except RuntimeError:
@@ -156,6 +202,17 @@ class Settings(BaseSettings):
         return self.ktrdr_sim_port if self.is_simulated else self.ib_port
 
     @property
+    def gateway(self) -> str:
+        """Both as one text."""
+        return as_host_and_port(self.gateway_host, self.gateway_port)
+
+    @property
+    def forward_target(self) -> tuple[str, int] | None:
+        """Host and port of KTRDR_FORWARD_TARGET; None: it is not given."""
+        text = self.ktrdr_forward_target
+        return None if text is None else _host_and_port(text)
+
+    @property
     def data_dir(self) -> Path:
         """The folder with the CSV files; one of its own for simulated bars."""
         if self.ktrdr_data_dir is not None:
@@ -166,6 +223,12 @@ class Settings(BaseSettings):
     def is_live_folder(self) -> bool:
         """True when `data_dir` is the one that live bars go to by default."""
         return self.data_dir.resolve() == (ROOT / "data").resolve()
+
+    @property
+    def presumed_source(self) -> str | None:
+        """`simulated` for the folder of simulated bars; None: its place says nothing."""
+        is_simulators = self.data_dir.resolve() == (ROOT / "data/simulated").resolve()
+        return "simulated" if is_simulators else None
 
     @property
     def run_dir(self) -> Path:
@@ -193,17 +256,83 @@ class Settings(BaseSettings):
         return self.run_dir / "gateway-sim.sock"
 
 
+class _OfValues(Settings):
+    """Settings of nothing but what they are made of."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+NAMES = tuple(name.upper() for name in Settings.model_fields)
+"""Every setting, as a variable of the environment."""
+
+
 def load_settings(**given: Any) -> Settings:
     """Settings from `given`, the environment and `.env`, in this order.
 
-    Misconfigured has one line for each wrong value: the variable, the value, what was expected.
+    Misconfigured has one line for each wrong value: the variable, the value, what was expected;
+    and for each name that looks like one of ours and is none, with the nearest that is.
+    """
+    file = None if os.environ.get(IGNORE_ENV_FILE) else ROOT / ENV_FILE
+    file = given.setdefault("_env_file", file)
+    wrong = [*unknown_in_environment(os.environ, NAMES)]
+    wrong += unknown_in_file(read_env_file(file), NAMES) if file else []
+    return _checked(lambda: Settings(**given), wrong)
+
+
+def settings_of(values: Mapping[str, str]) -> Settings:
+    """Settings of these texts by their names, whatever environment and `.env` say.
+
+    The inverse of `as_environment`. Misconfigured as `load_settings`.
+    """
+    known: dict[str, Any] = {k.lower(): v for k, v in values.items() if k.upper() in NAMES}
+    return _checked(lambda: _OfValues(**known), [])
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The settings as variables, each that has a value."""
+    values = settings.model_dump()
+    return {name.upper(): _as_written(value) for name, value in values.items() if value is not None}
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """What `.env` says, by name in capitals; nothing where it is not there, or says it empty.
+
+    Misconfigured: it cannot be read, or has a line that is no NAME=VALUE.
     """
     try:
-        return Settings(**given)
-    except ValidationError as error:
-        raise Misconfigured("; ".join(_explain(e) for e in error.errors())) from None
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise Misconfigured(f"{ROOT / '.env'} cannot be read: {error}") from None
+        raise Misconfigured(f"{path} cannot be read: {error}") from None
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            line = f"{path}, line {binding.original.line}"
+            raise Misconfigured(f"{line}: expected NAME=VALUE or a comment (#)")
+    said = dotenv_values(stream=io.StringIO(text))
+    return {name.upper(): value for name, value in said.items() if value}
+
+
+def _checked(make: Callable[[], Settings], wrong: list[str]) -> Settings:
+    """The settings; Misconfigured: something is wrong already, or is found out now."""
+    try:
+        settings = make()
+    except ValidationError as error:
+        wrong += [_explain(e) for e in error.errors()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{ROOT / ENV_FILE} cannot be read: {error}") from None
+    if wrong:
+        raise Misconfigured(visible("; ".join(wrong)))
+    return settings
 
 
 def _explain(error: Mapping[str, Any]) -> str:

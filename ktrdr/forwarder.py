@@ -2,7 +2,8 @@
 
 Containers reach the host, but not the host's 127.0.0.1, where IB Gateway listens. So this listens
 where containers, and nobody else, can call, and passes the bytes on. `scripts/ib_port_forward.sh`
-does the same with socat and starts this when there is none; both follow the same rules.
+does the same with socat and starts this when there is none; both follow the same rules, and have
+their settings from here (`--settings`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import errno
 import ipaddress
 import logging
+import os
 import socket
 import sys
 import threading
@@ -21,8 +23,10 @@ from dataclasses import dataclass
 import psutil
 
 from ktrdr import process
-from ktrdr.config import Settings
+from ktrdr.config import Settings, as_host_and_port
 from ktrdr.errors import Misconfigured
+from ktrdr.run_folder import prepare_run_folder
+from ktrdr.running_group import settings_to_run_with
 
 MAX_CONNECTIONS = 32  # IB's limit of clients for one gateway
 DOCKER_BRIDGE = "docker0"
@@ -83,21 +87,21 @@ def _given(address: str) -> Bind:
     return Bind(address, None if found.is_loopback else DOCKER_NETWORKS, "as KTRDR_FORWARD_BIND")
 
 
-def target_of(settings: Settings) -> tuple[str, int]:
+def target_of(settings: Settings, *, is_alone: bool = False) -> tuple[str, int]:
     """Host and port of the gateway that calls are passed on to.
 
-    Misconfigured when it is the forwarder itself.
+    `is_alone`: this is not part of a group. Who then says nothing of the simulator means a real
+    gateway on this machine. Misconfigured when it is the forwarder itself.
     """
-    text = settings.ktrdr_forward_target
-    host, port = settings.gateway_host, settings.gateway_port
-    if text is not None:
-        host, _, digits = text.rpartition(":")
-        port = int(digits)
+    host, port = settings.forward_target or (settings.gateway_host, settings.gateway_port)
+    says_nothing = settings.model_fields_set.isdisjoint({"ktrdr_sim_port", "ktrdr_forward_target"})
+    if is_alone and settings.is_simulated and says_nothing:
+        port = settings.ib_port
     local = {"127.0.0.1", "localhost", "::1", "0.0.0.0"}  # noqa: S104 - compared, not bound
     if port == settings.ktrdr_forward_port and host in local:
         raise Misconfigured(
             f"KTRDR_FORWARD_PORT={port}: expected another port than that of the gateway,"
-            f" which is {host}:{port}"
+            f" which is {as_host_and_port(host, port)}"
         )
     return host, port
 
@@ -239,7 +243,7 @@ async def forward(settings: Settings, stop: threading.Event) -> None:
         log.error("cannot listen: %s", _explain(error, bind.address, forwarder.port))
         sys.exit(_EXIT_FAILED)
     callers = "this machine" if bind.callers is None else str(bind.callers)
-    log.info("%s:%d -> %s:%d", bind.address, forwarder.port, host, port)
+    log.info("%s:%d -> %s", bind.address, forwarder.port, as_host_and_port(host, port))
     log.info("listens on %s (%s), takes calls from %s", bind.address, bind.reason, callers)
     await asyncio.to_thread(stop.wait)
     server.close()
@@ -262,5 +266,29 @@ def main(settings: Settings, stop: threading.Event) -> None:
     asyncio.run(forward(settings, stop))
 
 
+def tell_settings() -> int:
+    """Print what the script goes by, a line each, after looking at the run folder; the exit code.
+
+    Port, address, callers (empty: whoever can reach it), why there, target, run folder. For
+    settings that are wrong: one line that says so, and 78.
+    """
+    try:
+        settings = settings_to_run_with()
+        bind = choose_bind(settings)
+        target = target_of(settings, is_alone="SUPERVISOR_ENABLED" not in os.environ)
+        prepare_run_folder(settings.run_dir)
+    except Misconfigured as error:
+        lines, code = [str(error)], process.EXIT_MISCONFIGURED
+    else:
+        callers = "" if bind.callers is None else str(bind.callers)
+        lines = [str(settings.ktrdr_forward_port), bind.address, callers, bind.reason]
+        lines += [as_host_and_port(*target), str(settings.run_dir)]
+        code = 0
+    sys.stdout.buffer.write(os.fsencode("\n".join(lines) + "\n"))
+    return code
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--settings"]:
+        sys.exit(tell_settings())
     process.run("port-forward", main)

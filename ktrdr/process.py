@@ -12,17 +12,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 from filelock import FileLock, Timeout
 
 from ktrdr.config import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
+from ktrdr.escapes import visible
+from ktrdr.run_folder import prepare_run_folder, write_anew
+from ktrdr.running_group import pending_changes, settings_to_run_with
+from ktrdr.setting_names import IGNORE_ENV_FILE
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
 _ALLOCATOR = {-8: 1, -3: 65_536, -1: 131_072}
 """glibc's `mallopt`: one arena for all threads; large blocks apart; what is free is given back."""
+HINT = "hint"
+"""The key of a log record's `extra` for what a person can do about it."""
+
+_Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 
 log = logging.getLogger(__name__)
 
@@ -33,32 +41,38 @@ def run(
     """Run a program until it ends or is told to.
 
     `main` gets the checked settings and an event that SIGTERM and SIGINT set; it returns soon
-    after. A Misconfigured ends the program with one line and exit code 78. `exclusive`: a second
-    one in the same run folder is refused; otherwise it runs without a pid file.
+    after. A Misconfigured ends the program with one line and exit code 78. `exclusive`: it belongs
+    to a group, whose settings it has, and a second one in the same run folder is refused; otherwise
+    it has its own, and runs without a pid file.
     """
     start_logging()
     _give_memory_back()
     stop = threading.Event()
     try:
-        settings = load_settings()
+        settings = settings_to_run_with() if exclusive else load_settings()
         _stop_on_signals(stop)
         _stop_with_supervisor(stop)
         with _registered(settings.run_dir, name, exclusive):
             log.info("%s starts, pid %d", name, os.getpid())
+            _tell_pending(settings)
             main(settings, stop)
             log.info("%s ends", name)
     except Misconfigured as error:
-        log.error("%s cannot start: %s%s", name, error, f" ({error.hint})" if error.hint else "")
+        log.error("%s cannot start: %s", name, error, extra={HINT: error.hint})
         sys.exit(EXIT_MISCONFIGURED)
+
+
+def _tell_pending(settings: Settings) -> None:
+    """In a group, whose settings stay as they were at its start: what has been written since."""
+    pending = pending_changes(settings) if os.environ.get(IGNORE_ENV_FILE) else ""
+    if pending:
+        log.warning(".env says otherwise by now, and ./scripts/up takes it up: %s", pending)
 
 
 @contextlib.contextmanager
 def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
     """Hold the program's lock, and say its pid in `NAME.pid`, which is gone when it ends well."""
-    try:
-        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misconfigured(f"KTRDR_RUN_DIR={run_dir}: {error.strerror}") from error
+    prepare_run_folder(run_dir)
     pid_file = run_dir / f"{name}.pid"
     lock = FileLock(run_dir / f"{name}.lock")
     try:
@@ -69,22 +83,50 @@ def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
             raise AlreadyRunning(f"{name} runs already in {run_dir} (pid {pid})") from None
         yield
         return
+    except OSError as error:
+        raise Misconfigured(f"{lock.lock_file} cannot be locked: {error.strerror}") from error
     try:
-        pid_file.write_text(f"{os.getpid()}\n")
+        write_anew(pid_file, f"{os.getpid()}\n")
         yield
     finally:
         pid_file.unlink(missing_ok=True)
         lock.release()
 
 
+class _LogLines(logging.Formatter):
+    """A record is one line, whatever a text of IB's or of a file has in it: nobody can forge one.
+
+    A hint (`extra={HINT: …}`) stands behind the message; several lines, which are to be pasted,
+    stand below it, as a traceback does: indented, so that none passes for a line of ours.
+    """
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
+        )
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
+        record.message = visible(record.message)
+        hint = str(getattr(record, HINT, ""))
+        if "\n" in hint:
+            return f"{super().formatMessage(record)}\n{_below(hint)}"
+        record.message += f" ({visible(hint)})" if hint else ""
+        return super().formatMessage(record)
+
+    def formatException(self, ei: _Raised | tuple[None, None, None]) -> str:  # noqa: N802  logging's name
+        return _below(super().formatException(ei))
+
+
+def _below(text: str) -> str:
+    return "\n".join(f"    {visible(line)}" for line in text.split("\n"))
+
+
 def start_logging() -> None:
     """Log lines to standard output, with UTC times."""
-    formatter = logging.Formatter(
-        "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
-    )
-    formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_LogLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 

@@ -28,17 +28,28 @@ from typing import Any, cast
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from ktrdr.config import REAL_GATEWAY_PORTS, SOCKET_PATH_MAX, Settings, load_settings
-from ktrdr.errors import KtrdrError, Misconfigured, Retryable
+from ktrdr.config import (
+    REAL_GATEWAY_PORTS,
+    SOCKET_PATH_MAX,
+    Settings,
+    as_environment,
+    as_host_and_port,
+    load_settings,
+    read_env_file,
+)
+from ktrdr.data.csv_store import CsvStore
+from ktrdr.errors import KtrdrError, Misconfigured, Retryable, WrongSource
 from ktrdr.forwarder import choose_bind, holder_of, listening_ports, target_of
 from ktrdr.process import EXIT_MISCONFIGURED
+from ktrdr.run_folder import prepare_run_folder
+from ktrdr.running_group import FOLDER as RUN
+from ktrdr.running_group import forget_note, read_note, said_here, write_note
+from ktrdr.setting_names import ENV_FILE, IGNORE_ENV_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "etc/supervisord.conf"
-RUN = ROOT / "var/run"
 LOGS = ROOT / "var/log"
 SOCKET = RUN / "supervisor.sock"
-STARTED_WITH = RUN / "started-with.json"
 SIMULATOR = "gateway-sim"
 
 SUPERVISORD_S = 15  # for supervisord to answer after its start
@@ -51,12 +62,12 @@ def start() -> int:
     """Bring the group up, or up to date with the settings and the code."""
     settings = load_settings()
     _check_paths()
-    wanted = _what_decides(settings)
+    wanted, others = as_environment(settings), _what_decides_besides()
     _check_ports(settings)
     _make_folders(settings)
     supervisord = _supervisord()
     if supervisord is not None:
-        changed = _differences(_started_with(supervisord.pid), wanted)
+        changed = _differences(_started_with(), wanted | others)
         if changed:
             print(f"Changed since the group was started: {', '.join(changed)}. Restarting it.")
             _stop_all()
@@ -67,8 +78,9 @@ def start() -> int:
     if settings.is_simulated:
         _mention_real_gateways()
     if supervisord is None:
-        _start_supervisord(wanted)
+        _start_supervisord(settings, others)
     _start_programs(settings)
+    _tell_what_lasts(settings)
     return 0
 
 
@@ -97,11 +109,23 @@ def wait() -> int:
         )
     else:
         print(
-            f"The gateway is LIVE: {settings.gateway_host}:{settings.gateway_port}."
-            f" Its bars are in {_shown(settings.data_dir)}."
+            f"The gateway is LIVE: {settings.gateway}. Its bars are in {_shown(settings.data_dir)}."
         )
     print("To look and to stop: .venv/bin/supervisorctl status, ./scripts/down")
     return 0
+
+
+def _tell_what_lasts(settings: Settings) -> None:
+    """Where the gateway was named for this one start: how far that reaches."""
+    here = said_here(settings)
+    once = [n for n in ("IB_HOST", "IB_PORT") if n in here and not here[n].in_file]
+    file = read_env_file(ROOT / ENV_FILE)
+    lines = [f"{name}={here[name].value}" for name in once if file.get(name) != here[name].value]
+    if lines:
+        print(
+            "ktrdr and DataManager() go by this group as long as it runs. For the next start, write"
+            f" into .env: {' '.join(lines)}"
+        )
 
 
 def stop() -> int:
@@ -136,12 +160,15 @@ def _check_paths() -> None:
 
 def _check_ports(settings: Settings) -> None:
     """Every port that the group needs is free, or the group's own."""
+    status = ("KTRDR_STATUS_HOST", settings.ktrdr_status_host)
+    forward = ("KTRDR_FORWARD_BIND", choose_bind(settings).address)
     wanted = [
-        ("KTRDR_STATUS_PORT", settings.ktrdr_status_host, settings.ktrdr_status_port),
-        ("KTRDR_FORWARD_PORT", choose_bind(settings).address, settings.ktrdr_forward_port),
+        ("KTRDR_STATUS_PORT", status, settings.ktrdr_status_port),
+        ("KTRDR_FORWARD_PORT", forward, settings.ktrdr_forward_port),
     ]
     if settings.is_simulated:
-        wanted.append(("KTRDR_SIM_PORT", settings.gateway_host, settings.ktrdr_sim_port))
+        here = ("", settings.gateway_host)
+        wanted.append(("KTRDR_SIM_PORT", here, settings.ktrdr_sim_port))
     target_of(settings)  # says so when it would forward to itself
     ports = [port for _, _, port in wanted]
     if len(set(ports)) < len(ports):
@@ -151,7 +178,7 @@ def _check_ports(settings: Settings) -> None:
     taken = [
         f"{name}={port}: {why}"
         for name, host, port in wanted
-        if port not in ours and (why := _why_not_free(host, port))
+        if port not in ours and (why := _why_not_free(*host, port))
     ]
     if taken:
         raise Retryable(
@@ -160,8 +187,11 @@ def _check_ports(settings: Settings) -> None:
         )
 
 
-def _why_not_free(host: str, port: int) -> str:
-    """What keeps us from listening there; empty when nothing does."""
+def _why_not_free(name: str, host: str, port: int) -> str:
+    """What keeps us from listening there; empty when nothing does.
+
+    Misconfigured: the host, of that name among the settings, is none of this machine.
+    """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
@@ -171,6 +201,9 @@ def _why_not_free(host: str, port: int) -> str:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return f"the port is taken by {holder_of(port)}"
+        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            why = f"expected an address of this machine ({error.strerror})"
+            raise Misconfigured(f"{name}={host}: {why}") from error
         return f"cannot listen on {host} there ({error.strerror})"
     return ""
 
@@ -189,7 +222,6 @@ def _make_folders(settings: Settings) -> None:
     """The folders that nobody else makes, and for the simulator a store to show something with."""
     for name, folder, mode in (
         ("var/run", RUN, 0o700),
-        ("KTRDR_RUN_DIR", settings.run_dir, 0o700),
         ("var/log", LOGS, 0o777),
         ("KTRDR_DATA_DIR", settings.data_dir, 0o777),
     ):
@@ -197,28 +229,54 @@ def _make_folders(settings: Settings) -> None:
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError as error:
             raise Misconfigured(f"{name}={folder}: {error.strerror}") from error
+    if not RUN.is_symlink():
+        RUN.chmod(0o700)  # the project's own, also where it was copied
+    prepare_run_folder(settings.run_dir)
     if settings.is_simulated and not any(settings.data_dir.glob("*.csv")):
+        _claim(settings)
         print(f"Making a starter store in {_shown(settings.data_dir)} ...", flush=True)
         command = [sys.executable, "-m", "ktrdr.sim", "--starter-store", str(settings.data_dir)]
         subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own program
 
 
+def _claim(settings: Settings) -> None:
+    """Mark an empty store as one of simulated bars, before it has any.
+
+    WrongSource: it belongs to live ones.
+    """
+    if settings.is_live_folder:
+        raise WrongSource(
+            f"{_shown(settings.data_dir)} is where live bars belong, and the gateway is simulated",
+            hint="unset KTRDR_DATA_DIR, or set it to another folder",
+        )
+    CsvStore(settings.data_dir).claim(settings.source)
+
+
 # --- supervisord --------------------------------------------------------------------------------
 
 
-def _start_supervisord(wanted: dict[str, str]) -> None:
+def _start_supervisord(settings: Settings, others: dict[str, str]) -> None:
     """Start supervisord as a daemon, with the autostarting programs."""
     print("Starting the group ...", flush=True)
     command = [sys.executable, str(ROOT / ".venv/bin/supervisord"), "-c", str(CONF)]
-    subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own set-up
+    environment = _environment(settings)
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)  # noqa: S603 - our own set-up
     if not _until(lambda: _ask("getPID") is not None, SUPERVISORD_S):
         raise Retryable(
             f"supervisord does not answer after {SUPERVISORD_S} s",
             hint=f"see {_shown(LOGS / 'supervisord.log')}",
         )
-    text = json.dumps({"supervisord": _ask("getPID"), "with": wanted}, indent=1)
-    STARTED_WITH.write_text(text)
-    STARTED_WITH.chmod(0o600)
+    write_note(RUN, cast("int", _ask("getPID")), settings, **others)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Of supervisord and its programs: the settings of now are theirs until its end.
+
+    One that is restarted by itself is what the others are, whatever `.env` says by then.
+    """
+    ours = as_environment(settings) | {IGNORE_ENV_FILE: "1"}
+    fields = {name.upper() for name in Settings.model_fields}
+    return {name: v for name, v in os.environ.items() if name.upper() not in fields} | ours
 
 
 def _start_programs(settings: Settings) -> None:
@@ -297,7 +355,7 @@ def _stop_all() -> None:
         if not _until(gone, 5):
             left = ", ".join(str(process.pid) for process in _members())
             raise Retryable(f"the system does not end these processes: {left}")
-    STARTED_WITH.unlink(missing_ok=True)
+    forget_note(RUN)
 
 
 def _signal(processes: Iterable[psutil.Process], what: str) -> None:
@@ -326,24 +384,23 @@ def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
 # --- up to date ---------------------------------------------------------------------------------
 
 
-def _what_decides(settings: Settings) -> dict[str, str]:
-    """Everything that a running group takes in at its start, as text that can be compared."""
-    values = {name.upper(): str(value) for name, value in settings.model_dump().items()}
+def _what_decides_besides() -> dict[str, str]:
+    """What a running group takes in at its start beside its settings, as text to be compared."""
     digest = hashlib.sha256()
     files = [CONF, ROOT / "requirements.txt", ROOT / "scripts/ib_port_forward.sh"]
     files += sorted(f for f in (ROOT / "ktrdr").rglob("*") if f.suffix != ".pyc" and f.is_file())
     for file in files:
         digest.update(file.read_bytes())
     forwarder = "socat" if shutil.which("socat") else "our own"
-    return values | {"the code": digest.hexdigest(), "the forwarder": forwarder}
+    return {"the code": digest.hexdigest(), "the forwarder": forwarder}
 
 
-def _started_with(supervisord_pid: int) -> dict[str, str]:
+def _started_with() -> dict[str, str]:
     """What the running group was started with; nothing when something else started it."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        noted = json.loads(STARTED_WITH.read_text())
-        if noted["supervisord"] == supervisord_pid:
-            return cast("dict[str, str]", noted["with"])
+    with contextlib.suppress(KtrdrError, OSError, KeyError, TypeError):
+        noted = read_note(RUN)
+        if noted is not None:
+            return cast("dict[str, str]", noted["settings"] | noted["further"])
     return {}
 
 
@@ -351,7 +408,7 @@ def _differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
     """The names of what changed."""
     if not before:
         return ["unknown, as something else started it"]
-    return [name for name in now if before.get(name) != now[name]]
+    return [name for name in now | before if before.get(name) != now.get(name)]
 
 
 # --- ready --------------------------------------------------------------------------------------
@@ -397,7 +454,7 @@ def _explain_not_ready(page: str, reasons: list[str]) -> None:
 
 def _page(settings: Settings) -> str:
     host = _reachable(settings.ktrdr_status_host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.ktrdr_status_port}/"
+    return f"http://{as_host_and_port(host, settings.ktrdr_status_port)}/"
 
 
 def _reachable(host: str) -> str:

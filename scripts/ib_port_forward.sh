@@ -2,14 +2,22 @@
 # PROGRAM port-forward: passes calls from containers on to IB Gateway, in the foreground, with socat
 # (without socat: ktrdr/forwarder.py). It does not know IB's protocol, and opens nothing to the LAN.
 #
-# Settings, from the environment or .env: KTRDR_FORWARD_PORT, KTRDR_FORWARD_BIND,
-# KTRDR_FORWARD_TARGET, IB_HOST, IB_PORT, KTRDR_SIM_PORT; see .env.example.
+# Its settings are read by ktrdr/forwarder.py, as every program reads them: KTRDR_FORWARD_PORT,
+# KTRDR_FORWARD_BIND, KTRDR_FORWARD_TARGET, IB_HOST, IB_PORT, KTRDR_SIM_PORT; see .env.example.
 # Written for bash 3.2, which macOS has.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 self=ib_port_forward.sh
 misconfigured=78 # EX_CONFIG of sysexits.h
+misused=64 # EX_USAGE
+
+if [ $# -gt 0 ]; then
+    printf '%s\n' "usage: ./scripts/$self (it takes no arguments)" \
+        "Forwards port 4003 to IB Gateway for containers, in the foreground; Ctrl-C ends it." \
+        "Settings are variables of the environment or lines in .env: see .env.example." >&2
+    exit $misused
+fi
 
 log() { printf '%s port-forward: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
 
@@ -20,103 +28,31 @@ die() { # die CODE MESSAGE
 
 # --- settings -----------------------------------------------------------------------------------
 
-# setting NAME DEFAULT: from the environment, else from .env, else the default; empty counts as unset.
-setting() {
-    local value
-    eval "value=\${$1-}" # $1 is one of our own names, never somebody's text
-    [ -n "$value" ] || value=$(from_env_file "$1")
-    printf '%s' "${value:-$2}"
+# Sets $python: one that has what this project needs.
+find_python() {
+    for python in "$root/.venv/bin/python" python3 python; do
+        (cd "$root" && "$python" -c 'import ktrdr.forwarder') >/dev/null 2>&1 && return
+    done
+    die 1 "cannot start: there is no .venv to read the settings with; ./scripts/up makes it"
 }
 
-# The last NAME=VALUE of .env, read as text and never run: quotes and trailing comments come off.
-from_env_file() {
-    local line value="" double='^"([^"]*)"[[:space:]]*(#.*)?$' single="^'([^']*)'[[:space:]]*(#.*)?\$"
-    local assigned="^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*=[[:space:]]*(.*)\$"
-    [ -r "$root/.env" ] || return 0
-    while IFS= read -r line || [ -n "$line" ]; do
-        line=${line%$'\r'}
-        [[ $line =~ $assigned ]] || continue
-        value=${BASH_REMATCH[2]}
-        if [[ $value =~ $double ]] || [[ $value =~ $single ]]; then
-            value=${BASH_REMATCH[1]}
-        else
-            case $value in '#'*) value="" ;; esac
-            value=${value%%[[:space:]]#*}
-            value=${value%"${value##*[![:space:]]}"}
-        fi
-    done <"$root/.env"
-    printf '%s' "$value"
-}
-
-wrong() { die $misconfigured "cannot start: $1=$2: expected $3"; }
-
-is_port() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] && [ "$1" -le 65535 ]; }
-
-is_ipv4() {
-    local octet=${1:-} part='(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
-    [[ $octet =~ ^$part\.$part\.$part\.$part$ ]]
-}
-
-check_port() { is_port "$2" || wrong "$1" "$2" "a port from 1 to 65535"; }
-
-check_host() { [[ $2 =~ ^[A-Za-z0-9][A-Za-z0-9.:_-]*$ ]] || wrong "$1" "$2" "a host name or address"; }
-
-# Sets $port, $target_host and $target_port. Without IB_HOST the group's gateway is the simulated
-# one; who starts this by hand, and says nothing about the simulator, has a real one on this machine.
+# Sets $port, $bind, $callers (whose calls are taken; empty: whoever can reach it), $why (it listens
+# there), $target (HOST:PORT), $run_dir, which is there and ours alone.
 read_settings() {
-    local sim target
-    port=$(setting KTRDR_FORWARD_PORT 4003)
-    target_host=$(setting IB_HOST "")
-    target_port=$(setting IB_PORT 4002)
-    sim=$(setting KTRDR_SIM_PORT "")
-    target=$(setting KTRDR_FORWARD_TARGET "")
-    check_port KTRDR_FORWARD_PORT "$port"
-    check_port IB_PORT "$target_port"
-    [ -z "$sim" ] || check_port KTRDR_SIM_PORT "$sim"
-    if [ -n "$target" ]; then
-        target_host=${target%:*}
-        target_port=${target##*:}
-        if ! [[ $target =~ ^[A-Za-z0-9.:_-]+:[0-9]+$ ]] || ! is_port "$target_port"; then
-            wrong KTRDR_FORWARD_TARGET "$target" "HOST:PORT, the port from 1 to 65535"
-        fi
-    elif [ -n "$target_host" ]; then
-        check_host IB_HOST "$target_host"
-    else
-        target_host=127.0.0.1
-        [ -z "$sim${SUPERVISOR_ENABLED-}" ] || target_port=${sim:-4102}
-    fi
-    case $target_host:$target_port in
-    127.0.0.1:"$port" | localhost:"$port" | ::1:"$port" | 0.0.0.0:"$port")
-        wrong KTRDR_FORWARD_PORT "$port" \
-            "another port than that of the gateway, which is $target_host:$target_port"
-        ;;
-    esac
-}
-
-# Sets $bind, $callers (whose calls are taken; empty: whoever can reach it) and $why. Whoever reaches
-# the gateway can trade: an address that the LAN can reach takes calls from Docker's networks only.
-choose_bind() {
-    local address=""
-    callers=172.16.0.0/12
-    bind=$(setting KTRDR_FORWARD_BIND "")
-    if [ -n "$bind" ]; then
-        is_ipv4 "$bind" || wrong KTRDR_FORWARD_BIND "$bind" "an IPv4 address of this machine"
-        why="as KTRDR_FORWARD_BIND"
-        case $bind in 127.*) callers="" ;; esac
-        return
-    fi
-    if [ "$(uname)" = Linux ]; then
-        address=$(ip -4 -o address show dev docker0 2>/dev/null | awk '{ print $4; exit }' || :)
-    fi
-    if is_ipv4 "${address%/*}"; then
-        bind=${address%/*}
-        why="the address of docker0"
-        [[ $bind =~ ^172\.(1[6-9]|2[0-9]|3[01])\. ]] || callers=$address # it was moved by somebody
-    else
-        bind=127.0.0.1
-        callers=""
-        why="there is no docker0 here"
-    fi
+    local told
+    find_python
+    told=$(cd "$root" && "$python" -m ktrdr.forwarder --settings) ||
+        die $? "cannot start: ${told:-its settings cannot be read, see above}"
+    {
+        IFS= read -r port
+        IFS= read -r bind
+        IFS= read -r callers
+        IFS= read -r why
+        IFS= read -r target
+        IFS= read -r run_dir
+    } <<EOF
+$told
+EOF
 }
 
 # --- one at a time ------------------------------------------------------------------------------
@@ -132,6 +68,12 @@ refuse_a_second() {
             ;;
         esac
     fi
+}
+
+# note FILE TEXT: in the place of what has its name, and never through a link.
+note() {
+    rm -f "$1"
+    (umask 077 && set -C && printf '%s\n' "$2" >"$1")
 }
 
 # Ends the socat that a killed predecessor may have left: its process group was noted, and each
@@ -157,14 +99,13 @@ sweep() {
 # connection, can be ended together. A guard waits for the end of this script, however it comes, and
 # ends that group: it reads from a pipe that only this script holds open for writing.
 start_socat() {
-    local alive="keepalive" listen connect fifo=$run_dir/port-forward.$$.fifo host=$target_host
+    local alive="keepalive" listen connect fifo=$run_dir/port-forward.$$.fifo
     case $(socat -hh) in *keepidle*keepintvl*) alive="keepalive,keepidle=60,keepintvl=15,keepcnt=4" ;; esac
-    case $host in *:*) host="[$host]" ;; esac
     # No -T: it would cut sessions that are merely quiet. Keepalive finds peers that vanished.
     listen="TCP4-LISTEN:$port,bind=$bind,reuseaddr,fork,max-children=32,nodelay,$alive"
     [ "$(uname)" != Linux ] || listen="$listen,ip-freebind" # the bridge may be down for now
     [ -z "$callers" ] || listen="$listen,range=$callers"
-    connect="TCP:$host:$target_port,nodelay,$alive,connect-timeout=10"
+    connect="TCP:$target,nodelay,$alive,connect-timeout=10"
 
     rm -f "$fifo"
     mkfifo -m 600 "$fifo"
@@ -180,7 +121,7 @@ start_socat() {
     ) &
     set +m
     disown -a # so that bash does not comment on their end
-    printf '%s\n' "$group" >"$group_file"
+    note "$group_file" "$group"
 }
 
 end_group() {
@@ -224,7 +165,7 @@ forward_with_socat() {
     # such as the date of a log line, takes longer than `read` was to wait.
     local is_told=""
     trap 'is_told=1' HUP INT TERM
-    printf '%s\n' $$ >"$pid_file"
+    note "$pid_file" $$
     sweep
     start_socat
     find_supervisord
@@ -260,34 +201,19 @@ diagnosis() {
 # --- without socat ------------------------------------------------------------------------------
 
 forward_with_python() {
-    local python
-    export KTRDR_FORWARD_PORT=$port KTRDR_FORWARD_TARGET=$target_host:$target_port
-    for python in "$root/.venv/bin/python" python3 python; do
-        if (cd "$root" && "$python" -c 'import ktrdr.forwarder') >/dev/null 2>&1; then
-            log "socat is not installed: using our own forwarder, which is a little slower"
-            cd "$root"
-            exec "$python" -m ktrdr.forwarder
-        fi
-    done
-    die 1 "cannot start: socat is not installed (apt-get install socat, brew install socat), and the \
-forwarder in its place needs ./scripts/up first"
+    log "socat is not installed: using our own forwarder, which is a little slower"
+    cd "$root"
+    export KTRDR_FORWARD_TARGET=$target
+    exec "$python" -m ktrdr.forwarder
 }
 
 # ------------------------------------------------------------------------------------------------
 
 read_settings
-choose_bind
-run_dir=$(setting KTRDR_RUN_DIR var/run)
-case $run_dir in
-/*) ;;
-\~/*) run_dir=$HOME/${run_dir#\~/} ;;
-*) run_dir=$root/$run_dir ;;
-esac
 pid_file=$run_dir/port-forward.pid
 group_file=$run_dir/port-forward.group
-(umask 077 && mkdir -p "$run_dir")
 refuse_a_second
 command -v socat >/dev/null || forward_with_python
-log "$bind:$port -> $target_host:$target_port with socat; listens on $bind ($why), takes calls from \
+log "$bind:$port -> $target with socat; listens on $bind ($why), takes calls from \
 ${callers:-this machine}"
 forward_with_socat

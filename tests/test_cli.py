@@ -5,14 +5,23 @@ import io
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from ktrdr.cli import app
-from ktrdr.data.local_api import ACCEPTED, LocalServer, serving
+from ktrdr.data.local_api import (
+    ACCEPTED,
+    LastError,
+    LocalServer,
+    SeriesTrouble,
+    serving,
+    to_json,
+)
 from ktrdr.errors import (
     InvalidRequest,
     KtrdrError,
@@ -23,35 +32,18 @@ from ktrdr.errors import (
 )
 from ktrdr.fill_progress import follow, in_words
 from tests.conftest import wait_for
+from tests.played_peers import connected_status, filling_status, idle_status, pretended
 
 HEADER = "timestamp,open,high,low,close,volume\n"
-CONNECTED = {
-    "connected": True,
-    "state": "connected",
-    "gateway": "simulated",
-    "host": "127.0.0.1",
-    "port": 4102,
-    "last_error": None,
-    "expected": "",
-    "reminder": "",
-    "farms": [],
-    "refused": [],
-}
-LOST = CONNECTED | {
-    "connected": False,
-    "state": "waiting",
-    "last_error": {"code": 502, "message": "cannot connect", "hint": "start the gateway"},
-}
-FILLER = {
-    "state": "filling",
-    "reason": "",
-    "series": 3,
-    "data_dir": "data",
-    "gaps_remaining": 7,
-    "bars_added": 120,
-    "unfillable": {"too_old": 2},
-    "series_blocked": 0,
-}
+CONNECTED = connected_status()
+LOST = replace(
+    CONNECTED,
+    connected=False,
+    state="waiting",
+    last_error=LastError(502, "cannot connect", "start the gateway"),
+)
+FILLER = replace(filling_status(Path("data")), gaps_remaining=7, unfillable={"too_old": 2})
+COMPLETE = replace(idle_status(FILLER), unfillable={"too_old": 2})
 SERIES = {
     "holes": 0,
     "error_code": None,
@@ -82,9 +74,15 @@ def ktrdr(settings):
     return lambda *words: CliRunner().invoke(app, words)
 
 
+def of_now(status):
+    """The same, said just now."""
+    moment = "last_answer_time" if status in (CONNECTED, LOST) else "as_of"
+    return replace(status, **{moment: datetime.now(UTC)})
+
+
 def says(answer):
     async def handler(_query):
-        return answer
+        return answer if isinstance(answer, dict) else to_json(of_now(answer))
 
     return handler
 
@@ -100,7 +98,7 @@ def connection(settings):
 @pytest.fixture
 def gap_filler(settings):
     routes = {
-        ("GET", "/status"): says(FILLER),
+        ("GET", "/status"): says(COMPLETE),
         ("GET", "/coverage"): says({"series": [SERIES, SERIES | {"symbol": "MSFT"}]}),
         ("POST", "/scan"): says({ACCEPTED: True, "scan_id": "abc123"}),
     }
@@ -108,23 +106,60 @@ def gap_filler(settings):
         yield
 
 
+@pytest.fixture
+def others(settings):
+    """The programs that nobody asks anything."""
+    with pretended(settings.run_dir, "port-forward", "status-app", "gateway-sim"):
+        yield
+
+
 def test_with_nothing_running_status_says_so_and_fails(ktrdr):
     result = ktrdr("status")
     assert result.exit_code == 1
-    assert "ib-connection is not running" in result.output
-    assert "supervisorctl status gap-filler" in result.output
+    assert "critical ib-connection is not running" in result.output
+    assert "supervisorctl restart gap-filler" in result.output
 
 
-@pytest.mark.usefixtures("gap_filler")
-def test_status_tells_the_gateway_and_the_holes(ktrdr, connection):
+@pytest.mark.usefixtures("gap_filler", "others")
+def test_status_tells_that_all_is_well(ktrdr, connection):
     with connection(CONNECTED):
         result = ktrdr("status")
-    assert result.exit_code == 0
-    for words in ("SIMULATED gateway at 127.0.0.1:4102", "7 holes to close", "2 holes stay"):
+    assert result.exit_code == 0, result.output
+    for words in (
+        "healthy The series is complete.",
+        "SIMULATED gateway at 127.0.0.1:4102",
+        "1 of 1 series complete",
+        "2 gaps stay",
+    ):
         assert words in result.output
 
 
-@pytest.mark.usefixtures("gap_filler")
+@pytest.mark.usefixtures("others")
+def test_status_tells_what_is_on_its_way(ktrdr, connection, filler):
+    filler()
+    with connection(CONNECTED):
+        result = ktrdr("status")
+    assert result.exit_code == 1
+    for words in (
+        "degraded 0 of 1 series are complete, 1 being filled.",
+        "7 gaps to close",
+        "done in about 6 to 8 min",
+    ):
+        assert words in result.output
+
+
+@pytest.mark.usefixtures("others")
+def test_status_tells_who_needs_somebody_and_what_to_do(ktrdr, connection, filler):
+    trouble = SeriesTrouble("unknown_contract", "none such", "is it spelt so?", ("XYZQ_1d",), 1)
+    filler(status=replace(COMPLETE, series=2, series_troubled=1, troubles=(trouble,)))
+    with connection(CONNECTED):
+        result = ktrdr("status")
+    assert result.exit_code == 1
+    assert "1 of 2 series are complete, 1 needs you: XYZQ." in result.output
+    assert "✗ XYZQ_1d: none such\n  it is not kept complete\n  next: is it" in result.output
+
+
+@pytest.mark.usefixtures("gap_filler", "others")
 def test_a_lost_connection_is_told_with_the_next_step(ktrdr, connection):
     with connection(LOST):
         result = ktrdr("status")
@@ -141,10 +176,20 @@ def test_gaps_shows_why_bars_are_missing(ktrdr):
 
 
 @pytest.mark.usefixtures("gap_filler")
-def test_a_symbol_that_nobody_watches_is_named(ktrdr):
-    result = ktrdr("gaps", "ZZZZ")
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["ZZZZ"], "watches no series of 'ZZZZ'", "ktrdr gaps shows all series"),
+        (["aapl"], "watches no series of 'aapl'", "did you mean AAPL?"),
+        (["AAPL", "5m"], "watches AAPL in 1m, and not in 5m", "create AAPL_5m.csv"),
+        (["AAPL", "2m"], "'2m': expected one of", ""),
+    ],
+)
+def test_a_series_that_nobody_watches_is_named_with_what_there_is(ktrdr, words, said, hint):
+    result = ktrdr("gaps", *words)
     assert result.exit_code == 1
-    assert "watches no series of 'ZZZZ'" in result.stderr
+    assert said in result.stderr
+    assert hint in result.stderr
 
 
 @pytest.mark.usefixtures("gap_filler")
@@ -159,6 +204,39 @@ def test_show_prints_the_bars_and_says_what_is_not_proven(ktrdr, settings):
     assert result.exit_code == 0
     assert "228.06,228.21,227.98,228.15,41200\n" in result.stdout
     assert "not complete: gap-filler is not running" in result.stderr
+
+
+@pytest.fixture
+def simulated(settings):
+    """A store of simulated bars."""
+    row = "2026-11-20 14:30:00+00:00,228.06,228.21,227.98,228.15,41200"
+    (settings.data_dir / "AAPL_1m.csv").write_text(f"{HEADER}{row}\n")
+    (settings.data_dir / ".ktrdr").mkdir()
+    (settings.data_dir / ".ktrdr" / "source").write_text("simulated\n")
+    return settings
+
+
+@pytest.mark.usefixtures("simulated")
+def test_simulated_bars_are_never_shown_without_that_word(ktrdr, scratch):
+    shown = ktrdr("show", "AAPL", "1m")
+    assert shown.stderr.startswith("SIMULATED: ")
+    assert shown.stdout.startswith("timestamp,")
+    exported = ktrdr("export", "AAPL", "--timeframe", "1m", "--to", f"{scratch}/bars.parquet")
+    assert "SIMULATED: " in exported.stderr
+
+
+def test_bars_of_nobody_are_not_called_simulated(ktrdr, simulated):
+    (simulated.data_dir / ".ktrdr" / "source").unlink()
+    assert "SIMULATED" not in ktrdr("show", "AAPL", "1m").output
+
+
+@pytest.mark.parametrize(
+    "words", [("gaps",), ("fill", "AAPL", "1m", "--from", "2020-01-01", "--no-wait")]
+)
+@pytest.mark.parametrize(("source", "times"), [("simulated", 1), ("live", 0)])
+def test_coverage_of_simulated_bars_is_told_with_that_word(ktrdr, filler, words, source, times):
+    filler(status=replace(FILLER, source=source))
+    assert ktrdr(*words).stderr.count("SIMULATED: ") == times
 
 
 @pytest.mark.parametrize(
@@ -185,6 +263,14 @@ def test_a_wrong_setting_is_one_line(ktrdr, monkeypatch):
     assert "IB_PORT=http" in result.stderr
 
 
+def test_an_unknown_name_is_one_line(ktrdr, monkeypatch):
+    monkeypatch.setenv("KTRDR_GAP_MAX_AGE_DAY", "5")
+    result = ktrdr("status")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("did you mean KTRDR_GAP_MAX_AGE_DAYS?\n")
+    assert result.stderr.count("\n") == 1
+
+
 FILL = {
     "id": 3,
     "symbol": "AAPL",
@@ -206,13 +292,18 @@ def filler(settings):
     """`filler(**answers)`: a gap filler that answers so; `fills` are told one after another."""
     with contextlib.ExitStack() as stack:
 
-        def play(coverage=(SERIES,), fill=FILL, fills=(DONE,), cancelled=(), day=None):
+        def play(
+            status=FILLER, coverage=(SERIES,), fill=FILL, fills=(DONE,), cancelled=(), day=None
+        ):
             asked, coming = [], list(fills)
 
             def raised(said):
                 if isinstance(said, KtrdrError):
                     raise said
                 return said
+
+            async def says_status(_):
+                return to_json(of_now(replace(status, last_scan_id="f1", eta_s=12.0)))
 
             async def says_coverage(query):
                 asked.append(("coverage", dict(query)))
@@ -233,7 +324,7 @@ def filler(settings):
                 return {"cancelled": list(raised(cancelled))}
 
             routes = {
-                ("GET", "/status"): says(FILLER),
+                ("GET", "/status"): says_status,
                 ("GET", "/coverage"): says_coverage,
                 ("POST", "/fill"): says_fill,
                 ("GET", "/fills"): says_fills,
@@ -465,6 +556,19 @@ def test_a_day_needs_a_series(ktrdr, filler):
 def test_a_failure_is_shown_with_ibs_code(ktrdr, filler):
     filler(coverage=[SERIES | {"error": "no permissions", "error_code": 354, "state": "failed"}])
     assert "no permissions (IB's code 354)" in ktrdr("gaps").output
+
+
+def test_a_failure_is_shown_with_what_to_do(ktrdr, filler):
+    filler(coverage=[SERIES | {"error": "line 7", "hint": "ktrdr check", "state": "failed"}])
+    assert "line 7 (next: ktrdr check)" in ktrdr("gaps").output
+
+
+def test_why_nothing_is_known_of_a_series_is_told_with_its_bars(ktrdr, filler, settings):
+    (settings.data_dir / "AAPL_1m.csv").write_text(HEADER)
+    unknown = {"expected": None, "error": "it is two series' file", "hint": "remove the link"}
+    filler(coverage=[SERIES | unknown | {"state": "failed"}])
+    said = ktrdr("show", "AAPL", "1m").stderr
+    assert "not complete: it is two series' file – next step: remove the link" in said
 
 
 ROWS = [f"2026-11-20 14:3{minute}:00+00:00,1,1,1,1,5\n" for minute in range(3)]

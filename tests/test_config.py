@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.config import ROOT, load_settings
+from ktrdr.config import (
+    ROOT,
+    Settings,
+    as_environment,
+    load_settings,
+    read_env_file,
+    settings_of,
+)
 from ktrdr.errors import Misconfigured
 
 
@@ -54,6 +61,14 @@ def test_delays_are_numbers_with_commas(bare, monkeypatch):
         ("IB_PORT", "http", "a port from 1 to 65535"),
         ("IB_PORT", "70000", "a port from 1 to 65535"),
         ("IB_HOST", "http://x", "a host name"),
+        ("IB_HOST", "gateway:4002", "a host name or address, without a port"),
+        ("IB_HOST", "[::1]:4002", "a host name or address, without a port"),
+        ("IB_HOST", "[gateway]", "a host name or address"),
+        ("IB_HOST", "1::2::3", "a host name or address"),
+        ("IB_HOST", "::1%a,fork", "a host name or address"),
+        ("KTRDR_STATUS_HOST", "[::", "a host name or address"),
+        ("KTRDR_FORWARD_TARGET", "[::1]", "HOST:PORT"),
+        ("KTRDR_FORWARD_TARGET", "[::1]:0", "HOST:PORT"),
         ("IB_CLIENT_ID", "0", "from 1 to 50"),
         ("IB_CLIENT_ID", "51", "from 1 to 50"),
         ("KTRDR_SIM_PORT", "4002", "no real gateway"),
@@ -64,6 +79,7 @@ def test_delays_are_numbers_with_commas(bare, monkeypatch):
         ("KTRDR_GAP_BATCH_SYMBOLS", "1.5", "a whole number"),
         ("KTRDR_FORWARD_TARGET", "nowhere", "HOST:PORT"),
         ("KTRDR_RUN_DIR", "x" * 120, "at most"),
+        ("KTRDR_RUN_DIR", "a\nb", "without a line end"),
     ],
 )
 def test_a_value_that_cannot_be_right_is_one_line(bare, monkeypatch, name, value, expected):
@@ -80,3 +96,175 @@ def test_a_relative_folder_is_counted_from_the_root(bare, monkeypatch):
     monkeypatch.setenv("KTRDR_DATA_DIR", "elsewhere")
     monkeypatch.chdir(Path("/"))
     assert bare().data_dir == ROOT / "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("::ffff:10.0.0.5", "::ffff:10.0.0.5"),
+        ("10.0.0.5", "10.0.0.5"),
+        ("host.docker.internal", "host.docker.internal"),
+    ],
+)
+def test_a_host_is_a_name_or_an_address_of_either_kind(bare, monkeypatch, given, host):
+    monkeypatch.setenv("IB_HOST", given)
+    monkeypatch.setenv("KTRDR_STATUS_HOST", given)
+    monkeypatch.setenv("KTRDR_FORWARD_TARGET", f"{given}:4001")
+    found = bare()
+    assert (found.gateway_host, found.ktrdr_status_host) == (host, host)
+    assert found.forward_target == (host, 4001)
+
+
+def test_an_address_of_the_newer_kind_has_brackets_before_its_port(bare, monkeypatch):
+    assert bare().gateway == "127.0.0.1:4102"
+    monkeypatch.setenv("IB_HOST", "::1")
+    assert bare().gateway == "[::1]:4002"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        (
+            "KTRDR_GAP_MAX_AGE_DAY",
+            "5",
+            "KTRDR_GAP_MAX_AGE_DAY=5: no such setting; did you mean KTRDR_GAP_MAX_AGE_DAYS?",
+        ),
+        (
+            "KTRDR_GAP_CHECK_INTERVAL",
+            "5",
+            "KTRDR_GAP_CHECK_INTERVAL=5: no such setting; did you mean KTRDR_GAP_CHECK_INTERVAL_S?",
+        ),
+        (
+            "ktrdr_datadir",
+            "/x",
+            "ktrdr_datadir=/x: no such setting; did you mean KTRDR_DATA_DIR?",
+        ),
+        (
+            "KTRDR_SIM_SEEDS",
+            "1",
+            "KTRDR_SIM_SEEDS=1: no such setting; did you mean KTRDR_SIM_SEED?",
+        ),
+        ("KTRDR_ZZZZZ", "1", "KTRDR_ZZZZZ: no such setting; .env.example has all of them"),
+        ("KTRDR_ALERTS", "mailto://me:pw@x", "KTRDR_ALERTS: not supported by this version"),
+        (
+            "KTRDR_STATUS_TOKE",
+            "secret",
+            "KTRDR_STATUS_TOKE: no such setting; did you mean KTRDR_STATUS_TOKEN?",
+        ),
+    ],
+)
+def test_a_name_that_is_none_of_ours_is_one_line(bare, monkeypatch, name, value, line):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured) as raised:
+        bare()
+    assert str(raised.value) == line
+
+
+@pytest.mark.parametrize(
+    "name", ["KTRDR_SIM_ACCOUNT", "KTRDR_SIM_LATENCY_MS", "KTRDR_TEST_COPY", "IB_GATEWAY_VERSION"]
+)
+def test_names_of_the_simulator_and_of_others_are_let_be(bare, monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    bare()
+
+
+def test_an_unknown_name_without_a_value_is_none(bare, monkeypatch):
+    monkeypatch.setenv("KTRDR_GAP_MAX_AGE_DAY", "")
+    bare()
+
+
+@pytest.fixture
+def from_file(bare_environment, scratch):  # noqa: ARG001
+    """Settings from what a test writes into an env file."""
+
+    def load(text):
+        (scratch / ".env").write_bytes(text.encode())
+        return load_settings(_env_file=scratch / ".env")
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            "IB_HOTS=127.0.0.1",
+            ["IB_HOTS=127.0.0.1 in .env: no such setting; did you mean IB_HOST?"],
+        ),
+        (
+            "KTRDR_DATADIR=/x\nKTRDR_ALERTS=x",
+            [
+                "KTRDR_DATADIR=/x in .env: no such setting; did you mean KTRDR_DATA_DIR?",
+                "KTRDR_ALERTS in .env: not supported by this version",
+            ],
+        ),
+        (
+            "KTRDR_SIM_SEED=7",
+            ["KTRDR_SIM_SEED in .env: expected in the environment, where the simulator reads it"],
+        ),
+        (
+            "IB_PORTS=1\nIB_PORT=x",
+            [
+                "IB_PORTS=1 in .env: no such setting; did you mean IB_PORT?",
+                "IB_PORT=x: expected a port from 1 to 65535",
+            ],
+        ),
+    ],
+)
+def test_in_the_file_names_of_ib_must_be_ours_too(from_file, text, lines):
+    with pytest.raises(Misconfigured) as raised:
+        from_file(text)
+    assert str(raised.value).split("; ") == [part for line in lines for part in line.split("; ")]
+
+
+def test_a_line_that_says_nothing_is_named(from_file):
+    with pytest.raises(Misconfigured, match=r"\.env, line 2: expected NAME=VALUE"):
+        from_file("IB_PORT=4001\nKTRDR_GAP_MAX_AGE_DAYS 5\n")
+
+
+def test_a_byte_order_mark_does_not_hide_the_first_name(from_file):
+    assert from_file("\ufeffIB_HOST=gw\n").ib_host == "gw"
+
+
+def test_a_value_may_name_another_variable(from_file, monkeypatch):
+    monkeypatch.setenv("GW", "14777")
+    assert from_file("IB_PORT=${GW}\n").ib_port == 14777
+
+
+def test_a_line_end_within_a_value_makes_no_second_line(bare, monkeypatch):
+    monkeypatch.setenv("IB_PORT", "1\n2")
+    with pytest.raises(Misconfigured, match=r"^IB_PORT=1\\n2: expected a port from 1 to 65535$"):
+        bare()
+
+
+def test_every_name_of_the_example_is_a_setting(scratch):
+    text = (ROOT / ".env.example").read_text()
+    (scratch / ".env").write_text(text.replace("\n#KTRDR", "\nKTRDR").replace("\n#IB", "\nIB"))
+    named = read_env_file(scratch / ".env")
+    assert set(named) == {name.upper() for name in Settings.model_fields}
+    load_settings(_env_file=scratch / ".env")
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_settings_come_back_from_their_environment(monkeypatch):
+    given = {
+        "IB_HOST": "::1",
+        "KTRDR_DATA_DIR": "/some where/data",
+        "KTRDR_IB_RETRY_DELAYS_S": "0.5,1,20",
+        "KTRDR_FORWARD_TARGET": "[::1]:4001",
+        "KTRDR_IB_RESTART_AT": "23:45",
+    }
+    made = settings_of(given)
+    assert made.gateway == "[::1]:4002"
+    for name, value in as_environment(made).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(_env_file=None).model_dump() == made.model_dump()
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_settings_of_values_heed_no_environment(monkeypatch):
+    monkeypatch.setenv("IB_HOST", "gw")
+    assert settings_of({"IB_PORT": "4001"}).is_simulated

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,14 +14,16 @@ import pytest
 from typer.testing import CliRunner
 
 from ktrdr.cli import app
+from ktrdr.config import Settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
-from ktrdr.data.local_api import LocalServer
+from ktrdr.data.local_api import LocalServer, SeriesTrouble, StoreTrouble, serving, to_json
 from ktrdr.errors import KtrdrError
 from ktrdr.planning.instruments import instrument_for
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
 from ktrdr.sim.hosting import running_gateway
 from ktrdr.sim.limits import Limits
+from tests.played_peers import filling_status, idle_status, pretended
 from tests.ports import free_port
 
 FORWARDER = Path(__file__).resolve().parents[1] / "scripts" / "ib_port_forward.sh"
@@ -29,7 +32,13 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-def group(make_settings, monkeypatch):
+def filler_says():
+    """What the gap filler says beside that all is complete."""
+    return {}
+
+
+@pytest.fixture
+def group(make_settings, monkeypatch, filler_says):
     """`group(port, **settings)`: an ib-connection, and settings for the command line."""
     with contextlib.ExitStack() as stack:
 
@@ -44,6 +53,7 @@ def group(make_settings, monkeypatch):
                 value = getattr(made, name)
                 monkeypatch.setenv(name.upper(), str(value))
             monkeypatch.setenv("COLUMNS", "300")
+            rest_of_group(stack, made, filler_says)
             if not runs:
                 return None
             manager = PersistentIbConnectionManager(made)
@@ -61,6 +71,19 @@ def group(make_settings, monkeypatch):
 def gateway():
     with running_gateway() as gateway:
         yield gateway
+
+
+def rest_of_group(stack: contextlib.ExitStack, settings: Settings, more: dict) -> None:
+    """All other programs, as they should be."""
+    complete = idle_status(filling_status(settings.data_dir))
+
+    async def says_status(_query):
+        return to_json(replace(complete, source=settings.source, **more))
+
+    routes = {("GET", "/status"): says_status}
+    stack.enter_context(serving(LocalServer(settings.gap_filler_socket, routes)))
+    names = ("port-forward", "status-app", "gateway-sim")
+    stack.enter_context(pretended(settings.run_dir, *names))
 
 
 def doctor() -> tuple[int, str]:
@@ -199,11 +222,38 @@ def test_the_api_is_read_only(group, gateway, wait_for):
         says("✓", '"Read-Only API" is on, which is right for this program', code=0)
 
 
-def test_a_contract_is_without_permission(group, gateway, wait_for):
+def troubled(manager, symbol: str) -> dict:
+    """What the gap filler says when it was refused a contract."""
+    ask_for(manager, symbol)
+    (one,) = manager.status().refused
+    trouble = SeriesTrouble(one.outcome, one.message, one.hint, (f"{symbol}_1h",), 1)
+    return {"series": 2, "series_troubled": 1, "troubles": (trouble,)}
+
+
+def test_a_contract_is_without_permission(group, gateway, wait_for, filler_says):
+    manager = group(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    filler_says |= troubled(manager, "NOPERM")
+    says(
+        "1 needs you: NOPERM.",
+        "✗ NOPERM_1h: ",
+        "No market data permissions",
+        "subscribe to this market's Level 1 data",
+    )
+
+
+def test_a_contract_that_nobody_watches_any_more_is_no_trouble(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
     ask_for(manager, "NOPERM")
-    says("✗ NOPERM: ", "No market data permissions", "subscribe to this market's Level 1 data")
+    says("healthy", "bars can be had", code=0)
+
+
+def test_the_disk_is_full(group, gateway, wait_for, filler_says):
+    manager = group(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    filler_says["store_trouble"] = StoreTrouble("the disk with data is full", "free some space")
+    says("critical The disk with data is full", "no bar can be stored", "next: free some space")
 
 
 def test_the_gateways_texts_are_not_in_english(group, gateway, wait_for):
@@ -215,11 +265,11 @@ def test_the_gateways_texts_are_not_in_english(group, gateway, wait_for):
 
 
 def test_a_symbol_is_ambiguous_and_the_lines_to_paste_stay_whole(
-    group, gateway, wait_for, monkeypatch
+    group, gateway, wait_for, monkeypatch, filler_says
 ):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
-    ask_for(manager, "TWIN")
+    filler_says |= troubled(manager, "TWIN")
     monkeypatch.setenv("COLUMNS", "40")
     _, said = doctor()
     lines = said.splitlines()

@@ -60,6 +60,7 @@ class Group:
         }
         self.connection = LocalClient(scratch / "run" / "ib-connection.sock", "ib-connection")
         self.gap_filler = LocalClient(scratch / "run" / "gap-filler.sock", "gap-filler")
+        self.gateway = LocalClient(scratch / "run" / "gateway-sim.sock", "gateway-sim")
 
     def start(self, *names: str) -> None:
         for name in names or COMMANDS:

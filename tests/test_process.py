@@ -51,6 +51,14 @@ def test_a_wrong_setting_is_one_line_and_code_78(start):
     assert "IB_PORT=http: expected a port from 1 to 65535" in lines[0]
 
 
+def test_an_unknown_name_is_one_line_and_code_78(start):
+    process = start(KTRDR_GAP_MAX_AGE_DAY="5")
+    lines = process.stdout.read().splitlines()
+    assert process.wait(10) == 78
+    assert len(lines) == 1
+    assert "KTRDR_GAP_MAX_AGE_DAY=5: no such setting; did you mean" in lines[0]
+
+
 def test_a_second_one_is_refused_with_the_firsts_pid(start):
     first = start()
     first.stdout.readline()
@@ -88,3 +96,59 @@ def test_it_ends_when_supervisord_was_gone_before_it_could_look(start, scratch):
     process = start(SUPERVISOR_ENABLED="1", SUPERVISOR_SERVER_URL=url)
     assert process.wait(10) == 0
     assert f"supervisord (pid {gone.pid}) is gone" in process.stdout.read()
+
+
+@pytest.mark.parametrize("name", ["ktrdr.data.ib_gap_filler", "ktrdr.web"])
+def test_a_folder_of_others_is_refused_and_nothing_is_left_in_it(scratch, name):
+    folder = scratch / "shared"
+    folder.mkdir(0o755)
+    victim = scratch / "victim"
+    victim.write_text("precious")
+    for program in ("gap-filler", "status-app"):
+        (folder / f"{program}.pid").symlink_to(victim)
+    before = sorted(folder.iterdir())
+    done = subprocess.run(
+        [sys.executable, "-m", name],
+        env=os.environ | {"KTRDR_RUN_DIR": str(folder), "KTRDR_DATA_DIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 78
+    assert f"KTRDR_RUN_DIR={folder}: expected a folder of its own" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert sorted(folder.iterdir()) == before
+    assert victim.read_text() == "precious"
+
+
+FORGER = """
+import logging
+from ktrdr.process import HINT, run
+
+def main(settings, stop):
+    text = "x\\n2026-11-27T00:00:00.000Z ERROR   probe: FORGED\\x1b[2J"
+    logging.info("IB 2104: %s", text)
+    logging.info("none such", extra={HINT: 'say so:\\n[CLF7]\\nlocal_symbol = "CLF27"'})
+    logging.info("none such", extra={HINT: "look\\x1b[2J"})
+    try:
+        raise ValueError(text)
+    except ValueError:
+        logging.exception("failed")
+
+run("probe", main)
+"""
+
+
+def test_no_text_of_others_passes_for_a_line_of_ours(start):
+    lines = start(FORGER).stdout.read().splitlines()
+    forged = r"x\n2026-11-27T00:00:00.000Z ERROR   probe: FORGED\x1b[2J"
+    assert lines[1].endswith(f"INFO    root: IB 2104: {forged}")
+    assert lines[2].endswith("root: none such")
+    assert lines[3:6] == ["    say so:", "    [CLF7]", '    local_symbol = "CLF27"']
+    assert lines[6].endswith(r"root: none such (look\x1b[2J)")
+    assert lines[7].endswith("ERROR   root: failed")
+    assert lines[8] == "    Traceback (most recent call last):"
+    assert not [line for line in lines if line.startswith("2026-11-27T00:00:00.000Z")]
+    assert not [line for line in lines if "\x1b" in line]

@@ -12,6 +12,8 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from ktrdr.data.bar_text import (
+    HEADER,
+    Layout,
     Rows,
     check_values,
     line_start,
@@ -63,7 +65,7 @@ class BarFile:
             self.key = key_of(status)
             self.links = status.st_nlink
             self._head = self._read_head()
-            self.layout = read_layout(path.name, self._head)
+            self.layout = self._read_layout()
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -78,6 +80,14 @@ class BarFile:
     def size(self) -> int:
         """In bytes."""
         return self.key[0]
+
+    @property
+    def header(self) -> bytes:
+        """Its first line, with all that belongs to it; the contract's, where it has none."""
+        line = os.pread(self.descriptor, self.layout.begin, 0)
+        if self.layout.is_whole:
+            return line
+        return (line if self.layout.has_header else line + HEADER.encode()) + self.layout.newline
 
     @cached_property
     def first(self) -> int | None:
@@ -133,7 +143,7 @@ class BarFile:
         line = 2
         for rows in self._chunks():
             if len(rows.starts) and len(pieces[-1]) and rows.starts[0] <= pieces[-1][-1]:
-                raise unordered(self.path.name, line, int(rows.starts[0]))
+                raise unordered(rows, 0, line)
             check_values(self.path.name, rows, line=line)
             line += len(rows.starts)
             if len(rows.starts):
@@ -218,6 +228,16 @@ class BarFile:
             self.starts()  # names the line
             raise
 
+    def _read_layout(self) -> Layout:
+        """MalformedFile: its header says something else. What a link leads to is not shown."""
+        try:
+            return read_layout(self.path.name, self._head)
+        except MalformedFile as error:
+            if not self.path.is_symlink():
+                raise
+            message = f"{self.path.name} line 1: expected the header {HEADER}: it is a link"
+            raise MalformedFile(message, hint=error.hint) from None
+
     def _read_head(self) -> bytes:
         """The first two lines, and more; nothing that was written since it was opened."""
         head = os.pread(self.descriptor, min(_LINE_BYTES, self.size), 0)
@@ -228,7 +248,7 @@ class BarFile:
 def _regular(descriptor: int, name: str) -> os.stat_result:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise MalformedFile(f"{name} is no regular file")
+        raise MalformedFile(f"{name} is no regular file", hint="remove it, or move it away")
     return status
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_text import Rows
+from ktrdr.errors import MalformedFile
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Int64Array
@@ -22,6 +24,8 @@ class Scan(NamedTuple):
     """Those that are not known as they are now."""
     strange: list[str]
     """A line for each thing that looks like a series, and is none."""
+    blocked: Mapping[Series, MalformedFile] = MappingProxyType({})
+    """Those of which nothing may be read or written, such as two names for one file, and why."""
 
 
 class Seen(NamedTuple):
@@ -72,7 +76,7 @@ class BarStore(Protocol):
         """Every row was looked at since it changed last."""
 
     def rows(self, series: Series, start: int = ..., end: int = ...) -> Rows:
-        """The rows of the bars that start in the span, as lines of CSV."""
+        """The rows of the bars that start in the span, as lines of CSV. For any thread."""
 
     def nearest(self, series: Series, start: int, end: int) -> int | None:
         """The start of the bar nearest to the span and outside it; None: there is none."""
@@ -95,6 +99,9 @@ class BarStore(Protocol):
     @property
     def renewals(self) -> BarStore:
         """A store beside it, of series that are pulled again."""
+
+    def begin_renewed(self, series: Series) -> None:
+        """An empty series in `renewals`, unless there is one, with the same columns."""
 
     def take_renewed(self, series: Series, stamp: str) -> Path:
         """Put a renewed series into the place of the old one, in one step; where that is kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -101,6 +102,8 @@ class Rows:
     raw: bytes
     offsets: Int64Array
     """Where each row's line begins in `raw`, and where the last one ends."""
+    name: str = ""
+    """The file's."""
 
     @property
     def text(self) -> bytes:
@@ -112,7 +115,7 @@ class Rows:
         first, last = np.searchsorted(self.starts, [start, end]).tolist()
         last = max(first, last)
         offsets = self.offsets[first : last + 1]
-        return Rows(self.layout, self.starts[first:last], self.raw, offsets)
+        return Rows(self.layout, self.starts[first:last], self.raw, offsets, self.name)
 
     def bars(self, starts: Iterable[int] | None = None) -> list[Bar]:
         """The rows as bars; of these starts alone, where some are given. MalformedFile: no numbers.
@@ -133,7 +136,7 @@ class Rows:
             values = [float(fields[place]) for place in self._places]
         except (ValueError, IndexError):
             text = line.decode(errors="replace").rstrip()
-            raise MalformedFile(f"{text!r}: expected prices as numbers") from None
+            raise broken(self.name, None, text[:200], "prices as numbers") from None
         return Bar(start, *values)
 
     @cached_property
@@ -152,7 +155,9 @@ def read_layout(name: str, head: bytes) -> Layout:
         return Layout(begin=len(line) if line == _BOM else 0)
     columns = tuple(part.strip() for part in text.split(","))
     if set(COLUMNS) - set(columns) or len(set(columns)) != len(columns):
-        raise broken(name, 1, text[:200], f"the header {HEADER}, further columns allowed")
+        expected = f"the header {HEADER}, further columns allowed, each name once"
+        hint = "correct its first line, or move the file away"
+        raise MalformedFile(f"{name} line 1: {text[:200]!r}: expected {expected}", hint=hint)
     newline = b"\r\n" if line.endswith(b"\r\n") else b"\n"
     return Layout(columns, newline, len(line), is_whole=bool(end))
 
@@ -166,10 +171,11 @@ def read_rows(
     first one, for MalformedFile, which names the line and what was expected there.
     """
     starts, offsets, seen = _read_starts(name, layout, raw, line)
-    _check_order(name, starts, line)
+    rows = Rows(layout, starts, raw, offsets, name)
+    _check_order(rows, line)
     if timeframe.is_daily or not seen.all():  # what was seen is on whole minutes
-        _check_places(name, starts, timeframe, line)
-    return Rows(layout, starts, raw, offsets)
+        _check_places(rows, timeframe, line)
+    return rows
 
 
 def read_starts(name: str, layout: Layout, raw: bytes) -> tuple[Int64Array, Int64Array]:
@@ -198,10 +204,14 @@ def _read_starts(
 
 def line_start(name: str, layout: Layout, line: bytes, number: int | None) -> int:
     """The start of one row. MalformedFile: its time cannot be read."""
+    return _parse_start(name, number, _time_in(layout, line))
+
+
+def _time_in(layout: Layout, line: bytes) -> str:
+    """The time of a row as it stands there."""
     place = layout.time_place
     fields = line.split(b",", place + 1)
-    text = fields[place].decode(errors="replace").strip() if place < len(fields) else ""
-    return _parse_start(name, number, text)
+    return fields[place].decode(errors="replace").strip() if place < len(fields) else ""
 
 
 def check_values(name: str, rows: Rows, *, line: int | None = None) -> None:
@@ -222,18 +232,34 @@ def check_each(name: str, rows: Rows, *, line: int | None = None) -> None:
         if len(fields) != width or not all(_is_number(fields[place]) for place in places):
             found = text.decode(errors="replace")
             expected = f"{width} fields, prices as numbers"
-            raise broken(name, _number(line, row), found, expected)
+            raise broken(name, _number(line, row), found[:200], expected)
 
 
 def broken(name: str, line: int | None, found: object, expected: str) -> MalformedFile:
-    """The error for a line that cannot be read."""
+    """The error for a line that cannot be read, as it stands in the file `name`."""
     where = f"{name} line {line}" if line is not None else name
-    return MalformedFile(f"{where}: {found!r}: expected {expected}")
+    hint = (
+        f"{check_command(name)} names each such line, and with --fix mends what it can without "
+        "loss; correct the others, or delete them"
+    )
+    return MalformedFile(f"{where}: {found!r}: expected {expected}", hint=hint)
 
 
-def unordered(name: str, line: int | None, start: int) -> MalformedFile:
-    """The error for a row that comes too late in its file, or twice."""
-    return broken(name, line, spell_time(start), "a time after that of the row before")
+def check_command(name: str) -> str:
+    """What is to be called to have the file `name` of a series checked: `ktrdr check AAPL 1m`."""
+    symbol, _, timeframe = name.removesuffix(".csv").rpartition("_")
+    return f"ktrdr check {shlex.quote(symbol)} {timeframe}" if symbol else "ktrdr check"
+
+
+def unordered(rows: Rows, row: int, first_line: int | None) -> MalformedFile:
+    """The error for a row that comes too late in its file, or twice; the rows' first is 0."""
+    expected = "a time after that of the row before"
+    return broken(rows.name, _number(first_line, row), _spelled(rows, row), expected)
+
+
+def _spelled(rows: Rows, row: int) -> str:
+    """The time of a row as it stands in the file."""
+    return _time_in(rows.layout, rows.raw[rows.offsets[row] : rows.offsets[row + 1]])
 
 
 def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]) -> bytes:
@@ -368,23 +394,23 @@ def _parse_start(name: str, line: int | None, text: str) -> int:
     return since_1970.days * DAY_S + since_1970.seconds
 
 
-def _check_order(name: str, starts: Int64Array, first_line: int | None) -> None:
+def _check_order(rows: Rows, first_line: int | None) -> None:
     """Rows ascend."""
-    ascends = starts[1:] > starts[:-1]
+    ascends = rows.starts[1:] > rows.starts[:-1]
     if not ascends.all():
-        row = int(ascends.argmin()) + 1
-        raise unordered(name, _number(first_line, row), int(starts[row]))
+        raise unordered(rows, int(ascends.argmin()) + 1, first_line)
 
 
-def _check_places(
-    name: str, starts: Int64Array, timeframe: Timeframe, first_line: int | None
-) -> None:
+def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> None:
     """Rows begin on whole minutes or days."""
-    uneven = np.flatnonzero(starts % (DAY_S if timeframe.is_daily else 60))
+    uneven = np.flatnonzero(rows.starts % (DAY_S if timeframe.is_daily else 60))
     if len(uneven):
         row = int(uneven[0])
+        found = _spelled(rows, row)
         expected = "00:00:00 UTC" if timeframe.is_daily else "whole minutes"
-        raise broken(name, _number(first_line, row), spell_time(int(starts[row])), expected)
+        if found.isdigit():
+            expected += f", and digits alone are seconds since 1970 ({_EXAMPLE} is a time)"
+        raise broken(rows.name, _number(first_line, row), found, expected)
 
 
 def _is_plain(rows: Rows) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ktrdr.data.gap_report import iso
 from ktrdr.data.ledger import Ledger
 from ktrdr.data.watch import Watch, Watched
-from ktrdr.errors import KtrdrError, RequestFailed
+from ktrdr.errors import KtrdrError, MalformedFile, RequestFailed
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.drift import Drift, compare
 from ktrdr.planning.evidence import Answered, Density, flanked_now, weigh
@@ -591,10 +591,14 @@ def is_other(watched: Watched, drift: Drift) -> bool:
 
 
 def stored(watched: Watched, starts: Collection[int]) -> list[Bar]:
-    """What a series has of the bars of these starts."""
+    """What a series has of the bars of these starts. MalformedFile names the line."""
     if not starts:
         return []
-    return watched.store.rows(watched.series, min(starts), max(starts) + 1).bars(starts)
+    try:
+        return watched.store.rows(watched.series, min(starts), max(starts) + 1).bars(starts)
+    except MalformedFile:
+        watched.store.verify(watched.series)  # names the line, which a part of a file does not know
+        raise
 
 
 def _beyond(starts: NDArray[np.int64], answer: Answer) -> tuple[BoolArray, BoolArray]:

@@ -28,9 +28,11 @@ from ktrdr.data.file_change import (
     write_new,
     write_whole,
 )
+from ktrdr.data.file_errors import unwritable
+from ktrdr.data.store_entries import read_entries
 from ktrdr.data.store_source import OURS, source_of
 from ktrdr.data.write_lock import LockBusy, WriteLock, held, left_unfinished
-from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
+from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable, WrongSource
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series, parse_series
 from ktrdr.planning.sessions import Int64Array
@@ -44,11 +46,15 @@ class CsvStore:
     """Every write extends a file or replaces it whole, or leaves it as it was.
 
     One writer at a time per file, between processes too; readers need no lock. With `indexed` it
-    remembers what it has seen in `.ktrdr/index.sqlite`, and is for one thread then.
+    remembers what it has seen in `.ktrdr/index.sqlite`, and is for one thread then. `like`: a store
+    after whose files those without rows spell their times.
     """
 
-    def __init__(self, folder: Path, *, indexed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, indexed: bool = False, like: CsvStore | None = None
+    ) -> None:
         self.folder = folder
+        self._like = like
         self._index_path = folder / OURS / "index.sqlite"
         self._locks = folder / OURS / "locks"
         self._index = CoverageIndex(self._index_path) if indexed else None
@@ -83,28 +89,14 @@ class CsvStore:
 
     def scan(self) -> Scan:
         """Every series of the store, and which of the files changed since they were looked at."""
-        found: dict[Series, FileKey] = {}
-        changed: list[Series] = []
-        strange: list[str] = []
         known = self._index.known() if self._index else {}
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if not name.endswith(".csv") or name.startswith("."):
-                    continue
-                try:
-                    series = parse_series(name)
-                    key = _key_of_entry(entry)
-                except ValueError as error:
-                    strange.append(f"{name!r} is no series: {error}")
-                    continue
-                except FileNotFoundError:
-                    continue
-                found[series] = key
-                seen = known.get(name)
-                if seen is None or seen.key != key or not seen.is_settled:
-                    changed.append(series)
-        return Scan(found, changed, sorted(strange))
+        found, blocked, strange = read_entries(self.folder)
+        changed = []
+        for series, key in found.items():
+            seen = known.get(series.file_name)
+            if seen is None or seen.key != key or not seen.is_settled:
+                changed.append(series)
+        return Scan(found, changed, strange, blocked)
 
     def path(self, series: Series) -> Path:
         """Where the series' file is, or would be."""
@@ -203,10 +195,14 @@ class CsvStore:
             self._mend(series, lock)
             for _ in range(_TRIES):
                 with self._open(series, writable=True) as file:
+                    self._refuse_shared(series, file)
                     added = self._put(series, lock, file, new, correct=correct)
                 if added is not None:
                     return added
-        raise StoreUnwritable(f"{path}: another program replaces it again and again")
+        raise StoreUnwritable(
+            f"{path}: another program replaces it again and again",
+            hint="end that program, or have it write elsewhere; it is tried again",
+        )
 
     def _put(
         self,
@@ -234,6 +230,13 @@ class CsvStore:
         self._forget(series)
         return added
 
+    def _refuse_shared(self, series: Series, file: BarFile) -> None:
+        """MalformedFile: it is another series' file too, as it may have become since the scan."""
+        if file.links > 1 or file.path.is_symlink():
+            error = read_entries(self.folder).blocked.get(series)
+            if error is not None:
+                raise error
+
     def _complete(self, file: BarFile, end: End) -> None:
         """Give the last line its end, unless the file has changed."""
         text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
@@ -247,7 +250,7 @@ class CsvStore:
         self, series: Series, lock: WriteLock, file: BarFile, bars: Sequence[Bar]
     ) -> int | None:
         """Put bars behind the last one; None: the file has changed."""
-        text = lines(bars, file.layout, file.end)
+        text = lines(bars, file.layout, self._model(series, file))
         lock.begin(file.key[2])
         try:
             is_same = _is_same(file)
@@ -279,6 +282,14 @@ class CsvStore:
             self._forget(series)
         return len(bars)
 
+    def _model(self, series: Series, file: BarFile) -> End:
+        """The last row, as which new ones are spelled; without one, that of the file it is like."""
+        if self._like is not None and file.end.last is None:
+            old = self._like
+            with contextlib.suppress(OSError, MalformedFile), old._open(series) as opened:  # noqa: SLF001  another one of this class
+                return opened.end
+        return file.end
+
     # What was cut short.
 
     def _mend(self, series: Series, lock: WriteLock) -> bool:
@@ -306,11 +317,14 @@ class CsvStore:
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
         ours = self.folder / OURS
-        folders = {self.folder, ours, ours / "replaced", ours / "renewed"}
+        folders, beside = {self.folder, ours, ours / "replaced", ours / "renewed"}, set[Path]()
         with contextlib.suppress(FileNotFoundError):
             links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
-            folders |= {Path(os.path.realpath(path)).parent for path in links}
+            beside = {Path(os.path.realpath(path)).parent for path in links} - folders
         left = sum(clear_leftovers(folder) for folder in folders)
+        for folder in beside:
+            with contextlib.suppress(OSError):  # which need not be ours
+                left += clear_leftovers(folder)
         return left + self._mend_all() + self.renewals._mend_all()  # noqa: SLF001  another one of this class
 
     def _mend_all(self) -> int:
@@ -337,7 +351,19 @@ class CsvStore:
     @property
     def renewals(self) -> CsvStore:
         """Where series are pulled again, beside their own files."""
-        return CsvStore(self.folder / OURS / "renewed")
+        return CsvStore(self.folder / OURS / "renewed", like=self)
+
+    def begin_renewed(self, series: Series) -> None:
+        """An empty file in `renewals` with the first line of this one, unless there is a file.
+
+        So its columns, its line ends and its byte order mark stay. FileNotFoundError,
+        MalformedFile: there is no such line.
+        """
+        path = self.renewals.path(series)
+        with _reported(path), contextlib.suppress(FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._open(series) as file:
+                write_new(path, file.header)
 
     def take_renewed(self, series: Series, stamp: str) -> Path:
         """Put the renewed series into the place of this one, in one step.
@@ -404,7 +430,8 @@ class CsvStore:
                 yield lock
         except LockBusy:
             raise StoreUnwritable(
-                f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s"
+                f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s",
+                hint=f"end the program that has {OURS}/locks/{series}.lock open; it is tried again",
             ) from None
 
 
@@ -416,18 +443,12 @@ def _reported(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
+        raise unwritable(path, error) from error
 
 
 def _known_from(first: int | None, since: int) -> int:
     """Since when all bars are known, where those from `since` on are; 0 and before: all are."""
     return min(first or 0, 0) if first is None or first >= since else since
-
-
-def _key_of_entry(entry: os.DirEntry[str]) -> FileKey:
-    if not entry.is_file():
-        raise ValueError("expected a regular file")
-    return key_of(entry.stat())
 
 
 def _is_same(file: BarFile) -> bool:

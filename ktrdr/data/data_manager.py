@@ -8,16 +8,17 @@ DataManager().load("AAPL", "1m", start="2026-11-01", end="2026-11-20")
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 import pandas as pd
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config import Settings
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.coverage_index import is_settled
@@ -40,6 +41,9 @@ from ktrdr.planning.instruments import (
 from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.planning.usual_sessions import by_rules
+from ktrdr.running_group import settings_to_read_with
+
+log = logging.getLogger(__name__)
 
 Moment = str | date | datetime | pd.Timestamp | None
 
@@ -51,11 +55,18 @@ _ROWS_KEPT = 500_000
 
 
 class DataManager:
-    """Loads the store's bars; with `fetch`, also what it lacks, through ib-connection."""
+    """Loads the store's bars; with `fetch`, also what it lacks, through ib-connection.
+
+    Without `settings` it goes by the running group, or by the environment and `.env` where none
+    runs, and says so in the log when the bars are simulated. Misconfigured: they contradict the
+    running group, in one line with both sides.
+    """
 
     def __init__(self, settings: Settings | None = None, store: BarStore | None = None) -> None:
-        self._settings = settings or load_settings()
+        self._settings = settings or _settings()
         self._store: BarStore = store or CsvStore(self._settings.data_dir)
+        if settings is None and self._source() == "simulated":
+            log.warning("SIMULATED: the prices in %s are invented", self._store.folder)
         self._gap_filler = LocalClient(self._settings.gap_filler_socket, "gap-filler")
         self._fetching = Fetching(self._settings, self._store)
         self._frames: OrderedDict[tuple[Any, ...], pd.DataFrame] = OrderedDict()
@@ -167,11 +178,15 @@ class DataManager:
         frame.attrs = {
             "symbol": series.symbol,
             "timeframe": series.timeframe.value,
-            "source": self._store.source() or found.source,
+            "source": self._source(found.source),
             "complete": found.complete,
             "why": found.why,
         }
         return frame, found
+
+    def _source(self, fetched: str | None = None) -> str | None:
+        """Whose bars these are: by the store's mark, the gateway's word, or the store's place."""
+        return self._store.source() or fetched or self._settings.presumed_source
 
     def _local(
         self, series: Series, span: tuple[int, int]
@@ -221,8 +236,10 @@ class DataManager:
             entries = said["series"]
         except KtrdrError as error:
             return None, error.message
-        if not entries or entries[0]["expected"] is None:
+        if not entries:
             return None, "the gap filler does not know this series yet"
+        if entries[0]["expected"] is None:
+            return None, _why_unknown(entries[0])
         return entries[0], ""
 
     def _sessions(
@@ -247,6 +264,22 @@ class DataManager:
         except FileNotFoundError:
             entry = None
         return instrument_of_entry(symbol, entry)
+
+
+def _why_unknown(entry: Mapping[str, Any]) -> str:
+    """Why the gap filler cannot say what a series should have."""
+    error, hint = entry.get("error"), entry.get("hint")
+    if not error:
+        return "the gap filler has not looked at this series yet"
+    return f"{error} – next step: {hint}" if hint else str(error)
+
+
+def _settings() -> Settings:
+    """Those to read with; what is to be told of them goes to the log, and so to standard error."""
+    settings, note = settings_to_read_with()
+    if note:
+        log.warning("%s", note)
+    return settings
 
 
 def _series(symbol: str, timeframe: str | Timeframe) -> Series:

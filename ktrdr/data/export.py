@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from ktrdr import __version__
 from ktrdr.data.data_manager import DataManager, Moment
 from ktrdr.data.file_change import write_whole
 from ktrdr.errors import InvalidRequest, Misconfigured, StoreUnwritable
@@ -27,9 +30,12 @@ def export_bars(
     """Write `path` whole, or leave it as it was; what was loaded, by symbol.
 
     Columns: symbol, timestamp (UTC), open, high, low, close, volume; one row for each bar, ordered
-    by symbol as they were given, then by time. InvalidRequest: another ending than one of
-    `FORMATS`. Misconfigured: pyarrow is not installed. StoreUnwritable: the disk refused. Further
-    errors as `DataManager.load`.
+    by symbol as they were given, then by time. The schema's metadata have under `ktrdr` what is
+    known of them, as a JSON object: source, complete, why, symbols, timeframe, written_by; the
+    same are the `attrs` of the frame when pandas reads the file.
+
+    InvalidRequest: another ending than one of `FORMATS`. Misconfigured: pyarrow is not installed.
+    StoreUnwritable: the disk refused. Further errors as `DataManager.load`.
     """
     if path.suffix not in FORMATS:
         raise InvalidRequest(f"{path}: expected a name that ends in {' or '.join(FORMATS)}")
@@ -42,7 +48,7 @@ def export_bars(
     parts = [frame.reset_index().assign(symbol=one) for one, frame in frames.items()]
     table = pd.concat(parts, ignore_index=True)
     table = table[["symbol", *(name for name in table.columns if name != "symbol")]]
-    table.attrs = {}
+    table.attrs = _facts(frames)
     try:
         write_whole(path, [_encoded(table, path.suffix)])
     except OSError as error:
@@ -50,10 +56,30 @@ def export_bars(
     return frames
 
 
+def _facts(frames: Mapping[str, pd.DataFrame]) -> dict[Hashable | None, Any]:
+    """What is known of the bars, as values that JSON has."""
+    lacking = {one: f.attrs["why"] for one, f in frames.items() if not f.attrs["complete"]}
+    any_attrs = next(iter(frames.values())).attrs
+    return {
+        "source": any_attrs["source"],
+        "complete": not lacking,
+        "why": "; ".join(f"{one}: {why}" for one, why in lacking.items()),
+        "symbols": list(frames),
+        "timeframe": any_attrs["timeframe"],
+        "written_by": f"ktrdr {__version__}",
+    }
+
+
 def _encoded(table: pd.DataFrame, ending: str) -> bytes:
+    """The file; its facts are the table's `attrs`."""
+    import pyarrow as pa  # noqa: PLC0415  # for those who have it
+    from pyarrow import feather, parquet  # noqa: PLC0415  # as above
+
+    facts = json.dumps(table.attrs, ensure_ascii=False).encode()
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    further = {b"ktrdr": facts, b"PANDAS_ATTRS": facts}
+    columns = columns.replace_schema_metadata({**columns.schema.metadata, **further})
     file = io.BytesIO()
-    if ending == ".parquet":
-        table.to_parquet(file, engine="pyarrow", index=False)
-    else:
-        table.to_feather(file)
+    write = parquet.write_table if ending == ".parquet" else feather.write_feather
+    write(columns, file)
     return file.getvalue()

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 import re
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ import numpy as np
 
 from ktrdr.data.bookkeeping import Books, is_other, is_whole, stored
 from ktrdr.data.errands import Errands
+from ktrdr.data.file_errors import is_of_the_disk, unwritable
 from ktrdr.data.gap_report import iso
 from ktrdr.data.holidays import closed_days
 from ktrdr.data.local_api import (
@@ -37,14 +39,12 @@ from ktrdr.data.renewals import Owner, Renewals
 from ktrdr.data.watch import Watch, Watched, contract_name
 from ktrdr.errors import (
     KtrdrError,
-    MalformedFile,
     NotConnected,
     OtherContract,
     OtherUnit,
     PeerDown,
     PeerSilent,
     RequestFailed,
-    StoreUnwritable,
     TimedOut,
     WrongSource,
 )
@@ -54,9 +54,9 @@ from ktrdr.planning.gaps import Gap, Reason
 from ktrdr.planning.identity import COMPARED, Identity, Likeness, likeness
 from ktrdr.planning.instruments import Instrument, Series
 from ktrdr.planning.pacing import Priority
-from ktrdr.planning.rates import Rates
 from ktrdr.planning.requests import BarsRequest, Spans, plan
 from ktrdr.planning.sessions import Schedule
+from ktrdr.planning.throughput import Eta, Throughput
 from ktrdr.planning.timeframes import DAY_S, HOUR_S, Timeframe
 
 log = logging.getLogger("gap-filler")
@@ -84,6 +84,8 @@ _COMPARED_S = HOUR_S
 _TOUCH_S = 4 * DAY_S
 """What is nearer to stored bars brings some of them along, over a long weekend too."""
 _CONTROL_DAYS = 40
+MISTAKE_HINT = "it is tried again; please report it, with what gap-filler's log says of it"
+"""What a person can do about a mistake of ours."""
 
 
 class Kind(Enum):
@@ -115,6 +117,11 @@ class Errand:
     request: BarsRequest | None = None
     gaps: tuple[Gap, ...] = field(default=())
     """What a control is about, or what nothing is written of until it is known."""
+
+    @property
+    def key(self) -> tuple[BarsRequest | None, float]:
+        """No other one has it."""
+        return self.request, self.sent_at
 
     @property
     def watched(self) -> Watched:
@@ -154,12 +161,13 @@ class Filling:
         self._owner = owner
         self._books = Books(watch, owner.report, check_interval_s / 2)
         self._errands: Errands[Errand] = Errands(executor, AT_ONCE)
-        self._rates = Rates()
+        self._throughput = Throughput()
         self._spans: Spans | None = None
         self._source = ""
-        self._renewals = Renewals(watch, clock, owner, self.look_at)
+        self._renewals = Renewals(watch, clock, owner, self.look_at, self._one)
         self._to_check: deque[tuple[Watched, str]] = deque()
-        self.filled = self.failed = self.bars_added = 0
+        self.failed = self.bars_added = 0
+        """Requests for bars that failed, and bars that were written, since the start."""
         self.heard = 0
         """Answers that have come back, of whatever kind."""
 
@@ -188,17 +196,26 @@ class Filling:
         """Something about this series is under way."""
         return any(watched in errand.series for errand in self._errands.under_way)
 
-    def spans_of(self, watched: Watched) -> list[tuple[int, int]]:
-        """The spans of it that are asked for."""
-        return [
-            (errand.request.start, errand.request.end)
-            for errand in self._errands.under_way
-            if errand.request and errand.kind is Kind.FILL and watched in errand.series
-        ]
+    @property
+    def spans(self) -> dict[Series, list[tuple[int, int]]]:
+        """The spans that are asked for, but for those of series that are pulled again."""
+        found: dict[Series, list[tuple[int, int]]] = {}
+        for errand in self._errands.under_way:
+            if errand.request and errand.kind is Kind.FILL and errand.watched.renews_from is None:
+                span = (errand.request.start, errand.request.end)
+                found.setdefault(errand.watched.series, []).append(span)
+        return found
 
-    def seconds_for(self, missing: Mapping[Timeframe, int]) -> float | None:
-        """How long so many bars will take; None while that cannot be known."""
-        return self._rates.seconds(missing)
+    def allow(self, at_once: int) -> None:
+        """So many requests may be under way at IB."""
+        self._throughput.allow(at_once)
+
+    def eta(self, missing: Mapping[Timeframe, int], unknown: Mapping[Timeframe, int]) -> Eta | None:
+        """How long so many bars will take, and what series lack that nobody has looked at yet.
+
+        None while that cannot be known.
+        """
+        return self._throughput.left(missing, unknown, time.monotonic())
 
     def close(self) -> None:
         """Wait for what is under way."""
@@ -213,28 +230,33 @@ class Filling:
         lacking: dict[str, list[Watched]] = {}
         for watched in batch:
             watched.tried_at = self._clock()
-            if self._watch.wants_schedule(watched, now):
-                lacking.setdefault(contract_name(watched.instrument), []).append(watched)
-            else:
-                self.look_at(watched)
-                self._ask_for_bars(watched, len(batch))
+            with self._one(watched):
+                if self._watch.wants_schedule(watched, now):
+                    lacking.setdefault(contract_name(watched.instrument), []).append(watched)
+                else:
+                    self.look_at(watched)
+                    self._ask_for_bars(watched, len(batch))
         for same in lacking.values():
-            instrument = same[0].instrument
-            start = self._watch.schedule_from(same, now)
-            self._send(
-                Errand(Kind.SESSIONS, tuple(same), now, time.monotonic()),
-                partial(
-                    self._sessions,
-                    instrument,
-                    start,
-                    now,
-                    self._watch.has_doubted_sessions(instrument),
-                ),
-            )
+            with self._one(*same):
+                self._ask_for_sessions(same, now)
+
+    def _ask_for_sessions(self, same: list[Watched], now: int) -> None:
+        """Those of a contract, for all of its series."""
+        instrument = same[0].instrument
+        start = self._watch.schedule_from(same, now)
+        is_doubted = self._watch.has_doubted_sessions(instrument)
+        self._send(
+            Errand(Kind.SESSIONS, tuple(same), now, time.monotonic()),
+            partial(self._sessions, instrument, start, now, is_doubted),
+        )
 
     def plan_checks(self, series: Iterable[Watched]) -> None:
         """Find what is complete, and should be compared with what IB tells now."""
-        self._to_check = deque(self._due_checks(series))
+        self._to_check = deque()
+        for watched in list(series):  # one whose file is gone is forgotten
+            with self._one(watched):
+                if (what := self._due_check(watched, int(self._clock()))) is not None:
+                    self._to_check.append((watched, what))
 
     @property
     def wants_check(self) -> bool:
@@ -249,19 +271,18 @@ class Filling:
             watched, what = self._to_check.popleft()
             if not self._owner.is_watched(watched) or not watched.may_be_asked_for(now):
                 continue
-            self._watch.ledger.note_look(watched.series, what, now)
-            request = self._check_request(watched, what, now)
-            if request is not None:
-                self._send_for_bars(Kind.CHECK, watched, request, Priority.BACKFILL)
+            with self._one(watched):
+                self._watch.ledger.note_look(watched.series, what, now)
+                request = self._check_request(watched, what, now)
+                if request is not None:
+                    self._send_for_bars(Kind.CHECK, watched, request, Priority.BACKFILL)
 
     def renew(self, known: Mapping[Series, Watched]) -> None:
         """Go on with the series that are being pulled again; after a restart too."""
         self._renewals.resume(known)
         for shadow in self._renewals.shadows:
-            try:
+            with self._one(shadow):
                 self._finish_renewal(shadow)
-            except StoreUnwritable as error:
-                self._owner.report(str(shadow.series), error)
 
     def _finish_renewal(self, watched: Watched) -> None:
         if self._renewals.is_shadow(watched) and not self.is_asking_for(watched):
@@ -273,10 +294,12 @@ class Filling:
         After a failure for one gap alone, another one each time: one that always fails shall hold
         up no other, and who never answers shall hold no more than one place.
         """
+        if not watched.may_be_asked_for(self._clock()) or not self._owner.is_watched(watched):
+            return
         if self._watch.question_of(watched) is not None:
             self._ask_whether_alike(watched)
             return
-        if watched.coverage is None or not watched.may_be_asked_for(self._clock()):
+        if watched.coverage is None:
             return
         most = max(_REQUESTS_A_SERIES, self._errands.room // max(sharers, 1))
         now = int(self._clock())
@@ -290,8 +313,7 @@ class Filling:
             self._known_spans(),
         )
         if not now - _COMPARED_S <= watched.compared_at <= now:
-            with self._judging(watched):
-                wanted = self._touching(watched, wanted) or wanted
+            wanted = self._touching(watched, wanted) or wanted
         for request in wanted[:most]:
             self._send_for_bars(Kind.FILL, watched, request, self._priority(watched, request, now))
 
@@ -325,6 +347,9 @@ class Filling:
         gaps: tuple[Gap, ...] = (),
     ) -> None:
         errand = Errand(kind, (watched,), int(self._clock()), time.monotonic(), request, gaps)
+        if kind is Kind.FILL:
+            bars = _missing_in(watched, request)
+            self._throughput.sent(errand.key, request.timeframe, bars, errand.sent_at)
         self._send(errand, partial(self._bars, request, priority))
 
     def _send(self, errand: Errand, ask: Callable[[], object]) -> None:
@@ -364,13 +389,14 @@ class Filling:
         """See to what has come back; the first is waited for so long.
 
         Not for long: what is still to be seen to stays under way, and others have their turn. The
-        error when there is no connection any more: what has come beside it is kept.
+        error when there is no connection any more: what has come beside it is kept. So it is where
+        the store as a whole refuses, which is raised.
         """
         lost: KtrdrError | None = None
+        refused: Exception | None = None
         if not self.is_busy:
-            self._rates.idle()
+            self._throughput.idle()
             return None
-        self._rates.busy(time.monotonic())
         until: float | None = None
         while back := self._errands.back(wait_s, most=1):
             ((errand, done),) = back
@@ -380,18 +406,26 @@ class Filling:
                 self._see_to(errand, done)
             except (PeerDown, NotConnected) as error:
                 lost = error
+            except (WrongSource, OSError, sqlite3.Error) as error:
+                refused = error
+            finally:
+                self._throughput.ended(errand.key)
             if time.monotonic() >= until:
                 break
+        self._throughput.look(time.monotonic())
+        if refused is not None:
+            raise refused
         if lost is not None:
-            self._errands.give_up_waiting()
+            for errand in self._errands.give_up_waiting():
+                self._throughput.ended(errand.key)
         return lost
 
     def _see_to(self, errand: Errand, done: Future[object]) -> None:
-        known = tuple(watched for watched in errand.series if self._owner.is_watched(watched))
+        known = tuple(one for one in errand.series if self._may_be_seen_to(one))
         if not known:
-            return  # their files were removed meanwhile
+            return  # their files were removed or broken meanwhile
         errand = replace(errand, series=known)
-        with self._handled(errand):
+        with self._one(*known):
             match errand.kind:
                 case Kind.SESSIONS:
                     self._take_sessions(errand, done.result())
@@ -400,40 +434,62 @@ class Filling:
                 case Kind.FILL:
                     self._take_bars(errand, done)
                 case Kind.CONTROL:
-                    self._take_control(errand, self._answer(done))
+                    self._take_control(errand, self._answer(errand, done))
                 case Kind.CHECK | Kind.AROUND:
-                    self._take_check(errand, self._answer(done))
+                    self._take_check(errand, self._answer(errand, done))
                 case Kind.LIKENESS:
-                    self._take_likeness(errand, self._answer(done))
+                    self._take_likeness(errand, self._answer(errand, done))
 
-    def _answer(self, done: Future[Any]) -> Answer:
+    def _may_be_seen_to(self, watched: Watched) -> bool:
+        return self._owner.is_watched(watched) and not watched.is_blocked
+
+    def _answer(self, errand: Errand, done: Future[Any]) -> Answer:
         """What IB has answered: read only now, since each is large, and many are under way."""
         said = read_json(done.result())
         if said.get("gateway") != self._source:
-            raise WrongSource(f"the gateway has become {said.get('gateway')}")
+            raise WrongSource(
+                f"the gateway has become {said.get('gateway')}",
+                hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway",
+            )
+        self._throughput.answered(errand.key, int(said.get("at_once") or 1), time.monotonic())
         return answer_from_json(said)
 
     @contextlib.contextmanager
-    def _handled(self, errand: Errand) -> Iterator[None]:
-        """What goes wrong with some series is theirs; a lost connection is everybody's."""
+    def _one(self, *series: Watched) -> Iterator[None]:
+        """What goes wrong with one series, or with those of one contract, is theirs alone.
+
+        It is put back and reported, whatever it was, and the others go on. What is everybody's is
+        raised: a lost connection, a disk that is full, a ledger that refuses.
+        """
         try:
             yield
-        except FileNotFoundError:
-            self._forget(errand.watched)
-        except KtrdrError as error:
-            everybodys = isinstance(error, PeerDown | NotConnected | WrongSource)
-            if everybodys and not isinstance(error, PeerSilent):
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) and not self._watch.is_there:
                 raise
-            self._put_back(errand, error)
-        except Exception as error:  # whatever it is, the other series go on
-            log.exception("%s: a mistake of ours", errand.watched.series)
-            self._put_back(errand, RequestFailed(f"a mistake of ours: {error!r}"))
+            gone = [one for one in series if isinstance(error, FileNotFoundError) and _is_gone(one)]
+            for watched in gone:
+                self._forget(watched)
+            if gone:
+                return
+            if _is_everybodys(error):
+                raise
+            self._put_back(series, self._trouble_with(series[0], error))
 
-    def _put_back(self, errand: Errand, error: KtrdrError) -> None:
-        """Something has gone wrong with its series."""
-        for watched in errand.series:
-            watched.failed(error, self._clock())
+    def _put_back(self, series: Iterable[Watched], error: KtrdrError) -> None:
+        """Something has gone wrong with these."""
+        for watched in series:
+            if not (watched.is_blocked and watched.error is error):  # or the watch has noted it
+                watched.failed(error, self._clock())
             self._owner.report(str(watched.series), error)
+
+    @staticmethod
+    def _trouble_with(watched: Watched, error: Exception) -> KtrdrError:
+        if isinstance(error, KtrdrError):
+            return error
+        if isinstance(error, OSError):
+            return unwritable(watched.series.file_name, error)
+        log.error("%s: a mistake of ours", watched.series, exc_info=error)
+        return RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
 
     def _take_sessions(self, errand: Errand, found: Any) -> None:
         instrument = errand.watched.instrument
@@ -442,10 +498,11 @@ class Filling:
             life = self._watch.life(instrument)._replace(expires=expires)
             self._watch.keep_life(instrument, life)
         for watched in errand.series:
-            self.look_at(watched)
-            if found.identity is not None:
-                self._watch.take_identity(watched, found.identity)
-            self._ask_for_bars(watched, len(errand.series))
+            with self._one(watched):
+                self.look_at(watched)
+                if found.identity is not None:
+                    self._watch.take_identity(watched, found.identity)
+                self._ask_for_bars(watched, len(errand.series))
 
     def _take_head(self, errand: Errand, head: Any) -> None:
         watched = errand.watched
@@ -467,24 +524,21 @@ class Filling:
         holes = _holes_in(watched, span)
         took_s = time.monotonic() - errand.sent_at
         try:
-            answer = self._answer(done)
+            answer = self._answer(errand, done)
             if watched.is_renewed:
                 return  # and comes once more, with all the others
             taken = self._books.take(
                 watched, request, answer, errand.asked_at, is_sure=self._owner.clocks_agree
             )
         except KtrdrError as error:
-            self._learn_from(error, request, len(holes), watched, errand.asked_at)
+            self._learn_from(error, request, watched, errand.asked_at)
             raise
         if not taken.is_withheld:
             watched.succeeded()
             watched.compared_at = errand.asked_at
         self._learn_spans(request, took_s)
-        self._rates.answered(request.timeframe, taken.added, took_s)
         self.bars_added += taken.added
         self.look_at(watched)
-        if taken.added:
-            self.filled += max(0, len(holes) - len(_holes_in(watched, span)))
         log.info(
             "%s: %s to %s: %d bars, %d new",
             *(watched.series, iso(span[0]), iso(span[1]), len(answer.bars), taken.added),
@@ -500,9 +554,9 @@ class Filling:
         self._finish_renewal(watched)
 
     def _learn_from(
-        self, error: KtrdrError, request: BarsRequest, holes: int, watched: Watched, asked_at: int
+        self, error: KtrdrError, request: BarsRequest, watched: Watched, asked_at: int
     ) -> None:
-        self.failed += holes
+        self.failed += 1
         self._watch.ledger.refused(
             watched.series, request.start, request.end, asked_at, error.outcome, error.code
         )
@@ -625,7 +679,7 @@ class Filling:
         if not told:
             raise RequestFailed("IB has none of the bars that are stored")
         if drift is None:
-            raise RequestFailed("IB tells what is stored otherwise than before, and then alike")
+            raise RequestFailed("IB tells bars otherwise than they are stored, and then alike")
         changed = {bar.start: bar for bar in drift.changed}
         if likeness(stored(watched, changed), changed) is Likeness.RATIO:
             self._renewals.begin(watched, drift.words)
@@ -636,23 +690,19 @@ class Filling:
 
     # Drift.
 
-    def _due_checks(self, series: Iterable[Watched]) -> Iterator[tuple[Watched, str]]:
-        """Complete series with what should be compared: `settle` or `sample`."""
-        now = int(self._clock())
-        for watched in series:
-            is_complete = watched.coverage is not None and not watched.coverage.closable
-            if self._watch.question_of(watched) is not None:
-                continue
-            if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
-                continue
-            if self._is_unsettled(watched, now):
-                yield watched, "settle"
-                continue
-            looked = self._watch.ledger.looked_at(watched.series, "sample")
-            if looked is None:  # seen for the first time: tomorrow
-                self._watch.ledger.note_look(watched.series, "sample", now)
-            elif now - looked >= _CHECK_EVERY_S:
-                yield watched, "sample"
+    def _due_check(self, watched: Watched, now: int) -> str | None:
+        """What of a complete series should be compared, `settle` or `sample`; None: nothing."""
+        is_complete = watched.coverage is not None and not watched.coverage.closable
+        if self._watch.question_of(watched) is not None:
+            return None
+        if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
+            return None
+        if self._is_unsettled(watched, now):
+            return "settle"
+        looked = self._watch.ledger.looked_at(watched.series, "sample")
+        if looked is None:  # seen for the first time: tomorrow
+            self._watch.ledger.note_look(watched.series, "sample", now)
+        return "sample" if looked is not None and now - looked >= _CHECK_EVERY_S else None
 
     def _is_unsettled(self, watched: Watched, now: int) -> bool:
         """The newest daily bar was written before it was settled, and not looked at since."""
@@ -666,10 +716,11 @@ class Filling:
         return looked < settled_at <= now
 
     def _check_request(self, watched: Watched, what: str, now: int) -> BarsRequest | None:
-        """Some bars that are stored: the newest, or old ones by chance."""
+        """Some bars that are stored: the newest, or old ones by chance; None: there are none."""
         length = watched.series.timeframe.length_s
         if what == "settle":
-            assert watched.last is not None
+            if watched.last is None:
+                return None
             return BarsRequest(
                 watched.instrument, watched.series.timeframe, watched.last, watched.last + length
             )
@@ -679,7 +730,9 @@ class Filling:
         chance = random.Random(f"{watched.series} {now // DAY_S}")  # noqa: S311  no secret
         some = chance.randrange(watched.first, until)
         start = watched.store.nearest(watched.series, some, some)
-        assert start is not None
+        if start is None:  # somebody has emptied the file since it was looked at
+            self.look_at(watched)
+            return None
         end = start + _CHECK_BARS * length
         return BarsRequest(watched.instrument, watched.series.timeframe, start, end)
 
@@ -793,7 +846,7 @@ class Filling:
             self._renewals.give_up(watched, "IB tells it otherwise from one answer to the next")
             return
         self.look_at(watched)
-        doubted = "IB tells what is stored otherwise than before, and the next time alike"
+        doubted = "IB tells bars otherwise than they are stored, and the next time alike"
         self._owner.report(
             str(watched.series),
             RequestFailed(f"{doubted}: what came with it is left out, and asked for again later"),
@@ -808,33 +861,37 @@ class Filling:
 
     def look_at(self, watched: Watched, *, only_if_changed: bool = False) -> None:
         """Judge a series anew; what cannot be read is reported, and left as it is."""
-        with self._judging(watched):
+        was_known = watched.coverage is not None
+        with self._one(watched):
             now = int(self._clock())
             self._watch.look_at(watched, now, only_if_changed=only_if_changed)
+        if watched.coverage is not None and not was_known:
+            lacks = sum(gap.bars for gap in watched.coverage.closable)
+            self._throughput.found(watched.series.timeframe, lacks)
 
     def look_back(self, watched: Watched) -> bool:
         """Look at every row of its file, and at what is before the days kept; False: it is done."""
-        with self._judging(watched):
+        with self._one(watched):
             return self._watch.look_back(watched, int(self._clock()))
         return True
 
-    @contextlib.contextmanager
-    def _judging(self, watched: Watched) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            self._forget(watched)
-        except MalformedFile as error:
-            self._owner.report(str(watched.series), error)
-        except OSError as error:
-            unreadable = StoreUnwritable(f"{watched.series.file_name}: {error.strerror or error}")
-            watched.failed(unreadable, self._clock())
-            self._owner.report(str(watched.series), unreadable)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            log.exception("%s: a mistake of ours", watched.series)
-            mistaken = RequestFailed(f"a mistake of ours: {error!r}")
-            watched.failed(mistaken, self._clock())
-            self._owner.report(str(watched.series), mistaken)
+
+def _is_everybodys(error: Exception) -> bool:
+    """It is a trouble of the connection, or of the store as a whole."""
+    if isinstance(error, OSError):
+        return is_of_the_disk(error)
+    everybodys = isinstance(error, PeerDown | NotConnected | WrongSource | sqlite3.Error)
+    return everybodys and not isinstance(error, PeerSilent)
+
+
+def _is_gone(watched: Watched) -> bool:
+    """There is no such file any more."""
+    try:
+        return watched.store.key(watched.series) is None
+    except FileNotFoundError:
+        return True
+    except Exception:  # noqa: BLE001  what it was is told by who came upon it first
+        return False
 
 
 def _day(text: str) -> int | None:
@@ -854,6 +911,13 @@ def _identity(said: Mapping[str, Any]) -> Identity | None:
         return None
     texts = (str(said.get(key) or "") for key in ("exchange", "currency", "local_symbol", "name"))
     return Identity(con_id, *texts)
+
+
+def _missing_in(watched: Watched, request: BarsRequest) -> int:
+    """How many bars of the series are missing, and are asked for by this request."""
+    if watched.coverage is None:
+        return 0
+    return watched.coverage.closable_within(request.start, request.end, request.timeframe.length_s)
 
 
 def _holes_in(watched: Watched, span: tuple[int, int]) -> list[Gap]:

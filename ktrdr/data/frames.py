@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ktrdr.data.bar_text import COLUMNS, Rows, check_each
+from ktrdr.data.bar_text import COLUMNS, Rows, check_command, check_each
 from ktrdr.errors import MalformedFile
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.sessions import Int64Array
@@ -35,11 +35,12 @@ def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
         )
     except ValueError as error:
         check_each(name, rows)
-        raise MalformedFile(f"{name}: {error}") from error
+        raise MalformedFile(f"{name}: {error}", hint=check_command(name)) from error
     values = values[places].set_axis(VALUES, axis=1)
     if len(values) != len(rows.starts) or values.isna().to_numpy().any():
         check_each(name, rows)
-        raise MalformedFile(f"{name}: expected six fields in each row, prices as numbers")
+        expected = "expected six fields in each row, prices as numbers"
+        raise MalformedFile(f"{name}: {expected}", hint=check_command(name))
     values.index = _index(rows.starts)
     return values
 

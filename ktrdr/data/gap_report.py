@@ -1,17 +1,21 @@
-"""What the gap filler says of the store: counts and coverage as messages. Decides nothing."""
+"""What the gap filler says of the store: counts, states and coverage as messages. Asks nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
 from ktrdr.data.ledger import Life
 from ktrdr.data.local_api import Json
-from ktrdr.data.watch import Watch, Watched
+from ktrdr.data.watch import SeriesSnapshot, Watched
 from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.gaps import Reason
+from ktrdr.planning.instruments import Series
+from ktrdr.planning.sessions import Int64Array
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 
 
@@ -37,51 +41,82 @@ def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Time
     return holes, bars
 
 
-def coverage_of(
-    watched: Watched,
-    state: str,
-    asked: Sequence[tuple[int, int]],
-    life: Life,
-    sessions_from: str | None,
-    *,
-    counts_only: bool = False,
-) -> Json:
+@dataclass(frozen=True)
+class StoreSnapshot:
+    """All that is known of a store's series at one moment; never changed, but replaced."""
+
+    series: Mapping[Series, SeriesSnapshot] = field(default_factory=dict)
+    asked: Mapping[Series, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    """The spans that are asked for."""
+    scan_time: float | None = None
+    current: Collection[str] = ()
+    """Series that are being filled."""
+    is_refused: bool = False
+    """Nothing may be written to the store."""
+    is_sure: bool = True
+    """The clocks agree, and all was judged since they do."""
+    time_to_come: float = math.inf
+    """Bars from then on (UTC seconds) are of a time to come: the clock is wrong, or they are."""
+
+    def state_of(self, one: SeriesSnapshot) -> str:
+        """One word for a series, in those of `GET /coverage`."""
+        is_ahead = one.last is not None and one.last > self.time_to_come
+        words = {
+            "refused": self.is_refused,
+            "failed": one.error is not None,
+            "renewed": one.is_renewed,
+            "filling": str(one.series) in self.current,
+            "waiting": is_ahead or not self.is_sure,
+        }
+        return next((word for word, is_so in words.items() if is_so), _state_by(one.coverage))
+
+
+def _state_by(coverage: Coverage | None) -> str:
+    if coverage is None or coverage.closable:
+        return "waiting"
+    if coverage.is_complete:
+        return "complete"
+    return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
+
+
+def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool = False) -> Json:
     """One series in the words of `GET /coverage`; without days and gaps, where that is wanted.
 
     `key`: that of the file which was looked at. `from`, `until`: nothing is proven beyond them.
     `sessions_from`: where what is expected was learnt, as `Schedule.source`.
     """
-    key, is_past_known = watched.key, watched.is_past_known  # first: the rest may be newer
-    coverage, past, error = watched.coverage, watched.past, watched.error
-    coverage = coverage.asked(asked) if coverage else None
-    known = [part for part in (past, coverage) if part and coverage]
-    first_known = known[0 if is_past_known else -1] if known else None
+    coverage, past, error = one.coverage, one.past, one.error
+    life, schedule = one.basis.life, one.basis.schedule
+    coverage = coverage.asked(store.asked.get(one.series, ())) if coverage else None
+    parts = [part for part in (past, coverage) if part and coverage]
+    first_known = parts[0 if one.is_past_known else -1] if parts else None
     said: Json = {
-        "symbol": watched.series.symbol,
-        "timeframe": watched.series.timeframe.value,
-        "file": watched.series.file_name,
-        "state": state,
-        "first": iso(watched.first),
-        "last": iso(watched.last),
-        "expected": sum(part.expected for part in known) if known else None,
-        "present": sum(part.present for part in known) if known else None,
+        "symbol": one.series.symbol,
+        "timeframe": one.series.timeframe.value,
+        "file": one.series.file_name,
+        "state": store.state_of(one),
+        "first": iso(one.first),
+        "last": iso(one.last),
+        "expected": sum(part.expected for part in parts) if parts else None,
+        "present": sum(part.present for part in parts) if parts else None,
         "holes": len(coverage.closable) if coverage else None,
-        "missing": _missing(known),
+        "missing": _missing(parts),
         "error": error.message if error else None,
         "error_code": error.code if error else None,
+        "hint": error.hint if error else None,
         "listed": iso(life.head),
         "expires": iso(life.expires),
-        "sessions_from": sessions_from,
-        "ours": watched.is_ours,
-        "key": key,
+        "sessions_from": schedule.source if schedule else None,
+        "ours": one.is_ours,
+        "key": one.key,
         "from": iso(first_known.since) if first_known else None,
         "until": iso(coverage.until) if coverage else None,
     }
     if counts_only:
         return said
-    gaps = [gap for part in known for gap in part.gaps]
+    gaps = [gap for part in parts for gap in part.gaps]
     said["gaps"] = [[gap.first, gap.last, gap.bars, gap.reason.value] for gap in gaps]
-    return said | {"days": _days(known)}
+    return said | {"days": _days(parts)}
 
 
 def _missing(known: Sequence[Coverage]) -> dict[str, int]:
@@ -114,28 +149,40 @@ def _days(known: Sequence[Coverage]) -> list[Json]:
     return list(found.values())
 
 
-def bars_of_day(watched: Watched, watch: Watch, day: int, now: int) -> Json:
+def bars_of_day(one: SeriesSnapshot, day: int, now: int) -> Json:
     """Each bar of one trading day (UTC midnight) with what is known of it.
 
-    A day without a bar says why: `closed`, `before_listing`, `expired` or `not_looked_at`.
+    A day without a bar says why: `closed`, `before_listing`, `expired` or `not_looked_at`. The
+    file is read now: FileNotFoundError, MalformedFile, OSError.
     """
-    schedule = watch.known_schedule(watched.instrument)
     said: Json = {"day": datetime.fromtimestamp(day, UTC).date().isoformat(), "bars": []}
+    schedule = one.basis.schedule
     if schedule is None:
         return said | {"state": "not_looked_at"}
-    life = watch.life(watched.instrument)
-    due, later = watch.bars_of_day(watched, schedule, day, now)
+    due, later = _due_and_later(one, day, now)
     if not len(due) and not len(later):
-        return said | {"state": _why_none(life, day, schedule.covers(day, day + DAY_S))}
-    there = watched.store.rows(watched.series, day - DAY_S, day + 3 * DAY_S).starts
+        is_known = schedule.covers(day, day + DAY_S)
+        return said | {"state": _why_none(one.basis.life, day, is_known)}
+    there = one.store.rows(one.series, day - DAY_S, day + 3 * DAY_S).starts
     reasons: dict[int, str] = {}
-    for part in (watched.past, watched.coverage):
+    for part in (one.past, one.coverage):
         reasons |= _reasons(part, due)
     said["bars"] = [
         [start, "present" if is_there else reasons.get(start, "open")]
         for start, is_there in zip(due.tolist(), np.isin(due, there).tolist(), strict=True)
     ] + [[start, "not_due"] for start in later.tolist()]
     return said | {"state": "open"}
+
+
+def _due_and_later(one: SeriesSnapshot, day: int, now: int) -> tuple[Int64Array, Int64Array]:
+    """The starts of a trading day's bars that are due, and of those that are to come."""
+    around = (day - 2 * DAY_S, day + 3 * DAY_S)
+    timeframe, stored = one.series.timeframe, (one.first, one.last)
+    due = one.basis.expected(timeframe, stored, (around[0], now), now)
+    coming = one.basis.expected(timeframe, stored, around, max(now, around[1]))
+    all_of_day = coming.starts[coming.days == day]
+    due_of_day = due.starts[due.days == day]
+    return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
 
 
 def _why_none(life: Life, day: int, is_known: bool) -> str:
@@ -146,7 +193,7 @@ def _why_none(life: Life, day: int, is_known: bool) -> str:
     return "closed" if is_known else "not_looked_at"
 
 
-def _reasons(coverage: Coverage | None, due: np.typing.NDArray[np.int64]) -> dict[int, str]:
+def _reasons(coverage: Coverage | None, due: Int64Array) -> dict[int, str]:
     """Start → why it is missing, for the due bars."""
     found: dict[int, str] = {}
     for gap in coverage.gaps if coverage else ():

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config import Settings
 from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.data.ib_client import LIBRARY, ContractFacts
 from ktrdr.data.ib_link import Link
@@ -35,7 +35,6 @@ from ktrdr.data.local_api import (
     bars_to_json,
     instrument_from_query,
     number_from_query,
-    prepare_folder,
     priority_from_query,
     schedule_to_json,
     span_from_query,
@@ -63,6 +62,8 @@ from ktrdr.planning.told_sessions import ToldSchedule, read_hours, read_schedule
 from ktrdr.planning.usual_sessions import by_rules, every_week
 from ktrdr.planning.zones import zone_of
 from ktrdr.process import run
+from ktrdr.run_folder import prepare_folder
+from ktrdr.running_group import settings_to_run_with
 
 log = logging.getLogger("ib-connection")  # its name is another when it is the program
 
@@ -163,6 +164,7 @@ class PersistentIbConnectionManager:
         return replace(
             self._link.status(loop.time() if loop else float("inf")),
             requests_open=self._requests.open,
+            requests_at_once=self.at_once,
             refused=self._requests.refused,
         )
 
@@ -192,6 +194,11 @@ class PersistentIbConnectionManager:
         return self._loop
 
     # On the connection's loop.
+
+    @property
+    def at_once(self) -> int:
+        """How many requests may be under way at IB now."""
+        return self._requests.at_once
 
     async def bars(
         self,
@@ -439,7 +446,8 @@ def get_connection_manager(
     global _manager  # noqa: PLW0603  # one for each application is what this is
     with _manager_lock:
         if _manager is None:
-            manager = PersistentIbConnectionManager(settings or load_settings(), history=history)
+            settings = settings or settings_to_run_with()
+            manager = PersistentIbConnectionManager(settings, history=history)
             manager.start()
             _manager = manager
         return _manager
@@ -462,6 +470,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
             "bars": bars_to_json(answer.bars),
             "unsound": answer.unsound,
             "beside": bars_to_json(answer.beside),
+            "at_once": manager.at_once,
         }
 
     async def head(query: Mapping[str, str]) -> Json:

@@ -23,11 +23,19 @@ from uuid import uuid4
 from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
+from ktrdr.data.file_errors import hint_for, unwritable
 from ktrdr.data.fill_book import FillBook
-from ktrdr.data.filling import AT_ONCE, Filling
+from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
 from ktrdr.data.fills import Fills, Round
 from ktrdr.data.folder_watch import FolderWatch
-from ktrdr.data.gap_report import bars_of_day, count_holes, coverage_of, iso, moment
+from ktrdr.data.gap_report import (
+    StoreSnapshot,
+    bars_of_day,
+    count_holes,
+    coverage_of,
+    iso,
+    moment,
+)
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
     ACCEPTED,
@@ -37,25 +45,29 @@ from ktrdr.data.local_api import (
     LocalClient,
     LocalServer,
     Problem,
+    StoreTrouble,
     serving,
     time_from_text,
     timeframe_from_query,
     to_json,
 )
+from ktrdr.data.series_summary import SeriesSummary, needs_person, summed_up
+from ktrdr.data.store_probe import Room, StoreProbe, explained
 from ktrdr.data.store_source import OURS
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
     InvalidRequest,
     KtrdrError,
+    MalformedFile,
     Misconfigured,
     PeerDown,
     RequestFailed,
     StoreUnwritable,
     UnknownFill,
+    UnknownSeries,
     WrongSource,
 )
 from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
-from ktrdr.planning.coverage import Coverage
 from ktrdr.planning.fills import DAY_HINT, Trouble, first_day
 from ktrdr.planning.fills import State as FillState
 from ktrdr.planning.gaps import CLOSABLE, Reason
@@ -68,8 +80,9 @@ from ktrdr.planning.instruments import (
     read_tables,
 )
 from ktrdr.planning.sessions import utc_midnight
+from ktrdr.planning.throughput import Eta
 from ktrdr.planning.timeframes import DAY_S, Timeframe
-from ktrdr.process import boot, run
+from ktrdr.process import HINT, boot, run
 
 log = logging.getLogger("gap-filler")  # its name is another when it is the program
 
@@ -86,6 +99,9 @@ _CLOCK_HINT = "set this machine's clock, and that of the machine on which the ga
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _STRANGE_SHOWN = 10
 _INSTRUMENTS = "instruments.toml"
+_GRACE_S = 120.0
+"""How long after the next scan a bar may come before its series counts as behind."""
+_STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
 
 
 class GapFiller:
@@ -121,6 +137,11 @@ class GapFiller:
         self._base_s: float | None = None
         """What was believed of this machine's clock then: how far it is off the monotonic one."""
         self._store: BarStore = store or CsvStore(settings.data_dir, indexed=True)
+        self._probe = StoreProbe(self._store.folder)
+        self._store_trouble: StoreTrouble | None = None
+        self._store_may_refuse = True
+        """It has refused something, or nobody has looked whether it does."""
+        self._room: Room | None = None
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
         self._filling = Filling(
@@ -147,10 +168,13 @@ class GapFiller:
         self._changed_lock = threading.Lock()
         """Names of files that may have changed, and were not looked at since."""
         self._symbols_processed = 0
+        self._started_at = clock()
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._snapshot = StoreSnapshot()
         self.status = self._make_status()
         """What is known now; replaced whole, so that any thread may read it."""
+        """The same of each series."""
 
     def _moment(self) -> Moment:
         return Moment(self._wall(), self._monotonic())
@@ -276,13 +300,26 @@ class GapFiller:
             self.report("store", error)
             return False
         except (KtrdrError, OSError, sqlite3.Error) as error:
-            trouble = error if isinstance(error, KtrdrError) else StoreUnwritable(str(error))
-            self._set_state("waiting", trouble.message, trouble.hint)
-            self.report("store", trouble)
-            self._watch.close()
+            self._wait_with(error)
+            return False
+        except Exception as error:  # no mistake of ours ends the program
+            log.exception("a mistake of ours")
+            mistaken = RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+            self._set_state("waiting", mistaken.message, mistaken.hint)
+            self.report("gap-filler", mistaken)
             return False
         finally:
             self._publish()
+
+    def _wait_with(self, error: KtrdrError | OSError | sqlite3.Error) -> None:
+        """Nothing goes on until that is over."""
+        if isinstance(error, StoreUnwritable) or not isinstance(error, KtrdrError):
+            self._probe.refused(error)
+            error = explained(error, self._store.folder)
+            self._store_trouble = StoreTrouble(error.message, error.hint)
+        self._set_state("waiting", error.message, error.hint)
+        self.report("store", error)
+        self._watch.close()
 
     def close(self) -> None:
         """End the asking threads; close the ledger and the store."""
@@ -291,6 +328,7 @@ class GapFiller:
         self._store.close()
 
     def _step(self) -> bool:
+        self._look_at_store()
         self._look_at_clocks()
         if not self._is_ours():
             return False
@@ -316,6 +354,25 @@ class GapFiller:
         why_not = self._clocks.words(self._moment())
         self._set_state("waiting" if why_not else "idle", why_not)
         return False
+
+    def _look_at_store(self) -> None:
+        """StoreUnwritable: nothing can be written there now.
+
+        What had failed for that is tried again as soon as it can.
+        """
+        if not (self._store_may_refuse or self._store_trouble or self._scan_is_due()):
+            self._probe.look()
+            return
+        self._room = self._probe.room
+        self._probe.check()
+        self._store_may_refuse = False
+        if self._store_trouble is not None:
+            self._store_trouble = None
+            self._is_judged_anew = False
+            log.info("the store can be written to again")
+            for watched in self._watched.values():
+                if isinstance(watched.error, StoreUnwritable):
+                    watched.succeeded()
 
     def _look_back_at_one(self) -> bool:
         """Look at all of a file that has changed, or at its past; False: there is none left."""
@@ -390,6 +447,8 @@ class GapFiller:
         """What stands behind the connection; why there are no data, or nothing."""
         status = self._connection.get("/status")
         self._source = str(status.get("gateway"))
+        if at_once := status.get("requests_at_once"):
+            self._filling.allow(int(at_once))
         self._learn_clocks(status.get("clock_offset_s"))
         if status.get("connected"):
             return ""
@@ -456,13 +515,13 @@ class GapFiller:
             self._ask_gateway()  # for its time
         asked, self._asked_scan_id = self._asked_scan_id, None
         is_anew = asked is not None or not self._is_judged_anew
-        found, _, strange = self._store.scan()
-        ordered = sorted(found, key=_order)
+        found, _, strange, blocked = self._store.scan()
+        ordered = sorted((*found, *blocked), key=_order)
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
         for line in strange[:_STRANGE_SHOWN] + more:
-            self.report("store", InvalidRequest(line))
+            self.report("store", InvalidRequest(line, hint=_STRANGE_HINT))
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
         entries = self._read_instruments()
@@ -471,20 +530,14 @@ class GapFiller:
         for watched in list(self._watched.values()):
             if self._stopping.is_set():
                 return
-            if isinstance(watched.error, Misconfigured):
-                continue
-            if is_anew:
-                watched.succeeded()
-            self._filling.look_at(watched, only_if_changed=not is_anew)
-            if self._is_ahead(watched):
-                last = f"its last bar is of {iso(watched.last)}, which is yet to come"
-                self.report(str(watched.series), InvalidRequest(last, hint=_AHEAD_HINT))
+            self._look_at(watched, blocked.get(watched.series), is_anew=is_anew)
         self._behind = deque(self._watched.values())
         self._checks_are_planned = False
         self._filling.renew(self._watched)
         self._last_scan = self._clock()
         self._scan_id = asked or uuid4().hex[:12]
         self._is_judged_anew = True
+        self._publish()  # what was found need not wait for what comes of it
         if self._watch.has_ledger and self._base_s is not None:
             self._watch.ledger.keep_clock(Clock(self._boot, self._base_s, self._clock()))
         holes, bars = count_holes(self._watched.values())
@@ -498,44 +551,69 @@ class GapFiller:
             names, self._changed = self._changed, set()
         if _INSTRUMENTS in names:
             self._scan()
-        elif names:
+        elif changed := {series for series in map(_series_of, names) if series is not None}:
             try:
-                entries = self._read_instruments()
-                for name in sorted(names):
-                    self._notice(name, entries)
+                self._notice({series for series in changed if not self._is_as_known(series)})
             except (KtrdrError, OSError, sqlite3.Error):
-                with self._changed_lock:
-                    self._changed |= names  # once more, when that is mended
+                self._put_back(names)  # once more, when that is mended
                 raise
 
-    def _notice(self, name: str, entries: Mapping[str, object]) -> None:
-        """One file of the folder was made, changed or removed."""
-        try:
-            series = parse_series(name)
-        except ValueError:
-            return  # the next scan names it
-        watched, is_there = self._watched.get(series), self._is_there(series)
-        if not is_there and watched is not None and self._store.folder.is_dir():
-            self.forget(watched)
-        if not is_there:
+    def _put_back(self, names: set[str]) -> None:
+        with self._changed_lock:
+            self._changed |= names
+
+    def _notice(self, changed: set[Series]) -> None:
+        """The files of these series were made, changed or removed."""
+        if not changed:
             return
+        found, _, _, blocked = self._store.scan()  # a file may have another name by now
+        entries = self._read_instruments()
+        for series in sorted({*changed, *blocked, *self._barred()}, key=_order):
+            if series in found or series in blocked:
+                self._look_at_one(series, entries.get(series.symbol), blocked.get(series))
+            elif (watched := self._watched.get(series)) is not None:
+                self.forget(watched)
+
+    def _barred(self) -> list[Series]:
+        """Those that had no file of their own."""
+        return [series for series, one in self._watched.items() if one.barred is not None]
+
+    def _look_at_one(self, series: Series, entry: object, why_not: MalformedFile | None) -> None:
+        watched = self._watched.get(series)
         if watched is None:
-            watched = self._known(series, entries.get(series.symbol))
+            watched = self._known(series, entry)
             known = self._watched | {series: watched}
             self._watched = {one: known[one] for one in sorted(known, key=_order)}
             log.info("%s: its file is new", series)
-        if isinstance(watched.error, Misconfigured) or self._is_as_known(watched):
-            return
-        self._filling.look_at(watched, only_if_changed=True)
+        self._look_at(watched, why_not, is_anew=False)
         self._behind.append(watched)
         self._checks_are_planned = False
 
-    def _is_as_known(self, watched: Watched) -> bool:
+    def _is_as_known(self, series: Series) -> bool:
         """Its file is as it was when it was looked at, such as after we have written to it."""
-        coverage = watched.coverage
+        watched = self._watched.get(series)
+        if watched is None or watched.key is None:
+            return False
         since = self._watch.fill_from(watched, int(self._clock()))
-        is_wanted_anew = coverage is not None and coverage.since != since
-        return not is_wanted_anew and self._store.key(watched.series) == watched.key
+        is_wanted_anew = watched.coverage is not None and watched.coverage.since != since
+        try:
+            return not is_wanted_anew and self._store.key(series) == watched.key
+        except OSError:
+            return False
+
+    def _look_at(self, watched: Watched, why_not: MalformedFile | None, *, is_anew: bool) -> None:
+        """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
+        if isinstance(watched.error, Misconfigured):
+            return
+        watched.bar(why_not)
+        if why_not is not None:
+            self.report(str(watched.series), why_not)
+            return
+        if is_anew and not isinstance(watched.error, MalformedFile):
+            watched.succeeded()
+        self._filling.look_at(watched, only_if_changed=not is_anew)
+        if self._is_ahead(watched):
+            self.report(str(watched.series), self._to_come(watched))
 
     def _forget_what_is_to_come(self) -> None:
         """What was found out later than now was found out by a clock that was ahead.
@@ -553,8 +631,10 @@ class GapFiller:
         try:
             instrument = instrument_of_entry(series.symbol, entry)
         except Misconfigured as error:
-            self.report(str(series), error)
-            return Watched(series, instrument_for(series.symbol), self._store, error=error)
+            hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
+            wrong = Misconfigured(error.message, hint=hint)
+            self.report(str(series), wrong)
+            return Watched(series, instrument_for(series.symbol), self._store, error=wrong)
         known = self._watched.get(series)
         is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
         if known is None or known.instrument != instrument or is_misconfigured:
@@ -569,8 +649,12 @@ class GapFiller:
             return read_tables(path.read_text(), path.name)
         except FileNotFoundError:
             return {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise Misconfigured(f"{path} cannot be read: {error}") from error
+        except OSError as error:
+            unreadable = f"{path} cannot be read: {error.strerror or error}"
+            raise Misconfigured(unreadable, hint=hint_for(error)) from error
+        except UnicodeDecodeError as error:
+            hint = "write it as UTF-8, or move it away"
+            raise Misconfigured(f"{path} cannot be read: {error}", hint=hint) from error
 
     def is_watched(self, watched: Watched) -> bool:
         """Whether a series is still watched: its file may have gone meanwhile."""
@@ -602,12 +686,15 @@ class GapFiller:
 
     def report(self, what: str, error: KtrdrError) -> None:
         """One line in the log and in the status; not again while it is the same."""
+        if isinstance(error, StoreUnwritable):
+            self._probe.refused(error)
+            self._store_may_refuse = True
         for problem in self._problems:
             if (problem.what, problem.message) == (what, error.message):
                 self._problems.remove(problem)
                 break
         else:
-            log.warning("%s: %s%s", what, error.message, _in_a_log(error.hint))
+            log.warning("%s: %s", what, error.message, extra={HINT: error.hint})
         now = datetime.fromtimestamp(self._clock(), UTC)
         self._problems.append(Problem(now, what, error.message, error.hint))
 
@@ -626,6 +713,16 @@ class GapFiller:
         return max(0.05, min(interval_s, _CLOCKS_AGAIN_S, min([due, *retries]) - now))
 
     def _publish(self) -> None:
+        """Let other threads see what is known now: all of one moment, replaced whole."""
+        self._snapshot = StoreSnapshot(
+            {series: watched.snapshot for series, watched in self._watched.items()},
+            self._filling.spans,
+            self._last_scan,
+            frozenset(self._filling.current),
+            is_refused=self._state == "refused",
+            is_sure=self.clocks_agree and self._is_judged_anew,
+            time_to_come=self._clock() + APART_S,
+        )
         if self._state != "scanning":  # which ends soon, and says nothing of what is in the way
             self._fills.look(self._round())
         self.status = self._make_status()
@@ -652,92 +749,142 @@ class GapFiller:
         self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
     ) -> Json:
         """The same of some series; `counts_only`: without days and gaps."""
+        store = self._snapshot
         listed = [
-            coverage_of(
-                watched,
-                self._state_of(watched),
-                self._filling.spans_of(watched),
-                self._watch.life_if_known(watched),
-                self._watch.sessions_from(watched),
-                counts_only=counts_only,
-            )
-            for watched in list(self._watched.values())
-            if is_wanted(watched.series)
+            coverage_of(one, store, counts_only=counts_only)
+            for series, one in store.series.items()
+            if is_wanted(series)
         ]
-        return {"scan_time": iso(self._last_scan), "series": listed}
+        return {"scan_time": iso(store.scan_time), "series": listed}
 
     def bars_of_day(self, series: Series, day: int) -> Json:
-        """What is known of each bar of one trading day. InvalidRequest: nothing is."""
-        watched = self._watched.get(series)
-        if watched is None or watched.coverage is None:
+        """What is known of each bar of one trading day; for any thread.
+
+        InvalidRequest: nothing is. UnknownSeries, MalformedFile, StoreUnwritable: its file is gone,
+        is broken, or may not be read.
+        """
+        one = self._snapshot.series.get(series)
+        if one is not None and isinstance(one.error, MalformedFile):
+            raise MalformedFile(one.error.message, hint=one.error.hint)
+        if one is None or one.coverage is None:
             raise InvalidRequest(f"{series}: nothing is known of its bars yet")
-        return bars_of_day(watched, self._watch, day, int(self._clock()))
+        try:
+            return bars_of_day(one, day, int(self._clock()))
+        except FileNotFoundError:
+            raise UnknownSeries(
+                f"{series.file_name} is not in the store any more",
+                hint="put it back, or create it with the header line",
+            ) from None
+        except OSError as error:
+            raise unwritable(series.file_name, error) from error
 
     def _make_status(self) -> GapFillerStatus:
         settings = self._settings
         holes, missing_bars = count_holes((*self._watched.values(), *self._filling.renewals))
-        last_scan, at = moment(self._last_scan), self._moment()
-        interval = timedelta(seconds=settings.ktrdr_gap_check_interval_s)
+        last_scan, at, now = moment(self._last_scan), self._moment(), self._clock()
+        interval_s = settings.ktrdr_gap_check_interval_s
+        grace_s = interval_s + _GRACE_S
+        series = summed_up(
+            self._watched.values(),
+            lambda watched: self._snapshot.state_of(watched.snapshot),
+            self._trouble_of,
+            now,
+            grace_s,
+            is_sure=self._snapshot.is_sure,
+        )
+        remaining = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        waits_for = self._waits_for() if remaining or series.unknown else ""
+        eta = None if waits_for else self._eta(missing_bars, series)
         return GapFillerStatus(
             running=not self._stopping.is_set(),
             state=self._state,
             reason=self._reason,
             source=self._source,
             data_dir=str(settings.data_dir),
-            check_interval_s=settings.ktrdr_gap_check_interval_s,
+            check_interval_s=interval_s,
             max_gap_age_days=settings.ktrdr_gap_max_age_days,
             batch_symbols=settings.ktrdr_gap_batch_symbols,
             supported_timeframes=tuple(t.value for t in Timeframe),
             last_scan_time=last_scan,
             last_scan_id=self._scan_id,
-            next_scan_time=last_scan + interval if last_scan else None,
+            next_scan_time=last_scan + timedelta(seconds=interval_s) if last_scan else None,
             series=len(self._watched),
             series_blocked=sum(w.is_blocked for w in self._watched.values()),
             gaps_detected=self._watch.detected,
-            gaps_filled=self._filling.filled,
-            gaps_failed=self._filling.failed,
-            gaps_remaining=sum(holes.pop(reason, 0) for reason in CLOSABLE),
-            unfillable={reason.value: count for reason, count in holes.items()},
+            gaps_filled=self._watch.filled,
+            gaps_failed=holes.get(Reason.FAILED, 0),
+            gaps_remaining=remaining,
+            unfillable={r.value: count for r, count in holes.items() if r not in CLOSABLE},
             bars_added=self._filling.bars_added,
             symbols_processed=self._symbols_processed,
             current=self._filling.current,
-            eta_s=self._eta_s(missing_bars),
-            recent_errors=tuple(reversed(self._problems)),
+            eta_s=eta.likely if eta else None,
+            recent_errors=tuple(self._marked(problem) for problem in reversed(self._problems)),
             fills=self._fills.counts,
             clock_jump_s=round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0,
+            as_of=moment(self._wall()),
+            counted_since=moment(self._started_at),
+            requests_failed=self._filling.failed,
+            series_current=series.current,
+            series_states=series.states,
+            series_troubled=series.troubled,
+            troubles=series.troubles,
+            newest_bar_time=moment(series.newest),
+            store_trouble=self._store_trouble,
+            disk_free_bytes=self._room.free if self._room else None,
+            disk_total_bytes=self._room.total if self._room else None,
+            eta_low_s=eta.low if eta else None,
+            eta_high_s=eta.high if eta else None,
+            eta_words=eta.words if eta and remaining else "",
+            waits_for=waits_for,
         )
 
-    def _eta_s(self, missing_bars: Mapping[Timeframe, int]) -> float | None:
-        """Seconds until all is there, at the rate learnt; None while that cannot be known."""
-        if any(w.coverage is None and not w.is_blocked for w in self._watched.values()):
-            return None
-        return self._filling.seconds_for(missing_bars)
+    def _eta(self, missing_bars: Mapping[Timeframe, int], series: SeriesSummary) -> Eta | None:
+        """How long until all is there that may be had; None while that cannot be known."""
+        return self._filling.eta(missing_bars, series.unknown)
 
-    def _state_of(self, watched: Watched) -> str:
-        if self._state == "refused":
-            return "refused"
-        if watched.error is not None:
-            return "failed"
-        if watched.is_renewed:
-            return "renewed"
-        if str(watched.series) in self.status.current:
-            return "filling"
-        if self._is_ahead(watched):
-            return "waiting"
-        return self._state_by(watched.coverage)  # another thread may judge anew meanwhile
+    def _waits_for(self) -> str:
+        """Why nothing is asked for; empty: something is, or is about to be."""
+        if self._state in ("waiting", "refused"):
+            return self._reason
+        now = self._clock()
+        if self._state != "idle" or self._filling.is_busy or self._last_scan is None:
+            return ""
+        retries = [w.retry_at for w in self._watched.values() if w.retry_at > now]
+        until = min([self._last_scan + self._settings.ktrdr_gap_check_interval_s, *retries])
+        return f"the next try, at {datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC"
+
+    def _trouble_of(self, watched: Watched) -> KtrdrError | None:
+        """What a person has to see to; None: nothing."""
+        if needs_person(watched.error) and self._store_trouble is None:
+            return watched.error
+        return self._to_come(watched) if self._is_ahead(watched) else None
+
+    def _to_come(self, watched: Watched) -> InvalidRequest:
+        last = f"its last bar is of {iso(watched.last)}, which is yet to come"
+        return InvalidRequest(last, hint=_AHEAD_HINT)
+
+    def _named(self, name: str) -> Watched | None:
+        """The series of this name, such as `AAPL_1m`; None: it is not watched."""
+        try:
+            return self._watched.get(parse_series(f"{name}.csv"))
+        except ValueError:
+            return None
+
+    def _marked(self, problem: Problem) -> Problem:
+        """With whether it is over."""
+        if problem.what == "store":
+            is_over = self._store_trouble is None and self._state != "refused"
+        elif problem.what == "clock":
+            is_over = self.clocks_agree
+        else:
+            known = self._named(problem.what)
+            is_over = known is None or (known.error is None and not self._is_ahead(known))
+        return replace(problem, is_over=is_over) if is_over else problem
 
     def _is_ahead(self, watched: Watched) -> bool:
         """It has bars of a time to come: the clock is wrong, or they are."""
         return watched.last is not None and watched.last > self._clock() + APART_S
-
-    def _state_by(self, coverage: Coverage | None) -> str:
-        if coverage is None or coverage.closable:
-            return "waiting"
-        if not self.clocks_agree or not self._is_judged_anew:
-            return "waiting"
-        if coverage.is_complete:
-            return "complete"
-        return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
@@ -787,6 +934,14 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
     }
 
 
+def _series_of(name: str) -> Series | None:
+    """None: it is the name of no series, which the next scan says."""
+    try:
+        return parse_series(name)
+    except ValueError:
+        return None
+
+
 def _series_from_query(query: Mapping[str, str]) -> Series:
     """The series of a query. InvalidRequest: its symbol or its timeframe is none."""
     symbol, timeframe = query.get("symbol", ""), timeframe_from_query(query)
@@ -798,13 +953,6 @@ def _series_from_query(query: Mapping[str, str]) -> Series:
 
 def _order(series: Series) -> tuple[str, int]:
     return series.symbol, series.timeframe.length_s
-
-
-def _in_a_log(hint: str) -> str:
-    """A hint behind its message; several lines, which are to be pasted, stand below it."""
-    if "\n" in hint:
-        return f"\n{hint}".replace("\n", "\n    ")
-    return f" ({hint})" if hint else ""
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
@@ -830,7 +978,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
                     filler.wait()
     finally:
         watch.stop()
-        filler.close()  # when nobody can ask any more: an answer may open the ledger again
+        filler.close()
 
 
 def _prepare(folder: Path) -> None:
@@ -839,7 +987,8 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         left = CsvStore(folder).clear_leftovers()
     except OSError as error:
-        raise Misconfigured(f"KTRDR_DATA_DIR={folder}: {error.strerror}") from error
+        refused = f"KTRDR_DATA_DIR={folder}: {error.strerror}"
+        raise Misconfigured(refused, hint="set it to a folder that may be written to") from error
     if left:
         log.info("removed %d half-written files of a killed writer", left)
 

@@ -70,6 +70,11 @@ class Requests:
         return self._pacer.open_requests
 
     @property
+    def at_once(self) -> int:
+        """How many may be under way now."""
+        return self._pacer.at_once
+
+    @property
     def refused(self) -> tuple[RefusedContract, ...]:
         """Contracts whose data IB refuses."""
         return tuple(self._refused.values())

@@ -29,6 +29,7 @@ from ktrdr.planning.instruments import Instrument, check_entry, instrument_for
 from ktrdr.planning.pacing import Priority
 from ktrdr.planning.sessions import Schedule, Session
 from ktrdr.planning.timeframes import Timeframe
+from ktrdr.run_folder import prepare_folder
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +38,40 @@ Handler = Callable[[Mapping[str, str]], Awaitable[Json]]
 """The query's parameters in, the answer's JSON out; a KtrdrError becomes an error answer."""
 
 _HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
+    errors.KtrdrError: 500,
+    errors.Retryable: 503,
+    errors.Permanent: 422,
+    errors.Misconfigured: 500,
     errors.InvalidRequest: 400,
     errors.NotEntitled: 403,
     errors.UnknownContract: 404,
     errors.UnknownFill: 404,
+    errors.UnknownSeries: 404,
     errors.CompetingSession: 409,
+    errors.OtherContract: 409,
     errors.WrongSource: 409,
     errors.Paced: 429,
     errors.RequestFailed: 502,
-    errors.NotConnected: 503,
-    errors.StoreUnwritable: 503,
     errors.TimedOut: 504,
+    errors.PeerSilent: 504,
+    errors.StoreUnwritable: 507,
 }
-_BY_OUTCOME = {kind.outcome: kind for kind in _HTTP_STATUS}
+"""What an error is answered with; one that is not here, with what its nearest base is."""
+
+
+def _tree(kind: type[errors.KtrdrError]) -> Iterator[type[errors.KtrdrError]]:
+    """An error and all that are derived from it, as far as they are everybody's."""
+    if kind.__module__ == errors.__name__:
+        yield kind
+    for derived in kind.__subclasses__():
+        yield from _tree(derived)
+
+
+_BY_NAME = {kind.__name__: kind for kind in _tree(errors.KtrdrError)}
+_BY_OUTCOME = {kind.outcome: kind for kind in reversed(_BY_NAME.values())} | {
+    errors.RequestFailed.outcome: errors.RequestFailed
+}
+"""Of errors with one outcome the most general one, but of those that simply failed."""
 
 ACCEPTED = "accepted"
 """A key of an answer: True when the work was only begun (HTTP 202)."""
@@ -122,6 +144,8 @@ class ConnectionStatus:
     """What a person should do soon, such as to have the second factor at hand."""
     clock_offset_s: float | None = None
     """The gateway's clock minus this machine's."""
+    requests_at_once: int = 0
+    """How many may be under way now; 0: it is not known."""
     library: str = ""
     """What speaks with the gateway: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
@@ -163,7 +187,7 @@ class Checkup:
     is_read_only: bool | None
     """None: nobody could say."""
     contract: str
-    """The outcome of a question for a contract that is known to be good; `bars` when it came."""
+    """The outcome of a question for a contract that is known to be good; `answered`: it came."""
     data: str
     """The same of a question for bars."""
     probed: str
@@ -180,11 +204,39 @@ class Problem:
     what: str
     message: str
     hint: str = ""
+    is_over: bool = False
+    """It is well again, or is not there any more."""
+
+
+@dataclass(frozen=True)
+class StoreTrouble:
+    """Why nothing can be written into the store, and what a person can do about it."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class SeriesTrouble:
+    """Series that are not kept complete until a person sees to it, all for one reason."""
+
+    outcome: str
+    """The name of the error, such as `unknown_contract`."""
+    message: str
+    hint: str
+    series: tuple[str, ...]
+    """The first of them, such as `AAPL_1m`."""
+    count: int
+    """How many there are."""
 
 
 @dataclass(frozen=True)
 class GapFillerStatus:
-    """What gap-filler says of itself at `GET /status`. Times are UTC; a gap is a run of bars."""
+    """What gap-filler says of itself at `GET /status`. Times are UTC; a gap is a run of bars.
+
+    `gaps_detected`, `gaps_filled`, `bars_added`, `symbols_processed` and `requests_failed` count
+    since `counted_since`; all other numbers are of `as_of`.
+    """
 
     running: bool
     state: str
@@ -205,11 +257,13 @@ class GapFillerStatus:
     series_blocked: int
     """Those that cannot be kept: a file or an entry in instruments.toml is broken."""
     gaps_detected: int
-    """Holes found since the start, each counted once."""
+    """Found, each counted once."""
     gaps_filled: int
+    """Closed with bars."""
     gaps_failed: int
+    """Those still to be closed whose last request failed."""
     gaps_remaining: int
-    """Holes still to be closed."""
+    """Those still to be closed, the failed ones among them."""
     unfillable: Mapping[str, int]
     """Reason → holes that stay for now."""
     bars_added: int
@@ -217,9 +271,35 @@ class GapFillerStatus:
     current: tuple[str, ...]
     """Series that are being filled."""
     eta_s: float | None
+    """How long that will take; None: not known, or nothing is being filled."""
     recent_errors: tuple[Problem, ...] = field(default=())
     clock_jump_s: float = 0.0
     """How far this machine's clock has jumped ahead, while that is not believed; 0: it has not."""
+    as_of: datetime | None = None
+    """When all this was so."""
+    counted_since: datetime | None = None
+    """Since when the counters count: the start of the program."""
+    requests_failed: int = 0
+    """Requests for bars that were refused or not answered."""
+    series_current: int = 0
+    """Series that lack nothing that may be had, but for bars that became due just now."""
+    series_states: Mapping[str, int] = field(default_factory=dict)
+    """State, as in `GET /coverage`, → how many of those that are neither that nor troubled."""
+    series_troubled: int = 0
+    """Series that a person has to see to."""
+    troubles: tuple[SeriesTrouble, ...] = ()
+    """Why, the first of the reasons."""
+    newest_bar_time: datetime | None = None
+    """The start of the newest bar of the store."""
+    store_trouble: StoreTrouble | None = None
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    eta_low_s: float | None = None
+    eta_high_s: float | None = None
+    eta_words: str = ""
+    """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
+    waits_for: str = ""
+    """Why nothing is asked for, though something is missing."""
     fills: Mapping[str, int] = field(default_factory=dict)
     """State → fills that are neither done nor cancelled."""
 
@@ -453,21 +533,6 @@ def serving(server: LocalServer) -> Iterator[None]:
         thread.join()
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the run folder, for its owner alone.
-
-    Misconfigured: it cannot be made, or others use it too, such as /tmp.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-        if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
-            raise errors.Misconfigured(f"KTRDR_RUN_DIR={folder}: expected a folder of its own")
-        folder.chmod(0o700)
-    except OSError as error:
-        raise errors.Misconfigured(f"KTRDR_RUN_DIR={folder}: {error.strerror}") from error
-
-
 def _clear_the_way(path: Path) -> None:
     """Remove a dead program's socket; refuse to touch a living one, or what is no socket."""
     try:
@@ -493,17 +558,24 @@ def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]
         try:
             said = await handler(request.query)
         except errors.KtrdrError as error:
-            return web.json_response(_error_json(error), status=_HTTP_STATUS.get(type(error), 500))
+            return web.json_response(_error_json(error), status=_http_status(error))
         except Exception:  # a request must not end the program that serves it
             log.exception("%s %s failed", request.method, request.path)
-            return web.json_response({"outcome": "failed", "message": "internal error"}, status=500)
+            mistake = errors.RequestFailed("internal error", hint="the program's log says more")
+            return web.json_response(_error_json(mistake), status=500)
         return web.json_response(said, status=202 if said.get(ACCEPTED) else 200)
 
     return answer
 
 
+def _http_status(error: errors.KtrdrError) -> int:
+    return next(_HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in _HTTP_STATUS)
+
+
 def _error_json(error: errors.KtrdrError) -> Json:
+    kinds = (kind.__name__ for kind in type(error).__mro__)
     return {
+        "kind": next(name for name in kinds if name in _BY_NAME),
         "outcome": error.outcome,
         "message": error.message,
         "code": error.code,
@@ -618,7 +690,8 @@ class LocalClient:
             said = read_json(body)
         except errors.InvalidRequest:
             return self._down("does not speak this version's language")
-        kind = _BY_OUTCOME.get(said.get("outcome", ""), errors.RequestFailed)
+        by_outcome = _BY_OUTCOME.get(str(said.get("outcome")), errors.RequestFailed)
+        kind = _BY_NAME.get(str(said.get("kind")), by_outcome)
         message = str(said.get("message", f"HTTP {status}"))
         return kind(message, code=said.get("code"), hint=said.get("hint") or "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -58,12 +59,17 @@ class Renewals:
         clock: Callable[[], float],
         owner: Owner,
         look_at: Callable[[Watched], None],
+        one: Callable[[Watched], AbstractContextManager[None]],
     ) -> None:
-        """`look_at`: judge a series anew; what cannot be read is reported."""
+        """`look_at`: judge a series anew; what cannot be read is reported.
+
+        `one`: what goes wrong within is put to that series, and reported.
+        """
         self._watch = watch
         self._clock = clock
         self._owner = owner
         self._look_at = look_at
+        self._one = one
         self._renewals: dict[Series, Renewal] = {}
 
     @property
@@ -79,17 +85,20 @@ class Renewals:
         """Go on with those that the ledger names."""
         wanted = self._watch.ledger.renewals() if self._watch.has_ledger else {}
         before, self._renewals = self._renewals, {}
-        for series, watched in known.items():
+        for series, watched in list(known.items()):  # one whose file is gone is forgotten
             since, _ = wanted.get(str(series), (None, ""))
             watched.is_renewed = since is not None
-            if since is None:
-                continue
-            shadow = before[series].shadow if series in before else self._shadow(watched, since)
-            if shadow.instrument != watched.instrument:
-                self._forget_shadow(series)
-                shadow = self._shadow(watched, since)
-            self._renewals[series] = Renewal(watched, shadow)
-            self._look_at(shadow)
+            if since is not None:
+                with self._one(watched):
+                    self._resume(watched, since, before.get(series))
+
+    def _resume(self, watched: Watched, since: int, before: Renewal | None) -> None:
+        shadow = before.shadow if before is not None else self._shadow(watched, since)
+        if shadow.instrument != watched.instrument:
+            self._forget_shadow(watched.series)
+            shadow = self._shadow(watched, since)
+        self._renewals[watched.series] = Renewal(watched, shadow)
+        self._look_at(shadow)
 
     def begin(self, watched: Watched, why: str) -> None:
         """Pull a whole series again; nothing is left of an earlier attempt."""
@@ -111,6 +120,8 @@ class Renewals:
         """
         renewal = self._renewals[shadow.series]
         self._look_at(renewal.watched)
+        if renewal.watched.is_blocked or renewal.watched.retry_at > self._clock():
+            return  # its file could not be looked at
         if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
             self._leave(shadow, "somebody has changed the file meanwhile")
             return
@@ -136,7 +147,10 @@ class Renewals:
         renewal = self._renewals[shadow.series]
         self._forget_shadow(shadow.series)
         self._end(renewal)
-        left = RequestFailed(f"it was to be pulled again, but {why}: it is left as it is")
+        left = RequestFailed(
+            f"it was to be pulled again, but {why}: it is left as it is",
+            hint="nothing to do: it is compared again later",
+        )
         self._owner.report(str(shadow.series), left)
         return renewal.watched, left
 
@@ -148,10 +162,10 @@ class Renewals:
         self._look_at(renewal.watched)
 
     def _shadow(self, watched: Watched, since: int) -> Watched:
-        """The series once more, in a file of its own that begins empty."""
-        store = self._watch.main_store.renewals
-        store.create(watched.series)
-        return Watched(watched.series, watched.instrument, store, renews_from=since)
+        """The series once more, in a file of its own that begins empty, in the old one's layout."""
+        store = self._watch.main_store
+        store.begin_renewed(watched.series)
+        return Watched(watched.series, watched.instrument, store.renewals, renews_from=since)
 
     def _forget_shadow(self, series: Series) -> None:
         (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)

@@ -169,7 +169,10 @@ class SeriesCheck:
                 count <= left.get(fault, 0) for fault, count in again.broken.items()
             )
         if not is_sound:
-            raise MalformedFile("mended it would not be sound: nothing was changed")
+            raise MalformedFile(
+                "mended it would not be sound: nothing was changed",
+                hint="check it again, when nobody writes to it",
+            )
 
     def _keep(self, seen: _Seen) -> Path:
         stamp = f"{datetime.fromtimestamp(seen.now, UTC):%Y%m%dT%H%M%SZ}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ktrdr.data.csv_store import CsvStore
@@ -18,7 +18,13 @@ from ktrdr.data.ledger import sessions_of
 from ktrdr.data.series_check import Checked, SeriesCheck
 from ktrdr.data.store_source import OURS
 from ktrdr.data.watch import contract_name
-from ktrdr.errors import KtrdrError, Misconfigured, StoreUnwritable, UnknownSeries
+from ktrdr.errors import (
+    KtrdrError,
+    MalformedFile,
+    Misconfigured,
+    StoreUnwritable,
+    UnknownSeries,
+)
 from ktrdr.planning.instruments import (
     Series,
     check_entry,
@@ -44,6 +50,8 @@ class StoreCheck:
         self._ledger = folder / OURS / "ledger.sqlite"
         self._clock = clock
         self._tables = _read_tables(folder)[0]
+        self._blocked: Mapping[Series, MalformedFile] | None = None
+        """As `series` has found them last."""
 
     def series(self, symbol: str | None = None, timeframe: str | None = None) -> list[Series]:
         """Those of the store, or of one symbol or timeframe, by name.
@@ -54,9 +62,11 @@ class StoreCheck:
             raise Misconfigured(
                 f"{self._folder} is no folder", hint="set KTRDR_DATA_DIR to where the bar files are"
             )
+        there = self._store.scan()
+        self._blocked = there.blocked
         found = [
             series
-            for series in self._store.scan().found
+            for series in (*there.found, *there.blocked)
             if symbol in (None, series.symbol) and timeframe in (None, series.timeframe.value)
         ]
         if not found and (symbol or timeframe):
@@ -71,6 +81,11 @@ class StoreCheck:
 
         A file that disappears meanwhile is no finding.
         """
+        if self._blocked is None:
+            self._blocked = self._store.scan().blocked
+        if (blocked := self._blocked.get(series)) is not None:
+            what = blocked.message.removeprefix(f"{series.file_name}: ")
+            return Checked(findings=(_by_hand(series.file_name, what, blocked.hint),))
         one = SeriesCheck(self._store, series, self._sessions(series), self._clock)
         try:
             return one.check(fix=fix)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import attrgetter
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -26,6 +29,7 @@ from ktrdr.errors import (
 )
 from ktrdr.planning.coverage import Coverage, judge
 from ktrdr.planning.evidence import settle
+from ktrdr.planning.gap_counts import counted
 from ktrdr.planning.gaps import Reason
 from ktrdr.planning.grids import Grid
 from ktrdr.planning.identity import Identity, Known, settled
@@ -34,9 +38,9 @@ from ktrdr.planning.sessions import (
     DAILY_SETTLE_S,
     SETTLE_S,
     Expected,
-    Int64Array,
     Schedule,
     Session,
+    due_at,
     expected,
     utc_midnight,
 )
@@ -55,6 +59,8 @@ _DOUBTED_SCHEDULE_S = {1: 300, 2: 1800, 3: 7200}
 _SIGHTED_S = 300
 """When sessions are asked for again after bars were told at times without trading."""
 _QUARTER_S = 900
+_ANY_LIFE = Life()
+_NO_STARTS = np.empty(0, dtype=np.int64)
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
     UnknownContract: Reason.UNKNOWN_CONTRACT,
@@ -62,9 +68,68 @@ _REASONS: dict[type[KtrdrError], Reason] = {
 }
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What a series is judged by; never changed, but replaced."""
+
+    schedule: Schedule | None = None
+    """All that is known of the contract's sessions."""
+    life: Life = _ANY_LIFE
+    alignment: frozenset[int] = frozenset()
+    """Where bars begin, as far as that was learnt, as `expected` wants it."""
+    unscheduled: tuple[int, ...] = ()
+    """Starts of bars that were told at times without trading, and are not believed yet."""
+
+    def expected(
+        self,
+        timeframe: Timeframe,
+        stored: tuple[int | None, int | None],
+        span: tuple[int, int],
+        now: int,
+    ) -> Expected:
+        """Bars that start in a span and are due; none where no sessions are known.
+
+        None before IB's own first bar, and none after the contract's last day, but for what is
+        `stored`, from its first start to its last: no word is believed against that.
+        """
+        life, schedule, (first, last) = self.life, self.schedule, stored
+        if schedule is None:
+            return Expected(_NO_STARTS, _NO_STARTS)
+        if life.head is not None and first is not None:
+            life = life._replace(head=min(life.head, first))
+        if life.expires is not None and last is not None:
+            life = life._replace(expires=max(life.expires, last - last % DAY_S))
+        start, end = max(span[0], schedule.start), span[1]
+        found = expected(schedule, timeframe, start, end, now, alignment=self.alignment)
+        more = [t for t in self.unscheduled if start <= t < min(end, now - DAILY_SETTLE_S)]
+        found = with_unscheduled(found, np.array(more, np.int64), schedule, timeframe)
+        return in_life(found, life, timeframe)
+
+
+class SeriesSnapshot(NamedTuple):
+    """A series as it was at one moment: what any thread may read. Each is as that of `Watched`."""
+
+    series: Series
+    store: BarStore
+    """Whose `rows` any thread may read."""
+    coverage: Coverage | None
+    past: Coverage | None
+    is_past_known: bool
+    key: FileKey | None
+    first: int | None
+    last: int | None
+    is_ours: bool
+    error: KtrdrError | None
+    is_renewed: bool
+    basis: Basis
+
+
+_snapshot_values = attrgetter(*SeriesSnapshot._fields)
+
+
 @dataclass(eq=False)
 class Watched:
-    """One series of the store, and what is known of it."""
+    """One series of the store, and what is known of it. For the thread that judges it."""
 
     series: Series
     instrument: Instrument
@@ -78,6 +143,8 @@ class Watched:
     """Of the days before them, back to the file's first row; None: there are none, or not yet."""
     past_basis: tuple[int, object, Life, frozenset[int]] | None = None
     """What that was judged by; first where it ends."""
+    basis: Basis = Basis()
+    """What it was judged by last."""
     key: FileKey | None = None
     """The file that was looked at last."""
     first: int | None = None
@@ -86,6 +153,8 @@ class Watched:
     """Every row of the file was looked at."""
     is_ours: bool = False
     """Every row of the file was written by us."""
+    barred: MalformedFile | None = None
+    """Its name stands for no file of its own, as the last scan has found: it is not looked at."""
     error: KtrdrError | None = None
     failures: int = 0
     retry_at: float = 0.0
@@ -97,8 +166,17 @@ class Watched:
     """
     is_renewed: bool = False
     """It is being pulled again, and left alone until that is done."""
-    counted: set[int] = field(default_factory=set)
-    """Firsts of open gaps that were counted as detected."""
+    due_at: int | None = None
+    """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        self.__dict__.pop("snapshot", None)
+
+    @cached_property
+    def snapshot(self) -> SeriesSnapshot:
+        """As it is now, for other threads; the same until something is set."""
+        return SeriesSnapshot._make(_snapshot_values(self))
 
     @property
     def is_past_known(self) -> bool:
@@ -126,7 +204,15 @@ class Watched:
     @property
     def is_blocked(self) -> bool:
         """Its file or its entry is broken, so that nothing may be asked for or written."""
-        return isinstance(self.error, MalformedFile | Misconfigured)
+        return self.barred is not None or isinstance(self.error, MalformedFile | Misconfigured)
+
+    def bar(self, why: MalformedFile | None) -> None:
+        """Leave it alone until a scan finds a file of its own; None: there is one."""
+        self.barred = why
+        if why is not None:
+            self.error, self.coverage, self.past, self.past_basis = why, None, None, None
+            self.key = self.first = self.last = None
+            self.is_verified = False
 
     def has_work(self, now: float) -> bool:
         """True when something can be asked for now."""
@@ -160,12 +246,11 @@ class Watched:
         """It works: nothing is held against it."""
         self.error, self.failures, self.retry_at = None, 0, 0.0
 
-    def count_new_gaps(self) -> int:
-        """How many open gaps were not there when this was called last."""
-        firsts = {gap.first for gap in self.coverage.open_gaps} if self.coverage else set()
-        new = firsts - self.counted
-        self.counted = firsts
-        return len(new)
+    def is_current(self, now: float, grace_s: float) -> bool:
+        """Nothing is missing that may still be had, but for bars that became due just now."""
+        if self.coverage is None or self.error is not None or self.is_renewed:
+            return False
+        return self.due_at is None or now < self.due_at + grace_s
 
 
 def contract_name(instrument: Instrument) -> str:
@@ -204,8 +289,8 @@ class Watch:
         self._ledger: Ledger | None = None
         self._schedules: dict[str, tuple[Schedule, float]] = {}
         self._alike: WeakValueDictionary[int, Schedule] = WeakValueDictionary()
-        self.detected = 0
-        """Gaps, each counted once."""
+        self.detected = self.filled = 0
+        """Gaps that were found and closed since the start, as `planning.gap_counts` counts them."""
         self._lives: dict[str, Life] = {}
         self._alignments: dict[str, frozenset[int]] = {}
         self._grids: dict[tuple[str, Timeframe], Grid] = {}
@@ -222,6 +307,11 @@ class Watch:
     def has_ledger(self) -> bool:
         """There is one, so that looking into it makes none."""
         return self._ledger is not None or self._ledger_path.exists()
+
+    @property
+    def is_there(self) -> bool:
+        """The store's folder is; a disk may have been unmounted."""
+        return self._store.folder.is_dir()
 
     @property
     def main_store(self) -> BarStore:
@@ -272,10 +362,14 @@ class Watch:
     def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
 
-        `only_if_changed`: not while its file is the same and no bar has become due since.
+        `only_if_changed`: not while its file is the same and no bar has become due since. What was
+        broken is read as a whole, so that nothing is written before all of it is mended.
         """
+        if watched.barred is not None:
+            return
         key = watched.store.key(watched.series)
-        if key == watched.key and isinstance(watched.error, MalformedFile):
+        was_broken = isinstance(watched.error, MalformedFile)
+        if only_if_changed and key == watched.key and was_broken:
             return
         if only_if_changed and key == watched.key and self._is_judged(watched, now):
             assert watched.coverage is not None
@@ -283,7 +377,11 @@ class Watch:
             return
         since = self.fill_from(watched, now)
         with self._blocking(watched):
-            seen = watched.store.look(watched.series, since)
+            seen = (
+                watched.store.verify(watched.series)
+                if was_broken
+                else watched.store.look(watched.series, since)
+            )
         self._judge(watched, seen, since, now)
 
     def look_back(self, watched: Watched, now: int) -> bool:
@@ -291,6 +389,8 @@ class Watch:
 
         False: that is done. Errors as `look_at`.
         """
+        if watched.barred is not None:
+            return False
         since = self.fill_from(watched, now)
         basis = self._past_basis(watched, since)
         if watched.is_verified and watched.past_basis == basis:
@@ -301,7 +401,7 @@ class Watch:
                 self._judge(watched, watched.store.verify(watched.series), since, now)
             seen = watched.store.look(watched.series, min(watched.first or 0, 0))
         schedule = self.known_schedule(watched.instrument)
-        watched.past = None
+        watched.past, watched.basis = None, self._basis(watched)
         if schedule is not None and seen.first is not None and seen.first < since:
             wanted = self.expected(watched, schedule, seen.first, since, now)
             first = max(seen.first, schedule.start)
@@ -328,9 +428,21 @@ class Watch:
         self._note_file(watched, seen)
         watched.is_verified = seen.is_verified
         watched.first, watched.last = seen.first, seen.last
-        watched.coverage = self._judged(watched, seen, since, now)
-        watched.key = seen.key  # last: another thread that reads it first takes no old coverage
-        self.detected += watched.count_new_gaps() if watched.coverage else 0
+        before, after = watched.coverage, self._judged(watched, seen, since, now)
+        watched.coverage = after
+        watched.basis, watched.key = self._basis(watched), seen.key
+        if after is not None:
+            found, filled = counted(before.gaps if before else None, after.gaps)
+            self.detected, self.filled = self.detected + found, self.filled + filled
+        watched.due_at = self._oldest_due(watched, after)
+
+    def _oldest_due(self, watched: Watched, coverage: Coverage | None) -> int | None:
+        """When the first bar was due that is missing, and is neither proven absent nor too old."""
+        schedule = self.known_schedule(watched.instrument)
+        first = coverage.first_wanted if coverage else None
+        if schedule is None or first is None:
+            return None
+        return due_at(schedule, watched.series.timeframe, first, self.alignment(watched))
 
     def _judged(self, watched: Watched, seen: Seen, since: int, now: int) -> Coverage | None:
         """None: the sessions of the days asked for are not known."""
@@ -411,46 +523,22 @@ class Watch:
         if key is not None:
             self.ledger.keep_file(series, key, is_ours=True)
 
-    def life_if_known(self, watched: Watched) -> Life:
-        """When the contract can have bars, as far as that was looked up."""
-        return self._lives.get(contract_name(watched.instrument), Life())
-
-    def sessions_from(self, watched: Watched) -> str | None:
-        """Who has told the sessions, as far as they were looked up."""
-        known = self._schedules.get(contract_name(watched.instrument))
-        return known[0].source if known else None
-
-    def bars_of_day(
-        self, watched: Watched, schedule: Schedule, day: int, now: int
-    ) -> tuple[Int64Array, Int64Array]:
-        """The starts of a trading day's bars that are due, and of those that are to come."""
-        around = (day - 2 * DAY_S, day + 3 * DAY_S)
-        due = self.expected(watched, schedule, around[0], now, now)
-        coming = self.expected(watched, schedule, *around, max(now, around[1]))
-        all_of_day = coming.starts[coming.days == day]
-        due_of_day = due.starts[due.days == day]
-        return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
+    def _basis(self, watched: Watched, schedule: Schedule | None = None) -> Basis:
+        """What is known now; with other sessions, where they are given."""
+        return Basis(
+            self.known_schedule(watched.instrument) if schedule is None else schedule,
+            self.life(watched.instrument),
+            self.alignment(watched),
+            tuple(self.unscheduled(watched)),
+        )
 
     def expected(
         self, watched: Watched, schedule: Schedule, start: int, end: int, now: int
     ) -> Expected:
-        """Bars that start in `[start, end)` and are due.
-
-        None before IB's own first bar, and none after the contract's last day.
-        """
-        life = self.life(watched.instrument)
-        first, last = watched.first, watched.last  # no word is believed against stored bars
-        if life.head is not None and first is not None:
-            life = life._replace(head=min(life.head, first))
-        if life.expires is not None and last is not None:
-            life = life._replace(expires=max(life.expires, last - last % DAY_S))
-        timeframe = watched.series.timeframe
-        alignment = self.alignment(watched)
-        start = max(start, schedule.start)
-        found = expected(schedule, timeframe, start, end, now, alignment=alignment)
-        more = [t for t in self.unscheduled(watched) if start <= t < min(end, now - DAILY_SETTLE_S)]
-        found = with_unscheduled(found, np.array(more, np.int64), schedule, timeframe)
-        return in_life(found, life, timeframe)
+        """Bars that start in `[start, end)` and are due, by these sessions; as `Basis` has it."""
+        basis = self._basis(watched, schedule)
+        stored = (watched.first, watched.last)
+        return basis.expected(watched.series.timeframe, stored, (start, end), now)
 
     def fill_from(self, watched: Watched, now: int) -> int:
         """From when on the series is kept complete (UTC seconds, midnight)."""
@@ -679,5 +767,5 @@ def _has_bars(watched: Watched, session: Session) -> bool:
         span = (session.day, session.day + 1)
     try:
         return len(watched.store.rows(watched.series, *span).starts) > 0
-    except (FileNotFoundError, MalformedFile):
+    except Exception:  # noqa: BLE001  its own trouble, which is reported where it is looked at
         return False

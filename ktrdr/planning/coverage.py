@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr.planning.gaps import CLOSABLE, Gap, Reason, among, edges
+from ktrdr.planning.gaps import CLOSABLE, SETTLED, Gap, Reason, among, edges
 from ktrdr.planning.sessions import Expected, Int64Array
 
 _REASONS = tuple(Reason)
@@ -109,10 +109,28 @@ class Coverage:
         """Those, and what is asked for already or failed for now."""
         return list(self.gaps.of(*CLOSABLE))
 
+    def closable_within(self, start: int, end: int, length_s: int) -> int:
+        """How many of the bars that may still be had start in `[start, end)` (UTC seconds).
+
+        Of a gap that reaches out of it a part, in proportion to the time: `length_s` is a bar's.
+        """
+        gaps = self.gaps.of(*CLOSABLE)
+        ends = gaps.last + length_s
+        inside_s = np.minimum(ends, end) - np.maximum(gaps.first, start)
+        shares = np.maximum(inside_s, 0) / (ends - gaps.first)
+        return round(float((gaps.bars * shares).sum()))
+
+    @cached_property
+    def first_wanted(self) -> int | None:
+        """The first missing bar that is neither proven absent nor too old to be asked for."""
+        settled = np.isin(self.gaps.reason, [_NUMBER[reason] for reason in SETTLED])
+        wanted = self.gaps.first[~settled]
+        return int(wanted[0]) if len(wanted) else None
+
     @cached_property
     def is_complete(self) -> bool:
         """Each bar is there or proven absent, but for what is too old to be asked for."""
-        return not self.holes.keys() - {Reason.NO_TRADES, Reason.TOO_OLD}
+        return not self.holes.keys() - set(SETTLED)
 
     @cached_property
     def holes(self) -> dict[Reason, int]:

@@ -62,7 +62,8 @@ class Facts:
     @property
     def where(self) -> str:
         """The gateway's address."""
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 @dataclass(frozen=True)

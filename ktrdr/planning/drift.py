@@ -61,7 +61,7 @@ class Drift:
         """What it is, for a person."""
         bars = f"{len(self.changed)} of {self.compared} bars"
         if not self.is_whole():
-            return f"IB tells {bars} otherwise than before"
+            return f"IB tells {bars} otherwise than they are stored"
         split = _split(self.price)
         if split and self.volume is None:
             return f"IB tells all prices in the ratio of a split ({split}, {bars})"

@@ -203,7 +203,8 @@ def read_tables(text: str, name: str = "instruments.toml") -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"{name}: {error}") from error
+        hint = f"correct {name}, or move it away"
+        raise Misconfigured(f"{name}: {error}", hint=hint) from error
 
 
 def read_instruments(text: str, name: str = "instruments.toml") -> dict[str, dict[str, Any]]:

@@ -155,37 +155,54 @@ def expected(
     Where four-hour bars begin is not documented: of them it has the minutes of the local day
     at which they were seen to start; while it is None or empty only a session's open is sure.
     """
+    starts, due, days = _bars(schedule, timeframe, start, end, alignment or frozenset())
+    wanted = due <= now
+    return Expected(starts[wanted], days[wanted])
+
+
+def due_at(schedule: Schedule, timeframe: Timeframe, start: int, alignment: frozenset[int]) -> int:
+    """When the bar that starts at `start` is taken for finished (UTC seconds), as in `expected`.
+
+    For a start at which no bar is expected: when one of its length would be.
+    """
+    starts, due, _ = _bars(schedule, timeframe, start, start + 1, alignment)
+    found = due[starts == start]
+    return int(found[0]) if len(found) else start + timeframe.length_s + SETTLE_S
+
+
+def _bars(
+    schedule: Schedule, timeframe: Timeframe, start: int, end: int, alignment: frozenset[int]
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Starts in `[start, end)`, and of each bar when it is finished and its trading day."""
     if timeframe.is_daily:
-        return _expected_days(schedule, start, end, now)
+        return _daily_bars(schedule, start, end)
     open_, close, day, offset = schedule.columns
     near = (close > start - timeframe.length_s) & (open_ < end)
     open_, close, day, offset = open_[near], close[near], day[near], offset[near]
     if timeframe is Timeframe.H4:
-        starts, place = _learnt_grid(schedule, near, alignment or frozenset())
+        starts, place = _learnt_grid(schedule, near, alignment)
         ends = np.minimum(starts + timeframe.length_s, close[place])
     else:
-        past_s = MINUTE_S * minute_of(alignment or frozenset())
+        past_s = MINUTE_S * minute_of(alignment)
         starts, place = _grid(open_, close, offset - past_s, timeframe.length_s)
         ends = np.append(starts[1:], 0)
         lasts = np.flatnonzero(np.diff(place, append=-1))
         ends[lasts] = close[place[lasts]]
-    wanted = (starts >= start) & (starts < end) & (ends + SETTLE_S <= now)
-    return Expected(starts[wanted], day[place[wanted]])
+    wanted = (starts >= start) & (starts < end)
+    return starts[wanted], ends[wanted] + SETTLE_S, day[place[wanted]]
 
 
-def _expected_days(schedule: Schedule, start: int, end: int, now: int) -> Expected:
-    """One bar for each trading day whose last session is over."""
+def _daily_bars(
+    schedule: Schedule, start: int, end: int
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """One bar for each trading day, finished some time after its last session."""
     closes: dict[int, int] = {}
     for session in schedule.sessions:
         closes[session.day] = max(session.close, closes.get(session.day, 0))
     first_day = start - start % DAY_S
-    over = [
-        day
-        for day, close in sorted(closes.items())
-        if first_day <= day < end and close + DAILY_SETTLE_S <= now
-    ]
-    days = np.array(over, dtype=np.int64)
-    return Expected(days, days)
+    near = [(day, close) for day, close in sorted(closes.items()) if first_day <= day < end]
+    days, ends = np.array(near, dtype=np.int64).reshape(-1, 2).T
+    return days, ends + DAILY_SETTLE_S, days
 
 
 def _grid(

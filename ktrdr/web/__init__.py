@@ -8,6 +8,7 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from ktrdr.config import ROOT, Settings
+from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
 from ktrdr.web.bars import data_api
 from ktrdr.web.fills import fills_api
@@ -15,7 +16,6 @@ from ktrdr.web.guard import protect
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.page import page
 from ktrdr.web.refusals import answer_errors
-from ktrdr.web.system import System
 
 
 class _Json(DefaultJSONProvider):
@@ -39,7 +39,8 @@ def create_app(
     """
     app = _App(__name__)
     logs = log_dir or ROOT / "var/log"
-    system = System(settings, supervisor_socket or settings.run_dir / "supervisor.sock")
+    supervisor_socket = supervisor_socket or settings.run_dir / "supervisor.sock"
+    system = System(settings, supervisor_socket, own="status-app")
     protect(app, settings.ktrdr_status_host)
     answer_errors(app)
     app.register_blueprint(page(system, logs))

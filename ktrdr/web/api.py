@@ -8,12 +8,12 @@ from pathlib import Path
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
-from ktrdr.data.local_api import to_json
-from ktrdr.web.health import not_ready
+from ktrdr.data.local_api import Json, to_json
+from ktrdr.health.peers import HISTORY_DAYS, connection_json, gap_filler_json
+from ktrdr.health.programs import NAMES
+from ktrdr.health.system import Snapshot, System
+from ktrdr.health.verdict import Concern, Service
 from ktrdr.web.logs import MOST_LINES, tail
-from ktrdr.web.peers import HISTORY_DAYS, connection_json, gap_filler_json
-from ktrdr.web.programs import NAMES
-from ktrdr.web.system import System, system_json
 
 _LOG_LINES = 50
 
@@ -66,11 +66,48 @@ def probes(system: System) -> Blueprint:
 
     @api.get("/readyz")
     def readyz() -> ResponseReturnValue:
-        snapshot = system.look()
-        reasons = not_ready(snapshot.connection, snapshot.gap_filler)
-        return {"ready": not reasons, "reasons": reasons}, 503 if reasons else 200
+        verdict = system.look().verdict
+        reasons = [concern.sentence for concern in verdict.obstacles]
+        said = {"ready": not reasons, "reasons": reasons}
+        said |= {"health": verdict.health, "summary": verdict.summary}
+        return said, 503 if reasons else 200
 
     return api
+
+
+def system_json(snapshot: Snapshot) -> Json:
+    """The status API's `system-status`: the verdict, and the programs."""
+    verdict = snapshot.verdict
+    return {
+        "health": verdict.health,
+        "summary": verdict.summary,
+        "needs_person": [
+            _concern_json(concern) | {"next_step": concern.next_step}
+            for concern in verdict.needs_person
+        ],
+        "heals": [_concern_json(concern) for concern in verdict.heals],
+        "services": {name: _service_json(s) for name, s in snapshot.services.items()},
+    }
+
+
+def _concern_json(concern: Concern) -> Json:
+    return {
+        "what": concern.what,
+        "cause": concern.cause or concern.what,
+        "consequence": concern.consequence,
+    }
+
+
+def _service_json(service: Service) -> Json:
+    program = service.program
+    return {
+        "status": service.status,
+        "healthy": service.healthy,
+        "pid": program.pid,
+        "uptime_s": program.uptime_s,
+        "cpu_percent": program.cpu_percent,
+        "rss_bytes": program.rss_bytes,
+    }
 
 
 def _days(said: str) -> int:

@@ -14,7 +14,7 @@ from flask.json import dumps
 from flask.typing import ResponseReturnValue
 
 from ktrdr.config import Settings
-from ktrdr.web.peers import Peers
+from ktrdr.health.peers import Peers
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -63,6 +63,8 @@ def _csv_response(found: DataFrame, name: str) -> Response:
     response = Response(_csv_parts(found), mimetype="text/csv")
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.headers["X-Complete"] = "true" if found.attrs.get("complete") else "false"
+    if found.attrs.get("source"):
+        response.headers["X-Source"] = found.attrs["source"]
     return response
 
 

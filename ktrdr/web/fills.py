@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
-from ktrdr.web.peers import Peers
+from ktrdr.health.peers import Peers
 
 _PARAMETERS = ("symbol", "timeframe", "from")
 

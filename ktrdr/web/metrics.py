@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
-from ktrdr.web.health import Service, not_ready
-from ktrdr.web.system import Snapshot, System
+from ktrdr.health.system import Snapshot, System
+from ktrdr.health.verdict import Health, Service
 
 
 def metrics_api(system: System) -> Blueprint:
@@ -41,8 +41,17 @@ class _Group(Collector):
 
 def families(snapshot: Snapshot) -> Iterator[Metric]:
     """Every metric; of a peer that is down only that it is down, for a made-up 0 would lie."""
-    reasons = not_ready(snapshot.connection, snapshot.gap_filler)
-    yield GaugeMetricFamily("ktrdr_ready", "The group can do its work.", value=not reasons)
+    verdict = snapshot.verdict
+    yield GaugeMetricFamily(
+        "ktrdr_ready", "The group can do its work.", value=not verdict.obstacles
+    )
+    health = GaugeMetricFamily("ktrdr_health", "The verdict: 1 for how it is.", labels=["health"])
+    for one in Health:
+        health.add_metric([one], one is verdict.health)
+    yield health
+    yield GaugeMetricFamily(
+        "ktrdr_needs_person", "Things that somebody has to see to.", value=len(verdict.needs_person)
+    )
     yield from _of_services(snapshot.services)
     connection, gap_filler = snapshot.connection.said, snapshot.gap_filler.said
     yield GaugeMetricFamily(
@@ -114,20 +123,51 @@ def _of_connection(status: ConnectionStatus) -> Iterator[Metric]:
 
 
 def _of_gap_filler(status: GapFillerStatus) -> Iterator[Metric]:
-    gaps = GaugeMetricFamily("ktrdr_gaps", "Holes since the start, by state.", labels=["state"])
-    gaps.add_metric(["detected"], status.gaps_detected)
-    gaps.add_metric(["filled"], status.gaps_filled)
-    gaps.add_metric(["failed"], status.gaps_failed)
-    gaps.add_metric(["remaining"], status.gaps_remaining)
-    yield gaps
+    yield _counter("gaps_detected", "Gaps found since the start.", status.gaps_detected)
+    yield _counter("gaps_filled", "Gaps closed with bars since the start.", status.gaps_filled)
+    yield _counter(
+        "requests_failed", "Requests for bars that failed since the start.", status.requests_failed
+    )
+    yield GaugeMetricFamily(
+        "ktrdr_gaps_remaining", "Gaps still to be closed.", value=status.gaps_remaining
+    )
+    yield GaugeMetricFamily(
+        "ktrdr_gaps_failed", "Those whose last request failed.", value=status.gaps_failed
+    )
     unfillable = GaugeMetricFamily(
-        "ktrdr_gaps_unfillable", "Holes that stay for now, by reason.", labels=["reason"]
+        "ktrdr_gaps_unfillable", "Gaps that stay for now, by reason.", labels=["reason"]
     )
     for reason, holes in status.unfillable.items():
         unfillable.add_metric([reason], holes)
     yield unfillable
-    yield _counter("bars_added", "Bars written into the store.", status.bars_added)
+    yield _counter("bars_added", "Bars written since the start.", status.bars_added)
+    if status.counted_since is not None:
+        yield GaugeMetricFamily(
+            "ktrdr_gap_filler_counted_since_timestamp_seconds",
+            "Since when the gap filler counts.",
+            value=status.counted_since.timestamp(),
+        )
     yield GaugeMetricFamily("ktrdr_series", "Files in the store.", value=status.series)
+    yield GaugeMetricFamily(
+        "ktrdr_series_complete",
+        "Series that are complete, and as new as their market allows.",
+        value=status.series_current,
+    )
+    yield GaugeMetricFamily(
+        "ktrdr_series_need_person",
+        "Series that somebody has to see to.",
+        value=status.series_troubled,
+    )
+    if status.disk_free_bytes is not None:
+        yield GaugeMetricFamily(
+            "ktrdr_disk_free_bytes", "Free space of the store.", value=status.disk_free_bytes
+        )
+    if status.newest_bar_time is not None:
+        yield GaugeMetricFamily(
+            "ktrdr_newest_bar_timestamp_seconds",
+            "The start of the store's newest bar.",
+            value=status.newest_bar_time.timestamp(),
+        )
     if status.last_scan_time is not None:
         yield GaugeMetricFamily(
             "ktrdr_last_scan_timestamp_seconds",

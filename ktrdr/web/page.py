@@ -5,7 +5,6 @@ A section is a block of the template, so both see the same words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +21,13 @@ from ktrdr.data.local_api import (
     StateSpan,
 )
 from ktrdr.errors import KtrdrError
+from ktrdr.health.peers import HISTORY_DAYS, Answer, Series
+from ktrdr.health.programs import NAMES
+from ktrdr.health.system import Snapshot, System
+from ktrdr.health.verdict import ANSWERING, CLOCK_S, LOGGED_OUT, Health, Verdict, is_stale, sources
 from ktrdr.planning.reasons import because, remarks
 from ktrdr.web import words
-from ktrdr.web.health import CLOCK_S, NO_DATA, is_stale, sources
 from ktrdr.web.logs import tail
-from ktrdr.web.peers import HISTORY_DAYS, Answer, Series
-from ktrdr.web.programs import NAMES
-from ktrdr.web.system import Snapshot, System
 
 SECTIONS = (
     "banner",
@@ -117,13 +116,14 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "title": f"{snapshot.verdict.health} – ktrdr ({settings.source})",
         "settings": settings,
         "verdict": snapshot.verdict,
+        "verdict_tone": verdict_tone(snapshot.verdict),
         "sources": sources(settings, connection.said, gap_filler.said),
         "connection": connection,
         "connection_look": connection_look(connection, settings, snapshot),
         "clock_s": CLOCK_S,
         "timelines": timelines(system, connection),
         "filler": gap_filler,
-        "filler_look": filler_look(gap_filler),
+        "filler_look": filler_look(gap_filler, snapshot.verdict),
         "services": snapshot.services,
         "series": series,
         "rows": worst_first(series.said or [])[:_ROWS],
@@ -131,6 +131,14 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "recent_errors": _newest_errors(gap_filler.said),
         "logs": {name: tail(log_dir / f"{name}.log", _LOG_LINES) for name in NAMES},
     }
+
+
+def verdict_tone(verdict: Verdict) -> str:
+    """Green only when all is well; blue where all that is left is on its way."""
+    if verdict.health is not Health.DEGRADED:
+        return "good" if verdict.health is Health.HEALTHY else "bad"
+    is_on_its_way = not verdict.needs_person and not verdict.obstacles
+    return "busy" if is_on_its_way else "warn"
 
 
 def connection_look(
@@ -151,9 +159,9 @@ def connection_look(
 
 
 def _look_without_data(status: ConnectionStatus, state: str) -> Look:
-    if status.expected:
+    if status.expected and status.state != LOGGED_OUT:
         return Look("busy", status.expected)
-    return Look("bad", f"{'no data' if status.state in NO_DATA else 'not connected'} ({state})")
+    return Look("warn", f"{'no data' if status.state in ANSWERING else 'not connected'} ({state})")
 
 
 @dataclass(frozen=True)
@@ -196,16 +204,17 @@ def _timeline(title: str, history: ConnectionHistory) -> Timeline:
     return Timeline(title, history.uptime, len(history.shares), tuple(runs), newest)
 
 
-def filler_look(answer: Answer[GapFillerStatus]) -> Look:
+def filler_look(answer: Answer[GapFillerStatus], verdict: Verdict) -> Look:
     """Good only when nothing is left that could be closed."""
     status = answer.said
     if status is None:
         return Look("bad", "unknown")
-    tones: Mapping[str, str] = {"refused": "bad", "waiting": "warn", "idle": "good"}
-    tone = tones.get(status.state, "busy") if status.running else "bad"
-    if tone == "good" and (status.gaps_remaining or status.gaps_failed):
-        tone = "warn"
-    return Look(tone, status.state)
+    if not status.running or status.state == "refused" or status.store_trouble:
+        return Look("bad", status.state)
+    if status.state == "idle" and status.gaps_remaining == 0 == status.series_troubled:
+        return Look("good", status.state)
+    is_at_work = status.state in ("starting", "scanning", "filling")
+    return Look("busy" if is_at_work and not verdict.obstacles else "warn", status.state)
 
 
 def remarks_on(series: Series, now: datetime) -> list[str]:

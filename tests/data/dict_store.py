@@ -88,6 +88,10 @@ class DictStore:
             self._renewals = DictStore(self.folder / "renewed")
         return self._renewals
 
+    def begin_renewed(self, series: Series) -> None:
+        self._of(series)
+        self.renewals.create(series)
+
     def take_renewed(self, series: Series, stamp: str) -> Path:
         self._bars[series] = self.renewals._bars.pop(series)
         self._changes[series] = self._changes.get(series, 0) + 1

@@ -336,8 +336,9 @@ def test_real_files_are_read_as_they_stand():
 def test_it_lists_what_are_series_and_names_what_are_none(store, write):
     for name in ("MSFT_1d.csv", "AAPL_1m.csv", "AAPL_1h.csv", "notes.csv", ".x_1m.csv", "a.txt"):
         write(HEADER, name)
-    found, _, strange = store.scan()
+    found, _, strange, blocked = store.scan()
     assert {str(s) for s in found} == {"AAPL_1m", "AAPL_1h", "MSFT_1d"}
+    assert not blocked
     assert len(strange) == 1
     assert strange[0].startswith("'notes.csv' is no series")
 
@@ -345,9 +346,9 @@ def test_it_lists_what_are_series_and_names_what_are_none(store, write):
 def test_a_folder_or_pipe_under_a_series_name_is_none(store):
     (store.folder / "DIR_1d.csv").mkdir()
     os.mkfifo(store.folder / "PIPE_1d.csv")
-    found, _, strange = store.scan()
-    assert found == {}
-    assert [line.split(" ")[0] for line in strange] == ["'DIR_1d.csv'", "'PIPE_1d.csv'"]
+    found, _, strange, blocked = store.scan()
+    assert (found, strange) == ({}, [])
+    assert sorted(map(str, blocked)) == ["DIR_1d", "PIPE_1d"]
     with pytest.raises(MalformedFile, match="no regular file"):
         store.rows(Series("PIPE", Timeframe.D1))
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -460,3 +462,18 @@ def test_bars_of_several_requests_come_in_order(manager):
     assert frame.index.is_monotonic_increasing
     assert frame.index.is_unique
     assert frame.attrs["complete"] is True
+
+
+@pytest.mark.usefixtures("bare_environment")
+@pytest.mark.parametrize(("source", "times"), [("simulated", 1), ("live", 0)])
+def test_who_says_nothing_hears_that_prices_are_invented(
+    data_dir, scratch, monkeypatch, source, times
+):
+    monkeypatch.setenv("KTRDR_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("KTRDR_RUN_DIR", str(scratch / "run"))
+    (data_dir / ".ktrdr").mkdir()
+    (data_dir / ".ktrdr" / "source").write_text(source)
+    code = "from ktrdr.data.data_manager import DataManager as D; D(); print('done')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "done\n"
+    assert done.stderr.count(f"SIMULATED: the prices in {data_dir} are invented") == times

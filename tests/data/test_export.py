@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -37,6 +38,27 @@ def test_other_programs_read_what_is_exported(manager, scratch, ending):
         | dict(zip(names, price(start)[1:], strict=True))
         for symbol, start in expected
     ]
+
+
+@pytest.mark.parametrize("ending", READERS)
+def test_the_file_says_whose_bars_it_has_and_whether_that_is_all(
+    manager, data_dir, scratch, ending
+):
+    (data_dir / ".ktrdr").mkdir(exist_ok=True)
+    (data_dir / ".ktrdr" / "source").write_text("simulated\n")
+    path = scratch / f"bars{ending}"
+    export_bars(manager, ["MSFT", "AAPL"], "1m", path)
+    facts = json.loads(READERS[ending](path).schema.metadata[b"ktrdr"])
+    assert facts.pop("why").startswith("MSFT: gap-filler is not running")
+    assert facts.pop("written_by").startswith("ktrdr ")
+    assert facts == {
+        "source": "simulated",
+        "complete": False,
+        "symbols": ["MSFT", "AAPL"],
+        "timeframe": "1m",
+    }
+    read = pd.read_parquet if ending == ".parquet" else pd.read_feather
+    assert (read(path).attrs["source"], read(path).attrs["complete"]) == ("simulated", False)
 
 
 def test_what_cannot_be_exported_leaves_the_file_as_it_was(manager, scratch):

@@ -264,3 +264,18 @@ def test_a_name_is_looked_at_again_when_instruments_toml_can_be_read(filler, put
     toml.unlink()
     run(filler)
     assert len(path.read_text().splitlines()) == 5
+
+
+def test_a_second_name_for_one_file_is_refused_at_once_and_taken_back_so(filler, put, data_dir):
+    path, other = put("AAPL_1d"), data_dir / "MSFT_1d.csv"
+    run(filler)
+    text = path.read_text()
+    path.write_text(HEADER)
+    other.hardlink_to(path)
+    notice(filler, "AAPL_1d.csv", "MSFT_1d.csv")
+    assert [bool(one["error"]) for one in filler.coverage["series"]] == [True, True]
+    assert path.read_text() == HEADER
+    other.unlink()
+    notice(filler, "MSFT_1d.csv")
+    assert series(filler) == ["AAPL_1d"]
+    assert path.read_text() == text

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ktrdr import errors
 from ktrdr.data.local_api import (
     ACCEPTED,
     LocalClient,
@@ -14,7 +15,6 @@ from ktrdr.data.local_api import (
     answer_from_json,
     bars_to_json,
     instrument_from_query,
-    prepare_folder,
     request_to_query,
     schedule_from_json,
     schedule_to_json,
@@ -96,6 +96,82 @@ def test_an_error_arrives_as_it_was_raised(path):
     assert (error.message, error.code, error.hint) == ("no data for you", 354, "subscribe")
 
 
+ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ERRORS if issubclass(kind, errors.KtrdrError)])
+def test_every_kind_of_error_arrives_as_itself(path, kind):
+    async def refuse(_query):
+        raise kind("what went wrong", code=162, hint="what to do")
+
+    with served(path, refuse=refuse) as client, pytest.raises(errors.KtrdrError) as raised:
+        client.get("/refuse")
+    error = raised.value
+    assert type(error) is kind
+    assert (error.message, error.code, error.hint) == ("what went wrong", 162, "what to do")
+
+
+class BrokenCheck(errors.MalformedFile):
+    """An error that only one program knows."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (errors.InvalidRequest, 400),
+        (errors.UnknownSeries, 404),
+        (errors.MalformedFile, 422),
+        (BrokenCheck, 422),
+        (errors.OtherUnit, 422),
+        (errors.AlreadyRunning, 500),
+        (errors.GatewayMute, 503),
+        (errors.PeerSilent, 504),
+        (errors.StoreUnwritable, 507),
+        (ZeroDivisionError, 500),
+    ],
+)
+def test_its_http_status_says_whose_trouble_it_is(path, kind, status):
+    async def refuse(_query):
+        raise kind("what went wrong")
+
+    with served(path, refuse=refuse):
+        asked = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
+        command = [*asked, "--unix-socket", str(path), "http://local/refuse"]
+        try:
+            said = subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
+        except FileNotFoundError:
+            pytest.skip("there is no curl")
+    assert int(said) == status
+
+
+def test_an_error_that_only_the_peer_knows_arrives_as_what_it_is_derived_from(path):
+    async def refuse(_query):
+        raise BrokenCheck("line 3")
+
+    with served(path, refuse=refuse) as client, pytest.raises(errors.MalformedFile) as raised:
+        client.get("/refuse")
+    assert type(raised.value) is errors.MalformedFile
+
+
+def test_a_peer_of_another_version_is_understood_by_the_outcome_that_it_names(path):
+    body = b'{"outcome": "not_connected", "message": "no connection"}'
+    head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    def answer_once():
+        with listening.accept()[0] as asking:
+            asking.recv(4096)
+            asking.sendall(head + body)
+
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        threading.Thread(target=answer_once, daemon=True).start()
+        with pytest.raises(errors.NotConnected, match="no connection") as raised:
+            LocalClient(path, "peer").get("/status")
+    assert type(raised.value) is errors.NotConnected
+
+
 def test_a_mistake_in_the_peer_is_an_error_and_not_its_end(path):
     async def fail(_query):
         raise ZeroDivisionError
@@ -146,7 +222,7 @@ def test_questions_can_be_broken_off(path):
 
 
 def test_a_dead_programs_socket_is_replaced(path):
-    path.parent.mkdir()
+    path.parent.mkdir(0o700)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     with served(path, echo=echo) as client:
@@ -160,15 +236,6 @@ def test_a_living_programs_socket_is_respected(path):
         assert client.get("/echo") == {}
 
 
-def test_a_folder_that_others_use_too_is_left_alone(scratch):
-    shared = scratch / "shared"
-    shared.mkdir()
-    shared.chmod(0o1777)
-    with pytest.raises(Misconfigured, match="a folder of its own"):
-        prepare_folder(shared)
-    assert shared.stat().st_mode & 0o7777 == 0o1777
-
-
 def test_a_path_that_is_too_long_for_a_socket_is_named(scratch):
     path = scratch / ("x" * 120) / "peer.sock"
     with pytest.raises(Misconfigured, match="cannot serve"), served(path, echo=echo):
@@ -176,7 +243,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_named(scratch):
 
 
 def test_what_is_no_socket_is_left_alone(path):
-    path.parent.mkdir()
+    path.parent.mkdir(0o700)
     path.write_text("mine")
     with pytest.raises(Misconfigured, match="in the way"), served(path, echo=echo):
         pass

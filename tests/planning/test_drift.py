@@ -38,7 +38,7 @@ def test_a_revised_bar_is_named_as_it_is_now():
     assert drift.changed == (now[60],)
     assert not drift.is_whole()
     assert drift.doubted_at is None
-    assert drift.words == "IB tells 1 of 20 bars otherwise than before"
+    assert drift.words == "IB tells 1 of 20 bars otherwise than they are stored"
 
 
 @pytest.mark.parametrize("factor", [0.25, 2 / 3, 0.1, 10, 0.01, 100])
@@ -168,7 +168,7 @@ def test_a_factor_of_the_volumes_of_a_few_bars_is_doubtful_where_others_are_as_t
 @pytest.mark.parametrize(
     ("price", "volume", "words"),
     [
-        (None, None, "IB tells 20 of 20 bars otherwise than before"),
+        (None, None, "IB tells 20 of 20 bars otherwise than they are stored"),
         (0.25, None, "IB tells all prices in the ratio of a split (4:1, 20 of 20 bars)"),
         (0.25003, None, "IB tells all prices in the ratio of a split (4:1, 20 of 20 bars)"),
         (2 / 3, None, "IB tells all prices in the ratio of a split (3:2, 20 of 20 bars)"),

@@ -19,7 +19,7 @@ PROGRAMS = {
     "ktrdr/sim/__main__.py": "gateway-sim",
 }
 PROGRAM = """
-import contextlib, http.server, pathlib, socket, sys, threading
+import contextlib, http.server, logging, pathlib, socket, sys, threading
 from ktrdr import process
 
 class Page(http.server.BaseHTTPRequestHandler):
@@ -32,6 +32,7 @@ class Page(http.server.BaseHTTPRequestHandler):
         pass
 
 def main(settings, stop):
+    logging.info("gateway %s, bars in %s", settings.gateway, settings.data_dir)
     if NAME == "status-app":
         page = http.server.HTTPServer(("127.0.0.1", settings.ktrdr_status_port), Page)
         threading.Thread(target=page.serve_forever, daemon=True).start()
@@ -95,6 +96,13 @@ class Group:
         files = [self.copy.run_dir / f"{name}.pid" for name in wanted]
         self.copy.until(lambda: all(f.exists() for f in files), "each has said its pid")
 
+    def ktrdr(self, *words, **env):
+        """The command line, in a shell that knows nothing of the group's settings."""
+        return self.copy.run(self.copy.python, "-m", "ktrdr.cli", *words, COLUMNS=400, **env)
+
+    def log(self, name):
+        return (self.copy.folder / f"var/log/{name}.log").read_text()
+
     def supervisord(self):
         return psutil.Process(int((self.copy.run_dir / "supervisord.pid").read_text()))
 
@@ -112,6 +120,7 @@ def test_it_starts_all_that_is_needed_and_leaves_nothing_when_it_is_stopped(grou
     code, output = group.tell("start")
     assert code == 0, output
     assert "starter store in data/simulated" in output
+    assert (group.copy.folder / "data/simulated/.ktrdr/source").read_text() == "simulated\n"
     code, output = group.tell("wait")
     assert code == 0, output
     assert f"http://127.0.0.1:{group.env['KTRDR_STATUS_PORT']}/" in output
@@ -148,6 +157,128 @@ def test_changed_settings_restart_it_without_the_simulator(group):
     assert before not in group.copy.processes()
     group.until_all_run(simulated=False)
     assert "LIVE" in group.tell("wait", **live)[1]
+
+
+ROW = "2026-11-25T19:00:00+00:00,{0},{0},{0},{0},5"
+
+
+@pytest.fixture
+def live(group):
+    """A live group, by README's line, beside a demo store of the same symbol."""
+    for folder, price in (("data", 1.25), ("data/simulated", 9.75), ("other", 5.5)):
+        (group.copy.folder / folder).mkdir(parents=True, exist_ok=True)
+        file = group.copy.folder / folder / "AAPL_1h.csv"
+        file.write_text(f"timestamp,open,high,low,close,volume\n{ROW.format(price)}\n")
+    group.address = {"IB_HOST": "127.0.0.1", "IB_PORT": free_port()}
+    code, output = group.tell("start", **group.address)
+    assert code == 0, output
+    return group
+
+
+def test_readers_in_another_shell_read_what_the_group_keeps(live):
+    code, output = live.ktrdr("show", "AAPL", "1h")
+    assert code == 0, output
+    assert "1.25" in output
+    assert "9.75" not in output
+    load = (
+        "from ktrdr.data.data_manager import DataManager as D; print(D().load('AAPL','1h').close)"
+    )
+    assert "1.25" in live.copy.run(live.copy.python, "-c", load)[1]
+    assert f"127.0.0.1:{live.address['IB_PORT']}" in live.ktrdr("doctor")[1]
+    assert (live.copy.run_dir / "settings.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_reader_who_is_told_otherwise_is_refused_in_one_line(live):
+    code, output = live.ktrdr("show", "AAPL", "1h", IB_HOST="10.0.0.9")
+    assert code == 1
+    assert output.count("\n") == 1
+    for words in ("the group runs live on ", "started with IB_HOST=127.0.0.1", "IB_HOST=10.0.0.9"):
+        assert words in output
+
+
+def test_another_store_can_be_read_and_that_is_told(live):
+    code, output = live.ktrdr("show", "AAPL", "1h", KTRDR_DATA_DIR=live.copy.folder / "other")
+    assert code == 0
+    assert "5.5" in output
+    assert f"ktrdr: reads {live.copy.folder / 'other'} (KTRDR_DATA_DIR), while the group" in output
+
+
+def test_a_program_by_hand_is_what_its_group_is(live):
+    live.until_all_run(simulated=False)
+    live.control("stop", "gap-filler")
+    program = (live.copy.python, "-m", "ktrdr.data.ib_gap_filler")
+    code, output = live.copy.run(*program, KTRDR_DATA_DIR=live.copy.folder / "other")
+    assert code == 78
+    assert "the group runs live on " in output
+    with live.copy.start(*program) as running:
+        said = [running.stdout.readline() for _ in range(2)]
+        running.terminate()
+    assert "gap-filler starts" in said[0]
+    assert f"gateway 127.0.0.1:{live.address['IB_PORT']}" in said[1]
+
+
+def test_nobody_goes_by_a_group_that_has_ended(live):
+    live.supervisord().kill()
+    live.copy.until_nothing_is_left(10)
+    output = live.ktrdr("show", "AAPL", "1h")[1]
+    assert "9.75" in output
+    assert output.startswith("SIMULATED: ")  # by its place, though nobody has claimed it
+    live.tell("start", **live.address)
+    assert "1.25" in live.ktrdr("show", "AAPL", "1h")[1]
+    live.tell("stop")
+    assert not (live.copy.run_dir / "settings.json").exists()
+
+
+def test_a_named_gateway_is_told_to_last_as_long_as_the_group(live):
+    output = live.tell("start", **live.address)[1]
+    assert f"write into .env: IB_HOST=127.0.0.1 IB_PORT={live.address['IB_PORT']}\n" in output
+    named = "".join(f"{name}={value}\n" for name, value in live.address.items())
+    (live.copy.folder / ".env").write_text(named)
+    assert "into .env" not in live.tell("start")[1]
+
+
+def test_a_program_that_is_restarted_stays_what_the_group_is(group):
+    group.tell("start")
+    group.until_all_run()
+    (group.copy.folder / ".env").write_text("IB_HOST=127.0.0.1\nIB_PORT=4999\n")
+    assert group.control("restart", "ib-connection").returncode == 0
+    group.until_all_run()
+    log = group.log("ib-connection")
+    assert log.count(f"gateway 127.0.0.1:{group.env['KTRDR_SIM_PORT']}, bars in") == 2
+    said = ".env says otherwise by now, and ./scripts/up takes it up: IB_HOST=127.0.0.1"
+    assert said in log
+    code, output = group.ktrdr("status")
+    assert code == 1
+    assert "runs simulated on" in output
+    assert ".env says IB_HOST=127.0.0.1" in output
+    assert "Changed since the group was started: IB_HOST, IB_PORT." in group.tell("start")[1]
+    group.until_all_run(simulated=False)
+    assert "gateway 127.0.0.1:4999, bars in" in group.log("ib-connection")
+
+
+@pytest.mark.parametrize("owner", ["", "live"])
+def test_no_starter_store_is_made_where_live_bars_belong(group, owner):
+    folder = group.copy.folder / ("other" if owner else "data")
+    if owner:
+        (folder / ".ktrdr").mkdir(parents=True)
+        (folder / ".ktrdr/source").write_text(owner)
+    code, output = group.tell("start", KTRDR_DATA_DIR=folder)
+    assert code == 78
+    assert "simulated" in output
+    assert not list(folder.glob("*.csv"))
+    assert not group.copy.processes()
+
+
+@pytest.mark.parametrize("made", ["shared", "link"])
+def test_a_run_folder_of_others_is_refused_and_left_alone(group, made):
+    folder = group.copy.folder / "shared"
+    folder.mkdir(0o755)
+    (group.copy.folder / "link").symlink_to(folder)
+    code, output = group.tell("start", KTRDR_RUN_DIR=group.copy.folder / made)
+    assert code == 78
+    assert "expected a folder of its own" in output
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert not group.copy.processes()
 
 
 def test_a_killed_supervisord_leaves_nothing_and_the_next_start_works(group):
@@ -225,6 +356,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(group, name):
         ({"IB_PORT": "none"}, "IB_PORT=none: expected a port from 1 to 65535\n"),
         ({"KTRDR_FORWARD_BIND": "all"}, "KTRDR_FORWARD_BIND=all: expected an IPv4 address"),
         ({"KTRDR_SIM_PORT": "8123", "KTRDR_STATUS_PORT": "8123"}, "expected ports that differ"),
+        ({"KTRDR_STATUS_HOST": "192.0.2.1"}, "KTRDR_STATUS_HOST=192.0.2.1: expected an address of"),
+        ({"KTRDR_STATUS_HOST": "x.invalid"}, "KTRDR_STATUS_HOST=x.invalid: expected an address of"),
+        ({"KTRDR_GAP_MAX_AGE_DAY": "5"}, "did you mean KTRDR_GAP_MAX_AGE_DAYS?"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_nothing_is_started(group, env, said):

@@ -228,7 +228,8 @@ def test_a_predecessors_socat_is_found_and_ended(copy, gateway):
 def test_a_stranger_with_a_noted_process_group_is_left_alone(copy, gateway):
     needs_socat()
     forward = Forward(copy, os.environ["PATH"])
-    copy.run_dir.mkdir(parents=True)
+    copy.run_dir.parent.mkdir()
+    copy.run_dir.mkdir(0o700)
     with copy.start("sleep", "60") as stranger:
         group = os.getpgid(stranger.pid)
         (copy.run_dir / "port-forward.group").write_text(f"{group}\n")
@@ -273,12 +274,57 @@ def test_it_does_not_call_itself(copy):
     assert "another port than that of the gateway" in output
 
 
-def test_with_neither_socat_nor_a_venv_it_says_what_to_install(copy):
+def test_without_a_venv_it_says_what_to_do(copy):
     (copy.folder / ".venv").unlink()
-    env = {"PATH": copy.path_with_tools_only(), "KTRDR_FORWARD_PORT": free_port()}
+    env = {"PATH": copy.path_with_tools_only("socat"), "KTRDR_FORWARD_PORT": free_port()}
     code, output = copy.run(copy.folder / SCRIPT, **env)
     assert code == 1
-    assert "apt-get install socat" in output
+    assert output.count("\n") == 1
+    assert "./scripts/up" in output
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "4003", ""])
+def test_a_word_behind_it_starts_nothing(copy, word):
+    code, output = copy.run(copy.folder / SCRIPT, word, KTRDR_FORWARD_PORT=free_port())
+    assert code == 64
+    assert output.startswith("usage: ./scripts/ib_port_forward.sh")
+    assert not copy.run_dir.exists()
+
+
+def test_an_unknown_setting_is_one_line(copy):
+    code, output = copy.run(copy.folder / SCRIPT, KTRDR_FORWARD_PROT="4003")
+    assert code == MISCONFIGURED
+    assert output.count("\n") == 1
+    assert "did you mean KTRDR_FORWARD_PORT?" in output
+
+
+# --- files of others -----------------------------------------------------------------------------
+
+
+def test_a_run_folder_of_others_is_refused_and_left_alone(forward, gateway):
+    forward.copy.run_dir.mkdir(0o755, parents=True)
+    with forward.started(gateway) as process:
+        output = process.communicate(timeout=20)[0]
+    assert process.returncode == MISCONFIGURED
+    assert output.count("\n") == 1
+    assert f"KTRDR_RUN_DIR={forward.copy.run_dir}: expected a folder of its own" in output
+    assert not list(forward.copy.run_dir.iterdir())
+
+
+def test_nothing_is_written_through_a_link(forward, gateway):
+    run_dir = forward.copy.run_dir
+    run_dir.mkdir(0o700, parents=True)
+    victim = forward.copy.folder / "victim"
+    victim.write_text("precious")
+    for name in ("port-forward.pid", "port-forward.group"):
+        (run_dir / name).symlink_to(victim)
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        assert victim.read_text() == "precious"
+        assert int((run_dir / "port-forward.pid").read_text()) == process.pid
+        process.terminate()
+        assert process.wait(10) == 0
+    assert victim.read_text() == "precious"
 
 
 # --- where it goes, told by a socat that only repeats what it is to do ---------------------------
@@ -310,6 +356,7 @@ def test_in_a_simulated_group_it_goes_to_the_simulator(copy):
 def test_it_goes_to_the_configured_gateway(copy):
     assert target(copy, IB_HOST="gw.example", IB_PORT="4001") == "TCP:gw.example:4001"
     assert target(copy, IB_HOST="0::1") == "TCP:[0::1]:4002"
+    assert target(copy, KTRDR_FORWARD_TARGET="[::1]:4001") == "TCP:[::1]:4001"
     elsewhere = {"IB_HOST": "gw.example", "KTRDR_FORWARD_TARGET": "other:4444"}
     assert target(copy, **elsewhere) == "TCP:other:4444"
 
@@ -337,8 +384,10 @@ ENV_FILES = {
     "a comment behind": "KTRDR_FORWARD_TARGET=host:6 # that one",
     "commented out": "KTRDR_FORWARD_TARGET=host:7\n#KTRDR_FORWARD_TARGET=other:7",
     "the last one counts": "KTRDR_FORWARD_TARGET=other:8\nKTRDR_FORWARD_TARGET=host:8",
-    "a longer name": "KTRDR_FORWARD_TARGET=host:9\nKTRDR_FORWARD_TARGET_OLD=other:9",
+    "a longer name": "KTRDR_FORWARD_TARGET=host:9\nOLD_KTRDR_FORWARD_TARGET=other:9",
     "lines as Windows ends them": "KTRDR_FORWARD_TARGET=host:10\r\nIB_PORT=4001\r\n",
+    "another variable": "GW=host\nKTRDR_FORWARD_TARGET=${GW}:11",
+    "a default": "KTRDR_FORWARD_TARGET=${NOWHERE:-host}:12",
 }
 
 

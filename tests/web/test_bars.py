@@ -29,6 +29,17 @@ def test_bars_come_in_the_stores_own_words(client):
     assert answer.text == HEADER + ROWS
 
 
+@pytest.mark.parametrize("source", ["simulated", "live", None])
+def test_a_csv_says_whose_bars_it_has(client, store, source):
+    if source is not None:
+        (store / ".ktrdr").mkdir()
+        (store / ".ktrdr" / "source").write_text(source)
+
+    answer = client.get("/api/v1/data/AAPL/1m?format=csv")
+
+    assert answer.headers.get("X-Source") == source
+
+
 @pytest.mark.usefixtures("store")
 def test_bars_come_as_json_too(client):
     said = client.get("/api/v1/data/AAPL/1m?format=json").json

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownFill, WrongSource
-from tests.web.conftest import FILL
+from tests.played_peers import FILL
 
 FILLS = "/api/v1/data/fills"
 ASKED = {"symbol": "AAPL", "timeframe": "1m", "from": "2015-01-01"}

@@ -32,8 +32,10 @@ def test_they_tell_what_the_peers_say(metrics):
     assert said["ktrdr_requests_answered_total",] == 48213
     assert said["ktrdr_farms_broken",] == 0
     assert said["ktrdr_contracts_refused",] == 0
-    assert said["ktrdr_gaps", "remaining"] == 108
-    assert said["ktrdr_gaps", "filled"] == 1201
+    assert said["ktrdr_gaps_remaining",] == 108
+    assert said["ktrdr_gaps_filled_total",] == 1201
+    assert said["ktrdr_gaps_detected_total",] == 1312
+    assert (said["ktrdr_series",], said["ktrdr_series_complete",]) == (1, 0)
     assert said["ktrdr_gaps_unfillable", "no_trades"] == 14
     assert said["ktrdr_bars_added_total",] == 184233
 
@@ -54,7 +56,8 @@ def test_a_peer_that_is_down_has_no_made_up_numbers(metrics):
     assert said["ktrdr_ready",] == 0
     assert said["ktrdr_connection_up",] == 0
     assert said["ktrdr_program_up", "ib-connection"] == 0
-    assert ("ktrdr_gaps", "remaining") not in said
+    assert ("ktrdr_gaps_remaining",) not in said
+    assert (said["ktrdr_health", "critical"], said["ktrdr_health", "healthy"]) == (1, 0)
     assert ("ktrdr_connection_attempts_total",) not in said
 
 

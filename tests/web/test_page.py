@@ -7,9 +7,9 @@ from html import unescape
 
 import pytest
 
-from ktrdr.data.local_api import FarmStatus, LastError, Problem, RefusedContract
+from ktrdr.data.local_api import FarmStatus, LastError, Problem, SeriesTrouble, StoreTrouble
+from ktrdr.health.peers import Series
 from ktrdr.web.page import SECTIONS, worst_first
-from ktrdr.web.peers import Series
 
 SIMULATED = "SIMULATED GATEWAY – these are not market prices"
 
@@ -67,10 +67,11 @@ def test_it_tells_what_is_filled_and_what_is_left(text):
     said = text()
 
     assert "filling AAPL 1m" in said
-    assert "108 holes to close" in said
+    assert "108 gaps to close" in said
+    assert "1 201 of 1 312 gaps filled" in said.replace("\u202f", " ")
     assert "184 233 bars added" in said
     assert "14 without trades" in said
-    assert "6 min 52 s" in said
+    assert "Done in about 6 to 8 min" in said
     assert "380 of 390" in said
     assert "8 to be fetched, 2 without trades" in said
 
@@ -90,7 +91,7 @@ def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, p
     assert "IB’s code 326" in said
     assert "Next step: stop the other program" in said
     assert re.search("Next try in 1 min (29|30) s", said)
-    assert pills("connection") == [("bad", "not connected (retrying)")]
+    assert pills("connection") == [("warn", "not connected (retrying)")]
 
 
 @pytest.mark.usefixtures("peers")
@@ -112,7 +113,8 @@ def test_a_silent_connection_is_not_good(pills, peers, connected):
     [
         ({"state": "idle", "gaps_remaining": 0}, ("good", "idle")),
         ({"state": "idle"}, ("warn", "idle")),
-        ({"state": "idle", "gaps_remaining": 0, "gaps_failed": 1}, ("warn", "idle")),
+        ({"state": "idle", "gaps_remaining": 0, "series_troubled": 1}, ("warn", "idle")),
+        ({"state": "waiting", "store_trouble": StoreTrouble("full", "")}, ("bad", "waiting")),
         ({"state": "waiting"}, ("warn", "waiting")),
         ({"state": "refused"}, ("bad", "refused")),
         ({"state": "scanning"}, ("busy", "scanning")),
@@ -358,10 +360,9 @@ def test_a_log_in_that_somebody_must_do_is_an_alarm(text, pills, peers, connecte
         last_error=LastError(502, "cannot connect", "log in to the gateway"),
         expected="the weekly log-out: somebody has to log in to the gateway",
     )
-    assert pills("connection") == [
-        ("busy", "the weekly log-out: somebody has to log in to the gateway")
-    ]
-    assert "not connected to the simulated gateway (logged_out)" in text()
+    assert pills("connection") == [("warn", "not connected (logged out)")]
+    assert "not connected to the simulated gateway (logged out)" in text()
+    assert "Next step: log in to the gateway" in text()
 
 
 def test_a_reminder_is_shown(text, peers, connected):
@@ -378,7 +379,7 @@ def test_a_connection_without_data_says_so(text, pills, peers, connected):
             10197, "No market data during competing live session", "log out there"
         ),
     )
-    assert pills("connection") == [("bad", "no data (competing session)")]
+    assert pills("connection") == [("warn", "no data (competing session)")]
     assert "connected, but no data come from the simulated gateway" in text()
     assert "Next step: log out there" in text()
 
@@ -394,26 +395,31 @@ def test_a_broken_farm_is_a_warning_with_its_name(text, pills, peers, connected)
     assert "cashfarm" not in text()
 
 
-def test_a_refused_contract_is_named_with_what_to_do(text, peers, connected):
-    refused = RefusedContract("NOPERM", "not_entitled", 354, "not subscribed", "subscribe", NOW)
-    peers.connection = replace(connected, refused=(refused,))
-    assert "NOPERM not entitled: subscribe" in text()
-
-
 LINES = 'say so:\n["BRK.B"]\nlocal_symbol = "BRK B"'
 
 
-def test_lines_to_be_pasted_stay_lines(client, peers, connected, filling):
-    refused = RefusedContract("BRK.B", "unknown_contract", 200, "none such", LINES, NOW)
-    peers.connection = replace(connected, refused=(refused,))
-    peers.gap_filler = replace(filling, recent_errors=(Problem(NOW, "BRK.B 1d", "none", LINES),))
+def test_what_needs_somebody_is_named_with_what_to_do(client, text, peers, filling):
+    trouble = SeriesTrouble("unknown_contract", "IB knows no BRK.B", LINES, ("BRK.B_1d",), 1)
+    problem = Problem(NOW, "BRK.B_1d", "none", LINES)
+    peers.gap_filler = replace(
+        filling, series_troubled=1, troubles=(trouble,), series_states={}, recent_errors=(problem,)
+    )
 
-    html = client.get("/").text
-
-    shown = re.findall(r'<span class="hint">([^<]*)</span>', html)
-    assert [unescape(hint) for hint in shown] == [LINES, LINES]
+    assert "0 of 1 series are complete, 1 needs you: BRK.B" in text()
+    assert "Needs you" in text()
+    assert "BRK.B_1d : IB knows no BRK.B it is not kept complete" in text()
+    shown = re.findall(r'<span class="hint">([^<]*)</span>', client.get("/").text)
+    assert [unescape(hint) for hint in shown].count(LINES) == 2  # lines to be pasted stay lines
     with client.get("/static/page.css") as style:
         assert ".hint { white-space: pre-wrap; }" in style.text
+
+
+def test_an_error_that_is_over_is_told_as_that(text, peers, filling):
+    over = Problem(NOW, "NVDA_1d", "it timed out", is_over=True)
+    peers.gap_filler = replace(filling, recent_errors=(over, Problem(NOW, "IBM_1d", "it failed")))
+
+    assert re.search("NVDA_1d .{3,40} ago , over it timed out", text())
+    assert re.search("IBM_1d .{3,40} ago it failed", text())
 
 
 def test_a_clock_that_is_minutes_off_is_shown(text, peers, connected):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from ktrdr.web.supervisor import Supervised, ask_supervisor
+from ktrdr.health.supervisor import Supervised, ask_supervisor
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "port-forward": ("socat", "ib_port_forward", "ktrdr.forwarder"),
@@ -51,9 +51,13 @@ class Program:
 
 
 class Programs:
-    """Looks at the programs' processes. Remembers CPU times between looks. Thread-safe."""
+    """Looks at the programs' processes. Remembers CPU times between looks. Thread-safe.
 
-    def __init__(self, run_dir: Path, supervisor_socket: Path) -> None:
+    `own`: the program that looks, which runs, whatever is known of it; empty: none of them.
+    """
+
+    def __init__(self, run_dir: Path, supervisor_socket: Path, own: str = "") -> None:
+        self._own = own
         self._run_dir = run_dir
         self._supervisor_socket = supervisor_socket
         self._meters: dict[int, _Meter] = {}
@@ -69,7 +73,9 @@ class Programs:
         return found
 
     def _look_at(self, name: str, supervised: Supervised | None) -> Program:
-        if supervised and supervised.pid:
+        if name == self._own:
+            found = self._measure(name, RUNNING, os.getpid())
+        elif supervised and supervised.pid:
             found = self._measure(name, supervised.status, supervised.pid)
         else:
             found = self._measure(name, RUNNING, self._pid_from_file(name))
@@ -94,8 +100,6 @@ class Programs:
 
     def _pid_from_file(self, name: str) -> int | None:
         """The pid in `NAME.pid`, if that process lives and is this program."""
-        if name == "status-app":
-            return os.getpid()
         try:
             pid = int((self._run_dir / f"{name}.pid").read_text())
             command = " ".join(psutil.Process(pid).cmdline())

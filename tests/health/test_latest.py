@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ktrdr.web.latest import Latest
+from ktrdr.health.latest import Latest
 
 
 def test_it_asks_again_only_when_the_answer_is_old():

@@ -22,7 +22,7 @@ from ktrdr.data.local_api import (
     to_json,
 )
 from ktrdr.errors import KtrdrError, PeerDown, Permanent
-from ktrdr.web.latest import Latest
+from ktrdr.health.latest import Latest
 
 T = TypeVar("T")
 
@@ -41,10 +41,16 @@ HISTORY_DAYS = (1, 30)
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What a peer said; or None, and why in a sentence that names the next step."""
+    """What a peer said; or None, and why, with the next step."""
 
     said: T | None
-    reason: str = ""
+    why: str = ""
+    hint: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why nothing was said, in a sentence that names the next step; else empty."""
+        return f"{self.why} – next step: {self.hint}" if self.hint else self.why
 
 
 class Series(BaseModel):
@@ -64,6 +70,8 @@ class Series(BaseModel):
     missing: dict[str, int] = {}
     """Reason → bars that are missing for it."""
     error: str | None = None
+    hint: str | None = None
+    """What a person can do about the error."""
     error_code: int | None = None
     """IB's."""
     looked_from: datetime | None = Field(default=None, alias="from")
@@ -199,7 +207,7 @@ class Peers:
                 "gap-filler", lambda: _read(_SERIES, self._ask_coverage(days="0").get("series"))
             )
         except Permanent as error:
-            return Answer(None, sentence(error))
+            return Answer(None, error.message, error.hint)
 
     def _ask_coverage(self, **question: str) -> Json:
         return self._gap_filler.get("/coverage", timeout_s=ASK_TIMEOUT_S, **question)
@@ -218,11 +226,6 @@ def gap_filler_json(answer: Answer[GapFillerStatus]) -> Json:
     return said | {"running": bool(said["running"]), "reason": reason or None}
 
 
-def sentence(error: KtrdrError) -> str:
-    """What went wrong and what to do, in one line."""
-    return f"{error.message} – next step: {error.hint}" if error.hint else error.message
-
-
 def _all_keys(shape: type[Any], said: object | None) -> Json:
     return to_json(said) if said else {field.name: None for field in fields(shape)}
 
@@ -234,13 +237,13 @@ def _answer(program: str, ask: Callable[[], T]) -> Answer[T]:
     except Permanent:
         raise
     except KtrdrError as error:
-        return Answer(None, sentence(error))
+        return Answer(None, error.message, error.hint)
     except (KeyError, TypeError, ValueError) as error:
         unread = PeerDown(
             f"{program} gave an answer that cannot be read ({_first_line(error)})",
             hint=f".venv/bin/supervisorctl restart {program}",
         )
-        return Answer(None, sentence(unread))
+        return Answer(None, unread.message, unread.hint)
 
 
 def _read(shape: TypeAdapter[T], said: object) -> T:

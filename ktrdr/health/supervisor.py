@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import xmlrpc.client
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
+
+from ktrdr.errors import Misconfigured
+from ktrdr.running_group import FOLDER, running_group
 
 _TIMEOUT_S = 1.0
 
@@ -21,6 +25,18 @@ class Supervised:
     """supervisord's own word: `RUNNING`, `STOPPED`, `BACKOFF`, `FATAL`, `EXITED`, …"""
     pid: int | None
     ever_started: bool
+
+
+def find_supervisor(run_dir: Path) -> Path:
+    """The socket of the supervisord that runs the programs of a run folder, as far as one does.
+
+    It listens beside its configuration, whatever the run folder is.
+    """
+    with contextlib.suppress(Misconfigured, PermissionError):
+        group = running_group()
+        if group is not None and group.settings.run_dir == run_dir:
+            return FOLDER / "supervisor.sock"
+    return run_dir / "supervisor.sock"
 
 
 def ask_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.web.programs import NAMES, Programs
-from ktrdr.web.supervisor import Supervised, ask_supervisor
+from ktrdr.health.programs import NAMES, Programs
+from ktrdr.health.supervisor import Supervised, ask_supervisor
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 BURNS = "print('up', flush=True)\nwhile True: pass"
@@ -28,7 +28,7 @@ A_FIVE = (
 
 @pytest.fixture
 def programs(run_dir):
-    return Programs(run_dir, run_dir / "supervisor.sock")
+    return Programs(run_dir, run_dir / "supervisor.sock", own="status-app")
 
 
 @contextlib.contextmanager

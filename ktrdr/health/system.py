@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ktrdr.config import Settings
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json
-from ktrdr.web import health
-from ktrdr.web.latest import Latest
-from ktrdr.web.peers import Answer, Fill, Peers, Series
-from ktrdr.web.programs import Programs
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.health.latest import Latest
+from ktrdr.health.peers import Answer, Fill, Peers, Series
+from ktrdr.health.programs import Programs
+from ktrdr.health.verdict import Service, Verdict, judge, services
 
 _FRESH_S = 0.5
 _ASKERS = 6
@@ -25,17 +25,20 @@ class Snapshot:
     time: datetime
     connection: Answer[ConnectionStatus]
     gap_filler: Answer[GapFillerStatus]
-    services: dict[str, health.Service]
-    verdict: health.Verdict
+    services: dict[str, Service]
+    verdict: Verdict
 
 
 class System:
-    """Looks at everything at once, so that two peers that hang cost the time of one."""
+    """Looks at everything at once, so that two peers that hang cost the time of one.
 
-    def __init__(self, settings: Settings, supervisor_socket: Path) -> None:
+    `own`: the program that looks; empty: none of the group's.
+    """
+
+    def __init__(self, settings: Settings, supervisor_socket: Path, own: str = "") -> None:
         self.settings = settings
         self.peers = Peers(settings)
-        self._programs = Latest(Programs(settings.run_dir, supervisor_socket).look, _FRESH_S)
+        self._programs = Latest(Programs(settings.run_dir, supervisor_socket, own).look, _FRESH_S)
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask")
 
     def look(self) -> Snapshot:
@@ -44,17 +47,15 @@ class System:
         gap_filler_asked = self._askers.submit(self.peers.gap_filler)
         programs = self._programs.get()
         connection, gap_filler = connection_asked.result(), gap_filler_asked.result()
-        services = health.services(
-            programs, connection, gap_filler, is_simulated=self.settings.is_simulated
-        )
+        found = services(programs, connection, gap_filler, is_simulated=self.settings.is_simulated)
         now = datetime.now(UTC)
-        verdict = health.judge(services, connection, gap_filler, self.settings, now)
-        return Snapshot(now, connection, gap_filler, services, verdict)
+        verdict = judge(found, connection, gap_filler, self.settings, now)
+        return Snapshot(now, connection, gap_filler, found, verdict)
 
     def series(self, snapshot: Snapshot) -> Answer[list[Series]]:
         """The store's files; a gap filler that has just not answered is not asked again."""
         if snapshot.gap_filler.said is None:
-            return Answer(None, snapshot.gap_filler.reason)
+            return Answer(None, snapshot.gap_filler.why, snapshot.gap_filler.hint)
         return self.peers.series()
 
     def open_fills(self, snapshot: Snapshot) -> Answer[list[Fill]]:
@@ -62,24 +63,3 @@ class System:
         if snapshot.gap_filler.said is None:
             return Answer(None, snapshot.gap_filler.reason)
         return self.peers.open_fills() if snapshot.gap_filler.said.fills else Answer([])
-
-
-def system_json(snapshot: Snapshot) -> Json:
-    """The status API's `system-status`."""
-    return {
-        "health": snapshot.verdict.health,
-        "services": {name: _service_json(s) for name, s in snapshot.services.items()},
-        "summary": snapshot.verdict.summary,
-    }
-
-
-def _service_json(service: health.Service) -> Json:
-    program = service.program
-    return {
-        "status": service.status,
-        "healthy": service.healthy,
-        "pid": program.pid,
-        "uptime_s": program.uptime_s,
-        "cpu_percent": program.cpu_percent,
-        "rss_bytes": program.rss_bytes,
-    }

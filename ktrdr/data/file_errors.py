@@ -1,0 +1,42 @@
+"""What the file system refuses, as an error of ours with what a person can do. Opens no file."""
+
+from __future__ import annotations
+
+import errno
+
+from ktrdr.errors import StoreUnwritable
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+_HINTS = {
+    errno.ENOSPC: "free space on its disk; it goes on by itself then",
+    errno.EDQUOT: "free space, or have the quota raised; it goes on by itself then",
+    errno.EROFS: "mount its disk so that it can be written to; it goes on by itself then",
+    errno.EACCES: "let the user that runs the programs read and write it (chown, chmod)",
+    errno.EPERM: "let the user that runs the programs read and write it (chown, chmod, chattr)",
+    errno.ELOOP: "it is a link that leads back to itself: remove it",
+    errno.ENOTDIR: "it leads through a file as if that were a folder: remove it",
+    errno.EIO: "see whether its disk is sound (dmesg)",
+    errno.ESTALE: "mount the file system that it is on again",
+    errno.ENOTCONN: "mount the file system that it is on again",
+    errno.ENOLCK: "keep the store on a file system that has locks",
+    errno.EOPNOTSUPP: "keep the store on a file system that has locks",
+    errno.EMFILE: "let the programs have more open files (ulimit -n)",
+    errno.ENFILE: "let the machine have more open files (sysctl fs.file-max)",
+}
+_HINT = "see whether it can be read and written by hand; it is tried again"
+
+
+def is_of_the_disk(error: OSError) -> bool:
+    """It is full, or may not be written to: that is so for every file on it."""
+    return error.errno in _OF_THE_DISK
+
+
+def hint_for(error: OSError) -> str:
+    """What a person can do about it; never empty."""
+    return _HINTS.get(error.errno or 0, _HINT)
+
+
+def unwritable(what: object, error: OSError) -> StoreUnwritable:
+    """The file system has refused `what`, such as a file's name or path."""
+    return StoreUnwritable(f"{what}: {error.strerror or error}", hint=hint_for(error))

@@ -1,0 +1,164 @@
+"""Whether bars can be written into a folder: it is there, the same one, writable, with room."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from ktrdr.data.file_change import TEMPORARY
+from ktrdr.data.store_source import OURS
+from ktrdr.errors import KtrdrError, StoreUnwritable
+
+_PROBE_BYTES = 65_536
+_MORE_BYTES = 65_536
+_ROOMY_BYTES = 16 * 2**20
+"""So much must have become free before a full disk is written to again; or so much be free."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
+_REFUSED = ("this user may not write to {}", "sudo chown -R {1} {0}")
+_WORDS = {
+    errno.ENOSPC: ("the disk with {} is full", "free some space; it goes on by itself"),
+    errno.EDQUOT: (
+        "the disk quota for {} is used up",
+        "free some space or raise the quota; it goes on by itself",
+    ),
+    errno.EROFS: ("the disk with {} is read-only", "mount it writable; see: findmnt -T {}"),
+    errno.EACCES: _REFUSED,
+    errno.EPERM: _REFUSED,
+}
+"""What the system refuses, and what to do: about a folder, for an owner."""
+
+
+class Room(NamedTuple):
+    """Bytes of the file system, as far as this user may have them."""
+
+    free: int
+    total: int
+
+
+class StoreProbe:
+    """Looks at one folder, again and again. A folder that never was there is nobody's trouble."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: tuple[int, int] | None = None
+        self._was_ours = False
+        self._full_at: int | None = None
+        """How much was free when the disk refused as full."""
+
+    def __repr__(self) -> str:
+        return f"StoreProbe({str(self._folder)!r})"
+
+    @property
+    def room(self) -> Room | None:
+        """Of the file system now; None: it cannot be asked."""
+        try:
+            found = os.statvfs(self._folder)
+        except OSError:
+            return None
+        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    def refused(self, error: BaseException) -> None:
+        """The disk has refused something: where it was full, it is until more of it is free."""
+        if _number_of(error) in _FULL:
+            room = self.room
+            self._full_at = room.free if room else 0
+
+    def look(self) -> None:
+        """StoreUnwritable when the folder has gone, or is another one than it was."""
+        try:
+            found = self._folder.stat()
+        except OSError as error:
+            if self._known is None and isinstance(error, FileNotFoundError):
+                return
+            raise self._gone(error.strerror or str(error)) from error
+        known = (found.st_dev, found.st_ino)
+        is_ours = (self._folder / OURS).is_dir()
+        if self._known not in (None, known) and self._was_ours and not is_ours:
+            raise self._gone("it is another folder than before")
+        self._known, self._was_ours = known, is_ours
+
+    def check(self) -> None:
+        """The same, and when nothing can be written there. A small file comes and goes."""
+        self.look()
+        if self._known is None:
+            return
+        room = self.room
+        if self._full_at is not None and room is not None:
+            if room.free < min(self._full_at + _MORE_BYTES, _ROOMY_BYTES):
+                raise explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._folder)
+            self._full_at = None
+        try:
+            if self._was_ours:
+                _write_and_remove(self._folder / OURS)
+            _may_write(self._folder)
+        except OSError as error:
+            self.refused(error)
+            raise explained(error, self._folder) from error
+
+    def _gone(self, why: str) -> StoreUnwritable:
+        return StoreUnwritable(
+            f"the folder {self._folder} has gone ({why})",
+            hint="mount its disk again, and it goes on by itself; where the folder was replaced on "
+            "purpose: .venv/bin/supervisorctl restart gap-filler",
+        )
+
+
+def explained(error: BaseException, folder: Path) -> StoreUnwritable:
+    """What the disk refuses, in words, with what to do about it."""
+    number = _number_of(error)
+    if number in _WORDS:
+        words, hint = _WORDS[number]
+        owner = f"{os.geteuid()}:{os.getegid()}"
+        return StoreUnwritable(words.format(folder), hint=hint.format(folder, owner))
+    hint = f"look at its disk: df -h {folder}; it goes on by itself"
+    if isinstance(error, sqlite3.Error):
+        hint = f"in {folder}: {_LEDGER_HINT}; it goes on by itself"
+    if isinstance(error, KtrdrError):
+        return StoreUnwritable(error.message, hint=error.hint or hint)
+    return StoreUnwritable(f"{folder}: {getattr(error, 'strerror', None) or error}", hint=hint)
+
+
+def _number_of(error: BaseException | None) -> int | None:
+    """The system's number of an error, or of what it came from; SQLite has names for some."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        if isinstance(error, sqlite3.Error):
+            return _SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        error = error.__cause__
+    return None
+
+
+_SQLITE = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
+
+
+def _write_and_remove(folder: Path) -> None:
+    """Write a small file to the disk itself, and take it away again."""
+    path = folder / f".probe.{os.getpid()}{TEMPORARY}"
+    try:
+        with path.open("wb", buffering=0) as file:
+            if file.write(bytes(_PROBE_BYTES)) < _PROBE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _may_write(folder: Path) -> None:
+    """PermissionError or EROFS: no file can be made there. Leaves nothing."""
+    if os.access(folder, os.W_OK | os.X_OK):
+        return
+    is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    number = errno.EROFS if is_read_only else errno.EACCES
+    raise OSError(number, os.strerror(number))

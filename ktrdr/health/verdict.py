@@ -1,0 +1,450 @@
+"""The one verdict on the group: all is well, or what is not, who sees to it, and how. Pure.
+
+It is green only when every part is. Page, API, metrics, command line and exit codes show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ktrdr.config import Settings
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.health.peers import Answer
+from ktrdr.health.programs import RUNNING, Program
+
+ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down")
+"""States in which a gateway answers, whether or not data come."""
+LOGGED_OUT = "logged_out"
+CLOCK_S = 5.0
+"""A gateway's clock that is further off than this is worth a word."""
+
+_STALE_HEARTBEATS = 3
+_STUCK_S = 600.0
+"""A gap filler that has said nothing new for so long is stuck."""
+_TIGHT_BYTES = 100 * 2**20
+_TIGHT_SHARE = 0.02
+"""A disk with less than both of these free is nearly full."""
+_NAMED = 5
+_PASSING = ("connecting", "disconnected", "stopping", "upstream_lost", "farm_down", "connected")
+"""States without data that end without anybody's doing."""
+_VITAL = {
+    "ib-connection": "nothing can be asked of IB",
+    "gap-filler": "the store is not kept complete",
+}
+_USEFUL = {
+    "port-forward": "containers cannot reach the gateway",
+    "status-app": "there is no status page",
+    "gateway-sim": "there is no gateway to ask",
+}
+_ACTIVITIES = {
+    "filling": "being filled",
+    "waiting": "waiting",
+    "unproven": "waiting for proof that bars are absent",
+    "failed": "to be tried again",
+    "renewed": "being pulled again",
+    "refused": "left alone",
+    "complete": "about to be filled",
+}
+
+
+class Health(StrEnum):
+    """How the group is, in the words of the status API."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    CRITICAL = "critical"
+    """Nothing is kept complete until it is over."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program, and whether it is as it should be."""
+
+    program: Program
+    status: str
+    healthy: bool
+    why: str = ""
+    """Why it is not; else empty."""
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class Concern:
+    """One thing that is not as it should be."""
+
+    what: str
+    """What it is about, in a sentence's beginning: `the disk with data is full`."""
+    cause: str = ""
+    consequence: str = ""
+    next_step: str = ""
+    """What a person has to do; empty: it heals by itself."""
+    health: Health = Health.DEGRADED
+    stops: bool = False
+    """Nothing can be done for any series meanwhile."""
+    about: str = "connection"
+    """`program`, `source`, `store`, `connection`, `clock` or `series`."""
+
+    @property
+    def claim(self) -> str:
+        """What it is, and why."""
+        return f"{self.what}: {self.cause}" if self.cause else self.what
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one line."""
+        more = f"; {self.consequence}" if self.consequence else ""
+        step = f" – next step: {self.next_step}" if self.next_step else ""
+        return f"{self.claim}{more}{step}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The group's health in one sentence, and every concern, the worst first."""
+
+    summary: str
+    concerns: tuple[Concern, ...] = ()
+
+    @property
+    def health(self) -> Health:
+        """That of the worst concern."""
+        return max((c.health for c in self.concerns), key=list(Health).index, default=_WELL)
+
+    @property
+    def needs_person(self) -> tuple[Concern, ...]:
+        """What somebody has to see to."""
+        return tuple(c for c in self.concerns if c.next_step and c.health is not _WELL)
+
+    @property
+    def heals(self) -> tuple[Concern, ...]:
+        """What ends by itself."""
+        return tuple(c for c in self.concerns if not c.next_step and c.health is not _WELL)
+
+    @property
+    def obstacles(self) -> tuple[Concern, ...]:
+        """Why nothing can be done for any series; empty: the group is ready."""
+        return tuple(c for c in self.concerns if c.stops)
+
+
+_WELL = Health.HEALTHY
+
+
+def services(
+    programs: Mapping[str, Program],
+    connection: Answer[ConnectionStatus],
+    gap_filler: Answer[GapFillerStatus],
+    *,
+    is_simulated: bool,
+) -> dict[str, Service]:
+    """Each program's state. One that answers runs, whatever else is known of it."""
+    answers: dict[str, Answer[ConnectionStatus] | Answer[GapFillerStatus]] = {
+        "ib-connection": connection,
+        "gap-filler": gap_filler,
+    }
+    return {
+        name: _answering(program, answers[name])
+        if name in answers
+        else _standing(program, is_needed=_is_needed(program, is_simulated=is_simulated))
+        for name, program in programs.items()
+    }
+
+
+def judge(
+    found: Mapping[str, Service],
+    connection: Answer[ConnectionStatus],
+    gap_filler: Answer[GapFillerStatus],
+    settings: Settings,
+    now: datetime,
+) -> Verdict:
+    """Everything that is known, weighed: `found` are the programs, `now` is in UTC."""
+    concerns = [*_of_programs(found), *_of_sources(settings, connection.said, gap_filler.said)]
+    if gap_filler.said is not None:
+        concerns += [*_of_store(gap_filler.said, now), *_of_jump(gap_filler.said)]
+    if connection.said is not None:
+        concerns += [*_of_connection(connection.said, settings, now), *_of_clock(connection.said)]
+    if gap_filler.said is not None:
+        concerns += _of_series(gap_filler.said)
+    ordered = sorted(concerns, key=lambda c: (-list(Health).index(c.health), c.about == "series"))
+    return Verdict(_summary(ordered, gap_filler.said), tuple(ordered))
+
+
+def sources(
+    settings: Settings, connection: ConnectionStatus | None, gap_filler: GapFillerStatus | None
+) -> list[str]:
+    """`live` and `simulated`, as far as anybody claims them: both is a problem of its own."""
+    claims = {settings.source}
+    claims |= {connection.gateway} if connection else set()
+    claims |= {gap_filler.source} if gap_filler else set()
+    return sorted(claims)
+
+
+def is_stale(status: ConnectionStatus, settings: Settings, now: datetime) -> bool:
+    """True when the last real answer is older than a living connection's can be."""
+    if status.last_answer_time is None:
+        return True
+    age_s = (now - status.last_answer_time).total_seconds()
+    return age_s > _STALE_HEARTBEATS * settings.ktrdr_ib_heartbeat_s
+
+
+# Programs.
+
+
+def _is_needed(program: Program, *, is_simulated: bool) -> bool:
+    if program.name == "gateway-sim":
+        return is_simulated
+    return program.name != "port-forward" or program.ever_started  # in a container nobody starts it
+
+
+def _answering(
+    program: Program, answer: Answer[ConnectionStatus] | Answer[GapFillerStatus]
+) -> Service:
+    if answer.said:
+        return Service(program, RUNNING, healthy=True)
+    if program.runs:
+        return Service(program, program.status, False, answer.why, answer.hint)
+    return _stopped(program)
+
+
+def _standing(program: Program, *, is_needed: bool) -> Service:
+    if program.runs or not is_needed:
+        return Service(program, program.status, healthy=True)
+    return _stopped(program)
+
+
+def _stopped(program: Program) -> Service:
+    ends_itself = program.status in ("BACKOFF", "FATAL")
+    restart = f".venv/bin/supervisorctl restart {program.name}"
+    see = f"see why: .venv/bin/supervisorctl tail {program.name}"
+    return Service(
+        program,
+        program.status,
+        False,
+        f"{program.name} is not running ({program.status})",
+        f"{see}; then {restart}" if ends_itself else restart,
+    )
+
+
+def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
+    for name, service in found.items():
+        if service.healthy:
+            continue
+        is_vital = name in _VITAL
+        yield Concern(
+            service.why,
+            consequence=_VITAL.get(name) or _USEFUL.get(name, ""),
+            next_step=service.next_step,
+            health=Health.CRITICAL if is_vital else Health.DEGRADED,
+            stops=is_vital,
+            about="program",
+        )
+
+
+def _of_sources(
+    settings: Settings, connection: ConnectionStatus | None, gap_filler: GapFillerStatus | None
+) -> Iterator[Concern]:
+    claims = sources(settings, connection, gap_filler)
+    if len(claims) > 1:
+        yield Concern(
+            f"{' and '.join(claims)} programs at once",
+            "they were started with different settings",
+            "no price can be trusted",
+            "./scripts/down, ./scripts/up",
+            Health.CRITICAL,
+            stops=True,
+            about="source",
+        )
+
+
+# The store.
+
+
+def _of_store(status: GapFillerStatus, now: datetime) -> Iterator[Concern]:
+    if status.state == "refused":
+        yield Concern(
+            "gap-filler refuses to work",
+            status.reason,
+            "the store is not kept complete",
+            "set what it names, then ./scripts/up",
+            Health.CRITICAL,
+            stops=True,
+            about="store",
+        )
+    elif status.store_trouble is not None:
+        trouble = status.store_trouble
+        yield Concern(
+            trouble.message,
+            consequence="no bar can be stored",
+            next_step=trouble.hint,
+            health=Health.CRITICAL,
+            stops=True,
+            about="store",
+        )
+    elif _is_tight(status):
+        yield Concern(
+            f"the disk with {status.data_dir} is nearly full",
+            f"{(status.disk_free_bytes or 0) / 2**20:.1f} MiB are free",
+            "soon no bar can be stored",
+            "free some space",
+            about="store",
+        )
+    if status.as_of is not None and (now - status.as_of).total_seconds() > _STUCK_S:
+        minutes = (now - status.as_of).total_seconds() / 60
+        yield Concern(
+            f"gap-filler has not moved for {minutes:.0f} min",
+            consequence="what is said of the series is as old as that",
+            next_step=".venv/bin/supervisorctl restart gap-filler",
+            about="program",
+        )
+
+
+def _is_tight(status: GapFillerStatus) -> bool:
+    free, total = status.disk_free_bytes, status.disk_total_bytes
+    if free is None or total is None:
+        return False
+    return free < min(_TIGHT_BYTES, _TIGHT_SHARE * total)
+
+
+# The connection.
+
+
+def _of_connection(
+    status: ConnectionStatus, settings: Settings, now: datetime
+) -> Iterator[Concern]:
+    if status.connected:
+        if is_stale(status, settings, now):
+            yield Concern("connected, but no real request was answered lately")
+        return
+    if status.expected and status.state != LOGGED_OUT:
+        yield Concern("the gateway is away", status.expected, health=_WELL, stops=True)
+        return
+    error = status.last_error
+    lost = "connected, but no data come from" if status.state in ANSWERING else "not connected to"
+    hint = error.hint if error else ""
+    yield Concern(
+        f"{lost} the {status.gateway} gateway ({status.state.replace('_', ' ')})",
+        error.message if error else "",
+        "nothing new can be asked for",
+        "" if status.state in _PASSING else hint or ".venv/bin/ktrdr doctor",
+        stops=True,
+    )
+
+
+def _of_clock(status: ConnectionStatus) -> Iterator[Concern]:
+    offset_s = status.clock_offset_s if status.connected else None
+    if offset_s is not None and abs(offset_s) >= CLOCK_S:
+        yield Concern(
+            f"the gateway's clock and this machine's are {abs(offset_s):.0f} s apart",
+            consequence="which bars are finished is judged by the one that is behind",
+            next_step="set both by the network's time",
+            about="clock",
+        )
+
+
+def _of_jump(status: GapFillerStatus) -> Iterator[Concern]:
+    if status.clock_jump_s:
+        way = "ahead" if status.clock_jump_s > 0 else "back"
+        yield Concern(
+            f"this machine's clock has jumped by {abs(status.clock_jump_s):.0f} s, {way}",
+            consequence="until it has stayed there for five minutes nothing is taken for complete",
+            next_step="set it by the network's time, unless it is right now",
+            about="clock",
+        )
+
+
+# The series.
+
+
+def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
+    """Those that somebody has to see to, for each reason, and those that are on their way."""
+    if status.last_scan_time is None:
+        if status.state != "refused" and status.store_trouble is None:
+            yield Concern("the store has not been looked at yet", about="series")
+        return
+    if not status.series:
+        yield Concern(
+            f"there is no series in {status.data_dir}",
+            consequence="nothing is kept",
+            next_step="create a file with the header line alone, such as AAPL_1m.csv; where there "
+            "were files: is the folder's disk mounted?",
+            about="series",
+        )
+    named = 0
+    for trouble in status.troubles:
+        named += trouble.count
+        one = trouble.count == 1
+        yield Concern(
+            _listed(trouble.series, trouble.count),
+            trouble.message,
+            f"{'it is' if one else 'they are'} not kept complete",
+            trouble.hint or ".venv/bin/ktrdr gaps shows what is known",
+            about="series",
+        )
+    if status.series_troubled > named:
+        more = f"{status.series_troubled - named} more series need somebody"
+        yield Concern(more, next_step=".venv/bin/ktrdr gaps", about="series")
+    if under_way := _under_way(status):
+        count = _healing(status)
+        are = "1 series is" if count == 1 else f"{count} series are"
+        yield Concern(f"{are} not complete yet", under_way, about="series")
+
+
+def _healing(status: GapFillerStatus) -> int:
+    """Series that are not complete, and need nobody."""
+    return max(0, status.series - status.series_current - status.series_troubled)
+
+
+def _under_way(status: GapFillerStatus) -> str:
+    """What is being done for them; empty: there are none."""
+    count = _healing(status)
+    if not count:
+        return ""
+    words = [f"{n} {_ACTIVITIES.get(state, state)}" for state, n in status.series_states.items()]
+    return ", ".join(words) or f"{count} on their way"
+
+
+def _listed(names: tuple[str, ...], count: int) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return f"{shown} and {count - _NAMED} more" if count > _NAMED else shown
+
+
+def _summary(concerns: list[Concern], status: GapFillerStatus | None) -> str:
+    """The first concern that is nobody's series', and how many series are complete."""
+    of_group = [c for c in concerns if c.about != "series"]
+    parts = [_claims(of_group)] if of_group else []
+    if status is None:
+        parts.append("how complete the store is, is not known")
+    elif status.last_scan_time is None or not status.series:
+        parts += [c.what for c in concerns if c.about == "series"]
+    else:
+        parts.append(_counts(status))
+    text = "; ".join(parts)
+    is_name = "-" in text.partition(" ")[0]
+    return f"{text if is_name else text[:1].upper() + text[1:]}."
+
+
+def _claims(concerns: list[Concern]) -> str:
+    more = f" (and {len(concerns) - 1} more)" if len(concerns) > 1 else ""
+    return f"{concerns[0].claim}{more}"
+
+
+def _counts(status: GapFillerStatus) -> str:
+    total, current = status.series, status.series_current
+    if current >= total:
+        return f"all {total} series are complete" if total > 1 else "the series is complete"
+    said = [f"{current} of {total} series are complete"]
+    if status.series_troubled:
+        verb = "needs" if status.series_troubled == 1 else "need"
+        said.append(f"{status.series_troubled} {verb} you: {_symbols(status)}")
+    if under_way := _under_way(status):
+        said.append(under_way)
+    return ", ".join(said)
+
+
+def _symbols(status: GapFillerStatus) -> str:
+    """The symbols of the series that need somebody."""
+    names = [name.rpartition("_")[0] for trouble in status.troubles for name in trouble.series]
+    symbols = list(dict.fromkeys(names))
+    more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
+    return ", ".join(symbols[:_NAMED]) + more

@@ -1,0 +1,63 @@
+"""Which names of variables are ours, and what is said of one that is not. Reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
+
+ENV_FILE = ".env"
+
+IGNORE_ENV_FILE = "KTRDR_IGNORE_ENV_FILE"
+"""Set by scripts/up for the programs of a group, which got all settings at its start."""
+
+SIMULATOR = (
+    "KTRDR_SIM_ACCOUNT",
+    "KTRDR_SIM_BARS_PER_SECOND",
+    "KTRDR_SIM_LATENCY_MS",
+    "KTRDR_SIM_RECORD",
+    "KTRDR_SIM_REPLAY",
+    "KTRDR_SIM_SEED",
+)
+"""Options of `python -m ktrdr.sim`, which takes them from the environment alone."""
+
+TESTS = ("KTRDR_TEST_COPY",)
+"""Marks the processes of a test."""
+
+NOT_YET = (
+    "KTRDR_ALERTS",
+    "KTRDR_DATABASE_URL",
+    "KTRDR_LIVE_STREAMS",
+    "KTRDR_STATUS_TOKEN",
+    "KTRDR_STATUS_URL",
+)
+"""Names of a later version; their values may be secret, and are never shown."""
+
+
+def unknown_in_environment(given: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
+    """A line for each `KTRDR_…` that means nothing here. An empty value counts as none."""
+    known = {*settings, *SIMULATOR, *TESTS, IGNORE_ENV_FILE}
+    for name, value in given.items():
+        if value and name.upper().startswith("KTRDR_") and name.upper() not in known:
+            yield _line(name, value, "", settings)
+
+
+def unknown_in_file(given: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
+    """The same for `.env`, where an `IB_…` can be meant for us alone."""
+    for name, value in given.items():
+        ours = name.upper().startswith(("KTRDR_", "IB_"))
+        if not value or not ours or name.upper() in settings:
+            continue
+        if name.upper() in SIMULATOR:
+            yield f"{name} in {ENV_FILE}: expected in the environment, where the simulator reads it"
+        else:
+            yield _line(name, value, f" in {ENV_FILE}", settings)
+
+
+def _line(name: str, value: str, where: str, settings: Collection[str]) -> str:
+    if name.upper() in NOT_YET:
+        return f"{name}{where}: not supported by this version"
+    near = get_close_matches(name.upper(), [*settings, *SIMULATOR, *NOT_YET], n=1)
+    if not near:
+        return f"{name}{where}: no such setting; .env.example has all of them"
+    shown = "" if near[0] in NOT_YET else f"={value}"
+    return f"{name}{shown}{where}: no such setting; did you mean {near[0]}?"

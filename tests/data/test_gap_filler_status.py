@@ -1,0 +1,203 @@
+"""What the gap filler says of itself: numbers that are what they are called, and what is amiss."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from datetime import UTC, datetime
+
+from ktrdr.data.ib_gap_filler import GapFiller
+from ktrdr.errors import RequestFailed, StoreUnwritable, UnknownContract
+from ktrdr.planning.instruments import parse_series
+from tests.data.conftest import DAY, Inline, utc
+from tests.data.dict_store import DictStore
+from tests.data.test_ib_gap_filler import (  # noqa: F401  fixtures among them
+    NOW,
+    RECENT,
+    clock,
+    fill,
+    make_filler,
+    minutes,
+    put,
+    starts_in,
+)
+from tests.data.test_store_probe import mounted, needs_root
+
+
+def test_all_is_complete_and_as_new_as_its_market(put, make_filler):  # noqa: F811
+    put("AAPL_1m")
+    fill(filler := make_filler())
+    said = filler.status
+    assert (said.series, said.series_current, said.series_states) == (1, 1, {})
+    assert said.newest_bar_time == datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
+    assert said.eta_words == said.waits_for == ""
+
+
+def test_bars_that_became_due_just_now_make_no_series_late(put, make_filler, clock, connection):  # noqa: F811
+    clock.now = utc("2026-11-20 11:00")
+    put("AAPL_1m")
+    fill(filler := make_filler())
+    connection.connected = False
+    for now, current in (("11:05", 1), ("11:09", 0)):
+        clock.now = utc(f"2026-11-20 {now}")
+        filler.ask_for_scan()
+        filler.step()
+        assert filler.status.series_current == current, now
+    assert filler.status.series_states == {"waiting": 1}
+    assert filler.status.waits_for == "no data from IB: waiting"
+
+
+def test_a_market_that_is_closed_makes_no_series_late(put, make_filler, clock, connection):  # noqa: F811
+    put("AAPL_1m")
+    fill(filler := make_filler())
+    connection.connected = False
+    clock.now = utc("2026-11-21 09:59")
+    filler.ask_for_scan()
+    filler.step()
+    assert filler.status.series_current == 1
+
+
+def test_a_failed_gap_is_one_gap_however_often_it_was_tried(put, make_filler, connection):  # noqa: F811
+    put("AAPL_1h")
+    filler = make_filler()
+    connection.bars_refusals = {"AAPL": RequestFailed("once", code=162)}
+    for _ in range(6):
+        filler.ask_for_scan()
+        fill(filler)
+    said = filler.status
+    assert (said.gaps_remaining, said.gaps_failed, said.requests_failed) == (1, 1, 6)
+    assert said.waits_for.startswith("the next try, at 15:0")
+    assert said.waits_for.endswith(" UTC")
+    connection.bars_refusals = {}
+    filler.ask_for_scan()
+    fill(filler)
+    said = filler.status
+    assert (said.gaps_remaining, said.gaps_failed, said.requests_failed) == (0, 0, 6)
+    assert (said.gaps_detected, said.gaps_filled) == (1, 1)
+    assert [problem.is_over for problem in said.recent_errors] == [True]
+
+
+def test_counters_say_since_when_they_count(put, make_filler, clock):  # noqa: F811
+    put("AAPL_1m")
+    fill(filler := make_filler())
+    clock.now += DAY
+    fill(filler)
+    assert filler.status.counted_since == datetime.fromtimestamp(NOW, UTC)
+    assert filler.status.as_of == datetime.fromtimestamp(NOW + DAY, UTC)
+
+
+def test_never_more_gaps_are_filled_than_were_found(put, make_filler):  # noqa: F811
+    there = minutes(*RECENT)
+    put("AAPL_1m", there[::7])
+    fill(filler := make_filler())
+    said = filler.status
+    assert said.gaps_detected == said.gaps_filled == len(there[::7]) - (there[-1] in there[::7])
+    assert said.gaps_remaining == 0
+
+
+def test_series_that_need_somebody_are_named_by_their_reason(put, make_filler, connection):  # noqa: F811
+    for name in ("AAPL_1m", "XYZQ_1d", "XYZQ_1h", "BAD_1m"):
+        put(name)
+    (put("BAD_1m")).write_text("timestamp,open,high,low,close,volume\noops\n")
+    connection.refusals = {"XYZQ": UnknownContract("none such", code=200, hint="is it spelt so?")}
+    fill(filler := make_filler())
+    said = filler.status
+    assert (said.series, said.series_current, said.series_troubled) == (4, 1, 3)
+    assert sorted((one.outcome, one.series, one.count) for one in said.troubles) == [
+        ("malformed_file", ("BAD_1m",), 1),
+        ("unknown_contract", ("XYZQ_1h", "XYZQ_1d"), 2),
+    ]
+    assert said.series_states == {}
+
+
+def test_a_series_whose_file_was_removed_needs_nobody(put, make_filler, connection):  # noqa: F811
+    put("AAPL_1m")
+    path = put("XYZQ_1d")
+    connection.refusals = {"XYZQ": UnknownContract("none such", code=200, hint="is it spelt so?")}
+    fill(filler := make_filler())
+    path.unlink()
+    filler.ask_for_scan()
+    fill(filler)
+    said = filler.status
+    assert (said.series, said.series_current, said.troubles) == (1, 1, ())
+    assert [problem.is_over for problem in said.recent_errors] == [True]
+
+
+class OneRefused(DictStore):
+    """The file of one series may not be written to."""
+
+    def add(self, series, bars, **how):
+        if series.symbol == "MSFT":
+            raise StoreUnwritable("MSFT_1m.csv: Permission denied") from PermissionError(13, "no")
+        return super().add(series, bars, **how)
+
+
+def test_a_folder_that_has_gone_stops_all_and_forgets_nothing(put, make_filler, data_dir):  # noqa: F811
+    path = put("AAPL_1m")
+    fill(filler := make_filler())
+    data_dir.rename(data_dir.with_name("away"))
+    data_dir.mkdir()
+    filler.ask_for_scan()
+    for _ in range(3):
+        assert not filler.step()
+    said = filler.status
+    assert (said.series, said.state) == (1, "waiting")
+    assert "has gone" in said.store_trouble.message
+    assert "mount its disk again" in said.store_trouble.hint
+    assert list(data_dir.iterdir()) == []
+    shutil.rmtree(data_dir)
+    data_dir.with_name("away").rename(data_dir)
+    fill(filler)
+    assert filler.status.store_trouble is None
+    assert (filler.status.series_current, filler.status.state) == (1, "idle")
+    assert path.exists()
+
+
+@needs_root
+def test_what_failed_on_a_full_disk_is_filled_as_soon_as_there_is_room(
+    put,  # noqa: F811
+    make_filler,  # noqa: F811
+    connection,
+    data_dir,
+):
+    with mounted(data_dir, "size=512k"):
+        path = put("AAPL_1m")
+        fill(filler := make_filler())
+        more = put("MSFT_1m")
+        with contextlib.suppress(OSError):
+            (data_dir / "ballast").write_bytes(bytes(2**20))
+        filler.ask_for_scan()
+        for _ in range(6):
+            filler.step()
+        said = filler.status
+        assert said.store_trouble.message == f"the disk with {data_dir} is full"
+        assert (said.state, said.series_troubled) == ("waiting", 0)
+        asked = len(connection.asked)
+        for _ in range(5):
+            filler.step()
+        assert len(connection.asked) == asked  # nothing is asked for that cannot be kept
+        (data_dir / "ballast").unlink()
+        filler.step()
+        fill(filler)
+        assert filler.status.store_trouble is None
+        assert filler.status.series_current == 2
+        assert starts_in(more) == starts_in(path) == minutes(*RECENT)
+        filler.close()
+
+
+def test_one_file_that_cannot_be_written_to_needs_somebody_and_stops_no_other(
+    make_settings,
+    connection,
+    clock,  # noqa: F811
+    data_dir,
+):
+    store = OneRefused(data_dir)
+    for name in ("AAPL_1m.csv", "MSFT_1m.csv"):
+        store.create(parse_series(name))
+    filler = GapFiller(make_settings(ktrdr_gap_max_age_days=3), connection, clock, Inline(), store)
+    fill(filler)
+    said = filler.status
+    assert (said.series_current, said.store_trouble) == (1, None)
+    (trouble,) = said.troubles
+    assert (trouble.outcome, trouble.series) == ("store_unwritable", ("MSFT_1m",))
+    filler.close()

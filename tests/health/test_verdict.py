@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+
+from ktrdr.data.local_api import LastError, SeriesTrouble, StoreTrouble
+from ktrdr.health.peers import Answer
+from ktrdr.health.programs import NAMES, Program
+from ktrdr.health.verdict import is_stale, judge, services
+
+NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)
+DOWN = Answer(None, "it does not answer", ".venv/bin/supervisorctl restart it")
+GREEN, AMBER, RED = "healthy", "degraded", "critical"
+UNKNOWN = SeriesTrouble("unknown_contract", "IB knows no XYZQ", "is it spelt so?", ("XYZQ_1d",), 1)
+AMBIGUOUS = SeriesTrouble(
+    "unknown_contract", "TWIN is two", "set con_id", ("TWIN_1h", "TWIN_1m"), 2
+)
+
+
+@pytest.fixture
+def well(connected):
+    return replace(connected, last_answer_time=NOW - timedelta(seconds=4))
+
+
+@pytest.fixture
+def complete(idle):
+    return replace(idle, series=14, series_current=14, as_of=NOW, last_scan_time=NOW, unfillable={})
+
+
+@pytest.fixture
+def verdict(settings, well, complete):
+    """The judgement on a group in which all is well, but for what is given."""
+
+    def make(*, connection=well, filler=complete, live=False, **statuses):
+        programs = {
+            name: Program(name, statuses.get(name.replace("-", "_"), "RUNNING"), ever_started=True)
+            for name in NAMES
+        }
+        answers = [
+            said if isinstance(said, Answer) else Answer(said) for said in (connection, filler)
+        ]
+        found = services(programs, *answers, is_simulated=settings.is_simulated)
+        given = settings.model_copy(update={"ib_host": "127.0.0.1"}) if live else settings
+        return judge(found, *answers, given, NOW)
+
+    return make
+
+
+def lost(well, state, *, hint="", **more):
+    error = LastError(502, "nobody listens", hint)
+    return replace(well, connected=False, state=state, last_error=error, **more)
+
+
+def of_connection(well):
+    """The connection in each of its ways: how the group is then, and whether it needs somebody."""
+    return [
+        (well, GREEN, False),
+        (lost(well, "waiting", hint="start the gateway"), AMBER, True),
+        (lost(well, "dead", hint="restart the gateway"), AMBER, True),
+        (lost(well, "upstream_lost"), AMBER, False),
+        (lost(well, "competing_session", hint="log out there"), AMBER, True),
+        (lost(well, "farm_down"), AMBER, False),
+        (lost(well, "waiting", expected="its nightly restart"), GREEN, False),
+        (lost(well, "logged_out", hint="log in", expected="the log-out"), AMBER, True),
+        (replace(well, last_answer_time=NOW - timedelta(minutes=5)), AMBER, False),
+        (replace(well, clock_offset_s=9.0), AMBER, True),
+        (DOWN, RED, True),
+    ]
+
+
+def of_filler(complete):
+    """The same of the gap filler."""
+    part = replace(complete, series_current=12)
+    return [
+        (complete, GREEN, False),
+        (replace(part, state="filling", series_states={"filling": 2}), AMBER, False),
+        (replace(part, series_troubled=2, troubles=(AMBIGUOUS,)), AMBER, True),
+        (replace(part, series_states={"unproven": 2}), AMBER, False),
+        (replace(complete, series=0, series_current=0), AMBER, True),
+        (replace(complete, state="starting", last_scan_time=None, series=0), AMBER, False),
+        (replace(complete, state="waiting", store_trouble=StoreTrouble("full", "free")), RED, True),
+        (replace(complete, state="refused", reason="it is live"), RED, True),
+        (replace(complete, disk_free_bytes=10**6, disk_total_bytes=10**12), AMBER, True),
+        (replace(complete, as_of=NOW - timedelta(minutes=11)), AMBER, True),
+        (replace(complete, clock_jump_s=3600.0), AMBER, True),
+        (DOWN, RED, True),
+    ]
+
+
+def test_it_is_green_only_if_every_part_is(verdict, well, complete):
+    order = [GREEN, AMBER, RED]
+    for (connection, *c), (filler, *f), forward, sim, live in product(
+        of_connection(well), of_filler(complete), ("", "FATAL"), ("", "STOPPED"), (False, True)
+    ):
+        stopped = {"port_forward": forward, "gateway_sim": "" if live else sim}
+        parts = [c, f, *([AMBER, True] for status in stopped.values() if status)]
+        claims = {"live" if live else "simulated"}
+        claims |= {said.source for said in (filler,) if not isinstance(said, Answer)}
+        claims |= {said.gateway for said in (connection,) if not isinstance(said, Answer)}
+        parts += [[RED, True]] if len(claims) > 1 else []
+
+        said = verdict(
+            connection=connection,
+            filler=filler,
+            live=live,
+            **{name: status for name, status in stopped.items() if status},
+        )
+
+        assert said.health == max((health for health, _ in parts), key=order.index)
+        assert bool(said.needs_person) is any(needs for _, needs in parts)
+        is_green = all(health == GREEN for health, _ in parts)
+        assert bool(said.needs_person or said.heals) is not is_green
+        assert said.summary.endswith(".")
+        assert ".." not in said.summary
+        assert all(concern.what for concern in said.concerns)
+
+
+def test_all_is_well(verdict):
+    said = verdict()
+    assert (said.health, said.concerns) == ("healthy", ())
+    assert said.summary == "All 14 series are complete."
+
+
+def test_the_sentence_counts_series_and_names_those_that_need_somebody(verdict, complete):
+    filler = replace(
+        complete,
+        series=451,
+        series_current=440,
+        series_troubled=3,
+        troubles=(UNKNOWN, AMBIGUOUS),
+        series_states={"filling": 8},
+    )
+    said = verdict(filler=filler)
+    assert said.summary == (
+        "440 of 451 series are complete, 3 need you: XYZQ, TWIN, 8 being filled."
+    )
+    first, second = said.needs_person
+    assert (first.what, first.cause, first.next_step) == (
+        "XYZQ_1d",
+        "IB knows no XYZQ",
+        "is it spelt so?",
+    )
+    assert second.what == "TWIN_1h, TWIN_1m"
+    (third,) = said.heals
+    assert third.claim == "8 series are not complete yet: 8 being filled"
+
+
+def test_troubles_that_are_not_named_count_too(verdict, complete):
+    filler = replace(complete, series_current=4, series_troubled=10, troubles=(UNKNOWN,))
+    assert "9 more series need somebody" in [c.what for c in verdict(filler=filler).needs_person]
+
+
+@pytest.mark.parametrize(("by_s", "way"), [(86400.0, "ahead"), (-86400.0, "back")])
+def test_a_clock_that_has_jumped_is_told_with_what_to_do(verdict, complete, by_s, way):
+    said = verdict(filler=replace(complete, clock_jump_s=by_s))
+    assert f"his machine's clock has jumped by 86400 s, {way}" in said.summary
+    assert said.needs_person[0].next_step.startswith("set it")
+
+
+def test_no_answer_at_all_is_stale(settings, connected):
+    assert is_stale(replace(connected, last_answer_time=None), settings, NOW)
+
+
+def test_what_stands_in_the_way_of_all_comes_first(verdict, complete):
+    full = StoreTrouble("the disk with data is full", "free some space")
+    said = verdict(filler=replace(complete, store_trouble=full), gateway_sim="FATAL")
+    assert said.summary == ("The disk with data is full (and 1 more); all 14 series are complete.")
+    assert [concern.what for concern in said.obstacles] == ["the disk with data is full"]
+    assert said.needs_person[0].consequence == "no bar can be stored"
+
+
+@pytest.mark.parametrize("status", ["STOPPED", "FATAL", "BACKOFF", "EXITED"])
+@pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "status_app"])
+def test_it_is_degraded_without_a_program_that_is_needed(verdict, name, status):
+    said = verdict(**{name: status})
+    assert said.health == "degraded"
+    (concern,) = said.needs_person
+    assert f"supervisorctl restart {name.replace('_', '-')}" in concern.next_step
+    assert ("supervisorctl tail" in concern.next_step) is (status in ("FATAL", "BACKOFF"))
+    assert not said.obstacles
+
+
+@pytest.mark.parametrize("gone", ["connection", "filler"])
+def test_it_is_critical_without_one_that_keeps_the_store(verdict, gone):
+    said = verdict(**{gone: DOWN})
+    assert said.health == "critical"
+    assert said.obstacles
+
+
+def test_one_that_hangs_is_as_bad_as_none(verdict):
+    hung = Answer(None, "gap-filler did not answer within 2 s", "restart it")
+    said = verdict(filler=hung, gap_filler="RUNNING")
+    assert said.health == "critical"
+    assert "did not answer within 2 s" in said.summary
+
+
+def test_one_that_answers_runs_whatever_else_is_known(verdict):
+    assert verdict(ib_connection="STOPPED", gap_filler="EXITED").health == "healthy"
+
+
+def test_a_gateway_that_restarts_at_its_hour_is_no_alarm_and_no_readiness(verdict, well):
+    said = verdict(connection=lost(well, "waiting", expected="expected restart, back at 23:47 UTC"))
+    assert said.health == "healthy"
+    assert "expected restart, back at 23:47 UTC" in said.summary
+    assert said.obstacles
+
+
+def test_live_and_simulated_at_once_are_critical(verdict):
+    said = verdict(live=True)
+    assert said.health == "critical"
+    assert said.summary.startswith("Live and simulated programs at once")
+
+
+def test_the_simulator_is_not_needed_with_a_real_gateway(connected, idle):
+    programs = {name: Program(name, "STOPPED", ever_started=True) for name in NAMES}
+
+    found = services(programs, Answer(connected), Answer(idle), is_simulated=False)
+
+    assert found["gateway-sim"].healthy
+    assert found["gateway-sim"].status == "STOPPED"
+    assert not found["port-forward"].healthy
+
+
+def test_forwarding_is_not_needed_where_nobody_started_it(connected, idle):
+    programs = {name: Program(name, "STOPPED") for name in NAMES}
+
+    found = services(programs, Answer(connected), Answer(idle), is_simulated=True)
+
+    assert found["port-forward"].healthy
+    assert not found["gateway-sim"].healthy
+
+
+@pytest.mark.parametrize(("age_s", "stale"), [(0, False), (44, False), (46, True)])
+def test_an_answer_is_stale_after_three_heartbeats(settings, connected, age_s, stale):
+    status = replace(connected, last_answer_time=NOW - timedelta(seconds=age_s))
+
+    assert is_stale(status, settings, NOW) is stale
+
+
+def test_a_clock_that_is_off_is_told_and_not_green(verdict, well):
+    said = verdict(connection=replace(well, clock_offset_s=-7.0))
+    assert said.health == "degraded"
+    assert "7 s apart" in said.summary
+    assert verdict(connection=replace(well, clock_offset_s=1.0)).health == "healthy"
+
+
+@pytest.mark.parametrize(("free", "total", "is_told"), [(50, 10**6, True), (150, 10**6, False)])
+def test_a_disk_that_is_nearly_full_is_told(verdict, complete, free, total, is_told):
+    filler = replace(complete, disk_free_bytes=free * 2**20, disk_total_bytes=total * 2**20)
+    assert bool(verdict(filler=filler).needs_person) is is_told
+
+
+def test_a_small_disk_is_not_nearly_full_by_being_small(verdict, complete):
+    filler = replace(complete, disk_free_bytes=4 * 2**20, disk_total_bytes=5 * 2**20)
+    assert verdict(filler=filler).health == "healthy"

@@ -1,0 +1,80 @@
+"""ktrdr/run_folder.py: what becomes of a folder that is there already."""
+
+import os
+import stat
+
+import pytest
+
+from ktrdr.errors import Misconfigured
+from ktrdr.run_folder import prepare_folder, prepare_run_folder, write_anew
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def umask():
+    """`umask(mask)`: for this test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o777])
+def test_a_new_one_is_for_its_owner_alone(scratch, umask, mask):
+    (scratch / "var").mkdir()
+    umask(mask)
+    prepare_run_folder(scratch / "var" / "run")
+    assert mode(scratch / "var" / "run") == 0o700
+
+
+def test_one_of_ours_is_taken_again(scratch):
+    prepare_run_folder(scratch / "run")
+    (scratch / "run" / "gap-filler.lock").touch()
+    (scratch / "run" / "notes.txt").touch()
+    prepare_run_folder(scratch / "run")
+
+
+@pytest.mark.parametrize("rights", [0o755, 0o750, 0o701, 0o1777])
+def test_one_that_others_may_enter_is_refused_and_left_as_it_was(scratch, rights):
+    folder = scratch / "shared"
+    folder.mkdir()
+    folder.chmod(rights)
+    with pytest.raises(Misconfigured, match=f"KTRDR_RUN_DIR={folder}: expected .* {rights:04o}"):
+        prepare_folder(folder)
+    assert mode(folder) == rights
+
+
+def test_what_a_link_leads_to_is_left_as_it_was(scratch):
+    (scratch / "etc").mkdir(0o755)
+    (scratch / "run").symlink_to(scratch / "etc")
+    with pytest.raises(Misconfigured, match="others may enter"):
+        prepare_run_folder(scratch / "run")
+    assert mode(scratch / "etc") == 0o755
+    assert not list((scratch / "etc").iterdir())
+
+
+def test_a_folder_of_other_things_is_refused_with_one_of_them(scratch):
+    (scratch / "home").mkdir(0o700)
+    (scratch / "home" / ".profile").touch()
+    with pytest.raises(Misconfigured, match=r"a folder of its own, and this one has '.profile'"):
+        prepare_run_folder(scratch / "home")
+    assert [path.name for path in (scratch / "home").iterdir()] == [".profile"]
+
+
+def test_a_file_of_that_name_is_refused(scratch):
+    (scratch / "run").touch()
+    with pytest.raises(Misconfigured, match="expected a folder"):
+        prepare_folder(scratch / "run")
+
+
+def test_a_file_is_not_written_through_a_link(scratch):
+    victim = scratch / "victim"
+    victim.write_text("precious")
+    (scratch / "name.pid").symlink_to(victim)
+    write_anew(scratch / "name.pid", "42\n")
+    assert victim.read_text() == "precious"
+    assert (scratch / "name.pid").read_text() == "42\n"
+    assert not (scratch / "name.pid").is_symlink()
+    assert mode(scratch / "name.pid") == 0o600
