@@ -22,7 +22,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -30,7 +29,8 @@ from rich.table import Table
 from ktrdr.config import Settings
 from ktrdr.data.examination import examine
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient
-from ktrdr.errors import InvalidRequest, KtrdrError, RequestFailed, UnknownSeries
+from ktrdr.errors import InvalidRequest, KtrdrError, UnknownSeries
+from ktrdr.fill_progress import follow
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
@@ -50,7 +50,6 @@ sim = typer.Typer(
     help="The simulated gateway: what it does, and how it fails.", no_args_is_help=True
 )
 app.add_typer(sim, name="sim")
-_LOOK_S = 0.5
 _out = Console()
 _err = Console(stderr=True, soft_wrap=True)
 
@@ -293,46 +292,88 @@ def _day_table(said: Json) -> Table:
 
 @app.command()
 def fill(
-    symbol: str,
-    timeframe: Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d")],
-    start: Annotated[str, typer.Option("--from", help="History from this date on.")],
+    symbol: Annotated[str, typer.Argument(help="With --cancel also a number of `ktrdr fills`.")],
+    timeframe: Annotated[
+        str | None, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="History from this day on, however old.")
+    ] = None,
     *,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Give it up; what was fetched stays.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Show how far it is, until it is done.")] = True,
 ) -> None:
-    """Fill a series from a date on, however old. It goes on when this command is ended."""
+    """Fill a series from a day on, however old. It goes on when this command is ended.
+
+    It is kept until it is done or cancelled, over any restart: `ktrdr fill --cancel AAPL 1m`, or
+    with its number, `ktrdr fill --cancel 3`. `ktrdr fills` lists all of them.
+    """
+    if cancel == bool(start):
+        raise typer.BadParameter("expected either --from DAY or --cancel")
+    if timeframe is None and not (cancel and symbol.isdecimal()):
+        raise typer.BadParameter("expected a timeframe behind the symbol, such as 1m")
     with _explained() as settings:
         _, gap_filler = _peers(settings)
-        asked = {"symbol": symbol, "timeframe": timeframe, "from": start}
-        scan_id = gap_filler.post("/fill", 5.0, **asked)["scan_id"]
+        if cancel:
+            chosen = {"symbol": symbol, "timeframe": timeframe} if timeframe else {"id": symbol}
+            for one in gap_filler.delete("/fills", 5.0, **chosen)["cancelled"]:
+                _out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
+            return
+        asked = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
+        said = gap_filler.post("/fill", 5.0, **asked)
         _warn_if_simulated(gap_filler.get("/status").get("source"))
-        _out.print(f"{symbol}_{timeframe} is filled from {start} on, the newest bars first")
+        for line in _fill_lines(said):
+            _out.print(line, highlight=False)
         if wait:
-            _show_progress(gap_filler, symbol, timeframe, scan_id)
+            follow(gap_filler, said, _out)
 
 
-def _show_progress(gap_filler: LocalClient, symbol: str, timeframe: str, scan_id: str) -> None:
-    """The bars of a series as they come, until none is missing that could be had."""
-    columns = ("[progress.description]{task.description}", BarColumn(), TaskProgressColumn())
-    with Progress(*columns, "{task.fields[left]}", console=_out) as progress:
-        task = progress.add_task(f"{symbol}_{timeframe}", total=None, left="")
-        while True:
-            status = gap_filler.get("/status")
-            said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe)
-            (entry,) = said["series"]
-            if entry["expected"] is not None:
-                eta = status["eta_s"]
-                left = f"about {eta:.0f} s left" if eta else ""
-                progress.update(
-                    task, total=entry["expected"], completed=entry["present"], left=left
-                )
-            was_looked_at = status["last_scan_id"] == scan_id or status["state"] == "idle"
-            if was_looked_at and entry["expected"] is not None and not entry["holes"]:
-                break
-            if entry["error"]:
-                raise RequestFailed(entry["error"], code=entry.get("error_code"))
-            time.sleep(_LOOK_S)
-    missing = ", ".join(f"{count} {because(reason)}" for reason, count in entry["missing"].items())
-    _out.print(f"{entry['present']} of {entry['expected']} bars; {missing or 'none is missing'}")
+def _title(fill: Json) -> str:
+    return f"fill {fill['id']}, {fill['symbol']}_{fill['timeframe']} from {fill['from'][:10]} on,"
+
+
+def _fill_lines(said: Json) -> list[str]:
+    """What was asked for, and what was wanted before."""
+    lines = [f"{_title(said)} begins with the newest bars"]
+    since = f"since = {said['since'][:10]} in instruments.toml" if said["since"] else ""
+    known = [f"fill {one['id']} from {one['from'][:10]} on" for one in said["already"]]
+    wanted = ", ".join([*known, since] if since else known)
+    return [*lines, f"wanted already, and kept: {wanted}"] if wanted else lines
+
+
+@app.command()
+def fills(
+    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
+) -> None:
+    """List what was asked for with `ktrdr fill`: how far it is, and what it waits for.
+
+    Where standard output is no terminal: a line each, with tabs between the columns.
+    """
+    with _explained() as settings:
+        _, gap_filler = _peers(settings)
+        listed = gap_filler.get("/fills", 5.0, **({"symbol": symbol} if symbol else {}))["fills"]
+        columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
+        rows = [_fill_row(one) for one in listed]
+        if not _out.is_terminal:
+            for row in (columns, *rows):
+                typer.echo("\t".join(row))
+            return
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        _out.print(table if rows else "nothing was asked for")
+
+
+def _fill_row(fill: Json) -> tuple[str, ...]:
+    counts = ("?" if fill[key] is None else str(fill[key]) for key in ("present", "expected"))
+    missing = [f"{count} {because(reason)}" for reason, count in fill["missing"].items()]
+    known = "; ".join([*filter(None, [fill["why"]]), *missing])
+    if fill["hint"]:
+        known += f"; next: {' '.join(fill['hint'].split())}"
+    series = f"{fill['symbol']}_{fill['timeframe']}"
+    return str(fill["id"]), series, fill["from"][:10], fill["state"], *counts, known
 
 
 @app.command()

@@ -122,6 +122,12 @@ class UnknownSeries(Permanent):
     outcome = "unknown_series"
 
 
+class UnknownFill(Permanent):
+    """The store has no fill of this number, or none of this series that is open."""
+
+    outcome = "unknown_fill"
+
+
 class InvalidRequest(Permanent):
     """The question itself is wrong."""
 

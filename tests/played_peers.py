@@ -43,6 +43,22 @@ SERIES = {
 }
 
 
+FILL = {
+    "id": 3,
+    "symbol": "AAPL",
+    "timeframe": "1m",
+    "from": "2015-01-01T00:00:00+00:00",
+    "asked_at": "2026-11-20T21:00:00+00:00",
+    "state": "waiting",
+    "why": "no data from IB",
+    "hint": "log in",
+    "expected": 1000,
+    "present": 250,
+    "missing": {"open": 750},
+    "ended_at": None,
+}
+
+
 class Peers:
     """Plays ib-connection and gap-filler. What each says may be changed at any time."""
 
@@ -88,6 +104,9 @@ class Peers:
             ],
         }
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
+        self.fill: object = {"accepted": True, "scan_id": "5f1c", "already": [], **FILL}
+        self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
+        self.cancelled: object = {"cancelled": [FILL | {"state": "cancelled"}]}
         self.asked: list[dict[str, str]] = []
 
     def routes(self) -> Mapping[str, Mapping[tuple[str, str], Handler]]:
@@ -100,6 +119,9 @@ class Peers:
                 ("GET", "/status"): self._says("gap_filler"),
                 ("GET", "/coverage"): self._says("coverage"),
                 ("POST", "/scan"): self._says("scan"),
+                ("POST", "/fill"): self._says("fill"),
+                ("GET", "/fills"): self._says("fills"),
+                ("DELETE", "/fills"): self._says("cancelled"),
             },
         }
 

@@ -1,11 +1,16 @@
 """The command line, against peers that are real sockets, and none."""
 
 import contextlib
+import io
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from ktrdr.cli import app
@@ -17,7 +22,16 @@ from ktrdr.data.local_api import (
     serving,
     to_json,
 )
-from ktrdr.errors import InvalidRequest, UnknownContract
+from ktrdr.errors import (
+    InvalidRequest,
+    KtrdrError,
+    PeerDown,
+    StoreUnwritable,
+    UnknownContract,
+    UnknownFill,
+)
+from ktrdr.fill_progress import follow, in_words
+from tests.conftest import wait_for
 from tests.played_peers import connected_status, filling_status, idle_status, pretended
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -259,13 +273,36 @@ def test_an_unknown_name_is_one_line(ktrdr, monkeypatch):
     assert result.stderr.count("\n") == 1
 
 
+FILL = {
+    "id": 3,
+    "symbol": "AAPL",
+    "timeframe": "1m",
+    "from": "2020-01-01T00:00:00+00:00",
+    "state": "filling",
+    "why": "",
+    "hint": "",
+    "expected": 390,
+    "present": 380,
+    "missing": {"open": 10},
+}
+DONE = FILL | {"state": "done", "present": 388, "missing": {"no_trades": 2}}
+WAITING = FILL | {"state": "waiting", "why": "no data from IB: refused", "hint": "log in"}
+
+
 @pytest.fixture
 def filler(settings):
-    """`filler(**answers)`: a gap filler that answers so."""
+    """`filler(**answers)`: a gap filler that answers so; `fills` are told one after another."""
     with contextlib.ExitStack() as stack:
 
-        def play(status=FILLER, coverage=(SERIES,), fill=None, day=None):
-            asked = []
+        def play(
+            status=FILLER, coverage=(SERIES,), fill=FILL, fills=(DONE,), cancelled=(), day=None
+        ):
+            asked, coming = [], list(fills)
+
+            def raised(said):
+                if isinstance(said, KtrdrError):
+                    raise said
+                return said
 
             async def says_status(_):
                 return to_json(of_now(replace(status, last_scan_id="f1", eta_s=12.0)))
@@ -276,14 +313,24 @@ def filler(settings):
 
             async def says_fill(query):
                 asked.append(("fill", dict(query)))
-                if fill:
-                    raise fill
-                return {ACCEPTED: True, "scan_id": "f1"}
+                said = {ACCEPTED: True, "scan_id": "f1", "already": [], "since": None}
+                return said | raised(fill)
+
+            async def says_fills(query):
+                asked.append(("fills", dict(query)))
+                now = coming.pop(0) if len(coming) > 1 else coming[0]
+                return {"fills": now if isinstance(now, list) else [raised(now)]}
+
+            async def says_cancelled(query):
+                asked.append(("cancel", dict(query)))
+                return {"cancelled": list(raised(cancelled))}
 
             routes = {
                 ("GET", "/status"): says_status,
                 ("GET", "/coverage"): says_coverage,
                 ("POST", "/fill"): says_fill,
+                ("GET", "/fills"): says_fills,
+                ("DELETE", "/fills"): says_cancelled,
             }
             stack.enter_context(serving(LocalServer(settings.gap_filler_socket, routes)))
             return asked
@@ -291,32 +338,177 @@ def filler(settings):
         yield play
 
 
+START = ("fill", "AAPL", "1m", "--from", "2020-01-01")
+
+
 def test_a_fill_is_asked_for_and_followed_to_its_end(ktrdr, filler):
-    asked = filler()
-    done = ktrdr("fill", "AAPL", "1m", "--from", "2020-01-01")
+    asked = filler(fills=[FILL, DONE])
+    done = ktrdr(*START)
     assert done.exit_code == 0, done.output
     assert asked[0] == ("fill", {"symbol": "AAPL", "timeframe": "1m", "from": "2020-01-01"})
+    assert "fill 3, AAPL_1m from 2020-01-01 on, begins with the newest bars" in done.output
     assert "388 of 390 bars; 2 without trades" in done.output
 
 
 def test_a_fill_need_not_be_waited_for(ktrdr, filler):
     asked = filler()
-    assert ktrdr("fill", "AAPL", "1m", "--from", "2020-01-01", "--no-wait").exit_code == 0
+    assert ktrdr(*START, "--no-wait").exit_code == 0
     assert [what for what, _ in asked] == ["fill"]
 
 
-def test_a_fill_that_fails_says_why(ktrdr, filler):
-    filler(coverage=[SERIES | {"holes": 3, "error": "who knows", "error_code": 162}])
-    done = ktrdr("fill", "AAPL", "1m", "--from", "2020-01-01")
+def test_what_was_wanted_already_is_told(ktrdr, filler):
+    earlier = FILL | {"id": 1, "from": "2015-01-01T00:00:00+00:00"}
+    filler(fill=FILL | {"already": [earlier], "since": "2018-01-01T00:00:00+00:00"})
+    said = ktrdr(*START, "--no-wait").output
+    assert "fill 1 from 2015-01-01 on, since = 2018-01-01 in instruments.toml" in said
+
+
+def test_a_fill_that_waits_says_for_what_once_and_the_next_step_and_no_time(ktrdr, filler):
+    again = [WAITING | {"why": f"{WAITING['why']}; tried again at 10:0{n}"} for n in range(3)]
+    filler(fills=[*again, FILL, DONE])
+    done = ktrdr(*START)
+    assert done.exit_code == 0
+    assert done.output.count("waiting: no data from IB: refused; tried again at 10:00") == 1
+    assert done.output.count("waiting:") == 1
+    assert "next: log in" in done.output
+    assert "left" not in done.output
+
+
+class Restarted:
+    """A gap filler that is away once."""
+
+    def __init__(self):
+        self.coming = [FILL, None, DONE]
+
+    def get(self, _path, **_query):
+        now = self.coming.pop(0)
+        if now is None:
+            raise PeerDown("gap-filler is not running", hint="supervisorctl status")
+        return {"fills": [now]}
+
+
+def test_a_gap_filler_that_is_away_for_a_moment_is_waited_for():
+    out = Console(file=io.StringIO(), width=200)
+    follow(Restarted(), FILL, out)
+    said = out.file.getvalue()
+    assert "waiting: gap-filler is not running\nnext: supervisorctl status" in said
+    assert "388 of 390 bars" in said
+
+
+def test_a_fill_that_needs_a_person_says_why_and_that_it_is_kept(ktrdr, filler):
+    failed = {"state": "failed", "why": "IB knows no AAPL", "hint": "see its name"}
+    filler(fills=[FILL | failed])
+    done = ktrdr(*START)
     assert done.exit_code == 1
-    assert "who knows" in done.output
+    assert "IB knows no AAPL; the fill is kept, and tried again" in done.output
+    assert "next: see its name" in done.output
+
+
+def test_what_may_come_later_is_not_waited_for(ktrdr, filler):
+    filler(fills=[FILL | {"state": "unproven", "missing": {"unproven": 10}}])
+    done = ktrdr(*START)
+    assert done.exit_code == 0
+    assert "380 of 390 bars; 10 not there as IB says" in done.output
+
+
+@pytest.mark.parametrize("now", [FILL | {"state": "cancelled"}, []])
+def test_a_fill_that_is_given_up_meanwhile_ends_with_one_line(ktrdr, filler, now):
+    filler(fills=[FILL, now])
+    done = ktrdr(*START)
+    assert done.exit_code == 1
+    assert "ktrdr: " in done.stderr
+    assert "Traceback" not in done.output
 
 
 def test_a_fill_that_is_refused_says_what_to_do(ktrdr, filler):
-    filler(fill=InvalidRequest("XYZ_1m.csv is not in the store", hint="create it"))
-    done = ktrdr("fill", "XYZ", "1m", "--from", "2020-01-01")
+    filler(fill=InvalidRequest("from=2030-01-01: expected a day", hint="name the first day"))
+    done = ktrdr("fill", "AAPL", "1m", "--from", "2030-01-01")
     assert done.exit_code == 1
-    assert "next: create it" in done.output
+    assert "next: name the first day" in done.output
+
+
+def test_a_store_that_cannot_keep_the_fill_says_so(ktrdr, filler):
+    filler(fill=StoreUnwritable("the ledger is locked; nothing was changed", hint="see who"))
+    done = ktrdr(*START)
+    assert done.exit_code == 1
+    assert "nothing was changed" in done.output
+
+
+@pytest.mark.parametrize(
+    ("already", "name"), [([], "AAPL 1m"), ([DONE], "AAPL 1m"), ([FILL | {"id": 2}], "3")]
+)
+def test_ctrl_c_ends_the_command_and_says_how_to_end_the_fill(filler, settings, already, name):
+    asked = filler(fill=FILL | {"already": already}, fills=[FILL])
+    command = [sys.executable, "-m", "ktrdr.cli", *START]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.run_dir) as run:
+        wait_for(lambda: ("fills", {"symbol": "AAPL"}) in asked)
+        run.send_signal(signal.SIGINT)
+        said, _ = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert f"The fill goes on; `ktrdr fill --cancel {name}` stops it\n" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "query"),
+    [(("AAPL", "1m"), {"symbol": "AAPL", "timeframe": "1m"}), (("3",), {"id": "3"})],
+)
+def test_a_fill_is_cancelled_by_its_series_or_its_number(ktrdr, filler, words, query):
+    asked = filler(cancelled=[FILL | {"state": "cancelled"}])
+    done = ktrdr("fill", "--cancel", *words)
+    assert done.exit_code == 0
+    assert asked == [("cancel", query)]
+    assert "fill 3, AAPL_1m from 2020-01-01 on, is cancelled; what was fetched stays" in done.output
+
+
+def test_a_fill_that_is_not_there_cannot_be_cancelled(ktrdr, filler):
+    filler(cancelled=UnknownFill("there is no fill 7", hint="ktrdr fills"))
+    done = ktrdr("fill", "--cancel", "7")
+    assert done.exit_code == 1
+    assert "there is no fill 7" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("AAPL", "1m"),
+        ("AAPL", "1m", "--from", "2020-01-01", "--cancel"),
+        ("AAPL", "--from", "2020-01-01"),
+        ("AAPL", "--cancel"),
+    ],
+)
+def test_a_fill_with_too_few_or_too_many_words_is_a_wrong_use(ktrdr, filler, words):
+    asked = filler()
+    done = ktrdr("fill", *words)
+    assert done.exit_code == 2
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("left_s", "words"),
+    [(9.4, "about 9 s left"), (89, "about 89 s left"), (90, "about 2 min left"),
+     (5000, "about 83 min left"), (30836, "about 9 h left")],
+)  # fmt: skip
+def test_the_time_that_is_left_is_told_in_as_many_digits_as_can_be_believed(left_s, words):
+    assert in_words(left_s) == words
+
+
+def test_fills_are_whole_lines_where_nobody_looks(ktrdr, filler, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    filler(fills=[[DONE, WAITING | {"id": 4, "hint": "say so:\n[AAPL]\ncurrency = EUR"}]])
+    header, done, waiting = ktrdr("fills").output.splitlines()
+    assert header.split("\t")[:4] == ["fill", "series", "from", "state"]
+    assert done.split("\t") == [
+        "3", "AAPL_1m", "2020-01-01", "done", "388", "390", "2 without trades, verified",
+    ]  # fmt: skip
+    assert waiting.endswith(
+        "no data from IB: refused; 10 to be fetched; next: say so: [AAPL] currency = EUR"
+    )
+
+
+def test_fills_of_one_symbol_are_listed(ktrdr, filler):
+    asked = filler(fills=[[FILL | {"expected": None, "present": None, "missing": {}}]])
+    assert "3\tAAPL_1m\t2020-01-01\tfilling\t?\t?\t" in ktrdr("fills", "AAPL").output
+    assert asked == [("fills", {"symbol": "AAPL"})]
 
 
 def test_lines_to_be_pasted_stand_below_the_next_step(ktrdr, filler):

@@ -309,3 +309,41 @@ def test_the_gap_filler_stops_in_time_while_its_questions_hang(make_group, wait_
         group.start("gap-filler")
         wait_for(lambda: len(hanging) >= 8)
         assert group.end("gap-filler") == 0
+
+
+def test_a_new_file_is_filled_long_before_the_next_scan(make_group, wait_for):
+    group = make_group()
+    group.start("gateway-sim", "ib-connection", "gap-filler")
+    wait_for(lambda: all(map(group.answers, ("ib-connection", "gap-filler"))))
+    wait_for(group.is_complete)
+    path = group.data / "AAPL_1d.csv"
+    path.write_text(HEADER)
+    wait_for(lambda: rows(path), 10)
+    wait_for(group.is_complete)
+    path.unlink()
+    wait_for(lambda: group.gap_filler.get("/coverage")["series"] == [], 10)
+    assert {group.end(name) for name in ("gap-filler", "ib-connection", "gateway-sim")} == {0}
+
+
+def test_a_fill_goes_on_after_the_gap_filler_was_killed_in_its_middle(make_group, wait_for):
+    group = make_group("--latency-ms", "100")
+    path = group.data / "AAPL_1h.csv"
+    path.write_text(HEADER)
+    group.start("gateway-sim", "ib-connection", "gap-filler")
+    wait_for(lambda: group.answers("gap-filler"))
+    group.gap_filler.post("/fill", symbol="AAPL", timeframe="1h", **{"from": "2015-01-01"})
+
+    def fill():
+        (one,) = group.gap_filler.get("/fills")["fills"]
+        return one
+
+    wait_for(lambda: fill()["state"] == "filling" and (fill()["present"] or 0) > 500)
+    group.end("gap-filler", signal.SIGKILL)
+    group.start("gap-filler")
+    wait_for(lambda: group.answers("gap-filler"))
+    assert fill()["state"] != "done"
+    # Where the answer for the sessions was lost with it, holidays are to be proven first.
+    wait_for(lambda: fill()["state"] in ("done", "unproven"), 120)
+    assert fill()["missing"].keys() <= {"no_trades", "unproven", "late"}
+    assert fill()["expected"] - fill()["present"] == sum(fill()["missing"].values())
+    assert rows(path)[0][0] < "2015-01-03"

@@ -42,11 +42,14 @@ class Errands(Generic[E]):
         self._under_way[asked] = errand
         asked.add_done_callback(self._back.put)
 
-    def back(self, wait_s: float) -> list[tuple[E, Future[object]]]:
-        """Those that are back; the first is waited for so long. None of them was given up."""
-        found = []
+    def back(self, wait_s: float, most: int | None = None) -> list[tuple[E, Future[object]]]:
+        """Those that are back; the first is waited for so long. None of them was given up.
+
+        `most`: how many at most; None: all of them.
+        """
+        found: list[tuple[E, Future[object]]] = []
         timeout: float | None = wait_s
-        while self._under_way:
+        while self._under_way and (most is None or len(found) < most):
             try:
                 done = self._back.get(timeout=timeout) if timeout else self._back.get_nowait()
             except queue.Empty:

@@ -68,6 +68,8 @@ _SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
 """How long the sessions of a contract may take, and for each year more."""
 _SHORT_S = 200.0
 """How long a small answer may take, with the loss and the return of the connection."""
+_HEARD_FOR_S = 0.5
+"""So long answers are seen to before anything else is: many large ones can be there at once."""
 _REQUESTS_A_SERIES = 8
 """At a time; the rest of a long history is for the next ones, so that nobody waits for it."""
 _HEAD_AGAIN_S = 30 * DAY_S
@@ -386,27 +388,30 @@ class Filling:
     def hear(self, wait_s: float) -> KtrdrError | None:
         """See to what has come back; the first is waited for so long.
 
-        The error when there is no connection any more: what has come beside it is kept. So it is
-        where the store as a whole refuses, which is raised.
+        Not for long: what is still to be seen to stays under way, and others have their turn. The
+        error when there is no connection any more: what has come beside it is kept. So it is where
+        the store as a whole refuses, which is raised.
         """
         lost: KtrdrError | None = None
         refused: Exception | None = None
         if not self.is_busy:
             self._throughput.idle()
             return None
-        back = self._errands.back(wait_s)
-        while back:
-            self.heard += len(back)
-            for errand, done in back:
-                try:
-                    self._see_to(errand, done)
-                except (PeerDown, NotConnected) as error:
-                    lost = error
-                except (WrongSource, OSError, sqlite3.Error) as error:
-                    refused = error
-                finally:
-                    self._throughput.ended(errand.key)
-            back = self._errands.back(0.0) if lost is None and refused is None else []
+        until: float | None = None
+        while back := self._errands.back(wait_s, most=1):
+            ((errand, done),) = back
+            until, wait_s = until or time.monotonic() + _HEARD_FOR_S, 0.0
+            self.heard += 1
+            try:
+                self._see_to(errand, done)
+            except (PeerDown, NotConnected) as error:
+                lost = error
+            except (WrongSource, OSError, sqlite3.Error) as error:
+                refused = error
+            finally:
+                self._throughput.ended(errand.key)
+            if time.monotonic() >= until:
+                break
         self._throughput.look(time.monotonic())
         if refused is not None:
             raise refused

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,10 @@ from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.file_errors import hint_for, unwritable
+from ktrdr.data.fill_book import FillBook
 from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
+from ktrdr.data.fills import Fills, Round
+from ktrdr.data.folder_watch import FolderWatch
 from ktrdr.data.gap_report import (
     StoreSnapshot,
     bars_of_day,
@@ -49,7 +52,8 @@ from ktrdr.data.local_api import (
     to_json,
 )
 from ktrdr.data.series_summary import SeriesSummary, needs_person, summed_up
-from ktrdr.data.store_probe import Room, StoreProbe, explained
+from ktrdr.data.store_probe import StoreProbe, explained
+from ktrdr.data.store_source import OURS
 from ktrdr.data.watch import Watch, Watched
 from ktrdr.errors import (
     CompetingSession,
@@ -62,18 +66,23 @@ from ktrdr.errors import (
     RequestFailed,
     StoreUnwritable,
     TimedOut,
+    UnknownFill,
     UnknownSeries,
     WrongSource,
 )
 from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
+from ktrdr.planning.fills import DAY_HINT, Trouble, first_day
+from ktrdr.planning.fills import State as FillState
 from ktrdr.planning.gaps import CLOSABLE, Reason
 from ktrdr.planning.instruments import (
     Series,
+    check_symbol,
     instrument_for,
     instrument_of_entry,
     parse_series,
     read_tables,
 )
+from ktrdr.planning.sessions import utc_midnight
 from ktrdr.planning.throughput import Eta
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.process import HINT, boot, run
@@ -92,6 +101,7 @@ _CLOCKS_AGAIN_S = 60.0
 _CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _STRANGE_SHOWN = 10
+_INSTRUMENTS = "instruments.toml"
 _GRACE_S = 120.0
 """How long after the next scan a bar may come before its series counts as behind."""
 _STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
@@ -134,9 +144,6 @@ class GapFiller:
         self._store: BarStore = store or CsvStore(settings.data_dir, indexed=True)
         self._probe = StoreProbe(self._store.folder)
         self._store_trouble: StoreTrouble | None = None
-        self._store_may_refuse = True
-        """It has refused something, or nobody has looked whether it does."""
-        self._room: Room | None = None
         self._watch = Watch(self._store, settings.ktrdr_gap_max_age_days)
         self._watched: dict[Series, Watched] = {}
         self._filling = Filling(
@@ -148,7 +155,7 @@ class GapFiller:
             settings.ktrdr_gap_check_interval_s,
         )
         self._problems: deque[Problem] = deque(maxlen=_ERRORS_KEPT)
-        self._state, self._reason = "starting", ""
+        self._state, self._reason, self._hint = "starting", "", ""
         self._source = settings.source
         self._data_back_at: str | None = None
         """What ib-connection says of when data could be had again."""
@@ -162,15 +169,19 @@ class GapFiller:
         """Those whose past may be looked at, while there is nothing to do but to wait."""
         self._looks_back = False
         """That is being done: no answer has come for a while."""
-        self._asked_fills: deque[tuple[Series, int]] = deque()
+        self._fills = Fills(FillBook(self._store.folder / OURS / "ledger.sqlite"))
+        self._changed: set[str] = set()
+        self._changed_lock = threading.Lock()
+        """Names of files that may have changed, and were not looked at since."""
         self._symbols_processed = 0
         self._started_at = clock()
-        self._stopping = threading.Event()
-        self._wake = threading.Event()
+        self._stopping, self._wake = threading.Event(), threading.Event()
         self._snapshot = StoreSnapshot()
+        """What is known of each series now; like the next two replaced whole, for any thread."""
         self.status = self._make_status()
-        """What is known now; replaced whole, so that any thread may read it."""
-        """The same of each series."""
+        """The same in numbers."""
+        self._round = self._make_round()
+        """The same for the fills."""
 
     def _moment(self) -> Moment:
         return Moment(self._wall(), self._monotonic())
@@ -192,14 +203,87 @@ class GapFiller:
         self._wake.set()
         return scan_id
 
-    def ask_for_fill(self, series: Series, since: int) -> str:
-        """Fill one series from this instant on, however old; the id of the scan that begins it."""
-        self._asked_fills.append((series, since))
-        return self.ask_for_scan()
+    def ask_for_fill(self, series: Series, since: int, text: str = "") -> Json:
+        """Keep it in mind to fill one series from this day on, however old; what `POST /fill` says.
 
-    def has(self, series: Series) -> bool:
-        """It is watched."""
-        return series in self._snapshot.series
+        `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
+        or no such day. WrongSource, StoreUnwritable: it was not written down.
+        """
+        now = self._clock()
+        day = first_day(text or str(iso(since)), since, now)
+        self._refuse_unknown(series)
+        try:
+            others = [fill for fill in self._fills.listed() if fill.series == series]
+            fill = self._fills.ask(series, day, now)
+        except StoreUnwritable:
+            self.look_at_files([_INSTRUMENTS])  # a scan sees what became of the ledger
+            raise
+        seen = self._seen_now()
+        already = [self._fills.said(o, seen) for o in others if o.state is not FillState.CANCELLED]
+        self.look_at_files([series.file_name])
+        return self._fills.said(fill, seen) | {
+            "scan_id": self.ask_for_scan(),
+            "already": [one for one in already if one["id"] != fill.id],
+            "since": iso(self._since(series)),
+        }
+
+    def cancel_fills(self, query: Mapping[str, str]) -> Json:
+        """Give up the fill with this `id`, or the open ones of `symbol` and `timeframe`.
+
+        What was fetched stays, and what other fills or `since` want. UnknownFill: none is such.
+        """
+        listed = self._fills.listed()
+        if "id" in query:
+            chosen = [fill for fill in listed if str(fill.id) == query["id"]]
+            what = f"fill {query['id']}"
+        else:
+            series = _series_from_query(query)
+            chosen = [f for f in listed if f.series == series and f.state.is_open]
+            what = f"open fill of {series}"
+        if not chosen:
+            raise UnknownFill(f"there is no {what}", hint=".venv/bin/ktrdr fills lists all of them")
+        cancelled = self._fills.cancel({fill.id for fill in chosen}, self._clock())
+        self.look_at_files({fill.series.file_name for fill in cancelled})
+        seen = self._seen_now()
+        return {"cancelled": [self._fills.said(fill, seen) for fill in cancelled]}
+
+    def fills(self, symbol: str | None) -> Json:
+        """All fills that are kept, of one symbol where one is named, the oldest first."""
+        listed, seen = self._fills.listed(), self._seen_now()
+        chosen = [fill for fill in listed if symbol in (None, fill.series.symbol)]
+        return {"fills": [self._fills.said(fill, seen) for fill in chosen]}
+
+    def _refuse_unknown(self, series: Series) -> None:
+        """Where there is no such file, or the store is another source's."""
+        owner, folder = self._store.source(), self._store.folder
+        if owner is None and self._settings.is_live_folder:
+            owner = "live"
+        if owner is not None and owner != self._source:
+            raise WrongSource(f"{folder} is for {owner} bars, and the gateway is {self._source}")
+        if not self._is_there(series):
+            raise InvalidRequest(
+                f"{series.file_name} is not in the store",
+                hint=f"create it with the header line in {folder}, then ask again",
+            )
+
+    def _is_there(self, series: Series) -> bool:
+        """The store has a file of it, which may be watched already, or may not."""
+        try:
+            return self._store.key(series) is not None
+        except OSError:  # a scan says what is wrong with it
+            return True
+
+    def _since(self, series: Series) -> int | None:
+        """From when on `instruments.toml` wants it (UTC seconds)."""
+        watched = self._watched.get(series)
+        since = watched.instrument.since_for(series.timeframe) if watched else None
+        return utc_midnight(since) if since else None
+
+    def look_at_files(self, names: Iterable[str]) -> None:
+        """These files of the store's folder were made, changed or removed: look at them now."""
+        with self._changed_lock:
+            self._changed.update(names)
+        self._wake.set()
 
     def stop(self) -> None:
         """Break off what waits for answers; `step` returns soon."""
@@ -228,7 +312,7 @@ class GapFiller:
         except Exception as error:  # no mistake of ours ends the program
             log.exception("a mistake of ours")
             mistaken = RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
-            self._set_state("waiting", mistaken.message)
+            self._set_state("waiting", mistaken.message, mistaken.hint)
             self.report("gap-filler", mistaken)
             return False
         finally:
@@ -240,7 +324,7 @@ class GapFiller:
             self._probe.refused(error)
             error = explained(error, self._store.folder)
             self._store_trouble = StoreTrouble(error.message, error.hint)
-        self._set_state("waiting", error.message)
+        self._set_state("waiting", error.message, error.hint)
         self.report("store", error)
         self._watch.close()
 
@@ -257,6 +341,7 @@ class GapFiller:
             return False
         if self._scan_is_due():
             self._scan()
+        self._look_at_changed()
         batch = self._next_batch() if self._filling.has_room else []
         wants_check = not batch and self._wants_check()
         if (batch or wants_check) and not self._take_up(batch):
@@ -265,7 +350,7 @@ class GapFiller:
         heard = self._filling.heard
         lost = self._filling.hear(0.0 if more or self._looks_back else _HEAR_S)
         if lost is not None:
-            self._set_state("waiting", lost.message)
+            self._set_state("waiting", lost.message, lost.hint)
         if lost is not None or self._stopping.is_set():
             return False
         is_quiet = not self._filling.is_busy or self._filling.heard == heard
@@ -282,12 +367,10 @@ class GapFiller:
 
         What had failed for that is tried again as soon as it can.
         """
-        if not (self._store_may_refuse or self._store_trouble or self._scan_is_due()):
+        if not (self._probe.may_refuse or self._store_trouble or self._scan_is_due()):
             self._probe.look()
             return
-        self._room = self._probe.room
         self._probe.check()
-        self._store_may_refuse = False
         if self._store_trouble is not None:
             self._store_trouble = None
             self._is_judged_anew = False
@@ -356,12 +439,13 @@ class GapFiller:
 
     def _gateway_answers(self) -> bool:
         """There is a connection, and it is known what stands behind it."""
+        self._hint = ""
         try:
             why_not = self._ask_gateway()
         except PeerDown as error:
-            why_not = f"{error.message} ({error.hint})"
+            why_not, self._hint = f"{error.message} ({error.hint})", error.hint
         if why_not:
-            self._set_state("waiting", why_not)
+            self._set_state("waiting", why_not, self._hint)
         return not why_not
 
     def _ask_gateway(self) -> str:
@@ -375,6 +459,7 @@ class GapFiller:
         if status.get("connected"):
             return ""
         error = status.get("last_error") or {}
+        self._hint = "" if status.get("expected") else str(error.get("hint") or "")
         why = status.get("expected") or error.get("message") or status.get("state")
         return f"no data from IB: {why}"
 
@@ -460,7 +545,7 @@ class GapFiller:
         self._is_freed = False
         is_anew = asked is not None or not self._is_judged_anew
         found, _, strange, blocked = self._store.scan()
-        ordered = sorted((*found, *blocked), key=lambda s: (s.symbol, s.timeframe.length_s))
+        ordered = sorted((*found, *blocked), key=_order)
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
@@ -470,8 +555,7 @@ class GapFiller:
         self._forget_what_is_to_come()
         entries = self._read_instruments()
         self._watched = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
-        while self._asked_fills:
-            self._watch.ledger.want(*self._asked_fills.popleft())
+        self._fills.scan_begins()
         for watched in list(self._watched.values()):
             if self._stopping.is_set():
                 return
@@ -489,6 +573,62 @@ class GapFiller:
         to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
         total = sum(bars.values())
         log.info("scan: %d series, %d holes to close, %d bars", len(found), to_close, total)
+
+    def _look_at_changed(self) -> None:
+        """Look at those series alone whose files were changed, or that are wanted anew."""
+        with self._changed_lock:
+            names, self._changed = self._changed, set()
+        if _INSTRUMENTS in names:
+            self._scan()
+        elif changed := {series for series in map(_series_of, names) if series is not None}:
+            try:
+                self._notice({series for series in changed if not self._is_as_known(series)})
+            except (KtrdrError, OSError, sqlite3.Error):
+                self._put_back(names)  # once more, when that is mended
+                raise
+
+    def _put_back(self, names: set[str]) -> None:
+        with self._changed_lock:
+            self._changed |= names
+
+    def _notice(self, changed: set[Series]) -> None:
+        """The files of these series were made, changed or removed."""
+        if not changed:
+            return
+        found, _, _, blocked = self._store.scan()  # a file may have another name by now
+        entries = self._read_instruments()
+        for series in sorted({*changed, *blocked, *self._barred()}, key=_order):
+            if series in found or series in blocked:
+                self._look_at_one(series, entries.get(series.symbol), blocked.get(series))
+            elif (watched := self._watched.get(series)) is not None:
+                self.forget(watched)
+
+    def _barred(self) -> list[Series]:
+        """Those that had no file of their own."""
+        return [series for series, one in self._watched.items() if one.barred is not None]
+
+    def _look_at_one(self, series: Series, entry: object, why_not: MalformedFile | None) -> None:
+        watched = self._watched.get(series)
+        if watched is None:
+            watched = self._known(series, entry)
+            known = self._watched | {series: watched}
+            self._watched = {one: known[one] for one in sorted(known, key=_order)}
+            log.info("%s: its file is new", series)
+        self._look_at(watched, why_not, is_anew=False)
+        self._behind.append(watched)
+        self._checks_are_planned = False
+
+    def _is_as_known(self, series: Series) -> bool:
+        """Its file is as it was when it was looked at, such as after we have written to it."""
+        watched = self._watched.get(series)
+        if watched is None or watched.key is None:
+            return False
+        since = self._watch.fill_from(watched, int(self._clock()))
+        is_wanted_anew = watched.coverage is not None and watched.coverage.since != since
+        try:
+            return not is_wanted_anew and self._store.key(series) == watched.key
+        except OSError:
+            return False
 
     def _look_at(self, watched: Watched, why_not: MalformedFile | None, *, is_anew: bool) -> None:
         """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
@@ -533,7 +673,7 @@ class GapFiller:
 
     def _read_instruments(self) -> dict[str, object]:
         """The tables of `instruments.toml`, unchecked; none when there is no such file."""
-        path = self._store.folder / "instruments.toml"
+        path = self._store.folder / _INSTRUMENTS
         try:
             return read_tables(path.read_text(), path.name)
         except FileNotFoundError:
@@ -577,7 +717,6 @@ class GapFiller:
         """One line in the log and in the status; not again while it is the same."""
         if isinstance(error, StoreUnwritable):
             self._probe.refused(error)
-            self._store_may_refuse = True
         for problem in self._problems:
             if (problem.what, problem.message) == (what, error.message):
                 self._problems.remove(problem)
@@ -587,10 +726,10 @@ class GapFiller:
         now = datetime.fromtimestamp(self._clock(), UTC)
         self._problems.append(Problem(now, what, error.message, error.hint))
 
-    def _set_state(self, state: str, reason: str = "") -> None:
+    def _set_state(self, state: str, reason: str = "", hint: str = "") -> None:
         if (state, reason) != (self._state, self._reason) and reason:
             log.info("%s: %s", state, reason)
-        self._state, self._reason = state, reason
+        self._state, self._reason, self._hint = state, reason, hint
 
     def _pause_s(self) -> float:
         """How long nothing is due."""
@@ -612,7 +751,27 @@ class GapFiller:
             is_sure=self.clocks_agree and self._is_judged_anew,
             time_to_come=self._clock() + APART_S,
         )
+        self._round = self._make_round()
+        if self._state != "scanning":  # which ends soon, and says nothing of what is in the way
+            self._fills.look(self._round)
         self.status = self._make_status()
+
+    def _seen_now(self) -> Round:
+        """What was published last, as of now; for any thread."""
+        return replace(self._round, now=self._clock())
+
+    def _make_round(self) -> Round:
+        """What is known just now."""
+        is_held = self._state in ("waiting", "refused")
+        why = self._reason.removesuffix(f" ({self._hint})")  # which has a place of its own
+        return Round(
+            self._snapshot.series,
+            self._is_there,
+            {*self._snapshot.current, *self.status.current},  # and whose answers are being stored
+            Trouble(why, self._hint) if is_held else None,
+            self.clocks_agree and self._is_judged_anew,
+            self._clock(),
+        )
 
     @property
     def coverage(self) -> Json:
@@ -667,6 +826,7 @@ class GapFiller:
             is_sure=self._snapshot.is_sure,
         )
         remaining = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        room = self._probe.seen_room
         waits_for = self._waits_for() if remaining or series.unknown else ""
         eta = None if waits_for else self._eta(missing_bars, series)
         return GapFillerStatus(
@@ -694,6 +854,7 @@ class GapFiller:
             current=self._filling.current,
             eta_s=eta.likely if eta else None,
             recent_errors=tuple(self._marked(problem) for problem in reversed(self._problems)),
+            fills=self._fills.counts,
             clock_jump_s=round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0,
             as_of=moment(self._wall()),
             counted_since=moment(self._started_at),
@@ -704,8 +865,8 @@ class GapFiller:
             troubles=series.troubles,
             newest_bar_time=moment(series.newest),
             store_trouble=self._store_trouble,
-            disk_free_bytes=self._room.free if self._room else None,
-            disk_total_bytes=self._room.total if self._room else None,
+            disk_free_bytes=room.free if room else None,
+            disk_total_bytes=room.total if room else None,
             eta_low_s=eta.low if eta else None,
             eta_high_s=eta.high if eta else None,
             eta_words=eta.words if eta and remaining else "",
@@ -783,21 +944,49 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         return {ACCEPTED: True, "scan_id": filler.ask_for_scan()}
 
     async def fill(query: Mapping[str, str]) -> Json:
-        series = Series(query.get("symbol", ""), timeframe_from_query(query))
-        if not filler.has(series):
-            raise InvalidRequest(
-                f"{series.file_name} is not in the store",
-                hint="create it with the header line, then ask again",
-            )
-        since = time_from_text("from", query.get("from", ""))
-        return {ACCEPTED: True, "scan_id": filler.ask_for_fill(series, since)}
+        series = _series_from_query(query)
+        text = query.get("from", "")
+        try:
+            since = time_from_text("from", text)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, hint=DAY_HINT) from None
+        return {ACCEPTED: True} | await asyncio.to_thread(filler.ask_for_fill, series, since, text)
+
+    async def fills(query: Mapping[str, str]) -> Json:
+        return await asyncio.to_thread(filler.fills, query.get("symbol"))
+
+    async def cancel(query: Mapping[str, str]) -> Json:
+        return await asyncio.to_thread(filler.cancel_fills, query)
 
     return {
         ("GET", "/status"): status,
         ("GET", "/coverage"): coverage,
         ("POST", "/scan"): scan,
         ("POST", "/fill"): fill,
+        ("GET", "/fills"): fills,
+        ("DELETE", "/fills"): cancel,
     }
+
+
+def _series_of(name: str) -> Series | None:
+    """None: it is the name of no series, which the next scan says."""
+    try:
+        return parse_series(name)
+    except ValueError:
+        return None
+
+
+def _series_from_query(query: Mapping[str, str]) -> Series:
+    """The series of a query. InvalidRequest: its symbol or its timeframe is none."""
+    symbol, timeframe = query.get("symbol", ""), timeframe_from_query(query)
+    try:
+        return Series(check_symbol(symbol), timeframe)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _order(series: Series) -> tuple[str, int]:
+    return series.symbol, series.timeframe.length_s
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
@@ -811,12 +1000,18 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
     threading.Thread(target=stop_filler, name="stop", daemon=True).start()
     _prepare(settings.data_dir)
+    watch = FolderWatch(
+        settings.data_dir,
+        lambda names: filler.look_at_files([_INSTRUMENTS] if names is None else names),
+    )
+    watch.start()
     try:
         with serving(LocalServer(settings.gap_filler_socket, routes(filler))):
             while not stop.is_set():
                 if not filler.step():
                     filler.wait()
     finally:
+        watch.stop()
         filler.close()
 
 

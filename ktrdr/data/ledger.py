@@ -64,7 +64,11 @@ CREATE TABLE IF NOT EXISTS grids (
 CREATE TABLE IF NOT EXISTS lives (
     contract TEXT PRIMARY KEY, head INTEGER, head_at INTEGER, expires INTEGER
 );
-CREATE TABLE IF NOT EXISTS wanted (series TEXT PRIMARY KEY, since INTEGER);
+CREATE TABLE IF NOT EXISTS fills (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, series TEXT, since INTEGER, asked_at INTEGER, state TEXT,
+    ended_at INTEGER, expected INTEGER, present INTEGER, missing TEXT
+);
+CREATE INDEX IF NOT EXISTS fills_of ON fills (series);
 CREATE TABLE IF NOT EXISTS spans (timeframe TEXT PRIMARY KEY, days REAL);
 CREATE TABLE IF NOT EXISTS files (
     series TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, ours INTEGER
@@ -131,11 +135,47 @@ def in_life(found: Expected, life: Life, timeframe: Timeframe) -> Expected:
     return Expected(found.starts[chosen], found.days[chosen])
 
 
+def open_ledger(path: Path, wait_s: float = 10.0) -> sqlite3.Connection:
+    """A store's ledger, made where there is none; errors and `wait_s` as `open_database`.
+
+    Until there were fills, what was asked for stood in a table of its own, one day for each series.
+    """
+    database = open_database(path, _TABLES, _VERSION, wait_s)
+    try:
+        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
+            _make_fills_of_what_was_wanted(database)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _make_fills_of_what_was_wanted(database: sqlite3.Connection) -> None:
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
+            database.execute(
+                "INSERT INTO fills (series, since, state) "
+                "SELECT series, max(since - since % 86400, 0), 'queued' FROM wanted"
+            )
+            database.execute("DROP TABLE wanted")
+
+
 class Ledger:
     """Of one store. For one thread. Deleting its file costs requests, and no bar."""
 
     def __init__(self, path: Path) -> None:
-        self._db = open_database(path, _TABLES, _VERSION)
+        self._path = path
+        self._db = open_ledger(path)
+        self._inode = path.stat().st_ino
+
+    @property
+    def is_in_place(self) -> bool:
+        """Nobody has removed or replaced its file since it was opened."""
+        try:
+            return self._path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Write what is pending and close the file."""
@@ -483,17 +523,13 @@ class Ledger:
         with self._db:
             self._db.execute("DELETE FROM renewals WHERE series = ?", (str(series),))
 
-    def want(self, series: Series, since: int) -> None:
-        """Somebody asks for the series from this day on."""
-        with self._db:
-            self._db.execute("INSERT OR REPLACE INTO wanted VALUES (?, ?)", (str(series), since))
-
     def wanted(self, series: Series) -> int | None:
-        """From when on somebody asked for the series."""
+        """From when on somebody wants the series, by all fills that were not cancelled."""
         row = self._db.execute(
-            "SELECT since FROM wanted WHERE series = ?", (str(series),)
+            "SELECT min(since) FROM fills WHERE series = ? AND state != 'cancelled'",
+            (str(series),),
         ).fetchone()
-        return int(row[0]) if row else None
+        return None if row[0] is None else int(row[0])
 
 
 def sessions_of(

@@ -45,6 +45,7 @@ _HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
     errors.InvalidRequest: 400,
     errors.NotEntitled: 403,
     errors.UnknownContract: 404,
+    errors.UnknownFill: 404,
     errors.UnknownSeries: 404,
     errors.CompetingSession: 409,
     errors.OtherContract: 409,
@@ -323,6 +324,8 @@ class GapFillerStatus:
     """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
     waits_for: str = ""
     """Why nothing is asked for, though something is missing."""
+    fills: Mapping[str, int] = field(default_factory=dict)
+    """State → fills that are neither done nor cancelled."""
 
 
 def to_json(message: object) -> Json:

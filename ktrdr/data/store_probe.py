@@ -49,6 +49,10 @@ class StoreProbe:
         self._was_ours = False
         self._full_at: int | None = None
         """How much was free when the disk refused as full."""
+        self.may_refuse = True
+        """It has refused something since it was checked last, or never was."""
+        self.seen_room: Room | None = None
+        """As it was then."""
 
     def __repr__(self) -> str:
         return f"StoreProbe({str(self._folder)!r})"
@@ -64,6 +68,7 @@ class StoreProbe:
 
     def refused(self, error: BaseException) -> None:
         """The disk has refused something: where it was full, it is until more of it is free."""
+        self.may_refuse = True
         if _number_of(error) in _FULL:
             room = self.room
             self._full_at = room.free if room else 0
@@ -84,10 +89,10 @@ class StoreProbe:
 
     def check(self) -> None:
         """The same, and when nothing can be written there. A small file comes and goes."""
+        room = self.seen_room = self.room
         self.look()
         if self._known is None:
             return
-        room = self.room
         if self._full_at is not None and room is not None:
             if room.free < min(self._full_at + _MORE_BYTES, _ROOMY_BYTES):
                 raise explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._folder)
@@ -99,6 +104,7 @@ class StoreProbe:
         except OSError as error:
             self.refused(error)
             raise explained(error, self._folder) from error
+        self.may_refuse = False
 
     def _gone(self, why: str) -> StoreUnwritable:
         return StoreUnwritable(

@@ -120,6 +120,7 @@ class SeriesSnapshot(NamedTuple):
     last: int | None
     is_ours: bool
     error: KtrdrError | None
+    retry_at: float
     is_renewed: bool
     basis: Basis
 
@@ -326,9 +327,17 @@ class Watch:
 
     def notice_deletion(self) -> None:
         """Somebody may delete the ledger at any time: then begin a new one."""
-        if self._ledger is not None and not self._ledger_path.exists():
+        if self._ledger is not None and not self._ledger.is_in_place:
             self.close()
             self._forget_all()
+            self._remove_remains()
+
+    def _remove_remains(self) -> None:
+        """SQLite would take the log of a deleted ledger for that of a new one."""
+        if not self._ledger_path.exists():
+            for companion in ("-wal", "-shm"):
+                path = self._ledger_path.with_name(self._ledger_path.name + companion)
+                path.unlink(missing_ok=True)
 
     def forget_after(self, moment: int) -> int:
         """Forget what was found out later than that, by a clock that was ahead; how much."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ktrdr.config import Settings
 from ktrdr.data.local_api import (
+    ACCEPTED,
     ConnectionHistory,
     ConnectionStatus,
     GapFillerStatus,
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 ASK_TIMEOUT_S = 2.0
 """A peer serves cached state: what takes longer than this hangs."""
+
+_WRITE_TIMEOUT_S = 5.0
+"""How long what is to be written down may take: a ledger may be locked for a moment."""
 
 _FRESH_S = 0.5
 _COVERAGE_FRESH_S = 3.0
@@ -77,10 +81,33 @@ class Series(BaseModel):
     """`ib`, `hours` or `rules`: who has told the sessions."""
 
 
+class Fill(BaseModel):
+    """History that somebody asked for, as the gap filler sees it. Counts are bars."""
+
+    id: int
+    symbol: str
+    timeframe: str
+    since: datetime = Field(alias="from")
+    state: str
+    """One of `planning.fills.State`."""
+    why: str = ""
+    """What is in the way; else empty."""
+    hint: str = ""
+    expected: int | None = None
+    """None, like the next one: not known yet."""
+    present: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Neither done nor cancelled."""
+        return self.state not in ("done", "cancelled")
+
+
 _CONNECTION = TypeAdapter(ConnectionStatus)
 _HISTORY = TypeAdapter(ConnectionHistory)
 _GAP_FILLER = TypeAdapter(GapFillerStatus)
 _SERIES = TypeAdapter(list[Series])
+_FILLS = TypeAdapter(list[Fill])
 
 
 class Peers:
@@ -92,6 +119,7 @@ class Peers:
         self._connection_status = Latest(self._ask_connection, _FRESH_S)
         self._gap_filler_status = Latest(self._ask_gap_filler, _FRESH_S)
         self._series = Latest(self._ask_series, _COVERAGE_FRESH_S)
+        self._open_fills = Latest(self._ask_open_fills, _FRESH_S)
         self._histories = {
             days: Latest(partial(self._ask_history, days), _HISTORY_FRESH_S)
             for days in HISTORY_DAYS
@@ -126,6 +154,33 @@ class Peers:
             "gap-filler",
             lambda: str(self._gap_filler.post("/scan", timeout_s=ASK_TIMEOUT_S)["scan_id"]),
         )
+
+    def open_fills(self) -> Answer[list[Fill]]:
+        """What was asked for, and is neither done nor cancelled."""
+        return self._open_fills.get()
+
+    def fills_of(self, symbol: str | None) -> Answer[Json]:
+        """The gap filler's own words on all that was asked for, of one symbol where it is given."""
+        chosen = {} if symbol is None else {"symbol": symbol}
+        return _answer(
+            "gap-filler", lambda: self._gap_filler.get("/fills", ASK_TIMEOUT_S, **chosen)
+        )
+
+    def ask_for_fill(self, asked: Mapping[str, str]) -> Json:
+        """Have a series (`symbol`, `timeframe`) filled from `from` on. Raises its errors."""
+        said = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **asked)
+        return {key: value for key, value in said.items() if key != ACCEPTED}
+
+    def cancel_fill(self, number: str) -> Json:
+        """Give a fill up. Raises the gap filler's errors, such as UnknownFill."""
+        return self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
+
+    def _ask_open_fills(self) -> Answer[list[Fill]]:
+        def ask() -> list[Fill]:
+            said = self._gap_filler.get("/fills", timeout_s=ASK_TIMEOUT_S).get("fills")
+            return [fill for fill in _read(_FILLS, said) if fill.is_open]
+
+        return _answer("gap-filler", ask)
 
     def _ask_connection(self) -> Answer[ConnectionStatus]:
         return _answer(

@@ -10,7 +10,7 @@ from pathlib import Path
 from ktrdr.config import Settings
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
 from ktrdr.health.latest import Latest
-from ktrdr.health.peers import Answer, Peers, Series
+from ktrdr.health.peers import Answer, Fill, Peers, Series
 from ktrdr.health.programs import Programs
 from ktrdr.health.verdict import Service, Verdict, judge, services
 
@@ -57,3 +57,9 @@ class System:
         if snapshot.gap_filler.said is None:
             return Answer(None, snapshot.gap_filler.why, snapshot.gap_filler.hint)
         return self.peers.series()
+
+    def open_fills(self, snapshot: Snapshot) -> Answer[list[Fill]]:
+        """What was asked for and is not done; where there is none, nobody is asked."""
+        if snapshot.gap_filler.said is None:
+            return Answer(None, snapshot.gap_filler.reason)
+        return self.peers.open_fills() if snapshot.gap_filler.said.fills else Answer([])

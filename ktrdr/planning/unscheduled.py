@@ -143,7 +143,9 @@ def with_unscheduled(
     expected: Expected, starts: Int64Array, schedule: Schedule, timeframe: Timeframe
 ) -> Expected:
     """What is expected, and these bars besides."""
-    more = np.setdiff1d(starts, expected.starts)
+    starts = np.unique(starts)  # few or none: those that are expected can be millions, and ascend
+    begins, ends = (np.searchsorted(expected.starts, starts, side) for side in ("left", "right"))
+    more = starts[begins == ends]
     if not len(more):
         return expected
     of_more = [t if timeframe.is_daily else _local_day(t, schedule) for t in more.tolist()]

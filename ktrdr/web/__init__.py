@@ -11,6 +11,7 @@ from ktrdr.config import ROOT, Settings
 from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
 from ktrdr.web.bars import data_api
+from ktrdr.web.fills import fills_api
 from ktrdr.web.guard import protect
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.page import page
@@ -46,5 +47,6 @@ def create_app(
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))
+    app.register_blueprint(fills_api(system.peers))
     app.register_blueprint(metrics_api(system))
     return app

@@ -20,6 +20,7 @@ from ktrdr.data.local_api import (
     GapFillerStatus,
     Outage,
 )
+from ktrdr.errors import KtrdrError
 from ktrdr.health.peers import HISTORY_DAYS, Answer, Series
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
@@ -28,7 +29,17 @@ from ktrdr.planning.reasons import because, remarks
 from ktrdr.web import words
 from ktrdr.web.logs import tail
 
-SECTIONS = ("banner", "verdict", "connection", "filler", "programs", "series", "errors", "logs")
+SECTIONS = (
+    "banner",
+    "verdict",
+    "connection",
+    "filler",
+    "programs",
+    "series",
+    "fills",
+    "errors",
+    "logs",
+)
 
 _LOG_LINES = 15
 _ROWS = 200
@@ -39,6 +50,10 @@ _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 _SCAN_SAID = {
     "asked": "A scan was asked for.",
     "failed": "The gap filler could not be asked; its card says why.",
+}
+_FILL_SAID = {
+    "cancelled": "The fill was cancelled; what was fetched stays.",
+    "failed": "The fill was not cancelled: the gap filler did not do it.",
 }
 
 
@@ -51,7 +66,7 @@ class Look:
 
 
 def page(system: System, log_dir: Path) -> Blueprint:
-    """`/`, what it polls (`/live`), and its form (`/scan`)."""
+    """`/`, what it polls (`/live`), and its forms (`/scan`, `/fills/cancel`)."""
     bp = Blueprint("page", __name__)
     for name in ("absolute", "count", "duration", "moment", "size", "percent", "spoken"):
         bp.add_app_template_filter(getattr(words, name), name)
@@ -60,8 +75,12 @@ def page(system: System, log_dir: Path) -> Blueprint:
 
     @bp.get("/")
     def index() -> ResponseReturnValue:
-        said = _SCAN_SAID.get(request.args.get("scan", ""), "")
-        return render_template("page.html", scan_said=said, **view(system, log_dir))
+        return render_template(
+            "page.html",
+            scan_said=_SCAN_SAID.get(request.args.get("scan", ""), ""),
+            fill_said=_FILL_SAID.get(request.args.get("fill", ""), ""),
+            **view(system, log_dir),
+        )
 
     @bp.get("/live")
     def live() -> ResponseReturnValue:
@@ -75,6 +94,14 @@ def page(system: System, log_dir: Path) -> Blueprint:
     def scan() -> ResponseReturnValue:
         asked = system.peers.scan().said is not None
         return redirect(f"/?scan={'asked' if asked else 'failed'}", 303)
+
+    @bp.post("/fills/cancel")
+    def cancel_fill() -> ResponseReturnValue:
+        try:
+            system.peers.cancel_fill(request.form.get("id", ""))
+        except KtrdrError:
+            return redirect("/?fill=failed#fills", 303)
+        return redirect("/?fill=cancelled#fills", 303)
 
     return bp
 
@@ -100,6 +127,7 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "services": snapshot.services,
         "series": series,
         "rows": worst_first(series.said or [])[:_ROWS],
+        "fills": system.open_fills(snapshot),
         "recent_errors": _newest_errors(gap_filler.said),
         "logs": {name: tail(log_dir / f"{name}.log", _LOG_LINES) for name in NAMES},
     }

@@ -12,6 +12,7 @@ _BY_OUTCOME = {
     "not_entitled": 403,
     "unknown_contract": 404,
     "unknown_series": 404,
+    "unknown_fill": 404,
     "malformed_file": 422,
     "wrong_source": 409,
     "paced": 429,

@@ -56,3 +56,14 @@ def test_it_waits_no_longer_than_it_is_told(threads):
     assert errands.under_way == ["slow"]
     gate.set()
     assert [errand for errand, _ in errands.back(5)] == ["slow"]
+
+
+def test_those_that_are_not_taken_stay_under_way(threads):
+    errands = Errands(threads, at_once=5)
+    for number in range(4):
+        errands.send(number, lambda n=number: n)
+    taken = [errand for _ in range(2) for errand, _ in errands.back(5, most=1)]
+    assert (len(taken), len(errands), errands.room) == (2, 2, 3)
+    while len(errands):
+        taken += [errand for errand, _ in errands.back(5)]
+    assert sorted(taken) == [0, 1, 2, 3]

@@ -4,6 +4,7 @@ import sqlite3
 import numpy as np
 import pytest
 
+from ktrdr.data.fill_book import FillBook
 from ktrdr.data.ledger import Clock, Ledger, Life, sessions_of
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.evidence import Doubts, Lacked
@@ -78,7 +79,7 @@ def test_it_survives_a_restart(ledger, path):
     ledger.keep_schedule("AAPL/STK", schedule, NOW)
     ledger.learn_alignment("AAPL/STK", frozenset({570}))
     ledger.learn_alignment("AAPL/STK", frozenset({720}))
-    ledger.want(SERIES, 5 * DAY)
+    FillBook(path).ask(SERIES, 5 * DAY, NOW)
     ledger.close()
     again = Ledger(path)
     assert len(again.absent(AAPL, starts(60), NOW)) == 1
@@ -86,6 +87,28 @@ def test_it_survives_a_restart(ledger, path):
     assert again.alignment("AAPL/STK") == frozenset({570, 720})
     assert (again.wanted(SERIES), again.wanted(OTHER)) == (5 * DAY, None)
     again.close()
+
+
+def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
+    Ledger(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as old, old:
+        old.execute("DROP TABLE fills")
+        old.execute("CREATE TABLE wanted (series TEXT PRIMARY KEY, since INTEGER)")
+        old.execute("INSERT INTO wanted VALUES (?, ?)", (str(SERIES), 5 * DAY + 3600))
+    for _ in range(2):
+        ledger = Ledger(path)
+        assert ledger.wanted(SERIES) == 5 * DAY
+        ledger.close()
+    (fill,) = FillBook(path).listed()
+    assert (fill.series, fill.since, fill.asked_at, fill.state) == (SERIES, 5 * DAY, None, "queued")
+
+
+def test_it_notices_that_its_file_was_deleted_also_when_there_is_another_one(ledger, path):
+    assert ledger.is_in_place
+    path.rename(path.with_suffix(".old"))
+    assert not ledger.is_in_place
+    path.write_bytes(b"")
+    assert not ledger.is_in_place
 
 
 def test_nothing_is_known_at_first(ledger):

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.data.csv_store import CsvStore
+from ktrdr.data.fill_book import FillBook
 from ktrdr.data.ledger import Ledger
 from ktrdr.data.store_check import StoreCheck
 from ktrdr.data.watch import contract_name
@@ -131,12 +132,13 @@ def test_real_data_is_sound(check, data_dir):
     assert everything(data_dir) == before
 
 
-def test_a_store_that_the_gap_filler_has_written_is_sound(check, data_dir, ledger):
+@pytest.mark.usefixtures("ledger")
+def test_a_store_that_the_gap_filler_has_written_is_sound(check, data_dir):
     store = CsvStore(data_dir, indexed=True)
     store.claim("simulated")
     store.create(AAPL)
     store.add(AAPL, [Bar(utc("2026-11-20 14:30"), 1.5, 2, 1, 1.25, 7)])
-    ledger.want(AAPL, 0)
+    FillBook(data_dir / ".ktrdr/ledger.sqlite").ask(AAPL, 0, 0)
     assert check() == []
     store.close()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 SCAN = "/api/v1/system/gap-filler/force-scan"
+FILLS = "/api/v1/data/fills"
 
 
 @pytest.mark.parametrize(
@@ -61,9 +62,16 @@ def test_the_address_that_it_is_bound_to_is_answered(new_client):
         {"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"},
     ],
 )
-@pytest.mark.parametrize("path", [SCAN, "/scan"])
+@pytest.mark.parametrize("path", [SCAN, "/scan", FILLS, "/fills/cancel"])
 def test_another_sites_post_is_refused(client, peers, path, headers):
     answer = client.post(path, headers={"Host": "localhost:8000", **headers})
+
+    assert answer.status_code == 403
+    assert peers.asked == []
+
+
+def test_another_site_cancels_nothing(client, peers):
+    answer = client.delete(f"{FILLS}/3", headers={"Sec-Fetch-Site": "cross-site"})
 
     assert answer.status_code == 403
     assert peers.asked == []

@@ -50,7 +50,7 @@ function isInUse(place) {
   const selection = getSelection();
   if (!selection.isCollapsed && place.contains(selection.anchorNode)) return true;
   const focus = document.activeElement;
-  return place.contains(focus) && focus.matches("a, pre");
+  return place.contains(focus) && focus.matches("a, pre, button");
 }
 
 // Rendered and escaped by our own server: the words are the same as on the first load.

@@ -1,0 +1,40 @@
+"""Fills on the status API: what somebody asks for, and gives up. The gap filler keeps them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, request
+from flask.typing import ResponseReturnValue
+
+from ktrdr.health.peers import Peers
+
+_PARAMETERS = ("symbol", "timeframe", "from")
+
+
+def fills_api(peers: Peers) -> Blueprint:
+    """`/api/v1/data/fills`."""
+    api = Blueprint("fills", __name__, url_prefix="/api/v1/data/fills")
+
+    @api.get("")
+    def fills() -> ResponseReturnValue:
+        answer = peers.fills_of(request.args.get("symbol"))
+        return answer.said or {"fills": None, "reason": answer.reason}
+
+    @api.post("")
+    def ask() -> ResponseReturnValue:
+        return peers.ask_for_fill(_asked()), 202
+
+    @api.delete("/<int:number>")
+    def cancel(number: int) -> ResponseReturnValue:
+        return peers.cancel_fill(str(number))
+
+    return api
+
+
+def _asked() -> dict[str, str]:
+    """What is asked for: as JSON, as a form or in the query. What is left out is refused."""
+    said = request.get_json() if request.is_json else request.values
+    if not isinstance(said, dict):
+        abort(400, "expected an object with symbol, timeframe and from")
+    if missing := [name for name in _PARAMETERS if not isinstance(said.get(name), str)]:
+        abort(400, f"expected {', '.join(_PARAMETERS)} as texts; missing: {', '.join(missing)}")
+    return {name: said[name] for name in _PARAMETERS}

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownFill, WrongSource
+from tests.played_peers import FILL
+
+FILLS = "/api/v1/data/fills"
+ASKED = {"symbol": "AAPL", "timeframe": "1m", "from": "2015-01-01"}
+
+
+def test_fills_are_passed_through(client, peers):
+    assert client.get(FILLS).json == peers.fills
+    client.get(f"{FILLS}?symbol=BRK B&x=1")
+    assert peers.asked == [{"what": "fills"}, {"what": "fills", "symbol": "BRK B"}]
+
+
+def test_fills_are_null_without_a_gap_filler(client):
+    answer = client.get(FILLS)
+
+    assert answer.status_code == 200
+    assert answer.json["fills"] is None
+    assert "gap-filler is not running" in answer.json["reason"]
+
+
+@pytest.mark.parametrize("how", ["json", "data", "query_string"])
+def test_a_fill_is_asked_for_in_each_of_the_usual_ways(client, peers, how):
+    answer = client.post(FILLS, **{how: ASKED})
+
+    assert answer.status_code == 202
+    assert (answer.json["id"], answer.json["scan_id"]) == (3, "5f1c")
+    assert "accepted" not in answer.json
+    assert peers.asked == [{"what": "fill", **ASKED}]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"symbol": "AAPL", "timeframe": "1m"}, "missing: from"),
+        (ASKED | {"symbol": 5}, "missing: symbol"),
+        ([], "an object"),
+    ],
+)
+def test_what_is_left_out_is_named(client, peers, said, words):
+    answer = client.post(FILLS, json=said)
+
+    assert answer.status_code == 400
+    assert words in answer.json["reason"]
+    assert peers.asked == []
+
+
+def test_json_that_is_none_is_refused(client, peers):
+    answer = client.post(FILLS, data="{", content_type="application/json")
+
+    assert (answer.status_code, answer.json["outcome"]) == (400, "bad_request")
+    assert peers.asked == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidRequest("from=2030-01-01: expected a day", hint="name the first day"), 400),
+        (StoreUnwritable("the ledger is locked", hint="see who"), 503),
+        (WrongSource("it is for live bars", hint="another folder"), 409),
+    ],
+)
+def test_a_fill_that_is_refused_says_why_and_what_to_do(client, peers, error, code):
+    peers.fill = error
+
+    answer = client.post(FILLS, json=ASKED)
+
+    assert answer.json == {"outcome": error.outcome, "reason": error.message, "hint": error.hint}
+    assert answer.status_code == code
+
+
+def test_no_fill_without_a_gap_filler(client):
+    answer = client.post(FILLS, json=ASKED)
+
+    assert answer.status_code == 503
+    assert "gap-filler is not running" in answer.json["reason"]
+    assert "supervisorctl" in answer.json["hint"]
+
+
+def test_a_fill_is_cancelled_by_its_number(client, peers):
+    answer = client.delete(f"{FILLS}/3")
+
+    assert (answer.status_code, answer.json) == (200, peers.cancelled)
+    assert peers.asked == [{"what": "cancelled", "id": "3"}]
+
+
+def test_a_fill_that_is_not_there_is_not_found(client, peers):
+    peers.cancelled = UnknownFill("there is no fill 7", hint="ktrdr fills")
+
+    answer = client.delete(f"{FILLS}/7")
+
+    assert (answer.status_code, answer.json["outcome"]) == (404, "unknown_fill")
+
+
+# On the page.
+
+
+@pytest.fixture
+def section(client):
+    return lambda: client.get("/live").json["sections"]["fills"]
+
+
+@pytest.fixture
+def filled(peers, filling):
+    """`filled(open_fills)`: what the gap filler's status counts."""
+
+    def filled(count):
+        peers.gap_filler = replace(filling, fills={"waiting": count} if count else {})
+
+    return filled
+
+
+def test_the_page_lists_what_is_open_with_a_button_for_each(section, filled):
+    filled(1)
+    html = section()
+    assert "no data from IB" in html
+    assert "log in" in html
+    assert '<progress class="warn" max="1000" value="250"' in html
+    assert '<form method="post" action="/fills/cancel">' in html
+    assert html.count('name="id" value="3"') == html.count("<form") == 1
+
+
+def test_where_nothing_is_open_nobody_is_asked_and_the_command_is_told(section, filled, peers):
+    filled(0)
+    assert "ktrdr fill AAPL 1m --from 2020-01-01" in section()
+    assert "fills" not in [one["what"] for one in peers.asked]
+
+
+def test_bars_that_are_not_counted_yet_are_said_so(section, filled, peers):
+    filled(1)
+    peers.fills = {"fills": [FILL | {"expected": None, "present": None, "state": "queued"}]}
+    assert "not known yet" in section()
+
+
+@pytest.mark.parametrize("said", [{"fills": [{"id": "x"}]}, StoreUnwritable("locked"), {}])
+def test_an_answer_that_cannot_be_read_is_said_so(section, filled, peers, said):
+    filled(1)
+    peers.fills = said
+    assert "Not known:" in section()
+
+
+@pytest.mark.parametrize(
+    ("cancelled", "word", "shown"),
+    [
+        ({"cancelled": []}, "cancelled", "The fill was cancelled"),
+        (UnknownFill("there is no fill 3"), "failed", "The fill was not cancelled"),
+    ],
+)
+def test_the_button_cancels_and_comes_back(client, peers, cancelled, word, shown):
+    peers.cancelled = cancelled
+
+    answer = client.post("/fills/cancel", data={"id": "3"})
+
+    assert (answer.status_code, answer.location) == (303, f"/?fill={word}#fills")
+    assert peers.asked == [{"what": "cancelled", "id": "3"}]
+    assert shown in client.get(f"/?fill={word}").text
