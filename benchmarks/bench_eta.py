@@ -24,7 +24,8 @@ PAIRS = (
 ).split()
 OPTIONS = {"latency_s": 0.3, "bars_per_s": 150.0}
 """A request takes this and so much more for each of its bars, whatever else is under way."""
-BARS_A_MINUTE = 40 * 150 * 60
+BARS_A_MINUTE = 120_000
+"""About so many come, with as many requests at once as the connection comes to use."""
 BARS_A_DAY = 5 / 7 * 1425
 """Of a pair of currencies in minutes."""
 
@@ -81,23 +82,31 @@ def judged(minutes: float, looks: list[tuple[float, int, float | None, str]]) ->
     }
 
 
+def tell(one: dict[str, Any]) -> None:
+    """Print what came of one."""
+    print(
+        f"a fill of {one['took_s']:.0f} s, {one['bars']:,} bars: the time left is told after "
+        f"{one['first_eta_s'] or 0:.0f} s",
+        flush=True,
+    )
+    for place, tenth in enumerate(one["tenths"], 1):
+        eta = "not told" if tenth["eta_s"] is None else f"{tenth['eta_s']:.0f} s"
+        factor = "–" if tenth["factor"] is None else f"{tenth['factor']:.2f}"
+        print(
+            f"  after {place}0 %: {eta} left, really {tenth['left_s']:.0f} s; factor {factor}; "
+            f"“{tenth['words']}”",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Measure each, print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 5, 20])
-    found = [measure(minutes) for minutes in parser.parse_args().minutes]
-    for one in found:
-        print(
-            f"a fill of {one['took_s']:.0f} s, {one['bars']:,} bars: the time left is told after "
-            f"{one['first_eta_s'] or 0:.0f} s"
-        )
-        for place, tenth in enumerate(one["tenths"], 1):
-            eta = "not told" if tenth["eta_s"] is None else f"{tenth['eta_s']:.0f} s"
-            factor = "–" if tenth["factor"] is None else f"{tenth['factor']:.2f}"
-            print(
-                f"  after {place}0 %: {eta} left, really {tenth['left_s']:.0f} s; factor {factor}; "
-                f"“{tenth['words']}”"
-            )
+    found = []
+    for minutes in parser.parse_args().minutes:
+        found.append(one := measure(minutes))
+        tell(one)
     print(json.dumps(found))
 
 
