@@ -103,6 +103,7 @@ class Peers:
                 },
             ],
         }
+        self.cost: object = {"costs": [{"bars_late": 12, "bars_lost": 0}] * 2}
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
         self.fill: object = {"accepted": True, "scan_id": "5f1c", "already": [], **FILL}
         self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
@@ -118,6 +119,7 @@ class Peers:
             "gap-filler.sock": {
                 ("GET", "/status"): self._says("gap_filler"),
                 ("GET", "/coverage"): self._says("coverage"),
+                ("GET", "/cost"): self._says("cost"),
                 ("POST", "/scan"): self._says("scan"),
                 ("POST", "/fill"): self._says("fill"),
                 ("GET", "/fills"): self._says("fills"),

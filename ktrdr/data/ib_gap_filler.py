@@ -47,10 +47,12 @@ from ktrdr.data.local_api import (
     Problem,
     StoreTrouble,
     serving,
+    spans_from_query,
     time_from_text,
     timeframe_from_query,
     to_json,
 )
+from ktrdr.data.outage_cost import cost_of
 from ktrdr.data.series_summary import SeriesSummary, needs_person, summed_up
 from ktrdr.data.store_probe import StoreProbe, explained
 from ktrdr.data.store_source import OURS
@@ -790,6 +792,11 @@ class GapFiller:
         ]
         return {"scan_time": iso(store.scan_time), "series": listed}
 
+    def cost_of(self, start: int, end: int) -> Json:
+        """Bars that a time without data has made late, and those that are lost; for any thread."""
+        cost = cost_of(self._snapshot.series.values(), start, end)
+        return {"bars_late": cost.late, "bars_lost": cost.lost}
+
     def bars_of_day(self, series: Series, day: int) -> Json:
         """What is known of each bar of one trading day; for any thread.
 
@@ -961,6 +968,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
     return {
         ("GET", "/status"): status,
         ("GET", "/coverage"): coverage,
+        ("GET", "/cost"): _cost(filler),
         ("POST", "/scan"): scan,
         ("POST", "/fill"): fill,
         ("GET", "/fills"): fills,
@@ -974,6 +982,16 @@ def _series_of(name: str) -> Series | None:
         return parse_series(name)
     except ValueError:
         return None
+
+
+def _cost(filler: GapFiller) -> Handler:
+    """What times without data have cost, in the order of the question."""
+
+    async def cost(query: Mapping[str, str]) -> Json:
+        spans = spans_from_query(query)
+        return {"costs": await asyncio.to_thread(lambda: [filler.cost_of(*s) for s in spans])}
+
+    return cost
 
 
 def _series_from_query(query: Mapping[str, str]) -> Series:

@@ -185,6 +185,10 @@ class Outage:
     """The worst state in it; one of those of StateSpan."""
     expected_kind: str = ""
     """`restart` or `log_out`, where it was to be expected."""
+    bars_late: int | None = None
+    """Bars that became due meanwhile. None, like the next: the gap filler has not said."""
+    bars_lost: int | None = None
+    """Those of them that are still missing."""
 
 
 @dataclass(frozen=True)
@@ -434,6 +438,28 @@ def span_from_query(query: Mapping[str, str]) -> tuple[int, int]:
     if start >= end:
         raise errors.InvalidRequest(f"start={query['start']}: expected a time before {end}")
     return start, end
+
+
+def spans_from_query(query: Mapping[str, str]) -> list[tuple[int, int]]:
+    """`spans` of a query, `start/end` each, separated by commas: UTC seconds.
+
+    InvalidRequest: one ends before it begins, or there are too many.
+    """
+    texts = [text for text in query.get("spans", "").split(",") if text]
+    if len(texts) > MOST_SPANS:
+        raise errors.InvalidRequest(f"spans: expected {MOST_SPANS} at most, and not {len(texts)}")
+    spans = []
+    for text in texts:
+        first, _, last = text.partition("/")
+        span = time_from_text("spans", first), time_from_text("spans", last)
+        if span[0] > span[1]:
+            raise errors.InvalidRequest(f"spans={text}: expected an end behind the start")
+        spans.append(span)
+    return spans
+
+
+MOST_SPANS = 50
+"""In one question."""
 
 
 def priority_from_query(query: Mapping[str, str]) -> Priority:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -19,6 +19,7 @@ from ktrdr.data.local_api import (
     GapFillerStatus,
     Json,
     LocalClient,
+    Outage,
     to_json,
 )
 from ktrdr.errors import KtrdrError, PeerDown, Permanent
@@ -35,6 +36,8 @@ _WRITE_TIMEOUT_S = 5.0
 _FRESH_S = 0.5
 _COVERAGE_FRESH_S = 3.0
 _HISTORY_FRESH_S = 10.0
+_COSTS = 20
+"""Outages of which it is asked what they have cost."""
 HISTORY_DAYS = (1, 30)
 """The spans of time of which the page shows how the connection was."""
 
@@ -191,9 +194,25 @@ class Peers:
     def _ask_history(self, days: int) -> Answer[ConnectionHistory]:
         def ask() -> ConnectionHistory:
             said = self._connection.get("/history", timeout_s=ASK_TIMEOUT_S, days=str(days))
-            return _read(_HISTORY, said)
+            history = _read(_HISTORY, said)
+            return replace(history, outages=self._with_costs(history.outages, history.until))
 
         return _answer("ib-connection", ask)
+
+    def _with_costs(self, outages: tuple[Outage, ...], until: datetime) -> tuple[Outage, ...]:
+        """The newest ones with what they have cost, as far as the gap filler says."""
+        older, newest = outages[:-_COSTS], outages[-_COSTS:]
+        spans = [f"{one.start.isoformat()}/{(one.end or until).isoformat()}" for one in newest]
+        try:
+            said = self._gap_filler.get("/cost", timeout_s=ASK_TIMEOUT_S, spans=",".join(spans))
+            costs = [(int(one["bars_late"]), int(one["bars_lost"])) for one in said["costs"]]
+            with_costs = [
+                replace(one, bars_late=late, bars_lost=lost)
+                for one, (late, lost) in zip(newest, costs, strict=True)
+            ]
+        except (KtrdrError, KeyError, TypeError, ValueError):
+            return outages
+        return (*older, *with_costs)
 
     def _ask_gap_filler(self) -> Answer[GapFillerStatus]:
         return _answer(

@@ -201,3 +201,20 @@ def test_one_file_that_cannot_be_written_to_needs_somebody_and_stops_no_other(
     (trouble,) = said.troubles
     assert (trouble.outcome, trouble.series) == ("store_unwritable", ("MSFT_1m",))
     filler.close()
+
+
+def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clock, connection):  # noqa: F811
+    clock.now = utc("2026-11-20 10:30")
+    for name in ("AAPL_1m", "AAPL_5m", "AAPL_1d"):
+        put(name)
+    fill(filler := make_filler())
+    connection.connected = False
+    clock.now = utc("2026-11-20 11:00")
+    filler.ask_for_scan()
+    filler.step()
+    outage = utc("2026-11-20 10:30"), utc("2026-11-20 11:00")
+    assert filler.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 30 + 6}
+    connection.connected = True
+    fill(filler)
+    assert filler.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 0}
+    assert filler.cost_of(utc("2026-11-19 12:06"), utc("2026-11-20 10:00"))["bars_late"] == 0

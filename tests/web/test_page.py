@@ -8,6 +8,7 @@ from html import unescape
 import pytest
 
 from ktrdr.data.local_api import FarmStatus, LastError, Problem, SeriesTrouble, StoreTrouble
+from ktrdr.errors import RequestFailed
 from ktrdr.health.peers import Series
 from ktrdr.web.page import SECTIONS, worst_first
 
@@ -452,6 +453,18 @@ def test_an_error_that_is_over_is_told_as_that(text, peers, filling):
 def test_a_clock_that_is_minutes_off_is_shown(text, peers, connected):
     peers.connection = replace(connected, clock_offset_s=-200.0)
     assert "Clock the gateway’s is 3 min 20 s behind" in text()
+
+
+@pytest.mark.usefixtures("peers")
+def test_an_outage_says_what_it_has_cost(text):
+    assert "at worst waiting; 12 bars late, 0 lost" in re.sub(r"\s+", " ", text())
+
+
+def test_an_outage_of_unknown_cost_says_nothing_of_it(text, peers):
+    peers.cost = RequestFailed("not known")
+    said = text()
+    assert "at worst waiting" in said
+    assert "bars late" not in said
 
 
 def test_the_last_days_are_shown_as_a_line_and_in_words(client, text, peers):
