@@ -216,6 +216,18 @@ def troubles_of_the_gateway(group: Watched, trials: Trials) -> None:
         said = trials.expect(AMBER, "no data come from the simulated gateway", is_ready=False)
         assert said["needs_person"] == []
 
+    for told, words in (("yes", "ushmds"), ("no", "HMDS")):
+        more = group.data / "BTC_5m.csv"
+        with trials.after(lambda more=more: (group.end_fault("farm_broken"), more.unlink())):
+            group.fault("farm_broken", farm="ushmds", told=told)
+            more.write_text(HEADER)  # what asks for data notices it
+            said = trials.expect(AMBER, "gateway (history down)", words, is_ready=False)
+            assert said["needs_person"] == []
+
+    with trials.after(lambda: group.end_fault("logged_out")):
+        group.fault("logged_out")
+        trials.expect(AMBER, "not connected to the simulated gateway", is_ready=False)
+
     with trials.after(lambda: group.end_fault("wrong_clock")):
         group.fault("wrong_clock", seconds="-40")
         said = trials.expect(AMBER, "clock and this machine's are", is_ready=True)

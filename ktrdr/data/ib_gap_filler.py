@@ -897,7 +897,8 @@ class GapFiller:
 
     def _trouble_of(self, watched: Watched) -> KtrdrError | None:
         """What a person has to see to; None: nothing."""
-        if needs_person(watched.error) and self._store_trouble is None:
+        is_the_stores = self._store_trouble and isinstance(watched.error, StoreUnwritable)
+        if needs_person(watched.error) and not is_the_stores:
             return watched.error
         return self._to_come(watched) if self._is_ahead(watched) else None
 

@@ -162,6 +162,8 @@ def test_what_failed_on_a_full_disk_is_filled_as_soon_as_there_is_room(
 ):
     with mounted(data_dir, "size=512k"):
         path = put("AAPL_1m")
+        put("XYZQ_1d")
+        connection.refusals = {"XYZQ": UnknownContract("none such", code=200, hint="look")}
         fill(filler := make_filler())
         more = put("MSFT_1m")
         with contextlib.suppress(OSError):
@@ -171,7 +173,8 @@ def test_what_failed_on_a_full_disk_is_filled_as_soon_as_there_is_room(
             filler.step()
         said = filler.status
         assert said.store_trouble.message == f"the disk with {data_dir} is full"
-        assert (said.state, said.series_troubled) == ("waiting", 0)
+        assert said.state == "waiting"
+        assert [trouble.series for trouble in said.troubles] == [("XYZQ_1d",)]
         asked = len(connection.asked)
         for _ in range(5):
             filler.step()
