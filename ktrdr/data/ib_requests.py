@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from ktrdr.data.ib_client import ANSWER_S, ContractFacts, IbClient
@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 _REFUSED_MAX = 200
 """Contracts that are remembered as refused."""
+_REFUSED_FOR = timedelta(hours=7)
+"""They are asked for again every six hours at the least, unless nobody wants them any more."""
 _TROUBLE_PAUSE_S = 2.0
 """Between two questions while there is a trouble, unless it ends before."""
 _NO_FARM_HEARTBEATS = 4
@@ -61,6 +63,8 @@ class Requests:
         self._next_look: asyncio.TimerHandle | None = None
         self._numbers = itertools.count()
         self._refused: dict[str, RefusedContract] = {}
+        self._refused_at: dict[str, datetime] = {}
+        """When that was said last."""
         self._controls: dict[Instrument, tuple[float, asyncio.Task[ContractFacts]]] = {}
         """What is asked to find out whether IB knows contracts at all, and since when."""
 
@@ -79,8 +83,10 @@ class Requests:
 
     @property
     def refused(self) -> tuple[RefusedContract, ...]:
-        """Contracts whose data IB refuses."""
-        return tuple(self._refused.values())
+        """Contracts whose data IB refuses, and that were asked for lately."""
+        now = self._now()
+        lately = [s for s, at in self._refused_at.items() if now - at < _REFUSED_FOR]
+        return tuple(one for one in self._refused.values() if one.symbol in lately)
 
     async def answered(
         self,
@@ -302,6 +308,8 @@ class Requests:
         )
         kept = self._others_refused(instrument)[-_REFUSED_MAX + 1 :]
         self._refused = {**{other.symbol: other for other in kept}, instrument.symbol: refused}
+        before = {s: at for s, at in self._refused_at.items() if s in self._refused}
+        self._refused_at = {**before, instrument.symbol: self._now()}
 
     def _others_refused(self, instrument: Instrument) -> list[RefusedContract]:
         return [one for one in self._refused.values() if one.symbol != instrument.symbol]

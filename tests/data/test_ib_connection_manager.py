@@ -650,6 +650,18 @@ def test_a_refused_contract_is_forgotten_when_it_is_answered(connect, gateway, w
     assert manager.status().refused == ()
 
 
+def test_a_refused_contract_that_nobody_wants_any_more_is_forgotten(connect, gateway, wait_for):
+    later = timedelta()
+    manager = connect(gateway.port, now=lambda: datetime.now(UTC) + later)
+    wait_for(lambda: manager.is_connected)
+    with pytest.raises(UnknownContract):
+        answers(manager, history_of("TWIN"))
+    later = timedelta(hours=6.5)
+    assert [r.symbol for r in manager.status().refused] == ["TWIN"]
+    later = timedelta(hours=7.5)
+    assert manager.status().refused == ()
+
+
 def test_bars_of_an_ambiguous_symbol_are_refused_with_the_lines_that_say_which(
     connect, gateway, wait_for
 ):
