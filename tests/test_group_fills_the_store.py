@@ -47,6 +47,8 @@ class Group:
         self.data = scratch / "data"
         self.record = scratch / "record.jsonl"
         self.running: dict[str, subprocess.Popen] = {}
+        self.prefix: tuple[str, ...] = ()
+        """What each program is started with."""
         self._sim_options = ["--record", str(self.record), *sim_options]
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith("IB_")} | {
             "KTRDR_RUN_DIR": str(scratch / "run"),
@@ -67,7 +69,7 @@ class Group:
             options = self._sim_options if name == "gateway-sim" else []
             with (self.folder / f"{name}.log").open("ab") as log:
                 self.running[name] = subprocess.Popen(
-                    [*COMMANDS[name], *options],
+                    [*self.prefix, *COMMANDS[name], *options],
                     env=self._environment,
                     stdout=log,
                     stderr=subprocess.STDOUT,

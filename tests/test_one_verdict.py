@@ -30,6 +30,8 @@ pytestmark = pytest.mark.timeout(420)
 TOML = '[BTC]\nsec_type = "CRYPTO"\n[ETH]\nsec_type = "CRYPTO"\n'
 GREEN, AMBER, RED = "healthy", "degraded", "critical"
 IS_ROOT = os.geteuid() == 0
+OBEYING = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+"""Has even root heed the permissions of files."""
 
 
 class Watched(Group):
@@ -102,6 +104,7 @@ def group(scratch: Path) -> Iterator[Watched]:
     group.data.mkdir()
     with contextlib.ExitStack() as stack:
         if IS_ROOT:
+            group.prefix = OBEYING
             mount(group.data)
             stack.callback(subprocess.run, ["umount", "-l", group.data], check=False)
         (group.data / "instruments.toml").write_text(TOML)
@@ -235,6 +238,11 @@ def troubles_of_the_gateway(group: Watched, trials: Trials) -> None:
 
 
 def troubles_of_the_store(data: Path, trials: Trials) -> None:
+    with trials.after(lambda: data.chmod(0o755)):
+        data.chmod(0o555)
+        said = trials.expect(RED, f"This user may not write to {data}", is_ready=False)
+        assert "sudo chown -R" in said["needs_person"][0]["next_step"]
+
     if not IS_ROOT:  # no disk of its own
         away = data.with_name("away")
         with trials.after(lambda: away.rename(data)):
