@@ -166,8 +166,9 @@ class IbClient:
         finally:
             ended.cancel()
             greeting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, OSError, UnicodeError):
-                await greeting
+            await asyncio.wait({greeting})  # which lets a cancellation of ours pass
+            if not greeting.cancelled():
+                greeting.exception()  # it was told, or does not matter any more
         self._ib.wrapper.clientId = client_id
 
     def close(self) -> None:

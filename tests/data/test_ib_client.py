@@ -547,3 +547,24 @@ def test_no_second_has_more_messages_than_ib_takes():
         return gateway.summary()["most_messages_per_s"]
 
     assert talk(work) <= 46  # IB's limit is 50
+
+
+@pytest.mark.parametrize("rounds", range(8))
+def test_whoever_gives_an_attempt_up_is_heard_even_while_it_ends_by_itself(rounds):
+    """The gateway hangs up, and so many rounds of the loop later the attempt is cancelled."""
+
+    async def run() -> bool:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), HOST, 0)
+        client = IbClient(lambda _code, _text: None)
+        port = server.sockets[0].getsockname()[1]
+        attempt = asyncio.create_task(client.connect(HOST, port, 1, timeout_s=5))
+        await client.closed.wait()
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        was_given_up = attempt.cancel()
+        await asyncio.wait({attempt})
+        server.close()
+        client.close()
+        return attempt.cancelled() or (not was_given_up and isinstance(attempt.exception(), HungUp))
+
+    assert asyncio.run(run())
