@@ -234,6 +234,7 @@ class GapFiller:
 
         What was fetched stays, and what other fills or `since` want. UnknownFill: none is such.
         """
+        self._refuse_foreign()
         listed = self._fills.listed()
         if "id" in query:
             chosen = [fill for fill in listed if str(fill.id) == query["id"]]
@@ -257,16 +258,20 @@ class GapFiller:
 
     def _refuse_unknown(self, series: Series) -> None:
         """Where there is no such file, or the store is another source's."""
+        self._refuse_foreign()
+        if not self._is_there(series):
+            raise InvalidRequest(
+                f"{series.file_name} is not in the store",
+                hint=f"create it with the header line in {self._store.folder}, then ask again",
+            )
+
+    def _refuse_foreign(self) -> None:
+        """WrongSource: the store is another source's."""
         owner, folder = self._store.source(), self._store.folder
         if owner is None and self._settings.is_live_folder:
             owner = "live"
         if owner is not None and owner != self._source:
             raise WrongSource(f"{folder} is for {owner} bars, and the gateway is {self._source}")
-        if not self._is_there(series):
-            raise InvalidRequest(
-                f"{series.file_name} is not in the store",
-                hint=f"create it with the header line in {folder}, then ask again",
-            )
 
     def _is_there(self, series: Series) -> bool:
         """The store has a file of it, which may be watched already, or may not."""
@@ -314,6 +319,7 @@ class GapFiller:
         except Exception as error:  # no mistake of ours ends the program
             log.exception("a mistake of ours")
             mistaken = RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+            self._store_trouble = StoreTrouble(mistaken.message, mistaken.hint)
             self._set_state("waiting", mistaken.message, mistaken.hint)
             self.report("gap-filler", mistaken)
             return False
@@ -364,12 +370,18 @@ class GapFiller:
         self._set_state("waiting" if why_not else "idle", why_not)
         return False
 
+    @property
+    def _is_foreign(self) -> bool:
+        """The store belongs to the other source, and nothing may be written into it."""
+        return self._store.source() not in (None, self._source)
+
     def _look_at_store(self) -> None:
         """StoreUnwritable: nothing can be written there now.
 
         What had failed for that is tried again as soon as it can.
         """
-        if not (self._probe.may_refuse or self._store_trouble or self._scan_is_due()):
+        is_due = self._probe.may_refuse or self._store_trouble or self._scan_is_due()
+        if self._is_foreign or not is_due:
             self._probe.look()
             return
         self._probe.check()
@@ -498,6 +510,9 @@ class GapFiller:
     def _compare_clocks(self) -> None:
         """Tell where they do not agree; what was judged meanwhile is judged anew."""
         at = self._moment()
+        if self._is_foreign:
+            self._clocks = self._clocks.seen(at)
+            return
         if self._base_s is None:
             self._begin(at)
         self._clocks = self._clocks.seen(at)
@@ -543,7 +558,7 @@ class GapFiller:
             self._publish()
         with contextlib.suppress(KtrdrError):
             self._ask_gateway()  # for its time
-        asked, self._asked_scan_id = self._asked_scan_id, None
+        asked = self._asked_scan_id
         self._is_freed = False
         is_anew = asked is not None or not self._is_judged_anew
         found, _, strange, blocked = self._store.scan()
@@ -555,7 +570,7 @@ class GapFiller:
             self.report("store", InvalidRequest(line, hint=_STRANGE_HINT))
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
-        entries = self._read_instruments()
+        entries = self._entries_of_now()
         self._watched = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
         self._fills.scan_begins()
         for watched in list(self._watched.values()):
@@ -566,6 +581,8 @@ class GapFiller:
         self._checks_are_planned = False
         self._filling.renew(self._watched)
         self._last_scan = self._clock()
+        if self._asked_scan_id == asked:  # else another one is asked for by now
+            self._asked_scan_id = None
         self._scan_id = asked or uuid4().hex[:12]
         self._is_judged_anew = True
         self._publish()  # what was found need not wait for what comes of it
@@ -580,14 +597,15 @@ class GapFiller:
         """Look at those series alone whose files were changed, or that are wanted anew."""
         with self._changed_lock:
             names, self._changed = self._changed, set()
-        if _INSTRUMENTS in names:
-            self._scan()
-        elif changed := {series for series in map(_series_of, names) if series is not None}:
-            try:
+        changed = {series for series in map(_series_of, names) if series is not None}
+        try:
+            if _INSTRUMENTS in names:
+                self._scan()
+            elif changed:
                 self._notice({series for series in changed if not self._is_as_known(series)})
-            except (KtrdrError, OSError, sqlite3.Error):
-                self._put_back(names)  # once more, when that is mended
-                raise
+        except Exception:
+            self._put_back(names)  # once more, when that is mended
+            raise
 
     def _put_back(self, names: set[str]) -> None:
         with self._changed_lock:
@@ -673,6 +691,16 @@ class GapFiller:
         known.instrument = instrument  # `since` may differ
         return known
 
+    def _entries_of_now(self) -> dict[str, object]:
+        """The same, which need not be read once more for a change that was noticed before."""
+        with self._changed_lock:
+            self._changed.discard(_INSTRUMENTS)
+        try:
+            return self._read_instruments()
+        except Exception:
+            self._put_back({_INSTRUMENTS})
+            raise
+
     def _read_instruments(self) -> dict[str, object]:
         """The tables of `instruments.toml`, unchecked; none when there is no such file."""
         path = self._store.folder / _INSTRUMENTS
@@ -754,7 +782,8 @@ class GapFiller:
             time_to_come=self._clock() + APART_S,
         )
         self._round = self._make_round()
-        if self._state != "scanning":  # which ends soon, and says nothing of what is in the way
+        # A scan ends soon, and says nothing of what is in the way; fills of others are theirs.
+        if self._state not in ("scanning", "refused"):
             self._fills.look(self._round)
         self.status = self._make_status()
 
@@ -834,8 +863,11 @@ class GapFiller:
         )
         remaining = sum(holes.get(reason, 0) for reason in CLOSABLE)
         room = self._probe.seen_room
-        waits_for = self._waits_for() if remaining or series.unknown else ""
-        eta = None if waits_for else self._eta(missing_bars, series)
+        is_left = bool(remaining or series.states)
+        waits_for = self._waits_for() if is_left else ""
+        eta = self._eta(missing_bars, series) if remaining and not waits_for else None
+        if not is_left and self._last_scan is not None:
+            eta = Eta(0.0, 0.0, 0.0)
         return GapFillerStatus(
             running=not self._stopping.is_set(),
             state=self._state,
@@ -876,7 +908,7 @@ class GapFiller:
             disk_total_bytes=room.total if room else None,
             eta_low_s=eta.low if eta else None,
             eta_high_s=eta.high if eta else None,
-            eta_words=eta.words if eta and remaining else "",
+            eta_words=eta.words if eta and is_left else "",
             waits_for=waits_for,
         )
 
@@ -1018,7 +1050,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         filler.stop()
 
     threading.Thread(target=stop_filler, name="stop", daemon=True).start()
-    _prepare(settings.data_dir)
+    _prepare(settings.data_dir, settings.source)
     watch = FolderWatch(
         settings.data_dir,
         lambda names: filler.look_at_files([_INSTRUMENTS] if names is None else names),
@@ -1034,11 +1066,12 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         filler.close()
 
 
-def _prepare(folder: Path) -> None:
-    """The store's folder, without what a killed writer left in it."""
+def _prepare(folder: Path, source: str) -> None:
+    """The store's folder, without what a killed writer left in it; another source's is left."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        left = CsvStore(folder).clear_leftovers()
+        store = CsvStore(folder)
+        left = store.clear_leftovers() if store.source() in (None, source) else 0
     except OSError as error:
         refused = f"KTRDR_DATA_DIR={folder}: {error.strerror}"
         raise Misconfigured(refused, hint="set it to a folder that may be written to") from error

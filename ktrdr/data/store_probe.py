@@ -34,10 +34,13 @@ _WORDS = {
 
 
 class Room(NamedTuple):
-    """Bytes of the file system, as far as this user may have them."""
+    """Of the file system, as far as this user may have it."""
 
     free: int
+    """Bytes."""
     total: int
+    is_out_of_files: bool = False
+    """No further file can be made, however much is free."""
 
 
 class StoreProbe:
@@ -64,14 +67,16 @@ class StoreProbe:
             found = os.statvfs(self._folder)
         except OSError:
             return None
-        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        is_out = found.f_files > 0 and found.f_favail == 0
+        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, is_out)
 
     def refused(self, error: BaseException) -> None:
         """The disk has refused something: where it was full, it is until more of it is free."""
         self.may_refuse = True
         if _number_of(error) in _FULL:
             room = self.room
-            self._full_at = room.free if room else 0
+            if room is None or not room.is_out_of_files:
+                self._full_at = room.free if room else 0
 
     def look(self) -> None:
         """StoreUnwritable when the folder has gone, or is another one than it was."""

@@ -433,7 +433,7 @@ class Watch:
         watched.coverage = after
         watched.basis, watched.key = self._basis(watched), seen.key
         if after is not None:
-            found, filled = counted(before.gaps if before else None, after.gaps)
+            found, filled = counted(before.gaps if before else None, after.gaps, after.since)
             self.detected, self.filled = self.detected + found, self.filled + filled
         watched.due_at = self._oldest_due(watched, after)
 

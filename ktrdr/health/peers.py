@@ -35,8 +35,8 @@ _WRITE_TIMEOUT_S = 5.0
 
 _FRESH_S = 0.5
 _COVERAGE_FRESH_S = 3.0
-_HISTORY_FRESH_S = 10.0
-_COSTS = 20
+_HISTORY_FRESH_S = 20.0
+_COSTS = 10
 """Outages of which it is asked what they have cost."""
 HISTORY_DAYS = (1, 30)
 """The spans of time of which the page shows how the connection was."""

@@ -169,7 +169,9 @@ def judge(
     """Everything that is known, weighed: `found` are the programs, `now` is in UTC."""
     concerns = [*_of_programs(found), *_of_sources(settings, connection.said, gap_filler.said)]
     if gap_filler.said is not None:
-        concerns += [*_of_store(gap_filler.said, now), *_of_jump(gap_filler.said)]
+        is_connected = bool(connection.said and connection.said.connected)
+        concerns += _of_store(gap_filler.said, now, is_connected=is_connected)
+        concerns += _of_jump(gap_filler.said)
     if connection.said is not None:
         concerns += [*_of_connection(connection.said, settings, now), *_of_clock(connection.said)]
     if gap_filler.said is not None:
@@ -268,7 +270,7 @@ def _of_sources(
 # The store.
 
 
-def _of_store(status: GapFillerStatus, now: datetime) -> Iterator[Concern]:
+def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> Iterator[Concern]:
     if status.state == "refused":
         yield Concern(
             "gap-filler refuses to work",
@@ -288,6 +290,10 @@ def _of_store(status: GapFillerStatus, now: datetime) -> Iterator[Concern]:
             health=Health.CRITICAL,
             stops=True,
             about="store",
+        )
+    elif status.state == "waiting" and is_connected and not status.clock_jump_s:
+        yield Concern(
+            "gap-filler waits", status.reason, "nothing is filled", stops=True, about="store"
         )
     elif _is_tight(status):
         yield Concern(
@@ -454,5 +460,7 @@ def _symbols(status: GapFillerStatus) -> str:
     """The symbols of the series that need somebody."""
     names = [name.rpartition("_")[0] for trouble in status.troubles for name in trouble.series]
     symbols = list(dict.fromkeys(names))
-    more = f" and {len(symbols) - _NAMED} more" if len(symbols) > _NAMED else ""
+    are_all = sum(len(trouble.series) for trouble in status.troubles) == status.series_troubled
+    others = f"{len(symbols) - _NAMED} more" if are_all else "others"
+    more = f" and {others}" if len(symbols) > _NAMED else ""
     return ", ".join(symbols[:_NAMED]) + more

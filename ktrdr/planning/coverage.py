@@ -71,7 +71,10 @@ class Gaps:
 
     def of(self, *reasons: Reason) -> Gaps:
         """Those with one of these reasons."""
-        chosen = np.isin(self.reason, [_NUMBER[reason] for reason in reasons])
+        return self.chosen(np.isin(self.reason, [_NUMBER[reason] for reason in reasons]))
+
+    def chosen(self, chosen: NDArray[np.bool_]) -> Gaps:
+        """Some of them."""
         return Gaps(self.first[chosen], self.last[chosen], self.bars[chosen], self.reason[chosen])
 
     def renamed(self, chosen: NDArray[np.bool_], reason: Reason) -> Gaps:

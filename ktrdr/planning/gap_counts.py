@@ -20,8 +20,10 @@ class Counted(NamedTuple):
     filled: int
 
 
-def counted(before: Gaps | None, after: Gaps) -> Counted:
+def counted(before: Gaps | None, after: Gaps, since: int = -(2**62)) -> Counted:
     """What has become of the gaps that were there before; None: nobody had looked.
+
+    `since`: what is before it (UTC seconds) was not judged any more.
 
     A gap that falls into pieces is found as often as there are pieces more, and pieces that grow
     into one are closed but for one, so that never more are filled than were found. What is proven
@@ -31,6 +33,7 @@ def counted(before: Gaps | None, after: Gaps) -> Counted:
     if before is None:
         return Counted(len(new), 0)
     old = before.of(*_WANTED)
+    old = old.chosen(old.last >= since)
     pieces, parts = _touching(old, new), _touching(new, old)
     is_settled = _touching(old, after.of(*SETTLED)) > 0
     found = int((parts == 0).sum()) + int(np.maximum(pieces - 1, 0).sum())

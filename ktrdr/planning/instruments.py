@@ -202,9 +202,9 @@ def read_tables(text: str, name: str = "instruments.toml") -> dict[str, object]:
     """What an `instruments.toml` has for each symbol, unchecked. Misconfigured: it is no TOML."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         hint = f"correct {name}, or move it away"
-        raise Misconfigured(f"{name}: {error}", hint=hint) from error
+        raise Misconfigured(f"{name}: {error}", hint=hint) from None
 
 
 def read_instruments(text: str, name: str = "instruments.toml") -> dict[str, dict[str, Any]]:

@@ -196,12 +196,11 @@ def _daily_bars(
     schedule: Schedule, start: int, end: int
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
     """One bar for each trading day, finished some time after its last session."""
-    closes: dict[int, int] = {}
-    for session in schedule.sessions:
-        closes[session.day] = max(session.close, closes.get(session.day, 0))
-    first_day = start - start % DAY_S
-    near = [(day, close) for day, close in sorted(closes.items()) if first_day <= day < end]
-    days, ends = np.array(near, dtype=np.int64).reshape(-1, 2).T
+    _, close, day, _ = schedule.columns
+    near = (day >= start - start % DAY_S) & (day < end)
+    days, place = np.unique(day[near], return_inverse=True)
+    ends = np.zeros(len(days), dtype=np.int64)
+    np.maximum.at(ends, place, close[near])
     return days, ends + DAILY_SETTLE_S, days
 
 

@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from ktrdr.planning.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
 
 _KEPT = 0.9
 """The weight of all that was served before, beside the newest answer's."""
+_LAST = 8
+"""Answers whose quickest shows how long a request takes at the least."""
 _LEAST_ANSWERS = 3
 _LEAST_SHARE = 0.25
 """So much of its usual time a request takes at least from now on, however long it has taken."""
@@ -46,6 +49,52 @@ class _Flight:
     """When its turn came; None: it waits for it."""
 
 
+@dataclass(frozen=True)
+class _Served:
+    """How requests of one size of bars were served; the older ones count less, the large ones more.
+
+    A request for one bar takes as long as one for many: it says nothing of what a bar costs.
+    """
+
+    count: float = 0.0
+    bars: float = 0.0
+    squares: float = 0.0
+    """Of the bars of each."""
+    products: float = 0.0
+    """Of bars and seconds of each."""
+    quickest: tuple[float, ...] = ()
+    """Seconds of the last ones."""
+
+    def with_one(self, took_s: float, bars: int) -> _Served:
+        """The same, and one more."""
+        return _Served(
+            _KEPT * self.count + 1,
+            _KEPT * self.bars + bars,
+            _KEPT * self.squares + bars * bars,
+            _KEPT * self.products + bars * took_s,
+            (*self.quickest, took_s)[-_LAST:],
+        )
+
+    def joined(self, other: _Served) -> _Served:
+        """Both together."""
+        return _Served(
+            self.count + other.count,
+            self.bars + other.bars,
+            self.squares + other.squares,
+            self.products + other.products,
+            self.quickest + other.quickest,
+        )
+
+    @property
+    def size(self) -> float:
+        """How many bars a large request is for."""
+        return max(1.0, self.squares / self.bars)
+
+    def takes_s(self, bars: float) -> float:
+        """How long a request for so many bars takes."""
+        return max(min(self.quickest), bars * self.products / self.squares)
+
+
 class Throughput:
     """Plays the rest of the work through: so many requests at once, each as long as others took.
 
@@ -55,8 +104,7 @@ class Throughput:
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight] = {}
-        self._served: dict[Timeframe, tuple[float, float, float]] = {}
-        """Seconds, bars and requests, the older ones counting less."""
+        self._served: dict[Timeframe, _Served] = {}
         self._at_once = 1
         self._sizes: deque[int] = deque(maxlen=8)
         """How many might be served at once, at each of the last answers."""
@@ -82,12 +130,8 @@ class Throughput:
         self._sizes.append(self._at_once)
         if flight is not None and flight.bars > 0:
             since = now if flight.served_since is None else flight.served_since
-            seconds, bars, count = self._served.get(flight.timeframe, (0.0, 0.0, 0.0))
-            self._served[flight.timeframe] = (
-                _KEPT * seconds + (now - since),
-                _KEPT * bars + flight.bars,
-                _KEPT * count + 1,
-            )
+            before = self._served.get(flight.timeframe, _Served())
+            self._served[flight.timeframe] = before.with_one(now - since, flight.bars)
             self._answers += 1
         self.look(now)
 
@@ -168,7 +212,7 @@ class Throughput:
 
     def _slower(self, now: float) -> float:
         """How much slower all are than those that were answered, which are the quick ones."""
-        ratios = [1.0] * round(sum(count for _, _, count in self._served.values()))
+        ratios = [1.0] * round(sum(served.count for served in self._served.values()))
         for flight in self._flights.values():
             takes_s = self._takes_s(flight.timeframe, flight.bars)
             if (since := flight.served_since) is not None and takes_s > 0:
@@ -204,22 +248,19 @@ class Throughput:
 
     def _requests(self, timeframe: Timeframe, bars: float) -> Iterator[float]:
         """How long each request takes of those that so many bars are asked for with."""
-        _, served, count = self._usual(timeframe)
-        size = max(1.0, served / count)
+        size = self._usual(timeframe).size
         while bars >= 1:
             yield self._takes_s(timeframe, min(bars, size))
             bars -= size
 
     def _takes_s(self, timeframe: Timeframe, bars: float) -> float:
-        seconds, served, _ = self._usual(timeframe)
-        return bars * seconds / served
+        return self._usual(timeframe).takes_s(bars)
 
-    def _usual(self, timeframe: Timeframe) -> tuple[float, float, float]:
+    def _usual(self, timeframe: Timeframe) -> _Served:
         """What was served of this size; of one that never was, as of all."""
         if timeframe in self._served:
             return self._served[timeframe]
-        seconds, bars, count = (sum(column) for column in zip(*self._served.values(), strict=True))
-        return seconds, bars, count
+        return reduce(_Served.joined, self._served.values())
 
 
 _UNITS = ((DAY_S, "d"), (HOUR_S, "h"), (MINUTE_S, "min"))

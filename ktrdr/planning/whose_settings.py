@@ -52,6 +52,8 @@ def choose(
         return Choice(is_apart=True)
     if is_chosen:
         chosen = other.pop(_DATA_DIR, None)
+        if not reads_bars and not other:
+            return Choice()  # it asks the programs, whose store is another
         if chosen is not None and not other:
             note = f"reads {chosen.value} (KTRDR_DATA_DIR), while the group {runs}"
             return Choice(data_dir=chosen.value, note=note)

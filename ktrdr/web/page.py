@@ -213,7 +213,7 @@ def filler_look(answer: Answer[GapFillerStatus], verdict: Verdict) -> Look:
         return Look("bad", "unknown")
     if not status.running or status.state == "refused" or status.store_trouble:
         return Look("bad", status.state)
-    if status.state == "idle" and status.gaps_remaining == 0 == status.series_troubled:
+    if status.state == "idle" and status.series_current == status.series:
         return Look("good", status.state)
     is_at_work = status.state in ("starting", "scanning", "filling")
     return Look("busy" if is_at_work and not verdict.obstacles else "warn", status.state)

@@ -6,8 +6,12 @@ import contextlib
 import shutil
 from datetime import UTC, datetime
 
+import pytest
+
+from ktrdr.data.fill_book import FillBook
 from ktrdr.data.ib_gap_filler import GapFiller
-from ktrdr.errors import RequestFailed, StoreUnwritable, UnknownContract
+from ktrdr.data.ledger import Clock, Ledger
+from ktrdr.errors import RequestFailed, StoreUnwritable, UnknownContract, WrongSource
 from ktrdr.planning.instruments import parse_series
 from tests.data.conftest import DAY, Inline, utc
 from tests.data.dict_store import DictStore
@@ -221,3 +225,54 @@ def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clo
     fill(filler)
     assert filler.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 0}
     assert filler.cost_of(utc("2026-11-19 12:06"), utc("2026-11-20 10:00"))["bars_late"] == 0
+
+
+def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_filler, data_dir):  # noqa: F811
+    put("AAPL_1m")
+    fill(filler := make_filler())
+    entries = data_dir / "instruments.toml"
+    for wrong in ("[[[ broken", "[A]\nx = " + "[" * 3000 + "]" * 3000):
+        entries.write_text(wrong)
+        filler.look_at_files(["instruments.toml"])
+        scan = filler.ask_for_scan()
+        for _ in range(3):
+            assert not filler.step()
+            assert filler.status.state == "refused"
+            assert "instruments.toml" in filler.status.reason
+        entries.unlink()
+        fill(filler)
+        assert (filler.status.state, filler.status.last_scan_id) == ("idle", scan)
+
+
+def test_nothing_is_promised_while_bars_wait_for_proof(put, make_filler, connection):  # noqa: F811
+    connection.absent = set(minutes(*RECENT)[100:110])
+    put("AAPL_1m")
+    fill(filler := make_filler())
+    said = filler.status
+    assert (said.series_states, said.gaps_remaining) == ({"unproven": 1}, 0)
+    assert (said.eta_s, said.eta_words) == (None, "")
+    assert said.waits_for.startswith("the next try, at")
+
+
+def test_into_the_store_of_the_other_source_nothing_is_written(put, make_filler, data_dir):  # noqa: F811
+    put("AAPL_1m")
+    ours = data_dir / ".ktrdr"
+    ours.mkdir()
+    (ours / "source").write_text("live\n")
+    ledger = Ledger(ours / "ledger.sqlite")
+    ledger.keep_clock(Clock("earlier", 0.0, NOW - DAY))
+    ledger.close()
+    fill_id = FillBook(ours / "ledger.sqlite").ask(parse_series("AAPL_1d.csv"), 0, NOW).id
+
+    def state():
+        return {path.name: path.read_bytes() for path in data_dir.rglob("*") if path.is_file()}
+
+    before = state()
+    filler = make_filler()
+    for _ in range(3):
+        filler.step()
+        assert filler.status.state == "refused"
+        assert state() == before
+    with pytest.raises(WrongSource):
+        filler.cancel_fills({"id": str(fill_id)})
+    assert state() == before

@@ -843,7 +843,7 @@ def test_the_time_left_is_learnt_from_what_was_answered(put, make_filler, connec
     for name in "AB":
         put(f"{name}_1m")
     filler = make_filler(ktrdr_gap_batch_symbols=1)
-    assert filler.status.eta_s == 0
+    assert filler.status.eta_s is None
     assert filler.step()
     connection.connected = False
     assert filler.status.eta_s is None or filler.status.eta_s >= 0

@@ -123,6 +123,23 @@ def test_a_refusal_of_a_full_disk_is_believed_though_a_small_file_has_room(folde
 
 
 @needs_root
+def test_a_disk_without_room_for_another_file_is_well_again_when_some_are_gone(folder):
+    with mounted(folder, "size=8m,nr_inodes=30"):
+        (folder / ".ktrdr").mkdir()
+        probe = StoreProbe(folder)
+        made = []
+        with contextlib.suppress(OSError):
+            for number in range(99):
+                (folder / str(number)).touch()
+                made.append(folder / str(number))
+        with pytest.raises(StoreUnwritable, match="is full"):
+            probe.check()
+        for path in made:
+            path.unlink()
+        probe.check()
+
+
+@needs_root
 def test_a_disk_that_is_read_only_is_told(folder):
     with mounted(folder, "size=1m"):
         (folder / ".ktrdr").mkdir()

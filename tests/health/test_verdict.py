@@ -83,6 +83,7 @@ def of_filler(complete):
         (replace(complete, state="starting", last_scan_time=None, series=0), AMBER, False),
         (replace(complete, state="waiting", store_trouble=StoreTrouble("full", "free")), RED, True),
         (replace(complete, state="refused", reason="it is live"), RED, True),
+        (replace(complete, state="waiting", reason="it waits"), AMBER, False),
         (replace(complete, disk_free_bytes=10**6, disk_total_bytes=10**12), AMBER, True),
         (replace(complete, as_of=NOW - timedelta(minutes=11)), AMBER, True),
         (replace(complete, clock_jump_s=3600.0), AMBER, True),
@@ -92,9 +93,12 @@ def of_filler(complete):
 
 def test_it_is_green_only_if_every_part_is(verdict, well, complete):
     order = [GREEN, AMBER, RED]
-    for (connection, *c), (filler, *f), forward, sim, live in product(
+    for (connection, *c), (filler, *of_its_own), forward, sim, live in product(
         of_connection(well), of_filler(complete), ("", "FATAL"), ("", "STOPPED"), (False, True)
     ):
+        is_connected = not isinstance(connection, Answer) and connection.connected
+        waits = not isinstance(filler, Answer) and filler.reason == "it waits"
+        f = [GREEN, False] if waits and not is_connected else of_its_own
         stopped = {"port_forward": forward, "gateway_sim": "" if live else sim}
         parts = [c, f, *([AMBER, True] for status in stopped.values() if status)]
         claims = {"live" if live else "simulated"}
@@ -162,6 +166,15 @@ def test_a_clock_that_has_jumped_is_told_with_what_to_do(verdict, complete, by_s
 
 def test_no_answer_at_all_is_stale(settings, connected):
     assert is_stale(replace(connected, last_answer_time=None), settings, NOW)
+
+
+def test_no_wrong_number_is_told_where_not_all_are_named(verdict, complete):
+    names = tuple(f"Q{letter}_1d" for letter in "ABCDEFG")
+    unknown = replace(UNKNOWN, series=names, count=7)
+    filler = replace(complete, series=99, series_current=0, series_troubled=99, troubles=(unknown,))
+    assert "99 need you: QA, QB, QC, QD, QE and others" in verdict(filler=filler).summary
+    filler = replace(filler, series_troubled=7, series=7)
+    assert "7 need you: QA, QB, QC, QD, QE and 2 more" in verdict(filler=filler).summary
 
 
 def test_what_stands_in_the_way_of_all_comes_first(verdict, complete):

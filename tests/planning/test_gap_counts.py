@@ -42,6 +42,11 @@ def test_gaps_are_counted_once_however_they_change(before, after, expected):
     assert counted(before, after) == expected
 
 
+def test_what_is_not_judged_any_more_was_not_filled():
+    assert counted(gaps("abc"), gaps(""), since=600) == (0, 0)
+    assert counted(gaps("abc"), gaps(""), since=120) == (0, 1)
+
+
 @given(st.lists(st.text("abcdefghijklmnopqrst", max_size=20), min_size=1, max_size=8))
 def test_what_was_found_less_what_was_filled_is_what_is_there(looks):
     found = filled = 0

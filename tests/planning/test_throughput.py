@@ -117,6 +117,16 @@ def test_a_request_that_failed_or_was_not_asked_is_forgotten():
     assert known.left({M1: 1000}, {}, 5).likely == pytest.approx(1)
 
 
+def test_requests_for_a_few_bars_say_nothing_of_what_a_bar_costs():
+    known = Throughput()
+    served(known, at=0, bars=5000)
+    before = known.left({M1: 100_000}, {}, 5).likely
+    for at in range(5, 25, 5):
+        served(known, at=at, bars=1)
+    assert known.left({M1: 100_000}, {}, 25).likely == pytest.approx(before, rel=0.06)
+    assert known.left({M1: 1}, {}, 25).likely == pytest.approx(1)
+
+
 def test_series_that_nobody_has_looked_at_lack_what_others_did():
     known = Throughput()
     served(known, at=0)

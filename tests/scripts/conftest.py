@@ -67,10 +67,14 @@ class Copy:
         return found
 
     def end_all(self):
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        self.until_nothing_is_left()
+        """End also what is only being started."""
+        deadline = time.monotonic() + PATIENCE_S
+        while left := self.processes():
+            assert time.monotonic() < deadline, f"left after {PATIENCE_S} s: {left}"
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            time.sleep(0.02)
 
     def path_with_tools_only(self, *more):
         """A PATH that lacks socat, uv and every Python."""

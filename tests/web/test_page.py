@@ -139,9 +139,9 @@ def test_a_silent_connection_is_not_good(pills, peers, connected):
 @pytest.mark.parametrize(
     ("changes", "pill"),
     [
-        ({"state": "idle", "gaps_remaining": 0}, ("good", "idle")),
+        ({"state": "idle", "gaps_remaining": 0, "series_current": 1}, ("good", "idle")),
+        ({"state": "idle", "gaps_remaining": 0, "series_current": 0}, ("warn", "idle")),
         ({"state": "idle"}, ("warn", "idle")),
-        ({"state": "idle", "gaps_remaining": 0, "series_troubled": 1}, ("warn", "idle")),
         ({"state": "waiting", "store_trouble": StoreTrouble("full", "")}, ("bad", "waiting")),
         ({"state": "waiting"}, ("warn", "waiting")),
         ({"state": "refused"}, ("bad", "refused")),
