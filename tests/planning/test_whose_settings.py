@@ -83,3 +83,9 @@ def test_another_run_folder_will_do_for_who_only_asks_programs():
 def test_a_program_may_not_even_have_another_store():
     assert contradiction(LIVE, RUNS, shell(IB_HOST="127.0.0.1")) == ""
     assert "KTRDR_DATA_DIR=/other" in contradiction(LIVE, RUNS, shell(KTRDR_DATA_DIR="/other"))
+
+
+def test_what_asks_the_programs_alone_says_nothing_of_another_store():
+    here = shell(KTRDR_DATA_DIR="/elsewhere")
+    assert choose(LIVE, RUNS, here, reads_bars=False) == Choice()
+    assert choose(LIVE, RUNS, here).data_dir == "/elsewhere"
