@@ -289,6 +289,6 @@ def test_a_program_that_supervisord_has_given_up_is_told_everywhere(group: Watch
         try:
             group.start("gateway-sim", "ib-connection", "gap-filler", "status-app")
             words = ("port-forward is not running (FATAL)", "supervisorctl tail port-forward")
-            Trials(group).expect(AMBER, *words, is_ready=True)
+            Trials(group).expect(AMBER, *words, "all 2 series are complete", is_ready=True)
         finally:
             process.terminate()
