@@ -98,7 +98,7 @@ class FillBook:
             return []
         where = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
-            with contextlib.closing(sqlite3.connect(where, _WAIT_S, uri=True)) as database:
+            with contextlib.closing(sqlite3.connect(where, timeout=_WAIT_S, uri=True)) as database:
                 has_fills = "SELECT 1 FROM sqlite_schema WHERE name = 'fills'"
                 return _all(database) if database.execute(has_fills).fetchone() else []
         except sqlite3.Error as error:

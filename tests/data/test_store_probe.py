@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -153,14 +154,17 @@ def test_a_disk_that_is_read_only_is_told(folder):
 def as_nobody(work: Callable[[], str]) -> str:
     """What the work says in a process of a user who owns nothing."""
     reads, writes = os.pipe()
-    if not os.fork():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside other threads
+        child = os.fork()
+    if not child:
         with contextlib.suppress(BaseException):
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
             os.write(writes, work().encode())
         os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     os.close(writes)
     with os.fdopen(reads) as said:
         return said.read()
