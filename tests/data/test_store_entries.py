@@ -3,14 +3,11 @@
 import os
 import shutil
 import socket
-import subprocess
-import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from ktrdr.cli import app
-from ktrdr.config import ROOT
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.data.store_check import StoreCheck
@@ -18,6 +15,7 @@ from ktrdr.errors import MalformedFile
 from ktrdr.planning.instruments import parse_series
 from ktrdr.planning.soundness import State
 from tests.data.conftest import Inline, line, price, utc
+from tests.data.test_store_probe import as_nobody, needs_root
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 NOW = utc("2026-11-20 15:00")
@@ -198,28 +196,20 @@ def test_a_name_that_is_none_of_a_series_is_told_in_one_line(name, folder, fille
     assert said.exception is None or isinstance(said.exception, SystemExit)
 
 
-SCAN = """
-import sys, pathlib
-from ktrdr.data.csv_store import CsvStore
-there = CsvStore(pathlib.Path(sys.argv[1])).scan()
-print(sorted(map(str, there.found)), *(f"{e.message} ({e.hint})" for e in there.blocked.values()))
-"""
-
-
-@pytest.mark.skipif(not shutil.which("setpriv") or os.geteuid(), reason="needs root and setpriv")
+@needs_root
 def test_a_link_into_a_folder_that_may_not_be_read_is_named(folder, scratch):
     secret = scratch / "secret"
     secret.mkdir(mode=0o700)
     (secret / "x.csv").write_text(HEADER)
     (folder / "ODD_1m.csv").symlink_to(secret / "x.csv")
     scratch.chmod(0o755)
-    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    command = [*nobody, sys.executable, "-c", SCAN, str(folder)]
-    path = {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=path, check=False
-    )
-    assert done.stdout.startswith("['AAPL_1h'] ODD_1m.csv: Permission denied (let "), done.stderr
+
+    def scan() -> str:
+        there = CsvStore(folder).scan()
+        told = [f"{error.message} ({error.hint})" for error in there.blocked.values()]
+        return f"{sorted(map(str, there.found))} {told[0]}"
+
+    assert as_nobody(scan).startswith("['AAPL_1h'] ODD_1m.csv: Permission denied (let ")
 
 
 # Two names for one file.
