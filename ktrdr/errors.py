@@ -98,6 +98,10 @@ class StoreUnwritable(Retryable):
     outcome = "store_unwritable"
 
 
+class StoreGone(StoreUnwritable):
+    """Its folder is not there any more, or is another one: what was known of it is of before."""
+
+
 class NotEntitled(Permanent):
     """The account has no market data subscription or permission for this contract."""
 

@@ -66,6 +66,7 @@ from ktrdr.errors import (
     NotConnected,
     PeerDown,
     RequestFailed,
+    StoreGone,
     StoreUnwritable,
     TimedOut,
     UnknownFill,
@@ -331,7 +332,9 @@ class GapFiller:
         if isinstance(error, StoreUnwritable) or not isinstance(error, KtrdrError):
             self._probe.refused(error)
             error = explained(error, self._store.folder)
-            self._store_trouble = StoreTrouble(error.message, error.hint)
+            self._store_trouble = StoreTrouble(
+                error.message, error.hint, is_gone=isinstance(error, StoreGone)
+            )
         self._set_state("waiting", error.message, error.hint)
         self.report("store", error)
         self._watch.close()

@@ -242,6 +242,8 @@ class StoreTrouble:
 
     message: str
     hint: str
+    is_gone: bool = False
+    """The folder is not there: what is said of its series is of before."""
 
 
 @dataclass(frozen=True)

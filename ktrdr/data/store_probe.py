@@ -6,12 +6,13 @@ import contextlib
 import errno
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from ktrdr.data.file_change import TEMPORARY
 from ktrdr.data.store_source import OURS
-from ktrdr.errors import KtrdrError, StoreUnwritable
+from ktrdr.errors import KtrdrError, StoreGone, StoreUnwritable
 
 _PROBE_BYTES = 65_536
 _MORE_BYTES = 65_536
@@ -19,7 +20,7 @@ _ROOMY_BYTES = 16 * 2**20
 """So much must have become free before a full disk is written to again; or so much be free."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
-_REFUSED = ("this user may not write to {}", "sudo chown -R {1} {0}")
+_REFUSED = ("this user may not write to {}", "{1}")
 _WORDS = {
     errno.ENOSPC: ("the disk with {} is full", "free some space; it goes on by itself"),
     errno.EDQUOT: (
@@ -30,7 +31,7 @@ _WORDS = {
     errno.EACCES: _REFUSED,
     errno.EPERM: _REFUSED,
 }
-"""What the system refuses, and what to do: about a folder, for an owner."""
+"""What the system refuses, and what to do: about a folder, with how it comes to be writable."""
 
 
 class Room(NamedTuple):
@@ -79,7 +80,7 @@ class StoreProbe:
                 self._full_at = room.free if room else 0
 
     def look(self) -> None:
-        """StoreUnwritable when the folder has gone, or is another one than it was."""
+        """StoreGone when the folder has, or is another one than it was."""
         try:
             found = self._folder.stat()
         except OSError as error:
@@ -111,8 +112,8 @@ class StoreProbe:
             raise explained(error, self._folder) from error
         self.may_refuse = False
 
-    def _gone(self, why: str) -> StoreUnwritable:
-        return StoreUnwritable(
+    def _gone(self, why: str) -> StoreGone:
+        return StoreGone(
             f"the folder {self._folder} has gone ({why})",
             hint="mount its disk again, and it goes on by itself; where the folder was replaced on "
             "purpose: .venv/bin/supervisorctl restart gap-filler",
@@ -124,14 +125,31 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
     number = _number_of(error)
     if number in _WORDS:
         words, hint = _WORDS[number]
-        owner = f"{os.geteuid()}:{os.getegid()}"
-        return StoreUnwritable(words.format(folder), hint=hint.format(folder, owner))
+        return StoreUnwritable(words.format(folder), hint=hint.format(folder, _permit(folder)))
     hint = f"look at its disk: df -h {folder}; it goes on by itself"
     if isinstance(error, sqlite3.Error):
         hint = f"in {folder}: {_LEDGER_HINT}; it goes on by itself"
+    if isinstance(error, StoreGone):
+        return error
     if isinstance(error, KtrdrError):
         return StoreUnwritable(error.message, hint=error.hint or hint)
     return StoreUnwritable(f"{folder}: {getattr(error, 'strerror', None) or error}", hint=hint)
+
+
+def _permit(folder: Path) -> str:
+    """The command that lets this user write there, as its owner and mode are now."""
+    user = os.geteuid()
+    may_not = f"see what forbids it: ls -lad {folder}; lsattr -d {folder}"
+    for path in (folder, folder / OURS):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if found.st_uid != user:
+            return f"sudo chown -R {user}:{os.getegid()} {folder}"
+        if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            may_not = f"chmod -R u+rwX {folder}"
+    return may_not
 
 
 def _number_of(error: BaseException | None) -> int | None:

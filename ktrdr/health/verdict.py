@@ -177,7 +177,7 @@ def judge(
     if gap_filler.said is not None:
         concerns += _of_series(gap_filler.said)
     ordered = sorted(concerns, key=lambda c: (-list(Health).index(c.health), c.about == "series"))
-    return Verdict(_summary(ordered, gap_filler.said), tuple(ordered))
+    return Verdict(_summary(ordered, gap_filler.said, now), tuple(ordered))
 
 
 def sources(
@@ -303,14 +303,18 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             "free some space",
             about="store",
         )
-    if status.as_of is not None and (now - status.as_of).total_seconds() > _STUCK_S:
-        minutes = (now - status.as_of).total_seconds() / 60
+    if _age_s(status, now) > _STUCK_S:
         yield Concern(
-            f"gap-filler has not moved for {minutes:.0f} min",
+            f"gap-filler has not moved for {_age_s(status, now) / 60:.0f} min",
             consequence="what is said of the series is as old as that",
             next_step=".venv/bin/supervisorctl restart gap-filler",
             about="program",
         )
+
+
+def _age_s(status: GapFillerStatus, now: datetime) -> float:
+    """Of what gap-filler says; 0 where it does not say."""
+    return (now - status.as_of).total_seconds() if status.as_of else 0.0
 
 
 def _is_tight(status: GapFillerStatus) -> bool:
@@ -423,7 +427,7 @@ def _listed(names: tuple[str, ...], count: int) -> str:
     return f"{shown} and {count - _NAMED} more" if count > _NAMED else shown
 
 
-def _summary(concerns: list[Concern], status: GapFillerStatus | None) -> str:
+def _summary(concerns: list[Concern], status: GapFillerStatus | None, now: datetime) -> str:
     """The first concern that is nobody's series', and how many series are complete."""
     of_group = [c for c in concerns if c.about != "series"]
     parts = [_claims(of_group)] if of_group else []
@@ -432,7 +436,7 @@ def _summary(concerns: list[Concern], status: GapFillerStatus | None) -> str:
     elif status.last_scan_time is None or not status.series:
         parts += [c.what for c in concerns if c.about == "series"]
     else:
-        parts.append(_counts(status))
+        parts.append(_counts(status, now))
     text = "; ".join(parts)
     is_name = "-" in text.partition(" ")[0]
     return f"{text if is_name else text[:1].upper() + text[1:]}."
@@ -443,17 +447,24 @@ def _claims(concerns: list[Concern]) -> str:
     return f"{concerns[0].claim}{more}"
 
 
-def _counts(status: GapFillerStatus) -> str:
+def _counts(status: GapFillerStatus, now: datetime) -> str:
     total, current = status.series, status.series_current
+    many, one = ("were", "was") if _is_of_before(status, now) else ("are", "is")
     if current >= total:
-        return f"all {total} series are complete" if total > 1 else "the series is complete"
-    said = [f"{current} of {total} series are complete"]
+        return f"all {total} series {many} complete" if total > 1 else f"the series {one} complete"
+    said = [f"{current} of {total} series {many} complete"]
     if status.series_troubled:
         verb = "needs" if status.series_troubled == 1 else "need"
         said.append(f"{status.series_troubled} {verb} you: {_symbols(status)}")
     if under_way := _under_way(status):
         said.append(under_way)
     return ", ".join(said)
+
+
+def _is_of_before(status: GapFillerStatus, now: datetime) -> bool:
+    """What it says of the series cannot be seen any more."""
+    is_gone = status.store_trouble is not None and status.store_trouble.is_gone
+    return is_gone or _age_s(status, now) > _STUCK_S
 
 
 def _symbols(status: GapFillerStatus) -> str:

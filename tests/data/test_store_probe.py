@@ -191,6 +191,21 @@ def test_a_folder_of_somebody_else_is_told_with_what_to_do(scratch, name):
     assert "sudo chown -R 65534:65534" in said
 
 
+def test_a_folder_of_its_own_is_told_how_it_comes_to_be_writable(folder):
+    for path in (folder, folder / ".ktrdr"):
+        path.chmod(0o555)
+        refused = explained(PermissionError(errno.EACCES, "Permission denied"), folder)
+        assert refused.hint == f"chmod -R u+rwX {folder}"
+        subprocess.run(refused.hint.split(), check=True)
+        assert path.stat().st_mode & 0o700 == 0o700
+
+
+def test_a_folder_that_something_else_forbids_is_told_where_to_look(folder):
+    refused = explained(PermissionError(errno.EPERM, "Operation not permitted"), folder)
+    assert refused.message == f"this user may not write to {folder}"
+    assert f"lsattr -d {folder}" in refused.hint
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

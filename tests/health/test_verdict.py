@@ -185,6 +185,17 @@ def test_what_stands_in_the_way_of_all_comes_first(verdict, complete):
     assert said.needs_person[0].consequence == "no bar can be stored"
 
 
+def test_what_is_not_known_any_more_is_told_as_of_before(verdict, complete):
+    gone = StoreTrouble("the folder data has gone", "mount its disk", is_gone=True)
+    old = replace(complete, as_of=NOW - timedelta(minutes=30))
+    for filler in (replace(complete, store_trouble=gone), old):
+        assert verdict(filler=filler).summary.endswith("; all 14 series were complete.")
+        part = replace(filler, series_current=12)
+        assert "; 12 of 14 series were complete" in verdict(filler=part).summary
+        single = replace(filler, series=1, series_current=1)
+        assert verdict(filler=single).summary.endswith("; the series was complete.")
+
+
 @pytest.mark.parametrize("status", ["STOPPED", "FATAL", "BACKOFF", "EXITED"])
 @pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "status_app"])
 def test_it_is_degraded_without_a_program_that_is_needed(verdict, name, status):
