@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.data.local_api import bars_to_json, span_from_query
 from ktrdr.errors import KtrdrError
 from ktrdr.planning.bars import Bar
@@ -22,6 +24,20 @@ LENGTHS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400
 
 def utc(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+NOW = utc("2026-11-20 15:00")
+"""A Friday, three hours after the market of the stand-in has closed."""
+
+
+class SetClock:
+    """Tells what the test has set."""
+
+    now = float(NOW)
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Inline(Executor):
@@ -182,6 +198,14 @@ def price(start: int) -> Bar:
     return Bar(start, low, low + 0.5, low, low + 0.25, start % 1009)
 
 
+def fill(filler: GapFiller) -> None:
+    """Until there is nothing left to do."""
+    for _ in range(100):
+        if not filler.step():
+            return
+    raise AssertionError("it never ends")
+
+
 def line(bar: Bar) -> str:
     stamp = datetime.fromtimestamp(bar.start, UTC).isoformat(" ")
     values = ",".join(repr(float(v)) for v in bar[1:5])
@@ -191,6 +215,38 @@ def line(bar: Bar) -> str:
 @pytest.fixture
 def connection() -> FakeConnection:
     return FakeConnection()
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def put(data_dir):
+    """Make a series with the rows that start at the given times."""
+
+    def put(name: str, starts: Iterable[int] = ()) -> Path:
+        path = data_dir / f"{name}.csv"
+        path.write_text(HEADER + "".join(line(price(t)) for t in starts))
+        return path
+
+    return put
+
+
+@pytest.fixture
+def make_filler(make_settings, connection, clock):
+    """A gap filler on the store, with further settings; of the last three days, if nothing else."""
+    made = []
+
+    def make(store=None, **given) -> GapFiller:
+        settings = make_settings(**{"ktrdr_gap_max_age_days": 3, **given})
+        made.append(GapFiller(settings, connection, clock, Inline(), store))
+        return made[-1]
+
+    yield make
+    for filler in made:
+        filler.close()
 
 
 @pytest.fixture

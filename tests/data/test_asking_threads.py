@@ -13,48 +13,15 @@ from ktrdr.data.ib_gap_filler import GapFiller, routes
 from ktrdr.data.local_api import LocalClient, LocalServer, serving
 from ktrdr.errors import InvalidRequest, MalformedFile, StoreUnwritable, UnknownSeries
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import Inline, line, price, utc
+from tests.data.conftest import HEADER, NOW, Inline, fill, utc
 
-HEADER = "timestamp,open,high,low,close,volume\n"
-NOW = utc("2026-11-20 15:00")
 THE_DAY = utc("2026-11-19")
 NAMES = [f"S{number:02}_1h" for number in range(12)]
 
 
-class Clock:
-    now = float(NOW)
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def put(data_dir):
-    def put(name, *starts):
-        path = data_dir / f"{name}.csv"
-        path.write_text(HEADER + "".join(line(price(start)) for start in starts))
-        return path
-
-    return put
-
-
-@pytest.fixture
-def filler(make_settings, connection, clock):
-    filler = GapFiller(make_settings(ktrdr_gap_max_age_days=3), connection, clock, Inline())
-    yield filler
-    filler.close()
-
-
-def fill(filler):
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
+def filler(make_filler):
+    return make_filler()
 
 
 @pytest.fixture

@@ -6,13 +6,10 @@ from itertools import accumulate
 import pytest
 
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import MalformedFile
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, Inline, line, price, utc
+from tests.data.conftest import DAY, HEADER, fill, line, price, utc
 
-HEADER = "timestamp,open,high,low,close,volume\n"
-NOW = utc("2026-11-20 15:00")
 VALUES = "1.5,1.5,1.5,1.5,7\n"
 
 
@@ -24,20 +21,8 @@ SOUND = HEADER + "".join(map(line, hours("2026-11-17", "2026-11-18")))
 
 
 @pytest.fixture
-def filler(make_settings, connection):
-    settings = make_settings(ktrdr_gap_max_age_days=3)
-    now = [float(NOW)]
-    filler = GapFiller(settings, connection, lambda: now[0], Inline())
-    filler.now = now
-    yield filler
-    filler.close()
-
-
-def fill(filler):
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
+def filler(make_filler):
+    return make_filler()
 
 
 def told(filler, what="AAPL_1h"):
@@ -74,21 +59,21 @@ def test_the_line_its_cell_and_the_next_step_are_told(what, filler, data_dir):
 
 
 @pytest.mark.parametrize("what", list(BROKEN))
-def test_the_same_is_told_at_every_later_scan_and_nothing_is_written(what, filler, data_dir):
+def test_the_same_is_told_at_every_later_scan_and_nothing_is_written(what, filler, clock, data_dir):
     text, *_ = BROKEN[what]
     path = data_dir / "AAPL_1h.csv"
     path.write_text(text)
     fill(filler)
     there, first = path.read_text(), told(filler)
     for _ in range(3):
-        filler.now[0] += DAY
+        clock.now += DAY
         filler.ask_for_scan()
         fill(filler)
         assert told(filler) == first
     assert path.read_text() == there
 
 
-def test_a_bad_cell_outside_of_the_days_looked_at_is_named_by_its_line(filler, data_dir):
+def test_a_bad_cell_outside_of_the_days_looked_at_is_named_by_its_line(filler, clock, data_dir):
     """Also where it is come upon by a comparison, which reads some rows alone."""
     path = data_dir / "AAPL_1h.csv"
     rows = list(map(line, hours("2026-11-03", "2026-11-16")))
@@ -97,7 +82,7 @@ def test_a_bad_cell_outside_of_the_days_looked_at_is_named_by_its_line(filler, d
     text = path.read_text()
     path.write_text(text.replace(rows[1], rows[1].replace(",", ",oops", 1)))
     for _ in range(3):
-        filler.now[0] += DAY
+        clock.now += DAY
         filler.ask_for_scan()
         fill(filler)
         message, hint = told(filler)

@@ -20,61 +20,16 @@ from ktrdr.errors import (
     WrongSource,
 )
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, Inline, line, price, utc
+from tests.data.conftest import DAY, Inline, utc
+from tests.data.conftest import fill as run
 
-HEADER = "timestamp,open,high,low,close,volume\n"
-NOW = utc("2026-11-20 15:00")
 AAPL = parse_series("AAPL_1d.csv")
-
-
-class Clock:
-    now = NOW
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make_filler(make_settings, connection, clock):
-    made = []
-
-    def make(**given):
-        given = {"ktrdr_gap_max_age_days": 3, **given}
-        made.append(GapFiller(make_settings(**given), connection, clock, Inline()))
-        return made[-1]
-
-    yield make
-    for filler in made:
-        filler.close()
 
 
 @pytest.fixture
 def filler(make_filler, put):
     put("AAPL_1d")
     return make_filler()
-
-
-@pytest.fixture
-def put(data_dir):
-    def put(name, starts=()):
-        path = data_dir / f"{name}.csv"
-        path.write_text(HEADER + "".join(line(price(t)) for t in starts))
-        return path
-
-    return put
-
-
-def run(filler):
-    """Until there is nothing left to do."""
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
 
 
 def ask(filler, method, path, **query):

@@ -9,10 +9,8 @@ import pytest
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.folder_watch import FolderWatch
 from ktrdr.data.ib_gap_filler import GapFiller
-from tests.data.conftest import Inline, line, price, utc
+from tests.data.conftest import HEADER, NOW, Inline, fill, utc
 
-HEADER = "timestamp,open,high,low,close,volume\n"
-NOW = utc("2026-11-20 15:00")
 WITHIN_S = 2.0
 
 
@@ -131,34 +129,15 @@ def test_it_ends_at_once_and_leaves_no_thread(watching, data_dir):
 
 
 @pytest.fixture
-def filler(make_settings, connection):
-    filler = GapFiller(make_settings(ktrdr_gap_max_age_days=3), connection, lambda: NOW, Inline())
-    yield filler
-    filler.close()
-
-
-@pytest.fixture
-def put(data_dir):
-    def put(name, *starts):
-        path = data_dir / f"{name}.csv"
-        path.write_text(HEADER + "".join(line(price(utc(t))) for t in starts))
-        return path
-
-    return put
-
-
-def run(filler):
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
+def filler(make_filler):
+    return make_filler()
 
 
 def notice(filler, *names):
     """What was told; no other series is looked at, and no scan is made."""
     scan = filler.status.last_scan_id
     filler.look_at_files(names)
-    run(filler)
+    fill(filler)
     assert filler.status.last_scan_id == scan
 
 
@@ -168,7 +147,7 @@ def series(filler):
 
 def test_a_new_file_is_filled_without_a_scan(filler, put):
     put("MSFT_1d")
-    run(filler)
+    fill(filler)
     path = put("AAPL_1d")
     notice(filler, "AAPL_1d.csv")
     assert series(filler) == ["AAPL_1d", "MSFT_1d"]
@@ -177,7 +156,7 @@ def test_a_new_file_is_filled_without_a_scan(filler, put):
 
 def test_a_file_of_which_rows_were_deleted_is_filled_again(filler, put):
     path = put("AAPL_1d")
-    run(filler)
+    fill(filler)
     text = path.read_text()
     path.write_text("".join(text.splitlines(keepends=True)[:3]))
     notice(filler, "AAPL_1d.csv")
@@ -187,7 +166,7 @@ def test_a_file_of_which_rows_were_deleted_is_filled_again(filler, put):
 def test_a_file_that_was_removed_is_forgotten(filler, put):
     put("AAPL_1d")
     path = put("MSFT_1d")
-    run(filler)
+    fill(filler)
     path.unlink()
     notice(filler, "MSFT_1d.csv")
     assert series(filler) == ["AAPL_1d"]
@@ -195,7 +174,7 @@ def test_a_file_that_was_removed_is_forgotten(filler, put):
 
 def test_nothing_is_forgotten_while_the_whole_folder_is_away(filler, put, data_dir):
     put("AAPL_1d")
-    run(filler)
+    fill(filler)
     data_dir.rename(data_dir.with_name("away"))
     notice(filler, "AAPL_1d.csv")
     assert series(filler) == ["AAPL_1d"]
@@ -220,7 +199,7 @@ def test_our_own_writing_has_nothing_looked_at_or_asked_for(make_settings, conne
     with contextlib.closing(
         GapFiller(settings, connection, lambda: NOW, Inline(), store)
     ) as filler:
-        run(filler)
+        fill(filler)
         assert filler.coverage["series"][0]["missing"] == {"unproven": 8}
         before = store.looks, len(connection.asked)
         notice(filler, "AAPL_1d.csv", ".AAPL_1d.csv.tmp")
@@ -229,7 +208,7 @@ def test_our_own_writing_has_nothing_looked_at_or_asked_for(make_settings, conne
 
 def test_names_that_are_no_series_are_left_to_the_scan(filler, put):
     put("AAPL_1d")
-    run(filler)
+    fill(filler)
     notice(filler, "AAPL_2d.csv", "notes.txt", "..csv")
     assert series(filler) == ["AAPL_1d"]
 
@@ -237,7 +216,7 @@ def test_names_that_are_no_series_are_left_to_the_scan(filler, put):
 def test_a_file_that_was_broken_and_is_mended_is_filled(filler, put):
     path = put("AAPL_1d")
     path.write_text(HEADER + "oops\n")
-    run(filler)
+    fill(filler)
     assert filler.coverage["series"][0]["error"]
     path.write_text(HEADER)
     notice(filler, "AAPL_1d.csv")
@@ -246,29 +225,29 @@ def test_a_file_that_was_broken_and_is_mended_is_filled(filler, put):
 
 def test_instruments_toml_takes_effect_at_once(filler, put, data_dir):
     path = put("AAPL_1d")
-    run(filler)
+    fill(filler)
     (data_dir / "instruments.toml").write_text("[AAPL]\nsince = 2026-11-01\n")
     filler.look_at_files(["instruments.toml"])
-    run(filler)
+    fill(filler)
     assert path.read_text().splitlines()[1].startswith("2026-11-01")
 
 
 def test_a_name_is_looked_at_again_when_instruments_toml_can_be_read(filler, put, data_dir):
-    run(filler)
+    fill(filler)
     toml = data_dir / "instruments.toml"
     toml.write_text("[AAPL\n")
     path = put("AAPL_1d")
     filler.look_at_files(["AAPL_1d.csv"])
-    run(filler)
+    fill(filler)
     assert filler.status.state == "refused"
     toml.unlink()
-    run(filler)
+    fill(filler)
     assert len(path.read_text().splitlines()) == 5
 
 
 def test_a_second_name_for_one_file_is_refused_at_once_and_taken_back_so(filler, put, data_dir):
     path, other = put("AAPL_1d"), data_dir / "MSFT_1d.csv"
-    run(filler)
+    fill(filler)
     text = path.read_text()
     path.write_text(HEADER)
     other.hardlink_to(path)

@@ -13,22 +13,13 @@ from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.data.ledger import Clock, Ledger
 from ktrdr.errors import RequestFailed, StoreUnwritable, UnknownContract, WrongSource
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, Inline, utc
+from tests.data.conftest import DAY, NOW, Inline, fill, utc
 from tests.data.dict_store import DictStore
-from tests.data.test_ib_gap_filler import (  # noqa: F401  fixtures among them
-    NOW,
-    RECENT,
-    clock,
-    fill,
-    make_filler,
-    minutes,
-    put,
-    starts_in,
-)
+from tests.data.test_ib_gap_filler import RECENT, minutes, starts_in
 from tests.data.test_store_probe import mounted, needs_root
 
 
-def test_all_is_complete_and_as_new_as_its_market(put, make_filler):  # noqa: F811
+def test_all_is_complete_and_as_new_as_its_market(put, make_filler):
     put("AAPL_1m")
     fill(filler := make_filler())
     said = filler.status
@@ -37,7 +28,7 @@ def test_all_is_complete_and_as_new_as_its_market(put, make_filler):  # noqa: F8
     assert said.eta_words == said.waits_for == ""
 
 
-def test_bars_that_became_due_just_now_make_no_series_late(put, make_filler, clock, connection):  # noqa: F811
+def test_bars_that_became_due_just_now_make_no_series_late(put, make_filler, clock, connection):
     clock.now = utc("2026-11-20 11:00")
     put("AAPL_1m")
     fill(filler := make_filler())
@@ -51,7 +42,7 @@ def test_bars_that_became_due_just_now_make_no_series_late(put, make_filler, clo
     assert filler.status.waits_for == "no data from IB: waiting"
 
 
-def test_a_market_that_is_closed_makes_no_series_late(put, make_filler, clock, connection):  # noqa: F811
+def test_a_market_that_is_closed_makes_no_series_late(put, make_filler, clock, connection):
     put("AAPL_1m")
     fill(filler := make_filler())
     connection.connected = False
@@ -61,7 +52,7 @@ def test_a_market_that_is_closed_makes_no_series_late(put, make_filler, clock, c
     assert filler.status.series_current == 1
 
 
-def test_a_failed_gap_is_one_gap_however_often_it_was_tried(put, make_filler, connection):  # noqa: F811
+def test_a_failed_gap_is_one_gap_however_often_it_was_tried(put, make_filler, connection):
     put("AAPL_1h")
     filler = make_filler()
     connection.bars_refusals = {"AAPL": RequestFailed("once", code=162)}
@@ -81,7 +72,7 @@ def test_a_failed_gap_is_one_gap_however_often_it_was_tried(put, make_filler, co
     assert [problem.is_over for problem in said.recent_errors] == [True]
 
 
-def test_counters_say_since_when_they_count(put, make_filler, clock):  # noqa: F811
+def test_counters_say_since_when_they_count(put, make_filler, clock):
     put("AAPL_1m")
     fill(filler := make_filler())
     clock.now += DAY
@@ -90,7 +81,7 @@ def test_counters_say_since_when_they_count(put, make_filler, clock):  # noqa: F
     assert filler.status.as_of == datetime.fromtimestamp(NOW + DAY, UTC)
 
 
-def test_never_more_gaps_are_filled_than_were_found(put, make_filler):  # noqa: F811
+def test_never_more_gaps_are_filled_than_were_found(put, make_filler):
     there = minutes(*RECENT)
     put("AAPL_1m", there[::7])
     fill(filler := make_filler())
@@ -99,7 +90,7 @@ def test_never_more_gaps_are_filled_than_were_found(put, make_filler):  # noqa: 
     assert said.gaps_remaining == 0
 
 
-def test_series_that_need_somebody_are_named_by_their_reason(put, make_filler, connection):  # noqa: F811
+def test_series_that_need_somebody_are_named_by_their_reason(put, make_filler, connection):
     for name in ("AAPL_1m", "XYZQ_1d", "XYZQ_1h", "BAD_1m"):
         put(name)
     (put("BAD_1m")).write_text("timestamp,open,high,low,close,volume\noops\n")
@@ -114,7 +105,7 @@ def test_series_that_need_somebody_are_named_by_their_reason(put, make_filler, c
     assert said.series_states == {}
 
 
-def test_a_series_whose_file_was_removed_needs_nobody(put, make_filler, connection):  # noqa: F811
+def test_a_series_whose_file_was_removed_needs_nobody(put, make_filler, connection):
     put("AAPL_1m")
     path = put("XYZQ_1d")
     connection.refusals = {"XYZQ": UnknownContract("none such", code=200, hint="is it spelt so?")}
@@ -136,7 +127,7 @@ class OneRefused(DictStore):
         return super().add(series, bars, **how)
 
 
-def test_a_folder_that_has_gone_stops_all_and_forgets_nothing(put, make_filler, data_dir):  # noqa: F811
+def test_a_folder_that_has_gone_stops_all_and_forgets_nothing(put, make_filler, data_dir):
     path = put("AAPL_1m")
     fill(filler := make_filler())
     data_dir.rename(data_dir.with_name("away"))
@@ -159,8 +150,8 @@ def test_a_folder_that_has_gone_stops_all_and_forgets_nothing(put, make_filler, 
 
 @needs_root
 def test_what_failed_on_a_full_disk_is_filled_as_soon_as_there_is_room(
-    put,  # noqa: F811
-    make_filler,  # noqa: F811
+    put,
+    make_filler,
     connection,
     data_dir,
 ):
@@ -195,7 +186,7 @@ def test_what_failed_on_a_full_disk_is_filled_as_soon_as_there_is_room(
 def test_one_file_that_cannot_be_written_to_needs_somebody_and_stops_no_other(
     make_settings,
     connection,
-    clock,  # noqa: F811
+    clock,
     data_dir,
 ):
     store = OneRefused(data_dir)
@@ -210,7 +201,7 @@ def test_one_file_that_cannot_be_written_to_needs_somebody_and_stops_no_other(
     filler.close()
 
 
-def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clock, connection):  # noqa: F811
+def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clock, connection):
     clock.now = utc("2026-11-20 10:30")
     for name in ("AAPL_1m", "AAPL_5m", "AAPL_1d"):
         put(name)
@@ -227,7 +218,7 @@ def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clo
     assert filler.cost_of(utc("2026-11-19 12:06"), utc("2026-11-20 10:00"))["bars_late"] == 0
 
 
-def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_filler, data_dir):  # noqa: F811
+def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_filler, data_dir):
     put("AAPL_1m")
     fill(filler := make_filler())
     entries = data_dir / "instruments.toml"
@@ -244,7 +235,7 @@ def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_fille
         assert (filler.status.state, filler.status.last_scan_id) == ("idle", scan)
 
 
-def test_nothing_is_promised_while_bars_wait_for_proof(put, make_filler, connection):  # noqa: F811
+def test_nothing_is_promised_while_bars_wait_for_proof(put, make_filler, connection):
     connection.absent = set(minutes(*RECENT)[100:110])
     put("AAPL_1m")
     fill(filler := make_filler())
@@ -254,7 +245,7 @@ def test_nothing_is_promised_while_bars_wait_for_proof(put, make_filler, connect
     assert said.waits_for.startswith("the next try, at")
 
 
-def test_into_the_store_of_the_other_source_nothing_is_written(put, make_filler, data_dir):  # noqa: F811
+def test_into_the_store_of_the_other_source_nothing_is_written(put, make_filler, data_dir):
     put("AAPL_1m")
     ours = data_dir / ".ktrdr"
     ours.mkdir()

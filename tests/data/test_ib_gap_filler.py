@@ -26,59 +26,9 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, LENGTHS, Inline, line, price, utc
+from tests.data.conftest import DAY, HEADER, LENGTHS, NOW, Inline, SetClock, fill, line, price, utc
 
-HEADER = "timestamp,open,high,low,close,volume\n"
-NOW = utc("2026-11-20 15:00")
 MINUTES_A_DAY = 120
-
-
-class Clock:
-    def __init__(self, now: float):
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock(NOW)
-
-
-@pytest.fixture
-def make_filler(make_settings, connection, clock):
-    made = []
-
-    def make(**given) -> GapFiller:
-        given = {"ktrdr_gap_max_age_days": 3, **given}
-        filler = GapFiller(make_settings(**given), connection, clock, Inline())
-        made.append(filler)
-        return filler
-
-    yield make
-    for filler in made:
-        filler.close()
-
-
-@pytest.fixture
-def put(data_dir):
-    """Make a series with the rows that start at the given times."""
-
-    def put(name: str, starts=()):
-        path = data_dir / f"{name}.csv"
-        path.write_text(HEADER + "".join(line(price(t)) for t in starts))
-        return path
-
-    return put
-
-
-def fill(filler: GapFiller) -> None:
-    """Until there is nothing left to do."""
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
 
 
 def starts_in(path) -> list[int]:
@@ -162,7 +112,7 @@ def test_a_row_that_somebody_deletes_is_fetched_again(put, make_filler):
     assert starts_in(path) == there
 
 
-def look_again(filler: GapFiller, clock: Clock) -> None:
+def look_again(filler: GapFiller, clock: SetClock) -> None:
     """As the program does it, after the usual while."""
     clock.now += 300
     fill(filler)
@@ -218,7 +168,7 @@ class Waiting(Inline):
         return Future() if self.symbol in asked else super().submit(work, *args, **kwargs)
 
 
-def after(seconds: float, filler: GapFiller, clock: Clock) -> None:
+def after(seconds: float, filler: GapFiller, clock: SetClock) -> None:
     """Look again so much later."""
     clock.now += seconds
     fill(filler)

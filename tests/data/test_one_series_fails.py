@@ -12,10 +12,9 @@ import pytest
 from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, Inline, price, utc
+from tests.data.conftest import DAY, Inline, SetClock, fill, price, utc
 from tests.data.dict_store import DictStore
 
-NOW = utc("2026-11-20 15:00")
 BROKEN = parse_series("AAPL_1h.csv")
 OTHERS = [parse_series(f"{name}.csv") for name in ("AAPL_30m", "MSFT_1h")]
 """Another contract, and the same contract in another timeframe."""
@@ -74,18 +73,6 @@ for name in (*METHODS, "create", "take_renewed"):
     setattr(FaultyStore, name, _failing(name))
 
 
-class Clock:
-    now = float(NOW)
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def store(data_dir):
     store = FaultyStore(data_dir)
@@ -95,25 +82,13 @@ def store(data_dir):
 
 
 @pytest.fixture
-def filler(make_settings, connection, clock, store):
-    filler = GapFiller(
-        make_settings(ktrdr_gap_max_age_days=20), connection, clock, Inline(), store=store
-    )
-    yield filler
-    filler.close()
-
-
-def steps(filler):
-    """As many as the program takes until it waits; it must come to that."""
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
+def filler(make_filler, store):
+    return make_filler(store, ktrdr_gap_max_age_days=20)
 
 
 def next_day(filler, clock):
     clock.now += DAY
-    steps(filler)
+    fill(filler)
 
 
 def is_whole(store, connection, series, now):
@@ -135,7 +110,7 @@ def state_of(filler, series):
 def test_the_others_are_filled_whatever_is_wrong_with_one(
     method, error, filler, store, connection, clock
 ):
-    steps(filler)
+    fill(filler)
     next_day(filler, clock)  # tomorrow there is something to be compared
     assert not problems(filler)
     store.faults = {method: ERRORS[error]}
@@ -153,7 +128,7 @@ def test_the_others_are_filled_whatever_is_wrong_with_one(
 @pytest.mark.parametrize("error", list(ERRORS))
 @pytest.mark.parametrize("method", METHODS)
 def test_it_is_filled_too_as_soon_as_it_can_be(method, error, filler, store, connection, clock):
-    steps(filler)
+    fill(filler)
     next_day(filler, clock)
     store.faults = {method: ERRORS[error]}
     next_day(filler, clock)
@@ -167,7 +142,7 @@ def test_it_is_filled_too_as_soon_as_it_can_be(method, error, filler, store, con
 @pytest.mark.parametrize("error", ["a link loop", "assertion", "malformed", "no permission"])
 @pytest.mark.parametrize("method", ["look", "rows", "nearest", "add"])
 def test_it_is_told_of_once_and_tried_ever_more_rarely(method, error, filler, store, clock, caplog):
-    steps(filler)
+    fill(filler)
     next_day(filler, clock)
     store.faults = {method: ERRORS[error]}
     next_day(filler, clock)
@@ -200,23 +175,20 @@ class Meanwhile(DictStore):
 
 
 @pytest.fixture
-def filled_meanwhile(make_settings, connection, clock, data_dir):
+def filled_meanwhile(make_filler, clock, data_dir):
     """A store that was filled, compared with what IB tells, and changed at that very moment."""
 
-    def fill(happens):
+    def meanwhile(happens):
         store = Meanwhile(data_dir, happens)
         for series in (BROKEN, *OTHERS):
             store.create(series)
-        filler = GapFiller(
-            make_settings(ktrdr_gap_max_age_days=20), connection, clock, Inline(), store=store
-        )
+        filler = make_filler(store, ktrdr_gap_max_age_days=20)
         for _ in range(3):
-            steps(filler)
+            fill(filler)
             clock.now += DAY
-        filler.close()
         return store, filler
 
-    return fill
+    return meanwhile
 
 
 def test_one_that_is_emptied_just_before_it_is_compared_is_filled_anew(filled_meanwhile):
@@ -249,7 +221,7 @@ def test_one_that_is_removed_just_before_it_is_compared_is_forgotten(filled_mean
 def test_one_that_cannot_be_pulled_again_holds_up_nobody(
     place, method, error, filler, store, connection, clock
 ):
-    steps(filler)
+    fill(filler)
     next_day(filler, clock)
     connection.factor = lambda bar: bar._replace(
         open=bar.open / 4, high=bar.high / 4, low=bar.low / 4, close=bar.close / 4
@@ -311,21 +283,21 @@ for name in TOUCHES:
 
 def a_week_with_a_split(make_settings, connection, data_dir, error, number):
     """All paths of the stepping thread to a series: filled, compared, pulled again, compared."""
-    clock, store = Clock(), FailingOnce(data_dir, error, 0)
+    clock, store = SetClock(), FailingOnce(data_dir, error, 0)
     for series in (BROKEN, *OTHERS):
         store.create(series)
     connection.factor = lambda bar: bar
     filler = GapFiller(make_settings(), connection, clock, Inline(), store=store)
     store.number = store.renewals.number = number
     for day in range(8):
-        steps(filler)
+        fill(filler)
         clock.now += DAY
         if day == 3:
             connection.factor = lambda bar: bar._replace(
                 open=bar.open / 4, high=bar.high / 4, low=bar.low / 4, close=bar.close / 4
             )
         filler.ask_for_scan()
-    steps(filler)
+    fill(filler)
     filler.close()
     (data_dir / ".ktrdr" / "ledger.sqlite").unlink()
     return store, filler, clock.now
@@ -373,20 +345,20 @@ def test_what_is_wrong_with_the_whole_store_is_put_to_no_series(
     for series in (BROKEN, *OTHERS):
         store.create(series)
     filler = GapFiller(make_settings(), connection, clock, Inline(), store=store)
-    steps(filler)
+    fill(filler)
     store.error = error
     next_day(filler, clock)
     assert filler.status.state == "waiting"
     assert {problem.what for problem in filler.status.recent_errors} == {"store"}
     assert filler.status.recent_errors[0].hint == filler.status.store_trouble.hint != ""
     store.error = None
-    steps(filler)
+    fill(filler)
     assert filler.status.state == "idle"
     filler.close()
 
 
 def test_a_mistake_that_is_of_no_series_is_told_and_ends_nothing(filler, store, monkeypatch, clock):
-    steps(filler)
+    fill(filler)
 
     def fail():
         raise AssertionError("never")
@@ -398,7 +370,7 @@ def test_a_mistake_that_is_of_no_series_is_told_and_ends_nothing(filler, store, 
     assert "a mistake of ours: AssertionError('never')" in problem.message
     assert problem.hint
     monkeypatch.undo()
-    steps(filler)
+    fill(filler)
     assert filler.status.state == "idle"
 
 
@@ -409,7 +381,7 @@ def test_of_a_folder_that_is_gone_no_series_is_forgotten(
     for series in (BROKEN, *OTHERS):
         (data_dir / series.file_name).write_text("timestamp,open,high,low,close,volume\n")
     filler = GapFiller(make_settings(), connection, clock, Inline())
-    steps(filler)
+    fill(filler)
     away = data_dir.rename(data_dir.with_name("away"))
     next_day(filler, clock)
     assert filler.status.state == "waiting"
@@ -419,7 +391,7 @@ def test_of_a_folder_that_is_gone_no_series_is_forgotten(
     assert filler.status.series == 3
     assert not data_dir.exists()
     away.rename(data_dir)
-    steps(filler)
+    fill(filler)
     assert filler.status.state == "idle"
     for series in (BROKEN, *OTHERS):
         assert state_of(filler, series) == "complete"

@@ -3,12 +3,10 @@
 import pytest
 
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import MalformedFile
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, Inline, price, utc
+from tests.data.conftest import DAY, fill, price, utc
 
-NOW = utc("2026-11-20 15:00")
 AAPL = parse_series("AAPL_1d.csv")
 HEADERS = {
     "ours": "timestamp,open,high,low,close,volume\n",
@@ -18,39 +16,6 @@ HEADERS = {
     "a byte order mark": "\ufefftimestamp,open,high,low,close,volume\n",
     "all of these": "\ufeffnote,close,timestamp,open,high,low,volume\r\n",
 }
-
-
-class Clock:
-    now = float(NOW)
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def make_filler(make_settings, connection, clock):
-    made = []
-
-    def make():
-        settings = make_settings(ktrdr_gap_max_age_days=30)
-        made.append(GapFiller(settings, connection, clock, Inline()))
-        return made[-1]
-
-    yield make
-    for filler in made:
-        filler.close()
-
-
-def fill(filler):
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
 
 
 def quarter(bar):
@@ -71,7 +36,7 @@ def split(filler, connection, clock):
 def test_the_new_file_looks_as_the_old_one(header, make_filler, connection, clock, data_dir):
     path = data_dir / AAPL.file_name
     path.write_bytes(header.encode())
-    fill(filler := make_filler())
+    fill(filler := make_filler(ktrdr_gap_max_age_days=30))
     before = path.read_bytes()
     split(filler, connection, clock)
     (old,) = (data_dir / ".ktrdr" / "replaced").iterdir()
@@ -96,7 +61,7 @@ def test_the_new_file_looks_as_the_old_one(header, make_filler, connection, cloc
 def test_it_goes_on_alike_after_a_restart_midway(make_filler, connection, clock, data_dir):
     path, header = data_dir / AAPL.file_name, HEADERS["all of these"]
     path.write_bytes(header.encode())
-    fill(filler := make_filler())
+    fill(filler := make_filler(ktrdr_gap_max_age_days=30))
     connection.factor = quarter
     clock.now += DAY + 60
     filler.ask_for_scan()
@@ -107,7 +72,7 @@ def test_it_goes_on_alike_after_a_restart_midway(make_filler, connection, clock,
         filler.step()
     assert copy.read_bytes() == header.encode()
     filler.close()
-    again = make_filler()
+    again = make_filler(ktrdr_gap_max_age_days=30)
     fill(again)
     split(again, connection, clock)
     assert path.read_bytes().startswith(header.encode())
@@ -163,7 +128,7 @@ def test_of_a_file_that_is_gone_or_broken_there_is_no_copy(data_dir):
 def test_a_file_with_rows_of_others_is_not_pulled_again(make_filler, connection, clock, data_dir):
     path = data_dir / AAPL.file_name
     path.write_text(HEADERS["a further column"])
-    fill(filler := make_filler())
+    fill(filler := make_filler(ktrdr_gap_max_age_days=30))
     path.write_text(path.read_text().replace(",\n", ",mine\n", 1))
     there = path.read_text()
     split(filler, connection, clock)

@@ -14,11 +14,9 @@ from ktrdr.data.store_check import StoreCheck
 from ktrdr.errors import MalformedFile
 from ktrdr.planning.instruments import parse_series
 from ktrdr.planning.soundness import State
-from tests.data.conftest import Inline, line, price, utc
+from tests.data.conftest import HEADER, NOW, Inline, fill, line, price, utc
 from tests.data.test_store_probe import as_nobody, needs_root
 
-HEADER = "timestamp,open,high,low,close,volume\n"
-NOW = utc("2026-11-20 15:00")
 DAY_OF_AAPL = [price(utc("2026-11-20 10:00")), price(utc("2026-11-20 11:00"))]
 
 
@@ -30,13 +28,8 @@ def folder(data_dir):
 
 
 @pytest.fixture
-def filler(make_settings, connection, folder):
-    store = CsvStore(folder, indexed=True)
-    clock = lambda: NOW  # noqa: E731
-    settings = make_settings(ktrdr_gap_max_age_days=3)
-    filler = GapFiller(settings, connection, clock, Inline(), store=store)
-    yield filler
-    filler.close()
+def filler(make_filler, folder):
+    return make_filler(CsvStore(folder, indexed=True))
 
 
 def link_loop(path):
@@ -72,13 +65,6 @@ ODD = {
     pipe: ("a pipe, and no regular file", "remove it"),
     listening: ("a socket, and no regular file", "remove it"),
 }
-
-
-def fill(filler):
-    for _ in range(100):
-        if not filler.step():
-            return
-    raise AssertionError("it never ends")
 
 
 def shown(filler):
