@@ -24,7 +24,7 @@ PAIRS = (
 ).split()
 OPTIONS = {"latency_s": 0.3, "bars_per_s": 150.0}
 """A request takes this and so much more for each of its bars, whatever else is under way."""
-BARS_A_MINUTE = 120_000
+BARS_A_MINUTE = 150_000
 """About so many come, with as many requests at once as the connection comes to use."""
 BARS_A_DAY = 5 / 7 * 1425
 """Of a pair of currencies in minutes."""
