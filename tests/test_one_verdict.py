@@ -227,6 +227,11 @@ def troubles_of_the_gateway(group: Watched, trials: Trials) -> None:
             said = trials.expect(AMBER, "gateway (history down)", words, is_ready=False)
             assert said["needs_person"] == []
 
+    with trials.after(lambda: group.end_fault("farm_broken")):
+        group.fault("farm_broken", farm="usfarm")
+        said = trials.expect(AMBER, "Data farms of IB's are broken: usfarm", is_ready=True)
+        assert said["needs_person"] == []
+
     with trials.after(lambda: group.end_fault("logged_out")):
         group.fault("logged_out")
         trials.expect(AMBER, "not connected to the simulated gateway", is_ready=False)

@@ -18,6 +18,8 @@ from ktrdr.health.programs import RUNNING, Program
 ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
 """States in which a gateway answers, whether or not data come."""
 LOGGED_OUT = "logged_out"
+FARM_DOWN = "farm_down"
+"""Bars can be had, and one of IB's farms is broken."""
 CLOCK_S = 5.0
 """A gateway's clock that is further off than this is worth a word."""
 
@@ -333,6 +335,12 @@ def _of_connection(
     if status.connected:
         if is_stale(status, settings, now):
             yield Concern("connected, but no real request was answered lately")
+        if status.state == FARM_DOWN:
+            yield Concern(
+                "data farms of IB's are broken",
+                ", ".join(farm.name for farm in status.farms if not farm.up),
+                "some data may come late",
+            )
         return
     if status.expected and status.state != LOGGED_OUT:
         yield Concern("the gateway is away", status.expected, health=_WELL, stops=True)

@@ -137,7 +137,7 @@ def verdict_tone(verdict: Verdict) -> str:
     """Green only when all is well; blue where all that is left is on its way."""
     if verdict.health is not Health.DEGRADED:
         return "good" if verdict.health is Health.HEALTHY else "bad"
-    is_on_its_way = not verdict.needs_person and not verdict.obstacles
+    is_on_its_way = all(c.about == "series" and not c.next_step for c in verdict.concerns)
     return "busy" if is_on_its_way else "warn"
 
 

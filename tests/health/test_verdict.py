@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from ktrdr.data.local_api import LastError, SeriesTrouble, StoreTrouble
+from ktrdr.data.local_api import FarmStatus, LastError, SeriesTrouble, StoreTrouble
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import NAMES, Program
 from ktrdr.health.verdict import is_stale, judge, services
@@ -15,6 +15,7 @@ NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)
 DOWN = Answer(None, "it does not answer", ".venv/bin/supervisorctl restart it")
 GREEN, AMBER, RED = "healthy", "degraded", "critical"
 UNKNOWN = SeriesTrouble("unknown_contract", "IB knows no XYZQ", "is it spelt so?", ("XYZQ_1d",), 1)
+BROKEN = FarmStatus("usfarm", "market data", up=False, since=NOW, breaks=1, last_break_s=None)
 AMBIGUOUS = SeriesTrouble(
     "unknown_contract", "TWIN is two", "set con_id", ("TWIN_1h", "TWIN_1m"), 2
 )
@@ -62,7 +63,8 @@ def of_connection(well):
         (lost(well, "dead", hint="restart the gateway"), AMBER, True),
         (lost(well, "upstream_lost"), AMBER, False),
         (lost(well, "competing_session", hint="log out there"), AMBER, True),
-        (lost(well, "farm_down"), AMBER, False),
+        (lost(well, "history_down"), AMBER, False),
+        (replace(well, state="farm_down", farms=(BROKEN,)), AMBER, False),
         (lost(well, "waiting", expected="its nightly restart"), GREEN, False),
         (lost(well, "logged_out", hint="log in", expected="the log-out"), AMBER, True),
         (replace(well, last_answer_time=NOW - timedelta(minutes=5)), AMBER, False),
@@ -262,6 +264,12 @@ def test_an_answer_is_stale_after_three_heartbeats(settings, connected, age_s, s
     status = replace(connected, last_answer_time=NOW - timedelta(seconds=age_s))
 
     assert is_stale(status, settings, NOW) is stale
+
+
+def test_a_broken_farm_is_named_though_bars_can_be_had(verdict, well):
+    said = verdict(connection=replace(well, state="farm_down", farms=(BROKEN,)))
+    assert said.summary == ("Data farms of IB's are broken: usfarm; all 14 series are complete.")
+    assert (said.health, said.needs_person, said.obstacles) == ("degraded", (), ())
 
 
 def test_a_clock_that_is_off_is_told_and_not_green(verdict, well):

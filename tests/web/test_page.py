@@ -11,6 +11,7 @@ from ktrdr.data.local_api import FarmStatus, LastError, Problem, SeriesTrouble, 
 from ktrdr.errors import RequestFailed
 from ktrdr.health.peers import Series
 from ktrdr.web.page import SECTIONS, worst_first
+from tests.played_peers import pretended
 
 SIMULATED = "SIMULATED GATEWAY – these are not market prices"
 
@@ -134,6 +135,24 @@ def test_a_silent_connection_is_not_good(pills, peers, connected):
 
     assert pills("connection") == [("warn", "connected, but silent")]
     assert pills("verdict") == [("warn", "degraded")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"last_answer_time": datetime(2026, 11, 20, tzinfo=UTC)},
+        {"state": "farm_down"},
+        {"state": "upstream_lost", "connected": False},
+        {"state": "waiting", "connected": False},
+    ],
+)
+def test_the_connections_card_is_no_worse_and_no_better_than_the_headline(
+    pills, peers, connected, idle, run_dir, changes
+):
+    peers.connection, peers.gap_filler = replace(connected, **changes), idle
+    with pretended(run_dir, "port-forward", "status-app", "gateway-sim"):
+        assert [tone for tone, _ in pills("verdict")] == ["warn"]
+        assert [tone for tone, _ in pills("connection")] == ["warn"]
 
 
 @pytest.mark.parametrize(
