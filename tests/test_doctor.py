@@ -245,6 +245,8 @@ def test_a_contract_is_without_permission(group, gateway, wait_for, filler_says)
 def test_a_contract_that_nobody_watches_any_more_is_no_trouble(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
+    noperm = instrument_for("NOPERM")
+    manager.call(manager.sessions(noperm, 1795000000, 1795100000), 30)  # those it is told
     ask_for(manager, "NOPERM")
     says("healthy", "bars can be had", code=0)
 

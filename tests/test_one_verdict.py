@@ -181,13 +181,14 @@ def troubles_of_series(group: Watched, trials: Trials) -> None:
         assert said["needs_person"] == []
         trials.expect(GREEN, "All 3 series are complete.")
 
-    unknown = group.data / "XYZQ_1d.csv"
-    with trials.after(unknown.unlink):
-        unknown.write_text(HEADER)
-        said = trials.expect(AMBER, "1 needs you: XYZQ", is_ready=True)
-        (one,) = said["needs_person"]
-        assert one["what"] == "XYZQ_1d"
-        assert one["next_step"]
+    for symbol in ("XYZQ", "NOPERM", "TWIN"):  # unknown, not entitled, ambiguous
+        path = group.data / f"{symbol}_1d.csv"
+        with trials.after(path.unlink):
+            path.write_text(HEADER)
+            said = trials.expect(AMBER, f"1 needs you: {symbol}", is_ready=True)
+            (one,) = said["needs_person"]
+            assert one["what"] == f"{symbol}_1d"
+            assert one["next_step"]
 
     loop = group.data / "LOOP_1m.csv"
     with trials.after(loop.unlink):

@@ -261,6 +261,12 @@ class Link:
             self._of_each_kind = (instrument, *others[: _KINDS - 1])
             self._note_history(instrument, asked_at)
 
+    def note_refused(self, instrument: Instrument) -> None:
+        """IB refuses this contract's data: it shows nothing of whether data can be had."""
+        good = tuple(one for one in self._known_good if one != instrument)
+        self._known_good = good or (_ALWAYS_GOOD,)
+        self._of_each_kind = tuple(one for one in self._of_each_kind if one != instrument)
+
     def note_no_farm(self, instrument: Instrument) -> None:
         """The history of this contract was refused for a broken farm; perhaps all of it is."""
         self._refusals += 1

@@ -301,6 +301,7 @@ class Requests:
             return await self._link.client_now().contract(good)
 
     def _note_refused(self, instrument: Instrument, error: Permanent) -> None:
+        self._link.note_refused(instrument)
         known = self._refused.get(instrument.symbol)
         since = known.since if known else self._now()
         refused = RefusedContract(

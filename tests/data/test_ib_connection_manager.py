@@ -1067,6 +1067,19 @@ def test_a_checkup_asks_for_a_little_of_everything(connect, gateway, wait_for):
         assert manager.call(manager.checkup(), 30).data == "competing_session"
 
 
+def test_a_checkup_asks_for_nothing_that_ib_refuses(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    refused = history_of("NOPERM")
+    manager.call(manager.sessions(refused.instrument, refused.start, refused.end), 30)
+    with pytest.raises(NotEntitled):
+        answers(manager, refused)
+    found = manager.call(manager.checkup(), 30)
+    assert (found.data, found.message) == ("answered", "")
+    assert found.probed != "NOPERM"
+
+
 def test_whoever_waits_when_it_is_stopped_is_told(make_settings, gateway, wait_for):
     manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
     manager.start()
