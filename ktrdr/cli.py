@@ -171,13 +171,16 @@ def _filler_lines(said: GapFillerStatus) -> list[str]:
 @app.command()
 def doctor() -> None:
     """Find out what is wrong, and what to do. Exit code 1 unless all is well."""
+    from ktrdr.health.verdict import with_findings  # noqa: PLC0415  # psutil, for this alone
+
     with _explained() as settings:
         facts = examine(settings)
         found = _look_at_group(settings)
-        _print_summary(found.verdict)
         if found.gap_filler.said is not None:
             facts = replace(facts, refused=())  # told with the series that there are
         findings = diagnose(facts)
+        verdict = with_findings(found.verdict, findings)
+        _print_summary(verdict)
         for finding in findings:
             mark = "[red]✗[/]" if finding.is_trouble else "[green]✓[/]"
             _out.print(f"{mark} {escape(finding.what)}", highlight=False)
@@ -188,8 +191,7 @@ def doctor() -> None:
             is_told = concern.about in ("connection", "clock") or "ib-connection" in concern.what
             if not is_told or concern.what.startswith("this machine"):
                 _print_concern(concern)
-        is_trouble = any(finding.is_trouble for finding in findings)
-        if is_trouble or found.verdict.health != "healthy":
+        if verdict.health != "healthy":
             sys.exit(1)
 
 

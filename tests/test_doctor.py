@@ -99,6 +99,7 @@ def says(*words: str, code: int = 1) -> None:
         assert word in said, said
     assert "next: " in said or code == 0
     assert exit_code == code, said
+    assert said.startswith("healthy ") is (code == 0), said
 
 
 def ask_for(manager, symbol):

@@ -5,7 +5,7 @@ It is green only when every part is. Page, API, metrics, command line and exit c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,6 +14,7 @@ from ktrdr.config import Settings
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import RUNNING, Program
+from ktrdr.planning.diagnosis import Finding
 
 ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
 """States in which a gateway answers, whether or not data come."""
@@ -180,6 +181,16 @@ def judge(
         concerns += _of_series(gap_filler.said)
     ordered = sorted(concerns, key=lambda c: (-list(Health).index(c.health), c.about == "series"))
     return Verdict(_summary(ordered, gap_filler.said, now), tuple(ordered))
+
+
+def with_findings(verdict: Verdict, findings: Iterable[Finding]) -> Verdict:
+    """The verdict with what only the doctor's own questions have shown, where all else is well."""
+    troubles = [finding for finding in findings if finding.is_trouble]
+    if not troubles or verdict.health is not _WELL:
+        return verdict
+    concerns = [Concern(finding.what, next_step=finding.next_step) for finding in troubles]
+    rest = verdict.summary[:1].lower() + verdict.summary[1:-1]
+    return Verdict(_sentence(f"{_claims(concerns)}; {rest}"), tuple(concerns) + verdict.concerns)
 
 
 def sources(
@@ -445,7 +456,11 @@ def _summary(concerns: list[Concern], status: GapFillerStatus | None, now: datet
         parts += [c.what for c in concerns if c.about == "series"]
     else:
         parts.append(_counts(status, now))
-    text = "; ".join(parts)
+    return _sentence("; ".join(parts))
+
+
+def _sentence(text: str) -> str:
+    """With a full stop, and a capital where it does not begin with a program's name."""
     is_name = "-" in text.partition(" ")[0]
     return f"{text if is_name else text[:1].upper() + text[1:]}."
 

@@ -9,7 +9,8 @@ import pytest
 from ktrdr.data.local_api import FarmStatus, LastError, SeriesTrouble, StoreTrouble
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import NAMES, Program
-from ktrdr.health.verdict import is_stale, judge, services
+from ktrdr.health.verdict import is_stale, judge, services, with_findings
+from ktrdr.planning.diagnosis import Finding
 
 NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)
 DOWN = Answer(None, "it does not answer", ".venv/bin/supervisorctl restart it")
@@ -288,3 +289,16 @@ def test_a_disk_that_is_nearly_full_is_told(verdict, complete, free, total, is_t
 def test_a_small_disk_is_not_nearly_full_by_being_small(verdict, complete):
     filler = replace(complete, disk_free_bytes=4 * 2**20, disk_total_bytes=5 * 2**20)
     assert verdict(filler=filler).health == "healthy"
+
+
+def test_what_only_the_doctor_has_found_is_said_where_all_else_is_well(verdict, well):
+    found = [
+        Finding("competing_session", "another session has the data", "log out there"),
+        Finding("read_only_api", "the API is read-only", is_trouble=False),
+    ]
+    said = with_findings(verdict(), found)
+    assert said.summary == "Another session has the data; all 14 series are complete."
+    assert (said.health, len(said.needs_person)) == ("degraded", 1)
+    assert with_findings(verdict(), found[1:]) == verdict()
+    silent = verdict(connection=lost(well, "waiting"))
+    assert with_findings(silent, found) == silent
