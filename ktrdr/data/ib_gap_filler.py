@@ -309,7 +309,7 @@ class GapFiller:
     def step(self) -> bool:
         """Take up at most one batch, and hear what has come. True: call again; False: wait."""
         try:
-            return self._step()
+            more = self._step()
         except Misconfigured as error:
             self._set_state("refused", f"{error} ({error.hint})" if error.hint else str(error))
             self.report("store", error)
@@ -324,6 +324,9 @@ class GapFiller:
             self._set_state("waiting", mistaken.message, mistaken.hint)
             self.report("gap-filler", mistaken)
             return False
+        else:
+            self._store_is_well()
+            return more
         finally:
             self._publish()
 
@@ -381,7 +384,7 @@ class GapFiller:
     def _look_at_store(self) -> None:
         """StoreUnwritable: nothing can be written there now.
 
-        What had failed for that is tried again as soon as it can.
+        What had failed for that is tried again as soon as it can; it is over when that went well.
         """
         is_due = self._probe.may_refuse or self._store_trouble or self._scan_is_due()
         if self._is_foreign or not is_due:
@@ -389,12 +392,16 @@ class GapFiller:
             return
         self._probe.check()
         if self._store_trouble is not None:
-            self._store_trouble = None
             self._is_judged_anew = False
-            log.info("the store can be written to again")
             for watched in self._watched.values():
                 if isinstance(watched.error, StoreUnwritable):
                     watched.succeeded()
+
+    def _store_is_well(self) -> None:
+        """It has taken all that there was to write."""
+        if self._store_trouble is not None:
+            self._store_trouble = None
+            log.info("the store can be written to again")
 
     def _look_back_at_one(self) -> bool:
         """Look at all of a file that has changed, or at its past; False: there is none left."""
@@ -556,7 +563,7 @@ class GapFiller:
 
     def _scan(self) -> None:
         """Look at every file: what is there, and, where that is known, what should be."""
-        if not self._filling.is_busy:
+        if not self._filling.is_busy and self._state != "refused":
             self._set_state("scanning")
             self._publish()
         with contextlib.suppress(KtrdrError):
@@ -574,6 +581,8 @@ class GapFiller:
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
         entries = self._entries_of_now()
+        if self._state == "refused":  # no more: they can be read
+            self._set_state("scanning")
         self._watched = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
         self._fills.scan_begins()
         for watched in list(self._watched.values()):

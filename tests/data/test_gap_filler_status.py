@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 from datetime import UTC, datetime
 
 import pytest
@@ -199,6 +200,61 @@ def test_one_file_that_cannot_be_written_to_needs_somebody_and_stops_no_other(
     (trouble,) = said.troubles
     assert (trouble.outcome, trouble.series) == ("store_unwritable", ("MSFT_1m",))
     filler.close()
+
+
+class Locked(DictStore):
+    """Nothing can be written down in it. What its gap filler says while it looks is kept."""
+
+    filler: GapFiller
+    is_locked = True
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.said = []
+
+    def scan(self):
+        self.said.append(self.filler.status)
+        return super().scan()
+
+    def claim(self, source):
+        if self.is_locked:
+            raise sqlite3.OperationalError("database is locked")
+        super().claim(source)
+
+
+@pytest.fixture
+def locked(make_settings, connection, clock, data_dir):
+    """A store with one series, that cannot be written to."""
+    store = Locked(data_dir)
+    store.create(parse_series("AAPL_1m.csv"))
+    settings = make_settings(ktrdr_gap_max_age_days=3)
+    store.filler = GapFiller(settings, connection, clock, Inline(), store)
+    yield store
+    store.filler.close()
+
+
+def test_what_the_store_refuses_is_told_until_a_try_went_well(locked):
+    for _ in range(4):
+        assert not locked.filler.step()
+    first, *later = [status.store_trouble for status in locked.said]
+    assert first is None
+    assert len(later) == 3
+    assert all(trouble and "database is locked" in trouble.message for trouble in later)
+    locked.is_locked = False
+    fill(locked.filler)
+    assert locked.filler.status.store_trouble is None
+    assert (locked.filler.status.state, locked.filler.status.series_current) == ("idle", 1)
+
+
+def test_entries_that_cannot_be_read_are_told_until_they_can(locked, data_dir):
+    locked.is_locked = False
+    (data_dir / "instruments.toml").write_text("[[[ broken")
+    for _ in range(4):
+        assert not locked.filler.step()
+    assert [status.state for status in locked.said] == ["scanning", *["refused"] * 3]
+    (data_dir / "instruments.toml").unlink()
+    fill(locked.filler)
+    assert locked.filler.status.state == "idle"
 
 
 def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clock, connection):
