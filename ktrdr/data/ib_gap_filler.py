@@ -158,6 +158,8 @@ class GapFiller:
             settings.ktrdr_gap_check_interval_s,
         )
         self._problems: deque[Problem] = deque(maxlen=_ERRORS_KEPT)
+        self._strange: tuple[str, ...] = ()
+        """What was said of files whose names are none of a series, when all were looked at last."""
         self._state, self._reason, self._hint = "starting", "", ""
         self._source = settings.source
         self._data_back_at: str | None = None
@@ -576,7 +578,8 @@ class GapFiller:
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
-        for line in strange[:_STRANGE_SHOWN] + more:
+        self._strange = (*strange[:_STRANGE_SHOWN], *more)
+        for line in self._strange:
             self.report("store", InvalidRequest(line, hint=_STRANGE_HINT))
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
@@ -959,7 +962,9 @@ class GapFiller:
 
     def _marked(self, problem: Problem) -> Problem:
         """With whether it is over."""
-        if problem.what == "store":
+        if problem.message in self._strange:
+            is_over = False
+        elif problem.what in ("store", "gap-filler"):
             is_over = self._store_trouble is None and self._state != "refused"
         elif problem.what == "clock":
             is_over = self.clocks_agree

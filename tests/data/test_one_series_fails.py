@@ -369,9 +369,11 @@ def test_a_mistake_that_is_of_no_series_is_told_and_ends_nothing(filler, store, 
     (problem,) = filler.status.recent_errors
     assert "a mistake of ours: AssertionError('never')" in problem.message
     assert problem.hint
+    assert not problem.is_over
     monkeypatch.undo()
     fill(filler)
     assert filler.status.state == "idle"
+    assert [problem.is_over for problem in filler.status.recent_errors] == [True]
 
 
 def test_of_a_folder_that_is_gone_no_series_is_forgotten(

@@ -182,6 +182,15 @@ def test_a_name_that_is_none_of_a_series_is_told_in_one_line(name, folder, fille
     assert said.exception is None or isinstance(said.exception, SystemExit)
 
 
+def test_a_name_that_is_none_of_a_series_is_told_as_over_when_it_is_gone(folder, filler):
+    (folder / "AAPL_2x.csv").write_text(HEADER)
+    for is_over in (False, True):
+        filler.ask_for_scan()
+        fill(filler)
+        assert [problem.is_over for problem in filler.status.recent_errors] == [is_over]
+        (folder / "AAPL_2x.csv").unlink(missing_ok=True)
+
+
 @needs_root
 def test_a_link_into_a_folder_that_may_not_be_read_is_named(folder, scratch):
     secret = scratch / "secret"
