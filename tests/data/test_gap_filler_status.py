@@ -12,12 +12,12 @@ import pytest
 from ktrdr.data.fill_book import FillBook
 from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.data.ledger import Clock, Ledger
-from ktrdr.errors import RequestFailed, StoreUnwritable, UnknownContract, WrongSource
+from ktrdr.errors import NotEntitled, RequestFailed, StoreUnwritable, UnknownContract, WrongSource
 from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, NOW, Inline, fill, utc
+from tests.data.conftest import DAY, HEADER, NOW, Inline, fill, utc
 from tests.data.dict_store import DictStore
 from tests.data.test_ib_gap_filler import RECENT, minutes, starts_in
-from tests.data.test_store_probe import mounted, needs_root
+from tests.data.test_store_probe import as_nobody, mounted, needs_root
 
 
 def test_all_is_complete_and_as_new_as_its_market(put, make_filler):
@@ -92,15 +92,19 @@ def test_never_more_gaps_are_filled_than_were_found(put, make_filler):
 
 
 def test_series_that_need_somebody_are_named_by_their_reason(put, make_filler, connection):
-    for name in ("AAPL_1m", "XYZQ_1d", "XYZQ_1h", "BAD_1m"):
+    for name in ("AAPL_1m", "XYZQ_1d", "XYZQ_1h", "NOPERM_1d", "BAD_1m"):
         put(name)
     (put("BAD_1m")).write_text("timestamp,open,high,low,close,volume\noops\n")
-    connection.refusals = {"XYZQ": UnknownContract("none such", code=200, hint="is it spelt so?")}
+    connection.refusals = {
+        "XYZQ": UnknownContract("none such", code=200, hint="is it spelt so?"),
+        "NOPERM": NotEntitled("No market data permissions", code=162, hint="subscribe"),
+    }
     fill(filler := make_filler())
     said = filler.status
-    assert (said.series, said.series_current, said.series_troubled) == (4, 1, 3)
+    assert (said.series, said.series_current, said.series_troubled) == (5, 1, 4)
     assert sorted((one.outcome, one.series, one.count) for one in said.troubles) == [
         ("malformed_file", ("BAD_1m",), 1),
+        ("not_entitled", ("NOPERM_1d",), 1),
         ("unknown_contract", ("XYZQ_1h", "XYZQ_1d"), 2),
     ]
     assert said.series_states == {}
@@ -255,6 +259,50 @@ def test_entries_that_cannot_be_read_are_told_until_they_can(locked, data_dir):
     (data_dir / "instruments.toml").unlink()
     fill(locked.filler)
     assert locked.filler.status.state == "idle"
+
+
+def may_only_be_read(path):
+    path.write_text(HEADER)
+    path.chmod(0o444)
+
+
+def may_not_be_read(path):
+    path.write_text(HEADER)
+    path.chmod(0)
+
+
+def leads_where_nobody_may_look(path):
+    secret = path.parents[1] / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "x.csv").write_text(HEADER)
+    path.symlink_to(secret / "x.csv")
+
+
+@needs_root
+@pytest.mark.parametrize("make", [may_only_be_read, may_not_be_read, leads_where_nobody_may_look])
+def test_a_file_of_somebody_else_needs_somebody_and_stops_no_other(
+    put,
+    make_filler,
+    data_dir,
+    scratch,
+    make,
+):
+    put("AAPL_1m").chmod(0o666)
+    make(data_dir / "MSFT_1m.csv")
+    scratch.chmod(0o755)
+    data_dir.chmod(0o777)
+
+    def work() -> str:
+        fill(filler := make_filler())
+        said = filler.status
+        (trouble,) = said.troubles
+        state = f"{said.series_current} of {said.series}, {said.state}, {said.store_trouble}"
+        return f"{state}: {trouble.series} {trouble.message} ({trouble.hint})"
+
+    said = as_nobody(work)
+    assert said.startswith("1 of 2, idle, None: ('MSFT_1m',) ")
+    assert "MSFT_1m.csv: Permission denied" in said
+    assert "(let the user that runs the programs read" in said
 
 
 def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clock, connection):
