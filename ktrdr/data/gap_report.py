@@ -13,7 +13,7 @@ from ktrdr.data.ledger import Life
 from ktrdr.data.local_api import Json
 from ktrdr.data.watch import SeriesSnapshot, Watched
 from ktrdr.planning.coverage import Coverage
-from ktrdr.planning.gaps import Reason
+from ktrdr.planning.gaps import SETTLED, Reason
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.sessions import Int64Array
 from ktrdr.planning.timeframes import DAY_S, Timeframe
@@ -23,14 +23,20 @@ def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Time
     """Holes by reason, and the bars that are still to be had by their size.
 
     A series of which nothing is known yet is one hole: all of it may be missing. One that is
-    being pulled again counts in the place where that is done.
+    being pulled again counts in the place where that is done. Of a broken file nothing is closed,
+    whatever its holes were called when it was whole.
     """
     holes: dict[Reason, int] = {}
     bars: dict[Timeframe, int] = {}
     for watched in series:
-        if watched.is_blocked or watched.is_renewed:
+        if watched.is_renewed:
             continue
         coverage = watched.coverage
+        if watched.is_blocked:
+            known = coverage.holes if coverage else {watched.reason: 1}
+            if left := sum(count for reason, count in known.items() if reason not in SETTLED):
+                holes[Reason.BROKEN_FILE] = holes.get(Reason.BROKEN_FILE, 0) + left
+            continue
         for reason, count in (watched.past.holes if watched.past else {}).items():
             holes[reason] = holes.get(reason, 0) + count
         for reason, count in (coverage.holes if coverage else {watched.reason: 1}).items():

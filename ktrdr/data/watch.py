@@ -65,6 +65,8 @@ _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
     UnknownContract: Reason.UNKNOWN_CONTRACT,
     OtherContract: Reason.OTHER_CONTRACT,
+    MalformedFile: Reason.BROKEN_FILE,
+    Misconfigured: Reason.BROKEN_FILE,
 }
 
 

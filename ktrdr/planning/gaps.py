@@ -36,6 +36,8 @@ class Reason(StrEnum):
     UNKNOWN_CONTRACT = "unknown_contract"
     OTHER_CONTRACT = "other_contract"
     """The symbol means another contract than the one whose bars are stored."""
+    BROKEN_FILE = "broken_file"
+    """The file, or its entry in `instruments.toml`, is broken: nothing is asked for meanwhile."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _WORDS = {
     "not_entitled": "not in the account’s market data",
     "unknown_contract": "of a contract unknown to IB",
     "other_contract": "not asked for: the symbol is another contract now",
+    "broken_file": "not asked for: the file or its entry is broken",
     "not_due": "not due yet",
 }
 _DAYS = {

@@ -123,6 +123,31 @@ def test_a_series_whose_file_was_removed_needs_nobody(put, make_filler, connecti
     assert [problem.is_over for problem in said.recent_errors] == [True]
 
 
+def test_bars_that_a_broken_file_lacks_are_not_hidden(put, make_filler):
+    path = put("AAPL_1h")
+    path.write_text(HEADER + "2026-11-17 10:00:00+00:00,1,2,oops,1,5\n")
+    fill(filler := make_filler())
+    said = filler.status
+    assert (said.gaps_remaining, said.unfillable) == (0, {"broken_file": 1})
+    (entry,) = filler.coverage["series"]
+    assert (entry["expected"], entry["present"], entry["missing"]) == (8, 1, {"broken_file": 7})
+    path.write_text(HEADER)
+    filler.ask_for_scan()
+    fill(filler)
+    assert (filler.status.gaps_remaining, filler.status.unfillable) == (0, {})
+
+
+def test_holes_of_a_file_that_breaks_are_not_waited_for(put, make_filler, connection):
+    path = put("AAPL_1h")
+    connection.bars_refusals = {"AAPL": RequestFailed("once", code=162)}
+    fill(filler := make_filler())
+    assert filler.status.gaps_remaining == 1
+    path.write_text(HEADER + "oops\n")
+    filler.ask_for_scan()
+    fill(filler)
+    assert (filler.status.gaps_remaining, filler.status.unfillable) == (0, {"broken_file": 1})
+
+
 class OneRefused(DictStore):
     """The file of one series may not be written to."""
 
