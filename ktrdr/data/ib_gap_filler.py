@@ -108,6 +108,7 @@ _INSTRUMENTS = "instruments.toml"
 _GRACE_S = 120.0
 """How long after the next scan a bar may come before its series counts as behind."""
 _STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
+_NO_DATA = "no data from IB"
 _FOR_WANT_OF_DATA = (RequestFailed, TimedOut, NotConnected, CompetingSession)
 """What a request may come to while IB has no data for anybody."""
 
@@ -487,7 +488,7 @@ class GapFiller:
         error = status.get("last_error") or {}
         self._hint = "" if status.get("expected") else str(error.get("hint") or "")
         why = status.get("expected") or error.get("message") or status.get("state")
-        return f"no data from IB: {why}"
+        return f"{_NO_DATA}: {why}"
 
     def _hear_of_data(self, back_at: str | None) -> None:
         """Data can be had again since then: what failed for want of them is asked for at once."""
@@ -499,9 +500,20 @@ class GapFiller:
                 watched.failures, watched.retry_at = 0, 0.0
                 self._is_freed = True
 
+    def _tell_of_data(self, why_not: str) -> None:
+        """What is under way waits too while there are no data: it is kept, and not answered."""
+        if not self._filling.is_busy:
+            return
+        if why_not:
+            self._set_state("waiting", why_not, self._hint)
+        elif self._reason.startswith(_NO_DATA):
+            self._set_state("filling")
+
     @property
     def _ask_every_s(self) -> float:
         """How long ib-connection is not asked how it is: soon while something waits for data."""
+        if self._filling.is_busy:
+            return _LOOK_AGAIN_S
         now = self._clock()
         waits = any(
             w.retry_at > now and isinstance(w.error, _FOR_WANT_OF_DATA)
@@ -553,7 +565,7 @@ class GapFiller:
         since_s = self._monotonic() - self._clocks_asked_at
         if not self.clocks_agree or not 0 <= since_s < self._ask_every_s:
             with contextlib.suppress(KtrdrError):
-                self._ask_gateway()
+                self._tell_of_data(self._ask_gateway())
 
     def _scan_is_due(self) -> bool:
         if self._asked_scan_id is not None or self._last_scan is None or not self._is_judged_anew:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
+from concurrent.futures import Executor, Future
 
 import pytest
 
@@ -251,6 +252,37 @@ def test_it_waits_for_the_gateway_and_says_what_to_do(filler, connection):
         "no data from IB: Connection refused",
         "start the gateway",
     )
+
+
+class Unanswered(Executor):
+    """Everything that it is told to do stays under way."""
+
+    def submit(self, *_work, **_options):
+        return Future()
+
+
+def test_what_is_under_way_when_the_gateway_goes_waits_for_it_and_goes_on(
+    make_settings, connection, clock, put
+):
+    """ib-connection keeps such requests for a while, and answers none of them."""
+    tells = connection._status
+    error = {"message": "Connection refused", "hint": "start the gateway"}
+    connection._status = lambda query: tells(query) | {"last_error": error}
+    put("AAPL_1d")
+    with contextlib.closing(GapFiller(make_settings(), connection, clock, Unanswered())) as filler:
+        fill(filler)
+        filler.step()
+        assert (filler.status.state, filler.status.waits_for) == ("filling", "")
+        for is_connected, state, why in (
+            (False, "waiting", "no data from IB: Connection refused"),
+            (True, "filling", ""),
+        ):
+            connection.connected = is_connected
+            clock.now += 6
+            filler.step()
+            assert (filler.status.state, filler.status.waits_for) == (state, why)
+            (one,) = fills(filler)
+            assert (one["why"], one["hint"]) == (why, error["hint"] if why else "")
 
 
 def test_a_contract_that_does_not_exist_is_accepted_and_says_so(filler, connection):
