@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+import time
 from datetime import UTC, datetime
 
 import pytest
 
+from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.fill_book import FillBook
 from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.data.ledger import Clock, Ledger
@@ -89,6 +91,56 @@ def test_never_more_gaps_are_filled_than_were_found(put, make_filler):
     said = filler.status
     assert said.gaps_detected == said.gaps_filled == len(there[::7]) - (there[-1] in there[::7])
     assert said.gaps_remaining == 0
+
+
+def test_a_gap_that_takes_many_requests_is_one_gap(put, make_filler, connection):
+    put("AAPL_1m")
+    fill(filler := make_filler(ktrdr_gap_max_age_days=90))
+    said = filler.status
+    assert len(connection.asked) > 1
+    assert (said.gaps_detected, said.gaps_filled, said.gaps_remaining) == (1, 1, 0)
+
+
+def test_a_program_that_was_started_again_counts_anew_and_says_so(put, make_filler, clock):
+    put("AAPL_1m")
+    fill(make_filler())
+    clock.now += 60
+    fill(filler := make_filler())
+    said = filler.status
+    assert (said.gaps_detected, said.bars_added) == (0, 0)
+    assert said.counted_since == datetime.fromtimestamp(NOW + 60, UTC)
+
+
+class Unhurried(CsvStore):
+    """Its disk takes its time, so that what is left takes some, too."""
+
+    def add(self, series, bars, *, correct=False):
+        time.sleep(0.15)
+        return super().add(series, bars, correct=correct)
+
+
+def test_no_time_is_promised_while_what_failed_waits_for_its_next_try(
+    make_settings,
+    connection,
+    clock,
+    put,
+):
+    """Though it is known well how long it would take."""
+    put("MSFT_1m")
+    settings = make_settings(ktrdr_gap_max_age_days=120)
+    store = Unhurried(settings.data_dir, indexed=True)
+    with contextlib.closing(GapFiller(settings, connection, clock, Inline(), store)) as filler:
+        promised = []
+        while filler.step():
+            promised.append(filler.status.eta_s)
+        assert any(promised)
+        connection.bars_refusals = {"AAPL": RequestFailed("once", code=162)}
+        put("AAPL_1m")
+        filler.ask_for_scan()
+        fill(filler)
+        said = filler.status
+        assert (said.state, said.gaps_failed, said.eta_s, said.eta_words) == ("idle", 1, None, "")
+        assert said.waits_for.startswith("the next try, at")
 
 
 def test_series_that_need_somebody_are_named_by_their_reason(put, make_filler, connection):

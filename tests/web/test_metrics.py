@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,6 +39,29 @@ def test_they_tell_what_the_peers_say(metrics):
     assert (said["ktrdr_series",], said["ktrdr_series_complete",]) == (1, 0)
     assert said["ktrdr_gaps_unfillable", "no_trades"] == 14
     assert said["ktrdr_bars_added_total",] == 184233
+
+
+NOW = "gaps_remaining gaps_failed gaps_unfillable series series_complete".split()
+COUNTED = "gaps_detected gaps_filled requests_failed bars_added".split()
+
+
+@pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize(("names", "kind"), [(NOW, "gauge"), (COUNTED, "counter")])
+def test_what_is_now_is_a_gauge_and_what_was_counted_a_counter(client, names, kind):
+    text = client.get("/metrics").text
+    kinds = {family.name: family.type for family in text_string_to_metric_families(text)}
+
+    assert {name: kinds.get(f"ktrdr_{name}") for name in names} == dict.fromkeys(names, kind)
+
+
+def test_what_was_counted_says_since_when(metrics, peers, filling):
+    since = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
+    peers.gap_filler = replace(filling, gaps_failed=3, requests_failed=41, counted_since=since)
+
+    said = metrics()
+
+    assert (said["ktrdr_gaps_failed",], said["ktrdr_requests_failed_total",]) == (3, 41)
+    assert said["ktrdr_gap_filler_counted_since_timestamp_seconds",] == since.timestamp()
 
 
 @pytest.mark.usefixtures("peers")
