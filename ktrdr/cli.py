@@ -30,7 +30,7 @@ from ktrdr.config import Settings
 from ktrdr.data.examination import examine
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient
 from ktrdr.errors import InvalidRequest, KtrdrError, UnknownSeries
-from ktrdr.fill_progress import follow
+from ktrdr.fill_progress import ask, follow
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
@@ -324,10 +324,10 @@ def fill(
                 _out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
             return
         asked = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
-        said = gap_filler.post("/fill", 5.0, **asked)
-        _warn_if_simulated(gap_filler.get("/status").get("source"))
+        said = ask(gap_filler, asked, _out)
         for line in _fill_lines(said):
             _out.print(line, highlight=False)
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
         if wait:
             follow(gap_filler, said, _out)
 

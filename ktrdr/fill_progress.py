@@ -1,4 +1,4 @@
-"""Shows how far a fill is, until it is done: for `ktrdr fill`. Asks the gap filler alone."""
+"""Asks for a fill, and shows how far it is: for `ktrdr fill`. Asks the gap filler alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +23,20 @@ _AWAY_S = 30.0
 _RATE_OVER_S = 60.0
 """What was fetched in the last minute says how long the rest will take."""
 _INTERRUPTED = 130
+
+
+def ask(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> Json:
+    """What the gap filler says to a fill that is wanted.
+
+    Ctrl-C ends the program with code 130; the gap filler may have the fill by then.
+    """
+    try:
+        return gap_filler.post("/fill", 5.0, **wanted)
+    except KeyboardInterrupt:
+        out.print(
+            "It may be asked for by now; `ktrdr fills` says so", markup=False, highlight=False
+        )
+        sys.exit(_INTERRUPTED)
 
 
 def follow(gap_filler: LocalClient, asked: Json, out: Console) -> None:

@@ -1,5 +1,6 @@
 """The command line, against peers that are real sockets, and none."""
 
+import asyncio
 import contextlib
 import io
 import signal
@@ -446,6 +447,37 @@ def test_ctrl_c_ends_the_command_and_says_how_to_end_the_fill(filler, settings, 
         said, _ = run.communicate(timeout=20)
     assert run.returncode == 130
     assert f"The fill goes on; `ktrdr fill --cancel {name}` stops it\n" in said
+
+
+def test_ctrl_c_before_the_fill_was_acknowledged_says_where_to_see_whether_it_was(settings):
+    asked = []
+
+    async def hangs(query):
+        asked.append(query)
+        await asyncio.Event().wait()
+
+    command = [sys.executable, "-m", "ktrdr.cli", *START]
+    with (
+        serving(LocalServer(settings.gap_filler_socket, {("POST", "/fill"): hangs})),
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.run_dir) as run,
+    ):
+        wait_for(lambda: asked)
+        run.send_signal(signal.SIGINT)
+        said, _ = run.communicate(timeout=20)
+    assert run.returncode == 130
+    assert said == "It may be asked for by now; `ktrdr fills` says so\n"
+
+
+def test_a_fill_that_was_acknowledged_is_told_though_the_gap_filler_goes_then(ktrdr, settings):
+    async def goes(_query):
+        raise StoreUnwritable("it is being stopped")
+
+    acknowledged = says({ACCEPTED: True, "scan_id": "f1", "already": [], "since": None} | FILL)
+    routes = {("POST", "/fill"): acknowledged, ("GET", "/status"): goes}
+    with serving(LocalServer(settings.gap_filler_socket, routes)):
+        done = ktrdr(*START, "--no-wait")
+    assert done.exit_code == 1
+    assert "fill 3, AAPL_1m from 2020-01-01 on, begins with the newest bars" in done.output
 
 
 @pytest.mark.parametrize(
