@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,12 +16,15 @@ from ktrdr.data.local_api import Json, LocalClient
 from ktrdr.errors import PeerDown, RequestFailed
 from ktrdr.planning.fills import AGAIN
 from ktrdr.planning.reasons import because
+from ktrdr.planning.throughput import span_words
 
 _LOOK_S = 0.5
 _AWAY_S = 30.0
 """How long the gap filler may be away, such as for a restart, before nobody waits any more."""
 _RATE_OVER_S = 60.0
 """What was fetched in the last minute says how long the rest will take."""
+_LEAST_S, _SPREAD = 3.0, 1.5
+"""So long bars must have come before anything is said, and to such a factor it is known then."""
 _INTERRUPTED = 130
 
 
@@ -140,23 +143,25 @@ class _Follower:
         self._said = what
 
     def _left(self, present: int, expected: int) -> str:
-        """How long the rest takes at the rate of the last minute, as far as that is known."""
+        """How long the rest takes, as far as that is known."""
         now = time.monotonic()
         self._known.append((now, present))
         while now - self._known[0][0] > _RATE_OVER_S:
             self._known.popleft()
-        began, before = self._known[0]
-        if present <= before:
-            return "filling"
-        return in_words((expected - present) * (now - began) / (present - before))
+        return time_left(self._known, expected) or "filling"
 
 
-def in_words(left_s: float) -> str:
-    """A time that is an estimate, in as many digits as can be believed."""
-    for unit_s, unit in ((3600, "h"), (60, "min")):
-        if left_s >= 1.5 * unit_s:
-            return f"about {left_s / unit_s:.0f} {unit} left"
-    return f"about {left_s:.0f} s left"
+def time_left(looks: Sequence[tuple[float, int]], expected: int) -> str:
+    """How long the rest takes at the rate of these looks, for a person; empty: not known yet.
+
+    `looks`: when (seconds) so many bars were there. What passed before the first came is no work.
+    """
+    (_, before), (now, present) = looks[0], looks[-1]
+    began = max(at for at, bars in looks if bars == before)
+    if present <= before or now - began < _LEAST_S:
+        return ""
+    likely_s = (expected - present) * (now - began) / (present - before)
+    return f"{span_words(likely_s / _SPREAD, likely_s * _SPREAD)} left"
 
 
 def _summary(fill: Json) -> str:

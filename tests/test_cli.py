@@ -31,7 +31,7 @@ from ktrdr.errors import (
     UnknownContract,
     UnknownFill,
 )
-from ktrdr.fill_progress import follow, in_words
+from ktrdr.fill_progress import follow, time_left
 from tests.conftest import wait_for
 from tests.played_peers import connected_status, filling_status, idle_status, pretended
 
@@ -515,13 +515,24 @@ def test_a_fill_with_too_few_or_too_many_words_is_a_wrong_use(ktrdr, filler, wor
     assert asked == []
 
 
-@pytest.mark.parametrize(
-    ("left_s", "words"),
-    [(9.4, "about 9 s left"), (89, "about 89 s left"), (90, "about 2 min left"),
-     (5000, "about 83 min left"), (30836, "about 9 h left")],
-)  # fmt: skip
-def test_the_time_that_is_left_is_told_in_as_many_digits_as_can_be_believed(left_s, words):
-    assert in_words(left_s) == words
+def looks(stalled_s, coming_s):
+    """A look each half second: first no bar comes, then a hundred a second."""
+    count = int(2 * (stalled_s + coming_s)) + 1
+    return [(n / 2, 700 + max(0, int(100 * (n / 2 - stalled_s)))) for n in range(count)]
+
+
+@pytest.mark.parametrize("stalled_s", [0, 1, 30])
+def test_the_time_left_is_a_range_that_holds_it_whatever_was_waited_for_before(stalled_s):
+    assert time_left(looks(stalled_s, 10), expected=1700 + 5000) == "about 30 to 80 s left"
+
+
+@pytest.mark.parametrize(("stalled_s", "coming_s"), [(0, 0), (30, 0), (30, 2.5)])
+def test_the_time_left_is_not_told_before_bars_have_come_for_a_while(stalled_s, coming_s):
+    assert time_left(looks(stalled_s, coming_s), expected=6700) == ""
+
+
+def test_where_bars_were_removed_meanwhile_no_time_is_told():
+    assert time_left([(0.0, 900), (5.0, 400)], expected=6700) == ""
 
 
 def test_fills_are_whole_lines_where_nobody_looks(ktrdr, filler, monkeypatch):
