@@ -11,10 +11,11 @@ from ktrdr.planning.timeframes import Timeframe
 M1, D1 = Timeframe.M1, Timeframe.D1
 
 
-def fill(requests, windows, *, until):
+def fill(requests, windows, *, until, processors=None, in_line=False):
     """Play a fill of requests `(timeframe, bars, took_s)`, of which all are sent at once.
 
-    `windows`: how many are served at once, after so many answers; the last one repeats. After a
+    `windows`: how many are served at once, after so many answers; the last one repeats. Each is
+    served as if it were alone, or all share so many processors, or one after the other. After a
     share of all bars: what is said to be left then, and what is.
     """
     known, now, waiting = Throughput(), 0.0, list(reversed(requests))
@@ -23,6 +24,7 @@ def fill(requests, windows, *, until):
     missing: dict[Timeframe, int] = {}
     queue: list[tuple[int, Timeframe, int, float]] = []
     served: list[tuple[float, int, Timeframe, int]] = []
+    line_ends = attained = 0.0  # seconds that each has been worked for that was served all the time
     for timeframe, bars, _ in requests:
         missing[timeframe] = missing.get(timeframe, 0) + bars
     while waiting or queue or served:
@@ -33,8 +35,12 @@ def fill(requests, windows, *, until):
         at_once = windows[min(answers, len(windows) - 1)]
         while queue and len(served) < at_once:
             number, timeframe, bars, took_s = queue.pop(0)
-            heapq.heappush(served, (now + took_s, number, timeframe, bars))
-        now, number, timeframe, bars = heapq.heappop(served)
+            line_ends = (max(line_ends, attained) if in_line else attained) + took_s
+            heapq.heappush(served, (line_ends, number, timeframe, bars))
+        slower = max(1.0, len(served) / processors) if processors else 1.0
+        ended, number, timeframe, bars = heapq.heappop(served)
+        now += (ended - attained) * slower
+        attained = ended
         answers += 1
         missing[timeframe] -= bars
         done += bars
@@ -62,6 +68,25 @@ def test_more_at_once_from_answer_to_answer_is_reckoned_with():
     requests = minutes(300, 48, 10.0)
     said, left = fill(requests, [*range(4, 49)], until=0.05)
     assert said.likely == pytest.approx(left, rel=0.4)
+
+
+FASTER = [*range(4, 49)]
+SLOWLY_FASTER = [4 + answers // 4 for answers in range(177)]
+
+
+@pytest.mark.parametrize("windows", [[48], FASTER, SLOWLY_FASTER])
+@pytest.mark.parametrize("processors", [1, 4, None])
+def test_it_is_known_whether_those_that_are_served_share_what_there_is(windows, processors):
+    requests = minutes(300, 48, 24.0)
+    said, left = fill(requests, windows, until=0.1, processors=processors)
+    assert left / 1.5 <= said.likely <= left * 1.5
+
+
+@pytest.mark.parametrize("total_s", [50, 300])
+@pytest.mark.parametrize("windows", [[48], FASTER, SLOWLY_FASTER])
+def test_it_is_known_whether_they_are_served_one_after_the_other(windows, total_s):
+    said, left = fill(minutes(total_s, 48, 24.0), windows, until=0.1, in_line=True)
+    assert left / 1.5 <= said.likely <= left * 1.5
 
 
 def test_what_is_all_under_way_already_takes_as_long_as_the_slowest():
