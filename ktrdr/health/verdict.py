@@ -30,6 +30,7 @@ _STUCK_S = 600.0
 _TIGHT_BYTES = 100 * 2**20
 _TIGHT_SHARE = 0.02
 """A disk with less than both of these free is nearly full."""
+_SET_IT = "set what it names, then ./scripts/up"
 _NAMED = 5
 _PASSING = (
     "connecting",
@@ -80,6 +81,8 @@ class Service:
     why: str = ""
     """Why it is not; else empty."""
     next_step: str = ""
+    answers: bool = False
+    """It says itself how it is: what keeps it from its work is no concern of its own."""
 
 
 @dataclass(frozen=True)
@@ -224,10 +227,20 @@ def _answering(
     program: Program, answer: Answer[ConnectionStatus] | Answer[GapFillerStatus]
 ) -> Service:
     if answer.said:
-        return Service(program, RUNNING, healthy=True)
+        why, hint = _hampered(answer.said)
+        return Service(program, RUNNING, not why, why, hint, answers=True)
     if program.runs:
         return Service(program, program.status, False, answer.why, answer.hint)
     return _stopped(program)
+
+
+def _hampered(said: ConnectionStatus | GapFillerStatus) -> tuple[str, str]:
+    """What keeps it from its work altogether, and what to do; empty: nothing does."""
+    if isinstance(said, ConnectionStatus):
+        return "", ""  # a gateway that is away is none of its faults
+    if said.store_trouble is not None:
+        return said.store_trouble.message, said.store_trouble.hint
+    return (said.reason, _SET_IT) if said.state == "refused" else ("", "")
 
 
 def _standing(program: Program, *, is_needed: bool) -> Service:
@@ -251,7 +264,7 @@ def _stopped(program: Program) -> Service:
 
 def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
     for name, service in found.items():
-        if service.healthy:
+        if service.healthy or service.answers:
             continue
         is_vital = name in _VITAL
         yield Concern(
@@ -289,7 +302,7 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             "gap-filler refuses to work",
             status.reason,
             "the store is not kept complete",
-            "set what it names, then ./scripts/up",
+            _SET_IT,
             Health.CRITICAL,
             stops=True,
             about="store",

@@ -199,6 +199,25 @@ def test_what_is_not_known_any_more_is_told_as_of_before(verdict, complete):
         assert verdict(filler=single).summary.endswith("; the series was complete.")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"store_trouble": StoreTrouble("the disk with data is full", "free some space")},
+        {"state": "refused", "reason": "the disk with data is full"},
+    ],
+)
+def test_a_program_that_cannot_work_is_not_as_it_should_be_and_told_once(
+    settings, verdict, complete, changes
+):
+    filler = Answer(replace(complete, **changes))
+    programs = {"gap-filler": Program("gap-filler", "RUNNING", ever_started=True)}
+    service = services(programs, DOWN, filler, is_simulated=settings.is_simulated)["gap-filler"]
+    assert (service.status, service.healthy, service.answers) == ("RUNNING", False, True)
+    assert "the disk with data is full" in service.why
+    assert service.next_step
+    assert len(verdict(filler=filler).needs_person) == 1
+
+
 @pytest.mark.parametrize("status", ["STOPPED", "FATAL", "BACKOFF", "EXITED"])
 @pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "status_app"])
 def test_it_is_degraded_without_a_program_that_is_needed(verdict, name, status):
