@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -17,13 +18,16 @@ from ktrdr.data.sqlite_file import open_database
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.clocks import APART_S
 from ktrdr.planning.evidence import Doubts, Lacked
+from ktrdr.planning.fills import State
 from ktrdr.planning.gaps import Gap
 from ktrdr.planning.grids import Grid
 from ktrdr.planning.identity import Identity, Known
-from ktrdr.planning.instruments import Series
+from ktrdr.planning.instruments import Series, parse_series
 from ktrdr.planning.sessions import Expected, Int64Array, Schedule, Session
 from ktrdr.planning.timeframes import DAY_S, Timeframe
 from ktrdr.planning.unscheduled import Unscheduled
+
+log = logging.getLogger(__name__)
 
 _RECENT_S = 7 * DAY_S
 _RECENT_EXPIRY_S = DAY_S
@@ -140,7 +144,7 @@ def open_ledger(path: Path, wait_s: float = 10.0) -> sqlite3.Connection:
 
     Until there were fills, what was asked for stood in a table of its own, one day for each series.
     """
-    database = open_database(path, _TABLES, _VERSION, wait_s)
+    database = open_database(path, _TABLES, _VERSION, wait_s, _take_over_fills)
     try:
         if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
             _make_fills_of_what_was_wanted(database)
@@ -159,6 +163,32 @@ def _make_fills_of_what_was_wanted(database: sqlite3.Connection) -> None:
                 "SELECT series, max(since - since % 86400, 0), 'queued' FROM wanted"
             )
             database.execute("DROP TABLE wanted")
+
+
+def _take_over_fills(database: sqlite3.Connection, aside: Path) -> None:
+    """What people asked for goes on, as far as a ledger that was put aside can still be read."""
+    found: list[tuple[Any, ...]] = []
+    query = (
+        "SELECT id, series, since, asked_at, state, ended_at, expected, present, missing FROM fills"
+    )
+    try:
+        with contextlib.closing(sqlite3.connect(aside)) as old:
+            found.extend(row for row in old.execute(query) if _is_fill(row[1], row[2], row[4]))
+    except sqlite3.Error as error:
+        log.warning("which fills were asked for cannot be read there (%s): ask again", error)
+    marks = ", ".join("?" * 9)
+    with database:
+        database.executemany(f"INSERT OR IGNORE INTO fills VALUES ({marks})", found)
+
+
+def _is_fill(series: object, since: object, state: object) -> bool:
+    """A row that this version understands, whichever has written it."""
+    try:
+        parse_series(f"{series}.csv")
+        State(str(state))
+    except ValueError:
+        return False
+    return isinstance(since, int)
 
 
 class Ledger:

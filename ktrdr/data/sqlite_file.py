@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 _NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -13,12 +14,17 @@ log = logging.getLogger(__name__)
 
 
 def open_database(
-    path: Path, tables: str, version: int = 1, wait_s: float = 10.0
+    path: Path,
+    tables: str,
+    version: int = 1,
+    wait_s: float = 10.0,
+    take_over: Callable[[sqlite3.Connection, Path], None] | None = None,
 ) -> sqlite3.Connection:
     """The database at `path` with these tables, made where they are lacking; for any thread.
 
     `wait_s`: how long another process that writes just now is waited for.
-    What is no database, or has tables of another version, is put aside as `.broken`.
+    What is no database, or has tables of another version, is put aside as `.broken`, and
+    `take_over` may fetch from there, into the new one, what nobody can find out again.
     sqlite3.Error: it is locked, or the disk is full. OSError: its folder cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,10 +35,21 @@ def open_database(
             raise  # it is as good as ever
         aside = path.with_suffix(".broken")
         log.warning("%s cannot be read (%s): put aside as %s", path, error, aside.name)
-        path.replace(aside)
-        for companion in ("-wal", "-shm"):
-            path.with_name(path.name + companion).unlink(missing_ok=True)
-        return _open(path, tables, version, wait_s)
+        _put_aside(path, aside)
+        connection = _open(path, tables, version, wait_s)
+        if take_over is not None:
+            take_over(connection, aside)
+        return connection
+
+
+def _put_aside(path: Path, aside: Path) -> None:
+    """Move a database away with its log, which may have what was written last."""
+    for companion in ("-wal", "-shm"):
+        aside.with_name(aside.name + companion).unlink(missing_ok=True)
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    path.replace(aside)
+    with contextlib.suppress(FileNotFoundError):
+        path.with_name(f"{path.name}-wal").replace(aside.with_name(f"{aside.name}-wal"))
 
 
 def _open(path: Path, tables: str, version: int, wait_s: float) -> sqlite3.Connection:

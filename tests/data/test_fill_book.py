@@ -139,3 +139,36 @@ def test_many_threads_ask_at_once_and_none_is_lost(book):
     for thread in threads:
         thread.join()
     assert {fill.since for fill in book.listed()} == {day * DAY for day in range(20)}
+
+
+def make_another_versions(path, *more):
+    """As an update, or a step back, may leave it."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        for statement in ("PRAGMA user_version = 99", *more):
+            database.execute(statement)
+        database.commit()
+
+
+def test_a_ledger_of_another_version_costs_no_fill(book, path):
+    fill = book.ask(AAPL, 5 * DAY, NOW)
+    gone = book.ask(MSFT, 5 * DAY, NOW)
+    book.cancel({gone.id}, NOW)
+    odd = "INSERT INTO fills (series, since, state) VALUES ('{}', {}, '{}')"
+    make_another_versions(
+        path,
+        odd.format("AAPL_1m", 0, "a state of its own"),
+        odd.format("AAPL_7m", 0, "queued"),
+        odd.format("AAPL_1m", "'a day'", "queued"),
+    )
+    assert wanted(path) == 5 * DAY
+    assert [one.state for one in book.listed()] == [State.QUEUED, State.CANCELLED]
+    assert book.listed()[0] == fill
+    assert book.ask(MSFT, 6 * DAY, NOW).id > gone.id
+
+
+def test_what_stands_in_the_log_of_such_a_ledger_alone_is_not_lost(book, path):
+    with contextlib.closing(Ledger(path)):  # so that the log is not written into the file
+        fill = book.ask(AAPL, 5 * DAY, NOW)
+        make_another_versions(path)
+        assert path.with_name("ledger.sqlite-wal").stat().st_size
+        assert book.ask(AAPL, 5 * DAY, NOW + 60) == fill
