@@ -54,6 +54,7 @@ from ktrdr.data.local_api import (
 )
 from ktrdr.data.outage_cost import cost_of
 from ktrdr.data.series_summary import SeriesSummary, needs_person, summed_up
+from ktrdr.data.sqlite_file import is_damage
 from ktrdr.data.store_probe import StoreProbe, explained
 from ktrdr.data.store_source import OURS
 from ktrdr.data.watch import Watch, Watched
@@ -334,7 +335,13 @@ class GapFiller:
             self._publish()
 
     def _wait_with(self, error: KtrdrError | OSError | sqlite3.Error) -> None:
-        """Nothing goes on until that is over."""
+        """Nothing goes on until that is over; a damaged ledger is left for a new one."""
+        if isinstance(error, sqlite3.Error) and is_damage(error):
+            try:
+                self._watch.leave_damaged_ledger(error)
+                self._is_judged_anew = False
+            except (OSError, sqlite3.Error) as refused:
+                error = refused
         if isinstance(error, StoreUnwritable) or not isinstance(error, KtrdrError):
             self._probe.refused(error)
             error = explained(error, self._store.folder)

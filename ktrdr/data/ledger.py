@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ktrdr.data.bar_file import FileKey
-from ktrdr.data.sqlite_file import open_database
+from ktrdr.data.sqlite_file import begin_anew, open_database
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.clocks import APART_S
 from ktrdr.planning.evidence import Doubts, Lacked
@@ -165,6 +165,11 @@ def _make_fills_of_what_was_wanted(database: sqlite3.Connection) -> None:
             database.execute("DROP TABLE wanted")
 
 
+def leave_damaged(path: Path, why: sqlite3.Error) -> None:
+    """Put a store's ledger aside, and begin a new one with its fills; errors as `open_ledger`."""
+    begin_anew(path, why, _TABLES, _VERSION, take_over=_take_over_fills).close()
+
+
 def _take_over_fills(database: sqlite3.Connection, aside: Path) -> None:
     """What people asked for goes on, as far as a ledger that was put aside can still be read."""
     found: list[tuple[Any, ...]] = []
@@ -176,9 +181,9 @@ def _take_over_fills(database: sqlite3.Connection, aside: Path) -> None:
             found.extend(row for row in old.execute(query) if _is_fill(row[1], row[2], row[4]))
     except sqlite3.Error as error:
         log.warning("which fills were asked for cannot be read there (%s): ask again", error)
-    marks = ", ".join("?" * 9)
+    insert = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     with database:
-        database.executemany(f"INSERT OR IGNORE INTO fills VALUES ({marks})", found)
+        database.executemany(insert, found)
 
 
 def _is_fill(series: object, since: object, state: object) -> bool:

@@ -31,15 +31,32 @@ def open_database(
     try:
         return _open(path, tables, version, wait_s)
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode not in _NO_DATABASE:
+        if not is_damage(error):
             raise  # it is as good as ever
-        aside = path.with_suffix(".broken")
-        log.warning("%s cannot be read (%s): put aside as %s", path, error, aside.name)
-        _put_aside(path, aside)
-        connection = _open(path, tables, version, wait_s)
-        if take_over is not None:
-            take_over(connection, aside)
-        return connection
+        return begin_anew(path, error, tables, version, wait_s, take_over)
+
+
+def is_damage(error: BaseException) -> bool:
+    """What is in the file cannot be read, and does not heal."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _NO_DATABASE
+
+
+def begin_anew(
+    path: Path,
+    why: sqlite3.Error,
+    tables: str,
+    version: int = 1,
+    wait_s: float = 10.0,
+    take_over: Callable[[sqlite3.Connection, Path], None] | None = None,
+) -> sqlite3.Connection:
+    """A new database in the place of one that is put aside; all else as `open_database`."""
+    aside = path.with_suffix(".broken")
+    log.warning("%s cannot be read (%s): put aside as %s", path, why, aside.name)
+    _put_aside(path, aside)
+    connection = _open(path, tables, version, wait_s)
+    if take_over is not None:
+        take_over(connection, aside)
+    return connection
 
 
 def _put_aside(path: Path, aside: Path) -> None:

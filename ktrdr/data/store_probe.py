@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ktrdr.data.file_change import TEMPORARY
+from ktrdr.data.sqlite_file import is_damage
 from ktrdr.data.store_source import OURS
 from ktrdr.errors import KtrdrError, StoreGone, StoreUnwritable
 
@@ -127,6 +128,11 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
         words, hint = _WORDS[number]
         return StoreUnwritable(words.format(folder), hint=hint.format(folder, _permit(folder)))
     hint = f"look at its disk: df -h {folder}; it goes on by itself"
+    if isinstance(error, sqlite3.Error) and is_damage(error):
+        return StoreUnwritable(
+            f"{folder / OURS / 'ledger.sqlite'} is damaged ({error}): a new one is begun",
+            hint="see whether its disk is sound (dmesg); it goes on by itself",
+        )
     if isinstance(error, sqlite3.Error):
         hint = f"in {folder}: {_LEDGER_HINT}; it goes on by itself"
     if isinstance(error, StoreGone):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ import numpy as np
 
 from ktrdr.data.bar_file import FileKey
 from ktrdr.data.bar_store import BarStore, Seen
-from ktrdr.data.ledger import Ledger, Life, in_life
+from ktrdr.data.ledger import Ledger, Life, in_life, leave_damaged
 from ktrdr.data.store_source import OURS
 from ktrdr.errors import (
     KtrdrError,
@@ -333,6 +334,12 @@ class Watch:
             self.close()
             self._forget_all()
             self._remove_remains()
+
+    def leave_damaged_ledger(self, why: sqlite3.Error) -> None:
+        """What stands in it cannot be read: begin a new one. sqlite3.Error, OSError: as to open."""
+        self.close()
+        self._forget_all()
+        leave_damaged(self._ledger_path, why)
 
     def _remove_remains(self) -> None:
         """SQLite would take the log of a deleted ledger for that of a new one."""

@@ -968,6 +968,30 @@ def test_a_ledger_that_is_deleted_is_built_again(put, make_filler, connection, d
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 1
 
 
+def test_a_ledger_that_is_damaged_inside_is_left_for_a_new_one_with_its_fills(
+    put, make_filler, data_dir
+):
+    put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    filler.ask_for_fill(parse_series("AAPL_1m.csv"), int(NOW) - 3 * DAY)
+    filler.close()
+    path = data_dir / ".ktrdr" / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as ledger:
+        page, size = "SELECT rootpage FROM sqlite_schema WHERE name = 'absent'", "PRAGMA page_size"
+        begin = (ledger.execute(page).fetchone()[0] - 1) * ledger.execute(size).fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek(begin)
+        file.write(b"\xff" * 1000)
+    again = make_filler()
+    assert not again.step()
+    assert "damaged" in again.status.store_trouble.message
+    fill(again)
+    assert again.status.store_trouble is None
+    assert (data_dir / ".ktrdr" / "ledger.broken").exists()
+    assert [one["id"] for one in again.fills("AAPL")["fills"]] == [1]
+
+
 def test_what_one_contract_lacks_says_nothing_about_another(put, make_filler, connection, data_dir):
     entries = data_dir / "instruments.toml"
     entries.write_text('[ES]\nsec_type = "FUT"\nexpiry = "202509"\n')
