@@ -264,7 +264,10 @@ def test_the_gateways_texts_are_not_in_english(group, gateway, wait_for):
     wait_for(lambda: manager.is_connected)
     words = "历史市场数据服务错误信息"
     with gateway.fault("refused", kind="historical_data", text=words, encoding="gb18030"):
-        says(words, "Show API error messages in English")
+        says("degraded The gateway's texts are not", words, "Show API error messages in English")
+    manager.reconnect()
+    wait_for(lambda: manager.is_connected and not manager.status().foreign_text)
+    says("healthy", code=0)
 
 
 def test_a_symbol_is_ambiguous_and_the_lines_to_paste_stay_whole(
@@ -304,6 +307,15 @@ def test_a_farm_is_down(group, gateway, wait_for):
     with gateway.farm_broken("ushmds"):
         wait_for(lambda: manager.status().state == "history_down")
         says("data farms of IB's are broken: ushmds", "they come back by themselves")
+
+
+@pytest.mark.parametrize("farm", ["usfarm", "secdefil"])
+def test_a_farm_is_down_of_which_no_bars_come(group, gateway, wait_for, farm):
+    manager = group(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    with gateway.farm_broken(farm):
+        wait_for(lambda: manager.status().state == "farm_down")
+        says("degraded Data farms of IB's are broken", "bars can be had", f"are broken: {farm}")
 
 
 def test_a_farm_is_down_and_nobody_has_told(group, gateway, wait_for):

@@ -402,6 +402,7 @@ class Link:
             self._said,
             connection_attempts=self._said.connection_attempts + 1,
             next_retry_time=None,
+            foreign_text="",
             client_id=self._client_id,
         )
         events: asyncio.Queue[Event] = asyncio.Queue()

@@ -152,7 +152,7 @@ class ConnectionStatus:
     library: str = ""
     """What speaks with the gateway: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
-    """What the gateway said last in another language than English; empty: nothing."""
+    """What it said last in another language since the last attempt; empty: it speaks English."""
     no_data_since: datetime | None = None
     """Since when no data can be had; None: they can."""
     data_back_at: datetime | None = None

@@ -180,6 +180,7 @@ def judge(
         concerns += _of_jump(gap_filler.said)
     if connection.said is not None:
         concerns += [*_of_connection(connection.said, settings, now), *_of_clock(connection.said)]
+        concerns += _of_texts(connection.said)
     if gap_filler.said is not None:
         concerns += _of_series(gap_filler.said)
     ordered = sorted(concerns, key=lambda c: (-list(Health).index(c.health), c.about == "series"))
@@ -389,6 +390,16 @@ def _of_clock(status: ConnectionStatus) -> Iterator[Concern]:
             consequence="which bars are finished is judged by the one that is behind",
             next_step="set both by the network's time",
             about="clock",
+        )
+
+
+def _of_texts(status: ConnectionStatus) -> Iterator[Concern]:
+    if status.foreign_text:
+        yield Concern(
+            f"the gateway's texts are not in English: “{status.foreign_text}”",
+            consequence="what an error means is decided by its text, and may be mistaken",
+            next_step='switch on "Show API error messages in English" in the gateway (Configure, '
+            "Settings, API, Settings)",
         )
 
 

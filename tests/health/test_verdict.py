@@ -70,6 +70,7 @@ def of_connection(well):
         (lost(well, "logged_out", hint="log in", expected="the log-out"), AMBER, True),
         (replace(well, last_answer_time=NOW - timedelta(minutes=5)), AMBER, False),
         (replace(well, clock_offset_s=9.0), AMBER, True),
+        (replace(well, foreign_text="verbindung mit ä"), AMBER, True),
         (DOWN, RED, True),
     ]
 
