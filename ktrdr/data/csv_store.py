@@ -75,7 +75,8 @@ class CsvStore:
         if owner is not None:
             raise WrongSource(
                 f"the store {self.folder} holds {owner} bars, and the gateway is {source}",
-                hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway",
+                hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway; then "
+                "./scripts/up",
             )
         with _reported(self.folder):
             (self.folder / OURS).mkdir(parents=True, exist_ok=True)

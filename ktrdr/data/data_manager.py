@@ -25,6 +25,7 @@ from ktrdr.data.coverage_index import is_settled
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.fetching import ALWAYS, Fetching, Found, Progress
 from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
+from ktrdr.data.instruments_file import tables_of
 from ktrdr.data.ledger import sessions_of
 from ktrdr.data.local_api import LocalClient, time_from_text
 from ktrdr.data.store_source import OURS
@@ -36,7 +37,6 @@ from ktrdr.planning.instruments import (
     Series,
     check_symbol,
     instrument_of_entry,
-    read_tables,
 )
 from ktrdr.planning.sessions import Schedule
 from ktrdr.planning.timeframes import DAY_S, Timeframe
@@ -258,12 +258,7 @@ class DataManager:
         return schedule, alignment
 
     def _instrument(self, symbol: str) -> Instrument:
-        path = self._store.folder / "instruments.toml"
-        try:
-            entry: object = read_tables(path.read_text(), path.name).get(symbol)
-        except FileNotFoundError:
-            entry = None
-        return instrument_of_entry(symbol, entry)
+        return instrument_of_entry(symbol, tables_of(self._store.folder).get(symbol))
 
 
 def _why_unknown(entry: Mapping[str, Any]) -> str:

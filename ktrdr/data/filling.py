@@ -449,7 +449,8 @@ class Filling:
         if said.get("gateway") != self._source:
             raise WrongSource(
                 f"the gateway has become {said.get('gateway')}",
-                hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway",
+                hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway; then "
+                "./scripts/up",
             )
         self._throughput.answered(errand.key, int(said.get("at_once") or 1), time.monotonic())
         return answer_from_json(said)

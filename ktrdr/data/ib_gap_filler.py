@@ -23,7 +23,7 @@ from uuid import uuid4
 from ktrdr.config import Settings
 from ktrdr.data.bar_store import BarStore
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.file_errors import hint_for, unwritable
+from ktrdr.data.file_errors import unwritable
 from ktrdr.data.fill_book import FillBook
 from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
 from ktrdr.data.fills import Fills, Round
@@ -36,6 +36,7 @@ from ktrdr.data.gap_report import (
     iso,
     moment,
 )
+from ktrdr.data.instruments_file import INSTRUMENTS, tables_of
 from ktrdr.data.ledger import Clock
 from ktrdr.data.local_api import (
     ACCEPTED,
@@ -84,7 +85,6 @@ from ktrdr.planning.instruments import (
     instrument_for,
     instrument_of_entry,
     parse_series,
-    read_tables,
 )
 from ktrdr.planning.sessions import utc_midnight
 from ktrdr.planning.throughput import Eta
@@ -105,7 +105,6 @@ _CLOCKS_AGAIN_S = 60.0
 _CLOCK_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _STRANGE_SHOWN = 10
-_INSTRUMENTS = "instruments.toml"
 _GRACE_S = 120.0
 """How long after the next scan a bar may come before its series counts as behind."""
 _STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
@@ -223,7 +222,7 @@ class GapFiller:
             others = [fill for fill in self._fills.listed() if fill.series == series]
             fill = self._fills.ask(series, day, now)
         except StoreUnwritable:
-            self.look_at_files([_INSTRUMENTS])  # a scan sees what became of the ledger
+            self.look_at_files([INSTRUMENTS])  # a scan sees what became of the ledger
             raise
         seen = self._seen_now()
         already = [self._fills.said(o, seen) for o in others if o.state is not FillState.CANCELLED]
@@ -315,7 +314,7 @@ class GapFiller:
         try:
             more = self._step()
         except Misconfigured as error:
-            self._set_state("refused", f"{error} ({error.hint})" if error.hint else str(error))
+            self._set_state("refused", str(error), error.hint)
             self.report("store", error)
             return False
         except (KtrdrError, OSError, sqlite3.Error) as error:
@@ -465,7 +464,7 @@ class GapFiller:
         if owner is None and self._source == "simulated" and self._settings.is_live_folder:
             raise WrongSource(
                 f"{self._store.folder} is where live bars belong, and the gateway is simulated",
-                hint="unset KTRDR_DATA_DIR, or set it to another folder",
+                hint="unset KTRDR_DATA_DIR, or set it to another folder; then ./scripts/up",
             )
         if owner is not None and owner != self._source:
             self._store.claim(self._source)  # raises
@@ -633,7 +632,7 @@ class GapFiller:
             names, self._changed = self._changed, set()
         changed = {series for series in map(_series_of, names) if series is not None}
         try:
-            if _INSTRUMENTS in names:
+            if INSTRUMENTS in names:
                 self._scan()
             elif changed:
                 self._notice({series for series in changed if not self._is_as_known(series)})
@@ -650,7 +649,7 @@ class GapFiller:
         if not changed:
             return
         found, _, _, blocked = self._store.scan()  # a file may have another name by now
-        entries = self._read_instruments()
+        entries = tables_of(self._store.folder)
         for series in sorted({*changed, *blocked, *self._barred()}, key=_order):
             if series in found or series in blocked:
                 self._look_at_one(series, entries.get(series.symbol), blocked.get(series))
@@ -728,26 +727,12 @@ class GapFiller:
     def _entries_of_now(self) -> dict[str, object]:
         """The same, which need not be read once more for a change that was noticed before."""
         with self._changed_lock:
-            self._changed.discard(_INSTRUMENTS)
+            self._changed.discard(INSTRUMENTS)
         try:
-            return self._read_instruments()
+            return tables_of(self._store.folder)
         except Exception:
-            self._put_back({_INSTRUMENTS})
+            self._put_back({INSTRUMENTS})
             raise
-
-    def _read_instruments(self) -> dict[str, object]:
-        """The tables of `instruments.toml`, unchecked; none when there is no such file."""
-        path = self._store.folder / _INSTRUMENTS
-        try:
-            return read_tables(path.read_text(), path.name)
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            unreadable = f"{path} cannot be read: {error.strerror or error}"
-            raise Misconfigured(unreadable, hint=hint_for(error)) from error
-        except UnicodeDecodeError as error:
-            hint = "write it as UTF-8, or move it away"
-            raise Misconfigured(f"{path} cannot be read: {error}", hint=hint) from error
 
     def is_watched(self, watched: Watched) -> bool:
         """Whether a series is still watched: its file may have gone meanwhile."""
@@ -906,6 +891,7 @@ class GapFiller:
             running=not self._stopping.is_set(),
             state=self._state,
             reason=self._reason,
+            hint=self._hint,
             source=self._source,
             data_dir=str(settings.data_dir),
             check_interval_s=interval_s,
@@ -1089,7 +1075,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     _prepare(settings.data_dir, settings.source)
     watch = FolderWatch(
         settings.data_dir,
-        lambda names: filler.look_at_files([_INSTRUMENTS] if names is None else names),
+        lambda names: filler.look_at_files([INSTRUMENTS] if names is None else names),
     )
     watch.start()
     try:

@@ -330,6 +330,8 @@ class GapFillerStatus:
     """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
     waits_for: str = ""
     """Why nothing is asked for, though something is missing."""
+    hint: str = ""
+    """What a person can do where it waits or refuses; else empty."""
     fills: Mapping[str, int] = field(default_factory=dict)
     """State → fills that are neither done nor cancelled."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.data.file_change import TEMPORARY
+from ktrdr.data.instruments_file import INSTRUMENTS, tables_of
 from ktrdr.data.ledger import sessions_of
 from ktrdr.data.series_check import Checked, SeriesCheck
 from ktrdr.data.store_source import OURS
@@ -30,7 +31,6 @@ from ktrdr.planning.instruments import (
     check_entry,
     instrument_of_entry,
     parse_series,
-    read_tables,
 )
 from ktrdr.planning.soundness import Finding, Sessions, State, sessions_from
 
@@ -188,16 +188,11 @@ def _unwritten(store: CsvStore, path: Path) -> Iterator[bool]:
 
 def _read_tables(folder: Path) -> tuple[dict[str, object], list[Finding]]:
     """The entries of `instruments.toml`, unchecked, and what is broken in them."""
-    name = "instruments.toml"
     try:
-        tables = read_tables((folder / name).read_text(encoding="utf-8"), name)
-    except FileNotFoundError:
-        return {}, []
+        tables = tables_of(folder)
     except Misconfigured as error:
-        return {}, [_by_hand(name, error.message)]
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [_by_hand(name, f"it cannot be read: {error}")]
-    return tables, [finding for one in tables.items() for finding in _entry(name, *one)]
+        return {}, [_by_hand(INSTRUMENTS, error.message)]
+    return tables, [finding for one in tables.items() for finding in _entry(INSTRUMENTS, *one)]
 
 
 def _entry(name: str, symbol: str, entry: object) -> Iterator[Finding]:

@@ -241,7 +241,7 @@ def _hampered(said: ConnectionStatus | GapFillerStatus) -> tuple[str, str]:
         return "", ""  # a gateway that is away is none of its faults
     if said.store_trouble is not None:
         return said.store_trouble.message, said.store_trouble.hint
-    return (said.reason, _SET_IT) if said.state == "refused" else ("", "")
+    return (said.reason, said.hint or _SET_IT) if said.state == "refused" else ("", "")
 
 
 def _standing(program: Program, *, is_needed: bool) -> Service:
@@ -303,7 +303,7 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             "gap-filler refuses to work",
             status.reason,
             "the store is not kept complete",
-            _SET_IT,
+            status.hint or _SET_IT,
             Health.CRITICAL,
             stops=True,
             about="store",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import time
@@ -414,6 +415,26 @@ def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_fille
         entries.unlink()
         fill(filler)
         assert (filler.status.state, filler.status.last_scan_id) == ("idle", scan)
+
+
+def as_a_link_to_nothing(path):
+    path.symlink_to("/nowhere/instruments.toml")
+
+
+@pytest.mark.parametrize("make", [as_a_link_to_nothing, os.mkfifo, os.mkdir])
+def test_entries_that_cannot_be_read_are_not_taken_for_none(
+    put, make_filler, data_dir, connection, make
+):
+    put("BTC_1h")
+    entries = data_dir / "instruments.toml"
+    make(entries)
+    filler = make_filler()
+    for _ in range(3):
+        assert not filler.step()
+    said = filler.status
+    assert (said.state, connection.asked) == ("refused", [])
+    assert str(entries) in said.reason
+    assert "remove the link" in said.hint or "move it away" in said.hint
 
 
 def test_nothing_is_promised_while_bars_wait_for_proof(put, make_filler, connection):
