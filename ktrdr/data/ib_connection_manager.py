@@ -50,6 +50,7 @@ from ktrdr.errors import (
     KtrdrError,
     NotConnected,
     RequestFailed,
+    StoreUnwritable,
     TimedOut,
 )
 from ktrdr.planning.bars import Answer
@@ -599,8 +600,11 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def _history(settings: Settings) -> ConnectionHistory | None:
-    """Where the states are kept: with the store, unless that is another gateway's."""
-    owner = source_of(settings.data_dir)
+    """Where the states are kept: with the store, unless that is another's or unreadable."""
+    try:
+        owner = source_of(settings.data_dir)
+    except StoreUnwritable:  # whoever writes bars says so
+        return None
     is_for_others = settings.is_simulated and settings.is_live_folder
     if is_for_others or owner not in (None, settings.source):
         return None

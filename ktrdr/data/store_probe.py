@@ -90,6 +90,8 @@ class StoreProbe:
             raise self._gone(error.strerror or str(error)) from error
         known = (found.st_dev, found.st_ino)
         is_ours = (self._folder / OURS).is_dir()
+        if not is_ours:
+            _refuse_other(self._folder / OURS)
         if self._known not in (None, known) and self._was_ours and not is_ours:
             raise self._gone("it is another folder than before")
         self._known, self._was_ours = known, is_ours
@@ -121,6 +123,19 @@ class StoreProbe:
         )
 
 
+def _refuse_other(ours: Path) -> None:
+    """StoreUnwritable: something else stands where our own folder belongs."""
+    if ours.is_symlink():
+        raise StoreUnwritable(
+            f"{ours} is a link to {str(ours.readlink())!r}, and there is no folder",
+            hint="mount its disk again, and it goes on by itself; or put a folder there",
+        )
+    if ours.exists():
+        raise StoreUnwritable(
+            f"{ours} is no folder", hint="move it away; it goes on by itself then"
+        )
+
+
 def explained(error: BaseException, folder: Path) -> StoreUnwritable:
     """What the disk refuses, in words, with what to do about it."""
     number = _number_of(error)
@@ -145,15 +160,17 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
 def _permit(folder: Path) -> str:
     """The command that lets this user write there, as its owner and mode are now."""
     user = os.geteuid()
-    may_not = f"see what forbids it: ls -lad {folder}; lsattr -d {folder}"
-    for path in (folder, folder / OURS):
+    ours, ledger = folder / OURS, folder / OURS / "ledger.sqlite"
+    may_not = f"see what forbids it: lsattr -d {folder} {ours} {ours}/*"
+    for path in (folder, ours, ledger):
         try:
             found = path.stat()
         except OSError:
             continue
         if found.st_uid != user:
             return f"sudo chown -R {user}:{os.getegid()} {folder}"
-        if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        needed = stat.S_IRWXU if stat.S_ISDIR(found.st_mode) else stat.S_IRUSR | stat.S_IWUSR
+        if found.st_mode & needed != needed:
             may_not = f"chmod -R u+rwX {folder}"
     return may_not
 

@@ -611,3 +611,16 @@ def test_runs_tell_what_was_put_into_them(places, since, step_s):
     assert both == to_runs(starts, step_s)
     found = from_runs(both, since * step_s, step_s).tolist()
     assert found == [t for t in starts.tolist() if t >= since * step_s]
+
+
+@pytest.mark.parametrize("name", [".ktrdr", ".ktrdr/source"])
+def test_whose_a_store_is_that_does_not_say_so_is_not_guessed(store, name):
+    path = store.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name == ".ktrdr":
+        path.touch()
+    else:
+        path.mkdir()
+    with pytest.raises(StoreUnwritable, match="source: ") as caught:
+        store.source()
+    assert caught.value.hint

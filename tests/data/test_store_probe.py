@@ -64,6 +64,32 @@ def test_a_folder_that_has_gone_is_told_and_taken_again_when_it_is_back(folder, 
     probe.check()
 
 
+def as_a_file(path):
+    path.touch()
+    return "move it away"
+
+
+def as_a_link_to_what_is_not_there(path):
+    path.symlink_to("/nowhere/ktrdr")
+    return "mount its disk again"
+
+
+@pytest.mark.parametrize("make", [as_a_file, as_a_link_to_what_is_not_there])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_stands_in_the_place_of_our_own_folder_is_named(folder, make, is_known):
+    probe = StoreProbe(folder)
+    if is_known:
+        probe.check()
+    (folder / ".ktrdr").rmdir()
+    step = make(folder / ".ktrdr")
+    for look in (probe.look, probe.check):
+        with pytest.raises(StoreUnwritable, match=r"\.ktrdr is ") as caught:
+            look()
+        assert step in caught.value.hint
+    (folder / ".ktrdr").unlink()
+    probe.check()
+
+
 def test_another_store_in_its_place_is_taken(folder):
     probe = StoreProbe(folder)
     probe.check()
@@ -192,18 +218,20 @@ def test_a_folder_of_somebody_else_is_told_with_what_to_do(scratch, name):
 
 
 def test_a_folder_of_its_own_is_told_how_it_comes_to_be_writable(folder):
-    for path in (folder, folder / ".ktrdr"):
-        path.chmod(0o555)
+    ledger = folder / ".ktrdr/ledger.sqlite"
+    ledger.touch()
+    for path in (folder, folder / ".ktrdr", ledger):
+        path.chmod(0o555 if path.is_dir() else 0o444)
         refused = explained(PermissionError(errno.EACCES, "Permission denied"), folder)
         assert refused.hint == f"chmod -R u+rwX {folder}"
         subprocess.run(refused.hint.split(), check=True)
-        assert path.stat().st_mode & 0o700 == 0o700
+        assert path.stat().st_mode & 0o600 == 0o600
 
 
 def test_a_folder_that_something_else_forbids_is_told_where_to_look(folder):
     refused = explained(PermissionError(errno.EPERM, "Operation not permitted"), folder)
     assert refused.message == f"this user may not write to {folder}"
-    assert f"lsattr -d {folder}" in refused.hint
+    assert f"lsattr -d {folder} {folder}/.ktrdr {folder}/.ktrdr/*" in refused.hint
 
 
 @pytest.mark.parametrize(
