@@ -84,6 +84,12 @@ def as_host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+_PLACE = re.compile(r"\$\{[^}]*\}?")
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}")
+_BARE_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*(/|$)")
+"""What a shell would expand; in `.env` only `${NAME}` is."""
+
+
 class Settings(BaseSettings):
     """What a program may be told, under the names of the environment variables.
 
@@ -168,6 +174,9 @@ class Settings(BaseSettings):
     def _count_from_the_root(cls, path: Path | None) -> Path | None:
         if path is not None and set(str(path)) & {"\n", "\r"}:
             raise ValueError("a folder without a line end in its name")
+        if path is not None and (name := _BARE_VARIABLE.match(str(path))):
+            bare = name[0].strip("$/")
+            raise ValueError(f"a folder; of a variable in .env, write ${{{bare}}}")
         try:
             return None if path is None else ROOT / path.expanduser()
         except RuntimeError:
@@ -315,9 +324,12 @@ def read_env_file(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} cannot be read: {error}") from None
     for binding in parse_stream(io.StringIO(text)):
-        if binding.error:
-            line = f"{path}, line {binding.original.line}"
+        ours = (binding.key or "").upper().startswith(("KTRDR_", "IB_"))
+        line = f"{path}, line {binding.original.line}"
+        if binding.error or (ours and binding.value is None):
             raise Misconfigured(f"{line}: expected NAME=VALUE or a comment (#)")
+        if ours and not all(map(_VARIABLE.fullmatch, _PLACE.findall(binding.value or ""))):
+            raise Misconfigured(f"{line}: expected ${{NAME}} or ${{NAME:-default}}")
     said = dotenv_values(stream=io.StringIO(text))
     return {name.upper(): value for name, value in said.items() if value}
 

@@ -225,6 +225,28 @@ def test_a_line_that_says_nothing_is_named(from_file):
         from_file("IB_PORT=4001\nKTRDR_GAP_MAX_AGE_DAYS 5\n")
 
 
+@pytest.mark.parametrize("line", ["IB_HOST", "export IB_HOST", "  ktrdr_data_dir  # where"])
+def test_one_of_our_names_without_a_value_in_the_file_is_named(from_file, line):
+    with pytest.raises(Misconfigured, match=r"\.env, line 2: expected NAME=VALUE"):
+        from_file(f"# one\n{line}\n")
+
+
+@pytest.mark.parametrize("value", ["${GW-4001}", "${GW:=4001}", "a${1X}", "${}", "${GW"])
+def test_what_a_shell_alone_would_expand_is_not_left_out_in_silence(from_file, value):
+    with pytest.raises(Misconfigured, match=r"line 1: expected \$\{NAME\} or \$\{NAME:-default\}"):
+        from_file(f"IB_PORT={value}\n")
+
+
+def test_lines_of_other_programs_are_let_be(from_file):
+    assert from_file("COMPOSE_FILE=${A-b}\nPASSED_ON\nIB_PORT=${GW:-4001}\n").ib_port == 4001
+
+
+def test_a_variable_that_is_not_expanded_is_no_folder(from_file):
+    with pytest.raises(Misconfigured, match=r"KTRDR_DATA_DIR=\$HOME/bars: .* write \$\{HOME\}"):
+        from_file("KTRDR_DATA_DIR=$HOME/bars\n")
+    assert from_file("KTRDR_DATA_DIR=a/$b\n").data_dir.name == "$b"
+
+
 def test_a_byte_order_mark_does_not_hide_the_first_name(from_file):
     assert from_file("\ufeffIB_HOST=gw\n").ib_host == "gw"
 
