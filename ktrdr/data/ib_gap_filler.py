@@ -159,8 +159,8 @@ class GapFiller:
             settings.ktrdr_gap_check_interval_s,
         )
         self._problems: deque[Problem] = deque(maxlen=_ERRORS_KEPT)
-        self._strange: tuple[str, ...] = ()
-        """What was said of files whose names are none of a series, when all were looked at last."""
+        self._strange: frozenset[str] = frozenset()
+        """What was said of files that are of no series at the last scan."""
         self._state, self._reason, self._hint = "starting", "", ""
         self._source = settings.source
         self._data_back_at: str | None = None
@@ -264,9 +264,13 @@ class GapFiller:
         """Where there is no such file, or the store is another source's."""
         self._refuse_foreign()
         if not self._is_there(series):
+            names = {one.symbol for one in self._watched if one.symbol != series.symbol}
+            alike = sorted(name for name in names if name.upper() == series.symbol.upper())
+            meant = f"did you mean {' or '.join(alike)}? Else " if alike else ""
             raise InvalidRequest(
                 f"{series.file_name} is not in the store",
-                hint=f"create it with the header line in {self._store.folder}, then ask again",
+                hint=f"{meant}create it with the header line in {self._store.folder}, then ask "
+                "again",
             )
 
     def _refuse_foreign(self) -> None:
@@ -596,8 +600,8 @@ class GapFiller:
         more = (
             [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
         )
-        self._strange = (*strange[:_STRANGE_SHOWN], *more)
-        for line in self._strange:
+        self._strange = frozenset(strange[:_STRANGE_SHOWN] + more)
+        for line in strange[:_STRANGE_SHOWN] + more:
             self.report("store", InvalidRequest(line, hint=_STRANGE_HINT))
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
@@ -967,8 +971,8 @@ class GapFiller:
 
     def _marked(self, problem: Problem) -> Problem:
         """With whether it is over."""
-        if problem.message in self._strange:
-            is_over = False
+        if problem.hint == _STRANGE_HINT:
+            is_over = problem.message not in self._strange
         elif problem.what in ("store", "gap-filler"):
             is_over = self._store_trouble is None and self._state != "refused"
         elif problem.what == "clock":

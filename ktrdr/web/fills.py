@@ -8,6 +8,8 @@ from flask.typing import ResponseReturnValue
 from ktrdr.health.peers import Peers
 
 _PARAMETERS = ("symbol", "timeframe", "from")
+_LONGEST = 100
+"""Characters of each; the gap filler's socket takes a few thousand."""
 
 
 def fills_api(peers: Peers) -> Blueprint:
@@ -37,4 +39,6 @@ def _asked() -> dict[str, str]:
         abort(400, "expected an object with symbol, timeframe and from")
     if missing := [name for name in _PARAMETERS if not isinstance(said.get(name), str)]:
         abort(400, f"expected {', '.join(_PARAMETERS)} as texts; missing: {', '.join(missing)}")
+    if long := [name for name in _PARAMETERS if len(said[name]) > _LONGEST]:
+        abort(400, f"expected at most {_LONGEST} characters; longer: {', '.join(long)}")
     return {name: said[name] for name in _PARAMETERS}

@@ -72,6 +72,13 @@ def test_a_fill_goes_on_after_a_kill_at_once_after_it_was_acknowledged(
     assert state(again) == "done"
 
 
+def test_a_symbol_in_other_letters_is_asked_back_about(filler):
+    run(filler)
+    with pytest.raises(InvalidRequest, match="not in the store") as caught:
+        fill(filler, symbol="aapl")
+    assert caught.value.hint.startswith("did you mean AAPL? Else create it")
+
+
 def test_a_locked_ledger_refuses_the_fill_and_pretends_nothing(filler, data_dir):
     run(filler)
     with contextlib.closing(sqlite3.connect(data_dir / ".ktrdr/ledger.sqlite")) as other:

@@ -626,10 +626,16 @@ def test_a_file_that_was_mended_is_filled(put, make_filler, data_dir):
 
 
 def test_a_file_name_that_is_no_series_is_named(put, make_filler):
-    put("notes")
+    path = put("notes")
     filler = make_filler()
     fill(filler)
-    assert "'notes.csv' is no series" in filler.status.recent_errors[0].message
+    (error,) = filler.status.recent_errors
+    assert "'notes.csv' is no series" in error.message
+    assert not error.is_over
+    path.unlink()
+    filler.ask_for_scan()
+    fill(filler)
+    assert [error.is_over for error in filler.status.recent_errors] == [True]
 
 
 @pytest.mark.parametrize(("store", "gateway"), [("live", "simulated"), ("simulated", "live")])

@@ -41,6 +41,7 @@ def test_a_fill_is_asked_for_in_each_of_the_usual_ways(client, peers, how):
         ({"symbol": "AAPL", "timeframe": "1m"}, "missing: from"),
         (ASKED | {"symbol": 5}, "missing: symbol"),
         ([], "an object"),
+        (ASKED | {"from": "2" * 9000}, "at most 100 characters; longer: from"),
     ],
 )
 def test_what_is_left_out_is_named(client, peers, said, words):
