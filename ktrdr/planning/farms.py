@@ -76,7 +76,7 @@ class Farms:
         if found is None or (code not in _BROKEN and code not in _BACK):
             return None
         serves = _BROKEN.get(code) or _BACK[code]
-        return self._turn(found[1], serves, now, is_up=code in _BACK)
+        return self._turn(found[1].rstrip("."), serves, now, is_up=code in _BACK)
 
     def restored(self, text: str, now: float) -> bool:
         """Learn from 1101 or 1102, which names the farms that are connected, and that are not.
@@ -124,12 +124,13 @@ class Farms:
             self._turn(farm.name, farm.serves, now, is_up=True)
 
     def _turn(self, name: str, serves: str, now: float, *, is_up: bool) -> Farm | None:
-        known = self._farms.get(name)
+        key = name.lower()  # another version of the gateway may spell it otherwise
+        known = self._farms.get(key)
         if known is None and len(self._farms) >= _MOST:
             return None
         if known is None:
             known = Farm(name, serves, is_up, now, breaks=int(not is_up))
-            self._farms = {**self._farms, name: known}
+            self._farms = {**self._farms, key: known}
             return None if is_up else known
         if known.is_up == is_up:
             return None
@@ -137,12 +138,12 @@ class Farms:
             changed = replace(known, is_up=True, since=now, last_break_s=now - known.since)
         else:
             changed = replace(known, is_up=False, since=now, breaks=known.breaks + 1)
-        self._farms = {**self._farms, name: changed}
+        self._farms = {**self._farms, key: changed}
         return changed
 
 
 def _serves(name: str) -> str:
     """What a farm of this name is for, as far as the name tells."""
-    if "hmds" in name:
+    if "hmds" in name.lower():
         return "history"
-    return "contract details" if "secdef" in name else "market data"
+    return "contract details" if "secdef" in name.lower() else "market data"

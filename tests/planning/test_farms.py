@@ -163,3 +163,25 @@ def test_no_answer_of_history_brings_a_farm_of_market_data_back():
     farms.refused("AAPL", 2)
     assert not farms.answered("AAPL", 1000)
     assert [farm.name for farm in farms.broken] == ["usfarm"]
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (2106, "HMDS data farm connection is OK:USHMDS"),
+        (2106, "HMDS data farm connection is OK:ushmds."),
+        (2107, "HMDS data farm connection is inactive but should be available upon demand.UsHmds"),
+        (
+            1102,
+            "restored - data maintained. The following farms are connected: USHMDS",
+        ),
+    ],
+)
+def test_a_farm_is_the_same_in_other_letters(code, text):
+    farms = Farms()
+    farms.take(2105, "HMDS data farm connection is broken:ushmds", 0)
+    if code == 1102:
+        assert farms.restored(text, 5)
+    else:
+        farms.take(code, text, 5)
+    assert [(farm.name, farm.is_up) for farm in farms.all] == [("ushmds", True)]
