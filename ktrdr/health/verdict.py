@@ -24,6 +24,8 @@ FARM_DOWN = "farm_down"
 CLOCK_S = 5.0
 """A gateway's clock that is further off than this is worth a word."""
 
+_STARTING = "STARTING"
+"""What supervisord calls a program that runs for less than its `startsecs`."""
 _STALE_HEARTBEATS = 3
 _STUCK_S = 600.0
 """A gap filler that has said nothing new for so long is stuck."""
@@ -251,6 +253,8 @@ def _standing(program: Program, *, is_needed: bool) -> Service:
 
 
 def _stopped(program: Program) -> Service:
+    if program.status == _STARTING:
+        return Service(program, program.status, False, f"{program.name} is starting")
     ends_itself = program.status in ("BACKOFF", "FATAL")
     restart = f".venv/bin/supervisorctl restart {program.name}"
     see = f"see why: .venv/bin/supervisorctl tail {program.name}"
@@ -267,12 +271,12 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
     for name, service in found.items():
         if service.healthy or service.answers:
             continue
-        is_vital = name in _VITAL
+        is_vital, is_starting = name in _VITAL, service.status == _STARTING
         yield Concern(
             service.why,
             consequence=_VITAL.get(name) or _USEFUL.get(name, ""),
             next_step=service.next_step,
-            health=Health.CRITICAL if is_vital else Health.DEGRADED,
+            health=Health.CRITICAL if is_vital and not is_starting else Health.DEGRADED,
             stops=is_vital,
             about="program",
         )

@@ -244,6 +244,15 @@ def test_one_that_hangs_is_as_bad_as_none(verdict):
     assert "did not answer within 2 s" in said.summary
 
 
+@pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "ib_connection", "gap_filler"])
+def test_a_program_that_is_just_starting_is_nobodys_business(verdict, name):
+    down = {"ib_connection": {"connection": DOWN}, "gap_filler": {"filler": DOWN}}.get(name, {})
+    said = verdict(**down, **{name: "STARTING"})
+    assert (said.health, said.needs_person) == ("degraded", ())
+    assert [concern.what for concern in said.heals] == [f"{name.replace('_', '-')} is starting"]
+    assert bool(said.obstacles) is bool(down)
+
+
 def test_one_that_answers_runs_whatever_else_is_known(verdict):
     assert verdict(ib_connection="STOPPED", gap_filler="EXITED").health == "healthy"
 
