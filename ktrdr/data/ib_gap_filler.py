@@ -399,9 +399,9 @@ class GapFiller:
 
         What had failed for that is tried again as soon as it can; it is over when that went well.
         """
+        self._probe.look()  # first: without its folder nobody can say whose the store is
         is_due = self._probe.may_refuse or self._store_trouble or self._scan_is_due()
         if self._is_foreign or not is_due:
-            self._probe.look()
             return
         self._probe.check()
         if self._store_trouble is not None:

@@ -437,6 +437,19 @@ def test_entries_that_cannot_be_read_are_not_taken_for_none(
     assert "remove the link" in said.hint or "move it away" in said.hint
 
 
+def test_a_file_in_the_place_of_the_folder_is_the_folder_that_has_gone(put, make_filler, data_dir):
+    put("AAPL_1m")
+    fill(filler := make_filler())
+    data_dir.rename(data_dir.with_name("away"))
+    data_dir.touch()
+    assert not filler.step()
+    assert f"the folder {data_dir} has gone" in filler.status.store_trouble.message
+    data_dir.unlink()
+    data_dir.with_name("away").rename(data_dir)
+    fill(filler)
+    assert (filler.status.store_trouble, filler.status.series_current) == (None, 1)
+
+
 def test_nothing_is_promised_while_bars_wait_for_proof(put, make_filler, connection):
     connection.absent = set(minutes(*RECENT)[100:110])
     put("AAPL_1m")
