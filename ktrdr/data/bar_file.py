@@ -33,6 +33,8 @@ _NEAR_BYTES = 32 * 1024
 _LINE_BYTES = 512
 _MAX_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
+_MOST_BYTES = 16 * 1024 * 1024
+"""What is longer is no row, such as the zeros of a file that was enlarged and not written."""
 
 
 class End(NamedTuple):
@@ -122,7 +124,7 @@ class BarFile:
 
     @cached_property
     def end(self) -> End:
-        """The last row, and what follows it. MalformedFile: its time cannot be read."""
+        """The last row, and what follows it. MalformedFile: its time cannot be read, or no row."""
         begin, reach = self.layout.begin, _LINE_BYTES
         raw = b""
         while True:
@@ -132,6 +134,8 @@ class BarFile:
             first = raw.rfind(b"\n", 0, max(end - 1, 0)) + 1
             if at == begin or first:
                 break
+            if reach > _MOST_BYTES:
+                raise MalformedFile(f"{self.path.name}: its last {reach >> 20} MiB are no lines")
             reach *= 4
         line = raw[first:end]
         last = self._start(line) if line else None
@@ -164,6 +168,9 @@ class BarFile:
                 reach = _CHUNK_BYTES
             elif at + wanted == self.size or len(raw) < wanted:
                 return  # a last line that does not end
+            elif reach > _MOST_BYTES:
+                name = self.path.name
+                raise MalformedFile(f"{name} line {line}: its first {reach >> 20} MiB do not end")
             else:
                 reach *= 2
             at += whole

@@ -14,7 +14,7 @@ import pytest
 
 from ktrdr.data.bar_file import BarFile
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.errors import StoreUnwritable
+from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import Series
 from ktrdr.planning.timeframes import Timeframe
@@ -324,7 +324,7 @@ FULL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
 from ktrdr.data.csv_store import CsvStore
-from ktrdr.errors import StoreUnwritable
+from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.planning.bars import Bar
 from ktrdr.planning.instruments import parse_series
 
@@ -491,3 +491,12 @@ def test_a_file_that_vanishes_while_it_is_changed_is_gone(store, path, meanwhile
         assert names(path.parent) == [".ktrdr", *(["AAPL_1m.csv"] if not has_happened else [])]
     assert times >= 4
     assert store.add(AAPL, [bar(7)]) == 1
+
+
+@pytest.mark.parametrize("how", ["look", "verify", "add"])
+def test_a_file_that_was_made_far_larger_and_not_written_is_named_and_not_read(store, path, how):
+    os.truncate(path, 10**12)
+    asked = {"look": (0,), "add": ([bar(1)],), "verify": ()}[how]
+    with pytest.raises(MalformedFile, match=r"AAPL_1m.csv.* MiB"):
+        getattr(store, how)(AAPL, *asked)
+    assert path.stat().st_size == 10**12
