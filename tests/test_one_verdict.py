@@ -207,7 +207,7 @@ def troubles_of_programs(group: Watched, trials: Trials) -> None:
     for name in ("gap-filler", "ib-connection"):
         with trials.after(lambda name=name: group.start(name)):
             group.end(name)
-            trials.expect(RED, f"supervisorctl restart {name}", is_ready=False)
+            trials.expect(RED, f"{name} is not running", "./scripts/up", is_ready=False)
 
 
 def troubles_of_the_gateway(group: Watched, trials: Trials) -> None:

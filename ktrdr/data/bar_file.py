@@ -15,6 +15,7 @@ from ktrdr.data.bar_text import (
     HEADER,
     Layout,
     Rows,
+    check_command,
     check_values,
     line_start,
     read_layout,
@@ -135,7 +136,10 @@ class BarFile:
             if at == begin or first:
                 break
             if reach > _MOST_BYTES:
-                raise MalformedFile(f"{self.path.name}: its last {reach >> 20} MiB are no lines")
+                name = self.path.name
+                raise MalformedFile(
+                    f"{name}: its last {reach >> 20} MiB are no lines", hint=check_command(name)
+                )
             reach *= 4
         line = raw[first:end]
         last = self._start(line) if line else None
@@ -170,7 +174,10 @@ class BarFile:
                 return  # a last line that does not end
             elif reach > _MOST_BYTES:
                 name = self.path.name
-                raise MalformedFile(f"{name} line {line}: its first {reach >> 20} MiB do not end")
+                raise MalformedFile(
+                    f"{name} line {line}: its first {reach >> 20} MiB do not end",
+                    hint=check_command(name),
+                )
             else:
                 reach *= 2
             at += whole

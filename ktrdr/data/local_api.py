@@ -750,5 +750,5 @@ class LocalClient:
         return kind(message, code=said.get("code"), hint=said.get("hint") or "")
 
     def _down(self, how: str) -> errors.PeerDown:
-        hint = f".venv/bin/supervisorctl status {self._program}"
+        hint = f".venv/bin/supervisorctl status {self._program}; where nothing runs, ./scripts/up"
         return errors.PeerDown(f"{self._program} {how} ({self._path.name})", hint=hint)

@@ -43,6 +43,8 @@ class Program:
     rss_bytes: int | None = None
     ever_started: bool = False
     """False: nobody here has asked for it."""
+    is_supervised: bool = True
+    """False: no supervisord that answers knows it."""
 
     @property
     def runs(self) -> bool:
@@ -83,7 +85,7 @@ class Programs:
             return found
         if supervised:
             return Program(name, supervised.status, ever_started=supervised.ever_started)
-        return Program(name, STOPPED)
+        return Program(name, STOPPED, is_supervised=False)
 
     def _measure(self, name: str, status: str, pid: int | None) -> Program | None:
         if pid is None:

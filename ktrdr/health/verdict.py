@@ -255,6 +255,9 @@ def _standing(program: Program, *, is_needed: bool) -> Service:
 def _stopped(program: Program) -> Service:
     if program.status == _STARTING:
         return Service(program, program.status, False, f"{program.name} is starting")
+    why = f"{program.name} is not running ({program.status})"
+    if not program.is_supervised:
+        return Service(program, program.status, False, why, "./scripts/up")
     ends_itself = program.status in ("BACKOFF", "FATAL")
     restart = f".venv/bin/supervisorctl restart {program.name}"
     see = f"see why: .venv/bin/supervisorctl tail {program.name}"
@@ -262,7 +265,7 @@ def _stopped(program: Program) -> Service:
         program,
         program.status,
         False,
-        f"{program.name} is not running ({program.status})",
+        why,
         f"{see}; then {restart}" if ends_itself else restart,
     )
 

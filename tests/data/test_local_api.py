@@ -185,7 +185,9 @@ def test_a_mistake_in_the_peer_is_an_error_and_not_its_end(path):
 def test_nobody_there_is_a_peer_that_is_down(path):
     with pytest.raises(PeerDown, match="peer is not running") as raised:
         LocalClient(path, "peer").get("/status")
-    assert raised.value.hint == ".venv/bin/supervisorctl status peer"
+    assert (
+        raised.value.hint == ".venv/bin/supervisorctl status peer; where nothing runs, ./scripts/up"
+    )
 
 
 def test_a_peer_that_hangs_is_given_up(path):

@@ -497,6 +497,7 @@ def test_a_file_that_vanishes_while_it_is_changed_is_gone(store, path, meanwhile
 def test_a_file_that_was_made_far_larger_and_not_written_is_named_and_not_read(store, path, how):
     os.truncate(path, 10**12)
     asked = {"look": (0,), "add": ([bar(1)],), "verify": ()}[how]
-    with pytest.raises(MalformedFile, match=r"AAPL_1m.csv.* MiB"):
+    with pytest.raises(MalformedFile, match=r"AAPL_1m.csv.* MiB") as caught:
         getattr(store, how)(AAPL, *asked)
+    assert caught.value.hint == "ktrdr check AAPL 1m"
     assert path.stat().st_size == 10**12

@@ -8,7 +8,7 @@ import pytest
 
 from ktrdr.data.local_api import FarmStatus, LastError, SeriesTrouble, StoreTrouble
 from ktrdr.health.peers import Answer
-from ktrdr.health.programs import NAMES, Program
+from ktrdr.health.programs import NAMES, Program, Programs
 from ktrdr.health.verdict import is_stale, judge, services, with_findings
 from ktrdr.planning.diagnosis import Finding
 
@@ -242,6 +242,13 @@ def test_one_that_hangs_is_as_bad_as_none(verdict):
     said = verdict(filler=hung, gap_filler="RUNNING")
     assert said.health == "critical"
     assert "did not answer within 2 s" in said.summary
+
+
+def test_where_no_supervisord_answers_the_whole_group_is_to_be_started(settings):
+    programs = Programs(settings.run_dir, settings.run_dir / "supervisor.sock").look()
+    found = services(programs, DOWN, DOWN, is_simulated=True)
+    said = judge(found, DOWN, DOWN, settings, NOW)
+    assert {concern.next_step for concern in said.needs_person} == {"./scripts/up"}
 
 
 @pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "ib_connection", "gap_filler"])
