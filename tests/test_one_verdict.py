@@ -190,6 +190,11 @@ def troubles_of_series(group: Watched, trials: Trials) -> None:
             assert one["what"] == f"{symbol}_1d"
             assert one["next_step"]
 
+    misspelt = group.data / "BTC_1min.csv"
+    with trials.after(misspelt.unlink):
+        misspelt.write_text(HEADER)
+        trials.expect(AMBER, "A file is not kept: 'BTC_1min.csv'", "or move it away", is_ready=True)
+
     loop = group.data / "LOOP_1m.csv"
     with trials.after(loop.unlink):
         loop.symlink_to(loop.name)

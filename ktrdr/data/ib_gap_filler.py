@@ -159,7 +159,7 @@ class GapFiller:
             settings.ktrdr_gap_check_interval_s,
         )
         self._problems: deque[Problem] = deque(maxlen=_ERRORS_KEPT)
-        self._strange: frozenset[str] = frozenset()
+        self._strange: tuple[str, ...] = ()
         """What was said of files that are of no series at the last scan."""
         self._state, self._reason, self._hint = "starting", "", ""
         self._source = settings.source
@@ -597,11 +597,9 @@ class GapFiller:
         is_anew = asked is not None or not self._is_judged_anew
         found, _, strange, blocked = self._store.scan()
         ordered = sorted((*found, *blocked), key=_order)
-        more = (
-            [f"and {len(strange) - _STRANGE_SHOWN} more"] if len(strange) > _STRANGE_SHOWN else []
-        )
-        self._strange = frozenset(strange[:_STRANGE_SHOWN] + more)
-        for line in strange[:_STRANGE_SHOWN] + more:
+        self._strange = tuple(strange)
+        lines = [*strange[:_STRANGE_SHOWN], self._more_strange]
+        for line in filter(None, lines):
             self.report("store", InvalidRequest(line, hint=_STRANGE_HINT))
         self._watch.notice_deletion()
         self._forget_what_is_to_come()
@@ -928,6 +926,8 @@ class GapFiller:
             troubles=series.troubles,
             newest_bar_time=moment(series.newest),
             store_trouble=self._store_trouble,
+            strange=len(self._strange),
+            strange_one=self._strange[0] if self._strange else "",
             disk_free_bytes=room.free if room else None,
             disk_total_bytes=room.total if room else None,
             eta_low_s=eta.low if eta else None,
@@ -969,10 +969,16 @@ class GapFiller:
         except ValueError:
             return None
 
+    @property
+    def _more_strange(self) -> str:
+        """What is said of strange files beyond those that are named; empty: there are none."""
+        more = len(self._strange) - _STRANGE_SHOWN
+        return f"and {more} more" if more > 0 else ""
+
     def _marked(self, problem: Problem) -> Problem:
         """With whether it is over."""
         if problem.hint == _STRANGE_HINT:
-            is_over = problem.message not in self._strange
+            is_over = problem.message not in (*self._strange, self._more_strange)
         elif problem.what in ("store", "gap-filler"):
             is_over = self._store_trouble is None and self._state != "refused"
         elif problem.what == "clock":

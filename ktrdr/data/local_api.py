@@ -334,6 +334,10 @@ class GapFillerStatus:
     """What a person can do where it waits or refuses; else empty."""
     fills: Mapping[str, int] = field(default_factory=dict)
     """State → fills that are neither done nor cancelled."""
+    strange: int = 0
+    """Files whose names are none of a series."""
+    strange_one: str = ""
+    """What is wrong with the name of the first of them."""
 
 
 def to_json(message: object) -> Json:

@@ -337,6 +337,14 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             "free some space",
             about="store",
         )
+    if status.strange:
+        one = status.strange == 1
+        yield Concern(
+            "a file is not kept" if one else f"{status.strange} files are not kept",
+            status.strange_one,
+            next_step="give it the name of a series, such as AAPL_1m.csv, or move it away",
+            about="store",
+        )
     if _age_s(status, now) > _STUCK_S:
         yield Concern(
             f"gap-filler has not moved for {_age_s(status, now) / 60:.0f} min",

@@ -188,7 +188,18 @@ def test_a_name_that_is_none_of_a_series_is_told_as_over_when_it_is_gone(folder,
         filler.ask_for_scan()
         fill(filler)
         assert [problem.is_over for problem in filler.status.recent_errors] == [is_over]
+        assert filler.status.strange == (0 if is_over else 1)
+        assert filler.status.strange_one.startswith("" if is_over else "'AAPL_2x.csv' is no series")
         (folder / "AAPL_2x.csv").unlink(missing_ok=True)
+
+
+def test_of_many_such_names_ten_are_told_and_the_others_counted(folder, filler):
+    for number in range(12):
+        (folder / f"AAPL_{number:02}x.csv").write_text(HEADER)
+    fill(filler)
+    told = [problem.message for problem in filler.status.recent_errors]
+    assert (len(told), "and 2 more" in told, filler.status.strange) == (11, True, 12)
+    assert not any(problem.is_over for problem in filler.status.recent_errors)
 
 
 @needs_root

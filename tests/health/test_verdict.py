@@ -89,6 +89,7 @@ def of_filler(complete):
         (replace(complete, state="refused", reason="it is live"), RED, True),
         (replace(complete, state="waiting", reason="it waits"), AMBER, False),
         (replace(complete, disk_free_bytes=10**6, disk_total_bytes=10**12), AMBER, True),
+        (replace(complete, strange=1, strange_one="'A.csv' is no series"), AMBER, True),
         (replace(complete, as_of=NOW - timedelta(minutes=11)), AMBER, True),
         (replace(complete, clock_jump_s=3600.0), AMBER, True),
         (DOWN, RED, True),
@@ -154,6 +155,16 @@ def test_the_sentence_counts_series_and_names_those_that_need_somebody(verdict, 
     assert second.what == "TWIN_1h, TWIN_1m"
     (third,) = said.heals
     assert third.claim == "8 series are not complete yet: 8 being filled"
+
+
+def test_files_that_are_of_no_series_are_not_kept_and_said(verdict, complete):
+    one = "'AAPL_2x.csv' is no series: unknown timeframe '2x'"
+    said = verdict(filler=replace(complete, strange=1, strange_one=one))
+    assert said.summary == f"A file is not kept: {one}; all 14 series are complete."
+    assert "AAPL_1m.csv" in said.needs_person[0].next_step
+    assert not said.obstacles
+    said = verdict(filler=replace(complete, strange=3, strange_one=one))
+    assert said.needs_person[0].what == "3 files are not kept"
 
 
 def test_troubles_that_are_not_named_count_too(verdict, complete):
