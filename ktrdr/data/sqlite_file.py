@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def _put_aside(path: Path, aside: Path) -> None:
 def _open(path: Path, tables: str, version: int, wait_s: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=wait_s, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection, wait_s)
         connection.execute("PRAGMA synchronous = NORMAL")
         _check_version(connection, version)
         with contextlib.closing(connection.executescript(tables)):
@@ -82,13 +83,37 @@ def _open(path: Path, tables: str, version: int, wait_s: float) -> sqlite3.Conne
         raise
 
 
+def _log_ahead(connection: sqlite3.Connection, wait_s: float) -> None:
+    """Switch to WAL. SQLite itself waits for nobody who does the same at that moment."""
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.005)
+        else:
+            return
+
+
 def _check_version(connection: sqlite3.Connection, version: int) -> None:
     """A new file is of this version from now on; a DatabaseError for another one's."""
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found == version:
+    if _version_of(connection) == version:
         return
-    if found or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        error = sqlite3.DatabaseError(f"its tables are of version {found}, and not of {version}")
-        error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
-        raise error
-    connection.execute(f"PRAGMA user_version = {version:d}")
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")  # of several that open a new file one is the first
+        found = _version_of(connection)
+        if found == version:
+            return
+        if found or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            error = sqlite3.DatabaseError(
+                f"its tables are of version {found}, and not of {version}"
+            )
+            error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+            raise error
+        connection.execute(f"PRAGMA user_version = {version:d}")
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

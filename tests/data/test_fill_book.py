@@ -141,6 +141,28 @@ def test_many_threads_ask_at_once_and_none_is_lost(book):
     assert {fill.since for fill in book.listed()} == {day * DAY for day in range(20)}
 
 
+def test_of_many_that_open_a_new_ledger_at_once_each_gets_it(tmp_path):
+    begin, errors = threading.Barrier(8), []
+
+    def work(path):
+        try:
+            begin.wait(30)
+            book = FillBook(path)
+            book.ask(AAPL, DAY, NOW)
+        except Exception as error:  # noqa: BLE001  whatever it is, it should not be
+            errors.append(repr(error))
+
+    for number in range(20):
+        path = tmp_path / f"{number}.sqlite"
+        threads = [threading.Thread(target=work, args=(path,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+    assert not list(tmp_path.glob("*.broken*"))
+
+
 def make_another_versions(path, *more):
     """As an update, or a step back, may leave it."""
     with contextlib.closing(sqlite3.connect(path)) as database:
