@@ -315,7 +315,7 @@ def test_a_farm_is_down_of_which_no_bars_come(group, gateway, wait_for, farm):
     wait_for(lambda: manager.is_connected)
     with gateway.farm_broken(farm):
         wait_for(lambda: manager.status().state == "farm_down")
-        says("degraded Data farms of IB's are broken", "bars can be had", f"are broken: {farm}")
+        says("degraded Data farms of IB's are broken", f"are broken: {farm}", "wait")
 
 
 def test_a_farm_is_down_and_nobody_has_told(group, gateway, wait_for):
