@@ -22,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from ktrdr.addresses import as_host_and_port, read_host, read_host_and_port, read_subnets
 from ktrdr.errors import Misconfigured
 from ktrdr.escapes import visible
 from ktrdr.planning.gateway_calendar import RESTART_RULE, parse_restart
@@ -55,33 +56,6 @@ def _delays(value: object) -> object:
         return [float(part) for part in value.split(",")]
     except ValueError:
         raise ValueError("seconds above 0, separated by commas, such as 5,10,30") from None
-
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
-
-
-def _host(text: str) -> str:
-    """A host's name or address; `::1` for `[::1]` too. ValueError: it is neither."""
-    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    if _IPV6.fullmatch(bare) and ":" in bare:
-        ipaddress.IPv6Address(bare)
-    elif bare != text or not _NAME.fullmatch(bare):
-        raise ValueError(text)
-    return bare
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, an IPv6 address with brackets or without. ValueError: it is not that."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ValueError(text)
-    return _host(host), int(port)
-
-
-def as_host_and_port(host: str, port: int) -> str:
-    """Both in one, with the brackets that an IPv6 address needs."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 _PLACE = re.compile(r"\$\{[^}]*\}?")
@@ -137,6 +111,7 @@ class Settings(BaseSettings):
     ] = 5
     ktrdr_forward_port: _Port = 4003
     ktrdr_forward_bind: str | None = None
+    ktrdr_forward_callers: str | None = None
     ktrdr_forward_target: str | None = None
 
     @field_validator("ktrdr_sim_port")
@@ -157,7 +132,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_host(cls, text: str | None) -> str | None:
         try:
-            return None if text is None else _host(text)
+            return None if text is None else read_host(text)
         except ValueError:
             raise ValueError("a host name or address, without a port") from None
 
@@ -165,9 +140,25 @@ class Settings(BaseSettings):
     @classmethod
     def _has_a_port(cls, text: str | None) -> str | None:
         try:
-            return None if text is None else as_host_and_port(*_host_and_port(text))
+            return None if text is None else as_host_and_port(*read_host_and_port(text))
         except ValueError:
             raise ValueError("HOST:PORT, with a port from 1 to 65535") from None
+
+    @field_validator("ktrdr_forward_bind")
+    @classmethod
+    def _is_an_ipv4_address(cls, text: str | None) -> str | None:
+        try:
+            return None if text is None else str(ipaddress.IPv4Address(text))
+        except ValueError:
+            raise ValueError("an IPv4 address of this machine") from None
+
+    @field_validator("ktrdr_forward_callers")
+    @classmethod
+    def _are_subnets(cls, text: str | None) -> str | None:
+        try:
+            return None if text is None else ",".join(map(str, read_subnets(text)))
+        except ValueError:
+            raise ValueError("subnets such as 172.18.0.0/16, separated by commas") from None
 
     @field_validator("ktrdr_run_dir", "ktrdr_data_dir")
     @classmethod
@@ -219,7 +210,13 @@ class Settings(BaseSettings):
     def forward_target(self) -> tuple[str, int] | None:
         """Host and port of KTRDR_FORWARD_TARGET; None: it is not given."""
         text = self.ktrdr_forward_target
-        return None if text is None else _host_and_port(text)
+        return None if text is None else read_host_and_port(text)
+
+    @property
+    def forward_callers(self) -> tuple[ipaddress.IPv4Network, ...]:
+        """The subnets of KTRDR_FORWARD_CALLERS; none where it is not given."""
+        text = self.ktrdr_forward_callers
+        return () if text is None else read_subnets(text)
 
     @property
     def data_dir(self) -> Path:

@@ -39,7 +39,10 @@ from ktrdr.config import (
 )
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.errors import KtrdrError, Misconfigured, Retryable, WrongSource
-from ktrdr.forwarder import choose_bind, holder_of, listening_ports, target_of
+from ktrdr.forwarder.interfaces import interfaces
+from ktrdr.forwarder.places import Plan, places_for
+from ktrdr.forwarder.port_holder import holder_of, listening_ports
+from ktrdr.forwarder.settings import is_linux, of_settings
 from ktrdr.process import EXIT_MISCONFIGURED
 from ktrdr.run_folder import prepare_run_folder
 from ktrdr.running_group import FOLDER as RUN
@@ -161,15 +164,13 @@ def _check_paths() -> None:
 def _check_ports(settings: Settings) -> None:
     """Every port that the group needs is free, or the group's own."""
     status = ("KTRDR_STATUS_HOST", settings.ktrdr_status_host)
-    forward = ("KTRDR_FORWARD_BIND", choose_bind(settings).address)
-    wanted = [
-        ("KTRDR_STATUS_PORT", status, settings.ktrdr_status_port),
-        ("KTRDR_FORWARD_PORT", forward, settings.ktrdr_forward_port),
-    ]
+    wanted = [("KTRDR_STATUS_PORT", status, settings.ktrdr_status_port)]
+    for place in _forward_plan(settings).places[:1]:  # the others are followed as they come
+        forward = ("KTRDR_FORWARD_BIND", place.address)
+        wanted.append(("KTRDR_FORWARD_PORT", forward, settings.ktrdr_forward_port))
     if settings.is_simulated:
         here = ("", settings.gateway_host)
         wanted.append(("KTRDR_SIM_PORT", here, settings.ktrdr_sim_port))
-    target_of(settings)  # says so when it would forward to itself
     ports = [port for _, _, port in wanted]
     if len(set(ports)) < len(ports):
         given = ", ".join(f"{name}={port}" for name, _, port in wanted)
@@ -185,6 +186,15 @@ def _check_ports(settings: Settings) -> None:
             "\n".join(taken),
             hint="stop that program, or choose another port in the environment or in .env",
         )
+
+
+def _forward_plan(settings: Settings) -> Plan:
+    """Where port-forward will listen; Misconfigured: nowhere like this."""
+    told = of_settings(settings)
+    plan = places_for(told.bind, told.callers, interfaces(), is_linux=is_linux())
+    for complaint in plan.complaints:
+        print(f"{complaint}: containers cannot call until it is one.")
+    return plan
 
 
 def _why_not_free(name: str, host: str, port: int) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 
 from ktrdr.config import Settings
 from ktrdr.data import gateway_port
 from ktrdr.data.local_api import Json, LocalClient
 from ktrdr.errors import KtrdrError
+from ktrdr.forwarder import report
 from ktrdr.planning.diagnosis import Facts, Refused
 
 _LOOK_S = 5.0
@@ -22,6 +24,7 @@ def examine(settings: Settings) -> Facts:
     seen = asyncio.run(gateway_port.look(host, port, _LOOK_S))
     said, checkup, why_silent = _ask(LocalClient(settings.connection_socket, "ib-connection"))
     error = said.get("last_error") or {}
+    forwarding = report.read(settings.run_dir, time.time())
     return Facts(
         host=host,
         port=port,
@@ -50,6 +53,8 @@ def examine(settings: Settings) -> Facts:
         ),
         clock_offset_s=checkup.get("clock_offset_s"),
         is_read_only=checkup.get("is_read_only"),
+        forwarding="" if forwarding is None else f"port {forwarding.port} on {forwarding.takes}",
+        forwarding_troubles=() if forwarding is None else _troubles(forwarding),
         data=checkup.get("data", ""),
         data_why=checkup.get("message", ""),
     )
@@ -65,6 +70,13 @@ def _ask(connection: LocalClient) -> tuple[Json, Json, str]:
         return connection.get("/status"), checkup, ""
     except KtrdrError as error:
         return {}, {}, error.message
+
+
+def _troubles(said: report.Report) -> tuple[str, ...]:
+    """What keeps containers from the gateway, a line each."""
+    if said.gateway != "not_reached":
+        return said.troubles
+    return (*said.troubles, f"{said.target} behind it cannot be reached: {said.gateway_why}")
 
 
 def _is_loopback(host: str) -> bool:

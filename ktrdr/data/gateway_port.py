@@ -33,6 +33,8 @@ class Seen(StrEnum):
     """No answer at all."""
     HUNG_UP = "hung_up"
     """Taken, and closed before any greeting."""
+    REFUSED = "refused"
+    """Taken, and reset: so the forwarder treats whom it does not serve."""
     MUTE = "mute"
     FOREIGN = "foreign"
     """What speaks there is no gateway."""
@@ -86,6 +88,8 @@ async def look(host: str, port: int, timeout_s: float) -> Look:
                     greeting = await _first_words(reader)
             except TimeoutError:
                 return Look(Seen.MUTE)
+            except ConnectionResetError:
+                return Look(Seen.REFUSED)
             except OSError:
                 return Look(Seen.HUNG_UP)
     except TimeoutError:

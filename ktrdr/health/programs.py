@@ -14,7 +14,7 @@ import psutil
 from ktrdr.health.supervisor import Supervised, ask_supervisor
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "port-forward": ("socat", "ib_port_forward", "ktrdr.forwarder"),
+    "port-forward": ("ktrdr.forwarder",),
     "ib-connection": ("ktrdr.data.ib_connection_manager", "ib_connection_manager.py"),
     "gap-filler": ("ktrdr.data.ib_gap_filler", "ib_gap_filler.py"),
     "status-app": ("ktrdr.web", "ktrdr/web/"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ktrdr.config import Settings
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.forwarder import report
 from ktrdr.health.latest import Latest
 from ktrdr.health.peers import Answer, Fill, Peers, Series
 from ktrdr.health.programs import Programs
@@ -27,6 +28,8 @@ class Snapshot:
     gap_filler: Answer[GapFillerStatus]
     services: dict[str, Service]
     verdict: Verdict
+    forwarding: report.Report | None = None
+    """What port-forward says of itself; None: nothing lately."""
 
 
 class System:
@@ -47,10 +50,17 @@ class System:
         gap_filler_asked = self._askers.submit(self.peers.gap_filler)
         programs = self._programs.get()
         connection, gap_filler = connection_asked.result(), gap_filler_asked.result()
-        found = services(programs, connection, gap_filler, is_simulated=self.settings.is_simulated)
         now = datetime.now(UTC)
-        verdict = judge(found, connection, gap_filler, self.settings, now)
-        return Snapshot(now, connection, gap_filler, found, verdict)
+        forwarding = report.read(self.settings.run_dir, now.timestamp())
+        found = services(
+            programs,
+            connection,
+            gap_filler,
+            is_simulated=self.settings.is_simulated,
+            forwarding=forwarding,
+        )
+        verdict = judge(found, connection, gap_filler, self.settings, now, forwarding)
+        return Snapshot(now, connection, gap_filler, found, verdict, forwarding)
 
     def series(self, snapshot: Snapshot) -> Answer[list[Series]]:
         """The store's files; a gap filler that has just not answered is not asked again."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from ktrdr.config import Settings
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import RUNNING, Program
 from ktrdr.planning.diagnosis import Finding
@@ -33,6 +34,7 @@ _TIGHT_BYTES = 100 * 2**20
 _TIGHT_SHARE = 0.02
 """A disk with less than both of these free is nearly full."""
 _SET_IT = "set what it names, then ./scripts/up"
+_CHECK_IT = "mend what it names; ./scripts/ib_port_forward.sh --check looks again"
 _NAMED = 5
 _PASSING = (
     "connecting",
@@ -153,6 +155,7 @@ def services(
     gap_filler: Answer[GapFillerStatus],
     *,
     is_simulated: bool,
+    forwarding: Report | None = None,
 ) -> dict[str, Service]:
     """Each program's state. One that answers runs, whatever else is known of it."""
     answers: dict[str, Answer[ConnectionStatus] | Answer[GapFillerStatus]] = {
@@ -162,6 +165,8 @@ def services(
     return {
         name: _answering(program, answers[name])
         if name in answers
+        else _forwarding(program, forwarding)
+        if name == "port-forward" and program.runs and forwarding
         else _standing(program, is_needed=_is_needed(program, is_simulated=is_simulated))
         for name, program in programs.items()
     }
@@ -173,6 +178,7 @@ def judge(
     gap_filler: Answer[GapFillerStatus],
     settings: Settings,
     now: datetime,
+    forwarding: Report | None = None,
 ) -> Verdict:
     """Everything that is known, weighed: `found` are the programs, `now` is in UTC."""
     concerns = [*_of_programs(found), *_of_sources(settings, connection.said, gap_filler.said)]
@@ -183,6 +189,7 @@ def judge(
     if connection.said is not None:
         concerns += [*_of_connection(connection.said, settings, now), *_of_clock(connection.said)]
         concerns += _of_texts(connection.said)
+        concerns += _of_forwarding(forwarding, is_connected=connection.said.connected)
     if gap_filler.said is not None:
         concerns += _of_series(gap_filler.said)
     ordered = sorted(concerns, key=lambda c: (-list(Health).index(c.health), c.about == "series"))
@@ -252,6 +259,14 @@ def _standing(program: Program, *, is_needed: bool) -> Service:
     return _stopped(program)
 
 
+def _forwarding(program: Program, said: Report) -> Service:
+    """One that runs, and says what it listens on."""
+    if not said.troubles:
+        return Service(program, program.status, healthy=True)
+    why = f"port-forward does not listen everywhere: {'; '.join(said.troubles)}"
+    return Service(program, program.status, False, why, _CHECK_IT)
+
+
 def _stopped(program: Program) -> Service:
     if program.status == _STARTING:
         return Service(program, program.status, False, f"{program.name} is starting")
@@ -281,6 +296,18 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
             next_step=service.next_step,
             health=Health.CRITICAL if is_vital and not is_starting else Health.DEGRADED,
             stops=is_vital,
+            about="program",
+        )
+
+
+def _of_forwarding(said: Report | None, *, is_connected: bool) -> Iterator[Concern]:
+    """A gateway behind that is gone while ours is there: another one was named for containers."""
+    if said is not None and said.gateway == "not_reached" and is_connected:
+        yield Concern(
+            f"port-forward cannot reach {said.target}",
+            said.gateway_why,
+            "containers cannot reach the gateway",
+            "start what listens there, or set KTRDR_FORWARD_TARGET, then ./scripts/up",
             about="program",
         )
 

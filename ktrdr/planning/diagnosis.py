@@ -55,6 +55,10 @@ class Facts:
     refused: tuple[Refused, ...] = ()
     clock_offset_s: float | None = None
     is_read_only: bool | None = None
+    forwarding: str = ""
+    """What this machine's own port-forward listens on, in words; empty: it does not run."""
+    forwarding_troubles: tuple[str, ...] = ()
+    """Where it does not listen, and why; that the gateway behind it cannot be reached."""
     data: str = ""
     """The outcome of a question for bars; `answered` when it was; empty: none was asked."""
     data_why: str = ""
@@ -85,6 +89,7 @@ def diagnose(facts: Facts) -> list[Finding]:
         found += _of_the_port(facts)
     found += _of_the_session(facts)
     found += _of_the_data(facts)
+    found += _of_the_forwarder(facts)
     found += _worth_knowing(facts)
     if any(finding.is_trouble for finding in found) or facts.expected:
         return found
@@ -146,7 +151,7 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
                 f"{facts.where} takes connections and says nothing",
                 "restart the gateway, and log in if it waits for that",
             )
-        case "hung_up":
+        case "hung_up" | "refused":
             yield _hung_up(facts)
         case "foreign":
             yield Finding(
@@ -164,12 +169,19 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
 
 
 def _hung_up(facts: Facts) -> Finding:
+    if facts.is_forwarded and facts.seen == "refused":
+        return Finding(
+            "forwarder_refuses",
+            f"the forwarder at {facts.where} takes no call from here: it serves the containers of"
+            " its own machine, a number of calls each",
+            "on its machine ./scripts/ib_port_forward.sh --check tells whom, and its log why not",
+        )
     if facts.is_forwarded:
         return Finding(
             "forwarder_alone",
             f"the forwarder at {facts.where} hangs up: there is no gateway behind it",
             "start IB Gateway and log in; does the forwarder go to its port "
-            "(KTRDR_FORWARD_TARGET)?",
+            "(KTRDR_FORWARD_TARGET)? On its machine ./scripts/ib_port_forward.sh --check tells",
         )
     if not facts.is_this_machine:
         return Finding(
@@ -231,6 +243,18 @@ def _of_the_data(facts: Facts) -> Iterator[Finding]:
             f"the gateway's clock and this machine's are {abs(facts.clock_offset_s):.0f} s apart",
             "set both by the network's time, such as: timedatectl set-ntp true",
         )
+
+
+def _of_the_forwarder(facts: Facts) -> Iterator[Finding]:
+    """What keeps this machine's containers from the gateway."""
+    for trouble in facts.forwarding_troubles:
+        yield Finding(
+            "forwarder_trouble",
+            f"port-forward: {trouble}",
+            "mend what it names; ./scripts/ib_port_forward.sh --check looks again",
+        )
+    if facts.forwarding:
+        yield Finding("forwarding", f"containers can call: {facts.forwarding}", is_trouble=False)
 
 
 def _worth_knowing(facts: Facts) -> Iterator[Finding]:

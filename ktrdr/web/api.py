@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
 from ktrdr.data.local_api import Json, to_json
+from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import HISTORY_DAYS, connection_json, gap_filler_json
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
@@ -40,6 +42,10 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     @api.get("/system-status")
     def system_status() -> ResponseReturnValue:
         return system_json(system.look())
+
+    @api.get("/port-forward-status")
+    def port_forward_status() -> ResponseReturnValue:
+        return forwarding_json(system.look().forwarding)
 
     @api.post("/gap-filler/force-scan")
     def force_scan() -> ResponseReturnValue:
@@ -96,6 +102,37 @@ def _concern_json(concern: Concern) -> Json:
         "cause": concern.cause or concern.what,
         "consequence": concern.consequence,
     }
+
+
+def forwarding_json(said: Report | None) -> Json:
+    """What port-forward says; `bytes` are of both directions, all counts since its start."""
+    if said is None:
+        return {"running": False, "reason": "port-forward has said nothing lately"}
+    return {
+        "running": True,
+        "reason": None,
+        "port": said.port,
+        "target": said.target,
+        "copying": said.copying,
+        "since": _iso(said.started),
+        "listening": [
+            {"name": one.name, "takes": one.whom, "trouble": one.trouble or None}
+            for one in said.listening
+        ],
+        "notes": [*said.complaints, *said.notes],
+        "open_calls": said.open_calls,
+        "calls": said.calls,
+        "refused": dict(said.refused),
+        "bytes": said.bytes,
+        "gateway": said.gateway or None,
+        "gateway_why": said.gateway_why or None,
+        "last_error": said.last_error or None,
+        "last_error_time": None if said.last_error_time is None else _iso(said.last_error_time),
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _service_json(service: Service) -> Json:

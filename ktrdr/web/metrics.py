@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.forwarder.report import Report
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import Health, Service
 
@@ -53,6 +54,8 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         "ktrdr_needs_person", "Things that somebody has to see to.", value=len(verdict.needs_person)
     )
     yield from _of_services(snapshot.services)
+    if snapshot.forwarding is not None:
+        yield from _of_forwarding(snapshot.forwarding)
     connection, gap_filler = snapshot.connection.said, snapshot.gap_filler.said
     yield GaugeMetricFamily(
         "ktrdr_connection_up",
@@ -89,6 +92,30 @@ def _of_services(services: dict[str, Service]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric([name], value)
     yield from (up, well, cpu, rss, uptime)
+
+
+def _of_forwarding(said: Report) -> Iterator[Metric]:
+    listening = sum(not one.trouble for one in said.listening)
+    yield GaugeMetricFamily(
+        "ktrdr_forward_listeners", "Places where port-forward takes calls.", value=listening
+    )
+    yield GaugeMetricFamily(
+        "ktrdr_forward_open_calls", "Calls that are open now.", value=said.open_calls
+    )
+    if said.gateway:
+        yield GaugeMetricFamily(
+            "ktrdr_forward_gateway_reached",
+            "The gateway behind port-forward could be reached when it was tried last.",
+            value=said.gateway == "reached",
+        )
+    yield _counter("forward_calls", "Calls that were passed on.", said.calls)
+    yield _counter("forward_bytes", "Bytes passed on, both directions.", said.bytes)
+    refused = CounterMetricFamily(
+        "ktrdr_forward_refused_calls", "Calls that were not served.", labels=["reason"]
+    )
+    for reason, number in sorted(said.refused.items()):
+        refused.add_metric([reason], number)
+    yield refused
 
 
 def _of_connection(status: ConnectionStatus) -> Iterator[Metric]:

@@ -125,6 +125,7 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "filler": gap_filler,
         "filler_look": filler_look(gap_filler, snapshot.verdict),
         "services": snapshot.services,
+        "forwarding": snapshot.forwarding,
         "series": series,
         "rows": worst_first(series.said or [])[:_ROWS],
         "fills": system.open_fills(snapshot),

@@ -109,7 +109,7 @@ def test_cpu_is_measured_between_two_looks(programs, run_dir):
 
 
 def test_children_are_counted_in(programs, run_dir):
-    with process(HAS_A_CHILD, "socat") as parent:
+    with process(HAS_A_CHILD, "ktrdr.forwarder") as parent:
         (run_dir / "port-forward.pid").write_text(str(parent.pid))
 
         assert programs.look()["port-forward"].rss_bytes > 50_000_000

@@ -1,0 +1,106 @@
+"""`ib_port_forward.sh --check`: what listens, for whom, and whether a TWS greeting comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import time
+from typing import NamedTuple
+
+from ktrdr.forwarder import report
+from ktrdr.forwarder.interfaces import interfaces
+from ktrdr.forwarder.places import EVERYWHERE, Place, Plan, places_for
+from ktrdr.forwarder.settings import ForwardSettings, is_linux
+
+_PATIENCE_S = 5.0
+_LONGEST_GREETING = 99
+_HELLO = b"API\0\0\0\0\x09v157..178"
+"""How a client of IB's protocol begins: the oldest and newest version that it speaks."""
+
+
+class Line(NamedTuple):
+    """One thing that was looked at."""
+
+    is_well: bool
+    text: str
+
+
+def check(settings: ForwardSettings) -> int:
+    """Print what there is, a line each; 0: all is well, 1: something is not."""
+    lines = [*_of_the_program(settings), _of_the_gateway(settings)]
+    for line in lines:
+        sys.stdout.write(f"{'ok ' if line.is_well else 'NO '} {line.text}\n")
+    return 0 if all(line.is_well for line in lines) else 1
+
+
+def _of_the_program(settings: ForwardSettings) -> list[Line]:
+    said = report.read(settings.run_dir, time.time())
+    return _of_nobody(settings) if said is None else _of_the_running(said)
+
+
+def _of_nobody(settings: ForwardSettings) -> list[Line]:
+    """None runs here: what one would do."""
+    advice = "./scripts/ib_port_forward.sh starts it, and ./scripts/up the whole group"
+    plan = _plan(settings)
+    return [
+        Line(False, f"nothing forwards port {settings.port} here; {advice}"),
+        *(Line(True, f"would listen on {one.name} for {one.whom}") for one in plan.places),
+        *(Line(False, complaint) for complaint in plan.complaints),
+        *(Line(True, note) for note in plan.notes),
+    ]
+
+
+def _of_the_running(said: report.Report) -> list[Line]:
+    how = f"with {said.copying} (pid {said.pid}), {said.open_calls} calls are open"
+    found = [Line(True, f"port {said.port} is forwarded to {said.target} {how}")]
+    for one in said.listening:
+        state = f"does not: {one.trouble}" if one.trouble else f"takes calls from {one.whom}"
+        found.append(Line(not one.trouble, f"listening on {one.name}: {state}"))
+    if not said.listening:
+        found.append(Line(False, "it listens nowhere"))
+    if said.last_error:
+        found.append(Line(True, f"its last error: {said.last_error}"))
+    found += [Line(False, complaint) for complaint in said.complaints]
+    return found + [Line(True, note) for note in said.notes]
+
+
+def _plan(settings: ForwardSettings) -> Plan:
+    return places_for(settings.bind, settings.callers, interfaces(), is_linux=is_linux())
+
+
+def _of_the_gateway(settings: ForwardSettings) -> Line:
+    """Through the forwarder where this machine may call it, else at the gateway itself."""
+    mine = next((place for place in _plan(settings).places if place.callers is None), None)
+    through = _own_address(mine) if mine else None
+    if through is not None and _greeting((through, settings.port)) is not None:
+        where, address = f"through {through}:{settings.port}", (through, settings.port)
+    else:
+        where, address = f"at {settings.gateway}", settings.target
+    said = _greeting(address)
+    if said is None:
+        advice = "start IB Gateway or TWS and log in; is its socket port this one?"
+        return Line(False, f"nobody listens {where}: {advice}")
+    if not said:
+        advice = "is the gateway logged in, does it take API clients (Configure, API, Settings)?"
+        return Line(False, f"no TWS greeting comes back {where}: {advice}")
+    version = said[4:].partition(b"\0")[0]
+    if len(said) < 5 or not version.isdigit():
+        return Line(False, f"what answers {where} is no IB Gateway: it says {said[:40]!r}")
+    return Line(True, f"a TWS greeting came back {where}: protocol {version.decode()}")
+
+
+def _own_address(place: Place) -> str:
+    return "127.0.0.1" if place.address == EVERYWHERE else place.address
+
+
+def _greeting(address: tuple[str, int]) -> bytes | None:
+    """What is said to a client's first words; empty: nothing; None: nobody listens."""
+    try:
+        with socket.create_connection(address, _PATIENCE_S) as call:
+            with contextlib.suppress(OSError):
+                call.sendall(_HELLO)
+                return call.recv(_LONGEST_GREETING)
+            return b""
+    except (OSError, UnicodeError):
+        return None

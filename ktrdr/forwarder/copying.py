@@ -1,0 +1,241 @@
+"""Copying bytes between two connected sockets, both ways, until both have ended.
+
+Either way an end of one side is passed on to the other, which may still answer: for as long as it
+does, and `QUIET_S` more. Nothing is cut for being quiet while both sides are open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+QUIET_S = 120
+"""A side that has only one direction left may be silent for so long."""
+
+_CHUNK = 262144
+_TRY_S = 3.0
+_END_S = 1.0
+_GUARD = "trap '' HUP INT TERM; read _; kill -s KILL 0"
+"""Ends its process group when the pipe that it reads from is closed, however the writer ended."""
+
+log = logging.getLogger(__name__)
+
+
+class Copying(ABC):
+    """One way to copy. Called by a thread for each connection."""
+
+    name: str
+
+    @abstractmethod
+    def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
+        """Copy until both have ended: bytes passed on in both directions, and what went wrong."""
+
+    def under_way(self) -> int:
+        """Bytes so far of what is being copied now, as far as can be told."""
+        return 0
+
+    @abstractmethod
+    def end(self) -> None:
+        """End at once whatever is being copied; nothing is left behind."""
+
+
+class Threads(Copying):
+    """Two threads a connection: a little slower than socat."""
+
+    name = "our own copying"
+
+    def __init__(self) -> None:
+        self._open: set[_OneWay] = set()
+
+    def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
+        """As `Copying.between`."""
+        there, back = _OneWay(near, far), _OneWay(far, near)
+        there.other, back.other = back, there
+        self._open |= {there, back}
+        answers = threading.Thread(target=back.copy, name="answers", daemon=True)
+        answers.start()
+        there.copy()
+        answers.join()
+        self._open -= {there, back}
+        return there.passed + back.passed, there.failed or back.failed
+
+    def under_way(self) -> int:
+        """As `Copying.under_way`."""
+        return sum(one.passed for one in self._open.copy())
+
+    def end(self) -> None:
+        """As `Copying.end`."""
+        for one in self._open.copy():
+            one.abort()
+
+
+class _OneWay:
+    """One direction of a connection."""
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.other: _OneWay = self
+        self.passed = 0
+        self.failed = ""
+        self._source = source
+        self._sink = sink
+
+    def copy(self) -> None:
+        """Until the source ends, or one side breaks: then both directions end."""
+        room = bytearray(_CHUNK)
+        view = memoryview(room)
+        try:
+            while count := self._source.recv_into(room):
+                self._sink.sendall(view[:count])
+                self.passed += count
+            self.other.hurry()
+            self._sink.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self.failed = _failure(error)
+            self.abort()
+
+    def hurry(self) -> None:
+        """From now on this is the only direction: its source may not be silent for ever."""
+        self._source.settimeout(QUIET_S)
+
+    def abort(self) -> None:
+        """End both directions, whatever they wait for."""
+        for one in (self._source, self._sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+class Socat(Copying):
+    """A socat process for each connection, in one process group that a guard ends with us."""
+
+    name = "socat"
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
+        """As `Copying.between`. OSError: socat cannot be started."""
+        process = self._start(near, far)
+        near.close()  # socat has them now: only its end is to close them
+        far.close()
+        try:
+            said = process.stderr.read() if process.stderr else b""
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            passed = _written_by(process.pid)
+        finally:
+            with self._lock:
+                self._running.discard(process)
+            process.wait()
+            if process.stderr:
+                process.stderr.close()
+        return passed, _last_words(said) if process.returncode else ""
+
+    def _start(self, near: socket.socket, far: socket.socket) -> subprocess.Popen[bytes]:
+        ends = [f"FD:{one.fileno()},shut-down" for one in (near, far)]
+        with self._lock:
+            if self._guard is None or self._guard.poll() is not None:
+                self._guard = self._new_guard()
+            process = subprocess.Popen(  # noqa: S603 - found on the PATH, as the user wants it
+                [self._command, "-b", str(_CHUNK), "-t", str(QUIET_S), *ends],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(near.fileno(), far.fileno()),
+                process_group=self._guard.pid,
+            )
+            self._running.add(process)
+        return process
+
+    @staticmethod
+    def _new_guard() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", _GUARD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+        )
+
+    def works(self) -> bool:
+        """Whether this socat takes two sockets and passes bytes on; it takes some milliseconds."""
+        (caller, near), (far, gateway) = socket.socketpair(), socket.socketpair()
+        with caller, near, far, gateway:
+            caller.settimeout(_TRY_S)
+            gateway.settimeout(_TRY_S)
+            try:
+                tried = threading.Thread(target=self.between, args=(near, far), daemon=True)
+                tried.start()
+                caller.sendall(b"?")
+                caller.shutdown(socket.SHUT_WR)
+                heard = gateway.recv(9) + gateway.recv(9)
+                gateway.sendall(b"!")
+                gateway.close()
+                return heard + caller.recv(9) + caller.recv(9) == b"?!"
+            except OSError:
+                return False
+            finally:
+                self.end()
+
+    def under_way(self) -> int:
+        """As `Copying.under_way`."""
+        with self._lock:
+            return sum(_written_by(process.pid) for process in self._running)
+
+    def end(self) -> None:
+        """As `Copying.end`: the group goes, and who waits for a process of it sees that."""
+        with self._lock:
+            guard, self._guard = self._guard, None
+            left = set(self._running)
+        if guard is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(guard.pid, signal.SIGKILL)
+            guard.communicate()
+        for process in left:
+            process.kill()  # of a guard that was gone already
+
+
+def choose() -> Copying:
+    """Socat where there is one that does it, else our own."""
+    command = shutil.which("socat")
+    if command is None or sys.platform != "linux" or sys.version_info < (3, 11):
+        return Threads()
+    socat = Socat(command)
+    if socat.works():
+        return socat
+    log.warning("%s does not take two sockets (FD:…): copying without it", command)
+    return Threads()
+
+
+def _written_by(pid: int) -> int:
+    """Bytes that a process has written, also one that has ended and was not asked for its code."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/io").read_text("ascii").splitlines():
+            name, _, value = line.partition(":")
+            if name == "wchar":
+                return int(value)
+    return 0
+
+
+def _failure(error: OSError) -> str:
+    """What broke; nothing where it was we who ended it."""
+    if isinstance(error, (TimeoutError, socket.timeout)):
+        return f"nothing came for {QUIET_S} s after the other side's end"
+    return "" if error.errno in (errno.ENOTCONN, errno.EBADF) else str(error.strerror)
+
+
+def _last_words(said: bytes) -> str:
+    """What socat said last, without its time, name and pid."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return lines[-1].rpartition("] E ")[2] if lines else "socat was ended"

@@ -1,0 +1,35 @@
+"""Which program listens on a TCP port of this machine, as far as this user may know."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+_UNKNOWN = "a program that this user may not see"
+
+
+def holder_of(port: int) -> str:
+    """Its command line and pid; without psutil, which is in the .venv, nobody can tell."""
+    try:
+        import psutil  # noqa: PLC0415  the forwarder runs without it, too
+    except ImportError:
+        return "another program"
+    for running in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if port in listening_ports(running):
+                command = " ".join(" ".join(running.cmdline()).split()) or running.name()
+                return f"{command[:80]} (pid {running.pid})"
+    return _UNKNOWN
+
+
+def listening_ports(running: psutil.Process) -> set[int]:
+    """The TCP ports that a process listens on; none when we may not know."""
+    import psutil  # noqa: PLC0415
+
+    with contextlib.suppress(psutil.Error):
+        connections = running.net_connections("tcp")
+        return {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
+    return set()

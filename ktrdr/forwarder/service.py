@@ -1,0 +1,289 @@
+"""Serving calls: who is, how many at a time, and what is said and counted about it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ktrdr.forwarder import report
+from ktrdr.forwarder.copying import Copying
+from ktrdr.forwarder.listeners import Call, Listeners, hang_up
+from ktrdr.forwarder.places import Place
+from ktrdr.forwarder.settings import ForwardSettings
+
+MAX_CALLS_OF_ONE = 32
+"""IB's limit of clients for one gateway: no caller has use for more."""
+MAX_CALLS = 2 * MAX_CALLS_OF_ONE
+"""So one caller that takes all it may shuts nobody out."""
+
+_CONNECT_S = 10.0
+_LEAVE_S = 1.0
+_FOLLOW_S = 2.0
+_POLL_S = 0.5
+_PROBE_S, _PROBE_AGAIN_S = 30.0, 5.0
+_REPORT_S = 1.0
+_SAME_AGAIN_S = 60.0
+_STOP_S = 3.0
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why somebody is not served."""
+
+    reason: str
+    words: str
+
+
+def refusal(place: Place | None, caller: str, open_calls: Counter[str]) -> Refusal | None:
+    """Whether a call is not to be served, beside those that are open, by caller; None: it is."""
+    if place is None:
+        return Refusal("foreign", "the bridge by which it came is gone")
+    if not place.takes(caller):
+        return Refusal("foreign", f"{place.name} takes calls from {place.whom}")
+    if open_calls[caller] >= MAX_CALLS_OF_ONE:
+        return Refusal("too_many_of_one", f"it has {MAX_CALLS_OF_ONE} open, all that one may have")
+    if (total := sum(open_calls.values())) >= MAX_CALLS:
+        return Refusal("too_many", f"{total} are open, and no more are allowed")
+    return None
+
+
+class Gateway:
+    """The one behind: connects to it, and remembers whether that worked. Thread-safe."""
+
+    def __init__(self, target: tuple[str, int], name: str) -> None:
+        self._target = target
+        self.name = name
+        self.state = ""
+        self.why = ""
+        self._tried = -_PROBE_S
+        self._lock = threading.Lock()
+
+    def connect(self) -> socket.socket:
+        """A connection. OSError: there is none, and why."""
+        try:
+            found = socket.create_connection(self._target, _CONNECT_S)
+            found.settimeout(None)
+        except (OSError, UnicodeError) as error:
+            why = _words(error)
+            self._note("not_reached", why)
+            raise OSError(why) from error
+        self._note("reached")
+        return found
+
+    def probe(self, now_s: float) -> None:
+        """Connect and leave where nobody has called for a while; does not wait for it."""
+        if now_s - self._tried < (_PROBE_S if self.state == "reached" else _PROBE_AGAIN_S):
+            return
+        self._tried = now_s
+
+        def try_it() -> None:
+            with contextlib.suppress(OSError):
+                self.connect().close()
+
+        threading.Thread(target=try_it, name="probe", daemon=True).start()
+
+    def _note(self, state: str, why: str = "") -> None:
+        with self._lock:
+            changed = (self.state, self.why) != (state, why)
+            self.state, self.why, self._tried = state, why, time.monotonic()
+        if changed and state == "reached":
+            log.info("%s can be reached", self.name)
+        elif changed:
+            log.warning(
+                "%s cannot be reached: %s; is the gateway started, and this its port?",
+                self.name, why,
+            )  # fmt: skip
+
+
+def _words(error: OSError | UnicodeError) -> str:
+    """A system's error as one would say it."""
+    if isinstance(error, socket.gaierror):
+        return f"no such host ({error.strerror})"
+    if isinstance(error, UnicodeError):
+        return "that can be no host's name"
+    if isinstance(error, (TimeoutError, socket.timeout)):
+        return f"no answer within {_CONNECT_S:.0f} s"
+    return error.strerror or str(error)
+
+
+class Forwarder:
+    """Serves calls until it is told to stop. Each has a thread of its own."""
+
+    def __init__(
+        self, settings: ForwardSettings, listeners: Listeners, copying: Copying, gateway: Gateway
+    ) -> None:
+        self.settings = settings
+        self._listeners = listeners
+        self._copying = copying
+        self._gateway = gateway
+        self._started = time.time()
+        self._open: Counter[str] = Counter()
+        self._served = 0
+        self._bytes = 0
+        self._refused: Counter[str] = Counter()
+        self._error = ""
+        self._error_time: float | None = None
+        self._said: dict[tuple[str, str], float] = {}
+        self._lock = threading.Lock()
+        self._followed = -_FOLLOW_S
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set; then nothing is left of it."""
+        reported = 0.0
+        try:
+            while not stop.is_set():
+                now = time.monotonic()
+                self._follow(now, _FOLLOW_S)
+                self._gateway.probe(now)
+                if now - reported >= _REPORT_S:
+                    reported = now
+                    self._write_report()
+                try:
+                    for call in self._listeners.calls(_POLL_S):
+                        self._take(call)
+                except OSError as error:  # no more files may be opened, for instance
+                    self._note_error(f"a call could not be taken: {error.strerror}")
+                    stop.wait(_POLL_S)
+        finally:
+            self._end()
+
+    def _follow(self, now_s: float, at_most_every_s: float) -> None:
+        if now_s - self._followed >= at_most_every_s:
+            self._listeners.follow()
+            self._followed = now_s
+
+    def _take(self, call: Call) -> None:
+        """Serve a call in a thread of its own, or refuse it."""
+        self._follow(time.monotonic(), 0)  # whose calls are taken is as it is now
+        with self._lock:
+            place = self._listeners.place_of_now(call)
+            why = refusal(place, call.caller, self._open)
+            if why is None:
+                self._open[call.caller] += 1
+            else:
+                self._refused[why.reason] += 1
+        if why is None:
+            threading.Thread(target=self._serve, args=[call], name="call", daemon=True).start()
+            return
+        hang_up(call, rudely=why.reason == "foreign")
+        self._say(call.caller, f"refused a call: {why.words}")
+
+    def _serve(self, call: Call) -> None:
+        try:
+            self._pass_on(call)
+        except OSError as error:
+            self._note_error(f"a call from {call.caller} failed: {error.strerror or error}")
+        finally:
+            call.socket.close()
+            with self._lock:
+                self._open[call.caller] -= 1
+                self._open += Counter()  # drops those that have none
+
+    def _pass_on(self, call: Call) -> None:
+        try:
+            far = self._gateway.connect()
+        except OSError as error:
+            with self._lock:
+                self._refused["no_gateway"] += 1
+            self._say(call.caller, f"called, but {self._gateway.name} cannot be reached: {error}")
+            _take_leave(call.socket)
+            return
+        with far:
+            _keep_alive(call.socket)
+            _keep_alive(far)
+            call.socket.setblocking(True)
+            with self._lock:
+                self._served += 1
+            log.info("%s is connected to %s", call.caller, self._gateway.name)
+            passed, failed = self._copying.between(call.socket, far)
+        with self._lock:
+            self._bytes += passed
+        log.info(
+            "%s is disconnected after %d bytes%s", call.caller, passed, failed and f": {failed}"
+        )
+
+    def _say(self, caller: str, words: str) -> None:
+        """A warning that names the caller; the same again only once a minute."""
+        self._note_error(f"{caller}: {words}", log_it=False)
+        now = time.monotonic()
+        with self._lock:
+            self._said = {k: at for k, at in self._said.items() if now - at < _SAME_AGAIN_S}
+            is_new = (caller, words) not in self._said
+            if is_new:
+                self._said[caller, words] = now
+        if is_new:
+            log.warning("%s: %s", caller, words)
+
+    def _note_error(self, words: str, *, log_it: bool = True) -> None:
+        with self._lock:
+            self._error, self._error_time = words, time.time()
+        if log_it:
+            log.warning("%s", words)
+
+    def _write_report(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk keeps nobody from calling
+            report.write(self.settings.run_dir, self.report())
+
+    def report(self) -> report.Report:
+        """What is known now."""
+        with self._lock:
+            return report.Report(
+                time=time.time(),
+                started=self._started,
+                pid=os.getpid(),
+                copying=self._copying.name,
+                port=self.settings.port,
+                target=self._gateway.name,
+                listening=self._listeners.listening,
+                complaints=self._listeners.complaints,
+                notes=self._listeners.notes,
+                open_calls=sum(self._open.values()),
+                calls=self._served,
+                refused=dict(self._refused),
+                bytes=self._bytes + self._copying.under_way(),
+                gateway=self._gateway.state,
+                gateway_why=self._gateway.why,
+                last_error=self._error,
+                last_error_time=self._error_time,
+            )
+
+    def _end(self) -> None:
+        """Close what listens, end what is open, and wait for that."""
+        self._listeners.close()
+        deadline = time.monotonic() + _STOP_S
+        while time.monotonic() < deadline:
+            self._copying.end()
+            with self._lock:
+                if not self._open:
+                    break
+            time.sleep(0.05)
+        with contextlib.suppress(OSError):
+            report.forget(Path(self.settings.run_dir))
+
+
+def _take_leave(connection: socket.socket) -> None:
+    """End a call that was taken: closed with words unread it would be reset, as if refused."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(_LEAVE_S)
+        while connection.recv(4096):
+            pass
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    """Pass small messages on at once, and notice a peer that vanished without a word."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):  # each system has some of them
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,180 @@
+"""What the forwarder is told: by the settings as every program reads them, or without a .venv.
+
+Without one there is no pydantic and no dotenv: then the few variables that matter here are read
+from the environment and from plain lines of `.env`; a line of theirs that needs more is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ktrdr.addresses import (
+    as_host_and_port,
+    read_host,
+    read_host_and_port,
+    read_port,
+    read_subnets,
+)
+from ktrdr.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from ktrdr.config import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})  # noqa: S104 - compared, not bound
+
+_NAMES = (
+    "IB_HOST",
+    "IB_PORT",
+    "KTRDR_FORWARD_BIND",
+    "KTRDR_FORWARD_CALLERS",
+    "KTRDR_FORWARD_PORT",
+    "KTRDR_FORWARD_TARGET",
+    "KTRDR_RUN_DIR",
+    "KTRDR_SIM_PORT",
+)
+_LINE = re.compile(
+    r"""\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"""
+    r"""(?:'([^'\\]*)'|"([^"\\$]*)"|([^\s#"'$\\]*))\s*(?:\#.*)?"""
+)
+_OURS = re.compile(rf"\s*(?:export\s+)?({'|'.join(_NAMES)})\b", re.IGNORECASE)
+_Read = TypeVar("_Read")
+
+
+@dataclass(frozen=True)
+class ForwardSettings:
+    """Checked: which port, where (None: chosen), for whom, to which gateway, and the run folder."""
+
+    port: int
+    bind: str | None
+    callers: tuple[IPv4Network, ...]
+    target: tuple[str, int]
+    run_dir: Path
+
+    def __post_init__(self) -> None:
+        """Misconfigured: the address is none, or it would call itself."""
+        if self.bind is not None:
+            check_bind(self.bind)
+        host, port = self.target
+        if port == self.port and host in LOCAL:
+            raise Misconfigured(
+                f"KTRDR_FORWARD_PORT={port}: expected another port than that of the gateway,"
+                f" which is {as_host_and_port(host, port)}"
+            )
+
+    @property
+    def gateway(self) -> str:
+        """The target as one text."""
+        return as_host_and_port(*self.target)
+
+
+def check_bind(address: str) -> None:
+    """Misconfigured: KTRDR_FORWARD_BIND is no IPv4 address."""
+    try:
+        IPv4Address(address)
+    except ValueError:
+        raise Misconfigured(
+            f"KTRDR_FORWARD_BIND={address}: expected an IPv4 address of this machine"
+        ) from None
+
+
+def of_settings(settings: Settings, *, is_alone: bool = False) -> ForwardSettings:
+    """From the settings of the group.
+
+    `is_alone`: this is not part of a group. Who then says nothing of the simulator means a real
+    gateway on this machine.
+    """
+    target = settings.forward_target or (settings.gateway_host, settings.gateway_port)
+    says_nothing = settings.model_fields_set.isdisjoint({"ktrdr_sim_port", "ktrdr_forward_target"})
+    if is_alone and settings.is_simulated and says_nothing:
+        target = settings.gateway_host, settings.ib_port
+    return ForwardSettings(
+        settings.ktrdr_forward_port,
+        settings.ktrdr_forward_bind,
+        settings.forward_callers,
+        target,
+        settings.run_dir,
+    )
+
+
+def of_variables(environment: Mapping[str, str], root: Path = ROOT) -> ForwardSettings:
+    """From the environment and `.env` alone, for who runs this without a .venv.
+
+    Misconfigured as `ktrdr.config.load_settings`.
+    """
+    values = plain_env_file(root / ".env")
+    values.update({name: environment[name] for name in _NAMES if environment.get(name)})
+
+    def read(name: str, reader: Callable[[str], _Read], default: _Read, expected: str) -> _Read:
+        if name not in values:
+            return default
+        try:
+            return reader(values[name])
+        except ValueError:
+            raise Misconfigured(f"{name}={values[name]}: expected {expected}") from None
+
+    a_port = "a port from 1 to 65535"
+    host = read("IB_HOST", read_host, "127.0.0.1", "a host name or address, without a port")
+    ib_port = read("IB_PORT", read_port, 4002, a_port)
+    sim_port = read("KTRDR_SIM_PORT", read_port, 0, a_port)
+    port = sim_port if sim_port and "IB_HOST" not in values else ib_port
+    return ForwardSettings(
+        read("KTRDR_FORWARD_PORT", read_port, 4003, a_port),
+        values.get("KTRDR_FORWARD_BIND"),
+        read("KTRDR_FORWARD_CALLERS", read_subnets, (), "subnets such as 172.18.0.0/16"),
+        read("KTRDR_FORWARD_TARGET", read_host_and_port, (host, port), f"HOST:PORT, with {a_port}"),
+        root / Path(values.get("KTRDR_RUN_DIR", "var/run")).expanduser(),
+    )
+
+
+def plain_env_file(path: Path) -> dict[str, str]:
+    """The forwarder's variables in `.env`, by name in capitals; none where there is no such file.
+
+    Misconfigured: a line with one of them is more than NAME=VALUE, in quotes or not.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} cannot be read: {error}") from None
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if not (ours := _OURS.match(line)):
+            continue
+        if not (said := _LINE.fullmatch(line)):
+            raise Misconfigured(
+                f"{path}, line {number}: {ours[1]} cannot be read without a .venv, for it is more"
+                " than NAME=VALUE; ./scripts/up makes one"
+            )
+        if value := said[2] or said[3] or said[4]:
+            found[said[1].upper()] = value
+    return found
+
+
+def is_supervised() -> bool:
+    """True in a group, whose settings are one and the same for all its programs."""
+    return "SUPERVISOR_ENABLED" in os.environ
+
+
+def load() -> ForwardSettings:
+    """What this run is told: as every program reads it where that can be had."""
+    try:
+        from ktrdr.running_group import settings_to_run_with  # noqa: PLC0415  not without a .venv
+    except ImportError:
+        if is_supervised():
+            raise
+        return of_variables(os.environ)
+    return of_settings(settings_to_run_with(), is_alone=not is_supervised())
+
+
+def is_linux() -> bool:
+    """Elsewhere containers live in a virtual machine, which calls 127.0.0.1."""
+    return sys.platform == "linux"

@@ -1,0 +1,664 @@
+"""The port-forward program, with socat and with the forwarder that stands in for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from dotenv import dotenv_values
+
+from tests.ports import free_port
+
+MISCONFIGURED = 78
+SCRIPT = "scripts/ib_port_forward.sh"
+
+
+class Forward:
+    """The script with a port of its own, and ways to start it."""
+
+    def __init__(self, copy, path):
+        self.copy = copy
+        self.port = free_port()
+        self.script = copy.folder / SCRIPT
+        self.env = {"PATH": path, "KTRDR_FORWARD_PORT": self.port}
+        self.env["KTRDR_FORWARD_BIND"] = "127.0.0.1"
+
+    @contextlib.contextmanager
+    def started(self, gateway, *command, **env):
+        """The running script; killed when the test does not end it."""
+        target = f"127.0.0.1:{gateway.port}"
+        env = self.env | {"KTRDR_FORWARD_TARGET": target} | env
+        with self.copy.start(*command, self.script, **env) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def until_it_listens(self):
+        self.copy.until(lambda: self.copy.answers(self.port), "it listens")
+
+    def call(self):
+        return socket.create_connection(("127.0.0.1", self.port), 10)
+
+    def report(self):
+        return json.loads((self.copy.run_dir / "port-forward.json").read_text())
+
+    def until_none_is_open(self):
+        """Also the call that looked whether it listens is over, and counted."""
+
+        def is_quiet():
+            with contextlib.suppress(FileNotFoundError):
+                said = self.report()
+                return said["open_calls"] == 0 and said["calls"] + sum(said["refused"].values())
+            return False
+
+        self.copy.until(is_quiet, "no call is open")
+
+    def is_asked(self, text):
+        with contextlib.suppress(OSError, AssertionError):
+            return self.ask(text) == text.upper()
+        return False
+
+    def check(self, gateway):
+        target = f"127.0.0.1:{gateway.port}"
+        return self.copy.run(self.script, "--check", **self.env, KTRDR_FORWARD_TARGET=target)
+
+    def ask(self, text):
+        with self.call() as call:
+            return told(call, text)
+
+
+def told(call, text):
+    call.sendall(text)
+    answer = b""
+    while len(answer) < len(text):
+        more = call.recv(65536)
+        assert more, "hung up"
+        answer += more
+    return answer
+
+
+def needs_socat():
+    if shutil.which("socat") is None:
+        pytest.skip("socat is not installed")
+
+
+@pytest.fixture(params=["socat", "our own copying"])
+def forward(request, copy):
+    if request.param == "socat":
+        needs_socat()
+        return Forward(copy, os.environ["PATH"])
+    return Forward(copy, copy.path_with_tools_only())
+
+
+def test_it_passes_bytes_both_ways(forward, gateway):
+    with forward.started(gateway):
+        forward.until_it_listens()
+        assert forward.ask(b"hello") == b"HELLO"
+        assert forward.ask(b"bars" * 10_000) == b"BARS" * 10_000
+
+
+def test_it_serves_several_callers_at_a_time(forward, gateway):
+    with forward.started(gateway), contextlib.ExitStack() as open_calls:
+        forward.until_it_listens()
+        calls = [open_calls.enter_context(forward.call()) for _ in range(5)]
+        for number, call in enumerate(calls):
+            call.sendall(b"call %d" % number)
+        assert [call.recv(99) for call in calls] == [b"CALL %d" % n for n in range(5)]
+
+
+def test_its_pid_file_names_it(forward, gateway):
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        assert int((forward.copy.run_dir / "port-forward.pid").read_text()) == process.pid
+
+
+def test_sigterm_leaves_nothing_though_a_call_is_open(forward, gateway):
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        with forward.call() as call:
+            assert told(call, b"hello") == b"HELLO"
+            process.terminate()
+            assert process.wait(10) == 0
+            forward.copy.until_nothing_is_left(10)
+        assert forward.copy.is_free(forward.port)
+        assert not (forward.copy.run_dir / "port-forward.pid").exists()
+
+
+def test_sigkill_leaves_nothing_on_the_port(forward, gateway):
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        with forward.call() as call:
+            assert told(call, b"hello") == b"HELLO"
+            process.kill()
+            process.wait()
+            forward.copy.until_nothing_is_left(10)
+    with forward.started(gateway):
+        forward.until_it_listens()
+        assert forward.ask(b"again") == b"AGAIN"
+
+
+def test_it_ends_when_supervisord_is_killed(forward, gateway):
+    """A shell plays supervisord: the end of the parent is what counts."""
+    command = ["bash", "-c", '"$0"; true']
+    with forward.started(gateway, *command, SUPERVISOR_ENABLED="1") as parent:
+        forward.until_it_listens()
+        parent.kill()
+        parent.wait()
+        forward.copy.until_nothing_is_left(10)
+        assert forward.copy.is_free(forward.port)
+
+
+def test_a_taken_port_is_named_with_its_holder(forward, gateway):
+    with (
+        socket.create_server(("127.0.0.1", forward.port)),
+        forward.started(gateway) as process,
+    ):
+        output = process.communicate(timeout=20)[0]
+        assert process.returncode == 1
+    assert f"port {forward.port} " in output
+    assert "taken" in output
+    assert str(os.getpid()) in output
+    assert "KTRDR_FORWARD_PORT" in output
+
+
+def test_a_second_one_is_refused(forward, gateway):
+    with forward.started(gateway) as first:
+        forward.until_it_listens()
+        with forward.started(gateway) as second:
+            output = second.communicate(timeout=20)[0]
+            assert second.returncode == MISCONFIGURED
+        assert f"(pid {first.pid})" in output
+        assert forward.ask(b"hello") == b"HELLO"
+
+
+def test_a_gateway_that_is_down_ends_the_call_and_nothing_else(forward, gateway):
+    nobody = f"127.0.0.1:{free_port()}"
+    with forward.started(gateway, KTRDR_FORWARD_TARGET=nobody) as process:
+        forward.until_it_listens()
+        with forward.call() as call:
+            assert call.recv(1) == b""
+        assert process.poll() is None
+
+
+def test_a_33rd_call_of_one_caller_is_closed_at_once(forward, gateway):
+    with forward.started(gateway) as process, contextlib.ExitStack() as open_calls:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        for _ in range(32):
+            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+        with forward.call() as one_too_many:
+            assert one_too_many.recv(1) == b""
+        process.terminate()
+        assert "it has 32 open, all that one may have" in process.communicate(timeout=20)[0]
+
+
+def test_what_a_killed_one_leaves_is_no_listener(copy, gateway):
+    """Forwarder and guard were killed: socat serves its call to the end, and nobody else."""
+    needs_socat()
+    forward = Forward(copy, os.environ["PATH"])
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        with forward.call() as call:
+            assert told(call, b"hello") == b"HELLO"
+            left = psutil.Process(process.pid).children()
+            guard = next(child for child in left if child.name() != "socat")
+            guard.kill()
+            process.kill()
+            process.wait()
+            with forward.started(gateway):
+                forward.until_it_listens()
+                assert forward.ask(b"again") == b"AGAIN"
+                assert told(call, b"still") == b"STILL"
+    copy.until(lambda: not any(p.name() == "socat" for p in copy.processes()), "socat has ended")
+
+
+def test_it_takes_another_guard_when_one_was_killed(copy, gateway):
+    needs_socat()
+    forward = Forward(copy, os.environ["PATH"])
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        assert forward.ask(b"hello") == b"HELLO"
+        for child in psutil.Process(process.pid).children():
+            if child.name() != "socat":
+                child.kill()
+                copy.until(lambda c=child: is_dead(c), "it is killed")
+        copy.until(lambda: forward.is_asked(b"again"), "it serves")
+        process.kill()
+        process.wait()
+        copy.until_nothing_is_left(10)
+
+
+def is_dead(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+# --- what is passed on ---------------------------------------------------------------------------
+
+
+class Late:
+    """Answers only when the caller has said that it is done: then with all that was said."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = self._listener.accept()
+                with caller:
+                    said = b""
+                    while data := caller.recv(65536):
+                        said += data
+                    caller.sendall(said.upper())
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(20)
+
+
+def test_a_caller_that_says_it_is_done_gets_the_whole_answer(forward, copy):
+    late = Late()
+    said = os.urandom(2**20).hex().encode() * 4
+    with forward.started(late):
+        forward.until_it_listens()
+        with forward.call() as call:
+            call.sendall(said)
+            call.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: call.recv(65536), b""))
+        assert answer == said.upper()
+    copy.end_all()
+    late.close()
+
+
+def test_calls_that_are_reset_leave_nothing_and_no_traceback(forward, gateway):
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        for number in range(150):
+            with forward.call() as call:
+                if number % 3:
+                    call.sendall(b"hello")
+                if number % 3 == 2:
+                    call.recv(5)
+                call.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        forward.until_none_is_open()
+        assert forward.ask(b"hello") == b"HELLO"
+        forward.until_none_is_open()
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+        assert process.returncode == 0
+    assert "Traceback" not in output
+    assert "Exception" not in output
+
+
+def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        program = psutil.Process(process.pid)
+        before = program.num_fds()
+        for _ in range(8):
+            with contextlib.ExitStack() as burst:
+                calls = [burst.enter_context(forward.call()) for _ in range(25)]
+                for call in calls:
+                    call.sendall(b"hello")
+                assert [told(call, b"") or call.recv(5) for call in calls] == [b"HELLO"] * 25
+            forward.until_none_is_open()
+        forward.copy.until(lambda: program.num_fds() <= before + 1, "its files are closed")
+        assert [p.name() for p in program.children() if p.name() == "socat"] == []
+
+
+def test_it_says_what_it_has_done(forward, gateway):
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        before = forward.report()
+        assert forward.ask(b"hello") == b"HELLO"
+        forward.copy.until(lambda: forward.report()["calls"] == before["calls"] + 1, "it counts")
+        forward.until_none_is_open()
+        said = forward.report()
+        assert said["bytes"] == before["bytes"] + 10
+        assert said["pid"] == process.pid
+        assert said["gateway"] == "reached"
+        assert [one["whom"] for one in said["listening"]] == ["this machine"]
+        process.terminate()
+        assert process.wait(10) == 0
+        assert not (forward.copy.run_dir / "port-forward.json").exists()
+
+
+def test_a_gateway_with_an_ipv6_address_alone_is_reached(forward):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        target = f"[::1]:{listener.getsockname()[1]}"
+        with forward.started(listener_of(listener), KTRDR_FORWARD_TARGET=target):
+            forward.until_it_listens()
+            with forward.call() as call:
+                call.sendall(b"hello")
+                while True:  # the first ones that called looked whether it listens
+                    taken, _ = listener.accept()
+                    with taken:
+                        if taken.recv(5) == b"hello":
+                            taken.sendall(b"HELLO")
+                            break
+                assert call.recv(5) == b"HELLO"
+
+
+def listener_of(listener):
+    return SimpleNamespace(port=listener.getsockname()[1])
+
+
+def test_a_host_that_is_none_is_one_line_a_minute(forward, gateway):
+    with forward.started(gateway, KTRDR_FORWARD_TARGET="no-such-host.invalid:4002") as process:
+        forward.until_it_listens()
+        for _ in range(3):
+            with forward.call() as call:
+                assert call.recv(1) == b""
+        assert process.poll() is None
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    said = [line for line in output.splitlines() if "WARNING" in line]
+    assert len(said) == 2, output
+    assert "no-such-host.invalid:4002 cannot be reached: no such host" in said[0]
+    assert "127.0.0.1: called, but no-such-host.invalid:4002 cannot be reached" in said[1]
+
+
+def test_a_socat_that_cannot_do_it_is_done_without(copy, gateway):
+    tools = Path(copy.path_with_tools_only())
+    (tools / "socat").write_text("#!/bin/sh\necho 'unknown option FD' >&2\nexit 1\n")
+    (tools / "socat").chmod(0o755)
+    forward = Forward(copy, str(tools))
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        assert forward.ask(b"hello") == b"HELLO"
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert "does not take two sockets" in output
+    assert "with our own copying" in output
+
+
+# --- --check -------------------------------------------------------------------------------------
+
+
+def test_a_check_says_that_nothing_runs_and_what_one_would_do(copy):
+    nobody = f"127.0.0.1:{free_port()}"
+    env = {"KTRDR_FORWARD_BIND": "127.0.0.1", "KTRDR_FORWARD_TARGET": nobody}
+    code, output = copy.run(copy.folder / SCRIPT, "--check", **env)
+    assert code == 1
+    assert "NO  nothing forwards port 4003 here" in output
+    assert "would listen on lo for this machine" in output
+    assert f"NO  nobody listens at {nobody}" in output
+
+
+def test_a_check_greets_through_the_one_that_runs(forward):
+    greeting = b"\0\0\0\x1a176\x0020261127 10:00:00 UTC\0"
+    with Greeting(greeting) as gateway, forward.started(gateway):
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        code, output = forward.check(gateway)
+        assert code == 0, output
+        assert f"a TWS greeting came back through 127.0.0.1:{forward.port}: protocol 176" in output
+        assert "ok  listening on lo: takes calls from this machine" in output
+
+
+@pytest.mark.parametrize(
+    ("says", "expected"),
+    [(b"", "no TWS greeting comes back"), (b"SSH-2.0-x\r\n", "is no IB Gateway: it says b'SSH")],
+)
+def test_a_check_says_what_is_no_gateway(forward, says, expected):
+    with Greeting(says) as gateway, forward.started(gateway):
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        code, output = forward.check(gateway)
+        assert code == 1
+        assert expected in output
+
+
+class Greeting(Late):
+    """Says one thing to whoever calls and has said something, and closes."""
+
+    def __init__(self, says):
+        self._says = says
+        super().__init__()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = self._listener.accept()
+                with caller, contextlib.suppress(OSError):
+                    if caller.recv(99):
+                        caller.sendall(self._says)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+# --- wrong settings ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("KTRDR_FORWARD_PORT", "70000", "a port from 1 to 65535"),
+        ("KTRDR_FORWARD_PORT", "4003,reuseport", "a port from 1 to 65535"),
+        ("KTRDR_FORWARD_PORT", "$(id)", "a port from 1 to 65535"),
+        ("KTRDR_FORWARD_TARGET", "127.0.0.1", "HOST:PORT"),
+        ("KTRDR_FORWARD_TARGET", "127.0.0.1:0", "HOST:PORT"),
+        ("KTRDR_FORWARD_TARGET", "a b:1", "HOST:PORT"),
+        ("KTRDR_FORWARD_TARGET", "h,fork:1", "HOST:PORT"),
+        ("KTRDR_FORWARD_BIND", "everywhere", "an IPv4 address"),
+        ("KTRDR_FORWARD_BIND", "127.0.0.256", "an IPv4 address"),
+        ("KTRDR_FORWARD_BIND", "::1", "an IPv4 address"),
+        ("KTRDR_FORWARD_CALLERS", "docker0", "subnets such as"),
+        ("KTRDR_FORWARD_CALLERS", "172.18.0.1/16", "subnets such as"),
+        ("KTRDR_FORWARD_CALLERS", "0.0.0.0/0", "subnets such as"),
+        ("IB_PORT", "none", "a port from 1 to 65535"),
+        ("IB_HOST", "x;y", "a host name or address"),
+    ],
+)
+def test_a_wrong_value_is_one_line(copy, name, value, expected):
+    code, output = copy.run(copy.folder / SCRIPT, **{name: value})
+    assert code == MISCONFIGURED
+    assert output.count("\n") == 1
+    assert f"{name}={value}: expected {expected}" in output
+
+
+def test_it_does_not_call_itself(copy):
+    env = {"KTRDR_FORWARD_PORT": "4999", "KTRDR_FORWARD_TARGET": "localhost:4999"}
+    code, output = copy.run(copy.folder / SCRIPT, **env)
+    assert code == MISCONFIGURED
+    assert "another port than that of the gateway" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("KTRDR_FORWARD_BIND", "0.0.0.0", "expected also KTRDR_FORWARD_CALLERS"),
+        ("KTRDR_FORWARD_CALLERS", "172.18.0.0/16", "expected together with KTRDR_FORWARD_BIND"),
+    ],
+)
+def test_half_of_what_opens_it_to_others_is_refused(copy, name, value, expected):
+    code, output = copy.run(copy.folder / SCRIPT, **{name: value})
+    assert code == MISCONFIGURED
+    assert f"{name}={value}: {expected}" in output
+
+
+@pytest.mark.parametrize("word", ["-x", "4003", "", "--check=1", "--settings"])
+def test_a_word_that_is_none_of_its_own_starts_nothing(copy, word):
+    code, output = copy.run(copy.folder / SCRIPT, word, KTRDR_FORWARD_PORT=free_port())
+    assert code == 64
+    assert output.startswith("usage: ./scripts/ib_port_forward.sh")
+    assert not copy.run_dir.exists()
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_is_given_and_starts_nothing(copy, word):
+    code, output = copy.run(copy.folder / SCRIPT, word, KTRDR_FORWARD_PORT=free_port())
+    assert code == 0
+    assert output.startswith("usage: ./scripts/ib_port_forward.sh")
+    assert not copy.run_dir.exists()
+
+
+# --- without a .venv -----------------------------------------------------------------------------
+
+
+def pythons_with_nothing_installed():
+    """The oldest that it runs with, as far as this machine has them."""
+    versions = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+    for version in versions:
+        yield from Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}")
+        candidate = shutil.which(f"python{version}")
+        if candidate and subprocess.run([candidate, "-c", ""], check=False).returncode == 0:
+            yield candidate
+
+
+def test_it_runs_with_nothing_but_a_python(copy, gateway):
+    (copy.folder / ".venv").unlink()
+    tools = Path(copy.path_with_tools_only())
+    (tools / "python3").write_text(
+        f'#!/bin/sh\nexec "{next(pythons_with_nothing_installed())}" -S "$@"\n'
+    )
+    (tools / "python3").chmod(0o755)
+    (copy.folder / ".env").write_text(f"KTRDR_FORWARD_TARGET='127.0.0.1:{gateway.port}' # that\n")
+    forward = Forward(copy, str(tools))
+    with forward.started(gateway, KTRDR_FORWARD_TARGET="") as process:
+        forward.until_it_listens()
+        assert forward.ask(b"hello") == b"HELLO"
+        code, output = forward.check(gateway)
+        assert code == 1, "the gateway of this test does not greet"
+        assert "ok  listening on lo" in output
+        process.terminate()
+        assert process.wait(10) == 0
+        copy.until_nothing_is_left()
+
+
+def test_without_any_python_it_says_what_to_do(copy):
+    (copy.folder / ".venv").unlink()
+    env = {"PATH": copy.path_with_tools_only("socat"), "KTRDR_FORWARD_PORT": free_port()}
+    code, output = copy.run(copy.folder / SCRIPT, **env)
+    assert code == 1
+    assert output.count("\n") == 1
+    assert "./scripts/up" in output
+
+
+def test_an_unknown_setting_is_one_line(copy):
+    code, output = copy.run(copy.folder / SCRIPT, KTRDR_FORWARD_PROT="4003")
+    assert code == MISCONFIGURED
+    assert output.count("\n") == 1
+    assert "did you mean KTRDR_FORWARD_PORT?" in output
+
+
+# --- files of others -----------------------------------------------------------------------------
+
+
+def test_a_run_folder_of_others_is_refused_and_left_alone(forward, gateway):
+    forward.copy.run_dir.mkdir(0o755, parents=True)
+    with forward.started(gateway) as process:
+        output = process.communicate(timeout=20)[0]
+    assert process.returncode == MISCONFIGURED
+    assert output.count("\n") == 1
+    assert f"KTRDR_RUN_DIR={forward.copy.run_dir}: expected a folder of its own" in output
+    assert not list(forward.copy.run_dir.iterdir())
+
+
+def test_nothing_is_written_through_a_link(forward, gateway):
+    run_dir = forward.copy.run_dir
+    run_dir.mkdir(0o700, parents=True)
+    victim = forward.copy.folder / "victim"
+    victim.write_text("precious")
+    for name in ("port-forward.pid", "port-forward.json"):
+        (run_dir / name).symlink_to(victim)
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        assert victim.read_text() == "precious"
+        assert int((run_dir / "port-forward.pid").read_text()) == process.pid
+        process.terminate()
+        assert process.wait(10) == 0
+    assert victim.read_text() == "precious"
+
+
+# --- where it goes, as a check of it says --------------------------------------------------------
+
+
+def target(copy, **env):
+    _, output = copy.run(copy.folder / SCRIPT, "--check", **env)
+    return re.search(r"(?:nobody listens|comes back|what answers|came back) at (\S+):", output)[1]
+
+
+def test_by_hand_it_goes_to_ib_gateway_on_this_machine(copy):
+    assert target(copy) == "127.0.0.1:4002"
+    assert target(copy, IB_PORT="7497") == "127.0.0.1:7497"
+
+
+def test_in_a_simulated_group_it_goes_to_the_simulator(copy):
+    assert target(copy, SUPERVISOR_ENABLED="1") == "127.0.0.1:4102"
+    assert target(copy, KTRDR_SIM_PORT="4555") == "127.0.0.1:4555"
+
+
+def test_it_goes_to_the_configured_gateway(copy):
+    assert target(copy, IB_HOST="gw.invalid", IB_PORT="4001") == "gw.invalid:4001"
+    assert target(copy, IB_HOST="0::1") == "[0::1]:4002"
+    assert target(copy, KTRDR_FORWARD_TARGET="[::1]:4001") == "[::1]:4001"
+    elsewhere = {"IB_HOST": "gw.invalid", "KTRDR_FORWARD_TARGET": "localhost:4444"}
+    assert target(copy, **elsewhere) == "localhost:4444"
+
+
+ENV_FILES = {
+    "plain": "KTRDR_FORWARD_TARGET=host:1",
+    "exported": "export KTRDR_FORWARD_TARGET=host:2",
+    "spaced": "  KTRDR_FORWARD_TARGET = host:3  ",
+    "double quotes": 'KTRDR_FORWARD_TARGET="host:4"',
+    "single quotes": "KTRDR_FORWARD_TARGET='host:5' # that one",
+    "a comment behind": "KTRDR_FORWARD_TARGET=host:6 # that one",
+    "commented out": "KTRDR_FORWARD_TARGET=host:7\n#KTRDR_FORWARD_TARGET=other:7",
+    "the last one counts": "KTRDR_FORWARD_TARGET=other:8\nKTRDR_FORWARD_TARGET=host:8",
+    "a longer name": "KTRDR_FORWARD_TARGET=host:9\nOLD_KTRDR_FORWARD_TARGET=other:9",
+    "lines as Windows ends them": "KTRDR_FORWARD_TARGET=host:10\r\nIB_PORT=4001\r\n",
+    "another variable": "GW=host\nKTRDR_FORWARD_TARGET=${GW}:11",
+    "a default": "KTRDR_FORWARD_TARGET=${NOWHERE:-host}:12",
+}
+
+
+@pytest.mark.parametrize("text", ENV_FILES.values(), ids=ENV_FILES.keys())
+def test_it_reads_env_files_as_the_other_programs_do(copy, text):
+    file = copy.folder / ".env"
+    file.write_bytes(text.encode())
+    expected = dotenv_values(file)["KTRDR_FORWARD_TARGET"]
+    assert expected.startswith("host:")
+    assert target(copy) == expected
+
+
+def test_the_environment_wins_over_the_env_file(copy):
+    (copy.folder / ".env").write_text("KTRDR_FORWARD_TARGET=file:1\n")
+    assert target(copy, KTRDR_FORWARD_TARGET="given:2") == "given:2"
+    assert target(copy, KTRDR_FORWARD_TARGET="") == "file:1"
+
+
+def test_the_env_file_is_not_executed(copy):
+    trap = Path(copy.folder, "executed")
+    (copy.folder / ".env").write_text(
+        f'touch "{trap}"\nIB_PORT=$(touch "{trap}")\nIB_HOST=`touch "{trap}"`\n'
+    )
+    code, _ = copy.run(copy.folder / SCRIPT)
+    assert code == MISCONFIGURED
+    assert not trap.exists()

@@ -1,0 +1,104 @@
+"""What port-forward says of itself, on the page, in the API, in the metrics and in the verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+
+import pytest
+
+from ktrdr.forwarder import report
+from ktrdr.forwarder.report import Listening, Report
+from tests.played_peers import pretended
+
+STATUS = "/api/v1/system/port-forward-status"
+SYSTEM = "/api/v1/system/system-status"
+
+
+@pytest.fixture
+def said():
+    now = time.time()
+    return Report(
+        time=now,
+        started=now - 3600,
+        pid=os.getpid(),
+        copying="socat",
+        port=4003,
+        target="127.0.0.1:4002",
+        listening=(Listening("lo", "this machine"), Listening("docker0", "172.17.0.0/16")),
+        notes=("not listening on br-lan: eth1 (r8169) is attached to it",),
+        open_calls=2,
+        calls=17,
+        refused={"foreign": 3, "no_gateway": 1},
+        bytes=5_242_880,
+        gateway="reached",
+    )
+
+
+@pytest.fixture
+def runs(run_dir, said):
+    """The program runs, and says this."""
+    with pretended(run_dir, "port-forward", "status-app", "gateway-sim"):
+        report.write(run_dir, said)
+        yield
+
+
+@pytest.mark.usefixtures("peers", "runs")
+def test_the_api_tells_it(client):
+    told = client.get(STATUS).json
+    assert told["running"] is True
+    assert told["listening"][1] == {"name": "docker0", "takes": "172.17.0.0/16", "trouble": None}
+    assert (told["calls"], told["open_calls"], told["bytes"]) == (17, 2, 5_242_880)
+    assert told["refused"] == {"foreign": 3, "no_gateway": 1}
+    assert told["since"].endswith("+00:00")
+
+
+@pytest.mark.usefixtures("peers")
+def test_without_one_the_api_says_so(client):
+    assert client.get(STATUS).json == {
+        "running": False,
+        "reason": "port-forward has said nothing lately",
+    }
+
+
+@pytest.mark.usefixtures("peers", "runs")
+def test_the_page_tells_it(client):
+    page = " ".join(client.get("/").text.split())
+    assert "docker0 (172.17.0.0/16)" in page
+    assert "17 passed on, 4 refused, 5 MiB" in page
+    assert "not listening on br-lan" in page
+
+
+@pytest.mark.usefixtures("peers", "runs")
+def test_the_metrics_tell_it(client):
+    told = client.get("/metrics").text.splitlines()
+    assert "ktrdr_forward_listeners 2.0" in told
+    assert "ktrdr_forward_calls_total 17.0" in told
+    assert 'ktrdr_forward_refused_calls_total{reason="foreign"} 3.0' in told
+    assert "ktrdr_forward_gateway_reached 1.0" in told
+
+
+@pytest.mark.usefixtures("peers", "runs")
+def test_a_place_that_cannot_be_had_is_a_concern_with_a_step(client, run_dir, said):
+    taken = Listening("docker0", "172.17.0.0/16", "port 4003 is taken by nginx (pid 12)")
+    report.write(run_dir, replace(said, listening=(taken,)))
+    told = client.get(SYSTEM).json
+    assert told["services"]["port-forward"]["healthy"] is False
+    needs = next(one for one in told["needs_person"] if "port-forward" in one["what"])
+    assert "docker0: port 4003 is taken by nginx (pid 12)" in needs["what"]
+    assert "--check" in needs["next_step"]
+
+
+@pytest.mark.usefixtures("peers", "runs")
+def test_a_gateway_of_its_own_that_is_gone_is_a_concern_while_ours_is_there(client, run_dir, said):
+    gone = replace(said, target="10.1.1.1:4001", gateway="not_reached", gateway_why="refused")
+    report.write(run_dir, gone)
+    told = client.get(SYSTEM).json
+    assert any("cannot reach 10.1.1.1:4001" in one["what"] for one in told["needs_person"])
+
+
+@pytest.mark.usefixtures("peers", "runs")
+def test_text_of_its_report_is_no_markup(client, run_dir, said):
+    report.write(run_dir, replace(said, last_error="<script>alert(1)</script>"))
+    assert "<script>alert" not in client.get("/").text
