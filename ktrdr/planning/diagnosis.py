@@ -254,7 +254,9 @@ def _of_the_forwarder(facts: Facts) -> Iterator[Finding]:
             "mend what it names; ./scripts/ib_port_forward.sh --check looks again",
         )
     if facts.forwarding:
-        yield Finding("forwarding", f"containers can call: {facts.forwarding}", is_trouble=False)
+        yield Finding(
+            "forwarding", f"port-forward takes calls for {facts.forwarding}", is_trouble=False
+        )
 
 
 def _worth_knowing(facts: Facts) -> Iterator[Finding]:
