@@ -7,6 +7,7 @@ import errno
 import logging
 import selectors
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -186,5 +187,5 @@ def hang_up(call: Call, *, rudely: bool = False) -> None:
     """Close a call that is not served; `rudely`: with a reset, which says that it is not wanted."""
     with contextlib.suppress(OSError):
         if rudely:
-            call.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            call.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         call.socket.close()

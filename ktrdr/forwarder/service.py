@@ -133,29 +133,33 @@ class Forwarder:
         self._refused: Counter[str] = Counter()
         self._error = ""
         self._error_time: float | None = None
-        self._said: dict[tuple[str, str], float] = {}
+        self._said: dict[str, float] = {}
         self._lock = threading.Lock()
         self._followed = -_FOLLOW_S
+        self._reported = -_REPORT_S
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set; then nothing is left of it."""
-        reported = 0.0
         try:
             while not stop.is_set():
-                now = time.monotonic()
-                self._follow(now, _FOLLOW_S)
-                self._gateway.probe(now)
-                if now - reported >= _REPORT_S:
-                    reported = now
-                    self._write_report()
                 try:
-                    for call in self._listeners.calls(_POLL_S):
-                        self._take(call)
+                    self._step()
                 except OSError as error:  # no more files may be opened, for instance
-                    self._note_error(f"a call could not be taken: {error.strerror}")
+                    self._say("", f"nothing could be taken for a moment: {error.strerror}")
                     stop.wait(_POLL_S)
         finally:
             self._end()
+
+    def _step(self) -> None:
+        """Look after everything, and take the calls that come within a moment."""
+        now = time.monotonic()
+        self._follow(now, _FOLLOW_S)
+        self._gateway.probe(now)
+        if now - self._reported >= _REPORT_S:
+            self._reported = now
+            self._write_report()
+        for call in self._listeners.calls(_POLL_S):
+            self._take(call)
 
     def _follow(self, now_s: float, at_most_every_s: float) -> None:
         if now_s - self._followed >= at_most_every_s:
@@ -173,10 +177,19 @@ class Forwarder:
             else:
                 self._refused[why.reason] += 1
         if why is None:
-            threading.Thread(target=self._serve, args=[call], name="call", daemon=True).start()
+            self._serve_beside(call)
             return
         hang_up(call, rudely=why.reason == "foreign")
         self._say(call.caller, f"refused a call: {why.words}")
+
+    def _serve_beside(self, call: Call) -> None:
+        thread = threading.Thread(target=self._serve, args=[call], name="call", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no more threads for us
+            hang_up(call)
+            self._forget(call.caller)
+            self._say(call.caller, f"called, and could not be served: {error}")
 
     def _serve(self, call: Call) -> None:
         try:
@@ -185,9 +198,13 @@ class Forwarder:
             self._note_error(f"a call from {call.caller} failed: {error.strerror or error}")
         finally:
             call.socket.close()
-            with self._lock:
-                self._open[call.caller] -= 1
-                self._open += Counter()  # drops those that have none
+            self._forget(call.caller)
+
+    def _forget(self, caller: str) -> None:
+        """One call of this caller is over."""
+        with self._lock:
+            self._open[caller] -= 1
+            self._open += Counter()  # drops those that have none
 
     def _pass_on(self, call: Call) -> None:
         try:
@@ -213,16 +230,17 @@ class Forwarder:
         )
 
     def _say(self, caller: str, words: str) -> None:
-        """A warning that names the caller; the same again only once a minute."""
-        self._note_error(f"{caller}: {words}", log_it=False)
+        """A warning that names the caller, if there is one; the same again only once a minute."""
+        words = f"{caller}: {words}" if caller else words
+        self._note_error(words, log_it=False)
         now = time.monotonic()
         with self._lock:
             self._said = {k: at for k, at in self._said.items() if now - at < _SAME_AGAIN_S}
-            is_new = (caller, words) not in self._said
+            is_new = words not in self._said
             if is_new:
-                self._said[caller, words] = now
+                self._said[words] = now
         if is_new:
-            log.warning("%s: %s", caller, words)
+            log.warning("%s", words)
 
     def _note_error(self, words: str, *, log_it: bool = True) -> None:
         with self._lock:

@@ -327,6 +327,18 @@ def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
         assert [p.name() for p in program.children() if p.name() == "socat"] == []
 
 
+def test_where_no_more_files_may_be_opened_it_goes_on_with_what_it_can(forward, gateway):
+    few = ["bash", "-c", 'ulimit -n 24; exec "$0"']
+    with forward.started(gateway, *few) as process:
+        forward.until_it_listens()
+        with contextlib.ExitStack() as held:
+            for _ in range(40):
+                held.enter_context(forward.call())
+        forward.until_none_is_open()
+        forward.copy.until(lambda: forward.is_asked(b"hello"), "it serves again")
+        assert process.poll() is None
+
+
 def test_it_says_what_it_has_done(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
