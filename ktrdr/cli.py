@@ -1,4 +1,7 @@
-"""The command line `ktrdr`: asks the running group and the store. Starts and stops nothing."""
+"""The command line `ktrdr`: asks the running group and the store.
+
+It starts and stops nothing itself; `ktrdr ctl` hands over to supervisorctl.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ from ktrdr.planning.reasons import because, day_of, remarks
 from ktrdr.planning.soundness import Finding, State
 from ktrdr.planning.timeframes import Timeframe
 from ktrdr.running_group import settings_to_read_with
+from ktrdr.supervisorctl import become_supervisorctl
 
 if TYPE_CHECKING:
     from ktrdr.health.system import Snapshot
@@ -60,11 +64,18 @@ def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
 
     An error of ours ends it with one line and exit code 1.
     """
-    try:
+    with _errors_told():
         settings, note = settings_to_read_with(reads_bars=reads_bars)
         if note:
             _err.print(f"ktrdr: {note}", markup=False, highlight=False)
         yield settings
+
+
+@contextlib.contextmanager
+def _errors_told() -> Iterator[None]:
+    """An error of ours ends the command with one line, the next step, and exit code 1."""
+    try:
+        yield
     except KtrdrError as error:
         _err.print(f"ktrdr: {error.message}", markup=False, highlight=False)
         if error.hint:
@@ -496,6 +507,29 @@ def _verdict(findings: list[Finding]) -> str:
     told = [f"{counts[state]} {state.value}" for state in State if counts[state]]
     next_step = "; ktrdr check --fix mends it" if counts[State.MENDABLE] else ""
     return "; ".join(told) + next_step
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="",
+)
+def ctl(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORDS",
+            help="status, start, stop, restart, tail -f, …; none: a prompt.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Control the programs: supervisorctl for this group, from whichever folder.
+
+    Its words and its exit code are supervisorctl's, such as `ktrdr ctl status`, `ktrdr ctl restart
+    gap-filler`, `ktrdr ctl tail -f ib-connection`; `ktrdr ctl help` lists all of them.
+    """
+    with _errors_told():
+        become_supervisorctl(words or [])
 
 
 def _simulator(settings: Settings) -> LocalClient:

@@ -82,7 +82,7 @@ def read_note(folder: Path = FOLDER) -> dict[str, Any] | None:
         raise
     except (OSError, ValueError):
         return None
-    if not _listens(folder / "supervisor.sock"):
+    if not listens(folder / "supervisor.sock"):
         return None
     try:
         noted = json.loads((folder / _NOTE).read_text())
@@ -192,7 +192,7 @@ def _changed(
     return [f"{n}={told[n]}" for n in said if n in told and told[n] != running.get(n)]
 
 
-def _listens(path: Path) -> bool:
+def listens(path: Path) -> bool:
     """Whether a program has that socket, answering or stuck."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_ANSWER_S)

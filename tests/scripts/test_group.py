@@ -134,6 +134,47 @@ def test_it_starts_all_that_is_needed_and_leaves_nothing_when_it_is_stopped(grou
     assert group.tell("stop") == (0, "Nothing was running.\n")
 
 
+def test_ktrdr_ctl_is_supervisorctl_from_any_folder(group):
+    code, output = group.ktrdr("ctl", "status")
+    assert code == 1
+    assert "no group runs in" in output
+    assert f"next: start it: {group.copy.folder / 'scripts/up'}" in output
+    assert group.ktrdr("ctl", "help")[0] == 0
+
+    group.tell("start")
+    group.until_all_run()
+    code, output = group.ktrdr("ctl", "status", "gap-filler")
+    assert code == 0
+    assert "RUNNING" in output
+    assert group.ktrdr("ctl", "stop", "gap-filler") == (0, "gap-filler: stopped\n")
+    code, output = group.ktrdr("ctl", "status")
+    assert code == 3  # supervisorctl's own, for what does not run
+    assert group.ktrdr("ctl", "start", "nothing")[0] == group.control("start", "nothing").returncode
+    code, output = group.ktrdr("ctl", "tail", "-30", "gap-filler")
+    assert code == 0
+    assert output.rstrip().endswith("gap-filler ends")
+    assert (
+        "RUNNING"
+        in group.ktrdr("ctl", "-s", f"unix://{group.copy.run_dir}/supervisor.sock", "status")[1]
+    )
+
+
+def test_ktrdr_ctl_alone_is_a_prompt(group):
+    group.tell("start")
+    group.until_all_run()
+    command = [group.copy.python, "-m", "ktrdr.cli", "ctl"]
+    done = subprocess.run(
+        command,
+        cwd="/",
+        env=group.copy.env,
+        input="pid\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"supervisor> {group.supervisord().pid}\n" in done.stdout
+
+
 def test_started_again_it_leaves_alone_what_runs_and_starts_what_does_not(group):
     group.tell("start")
     group.until_all_run()
