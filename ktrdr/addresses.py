@@ -8,6 +8,9 @@ import re
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_URL = re.compile(r"(https?)://([^/?#@\\\s]+)/?", re.IGNORECASE)
+
 
 def read_host(text: str) -> str:
     """A host's name or address; `::1` for `[::1]` too. ValueError: it is neither."""
@@ -48,3 +51,19 @@ def read_subnets(text: str) -> tuple[ipaddress.IPv4Network, ...]:
     if any(subnet.prefixlen < 2 for subnet in subnets):
         raise ValueError(text)
     return subnets
+
+
+def read_origin(url: str) -> str:
+    """Scheme, host and port of a URL as a browser's Origin has them. ValueError: it has more."""
+    found = _URL.fullmatch(url)
+    if not found:
+        raise ValueError(url)
+    scheme, place = found[1].lower(), found[2].lower()
+    has_port = re.fullmatch(r"(\[.*\]|[^:]*):[0-9]+", place)
+    host, port = (
+        read_host_and_port(place) if has_port else (read_host(place), _DEFAULT_PORTS[scheme])
+    )
+    if ":" in host and not place.startswith("["):
+        raise ValueError(url)
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")

@@ -22,7 +22,13 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from ktrdr.addresses import as_host_and_port, read_host, read_host_and_port, read_subnets
+from ktrdr.addresses import (
+    as_host_and_port,
+    read_host,
+    read_host_and_port,
+    read_origin,
+    read_subnets,
+)
 from ktrdr.errors import Misconfigured
 from ktrdr.escapes import visible
 from ktrdr.planning.gateway_calendar import RESTART_RULE, parse_restart
@@ -87,6 +93,7 @@ class Settings(BaseSettings):
     ktrdr_run_dir: Path = Path("var/run")
     ktrdr_status_host: str = "127.0.0.1"
     ktrdr_status_port: _Port = 8000
+    ktrdr_status_url: str | None = None
     ktrdr_ib_retry_delays_s: Annotated[
         tuple[Annotated[float, Field(gt=0, le=86400)], ...],
         NoDecode,
@@ -135,6 +142,19 @@ class Settings(BaseSettings):
             return None if text is None else read_host(text)
         except ValueError:
             raise ValueError("a host name or address, without a port") from None
+
+    @field_validator("ktrdr_status_url")
+    @classmethod
+    def _has_only_origins(cls, text: str | None) -> str | None:
+        try:
+            return (
+                None if text is None else ",".join(read_origin(u.strip()) for u in text.split(","))
+            )
+        except ValueError:
+            raise ValueError(
+                "URLs such as https://ktrdr.example.org, separated by commas, without a path, user"
+                " or password"
+            ) from None
 
     @field_validator("ktrdr_forward_target")
     @classmethod
@@ -217,6 +237,11 @@ class Settings(BaseSettings):
         """The subnets of KTRDR_FORWARD_CALLERS; none where it is not given."""
         text = self.ktrdr_forward_callers
         return () if text is None else read_subnets(text)
+
+    @property
+    def status_urls(self) -> tuple[str, ...]:
+        """What the page is called elsewhere: `https://ktrdr.example.org`, without a closing `/`."""
+        return tuple(self.ktrdr_status_url.split(",")) if self.ktrdr_status_url else ()
 
     @property
     def data_dir(self) -> Path:

@@ -28,7 +28,6 @@ NOT_YET = (
     "KTRDR_DATABASE_URL",
     "KTRDR_LIVE_STREAMS",
     "KTRDR_STATUS_TOKEN",
-    "KTRDR_STATUS_URL",
 )
 """Names of a later version; their values may be secret, and are never shown."""
 

@@ -464,7 +464,8 @@ def _explain_not_ready(page: str, reasons: list[str]) -> None:
 
 def _page(settings: Settings) -> str:
     host = _reachable(settings.ktrdr_status_host)
-    return f"http://{as_host_and_port(host, settings.ktrdr_status_port)}/"
+    local = f"http://{as_host_and_port(host, settings.ktrdr_status_port)}/"
+    return " or ".join([local, *settings.status_urls[:1]])
 
 
 def _reachable(host: str) -> str:

@@ -118,6 +118,49 @@ def test_a_host_is_a_name_or_an_address_of_either_kind(bare, monkeypatch, given,
     assert found.forward_target == (host, 4001)
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("https://ktrdr.example.org", ("https://ktrdr.example.org",)),
+        (
+            "HTTPS://Ktrdr.example.org:443/ , http://ktrdr:8000/",
+            ("https://ktrdr.example.org", "http://ktrdr:8000"),
+        ),
+        ("http://[2001:DB8::9]:80", ("http://[2001:db8::9]",)),
+        ("http://192.168.1.9:8000", ("http://192.168.1.9:8000",)),
+    ],
+)
+def test_the_pages_own_addresses_are_kept_as_browsers_name_them(bare, monkeypatch, given, found):
+    assert bare().status_urls == ()
+    monkeypatch.setenv("KTRDR_STATUS_URL", given)
+    assert bare().status_urls == found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "ktrdr.example.org",
+        "ftp://ktrdr.example.org",
+        "https://",
+        "https://ktrdr.example.org/status",
+        "https://ktrdr.example.org?x",
+        "https://a:pw@ktrdr.example.org",
+        "https://a b",
+        "https://a,",
+        "http://a:0",
+        "http://a:65536",
+        "http://a:b",
+        "http://::1",
+        "http://[::1",
+        "http://a\\b",
+    ],
+)
+def test_what_is_no_address_of_a_page_is_refused(bare, monkeypatch, given):
+    monkeypatch.setenv("KTRDR_STATUS_URL", given)
+    with pytest.raises(Misconfigured, match=r"KTRDR_STATUS_URL=.*: expected URLs such as https://"):
+        bare()
+
+
 def test_an_address_of_the_newer_kind_has_brackets_before_its_port(bare, monkeypatch):
     assert bare().gateway == "127.0.0.1:4102"
     monkeypatch.setenv("IB_HOST", "::1")

@@ -14,7 +14,7 @@ from waitress.server import create_server  # type: ignore[import-untyped]
 from waitress.wasyncore import close_all, loop  # type: ignore[import-untyped]
 
 from ktrdr import process
-from ktrdr.config import Settings
+from ktrdr.config import Settings, as_host_and_port
 from ktrdr.errors import Misconfigured
 from ktrdr.web import create_app
 
@@ -31,7 +31,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     sockets: dict[int, Any] = {}
     app = create_app(settings, supervisor_socket=_supervisor_socket())
     server = _listen(app, settings, sockets)
-    log.info("status page at %s", address(settings))
+    log.info("status page at %s", " or ".join([address(settings), *settings.status_urls[:1]]))
     while not stop.is_set():
         loop(timeout=_NOTICE_STOP_S, use_poll=True, map=sockets, count=1)
     server.task_dispatcher.shutdown(timeout=_LAST_ANSWERS_S)
@@ -41,8 +41,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 def address(settings: Settings) -> str:
     """What to type into a browser on this machine."""
     host = settings.ktrdr_status_host
-    host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, host)  # noqa: S104 - compared
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.ktrdr_status_port}/"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
+    return f"http://{as_host_and_port(host, settings.ktrdr_status_port)}/"
 
 
 def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:

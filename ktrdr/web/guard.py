@@ -5,12 +5,14 @@ It stands in for Flask's TRUSTED_HOSTS, which refuses `[::1]` even when it is li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from ipaddress import ip_address
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv6Address, ip_address
 
 from flask import Flask, Response, abort, request
 
 _ALWAYS = frozenset({"localhost", "127.0.0.1", "::1"})
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OUR_OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -27,9 +29,12 @@ _HEADERS: Mapping[str, str] = {
 }
 
 
-def protect(app: Flask, status_host: str) -> None:
-    """Refuse foreign hosts (400) and other sites' writing requests (403), before anything else."""
-    trusted = trusted_hosts(status_host)
+def protect(app: Flask, status_host: str, urls: Sequence[str] = ()) -> None:
+    """Refuse foreign hosts (400) and other sites' writing requests (403), before anything else.
+
+    `urls`: what the page is called elsewhere, as `Settings.status_urls`.
+    """
+    trusted = trusted_hosts(status_host, urls)
     everywhere = _is_everywhere(status_host)
 
     @app.before_request
@@ -39,7 +44,7 @@ def protect(app: Flask, status_host: str) -> None:
         if name not in trusted and not (everywhere and _is_address(name)):
             abort(400, f"Host {host!r} is none of ours: {', '.join(sorted(trusted))}")
         if request.method not in _SAFE_METHODS and is_foreign(
-            host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+            host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site"), urls
         ):
             abort(403, "this request comes from another site")
 
@@ -51,23 +56,48 @@ def protect(app: Flask, status_host: str) -> None:
         return response
 
 
-def trusted_hosts(status_host: str) -> frozenset[str]:
-    """Names under which a browser may know us: this machine's, and the one we are bound to."""
-    return _ALWAYS if _is_everywhere(status_host) else _ALWAYS | {status_host.lower()}
+def trusted_hosts(status_host: str, urls: Sequence[str] = ()) -> frozenset[str]:
+    """Names under which a browser may know us: this machine's, the one we are bound to, `urls`'."""
+    named = {host_name(url.partition("://")[2]) for url in urls}
+    return _ALWAYS | named | (set() if _is_everywhere(status_host) else {_as_called(status_host)})
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, without the port; `::1` for `[::1]:8000`."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+    """The name in a Host header, without the port; `::1` for `[::1]:8000`.
+
+    Empty: it is none, such as `localhost:80@evil`, `[::1]evil` or `localhost:99999`.
+    """
+    found = _HOST.fullmatch(host)
+    if not found or (found[3] is not None and not 1 <= int(found[3]) <= 65535):
+        return ""
+    if found[2] is not None:
+        return found[2].lower()
+    try:
+        return str(IPv6Address(found[1]))
+    except ValueError:
+        return ""
 
 
-def is_foreign(host: str, origin: str | None, fetch_site: str | None) -> bool:
-    """True when a browser says that another site makes the request; curl says nothing."""
+def is_foreign(
+    host: str, origin: str | None, fetch_site: str | None, urls: Sequence[str] = ()
+) -> bool:
+    """True when a browser says that another site makes the request; curl says nothing.
+
+    Where the page has names of its own (`urls`), calls under them come from these URLs alone: the
+    same name without its TLS may be somebody else's.
+    """
     if fetch_site is not None and fetch_site not in _OUR_OWN_SITES:
         return True
-    return origin is not None and origin.lower() != f"http://{host.lower()}"
+    if origin is None or origin.lower() in urls:
+        return False
+    is_named = host_name(host) in {host_name(url.partition("://")[2]) for url in urls} - _ALWAYS
+    return is_named or origin.lower() != f"http://{host.lower()}"
+
+
+def _as_called(status_host: str) -> str:
+    """What `host_name` makes of it: without a zone, which no browser sends."""
+    host = status_host.partition("%")[0]
+    return host_name(f"[{host}]" if ":" in host else host)
 
 
 def _is_address(name: str) -> bool:

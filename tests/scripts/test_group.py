@@ -121,9 +121,10 @@ def test_it_starts_all_that_is_needed_and_leaves_nothing_when_it_is_stopped(grou
     assert code == 0, output
     assert "starter store in data/simulated" in output
     assert (group.copy.folder / "data/simulated/.ktrdr/source").read_text() == "simulated\n"
-    code, output = group.tell("wait")
+    code, output = group.tell("wait", KTRDR_STATUS_URL="https://ktrdr.example.org")
     assert code == 0, output
-    assert f"http://127.0.0.1:{group.env['KTRDR_STATUS_PORT']}/" in output
+    port = group.env["KTRDR_STATUS_PORT"]
+    assert f"status page: http://127.0.0.1:{port}/ or https://ktrdr.example.org\n" in output
     assert "SIMULATED" in output
     assert "IB_HOST=127.0.0.1 IB_PORT=4002 ./scripts/up" in output
     group.until_all_run()

@@ -25,6 +25,19 @@ def test_this_machines_names_are_answered(new_client, bound, host):
         "",
         "[::]",
         "[",
+        "localhost:80@evil",
+        "evil@localhost",
+        "[::1]evil",
+        "[::1]:80:90",
+        "localhost:80:90",
+        "localhost:",
+        "localhost:0",
+        "localhost:65536",
+        "localhost:http",
+        "localhost/",
+        "::1",
+        "127.0.0.1.",
+        "127.1",
     ],
 )
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0", "::"])
@@ -48,6 +61,64 @@ def test_the_address_that_it_is_bound_to_is_answered(new_client):
 
     assert client.get("/healthz", headers={"Host": "192.168.1.9:8000"}).status_code == 200
     assert client.get("/healthz", headers={"Host": "192.168.1.8:8000"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("bound", "host"),
+    [
+        ("fe80::1%eth0", "[fe80::1]:8000"),
+        ("2001:DB8:0::9", "[2001:db8::9]"),
+        ("Box.Lan", "box.lan"),
+    ],
+)
+def test_what_it_is_bound_to_is_answered_however_it_is_spelled(new_client, bound, host):
+    client = new_client(ktrdr_status_host=bound)
+
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+PROXY = "https://ktrdr.example.org"
+URLS = f"{PROXY},http://ktrdr:8000,http://[2001:db8::9]:9000"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("ktrdr.example.org", 200),
+        ("KTRDR.example.org:443", 200),
+        ("ktrdr:8000", 200),
+        ("[2001:db8::9]:9000", 200),
+        ("localhost", 200),
+        ("example.org", 400),
+        ("ktrdr.example.org@evil", 400),
+    ],
+)
+def test_it_is_answered_under_the_names_of_its_own_addresses(new_client, host, status):
+    client = new_client(ktrdr_status_url=URLS)
+
+    assert client.get("/healthz", headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("ktrdr.example.org", PROXY, 202),
+        ("ktrdr.example.org", "HTTPS://ktrdr.Example.org", 202),
+        ("127.0.0.1:8000", PROXY, 202),  # a proxy that passes its own Host on
+        ("ktrdr:8000", "http://ktrdr:8000", 202),
+        ("ktrdr:8000", "http://ktrdr:9000", 403),
+        ("localhost:8000", "http://localhost:8000", 202),
+        ("ktrdr.example.org", "http://ktrdr.example.org", 403),
+        ("ktrdr.example.org", "https://evil.example", 403),
+        ("ktrdr.example.org", "null", 403),
+    ],
+)
+@pytest.mark.usefixtures("peers")
+def test_posts_come_from_its_own_addresses_alone(new_client, host, origin, status):
+    client = new_client(ktrdr_status_url=URLS)
+
+    answer = client.post(SCAN, headers={"Host": host, "Origin": origin})
+    assert answer.status_code == status
 
 
 @pytest.mark.parametrize(

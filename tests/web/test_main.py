@@ -50,10 +50,11 @@ def get(port: int, path: str) -> tuple[int, str]:
         connection.close()
 
 
-def wait_until_alive(program: subprocess.Popen[str]) -> None:
+def wait_until_alive(program: subprocess.Popen[str]) -> str:
+    """The line that says where it is."""
     for line in program.stdout:
         if "status page at" in line:
-            return
+            return line
     raise AssertionError("it ended before it served")
 
 
@@ -68,6 +69,14 @@ def test_it_serves_and_stops_when_told(run_dir, port):
         assert program.wait(10) == 0
         assert time.monotonic() - began < 5
     assert not (run_dir / "status-app.pid").exists()
+
+
+def test_the_log_names_its_own_address_beside_the_local_one(run_dir, port):
+    urls = "https://ktrdr.example.org,http://ktrdr:8000"
+    with status_app(run_dir, port, KTRDR_STATUS_URL=urls) as program:
+        line = wait_until_alive(program)
+
+    assert f"status page at http://127.0.0.1:{port}/ or https://ktrdr.example.org" in line
 
 
 def test_it_stops_in_time_while_peers_hang(run_dir, port, hang):
