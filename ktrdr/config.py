@@ -374,9 +374,15 @@ def _explain(error: Mapping[str, Any]) -> str:
     name = str(error["loc"][0])
     said = error.get("ctx", {}).get("error")
     expected = str(said) if said else Settings.model_fields[name].description or error["msg"]
-    return (
-        f"{name.upper()}={_as_written(error['input'])}: expected {re.sub(chr(10), ' ', expected)}"
-    )
+    value = without_password(_as_written(error["input"]))
+    return f"{name.upper()}={value}: expected {re.sub(chr(10), ' ', expected)}"
+
+
+def without_password(text: str) -> str:
+    """The text as it may be shown: `http://…@host` for `http://user:password@host`."""
+    secret, at, place = text.rpartition("@")
+    scheme, slashes, _ = secret.rpartition("://") if at else ("", "", "")
+    return f"{scheme}{slashes}…@{place}" if at else text
 
 
 def _as_written(value: object) -> str:

@@ -29,7 +29,7 @@ NOT_YET = (
     "KTRDR_LIVE_STREAMS",
     "KTRDR_STATUS_TOKEN",
 )
-"""Names of a later version; their values may be secret, and are never shown."""
+"""Names of a later version."""
 
 
 def unknown_in_environment(given: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
@@ -37,7 +37,7 @@ def unknown_in_environment(given: Mapping[str, str], settings: Collection[str]) 
     known = {*settings, *SIMULATOR, *TESTS, IGNORE_ENV_FILE}
     for name, value in given.items():
         if value and name.upper().startswith("KTRDR_") and name.upper() not in known:
-            yield _line(name, value, "", settings)
+            yield _line(name, "", settings)
 
 
 def unknown_in_file(given: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
@@ -49,14 +49,14 @@ def unknown_in_file(given: Mapping[str, str], settings: Collection[str]) -> Iter
         if name.upper() in SIMULATOR:
             yield f"{name} in {ENV_FILE}: expected in the environment, where the simulator reads it"
         else:
-            yield _line(name, value, f" in {ENV_FILE}", settings)
+            yield _line(name, f" in {ENV_FILE}", settings)
 
 
-def _line(name: str, value: str, where: str, settings: Collection[str]) -> str:
+def _line(name: str, where: str, settings: Collection[str]) -> str:
+    """What is said of it; never its value, which may be secret: nobody knows what it means."""
     if name.upper() in NOT_YET:
         return f"{name}{where}: not supported by this version"
     near = get_close_matches(name.upper(), [*settings, *SIMULATOR, *NOT_YET], n=1)
     if not near:
         return f"{name}{where}: no such setting; .env.example has all of them"
-    shown = "" if near[0] in NOT_YET else f"={value}"
-    return f"{name}{shown}{where}: no such setting; did you mean {near[0]}?"
+    return f"{name}{where}: no such setting; did you mean {near[0]}?"

@@ -161,6 +161,35 @@ def test_what_is_no_address_of_a_page_is_refused(bare, monkeypatch, given):
         bare()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IB_HOST", "me:s3cret@gw"),
+        ("IB_HOST", "http://me:s3cret@gw:4002"),
+        ("KTRDR_STATUS_HOST", "me:s3/cret@x@gw"),
+        ("KTRDR_FORWARD_TARGET", "me:s3cret@gw"),
+        ("KTRDR_STATUS_URL", "https://a,https://me:s3cret@gw"),
+        ("KTRDR_IB_RETRY_DELAYS_S", "me:s3cret@gw"),
+    ],
+)
+def test_a_password_in_a_wrong_value_is_not_shown(bare, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=rf"{name}=.*@gw(:4002)?: expected") as raised:
+        bare()
+    assert "me:" not in str(raised.value)
+    assert "cret" not in str(raised.value)
+
+
+def test_a_line_of_the_file_that_cannot_be_read_is_not_quoted(from_file, scratch):
+    with pytest.raises(Misconfigured) as raised:
+        from_file("KTRDR_ALERTS s3cret\n")
+    assert "s3cret" not in str(raised.value)
+    (scratch / ".env").write_bytes(b"KTRDR_ALERTS=s3cret\xff\n")
+    with pytest.raises(Misconfigured, match="cannot be read") as raised:
+        load_settings(_env_file=scratch / ".env")
+    assert "s3cret" not in str(raised.value)
+
+
 def test_an_address_of_the_newer_kind_has_brackets_before_its_port(bare, monkeypatch):
     assert bare().gateway == "127.0.0.1:4102"
     monkeypatch.setenv("IB_HOST", "::1")
@@ -173,28 +202,33 @@ def test_an_address_of_the_newer_kind_has_brackets_before_its_port(bare, monkeyp
         (
             "KTRDR_GAP_MAX_AGE_DAY",
             "5",
-            "KTRDR_GAP_MAX_AGE_DAY=5: no such setting; did you mean KTRDR_GAP_MAX_AGE_DAYS?",
+            "KTRDR_GAP_MAX_AGE_DAY: no such setting; did you mean KTRDR_GAP_MAX_AGE_DAYS?",
         ),
         (
             "KTRDR_GAP_CHECK_INTERVAL",
             "5",
-            "KTRDR_GAP_CHECK_INTERVAL=5: no such setting; did you mean KTRDR_GAP_CHECK_INTERVAL_S?",
+            "KTRDR_GAP_CHECK_INTERVAL: no such setting; did you mean KTRDR_GAP_CHECK_INTERVAL_S?",
         ),
         (
             "ktrdr_datadir",
             "/x",
-            "ktrdr_datadir=/x: no such setting; did you mean KTRDR_DATA_DIR?",
+            "ktrdr_datadir: no such setting; did you mean KTRDR_DATA_DIR?",
         ),
         (
             "KTRDR_SIM_SEEDS",
             "1",
-            "KTRDR_SIM_SEEDS=1: no such setting; did you mean KTRDR_SIM_SEED?",
+            "KTRDR_SIM_SEEDS: no such setting; did you mean KTRDR_SIM_SEED?",
         ),
         ("KTRDR_ZZZZZ", "1", "KTRDR_ZZZZZ: no such setting; .env.example has all of them"),
         ("KTRDR_ALERTS", "mailto://me:pw@x", "KTRDR_ALERTS: not supported by this version"),
         (
+            "KTRDR_STATUS_HOTS",
+            "s3cret",
+            "KTRDR_STATUS_HOTS: no such setting; did you mean KTRDR_STATUS_HOST?",
+        ),
+        (
             "KTRDR_STATUS_TOKE",
-            "secret",
+            "s3cret",
             "KTRDR_STATUS_TOKE: no such setting; did you mean KTRDR_STATUS_TOKEN?",
         ),
     ],
@@ -235,12 +269,12 @@ def from_file(bare_environment, scratch):  # noqa: ARG001
     [
         (
             "IB_HOTS=127.0.0.1",
-            ["IB_HOTS=127.0.0.1 in .env: no such setting; did you mean IB_HOST?"],
+            ["IB_HOTS in .env: no such setting; did you mean IB_HOST?"],
         ),
         (
             "KTRDR_DATADIR=/x\nKTRDR_ALERTS=x",
             [
-                "KTRDR_DATADIR=/x in .env: no such setting; did you mean KTRDR_DATA_DIR?",
+                "KTRDR_DATADIR in .env: no such setting; did you mean KTRDR_DATA_DIR?",
                 "KTRDR_ALERTS in .env: not supported by this version",
             ],
         ),
@@ -251,7 +285,7 @@ def from_file(bare_environment, scratch):  # noqa: ARG001
         (
             "IB_PORTS=1\nIB_PORT=x",
             [
-                "IB_PORTS=1 in .env: no such setting; did you mean IB_PORT?",
+                "IB_PORTS in .env: no such setting; did you mean IB_PORT?",
                 "IB_PORT=x: expected a port from 1 to 65535",
             ],
         ),

@@ -56,7 +56,7 @@ def test_an_unknown_name_is_one_line_and_code_78(start):
     lines = process.stdout.read().splitlines()
     assert process.wait(10) == 78
     assert len(lines) == 1
-    assert "KTRDR_GAP_MAX_AGE_DAY=5: no such setting; did you mean" in lines[0]
+    assert "KTRDR_GAP_MAX_AGE_DAY: no such setting; did you mean" in lines[0]
 
 
 def test_a_second_one_is_refused_with_the_firsts_pid(start):
