@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -35,6 +35,7 @@ from ktrdr.planning.gateway_calendar import RESTART_RULE, parse_restart
 from ktrdr.setting_names import (
     ENV_FILE,
     IGNORE_ENV_FILE,
+    SECRETS,
     unknown_in_environment,
     unknown_in_file,
 )
@@ -63,6 +64,8 @@ def _delays(value: object) -> object:
     except ValueError:
         raise ValueError("seconds above 0, separated by commas, such as 5,10,30") from None
 
+
+_TOKEN = re.compile(r"[!-~]{16,}")
 
 _PLACE = re.compile(r"\$\{[^}]*\}?")
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}")
@@ -94,6 +97,7 @@ class Settings(BaseSettings):
     ktrdr_status_host: str = "127.0.0.1"
     ktrdr_status_port: _Port = 8000
     ktrdr_status_url: str | None = None
+    ktrdr_status_token: SecretStr | None = None
     ktrdr_ib_retry_delays_s: Annotated[
         tuple[Annotated[float, Field(gt=0, le=86400)], ...],
         NoDecode,
@@ -155,6 +159,16 @@ class Settings(BaseSettings):
                 "URLs such as https://ktrdr.example.org, separated by commas, without a path, user"
                 " or password"
             ) from None
+
+    @field_validator("ktrdr_status_token")
+    @classmethod
+    def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError(
+                "16 or more letters, digits and signs of ASCII without a space, as from"
+                " openssl rand -hex 16"
+            )
+        return token
 
     @field_validator("ktrdr_forward_target")
     @classmethod
@@ -244,6 +258,11 @@ class Settings(BaseSettings):
         return tuple(self.ktrdr_status_url.split(",")) if self.ktrdr_status_url else ()
 
     @property
+    def status_token(self) -> str:
+        """What a caller of the page must know; empty: nothing."""
+        return self.ktrdr_status_token.get_secret_value() if self.ktrdr_status_token else ""
+
+    @property
     def data_dir(self) -> Path:
         """The folder with the CSV files; one of its own for simulated bars."""
         if self.ktrdr_data_dir is not None:
@@ -329,9 +348,14 @@ def settings_of(values: Mapping[str, str]) -> Settings:
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """The settings as variables, each that has a value."""
+    """The settings as variables, each that has a value: for the programs, secrets included."""
     values = settings.model_dump()
     return {name.upper(): _as_written(value) for name, value in values.items() if value is not None}
+
+
+def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that may be noted and told."""
+    return {name: value for name, value in variables.items() if name not in SECRETS}
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -375,7 +399,8 @@ def _explain(error: Mapping[str, Any]) -> str:
     said = error.get("ctx", {}).get("error")
     expected = str(said) if said else Settings.model_fields[name].description or error["msg"]
     value = without_password(_as_written(error["input"]))
-    return f"{name.upper()}={value}: expected {re.sub(chr(10), ' ', expected)}"
+    shown = name.upper() if name.upper() in SECRETS else f"{name.upper()}={value}"
+    return f"{shown}: expected {re.sub(chr(10), ' ', expected)}"
 
 
 def without_password(text: str) -> str:
@@ -387,4 +412,6 @@ def without_password(text: str) -> str:
 
 def _as_written(value: object) -> str:
     """The value as somebody wrote it into the environment."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

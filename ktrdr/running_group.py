@@ -6,6 +6,7 @@ so that `IB_HOST=… ./scripts/up` in one shell and `ktrdr show` in another mean
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -21,17 +22,19 @@ from ktrdr.config import (
     load_settings,
     read_env_file,
     settings_of,
+    without_secrets,
 )
 from ktrdr.errors import Misconfigured
 from ktrdr.planning.whose_settings import MATTERS, Said, choose, contradiction
 from ktrdr.run_folder import write_anew
-from ktrdr.setting_names import ENV_FILE, IGNORE_ENV_FILE
+from ktrdr.setting_names import ENV_FILE, IGNORE_ENV_FILE, SECRETS
 
 FOLDER = ROOT / "var/run"
 """Where supervisord's socket and pid are, whatever KTRDR_RUN_DIR is."""
 
 _NOTE = "settings.json"
 _ANSWER_S = 2.0
+_ROUNDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class RunningGroup:
     settings: Settings
     given: tuple[str, ...]
     """What was said at its start, as `IB_HOST=127.0.0.1` or `IB_HOST=127.0.0.1 in .env`."""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """Of each secret that it has: its name, and its fingerprint. `settings` has none of them."""
 
     @property
     def values(self) -> dict[str, str]:
@@ -69,7 +74,8 @@ def running_group(folder: Path = FOLDER) -> RunningGroup | None:
     if noted is None:
         return None
     try:
-        return RunningGroup(settings_of(noted["settings"]), tuple(noted["given"]))
+        secrets = tuple((n, noted["further"][n]) for n in SECRETS if n in noted["further"])
+        return RunningGroup(settings_of(noted["settings"]), tuple(noted["given"]), secrets)
     except (KeyError, TypeError, AttributeError) as error:
         raise _unreadable(folder / _NOTE) from error
 
@@ -95,18 +101,31 @@ def read_note(folder: Path = FOLDER) -> dict[str, Any] | None:
 
 
 def write_note(folder: Path, supervisord: int, settings: Settings, **further: str) -> None:
-    """Note what a group was started with, in one step; `further` is for whoever starts it."""
-    here = said_here(settings)
+    """Note what a group was started with, in one step; `further` is for whoever starts it.
+
+    Secrets stay out of it: a note is what people show when something goes wrong.
+    """
+    here = {n: said for n, said in said_here(settings).items() if n not in SECRETS}
     given = [f"{n}={said.value}{' in .env' if said.in_file else ''}" for n, said in here.items()]
     noted = {
         "supervisord": supervisord,
-        "settings": as_environment(settings),
+        "settings": without_secrets(as_environment(settings)),
         "given": given,
-        "further": further,
+        "further": further | fingerprints(settings),
     }
     fresh = folder / f"{_NOTE}.new"
     write_anew(fresh, json.dumps(noted, indent=1))
     fresh.replace(folder / _NOTE)
+
+
+def fingerprints(settings: Settings) -> dict[str, str]:
+    """Of each secret by which it can be known again, and not found out, on this checkout."""
+    values = as_environment(settings)
+    return {name: _fingerprint(values[name]) for name in SECRETS if name in values}
+
+
+def _fingerprint(secret: str) -> str:
+    return hashlib.pbkdf2_hmac("sha256", secret.encode(), os.fsencode(ROOT), _ROUNDS).hex()
 
 
 def forget_note(folder: Path = FOLDER) -> None:
@@ -173,7 +192,22 @@ def settings_to_run_with(folder: Path = FOLDER) -> Settings:
     why = contradiction(group.values, group.words, said_here(own))
     if why:
         raise Misconfigured(why)
-    return group.settings
+    return _with_secrets(group, own)
+
+
+def _with_secrets(group: RunningGroup, own: Settings) -> Settings:
+    """The group's settings, with its secrets as they are said here.
+
+    Misconfigured: other ones are, or none.
+    """
+    if fingerprints(own) != dict(group.secrets):
+        raise Misconfigured(
+            f"the group runs with {' and '.join(SECRETS)} otherwise than it is said here: set it as"
+            " it was at the group's start, or start the group anew with it: ./scripts/up"
+        )
+    known = as_environment(own)
+    secrets = {name: known[name] for name in SECRETS if name in known}
+    return settings_of(as_environment(group.settings) | secrets)
 
 
 def pending_changes(settings: Settings) -> str:
@@ -189,7 +223,8 @@ def pending_changes(settings: Settings) -> str:
 def _changed(
     told: Mapping[str, str], said: Mapping[str, str], running: Mapping[str, str]
 ) -> list[str]:
-    return [f"{n}={told[n]}" for n in said if n in told and told[n] != running.get(n)]
+    changed = [n for n in said if n in told and told[n] != running.get(n)]
+    return [n if n in SECRETS else f"{n}={told[n]}" for n in changed]
 
 
 def listens(path: Path) -> bool:

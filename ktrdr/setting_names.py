@@ -23,11 +23,13 @@ SIMULATOR = (
 TESTS = ("KTRDR_TEST_COPY",)
 """Marks the processes of a test."""
 
+SECRETS = ("KTRDR_STATUS_TOKEN",)
+"""Settings whose values stand in no log, note, message or list of processes."""
+
 NOT_YET = (
     "KTRDR_ALERTS",
     "KTRDR_DATABASE_URL",
     "KTRDR_LIVE_STREAMS",
-    "KTRDR_STATUS_TOKEN",
 )
 """Names of a later version."""
 

@@ -36,6 +36,7 @@ from ktrdr.config import (
     as_host_and_port,
     load_settings,
     read_env_file,
+    without_secrets,
 )
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.errors import KtrdrError, Misconfigured, Retryable, WrongSource
@@ -46,7 +47,7 @@ from ktrdr.forwarder.settings import is_linux, of_settings
 from ktrdr.process import EXIT_MISCONFIGURED
 from ktrdr.run_folder import prepare_run_folder
 from ktrdr.running_group import FOLDER as RUN
-from ktrdr.running_group import forget_note, read_note, said_here, write_note
+from ktrdr.running_group import fingerprints, forget_note, read_note, said_here, write_note
 from ktrdr.setting_names import ENV_FILE, IGNORE_ENV_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +66,8 @@ def start() -> int:
     """Bring the group up, or up to date with the settings and the code."""
     settings = load_settings()
     _check_paths()
-    wanted, others = as_environment(settings), _what_decides_besides()
+    wanted = without_secrets(as_environment(settings)) | fingerprints(settings)
+    others = _what_decides_besides()
     _check_ports(settings)
     _make_folders(settings)
     supervisord = _supervisord()
@@ -430,7 +432,10 @@ def _reasons(settings: Settings) -> list[str]:
         _reachable(settings.ktrdr_status_host), settings.ktrdr_status_port, timeout=5
     )
     try:
-        connection.request("GET", "/readyz")
+        token = settings.status_token
+        connection.request(
+            "GET", "/readyz", headers={"Authorization": f"Bearer {token}"} if token else {}
+        )
         answer = connection.getresponse()
         body = answer.read()
         if answer.status == http.HTTPStatus.OK:

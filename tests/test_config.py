@@ -9,6 +9,7 @@ from ktrdr.config import (
     load_settings,
     read_env_file,
     settings_of,
+    without_secrets,
 )
 from ktrdr.errors import Misconfigured
 
@@ -188,6 +189,27 @@ def test_a_line_of_the_file_that_cannot_be_read_is_not_quoted(from_file, scratch
     with pytest.raises(Misconfigured, match="cannot be read") as raised:
         load_settings(_env_file=scratch / ".env")
     assert "s3cret" not in str(raised.value)
+
+
+TOKEN = "k7Hq2pZx9Lm0=/+:"
+
+
+def test_a_token_is_for_the_programs_alone(bare, monkeypatch):
+    assert bare().status_token == ""
+    monkeypatch.setenv("KTRDR_STATUS_TOKEN", TOKEN)
+    settings = bare()
+    assert settings.status_token == TOKEN
+    assert settings_of(as_environment(settings)).status_token == TOKEN
+    assert "KTRDR_STATUS_TOKEN" not in without_secrets(as_environment(settings))
+    assert TOKEN not in repr(settings)
+
+
+@pytest.mark.parametrize("token", ["s3cret", TOKEN[:-1], f"{TOKEN} x", f"{TOKEN}\n", f"{TOKEN}ä"])
+def test_a_token_that_cannot_be_one_is_refused_and_not_shown(bare, monkeypatch, token):
+    monkeypatch.setenv("KTRDR_STATUS_TOKEN", token)
+    with pytest.raises(Misconfigured, match=r"^KTRDR_STATUS_TOKEN: expected 16 or more") as raised:
+        bare()
+    assert token not in str(raised.value)
 
 
 def test_an_address_of_the_newer_kind_has_brackets_before_its_port(bare, monkeypatch):

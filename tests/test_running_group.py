@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from ktrdr.config import settings_of
+from ktrdr.config import load_settings, settings_of
 from ktrdr.errors import Misconfigured
 from ktrdr.running_group import (
     forget_note,
@@ -52,6 +52,36 @@ def test_what_a_living_group_noted_is_believed(noted):
 
 def test_only_its_owner_may_read_it(noted):
     assert (noted / "settings.json").stat().st_mode & 0o777 == 0o600
+
+
+TOKEN = "k7Hq2pZx9Lm0vBn3"
+
+
+@pytest.fixture
+def with_token(scratch, bare_environment, monkeypatch):  # noqa: ARG001
+    """The folder of a live group that was started with a token, in a shell that knows it."""
+    monkeypatch.setenv("KTRDR_STATUS_TOKEN", TOKEN)
+    monkeypatch.setenv("KTRDR_RUN_DIR", str(scratch / "run"))
+    write_note(scratch, PID, load_settings(_env_file=None))
+    with supervisord(scratch):
+        yield scratch
+
+
+def test_a_token_is_not_in_the_note(with_token):
+    noted = (with_token / "settings.json").read_text()
+    assert TOKEN not in noted
+    assert "KTRDR_STATUS_TOKEN" in json.loads(noted)["further"]
+    assert running_group(with_token).settings.status_token == ""
+
+
+def test_a_program_by_hand_must_know_the_groups_token(with_token, monkeypatch):
+    assert settings_to_run_with(with_token).status_token == TOKEN
+    for other in (TOKEN[::-1], ""):
+        monkeypatch.setenv("KTRDR_STATUS_TOKEN", other)
+        with pytest.raises(Misconfigured, match="KTRDR_STATUS_TOKEN otherwise") as raised:
+            settings_to_run_with(with_token)
+        assert TOKEN not in str(raised.value)
+        assert settings_to_read_with(with_token)[0].ktrdr_run_dir == with_token / "run"
 
 
 def test_what_a_dead_group_noted_is_not_believed(noted):

@@ -41,7 +41,7 @@ def create_app(
     logs = log_dir or ROOT / "var/log"
     supervisor_socket = supervisor_socket or settings.run_dir / "supervisor.sock"
     system = System(settings, supervisor_socket, own="status-app")
-    protect(app, settings.ktrdr_status_host, settings.status_urls)
+    protect(app, settings)
     answer_errors(app)
     app.register_blueprint(page(system, logs))
     app.register_blueprint(system_api(system, logs))

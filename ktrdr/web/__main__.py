@@ -14,7 +14,8 @@ from waitress.server import create_server  # type: ignore[import-untyped]
 from waitress.wasyncore import close_all, loop  # type: ignore[import-untyped]
 
 from ktrdr import process
-from ktrdr.config import Settings, as_host_and_port
+from ktrdr.addresses import as_host_and_port
+from ktrdr.config import Settings
 from ktrdr.errors import Misconfigured
 from ktrdr.web import create_app
 

@@ -1,18 +1,24 @@
-"""Who may ask: decides on Host, Origin and Sec-Fetch-Site, and says what a browser may do.
+"""Who may ask: decides on Host, Origin and token, and says what a browser may do.
 
 It stands in for Flask's TRUSTED_HOSTS, which refuses `[::1]` even when it is listed.
 """
 
 from __future__ import annotations
 
+import base64
+import hmac
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from flask import Flask, Response, abort, request
 
+from ktrdr.config import Settings
+
 _ALWAYS = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
+_FOR_ALL = ("/healthz", "/livez")
+"""What a probe asks, which has no token: they say nothing."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OUR_OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -29,13 +35,15 @@ _HEADERS: Mapping[str, str] = {
 }
 
 
-def protect(app: Flask, status_host: str, urls: Sequence[str] = ()) -> None:
-    """Refuse foreign hosts (400) and other sites' writing requests (403), before anything else.
+def protect(app: Flask, settings: Settings) -> None:
+    """Refuse, before anything else, whom the page is not for.
 
-    `urls`: what the page is called elsewhere, as `Settings.status_urls`.
+    Foreign hosts (400), other sites' writing requests (403), and where there is a token, whoever
+    does not say it (401).
     """
-    trusted = trusted_hosts(status_host, urls)
-    everywhere = _is_everywhere(status_host)
+    urls, token = settings.status_urls, settings.status_token
+    trusted = trusted_hosts(settings.ktrdr_status_host, urls)
+    everywhere = _is_everywhere(settings.ktrdr_status_host)
 
     @app.before_request
     def _refuse() -> None:
@@ -47,13 +55,32 @@ def protect(app: Flask, status_host: str, urls: Sequence[str] = ()) -> None:
             host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site"), urls
         ):
             abort(403, "this request comes from another site")
+        needs_token = token and request.path not in _FOR_ALL
+        if needs_token and not says(request.headers.get("Authorization", ""), token):
+            abort(401, "say KTRDR_STATUS_TOKEN as a bearer token, or as the password of any user")
 
     @app.after_request
     def _restrict(response: Response) -> Response:
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
+        if response.status_code == 401:  # browsers ask for a user and a password
+            response.headers["WWW-Authenticate"] = 'Basic realm="ktrdr"'
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+def says(authorization: str, token: str) -> bool:
+    """Whether a header says the token: `Bearer TOKEN`, or `Basic` with it as the password."""
+    scheme, _, told = authorization.partition(" ")
+    said = told.strip().encode(errors="replace")
+    if scheme.lower() == "basic":
+        try:
+            said = base64.b64decode(said).partition(b":")[2]
+        except ValueError:
+            return False
+    elif scheme.lower() != "bearer":
+        return False
+    return hmac.compare_digest(said, token.encode())
 
 
 def trusted_hosts(status_host: str, urls: Sequence[str] = ()) -> frozenset[str]:

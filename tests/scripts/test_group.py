@@ -24,6 +24,8 @@ from ktrdr import process
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if token and self.headers["Authorization"] != f"Bearer {token}":
+            return self.send_error(401)
         self.send_response(200 if pathlib.Path("ready").exists() else 503)
         self.end_headers()
         self.wfile.write(b'{"ready": false, "reasons": ["gap-filler has not looked yet"]}')
@@ -34,6 +36,8 @@ class Page(http.server.BaseHTTPRequestHandler):
 def main(settings, stop):
     logging.info("gateway %s, bars in %s", settings.gateway, settings.data_dir)
     if NAME == "status-app":
+        global token
+        token = settings.status_token
         page = http.server.HTTPServer(("127.0.0.1", settings.ktrdr_status_port), Page)
         threading.Thread(target=page.serve_forever, daemon=True).start()
     if NAME == "gateway-sim":
@@ -133,6 +137,37 @@ def test_it_starts_all_that_is_needed_and_leaves_nothing_when_it_is_stopped(grou
     assert code == 0, output
     assert not group.copy.processes()
     assert group.tell("stop") == (0, "Nothing was running.\n")
+
+
+def test_a_token_is_known_to_those_who_need_it_and_written_nowhere(group):
+    token = "k7Hq2pZx9Lm0vBn3"
+    group.env["KTRDR_STATUS_TOKEN"] = token
+    said = [*group.tell("start"), *group.tell("wait")]
+    assert said[::2] == [0, 0], said
+    group.until_all_run()
+    pids = group.pids()
+    assert token not in "".join(map(str, said))
+    for command in (process.cmdline() for process in group.copy.processes()):
+        assert token not in " ".join(command)
+    files = [path for path in (group.copy.folder / "var").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        assert token not in path.read_text()
+    assert "Changed" not in group.tell("start")[1]
+    assert group.pids() == pids
+
+    group.env["KTRDR_STATUS_TOKEN"] = token[::-1]
+    assert "Changed since the group was started: KTRDR_STATUS_TOKEN." in group.tell("start")[1]
+    assert group.tell("wait")[0] == 0
+
+
+def test_a_token_that_was_written_since_is_pending_and_not_shown(group):
+    group.tell("start")
+    group.until_all_run()
+    (group.copy.folder / ".env").write_text("KTRDR_STATUS_TOKEN=k7Hq2pZx9Lm0vBn3\n")
+    group.control("restart", "gap-filler")
+    group.copy.until(lambda: "says otherwise" in group.log("gap-filler"), "it is told")
+    assert "./scripts/up takes it up: KTRDR_STATUS_TOKEN\n" in group.log("gap-filler")
 
 
 def test_ktrdr_ctl_is_supervisorctl_from_any_folder(group):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
+from pydantic import SecretStr
 
 SCAN = "/api/v1/system/gap-filler/force-scan"
 FILLS = "/api/v1/data/fills"
@@ -160,6 +163,77 @@ def test_another_site_cancels_nothing(client, peers):
 @pytest.mark.usefixtures("peers")
 def test_our_own_posts_and_curl_are_answered(client, headers):
     assert client.post(SCAN, headers={"Host": "localhost:8000", **headers}).status_code == 202
+
+
+TOKEN = "k7=Hq+2/pZ:x9~Lm0"
+
+
+def basic(user, password):
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {TOKEN}"},
+        {"Authorization": f"bearer  {TOKEN} "},
+        basic("anybody", TOKEN),
+        basic("", TOKEN),
+    ],
+)
+@pytest.mark.parametrize("path", ["/metrics", "/", "/live", "/static/page.css", "/api/v1/nothing"])
+@pytest.mark.usefixtures("peers")
+def test_whoever_says_the_token_is_answered(new_client, path, headers):
+    client = new_client(ktrdr_status_token=SecretStr(TOKEN))
+
+    with client.get(path, headers=headers) as answer:
+        assert answer.status_code == (404 if path.endswith("nothing") else 200)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": ""},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer "},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": f"Bearer {TOKEN[:-1]}"},
+        {"Authorization": f"Digest {TOKEN}"},
+        {"Authorization": TOKEN},
+        {"Authorization": "Basic \xff"},
+        {"Authorization": "Basic ="},
+        basic(TOKEN, ""),
+        basic(TOKEN, "x"),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/", "/live", "/metrics", "/readyz", "/static/page.css", "/nothing"]
+)
+def test_whoever_does_not_is_told_that_there_is_one_and_nothing_else(new_client, path, headers):
+    client = new_client(ktrdr_status_token=SecretStr(TOKEN))
+
+    answer = client.get(path, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Basic realm="ktrdr"'
+    assert len(answer.data) < 300
+    assert TOKEN not in answer.text
+
+
+def test_nobody_writes_without_the_token(new_client, peers):
+    client = new_client(ktrdr_status_token=SecretStr(TOKEN))
+    assert client.post(SCAN).status_code == 401
+    assert client.delete(f"{FILLS}/3").status_code == 401
+    assert peers.asked == []
+    foreign = {"Origin": "http://evil.example", **basic("x", TOKEN)}  # as a browser adds it
+    assert client.post(SCAN, headers=foreign).status_code == 403
+    assert client.post(SCAN, headers=basic("x", TOKEN)).status_code == 202
+
+
+def test_a_probe_needs_no_token_and_a_foreign_host_no_question(new_client):
+    client = new_client(ktrdr_status_token=SecretStr(TOKEN))
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
 
 
 def test_errors_under_api_are_json(client):
