@@ -31,6 +31,7 @@ from ktrdr.addresses import (
 )
 from ktrdr.errors import Misconfigured
 from ktrdr.escapes import visible
+from ktrdr.planning.callers import parse_callers
 from ktrdr.planning.gateway_calendar import RESTART_RULE, parse_restart
 from ktrdr.setting_names import (
     ENV_FILE,
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     ktrdr_run_dir: Path = Path("var/run")
     ktrdr_status_host: str = "127.0.0.1"
     ktrdr_status_port: _Port = 8000
+    ktrdr_status_callers: str | None = None
     ktrdr_status_url: str | None = None
     ktrdr_status_token: SecretStr | None = None
     ktrdr_ib_retry_delays_s: Annotated[
@@ -146,6 +148,13 @@ class Settings(BaseSettings):
             return None if text is None else read_host(text)
         except ValueError:
             raise ValueError("a host name or address, without a port") from None
+
+    @field_validator("ktrdr_status_callers")
+    @classmethod
+    def _are_subnets(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_callers(text)
+        return text
 
     @field_validator("ktrdr_status_url")
     @classmethod

@@ -44,6 +44,7 @@ from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import Plan, places_for
 from ktrdr.forwarder.port_holder import holder_of, listening_ports
 from ktrdr.forwarder.settings import is_linux, of_settings
+from ktrdr.page_access import page_callers, page_is_for
 from ktrdr.process import EXIT_MISCONFIGURED
 from ktrdr.run_folder import prepare_run_folder
 from ktrdr.running_group import FOLDER as RUN
@@ -68,6 +69,7 @@ def start() -> int:
     _check_paths()
     wanted = without_secrets(as_environment(settings)) | fingerprints(settings)
     others = _what_decides_besides()
+    page_callers(settings)  # says so when others reach the page and nothing says whom it is for
     _check_ports(settings)
     _make_folders(settings)
     supervisord = _supervisord()
@@ -105,6 +107,7 @@ def wait() -> int:
         _explain_not_ready(page, reasons)
         return 1
     print(f"\nReady. The status page: {page}")
+    print(f"It is for {page_is_for(settings)}.")
     if settings.is_simulated:
         print(
             "The gateway is SIMULATED: its prices are invented, for trying things out.\n"

@@ -191,6 +191,16 @@ def test_a_line_of_the_file_that_cannot_be_read_is_not_quoted(from_file, scratch
     assert "s3cret" not in str(raised.value)
 
 
+def test_callers_are_subnets(bare, monkeypatch):
+    monkeypatch.setenv("KTRDR_STATUS_CALLERS", "192.168.1.5/24")
+    with pytest.raises(Misconfigured) as raised:
+        bare()
+    assert str(raised.value) == (
+        "KTRDR_STATUS_CALLERS=192.168.1.5/24: expected subnets such as 192.168.1.0/24, separated by"
+        " commas, or own-networks"
+    )
+
+
 TOKEN = "k7Hq2pZx9Lm0=/+:"
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
-from waitress.server import create_server  # type: ignore[import-untyped]
 from waitress.wasyncore import close_all, loop  # type: ignore[import-untyped]
 
 from ktrdr import process
 from ktrdr.addresses import as_host_and_port
 from ktrdr.config import Settings
-from ktrdr.errors import Misconfigured
+from ktrdr.page_access import page_is_for
 from ktrdr.web import create_app
+from ktrdr.web.listener import listen
 
-_THREADS = 32  # with 4, four slow readers froze the page
 _NOTICE_STOP_S = 0.5
 _LAST_ANSWERS_S = 5
 
@@ -27,15 +24,16 @@ log = logging.getLogger("ktrdr.web")
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
-    """Serve until `stop` is set. Misconfigured when nobody can listen there."""
+    """Serve until `stop` is set. Misconfigured as `listen`."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # a queue of pages is no trouble
     sockets: dict[int, Any] = {}
     app = create_app(settings, supervisor_socket=_supervisor_socket())
-    server = _listen(app, settings, sockets)
-    log.info("status page at %s", " or ".join([address(settings), *settings.status_urls[:1]]))
+    dispatcher = listen(app, settings, sockets)
+    places = " or ".join([address(settings), *settings.status_urls[:1]])
+    log.info("status page at %s, for %s", places, page_is_for(settings))
     while not stop.is_set():
         loop(timeout=_NOTICE_STOP_S, use_poll=True, map=sockets, count=1)
-    server.task_dispatcher.shutdown(timeout=_LAST_ANSWERS_S)
+    dispatcher.shutdown(timeout=_LAST_ANSWERS_S)
     close_all(sockets)
 
 
@@ -44,22 +42,6 @@ def address(settings: Settings) -> str:
     host = settings.ktrdr_status_host
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
     return f"http://{as_host_and_port(host, settings.ktrdr_status_port)}/"
-
-
-def _listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> Any:
-    host, port = settings.ktrdr_status_host, settings.ktrdr_status_port
-    try:
-        return create_server(app, map=sockets, host=host, port=port, threads=_THREADS, ident=None)
-    except OSError as error:
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise Misconfigured(
-                f"KTRDR_STATUS_PORT={port}: expected a free port, but {host}:{port} cannot be "
-                f"had: {error.strerror}"
-            ) from error
-        why = error.strerror
-    except ValueError as error:  # waitress's word for a name that means no address
-        why = str(error)
-    raise Misconfigured(f"KTRDR_STATUS_HOST={host}: expected an address of this machine: {why}")
 
 
 def _supervisor_socket() -> Path | None:

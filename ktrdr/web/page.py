@@ -25,6 +25,7 @@ from ktrdr.health.peers import HISTORY_DAYS, Answer, Series
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import ANSWERING, CLOCK_S, LOGGED_OUT, Health, Verdict, is_stale, sources
+from ktrdr.page_access import page_is_for
 from ktrdr.planning.reasons import because, remarks
 from ktrdr.web import words
 from ktrdr.web.logs import tail
@@ -115,6 +116,7 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "now": snapshot.time,
         "title": f"{snapshot.verdict.health} – ktrdr ({settings.source})",
         "settings": settings,
+        "is_for": page_is_for(settings),
         "verdict": snapshot.verdict,
         "verdict_tone": verdict_tone(snapshot.verdict),
         "sources": sources(settings, connection.said, gap_filler.said),

@@ -139,6 +139,21 @@ def test_it_starts_all_that_is_needed_and_leaves_nothing_when_it_is_stopped(grou
     assert group.tell("stop") == (0, "Nothing was running.\n")
 
 
+def test_a_page_for_others_must_say_for_whom(group):
+    code, output = group.tell("start", KTRDR_STATUS_HOST="0.0.0.0")
+    assert code == 78
+    assert output.count("\n") == 1
+    assert "KTRDR_STATUS_CALLERS" in output
+    assert "KTRDR_STATUS_TOKEN" in output
+    assert not group.copy.processes()
+
+    group.env |= {"KTRDR_STATUS_HOST": "0.0.0.0", "KTRDR_STATUS_CALLERS": "192.168.9.0/24"}
+    group.tell("start")
+    output = group.tell("wait")[1]
+    assert f"http://127.0.0.1:{group.env['KTRDR_STATUS_PORT']}/\n" in output
+    assert "It is for this machine, 192.168.9.0/24.\n" in output
+
+
 def test_a_token_is_known_to_those_who_need_it_and_written_nowhere(group):
     token = "k7Hq2pZx9Lm0vBn3"
     group.env["KTRDR_STATUS_TOKEN"] = token

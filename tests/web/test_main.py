@@ -79,6 +79,61 @@ def test_the_log_names_its_own_address_beside_the_local_one(run_dir, port):
     assert f"status page at http://127.0.0.1:{port}/ or https://ktrdr.example.org" in line
 
 
+def test_for_others_it_does_not_start_until_it_is_said_for_whom(run_dir, port):
+    with status_app(run_dir, port, KTRDR_STATUS_HOST="0.0.0.0") as program:
+        said, _ = program.communicate(timeout=20)
+
+    assert program.returncode == 78
+    assert "KTRDR_STATUS_CALLERS" in said.splitlines()[-1]
+    assert "KTRDR_STATUS_TOKEN" in said.splitlines()[-1]
+    assert "status page at" not in said
+
+
+def own_address():
+    """One of this machine that is no loopback one: from it, 127.0.0.1 is called from elsewhere."""
+    for addresses in psutil.net_if_addrs().values():
+        for one in addresses:
+            if one.family == socket.AF_INET and not one.address.startswith("127."):
+                return one.address
+    pytest.skip("this machine has no address but loopback ones")
+
+
+def answer_to(caller, port, reached="127.0.0.1"):
+    """What a caller at that address hears; nothing: it is closed."""
+    with socket.create_connection((reached, port), 10, (caller, 0)) as call:
+        try:
+            call.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            return call.makefile("rb").read()
+        except ConnectionError:
+            return b""
+
+
+@pytest.mark.parametrize("token", ["", "k7Hq2pZx9Lm0vBn3"])
+def test_calls_from_elsewhere_are_closed_without_a_byte(run_dir, port, token):
+    other = own_address()
+    named = {"KTRDR_STATUS_HOST": "0.0.0.0", "KTRDR_STATUS_CALLERS": "203.0.113.0/29"}
+    with status_app(run_dir, port, KTRDR_STATUS_TOKEN=token, **named) as program:
+        line = wait_until_alive(program)
+        assert f"at http://127.0.0.1:{port}/, for this machine, 203.0.113.0/29" in line
+        assert answer_to(other, port) == b""
+        assert answer_to(other, port) == b""
+        assert b"200 OK" in answer_to("127.0.0.1", port)
+        assert b"200 OK" in answer_to("127.0.0.5", port)
+        assert b"200 OK" in answer_to(other, port, reached=other)  # ourselves, whatever the way
+        program.terminate()
+        rest = program.stdout.read()
+    assert rest.count(f"a call from {other} was closed: it is not in KTRDR_STATUS_CALLERS") == 1
+
+
+@pytest.mark.parametrize("word", ["own-networks", "{}", "203.0.113.0/29, {}/32"])
+def test_calls_from_those_who_are_named_are_answered(run_dir, port, word):
+    other = own_address()
+    named = {"KTRDR_STATUS_HOST": "0.0.0.0", "KTRDR_STATUS_CALLERS": word.format(other)}
+    with status_app(run_dir, port, **named) as program:
+        wait_until_alive(program)
+        assert b"200 OK" in answer_to(other, port)
+
+
 def test_it_stops_in_time_while_peers_hang(run_dir, port, hang):
     with hang(run_dir / "ib-connection.sock"), status_app(run_dir, port) as program:
         wait_until_alive(program)
@@ -104,7 +159,8 @@ def test_a_port_in_use_ends_it_with_one_line(run_dir):
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
 def test_a_host_that_is_not_ours_ends_it_with_one_line(run_dir, port, host):
-    with status_app(run_dir, port, KTRDR_STATUS_HOST=host) as program:
+    named = {"KTRDR_STATUS_HOST": host, "KTRDR_STATUS_CALLERS": "own-networks"}
+    with status_app(run_dir, port, **named) as program:
         said, _ = program.communicate(timeout=20)
 
     assert program.returncode == 78

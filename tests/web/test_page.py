@@ -515,3 +515,9 @@ def test_each_time_without_data_is_one_row_with_its_hour_the_newest_first(text):
 def test_without_a_history_the_page_is_whole(client, peers):
     peers.history = {"nonsense": True}
     assert client.get("/").status_code == 200
+
+
+def test_it_says_whom_it_is_for(client, new_client):
+    assert "This page is for this machine alone." in client.get("/").text
+    wider = new_client(ktrdr_status_host="0.0.0.0", ktrdr_status_callers="192.168.1.0/24")
+    assert "This page is for this machine, 192.168.1.0/24." in wider.get("/").text

@@ -1,0 +1,80 @@
+"""Listens for the page, and takes the calls that are for it: others are closed unheard."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from typing import Any
+
+from flask import Flask
+from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
+from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
+from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
+
+from ktrdr.config import Settings
+from ktrdr.errors import Misconfigured
+from ktrdr.page_access import own_networks, page_callers
+from ktrdr.planning.callers import Callers, is_taken
+
+_THREADS = 32  # with 4, four slow readers froze the page
+_TOLD = 1000
+
+log = logging.getLogger(__name__)
+
+
+def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> ThreadedTaskDispatcher:
+    """Listen at each address of the host's name; what answers is to be shut down at the end.
+
+    `sockets` is waitress's map, for its loop. Misconfigured when nobody can listen there, or
+    nothing says whose calls to take.
+    """
+    host, port = settings.ktrdr_status_host, settings.ktrdr_status_port
+    callers = page_callers(settings)
+    dispatcher = ThreadedTaskDispatcher()
+    try:
+        adjustments = Adjustments(host=host, port=port, ident=None)
+        for place in adjustments.listen:
+            _Listener(callers, app, sockets, dispatcher=dispatcher, adj=adjustments, sockinfo=place)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise Misconfigured(
+                f"KTRDR_STATUS_PORT={port}: expected a free port, but {host}:{port} cannot be "
+                f"had: {error.strerror}"
+            ) from error
+        raise _no_address(host, error.strerror) from error
+    except ValueError as error:  # waitress's word for a name that means no address
+        raise _no_address(host, str(error)) from error
+    dispatcher.set_thread_count(_THREADS)
+    return dispatcher
+
+
+def _no_address(host: str, why: str | None) -> Misconfigured:
+    return Misconfigured(f"KTRDR_STATUS_HOST={host}: expected an address of this machine: {why}")
+
+
+class _Listener(TcpWSGIServer):  # type: ignore[misc]
+    """waitress's listener at one address, for some callers."""
+
+    def __init__(self, callers: Callers, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._callers = callers
+        self._told: set[str] = set()
+
+    def accept(self) -> tuple[socket.socket, Any] | None:
+        """A call that is taken; None: there is none, or it was closed."""
+        call: tuple[socket.socket, Any] | None = super().accept()
+        if call is None or self._takes(*call):
+            return call
+        call[0].close()
+        return None
+
+    def _takes(self, connection: socket.socket, address: Any) -> bool:
+        caller = address[0]
+        own = own_networks() if self._callers.with_own else []
+        if is_taken(self._callers, caller, connection.getsockname()[0], own):
+            return True
+        if caller not in self._told and len(self._told) < _TOLD:
+            self._told.add(caller)
+            log.warning("a call from %s was closed: it is not in KTRDR_STATUS_CALLERS", caller)
+        return False
