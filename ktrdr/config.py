@@ -197,7 +197,7 @@ class Settings(BaseSettings):
 
     @field_validator("ktrdr_forward_callers")
     @classmethod
-    def _are_subnets(cls, text: str | None) -> str | None:
+    def _are_subnets_of_callers(cls, text: str | None) -> str | None:
         try:
             return None if text is None else ",".join(map(str, read_subnets(text)))
         except ValueError:

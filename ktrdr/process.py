@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ktrdr.config import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
 from ktrdr.escapes import visible
-from ktrdr.run_folder import prepare_run_folder, write_anew
+from ktrdr.run_folder import prepare_run_folder, read_pid, write_anew
 from ktrdr.running_group import pending_changes, settings_to_run_with
 from ktrdr.setting_names import IGNORE_ENV_FILE
 
@@ -79,18 +79,28 @@ def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         if exclusive:
-            pid = pid_file.read_text().strip() if pid_file.exists() else "unknown"
-            raise AlreadyRunning(f"{name} runs already in {run_dir} (pid {pid})") from None
+            raise AlreadyRunning(
+                f"{name} runs already in {run_dir} (pid {_pid_in(pid_file)})"
+            ) from None
         yield
         return
     except OSError as error:
         raise Misconfigured(f"{lock.lock_file} cannot be locked: {error.strerror}") from error
     try:
         write_anew(pid_file, f"{os.getpid()}\n")
-        yield
+        try:
+            yield
+        finally:
+            pid_file.unlink(missing_ok=True)
     finally:
-        pid_file.unlink(missing_ok=True)
         lock.release()
+
+
+def _pid_in(pid_file: Path) -> str:
+    try:
+        return str(read_pid(pid_file))
+    except (OSError, ValueError):
+        return "unknown"
 
 
 class _LogLines(logging.Formatter):
@@ -180,6 +190,6 @@ def _supervisor_pid() -> int:
     """
     server = os.environ.get("SUPERVISOR_SERVER_URL", "").removeprefix("unix://")
     try:
-        return int((Path(server).parent / "supervisord.pid").read_text())
+        return read_pid(Path(server).parent / "supervisord.pid")
     except (OSError, ValueError):
         return os.getppid()

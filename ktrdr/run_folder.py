@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -12,46 +13,98 @@ _OURS = (".sock", ".pid", ".lock", ".group", ".fifo")
 """How the names in a run folder end; supervisord's begin with its own name."""
 
 
-def prepare_folder(folder: Path) -> None:
+_PID_BYTES = 32
+_FILE_BYTES = 2**20
+
+
+def prepare_folder(folder: Path, name: str = "KTRDR_RUN_DIR") -> None:
     """Make a folder for sockets, with mode 0700; one that is there must have it already.
 
-    Misconfigured: it cannot be made, is somebody else's, or others may enter it too.
+    `name`: what it is called in an error. Misconfigured: it cannot be made, is somebody else's, or
+    others may enter it too.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:
-            _respect(folder)
+            _respect(folder, name)
         else:
             folder.chmod(0o700)  # a umask may have taken away more
     except OSError as error:
-        raise Misconfigured(f"KTRDR_RUN_DIR={folder}: {error.strerror}") from error
+        raise Misconfigured(f"{name}={folder}: {error.strerror}") from error
 
 
-def prepare_run_folder(folder: Path) -> None:
+def prepare_run_folder(folder: Path, name: str = "KTRDR_RUN_DIR") -> None:
     """The same for KTRDR_RUN_DIR itself, which must not be a folder of other things.
 
     Misconfigured as above, and where there are files and none of them is one of ours.
     """
-    prepare_folder(folder)
-    names = sorted(entry.name for entry in folder.iterdir())
-    if names and not any(_is_ours(name) for name in names):
+    prepare_folder(folder, name)
+    if other := other_than_ours(folder):
         raise Misconfigured(
-            f"KTRDR_RUN_DIR={folder}: expected a folder of its own, and this one has {names[0]!r}"
-            " in it"
+            f"{name}={folder}: expected a folder of its own, and this one has {other!r} in it"
         )
 
 
+def other_than_ours(folder: Path) -> str:
+    """The name of something in a folder in which nothing is ours; empty: it is empty, or ours."""
+    names = sorted(entry.name for entry in folder.iterdir())
+    return "" if any(map(_is_ours, names)) else next(iter(names), "")
+
+
 def write_anew(path: Path, text: str) -> None:
-    """Write a small file in the place of what has its name, and never through a link."""
-    path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "w") as file:
-        file.write(text)
+    """Write a small file in the place of what has its name, and never through a link.
+
+    Misconfigured: it cannot be, as where a folder has its name.
+    """
+    try:
+        make_way(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(path, flags, 0o600), "w") as file:
+            file.write(text)
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _respect(folder: Path) -> None:
+def make_way(path: Path) -> None:
+    """Remove what has this name, a file, link, pipe or socket. Misconfigured: it is a folder."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if path.is_dir():
+            raise in_the_way(path) from error
+        raise
+
+
+def in_the_way(path: Path) -> Misconfigured:
+    """Something else has a name that we need."""
+    return Misconfigured(
+        f"{path} is in the way: expected a file or nothing", hint="move it away or remove it"
+    )
+
+
+def read_own(path: Path, most: int = _FILE_BYTES) -> str:
+    """The text of a small file, which is no link, and no pipe that one would wait at for ever.
+
+    OSError: it is not there, or is something else. ValueError: it is no text, or longer than `most`
+    bytes.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path} is longer than {most} bytes")
+    return data.decode()
+
+
+def read_pid(path: Path) -> int:
+    """What a pid file says. OSError, ValueError: it says nothing."""
+    return int(read_own(path, _PID_BYTES))
+
+
+def _respect(folder: Path, name: str) -> None:
     """Misconfigured: a folder that somebody made is not for us alone."""
     found = folder.stat()
     mode = stat.S_IMODE(found.st_mode)
@@ -62,8 +115,10 @@ def _respect(folder: Path) -> None:
         why = "and this one is another user's"
     elif mode & 0o077:
         why = f"and others may enter this one (its mode is {mode:04o}, not 0700)"
+    elif mode & 0o700 != 0o700:
+        why = f"and its owner may not use this one (its mode is {mode:04o}, not 0700)"
     if why:
-        raise Misconfigured(f"KTRDR_RUN_DIR={folder}: expected a folder of its own, {why}")
+        raise Misconfigured(f"{name}={folder}: expected a folder of its own, {why}")
 
 
 def _is_ours(name: str) -> bool:

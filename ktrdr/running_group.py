@@ -26,7 +26,7 @@ from ktrdr.config import (
 )
 from ktrdr.errors import Misconfigured
 from ktrdr.planning.whose_settings import MATTERS, Said, choose, contradiction
-from ktrdr.run_folder import write_anew
+from ktrdr.run_folder import in_the_way, read_own, read_pid, write_anew
 from ktrdr.setting_names import ENV_FILE, IGNORE_ENV_FILE, SECRETS
 
 FOLDER = ROOT / "var/run"
@@ -83,7 +83,7 @@ def running_group(folder: Path = FOLDER) -> RunningGroup | None:
 def read_note(folder: Path = FOLDER) -> dict[str, Any] | None:
     """What was noted at the start of the supervisord that lives there. As `running_group`."""
     try:
-        pid = int((folder / "supervisord.pid").read_text())
+        pid = read_pid(folder / "supervisord.pid")
     except PermissionError:
         raise
     except (OSError, ValueError):
@@ -91,7 +91,7 @@ def read_note(folder: Path = FOLDER) -> dict[str, Any] | None:
     if not listens(folder / "supervisor.sock"):
         return None
     try:
-        noted = json.loads((folder / _NOTE).read_text())
+        noted = json.loads(read_own(folder / _NOTE))
         is_its_own = noted["supervisord"] == pid
     except FileNotFoundError:
         return None  # started by hand, or not quite yet by scripts/up
@@ -115,7 +115,10 @@ def write_note(folder: Path, supervisord: int, settings: Settings, **further: st
     }
     fresh = folder / f"{_NOTE}.new"
     write_anew(fresh, json.dumps(noted, indent=1))
-    fresh.replace(folder / _NOTE)
+    try:
+        fresh.replace(folder / _NOTE)
+    except IsADirectoryError as error:
+        raise in_the_way(folder / _NOTE) from error
 
 
 def fingerprints(settings: Settings) -> dict[str, str]:

@@ -44,9 +44,16 @@ from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import Plan, places_for
 from ktrdr.forwarder.port_holder import holder_of, listening_ports
 from ktrdr.forwarder.settings import is_linux, of_settings
+from ktrdr.health.programs import NAMES
 from ktrdr.page_access import page_callers, page_is_for
 from ktrdr.process import EXIT_MISCONFIGURED
-from ktrdr.run_folder import prepare_run_folder
+from ktrdr.run_folder import (
+    in_the_way,
+    make_way,
+    other_than_ours,
+    prepare_run_folder,
+    read_pid,
+)
 from ktrdr.running_group import FOLDER as RUN
 from ktrdr.running_group import fingerprints, forget_note, read_note, said_here, write_note
 from ktrdr.setting_names import ENV_FILE, IGNORE_ENV_FILE
@@ -235,23 +242,42 @@ def _mention_real_gateways() -> None:
 
 def _make_folders(settings: Settings) -> None:
     """The folders that nobody else makes, and for the simulator a store to show something with."""
-    for name, folder, mode in (
-        ("var/run", RUN, 0o700),
-        ("var/log", LOGS, 0o777),
-        ("KTRDR_DATA_DIR", settings.data_dir, 0o777),
-    ):
+    for name, folder in (("var/log", LOGS), ("KTRDR_DATA_DIR", settings.data_dir)):
         try:
-            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Misconfigured(f"{name}={folder}: {error.strerror}") from error
-    if not RUN.is_symlink():
-        RUN.chmod(0o700)  # the project's own, also where it was copied
+    _close_copied_folder()
+    prepare_run_folder(RUN, "var/run")
     prepare_run_folder(settings.run_dir)
+    _expect_plain_logs()
     if settings.is_simulated and not any(settings.data_dir.glob("*.csv")):
         _claim(settings)
         print(f"Making a starter store in {_shown(settings.data_dir)} ...", flush=True)
         command = [sys.executable, "-m", "ktrdr.sim", "--starter-store", str(settings.data_dir)]
         subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own program
+
+
+def _close_copied_folder() -> None:
+    """The project's own var/run may have come with other rights, as a copy does.
+
+    One that a link leads to, or that has other things in it, is not the project's own.
+    """
+    is_own = (
+        RUN.is_dir() and RUN.resolve() == ROOT / "var/run" and RUN.stat().st_uid == os.geteuid()
+    )
+    if is_own and not other_than_ours(RUN):
+        RUN.chmod(0o700)
+
+
+def _expect_plain_logs() -> None:
+    """Misconfigured: something is in the place of a log that is no file.
+
+    supervisord opens them by name: it would follow a link, and wait at a pipe for ever.
+    """
+    for path in (LOGS / f"{name}.log" for name in ("supervisord", *NAMES)):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise in_the_way(path)
 
 
 def _claim(settings: Settings) -> None:
@@ -273,6 +299,7 @@ def _claim(settings: Settings) -> None:
 def _start_supervisord(settings: Settings, others: dict[str, str]) -> None:
     """Start supervisord as a daemon, with the autostarting programs."""
     print("Starting the group ...", flush=True)
+    make_way(RUN / "supervisord.pid")  # it would write through a link
     command = [sys.executable, str(ROOT / ".venv/bin/supervisord"), "-c", str(CONF)]
     environment = _environment(settings)
     subprocess.run(command, cwd=ROOT, env=environment, check=True)  # noqa: S603 - our own set-up
@@ -334,7 +361,7 @@ def _supervisord() -> psutil.Process | None:
     with contextlib.suppress(psutil.Error, OSError, ValueError):
         if pid is not None:
             return psutil.Process(cast("int", pid))
-        process = psutil.Process(int((RUN / "supervisord.pid").read_text()))
+        process = psutil.Process(read_pid(RUN / "supervisord.pid"))
         command = process.cmdline()  # a pid file may be old, and its pid somebody else's by now
         if any("supervisord" in part for part in command) and str(CONF) in command:
             return process

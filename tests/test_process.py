@@ -123,6 +123,34 @@ def test_a_folder_of_others_is_refused_and_nothing_is_left_in_it(scratch, name):
     assert victim.read_text() == "precious"
 
 
+def test_a_folder_in_the_place_of_its_pid_file_is_one_line_and_code_78(start, scratch):
+    (scratch / "run").mkdir(0o700)
+    (scratch / "run" / "probe.pid").mkdir()
+    process = start()
+    lines = process.stdout.read().splitlines()
+    assert process.wait(10) == 78
+    assert len(lines) == 1
+    assert "probe.pid is in the way: expected a file or nothing (move it away" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "text"])
+def test_a_second_one_shows_nothing_of_what_is_no_pid_file(start, scratch, kind):
+    start().stdout.readline()
+    pid_file = scratch / "run" / "probe.pid"
+    pid_file.unlink()
+    (scratch / "secret").write_text("s3cret")
+    if kind == "link":
+        pid_file.symlink_to(scratch / "secret")
+    elif kind == "pipe":
+        os.mkfifo(pid_file)
+    else:
+        pid_file.write_bytes(b"s3cret\xff")
+    second = start()
+    assert second.wait(10) == 78
+    assert "(pid unknown)" in (said := second.stdout.read())
+    assert "s3cret" not in said
+
+
 FORGER = """
 import logging
 from ktrdr.process import HINT, run

@@ -1,12 +1,13 @@
 """ktrdr/run_folder.py: what becomes of a folder that is there already."""
 
 import os
+import socket
 import stat
 
 import pytest
 
 from ktrdr.errors import Misconfigured
-from ktrdr.run_folder import prepare_folder, prepare_run_folder, write_anew
+from ktrdr.run_folder import prepare_folder, prepare_run_folder, read_pid, write_anew
 
 
 def mode(path):
@@ -67,6 +68,63 @@ def test_a_file_of_that_name_is_refused(scratch):
     (scratch / "run").touch()
     with pytest.raises(Misconfigured, match="expected a folder"):
         prepare_folder(scratch / "run")
+
+
+def test_one_that_its_owner_may_not_use_is_refused(scratch):
+    (scratch / "run").mkdir(0o500)
+    with pytest.raises(Misconfigured, match=r"its owner may not use .* 0500, not 0700"):
+        prepare_run_folder(scratch / "run")
+
+
+@pytest.fixture(params=["link", "dangling link", "hard link", "pipe", "socket"])
+def planted(request, scratch):
+    """Something in the place of a file of ours, and what it leads to."""
+    path, victim = scratch / "name.pid", scratch / "victim"
+    victim.write_text("4711")
+    if request.param == "link":
+        path.symlink_to(victim)
+    elif request.param == "dangling link":
+        path.symlink_to(scratch / "made")
+    elif request.param == "hard link":
+        path.hardlink_to(victim)
+    elif request.param == "pipe":
+        os.mkfifo(path)
+    else:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    return path
+
+
+def test_a_file_takes_the_place_of_what_was_planted(planted, scratch):
+    write_anew(planted, "42\n")
+    assert (scratch / "victim").read_text() == "4711"
+    assert not (scratch / "made").exists()
+    assert stat.S_ISREG(planted.lstat().st_mode)
+    assert read_pid(planted) == 42
+    assert mode(planted) == 0o600
+
+
+def test_what_was_planted_is_not_read(planted):
+    if planted.is_file() and not planted.is_symlink():
+        pytest.skip("a hard link is the file itself")
+    with pytest.raises(OSError, match=r"no file|symbolic link|No such device"):
+        read_pid(planted)
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_line(scratch):
+    (scratch / "name.pid").mkdir()
+    with pytest.raises(Misconfigured, match=r"name\.pid is in the way: expected a file") as raised:
+        write_anew(scratch / "name.pid", "42\n")
+    assert raised.value.hint
+    with pytest.raises(OSError, match=r"no file|directory"):
+        read_pid(scratch / "name.pid")
+
+
+@pytest.mark.parametrize("text", [b"", b"no number", b"\xff", b"1" * 33])
+def test_a_pid_is_a_short_number(scratch, text):
+    (scratch / "name.pid").write_bytes(text)
+    with pytest.raises(ValueError, match=r"int|utf-8|longer"):
+        read_pid(scratch / "name.pid")
 
 
 def test_a_file_is_not_written_through_a_link(scratch):

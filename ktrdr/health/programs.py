@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from ktrdr.health.supervisor import Supervised, ask_supervisor
+from ktrdr.run_folder import read_pid
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "port-forward": ("ktrdr.forwarder",),
@@ -103,7 +104,7 @@ class Programs:
     def _pid_from_file(self, name: str) -> int | None:
         """The pid in `NAME.pid`, if that process lives and is this program."""
         try:
-            pid = int((self._run_dir / f"{name}.pid").read_text())
+            pid = read_pid(self._run_dir / f"{name}.pid")
             command = " ".join(psutil.Process(pid).cmdline())
         except (OSError, ValueError, OverflowError, psutil.Error):
             return None

@@ -54,6 +54,21 @@ def until(true: Callable[[], object], patience_s: float = 20) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder", "text"])
+def test_what_is_no_pid_file_holds_nobody_up(programs, run_dir, kind):
+    path = run_dir / "gap-filler.pid"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\xff" * 100)
+
+    assert programs.look()["gap-filler"].status == "STOPPED"
+
+
 def test_all_are_stopped_but_us(programs):
     found = programs.look()
 

@@ -139,6 +139,59 @@ def test_it_starts_all_that_is_needed_and_leaves_nothing_when_it_is_stopped(grou
     assert group.tell("stop") == (0, "Nothing was running.\n")
 
 
+def test_nothing_is_written_through_what_was_planted_in_var(group):
+    victim = group.copy.folder / "victim"
+    victim.write_text("precious")
+    group.copy.run_dir.mkdir(0o700, parents=True)
+    for name in ("supervisord.pid", "settings.json", "settings.json.new", "gap-filler.pid"):
+        (group.copy.run_dir / name).symlink_to(victim)
+    code, output = group.tell("start")
+    assert code == 0, output
+    group.until_all_run()
+    assert victim.read_text() == "precious"
+    assert group.tell("stop")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["gap-filler", "supervisord"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_is_in_the_place_of_a_log_is_refused(group, name, kind):
+    logs, victim = group.copy.folder / "var/log", group.copy.folder / "victim"
+    logs.mkdir(parents=True)
+    victim.write_text("precious")
+    if kind == "link":
+        (logs / f"{name}.log").symlink_to(victim)
+    elif kind == "pipe":
+        os.mkfifo(logs / f"{name}.log")
+    else:
+        (logs / f"{name}.log").mkdir()
+    code, output = group.tell("start")
+    assert code == 78
+    assert output.count("\n") == 1
+    assert f"var/log/{name}.log is in the way: expected a file or nothing" in output
+    assert victim.read_text() == "precious"
+    assert not group.copy.processes()
+
+
+def test_a_link_above_its_run_folder_leads_to_no_change(group):
+    elsewhere = group.copy.folder / "elsewhere"
+    (elsewhere / "run").mkdir(parents=True)
+    (elsewhere / "run").chmod(0o755)
+    (group.copy.folder / "var").symlink_to(elsewhere)
+    code, output = group.tell("start", KTRDR_RUN_DIR=group.copy.folder / "other")
+    assert code == 78
+    assert "var/run=" in output
+    assert "others may enter this one" in output
+    assert (elsewhere / "run").stat().st_mode & 0o777 == 0o755
+    assert not list((elsewhere / "run").iterdir())
+
+
+def test_its_own_run_folder_is_closed_where_a_copy_has_opened_it(group):
+    group.copy.run_dir.mkdir(0o755, parents=True)
+    (group.copy.run_dir / "gap-filler.lock").touch()
+    assert group.tell("start")[0] == 0
+    assert group.copy.run_dir.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_page_for_others_must_say_for_whom(group):
     code, output = group.tell("start", KTRDR_STATUS_HOST="0.0.0.0")
     assert code == 78
