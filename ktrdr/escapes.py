@@ -16,5 +16,15 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in _SEEN else _escape(c) for c in text)
 
 
+def visible_lines(text: str) -> str:
+    """The same where the text may have several lines, which stay."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text that is longer than `most` characters, and how much there is."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+
+
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import io
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ktrdr.config import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
-from ktrdr.escapes import visible
+from ktrdr.escapes import shortened, visible
 from ktrdr.run_folder import prepare_run_folder, read_pid, write_anew
 from ktrdr.running_group import pending_changes, settings_to_run_with
 from ktrdr.setting_names import IGNORE_ENV_FILE
@@ -29,6 +30,11 @@ _ALLOCATOR = {-8: 1, -3: 65_536, -1: 131_072}
 """glibc's `mallopt`: one arena for all threads; large blocks apart; what is free is given back."""
 HINT = "hint"
 """The key of a log record's `extra` for what a person can do about it."""
+
+_LONGEST = 4000
+"""Characters of a message; IB's longest are a few hundred."""
+_LINES = 100
+"""At each end of a traceback or a hint."""
 
 _Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -107,7 +113,8 @@ class _LogLines(logging.Formatter):
     """A record is one line, whatever a text of IB's or of a file has in it: nobody can forge one.
 
     A hint (`extra={HINT: …}`) stands behind the message; several lines, which are to be pasted,
-    stand below it, as a traceback does: indented, so that none passes for a line of ours.
+    stand below it, as a traceback does: indented, so that none passes for a line of ours. What is
+    longer than anybody reads is cut.
     """
 
     converter = staticmethod(time.gmtime)
@@ -118,26 +125,59 @@ class _LogLines(logging.Formatter):
         )
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
-        record.message = visible(record.message)
+        record.message = shortened(record.message, _LONGEST)
         hint = str(getattr(record, HINT, ""))
         if "\n" in hint:
-            return f"{super().formatMessage(record)}\n{_below(hint)}"
-        record.message += f" ({visible(hint)})" if hint else ""
-        return super().formatMessage(record)
+            return f"{visible(super().formatMessage(record))}\n{_below(hint)}"
+        record.message += f" ({shortened(hint, _LONGEST)})" if hint else ""
+        return visible(super().formatMessage(record))
 
     def formatException(self, ei: _Raised | tuple[None, None, None]) -> str:  # noqa: N802  logging's name
         return _below(super().formatException(ei))
 
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802  logging's name
+        return _below(super().formatStack(stack_info))
+
 
 def _below(text: str) -> str:
-    return "\n".join(f"    {visible(line)}" for line in text.split("\n"))
+    lines = text.split("\n")
+    if len(lines) > 2 * _LINES:
+        lines[_LINES:-_LINES] = [f"… {len(lines) - 2 * _LINES} lines more …"]
+    return "\n".join(f"    {visible(shortened(line, _LONGEST))}" for line in lines)
 
 
 def start_logging() -> None:
-    """Log lines to standard output, with UTC times."""
+    """Log lines to standard output, with UTC times; also of errors that nobody handles."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: nothing is lost
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_LogLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_end
+    threading.excepthook = _log_end_of_thread
+    sys.unraisablehook = _log_unraisable
+
+
+def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """In place of Python's own words, whose text of the error may pass for lines of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        log.warning("interrupted")
+    else:
+        log.critical("ended by an error that nobody handled", exc_info=(kind, error, trace))
+
+
+def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        name = ended.thread.name if ended.thread else "?"
+        what = (ended.exc_type, ended.exc_value, ended.exc_traceback)
+        log.critical("the thread %s ended by an error that nobody handled", name, exc_info=what)
+
+
+def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
+    if found.exc_value is not None:
+        what = (found.exc_type, found.exc_value, found.exc_traceback)
+        log.error("%s in %r", found.err_msg or "an error", found.object, exc_info=what)
 
 
 def boot() -> str:

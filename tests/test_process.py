@@ -1,6 +1,7 @@
 """What every program does, seen from outside."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,6 +168,70 @@ def main(settings, stop):
 
 run("probe", main)
 """
+
+
+UNHANDLED = """
+import gc, logging, threading, warnings
+from ktrdr.process import run
+
+FORGED = "x\\n2026-11-27T00:00:00.000Z ERROR   probe: FORGED\\x1b[2J"
+
+class Gone:
+    def __del__(self):
+        raise ValueError(FORGED)
+
+def fail():
+    raise ValueError(FORGED)
+
+def main(settings, stop):
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    Gone()
+    warnings.warn(FORGED)
+    logging.info("look", stack_info=True)
+    logging.getLogger(FORGED).info("a name")
+    fail()
+
+run("probe", main)
+"""
+
+
+@pytest.mark.parametrize("where", [{}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}])
+def test_nor_does_that_of_an_error_that_nobody_handles(start, where):
+    process = start(UNHANDLED, **where)
+    lines = process.stdout.read().splitlines()
+    assert process.wait(10) == 1
+    assert len([line for line in lines if "ended by an error that nobody handled" in line]) == 2
+    assert not [line for line in lines if line.startswith("2026-11-27T00:00:00.000Z")]
+    assert not [line for line in lines if "\x1b" in line]
+    ours = re.compile(r"20\d\d-\d\d-\d\dT[0-9:.]{12}Z [A-Z]+ +|    ")
+    assert [line for line in lines if not ours.match(line)] == []
+    assert sum("FORGED" in line for line in lines) >= 4
+
+
+LONG = """
+import logging
+from ktrdr.process import run
+
+def main(settings, stop):
+    logging.info("%s", "é" * 5_000_000)
+    try:
+        raise ValueError("line\\n" * 5_000 + "z" * 5_000_000)
+    except ValueError:
+        logging.exception("failed")
+
+run("probe", main)
+"""
+
+
+def test_what_is_longer_than_anybody_reads_is_cut(start):
+    said = start(LONG).stdout.read()
+    assert len(said) < 20_000
+    assert "é… (5,000,000 characters)" in said
+    assert "z… (5,000,000 characters)" in said
+    assert "lines more" in said
+    assert "probe ends" in said
 
 
 def test_no_text_of_others_passes_for_a_line_of_ours(start):
