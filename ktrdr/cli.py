@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlencode
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -33,6 +32,7 @@ from ktrdr.config import Settings
 from ktrdr.data.examination import examine
 from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient
 from ktrdr.errors import InvalidRequest, KtrdrError, UnknownSeries
+from ktrdr.escapes import visible
 from ktrdr.fill_progress import ask, follow
 from ktrdr.planning.diagnosis import diagnose
 from ktrdr.planning.reasons import because, day_of, remarks
@@ -40,6 +40,7 @@ from ktrdr.planning.soundness import Finding, State
 from ktrdr.planning.timeframes import Timeframe
 from ktrdr.running_group import settings_to_read_with
 from ktrdr.supervisorctl import become_supervisorctl
+from ktrdr.terminal import Terminal
 
 if TYPE_CHECKING:
     from ktrdr.health.system import Snapshot
@@ -54,8 +55,8 @@ sim = typer.Typer(
     help="The simulated gateway: what it does, and how it fails.", no_args_is_help=True
 )
 app.add_typer(sim, name="sim")
-_out = Console()
-_err = Console(stderr=True, soft_wrap=True)
+_out = Terminal()
+_err = Terminal(stderr=True, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -371,7 +372,7 @@ def fills(
         rows = [_fill_row(one) for one in listed]
         if not _out.is_terminal:
             for row in (columns, *rows):
-                typer.echo("\t".join(row))
+                typer.echo("\t".join(map(visible, row)))
             return
         table = Table(*columns)
         for row in rows:
@@ -540,14 +541,14 @@ def _simulator(settings: Settings) -> LocalClient:
 def sim_status() -> None:
     """Show where it listens, its clock, who is connected and what is broken."""
     with _explained() as settings:
-        _out.print_json(data=_simulator(settings).get("/status"))
+        _out.print_json(data=_simulator(settings).get("/status"), ensure_ascii=True)
 
 
 @sim.command("summary")
 def sim_summary() -> None:
     """Show what was asked of it, in numbers."""
     with _explained() as settings:
-        _out.print_json(data=_simulator(settings).get("/record/summary"))
+        _out.print_json(data=_simulator(settings).get("/record/summary"), ensure_ascii=True)
 
 
 @sim.command("faults")
@@ -578,7 +579,7 @@ def sim_fault(
         else:
             given = [value.partition("=")[::2] for value in values or []]
             said = _simulator(settings).post(f"{path}?{urlencode(given)}")
-        _out.print_json(data=said["faults"])
+        _out.print_json(data=said["faults"], ensure_ascii=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from ktrdr.errors import Misconfigured
 
@@ -90,13 +91,20 @@ def read_own(path: Path, most: int = _FILE_BYTES) -> str:
     OSError: it is not there, or is something else. ValueError: it is no text, or longer than `most`
     bytes.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no file", str(path))
+    with open_plain(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise ValueError(f"{path} is longer than {most} bytes")
     return data.decode()
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file to read that is there under this name. OSError: it is not, or is something else."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return file
 
 
 def read_pid(path: Path) -> int:

@@ -40,6 +40,7 @@ from ktrdr.config import (
 )
 from ktrdr.data.csv_store import CsvStore
 from ktrdr.errors import KtrdrError, Misconfigured, Retryable, WrongSource
+from ktrdr.escapes import visible, visible_lines
 from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import Plan, places_for
 from ktrdr.forwarder.port_holder import holder_of, listening_ports
@@ -107,7 +108,7 @@ def wait() -> int:
     said: list[str] = []
     while (reasons := _reasons(settings)) and time.monotonic() < deadline:
         if reasons != said:
-            print(f"  not yet: {'; '.join(reasons)}", flush=True)
+            print(f"  not yet: {visible('; '.join(reasons))}", flush=True)
             said = reasons
         time.sleep(POLL_S)
     if reasons:
@@ -484,7 +485,7 @@ def _explain_not_ready(page: str, reasons: list[str]) -> None:
     """What is wrong, and where to look."""
     print(f"\nNot ready after {READY_S} s, but left running. The reasons:", file=sys.stderr)
     for reason in reasons:
-        print(f"  - {reason}", file=sys.stderr)
+        print(f"  - {visible(reason)}", file=sys.stderr)
     programs = _programs()
     for program in programs:
         name, state = program["name"], program["statename"]
@@ -522,7 +523,8 @@ def main(arguments: list[str]) -> int:
     try:
         return actions[arguments[0]]()
     except KtrdrError as error:
-        print(f"{error}{f' ({error.hint})' if error.hint else ''}", file=sys.stderr)
+        said = f"{error}{f' ({error.hint})' if error.hint else ''}"
+        print(visible_lines(said), file=sys.stderr)
         return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else 1
     except subprocess.CalledProcessError as error:
         print(f"{error.cmd[1:3]} failed with exit code {error.returncode}", file=sys.stderr)

@@ -31,6 +31,7 @@ from ktrdr.errors import (
     UnknownContract,
     UnknownFill,
 )
+from ktrdr.escapes import visible
 from ktrdr.fill_progress import follow, time_left
 from tests.conftest import wait_for
 from tests.played_peers import connected_status, filling_status, idle_status, pretended
@@ -159,6 +160,39 @@ def test_status_tells_who_needs_somebody_and_what_to_do(ktrdr, connection, fille
     assert result.exit_code == 1
     assert "1 of 2 series are complete, 1 needs you: XYZQ." in result.output
     assert "✗ XYZQ_1d: none such\n  it is not kept complete\n  next: is it" in result.output
+
+
+NASTY = "a\x1b[2J\x9b31mb\rc\u202ed\u200be"
+SPELLED = r"a\x1b[2J\x9b31mb\rc\u202ed\u200be"
+
+
+@pytest.mark.usefixtures("others")
+def test_no_text_of_others_is_obeyed_by_the_terminal(ktrdr, connection, settings):
+    trouble = SeriesTrouble("unknown_contract", NASTY, NASTY, (f"{NASTY}_1d",), 1)
+    status = replace(COMPLETE, series=2, series_troubled=1, troubles=(trouble,))
+    nasty = SERIES | {"symbol": NASTY, "state": "failed", "error": NASTY, "hint": NASTY}
+    routes = {
+        ("GET", "/status"): says(to_json(of_now(status))),
+        ("GET", "/coverage"): says({"series": [nasty]}),
+        ("POST", "/scan"): says({ACCEPTED: True, "scan_id": NASTY}),
+        ("GET", "/fills"): says({"fills": [FILL | {"symbol": NASTY, "why": NASTY}]}),
+    }
+    with (
+        connection(to_json(replace(of_now(CONNECTED), host=NASTY, reminder=NASTY))),
+        serving(LocalServer(settings.gap_filler_socket, routes)),
+    ):
+        for words in (["status"], ["doctor"], ["gaps"], ["scan"], ["fills"]):
+            output = ktrdr(*words).output
+            assert SPELLED.replace("[", "") in output.replace("\n", "").replace("[", ""), words
+            assert not [c for c in output if c not in "\n\t" and visible(c) != c], words
+
+
+def test_nor_is_that_of_a_file(ktrdr, settings):
+    (settings.data_dir / "AAPL_1m.csv").write_text(f"{HEADER}{NASTY},1,1,1,1,1\n")
+    (settings.data_dir / f"{NASTY}_1x.csv").touch()
+    output = ktrdr("check").output
+    assert r"\x1b" in output
+    assert not [c for c in output if c != "\n" and visible(c) != c]
 
 
 @pytest.mark.usefixtures("gap_filler", "others")

@@ -152,6 +152,22 @@ def test_a_second_one_shows_nothing_of_what_is_no_pid_file(start, scratch, kind)
     assert "s3cret" not in said
 
 
+def test_a_folder_in_the_place_of_its_socket_ends_ib_connection_without_a_traceback(scratch):
+    (scratch / "run").mkdir(0o700)
+    (scratch / "run" / "ib-connection.sock").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "ktrdr.data.ib_connection_manager"],
+        env=os.environ | {"KTRDR_RUN_DIR": str(scratch / "run"), "KTRDR_DATA_DIR": str(scratch)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 78
+    assert "ib-connection.sock is in the way: expected a socket or nothing" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 FORGER = """
 import logging
 from ktrdr.process import HINT, run

@@ -588,9 +588,9 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # its errors are told by ours
     manager = get_connection_manager(settings, _history(settings))
     server = LocalServer(settings.connection_socket, routes(manager))
-    manager.call(server.start(), _STOP_S)
-    manager.when_broken(stop.set)
     try:
+        manager.call(server.start(), _STOP_S)
+        manager.when_broken(stop.set)
         stop.wait()
     finally:
         manager.call(server.stop(), _STOP_S)

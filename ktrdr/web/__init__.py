@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from ktrdr.config import ROOT, Settings
+from ktrdr.escapes import visible, visible_lines
 from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
 from ktrdr.web.bars import data_api
@@ -19,14 +22,33 @@ from ktrdr.web.refusals import answer_errors
 
 
 class _Json(DefaultJSONProvider):
-    """Keys in the contract's order, and letters as they are: people read it with curl."""
+    """Keys in the contract's order, and letters as they are: people read it with curl.
+
+    What a terminal would obey is an escape, as JSON has it for some of that anyway.
+    """
 
     sort_keys = False
     ensure_ascii = False
 
+    def dumps(self, obj: Any, **how: Any) -> str:
+        """As Flask does. Outside of its strings JSON has line ends and printable ASCII alone."""
+        text = super().dumps(obj, **how)
+        return "\n".join(map(_json_escaped, text.split("\n")))
+
+
+def _json_escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(c if visible(c) == c else dumps(c)[1:-1] for c in line)
+
 
 class _App(Flask):
     json_provider_class = _Json
+
+
+def _harmless(value: Any) -> Any:
+    """A text that the page shows, without signs that nobody sees, or that turn others around."""
+    return visible_lines(value) if type(value) is str else value
 
 
 def create_app(
@@ -38,6 +60,7 @@ def create_app(
     it writes the programs' logs, by default `var/log` under the project's root.
     """
     app = _App(__name__)
+    app.jinja_env.finalize = _harmless
     logs = log_dir or ROOT / "var/log"
     supervisor_socket = supervisor_socket or settings.run_dir / "supervisor.sock"
     system = System(settings, supervisor_socket, own="status-app")

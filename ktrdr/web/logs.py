@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ktrdr.escapes import visible
+from ktrdr.run_folder import open_plain
+
 MOST_LINES = 1000
 
 _TAIL_BYTES = 64 * 1024
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Tail:
 def tail(path: Path, lines: int) -> Tail:
     """At most the last `lines` lines of what fits in 64 KiB; bytes that are no UTF-8 become `�`."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _TAIL_BYTES))
             end = file.read(_TAIL_BYTES)
@@ -40,5 +42,4 @@ def tail(path: Path, lines: int) -> Tail:
 
 
 def _readable(line: bytes) -> str:
-    text = _ESCAPES.sub("", line.decode("utf-8", errors="replace"))
-    return _CONTROLS.sub("·", text)
+    return visible(_ESCAPES.sub("", line.decode("utf-8", errors="replace")).expandtabs())

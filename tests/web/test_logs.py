@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ktrdr.web.logs import tail
@@ -50,7 +52,26 @@ def test_bytes_that_are_no_utf8_are_marked(log):
 def test_colours_and_controls_do_not_get_through(log):
     log.write_bytes(b"\x1b[31mred\x1b[0m\x07\x00 end\n")
 
-    assert tail(log, 15).lines == ("red·· end",)
+    assert tail(log, 15).lines == ("red\\x07\\x00 end",)
+
+
+def test_nor_do_signs_that_nobody_sees(log):
+    log.write_text("a\u202eb\u200b\u2028c\x9b2J\n")
+
+    assert tail(log, 15).lines == (r"a\u202eb\u200b\u2028c\x9b2J",)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "device"])
+def test_what_is_in_the_place_of_a_log_is_not_read(log, tmp_path, kind):
+    (tmp_path / "secret").write_text("s3cret")
+    if kind == "pipe":
+        os.mkfifo(log)
+    else:
+        log.symlink_to("/dev/zero" if kind == "device" else tmp_path / "secret")
+
+    found = tail(log, 15)
+    assert found.lines == ()
+    assert "cannot be read" in found.reason
 
 
 def test_only_the_end_of_a_large_file_is_read(log):

@@ -9,9 +9,10 @@ import pytest
 
 from ktrdr.data.local_api import FarmStatus, LastError, Problem, SeriesTrouble, StoreTrouble
 from ktrdr.errors import RequestFailed
+from ktrdr.escapes import visible
 from ktrdr.health.peers import Series
 from ktrdr.web.page import SECTIONS, worst_first
-from tests.played_peers import pretended
+from tests.played_peers import SERIES, pretended
 
 SIMULATED = "SIMULATED GATEWAY – these are not market prices"
 
@@ -36,6 +37,30 @@ def pills(client):
         return re.findall(r'class="pill (\w+)">([^<]*)<', html)
 
     return read
+
+
+NASTY = "a\x1b[2J\x9b31mb\rc\u202ed\u200be"
+SPELLED = r"a\x1b[2J\x9b31mb\rc\u202ed\u200be"
+
+
+def test_signs_that_nobody_sees_are_spelled_out(client, peers, connected, filling):
+    peers.connection = replace(connected, reminder=NASTY)
+    trouble = SeriesTrouble("unknown_contract", NASTY, f"{NASTY}\n[AAPL]", (f"{NASTY}_1d",), 1)
+    peers.gap_filler = replace(filling, series_troubled=1, troubles=(trouble,))
+    peers.coverage = {"scan_time": None, "series": [SERIES | {"symbol": NASTY, "error": NASTY}]}
+    for path in ("/", "/live"):
+        answer = client.get(path)
+        assert answer.status_code == 200
+        assert SPELLED in answer.text.replace("\\\\", "\\")
+        assert not [c for c in NASTY if visible(c) != c and c in answer.text]
+
+
+def test_nor_are_they_in_json_whose_letters_stay(client, peers, connected):
+    peers.connection = replace(connected, reminder=f"Börse {NASTY}")
+    answer = client.get("/api/v1/system/ib-status")
+    assert answer.json["reminder"] == f"Börse {NASTY}"
+    assert "Börse a" in answer.text
+    assert not [c for c in NASTY if visible(c) != c and c in answer.text]
 
 
 @pytest.mark.usefixtures("peers")
