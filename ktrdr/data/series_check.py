@@ -85,6 +85,8 @@ class SeriesCheck:
         with BarFile(self._path, self._series.timeframe) as file:
             now = int(self._clock())  # later than what the file has
             look = look_at(file, self._sessions, now)
+            if not file.layout.has_header and self._path.is_symlink():
+                _hide_examples(look)  # what it leads to may be anything
             is_ours = own_file(self._ledger, self._series) == file.key
             return _Seen(look, file.key, now, look.mends(is_ours=is_ours), is_ours)
 
@@ -186,3 +188,8 @@ class SeriesCheck:
             ledger = Ledger(self._ledger)
             with contextlib.closing(ledger):
                 ledger.keep_file(self._series, key_of(self._path.stat()), is_ours=True)
+
+
+def _hide_examples(look: Look) -> None:
+    for found in look.found.values():
+        found.example = ""

@@ -127,8 +127,9 @@ class StoreCheck:
     def _source(self) -> Iterator[Finding]:
         try:
             source = self._store.source()
-        except OSError as error:
-            source = error.strerror or str(error)
+        except StoreUnwritable as error:
+            yield _by_hand(f"{OURS}/source", error.message, error.hint)
+            return
         if source is not None and source not in SOURCES:
             what = f"{source[:40]!r}: expected {' or '.join(SOURCES)}"
             yield _by_hand(f"{OURS}/source", what, "write into it whose bars these are")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ktrdr.data.file_errors import unwritable
+from ktrdr.errors import StoreUnwritable
+from ktrdr.run_folder import open_plain
+
+_MOST_BYTES = 100
 
 OURS = ".ktrdr"
 """The folder inside the store that is this project's own."""
@@ -17,9 +21,13 @@ def source_of(folder: Path) -> str | None:
     """
     path = folder / OURS / "source"
     try:
-        text = path.read_text(errors="replace")
+        with open_plain(path) as file:
+            text = file.read(_MOST_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            hint = "put a file there that says live or simulated, whose bars these are"
+            raise StoreUnwritable(f"{path} is no file of its own", hint=hint) from error
         raise unwritable(path, error) from error
-    return text.strip() or None
+    return text.decode(errors="replace").strip() or None

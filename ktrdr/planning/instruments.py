@@ -237,7 +237,7 @@ def check_entry(where: str, symbol: str, entry: object) -> dict[str, Any]:
     except ValueError as error:
         raise Misconfigured(f"{where}: {error}") from error
     if not isinstance(entry, dict):
-        raise Misconfigured(f"{where}: expected a table, not {entry!r}")
+        raise Misconfigured(f"{where}: expected a table, not a single value")
     checked: dict[str, Any] = {}
     for key, value in entry.items():
         if key == "since":

@@ -469,6 +469,57 @@ def test_a_store_of_nobody_knows_what_is_told(check, data_dir):
     assert "'paper': expected live or simulated" in finding.what
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_in_the_place_of_its_mark_is_not_read(check, data_dir, scratch, kind):
+    (data_dir / ".ktrdr").mkdir()
+    (scratch / "other").write_text("s3cret")
+    if kind == "link":
+        (data_dir / ".ktrdr" / "source").symlink_to(scratch / "other")
+    else:
+        os.mkfifo(data_dir / ".ktrdr" / "source")
+    (finding,) = check(fix=True)
+    assert (finding.where, finding.state) == (".ktrdr/source", State.STAYS)
+    assert "is no file of its own" in finding.what
+    assert "live or simulated" in finding.mend
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3cret\n",
+        "\ns3cret\n",
+        "\r\ns3cret\r\n",
+        "\ufeff\ns3cret\n",
+        "s3cret" * 100_000,
+        "\0s3cret",
+    ],
+)
+@pytest.mark.parametrize("hops", [1, 2])
+def test_of_what_a_link_leads_to_nothing_is_shown_unless_it_has_bars(
+    check, data_dir, scratch, text, hops
+):
+    (scratch / "0").write_text(text)
+    for hop in range(1, hops):
+        (scratch / str(hop)).symlink_to(scratch / str(hop - 1))
+    (data_dir / "AAPL_1m.csv").symlink_to(scratch / str(hops - 1))
+    findings = check()
+    assert any(finding.is_broken for finding in findings)
+    assert "cret" not in str(findings)
+
+
+def test_a_link_to_a_file_of_bars_is_checked_as_any_other(check, data_dir, scratch):
+    (scratch / "other").write_text(f"{SOUND}broken\n")
+    (data_dir / "AAPL_1m.csv").symlink_to(scratch / "other")
+    (finding,) = check()
+    assert "'broken'" in finding.what
+
+
+def test_a_value_where_a_table_belongs_is_not_shown(check, write):
+    write("password = 's3cret'\n", "instruments.toml")
+    (finding,) = check()
+    assert finding.what == "[password]: expected a table, not a single value"
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
