@@ -279,6 +279,9 @@ def _expect_plain_logs() -> None:
     for path in (LOGS / f"{name}.log" for name in ("supervisord", *NAMES)):
         if path.is_symlink() or (path.exists() and not path.is_file()):
             raise in_the_way(path)
+        if not os.access(path if path.exists() else LOGS, os.W_OK):
+            hint = f"sudo chown -R {os.geteuid()}:{os.getegid()} {LOGS}"
+            raise Misconfigured(f"{path}: this user may not write to it", hint=hint)
 
 
 def _claim(settings: Settings) -> None:

@@ -192,6 +192,15 @@ def test_its_own_run_folder_is_closed_where_a_copy_has_opened_it(group):
     assert group.copy.run_dir.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_log_that_may_not_be_written_to_is_refused(group):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    (group.copy.folder / "var/log").mkdir(0o500, parents=True)
+    code, output = group.tell("start")
+    assert code == 78
+    assert "this user may not write to it (sudo chown -R" in output
+
+
 def test_a_page_for_others_must_say_for_whom(group):
     code, output = group.tell("start", KTRDR_STATUS_HOST="0.0.0.0")
     assert code == 78
