@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from ktrdr.health.last_words import last_words
 from ktrdr.health.supervisor import Supervised, ask_supervisor
 from ktrdr.run_folder import read_pid
 
@@ -26,6 +27,9 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 NAMES = tuple(COMMANDS)
 RUNNING = "RUNNING"
 STOPPED = "STOPPED"
+
+ENDS_ITSELF = ("BACKOFF", "FATAL", "EXITED")
+"""supervisord's words for one that was not stopped, but ended."""
 
 _SHORTEST_MEASURE_S = 0.5
 
@@ -46,6 +50,8 @@ class Program:
     """False: nobody here has asked for it."""
     is_supervised: bool = True
     """False: no supervisord that answers knows it."""
+    last_words: str = ""
+    """Of one that ends again and again: the last line of its log."""
 
     @property
     def runs(self) -> bool:
@@ -85,7 +91,7 @@ class Programs:
         if found is not None:
             return found
         if supervised:
-            return Program(name, supervised.status, ever_started=supervised.ever_started)
+            return _ended(name, supervised)
         return Program(name, STOPPED, is_supervised=False)
 
     def _measure(self, name: str, status: str, pid: int | None) -> Program | None:
@@ -109,6 +115,12 @@ class Programs:
         except (OSError, ValueError, OverflowError, psutil.Error):
             return None
         return pid if any(part in command for part in COMMANDS[name]) else None
+
+
+def _ended(name: str, supervised: Supervised) -> Program:
+    ends_itself = supervised.status in ENDS_ITSELF and supervised.log is not None
+    words = last_words(supervised.log) if ends_itself and supervised.log else ""
+    return Program(name, supervised.status, ever_started=supervised.ever_started, last_words=words)
 
 
 class _Meter:

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import socket
 import xmlrpc.client
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
@@ -25,6 +25,8 @@ class Supervised:
     """supervisord's own word: `RUNNING`, `STOPPED`, `BACKOFF`, `FATAL`, `EXITED`, …"""
     pid: int | None
     ever_started: bool
+    log: Path | None = field(default=None, compare=False)
+    """Where what it says is written."""
 
 
 def find_supervisor(run_dir: Path) -> Path:
@@ -58,6 +60,7 @@ def _read(said: Any) -> dict[str, Supervised]:
                 status=str(one["statename"]),
                 pid=int(one["pid"]) or None,
                 ever_started=bool(one["start"]),
+                log=Path(one["logfile"]) if one.get("logfile") else None,
             )
             for one in said
         }

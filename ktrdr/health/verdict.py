@@ -20,6 +20,8 @@ from ktrdr.planning.diagnosis import Finding
 ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
 """States in which a gateway answers, whether or not data come."""
 LOGGED_OUT = "logged_out"
+_CANNOT_START = " cannot start: "
+"""How a program says that something is wrong with what it was told (`process.run`)."""
 FARM_DOWN = "farm_down"
 """Bars can be had, and one of IB's farms is broken."""
 CLOCK_S = 5.0
@@ -276,6 +278,10 @@ def _stopped(program: Program) -> Service:
     ends_itself = program.status in ("BACKOFF", "FATAL")
     restart = f".venv/bin/supervisorctl restart {program.name}"
     see = f"see why: .venv/bin/supervisorctl tail {program.name}"
+    if program.last_words:
+        why = f"{why}: {program.last_words}"
+    if _CANNOT_START in program.last_words:  # a restart has the settings of the group's start
+        return Service(program, program.status, False, why, "correct that; then ./scripts/up")
     return Service(
         program,
         program.status,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ktrdr.health.last_words import last_words
 from ktrdr.health.programs import NAMES, Programs
 from ktrdr.health.supervisor import Supervised, ask_supervisor
 
@@ -52,6 +53,32 @@ def until(true: Callable[[], object], patience_s: float = 20) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+SAID = (
+    "2026-11-28T05:00:00.000Z INFO    gap-filler: fine\n"
+    "2026-11-28T05:00:01.000Z ERROR   ktrdr.process: gap-filler cannot start: IB_PORT=x: expected\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SAID, "gap-filler cannot start: IB_PORT=x: expected"),
+        (SAID + "\n\n", "gap-filler cannot start: IB_PORT=x: expected"),
+        (
+            SAID + "    Traceback:\n      File\n    OSError: x\n",
+            "gap-filler cannot start: IB_PORT=x: expected: OSError: x",
+        ),
+        ("Traceback:\n  File\nOSError: x\n", "OSError: x"),
+        ("x" * 70_000, "x" * 500 + "… (16,384 characters)"),
+        ("", ""),
+    ],
+)
+def test_the_last_words_of_a_program_are_the_end_of_its_log(tmp_path, text, words):
+    (tmp_path / "gap-filler.log").write_text(text)
+    assert last_words(tmp_path / "gap-filler.log") == words
+    assert last_words(tmp_path / "none.log") == ""
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "text"])

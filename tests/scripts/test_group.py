@@ -192,6 +192,21 @@ def test_its_own_run_folder_is_closed_where_a_copy_has_opened_it(group):
     assert group.copy.run_dir.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_program_that_cannot_start_says_why_in_the_verdict(group):
+    wrong = "raise Misconfigured('IB_PORT=abc: expected a port')"
+    path = group.copy.folder / "ktrdr/data/ib_gap_filler.py"
+    text = path.read_text().replace("    stop.wait()\n", f"    {wrong}\n")
+    path.write_text(
+        text.replace(
+            "import contextlib", "from ktrdr.errors import Misconfigured\nimport contextlib"
+        )
+    )
+    group.tell("start")
+    why = "(BACKOFF): gap-filler cannot start: IB_PORT=abc: expected a port"
+    step = "next: correct that; then ./scripts/up"
+    group.copy.until(lambda: why in (said := group.ktrdr("status")[1]) and step in said, why)
+
+
 def test_a_log_that_may_not_be_written_to_is_refused(group):
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
