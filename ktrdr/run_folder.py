@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 from ktrdr.errors import Misconfigured
 
-_OURS = (".sock", ".pid", ".lock", ".group", ".fifo")
-"""How the names in a run folder end; supervisord's begin with its own name."""
-
+_ENDS = (".sock", ".pid", ".lock")
+_BEGINS = ("supervis", "settings.json", "port-forward", ".port-forward")
+"""How the names in a run folder end, or begin."""
 
 _PID_BYTES = 32
 _FILE_BYTES = 2**20
@@ -130,4 +130,4 @@ def _respect(folder: Path, name: str) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name.endswith(_OURS) or name.startswith(("supervis", "settings.json"))
+    return name.endswith(_ENDS) or name.startswith(_BEGINS)

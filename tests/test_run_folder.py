@@ -136,3 +136,10 @@ def test_a_file_is_not_written_through_a_link(scratch):
     assert (scratch / "name.pid").read_text() == "42\n"
     assert not (scratch / "name.pid").is_symlink()
     assert mode(scratch / "name.pid") == 0o600
+
+
+def test_what_a_killed_port_forward_leaves_is_ours(tmp_path):
+    folder = tmp_path / "run"
+    prepare_run_folder(folder)
+    (folder / "port-forward.json").write_text("{}")
+    prepare_run_folder(folder)
