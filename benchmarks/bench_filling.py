@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ib_insync import IB, Contract
+from ib_library import IB, Contract
 
 from ktrdr.config import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes

@@ -19,9 +19,7 @@ from multiprocessing.connection import Connection
 from time import perf_counter
 from typing import Any
 
-from ib_insync import IB, Forex, Stock
-from ib_insync.decoder import Decoder
-from ib_insync.wrapper import Wrapper
+from ib_library import IB, Decoder, Forex, Stock, Wrapper
 
 from ktrdr.sim.hosting import running_gateway
 from ktrdr.sim.limits import Limits

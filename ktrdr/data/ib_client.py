@@ -41,11 +41,27 @@ from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.sessions import utc_midnight
 from ktrdr.planning.told_sessions import ToldSchedule, ToldSession
 
-try:
-    import ib_async as ib
-except ImportError:
-    import ib_insync as ib
 
+def _import_library() -> Any:
+    """ib_async where it is installed, else ib_insync; the caller's thread keeps no event loop.
+
+    eventkit, under both, asks for the thread's event loop when it is imported, and since Python
+    3.14 none is made unasked, as in other threads than the main one before. We never use the one
+    that it gets: each `IbClient` lives in a loop that runs.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        import ib_async as library  # noqa: PLC0415  not before there is a loop
+    except ImportError:
+        import ib_insync as library  # noqa: PLC0415
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    return library
+
+
+ib = _import_library()
 log = logging.getLogger(__name__)
 
 LIBRARY: str = ib.__name__

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import gc
+import subprocess
+import sys
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -568,3 +570,28 @@ def test_whoever_gives_an_attempt_up_is_heard_even_while_it_ends_by_itself(round
         return attempt.cancelled() or (not was_given_up and isinstance(attempt.exception(), HungUp))
 
     assert asyncio.run(run())
+
+
+IN_A_THREAD = """
+import asyncio, threading
+
+def load():
+    import ktrdr.data.ib_client as client
+    try:
+        asyncio.get_event_loop()
+    except RuntimeError:
+        print(client.LIBRARY, "and no event loop")
+
+thread = threading.Thread(target=load)
+thread.start()
+thread.join()
+"""
+
+
+def test_where_python_makes_no_event_loop_unasked_the_library_is_imported_and_leaves_none():
+    """Python 3.14 makes none in the main thread either."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_THREAD], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout in {"ib_insync and no event loop\n", "ib_async and no event loop\n"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 
 def add(copy, name, text):
@@ -58,6 +60,17 @@ def test_every_python_that_can_be_tested_with_is_found_the_oldest_first(copy, pa
     find = f'. "{copy.folder}/scripts/setup" && all_pythons'
     code, output = copy.run(tools / "bash", "-c", find, PATH=path)
     assert (code, output.splitlines()) == (0, [str(hidden), str(tools / "python3.13")])
+
+
+def test_the_versions_that_are_looked_for_are_those_that_the_project_allows(copy, path):
+    project = tomllib.loads((copy.folder / "pyproject.toml").read_text())["project"]
+    allowed = SpecifierSet(project["requires-python"])
+    bash = copy.folder / "tools/bash"
+    code, output = copy.run(
+        bash, "-c", f'. "{copy.folder}/scripts/setup"; say $versions', PATH=path
+    )
+    assert code == 0
+    assert output.split() == list(allowed.filter(f"3.{minor}" for minor in range(30)))
 
 
 def test_down_is_content_when_there_is_nothing(copy, path):

@@ -1,6 +1,7 @@
 """Fixtures: a real client of the API, connected to a gateway that runs on this loop."""
 
 import asyncio
+import importlib
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from ib_insync import IB
 
 from ktrdr.sim.server import SimulatedGateway
 
@@ -17,6 +17,20 @@ MONDAY = datetime(2026, 11, 23, 15, 30, 25, tzinfo=UTC)  # 10:30:25 in New York
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 CLIENTS = Path(__file__).parent / "clients"
+
+
+def import_client():
+    """ib_insync, whose eventkit asks for a loop at its import; Python 3.14 makes none unasked."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return importlib.import_module("ib_insync")
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+IB = import_client().IB
 
 
 @pytest.fixture
