@@ -34,12 +34,42 @@ def test_without_a_python_it_says_which_ones_were_looked_at(copy, path, script):
     assert not (copy.folder / ".venv").exists()
 
 
-def test_a_python_that_cannot_make_a_venv_is_named_with_what_is_missing(copy, path):
-    add(copy, "python3.11", 'case "$*" in *ensurepip*) exit 1;; esac')
+def without_venv(copy, name, version):
+    add(copy, name, f'case "$*" in *ensurepip*) exit 1;; *print*) echo {version};; esac')
+
+
+@pytest.mark.parametrize("name", ["python3.14", "python3"])
+def test_a_python_of_debian_that_lacks_venv_is_named_with_the_package_that_has_it(copy, path, name):
+    without_venv(copy, name, "3.14")
+    add(copy, "apt-get", "exit 1")
     code, output = copy.run(copy.folder / "scripts/up", PATH=path)
     assert code == 1
-    assert "python3.11: cannot make a .venv" in output
-    assert "apt-get install python3-venv" in output
+    assert f"{name}: cannot make a .venv, as it lacks venv or ensurepip" in output
+    assert "apt-get install python3.14-venv, or uv python install 3.13" in output
+
+
+SYSTEMS = {
+    "apt-get": "apt-get install python3 python3-venv, or uv",
+    "dnf": "dnf install python3, or uv",
+    "brew": "brew install python@3.13, or uv",
+    "nothing that we know": "Install one with: uv python install 3.13",
+}
+
+
+@pytest.mark.parametrize("manager", SYSTEMS)
+def test_without_a_python_it_says_what_installs_one_on_this_system(copy, path, manager):
+    add(copy, manager.split()[0], "exit 1")
+    code, output = copy.run(copy.folder / "scripts/up", PATH=path)
+    assert code == 1
+    assert SYSTEMS[manager] in output
+
+
+def test_where_the_python_of_the_system_is_too_old_a_newer_package_is_named(copy, path):
+    """As on Ubuntu 22.04, whose python3 is 3.10."""
+    add(copy, "apt-get", "exit 1")
+    add(copy, "apt-cache", 'case "$*" in "show python3.11-venv") ;; *) exit 1;; esac')
+    output = copy.run(copy.folder / "scripts/up", PATH=path)[1]
+    assert "apt-get install python3.11-venv, or uv" in output
 
 
 def test_another_python_to_test_with_that_does_not_fit_is_named(copy, path):
