@@ -44,7 +44,8 @@ class Watched(Group):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:  # an answer to be closed, too
+                return error.code, error.read().decode()
 
     def verdict(self) -> dict:
         return json.loads(self.fetch("/api/v1/system/system-status")[1])
