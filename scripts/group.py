@@ -69,6 +69,7 @@ SUPERVISORD_S = 15  # for supervisord to answer after its start
 READY_S = 60
 STOP_S = 30  # each program has 10 s, and supervisord asks them one after another
 POLL_S = 0.25
+MEND = "make room, or mend what it names; then run ./scripts/up again"
 
 
 def start() -> int:
@@ -252,11 +253,32 @@ def _make_folders(settings: Settings) -> None:
     prepare_run_folder(RUN, "var/run")
     prepare_run_folder(settings.run_dir)
     _expect_plain_logs()
-    if settings.is_simulated and not any(settings.data_dir.glob("*.csv")):
-        _claim(settings)
-        print(f"Making a starter store in {_shown(settings.data_dir)} ...", flush=True)
-        command = [sys.executable, "-m", "ktrdr.sim", "--starter-store", str(settings.data_dir)]
-        subprocess.run(command, cwd=ROOT, check=True)  # noqa: S603 - our own program
+    if settings.is_simulated:
+        _make_starter_store(settings)
+
+
+def _make_starter_store(settings: Settings) -> None:
+    """Series with holes for the simulator, where there are none, or a kill cut short their making.
+
+    They are made whole beside the store, and only then moved into it.
+    """
+    fresh = settings.data_dir / ".starter-store"
+    if any(settings.data_dir.glob("*.csv")) and not fresh.exists():
+        return
+    _claim(settings)
+    print(f"Making a starter store in {_shown(settings.data_dir)} ...", flush=True)
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    command = [sys.executable, "-m", "ktrdr.sim", "--starter-store", str(fresh)]
+    made = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603 - our own program
+    if made.returncode:
+        why = (made.stderr.strip() or f"exit code {made.returncode}").splitlines()[-1]
+        where = _shown(settings.data_dir)
+        raise Retryable(f"no starter store can be made in {where}: {why}", hint=MEND)
+    for file in sorted(fresh.iterdir()):
+        if not (settings.data_dir / file.name).exists():
+            file.rename(settings.data_dir / file.name)
+    shutil.rmtree(fresh)
 
 
 def _close_copied_folder() -> None:
@@ -529,6 +551,9 @@ def main(arguments: list[str]) -> int:
         said = f"{error}{f' ({error.hint})' if error.hint else ''}"
         print(visible_lines(said), file=sys.stderr)
         return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else 1
+    except OSError as error:  # of the system, such as a full disk: without a word of ours
+        print(f"The group cannot be started or stopped: {error} ({MEND})", file=sys.stderr)
+        return 1
     except subprocess.CalledProcessError as error:
         print(f"{error.cmd[1:3]} failed with exit code {error.returncode}", file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 
 import psutil
 import pytest
@@ -436,6 +437,71 @@ def test_no_starter_store_is_made_where_live_bars_belong(group, owner):
     assert "simulated" in output
     assert not list(folder.glob("*.csv"))
     assert not group.copy.processes()
+
+
+HALF_A_STORE = """
+import os, pathlib, signal, sys
+pathlib.Path(sys.argv[-1], "AAPL_1m.csv").write_text("timestamp,open,hi")
+if "{how}" == "killed":
+    os.kill(os.getppid(), signal.SIGKILL)
+raise OSError(28, "No space left on device")
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "on a full disk"])
+def test_half_a_starter_store_is_never_kept(group, how):
+    maker = group.copy.folder / "ktrdr/sim/__main__.py"
+    usual = maker.read_text()
+    maker.write_text(HALF_A_STORE.format(how=how))
+    code, output = group.tell("start")
+    assert code != 0
+    if how == "on a full disk":
+        assert output.splitlines()[-1] == (
+            "no starter store can be made in data/simulated: OSError: [Errno 28] No space left on "
+            "device (make room, or mend what it names; then run ./scripts/up again)"
+        )
+    store = group.copy.folder / "data/simulated"
+    assert not list(store.glob("*.csv"))
+
+    maker.write_text(usual)
+    code, output = group.tell("start")
+    assert code == 0, output
+    assert [file.name for file in store.iterdir() if file.name != ".ktrdr"] == ["AAPL_1m.csv"]
+    assert (store / "AAPL_1m.csv").read_text() == "timestamp,open,high,low,close,volume\n"
+
+
+def take_for_installed(copy):
+    """A .venv of the copy's own, so that scripts/up finds nothing to set up."""
+    venv = copy.folder / ".venv"
+    venv.unlink()
+    venv.mkdir()
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (venv / part).symlink_to(f"{sys.prefix}/{part}")
+    mark = f'. "{copy.folder}/scripts/setup" && fingerprint base >"$venv/.base"'
+    assert copy.run("bash", "-c", mark) == (0, "")
+
+
+def test_up_that_is_interrupted_in_the_start_says_what_to_do_and_the_next_one_mends_it(group):
+    take_for_installed(group.copy)
+    up = group.copy.folder / "scripts/up"
+    maker = group.copy.folder / "ktrdr/sim/__main__.py"
+    usual = maker.read_text()
+    maker.write_text("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(100)\n")
+    with group.copy.start(up, **group.env) as process:
+        group.copy.until((group.copy.folder / "begun").exists, "it makes the starter store")
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert process.returncode == 143
+    assert output.splitlines()[-1] == (
+        "Interrupted. Run ./scripts/up again, or ./scripts/down to stop what was started."
+    )
+    group.copy.until_nothing_is_left(5)
+
+    maker.write_text(usual)
+    code, output = group.copy.run(up, **group.env)
+    assert code == 0, output
+    assert "Ready." in output
+    group.until_all_run()
 
 
 @pytest.mark.parametrize("made", ["shared", "link"])

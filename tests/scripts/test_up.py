@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -84,6 +86,99 @@ class Up:
 @pytest.fixture
 def up(copy):
     return Up(copy)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_ends_at_once_with_a_line_and_the_next_one_makes_it_anew(
+    up, index, number, code
+):
+    with up.start(PIP_INDEX_URL=index.url) as process:
+        up.until_it_installs(index, process)
+        process.send_signal(number)
+        output = process.communicate(timeout=20)[0]
+    assert process.returncode == code
+    assert output.splitlines()[-1] == f"Interrupted. {AGAIN}"
+    up.copy.until_nothing_is_left(5)
+
+    (up.venv / "half").touch()
+    with up.start(PIP_INDEX_URL=index.url) as process:
+        up.until_it_installs(index, process)
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert "The last set-up was interrupted: making .venv again.\n" in output
+    assert not (up.venv / "half").exists()
+
+
+STEPS = {
+    "a folder is there": lambda venv: venv.exists(),
+    "a Python is in it": lambda venv: (venv / "bin/python").exists(),
+    "pip is being put into it": lambda venv: [*venv.glob("lib/*/site-packages/pip")],
+}
+
+
+@pytest.mark.parametrize("step", [*STEPS, "pip asks for packages"])
+def test_killed_at_any_step_the_next_one_makes_it_anew(up, index, step):
+    with up.start(PIP_INDEX_URL=index.url) as process:
+        if step in STEPS:
+            up.copy.until(lambda: STEPS[step](up.venv), step)
+        else:
+            up.until_it_installs(index, process)
+        up.copy.end_all()
+    (up.venv / "half").touch()
+    with up.start(PIP_INDEX_URL=index.url) as process:
+        up.until_it_installs(index, process)
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert "The last set-up was interrupted: making .venv again.\n" in output
+    assert not (up.venv / "half").exists()
+
+
+@pytest.fixture
+def full():
+    """`full(FOLDER, KIB)`: what to write before a command, so that FOLDER is a disk that small."""
+
+    def with_disk(folder, kib):
+        folder.mkdir(exist_ok=True)
+        mount = f'mount -t tmpfs -o size={kib}k none "$0" && exec "$@"'
+        before = ["unshare", "--mount", "sh", "-c", mount, str(folder)]
+        tried = subprocess.run([*before, "true"], capture_output=True, text=True, check=False)
+        if tried.returncode:
+            pytest.skip(f"no file system may be mounted: {tried.stderr.strip()}")
+        return [shutil.which("unshare"), *before[1:]]
+
+    return with_disk
+
+
+@pytest.mark.parametrize("what", [".venv", "TMPDIR"])
+@pytest.mark.parametrize("kib", [4, 6000])
+def test_without_room_it_says_where_and_the_next_one_makes_it_anew(up, index, full, what, kib):
+    folder = up.venv if what == ".venv" else up.copy.folder / "scratch"
+    code, output = up.run(
+        *full(folder, kib), TMPDIR=str(folder), PIP_INDEX_URL="http://127.0.0.1:9"
+    )
+    assert code == 1
+    assert output[-1].startswith("Only ")
+    assert output[-1].endswith(
+        f" MB are free on the disk of {folder}: make room (.venv takes about 250 MB), then run "
+        "./scripts/up again."
+    )
+    assert not [line for line in output if "Traceback" in line]
+    with up.start(PIP_INDEX_URL=index.url) as process:
+        up.until_it_installs(index, process)
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert output.endswith(f"Interrupted. {AGAIN}\n")
+
+
+def test_where_there_is_room_a_failure_is_no_matter_of_room(up):
+    code, output = up.run(PIP_INDEX_URL="http://127.0.0.1:9")
+    assert code == 1
+    assert output[-1] == (
+        "The packages could not be installed: see above. Run this script again to retry."
+    )
+
+
+# --- socat --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
