@@ -76,6 +76,16 @@ class Copy:
                     process.kill()
             time.sleep(0.02)
 
+    def take_for_installed(self):
+        """A .venv of its own, so that scripts/up finds nothing to set up."""
+        venv = self.folder / ".venv"
+        venv.unlink()
+        venv.mkdir()
+        for part in ("bin", "lib", "pyvenv.cfg"):
+            (venv / part).symlink_to(f"{sys.prefix}/{part}")
+        mark = f'. "{self.folder}/scripts/setup" && fingerprint base >"$venv/.base"'
+        assert self.run("bash", "-c", mark) == (0, "")
+
     def path_with_tools_only(self, *more):
         """A PATH that lacks socat, uv and every Python."""
         folder = self.folder / "tools"

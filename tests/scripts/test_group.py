@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 
 import psutil
 import pytest
@@ -470,19 +469,8 @@ def test_half_a_starter_store_is_never_kept(group, how):
     assert (store / "AAPL_1m.csv").read_text() == "timestamp,open,high,low,close,volume\n"
 
 
-def take_for_installed(copy):
-    """A .venv of the copy's own, so that scripts/up finds nothing to set up."""
-    venv = copy.folder / ".venv"
-    venv.unlink()
-    venv.mkdir()
-    for part in ("bin", "lib", "pyvenv.cfg"):
-        (venv / part).symlink_to(f"{sys.prefix}/{part}")
-    mark = f'. "{copy.folder}/scripts/setup" && fingerprint base >"$venv/.base"'
-    assert copy.run("bash", "-c", mark) == (0, "")
-
-
 def test_up_that_is_interrupted_in_the_start_says_what_to_do_and_the_next_one_mends_it(group):
-    take_for_installed(group.copy)
+    group.copy.take_for_installed()
     up = group.copy.folder / "scripts/up"
     maker = group.copy.folder / "ktrdr/sim/__main__.py"
     usual = maker.read_text()

@@ -178,6 +178,22 @@ def test_where_there_is_room_a_failure_is_no_matter_of_room(up):
     )
 
 
+def test_nothing_is_downloaded_once_it_is_set_up(copy):
+    """The real group gets ready in a network that has nothing but a loopback."""
+    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    tried = subprocess.run([*alone, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no network may be made (root may): {tried.stderr.strip()}")
+    copy.take_for_installed()
+    reach = "import socket; socket.create_connection(('192.0.2.1', 80), 5)"
+    assert "Network is unreachable" in copy.run(*alone, copy.python, "-c", reach)[1]
+    code, output = copy.run(*alone, copy.folder / "scripts/up")
+    assert code == 0, output
+    assert "Ready. The status page:" in output
+    code, output = copy.run(copy.folder / "scripts/down")
+    assert (code, output.splitlines()[-1]) == (0, "Stopped. Nothing of it is left running.")
+
+
 # --- socat --------------------------------------------------------------------------------------
 
 
