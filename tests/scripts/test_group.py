@@ -469,7 +469,7 @@ def test_half_a_starter_store_is_never_kept(group, how):
     assert (store / "AAPL_1m.csv").read_text() == "timestamp,open,high,low,close,volume\n"
 
 
-def test_up_that_is_interrupted_in_the_start_says_what_to_do_and_the_next_one_mends_it(group):
+def test_up_that_is_interrupted_says_what_to_do_and_the_next_one_goes_on(group):
     group.copy.take_for_installed()
     up = group.copy.folder / "scripts/up"
     maker = group.copy.folder / "ktrdr/sim/__main__.py"
@@ -486,6 +486,19 @@ def test_up_that_is_interrupted_in_the_start_says_what_to_do_and_the_next_one_me
     group.copy.until_nothing_is_left(5)
 
     maker.write_text(usual)
+    (group.copy.folder / "ready").unlink()
+    with group.copy.start(up, **group.env) as process:
+        group.until_all_run()
+        lines = iter(process.stdout.readline, "")
+        assert any("gap-filler has not looked yet" in line for line in lines)
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert process.returncode == 143
+    assert output.splitlines()[-1] == (
+        "Interrupted. The group runs on: ./scripts/up waits for it, ./scripts/down stops it."
+    )
+
+    (group.copy.folder / "ready").touch()
     code, output = group.copy.run(up, **group.env)
     assert code == 0, output
     assert "Ready." in output
