@@ -50,6 +50,8 @@ else:
     process.run(NAME, main)
 """
 
+FOR_OTHERS = {"KTRDR_STATUS_CALLERS": "own-networks"}
+
 
 class Group:
     """The copy's group, through group.py alone: set-up is not its matter."""
@@ -592,8 +594,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(group, name):
         ({"IB_PORT": "none"}, "IB_PORT=none: expected a port from 1 to 65535\n"),
         ({"KTRDR_FORWARD_BIND": "all"}, "KTRDR_FORWARD_BIND=all: expected an IPv4 address"),
         ({"KTRDR_SIM_PORT": "8123", "KTRDR_STATUS_PORT": "8123"}, "expected ports that differ"),
-        ({"KTRDR_STATUS_HOST": "192.0.2.1"}, "KTRDR_STATUS_HOST=192.0.2.1: expected an address of"),
-        ({"KTRDR_STATUS_HOST": "x.invalid"}, "KTRDR_STATUS_HOST=x.invalid: expected an address of"),
+        (
+            {"KTRDR_STATUS_HOST": "192.0.2.1", **FOR_OTHERS},
+            "KTRDR_STATUS_HOST=192.0.2.1: expected an address of",
+        ),
+        (
+            {"KTRDR_STATUS_HOST": "x.invalid", **FOR_OTHERS},
+            "KTRDR_STATUS_HOST=x.invalid: expected an address of",
+        ),
         ({"KTRDR_GAP_MAX_AGE_DAY": "5"}, "did you mean KTRDR_GAP_MAX_AGE_DAYS?"),
     ],
 )
