@@ -14,13 +14,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
-from pathlib import Path
+
+from ktrdr.forwarder.netlink import Link, links, ways_out
 
 _SIOCGIFCONF, _SIOCGIFNETMASK, _SIOCETHTOOL = 0x8912, 0x891B, 0x8946  # linux/sockios.h
 _ETHTOOL_GDRVINFO, _DRVINFO_BYTES = 3, 196  # linux/ethtool.h
 _IFREQ_BYTES = 40 if sys.maxsize > 2**32 else 32
-_ROUTES = Path("/proc/net/route")
-_SYSFS = Path("/sys/class/net")
 
 
 @dataclass(frozen=True)
@@ -33,30 +32,48 @@ class Interface:
     driver: str = ""
     """`bridge`, `veth`, `virtio_net` …; empty: it has none, or does not tell."""
     ports: tuple[tuple[str, str], ...] = ()
-    """Of a bridge: name and driver of what is attached to it."""
+    """Of a bridge: name and driver of what is attached to it, or to another that is joined to it
+    by a cable of this machine (a `veth` with both ends here)."""
     is_way_out: bool = False
-    """The default route leads through it."""
+    """A default route leads through it, or through one that is joined to it."""
 
 
 def interfaces() -> tuple[Interface, ...]:
     """All of them, sorted by index; none where this is not Linux."""
     if sys.platform != "linux":
         return ()
+    names = dict(socket.if_nameindex())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         addresses = _addresses(probe)
-        drivers = {name: _driver(probe, name) for _, name in socket.if_nameindex()}
-    ways_out = set(_ways_out())
+        drivers = {index: _driver(probe, name) for index, name in names.items()}
+    found, out = links(), ways_out()
     return tuple(
         Interface(
             name,
             index,
             tuple(addresses.get(name, ())),
-            drivers.get(name, ""),
-            tuple((port, drivers.get(port, "")) for port in _ports(name)),
-            name in ways_out,
+            drivers[index],
+            tuple((names.get(port, str(port)), drivers.get(port, "")) for port in ports),
+            not out.isdisjoint(joined),
         )
-        for index, name in sorted(socket.if_nameindex())
+        for index, name in sorted(names.items())
+        for joined, ports in [_attached(index, found)]
     )
+
+
+def _attached(index: int, found: dict[int, Link]) -> tuple[set[int], list[int]]:
+    """A bridge with those that are joined to it, and what is attached to any of them, by index."""
+    joined, ports, to_look = {index}, [], [index]
+    for bridge in to_look:
+        for port, link in sorted(found.items()):
+            if link.master != bridge:
+                continue
+            ports.append(port)
+            other = found[link.peer].master if link.peer in found else 0
+            if other and other not in joined:
+                joined.add(other)
+                to_look.append(other)
+    return joined, ports
 
 
 def _addresses(probe: socket.socket) -> dict[str, list[IPv4Interface]]:
@@ -93,21 +110,6 @@ def _driver(probe: socket.socket, name: str) -> str:
     with contextlib.suppress(OSError):
         _ioctl(probe, _SIOCETHTOOL, request.ljust(_IFREQ_BYTES, b"\0"))
     return info[4:36].tobytes().partition(b"\0")[0].decode("ascii", "replace")
-
-
-def _ports(name: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return sorted(port.name for port in (_SYSFS / name / "brif").iterdir())
-    return []
-
-
-def _ways_out() -> Iterator[str]:
-    """The interfaces of default routes: destination and mask are nothing but zeros."""
-    with contextlib.suppress(OSError):
-        for line in _ROUTES.read_text("ascii").splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > 7 and int(fields[1], 16) == int(fields[7], 16) == 0:
-                yield fields[0]
 
 
 def _ioctl(probe: socket.socket, request: int, argument: bytes) -> bytes:

@@ -83,10 +83,10 @@ class Host:
         }
         self.processes = {}
 
-    def start(self, name, *words, **env):
+    def start(self, name, *words, inside=True, **env):
         log = (self.folder / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
-            self.node.command(*words),
+            self.node.command(*words) if inside else words,
             cwd=PROJECT,
             env=self.env | env,
             stdin=subprocess.DEVNULL,
@@ -313,6 +313,50 @@ def test_a_bridge_that_is_the_way_out_is_not_listened_on(forwarding):
     node.ip("link", "del", "br-wan")
 
 
+def test_a_lan_that_a_cable_of_this_machine_leads_to_is_not_served(forwarding, nodes):
+    """Two bridges joined by a `veth`: a machine on the one is on the other as well."""
+    node, lan = forwarding.node, nodes.node("l")
+    node.ip("link", "add", "switch", "type", "bridge")
+    node.ip("link", "set", "switch", "up")
+    node.cable("lan7", lan, "eth0", others_address="10.96.0.9/24", bridge="switch")
+    kind = node.wire("card")
+    node.ip("link", "set", "card", "master", "switch")
+    node.bridge("br-joined", "10.96.0.1/24")
+    until(lambda: "br-joined" in forwarding.listens_on(), 5)
+    node.ip("link", "add", "here", "type", "veth", "peer", "name", "there")
+    for end, bridge in (("here", "br-joined"), ("there", "switch")):
+        node.ip("link", "set", end, "master", bridge)
+        node.ip("link", "set", end, "up")
+    assert not is_greeted(lan, "10.96.0.1")
+    until(lambda: "br-joined" not in forwarding.listens_on(), 5)
+    assert f"not listening on br-joined: card ({kind}) is attached to it" in forwarding.log()
+    for name in ("br-joined", "switch", "card", "here"):
+        node.ip("link", "del", name)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        ["0.0.0.0/1"],
+        ["default", "via", "10.95.0.2", "table", "100"],
+        ["default", "nexthop", "via", "10.95.0.2", "nexthop", "via", "10.95.0.3"],
+        ["default", "via", "fd95::2"],
+    ],
+    ids=" ".join,
+)
+def test_each_way_out_counts(forwarding, route):
+    node, family = forwarding.node, "-6" if "fd95::2" in route else "-4"
+    node.bridge("br-out", "10.95.0.1/24")
+    until(lambda: "br-out" in forwarding.listens_on(), 5)
+    node.ip("addr", "add", "fd95::1/64", "dev", "br-out", "nodad")
+    through = [] if "nexthop" in route else ["dev", "br-out"]
+    node.ip(family, "route", "add", route[0], "metric", "7", *route[1:], *through)
+    why = "not listening on br-out: it is this machine's way out"
+    until(lambda: why in " ".join(forwarding.report()["notes"]), 5)
+    assert "br-out" not in forwarding.listens_on()
+    node.ip("link", "del", "br-out")
+
+
 def test_everywhere_takes_calls_from_the_subnets_that_are_named_and_no_others(forwarding, lans):
     forwarding.stop("port-forward")
     env = {"KTRDR_FORWARD_BIND": "0.0.0.0", "KTRDR_FORWARD_CALLERS": "10.66.0.0/24,10.7.0.0/16"}
@@ -323,6 +367,24 @@ def test_everywhere_takes_calls_from_the_subnets_that_are_named_and_no_others(fo
     assert heard(lans["hotspot"], *targets) == [0] * 5
     assert heard(lans["home"], *targets) == [0] * 5
     forwarding.stop("port-forward")
+
+
+def test_what_is_attached_to_a_bridge_is_seen_where_sysfs_is_another_namespaces(forwarding, nodes):
+    """`nsenter --net` leaves /sys as it was; a systemd unit or a chroot may have none at all."""
+    node, lan = forwarding.node, nodes.node("l")
+    node.bridge("br-seen", "10.94.0.1/24")
+    node.cable("lan8", lan, "eth0", others_address="10.94.0.9/24", bridge="br-seen")
+    node.wire("seen")
+    node.ip("link", "set", "seen", "master", "br-seen")
+    entered = ["nsenter", f"--net=/run/netns/{node.name}", "./scripts/ib_port_forward.sh"]
+    target = {"KTRDR_FORWARD_TARGET": f"127.0.0.1:{SIMULATED}"}
+    forwarding.start("port-forward", *entered, inside=False, **target)
+    until(lambda: forwarding.report().get("gateway") == "reached", log=forwarding.log)
+    assert "br-seen" not in forwarding.listens_on()
+    assert not is_greeted(lan, "10.94.0.1")
+    forwarding.stop("port-forward")
+    node.ip("link", "del", "br-seen")
+    node.ip("link", "del", "seen")
 
 
 def test_an_address_of_a_lan_needs_the_subnets_named_too(forwarding):

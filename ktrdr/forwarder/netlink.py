@@ -1,0 +1,102 @@
+"""What Linux says of links and default routes by rtnetlink, which any user may ask.
+
+The answer is of the network namespace that this process is in. `/sys/class/net` may be another's,
+or not there at all: then a bridge would seem to have nothing attached to it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_DONE, _ERROR = 3, 2  # linux/netlink.h
+_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_NEWLINK, _GETLINK, _NEWROUTE, _GETROUTE = 16, 18, 24, 26  # linux/rtnetlink.h
+_IFLA_LINK, _IFLA_MASTER, _IFLA_LINK_NETNSID = 5, 10, 37  # linux/if_link.h
+_RTA_OIF, _RTA_MULTIPATH, _UNICAST = 4, 9, 1
+_LINK_BYTES, _ROUTE_BYTES, _NEXTHOP_BYTES = 16, 12, 8
+_HEADER = struct.Struct("=IHHII")
+_ROOM = 2**18
+_LONGEST = {int(socket.AF_INET): 1, int(socket.AF_INET6): 3}
+"""Prefixes that stand for the whole internet: also its halves, and IPv6's 2000::/3."""
+
+
+class Link(NamedTuple):
+    """How an interface hangs together with others of this namespace, by index; 0: with none."""
+
+    master: int
+    """The bridge (bond, switch …) that it is attached to."""
+    peer: int
+    """The other end of a cable (`veth`). 0 where that is in another namespace: a container's."""
+
+
+def links() -> dict[int, Link]:
+    """All interfaces by index. OSError: Linux does not say."""
+    found = {}
+    for message in _dump(_GETLINK, _NEWLINK, _LINK_BYTES):
+        (index,) = struct.unpack_from("=i", message, 4)
+        said = dict(_attributes(message[_LINK_BYTES:]))
+        is_elsewhere = _IFLA_LINK_NETNSID in said
+        peer = 0 if is_elsewhere else _number(said.get(_IFLA_LINK))
+        found[index] = Link(_number(said.get(_IFLA_MASTER)), peer)
+    return found
+
+
+def ways_out() -> frozenset[int]:
+    """Interfaces that a default route of any table leads through, IPv6's too, by index."""
+    return frozenset(
+        index
+        for message in _dump(_GETROUTE, _NEWROUTE, _ROUTE_BYTES)
+        if message[7] == _UNICAST and message[1] <= _LONGEST.get(message[0], -1)
+        for index in _leads_through(message)
+    )
+
+
+def _leads_through(route: bytes) -> Iterator[int]:
+    for kind, value in _attributes(route[_ROUTE_BYTES:]):
+        if kind == _RTA_OIF:
+            yield _number(value)
+        while kind == _RTA_MULTIPATH and len(value) >= _NEXTHOP_BYTES:
+            length, _, _, index = struct.unpack_from("=HBBi", value)
+            yield index
+            value = value[max(length, _NEXTHOP_BYTES) :]  # noqa: PLW2901
+
+
+def _dump(request: int, answer: int, body_bytes: int) -> Iterator[bytes]:
+    """The bodies of all messages that answer."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asked:
+        asked.bind((0, 0))
+        header = _HEADER.pack(_HEADER.size + body_bytes, request, _DUMP, 1, 0)
+        asked.send(header + bytes(body_bytes))
+        while True:
+            said, at = asked.recv(_ROOM), 0
+            while at + _HEADER.size <= len(said):
+                length, kind, _, _, _ = _HEADER.unpack_from(said, at)
+                body = said[at + _HEADER.size : at + length]
+                if kind == _DONE:
+                    return
+                if kind == _ERROR:
+                    (number,) = struct.unpack_from("=i", body)
+                    raise OSError(-number, os.strerror(-number))
+                if kind == answer:
+                    yield body
+                at += max(_padded(length), _HEADER.size)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        yield kind & 0x3FFF, data[at + 4 : at + length]
+        at += max(_padded(length), 4)
+
+
+def _number(value: bytes | None) -> int:
+    return struct.unpack("=I", value)[0] if value else 0
+
+
+def _padded(length: int) -> int:
+    return (length + 3) & ~3
