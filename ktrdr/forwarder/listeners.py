@@ -155,7 +155,7 @@ def listen(place: Place, port: int) -> socket.socket:
                 device = place.device.encode() + b"\0"
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
             except PermissionError:
-                if place.device != LOOPBACK:
+                if place.index != LOOPBACK:
                     raise
                 address = "127.0.0.1" if address == EVERYWHERE else address
         listener.bind((address, port))

@@ -13,7 +13,8 @@ from ktrdr.forwarder.interfaces import Interface
 BRIDGES = ("docker0", "docker_gwbridge", "br-*", "podman*", "cni-podman*", "nerdctl*")
 """How Docker, Podman and nerdctl name the bridges of their networks on Linux."""
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a rule about it
-LOOPBACK = "lo"
+LOOPBACK = 1
+"""Linux gives its loopback device this index, whatever anybody calls it, and no other."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _chosen(found: Sequence[Interface]) -> Plan:
 def _this_machine(found: Sequence[Interface]) -> Iterator[Place]:
     """The loopback device, at every address: containers in the host's network call by it, too."""
     for one in found:
-        if one.name == LOOPBACK:
+        if one.index == LOOPBACK:
             reason = "programs and rootless containers of this machine"
             yield Place(one.name, one.index, EVERYWHERE, None, reason)
             return
@@ -139,14 +140,14 @@ def _given(
     """What KTRDR_FORWARD_BIND says."""
     reason = "as KTRDR_FORWARD_BIND"
     if IPv4Address(address).is_loopback:
-        lo = next((one for one in found if one.name == LOOPBACK), Interface("", 0))
+        lo = next((one for one in found if one.index == LOOPBACK), Interface("", 0))
         return Plan((Place(lo.name, lo.index, address, None, reason),))
     owner = _owner(address, found)
     if address == EVERYWHERE or not is_linux:
         return Plan((Place("", 0, address, _told(address, callers), reason),))
     if owner is None:
         return Plan((), (f"{address} is no address of this machine now (KTRDR_FORWARD_BIND)",))
-    if owner.name == LOOPBACK:
+    if owner.index == LOOPBACK:
         return Plan((Place(owner.name, owner.index, address, None, reason),))
     if not callers and _is_named_as_one(owner) and not _why_not(owner):
         return Plan((_of_bridge(owner, address),))

@@ -387,6 +387,23 @@ def test_what_is_attached_to_a_bridge_is_seen_where_sysfs_is_another_namespaces(
     node.ip("link", "del", "seen")
 
 
+def test_a_lan_whose_interface_is_called_lo_is_not_this_machine(nodes):
+    node, lan = nodes.node("renamed"), nodes.node("l")
+    node.ip("link", "set", "lo", "down")
+    node.ip("link", "set", "lo", "name", "mine")
+    node.ip("link", "set", "mine", "up")
+    node.cable("lo", lan, "eth0", address="10.93.0.1/24", others_address="10.93.0.2/24")
+    host = Host(node)
+    try:
+        host.start("sim", sys.executable, "-m", "ktrdr.sim")
+        host.start_forwarder()
+        until(lambda: host.report().get("gateway") == "reached", log=host.log)
+        assert heard(node, f"127.0.0.1:{FORWARD}")[0] > 0
+        assert not is_greeted(lan, "10.93.0.1")
+    finally:
+        host.end()
+
+
 def test_an_address_of_a_lan_needs_the_subnets_named_too(forwarding):
     forwarding.start_forwarder(KTRDR_FORWARD_BIND="192.168.77.1")
     assert forwarding.processes.pop("port-forward").wait(15) == 78
