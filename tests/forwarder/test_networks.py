@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ktrdr.setting_names import IGNORE_ENV_FILE
 from tests.forwarder.networks import world
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -80,6 +81,7 @@ class Host:
             "KTRDR_RUN_DIR": str(self.run_dir),
             "KTRDR_DATA_DIR": str(self.folder / "data"),
             "PYTHONPATH": str(PROJECT),
+            IGNORE_ENV_FILE: "1",
         }
         self.processes = {}
 
