@@ -61,9 +61,9 @@ class Threads(Copying):
         """As `Copying.between`."""
         there, back = _OneWay(near, far), _OneWay(far, near)
         there.other, back.other = back, there
-        self._open |= {there, back}
         answers = threading.Thread(target=back.copy, name="answers", daemon=True)
         answers.start()
+        self._open |= {there, back}
         there.copy()
         answers.join()
         self._open -= {there, back}
@@ -124,15 +124,29 @@ class Socat(Copying):
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._guard: subprocess.Popen[bytes] | None = None
+        self._without = Threads()
+        self._trouble = ""
 
     def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
-        """As `Copying.between`. OSError: socat cannot be started."""
+        """As `Copying.between`. Where socat cannot be started by now, it is done without."""
+        try:
+            return self._between(near, far)
+        except OSError as error:
+            if self._trouble != str(error):
+                log.warning("copying without socat, which cannot be started: %s", error)
+            self._trouble = str(error)
+        return self._without.between(near, far)
+
+    def _between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
+        """OSError: socat cannot be started."""
         process = self._start(near, far)
+        self._trouble = ""
         near.close()  # socat has them now: only its end is to close them
         far.close()
         try:
             said = process.stderr.read() if process.stderr else b""
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ChildProcessError):  # `end` was quicker
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             passed = _written_by(process.pid)
         finally:
             with self._lock:
@@ -175,7 +189,7 @@ class Socat(Copying):
             caller.settimeout(_TRY_S)
             gateway.settimeout(_TRY_S)
             try:
-                tried = threading.Thread(target=self.between, args=(near, far), daemon=True)
+                tried = threading.Thread(target=self._try, args=(near, far), daemon=True)
                 tried.start()
                 caller.sendall(b"?")
                 caller.shutdown(socket.SHUT_WR)
@@ -188,10 +202,15 @@ class Socat(Copying):
             finally:
                 self.end()
 
+    def _try(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far, contextlib.suppress(OSError):
+            self._between(near, far)
+
     def under_way(self) -> int:
         """As `Copying.under_way`."""
         with self._lock:
-            return sum(_written_by(process.pid) for process in self._running)
+            by_socat = sum(_written_by(process.pid) for process in self._running)
+        return by_socat + self._without.under_way()
 
     def end(self) -> None:
         """As `Copying.end`: the group goes, and who waits for a process of it sees that."""
@@ -204,6 +223,7 @@ class Socat(Copying):
             guard.communicate()
         for process in left:
             process.kill()  # of a guard that was gone already
+        self._without.end()
 
 
 def choose() -> Copying:

@@ -27,7 +27,7 @@ _CONNECT_S = 10.0
 _LEAVE_S = 1.0
 _FOLLOW_S = 2.0
 _POLL_S = 0.5
-_PROBE_S, _PROBE_AGAIN_S = 60.0, 5.0
+_PROBE_S, _PROBE_AGAIN_S = 30.0, 5.0
 _REPORT_S = 1.0
 _SAME_AGAIN_S = 60.0
 _STOP_S = 3.0
@@ -105,7 +105,7 @@ class Gateway:
             )  # fmt: skip
 
 
-def _words(error: OSError | UnicodeError) -> str:
+def _words(error: OSError | UnicodeError | RuntimeError) -> str:
     """A system's error as one would say it."""
     if isinstance(error, socket.gaierror):
         return f"no such host ({error.strerror})"
@@ -113,7 +113,7 @@ def _words(error: OSError | UnicodeError) -> str:
         return "that can be no host's name"
     if isinstance(error, (TimeoutError, socket.timeout)):
         return f"no answer within {_CONNECT_S:.0f} s"
-    return error.strerror or str(error)
+    return getattr(error, "strerror", None) or str(error)
 
 
 class Forwarder:
@@ -143,21 +143,20 @@ class Forwarder:
         try:
             while not stop.is_set():
                 try:
-                    self._step()
-                except OSError as error:  # no more files may be opened, for instance
-                    self._say("", f"nothing could be taken for a moment: {error.strerror}")
+                    self._turn(time.monotonic())
+                except (OSError, RuntimeError) as error:  # no more files or threads may be had
+                    self._note_error(f"calls could not be taken: {_words(error)}")
                     stop.wait(_POLL_S)
         finally:
             self._end()
 
-    def _step(self) -> None:
-        """Look after everything, and take the calls that come within a moment."""
-        now = time.monotonic()
-        self._follow(now, _FOLLOW_S)
-        self._gateway.probe(now)
-        if now - self._reported >= _REPORT_S:
-            self._reported = now
+    def _turn(self, now_s: float) -> None:
+        """Look at everything once, and take the calls that come within half a second."""
+        if now_s - self._reported >= _REPORT_S:
+            self._reported = now_s
             self._write_report()
+        self._follow(now_s, _FOLLOW_S)
+        self._gateway.probe(now_s)
         for call in self._listeners.calls(_POLL_S):
             self._take(call)
 
@@ -168,7 +167,11 @@ class Forwarder:
 
     def _take(self, call: Call) -> None:
         """Serve a call in a thread of its own, or refuse it."""
-        self._follow(time.monotonic(), 0)  # whose calls are taken is as it is now
+        try:
+            self._follow(time.monotonic(), 0)  # whose calls are taken is as it is now
+        except OSError:
+            hang_up(call)
+            raise
         with self._lock:
             place = self._listeners.place_of_now(call)
             why = refusal(place, call.caller, self._open)
@@ -177,33 +180,31 @@ class Forwarder:
             else:
                 self._refused[why.reason] += 1
         if why is None:
-            self._serve_beside(call)
+            self._serve_apart(call)
             return
         hang_up(call, rudely=why.reason == "foreign")
         self._say(call.caller, f"refused a call: {why.words}")
 
-    def _serve_beside(self, call: Call) -> None:
-        thread = threading.Thread(target=self._serve, args=[call], name="call", daemon=True)
+    def _serve_apart(self, call: Call) -> None:
+        """RuntimeError: no more threads may be had; the call is over."""
         try:
-            thread.start()
-        except RuntimeError as error:  # the system has no more threads for us
-            hang_up(call)
-            self._forget(call.caller)
-            self._say(call.caller, f"called, and could not be served: {error}")
+            threading.Thread(target=self._serve, args=[call], name="call", daemon=True).start()
+        except RuntimeError:
+            self._end_of(call)
+            raise
 
     def _serve(self, call: Call) -> None:
         try:
             self._pass_on(call)
-        except OSError as error:
-            self._note_error(f"a call from {call.caller} failed: {error.strerror or error}")
+        except (OSError, RuntimeError) as error:
+            self._note_error(f"a call from {call.caller} failed: {_words(error)}")
         finally:
-            call.socket.close()
-            self._forget(call.caller)
+            self._end_of(call)
 
-    def _forget(self, caller: str) -> None:
-        """One call of this caller is over."""
+    def _end_of(self, call: Call) -> None:
+        call.socket.close()
         with self._lock:
-            self._open[caller] -= 1
+            self._open[call.caller] -= 1
             self._open += Counter()  # drops those that have none
 
     def _pass_on(self, call: Call) -> None:
@@ -230,22 +231,18 @@ class Forwarder:
         )
 
     def _say(self, caller: str, words: str) -> None:
-        """A warning that names the caller, if there is one; the same again only once a minute."""
-        words = f"{caller}: {words}" if caller else words
-        self._note_error(words, log_it=False)
+        self._note_error(f"{caller}: {words}")
+
+    def _note_error(self, words: str) -> None:
+        """A warning; the same again only once a minute."""
         now = time.monotonic()
         with self._lock:
+            self._error, self._error_time = words, time.time()
             self._said = {k: at for k, at in self._said.items() if now - at < _SAME_AGAIN_S}
             is_new = words not in self._said
             if is_new:
                 self._said[words] = now
         if is_new:
-            log.warning("%s", words)
-
-    def _note_error(self, words: str, *, log_it: bool = True) -> None:
-        with self._lock:
-            self._error, self._error_time = words, time.time()
-        if log_it:
             log.warning("%s", words)
 
     def _write_report(self) -> None:

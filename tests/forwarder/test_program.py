@@ -406,6 +406,58 @@ def test_a_socat_that_cannot_do_it_is_done_without(copy, gateway):
     assert "with our own copying" in output
 
 
+@pytest.mark.parametrize("limit", ["ulimit -n 30", "ulimit -s 262144; ulimit -v 1500000"])
+def test_it_goes_on_when_no_more_files_or_threads_may_be_had(copy, gateway, limit):
+    """A thread's stack is as large as the limit says: then a few threads are all."""
+    forward = Forward(copy, copy.path_with_tools_only())
+    command = ["bash", "-c", f'{limit}; exec "$0"']
+    with forward.started(gateway, *command) as process:
+        forward.until_it_listens()
+        with contextlib.ExitStack() as held:
+            for _ in range(32):
+                held.enter_context(forward.call()).sendall(b"hello")
+            told = next(line for line in process.stdout if "calls could not be taken: " in line)
+            assert "Too many open files" in told or "can't start new thread" in told
+        copy.until(lambda: forward.is_asked(b"again"), "it serves again")
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+        assert process.returncode == 0
+    assert "Traceback" not in output
+    assert "calls could not be taken" not in output, "it says so once a minute"
+
+
+def test_a_socat_that_is_gone_meanwhile_is_done_without(copy, gateway):
+    needs_socat()
+    tools = Path(copy.path_with_tools_only())
+    shutil.copy(shutil.which("socat"), tools / "socat")
+    forward = Forward(copy, str(tools))
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        assert forward.ask(b"hello") == b"HELLO"
+        (tools / "socat").unlink()
+        assert [forward.ask(b"again") for _ in range(3)] == [b"AGAIN"] * 3
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert "with socat" in output
+    assert output.count("copying without socat, which cannot be started: ") == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["\x7fELF", "#!/no/such/shell\n", "#!/bin/sh\ntrap '' TERM\nsleep 9\n"]
+)
+def test_a_socat_that_is_broken_leaves_no_traceback(copy, gateway, text):
+    tools = Path(copy.path_with_tools_only())
+    (tools / "socat").write_text(text)
+    (tools / "socat").chmod(0o755)
+    forward = Forward(copy, str(tools))
+    with forward.started(gateway) as process:
+        copy.until(lambda: forward.is_asked(b"hello"), "it serves")
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert "Traceback" not in output
+    assert "with our own copying" in output
+
+
 # --- --check -------------------------------------------------------------------------------------
 
 
