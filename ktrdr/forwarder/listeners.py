@@ -43,25 +43,29 @@ class Listeners:
         self.notes: tuple[str, ...] = ()
         self._plan = plan
         self._open: dict[tuple[str, int, str], tuple[Place, socket.socket]] = {}
-        self._failed: dict[tuple[str, int, str], tuple[Place, str]] = {}
+        self._failed: dict[tuple[str, int, str], tuple[Place, int, str]] = {}
         self._selector = selectors.DefaultSelector()
 
     def follow(self) -> None:
         """Listen where the plan says by now, and nowhere else."""
+        for key, place in self.look().items():
+            if key not in self._open:
+                self._try(key, place)
+
+    def look(self) -> dict[tuple[str, int, str], Place]:
+        """Where the plan says by now; nowhere else is listened any more. Quick: opens nothing."""
         plan = self._plan_of_now()
         wanted = {place.key: place for place in plan.places}
         for key in [key for key in self._open if key not in wanted]:
             self._close(key)
         self._failed = {key: one for key, one in self._failed.items() if key in wanted}
-        for key, place in wanted.items():
-            if key in self._open:
-                self._update(key, place)
-            else:
-                self._try(key, place)
+        for key in self._open:
+            self._update(key, wanted[key])
         for line in (*plan.complaints, *plan.notes):
             if line not in (*self.complaints, *self.notes):
                 log.warning("%s", line)
         self.complaints, self.notes = plan.complaints, plan.notes
+        return wanted
 
     def _plan_of_now(self) -> Plan:
         try:
@@ -81,10 +85,11 @@ class Listeners:
         try:
             listener = listen(place, self.port)
         except OSError as error:
-            why = explain(error, place, self.port)
-            if self._failed.get(key, (place, ""))[1] != why:
+            _, before, why = self._failed.get(key, (place, 0, ""))
+            if before != error.errno:  # who has the port is asked once: that takes a while
+                why = explain(error, place, self.port)
                 log.error("cannot listen on %s: %s", place.name, why)
-            self._failed[key] = place, why
+            self._failed[key] = place, error.errno or 0, why
             return
         self._failed.pop(key, None)
         self._open[key] = place, listener
@@ -125,7 +130,7 @@ class Listeners:
         """All places, for the report."""
         return (
             *(Listening(place.name, place.whom) for place, _ in self._open.values()),
-            *(Listening(place.name, place.whom, why) for place, why in self._failed.values()),
+            *(Listening(place.name, place.whom, why) for place, _, why in self._failed.values()),
         )
 
     @property

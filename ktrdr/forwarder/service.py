@@ -155,20 +155,17 @@ class Forwarder:
         if now_s - self._reported >= _REPORT_S:
             self._reported = now_s
             self._write_report()
-        self._follow(now_s, _FOLLOW_S)
+        if now_s - self._followed >= _FOLLOW_S:
+            self._followed = now_s
+            self._listeners.follow()
         self._gateway.probe(now_s)
         for call in self._listeners.calls(_POLL_S):
             self._take(call)
 
-    def _follow(self, now_s: float, at_most_every_s: float) -> None:
-        if now_s - self._followed >= at_most_every_s:
-            self._listeners.follow()
-            self._followed = now_s
-
     def _take(self, call: Call) -> None:
         """Serve a call in a thread of its own, or refuse it."""
         try:
-            self._follow(time.monotonic(), 0)  # whose calls are taken is as it is now
+            self._listeners.look()  # whose calls are taken is as it is now
         except OSError:
             hang_up(call)
             raise
