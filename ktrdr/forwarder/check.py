@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ktrdr.forwarder import report
@@ -36,7 +37,9 @@ def check(settings: ForwardSettings) -> int:
 
 def _of_the_program(settings: ForwardSettings) -> list[Line]:
     said = report.read(settings.run_dir, time.time())
-    return _of_nobody(settings) if said is None else _of_the_running(said)
+    if said is None:
+        return _of_nobody(settings)
+    return [*_of_the_running(said), *_of_other_settings(said, settings)]
 
 
 def _of_nobody(settings: ForwardSettings) -> list[Line]:
@@ -63,6 +66,17 @@ def _of_the_running(said: report.Report) -> list[Line]:
         found.append(Line(True, f"its last error: {said.last_error}"))
     found += [Line(False, complaint) for complaint in said.complaints]
     return found + [Line(True, note) for note in said.notes]
+
+
+def _of_other_settings(said: report.Report, settings: ForwardSettings) -> Iterator[Line]:
+    """What was set since that one started: containers may go by it already."""
+    for name, runs_with, is_set in (
+        ("port", str(said.port), str(settings.port)),
+        ("gateway", said.target, settings.gateway),
+    ):
+        if runs_with != is_set:
+            what = f"the {name} is set to {is_set} by now, and it runs with {runs_with}"
+            yield Line(False, f"{what}: start it again (./scripts/up)")
 
 
 def _plan(settings: ForwardSettings) -> Plan:

@@ -482,6 +482,23 @@ def test_a_check_greets_through_the_one_that_runs(forward):
         assert "ok  listening on lo: takes calls from this machine" in output
 
 
+@pytest.mark.parametrize("name", ["KTRDR_FORWARD_PORT", "KTRDR_FORWARD_TARGET"])
+def test_a_check_says_that_something_else_is_set_by_now(forward, name):
+    """Else all would be well, and containers call a port where nobody listens."""
+    greeting = b"\0\0\0\x1a176\x0020261127 10:00:00 UTC\0"
+    with Greeting(greeting) as gateway, Greeting(greeting) as other, forward.started(gateway):
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        env = forward.env | {"KTRDR_FORWARD_TARGET": f"127.0.0.1:{gateway.port}"}
+        values = {
+            "KTRDR_FORWARD_PORT": free_port(),
+            "KTRDR_FORWARD_TARGET": f"127.0.0.1:{other.port}",
+        }
+        code, output = forward.copy.run(forward.script, "--check", **env | {name: values[name]})
+        assert code == 1, output
+        assert f" is set to {values[name]} by now, and it runs with " in output
+
+
 @pytest.mark.parametrize(
     ("says", "expected"),
     [(b"", "no TWS greeting comes back"), (b"SSH-2.0-x\r\n", "is no IB Gateway: it says b'SSH")],
