@@ -4,7 +4,15 @@
 # Written for bash 3.2, which macOS has.
 set -eu
 
-cd -- "$(dirname -- "$0")/.."
+unset CDPATH PYTHONSAFEPATH # with them cd goes elsewhere, and Python finds no ktrdr/ here
+script=$0
+[[ $script == */* ]] || script=./$script
+while [[ -L $script ]]; do
+    link=$(readlink "$script")
+    [[ $link == /* ]] || link=${script%/*}/$link
+    script=$link
+done
+cd -- "${script%/*}/.."
 for python in .venv/bin/python python3 python; do
     if "$python" -ESc 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1; then
         exec "$python" -m ktrdr.forwarder "$@"

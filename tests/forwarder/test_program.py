@@ -633,6 +633,45 @@ def test_it_runs_with_nothing_but_a_python(copy, gateway):
         copy.until_nothing_is_left()
 
 
+@pytest.fixture
+def wrong(copy):
+    """A copy whose own `.env`, and no other, is wrong: so it is seen that this one was found."""
+    (copy.folder / ".env").write_text("KTRDR_FORWARD_PORT=mine\n")
+    copy.env["PYTHONPATH"] = ""
+    return copy
+
+
+def says_so(copy, *command, **env):
+    code, output = copy.run(*command, **env)
+    assert code == MISCONFIGURED, output
+    return "KTRDR_FORWARD_PORT=mine" in output
+
+
+def test_it_finds_the_project_by_a_link_from_elsewhere(wrong):
+    elsewhere = wrong.folder.parent / "my programs"
+    elsewhere.mkdir()
+    (elsewhere / "there").symlink_to(wrong.folder / SCRIPT)
+    (elsewhere / "forward").symlink_to("there")
+    assert says_so(wrong, elsewhere / "forward", "--check")
+    assert says_so(wrong, "bash", "-c", 'cd "$0" && bash forward --check', elsewhere)
+
+
+@pytest.mark.parametrize("name", ["CDPATH", "PYTHONSAFEPATH"])
+def test_it_finds_the_project_whatever_a_shell_is_told(wrong, name):
+    elsewhere = wrong.folder.parent / "elsewhere"
+    (elsewhere / "scripts").mkdir(parents=True)
+    command = ["bash", "-c", f'cd "$0" && bash {SCRIPT} --check', wrong.folder]
+    assert says_so(wrong, *command, **{name: elsewhere})
+
+
+def test_it_needs_no_tool_but_bash(copy):
+    tools = copy.folder / "bash alone"
+    tools.mkdir()
+    (tools / "bash").symlink_to(shutil.which("bash"))
+    code, output = copy.run(copy.folder / SCRIPT, PATH=tools, KTRDR_FORWARD_PORT="none")
+    assert code == MISCONFIGURED, output
+
+
 def test_without_any_python_it_says_what_to_do(copy):
     (copy.folder / ".venv").unlink()
     env = {"PATH": copy.path_with_tools_only("socat"), "KTRDR_FORWARD_PORT": free_port()}
