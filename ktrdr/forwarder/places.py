@@ -92,8 +92,9 @@ def _chosen(found: Sequence[Interface]) -> Plan:
     places, notes = [*_this_machine(found)], []
     for bridge in found:
         if not _is_named_as_one(bridge):
-            continue
-        if why := _why_not(bridge):
+            if bridge.driver == "bridge" and bridge.ports and not _why_not(bridge):
+                notes.append(_of_unknown(bridge))
+        elif why := _why_not(bridge):
             notes.append(f"not listening on {bridge.name}: {why}")
         else:
             places.append(_of_bridge(bridge, EVERYWHERE))
@@ -113,6 +114,16 @@ def _this_machine(found: Sequence[Interface]) -> Iterator[Place]:
 def _of_bridge(bridge: Interface, address: str) -> Place:
     subnets = tuple(own.network for own in bridge.addresses)
     return Place(bridge.name, bridge.index, address, subnets, "a container bridge")
+
+
+def _of_unknown(bridge: Interface) -> str:
+    """Containers may be on it (or virtual machines of others): Docker takes any name one gives."""
+    own = bridge.addresses[0]
+    return (
+        f"not listening on {bridge.name}: its name is none that Docker, Podman or nerdctl gives a"
+        f" bridge; KTRDR_FORWARD_BIND={own.ip} with KTRDR_FORWARD_CALLERS={own.network} takes its"
+        " calls, and no others"
+    )
 
 
 def _is_named_as_one(interface: Interface) -> bool:

@@ -61,6 +61,33 @@ def test_other_bridges_are_left_alone(name):
     assert listened_on(LO, bridge(name, "192.168.122.1/24")) == {"lo": "this machine"}
 
 
+def test_a_bridge_of_another_name_is_said_with_what_would_take_its_calls():
+    """`com.docker.network.bridge.name` may be anything."""
+    found = [LO, bridge("mynet0", "10.20.0.1/24")]
+    assert places_for(None, (), found).notes == (
+        "not listening on mynet0: its name is none that Docker, Podman or nerdctl gives a bridge;"
+        " KTRDR_FORWARD_BIND=10.20.0.1 with KTRDR_FORWARD_CALLERS=10.20.0.0/24 takes its calls,"
+        " and no others",
+    )
+    assert listened_on(*found, bind="10.20.0.1", callers=[IPv4Network("10.20.0.0/24")]) == {
+        "mynet0": "10.20.0.0/24"
+    }
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        bridge("virbr0", "192.168.122.1/24", ports=[("vnet0", "tun")]),
+        bridge("virbr0", "192.168.122.1/24", ports=[]),
+        bridge("br0", "192.168.1.5/24", ports=[("eth1", "r8169")]),
+        bridge("lxcbr0"),
+    ],
+    ids=str,
+)
+def test_nothing_is_said_of_bridges_that_can_be_no_containers(found):
+    assert places_for(None, (), [LO, found]).notes == ()
+
+
 @pytest.mark.parametrize(
     ("found", "why"),
     [
