@@ -231,10 +231,11 @@ def test_it_takes_another_guard_when_one_was_killed(copy, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         assert forward.ask(b"hello") == b"HELLO"
-        for child in psutil.Process(process.pid).children():
-            if child.name() != "socat":
-                child.kill()
-                copy.until(lambda c=child: is_dead(c), "it is killed")
+        forward.until_none_is_open()
+        copy.until(lambda: len(psutil.Process(process.pid).children()) == 1, "the guard is alone")
+        (guard,) = psutil.Process(process.pid).children()
+        guard.kill()
+        copy.until(lambda: is_dead(guard), "it is killed")
         copy.until(lambda: forward.is_asked(b"again"), "it serves")
         process.kill()
         process.wait()
