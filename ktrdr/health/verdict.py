@@ -104,6 +104,8 @@ class Concern:
     health: Health = Health.DEGRADED
     stops: bool = False
     """Nothing can be done for any series meanwhile."""
+    is_fault: bool = False
+    """A program, the store or its disk fails: nothing that a gateway does, and no mere start."""
     about: str = "connection"
     """`program`, `source`, `store`, `connection`, `clock` or `series`."""
 
@@ -146,6 +148,11 @@ class Verdict:
     def obstacles(self) -> tuple[Concern, ...]:
         """Why nothing can be done for any series; empty: the group is ready."""
         return tuple(c for c in self.concerns if c.stops)
+
+    @property
+    def faults(self) -> tuple[Concern, ...]:
+        """What is wrong here, whatever the gateway does; empty: the programs can do their work."""
+        return tuple(c for c in self.concerns if c.is_fault)
 
 
 _WELL = Health.HEALTHY
@@ -302,6 +309,7 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
             next_step=service.next_step,
             health=Health.CRITICAL if is_vital and not is_starting else Health.DEGRADED,
             stops=is_vital,
+            is_fault=not is_starting and (is_vital or not service.program.runs),
             about="program",
         )
 
@@ -330,6 +338,7 @@ def _of_sources(
             "./scripts/down, ./scripts/up",
             Health.CRITICAL,
             stops=True,
+            is_fault=True,
             about="source",
         )
 
@@ -346,6 +355,7 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             status.hint or _SET_IT,
             Health.CRITICAL,
             stops=True,
+            is_fault=True,
             about="store",
         )
     elif status.store_trouble is not None:
@@ -356,6 +366,7 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             next_step=trouble.hint,
             health=Health.CRITICAL,
             stops=True,
+            is_fault=True,
             about="store",
         )
     elif status.state == "waiting" and is_connected and not status.clock_jump_s:
@@ -383,6 +394,7 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             f"gap-filler has not moved for {_age_s(status, now) / 60:.0f} min",
             consequence="what is said of the series is as old as that",
             next_step=".venv/bin/supervisorctl restart gap-filler",
+            is_fault=True,
             about="program",
         )
 

@@ -63,12 +63,18 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
 
 
 def probes(system: System) -> Blueprint:
-    """`/healthz` and `/readyz`."""
+    """`/healthz`, `/livez` and `/readyz`."""
     api = Blueprint("probes", __name__)
 
     @api.get("/healthz")
     def healthz() -> ResponseReturnValue:
         return {"alive": True}
+
+    @api.get("/livez")
+    def livez() -> ResponseReturnValue:
+        """503 while something is wrong here; a gateway that is away, or restarts, is not."""
+        is_sound = not system.look().verdict.faults
+        return {"live": is_sound}, 200 if is_sound else 503
 
     @api.get("/readyz")
     def readyz() -> ResponseReturnValue:

@@ -327,6 +327,51 @@ def test_a_clock_that_is_off_is_told_and_not_green(verdict, well):
     assert verdict(connection=replace(well, clock_offset_s=1.0)).health == "healthy"
 
 
+@pytest.mark.parametrize("state", ["waiting", "dead", "connecting", "logged_out", "history_down"])
+@pytest.mark.parametrize("expected", ["", "expected restart, back at 23:47 UTC"])
+def test_what_a_gateway_does_is_no_fault_of_ours(verdict, well, complete, state, expected):
+    waits = replace(complete, state="waiting", reason="no data come from IB")
+    said = verdict(connection=lost(well, state, expected=expected), filler=waits)
+    assert said.obstacles
+    assert said.faults == ()
+
+
+def test_series_that_need_somebody_and_a_disk_that_is_nearly_full_are_no_fault(verdict, complete):
+    part = replace(complete, series_current=12, series_troubled=2, troubles=(AMBIGUOUS,))
+    tight = replace(part, disk_free_bytes=10**6, disk_total_bytes=10**12)
+    assert verdict(filler=tight).faults == ()
+
+
+@pytest.mark.parametrize("status", ["STOPPED", "FATAL", "BACKOFF", "EXITED"])
+@pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "ib_connection", "gap_filler"])
+def test_a_program_that_is_needed_and_does_not_run_is_a_fault(verdict, name, status):
+    down = {"ib_connection": {"connection": DOWN}, "gap_filler": {"filler": DOWN}}.get(name, {})
+    (fault,) = verdict(**down, **{name: status}).faults
+    assert f"{name.replace('_', '-')} is not running" in fault.what
+    assert verdict(**down, **{name: "STARTING"}).faults == ()
+
+
+def test_a_program_that_hangs_is_a_fault(verdict, complete):
+    hung = Answer(None, "gap-filler did not answer within 2 s", "restart it")
+    assert len(verdict(filler=hung).faults) == 1
+    assert len(verdict(filler=replace(complete, as_of=NOW - timedelta(minutes=11))).faults) == 1
+
+
+def test_a_store_that_cannot_be_written_to_is_a_fault_while_the_gateway_is_away(
+    verdict, well, complete
+):
+    full = StoreTrouble("the disk with data is full", "free some space")
+    away = lost(well, "waiting", expected="its nightly restart")
+    said = verdict(connection=away, filler=replace(complete, store_trouble=full))
+    assert [fault.what for fault in said.faults] == ["the disk with data is full"]
+    refused = verdict(connection=away, filler=replace(complete, state="refused", reason="it is"))
+    assert [fault.what for fault in refused.faults] == ["gap-filler refuses to work"]
+
+
+def test_live_and_simulated_at_once_are_a_fault(verdict):
+    assert [fault.about for fault in verdict(live=True).faults] == ["source"]
+
+
 @pytest.mark.parametrize(("free", "total", "is_told"), [(50, 10**6, True), (150, 10**6, False)])
 def test_a_disk_that_is_nearly_full_is_told(verdict, complete, free, total, is_told):
     filler = replace(complete, disk_free_bytes=free * 2**20, disk_total_bytes=total * 2**20)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, LastError
+from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, LastError, StoreTrouble
 from ktrdr.errors import InvalidRequest, RequestFailed
 
 IB = "/api/v1/system/ib-status"
@@ -211,6 +211,27 @@ def test_a_wrong_question_about_coverage_is_the_askers(client, peers):
 
 def test_it_is_alive_whatever_else_is_not(client):
     assert client.get("/healthz").status_code == 200
+
+
+def test_it_lives_while_the_gateway_is_away(new_client, peers, connected, idle):
+    client = new_client(ib_host="127.0.0.1")
+    away = {"connected": False, "state": "waiting", "expected": "its nightly restart"}
+    peers.connection = replace(connected, gateway="live", **away)
+    peers.gap_filler = replace(idle, source="live")
+    assert client.get("/readyz").status_code == 503
+    answer = client.get("/livez")
+    assert (answer.status_code, answer.json) == (200, {"live": True})
+
+
+def test_it_does_not_live_where_no_bar_can_be_stored(client, peers, idle):
+    trouble = StoreTrouble("this user may not write to data", "chown it")
+    peers.gap_filler = replace(idle, store_trouble=trouble)
+    answer = client.get("/livez")
+    assert (answer.status_code, answer.json) == (503, {"live": False})
+
+
+def test_it_does_not_live_without_the_programs(client):
+    assert client.get("/livez").status_code == 503
 
 
 @pytest.mark.usefixtures("peers")
