@@ -19,9 +19,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from tests.docker.dockerfile import PROJECT, Image, context_files
 
+_PATIENCE_S = 20
 CACHE = PROJECT / ".venv-clients/docker"
 DOCKERS_CAPABILITIES = "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,sys_chroot"
 _NOT_IN_IMAGES = shutil.ignore_patterns("test", "tests", "__pycache__", "*.a", "idlelib", "*.pem")
@@ -76,7 +78,7 @@ class Tree:
         self._python = python
         self._system = [] if debian else ["/usr"]
         if debian:
-            shutil.copytree(debian, folder, symlinks=True, dirs_exist_ok=True)
+            subprocess.run(["cp", "-a", f"{debian}/.", folder], check=True)
         else:
             self._make_system()
         self._take_python_along()
@@ -163,11 +165,16 @@ class Tree:
 
 def _wheels(python: Path) -> Path:
     """The image's packages, downloaded once for each requirements.txt, as the hashes say."""
-    folder, wanted = CACHE / "wheels", (PROJECT / "requirements.txt").read_text()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with FileLock(CACHE / "wheels.lock"):
+        return _downloaded(python, CACHE / "wheels", (PROJECT / "requirements.txt").read_text())
+
+
+def _downloaded(python: Path, folder: Path, wanted: str) -> Path:
     made_of = folder / "made-of.txt"
     if not (made_of.exists() and made_of.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir()
         done = subprocess.run(
             [python / "bin/python3.12", "-m", "pip", "download", "--quiet", "--require-hashes",
              "--disable-pip-version-check", "--dest", folder,
@@ -229,7 +236,12 @@ exec chroot .. env -i "$@" """
     @property
     def pid(self):
         """This machine's number of the container's process 1."""
-        return psutil.Process(self._process.pid).children()[0].pid
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (children := psutil.Process(self._process.pid).children()):
+            assert self._process.poll() is None, self.logs
+            assert time.monotonic() < deadline, "it has no process 1"
+            time.sleep(0.02)
+        return children[0].pid
 
     def execute(self, *command, user=None):
         """As `docker exec`: exit code and output."""
