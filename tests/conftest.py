@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,14 @@ import pytest
 from ktrdr.config import Settings, load_settings
 
 HEADER = "timestamp,open,high,low,close,volume\n"
+
+
+def pytest_configure() -> None:
+    """Let what is started heed Ctrl-C, also where the suite runs in a shell's background.
+
+    Shells have their background jobs ignore it, and whoever ignores a signal hands that on.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser) -> None:
