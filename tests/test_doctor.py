@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import threading
 from dataclasses import replace
@@ -386,3 +387,29 @@ def test_another_protocol_is_spoken_at_the_port(group, wait_for):
         says("is no IB Gateway: it says b'HTTP/1.1 400", "set IB_PORT")
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def test_the_forwarder_serves_nobody_here(group, wait_for):
+    """It resets whom it does not serve, and closes the calls of the others."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stopped = threading.Event()
+
+        def reset_all():
+            listener.settimeout(0.1)
+            while not stopped.is_set():
+                with contextlib.suppress(TimeoutError):
+                    call, _ = listener.accept()
+                    linger = struct.pack("ii", 1, 0)
+                    call.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    call.close()
+
+        thread = threading.Thread(target=reset_all)
+        thread.start()
+        try:
+            port = listener.getsockname()[1]
+            manager = group(4102, ib_host="127.0.0.1", ib_port=port, ktrdr_forward_port=port)
+            wait_for(lambda: manager.status().failed_attempts)
+            says("takes no call from here", "--check tells whom")
+        finally:
+            stopped.set()
+            thread.join()

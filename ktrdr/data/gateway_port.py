@@ -24,6 +24,10 @@ _HANGS_UP_S = 0.25
 """Whoever closes a new connection does so at once."""
 
 
+RESET = "reset"
+"""Why it counts as hung up: so the forwarder treats whom it does not serve."""
+
+
 class Seen(StrEnum):
     """What came of one look."""
 
@@ -33,8 +37,6 @@ class Seen(StrEnum):
     """No answer at all."""
     HUNG_UP = "hung_up"
     """Taken, and closed before any greeting."""
-    REFUSED = "refused"
-    """Taken, and reset: so the forwarder treats whom it does not serve."""
     MUTE = "mute"
     FOREIGN = "foreign"
     """What speaks there is no gateway."""
@@ -89,11 +91,13 @@ async def look(host: str, port: int, timeout_s: float) -> Look:
             except TimeoutError:
                 return Look(Seen.MUTE)
             except ConnectionResetError:
-                return Look(Seen.REFUSED)
+                raise
             except OSError:
                 return Look(Seen.HUNG_UP)
     except TimeoutError:
         return Look(Seen.UNREACHABLE)
+    except ConnectionResetError:  # taken, and reset before this end had noticed
+        return Look(Seen.HUNG_UP, RESET)
     except OSError as error:
         number = error.errno or 0
         return Look(Seen.CLOSED, os.strerror(number) if number > 0 else str(error))

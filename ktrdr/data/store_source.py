@@ -28,6 +28,6 @@ def source_of(folder: Path) -> str | None:
     except OSError as error:
         if path.is_symlink() or (path.exists() and not path.is_file()):
             hint = "put a file there that says live or simulated, whose bars these are"
-            raise StoreUnwritable(f"{path} is no file of its own", hint=hint) from error
+            raise StoreUnwritable(f"{path}: it is no file of its own", hint=hint) from error
         raise unwritable(path, error) from error
     return text.decode(errors="replace").strip() or None

@@ -151,7 +151,7 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
                 f"{facts.where} takes connections and says nothing",
                 "restart the gateway, and log in if it waits for that",
             )
-        case "hung_up" | "refused":
+        case "hung_up":
             yield _hung_up(facts)
         case "foreign":
             yield Finding(
@@ -169,7 +169,7 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
 
 
 def _hung_up(facts: Facts) -> Finding:
-    if facts.is_forwarded and facts.seen == "refused":
+    if facts.is_forwarded and facts.seen_why == "reset":
         return Finding(
             "forwarder_refuses",
             f"the forwarder at {facts.where} takes no call from here: it serves the containers of"
