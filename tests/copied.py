@@ -18,8 +18,8 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 20
-TOOLS = """awk bash cat chmod cksum cp date dirname env grep head id ip lsof mkdir mkfifo ps rm seq
-           sh sleep ss tail tr uname""".split()
+TOOLS = """awk bash cat chmod cksum cp date dirname env grep head id ip lsof mkdir mkfifo mv ps rm
+           seq sh sleep ss tail tr uname""".split()
 
 
 class Copy:
