@@ -1,4 +1,4 @@
-"""Hosts, ports and subnets as people write them in settings. Looks nothing up."""
+"""Hosts, ports and subnets: read as people write them, and compared. Looks nothing up."""
 
 from __future__ import annotations
 
@@ -51,6 +51,25 @@ def read_subnets(text: str) -> tuple[ipaddress.IPv4Network, ...]:
     if any(subnet.prefixlen < 2 for subnet in subnets):
         raise ValueError(text)
     return subnets
+
+
+def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address without its zone; the older kind for one that is told in the newer."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
+
+
+def is_from_here(caller: str, reached: str) -> bool:
+    """Whether a call from `caller`, taken at our address `reached`, is this machine's own.
+
+    That is so from a loopback address and from the one that was called: no answer to these reaches
+    anybody else. Who calls at 127.0.0.1 need not be: where a network's interface has Linux's
+    `route_localnet`, its machines reach what listens there.
+    """
+    address = plain_address(caller)
+    return address.is_loopback or address == plain_address(reached)
 
 
 def read_origin(url: str) -> str:

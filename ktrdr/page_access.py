@@ -20,6 +20,7 @@ from ktrdr.planning.callers import (
 )
 
 ANYBODY = parse_callers("0.0.0.0/0,::/0")
+THIS_MACHINE = Callers((), with_own=False)
 
 
 def page_callers(settings: Settings) -> Callers:
@@ -29,8 +30,10 @@ def page_callers(settings: Settings) -> Callers:
     """
     if settings.ktrdr_status_callers:
         return parse_callers(settings.ktrdr_status_callers)
-    if is_loopback(settings.ktrdr_status_host) or settings.status_token:
-        return ANYBODY  # who can reach it there, or knows the token
+    if is_loopback(settings.ktrdr_status_host):
+        return THIS_MACHINE
+    if settings.status_token:
+        return ANYBODY  # who knows it
     raise Misconfigured(
         f"KTRDR_STATUS_HOST={settings.ktrdr_status_host}: expected 127.0.0.1; elsewhere others"
         " reach the page: say whose calls it takes with KTRDR_STATUS_CALLERS (subnets such as"

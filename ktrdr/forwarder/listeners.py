@@ -27,6 +27,8 @@ class Call:
 
     socket: socket.socket
     caller: str
+    reached: str
+    """Our address that was called."""
     place: Place
 
 
@@ -118,7 +120,12 @@ class Listeners:
                     if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                         raise
                     break
-                yield Call(taken, caller, place)
+                try:
+                    reached = taken.getsockname()[0]
+                except OSError:  # macOS, of one that has gone again
+                    taken.close()
+                    continue
+                yield Call(taken, caller, reached, place)
 
     def place_of_now(self, call: Call) -> Place | None:
         """The place by which somebody called, as it is now; None: it is gone."""

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ktrdr.addresses import is_from_here, plain_address
 from ktrdr.forwarder import report
 from ktrdr.forwarder.copying import Copying
 from ktrdr.forwarder.listeners import Call, Listeners, hang_up
@@ -44,10 +45,17 @@ class Refusal:
     words: str
 
 
-def refusal(place: Place | None, caller: str, open_calls: Counter[str]) -> Refusal | None:
-    """Whether a call is not to be served, beside those that are open, by caller; None: it is."""
+def refusal(
+    place: Place | None, caller: str, reached: str, open_calls: Counter[str]
+) -> Refusal | None:
+    """Whether a call is not to be served, beside those that are open, by caller; None: it is.
+
+    `reached`: our address that was called.
+    """
     if place is None:
         return Refusal("foreign", "the bridge by which it came is gone")
+    if plain_address(reached).is_loopback and not is_from_here(caller, reached):
+        return Refusal("foreign", f"{reached} is for this machine alone")
     if not place.takes(caller):
         return Refusal("foreign", f"{place.name} takes calls from {place.whom}")
     if open_calls[caller] >= MAX_CALLS_OF_ONE:
@@ -171,7 +179,7 @@ class Forwarder:
             raise
         with self._lock:
             place = self._listeners.place_of_now(call)
-            why = refusal(place, call.caller, self._open)
+            why = refusal(place, call.caller, call.reached, self._open)
             if why is None:
                 self._open[call.caller] += 1
             else:

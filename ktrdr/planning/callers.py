@@ -7,15 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_interface,
-    ip_network,
-)
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
+
+from ktrdr.addresses import is_from_here, plain_address
 
 Network = IPv4Network | IPv6Network
 
@@ -33,6 +27,11 @@ class Callers:
     with_own: bool
     """The networks that this machine is in, too."""
 
+    @property
+    def are_named(self) -> bool:
+        """Whether it is for others than this machine at all."""
+        return bool(self.named) or self.with_own
+
 
 def parse_callers(text: str) -> Callers:
     """`192.168.1.0/24,fd00::/64` or `own-networks`, or both. ValueError: it is not that.
@@ -49,23 +48,11 @@ def parse_callers(text: str) -> Callers:
 
 
 def is_taken(callers: Callers, caller: str, reached: str, own: Iterable[Network]) -> bool:
-    """Whether a call is taken: from `caller`, at our address `reached`, while we are in `own`.
-
-    From the address that was called means from this machine: no answer reaches anybody else.
-    """
-    address, here = plain_address(caller), plain_address(reached)
-    if address.is_loopback or address == here:
+    """Whether a call is taken: from `caller`, at our address `reached`, while we are in `own`."""
+    if is_from_here(caller, reached):
         return True
     networks = [*callers.named, *(own if callers.with_own else ())]
-    return any(address in network for network in networks)
-
-
-def plain_address(text: str) -> IPv4Address | IPv6Address:
-    """An address without its zone; the older kind for one that is told in the newer."""
-    address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped:
-        return address.ipv4_mapped
-    return address
+    return any(plain_address(caller) in network for network in networks)
 
 
 def network_of(address: str, mask: str | None) -> Network | None:

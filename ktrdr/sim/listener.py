@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Callable
 
+from ktrdr.addresses import is_from_here, plain_address
 from ktrdr.errors import Misconfigured
 
 _BACKLOG = 100
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Listens on one address; every method is for the event loop's thread."""
+    """Listens on one address; every method is for the event loop's thread.
+
+    On a loopback address it is this machine's alone, whatever routes others have.
+    """
 
     def __init__(self, host: str, port: int, accepted: Callable[[socket.socket], None]) -> None:
         """`port` 0: any free one, which it keeps. `accepted` owns each connection's socket."""
@@ -70,7 +74,7 @@ class Listener:
         """Take whoever waits at the port."""
         while self._socket:
             try:
-                connection, _ = self._socket.accept()
+                connection, caller = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -79,5 +83,9 @@ class Listener:
                 loop.remove_reader(self._socket)
                 loop.call_later(_PAUSE_S, self._watch)
                 return
+            reached = self._socket.getsockname()[0]
+            if plain_address(reached).is_loopback and not is_from_here(caller[0], reached):
+                connection.close()
+                continue
             connection.setblocking(False)
             self._accepted(connection)

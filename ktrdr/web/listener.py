@@ -76,5 +76,6 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
             return True
         if caller not in self._told and len(self._told) < _TOLD:
             self._told.add(caller)
-            log.warning("a call from %s was closed: it is not in KTRDR_STATUS_CALLERS", caller)
+            why = "not in KTRDR_STATUS_CALLERS" if self._callers.are_named else "another machine's"
+            log.warning("a call from %s was closed: it is %s", caller, why)
         return False

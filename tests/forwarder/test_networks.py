@@ -229,6 +229,45 @@ def test_no_machine_of_a_lan_gets_a_byte(lans, lan):
     assert heard(lans[lan], *targets) == [0] * len(targets)
 
 
+def test_a_lan_that_is_routed_to_loopback_addresses_gets_no_byte(forwarding, nodes):
+    """`route_localnet` is set on an interface by some recipes for NAT, and by Kubernetes."""
+    node, lan = forwarding.node, nodes.node("l")
+    node.cable("lan6", lan, "eth0", address="10.92.0.1/24", others_address="10.92.0.2/24")
+    for one, interface in ((node, "lan6"), (lan, "eth0")):
+        one.sysctl(f"net.ipv4.conf.{interface}.route_localnet", 1)
+    lan.ip("addr", "del", "127.0.0.1/8", "dev", "lo")
+    lan.ip("route", "add", "127.0.0.0/8", "via", "10.92.0.1", "src", "10.92.0.2")
+    targets = [f"127.0.0.1:{port}" for port in (FORWARD, SIMULATED, PAGE)]
+    assert heard(lan, *targets) == [0, 0, 0]
+    until(lambda: "a call from 10.92.0.2 was closed" in forwarding.log("page"))
+    lan.ip("route", "del", "127.0.0.0/8")
+    node.ip("link", "del", "lan6")
+
+
+def test_a_containers_page_answers_its_own_network_and_no_lan_that_is_routed_there(
+    forwarding, containers, lans, nodes
+):
+    """As in docker/docker-compose.yml, on a host that passes everything on."""
+    page = nodes.container(forwarding.node, "br-ktrdr", "172.31.203.8/24", "172.31.203.1")
+    inside = Host(page)
+    try:
+        others = {"KTRDR_STATUS_HOST": "0.0.0.0", "KTRDR_STATUS_CALLERS": "own-networks"}
+        inside.start("page", sys.executable, "-m", "ktrdr.web", **others)
+        until(lambda: heard(page, f"127.0.0.1:{PAGE}") != [0], log=lambda: inside.log("page"))
+        at = f"172.31.203.8:{PAGE}"
+        assert heard(containers["br-ktrdr"], at) != [0]
+        assert heard(forwarding.node, at) != [0], "as what Docker publishes calls it"
+        for lan in lans.values():
+            assert heard(lan, at) == [0]
+        assert "a call from 10.66.0.2 was closed" in inside.log("page"), "it did get there"
+        router = lans["home"]
+        router.ip("addr", "add", "172.31.203.9/32", "dev", "lo")
+        assert heard(router, at, source="172.31.203.9") == [0]
+        router.ip("addr", "del", "172.31.203.9/32", "dev", "lo")
+    finally:
+        inside.end()
+
+
 @pytest.mark.usefixtures("forwarding")
 @pytest.mark.parametrize("source", ["172.17.0.9", "172.31.203.9", "172.25.0.5", "172.17.0.1"])
 def test_a_router_that_takes_a_containers_address_gets_no_byte(lans, source):

@@ -20,8 +20,8 @@ from ktrdr.forwarder.service import refusal
 DOCKER0 = Place("docker0", 3, "0.0.0.0", (IPv4Network("172.17.0.0/16"),), "a container bridge")
 
 
-def reason(caller, place=DOCKER0, **open_calls):
-    why = refusal(place, caller, Counter(open_calls))
+def reason(caller, place=DOCKER0, reached="172.17.0.1", **open_calls):
+    why = refusal(place, caller, reached, Counter(open_calls))
     return why and why.reason
 
 
@@ -32,6 +32,19 @@ def test_a_container_of_the_bridge_is_served():
 @pytest.mark.parametrize("caller", ["172.18.0.2", "172.16.255.255", "192.168.1.2", "8.8.8.8"])
 def test_anybody_else_is_foreign(caller):
     assert reason(caller) == "foreign"
+
+
+@pytest.mark.parametrize("place", [Place("", 0, "127.0.0.1", None, "as told"), DOCKER0])
+def test_who_calls_a_loopback_address_from_elsewhere_is_foreign(place):
+    """A network's interface with `route_localnet` lets its machines get there."""
+    assert reason("192.168.1.2", place, reached="127.0.0.1") == "foreign"
+    assert reason("172.17.0.2", place, reached="127.0.0.9") == "foreign"
+
+
+def test_this_machine_is_served_at_its_loopback_addresses():
+    here = Place("", 0, "127.0.0.1", None, "as told")
+    assert reason("127.0.0.1", here, reached="127.0.0.1") is None
+    assert reason("127.0.0.5", here, reached="127.0.0.1") is None
 
 
 def test_whoever_comes_by_a_bridge_that_is_gone_is_foreign():
