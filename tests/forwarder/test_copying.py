@@ -1,0 +1,122 @@
+"""Copying by our own threads: what the program's tests would take too long for, or cannot see."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import socket
+import threading
+
+import pytest
+
+from ktrdr.forwarder.copying import Threads
+
+
+@contextlib.contextmanager
+def connected():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname(), 10)
+        other, _ = listener.accept()
+    with one, other:
+        yield one, other
+
+
+@contextlib.contextmanager
+def no_more_files():
+    """Nothing more can be opened: no pipe, either."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+class Copied:
+    """A caller and a gateway, between whom it is copied."""
+
+    def __init__(self, caller, gateway, thread, result):
+        self.caller = caller
+        self.gateway = gateway
+        self.thread = thread
+        self.result = result
+
+
+@contextlib.contextmanager
+def copying(quiet_s=60.0):
+    result = []
+    with connected() as (caller, near), connected() as (far, gateway):
+        far.settimeout(None)
+        way = Threads(quiet_s)
+        thread = threading.Thread(target=lambda: result.extend(way.between(near, far)))
+        thread.start()
+        try:
+            yield Copied(caller, gateway, thread, result)
+        finally:
+            way.end()
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def received(sock, count):
+    text = b""
+    while len(text) < count and (more := sock.recv(2**16)):
+        text += more
+    return text
+
+
+@pytest.mark.parametrize("around", [contextlib.nullcontext, no_more_files], ids=["pipe", "none"])
+def test_all_bytes_arrive_both_ways_with_a_pipe_in_the_kernel_and_without(around):
+    question, answer = random.Random(1).randbytes(3_000_000), random.Random(2).randbytes(5_000_000)
+    with copying() as copied:
+        with around():
+            copied.caller.sendall(question[:1])
+            assert copied.gateway.recv(1) == question[:1]
+            copied.gateway.sendall(answer[:1])
+            assert copied.caller.recv(1) == answer[:1]
+        sent = [
+            threading.Thread(target=copied.caller.sendall, args=(question[1:],)),
+            threading.Thread(target=copied.gateway.sendall, args=(answer[1:],)),
+        ]
+        heard = {}
+        sent.append(
+            threading.Thread(
+                target=lambda: heard.update(q=received(copied.gateway, len(question) - 1))
+            )
+        )
+        for one in sent:
+            one.start()
+        heard["a"] = received(copied.caller, len(answer) - 1)
+        for one in sent:
+            one.join()
+        copied.caller.close()
+        copied.gateway.close()
+        copied.thread.join(10)
+    assert heard == {"q": question[1:], "a": answer[1:]}
+    assert copied.result == [len(question) + len(answer), ""]
+
+
+def test_one_direction_alone_goes_on_while_something_comes():
+    with copying(quiet_s=0.5) as copied:
+        copied.caller.shutdown(socket.SHUT_WR)
+        assert copied.gateway.recv(9) == b""
+        for _ in range(4):
+            copied.thread.join(0.3)
+            copied.gateway.sendall(b"bar")
+            assert copied.caller.recv(9) == b"bar"
+
+
+def test_one_direction_alone_that_is_silent_is_ended():
+    with copying(quiet_s=0.2) as copied:
+        copied.caller.shutdown(socket.SHUT_WR)
+        assert copied.gateway.recv(9) == b""
+        copied.thread.join(10)
+        assert copied.result == [0, ""]
+
+
+def test_both_directions_may_be_silent_for_long():
+    with copying(quiet_s=0.1) as copied:
+        copied.thread.join(0.5)
+        copied.caller.sendall(b"bars?")
+        assert copied.gateway.recv(9) == b"bars?"
