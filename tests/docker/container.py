@@ -275,7 +275,7 @@ exec chroot .. env -i "$@" """
     def json(self, path):
         return json.loads(self.get(path)[1])
 
-    def until_healthy(self, timeout_s=40):
+    def until_healthy(self, timeout_s=60):
         """Seconds from the start until the image's own health check says so."""
         while True:
             assert self._process.poll() is None, f"it has ended:\n{self.logs[-3000:]}"

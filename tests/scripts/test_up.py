@@ -124,13 +124,14 @@ def test_killed_at_any_step_the_next_one_makes_it_anew(up, index, step):
         else:
             up.until_it_installs(index, process)
         up.copy.end_all()
-    (up.venv / "half").touch()
+    half = up.venv / "half"
+    half.touch()
     with up.start(PIP_INDEX_URL=index.url) as process:
-        up.until_it_installs(index, process)
-        process.terminate()
+        up.copy.until(lambda: not half.exists() or process.poll() is not None, "it begins anew")
+        up.copy.end_all()
         output = process.communicate(timeout=20)[0]
     assert "The last set-up was interrupted: making .venv again.\n" in output
-    assert not (up.venv / "half").exists()
+    assert not half.exists()
 
 
 @pytest.fixture
