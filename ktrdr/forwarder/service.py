@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ from ktrdr.addresses import is_from_here, plain_address
 from ktrdr.forwarder import report
 from ktrdr.forwarder.copying import Copying
 from ktrdr.forwarder.listeners import Call, Listeners, hang_up
+from ktrdr.forwarder.log_limit import LogLimit
 from ktrdr.forwarder.places import Place
 from ktrdr.forwarder.settings import ForwardSettings
 
@@ -30,7 +32,6 @@ _FOLLOW_S = 1.0
 _POLL_S = 0.5
 _PROBE_S, _PROBE_AGAIN_S = 60.0, 5.0
 _REPORT_S = 1.0
-_SAME_AGAIN_S = 60.0
 _STOP_S = 3.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
@@ -141,7 +142,7 @@ class Forwarder:
         self._refused: Counter[str] = Counter()
         self._error = ""
         self._error_time: float | None = None
-        self._said: dict[str, float] = {}
+        self._lines = LogLimit()
         self._lock = threading.Lock()
         self._followed = -_FOLLOW_S
         self._reported = -_REPORT_S
@@ -153,13 +154,14 @@ class Forwarder:
                 try:
                     self._turn(time.monotonic())
                 except (OSError, RuntimeError) as error:  # no more files or threads may be had
-                    self._note_error(f"calls could not be taken: {_words(error)}")
+                    self._note_error("failure", f"calls could not be taken: {_words(error)}")
                     stop.wait(_POLL_S)
         finally:
             self._end()
 
     def _turn(self, now_s: float) -> None:
         """Look at everything once, and take the calls that come within half a second."""
+        self._sum_up(now_s)
         if now_s - self._reported >= _REPORT_S:
             self._reported = now_s
             self._write_report()
@@ -188,7 +190,7 @@ class Forwarder:
             self._serve_apart(call)
             return
         hang_up(call, rudely=why.reason == "foreign")
-        self._say(call.caller, f"refused a call: {why.words}")
+        self._note_error("refused call", f"{call.caller}: refused a call: {why.words}")
 
     def _serve_apart(self, call: Call) -> None:
         """RuntimeError: no more threads may be had; the call is over."""
@@ -202,7 +204,7 @@ class Forwarder:
         try:
             self._pass_on(call)
         except (OSError, RuntimeError) as error:
-            self._note_error(f"a call from {call.caller} failed: {_words(error)}")
+            self._note_error("failure", f"a call from {call.caller} failed: {_words(error)}")
         finally:
             self._end_of(call)
 
@@ -218,7 +220,8 @@ class Forwarder:
         except OSError as error:
             with self._lock:
                 self._refused["no_gateway"] += 1
-            self._say(call.caller, f"called, but {self._gateway.name} cannot be reached: {error}")
+            why = f"called, but {self._gateway.name} cannot be reached: {error}"
+            self._note_error("unanswered call", f"{call.caller}: {why}")
             _take_leave(call.socket)
             return
         with far:
@@ -227,28 +230,32 @@ class Forwarder:
             call.socket.setblocking(True)
             with self._lock:
                 self._served += 1
-            log.info("%s is connected to %s", call.caller, self._gateway.name)
+                is_told = self._lines.writes("call", time.monotonic())
+            if is_told:
+                log.info("%s is connected to %s", call.caller, self._gateway.name)
             passed, failed = self._copying.between(call.socket, far)
         with self._lock:
             self._bytes += passed
-        log.info(
-            "%s is disconnected after %d bytes%s", call.caller, passed, failed and f": {failed}"
-        )
+            if failed and not is_told:
+                is_told = self._lines.writes("broken call", time.monotonic())
+        if is_told:
+            why = f": {failed}" if failed else ""
+            log.info("%s is disconnected after %d bytes%s", call.caller, passed, why)
 
-    def _say(self, caller: str, words: str) -> None:
-        self._note_error(f"{caller}: {words}")
-
-    def _note_error(self, words: str) -> None:
+    def _note_error(self, kind: str, words: str) -> None:
         """A warning; the same again only once a minute."""
-        now = time.monotonic()
         with self._lock:
             self._error, self._error_time = words, time.time()
-            self._said = {k: at for k, at in self._said.items() if now - at < _SAME_AGAIN_S}
-            is_new = words not in self._said
-            if is_new:
-                self._said[words] = now
-        if is_new:
+            is_told = self._lines.writes(kind, time.monotonic(), once=words)
+        if is_told:
             log.warning("%s", words)
+
+    def _sum_up(self, now_s: float) -> None:
+        """What was left out of the log until then."""
+        with self._lock:
+            summaries = list(self._lines.summaries(now_s))
+        for line in summaries:
+            log.info("%s", line)
 
     def _write_report(self) -> None:
         with contextlib.suppress(OSError):  # a full disk keeps nobody from calling
@@ -287,6 +294,7 @@ class Forwarder:
                 if not self._open:
                     break
             time.sleep(0.05)
+        self._sum_up(math.inf)
         with contextlib.suppress(OSError):
             report.forget(Path(self.settings.run_dir))
 

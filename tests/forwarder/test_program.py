@@ -328,6 +328,36 @@ def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
         assert [p.name() for p in program.children() if p.name() == "socat"] == []
 
 
+def test_of_very_many_calls_most_are_one_line(forward, gateway):
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        before = forward.report()["calls"]
+        for _ in range(100):
+            assert forward.ask(b"hello") == b"HELLO"
+        forward.until_none_is_open()
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert output.count(" is connected to ") == 30
+    assert output.count(" is disconnected after ") == 30
+    assert f"... and {before + 70} more calls in the last minute" in output
+
+
+def test_the_same_refusal_is_one_line_and_the_rest_another(forward, gateway):
+    with forward.started(gateway) as process, contextlib.ExitStack() as open_calls:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        for _ in range(32):
+            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+        for _ in range(5):
+            with forward.call() as one_too_many:
+                assert one_too_many.recv(1) == b""
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert output.count("127.0.0.1: refused a call: it has 32 open") == 1
+    assert "... and 4 more refused calls in the last minute" in output
+
+
 def test_where_no_more_files_may_be_opened_it_goes_on_with_what_it_can(forward, gateway):
     few = ["bash", "-c", 'ulimit -n 24; exec "$0"']
     with forward.started(gateway, *few) as process:
