@@ -20,11 +20,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 QUIET_S = 120
 """A side that has only one direction left may be silent for so long."""
 
 _CHUNK = 262144
+_LAST_WORDS_BYTES = 4096
 _TRY_S = 3.0
 _END_S = 1.0
 _GUARD = "trap '' HUP INT TERM; read _; kill -s KILL 0"
@@ -195,7 +197,7 @@ class Socat(Copying):
         near.close()  # socat has them now: only its end is to close them
         far.close()
         try:
-            said = process.stderr.read() if process.stderr else b""
+            said = _end_of(process.stderr) if process.stderr else b""
             with contextlib.suppress(ChildProcessError):  # `end` was quicker
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             passed = _written_by(process.pid)
@@ -297,6 +299,14 @@ def _written_by(pid: int) -> int:
             if name == "wchar":
                 return int(value)
     return 0
+
+
+def _end_of(stream: IO[bytes]) -> bytes:
+    """What comes last from a stream, read until it ends, however much that is."""
+    kept = b""
+    while more := os.read(stream.fileno(), 65536):
+        kept = (kept + more)[-_LAST_WORDS_BYTES:]
+    return kept
 
 
 def _failure(error: OSError) -> str:

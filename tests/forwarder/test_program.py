@@ -489,6 +489,56 @@ def test_a_socat_that_is_broken_leaves_no_traceback(copy, gateway, text):
     assert "with our own copying" in output
 
 
+def with_another_socat(copy, does):
+    """One that does this at each call; when it is tried, it is as always, and `$socat` is that."""
+    needs_socat()
+    tools = Path(copy.path_with_tools_only("yes"))
+    mark = tools / "was tried"
+    (tools / "socat").write_text(
+        f"""#!/bin/sh
+        socat={shutil.which("socat")}
+        [ -e '{mark}' ] || {{ : >'{mark}'; exec $socat "$@"; }}
+        {does}
+        """
+    )
+    (tools / "socat").chmod(0o755)
+    return Forward(copy, str(tools))
+
+
+def test_a_socat_that_talks_a_lot_takes_no_memory(copy, gateway):
+    forward = with_another_socat(copy, 'head -c 300000000 /dev/zero >&2; exec $socat "$@"')
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        with forward.call() as call:
+            call.settimeout(60)
+            assert told(call, b"hello") == b"HELLO"
+            assert psutil.Process(process.pid).memory_info().rss < 150e6
+
+
+def test_it_ends_at_once_though_a_socat_talks_without_end(copy, gateway):
+    forward = with_another_socat(copy, 'yes >&2 & exec $socat "$@"')
+    with forward.started(gateway) as process, contextlib.ExitStack() as open_calls:
+        forward.until_it_listens()
+        for _ in range(3):
+            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+        process.terminate()
+        assert process.wait(5) == 0
+        copy.until_nothing_is_left()
+
+
+def test_what_socat_said_last_is_why_a_call_broke(copy, gateway):
+    words = "2026/11/28 12:00:00 socat[7] E no luck"
+    forward = with_another_socat(copy, f"yes | head -c 99999 >&2; echo '{words}' >&2; exit 1")
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        with forward.call() as call:
+            assert call.recv(1) == b""
+        forward.until_none_is_open()
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert " bytes: no luck\n" in output
+
+
 # --- --check -------------------------------------------------------------------------------------
 
 
