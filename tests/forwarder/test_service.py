@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +16,7 @@ from ktrdr.forwarder import report
 from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import Place
 from ktrdr.forwarder.report import Listening, Report
-from ktrdr.forwarder.service import refusal
+from ktrdr.forwarder.service import keep_alive, refusal
 
 DOCKER0 = Place("docker0", 3, "0.0.0.0", (IPv4Network("172.17.0.0/16"),), "a container bridge")
 
@@ -60,6 +61,50 @@ def test_one_caller_may_have_32_and_shuts_nobody_out():
 def test_all_together_may_have_64():
     assert reason("172.17.0.4", **{"172.17.0.2": 32, "172.17.0.3": 31}) is None
     assert reason("172.17.0.4", **{"172.17.0.2": 32, "172.17.0.3": 32}) == "too_many"
+
+
+# --- who vanished --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept():
+    """One end of a connection, made ready as those of calls are."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as connection,
+    ):
+        keep_alive(connection)
+        yield connection
+
+
+def option(connection, number):
+    return connection.getsockopt(socket.IPPROTO_TCP, number)
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="these are Linux's options")
+
+
+@needs_linux
+def test_who_vanished_while_nothing_was_said_is_noticed_within_two_minutes(kept):
+    assert kept.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    attempts = option(kept, socket.TCP_KEEPINTVL) * option(kept, socket.TCP_KEEPCNT)
+    assert option(kept, socket.TCP_KEEPIDLE) + attempts == 120
+
+
+@needs_linux
+def test_who_vanished_with_data_on_their_way_is_noticed_within_two_minutes(kept):
+    """Linux sends 15 times again, after 0.2 s and then twice as long each time, up to a limit."""
+    try:
+        longest_s = option(kept, 44) / 1000
+    except OSError:
+        pytest.skip("TCP_RTO_MAX_MS came with Linux 6.15")
+    assert 105 <= sum(min(0.2 * 2**n, longest_s) for n in range(16)) <= 125
+
+
+@needs_linux
+def test_who_lives_and_does_not_read_is_not_cut(kept):
+    """TCP_USER_TIMEOUT does that, whatever is acknowledged."""
+    assert option(kept, socket.TCP_USER_TIMEOUT) == 0
 
 
 # --- the report ----------------------------------------------------------------------------------
