@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from ktrdr.config import Settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
 from ktrdr.data.local_api import LocalServer, SeriesTrouble, StoreTrouble, serving, to_json
 from ktrdr.errors import KtrdrError, NotConnected
+from ktrdr.forwarder import report
+from ktrdr.forwarder.report import Report
 from ktrdr.planning.instruments import instrument_for
 from ktrdr.planning.requests import BarsRequest
 from ktrdr.planning.timeframes import Timeframe
@@ -387,6 +390,17 @@ def test_another_protocol_is_spoken_at_the_port(group, wait_for):
         says("is no IB Gateway: it says b'HTTP/1.1 400", "set IB_PORT")
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
+
+
+def test_the_forwarder_is_full(group, gateway, wait_for):
+    manager = group(gateway.port)
+    wait_for(lambda: manager.status().requests_answered >= 2)
+    full = ("172.17.0.2 has 32 calls open, all that one may have",)
+    said = Report(time.time(), 0, os.getpid(), "socat", 4003, "127.0.0.1:4102", full=full)
+    report.write(Path(os.environ["KTRDR_RUN_DIR"]), said)
+    says(
+        "port-forward: it takes no more calls: 172.17.0.2 has 32 calls open", "--check looks again"
+    )
 
 
 def test_the_forwarder_serves_nobody_here(group, wait_for):

@@ -74,9 +74,10 @@ def _ask(connection: LocalClient) -> tuple[Json, Json, str]:
 
 def _troubles(said: report.Report) -> tuple[str, ...]:
     """What keeps containers from the gateway, a line each."""
+    troubles = *said.troubles, *(f"it takes no more calls: {line}" for line in said.full)
     if said.gateway != "not_reached":
-        return said.troubles
-    return (*said.troubles, f"{said.target} behind it cannot be reached: {said.gateway_why}")
+        return troubles
+    return (*troubles, f"{said.target} behind it cannot be reached: {said.gateway_why}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -29,14 +29,14 @@ class Line(NamedTuple):
 
 def check(settings: ForwardSettings) -> int:
     """Print what there is, a line each; 0: all is well, 1: something is not."""
-    lines = [*_of_the_program(settings), _of_the_gateway(settings)]
+    said = report.read(settings.run_dir, time.time())
+    lines = [*_of_the_program(said, settings), _of_the_gateway(said, settings)]
     for line in lines:
         sys.stdout.write(f"{'ok ' if line.is_well else 'NO '} {line.text}\n")
     return 0 if all(line.is_well for line in lines) else 1
 
 
-def _of_the_program(settings: ForwardSettings) -> list[Line]:
-    said = report.read(settings.run_dir, time.time())
+def _of_the_program(said: report.Report | None, settings: ForwardSettings) -> list[Line]:
     if said is None:
         return _of_nobody(settings)
     return [*_of_the_running(said), *_of_other_settings(said, settings)]
@@ -62,6 +62,7 @@ def _of_the_running(said: report.Report) -> list[Line]:
         found.append(Line(not one.trouble, f"listening on {one.name}: {state}"))
     if not said.listening:
         found.append(Line(False, "it listens nowhere"))
+    found += [Line(False, f"it takes no more calls: {line}") for line in said.full]
     if said.last_error:
         found.append(Line(True, f"its last error: {said.last_error}"))
     found += [Line(False, complaint) for complaint in said.complaints]
@@ -83,24 +84,25 @@ def _plan(settings: ForwardSettings) -> Plan:
     return places_for(settings.bind, settings.callers, interfaces(), is_linux=is_linux())
 
 
-def _of_the_gateway(settings: ForwardSettings) -> Line:
+def _of_the_gateway(said: report.Report | None, settings: ForwardSettings) -> Line:
     """Through the forwarder where this machine may call it, else at the gateway itself."""
+    is_full = said is not None and said.full
     mine = next((place for place in _plan(settings).places if place.callers is None), None)
-    through = _own_address(mine) if mine else None
+    through = _own_address(mine) if mine and not is_full else None
     if through is not None and _greeting((through, settings.port)) is not None:
         where, address = f"through {through}:{settings.port}", (through, settings.port)
     else:
         where, address = f"at {settings.gateway}", settings.target
-    said = _greeting(address)
-    if said is None:
+    greeting = _greeting(address)
+    if greeting is None:
         advice = "start IB Gateway or TWS and log in; is its socket port this one?"
         return Line(False, f"nobody listens {where}: {advice}")
-    if not said:
+    if not greeting:
         advice = "is the gateway logged in, does it take API clients (Configure, API, Settings)?"
         return Line(False, f"no TWS greeting comes back {where}: {advice}")
-    version = said[4:].partition(b"\0")[0]
-    if len(said) < 5 or not version.isdigit():
-        return Line(False, f"what answers {where} is no IB Gateway: it says {said[:40]!r}")
+    version = greeting[4:].partition(b"\0")[0]
+    if len(greeting) < 5 or not version.isdigit():
+        return Line(False, f"what answers {where} is no IB Gateway: it says {greeting[:40]!r}")
     return Line(True, f"a TWS greeting came back {where}: protocol {version.decode()}")
 
 

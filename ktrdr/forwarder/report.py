@@ -39,6 +39,8 @@ class Report:
     notes: tuple[str, ...] = ()
     """What is left out on purpose: a bridge that others than containers are on."""
     open_calls: int = 0
+    full: tuple[str, ...] = ()
+    """Who may open no more of them."""
     calls: int = 0
     """Taken and passed on."""
     refused: Mapping[str, int] = field(default_factory=dict)
@@ -93,7 +95,7 @@ def read(folder: Path, now: float) -> Report | None:
 def _report(said: dict[str, Any]) -> Report:
     """ValueError, TypeError, KeyError: it is not one."""
     listening = tuple(Listening(**one) for one in said.pop("listening"))
-    said |= {name: tuple(map(str, said[name])) for name in ("complaints", "notes")}
+    said |= {name: tuple(map(str, said[name])) for name in ("complaints", "notes", "full")}
     report = Report(**said, listening=listening)
     numbers = (report.time, report.started, report.pid, report.port, report.calls, report.bytes)
     if not all(isinstance(one, (int, float)) for one in (*numbers, *report.refused.values())):

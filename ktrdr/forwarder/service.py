@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ktrdr.addresses import is_from_here, plain_address
 from ktrdr.forwarder import report
+from ktrdr.forwarder.closing import Closing
 from ktrdr.forwarder.copying import Copying
 from ktrdr.forwarder.listeners import Call, Listeners, hang_up
 from ktrdr.forwarder.log_limit import LogLimit
@@ -28,7 +29,6 @@ MAX_CALLS = 2 * MAX_CALLS_OF_ONE
 """So one caller that takes all it may shuts nobody out."""
 
 _CONNECT_S = 10.0
-_LEAVE_S = 1.0
 _FOLLOW_S = 1.0
 _POLL_S = 0.5
 _PROBE_S, _PROBE_AGAIN_S = 60.0, 5.0
@@ -68,6 +68,17 @@ def refusal(
     if (total := sum(open_calls.values())) >= MAX_CALLS:
         return Refusal("too_many", f"{total} are open, and no more are allowed")
     return None
+
+
+def full(open_calls: Counter[str]) -> tuple[str, ...]:
+    """Who may open no more calls, a line each, by the calls that are open by caller."""
+    if (total := sum(open_calls.values())) >= MAX_CALLS:
+        return (f"{total} calls are open, and no more are allowed",)
+    return tuple(
+        f"{caller} has {count} calls open, all that one may have"
+        for caller, count in open_calls.items()
+        if count >= MAX_CALLS_OF_ONE
+    )
 
 
 class Gateway:
@@ -147,6 +158,7 @@ class Forwarder:
         self._error = ""
         self._error_time: float | None = None
         self._lines = LogLimit()
+        self._closing = Closing()
         self._lock = threading.Lock()
         self._followed = -_FOLLOW_S
         self._reported = -_REPORT_S
@@ -165,6 +177,7 @@ class Forwarder:
 
     def _turn(self, now_s: float) -> None:
         """Look at everything once, and take the calls that come within half a second."""
+        self._closing.go_on(now_s)
         self._sum_up(now_s)
         if now_s - self._reported >= _REPORT_S:
             self._reported = now_s
@@ -193,7 +206,10 @@ class Forwarder:
         if why is None:
             self._serve_apart(call)
             return
-        hang_up(call, rudely=why.reason == "foreign")
+        if why.reason == "foreign":
+            hang_up(call, rudely=True)
+        else:
+            self._closing.add(call.socket, time.monotonic())
         self._note_error("refused call", f"{call.caller}: refused a call: {why.words}")
 
     def _serve_apart(self, call: Call) -> None:
@@ -226,7 +242,7 @@ class Forwarder:
                 self._refused["no_gateway"] += 1
             why = f"called, but {self._gateway.name} cannot be reached: {error}"
             self._note_error("unanswered call", f"{call.caller}: {why}")
-            _take_leave(call.socket)
+            self._closing.add(call.socket, time.monotonic())
             return
         with far:
             keep_alive(call.socket)
@@ -279,6 +295,7 @@ class Forwarder:
                 complaints=self._listeners.complaints,
                 notes=self._listeners.notes,
                 open_calls=sum(self._open.values()),
+                full=full(self._open),
                 calls=self._served,
                 refused=dict(self._refused),
                 bytes=self._bytes + self._copying.under_way(),
@@ -298,18 +315,10 @@ class Forwarder:
                 if not self._open:
                     break
             time.sleep(0.05)
+        self._closing.end()
         self._sum_up(math.inf)
         with contextlib.suppress(OSError):
             report.forget(Path(self.settings.run_dir))
-
-
-def _take_leave(connection: socket.socket) -> None:
-    """End a call that was taken: closed with words unread it would be reset, as if refused."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
-        connection.settimeout(_LEAVE_S)
-        while connection.recv(4096):
-            pass
 
 
 def keep_alive(connection: socket.socket) -> None:

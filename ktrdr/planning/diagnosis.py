@@ -58,7 +58,7 @@ class Facts:
     forwarding: str = ""
     """What this machine's own port-forward listens on, in words; empty: it does not run."""
     forwarding_troubles: tuple[str, ...] = ()
-    """Where it does not listen, and why; that the gateway behind it cannot be reached."""
+    """Where it does not listen, and why; that it is full, or cannot reach the gateway behind."""
     data: str = ""
     """The outcome of a question for bars; `answered` when it was; empty: none was asked."""
     data_why: str = ""
@@ -173,13 +173,14 @@ def _hung_up(facts: Facts) -> Finding:
         return Finding(
             "forwarder_refuses",
             f"the forwarder at {facts.where} takes no call from here: it serves the containers of"
-            " its own machine, a number of calls each",
+            " its own machine",
             "on its machine ./scripts/ib_port_forward.sh --check tells whom, and its log why not",
         )
     if facts.is_forwarded:
         return Finding(
             "forwarder_alone",
-            f"the forwarder at {facts.where} hangs up: there is no gateway behind it",
+            f"the forwarder at {facts.where} hangs up: there is no gateway behind it, or as many"
+            " calls are open as it takes",
             "start IB Gateway and log in; does the forwarder go to its port "
             "(KTRDR_FORWARD_TARGET)? On its machine ./scripts/ib_port_forward.sh --check tells",
         )

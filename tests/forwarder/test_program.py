@@ -204,6 +204,28 @@ def test_a_33rd_call_of_one_caller_is_closed_at_once(forward, gateway):
         assert "it has 32 open, all that one may have" in process.communicate(timeout=20)[0]
 
 
+def test_a_call_too_many_is_not_reset_though_it_has_said_something(forward, gateway):
+    with forward.started(gateway), contextlib.ExitStack() as open_calls:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        for _ in range(32):
+            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+        for _ in range(50):
+            with forward.call() as one_too_many:
+                one_too_many.sendall(b"hello")
+                assert one_too_many.recv(1) == b""
+
+
+def test_a_gateway_that_is_down_resets_nobody_who_has_said_something(forward, gateway):
+    nobody = f"127.0.0.1:{free_port()}"
+    with forward.started(gateway, KTRDR_FORWARD_TARGET=nobody):
+        forward.until_it_listens()
+        for _ in range(50):
+            with forward.call() as call:
+                call.sendall(b"hello")
+                assert call.recv(1) == b""
+
+
 def test_what_a_killed_one_leaves_is_no_listener(copy, gateway):
     """Forwarder and guard were killed: socat serves its call to the end, and nobody else."""
     needs_socat()
@@ -561,6 +583,21 @@ def test_a_check_greets_through_the_one_that_runs(forward):
         assert code == 0, output
         assert f"a TWS greeting came back through 127.0.0.1:{forward.port}: protocol 176" in output
         assert "ok  listening on lo: takes calls from this machine" in output
+
+
+def test_a_check_says_that_it_is_full_and_takes_no_call_for_that(forward, gateway):
+    with forward.started(gateway), contextlib.ExitStack() as open_calls:
+        forward.until_it_listens()
+        forward.until_none_is_open()
+        for _ in range(32):
+            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+        forward.copy.until(lambda: forward.report()["open_calls"] == 32, "it has counted")
+        with Greeting(b"\0\0\0\x1a176\x0020261127 10:00:00 UTC\0") as other:
+            code, output = forward.check(other)
+        assert code == 1, output
+        assert "NO  it takes no more calls: 127.0.0.1 has 32 calls open" in output
+        assert f"ok  a TWS greeting came back at 127.0.0.1:{other.port}" in output
+        assert "too_many_of_one" not in forward.report()["refused"]
 
 
 @pytest.mark.parametrize("name", ["KTRDR_FORWARD_PORT", "KTRDR_FORWARD_TARGET"])

@@ -16,7 +16,7 @@ from ktrdr.forwarder import report
 from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import Place
 from ktrdr.forwarder.report import Listening, Report
-from ktrdr.forwarder.service import keep_alive, refusal
+from ktrdr.forwarder.service import full, keep_alive, refusal
 
 DOCKER0 = Place("docker0", 3, "0.0.0.0", (IPv4Network("172.17.0.0/16"),), "a container bridge")
 
@@ -61,6 +61,16 @@ def test_one_caller_may_have_32_and_shuts_nobody_out():
 def test_all_together_may_have_64():
     assert reason("172.17.0.4", **{"172.17.0.2": 32, "172.17.0.3": 31}) is None
     assert reason("172.17.0.4", **{"172.17.0.2": 32, "172.17.0.3": 32}) == "too_many"
+
+
+def test_who_may_open_no_more_is_named():
+    assert full(Counter({"172.17.0.2": 31, "172.17.0.3": 31})) == ()
+    assert full(Counter({"172.17.0.2": 32, "172.17.0.3": 2})) == (
+        "172.17.0.2 has 32 calls open, all that one may have",
+    )
+    assert full(Counter({"172.17.0.2": 32, "172.17.0.3": 31, "172.17.0.4": 1})) == (
+        "64 calls are open, and no more are allowed",
+    )
 
 
 # --- who vanished --------------------------------------------------------------------------------
@@ -118,6 +128,7 @@ REPORT = Report(
     target="127.0.0.1:4002",
     listening=(Listening("lo", "this machine"), Listening("br-x", "10.1.0.0/24", "it is taken")),
     complaints=("10.9.9.9 is no address of this machine now",),
+    full=("64 calls are open, and no more are allowed",),
     refused={"foreign": 2},
 )
 
