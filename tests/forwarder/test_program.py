@@ -380,6 +380,22 @@ def test_the_same_refusal_is_one_line_and_the_rest_another(forward, gateway):
     assert "... and 4 more refused calls in the last minute" in output
 
 
+def test_of_very_many_resets_most_are_one_line(copy, gateway):
+    """Without socat, which takes a reset for an end."""
+    forward = Forward(copy, copy.path_with_tools_only())
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        for _ in range(120):
+            with forward.call() as call:
+                assert told(call, b"hello") == b"HELLO"
+                call.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        forward.until_none_is_open()
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert 30 <= output.count("reset by peer") <= 60
+    assert re.search(r"\.\.\. and \d+ more broken calls in the last minute", output)
+
+
 def test_where_no_more_files_may_be_opened_it_goes_on_with_what_it_can(forward, gateway):
     few = ["bash", "-c", 'ulimit -n 24; exec "$0"']
     with forward.started(gateway, *few) as process:
