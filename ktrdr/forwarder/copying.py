@@ -179,11 +179,16 @@ class Socat(Copying):
         self._guard: subprocess.Popen[bytes] | None = None
         self._without = Threads()
         self._trouble = ""
+        self._is_broken = False
 
     def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
-        """As `Copying.between`. Where socat cannot be started by now, it is done without."""
+        """As `Copying.between`. Where socat cannot be started by now, it is done without.
+
+        One that starts and does not work any more costs one connection, and is not tried again.
+        """
         try:
-            return self._between(near, far)
+            if not self._is_broken:
+                return self._between(near, far)
         except OSError as error:
             if self._trouble != str(error):
                 log.warning("copying without socat, which cannot be started: %s", error)
@@ -207,7 +212,13 @@ class Socat(Copying):
             process.wait()
             if process.stderr:
                 process.stderr.close()
-        return passed, _last_words(said) if process.returncode else ""
+        why = _last_words(said) if process.returncode else ""
+        if process.returncode > 0 and not self.works():
+            with self._lock:
+                is_new, self._is_broken = not self._is_broken, True
+            if is_new:
+                log.warning("copying without socat now, which does not work any more: %s", why)
+        return passed, why
 
     def _start(self, near: socket.socket, far: socket.socket) -> subprocess.Popen[bytes]:
         ends = [f"FD:{one.fileno()},shut-down" for one in (near, far)]

@@ -511,6 +511,26 @@ def test_a_socat_that_is_gone_meanwhile_is_done_without(copy, gateway):
     assert output.count("copying without socat, which cannot be started: ") == 1
 
 
+def test_a_socat_that_does_not_work_any_more_is_done_without(copy, gateway):
+    """As after an upgrade that took a library away: it starts, complains and ends."""
+    needs_socat()
+    tools = Path(copy.path_with_tools_only())
+    shutil.copy(shutil.which("socat"), tools / "socat")
+    forward = Forward(copy, str(tools))
+    with forward.started(gateway) as process:
+        forward.until_it_listens()
+        assert forward.ask(b"hello") == b"HELLO"
+        (tools / "socat").unlink()
+        (tools / "socat").write_text("#!/bin/sh\necho 'libwrap.so.0: not found' >&2\nexit 127\n")
+        (tools / "socat").chmod(0o755)
+        copy.until(lambda: forward.is_asked(b"again"), "it serves again")
+        assert [forward.ask(b"more") for _ in range(3)] == [b"MORE"] * 3
+        process.terminate()
+        output = process.communicate(timeout=20)[0]
+    assert output.count("copying without socat now, which does not work any more: ") == 1
+    assert "libwrap.so.0: not found" in output
+
+
 @pytest.mark.parametrize(
     "text", ["\x7fELF", "#!/no/such/shell\n", "#!/bin/sh\ntrap '' TERM\nsleep 9\n"]
 )
