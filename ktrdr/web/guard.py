@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import base64
 import hmac
+import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from flask import Flask, Response, abort, request
+from werkzeug.exceptions import TooManyRequests
 
 from ktrdr.config import Settings
+from ktrdr.web.guesses import Guesses
 
 _ALWAYS = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -39,11 +43,12 @@ def protect(app: Flask, settings: Settings) -> None:
     """Refuse, before anything else, whom the page is not for.
 
     Foreign hosts (400), other sites' writing requests (403), and where there is a token, whoever
-    does not say it (401).
+    does not say it (401), or has said too many others in its place (429).
     """
     urls, token = settings.status_urls, settings.status_token
     trusted = trusted_hosts(settings.ktrdr_status_host, urls)
     everywhere = _is_everywhere(settings.ktrdr_status_host)
+    guesses = Guesses()
 
     @app.before_request
     def _refuse() -> None:
@@ -56,8 +61,8 @@ def protect(app: Flask, settings: Settings) -> None:
         ):
             abort(403, "this request comes from another site")
         needs_token = token and request.path not in _FOR_ALL
-        if needs_token and not says(request.headers.get("Authorization", ""), token):
-            abort(401, "say KTRDR_STATUS_TOKEN as a bearer token, or as the password of any user")
+        if needs_token:
+            _expect_token(token, guesses)
 
     @app.after_request
     def _restrict(response: Response) -> Response:
@@ -67,6 +72,19 @@ def protect(app: Flask, settings: Settings) -> None:
             response.headers["WWW-Authenticate"] = 'Basic realm="ktrdr"'
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+def _expect_token(token: str, guesses: Guesses) -> None:
+    said, caller = request.headers.get("Authorization", ""), request.remote_addr or ""
+    if said:
+        now = time.monotonic()
+        if wait_s := guesses.wait_s(caller, now):
+            why = f"too many wrong tokens from {caller}"
+            raise TooManyRequests(why, retry_after=math.ceil(wait_s))
+        if says(said, token):
+            return
+        guesses.note(caller, said, now)
+    abort(401, "say KTRDR_STATUS_TOKEN as a bearer token, or as the password of any user")
 
 
 def says(authorization: str, token: str) -> bool:

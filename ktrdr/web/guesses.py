@@ -1,0 +1,94 @@
+"""Wrong tokens: how many of them a caller may say, and which are told in the log.
+
+Keeps no token, and little of anything, however many call.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_network
+
+from ktrdr.planning.callers import plain_address
+
+MOST_GUESSES = 10
+"""Different wrong tokens of a caller in a minute. One that is said again and again, as by a browser
+or Prometheus after a change of the token, is one."""
+_MINUTE_S = 60.0
+_TOLD_AGAIN_S = 3600.0
+_MOST_CALLERS = 100
+_ALL_OTHERS = "others"
+_IPV6_SUBNET = 64  # what one machine may choose its addresses from
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Caller:
+    since: float
+    said: set[int] = field(default_factory=set)
+    told: float | None = None
+    told_of_many: float | None = None
+
+
+class Guesses:
+    """The last minute's wrong tokens, by caller. Thread-safe; `now` is monotonic, in seconds."""
+
+    def __init__(self) -> None:
+        self._callers: dict[str, _Caller] = {}
+        self._lock = threading.Lock()
+
+    def wait_s(self, address: str, now: float) -> float:
+        """For how long no token of this caller is looked at, right or wrong; 0: it may say one."""
+        with self._lock:
+            caller = self._callers.get(self._name(address))
+            if caller is None or len(caller.said) < MOST_GUESSES:
+                return 0.0
+            return max(0.0, caller.since + _MINUTE_S - now)
+
+    def note(self, address: str, said: str, now: float) -> None:
+        """A caller has said a wrong one. The log has that once an hour, and that it is too many."""
+        with self._lock:
+            caller = self._caller(address, now)
+            caller.said.add(hash(said))
+            is_new = caller.told is None
+            is_many = len(caller.said) >= MOST_GUESSES and caller.told_of_many is None
+            caller.told = now if is_new else caller.told
+            caller.told_of_many = now if is_many else caller.told_of_many
+        if is_new:
+            log.warning("%s says a wrong KTRDR_STATUS_TOKEN", address)
+        if is_many:
+            told = (
+                f"{MOST_GUESSES} different ones within a minute: no more are looked at in that one"
+            )
+            log.warning("%s says wrong KTRDR_STATUS_TOKENs, %s", address, told)
+
+    def _caller(self, address: str, now: float) -> _Caller:
+        if len(self._callers) >= _MOST_CALLERS:
+            self._forget(now)
+        caller = self._callers.setdefault(self._name(address), _Caller(now))
+        if now - caller.since >= _MINUTE_S:
+            caller.since, caller.said = now, set()
+        if caller.told is not None and now - caller.told >= _TOLD_AGAIN_S:
+            caller.told = caller.told_of_many = None
+        return caller
+
+    def _forget(self, now: float) -> None:
+        kept = {
+            name: caller
+            for name, caller in self._callers.items()
+            if now - (caller.told or caller.since) < _TOLD_AGAIN_S
+        }
+        self._callers = kept
+
+    def _name(self, address: str) -> str:
+        """Under which a caller is counted: all that do not fit in any more are one."""
+        try:
+            found = plain_address(address)
+        except ValueError:
+            return _ALL_OTHERS
+        is_many = isinstance(found, IPv6Address)
+        name = str(ip_network((found, _IPV6_SUBNET), strict=False)) if is_many else str(found)
+        is_known = name in self._callers or len(self._callers) < _MOST_CALLERS
+        return name if is_known else _ALL_OTHERS
