@@ -30,7 +30,13 @@ from rich.table import Table
 
 from ktrdr.config import Settings
 from ktrdr.data.examination import examine
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Json, LocalClient
+from ktrdr.data.local_api import (
+    ConnectionStatus,
+    GapFillerStatus,
+    Json,
+    LocalClient,
+    expect_text,
+)
 from ktrdr.errors import InvalidRequest, KtrdrError, UnknownSeries
 from ktrdr.escapes import visible
 from ktrdr.fill_progress import ask, follow
@@ -573,11 +579,12 @@ def sim_fault(
 ) -> None:
     """Break the simulated gateway, such as `ktrdr sim fault late seconds=3 for_s=60`."""
     with _explained() as settings:
+        given = [value.partition("=")[::2] for value in values or []]
+        expect_text({"fault": name, **dict(given)})
         path = f"/fault/{quote(name, safe='')}"
         if end:
             said = _simulator(settings).delete(path)
         else:
-            given = [value.partition("=")[::2] for value in values or []]
             said = _simulator(settings).post(f"{path}?{urlencode(given)}")
         _out.print_json(data=said["faults"], ensure_ascii=True)
 

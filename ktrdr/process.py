@@ -146,6 +146,18 @@ def _below(text: str) -> str:
     return "\n".join(f"    {visible(shortened(line, _LONGEST))}" for line in lines)
 
 
+class _NoHttp(logging.Filter):
+    """What aiohttp says of a request that is no HTTP: one line, without the stack of its parser."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__ == "aiohttp.http_exceptions":
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.msg, record.args = "a request is no HTTP: %s", (" ".join(str(error).split()),)
+            record.exc_info = None
+        return True
+
+
 def start_logging() -> None:
     """Log lines to standard output, with UTC times; also of errors that nobody handles."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: nothing is lost
@@ -153,6 +165,7 @@ def start_logging() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_LogLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("aiohttp.server").addFilter(_NoHttp())
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_end
     threading.excepthook = _log_end_of_thread

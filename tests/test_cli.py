@@ -230,6 +230,28 @@ def test_a_series_that_nobody_watches_is_named_with_what_there_is(ktrdr, words, 
 
 
 @pytest.mark.usefixtures("gap_filler")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["gaps", "AAPL", "1m", "--day", "\udcff"],
+        ["fill", "\udcff", "1m", "--from", "2026-11-01"],
+        ["fill", "AAPL", "1m", "--from", "\udcff"],
+        ["fill", "--cancel", "\udcff", "1m"],
+        ["fills", "\udcff"],
+        ["sim", "fault", "\udcff"],
+        ["sim", "fault", "late", "seconds=\udcff"],
+        ["sim", "fault", "late", "\udcff=3"],
+    ],
+)
+def test_what_is_no_text_is_refused_in_a_line(ktrdr, words):
+    result = ktrdr(*words)
+    assert result.exit_code == 1
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("ktrdr: "))
+    assert r"\udcff" in line
+    assert line.endswith("not UTF-8")
+
+
+@pytest.mark.usefixtures("gap_filler")
 def test_a_scan_is_asked_for(ktrdr):
     assert "scan abc123" in ktrdr("scan").output
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -261,3 +262,45 @@ def test_no_text_of_others_passes_for_a_line_of_ours(start):
     assert lines[8] == "    Traceback (most recent call last):"
     assert not [line for line in lines if line.startswith("2026-11-27T00:00:00.000Z")]
     assert not [line for line in lines if "\x1b" in line]
+
+
+SERVER = """
+import sys
+from ktrdr.data.local_api import LocalServer, serving
+from ktrdr.process import run
+
+async def echo(query):
+    return {name: value.encode().decode() for name, value in query.items()}
+
+def main(settings, stop):
+    with serving(LocalServer(settings.gap_filler_socket, {("GET", "/echo"): echo})):
+        print("serves", flush=True)
+        stop.wait(60)
+
+run("probe", main)
+"""
+
+
+@pytest.mark.parametrize("parser", [{}, {"AIOHTTP_NO_EXTENSIONS": "1"}])
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET /echo?symbol=\xed\xa0\x80 HTTP/1.1",
+        b"GET /echo?\xff=1 HTTP/1.1",
+        b"GET /echo?symbol=" + 9000 * b"a" + b" HTTP/1.1",
+    ],
+)
+def test_a_request_that_is_no_http_is_refused_without_a_stack(start, scratch, request_line, parser):
+    process = start(SERVER, **parser)
+    while process.stdout.readline() != "serves\n":
+        assert process.poll() is None
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(10)
+        caller.connect(str(scratch / "run/gap-filler.sock"))
+        caller.sendall(request_line + b"\r\nHost: localhost\r\n\r\n")
+        assert caller.recv(12).endswith(b" 400")
+    process.terminate()
+    lines = process.stdout.read().splitlines()
+    assert len(lines) <= 2
+    assert lines[-1].endswith("probe ends")
+    assert [line for line in lines if "ERROR" in line or line.startswith(" ")] == []

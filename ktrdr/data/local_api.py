@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from ktrdr import errors
+from ktrdr.escapes import visible
 from ktrdr.planning.bars import Answer, Bar
 from ktrdr.planning.instruments import Instrument, check_entry, instrument_for
 from ktrdr.planning.pacing import Priority
@@ -493,6 +494,15 @@ def number_from_query(query: Mapping[str, str], name: str) -> float | None:
     return number
 
 
+def expect_text(query: Mapping[str, str]) -> None:
+    """InvalidRequest: a parameter has what is no text, such as bytes of another encoding."""
+    for name, value in query.items():
+        try:
+            f"{name}{value}".encode()
+        except UnicodeEncodeError:
+            raise errors.InvalidRequest(f"{visible(name)}={visible(value)}: not UTF-8") from None
+
+
 def time_from_text(name: str, text: str) -> int:
     """UTC seconds of a date or time in ISO 8601, without a zone in UTC."""
     try:
@@ -614,6 +624,7 @@ def _clear_the_way(path: Path) -> None:
 def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(request: web.Request) -> web.Response:
         try:
+            expect_text(request.query)
             said = await handler(request.query)
         except errors.KtrdrError as error:
             return web.json_response(_error_json(error), status=_http_status(error))
@@ -689,8 +700,8 @@ class LocalClient:
     def get(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
         """The JSON answer to `GET path?parameters`.
 
-        PeerDown when nobody answers there in time; otherwise the peer's own error, as it was
-        raised over there.
+        PeerDown when nobody answers there in time; InvalidRequest when a parameter is no text;
+        otherwise the peer's own error, as it was raised over there.
         """
         return self._ask("GET", path, timeout_s, parameters)
 
@@ -716,6 +727,7 @@ class LocalClient:
     def _ask_text(
         self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]
     ) -> bytes:
+        expect_text(parameters)
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         connection = _UnixConnection(self._path, timeout_s)
         with self._lock:

@@ -161,3 +161,14 @@ def test_the_button_cancels_and_comes_back(client, peers, cancelled, word, shown
     assert (answer.status_code, answer.location) == (303, f"/?fill={word}#fills")
     assert peers.asked == [{"what": "cancelled", "id": "3"}]
     assert shown in client.get(f"/?fill={word}").text
+
+
+@pytest.mark.parametrize("name", ["symbol", "timeframe", "from"])
+@pytest.mark.usefixtures("peers")
+def test_what_is_no_text_is_refused(client, name):
+    asked = {"symbol": "AAPL", "timeframe": "1m", "from": "2026-11-01", name: "\udcff"}
+
+    answer = client.post("/api/v1/data/fills", json=asked)
+
+    assert answer.status_code == 400
+    assert answer.json["reason"].endswith("not UTF-8")
