@@ -68,6 +68,8 @@ def _delays(value: object) -> object:
 
 _TOKEN = re.compile(r"[!-~]{16,}")
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
 _PLACE = re.compile(r"\$\{[^}]*\}?")
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}")
 _BARE_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*(/|$)")
@@ -413,10 +415,13 @@ def _explain(error: Mapping[str, Any]) -> str:
 
 
 def without_password(text: str) -> str:
-    """The text as it may be shown: `http://…@host` for `http://user:password@host`."""
+    """The text as it may be shown: `http://…@host` for `http://user:password@host`.
+
+    Of several, all that stands before the last one's host is left out: in a password anything may.
+    """
     secret, at, place = text.rpartition("@")
-    scheme, slashes, _ = secret.rpartition("://") if at else ("", "", "")
-    return f"{scheme}{slashes}…@{place}" if at else text
+    scheme = _SCHEME.match(secret)
+    return f"{scheme[0] if scheme else ''}…@{place}" if at else text
 
 
 def _as_written(value: object) -> str:

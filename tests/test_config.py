@@ -170,6 +170,9 @@ def test_what_is_no_address_of_a_page_is_refused(bare, monkeypatch, given):
         ("KTRDR_STATUS_HOST", "me:s3/cret@x@gw"),
         ("KTRDR_FORWARD_TARGET", "me:s3cret@gw"),
         ("KTRDR_STATUS_URL", "https://a,https://me:s3cret@gw"),
+        ("KTRDR_STATUS_URL", "https://me:s3cret@a,https://me:other@gw"),
+        ("KTRDR_STATUS_URL", "me:s3cret@a,https://me:other@gw"),
+        ("KTRDR_STATUS_URL", "https://me:s3cret://@gw"),
         ("KTRDR_IB_RETRY_DELAYS_S", "me:s3cret@gw"),
     ],
 )
