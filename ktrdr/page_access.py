@@ -6,6 +6,8 @@ that others may reach it, and says whom it is for.
 
 from __future__ import annotations
 
+import errno
+
 import psutil
 
 from ktrdr.config import Settings
@@ -39,6 +41,14 @@ def page_callers(settings: Settings) -> Callers:
         " reach the page: say whose calls it takes with KTRDR_STATUS_CALLERS (subnets such as"
         f" 192.168.1.0/24, or {OWN_NETWORKS}), or set KTRDR_STATUS_TOKEN"
     )
+
+
+def is_not_here(error: OSError) -> bool:
+    """Whether nobody can listen at an address as this machine lacks it, or its kind.
+
+    A name may lead to others beside it: `localhost` to ::1, where there is no IPv6.
+    """
+    return error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def own_networks() -> list[Network]:

@@ -46,7 +46,7 @@ from ktrdr.forwarder.places import Plan, places_for
 from ktrdr.forwarder.port_holder import holder_of, listening_ports
 from ktrdr.forwarder.settings import is_linux, of_settings
 from ktrdr.health.programs import NAMES
-from ktrdr.page_access import page_callers, page_is_for
+from ktrdr.page_access import is_not_here, page_callers, page_is_for
 from ktrdr.process import EXIT_MISCONFIGURED
 from ktrdr.run_folder import (
     in_the_way,
@@ -217,19 +217,36 @@ def _why_not_free(name: str, host: str, port: int) -> str:
     Misconfigured: the host, of that name among the settings, is none of this machine.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise _none_of_ours(name, host, error) from error
+    errors = [_why_not_at(*place) for place in places]
+    here = [error for error in errors if error is None or not is_not_here(error)]
+    if not here and errors[0]:
+        raise _none_of_ours(name, host, errors[0])
+    error = next(filter(None, here), None)
+    if error and error.errno == errno.EADDRINUSE:
+        return f"the port is taken by {holder_of(port)}"
+    return f"cannot listen on {host} there ({error.strerror})" if error else ""
+
+
+def _why_not_at(
+    family: int, kind: int, _protocol: int, _name: str, address: tuple[Any, ...]
+) -> OSError | None:
+    try:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # as waitress does: IPv4 is another place
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)
             probe.listen()
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return f"the port is taken by {holder_of(port)}"
-        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-            why = f"expected an address of this machine ({error.strerror})"
-            raise Misconfigured(f"{name}={host}: {why}") from error
-        return f"cannot listen on {host} there ({error.strerror})"
-    return ""
+        return error
+    return None
+
+
+def _none_of_ours(name: str, host: str, error: OSError) -> Misconfigured:
+    return Misconfigured(f"{name}={host}: expected an address of this machine ({error.strerror})")
 
 
 def _mention_real_gateways() -> None:

@@ -14,7 +14,7 @@ from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
 
 from ktrdr.config import Settings
 from ktrdr.errors import Misconfigured
-from ktrdr.page_access import own_networks, page_callers
+from ktrdr.page_access import is_not_here, own_networks, page_callers
 from ktrdr.planning.callers import Callers, is_taken
 
 _THREADS = 32  # with 4, four slow readers froze the page
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> ThreadedTaskDispatcher:
-    """Listen at each address of the host's name; what answers is to be shut down at the end.
+    """Listen at each address of the host's name that is here; what answers is to be shut down.
 
     `sockets` is waitress's map, for its loop. Misconfigured when nobody can listen there, or
     nothing says whose calls to take.
@@ -34,8 +34,18 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> ThreadedT
     dispatcher = ThreadedTaskDispatcher()
     try:
         adjustments = Adjustments(host=host, port=port, ident=None)
+        missing = []
         for place in adjustments.listen:
-            _Listener(callers, app, sockets, dispatcher=dispatcher, adj=adjustments, sockinfo=place)
+            try:
+                _Listener(
+                    callers, app, sockets, dispatcher=dispatcher, adj=adjustments, sockinfo=place
+                )
+            except OSError as error:
+                if not is_not_here(error):
+                    raise
+                missing.append(error)
+        if len(missing) == len(adjustments.listen):
+            raise missing[0]
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise Misconfigured(
@@ -43,8 +53,8 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> ThreadedT
                 f"had: {error.strerror}"
             ) from error
         raise _no_address(host, error.strerror) from error
-    except ValueError as error:  # waitress's word for a name that means no address
-        raise _no_address(host, str(error)) from error
+    except ValueError as error:  # waitress's word for it
+        raise _no_address(host, "the name leads to none, or cannot be looked up now") from error
     dispatcher.set_thread_count(_THREADS)
     return dispatcher
 
@@ -57,7 +67,11 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
     """waitress's listener at one address, for some callers."""
 
     def __init__(self, callers: Callers, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+        try:
+            super().__init__(*arguments, **named)
+        except OSError:
+            self.close()  # it is in waitress's map already
+            raise
         self._callers = callers
         self._told: set[str] = set()
 

@@ -613,6 +613,35 @@ def test_a_wrong_setting_is_one_line_and_nothing_is_started(group, env, said):
     assert not group.copy.processes()
 
 
+NAMES = """
+import socket
+
+usual = socket.getaddrinfo
+
+def look_up(host, *rest, **more):
+    found = ("192.0.2.1", "127.0.0.1") if host == "two.test" else (host,)
+    return [one for place in found for one in usual(place, *rest, **more)]
+
+socket.getaddrinfo = look_up
+"""
+"""A sitecustomize.py: Python with a name of its own."""
+
+
+def test_of_a_names_addresses_one_that_is_here_will_do(group):
+    (group.copy.folder / "names").mkdir()
+    (group.copy.folder / "names/sitecustomize.py").write_text(NAMES)
+    path = f"{group.copy.folder}/names:{group.copy.folder}"
+    port = group.env["KTRDR_STATUS_PORT"]
+    named = {"KTRDR_STATUS_HOST": "two.test", "PYTHONPATH": path, **FOR_OTHERS}
+    with socket.create_server(("127.0.0.1", port)):
+        code, output = group.tell("start", **named)
+    assert code == 1
+    assert f"KTRDR_STATUS_PORT={port}: the port is taken by" in output
+    code, output = group.tell("start", **named)
+    assert code == 0, output
+    assert group.tell("stop")[0] == 0
+
+
 def test_a_path_too_long_for_sockets_is_refused(group):
     deep = group.copy.folder / ("x" * 70)
     deep.mkdir()

@@ -168,6 +168,45 @@ def test_a_host_that_is_not_ours_ends_it_with_one_line(run_dir, port, host):
     assert "Traceback" not in said
 
 
+NAMES = """
+import socket
+
+found, usual = {places!r}, socket.getaddrinfo
+
+def look_up(host, port, *rest, **more):
+    if host != "two.test":
+        return usual(host, port, *rest, **more)
+    return [one for place in found for one in usual(place, port, *rest, **more)]
+
+socket.getaddrinfo = look_up
+"""
+"""A sitecustomize.py: Python with a name of its own."""
+
+
+@pytest.mark.parametrize("places", [("192.0.2.1", "127.0.0.1"), ("127.0.0.1", "192.0.2.1")])
+def test_of_a_names_addresses_those_that_are_here_do(run_dir, port, places, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NAMES.format(places=places))
+    named = {"KTRDR_STATUS_HOST": "two.test", "KTRDR_STATUS_CALLERS": "own-networks"}
+    with status_app(run_dir, port, PYTHONPATH=str(tmp_path), **named) as program:
+        wait_until_alive(program)
+        assert get(port, "/healthz")[0] == 200
+        program.send_signal(signal.SIGTERM)
+        said, _ = program.communicate(timeout=10)
+    assert (program.returncode, said.count("\n")) == (0, 1)
+
+
+def test_a_name_with_a_place_that_is_taken_is_one_line(run_dir, port, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NAMES.format(places=("192.0.2.1", "127.0.0.1")))
+    named = {"KTRDR_STATUS_HOST": "two.test", "KTRDR_STATUS_CALLERS": "own-networks"}
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        status_app(run_dir, port, PYTHONPATH=str(tmp_path), **named) as program,
+    ):
+        said, _ = program.communicate(timeout=20)
+    assert program.returncode == 78
+    assert f"KTRDR_STATUS_PORT={port}: expected a free port" in said.splitlines()[-1]
+
+
 @pytest.mark.usefixtures("peers")
 def test_twenty_pages_at_once_are_answered_in_little_memory(run_dir, port):
     with status_app(run_dir, port) as program:
