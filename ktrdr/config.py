@@ -17,6 +17,7 @@ from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -76,6 +77,20 @@ _BARE_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*(/|$)")
 """What a shell would expand; in `.env` only `${NAME}` is."""
 
 
+class _Environment(EnvSettingsSource):
+    """The environment, where a name in capitals wins over the same one in small letters.
+
+    An `.env` file may have those, and compose the others, also an empty one; pydantic goes by which
+    comes last.
+    """
+
+    def __init__(self, settings: type[BaseSettings]) -> None:
+        super().__init__(settings)
+        capitals = {name.lower(): value for name, value in os.environ.items() if name.isupper()}
+        others = {name: value for name, value in self.env_vars.items() if name not in capitals}
+        self.env_vars = others | {name: value for name, value in capitals.items() if value}
+
+
 class Settings(BaseSettings):
     """What a program may be told, under the names of the environment variables.
 
@@ -128,6 +143,18 @@ class Settings(BaseSettings):
     ktrdr_forward_bind: str | None = None
     ktrdr_forward_callers: str | None = None
     ktrdr_forward_target: str | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  one of our own in its place
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is read, the first first."""
+        return init_settings, _Environment(settings_cls), dotenv_settings
 
     @field_validator("ktrdr_sim_port")
     @classmethod

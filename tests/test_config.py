@@ -43,6 +43,21 @@ def test_an_empty_variable_is_an_unset_one(bare, monkeypatch):
     assert bare().is_simulated
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("in_small_letters", "capitals", "host"),
+    [("theirs", "ours", "ours"), ("theirs", "", None), ("theirs", None, "theirs")],
+)
+def test_capitals_win_whichever_comes_last(
+    bare, monkeypatch, in_small_letters, capitals, host, order
+):
+    given = [("ib_host", in_small_letters), ("IB_HOST", capitals)][::order]
+    for name, value in given:
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert bare().ib_host == host
+
+
 @pytest.mark.usefixtures("bare_environment")
 def test_the_environment_wins_over_the_file(monkeypatch, scratch):
     (scratch / ".env").write_text("IB_PORT=4001\nIB_CLIENT_ID=7\n")
