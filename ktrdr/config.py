@@ -241,9 +241,13 @@ class Settings(BaseSettings):
             bare = name[0].strip("$/")
             raise ValueError(f"a folder; of a variable in .env, write ${{{bare}}}")
         try:
-            return None if path is None else ROOT / path.expanduser()
+            folder = None if path is None else ROOT / path.expanduser()
+            str(folder).encode()  # JSON between the programs, log and page have text alone
         except RuntimeError:
             raise ValueError("a folder; there is no such user") from None
+        except UnicodeEncodeError:
+            raise ValueError("a folder whose whole path is UTF-8") from None
+        return folder
 
     @field_validator("ktrdr_run_dir")
     @classmethod

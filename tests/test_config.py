@@ -96,6 +96,8 @@ def test_delays_are_numbers_with_commas(bare, monkeypatch):
         ("KTRDR_FORWARD_TARGET", "nowhere", "HOST:PORT"),
         ("KTRDR_RUN_DIR", "x" * 120, "at most"),
         ("KTRDR_RUN_DIR", "a\nb", "without a line end"),
+        ("KTRDR_RUN_DIR", "f\udcfcr", "whole path is UTF-8"),
+        ("KTRDR_DATA_DIR", "f\udcfcr", "whole path is UTF-8"),
     ],
 )
 def test_a_value_that_cannot_be_right_is_one_line(bare, monkeypatch, name, value, expected):
