@@ -3,6 +3,7 @@
 http.client goes by no proxy, whatever the environment says.
 """
 
+import contextlib
 import http.client
 import os
 import sys
@@ -10,18 +11,25 @@ import sys
 _TIMEOUT_S = 8.0
 
 
-def why_sick(port: int) -> str:
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared
+
+
+def why_sick(host: str, port: str) -> str:
     """What is wrong, in a line; empty: nothing is."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+    if not port.isdecimal():
+        return f"KTRDR_STATUS_PORT={port}: expected a port from 1 to 65535"
+    host = host.strip("[]")
+    host = _EVERYWHERE.get(host, host)
     try:
-        connection.request("GET", "/livez")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
-        return f"the status app does not answer at port {port}: {error}"
-    finally:
-        connection.close()
+        connection = http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_S)
+        with contextlib.closing(connection):
+            connection.request("GET", "/livez")
+            status = connection.getresponse().status
+    except (OSError, OverflowError, UnicodeError, http.client.HTTPException) as error:
+        return f"the status app does not answer at {host}, port {port}: {error}"
     return "" if status == http.HTTPStatus.OK else "not well; in here, `ktrdr status` says why"
 
 
 if __name__ == "__main__":
-    sys.exit(why_sick(int(os.environ.get("KTRDR_STATUS_PORT") or 8000)) or None)
+    host, port = os.environ.get("KTRDR_STATUS_HOST", ""), os.environ.get("KTRDR_STATUS_PORT", "")
+    sys.exit(why_sick(host, port or "8000") or None)
