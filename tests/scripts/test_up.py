@@ -179,6 +179,30 @@ def test_where_there_is_room_a_failure_is_no_matter_of_room(up):
     )
 
 
+def test_a_pip_that_installs_for_its_user_asks_for_packages_all_the_same(up):
+    output = up.run(PIP_USER="1", PIP_INDEX_URL="http://127.0.0.1:9")[1]
+    assert "No matching distribution found" in "\n".join(output)  # none is there: it has looked
+
+
+UV = """#!/bin/sh
+case "$1" in
+venv) exec python3 -m venv --without-pip "$6" ;;
+esac
+"""
+"""One that installs elsewhere, as `UV_TARGET` or `target` in pip.conf has it, and is content."""
+
+
+def test_packages_that_went_elsewhere_are_no_set_up(up):
+    uv = up.copy.folder / "tools/uv"
+    uv.write_text(UV)
+    uv.chmod(0o755)
+    for _ in range(2):
+        code, output = up.run()
+        assert code == 1
+        assert "has no packages: a setting of pip's or uv's puts them elsewhere" in output[-1]
+        assert (up.venv / ".unfinished").exists()
+
+
 def test_nothing_is_downloaded_once_it_is_set_up(copy):
     """The real group gets ready in a network that has nothing but a loopback."""
     alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
