@@ -62,7 +62,7 @@ def with_token(scratch, bare_environment, monkeypatch):  # noqa: ARG001
     """The folder of a live group that was started with a token, in a shell that knows it."""
     monkeypatch.setenv("KTRDR_STATUS_TOKEN", TOKEN)
     monkeypatch.setenv("KTRDR_RUN_DIR", str(scratch / "run"))
-    write_note(scratch, PID, load_settings(_env_file=None))
+    write_note(scratch, PID, load_settings())  # with what this checkout's .env says, as who asks
     with supervisord(scratch):
         yield scratch
 

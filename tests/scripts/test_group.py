@@ -414,17 +414,19 @@ def test_a_program_that_is_restarted_stays_what_the_group_is(group):
     (group.copy.folder / ".env").write_text("IB_HOST=127.0.0.1\nIB_PORT=4999\n")
     assert group.control("restart", "ib-connection").returncode == 0
     group.until_all_run()
-    log = group.log("ib-connection")
-    assert log.count(f"gateway 127.0.0.1:{group.env['KTRDR_SIM_PORT']}, bars in") == 2
     said = ".env says otherwise by now, and ./scripts/up takes it up: IB_HOST=127.0.0.1"
-    assert said in log
+    group.copy.until(lambda: said in group.log("ib-connection"), said)
+    start = f"gateway 127.0.0.1:{group.env['KTRDR_SIM_PORT']}, bars in"
+    group.copy.until(lambda: group.log("ib-connection").count(start) == 2, "as before")
     code, output = group.ktrdr("status")
     assert code == 1
     assert "runs simulated on" in output
     assert ".env says IB_HOST=127.0.0.1" in output
     assert "Changed since the group was started: IB_HOST, IB_PORT." in group.tell("start")[1]
     group.until_all_run(simulated=False)
-    assert "gateway 127.0.0.1:4999, bars in" in group.log("ib-connection")
+    group.copy.until(
+        lambda: "gateway 127.0.0.1:4999, bars in" in group.log("ib-connection"), "it says so"
+    )
 
 
 @pytest.mark.parametrize("owner", ["", "live"])
