@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
-from ktrdr.planning.callers import plain_address
+from ktrdr.addresses import plain_address
 
 MOST_GUESSES = 10
 """Different wrong tokens of a caller in a minute. One that is said again and again, as by a browser
