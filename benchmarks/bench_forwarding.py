@@ -23,7 +23,7 @@ from pathlib import Path
 from ib_insync import IB, Stock
 
 ROOT = Path(__file__).resolve().parents[1]
-BULK_BYTES = 256 * 2**20
+BULK_BYTES = 2**30
 CALLS, BURST = 1000, 25
 ROUND_TRIPS = 2000
 REQUESTS = 40

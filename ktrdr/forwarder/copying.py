@@ -25,7 +25,9 @@ from typing import IO
 QUIET_S = 120
 """A side that has only one direction left may be silent for so long."""
 
-_CHUNK = 262144
+_CHUNK = 2**20
+_PIPE = 2**19
+"""All 64 calls together have what Linux lets a user have in pipes: 64 MiB."""
 _LAST_WORDS_BYTES = 4096
 _TRY_S = 3.0
 _END_S = 1.0
@@ -131,7 +133,7 @@ def _passed_on(source: socket.socket, sink: socket.socket) -> Iterator[int]:
         with contextlib.suppress(_NotSpliced):
             yield from _spliced(source, sink)
             return
-    room = memoryview(bytearray(_CHUNK))
+    room = memoryview(bytearray(_PIPE))
     while count := source.recv_into(room):
         sink.sendall(room[:count])
         yield count
@@ -149,10 +151,10 @@ def _spliced(source: socket.socket, sink: socket.socket) -> Iterator[int]:
         raise _NotSpliced from error
     try:
         with contextlib.suppress(OSError):  # more than a user may have is refused: then it is small
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
         while True:
             try:
-                count = left = os.splice(source.fileno(), pipe, _CHUNK)
+                count = left = os.splice(source.fileno(), pipe, _PIPE)
             except OSError as error:
                 if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
                     raise _NotSpliced from error
