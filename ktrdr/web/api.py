@@ -127,6 +127,7 @@ def forwarding_json(said: Report | None) -> Json:
         ],
         "notes": [*said.complaints, *said.notes],
         "open_calls": said.open_calls,
+        "full": [*said.full],
         "calls": said.calls,
         "refused": dict(said.refused),
         "bytes": said.bytes,

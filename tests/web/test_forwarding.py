@@ -54,6 +54,15 @@ def test_the_api_tells_it(client):
     assert told["since"].endswith("+00:00")
 
 
+@pytest.mark.usefixtures("peers", "runs")
+def test_who_has_all_the_calls_is_told(client, run_dir, said):
+    assert client.get(STATUS).json["full"] == []
+    line = "172.17.0.2 has 32 calls open, all that one may have"
+    report.write(run_dir, replace(said, full=(line,)))
+    assert client.get(STATUS).json["full"] == [line]
+    assert f"It takes no more calls: {line}." in client.get("/").text
+
+
 @pytest.mark.usefixtures("peers")
 def test_without_one_the_api_says_so(client):
     assert client.get(STATUS).json == {
