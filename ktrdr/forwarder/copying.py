@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,7 @@ _PIPE = 2**19
 """All 64 calls together have what Linux lets a user have in pipes: 64 MiB."""
 _LAST_WORDS_BYTES = 4096
 _TRY_S = 3.0
-_END_S = 1.0
+_LOOK_AGAIN_S = 1.0
 _GUARD = "trap '' HUP INT TERM; read _; kill -s KILL 0"
 """Ends its process group when the pipe that it reads from is closed, however the writer ended."""
 
@@ -182,6 +183,7 @@ class Socat(Copying):
         self._without = Threads()
         self._trouble = ""
         self._is_broken = False
+        self._looked_s = -_LOOK_AGAIN_S
 
     def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
         """As `Copying.between`. Where socat cannot be started by now, it is done without.
@@ -190,7 +192,10 @@ class Socat(Copying):
         """
         try:
             if not self._is_broken:
-                return self._between(near, far)
+                passed, why = self._between(near, far)
+                if why:
+                    self._look_whether_it_works(why)
+                return passed, why
         except OSError as error:
             if self._trouble != str(error):
                 log.warning("copying without socat, which cannot be started: %s", error)
@@ -214,13 +219,18 @@ class Socat(Copying):
             process.wait()
             if process.stderr:
                 process.stderr.close()
-        why = _last_words(said) if process.returncode else ""
-        if process.returncode > 0 and not self.works():
-            with self._lock:
-                is_new, self._is_broken = not self._is_broken, True
-            if is_new:
-                log.warning("copying without socat now, which does not work any more: %s", why)
-        return passed, why
+        return passed, _last_words(said) if process.returncode else ""
+
+    def _look_whether_it_works(self, why: str) -> None:
+        """After one has failed, which resets make it do, too. Looks at most once a second."""
+        now_s = time.monotonic()
+        with self._lock:
+            if self._is_broken or now_s - self._looked_s < _LOOK_AGAIN_S:
+                return
+            self._looked_s = now_s
+        if not Socat(self._command).works():  # one apart: what is copied now goes on
+            self._is_broken = True
+            log.warning("copying without socat now, which does not work any more: %s", why)
 
     def _start(self, near: socket.socket, far: socket.socket) -> subprocess.Popen[bytes]:
         ends = [f"FD:{one.fileno()},shut-down" for one in (near, far)]
@@ -249,7 +259,10 @@ class Socat(Copying):
         )
 
     def works(self) -> bool:
-        """Whether this socat takes two sockets and passes bytes on; it takes some milliseconds."""
+        """Whether this socat takes two sockets and passes bytes on; it takes some milliseconds.
+
+        Ends all that is being copied: for one that copies nothing yet.
+        """
         (caller, near), (far, gateway) = socket.socketpair(), socket.socketpair()
         with caller, near, far, gateway:
             caller.settimeout(_TRY_S)

@@ -333,6 +333,19 @@ def test_calls_that_are_reset_leave_nothing_and_no_traceback(forward, gateway):
     assert "Exception" not in output
 
 
+def test_a_call_goes_on_whatever_others_do(forward, gateway):
+    """Resets, for which a socat ends with a failure now and then."""
+    with forward.started(gateway), contextlib.ExitStack() as open_calls:
+        forward.until_it_listens()
+        mine = open_calls.enter_context(forward.call())
+        for _ in range(20):
+            with forward.call() as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                other.sendall(b"bars" * 50_000)
+                assert other.recv(1) == b"B"
+            assert told(mine, b"hello") == b"HELLO"
+
+
 def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
