@@ -40,7 +40,7 @@ class Guesses:
         self._lock = threading.Lock()
 
     def wait_s(self, address: str, now: float) -> float:
-        """For how long no token of this caller is looked at, right or wrong; 0: it may say one."""
+        """For how long the next wrong one is one too many; 0: it is not."""
         with self._lock:
             caller = self._callers.get(self._name(address))
             if caller is None or len(caller.said) < MOST_GUESSES:
@@ -60,7 +60,7 @@ class Guesses:
             log.warning("%s says a wrong KTRDR_STATUS_TOKEN", address)
         if is_many:
             told = (
-                f"{MOST_GUESSES} different ones within a minute: no more are looked at in that one"
+                f"{MOST_GUESSES} different ones within a minute: more are not counted in that one"
             )
             log.warning("%s says wrong KTRDR_STATUS_TOKENs, %s", address, told)
 
