@@ -26,7 +26,13 @@ class Closing:
 
     def add(self, connection: socket.socket, now_s: float) -> None:
         """Take it over, and say that nothing more comes; `go_on` closes it."""
-        mine = socket.socket(fileno=connection.detach())
+        # Told, as macOS does not tell what a connection is that was reset.
+        kind = (
+            connection.family,
+            connection.type,
+            connection.proto,
+        )
+        mine = socket.socket(*kind, fileno=connection.detach())
         try:
             mine.setblocking(False)
             mine.shutdown(socket.SHUT_WR)

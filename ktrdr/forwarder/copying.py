@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import logging
+import math
 import os
 import shutil
 import signal
@@ -27,8 +28,8 @@ QUIET_S = 120
 """A side that has only one direction left may be silent for so long."""
 
 _CHUNK = 2**20
-_PIPE = 2**19
-"""All 64 calls together have what Linux lets a user have in pipes: 64 MiB."""
+_PIPE = 2**18
+"""All 64 calls together then have half of what Linux lets a user have in pipes (64 MiB)."""
 _LAST_WORDS_BYTES = 4096
 _TRY_S = 3.0
 _LOOK_AGAIN_S = 1.0
@@ -108,16 +109,18 @@ class _OneWay:
                 self.passed += count
             self._sink.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self.failed = _failure(error)
+            self.failed = self.failed or _failure(error)
             self.abort()
-        self._ended.set()
+        finally:
+            self._ended.set()
         other.wait(quiet_s)
 
     def wait(self, quiet_s: float) -> None:
         """Until this direction has ended; it is ended when nothing passes for so long."""
-        before = -1
+        before = self.passed
         while not self._ended.wait(quiet_s):
             if self.passed == before:
+                self.failed = f"nothing came for {quiet_s:.0f} s after the other side's end"
                 self.abort()
             before = self.passed
 
@@ -130,7 +133,7 @@ class _OneWay:
 
 def _passed_on(source: socket.socket, sink: socket.socket) -> Iterator[int]:
     """Copy until the source ends: how many bytes, whenever some were passed on."""
-    if sys.platform == "linux" and sys.version_info >= (3, 10):
+    if sys.platform == "linux" and hasattr(os, "splice"):  # since Python 3.10
         with contextlib.suppress(_NotSpliced):
             yield from _spliced(source, sink)
             return
@@ -160,11 +163,15 @@ def _spliced(source: socket.socket, sink: socket.socket) -> Iterator[int]:
                 if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
                     raise _NotSpliced from error
                 raise
-            if not count:
-                return
+            if not count:  # the end, or what was sent as urgent, which IB and its clients do not
+                if not (more := source.recv(_PIPE)):
+                    return
+                sink.sendall(more)
+                yield len(more)
             while left:
-                left -= os.splice(drain, sink.fileno(), left)
-            yield count
+                passed = os.splice(drain, sink.fileno(), left)
+                left -= passed
+                yield passed
     finally:
         os.close(drain)
         os.close(pipe)
@@ -183,24 +190,26 @@ class Socat(Copying):
         self._without = Threads()
         self._trouble = ""
         self._is_broken = False
-        self._looked_s = -_LOOK_AGAIN_S
+        self._may_look_s = 0.0
+        self._is_ending = False
 
     def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
         """As `Copying.between`. Where socat cannot be started by now, it is done without.
 
         One that starts and does not work any more costs one connection, and is not tried again.
         """
+        if self._is_broken:
+            return self._without.between(near, far)
         try:
-            if not self._is_broken:
-                passed, why = self._between(near, far)
-                if why:
-                    self._look_whether_it_works(why)
-                return passed, why
+            passed, why = self._between(near, far)
         except OSError as error:
             if self._trouble != str(error):
                 log.warning("copying without socat, which cannot be started: %s", error)
             self._trouble = str(error)
-        return self._without.between(near, far)
+            return self._without.between(near, far)
+        if why:
+            self._look_whether_it_works(why)
+        return passed, why
 
     def _between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
         """OSError: socat cannot be started."""
@@ -222,15 +231,20 @@ class Socat(Copying):
         return passed, _last_words(said) if process.returncode else ""
 
     def _look_whether_it_works(self, why: str) -> None:
-        """After one has failed, which resets make it do, too. Looks at most once a second."""
-        now_s = time.monotonic()
+        """After one has failed, which resets make it do, too: one look at a time, and seldom."""
         with self._lock:
-            if self._is_broken or now_s - self._looked_s < _LOOK_AGAIN_S:
+            if self._is_broken or time.monotonic() < self._may_look_s:
                 return
-            self._looked_s = now_s
-        if not Socat(self._command).works():  # one apart: what is copied now goes on
-            self._is_broken = True
+            self._may_look_s = math.inf
+        try:
+            self._is_broken = not _works(self._command)
+        except OSError as error:  # this machine is busy, or has no more files
+            log.warning("whether socat works still is not to be seen: %s", error)
+        if self._is_broken:
             log.warning("copying without socat now, which does not work any more: %s", why)
+        with self._lock:
+            if not self._is_ending:
+                self._may_look_s = time.monotonic() + _LOOK_AGAIN_S
 
     def _start(self, near: socket.socket, far: socket.socket) -> subprocess.Popen[bytes]:
         ends = [f"FD:{one.fileno()},shut-down" for one in (near, far)]
@@ -258,33 +272,6 @@ class Socat(Copying):
             process_group=0,
         )
 
-    def works(self) -> bool:
-        """Whether this socat takes two sockets and passes bytes on; it takes some milliseconds.
-
-        Ends all that is being copied: for one that copies nothing yet.
-        """
-        (caller, near), (far, gateway) = socket.socketpair(), socket.socketpair()
-        with caller, near, far, gateway:
-            caller.settimeout(_TRY_S)
-            gateway.settimeout(_TRY_S)
-            try:
-                tried = threading.Thread(target=self._try, args=(near, far), daemon=True)
-                tried.start()
-                caller.sendall(b"?")
-                caller.shutdown(socket.SHUT_WR)
-                heard = gateway.recv(9) + gateway.recv(9)
-                gateway.sendall(b"!")
-                gateway.close()
-                return heard + caller.recv(9) + caller.recv(9) == b"?!"
-            except OSError:
-                return False
-            finally:
-                self.end()
-
-    def _try(self, near: socket.socket, far: socket.socket) -> None:
-        with near, far, contextlib.suppress(OSError):
-            self._between(near, far)
-
     def under_way(self) -> int:
         """As `Copying.under_way`."""
         with self._lock:
@@ -294,6 +281,7 @@ class Socat(Copying):
     def end(self) -> None:
         """As `Copying.end`: the group goes, and who waits for a process of it sees that."""
         with self._lock:
+            self._is_ending, self._may_look_s = True, math.inf
             guard, self._guard = self._guard, None
             left = set(self._running)
         if guard is not None:
@@ -310,11 +298,45 @@ def choose() -> Copying:
     command = shutil.which("socat")
     if command is None or sys.platform != "linux" or sys.version_info < (3, 11):
         return Threads()
-    socat = Socat(command)
-    if socat.works():
-        return socat
+    with contextlib.suppress(OSError):
+        if _works(command):
+            return Socat(command)
     log.warning("%s does not take two sockets (FD:…): copying without it", command)
     return Threads()
+
+
+def _works(command: str) -> bool:
+    """Whether this socat takes two sockets and passes bytes on; it takes some milliseconds.
+
+    OSError: that cannot be tried now, or it did nothing for some seconds.
+    """
+    tried = Socat(command)
+    (caller, near), (far, gateway) = socket.socketpair(), socket.socketpair()
+
+    def copy() -> None:
+        with near, far, contextlib.suppress(OSError):
+            tried._between(near, far)  # noqa: SLF001
+
+    with caller, gateway:
+        caller.settimeout(_TRY_S)
+        gateway.settimeout(_TRY_S)
+        try:
+            threading.Thread(target=copy, name="try", daemon=True).start()
+        except RuntimeError as error:
+            near.close()
+            far.close()
+            raise OSError(str(error)) from error
+        try:
+            caller.sendall(b"?")
+            caller.shutdown(socket.SHUT_WR)
+            heard = gateway.recv(9) + gateway.recv(9)
+            gateway.sendall(b"!")
+            gateway.close()
+            return heard + caller.recv(9) + caller.recv(9) == b"?!"
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        finally:
+            tried.end()
 
 
 def _written_by(pid: int) -> int:
@@ -337,8 +359,6 @@ def _end_of(stream: IO[bytes]) -> bytes:
 
 def _failure(error: OSError) -> str:
     """What broke; nothing where it was we who ended it."""
-    if isinstance(error, (TimeoutError, socket.timeout)):
-        return f"nothing came for {QUIET_S} s after the other side's end"
     return "" if error.errno in (errno.ENOTCONN, errno.EBADF) else str(error.strerror)
 
 

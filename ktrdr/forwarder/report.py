@@ -95,7 +95,7 @@ def read(folder: Path, now: float) -> Report | None:
 def _report(said: dict[str, Any]) -> Report:
     """ValueError, TypeError, KeyError: it is not one."""
     listening = tuple(Listening(**one) for one in said.pop("listening"))
-    said |= {name: tuple(map(str, said[name])) for name in ("complaints", "notes", "full")}
+    said |= {name: tuple(map(str, said.get(name, ()))) for name in ("complaints", "notes", "full")}
     report = Report(**said, listening=listening)
     numbers = (report.time, report.started, report.pid, report.port, report.calls, report.bytes)
     if not all(isinstance(one, (int, float)) for one in (*numbers, *report.refused.values())):

@@ -45,14 +45,20 @@ class Copied:
 
 
 @contextlib.contextmanager
-def copying(quiet_s=60.0):
+def copying(quiet_s=60.0, around=contextlib.nullcontext):
+    """Under way: a byte has gone each way. `around` is about the start."""
     result = []
     with connected() as (caller, near), connected() as (far, gateway):
         far.settimeout(None)
         way = Threads(quiet_s)
         thread = threading.Thread(target=lambda: result.extend(way.between(near, far)))
-        thread.start()
         try:
+            with around():
+                thread.start()
+                caller.sendall(b"?")
+                assert gateway.recv(1) == b"?"
+                gateway.sendall(b"!")
+                assert caller.recv(1) == b"!"
             yield Copied(caller, gateway, thread, result)
         finally:
             way.end()
@@ -70,32 +76,25 @@ def received(sock, count):
 @pytest.mark.parametrize("around", [contextlib.nullcontext, no_more_files], ids=["pipe", "none"])
 def test_all_bytes_arrive_both_ways_with_a_pipe_in_the_kernel_and_without(around):
     question, answer = random.Random(1).randbytes(3_000_000), random.Random(2).randbytes(5_000_000)
-    with copying() as copied:
-        with around():
-            copied.caller.sendall(question[:1])
-            assert copied.gateway.recv(1) == question[:1]
-            copied.gateway.sendall(answer[:1])
-            assert copied.caller.recv(1) == answer[:1]
+    with copying(around=around) as copied:
         sent = [
-            threading.Thread(target=copied.caller.sendall, args=(question[1:],)),
-            threading.Thread(target=copied.gateway.sendall, args=(answer[1:],)),
+            threading.Thread(target=copied.caller.sendall, args=(question,)),
+            threading.Thread(target=copied.gateway.sendall, args=(answer,)),
         ]
         heard = {}
         sent.append(
-            threading.Thread(
-                target=lambda: heard.update(q=received(copied.gateway, len(question) - 1))
-            )
+            threading.Thread(target=lambda: heard.update(q=received(copied.gateway, len(question))))
         )
         for one in sent:
             one.start()
-        heard["a"] = received(copied.caller, len(answer) - 1)
+        heard["a"] = received(copied.caller, len(answer))
         for one in sent:
             one.join()
         copied.caller.close()
         copied.gateway.close()
         copied.thread.join(10)
-    assert heard == {"q": question[1:], "a": answer[1:]}
-    assert copied.result == [len(question) + len(answer), ""]
+    assert heard == {"q": question, "a": answer}
+    assert copied.result == [len(question) + len(answer) + 2, ""]
 
 
 def test_one_direction_alone_goes_on_while_something_comes():
@@ -114,7 +113,15 @@ def test_one_direction_alone_that_is_silent_is_ended():
         copied.caller.shutdown(socket.SHUT_WR)
         assert copied.gateway.recv(9) == b""
         copied.thread.join(10)
-        assert copied.result == [0, ""]
+        assert copied.result == [2, "nothing came for 0 s after the other side's end"]
+
+
+def test_what_is_sent_as_urgent_ends_nothing():
+    with copying() as copied:
+        for text, flags in ((b"one", 0), (b"!", socket.MSG_OOB), (b"two", 0)):
+            copied.caller.send(text, flags)
+        copied.caller.shutdown(socket.SHUT_WR)
+        assert received(copied.gateway, 99) == b"onetwo"
 
 
 def test_both_directions_may_be_silent_for_long():

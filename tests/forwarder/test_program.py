@@ -370,7 +370,8 @@ def test_of_very_many_calls_most_are_one_line(forward, gateway):
         before = forward.report()["calls"]
         for _ in range(100):
             assert forward.ask(b"hello") == b"HELLO"
-        forward.until_none_is_open()
+        forward.copy.until(lambda: forward.report()["calls"] == before + 100, "all are counted")
+        forward.copy.until(lambda: forward.report()["open_calls"] == 0, "all are over")
         process.terminate()
         output = process.communicate(timeout=20)[0]
     assert output.count(" is connected to ") == 30
