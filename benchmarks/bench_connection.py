@@ -19,14 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ktrdr.config import load_settings
+from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.errors import KtrdrError
-from ktrdr.planning.instruments import instrument_for
-from ktrdr.planning.requests import BarsRequest
-from ktrdr.planning.timeframes import Timeframe
-from ktrdr.sim.hosting import HostedGateway, running_gateway
-from ktrdr.sim.limits import Limits
+from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.instruments import instrument_for
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.sim.gateway.in_thread import HostedGateway, running_gateway
+from ktrdr.sim.gateway.limits import Limits
 
 LATENCY_S = 0.1
 HEARTBEAT_S = 15.0

@@ -27,14 +27,15 @@ from typing import Any
 
 from ib_library import IB, Contract
 
-from ktrdr.config import load_settings
+from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
 from ktrdr.data.ib_gap_filler import GapFiller
-from ktrdr.data.local_api import LocalClient, LocalServer
-from ktrdr.planning.instruments import instrument_for
-from ktrdr.planning.timeframes import Timeframe
-from ktrdr.sim.hosting import running_gateway
-from ktrdr.sim.market import truth
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.server import LocalServer
+from ktrdr.market.instruments import instrument_for
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.sim.gateway.in_thread import running_gateway
+from ktrdr.sim.market.market import truth
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 SATURDAY = datetime(2026, 11, 28, 15, tzinfo=UTC)

@@ -19,11 +19,12 @@ from typing import Any
 
 from bench_filling import DAYS, SATURDAY, Series, bar_requests, medium_store, read
 
-from ktrdr.config import load_settings
+from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
 from ktrdr.data.ib_gap_filler import GapFiller
-from ktrdr.data.local_api import LocalClient, LocalServer
-from ktrdr.sim.hosting import running_gateway
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.server import LocalServer
+from ktrdr.sim.gateway.in_thread import running_gateway
 
 LIES: dict[str, dict[str, Any]] = {
     "false_no_data": {"kind": "data"},

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import psutil
 
-from ktrdr.config import Settings, load_settings
-from ktrdr.data.local_api import LocalClient
+from ktrdr.config.settings import Settings, load_settings
 from ktrdr.errors import PeerDown
+from ktrdr.ipc.client import LocalClient
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 SYMBOLS = "AAPL MSFT SPY EURUSD USDJPY ESZ6 BTCUSD".split()

@@ -21,9 +21,9 @@ from typing import Any
 
 from ib_library import IB, Decoder, Forex, Stock, Wrapper
 
-from ktrdr.sim.hosting import running_gateway
-from ktrdr.sim.limits import Limits
-from ktrdr.sim.wire import encode
+from ktrdr.sim.gateway.in_thread import running_gateway
+from ktrdr.sim.gateway.limits import Limits
+from ktrdr.sim.gateway.wire import encode
 
 NOW = datetime(2026, 11, 20, 22, tzinfo=UTC)
 EURUSD = Forex("EURUSD")

@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 import pandas as pd
 from scan_store import NOW, due, forget, scan, scan_from_the_start
 
-from ktrdr.config import load_settings
-from ktrdr.data.csv_store import CsvStore
+from ktrdr.config.settings import load_settings
 from ktrdr.data.data_manager import DataManager
-from ktrdr.planning.bars import Bar
-from ktrdr.planning.instruments import Series
-from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.market.bars import Bar
+from ktrdr.market.instruments import Series
+from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.store.csv_store import CsvStore
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 YEARS = {"1m": 0.95, "5m": 0.95, "15m": 1.5, "30m": 2, "1h": 3, "4h": 5, "1d": 10}

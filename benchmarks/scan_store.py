@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ktrdr.data.csv_store import CsvStore
-from ktrdr.planning.gaps import missing
-from ktrdr.planning.instruments import Series
-from ktrdr.planning.sessions import Int64Array, Schedule, expected
-from ktrdr.planning.timeframes import DAY_S, Timeframe
-from ktrdr.planning.usual_sessions import by_rules
+from ktrdr.filling.gaps import missing
+from ktrdr.market.instruments import Series
+from ktrdr.market.sessions import Int64Array, Schedule, expected
+from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.market.usual_sessions import by_rules
+from ktrdr.store.csv_store import CsvStore
 
 NOW = int(datetime(2026, 11, 21, tzinfo=UTC).timestamp())
 SINCE = NOW - 30 * DAY_S

@@ -17,12 +17,12 @@ from types import FrameType, TracebackType
 
 from filelock import FileLock, Timeout
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config.names import IGNORE_ENV_FILE
+from ktrdr.config.running_group import pending_changes, settings_to_run_with
+from ktrdr.config.settings import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
 from ktrdr.escapes import shortened, visible
 from ktrdr.run_folder import prepare_run_folder, read_pid, write_anew
-from ktrdr.running_group import pending_changes, settings_to_run_with
-from ktrdr.setting_names import IGNORE_ENV_FILE
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0

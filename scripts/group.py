@@ -28,7 +28,10 @@ from typing import Any, cast
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from ktrdr.config import (
+from ktrdr.config.names import ENV_FILE, IGNORE_ENV_FILE
+from ktrdr.config.running_group import FOLDER as RUN
+from ktrdr.config.running_group import fingerprints, forget_note, read_note, said_here, write_note
+from ktrdr.config.settings import (
     REAL_GATEWAY_PORTS,
     SOCKET_PATH_MAX,
     Settings,
@@ -38,7 +41,6 @@ from ktrdr.config import (
     read_env_file,
     without_secrets,
 )
-from ktrdr.data.csv_store import CsvStore
 from ktrdr.errors import KtrdrError, Misconfigured, Retryable, WrongSource
 from ktrdr.escapes import visible, visible_lines
 from ktrdr.forwarder.interfaces import interfaces
@@ -46,7 +48,6 @@ from ktrdr.forwarder.places import Plan, places_for
 from ktrdr.forwarder.port_holder import holder_of, listening_ports
 from ktrdr.forwarder.settings import is_linux, of_settings
 from ktrdr.health.programs import NAMES
-from ktrdr.page_access import is_not_here, page_callers, page_is_for
 from ktrdr.process import EXIT_MISCONFIGURED
 from ktrdr.run_folder import (
     in_the_way,
@@ -55,9 +56,8 @@ from ktrdr.run_folder import (
     prepare_run_folder,
     read_pid,
 )
-from ktrdr.running_group import FOLDER as RUN
-from ktrdr.running_group import fingerprints, forget_note, read_note, said_here, write_note
-from ktrdr.setting_names import ENV_FILE, IGNORE_ENV_FILE
+from ktrdr.store.csv_store import CsvStore
+from ktrdr.web.page_access import is_not_here, page_callers, page_is_for
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "etc/supervisord.conf"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config.settings import Settings, load_settings
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 

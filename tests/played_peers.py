@@ -20,9 +20,11 @@ from subprocess import PIPE
 import pytest
 from flask.testing import FlaskClient
 
-from ktrdr.config import Settings, load_settings
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, Handler, LocalServer, to_json
+from ktrdr.config.settings import Settings, load_settings
 from ktrdr.errors import KtrdrError
+from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
+from ktrdr.ipc.server import Handler, LocalServer
 from ktrdr.web import create_app
 
 SERIES = {

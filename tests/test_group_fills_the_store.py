@@ -20,9 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.data.local_api import LocalClient, LocalServer, serving
 from ktrdr.errors import PeerDown
-from ktrdr.sim.market import truth
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.server import LocalServer, serving
+from ktrdr.sim.market.market import truth
 from tests.ports import free_port
 
 HEADER = "timestamp,open,high,low,close,volume\n"

@@ -266,7 +266,7 @@ def test_no_text_of_others_passes_for_a_line_of_ours(start):
 
 SERVER = """
 import sys
-from ktrdr.data.local_api import LocalServer, serving
+from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.process import run
 
 async def echo(query):

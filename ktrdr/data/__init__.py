@@ -1,1 +1,1 @@
-"""Does: talks to IB, keeps the files, serves the bars."""
+"""What people start and import: the programs `ib_*`, and `data_manager` to read bars."""

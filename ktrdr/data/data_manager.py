@@ -18,30 +18,31 @@ from typing import Any
 
 import pandas as pd
 
-from ktrdr.config import Settings
-from ktrdr.data.bar_file import FileKey
-from ktrdr.data.bar_store import BarStore
-from ktrdr.data.coverage_index import is_settled
-from ktrdr.data.csv_store import CsvStore
+from ktrdr.config.running_group import settings_to_read_with
+from ktrdr.config.settings import Settings
 from ktrdr.data.fetching import ALWAYS, Fetching, Found, Progress
 from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
-from ktrdr.data.instruments_file import tables_of
-from ktrdr.data.ledger import sessions_of
-from ktrdr.data.local_api import LocalClient, time_from_text
-from ktrdr.data.store_source import OURS
-from ktrdr.data.watch import contract_name
 from ktrdr.errors import InvalidRequest, KtrdrError, StoreUnwritable, UnknownSeries
-from ktrdr.planning.aggregation import larger_bars
-from ktrdr.planning.instruments import (
+from ktrdr.filling.ledger_reader import sessions_of
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import time_from_text
+from ktrdr.market.instruments import (
     Instrument,
     Series,
     check_symbol,
+    contract_name,
     instrument_of_entry,
 )
-from ktrdr.planning.sessions import Schedule
-from ktrdr.planning.timeframes import DAY_S, Timeframe
-from ktrdr.planning.usual_sessions import by_rules
-from ktrdr.running_group import settings_to_read_with
+from ktrdr.market.resampling import larger_bars
+from ktrdr.market.sessions import Schedule
+from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.market.usual_sessions import by_rules
+from ktrdr.store.bar_file import FileKey
+from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.index import is_settled
+from ktrdr.store.instruments_file import tables_of
+from ktrdr.store.interface import BarStore
+from ktrdr.store.source import OURS
 
 log = logging.getLogger(__name__)
 

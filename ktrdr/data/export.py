@@ -13,8 +13,8 @@ import pandas as pd
 
 from ktrdr import __version__
 from ktrdr.data.data_manager import DataManager, Moment
-from ktrdr.data.file_change import write_whole
 from ktrdr.errors import InvalidRequest, Misconfigured, StoreUnwritable
+from ktrdr.store.atomic_write import write_whole
 
 FORMATS = (".parquet", ".feather")
 

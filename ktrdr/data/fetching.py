@@ -9,26 +9,20 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from ktrdr.config import Settings
-from ktrdr.data.bar_store import BarStore
-from ktrdr.data.ledger import Life, absent_of, in_life, life_of, sessions_of
-from ktrdr.data.local_api import (
-    LocalClient,
-    answer_from_json,
-    request_to_query,
-    schedule_from_json,
-)
-from ktrdr.data.store_source import OURS
-from ktrdr.data.watch import contract_name
+from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, WrongSource
-from ktrdr.planning.bars import Answer, Bar
-from ktrdr.planning.evidence import Answered, Density, Doubts, settle, weigh
-from ktrdr.planning.gaps import Gap, among, missing
-from ktrdr.planning.grids import look, shown
-from ktrdr.planning.instruments import Instrument, Series
-from ktrdr.planning.pacing import Priority
-from ktrdr.planning.requests import BarsRequest, plan
-from ktrdr.planning.sessions import (
+from ktrdr.filling.evidence import Answered, Density, Doubts, settle, weigh
+from ktrdr.filling.gaps import Gap, among, missing
+from ktrdr.filling.grids import look, shown
+from ktrdr.filling.ledger_reader import absent_of, life_of, sessions_of
+from ktrdr.filling.lifetime import Life, in_life
+from ktrdr.filling.request_plan import plan
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import answer_from_json, request_to_query, schedule_from_json
+from ktrdr.market.bars import Answer, Bar
+from ktrdr.market.bars_request import BarsRequest, Priority
+from ktrdr.market.instruments import Instrument, Series, contract_name
+from ktrdr.market.sessions import (
     Expected,
     Int64Array,
     Schedule,
@@ -37,8 +31,10 @@ from ktrdr.planning.sessions import (
     finished,
     learnt_alignment,
 )
-from ktrdr.planning.timeframes import DAY_S, Timeframe
-from ktrdr.planning.usual_sessions import usual_week
+from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.market.usual_sessions import usual_week
+from ktrdr.store.interface import BarStore
+from ktrdr.store.source import OURS
 
 Progress = Callable[[int, int], None]
 """Hears how many requests are answered, and how many there are."""

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ktrdr.data.bar_text import COLUMNS, Rows, check_command, check_each
 from ktrdr.errors import MalformedFile
-from ktrdr.planning.bars import Bar
-from ktrdr.planning.sessions import Int64Array
+from ktrdr.market.bars import Bar
+from ktrdr.market.sessions import Int64Array
+from ktrdr.store.csv_text import COLUMNS, Rows, check_command, check_each
 
 VALUES = list(COLUMNS[1:])
 _NO_STARTS = np.empty(0, dtype=np.int64)

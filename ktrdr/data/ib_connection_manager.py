@@ -20,30 +20,8 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from ktrdr.config import Settings
-from ktrdr.data.connection_history import KEPT_S, ConnectionHistory, shares, uptime
-from ktrdr.data.ib_client import LIBRARY, ContractFacts
-from ktrdr.data.ib_link import Link
-from ktrdr.data.ib_requests import Requests
-from ktrdr.data.local_api import (
-    Checkup,
-    ConnectionStatus,
-    Handler,
-    Json,
-    LocalServer,
-    Outage,
-    StateSpan,
-    bars_to_json,
-    instrument_from_query,
-    number_from_query,
-    priority_from_query,
-    schedule_to_json,
-    span_from_query,
-    timeframe_from_query,
-    to_json,
-)
-from ktrdr.data.local_api import ConnectionHistory as HistoryMessage
-from ktrdr.data.store_source import source_of
+from ktrdr.config.running_group import settings_to_run_with
+from ktrdr.config.settings import Settings
 from ktrdr.errors import (
     AlreadyRunning,
     InvalidRequest,
@@ -53,20 +31,36 @@ from ktrdr.errors import (
     StoreUnwritable,
     TimedOut,
 )
-from ktrdr.planning.bars import Answer
-from ktrdr.planning.instruments import Instrument, instrument_for
-from ktrdr.planning.lifecycle import State
-from ktrdr.planning.outages import Downtime, Span
-from ktrdr.planning.pacing import Priority
-from ktrdr.planning.requests import BarsRequest
-from ktrdr.planning.sessions import Schedule
-from ktrdr.planning.timeframes import DAY_S
-from ktrdr.planning.told_sessions import ToldSchedule, read_hours, read_schedule
-from ktrdr.planning.usual_sessions import by_rules, every_week
-from ktrdr.planning.zones import zone_of
+from ktrdr.ib.client import LIBRARY, ContractFacts
+from ktrdr.ib.connection import Link
+from ktrdr.ib.dispatcher import Requests
+from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
+from ktrdr.ib.outages import Downtime, Span
+from ktrdr.ib.schedules import ToldSchedule, read_hours, read_schedule
+from ktrdr.ib.states import State
+from ktrdr.ipc.codec import (
+    bars_to_json,
+    instrument_from_query,
+    number_from_query,
+    priority_from_query,
+    schedule_to_json,
+    span_from_query,
+    timeframe_from_query,
+    to_json,
+)
+from ktrdr.ipc.messages import Checkup, ConnectionStatus, Json, Outage, StateSpan
+from ktrdr.ipc.messages import ConnectionHistory as HistoryMessage
+from ktrdr.ipc.server import Handler, LocalServer
+from ktrdr.market.bars import Answer
+from ktrdr.market.bars_request import BarsRequest, Priority
+from ktrdr.market.instruments import Instrument, instrument_for
+from ktrdr.market.sessions import Schedule
+from ktrdr.market.timeframes import DAY_S
+from ktrdr.market.usual_sessions import by_rules, every_week
+from ktrdr.market.zones import zone_of
 from ktrdr.process import run
 from ktrdr.run_folder import prepare_folder
-from ktrdr.running_group import settings_to_run_with
+from ktrdr.store.source import source_of
 
 log = logging.getLogger("ib-connection")  # its name is another when it is the program
 

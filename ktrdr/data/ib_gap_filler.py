@@ -20,45 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from ktrdr.config import Settings
-from ktrdr.data.bar_store import BarStore
-from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.file_errors import unwritable
-from ktrdr.data.fill_book import FillBook
-from ktrdr.data.filling import AT_ONCE, MISTAKE_HINT, Filling
-from ktrdr.data.fills import Fills, Round
-from ktrdr.data.folder_watch import FolderWatch
-from ktrdr.data.gap_report import (
-    StoreSnapshot,
-    bars_of_day,
-    count_holes,
-    coverage_of,
-    iso,
-    moment,
-)
-from ktrdr.data.instruments_file import INSTRUMENTS, tables_of
-from ktrdr.data.ledger import Clock
-from ktrdr.data.local_api import (
-    ACCEPTED,
-    GapFillerStatus,
-    Handler,
-    Json,
-    LocalClient,
-    LocalServer,
-    Problem,
-    StoreTrouble,
-    serving,
-    spans_from_query,
-    time_from_text,
-    timeframe_from_query,
-    to_json,
-)
-from ktrdr.data.outage_cost import cost_of
-from ktrdr.data.series_summary import SeriesSummary, needs_person, summed_up
-from ktrdr.data.sqlite_file import is_damage
-from ktrdr.data.store_probe import StoreProbe, explained
-from ktrdr.data.store_source import OURS
-from ktrdr.data.watch import Watch, Watched
+from ktrdr.config.settings import Settings
 from ktrdr.errors import (
     CompetingSession,
     InvalidRequest,
@@ -75,21 +37,49 @@ from ktrdr.errors import (
     UnknownSeries,
     WrongSource,
 )
-from ktrdr.planning.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
-from ktrdr.planning.fills import DAY_HINT, Trouble, first_day
-from ktrdr.planning.fills import State as FillState
-from ktrdr.planning.gaps import CLOSABLE, Reason
-from ktrdr.planning.instruments import (
+from ktrdr.filling.assessment import Watch
+from ktrdr.filling.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
+from ktrdr.filling.fill import DAY_HINT, Trouble, first_day
+from ktrdr.filling.fill import State as FillState
+from ktrdr.filling.fill_records import FillBook
+from ktrdr.filling.fills import Fills, Round
+from ktrdr.filling.gaps import CLOSABLE, Reason
+from ktrdr.filling.ledger import Clock
+from ktrdr.filling.outage_cost import cost_of
+from ktrdr.filling.report import (
+    StoreSnapshot,
+    bars_of_day,
+    count_holes,
+    coverage_of,
+    iso,
+    moment,
+)
+from ktrdr.filling.scheduler import AT_ONCE, MISTAKE_HINT, Filling
+from ktrdr.filling.series_state import Watched
+from ktrdr.filling.series_summary import SeriesSummary, needs_person, summed_up
+from ktrdr.filling.throughput import Eta
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import spans_from_query, time_from_text, timeframe_from_query, to_json
+from ktrdr.ipc.messages import ACCEPTED, GapFillerStatus, Json, Problem, StoreTrouble
+from ktrdr.ipc.server import Handler, LocalServer, serving
+from ktrdr.market.instruments import (
     Series,
     check_symbol,
     instrument_for,
     instrument_of_entry,
     parse_series,
 )
-from ktrdr.planning.sessions import utc_midnight
-from ktrdr.planning.throughput import Eta
-from ktrdr.planning.timeframes import DAY_S, Timeframe
+from ktrdr.market.sessions import utc_midnight
+from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.process import HINT, boot, run
+from ktrdr.sqlite_file import is_damage
+from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.file_errors import unwritable
+from ktrdr.store.folder_watch import FolderWatch
+from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
+from ktrdr.store.interface import BarStore
+from ktrdr.store.probe import StoreProbe, explained
+from ktrdr.store.source import OURS
 
 log = logging.getLogger("gap-filler")  # its name is another when it is the program
 

@@ -25,7 +25,7 @@ from ktrdr.addresses import (
 from ktrdr.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from ktrdr.config import Settings
+    from ktrdr.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})  # noqa: S104 - compared, not bound
@@ -107,7 +107,7 @@ def of_settings(settings: Settings, *, is_alone: bool = False) -> ForwardSetting
 def of_variables(environment: Mapping[str, str], root: Path = ROOT) -> ForwardSettings:
     """From the environment and `.env` alone, for who runs this without a .venv.
 
-    Misconfigured as `ktrdr.config.load_settings`.
+    Misconfigured as `ktrdr.config.settings.load_settings`.
     """
     values = plain_env_file(root / ".env")
     values.update({name: environment[name] for name in _NAMES if environment.get(name)})
@@ -167,7 +167,7 @@ def is_supervised() -> bool:
 def load() -> ForwardSettings:
     """What this run is told: as every program reads it where that can be had."""
     try:
-        from ktrdr.running_group import settings_to_run_with  # noqa: PLC0415  not without a .venv
+        from ktrdr.config.running_group import settings_to_run_with  # noqa: PLC0415  not without a .venv
     except ImportError:
         if is_supervised():
             raise

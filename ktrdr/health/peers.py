@@ -11,19 +11,19 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from ktrdr.config import Settings
-from ktrdr.data.local_api import (
+from ktrdr.config.settings import Settings
+from ktrdr.errors import KtrdrError, PeerDown, Permanent
+from ktrdr.health.latest import Latest
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.messages import (
     ACCEPTED,
     ConnectionHistory,
     ConnectionStatus,
     GapFillerStatus,
     Json,
-    LocalClient,
     Outage,
-    to_json,
 )
-from ktrdr.errors import KtrdrError, PeerDown, Permanent
-from ktrdr.health.latest import Latest
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class Fill(BaseModel):
     timeframe: str
     since: datetime = Field(alias="from")
     state: str
-    """One of `planning.fills.State`."""
+    """One of `filling.fill.State`."""
     why: str = ""
     """What is in the way; else empty."""
     hint: str = ""

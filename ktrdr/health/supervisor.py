@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+from ktrdr.config.running_group import FOLDER, running_group
 from ktrdr.errors import Misconfigured
-from ktrdr.running_group import FOLDER, running_group
 
 _TIMEOUT_S = 1.0
 

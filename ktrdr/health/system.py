@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ktrdr.config import Settings
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.config.settings import Settings
 from ktrdr.forwarder import report
 from ktrdr.health.latest import Latest
 from ktrdr.health.peers import Answer, Fill, Peers, Series
 from ktrdr.health.programs import Programs
 from ktrdr.health.verdict import Service, Verdict, judge, services
+from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
 
 _FRESH_S = 0.5
 _ASKERS = 6

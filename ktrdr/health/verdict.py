@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from ktrdr.config import Settings
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
+from ktrdr.config.settings import Settings
 from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import RUNNING, Program
-from ktrdr.planning.diagnosis import Finding
+from ktrdr.ib.diagnosis import Finding
+from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
 
 ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
 """States in which a gateway answers, whether or not data come."""

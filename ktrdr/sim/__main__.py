@@ -14,16 +14,16 @@ from typing import Annotated
 import typer
 
 from ktrdr import process
-from ktrdr.config import Settings
+from ktrdr.config.settings import Settings
 from ktrdr.errors import AlreadyRunning
-from ktrdr.sim.bars import Alignment
-from ktrdr.sim.clock import parse_start
-from ktrdr.sim.control import control_of
-from ktrdr.sim.limits import Limits
-from ktrdr.sim.nights import Nights
-from ktrdr.sim.replay import export, read_replay
-from ktrdr.sim.server import SimulatedGateway
-from ktrdr.sim.starter import write_starter_store
+from ktrdr.sim.gateway.clock import parse_start
+from ktrdr.sim.gateway.control import control_of
+from ktrdr.sim.gateway.limits import Limits
+from ktrdr.sim.gateway.restart_plan import Nights
+from ktrdr.sim.gateway.server import SimulatedGateway
+from ktrdr.sim.market.bars import Alignment
+from ktrdr.sim.market.replay import export, read_replay
+from ktrdr.sim.market.sample_store import write_starter_store
 
 _STOP_CHECK_S = 0.2
 

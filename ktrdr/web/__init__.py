@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from ktrdr.config import ROOT, Settings
+from ktrdr.config.settings import ROOT, Settings
 from ktrdr.escapes import visible, visible_lines
 from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api

@@ -12,10 +12,10 @@ from waitress.wasyncore import close_all, loop  # type: ignore[import-untyped]
 
 from ktrdr import process
 from ktrdr.addresses import as_host_and_port
-from ktrdr.config import Settings
-from ktrdr.page_access import page_is_for
+from ktrdr.config.settings import Settings
 from ktrdr.web import create_app
 from ktrdr.web.listener import listen
+from ktrdr.web.page_access import page_is_for
 
 _NOTICE_STOP_S = 0.5
 _LAST_ANSWERS_S = 5

@@ -9,12 +9,13 @@ from pathlib import Path
 from flask import Blueprint, abort, request
 from flask.typing import ResponseReturnValue
 
-from ktrdr.data.local_api import Json, to_json
 from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import HISTORY_DAYS, connection_json, gap_filler_json
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import Concern, Service
+from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.messages import Json
 from ktrdr.web.logs import MOST_LINES, tail
 
 _LOG_LINES = 50

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, abort, request
 from flask.json import dumps
 from flask.typing import ResponseReturnValue
 
-from ktrdr.config import Settings
+from ktrdr.config.settings import Settings
 from ktrdr.health.peers import Peers
 
 if TYPE_CHECKING:

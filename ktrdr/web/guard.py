@@ -16,7 +16,7 @@ from ipaddress import IPv6Address, ip_address
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import TooManyRequests
 
-from ktrdr.config import Settings
+from ktrdr.config.settings import Settings
 from ktrdr.web.guesses import Guesses
 
 _ALWAYS = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -12,10 +12,10 @@ from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
 
-from ktrdr.config import Settings
+from ktrdr.config.callers import Callers, is_taken
+from ktrdr.config.settings import Settings
 from ktrdr.errors import Misconfigured
-from ktrdr.page_access import is_not_here, own_networks, page_callers
-from ktrdr.planning.callers import Callers, is_taken
+from ktrdr.web.page_access import is_not_here, own_networks, page_callers
 
 _THREADS = 32  # with 4, four slow readers froze the page
 _TOLD = 1000

@@ -10,10 +10,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus
 from ktrdr.forwarder.report import Report
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import Health, Service
+from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
 
 
 def metrics_api(system: System) -> Blueprint:

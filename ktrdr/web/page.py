@@ -13,22 +13,17 @@ from typing import Any
 from flask import Blueprint, current_app, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from ktrdr.config import Settings
-from ktrdr.data.local_api import (
-    ConnectionHistory,
-    ConnectionStatus,
-    GapFillerStatus,
-    Outage,
-)
+from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError
 from ktrdr.health.peers import HISTORY_DAYS, Answer, Series
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import ANSWERING, CLOCK_S, LOGGED_OUT, Health, Verdict, is_stale, sources
-from ktrdr.page_access import page_is_for
-from ktrdr.planning.reasons import because, remarks
+from ktrdr.ipc.messages import ConnectionHistory, ConnectionStatus, GapFillerStatus, Outage
+from ktrdr.ipc.wording import because, remarks
 from ktrdr.web import words
 from ktrdr.web.logs import tail
+from ktrdr.web.page_access import page_is_for
 
 SECTIONS = (
     "banner",

@@ -10,10 +10,11 @@ from functools import partial
 import pytest
 
 from ktrdr.data.ib_gap_filler import GapFiller, routes
-from ktrdr.data.local_api import LocalClient, LocalServer, serving
 from ktrdr.errors import InvalidRequest, MalformedFile, StoreUnwritable, UnknownSeries
-from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import HEADER, NOW, Inline, fill, utc
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.server import LocalServer, serving
+from ktrdr.market.instruments import parse_series
+from tests.fake_connection import HEADER, NOW, Inline, fill, utc
 
 THE_DAY = utc("2026-11-19")
 NAMES = [f"S{number:02}_1h" for number in range(12)]

@@ -9,18 +9,17 @@ import pytest
 from ktrdr.data.data_manager import DataManager
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.data.ib_connection_manager import routes as connection_routes
-from ktrdr.data.ledger import Ledger
-from ktrdr.data.local_api import LocalServer, serving
-from ktrdr.data.watch import contract_name
 from ktrdr.errors import InvalidRequest, MalformedFile, UnknownSeries
-from ktrdr.planning.bars import Bar
-from ktrdr.planning.gaps import Gap
-from ktrdr.planning.grids import Grid
-from ktrdr.planning.instruments import instrument_for
-from ktrdr.planning.timeframes import Timeframe
-from ktrdr.sim.hosting import running_gateway
-from ktrdr.sim.market import GeneratedMarket, truth
-from tests.data.conftest import line, price, utc
+from ktrdr.filling.gaps import Gap
+from ktrdr.filling.grids import Grid
+from ktrdr.filling.ledger import Ledger
+from ktrdr.ipc.server import LocalServer, serving
+from ktrdr.market.bars import Bar
+from ktrdr.market.instruments import contract_name, instrument_for
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.sim.gateway.in_thread import running_gateway
+from ktrdr.sim.market.market import GeneratedMarket, truth
+from tests.fake_connection import line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 FIRST = utc("2026-11-18 10:00")

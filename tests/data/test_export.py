@@ -10,7 +10,7 @@ import pytest
 from ktrdr.data.data_manager import DataManager
 from ktrdr.data.export import export_bars
 from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownSeries
-from tests.data.conftest import line, price, utc
+from tests.fake_connection import line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 FIRST = utc("2026-11-18 10:00")

@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ktrdr.data.csv_store import CsvStore
-from ktrdr.data.fill_book import FillBook
 from ktrdr.data.ib_gap_filler import GapFiller
-from ktrdr.data.ledger import Clock, Ledger
 from ktrdr.errors import NotEntitled, RequestFailed, StoreUnwritable, UnknownContract, WrongSource
-from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, HEADER, NOW, Inline, fill, utc
-from tests.data.dict_store import DictStore
+from ktrdr.filling.fill_records import FillBook
+from ktrdr.filling.ledger import Clock, Ledger
+from ktrdr.market.instruments import parse_series
+from ktrdr.store.csv_store import CsvStore
 from tests.data.test_ib_gap_filler import RECENT, minutes, starts_in
-from tests.data.test_store_probe import as_nobody, mounted, needs_root
+from tests.fake_connection import DAY, HEADER, NOW, Inline, fill, utc
+from tests.store.dict_store import DictStore
+from tests.store.test_probe import as_nobody, mounted, needs_root
 
 
 def test_all_is_complete_and_as_new_as_its_market(put, make_filler):

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ktrdr.data.connection_history import ConnectionHistory
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.errors import (
     AlreadyRunning,
@@ -27,12 +26,13 @@ from ktrdr.errors import (
     TimedOut,
     UnknownContract,
 )
-from ktrdr.planning.instruments import instrument_for, read_instruments
-from ktrdr.planning.requests import BarsRequest
-from ktrdr.planning.timeframes import Timeframe
-from ktrdr.sim.hosting import running_gateway
-from ktrdr.sim.limits import Limits
-from ktrdr.sim.market import truth
+from ktrdr.ib.history import ConnectionHistory
+from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.instruments import instrument_for, read_instruments
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.sim.gateway.in_thread import running_gateway
+from ktrdr.sim.gateway.limits import Limits
+from ktrdr.sim.market.market import truth
 from tests.ports import free_port
 
 AAPL = instrument_for("AAPL")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ktrdr.config import ROOT, Settings
+from ktrdr.config.settings import ROOT, Settings
 from ktrdr.data.ib_gap_filler import GapFiller, routes
 from ktrdr.errors import (
     InvalidRequest,
@@ -25,8 +25,19 @@ from ktrdr.errors import (
     TimedOut,
     UnknownContract,
 )
-from ktrdr.planning.instruments import parse_series
-from tests.data.conftest import DAY, HEADER, LENGTHS, NOW, Inline, SetClock, fill, line, price, utc
+from ktrdr.market.instruments import parse_series
+from tests.fake_connection import (
+    DAY,
+    HEADER,
+    LENGTHS,
+    NOW,
+    Inline,
+    SetClock,
+    fill,
+    line,
+    price,
+    utc,
+)
 
 MINUTES_A_DAY = 120
 

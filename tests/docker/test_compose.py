@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ktrdr.config import NAMES, settings_of
-from ktrdr.page_access import page_callers
+from ktrdr.config.settings import NAMES, settings_of
+from ktrdr.web.page_access import page_callers
 from tests.docker.composed import OF_THE_HOST
 
 INSIDE = {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.setting_names import IGNORE_ENV_FILE
+from ktrdr.config.names import IGNORE_ENV_FILE
 from tests.forwarder.networks import world
 
 PROJECT = Path(__file__).resolve().parents[2]

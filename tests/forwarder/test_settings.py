@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from dotenv import dotenv_values
 
-from ktrdr.config import Settings, load_settings
+from ktrdr.config.settings import Settings, load_settings
 from ktrdr.errors import Misconfigured
 from ktrdr.forwarder.settings import of_settings, of_variables, plain_env_file
 

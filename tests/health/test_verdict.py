@@ -6,11 +6,11 @@ from itertools import product
 
 import pytest
 
-from ktrdr.data.local_api import FarmStatus, LastError, SeriesTrouble, StoreTrouble
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import NAMES, Program, Programs
 from ktrdr.health.verdict import is_stale, judge, services, with_findings
-from ktrdr.planning.diagnosis import Finding
+from ktrdr.ib.diagnosis import Finding
+from ktrdr.ipc.messages import FarmStatus, LastError, SeriesTrouble, StoreTrouble
 
 NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)
 DOWN = Answer(None, "it does not answer", ".venv/bin/supervisorctl restart it")

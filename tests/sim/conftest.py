@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from ktrdr.sim.server import SimulatedGateway
+from ktrdr.sim.gateway.server import SimulatedGateway
 
 MONDAY = datetime(2026, 11, 23, 15, 30, 25, tzinfo=UTC)  # 10:30:25 in New York
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import sys
 import pytest
 from ib_insync import IB, Stock
 
-from ktrdr.sim.server import SimulatedGateway
+from ktrdr.sim.gateway.server import SimulatedGateway
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ktrdr.data.local_api import ConnectionStatus, GapFillerStatus, LastError, StoreTrouble
 from ktrdr.errors import InvalidRequest, RequestFailed
+from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus, LastError, StoreTrouble
 
 IB = "/api/v1/system/ib-status"
 FILLER = "/api/v1/system/gap-filler-status"

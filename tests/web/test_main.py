@@ -228,7 +228,7 @@ def test_twenty_pages_at_once_are_answered_in_little_memory(run_dir, port):
 def test_the_page_does_without_pandas(run_dir):
     code = """
 import sys
-from ktrdr.config import load_settings
+from ktrdr.config.settings import load_settings
 from ktrdr.web import create_app
 client = create_app(load_settings()).test_client()
 for path in ("/", "/live", "/metrics", "/readyz", "/api/v1/system/system-status",

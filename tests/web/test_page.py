@@ -7,10 +7,10 @@ from html import unescape
 
 import pytest
 
-from ktrdr.data.local_api import FarmStatus, LastError, Problem, SeriesTrouble, StoreTrouble
 from ktrdr.errors import RequestFailed
 from ktrdr.escapes import visible
 from ktrdr.health.peers import Series
+from ktrdr.ipc.messages import FarmStatus, LastError, Problem, SeriesTrouble, StoreTrouble
 from ktrdr.web.page import SECTIONS, worst_first
 from tests.played_peers import SERIES, pretended
 

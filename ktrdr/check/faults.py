@@ -1,0 +1,220 @@
+"""What can be broken in a bar file, and what of it can be mended without loss. Reads no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr.market.sessions import (
+    DAILY_SETTLE_S,
+    SETTLE_S,
+    Int64Array,
+    Schedule,
+    expected,
+)
+from ktrdr.market.timeframes import DAY_S, MINUTE_S, Timeframe
+
+BoolArray = NDArray[np.bool_]
+Float64Array = NDArray[np.float64]
+
+_PERSON = "a person must decide"
+_FAR = 2**62
+
+
+class Fault(Enum):
+    """What is wrong: what it is called, and how it is mended or who must decide."""
+
+    HEADER = ("no header with the contract's columns", f"{_PERSON}: put the header in")
+    TOO_LONG = ("a line too long to be a bar", f"{_PERSON}: no bar file has such lines")
+    NO_TIME = ("a time that cannot be read", f"{_PERSON}: correct the line or remove it")
+    FIELDS = ("more or fewer fields than the header has", f"{_PERSON}: correct the line")
+    NO_NUMBER = ("a price or volume that is no finite number", f"{_PERSON}: correct the line")
+    UNEVEN = ("a time off the grid: whole minutes, or 00:00 UTC for daily bars", _PERSON)
+    IMPOSSIBLE = ("prices outside low and high, or a volume below 0 other than -1", _PERSON)
+    CONFLICT = ("another row of the same time", f"{_PERSON} which of the two is right")
+    UNORDERED = ("a row that comes too late", "the rows are sorted by their time")
+    DOUBLE = ("a row that is there twice", "it is kept once")
+    BLANK = ("an empty line", "it is dropped")
+    HEADER_AGAIN = ("the header once more", "it is dropped")
+    TORN = ("a last line that breaks off", "it is dropped: it never was a row")
+    UNENDED = ("a last row without its line end", "the line end is added")
+    UNFINISHED = ("a bar that is not over yet", "it is dropped, and asked for again when it is")
+    DOUBTFUL = ("a bar that may not be over yet: its sessions are not known", "nothing to mend")
+    OUTSIDE = ("a bar outside the sessions that IB has told", "nothing to mend")
+
+    @property
+    def what(self) -> str:
+        """What it is, in words."""
+        return self.value[0]
+
+    @property
+    def mend(self) -> str:
+        """How it is mended, or that a person must decide."""
+        return self.value[1]
+
+    @property
+    def refusal(self) -> str:
+        """Why a fault of this kind, that can be mended elsewhere, is not mended here."""
+        return _REFUSALS.get(self, _PERSON)
+
+    @property
+    def is_lossless(self) -> bool:
+        """It can be mended without loss, in most files."""
+        return self in DROPPED | _ALONE | _IN_ORDER
+
+    @property
+    def is_note(self) -> bool:
+        """Worth knowing, and no promise is broken."""
+        return self in (Fault.DOUBTFUL, Fault.OUTSIDE)
+
+
+DROPPED = frozenset({Fault.DOUBLE, Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNFINISHED})
+"""Mended by leaving the line out."""
+
+_ALONE = frozenset({Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNENDED})
+_IN_ORDER = frozenset({Fault.UNORDERED, Fault.DOUBLE})
+_REFUSALS = {
+    Fault.UNORDERED: f"{_PERSON}: nobody knows where the lines without a time belong",
+    Fault.DOUBLE: f"{_PERSON}: it is dropped when all lines have a time that can be read",
+    Fault.UNFINISHED: f"{_PERSON}: we have not written it, or the clock is wrong",
+}
+_PLACELESS = frozenset({Fault.NO_TIME, Fault.TOO_LONG})
+
+
+class State(Enum):
+    """What becomes of a finding."""
+
+    NOTE = "worth knowing"
+    STAYS = "for a person to decide"
+    MENDABLE = "can be mended"
+    MENDED = "mended"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is broken, or worth knowing."""
+
+    where: str
+    """The file's name in the store."""
+    what: str
+    mend: str
+    """How it is mended, or what a person must do."""
+    state: State = State.STAYS
+    lines: tuple[int, ...] = ()
+    """The first few; the header is line 1."""
+    count: int = 1
+
+    @property
+    def is_broken(self) -> bool:
+        """A promise is not kept."""
+        return self.state in (State.STAYS, State.MENDABLE)
+
+
+def mendable(found: Iterable[Fault], *, drop_unfinished: bool) -> frozenset[Fault]:
+    """Those that are mended without loss.
+
+    Rows are sorted only where each has a time that can be read: nobody knows where the others
+    belong. `drop_unfinished`: there is one such bar, the last, and we have written it.
+    """
+    there = frozenset(found)
+    if Fault.HEADER in there:
+        return frozenset()
+    chosen = there & _ALONE
+    if not there & _PLACELESS:
+        chosen |= there & _IN_ORDER
+    return chosen | (there & {Fault.UNFINISHED} if drop_unfinished else frozenset())
+
+
+def impossible(
+    opens: Float64Array,
+    highs: Float64Array,
+    lows: Float64Array,
+    closes: Float64Array,
+    volumes: Float64Array,
+) -> BoolArray:
+    """Which bars of finite numbers cannot be true: `Bar.is_sound` for many at once."""
+    found: BoolArray = (
+        (lows > np.minimum(opens, closes))
+        | (highs < np.maximum(opens, closes))
+        | (lows > highs)
+        | ((volumes < 0) & (volumes != -1))
+    )
+    return found
+
+
+class Sessions(NamedTuple):
+    """What is known of when a contract trades; times in UTC seconds."""
+
+    schedule: Schedule
+    opens: Int64Array
+    closes: Int64Array
+    days: Int64Array
+    """UTC midnights of the trading days, each once."""
+    alignment: frozenset[int]
+    """At which local minutes bars begin, as `expected` wants it for their length."""
+
+
+def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessions | None:
+    """What IB itself has told; None for what was guessed from a week or from usual hours."""
+    if schedule is None or schedule.source != "ib":
+        return None
+    table = np.array(schedule.sessions, dtype=np.int64).reshape(-1, 3)
+    return Sessions(schedule, table[:, 0], table[:, 1], np.unique(table[:, 2]), alignment)
+
+
+def outside(starts: Int64Array, timeframe: Timeframe, sessions: Sessions) -> BoolArray:
+    """Which bars have no second in common with a session, where all of them are known."""
+    known = (starts >= sessions.schedule.start) & (starts < sessions.schedule.end)
+    if timeframe.is_daily:
+        return known & ~np.isin(starts, sessions.days)
+    if not len(sessions.opens):
+        return known
+    last = np.searchsorted(sessions.opens, starts + timeframe.length_s) - 1
+    return known & ((last < 0) | (sessions.closes[last] <= starts))
+
+
+def unfinished(
+    starts: Int64Array, timeframe: Timeframe, sessions: Sessions | None, now: int
+) -> tuple[BoolArray, BoolArray]:
+    """Which bars are surely not over at `now`, and which may not be (UTC seconds).
+
+    A bar can be shorter than its length where its session closes, and a trading day can be over
+    before its UTC day is: only the sessions tell. Not so a minute, and what is yet to begin.
+    """
+    length_s = timeframe.length_s
+    late = starts + (2 * DAY_S if timeframe.is_daily else length_s) > now
+    sure = late & ((starts > now) | (timeframe is Timeframe.M1))
+    open_ = late & ~sure
+    if not open_.any():
+        return sure, open_
+    due, coming = _due_and_coming(starts[open_], timeframe, sessions, now)
+    sure[open_] = coming & ~due
+    doubtful = open_ & (starts + length_s > now)
+    doubtful[open_] &= ~coming & ~due
+    return sure, doubtful
+
+
+def _due_and_coming(
+    starts: Int64Array, timeframe: Timeframe, sessions: Sessions | None, now: int
+) -> tuple[BoolArray, BoolArray]:
+    """Which bars the sessions say are over by now, and which will be at some time."""
+    if sessions is None:
+        nothing = np.zeros(len(starts), np.bool_)
+        return nothing, nothing
+    settle_s = DAILY_SETTLE_S if timeframe.is_daily else SETTLE_S
+    first, last = int(starts.min()), int(starts.max()) + MINUTE_S
+    due, coming = (
+        np.isin(
+            starts,
+            expected(
+                sessions.schedule, timeframe, first, last, by, alignment=sessions.alignment
+            ).starts,
+        )
+        for by in (now + settle_s, _FAR)
+    )
+    return due, coming

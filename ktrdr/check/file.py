@@ -1,0 +1,223 @@
+"""What is broken in one bar file, and its content as it would be mended. Writes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ktrdr.check.faults import (
+    DROPPED,
+    Fault,
+    Sessions,
+    mendable,
+    outside,
+    unfinished,
+)
+from ktrdr.check.lines import NO_START, Lines, read_lines
+from ktrdr.market.sessions import Int64Array
+from ktrdr.store.bar_file import BarFile
+
+_NAMED = 3
+"""So many lines are named of all that are broken alike."""
+_EXAMPLE_BYTES = 60
+_NEVER = 2**62
+_PIECE_BYTES = 1024 * 1024
+
+
+@dataclass
+class Found:
+    """Lines that are broken alike."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+    """The numbers of the first few; the header is line 1."""
+    example: str = ""
+    """How the first one begins."""
+
+
+@dataclass
+class Look:
+    """What a look at every line of a file has shown."""
+
+    rows: int = 0
+    found: dict[Fault, Found] = field(default_factory=dict)
+    last: int = NO_START
+    """The latest start, UTC seconds."""
+    is_in_order: bool = True
+    first_unfinished: int = _NEVER
+    """The earliest start of the bars that are surely not over yet."""
+
+    def mends(self, *, is_ours: bool) -> frozenset[Fault]:
+        """What can be mended without loss. `is_ours`: every row was written by us.
+
+        Several bars that are not over yet are more likely a matter of the clock.
+        """
+        is_last = self.first_unfinished == self.last
+        return mendable(self.found, drop_unfinished=is_ours and is_last)
+
+    @property
+    def broken(self) -> dict[Fault, int]:
+        """How often each promise is broken."""
+        return {fault: found.count for fault, found in self.found.items() if not fault.is_note}
+
+
+def look_at(file: BarFile, sessions: Sessions | None, now: int) -> Look:
+    """Read every line of a file; `now` in UTC seconds."""
+    look = Look()
+    for lines in read_lines(file):
+        for row, fault in lines.faults.items():
+            _note(look, file, fault, lines, [row])
+        _look_at_times(look, file, sessions, now, lines)
+    if not file.layout.has_header and (look.rows or look.found.keys() - {Fault.BLANK}):
+        look.found[Fault.HEADER] = Found(1, [1])
+    if not look.is_in_order:
+        _look_at_order(look, file)
+    return look
+
+
+def _look_at_times(
+    look: Look, file: BarFile, sessions: Sessions | None, now: int, lines: Lines
+) -> None:
+    rows = np.flatnonzero(lines.starts != NO_START)
+    starts = lines.starts[rows]
+    if not len(rows):
+        return
+    look.rows += len(rows)
+    if starts[0] <= look.last or (np.diff(starts) <= 0).any():
+        look.is_in_order = False
+    look.last = max(look.last, int(starts.max()))
+    if sessions is not None:
+        strange = outside(starts, file.timeframe, sessions)
+        _note(look, file, Fault.OUTSIDE, lines, rows[strange].tolist())
+    sure, doubtful = unfinished(starts, file.timeframe, sessions, now)
+    _note(look, file, Fault.DOUBTFUL, lines, rows[doubtful].tolist())
+    _note(look, file, Fault.UNFINISHED, lines, rows[sure].tolist())
+    if sure.any():
+        look.first_unfinished = min(look.first_unfinished, int(starts[sure].min()))
+
+
+def _note(look: Look, file: BarFile, fault: Fault, lines: Lines, rows: list[int]) -> None:
+    """These lines, counted from the first of `lines`, are broken like this."""
+    if not rows:
+        return
+    found = look.found.setdefault(fault, Found())
+    if not found.count:
+        begin, end = lines.offsets[rows[0] : rows[0] + 2].tolist()
+        text = os.pread(file.descriptor, min(end - begin, _EXAMPLE_BYTES), begin)
+        found.example = text.decode(errors="replace").strip()
+    found.lines += [lines.number + row for row in rows[: _NAMED - len(found.lines)]]
+    found.count += len(rows)
+
+
+def _look_at_order(look: Look, file: BarFile) -> None:
+    lines = _all_lines(file)
+    doubles, conflicts = _same_times(file, lines)
+    kept = lines.starts != NO_START
+    kept[doubles] = False
+    rows = np.flatnonzero(kept)
+    starts = lines.starts[rows]
+    late = rows[starts < np.maximum.accumulate(starts)]
+    _note(look, file, Fault.DOUBLE, lines, doubles)
+    _note(look, file, Fault.CONFLICT, lines, conflicts)
+    _note(look, file, Fault.UNORDERED, lines, late.tolist())
+
+
+def _all_lines(file: BarFile) -> Lines:
+    """Where each line of a file is, and its time; of their faults those of whole lines alone."""
+    parts = list(read_lines(file, times_only=True))
+    if not parts:  # it became shorter
+        return Lines(2, np.empty(0, np.int64), np.array([file.layout.begin], np.int64), {})
+    starts = np.concatenate([part.starts for part in parts])
+    offsets = np.concatenate([part.offsets[:-1] for part in parts] + [parts[-1].offsets[-1:]])
+    faults: dict[int, Fault] = {}
+    for part in parts:
+        first = part.number - parts[0].number
+        faults |= {first + row: fault for row, fault in part.faults.items()}
+    return Lines(parts[0].number, starts, offsets, faults)
+
+
+def _same_times(file: BarFile, lines: Lines) -> tuple[list[int], list[int]]:
+    """Rows that are there before, byte for byte, and rows of a time that is there otherwise."""
+    order = _by_time(lines.starts, np.flatnonzero(lines.starts != NO_START))
+    again = np.flatnonzero(np.diff(lines.starts[order]) == 0)
+    doubles: list[int] = []
+    conflicts: list[int] = []
+    seen: set[bytes] = set()
+    start = NO_START
+    for before, row in zip(order[again].tolist(), order[again + 1].tolist(), strict=True):
+        if lines.starts[row] != start:
+            start, seen = int(lines.starts[row]), {_text(file, lines, before)}
+        text = _text(file, lines, row)
+        (doubles if text in seen else conflicts).append(row)
+        seen.add(text)
+    return sorted(doubles), sorted(conflicts)
+
+
+def _by_time(starts: Int64Array, rows: Int64Array) -> Int64Array:
+    """Those of one time stay as they are."""
+    ordered: Int64Array = rows[np.argsort(starts[rows], kind="stable")]
+    return ordered
+
+
+def _text(file: BarFile, lines: Lines, row: int) -> bytes:
+    begin, end = lines.offsets[row : row + 2].tolist()
+    return os.pread(file.descriptor, end - begin, begin).rstrip(b"\r\n")
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A file's content without what can be mended."""
+
+    rows: int
+    size: int
+    """In bytes."""
+    pieces: Iterator[bytes]
+    """To be taken once, while the file is open."""
+
+
+def mended(file: BarFile, look: Look, mends: frozenset[Fault]) -> Mended:
+    """What the file should have in the place of what it has: its own lines, and no other."""
+    lines = _all_lines(file)
+    kept = np.ones(len(lines.starts), np.bool_)
+    kept[[row for row, fault in lines.faults.items() if fault in mends & DROPPED]] = False
+    if Fault.DOUBLE in mends:
+        kept[_same_times(file, lines)[0]] = False
+    if Fault.UNFINISHED in mends:
+        kept &= lines.starts != look.last
+    rows = np.flatnonzero(kept)
+    if Fault.UNORDERED in mends:
+        rows = _by_time(lines.starts, rows)
+    tail = file.layout.newline if Fault.UNENDED in mends and kept[-1:].any() else b""
+    begins, ends = lines.offsets[rows], lines.offsets[rows + 1]
+    size = file.layout.begin + int((ends - begins).sum()) + len(tail)
+    count = np.count_nonzero(lines.starts[rows] != NO_START)
+    return Mended(int(count), size, _gathered(_pieces(file, begins, ends, tail)))
+
+
+def _pieces(file: BarFile, begins: Int64Array, ends: Int64Array, tail: bytes) -> Iterator[bytes]:
+    """The header, then these lines; `tail` behind the file's own last one."""
+    yield os.pread(file.descriptor, file.layout.begin, 0)
+    breaks = np.flatnonzero(begins[1:] != ends[:-1])
+    firsts = np.concatenate((begins[:1], begins[1:][breaks]))
+    lasts = np.concatenate((ends[:-1][breaks], ends[-1:]))
+    for first, last in zip(map(int, firsts), map(int, lasts), strict=True):
+        for at in range(first, last, _PIECE_BYTES):
+            yield os.pread(file.descriptor, min(_PIECE_BYTES, last - at), at)
+        if last == file.size:
+            yield tail
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in fewer pieces."""
+    parts: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        if size >= _PIECE_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    yield b"".join(parts)

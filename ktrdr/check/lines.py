@@ -1,0 +1,191 @@
+"""The lines of a bar file, each with its time and what is wrong with it. Goes on past the broken.
+
+Decides nothing about order; `BarFile` is for files that are sound.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ktrdr.check.faults import Fault, Float64Array, impossible
+from ktrdr.errors import MalformedFile
+from ktrdr.market.bars import Bar
+from ktrdr.market.sessions import Int64Array
+from ktrdr.market.timeframes import DAY_S, MINUTE_S, Timeframe
+from ktrdr.store.bar_file import BarFile
+from ktrdr.store.csv_text import Layout, line_start, read_starts
+
+NO_START = -(2**62)
+"""In the place of a time that cannot be read, or that is none."""
+
+_BLOCK_BYTES = 512 * 1024
+"""Read at once; a line that is longer is no bar."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines that follow each other in a file."""
+
+    number: int
+    """Of the first; the header is line 1."""
+    starts: Int64Array
+    """UTC seconds; NO_START."""
+    offsets: Int64Array
+    """Where each line begins in the file, and where the last one ends."""
+    faults: dict[int, Fault]
+    """Which of them, counted from 0, are broken by themselves."""
+
+
+class _Block(NamedTuple):
+    """The bytes `[at, end)` of a file."""
+
+    at: int
+    end: int
+    raw: bytes | None
+    """Whole lines, or the last one without its end; None: one line that is too long."""
+
+
+def read_lines(file: BarFile, *, times_only: bool = False) -> Iterator[Lines]:
+    """All lines behind the header, some at a time; a last one without an end too.
+
+    `times_only`: where all times are sound, nothing else is looked at.
+    """
+    number = 1 + file.layout.has_header
+    for at, end, raw in _blocks(file):
+        if raw is None:
+            offsets = np.array([at, end], np.int64)
+            lines = Lines(number, np.array([NO_START]), offsets, {0: Fault.TOO_LONG})
+        elif raw.endswith(b"\n"):
+            lines = _judge(file, number, at, raw, times_only=times_only)
+        else:
+            lines = _judge_last(file, number, at, raw)
+        yield lines
+        number += len(lines.starts)
+
+
+def _blocks(file: BarFile) -> Iterator[_Block]:
+    at = file.layout.begin
+    while at < file.size:
+        raw = os.pread(file.descriptor, min(_BLOCK_BYTES, file.size - at), at)
+        whole = raw.rfind(b"\n") + 1
+        if whole:
+            yield _Block(at, at + whole, raw[:whole])
+            at += whole
+        elif not raw:
+            return  # it became shorter
+        elif len(raw) < _BLOCK_BYTES:
+            yield _Block(at, at + len(raw), raw)
+            return
+        else:
+            end = _end_of_line(file, at + len(raw))
+            yield _Block(at, end, None)
+            at = end
+
+
+def _end_of_line(file: BarFile, at: int) -> int:
+    while at < file.size:
+        raw = os.pread(file.descriptor, min(_BLOCK_BYTES, file.size - at), at)
+        found = raw.find(b"\n") + 1
+        if found or not raw:
+            return at + found
+        at += len(raw)
+    return at
+
+
+def _judge(file: BarFile, number: int, at: int, raw: bytes, *, times_only: bool) -> Lines:
+    """Lines that have ends: all at once where they are sound, else one by one."""
+    try:
+        starts, offsets = _times(file, raw)
+        values = None if times_only else _values(raw, offsets, file.layout)
+    except (MalformedFile, ValueError):
+        return _judge_each(file, number, at, raw)
+    broken = np.flatnonzero(impossible(*values)).tolist() if values else []
+    return Lines(number, starts, offsets + at, dict.fromkeys(broken, Fault.IMPOSSIBLE))
+
+
+def _times(file: BarFile, raw: bytes) -> tuple[Int64Array, Int64Array]:
+    """The start of each line, and where it begins. ValueError, MalformedFile: not each has one."""
+    starts, offsets = read_starts(file.path.name, file.layout, raw)
+    if (starts % _grid_s(file.timeframe)).any():
+        raise ValueError
+    return starts, offsets
+
+
+def _grid_s(timeframe: Timeframe) -> int:
+    return DAY_S if timeframe.is_daily else MINUTE_S
+
+
+def _values(raw: bytes, offsets: Int64Array, layout: Layout) -> list[Float64Array]:
+    """Open, high, low, close and volume of each line. ValueError: not each has them, as numbers."""
+    count, width = len(offsets) - 1, len(layout.columns)
+    commas = np.flatnonzero(np.frombuffer(raw, np.uint8) == ord(","))
+    places = commas.reshape(count, width - 1)  # or there are too many, or too few
+    if (places[:, 0] < offsets[:-1]).any() or (places[:, -1] >= offsets[1:]).any():
+        raise ValueError
+    if b"_" in raw:  # which `float` passes over
+        raise ValueError
+    fields = raw.replace(b"\n", b",").split(b",")
+    columns = layout.value_places
+    values = [np.array([float(text) for text in fields[c:-1:width]]) for c in columns]
+    if not all(np.isfinite(column).all() for column in values):
+        raise ValueError
+    return values
+
+
+def _judge_each(file: BarFile, number: int, at: int, raw: bytes) -> Lines:
+    header = os.pread(file.descriptor, file.layout.begin, 0).strip()
+    lines = raw.split(b"\n")[:-1]
+    faults: dict[int, Fault] = {}
+    starts = np.full(len(lines), NO_START, np.int64)
+    for row, line in enumerate(lines):
+        starts[row], fault = _judge_line(line, header, file.layout, file.timeframe)
+        if fault is not None:
+            faults[row] = fault
+    ends = np.cumsum([len(line) + 1 for line in lines], dtype=np.int64)
+    return Lines(number, starts, at + np.concatenate((np.zeros(1, np.int64), ends)), faults)
+
+
+def _judge_line(
+    line: bytes, header: bytes, layout: Layout, timeframe: Timeframe
+) -> tuple[int, Fault | None]:
+    """The start of one row, and the first thing that is wrong with it."""
+    text = line.strip()
+    if not text or text == header:
+        return NO_START, Fault.HEADER_AGAIN if text else Fault.BLANK
+    try:
+        start = line_start("", layout, line, None)
+    except MalformedFile:
+        return NO_START, Fault.NO_TIME
+    return start, _fault_of(start, line.split(b","), layout, timeframe)
+
+
+def _fault_of(
+    start: int, fields: list[bytes], layout: Layout, timeframe: Timeframe
+) -> Fault | None:
+    if len(fields) != len(layout.columns):
+        return Fault.FIELDS
+    texts = [fields[place] for place in layout.value_places]
+    try:
+        values = [float(text) for text in texts]
+    except ValueError:
+        return Fault.NO_NUMBER
+    if not all(map(math.isfinite, values)) or any(b"_" in text for text in texts):
+        return Fault.NO_NUMBER
+    if start % _grid_s(timeframe):
+        return Fault.UNEVEN
+    return None if Bar(start, *values).is_sound else Fault.IMPOSSIBLE
+
+
+def _judge_last(file: BarFile, number: int, at: int, raw: bytes) -> Lines:
+    """A line that has no end: a row when nothing else is wrong with it, else torn."""
+    start, fault = _judge_line(raw, b"", file.layout, file.timeframe)
+    offsets = np.array([at, at + len(raw)], np.int64)
+    if fault is None:
+        return Lines(number, np.array([start]), offsets, {0: Fault.UNENDED})
+    return Lines(number, np.array([NO_START]), offsets, {0: Fault.TORN})

@@ -1,0 +1,214 @@
+"""Verifies every promise of a store, and mends what can be mended without loss.
+
+Works beside a running gap filler: a file is judged as it is while nobody writes to it, and
+replaced under the lock that every writer of ours takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from ktrdr.check.faults import Finding, Sessions, State, sessions_from
+from ktrdr.check.repair import Checked, SeriesCheck
+from ktrdr.errors import (
+    KtrdrError,
+    MalformedFile,
+    Misconfigured,
+    StoreUnwritable,
+    UnknownSeries,
+)
+from ktrdr.filling.ledger_reader import sessions_of
+from ktrdr.market.instruments import (
+    Series,
+    check_entry,
+    contract_name,
+    instrument_of_entry,
+    parse_series,
+)
+from ktrdr.store.atomic_write import TEMPORARY
+from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
+from ktrdr.store.source import OURS
+
+SOURCES = ("live", "simulated")
+
+_STALE_S = 3600
+"""No write takes so long: what it began was left by one that was killed."""
+_UNTOLD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
+
+
+class StoreCheck:
+    """Of one store. `clock` tells UTC seconds."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        self._folder = folder
+        self._store = CsvStore(folder)
+        self._ledger = folder / OURS / "ledger.sqlite"
+        self._clock = clock
+        self._tables = _read_tables(folder)[0]
+        self._blocked: Mapping[Series, MalformedFile] | None = None
+        """As `series` has found them last."""
+
+    def series(self, symbol: str | None = None, timeframe: str | None = None) -> list[Series]:
+        """Those of the store, or of one symbol or timeframe, by name.
+
+        Misconfigured: there is no store. UnknownSeries: it has none of these.
+        """
+        if not self._folder.is_dir():
+            raise Misconfigured(
+                f"{self._folder} is no folder", hint="set KTRDR_DATA_DIR to where the bar files are"
+            )
+        there = self._store.scan()
+        self._blocked = there.blocked
+        found = [
+            series
+            for series in (*there.found, *there.blocked)
+            if symbol in (None, series.symbol) and timeframe in (None, series.timeframe.value)
+        ]
+        if not found and (symbol or timeframe):
+            wanted = "_".join(part for part in (symbol or "*", timeframe or "*"))
+            raise UnknownSeries(f"{self._folder} has no series {wanted}")
+        return sorted(found, key=str)
+
+    # A series.
+
+    def check(self, series: Series, *, fix: bool = False) -> Checked:
+        """What is broken in a series' file; with `fix` what can be mended is.
+
+        A file that disappears meanwhile is no finding.
+        """
+        if self._blocked is None:
+            self._blocked = self._store.scan().blocked
+        if (blocked := self._blocked.get(series)) is not None:
+            what = blocked.message.removeprefix(f"{series.file_name}: ")
+            return Checked(findings=(_by_hand(series.file_name, what, blocked.hint),))
+        one = SeriesCheck(self._store, series, self._sessions(series), self._clock)
+        try:
+            return one.check(fix=fix)
+        except FileNotFoundError:
+            return Checked()
+        except StoreUnwritable as error:
+            busy = Finding(series.file_name, error.message, "check it again, when nobody writes")
+            return Checked(findings=(busy,))
+        except (KtrdrError, OSError) as error:
+            why = error.message if isinstance(error, KtrdrError) else error.strerror
+            return Checked(findings=(_by_hand(series.file_name, f"it cannot be read: {why}"),))
+
+    def _sessions(self, series: Series) -> Sessions | None:
+        try:
+            instrument = instrument_of_entry(series.symbol, self._tables.get(series.symbol))
+            name = contract_name(instrument)
+            return sessions_from(*sessions_of(self._ledger, name, series.timeframe))
+        except (Misconfigured, ValueError):
+            return None
+
+    # What is beside the series.
+
+    def check_rest(self, *, fix: bool = False) -> list[Checked]:
+        """What is broken beside the series: names, leftovers, and what is kept in `.ktrdr`."""
+        findings = [
+            *self._strange_names(),
+            *self._source(),
+            *_read_tables(self._folder)[1],
+            *self._databases(),
+            *self._leftovers(fix=fix),
+        ]
+        return [Checked(findings=(finding,)) for finding in findings]
+
+    def _strange_names(self) -> Iterator[Finding]:
+        for line in self._store.scan().strange:
+            name, _, why = line.partition(" is no series: ")
+            yield _by_hand(name.strip("'\""), f"no series: {why}", "rename it or move it away")
+
+    def _source(self) -> Iterator[Finding]:
+        try:
+            source = self._store.source()
+        except StoreUnwritable as error:
+            yield _by_hand(f"{OURS}/source", error.message, error.hint)
+            return
+        if source is not None and source not in SOURCES:
+            what = f"{source[:40]!r}: expected {' or '.join(SOURCES)}"
+            yield _by_hand(f"{OURS}/source", what, "write into it whose bars these are")
+
+    def _databases(self) -> Iterator[Finding]:
+        for path in sorted((self._folder / OURS).glob("*.sqlite")):
+            where = f"{OURS}/{path.name}"
+            why, is_broken = _quick_check(path)
+            if is_broken:
+                yield _by_hand(where, why, "stop the programs and delete it: no bar is lost")
+            elif why:
+                yield Finding(where, why, "nothing to mend", State.NOTE)
+
+    def _leftovers(self, *, fix: bool) -> Iterator[Finding]:
+        ours = self._folder / OURS
+        for folder in (self._folder, ours, ours / "renewed", ours / "replaced"):
+            for path in sorted(folder.glob(f".*{TEMPORARY}")):
+                yield from self._leftover(path, fix=fix)
+
+    def _leftover(self, path: Path, *, fix: bool) -> Iterator[Finding]:
+        store = self._store.renewals if path.parent.name == "renewed" else self._store
+        with contextlib.suppress(FileNotFoundError, StoreUnwritable):
+            with _unwritten(store, path) as is_sure:
+                if not is_sure and self._clock() - path.stat().st_mtime < _STALE_S:
+                    return
+                path.stat()
+                where, state = str(path.relative_to(self._folder)), State.MENDABLE
+                if fix:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                        state = State.MENDED
+            yield Finding(where, "left by a writer that was killed", "it is removed", state)
+
+
+def _by_hand(where: str, what: str, advice: str = "correct it") -> Finding:
+    return Finding(where, what, f"a person must decide: {advice}")
+
+
+@contextlib.contextmanager
+def _unwritten(store: CsvStore, path: Path) -> Iterator[bool]:
+    """Nobody of ours writes to the series that this temporary file is for; False: who knows.
+
+    StoreUnwritable: somebody does.
+    """
+    try:
+        series = parse_series(path.name.removeprefix(".").rsplit(".", 2)[0])
+    except ValueError:
+        series = None
+    with contextlib.ExitStack() as locks:
+        is_sure = False
+        if series is not None and (store.folder / OURS).is_dir():
+            with contextlib.suppress(OSError):
+                locks.enter_context(store.locked(series))
+                is_sure = True
+        yield is_sure
+
+
+def _read_tables(folder: Path) -> tuple[dict[str, object], list[Finding]]:
+    """The entries of `instruments.toml`, unchecked, and what is broken in them."""
+    try:
+        tables = tables_of(folder)
+    except Misconfigured as error:
+        return {}, [_by_hand(INSTRUMENTS, error.message)]
+    return tables, [finding for one in tables.items() for finding in _entry(INSTRUMENTS, *one)]
+
+
+def _entry(name: str, symbol: str, entry: object) -> Iterator[Finding]:
+    try:
+        check_entry(f"[{symbol}]", symbol, entry)
+    except Misconfigured as error:
+        yield _by_hand(name, error.message)
+
+
+def _quick_check(path: Path) -> tuple[str, bool]:
+    """What is wrong with a database, empty: nothing; and whether it is surely broken."""
+    try:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            said = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        return str(error), (error.sqlite_errorcode & 0xFF) not in _UNTOLD
+    return ("", False) if said == "ok" else (str(said), True)

@@ -1,0 +1,5 @@
+"""The command line `ktrdr`."""
+
+from ktrdr.cli.commands import app
+
+__all__ = ["app"]

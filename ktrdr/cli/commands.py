@@ -1,0 +1,585 @@
+"""The command line `ktrdr`: asks the running group and the store.
+
+It starts and stops nothing itself; `ktrdr ctl` hands over to supervisorctl.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote, urlencode
+
+import typer
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ktrdr.check.faults import Finding, State
+from ktrdr.cli.fill_progress import ask, follow
+from ktrdr.cli.supervisorctl import become_supervisorctl
+from ktrdr.cli.terminal import Terminal
+from ktrdr.config.running_group import settings_to_read_with
+from ktrdr.config.settings import Settings
+from ktrdr.errors import InvalidRequest, KtrdrError, UnknownSeries
+from ktrdr.escapes import visible
+from ktrdr.ib.diagnosis import diagnose
+from ktrdr.ib.doctor import examine
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import expect_text
+from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus, Json
+from ktrdr.ipc.wording import because, day_of, remarks
+from ktrdr.market.timeframes import Timeframe
+
+if TYPE_CHECKING:
+    from ktrdr.health.system import Snapshot
+    from ktrdr.health.verdict import Concern, Verdict
+
+app = typer.Typer(
+    help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+sim = typer.Typer(
+    help="The simulated gateway: what it does, and how it fails.", no_args_is_help=True
+)
+app.add_typer(sim, name="sim")
+_out = Terminal()
+_err = Terminal(stderr=True, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
+    """Settings for a command: the running group's, where nothing else is said.
+
+    An error of ours ends it with one line and exit code 1.
+    """
+    with _errors_told():
+        settings, note = settings_to_read_with(reads_bars=reads_bars)
+        if note:
+            _err.print(f"ktrdr: {note}", markup=False, highlight=False)
+        yield settings
+
+
+@contextlib.contextmanager
+def _errors_told() -> Iterator[None]:
+    """An error of ours ends the command with one line, the next step, and exit code 1."""
+    try:
+        yield
+    except KtrdrError as error:
+        _err.print(f"ktrdr: {error.message}", markup=False, highlight=False)
+        if error.hint:
+            _err.print(_next(error.hint), markup=False, highlight=False)
+        sys.exit(1)
+
+
+def _next(hint: str, margin: str = "") -> str:
+    """The next step; what follows its first line is to be pasted, and stands below it."""
+    return f"{margin}next: " + hint.replace("\n", f"\n{margin}      ")
+
+
+def _warn_if_simulated(source: str | None) -> None:
+    """Say on standard error what must not be taken for prices."""
+    if source == "simulated":
+        _err.print("SIMULATED: these prices are invented", markup=False, highlight=False)
+
+
+def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
+    return (
+        LocalClient(settings.connection_socket, "ib-connection"),
+        LocalClient(settings.gap_filler_socket, "gap-filler"),
+    )
+
+
+@app.command()
+def status() -> None:
+    """Say how the group is, and what needs somebody. Exit code 1 unless all is well."""
+    with _explained() as settings:
+        found = _look_at_group(settings)
+        _print_summary(found.verdict)
+        for concern in found.verdict.concerns:
+            _print_concern(concern)
+        _out.print(_group_table(found))
+        if found.verdict.health != "healthy":
+            sys.exit(1)
+
+
+def _look_at_group(settings: Settings) -> Snapshot:
+    from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil, for this alone
+    from ktrdr.health.system import System  # noqa: PLC0415  # as above
+
+    return System(settings, find_supervisor(settings.run_dir)).look()
+
+
+def _print_summary(verdict: Verdict) -> None:
+    color = {"healthy": "green", "degraded": "yellow"}.get(verdict.health, "red")
+    _out.print(f"[{color}]{verdict.health}[/] {escape(verdict.summary)}", highlight=False)
+
+
+def _print_concern(concern: Concern) -> None:
+    """What it is, what comes of it, and what to do."""
+    mark = "[red]✗[/]" if concern.next_step else "[yellow]…[/]"
+    _out.print(f"{mark} {escape(concern.claim)}", highlight=False, soft_wrap=True)
+    if concern.consequence:
+        _out.print(escape(f"  {concern.consequence}"), highlight=False, soft_wrap=True)
+    if concern.next_step:  # whole lines, to be pasted
+        _out.print(escape(_next(concern.next_step, "  ")), highlight=False, soft_wrap=True)
+
+
+def _group_table(found: Snapshot) -> Table:
+    table = Table("program", "what it says", show_header=False)
+    connection, filler = found.connection, found.gap_filler
+    lines = {
+        "ib-connection": _connection_lines(connection.said) if connection.said else [],
+        "gap-filler": _filler_lines(filler.said) if filler.said else [],
+    }
+    reasons = {"ib-connection": connection.reason, "gap-filler": filler.reason}
+    for name, words in lines.items():
+        table.add_row(name, escape("\n".join(words or [f"down: {reasons[name]}"])))
+    return table
+
+
+def _connection_lines(said: ConnectionStatus) -> list[str]:
+    gateway = "SIMULATED gateway" if said.gateway == "simulated" else "live gateway"
+    state = said.state.replace("_", " ")
+    lines = [f"{state}: {gateway} at {said.host}:{said.port}"]
+    if said.expected:
+        lines.append(said.expected)
+    if said.no_data_since and not said.expected:
+        lines.append(f"no data since {said.no_data_since:%Y-%m-%d %H:%M:%S} UTC")
+    lines += [f"data farm {farm.name} is broken" for farm in said.farms if not farm.up]
+    if said.reminder:
+        lines.append(said.reminder)
+    return lines
+
+
+def _filler_lines(said: GapFillerStatus) -> list[str]:
+    lines = [f"{said.state}{f': {said.reason}' if said.reason else ''}"]
+    lines.append(f"{said.series_current} of {said.series} series complete, in {said.data_dir}")
+    lines.append(f"{said.gaps_remaining} gaps to close, {said.gaps_failed} of them failed")
+    if said.waits_for and said.waits_for != said.reason:
+        lines.append(f"waits for {said.waits_for}")
+    elif said.eta_words:
+        lines.append(f"done in {said.eta_words}")
+    stay = said.unfillable.items()
+    lines += [f"{count} gaps stay: {because(reason)}" for reason, count in stay]
+    if said.counted_since:
+        since = f"{said.counted_since:%Y-%m-%d %H:%M:%S} UTC"
+        lines.append(f"since {since}: {said.bars_added} bars added, {said.gaps_filled} gaps filled")
+    return lines
+
+
+@app.command()
+def doctor() -> None:
+    """Find out what is wrong, and what to do. Exit code 1 unless all is well."""
+    from ktrdr.health.verdict import with_findings  # noqa: PLC0415  # psutil, for this alone
+
+    with _explained() as settings:
+        facts = examine(settings)
+        found = _look_at_group(settings)
+        if found.gap_filler.said is not None:
+            facts = replace(facts, refused=())  # told with the series that there are
+        findings = diagnose(facts)
+        verdict = with_findings(found.verdict, findings)
+        _print_summary(verdict)
+        for finding in findings:
+            mark = "[red]✗[/]" if finding.is_trouble else "[green]✓[/]"
+            _out.print(f"{mark} {escape(finding.what)}", highlight=False)
+            if finding.next_step:
+                step = escape(_next(finding.next_step, "  "))
+                _out.print(step, highlight=False, soft_wrap=True)  # whole lines, to be pasted
+        for concern in found.verdict.concerns:
+            is_told = concern.about in ("connection", "clock") or "ib-connection" in concern.what
+            if not is_told or concern.what.startswith("this machine"):
+                _print_concern(concern)
+        if verdict.health != "healthy":
+            sys.exit(1)
+
+
+@app.command()
+def scan() -> None:
+    """Look for holes now, also in series that were given up."""
+    with _explained() as settings:
+        _, gap_filler = _peers(settings)
+        _out.print(f"scan {gap_filler.post('/scan')['scan_id']} has been asked for")
+
+
+@app.command()
+def gaps(
+    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
+    timeframe: Annotated[str | None, typer.Argument(help="Only this timeframe.")] = None,
+    *,
+    day: Annotated[
+        str | None, typer.Option(help="Each bar of this trading day, such as 2026-11-20.")
+    ] = None,
+) -> None:
+    """Show each series: bars expected, bars there, and why the others are not."""
+    with _explained() as settings:
+        _, gap_filler = _peers(settings)
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
+        if day is not None:
+            if symbol is None or timeframe is None:
+                raise InvalidRequest("--day needs a symbol and a timeframe")
+            said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
+            _out.print(_day_table(said) if said["bars"] else _day_title(said))
+            return
+        watched = gap_filler.get("/coverage", days="0")["series"]
+        _out.print(_series_table(_chosen(watched, symbol, timeframe)))
+
+
+def _chosen(watched: list[Json], symbol: str | None, timeframe: str | None) -> list[Json]:
+    """The series that were asked for. UnknownSeries, InvalidRequest: there are none, and why."""
+    if timeframe is not None:
+        try:
+            timeframe = Timeframe.parse(timeframe).value
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+    of_symbol = [entry for entry in watched if symbol in (None, entry["symbol"])]
+    if symbol is not None and not of_symbol:
+        near = {entry["symbol"].upper(): entry["symbol"] for entry in watched}
+        meant = difflib.get_close_matches(symbol.upper(), near, 1)
+        raise UnknownSeries(
+            f"the gap filler watches no series of {symbol!r}",
+            hint=f"did you mean {near[meant[0]]}?" if meant else "ktrdr gaps shows all series",
+        )
+    chosen = [entry for entry in of_symbol if timeframe in (None, entry["timeframe"])]
+    if of_symbol and not chosen:
+        known = ", ".join(entry["timeframe"] for entry in of_symbol)
+        raise UnknownSeries(
+            f"the gap filler watches {symbol} in {known}, and not in {timeframe}",
+            hint=f"create {symbol}_{timeframe}.csv with the header line to have it filled",
+        )
+    return chosen
+
+
+def _series_table(listed: list[Json]) -> Table:
+    table = Table("series", "state", "expected", "present", "missing", "last bar")
+    for entry in listed:
+        missing = [f"{count} {because(reason)}" for reason, count in entry["missing"].items()]
+        if entry["error"]:
+            code = f" (IB's code {entry['error_code']})" if entry.get("error_code") else ""
+            hint = entry.get("hint")
+            missing.insert(0, f"{entry['error']}{code}{f' (next: {hint})' if hint else ''}")
+        table.add_row(
+            f"{entry['symbol']}_{entry['timeframe']}",
+            entry["state"],
+            *("?" if entry[key] is None else str(entry[key]) for key in ("expected", "present")),
+            escape("; ".join([*missing, *_remarks_on(entry)])),
+            entry["last"] or "",
+        )
+    return table
+
+
+def _remarks_on(entry: Json) -> list[str]:
+    looked_from, listed, expires = (_moment(entry.get(k)) for k in ("from", "listed", "expires"))
+    return remarks(datetime.now(UTC), looked_from, listed, expires, entry.get("sessions_from"))
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _day_title(said: Json) -> str:
+    return f"{said['day']}: {day_of(said['state'])}"
+
+
+def _day_table(said: Json) -> Table:
+    """The bars of a day, those alike that follow each other in one row."""
+    table = Table("from", "to", "bars", "what is known", title=_day_title(said))
+    for status, group in groupby(said["bars"], key=lambda bar: bar[1]):
+        starts = [start for start, _ in group]
+        first, last = (datetime.fromtimestamp(t, UTC) for t in (starts[0], starts[-1]))
+        table.add_row(f"{first:%Y-%m-%d %H:%M}", f"{last:%H:%M}", str(len(starts)), because(status))
+    return table
+
+
+@app.command()
+def fill(
+    symbol: Annotated[str, typer.Argument(help="With --cancel also a number of `ktrdr fills`.")],
+    timeframe: Annotated[
+        str | None, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="History from this day on, however old.")
+    ] = None,
+    *,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Give it up; what was fetched stays.")
+    ] = False,
+    wait: Annotated[bool, typer.Option(help="Show how far it is, until it is done.")] = True,
+) -> None:
+    """Fill a series from a day on, however old. It goes on when this command is ended.
+
+    It is kept until it is done or cancelled, over any restart: `ktrdr fill --cancel AAPL 1m`, or
+    with its number, `ktrdr fill --cancel 3`. `ktrdr fills` lists all of them.
+    """
+    if cancel == bool(start):
+        raise typer.BadParameter("expected either --from DAY or --cancel")
+    if timeframe is None and not (cancel and symbol.isdecimal()):
+        raise typer.BadParameter("expected a timeframe behind the symbol, such as 1m")
+    with _explained() as settings:
+        _, gap_filler = _peers(settings)
+        if cancel:
+            chosen = {"symbol": symbol, "timeframe": timeframe} if timeframe else {"id": symbol}
+            for one in gap_filler.delete("/fills", 5.0, **chosen)["cancelled"]:
+                _out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
+            return
+        asked = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
+        said = ask(gap_filler, asked, _out)
+        for line in _fill_lines(said):
+            _out.print(line, highlight=False)
+        _warn_if_simulated(gap_filler.get("/status").get("source"))
+        if wait:
+            follow(gap_filler, said, _out)
+
+
+def _title(fill: Json) -> str:
+    return f"fill {fill['id']}, {fill['symbol']}_{fill['timeframe']} from {fill['from'][:10]} on,"
+
+
+def _fill_lines(said: Json) -> list[str]:
+    """What was asked for, and what was wanted before."""
+    lines = [f"{_title(said)} begins with the newest bars"]
+    since = f"since = {said['since'][:10]} in instruments.toml" if said["since"] else ""
+    known = [f"fill {one['id']} from {one['from'][:10]} on" for one in said["already"]]
+    wanted = ", ".join([*known, since] if since else known)
+    return [*lines, f"wanted already, and kept: {wanted}"] if wanted else lines
+
+
+@app.command()
+def fills(
+    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
+) -> None:
+    """List what was asked for with `ktrdr fill`: how far it is, and what it waits for.
+
+    Where standard output is no terminal: a line each, with tabs between the columns.
+    """
+    with _explained() as settings:
+        _, gap_filler = _peers(settings)
+        listed = gap_filler.get("/fills", 5.0, **({"symbol": symbol} if symbol else {}))["fills"]
+        columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
+        rows = [_fill_row(one) for one in listed]
+        if not _out.is_terminal:
+            for row in (columns, *rows):
+                typer.echo("\t".join(map(visible, row)))
+            return
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        _out.print(table if rows else "nothing was asked for")
+
+
+def _fill_row(fill: Json) -> tuple[str, ...]:
+    counts = ("?" if fill[key] is None else str(fill[key]) for key in ("present", "expected"))
+    missing = [f"{count} {because(reason)}" for reason, count in fill["missing"].items()]
+    known = "; ".join([*filter(None, [fill["why"]]), *missing])
+    if fill["hint"]:
+        known += f"; next: {' '.join(fill['hint'].split())}"
+    series = f"{fill['symbol']}_{fill['timeframe']}"
+    return str(fill["id"]), series, fill["from"][:10], fill["state"], *counts, known
+
+
+@app.command()
+def show(
+    symbol: str,
+    timeframe: Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d")],
+    start: Annotated[str | None, typer.Option(help="From this date or time on (UTC).")] = None,
+    end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
+    *,
+    fetch: Annotated[bool, typer.Option(help="Ask IB for what the store lacks.")] = False,
+) -> None:
+    """Print the bars of a series as CSV, and on standard error whether that is all."""
+    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
+
+    with _explained(reads_bars=True) as settings, _requests_shown(shown=fetch) as progress:
+        frame = DataManager(settings).load(
+            symbol, timeframe, start, end, fetch=fetch, progress=progress
+        )
+        _warn_if_simulated(frame.attrs["source"])
+        volumes = frame["volume"]
+        if (volumes % 1 == 0).all():  # as they stand in the store
+            frame["volume"] = volumes.astype("int64")
+        frame.to_csv(sys.stdout)
+        if not frame.attrs["complete"]:
+            _err.print(f"not complete: {frame.attrs['why']}", markup=False, highlight=False)
+
+
+@contextlib.contextmanager
+def _requests_shown(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how many requests to IB are answered."""
+    columns = (
+        "[progress.description]{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_err, transient=True, disable=not shown) as progress:
+        task = progress.add_task("asking IB", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@app.command()
+def export(
+    symbols: Annotated[list[str], typer.Argument(help="One or more.")],
+    *,
+    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d")],
+    to: Annotated[Path, typer.Option(help="A file that ends in .parquet or .feather.")],
+    start: Annotated[str | None, typer.Option(help="From this date or time on (UTC).")] = None,
+    end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
+) -> None:
+    """Write bars into a Parquet or Feather file: symbol, timestamp and the values of each."""
+    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
+    from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
+
+    with _explained(reads_bars=True) as settings:
+        frames = export_bars(DataManager(settings), symbols, timeframe, to, start, end)
+        count = sum(len(frame) for frame in frames.values())
+        _out.print(f"{count:,} bars in {to}", markup=False, highlight=False)
+        _warn_if_simulated(next(iter(frames.values())).attrs["source"])
+        for symbol, frame in frames.items():
+            if not frame.attrs["complete"]:
+                why = f"{symbol} is not complete: {frame.attrs['why']}"
+                _err.print(why, markup=False, highlight=False)
+
+
+@app.command()
+def check(
+    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
+    timeframe: Annotated[str | None, typer.Argument(help="Only this timeframe.")] = None,
+    *,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend what can be mended without loss; keep the old file.")
+    ] = False,
+) -> None:
+    """Read the whole store and tell what is broken in it. Exit code 1 when something is or stays.
+
+    It needs none of the programs, and may run beside them.
+    """
+    from ktrdr.check.store import StoreCheck  # noqa: PLC0415  # the store, for this alone
+
+    with _explained(reads_bars=True) as settings:
+        began = time.monotonic()
+        store = StoreCheck(settings.data_dir)
+        listed = store.series(symbol, timeframe)
+        checked = [] if symbol or timeframe else store.check_rest(fix=fix)
+        with _out.status("") as shown:
+            for number, series in enumerate(listed, 1):
+                shown.update(f"{number} of {len(listed)}: {escape(series.file_name)}")
+                checked.append(store.check(series, fix=fix))
+        findings = [finding for one in checked for finding in one.findings]
+        if findings:
+            _out.print(_findings_table(findings))
+        for folder in sorted({one.kept.parent for one in checked if one.kept}):
+            _out.print(f"the old files are in {folder}", markup=False, highlight=False)
+        rows, taken_s = sum(one.rows for one in checked), time.monotonic() - began
+        _out.print(f"{len(listed):,} files, {rows:,} rows, {taken_s:.1f} s: {_verdict(findings)}")
+        if any(finding.is_broken for finding in findings):
+            sys.exit(1)
+
+
+def _findings_table(findings: list[Finding]) -> Table:
+    table = Table("file", "line", "what is broken", "how it is mended")
+    for finding in findings:
+        lines = ", ".join(map(str, finding.lines))
+        more = finding.count - len(finding.lines)
+        if lines and more > 0:
+            lines += f" and {more:,} more"
+        mend = f"done: {finding.mend}" if finding.state is State.MENDED else finding.mend
+        table.add_row(*map(escape, (finding.where, lines, finding.what, mend)))
+    return table
+
+
+def _verdict(findings: list[Finding]) -> str:
+    """How much is broken, and what to do about it."""
+    counts = Counter(finding.state for finding in findings)
+    if not counts.keys() - {State.NOTE}:
+        return "every promise is kept"
+    told = [f"{counts[state]} {state.value}" for state in State if counts[state]]
+    next_step = "; ktrdr check --fix mends it" if counts[State.MENDABLE] else ""
+    return "; ".join(told) + next_step
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="",
+)
+def ctl(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORDS",
+            help="status, start, stop, restart, tail -f, …; none: a prompt.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Control the programs: supervisorctl for this group, from whichever folder.
+
+    Its words and its exit code are supervisorctl's, such as `ktrdr ctl status`, `ktrdr ctl restart
+    gap-filler`, `ktrdr ctl tail -f ib-connection`; `ktrdr ctl help` lists all of them.
+    """
+    with _errors_told():
+        become_supervisorctl(words or [])
+
+
+def _simulator(settings: Settings) -> LocalClient:
+    return LocalClient(settings.sim_socket, "gateway-sim")
+
+
+@sim.command("status")
+def sim_status() -> None:
+    """Show where it listens, its clock, who is connected and what is broken."""
+    with _explained() as settings:
+        _out.print_json(data=_simulator(settings).get("/status"), ensure_ascii=True)
+
+
+@sim.command("summary")
+def sim_summary() -> None:
+    """Show what was asked of it, in numbers."""
+    with _explained() as settings:
+        _out.print_json(data=_simulator(settings).get("/record/summary"), ensure_ascii=True)
+
+
+@sim.command("faults")
+def sim_faults() -> None:
+    """List the faults that there are."""
+    with _explained() as settings:
+        table = Table("fault", "what it does", "parameters")
+        for name, fault in _simulator(settings).get("/faults").items():
+            values = " ".join(f"{key}={value}" for key, value in fault["values"].items())
+            table.add_row(name, fault["says"], values)
+        _out.print(table)
+
+
+@sim.command("fault")
+def sim_fault(
+    name: Annotated[str, typer.Argument(help="One of `ktrdr sim faults`.")],
+    values: Annotated[
+        list[str] | None, typer.Argument(help="Parameters, and for_s=SECONDS to end it then.")
+    ] = None,
+    *,
+    end: Annotated[bool, typer.Option("--end", help="End it; logged_out: log in.")] = False,
+) -> None:
+    """Break the simulated gateway, such as `ktrdr sim fault late seconds=3 for_s=60`."""
+    with _explained() as settings:
+        given = [value.partition("=")[::2] for value in values or []]
+        expect_text({"fault": name, **dict(given)})
+        path = f"/fault/{quote(name, safe='')}"
+        if end:
+            said = _simulator(settings).delete(path)
+        else:
+            said = _simulator(settings).post(f"{path}?{urlencode(given)}")
+        _out.print_json(data=said["faults"], ensure_ascii=True)

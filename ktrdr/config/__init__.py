@@ -1,0 +1,1 @@
+"""What the programs are told: the environment, `.env`, and the group that is running already."""

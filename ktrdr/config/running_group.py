@@ -1,0 +1,249 @@
+"""The running group of this checkout: what it was started with, and what goes by that.
+
+`scripts/up` notes it beside supervisord's socket. A command that is told nothing else goes by it,
+so that `IB_HOST=… ./scripts/up` in one shell and `ktrdr show` in another mean the same bars.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ktrdr.config.names import ENV_FILE, IGNORE_ENV_FILE, SECRETS
+from ktrdr.config.settings import (
+    ROOT,
+    Settings,
+    as_environment,
+    load_settings,
+    read_env_file,
+    settings_of,
+    without_secrets,
+)
+from ktrdr.config.whose_settings import MATTERS, Said, choose, contradiction
+from ktrdr.errors import Misconfigured
+from ktrdr.run_folder import in_the_way, read_own, read_pid, write_anew
+
+FOLDER = ROOT / "var/run"
+"""Where supervisord's socket and pid are, whatever KTRDR_RUN_DIR is."""
+
+_NOTE = "settings.json"
+_ANSWER_S = 2.0
+_ROUNDS = 100_000
+
+
+@dataclass(frozen=True)
+class RunningGroup:
+    """What the group that runs now was started with."""
+
+    settings: Settings
+    given: tuple[str, ...]
+    """What was said at its start, as `IB_HOST=127.0.0.1` or `IB_HOST=127.0.0.1 in .env`."""
+    secrets: tuple[tuple[str, str], ...] = ()
+    """Of each secret that it has: its name, and its fingerprint. `settings` has none of them."""
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Its settings by name, those folders included that nobody named."""
+        folders = {
+            "KTRDR_DATA_DIR": str(self.settings.data_dir),
+            "KTRDR_RUN_DIR": str(self.settings.run_dir),
+        }
+        return as_environment(self.settings) | folders
+
+    @property
+    def words(self) -> str:
+        """The same in words, after “the group”."""
+        names = [n for n in MATTERS if n != "KTRDR_SIM_PORT" or self.settings.is_simulated]
+        told = [one for one in self.given if one.startswith(tuple(names))]
+        how = f"started with {', '.join(told)}" if told else "started without IB_HOST"
+        return f"runs {self.settings.source} on {self.settings.data_dir} ({how})"
+
+
+def running_group(folder: Path = FOLDER) -> RunningGroup | None:
+    """The group whose supervisord lives in a folder; None: none does, or it noted nothing.
+
+    PermissionError: this user may not look. Misconfigured: what it noted cannot be read.
+    """
+    noted = read_note(folder)
+    if noted is None:
+        return None
+    try:
+        secrets = tuple((n, noted["further"][n]) for n in SECRETS if n in noted["further"])
+        return RunningGroup(settings_of(noted["settings"]), tuple(noted["given"]), secrets)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(folder / _NOTE) from error
+
+
+def read_note(folder: Path = FOLDER) -> dict[str, Any] | None:
+    """What was noted at the start of the supervisord that lives there. As `running_group`."""
+    try:
+        pid = read_pid(folder / "supervisord.pid")
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        return None
+    if not listens(folder / "supervisor.sock"):
+        return None
+    try:
+        noted = json.loads(read_own(folder / _NOTE))
+        is_its_own = noted["supervisord"] == pid
+    except FileNotFoundError:
+        return None  # started by hand, or not quite yet by scripts/up
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _unreadable(folder / _NOTE) from error
+    return noted if is_its_own else None
+
+
+def write_note(folder: Path, supervisord: int, settings: Settings, **further: str) -> None:
+    """Note what a group was started with, in one step; `further` is for whoever starts it.
+
+    Secrets stay out of it: a note is what people show when something goes wrong.
+    """
+    here = {n: said for n, said in said_here(settings).items() if n not in SECRETS}
+    given = [f"{n}={said.value}{' in .env' if said.in_file else ''}" for n, said in here.items()]
+    noted = {
+        "supervisord": supervisord,
+        "settings": without_secrets(as_environment(settings)),
+        "given": given,
+        "further": further | fingerprints(settings),
+    }
+    fresh = folder / f"{_NOTE}.new"
+    write_anew(fresh, json.dumps(noted, indent=1))
+    try:
+        fresh.replace(folder / _NOTE)
+    except IsADirectoryError as error:
+        raise in_the_way(folder / _NOTE) from error
+
+
+def fingerprints(settings: Settings) -> dict[str, str]:
+    """Of each secret by which it can be known again, and not found out, on this checkout."""
+    values = as_environment(settings)
+    return {name: _fingerprint(values[name]) for name in SECRETS if name in values}
+
+
+def _fingerprint(secret: str) -> str:
+    return hashlib.pbkdf2_hmac("sha256", secret.encode(), os.fsencode(ROOT), _ROUNDS).hex()
+
+
+def forget_note(folder: Path = FOLDER) -> None:
+    """The group has ended."""
+    (folder / _NOTE).unlink(missing_ok=True)
+
+
+def said_here(settings: Settings) -> dict[str, Said]:
+    """Which settings the environment and `.env` of this process name, with their values."""
+    environment = {name.upper() for name, value in os.environ.items() if value}
+    values = as_environment(settings)
+    names = [name.upper() for name in settings.model_fields_set]
+    return {n: Said(values[n], n not in environment) for n in sorted(names) if n in values}
+
+
+def settings_to_read_with(
+    folder: Path = FOLDER, *, reads_bars: bool = True
+) -> tuple[Settings, str]:
+    """Settings of a command that reads, and what is to be told of them (empty: nothing).
+
+    `reads_bars`: as in `choose`.
+
+    Those of the running group, or its own where none runs or another is meant. Misconfigured:
+    they contradict each other, in one line; or as `load_settings`.
+    """
+    own = load_settings()
+    here = said_here(own)
+    try:
+        group = running_group(folder)
+    except PermissionError as error:
+        if reads_bars and not here.keys() & {"IB_HOST", "KTRDR_DATA_DIR"}:
+            raise Misconfigured(
+                f"whether a group runs here is not for this user to see ({error.filename}): say"
+                " with KTRDR_DATA_DIR which store is meant"
+            ) from error
+        group = None
+    if group is None:
+        return own, ""
+    choice = choose(group.values, group.words, here, reads_bars=reads_bars)
+    if choice.refusal:
+        raise Misconfigured(choice.refusal)
+    if choice.is_apart:
+        return own, ""
+    if choice.data_dir:
+        return settings_of(group.values | {"KTRDR_DATA_DIR": choice.data_dir}), choice.note
+    return group.settings, ""
+
+
+def settings_to_run_with(folder: Path = FOLDER) -> Settings:
+    """Settings of a program: its own, which are the group's where scripts/up started it.
+
+    One that is started by hand in the run folder of the running group goes by that group's.
+    Misconfigured: it is told otherwise; or as `load_settings`.
+    """
+    own = load_settings()
+    if os.environ.get(IGNORE_ENV_FILE):
+        return own
+    try:
+        group = running_group(folder)
+    except PermissionError:
+        return own
+    if group is None or group.settings.run_dir != own.run_dir:
+        return own
+    why = contradiction(group.values, group.words, said_here(own))
+    if why:
+        raise Misconfigured(why)
+    return _with_secrets(group, own)
+
+
+def _with_secrets(group: RunningGroup, own: Settings) -> Settings:
+    """The group's settings, with its secrets as they are said here.
+
+    Misconfigured: other ones are, or none.
+    """
+    if fingerprints(own) != dict(group.secrets):
+        raise Misconfigured(
+            f"the group runs with {' and '.join(SECRETS)} otherwise than it is said here: set it as"
+            " it was at the group's start, or start the group anew with it: ./scripts/up"
+        )
+    known = as_environment(own)
+    secrets = {name: known[name] for name in SECRETS if name in known}
+    return settings_of(as_environment(group.settings) | secrets)
+
+
+def pending_changes(settings: Settings) -> str:
+    """What `.env` says by now that the group of these settings was not started with; or nothing."""
+    try:
+        said = read_env_file(ROOT / ENV_FILE)
+        told = as_environment(settings_of(said))
+    except Misconfigured as error:
+        return error.message
+    return ", ".join(_changed(told, said, as_environment(settings)))
+
+
+def _changed(
+    told: Mapping[str, str], said: Mapping[str, str], running: Mapping[str, str]
+) -> list[str]:
+    changed = [n for n in said if n in told and told[n] != running.get(n)]
+    return [n if n in SECRETS else f"{n}={told[n]}" for n in changed]
+
+
+def listens(path: Path) -> bool:
+    """Whether a program has that socket, answering or stuck."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_ANSWER_S)
+        try:
+            probe.connect(os.fspath(path))
+        except (TimeoutError, BlockingIOError):  # it has no time for us
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _unreadable(path: Path) -> Misconfigured:
+    return Misconfigured(
+        f"{path} cannot be read: ./scripts/up starts the group anew, and writes it"
+    )

@@ -1,0 +1,118 @@
+"""Expected minus present minus known-absent: the gaps, each with its reason. Asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from ktrdr.market.sessions import Int64Array
+
+_SHIFT = 2
+_UNIT_S = 1 << _SHIFT
+"""Whole minutes are multiples of four seconds, and a shift is cheaper than a division."""
+_BITMAP_MOST = 4_000_000
+
+
+class Reason(StrEnum):
+    """Why bars are missing, in the words of the status API."""
+
+    OPEN = "open"
+    """To be asked for."""
+    ASKED = "asked"
+    """Asked for, and not answered yet."""
+    NO_TRADES = "no_trades"
+    """IB was asked, answered, and has no such bar."""
+    LATE = "late"
+    """IB was asked just now and has no such bar yet; asked again at the next scan."""
+    UNPROVEN = "unproven"
+    """IB has said that there is none, and not often enough to be believed; asked for again."""
+    TOO_OLD = "too_old"
+    """Before the days that are kept complete without being asked."""
+    FAILED = "failed"
+    """Asked, refused or not answered; tried again later."""
+    NOT_ENTITLED = "not_entitled"
+    UNKNOWN_CONTRACT = "unknown_contract"
+    OTHER_CONTRACT = "other_contract"
+    """The symbol means another contract than the one whose bars are stored."""
+    BROKEN_FILE = "broken_file"
+    """The file, or its entry in `instruments.toml`, is broken: nothing is asked for meanwhile."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A run of missing bars, named by their starts (UTC seconds)."""
+
+    first: int
+    last: int
+    """The last missing bar itself: its start, not the end of the gap."""
+    bars: int
+    reason: Reason = Reason.OPEN
+
+
+def missing(
+    expected: Int64Array,
+    present: Int64Array,
+    absent: Int64Array,
+    reason: Reason = Reason.OPEN,
+) -> list[Gap]:
+    """Runs of expected bar starts that are in neither array, oldest first (UTC seconds).
+
+    All three ascend without duplicates. A run ends where an expected bar is there or is known
+    to be absent; closed markets do not end it.
+    """
+    lacks = ~among(expected, present) & ~among(expected, absent)
+    return runs(expected, lacks, reason)
+
+
+def in_runs(runs: Sequence[tuple[int, int]], expected: Int64Array) -> Int64Array:
+    """Those of the expected bars that lie in some of these runs, of first and last bar each."""
+    known = np.zeros(len(expected) + 1, dtype=np.int64)
+    if runs:
+        firsts, lasts = np.array(runs, dtype=np.int64).T
+        np.add.at(known, np.searchsorted(expected, firsts), 1)
+        np.add.at(known, np.searchsorted(expected, lasts, side="right"), -1)
+    return expected[np.cumsum(known)[:-1] > 0]
+
+
+def among(starts: Int64Array, known: Int64Array) -> np.typing.NDArray[np.bool_]:
+    """Which of these starts are known; both ascend, and are whole minutes."""
+    if not len(known) or not len(starts):
+        return np.zeros(len(starts), dtype=np.bool_)
+    first, last = starts[0], starts[-1]
+    places = (last - first) // _UNIT_S + 1
+    if places <= _BITMAP_MOST:
+        begin, end = np.searchsorted(known, first), np.searchsorted(known, last, side="right")
+        there = np.zeros(places, dtype=np.bool_)
+        there[(known[begin:end] - first) >> _SHIFT] = True
+        inside: np.typing.NDArray[np.bool_] = there[(starts - first) >> _SHIFT]
+        return inside
+    place = np.searchsorted(known, starts)
+    place[place == len(known)] = 0
+    found: np.typing.NDArray[np.bool_] = known[place] == starts
+    return found
+
+
+def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reason) -> list[Gap]:
+    """The chosen bars as runs of neighbours in `expected`, oldest first."""
+    firsts, ends = edges(chosen)
+    return [
+        Gap(int(expected[i]), int(expected[j - 1]), int(j - i), reason)
+        for i, j in zip(firsts, ends, strict=True)
+    ]
+
+
+def edges(chosen: np.typing.NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
+    """Where runs of chosen ones begin, and behind which places they end."""
+    bordered = np.zeros(len(chosen) + 2, np.bool_)
+    bordered[1:-1] = chosen
+    changes = (bordered[1:] != bordered[:-1]).nonzero()[0]
+    return changes[::2], changes[1::2]
+
+
+CLOSABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)
+"""What may still be closed without anybody's doing."""
+SETTLED = (Reason.NO_TRADES, Reason.TOO_OLD)
+"""What is not asked for any more, unless somebody wishes it."""

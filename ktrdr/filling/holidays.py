@@ -1,0 +1,88 @@
+"""On which days exchanges are closed, by a calendar that is not IB's: a witness for its SCHEDULE.
+
+exchange_calendars knows; it loads pandas, and so lives in a short process of its own. Whoever
+cannot be asked has seen nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from functools import lru_cache
+
+from ktrdr.market.sessions import utc_midnight
+
+log = logging.getLogger("gap-filler")
+
+_ASK_S = 30.0
+_PROGRAM = "ktrdr.filling.print_closed_days"
+_EXCHANGES = {
+    "XNYS": "NYSE NASDAQ ISLAND ARCA AMEX BATS BYX IEX PINK",
+    "XTSE": "TSE VENTURE",
+    "XMEX": "MEXI",
+    "BVMF": "B3 BOVESPA",
+    "XLON": "LSE LSEETF",
+    "XDUB": "ISED",
+    "XLIS": "BVL",
+    "XETR": "IBIS IBIS2",
+    "XFRA": "FWB FWB2",
+    "XPAR": "SBF",
+    "XAMS": "AEB",
+    "XBRU": "ENEXT.BE",
+    "XSWX": "EBS VIRTX SWX",
+    "XMIL": "BVME BVME.ETF",
+    "XMAD": "BM",
+    "XWBO": "VSE",
+    "XSTO": "SFB",
+    "XCSE": "CPH",
+    "XHEL": "HEX",
+    "XOSL": "OSE",
+    "XWAR": "WSE",
+    "XPRA": "PRA",
+    "XBUD": "BUX",
+    "XTAE": "TASE",
+    "XSAU": "TADAWUL",
+    "XBOM": "NSE BSE",
+    "XHKG": "SEHK",
+    "XTAI": "TWSE",
+    "XTKS": "TSEJ",
+    "XKRX": "KSE",
+    "XSES": "SGX",
+    "XKLS": "BURSAMY",
+    "XBKK": "SET",
+    "XASX": "ASX",
+    "XNZE": "NZSE",
+    "XJSE": "JSE",
+}
+CALENDARS = {
+    exchange: calendar for calendar, names in _EXCHANGES.items() for exchange in names.split()
+}
+"""IB's name of an exchange → the name of its calendar."""
+
+
+def closed_days(exchange: str, start: int, end: int) -> frozenset[int]:
+    """Days without trading in the years of `[start, end)`, as UTC midnights.
+
+    None where the exchange is not known, or nobody answers.
+    """
+    calendar = CALENDARS.get(exchange.upper())
+    if calendar is None:
+        return frozenset()
+    first, last = (datetime.fromtimestamp(t, UTC).year for t in (start, end))
+    try:
+        return _asked(calendar, first, last)
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
+        log.info("no calendar of %s: %s", calendar, error)
+        return frozenset()
+
+
+@lru_cache(maxsize=64)
+def _asked(calendar: str, first: int, last: int) -> frozenset[int]:
+    """For whole years, so that each exchange is asked about once; what fails is asked again."""
+    command = [sys.executable, "-m", _PROGRAM, calendar, f"{first}-01-01", f"{last}-12-31"]
+    done = subprocess.run(command, capture_output=True, timeout=_ASK_S, check=True)  # noqa: S603
+    days = [date.fromisoformat(text) for text in json.loads(done.stdout)]
+    return frozenset(utc_midnight(day) for day in days)

@@ -1,0 +1,118 @@
+"""Whether a symbol still means the contract that it meant: what IB says of it, and its bars.
+
+Symbols are given to other companies; and a contract gets another id at a split, or when it moves
+to another exchange. Only bars that were stored before tell the one from the other.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from enum import Enum, auto
+from typing import NamedTuple
+
+from ktrdr.market.bars import Bar
+
+COMPARED = 300
+"""So many bars are compared: in fewer, two quiet stocks could be in one ratio by chance."""
+
+_LEAST, _RATIO_LEAST = 3, 10
+_NEAR = 0.005
+"""Prices that differ by less are the same, though they may have been revised."""
+_TICKS_LEAST = 100
+"""Prices of fewer ticks are in one ratio with too many others."""
+_SHARE = 0.9
+_SIMPLE = 0.002
+
+
+class Identity(NamedTuple):
+    """What IB says that a symbol is."""
+
+    con_id: int
+    exchange: str
+    currency: str
+    local_symbol: str
+    name: str
+    """Of the company, or whatever it is; may be empty."""
+
+    @property
+    def words(self) -> str:
+        """It, for a person."""
+        name = f" ({self.name})" if self.name else ""
+        return f"con_id {self.con_id}, {self.exchange} in {self.currency}{name}"
+
+
+class Known(NamedTuple):
+    """Which contract the stored bars of a series are of."""
+
+    contract: Identity
+    told: Identity | None = None
+    """What the symbol means by IB's latest word, where it is not known whether that is the same."""
+
+
+class Likeness(Enum):
+    """How the stored bars of a symbol are told now."""
+
+    SAME = auto()
+    RATIO = auto()
+    """All prices in one ratio, as after a split."""
+    OTHER = auto()
+    """Otherwise, or not at all."""
+
+
+def is_another(known: Identity, told: Identity) -> bool:
+    """Another contract, or the same in another currency. A change of exchange alone is none."""
+    return (known.con_id, known.currency) != (told.con_id, told.currency)
+
+
+def settled(known: Known | None, told: Identity, *, has_bars: bool) -> Known:
+    """What is known after IB has said once more what the symbol is.
+
+    Of bars that are not there nothing can be compared, and nothing need be.
+    """
+    if known is None or not has_bars or not is_another(known.contract, told):
+        return Known(told)
+    return Known(known.contract, told)
+
+
+def likeness(stored: Iterable[Bar], told: Mapping[int, Bar]) -> Likeness:
+    """How stored bars are told now, by their closes. OTHER where hardly any is told at all."""
+    pairs = [(old.close, told[old.start].close) for old in stored if old.start in told]
+    are_near = [abs(new - old) <= _NEAR * abs(old) for old, new in pairs]
+    if pairs and (all(are_near) or _share(are_near) >= _SHARE):
+        return Likeness.SAME
+    if len(pairs) < _LEAST:
+        return Likeness.OTHER
+    return Likeness.RATIO if _is_one_ratio(pairs) else Likeness.OTHER
+
+
+def _is_one_ratio(pairs: Sequence[tuple[float, float]]) -> bool:
+    """All new prices are the old ones times one number, but for the rounding of both."""
+    if any(old <= 0 or new <= 0 for old, new in pairs):
+        return False
+    ratio = statistics.median(new / old for old, new in pairs)
+    if len(pairs) < _RATIO_LEAST and not _is_simple(ratio):
+        return False
+    old_tick, new_tick = (_tick(prices) for prices in zip(*pairs, strict=True))
+    if min(new for _, new in pairs) < _TICKS_LEAST * new_tick:
+        return False
+    off = 1.1 * new_tick + 0.55 * old_tick * ratio
+    return _share(abs(new - old * ratio) <= off for old, new in pairs) >= _SHARE
+
+
+def _is_simple(ratio: float) -> bool:
+    """As of most splits: one for many, or many for one."""
+    many = max(ratio, 1 / ratio)
+    return round(many) >= 2 and abs(many / round(many) - 1) <= _SIMPLE
+
+
+def _tick(prices: Iterable[float]) -> float:
+    """The last decimal place that these prices have."""
+    places = (-int(Decimal(repr(price)).normalize().as_tuple().exponent) for price in prices)
+    return float(10.0 ** -max(0, *places))
+
+
+def _share(each: Iterable[bool]) -> float:
+    """Of how many it is true."""
+    return statistics.fmean(each)

@@ -1,0 +1,212 @@
+"""Whether bars that were told again are those that were told before.
+
+Some may have been revised; or all are told in another unit, as after a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ktrdr.market.bars import Bar
+
+_LEAST_BARS = 3
+"""So few bars can have a factor in common by chance."""
+_ENOUGH_BARS = 10
+_ALIKE, _SPLIT = 0.002, 0.02
+"""Factors that differ by less are the same; one nearer to 1 is none, unless all of many have it."""
+_ODD_ONE_IN = 10
+"""One bar of so many may have been revised besides: the newest are so, now and then."""
+_TERM_MAX, _SMALL_TERM_MAX = 50, 5
+"""A split is a ratio of small numbers, such as 4:1, 3:2 or 1:10."""
+_UNITS = frozenset(10.0**exponent for exponent in range(2, 10))
+"""A power of ten so large is a change of unit (cents, lots of 100) sooner than a split."""
+
+Pair = tuple[Bar, Bar]
+"""A bar as it is stored, and as it is told now."""
+Numbers = tuple[float, ...]
+"""Those of one bar that were multiplied alike."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Bars that are told otherwise now."""
+
+    compared: int
+    changed: tuple[Bar, ...]
+    """As they are told now."""
+    price: float | None = None
+    """What all prices were multiplied by; None: by nothing, or not all by the same."""
+    volume: float | None = None
+    """The same of the volumes."""
+    doubted_at: int | None = None
+    """A bar near which more would tell whether all are changed, or these alone; None: it is plain.
+
+    UTC seconds.
+    """
+
+    def is_whole(self, *, is_adjusted: bool = False) -> bool:
+        """All bars of the series are told otherwise, those too that were not compared.
+
+        `is_adjusted`: of what is adjusted up to now (CONTFUT, ADJUSTED_LAST) all prices move
+        when one does, though by no common factor.
+        """
+        if self.price is not None or self.volume is not None:
+            return True
+        return is_adjusted and len(self.changed) == self.compared >= _ENOUGH_BARS
+
+    @property
+    def words(self) -> str:
+        """What it is, for a person."""
+        bars = f"{len(self.changed)} of {self.compared} bars"
+        if not self.is_whole():
+            return f"IB tells {bars} otherwise than they are stored"
+        split = _split(self.price)
+        if split and self.volume is None:
+            return f"IB tells all prices in the ratio of a split ({split}, {bars})"
+        if self.price and self.volume and abs(self.price * self.volume - 1) <= 2 * _ALIKE:
+            split = split or _terms(self.price)
+            return f"IB tells all prices and volumes in the ratio of a split ({split}, {bars})"
+        told = [
+            f"all {name} times {_number(factor)}{_guess(factor)}"
+            for name, factor in (("prices", self.price), ("volumes", self.volume))
+            if factor is not None
+        ]
+        return f"IB tells {' and '.join(told)}, {bars}"
+
+
+def compare(
+    stored: Iterable[Bar], told: Mapping[int, Bar], asked: tuple[int, int] | None = None
+) -> Drift | None:
+    """How bars that are stored differ from the same ones as told now; None: not at all.
+
+    `asked`: the span that was asked for (UTC seconds, `[start, end)`). What is stored before it
+    may be in another unit than what is stored after it.
+    """
+    pairs = [(old, told[old.start]) for old in stored if old.start in told]
+    changed = [(old, new) for old, new in pairs if new != old]
+    if not changed:
+        return None
+    # Of those that are changed: bars that came after a split are told as they are stored.
+    price, volume = _common(pairs, changed, _prices), _common(pairs, changed, _volume)
+    doubted = _doubted(pairs, asked or (0, 0))
+    if not doubted and price is None and volume is not None:
+        doubted = changed if len(changed) < _ENOUGH_BARS else []
+    doubted_at = doubted[0][1].start if doubted else None
+    return Drift(len(pairs), tuple(new for _, new in changed), price, volume, doubted_at)
+
+
+def _doubted(pairs: Sequence[Pair], asked: tuple[int, int]) -> Sequence[Pair]:
+    """Few bars that are all changed: all there are, or all on one side of what was asked for."""
+    before = [pair for pair in pairs if pair[0].start < asked[0]]
+    after = [pair for pair in pairs if pair[0].start >= asked[1]]
+    for some in (pairs, before, after):
+        changed = [(old, new) for old, new in some if new != old]
+        if 0 < len(changed) < _ENOUGH_BARS and _are_all(some, changed):
+            return changed
+    return []
+
+
+def _prices(bar: Bar) -> Numbers:
+    return bar.open, bar.high, bar.low, bar.close
+
+
+def _volume(bar: Bar) -> Numbers:
+    return (bar.volume,)
+
+
+def _are_all(pairs: Sequence[Pair], changed: Sequence[Pair]) -> bool:
+    """No bar is as it was that a change of all would have changed: a volume of 0 stays 0."""
+    has_prices = any(_prices(old) != _prices(new) for old, new in changed)
+    return not any(old == new and (has_prices or old.volume > 0) for old, new in pairs)
+
+
+def _common(
+    pairs: Sequence[Pair], changed: Sequence[Pair], numbers: Callable[[Bar], Numbers]
+) -> float | None:
+    """What these numbers of all changed bars were multiplied by.
+
+    At least three bars say so beyond what rounding can do; ten, if it is nearly nothing.
+    """
+    told = [(numbers(old), numbers(new)) for old, new in changed]
+    factor = _middle([pair for old, new in told for pair in zip(old, new, strict=True)])
+    if factor is None:
+        return None
+    olds, news = (_unit(number for pair in told for number in pair[side]) for side in (0, 1))
+    unit = max(olds * factor, news)
+
+    def misfits(some: Sequence[tuple[Numbers, Numbers]]) -> bool:
+        odd = sum(not _fits(old, new, factor, unit) for old, new in some)
+        return odd * _ODD_ONE_IN > len(some)
+
+    telling = sum(abs(new[-1] - old[-1]) > 2 * _margin(new[-1], unit) for old, new in told)
+    if telling < _LEAST_BARS or misfits(told):
+        return None
+    if abs(factor - 1) >= _SPLIT:
+        return factor
+    are_all = not misfits([(numbers(old), numbers(new)) for old, new in pairs])
+    return factor if telling >= _ENOUGH_BARS and are_all else None
+
+
+def _middle(numbers: Sequence[tuple[float, float]]) -> float | None:
+    """The ratio, new by old, in the middle of all; large numbers, rounded less, weigh more."""
+    ratios = sorted((new / old, abs(old)) for old, new in numbers if old * new > 0)
+    left = sum(weight for _, weight in ratios) / 2
+    for ratio, weight in ratios:
+        left -= weight
+        if left <= 0:
+            return ratio
+    return None
+
+
+def _fits(old: Numbers, new: Numbers, factor: float, unit: float) -> bool:
+    """Each of them was multiplied by this factor, as far as rounding lets anybody say."""
+    return all(abs(y - x * factor) <= _margin(y, unit) for x, y in zip(old, new, strict=True))
+
+
+def _margin(number: float, unit: float) -> float:
+    return max(unit, _ALIKE * abs(number))
+
+
+def _unit(numbers: Iterable[float]) -> float:
+    """What they are rounded to: the largest power of ten, up to 1, of which all are multiples."""
+    digits = (len(f"{number:.8f}".rstrip("0").partition(".")[2]) for number in numbers)
+    return 10.0 ** -max(digits, default=0)
+
+
+def _split(price: float | None) -> str:
+    """New shares for old ones, such as 4:1 for a quarter of the price; empty: it is no split."""
+    if price is None or price <= 0:
+        return ""
+    terms = _fraction(1 / price)
+    numbers = sorted((terms.numerator, terms.denominator))
+    is_split = numbers[0] <= _SMALL_TERM_MAX and numbers[1] <= _TERM_MAX and terms != 1
+    return _terms(price) if is_split else ""
+
+
+def _terms(price: float) -> str:
+    terms = _fraction(1 / price)
+    return f"{terms.numerator}:{terms.denominator}"
+
+
+def _fraction(ratio: float) -> Fraction:
+    """The simplest that is the same ratio, as far as anybody can say."""
+    if ratio < 1:
+        return 1 / _fraction(1 / ratio)
+    for most in range(1, 1000):
+        found = Fraction(ratio).limit_denominator(most)
+        if abs(found / ratio - 1) <= _ALIKE:
+            return found
+    return Fraction(ratio)
+
+
+def _number(factor: float) -> str:
+    """In as few digits as mean the same."""
+    texts = [f"{factor:.{digits}g}" for digits in range(1, 5)]
+    return f"{float(next((t for t in texts if abs(float(t) / factor - 1) <= _ALIKE), texts[-1])):g}"
+
+
+def _guess(factor: float) -> str:
+    is_unit = float(_number(max(factor, 1 / factor))) in _UNITS
+    return " (a change of unit?)" if is_unit else ""

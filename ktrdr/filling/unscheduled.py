@@ -1,0 +1,159 @@
+"""Bars that IB sends of times at which SCHEDULE has no trading, and when they are believed.
+
+A special session on a Saturday looks like this, and so does a bar that a damaged answer has moved.
+Told alike again later they are true, and the sessions that they show are expected like any other.
+Asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+
+from ktrdr.market.bars import Bar
+from ktrdr.market.sessions import (
+    Expected,
+    Int64Array,
+    Schedule,
+    Session,
+    utc_midnight,
+)
+from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
+from ktrdr.market.zones import find_zone
+
+_MANY, _MANY_TIMES, _MANY_AFTER_S = 10, 2, 300
+"""So many bars of one day are no accident: they are believed when they are told twice."""
+_FEW_TIMES, _FEW_AFTER_S = 3, 25 * HOUR_S
+"""Others are believed only on another day: a server may be unwell for that long."""
+_BREAK_S = 2 * HOUR_S
+"""Bars further apart than this are of two sessions."""
+
+
+class Unscheduled(NamedTuple):
+    """A bar at a time without trading, as it was told."""
+
+    bar: Bar
+    times: int
+    """How often it was told like this while it was known what time it is."""
+    first_at: int
+    """When the first of these answers was asked for (UTC seconds)."""
+
+
+@dataclass(frozen=True)
+class Sighted:
+    """What is made of an answer's bars at times without trading."""
+
+    believed: list[Bar]
+    doubted: dict[int, Unscheduled]
+    """Start → bar: to be asked for again."""
+
+
+def sight(
+    known: Mapping[int, Unscheduled],
+    told: Sequence[Bar],
+    asked_at: int,
+    lacking: int = 0,
+    *,
+    is_sure: bool = True,
+) -> Sighted:
+    """What is believed of the bars `told`, where those `known` were told before.
+
+    `lacking`: so many expected bars the same answer had not. Unless it `is_sure` what time it is,
+    the answer counts for nothing.
+    """
+    now: dict[int, Unscheduled] = {}
+    for bar in told:
+        before = known.get(bar.start)
+        if before is None or before.bar[:5] != bar[:5]:  # volumes are added to for a while
+            before = Unscheduled(bar, 0, asked_at)
+        first_at = before.first_at if before.times else asked_at
+        now[bar.start] = Unscheduled(bar, before.times + is_sure, first_at)
+    of_day: dict[int, int] = {}
+    for start in now:
+        of_day[start // DAY_S] = of_day.get(start // DAY_S, 0) + 1
+
+    is_moved = are_moved(len(told), lacking)
+
+    def is_believed(one: Unscheduled) -> bool:
+        is_many = of_day[one.bar.start // DAY_S] >= _MANY and not is_moved
+        times, after_s = (_MANY_TIMES, _MANY_AFTER_S) if is_many else (_FEW_TIMES, _FEW_AFTER_S)
+        return is_sure and one.times >= times and asked_at - one.first_at >= after_s
+
+    believed = [one.bar for one in now.values() if is_believed(one)]
+    return Sighted(believed, {t: one for t, one in now.items() if not is_believed(one)})
+
+
+def are_moved(unscheduled: int, lacking: int) -> bool:
+    """Whether the bars may be those that are lacking, moved: they are about as many."""
+    return unscheduled > 0 and unscheduled <= 2 * lacking <= 4 * unscheduled
+
+
+def sessions_of(starts: Iterable[int], schedule: Schedule, timeframe: Timeframe) -> list[Session]:
+    """The sessions that bars at times without trading show; none overlaps one that is known.
+
+    Of intraday bars from the first to the last of them, of daily ones the hours of the days near.
+    """
+    if timeframe.is_daily:
+        shown = [_like_the_nearest(day, schedule) for day in starts if schedule.sessions]
+        return [session for session in shown if not schedule.overlaps(session)]
+    found: list[Session] = []
+    opens = np.array([s.open for s in schedule.sessions], np.int64)
+    before = -1
+    for start in sorted(starts):
+        end = start + timeframe.length_s
+        place = int(np.searchsorted(opens, start))
+        begin = max([start, *(s.close for s in schedule.sessions[max(0, place - 1) : place])])
+        end = min([end, *(s.open for s in schedule.sessions[place : place + 1])])
+        last = found[-1] if found else None
+        if last is not None and place == before and begin - last.close <= _BREAK_S:
+            found[-1] = last._replace(close=end)
+        else:
+            found.append(Session(begin, end, 0))
+        before = place
+    return [s._replace(day=_local_day(s.close - 1, schedule)) for s in found]
+
+
+def _like_the_nearest(day: int, schedule: Schedule) -> Session:
+    """A session of a trading day with the opening and closing time of the nearest one."""
+    zone = find_zone(schedule.zone)
+    near = min(schedule.sessions, key=lambda s: (abs(s.day - day), -(s.close - s.open)))
+    opens, closes = (
+        datetime.fromtimestamp(t, zone) + timedelta(seconds=day - near.day)  # by the clock there
+        for t in (near.open, near.close)
+    )
+    return Session(int(opens.timestamp()), int(closes.timestamp()), day)
+
+
+def with_sessions(schedule: Schedule, sessions: Iterable[Session]) -> Schedule:
+    """A schedule with more sessions, of days that SCHEDULE lacks."""
+    more = set(sessions)
+    if not more:
+        return schedule
+    told = {session.day for session in schedule.sessions} - set(schedule.denied)
+    denied = {*schedule.denied, *(session.day for session in more if session.day not in told)}
+    together = tuple(sorted({*schedule.sessions, *more}))
+    return replace(schedule, sessions=together, denied=tuple(sorted(denied)))
+
+
+def with_unscheduled(
+    expected: Expected, starts: Int64Array, schedule: Schedule, timeframe: Timeframe
+) -> Expected:
+    """What is expected, and these bars besides."""
+    starts = np.unique(starts)  # few or none: those that are expected can be millions, and ascend
+    begins, ends = (np.searchsorted(expected.starts, starts, side) for side in ("left", "right"))
+    more = starts[begins == ends]
+    if not len(more):
+        return expected
+    of_more = [t if timeframe.is_daily else _local_day(t, schedule) for t in more.tolist()]
+    both = np.concatenate((expected.starts, more))
+    days = np.concatenate((expected.days, np.array(of_more, np.int64)))
+    order = np.argsort(both, kind="stable")
+    return Expected(both[order], np.maximum.accumulate(days[order]))
+
+
+def _local_day(time_s: int, schedule: Schedule) -> int:
+    return utc_midnight(datetime.fromtimestamp(time_s, find_zone(schedule.zone)).date())

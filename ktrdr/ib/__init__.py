@@ -1,0 +1,1 @@
+"""The one connection to IB: its life, pace and requests. Only `client.py` knows IB's library."""

@@ -1,0 +1,174 @@
+"""Which contract a symbol stands for, where IB knows several or none: what to write. Asks nobody.
+
+A hint of several lines is a sentence and then lines for `instruments.toml`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from ktrdr.market.instruments import (
+    FUTURE_MONTHS,
+    DatedFuture,
+    Instrument,
+    accepts,
+    dated_future,
+    instrument_for,
+)
+
+CHECK_THE_SYMBOL = "check the symbol; say in instruments.toml what it is"
+
+_MOST = 6
+_WORDS_MAX = 120
+_PLAINEST_FIRST = (
+    "primary_exchange",
+    "currency",
+    "multiplier",
+    "trading_class",
+    "expiry",
+    "local_symbol",
+)
+_SHARE_CLASS = re.compile(r"([A-Za-z]+)[.-]([A-Za-z]{1,2})")
+_IB_NAMES_OTHERWISE = frozenset("6A 6B 6C 6E 6J 6M 6N 6S BTC ETH SIL".split())
+"""Roots that are no symbol of IB's: 6E is its EUR, BTC its BRR (IB's contract search)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What IB says of a contract that may be meant (TWS API, `Contract`); empty: nothing."""
+
+    con_id: int
+    local_symbol: str = ""
+    exchange: str = ""
+    primary_exchange: str = ""
+    currency: str = ""
+    multiplier: str = ""
+    trading_class: str = ""
+    expiry: str = ""
+    """`YYYYMMDD`."""
+    long_name: str = ""
+
+
+def which_is_meant(symbol: str, candidates: Sequence[Candidate], today: date) -> str:
+    """A hint: for each of the contracts that go by `symbol` the line that singles it out.
+
+    Those that expire next come first, and those that have expired last; no more than six are
+    shown, and how many more there are.
+    """
+    if not candidates:
+        return CHECK_THE_SYMBOL
+    shown = sorted(candidates, key=lambda one: (_has_expired(one, today), one.expiry))[:_MOST]
+    lines = [_line(*singled_out(one, candidates)) for one in shown]
+    width = max(map(len, lines))
+    left = len(candidates) - len(shown)
+    return "\n".join(
+        [
+            "say in instruments.toml which one is meant, by one of these lines:",
+            _table(symbol),
+            *(f"{line:{width}}   # {_words(one)}" for line, one in zip(lines, shown, strict=True)),
+            *([f"# and {left} more"] if left else []),
+        ]
+    )
+
+
+def singled_out(one: Candidate, candidates: Sequence[Candidate]) -> tuple[str, str | int]:
+    """The plainest field, and its value, that none of the others shares; `con_id` if need be."""
+    for name in _PLAINEST_FIRST:
+        value = getattr(one, name)
+        if accepts(name, value) and sum(getattr(c, name) == value for c in candidates) == 1:
+            return name, value
+    return "con_id", one.con_id
+
+
+def how_else_spelt(instrument: Instrument, today: date) -> str:
+    """A hint for a contract that IB does not know (error 200): how IB may spell it.
+
+    Where the entry names the contract more closely than the symbol does, that is to be checked.
+    """
+    if instrument.con_id:
+        said = f"con_id = {instrument.con_id} on the exchange {instrument.exchange}"
+        return _check(instrument, said)
+    closer = {name: getattr(instrument, name) for name in _PLAINEST_FIRST[2:]}
+    if said := ", ".join(_line(name, value) for name, value in closer.items() if value):
+        return _check(instrument, said)
+    if instrument.sec_type == "STK" and (share := _SHARE_CLASS.fullmatch(instrument.symbol)):
+        said = "IB writes a space before a class of shares; say so in instruments.toml:"
+        return "\n".join(
+            [said, _table(instrument.symbol), _line("local_symbol", f"{share[1]} {share[2]}")]
+        )
+    dated = dated_future(instrument.symbol) if instrument.sec_type == "FUT" else None
+    return _other_year(instrument, dated, today) if dated else CHECK_THE_SYMBOL
+
+
+def _check(instrument: Instrument, said: str) -> str:
+    return f"IB knows none with {said}: check {_table(instrument.symbol)} in instruments.toml"
+
+
+def _other_year(instrument: Instrument, dated: DatedFuture, today: date) -> str:
+    """The same month with a year of two digits for one and the other way round, and by its root.
+
+    IB's local symbols have two digits at some exchanges, such as NYMEX.
+    """
+    month = FUTURE_MONTHS.index(dated.month) + 1
+    year = _year(dated.year, month, today)
+    digits = f"{year % 100:02}" if len(dated.year) == 1 else f"{year % 10}"
+    lines = [
+        "IB may spell the year otherwise; say so in instruments.toml:",
+        _table(instrument.symbol),
+        _line("local_symbol", f"{dated.root}{dated.month}{digits}"),
+    ]
+    if dated.root not in _IB_NAMES_OTHERWISE:
+        by_root = instrument_for(dated.root, {"sec_type": "FUT"})
+        lines += [
+            f"# or name the file after the root, {dated.root}_….csv, and say:",
+            _table(dated.root),
+            _line("sec_type", "FUT"),
+            *(
+                _line(name, getattr(instrument, name))
+                for name in ("exchange", "currency")
+                if getattr(instrument, name) != getattr(by_root, name)
+            ),
+            _line("expiry", f"{year}{month:02}"),
+        ]
+    return "\n".join(lines)
+
+
+def _year(digits: str, month: int, today: date) -> int:
+    """The year that one digit means, the next with such a month; of two digits it is plain."""
+    if len(digits) == 2:
+        return 2000 + int(digits)
+    first = today.year + (month < today.month)
+    return first + (int(digits) - first) % 10
+
+
+def _has_expired(one: Candidate, today: date) -> bool:
+    return bool(one.expiry) and one.expiry < f"{today:%Y%m%d}"
+
+
+def _table(symbol: str) -> str:
+    """The line with which a symbol's entry begins; TOML wants a dot or a space quoted."""
+    return f"[{symbol}]" if re.fullmatch(r"[A-Za-z0-9_-]+", symbol) else f'["{symbol}"]'
+
+
+def _line(name: str, value: str | int) -> str:
+    """A field as TOML has it; texts of printable ASCII are spelt there as in JSON."""
+    return f"{name} = {json.dumps(value)}"
+
+
+def _words(one: Candidate) -> str:
+    """What a contract is, in one line and without what a comment of TOML may not hold."""
+    facts = (
+        one.primary_exchange or one.exchange,
+        one.trading_class and f"class {one.trading_class}",
+        one.multiplier and f"multiplier {one.multiplier}",
+        one.currency,
+        one.expiry,
+        one.long_name,
+    )
+    words = f"{one.local_symbol or one.con_id}: {', '.join(fact for fact in facts if fact)}"
+    printable = "".join(c if c.isprintable() else " " for c in words)
+    return " ".join(printable.split())[:_WORDS_MAX]

@@ -1,0 +1,132 @@
+"""IB's error codes and texts as our outcomes, each with what a person can do. Asks nobody."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from ktrdr.errors import (
+    CompetingSession,
+    InvalidRequest,
+    KtrdrError,
+    NotConnected,
+    NotEntitled,
+    Paced,
+    RequestFailed,
+    UnknownContract,
+)
+from ktrdr.ib.candidates import CHECK_THE_SYMBOL
+
+
+class NoDataError(KtrdrError):
+    """IB's 162 that is an answer: it has no bars there."""
+
+
+class Weight(Enum):
+    """What an error that names a request means for it."""
+
+    ENDS = auto()
+    """There will be no answer."""
+    MAY_END = auto()
+    """Nobody knows: an answer may follow."""
+    ADVISES = auto()
+    """The answer follows."""
+
+
+_ADVICE = frozenset({*range(2100, 2200), 492, 10167, 10285})
+"""Codes that say something about an answer to come (TWS API, "Message Codes"; 10285 in use)."""
+_DOUBTFUL = 165
+"""The query service's own messages: refusals as of 162, or something that is worth knowing."""
+_QUERY = (162, _DOUBTFUL, 366)
+"""Codes whose text decides what they mean."""
+
+
+def weight(code: int, text: str) -> Weight:
+    """Whether a request is over after this error; one of which nobody knows it, may be.
+
+    Codes: TWS API, "Message Codes".
+    """
+    if code in _ADVICE or text.lstrip().casefold().startswith("warning"):
+        return Weight.ADVISES
+    if code == _DOUBTFUL:
+        return Weight.MAY_END if _meaning(text) else Weight.ADVISES
+    return Weight.ENDS if code in _BY_CODE or code in _QUERY else Weight.MAY_END
+
+
+def translate(code: int, text: str, what: str) -> KtrdrError:
+    """Our error for IB's code and text, with what a person can do about it.
+
+    162 stands for many things and its text decides; a text that nobody here knows is a
+    failure, never "no data". Codes: TWS API, "Message Codes".
+    """
+    message = f"{text} ({what})"
+    if code in _QUERY:
+        return _translate_162(code, text, message)
+    kind, hint = _BY_CODE.get(code, (RequestFailed, ""))
+    return kind(message, code=code, hint=hint)
+
+
+def says_several(error: KtrdrError) -> bool:
+    """IB's 200 is that it knows several such contracts, and not none."""
+    return error.code == 200 and "is ambiguous" in error.message
+
+
+def says_no_farm(error: KtrdrError) -> bool:
+    """IB refuses history because the farm that it comes from is broken."""
+    said = error.message.lower()
+    return error.code in _QUERY and any(words in said for words in _NO_FARM)
+
+
+def _translate_162(code: int, text: str, message: str) -> KtrdrError:
+    kind, hint = _meaning(text) or (RequestFailed, "" if is_english(text) else NOT_ENGLISH)
+    return kind(message, code=code, hint=hint)
+
+
+def _meaning(text: str) -> tuple[type[KtrdrError], str] | None:
+    said = text.lower()
+    return next(((kind, hint) for words, kind, hint in _BY_TEXT if words in said), None)
+
+
+NOT_ENGLISH = (
+    'switch on "Show API error messages in English" in the gateway (Configure, Settings, API, '
+    "Settings): its texts decide what an error means"
+)
+
+
+def is_english(text: str) -> bool:
+    """No letter of the gateway's text belongs to another language."""
+    return not any(letter.isalpha() and not letter.isascii() for letter in text)
+
+
+_SUBSCRIBE = (
+    "subscribe to this market's Level 1 data in IB's Client Portal, then restart the gateway"
+)
+_OTHER_SESSION = "log out where the same user is logged in, or use a second user for this gateway"
+
+_NO_FARM = ("hmds server disconnect", "hmds connection attempt failed")
+"""What the query service says while the farm that history comes from is broken."""
+
+_BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
+    ("no data", NoDataError, ""),
+    ("no head time stamp", NoDataError, ""),
+    *((words, RequestFailed, "IB brings its farms back by itself") for words in _NO_FARM),
+    ("pacing violation", Paced, "another program may be asking IB for history too"),
+    ("no market data permissions", NotEntitled, _SUBSCRIBE),
+    ("different ip address", CompetingSession, _OTHER_SESSION),
+)
+
+_BY_CODE: dict[int, tuple[type[KtrdrError], str]] = {
+    100: (Paced, "too many messages a second"),
+    200: (UnknownContract, CHECK_THE_SYMBOL),
+    321: (InvalidRequest, ""),
+    322: (Paced, ""),
+    354: (NotEntitled, _SUBSCRIBE),
+    502: (NotConnected, ""),
+    504: (NotConnected, ""),
+    10089: (NotEntitled, _SUBSCRIBE),
+    10090: (NotEntitled, _SUBSCRIBE),
+    10186: (NotEntitled, _SUBSCRIBE),
+    10197: (CompetingSession, _OTHER_SESSION),
+    10299: (InvalidRequest, "set what_to_show in instruments.toml"),
+    10314: (InvalidRequest, ""),
+    10339: (InvalidRequest, ""),
+}

@@ -1,0 +1,177 @@
+"""What state the connection was in, and when: SQLite, the last 30 days. Decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ktrdr.ib.expected_outages import Outage
+from ktrdr.ib.outages import NOT_RUNNING, Span
+from ktrdr.ib.states import State
+from ktrdr.sqlite_file import open_database
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_Row = tuple[float, str, str]
+
+KEPT_S = 30 * 86400
+ROWS_MAX = 20_000
+"""A month in which the state changes every two minutes; of more the oldest go."""
+
+_WAIT_S = 0.5
+"""For another process that writes: history is worth no delay."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS states (at REAL PRIMARY KEY, state TEXT NOT NULL, why TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS run (last REAL NOT NULL);
+"""
+
+
+class ConnectionHistory:
+    """Of one gateway, for any thread. A disk that refuses costs history, and nothing else."""
+
+    def __init__(self, path: Path, now: float) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._is_failing = self._is_closed = False
+        self._db: sqlite3.Connection | None = None
+        self._do(lambda db: _close_last_run(db, now), None)
+
+    def close(self, now: float) -> None:
+        """The program ends."""
+        self.note(now, NOT_RUNNING, "")
+        with self._lock:
+            self._is_closed = True
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def reopen(self) -> None:
+        """Take notes again, after `close`."""
+        with self._lock:
+            self._is_closed = False
+
+    def note(self, at: float, state: str, why: str) -> None:
+        """From now on it is in this state."""
+        self._do(lambda db: _note(db, at, state, why), None)
+
+    def note_alive(self, at: float) -> None:
+        """The program still runs, and the state is as it was."""
+        self._do(lambda db: _seen(db, at), None)
+
+    def spans(self, since: float, until: float) -> list[Span]:
+        """The states in `[since, until)`, oldest first, without holes from the first one known."""
+        rows: list[_Row] = self._do(_all_rows, [])
+        ends = [at for at, _, _ in rows[1:]] + [until]
+        return [
+            Span(max(at, since), min(end, until), state, why)
+            for (at, state, why), end in zip(rows, ends, strict=bool(rows))
+            if end > since and at < until
+        ]
+
+    def _do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+        """Work on the database in a transaction. What the disk refuses is reported once."""
+        try:
+            with self._lock:
+                if self._is_closed:
+                    return otherwise
+                if self._db is None:
+                    self._db = open_database(self._path, _TABLES, wait_s=_WAIT_S)
+                with self._db:
+                    done = work(self._db)
+        except (OSError, sqlite3.Error) as error:
+            if not self._is_failing:
+                log.warning("%s cannot be kept: %s", self._path, error)
+            self._is_failing = True
+            return otherwise
+        self._is_failing = False
+        return done
+
+
+def outages(spans: Sequence[Span]) -> list[Outage]:
+    """Where the connection was lost while the program ran, and came back.
+
+    That no bars come from a farm of IB's loses no connection.
+    """
+    found: list[Outage] = []
+    lost_at: float | None = None
+    was_up = False
+    for span in spans:
+        if span.has_data:
+            if lost_at is not None:
+                found.append(Outage(lost_at, span.start))
+            lost_at, was_up = None, True
+        elif span.state == NOT_RUNNING:
+            lost_at, was_up = None, False
+        elif was_up and lost_at is None and span.state != State.HISTORY_DOWN:
+            lost_at = span.start
+    return found
+
+
+def uptime(spans: Sequence[Span]) -> float | None:
+    """The share of the time in which bars could be had; None: nothing is known."""
+    known = [span for span in spans if span.end > span.start]
+    total = sum(span.end - span.start for span in known)
+    return sum(s.end - s.start for s in known if s.has_data) / total if total else None
+
+
+def shares(spans: Sequence[Span], since: float, until: float, slices: int) -> list[float | None]:
+    """The same for each of so many slices of `[since, until)`, of a length; for a picture."""
+    length = (until - since) / slices
+    known, up = [0.0] * slices, [0.0] * slices
+    for span in spans:
+        first = max(int((span.start - since) / length), 0)
+        last = min(int((span.end - since) / length), slices - 1)
+        for place in range(first, last + 1):
+            begin = since + place * length
+            seconds = max(min(span.end, begin + length) - max(span.start, begin), 0.0)
+            known[place] += seconds
+            up[place] += seconds if span.has_data else 0.0
+    return [u / k if k > 0 else None for u, k in zip(up, known, strict=True)]
+
+
+def lost_at(spans: Sequence[Span]) -> float | None:
+    """When the connection was there last; None: it is there, or never was."""
+    up = [span for span in spans if span.has_data]
+    return up[-1].end if up and up[-1] is not spans[-1] else None
+
+
+def _note(db: sqlite3.Connection, at: float, state: str, why: str) -> None:
+    db.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", (at, state, why))
+    _trim(db, at)
+    _seen(db, at)
+
+
+def _all_rows(db: sqlite3.Connection) -> list[_Row]:
+    return db.execute("SELECT at, state, why FROM states ORDER BY at").fetchall()
+
+
+def _close_last_run(db: sqlite3.Connection, now: float) -> None:
+    """A run that was killed is known to have lived until it was seen last."""
+    seen = db.execute("SELECT last FROM run").fetchone()
+    last = db.execute("SELECT at, state FROM states ORDER BY at DESC LIMIT 1").fetchone()
+    if seen and last and last[1] != NOT_RUNNING:
+        at = min(max(seen[0], last[0] + 0.001), now)
+        db.execute("INSERT OR REPLACE INTO states VALUES (?, ?, '')", (at, NOT_RUNNING))
+
+
+def _trim(db: sqlite3.Connection, now: float) -> None:
+    """Keep the last 30 days, and the row that says how they began."""
+    db.execute(
+        "DELETE FROM states WHERE at < (SELECT max(at) FROM states WHERE at <= ?)", (now - KEPT_S,)
+    )
+    db.execute(
+        "DELETE FROM states WHERE at <= (SELECT at FROM states ORDER BY at DESC LIMIT 1 OFFSET ?)",
+        (ROWS_MAX,),
+    )
+
+
+def _seen(db: sqlite3.Connection, at: float) -> None:
+    db.execute("DELETE FROM run")
+    db.execute("INSERT INTO run VALUES (?)", (at,))

@@ -1,0 +1,138 @@
+"""The times without data, each as one row: from when to when, and why. Reads no history itself.
+
+A restart of a minute and a half is ten states: attempts, and the waits between them. Whoever asks
+in the morning what happened wants the one row that they belong to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+
+from ktrdr.config.restart_times import Restart
+from ktrdr.ib.expected_outages import absence
+from ktrdr.ib.states import LINKED, State
+
+NOT_RUNNING = "not_running"
+"""From the end of one run of the program to the beginning of the next."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The connection was in one state from `start` to `end` (UTC seconds)."""
+
+    start: float
+    end: float
+    state: str
+    why: str = ""
+
+    @property
+    def has_data(self) -> bool:
+        """Bars could be had."""
+        return self.state in (State.CONNECTED, State.FARM_DOWN)
+
+
+@dataclass(frozen=True)
+class Downtime:
+    """A time without data, from its first second to its last (UTC seconds)."""
+
+    start: float
+    end: float | None
+    """None: it lasts."""
+    cause: str
+    """What a person would say of it."""
+    worst: str
+    """The worst state in it."""
+    expected_kind: str = ""
+    """`restart` or `log_out`, where it was to be expected; else empty."""
+
+
+_FROM_GOOD_TO_BAD = (
+    *(State.STOPPING, State.DISCONNECTED, State.CONNECTING, State.HISTORY_DOWN),
+    *(State.COMPETING_SESSION, State.UPSTREAM_LOST, State.WAITING, State.DEAD),
+    *(NOT_RUNNING, State.LOGGED_OUT),
+)
+_BY_STATE = {
+    NOT_RUNNING: "ib-connection was not running",
+    State.LOGGED_OUT: "logged out",
+    State.UPSTREAM_LOST: "IB's servers were away (1100)",
+    State.COMPETING_SESSION: "another session of the same user had the data",
+    State.DISCONNECTED: "ib-connection was starting",
+}
+_BY_WORDS = (
+    ("Connection refused", "connection refused"),
+    ("closed the connection", "the gateway closed the connection"),
+    ("answers no request for data", "the gateway answered no request for data"),
+    ("says nothing", "the gateway answered nothing"),
+    ("answered nothing", "the gateway answered nothing"),
+    ("did not answer", "the gateway answered nothing"),
+    ("ids from", "all client ids were in use"),
+)
+_BY_EVENT = {
+    "start": "ib-connection was starting",
+    "reconnect": "a new connection was asked for",
+    "port_opened": "the gateway was being reached",
+    "retry_due": "the gateway was being reached",
+}
+_FARM = re.compile(r"history farm (?:([\w.]+(?: [\w.]+)*) )?is broken")
+
+
+def downtimes(spans: Sequence[Span], restart: Restart | None, *, logs_out: bool) -> list[Downtime]:
+    """Each time without data as one row, oldest first; the last one lasts if nothing follows it.
+
+    `spans`: oldest first, without holes. `restart`, `logs_out`: when the gateway is away as usual.
+    """
+    found = []
+    for has_data, run in groupby(spans, lambda span: span.has_data):
+        if not has_data:
+            states = list(run)
+            found.append(_downtime(states, states[-1] is spans[-1], restart, logs_out=logs_out))
+    return found
+
+
+def _downtime(
+    states: Sequence[Span], lasts: bool, restart: Restart | None, *, logs_out: bool
+) -> Downtime:
+    start, end = states[0].start, states[-1].end
+    kind = _expected_kind(states, restart, logs_out=logs_out)
+    cause = {"restart": "restart", "log_out": "logged out"}.get(kind) or _cause(states)
+    worst = max((span.state for span in states), key=_rank)
+    return Downtime(start, None if lasts else end, cause, worst, kind)
+
+
+def _expected_kind(states: Sequence[Span], restart: Restart | None, *, logs_out: bool) -> str:
+    """A connection that was lost at its usual hour, and came back as usual."""
+    names = {span.state for span in states}
+    if names <= set(LINKED) or NOT_RUNNING in names:
+        return ""
+    begin, now = (datetime.fromtimestamp(at, UTC) for at in (states[0].start, states[-1].end))
+    logs_out = logs_out and State.LOGGED_OUT in names
+    away = absence(restart, logs_out=logs_out, lost_at=begin, now=now)
+    return away.kind if away else ""
+
+
+def _cause(states: Sequence[Span]) -> str:
+    """What it was for the most of the time; of equals the first."""
+    seconds: Counter[str] = Counter()
+    for span in states:
+        seconds[_words(span)] += max(int((span.end - span.start) * 1000), 0)
+    return seconds.most_common(1)[0][0]
+
+
+def _words(span: Span) -> str:
+    if span.state in _BY_STATE:
+        return _BY_STATE[span.state]
+    if farm := _FARM.search(span.why):
+        return (
+            f"the history farm {farm[1]} was broken" if farm[1] else "the history farm was broken"
+        )
+    known = next((words for said, words in _BY_WORDS if said in span.why), "")
+    return known or _BY_EVENT.get(span.why) or span.why or span.state.replace("_", " ")
+
+
+def _rank(state: str) -> int:
+    return _FROM_GOOD_TO_BAD.index(state) if state in _FROM_GOOD_TO_BAD else -1

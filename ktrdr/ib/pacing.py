@@ -1,0 +1,202 @@
+"""When the next request may go, and how many at once. Holds no clock and waits for nothing.
+
+IB's three rules (no identical request within 15 s, fewer than 6 for one contract in 2 s, at most
+60 in 10 min) stand in its documentation for bars of 30 s or less and for head timestamps. For
+larger bars there is a load balancing without a number: here the number in flight grows while
+answers stay quick, and shrinks when they do not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from ktrdr.market.bars_request import Priority
+
+MOST_AT_ONCE = 50
+"""Open history requests that IB allows (a 51st: error 322)."""
+_FIRST_AT_ONCE = 32
+_SPARE = 2
+"""Left for the connection's own probes."""
+
+IDENTICAL_S = 15.0
+_SMALL_S, _SMALL_MOST = 600.0, 55
+"""Head timestamps and their like in ten minutes: a few less than IB's 60."""
+
+_QUICK_S = 0.5
+"""Answers that come so soon are quick, whatever others were."""
+_SLOWER = 2.0
+"""So many times the usual time is a slow-down."""
+_MEMORY, _FORGETTING = 0.2, 0.01
+"""The weight of the newest answer in how it is of late, and in what is usual."""
+_MESSAGES_PER_S, _BURST = 38.0, 6
+"""So many evenly, and so many at once: 44 in the worst second, of IB's 50."""
+_PAUSE_S = 10.0
+"""After "pacing violation" nothing goes for so long."""
+
+
+class MessageRate:
+    """How many messages go out in a second, whatever they are. Holds no clock and waits not.
+
+    IB allows 50 (market data lines / 2 per second), and ends a connection that goes on with more.
+    A burst may be late on its way and the next one not: what goes out is a burst at most, and
+    then evenly spaced.
+    """
+
+    def __init__(self, per_s: float = _MESSAGES_PER_S, burst: int = _BURST) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._debt = 0.0
+        """Messages that went out before their time."""
+        self._at = float("-inf")
+
+    def delay_s(self, now: float) -> float:
+        """Count a message, and say how many seconds later it may go. `now`: by any one clock."""
+        self._debt = max(self._debt - (now - self._at) * self._per_s, 0.0) + 1
+        self._at = now
+        return max(self._debt - self._burst, 0.0) / self._per_s
+
+
+class Window:
+    """How many requests may be in flight."""
+
+    def __init__(self, first: float = _FIRST_AT_ONCE, most: float = MOST_AT_ONCE - _SPARE) -> None:
+        self._size = first
+        self._most = most
+        self._usual: dict[int, float] = {}
+        """Bits in a number of bars → the time that answers of about so many take at their best."""
+        self._slowness = 1.0
+        """Of late, in times of what is usual."""
+        self._shrunk_at = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"Window({self.size})"
+
+    @property
+    def size(self) -> int:
+        """At least one."""
+        return max(1, int(self._size))
+
+    def answered(self, took_s: float, bars: int, now: float) -> None:
+        """Learn from an answer: one more while they are quick, fewer when all have become slow."""
+        took_s = max(took_s, _QUICK_S)
+        usual = self._usual.get(bars.bit_length(), took_s)
+        # What is usual falls at once and rises slowly, so that a slow hour does not pass for it.
+        usual = min(took_s, usual + _FORGETTING * (took_s - usual))
+        self._usual[bars.bit_length()] = usual
+        self._slowness += _MEMORY * (took_s / usual - self._slowness)
+        if self._slowness <= _SLOWER:
+            self._size = min(self._size + 1, self._most)
+        elif now - self._shrunk_at > took_s:  # once for all that were under way together
+            self._shrink(0.8, now)
+
+    def failed(self, now: float) -> None:
+        """One was not answered in time, or refused for its pace."""
+        if now - self._shrunk_at > 1:
+            self._shrink(0.5, now)
+
+    def _shrink(self, factor: float, now: float) -> None:
+        self._size = max(1.0, self._size * factor)
+        self._shrunk_at = now
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """One request that waits for its turn."""
+
+    request: Hashable
+    priority: Priority
+    symbol: str
+    number: int
+    """In the order of their coming."""
+    is_small: bool = False
+    """It falls under the rules for small bars."""
+
+
+class Pacer:
+    """Says which request may go, and when. Times are seconds of a clock that only moves forward."""
+
+    def __init__(self, window: Window | None = None, identical_s: float = IDENTICAL_S) -> None:
+        self._window = window or Window()
+        self._identical_s = identical_s
+        self._open: dict[Hashable, int] = {}
+        self._sent: dict[Hashable, float] = {}
+        self._small: deque[float] = deque()
+        self._served: dict[str, int] = {}
+        self._turns = 0
+        self._paused_until = float("-inf")
+
+    def __repr__(self) -> str:
+        return f"Pacer({self.open_requests} of {self._window.size} open)"
+
+    @property
+    def open_requests(self) -> int:
+        """Sent, and neither answered nor given up."""
+        return sum(self._open.values())
+
+    @property
+    def at_once(self) -> int:
+        """How many may be open now."""
+        return self._window.size
+
+    def next(self, waiting: list[Ticket], now: float) -> tuple[Ticket | None, float | None]:
+        """The ticket that may go now; or None, and in how many seconds to look again.
+
+        None for the seconds: not before a request has ended. By priority; among equals by the
+        symbol that was served longest ago, so that none with many requests holds up the others.
+        """
+        if self.open_requests >= self._window.size or not waiting:
+            return None, None
+        if now < self._paused_until:
+            return None, self._paused_until - now
+        soonest: float | None = None
+        for ticket in sorted(waiting, key=self._rank):
+            delay_s = self._delay_s(ticket, now)
+            if delay_s <= 0:
+                return ticket, 0.0
+            soonest = delay_s if soonest is None else min(soonest, delay_s)
+        return None, soonest
+
+    def begin(self, ticket: Ticket, now: float) -> None:
+        """The request goes out now."""
+        request = ticket.request
+        self._open[request] = self._open.get(request, 0) + 1
+        self._sent = {r: t for r, t in self._sent.items() if t + self._identical_s > now}
+        self._sent[request] = now
+        self._turns += 1
+        self._served[ticket.symbol] = self._turns
+        if ticket.is_small:
+            self._small.append(now)
+
+    def end(self, ticket: Ticket, *, was_answered: bool = True) -> None:
+        """A request was answered or given up; otherwise it may be asked again at once."""
+        left = self._open.pop(ticket.request) - 1
+        if left:
+            self._open[ticket.request] = left
+        if not was_answered:
+            self._sent.pop(ticket.request, None)
+
+    def learn(self, took_s: float, bars: int, now: float) -> None:
+        """An answer has come."""
+        self._window.answered(took_s, bars, now)
+
+    def learn_failure(self, now: float, *, was_paced: bool) -> None:
+        """A request was not answered in time, or IB said that it was too much."""
+        self._window.failed(now)
+        if was_paced:
+            self._paused_until = now + _PAUSE_S
+
+    def _rank(self, ticket: Ticket) -> tuple[int, int, int]:
+        return ticket.priority, self._served.get(ticket.symbol, 0), ticket.number
+
+    def _delay_s(self, ticket: Ticket, now: float) -> float:
+        delay_s = 0.0
+        if (sent := self._sent.get(ticket.request)) is not None:
+            delay_s = sent + self._identical_s - now
+        if ticket.is_small:
+            while self._small and self._small[0] <= now - _SMALL_S:
+                self._small.popleft()
+            if len(self._small) >= _SMALL_MOST:
+                delay_s = max(delay_s, self._small[0] + _SMALL_S - now)
+        return delay_s

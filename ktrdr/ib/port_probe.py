@@ -1,0 +1,156 @@
+"""The gateway's port as anybody sees it: closed, open, mute, or greeting. Takes no client id.
+
+An open port is not yet a gateway: socat in between takes every connection, and hangs up when
+nobody is behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ktrdr.ib.framing import Frames, NoMessageError
+
+_HELLO = b"v157..178"
+_FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.5, 5.0
+_LOOKS_A_WAIT = 90
+"""A look every ninetieth of the time waited so far: soon after a restart, seldom at a weekend."""
+_CONNECT_S = 3.0
+_HANGS_UP_S = 0.25
+"""Whoever closes a new connection does so at once."""
+
+
+RESET = "reset"
+"""Why it counts as hung up: so the forwarder treats whom it does not serve."""
+
+
+class Seen(StrEnum):
+    """What came of one look."""
+
+    CLOSED = "closed"
+    """Refused, or no such host."""
+    UNREACHABLE = "unreachable"
+    """No answer at all."""
+    HUNG_UP = "hung_up"
+    """Taken, and closed before any greeting."""
+    MUTE = "mute"
+    FOREIGN = "foreign"
+    """What speaks there is no gateway."""
+    GREETED = "greeted"
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the port."""
+
+    seen: Seen
+    why: str = ""
+    """The system's words, or what was said."""
+    version: int | None = None
+    """The protocol that the gateway offers."""
+
+
+async def opens(host: str, port: int, *, was_closed: bool) -> None:
+    """Wait until the port, once closed, takes a connection and keeps it.
+
+    Where it was open all the time nothing will change by itself: this then never returns.
+    """
+    if not was_closed and await _keeps_connections(host, port):
+        await asyncio.Event().wait()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while not await _keeps_connections(host, port):
+        waited_s = loop.time() - began
+        await asyncio.sleep(min(max(_FIRST_LOOK_S, waited_s / _LOOKS_A_WAIT), _SLOWEST_LOOK_S))
+
+
+async def closes(host: str, port: int) -> None:
+    """Hold one connection, saying nothing, and wait until the other end closes it.
+
+    So a stuck gateway that is restarted is noticed without knocking at it.
+    """
+    with contextlib.suppress(OSError):
+        async with _connected(host, port) as (reader, _):
+            while await reader.read(1024):
+                pass
+
+
+async def look(host: str, port: int, timeout_s: float) -> Look:
+    """Connect, say hello, and see what is answered; then leave, before any log-in."""
+    greeting = b""
+    try:
+        async with _connected(host, port) as (reader, writer):
+            writer.write(b"API\0" + len(_HELLO).to_bytes(4) + _HELLO)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    greeting = await _first_words(reader)
+            except TimeoutError:
+                return Look(Seen.MUTE)
+            except ConnectionResetError:
+                raise
+            except OSError:
+                return Look(Seen.HUNG_UP)
+    except TimeoutError:
+        return Look(Seen.UNREACHABLE)
+    except ConnectionResetError:  # taken, and reset before this end had noticed
+        return Look(Seen.HUNG_UP, RESET)
+    except OSError as error:
+        number = error.errno or 0
+        return Look(Seen.CLOSED, os.strerror(number) if number > 0 else str(error))
+    return _read(greeting)
+
+
+async def _first_words(reader: asyncio.StreamReader) -> bytes:
+    """What comes first: a message, or as much as tells that it is none."""
+    frames = Frames()
+    said = b""
+    while data := await reader.read(1024):
+        said += data
+        try:
+            if messages := frames.feed(data):
+                return messages[0]
+        except NoMessageError:
+            break
+    return said
+
+
+def _read(said: bytes) -> Look:
+    fields = said[4:].split(b"\0")
+    if not said:
+        return Look(Seen.HUNG_UP)
+    if len(fields) != 3 or not fields[0].isdigit():
+        return Look(Seen.FOREIGN, repr(said[:40]))
+    return Look(Seen.GREETED, version=int(fields[0]))
+
+
+async def _keeps_connections(host: str, port: int) -> bool:
+    """Whether somebody takes a connection and does not hang up at once. Says nothing to it."""
+    try:
+        async with _connected(host, port) as (reader, _):
+            try:
+                async with asyncio.timeout(_HANGS_UP_S):
+                    return bool(await reader.read(1))
+            except TimeoutError:
+                return True
+    except OSError:
+        return False
+
+
+@contextlib.asynccontextmanager
+async def _connected(
+    host: str, port: int
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection, closed at once at the end. OSError (TimeoutError is one): there is none."""
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+    except UnicodeError as error:
+        raise OSError(f"{host!r} can be no host's name") from error
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()

@@ -1,0 +1,1 @@
+"""HTTP over a Unix socket between our programs: messages, their codec, server and client."""

@@ -1,0 +1,121 @@
+"""Asks another program of the group over HTTP, at its Unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlencode
+
+from ktrdr import errors
+from ktrdr.ipc.codec import expect_text, read_json
+from ktrdr.ipc.error_codec import error_from_json
+from ktrdr.ipc.messages import Json
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._unix_path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        try:
+            self.sock.settimeout(self.timeout)
+            self.sock.connect(os.fspath(self._unix_path))
+        except OSError:
+            self.sock.close()
+            raise
+
+
+class LocalClient:
+    """Asks another program of the group at its socket. Thread-safe; a connection per question."""
+
+    def __init__(self, path: Path, program: str) -> None:
+        self._path = path
+        self._program = program
+        self._open: set[_UnixConnection] = set()
+        self._aborted = False
+        self._lock = threading.Lock()
+
+    def abort(self) -> None:
+        """Break off all questions, also those to come: each raises PeerDown."""
+        with self._lock:
+            self._aborted = True
+            for connection in self._open:
+                if connection.sock is not None:
+                    with contextlib.suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def get(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
+        """The JSON answer to `GET path?parameters`.
+
+        PeerDown when nobody answers there in time; InvalidRequest when a parameter is no text;
+        otherwise the peer's own error, as it was raised over there.
+        """
+        return self._ask("GET", path, timeout_s, parameters)
+
+    def post(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
+        """The JSON answer to `POST path?parameters`. Raises as `get` does."""
+        return self._ask("POST", path, timeout_s, parameters)
+
+    def delete(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
+        """The JSON answer to `DELETE path?parameters`. Raises as `get` does."""
+        return self._ask("DELETE", path, timeout_s, parameters)
+
+    def text(self, path: str, timeout_s: float = 5.0, **parameters: str) -> bytes:
+        """The answer as it came, for `read_json`: a large one is better read late. As `get`."""
+        return self._ask_text("GET", path, timeout_s, parameters)
+
+    def _ask(self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]) -> Json:
+        body = self._ask_text(method, path, timeout_s, parameters)
+        try:
+            return read_json(body)
+        except errors.InvalidRequest as error:
+            raise self._down("does not speak this version's language") from error
+
+    def _ask_text(
+        self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]
+    ) -> bytes:
+        expect_text(parameters)
+        target = f"{path}?{urlencode(parameters)}" if parameters else path
+        connection = _UnixConnection(self._path, timeout_s)
+        with self._lock:
+            if self._aborted:
+                raise self._down("is not asked any more")
+            self._open.add(connection)
+        try:
+            connection.connect()
+            if self._aborted:  # before there was anything to shut down
+                raise self._down("is not asked any more")
+            connection.request(method, target)
+            response = connection.getresponse()
+            body = response.read()
+        except TimeoutError as error:
+            late = self._down(f"did not answer within {timeout_s:g} s")
+            raise errors.PeerSilent(late.message, hint=late.hint) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._down("is not running") from error
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+        if response.status >= 400:
+            raise self._refusal(response.status, body)
+        return body
+
+    def _refusal(self, status: int, body: bytes) -> errors.KtrdrError:
+        """The peer's own error, as it was raised over there."""
+        try:
+            said = read_json(body)
+        except errors.InvalidRequest:
+            return self._down("does not speak this version's language")
+        return error_from_json(said, f"HTTP {status}")
+
+    def _down(self, how: str) -> errors.PeerDown:
+        hint = f".venv/bin/supervisorctl status {self._program}; where nothing runs, ./scripts/up"
+        return errors.PeerDown(f"{self._program} {how} ({self._path.name})", hint=hint)

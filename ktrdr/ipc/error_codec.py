@@ -1,0 +1,74 @@
+"""Our errors as answers of HTTP, and the error again that was meant. Speaks to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ktrdr import errors
+from ktrdr.ipc.messages import Json
+
+_HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
+    errors.KtrdrError: 500,
+    errors.Retryable: 503,
+    errors.Permanent: 422,
+    errors.Misconfigured: 500,
+    errors.InvalidRequest: 400,
+    errors.NotEntitled: 403,
+    errors.UnknownContract: 404,
+    errors.UnknownFill: 404,
+    errors.UnknownSeries: 404,
+    errors.CompetingSession: 409,
+    errors.OtherContract: 409,
+    errors.WrongSource: 409,
+    errors.Paced: 429,
+    errors.RequestFailed: 502,
+    errors.TimedOut: 504,
+    errors.PeerSilent: 504,
+    errors.StoreUnwritable: 507,
+}
+"""What an error is answered with; one that is not here, with what its nearest base is."""
+
+
+def _tree(kind: type[errors.KtrdrError]) -> Iterator[type[errors.KtrdrError]]:
+    """An error and all that are derived from it, as far as they are everybody's."""
+    if kind.__module__ == errors.__name__:
+        yield kind
+    for derived in kind.__subclasses__():
+        yield from _tree(derived)
+
+
+_BY_NAME = {kind.__name__: kind for kind in _tree(errors.KtrdrError)}
+_BY_OUTCOME = {kind.outcome: kind for kind in reversed(_BY_NAME.values())} | {
+    errors.RequestFailed.outcome: errors.RequestFailed
+}
+"""Of errors with one outcome the most general one, but of those that simply failed."""
+
+
+def http_status(error: errors.KtrdrError) -> int:
+    """The status that an error is answered with."""
+    return next(_HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in _HTTP_STATUS)
+
+
+def error_from_json(said: Mapping[str, Any], otherwise: str) -> errors.KtrdrError:
+    """The error that was meant by `error_to_json`, as it was raised over there.
+
+    One of a version that is not ours: of the same outcome, if there is such a one. `otherwise` is
+    its message where it brings none.
+    """
+    by_outcome = _BY_OUTCOME.get(str(said.get("outcome")), errors.RequestFailed)
+    kind = _BY_NAME.get(str(said.get("kind")), by_outcome)
+    message = str(said.get("message", otherwise))
+    return kind(message, code=said.get("code"), hint=said.get("hint") or "")
+
+
+def error_to_json(error: errors.KtrdrError) -> Json:
+    """An error as values: its kind, its outcome, its words, IB's code and what to do."""
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return {
+        "kind": next(name for name in kinds if name in _BY_NAME),
+        "outcome": error.outcome,
+        "message": error.message,
+        "code": error.code,
+        "hint": error.hint,
+    }

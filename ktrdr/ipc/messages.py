@@ -1,0 +1,275 @@
+"""What our programs say of themselves over their sockets: the messages, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Json = dict[str, Any]
+ACCEPTED = "accepted"
+"""A key of an answer: True when the work was only begun (HTTP 202)."""
+
+
+@dataclass(frozen=True)
+class LastError:
+    """What is wrong, and what a person can do about it."""
+
+    code: int | None
+    message: str
+    hint: str
+    time: datetime | None = None
+    """When it was noticed (UTC)."""
+
+
+@dataclass(frozen=True)
+class FarmStatus:
+    """One of IB's data farms, as the gateway's notices tell of it."""
+
+    name: str
+    serves: str
+    """`market data`, `history` or `contract details`."""
+    up: bool
+    since: datetime
+    breaks: int
+    """Since the program started."""
+    last_break_s: float | None
+
+
+@dataclass(frozen=True)
+class RefusedContract:
+    """A contract whose data IB refuses, until they are answered again."""
+
+    symbol: str
+    outcome: str
+    """`not_entitled` or `unknown_contract`."""
+    code: int | None
+    message: str
+    hint: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class ConnectionStatus:
+    """What ib-connection says of itself at `GET /status`. Times are UTC."""
+
+    connected: bool
+    """A real request was answered lately, and bars can be had as far as anybody knows."""
+    state: str
+    """One of `ib.states.State`."""
+    gateway: str
+    """`live` or `simulated`."""
+    host: str
+    port: int
+    client_id: int | None
+    server_version: int | None
+    last_connect_time: datetime | None
+    last_disconnect_time: datetime | None
+    last_answer_time: datetime | None
+    connection_attempts: int
+    failed_attempts: int
+    next_retry_time: datetime | None
+    requests_open: int
+    requests_answered: int
+    last_error: LastError | None
+    """What is wrong now; None when it is over."""
+    expected: str = ""
+    """Why the gateway is away where that was to be expected, such as its nightly restart."""
+    expected_kind: str = ""
+    """`restart`, or `log_out`, which wants somebody."""
+    reminder: str = ""
+    """What a person should do soon, such as to have the second factor at hand."""
+    clock_offset_s: float | None = None
+    """The gateway's clock minus this machine's."""
+    requests_at_once: int = 0
+    """How many may be under way now; 0: it is not known."""
+    library: str = ""
+    """What speaks with the gateway: `ib_insync` or `ib_async`."""
+    foreign_text: str = ""
+    """What it said last in another language since the last attempt; empty: it speaks English."""
+    no_data_since: datetime | None = None
+    """Since when no data can be had; None: they can."""
+    data_back_at: datetime | None = None
+    """When data could be had again, or a farm that they come from was back; None: never yet."""
+    farms: tuple[FarmStatus, ...] = ()
+    refused: tuple[RefusedContract, ...] = ()
+
+
+@dataclass(frozen=True)
+class StateSpan:
+    """The connection was in one state for a while."""
+
+    start: datetime
+    end: datetime
+    state: str
+    """One of `ib.states.State`, or `not_running`."""
+    why: str
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A time without data, whatever states it was made of."""
+
+    start: datetime
+    end: datetime | None
+    """None: it lasts."""
+    cause: str
+    """What a person would say of it."""
+    worst: str
+    """The worst state in it; one of those of StateSpan."""
+    expected_kind: str = ""
+    """`restart` or `log_out`, where it was to be expected."""
+    bars_late: int | None = None
+    """Bars that became due meanwhile. None, like the next: the gap filler has not said."""
+    bars_lost: int | None = None
+    """Those of them that are still missing."""
+
+
+@dataclass(frozen=True)
+class ConnectionHistory:
+    """What `GET /history` tells of the last days."""
+
+    since: datetime
+    until: datetime
+    uptime: float | None
+    """The share of the time in which bars could be had; None: nothing is known."""
+    shares: tuple[float | None, ...]
+    """The same for each of many slices of the time, oldest first."""
+    spans: tuple[StateSpan, ...]
+    """The newest ones, oldest first."""
+    outages: tuple[Outage, ...] = ()
+    """All of the last 30 days, whatever days were asked for; oldest first."""
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What came of asking the gateway for a little of everything: `POST /checkup`."""
+
+    clock_offset_s: float | None
+    is_read_only: bool | None
+    """None: nobody could say."""
+    contract: str
+    """The outcome of a question for a contract that is known to be good; `answered`: it came."""
+    data: str
+    """The same of a question for bars."""
+    probed: str
+    """The symbol that was asked for."""
+    message: str
+    """What went wrong; else empty."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that went wrong with one thing, such as a file."""
+
+    time: datetime
+    what: str
+    message: str
+    hint: str = ""
+    is_over: bool = False
+    """It is well again, or is not there any more."""
+
+
+@dataclass(frozen=True)
+class StoreTrouble:
+    """Why nothing can be written into the store, and what a person can do about it."""
+
+    message: str
+    hint: str
+    is_gone: bool = False
+    """The folder is not there: what is said of its series is of before."""
+
+
+@dataclass(frozen=True)
+class SeriesTrouble:
+    """Series that are not kept complete until a person sees to it, all for one reason."""
+
+    outcome: str
+    """The name of the error, such as `unknown_contract`."""
+    message: str
+    hint: str
+    series: tuple[str, ...]
+    """The first of them, such as `AAPL_1m`."""
+    count: int
+    """How many there are."""
+
+
+@dataclass(frozen=True)
+class GapFillerStatus:
+    """What gap-filler says of itself at `GET /status`. Times are UTC; a gap is a run of bars.
+
+    `gaps_detected`, `gaps_filled`, `bars_added`, `symbols_processed` and `requests_failed` count
+    since `counted_since`; all other numbers are of `as_of`.
+    """
+
+    running: bool
+    state: str
+    """`starting`, `scanning`, `filling`, `idle`, `waiting` (for the connection) or `refused`."""
+    reason: str
+    """Why it waits or refuses; else empty."""
+    source: str
+    """`live` or `simulated`: what this store's bars come from."""
+    data_dir: str
+    check_interval_s: float
+    max_gap_age_days: int
+    batch_symbols: int
+    supported_timeframes: tuple[str, ...]
+    last_scan_time: datetime | None
+    last_scan_id: str | None
+    next_scan_time: datetime | None
+    series: int
+    series_blocked: int
+    """Those that cannot be kept: a file or an entry in instruments.toml is broken."""
+    gaps_detected: int
+    """Found, each counted once."""
+    gaps_filled: int
+    """Closed with bars."""
+    gaps_failed: int
+    """Those still to be closed whose last request failed."""
+    gaps_remaining: int
+    """Those still to be closed, the failed ones among them."""
+    unfillable: Mapping[str, int]
+    """Reason → holes that stay for now."""
+    bars_added: int
+    symbols_processed: int
+    current: tuple[str, ...]
+    """Series that are being filled."""
+    eta_s: float | None
+    """How long that will take; None: not known, or nothing is being filled."""
+    recent_errors: tuple[Problem, ...] = field(default=())
+    clock_jump_s: float = 0.0
+    """How far this machine's clock has jumped ahead, while that is not believed; 0: it has not."""
+    as_of: datetime | None = None
+    """When all this was so."""
+    counted_since: datetime | None = None
+    """Since when the counters count: the start of the program."""
+    requests_failed: int = 0
+    """Requests for bars that were refused or not answered."""
+    series_current: int = 0
+    """Series that lack nothing that may be had, but for bars that became due just now."""
+    series_states: Mapping[str, int] = field(default_factory=dict)
+    """State, as in `GET /coverage`, → how many of those that are neither that nor troubled."""
+    series_troubled: int = 0
+    """Series that a person has to see to."""
+    troubles: tuple[SeriesTrouble, ...] = ()
+    """Why, the first of the reasons."""
+    newest_bar_time: datetime | None = None
+    """The start of the newest bar of the store."""
+    store_trouble: StoreTrouble | None = None
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    eta_low_s: float | None = None
+    eta_high_s: float | None = None
+    eta_words: str = ""
+    """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
+    waits_for: str = ""
+    """Why nothing is asked for, though something is missing."""
+    hint: str = ""
+    """What a person can do where it waits or refuses; else empty."""
+    fills: Mapping[str, int] = field(default_factory=dict)
+    """State → fills that are neither done nor cancelled."""
+    strange: int = 0
+    """Files whose names are none of a series."""
+    strange_one: str = ""
+    """What is wrong with the name of the first of them."""

@@ -1,0 +1,130 @@
+"""Serves a program of ours to the others: HTTP at a Unix socket. What is served, others say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import stat
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+
+from aiohttp import web
+
+from ktrdr import errors
+from ktrdr.ipc.codec import expect_text
+from ktrdr.ipc.error_codec import error_to_json, http_status
+from ktrdr.ipc.messages import ACCEPTED, Json
+from ktrdr.run_folder import prepare_folder
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Mapping[str, str]], Awaitable[Json]]
+"""The query's parameters in, the answer's JSON out; a KtrdrError becomes an error answer."""
+
+
+class LocalServer:
+    """Serves handlers at a Unix socket, on the event loop that starts it.
+
+    The socket has mode 0600, in a folder of mode 0700.
+    """
+
+    def __init__(self, path: Path, routes: Mapping[tuple[str, str], Handler]) -> None:
+        self._path = path
+        self._routes = routes
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Begin to serve. Misconfigured: something that is ours to respect is in the way."""
+        prepare_folder(self._path.parent)
+        _clear_the_way(self._path)
+        app = web.Application()
+        for (method, path), handler in self._routes.items():
+            app.router.add_route(method, path, _serve(handler))
+        # A question that nobody waits for any more is not worth an answer of IB's.
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True
+        )
+        await self._runner.setup()
+        try:
+            await web.UnixSite(self._runner, str(self._path)).start()
+            self._path.chmod(0o600)
+        except OSError as error:
+            await self._runner.cleanup()
+            raise errors.Misconfigured(f"cannot serve {self._path}: {error}") from error
+
+    async def stop(self) -> None:
+        """Close the socket and remove it."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            await asyncio.sleep(0)  # transports close on the loop's next round
+            self._runner = None
+            self._path.unlink(missing_ok=True)  # Python before 3.13 leaves it
+
+
+@contextlib.contextmanager
+def serving(server: LocalServer) -> Iterator[None]:
+    """The server on an event loop in a thread of its own, for a program that has none.
+
+    Raises what `LocalServer.start` raises.
+    """
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        try:
+            await server.start()
+        except Exception as error:  # noqa: BLE001  # whoever waits for the start gets it
+            started.set_exception(error)
+            return
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+        await server.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="local-api", daemon=True)
+    thread.start()
+    loop, stop = started.result()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def _clear_the_way(path: Path) -> None:
+    """Remove a dead program's socket; refuse to touch a living one, or what is no socket."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise errors.Misconfigured(f"{path} is in the way: expected a socket or nothing")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError:
+            pass
+    raise errors.AlreadyRunning(f"another program serves {path}")
+
+
+def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            expect_text(request.query)
+            said = await handler(request.query)
+        except errors.KtrdrError as error:
+            return web.json_response(error_to_json(error), status=http_status(error))
+        except Exception:  # a request must not end the program that serves it
+            log.exception("%s %s failed", request.method, request.path)
+            mistake = errors.RequestFailed("internal error", hint="the program's log says more")
+            return web.json_response(error_to_json(mistake), status=500)
+        return web.json_response(said, status=202 if said.get(ACCEPTED) else 200)
+
+    return answer

@@ -1,0 +1,342 @@
+"""Symbols and what they stand for at IB: contract fields, what to show, which hours."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from ktrdr.errors import (
+    Misconfigured,
+)
+from ktrdr.market.timeframes import Timeframe
+
+SYMBOL_RULE = "letters, digits, '.', '-', '_' and single spaces, beginning with a letter or digit"
+_SYMBOL = re.compile(r"(?=.{1,40}$)[A-Za-z0-9](?:[A-Za-z0-9._-]| (?! |$))*")
+
+CURRENCIES = frozenset(
+    "AED AUD CAD CHF CNH CNY CZK DKK EUR GBP HKD HUF ILS INR JPY KRW MXN NOK NZD PLN "
+    "RON RUB SAR SEK SGD THB TRY TWD USD ZAR".split()
+)
+"""Currency codes that make a six-letter symbol a forex pair."""
+
+_FUTURE_ROOTS = {
+    "CME": "ES NQ RTY MES MNQ M2K 6A 6B 6C 6E 6J 6M 6N 6S M6A M6B M6E SR3 HE LE GF BTC ETH MBT MET",
+    "CBOT": "YM MYM ZB ZN ZF ZT UB TN ZC ZS ZW ZM ZL",
+    "NYMEX": "CL QM MCL NG QG RB HO PL PA",
+    "COMEX": "GC MGC SI SIL HG",
+}
+FUTURE_EXCHANGES = {
+    root: exchange for exchange, roots in _FUTURE_ROOTS.items() for root in roots.split()
+}
+"""Root of a future's local symbol → exchange (CME Group's product codes)."""
+
+FUTURE_MONTHS = "FGHJKMNQUVXZ"
+"""Month letters of dated futures, January first."""
+
+_DATED_FUTURE = re.compile(rf"([A-Z0-9]{{1,4}}?)([{FUTURE_MONTHS}])(\d{{1,2}})")
+
+SEC_TYPES = ("STK", "CASH", "FUT", "CONTFUT", "CRYPTO", "IND", "CFD", "CMDTY")
+
+_DEFAULT_WHAT_TO_SHOW = {
+    "CASH": "MIDPOINT",  # IB has no TRADES for forex
+    "CFD": "MIDPOINT",
+    "CMDTY": "MIDPOINT",
+    "CRYPTO": "AGGTRADES",  # TRADES answers error 10299
+}
+WHAT_TO_SHOW = ("TRADES", "MIDPOINT", "BID", "ASK", "AGGTRADES", "ADJUSTED_LAST")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One file of the store: a symbol in a timeframe."""
+
+    symbol: str
+    timeframe: Timeframe
+
+    @property
+    def file_name(self) -> str:
+        """`AAPL_1m.csv`."""
+        return f"{self.symbol}_{self.timeframe.value}.csv"
+
+    def __str__(self) -> str:
+        return f"{self.symbol}_{self.timeframe.value}"
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What a symbol is at IB, and which bars of it the store keeps."""
+
+    symbol: str
+    """As in the file name, and as IB spells it."""
+    sec_type: str = "STK"
+    exchange: str = "SMART"
+    primary_exchange: str = ""
+    currency: str = "USD"
+    expiry: str = ""
+    """`YYYYMM` or `YYYYMMDD`, for a future that is named by its root."""
+    multiplier: str = ""
+    trading_class: str = ""
+    local_symbol: str = ""
+    """As IB spells it, where that is not the symbol: `BRK B`, `CLF27`."""
+    con_id: int = 0
+    """IB's number of the contract, which stands for all that names it but the exchange; 0: none."""
+    what_to_show: str = "TRADES"
+    extended_hours: bool = False
+    """False: regular hours (IB's `useRTH=1`)."""
+    since: Mapping[str, date] = field(default_factory=dict, compare=False)
+    """Timeframe (`""`: all of them) → the day from which history is wanted."""
+
+    @property
+    def ib_symbol(self) -> str:
+        """IB's `symbol`: for forex the base currency; empty where the local symbol names it."""
+        if self.ib_local_symbol:
+            return ""
+        return self.symbol[:3] if self.sec_type == "CASH" else self.symbol
+
+    @property
+    def ib_local_symbol(self) -> str:
+        """IB's `localSymbol`: the entry's, or a dated future's own name, such as `ESZ6`."""
+        if self.local_symbol or self.sec_type != "FUT":
+            return self.local_symbol
+        is_root = bool(self.expiry) or self.symbol in FUTURE_EXCHANGES
+        return "" if is_root and not future_root(self.symbol) else self.symbol
+
+    @property
+    def can_be_paged(self) -> bool:
+        """False for what IB tells up to now only: CONTFUT (error 10339) and ADJUSTED_LAST."""
+        return self.sec_type != "CONTFUT" and self.what_to_show != "ADJUSTED_LAST"
+
+    def since_for(self, timeframe: Timeframe) -> date | None:
+        """The day from which history of this timeframe is asked for; None: nothing special."""
+        return self.since.get(timeframe.value, self.since.get(""))
+
+
+def check_symbol(symbol: str) -> str:
+    """`symbol` itself when it may be part of a file name; ValueError says the rule."""
+    if not _SYMBOL.fullmatch(symbol):
+        raise ValueError(f"symbol {symbol!r}: expected {SYMBOL_RULE}")
+    return symbol
+
+
+@lru_cache(maxsize=10_000)
+def parse_series(file_name: str) -> Series:
+    """The series that a file name such as `BRK B_1d.csv` stands for.
+
+    What follows the last `_` is the timeframe. ValueError says what is wrong with the name.
+    """
+    stem, _, ending = file_name.rpartition(".")
+    symbol, separator, timeframe = stem.rpartition("_")
+    if ending != "csv" or not separator:
+        raise ValueError(f"{file_name!r}: expected SYMBOL_TIMEFRAME.csv")
+    return Series(check_symbol(symbol), Timeframe.parse(timeframe))
+
+
+class DatedFuture(NamedTuple):
+    """The parts of a dated future's local symbol: `CLF27` is `CL`, `F` and `27`."""
+
+    root: str
+    month: str
+    year: str
+    """Its last digit or its last two."""
+
+
+def dated_future(symbol: str) -> DatedFuture | None:
+    """The parts of a symbol that is spelt like a dated future, of whatever root; else None."""
+    match = _DATED_FUTURE.fullmatch(symbol)
+    return DatedFuture(*match.groups()) if match else None
+
+
+def future_root(symbol: str) -> str:
+    """The known root of a dated future's local symbol (`6EH4` → `6E`); empty for anything else."""
+    dated = dated_future(symbol)
+    return dated.root if dated and dated.root in FUTURE_EXCHANGES else ""
+
+
+def instrument_for(symbol: str, entry: Mapping[str, Any] | None = None) -> Instrument:
+    """The instrument that `symbol` stands for, with the fields of its `instruments.toml` entry.
+
+    Without an entry: six letters of two currency codes are forex, a known futures root with
+    month and year is that future, anything else is a stock on SMART in USD.
+    """
+    entry = dict(entry or {})
+    guessed = _guess(check_symbol(symbol), entry.get("sec_type"))
+    known = {f.name for f in fields(Instrument)}
+    chosen = replace(guessed, **{k: v for k, v in entry.items() if k in known})
+    if "what_to_show" not in entry:
+        chosen = replace(chosen, what_to_show=_DEFAULT_WHAT_TO_SHOW.get(chosen.sec_type, "TRADES"))
+    if "extended_hours" not in entry:
+        chosen = replace(chosen, extended_hours=chosen.sec_type in ("FUT", "CONTFUT", "CRYPTO"))
+    return chosen
+
+
+def _guess(symbol: str, sec_type: str | None) -> Instrument:
+    """Contract fields from the symbol and, where it is given, the security type alone."""
+    base, quote = symbol[:3], symbol[3:]
+    pair = base in CURRENCIES and quote in CURRENCIES and base != quote
+    if sec_type == "CASH" or (sec_type is None and pair):
+        return Instrument(symbol, "CASH", "IDEALPRO", currency=quote or "USD")
+    root = future_root(symbol)
+    if sec_type == "FUT" or (sec_type is None and root):
+        return Instrument(symbol, "FUT", FUTURE_EXCHANGES.get(root or symbol, "CME"))
+    if sec_type == "CONTFUT":
+        return Instrument(symbol, "CONTFUT", FUTURE_EXCHANGES.get(symbol, "CME"))
+    if sec_type == "CRYPTO":
+        return Instrument(symbol, "CRYPTO", "PAXOS")
+    return Instrument(symbol, sec_type or "STK")
+
+
+def instrument_of_entry(symbol: str, entry: object) -> Instrument:
+    """The instrument that `symbol` stands for, with its entry checked. None: there is none.
+
+    Misconfigured names the field, the value and what was expected.
+    """
+    where = f"instruments.toml: [{symbol}]"
+    return instrument_for(symbol, None if entry is None else check_entry(where, symbol, entry))
+
+
+def read_tables(text: str, name: str = "instruments.toml") -> dict[str, object]:
+    """What an `instruments.toml` has for each symbol, unchecked. Misconfigured: it is no TOML."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        hint = f"correct {name}, or move it away"
+        raise Misconfigured(f"{name}: {error}", hint=hint) from None
+
+
+def read_instruments(text: str, name: str = "instruments.toml") -> dict[str, dict[str, Any]]:
+    """The checked entries of an `instruments.toml`, by symbol.
+
+    ```toml
+    [BTC]
+    sec_type = "CRYPTO"
+    [AAPL]
+    extended_hours = true
+    since = { "1d" = 2005-01-01, "1m" = 2026-01-01 }   # or one date for all timeframes
+    ["BRK.B"]
+    local_symbol = "BRK B"
+    ```
+    Misconfigured names the entry, the value and what was expected.
+    """
+    return {
+        symbol: check_entry(f"{name}: [{symbol}]", symbol, entry)
+        for symbol, entry in read_tables(text, name).items()
+    }
+
+
+def check_entry(where: str, symbol: str, entry: object) -> dict[str, Any]:
+    """The fields of one instrument, checked one by one; `where` is named in the error.
+
+    Misconfigured says the field, the value and what was expected.
+    """
+    try:
+        check_symbol(symbol)
+    except ValueError as error:
+        raise Misconfigured(f"{where}: {error}") from error
+    if not isinstance(entry, dict):
+        raise Misconfigured(f"{where}: expected a table, not a single value")
+    checked: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key == "since":
+            checked[key] = _read_since(where, value)
+        elif key not in _FIELDS:
+            raise Misconfigured(f"{where} {key}: expected one of {', '.join([*_FIELDS, 'since'])}")
+        else:
+            if not accepts(key, value):
+                raise Misconfigured(f"{where} {key} = {value!r}: expected {_FIELDS[key][1]}")
+            checked[key] = _number_as_text(value) if key == "multiplier" else value
+    return checked
+
+
+def _read_since(where: str, value: object) -> dict[str, date]:
+    """`since`: a date for all timeframes, or a table timeframe → date."""
+    table = value if isinstance(value, dict) else {"": value}
+    since: dict[str, date] = {}
+    for timeframe, day in table.items():
+        if timeframe and timeframe not in {t.value for t in Timeframe}:
+            raise Misconfigured(f"{where} since.{timeframe}: expected a timeframe")
+        if not isinstance(day, date):
+            raise Misconfigured(f"{where} since = {day!r}: expected a date such as 2020-01-01")
+        since[timeframe] = day.date() if isinstance(day, datetime) else day
+    return since
+
+
+def accepts(name: str, value: object) -> bool:
+    """Whether a field of an entry, other than `since`, may have this value."""
+    return _FIELDS[name][0](value)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9.]{1,20}", value) is not None
+
+
+def _is_name(value: object) -> bool:
+    """What IB may call a contract: printable ASCII, and spaces inside, such as `FESX JUN 21`."""
+    return isinstance(value, str) and re.fullmatch(r"[!-~](?:[ -~]{0,38}[!-~])?", value) is not None
+
+
+def _is_multiplier(value: object) -> bool:
+    text = _number_as_text(value)
+    return bool(re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text)) and float(text) > 0
+
+
+def _number_as_text(value: object) -> str:
+    """A number in the fewest digits, as IB spells multipliers; a text as it is; else empty."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    return f"{Decimal(str(value)).normalize():f}"
+
+
+def _is_con_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "sec_type": (lambda v: v in SEC_TYPES, "one of " + " ".join(SEC_TYPES)),
+    "exchange": (_is_word, "an exchange such as SMART, CME or IDEALPRO"),
+    "primary_exchange": (_is_word, "an exchange such as NASDAQ"),
+    "currency": (_is_word, "a currency code such as USD"),
+    "expiry": (
+        lambda v: isinstance(v, str) and re.fullmatch(r"\d{6}(\d{2})?", v) is not None,
+        'a text "YYYYMM" or "YYYYMMDD"',
+    ),
+    "multiplier": (_is_multiplier, 'a number above 0, such as 50 or "0.1"'),
+    "trading_class": (_is_name, "IB's trading class, such as NMS or ES"),
+    "local_symbol": (_is_name, 'a local symbol as IB spells it, such as "BRK B" or "CLF27"'),
+    "con_id": (_is_con_id, "IB's number of the contract, a whole number such as 265598"),
+    "what_to_show": (lambda v: v in WHAT_TO_SHOW, "one of " + " ".join(WHAT_TO_SHOW)),
+    "extended_hours": (lambda v: isinstance(v, bool), "true or false"),
+}
+
+
+def contract_name(instrument: Instrument) -> str:
+    """A contract with its hours and kind of bars, as a key of the ledger.
+
+    What was not there when the first ledgers were written stands at the end, where it is given.
+    """
+    more = {
+        "multiplier": instrument.multiplier,
+        "trading_class": instrument.trading_class,
+        "local_symbol": instrument.local_symbol,
+        "con_id": instrument.con_id,
+    }
+    return "/".join(
+        [
+            instrument.symbol,
+            instrument.sec_type,
+            instrument.exchange,
+            instrument.primary_exchange,
+            instrument.currency,
+            instrument.expiry,
+            instrument.what_to_show,
+            "extended" if instrument.extended_hours else "regular",
+            *(f"{name}={value}" for name, value in more.items() if value),
+        ]
+    )

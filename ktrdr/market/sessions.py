@@ -1,0 +1,300 @@
+"""Which bars a market should have printed, given its sessions, which others find out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr.errors import InvalidRequest
+from ktrdr.market.bars import Bar
+from ktrdr.market.timeframes import DAY_S, MINUTE_S, Timeframe
+from ktrdr.market.zones import find_zone
+
+Int64Array = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+SETTLE_S = 10
+"""How long after its end an intraday bar is taken for finished."""
+DAILY_SETTLE_S = 300
+"""The same for daily bars, after the close."""
+
+
+class Session(NamedTuple):
+    """One stretch of trading, `[open, close)`."""
+
+    open: int
+    """UTC seconds."""
+    close: int
+    day: int
+    """The trading day that it belongs to, as UTC midnight: IB dates it by the close."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The sessions of one contract, complete for `[start, end)` and silent about the rest."""
+
+    zone: str
+    start: int
+    end: int
+    sessions: tuple[Session, ...]
+    """Ascending, without overlaps."""
+    source: str = "ib"
+    """`ib`; `hours`: the contract's coming week, taken for every week; `rules`: those of its kind.
+
+    The last two know no holidays.
+    """
+    denied: tuple[int, ...] = ()
+    """Trading days (UTC midnights) of sessions that IB's SCHEDULE lacks, between days that it has.
+
+    They are expected all the same, until that was said often enough.
+    """
+
+    @cached_property
+    def columns(self) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
+        """Opens, closes and days of the sessions, and local time less UTC at each open, in s."""
+        zone = find_zone(self.zone)
+        open_, close, day = np.array(self.sessions, dtype=np.int64).reshape(-1, 3).T
+        offset = [
+            int((datetime.fromtimestamp(t, zone).utcoffset() or timedelta()).total_seconds())
+            for t in open_.tolist()
+        ]
+        return open_, close, day, np.array(offset, dtype=np.int64)
+
+    @property
+    def is_sound(self) -> bool:
+        """Its sessions ascend without overlaps, none is empty, and its zone is known."""
+        try:
+            find_zone(self.zone)
+        except InvalidRequest:
+            return False
+        pairs = zip(self.sessions, self.sessions[1:], strict=False)
+        return all(s.open < s.close for s in self.sessions) and all(
+            one.close <= next_.open for one, next_ in pairs
+        )
+
+    def covers(self, start: int, end: int) -> bool:
+        """True when this says everything about `[start, end)`."""
+        return self.start <= start and end <= self.end
+
+    def joined(self, other: Schedule) -> Schedule:
+        """Both together; `other` is believed about its own span.
+
+        Only this one where the two leave days between them of which nobody knows.
+        """
+        if other.start > self.end or self.start > other.end:
+            return self
+        mine = [
+            s
+            for s in self.sessions
+            if s.close <= other.start
+            or s.open >= other.end
+            or (s.open < other.start and not other.overlaps(s))
+        ]
+        sessions = tuple(sorted({*mine, *other.sessions}))
+        if other.start <= self.start and self.end <= other.end:  # nothing is left of this
+            return other
+        both = (self.source, other.source)
+        source = "ib" if both == ("ib", "ib") else next(s for s in both if s != "ib")
+        start, end = min(self.start, other.start), max(self.end, other.end)
+        days = {session.day for session in sessions}
+        theirs = {session.day for session in other.sessions}
+        denied = {*(set(self.denied) - theirs), *other.denied} & days
+        return Schedule(self.zone, start, end, sessions, source, tuple(sorted(denied)))
+
+    def overlaps(self, session: Session) -> bool:
+        """True when some session of this has time in common with that one."""
+        return any(s.open < session.close and session.open < s.close for s in self.sessions)
+
+
+class Expected(NamedTuple):
+    """Bars that should exist: their starts, and for each the trading day it belongs to."""
+
+    starts: Int64Array
+    days: Int64Array
+
+
+def at_clock(day: date, clock: str, zone: ZoneInfo) -> int:
+    """UTC seconds of a wall-clock time such as `0930` on a day; `2400` is the end of that day.
+
+    ValueError: no such time.
+    """
+    minutes = 60 * int(clock[:2]) + int(clock[2:])
+    if int(clock[2:]) >= 60 or minutes > DAY_S // 60:
+        raise ValueError(f"{clock!r} is no time of day")
+    day += timedelta(days=minutes // (24 * 60))
+    hour, minute = divmod(minutes % (24 * 60), 60)
+    return int(datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).timestamp())
+
+
+def utc_midnight(day: date) -> int:
+    """The UTC seconds under which daily bars of `day` are stored."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
+
+
+def expected(
+    schedule: Schedule,
+    timeframe: Timeframe,
+    start: int,
+    end: int,
+    now: int,
+    *,
+    alignment: frozenset[int] | None = None,
+) -> Expected:
+    """The finished bars of `timeframe` that start in `[start, end)`; all times in UTC seconds.
+
+    The first bar of a session starts with it, later ones at multiples of the length in the
+    exchange's wall-clock time: IB's hours of US stocks are 09:30, 10:00, 11:00 … [observed].
+    `alignment` has what was learnt of that: so many minutes past the multiples (empty: none).
+    Where four-hour bars begin is not documented: of them it has the minutes of the local day
+    at which they were seen to start; while it is None or empty only a session's open is sure.
+    """
+    starts, due, days = _bars(schedule, timeframe, start, end, alignment or frozenset())
+    wanted = due <= now
+    return Expected(starts[wanted], days[wanted])
+
+
+def due_at(schedule: Schedule, timeframe: Timeframe, start: int, alignment: frozenset[int]) -> int:
+    """When the bar that starts at `start` is taken for finished (UTC seconds), as in `expected`.
+
+    For a start at which no bar is expected: when one of its length would be.
+    """
+    starts, due, _ = _bars(schedule, timeframe, start, start + 1, alignment)
+    found = due[starts == start]
+    return int(found[0]) if len(found) else start + timeframe.length_s + SETTLE_S
+
+
+def _bars(
+    schedule: Schedule, timeframe: Timeframe, start: int, end: int, alignment: frozenset[int]
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Starts in `[start, end)`, and of each bar when it is finished and its trading day."""
+    if timeframe.is_daily:
+        return _daily_bars(schedule, start, end)
+    open_, close, day, offset = schedule.columns
+    near = (close > start - timeframe.length_s) & (open_ < end)
+    open_, close, day, offset = open_[near], close[near], day[near], offset[near]
+    if timeframe is Timeframe.H4:
+        starts, place = _learnt_grid(schedule, near, alignment)
+        ends = np.minimum(starts + timeframe.length_s, close[place])
+    else:
+        past_s = MINUTE_S * minute_of(alignment)
+        starts, place = _grid(open_, close, offset - past_s, timeframe.length_s)
+        ends = np.append(starts[1:], 0)
+        lasts = np.flatnonzero(np.diff(place, append=-1))
+        ends[lasts] = close[place[lasts]]
+    wanted = (starts >= start) & (starts < end)
+    return starts[wanted], ends[wanted] + SETTLE_S, day[place[wanted]]
+
+
+def _daily_bars(
+    schedule: Schedule, start: int, end: int
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """One bar for each trading day, finished some time after its last session."""
+    _, close, day, _ = schedule.columns
+    near = (day >= start - start % DAY_S) & (day < end)
+    days, place = np.unique(day[near], return_inverse=True)
+    ends = np.zeros(len(days), dtype=np.int64)
+    np.maximum.at(ends, place, close[near])
+    return days, ends + DAILY_SETTLE_S, days
+
+
+def _grid(
+    open_: Int64Array, close: Int64Array, offset: Int64Array, length_s: int
+) -> tuple[Int64Array, Int64Array]:
+    """All bar starts of these sessions, and of which session each one is.
+
+    The first is the open, the next the first multiple of the length after it in local time,
+    which is UTC and the offset.
+    """
+    second = open_ + length_s - (open_ + offset) % length_s
+    counts = 1 + np.maximum(0, -((second - close) // length_s))
+    place = np.repeat(np.arange(len(open_)), counts)
+    number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts: Int64Array = np.where(
+        number == 0, open_[place], second[place] + (number - 1) * length_s
+    )
+    return starts, place
+
+
+def _learnt_grid(
+    schedule: Schedule, near: BoolArray, alignment: frozenset[int]
+) -> tuple[Int64Array, Int64Array]:
+    """The same for four-hour bars: at the local minutes that were seen before."""
+    zone = find_zone(schedule.zone)
+    found = [
+        (start, place)
+        for place, session in enumerate(
+            s for s, is_near in zip(schedule.sessions, near.tolist(), strict=True) if is_near
+        )
+        for start in _four_hours(session, zone, alignment)
+    ]
+    found = sorted(dict(reversed(found)).items())  # over a break
+    starts, place = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    return starts, place
+
+
+def _four_hours(session: Session, zone: ZoneInfo, alignment: frozenset[int]) -> list[int]:
+    """Starts of four-hour bars in one session. Its open is one unless a bar reaches over it."""
+    starts = set(_at_minutes(session, zone, alignment))
+    if local_minute(session.open, zone) in alignment or not any(t < session.open for t in starts):
+        starts = {t for t in starts if t >= session.open} | {session.open}
+    return sorted(starts)
+
+
+def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Iterator[int]:
+    """Instants at these local minutes whose four hours reach into the session."""
+    reach = Timeframe.H4.length_s
+    day = datetime.fromtimestamp(session.open - reach, zone).date()
+    while utc_midnight(day) < session.close + DAY_S:
+        for minute in minutes:
+            start = at_clock(day, f"{minute // 60:02}{minute % 60:02}", zone)
+            if session.open - reach < start < session.close:
+                yield start
+        day += timedelta(days=1)
+
+
+def closed(starts: Int64Array, schedule: Schedule, timeframe: Timeframe) -> BoolArray:
+    """Which of these bars have no instant in common with any session that IB itself has told.
+
+    None where the sessions are only the usual ones, and none outside of what they are told for.
+    """
+    if schedule.source != "ib":
+        return np.zeros(len(starts), dtype=np.bool_)
+    known = (starts >= schedule.start) & (starts + timeframe.length_s <= schedule.end)
+    columns = np.array(schedule.sessions, dtype=np.int64).reshape(-1, 3)
+    if timeframe.is_daily:
+        return known & ~np.isin(starts, columns[:, 2])
+    # The last session that opens before the bar's end is over before the bar's start.
+    place = np.searchsorted(columns[:, 0], starts + timeframe.length_s)
+    closes = np.concatenate(([schedule.start], columns[:, 1]))
+    return known & (closes[place] <= starts)
+
+
+def finished(bars: Iterable[Bar], due: Int64Array, timeframe: Timeframe, now: int) -> list[Bar]:
+    """The bars that cannot change any more: those that are due, or whose whole length is over."""
+    sure = set(due.tolist())
+    length_s = 2 * DAY_S if timeframe.is_daily else timeframe.length_s
+    return [b for b in bars if b.start in sure or b.start + length_s + SETTLE_S <= now]
+
+
+def minute_of(alignment: frozenset[int]) -> int:
+    """So many minutes past the multiples of their length bars begin that are no four-hour bars."""
+    return min(alignment, default=0)
+
+
+def local_minute(time_s: int, zone: ZoneInfo) -> int:
+    """Minutes since local midnight, the unit of an alignment."""
+    local = datetime.fromtimestamp(time_s, zone)
+    return local.hour * 60 + local.minute
+
+
+def learnt_alignment(schedule: Schedule, starts: Iterable[int]) -> frozenset[int]:
+    """The alignment that bars which IB has sent show."""
+    zone = find_zone(schedule.zone)
+    return frozenset(local_minute(start, zone) for start in starts)

@@ -1,0 +1,117 @@
+"""The usual sessions of a contract of which IB tells none. They know no holidays, and say so.
+
+What they expect too much is asked for once, and found to be absent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from ktrdr.market.sessions import Schedule, Session, at_clock, utc_midnight
+from ktrdr.market.timeframes import DAY_S
+from ktrdr.market.zones import find_zone
+
+Hours = tuple[str, int, str, int]
+"""Opening and closing time, each with the days by which it is off the trading day."""
+
+_WORKDAYS = range(5)
+_WEEKS_LEAST = 4
+"""So many weeks without some weekday show that there is no trading then."""
+_RULES: dict[str, tuple[str, dict[int, list[Hours]]]] = {
+    "STK": ("America/New_York", {d: [("0930", 0, "1600", 0)] for d in _WORKDAYS}),
+    "FUT": ("America/Chicago", {d: [("1700", -1, "1600", 0)] for d in _WORKDAYS}),
+    "CONTFUT": ("America/Chicago", {d: [("1700", -1, "1600", 0)] for d in _WORKDAYS}),
+    "CASH": ("America/New_York", {d: [("1715", -1, "1700", 0)] for d in _WORKDAYS}),
+    "CRYPTO": ("UTC", {d: [("0000", 0, "0000", 1)] for d in range(7)}),
+}
+
+
+def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedule:
+    """The sessions of some days of a contract, as if every week were like them.
+
+    Of several days of one weekday the longest counts: the others are shortened. While few weeks
+    are known, a weekday on which such contracts are traded is like the longest of all days, where
+    it is not among them or shorter: the only Friday may be that after Thanksgiving. A weekday on
+    which they are not, counts only when most weeks have it.
+    """
+    _, of_its_kind = _RULES.get(sec_type, _RULES["STK"])
+    sessions = _usual(coming.sessions, of_its_kind)
+    is_little = len(_weeks(sessions)) < _WEEKS_LEAST
+    zone = find_zone(coming.zone)
+    by_day: dict[date, list[Hours]] = {}
+    length: dict[date, int] = {}
+    for session in sessions:
+        day = datetime.fromtimestamp(session.day, UTC).date()
+        opens, closes = (datetime.fromtimestamp(t, zone) for t in (session.open, session.close))
+        hours = (
+            f"{opens:%H%M}",
+            (opens.date() - day).days,
+            f"{closes:%H%M}",
+            (closes.date() - day).days,
+        )
+        by_day.setdefault(day, []).append(hours)
+        length[day] = length.get(day, 0) + session.close - session.open
+    longest: dict[int, date] = {}
+    for day in by_day:
+        known = longest.get(day.weekday())
+        if known is None or length[day] > length[known]:
+            longest[day.weekday()] = day
+    week = {weekday: by_day[day] for weekday, day in longest.items()}
+    if week and is_little:
+        most = max(longest.values(), key=lambda day: length[day])
+        short = [
+            day for day in of_its_kind if length.get(longest.get(day, date.min), 0) < length[most]
+        ]
+        week |= dict.fromkeys(short, by_day[most])
+    return _from_week(week, coming.zone, start, end, "hours")
+
+
+def usual_week(known: Schedule | None, told: Schedule, sec_type: str, now: int) -> Schedule:
+    """The week as it is by all sessions of a contract that are known, for the span of `told`."""
+    sessions = {*told.sessions, *(known.sessions if known else ())}
+    if not sessions:
+        return by_rules(sec_type, told.start, now)
+    together = replace(told, sessions=tuple(sorted(sessions)))
+    return every_week(together, sec_type, told.start, now)
+
+
+def _weeks(sessions: Sequence[Session]) -> set[int]:
+    """The weeks, from Monday on, in which there is some trading day."""
+    return {(session.day // DAY_S + 3) // 7 for session in sessions}
+
+
+def _usual(sessions: Sequence[Session], weekdays: Collection[int]) -> Sequence[Session]:
+    """Those of these weekdays, and of others that are traded in most weeks."""
+    weeks = len(_weeks(sessions))
+    counts = Counter((day + 3) % 7 for day in {s.day // DAY_S for s in sessions})
+    usual = {day for day, count in counts.items() if day in weekdays or 2 * count > weeks}
+    return [session for session in sessions if (session.day // DAY_S + 3) % 7 in usual]
+
+
+def by_rules(sec_type: str, start: int, end: int) -> Schedule:
+    """The usual sessions of a kind of contract.
+
+    US stocks 09:30 to 16:00; CME futures 17:00 to 16:00 Chicago; forex 17:15 to 17:00 New York;
+    crypto always (IB's trading hours).
+    """
+    zone, week = _RULES.get(sec_type, _RULES["STK"])
+    return _from_week(week, zone, start, end, "rules")
+
+
+def _from_week(
+    week: Mapping[int, list[Hours]], zone: str, start: int, end: int, source: str
+) -> Schedule:
+    """Sessions of every day from its weekday's hours, in local wall-clock time."""
+    local = find_zone(zone)
+    sessions = []
+    day = datetime.fromtimestamp(start - 2 * DAY_S, UTC).date()
+    while utc_midnight(day) < end + 2 * DAY_S:
+        for opens, opens_off, closes, closes_off in week.get(day.weekday(), []):
+            open_ = at_clock(day + timedelta(days=opens_off), opens, local)
+            close = at_clock(day + timedelta(days=closes_off), closes, local)
+            sessions.append(Session(open_, close, utc_midnight(day)))
+        day += timedelta(days=1)
+    return Schedule(zone, start, end, tuple(sorted(sessions)), source)

@@ -1,1 +1,0 @@
-"""Decides, purely: values in, values out. No I/O, no clock, no logging."""

@@ -1,0 +1,192 @@
+"""One client's conversation with the gateway: greeting, log-in, messages, end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from datetime import datetime, timedelta
+
+from ktrdr.sim.gateway import answers, notices, refusals, wire
+from ktrdr.sim.gateway.limits import MessageRate, Violation
+from ktrdr.sim.gateway.open_requests import Gate, Questions
+from ktrdr.sim.gateway.outbox import Outbox
+from ktrdr.sim.gateway.refusals import Refusal
+from ktrdr.sim.gateway.wire import Framer, Request, WireError
+
+_READ_BYTES = 65536
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+log = logging.getLogger(__name__)
+
+
+class Connection:
+    """Reads messages and hands questions on. It begins with an accepted socket."""
+
+    def __init__(self, accepted: socket.socket, gate: Gate) -> None:
+        self.client_id: int | None = None
+        self.was_dropped = False
+        """It broke, and was not ended by the client."""
+        self._socket = accepted
+        self._gate = gate
+        self._version = gate.version
+        self._writer: asyncio.StreamWriter | None = None
+        self._outbox: Outbox | None = None
+        self._questions: Questions | None = None
+        self._framer = Framer()
+        self._rate = MessageRate(gate.limits)
+        self._is_greeted = False
+
+    def __repr__(self) -> str:
+        return f"client {'?' if self.client_id is None else self.client_id}"
+
+    async def run(self) -> None:
+        """Talk until the client leaves or is sent away, and close.
+
+        WireError: it does not speak the API. OSError: the connection broke.
+        """
+        try:
+            reader, self._writer = await asyncio.open_connection(sock=self._socket)
+        except OSError:
+            self._socket.close()
+            raise
+        self._outbox = Outbox(self._writer, self._gate.faults)
+        try:
+            if self.was_dropped:
+                self.abort()
+            await self._be_wedged(reader)
+            await self._converse(reader, self._outbox)
+        except OSError:
+            self.was_dropped = True
+            raise
+        finally:
+            if self._questions:
+                await self._questions.end()
+            await self._outbox.close()
+
+    def abort(self, *, is_reset: bool = False) -> None:
+        """Break the connection now, as a lost network does; `is_reset`: with an RST."""
+        self.was_dropped = True
+        if self._writer:
+            raw = self._writer.get_extra_info("socket")
+            if is_reset and raw.fileno() != -1:  # else it is closed already
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._writer.transport.abort()
+        self._gate.faults.wake()
+
+    def mute(self, is_mute: bool) -> None:
+        """Neither hear nor speak, or again; the connection stays."""
+        if self._outbox:
+            self._outbox.is_mute = is_mute
+
+    def tell(self, notice: Refusal) -> None:
+        """Say something that is about no request, to a client that has logged in."""
+        if self.client_id is not None:
+            self._send(answers.refusal(self._version, -1, notice))
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes, messages or not."""
+        self._send(data)
+
+    async def _be_wedged(self, reader: asyncio.StreamReader) -> None:
+        """Say and hear nothing while a fault wants it so."""
+        faults = self._gate.faults
+        if faults.take("too_early"):
+            while await reader.read(_READ_BYTES):
+                pass
+        while faults.has("wedged") and not self.was_dropped:
+            await faults.change()
+
+    async def _converse(self, reader: asyncio.StreamReader, outbox: Outbox) -> None:
+        """Listen. To one who asks and does not take the answers, no further."""
+        while data := await reader.read(_READ_BYTES):
+            for fields in self._framer.feed(data):
+                if not self._take(fields):
+                    return
+            await outbox.drain()
+
+    def _take(self, fields: list[str]) -> bool:
+        """Deal with one message; False: this connection is over."""
+        if not self._is_greeted:
+            return self._greet(fields)
+        now_s = asyncio.get_running_loop().time()
+        self._gate.record.came_in_a_second(self._rate.count(now_s))
+        if violation := self._rate.check(now_s):
+            return self._reject(violation)
+        try:
+            request = wire.parse(fields)
+        except WireError as error:
+            log.warning("%r: %s", self, error)
+            self._send(answers.refusal(self._version, -1, refusals.unreadable()))
+            return True
+        if request.kind == "start_api":
+            return self._start(request)
+        if self._questions is None:
+            log.warning("%r: %s before it has started the API, ignored", self, request.kind)
+            return True
+        return self._hand_on(request, self._questions)
+
+    def _hand_on(self, request: Request, questions: Questions) -> bool:
+        if self._outbox and self._outbox.is_mute:
+            questions.swallow(request, "half_open")
+        elif request.kind == "unknown":
+            log.info("%r: message %d has no meaning here, ignored", self, request.request_id)
+        elif request.kind == "cancel_historical_data":
+            questions.cancel(request)
+        elif request.kind == "cancel_head_timestamp":
+            questions.take_back(request)
+        else:
+            return questions.ask(request)
+        return True
+
+    def _greet(self, fields: list[str]) -> bool:
+        """Agree on a protocol; False: a fault sends the client away."""
+        faults = self._gate.faults
+        if faults.has("untrusted"):
+            return False
+        self._version = wire.negotiate(fields, self._version)
+        self._is_greeted = True
+        off_s = faults.number("wrong_clock", "seconds")
+        offered = int(faults.number("old_version", "version")) or self._version
+        self._send(answers.greeting(offered, self._now() + timedelta(seconds=off_s)))
+        return True
+
+    def _start(self, request: Request) -> bool:
+        """Log the client in, unless somebody else has its id (326, then the end)."""
+        if self.client_id is not None:
+            return True
+        now_s, faults = asyncio.get_running_loop().time(), self._gate.faults
+        violation = self._gate.clients.admit(request.client_id, self, now_s)
+        if violation:
+            return self._reject(violation, request.client_id)
+        self.client_id = request.client_id
+        self._questions = Questions(
+            self._gate, self.client_id, self._version, self._send, self.abort
+        )
+        log.info("%r connected, protocol %d", self, self._version)
+        self._gate.record.connected(self._now(), self.client_id, self._version)
+        self._send(
+            answers.managed_accounts(self._gate.desk.account)
+            + answers.next_valid_id()
+            + answers.farm_notices(self._version, broken := faults.text("farm_broken", "farm"))
+        )
+        if broken and faults.text("farm_broken", "told") != "no":
+            self.tell(notices.farm_broken(broken))
+        return True
+
+    def _reject(self, violation: Violation, client_id: int | None = None) -> bool:
+        """Tell of a limit that was broken; False: this connection is over."""
+        asked = self.client_id if client_id is None else client_id
+        log.info("client %s breaks a limit, %s", "?" if asked is None else asked, violation.limit)
+        self._gate.record.violation(self._now(), -1 if asked is None else asked, violation)
+        if violation.refused:
+            self._send(answers.refusal(self._version, -1, violation.refused))
+        return not violation.is_end
+
+    def _now(self) -> datetime:
+        return self._gate.desk.now()
+
+    def _send(self, message: bytes) -> str:
+        """Send a message; the fault that ate it, or nothing."""
+        return self._outbox.send(message) if self._outbox else ""

@@ -1,0 +1,134 @@
+"""The gateway's own controls: HTTP over a Unix socket. Status, record in numbers, faults.
+
+`curl --unix-socket PATH http://sim/status` · `curl --unix-socket PATH -X POST
+'http://sim/fault/restart?for_s=30'` · `-X DELETE http://sim/fault/logged_out` logs in again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from ktrdr.errors import AlreadyRunning, InvalidRequest, KtrdrError, Misconfigured
+from ktrdr.sim.gateway.faults import FAULTS
+from ktrdr.sim.gateway.server import SimulatedGateway
+
+Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.asynccontextmanager
+async def control_of(gateway: SimulatedGateway, path: Path) -> AsyncIterator[None]:
+    """Serve the controls at `path`, for its owner alone, while the block lasts.
+
+    AlreadyRunning: another program serves there. Misconfigured: it cannot be served there.
+    """
+    _clear_the_way(path)
+    runner = web.AppRunner(_application(gateway), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await _serve_at(runner, path)
+        yield
+    finally:
+        await runner.cleanup()
+        await asyncio.sleep(0)  # transports close on the loop's next round
+        _remove(path)
+
+
+async def _serve_at(runner: web.AppRunner, path: Path) -> None:
+    try:
+        await web.UnixSite(runner, str(path)).start()
+        os.chmod(path, 0o600)  # noqa: PTH101  a moment, before anybody is served
+    except OSError as error:
+        raise Misconfigured(f"no controls at {path}: {error}") from error
+    log.info("controls at %s", path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)  # Python before 3.13 leaves it
+
+
+def status(gateway: SimulatedGateway) -> Json:
+    """What the gateway is doing."""
+    return {
+        "host": gateway.host,
+        "port": gateway.port,
+        "listening": gateway.is_listening,
+        "serves": gateway.market.name,
+        "now": gateway.now().isoformat(timespec="seconds"),
+        "client_ids": gateway.client_ids,
+        "faults": gateway.faults,
+    }
+
+
+def fault_list() -> Json:
+    """Every fault with what it does and its parameters."""
+    return {
+        fault.name: {"says": fault.says, "values": dict(fault.values)} for fault in FAULTS.values()
+    }
+
+
+def _application(gateway: SimulatedGateway) -> web.Application:
+    async def get_status(_: web.Request) -> web.Response:
+        return web.json_response(status(gateway))
+
+    async def get_summary(_: web.Request) -> web.Response:
+        return web.json_response(gateway.summary())
+
+    async def get_faults(_: web.Request) -> web.Response:
+        return web.json_response(fault_list())
+
+    async def begin(request: web.Request) -> web.Response:
+        gateway.begin_fault(request.match_info["name"], **request.query)
+        return web.json_response(status(gateway))
+
+    async def end(request: web.Request) -> web.Response:
+        was_in_force = gateway.end_fault(request.match_info["name"])
+        return web.json_response({"was_in_force": was_in_force, **status(gateway)})
+
+    app = web.Application(middlewares=[_explained])
+    app.router.add_get("/status", get_status)
+    app.router.add_get("/record/summary", get_summary)
+    app.router.add_get("/faults", get_faults)
+    app.router.add_post("/fault/{name}", begin)
+    app.router.add_delete("/fault/{name}", end)
+    return app
+
+
+@web.middleware
+async def _explained(request: web.Request, handler: Any) -> web.StreamResponse:
+    """An error of ours as JSON, in the words of the group's local APIs."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except KtrdrError as error:
+        said = {"outcome": error.outcome, "message": error.message, "hint": error.hint}
+        return web.json_response(said, status=400 if isinstance(error, InvalidRequest) else 500)
+    return response
+
+
+def _clear_the_way(path: Path) -> None:
+    """Remove a dead program's socket; leave alone a living one's, and what is no socket."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise Misconfigured(f"{path} is in the way: expected a socket or nothing")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise AlreadyRunning(f"another gateway has its controls at {path}", hint="--control PATH")

@@ -1,0 +1,140 @@
+"""Breaks the gateway and mends it: what happens to port and connections when a fault begins."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from ktrdr.errors import InvalidRequest, Misconfigured
+from ktrdr.sim.gateway import answer_damage, notices
+from ktrdr.sim.gateway.connection import Connection
+from ktrdr.sim.gateway.faults import Faults, Value, Values, known
+from ktrdr.sim.gateway.listener import Listener
+from ktrdr.sim.gateway.record import Record
+from ktrdr.sim.gateway.refusals import Refusal
+
+_CLOSED_PORT = ("refuse", "restart", "logged_out")
+
+log = logging.getLogger(__name__)
+
+
+class Breaker:
+    """Begins and ends faults. Every method is for the event loop's thread."""
+
+    def __init__(
+        self,
+        faults: Faults,
+        listener: Listener,
+        connections: Callable[[], Iterable[Connection]],
+        record: Record,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._faults = faults
+        self._listener = listener
+        self._connections = connections
+        self._record = record
+        self._now = now
+        self._ends: dict[str, asyncio.TimerHandle] = {}
+
+    def begin(self, name: str, given: Values) -> None:
+        """Begin a fault. `for_s` among its parameters: it ends by itself after so many seconds.
+
+        InvalidRequest: no such fault, or no such parameter.
+        """
+        for_s, own = _duration(given)
+        if name == "notice":
+            notices.notice(int(known(name).read(own)["code"]))
+        values = self._faults.begin(name, own)
+        self._forget_end(name)
+        if for_s is not None:
+            loop = asyncio.get_running_loop()
+            self._ends[name] = loop.call_later(for_s, self._end_by_itself, name)
+        log.warning("fault %s begins%s", name, f", {values}" if values else "")
+        self._record.fault(self._now(), name, "begun", values)
+        self._break(name, values)
+
+    def end(self, name: str) -> bool:
+        """End a fault; False: it was not in force. Misconfigured: the port is somebody else's."""
+        self._forget_end(name)
+        values = self._faults.end(name)
+        if values is None:
+            return False
+        log.warning("fault %s ends", name)
+        self._record.fault(self._now(), name, "ended", values)
+        self._mend(name, values)
+        return True
+
+    def forget_ends(self) -> None:
+        """Let no fault end by itself any more."""
+        for name in list(self._ends):
+            self._forget_end(name)
+
+    def _break(self, name: str, values: Values) -> None:
+        if name in _CLOSED_PORT:
+            self._listener.close()
+        match name:
+            case "drop":
+                self._drop(is_reset=values["how"] == "rst")
+            case "restart" | "logged_out":
+                self._drop(is_reset=False)
+            case "half_open":
+                self._mute(is_mute=True)
+            case "garbage":
+                for connection in self._connections():
+                    connection.send_raw(answer_damage.garbage(int(values["bytes"])))
+            case "connectivity_lost":
+                self._tell(notices.notice(1100))
+            case "notice":
+                self._tell(notices.notice(int(values["code"])))
+            case "farm_broken" if values["told"] != "no":
+                self._tell(notices.farm_broken(str(values["farm"])))
+
+    def _mend(self, name: str, values: Values) -> None:
+        if name in _CLOSED_PORT and not any(map(self._faults.has, _CLOSED_PORT)):
+            self._listener.open()
+        match name:
+            case "half_open":
+                self._mute(is_mute=False)
+            case "connectivity_lost":
+                self._tell(notices.notice(int(values["back"])))
+            case "farm_broken" if values["told"] == "yes":
+                self._tell(notices.farm_back(str(values["farm"])))
+
+    def _drop(self, *, is_reset: bool) -> None:
+        for connection in self._connections():
+            connection.abort(is_reset=is_reset)
+
+    def _mute(self, *, is_mute: bool) -> None:
+        for connection in self._connections():
+            connection.mute(is_mute)
+
+    def _tell(self, notice: Refusal) -> None:
+        for connection in self._connections():
+            connection.tell(notice)
+
+    def _end_by_itself(self, name: str) -> None:
+        try:
+            self.end(name)
+        except Misconfigured as error:
+            log.error("fault %s cannot end: %s", name, error)
+
+    def _forget_end(self, name: str) -> None:
+        if timer := self._ends.pop(name, None):
+            timer.cancel()
+
+
+def _duration(given: Values) -> tuple[float | None, dict[str, Value]]:
+    """`for_s`, and the fault's own parameters."""
+    own = dict(given)
+    text = own.pop("for_s", None)
+    if text is None:
+        return None, own
+    try:
+        for_s = float(text)
+    except ValueError:
+        for_s = -1.0
+    if not 0 <= for_s <= 1e9:
+        raise InvalidRequest(f"for_s={text!r}, expected seconds")
+    return for_s, own

@@ -1,0 +1,372 @@
+"""What is wrong with the gateway at the moment: fault names, their parameters, their state.
+
+A fault is begun and ended; a momentary one ends by itself. Nothing is broken here: the server
+and its connections ask, and behave accordingly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ktrdr.errors import InvalidRequest
+from ktrdr.sim.market.bars import BAR_SIZES
+from ktrdr.sim.market.contracts import Contract
+from ktrdr.sim.market.sessions import DAY_S, MINUTE_S
+
+Value = str | float | int
+Values = Mapping[str, Value]
+
+BAR_FIELDS = ("time", "open", "high", "low", "close", "volume", "average", "count")
+"""Of a bar on the wire, in order."""
+HISTORY = ("historical_data", "schedule", "head_timestamp")
+DATA = (*HISTORY, "contract_details")
+KINDS = (
+    *("data", "bars", *DATA, "current_time", "executions", "open_orders", "completed_orders"),
+    *("positions", "account_updates", "account_updates_multi", "managed_accounts", "ids"),
+)
+"""What a fault's `kind` may be: the record's names, `data`, and `bars` for historical_data."""
+OUR_FARM = "ushmds"
+"""All history here comes from this farm."""
+_ANY = "any"
+_FARM = re.compile(r"[a-z0-9.]*(farm|hmds|secdef)[a-z0-9.]*")
+_TIME_APART_S = 1.0
+_SIZES = tuple(s.name for s in BAR_SIZES.values() if MINUTE_S < s.length_s < DAY_S)
+_MAX = 1e9
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to fail. `values`: its parameters with what they are unless somebody says."""
+
+    name: str
+    says: str
+    values: Values = field(default_factory=dict)
+    choices: tuple[Value, ...] = ()
+    """What its one parameter may be; empty: anything."""
+    among: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    """The same by parameter, where it has several."""
+    is_momentary: bool = False
+    least: float = 0
+    """What a number may be at the least."""
+
+    def read(self, given: Values) -> dict[str, Value]:
+        """Its parameters, those given among them. InvalidRequest: no such, or a wrong value."""
+        read = dict(self.values)
+        for name, value in given.items():
+            if name not in self.values:
+                known = ", ".join(self.values) or "none"
+                raise InvalidRequest(f"{self.name}: no parameter {name!r}", hint=f"it has {known}")
+            read[name] = self._read(name, value)
+        return read
+
+    def _read(self, name: str, text: Value) -> Value:
+        kind = type(self.values[name])
+        choices = self.among.get(name, self.choices)
+        expected = " or ".join(map(str, choices)) or (
+            "text" if kind is str else f"a number from {self.least:g} to {_MAX:g}"
+        )
+        if name == "farm" and not _FARM.fullmatch(str(text)):
+            raise InvalidRequest(
+                f"{self.name}: farm={text!r}, expected a data farm such as usfarm, ushmds, secdefil"
+            )
+        try:
+            value: Value = kind(text)
+        except (ValueError, OverflowError):
+            value = math.nan
+        is_sound = isinstance(value, str) or self.least <= value <= _MAX
+        if name == "rate" and is_sound:
+            expected, is_sound = "a share from 0 to 1", 0 <= float(value) <= 1
+        if not is_sound or (choices and value not in choices):
+            raise InvalidRequest(f"{self.name}: {name}={text!r}, expected {expected}")
+        return value
+
+
+_ALL = (
+    Fault(
+        "drop",
+        "every connection breaks; `how`: fin or rst",
+        {"how": "rst"},
+        ("fin", "rst"),
+        is_momentary=True,
+    ),
+    Fault("refuse", "nobody can connect; who is connected stays"),
+    Fault("half_open", "who is connected now is never heard nor spoken to; who comes later is"),
+    Fault("wedged", "who connects now is accepted and never spoken to"),
+    Fault("too_early", "the next `count` connections are never spoken to", {"count": 1}, least=1),
+    Fault("untrusted", "who says hello is sent away without a word, as from an untrusted address"),
+    Fault("old_version", "the gateway offers this protocol, whatever is asked", {"version": 140}),
+    Fault("stall", "nothing is sent; what is held back comes at the end of the fault"),
+    Fault("slow_drip", "bytes come slowly", {"bytes_per_s": 1000.0}, least=1),
+    Fault("truncated", "the next message stops in its middle, and the connection ends"),
+    Fault(
+        "garbage", "every client gets bytes that are no message", {"bytes": 64}, is_momentary=True
+    ),
+    Fault(
+        "connectivity_lost",
+        "1100; questions hang for ever; at the end 1102, or 1101 as `back`",
+        {"back": 1102},
+        (1101, 1102),
+    ),
+    Fault(
+        "notice",
+        "every client is told this `code`, such as 2103",
+        {"code": 2103},
+        is_momentary=True,
+    ),
+    Fault(
+        "farm_broken",
+        "the data farm `farm` breaks (2103, 2105 for HMDS) and is OK at the end (2104, 2106), "
+        "unless that is not `told`; without ushmds all history is refused: 162, HMDS server "
+        "disconnect",
+        {"farm": OUR_FARM, "told": "yes"},
+        among={"told": ("yes", "no", "begin")},
+    ),
+    Fault("restart", "as every night: all are gone and the port is closed until it ends"),
+    Fault("logged_out", "as on Sunday: the same, until somebody logs in by ending it"),
+    Fault(
+        "competing_session",
+        "history is refused: 162 with the other IP address, or 10197 as `code`",
+        {"code": 162},
+        (162, 10197),
+    ),
+    Fault("false_200", "no contract is known; so for a `rate` of the questions", {"rate": 1.0}),
+    Fault(
+        "false_no_data",
+        "questions of this `kind` (the record's names, or data) get 162, no data, at this `rate`; "
+        "`symbol`: those about it alone",
+        {"kind": "historical_data", "rate": 1.0, "symbol": ""},
+        among={"kind": KINDS},
+    ),
+    Fault(
+        "cut_bars",
+        "answers lack the `lost` part of their bars, so large a `share` of them",
+        {"lost": "oldest", "share": 0.5, "rate": 1.0},
+        among={"lost": ("oldest", "newest")},
+    ),
+    Fault(
+        "cut_schedule",
+        "SCHEDULE lacks `all` its sessions, or a third of them",
+        {"lost": "all", "rate": 1.0},
+        among={"lost": ("all", "oldest", "newest", "middle")},
+    ),
+    Fault(
+        "odd_session",
+        "the session in the middle of SCHEDULE closes at this `text`",
+        {"text": "24:00:00", "rate": 1.0},
+    ),
+    Fault(
+        "zone_name",
+        "`contract` details and `schedule` name their time zone so, unless it is same",
+        {"contract": "", "schedule": "", "rate": 1.0},
+    ),
+    Fault(
+        "refused",
+        "questions of this `kind` (the record's names, or data) get this `code` and `text`, in "
+        "bytes of this `encoding`; `symbol`: those about it alone",
+        {
+            "kind": "schedule",
+            "code": 162,
+            "text": "Historical Market Data Service error message:refused",
+            "encoding": "utf-8",
+            "rate": 1.0,
+            "symbol": "",
+        },
+        among={"encoding": ("utf-8", "gb18030", "cp1252"), "kind": KINDS},
+    ),
+    Fault(
+        "other_grid",
+        "longer intraday bars, or those of one `bar` size, begin so many `minutes` later",
+        {"minutes": 30, "bar": _ANY, "rate": 1.0},
+        among={"bar": (_ANY, *_SIZES)},
+    ),
+    Fault("late_head", "first bars are told so many days too late", {"days": 10, "rate": 1.0}),
+    Fault("kept_heads", "a first bar that was told stays open until its question is taken back"),
+    Fault(
+        "odd_field",
+        "one bar of each answer has this `text` in a `field`",
+        {"field": "open", "text": "?", "rate": 1.0},
+        among={"field": BAR_FIELDS},
+    ),
+    Fault(
+        "advisory_first",
+        "this `code` comes with a question's number, and then the answer",
+        {"code": 165, "rate": 1.0},
+    ),
+    Fault(
+        "other_contract",
+        "a symbol means another contract: another con_id, and other prices unless `prices` is same",
+        {"symbol": "KO", "prices": "other"},
+        among={"prices": ("other", "same")},
+    ),
+    Fault(
+        "other_unit",
+        "all prices, or all volumes as `of` says, are told times this `factor`",
+        {"of": "price", "factor": 0.01, "rate": 1.0},
+        among={"of": ("price", "volume")},
+    ),
+    Fault(
+        "unanswered",
+        "questions of this `kind` are never answered: the record's names, or data; "
+        "`symbol`: those about it alone",
+        {"kind": "data", "symbol": ""},
+        among={"kind": KINDS},
+    ),
+    Fault("time_once", "a question for the time within a second after one is never answered"),
+    Fault("late", "answers to what is asked meanwhile come later", {"seconds": 5.0, "rate": 1.0}),
+    Fault("doubled_bars", "every bar comes twice"),
+    Fault("unordered_bars", "bars come in a wrong order, the same for the same question"),
+    Fault("missing_bars", "one bar of `every` is left out", {"every": 3}, least=1),
+    Fault(
+        "wrong_bars",
+        "one bar of three is wrong, as `how` says; `torn` makes the whole answer unreadable",
+        {"how": "nan"},
+        (
+            *(
+                "nan",
+                "inf",
+                "unset",
+                "text",
+                "torn",
+                "low",
+                "half_minute",
+                "night",
+                "contradicting",
+            ),
+            *("zero", "unset_volume"),
+        ),
+    ),
+    Fault("wrong_clock", "the gateway's time is off", {"seconds": 3600.0}, least=-_MAX),
+    Fault("unanswered_executions", "executions are never answered"),
+    Fault("read_only_api", "open and completed orders get 321 and never end"),
+)
+FAULTS = {fault.name: fault for fault in _ALL}
+
+
+class Faults:
+    """The faults that are in force now."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._lots = random.Random(seed)  # noqa: S311  chance, no secret
+        self._active: dict[str, dict[str, Value]] = {}
+        self._begun: Counter[str] = Counter()
+        self._time_asked_at = float("-inf")
+        self._change = asyncio.Event()
+
+    @property
+    def active(self) -> dict[str, dict[str, Value]]:
+        """Name → parameters of every fault that lasts."""
+        return {name: dict(values) for name, values in self._active.items()}
+
+    def begin(self, name: str, given: Values) -> dict[str, Value]:
+        """Put a fault in force, or change its parameters; the parameters that it has now.
+
+        InvalidRequest: no such fault, or no such parameter.
+        """
+        fault = known(name)
+        values = fault.read(given)
+        self._begun[name] += 1
+        if not fault.is_momentary:
+            self._active[name] = values
+            self.wake()
+        return values
+
+    def end(self, name: str) -> dict[str, Value] | None:
+        """End a fault; its parameters, None when it was not in force."""
+        values = self._active.pop(known(name).name, None)
+        self.wake()
+        return values
+
+    def has(self, name: str) -> bool:
+        """Whether a fault is in force."""
+        return name in self._active
+
+    def number(self, name: str, parameter: str) -> float:
+        """A parameter of a fault as a number; 0 when the fault is not in force."""
+        return float(self._active.get(name, {}).get(parameter, 0))
+
+    def text(self, name: str, parameter: str) -> str:
+        """A parameter of a fault as text; empty when the fault is not in force."""
+        return str(self._active.get(name, {}).get(parameter, ""))
+
+    def take(self, name: str) -> bool:
+        """Use up one of a fault's `count`; True: there was one."""
+        left = int(self.number(name, "count"))
+        if left == 1:
+            self.end(name)
+        elif left:
+            self._active[name]["count"] = left - 1
+        return left > 0
+
+    def strikes(self, name: str) -> bool:
+        """Whether a fault that is in force hits this time; one without a `rate` always does."""
+        values = self._active.get(name)
+        if values is None:
+            return False
+        rate = float(values.get("rate", 1.0))
+        return rate >= 1 or self._lots.random() < rate
+
+    def times(self, name: str) -> int:
+        """How often a fault has begun."""
+        return self._begun[name]
+
+    def silences(self, kind: str, symbol: str = "") -> str:
+        """The fault for which a question of this kind is never answered; empty: none.
+
+        `symbol`: what it is about, where it is about a contract.
+        """
+        if self.has("connectivity_lost") and kind in DATA:
+            return "connectivity_lost"
+        if self.has("unanswered_executions") and kind == "executions":
+            return "unanswered_executions"
+        is_about = self.text("unanswered", "symbol") in ("", symbol)
+        if is_about and kind in kinds_of(self.text("unanswered", "kind"), DATA):
+            return "unanswered"
+        return ""
+
+    def time_is_asked(self, now_s: float) -> bool:
+        """Somebody asks for the time; True: so soon after another that none is told."""
+        since_s, self._time_asked_at = now_s - self._time_asked_at, now_s
+        return self.has("time_once") and since_s < _TIME_APART_S
+
+    def shift_s(self, bar_size: str) -> int:
+        """How much later bars of this size begin in the answer that is made now."""
+        minutes = int(self.number("other_grid", "minutes"))
+        is_meant = self.text("other_grid", "bar") in (_ANY, bar_size)
+        is_longer = bar_size in _SIZES and BAR_SIZES[bar_size].length_s > MINUTE_S * minutes
+        return MINUTE_S * minutes if is_meant and is_longer and self.strikes("other_grid") else 0
+
+    def meant(self, contract: Contract) -> Contract:
+        """The contract that a symbol stands for at present: another one under `other_contract`."""
+        if self.text("other_contract", "symbol") != contract.symbol:
+            return contract
+        another = replace(contract, con_id_name=f"{contract.con_id_name} another")
+        if self.text("other_contract", "prices") == "same":
+            return another
+        return replace(another, price_key=f"{contract.sec_type}:{contract.symbol} another")
+
+    async def change(self) -> None:
+        """Wait until a fault begins or ends."""
+        await self._change.wait()
+
+    def wake(self) -> None:
+        """Let everybody who waits for a change look again."""
+        self._change.set()
+        self._change = asyncio.Event()
+
+
+def kinds_of(kind: str, data: tuple[str, ...]) -> tuple[str, ...]:
+    """The record's names of the questions that a fault's `kind` means; `data`: these."""
+    return {"data": data, "bars": ("historical_data",)}.get(kind, (kind,))
+
+
+def known(name: str) -> Fault:
+    """The fault of this name. InvalidRequest: there is none."""
+    if name not in FAULTS:
+        raise InvalidRequest(f"no fault {name!r}", hint="there is: " + ", ".join(FAULTS))
+    return FAULTS[name]

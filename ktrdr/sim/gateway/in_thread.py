@@ -1,0 +1,145 @@
+"""A simulated gateway in a thread of its own, for synchronous programs and tests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ktrdr.sim.gateway import wire
+from ktrdr.sim.gateway.fault_contexts import Doors
+from ktrdr.sim.gateway.faults import Value
+from ktrdr.sim.gateway.limits import Limits
+from ktrdr.sim.gateway.restart_plan import Nights
+from ktrdr.sim.gateway.server import SimulatedGateway
+from ktrdr.sim.market.market import Market
+
+_WAIT_S = 30.0
+
+T = TypeVar("T")
+
+
+class HostedGateway(Doors):
+    """A running gateway, seen from another thread."""
+
+    def __init__(self, gateway: SimulatedGateway, loop: asyncio.AbstractEventLoop) -> None:
+        self._gateway = gateway
+        self._loop = loop
+        self.host = gateway.host
+        self.market = gateway.market
+        self.now = gateway.now
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._gateway.port
+
+    @property
+    def record(self) -> list[dict[str, Any]]:
+        """A copy of what was asked and answered so far; `Record` says the keys."""
+        return list(self._gateway.record)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """A copy of the whole record: clients that came and went, and faults, too."""
+        return list(self._gateway.events)
+
+    def summary(self) -> dict[str, Any]:
+        """The record in numbers; `docs/simulator.md` says what they mean."""
+        return self._run(_call(self._gateway.summary))
+
+    @property
+    def client_ids(self) -> list[int]:
+        """The ids of the clients that are connected."""
+        return self._run(_call(lambda: self._gateway.client_ids))
+
+    @property
+    def faults(self) -> dict[str, dict[str, Value]]:
+        """The faults that are in force, with their parameters."""
+        return self._run(_call(lambda: self._gateway.faults))
+
+    def begin_fault(self, name: str, /, **values: Value) -> None:  # noqa: D102  as in Doors
+        self._run(_call(lambda: self._gateway.begin_fault(name, **values)))
+
+    def end_fault(self, name: str) -> bool:  # noqa: D102  as in Doors
+        return self._run(_call(lambda: self._gateway.end_fault(name)))
+
+    def drop_connections(self) -> None:
+        """Break every connection at once; it goes on listening. Back when all are gone."""
+        self._run(self._gateway.drop_connections())
+
+    def stop(self) -> None:
+        """End all connections and stop listening; safe to call twice."""
+        self._run(self._gateway.stop())
+
+    def start(self) -> None:
+        """Listen again, after `stop`, on the same port."""
+        self._run(self._gateway.start())
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_WAIT_S)
+
+
+async def _call(function: Callable[[], T]) -> T:
+    return function()
+
+
+@contextlib.contextmanager
+def running_gateway(
+    *,
+    market: Market | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    account: str = "DU1000000",
+    latency_s: float = 0.0,
+    bars_per_s: float | None = None,
+    now: Callable[[], datetime] | None = None,
+    start: datetime | None = None,
+    speed: float = 1.0,
+    limits: Limits | None = None,
+    nights: Nights | None = None,
+    version: int = wire.MAX_VERSION,
+    record_to: Path | None = None,
+    keep_record: bool = True,
+    seed: int = 1,
+    replay: Path | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> Iterator[HostedGateway]:
+    """A gateway that serves until the block ends; the arguments are those of SimulatedGateway.
+
+    `new_loop` makes its event loop, whose clock latency, limits and `for_s` go by.
+    """
+    gateway = SimulatedGateway(
+        market=market,
+        host=host,
+        port=port,
+        account=account,
+        latency_s=latency_s,
+        bars_per_s=bars_per_s,
+        now=now,
+        start=start,
+        speed=speed,
+        limits=limits,
+        nights=nights,
+        version=version,
+        record_to=record_to,
+        keep_record=keep_record,
+        seed=seed,
+        replay=replay,
+    )
+    loop = new_loop()
+    thread = threading.Thread(target=loop.run_forever, name="simulated-gateway", daemon=True)
+    thread.start()
+    hosted = HostedGateway(gateway, loop)
+    try:
+        hosted.start()
+        yield hosted
+    finally:
+        hosted.stop()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_WAIT_S)
+        loop.close()

@@ -1,0 +1,124 @@
+"""What a gateway says that is not so: true messages in, false ones out. Knows no gateway.
+
+IB's servers answer so when they are unwell. Each fault strikes at a `rate`; who draws the lots is
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from ktrdr.sim.gateway.answer_damage import Bar, change_bars, change_message
+from ktrdr.sim.gateway.faults import BAR_FIELDS
+
+_SCHEDULE_HEAD = 6
+"""Message 106: its number, the request's, start, end, zone, count; then three fields a session."""
+_DAY_S = 86_400
+
+
+def cut_bars(data: bytes, lost: str, share: float) -> bytes:
+    """Without the `oldest` or the `newest` part of the bars; at least one stays."""
+
+    def cut(bars: list[Bar]) -> list[Bar]:
+        kept = max(len(bars) - round(len(bars) * share), 1)
+        return bars[-kept:] if lost == "oldest" else bars[:kept]
+
+    return change_bars(data, cut)
+
+
+def odd_field(data: bytes, field: str, text: str) -> bytes:
+    """One bar, that in the middle, has this text in one of its fields."""
+    place = BAR_FIELDS.index(field)
+
+    def change(bars: list[Bar]) -> list[Bar]:
+        odd = len(bars) // 2
+        return [
+            (*bar[:place], text, *bar[place + 1 :]) if number == odd else bar
+            for number, bar in enumerate(bars)
+        ]
+
+    return change_bars(data, change)
+
+
+def other_unit(data: bytes, of: str, factor: float) -> bytes:
+    """All prices, or all volumes, in another unit, such as cents."""
+    places = (5,) if of == "volume" else (1, 2, 3, 4, 6)
+
+    def change(bars: list[Bar]) -> list[Bar]:
+        return [
+            tuple(_times(text, factor) if i in places else text for i, text in enumerate(bar))
+            for bar in bars
+        ]
+
+    return change_bars(data, change)
+
+
+def _times(text: str, factor: float) -> str:
+    """A number of the wire times `factor`, whole where it was; -1 stands for none."""
+    if text in ("-1", "-1.0"):
+        return text
+    number = float(text) * factor
+    return repr(round(number, 8)) if "." in text else str(round(number))
+
+
+def cut_schedule(data: bytes, lost: str) -> bytes:
+    """Without `all` sessions, or the `oldest`, the `newest` or the `middle` third of them."""
+
+    def cut(fields: list[str]) -> list[str]:
+        head, rest = fields[:_SCHEDULE_HEAD], fields[_SCHEDULE_HEAD:]
+        sessions = [rest[i : i + 3] for i in range(0, len(rest), 3)]
+        third = -(-len(sessions) // 3)
+        kept = {
+            "all": [],
+            "oldest": sessions[third:],
+            "newest": sessions[:-third],
+            "middle": sessions[:third] + sessions[2 * third :],
+        }[lost]
+        first, last = (kept[0][0], kept[-1][1]) if kept else ("", "")
+        return [*head[:2], first, last, head[4], str(len(kept)), *(t for s in kept for t in s)]
+
+    return change_message(data, "106", cut)
+
+
+def odd_session(data: bytes, text: str) -> bytes:
+    """The session in the middle of SCHEDULE closes at `text`; an empty one: at no time at all."""
+
+    def change(fields: list[str]) -> list[str]:
+        count = (len(fields) - _SCHEDULE_HEAD) // 3
+        place = _SCHEDULE_HEAD + count // 2 * 3 + 1
+        closes = f"{fields[place][:9]}{text}" if text else ""
+        return [*fields[:place], closes, *fields[place + 1 :]]
+
+    return change_message(data, "106", change)
+
+
+def zone_name(data: bytes, contract: str, schedule: str) -> bytes:
+    """Contract details and SCHEDULE name their time zone so, unless it is `same`."""
+
+    def of_details(fields: list[str]) -> list[str]:
+        hours = next(i for i, text in enumerate(fields) if re.match(r"\d{8}:", text))
+        return [*fields[: hours - 1], contract, *fields[hours:]]
+
+    def of_schedule(fields: list[str]) -> list[str]:
+        return [*fields[:4], schedule, *fields[5:]]
+
+    if contract != "same":
+        data = change_message(data, "10", of_details)
+    return data if schedule == "same" else change_message(data, "106", of_schedule)
+
+
+def late_head(data: bytes, days: int) -> bytes:
+    """The first bar, so many days later than it is."""
+
+    def move(fields: list[str]) -> list[str]:
+        return [*fields[:2], _later(fields[2], days * _DAY_S)]
+
+    return change_message(data, "88", move)
+
+
+def _later(text: str, seconds: int) -> str:
+    if text.isdigit():
+        return str(int(text) + seconds)
+    moment = datetime.strptime(text, "%Y%m%d-%H:%M:%S").replace(tzinfo=UTC).timestamp() + seconds
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y%m%d-%H:%M:%S")

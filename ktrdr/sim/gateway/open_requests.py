@@ -1,0 +1,338 @@
+"""The questions of one client: each is answered in its own time, so that none waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+
+from ktrdr.sim.gateway import answer_damage, answers, lies, refusals
+from ktrdr.sim.gateway.clients import Clients
+from ktrdr.sim.gateway.faults import DATA, HISTORY, OUR_FARM, Faults, kinds_of
+from ktrdr.sim.gateway.limits import HISTORY_KINDS, HistoryPace, Limits, Violation
+from ktrdr.sim.gateway.record import Record
+from ktrdr.sim.gateway.refusals import Refusal
+from ktrdr.sim.gateway.request_handlers import Desk, Reply, refuse
+from ktrdr.sim.gateway.wire import Request
+
+_LOOK_EVERY_S = 0.25
+"""How often to look whether a bar that is kept up to date has changed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long an answer takes: so many seconds, and more by its number of bars."""
+
+    base_s: float = 0.0
+    bars_per_s: float | None = None
+
+    def of(self, reply: Reply) -> float:
+        """Seconds from request to answer."""
+        return self.base_s + (reply.bars / self.bars_per_s if self.bars_per_s else 0.0)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What all connections of one gateway share."""
+
+    desk: Desk
+    record: Record
+    latency: Latency
+    version: int
+    """The highest protocol to offer."""
+    limits: Limits
+    pace: HistoryPace
+    faults: Faults
+    clients: Clients[object]
+
+
+class Questions:
+    """What one client has asked and not yet been told."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        client_id: int,
+        version: int,
+        send: Callable[[bytes], str],
+        failed: Callable[[], None],
+    ) -> None:
+        """`send` takes the answers and says which fault ate one; `failed`: one cannot be made."""
+        self._gate = gate
+        self._client_id = client_id
+        self._version = version
+        self._send = send
+        self._failed = failed
+        self._open: dict[int, asyncio.Task[None]] = {}
+        self._asked: dict[asyncio.Task[None], Request] = {}
+
+    def __repr__(self) -> str:
+        return f"client {self._client_id}"
+
+    def ask(self, request: Request) -> bool:
+        """Begin to answer; the request's id is taken until the answer is out.
+
+        False: this was too much, the connection ends.
+        """
+        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        keeps_id = request.kind in HISTORY
+        if keeps_id and request.request_id in self._open:
+            refused = refusals.duplicate_request(request.request_id)
+            self._finish(request, refuse(request, self._version, refused), "duplicate_id")
+            return True
+        if request.kind in HISTORY and (violation := self._violated(request)):
+            return not violation.is_end
+        task = asyncio.create_task(self._answer(request))
+        self._asked[task] = request
+        if keeps_id:
+            self._open[request.request_id] = task
+            self._gate.pace.open += 1
+        task.add_done_callback(self._ended)
+        return True
+
+    def cancel(self, request: Request) -> None:
+        """Stop an answer that is still to come."""
+        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        task = self._open.pop(request.request_id, None)
+        if task is None:
+            refused = refusals.nothing_to_cancel(request.request_id)
+        else:
+            task.cancel()
+            refused = refusals.cancelled(request.request_id)
+        self._finish(request, refuse(request, self._version, refused))
+
+    def take_back(self, request: Request) -> None:
+        """The first bar that was asked for under this number is not wanted any more."""
+        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        task = self._open.pop(request.request_id, None)
+        if task is not None:
+            task.cancel()
+
+    def swallow(self, request: Request, fault: str) -> None:
+        """Note a request that is not even heard."""
+        now = self._gate.desk.now()
+        self._gate.record.received(now, self._client_id, request)
+        self._gate.record.swallowed(now, self._client_id, request, fault)
+
+    async def end(self) -> None:
+        """Nobody waits any more."""
+        tasks = list(self._asked)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _violated(self, request: Request) -> Violation | None:
+        """The limit that a request breaks; the client and the record have been told."""
+        violation = self._gate.pace.check(request, asyncio.get_running_loop().time())
+        if violation:
+            log.info("%r: %s breaks a limit, %s", self, _told(request), violation.limit)
+            now = self._gate.desk.now()
+            self._gate.record.violation(now, self._client_id, violation, request)
+        if violation and violation.refused:
+            refused = refuse(request, self._version, violation.refused)
+            self._finish(request, refused, violation.limit)
+        return violation
+
+    async def _answer(self, request: Request) -> None:
+        faults = self._gate.faults
+        now_s = asyncio.get_running_loop().time()
+        delay_s = self._gate.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
+        losses = faults.times("connectivity_lost")
+        silenced = faults.silences(request.kind, _symbol(request))
+        if request.kind == "current_time" and faults.time_is_asked(now_s):
+            silenced = "time_once"
+        late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
+        reply, verdict = await self._reply(request)
+        if reply is None:
+            log.info("%r: %s has no meaning here, ignored", self, request.kind)
+            return
+        await asyncio.sleep(self._gate.latency.of(reply) + delay_s + late_s)
+        silence = silenced or faults.silences(request.kind, _symbol(request))
+        if request.kind in DATA and losses != faults.times("connectivity_lost"):
+            silence = "connectivity_lost"
+        if silence:
+            now = self._gate.desk.now()
+            self._gate.record.swallowed(now, self._client_id, request, silence)
+            await asyncio.Event().wait()
+        self._finish(request, reply, verdict or ("late" if late_s else ""))
+        if request.kind == "head_timestamp" and faults.has("kept_heads"):
+            await asyncio.Event().wait()
+        if request.keep_up_to_date and reply.error_code is None:
+            await self._keep_up_to_date(request)
+
+    async def _keep_up_to_date(self, request: Request) -> None:
+        """Tell of the bar that forms, until the request is cancelled, which ends it well."""
+        desk = self._gate.desk
+        following = desk.follow(request, self._version)
+        with contextlib.suppress(asyncio.CancelledError):
+            while not self._lost_for_good():
+                if not self._gate.faults.silences(request.kind, _symbol(request)):
+                    self._send(await asyncio.to_thread(following.update, desk.now()))
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+    def _lost_for_good(self) -> bool:
+        """IB's servers are lost, and will have forgotten who follows what when they are back."""
+        return self._gate.faults.number("connectivity_lost", "back") == 1101
+
+    async def _reply(self, request: Request) -> tuple[Reply | None, str]:
+        """The answer and the fault in it; bars are made in a thread, so that nobody waits."""
+        desk, faults = self._gate.desk, self._gate.faults
+        refused, fault = _feigned(request, faults)
+        if refused:
+            asked = replace(request, request_id=-1) if fault == "read_only_api" else request
+            return refuse(asked, self._version, refused), fault
+        if request.kind in HISTORY and faults.strikes("advisory_first"):
+            advice = Refusal(int(faults.number("advisory_first", "code")), "worth knowing")
+            self._send(answers.refusal(self._version, request.request_id, advice))
+        if request.kind == "current_time" and faults.has("wrong_clock"):
+            wrong = desk.now() + timedelta(seconds=faults.number("wrong_clock", "seconds"))
+            return Reply(answers.current_time(wrong)), "wrong_clock"
+        if request.kind not in DATA:
+            return desk.reply(request, self._version), ""
+        shift_s = faults.shift_s(request.bar_size) if request.kind == "historical_data" else 0
+        reply = await asyncio.to_thread(desk.reply, request, self._version, shift_s)
+        if reply is None or reply.error_code is not None:
+            return reply, ""
+        reply, verdict = _falsified(request, reply, faults)
+        if request.kind not in HISTORY:
+            return reply, verdict
+        return _damaged(reply, verdict or ("other_grid" if shift_s else ""), faults)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        request = self._asked.pop(task)
+        if request.kind in HISTORY:
+            self._gate.pace.open -= 1
+            if self._open.get(request.request_id) is task:
+                del self._open[request.request_id]
+        if task.cancelled():
+            self._gate.record.cancelled(self._gate.desk.now(), self._client_id, request)
+        elif error := task.exception():
+            log.error("%r: an answer failed, its connection ends", self, exc_info=error)
+            self._failed()
+
+    def _finish(self, request: Request, reply: Reply, verdict: str = "") -> None:
+        if reply.error_code is not None:
+            log.info("%r: %s answered %d", self, _told(request), reply.error_code)
+        else:
+            bars = f", {reply.bars} bars" if reply.bars else ""
+            log.info("%r: %s answered%s", self, _told(request), bars)
+        now = self._gate.desk.now()
+        if fault := self._send(reply.message):
+            self._gate.record.swallowed(now, self._client_id, request, fault)
+        else:
+            self._gate.record.answered(now, self._client_id, request, reply, verdict)
+
+
+def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
+    """The error that a fault puts in the place of an answer, and the fault."""
+    if request.kind in DATA and faults.strikes("false_200"):
+        return refusals.unknown_contract(), "false_200"
+    if _is_meant(request, faults, "false_no_data") and faults.strikes("false_no_data"):
+        shown = "Schedule" if request.kind == "schedule" else request.what_to_show
+        return refusals.no_data(_symbol(request), "SMART", shown), "false_no_data"
+    if _is_meant(request, faults, "refused") and faults.strikes("refused"):
+        text = faults.text("refused", "text").encode(faults.text("refused", "encoding"))
+        code = int(faults.number("refused", "code"))
+        return Refusal(code, text.decode(errors="surrogateescape")), "refused"
+    if request.kind in HISTORY and (why := _no_history(faults)):
+        return why
+    if faults.has("read_only_api") and request.kind in ("open_orders", "completed_orders"):
+        return refusals.read_only(), "read_only_api"
+    return None, ""
+
+
+def _no_history(faults: Faults) -> tuple[Refusal, str] | None:
+    """Why there is none for anybody, and the fault; None: there is."""
+    if faults.text("farm_broken", "farm") == OUR_FARM:
+        return refusals.no_farm(), "farm_broken"
+    if not faults.has("competing_session"):
+        return None
+    is_data = faults.number("competing_session", "code") == 10197
+    refused = refusals.competing_session() if is_data else refusals.other_session()
+    return refused, "competing_session"
+
+
+def _is_meant(request: Request, faults: Faults, name: str) -> bool:
+    """A fault with `kind` and `symbol` is about this question."""
+    kinds, symbol = kinds_of(faults.text(name, "kind"), HISTORY), faults.text(name, "symbol")
+    return request.kind in kinds and symbol in ("", _symbol(request))
+
+
+def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, str]:
+    """An answer as the faults that tell lies leave it, and the last of these faults."""
+    zone_name = partial(
+        lies.zone_name,
+        contract=faults.text("zone_name", "contract"),
+        schedule=faults.text("zone_name", "schedule"),
+    )
+    changes: dict[str, dict[str, Callable[[bytes], bytes]]] = {
+        "contract_details": {"zone_name": zone_name},
+        "schedule": {
+            "zone_name": zone_name,
+            "odd_session": partial(lies.odd_session, text=faults.text("odd_session", "text")),
+            "cut_schedule": partial(lies.cut_schedule, lost=faults.text("cut_schedule", "lost")),
+        },
+        "head_timestamp": {
+            "late_head": partial(lies.late_head, days=int(faults.number("late_head", "days"))),
+        },
+        "historical_data": {
+            "cut_bars": partial(
+                lies.cut_bars,
+                lost=faults.text("cut_bars", "lost"),
+                share=faults.number("cut_bars", "share"),
+            ),
+            "odd_field": partial(
+                lies.odd_field,
+                field=faults.text("odd_field", "field"),
+                text=faults.text("odd_field", "text"),
+            ),
+            "other_unit": partial(
+                lies.other_unit,
+                of=faults.text("other_unit", "of"),
+                factor=faults.number("other_unit", "factor"),
+            ),
+        },
+    }
+    verdict = ""
+    for name, change in changes[request.kind].items():
+        if faults.strikes(name):
+            reply, verdict = replace(reply, message=change(reply.message)), name
+    return reply, verdict
+
+
+def _damaged(reply: Reply, verdict: str, faults: Faults) -> tuple[Reply, str]:
+    """Bars as the faults leave them, and the last of these faults."""
+    every = int(faults.number("missing_bars", "every"))
+    changes: dict[str, answer_damage.Change] = {
+        "missing_bars": partial(answer_damage.missing, every=every),
+        "doubled_bars": answer_damage.doubled,
+        "unordered_bars": answer_damage.unordered,
+        "wrong_bars": partial(answer_damage.wrong, how=faults.text("wrong_bars", "how")),
+    }
+    for name, change in changes.items():
+        if faults.has(name) and reply.bars:
+            reply, verdict = (
+                replace(reply, message=answer_damage.change_bars(reply.message, change)),
+                name,
+            )
+    return reply, verdict
+
+
+def _symbol(request: Request) -> str:
+    """What a question is about."""
+    query = request.query
+    return (query.local_symbol or query.symbol) if query else ""
+
+
+def _told(request: Request) -> str:
+    """A request in a few words, for the log."""
+    query = request.query
+    what = f" {query.local_symbol or query.symbol or query.con_id}" if query else ""
+    span = f" {request.bar_size} {request.duration} to {request.end or 'now'}"
+    return f"{request.kind}{what}{span if request.duration else ''}"

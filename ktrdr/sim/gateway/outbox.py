@@ -1,0 +1,72 @@
+"""A connection's way out: writes in order, and feels the faults that are on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ktrdr.sim.gateway import answer_damage
+from ktrdr.sim.gateway.faults import Faults
+
+_DRIP_S = 0.05
+"""Between two drops."""
+
+
+class Outbox:
+    """What is sent is on its way at once, unless a fault holds it back. The order stays."""
+
+    def __init__(self, writer: asyncio.StreamWriter, faults: Faults) -> None:
+        self._writer = writer
+        self._faults = faults
+        self._held = bytearray()
+        self._pump: asyncio.Task[None] | None = None
+        self.is_mute = False
+        """Nothing of what is sent ever leaves."""
+
+    def send(self, data: bytes) -> str:
+        """Send; what cannot be sent any more is forgotten. The fault that eats it, or nothing."""
+        if self.is_mute:
+            return "half_open"
+        if not data or self._writer.is_closing():
+            return ""
+        if self._faults.has("truncated"):
+            self._writer.write(answer_damage.first_half(data))
+            self._writer.close()
+            return "truncated"
+        if not self._held and not self._is_slow():
+            self._writer.write(data)
+            return ""
+        self._held += data
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._let_out())
+        return ""
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough. ConnectionError: it is gone."""
+        await self._writer.drain()
+
+    async def close(self) -> None:
+        """Close the connection; what is held back is lost."""
+        if self._pump:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        self._writer.close()
+        try:
+            await self._writer.wait_closed()
+        except OSError:
+            return  # the other end was gone already
+
+    def _is_slow(self) -> bool:
+        return self._faults.has("stall") or self._faults.has("slow_drip")
+
+    async def _let_out(self) -> None:
+        """Let out what is held back as the faults allow."""
+        while self._held and not self._writer.is_closing():
+            if self._faults.has("stall"):
+                await self._faults.change()
+                continue
+            bytes_per_s = self._faults.number("slow_drip", "bytes_per_s")
+            size = max(int(bytes_per_s * _DRIP_S), 1) if bytes_per_s else len(self._held)
+            self._writer.write(bytes(self._held[:size]))
+            del self._held[:size]
+            if bytes_per_s:
+                await asyncio.sleep(_DRIP_S)

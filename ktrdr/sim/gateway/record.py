@@ -1,0 +1,145 @@
+"""What was asked of the gateway and what came of it: dicts in memory and JSON lines in a file."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from ktrdr.sim.gateway.faults import Values
+from ktrdr.sim.gateway.limits import Violation
+from ktrdr.sim.gateway.request_handlers import Reply
+from ktrdr.sim.gateway.summary import Tally
+from ktrdr.sim.gateway.wire import Request
+
+_CONNECTION, _GATEWAY = Request("connection"), Request("gateway")
+_KINDS_WITH_HISTORY = ("historical_data", "schedule", "head_timestamp")
+
+
+class Record:
+    """Two entries a request: `event` is `received`, then `answered`, `cancelled` or `swallowed`.
+
+    Keys: `event`, `time` (ISO 8601, UTC, the gateway's clock), `client_id`, `kind`, `request_id`;
+    of a contract `con_id`, `symbol`, `sec_type`, `expiry`, `exchange`, `primary_exchange`,
+    `currency`, `multiplier`, `trading_class`, `local_symbol`; of a history request `end`,
+    `duration`, `bar_size`, `what_to_show`, `use_rth`. Answered: `bars` (how many), `error_code`
+    (None: no error) and `verdict`, the limit or the fault that made the answer what it is, empty
+    for none.
+
+    Besides: `violation` (`verdict`: the limit), `fault` (`verdict`: its name, `state`: begun or
+    ended, `values`), `connected` (`version`) and `disconnected`.
+    """
+
+    def __init__(self, path: Path | None = None, *, keep: bool = True) -> None:
+        """`path`: also append to this file. `keep`: in memory too, for as long as it lives."""
+        self.events: list[dict[str, Any]] = []
+        """Everything."""
+        self.entries: list[dict[str, Any]] = []
+        """Of these what is about requests."""
+        self._keep = keep
+        self._path = path
+        self._file: TextIO | None = None
+        self._tally = Tally()
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The entries so far in numbers, kept or not."""
+        return self._tally.summary()
+
+    def open(self) -> None:
+        """Open the file, if there is one to write, at its end."""
+        if self._path:
+            self._file = self._path.open("a", encoding="utf-8")
+
+    def came_in_a_second(self, messages: int) -> None:
+        """Note how many messages one client has sent within the last second."""
+        self._tally.most_messages_per_s = max(self._tally.most_messages_per_s, messages)
+
+    def received(self, now: datetime, client_id: int, request: Request) -> None:
+        """Note a request as it comes in."""
+        self._add(_entry("received", now, client_id, request))
+
+    def answered(
+        self, now: datetime, client_id: int, request: Request, reply: Reply, verdict: str = ""
+    ) -> None:
+        """Note what a request got."""
+        outcome = {"bars": reply.bars, "error_code": reply.error_code, "verdict": verdict}
+        self._add(_entry("answered", now, client_id, request) | outcome)
+
+    def cancelled(self, now: datetime, client_id: int, request: Request) -> None:
+        """Note that a client did not wait for its answer."""
+        self._add(_entry("cancelled", now, client_id, request) | {"bars": 0, "error_code": None})
+
+    def swallowed(self, now: datetime, client_id: int, request: Request, fault: str) -> None:
+        """Note that a fault keeps a request from being answered."""
+        self._add(_entry("swallowed", now, client_id, request) | {"verdict": fault})
+
+    def violation(
+        self, now: datetime, client_id: int, violation: Violation, request: Request | None = None
+    ) -> None:
+        """Note a limit that a client broke."""
+        code = violation.refused.code if violation.refused else None
+        verdict = {"verdict": violation.limit, "error_code": code, "is_end": violation.is_end}
+        self._add(_entry("violation", now, client_id, request or _CONNECTION) | verdict)
+
+    def fault(self, now: datetime, name: str, state: str, values: Values) -> None:
+        """Note that a fault has `begun` or `ended`."""
+        verdict = {"verdict": name, "state": state, "values": dict(values)}
+        self._add(_entry("fault", now, -1, _GATEWAY) | verdict)
+
+    def connected(self, now: datetime, client_id: int, version: int) -> None:
+        """Note that a client has its id."""
+        self._add(_entry("connected", now, client_id, _CONNECTION) | {"version": version})
+
+    def disconnected(self, now: datetime, client_id: int) -> None:
+        """Note that a client is gone."""
+        self._add(_entry("disconnected", now, client_id, _CONNECTION))
+
+    def close(self) -> None:
+        """Close the file; the entries stay."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._tally.add(entry)
+        if self._keep:
+            self.events.append(entry)
+        if self._keep and entry["kind"] not in (_CONNECTION.kind, _GATEWAY.kind):
+            self.entries.append(entry)
+        if self._file:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+
+
+def _entry(event: str, now: datetime, client_id: int, request: Request) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "event": event,
+        "time": now.isoformat(),
+        "client_id": client_id,
+        "kind": request.kind,
+        "request_id": request.request_id,
+    }
+    if query := request.query:
+        entry |= {
+            "con_id": query.con_id,
+            "symbol": query.symbol,
+            "sec_type": query.sec_type,
+            "expiry": query.expiry,
+            "exchange": query.exchange,
+            "primary_exchange": query.primary_exchange,
+            "currency": query.currency,
+            "multiplier": query.multiplier,
+            "trading_class": query.trading_class,
+            "local_symbol": query.local_symbol,
+        }
+    if request.kind in _KINDS_WITH_HISTORY:
+        entry |= {
+            "end": request.end,
+            "duration": request.duration,
+            "bar_size": request.bar_size,
+            "what_to_show": request.what_to_show,
+            "use_rth": request.use_rth,
+        }
+    return entry

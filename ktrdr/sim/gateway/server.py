@@ -1,0 +1,225 @@
+"""The simulated gateway as a server: it listens, knows who is connected, and ends cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ktrdr.errors import Misconfigured
+from ktrdr.sim.gateway import wire
+from ktrdr.sim.gateway.clients import Clients
+from ktrdr.sim.gateway.clock import Clock
+from ktrdr.sim.gateway.connection import Connection
+from ktrdr.sim.gateway.fault_contexts import Doors
+from ktrdr.sim.gateway.fault_injector import Breaker
+from ktrdr.sim.gateway.faults import Faults, Value
+from ktrdr.sim.gateway.limits import HistoryPace, Limits
+from ktrdr.sim.gateway.listener import Listener
+from ktrdr.sim.gateway.open_requests import Gate, Latency
+from ktrdr.sim.gateway.record import Record
+from ktrdr.sim.gateway.request_handlers import Desk
+from ktrdr.sim.gateway.restart_plan import Nights
+from ktrdr.sim.gateway.wire import WireError
+from ktrdr.sim.market.bars import Alignment
+from ktrdr.sim.market.market import GeneratedMarket, Market
+from ktrdr.sim.market.replay import read_replay
+
+_NIGHT_CHECK_S = 0.2
+"""At least so often the clock is looked at, since a clock of somebody else's may jump."""
+
+log = logging.getLogger(__name__)
+
+
+class SimulatedGateway(Doors):
+    """A gateway for any client of the TWS API. Read-only: every order is refused.
+
+    ```python
+    async with SimulatedGateway(seed=7) as gateway:
+        await IB().connectAsync("127.0.0.1", gateway.port)
+    ```
+    `market`: what it serves; else `replay`, a folder of bar files, or bars out of `seed`.
+    `port` 0: any free one. `latency_s` a request, and more by `bars_per_s` (None: no more).
+    `start` and `speed`: its clock begins at that instant and runs so many times as fast; or
+    `now`, a clock of your own, UTC-aware. `limits`, `nights`: what else it keeps to.
+    `version`: the highest protocol to offer, 157 to 178.
+    `alignment`: where bars of several hours begin; by default as the market has it.
+    `record_to`: append every request to this file; `keep_record`: hold them in `record`, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        market: Market | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        account: str = "DU1000000",
+        latency_s: float = 0.0,
+        bars_per_s: float | None = None,
+        now: Callable[[], datetime] | None = None,
+        start: datetime | None = None,
+        speed: float = 1.0,
+        limits: Limits | None = None,
+        nights: Nights | None = None,
+        seed: int = 1,
+        replay: Path | None = None,
+        version: int = wire.MAX_VERSION,
+        alignment: Alignment | None = None,
+        record_to: Path | None = None,
+        keep_record: bool = True,
+    ) -> None:
+        self._clock = Clock(start, speed)
+        self.now = now or self._clock
+        if market is None:
+            market = read_replay(replay, self.now()) if replay else GeneratedMarket(seed)
+        market.alignment = alignment or market.alignment
+        limits = limits or Limits()
+        self.host = host
+        self.market = market
+        self._nights = nights or Nights()
+        self._night_watch: asyncio.Task[None] | None = None
+        self._record = Record(record_to, keep=keep_record)
+        self._faults = Faults(seed)
+        self._clients: Clients[object] = Clients(limits)
+        self._gate = Gate(
+            Desk(market, account, self.now, self._faults.meant),
+            self._record,
+            Latency(latency_s, bars_per_s),
+            version,
+            limits,
+            HistoryPace(limits),
+            self._faults,
+            self._clients,
+        )
+        self._connections: dict[Connection, asyncio.Task[Any]] = {}
+        self._listener = Listener(host, port, self._accepted)
+        self._breaker = Breaker(
+            self._faults, self._listener, lambda: list(self._connections), self._record, self.now
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens, or did."""
+        return self._listener.port
+
+    @property
+    def record(self) -> list[dict[str, Any]]:
+        """What was asked and answered so far; `Record` says the keys."""
+        return self._record.entries
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The whole record: clients that came and went, and faults, too."""
+        return self._record.events
+
+    def summary(self) -> dict[str, Any]:
+        """The record in numbers; `docs/simulator.md` says what they mean."""
+        return self._record.summary
+
+    @property
+    def client_ids(self) -> list[int]:
+        """The ids of the clients that are connected, in ascending order."""
+        return self._clients.ids
+
+    @property
+    def faults(self) -> dict[str, dict[str, Value]]:
+        """The faults that are in force, with their parameters."""
+        return self._faults.active
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether a client can connect."""
+        return self._listener.is_open
+
+    def begin_fault(self, name: str, /, **values: Value) -> None:  # noqa: D102  as in Doors
+        self._breaker.begin(name, values)
+
+    def end_fault(self, name: str) -> bool:  # noqa: D102  as in Doors
+        return self._breaker.end(name)
+
+    async def start(self) -> None:
+        """Listen. Misconfigured: the address cannot be had."""
+        self._listener.open()
+        self._record.open()
+        self._night_watch = asyncio.create_task(self._watch_nights())
+        log.info("listens on %s:%d, serves %s", self.host, self.port, self.market.name)
+
+    async def stop(self) -> None:
+        """Stop listening and end every connection. Safe to call twice."""
+        if self._night_watch:
+            self._night_watch.cancel()
+            await asyncio.gather(self._night_watch, return_exceptions=True)
+            self._night_watch = None
+        self._breaker.forget_ends()
+        self._listener.close()
+        await self.drop_connections()
+        self._record.close()
+
+    async def drop_connections(self) -> None:
+        """Break every connection at once, without a word; back when all are gone.
+
+        It goes on listening.
+        """
+        for connection in self._connections:
+            connection.abort()
+        await asyncio.gather(*self._connections.values())
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _accepted(self, accepted: socket.socket) -> None:
+        """Take on a client; from here on its connection is known and will be ended."""
+        connection = Connection(accepted, self._gate)
+        self._connections[connection] = asyncio.create_task(self._serve(connection))
+
+    async def _serve(self, connection: Connection) -> None:
+        """One client from its connect to its end. Whatever it does, the others go on."""
+        try:
+            await connection.run()
+        except (WireError, OSError) as error:
+            log.warning("%r: %s", connection, error)
+        except Exception:
+            log.exception("%r: its connection ends", connection)
+        finally:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        del self._connections[connection]
+        if connection.client_id is not None:
+            now_s = asyncio.get_running_loop().time()
+            self._clients.leave(connection.client_id, now_s, was_dropped=connection.was_dropped)
+            self._record.disconnected(self.now(), connection.client_id)
+            log.info("%r disconnected", connection)
+
+    async def _watch_nights(self) -> None:
+        """Restart and log out when the time has come."""
+        seen = self.now()
+        while (following := self._nights.next_change(seen)) is not None:
+            await asyncio.sleep(min(self._clock.real_s(following), _NIGHT_CHECK_S))
+            now = self.now()
+            for change in self._nights.changes(seen, now):
+                try:
+                    self._turn(change.fault, is_begin=change.is_begin)
+                except Misconfigured as error:
+                    log.error("%s does not end: %s", change.fault, error)
+            seen = now
+
+    def _turn(self, fault: str, *, is_begin: bool) -> None:
+        if is_begin:
+            self._breaker.begin(fault, {})
+        else:
+            self._breaker.end(fault)

@@ -1,0 +1,144 @@
+"""A contract as IB describes it, and as a client asks for it. The list of them is elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+
+from ktrdr.sim.market.sessions import Calendar
+
+
+@dataclass(frozen=True)
+class Tick:
+    """The least price step as a fraction, so that prices are rounded exactly."""
+
+    numerator: int
+    denominator: int
+
+    @property
+    def size(self) -> float:
+        """The step in units of price."""
+        return self.numerator / self.denominator
+
+
+CENT = Tick(1, 100)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One share becomes `ratio` shares before the market opens on `day`."""
+
+    day: date
+    ratio: int
+
+
+@dataclass(frozen=True)
+class Query:
+    """A contract as a client asks for it: whatever is not empty must fit."""
+
+    con_id: int = 0
+    symbol: str = ""
+    sec_type: str = ""
+    expiry: str = ""
+    exchange: str = ""
+    primary_exchange: str = ""
+    currency: str = ""
+    local_symbol: str = ""
+    trading_class: str = ""
+    multiplier: str = ""
+    include_expired: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One instrument, fully named as IB names it (TWS API, `ContractDetails`)."""
+
+    symbol: str
+    sec_type: str
+    exchange: str
+    currency: str
+    local_symbol: str
+    trading_class: str
+    long_name: str
+    tick: Tick
+    calendar: Calendar
+    base_price: float
+    base_volume: int
+    """A typical minute's volume in regular hours; 0 where trades have none."""
+    primary_exchange: str = ""
+    valid_exchanges: tuple[str, ...] = ()
+    multiplier: str = ""
+    expiry: date | None = None
+    listed: date = date(2000, 1, 3)
+    con_id_name: str = ""
+    """What tells it from another of the same name."""
+    con_id_given: int = 0
+    """The id that somebody else has given it, in place of one from its name; 0: nobody has."""
+    price_key: str = ""
+    """What the price path hangs on: a future's root, so that its months move together."""
+    extended_hours: bool = False
+    """The store's default hours for it are all hours (`contract.md`)."""
+    what_to_show: tuple[str, ...] = ("TRADES", "MIDPOINT", "BID", "ASK", "BID_ASK")
+    """What history there is, the store's default first."""
+    split: Split | None = None
+    trade_share: float = 1.0
+    """In so many of its minutes somebody trades; the others have no bar of trades."""
+    quiet_day_share: float = 0.0
+    """On so many of its days nobody trades at all."""
+    has_flat_bars: bool = False
+    """A minute without a trade has a bar all the same: flat, with volume 0."""
+    is_entitled: bool = True
+    """The account may see its history."""
+
+    @property
+    def con_id(self) -> int:
+        """IB's contract id: stable, from the contract's full name."""
+        if self.con_id_given:
+            return self.con_id_given
+        name = f"{self.sec_type}:{self.local_symbol}:{self.currency}:{self.expiry_text[:6]}"
+        if self.sec_type == "CONTFUT":  # one for ever, whichever month it is now
+            name = f"CONTFUT:{self.trading_class}"
+        elif self.con_id_name:
+            name += f":{self.con_id_name}"
+        digest = hashlib.blake2b(name.encode(), digest_size=4).digest()
+        return int.from_bytes(digest, "big") % 1_900_000_000 + 100_000_000
+
+    @property
+    def expiry_text(self) -> str:
+        """`yyyymmdd`, empty for what never expires."""
+        return self.expiry.strftime("%Y%m%d") if self.expiry else ""
+
+    @property
+    def head_day(self) -> int:
+        """The first trading day with bars, as days since 1970."""
+        return (self.listed - date(1970, 1, 1)).days
+
+    @property
+    def last_day(self) -> int:
+        """The last trading day, as days since 1970; far away for what never expires."""
+        if self.expiry is None or self.sec_type == "CONTFUT":
+            return 1 << 30
+        return (self.expiry - date(1970, 1, 1)).days
+
+    @property
+    def _symbols(self) -> tuple[str, ...]:
+        """A future goes by IB's symbol and by its root: `EUR` and `6E`."""
+        is_future = self.sec_type in ("FUT", "CONTFUT")
+        return (self.symbol, self.trading_class) if is_future else (self.symbol,)
+
+    def fits(self, query: Query) -> bool:
+        """True when nothing in `query` speaks against this contract."""
+        return all(
+            not asked or asked in offered
+            for asked, offered in (
+                (query.sec_type, (self.sec_type,)),
+                (query.currency, (self.currency,)),
+                (query.local_symbol, (self.local_symbol,)),
+                (query.trading_class, (self.trading_class,)),
+                (query.multiplier, (self.multiplier,)),
+                (query.primary_exchange, (self.primary_exchange, self.exchange)),
+                (query.exchange, (self.exchange, self.primary_exchange, *self.valid_exchanges)),
+                (query.symbol, self._symbols),
+            )
+        ) and self.expiry_text.startswith(query.expiry[:8])

@@ -1,0 +1,93 @@
+"""A calendar moved by whole weeks along with its bars, and widened where they do not fit it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ktrdr.sim.market.sessions import DAY_S, Calendar, Int64Array, Wall, to_utc
+
+_WEEK_S = 7 * DAY_S
+_NONE = Wall(*(np.empty(0, np.int64) for _ in range(3)))
+
+
+def weeks_to_last_week(last_wall_s: int, now_wall_s: int) -> int:
+    """How many weeks to move, so that the last bar lies in the week before the one of now.
+
+    Weeks begin on Monday 00:00 of the exchange's clock.
+    """
+    today = now_wall_s // DAY_S
+    monday_s = (today - (today + 3) % 7) * DAY_S
+    return (monday_s - 1 - last_wall_s) // _WEEK_S
+
+
+class MovedCalendar(Calendar):
+    """The sessions of the original dates, at the dates to which they were moved.
+
+    A half day stays that half day; what the calendar of the new date says does not matter.
+    A bar outside every session widens the session of its trading day, or makes one.
+    """
+
+    def __init__(self, original: Calendar, weeks: int, *, regular: bool) -> None:
+        """`regular`: the bars are those of regular hours, so these hours are widened."""
+        super().__init__(
+            original.zone,
+            original.rule,
+            eve_s=original.eve_s,
+            always_regular=original.always_regular,
+        )
+        self._days = 7 * weeks
+        self._regular = regular
+        self._added = _NONE
+
+    def wall(self, first_day: int, last_day: int, *, regular: bool) -> Wall:
+        """As in Calendar, moved and widened."""
+        by_rule = self._by_rule(first_day, last_day, regular=regular)
+        if regular and not self._regular and not self.always_regular:
+            return by_rule
+        near = (self._added.day >= first_day) & (self._added.day <= last_day)
+        return _merged(by_rule, self._added.only(near))
+
+    def take_bars(self, start: Int64Array, end: Int64Array) -> None:
+        """Widen so that each bar's start lies in a session. Wall-clock seconds, moved already."""
+        known = self._by_rule(
+            int(start[0]) // DAY_S - 4, int(start[-1]) // DAY_S + 4, regular=self._regular
+        )
+        index = np.maximum(np.searchsorted(known.open, start, side="right") - 1, 0)
+        outside = (start < known.open[index]) | (start >= known.close[index])
+        start, end = start[outside], end[outside]
+        days, first, counts = np.unique(
+            self.trading_day(start), return_index=True, return_counts=True
+        )
+        self._added = Wall(days, start[first], end[first + counts - 1])
+
+    def take_days(self, days: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Make a session of each day that has none; the opens and closes of all, in UTC."""
+        first, last = int(days[0]), int(days[-1])
+        known = self._by_rule(first - 14, last + 14, regular=self._regular)
+        lacking = days[~np.isin(days, known.day)]
+        opens, closes = ((side - known.day * DAY_S)[0] for side in (known.open, known.close))
+        self._added = Wall(lacking, lacking * DAY_S + opens, lacking * DAY_S + closes)
+        now = self.wall(first, last, regular=self._regular)
+        chosen = now.only(np.isin(now.day, days))
+        return to_utc(chosen.open, self.zone), to_utc(chosen.close, self.zone)
+
+    def _by_rule(self, first_day: int, last_day: int, *, regular: bool) -> Wall:
+        original = super().wall(first_day - self._days, last_day - self._days, regular=regular)
+        by_s = self._days * DAY_S
+        return Wall(original.day + self._days, original.open + by_s, original.close + by_s)
+
+
+def _merged(by_rule: Wall, added: Wall) -> Wall:
+    """Both tables in one; a day in both opens and closes at the wider of the two times.
+
+    Sessions never overlap: the earlier one gives way.
+    """
+    if not len(added):
+        return by_rule
+    days, place = np.unique(np.concatenate([by_rule.day, added.day]), return_inverse=True)
+    opens = np.full(len(days), np.iinfo(np.int64).max)
+    closes = np.full(len(days), np.iinfo(np.int64).min)
+    np.minimum.at(opens, place, np.concatenate([by_rule.open, added.open]))
+    np.maximum.at(closes, place, np.concatenate([by_rule.close, added.close]))
+    closes[:-1] = np.minimum(closes[:-1], opens[1:])
+    return Wall(days, opens, closes)

@@ -1,0 +1,271 @@
+"""One bar file, open for reading: finds rows by their time without reading the others."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from ktrdr.errors import MalformedFile
+from ktrdr.market.sessions import Int64Array
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.store.csv_text import (
+    HEADER,
+    Layout,
+    Rows,
+    check_command,
+    check_values,
+    line_start,
+    read_layout,
+    read_rows,
+    unordered,
+)
+
+FileKey = tuple[int, int, int]
+"""Size, mtime in ns, inode: the same key, the same content."""
+
+_NEAR_BYTES = 32 * 1024
+"""So close to a row its neighbours are read too, rather than looked for any further."""
+_LINE_BYTES = 512
+_MAX_LINE_BYTES = 64 * 1024
+_CHUNK_BYTES = 1024 * 1024
+_MOST_BYTES = 16 * 1024 * 1024
+"""What is longer is no row, such as the zeros of a file that was enlarged and not written."""
+
+
+class End(NamedTuple):
+    """How a file ends."""
+
+    line: bytes
+    """The last line that has an end; empty: there is no row."""
+    last: int | None
+    """The start of that row, UTC seconds."""
+    whole_until: int
+    """Where it ends."""
+    torn: bytes
+    """What follows: a line that has no end."""
+
+
+class BarFile:
+    """Its content as of when it was opened; with `writable` also to be written to.
+
+    FileNotFoundError: there is none. MalformedFile: it is no file, or its header says something
+    else. Rows that were read come in order, or MalformedFile names the line that does not.
+    """
+
+    def __init__(self, path: Path, timeframe: Timeframe, *, writable: bool = False) -> None:
+        self.path = path
+        self.timeframe = timeframe
+        mode = os.O_RDWR if writable else os.O_RDONLY
+        self.descriptor = os.open(path, mode | os.O_NONBLOCK)  # nobody may write to a pipe
+        try:
+            status = _regular(self.descriptor, path.name)
+            self.key = key_of(status)
+            self.links = status.st_nlink
+            self._head = self._read_head()
+            self.layout = self._read_layout()
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.key[0]
+
+    @property
+    def header(self) -> bytes:
+        """Its first line, with all that belongs to it; the contract's, where it has none."""
+        line = os.pread(self.descriptor, self.layout.begin, 0)
+        if self.layout.is_whole:
+            return line
+        return (line if self.layout.has_header else line + HEADER.encode()) + self.layout.newline
+
+    @cached_property
+    def first(self) -> int | None:
+        """The start of the first row; None: there is no row."""
+        begin = self.layout.begin
+        end = self._head.find(b"\n", begin) + 1
+        return line_start(self.path.name, self.layout, self._head[begin:end], 2) if end else None
+
+    def rows(self, start: int, end: int) -> Rows:
+        """The rows of the bars that start in `[start, end)`. MalformedFile."""
+        return self.rows_from(start, end)[0]
+
+    def rows_from(self, start: int, end: int) -> tuple[Rows, int]:
+        """The same, and where in the file their `raw` begins."""
+        last = self.end.last
+        if last is None or end > last:
+            begin, until = self._back_to(start), self.size
+        else:
+            begin, _ = self._around(start)
+            _, until = self._around(end)
+        return self._read(begin, max(begin, until)).between(start, end), begin
+
+    def nearest(self, start: int, end: int) -> int | None:
+        """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""
+        low, high = (self._read(*self._around(time_s)).starts for time_s in (start, end))
+        before, after = low[low < start], high[high >= end]
+        if not len(before) or not len(after):
+            near = before[-1:] if len(before) else after[:1]
+            return int(near[0]) if len(near) else None
+        is_before = start - int(before[-1]) <= int(after[0]) - end
+        return int(before[-1]) if is_before else int(after[0])
+
+    @cached_property
+    def end(self) -> End:
+        """The last row, and what follows it. MalformedFile: its time cannot be read, or no row."""
+        begin, reach = self.layout.begin, _LINE_BYTES
+        raw = b""
+        while True:
+            at = max(begin, self.size - reach)
+            raw = os.pread(self.descriptor, self.size - at, at)
+            end = raw.rfind(b"\n") + 1
+            first = raw.rfind(b"\n", 0, max(end - 1, 0)) + 1
+            if at == begin or first:
+                break
+            if reach > _MOST_BYTES:
+                name = self.path.name
+                raise MalformedFile(
+                    f"{name}: its last {reach >> 20} MiB are no lines", hint=check_command(name)
+                )
+            reach *= 4
+        line = raw[first:end]
+        last = self._start(line) if line else None
+        return End(line, last, at + end, raw[end:])
+
+    def starts(self) -> Int64Array:
+        """Of all rows, after a look at every one of them. MalformedFile names the line."""
+        pieces: list[Int64Array] = [np.empty(0, np.int64)]
+        line = 2
+        for rows in self._chunks():
+            if len(rows.starts) and len(pieces[-1]) and rows.starts[0] <= pieces[-1][-1]:
+                raise unordered(rows, 0, line)
+            check_values(self.path.name, rows, line=line)
+            line += len(rows.starts)
+            if len(rows.starts):
+                pieces.append(rows.starts)
+        return np.concatenate(pieces)
+
+    def _chunks(self) -> Iterator[Rows]:
+        """All rows, some at a time."""
+        at, line = self.layout.begin, 2
+        reach = _CHUNK_BYTES
+        while at < self.size:
+            wanted = min(reach, self.size - at)
+            raw = os.pread(self.descriptor, wanted, at)
+            rows = read_rows(self.path.name, self.layout, raw, self.timeframe, line=line)
+            whole = int(rows.offsets[-1])
+            if whole:
+                yield rows
+                reach = _CHUNK_BYTES
+            elif at + wanted == self.size or len(raw) < wanted:
+                return  # a last line that does not end
+            elif reach > _MOST_BYTES:
+                name = self.path.name
+                raise MalformedFile(
+                    f"{name} line {line}: its first {reach >> 20} MiB do not end",
+                    hint=check_command(name),
+                )
+            else:
+                reach *= 2
+            at += whole
+            line += len(rows.starts)
+
+    def _read(self, begin: int, end: int) -> Rows:
+        raw = os.pread(self.descriptor, end - begin, begin)
+        try:
+            return read_rows(self.path.name, self.layout, raw, self.timeframe)
+        except MalformedFile:
+            self.starts()  # names the line
+            raise
+
+    def _back_to(self, start: int) -> int:
+        """A place where a line begins, before the first row at or after it; by a guess, for speed.
+
+        Rows are about as dense in the whole file, so that the guess is seldom short.
+        """
+        begin, first, last = self.layout.begin, self.first, self.end.last
+        if first is None or last is None or first >= start:
+            return begin
+        density = (self.size - begin) / max(last - first, 1)
+        reach = int(1.1 * density * max(last - start, 0)) + _LINE_BYTES
+        while reach < self.size - begin:
+            place, found, _ = self._line_after(self.size - reach)
+            if found < start and place < self.size:
+                return place
+            reach = 2 * reach + _NEAR_BYTES
+        return begin
+
+    def _around(self, time_s: int) -> tuple[int, int]:
+        """Two places where lines begin, near each other; between them the first row at or after it.
+
+        The second is behind that row, or the end of the file.
+        """
+        low, high = self.layout.begin, self.size
+        top = high
+        while top - low > _NEAR_BYTES:
+            middle = (low + top) // 2
+            place, begin, end = self._line_after(middle)
+            if begin < time_s and place < high:
+                low = place
+            else:
+                high, top = min(high, end), middle
+        return low, high
+
+    def _line_after(self, place: int) -> tuple[int, int, int]:
+        """Where the next line that has an end begins, its time, and its end; or the file's end."""
+        for reach in (_LINE_BYTES, _MAX_LINE_BYTES):
+            piece = os.pread(self.descriptor, reach, place)
+            first = piece.find(b"\n") + 1
+            end = piece.find(b"\n", first) + 1 if first else 0
+            if end:
+                return place + first, self._start(piece[first:end]), place + end
+        return self.size, 0, self.size
+
+    def _start(self, line: bytes) -> int:
+        """When a row starts."""
+        try:
+            return line_start(self.path.name, self.layout, line, None)
+        except MalformedFile:
+            self.starts()  # names the line
+            raise
+
+    def _read_layout(self) -> Layout:
+        """MalformedFile: its header says something else. What a link leads to is not shown."""
+        try:
+            return read_layout(self.path.name, self._head)
+        except MalformedFile as error:
+            if not self.path.is_symlink():
+                raise
+            message = f"{self.path.name} line 1: expected the header {HEADER}: it is a link"
+            raise MalformedFile(message, hint=error.hint) from None
+
+    def _read_head(self) -> bytes:
+        """The first two lines, and more; nothing that was written since it was opened."""
+        head = os.pread(self.descriptor, min(_LINE_BYTES, self.size), 0)
+        is_all = len(head) < _LINE_BYTES or head.count(b"\n") >= 2
+        return head if is_all else os.pread(self.descriptor, min(_MAX_LINE_BYTES, self.size), 0)
+
+
+def _regular(descriptor: int, name: str) -> os.stat_result:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise MalformedFile(f"{name} is no regular file", hint="remove it, or move it away")
+    return status
+
+
+def key_of(status: os.stat_result) -> FileKey:
+    """The key of a file."""
+    return status.st_size, status.st_mtime_ns, status.st_ino

@@ -1,0 +1,432 @@
+"""The text of a bar file: its header, its rows, their times as numbers. Opens no file."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr.errors import MalformedFile
+from ktrdr.market.bars import Bar
+from ktrdr.market.sessions import Int64Array
+from ktrdr.market.timeframes import DAY_S, Timeframe
+
+BoolArray = NDArray[np.bool_]
+
+COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
+HEADER = ",".join(COLUMNS)
+
+_BOM = b"\xef\xbb\xbf"
+_COMMA, _NEWLINE, _COLON = b",\n:"
+_EXAMPLE = "2026-11-20 14:30:00+00:00"
+_VIEWED = 32
+"""Bytes at the beginning of a row that are looked at; none is shorter, or it is looked at alone."""
+_FIRST_YEAR, _MONTH_COUNT = 1900, 12 * 300
+"""Times in these months are read in columns, those in others one by one."""
+_MONTHS = np.frombuffer(
+    b"".join(b"%04d-%02d-" % (_FIRST_YEAR + i // 12, i % 12 + 1) for i in range(_MONTH_COUNT))
+    + b"\xff" * 8,
+    ">u8",
+).astype(np.uint64)
+"""Number of a month → `YYYY-MM-` as a number, ascending; and one that is none."""
+_MONTH_STARTS = DAY_S * (
+    np.datetime64(f"{_FIRST_YEAR}-01", "M") + np.arange(_MONTH_COUNT + 2).clip(max=_MONTH_COUNT)
+).astype("M8[D]").astype(np.int64)  # fmt: skip
+"""Number of a month → its beginning, UTC seconds; the one that is none has no days."""
+_NEVER = -(2**28)
+_SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
+_END = np.frombuffer(b"0,\0\0\0\0\0\0", "<u8")[0]
+_SPACE_AND_COLON = np.frombuffer(b"\0\0 \0\0:\0\0", "<u8")[0]
+_EPOCH_DIGITS = range(1, 12)
+
+
+def _two_digits(first: int, end: int, unit_s: int) -> NDArray[np.int32]:
+    """Two bytes as a number → seconds, `_NEVER` for others than the digits of `[first, end)`."""
+    table = np.full(2**16, _NEVER, np.int32)
+    for number in range(first, end):
+        table[int.from_bytes(b"%02d" % number, "little")] = (number - first) * unit_s
+    return table
+
+
+_DAYS, _HOURS, _MINUTES = (
+    _two_digits(1, 32, DAY_S),
+    _two_digits(0, 24, 3600),
+    _two_digits(0, 60, 60),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the first line of a file says of its rows."""
+
+    columns: tuple[str, ...] = COLUMNS
+    newline: bytes = b"\n"
+    begin: int = 0
+    """Where the first row's line begins."""
+    is_whole: bool = False
+    """There is a header, and its line has an end."""
+
+    @property
+    def has_header(self) -> bool:
+        """There is one, with or without an end."""
+        return self.begin > len(_BOM)
+
+    @property
+    def time_place(self) -> int:
+        """Which column the timestamp is."""
+        return self.columns.index("timestamp")
+
+    @property
+    def value_places(self) -> list[int]:
+        """Which columns open, high, low, close and volume are."""
+        return [self.columns.index(name) for name in COLUMNS[1:]]
+
+
+_USUAL = HEADER.encode() + b"\n"
+_USUAL_LAYOUT = Layout(begin=len(_USUAL), is_whole=True)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that follow each other in a file."""
+
+    layout: Layout
+    starts: Int64Array
+    """UTC seconds, ascending, without duplicates."""
+    raw: bytes
+    offsets: Int64Array
+    """Where each row's line begins in `raw`, and where the last one ends."""
+    name: str = ""
+    """The file's."""
+
+    @property
+    def text(self) -> bytes:
+        """The lines, as they stand in the file."""
+        return self.raw[self.offsets[0] : self.offsets[-1]]
+
+    def between(self, start: int, end: int) -> Rows:
+        """The rows of the bars that start in `[start, end)`."""
+        first, last = np.searchsorted(self.starts, [start, end]).tolist()
+        last = max(first, last)
+        offsets = self.offsets[first : last + 1]
+        return Rows(self.layout, self.starts[first:last], self.raw, offsets, self.name)
+
+    def bars(self, starts: Iterable[int] | None = None) -> list[Bar]:
+        """The rows as bars; of these starts alone, where some are given. MalformedFile: no numbers.
+
+        Starts that there are no rows of are passed over.
+        """
+        chosen = np.arange(len(self.starts))
+        if starts is not None:
+            wanted = np.fromiter(starts, dtype=np.int64)
+            chosen = np.flatnonzero(np.isin(self.starts, wanted))
+        begins, ends = self.offsets[:-1][chosen].tolist(), self.offsets[1:][chosen].tolist()
+        lines = [self.raw[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        return list(map(self._bar, self.starts[chosen].tolist(), lines))
+
+    def _bar(self, start: int, line: bytes) -> Bar:
+        fields = line.split(b",")
+        try:
+            values = [float(fields[place]) for place in self._places]
+        except (ValueError, IndexError):
+            text = line.decode(errors="replace").rstrip()
+            raise broken(self.name, None, text[:200], "prices as numbers") from None
+        return Bar(start, *values)
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return self.layout.value_places
+
+
+def read_layout(name: str, head: bytes) -> Layout:
+    """What the beginning of a file says; an empty file has the contract's columns."""
+    end = head.find(b"\n") + 1
+    if head[:end] == _USUAL:
+        return _USUAL_LAYOUT
+    line = head[:end] if end else head
+    text = line.removeprefix(_BOM).decode(errors="replace").rstrip("\r\n")
+    if not text:
+        return Layout(begin=len(line) if line == _BOM else 0)
+    columns = tuple(part.strip() for part in text.split(","))
+    if set(COLUMNS) - set(columns) or len(set(columns)) != len(columns):
+        expected = f"the header {HEADER}, further columns allowed, each name once"
+        hint = "correct its first line, or move the file away"
+        raise MalformedFile(f"{name} line 1: {text[:200]!r}: expected {expected}", hint=hint)
+    newline = b"\r\n" if line.endswith(b"\r\n") else b"\n"
+    return Layout(columns, newline, len(line), is_whole=bool(end))
+
+
+def read_rows(
+    name: str, layout: Layout, raw: bytes, timeframe: Timeframe, *, line: int | None = None
+) -> Rows:
+    """The rows in a piece of a file that begins where a line does; times checked, values not.
+
+    A last line that does not end is no row yet, and is kept out. `line` is the number of the
+    first one, for MalformedFile, which names the line and what was expected there.
+    """
+    starts, offsets, seen = _read_starts(name, layout, raw, line)
+    rows = Rows(layout, starts, raw, offsets, name)
+    _check_order(rows, line)
+    if timeframe.is_daily or not seen.all():  # what was seen is on whole minutes
+        _check_places(rows, timeframe, line)
+    return rows
+
+
+def read_starts(name: str, layout: Layout, raw: bytes) -> tuple[Int64Array, Int64Array]:
+    """The times of these rows in whatever order, and where their lines begin, as in `Rows`.
+
+    MalformedFile: one cannot be read.
+    """
+    return _read_starts(name, layout, raw, None)[:2]
+
+
+def _read_starts(
+    name: str, layout: Layout, raw: bytes, line: int | None
+) -> tuple[Int64Array, Int64Array, BoolArray]:
+    """The same, and which of the times are spelled as in the contract."""
+    buffer = np.frombuffer(raw, dtype=np.uint8)
+    ends = (buffer == _NEWLINE).nonzero()[0]
+    offsets = np.zeros(len(ends) + 1, np.int64)
+    np.add(ends, 1, out=offsets[1:])
+    starts, seen = _view_starts(raw, offsets[:-1], layout)
+    if not seen.all():
+        for row in (~seen).nonzero()[0].tolist():
+            text = raw[offsets[row] : offsets[row + 1]]
+            starts[row] = line_start(name, layout, text, _number(line, row))
+    return starts, offsets, seen
+
+
+def line_start(name: str, layout: Layout, line: bytes, number: int | None) -> int:
+    """The start of one row. MalformedFile: its time cannot be read."""
+    return _parse_start(name, number, _time_in(layout, line))
+
+
+def _time_in(layout: Layout, line: bytes) -> str:
+    """The time of a row as it stands there."""
+    place = layout.time_place
+    fields = line.split(b",", place + 1)
+    return fields[place].decode(errors="replace").strip() if place < len(fields) else ""
+
+
+def check_values(name: str, rows: Rows, *, line: int | None = None) -> None:
+    """Rows of nothing but figures, with as many fields as they should have, none of them empty.
+
+    Where that is not so at first sight, each row is looked at. MalformedFile names the line.
+    """
+    if not _is_plain(rows):
+        check_each(name, rows, line=line)
+
+
+def check_each(name: str, rows: Rows, *, line: int | None = None) -> None:
+    """Each row has its fields, and the five of ours are numbers. MalformedFile names the line."""
+    width, places = len(rows.layout.columns), rows.layout.value_places
+    for row, (begin, end) in enumerate(zip(rows.offsets, rows.offsets[1:], strict=False)):
+        text = rows.raw[begin:end].rstrip(b"\r\n")
+        fields = text.split(b",")
+        if len(fields) != width or not all(_is_number(fields[place]) for place in places):
+            found = text.decode(errors="replace")
+            expected = f"{width} fields, prices as numbers"
+            raise broken(name, _number(line, row), found[:200], expected)
+
+
+def broken(name: str, line: int | None, found: object, expected: str) -> MalformedFile:
+    """The error for a line that cannot be read, as it stands in the file `name`."""
+    where = f"{name} line {line}" if line is not None else name
+    hint = (
+        f"{check_command(name)} names each such line, and with --fix mends what it can without "
+        "loss; correct the others, or delete them"
+    )
+    return MalformedFile(f"{where}: {found!r}: expected {expected}", hint=hint)
+
+
+def check_command(name: str) -> str:
+    """What is to be called to have the file `name` of a series checked: `ktrdr check AAPL 1m`."""
+    symbol, _, timeframe = name.removesuffix(".csv").rpartition("_")
+    return f"ktrdr check {shlex.quote(symbol)} {timeframe}" if symbol else "ktrdr check"
+
+
+def unordered(rows: Rows, row: int, first_line: int | None) -> MalformedFile:
+    """The error for a row that comes too late in its file, or twice; the rows' first is 0."""
+    expected = "a time after that of the row before"
+    return broken(rows.name, _number(first_line, row), _spelled(rows, row), expected)
+
+
+def _spelled(rows: Rows, row: int) -> str:
+    """The time of a row as it stands in the file."""
+    return _time_in(rows.layout, rows.raw[rows.offsets[row] : rows.offsets[row + 1]])
+
+
+def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]) -> bytes:
+    """Lines with their ends; columns that are not ours stay empty."""
+    lines = [_in_order(bar, spell) for bar in bars]
+    if layout.columns != COLUMNS:
+        names = [
+            COLUMNS.index(name) if name in COLUMNS else len(COLUMNS) for name in layout.columns
+        ]
+        lines = [",".join([(*line.split(","), "")[p] for p in names]) for line in lines]
+    end = layout.newline.decode()
+    return "".join([line + end for line in lines]).encode()
+
+
+def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
+    """One line in the order of `COLUMNS`, each number in the fewest digits that mean just it."""
+    start, first, high, low, close, volume = bar
+    amount = int(volume)
+    return (
+        f"{spell(start)},{float(first)!r},{float(high)!r},{float(low)!r},{float(close)!r},"
+        f"{amount if amount == volume else float(volume)!r}"
+    )
+
+
+def spell_time(start: int) -> str:
+    """A time as the contract has it."""
+    return _date(start // DAY_S) + _clock(start % DAY_S)
+
+
+@lru_cache(maxsize=1_000)
+def _date(day: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + day).isoformat()
+
+
+@lru_cache(maxsize=2_000)
+def _clock(second: int) -> str:
+    return f" {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}+00:00"
+
+
+def spelling_of(layout: Layout, line: bytes, start: int | None) -> Callable[[int], str]:
+    """How the time of a row is spelled; as in the contract where that is not known."""
+    if start is None:
+        return spell_time
+    text = line.split(b",")[layout.time_place].decode(errors="replace").strip()
+    return next((spell for spell in _SPELLINGS if spell(start) == text), spell_time)
+
+
+def _naive(start: int) -> datetime:
+    return datetime.fromtimestamp(start, UTC).replace(tzinfo=None)
+
+
+_SPELLINGS: tuple[Callable[[int], str], ...] = (
+    spell_time,
+    lambda start: _naive(start).isoformat("T") + "+00:00",
+    lambda start: _naive(start).isoformat("T") + "Z",
+    lambda start: _naive(start).isoformat(" ") + "Z",
+    lambda start: _naive(start).isoformat("T"),
+    lambda start: _naive(start).isoformat(" "),
+    lambda start: _naive(start).date().isoformat(),
+    str,
+)
+
+
+def _number(first: int | None, row: int) -> int | None:
+    return None if first is None else first + row
+
+
+def _view_starts(raw: bytes, begins: Int64Array, layout: Layout) -> tuple[Int64Array, BoolArray]:
+    """The starts of rows whose time is spelled as in the contract, and which those are."""
+    count = 0
+    if layout.time_place == 0:
+        count = int(begins.searchsorted(len(raw) - _VIEWED, side="right"))
+    if count and count == len(begins):
+        return _view_times(raw, begins)
+    starts, seen = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.bool_)
+    if count:
+        starts[:count], seen[:count] = _view_times(raw, begins[:count])
+    return starts, seen
+
+
+def _view_times(raw: bytes, begins: Int64Array) -> tuple[Int64Array, BoolArray]:
+    """UTC seconds of `YYYY-MM-DD HH:MM:00+00:00,`, and where exactly that stands.
+
+    Each is taken as four numbers of eight bytes, and compared as such.
+    """
+    every_place = np.ndarray((len(raw) - _VIEWED + 1,), f"V{_VIEWED}", raw, 0, (1,))
+    rows = every_place[begins].view("<u8").reshape(-1, 4)
+    month, day_and_clock, seconds, end = np.ascontiguousarray(rows.T)  # columns, for speed
+    two = np.uint64(0xFFFF)
+    clock = _HOURS[day_and_clock >> np.uint64(24) & two] + _MINUTES[day_and_clock >> np.uint64(48)]
+    good = clock >= 0
+    good &= day_and_clock & np.uint64(0xFF0000FF0000) == _SPACE_AND_COLON
+    good &= seconds == _SECONDS
+    good &= end & two == _END
+    day = day_and_clock & two
+    is_first = np.ones(len(day) + 1, np.bool_)  # of its day; and who comes after the last one
+    np.not_equal(day[1:], day[:-1], out=is_first[1:-1])
+    is_first[1:-1] |= month[1:] != month[:-1]
+    firsts = is_first.nonzero()[0]
+    counts = firsts[1:] - firsts[:-1]
+    midnights, is_day = _midnights(month[firsts[:-1]], day[firsts[:-1]])
+    if not is_day.all():
+        good &= is_day.repeat(counts)
+    return midnights.repeat(counts) + clock, good
+
+
+def _midnights(month: NDArray[np.uint64], day: NDArray[np.uint64]) -> tuple[Int64Array, BoolArray]:
+    """UTC seconds of days, from `YYYY-MM-` and `DD`; and whether there is such a day."""
+    month = month.byteswap()
+    number = _MONTHS.searchsorted(month)
+    since, midnights = _DAYS[day], _MONTH_STARTS[number]
+    midnights += since
+    is_day = (_MONTHS[number] == month) & (since >= 0) & (midnights < _MONTH_STARTS[number + 1])
+    return midnights, is_day
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = _EPOCH.toordinal()
+
+
+def _parse_start(name: str, line: int | None, text: str) -> int:
+    """A time in another spelling: ISO 8601, without a zone in UTC, or seconds since 1970."""
+    if len(text) in _EPOCH_DIGITS and text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise broken(name, line, text[:200], f"a time such as {_EXAMPLE}") from None
+    since_1970 = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    if since_1970.microseconds:
+        raise broken(name, line, text[:200], "whole seconds")
+    return since_1970.days * DAY_S + since_1970.seconds
+
+
+def _check_order(rows: Rows, first_line: int | None) -> None:
+    """Rows ascend."""
+    ascends = rows.starts[1:] > rows.starts[:-1]
+    if not ascends.all():
+        raise unordered(rows, int(ascends.argmin()) + 1, first_line)
+
+
+def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> None:
+    """Rows begin on whole minutes or days."""
+    uneven = np.flatnonzero(rows.starts % (DAY_S if timeframe.is_daily else 60))
+    if len(uneven):
+        row = int(uneven[0])
+        found = _spelled(rows, row)
+        expected = "00:00:00 UTC" if timeframe.is_daily else "whole minutes"
+        if found.isdigit():
+            expected += f", and digits alone are seconds since 1970 ({_EXAMPLE} is a time)"
+        raise broken(rows.name, _number(first_line, row), found, expected)
+
+
+def _is_plain(rows: Rows) -> bool:
+    """Nothing but figures, as many as there should be: nothing worth a look at each row."""
+    text = np.frombuffer(rows.raw, np.uint8)[rows.offsets[0] : rows.offsets[-1]]
+    if not len(text):
+        return True
+    is_comma = text == _COMMA
+    if np.count_nonzero(is_comma) != len(rows.starts) * (len(rows.layout.columns) - 1):
+        return False
+    is_comma[:-1] &= text[1:] <= _COMMA  # a field without anything in it
+    return bool(text.min() >= _NEWLINE and text.max() <= _COLON and not is_comma.any())
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        return math.isfinite(float(text)) and b"_" not in text
+    except ValueError:
+        return False

@@ -1,0 +1,67 @@
+"""Where in a bar file new bars belong, as edits of its bytes. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+
+from ktrdr.errors import MalformedFile
+from ktrdr.market.bars import Bar
+from ktrdr.store.atomic_write import Edit
+from ktrdr.store.bar_file import BarFile, End
+from ktrdr.store.csv_text import HEADER, Layout, format_rows, read_rows, spelling_of
+
+
+def lines(bars: Sequence[Bar], layout: Layout, end: End) -> bytes:
+    """The bars as lines, their times spelled as in the file's last row."""
+    return format_rows(bars, layout, spelling_of(layout, end.line, end.last))
+
+
+def is_behind(end: End, bars: Sequence[Bar]) -> bool:
+    """All of these bars, in order, come after the last one."""
+    return end.last is None or bars[0].start > end.last
+
+
+def lacks_only_its_end(file: BarFile, end: End, bars: Sequence[Bar]) -> bool:
+    """The last line that has no end is a whole row; a torn one must give way.
+
+    Nobody can tell a whole number from a torn one: a bar that comes anew is believed instead.
+    """
+    line = end.torn.rstrip(b"\r")
+    if not line or line.count(b",") != len(file.layout.columns) - 1:
+        return False
+    try:
+        row = read_rows(file.path.name, file.layout, line + b"\n", file.timeframe)
+        (bar,) = row.bars()
+    except MalformedFile:
+        return False
+    return is_behind(end, [bar]) and bar.start not in {new.start for new in bars}
+
+
+def edits_for(
+    file: BarFile, end: End, bars: Sequence[Bar], *, correct: bool
+) -> tuple[list[Edit], int]:
+    """What gives way to what, and how many of the bars are new. MalformedFile.
+
+    `bars` are in order; those of a start that is there change nothing, unless they correct it.
+    """
+    if not file.layout.is_whole:
+        header = b"" if file.layout.has_header else HEADER.encode()
+        text = header + file.layout.newline + lines(bars, file.layout, end)
+        return [Edit(file.size, file.size, text)], len(bars)
+    starts = [bar.start for bar in bars]
+    rows, begin = file.rows_from(starts[0], starts[-1] + 1)
+    is_there = np.isin(starts, rows.starts).tolist()
+    places = np.searchsorted(rows.starts, starts).tolist()
+    offsets = (rows.offsets + begin).tolist()
+    edits = []
+    placed = zip(places, is_there, bars, strict=True)
+    for (place, known), group in groupby(placed, itemgetter(0, 1)):
+        if not known or correct:
+            new = [bar for _, _, bar in group]
+            until = offsets[place + 1] if known else offsets[place]
+            edits.append(Edit(offsets[place], until, lines(new, file.layout, end)))
+    return edits, is_there.count(False)

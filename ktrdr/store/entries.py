@@ -1,0 +1,125 @@
+"""What stands in a store's folder under the names of series, and what is none. Opens no file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from ktrdr.errors import MalformedFile
+from ktrdr.market.instruments import Series, parse_series
+from ktrdr.store.bar_file import FileKey, key_of
+from ktrdr.store.file_errors import hint_for
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class Entries(NamedTuple):
+    """The entries of a folder whose names end like those of bar files."""
+
+    found: dict[Series, FileKey]
+    blocked: dict[Series, MalformedFile]
+    """Those whose name stands for no file of their own, with what it is and what to do."""
+    strange: list[str]
+    """A line for each name that is none of a series."""
+
+
+class _File(NamedTuple):
+    """A series' file, as far as the folder tells."""
+
+    series: Series
+    key: FileKey
+    is_link: bool
+
+
+def read_entries(folder: Path) -> Entries:
+    """What is in a store; nothing where there is no such folder.
+
+    Whatever is wrong with one entry is told of that one. OSError: the folder cannot be read.
+    """
+    entries = Entries({}, {}, [])
+    files: dict[tuple[int, FileKey], list[_File]] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listed:
+        for entry in listed:
+            if not entry.name.endswith(".csv") or entry.name.startswith("."):
+                continue
+            try:
+                series = parse_series(entry.name)
+            except ValueError as error:
+                entries.strange.append(f"{entry.name!r} is no series: {error}")
+                continue
+            try:
+                status = _status(entry)
+            except MalformedFile as error:
+                entries.blocked[series] = error
+                continue
+            except FileNotFoundError:  # it was removed just now
+                continue
+            file = _File(series, key_of(status), entry.is_symlink())
+            files.setdefault((status.st_dev, file.key), []).append(file)
+            entries.found[series] = file.key
+    for same in files.values():
+        for series, why in _shared(same).items():
+            del entries.found[series]
+            entries.blocked[series] = why
+    entries.strange.sort()
+    return entries
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    """That of the file. MalformedFile: there is none behind the name; FileNotFoundError: nor that.
+
+    Links are followed.
+    """
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        if not entry.is_symlink():
+            raise
+        target = str(Path(entry.path).readlink())
+        raise MalformedFile(
+            f"{entry.name}: it is a link to {target!r}, which is not there",
+            hint=f"put a file there, or remove the link {entry.name}",
+        ) from None
+    except OSError as error:
+        raise MalformedFile(
+            f"{entry.name}: {error.strerror or error}", hint=hint_for(error)
+        ) from error
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        raise MalformedFile(
+            f"{entry.name}: it is {_KINDS.get(kind, 'a device')}, and no regular file",
+            hint=f"remove it, or give it another name than {entry.name}",
+        )
+    return status
+
+
+def _shared(same: list[_File]) -> dict[Series, MalformedFile]:
+    """Series whose file is another series' file as well, since nothing is written to two at once.
+
+    A link to a file of the store gives way to it. Of other names for one file nobody knows whose
+    bars it has.
+    """
+    if len(same) < 2:
+        return {}
+    own = [file.series for file in same if not file.is_link]
+    names = sorted(file.series.file_name for file in same)
+    found = {}
+    for file in same:
+        name = file.series.file_name
+        if len(own) == 1 and file.series != own[0]:
+            what = f"it is a link to {own[0].file_name}, which has the bars of {own[0]}"
+            hint = f"remove the link {name}, or put a file of its own in its place"
+        elif len(own) != 1:
+            what = f"{' and '.join(names)} are one file, so nobody knows whose bars it has"
+            hint = f"keep one of the names, remove the other: {' or '.join(names)}"
+        else:
+            continue
+        found[file.series] = MalformedFile(f"{name}: {what}", hint=hint)
+    return found

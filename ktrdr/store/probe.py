@@ -1,0 +1,216 @@
+"""Whether bars can be written into a folder: it is there, the same one, writable, with room."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from ktrdr.errors import KtrdrError, StoreGone, StoreUnwritable
+from ktrdr.sqlite_file import is_damage
+from ktrdr.store.atomic_write import TEMPORARY
+from ktrdr.store.source import OURS
+
+_PROBE_BYTES = 65_536
+_MORE_BYTES = 65_536
+_ROOMY_BYTES = 16 * 2**20
+"""So much must have become free before a full disk is written to again; or so much be free."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
+_REFUSED = ("this user may not write to {}", "{1}")
+_WORDS = {
+    errno.ENOSPC: ("the disk with {} is full", "free some space; it goes on by itself"),
+    errno.EDQUOT: (
+        "the disk quota for {} is used up",
+        "free some space or raise the quota; it goes on by itself",
+    ),
+    errno.EROFS: ("the disk with {} is read-only", "mount it writable; see: findmnt -T {}"),
+    errno.EACCES: _REFUSED,
+    errno.EPERM: _REFUSED,
+}
+"""What the system refuses, and what to do: about a folder, with how it comes to be writable."""
+
+
+class Room(NamedTuple):
+    """Of the file system, as far as this user may have it."""
+
+    free: int
+    """Bytes."""
+    total: int
+    is_out_of_files: bool = False
+    """No further file can be made, however much is free."""
+
+
+class StoreProbe:
+    """Looks at one folder, again and again. A folder that never was there is nobody's trouble."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: tuple[int, int] | None = None
+        self._was_ours = False
+        self._full_at: int | None = None
+        """How much was free when the disk refused as full."""
+        self.may_refuse = True
+        """It has refused something since it was checked last, or never was."""
+        self.seen_room: Room | None = None
+        """As it was then."""
+
+    def __repr__(self) -> str:
+        return f"StoreProbe({str(self._folder)!r})"
+
+    @property
+    def room(self) -> Room | None:
+        """Of the file system now; None: it cannot be asked."""
+        try:
+            found = os.statvfs(self._folder)
+        except OSError:
+            return None
+        is_out = found.f_files > 0 and found.f_favail == 0
+        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, is_out)
+
+    def refused(self, error: BaseException) -> None:
+        """The disk has refused something: where it was full, it is until more of it is free."""
+        self.may_refuse = True
+        if _number_of(error) in _FULL:
+            room = self.room
+            if room is None or not room.is_out_of_files:
+                self._full_at = room.free if room else 0
+
+    def look(self) -> None:
+        """StoreGone when the folder has, or is another one than it was."""
+        try:
+            found = self._folder.stat()
+        except OSError as error:
+            if self._known is None and isinstance(error, FileNotFoundError):
+                return
+            raise self._gone(error.strerror or str(error)) from error
+        known = (found.st_dev, found.st_ino)
+        is_ours = (self._folder / OURS).is_dir()
+        if not is_ours:
+            _refuse_other(self._folder / OURS)
+        if self._known not in (None, known) and self._was_ours and not is_ours:
+            raise self._gone("it is another folder than before")
+        self._known, self._was_ours = known, is_ours
+
+    def check(self) -> None:
+        """The same, and when nothing can be written there. A small file comes and goes."""
+        room = self.seen_room = self.room
+        self.look()
+        if self._known is None:
+            return
+        if self._full_at is not None and room is not None:
+            if room.free < min(self._full_at + _MORE_BYTES, _ROOMY_BYTES):
+                raise explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._folder)
+            self._full_at = None
+        try:
+            if self._was_ours:
+                _write_and_remove(self._folder / OURS)
+            _may_write(self._folder)
+        except OSError as error:
+            self.refused(error)
+            raise explained(error, self._folder) from error
+        self.may_refuse = False
+
+    def _gone(self, why: str) -> StoreGone:
+        return StoreGone(
+            f"the folder {self._folder} has gone ({why})",
+            hint="mount its disk again, and it goes on by itself; where the folder was replaced on "
+            "purpose: .venv/bin/supervisorctl restart gap-filler",
+        )
+
+
+def _refuse_other(ours: Path) -> None:
+    """StoreUnwritable: something else stands where our own folder belongs."""
+    if ours.is_symlink():
+        raise StoreUnwritable(
+            f"{ours} is a link to {str(ours.readlink())!r}, and there is no folder",
+            hint="mount its disk again, and it goes on by itself; or put a folder there",
+        )
+    if ours.exists():
+        raise StoreUnwritable(
+            f"{ours} is no folder", hint="move it away; it goes on by itself then"
+        )
+
+
+def explained(error: BaseException, folder: Path) -> StoreUnwritable:
+    """What the disk refuses, in words, with what to do about it."""
+    number = _number_of(error)
+    if number in _WORDS:
+        words, hint = _WORDS[number]
+        return StoreUnwritable(words.format(folder), hint=hint.format(folder, _permit(folder)))
+    hint = f"look at its disk: df -h {folder}; it goes on by itself"
+    if isinstance(error, sqlite3.Error) and is_damage(error):
+        return StoreUnwritable(
+            f"{folder / OURS / 'ledger.sqlite'} is damaged ({error}): a new one is begun",
+            hint="see whether its disk is sound (dmesg); it goes on by itself",
+        )
+    if isinstance(error, sqlite3.Error):
+        hint = f"in {folder}: {_LEDGER_HINT}; it goes on by itself"
+    if isinstance(error, StoreGone):
+        return error
+    if isinstance(error, KtrdrError):
+        return StoreUnwritable(error.message, hint=error.hint or hint)
+    return StoreUnwritable(f"{folder}: {getattr(error, 'strerror', None) or error}", hint=hint)
+
+
+def _permit(folder: Path) -> str:
+    """The command that lets this user write there, as its owner and mode are now."""
+    user = os.geteuid()
+    ours, ledger = folder / OURS, folder / OURS / "ledger.sqlite"
+    may_not = f"see what forbids it: lsattr -d {folder} {ours} {ours}/*"
+    for path in (folder, ours, ledger):
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        if found.st_uid != user:
+            return f"sudo chown -R {user}:{os.getegid()} {folder}"
+        needed = stat.S_IRWXU if stat.S_ISDIR(found.st_mode) else stat.S_IRUSR | stat.S_IWUSR
+        if found.st_mode & needed != needed:
+            may_not = f"chmod -R u+rwX {folder}"
+    return may_not
+
+
+def _number_of(error: BaseException | None) -> int | None:
+    """The system's number of an error, or of what it came from; SQLite has names for some."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        if isinstance(error, sqlite3.Error):
+            return _SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        error = error.__cause__
+    return None
+
+
+_SQLITE = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
+
+
+def _write_and_remove(folder: Path) -> None:
+    """Write a small file to the disk itself, and take it away again."""
+    path = folder / f".probe.{os.getpid()}{TEMPORARY}"
+    try:
+        with path.open("wb", buffering=0) as file:
+            if file.write(bytes(_PROBE_BYTES)) < _PROBE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _may_write(folder: Path) -> None:
+    """PermissionError or EROFS: no file can be made there. Leaves nothing."""
+    if os.access(folder, os.W_OK | os.X_OK):
+        return
+    is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    number = errno.EROFS if is_read_only else errno.EACCES
+    raise OSError(number, os.strerror(number))

@@ -1,0 +1,260 @@
+"""A stand-in for the connection process: answers from a market of plain numbers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ktrdr.data.ib_gap_filler import GapFiller
+from ktrdr.errors import KtrdrError
+from ktrdr.ipc.codec import bars_to_json, span_from_query
+from ktrdr.market.bars import Bar
+from ktrdr.sim.market.market import GeneratedMarket
+
+DAY = 86400
+LENGTHS = {"1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": DAY}
+
+
+def utc(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+NOW = utc("2026-11-20 15:00")
+"""A Friday, three hours after the market of the stand-in has closed."""
+
+
+class SetClock:
+    """Tells what the test has set."""
+
+    now = float(NOW)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Inline(Executor):
+    """Does at once what it is told to, so that a step of the gap filler is the same every time."""
+
+    def submit(self, work, /, *args, **kwargs):
+        done = Future()
+        try:
+            done.set_result(work(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  as an executor does it
+            done.set_exception(error)
+        return done
+
+
+@dataclass
+class FakeConnection:
+    """Speaks as ib-connection does. Its market is open every day from 10:00 to 12:00 UTC.
+
+    A bar exists at each multiple of its length in a session, unless `absent` has its start;
+    its prices are a plain function of the start.
+    """
+
+    connected: bool = True
+    closes: int = 43200
+    """Second of the day at which its market closes."""
+    gateway: str = "simulated"
+    absent: set[int] = field(default_factory=set)
+    unsound: set[int] = field(default_factory=set)
+    refusals: dict[str, KtrdrError] = field(default_factory=dict)
+    """Symbol → what it is answered with."""
+    heads: dict[str, int] = field(default_factory=dict)
+    """Symbol → its first bar."""
+    heads_unknown: bool = False
+    head_refusal: KtrdrError | None = None
+    refused_from: dict[int, KtrdrError] = field(default_factory=dict)
+    """A start → what is answered to a question for bars whose span has it."""
+    tells_beside: bool = True
+    """Bars next to the span are told too."""
+    last_trade_dates: dict[str, str] = field(default_factory=dict)
+    bars_refusals: dict[str, KtrdrError] = field(default_factory=dict)
+    """The same as `refusals`, for bars alone."""
+    most: int | None = None
+    """So many bars are told in one answer, the newest."""
+    is_closed: Callable[[int], bool] = lambda _day: False
+    """Days that SCHEDULE lacks; bars are told of them all the same."""
+    data_back_at: str | None = None
+    """When data could be had again, as ib-connection says it."""
+    silent: bool = False
+    """It answers every question for bars with none."""
+    revised: dict[int, Bar] = field(default_factory=dict)
+    """Start → the bar as it is told now."""
+    factor: Callable[[Bar], Bar] = lambda bar: bar
+    priorities: list[str] = field(default_factory=list)
+    heads_asked: list[str] = field(default_factory=list)
+    down: KtrdrError | None = None
+    asked: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """Symbol, timeframe, start and end of each request for bars."""
+    after: Callable[[], None] = lambda: None
+
+    def get(self, path: str, timeout_s: float = 5.0, **query: str) -> dict:
+        assert timeout_s > 0
+        if self.down is not None:
+            raise self.down
+        routes = {
+            "/status": self._status,
+            "/sessions": self._sessions,
+            "/bars": self._bars,
+            "/head": self._head,
+        }
+        return routes[path](query)
+
+    def text(self, path: str, timeout_s: float = 5.0, **query: str) -> bytes:
+        return json.dumps(self.get(path, timeout_s, **query)).encode()
+
+    def abort(self) -> None:
+        pass
+
+    def _status(self, _query: dict[str, str]) -> dict:
+        state = "connected" if self.connected else "waiting"
+        said = {"connected": self.connected, "gateway": self.gateway, "state": state}
+        return said | {"data_back_at": self.data_back_at}
+
+    def _sessions(self, query: dict[str, str]) -> dict:
+        self._refuse(query)
+        start, end = span_from_query(query)
+        days = range(start - start % DAY - DAY, end + 3 * DAY, DAY)
+        sessions = [[day + 36000, day + self.closes, day] for day in days]
+        sessions = [session for session in sessions if not self.is_closed(session[2])]
+        return {
+            "zone": "UTC",
+            "start": days[0],
+            "end": days[-1],
+            "sessions": sessions,
+            "last_trade_date": self.last_trade_dates.get(query["symbol"], ""),
+        }
+
+    def _head(self, query: dict[str, str]) -> dict:
+        self._refuse(query)
+        self.heads_asked.append(query["symbol"])
+        if self.head_refusal is not None:
+            raise self.head_refusal
+        return {"head": None if self.heads_unknown else self.heads.get(query["symbol"])}
+
+    def _bars(self, query: dict[str, str]) -> dict:
+        start, end = span_from_query(query)
+        self.asked.append((query["symbol"], query["timeframe"], start, end))
+        self.priorities.append(query.get("priority", ""))
+        self._refuse(query)
+        if query["symbol"] in self.bars_refusals:
+            raise self.bars_refusals[query["symbol"]]
+        for refused, error in self.refused_from.items():
+            if start <= refused < end:
+                raise error
+        bars = self.told(query["symbol"], query["timeframe"], start, end)
+        is_cut = self.most is not None and len(bars) > self.most
+        bars = bars[-self.most :] if is_cut else bars
+        unsound = [bar.start for bar in bars if bar.start in self.unsound]
+        sound = [bar for bar in bars if bar.start not in self.unsound]
+        self.after()
+        symbol, timeframe = query["symbol"], query["timeframe"]
+        near = [
+            *([] if is_cut else self.told(symbol, timeframe, start - 4 * DAY, start)[-5:]),
+            *self.told(symbol, timeframe, end, end + 4 * DAY)[:5],
+        ]
+        beside = [bar for bar in near if bar.start not in self.unsound]
+        return {
+            "gateway": self.gateway,
+            "bars": bars_to_json(sound),
+            "unsound": unsound,
+            "beside": bars_to_json(beside if self.tells_beside else []),
+        }
+
+    def told(self, symbol: str, timeframe: str, start: int, end: int) -> list[Bar]:
+        """The bars that it answers with."""
+        if self.silent:
+            return []
+        head = self.heads.get(symbol, 0)
+        bars = [bar for bar in self.market(timeframe, start, end) if bar.start >= head]
+        return [self.factor(self.revised.get(bar.start, bar)) for bar in bars]
+
+    def _refuse(self, query: dict[str, str]) -> None:
+        if query["symbol"] in self.refusals:
+            raise self.refusals[query["symbol"]]
+
+    def market(self, timeframe: str, start: int, end: int) -> Iterable[Bar]:
+        """The bars that start in `[start, end)`; the forming one too, as IB does it."""
+        length = LENGTHS[timeframe]
+        if timeframe == "1d":
+            starts = range(start - start % DAY, end, DAY)
+        else:
+            starts = [t for t in range(start, end, 60) if 36000 <= t % DAY < self.closes]
+            starts = [t for t in starts if t % length == 0 or t % DAY == 36000]
+        return [price(t) for t in starts if t not in self.absent and t >= start]
+
+
+def price(start: int) -> Bar:
+    low = 100 + start % 977 / 100
+    return Bar(start, low, low + 0.5, low, low + 0.25, start % 1009)
+
+
+def fill(filler: GapFiller) -> None:
+    """Until there is nothing left to do."""
+    for _ in range(100):
+        if not filler.step():
+            return
+    raise AssertionError("it never ends")
+
+
+def line(bar: Bar) -> str:
+    stamp = datetime.fromtimestamp(bar.start, UTC).isoformat(" ")
+    values = ",".join(repr(float(v)) for v in bar[1:5])
+    return f"{stamp},{values},{int(bar.volume)}\n"
+
+
+@pytest.fixture
+def connection() -> FakeConnection:
+    return FakeConnection()
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def put(data_dir):
+    """Make a series with the rows that start at the given times."""
+
+    def put(name: str, starts: Iterable[int] = ()) -> Path:
+        path = data_dir / f"{name}.csv"
+        path.write_text(HEADER + "".join(line(price(t)) for t in starts))
+        return path
+
+    return put
+
+
+@pytest.fixture
+def make_filler(make_settings, connection, clock):
+    """A gap filler on the store, with further settings; of the last three days, if nothing else."""
+    made = []
+
+    def make(store=None, **given) -> GapFiller:
+        settings = make_settings(**{"ktrdr_gap_max_age_days": 3, **given})
+        made.append(GapFiller(settings, connection, clock, Inline(), store))
+        return made[-1]
+
+    yield make
+    for filler in made:
+        filler.close()
+
+
+@pytest.fixture
+def group(make_settings, data_dir, wait_for):
+    """A simulated gateway with a connection and a gap filler, by a clock that the test sets."""
+    from tests.simulated_group import Group  # noqa: PLC0415  it wants this file itself
+
+    with contextlib.ExitStack() as stack:
+        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
+        wait_for(lambda: group.manager.is_connected)
+        yield group

@@ -1,0 +1,175 @@
+from ktrdr.ib.pacing import MessageRate, Pacer, Ticket, Window
+from ktrdr.market.bars_request import Priority
+
+
+def ticket(request, symbol="AAPL", priority=Priority.RECENT, number=0, **more):
+    return Ticket(request, priority, symbol, number, **more)
+
+
+def pacer(at_once=8):
+    return Pacer(Window(first=at_once, most=at_once))
+
+
+def go(pacer, *tickets, now=0.0):
+    """The requests in the order in which they may go, as long as one may."""
+    waiting, gone = list(tickets), []
+    while True:
+        chosen, _ = pacer.next(waiting, now)
+        if chosen is None:
+            return gone
+        pacer.begin(chosen, now)
+        waiting.remove(chosen)
+        gone.append(chosen.request)
+
+
+def test_requests_go_at_once_while_few_are_open():
+    paced = pacer(at_once=2)
+    a, b, c = (ticket(name, number=i) for i, name in enumerate("abc"))
+    assert go(paced, a, b, c) == ["a", "b"]
+    assert paced.next([c], 0) == (None, None)
+    paced.end(a)
+    assert go(paced, c) == ["c"]
+
+
+def test_the_same_request_waits_fifteen_seconds():
+    paced = pacer()
+    a, b = ticket("a"), ticket("b")
+    paced.begin(a, 100)
+    paced.end(a)
+    assert paced.next([a], 106) == (None, 9)
+    assert paced.next([b], 106) == (b, 0)
+    assert paced.next([a], 115) == (a, 0)
+
+
+def test_what_was_not_answered_may_be_asked_again_at_once():
+    paced = pacer()
+    a = ticket("a")
+    paced.begin(a, 100)
+    paced.end(a, was_answered=False)
+    assert paced.next([a], 101) == (a, 0)
+
+
+def test_who_sits_before_the_screen_goes_first_and_history_last():
+    waiting = [
+        ticket(priority.name, number=i, priority=priority)
+        for i, priority in enumerate(reversed(Priority))
+    ]
+    assert go(pacer(), *waiting) == ["INTERACTIVE", "TAIL", "RECENT", "BACKFILL"]
+
+
+def test_a_symbol_with_many_requests_does_not_hold_up_the_others():
+    many = [ticket(f"A{i}", "A", number=i) for i in range(6)]
+    few = [ticket("B0", "B", number=6), ticket("C0", "C", number=7)]
+    assert go(pacer(at_once=4), *many, *few) == ["A0", "B0", "C0", "A1"]
+
+
+def test_head_timestamps_keep_to_their_own_rule():
+    paced = pacer(at_once=100)
+    small = [ticket(i, number=i, is_small=True) for i in range(70)]
+    assert len(go(paced, *small)) == 55
+    left = small[55:]
+    assert paced.next(left, 100) == (None, 500)
+    large = ticket("bars")
+    assert paced.next([*left, large], 100) == (large, 0)
+    assert len(go(paced, *left, now=601)) == 15
+
+
+def test_after_a_pacing_violation_nothing_goes_for_a_while():
+    paced = pacer()
+    paced.learn_failure(100, was_paced=True)
+    a = ticket("a")
+    assert paced.next([a], 103) == (None, 7)
+    assert paced.next([a], 110) == (a, 0)
+
+
+def test_it_tells_how_many_are_open():
+    paced = pacer(at_once=3)
+    paced.begin(ticket("a"), 0)
+    assert paced.open_requests == 1
+    assert repr(paced) == "Pacer(1 of 3 open)"
+
+
+def test_the_same_request_twice_is_two_open_ones():
+    paced = Pacer(Window(3, 3), identical_s=0)
+    a, again = ticket("a"), ticket("a", number=1)
+    paced.begin(a, 0)
+    paced.begin(again, 1)
+    assert paced.open_requests == 2
+    paced.end(a)
+    paced.end(again)
+    assert paced.open_requests == 0
+
+
+def test_the_window_grows_while_answers_are_quick():
+    window = Window(first=8, most=48)
+    for second in range(100):
+        window.answered(1.0, 400, second)
+    assert window.size == 48
+
+
+def test_it_shrinks_when_answers_become_slow_and_grows_again():
+    window = Window(first=8, most=48)
+    for second in range(60):
+        window.answered(1.0, 400, second)
+    for second in range(60, 120):
+        window.answered(6.0, 400, second)
+    slow = window.size
+    assert slow < 24
+    for second in range(120, 240):
+        window.answered(1.0, 400, second)
+    assert window.size == 48
+
+
+def test_many_bars_may_take_longer_than_few():
+    window = Window(first=8, most=48)
+    for second in range(100):
+        window.answered(*((0.6, 5) if second % 2 else (9.0, 10_000)), second)
+    assert window.size == 48
+
+
+def test_what_is_always_slow_is_usual_in_the_end():
+    window = Window(first=8, most=48)
+    for second in range(50):
+        window.answered(1.0, 400, second)
+    for second in range(50, 600):
+        window.answered(4.0, 400, second)
+    assert window.size == 48
+
+
+def test_a_time_out_halves_it_once_for_all_that_were_under_way():
+    window = Window(first=40, most=48)
+    for _ in range(10):
+        window.failed(100)
+    assert window.size == 20
+    for second in range(200, 230):
+        window.failed(second * 10)
+    assert window.size == 1
+
+
+def test_answers_too_quick_to_matter_never_shrink_it():
+    window = Window(first=8, most=48)
+    for second in range(100):
+        window.answered(0.01 if second % 2 else 0.4, 400, second)
+    assert window.size == 48
+
+
+def sent(rate, times):
+    """When messages go out that are wanted at these times."""
+    return [at + rate.delay_s(at) for at in times]
+
+
+def test_no_second_has_more_messages_than_ib_allows_however_many_are_wanted():
+    times = sent(MessageRate(), [0.0] * 200)
+    most = max(sum(1 for at in times if since <= at < since + 1) for since in times)
+    assert most <= 45
+    assert times[199] < 6  # none waits longer than it must
+
+
+def test_a_burst_that_is_late_on_its_way_leaves_room_for_the_next_one():
+    """What was sent within 1.1 s may come within one."""
+    times = sent(MessageRate(), [0.0] * 200)
+    assert max(sum(1 for at in times if since <= at < since + 1.1) for since in times) < 50
+
+
+def test_few_messages_wait_for_nothing():
+    assert sent(MessageRate(), [0.0] * 6 + [10.0]) == [0.0] * 6 + [10.0]

@@ -1,0 +1,147 @@
+"""What a port shows, from real sockets and the simulated gateway."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from ktrdr.ib import port_probe
+from ktrdr.ib.port_probe import Look, Seen
+from ktrdr.sim.gateway.server import SimulatedGateway
+
+HOST = "127.0.0.1"
+
+
+@contextlib.asynccontextmanager
+async def serving(serve, port=0):
+    """A server; yields its port and how many connections it has taken."""
+    taken = []
+
+    async def accept(reader, writer):
+        taken.append(writer)
+        with contextlib.suppress(OSError):
+            await serve(reader, writer)
+
+    server = await asyncio.start_server(accept, HOST, port)
+    try:
+        yield server.sockets[0].getsockname()[1], taken
+    finally:
+        server.close()
+        for writer in taken:
+            writer.transport.abort()
+
+
+async def hang_up(_reader, writer):
+    writer.close()
+
+
+async def say_nothing(reader, _writer):
+    await reader.read()
+
+
+def saying(words):
+    async def say(_reader, writer):
+        writer.write(words)
+        await asyncio.sleep(30)
+
+    return say
+
+
+async def free_port():
+    async with serving(say_nothing) as (port, _):
+        return port
+
+
+def test_a_gateway_greets_and_no_client_id_is_taken():
+    async def main():
+        async with SimulatedGateway(version=170) as gateway:
+            seen = await port_probe.look(HOST, gateway.port, 5)
+            return seen, gateway.summary()["connects"]
+
+    assert asyncio.run(main()) == (Look(Seen.GREETED, version=170), 0)
+
+
+@pytest.mark.parametrize(
+    ("serve", "seen"),
+    [
+        (hang_up, Seen.HUNG_UP),
+        (say_nothing, Seen.MUTE),
+        (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Seen.FOREIGN),
+        (saying(b"\0\0\0\x05hello"), Seen.FOREIGN),
+        (saying(b"\0\0\0\xffhalf a message"), Seen.MUTE),
+    ],
+    ids=["hangs up", "says nothing", "http", "other words", "half a message"],
+)
+def test_what_is_no_gateway_is_told_apart(serve, seen):
+    async def main():
+        async with serving(serve) as (port, _):
+            return await port_probe.look(HOST, port, 0.3)
+
+    assert asyncio.run(main()).seen is seen
+
+
+def test_a_closed_port_and_an_unknown_host_are_closed():
+    async def main():
+        closed = await port_probe.look(HOST, await free_port(), 1)
+        unknown = await port_probe.look("no-such-host.invalid", 4002, 1)
+        return closed, unknown
+
+    closed, unknown = asyncio.run(main())
+    assert closed == Look(Seen.CLOSED, "Connection refused")
+    assert unknown.seen is Seen.CLOSED
+    assert unknown.why
+
+
+def test_a_port_that_opens_is_noticed():
+    async def main():
+        port = await free_port()
+        opens = asyncio.create_task(port_probe.opens(HOST, port, was_closed=True))
+        await asyncio.wait({opens}, timeout=0.2)
+        assert not opens.done()
+        async with serving(say_nothing, port):
+            await asyncio.wait_for(opens, 5)
+
+    asyncio.run(main())
+
+
+def test_a_forwarder_that_hangs_up_is_a_closed_port():
+    async def main():
+        async with serving(hang_up) as (port, taken):
+            opens = asyncio.create_task(port_probe.opens(HOST, port, was_closed=False))
+            while len(taken) < 2:  # noqa: ASYNC110  it goes on looking
+                await asyncio.sleep(0.01)
+            assert not opens.done()
+        async with serving(say_nothing, port):
+            await asyncio.wait_for(opens, 5)
+
+    asyncio.run(main())
+
+
+def test_a_port_that_was_open_all_the_time_is_not_knocked_at():
+    async def main():
+        async with serving(say_nothing) as (port, taken):
+            opens = asyncio.create_task(port_probe.opens(HOST, port, was_closed=False))
+            await asyncio.wait({opens}, timeout=1.5)
+            opens.cancel()
+            return opens.done(), len(taken)
+
+    assert asyncio.run(main()) == (False, 1)
+
+
+def test_the_end_of_a_stuck_gateway_is_noticed_over_one_connection():
+    async def main():
+        async with serving(say_nothing) as (port, taken):
+            closes = asyncio.create_task(port_probe.closes(HOST, port))
+            await asyncio.wait({closes}, timeout=0.3)
+            assert not closes.done()
+            assert len(taken) == 1
+        await asyncio.wait_for(closes, 5)
+
+    asyncio.run(main())
+
+
+def test_one_that_is_gone_already_has_ended():
+    async def main():
+        await asyncio.wait_for(port_probe.closes(HOST, await free_port()), 5)
+
+    asyncio.run(main())

@@ -1,0 +1,143 @@
+from pathlib import Path
+
+import pytest
+
+from ktrdr.ib.states import (
+    LINKED,
+    RETRYING,
+    TABLE,
+    Action,
+    Event,
+    ImpossibleEvent,
+    Retries,
+    State,
+    after,
+    diagram,
+    if_all_else_fails,
+    next_client_id,
+)
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_a_pair_that_is_not_in_the_table_raises():
+    with pytest.raises(ImpossibleEvent, match="ANSWERED while waiting"):
+        after(State.WAITING, Event.ANSWERED)
+
+
+def test_an_id_in_use_takes_the_next_at_once():
+    assert after(State.CONNECTING, Event.ID_IN_USE) == (
+        State.CONNECTING,
+        (Action.CLOSE, Action.NEXT_ID),
+    )
+
+
+@pytest.mark.parametrize("state", LINKED)
+def test_every_end_of_a_connection_closes_its_socket(state):
+    for event in (Event.LOST, Event.SILENT, Event.RECONNECT, Event.STOP):
+        assert after(state, event)[1] == (Action.CLOSE,)
+
+
+@pytest.mark.parametrize("state", LINKED)
+def test_no_notice_costs_the_connection(state):
+    for event in (
+        Event.FARM_BROKEN,
+        Event.FARM_BACK,
+        Event.UPSTREAM_LOST,
+        Event.UPSTREAM_BACK,
+    ):
+        to, actions = after(state, event)
+        assert to in LINKED
+        assert actions == ()
+
+
+def test_what_is_worse_is_what_is_said():
+    worst_last = [Event.FARM_BROKEN, Event.SESSION_TAKEN, Event.UPSTREAM_LOST]
+    state = State.CONNECTED
+    for event in worst_last:
+        state, _ = after(state, event)
+    assert state is State.UPSTREAM_LOST
+    for event in worst_last:
+        assert after(state, event)[0] is State.UPSTREAM_LOST
+
+
+def test_a_silent_gateway_is_dead_and_one_that_hangs_up_is_waited_for():
+    assert after(State.CONNECTED, Event.SILENT)[0] is State.DEAD
+    assert after(State.CONNECTING, Event.MUTE)[0] is State.DEAD
+    assert after(State.CONNECTED, Event.LOST)[0] is State.WAITING
+    assert after(State.CONNECTING, Event.FAILED)[0] is State.WAITING
+
+
+@pytest.mark.parametrize("state", RETRYING)
+def test_every_wait_ends_when_it_is_over_or_somebody_wishes_so(state):
+    assert after(state, Event.RETRY_DUE)[0] is State.CONNECTING
+    assert after(state, Event.RECONNECT)[0] is State.CONNECTING
+
+
+def test_a_port_that_opens_ends_a_wait_but_not_that_for_a_stuck_gateway():
+    assert after(State.WAITING, Event.PORT_OPENED)[0] is State.CONNECTING
+    assert after(State.LOGGED_OUT, Event.PORT_OPENED)[0] is State.CONNECTING
+    with pytest.raises(ImpossibleEvent):
+        after(State.DEAD, Event.PORT_OPENED)
+    assert after(State.DEAD, Event.PORT_CLOSED)[0] is State.WAITING
+
+
+@pytest.mark.parametrize("state", LINKED)
+def test_a_connection_has_an_answer_to_all_that_its_watchers_and_notices_say(state):
+    """They may come late, when the state is another one."""
+    for event in Event:
+        if event.name.startswith(("UPSTREAM", "FARM", "HISTORY", "SESSION", "LOST", "SILENT")):
+            assert after(state, event)[0] in State
+
+
+@pytest.mark.parametrize("state", [State.CONNECTING, *RETRYING, *LINKED])
+def test_where_something_is_waited_for_an_unexpected_error_is_an_event_that_can_be(state):
+    to, _ = after(state, if_all_else_fails(state))
+    assert to in (State.CONNECTING, State.WAITING)
+
+
+@pytest.mark.parametrize("state", [s for s in State if s is not State.STOPPING])
+def test_every_state_can_be_left_for_the_end(state):
+    stopping, actions = after(state, Event.STOP)
+    assert (stopping, actions) == (State.STOPPING, (Action.CLOSE,))
+    assert after(stopping, Event.STOPPED) == (State.DISCONNECTED, ())
+
+
+def test_every_state_can_be_reached_and_left():
+    assert {to for to, _ in TABLE.values()} == set(State)
+    assert {state for state, _ in TABLE} == set(State)
+
+
+def test_every_event_means_something_somewhere():
+    assert {event for _, event in TABLE} == set(Event)
+
+
+def test_the_diagram_in_the_documentation_is_the_table():
+    assert f"```mermaid\n{diagram()}\n```" in (DOCS / "connection.md").read_text()
+
+
+def test_the_ladder_climbs_and_its_last_step_repeats():
+    retries = Retries((5, 10, 30, 60, 120, 300))
+    assert [retries.next_s() for _ in range(8)] == [5, 10, 30, 60, 120, 300, 300, 300]
+
+
+def test_after_a_proven_connection_the_first_attempt_is_immediate_and_the_ladder_begins_again():
+    retries = Retries((5, 10, 30))
+    for _ in range(3):
+        retries.next_s()
+    retries.prove()
+    assert [retries.next_s() for _ in range(4)] == [0, 5, 10, 30]
+
+
+def test_a_connection_that_proves_nothing_leaves_the_ladder_where_it_is():
+    retries = Retries((5, 10, 30))
+    assert [retries.next_s(), retries.next_s()] == [5, 10]
+    # connected, and lost before anything was proven
+    assert retries.next_s() == 30
+
+
+def test_client_ids_go_up_to_fifty_and_from_the_first_again():
+    ids = [48]
+    for _ in range(4):
+        ids.append(next_client_id(ids[-1], first=3))
+    assert ids == [48, 49, 50, 3, 4]

@@ -1,0 +1,250 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from ktrdr.ib.schedules import read_hours
+from ktrdr.market.bars import Bar
+from ktrdr.market.sessions import (
+    Schedule,
+    Session,
+    closed,
+    expected,
+    finished,
+    learnt_alignment,
+)
+from ktrdr.market.timeframes import Timeframe
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def utc(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+def hours(text: str, zone: str) -> Schedule:
+    return read_hours(text, zone)[0]
+
+
+def new_york(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=NEW_YORK).timestamp())
+
+
+def stock_days(*days: str, close: str = "16:00") -> Schedule:
+    sessions = tuple(
+        Session(new_york(f"{day} 09:30"), new_york(f"{day} {close}"), utc(day)) for day in days
+    )
+    return Schedule("America/New_York", utc(days[0]), utc(days[-1]) + 86400, sessions)
+
+
+def starts(schedule, timeframe, first, last, now="2030-01-01", **options):
+    found = expected(schedule, timeframe, utc(first), utc(last), utc(now), **options)
+    return [datetime.fromtimestamp(t, UTC).strftime("%m-%d %H:%M") for t in found.starts.tolist()]
+
+
+def test_hour_bars_of_us_stocks_begin_at_the_open_and_then_on_the_hour():
+    friday = stock_days("2026-11-20")
+    assert starts(friday, Timeframe.H1, "2026-11-20", "2026-11-21") == [
+        "11-20 14:30",
+        "11-20 15:00",
+        "11-20 16:00",
+        "11-20 17:00",
+        "11-20 18:00",
+        "11-20 19:00",
+        "11-20 20:00",
+    ]
+
+
+def test_a_regular_day_has_390_minutes_and_a_half_day_210():
+    regular, half = stock_days("2026-11-25"), stock_days("2026-11-27", close="13:00")
+    assert len(starts(regular, Timeframe.M1, "2026-11-25", "2026-11-26")) == 390
+    assert len(starts(half, Timeframe.M1, "2026-11-27", "2026-11-28")) == 210
+
+
+def test_nothing_is_expected_between_sessions():
+    week = stock_days("2026-11-20", "2026-11-23")
+    found = starts(week, Timeframe.M30, "2026-11-20", "2026-11-24")
+    assert found[12:14] == ["11-20 20:30", "11-23 14:30"]
+
+
+def test_sessions_move_with_daylight_saving():
+    before, after = stock_days("2026-10-30"), stock_days("2026-11-02")
+    assert starts(before, Timeframe.M1, "2026-10-30", "2026-10-31")[0] == "10-30 13:30"
+    assert starts(after, Timeframe.M1, "2026-11-02", "2026-11-03")[0] == "11-02 14:30"
+
+
+def test_it_skips_the_lunch_break():
+    tokyo = ZoneInfo("Asia/Tokyo")
+    day = datetime(2026, 11, 20, tzinfo=tokyo)
+
+    def at(hour: int, minute: int) -> int:
+        return int((day + timedelta(hours=hour, minutes=minute)).timestamp())
+
+    sessions = (
+        Session(at(9, 0), at(11, 30), utc("2026-11-20")),
+        Session(at(12, 30), at(15, 30), utc("2026-11-20")),
+    )
+    schedule = Schedule("Asia/Tokyo", utc("2026-11-19"), utc("2026-11-21"), sessions)
+    assert starts(schedule, Timeframe.H1, "2026-11-19", "2026-11-21") == [
+        "11-20 00:00",
+        "11-20 01:00",
+        "11-20 02:00",
+        "11-20 03:30",
+        "11-20 04:00",
+        "11-20 05:00",
+        "11-20 06:00",
+    ]
+    assert starts(schedule, Timeframe.D1, "2026-11-19", "2026-11-21") == ["11-20 00:00"]
+
+
+def test_the_bar_that_is_still_forming_is_not_expected():
+    friday = stock_days("2026-11-20")
+    found = starts(friday, Timeframe.M5, "2026-11-20", "2026-11-21", now="2026-11-20 14:41")
+    assert found == ["11-20 14:30", "11-20 14:35"]
+
+
+def test_the_last_short_bar_of_a_session_is_due_at_the_close():
+    half = stock_days("2026-11-27", close="13:15")
+    found = starts(half, Timeframe.H1, "2026-11-27", "2026-11-28", now="2026-11-27 18:16")
+    assert found[-1] == "11-27 18:00"
+
+
+def test_a_daily_bar_is_due_after_the_close_and_dated_by_the_trading_day():
+    week = stock_days("2026-11-19", "2026-11-20")
+    before = starts(week, Timeframe.D1, "2026-11-19", "2026-11-21", now="2026-11-20 20:59")
+    after = starts(week, Timeframe.D1, "2026-11-19", "2026-11-21", now="2026-11-20 21:10")
+    assert before == ["11-19 00:00"]
+    assert after == ["11-19 00:00", "11-20 00:00"]
+
+
+def test_only_bars_inside_the_span_count():
+    friday = stock_days("2026-11-20")
+    found = starts(friday, Timeframe.M15, "2026-11-20 15:00", "2026-11-20 15:30")
+    assert found == ["11-20 15:00", "11-20 15:15"]
+
+
+def test_each_bar_knows_its_trading_day():
+    sunday_evening = Session(
+        new_york("2026-11-22 17:15"), new_york("2026-11-23 17:00"), utc("2026-11-23")
+    )
+    forex = Schedule("America/New_York", utc("2026-11-22"), utc("2026-11-24"), (sunday_evening,))
+    found = expected(forex, Timeframe.H1, utc("2026-11-22"), utc("2026-11-24"), utc("2026-12-01"))
+    assert set(found.days.tolist()) == {utc("2026-11-23")}
+    assert found.starts[0] == utc("2026-11-22 22:15")
+    assert found.starts[1] == utc("2026-11-22 23:00")
+
+
+def test_four_hour_bars_are_expected_where_they_were_seen():
+    week = stock_days("2026-11-19", "2026-11-20")
+    unknown = starts(week, Timeframe.H4, "2026-11-19", "2026-11-21")
+    assert unknown == ["11-19 14:30", "11-20 14:30"]
+    seen = learnt_alignment(week, [new_york("2026-11-18 09:30"), new_york("2026-11-18 13:30")])
+    assert starts(week, Timeframe.H4, "2026-11-19", "2026-11-21", alignment=seen) == [
+        "11-19 14:30",
+        "11-19 18:30",
+        "11-20 14:30",
+        "11-20 18:30",
+    ]
+
+
+def test_four_hour_bars_may_begin_before_the_open_where_that_was_seen():
+    day = stock_days("2026-11-20")
+    seen = learnt_alignment(day, [new_york("2026-11-19 08:00"), new_york("2026-11-19 12:00")])
+    found = starts(day, Timeframe.H4, "2026-11-20", "2026-11-21", alignment=seen)
+    assert found == ["11-20 13:00", "11-20 17:00"]
+
+
+def test_the_open_begins_a_four_hour_bar_though_only_the_later_one_was_seen():
+    """The answer that showed it may have been cut off at its beginning."""
+    day = stock_days("2026-11-20")
+    seen = learnt_alignment(day, [new_york("2026-11-19 12:00")])
+    found = starts(day, Timeframe.H4, "2026-11-20", "2026-11-21", alignment=seen)
+    assert found == ["11-20 14:30", "11-20 17:00"]
+
+
+def test_a_session_that_both_know_is_there_once():
+    past = Schedule(
+        "UTC",
+        utc("2026-11-22"),
+        utc("2026-11-24"),
+        (
+            Session(utc("2026-11-22"), utc("2026-11-23"), utc("2026-11-22")),
+            Session(utc("2026-11-23"), utc("2026-11-24"), utc("2026-11-23")),
+        ),
+    )
+    coming = hours("20261123:0000-20261124:0000;20261124:0000-20261125:0000", "UTC")
+    days = [s.day for s in past.joined(coming).sessions]
+    assert days == [utc("2026-11-22"), utc("2026-11-23"), utc("2026-11-24")]
+
+
+def test_a_day_that_has_become_a_holiday_is_one():
+    week = stock_days("2026-11-25", "2026-11-26", "2026-11-27")
+    now_closed = hours("20261126:CLOSED;20261127:0930-20261127:1300", "America/New_York")
+    assert [s.day for s in week.joined(now_closed).sessions] == [
+        utc("2026-11-25"),
+        utc("2026-11-27"),
+    ]
+
+
+def test_past_and_coming_sessions_are_joined():
+    joined = stock_days("2026-11-19", "2026-11-20").joined(
+        stock_days("2026-11-20", "2026-11-23", close="13:00")
+    )
+    assert [s.close for s in joined.sessions] == [
+        new_york("2026-11-19 16:00"),
+        new_york("2026-11-20 13:00"),
+        new_york("2026-11-23 13:00"),
+    ]
+    assert joined.covers(utc("2026-11-19"), utc("2026-11-24"))
+
+
+def test_usual_sessions_that_ib_has_told_since_are_the_usual_ones_no_more():
+    usual = replace(stock_days("2026-11-19", "2026-11-20"), source="hours")
+    told = stock_days("2026-11-18", "2026-11-23")
+    assert usual.joined(told) == told
+    assert usual.joined(stock_days("2026-11-20", "2026-11-23")).source == "hours"
+
+
+def test_days_of_which_nobody_knows_are_not_taken_for_closed():
+    past, far = stock_days("2026-11-19"), stock_days("2026-11-25")
+    assert past.joined(far) == past
+
+
+def test_a_bar_is_finished_when_it_is_due_or_its_length_is_over():
+    bars = [Bar(utc(f"2026-11-20 {t}"), 1, 1, 1, 1, 0) for t in ("19:00", "20:00", "20:30")]
+    due = np.array([utc("2026-11-20 20:00")])
+    kept = finished(bars, due, Timeframe.H1, utc("2026-11-20 20:45"))
+    assert [b.start for b in kept] == [utc("2026-11-20 19:00"), utc("2026-11-20 20:00")]
+
+
+FRIDAY_AND_MONDAY = stock_days("2026-11-20", "2026-11-23")
+
+
+@pytest.mark.parametrize(
+    ("start", "timeframe", "is_closed"),
+    [
+        ("2026-11-20 14:29", Timeframe.M1, True),  # it ends with the open
+        ("2026-11-20 14:30", Timeframe.M1, False),
+        ("2026-11-20 20:59", Timeframe.M1, False),
+        ("2026-11-20 21:00", Timeframe.M1, True),
+        ("2026-11-20 14:00", Timeframe.H1, False),  # half of it is in the session
+        ("2026-11-21 16:00", Timeframe.H4, True),
+        ("2026-11-19 16:00", Timeframe.H1, False),  # nothing is known of that day
+        ("2026-11-20 00:00", Timeframe.D1, False),
+        ("2026-11-21 00:00", Timeframe.D1, True),
+    ],
+)
+def test_what_shares_no_instant_with_a_session_lies_where_nobody_trades(
+    start, timeframe, is_closed
+):
+    found = closed(np.array([utc(start)]), FRIDAY_AND_MONDAY, timeframe)
+    assert found.tolist() == [is_closed]
+
+
+def test_sessions_that_are_only_the_usual_ones_close_nothing():
+    usual = replace(FRIDAY_AND_MONDAY, source="hours")
+    assert not closed(np.array([utc("2026-11-21 16:00")]), usual, Timeframe.H1).any()
+    unknown = replace(FRIDAY_AND_MONDAY, sessions=())
+    assert closed(np.array([utc("2026-11-21 16:00")]), unknown, Timeframe.H1).all()

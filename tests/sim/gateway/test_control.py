@@ -1,0 +1,182 @@
+"""The controls over their socket, asked by curl's own words and by `ktrdr sim`."""
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+
+import pytest
+from ib_insync import IB, Stock
+from typer.testing import CliRunner
+
+from ktrdr.cli import app
+from ktrdr.errors import AlreadyRunning, Misconfigured
+from ktrdr.sim.gateway.control import control_of
+from ktrdr.sim.gateway.faults import FAULTS
+from ktrdr.sim.gateway.server import SimulatedGateway
+
+
+class Unix(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("sim", timeout=5)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+
+@pytest.fixture
+def path(scratch):
+    return scratch / "run" / "gateway-sim.sock"
+
+
+@pytest.fixture
+def ask_control(controlled, path):  # noqa: ARG001
+    """`ask_control(method, target)`: the status code and the JSON."""
+
+    def ask(method, target):
+        connection = Unix(path)
+        try:
+            connection.request(method, target)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    return ask
+
+
+@pytest.fixture
+def controlled(path):
+    """A gateway in a thread, with its controls."""
+    begun, stop = threading.Event(), threading.Event()
+    gateway = SimulatedGateway()
+
+    async def serve():
+        async with gateway, control_of(gateway, path):
+            begun.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert begun.wait(10)
+    yield gateway
+    stop.set()
+    thread.join(10)
+    assert not path.exists()
+
+
+def can_connect(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_the_status_tells_port_clock_clients_and_faults(controlled, ask_control):
+    code, said = ask_control("GET", "/status")
+    assert code == 200
+    assert (said["port"], said["listening"], said["client_ids"], said["faults"]) == (
+        controlled.port, True, [], {},
+    )  # fmt: skip
+    assert said["now"].endswith("+00:00")
+
+
+def test_a_fault_is_begun_and_ended_over_the_socket(controlled, ask_control):
+    assert ask_control("POST", "/fault/restart")[0] == 200
+    assert not can_connect(controlled.port)
+    code, said = ask_control("DELETE", "/fault/restart")
+    assert (code, said["was_in_force"], said["listening"]) == (200, True, True)
+    assert can_connect(controlled.port)
+    assert ask_control("DELETE", "/fault/restart")[1]["was_in_force"] is False
+
+
+def test_a_faults_parameters_are_those_of_the_query(ask_control):
+    _, said = ask_control("POST", "/fault/late?seconds=2.5&for_s=60")
+    assert said["faults"] == {"late": {"seconds": 2.5, "rate": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/fault/none", "/fault/late?seconds=x", "/fault/late?name=1", "/fault/notice?code=7"],
+)
+def test_what_is_no_fault_gets_400_and_the_names_that_there_are(ask_control, target):
+    code, said = ask_control("POST", target)
+    assert (code, said["outcome"]) == (400, "invalid_request")
+    assert said["message"]
+    assert ask_control("GET", "/status")[1]["faults"] == {}
+
+
+def test_the_summary_counts_what_a_client_did(controlled, ask_control):
+    async def talk():
+        client = IB()
+        await client.connectAsync("127.0.0.1", controlled.port, 7)
+        for _ in range(2):
+            await client.reqHistoricalDataAsync(
+                Stock("AAPL", "SMART", "USD"), "20261120-22:00:00", "1 D", "5 mins", "TRADES", True
+            )
+        client.disconnect()
+
+    asyncio.run(talk())
+    _, said = ask_control("GET", "/record/summary")
+    assert said["requests"]["historical_data"] == said["history_requests"] == 2
+    assert (said["bars"], said["repeats"], said["most_in_flight"]) == (156, 1, 1)
+    assert (said["connects_by_id"], said["violations"]) == ({"7": 1}, {})
+
+
+def test_all_faults_are_listed(ask_control):
+    assert set(ask_control("GET", "/faults")[1]) == set(FAULTS)
+
+
+def test_the_socket_is_its_owners_alone_and_taken_by_one(ask_control, path):
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    async def second():
+        async with control_of(SimulatedGateway(), path):
+            pass
+
+    with pytest.raises(AlreadyRunning):
+        asyncio.run(second())
+    assert ask_control("GET", "/status")[0] == 200
+
+
+def test_a_file_in_the_way_is_left_alone(path):
+    path.parent.mkdir()
+    path.write_text("mine")
+
+    async def serve():
+        async with control_of(SimulatedGateway(), path):
+            pass
+
+    with pytest.raises(Misconfigured):
+        asyncio.run(serve())
+    assert path.read_text() == "mine"
+
+
+@pytest.fixture
+def ktrdr(bare_environment, monkeypatch, path):  # noqa: ARG001
+    """`ktrdr(*arguments)`: the command line in this gateway's run folder."""
+    monkeypatch.setenv("KTRDR_RUN_DIR", str(path.parent))
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+def test_the_command_line_breaks_mends_and_asks(controlled, ktrdr):
+    assert json.loads(ktrdr("sim", "fault", "late", "seconds=2", "for_s=60").stdout) == {
+        "late": {"seconds": 2, "rate": 1}
+    }
+    assert json.loads(ktrdr("sim", "fault", "late", "--end").stdout) == {}
+    assert json.loads(ktrdr("sim", "status").stdout)["port"] == controlled.port
+    assert json.loads(ktrdr("sim", "summary").stdout)["faults"] == {"late": 1}
+    assert "half_open" in ktrdr("sim", "faults").stdout
+
+
+@pytest.mark.usefixtures("controlled")
+def test_the_command_line_says_what_is_wrong(ktrdr):
+    assert ktrdr("sim", "fault", "nonsense").exit_code == 1
+
+
+def test_the_command_line_without_a_simulator_ends_with_1(ktrdr):
+    assert ktrdr("sim", "status").exit_code == 1

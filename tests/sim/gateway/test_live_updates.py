@@ -1,0 +1,140 @@
+"""Bars kept up to date, as a real client hears of them."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from ib_insync import IB, Forex, Stock
+from ib_insync.wrapper import RequestError
+
+from ktrdr.sim.gateway.server import SimulatedGateway
+from ktrdr.sim.market.market import truth
+
+AAPL, EURUSD = Stock("AAPL", "SMART", "USD"), Forex("EURUSD")
+OPEN = datetime(2026, 11, 23, 15, 30, 25, tzinfo=UTC)
+
+
+class Hand:
+    """A clock that somebody sets."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+async def told(bars, wait_s=5):
+    """The next update, as (is new, the last bar)."""
+    heard = asyncio.get_running_loop().create_future()
+
+    def hear(bars, is_new):
+        if not heard.done():
+            heard.set_result((is_new, bars[-1]))
+
+    bars.updateEvent += hear
+    try:
+        return await asyncio.wait_for(heard, wait_s)
+    finally:
+        bars.updateEvent -= hear
+
+
+@pytest.fixture
+def follow():
+    """`follow(work, now)`: what `await work(client, gateway, clock)` returns."""
+
+    async def run(work, now):
+        clock = Hand(now)
+        async with SimulatedGateway(now=clock) as gateway:
+            client = IB()
+            client.RaiseRequestErrors = True
+            await client.connectAsync("127.0.0.1", gateway.port, clientId=1)
+            try:
+                return await work(client, gateway, clock)
+            finally:
+                client.disconnect()
+
+    return lambda work, now=OPEN: asyncio.run(run(work, now))
+
+
+def kept(client, contract, size, what="TRADES", duration="1 D", end=""):
+    return client.reqHistoricalDataAsync(
+        contract, end, duration, size, what, True, 2, keepUpToDate=True
+    )
+
+
+def test_the_bar_that_forms_grows_and_the_next_one_begins(follow):
+    async def work(client, _, clock):
+        bars = await kept(client, AAPL, "1 min", duration="600 S")
+        first = bars[-1]
+        count = len(bars)
+        clock.now += timedelta(seconds=20)
+        grown = await told(bars)
+        clock.now += timedelta(seconds=30)
+        await told(bars)  # how the minute before ended, and with it the next one
+        while len(bars) == count:
+            await told(bars)
+        return first, grown, bars[-1], bars[-2]
+
+    first, (is_new, grown), begun, ended = follow(work)
+    assert not is_new
+    assert (grown.date, grown.open) == (first.date, first.open)
+    assert grown.volume > first.volume
+    assert begun.date - first.date == timedelta(minutes=1)
+    start = int(first.date.timestamp())
+    known = truth("AAPL", "1m", start, start + 60)[0]
+    assert (ended.high, ended.low, ended.close, ended.volume) == known[2:]
+
+
+def test_days_are_kept_up_to_date_too(follow):
+    async def work(client, _, clock):
+        bars = await kept(client, EURUSD, "1 day", "MIDPOINT", "5 D")
+        clock.now += timedelta(hours=3)
+        return bars[-1].date, await told(bars), len(bars)
+
+    day, (is_new, bar), count = follow(work)
+    assert (is_new, bar.date, count) == (False, day, 5)
+
+
+def test_a_minute_in_which_nothing_trades_is_told_of_when_the_market_opens(follow):
+    async def work(client, _, clock):
+        bars = await kept(client, AAPL, "1 min", duration="600 S")
+        with pytest.raises(TimeoutError):
+            await told(bars, 0.6)
+        clock.now = OPEN
+        return await told(bars)
+
+    is_new, bar = follow(work, datetime(2026, 11, 22, 18, tzinfo=UTC))
+    assert is_new
+    assert bar.date == OPEN.replace(second=0)
+
+
+def test_it_ends_when_it_is_cancelled(follow):
+    async def work(client, gateway, clock):
+        bars = await kept(client, AAPL, "1 min")
+        client.cancelHistoricalData(bars)
+        await client.reqContractDetailsAsync(AAPL)
+        clock.now += timedelta(minutes=5)
+        with pytest.raises(TimeoutError):
+            await told(bars, 0.6)
+        return gateway.record
+
+    record = follow(work)
+    assert [e["event"] for e in record if e["kind"] == "historical_data"] == [
+        "received",
+        "answered",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "end"),
+    [("1 min", "20261120-20:00:00"), ("1 secs", "")],
+    ids=["with an end", "seconds"],
+)
+def test_what_cannot_be_kept_up_to_date_is_refused(follow, size, end):
+    async def work(client, *_):
+        with pytest.raises(RequestError) as refused:
+            await kept(client, AAPL, size, duration="600 S", end=end)
+        return refused.value.code
+
+    assert follow(work) == 321
