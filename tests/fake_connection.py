@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import KtrdrError
+from ktrdr.filling.gap_filler import GapFiller
 from ktrdr.ipc.codec import bars_to_json, span_from_query
 from ktrdr.market.bars import Bar
 from ktrdr.sim.market.market import GeneratedMarket

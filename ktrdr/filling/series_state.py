@@ -90,6 +90,7 @@ class SeriesSnapshot(NamedTuple):
     """A series as it was at one moment: what any thread may read. Each is as that of `Watched`."""
 
     series: Series
+    instrument: Instrument
     store: BarStore
     """Whose `rows` any thread may read."""
     coverage: Coverage | None

@@ -1,70 +1,62 @@
-"""Questions under way: many threads ask, one hears what came of it. It knows nothing of them."""
+"""What one request to ib-connection is for, and for which series. Sends nothing."""
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
-E = TypeVar("E")
+from ktrdr.filling.gaps import Gap
+from ktrdr.filling.series_state import Watched
+from ktrdr.market.bars_request import BarsRequest
 
 
-class Errands(Generic[E]):
-    """Each errand is a value of its sender's, and comes back with what was found.
+class Kind(Enum):
+    """What a request is for."""
 
-    `at_once`: how many may be under way. For one sending thread.
-    """
-
-    def __init__(self, executor: Executor, at_once: int) -> None:
-        self._executor = executor
-        self._at_once = at_once
-        self._under_way: dict[Future[object], E] = {}
-        self._back: queue.SimpleQueue[Future[object]] = queue.SimpleQueue()
-
-    def __len__(self) -> int:
-        """Those under way."""
-        return len(self._under_way)
-
-    @property
-    def room(self) -> int:
-        """How many more may be sent."""
-        return max(0, self._at_once - len(self._under_way))
+    SESSIONS = auto()
+    HEAD = auto()
+    FILL = auto()
+    CONTROL = auto()
+    """Is anything answered of this series? Else what an answer lacks is not absent."""
+    CHECK = auto()
+    """Is what is stored what IB has now?"""
+    LIKENESS = auto()
+    """The symbol is another contract by now: are its bars those that are stored?"""
+    AROUND = auto()
+    """Bars near one that was revised: is it alone, or are all of the series?"""
 
     @property
-    def under_way(self) -> list[E]:
-        """Sent, and not back yet."""
-        return list(self._under_way.values())
+    def compares(self) -> bool:
+        """It asks for what is stored already."""
+        return self in (Kind.CHECK, Kind.AROUND)
 
-    def send(self, errand: E, ask: Callable[[], object]) -> None:
-        """Ask in another thread."""
-        asked = self._executor.submit(ask)
-        self._under_way[asked] = errand
-        asked.add_done_callback(self._back.put)
 
-    def back(self, wait_s: float, most: int | None = None) -> list[tuple[E, Future[object]]]:
-        """Those that are back; the first is waited for so long. None of them was given up.
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One request, for one series or for several of a contract."""
 
-        `most`: how many at most; None: all of them.
-        """
-        found: list[tuple[E, Future[object]]] = []
-        timeout: float | None = wait_s
-        while self._under_way and (most is None or len(found) < most):
-            try:
-                done = self._back.get(timeout=timeout) if timeout else self._back.get_nowait()
-            except queue.Empty:
-                break
-            timeout = None
-            if (errand := self._under_way.pop(done, None)) is not None and not done.cancelled():
-                found.append((errand, done))
-        return found
+    kind: Kind
+    series: tuple[Watched, ...]
+    asked_at: int
+    """UTC seconds."""
+    sent_at: float
+    """By a clock that only moves forward."""
+    request: BarsRequest | None = None
+    gaps: tuple[Gap, ...] = field(default=())
+    """What a control is about, or what nothing is written of until it is known."""
 
-    def give_up_waiting(self) -> list[E]:
-        """Do not ask what has not been asked yet; which that was."""
-        given_up = [errand for asked, errand in self._under_way.items() if asked.cancel()]
-        self._under_way = {f: e for f, e in self._under_way.items() if not f.cancelled()}
-        return given_up
+    @property
+    def key(self) -> tuple[BarsRequest | None, float]:
+        """No other task has it."""
+        return self.request, self.sent_at
 
-    def close(self) -> None:
-        """Wait for what is under way, and ask no more."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    @property
+    def watched(self) -> Watched:
+        """The only series, or the first."""
+        return self.series[0]
+
+    @property
+    def bars_request(self) -> BarsRequest:
+        """The bars that it requests."""
+        assert self.request is not None
+        return self.request

@@ -9,8 +9,9 @@ from functools import partial
 
 import pytest
 
-from ktrdr.data.ib_gap_filler import GapFiller, routes
 from ktrdr.errors import InvalidRequest, MalformedFile, StoreUnwritable, UnknownSeries
+from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.filling.routes import routes
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.instruments import parse_series

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import NotEntitled, RequestFailed, StoreUnwritable, UnknownContract, WrongSource
 from ktrdr.filling.fill_records import FillBook
+from ktrdr.filling.gap_filler import GapFiller
 from ktrdr.filling.ledger import Clock, Ledger
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
@@ -393,11 +393,13 @@ def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clo
     filler.ask_for_scan()
     filler.step()
     outage = utc("2026-11-20 10:30"), utc("2026-11-20 11:00")
-    assert filler.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 30 + 6}
+    assert filler.published.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 30 + 6}
     connection.connected = True
     fill(filler)
-    assert filler.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 0}
-    assert filler.cost_of(utc("2026-11-19 12:06"), utc("2026-11-20 10:00"))["bars_late"] == 0
+    assert filler.published.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 0}
+    assert (
+        filler.published.cost_of(utc("2026-11-19 12:06"), utc("2026-11-20 10:00"))["bars_late"] == 0
+    )
 
 
 def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_filler, data_dir):
@@ -480,5 +482,5 @@ def test_into_the_store_of_the_other_source_nothing_is_written(put, make_filler,
         assert filler.status.state == "refused"
         assert state() == before
     with pytest.raises(WrongSource):
-        filler.cancel_fills({"id": str(fill_id)})
+        filler.requests.cancel({"id": str(fill_id)})
     assert state() == before

@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from ktrdr.config.settings import ROOT, Settings
-from ktrdr.data.ib_gap_filler import GapFiller, routes
 from ktrdr.errors import (
     InvalidRequest,
     NotConnected,
@@ -25,6 +24,8 @@ from ktrdr.errors import (
     TimedOut,
     UnknownContract,
 )
+from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.filling.routes import routes
 from ktrdr.market.instruments import parse_series
 from tests.fake_connection import (
     DAY,
@@ -153,7 +154,7 @@ def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, 
     assert known_from() == "2026-10-05"
     path.write_text(path.read_text().replace(line(price(old[7])), ""))
     filler.ask_for_scan()
-    filler._scan()
+    filler._scan_all()
     assert known_from() == "2026-11-17"
     status = path.stat()
     key = (status.st_size, status.st_mtime_ns, status.st_ino)
@@ -162,7 +163,7 @@ def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, 
     assert known_from() == "2026-10-05"
     clock.now += DAY
     filler.ask_for_scan()
-    filler._scan()
+    filler._scan_all()
     assert known_from() == "2026-11-18"
     fill(filler)
     assert known_from() == "2026-10-05"
@@ -753,7 +754,7 @@ def test_older_holes_are_shown_and_filled_only_when_asked_for(put, make_filler):
     filler = make_filler()
     fill(filler)
     assert filler.status.unfillable == {"too_old": 2}  # three minutes, and five whole days
-    filler.ask_for_fill(path_series(path), utc("2026-11-10"))
+    filler.requests.ask(path_series(path), utc("2026-11-10"))
     fill(filler)
     assert starts_in(path)[:10] == old[:10]
     assert filler.status.unfillable == {}
@@ -991,7 +992,7 @@ def test_a_ledger_that_is_damaged_inside_is_left_for_a_new_one_with_its_fills(
     put("AAPL_1m")
     filler = make_filler()
     fill(filler)
-    filler.ask_for_fill(parse_series("AAPL_1m.csv"), int(NOW) - 3 * DAY)
+    filler.requests.ask(parse_series("AAPL_1m.csv"), int(NOW) - 3 * DAY)
     filler.close()
     path = data_dir / ".ktrdr" / "ledger.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as ledger:
@@ -1006,7 +1007,7 @@ def test_a_ledger_that_is_damaged_inside_is_left_for_a_new_one_with_its_fills(
     fill(again)
     assert again.status.store_trouble is None
     assert (data_dir / ".ktrdr" / "ledger.broken").exists()
-    assert [one["id"] for one in again.fills("AAPL")["fills"]] == [1]
+    assert [one["id"] for one in again.requests.listed("AAPL")["fills"]] == [1]
 
 
 def test_what_one_contract_lacks_says_nothing_about_another(put, make_filler, connection, data_dir):

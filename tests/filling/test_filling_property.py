@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.config.settings import load_settings
-from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import (
     NotConnected,
     NotEntitled,
@@ -20,6 +19,7 @@ from ktrdr.errors import (
     TimedOut,
     UnknownContract,
 )
+from ktrdr.filling.gap_filler import GapFiller
 from ktrdr.ipc.codec import bars_to_json, span_from_query
 from tests.fake_connection import DAY, LENGTHS, Inline, line, price, utc
 

@@ -8,7 +8,6 @@ from concurrent.futures import Executor, Future
 
 import pytest
 
-from ktrdr.data.ib_gap_filler import GapFiller, routes
 from ktrdr.errors import (
     InvalidRequest,
     NotConnected,
@@ -19,6 +18,8 @@ from ktrdr.errors import (
     UnknownFill,
     WrongSource,
 )
+from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.filling.routes import routes
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
 from tests.fake_connection import DAY, Inline, utc

@@ -95,7 +95,7 @@ class Case:
         if scanned is None:
             return
         until = min(scanned.timestamp(), self.group.now)
-        said = self.group.filler.coverage_of(lambda _series: True, counts_only=True)
+        said = self.group.filler.published.coverage_of(lambda _series: True, counts_only=True)
         for entry in said["series"]:
             name = entry["file"].removesuffix(".csv")
             if entry["state"] == "complete":

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from ktrdr.check.faults import State
 from ktrdr.check.store import StoreCheck
 from ktrdr.cli import app
-from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import MalformedFile
+from ktrdr.filling.gap_filler import GapFiller
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
 from tests.fake_connection import HEADER, NOW, Inline, fill, line, price, utc

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.data.data_manager import DataManager
-from ktrdr.data.ib_gap_filler import GapFiller
 from ktrdr.errors import UnknownSeries, WrongSource
+from ktrdr.filling.gap_filler import GapFiller
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe

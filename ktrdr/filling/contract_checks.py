@@ -1,0 +1,116 @@
+"""Whether a symbol's bars are those of the contract that it means now. Corrects no bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ktrdr.errors import OtherContract, RequestFailed
+from ktrdr.filling.assessment import Watch
+from ktrdr.filling.fetcher import Fetcher
+from ktrdr.filling.identity import COMPARED, Likeness, likeness
+from ktrdr.filling.ingest import Books, is_other, stored
+from ktrdr.filling.rebuilds import Owner, Renewals
+from ktrdr.filling.revisions import Drift, compare
+from ktrdr.filling.series_state import Watched
+from ktrdr.filling.tasks import Kind, Task
+from ktrdr.market.bars import Answer, Bar
+from ktrdr.market.bars_request import BarsRequest, Priority
+
+
+@dataclass(frozen=True)
+class ContractChecks:
+    """Those of one store. For one thread."""
+
+    watch: Watch
+    books: Books
+    fetcher: Fetcher
+    rebuilds: Renewals
+    owner: Owner
+    clock: Callable[[], float]
+    go_on: Callable[[Watched], None]
+    """Judge a series anew, and request what it lacks."""
+
+    def request(self, watched: Watched, until: int | None = None) -> None:
+        """Compare many bars: the symbol is another contract than before, or may be.
+
+        The newest ones, or those up to a bar (UTC seconds).
+        """
+        span = self.watch.latest(watched, COMPARED, until)
+        is_asked = self.fetcher.is_asking_for(watched, Kind.LIKENESS)
+        if span is None:
+            self.watch.settle_question(watched)
+        elif watched.may_be_asked_for(self.clock()) and not is_asked:
+            request = BarsRequest(watched.instrument, watched.series.timeframe, *span)
+            self.fetcher.request_bars(Kind.LIKENESS, watched, request, Priority.RECENT)
+
+    def take(self, task: Task, answer: Answer) -> None:
+        """Go on where the bars are those that are stored; else OtherContract, for a person."""
+        watched, known = task.watched, self.watch.question_of(task.watched)
+        if watched.is_renewed:
+            return
+        if not self.owner.clocks_agree:
+            raise RequestFailed("bars cannot be compared while the clocks are apart")
+        told = {bar.start: bar for bar in self.books.comparable(watched, answer)}
+        if known is None or known.told is None:
+            self._take_prices(task, told)
+            return
+        change = f"it was {known.contract.words}, and is {known.told.words}"
+        like = likeness(stored(watched, told), told)
+        if like is Likeness.OTHER:
+            raise OtherContract(
+                f"{watched.series.symbol} is another contract at IB than the one whose bars are "
+                f"stored: {change}; nothing is asked for, nor written",
+                hint="if the old bars should go on with the new contract's, say in "
+                f"instruments.toml: con_id = {known.told.con_id}; else move the file away, or "
+                f"keep to the old contract: con_id = {known.contract.con_id}",
+            )
+        self.watch.settle_question(watched)
+        watched.succeeded()
+        in_ratio = " but for the ratio of a split" if like is Likeness.RATIO else ""
+        self.owner.report(
+            str(watched.series),
+            RequestFailed(
+                f"{watched.series.symbol} is another contract at IB: {change}",
+                hint=f"nothing to do: its bars are those that are stored{in_ratio}, so it goes on",
+            ),
+        )
+        self.go_on(watched)
+
+    def _take_prices(self, task: Task, told: Mapping[int, Bar]) -> None:
+        """All prices were told in one ratio, as it seemed: rebuild the series if they are.
+
+        Some may be alike: after a split whose older bars alone are told anew.
+        """
+        watched = task.watched
+        drift = compare(stored(watched, told), told)
+        if not told:
+            raise RequestFailed("IB has none of the bars that are stored")
+        if drift is None:
+            raise RequestFailed("IB tells bars otherwise than they are stored, and then alike")
+        changed = {bar.start: bar for bar in drift.changed}
+        if likeness(stored(watched, changed), changed) is Likeness.RATIO:
+            self.rebuilds.begin(watched, drift.words)
+        elif is_other(watched, replace(drift, price=None, volume=None)):
+            self.stop(task, drift)
+        else:
+            raise RequestFailed(f"{drift.words}, and before that all in one ratio")
+
+    def stop(self, task: Task, drift: Drift) -> None:
+        """All that was compared is told at other prices: nothing is written any more."""
+        watched, symbol = task.watched, task.watched.series.symbol
+        if self.rebuilds.is_shadow(watched):
+            self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
+            return
+        error = OtherContract(
+            f"{symbol} may be another contract at IB than the one whose bars are stored: all of "
+            f"{drift.compared} bars are told at other prices; nothing is written",
+            hint="if it is another company now, move the file away; else see whose the stored "
+            f"bars are, and say which contract is meant: con_id = … below [{symbol}] in "
+            "instruments.toml",
+        )
+        if task.kind is Kind.CHECK and not watched.is_ours:  # old rows of others, by chance
+            watched.succeeded()
+        else:
+            watched.failed(error, self.clock())
+        self.owner.report(str(watched.series), error)

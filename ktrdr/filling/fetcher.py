@@ -1,0 +1,259 @@
+"""Requests to ib-connection: sent in other threads, and their answers read. Stores nothing."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from ktrdr.errors import WrongSource
+from ktrdr.filling.gaps import Gap
+from ktrdr.filling.holidays import closed_days
+from ktrdr.filling.identity import Identity
+from ktrdr.filling.in_flight import InFlight
+from ktrdr.filling.series_state import Watched
+from ktrdr.filling.tasks import Kind, Task
+from ktrdr.filling.throughput import Eta, Throughput
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import answer_from_json, read_json, request_to_query, schedule_from_json
+from ktrdr.market.bars import Answer
+from ktrdr.market.bars_request import BarsRequest, Priority
+from ktrdr.market.instruments import Instrument, Series
+from ktrdr.market.sessions import Schedule
+from ktrdr.market.timeframes import DAY_S, Timeframe
+
+MAX_IN_FLIGHT = 48
+"""Requests at a time: the connection process says which goes when."""
+
+_SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
+"""How long the sessions of a contract may take, and for each year more."""
+_SHORT_S = 200.0
+"""How long a small answer may take, with the loss and the return of the connection."""
+
+
+@dataclass(frozen=True)
+class ContractSessions:
+    """An answer for the sessions of a contract."""
+
+    schedule: Schedule
+    expires: int | None
+    """Its last trading day (UTC midnight); None: it has none, or a month alone is known."""
+    identity: Identity | None
+    """Which contract it is; None: that was not said."""
+    closed: frozenset[int] | None
+    """Days without trading by a calendar that is not IB's (UTC midnights); None: it was not asked.
+    """
+
+
+class Fetcher:
+    """Requests of one thread, each sent in another one.
+
+    `stopwatch` only moves forward; `clock` tells UTC seconds.
+    """
+
+    def __init__(
+        self,
+        connection: LocalClient,
+        executor: Executor,
+        clock: Callable[[], float],
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._stopwatch = stopwatch
+        self._in_flight: InFlight[Task] = InFlight(executor, MAX_IN_FLIGHT)
+        self._throughput = Throughput()
+        self.source = ""
+        """`live` or `simulated`: the only source whose bars are taken."""
+
+    # What is in flight.
+
+    @property
+    def room(self) -> int:
+        """How many more requests may be sent."""
+        return self._in_flight.room
+
+    @property
+    def is_busy(self) -> bool:
+        """Answers are to come."""
+        return len(self._in_flight) > 0
+
+    def is_asking_for(self, watched: Watched, kind: Kind | None = None) -> bool:
+        """Something about this series is in flight, or something of this kind."""
+        tasks = self._in_flight.tasks
+        return any(watched in task.series for task in tasks if kind in (None, task.kind))
+
+    def is_asking_for_head(self, instrument: Instrument) -> bool:
+        """The contract's first bar is being asked for."""
+        heads = (task for task in self._in_flight.tasks if task.kind is Kind.HEAD)
+        return any(task.watched.instrument == instrument for task in heads)
+
+    @property
+    def current(self) -> tuple[str, ...]:
+        """Series that are being filled."""
+        asked = [task for task in self._in_flight.tasks if not task.kind.compares]
+        return tuple(dict.fromkeys(str(one.series) for task in asked for one in task.series))
+
+    @property
+    def spans(self) -> dict[Series, list[tuple[int, int]]]:
+        """The times that are asked for, but for those of series that are being rebuilt."""
+        found: dict[Series, list[tuple[int, int]]] = {}
+        for task in self._in_flight.tasks:
+            if task.request and task.kind is Kind.FILL and task.watched.renews_from is None:
+                span = (task.request.start, task.request.end)
+                found.setdefault(task.watched.series, []).append(span)
+        return found
+
+    # How fast it goes.
+
+    def allow(self, at_once: int) -> None:
+        """So many requests may be under way at IB."""
+        self._throughput.allow(at_once)
+
+    def found(self, timeframe: Timeframe, missing: int) -> None:
+        """A series was looked at for the first time, and lacks so many bars."""
+        self._throughput.found(timeframe, missing)
+
+    def eta(self, missing: Mapping[Timeframe, int], unknown: Mapping[Timeframe, int]) -> Eta | None:
+        """How long so many bars will take, and what series lack that nobody has looked at yet.
+
+        None while that cannot be known.
+        """
+        return self._throughput.left(missing, unknown, self._stopwatch())
+
+    # Sending.
+
+    def request_sessions(
+        self, series: tuple[Watched, ...], start: int, now: int, *, with_holidays: bool
+    ) -> None:
+        """Those of a contract, for all of its series, up to now.
+
+        `with_holidays`: a calendar that is not IB's is read too.
+        """
+        task = Task(Kind.SESSIONS, series, now, self._stopwatch())
+        instrument = task.watched.instrument
+        self._in_flight.send(task, partial(self._sessions, instrument, start, now, with_holidays))
+
+    def request_head(self, watched: Watched, asked_at: int) -> None:
+        """The first bar that IB has of a contract."""
+        task = Task(Kind.HEAD, (watched,), asked_at, self._stopwatch())
+        self._in_flight.send(task, partial(self._head, watched.instrument))
+
+    def request_bars(
+        self,
+        kind: Kind,
+        watched: Watched,
+        request: BarsRequest,
+        priority: Priority,
+        gaps: tuple[Gap, ...] = (),
+    ) -> None:
+        """Bars of a series; `gaps` as those of a task."""
+        task = Task(kind, (watched,), int(self._clock()), self._stopwatch(), request, gaps)
+        if kind is Kind.FILL:
+            bars = _missing_in(watched, request)
+            self._throughput.sent(task.key, request.timeframe, bars, task.sent_at)
+        self._in_flight.send(task, partial(self._bars, request, priority))
+
+    # In the asking threads.
+
+    def _sessions(
+        self, instrument: Instrument, start: int, end: int, with_holidays: bool
+    ) -> ContractSessions:
+        query = request_to_query(instrument, None, start, end)
+        timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
+        said = self._connection.get("/sessions", timeout_s, **query)
+        identity = _identity(said)
+        exchange = identity.exchange if identity else ""
+        return ContractSessions(
+            schedule_from_json(said),
+            _day(str(said.get("last_trade_date") or "")),
+            identity,
+            closed_days(exchange, start, end) if with_holidays else None,
+        )
+
+    def _head(self, instrument: Instrument) -> object:
+        now = int(self._clock())
+        query = request_to_query(instrument, None, now - DAY_S, now)
+        return self._connection.get("/head", _SHORT_S, **query).get("head")
+
+    def _bars(self, request: BarsRequest, priority: Priority) -> bytes:
+        query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
+        query["priority"] = priority.name.lower()
+        # The connection process gives up first.
+        return self._connection.text("/bars", 10 + request.patience_s, **query)
+
+    # Receiving.
+
+    def back(self, wait_s: float) -> tuple[Task, Future[object]] | None:
+        """A task that has come back, which is waited for so long; None: none has."""
+        return next(iter(self._in_flight.back(wait_s, most=1)), None)
+
+    def answer(self, task: Task, done: Future[Any]) -> Answer:
+        """What IB has answered: read only now, since each is large, and many are in flight.
+
+        WrongSource: another gateway than `source` has answered. Raises what the request raised.
+        """
+        said = read_json(done.result())
+        if said.get("gateway") != self.source:
+            raise WrongSource(
+                f"the gateway has become {said.get('gateway')}",
+                hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway; then "
+                "./scripts/up",
+            )
+        self._throughput.answered(task.key, int(said.get("at_once") or 1), self._stopwatch())
+        return answer_from_json(said)
+
+    def ended(self, task: Task) -> None:
+        """It was seen to, or will never be."""
+        self._throughput.ended(task.key)
+
+    def took_s(self, task: Task) -> float:
+        """How long ago it was sent."""
+        return self._stopwatch() - task.sent_at
+
+    def take_stock(self, *, was_busy: bool) -> None:
+        """Note how fast it goes just now, or that nothing did."""
+        if was_busy:
+            self._throughput.look(self._stopwatch())
+        else:
+            self._throughput.idle()
+
+    def give_up_waiting(self) -> None:
+        """What no thread has sent yet is not sent."""
+        for task in self._in_flight.give_up_waiting():
+            self.ended(task)
+
+    def close(self) -> None:
+        """Wait for what is in flight."""
+        self._in_flight.close()
+
+
+def _day(text: str) -> int | None:
+    """The UTC midnight of `YYYYMMDD`; None: it is no day, such as a month alone."""
+    if not re.match(r"\d{8}", text):
+        return None
+    try:
+        return int(datetime.strptime(text[:8], "%Y%m%d").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
+def _identity(said: Mapping[str, Any]) -> Identity | None:
+    """The contract that an answer names; None where it names none."""
+    con_id = said.get("con_id")
+    if not isinstance(con_id, int) or con_id <= 0:
+        return None
+    texts = (str(said.get(key) or "") for key in ("exchange", "currency", "local_symbol", "name"))
+    return Identity(con_id, *texts)
+
+
+def _missing_in(watched: Watched, request: BarsRequest) -> int:
+    """How many bars of the series are missing, and are asked for by this request."""
+    if watched.coverage is None:
+        return 0
+    return watched.coverage.closable_within(request.start, request.end, request.timeframe.length_s)

@@ -1,0 +1,91 @@
+"""What goes wrong with one series is that one's alone; what is everybody's is raised."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from ktrdr.errors import KtrdrError, NotConnected, PeerDown, PeerSilent, RequestFailed, WrongSource
+from ktrdr.filling.series_state import Watched
+from ktrdr.store.file_errors import is_of_the_disk, unwritable
+
+log = logging.getLogger("gap-filler")
+
+MISTAKE_HINT = "it is tried again; please report it, with what gap-filler's log says of it"
+"""What a person can do about a mistake of ours."""
+
+
+class Isolation:
+    """Puts back and reports the series of a store that fail, and lets the others go on.
+
+    `forget` hears of a series whose file is gone; `folder` is that of the store.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float],
+        report: Callable[[str, KtrdrError], None],
+        forget: Callable[[Watched], None],
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._report = report
+        self._forget = forget
+
+    @contextlib.contextmanager
+    def of(self, *series: Watched) -> Iterator[None]:
+        """What goes wrong within, whatever it is, is put to this series, or these of a contract.
+
+        Raised is what is everybody's: a lost connection, a disk that is full, a ledger that
+        refuses, a store whose folder is gone.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) and not self._folder.is_dir():
+                raise
+            gone = [one for one in series if isinstance(error, FileNotFoundError) and _is_gone(one)]
+            for watched in gone:
+                self._forget(watched)
+            if gone:
+                return
+            if _is_everybodys(error):
+                raise
+            self._put_back(series, _trouble_with(series[0], error))
+
+    def _put_back(self, series: Iterable[Watched], error: KtrdrError) -> None:
+        for watched in series:
+            if not (watched.is_blocked and watched.error is error):  # else that is noted already
+                watched.failed(error, self._clock())
+            self._report(str(watched.series), error)
+
+
+def _trouble_with(watched: Watched, error: Exception) -> KtrdrError:
+    if isinstance(error, KtrdrError):
+        return error
+    if isinstance(error, OSError):
+        return unwritable(watched.series.file_name, error)
+    log.error("%s: a mistake of ours", watched.series, exc_info=error)
+    return RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """It is a trouble of the connection, or of the store as a whole."""
+    if isinstance(error, OSError):
+        return is_of_the_disk(error)
+    everybodys = isinstance(error, PeerDown | NotConnected | WrongSource | sqlite3.Error)
+    return everybodys and not isinstance(error, PeerSilent)
+
+
+def _is_gone(watched: Watched) -> bool:
+    """There is no such file any more."""
+    try:
+        return watched.store.key(watched.series) is None
+    except FileNotFoundError:
+        return True
+    except Exception:  # noqa: BLE001  what it was is told by who came upon it first
+        return False

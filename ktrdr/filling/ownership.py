@@ -1,0 +1,40 @@
+"""Whose bars a store is for, and whether those of the gateway at hand may be written into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ktrdr.errors import WrongSource
+from ktrdr.store.interface import BarStore
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """That of one store. `is_live_folder`: it lies where live bars belong unless told otherwise."""
+
+    store: BarStore
+    is_live_folder: bool
+
+    def is_foreign(self, source: str) -> bool:
+        """The store belongs to the other source, and nothing may be written into it."""
+        return self.store.source() not in (None, source)
+
+    def refuse_foreign(self, source: str) -> None:
+        """WrongSource: what somebody asks for cannot be filled with this gateway's bars."""
+        owner = self.store.source()
+        if owner is None and self.is_live_folder:
+            owner = "live"
+        if owner is not None and owner != source:
+            folder = self.store.folder
+            raise WrongSource(f"{folder} is for {owner} bars, and the gateway is {source}")
+
+    def check(self, source: str) -> None:
+        """WrongSource says why the store may not be written to with this gateway's bars."""
+        owner = self.store.source()
+        if owner is None and source == "simulated" and self.is_live_folder:
+            raise WrongSource(
+                f"{self.store.folder} is where live bars belong, and the gateway is simulated",
+                hint="unset KTRDR_DATA_DIR, or set it to another folder; then ./scripts/up",
+            )
+        if owner is not None and owner != source:
+            self.store.claim(source)  # raises

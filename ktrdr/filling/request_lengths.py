@@ -1,0 +1,30 @@
+"""How long requests may be, as IB has answered them: kept in the ledger. Requests nothing."""
+
+from __future__ import annotations
+
+from ktrdr.filling.ledger import Ledger
+from ktrdr.filling.request_plan import Spans
+from ktrdr.market.bars_request import BarsRequest
+
+
+class RequestLengths:
+    """Those of one store, read from its ledger when they are first needed."""
+
+    def __init__(self) -> None:
+        self._known: Spans | None = None
+
+    def known(self, ledger: Ledger) -> Spans:
+        """What was learnt so far."""
+        if self._known is None:
+            self._known = Spans(ledger.spans())
+        return self._known
+
+    def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:
+        """It was answered within so long."""
+        if self.known(ledger).answered(request, took_s):
+            ledger.keep_spans(self.known(ledger).days)
+
+    def timed_out(self, ledger: Ledger, request: BarsRequest) -> None:
+        """It was not answered in time."""
+        if self.known(ledger).failed(request):
+            ledger.keep_spans(self.known(ledger).days)

@@ -1,0 +1,216 @@
+"""Whether stored bars are still what IB has: chosen, compared, and corrected. Fills no gaps."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from ktrdr.errors import OtherUnit, RequestFailed
+from ktrdr.filling.assessment import Watch
+from ktrdr.filling.contract_checks import ContractChecks
+from ktrdr.filling.fetcher import Fetcher
+from ktrdr.filling.gaps import Gap
+from ktrdr.filling.ingest import Books, is_other, is_whole, stored
+from ktrdr.filling.isolation import Isolation
+from ktrdr.filling.rebuilds import Owner, Renewals
+from ktrdr.filling.revisions import Drift, compare
+from ktrdr.filling.series_state import Watched
+from ktrdr.filling.tasks import Kind, Task
+from ktrdr.market.bars import Answer
+from ktrdr.market.bars_request import BarsRequest, Priority
+from ktrdr.market.timeframes import DAY_S, HOUR_S
+
+_CHECK_EVERY_S = DAY_S
+_CHECK_OLDER_S = 7 * DAY_S
+_CHECK_BARS = 60
+_CHECKS_AT_ONCE = 5
+_SETTLED_S = 18 * HOUR_S
+"""After the end of its UTC day a daily bar is what it stays: settlements come hours later."""
+
+
+@dataclass(frozen=True)
+class RevisionChecks:
+    """Those of one store. For one thread."""
+
+    watch: Watch
+    books: Books
+    fetcher: Fetcher
+    rebuilds: Renewals
+    contract_checks: ContractChecks
+    isolation: Isolation
+    owner: Owner
+    clock: Callable[[], float]
+    look_at: Callable[[Watched], None]
+    """Judge a series anew."""
+    planned: deque[tuple[Watched, str]] = field(default_factory=deque)
+    """What is to be compared, and which bars of it: `settle` or `sample`."""
+
+    # Which.
+
+    def plan(self, series: Iterable[Watched]) -> None:
+        """Find what is complete, and should be compared with what IB has now."""
+        self.planned.clear()
+        for watched in list(series):  # one whose file is gone is forgotten
+            with self.isolation.of(watched):
+                if (what := self._due(watched, int(self.clock()))) is not None:
+                    self.planned.append((watched, what))
+
+    def begin(self) -> None:
+        """Compare a few of them."""
+        now = int(self.clock())
+        for _ in range(min(_CHECKS_AT_ONCE, len(self.planned))):
+            watched, what = self.planned.popleft()
+            if not self.owner.is_watched(watched) or not watched.may_be_asked_for(now):
+                continue
+            with self.isolation.of(watched):
+                self.watch.ledger.note_look(watched.series, what, now)
+                request = self._request(watched, what, now)
+                if request is not None:
+                    self.fetcher.request_bars(Kind.CHECK, watched, request, Priority.BACKFILL)
+
+    def _due(self, watched: Watched, now: int) -> str | None:
+        """What of a complete series should be compared, `settle` or `sample`; None: nothing."""
+        is_complete = watched.coverage is not None and not watched.coverage.closable
+        if self.watch.question_of(watched) is not None:
+            return None
+        if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
+            return None
+        if self._is_unsettled(watched, now):
+            return "settle"
+        looked = self.watch.ledger.looked_at(watched.series, "sample")
+        if looked is None:  # seen for the first time: tomorrow
+            self.watch.ledger.note_look(watched.series, "sample", now)
+        return "sample" if looked is not None and now - looked >= _CHECK_EVERY_S else None
+
+    def _is_unsettled(self, watched: Watched, now: int) -> bool:
+        """The newest daily bar was written before it was settled, and not looked at since."""
+        if not watched.series.timeframe.is_daily or not watched.is_ours or watched.last is None:
+            return False
+        settled_at = watched.last + DAY_S + _SETTLED_S
+        looked = self.watch.ledger.looked_at(watched.series, "settle")
+        if looked is None:  # written just now, or long ago
+            self.watch.ledger.note_look(watched.series, "settle", now)
+            return False
+        return looked < settled_at <= now
+
+    def _request(self, watched: Watched, what: str, now: int) -> BarsRequest | None:
+        """Some bars that are stored: the newest, or old ones by chance; None: there are none."""
+        length = watched.series.timeframe.length_s
+        if what == "settle":
+            if watched.last is None:
+                return None
+            return BarsRequest(
+                watched.instrument, watched.series.timeframe, watched.last, watched.last + length
+            )
+        until = now - _CHECK_OLDER_S
+        if watched.first is None or watched.first >= until:
+            return None
+        chance = random.Random(f"{watched.series} {now // DAY_S}")  # noqa: S311  no secret
+        some = chance.randrange(watched.first, until)
+        start = watched.store.nearest(watched.series, some, some)
+        if start is None:  # somebody has emptied the file since it was looked at
+            self.look_at(watched)
+            return None
+        end = start + _CHECK_BARS * length
+        return BarsRequest(watched.instrument, watched.series.timeframe, start, end)
+
+    # What comes of it.
+
+    def take(self, task: Task, answer: Answer) -> None:
+        """Compare, and see to what IB has otherwise by now."""
+        watched = task.watched
+        if watched.is_renewed:
+            return
+        told = {bar.start: bar for bar in self.books.comparable(watched, answer)}
+        drift = compare(stored(watched, told), told)
+        if drift is not None and (is_whole(watched, drift) or is_other(watched, drift)):
+            self.see_to(task, replace(drift, doubted_at=None))
+            return
+        watched.succeeded()
+        if drift is not None:
+            self.see_to(task, replace(drift, doubted_at=None))
+        if task.kind is Kind.AROUND:
+            self._see_to_withheld(watched, task.gaps)
+
+    def see_to(self, task: Task, drift: Drift) -> None:
+        """Correct what is ours, a whole series by rebuilding it; leave what is others'."""
+        watched, is_shadow = task.watched, self.rebuilds.is_shadow(task.watched)
+        self.books.notice_others(watched, int(self.clock()))
+        if drift.doubted_at is not None:
+            self._look_around(watched, drift.doubted_at, task.gaps)
+        elif is_other(watched, drift):
+            self.contract_checks.stop(task, drift)
+        elif not is_whole(watched, drift):
+            self._see_to_revision(task, drift)
+        elif not watched.is_ours:
+            self._ask_a_person(task, drift)
+        elif drift.price is None or is_shadow or not watched.instrument.can_be_paged:
+            self.rebuild(watched, drift.words)
+        else:
+            self.contract_checks.request(watched, drift.changed[-1].start)
+
+    def rebuild(self, watched: Watched, why: str) -> None:
+        """The whole series, beside its own file."""
+        if self.rebuilds.is_shadow(watched):
+            self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
+        elif not watched.is_renewed:
+            self.rebuilds.begin(watched, why)
+
+    def _see_to_revision(self, task: Task, drift: Drift) -> None:
+        """Some bars alone were revised."""
+        watched = task.watched
+        if watched.is_ours:
+            self.books.correct(watched, drift)
+            self.look_at(watched)
+            return
+        if task.kind is Kind.AROUND:
+            self.books.note_revised(watched, drift)
+        self.owner.report(
+            str(watched.series),
+            RequestFailed(
+                f"{drift.words}; the file has rows that were not written here, and is left",
+                hint="delete the rows that should be asked for again",
+            ),
+        )
+
+    def _ask_a_person(self, task: Task, drift: Drift) -> None:
+        """Nobody else can say what is to become of rows of others that are in another unit.
+
+        What was chosen by chance says nothing of the newest rows: bars behind them are added, as
+        long as those are told alike.
+        """
+        watched = task.watched
+        error = OtherUnit(
+            f"{drift.words}; the file has rows that were not written here: it is left, and "
+            "nothing is added in another unit",
+            hint="bring its rows to what IB tells now, or delete all of them but the header line "
+            "to have them asked for again",
+        )
+        if task.kind is Kind.CHECK:
+            watched.succeeded()
+        else:
+            watched.failed(error, self.clock())
+        self.owner.report(str(watched.series), error)
+
+    def _look_around(self, watched: Watched, start: int, withheld: tuple[Gap, ...]) -> None:
+        """Compare more bars, to tell a split from a bar that was revised."""
+        timeframe = watched.series.timeframe
+        reach = _CHECK_BARS * timeframe.length_s
+        request = BarsRequest(watched.instrument, timeframe, start - reach, start + reach)
+        self.fetcher.request_bars(Kind.AROUND, watched, request, Priority.RECENT, withheld)
+
+    def _see_to_withheld(self, watched: Watched, gaps: tuple[Gap, ...]) -> None:
+        """Nothing of it is in another unit: it is asked for at once, but not again and again."""
+        if not self.books.put_off(watched, gaps, int(self.clock())):
+            return
+        if self.rebuilds.is_shadow(watched):  # which would seem whole without it
+            self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
+            return
+        self.look_at(watched)
+        doubted = "IB tells bars otherwise than they are stored, and the next time alike"
+        self.owner.report(
+            str(watched.series),
+            RequestFailed(f"{doubted}: what came with it is left out, and asked for again later"),
+        )

@@ -1,0 +1,99 @@
+"""The states of the gap filler as one table: what each event leads to. Does nothing itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+
+log = logging.getLogger("gap-filler")
+
+
+class State(StrEnum):
+    """What the gap filler is doing, in the words of `GET /status`."""
+
+    STARTING = "starting"
+    """Nothing was looked at yet."""
+    SCANNING = "scanning"
+    """All files are being looked at."""
+    FILLING = "filling"
+    """Bars are requested, or answers stored."""
+    IDLE = "idle"
+    """Nothing can be had now: the next scan may find something."""
+    WAITING = "waiting"
+    """Something is in the way that ends by itself, or with a person's help: it is tried again."""
+    REFUSED = "refused"
+    """A person has to change something first: the store is another source's, an entry is wrong."""
+
+    @property
+    def is_held(self) -> bool:
+        """Nothing is requested, for a reason that is told."""
+        return self in (State.WAITING, State.REFUSED)
+
+
+class Event(Enum):
+    """What happens to the gap filler."""
+
+    SCAN = auto()
+    """A scan begins while no answer is to come."""
+    READ = auto()
+    """The entries of instruments.toml could be read."""
+    FILL = auto()
+    """A batch of series was taken up, or data can be had again while answers are to come."""
+    REST = auto()
+    """There is nothing left that could be requested."""
+    HOLD = auto()
+    """There is no connection, no data, no agreement of clocks, or the store cannot be written."""
+    REFUSE = auto()
+    """What is configured is wrong."""
+
+
+_FROM_ANY = {
+    Event.SCAN: State.SCANNING,
+    Event.FILL: State.FILLING,
+    Event.REST: State.IDLE,
+    Event.HOLD: State.WAITING,
+    Event.REFUSE: State.REFUSED,
+}
+_BUT_FROM = {
+    (State.REFUSED, Event.SCAN): State.REFUSED,  # until what is configured could be read
+    (State.REFUSED, Event.READ): State.SCANNING,
+}
+TABLE: dict[tuple[State, Event], State] = {
+    (state, event): _BUT_FROM.get((state, event), _FROM_ANY.get(event, state))
+    for state in State
+    for event in Event
+}
+"""What follows each event in each state; an event that is not named for it leaves it as it is."""
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram; what leads on from any state is one arrow."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.STARTING}", '    state "any state" as any']
+    lines += [f"    any --> {state}: {event.name.lower()}" for event, state in _FROM_ANY.items()]
+    for (state, event), after in _BUT_FROM.items():
+        lines.append(f"    {state} --> {after}: {event.name.lower()}")
+    return "\n".join(lines)
+
+
+@dataclass
+class Phase:
+    """The state, and why: for the stepping thread."""
+
+    state: State = State.STARTING
+    reason: str = field(default="")
+    """Why it waits or refuses; else empty."""
+    hint: str = field(default="")
+    """What a person can do about that."""
+
+    def take(self, event: Event, reason: str = "", hint: str = "") -> None:
+        """What has happened; a new reason is logged.
+
+        What leads nowhere and brings no reason leaves that which is known.
+        """
+        state = TABLE[self.state, event]
+        if state is self.state and not reason:
+            return
+        if (state, reason) != (self.state, self.reason) and reason:
+            log.info("%s: %s", state, reason)
+        self.state, self.reason, self.hint = state, reason, hint
