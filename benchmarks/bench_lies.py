@@ -21,7 +21,7 @@ from bench_filling import DAYS, SATURDAY, Series, bar_requests, medium_store, re
 
 from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
-from ktrdr.data.ib_gap_filler import GapFiller
+from ktrdr.filling.gap_filler import GapFiller
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer
 from ktrdr.sim.gateway.in_thread import running_gateway
@@ -34,7 +34,7 @@ LIES: dict[str, dict[str, Any]] = {
     "late_head": {"days": 10},
 }
 """All of them at once; of `cut_*` the newest part, without which a series ends too soon."""
-MINUTE, HOUR, DAY = 60, 3600, 86400
+HOUR, DAY = 3600, 86400
 WHILE_LYING = [300] * 12
 AFTERWARDS = [300, 300, HOUR, HOUR, 4 * HOUR, 6 * HOUR, 12 * HOUR, HOUR, DAY, DAY, DAY]
 """To four days after the first lie."""

@@ -163,8 +163,8 @@ def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessi
     """What IB itself has told; None for what was guessed from a week or from usual hours."""
     if schedule is None or schedule.source != "ib":
         return None
-    table = np.array(schedule.sessions, dtype=np.int64).reshape(-1, 3)
-    return Sessions(schedule, table[:, 0], table[:, 1], np.unique(table[:, 2]), alignment)
+    opens, closes, days, _ = schedule.columns
+    return Sessions(schedule, opens, closes, np.unique(days), alignment)
 
 
 def outside(starts: Int64Array, timeframe: Timeframe, sessions: Sessions) -> BoolArray:

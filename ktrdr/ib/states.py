@@ -217,7 +217,8 @@ class Retries:
         self._is_proven = True
 
 
-FIRST_ID, LAST_ID = 1, 50
+LAST_ID = 50
+"""The last client id that is tried."""
 
 
 def next_client_id(client_id: int, first: int) -> int:

@@ -267,13 +267,13 @@ def closed(starts: Int64Array, schedule: Schedule, timeframe: Timeframe) -> Bool
     if schedule.source != "ib":
         return np.zeros(len(starts), dtype=np.bool_)
     known = (starts >= schedule.start) & (starts + timeframe.length_s <= schedule.end)
-    columns = np.array(schedule.sessions, dtype=np.int64).reshape(-1, 3)
+    opens, closes, days, _ = schedule.columns
     if timeframe.is_daily:
-        return known & ~np.isin(starts, columns[:, 2])
+        return known & ~np.isin(starts, days)
     # The last session that opens before the bar's end is over before the bar's start.
-    place = np.searchsorted(columns[:, 0], starts + timeframe.length_s)
-    closes = np.concatenate(([schedule.start], columns[:, 1]))
-    return known & (closes[place] <= starts)
+    place = np.searchsorted(opens, starts + timeframe.length_s)
+    closed_before = np.concatenate(([schedule.start], closes))
+    return known & (closed_before[place] <= starts)
 
 
 def finished(bars: Iterable[Bar], due: Int64Array, timeframe: Timeframe, now: int) -> list[Bar]:

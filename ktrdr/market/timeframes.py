@@ -48,14 +48,6 @@ class Timeframe(Enum):
         """Whether a bar of this length may bear that start: a whole minute, or a UTC midnight."""
         return time_s % (DAY_S if self.is_daily else MINUTE_S) == 0
 
-    def floor(self, time_s: int, origin_s: int = 0) -> int:
-        """The last multiple of this length, counted from `origin_s`, at or before `time_s`."""
-        return time_s - (time_s - origin_s) % self.length_s
-
-    def next(self, time_s: int, origin_s: int = 0) -> int:
-        """The first multiple of this length, counted from `origin_s`, after `time_s`."""
-        return self.floor(time_s, origin_s) + self.length_s
-
     def __repr__(self) -> str:
         return f"Timeframe({self.value!r})"
 

@@ -23,17 +23,6 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         Timeframe.parse("2m")
 
 
-def test_it_floors_to_the_start_of_a_bar():
-    assert Timeframe.M15.floor(at("2026-11-20 14:44:59")) == at("2026-11-20 14:30")
-    assert Timeframe.M15.floor(at("2026-11-20 14:45")) == at("2026-11-20 14:45")
-
-
-def test_it_counts_from_another_origin():
-    half_past = 1800
-    assert Timeframe.H1.floor(at("2026-11-20 14:10"), half_past) == at("2026-11-20 13:30")
-    assert Timeframe.H1.next(at("2026-11-20 14:10"), half_past) == at("2026-11-20 14:30")
-
-
 def test_a_bar_begins_on_a_whole_minute_and_a_day_at_midnight():
     assert Timeframe.H1.can_begin_at(at("2026-11-20 14:31"))
     assert not Timeframe.H1.can_begin_at(at("2026-11-20 14:30:30"))

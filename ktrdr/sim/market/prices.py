@@ -16,8 +16,6 @@ from ktrdr.sim.market.bars import Bars, FloatArray
 from ktrdr.sim.market.contracts import Contract, Tick
 from ktrdr.sim.market.sessions import DAY_S, MINUTE_S, Int64Array, Sessions
 
-UInt64Array = npt.NDArray[np.uint64]
-
 _PERIODS_MIN = tuple(4**k for k in range(11))
 _MINUTE_VOLATILITY = 0.00025
 """Scale of one minute's move; an octave's grows with the square root of its period, damped."""
