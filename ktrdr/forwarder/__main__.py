@@ -12,10 +12,11 @@ from types import FrameType
 from ktrdr.errors import Misconfigured
 from ktrdr.forwarder import copying
 from ktrdr.forwarder.check import check
+from ktrdr.forwarder.gateway import Gateway
 from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.listeners import Listeners
 from ktrdr.forwarder.places import Plan, places_for
-from ktrdr.forwarder.service import Forwarder, Gateway
+from ktrdr.forwarder.service import Forwarder
 from ktrdr.forwarder.settings import ForwardSettings, is_linux, is_supervised, load, of_settings
 from ktrdr.run_folder import prepare_run_folder
 

@@ -1,4 +1,4 @@
-"""Serving calls: who is, how many at a time, and what is said and counted about it."""
+"""Serving calls: each in a thread of its own, from the listener to the gateway. Copies no bytes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,18 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
-from ktrdr.addresses import is_from_here, plain_address
 from ktrdr.forwarder import report
+from ktrdr.forwarder.calls import Calls
 from ktrdr.forwarder.closing import Closing
 from ktrdr.forwarder.copying import Copying
+from ktrdr.forwarder.gateway import Gateway, words
 from ktrdr.forwarder.listeners import Call, Listeners, hang_up
-from ktrdr.forwarder.log_limit import LogLimit
-from ktrdr.forwarder.places import Place
 from ktrdr.forwarder.settings import ForwardSettings
 
-MAX_CALLS_OF_ONE = 32
-"""IB's limit of clients for one gateway: no caller has use for more."""
-MAX_CALLS = 2 * MAX_CALLS_OF_ONE
-"""So one caller that takes all it may shuts nobody out."""
-
-_CONNECT_S = 10.0
 _FOLLOW_S = 1.0
 _POLL_S = 0.5
-_PROBE_S, _PROBE_AGAIN_S = 60.0, 5.0
 _REPORT_S = 1.0
 _STOP_S = 3.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPALIVE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -40,104 +30,6 @@ _SLOWEST_AGAIN_MS = 10_000
 """With Linux's 15 attempts, two minutes until who acknowledges nothing counts as gone."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why somebody is not served."""
-
-    reason: str
-    words: str
-
-
-def refusal(
-    place: Place | None, caller: str, reached: str, open_calls: Counter[str]
-) -> Refusal | None:
-    """Whether a call is not to be served, beside those that are open, by caller; None: it is.
-
-    `reached`: our address that was called.
-    """
-    if place is None:
-        return Refusal("foreign", "the bridge by which it came is gone")
-    if plain_address(reached).is_loopback and not is_from_here(caller, reached):
-        return Refusal("foreign", f"{reached} is for this machine alone")
-    if not place.takes(caller):
-        return Refusal("foreign", f"{place.name} takes calls from {place.whom}")
-    if open_calls[caller] >= MAX_CALLS_OF_ONE:
-        return Refusal("too_many_of_one", f"it has {MAX_CALLS_OF_ONE} open, all that one may have")
-    if (total := sum(open_calls.values())) >= MAX_CALLS:
-        return Refusal("too_many", f"{total} are open, and no more are allowed")
-    return None
-
-
-def full(open_calls: Counter[str]) -> tuple[str, ...]:
-    """Who may open no more calls, a line each, by the calls that are open by caller."""
-    if (total := sum(open_calls.values())) >= MAX_CALLS:
-        return (f"{total} calls are open, and no more are allowed",)
-    return tuple(
-        f"{caller} has {count} calls open, all that one may have"
-        for caller, count in open_calls.items()
-        if count >= MAX_CALLS_OF_ONE
-    )
-
-
-class Gateway:
-    """The one behind: connects to it, and remembers whether that worked. Thread-safe."""
-
-    def __init__(self, target: tuple[str, int], name: str) -> None:
-        self._target = target
-        self.name = name
-        self.state = ""
-        self.why = ""
-        self._tried = -_PROBE_S
-        self._lock = threading.Lock()
-
-    def connect(self) -> socket.socket:
-        """A connection. OSError: there is none, and why."""
-        try:
-            found = socket.create_connection(self._target, _CONNECT_S)
-            found.settimeout(None)
-        except (OSError, UnicodeError) as error:
-            why = _words(error)
-            self._note("not_reached", why)
-            raise OSError(why) from error
-        self._note("reached")
-        return found
-
-    def probe(self, now_s: float) -> None:
-        """Connect and leave where nobody has called for a while; does not wait for it."""
-        if now_s - self._tried < (_PROBE_S if self.state == "reached" else _PROBE_AGAIN_S):
-            return
-        self._tried = now_s
-
-        def try_it() -> None:
-            with contextlib.suppress(OSError):
-                self.connect().close()
-
-        threading.Thread(target=try_it, name="probe", daemon=True).start()
-
-    def _note(self, state: str, why: str = "") -> None:
-        with self._lock:
-            changed = (self.state, self.why) != (state, why)
-            self.state, self.why, self._tried = state, why, time.monotonic()
-        if changed and state == "reached":
-            log.info("%s can be reached", self.name)
-        elif changed:
-            log.warning(
-                "%s cannot be reached: %s; is the gateway started, and this its port?",
-                self.name, why,
-            )  # fmt: skip
-
-
-def _words(error: OSError | UnicodeError | RuntimeError) -> str:
-    """A system's error as one would say it."""
-    if isinstance(error, socket.gaierror):
-        return f"no such host ({error.strerror})"
-    if isinstance(error, UnicodeError):
-        return "that can be no host's name"
-    if isinstance(error, (TimeoutError, socket.timeout)):
-        return f"no answer within {_CONNECT_S:.0f} s"
-    return getattr(error, "strerror", None) or str(error)
 
 
 class Forwarder:
@@ -151,15 +43,8 @@ class Forwarder:
         self._copying = copying
         self._gateway = gateway
         self._started = time.time()
-        self._open: Counter[str] = Counter()
-        self._served = 0
-        self._bytes = 0
-        self._refused: Counter[str] = Counter()
-        self._error = ""
-        self._error_time: float | None = None
-        self._lines = LogLimit()
+        self._calls = Calls()
         self._closing = Closing()
-        self._lock = threading.Lock()
         self._followed = -_FOLLOW_S
         self._reported = -_REPORT_S
 
@@ -170,7 +55,7 @@ class Forwarder:
                 try:
                     self._turn(time.monotonic())
                 except (OSError, RuntimeError) as error:  # no more files or threads may be had
-                    self._note_error("failure", f"calls could not be taken: {_words(error)}")
+                    self._calls.note_error("failure", f"calls could not be taken: {words(error)}")
                     stop.wait(_POLL_S)
         finally:
             self._end()
@@ -178,7 +63,7 @@ class Forwarder:
     def _turn(self, now_s: float) -> None:
         """Look at everything once, and take the calls that come within half a second."""
         self._closing.go_on(now_s)
-        self._sum_up(now_s)
+        self._calls.sum_up(now_s)
         if now_s - self._reported >= _REPORT_S:
             self._reported = now_s
             self._write_report()
@@ -196,13 +81,7 @@ class Forwarder:
         except OSError:
             hang_up(call)
             raise
-        with self._lock:
-            place = self._listeners.place_of_now(call)
-            why = refusal(place, call.caller, call.reached, self._open)
-            if why is None:
-                self._open[call.caller] += 1
-            else:
-                self._refused[why.reason] += 1
+        why = self._calls.admit(self._listeners.place_of_now(call), call.caller, call.reached)
         if why is None:
             self._serve_apart(call)
             return
@@ -210,7 +89,7 @@ class Forwarder:
             hang_up(call, rudely=True)
         else:
             self._closing.add(call.socket, time.monotonic())
-        self._note_error("refused call", f"{call.caller}: refused a call: {why.words}")
+        self._calls.note_error("refused call", f"{call.caller}: refused a call: {why.words}")
 
     def _serve_apart(self, call: Call) -> None:
         """RuntimeError: no more threads may be had; the call is over."""
@@ -224,58 +103,30 @@ class Forwarder:
         try:
             self._pass_on(call)
         except (OSError, RuntimeError) as error:
-            self._note_error("failure", f"a call from {call.caller} failed: {_words(error)}")
+            self._calls.note_error("failure", f"a call from {call.caller} failed: {words(error)}")
         finally:
             self._end_of(call)
 
     def _end_of(self, call: Call) -> None:
         call.socket.close()
-        with self._lock:
-            self._open[call.caller] -= 1
-            self._open += Counter()  # drops those that have none
+        self._calls.ended(call.caller)
 
     def _pass_on(self, call: Call) -> None:
         try:
             far = self._gateway.connect()
         except OSError as error:
-            with self._lock:
-                self._refused["no_gateway"] += 1
+            self._calls.not_reached()
             why = f"called, but {self._gateway.name} cannot be reached: {error}"
-            self._note_error("unanswered call", f"{call.caller}: {why}")
+            self._calls.note_error("unanswered call", f"{call.caller}: {why}")
             self._closing.add(call.socket, time.monotonic())
             return
         with far:
             keep_alive(call.socket)
             keep_alive(far)
             call.socket.setblocking(True)
-            with self._lock:
-                self._served += 1
-                is_told = self._lines.writes("call", time.monotonic())
-            if is_told:
-                log.info("%s is connected to %s", call.caller, self._gateway.name)
+            is_told = self._calls.connected(call.caller, self._gateway.name)
             passed, failed = self._copying.between(call.socket, far)
-        with self._lock:
-            self._bytes += passed
-            if failed and not is_told:
-                is_told = self._lines.writes("broken call", time.monotonic())
-        if is_told:
-            why = f": {failed}" if failed else ""
-            log.info("%s is disconnected after %d bytes%s", call.caller, passed, why)
-
-    def _note_error(self, kind: str, words: str) -> None:
-        """A warning; the same again only once a minute."""
-        with self._lock:
-            self._error, self._error_time = words, time.time()
-            is_told = self._lines.writes(kind, time.monotonic(), once=words)
-        if is_told:
-            log.warning("%s", words)
-
-    def _sum_up(self, now_s: float) -> None:
-        """What was left out of the log until then."""
-        with self._lock:
-            summaries = list(self._lines.summaries(now_s))
-        for line in summaries:
-            log.info("%s", line)
+        self._calls.passed(call.caller, passed, failed, is_told=is_told)
 
     def _write_report(self) -> None:
         with contextlib.suppress(OSError):  # a full disk keeps nobody from calling
@@ -283,27 +134,27 @@ class Forwarder:
 
     def report(self) -> report.Report:
         """What is known now."""
-        with self._lock:
-            return report.Report(
-                time=time.time(),
-                started=self._started,
-                pid=os.getpid(),
-                copying=self._copying.name,
-                port=self.settings.port,
-                target=self._gateway.name,
-                listening=self._listeners.listening,
-                complaints=self._listeners.complaints,
-                notes=self._listeners.notes,
-                open_calls=sum(self._open.values()),
-                full=full(self._open),
-                calls=self._served,
-                refused=dict(self._refused),
-                bytes=self._bytes + self._copying.under_way(),
-                gateway=self._gateway.state,
-                gateway_why=self._gateway.why,
-                last_error=self._error,
-                last_error_time=self._error_time,
-            )
+        calls = self._calls.counts()
+        return report.Report(
+            time=time.time(),
+            started=self._started,
+            pid=os.getpid(),
+            copying=self._copying.name,
+            port=self.settings.port,
+            target=self._gateway.name,
+            listening=self._listeners.listening,
+            complaints=self._listeners.complaints,
+            notes=self._listeners.notes,
+            open_calls=calls.open,
+            full=calls.full,
+            calls=calls.served,
+            refused=dict(calls.refused),
+            bytes=calls.bytes + self._copying.under_way(),
+            gateway=self._gateway.state,
+            gateway_why=self._gateway.why,
+            last_error=calls.error,
+            last_error_time=calls.error_time,
+        )
 
     def _end(self) -> None:
         """Close what listens, end what is open, and wait for that."""
@@ -311,12 +162,11 @@ class Forwarder:
         deadline = time.monotonic() + _STOP_S
         while time.monotonic() < deadline:
             self._copying.end()
-            with self._lock:
-                if not self._open:
-                    break
+            if not self._calls.any_open:
+                break
             time.sleep(0.05)
         self._closing.end()
-        self._sum_up(math.inf)
+        self._calls.sum_up(math.inf)
         with contextlib.suppress(OSError):
             report.forget(Path(self.settings.run_dir))
 

@@ -13,10 +13,11 @@ import psutil
 import pytest
 
 from ktrdr.forwarder import report
+from ktrdr.forwarder.calls import full, refusal
 from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import Place
 from ktrdr.forwarder.report import Listening, Report
-from ktrdr.forwarder.service import full, keep_alive, refusal
+from ktrdr.forwarder.service import keep_alive
 
 DOCKER0 = Place("docker0", 3, "0.0.0.0", (IPv4Network("172.17.0.0/16"),), "a container bridge")
 

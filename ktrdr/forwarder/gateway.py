@@ -1,0 +1,73 @@
+"""The gateway that calls are passed on to: connected to, and whether that worked lately."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+
+_CONNECT_S = 10.0
+_PROBE_S, _PROBE_AGAIN_S = 60.0, 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """The one behind: connects to it, and remembers whether that worked. Thread-safe."""
+
+    def __init__(self, target: tuple[str, int], name: str) -> None:
+        self._target = target
+        self.name = name
+        self.state = ""
+        self.why = ""
+        self._tried = -_PROBE_S
+        self._lock = threading.Lock()
+
+    def connect(self) -> socket.socket:
+        """A connection. OSError: there is none, and why."""
+        try:
+            found = socket.create_connection(self._target, _CONNECT_S)
+            found.settimeout(None)
+        except (OSError, UnicodeError) as error:
+            why = words(error)
+            self._note("not_reached", why)
+            raise OSError(why) from error
+        self._note("reached")
+        return found
+
+    def probe(self, now_s: float) -> None:
+        """Connect and leave where nobody has called for a while; does not wait for it."""
+        if now_s - self._tried < (_PROBE_S if self.state == "reached" else _PROBE_AGAIN_S):
+            return
+        self._tried = now_s
+
+        def try_it() -> None:
+            with contextlib.suppress(OSError):
+                self.connect().close()
+
+        threading.Thread(target=try_it, name="probe", daemon=True).start()
+
+    def _note(self, state: str, why: str = "") -> None:
+        with self._lock:
+            changed = (self.state, self.why) != (state, why)
+            self.state, self.why, self._tried = state, why, time.monotonic()
+        if changed and state == "reached":
+            log.info("%s can be reached", self.name)
+        elif changed:
+            log.warning(
+                "%s cannot be reached: %s; is the gateway started, and this its port?",
+                self.name, why,
+            )  # fmt: skip
+
+
+def words(error: OSError | UnicodeError | RuntimeError) -> str:
+    """A system's error as one would say it."""
+    if isinstance(error, socket.gaierror):
+        return f"no such host ({error.strerror})"
+    if isinstance(error, UnicodeError):
+        return "that can be no host's name"
+    if isinstance(error, (TimeoutError, socket.timeout)):
+        return f"no answer within {_CONNECT_S:.0f} s"
+    return getattr(error, "strerror", None) or str(error)
