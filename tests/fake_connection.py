@@ -14,7 +14,8 @@ import pytest
 
 from ktrdr.errors import KtrdrError
 from ktrdr.filling.gap_filler import GapFiller
-from ktrdr.ipc.codec import bars_to_json, span_from_query
+from ktrdr.ipc.bars_message import BarColumns
+from ktrdr.ipc.codec import span_from_query, to_json
 from ktrdr.market.bars import Bar
 from ktrdr.sim.market.market import GeneratedMarket
 
@@ -165,9 +166,9 @@ class FakeConnection:
         beside = [bar for bar in near if bar.start not in self.unsound]
         return {
             "gateway": self.gateway,
-            "bars": bars_to_json(sound),
+            "bars": to_json(BarColumns.of(sound)),
             "unsound": unsound,
-            "beside": bars_to_json(beside if self.tells_beside else []),
+            "beside": to_json(BarColumns.of(beside if self.tells_beside else [])),
         }
 
     def told(self, symbol: str, timeframe: str, start: int, end: int) -> list[Bar]:

@@ -17,8 +17,9 @@ from ktrdr.filling.grids import look, shown
 from ktrdr.filling.ledger_reader import absent_of, life_of, sessions_of
 from ktrdr.filling.lifetime import Life, in_life
 from ktrdr.filling.request_plan import plan
+from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import answer_from_json, request_to_query, schedule_from_json
+from ktrdr.ipc.codec import request_to_query, schedule_from_json
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Instrument, Series, contract_name
@@ -238,7 +239,9 @@ class Fetching:
     def _ask(self, request: BarsRequest) -> tuple[Answer, str]:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
         patience_s = request.timeout_s + _PATIENCE_S
-        said = self._connection.get(
+        said = self._connection.ask(
+            BarsMessage,
+            "GET",
             "/bars",
             patience_s + 10,
             patience_s=f"{patience_s:g}",
@@ -246,6 +249,6 @@ class Fetching:
             **query,
         )
         owner = self._store.source()
-        if owner is not None and said.get("gateway") != owner:
-            raise WrongSource(f"the store holds {owner} bars, the gateway is {said.get('gateway')}")
-        return answer_from_json(said), str(said.get("gateway"))
+        if owner is not None and said.gateway != owner:
+            raise WrongSource(f"the store holds {owner} bars, the gateway is {said.gateway}")
+        return said.answer(), str(said.gateway)

@@ -38,8 +38,8 @@ from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.outages import Downtime, Span
 from ktrdr.ib.schedules import ToldSchedule, read_hours, read_schedule
 from ktrdr.ib.states import State
+from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.codec import (
-    bars_to_json,
     instrument_from_query,
     number_from_query,
     priority_from_query,
@@ -47,6 +47,7 @@ from ktrdr.ipc.codec import (
     span_from_query,
     timeframe_from_query,
     to_json,
+    to_text,
 )
 from ktrdr.ipc.messages import Checkup, ConnectionStatus, Json, Outage, StateSpan
 from ktrdr.ipc.messages import ConnectionHistory as HistoryMessage
@@ -510,19 +511,20 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
     async def status(_query: Mapping[str, str]) -> Json:
         return to_json(manager.status())
 
-    async def bars(query: Mapping[str, str]) -> Json:
+    async def bars(query: Mapping[str, str]) -> bytes:
         start, end = span_from_query(query)
         request = BarsRequest(instrument_from_query(query), timeframe_from_query(query), start, end)
         patience_s = number_from_query(query, "patience_s")
         answer = await manager.bars(request, patience_s, priority_from_query(query))
-        return {
-            "outcome": "bars" if answer.bars or answer.unsound else "no_data",
-            "gateway": manager.status().gateway,
-            "bars": bars_to_json(answer.bars),
-            "unsound": answer.unsound,
-            "beside": bars_to_json(answer.beside),
-            "at_once": manager.at_once,
-        }
+        message = BarsMessage(
+            BarColumns.of(answer.bars),
+            answer.unsound,
+            BarColumns.of(answer.beside),
+            "bars" if answer.bars or answer.unsound else "no_data",
+            manager.status().gateway,
+            manager.at_once,
+        )
+        return to_text(message)
 
     async def head(query: Mapping[str, str]) -> Json:
         return {"head": await manager.head(instrument_from_query(query))}

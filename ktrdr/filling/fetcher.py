@@ -19,8 +19,9 @@ from ktrdr.filling.in_flight import InFlight
 from ktrdr.filling.series_state import Watched
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.filling.throughput import Eta, Throughput
+from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import answer_from_json, read_json, request_to_query, schedule_from_json
+from ktrdr.ipc.codec import from_text, request_to_query, schedule_from_json
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Instrument, Series
@@ -198,15 +199,15 @@ class Fetcher:
 
         WrongSource: another gateway than `source` has answered. Raises what the request raised.
         """
-        said = read_json(done.result())
-        if said.get("gateway") != self.source:
+        said = from_text(BarsMessage, done.result())
+        if said.gateway != self.source:
             raise WrongSource(
-                f"the gateway has become {said.get('gateway')}",
+                f"the gateway has become {said.gateway}",
                 hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway; then "
                 "./scripts/up",
             )
-        self._throughput.answered(task.key, int(said.get("at_once") or 1), self._stopwatch())
-        return answer_from_json(said)
+        self._throughput.answered(task.key, said.at_once or 1, self._stopwatch())
+        return said.answer()
 
     def ended(self, task: Task) -> None:
         """It was seen to, or will never be."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from ktrdr.config.settings import Settings
 from ktrdr.forwarder import report
 from ktrdr.health.latest import Latest
-from ktrdr.health.peers import Answer, Fill, Peers, Series
+from ktrdr.health.peers import Answer, Peers
 from ktrdr.health.programs import Programs
 from ktrdr.health.verdict import Service, Verdict, judge, services
-from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
+from ktrdr.ipc.messages import ConnectionStatus, FillStatus, GapFillerStatus, SeriesStatus
 
 _FRESH_S = 0.5
 _ASKERS = 6
@@ -62,13 +62,13 @@ class System:
         verdict = judge(found, connection, gap_filler, self.settings, now, forwarding)
         return Snapshot(now, connection, gap_filler, found, verdict, forwarding)
 
-    def series(self, snapshot: Snapshot) -> Answer[list[Series]]:
+    def series(self, snapshot: Snapshot) -> Answer[list[SeriesStatus]]:
         """The store's files; a gap filler that has just not answered is not asked again."""
         if snapshot.gap_filler.said is None:
             return Answer(None, snapshot.gap_filler.why, snapshot.gap_filler.hint)
         return self.peers.series()
 
-    def open_fills(self, snapshot: Snapshot) -> Answer[list[Fill]]:
+    def open_fills(self, snapshot: Snapshot) -> Answer[list[FillStatus]]:
         """What was asked for and is not done; where there is none, nobody is asked."""
         if snapshot.gap_filler.said is None:
             return Answer(None, snapshot.gap_filler.reason)

@@ -9,12 +9,15 @@ import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from ktrdr import errors
-from ktrdr.ipc.codec import expect_text, read_json
-from ktrdr.ipc.error_codec import error_from_json
-from ktrdr.ipc.messages import Json
+from ktrdr.ipc.codec import expect_text, from_text, read_json
+from ktrdr.ipc.error_codec import error_of
+from ktrdr.ipc.messages import ErrorMessage, Json
+
+T = TypeVar("T")
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -67,12 +70,28 @@ class LocalClient:
         """The JSON answer to `DELETE path?parameters`. Raises as `get` does."""
         return self._ask("DELETE", path, timeout_s, parameters)
 
+    def ask(
+        self, shape: type[T], method: str, path: str, timeout_s: float = 5.0, **parameters: str
+    ) -> T:
+        """The answer to `METHOD path?parameters` as the message that it is.
+
+        Raises as `get` does; PeerDown also where the answer is not of this shape.
+        """
+        body = self._ask_text(method, path, timeout_s, parameters)
+        try:
+            return from_text(shape, body)
+        except errors.InvalidRequest as error:
+            self._read(body)  # which says so where it is no JSON at all
+            raise self.unreadable(error.message) from error
+
     def text(self, path: str, timeout_s: float = 5.0, **parameters: str) -> bytes:
-        """The answer as it came, for `read_json`: a large one is better read late. As `get`."""
+        """The answer as it came, for `from_text`: a large one is better read late. As `get`."""
         return self._ask_text("GET", path, timeout_s, parameters)
 
     def _ask(self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]) -> Json:
-        body = self._ask_text(method, path, timeout_s, parameters)
+        return self._read(self._ask_text(method, path, timeout_s, parameters))
+
+    def _read(self, body: bytes) -> Json:
         try:
             return read_json(body)
         except errors.InvalidRequest as error:
@@ -111,10 +130,17 @@ class LocalClient:
     def _refusal(self, status: int, body: bytes) -> errors.KtrdrError:
         """The peer's own error, as it was raised over there."""
         try:
-            said = read_json(body)
+            said = from_text(ErrorMessage, body)
         except errors.InvalidRequest:
             return self._down("does not speak this version's language")
-        return error_from_json(said, f"HTTP {status}")
+        return error_of(said, f"HTTP {status}")
+
+    def unreadable(self, why: str) -> errors.PeerDown:
+        """What to raise where an answer of the peer makes no sense."""
+        return errors.PeerDown(
+            f"{self._program} gave an answer that cannot be read ({why})",
+            hint=f".venv/bin/supervisorctl restart {self._program}",
+        )
 
     def _down(self, how: str) -> errors.PeerDown:
         hint = f".venv/bin/supervisorctl status {self._program}; where nothing runs, ./scripts/up"

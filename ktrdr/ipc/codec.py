@@ -5,79 +5,74 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from ktrdr import errors
 from ktrdr.escapes import visible
 from ktrdr.ipc.messages import Json
-from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import Priority
 from ktrdr.market.instruments import Instrument, check_entry, instrument_for
-from ktrdr.market.sessions import Schedule, Session
+from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import Timeframe
+
+T = TypeVar("T")
 
 
 def to_json(message: object) -> Json:
-    """A message of this module as JSON-able values; times as ISO 8601 with `+00:00`."""
-    return {key: _plain(value) for key, value in asdict(message).items()}  # type: ignore[call-overload]
+    """A message, which is a dataclass, as JSON-able values; times as ISO 8601 with `+00:00`."""
+    said: Json = _adapter(type(message)).dump_python(message, mode="json", by_alias=True)
+    return said
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="seconds")
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
+def to_text(message: object) -> bytes:
+    """A message as JSON, several times as quickly. All its text must be UTF-8."""
+    return _adapter(type(message)).dump_json(message, by_alias=True)
 
 
-def bars_to_json(bars: Iterable[Bar]) -> Json:
-    """Bars as columns: a tenth of the size and time of rows."""
-    columns = list(zip(*bars, strict=True)) or [()] * len(Bar._fields)
-    return dict(zip(Bar._fields, columns, strict=True))
+def from_text(shape: type[T], body: bytes) -> T:
+    """The message that JSON stands for, with no leniency about types.
 
-
-def bars_from_json(columns: Mapping[str, list[float]]) -> list[Bar]:
-    """The inverse of `bars_to_json`. InvalidRequest where a column is missing or too short."""
+    What the shape does not know is ignored. InvalidRequest names what is missing or wrong.
+    """
     try:
-        return [Bar(*row) for row in zip(*(columns[name] for name in Bar._fields), strict=True)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.InvalidRequest(f"bars that cannot be read: {error}") from error
+        return _adapter(shape).validate_json(body, strict=True)
+    except ValidationError as error:
+        raise errors.InvalidRequest(_first_problem(error)) from error
 
 
-def answer_from_json(said: Mapping[str, Any]) -> Answer:
-    """The answer of `GET /bars`. InvalidRequest: not of this form."""
-    return Answer(
-        bars_from_json(said.get("bars", {})),
-        tuple(said.get("unsound", ())),
-        tuple(bars_from_json(said["beside"])) if said.get("beside") else (),
-    )
+def _adapter(shape: type[T]) -> TypeAdapter[T]:
+    if shape not in _ADAPTERS:
+        _ADAPTERS[shape] = TypeAdapter(shape)
+    adapter: TypeAdapter[T] = _ADAPTERS[shape]
+    return adapter
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+"""Made once for each shape, which takes some milliseconds."""
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
 
 
 def schedule_to_json(schedule: Schedule) -> Json:
-    """The answer of `GET /sessions`."""
-    return {
-        "zone": schedule.zone,
-        "start": schedule.start,
-        "end": schedule.end,
-        "sessions": schedule.sessions,
-        "source": schedule.source,
-    }
+    """The sessions in the answer of `GET /sessions`; days that IB denies are not told."""
+    said: Json = _adapter(Schedule).dump_python(schedule, mode="json", exclude={"denied"})
+    return said
 
 
-def schedule_from_json(said: Mapping[str, Any]) -> Schedule:
+def schedule_from_json(said: Json) -> Schedule:
     """The inverse of `schedule_to_json`. InvalidRequest: not of this form."""
     try:
-        sessions = tuple(Session(*map(int, session)) for session in said["sessions"])
-        source = str(said.get("source", "ib"))
-        span = int(said["start"]), int(said["end"])
-        schedule = Schedule(str(said["zone"]), *span, sessions, source)
-    except (KeyError, TypeError, ValueError) as error:
-        raise errors.InvalidRequest(f"sessions that cannot be read: {error}") from error
+        schedule = _adapter(Schedule).validate_python(said)
+    except ValidationError as error:
+        why = _first_problem(error)
+        raise errors.InvalidRequest(f"sessions that cannot be read: {why}") from error
     if not schedule.is_sound:
         raise errors.InvalidRequest("sessions that overlap, or of a time zone that is not known")
     return schedule

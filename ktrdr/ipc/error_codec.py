@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from ktrdr import errors
-from ktrdr.ipc.messages import Json
+from ktrdr.ipc.messages import ErrorMessage
 
 _HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
     errors.KtrdrError: 500,
@@ -50,25 +49,25 @@ def http_status(error: errors.KtrdrError) -> int:
     return next(_HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in _HTTP_STATUS)
 
 
-def error_from_json(said: Mapping[str, Any], otherwise: str) -> errors.KtrdrError:
-    """The error that was meant by `error_to_json`, as it was raised over there.
+def error_of(said: ErrorMessage, otherwise: str) -> errors.KtrdrError:
+    """The error that was meant by `error_message`, as it was raised over there.
 
     One of a version that is not ours: of the same outcome, if there is such a one. `otherwise` is
     its message where it brings none.
     """
-    by_outcome = _BY_OUTCOME.get(str(said.get("outcome")), errors.RequestFailed)
-    kind = _BY_NAME.get(str(said.get("kind")), by_outcome)
-    message = str(said.get("message", otherwise))
-    return kind(message, code=said.get("code"), hint=said.get("hint") or "")
+    by_outcome = _BY_OUTCOME.get(said.outcome or "", errors.RequestFailed)
+    kind = _BY_NAME.get(said.kind or "", by_outcome)
+    message = otherwise if said.message is None else said.message
+    return kind(message, code=said.code, hint=said.hint or "")
 
 
-def error_to_json(error: errors.KtrdrError) -> Json:
+def error_message(error: errors.KtrdrError) -> ErrorMessage:
     """An error as values: its kind, its outcome, its words, IB's code and what to do."""
     kinds = (kind.__name__ for kind in type(error).__mro__)
-    return {
-        "kind": next(name for name in kinds if name in _BY_NAME),
-        "outcome": error.outcome,
-        "message": error.message,
-        "code": error.code,
-        "hint": error.hint,
-    }
+    return ErrorMessage(
+        kind=next(name for name in kinds if name in _BY_NAME),
+        outcome=error.outcome,
+        message=error.message,
+        code=error.code,
+        hint=error.hint,
+    )

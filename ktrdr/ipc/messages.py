@@ -5,11 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, PlainSerializer
 
 Json = dict[str, Any]
 ACCEPTED = "accepted"
 """A key of an answer: True when the work was only begun (HTTP 202)."""
+
+
+def _in_seconds(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")
+
+
+Time = Annotated[datetime, PlainSerializer(_in_seconds, return_type=str, when_used="json")]
+"""A time (UTC), told as ISO 8601 with `+00:00`."""
+Number = Annotated[float, Field(allow_inf_nan=False)]
+"""A number that JSON can tell."""
+
+
+@dataclass(frozen=True)
+class ErrorMessage:
+    """An error as it is told. Each part may be missing, as of another version."""
+
+    kind: str | None = None
+    """The name of its class."""
+    outcome: str | None = None
+    message: str | None = None
+    code: int | None = None
+    """IB's."""
+    hint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -19,7 +44,7 @@ class LastError:
     code: int | None
     message: str
     hint: str
-    time: datetime | None = None
+    time: Time | None = None
     """When it was noticed (UTC)."""
 
 
@@ -31,10 +56,10 @@ class FarmStatus:
     serves: str
     """`market data`, `history` or `contract details`."""
     up: bool
-    since: datetime
+    since: Time
     breaks: int
     """Since the program started."""
-    last_break_s: float | None
+    last_break_s: Number | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,7 @@ class RefusedContract:
     code: int | None
     message: str
     hint: str
-    since: datetime
+    since: Time
 
 
 @dataclass(frozen=True)
@@ -64,12 +89,12 @@ class ConnectionStatus:
     port: int
     client_id: int | None
     server_version: int | None
-    last_connect_time: datetime | None
-    last_disconnect_time: datetime | None
-    last_answer_time: datetime | None
+    last_connect_time: Time | None
+    last_disconnect_time: Time | None
+    last_answer_time: Time | None
     connection_attempts: int
     failed_attempts: int
-    next_retry_time: datetime | None
+    next_retry_time: Time | None
     requests_open: int
     requests_answered: int
     last_error: LastError | None
@@ -80,7 +105,7 @@ class ConnectionStatus:
     """`restart`, or `log_out`, which wants somebody."""
     reminder: str = ""
     """What a person should do soon, such as to have the second factor at hand."""
-    clock_offset_s: float | None = None
+    clock_offset_s: Number | None = None
     """The gateway's clock minus this machine's."""
     requests_at_once: int = 0
     """How many may be under way now; 0: it is not known."""
@@ -88,9 +113,9 @@ class ConnectionStatus:
     """What speaks with the gateway: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
     """What it said last in another language since the last attempt; empty: it speaks English."""
-    no_data_since: datetime | None = None
+    no_data_since: Time | None = None
     """Since when no data can be had; None: they can."""
-    data_back_at: datetime | None = None
+    data_back_at: Time | None = None
     """When data could be had again, or a farm that they come from was back; None: never yet."""
     farms: tuple[FarmStatus, ...] = ()
     refused: tuple[RefusedContract, ...] = ()
@@ -100,8 +125,8 @@ class ConnectionStatus:
 class StateSpan:
     """The connection was in one state for a while."""
 
-    start: datetime
-    end: datetime
+    start: Time
+    end: Time
     state: str
     """One of `ib.states.State`, or `not_running`."""
     why: str
@@ -111,8 +136,8 @@ class StateSpan:
 class Outage:
     """A time without data, whatever states it was made of."""
 
-    start: datetime
-    end: datetime | None
+    start: Time
+    end: Time | None
     """None: it lasts."""
     cause: str
     """What a person would say of it."""
@@ -130,11 +155,11 @@ class Outage:
 class ConnectionHistory:
     """What `GET /history` tells of the last days."""
 
-    since: datetime
-    until: datetime
-    uptime: float | None
+    since: Time
+    until: Time
+    uptime: Number | None
     """The share of the time in which bars could be had; None: nothing is known."""
-    shares: tuple[float | None, ...]
+    shares: tuple[Number | None, ...]
     """The same for each of many slices of the time, oldest first."""
     spans: tuple[StateSpan, ...]
     """The newest ones, oldest first."""
@@ -146,7 +171,7 @@ class ConnectionHistory:
 class Checkup:
     """What came of asking the gateway for a little of everything: `POST /checkup`."""
 
-    clock_offset_s: float | None
+    clock_offset_s: Number | None
     is_read_only: bool | None
     """None: nobody could say."""
     contract: str
@@ -163,7 +188,7 @@ class Checkup:
 class Problem:
     """Something that went wrong with one thing, such as a file."""
 
-    time: datetime
+    time: Time
     what: str
     message: str
     hint: str = ""
@@ -211,13 +236,13 @@ class GapFillerStatus:
     source: str
     """`live` or `simulated`: what this store's bars come from."""
     data_dir: str
-    check_interval_s: float
+    check_interval_s: Number
     max_gap_age_days: int
     batch_symbols: int
     supported_timeframes: tuple[str, ...]
-    last_scan_time: datetime | None
+    last_scan_time: Time | None
     last_scan_id: str | None
-    next_scan_time: datetime | None
+    next_scan_time: Time | None
     series: int
     series_blocked: int
     """Those that cannot be kept: a file or an entry in instruments.toml is broken."""
@@ -235,14 +260,14 @@ class GapFillerStatus:
     symbols_processed: int
     current: tuple[str, ...]
     """Series that are being filled."""
-    eta_s: float | None
+    eta_s: Number | None
     """How long that will take; None: not known, or nothing is being filled."""
     recent_errors: tuple[Problem, ...] = field(default=())
-    clock_jump_s: float = 0.0
+    clock_jump_s: Number = 0.0
     """How far this machine's clock has jumped ahead, while that is not believed; 0: it has not."""
-    as_of: datetime | None = None
+    as_of: Time | None = None
     """When all this was so."""
-    counted_since: datetime | None = None
+    counted_since: Time | None = None
     """Since when the counters count: the start of the program."""
     requests_failed: int = 0
     """Requests for bars that were refused or not answered."""
@@ -254,13 +279,13 @@ class GapFillerStatus:
     """Series that a person has to see to."""
     troubles: tuple[SeriesTrouble, ...] = ()
     """Why, the first of the reasons."""
-    newest_bar_time: datetime | None = None
+    newest_bar_time: Time | None = None
     """The start of the newest bar of the store."""
     store_trouble: StoreTrouble | None = None
     disk_free_bytes: int | None = None
     disk_total_bytes: int | None = None
-    eta_low_s: float | None = None
-    eta_high_s: float | None = None
+    eta_low_s: Number | None = None
+    eta_high_s: Number | None = None
     eta_words: str = ""
     """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
     waits_for: str = ""
@@ -273,3 +298,91 @@ class GapFillerStatus:
     """Files whose names are none of a series."""
     strange_one: str = ""
     """What is wrong with the name of the first of them."""
+
+
+@dataclass(frozen=True)
+class SeriesStatus:
+    """One file of the store, in the answer of `GET /coverage`. Counts are bars."""
+
+    symbol: str
+    timeframe: str
+    file: str
+    state: str
+    """`complete`, `filling`, `waiting`, `renewed` (pulled again), `failed` or `refused`."""
+    first: Time | None = None
+    last: Time | None = None
+    expected: int | None = None
+    """None, like the next two: nobody has looked yet, or the file cannot be read."""
+    present: int | None = None
+    holes: int | None = None
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """Reason → bars that are missing for it."""
+    error: str | None = None
+    hint: str | None = None
+    """What a person can do about the error."""
+    error_code: int | None = None
+    """IB's."""
+    looked_from: Annotated[Time | None, Field(alias="from")] = None
+    listed: Time | None = None
+    expires: Time | None = None
+    sessions_from: str | None = None
+    """`ib`, `hours` or `rules`: who has told the sessions."""
+
+
+@dataclass(frozen=True)
+class StoreCoverage:
+    """The answer of `GET /coverage`, without its days."""
+
+    series: list[SeriesStatus]
+
+
+@dataclass(frozen=True)
+class FillStatus:
+    """History that somebody asked for, in the answer of `GET /fills`. Counts are bars."""
+
+    id: int
+    symbol: str
+    timeframe: str
+    since: Annotated[Time, Field(alias="from")]
+    state: str
+    """One of `filling.fill.State`."""
+    why: str = ""
+    """What is in the way; else empty."""
+    hint: str = ""
+    expected: int | None = None
+    """None, like the next one: not known yet."""
+    present: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Neither done nor cancelled."""
+        return self.state not in ("done", "cancelled")
+
+
+@dataclass(frozen=True)
+class FillList:
+    """The answer of `GET /fills`."""
+
+    fills: list[FillStatus]
+
+
+@dataclass(frozen=True)
+class OutageCost:
+    """What a time without data has cost, in bars."""
+
+    bars_late: int
+    bars_lost: int
+
+
+@dataclass(frozen=True)
+class OutageCosts:
+    """The answer of `GET /cost`, in the order of the question."""
+
+    costs: list[OutageCost]
+
+
+@dataclass(frozen=True)
+class ScanAccepted:
+    """The answer of `POST /scan`."""
+
+    scan_id: str

@@ -15,15 +15,18 @@ from pathlib import Path
 from aiohttp import web
 
 from ktrdr import errors
-from ktrdr.ipc.codec import expect_text
-from ktrdr.ipc.error_codec import error_to_json, http_status
+from ktrdr.ipc.codec import expect_text, to_json
+from ktrdr.ipc.error_codec import error_message, http_status
 from ktrdr.ipc.messages import ACCEPTED, Json
 from ktrdr.run_folder import prepare_folder
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[Mapping[str, str]], Awaitable[Json]]
-"""The query's parameters in, the answer's JSON out; a KtrdrError becomes an error answer."""
+Handler = Callable[[Mapping[str, str]], Awaitable[Json | bytes]]
+"""The query's parameters in, the answer out; a KtrdrError becomes an error answer.
+
+The answer is JSON-able values, or a text that is JSON, such as `to_text` makes.
+"""
 
 
 class LocalServer:
@@ -120,11 +123,13 @@ def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]
             expect_text(request.query)
             said = await handler(request.query)
         except errors.KtrdrError as error:
-            return web.json_response(error_to_json(error), status=http_status(error))
+            return web.json_response(to_json(error_message(error)), status=http_status(error))
         except Exception:  # a request must not end the program that serves it
             log.exception("%s %s failed", request.method, request.path)
             mistake = errors.RequestFailed("internal error", hint="the program's log says more")
-            return web.json_response(error_to_json(mistake), status=500)
+            return web.json_response(to_json(error_message(mistake)), status=500)
+        if isinstance(said, bytes):
+            return web.Response(body=said, content_type="application/json", charset="utf-8")
         return web.json_response(said, status=202 if said.get(ACCEPTED) else 200)
 
     return answer

@@ -15,11 +15,17 @@ from flask.typing import ResponseReturnValue
 
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError
-from ktrdr.health.peers import HISTORY_DAYS, Answer, Series
+from ktrdr.health.peers import HISTORY_DAYS, Answer
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import ANSWERING, CLOCK_S, LOGGED_OUT, Health, Verdict, is_stale, sources
-from ktrdr.ipc.messages import ConnectionHistory, ConnectionStatus, GapFillerStatus, Outage
+from ktrdr.ipc.messages import (
+    ConnectionHistory,
+    ConnectionStatus,
+    GapFillerStatus,
+    Outage,
+    SeriesStatus,
+)
 from ktrdr.ipc.wording import because, remarks
 from ktrdr.web import words
 from ktrdr.web.logs import tail
@@ -217,7 +223,7 @@ def filler_look(answer: Answer[GapFillerStatus], verdict: Verdict) -> Look:
     return Look("busy" if is_at_work and not verdict.obstacles else "warn", status.state)
 
 
-def remarks_on(series: Series, now: datetime) -> list[str]:
+def remarks_on(series: SeriesStatus, now: datetime) -> list[str]:
     """Why a series expects no more bars, and what is done about it that its state does not say."""
     found = remarks(now, series.looked_from, series.listed, series.expires, series.sessions_from)
     if series.state == "renewed":
@@ -225,10 +231,10 @@ def remarks_on(series: Series, now: datetime) -> list[str]:
     return found
 
 
-def worst_first(series: list[Series]) -> list[Series]:
+def worst_first(series: list[SeriesStatus]) -> list[SeriesStatus]:
     """What needs eyes on top; then by symbol, and by timeframe as time goes."""
 
-    def rank(one: Series) -> tuple[int, str, int]:
+    def rank(one: SeriesStatus) -> tuple[int, str, int]:
         return _place(_WORST_FIRST, one.state), one.symbol, _place(_TIMEFRAMES, one.timeframe)
 
     return sorted(series, key=rank)

@@ -20,7 +20,8 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.filling.gap_filler import GapFiller
-from ktrdr.ipc.codec import bars_to_json, span_from_query
+from ktrdr.ipc.bars_message import BarColumns
+from ktrdr.ipc.codec import span_from_query, to_json
 from tests.fake_connection import DAY, LENGTHS, Inline, line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -80,9 +81,9 @@ class Market:
         after = [t for t in there if t >= end][:5]
         return {
             "gateway": "simulated",
-            "bars": bars_to_json([price(t) for t in there if start <= t < end]),
+            "bars": to_json(BarColumns.of([price(t) for t in there if start <= t < end])),
             "unsound": [],
-            "beside": bars_to_json([price(t) for t in before + after]),
+            "beside": to_json(BarColumns.of([price(t) for t in before + after])),
         }
 
     def abort(self):

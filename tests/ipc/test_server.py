@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,18 +18,20 @@ from ktrdr.errors import (
     PeerSilent,
     TimedOut,
 )
+from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import (
-    answer_from_json,
-    bars_to_json,
+    from_text,
     instrument_from_query,
     request_to_query,
     schedule_from_json,
     schedule_to_json,
     span_from_query,
     timeframe_from_query,
+    to_json,
+    to_text,
 )
-from ktrdr.ipc.messages import ACCEPTED
+from ktrdr.ipc.messages import ACCEPTED, FarmStatus, FillStatus, LastError, OutageCost
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import instrument_for
@@ -317,12 +320,21 @@ def test_a_wrong_span_is_named(query):
         span_from_query(query)
 
 
-def test_bars_survive_the_way_to_the_last_digit():
+def test_bars_survive_the_way_to_the_last_digit(path):
     bars = [Bar(60, 0.1 + 0.2, 1e300, -1e-5, 92.58, 12.5), Bar(120, 1, 1, 1, 1, -1)]
-    said = json.loads(json.dumps({"bars": bars_to_json(bars), "unsound": [180]}))
-    assert answer_from_json(said).bars == bars
-    assert answer_from_json(said).unsound == (180,)
-    assert answer_from_json({"bars": bars_to_json([])}).bars == []
+
+    async def tell(_query):
+        return to_text(BarsMessage(BarColumns.of(bars), (180,), BarColumns.of([])))
+
+    with served(path, bars=tell) as client:
+        assert client.ask(BarsMessage, "GET", "/bars").answer() == (bars, (180,), ())
+        assert client.get("/bars")["bars"]["close"] == [92.58, 1]
+
+
+def test_bars_of_a_version_that_tells_less_are_understood():
+    columns = b'{"start":[60],"open":[1],"high":[2],"low":[1],"close":[2],"volume":[7]}'
+    told = from_text(BarsMessage, b'{"bars":%b,"of_a_later_version":{}}' % columns)
+    assert told.answer() == ([Bar(60, 1, 2, 1, 2, 7)], (), ())
 
 
 def test_sessions_survive_the_way():
@@ -336,9 +348,76 @@ def test_what_is_no_schedule_is_refused(said):
         schedule_from_json(said)
 
 
-def test_bars_with_a_column_missing_are_refused():
-    with pytest.raises(InvalidRequest, match="bars"):
-        answer_from_json({"bars": {"start": [1]}})
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ('{"start":[1]}', r"bars\.open"),
+        ('{"start":[60],"open":[1],"high":[2],"low":[1],"close":[],"volume":[7]}', "bars"),
+        ('{"start":[60],"open":["1"],"high":[2],"low":[1],"close":[2],"volume":[7]}', "open"),
+        ("7", "bars"),
+    ],
+)
+def test_bars_that_are_none_are_named(columns, named):
+    with pytest.raises(InvalidRequest, match=named):
+        from_text(BarsMessage, b'{"bars":%b}' % columns.encode()).answer()
+
+
+def test_times_are_told_in_seconds_of_utc():
+    time = datetime(2026, 11, 20, 14, 30, 1, 999_999, tzinfo=UTC)
+    assert to_json(LastError(502, "down", "start it", time)) == {
+        "code": 502,
+        "message": "down",
+        "hint": "start it",
+        "time": "2026-11-20T14:30:01+00:00",
+    }
+
+
+def test_text_that_is_not_utf8_is_told_all_the_same(path):
+    async def tell(_query):
+        return to_json(LastError(None, "n\udce9ant", ""))
+
+    with served(path, status=tell) as client:
+        assert client.get("/status")["message"] == "n\udce9ant"
+
+
+def test_a_message_of_a_later_version_is_understood(path):
+    async def tell(_query):
+        return {"bars_late": 12, "bars_lost": 0, "why": "the farm was broken"}
+
+    with served(path, cost=tell) as client:
+        assert client.ask(OutageCost, "GET", "/cost") == OutageCost(12, 0)
+
+
+def test_what_an_earlier_version_does_not_tell_is_as_if_nothing_was_known(path):
+    async def tell(_query):
+        since = "2015-01-01T00:00:00+00:00"
+        return {"id": 3, "symbol": "AAPL", "timeframe": "1m", "from": since, "state": "waiting"}
+
+    with served(path, fill=tell) as client:
+        told = client.ask(FillStatus, "GET", "/fill")
+    since = datetime(2015, 1, 1, tzinfo=UTC)
+    assert told == FillStatus(3, "AAPL", "1m", since, "waiting", "", "", None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"up": "yes"}, "up: "),
+        ({"since": "soon"}, "since: "),
+        ({"breaks": None}, "breaks: "),
+        ({"last_break_s": float("nan")}, "last_break_s: "),
+    ],
+)
+def test_an_answer_of_another_shape_is_a_peer_that_cannot_be_understood(path, change, why):
+    farm = {"name": "ushmds", "serves": "history", "up": True, "breaks": 0, "last_break_s": 1.5}
+
+    async def tell(_query):
+        return farm | {"since": "2026-11-20T14:30:00+00:00"} | change
+
+    named = rf"peer gave an answer that cannot be read \({why}"
+    with served(path, farm=tell) as client, pytest.raises(PeerDown, match=named) as raised:
+        client.ask(FarmStatus, "GET", "/farm")
+    assert raised.value.hint == ".venv/bin/supervisorctl restart peer"
 
 
 def test_timed_out_is_told_from_a_peer_that_is_down(path):

@@ -9,8 +9,14 @@ import pytest
 
 from ktrdr.errors import RequestFailed
 from ktrdr.escapes import visible
-from ktrdr.health.peers import Series
-from ktrdr.ipc.messages import FarmStatus, LastError, Problem, SeriesTrouble, StoreTrouble
+from ktrdr.ipc.messages import (
+    FarmStatus,
+    LastError,
+    Problem,
+    SeriesStatus,
+    SeriesTrouble,
+    StoreTrouble,
+)
 from ktrdr.web.page import SECTIONS, worst_first
 from tests.played_peers import SERIES, pretended
 
@@ -387,7 +393,7 @@ def test_an_address_cannot_put_words_into_the_page(client):
 
 def test_what_needs_eyes_is_on_top():
     def one(symbol, timeframe, state):
-        return Series(symbol=symbol, timeframe=timeframe, file="", state=state)
+        return SeriesStatus(symbol=symbol, timeframe=timeframe, file="", state=state)
 
     listed = [
         one("B", "1d", "complete"),

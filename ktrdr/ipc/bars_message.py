@@ -1,0 +1,58 @@
+"""Bars on their way to another program: in columns, which are quick to write and to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ktrdr.errors import InvalidRequest
+from ktrdr.market.bars import Answer, Bar
+
+
+@dataclass(frozen=True)
+class BarColumns:
+    """Bars, a column for each of their fields; all columns have one length."""
+
+    start: tuple[int, ...]
+    open: tuple[float, ...]
+    high: tuple[float, ...]
+    low: tuple[float, ...]
+    close: tuple[float, ...]
+    volume: tuple[float, ...]
+
+    @classmethod
+    def of(cls, bars: Iterable[Bar]) -> BarColumns:
+        """The columns of these bars."""
+        columns = list(zip(*bars, strict=True)) or [()] * len(Bar._fields)
+        return cls(*columns)
+
+    def bars(self) -> list[Bar]:
+        """The bars again. InvalidRequest: a column is shorter than another."""
+        columns = (self.start, self.open, self.high, self.low, self.close, self.volume)
+        try:
+            return list(map(Bar._make, zip(*columns, strict=True)))
+        except ValueError:
+            lengths = ", ".join(str(len(column)) for column in columns)
+            raise InvalidRequest(f"bars in columns of {lengths}: expected one length") from None
+
+
+@dataclass(frozen=True)
+class BarsMessage:
+    """The answer of `GET /bars`."""
+
+    bars: BarColumns
+    unsound: tuple[int, ...] = ()
+    """Starts of bars that were sent and cannot be true."""
+    beside: BarColumns | None = None
+    """Bars next to the span that was asked for."""
+    outcome: str = ""
+    """`bars` or `no_data`."""
+    gateway: str | None = None
+    """`live` or `simulated`."""
+    at_once: int | None = None
+    """How many requests may be under way now; None: it is not known."""
+
+    def answer(self) -> Answer:
+        """What IB sent. InvalidRequest: the bars are not of this form."""
+        beside = self.beside.bars() if self.beside else ()
+        return Answer(self.bars.bars(), self.unsound, tuple(beside))
