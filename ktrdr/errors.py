@@ -18,6 +18,8 @@ class KtrdrError(Exception):
 
     outcome: ClassVar[str] = "failed"
     """The name of this error in the local API and in the ledger."""
+    http_status: ClassVar[int] = 500
+    """What each of our servers answers: 4xx where it is the caller's turn, 5xx where it is ours."""
 
     def __init__(self, message: str, *, code: int | None = None, hint: str = "") -> None:
         super().__init__(message)
@@ -29,9 +31,13 @@ class KtrdrError(Exception):
 class Retryable(KtrdrError):
     """It may work later."""
 
+    http_status = 503
+
 
 class Permanent(KtrdrError):
     """It will not work until somebody changes something."""
+
+    http_status = 400
 
 
 class Misconfigured(KtrdrError):
@@ -74,6 +80,7 @@ class Paced(Retryable):
     """IB says that too much was asked in too short a time."""
 
     outcome = "paced"
+    http_status = 429
 
 
 class CompetingSession(Retryable):
@@ -106,12 +113,14 @@ class NotEntitled(Permanent):
     """The account has no market data subscription or permission for this contract."""
 
     outcome = "not_entitled"
+    http_status = 403
 
 
 class UnknownContract(Permanent):
     """IB knows no such contract, or several."""
 
     outcome = "unknown_contract"
+    http_status = 404
 
 
 class OtherContract(Permanent):
@@ -124,12 +133,14 @@ class UnknownSeries(Permanent):
     """The store has no file for this series."""
 
     outcome = "unknown_series"
+    http_status = 404
 
 
 class UnknownFill(Permanent):
     """The store has no fill of this number, or none of this series that is open."""
 
     outcome = "unknown_fill"
+    http_status = 404
 
 
 class InvalidRequest(Permanent):
@@ -142,6 +153,7 @@ class MalformedFile(Permanent):
     """A bar file that cannot be read as the contract says. It is left as it is."""
 
     outcome = "malformed_file"
+    http_status = 422
 
 
 class OtherUnit(Permanent):
@@ -157,6 +169,7 @@ class WrongSource(Misconfigured):
     """Simulated bars must not enter a live store, nor live ones a simulated store."""
 
     outcome = "wrong_source"
+    http_status = 409
 
 
 class AlreadyRunning(Misconfigured):

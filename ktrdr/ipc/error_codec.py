@@ -1,4 +1,4 @@
-"""Our errors as answers of HTTP, and the error again that was meant. Speaks to nobody."""
+"""Our errors as messages, and the error again that was meant. Speaks to nobody."""
 
 from __future__ import annotations
 
@@ -6,27 +6,6 @@ from collections.abc import Iterator
 
 from ktrdr import errors
 from ktrdr.ipc.messages import ErrorMessage
-
-_HTTP_STATUS: dict[type[errors.KtrdrError], int] = {
-    errors.KtrdrError: 500,
-    errors.Retryable: 503,
-    errors.Permanent: 422,
-    errors.Misconfigured: 500,
-    errors.InvalidRequest: 400,
-    errors.NotEntitled: 403,
-    errors.UnknownContract: 404,
-    errors.UnknownFill: 404,
-    errors.UnknownSeries: 404,
-    errors.CompetingSession: 409,
-    errors.OtherContract: 409,
-    errors.WrongSource: 409,
-    errors.Paced: 429,
-    errors.RequestFailed: 502,
-    errors.TimedOut: 504,
-    errors.PeerSilent: 504,
-    errors.StoreUnwritable: 507,
-}
-"""What an error is answered with; one that is not here, with what its nearest base is."""
 
 
 def _tree(kind: type[errors.KtrdrError]) -> Iterator[type[errors.KtrdrError]]:
@@ -42,11 +21,6 @@ _BY_OUTCOME = {kind.outcome: kind for kind in reversed(_BY_NAME.values())} | {
     errors.RequestFailed.outcome: errors.RequestFailed
 }
 """Of errors with one outcome the most general one, but of those that simply failed."""
-
-
-def http_status(error: errors.KtrdrError) -> int:
-    """The status that an error is answered with."""
-    return next(_HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in _HTTP_STATUS)
 
 
 def error_of(said: ErrorMessage, otherwise: str) -> errors.KtrdrError:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from ktrdr import errors
 from ktrdr.ipc.codec import expect_text, to_json
-from ktrdr.ipc.error_codec import error_message, http_status
+from ktrdr.ipc.error_codec import error_message
 from ktrdr.ipc.messages import ACCEPTED, Json
 from ktrdr.run_folder import prepare_folder
 
@@ -123,7 +123,7 @@ def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]
             expect_text(request.query)
             said = await handler(request.query)
         except errors.KtrdrError as error:
-            return web.json_response(to_json(error_message(error)), status=http_status(error))
+            return web.json_response(to_json(error_message(error)), status=error.http_status)
         except Exception:  # a request must not end the program that serves it
             log.exception("%s %s failed", request.method, request.path)
             mistake = errors.RequestFailed("internal error", hint="the program's log says more")

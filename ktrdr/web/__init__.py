@@ -14,11 +14,11 @@ from ktrdr.escapes import visible, visible_lines
 from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
 from ktrdr.web.bars import data_api
+from ktrdr.web.error_handlers import answer_errors
 from ktrdr.web.fills import fills_api
 from ktrdr.web.guard import protect
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.page import page
-from ktrdr.web.refusals import answer_errors
 
 
 class _Json(DefaultJSONProvider):

@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ktrdr.errors import AlreadyRunning, InvalidRequest, KtrdrError, Misconfigured
+from ktrdr.errors import AlreadyRunning, KtrdrError, Misconfigured
 from ktrdr.sim.gateway.faults import FAULTS
 from ktrdr.sim.gateway.server import SimulatedGateway
 
@@ -112,7 +112,7 @@ async def _explained(request: web.Request, handler: Any) -> web.StreamResponse:
         response: web.StreamResponse = await handler(request)
     except KtrdrError as error:
         said = {"outcome": error.outcome, "message": error.message, "hint": error.hint}
-        return web.json_response(said, status=400 if isinstance(error, InvalidRequest) else 500)
+        return web.json_response(said, status=error.http_status)
     return response
 
 
