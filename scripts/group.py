@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
 
 from ktrdr.config.names import ENV_FILE, IGNORE_ENV_FILE
 from ktrdr.config.running_group import FOLDER as RUN
@@ -48,6 +47,7 @@ from ktrdr.forwarder.places import Plan, places_for
 from ktrdr.forwarder.port_holder import holder_of, listening_ports
 from ktrdr.forwarder.settings import is_linux, of_settings
 from ktrdr.health.programs import NAMES
+from ktrdr.health.supervisor import UnixTransport
 from ktrdr.process import EXIT_MISCONFIGURED
 from ktrdr.run_folder import (
     in_the_way,
@@ -388,7 +388,7 @@ def _ask(method: str, *arguments: object) -> Any:
     """What supervisord answers; None when it does not answer or refuses."""
     if not SOCKET.exists():
         return None
-    transport = SupervisorTransport(None, None, f"unix://{SOCKET}")
+    transport = UnixTransport(SOCKET, timeout_s=None)
     proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
     try:
         return getattr(proxy.supervisor, method)(*arguments)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
 import xmlrpc.client
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from xml.parsers.expat import ExpatError
 
 from ktrdr.config.running_group import FOLDER, running_group
 from ktrdr.errors import Misconfigured
+from ktrdr.unix_http import HTTP_ERRORS, UnixConnection
 
 _TIMEOUT_S = 1.0
 
@@ -43,11 +42,11 @@ def find_supervisor(run_dir: Path) -> Path:
 
 def ask_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:
     """Every program that supervisord knows; empty when nobody answers at the socket in time."""
-    transport = _UnixTransport(path, timeout_s)
+    transport = UnixTransport(path, timeout_s)
     try:
         proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
         return _read(proxy.supervisor.getAllProcessInfo())
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError):
+    except (*HTTP_ERRORS, xmlrpc.client.Error, ExpatError):
         return {}
     finally:
         transport.close()
@@ -68,26 +67,18 @@ def _read(said: Any) -> dict[str, Supervised]:
         return {}
 
 
-class _UnixTransport(xmlrpc.client.Transport):
+class UnixTransport(xmlrpc.client.Transport):
     """supervisor's own transport has no time-out, and a hung supervisord must not hang us."""
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
+    def __init__(self, path: Path, timeout_s: float | None) -> None:
+        """`timeout_s`: how long supervisord may be silent; None: for ever."""
         super().__init__()
-        self._opened = _UnixConnection(path, timeout_s)
+        self._opened = UnixConnection(path, timeout_s)
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 - one only
+    def make_connection(self, host: Any) -> UnixConnection:  # noqa: ARG002 - one only
+        """The connection: there is but one."""
         return self._opened
 
     def close(self) -> None:
+        """Close it."""
         self._opened.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

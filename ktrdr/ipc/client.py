@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import os
-import socket
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,23 +12,9 @@ from ktrdr import errors
 from ktrdr.ipc.codec import expect_text, from_text, read_json
 from ktrdr.ipc.error_codec import error_of
 from ktrdr.ipc.messages import ErrorMessage, Json
+from ktrdr.unix_http import HTTP_ERRORS, UnixConnection
 
 T = TypeVar("T")
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._unix_path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        try:
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(os.fspath(self._unix_path))
-        except OSError:
-            self.sock.close()
-            raise
 
 
 class LocalClient:
@@ -41,7 +23,7 @@ class LocalClient:
     def __init__(self, path: Path, program: str) -> None:
         self._path = path
         self._program = program
-        self._open: set[_UnixConnection] = set()
+        self._open: set[UnixConnection] = set()
         self._aborted = False
         self._lock = threading.Lock()
 
@@ -50,9 +32,7 @@ class LocalClient:
         with self._lock:
             self._aborted = True
             for connection in self._open:
-                if connection.sock is not None:
-                    with contextlib.suppress(OSError):
-                        connection.sock.shutdown(socket.SHUT_RDWR)
+                connection.abort()
 
     def get(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
         """The JSON answer to `GET path?parameters`.
@@ -102,7 +82,7 @@ class LocalClient:
     ) -> bytes:
         expect_text(parameters)
         target = f"{path}?{urlencode(parameters)}" if parameters else path
-        connection = _UnixConnection(self._path, timeout_s)
+        connection = UnixConnection(self._path, timeout_s)
         with self._lock:
             if self._aborted:
                 raise self._down("is not asked any more")
@@ -117,7 +97,7 @@ class LocalClient:
         except TimeoutError as error:
             late = self._down(f"did not answer within {timeout_s:g} s")
             raise errors.PeerSilent(late.message, hint=late.hint) from error
-        except (OSError, http.client.HTTPException) as error:
+        except HTTP_ERRORS as error:
             raise self._down("is not running") from error
         finally:
             with self._lock:
