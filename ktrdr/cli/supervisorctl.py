@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ktrdr.config.running_group import FOLDER, listens
+from ktrdr.config.running_group import FOLDER
 from ktrdr.config.settings import ROOT
 from ktrdr.errors import Misconfigured, PeerDown
+from ktrdr.unix_socket import listens
 
 _CONFIGURATION = ROOT / "etc/supervisord.conf"
 _NEEDS_NO_GROUP = ("help", "version")

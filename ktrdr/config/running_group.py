@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +27,12 @@ from ktrdr.config.settings import (
 from ktrdr.config.whose_settings import MATTERS, Said, choose, contradiction
 from ktrdr.errors import Misconfigured
 from ktrdr.run_folder import in_the_way, read_own, read_pid, write_anew
+from ktrdr.unix_socket import listens
 
 FOLDER = ROOT / "var/run"
 """Where supervisord's socket and pid are, whatever KTRDR_RUN_DIR is."""
 
 _NOTE = "settings.json"
-_ANSWER_S = 2.0
 _ROUNDS = 100_000
 
 
@@ -228,19 +227,6 @@ def _changed(
 ) -> list[str]:
     changed = [n for n in said if n in told and told[n] != running.get(n)]
     return [n if n in SECRETS else f"{n}={told[n]}" for n in changed]
-
-
-def listens(path: Path) -> bool:
-    """Whether a program has that socket, answering or stuck."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_ANSWER_S)
-        try:
-            probe.connect(os.fspath(path))
-        except (TimeoutError, BlockingIOError):  # it has no time for us
-            return True
-        except OSError:
-            return False
-    return True
 
 
 def _unreadable(path: Path) -> Misconfigured:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-import stat
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -19,6 +17,7 @@ from ktrdr.ipc.codec import expect_text, to_json
 from ktrdr.ipc.error_codec import error_message
 from ktrdr.ipc.messages import ACCEPTED, Json
 from ktrdr.run_folder import prepare_folder
+from ktrdr.unix_socket import clear_place
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class LocalServer:
     async def start(self) -> None:
         """Begin to serve. Misconfigured: something that is ours to respect is in the way."""
         prepare_folder(self._path.parent)
-        _clear_the_way(self._path)
+        clear_place(self._path)
         app = web.Application()
         for (method, path), handler in self._routes.items():
             app.router.add_route(method, path, _serve(handler))
@@ -95,26 +94,6 @@ def serving(server: LocalServer) -> Iterator[None]:
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-
-
-def _clear_the_way(path: Path) -> None:
-    """Remove a dead program's socket; refuse to touch a living one, or what is no socket."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise errors.Misconfigured(f"{path} is in the way: expected a socket or nothing")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            path.unlink(missing_ok=True)
-            return
-        except OSError:
-            pass
-    raise errors.AlreadyRunning(f"another program serves {path}")
 
 
 def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:

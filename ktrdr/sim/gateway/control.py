@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from ktrdr.errors import AlreadyRunning, KtrdrError, Misconfigured
+from ktrdr.errors import KtrdrError, Misconfigured
 from ktrdr.sim.gateway.faults import FAULTS
 from ktrdr.sim.gateway.server import SimulatedGateway
+from ktrdr.unix_socket import clear_place
 
 Json = dict[str, Any]
 
@@ -33,7 +32,8 @@ async def control_of(gateway: SimulatedGateway, path: Path) -> AsyncIterator[Non
 
     AlreadyRunning: another program serves there. Misconfigured: it cannot be served there.
     """
-    _clear_the_way(path)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clear_place(path, hint="--control PATH")
     runner = web.AppRunner(_application(gateway), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -114,21 +114,3 @@ async def _explained(request: web.Request, handler: Any) -> web.StreamResponse:
         said = {"outcome": error.outcome, "message": error.message, "hint": error.hint}
         return web.json_response(said, status=error.http_status)
     return response
-
-
-def _clear_the_way(path: Path) -> None:
-    """Remove a dead program's socket; leave alone a living one's, and what is no socket."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise Misconfigured(f"{path} is in the way: expected a socket or nothing")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-    raise AlreadyRunning(f"another gateway has its controls at {path}", hint="--control PATH")
