@@ -5,40 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator
 from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
-
-from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable, WrongSource
+from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series, parse_series
-from ktrdr.market.sessions import Int64Array
-from ktrdr.store.atomic_write import (
-    Edit,
-    append,
-    clear_leftovers,
-    keep,
-    move,
-    rewrite,
-    take_after,
-    write_new,
-    write_whole,
-)
-from ktrdr.store.bar_file import BarFile, End, FileKey, key_of
+from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, write_new, write_whole
+from ktrdr.store.bar_file import BarFile, FileKey, key_of
 from ktrdr.store.csv_text import HEADER, Rows
-from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import unwritable
-from ktrdr.store.index import CoverageIndex, Known, find_known, is_settled
+from ktrdr.store.index import CoverageIndex, find_known
 from ktrdr.store.interface import Scan, Seen
 from ktrdr.store.lock import LockBusy, WriteLock, held, left_unfinished
+from ktrdr.store.seen_files import SeenFiles
+from ktrdr.store.series_writer import SeriesWriter
 from ktrdr.store.source import OURS, source_of
 
 _LOCK_TIMEOUT_S = 5.0
-_TRIES = 20
 _FAR = 2**62
 
 
@@ -57,7 +43,8 @@ class CsvStore:
         self._like = like
         self._index_path = folder / OURS / "index.sqlite"
         self._locks = folder / OURS / "locks"
-        self._index = CoverageIndex(self._index_path) if indexed else None
+        self._is_indexed = indexed
+        self._seen = SeenFiles(CoverageIndex(self._index_path) if indexed else None)
 
     def __repr__(self) -> str:
         return f"CsvStore({str(self.folder)!r})"
@@ -90,7 +77,7 @@ class CsvStore:
 
     def scan(self) -> Scan:
         """Every series of the store, and which of the files changed since they were looked at."""
-        known = self._index.known() if self._index else {}
+        known = self._seen.known()
         found, blocked, strange = read_entries(self.folder)
         changed = []
         for series, key in found.items():
@@ -118,9 +105,9 @@ class CsvStore:
         key = self.key(series)
         if key is None:
             raise FileNotFoundError(self.path(series))
-        known = self._known(series)
+        known = self._seen.of(series)
         if known is not None and known.key == key and known.is_settled and known.since <= since:
-            starts = self._indexed_starts(series, since)
+            starts = self._seen.starts(series, since)
             if starts is not None:
                 begin = _known_from(known.first, since)
                 return Seen(key, known.first, known.last, begin, starts, known.is_verified)
@@ -135,13 +122,13 @@ class CsvStore:
         first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
         begin = _known_from(first, -_FAR)
         seen = Seen(key, first, last, begin, starts, is_verified=True)
-        self._remember(series, seen, looked_ns)
+        self._seen.remember(series, seen, looked_ns)
         return seen
 
     def was_verified(self, series: Series) -> bool:
         """Every row was looked at since it changed last, by this process or by another one."""
         name, key = series.file_name, self.key(series)
-        known = self._known(series) if self._index else find_known(self._index_path, name)
+        known = self._seen.of(series) if self._is_indexed else find_known(self._index_path, name)
         if known is None or known.key != key:
             return False
         return known.is_settled and known.is_verified
@@ -156,8 +143,8 @@ class CsvStore:
         with self._open(series) as file:
             return file.nearest(start, end)
 
-    def _open(self, series: Series, *, writable: bool = False) -> BarFile:
-        return BarFile(self.path(series), series.timeframe, writable=writable)
+    def _open(self, series: Series) -> BarFile:
+        return BarFile(self.path(series), series.timeframe)
 
     def _look_anew(self, series: Series, since: int) -> Seen:
         looked_ns = time.time_ns()
@@ -168,7 +155,7 @@ class CsvStore:
             key = file.key
         begin = _known_from(first, since)
         seen = Seen(key, first, last, begin, starts, is_verified=False)
-        self._remember(series, seen, looked_ns)
+        self._seen.remember(series, seen, looked_ns)
         return seen
 
     # What is written.
@@ -191,129 +178,10 @@ class CsvStore:
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
             return 0
-        path = self.path(series)
-        with _reported(path), self.locked(series) as lock:
-            self._mend(series, lock)
-            for _ in range(_TRIES):
-                with self._open(series, writable=True) as file:
-                    self._refuse_shared(series, file)
-                    added = self._put(series, lock, file, new, correct=correct)
-                if added is not None:
-                    return added
-        raise StoreUnwritable(
-            f"{path}: another program replaces it again and again",
-            hint="end that program, or have it write elsewhere; it is tried again",
-        )
-
-    def _put(
-        self,
-        series: Series,
-        lock: WriteLock,
-        file: BarFile,
-        bars: Sequence[Bar],
-        *,
-        correct: bool,
-    ) -> int | None:
-        """Put bars into an open file; None: look again, it has changed."""
-        end = file.end
-        if lacks_only_its_end(file, end, bars):
-            self._complete(file, end)
-            return None
-        is_extended = not end.torn and file.links == 1
-        if is_extended and file.layout.is_whole and is_behind(end, bars):
-            return self._append(series, lock, file, bars)
-        edits, added = edits_for(file, end, bars, correct=correct)
-        if not edits:
-            return 0
-        until = max(end.whole_until, edits[-1].end)
-        if not rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file)):
-            return None
-        self._forget(series)
-        return added
-
-    def _refuse_shared(self, series: Series, file: BarFile) -> None:
-        """MalformedFile: it is another series' file too, as it may have become since the scan."""
-        if file.links > 1 or file.path.is_symlink():
-            error = read_entries(self.folder).blocked.get(series)
-            if error is not None:
-                raise error
-
-    def _complete(self, file: BarFile, end: End) -> None:
-        """Give the last line its end, unless the file has changed."""
-        text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
-        if file.links > 1:
-            edits = [Edit(file.size, file.size, text)]
-            rewrite(file.path, file.descriptor, edits, file.size, partial(_is_same, file))
-        elif _is_same(file):
-            append(file.descriptor, file.size, text)
-
-    def _append(
-        self, series: Series, lock: WriteLock, file: BarFile, bars: Sequence[Bar]
-    ) -> int | None:
-        """Put bars behind the last one; None: the file has changed."""
-        text = lines(bars, file.layout, self._model(series, file))
-        lock.begin(file.key[2])
-        try:
-            is_same = _is_same(file)
-            changed_ns = append(file.descriptor, file.size, text) if is_same else 0
-        except OSError:
-            with contextlib.suppress(OSError):
-                if os.fstat(file.descriptor).st_size == file.size:
-                    lock.withdraw()
-            raise
-        with contextlib.suppress(OSError):
-            lock.end()
-        if not is_same:
-            return None
-        try:
-            key = key_of(file.path.stat())
-        except FileNotFoundError:
-            raise
-        except OSError:
-            self._forget(series)
-            return len(bars)  # they are written, and on the disk
-        if key[2] != file.key[2]:
-            return None
-        known = self._known(series)
-        is_known = known is not None and known.key == file.key and known.is_settled
-        if self._index and is_known and key[:2] == (file.size + len(text), changed_ns):
-            starts = np.array([bar.start for bar in bars], np.int64)
-            self._index.extend(series.file_name, key, starts, series.timeframe.length_s)
-        else:
-            self._forget(series)
-        return len(bars)
-
-    def _model(self, series: Series, file: BarFile) -> End:
-        """The last row, as which new ones are spelled; without one, that of the file it is like."""
-        if self._like is not None and file.end.last is None:
-            old = self._like
-            with contextlib.suppress(OSError, MalformedFile), old._open(series) as opened:  # noqa: SLF001  another one of this class
-                return opened.end
-        return file.end
+        with _reported(self.path(series)), self._writing(series) as writer:
+            return writer.add(new, correct=correct)
 
     # What was cut short.
-
-    def _mend(self, series: Series, lock: WriteLock) -> bool:
-        """Take away what there is of rows that were not written to their end; whether it had to.
-
-        In a copy, for whoever is just reading the file has seen some of it. Only what we have
-        torn: the last row of another program may lack nothing but its end.
-        """
-        for _ in range(_TRIES):
-            left = lock.unfinished()
-            if left is None:
-                return False
-            with self._open(series) as file:
-                is_this = left.inode in (file.key[2], 0)
-                until = file.size if left.is_withdrawn else file.end.whole_until
-                if is_this and (left.is_withdrawn or file.end.torn):
-                    is_same = partial(_is_same, file)
-                    if not rewrite(file.path, file.descriptor, [], until, is_same):
-                        continue
-            self._forget(series)
-            lock.end()
-            return is_this
-        return False
 
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
@@ -344,8 +212,8 @@ class CsvStore:
         with _reported(path):
             if left_unfinished(path) is None:
                 return False
-        with _reported(self.path(series)), self.locked(series) as lock:
-            return self._mend(series, lock)
+        with _reported(self.path(series)), self._writing(series) as writer:
+            return writer.mend()
 
     # Series that are pulled again.
 
@@ -378,7 +246,7 @@ class CsvStore:
             keep(target, kept)
             take_after(target, newer)
             move(newer, target)
-        self._forget(series)
+        self._seen.forget(series)
         return kept
 
     def place_for_old(self, series: Series, stamp: str) -> Path:
@@ -390,32 +258,17 @@ class CsvStore:
 
     def flush(self) -> None:
         """Let other processes see what was found."""
-        if self._index is not None:
-            self._index.flush()
+        self._seen.flush()
 
     def close(self) -> None:
         """Flush, and let go of the index; it is opened again when it is needed."""
-        if self._index is not None:
-            self._index.close()
+        self._seen.close()
 
-    # What was seen.
-
-    def _known(self, series: Series) -> Known | None:
-        return self._index.known().get(series.file_name) if self._index else None
-
-    def _indexed_starts(self, series: Series, since: int) -> Int64Array | None:
-        assert self._index is not None
-        return self._index.starts(series.file_name, since, series.timeframe.length_s)
-
-    def _forget(self, series: Series) -> None:
-        if self._index is not None:
-            self._index.forget([series.file_name])
-
-    def _remember(self, series: Series, seen: Seen, looked_ns: int) -> None:
-        if self._index is not None:
-            settled = is_settled(seen.key, looked_ns)
-            known = Known(seen.key, settled, *seen[1:4], seen.is_verified)
-            self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
+    @contextlib.contextmanager
+    def _writing(self, series: Series) -> Iterator[SeriesWriter]:
+        like = self._like.folder if self._like else None
+        with self.locked(series) as lock:
+            yield SeriesWriter(self.folder, series, lock, self._seen, like)
 
     def _lock_path(self, series: Series) -> Path:
         return self._locks / f"{series}.lock"
@@ -450,8 +303,3 @@ def _reported(path: Path) -> Iterator[None]:
 def _known_from(first: int | None, since: int) -> int:
     """Since when all bars are known, where those from `since` on are; 0 and before: all are."""
     return min(first or 0, 0) if first is None or first >= since else since
-
-
-def _is_same(file: BarFile) -> bool:
-    """The path still means this file, and nobody has written to it."""
-    return key_of(file.path.stat()) == file.key

@@ -1,0 +1,60 @@
+"""What was seen of a store's files, as far as that is remembered: in an index, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ktrdr.market.instruments import Series
+from ktrdr.market.sessions import Int64Array
+from ktrdr.store.bar_file import FileKey
+from ktrdr.store.index import CoverageIndex, Known, is_settled
+from ktrdr.store.interface import Seen
+
+
+class SeenFiles:
+    """What was seen of each series' file when it had a certain key. For one thread."""
+
+    def __init__(self, index: CoverageIndex | None) -> None:
+        """`index`: None remembers nothing."""
+        self._index = index
+
+    def known(self) -> Mapping[str, Known]:
+        """What is known, by the files' names."""
+        return self._index.known() if self._index else {}
+
+    def of(self, series: Series) -> Known | None:
+        """What is known of one."""
+        return self.known().get(series.file_name)
+
+    def starts(self, series: Series, since: int) -> Int64Array | None:
+        """The starts of its bars from `since` on; None: they are not remembered."""
+        if self._index is None:
+            return None
+        return self._index.starts(series.file_name, since, series.timeframe.length_s)
+
+    def remember(self, series: Series, seen: Seen, looked_ns: int) -> None:
+        """Keep what was seen at that time (ns of the epoch)."""
+        if self._index is not None:
+            settled = is_settled(seen.key, looked_ns)
+            known = Known(seen.key, settled, *seen[1:4], seen.is_verified)
+            self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
+
+    def extend(self, series: Series, key: FileKey, starts: Int64Array) -> None:
+        """Bars were put behind those that are known, and the file has this key since."""
+        if self._index is not None:
+            self._index.extend(series.file_name, key, starts, series.timeframe.length_s)
+
+    def forget(self, series: Series) -> None:
+        """It has changed otherwise, and is to be looked at anew."""
+        if self._index is not None:
+            self._index.forget([series.file_name])
+
+    def flush(self) -> None:
+        """Let other processes see what is remembered."""
+        if self._index is not None:
+            self._index.flush()
+
+    def close(self) -> None:
+        """Flush, and let go of the index; it is opened again when it is needed."""
+        if self._index is not None:
+            self._index.close()

@@ -1,0 +1,171 @@
+"""Writes into the file of one series, for whoever has its lock. Takes no lock itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ktrdr.errors import MalformedFile, StoreUnwritable
+from ktrdr.market.bars import Bar
+from ktrdr.market.instruments import Series
+from ktrdr.store.atomic_write import Edit, append, rewrite
+from ktrdr.store.bar_file import BarFile, End, key_of
+from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
+from ktrdr.store.entries import read_entries
+from ktrdr.store.lock import WriteLock
+from ktrdr.store.seen_files import SeenFiles
+
+_TRIES = 20
+
+
+class SeriesWriter:
+    """Every write extends the file or replaces it whole, or leaves it as it was.
+
+    `like`: a folder after whose file of this series one without rows spells its times.
+    """
+
+    def __init__(
+        self, folder: Path, series: Series, lock: WriteLock, seen: SeenFiles, like: Path | None
+    ) -> None:
+        self._folder = folder
+        self._series = series
+        self._lock = lock
+        self._seen = seen
+        self._like = like
+        self._path = folder / series.file_name
+
+    def add(self, bars: Sequence[Bar], *, correct: bool) -> int:
+        """Put bars, ascending, into the file where it has none of that start; how many were new.
+
+        Raises as `CsvStore.add`, and OSError where the disk refuses.
+        """
+        self.mend()
+        for _ in range(_TRIES):
+            with self._open(writable=True) as file:
+                self._refuse_shared(file)
+                added = self._put(file, bars, correct=correct)
+            if added is not None:
+                return added
+        raise StoreUnwritable(
+            f"{self._path}: another program replaces it again and again",
+            hint="end that program, or have it write elsewhere; it is tried again",
+        )
+
+    def mend(self) -> bool:
+        """Take away what there is of rows that were not written to their end; whether it had to.
+
+        In a copy, for whoever is just reading the file has seen some of it. Only what we have
+        torn: the last row of another program may lack nothing but its end.
+        """
+        for _ in range(_TRIES):
+            left = self._lock.unfinished()
+            if left is None:
+                return False
+            with self._open() as file:
+                is_this = left.inode in (file.key[2], 0)
+                until = file.size if left.is_withdrawn else file.end.whole_until
+                if is_this and (left.is_withdrawn or file.end.torn):
+                    is_same = partial(_is_same, file)
+                    if not rewrite(file.path, file.descriptor, [], until, is_same):
+                        continue
+            self._seen.forget(self._series)
+            self._lock.end()
+            return is_this
+        return False
+
+    def _open(self, *, writable: bool = False) -> BarFile:
+        return BarFile(self._path, self._series.timeframe, writable=writable)
+
+    def _put(self, file: BarFile, bars: Sequence[Bar], *, correct: bool) -> int | None:
+        """Put bars into an open file; None: look again, it has changed."""
+        end = file.end
+        if lacks_only_its_end(file, end, bars):
+            _complete(file, end)
+            return None
+        is_extended = not end.torn and file.links == 1
+        if is_extended and file.layout.is_whole and is_behind(end, bars):
+            return self._append(file, bars)
+        edits, added = edits_for(file, end, bars, correct=correct)
+        if not edits:
+            return 0
+        until = max(end.whole_until, edits[-1].end)
+        if not rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file)):
+            return None
+        self._seen.forget(self._series)
+        return added
+
+    def _refuse_shared(self, file: BarFile) -> None:
+        """MalformedFile: it is another series' file too, as it may have become since the scan."""
+        if file.links > 1 or file.path.is_symlink():
+            error = read_entries(self._folder).blocked.get(self._series)
+            if error is not None:
+                raise error
+
+    def _append(self, file: BarFile, bars: Sequence[Bar]) -> int | None:
+        """Put bars behind the last one; None: the file has changed."""
+        text = lines(bars, file.layout, self._model(file))
+        self._lock.begin(file.key[2])
+        try:
+            is_same = _is_same(file)
+            changed_ns = append(file.descriptor, file.size, text) if is_same else 0
+        except OSError:
+            with contextlib.suppress(OSError):
+                if os.fstat(file.descriptor).st_size == file.size:
+                    self._lock.withdraw()
+            raise
+        with contextlib.suppress(OSError):
+            self._lock.end()
+        return self._learn(file, bars, (file.size + len(text), changed_ns)) if is_same else None
+
+    def _learn(
+        self, file: BarFile, bars: Sequence[Bar], size_and_time: tuple[int, int]
+    ) -> int | None:
+        """Remember bars that were appended; None: to a file that has another one in its place."""
+        try:
+            key = key_of(file.path.stat())
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._seen.forget(self._series)
+            return len(bars)  # they are written, and on the disk
+        if key[2] != file.key[2]:
+            return None
+        known = self._seen.of(self._series)
+        is_known = known is not None and known.key == file.key and known.is_settled
+        if is_known and key[:2] == size_and_time:
+            starts = np.array([bar.start for bar in bars], np.int64)
+            self._seen.extend(self._series, key, starts)
+        else:
+            self._seen.forget(self._series)
+        return len(bars)
+
+    def _model(self, file: BarFile) -> End:
+        """The last row, as which new ones are spelled; without one, that of the file it is like."""
+        if self._like is not None and file.end.last is None:
+            like = self._like / self._series.file_name
+            with (
+                contextlib.suppress(OSError, MalformedFile),
+                BarFile(like, self._series.timeframe) as opened,
+            ):
+                return opened.end
+        return file.end
+
+
+def _complete(file: BarFile, end: End) -> None:
+    """Give the last line its end, unless the file has changed."""
+    text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
+    if file.links > 1:
+        edits = [Edit(file.size, file.size, text)]
+        rewrite(file.path, file.descriptor, edits, file.size, partial(_is_same, file))
+    elif _is_same(file):
+        append(file.descriptor, file.size, text)
+
+
+def _is_same(file: BarFile) -> bool:
+    """The path still means this file, and nobody has written to it."""
+    return key_of(file.path.stat()) == file.key
