@@ -17,20 +17,20 @@ _QUESTION = (
 _HISTORY = ("historical_data", "schedule", "head_timestamp")
 
 
+_COUNTED = ("requests", "errors", "violations", "swallowed", "faults", "verdicts")
+"""What is counted by its name."""
+
+
 class Tally:
     """Sums over all entries so far; nothing of what it holds grows but by new questions."""
 
     def __init__(self) -> None:
-        self._requests: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
-        self._violations: Counter[str] = Counter()
-        self._swallowed: Counter[str] = Counter()
-        self._faults: Counter[str] = Counter()
-        self._verdicts: Counter[str] = Counter()
+        self._counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
+        self._totals: Counter[str] = Counter()
         self._connects: Counter[int] = Counter()
         self._asked: set[int] = set()
         self._open: set[tuple[int, int, str]] = set()
-        self._most_open = self._repeats = self._bars = self._answers = 0
+        self._most_open = 0
         self._most_clients = self._clients = 0
         self.most_messages_per_s = 0
         """Messages of one client within a second, at most."""
@@ -48,11 +48,11 @@ class Tally:
             case "cancelled":
                 self._open.discard(_key(entry))
             case "swallowed":
-                self._swallowed[entry["verdict"]] += 1
+                self._counts["swallowed"][entry["verdict"]] += 1
             case "violation":
-                self._violations[entry["verdict"]] += 1
+                self._counts["violations"][entry["verdict"]] += 1
             case "fault":
-                self._faults[entry["verdict"]] += entry["state"] == "begun"
+                self._counts["faults"][entry["verdict"]] += entry["state"] == "begun"
             case "connected":
                 self._connects[entry["client_id"]] += 1
                 self._clients += 1
@@ -69,21 +69,21 @@ class Tally:
         self._most_open = max(self._most_open, len(self._open))
 
     def _answer(self, entry: Entry) -> None:
-        self._answers += 1
-        self._bars += entry["bars"]
+        self._totals["answers"] += 1
+        self._totals["bars"] += entry["bars"]
         if entry["error_code"] is not None:
-            self._errors[str(entry["error_code"])] += 1
+            self._counts["errors"][str(entry["error_code"])] += 1
         if entry["verdict"]:
-            self._verdicts[entry["verdict"]] += 1
+            self._counts["verdicts"][entry["verdict"]] += 1
         if entry["verdict"] != "duplicate_id":  # the first of that id is still open
             self._open.discard(_key(entry))
 
     def _receive(self, entry: Entry) -> None:
-        self._requests[entry["kind"]] += 1
+        self._counts["requests"][entry["kind"]] += 1
         if entry["kind"] not in _HISTORY:
             return
         question = hash(tuple(entry.get(name) for name in _QUESTION))
-        self._repeats += question in self._asked
+        self._totals["repeats"] += question in self._asked
         self._asked.add(question)
         if _key(entry) not in self._open:
             self._newest = _key(entry)
@@ -92,19 +92,19 @@ class Tally:
     def summary(self) -> dict[str, Any]:
         """The sums, JSON-able; what each means stands in `docs/simulator.md`."""
         return {
-            "requests": dict(self._requests),
-            "history_requests": sum(self._requests[kind] for kind in _HISTORY),
-            "answers": self._answers,
-            "bars": self._bars,
-            "errors": dict(self._errors),
-            "violations": dict(self._violations),
-            "swallowed": dict(self._swallowed),
-            "faults": dict(self._faults),
-            "verdicts": dict(self._verdicts),
+            "requests": dict(self._counts["requests"]),
+            "history_requests": sum(self._counts["requests"][kind] for kind in _HISTORY),
+            "answers": self._totals["answers"],
+            "bars": self._totals["bars"],
+            "errors": dict(self._counts["errors"]),
+            "violations": dict(self._counts["violations"]),
+            "swallowed": dict(self._counts["swallowed"]),
+            "faults": dict(self._counts["faults"]),
+            "verdicts": dict(self._counts["verdicts"]),
             "most_in_flight": max(self._most_open, len(self._open)),
             "in_flight": len(self._open),
             "most_messages_per_s": self.most_messages_per_s,
-            "repeats": self._repeats,
+            "repeats": self._totals["repeats"],
             "connects": sum(self._connects.values()),
             "connects_by_id": {str(i): n for i, n in sorted(self._connects.items())},
             "most_clients": self._most_clients,
