@@ -188,7 +188,7 @@ class SeriesCheck:
         if seen.is_ours:
             ledger = Ledger(self._ledger)
             with contextlib.closing(ledger):
-                ledger.keep_file(self._series, key_of(self._path.stat()), is_ours=True)
+                ledger.series.keep_file(self._series, key_of(self._path.stat()), is_ours=True)
 
 
 def _hide_examples(look: Look) -> None:

@@ -15,7 +15,7 @@ from ktrdr.filling.evidence import Answered, Density, Doubts, settle, weigh
 from ktrdr.filling.gaps import Gap, among, missing
 from ktrdr.filling.grids import look, shown
 from ktrdr.filling.ledger_reader import absent_of, life_of, sessions_of
-from ktrdr.filling.lifetime import Life, in_life
+from ktrdr.filling.lifetime import ContractLifetime, in_life
 from ktrdr.filling.request_plan import plan
 from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
@@ -89,7 +89,7 @@ class _Work:
         told: Schedule,
         known: Schedule | None,
         alignment: frozenset[int],
-        life: Life,
+        life: ContractLifetime,
         span: tuple[int, int],
     ) -> None:
         """Find out which bars are due, by what is believed of the sessions."""

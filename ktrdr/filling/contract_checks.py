@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ktrdr.errors import OtherContract, RequestFailed
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
+from ktrdr.filling.comparison import is_other
 from ktrdr.filling.fetcher import Fetcher
 from ktrdr.filling.identity import COMPARED, Likeness, likeness
-from ktrdr.filling.ingest import Books, is_other, stored
+from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.rebuilds import Owner, Renewals
 from ktrdr.filling.revisions import Drift, compare
 from ktrdr.filling.series_state import Watched
+from ktrdr.filling.stored_bars import latest, stored
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
@@ -22,8 +24,8 @@ from ktrdr.market.bars_request import BarsRequest, Priority
 class ContractChecks:
     """Those of one store. For one thread."""
 
-    watch: Watch
-    books: Books
+    watch: Assessor
+    books: Ingest
     fetcher: Fetcher
     rebuilds: Renewals
     owner: Owner
@@ -36,22 +38,22 @@ class ContractChecks:
 
         The newest ones, or those up to a bar (UTC seconds).
         """
-        span = self.watch.latest(watched, COMPARED, until)
+        span = latest(watched, COMPARED, until)
         is_asked = self.fetcher.is_asking_for(watched, Kind.LIKENESS)
         if span is None:
-            self.watch.settle_question(watched)
+            self.watch.contracts.settle_question(watched)
         elif watched.may_be_asked_for(self.clock()) and not is_asked:
             request = BarsRequest(watched.instrument, watched.series.timeframe, *span)
             self.fetcher.request_bars(Kind.LIKENESS, watched, request, Priority.RECENT)
 
     def take(self, task: Task, answer: Answer) -> None:
         """Go on where the bars are those that are stored; else OtherContract, for a person."""
-        watched, known = task.watched, self.watch.question_of(task.watched)
+        watched, known = task.watched, self.watch.contracts.question_of(task.watched)
         if watched.is_renewed:
             return
         if not self.owner.clocks_agree:
             raise RequestFailed("bars cannot be compared while the clocks are apart")
-        told = {bar.start: bar for bar in self.books.comparable(watched, answer)}
+        told = {bar.start: bar for bar in self.books.grids.comparable(watched, answer)}
         if known is None or known.told is None:
             self._take_prices(task, told)
             return
@@ -65,7 +67,7 @@ class ContractChecks:
                 f"instruments.toml: con_id = {known.told.con_id}; else move the file away, or "
                 f"keep to the old contract: con_id = {known.contract.con_id}",
             )
-        self.watch.settle_question(watched)
+        self.watch.contracts.settle_question(watched)
         watched.succeeded()
         in_ratio = " but for the ratio of a split" if like is Likeness.RATIO else ""
         self.owner.report(

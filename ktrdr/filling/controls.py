@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ktrdr.errors import RequestFailed
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.fetcher import Fetcher
 from ktrdr.filling.gaps import Gap, Reason
-from ktrdr.filling.ingest import Books
+from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.report import iso
 from ktrdr.filling.series_state import Watched
 from ktrdr.filling.tasks import Kind, Task
@@ -27,15 +27,15 @@ _HEAD_AGAIN_S = 30 * DAY_S
 class Controls:
     """Those of one store. For one thread."""
 
-    watch: Watch
-    books: Books
+    watch: Assessor
+    books: Ingest
     fetcher: Fetcher
     look_at: Callable[[Watched], None]
     """Judge a series anew."""
 
     def request_head(self, watched: Watched, request: BarsRequest, now: int) -> None:
         """IB's first bar, where an answer begins later than what was asked for."""
-        life = self.watch.life(watched.instrument)
+        life = self.watch.contracts.life(watched.instrument)
         is_short = watched.first is None or watched.first > request.start
         lacks = watched.coverage is not None and Reason.UNPROVEN in watched.coverage.holes
         is_known = life.head_at is not None and now - life.head_at <= _HEAD_AGAIN_S
@@ -46,13 +46,14 @@ class Controls:
     def take_head(self, task: Task, head: int | None) -> None:
         """Believe it where the bars that are there bear it out; else ask again tomorrow."""
         watched = task.watched
-        life = self.watch.life(watched.instrument)
+        contracts = self.watch.contracts
+        life = contracts.life(watched.instrument)
         known, asked_at = head, task.asked_at
-        if known is None or not self.watch.head_is_borne_out(watched, known, asked_at):
+        if known is None or not contracts.head_is_borne_out(watched, known, asked_at):
             known, asked_at = life.head, asked_at - _HEAD_AGAIN_S + DAY_S
         else:
             log.info("%s: IB has bars from %s on", watched.series, iso(known))
-        self.watch.keep_life(watched.instrument, life._replace(head=known, head_at=asked_at))
+        contracts.keep_life(watched.instrument, life._replace(head=known, head_at=asked_at))
         watched.succeeded()
         self.look_at(watched)
 
@@ -61,7 +62,7 @@ class Controls:
 
         Where nothing is known that it has, what it lacks is not believed at all.
         """
-        known = self.books.nearest_known(watched, gaps[-1], now)
+        known = self.books.absences.nearest_known(watched, gaps[-1], now)
         if known is None:
             return
         timeframe = watched.series.timeframe
@@ -76,7 +77,7 @@ class Controls:
         watched, start = task.watched, task.bars_request.start
         is_there = any(bar.start == start for bar in answer.bars)
         if is_there and is_sure:
-            self.books.believe_absent(watched, task.gaps, task.asked_at)
+            self.books.absences.believe_absent(watched, task.gaps, task.asked_at)
         elif not is_there:
             raise RequestFailed(
                 f"IB has no bar at {iso(start)}, where it had one: what it lacks "

@@ -15,7 +15,7 @@ from typing import Any
 
 from ktrdr.errors import StoreUnwritable
 from ktrdr.filling.fill import TABLE, Counts, Event, Fill, State
-from ktrdr.filling.ledger import open_ledger
+from ktrdr.filling.ledger_file import open_ledger
 from ktrdr.market.instruments import Series, parse_series
 from ktrdr.market.timeframes import DAY_S
 

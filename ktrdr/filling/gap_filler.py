@@ -16,7 +16,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, Misconfigured, RequestFailed, StoreUnwritable
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.clock_check import ClockCheck
 from ktrdr.filling.fetcher import MAX_IN_FLIGHT
 from ktrdr.filling.fill_records import FillBook
@@ -77,7 +77,7 @@ class GapFiller:
     ) -> None:
         store = store or CsvStore(settings.data_dir, indexed=True)
         executor = executor or ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="ask")
-        watch = Watch(store, settings.ktrdr_gap_max_age_days)
+        watch = Assessor(store, settings.ktrdr_gap_max_age_days)
         clocks = ClockCheck(clock, monotonic or clock, boot, watch)
         now, interval_s = clocks.now, settings.ktrdr_gap_check_interval_s
         self._health = StoreHealth(store, is_live_folder=settings.is_live_folder)

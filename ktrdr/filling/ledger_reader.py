@@ -10,7 +10,7 @@ from typing import Any
 
 from ktrdr.filling.gaps import in_runs
 from ktrdr.filling.grids import Grid
-from ktrdr.filling.lifetime import Life
+from ktrdr.filling.lifetime import ContractLifetime
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array, Schedule, Session
 from ktrdr.market.timeframes import Timeframe
@@ -47,10 +47,10 @@ def stored_schedule(body: str) -> Schedule | None:
     return schedule if schedule.is_sound else None
 
 
-def life_of(path: Path, contract: str) -> Life:
+def life_of(path: Path, contract: str) -> ContractLifetime:
     """When a contract can have bars, as a store's ledger has it, to who only reads."""
     row = _one(path, "SELECT head, head_at, expires FROM lives WHERE contract = ?", contract)
-    return Life(*row) if row else Life()
+    return ContractLifetime(*row) if row else ContractLifetime()
 
 
 def absent_of(path: Path, series: str, expected: Int64Array, now: int) -> Int64Array:

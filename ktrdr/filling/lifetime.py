@@ -10,7 +10,7 @@ from ktrdr.market.sessions import Expected
 from ktrdr.market.timeframes import DAY_S, Timeframe
 
 
-class Life(NamedTuple):
+class ContractLifetime(NamedTuple):
     """When a contract can have bars at all (UTC seconds); None: not known."""
 
     head: int | None = None
@@ -21,7 +21,7 @@ class Life(NamedTuple):
     """Its last trading day, as UTC midnight."""
 
 
-def in_life(found: Expected, life: Life, timeframe: Timeframe) -> Expected:
+def in_life(found: Expected, life: ContractLifetime, timeframe: Timeframe) -> Expected:
     """Those of the bars that a contract can have: from its first bar on, to its last day."""
     chosen = np.ones(len(found.starts), dtype=np.bool_)
     if life.head is not None:

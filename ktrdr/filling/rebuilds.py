@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ktrdr.errors import KtrdrError, RequestFailed
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.gaps import Reason
 from ktrdr.filling.series_state import Watched
 from ktrdr.market.instruments import Series
@@ -56,7 +56,7 @@ class Renewals:
 
     def __init__(
         self,
-        watch: Watch,
+        watch: Assessor,
         clock: Callable[[], float],
         owner: Owner,
         look_at: Callable[[Watched], None],
@@ -84,7 +84,7 @@ class Renewals:
 
     def resume(self, known: Mapping[Series, Watched]) -> None:
         """Go on with those that the ledger names."""
-        wanted = self._watch.ledger.renewals() if self._watch.has_ledger else {}
+        wanted = self._watch.ledger.series.renewals() if self._watch.ledger.exists else {}
         before, self._renewals = self._renewals, {}
         for series, watched in list(known.items()):  # one whose file is gone is forgotten
             since, _ = wanted.get(str(series), (None, ""))
@@ -106,7 +106,7 @@ class Renewals:
         if watched.first is None:
             return
         log.warning("%s: %s: the series is pulled again", watched.series, why)
-        self._watch.ledger.keep_renewal(watched.series, watched.first, why)
+        self._watch.ledger.series.keep_renewal(watched.series, watched.first, why)
         self._forget_shadow(watched.series)
         watched.is_renewed = True
         watched.error = None  # how often it has failed is kept until it is done
@@ -130,7 +130,7 @@ class Renewals:
             return
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
         kept = self._watch.main_store.take_renewed(shadow.series, stamp)
-        self._watch.note_swapped(shadow.series)
+        self._watch.ownership.note_swapped(renewal.watched)
         renewal.watched.succeeded()
         self._end(renewal)
         log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
@@ -157,7 +157,7 @@ class Renewals:
 
     def _end(self, renewal: Renewal) -> None:
         """The series is kept in its own file again."""
-        self._watch.ledger.end_renewal(renewal.watched.series)
+        self._watch.ledger.series.end_renewal(renewal.watched.series)
         self._renewals.pop(renewal.watched.series, None)
         renewal.watched.is_renewed = False
         self._look_at(renewal.watched)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ktrdr.filling.coverage import Coverage
 from ktrdr.filling.gaps import SETTLED, Reason
-from ktrdr.filling.lifetime import Life
+from ktrdr.filling.lifetime import ContractLifetime
 from ktrdr.filling.series_state import SeriesSnapshot, Watched
 from ktrdr.ipc.messages import Json
 from ktrdr.market.instruments import Series
@@ -191,7 +191,7 @@ def _due_and_later(one: SeriesSnapshot, day: int, now: int) -> tuple[Int64Array,
     return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
 
 
-def _why_none(life: Life, day: int, is_known: bool) -> str:
+def _why_none(life: ContractLifetime, day: int, is_known: bool) -> str:
     if life.head is not None and day + DAY_S <= life.head:
         return "before_listing"
     if life.expires is not None and day > life.expires:

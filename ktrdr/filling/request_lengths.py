@@ -16,15 +16,15 @@ class RequestLengths:
     def known(self, ledger: Ledger) -> Spans:
         """What was learnt so far."""
         if self._known is None:
-            self._known = Spans(ledger.spans())
+            self._known = Spans(ledger.requests.spans())
         return self._known
 
     def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:
         """It was answered within so long."""
         if self.known(ledger).answered(request, took_s):
-            ledger.keep_spans(self.known(ledger).days)
+            ledger.requests.keep_spans(self.known(ledger).days)
 
     def timed_out(self, ledger: Ledger, request: BarsRequest) -> None:
         """It was not answered in time."""
         if self.known(ledger).failed(request):
-            ledger.keep_spans(self.known(ledger).days)
+            ledger.requests.keep_spans(self.known(ledger).days)

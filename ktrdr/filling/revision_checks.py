@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from ktrdr.errors import OtherUnit, RequestFailed
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
+from ktrdr.filling.comparison import is_other, is_whole
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.fetcher import Fetcher
 from ktrdr.filling.gaps import Gap
-from ktrdr.filling.ingest import Books, is_other, is_whole, stored
+from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.isolation import Isolation
 from ktrdr.filling.rebuilds import Owner, Renewals
 from ktrdr.filling.revisions import Drift, compare
 from ktrdr.filling.series_state import Watched
+from ktrdr.filling.stored_bars import stored
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
@@ -34,8 +36,8 @@ _SETTLED_S = 18 * HOUR_S
 class RevisionChecks:
     """Those of one store. For one thread."""
 
-    watch: Watch
-    books: Books
+    watch: Assessor
+    books: Ingest
     fetcher: Fetcher
     rebuilds: Renewals
     contract_checks: ContractChecks
@@ -65,7 +67,7 @@ class RevisionChecks:
             if not self.owner.is_watched(watched) or not watched.may_be_asked_for(now):
                 continue
             with self.isolation.of(watched):
-                self.watch.ledger.note_look(watched.series, what, now)
+                self.watch.ledger.series.note_look(watched.series, what, now)
                 request = self._request(watched, what, now)
                 if request is not None:
                     self.fetcher.request_bars(Kind.CHECK, watched, request, Priority.BACKFILL)
@@ -73,15 +75,15 @@ class RevisionChecks:
     def _due(self, watched: Watched, now: int) -> str | None:
         """What of a complete series should be compared, `settle` or `sample`; None: nothing."""
         is_complete = watched.coverage is not None and not watched.coverage.closable
-        if self.watch.question_of(watched) is not None:
+        if self.watch.contracts.question_of(watched) is not None:
             return None
         if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
             return None
         if self._is_unsettled(watched, now):
             return "settle"
-        looked = self.watch.ledger.looked_at(watched.series, "sample")
+        looked = self.watch.ledger.series.looked_at(watched.series, "sample")
         if looked is None:  # seen for the first time: tomorrow
-            self.watch.ledger.note_look(watched.series, "sample", now)
+            self.watch.ledger.series.note_look(watched.series, "sample", now)
         return "sample" if looked is not None and now - looked >= _CHECK_EVERY_S else None
 
     def _is_unsettled(self, watched: Watched, now: int) -> bool:
@@ -89,9 +91,9 @@ class RevisionChecks:
         if not watched.series.timeframe.is_daily or not watched.is_ours or watched.last is None:
             return False
         settled_at = watched.last + DAY_S + _SETTLED_S
-        looked = self.watch.ledger.looked_at(watched.series, "settle")
+        looked = self.watch.ledger.series.looked_at(watched.series, "settle")
         if looked is None:  # written just now, or long ago
-            self.watch.ledger.note_look(watched.series, "settle", now)
+            self.watch.ledger.series.note_look(watched.series, "settle", now)
             return False
         return looked < settled_at <= now
 
@@ -123,7 +125,7 @@ class RevisionChecks:
         watched = task.watched
         if watched.is_renewed:
             return
-        told = {bar.start: bar for bar in self.books.comparable(watched, answer)}
+        told = {bar.start: bar for bar in self.books.grids.comparable(watched, answer)}
         drift = compare(stored(watched, told), told)
         if drift is not None and (is_whole(watched, drift) or is_other(watched, drift)):
             self.see_to(task, replace(drift, doubted_at=None))
@@ -162,11 +164,11 @@ class RevisionChecks:
         """Some bars alone were revised."""
         watched = task.watched
         if watched.is_ours:
-            self.books.correct(watched, drift)
+            self.books.comparison.correct(watched, drift)
             self.look_at(watched)
             return
         if task.kind is Kind.AROUND:
-            self.books.note_revised(watched, drift)
+            self.books.comparison.note_revised(watched, drift)
         self.owner.report(
             str(watched.series),
             RequestFailed(
@@ -203,7 +205,7 @@ class RevisionChecks:
 
     def _see_to_withheld(self, watched: Watched, gaps: tuple[Gap, ...]) -> None:
         """Nothing of it is in another unit: it is asked for at once, but not again and again."""
-        if not self.books.put_off(watched, gaps, int(self.clock())):
+        if not self.books.later.put_off(watched, gaps, int(self.clock())):
             return
         if self.rebuilds.is_shadow(watched):  # which would seem whole without it
             self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.clocks import APART_S
 from ktrdr.filling.report import iso
 from ktrdr.filling.scheduler import Scheduler
@@ -32,7 +32,7 @@ class Scan:
     def __init__(
         self,
         store: BarStore,
-        watch: Watch,
+        watch: Assessor,
         scheduler: Scheduler,
         clock: Callable[[], float],
         report: Callable[[str, KtrdrError], None],
@@ -58,11 +58,11 @@ class Scan:
 
     def leave_damaged_ledger(self, why: sqlite3.Error) -> None:
         """What stands in it cannot be read: begin a new one. sqlite3.Error, OSError: as to open."""
-        self._watch.leave_damaged_ledger(why)
+        self._watch.ledger.leave_damaged(why)
 
     def close_ledger(self) -> None:
         """It is opened again when it is needed."""
-        self._watch.close()
+        self._watch.ledger.close()
 
     # Files.
 
@@ -83,7 +83,7 @@ class Scan:
         Misconfigured: instruments.toml cannot be read.
         """
         found, _, strange, blocked = self.store.scan()
-        self._watch.notice_deletion()
+        self._watch.ledger.notice_deletion()
         ordered = sorted((*found, *blocked), key=_order)
         self.strange = tuple(strange)
         lines = [*strange[:_STRANGE_SHOWN], self.more_strange]

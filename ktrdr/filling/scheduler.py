@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSource
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.controls import Controls
 from ktrdr.filling.fetcher import ContractSessions, Fetcher
 from ktrdr.filling.gaps import Gap
-from ktrdr.filling.ingest import Books, Taken
+from ktrdr.filling.ingest import Ingest, IngestResult
 from ktrdr.filling.isolation import Isolation
 from ktrdr.filling.rebuilds import Owner, Renewals
 from ktrdr.filling.report import iso
@@ -69,7 +69,7 @@ class Scheduler:
     def __init__(
         self,
         connection: LocalClient,
-        watch: Watch,
+        watch: Assessor,
         executor: Executor,
         clock: Callable[[], float],
         owner: Owner,
@@ -78,7 +78,7 @@ class Scheduler:
         self._watch = watch
         self._clock = clock
         self._owner = owner
-        self._books = Books(watch, owner.report, check_interval_s / 2)
+        self._books = Ingest(watch, owner.report, check_interval_s / 2)
         self._lengths = RequestLengths()
         self.fetcher = Fetcher(connection, executor, clock)
         self.tally = Tally()
@@ -134,7 +134,7 @@ class Scheduler:
         for same in lacking.values():
             with self._isolation.of(*same):
                 start = self._watch.schedule_from(same, now)
-                is_doubted = self._watch.has_doubted_sessions(same[0].instrument)
+                is_doubted = self._watch.sessions.has_doubted_sessions(same[0].instrument)
                 self.fetcher.request_sessions(tuple(same), start, now, with_holidays=is_doubted)
 
     def plan_checks(self, series: Iterable[Watched]) -> None:
@@ -174,7 +174,7 @@ class Scheduler:
         """
         if not watched.may_be_asked_for(self._clock()) or not self._is_watched(watched):
             return
-        if self._watch.question_of(watched) is not None:
+        if self._watch.contracts.question_of(watched) is not None:
             self._contract_checks.request(watched)
             return
         if watched.coverage is None:
@@ -257,15 +257,15 @@ class Scheduler:
     def _take_sessions(self, task: Task, found: object) -> None:
         assert isinstance(found, ContractSessions)
         instrument = task.watched.instrument
-        self._watch.take_schedule(task.series, found.schedule, task.asked_at, found.closed)
+        self._watch.sessions.take_schedule(task.series, found.schedule, task.asked_at, found.closed)
         if found.expires is not None:
-            life = self._watch.life(instrument)._replace(expires=found.expires)
-            self._watch.keep_life(instrument, life)
+            life = self._watch.contracts.life(instrument)._replace(expires=found.expires)
+            self._watch.contracts.keep_life(instrument, life)
         for watched in task.series:
             with self._isolation.of(watched):
                 self.look_at(watched)
                 if found.identity is not None:
-                    self._watch.take_identity(watched, found.identity)
+                    self._watch.contracts.take_identity(watched, found.identity)
                 self._request_bars(watched, len(task.series))
 
     def _take_bars(self, task: Task, done: Future[object]) -> None:
@@ -294,7 +294,7 @@ class Scheduler:
         )
         self._see_to_consequences(replace(task, gaps=tuple(holes)), taken)
 
-    def _see_to_consequences(self, task: Task, taken: Taken) -> None:
+    def _see_to_consequences(self, task: Task, taken: IngestResult) -> None:
         watched, asked_at = task.watched, task.asked_at
         if taken.drift:
             self._revision_checks.see_to(task, taken.drift)
@@ -310,7 +310,7 @@ class Scheduler:
         self, error: KtrdrError, request: BarsRequest, watched: Watched, asked_at: int
     ) -> None:
         self.tally.failed += 1
-        self._watch.ledger.refused(
+        self._watch.ledger.requests.refused(
             watched.series, request.start, request.end, asked_at, error.outcome, error.code
         )
         if isinstance(error, TimedOut):

@@ -21,7 +21,7 @@ from ktrdr.errors import (
 )
 from ktrdr.filling.coverage import Coverage
 from ktrdr.filling.gaps import Reason
-from ktrdr.filling.lifetime import Life, in_life
+from ktrdr.filling.lifetime import ContractLifetime, in_life
 from ktrdr.filling.unscheduled import with_unscheduled
 from ktrdr.market.instruments import Instrument, Series, contract_name
 from ktrdr.market.sessions import (
@@ -37,7 +37,7 @@ from ktrdr.store.interface import BarStore
 _RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
 _PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
 """What needs a person, as IB says; but it says so now and then where that is not so."""
-_ANY_LIFE = Life()
+_ANY_LIFE = ContractLifetime()
 _NO_STARTS = np.empty(0, dtype=np.int64)
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
@@ -54,7 +54,7 @@ class Basis:
 
     schedule: Schedule | None = None
     """All that is known of the contract's sessions."""
-    life: Life = _ANY_LIFE
+    life: ContractLifetime = _ANY_LIFE
     alignment: frozenset[int] = frozenset()
     """Where bars begin, as far as that was learnt, as `expected` wants it."""
     unscheduled: tuple[int, ...] = ()
@@ -123,7 +123,7 @@ class Watched:
     """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
     past: Coverage | None = None
     """Of the days before them, back to the file's first row; None: there are none, or not yet."""
-    past_basis: tuple[int, object, Life, frozenset[int]] | None = None
+    past_basis: tuple[int, object, ContractLifetime, frozenset[int]] | None = None
     """What that was judged by; first where it ends."""
     basis: Basis = Basis()
     """What it was judged by last."""

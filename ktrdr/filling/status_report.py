@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from ktrdr.config.settings import Settings
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, StoreUnwritable, UnknownSeries
-from ktrdr.filling.assessment import Watch
+from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.clock_check import ClockCheck
 from ktrdr.filling.clocks import APART_S
 from ktrdr.filling.fill import Trouble
@@ -93,7 +93,7 @@ class StatusReport:
     """Makes that record. For the stepping thread; `published` is for any."""
 
     settings: Settings
-    watch: Watch
+    watch: Assessor
     clocks: ClockCheck
     health: StoreHealth
     scheduler: Scheduler

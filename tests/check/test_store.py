@@ -405,26 +405,26 @@ FORMING = utc("2026-11-20 14:04:30")
 def test_our_own_last_bar_that_is_not_over_is_dropped_and_stays_ours(write, check, kept, ledger):
     path = write(SOUND)
     store = CsvStore(path.parent)
-    ledger.keep_file(AAPL, store.key(AAPL), is_ours=True)
+    ledger.series.keep_file(AAPL, store.key(AAPL), is_ours=True)
     assert states(check(now=FORMING)) == [State.MENDABLE]
     assert states(check(now=FORMING, fix=True)) == [State.MENDED]
     assert path.read_text() == SOUND.removesuffix(row(4))
     assert list(kept().values()) == [SOUND.encode()]
-    assert ledger.file(AAPL) == (store.key(AAPL), True)
+    assert ledger.series.file(AAPL) == (store.key(AAPL), True)
 
 
 def test_the_same_bar_of_somebody_else_stays(write, check, ledger):
     path = write(SOUND)
-    ledger.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_ours=False)
+    ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_ours=False)
     assert states(check(now=FORMING, fix=True)) == [State.STAYS]
     path.write_text(SOUND)
-    ledger.keep_file(AAPL, (1, 2, 3), is_ours=True)
+    ledger.series.keep_file(AAPL, (1, 2, 3), is_ours=True)
     assert states(check(now=FORMING, fix=True)) == [State.STAYS]
 
 
 def test_many_bars_of_the_future_are_a_matter_for_a_person(write, check, ledger):
     path = write(SOUND)
-    ledger.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_ours=True)
+    ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_ours=True)
     (finding,) = check(now=utc("2026-11-20 14:02"), fix=True)
     assert finding.state is State.STAYS
     assert finding.lines == (4, 5, 6)
@@ -443,7 +443,7 @@ def test_bars_outside_the_sessions_that_are_known_are_a_note(write, check, ledge
     schedule = Schedule("America/New_York", day, day + 86400, (session,))
     write("[AAPL]\nprimary_exchange = 'NASDAQ'\n", "instruments.toml")
     instrument = instrument_for("AAPL", {"primary_exchange": "NASDAQ"})
-    ledger.keep_schedule(contract_name(instrument), schedule, NOW)
+    ledger.contracts.keep_schedule(contract_name(instrument), schedule, NOW)
     write(SOUND)
     (finding,) = check(fix=True)
     assert finding.state is State.NOTE

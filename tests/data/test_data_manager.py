@@ -225,7 +225,7 @@ def test_bars_that_begin_at_other_minutes_make_nothing_complete(manager, group, 
 
 def learn(data_dir, timeframe, grid):
     ledger = Ledger(data_dir / ".ktrdr" / "ledger.sqlite")
-    ledger.keep_grid(contract_name(instrument_for("AAPL")), timeframe, grid)
+    ledger.contracts.keep_grid(contract_name(instrument_for("AAPL")), timeframe, grid)
     ledger.close()
 
 
@@ -247,7 +247,7 @@ def test_what_is_known_to_be_absent_is_not_asked_for(manager, group, data_dir):
     ledger = Ledger(data_dir / ".ktrdr" / "ledger.sqlite")
     name = f"AAPL_1m {contract_name(instrument_for('AAPL'))}"
     now = int(datetime.now(UTC).timestamp())
-    ledger.record_absent(name, [Gap(absent[0], absent[-1], len(absent))], now)
+    ledger.absences.record_absent(name, [Gap(absent[0], absent[-1], len(absent))], now)
     ledger.close()
     there = [bar for bar in truth("AAPL", "1m", *map(utc, WEEK)) if bar[0] not in absent]
     (data_dir / "AAPL_1m.csv").write_text(HEADER + "".join(line(Bar(*row)) for row in there))

@@ -8,6 +8,7 @@ from ktrdr.errors import StoreUnwritable
 from ktrdr.filling.fill import Counts, State
 from ktrdr.filling.fill_records import FillBook
 from ktrdr.filling.ledger import Ledger
+from ktrdr.filling.ledger_file import open_ledger
 from ktrdr.market.instruments import parse_series
 
 DAY = 86400
@@ -28,7 +29,7 @@ def book(path):
 
 def wanted(path, series=AAPL):
     with contextlib.closing(Ledger(path)) as ledger:
-        return ledger.wanted(series)
+        return ledger.series.wanted(series)
 
 
 def test_a_store_in_which_nothing_was_asked_for_gets_no_ledger(book, path):
@@ -119,7 +120,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(data_dir):
 
 def test_nothing_is_written_beside_the_log_of_a_ledger_that_was_just_deleted(book, path):
     ledger = Ledger(path)
-    ledger.note_look(AAPL, "sample", NOW)
+    ledger.series.note_look(AAPL, "sample", NOW)
     path.unlink()
     with pytest.raises(StoreUnwritable, match="deleted a moment ago"):
         book.ask(AAPL, DAY, NOW)
@@ -189,7 +190,7 @@ def test_a_ledger_of_another_version_costs_no_fill(book, path):
 
 
 def test_what_stands_in_the_log_of_such_a_ledger_alone_is_not_lost(book, path):
-    with contextlib.closing(Ledger(path)):  # so that the log is not written into the file
+    with contextlib.closing(open_ledger(path)):  # so that the log is not written into the file
         fill = book.ask(AAPL, 5 * DAY, NOW)
         make_another_versions(path)
         assert path.with_name("ledger.sqlite-wal").stat().st_size

@@ -9,8 +9,9 @@ from ktrdr.filling.fill_records import FillBook
 from ktrdr.filling.gaps import Gap
 from ktrdr.filling.grids import Grid
 from ktrdr.filling.ledger import Clock, Ledger
+from ktrdr.filling.ledger_file import open_ledger
 from ktrdr.filling.ledger_reader import sessions_of
-from ktrdr.filling.lifetime import Life
+from ktrdr.filling.lifetime import ContractLifetime
 from ktrdr.filling.unscheduled import Unscheduled
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
@@ -41,71 +42,72 @@ def starts(*values):
 
 def test_absence_is_remembered_for_its_series_alone(ledger):
     gap = Gap(NOW - 600, NOW - 480, 3)
-    ledger.record_absent(AAPL, [gap], NOW)
+    ledger.absences.record_absent(AAPL, [gap], NOW)
     expected = starts(NOW - 660, NOW - 600, NOW - 540, NOW - 480, NOW - 420)
-    assert ledger.absent(AAPL, expected, NOW).tolist() == [NOW - 600, NOW - 540, NOW - 480]
-    assert ledger.absent(MSFT, expected, NOW).tolist() == []
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [NOW - 600, NOW - 540, NOW - 480]
+    assert ledger.absences.absent(MSFT, expected, NOW).tolist() == []
 
 
 def test_runs_that_overlap_count_once(ledger):
-    ledger.record_absent(AAPL, [Gap(100, 200, 3), Gap(150, 300, 4)], NOW)
-    found = ledger.absent(AAPL, starts(50, 100, 150, 200, 250, 300, 350), NOW)
+    ledger.absences.record_absent(AAPL, [Gap(100, 200, 3), Gap(150, 300, 4)], NOW)
+    found = ledger.absences.absent(AAPL, starts(50, 100, 150, 200, 250, 300, 350), NOW)
     assert found.tolist() == [100, 150, 200, 250, 300]
 
 
 def test_recent_absence_expires_the_next_day(ledger):
     recent = NOW - 3600
-    ledger.record_absent(AAPL, [Gap(recent, recent, 1)], NOW)
-    assert len(ledger.absent(AAPL, starts(recent), NOW + DAY - 1)) == 1
-    assert len(ledger.absent(AAPL, starts(recent), NOW + DAY)) == 0
+    ledger.absences.record_absent(AAPL, [Gap(recent, recent, 1)], NOW)
+    assert len(ledger.absences.absent(AAPL, starts(recent), NOW + DAY - 1)) == 1
+    assert len(ledger.absences.absent(AAPL, starts(recent), NOW + DAY)) == 0
 
 
 def test_old_absence_expires_after_a_month(ledger):
     old = NOW - 20 * DAY
-    ledger.record_absent(AAPL, [Gap(old, old, 1)], NOW)
-    assert len(ledger.absent(AAPL, starts(old), NOW + 30 * DAY - 1)) == 1
-    assert len(ledger.absent(AAPL, starts(old), NOW + 30 * DAY)) == 0
+    ledger.absences.record_absent(AAPL, [Gap(old, old, 1)], NOW)
+    assert len(ledger.absences.absent(AAPL, starts(old), NOW + 30 * DAY - 1)) == 1
+    assert len(ledger.absences.absent(AAPL, starts(old), NOW + 30 * DAY)) == 0
 
 
 def test_a_late_bar_is_no_absent_one_and_may_soon_be_asked_for_again(ledger):
     late = NOW - 120
-    ledger.record_late(AAPL, [Gap(late, late, 1)], NOW, until=NOW + 150)
-    assert len(ledger.late(AAPL, starts(late), NOW + 149)) == 1
-    assert len(ledger.absent(AAPL, starts(late), NOW)) == 0
-    assert len(ledger.late(AAPL, starts(late), NOW + 150)) == 0
+    ledger.absences.record_late(AAPL, [Gap(late, late, 1)], NOW, until=NOW + 150)
+    assert len(ledger.absences.late(AAPL, starts(late), NOW + 149)) == 1
+    assert len(ledger.absences.absent(AAPL, starts(late), NOW)) == 0
+    assert len(ledger.absences.late(AAPL, starts(late), NOW + 150)) == 0
 
 
 def test_it_survives_a_restart(ledger, path):
     schedule = Schedule("UTC", 0, DAY, (Session(0, 3600, 0),))
-    ledger.record_absent(AAPL, [Gap(60, 60, 1)], NOW)
-    ledger.keep_schedule("AAPL/STK", schedule, NOW)
-    ledger.learn_alignment("AAPL/STK", frozenset({570}))
-    ledger.learn_alignment("AAPL/STK", frozenset({720}))
+    ledger.absences.record_absent(AAPL, [Gap(60, 60, 1)], NOW)
+    ledger.contracts.keep_schedule("AAPL/STK", schedule, NOW)
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({720}))
     FillBook(path).ask(SERIES, 5 * DAY, NOW)
     ledger.close()
     again = Ledger(path)
-    assert len(again.absent(AAPL, starts(60), NOW)) == 1
-    assert again.schedule("AAPL/STK") == (schedule, NOW)
-    assert again.alignment("AAPL/STK") == frozenset({570, 720})
-    assert (again.wanted(SERIES), again.wanted(OTHER)) == (5 * DAY, None)
+    assert len(again.absences.absent(AAPL, starts(60), NOW)) == 1
+    assert again.contracts.schedule("AAPL/STK") == (schedule, NOW)
+    assert again.contracts.alignment("AAPL/STK") == frozenset({570, 720})
+    assert (again.series.wanted(SERIES), again.series.wanted(OTHER)) == (5 * DAY, None)
     again.close()
 
 
 def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
-    Ledger(path).close()
+    open_ledger(path).close()
     with contextlib.closing(sqlite3.connect(path)) as old, old:
         old.execute("DROP TABLE fills")
         old.execute("CREATE TABLE wanted (series TEXT PRIMARY KEY, since INTEGER)")
         old.execute("INSERT INTO wanted VALUES (?, ?)", (str(SERIES), 5 * DAY + 3600))
     for _ in range(2):
         ledger = Ledger(path)
-        assert ledger.wanted(SERIES) == 5 * DAY
+        assert ledger.series.wanted(SERIES) == 5 * DAY
         ledger.close()
     (fill,) = FillBook(path).listed()
     assert (fill.series, fill.since, fill.asked_at, fill.state) == (SERIES, 5 * DAY, None, "queued")
 
 
 def test_it_notices_that_its_file_was_deleted_also_when_there_is_another_one(ledger, path):
+    ledger.keep_clock(Clock("first", 5.5, NOW))
     assert ledger.is_in_place
     path.rename(path.with_suffix(".old"))
     assert not ledger.is_in_place
@@ -113,92 +115,139 @@ def test_it_notices_that_its_file_was_deleted_also_when_there_is_another_one(led
     assert not ledger.is_in_place
 
 
+def test_a_ledger_is_made_when_something_is_asked_of_it_and_not_before(ledger, path):
+    ledger.notice_deletion()
+    ledger.put_off(DAY, NOW)
+    assert ledger.forget_after(NOW) == 0
+    assert not ledger.exists
+    assert not path.exists()
+    assert ledger.clock() is None
+    assert ledger.exists
+    assert path.exists()
+
+
+def test_after_its_file_was_deleted_it_begins_a_new_one(ledger, path):
+    forgotten = []
+    ledger.when_void(lambda: forgotten.append("all"))
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
+    ledger.notice_deletion()
+    assert (ledger.contracts.alignment("AAPL/STK"), forgotten) == (frozenset({570}), [])
+    path.unlink()
+    ledger.notice_deletion()
+    assert (ledger.contracts.alignment("AAPL/STK"), forgotten) == (frozenset(), ["all"])
+    assert path.exists()
+
+
+def test_what_was_read_of_it_is_void_where_its_times_are_changed(ledger):
+    forgotten = []
+    ledger.when_void(lambda: forgotten.append("all"))
+    ledger.series.note_look(SERIES, "sample", NOW)
+    ledger.forget_after(NOW)
+    assert forgotten == []
+    ledger.forget_after(NOW - 1)
+    assert forgotten == ["all"]
+    ledger.put_off(60, NOW)
+    assert forgotten == ["all", "all"]
+
+
 def test_nothing_is_known_at_first(ledger):
-    assert ledger.schedule("X") is None
-    assert ledger.alignment("X") == frozenset()
+    assert ledger.contracts.schedule("X") is None
+    assert ledger.contracts.alignment("X") == frozenset()
 
 
 def test_where_bars_begin_is_remembered_for_its_contract_and_length_alone(ledger, path):
-    ledger.keep_grid("AAPL/STK", Timeframe.H1, Grid(30))
-    ledger.keep_grid("AAPL/STK", Timeframe.M15, Grid(0, 5, 1, NOW, NOW))
+    ledger.contracts.keep_grid("AAPL/STK", Timeframe.H1, Grid(30))
+    ledger.contracts.keep_grid("AAPL/STK", Timeframe.M15, Grid(0, 5, 1, NOW, NOW))
     ledger.close()
     again = Ledger(path)
-    assert again.grid("AAPL/STK", Timeframe.H1) == Grid(30)
-    assert again.grid("AAPL/STK", Timeframe.M15) == Grid(0, 5, 1, NOW, NOW)
-    assert again.grid("AAPL/STK", Timeframe.M30) == again.grid("KO/STK", Timeframe.H1) == Grid()
+    assert again.contracts.grid("AAPL/STK", Timeframe.H1) == Grid(30)
+    assert again.contracts.grid("AAPL/STK", Timeframe.M15) == Grid(0, 5, 1, NOW, NOW)
+    assert (
+        again.contracts.grid("AAPL/STK", Timeframe.M30)
+        == again.contracts.grid("KO/STK", Timeframe.H1)
+        == Grid()
+    )
     again.close()
     learnt = [sessions_of(path, "AAPL/STK", t)[1] for t in (Timeframe.H1, Timeframe.M15)]
     assert learnt == [frozenset({30}), frozenset()]
 
 
 def test_a_ledger_from_before_there_were_grids_is_read_and_opened(ledger, path):
-    ledger.learn_alignment("AAPL/STK", frozenset({570}))
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
     ledger.close()
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("DROP TABLE grids")
     assert sessions_of(path, "AAPL/STK", Timeframe.H1) == (None, frozenset())
     assert sessions_of(path, "AAPL/STK", Timeframe.H4) == (None, frozenset({570}))
     again = Ledger(path)
-    assert again.grid("AAPL/STK", Timeframe.H1) == Grid()
-    assert again.alignment("AAPL/STK") == frozenset({570})
+    assert again.contracts.grid("AAPL/STK", Timeframe.H1) == Grid()
+    assert again.contracts.alignment("AAPL/STK") == frozenset({570})
     again.close()
 
 
 def test_what_was_said_of_bars_that_begin_elsewhere_is_forgotten(ledger):
     expected = starts(60, 120, 180)
-    ledger.record_absent(AAPL, [Gap(60, 60, 1)], NOW)
-    ledger.record_late(AAPL, [Gap(120, 120, 1)], NOW, NOW + 60)
-    ledger.forget_late(AAPL)
-    assert ledger.late(AAPL, expected, NOW).tolist() == []
-    assert ledger.absent(AAPL, expected, NOW).tolist() == [60]
-    ledger.forget_lacking(AAPL)
-    assert ledger.absent(AAPL, expected, NOW).tolist() == []
+    ledger.absences.record_absent(AAPL, [Gap(60, 60, 1)], NOW)
+    ledger.absences.record_late(AAPL, [Gap(120, 120, 1)], NOW, NOW + 60)
+    ledger.absences.forget_late(AAPL)
+    assert ledger.absences.late(AAPL, expected, NOW).tolist() == []
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [60]
+    ledger.absences.forget_lacking(AAPL)
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == []
 
 
 def test_what_was_found_out_later_than_now_is_forgotten(ledger):
     expected = starts(60, 120)
     for contract, at in ((AAPL, NOW - 1), (MSFT, NOW + 61)):
-        ledger.record_absent(contract, [Gap(60, 60, 1)], at)
-        ledger.keep_doubts(contract, starts(120), Doubts(starts(2), starts(at)), starts(at + 60))
-        ledger.keep_lacked(contract, {0: Lacked(1, at)})
-        ledger.keep_grid(contract, Timeframe.M1, Grid(5, 5, 1, at, at))
-        ledger.keep_life(contract, Life(60, at, None))
-        ledger.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
+        ledger.absences.record_absent(contract, [Gap(60, 60, 1)], at)
+        ledger.absences.keep_doubts(
+            contract, starts(120), Doubts(starts(2), starts(at)), starts(at + 60)
+        )
+        ledger.contracts.keep_lacked(contract, {0: Lacked(1, at)})
+        ledger.contracts.keep_grid(contract, Timeframe.M1, Grid(5, 5, 1, at, at))
+        ledger.contracts.keep_life(contract, ContractLifetime(60, at, None))
+        ledger.contracts.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
     for series, at in ((SERIES, NOW - 1), (OTHER, NOW + 61)):
-        ledger.note_look(series, "sample", at)
-        ledger.answered(series, 0, 180, at, 1)
+        ledger.series.note_look(series, "sample", at)
+        ledger.requests.answered(series, 0, 180, at, 1)
 
-    assert ledger.absent(MSFT, expected, NOW).tolist() == []  # nor is it believed till then
+    before = ledger.absences.absent(MSFT, expected, NOW)
+    assert before.tolist() == []  # nor is it believed till then
     assert ledger.forget_after(NOW + 60) == 8
     assert ledger.forget_after(NOW + 60) == 0
-    assert ledger.absent(AAPL, expected, NOW).tolist() == [60]
-    assert ledger.absent(MSFT, expected, NOW).tolist() == []
-    assert [ledger.doubts(c, expected)[0].times.tolist() for c in (AAPL, MSFT)] == [[0, 2], [0, 0]]
-    assert [set(ledger.lacked(c)) for c in (AAPL, MSFT)] == [{0}, set()]
-    assert [ledger.grid(c, Timeframe.M1).times for c in (AAPL, MSFT)] == [1, 0]
-    assert [ledger.life(c).head_at for c in (AAPL, MSFT)] == [NOW - 1, None]
-    kept = [ledger.schedule(c) for c in (AAPL, MSFT)]
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [60]
+    assert ledger.absences.absent(MSFT, expected, NOW).tolist() == []
+    assert [ledger.absences.doubts(c, expected)[0].times.tolist() for c in (AAPL, MSFT)] == [
+        [0, 2],
+        [0, 0],
+    ]
+    assert [set(ledger.contracts.lacked(c)) for c in (AAPL, MSFT)] == [{0}, set()]
+    assert [ledger.contracts.grid(c, Timeframe.M1).times for c in (AAPL, MSFT)] == [1, 0]
+    assert [ledger.contracts.life(c).head_at for c in (AAPL, MSFT)] == [NOW - 1, None]
+    kept = [ledger.contracts.schedule(c) for c in (AAPL, MSFT)]
     assert [(one[0].sessions, one[1]) for one in kept if one] == [
         ((Session(0, 60, 0),), NOW - 1),
         ((Session(0, 60, 0),), 0),
     ]
-    assert [ledger.looked_at(s, "sample") for s in (SERIES, OTHER)] == [NOW - 1, None]
-    assert ledger.last_bars_at(SERIES, Gap(0, 0, 1), 60) == NOW - 1
-    assert ledger.last_bars_at(OTHER, Gap(0, 0, 1), 60) is None
+    assert [ledger.series.looked_at(s, "sample") for s in (SERIES, OTHER)] == [NOW - 1, None]
+    assert ledger.requests.last_bars_at(SERIES, Gap(0, 0, 1), 60) == NOW - 1
+    assert ledger.requests.last_bars_at(OTHER, Gap(0, 0, 1), 60) is None
 
 
 def test_what_is_doubted_is_no_older_after_a_clock_was_set(ledger):
-    ledger.keep_doubts(AAPL, starts(120), Doubts(starts(2), starts(NOW)), starts(NOW + 60))
-    ledger.keep_lacked(AAPL, {0: Lacked(1, NOW)})
-    ledger.keep_grid(AAPL, Timeframe.M1, Grid(5, 5, 1, NOW, NOW + 1))
-    ledger.keep_unscheduled(AAPL, {60: Unscheduled(Bar(60, 1.0, 1.0, 1.0, 1.0, 1.0), 1, NOW)})
+    ledger.absences.keep_doubts(AAPL, starts(120), Doubts(starts(2), starts(NOW)), starts(NOW + 60))
+    ledger.contracts.keep_lacked(AAPL, {0: Lacked(1, NOW)})
+    ledger.contracts.keep_grid(AAPL, Timeframe.M1, Grid(5, 5, 1, NOW, NOW + 1))
+    ledger.contracts.keep_unscheduled(
+        AAPL, {60: Unscheduled(Bar(60, 1.0, 1.0, 1.0, 1.0, 1.0), 1, NOW)}
+    )
     ledger.put_off(DAY, NOW + 9 * DAY)
-    assert ledger.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
-    assert ledger.lacked(AAPL) == {0: Lacked(1, NOW + DAY)}
-    assert ledger.grid(AAPL, Timeframe.M1) == Grid(5, 5, 1, NOW + DAY, NOW + DAY + 1)
-    assert ledger.unscheduled(AAPL)[60].first_at == NOW + DAY
+    assert ledger.absences.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
+    assert ledger.contracts.lacked(AAPL) == {0: Lacked(1, NOW + DAY)}
+    assert ledger.contracts.grid(AAPL, Timeframe.M1) == Grid(5, 5, 1, NOW + DAY, NOW + DAY + 1)
+    assert ledger.contracts.unscheduled(AAPL)[60].first_at == NOW + DAY
     ledger.put_off(DAY, NOW + DAY + 2)  # which is not yet over: it begins anew
-    assert ledger.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY + 2]
+    assert ledger.absences.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY + 2]
 
 
 def test_the_clock_is_remembered_as_it_was_last(ledger):
@@ -212,6 +261,6 @@ def test_a_file_that_is_no_database_is_put_aside(path):
     path.parent.mkdir()
     path.write_bytes(b"no database" * 1000)
     ledger = Ledger(path)
-    assert ledger.schedule("X") is None
+    assert ledger.contracts.schedule("X") is None
     ledger.close()
     assert path.with_suffix(".broken").read_bytes().startswith(b"no database")

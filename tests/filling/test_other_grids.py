@@ -58,7 +58,7 @@ def believe_absent(group, name, span):
     """As if IB had lacked the usual bars of that time."""
     ledger = Ledger(group.folder / ".ktrdr" / "ledger.sqlite")
     contract = contract_name(instrument_for(name.split("_")[0]))
-    ledger.record_absent(f"{name} {contract}", [Gap(*map(utc, span), 4)], int(group.now))
+    ledger.absences.record_absent(f"{name} {contract}", [Gap(*map(utc, span), 4)], int(group.now))
     ledger.close()
 
 

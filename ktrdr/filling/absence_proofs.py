@@ -1,0 +1,142 @@
+"""What an answer proves absent of the bars that it lacks, and what may still prove it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr.filling.absence_records import AbsenceRecords
+from ktrdr.filling.contract_sessions import ContractSessions
+from ktrdr.filling.contracts import Contracts
+from ktrdr.filling.evidence import Answered, Density, flanked_now, weigh
+from ktrdr.filling.gaps import Gap, Reason, among, runs
+from ktrdr.filling.request_records import RequestRecords
+from ktrdr.filling.series_state import Watched
+from ktrdr.filling.unscheduled_bars import UnscheduledBars
+from ktrdr.market.bars import Answer
+from ktrdr.market.sessions import BoolArray, Expected, Schedule
+from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
+
+_ABSENCE_SETTLE_S = 600
+"""IB may be late with a bar: one missing sooner than this after its end is not taken for absent."""
+_DAILY_ABSENCE_SETTLE_S = 6 * HOUR_S
+"""The same for daily bars, after the end of the UTC day that they are dated by."""
+_BEHIND_S = 3600
+"""The same for bars after the last one that was told: IB may be behind with all of them."""
+_NEAR_S, _FAR_S = 40 * DAY_S, 400 * DAY_S
+"""How far from a gap a bar is looked for that proves that IB answers; if need be, the latter."""
+
+
+class AbsenceProofs:
+    """Weighed into the ledger of one store. For one thread."""
+
+    def __init__(
+        self,
+        absences: AbsenceRecords,
+        requests: RequestRecords,
+        sessions: ContractSessions,
+        contracts: Contracts,
+        unscheduled: UnscheduledBars,
+    ) -> None:
+        self._absences = absences
+        self._requests = requests
+        self._sessions = sessions
+        self._contracts = contracts
+        self._unscheduled = unscheduled
+
+    def weigh(
+        self,
+        watched: Watched,
+        schedule: Schedule,
+        expected: Expected,
+        asked: BoolArray,
+        answer: Answer,
+        new: BoolArray,
+        asked_at: int,
+        soon: int,
+    ) -> tuple[Gap, ...]:
+        """Remember which of the expected bars an answer has not, and what of it is believed.
+
+        `new`: those that it has brought. What it had not yet is asked for again at `soon`. Comes
+        back: what is doubted for want of a control alone.
+        """
+        name, (starts, days) = watched.absence, expected
+        if not asked.any():
+            return ()
+        present = among(starts, watched.store.look(watched.series, int(starts[0])).starts)
+        verified = among(starts, self._absences.absent(name, starts, asked_at))
+        lacking = asked & ~present & ~verified
+        _, after = _beyond(starts, answer)
+        young = lacking & _is_young(starts, after, watched.series.timeframe, asked_at)
+        again = lacking & ~young & among(starts, self._absences.once_absent(name, starts))
+        told = [bar.start for bar in (*answer.bars, *answer.beside)]
+        hull = Gap(int(starts[asked][0]), int(starts[asked][-1]), 0)
+        judgement = weigh(
+            starts,
+            days,
+            ~present & ~verified & ~young & ~again,
+            Answered(
+                asked,
+                (min(told), max(told)) if told else None,
+                asked_at,
+                bool(new.any()),
+                self._requests.last_bars_at(watched.series, hull, _NEAR_S),
+            ),
+            self._absences.doubts(name, starts)[0],
+            Density(int((present & ~asked).sum()), int((verified & ~asked).sum())),
+            agreed=np.isin(days, schedule.denied)
+            | self._unscheduled.told_once(watched, schedule, starts),
+        )
+        absent = judgement.absent | again
+        self._unscheduled.settle(watched, set(starts[absent | present].tolist()))
+        self._absences.record_absent(name, runs(starts, absent, Reason.NO_TRADES), asked_at)
+        self._absences.record_late(name, runs(starts, young, Reason.LATE), asked_at, soon)
+        _, before = self._absences.doubts(name, starts)
+        is_flanked = flanked_now(~present & ~verified & ~absent, asked, new)
+        before = np.where(is_flanked, np.minimum(before, asked_at), before)
+        again_at = np.where(judgement.doubted, judgement.again_at, before)
+        self._absences.keep_doubts(name, starts, judgement.doubts, again_at)
+        return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
+
+    def believe_absent(self, watched: Watched, gaps: tuple[Gap, ...], asked_at: int) -> None:
+        """IB has answered for what it has, so that what it lacks is absent."""
+        self._absences.record_absent(watched.absence, gaps, asked_at)
+
+    def nearest_known(self, watched: Watched, gap: Gap, asked_at: int) -> int | None:
+        """The stored bar nearest to a gap that IB should have too; None: there is none near.
+
+        Rows of others may be of times at which IB has no bars of this contract.
+        """
+        schedule = self._sessions.known_schedule(watched.instrument)
+        if schedule is None:
+            return None
+        for reach_s in (_NEAR_S, _FAR_S):
+            around = (gap.first - reach_s, gap.last + reach_s)
+            expected = self._contracts.expected(watched, schedule, *around, asked_at).starts
+            near = np.intersect1d(watched.store.rows(watched.series, *around).starts, expected)
+            if len(near):
+                return int(near[np.argmin(np.minimum(abs(near - gap.first), abs(near - gap.last)))])
+        return None
+
+
+def _beyond(starts: NDArray[np.int64], answer: Answer) -> tuple[BoolArray, BoolArray]:
+    """Which bars lie before the first that was told, and which after the last one.
+
+    All of them both, where nothing was told.
+    """
+    told = [bar.start for bar in (*answer.bars, *answer.beside)]
+    if not told:
+        everything = np.ones(len(starts), dtype=np.bool_)
+        return everything, everything
+    return starts < min(told), starts > max(told)
+
+
+def _is_young(
+    due: NDArray[np.int64], after: BoolArray, timeframe: Timeframe, now: int
+) -> BoolArray:
+    """Which bars ended so lately that IB may merely be late with them."""
+    if timeframe.is_daily:
+        return due + timeframe.length_s + _DAILY_ABSENCE_SETTLE_S > now
+    settle_s = np.where(after, _BEHIND_S, _ABSENCE_SETTLE_S)
+    young: BoolArray = due + timeframe.length_s + settle_s > now
+    return young

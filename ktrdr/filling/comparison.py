@@ -1,0 +1,74 @@
+"""What is stored beside what is told of the same bars: how far it differs, and correcting it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from ktrdr.filling.file_ownership import FileOwnership
+from ktrdr.filling.identity import Likeness, likeness
+from ktrdr.filling.revisions import Drift, compare
+from ktrdr.filling.series_state import Watched
+from ktrdr.filling.stored_bars import stored
+from ktrdr.market.bars import Answer, Bar
+
+log = logging.getLogger("gap-filler")
+
+_OTHER_LEAST = 3
+"""So many bars at other prices are no revision."""
+
+
+class Comparison:
+    """Of the series of one store. For one thread."""
+
+    def __init__(self, ownership: FileOwnership) -> None:
+        self._ownership = ownership
+        self._revised: dict[str, frozenset[Bar]] = {}
+        """Absence → bars of others, as told, that are revised alone: not all of the series."""
+
+    def compare(self, watched: Watched, answer: Answer, asked: tuple[int, int]) -> Drift | None:
+        """How what is stored differs from what was told of the same bars."""
+        told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
+        if not told or watched.first is None:
+            return None
+        drift = compare(stored(watched, told), told, asked)
+        known = self._revised.get(watched.absence, frozenset())
+        if drift is not None and known.issuperset(drift.changed):
+            return replace(drift, doubted_at=None)
+        return drift
+
+    def note_revised(self, watched: Watched, drift: Drift) -> None:
+        """These bars of others are told otherwise, and no more than these: it is known by now."""
+        self._revised[watched.absence] = frozenset(drift.changed)
+
+    def correct(self, watched: Watched, drift: Drift) -> None:
+        """Write bars of ours as they are told now."""
+        watched.store.add(watched.series, drift.changed, correct=True)
+        self._ownership.note_written(watched)
+        log.info("%s: %s; corrected", watched.series, drift.words)
+
+
+def wants_more(watched: Watched, drift: Drift) -> bool:
+    """Nothing is to be written of an answer before more is known, or the whole series is new."""
+    is_plain = drift.doubted_at is None
+    return not is_plain or is_whole(watched, drift) or is_other(watched, drift)
+
+
+def is_whole(watched: Watched, drift: Drift) -> bool:
+    """All of a series is told otherwise, those bars too that were not compared.
+
+    Rows of others need not be those of IB: by what they are adjusted, nobody knows.
+    """
+    return drift.is_whole(is_adjusted=watched.is_ours and not watched.instrument.can_be_paged)
+
+
+def is_other(watched: Watched, drift: Drift) -> bool:
+    """All bars that were compared are told at other prices, as those of another contract are.
+
+    A few may be alike by chance. What is adjusted up to now moves by no common factor either.
+    """
+    if is_whole(watched, drift) or not watched.instrument.can_be_paged:
+        return False
+    told = {bar.start: bar for bar in drift.changed}
+    are_all = len(told) >= _OTHER_LEAST and 10 * len(told) >= 9 * drift.compared
+    return are_all and likeness(stored(watched, told), told) is Likeness.OTHER

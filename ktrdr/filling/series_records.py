@@ -1,0 +1,80 @@
+"""What the ledger has of series: whose file it is, what was looked at, what is pulled again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from ktrdr.market.instruments import Series
+from ktrdr.store.bar_file import FileKey
+
+
+class SeriesRecords:
+    """Of the series of one store. For one thread."""
+
+    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+        """`database`: the ledger, opened when it is first needed."""
+        self._db = database
+
+    def file(self, series: Series) -> tuple[FileKey, bool] | None:
+        """The file as it was when it was written or seen last, and whether all of it is ours."""
+        row = (
+            self._db()
+            .execute(
+                "SELECT size, mtime_ns, inode, ours FROM files WHERE series = ?", (str(series),)
+            )
+            .fetchone()
+        )
+        return ((row[0], row[1], row[2]), bool(row[3])) if row else None
+
+    def keep_file(self, series: Series, key: FileKey, *, is_ours: bool) -> None:
+        """Remember it."""
+        with self._db() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
+                (str(series), *key, int(is_ours)),
+            )
+
+    def looked_at(self, series: Series, what: str) -> int | None:
+        """When this was looked at last."""
+        row = (
+            self._db()
+            .execute("SELECT at FROM looks WHERE series = ? AND what = ?", (str(series), what))
+            .fetchone()
+        )
+        return int(row[0]) if row else None
+
+    def note_look(self, series: Series, what: str, now: int) -> None:
+        """It is looked at now."""
+        with self._db() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO looks VALUES (?, ?, ?)", (str(series), what, now)
+            )
+
+    def renewals(self) -> dict[str, tuple[int, str]]:
+        """Series that are being pulled again: from when on, and why."""
+        rows = self._db().execute("SELECT series, since, why FROM renewals").fetchall()
+        return {series: (since, why) for series, since, why in rows}
+
+    def keep_renewal(self, series: Series, since: int, why: str) -> None:
+        """Pull the series again."""
+        with self._db() as database:
+            row = (str(series), since, why)
+            database.execute("INSERT OR REPLACE INTO renewals VALUES (?, ?, ?)", row)
+
+    def end_renewal(self, series: Series) -> None:
+        """It was pulled again."""
+        with self._db() as database:
+            database.execute("DELETE FROM renewals WHERE series = ?", (str(series),))
+
+    def wanted(self, series: Series) -> int | None:
+        """From when on somebody wants the series, by all fills that were not cancelled."""
+        row = (
+            self._db()
+            .execute(
+                "SELECT min(since) FROM fills WHERE series = ? AND state != 'cancelled'",
+                (str(series),),
+            )
+            .fetchone()
+        )
+        return None if row[0] is None else int(row[0])

@@ -1,0 +1,98 @@
+"""Bars that IB sends of times or minutes of none: kept until they are believed, or denied."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from ktrdr.filling.absence_records import AbsenceRecords
+from ktrdr.filling.contract_sessions import ContractSessions
+from ktrdr.filling.contracts import Contracts
+from ktrdr.filling.gaps import among
+from ktrdr.filling.grids import look
+from ktrdr.filling.series_state import Watched
+from ktrdr.filling.unscheduled import are_moved, sessions_of, sight
+from ktrdr.market.bars import Answer, Bar
+from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.sessions import BoolArray, Int64Array, Schedule, closed
+from ktrdr.market.timeframes import Timeframe
+
+log = logging.getLogger("gap-filler")
+
+
+class UnscheduledBars:
+    """Of the series of one store. For one thread."""
+
+    def __init__(
+        self, absences: AbsenceRecords, sessions: ContractSessions, contracts: Contracts
+    ) -> None:
+        self._absences = absences
+        self._sessions = sessions
+        self._contracts = contracts
+
+    def sight(
+        self,
+        watched: Watched,
+        request: BarsRequest,
+        answer: Answer,
+        outside: Sequence[Bar],
+        asked_at: int,
+        *,
+        is_sure: bool,
+    ) -> tuple[list[Bar], list[Bar], bool]:
+        """Those of the bars at times or minutes of none that are believed, and those not yet.
+
+        And whether these may be expected ones that were moved.
+        """
+        schedule = self._sessions.known_schedule(watched.instrument)
+        assert schedule is not None
+        known = self._contracts.unscheduled(watched)
+        told = {bar.start for bar in outside}
+        due = self._contracts.expected(
+            watched, schedule, request.start, request.end, asked_at
+        ).starts
+        there = [*(bar.start for bar in answer.bars), *told, *known]
+        absent = self._absences.absent(watched.absence, due, asked_at)
+        lacking = np.setdiff1d(np.setdiff1d(due, absent), np.array(there, np.int64))
+        sighted = sight(known, outside, asked_at, len(lacking), is_sure=is_sure)
+        others = {start: one for start, one in known.items() if start not in told}
+        self._contracts.keep_unscheduled(watched, others | sighted.doubted)
+        timeframe = watched.series.timeframe
+        starts = np.array([bar.start for bar in sighted.believed], np.int64)
+        starts = starts[closed(starts, schedule, timeframe)]
+        sessions = sessions_of(starts.tolist(), schedule, timeframe)
+        if sessions:
+            self._sessions.add_sessions(watched.instrument, sessions)
+            log.info("%s: traded in %d sessions that SCHEDULE lacks", watched.series, len(sessions))
+        if closed(np.array([*sighted.doubted], np.int64), schedule, timeframe).any():
+            self._sessions.doubt_sessions(watched.instrument, asked_at)
+        is_moved = bool(sighted.doubted) and are_moved(len(outside), len(lacking))
+        return sighted.believed, [one.bar for one in sighted.doubted.values()], is_moved
+
+    def told_once(self, watched: Watched, schedule: Schedule, starts: Int64Array) -> BoolArray:
+        """Bars at times or minutes of none that no more than one answer had."""
+        known = self._contracts.unscheduled(watched).items()
+        once = np.array(sorted(start for start, one in known if one.times <= 1), np.int64)
+        timeframe = watched.series.timeframe
+        odd = look(once, schedule, timeframe, self._contracts.alignment(watched)).odd
+        return among(starts, once[odd | closed(once, schedule, timeframe)])
+
+    def settle(self, watched: Watched, starts: Collection[int]) -> None:
+        """Of these it is known by now whether there are such bars."""
+        known = self._contracts.unscheduled(watched).items()
+        left = {start: one for start, one in known if start not in starts}
+        self._contracts.keep_unscheduled(watched, left)
+
+
+def without_closed(
+    answer: Answer, schedule: Schedule, timeframe: Timeframe
+) -> tuple[Answer, list[Bar]]:
+    """The answer less the bars at times without trading, and these."""
+    wrong = closed(np.array([bar.start for bar in answer.bars], np.int64), schedule, timeframe)
+    if not wrong.any():
+        return answer, []
+    kept = [bar for bar, is_wrong in zip(answer.bars, wrong.tolist(), strict=True) if not is_wrong]
+    outside = [bar for bar, is_wrong in zip(answer.bars, wrong.tolist(), strict=True) if is_wrong]
+    return answer._replace(bars=kept), outside

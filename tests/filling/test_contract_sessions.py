@@ -1,0 +1,85 @@
+import pytest
+
+from ktrdr.filling.contract_sessions import ContractSessions
+from ktrdr.filling.ledger import Ledger
+from ktrdr.filling.series_state import Watched
+from ktrdr.market.instruments import instrument_for, parse_series
+from ktrdr.market.sessions import Schedule, Session
+from ktrdr.store.csv_store import CsvStore
+from tests.fake_connection import utc
+
+DAY = 86400
+START, NOW, END = utc("2026-11-02"), utc("2026-11-21"), utc("2026-11-28")  # to a Saturday
+DAYS = [day for day in range(START, END, DAY) if (day // DAY + 3) % 7 < 5]
+AAPL = instrument_for("AAPL")
+
+
+def schedule(days=DAYS, start=START):
+    sessions = tuple(Session(day + 52_200, day + 75_600, day) for day in days)
+    return Schedule("America/New_York", start, END, sessions)
+
+
+@pytest.fixture
+def path(data_dir):
+    return data_dir / ".ktrdr" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path):
+    ledger = Ledger(path)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def sessions(ledger):
+    return ContractSessions(ledger)
+
+
+@pytest.fixture
+def series(data_dir):
+    return [Watched(parse_series("AAPL_1d.csv"), AAPL, CsvStore(data_dir))]
+
+
+def test_sessions_are_asked_for_again_after_a_day(sessions, series):
+    assert sessions.are_stale(AAPL, START, NOW)
+    sessions.take_schedule(series, schedule(), NOW)
+    assert not sessions.are_stale(AAPL, START, NOW + DAY - 1)
+    assert sessions.are_stale(AAPL, START, NOW + DAY)
+    assert sessions.are_stale(AAPL, START - DAY, NOW)
+
+
+def test_after_bars_were_told_at_times_without_trading_they_are_asked_for_again_in_five_minutes(
+    sessions, series
+):
+    sessions.take_schedule(series, schedule(), NOW)
+    sessions.doubt_sessions(AAPL, NOW)
+    assert not sessions.are_stale(AAPL, START, NOW + 299)
+    assert sessions.are_stale(AAPL, START, NOW + 300)
+
+
+def test_what_is_old_and_known_is_not_asked_for_again(sessions, series):
+    assert sessions.again_from(AAPL, START - 100 * DAY, NOW) == START - 100 * DAY
+    sessions.take_schedule(series, schedule(start=START - 100 * DAY), NOW)
+    assert sessions.again_from(AAPL, START - 100 * DAY, NOW) == NOW - 40 * DAY
+    assert sessions.again_from(AAPL, START, NOW) == START
+    assert sessions.again_from(AAPL, START - 101 * DAY, NOW) == START - 101 * DAY
+
+
+def test_sessions_that_bars_have_shown_outlast_the_process(sessions, series, ledger):
+    special = Session(DAYS[-1] + DAY + 52_200, DAYS[-1] + DAY + 59_400, DAYS[-1] + DAY)
+    sessions.take_schedule(series, schedule(), NOW)
+    sessions.add_sessions(AAPL, [special])
+    ledger.close()
+    known = ContractSessions(ledger).known_schedule(AAPL)
+    assert [session.day for session in known.sessions] == [*DAYS, special.day]
+
+
+def test_nothing_is_known_any_more_after_somebody_has_deleted_the_ledger(
+    sessions, series, ledger, path
+):
+    sessions.take_schedule(series, schedule(), NOW)
+    path.unlink()
+    assert sessions.known_schedule(AAPL) is not None
+    ledger.notice_deletion()
+    assert sessions.known_schedule(AAPL) is None
