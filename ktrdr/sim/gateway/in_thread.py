@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ktrdr.sim.gateway import wire
-from ktrdr.sim.gateway.fault_contexts import Doors
+from ktrdr.sim.gateway.fault_contexts import FaultContexts
 from ktrdr.sim.gateway.faults import Value
 from ktrdr.sim.gateway.limits import Limits
 from ktrdr.sim.gateway.restart_plan import Nights
@@ -23,7 +23,7 @@ _WAIT_S = 30.0
 T = TypeVar("T")
 
 
-class HostedGateway(Doors):
+class HostedGateway(FaultContexts):
     """A running gateway, seen from another thread."""
 
     def __init__(self, gateway: SimulatedGateway, loop: asyncio.AbstractEventLoop) -> None:
@@ -62,10 +62,10 @@ class HostedGateway(Doors):
         """The faults that are in force, with their parameters."""
         return self._run(_call(lambda: self._gateway.faults))
 
-    def begin_fault(self, name: str, /, **values: Value) -> None:  # noqa: D102  as in Doors
+    def begin_fault(self, name: str, /, **values: Value) -> None:  # noqa: D102  as in FaultContexts
         self._run(_call(lambda: self._gateway.begin_fault(name, **values)))
 
-    def end_fault(self, name: str) -> bool:  # noqa: D102  as in Doors
+    def end_fault(self, name: str) -> bool:  # noqa: D102  as in FaultContexts
         return self._run(_call(lambda: self._gateway.end_fault(name)))
 
     def drop_connections(self) -> None:

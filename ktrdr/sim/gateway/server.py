@@ -16,7 +16,7 @@ from ktrdr.sim.gateway import wire
 from ktrdr.sim.gateway.clients import Clients
 from ktrdr.sim.gateway.clock import Clock
 from ktrdr.sim.gateway.connection import Connection
-from ktrdr.sim.gateway.fault_contexts import Doors
+from ktrdr.sim.gateway.fault_contexts import FaultContexts
 from ktrdr.sim.gateway.fault_injector import Breaker
 from ktrdr.sim.gateway.faults import Faults, Value
 from ktrdr.sim.gateway.limits import HistoryPace, Limits
@@ -36,7 +36,7 @@ _NIGHT_CHECK_S = 0.2
 log = logging.getLogger(__name__)
 
 
-class SimulatedGateway(Doors):
+class SimulatedGateway(FaultContexts):
     """A gateway for any client of the TWS API. Read-only: every order is refused.
 
     ```python
@@ -136,10 +136,10 @@ class SimulatedGateway(Doors):
         """Whether a client can connect."""
         return self._listener.is_open
 
-    def begin_fault(self, name: str, /, **values: Value) -> None:  # noqa: D102  as in Doors
+    def begin_fault(self, name: str, /, **values: Value) -> None:  # noqa: D102  as in FaultContexts
         self._breaker.begin(name, values)
 
-    def end_fault(self, name: str) -> bool:  # noqa: D102  as in Doors
+    def end_fault(self, name: str) -> bool:  # noqa: D102  as in FaultContexts
         return self._breaker.end(name)
 
     async def start(self) -> None:
