@@ -19,6 +19,7 @@ from ktrdr.errors import AlreadyRunning
 from ktrdr.sim.gateway.clock import parse_start
 from ktrdr.sim.gateway.control import control_of
 from ktrdr.sim.gateway.limits import Limits
+from ktrdr.sim.gateway.options import GatewayOptions
 from ktrdr.sim.gateway.restart_plan import Nights
 from ktrdr.sim.gateway.server import SimulatedGateway
 from ktrdr.sim.market.bars import Alignment
@@ -175,20 +176,22 @@ def main(
                 typer.echo(path)
             return
         gateway = SimulatedGateway(
-            host=host,
-            port=settings.ktrdr_sim_port if port is None else port,
-            account=account,
-            latency_s=latency_ms / 1000,
-            bars_per_s=bars_per_second,
-            start=starts,
-            speed=speed,
-            limits=limits,
-            nights=nights,
-            seed=seed,
-            replay=replay,
-            alignment=alignment,
-            record_to=record,
-            keep_record=False,
+            GatewayOptions(
+                host=host,
+                port=settings.ktrdr_sim_port if port is None else port,
+                account=account,
+                latency_s=latency_ms / 1000,
+                bars_per_s=bars_per_second,
+                start=starts,
+                speed=speed,
+                limits=limits,
+                nights=nights,
+                seed=seed,
+                replay=replay,
+                alignment=alignment,
+                record_to=record,
+                keep_record=False,
+            )
         )
         asyncio.run(_serve(gateway, control, settings.sim_socket, stop))
         typer.echo(json.dumps(gateway.summary(), indent=2))

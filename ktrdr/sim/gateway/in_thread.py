@@ -6,17 +6,12 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
-from ktrdr.sim.gateway import wire
 from ktrdr.sim.gateway.fault_contexts import FaultContexts
 from ktrdr.sim.gateway.faults import Value
-from ktrdr.sim.gateway.limits import Limits
-from ktrdr.sim.gateway.restart_plan import Nights
+from ktrdr.sim.gateway.options import GatewayOptions
 from ktrdr.sim.gateway.server import SimulatedGateway
-from ktrdr.sim.market.market import Market
 
 _WAIT_S = 30.0
 
@@ -90,47 +85,17 @@ async def _call(function: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def running_gateway(
+    options: GatewayOptions | None = None,
+    /,
     *,
-    market: Market | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    account: str = "DU1000000",
-    latency_s: float = 0.0,
-    bars_per_s: float | None = None,
-    now: Callable[[], datetime] | None = None,
-    start: datetime | None = None,
-    speed: float = 1.0,
-    limits: Limits | None = None,
-    nights: Nights | None = None,
-    version: int = wire.MAX_VERSION,
-    record_to: Path | None = None,
-    keep_record: bool = True,
-    seed: int = 1,
-    replay: Path | None = None,
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    **named: Any,
 ) -> Iterator[HostedGateway]:
     """A gateway that serves until the block ends; the arguments are those of SimulatedGateway.
 
     `new_loop` makes its event loop, whose clock latency, limits and `for_s` go by.
     """
-    gateway = SimulatedGateway(
-        market=market,
-        host=host,
-        port=port,
-        account=account,
-        latency_s=latency_s,
-        bars_per_s=bars_per_s,
-        now=now,
-        start=start,
-        speed=speed,
-        limits=limits,
-        nights=nights,
-        version=version,
-        record_to=record_to,
-        keep_record=keep_record,
-        seed=seed,
-        replay=replay,
-    )
+    gateway = SimulatedGateway(options, **named)
     loop = new_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulated-gateway", daemon=True)
     thread.start()

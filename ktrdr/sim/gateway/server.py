@@ -5,28 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from ktrdr.errors import Misconfigured
-from ktrdr.sim.gateway import wire
 from ktrdr.sim.gateway.clients import Clients
 from ktrdr.sim.gateway.clock import Clock
 from ktrdr.sim.gateway.connection import Connection
 from ktrdr.sim.gateway.fault_contexts import FaultContexts
 from ktrdr.sim.gateway.fault_injector import Breaker
 from ktrdr.sim.gateway.faults import Faults, Value
-from ktrdr.sim.gateway.limits import HistoryPace, Limits
+from ktrdr.sim.gateway.limits import HistoryPace
 from ktrdr.sim.gateway.listener import Listener
 from ktrdr.sim.gateway.open_requests import Gate, Latency
+from ktrdr.sim.gateway.options import GatewayOptions
 from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.request_handlers import Desk
-from ktrdr.sim.gateway.restart_plan import Nights
 from ktrdr.sim.gateway.wire import WireError
-from ktrdr.sim.market.bars import Alignment
 from ktrdr.sim.market.market import GeneratedMarket, Market
 from ktrdr.sim.market.replay import read_replay
 
@@ -43,61 +40,32 @@ class SimulatedGateway(FaultContexts):
     async with SimulatedGateway(seed=7) as gateway:
         await IB().connectAsync("127.0.0.1", gateway.port)
     ```
-    `market`: what it serves; else `replay`, a folder of bar files, or bars out of `seed`.
-    `port` 0: any free one. `latency_s` a request, and more by `bars_per_s` (None: no more).
-    `start` and `speed`: its clock begins at that instant and runs so many times as fast; or
-    `now`, a clock of your own, UTC-aware. `limits`, `nights`: what else it keeps to.
-    `version`: the highest protocol to offer, 157 to 178.
-    `alignment`: where bars of several hours begin; by default as the market has it.
-    `record_to`: append every request to this file; `keep_record`: hold them in `record`, too.
+    Its arguments are the fields of `GatewayOptions`, which may be given as one, too.
     """
 
-    def __init__(
-        self,
-        *,
-        market: Market | None = None,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        account: str = "DU1000000",
-        latency_s: float = 0.0,
-        bars_per_s: float | None = None,
-        now: Callable[[], datetime] | None = None,
-        start: datetime | None = None,
-        speed: float = 1.0,
-        limits: Limits | None = None,
-        nights: Nights | None = None,
-        seed: int = 1,
-        replay: Path | None = None,
-        version: int = wire.MAX_VERSION,
-        alignment: Alignment | None = None,
-        record_to: Path | None = None,
-        keep_record: bool = True,
-    ) -> None:
-        self._clock = Clock(start, speed)
-        self.now = now or self._clock
-        if market is None:
-            market = read_replay(replay, self.now()) if replay else GeneratedMarket(seed)
-        market.alignment = alignment or market.alignment
-        limits = limits or Limits()
-        self.host = host
-        self.market = market
-        self._nights = nights or Nights()
+    def __init__(self, options: GatewayOptions | None = None, /, **named: Any) -> None:
+        options = replace(options or GatewayOptions(), **named)
+        self._clock = Clock(options.start, options.speed)
+        self.now = options.now or self._clock
+        self.host = options.host
+        self.market = _market(options, self.now())
+        self._nights = options.nights
         self._night_watch: asyncio.Task[None] | None = None
-        self._record = Record(record_to, keep=keep_record)
-        self._faults = Faults(seed)
-        self._clients: Clients[object] = Clients(limits)
+        self._record = Record(options.record_to, keep=options.keep_record)
+        self._faults = Faults(options.seed)
+        self._clients: Clients[object] = Clients(options.limits)
         self._gate = Gate(
-            Desk(market, account, self.now, self._faults.meant),
+            Desk(self.market, options.account, self.now, self._faults.meant),
             self._record,
-            Latency(latency_s, bars_per_s),
-            version,
-            limits,
-            HistoryPace(limits),
+            Latency(options.latency_s, options.bars_per_s),
+            options.version,
+            options.limits,
+            HistoryPace(options.limits),
             self._faults,
             self._clients,
         )
         self._connections: dict[Connection, asyncio.Task[Any]] = {}
-        self._listener = Listener(host, port, self._accepted)
+        self._listener = Listener(options.host, options.port, self._accepted)
         self._breaker = Breaker(
             self._faults, self._listener, lambda: list(self._connections), self._record, self.now
         )
@@ -223,3 +191,12 @@ class SimulatedGateway(FaultContexts):
             self._breaker.begin(fault, {})
         else:
             self._breaker.end(fault)
+
+
+def _market(options: GatewayOptions, now: datetime) -> Market:
+    market = options.market
+    if market is None:
+        replay = options.replay
+        market = read_replay(replay, now) if replay else GeneratedMarket(options.seed)
+    market.alignment = options.alignment or market.alignment
+    return market
