@@ -40,7 +40,18 @@ from ktrdr.ib.diagnosis import diagnose
 from ktrdr.ib.doctor import examine
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import expect_text
-from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus, Json
+from ktrdr.ipc.messages import (
+    ConnectionStatus,
+    FillAccepted,
+    FillList,
+    FillsCancelled,
+    FillStatus,
+    GapFillerStatus,
+    Json,
+    ScanAccepted,
+    SeriesStatus,
+    StoreCoverage,
+)
 from ktrdr.ipc.wording import because, day_of, remarks
 from ktrdr.market.timeframes import Timeframe
 
@@ -214,7 +225,9 @@ def scan() -> None:
     """Look for holes now, also in series that were given up."""
     with _explained() as settings:
         _, gap_filler = _peers(settings)
-        _out.print(f"scan {gap_filler.post('/scan')['scan_id']} has been asked for")
+        _out.print(
+            f"scan {gap_filler.ask(ScanAccepted, 'POST', '/scan').scan_id} has been asked for"
+        )
 
 
 @app.command()
@@ -236,28 +249,30 @@ def gaps(
             said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
             _out.print(_day_table(said) if said["bars"] else _day_title(said))
             return
-        watched = gap_filler.get("/coverage", days="0")["series"]
+        watched = gap_filler.ask(StoreCoverage, "GET", "/coverage", days="0").series
         _out.print(_series_table(_chosen(watched, symbol, timeframe)))
 
 
-def _chosen(watched: list[Json], symbol: str | None, timeframe: str | None) -> list[Json]:
+def _chosen(
+    watched: list[SeriesStatus], symbol: str | None, timeframe: str | None
+) -> list[SeriesStatus]:
     """The series that were asked for. UnknownSeries, InvalidRequest: there are none, and why."""
     if timeframe is not None:
         try:
             timeframe = Timeframe.parse(timeframe).value
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
-    of_symbol = [entry for entry in watched if symbol in (None, entry["symbol"])]
+    of_symbol = [one for one in watched if symbol in (None, one.symbol)]
     if symbol is not None and not of_symbol:
-        near = {entry["symbol"].upper(): entry["symbol"] for entry in watched}
+        near = {one.symbol.upper(): one.symbol for one in watched}
         meant = difflib.get_close_matches(symbol.upper(), near, 1)
         raise UnknownSeries(
             f"the gap filler watches no series of {symbol!r}",
             hint=f"did you mean {near[meant[0]]}?" if meant else "ktrdr gaps shows all series",
         )
-    chosen = [entry for entry in of_symbol if timeframe in (None, entry["timeframe"])]
+    chosen = [one for one in of_symbol if timeframe in (None, one.timeframe)]
     if of_symbol and not chosen:
-        known = ", ".join(entry["timeframe"] for entry in of_symbol)
+        known = ", ".join(one.timeframe for one in of_symbol)
         raise UnknownSeries(
             f"the gap filler watches {symbol} in {known}, and not in {timeframe}",
             hint=f"create {symbol}_{timeframe}.csv with the header line to have it filled",
@@ -265,31 +280,26 @@ def _chosen(watched: list[Json], symbol: str | None, timeframe: str | None) -> l
     return chosen
 
 
-def _series_table(listed: list[Json]) -> Table:
+def _series_table(listed: list[SeriesStatus]) -> Table:
     table = Table("series", "state", "expected", "present", "missing", "last bar")
-    for entry in listed:
-        missing = [f"{count} {because(reason)}" for reason, count in entry["missing"].items()]
-        if entry["error"]:
-            code = f" (IB's code {entry['error_code']})" if entry.get("error_code") else ""
-            hint = entry.get("hint")
-            missing.insert(0, f"{entry['error']}{code}{f' (next: {hint})' if hint else ''}")
+    for one in listed:
+        missing = [f"{count} {because(reason)}" for reason, count in one.missing.items()]
+        if one.error:
+            code = f" (IB's code {one.error_code})" if one.error_code else ""
+            missing.insert(0, f"{one.error}{code}{f' (next: {one.hint})' if one.hint else ''}")
         table.add_row(
-            f"{entry['symbol']}_{entry['timeframe']}",
-            entry["state"],
-            *("?" if entry[key] is None else str(entry[key]) for key in ("expected", "present")),
-            escape("; ".join([*missing, *_remarks_on(entry)])),
-            entry["last"] or "",
+            f"{one.symbol}_{one.timeframe}",
+            one.state,
+            *("?" if count is None else str(count) for count in (one.expected, one.present)),
+            escape("; ".join([*missing, *_remarks_on(one)])),
+            one.last.isoformat() if one.last else "",
         )
     return table
 
 
-def _remarks_on(entry: Json) -> list[str]:
-    looked_from, listed, expires = (_moment(entry.get(k)) for k in ("from", "listed", "expires"))
-    return remarks(datetime.now(UTC), looked_from, listed, expires, entry.get("sessions_from"))
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def _remarks_on(one: SeriesStatus) -> list[str]:
+    now = datetime.now(UTC)
+    return remarks(now, one.looked_from, one.listed, one.expires, one.sessions_from)
 
 
 def _day_title(said: Json) -> str:
@@ -334,27 +344,29 @@ def fill(
         _, gap_filler = _peers(settings)
         if cancel:
             chosen = {"symbol": symbol, "timeframe": timeframe} if timeframe else {"id": symbol}
-            for one in gap_filler.delete("/fills", 5.0, **chosen)["cancelled"]:
+            said = gap_filler.ask(FillsCancelled, "DELETE", "/fills", 5.0, **chosen)
+            for one in said.cancelled:
                 _out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
             return
         asked = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
-        said = ask(gap_filler, asked, _out)
-        for line in _fill_lines(said):
+        accepted = ask(gap_filler, asked, _out)
+        for line in _fill_lines(accepted):
             _out.print(line, highlight=False)
         _warn_if_simulated(gap_filler.get("/status").get("source"))
         if wait:
-            follow(gap_filler, said, _out)
+            follow(gap_filler, accepted, _out)
 
 
-def _title(fill: Json) -> str:
-    return f"fill {fill['id']}, {fill['symbol']}_{fill['timeframe']} from {fill['from'][:10]} on,"
+def _title(fill: FillStatus) -> str:
+    return f"fill {fill.id}, {fill.symbol}_{fill.timeframe} from {fill.since.date()} on,"
 
 
-def _fill_lines(said: Json) -> list[str]:
+def _fill_lines(accepted: FillAccepted) -> list[str]:
     """What was asked for, and what was wanted before."""
-    lines = [f"{_title(said)} begins with the newest bars"]
-    since = f"since = {said['since'][:10]} in instruments.toml" if said["since"] else ""
-    known = [f"fill {one['id']} from {one['from'][:10]} on" for one in said["already"]]
+    lines = [f"{_title(accepted)} begins with the newest bars"]
+    setting = accepted.setting_since
+    since = f"since = {setting.date()} in instruments.toml" if setting else ""
+    known = [f"fill {one.id} from {one.since.date()} on" for one in accepted.already]
     wanted = ", ".join([*known, since] if since else known)
     return [*lines, f"wanted already, and kept: {wanted}"] if wanted else lines
 
@@ -369,7 +381,8 @@ def fills(
     """
     with _explained() as settings:
         _, gap_filler = _peers(settings)
-        listed = gap_filler.get("/fills", 5.0, **({"symbol": symbol} if symbol else {}))["fills"]
+        chosen = {"symbol": symbol} if symbol else {}
+        listed = gap_filler.ask(FillList, "GET", "/fills", 5.0, **chosen).fills
         columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
         rows = [_fill_row(one) for one in listed]
         if not _out.is_terminal:
@@ -382,14 +395,14 @@ def fills(
         _out.print(table if rows else "nothing was asked for")
 
 
-def _fill_row(fill: Json) -> tuple[str, ...]:
-    counts = ("?" if fill[key] is None else str(fill[key]) for key in ("present", "expected"))
-    missing = [f"{count} {because(reason)}" for reason, count in fill["missing"].items()]
-    known = "; ".join([*filter(None, [fill["why"]]), *missing])
-    if fill["hint"]:
-        known += f"; next: {' '.join(fill['hint'].split())}"
-    series = f"{fill['symbol']}_{fill['timeframe']}"
-    return str(fill["id"]), series, fill["from"][:10], fill["state"], *counts, known
+def _fill_row(fill: FillStatus) -> tuple[str, ...]:
+    counts = ("?" if count is None else str(count) for count in (fill.present, fill.expected))
+    missing = [f"{count} {because(reason)}" for reason, count in fill.missing.items()]
+    known = "; ".join([*filter(None, [fill.why]), *missing])
+    if fill.hint:
+        known += f"; next: {' '.join(fill.hint.split())}"
+    series = f"{fill.symbol}_{fill.timeframe}"
+    return str(fill.id), series, f"{fill.since.date()}", fill.state, *counts, known
 
 
 @app.command()

@@ -16,7 +16,7 @@ from ktrdr.errors import PeerDown, RequestFailed
 from ktrdr.filling.fill import AGAIN
 from ktrdr.filling.throughput import span_words
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.messages import Json
+from ktrdr.ipc.messages import FillAccepted, FillList, FillStatus
 from ktrdr.ipc.wording import because
 
 _LOOK_S = 0.5
@@ -29,13 +29,13 @@ _LEAST_S, _SPREAD = 3.0, 1.5
 _INTERRUPTED = 130
 
 
-def ask(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> Json:
+def ask(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> FillAccepted:
     """What the gap filler says to a fill that is wanted.
 
     Ctrl-C ends the program with code 130; the gap filler may have the fill by then.
     """
     try:
-        return gap_filler.post("/fill", 5.0, **wanted)
+        return gap_filler.ask(FillAccepted, "POST", "/fill", 5.0, **wanted)
     except KeyboardInterrupt:
         out.print(
             "It may be asked for by now; `ktrdr fills` says so", markup=False, highlight=False
@@ -43,7 +43,7 @@ def ask(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> Jso
         sys.exit(_INTERRUPTED)
 
 
-def follow(gap_filler: LocalClient, asked: Json, out: Console) -> None:
+def follow(gap_filler: LocalClient, asked: FillAccepted, out: Console) -> None:
     """The bars of a fill as they come, until no more can be had now, and then what there is.
 
     RequestFailed: it needs a person, was cancelled, or is not kept any more. PeerDown: the gap
@@ -65,28 +65,28 @@ def follow(gap_filler: LocalClient, asked: Json, out: Console) -> None:
     out.print(_summary(fill), markup=False, highlight=False)
 
 
-def _name(asked: Json) -> str:
+def _name(asked: FillAccepted) -> str:
     """How to name a fill: by its series, unless another one of it is open, which shall go on."""
-    if any(one["state"] not in ("done", "cancelled") for one in asked["already"]):
-        return str(asked["id"])
-    return f"{shlex.quote(asked['symbol'])} {asked['timeframe']}"
+    if any(one.is_open for one in asked.already):
+        return str(asked.id)
+    return f"{shlex.quote(asked.symbol)} {asked.timeframe}"
 
 
 class _Follower:
     """Looks at one fill again and again."""
 
-    def __init__(self, gap_filler: LocalClient, asked: Json, shown: Progress) -> None:
+    def __init__(self, gap_filler: LocalClient, asked: FillAccepted, shown: Progress) -> None:
         self._gap_filler = gap_filler
         self._asked = asked
         self._shown = shown
         self._task: TaskID = shown.add_task(
-            f"{asked['symbol']}_{asked['timeframe']}", total=None, left=""
+            f"{asked.symbol}_{asked.timeframe}", total=None, left=""
         )
         self._known: deque[tuple[float, int]] = deque()
         """When so many bars were there, of the last minute."""
         self._said = ""
 
-    def wait(self) -> Json:
+    def wait(self) -> FillStatus:
         """The fill when no more can be had of it now."""
         seen_at = time.monotonic()
         while True:
@@ -98,41 +98,37 @@ class _Follower:
                 self._say(error.message, error.hint)
             else:
                 self._show(fill)
-                if fill["state"] in ("done", "unproven"):
+                if fill.state in ("done", "unproven"):
                     return fill
                 self._refuse(fill)
             time.sleep(_LOOK_S)
 
-    def _fill(self) -> Json:
-        listed = self._gap_filler.get("/fills", symbol=self._asked["symbol"])["fills"]
-        for fill in listed:
-            if fill["id"] == self._asked["id"]:
-                return dict(fill)
+    def _fill(self) -> FillStatus:
+        said = self._gap_filler.ask(FillList, "GET", "/fills", symbol=self._asked.symbol)
+        for fill in said.fills:
+            if fill.id == self._asked.id:
+                return fill
         raise RequestFailed(
-            f"fill {self._asked['id']} is not kept any more: the store's ledger was deleted",
+            f"fill {self._asked.id} is not kept any more: the store's ledger was deleted",
             hint="ask for it again",
         )
 
-    def _refuse(self, fill: Json) -> None:
-        if fill["state"] == "cancelled":
+    def _refuse(self, fill: FillStatus) -> None:
+        if fill.state == "cancelled":
             raise RequestFailed("the fill was cancelled; what was fetched stays")
-        if fill["state"] == "failed":
-            raise RequestFailed(
-                f"{fill['why']}; the fill is kept, and tried again", hint=fill["hint"]
-            )
+        if fill.state == "failed":
+            raise RequestFailed(f"{fill.why}; the fill is kept, and tried again", hint=fill.hint)
 
-    def _show(self, fill: Json) -> None:
-        if fill["state"] == "waiting":
+    def _show(self, fill: FillStatus) -> None:
+        if fill.state == "waiting":
             self._known.clear()
-            self._say(fill["why"], fill["hint"])
+            self._say(fill.why, fill.hint)
         else:
             self._said = ""
-        left = fill["state"]
-        if fill["state"] == "filling" and fill["expected"] is not None:
-            left = self._left(fill["present"], fill["expected"])
-        self._shown.update(
-            self._task, total=fill["expected"], completed=fill["present"] or 0, left=left
-        )
+        left = fill.state
+        if fill.state == "filling" and fill.expected is not None:
+            left = self._left(fill.present or 0, fill.expected)
+        self._shown.update(self._task, total=fill.expected, completed=fill.present or 0, left=left)
 
     def _say(self, why: str, hint: str) -> None:
         """What it waits for, and the next step: once, as long as that is the same."""
@@ -165,8 +161,6 @@ def time_left(looks: Sequence[tuple[float, int]], expected: int) -> str:
     return f"{span_words(likely_s / _SPREAD, likely_s * _SPREAD)} left"
 
 
-def _summary(fill: Json) -> str:
-    missing = [f"{count} {because(reason)}" for reason, count in fill["missing"].items()]
-    return (
-        f"{fill['present']} of {fill['expected']} bars; {', '.join(missing) or 'none is missing'}"
-    )
+def _summary(fill: FillStatus) -> str:
+    missing = [f"{count} {because(reason)}" for reason, count in fill.missing.items()]
+    return f"{fill.present} of {fill.expected} bars; {', '.join(missing) or 'none is missing'}"

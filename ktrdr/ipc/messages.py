@@ -352,6 +352,8 @@ class FillStatus:
     expected: int | None = None
     """None, like the next one: not known yet."""
     present: int | None = None
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """Reason → bars that are missing for it."""
 
     @property
     def is_open(self) -> bool:
@@ -364,6 +366,23 @@ class FillList:
     """The answer of `GET /fills`."""
 
     fills: list[FillStatus]
+
+
+@dataclass(frozen=True)
+class FillAccepted(FillStatus):
+    """The answer of `POST /fill`: the fill, and what was wanted of its series before."""
+
+    already: list[FillStatus] = field(default_factory=list)
+    """Other fills of it, but for cancelled ones."""
+    setting_since: Annotated[Time | None, Field(alias="since")] = None
+    """From when on instruments.toml wants history."""
+
+
+@dataclass(frozen=True)
+class FillsCancelled:
+    """The answer of `DELETE /fills`."""
+
+    cancelled: list[FillStatus]
 
 
 @dataclass(frozen=True)

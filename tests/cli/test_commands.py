@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from ktrdr.errors import (
     UnknownFill,
 )
 from ktrdr.escapes import visible
-from ktrdr.ipc.codec import to_json
-from ktrdr.ipc.messages import ACCEPTED, LastError, SeriesTrouble
+from ktrdr.ipc.codec import from_text, to_json
+from ktrdr.ipc.messages import ACCEPTED, FillAccepted, LastError, SeriesTrouble
 from ktrdr.ipc.server import LocalServer, serving
 from tests.conftest import wait_for
 from tests.played_peers import connected_status, filling_status, idle_status, pretended
@@ -43,6 +44,7 @@ LOST = replace(
 FILLER = replace(filling_status(Path("data")), gaps_remaining=7, unfillable={"too_old": 2})
 COMPLETE = replace(idle_status(FILLER), unfillable={"too_old": 2})
 SERIES = {
+    "file": "AAPL_1m.csv",
     "holes": 0,
     "error_code": None,
     "symbol": "AAPL",
@@ -432,16 +434,16 @@ class Restarted:
     def __init__(self):
         self.coming = [FILL, None, DONE]
 
-    def get(self, _path, **_query):
+    def ask(self, shape, _method, _path, **_query):
         now = self.coming.pop(0)
         if now is None:
             raise PeerDown("gap-filler is not running", hint="supervisorctl status")
-        return {"fills": [now]}
+        return from_text(shape, json.dumps({"fills": [now]}).encode())
 
 
 def test_a_gap_filler_that_is_away_for_a_moment_is_waited_for():
     out = Console(file=io.StringIO(), width=200)
-    follow(Restarted(), FILL, out)
+    follow(Restarted(), from_text(FillAccepted, json.dumps(FILL).encode()), out)
     said = out.file.getvalue()
     assert "waiting: gap-filler is not running\nnext: supervisorctl status" in said
     assert "388 of 390 bars" in said
@@ -722,3 +724,11 @@ def test_a_note_is_no_failure(ktrdr, settings):
     result = ktrdr("check")
     assert result.exit_code == 0
     assert "may not be over" in result.output
+
+
+def test_an_answer_that_cannot_be_understood_is_one_line_and_a_next_step(ktrdr, filler):
+    filler(coverage=[{key: value for key, value in SERIES.items() if key != "state"}])
+    done = ktrdr("gaps")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "gap-filler gave an answer that cannot be read (series.0.state: " in done.stderr
+    assert "next: .venv/bin/supervisorctl restart gap-filler" in done.stderr
