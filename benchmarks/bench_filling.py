@@ -29,7 +29,7 @@ from ib_library import IB, Contract
 
 from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer
 from ktrdr.market.instruments import instrument_for

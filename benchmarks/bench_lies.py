@@ -21,7 +21,7 @@ from bench_filling import DAYS, SATURDAY, Series, bar_requests, medium_store, re
 
 from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer
 from ktrdr.sim.gateway.in_thread import running_gateway

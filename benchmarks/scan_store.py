@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ktrdr.filling.gaps import missing
+from ktrdr.completeness.gaps import missing
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array, Schedule, expected
 from ktrdr.market.timeframes import DAY_S, Timeframe

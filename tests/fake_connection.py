@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ktrdr.errors import KtrdrError
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.bars_message import BarColumns
 from ktrdr.ipc.codec import span_from_query, to_json
 from ktrdr.market.bars import Bar

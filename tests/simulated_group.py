@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.data.ib_connection_manager import routes as connection_routes
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer
 from ktrdr.market.timeframes import Timeframe

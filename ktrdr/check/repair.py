@@ -11,8 +11,8 @@ from pathlib import Path
 from ktrdr.check.faults import Fault, Finding, Sessions, State
 from ktrdr.check.file import Look, Mended, look_at, mended
 from ktrdr.errors import MalformedFile, StoreUnwritable
-from ktrdr.filling.ledger import Ledger
-from ktrdr.filling.ledger_reader import own_file
+from ktrdr.ledger.ledger import Ledger
+from ktrdr.ledger.reader import own_file
 from ktrdr.market.instruments import Series
 from ktrdr.store.atomic_write import keep, take_after, write_whole
 from ktrdr.store.bar_file import BarFile, FileKey, key_of

@@ -21,7 +21,7 @@ from ktrdr.errors import (
     StoreUnwritable,
     UnknownSeries,
 )
-from ktrdr.filling.ledger_reader import sessions_of
+from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.instruments import (
     Series,
     check_entry,

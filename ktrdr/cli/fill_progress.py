@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn
 
+from ktrdr.completeness.fill import AGAIN
+from ktrdr.completeness.throughput import span_words
 from ktrdr.errors import PeerDown, RequestFailed
-from ktrdr.filling.fill import AGAIN
-from ktrdr.filling.throughput import span_words
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import FillAccepted, FillList, FillStatus
 from ktrdr.ipc.wording import because

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from ktrdr.completeness.evidence import Answered, Density, Doubts, settle, weigh
+from ktrdr.completeness.gaps import Gap, among, missing
+from ktrdr.completeness.grids import look, shown
+from ktrdr.completeness.lifetime import ContractLifetime, in_life
+from ktrdr.completeness.request_plan import plan
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, WrongSource
-from ktrdr.filling.evidence import Answered, Density, Doubts, settle, weigh
-from ktrdr.filling.gaps import Gap, among, missing
-from ktrdr.filling.grids import look, shown
-from ktrdr.filling.ledger_reader import absent_of, life_of, sessions_of
-from ktrdr.filling.lifetime import ContractLifetime, in_life
-from ktrdr.filling.request_plan import plan
 from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import request_to_query, schedule_from_json
+from ktrdr.ledger.reader import absent_of, life_of, sessions_of
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Instrument, Series, contract_name

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ktrdr.config.settings import Settings
 from ktrdr.errors import Misconfigured
-from ktrdr.filling.gap_filler import GapFiller
-from ktrdr.filling.routes import routes
+from ktrdr.gap_filler.gap_filler import GapFiller
+from ktrdr.gap_filler.routes import routes
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.process import boot, run

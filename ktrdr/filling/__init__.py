@@ -1,1 +1,1 @@
-"""What is missing from a store, why, and the filling of it. It never talks to IB itself."""
+"""Requests for what is missing, and what comes of the answers. IB itself is never met here."""

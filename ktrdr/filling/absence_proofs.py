@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr.filling.absence_records import AbsenceRecords
-from ktrdr.filling.contract_sessions import ContractSessions
-from ktrdr.filling.contracts import Contracts
-from ktrdr.filling.evidence import Answered, Density, flanked_now, weigh
-from ktrdr.filling.gaps import Gap, Reason, among, runs
-from ktrdr.filling.request_records import RequestRecords
-from ktrdr.filling.series_state import Watched
+from ktrdr.assessment.contracts import Contracts
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.completeness.evidence import Answered, Density, flanked_now, weigh
+from ktrdr.completeness.gaps import Gap, Reason, among, runs
 from ktrdr.filling.unscheduled_bars import UnscheduledBars
+from ktrdr.ledger.absences import AbsenceRecords
+from ktrdr.ledger.requests import RequestRecords
 from ktrdr.market.bars import Answer
 from ktrdr.market.sessions import BoolArray, Expected, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe

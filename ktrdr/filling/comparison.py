@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from ktrdr.filling.file_ownership import FileOwnership
-from ktrdr.filling.identity import Likeness, likeness
-from ktrdr.filling.revisions import Drift, compare
-from ktrdr.filling.series_state import Watched
-from ktrdr.filling.stored_bars import stored
+from ktrdr.assessment.file_ownership import FileOwnership
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.stored_bars import stored
+from ktrdr.completeness.identity import Likeness, likeness
+from ktrdr.completeness.revisions import Drift, compare
 from ktrdr.market.bars import Answer, Bar
 
 log = logging.getLogger("gap-filler")

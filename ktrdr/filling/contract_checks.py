@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.stored_bars import latest, stored
+from ktrdr.completeness.identity import COMPARED, Likeness, likeness
+from ktrdr.completeness.revisions import Drift, compare
 from ktrdr.errors import OtherContract, RequestFailed
-from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.comparison import is_other
 from ktrdr.filling.fetcher import Fetcher
-from ktrdr.filling.identity import COMPARED, Likeness, likeness
 from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.rebuilds import Owner, Renewals
-from ktrdr.filling.revisions import Drift, compare
-from ktrdr.filling.series_state import Watched
-from ktrdr.filling.stored_bars import latest, stored
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority

@@ -6,17 +6,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Gap, Reason
 from ktrdr.errors import RequestFailed
-from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.fetcher import Fetcher
-from ktrdr.filling.gaps import Gap, Reason
 from ktrdr.filling.ingest import Ingest
-from ktrdr.filling.report import iso
-from ktrdr.filling.series_state import Watched
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.times import iso
 
 log = logging.getLogger("gap-filler")
 

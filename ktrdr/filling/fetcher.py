@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Gap
+from ktrdr.completeness.identity import Identity
+from ktrdr.completeness.throughput import Eta, Throughput
 from ktrdr.errors import WrongSource
-from ktrdr.filling.gaps import Gap
 from ktrdr.filling.holidays import closed_days
-from ktrdr.filling.identity import Identity
 from ktrdr.filling.in_flight import InFlight
-from ktrdr.filling.series_state import Watched
 from ktrdr.filling.tasks import Kind, Task
-from ktrdr.filling.throughput import Eta, Throughput
 from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import from_text, request_to_query, schedule_from_json

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ktrdr.assessment.contracts import Contracts
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.completeness.grids import Grid, Looked, after, has_grid, is_believed, look, shown
 from ktrdr.errors import KtrdrError, RequestFailed
-from ktrdr.filling.absence_records import AbsenceRecords
-from ktrdr.filling.contract_sessions import ContractSessions
-from ktrdr.filling.contracts import Contracts
-from ktrdr.filling.grids import Grid, Looked, after, has_grid, is_believed, look, shown
-from ktrdr.filling.series_state import Watched
+from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.sessions import Int64Array, Schedule, learnt_alignment
 from ktrdr.market.timeframes import Timeframe

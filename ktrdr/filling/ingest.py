@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Gap, Reason, among, runs
+from ktrdr.completeness.revisions import Drift
 from ktrdr.errors import RequestFailed
 from ktrdr.filling.absence_proofs import AbsenceProofs
-from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.comparison import Comparison, wants_more
-from ktrdr.filling.gaps import Gap, Reason, among, runs
 from ktrdr.filling.grid_findings import GridFindings, Report
 from ktrdr.filling.later_requests import LaterRequests
-from ktrdr.filling.report import iso
-from ktrdr.filling.revisions import Drift
-from ktrdr.filling.series_state import Watched
 from ktrdr.filling.unscheduled_bars import UnscheduledBars, without_closed
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.sessions import BoolArray, Expected, finished
+from ktrdr.times import iso
 
 
 @dataclass(frozen=True)

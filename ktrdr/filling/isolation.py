@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ktrdr.assessment.series_state import Watched
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, PeerSilent, RequestFailed, WrongSource
-from ktrdr.filling.series_state import Watched
 from ktrdr.store.file_errors import is_of_the_disk, unwritable
 
 log = logging.getLogger("gap-filler")

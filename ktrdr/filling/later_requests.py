@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ktrdr.filling.absence_records import AbsenceRecords
-from ktrdr.filling.gaps import Gap, Reason, runs
-from ktrdr.filling.series_state import Watched
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Gap, Reason, runs
+from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer
 from ktrdr.market.sessions import BoolArray, Expected, Schedule
 from ktrdr.market.timeframes import DAY_S

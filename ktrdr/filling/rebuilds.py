@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Reason
 from ktrdr.errors import KtrdrError, RequestFailed
-from ktrdr.filling.assessment import Assessor
-from ktrdr.filling.gaps import Reason
-from ktrdr.filling.series_state import Watched
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S, HOUR_S
 

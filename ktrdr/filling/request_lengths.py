@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ktrdr.filling.ledger import Ledger
-from ktrdr.filling.request_plan import Spans
+from ktrdr.completeness.request_plan import Spans
+from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.bars_request import BarsRequest
 
 

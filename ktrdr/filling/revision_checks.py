@@ -7,18 +7,18 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.stored_bars import stored
+from ktrdr.completeness.gaps import Gap
+from ktrdr.completeness.revisions import Drift, compare
 from ktrdr.errors import OtherUnit, RequestFailed
-from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.comparison import is_other, is_whole
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.fetcher import Fetcher
-from ktrdr.filling.gaps import Gap
 from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.isolation import Isolation
 from ktrdr.filling.rebuilds import Owner, Renewals
-from ktrdr.filling.revisions import Drift, compare
-from ktrdr.filling.series_state import Watched
-from ktrdr.filling.stored_bars import stored
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority

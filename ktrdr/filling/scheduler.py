@@ -16,25 +16,25 @@ from typing import Any
 
 import numpy as np
 
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Gap
+from ktrdr.completeness.request_plan import plan
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSource
-from ktrdr.filling.assessment import Assessor
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.controls import Controls
 from ktrdr.filling.fetcher import ContractSessions, Fetcher
-from ktrdr.filling.gaps import Gap
 from ktrdr.filling.ingest import Ingest, IngestResult
 from ktrdr.filling.isolation import Isolation
 from ktrdr.filling.rebuilds import Owner, Renewals
-from ktrdr.filling.report import iso
 from ktrdr.filling.request_lengths import RequestLengths
-from ktrdr.filling.request_plan import plan
 from ktrdr.filling.revision_checks import RevisionChecks
-from ktrdr.filling.series_state import Watched
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.ipc.client import LocalClient
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series, contract_name
 from ktrdr.market.timeframes import DAY_S, HOUR_S
+from ktrdr.times import iso
 
 log = logging.getLogger("gap-filler")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from ktrdr.filling.gaps import Gap
-from ktrdr.filling.series_state import Watched
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Gap
 from ktrdr.market.bars_request import BarsRequest
 
 

@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from ktrdr.filling.absence_records import AbsenceRecords
-from ktrdr.filling.contract_sessions import ContractSessions
-from ktrdr.filling.contracts import Contracts
-from ktrdr.filling.gaps import among
-from ktrdr.filling.grids import look
-from ktrdr.filling.series_state import Watched
-from ktrdr.filling.unscheduled import are_moved, sessions_of, sight
+from ktrdr.assessment.contracts import Contracts
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.completeness.gaps import among
+from ktrdr.completeness.grids import look
+from ktrdr.completeness.unscheduled import are_moved, sessions_of, sight
+from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.sessions import BoolArray, Int64Array, Schedule, closed

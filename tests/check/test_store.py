@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ktrdr.check.faults import State
 from ktrdr.check.store import StoreCheck
 from ktrdr.errors import Misconfigured, UnknownSeries
-from ktrdr.filling.fill_records import FillBook
-from ktrdr.filling.ledger import Ledger
+from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series, contract_name, instrument_for
 from ktrdr.market.sessions import Schedule, Session

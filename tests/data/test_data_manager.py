@@ -6,14 +6,14 @@ from datetime import UTC, date, datetime
 import pandas as pd
 import pytest
 
+from ktrdr.completeness.gaps import Gap
+from ktrdr.completeness.grids import Grid
 from ktrdr.data.data_manager import DataManager
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.data.ib_connection_manager import routes as connection_routes
 from ktrdr.errors import InvalidRequest, MalformedFile, UnknownSeries
-from ktrdr.filling.gaps import Gap
-from ktrdr.filling.grids import Grid
-from ktrdr.filling.ledger import Ledger
 from ktrdr.ipc.server import LocalServer, serving
+from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import contract_name, instrument_for
 from ktrdr.market.timeframes import Timeframe

@@ -1,8 +1,8 @@
 import pytest
 
-from ktrdr.filling.contract_sessions import ContractSessions
-from ktrdr.filling.ledger import Ledger
-from ktrdr.filling.series_state import Watched
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import instrument_for, parse_series
 from ktrdr.market.sessions import Schedule, Session
 from ktrdr.store.csv_store import CsvStore

@@ -19,7 +19,7 @@ from ktrdr.errors import (
     TimedOut,
     UnknownContract,
 )
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.bars_message import BarColumns
 from ktrdr.ipc.codec import span_from_query, to_json
 from tests.fake_connection import DAY, LENGTHS, Inline, line, price, utc

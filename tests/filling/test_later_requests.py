@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from ktrdr.filling.gaps import Gap
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import Gap
 from ktrdr.filling.later_requests import LaterRequests
-from ktrdr.filling.ledger import Ledger
-from ktrdr.filling.series_state import Watched
+from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.instruments import instrument_for, parse_series
 from ktrdr.market.sessions import Expected

@@ -10,7 +10,7 @@ import sqlite3
 import pytest
 
 from ktrdr.errors import MalformedFile, StoreUnwritable
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.market.instruments import parse_series
 from tests.fake_connection import DAY, Inline, SetClock, fill, price, utc
 from tests.store.dict_store import DictStore

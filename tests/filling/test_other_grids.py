@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ktrdr.filling.gaps import Gap
-from ktrdr.filling.ledger import Ledger
+from ktrdr.completeness.gaps import Gap
+from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import Series, contract_name, instrument_for
 from ktrdr.market.timeframes import Timeframe
 from tests.fake_connection import DAY, line, utc

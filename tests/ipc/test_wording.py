@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ktrdr.filling.gaps import Reason
+from ktrdr.completeness.gaps import Reason
 from ktrdr.ipc.wording import because, day_of, remarks
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

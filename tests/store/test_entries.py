@@ -11,7 +11,7 @@ from ktrdr.check.faults import State
 from ktrdr.check.store import StoreCheck
 from ktrdr.cli import app
 from ktrdr.errors import MalformedFile
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
 from tests.fake_connection import HEADER, NOW, Inline, fill, line, price, utc

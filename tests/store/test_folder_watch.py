@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.folder_watch import FolderWatch
 from tests.fake_connection import HEADER, NOW, Inline, fill, utc

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ktrdr.data.data_manager import DataManager
 from ktrdr.errors import UnknownSeries, WrongSource
-from ktrdr.filling.gap_filler import GapFiller
+from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe

@@ -1,0 +1,153 @@
+"""What is known of each contract: when it has bars, where they begin, and which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ktrdr.assessment.series_state import Basis, Watched
+from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.completeness.grids import Grid
+from ktrdr.completeness.identity import Identity, Known, settled
+from ktrdr.completeness.lifetime import ContractLifetime
+from ktrdr.completeness.unscheduled import Unscheduled
+from ktrdr.ledger.ledger import Ledger
+from ktrdr.market.instruments import Instrument, contract_name
+from ktrdr.market.sessions import Expected, Schedule, expected
+from ktrdr.market.timeframes import DAY_S, Timeframe
+
+
+class Contracts:
+    """Those of one store, read from its ledger once. For one thread."""
+
+    def __init__(self, ledger: Ledger, sessions: ContractSessions) -> None:
+        self._ledger = ledger
+        self._sessions = sessions
+        self._lives: dict[str, ContractLifetime] = {}
+        self._alignments: dict[str, frozenset[int]] = {}
+        self._grids: dict[tuple[str, Timeframe], Grid] = {}
+        self._unscheduled: dict[str, dict[int, Unscheduled]] = {}
+        ledger.when_void(self._forget_all)
+
+    def _forget_all(self) -> None:
+        """What was read of the ledger."""
+        self._lives.clear()
+        self._alignments.clear()
+        self._grids.clear()
+        self._unscheduled.clear()
+
+    def basis(self, watched: Watched, schedule: Schedule | None = None) -> Basis:
+        """What is known now; with other sessions, where they are given."""
+        return Basis(
+            self._sessions.known_schedule(watched.instrument) if schedule is None else schedule,
+            self.life(watched.instrument),
+            self.alignment(watched),
+            tuple(self.unscheduled(watched)),
+        )
+
+    def expected(
+        self, watched: Watched, schedule: Schedule, start: int, end: int, now: int
+    ) -> Expected:
+        """Bars that start in `[start, end)` and are due, by these sessions; as `Basis` has it."""
+        basis = self.basis(watched, schedule)
+        stored = (watched.first, watched.last)
+        return basis.expected(watched.series.timeframe, stored, (start, end), now)
+
+    def life(self, instrument: Instrument) -> ContractLifetime:
+        """When the contract can have bars, as far as anybody knows."""
+        name = contract_name(instrument)
+        if name not in self._lives:
+            self._lives[name] = self._ledger.contracts.life(name)
+        return self._lives[name]
+
+    def keep_life(self, instrument: Instrument, life: ContractLifetime) -> None:
+        """Remember it, also for the next start."""
+        name = contract_name(instrument)
+        if life != self._lives.get(name):
+            self._lives[name] = life
+            self._ledger.contracts.keep_life(name, life)
+
+    def head_is_borne_out(self, watched: Watched, head: int, now: int) -> bool:
+        """The first bar that there is, is of the day on which IB says that its bars begin."""
+        schedule = self._sessions.known_schedule(watched.instrument)
+        if schedule is None or watched.first is None:
+            return False
+        begin = head - head % DAY_S if watched.series.timeframe.is_daily else head
+        alignment = self.alignment(watched)
+        between = expected(
+            schedule, watched.series.timeframe, begin, watched.first + 1, now, alignment=alignment
+        )
+        return watched.first >= begin and len(np.unique(between.days)) <= 1
+
+    def alignment(self, watched: Watched) -> frozenset[int]:
+        """Where the bars of a series begin, as far as that was learnt, as `expected` wants it."""
+        if watched.series.timeframe is Timeframe.H4:
+            return self._four_hours(watched.instrument)
+        return self.grid(watched).alignment
+
+    def _four_hours(self, instrument: Instrument) -> frozenset[int]:
+        name = contract_name(instrument)
+        if name not in self._alignments:
+            self._alignments[name] = self._ledger.contracts.alignment(name)
+        return self._alignments[name]
+
+    def learn_alignment(self, instrument: Instrument, minutes: frozenset[int]) -> None:
+        """Remember more of where four-hour bars of a contract begin."""
+        if not minutes <= self._four_hours(instrument):
+            name = contract_name(instrument)
+            self._ledger.contracts.learn_alignment(name, minutes)
+            self._alignments[name] |= minutes
+
+    def grid(self, watched: Watched) -> Grid:
+        """Where the bars of a series begin that are not of four hours, and what is in doubt."""
+        place = (contract_name(watched.instrument), watched.series.timeframe)
+        if place not in self._grids:
+            self._grids[place] = self._ledger.contracts.grid(*place)
+        return self._grids[place]
+
+    def keep_grid(self, watched: Watched, grid: Grid) -> None:
+        """Remember it, also for the next start."""
+        if grid != self.grid(watched):
+            place = (contract_name(watched.instrument), watched.series.timeframe)
+            self._ledger.contracts.keep_grid(*place, grid)
+            self._grids[place] = grid
+
+    def unscheduled(self, watched: Watched) -> Mapping[int, Unscheduled]:
+        """Start → bar that was told at a time without trading, and is not believed yet."""
+        name = watched.absence
+        if name not in self._unscheduled:
+            self._unscheduled[name] = (
+                self._ledger.contracts.unscheduled(name) if self._ledger.exists else {}
+            )
+        return self._unscheduled[name]
+
+    def keep_unscheduled(self, watched: Watched, bars: Mapping[int, Unscheduled]) -> None:
+        """Remember them, in the place of what was known of the series."""
+        if bars != self.unscheduled(watched):
+            self._ledger.contracts.keep_unscheduled(watched.absence, bars)
+            self._unscheduled[watched.absence] = dict(bars)
+
+    def take_identity(self, watched: Watched, told: Identity) -> None:
+        """Remember what IB says that the symbol is; another one than before is a question.
+
+        A continuous future is another contract after each roll, and tells its old bars anew.
+        """
+        if watched.renews_from is not None:
+            return  # the series that it stands for is asked about
+        known = self._ledger.contracts.identity(watched.absence)
+        is_rolled = watched.instrument.sec_type == "CONTFUT"
+        now_known = settled(known, told, has_bars=watched.first is not None and not is_rolled)
+        if now_known != known:
+            self._ledger.contracts.keep_identity(watched.absence, now_known)
+
+    def question_of(self, watched: Watched) -> Known | None:
+        """What the symbol was and what it is by now, where it is to be found out if that is one."""
+        known = self._ledger.contracts.identity(watched.absence) if self._ledger.exists else None
+        return known if known is not None and known.told is not None else None
+
+    def settle_question(self, watched: Watched) -> None:
+        """It is: the bars that are stored are those of the contract that IB tells of now."""
+        known = self.question_of(watched)
+        if known is not None and known.told is not None:
+            self._ledger.contracts.keep_identity(watched.absence, Known(known.told))

@@ -1,0 +1,235 @@
+"""What is known of one series, and what any thread may read of it. Asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+
+from ktrdr.completeness.coverage import Coverage
+from ktrdr.completeness.gaps import Reason
+from ktrdr.completeness.lifetime import ContractLifetime, in_life
+from ktrdr.completeness.unscheduled import with_unscheduled
+from ktrdr.errors import (
+    KtrdrError,
+    MalformedFile,
+    Misconfigured,
+    NotEntitled,
+    OtherContract,
+    Permanent,
+    UnknownContract,
+)
+from ktrdr.market.instruments import Instrument, Series, contract_name
+from ktrdr.market.sessions import (
+    DAILY_SETTLE_S,
+    Expected,
+    Schedule,
+    expected,
+)
+from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.store.bar_file import FileKey
+from ktrdr.store.interface import BarStore
+
+_RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
+_PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
+"""What needs a person, as IB says; but it says so now and then where that is not so."""
+_ANY_LIFE = ContractLifetime()
+_NO_STARTS = np.empty(0, dtype=np.int64)
+_REASONS: dict[type[KtrdrError], Reason] = {
+    NotEntitled: Reason.NOT_ENTITLED,
+    UnknownContract: Reason.UNKNOWN_CONTRACT,
+    OtherContract: Reason.OTHER_CONTRACT,
+    MalformedFile: Reason.BROKEN_FILE,
+    Misconfigured: Reason.BROKEN_FILE,
+}
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a series is judged by; never changed, but replaced."""
+
+    schedule: Schedule | None = None
+    """All that is known of the contract's sessions."""
+    life: ContractLifetime = _ANY_LIFE
+    alignment: frozenset[int] = frozenset()
+    """Where bars begin, as far as that was learnt, as `expected` wants it."""
+    unscheduled: tuple[int, ...] = ()
+    """Starts of bars that were told at times without trading, and are not believed yet."""
+
+    def expected(
+        self,
+        timeframe: Timeframe,
+        stored: tuple[int | None, int | None],
+        span: tuple[int, int],
+        now: int,
+    ) -> Expected:
+        """Bars that start in a span and are due; none where no sessions are known.
+
+        None before IB's own first bar, and none after the contract's last day, but for what is
+        `stored`, from its first start to its last: no word is believed against that.
+        """
+        life, schedule, (first, last) = self.life, self.schedule, stored
+        if schedule is None:
+            return Expected(_NO_STARTS, _NO_STARTS)
+        if life.head is not None and first is not None:
+            life = life._replace(head=min(life.head, first))
+        if life.expires is not None and last is not None:
+            life = life._replace(expires=max(life.expires, last - last % DAY_S))
+        start, end = max(span[0], schedule.start), span[1]
+        found = expected(schedule, timeframe, start, end, now, alignment=self.alignment)
+        more = [t for t in self.unscheduled if start <= t < min(end, now - DAILY_SETTLE_S)]
+        found = with_unscheduled(found, np.array(more, np.int64), schedule, timeframe)
+        return in_life(found, life, timeframe)
+
+
+class SeriesSnapshot(NamedTuple):
+    """A series as it was at one moment: what any thread may read. Each is as that of `Watched`."""
+
+    series: Series
+    instrument: Instrument
+    store: BarStore
+    """Whose `rows` any thread may read."""
+    coverage: Coverage | None
+    past: Coverage | None
+    is_past_known: bool
+    key: FileKey | None
+    first: int | None
+    last: int | None
+    is_ours: bool
+    error: KtrdrError | None
+    retry_at: float
+    is_renewed: bool
+    basis: Basis
+
+
+_snapshot_values = attrgetter(*SeriesSnapshot._fields)
+
+
+@dataclass(eq=False)
+class Watched:
+    """One series of the store, and what is known of it. For the thread that judges it."""
+
+    series: Series
+    instrument: Instrument
+    store: BarStore
+    """Where its file is."""
+    renews_from: int | None = None
+    """It is pulled again from then on, beside the series' own file."""
+    coverage: Coverage | None = None
+    """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
+    past: Coverage | None = None
+    """Of the days before them, back to the file's first row; None: there are none, or not yet."""
+    past_basis: tuple[int, object, ContractLifetime, frozenset[int]] | None = None
+    """What that was judged by; first where it ends."""
+    basis: Basis = Basis()
+    """What it was judged by last."""
+    key: FileKey | None = None
+    """The file that was looked at last."""
+    first: int | None = None
+    last: int | None = None
+    is_verified: bool = False
+    """Every row of the file was looked at."""
+    is_ours: bool = False
+    """Every row of the file was written by us."""
+    barred: MalformedFile | None = None
+    """Its name stands for no file of its own, as the last scan has found: it is not looked at."""
+    error: KtrdrError | None = None
+    failures: int = 0
+    retry_at: float = 0.0
+    tried_at: float = 0.0
+    compared_at: float = 0.0
+    """When that was asked for which was told as it is stored, as far as anything was (UTC seconds).
+
+    Not since its file was first seen by this process: 0.
+    """
+    is_renewed: bool = False
+    """It is being pulled again, and left alone until that is done."""
+    due_at: int | None = None
+    """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        self.__dict__.pop("snapshot", None)
+
+    @cached_property
+    def snapshot(self) -> SeriesSnapshot:
+        """As it is now, for other threads; the same until something is set."""
+        return SeriesSnapshot._make(_snapshot_values(self))
+
+    @property
+    def is_past_known(self) -> bool:
+        """The days before those that are kept complete were judged, and nothing has changed since.
+
+        True also where there are none.
+        """
+        judged_until = self.past_basis[0] if self.past_basis else None
+        return (
+            self.is_verified and self.coverage is not None and self.coverage.since == judged_until
+        )
+
+    @property
+    def absence(self) -> str:
+        """Under what the ledger keeps which bars IB has not."""
+        return f"{self.series} {contract_name(self.instrument)}"
+
+    @property
+    def reason(self) -> Reason:
+        """Why what is open is open."""
+        if self.error is None:
+            return Reason.OPEN
+        return _REASONS.get(type(self.error), Reason.FAILED)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Its file or its entry is broken, so that nothing may be asked for or written."""
+        return self.barred is not None or isinstance(self.error, MalformedFile | Misconfigured)
+
+    def bar(self, why: MalformedFile | None) -> None:
+        """Leave it alone until a scan finds a file of its own; None: there is one."""
+        self.barred = why
+        if why is not None:
+            self.error, self.coverage, self.past, self.past_basis = why, None, None, None
+            self.key = self.first = self.last = None
+            self.is_verified = False
+
+    def has_work(self, now: float) -> bool:
+        """True when something can be asked for now."""
+        is_open = self.coverage is None or bool(self.coverage.open_gaps)
+        return is_open and self.may_be_asked_for(now)
+
+    def may_be_asked_for(self, now: float) -> bool:
+        """Nothing is held against it."""
+        return self.retry_at <= now and not self.is_blocked and not self.is_renewed
+
+    def failed(
+        self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
+    ) -> None:
+        """Put it back for a while that grows; longer when it needs a person.
+
+        `delays_s`: for how long, after each failure in a row; the last one repeats.
+        """
+        self.error = error
+        self.failures += 1
+        if delays_s is None and isinstance(error, Permanent):
+            delays_s = _PERMANENT_RETRY_S
+        if delays_s is not None:
+            delay = delays_s[min(self.failures, len(delays_s)) - 1]
+        else:
+            delay = min(_RETRY_S * 2 ** (self.failures - 1), _RETRY_MAX_S)
+        self.retry_at = now + delay
+        if self.coverage is not None:
+            self.coverage = self.coverage.refused(self.reason)
+
+    def succeeded(self) -> None:
+        """It works: nothing is held against it."""
+        self.error, self.failures, self.retry_at = None, 0, 0.0
+
+    def is_current(self, now: float, grace_s: float) -> bool:
+        """Nothing is missing that may still be had, but for bars that became due just now."""
+        if self.coverage is None or self.error is not None or self.is_renewed:
+            return False
+        return self.due_at is None or now < self.due_at + grace_s

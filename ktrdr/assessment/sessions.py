@@ -1,0 +1,125 @@
+"""The sessions of each contract, as far as they are known, and when to ask for them again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from weakref import WeakValueDictionary
+
+from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.stored_bars import has_bars
+from ktrdr.completeness.evidence import settle
+from ktrdr.completeness.unscheduled import with_sessions
+from ktrdr.ledger.ledger import Ledger
+from ktrdr.market.instruments import Instrument, contract_name
+from ktrdr.market.sessions import Schedule, Session
+from ktrdr.market.timeframes import DAY_S
+from ktrdr.market.usual_sessions import usual_week
+
+_SCHEDULE_FRESH_S = DAY_S
+_SCHEDULE_AGAIN_S = 40 * DAY_S
+"""Of older days sessions are not asked for again."""
+_DOUBTED_SCHEDULE_S = {1: 300, 2: 1800, 3: 7200}
+"""When sessions are asked for again that were lacking so often, and should not be."""
+_SIGHTED_S = 300
+"""When sessions are asked for again after bars were told at times without trading."""
+
+
+class ContractSessions:
+    """Those of one store, read from its ledger once. For one thread."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._schedules: dict[str, tuple[Schedule, float]] = {}
+        """And when they were asked for."""
+        self._alike: WeakValueDictionary[int, Schedule] = WeakValueDictionary()
+        ledger.when_void(self._schedules.clear)
+
+    def schedule(self, instrument: Instrument, start: int, now: int) -> Schedule | None:
+        """A contract's sessions as far as they are known; None when that is not far enough."""
+        schedule = self.known_schedule(instrument)
+        return schedule if schedule is not None and schedule.covers(start, now) else None
+
+    def known_schedule(self, instrument: Instrument) -> Schedule | None:
+        """All that is known of a contract's sessions."""
+        name = contract_name(instrument)
+        if name not in self._schedules:
+            kept = self._ledger.contracts.schedule(name)
+            if kept is None:
+                return None
+            self._schedules[name] = (self._shared(kept[0]), kept[1])
+        return self._schedules[name][0]
+
+    def has_doubted_sessions(self, instrument: Instrument) -> bool:
+        """SCHEDULE has lacked days of the contract that it should have."""
+        return bool(self._ledger.contracts.lacked(contract_name(instrument)))
+
+    def take_schedule(
+        self,
+        series: Sequence[Watched],
+        told: Schedule,
+        now: int,
+        closed: Collection[int] | None = None,
+    ) -> None:
+        """Remember what IB says of the sessions of a contract, as far as it is believed.
+
+        `series`: those of that contract. `closed`: days without trading that others know of, as
+        UTC midnights; None: they were not asked, which is made up for soon where days are lacking.
+        """
+        instrument, name = series[0].instrument, contract_name(series[0].instrument)
+        known = self.known_schedule(instrument)
+        if known is not None and (known.start > told.end or told.start > known.end):
+            known = None
+        believed = settle(
+            known,
+            told,
+            usual_week(known, told, instrument.sec_type, now),
+            self._ledger.contracts.lacked(name),
+            lambda session: any(has_bars(watched, session) for watched in series),
+            now,
+            closed or (),
+        )
+        most = max((one.times for one in believed.lacked.values()), default=0)
+        again_s = _DOUBTED_SCHEDULE_S.get(most, _SCHEDULE_FRESH_S // 2)
+        is_open = believed.is_in_doubt or (closed is None and bool(believed.lacked))
+        asked_at = now - _SCHEDULE_FRESH_S + again_s if is_open else now
+        self._schedules[name] = (self._shared(believed.schedule), asked_at)
+        self._ledger.contracts.keep_schedule(name, believed.schedule, asked_at)
+        self._ledger.contracts.keep_lacked(name, believed.lacked)
+
+    def doubt_sessions(self, instrument: Instrument, now: int) -> None:
+        """Bars were told that SCHEDULE speaks against: ask for it again soon."""
+        known, name = self.known_schedule(instrument), contract_name(instrument)
+        if known is not None:
+            asked_at = min(self._schedules[name][1], now - _SCHEDULE_FRESH_S + _SIGHTED_S)
+            self._schedules[name] = (known, asked_at)
+
+    def add_sessions(self, instrument: Instrument, sessions: Iterable[Session]) -> None:
+        """Bars have shown that there was trading then; SCHEDULE may say so too by now."""
+        known, name = self.known_schedule(instrument), contract_name(instrument)
+        if known is None:
+            return
+        schedule = with_sessions(known, sessions)
+        self._schedules[name] = (self._shared(schedule), self._schedules[name][1])
+        self._ledger.contracts.keep_schedule(name, schedule, int(self._schedules[name][1]))
+
+    def _shared(self, schedule: Schedule) -> Schedule:
+        """The one that is there already, if it is the same: an exchange's contracts are many."""
+        kept = self._alike.setdefault(hash(schedule), schedule)
+        return kept if kept == schedule else schedule
+
+    def again_from(self, instrument: Instrument, start: int, now: int) -> int:
+        """From when on they are to be asked for: what is old and known does not change.
+
+        `start`: from when on they are wanted.
+        """
+        known = self.known_schedule(instrument)
+        if known is None or known.start > start or known.source != "ib":
+            return start
+        return max(start, min(known.end, now) - _SCHEDULE_AGAIN_S)
+
+    def are_stale(self, instrument: Instrument, start: int, now: int) -> bool:
+        """They are unknown from `start` on, or of yesterday: holidays are added, hours change."""
+        if self.schedule(instrument, start, now) is None:
+            return True
+        _, known_at = self._schedules[contract_name(instrument)]
+        return now - known_at >= _SCHEDULE_FRESH_S

@@ -1,0 +1,235 @@
+"""What one series should have, what it has, and why the rest is not there. Reads no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ktrdr.completeness.gaps import CLOSABLE, SETTLED, Gap, Reason, among, edges
+from ktrdr.market.sessions import Expected, Int64Array
+
+_REASONS = tuple(Reason)
+_NUMBER = {reason: number for number, reason in enumerate(_REASONS)}
+
+Int32Array = NDArray[np.int32]
+_NONE = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class DayCoverage:
+    """The bars of one trading day."""
+
+    day: int
+    """UTC midnight of the trading day."""
+    expected: int
+    present: int
+    missing: dict[Reason, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Days:
+    """Counts for each trading day, oldest first: in columns, since there can be thousands."""
+
+    days: Int64Array
+    """UTC midnights."""
+    expected: Int32Array
+    present: Int32Array
+    missing: dict[Reason, Int32Array]
+
+    def __len__(self) -> int:
+        return len(self.days)
+
+    def __iter__(self) -> Iterator[DayCoverage]:
+        missing = {reason: counts.tolist() for reason, counts in self.missing.items()}
+        columns = (self.days.tolist(), self.expected.tolist(), self.present.tolist())
+        for place, (day, expected, present) in enumerate(zip(*columns, strict=True)):
+            reasons = {reason: n[place] for reason, n in missing.items() if n[place]}
+            yield DayCoverage(day, expected, present, reasons)
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Runs of missing bars, oldest first: in columns, since an illiquid series has many."""
+
+    first: Int64Array
+    last: Int64Array
+    bars: Int32Array
+    reason: NDArray[np.int8]
+    """The place of the reason in `Reason`."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __iter__(self) -> Iterator[Gap]:
+        columns = (self.first.tolist(), self.last.tolist(), self.bars.tolist())
+        for first, last, bars, reason in zip(*columns, self.reason.tolist(), strict=True):
+            yield Gap(first, last, bars, _REASONS[reason])
+
+    def of(self, *reasons: Reason) -> Gaps:
+        """Those with one of these reasons."""
+        return self.chosen(np.isin(self.reason, [_NUMBER[reason] for reason in reasons]))
+
+    def chosen(self, chosen: NDArray[np.bool_]) -> Gaps:
+        """Some of them."""
+        return Gaps(self.first[chosen], self.last[chosen], self.bars[chosen], self.reason[chosen])
+
+    def renamed(self, chosen: NDArray[np.bool_], reason: Reason) -> Gaps:
+        """The same, the chosen ones for another reason."""
+        number = np.int8(_NUMBER[reason])
+        return replace(self, reason=np.where(chosen, number, self.reason))
+
+    def counts(self, *, of_bars: bool) -> dict[Reason, int]:
+        """Reason → gaps, or bars."""
+        weights = self.bars if of_bars else None
+        counted = np.bincount(self.reason, weights=weights, minlength=len(_REASONS))
+        return {reason: int(n) for reason, n in zip(_REASONS, counted, strict=True) if n}
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """The bars of one series in a span of time."""
+
+    since: int
+    until: int
+    """Of the bars that start from `since` on, and that were due at `until` (UTC seconds)."""
+    expected: int
+    present: int
+    """Of the expected ones."""
+    gaps: Gaps
+    days: Days
+
+    @cached_property
+    def open_gaps(self) -> list[Gap]:
+        """Those that can be asked for."""
+        return list(self.gaps.of(Reason.OPEN))
+
+    @cached_property
+    def closable(self) -> list[Gap]:
+        """Those, and what is asked for already or failed for now."""
+        return list(self.gaps.of(*CLOSABLE))
+
+    def closable_within(self, start: int, end: int, length_s: int) -> int:
+        """How many of the bars that may still be had start in `[start, end)` (UTC seconds).
+
+        Of a gap that reaches out of it a part, in proportion to the time: `length_s` is a bar's.
+        """
+        gaps = self.gaps.of(*CLOSABLE)
+        ends = gaps.last + length_s
+        inside_s = np.minimum(ends, end) - np.maximum(gaps.first, start)
+        shares = np.maximum(inside_s, 0) / (ends - gaps.first)
+        return round(float((gaps.bars * shares).sum()))
+
+    @cached_property
+    def first_wanted(self) -> int | None:
+        """The first missing bar that is neither proven absent nor too old to be asked for."""
+        settled = np.isin(self.gaps.reason, [_NUMBER[reason] for reason in SETTLED])
+        wanted = self.gaps.first[~settled]
+        return int(wanted[0]) if len(wanted) else None
+
+    @cached_property
+    def is_complete(self) -> bool:
+        """Each bar is there or proven absent, but for what is too old to be asked for."""
+        return not self.holes.keys() - set(SETTLED)
+
+    @cached_property
+    def holes(self) -> dict[Reason, int]:
+        """Reason → gaps."""
+        return self.gaps.counts(of_bars=False)
+
+    @cached_property
+    def bars(self) -> dict[Reason, int]:
+        """Reason → missing bars."""
+        return self.gaps.counts(of_bars=True)
+
+    def asked(self, spans: Sequence[tuple[int, int]]) -> Coverage:
+        """The same, with those that are asked for in these spans called so."""
+        if not spans:
+            return self
+        gaps = self.gaps
+        inside = np.zeros(len(gaps), dtype=np.bool_)
+        for start, end in spans:
+            inside |= (gaps.first < end) & (gaps.last >= start)
+        inside &= gaps.reason == _NUMBER[Reason.OPEN]
+        return replace(self, gaps=gaps.renamed(inside, Reason.ASKED))
+
+    def refused(self, reason: Reason) -> Coverage:
+        """The same, when nothing can be had of what is open, for one reason."""
+        is_open = self.gaps.reason == _NUMBER[Reason.OPEN]
+        return replace(self, gaps=self.gaps.renamed(is_open, reason))
+
+
+def judge(
+    expected: Expected,
+    present: Int64Array,
+    absent: Int64Array,
+    late: Int64Array,
+    fill_from: int,
+    span: tuple[int, int] = (0, 0),
+    unproven: Int64Array = _NONE,
+) -> Coverage:
+    """The coverage of a series: gaps before `fill_from` (UTC seconds) are too old to be filled.
+
+    `absent`: IB is known not to have them; `late`: it had not when it was asked just now;
+    `unproven`: it has said so, which is not believed, and they are not to be asked for yet.
+    `span`: what is expected is of the bars that start from its first second on and were due at
+    its last.
+    """
+    starts = expected.starts
+    there = among(starts, present)
+    verified = among(starts, absent) & ~there
+    waiting = among(starts, late) & ~there & ~verified
+    doubted = among(starts, unproven) & ~there & ~verified & ~waiting
+    open_ = ~there & ~verified & ~waiting & ~doubted
+    why = {
+        Reason.TOO_OLD: open_ & (starts < fill_from),
+        Reason.OPEN: open_ & (starts >= fill_from),
+        Reason.NO_TRADES: verified,
+        Reason.LATE: waiting,
+        Reason.UNPROVEN: doubted,
+    }
+    return Coverage(
+        since=span[0],
+        until=span[1],
+        expected=len(starts),
+        present=int(np.count_nonzero(there)),
+        gaps=_gaps(starts, why),
+        days=_by_day(expected.days, there, why),
+    )
+
+
+def _gaps(starts: Int64Array, why: dict[Reason, NDArray[np.bool_]]) -> Gaps:
+    """Runs of neighbours that are missing for one reason."""
+    parts = []
+    for reason, chosen in why.items():
+        begins, ends = edges(chosen)
+        number = np.full(len(begins), _NUMBER[reason])
+        parts.append(np.stack((starts[begins], starts[ends - 1], ends - begins, number)))
+    first, last, bars, number = np.concatenate(parts, axis=1)
+    order = np.argsort(first)
+    return Gaps(
+        first[order],
+        last[order],
+        bars[order].astype(np.int32),
+        number[order].astype(np.int8),
+    )
+
+
+def _by_day(
+    days: Int64Array, there: NDArray[np.bool_], why: dict[Reason, NDArray[np.bool_]]
+) -> Days:
+    each, place = np.unique(days, return_inverse=True)
+
+    def count(chosen: NDArray[np.bool_]) -> Int32Array:
+        counted: Int32Array = np.bincount(place[chosen], minlength=len(each)).astype(np.int32)
+        return counted
+
+    return Days(
+        each,
+        np.bincount(place, minlength=len(each)).astype(np.int32),
+        count(there),
+        {reason: count(chosen) for reason, chosen in why.items() if chosen.any()},
+    )

@@ -1,0 +1,363 @@
+"""What is believed of what IB has not told: the one place that weighs it. Asks nobody.
+
+IB's servers say "no data", leave bars and days out, and tell the wrong time when they are unwell.
+What would take bars or days away is believed in proportion to how unlikely it is: how dense the
+series is where it is known, how many bars it is about, whether bars were told on both sides of
+them, how often it was said and over what time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ktrdr.completeness.gaps import edges
+from ktrdr.market.sessions import BoolArray, Int64Array, Schedule, Session
+from ktrdr.market.timeframes import DAY_S, HOUR_S
+
+MINUTE_S = 60
+
+_LIKELY_BITS = 20.0
+"""What is less surprising than this, as 20 heads in a row are, happens somewhere each day."""
+_PRIOR_BARS, _PRIOR_ABSENT = 50.0, 1.0
+"""A series of which nothing is known is taken for one that trades in 49 bars of 50."""
+_MANY_SESSIONS = 5
+"""So many are a week, and more than one bad day of a server explains."""
+_LATER_S = (DAY_S // 2, DAY_S, 3 * DAY_S, 7 * DAY_S, 30 * DAY_S)
+"""When that is asked for again which was lacking often enough, and wants a control."""
+_LEAST_APART_S = 5 * MINUTE_S
+
+
+class Need(NamedTuple):
+    """What it takes to believe that bars are absent: they are lacking again, and again."""
+
+    after_s: tuple[int, ...] = ()
+    """How long after the first answer that lacked them they are asked for again."""
+    control: bool = False
+    """In between, something near of the same series was answered with bars."""
+
+
+AT_ONCE = Need()
+THIN = Need((HOUR_S,))
+"""Scattered among bars that were told, as in a thin series."""
+HALT = Need((HOUR_S,))
+"""Less than half of a day, among bars that were told: a halt of trading, or a slow server."""
+AT_THE_EDGE = Need((5 * MINUTE_S, 25 * HOUR_S))
+"""Few bars, with none told on one side: answers may be cut off there, for a day on end."""
+LIQUID = Need((5 * MINUTE_S, 35 * MINUTE_S, 25 * HOUR_S), control=True)
+"""More than chance explains. Not within one day, since a server may be unwell for that long."""
+WHOLE_WEEKS = Need((*LIQUID.after_s, 73 * HOUR_S), control=True)
+
+
+@dataclass(frozen=True)
+class Density:
+    """How many of a series' expected bars are there, where that is known."""
+
+    present: int = 0
+    absent: int = 0
+    """Verified."""
+
+    @property
+    def absence(self) -> float:
+        """The share of bars that are absent, as far as anybody can say."""
+        absent = self.absent + _PRIOR_ABSENT
+        return absent / (self.present + self.absent + _PRIOR_BARS)
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """What IB has left out and nobody believes yet, bar by bar."""
+
+    times: Int64Array
+    """How many answers lacked it; 0: none."""
+    first_at: Int64Array
+    """When the first of them was asked for (UTC seconds)."""
+
+    @classmethod
+    def none(cls, bars: int) -> Doubts:
+        """Nothing was lacking before."""
+        return cls(np.zeros(bars, np.int64), np.zeros(bars, np.int64))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is believed after one more answer, bar by bar."""
+
+    absent: BoolArray
+    doubted: BoolArray
+    """Lacking, and not believed."""
+    doubts: Doubts
+    again_at: Int64Array
+    """When what is doubted is to be asked for again (UTC seconds)."""
+    wants_control: BoolArray
+    """Of the doubted: nothing but a control is wanting."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer, as far as it matters for what it lacks."""
+
+    asked: BoolArray
+    """Which of the expected bars it was asked for."""
+    told: tuple[int, int] | None
+    """Start of the first and the last bar in it, neighbours included; None: it has none."""
+    asked_at: int
+    """UTC seconds."""
+    is_progress: bool = False
+    """It had bars that were missing: it may have been cut off, and the rest comes next time."""
+    control_at: int | None = None
+    """When bars of this series, near by, were answered last; None: never."""
+
+
+def weigh(
+    starts: Int64Array,
+    days: Int64Array,
+    missing: BoolArray,
+    answer: Answered,
+    doubts: Doubts,
+    density: Density,
+    agreed: BoolArray | None = None,
+) -> Judgement:
+    """What is believed after an answer to be absent of the expected bars `starts`.
+
+    `missing`: neither there, now that its bars are stored, nor known to be absent. A gap is
+    weighed as a whole, though only a part of it was asked for. `agreed`: bars that something
+    else speaks against too, such as sessions that IB's SCHEDULE lacks, or verified before.
+    """
+    lacking = missing & answer.asked
+    agreed = np.zeros(len(starts), np.bool_) if agreed is None else agreed
+    now = answer.asked_at
+    times = np.where(lacking, doubts.times + 1, np.where(missing, doubts.times, 0))
+    first_at = np.where(doubts.times > 0, doubts.first_at, now)
+    first_at = np.where(times > 0, first_at, 0)
+    absent = np.zeros(len(starts), np.bool_)
+    wants_control = np.zeros(len(starts), np.bool_)
+    again_at = np.zeros(len(starts), np.int64)
+    for begin, end, is_flanked, need in _needs(
+        starts, days, missing, lacking, answer, density, agreed
+    ):
+        run = slice(begin, end)
+        if answer.is_progress and not is_flanked:
+            times[run], again_at[run] = np.where(missing[run], doubts.times[run], 0), now
+            continue
+        is_often = times[run] > len(need.after_s)
+        is_long = now - first_at[run] >= (need.after_s[-1] if need.after_s else 0)
+        has_control = _controlled(need, answer.control_at, first_at[run])
+        absent[run] = lacking[run] & is_often & is_long & has_control
+        wants_control[run] = lacking[run] & is_often & is_long & ~has_control
+        again_at[run] = _again_at(need, times[run], first_at[run], now)
+    return Judgement(
+        absent=absent,
+        doubted=lacking & ~absent,
+        doubts=Doubts(np.where(absent, 0, times), np.where(absent, 0, first_at)),
+        again_at=again_at,
+        wants_control=wants_control,
+    )
+
+
+def flanked_now(missing: BoolArray, asked: BoolArray, new: BoolArray) -> BoolArray:
+    """Runs of missing bars that were not asked for, and next to which a new bar was told just now.
+
+    There are bars on both sides of them: if they are asked for now, an answer that lacks them was
+    not cut off.
+    """
+    found = np.zeros(len(missing), np.bool_)
+    for begin, end in zip(*edges(missing), strict=True):
+        if begin > 0 and end < len(missing) and not asked[begin:end].any():
+            found[begin:end] = new[begin - 1] or new[end]
+    return found
+
+
+def _controlled(need: Need, control_at: int | None, first_at: Int64Array) -> BoolArray:
+    """Which of these bars of a run need no control any more."""
+    if not need.control:
+        return np.ones(len(first_at), np.bool_)
+    answered: BoolArray = first_at <= (control_at if control_at is not None else -1)
+    return answered
+
+
+def _again_at(need: Need, times: Int64Array, first_at: Int64Array, now: int) -> Int64Array:
+    """When each of these bars of a run is to be asked for again, after it was lacking so often."""
+    if not need.after_s:
+        return first_at
+    place = np.clip(times - 1, 0, len(need.after_s) - 1)
+    wanted = first_at + np.array(need.after_s, np.int64)[place]
+    beyond = np.clip(times - 1 - len(need.after_s), 0, len(_LATER_S) - 1)
+    is_due = (times > len(need.after_s)) & (now - first_at >= need.after_s[-1])
+    later = now + np.where(is_due, np.array(_LATER_S, np.int64)[beyond], _LEAST_APART_S)
+    again: Int64Array = np.where(wanted > now, wanted, later)
+    return again
+
+
+def _needs(
+    starts: Int64Array,
+    days: Int64Array,
+    missing: BoolArray,
+    lacking: BoolArray,
+    answer: Answered,
+    density: Density,
+    agreed: BoolArray,
+) -> list[tuple[int, int, bool, Need]]:
+    """Each run of missing bars of which some were asked for, and what it takes to believe it.
+
+    First and end, whether bars were told on both sides of it, and the need.
+    """
+    begins, ends = edges(missing)
+    asked = np.concatenate(([0], np.cumsum(lacking)))
+    touched = asked[ends] > asked[begins]
+    begins, ends = begins[touched], ends[touched]
+    if not len(begins):
+        return []
+    bars = ends - begins
+    first, last = answer.told or (0, 0)
+    is_flanked = (starts[begins] > first) & (starts[ends - 1] < last)
+    is_flanked &= answer.told is not None
+    bits = -bars * math.log2(density.absence)
+    within = answer.asked & (starts > first) & (starts < last)
+    scattered = int(bars[is_flanked & (bits <= _LIKELY_BITS)].sum())
+    is_usual = _excess_bits(scattered, int(within.sum()), density.absence) <= _LIKELY_BITS
+    others = int((lacking & within).sum()) - np.where(is_flanked, bars, 0)
+    beside = int(within.sum()) - np.where(is_flanked, bars, 0)
+    own = (np.maximum(others, 0) + _PRIOR_ABSENT) / (np.maximum(beside, 0) + _PRIOR_BARS)
+    is_thin = -bars * np.log2(own) <= _LIKELY_BITS + math.log2(len(bars) + 1)
+    all_agreed = np.concatenate(([0], np.cumsum(agreed)))
+    is_agreed = all_agreed[ends] - all_agreed[begins] == bars
+    sessions = _distinct(days, begins, ends)
+    of_day = np.searchsorted(days, days[begins], side="right") - np.searchsorted(days, days[begins])
+    is_part_of_day = (sessions == 1) & (2 * bars < of_day)
+    found = []
+    for place, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+        is_likely = bits[place] <= _LIKELY_BITS
+        if is_flanked[place] and (is_agreed[place] or (is_likely and is_usual)):
+            need = AT_ONCE
+        elif is_flanked[place] and (is_likely or is_thin[place]):
+            need = THIN
+        elif is_flanked[place] and is_part_of_day[place]:
+            need = HALT
+        elif is_likely:
+            need = AT_THE_EDGE
+        else:
+            need = WHOLE_WEEKS if sessions[place] >= _MANY_SESSIONS else LIQUID
+        found.append((begin, end, bool(is_flanked[place]), need))
+    return found
+
+
+def _excess_bits(absent: int, bars: int, usual: float) -> float:
+    """How surprising it is that so many of the bars are absent, where a share of them usually is.
+
+    The Kullback-Leibler divergence of the two shares, for as many bars; 0 where fewer are.
+    """
+    share = absent / bars if bars else 0.0
+    if share <= usual:
+        return 0.0
+    rest = (1 - share) * math.log2((1 - share) / (1 - usual)) if share < 1 else 0.0
+    return bars * (share * math.log2(share / usual) + rest)
+
+
+def _distinct(days: Int64Array, begins: Int64Array, ends: Int64Array) -> Int64Array:
+    """How many trading days each run touches."""
+    number = np.concatenate(([0], np.cumsum(days[1:] != days[:-1])))
+    touched: Int64Array = number[ends - 1] - number[begins] + 1
+    return touched
+
+
+# Sessions.
+
+
+class Lacked(NamedTuple):
+    """A trading day that IB's SCHEDULE did not have, though others speak for it."""
+
+    times: int
+    first_at: int
+    """UTC seconds."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The sessions that are believed after one more SCHEDULE."""
+
+    schedule: Schedule
+    lacked: dict[int, Lacked]
+    """Trading day (UTC midnight) → how often SCHEDULE lacked it, until it is believed."""
+    is_in_doubt: bool
+    """SCHEDULE lacks days for another reason than that the market was closed, as it seems."""
+
+
+def settle(
+    known: Schedule | None,
+    told: Schedule,
+    usual: Schedule,
+    lacked: Mapping[int, Lacked],
+    is_traded: Callable[[Session], bool],
+    now: int,
+    closed: Collection[int] = (),
+) -> Settled:
+    """What is believed of the sessions after `told`, which is what IB says of its own span.
+
+    Sessions that were `known`, or that the `usual` week has on days of which nothing was known,
+    stay expected on days that SCHEDULE lacks, until it has lacked them three times over more than
+    a day; and for good where `is_traded`: bars of that session are stored. A holiday is known to
+    be one: the contract's hours have said so before, or it is among the `closed` days that
+    somebody else knows (UTC midnights). Of the time after `now` SCHEDULE is
+    believed, for nothing is due there yet.
+    """
+    if told.source != "ib":
+        return Settled(told if known is None else told.joined(known), dict(lacked), True)
+    if known is not None and known.source != "ib":
+        known = None
+    days = {session.day for session in told.sessions}
+    past = [day for day in days if day < now]
+    first, last = (min(past), max(days)) if past else (now, now)
+    kept: list[Session] = []
+    counted: dict[int, Lacked] = {day: one for day, one in lacked.items() if day not in days}
+    denied: list[int] = []
+    for day, sessions in _by_day_within(told, known, usual, now).items():
+        if day in days:
+            continue
+        if day in closed and not any(map(is_traded, sessions)):
+            continue
+        before = lacked.get(day, Lacked(0, now))
+        counted[day] = after = Lacked(before.times + 1, before.first_at)
+        is_often = after.times >= len(_SESSION_AFTER_S) + 1
+        is_long = now - after.first_at >= _SESSION_AFTER_S[-1]
+        if is_often and is_long and not any(map(is_traded, sessions)):
+            continue
+        kept += sessions
+        if first < day < last:
+            denied.append(day)
+    besides = [
+        session  # on a day that SCHEDULE has, at times at which it has no trading
+        for session in set(known.sessions if known else ()) - set(told.sessions)
+        if session.day in days and told.start <= session.open and session.close <= now
+        if not told.overlaps(session) and is_traded(session)
+    ]
+    together = tuple(sorted({*told.sessions, *kept, *besides}))
+    source = told.source if past else "hours"  # of the past it says nothing
+    believed = replace(told, sessions=together, source=source, denied=tuple(sorted(denied)))
+    joined = believed if known is None else known.joined(believed)
+    newest = max(past, default=now)  # bars after a day will tell what it was
+    is_in_doubt = any(s.day not in denied or s.day > newest for s in kept)
+    return Settled(joined, counted, is_in_doubt)
+
+
+_SESSION_AFTER_S = (DAY_S // 2, 25 * HOUR_S)
+
+
+def _by_day_within(
+    told: Schedule, known: Schedule | None, usual: Schedule, now: int
+) -> dict[int, list[Session]]:
+    """Trading day → the sessions that should have begun by now, as far as `told` reaches.
+
+    The known ones; the usual ones where nothing was known.
+    """
+    expected = [*(known.sessions if known else ())]
+    expected += [s for s in usual.sessions if known is None or not known.covers(s.open, s.close)]
+    found: dict[int, list[Session]] = {}
+    for session in expected:
+        if told.start <= session.open < min(told.end, now):
+            found.setdefault(session.day, []).append(session)
+    return found

@@ -1,0 +1,231 @@
+"""A fill: history of one series that somebody asked for. What state it is in, and why. Asks nobody.
+
+It is kept until it is done or cancelled. What a done one has asked for stays kept complete, until
+it is cancelled too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum, StrEnum, auto
+
+from ktrdr.completeness.coverage import Coverage
+from ktrdr.completeness.gaps import Reason
+from ktrdr.errors import InvalidRequest, KtrdrError, Misconfigured, Permanent
+from ktrdr.market.instruments import Series
+from ktrdr.market.timeframes import DAY_S
+
+_PROVEN = (Reason.NO_TRADES, Reason.TOO_OLD)
+"""Why bars are missing of which nothing more is wanted."""
+_DOUBTFUL = (Reason.LATE, Reason.UNPROVEN)
+"""Why bars are missing that may not be asked for yet."""
+_TO_BE_HAD = tuple(reason for reason in Reason if reason not in _PROVEN + _DOUBTFUL)
+
+DAY_HINT = "name the first day of the history that is wanted, such as 2020-01-01"
+AGAIN = "; tried again at "
+"""Stands between what is in the way and when it is tried again."""
+_REMOVED = "its file is not in the store"
+_REMOVED_HINT = "create it with the header line, or cancel the fill"
+_DOUBTED = "IB has said that there are none, which is not believed yet: asked for again later"
+
+
+class State(StrEnum):
+    """Where a fill stands, in the words of the API."""
+
+    QUEUED = "queued"
+    """Its turn comes."""
+    FILLING = "filling"
+    """Its bars are asked for."""
+    WAITING = "waiting"
+    """Something is in the way that may pass by itself, such as a lost connection."""
+    UNPROVEN = "unproven"
+    """All that IB has told is there; what is missing is asked for again later, see `evidence`."""
+    FAILED = "failed"
+    """It needs a person; tried again all the same, ever more rarely."""
+    DONE = "done"
+    """Each bar that was due when it was asked for is there, or proven not to be at IB."""
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        """Neither done nor cancelled."""
+        return self not in (State.DONE, State.CANCELLED)
+
+
+class Event(Enum):
+    """What is seen of a fill, or done to it."""
+
+    QUEUED = auto()
+    TAKEN_UP = auto()
+    HELD_UP = auto()
+    DOUBTED = auto()
+    REFUSED = auto()
+    COMPLETED = auto()
+    CANCELLED = auto()
+
+
+_FROM_OPEN: Mapping[Event, State] = {
+    Event.QUEUED: State.QUEUED,
+    Event.TAKEN_UP: State.FILLING,
+    Event.HELD_UP: State.WAITING,
+    Event.DOUBTED: State.UNPROVEN,
+    Event.REFUSED: State.FAILED,
+    Event.COMPLETED: State.DONE,
+    Event.CANCELLED: State.CANCELLED,
+}
+TABLE: Mapping[tuple[State, Event], State] = {
+    **{(state, event): to for state in State if state.is_open for event, to in _FROM_OPEN.items()},
+    **{(State.DONE, event): State.DONE for event in Event},  # holes that come later are others
+    (State.DONE, Event.CANCELLED): State.CANCELLED,
+    **{(State.CANCELLED, event): State.CANCELLED for event in Event},
+}
+"""Each state has an answer to every event."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The bars of a fill, by whole trading days."""
+
+    expected: int
+    present: int
+    missing: Mapping[str, int]
+    """Why, as the value of a `Reason` → bars, none of them 0."""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A series from a day on, however old, and what has become of it."""
+
+    id: int
+    """A number that no other fill of the store has had."""
+    series: Series
+    since: int
+    """UTC midnight of the first day, in UTC seconds."""
+    asked_at: int | None
+    """UTC seconds; None: before fills were kept."""
+    state: State = State.QUEUED
+    ended_at: int | None = None
+    """When it was done or cancelled (UTC seconds)."""
+    counts: Counts | None = None
+    """From the first day on, when it was done; None: never counted."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The bars of a fill as they are now."""
+
+    counts: Counts
+    is_fillable: bool
+    """Some that were due when the fill was asked for are still to be had."""
+    is_doubtful: bool
+    """Some of these may not be asked for yet, and are not proven to be absent."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing more is to be had of what was asked for."""
+        return not self.is_fillable and not self.is_doubtful
+
+
+def progress(coverage: Coverage | None, since: int, until: float) -> Progress | None:
+    """What is there of the bars from `since` on; of those from `until` on none is awaited.
+
+    Both are UTC seconds, `since` a midnight. None: it is not known what should be there.
+    """
+    if coverage is None or coverage.since > since:
+        return None
+    days = coverage.days
+    chosen = days.days >= since
+    missing = {reason: int(counts[chosen].sum()) for reason, counts in days.missing.items()}
+    return Progress(
+        Counts(
+            int(days.expected[chosen].sum()),
+            int(days.present[chosen].sum()),
+            {_now(coverage, reason).value: count for reason, count in missing.items() if count},
+        ),
+        is_fillable=_has_any(coverage, _TO_BE_HAD, since, until),
+        is_doubtful=_has_any(coverage, _DOUBTFUL, since, until),
+    )
+
+
+def _now(coverage: Coverage, reason: Reason) -> Reason:
+    """Days are counted before a series is refused, and say `open` of what is refused since."""
+    refusals = coverage.holes.keys() - {*_PROVEN, *_DOUBTFUL, Reason.OPEN, Reason.ASKED}
+    return next(iter(refusals), reason) if reason is Reason.OPEN else reason
+
+
+def _has_any(coverage: Coverage, reasons: tuple[Reason, ...], since: int, until: float) -> bool:
+    gaps = coverage.gaps.of(*reasons)
+    return bool(((gaps.last >= since) & (gaps.first < until)).any())
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that is in the way, and what a person can do about it; the latter may be empty."""
+
+    why: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a fill just now."""
+
+    progress: Progress | None
+    """None: not known yet."""
+    is_there: bool
+    """The store has a file for the series."""
+    is_judged: bool
+    """The series was looked at since the fill was asked for, and the clocks agree."""
+    is_asked_for: bool
+    """Something of the series is under way."""
+    error: KtrdrError | None
+    """Why the series was put back, since the fill was asked for."""
+    retry_at: float
+    """Until when, in UTC seconds."""
+    hold: Trouble | None
+    """Why the gap filler as a whole asks for nothing."""
+
+
+def judged(seen: Seen) -> tuple[Event, Trouble]:
+    """What has happened to an open fill, and why it does not go on, where it does not."""
+    found, nothing = seen.progress if seen.is_judged else None, Trouble("")
+    if not seen.is_there:
+        return Event.REFUSED, Trouble(_REMOVED, _REMOVED_HINT)
+    if found is not None and found.is_complete:
+        return Event.COMPLETED, nothing
+    if (trouble := _trouble(seen)) is not None:
+        return trouble
+    if seen.is_asked_for:
+        return Event.TAKEN_UP, nothing
+    if found is not None and not found.is_fillable:
+        return Event.DOUBTED, Trouble(_DOUBTED)
+    return Event.QUEUED, nothing
+
+
+def _trouble(seen: Seen) -> tuple[Event, Trouble] | None:
+    """What needs a person goes before what passes by itself."""
+    error = seen.error
+    if isinstance(error, Permanent | Misconfigured):
+        return Event.REFUSED, Trouble(error.message, error.hint)
+    if seen.hold is not None:
+        return Event.HELD_UP, seen.hold
+    if error is None:
+        return None
+    again = f"{datetime.fromtimestamp(seen.retry_at, UTC):%H:%M:%S} UTC"
+    return Event.HELD_UP, Trouble(f"{error.message}{AGAIN}{again}", error.hint)
+
+
+def first_day(text: str, since: int, now: float) -> int:
+    """The UTC midnight at which a fill begins that was asked for from `since` on (UTC seconds).
+
+    `text`: how that was written. InvalidRequest: it is before 1970, or yet to come.
+    """
+    if 0 <= since <= now:
+        return since - since % DAY_S
+    today = datetime.fromtimestamp(now, UTC)
+    raise InvalidRequest(
+        f"from={text}: expected a day from 1970-01-01 to today, {today:%Y-%m-%d}",
+        hint=DAY_HINT,
+    )

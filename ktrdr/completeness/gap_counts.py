@@ -1,0 +1,49 @@
+"""How many gaps were found and closed between two looks at a series. Judges no bar itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ktrdr.completeness.coverage import Gaps
+from ktrdr.completeness.gaps import SETTLED, Reason
+from ktrdr.market.sessions import Int64Array
+
+_WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
+
+
+class Counted(NamedTuple):
+    """Gaps that were found, and gaps that were closed with bars."""
+
+    found: int
+    filled: int
+
+
+def counted(before: Gaps | None, after: Gaps, since: int = -(2**62)) -> Counted:
+    """What has become of the gaps that were there before; None: nobody had looked.
+
+    `since`: what is before it (UTC seconds) was not judged any more.
+
+    A gap that falls into pieces is found as often as there are pieces more, and pieces that grow
+    into one are closed but for one, so that never more are filled than were found. What is proven
+    absent, or has become too old, was not filled.
+    """
+    new = after.of(*_WANTED)
+    if before is None:
+        return Counted(len(new), 0)
+    old = before.of(*_WANTED)
+    old = old.chosen(old.last >= since)
+    pieces, parts = _touching(old, new), _touching(new, old)
+    is_settled = _touching(old, after.of(*SETTLED)) > 0
+    found = int((parts == 0).sum()) + int(np.maximum(pieces - 1, 0).sum())
+    filled = int(((pieces == 0) & ~is_settled).sum()) + int(np.maximum(parts - 1, 0).sum())
+    return Counted(found, filled)
+
+
+def _touching(some: Gaps, others: Gaps) -> Int64Array:
+    """With how many of the others each gap has bars in common; both ascend."""
+    ends = np.searchsorted(others.first, some.last, side="right")
+    begins = np.searchsorted(others.last, some.first, side="left")
+    touching: Int64Array = np.maximum(ends - begins, 0)
+    return touching

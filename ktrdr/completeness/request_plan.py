@@ -1,0 +1,126 @@
+"""Gaps as the fewest requests that IB answers, and a request in IB's words. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ktrdr.completeness.gaps import Gap
+from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.instruments import Instrument
+from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
+
+_SPAN_DAYS = {  # least, at first, most
+    Timeframe.M1: (1, 5, 30),
+    Timeframe.M5: (2, 31, 120),
+    Timeframe.M15: (5, 90, 360),
+    Timeframe.M30: (10, 90, 360),
+    Timeframe.H1: (20, 180, 720),
+    Timeframe.H4: (60, 365, 1460),
+    Timeframe.D1: (365, 20 * 365, 20 * 365),
+}
+"""Calendar days in one request: at first well inside what IB was seen to answer in a minute.
+
+Of a market that trades around the clock: what counts is how many bars there are.
+"""
+_REGULAR_HOURS = 2.5
+"""So many times as long a request may be for stocks in regular hours: a quarter of the bars."""
+
+_QUICK_S, _SLOW_S = 10.0, 30.0
+"""An answer that took less invites a longer request, one that took more a shorter one."""
+_GROWTH = 1.5
+
+
+class Spans:
+    """How many days one request may span, by bar size: as IB's answers have shown.
+
+    IB documents too little and answers far more; where it stops is learnt, and worth keeping.
+    """
+
+    def __init__(self, learnt: Mapping[str, float] | None = None) -> None:
+        """`learnt`: what `days` said before; what cannot be is passed over."""
+        known = learnt or {}
+        self._days = {
+            timeframe: min(max(known.get(timeframe.value, first), least), most)
+            for timeframe, (least, first, most) in _SPAN_DAYS.items()
+        }
+
+    @property
+    def days(self) -> dict[str, float]:
+        """Timeframe → days."""
+        return {timeframe.value: days for timeframe, days in self._days.items()}
+
+    def seconds(self, timeframe: Timeframe, instrument: Instrument) -> int:
+        """The longest request for bars of this size."""
+        return int(self._days[timeframe] * DAY_S * _thinness(timeframe, instrument))
+
+    def answered(self, request: BarsRequest, took_s: float) -> bool:
+        """Learn from an answer, with bars or without. True: something has changed."""
+        span = self.seconds(request.timeframe, request.instrument)
+        if took_s > _SLOW_S and self._can_be_cut(request):
+            return self._turn(request.timeframe, _full_days(request) / _GROWTH)
+        if took_s < _QUICK_S and request.end - request.start >= 0.8 * span:
+            return self._turn(request.timeframe, self._days[request.timeframe] * _GROWTH, up=True)
+        return False
+
+    def failed(self, request: BarsRequest) -> bool:
+        """It was not answered in time, or refused as too long. True: something has changed."""
+        if not self._can_be_cut(request):
+            return False
+        return self._turn(request.timeframe, _full_days(request) / 2)
+
+    @staticmethod
+    def _can_be_cut(request: BarsRequest) -> bool:
+        """It is longer than the least; a shorter one is late for another reason."""
+        return _full_days(request) > _SPAN_DAYS[request.timeframe][0]
+
+    def _turn(self, timeframe: Timeframe, days: float, *, up: bool = False) -> bool:
+        least, _, most = _SPAN_DAYS[timeframe]
+        before = self._days[timeframe]
+        bounded = min(max(days, least), most)
+        if not up:
+            bounded = min(bounded, before)
+        self._days[timeframe] = bounded
+        return bounded != before
+
+
+def _thinness(timeframe: Timeframe, instrument: Instrument) -> float:
+    """How many times as long a request holds no more bars than one of a market without pauses."""
+    is_thin = instrument.sec_type == "STK" and not instrument.extended_hours
+    return _REGULAR_HOURS if is_thin and timeframe.length_s <= HOUR_S else 1.0
+
+
+def _full_days(request: BarsRequest) -> float:
+    """Days of a market without pauses that hold as many bars."""
+    thinness = _thinness(request.timeframe, request.instrument)
+    return (request.end - request.start) / DAY_S / thinness
+
+
+def plan(
+    gaps: Iterable[Gap], instrument: Instrument, timeframe: Timeframe, spans: Spans | None = None
+) -> list[BarsRequest]:
+    """The fewest requests that cover the gaps, newest first, each within the span of its bar size.
+
+    A request reaches from the newest bar that is not covered yet as far back as its span allows,
+    and begins with the oldest missing bar in there: what lies between costs bars, which IB sends
+    by the thousand in a second, and saves a request. What cannot be paged is one request.
+    """
+    span = (spans or Spans()).seconds(timeframe, instrument)
+    missing = sorted(gaps, key=lambda g: g.last)
+    if missing and not instrument.can_be_paged:
+        last = missing[-1].last + timeframe.length_s
+        first = min(gap.first for gap in missing)
+        return [BarsRequest(instrument, timeframe, first, last)]
+    requests: list[BarsRequest] = []
+    while missing:
+        end = missing[-1].last + timeframe.length_s
+        begin = end - span
+        first = end
+        while missing and missing[-1].last >= begin:
+            gap = missing.pop()
+            first = min(first, max(gap.first, begin))
+            if gap.first < begin:  # its older part is for the next request
+                rest = Gap(gap.first, begin - timeframe.length_s, gap.bars, gap.reason)
+                missing.append(rest)
+                break
+        requests.append(BarsRequest(instrument, timeframe, first, end))
+    return requests

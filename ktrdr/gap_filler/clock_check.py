@@ -1,0 +1,136 @@
+"""The clocks of machine and gateway: read and compared, and what a wrong one has cost undone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.completeness.clocks import APART_S, BELIEVED_AFTER_S, Clocks, Moment
+from ktrdr.errors import KtrdrError, RequestFailed
+from ktrdr.ledger.ledger import Clock
+
+log = logging.getLogger("gap-filler")
+
+_ASK_EVERY_S = 60.0
+"""How long clocks are not compared at most."""
+_HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
+
+
+class ClockCheck:
+    """Those of one gap filler. For the stepping thread, but for `now` and `agree`.
+
+    `wall` tells UTC seconds; `monotonic` is a clock that nobody sets. `boot` names the run of the
+    machine in which that counts; empty: not known.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+        boot: str,
+        watch: Assessor,
+    ) -> None:
+        self.wall, self._monotonic, self._boot = wall, monotonic, boot
+        self._watch = watch
+        self._clocks = Clocks()
+        self._asked_at = -_ASK_EVERY_S
+        """When the gateway's was asked for, by the monotonic one."""
+        self._began = 0.0
+        """When the clocks were first compared, by the monotonic one."""
+        self._agreed = True
+        """The clocks, when they were compared last."""
+        self._base_s: float | None = None
+        """What was believed of this machine's clock then: how far it is off the monotonic one."""
+
+    @property
+    def moment(self) -> Moment:
+        """The machine's clocks now."""
+        return Moment(self.wall(), self._monotonic())
+
+    def now(self) -> float:
+        """The time (UTC seconds) by this machine's clock or the gateway's, whichever is behind."""
+        return self._clocks.now(self.moment)
+
+    @property
+    def agree(self) -> bool:
+        """Neither this machine's clock nor the gateway's is known to be wrong."""
+        return self._clocks.agree(self.moment)
+
+    @property
+    def words(self) -> str:
+        """What is wrong, for a person; empty: nothing."""
+        return self._clocks.words(self.moment)
+
+    @property
+    def jump_s(self) -> float:
+        """How far this machine's clock has jumped, while that is not believed; 0: it has not."""
+        at = self.moment
+        return round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0
+
+    def asked_lately(self, within_s: float) -> bool:
+        """The gateway's clock was asked for within so long, and agreed."""
+        return self.agree and 0 <= self._monotonic() - self._asked_at < within_s
+
+    def learn(self, offset_s: float | None, measure: Callable[[], float | None]) -> None:
+        """How far the gateway's clock is off, as it was measured a while ago.
+
+        `measure` measures it now. KtrdrError of it: it could not.
+        """
+        self._asked_at = self._monotonic()
+        self._clocks = self._clocks.told(offset_s, self.moment)
+        if self._clocks.are_apart:  # one was set since, perhaps to the right
+            with contextlib.suppress(KtrdrError):
+                self._clocks = self._clocks.told(measure(), self.moment)
+
+    def compare(
+        self, report: Callable[[str, KtrdrError], None], *, is_foreign: bool = False
+    ) -> bool:
+        """Report where they do not agree. True: they agree or do not, unlike the last time.
+
+        What was judged meanwhile has to be judged anew then. `is_foreign`: the store is another
+        source's, and nothing is written into its ledger.
+        """
+        at = self.moment
+        if is_foreign:
+            self._clocks = self._clocks.seen(at)
+            return False
+        if self._base_s is None:
+            self._begin(at)
+        self._clocks = self._clocks.seen(at)
+        base_s = self._clocks.base_s or 0.0
+        if self._base_s is not None and base_s - self._base_s > APART_S:
+            self._watch.ledger.put_off(int(base_s - self._base_s), int(self.now()))
+        self._base_s = base_s
+        if why_not := self._clocks.words(at):
+            report("clock", RequestFailed(why_not, hint=_HINT))
+        has_changed = self.agree != self._agreed
+        self._agreed = self.agree
+        return has_changed
+
+    def _begin(self, at: Moment) -> None:
+        """Believe what was believed before the start; where the machine was off, no doubt aged."""
+        kept = self._watch.ledger.clock() if self._watch.ledger.exists else None
+        if kept is not None and kept.boot and kept.boot == self._boot:
+            self._clocks = replace(self._clocks, base_s=kept.base_s)
+        elif kept is not None and at.wall_s - kept.wall_s > APART_S:
+            self._watch.ledger.put_off(int(at.wall_s - kept.wall_s), int(at.wall_s))
+        self._base_s, self._began = self._clocks.base_s, at.monotonic_s
+
+    def forget_what_is_to_come(self) -> None:
+        """What was found out later than now was found out by a clock that was ahead.
+
+        Not at once after the start: a machine may have one that is behind until NTP sets it.
+        """
+        is_early = self._monotonic() - self._began < BELIEVED_AFTER_S
+        if is_early or not self.agree or self._clocks.offset_s is None:
+            return
+        if self._watch.ledger.forget_after(int(self.now() + APART_S)):
+            log.info("what was found out while a clock was ahead is asked for again")
+
+    def keep(self) -> None:
+        """Write down how this machine's clock stands, for the next start."""
+        if self._watch.ledger.exists and self._base_s is not None:
+            self._watch.ledger.keep_clock(Clock(self._boot, self._base_s, self.now()))

@@ -1,0 +1,119 @@
+"""Fills as people ask for them: written down before they are acknowledged, listed, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ktrdr.completeness.fill import State, first_day
+from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownFill
+from ktrdr.gap_filler.fills import Fills, Round
+from ktrdr.ipc.codec import timeframe_from_query
+from ktrdr.ipc.messages import Json
+from ktrdr.market.instruments import Series, check_symbol
+from ktrdr.market.sessions import utc_midnight
+from ktrdr.store.instruments_file import INSTRUMENTS
+from ktrdr.store.interface import BarStore
+from ktrdr.times import iso
+
+
+@dataclass(frozen=True)
+class FillRequests:
+    """Those of one gap filler, for any thread."""
+
+    fills: Fills
+    store: BarStore
+    refuse_foreign: Callable[[], None]
+    """WrongSource: the store is another source's."""
+    seen_now: Callable[[], Round]
+    """What was published last, as of now."""
+    look_at_files: Callable[[Iterable[str]], None]
+    ask_for_scan: Callable[[], str]
+
+    def ask(self, series: Series, since: int, text: str = "") -> Json:
+        """Fill one series from this day on, however old; what `POST /fill` answers.
+
+        `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
+        or no such day. WrongSource, StoreUnwritable: it was not written down.
+        """
+        now = self.seen_now().now
+        day = first_day(text or str(iso(since)), since, now)
+        self._refuse_unknown(series)
+        try:
+            others = [fill for fill in self.fills.listed() if fill.series == series]
+            fill = self.fills.ask(series, day, now)
+        except StoreUnwritable:
+            self.look_at_files([INSTRUMENTS])  # a scan sees what became of the ledger
+            raise
+        seen = self.seen_now()
+        already = [self.fills.said(one, seen) for one in others if one.state is not State.CANCELLED]
+        self.look_at_files([series.file_name])
+        return self.fills.said(fill, seen) | {
+            "scan_id": self.ask_for_scan(),
+            "already": [one for one in already if one["id"] != fill.id],
+            "since": iso(_since(seen, series)),
+        }
+
+    def cancel(self, query: Mapping[str, str]) -> Json:
+        """Give up the fill with this `id`, or the open ones of `symbol` and `timeframe`.
+
+        What was fetched stays, and what other fills or `since` want. UnknownFill: none is such.
+        """
+        self.refuse_foreign()
+        listed = self.fills.listed()
+        if "id" in query:
+            chosen = [fill for fill in listed if str(fill.id) == query["id"]]
+            what = f"fill {query['id']}"
+        else:
+            series = series_from_query(query)
+            chosen = [f for f in listed if f.series == series and f.state.is_open]
+            what = f"open fill of {series}"
+        if not chosen:
+            raise UnknownFill(f"there is no {what}", hint=".venv/bin/ktrdr fills lists all of them")
+        cancelled = self.fills.cancel({fill.id for fill in chosen}, self.seen_now().now)
+        self.look_at_files({fill.series.file_name for fill in cancelled})
+        seen = self.seen_now()
+        return {"cancelled": [self.fills.said(fill, seen) for fill in cancelled]}
+
+    def listed(self, symbol: str | None) -> Json:
+        """All fills that are kept, of one symbol where one is named, the oldest first."""
+        listed, seen = self.fills.listed(), self.seen_now()
+        chosen = [fill for fill in listed if symbol in (None, fill.series.symbol)]
+        return {"fills": [self.fills.said(fill, seen) for fill in chosen]}
+
+    def _refuse_unknown(self, series: Series) -> None:
+        """Where there is no such file, or the store is another source's."""
+        self.refuse_foreign()
+        if not is_there(self.store, series):
+            names = {one.symbol for one in self.seen_now().series if one.symbol != series.symbol}
+            alike = sorted(name for name in names if name.upper() == series.symbol.upper())
+            meant = f"did you mean {' or '.join(alike)}? Else " if alike else ""
+            raise InvalidRequest(
+                f"{series.file_name} is not in the store",
+                hint=f"{meant}create it with the header line in {self.store.folder}, then ask "
+                "again",
+            )
+
+
+def is_there(store: BarStore, series: Series) -> bool:
+    """The store has a file of it, which may be watched already, or may not."""
+    try:
+        return store.key(series) is not None
+    except OSError:  # a scan says what is wrong with it
+        return True
+
+
+def series_from_query(query: Mapping[str, str]) -> Series:
+    """The series of a query. InvalidRequest: its symbol or its timeframe is none."""
+    symbol, timeframe = query.get("symbol", ""), timeframe_from_query(query)
+    try:
+        return Series(check_symbol(symbol), timeframe)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
+
+def _since(seen: Round, series: Series) -> int | None:
+    """From when on `instruments.toml` wants it (UTC seconds)."""
+    one = seen.series.get(series)
+    since = one.instrument.since_for(series.timeframe) if one else None
+    return utc_midnight(since) if since else None

@@ -1,0 +1,169 @@
+"""The fills of a running gap filler: how far each is, and why it does not go on. Asks IB nothing.
+
+One thread looks at them; any thread may ask for one, cancel one, and see them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from ktrdr.assessment.series_state import SeriesSnapshot
+from ktrdr.completeness.coverage import Coverage
+from ktrdr.completeness.fill import (
+    TABLE,
+    Fill,
+    Progress,
+    Seen,
+    State,
+    Trouble,
+    judged,
+    progress,
+)
+from ktrdr.errors import KtrdrError, StoreUnwritable
+from ktrdr.ipc.messages import Json
+from ktrdr.ledger.fills import FillBook
+from ktrdr.market.instruments import Series
+from ktrdr.times import iso
+
+_RENEWED = Trouble("IB tells its bars otherwise than before: it is pulled again as a whole first")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an open fill stood when it was looked at last."""
+
+    state: State
+    trouble: Trouble
+    progress: Progress | None
+    coverage: Coverage | None
+    """What the progress was counted from."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is known of all series just now, for one look at the fills."""
+
+    series: Mapping[Series, SeriesSnapshot]
+    is_there: Callable[[Series], bool]
+    """The store has a file of it, though it may not be watched yet."""
+    current: Collection[str]
+    """Series of which something is asked for."""
+    hold: Trouble | None
+    """Why nothing at all is asked for."""
+    clocks_agree: bool
+    now: float
+
+
+class Fills:
+    """What people have asked for, of one store."""
+
+    def __init__(self, book: FillBook) -> None:
+        self._book = book
+        self._open: list[Fill] = []
+        self._is_stale = True
+        """The book has changed since it was read."""
+        self._unseen: set[int] = set()
+        """Asked for since the last scan began: what is held against their series is of before."""
+        self._standings: Mapping[int, Standing] = {}
+        """Fill → how it stands; replaced whole, so that any thread may read it."""
+
+    # Any thread.
+
+    def ask(self, series: Series, since: int, now: float) -> Fill:
+        """Keep a fill from a UTC midnight on; StoreUnwritable: it could not be written down."""
+        fill = self._book.ask(series, since, int(now))
+        self._unseen.add(fill.id)
+        self._is_stale = True
+        return fill
+
+    def cancel(self, ids: Collection[int], now: float) -> list[Fill]:
+        """Give these up; what was fetched stays. StoreUnwritable: none was."""
+        cancelled = self._book.cancel(ids, int(now))
+        self._is_stale = True
+        return cancelled
+
+    def listed(self) -> list[Fill]:
+        """All of them, the oldest first. StoreUnwritable: the ledger cannot be read."""
+        return self._book.listed()
+
+    def said(self, fill: Fill, seen: Round) -> Json:
+        """A fill in the words of `GET /fills`, as it is now: many answers may come in one look."""
+        standing = self._standing(fill, seen) if fill.state.is_open else None
+        counts = standing.progress.counts if standing and standing.progress else fill.counts
+        trouble = standing.trouble if standing else Trouble("")
+        return {
+            "id": fill.id,
+            "symbol": fill.series.symbol,
+            "timeframe": fill.series.timeframe.value,
+            "from": iso(fill.since),
+            "asked_at": iso(fill.asked_at),
+            "state": (standing.state if standing else fill.state).value,
+            "why": trouble.why,
+            "hint": trouble.hint,
+            "expected": counts.expected if counts else None,
+            "present": counts.present if counts else None,
+            "missing": counts.missing if counts else {},
+            "ended_at": iso(fill.ended_at),
+        }
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """State → open fills."""
+        counts = Counter(standing.state for standing in self._standings.values())
+        return {state.value: n for state, n in counts.items() if state.is_open}
+
+    # The stepping thread.
+
+    def scan_begins(self) -> None:
+        """All series are looked at anew: what is held against one from now on counts."""
+        self._unseen.clear()
+        self._is_stale = True  # somebody may have deleted the ledger
+
+    def look(self, seen: Round) -> None:
+        """See where each fill stands, and write down which are done."""
+        with contextlib.suppress(StoreUnwritable):  # the next look tries again
+            if self._is_stale:
+                self._is_stale = False
+                self._read()
+            self._standings = {fill.id: self._standing(fill, seen) for fill in self._open}
+            for fill in list(self._open):
+                self._write_if_done(fill, int(seen.now))
+
+    def _read(self) -> None:
+        try:
+            self._open = [fill for fill in self._book.listed() if fill.state.is_open]
+        except StoreUnwritable:
+            self._is_stale = True
+            raise
+
+    def _write_if_done(self, fill: Fill, now: int) -> None:
+        standing = self._standings[fill.id]
+        if standing.state is State.DONE and standing.progress is not None:
+            self._book.complete(fill.id, standing.progress.counts, now)
+            self._open.remove(fill)
+
+    def _standing(self, fill: Fill, seen: Round) -> Standing:
+        watched, last = seen.series.get(fill.series), self._standings.get(fill.id)
+        coverage = watched.coverage if watched else None
+        is_same = last is not None and last.coverage is coverage and coverage is not None
+        asked_at = min(fill.asked_at or 0, seen.now)
+        until = asked_at if fill.asked_at else seen.now
+        found = last.progress if is_same and last else progress(coverage, fill.since, until)
+        event, trouble = judged(
+            Seen(
+                progress=found,
+                is_there=watched is not None or seen.is_there(fill.series),
+                is_judged=seen.clocks_agree and coverage is not None and coverage.until >= asked_at,
+                is_asked_for=str(fill.series) in seen.current,
+                error=self._error_of(fill, watched),
+                retry_at=watched.retry_at if watched else 0.0,
+                hold=_RENEWED if watched and watched.is_renewed else seen.hold,
+            )
+        )
+        return Standing(TABLE[fill.state, event], trouble, found, coverage)
+
+    def _error_of(self, fill: Fill, watched: SeriesSnapshot | None) -> KtrdrError | None:
+        return None if watched is None or fill.id in self._unseen else watched.error

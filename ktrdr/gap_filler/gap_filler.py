@@ -1,0 +1,357 @@
+"""Keeps a store complete: step after step, from a scan to the last answer. Never talks to IB.
+
+Expected bars less those in the file less those that IB is known not to have are the gaps; what is
+missing is requested from ib-connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.gaps import CLOSABLE
+from ktrdr.config.settings import Settings
+from ktrdr.errors import KtrdrError, Misconfigured, RequestFailed, StoreUnwritable
+from ktrdr.filling.fetcher import MAX_IN_FLIGHT
+from ktrdr.filling.isolation import MISTAKE_HINT
+from ktrdr.filling.scheduler import Scheduler
+from ktrdr.gap_filler.clock_check import ClockCheck
+from ktrdr.gap_filler.fill_requests import FillRequests
+from ktrdr.gap_filler.fills import Fills
+from ktrdr.gap_filler.gateway_check import GatewayCheck
+from ktrdr.gap_filler.gateway_watch import LOOK_AGAIN_S, GatewayWatch
+from ktrdr.gap_filler.problems import Problems
+from ktrdr.gap_filler.report import count_holes
+from ktrdr.gap_filler.scan import Scan
+from ktrdr.gap_filler.scan_schedule import ScanSchedule
+from ktrdr.gap_filler.states import Event, Phase, State
+from ktrdr.gap_filler.status_report import Published, StatusReport
+from ktrdr.gap_filler.store_health import StoreHealth
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.messages import GapFillerStatus, Json
+from ktrdr.ledger.fills import FillBook
+from ktrdr.market.instruments import Series
+from ktrdr.sqlite_file import is_damage
+from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.instruments_file import INSTRUMENTS
+from ktrdr.store.interface import BarStore
+from ktrdr.store.source import OURS
+
+log = logging.getLogger("gap-filler")
+
+_HEAR_S = 0.5
+"""How long answers are waited for before anything else is looked at."""
+
+
+class Signals:
+    """What other threads tell the stepping one."""
+
+    def __init__(self) -> None:
+        self.stopping, self.wake = threading.Event(), threading.Event()
+
+
+class GapFiller:
+    """Keeps a store complete, a batch at a time. One thread steps it; any may ask it.
+
+    `executor` asks ib-connection; by default in so many threads. `store`: by default the files.
+    `monotonic` is a clock that nobody sets; without it `clock` is taken for one. `boot` names the
+    run of the machine in which it counts; empty: not known.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        connection: LocalClient,
+        clock: Callable[[], float] = time.time,
+        executor: Executor | None = None,
+        store: BarStore | None = None,
+        monotonic: Callable[[], float] | None = None,
+        boot: str = "",
+    ) -> None:
+        store = store or CsvStore(settings.data_dir, indexed=True)
+        executor = executor or ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="ask")
+        watch = Assessor(store, settings.ktrdr_gap_max_age_days)
+        clocks = ClockCheck(clock, monotonic or clock, boot, watch)
+        now, interval_s = clocks.now, settings.ktrdr_gap_check_interval_s
+        self._health = StoreHealth(store, is_live_folder=settings.is_live_folder)
+        self._problems = Problems(now, self._health.refused)
+        self._schedule = ScanSchedule(interval_s)
+        self._phase = Phase()
+        self._scheduler = Scheduler(connection, watch, executor, now, self, interval_s)
+        self._scan = Scan(
+            store, watch, self._scheduler, now, self.report, settings.ktrdr_gap_batch_symbols
+        )
+        self._gateway = GatewayWatch(
+            GatewayCheck(connection, settings.source),
+            clocks,
+            self._health.ownership,
+            self._scheduler,
+            self._scan,
+            self._schedule,
+            self._phase,
+            self.report,
+        )
+        self._looks_back = False
+        """Past days are being looked at, for no answer has come for a while."""
+        self._signals = Signals()
+        fills = Fills(FillBook(store.folder / OURS / "ledger.sqlite"))
+        self._report = StatusReport(
+            settings,
+            watch,
+            clocks,
+            self._health,
+            self._scheduler,
+            self._scan,
+            self._schedule,
+            self._problems,
+            fills,
+            self._phase,
+        )
+        self.requests = FillRequests(
+            fills,
+            store,
+            lambda: self._health.ownership.refuse_foreign(self._gateway.source),
+            self._report.seen_now,
+            self.look_at_files,
+            self.ask_for_scan,
+        )
+        """Fills, as people ask for them. For any thread."""
+
+    # Any thread.
+
+    @property
+    def published(self) -> Published:
+        """All that may be known, as it was at one moment."""
+        return self._report.published
+
+    @property
+    def status(self) -> GapFillerStatus:
+        """That in numbers."""
+        return self.published.status
+
+    @property
+    def coverage(self) -> Json:
+        """Every series in the words of `GET /coverage`."""
+        return self.published.coverage_of(lambda _series: True)
+
+    def bars_of_day(self, series: Series, day: int) -> Json:
+        """What is known of each bar of one trading day; errors as that of `Published`."""
+        return self.published.bars_of_day(series, day, int(self._gateway.clocks.now()))
+
+    def ask_for_scan(self) -> str:
+        """Look at everything again now, also at what was given up; the scan's id."""
+        scan_id = self._schedule.ask()
+        self._signals.wake.set()
+        return scan_id
+
+    def look_at_files(self, names: Iterable[str]) -> None:
+        """These files of the store's folder were made, changed or removed: look at them now."""
+        self._scan.note_changed(names)
+        self._signals.wake.set()
+
+    def stop(self) -> None:
+        """Break off what waits for answers; `step` returns soon."""
+        self._signals.stopping.set()
+        self._gateway.check.abort()
+        self._signals.wake.set()
+
+    def wait(self) -> None:
+        """Until there may be something to do."""
+        self._signals.wake.wait(self._pause_s())
+        self._signals.wake.clear()
+
+    # What the scheduler wants to know, and tells.
+
+    @property
+    def clocks_agree(self) -> bool:
+        """Neither this machine's clock nor the gateway's is known to be wrong."""
+        return self._gateway.clocks.agree
+
+    def is_watched(self, watched: Watched) -> bool:
+        """The series is still there: its file may have gone meanwhile."""
+        return self._scan.is_watched(watched)
+
+    def forget(self, watched: Watched) -> None:
+        """Its file is gone."""
+        self._scan.forget(watched)
+
+    def report(self, what: str, error: KtrdrError) -> None:
+        """One line in the log and in the status; not again while it is the same."""
+        self._problems.report(what, error)
+
+    # The stepping thread.
+
+    def step(self) -> bool:
+        """Take up at most one batch, and hear what has come. True: call again; False: wait."""
+        try:
+            more = self._step()
+        except Misconfigured as error:
+            self._phase.take(Event.REFUSE, str(error), error.hint)
+            self.report("store", error)
+            return False
+        except (KtrdrError, OSError, sqlite3.Error) as error:
+            self._wait_with(error)
+            return False
+        except Exception as error:  # no mistake of ours ends the program
+            log.exception("a mistake of ours")
+            mistaken = RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+            self._health.mistaken(mistaken)
+            self._phase.take(Event.HOLD, mistaken.message, mistaken.hint)
+            self.report("gap-filler", mistaken)
+            return False
+        else:
+            self._health.is_well()
+            return more
+        finally:
+            self._publish()
+
+    def _publish(self) -> None:
+        is_running = not self._signals.stopping.is_set()
+        self._report.publish(self._gateway.source, is_running=is_running)
+
+    def _wait_with(self, error: KtrdrError | OSError | sqlite3.Error) -> None:
+        """Nothing goes on until that is over; a damaged ledger is left for a new one."""
+        if isinstance(error, sqlite3.Error) and is_damage(error):
+            try:
+                self._scan.leave_damaged_ledger(error)
+                self._schedule.is_judged_anew = False
+            except (OSError, sqlite3.Error) as refused:
+                error = refused
+        if isinstance(error, StoreUnwritable) or not isinstance(error, KtrdrError):
+            error = self._health.fails(error)
+        self._phase.take(Event.HOLD, error.message, error.hint)
+        self.report("store", error)
+        self._scan.close_ledger()
+
+    def close(self) -> None:
+        """End the asking threads; close the ledger and the store."""
+        self._scheduler.close()
+        self._scan.close_ledger()
+        self._scan.store.close()
+
+    def _step(self) -> bool:
+        self._look_at_store()
+        self._gateway.look()
+        if not self._may_write():
+            return False
+        if self._schedule.is_due(self._gateway.clocks.now()):
+            self._scan_all()
+        self._look_at_changed()
+        batch = self._scan.next_batch() if self._scheduler.has_room else []
+        wants_check = not batch and self._scan.wants_check()
+        if (batch or wants_check) and not self._take_up(batch):
+            return not self._signals.stopping.is_set() and self._scan.look_back_at_one()
+        more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
+        if not self._hear(more=more):
+            return False
+        if self._looks_back or self._is_left(checked=wants_check):
+            return True
+        self._scan.store.flush()
+        why_not = self._gateway.clocks.words
+        self._phase.take(Event.HOLD if why_not else Event.REST, why_not)
+        return False
+
+    def _hear(self, *, more: bool) -> bool:
+        """See to answers, and to the past where none has come. False: that is all for now."""
+        heard = self._scheduler.tally.heard
+        lost = self._scheduler.hear(0.0 if more or self._looks_back else _HEAR_S)
+        if lost is not None:
+            self._phase.take(Event.HOLD, lost.message, lost.hint)
+        if lost is not None or self._signals.stopping.is_set():
+            return False
+        is_quiet = not self._scheduler.is_busy or self._scheduler.tally.heard == heard
+        self._looks_back = is_quiet and not more and self._scan.look_back_at_one()
+        return True
+
+    def _is_left(self, *, checked: bool) -> bool:
+        """There is something to do at once."""
+        if self._scheduler.is_busy or self._scan.next_batch():
+            return True
+        return not checked and self._scan.wants_check()
+
+    def _take_up(self, batch: list[Watched]) -> bool:
+        """Begin to fill a batch, or to check what is complete; False: that cannot be now."""
+        if not self._gateway.answers() or not self._may_write():  # it has said what it is
+            return False
+        source = self._gateway.source
+        self._scan.store.claim(source)
+        if batch:
+            self._phase.take(Event.FILL)
+            self._scheduler.begin(batch, source)
+        else:
+            self._scheduler.begin_checks(source)
+        return True
+
+    # The store.
+
+    def _look_at_store(self) -> None:
+        """StoreUnwritable: nothing can be written there now.
+
+        What had failed for that is tried again as soon as it can; it is over when that went well.
+        """
+        self._health.look()  # first: without its folder nobody can say whose the store is
+        is_due = self._health.is_in_doubt or self._schedule.is_due(self._gateway.clocks.now())
+        if self._gateway.is_foreign or not is_due:
+            return
+        self._health.check()
+        if self._health.trouble is not None:
+            self._schedule.is_judged_anew = False
+            for watched in self._scan.series.values():
+                if isinstance(watched.error, StoreUnwritable):
+                    watched.succeeded()
+
+    def _may_write(self) -> bool:
+        """The store may be written to with this gateway's bars. WrongSource says why not."""
+        self._gateway.check_owner()
+        return not self._signals.stopping.is_set()
+
+    def _scan_all(self) -> None:
+        """Look at every file: what is there, and, where that is known, what should be."""
+        if not self._scheduler.is_busy:
+            self._phase.take(Event.SCAN)
+            self._publish()
+        with contextlib.suppress(KtrdrError):
+            self._gateway.ask()  # for its time
+        asked, is_anew = self._schedule.begin()
+        blocked = self._scan.list_all()
+        self._gateway.clocks.forget_what_is_to_come()
+        self._phase.take(Event.READ)
+        self.requests.fills.scan_begins()
+        if not self._scan.look_at_all(blocked, self._signals.stopping.is_set, is_anew=is_anew):
+            return
+        self._schedule.end(asked, self._gateway.clocks.now())
+        self._publish()  # what was found need not wait for what comes of it
+        self._gateway.clocks.keep()
+        holes, bars = count_holes(self._scan.series.values())
+        to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        series = len(self._scan.series) - len(blocked)
+        total = sum(bars.values())
+        log.info("scan: %d series, %d holes to close, %d bars", series, to_close, total)
+
+    def _look_at_changed(self) -> None:
+        """Look at those series alone whose files were changed, or that are wanted anew."""
+        names = self._scan.take_changed()
+        try:
+            if INSTRUMENTS in names:
+                self._scan_all()
+            else:
+                self._scan.look_at_changed(names)
+        except Exception:
+            self._scan.note_changed(names)  # once more, when that is mended
+            raise
+
+    def _pause_s(self) -> float:
+        """How long nothing is due."""
+        interval_s = self._schedule.interval_s
+        if self._phase.state.is_held or self._phase.state is State.STARTING:
+            return min(LOOK_AGAIN_S, interval_s)
+        now = self._gateway.clocks.now()
+        due = min([self._schedule.next_time(now), *self._scan.retry_times()])
+        return max(0.05, min(interval_s, self._gateway.ask_every_s, due - now))

@@ -1,0 +1,116 @@
+"""The gateway and the clocks, as the gap filler keeps an eye on them: asked, and what follows."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ktrdr.errors import KtrdrError, PeerDown
+from ktrdr.filling.scheduler import Scheduler
+from ktrdr.gap_filler.clock_check import ClockCheck
+from ktrdr.gap_filler.gateway_check import FOR_WANT_OF_DATA, NO_DATA, GatewayCheck, GatewayStatus
+from ktrdr.gap_filler.ownership import Ownership
+from ktrdr.gap_filler.scan import Scan
+from ktrdr.gap_filler.scan_schedule import ScanSchedule
+from ktrdr.gap_filler.states import Event, Phase
+
+log = logging.getLogger("gap-filler")
+
+LOOK_AGAIN_S = 5.0
+"""How soon to look again while there is no connection, or the store refuses."""
+_ASK_EVERY_S = 60.0
+"""How long ib-connection is not asked how it is at most."""
+
+
+@dataclass(frozen=True)
+class GatewayWatch:
+    """Asks ib-connection how it is, and lets the others know. For the stepping thread."""
+
+    check: GatewayCheck
+    clocks: ClockCheck
+    ownership: Ownership
+    scheduler: Scheduler
+    scan: Scan
+    schedule: ScanSchedule
+    phase: Phase
+    report: Callable[[str, KtrdrError], None]
+
+    @property
+    def source(self) -> str:
+        """`live` or `simulated`, as it was said last."""
+        return self.check.last.source
+
+    @property
+    def is_foreign(self) -> bool:
+        """The store belongs to the other source, and nothing may be written into it."""
+        return self.ownership.is_foreign(self.source)
+
+    def check_owner(self) -> None:
+        """WrongSource says why the store may not be written to with this gateway's bars."""
+        if self.is_foreign:
+            try:
+                self.ask()
+            except PeerDown:
+                log.debug("ib-connection cannot say what its gateway is")
+        self.ownership.check(self.source)
+
+    def answers(self) -> bool:
+        """There is a connection, and it is known what stands behind it."""
+        try:
+            said = self.ask()
+            why_not, hint = said.why_not, said.hint
+        except PeerDown as error:
+            why_not, hint = f"{error.message} ({error.hint})", error.hint
+        if why_not:
+            self.phase.take(Event.HOLD, why_not, hint)
+        return not why_not
+
+    def ask(self) -> GatewayStatus:
+        """What stands behind the connection, and why there are no data. PeerDown: nobody says."""
+        before = self.check.last
+        said = self.check.ask()
+        if said.at_once is not None:
+            self.scheduler.fetcher.allow(said.at_once)
+        if said.data_back_at != before.data_back_at:
+            self._free()
+        self.clocks.learn(said.clock_offset_s, self.check.measure_clock)
+        self._compare_clocks()
+        return said
+
+    def _free(self) -> None:
+        """Data can be had again: what failed for want of them is asked for at once."""
+        for watched in self.scan.series.values():
+            if isinstance(watched.error, FOR_WANT_OF_DATA):
+                watched.failures, watched.retry_at = 0, 0.0
+                self.schedule.is_freed = True
+
+    def look(self) -> None:
+        """Compare the clocks, with the gateway's where they did not agree, or were not lately."""
+        self._compare_clocks()
+        if self.clocks.asked_lately(self.ask_every_s):
+            return
+        with contextlib.suppress(KtrdrError):
+            said = self.ask()
+            if self.scheduler.is_busy:  # what is in flight is kept meanwhile, and not answered
+                if said.why_not:
+                    self.phase.take(Event.HOLD, said.why_not, said.hint)
+                elif self.phase.reason.startswith(NO_DATA):
+                    self.phase.take(Event.FILL)
+
+    def _compare_clocks(self) -> None:
+        if self.clocks.compare(self.report, is_foreign=self.is_foreign):
+            self.schedule.is_judged_anew = False
+
+    @property
+    def ask_every_s(self) -> float:
+        """How long ib-connection is not asked how it is: soon while something waits for data."""
+        if self.scheduler.is_busy:
+            return LOOK_AGAIN_S
+        now = self.clocks.now()
+        waits = any(
+            w.retry_at > now and isinstance(w.error, FOR_WANT_OF_DATA)
+            for w in self.scan.series.values()
+        )
+        return LOOK_AGAIN_S if waits else _ASK_EVERY_S

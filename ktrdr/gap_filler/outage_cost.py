@@ -1,0 +1,41 @@
+"""What a time without data has cost: bars that came late for it, and those still missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from ktrdr.assessment.series_state import SeriesSnapshot
+from ktrdr.completeness.gaps import SETTLED, Reason
+from ktrdr.market.timeframes import DAY_S
+
+_REACH_S = 4 * DAY_S
+"""A bar becomes due so long after its start at most, a daily one over a weekend's session."""
+_WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
+
+
+class OutageCost(NamedTuple):
+    """Counts of bars, over all series."""
+
+    late: int
+    """They became due meanwhile, and could come only afterwards."""
+    lost: int
+    """Those of them that are missing still, and not proven absent."""
+
+
+def cost_of(series: Iterable[SeriesSnapshot], start: int, end: int) -> OutageCost:
+    """The cost of a time without data (UTC seconds); of what is watched now, as far as known."""
+    late = lost = 0
+    for one in series:
+        if one.coverage is None:
+            continue
+        stored, span = (one.first, one.last), (start - _REACH_S, end)
+        timeframe = one.series.timeframe
+        before = one.basis.expected(timeframe, stored, span, start).starts
+        due = np.setdiff1d(one.basis.expected(timeframe, stored, span, end).starts, before)
+        gaps = one.coverage.gaps.of(*_WANTED)
+        inside = np.searchsorted(gaps.first, due, side="right") - np.searchsorted(gaps.last, due)
+        late, lost = late + len(due), lost + int((inside > 0).sum())
+    return OutageCost(late, lost)

@@ -1,0 +1,209 @@
+"""What the gap filler says of the store: counts, states and coverage as messages. Asks nobody."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from ktrdr.assessment.series_state import SeriesSnapshot, Watched
+from ktrdr.completeness.coverage import Coverage
+from ktrdr.completeness.gaps import SETTLED, Reason
+from ktrdr.completeness.lifetime import ContractLifetime
+from ktrdr.ipc.messages import Json
+from ktrdr.market.instruments import Series
+from ktrdr.market.sessions import Int64Array
+from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.times import iso
+
+
+def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
+    """Holes by reason, and the bars that are still to be had by their size.
+
+    A series of which nothing is known yet is one hole: all of it may be missing. One that is
+    being pulled again counts in the place where that is done. Of a broken file nothing is closed,
+    whatever its holes were called when it was whole.
+    """
+    holes: dict[Reason, int] = {}
+    bars: dict[Timeframe, int] = {}
+    for watched in series:
+        if watched.is_renewed:
+            continue
+        coverage = watched.coverage
+        if watched.is_blocked:
+            known = coverage.holes if coverage else {watched.reason: 1}
+            if left := sum(count for reason, count in known.items() if reason not in SETTLED):
+                holes[Reason.BROKEN_FILE] = holes.get(Reason.BROKEN_FILE, 0) + left
+            continue
+        for reason, count in (watched.past.holes if watched.past else {}).items():
+            holes[reason] = holes.get(reason, 0) + count
+        for reason, count in (coverage.holes if coverage else {watched.reason: 1}).items():
+            holes[reason] = holes.get(reason, 0) + count
+        timeframe = watched.series.timeframe
+        missing = sum(gap.bars for gap in coverage.closable) if coverage else 0
+        bars[timeframe] = bars.get(timeframe, 0) + missing
+    return holes, bars
+
+
+@dataclass(frozen=True)
+class StoreSnapshot:
+    """All that is known of a store's series at one moment; never changed, but replaced."""
+
+    series: Mapping[Series, SeriesSnapshot] = field(default_factory=dict)
+    asked: Mapping[Series, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    """The spans that are asked for."""
+    scan_time: float | None = None
+    current: Collection[str] = ()
+    """Series that are being filled."""
+    is_refused: bool = False
+    """Nothing may be written to the store."""
+    is_sure: bool = True
+    """The clocks agree, and all was judged since they do."""
+    time_to_come: float = math.inf
+    """Bars from then on (UTC seconds) are of a time to come: the clock is wrong, or they are."""
+
+    def state_of(self, one: SeriesSnapshot) -> str:
+        """One word for a series, in those of `GET /coverage`."""
+        is_ahead = one.last is not None and one.last > self.time_to_come
+        words = {
+            "refused": self.is_refused,
+            "failed": one.error is not None,
+            "renewed": one.is_renewed,
+            "filling": str(one.series) in self.current,
+            "waiting": is_ahead or not self.is_sure,
+        }
+        return next((word for word, is_so in words.items() if is_so), _state_by(one.coverage))
+
+
+def _state_by(coverage: Coverage | None) -> str:
+    if coverage is None or coverage.closable:
+        return "waiting"
+    if coverage.is_complete:
+        return "complete"
+    return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
+
+
+def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool = False) -> Json:
+    """One series in the words of `GET /coverage`; without days and gaps, where that is wanted.
+
+    `key`: that of the file which was looked at. `from`, `until`: nothing is proven beyond them.
+    `sessions_from`: where what is expected was learnt, as `Schedule.source`.
+    """
+    coverage, past, error = one.coverage, one.past, one.error
+    life, schedule = one.basis.life, one.basis.schedule
+    coverage = coverage.asked(store.asked.get(one.series, ())) if coverage else None
+    parts = [part for part in (past, coverage) if part and coverage]
+    first_known = parts[0 if one.is_past_known else -1] if parts else None
+    said: Json = {
+        "symbol": one.series.symbol,
+        "timeframe": one.series.timeframe.value,
+        "file": one.series.file_name,
+        "state": store.state_of(one),
+        "first": iso(one.first),
+        "last": iso(one.last),
+        "expected": sum(part.expected for part in parts) if parts else None,
+        "present": sum(part.present for part in parts) if parts else None,
+        "holes": len(coverage.closable) if coverage else None,
+        "missing": _missing(parts),
+        "error": error.message if error else None,
+        "error_code": error.code if error else None,
+        "hint": error.hint if error else None,
+        "listed": iso(life.head),
+        "expires": iso(life.expires),
+        "sessions_from": schedule.source if schedule else None,
+        "ours": one.is_ours,
+        "key": one.key,
+        "from": iso(first_known.since) if first_known else None,
+        "until": iso(coverage.until) if coverage else None,
+    }
+    if counts_only:
+        return said
+    gaps = [gap for part in parts for gap in part.gaps]
+    said["gaps"] = [[gap.first, gap.last, gap.bars, gap.reason.value] for gap in gaps]
+    return said | {"days": _days(parts)}
+
+
+def _missing(known: Sequence[Coverage]) -> dict[str, int]:
+    """Reason → bars."""
+    counts: dict[str, int] = {}
+    for part in known:
+        for reason, count in part.bars.items():
+            counts[reason.value] = counts.get(reason.value, 0) + count
+    return counts
+
+
+def _days(known: Sequence[Coverage]) -> list[Json]:
+    """Counts of each trading day; one that is in two parts is told once."""
+    found: dict[int, Json] = {}
+    for part in known:
+        for day in part.days:
+            said = found.setdefault(
+                day.day,
+                {
+                    "date": datetime.fromtimestamp(day.day, UTC).date().isoformat(),
+                    "expected": 0,
+                    "present": 0,
+                    "missing": {},
+                },
+            )
+            said["expected"] += day.expected
+            said["present"] += day.present
+            for reason, count in day.missing.items():
+                said["missing"][reason.value] = said["missing"].get(reason.value, 0) + count
+    return list(found.values())
+
+
+def bars_of_day(one: SeriesSnapshot, day: int, now: int) -> Json:
+    """Each bar of one trading day (UTC midnight) with what is known of it.
+
+    A day without a bar says why: `closed`, `before_listing`, `expired` or `not_looked_at`. The
+    file is read now: FileNotFoundError, MalformedFile, OSError.
+    """
+    said: Json = {"day": datetime.fromtimestamp(day, UTC).date().isoformat(), "bars": []}
+    schedule = one.basis.schedule
+    if schedule is None:
+        return said | {"state": "not_looked_at"}
+    due, later = _due_and_later(one, day, now)
+    if not len(due) and not len(later):
+        is_known = schedule.covers(day, day + DAY_S)
+        return said | {"state": _why_none(one.basis.life, day, is_known)}
+    there = one.store.rows(one.series, day - DAY_S, day + 3 * DAY_S).starts
+    reasons: dict[int, str] = {}
+    for part in (one.past, one.coverage):
+        reasons |= _reasons(part, due)
+    said["bars"] = [
+        [start, "present" if is_there else reasons.get(start, "open")]
+        for start, is_there in zip(due.tolist(), np.isin(due, there).tolist(), strict=True)
+    ] + [[start, "not_due"] for start in later.tolist()]
+    return said | {"state": "open"}
+
+
+def _due_and_later(one: SeriesSnapshot, day: int, now: int) -> tuple[Int64Array, Int64Array]:
+    """The starts of a trading day's bars that are due, and of those that are to come."""
+    around = (day - 2 * DAY_S, day + 3 * DAY_S)
+    timeframe, stored = one.series.timeframe, (one.first, one.last)
+    due = one.basis.expected(timeframe, stored, (around[0], now), now)
+    coming = one.basis.expected(timeframe, stored, around, max(now, around[1]))
+    all_of_day = coming.starts[coming.days == day]
+    due_of_day = due.starts[due.days == day]
+    return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
+
+
+def _why_none(life: ContractLifetime, day: int, is_known: bool) -> str:
+    if life.head is not None and day + DAY_S <= life.head:
+        return "before_listing"
+    if life.expires is not None and day > life.expires:
+        return "expired"
+    return "closed" if is_known else "not_looked_at"
+
+
+def _reasons(coverage: Coverage | None, due: Int64Array) -> dict[int, str]:
+    """Start → why it is missing, for the due bars."""
+    found: dict[int, str] = {}
+    for gap in coverage.gaps if coverage else ():
+        for start in due[(due >= gap.first) & (due <= gap.last)].tolist():
+            found[start] = gap.reason.value
+    return found

@@ -1,0 +1,76 @@
+"""The local API of the gap filler: what its socket serves. Decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from ktrdr.completeness.fill import DAY_HINT
+from ktrdr.errors import InvalidRequest
+from ktrdr.gap_filler.fill_requests import series_from_query
+from ktrdr.gap_filler.gap_filler import GapFiller
+from ktrdr.ipc.codec import spans_from_query, time_from_text, timeframe_from_query, to_json
+from ktrdr.ipc.messages import ACCEPTED, Json
+from ktrdr.ipc.server import Handler
+from ktrdr.market.instruments import Series
+from ktrdr.market.timeframes import DAY_S
+
+
+def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
+    """Method and path → what answers them."""
+
+    async def status(_query: Mapping[str, str]) -> Json:
+        return to_json(filler.status)
+
+    async def coverage(query: Mapping[str, str]) -> Json:
+        if "day" in query:
+            series = Series(query.get("symbol", ""), timeframe_from_query(query))
+            day = time_from_text("day", query["day"])
+            return await asyncio.to_thread(filler.bars_of_day, series, day - day % DAY_S)
+
+        def is_wanted(series: Series) -> bool:
+            symbol, timeframe = query.get("symbol"), query.get("timeframe")
+            return symbol in (None, series.symbol) and timeframe in (None, series.timeframe.value)
+
+        counts_only = query.get("days") == "0"  # thousands of series are many days
+        coverage_of = filler.published.coverage_of
+        return await asyncio.to_thread(coverage_of, is_wanted, counts_only=counts_only)
+
+    async def scan(_query: Mapping[str, str]) -> Json:
+        return {ACCEPTED: True, "scan_id": filler.ask_for_scan()}
+
+    async def fill(query: Mapping[str, str]) -> Json:
+        series = series_from_query(query)
+        text = query.get("from", "")
+        try:
+            since = time_from_text("from", text)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, hint=DAY_HINT) from None
+        asked = await asyncio.to_thread(filler.requests.ask, series, since, text)
+        return {ACCEPTED: True} | asked
+
+    async def fills(query: Mapping[str, str]) -> Json:
+        return await asyncio.to_thread(filler.requests.listed, query.get("symbol"))
+
+    async def cancel(query: Mapping[str, str]) -> Json:
+        return await asyncio.to_thread(filler.requests.cancel, query)
+
+    return {
+        ("GET", "/status"): status,
+        ("GET", "/coverage"): coverage,
+        ("GET", "/cost"): _cost(filler),
+        ("POST", "/scan"): scan,
+        ("POST", "/fill"): fill,
+        ("GET", "/fills"): fills,
+        ("DELETE", "/fills"): cancel,
+    }
+
+
+def _cost(filler: GapFiller) -> Handler:
+    """What times without data have cost, in the order of the question."""
+
+    async def cost(query: Mapping[str, str]) -> Json:
+        spans, cost_of = spans_from_query(query), filler.published.cost_of
+        return {"costs": await asyncio.to_thread(lambda: [cost_of(*span) for span in spans])}
+
+    return cost

@@ -1,0 +1,277 @@
+"""The series of a store: listed from its files, looked at when these change. Requests nothing."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.clocks import APART_S
+from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
+from ktrdr.filling.scheduler import Scheduler
+from ktrdr.market.instruments import Series, instrument_for, instrument_of_entry, parse_series
+from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
+from ktrdr.store.interface import BarStore
+from ktrdr.times import iso
+
+log = logging.getLogger("gap-filler")
+
+_AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
+_STRANGE_SHOWN = 10
+STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
+"""What can be done about a file whose name is that of no series."""
+
+
+class Scan:
+    """Those of one store. For the stepping thread, but for `note_changed`."""
+
+    def __init__(
+        self,
+        store: BarStore,
+        watch: Assessor,
+        scheduler: Scheduler,
+        clock: Callable[[], float],
+        report: Callable[[str, KtrdrError], None],
+        batch_symbols: int,
+    ) -> None:
+        self.store = store
+        self._watch = watch
+        self._batch_symbols = batch_symbols
+        self._scheduler = scheduler
+        self._clock = clock
+        self._report = report
+        self.series: dict[Series, Watched] = {}
+        """In order of their names."""
+        self.strange: tuple[str, ...] = ()
+        """What was said of files that are of no series, when all were listed last."""
+        self._checks_are_planned = False
+        """What may be compared with IB was looked for since something was last looked at."""
+        self._behind: deque[Watched] = deque()
+        """Those whose past may be looked at, while there is nothing to do but to wait."""
+        self._changed: set[str] = set()
+        self._changed_lock = threading.Lock()
+        """Names of files that may have changed, and were not looked at since."""
+
+    def leave_damaged_ledger(self, why: sqlite3.Error) -> None:
+        """What stands in it cannot be read: begin a new one. sqlite3.Error, OSError: as to open."""
+        self._watch.ledger.leave_damaged(why)
+
+    def close_ledger(self) -> None:
+        """It is opened again when it is needed."""
+        self._watch.ledger.close()
+
+    # Files.
+
+    def note_changed(self, names: Iterable[str]) -> None:
+        """These files were made, changed or removed. From any thread."""
+        with self._changed_lock:
+            self._changed.update(names)
+
+    def take_changed(self) -> set[str]:
+        """What was noted since this was asked last."""
+        with self._changed_lock:
+            names, self._changed = self._changed, set()
+        return names
+
+    def list_all(self) -> Mapping[Series, MalformedFile]:
+        """Read which series there are; those that have no file of their own, and why.
+
+        Misconfigured: instruments.toml cannot be read.
+        """
+        found, _, strange, blocked = self.store.scan()
+        self._watch.ledger.notice_deletion()
+        ordered = sorted((*found, *blocked), key=_order)
+        self.strange = tuple(strange)
+        lines = [*strange[:_STRANGE_SHOWN], self.more_strange]
+        for line in filter(None, lines):
+            self._report("store", InvalidRequest(line, hint=STRANGE_HINT))
+        entries = self._entries_of_now()
+        self.series = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
+        return blocked
+
+    def _entries_of_now(self) -> dict[str, object]:
+        """Those of instruments.toml, which need not be read once more for an earlier change."""
+        with self._changed_lock:
+            self._changed.discard(INSTRUMENTS)
+        try:
+            return tables_of(self.store.folder)
+        except Exception:
+            self.note_changed({INSTRUMENTS})
+            raise
+
+    def look_at_all(
+        self,
+        blocked: Mapping[Series, MalformedFile],
+        is_stopping: Callable[[], bool],
+        *,
+        is_anew: bool,
+    ) -> bool:
+        """Judge each of them. False: the program is stopping.
+
+        `blocked`: as `list_all` has said. `is_anew`: also what was given up.
+        """
+        for watched in list(self.series.values()):
+            if is_stopping():
+                return False
+            self._look_at(watched, blocked.get(watched.series), is_anew=is_anew)
+        self._behind = deque(self.series.values())
+        self._checks_are_planned = False
+        self._scheduler.resume_rebuilds(self.series)
+        return True
+
+    def look_at_changed(self, names: Iterable[str]) -> None:
+        """Look at those series alone whose files were changed, or that are wanted anew."""
+        changed = {series for series in map(_series_of, names) if series is not None}
+        changed = {series for series in changed if not self._is_as_known(series)}
+        if not changed:
+            return
+        found, _, _, blocked = self.store.scan()  # a file may have another name by now
+        entries = tables_of(self.store.folder)
+        barred = [series for series, one in self.series.items() if one.barred is not None]
+        for series in sorted({*changed, *blocked, *barred}, key=_order):
+            if series in found or series in blocked:
+                self._look_at_one(series, entries.get(series.symbol), blocked.get(series))
+            elif (watched := self.series.get(series)) is not None:
+                self.forget(watched)
+
+    def _look_at_one(self, series: Series, entry: object, why_not: MalformedFile | None) -> None:
+        watched = self.series.get(series)
+        if watched is None:
+            watched = self._known(series, entry)
+            known = self.series | {series: watched}
+            self.series = {one: known[one] for one in sorted(known, key=_order)}
+            log.info("%s: its file is new", series)
+        self._look_at(watched, why_not, is_anew=False)
+        self._behind.append(watched)
+        self._checks_are_planned = False
+
+    def _is_as_known(self, series: Series) -> bool:
+        """Its file is as it was when it was looked at, such as after we have written to it."""
+        watched = self.series.get(series)
+        if watched is None or watched.key is None:
+            return False
+        since = self._watch.fill_from(watched, int(self._clock()))
+        is_wanted_anew = watched.coverage is not None and watched.coverage.since != since
+        try:
+            return not is_wanted_anew and self.store.key(series) == watched.key
+        except OSError:
+            return False
+
+    def _look_at(self, watched: Watched, why_not: MalformedFile | None, *, is_anew: bool) -> None:
+        """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
+        if isinstance(watched.error, Misconfigured):
+            return
+        watched.bar(why_not)
+        if why_not is not None:
+            self._report(str(watched.series), why_not)
+            return
+        if is_anew and not isinstance(watched.error, MalformedFile):
+            watched.succeeded()
+        self._scheduler.look_at(watched, only_if_changed=not is_anew)
+        if (ahead := self.why_ahead(watched)) is not None:
+            self._report(str(watched.series), ahead)
+
+    def _known(self, series: Series, entry: object) -> Watched:
+        """What was known of a series, unless it stands for something else now."""
+        try:
+            instrument = instrument_of_entry(series.symbol, entry)
+        except Misconfigured as error:
+            hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
+            wrong = Misconfigured(error.message, hint=hint)
+            self._report(str(series), wrong)
+            return Watched(series, instrument_for(series.symbol), self.store, error=wrong)
+        known = self.series.get(series)
+        is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
+        if known is None or known.instrument != instrument or is_misconfigured:
+            return Watched(series, instrument, self.store)
+        known.instrument = instrument  # `since` may differ
+        return known
+
+    # One by one.
+
+    def wants_check(self) -> bool:
+        """There is nothing else to do, and something to compare with what IB has now.
+
+        What that is, is looked up once after each scan, when its gaps are closed.
+        """
+        if not self._checks_are_planned and not self._scheduler.is_busy:
+            self._scheduler.plan_checks(self.series.values())
+            self._checks_are_planned = True
+        return self._scheduler.wants_check
+
+    def look_back_at_one(self) -> bool:
+        """Look at all of a file that has changed, or at its past; False: there is none left."""
+        now = self._clock()
+        while self._behind:
+            watched = self._behind.popleft()
+            is_unreadable = isinstance(watched.error, StoreUnwritable) and watched.retry_at > now
+            if watched.is_blocked or is_unreadable or not self.is_watched(watched):
+                continue
+            if self._scheduler.look_back(watched):
+                return True
+        return False
+
+    def is_watched(self, watched: Watched) -> bool:
+        """The series is still there: its file may have gone meanwhile."""
+        return self.series.get(watched.series) is watched
+
+    def forget(self, watched: Watched) -> None:
+        """Its file is gone."""
+        if self.is_watched(watched):
+            del self.series[watched.series]
+            log.info("%s: its file was removed", watched.series)
+
+    def named(self, name: str) -> Watched | None:
+        """The series of this name, such as `AAPL_1m`; None: there is none."""
+        series = _series_of(f"{name}.csv")
+        return self.series.get(series) if series is not None else None
+
+    def next_batch(self) -> list[Watched]:
+        """The series of the few symbols that have waited longest, and may be asked for now."""
+        now = self._clock()
+        idle = [
+            watched
+            for watched in (*self.series.values(), *self._scheduler.rebuilds)
+            if watched.has_work(now) and not self._scheduler.fetcher.is_asking_for(watched)
+        ]
+        oldest: dict[str, float] = {}
+        for watched in idle:
+            symbol = watched.series.symbol
+            oldest[symbol] = min(watched.tried_at, oldest.get(symbol, watched.tried_at))
+        by_age = sorted(oldest, key=lambda symbol: (oldest[symbol], symbol))
+        chosen = by_age[: self._batch_symbols]
+        return [watched for watched in idle if watched.series.symbol in chosen]
+
+    def retry_times(self) -> list[float]:
+        """When those that were put back may be asked for again (UTC seconds)."""
+        now = self._clock()
+        return [watched.retry_at for watched in self.series.values() if watched.retry_at > now]
+
+    def why_ahead(self, watched: Watched) -> InvalidRequest | None:
+        """What is said of a series with bars of a time to come: the clock is wrong, or they are."""
+        if watched.last is None or watched.last <= self._clock() + APART_S:
+            return None
+        last = f"its last bar is of {iso(watched.last)}, which is yet to come"
+        return InvalidRequest(last, hint=_AHEAD_HINT)
+
+    @property
+    def more_strange(self) -> str:
+        """What is said of strange files beyond those that are named; empty: there are none."""
+        more = len(self.strange) - _STRANGE_SHOWN
+        return f"and {more} more" if more > 0 else ""
+
+
+def _series_of(name: str) -> Series | None:
+    """None: it is the name of no series, which the next scan says."""
+    try:
+        return parse_series(name)
+    except ValueError:
+        return None
+
+
+def _order(series: Series) -> tuple[str, int]:
+    return series.symbol, series.timeframe.length_s

@@ -1,0 +1,78 @@
+"""What a person wants to know of all series at once: how many are well, and who needs somebody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ktrdr.assessment.series_state import Watched
+from ktrdr.errors import KtrdrError, Misconfigured, Permanent, StoreUnwritable
+from ktrdr.ipc.messages import SeriesTrouble
+from ktrdr.market.timeframes import Timeframe
+
+_NAMED = 20
+"""Series that are named of each trouble."""
+_TROUBLES = 50
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """Counts of series."""
+
+    current: int = 0
+    """They lack nothing that may be had, but for bars that became due just now."""
+    states: Mapping[str, int] = field(default_factory=dict)
+    """State → how many of those that are neither current nor troubled."""
+    troubled: int = 0
+    """Those that a person has to see to."""
+    troubles: tuple[SeriesTrouble, ...] = ()
+    newest: int | None = None
+    """The start of the newest bar (UTC seconds)."""
+    unknown: Mapping[Timeframe, int] = field(default_factory=dict)
+    """Series of which nobody knows yet what they lack, though that is to be found out."""
+
+
+def summed_up(
+    series: Iterable[Watched],
+    state_of: Callable[[Watched], str],
+    trouble_of: Callable[[Watched], KtrdrError | None],
+    now: float,
+    grace_s: float,
+    *,
+    is_sure: bool,
+) -> SeriesSummary:
+    """The series as they are now. `trouble_of`: what a person has to see to.
+
+    `grace_s`: how long after it was due a bar may be missing. `is_sure`: the clocks agree, and all
+    was judged since they do; otherwise nothing is taken for complete.
+    """
+    current, newest = 0, None
+    states: Counter[str] = Counter()
+    unknown: Counter[Timeframe] = Counter()
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for watched in series:
+        if (trouble := trouble_of(watched)) is not None:
+            kind = (trouble.outcome, trouble.message, trouble.hint)
+            groups.setdefault(kind, []).append(str(watched.series))
+            continue
+        if watched.last is not None:
+            newest = watched.last if newest is None else max(newest, watched.last)
+        if is_sure and watched.is_current(now, grace_s):
+            current += 1
+            continue
+        states[state_of(watched)] += 1
+        if watched.coverage is None and watched.error is None:
+            unknown[watched.series.timeframe] += 1
+    troubles = tuple(
+        SeriesTrouble(*kind, tuple(names[:_NAMED]), len(names)) for kind, names in groups.items()
+    )
+    troubled = sum(one.count for one in troubles)
+    return SeriesSummary(
+        current, dict(states), troubled, troubles[:_TROUBLES], newest, dict(unknown)
+    )
+
+
+def needs_person(error: KtrdrError | None) -> bool:
+    """Trying again does not help: somebody has to change something."""
+    return isinstance(error, Permanent | Misconfigured | StoreUnwritable)

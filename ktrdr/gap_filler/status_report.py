@@ -1,0 +1,241 @@
+"""What the gap filler publishes: one frozen record of one moment, for any thread. Asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.series_state import Watched
+from ktrdr.completeness.clocks import APART_S
+from ktrdr.completeness.fill import Trouble
+from ktrdr.completeness.gaps import CLOSABLE, Reason
+from ktrdr.completeness.throughput import Eta
+from ktrdr.config.settings import Settings
+from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, StoreUnwritable, UnknownSeries
+from ktrdr.filling.scheduler import Scheduler
+from ktrdr.gap_filler.clock_check import ClockCheck
+from ktrdr.gap_filler.fill_requests import is_there
+from ktrdr.gap_filler.fills import Fills, Round
+from ktrdr.gap_filler.outage_cost import cost_of
+from ktrdr.gap_filler.problems import Problems
+from ktrdr.gap_filler.report import StoreSnapshot, bars_of_day, count_holes, coverage_of
+from ktrdr.gap_filler.scan import STRANGE_HINT, Scan
+from ktrdr.gap_filler.scan_schedule import ScanSchedule
+from ktrdr.gap_filler.series_summary import SeriesSummary, needs_person, summed_up
+from ktrdr.gap_filler.states import Phase, State
+from ktrdr.gap_filler.store_health import StoreHealth
+from ktrdr.ipc.messages import GapFillerStatus, Json, Problem
+from ktrdr.market.instruments import Series
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.store.file_errors import unwritable
+from ktrdr.times import iso, moment
+
+_GRACE_S = 120.0
+"""How long after the next scan a bar may come before its series counts as behind."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """All that other threads may know of a gap filler, as it was at one moment."""
+
+    status: GapFillerStatus
+    store: StoreSnapshot
+    round: Round
+
+    def coverage_of(
+        self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
+    ) -> Json:
+        """Some series in the words of `GET /coverage`; `counts_only`: without days and gaps."""
+        listed = [
+            coverage_of(one, self.store, counts_only=counts_only)
+            for series, one in self.store.series.items()
+            if is_wanted(series)
+        ]
+        return {"scan_time": iso(self.store.scan_time), "series": listed}
+
+    def cost_of(self, start: int, end: int) -> Json:
+        """Bars that a time without data has made late, and those that are lost."""
+        cost = cost_of(self.store.series.values(), start, end)
+        return {"bars_late": cost.late, "bars_lost": cost.lost}
+
+    def bars_of_day(self, series: Series, day: int, now: int) -> Json:
+        """What is known of each bar of one trading day.
+
+        InvalidRequest: nothing is. UnknownSeries, MalformedFile, StoreUnwritable: its file is gone,
+        is broken, or may not be read.
+        """
+        one = self.store.series.get(series)
+        if one is not None and isinstance(one.error, MalformedFile):
+            raise MalformedFile(one.error.message, hint=one.error.hint)
+        if one is None or one.coverage is None:
+            raise InvalidRequest(f"{series}: nothing is known of its bars yet")
+        try:
+            return bars_of_day(one, day, now)
+        except FileNotFoundError:
+            raise UnknownSeries(
+                f"{series.file_name} is not in the store any more",
+                hint="put it back, or create it with the header line",
+            ) from None
+        except OSError as error:
+            raise unwritable(series.file_name, error) from error
+
+
+@dataclass
+class StatusReport:
+    """Makes that record. For the stepping thread; `published` is for any."""
+
+    settings: Settings
+    watch: Assessor
+    clocks: ClockCheck
+    health: StoreHealth
+    scheduler: Scheduler
+    scan: Scan
+    schedule: ScanSchedule
+    problems: Problems
+    fills: Fills
+    phase: Phase
+    published: Published = field(init=False)
+    started_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clocks.wall()
+        store = StoreSnapshot()
+        status = self._status(store, self.settings.source, is_running=True)
+        self.published = Published(status, store, self._round(store, ()))
+
+    def publish(self, source: str, *, is_running: bool) -> None:
+        """Let other threads see what is known now: all of one moment, replaced whole."""
+        store = StoreSnapshot(
+            {series: watched.snapshot for series, watched in self.scan.series.items()},
+            self.scheduler.fetcher.spans,
+            self.schedule.last_time,
+            frozenset(self.scheduler.fetcher.current),
+            is_refused=self.phase.state is State.REFUSED,
+            is_sure=self.clocks.agree and self.schedule.is_judged_anew,
+            time_to_come=self.clocks.now() + APART_S,
+        )
+        known = self._round(store, self.published.status.current)
+        # A scan ends soon, and says nothing of what is in the way; fills of others are theirs.
+        if self.phase.state not in (State.SCANNING, State.REFUSED):
+            self.fills.look(known)
+        status = self._status(store, source, is_running=is_running)
+        self.published = Published(status, store, known)
+
+    def seen_now(self) -> Round:
+        """What was published last, as of now. From any thread."""
+        return replace(self.published.round, now=self.clocks.now())
+
+    def _round(self, store: StoreSnapshot, current_before: tuple[str, ...]) -> Round:
+        """What is known just now of all that fills depend on."""
+        phase = self.phase
+        why = phase.reason.removesuffix(f" ({phase.hint})")  # which has a place of its own
+        return Round(
+            store.series,
+            lambda series: is_there(self.scan.store, series),
+            {*store.current, *current_before},  # and whose answers are being stored
+            Trouble(why, phase.hint) if phase.state.is_held else None,
+            self.clocks.agree and self.schedule.is_judged_anew,
+            self.clocks.now(),
+        )
+
+    def _status(self, store: StoreSnapshot, source: str, *, is_running: bool) -> GapFillerStatus:
+        settings, phase, tally = self.settings, self.phase, self.scheduler.tally
+        all_series = self.scan.series.values()
+        holes, missing_bars = count_holes((*all_series, *self.scheduler.rebuilds))
+        remaining = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        series, room = self._summary(store), self.health.room
+        is_left = bool(remaining or series.states)
+        waits_for = self._waits_for() if is_left else ""
+        eta = None
+        if not is_left and self.schedule.last_time is not None:
+            eta = Eta(0.0, 0.0, 0.0)
+        elif remaining and not waits_for:
+            eta = self.scheduler.fetcher.eta(missing_bars, series.unknown)
+        last_scan = moment(self.schedule.last_time)
+        interval = timedelta(seconds=self.schedule.interval_s)
+        return GapFillerStatus(
+            running=is_running,
+            state=phase.state.value,
+            reason=phase.reason,
+            hint=phase.hint,
+            source=source,
+            data_dir=str(settings.data_dir),
+            check_interval_s=self.schedule.interval_s,
+            max_gap_age_days=settings.ktrdr_gap_max_age_days,
+            batch_symbols=settings.ktrdr_gap_batch_symbols,
+            supported_timeframes=tuple(t.value for t in Timeframe),
+            last_scan_time=last_scan,
+            last_scan_id=self.schedule.last_id,
+            next_scan_time=last_scan + interval if last_scan else None,
+            series=len(all_series),
+            series_blocked=sum(watched.is_blocked for watched in all_series),
+            gaps_detected=self.watch.detected,
+            gaps_filled=self.watch.filled,
+            gaps_failed=holes.get(Reason.FAILED, 0),
+            gaps_remaining=remaining,
+            unfillable={r.value: count for r, count in holes.items() if r not in CLOSABLE},
+            bars_added=tally.bars_added,
+            symbols_processed=tally.symbols,
+            current=self.scheduler.fetcher.current,
+            eta_s=eta.likely if eta else None,
+            recent_errors=self.problems.newest_first(self._is_over),
+            fills=self.fills.counts,
+            clock_jump_s=self.clocks.jump_s,
+            as_of=moment(self.clocks.wall()),
+            counted_since=moment(self.started_at),
+            requests_failed=tally.failed,
+            series_current=series.current,
+            series_states=series.states,
+            series_troubled=series.troubled,
+            troubles=series.troubles,
+            newest_bar_time=moment(series.newest),
+            store_trouble=self.health.trouble,
+            strange=len(self.scan.strange),
+            strange_one=self.scan.strange[0] if self.scan.strange else "",
+            disk_free_bytes=room.free if room else None,
+            disk_total_bytes=room.total if room else None,
+            eta_low_s=eta.low if eta else None,
+            eta_high_s=eta.high if eta else None,
+            eta_words=eta.words if eta and is_left else "",
+            waits_for=waits_for,
+        )
+
+    def _summary(self, store: StoreSnapshot) -> SeriesSummary:
+        return summed_up(
+            self.scan.series.values(),
+            lambda watched: store.state_of(watched.snapshot),
+            self._trouble_of,
+            self.clocks.now(),
+            self.schedule.interval_s + _GRACE_S,
+            is_sure=store.is_sure,
+        )
+
+    def _waits_for(self) -> str:
+        """Why nothing is asked for; empty: something is, or is about to be."""
+        if self.phase.state.is_held:
+            return self.phase.reason
+        is_idle = self.phase.state is State.IDLE and not self.scheduler.is_busy
+        if not is_idle or self.schedule.last_time is None:
+            return ""
+        until = min([self.schedule.next_time(self.clocks.now()), *self.scan.retry_times()])
+        return f"the next try, at {moment(until):%H:%M:%S} UTC"
+
+    def _trouble_of(self, watched: Watched) -> KtrdrError | None:
+        """What a person has to see to; None: nothing."""
+        is_the_stores = self.health.trouble and isinstance(watched.error, StoreUnwritable)
+        if needs_person(watched.error) and not is_the_stores:
+            return watched.error
+        return self.scan.why_ahead(watched)
+
+    def _is_over(self, problem: Problem) -> bool:
+        """It is well again, or is not there any more."""
+        if problem.hint == STRANGE_HINT:
+            return problem.message not in (*self.scan.strange, self.scan.more_strange)
+        if problem.what in ("store", "gap-filler"):
+            return self.health.trouble is None and self.phase.state is not State.REFUSED
+        if problem.what == "clock":
+            return self.clocks.agree
+        known = self.scan.named(problem.what)
+        return known is None or (known.error is None and self.scan.why_ahead(known) is None)

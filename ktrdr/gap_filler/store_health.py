@@ -1,0 +1,66 @@
+"""Whether a store can be written to now, and what is in the way. Writes no bars."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+
+from ktrdr.errors import KtrdrError, StoreGone
+from ktrdr.gap_filler.ownership import Ownership
+from ktrdr.ipc.messages import StoreTrouble
+from ktrdr.store.interface import BarStore
+from ktrdr.store.probe import Room, StoreProbe, explained
+
+log = logging.getLogger("gap-filler")
+
+
+class StoreHealth:
+    """That of one store. For the stepping thread."""
+
+    def __init__(self, store: BarStore, *, is_live_folder: bool) -> None:
+        """`is_live_folder`: as that of `Ownership`."""
+        self.ownership = Ownership(store, is_live_folder)
+        self._folder = store.folder
+        self._probe = StoreProbe(store.folder)
+        self.trouble: StoreTrouble | None = None
+        """What is in the way; None: nothing, as far as anybody knows."""
+
+    @property
+    def room(self) -> Room | None:
+        """How much room the disk had when it was looked at last."""
+        return self._probe.seen_room
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """It has refused lately, or may."""
+        return self._probe.may_refuse or self.trouble is not None
+
+    def look(self) -> None:
+        """StoreUnwritable: its folder is not there, or not the one that it was."""
+        self._probe.look()
+
+    def check(self) -> None:
+        """StoreUnwritable: nothing can be written there now."""
+        self._probe.check()
+
+    def refused(self, error: KtrdrError | OSError | sqlite3.Error) -> None:
+        """It has refused a write."""
+        self._probe.refused(error)
+
+    def fails(self, error: KtrdrError | OSError | sqlite3.Error) -> KtrdrError:
+        """Nothing can be stored because of this; the error in words for a person."""
+        self._probe.refused(error)
+        known = explained(error, self._folder)
+        is_gone = isinstance(known, StoreGone)
+        self.trouble = StoreTrouble(known.message, known.hint, is_gone=is_gone)
+        return known
+
+    def mistaken(self, error: KtrdrError) -> None:
+        """Nothing is stored because of a mistake of ours."""
+        self.trouble = StoreTrouble(error.message, error.hint)
+
+    def is_well(self) -> None:
+        """It has taken all that there was to write."""
+        if self.trouble is not None:
+            self.trouble = None
+            log.info("the store can be written to again")

@@ -1,0 +1,1 @@
+"""What IB has been asked, and what it answered: SQLite in the store. Weighs nothing."""

@@ -1,0 +1,151 @@
+"""What the ledger has of bars that IB lacks: proven absent, late, or doubted. Weighs nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from ktrdr.completeness.clocks import APART_S
+from ktrdr.completeness.evidence import Doubts
+from ktrdr.completeness.gaps import Gap, in_runs
+from ktrdr.market.sessions import Int64Array
+from ktrdr.market.timeframes import DAY_S
+
+_RECENT_S = 7 * DAY_S
+_RECENT_EXPIRY_S = DAY_S
+_OLD_EXPIRY_S = 30 * DAY_S
+_TWICE_EXPIRY_S = 365 * DAY_S
+_EXPIRED_KEPT_S = 400 * DAY_S
+"""What has expired is remembered: verified again, it is believed for a year."""
+
+
+class AbsenceRecords:
+    """Of the series of one store, by `Watched.absence`. For one thread."""
+
+    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+        """`database`: the ledger, opened when it is first needed."""
+        self._db = database
+
+    def record_absent(self, series: str, gaps: Iterable[Gap], now: int) -> None:
+        """IB was asked for these bars, answered, and has none of them.
+
+        `series` names the series and its contract: what one contract lacks says nothing about
+        another under the same name. It expires: recent bars are asked for again the next day,
+        old ones after 30 days, and what was found absent a second time after a year.
+        """
+        known = self._runs(series, "verified = 1")
+        rows = [(gap, now + _expiry_s(gap, now, was_known=_covers(known, gap))) for gap in gaps]
+        self._record(series, rows, now, verified=True)
+
+    def record_late(self, series: str, gaps: Iterable[Gap], now: int, until: int) -> None:
+        """IB has not these bars yet, so soon after their end; ask again from `until` on."""
+        self._record(series, ((gap, until) for gap in gaps), now, verified=False)
+
+    def forget_late(self, series: str) -> None:
+        """Ask again now for what IB had not yet."""
+        with self._db() as database:
+            database.execute("DELETE FROM absent WHERE series = ? AND verified = 0", (series,))
+
+    def forget_lacking(self, series: str) -> None:
+        """Its bars begin elsewhere: what IB has not, or not yet, was said of others."""
+        with self._db() as database:
+            database.execute("DELETE FROM absent WHERE series = ?", (series,))
+            database.execute("DELETE FROM doubts WHERE series = ?", (series,))
+
+    def _record(
+        self, series: str, gaps: Iterable[tuple[Gap, int]], now: int, *, verified: bool
+    ) -> None:
+        rows = [
+            (series, gap.first, gap.last, int(verified), now, expires_at)
+            for gap, expires_at in gaps
+        ]
+        with self._db() as database:
+            database.executemany(
+                "DELETE FROM absent WHERE series = ? AND first >= ? AND last <= ?",
+                [(series, first, last) for _, first, last, *_ in rows],
+            )
+            database.executemany("INSERT OR REPLACE INTO absent VALUES (?, ?, ?, ?, ?, ?)", rows)
+            database.execute(
+                "DELETE FROM absent WHERE expires_at <= ? AND (verified = 0 OR expires_at <= ?)",
+                (now, now - _EXPIRED_KEPT_S),
+            )
+
+    def absent(self, series: str, expected: Int64Array, now: int) -> Int64Array:
+        """Those of the expected bars that IB is known not to have."""
+        return self._recorded(series, expected, now, verified=True)
+
+    def late(self, series: str, expected: Int64Array, now: int) -> Int64Array:
+        """Those of the expected bars that IB had not yet when it was asked just now."""
+        return self._recorded(series, expected, now, verified=False)
+
+    def _recorded(
+        self, series: str, expected: Int64Array, now: int, *, verified: bool
+    ) -> Int64Array:
+        latest = now + int(APART_S)  # what was found out later was so by a clock that was ahead
+        where = f"verified = {int(verified)} AND expires_at > {now} AND at <= {latest}"
+        runs = self._runs(series, where)
+        return in_runs(runs, expected)
+
+    def _runs(self, series: str, where: str) -> list[tuple[int, int]]:
+        """First and last bar of what is recorded under a condition of ours, oldest first."""
+        query = f"SELECT first, last FROM absent WHERE series = ? AND {where} ORDER BY first"  # noqa: S608
+        return self._db().execute(query, (series,)).fetchall()
+
+    def once_absent(self, series: str, expected: Int64Array) -> Int64Array:
+        """Those of the expected bars that were verified to be absent before, expired or not."""
+        return in_runs(self._runs(series, "verified = 1"), expected)
+
+    def doubts(self, series: str, expected: Int64Array) -> tuple[Doubts, Int64Array]:
+        """What IB has left out of the expected bars and nobody believes, and when to ask again."""
+        columns = np.zeros((3, len(expected)), dtype=np.int64)
+        rows = (
+            self._db()
+            .execute(
+                "SELECT first, last, times, first_at, again_at FROM doubts WHERE series = ?",
+                (series,),
+            )
+            .fetchall()
+        )
+        if rows and len(expected):
+            firsts, lasts, *values = np.array(rows, dtype=np.int64).T
+            begins = np.searchsorted(expected, firsts)
+            ends = np.searchsorted(expected, lasts, side="right")
+            for place in range(len(rows)):
+                columns[:, begins[place] : ends[place]] = [[column[place]] for column in values]
+        times, first_at, again_at = columns
+        return Doubts(times, first_at), again_at
+
+    def keep_doubts(
+        self, series: str, expected: Int64Array, doubts: Doubts, again_at: Int64Array
+    ) -> None:
+        """Remember it, in the place of what was doubted of these expected bars."""
+        if not len(expected):
+            return
+        columns = np.stack((doubts.times, doubts.first_at, again_at))
+        changes = (columns[:, 1:] != columns[:, :-1]).any(axis=0).nonzero()[0] + 1
+        begins = np.concatenate(([0], changes))
+        ends = np.append(changes, len(expected))
+        rows = [
+            (series, int(expected[begin]), int(expected[end - 1]), *columns[:, begin].tolist())
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+            if doubts.times[begin]
+        ]
+        with self._db() as database:
+            database.execute(
+                "DELETE FROM doubts WHERE series = ? AND first <= ? AND last >= ?",
+                (series, int(expected[-1]), int(expected[0])),
+            )
+            database.executemany("INSERT OR REPLACE INTO doubts VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _expiry_s(gap: Gap, now: int, *, was_known: bool) -> int:
+    if gap.last > now - _RECENT_S:
+        return _RECENT_EXPIRY_S
+    return _TWICE_EXPIRY_S if was_known else _OLD_EXPIRY_S
+
+
+def _covers(runs: list[tuple[int, int]], gap: Gap) -> bool:
+    """Whether one of the runs reaches over the whole gap."""
+    return any(first <= gap.first and gap.last <= last for first, last in runs)

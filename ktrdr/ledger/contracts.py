@@ -1,0 +1,157 @@
+"""What the ledger has of contracts: sessions, lifetimes, identities, where bars begin."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+
+from ktrdr.completeness.evidence import Lacked
+from ktrdr.completeness.grids import Grid
+from ktrdr.completeness.identity import Identity, Known
+from ktrdr.completeness.lifetime import ContractLifetime
+from ktrdr.completeness.unscheduled import Unscheduled
+from ktrdr.ledger.reader import stored_schedule
+from ktrdr.market.bars import Bar
+from ktrdr.market.sessions import Schedule
+from ktrdr.market.timeframes import Timeframe
+
+
+class ContractRecords:
+    """Of one store: by `contract_name`, or of one series by `Watched.absence`. For one thread."""
+
+    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+        """`database`: the ledger, opened when it is first needed."""
+        self._db = database
+
+    def lacked(self, contract: str) -> dict[int, Lacked]:
+        """Trading day → how often IB's SCHEDULE of a contract has lacked it."""
+        rows = (
+            self._db()
+            .execute("SELECT day, times, first_at FROM lacked WHERE contract = ?", (contract,))
+            .fetchall()
+        )
+        return {day: Lacked(times, first_at) for day, times, first_at in rows}
+
+    def keep_lacked(self, contract: str, lacked: Mapping[int, Lacked]) -> None:
+        """Remember that, in the place of what was known of the contract."""
+        with self._db() as database:
+            database.execute("DELETE FROM lacked WHERE contract = ?", (contract,))
+            rows = [(contract, day, *one) for day, one in lacked.items()]
+            database.executemany("INSERT INTO lacked VALUES (?, ?, ?, ?)", rows)
+
+    def unscheduled(self, series: str) -> dict[int, Unscheduled]:
+        """Start → bar that was told at a time without trading, and is not believed yet."""
+        rows = (
+            self._db()
+            .execute(
+                "SELECT start, open, high, low, close, volume, times, first_at FROM unscheduled "
+                "WHERE series = ?",
+                (series,),
+            )
+            .fetchall()
+        )
+        return {row[0]: Unscheduled(Bar(*row[:6]), *row[6:]) for row in rows}
+
+    def keep_unscheduled(self, series: str, bars: Mapping[int, Unscheduled]) -> None:
+        """Remember them, in the place of what was known of the series."""
+        with self._db() as database:
+            database.execute("DELETE FROM unscheduled WHERE series = ?", (series,))
+            rows = [(series, *one.bar, one.times, one.first_at) for one in bars.values()]
+            database.executemany("INSERT INTO unscheduled VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def keep_schedule(self, contract: str, schedule: Schedule, now: int) -> None:
+        """Remember a contract's sessions."""
+        body = json.dumps(tuple(getattr(schedule, field.name) for field in fields(schedule)))
+        with self._db() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO schedules VALUES (?, ?, ?)", (contract, now, body)
+            )
+
+    def schedule(self, contract: str) -> tuple[Schedule, int] | None:
+        """A contract's sessions, and when they were learnt; None when they never were.
+
+        None too where they are none, or in a time zone that nobody knows.
+        """
+        row = (
+            self._db()
+            .execute("SELECT body, fetched_at FROM schedules WHERE contract = ?", (contract,))
+            .fetchone()
+        )
+        schedule = stored_schedule(row[0]) if row else None
+        return None if schedule is None else (schedule, row[1])
+
+    def learn_alignment(self, contract: str, minutes: frozenset[int]) -> None:
+        """Remember at which local minutes four-hour bars of a contract begin."""
+        both = sorted(self.alignment(contract) | minutes)
+        with self._db() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO alignments VALUES (?, ?)", (contract, json.dumps(both))
+            )
+
+    def alignment(self, contract: str) -> frozenset[int]:
+        """What was learnt; empty when nothing was."""
+        row = (
+            self._db()
+            .execute("SELECT minutes FROM alignments WHERE contract = ?", (contract,))
+            .fetchone()
+        )
+        return frozenset(json.loads(row[0])) if row else frozenset()
+
+    def identity(self, series: str) -> Known | None:
+        """Which contract the bars of a series are of; None: nobody has ever said."""
+        row = (
+            self._db()
+            .execute("SELECT known, told FROM identities WHERE series = ?", (series,))
+            .fetchone()
+        )
+        if row is None:
+            return None
+        try:
+            known, told = (None if text is None else Identity(*json.loads(text)) for text in row)
+        except (TypeError, ValueError):
+            return None
+        return None if known is None else Known(known, told)
+
+    def keep_identity(self, series: str, known: Known) -> None:
+        """Remember it."""
+        told = None if known.told is None else json.dumps(known.told)
+        with self._db() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO identities VALUES (?, ?, ?)",
+                (series, json.dumps(known.contract), told),
+            )
+
+    def grid(self, contract: str, timeframe: Timeframe) -> Grid:
+        """Where bars of a contract begin that are of another length than four hours."""
+        row = (
+            self._db()
+            .execute(
+                "SELECT minute, seen, times, first_at, last_at FROM grids "
+                "WHERE contract = ? AND timeframe = ?",
+                (contract, timeframe.value),
+            )
+            .fetchone()
+        )
+        return Grid(*row) if row else Grid()
+
+    def keep_grid(self, contract: str, timeframe: Timeframe, grid: Grid) -> None:
+        """Remember it."""
+        with self._db() as database:
+            row = (contract, timeframe.value, *grid)
+            database.execute("INSERT OR REPLACE INTO grids VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def life(self, contract: str) -> ContractLifetime:
+        """What is known of a contract's first and last bar."""
+        row = (
+            self._db()
+            .execute("SELECT head, head_at, expires FROM lives WHERE contract = ?", (contract,))
+            .fetchone()
+        )
+        return ContractLifetime(*row) if row else ContractLifetime()
+
+    def keep_life(self, contract: str, life: ContractLifetime) -> None:
+        """Remember it."""
+        with self._db() as database:
+            database.execute("INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?)", (contract, *life))

@@ -1,0 +1,119 @@
+"""The ledger as a SQLite file: its tables, and what a new one takes over from one before."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from ktrdr.completeness.fill import State
+from ktrdr.market.instruments import parse_series
+from ktrdr.sqlite_file import begin_anew, open_database
+
+log = logging.getLogger(__name__)
+
+_VERSION = 3
+_TABLES = """
+CREATE TABLE IF NOT EXISTS asked (
+    series TEXT, start INTEGER, end INTEGER, at INTEGER, outcome TEXT, code INTEGER, bars INTEGER
+);
+CREATE INDEX IF NOT EXISTS asked_at ON asked (at);
+CREATE TABLE IF NOT EXISTS absent (
+    series TEXT, first INTEGER, last INTEGER, verified INTEGER, at INTEGER, expires_at INTEGER,
+    PRIMARY KEY (series, first, last, verified)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS doubts (
+    series TEXT, first INTEGER, last INTEGER, times INTEGER, first_at INTEGER, again_at INTEGER,
+    PRIMARY KEY (series, first)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lacked (
+    contract TEXT, day INTEGER, times INTEGER, first_at INTEGER, PRIMARY KEY (contract, day)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unscheduled (
+    series TEXT, start INTEGER, open REAL, high REAL, low REAL, close REAL, volume REAL,
+    times INTEGER, first_at INTEGER, PRIMARY KEY (series, start)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS schedules (contract TEXT PRIMARY KEY, fetched_at INTEGER, body TEXT);
+CREATE TABLE IF NOT EXISTS alignments (contract TEXT PRIMARY KEY, minutes TEXT);
+CREATE TABLE IF NOT EXISTS identities (series TEXT PRIMARY KEY, known TEXT, told TEXT);
+CREATE TABLE IF NOT EXISTS grids (
+    contract TEXT, timeframe TEXT, minute INTEGER, seen INTEGER, times INTEGER, first_at INTEGER,
+    last_at INTEGER, PRIMARY KEY (contract, timeframe)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lives (
+    contract TEXT PRIMARY KEY, head INTEGER, head_at INTEGER, expires INTEGER
+);
+CREATE TABLE IF NOT EXISTS fills (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, series TEXT, since INTEGER, asked_at INTEGER, state TEXT,
+    ended_at INTEGER, expected INTEGER, present INTEGER, missing TEXT
+);
+CREATE INDEX IF NOT EXISTS fills_of ON fills (series);
+CREATE TABLE IF NOT EXISTS spans (timeframe TEXT PRIMARY KEY, days REAL);
+CREATE TABLE IF NOT EXISTS files (
+    series TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, ours INTEGER
+);
+CREATE TABLE IF NOT EXISTS renewals (series TEXT PRIMARY KEY, since INTEGER, why TEXT);
+CREATE TABLE IF NOT EXISTS clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, base_s REAL, wall_s REAL
+);
+CREATE TABLE IF NOT EXISTS looks (series TEXT, what TEXT, at INTEGER, PRIMARY KEY (series, what));
+"""
+
+
+def open_ledger(path: Path, wait_s: float = 10.0) -> sqlite3.Connection:
+    """A store's ledger, made where there is none; errors and `wait_s` as `open_database`.
+
+    Until there were fills, what was asked for stood in a table of its own, one day for each series.
+    """
+    database = open_database(path, _TABLES, _VERSION, wait_s, _take_over_fills)
+    try:
+        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
+            _make_fills_of_what_was_wanted(database)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _make_fills_of_what_was_wanted(database: sqlite3.Connection) -> None:
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
+            database.execute(
+                "INSERT INTO fills (series, since, state) "
+                "SELECT series, max(since - since % 86400, 0), 'queued' FROM wanted"
+            )
+            database.execute("DROP TABLE wanted")
+
+
+def leave_damaged(path: Path, why: sqlite3.Error) -> None:
+    """Put a store's ledger aside, and begin a new one with its fills; errors as `open_ledger`."""
+    begin_anew(path, why, _TABLES, _VERSION, take_over=_take_over_fills).close()
+
+
+def _take_over_fills(database: sqlite3.Connection, aside: Path) -> None:
+    """What people asked for goes on, as far as a ledger that was put aside can still be read."""
+    found: list[tuple[Any, ...]] = []
+    query = (
+        "SELECT id, series, since, asked_at, state, ended_at, expected, present, missing FROM fills"
+    )
+    try:
+        with contextlib.closing(sqlite3.connect(aside)) as old:
+            found.extend(row for row in old.execute(query) if _is_fill(row[1], row[2], row[4]))
+    except sqlite3.Error as error:
+        log.warning("which fills were asked for cannot be read there (%s): ask again", error)
+    insert = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    with database:
+        database.executemany(insert, found)
+
+
+def _is_fill(series: object, since: object, state: object) -> bool:
+    """A row that this version understands, whichever has written it."""
+    try:
+        parse_series(f"{series}.csv")
+        State(str(state))
+    except ValueError:
+        return False
+    return isinstance(since, int)

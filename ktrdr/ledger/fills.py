@@ -1,0 +1,158 @@
+"""The fills of a store as its ledger has them: asked for, done, cancelled. Decides nothing of them.
+
+Each call opens the ledger for itself, so that what somebody asks for is written down before it is
+acknowledged, whatever the gap filler is doing just then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from ktrdr.completeness.fill import TABLE, Counts, Event, Fill, State
+from ktrdr.errors import StoreUnwritable
+from ktrdr.ledger.file import open_ledger
+from ktrdr.market.instruments import Series, parse_series
+from ktrdr.market.timeframes import DAY_S
+
+_WAIT_S = 2.0
+"""How long a ledger that is locked is waited for: whoever asks waits for 5 s."""
+_KEPT_S, _KEPT = 30 * DAY_S, 200
+"""How long, and how many fills stay listed that are done or cancelled."""
+
+_COLUMNS = "id, series, since, asked_at, state, ended_at, expected, present, missing"
+_FORGET = """
+DELETE FROM fills WHERE state IN ('done', 'cancelled')
+AND (ended_at < ? OR id NOT IN (
+    SELECT id FROM fills WHERE state IN ('done', 'cancelled')
+    ORDER BY ended_at DESC, id DESC LIMIT ?
+))
+AND NOT (state = 'done' AND since = (
+    SELECT min(since) FROM fills AS other
+    WHERE other.series = fills.series AND other.state != 'cancelled'
+))
+"""
+"""But for those by which a series is kept complete from an earlier day on than by all others."""
+
+
+class FillBook:
+    """For any thread. StoreUnwritable from each call: the ledger is locked, or cannot be written.
+
+    `path`: the ledger; it is made when the first fill is asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ask(self, series: Series, since: int, now: int) -> Fill:
+        """Write down that a series is wanted from a UTC midnight on (UTC seconds).
+
+        The fill as it stands when one from this very day on is open.
+        """
+        with self._writing() as database:
+            for fill in _all(database, "series = ? AND since = ?", str(series), since):
+                if fill.state.is_open:
+                    return fill
+            made = database.execute(
+                "INSERT INTO fills (series, since, asked_at, state) VALUES (?, ?, ?, ?)",
+                (str(series), since, now, State.QUEUED.value),
+            )
+            database.execute(_FORGET, (now - _KEPT_S, _KEPT))
+            return Fill(int(made.lastrowid or 0), series, since, now)
+
+    def cancel(self, ids: Collection[int], now: int) -> list[Fill]:
+        """Write down that these are not wanted any more; what they have been, now cancelled."""
+        with self._writing() as database:
+            found = [fill for fill in _all(database) if fill.id in ids]
+            for fill in found:
+                to = TABLE[fill.state, Event.CANCELLED]
+                database.execute(
+                    "UPDATE fills SET state = ?, ended_at = ? WHERE id = ? AND state != ?",
+                    (to.value, now, fill.id, to.value),
+                )
+            return [fill for fill in _all(database) if fill.id in ids]
+
+    def complete(self, id_: int, counted: Counts, now: int) -> None:
+        """Write down that an open fill is done, and what there was of its bars."""
+        row = (
+            State.DONE.value,
+            now,
+            counted.expected,
+            counted.present,
+            json.dumps(counted.missing),
+        )
+        with self._writing() as database:
+            database.execute(
+                "UPDATE fills SET state = ?, ended_at = ?, expected = ?, present = ?, missing = ? "
+                "WHERE id = ? AND state NOT IN ('done', 'cancelled')",
+                (*row, id_),
+            )
+
+    def listed(self) -> list[Fill]:
+        """All of them, the oldest first; nothing is changed, for the store may be another one's."""
+        if not self._path.exists():
+            return []
+        where = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(where, timeout=_WAIT_S, uri=True)) as database:
+                has_fills = "SELECT 1 FROM sqlite_schema WHERE name = 'fills'"
+                return _all(database) if database.execute(has_fills).fetchone() else []
+        except sqlite3.Error as error:
+            raise StoreUnwritable(
+                f"{self._path.name} cannot be read: {error}", hint=f"see who uses {self._path}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """In one transaction, which is on the disk when this ends."""
+        with self._opened() as database:
+            database.execute("PRAGMA synchronous = FULL")
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                yield database
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._refuse_remains()
+            with contextlib.closing(open_ledger(self._path, _WAIT_S)) as database:
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnwritable(
+                f"{self._path.name} cannot be written: {error}; nothing was changed",
+                hint=f"see who uses {self._path}, and whether its disk is full, then ask again",
+            ) from error
+
+    def _refuse_remains(self) -> None:
+        """A new ledger beside the log of one that was just deleted would be read as that one."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        if log.exists() and not self._path.exists():
+            raise StoreUnwritable(
+                f"{self._path.name} was deleted a moment ago; nothing was changed",
+                hint="ask again in a minute, when the gap filler has begun a new one",
+            )
+
+
+def _all(database: sqlite3.Connection, where: str = "1", *values: object) -> list[Fill]:
+    """Those under a condition of ours, the oldest first."""
+    query = f"SELECT {_COLUMNS} FROM fills WHERE {where} ORDER BY id"  # noqa: S608
+    return [_fill(*row) for row in database.execute(query, values)]
+
+
+def _fill(
+    id_: int,
+    series: str,
+    since: int,
+    asked_at: int | None,
+    state: str,
+    ended_at: int | None,
+    *of: Any,
+) -> Fill:
+    expected, present, missing = of
+    counts = None if expected is None else Counts(expected, present, json.loads(missing))
+    name = f"{series}.csv"
+    return Fill(id_, parse_series(name), since, asked_at, State(state), ended_at, counts)

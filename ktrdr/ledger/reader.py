@@ -1,0 +1,87 @@
+"""What a ledger knows, for others than its writer: read only, or nothing if it cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from ktrdr.completeness.gaps import in_runs
+from ktrdr.completeness.grids import Grid
+from ktrdr.completeness.lifetime import ContractLifetime
+from ktrdr.market.instruments import Series
+from ktrdr.market.sessions import Int64Array, Schedule, Session
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.store.bar_file import FileKey
+
+
+def sessions_of(
+    path: Path, contract: str, timeframe: Timeframe
+) -> tuple[Schedule | None, frozenset[int]]:
+    """What a store's ledger says of a contract's sessions, and of where bars of a length begin.
+
+    The latter as `expected` wants it; to who only reads. Nothing where there is no ledger, or it
+    cannot be read just now.
+    """
+    body = _one(path, "SELECT body FROM schedules WHERE contract = ?", contract)
+    return stored_schedule(body[0]) if body else None, _alignment_of(path, contract, timeframe)
+
+
+def _alignment_of(path: Path, contract: str, timeframe: Timeframe) -> frozenset[int]:
+    if timeframe is Timeframe.H4:
+        minutes = _one(path, "SELECT minutes FROM alignments WHERE contract = ?", contract)
+        return frozenset(json.loads(minutes[0]) if minutes else ())
+    query = "SELECT minute FROM grids WHERE contract = ? AND timeframe = ?"
+    learnt = _all(path, query, contract, timeframe.value)  # ledgers of before have no such table
+    return Grid(*learnt[0]).alignment if learnt else frozenset()
+
+
+def stored_schedule(body: str) -> Schedule | None:
+    """None: it is none."""
+    try:
+        schedule = _parse_schedule(body)
+    except (KeyError, LookupError, TypeError, ValueError):
+        return None
+    return schedule if schedule.is_sound else None
+
+
+def life_of(path: Path, contract: str) -> ContractLifetime:
+    """When a contract can have bars, as a store's ledger has it, to who only reads."""
+    row = _one(path, "SELECT head, head_at, expires FROM lives WHERE contract = ?", contract)
+    return ContractLifetime(*row) if row else ContractLifetime()
+
+
+def absent_of(path: Path, series: str, expected: Int64Array, now: int) -> Int64Array:
+    """Those of the expected bars that a store's ledger knows to be absent, to who only reads."""
+    query = "SELECT first, last FROM absent WHERE series = ? AND verified AND expires_at > ?"
+    return in_runs(_all(path, query, series, now), expected)
+
+
+def own_file(path: Path, series: Series) -> FileKey | None:
+    """The series' file as a store's ledger knows it, where all of it is ours, to who only reads."""
+    query = "SELECT size, mtime_ns, inode FROM files WHERE ours AND series = ?"
+    row = _one(path, query, str(series))
+    return (row[0], row[1], row[2]) if row else None
+
+
+def _one(path: Path, query: str, value: str) -> Any:
+    """One row; None: there is none, or it cannot be read just now."""
+    return next(iter(_all(path, query, value)), None)
+
+
+def _all(path: Path, query: str, *values: object) -> list[Any]:
+    """All rows; none, too, where the ledger cannot be read just now."""
+    try:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            return database.execute(query, values).fetchall()
+    except sqlite3.Error:
+        return []
+
+
+def _parse_schedule(body: str) -> Schedule:
+    zone, start, end, sessions, source, *more = json.loads(body)
+    denied = tuple(more[0]) if more else ()  # ledgers of before had none
+    return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source, denied)

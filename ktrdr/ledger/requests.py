@@ -1,0 +1,67 @@
+"""What the ledger has of requests for bars: how each ended, and how long one may be."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+
+from ktrdr.completeness.gaps import Gap
+from ktrdr.market.instruments import Series
+from ktrdr.market.timeframes import DAY_S
+
+_ASKED_KEPT_S = 30 * DAY_S
+
+
+class RequestRecords:
+    """Of the requests of one store. For one thread."""
+
+    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+        """`database`: the ledger, opened when it is first needed."""
+        self._db = database
+
+    def answered(self, series: Series, start: int, end: int, now: int, bars: int) -> None:
+        """IB has answered for `[start, end)` with this many bars."""
+        self._asked(series, start, end, now, "bars" if bars else "no_data", None, bars)
+
+    def refused(
+        self, series: Series, start: int, end: int, now: int, outcome: str, code: int | None
+    ) -> None:
+        """IB has not answered for `[start, end)`, or with an error."""
+        self._asked(series, start, end, now, outcome, code, 0)
+
+    def _asked(
+        self,
+        series: Series,
+        start: int,
+        end: int,
+        now: int,
+        outcome: str,
+        code: int | None,
+        bars: int,
+    ) -> None:
+        row = (str(series), start, end, now, outcome, code, bars)
+        with self._db() as database:
+            database.execute("INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute("DELETE FROM asked WHERE at < ?", (now - _ASKED_KEPT_S,))
+
+    def last_bars_at(self, series: Series, around: Gap, reach_s: int) -> int | None:
+        """When a request that was answered with bars near a gap was sent last; None: never."""
+        row = (
+            self._db()
+            .execute(
+                "SELECT max(at) FROM asked WHERE series = ? AND outcome = 'bars' "
+                "AND start < ? AND end > ?",
+                (str(series), around.last + reach_s, around.first - reach_s),
+            )
+            .fetchone()
+        )
+        return None if row[0] is None else int(row[0])
+
+    def spans(self) -> dict[str, float]:
+        """Timeframe → days in one request, as learnt."""
+        return dict(self._db().execute("SELECT timeframe, days FROM spans").fetchall())
+
+    def keep_spans(self, days: Mapping[str, float]) -> None:
+        """Remember them."""
+        with self._db() as database:
+            database.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", days.items())

@@ -1,0 +1,15 @@
+"""UTC seconds as times and as text. Reads no clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def moment(time_s: float | None) -> datetime | None:
+    """UTC seconds as a time."""
+    return None if time_s is None else datetime.fromtimestamp(time_s, UTC)
+
+
+def iso(time_s: float | None) -> str | None:
+    """UTC seconds as ISO 8601."""
+    return None if time_s is None else datetime.fromtimestamp(int(time_s), UTC).isoformat()

@@ -1,0 +1,207 @@
+"""Other threads ask the gap filler while it works: what they hear is of one moment."""
+
+import contextlib
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from functools import partial
+
+import pytest
+
+from ktrdr.errors import InvalidRequest, MalformedFile, StoreUnwritable, UnknownSeries
+from ktrdr.gap_filler.gap_filler import GapFiller
+from ktrdr.gap_filler.routes import routes
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.server import LocalServer, serving
+from ktrdr.market.instruments import parse_series
+from tests.fake_connection import HEADER, NOW, Inline, fill, utc
+
+THE_DAY = utc("2026-11-19")
+NAMES = [f"S{number:02}_1h" for number in range(12)]
+
+
+@pytest.fixture
+def filler(make_filler):
+    return make_filler()
+
+
+@pytest.fixture
+def hurried():
+    """Threads take turns as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+class Askers:
+    """Threads that ask one thing after another until they are told to stop."""
+
+    def __init__(self, asks, count=4):
+        self.stopping = threading.Event()
+        self.answers = 0
+        self.errors = []
+        self.threads = [threading.Thread(target=self._ask, args=(asks,)) for _ in range(count)]
+
+    def _ask(self, asks):
+        while not self.stopping.is_set() and not self.errors:
+            for ask in asks:
+                try:
+                    ask()
+                except Exception as error:  # noqa: BLE001  whatever it is, it should not be
+                    self.errors.append(repr(error))
+                self.answers += 1
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def remove_ledger(data_dir):
+    """As somebody may do at any time: it is closed then, and begun anew."""
+    for path in (data_dir / ".ktrdr").glob("ledger.sqlite*"):
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_whoever_asks_while_the_ledger_is_closed_and_made_anew_is_answered(
+    filler, put, data_dir, clock
+):
+    """What crashed the program: a connection to the ledger that another thread had closed.
+
+    As long as the sessions are not learnt anew, nothing is known of any day.
+    """
+    for name in NAMES:
+        put(name)
+    fill(filler)
+    series = [parse_series(f"{name}.csv") for name in NAMES]
+
+    def ask_of(one):
+        with contextlib.suppress(InvalidRequest):
+            filler.bars_of_day(one, THE_DAY)
+
+    asks = [partial(ask_of, one) for one in series]
+    until = time.monotonic() + 2.0
+    with Askers([*asks, lambda: filler.coverage, lambda: filler.status]) as askers:
+        while time.monotonic() < until and not askers.errors:
+            clock.now += 300
+            for entries in [*["[broken"] * 9, ""]:  # what is forgotten is not learnt at once
+                (data_dir / "instruments.toml").write_text(entries)
+                remove_ledger(data_dir)
+                filler.ask_for_scan()
+                filler.step()
+    assert not askers.errors
+    assert askers.answers > 100
+    assert filler.status.last_scan_time.timestamp() > NOW + 300  # there was something to disturb
+
+
+@pytest.mark.usefixtures("hurried")
+def test_what_is_told_of_all_series_is_of_one_moment(filler, put, clock):
+    """Each is judged at each scan, by the same clock: no answer has some before and some after."""
+    for name in NAMES:
+        put(name)
+    fill(filler)
+
+    def ask():
+        said = filler.coverage
+        untils = {entry["until"] for entry in said["series"]}
+        assert untils == {said["scan_time"]}
+
+    until = time.monotonic() + 1.0
+    with Askers([ask]) as askers:
+        while time.monotonic() < until and not askers.errors:
+            clock.now += 300
+            filler.ask_for_scan()
+            filler.step()
+    assert not askers.errors
+    assert askers.answers > 100
+
+
+def test_what_is_asked_for_is_told_with_the_gaps_that_it_is_for(
+    make_settings, connection, clock, put
+):
+    put("AAPL_1h")
+
+    class Never(Inline):
+        def submit(self, work, /, *args, **kwargs):
+            is_bars = "_bars" in repr(work)
+            return Future() if is_bars else super().submit(work, *args, **kwargs)
+
+    filler = GapFiller(make_settings(ktrdr_gap_max_age_days=3), connection, clock, Never())
+    for _ in range(3):
+        filler.step()
+    (entry,) = filler.coverage["series"]
+    assert entry["state"] == "filling"
+    assert {reason for *_, reason in entry["gaps"]} == {"asked"}
+    filler.close()
+
+
+# GET /coverage?day=
+
+
+@pytest.fixture
+def ask_of_day(filler, make_settings):
+    """Over the socket, as the page asks."""
+    path = make_settings().gap_filler_socket
+    with serving(LocalServer(path, routes(filler))):
+        client = LocalClient(path, "gap-filler")
+        yield lambda: client.get("/coverage", symbol="AAPL", timeframe="1h", day="2026-11-19")
+
+
+def test_each_bar_of_a_day_is_told(filler, put, ask_of_day):
+    put("AAPL_1h")
+    fill(filler)
+    ten = utc("2026-11-19 10:00")
+    assert ask_of_day() == {
+        "day": "2026-11-19",
+        "state": "open",
+        "bars": [[ten, "present"], [ten + 3600, "present"]],
+    }
+
+
+def test_of_a_file_that_was_removed_since_it_is_told_that_it_is_gone(filler, put, ask_of_day):
+    path = put("AAPL_1h")
+    fill(filler)
+    path.unlink()
+    with pytest.raises(UnknownSeries, match=r"AAPL_1h\.csv is not in the store any more") as raised:
+        ask_of_day()
+    assert "create it with the header" in raised.value.hint
+
+
+def test_of_a_file_that_was_broken_since_its_line_is_told(filler, put, ask_of_day):
+    path = put("AAPL_1h")
+    fill(filler)
+    path.write_text(path.read_text().replace("2026-11-19 10", "2026-11-19 x"))
+    with pytest.raises(MalformedFile, match=r"AAPL_1h\.csv line \d: '2026-11-19 x"):
+        ask_of_day()
+
+
+def test_of_a_file_that_is_known_to_be_broken_the_same_is_told(filler, put, ask_of_day):
+    path = put("AAPL_1h")
+    path.write_text(HEADER + "yesterday,1,1,1,1,1\n")
+    fill(filler)
+    with pytest.raises(MalformedFile, match=r"AAPL_1h\.csv line 2: 'yesterday'") as raised:
+        ask_of_day()
+    assert "ktrdr check AAPL 1h" in raised.value.hint
+
+
+def test_of_a_file_that_cannot_be_opened_it_is_told_why(filler, put, ask_of_day):
+    path = put("AAPL_1h")
+    fill(filler)
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(StoreUnwritable, match=r"AAPL_1h\.csv: Too many levels") as raised:
+        ask_of_day()
+    assert raised.value.hint
+
+
+def test_of_a_series_that_was_never_looked_at_nothing_is_known(ask_of_day):
+    with pytest.raises(InvalidRequest, match="nothing is known of its bars yet"):
+        ask_of_day()

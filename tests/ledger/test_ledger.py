@@ -1,0 +1,266 @@
+import contextlib
+import sqlite3
+
+import numpy as np
+import pytest
+
+from ktrdr.completeness.evidence import Doubts, Lacked
+from ktrdr.completeness.gaps import Gap
+from ktrdr.completeness.grids import Grid
+from ktrdr.completeness.lifetime import ContractLifetime
+from ktrdr.completeness.unscheduled import Unscheduled
+from ktrdr.ledger.file import open_ledger
+from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.ledger import Clock, Ledger
+from ktrdr.ledger.reader import sessions_of
+from ktrdr.market.bars import Bar
+from ktrdr.market.instruments import Series
+from ktrdr.market.sessions import Schedule, Session
+from ktrdr.market.timeframes import Timeframe
+
+DAY = 86400
+NOW = 400 * DAY
+AAPL, MSFT = "AAPL_1m AAPL/STK", "MSFT_1m MSFT/STK"
+SERIES, OTHER = Series("AAPL", Timeframe.M1), Series("MSFT", Timeframe.M1)
+
+
+@pytest.fixture
+def path(data_dir):
+    return data_dir / ".ktrdr" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path):
+    ledger = Ledger(path)
+    yield ledger
+    ledger.close()
+
+
+def starts(*values):
+    return np.array(values, dtype=np.int64)
+
+
+def test_absence_is_remembered_for_its_series_alone(ledger):
+    gap = Gap(NOW - 600, NOW - 480, 3)
+    ledger.absences.record_absent(AAPL, [gap], NOW)
+    expected = starts(NOW - 660, NOW - 600, NOW - 540, NOW - 480, NOW - 420)
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [NOW - 600, NOW - 540, NOW - 480]
+    assert ledger.absences.absent(MSFT, expected, NOW).tolist() == []
+
+
+def test_runs_that_overlap_count_once(ledger):
+    ledger.absences.record_absent(AAPL, [Gap(100, 200, 3), Gap(150, 300, 4)], NOW)
+    found = ledger.absences.absent(AAPL, starts(50, 100, 150, 200, 250, 300, 350), NOW)
+    assert found.tolist() == [100, 150, 200, 250, 300]
+
+
+def test_recent_absence_expires_the_next_day(ledger):
+    recent = NOW - 3600
+    ledger.absences.record_absent(AAPL, [Gap(recent, recent, 1)], NOW)
+    assert len(ledger.absences.absent(AAPL, starts(recent), NOW + DAY - 1)) == 1
+    assert len(ledger.absences.absent(AAPL, starts(recent), NOW + DAY)) == 0
+
+
+def test_old_absence_expires_after_a_month(ledger):
+    old = NOW - 20 * DAY
+    ledger.absences.record_absent(AAPL, [Gap(old, old, 1)], NOW)
+    assert len(ledger.absences.absent(AAPL, starts(old), NOW + 30 * DAY - 1)) == 1
+    assert len(ledger.absences.absent(AAPL, starts(old), NOW + 30 * DAY)) == 0
+
+
+def test_a_late_bar_is_no_absent_one_and_may_soon_be_asked_for_again(ledger):
+    late = NOW - 120
+    ledger.absences.record_late(AAPL, [Gap(late, late, 1)], NOW, until=NOW + 150)
+    assert len(ledger.absences.late(AAPL, starts(late), NOW + 149)) == 1
+    assert len(ledger.absences.absent(AAPL, starts(late), NOW)) == 0
+    assert len(ledger.absences.late(AAPL, starts(late), NOW + 150)) == 0
+
+
+def test_it_survives_a_restart(ledger, path):
+    schedule = Schedule("UTC", 0, DAY, (Session(0, 3600, 0),))
+    ledger.absences.record_absent(AAPL, [Gap(60, 60, 1)], NOW)
+    ledger.contracts.keep_schedule("AAPL/STK", schedule, NOW)
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({720}))
+    FillBook(path).ask(SERIES, 5 * DAY, NOW)
+    ledger.close()
+    again = Ledger(path)
+    assert len(again.absences.absent(AAPL, starts(60), NOW)) == 1
+    assert again.contracts.schedule("AAPL/STK") == (schedule, NOW)
+    assert again.contracts.alignment("AAPL/STK") == frozenset({570, 720})
+    assert (again.series.wanted(SERIES), again.series.wanted(OTHER)) == (5 * DAY, None)
+    again.close()
+
+
+def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
+    open_ledger(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as old, old:
+        old.execute("DROP TABLE fills")
+        old.execute("CREATE TABLE wanted (series TEXT PRIMARY KEY, since INTEGER)")
+        old.execute("INSERT INTO wanted VALUES (?, ?)", (str(SERIES), 5 * DAY + 3600))
+    for _ in range(2):
+        ledger = Ledger(path)
+        assert ledger.series.wanted(SERIES) == 5 * DAY
+        ledger.close()
+    (fill,) = FillBook(path).listed()
+    assert (fill.series, fill.since, fill.asked_at, fill.state) == (SERIES, 5 * DAY, None, "queued")
+
+
+def test_it_notices_that_its_file_was_deleted_also_when_there_is_another_one(ledger, path):
+    ledger.keep_clock(Clock("first", 5.5, NOW))
+    assert ledger.is_in_place
+    path.rename(path.with_suffix(".old"))
+    assert not ledger.is_in_place
+    path.write_bytes(b"")
+    assert not ledger.is_in_place
+
+
+def test_a_ledger_is_made_when_something_is_asked_of_it_and_not_before(ledger, path):
+    ledger.notice_deletion()
+    ledger.put_off(DAY, NOW)
+    assert ledger.forget_after(NOW) == 0
+    assert not ledger.exists
+    assert not path.exists()
+    assert ledger.clock() is None
+    assert ledger.exists
+    assert path.exists()
+
+
+def test_after_its_file_was_deleted_it_begins_a_new_one(ledger, path):
+    forgotten = []
+    ledger.when_void(lambda: forgotten.append("all"))
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
+    ledger.notice_deletion()
+    assert (ledger.contracts.alignment("AAPL/STK"), forgotten) == (frozenset({570}), [])
+    path.unlink()
+    ledger.notice_deletion()
+    assert (ledger.contracts.alignment("AAPL/STK"), forgotten) == (frozenset(), ["all"])
+    assert path.exists()
+
+
+def test_what_was_read_of_it_is_void_where_its_times_are_changed(ledger):
+    forgotten = []
+    ledger.when_void(lambda: forgotten.append("all"))
+    ledger.series.note_look(SERIES, "sample", NOW)
+    ledger.forget_after(NOW)
+    assert forgotten == []
+    ledger.forget_after(NOW - 1)
+    assert forgotten == ["all"]
+    ledger.put_off(60, NOW)
+    assert forgotten == ["all", "all"]
+
+
+def test_nothing_is_known_at_first(ledger):
+    assert ledger.contracts.schedule("X") is None
+    assert ledger.contracts.alignment("X") == frozenset()
+
+
+def test_where_bars_begin_is_remembered_for_its_contract_and_length_alone(ledger, path):
+    ledger.contracts.keep_grid("AAPL/STK", Timeframe.H1, Grid(30))
+    ledger.contracts.keep_grid("AAPL/STK", Timeframe.M15, Grid(0, 5, 1, NOW, NOW))
+    ledger.close()
+    again = Ledger(path)
+    assert again.contracts.grid("AAPL/STK", Timeframe.H1) == Grid(30)
+    assert again.contracts.grid("AAPL/STK", Timeframe.M15) == Grid(0, 5, 1, NOW, NOW)
+    assert (
+        again.contracts.grid("AAPL/STK", Timeframe.M30)
+        == again.contracts.grid("KO/STK", Timeframe.H1)
+        == Grid()
+    )
+    again.close()
+    learnt = [sessions_of(path, "AAPL/STK", t)[1] for t in (Timeframe.H1, Timeframe.M15)]
+    assert learnt == [frozenset({30}), frozenset()]
+
+
+def test_a_ledger_from_before_there_were_grids_is_read_and_opened(ledger, path):
+    ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE grids")
+    assert sessions_of(path, "AAPL/STK", Timeframe.H1) == (None, frozenset())
+    assert sessions_of(path, "AAPL/STK", Timeframe.H4) == (None, frozenset({570}))
+    again = Ledger(path)
+    assert again.contracts.grid("AAPL/STK", Timeframe.H1) == Grid()
+    assert again.contracts.alignment("AAPL/STK") == frozenset({570})
+    again.close()
+
+
+def test_what_was_said_of_bars_that_begin_elsewhere_is_forgotten(ledger):
+    expected = starts(60, 120, 180)
+    ledger.absences.record_absent(AAPL, [Gap(60, 60, 1)], NOW)
+    ledger.absences.record_late(AAPL, [Gap(120, 120, 1)], NOW, NOW + 60)
+    ledger.absences.forget_late(AAPL)
+    assert ledger.absences.late(AAPL, expected, NOW).tolist() == []
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [60]
+    ledger.absences.forget_lacking(AAPL)
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == []
+
+
+def test_what_was_found_out_later_than_now_is_forgotten(ledger):
+    expected = starts(60, 120)
+    for contract, at in ((AAPL, NOW - 1), (MSFT, NOW + 61)):
+        ledger.absences.record_absent(contract, [Gap(60, 60, 1)], at)
+        ledger.absences.keep_doubts(
+            contract, starts(120), Doubts(starts(2), starts(at)), starts(at + 60)
+        )
+        ledger.contracts.keep_lacked(contract, {0: Lacked(1, at)})
+        ledger.contracts.keep_grid(contract, Timeframe.M1, Grid(5, 5, 1, at, at))
+        ledger.contracts.keep_life(contract, ContractLifetime(60, at, None))
+        ledger.contracts.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
+    for series, at in ((SERIES, NOW - 1), (OTHER, NOW + 61)):
+        ledger.series.note_look(series, "sample", at)
+        ledger.requests.answered(series, 0, 180, at, 1)
+
+    before = ledger.absences.absent(MSFT, expected, NOW)
+    assert before.tolist() == []  # nor is it believed till then
+    assert ledger.forget_after(NOW + 60) == 8
+    assert ledger.forget_after(NOW + 60) == 0
+    assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [60]
+    assert ledger.absences.absent(MSFT, expected, NOW).tolist() == []
+    assert [ledger.absences.doubts(c, expected)[0].times.tolist() for c in (AAPL, MSFT)] == [
+        [0, 2],
+        [0, 0],
+    ]
+    assert [set(ledger.contracts.lacked(c)) for c in (AAPL, MSFT)] == [{0}, set()]
+    assert [ledger.contracts.grid(c, Timeframe.M1).times for c in (AAPL, MSFT)] == [1, 0]
+    assert [ledger.contracts.life(c).head_at for c in (AAPL, MSFT)] == [NOW - 1, None]
+    kept = [ledger.contracts.schedule(c) for c in (AAPL, MSFT)]
+    assert [(one[0].sessions, one[1]) for one in kept if one] == [
+        ((Session(0, 60, 0),), NOW - 1),
+        ((Session(0, 60, 0),), 0),
+    ]
+    assert [ledger.series.looked_at(s, "sample") for s in (SERIES, OTHER)] == [NOW - 1, None]
+    assert ledger.requests.last_bars_at(SERIES, Gap(0, 0, 1), 60) == NOW - 1
+    assert ledger.requests.last_bars_at(OTHER, Gap(0, 0, 1), 60) is None
+
+
+def test_what_is_doubted_is_no_older_after_a_clock_was_set(ledger):
+    ledger.absences.keep_doubts(AAPL, starts(120), Doubts(starts(2), starts(NOW)), starts(NOW + 60))
+    ledger.contracts.keep_lacked(AAPL, {0: Lacked(1, NOW)})
+    ledger.contracts.keep_grid(AAPL, Timeframe.M1, Grid(5, 5, 1, NOW, NOW + 1))
+    ledger.contracts.keep_unscheduled(
+        AAPL, {60: Unscheduled(Bar(60, 1.0, 1.0, 1.0, 1.0, 1.0), 1, NOW)}
+    )
+    ledger.put_off(DAY, NOW + 9 * DAY)
+    assert ledger.absences.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
+    assert ledger.contracts.lacked(AAPL) == {0: Lacked(1, NOW + DAY)}
+    assert ledger.contracts.grid(AAPL, Timeframe.M1) == Grid(5, 5, 1, NOW + DAY, NOW + DAY + 1)
+    assert ledger.contracts.unscheduled(AAPL)[60].first_at == NOW + DAY
+    ledger.put_off(DAY, NOW + DAY + 2)  # which is not yet over: it begins anew
+    assert ledger.absences.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY + 2]
+
+
+def test_the_clock_is_remembered_as_it_was_last(ledger):
+    assert ledger.clock() is None
+    for clock in (Clock("first", 5.5, NOW), Clock("", -5.0, NOW + 1.5)):
+        ledger.keep_clock(clock)
+        assert ledger.clock() == clock
+
+
+def test_a_file_that_is_no_database_is_put_aside(path):
+    path.parent.mkdir()
+    path.write_bytes(b"no database" * 1000)
+    ledger = Ledger(path)
+    assert ledger.contracts.schedule("X") is None
+    ledger.close()
+    assert path.with_suffix(".broken").read_bytes().startswith(b"no database")
