@@ -10,7 +10,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from ktrdr.errors import Misconfigured
 from ktrdr.sim.gateway.clients import Clients
 from ktrdr.sim.gateway.clock import Clock
 from ktrdr.sim.gateway.connection import Connection
@@ -23,12 +22,10 @@ from ktrdr.sim.gateway.open_requests import Gate, Latency
 from ktrdr.sim.gateway.options import GatewayOptions
 from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.request_handlers import Desk
+from ktrdr.sim.gateway.restarts import Restarts
 from ktrdr.sim.gateway.wire import WireError
 from ktrdr.sim.market.market import GeneratedMarket, Market
 from ktrdr.sim.market.replay import read_replay
-
-_NIGHT_CHECK_S = 0.2
-"""At least so often the clock is looked at, since a clock of somebody else's may jump."""
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +42,10 @@ class SimulatedGateway(FaultContexts):
 
     def __init__(self, options: GatewayOptions | None = None, /, **named: Any) -> None:
         options = replace(options or GatewayOptions(), **named)
-        self._clock = Clock(options.start, options.speed)
-        self.now = options.now or self._clock
+        clock = Clock(options.start, options.speed)
+        self.now = options.now or clock
         self.host = options.host
         self.market = _market(options, self.now())
-        self._nights = options.nights
-        self._night_watch: asyncio.Task[None] | None = None
         self._record = Record(options.record_to, keep=options.keep_record)
         self._faults = Faults(options.seed)
         self._clients: Clients[object] = Clients(options.limits)
@@ -69,6 +64,7 @@ class SimulatedGateway(FaultContexts):
         self._breaker = Breaker(
             self._faults, self._listener, lambda: list(self._connections), self._record, self.now
         )
+        self._restarts = Restarts(options.nights, clock, self.now, self._breaker)
 
     @property
     def port(self) -> int:
@@ -114,15 +110,12 @@ class SimulatedGateway(FaultContexts):
         """Listen. Misconfigured: the address cannot be had."""
         self._listener.open()
         self._record.open()
-        self._night_watch = asyncio.create_task(self._watch_nights())
+        self._restarts.start()
         log.info("listens on %s:%d, serves %s", self.host, self.port, self.market.name)
 
     async def stop(self) -> None:
         """Stop listening and end every connection. Safe to call twice."""
-        if self._night_watch:
-            self._night_watch.cancel()
-            await asyncio.gather(self._night_watch, return_exceptions=True)
-            self._night_watch = None
+        await self._restarts.stop()
         self._breaker.forget_ends()
         self._listener.close()
         await self.drop_connections()
@@ -172,25 +165,6 @@ class SimulatedGateway(FaultContexts):
             self._clients.leave(connection.client_id, now_s, was_dropped=connection.was_dropped)
             self._record.disconnected(self.now(), connection.client_id)
             log.info("%r disconnected", connection)
-
-    async def _watch_nights(self) -> None:
-        """Restart and log out when the time has come."""
-        seen = self.now()
-        while (following := self._nights.next_change(seen)) is not None:
-            await asyncio.sleep(min(self._clock.real_s(following), _NIGHT_CHECK_S))
-            now = self.now()
-            for change in self._nights.changes(seen, now):
-                try:
-                    self._turn(change.fault, is_begin=change.is_begin)
-                except Misconfigured as error:
-                    log.error("%s does not end: %s", change.fault, error)
-            seen = now
-
-    def _turn(self, fault: str, *, is_begin: bool) -> None:
-        if is_begin:
-            self._breaker.begin(fault, {})
-        else:
-            self._breaker.end(fault)
 
 
 def _market(options: GatewayOptions, now: datetime) -> Market:

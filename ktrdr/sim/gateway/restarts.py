@@ -1,0 +1,60 @@
+"""Restarts the gateway and ends its log-in, when its plan says so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from ktrdr.errors import Misconfigured
+from ktrdr.sim.gateway.clock import Clock
+from ktrdr.sim.gateway.fault_injector import Breaker
+from ktrdr.sim.gateway.restart_plan import Change, Nights
+
+log = logging.getLogger(__name__)
+
+_CHECK_S = 0.2
+"""At least so often the clock is looked at, since a clock of somebody else's may jump."""
+
+
+class Restarts:
+    """Those of one gateway, on the event loop that starts them."""
+
+    def __init__(
+        self, plan: Nights, clock: Clock, now: Callable[[], datetime], breaker: Breaker
+    ) -> None:
+        self._plan = plan
+        self._clock = clock
+        self._now = now
+        self._breaker = breaker
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow the plan."""
+        self._task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Follow it no more. Safe to call twice."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _follow(self) -> None:
+        seen = self._now()
+        while (following := self._plan.next_change(seen)) is not None:
+            await asyncio.sleep(min(self._clock.real_s(following), _CHECK_S))
+            now = self._now()
+            for change in self._plan.changes(seen, now):
+                try:
+                    self._make(change)
+                except Misconfigured as error:
+                    log.error("%s does not end: %s", change.fault, error)
+            seen = now
+
+    def _make(self, change: Change) -> None:
+        if change.is_begin:
+            self._breaker.begin(change.fault, {})
+        else:
+            self._breaker.end(change.fault)
