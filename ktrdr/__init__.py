@@ -1,3 +1,3 @@
 """Keeps a folder of OHLCV CSV files complete from Interactive Brokers."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
