@@ -74,7 +74,6 @@ _NO_CONNECTION = 502
 """The code of an error that says: nobody was reached."""
 _UPSTREAM_LOST = (1100, 2110)
 _UPSTREAM_BACK = (1101, 1102)
-_BACK = (Event.UPSTREAM_BACK, Event.SESSION_BACK, Event.HISTORY_BACK)
 _ALWAYS_GOOD = instrument_for("EURUSD")
 """Every account may see it: asked for where nothing has been answered yet."""
 
@@ -333,16 +332,7 @@ class Link:
         before = self.state
         self.state, actions = after(before, event)
         for action in actions:
-            if action is Action.CLOSE:
-                self._close()
-            elif action is Action.NEXT_ID:
-                self._client_id = next_client_id(self._client_id, self._settings.ib_client_id)
-        if self.state in RETRYING and before not in RETRYING:
-            self._plan_retry()
-        if event in (Event.UPSTREAM_BACK, Event.SESSION_BACK):
-            self._ask_again()
-        if event in _BACK and self._farms.broken:
-            self._events.put_nowait(Event.FARM_BROKEN)
+            self._do(action)
         if self.state is not before:
             self._state_since = asyncio.get_running_loop().time()
             log.info("%s -> %s (%s)", before, self.state, event.name.lower())
@@ -350,6 +340,20 @@ class Link:
             self._write_down(event)
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Action.CLOSE:
+                self._close()
+            case Action.NEXT_ID:
+                self._client_id = next_client_id(self._client_id, self._settings.ib_client_id)
+            case Action.PLAN_RETRY:
+                self._plan_retry()
+            case Action.REPEAT_REQUESTS:
+                self._ask_again()
+            case Action.RECHECK_FARMS:
+                if self._farms.broken:
+                    self._events.put_nowait(Event.FARM_BROKEN)
 
     def _note_change(self, before: State) -> None:
         """Since when there are data, or none."""

@@ -39,12 +39,12 @@ class State(StrEnum):
     @property
     def has_data(self) -> bool:
         """Bars can be had, as far as anybody knows."""
-        return self in (State.CONNECTED, State.FARM_DOWN)
+        return self in WITH_DATA
 
 
+WITH_DATA = (State.CONNECTED, State.FARM_DOWN)
 LINKED = (
-    State.CONNECTED,
-    State.FARM_DOWN,
+    *WITH_DATA,
     State.HISTORY_DOWN,
     State.COMPETING_SESSION,
     State.UPSTREAM_LOST,
@@ -97,6 +97,12 @@ class Action(Enum):
 
     NEXT_ID = auto()
     CLOSE = auto()
+    PLAN_RETRY = auto()
+    """Say when the next attempt is due: by the backoff, at once after a good connection."""
+    REPEAT_REQUESTS = auto()
+    """What was under way while there was trouble will not be answered: it goes again."""
+    RECHECK_FARMS = auto()
+    """A farm may still be broken: if so, FARM_BROKEN is the next event."""
 
 
 _S, _E, _A = State, Event, Action
@@ -107,53 +113,43 @@ def _from_each(states: tuple[State, ...], event: Event, to: State, *actions: Act
     return {(state, event): (to, actions) for state in states}
 
 
+def _stays(states: tuple[State, ...], event: Event, *actions: Action) -> _Row:
+    return {(state, event): (state, actions) for state in states}
+
+
+_WITHOUT_DATA = tuple(state for state in LINKED if state not in WITH_DATA)
+_AFTER_TROUBLE = (_A.REPEAT_REQUESTS, _A.RECHECK_FARMS)
+
 TABLE: _Row = {
     (_S.DISCONNECTED, _E.START): (_S.CONNECTING, ()),
     (_S.CONNECTING, _E.ANSWERED): (_S.CONNECTED, ()),
     (_S.CONNECTING, _E.UNPROVEN): (_S.HISTORY_DOWN, ()),
     (_S.CONNECTING, _E.ID_IN_USE): (_S.CONNECTING, (_A.CLOSE, _A.NEXT_ID)),
-    (_S.CONNECTING, _E.FAILED): (_S.WAITING, (_A.CLOSE,)),
-    (_S.CONNECTING, _E.MUTE): (_S.DEAD, (_A.CLOSE,)),
-    (_S.CONNECTING, _E.LOGIN_NEEDED): (_S.LOGGED_OUT, (_A.CLOSE,)),
+    (_S.CONNECTING, _E.FAILED): (_S.WAITING, (_A.CLOSE, _A.PLAN_RETRY)),
+    (_S.CONNECTING, _E.MUTE): (_S.DEAD, (_A.CLOSE, _A.PLAN_RETRY)),
+    (_S.CONNECTING, _E.LOGIN_NEEDED): (_S.LOGGED_OUT, (_A.CLOSE, _A.PLAN_RETRY)),
     **_from_each(RETRYING, _E.RETRY_DUE, _S.CONNECTING),
     **_from_each(RETRYING, _E.RECONNECT, _S.CONNECTING),
     **_from_each((_S.WAITING, _S.LOGGED_OUT), _E.PORT_OPENED, _S.CONNECTING),
     (_S.DEAD, _E.PORT_CLOSED): (_S.WAITING, ()),
-    **_from_each(LINKED, _E.LOST, _S.WAITING, _A.CLOSE),
-    **_from_each(LINKED, _E.SILENT, _S.DEAD, _A.CLOSE),
+    **_from_each(LINKED, _E.LOST, _S.WAITING, _A.CLOSE, _A.PLAN_RETRY),
+    **_from_each(LINKED, _E.SILENT, _S.DEAD, _A.CLOSE, _A.PLAN_RETRY),
     **_from_each(LINKED, _E.RECONNECT, _S.CONNECTING, _A.CLOSE),
     **_from_each(LINKED, _E.UPSTREAM_LOST, _S.UPSTREAM_LOST),
-    **{(state, _E.UPSTREAM_BACK): (state, ()) for state in LINKED},
-    (_S.UPSTREAM_LOST, _E.UPSTREAM_BACK): (_S.CONNECTED, ()),
-    **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.FARM_BROKEN, _S.FARM_DOWN),
-    **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.FARM_BACK, _S.CONNECTED),
-    **_from_each((_S.CONNECTED, _S.FARM_DOWN), _E.HISTORY_LOST, _S.HISTORY_DOWN),
-    (_S.HISTORY_DOWN, _E.HISTORY_BACK): (_S.CONNECTED, ()),
-    **_from_each(
-        (_S.CONNECTED, _S.FARM_DOWN, _S.HISTORY_DOWN, _S.COMPETING_SESSION),
-        _E.SESSION_TAKEN,
-        _S.COMPETING_SESSION,
-    ),
-    (_S.COMPETING_SESSION, _E.SESSION_BACK): (_S.CONNECTED, ()),
-    **{
-        (state, event): (state, ())  # what is worse says what there is to say
-        for state, event in (
-            (_S.COMPETING_SESSION, _E.FARM_BROKEN),
-            (_S.COMPETING_SESSION, _E.FARM_BACK),
-            (_S.UPSTREAM_LOST, _E.FARM_BROKEN),
-            (_S.UPSTREAM_LOST, _E.FARM_BACK),
-            (_S.UPSTREAM_LOST, _E.SESSION_TAKEN),
-            (_S.UPSTREAM_LOST, _E.SESSION_BACK),
-            (_S.CONNECTED, _E.SESSION_BACK),
-            (_S.FARM_DOWN, _E.SESSION_BACK),
-            (_S.HISTORY_DOWN, _E.SESSION_BACK),
-            (_S.HISTORY_DOWN, _E.FARM_BROKEN),
-            (_S.HISTORY_DOWN, _E.FARM_BACK),
-            (_S.HISTORY_DOWN, _E.HISTORY_LOST),
-            *((lost, _E.HISTORY_LOST) for lost in (_S.COMPETING_SESSION, _S.UPSTREAM_LOST)),
-            *((linked, _E.HISTORY_BACK) for linked in LINKED if linked is not _S.HISTORY_DOWN),
-        )
-    },
+    **_stays(LINKED, _E.UPSTREAM_BACK, *_AFTER_TROUBLE),
+    (_S.UPSTREAM_LOST, _E.UPSTREAM_BACK): (_S.CONNECTED, _AFTER_TROUBLE),
+    **_stays(_WITHOUT_DATA, _E.FARM_BROKEN),  # what is worse says what there is to say
+    **_stays(_WITHOUT_DATA, _E.FARM_BACK),
+    **_from_each(WITH_DATA, _E.FARM_BROKEN, _S.FARM_DOWN),
+    **_from_each(WITH_DATA, _E.FARM_BACK, _S.CONNECTED),
+    **_stays(_WITHOUT_DATA, _E.HISTORY_LOST),
+    **_from_each(WITH_DATA, _E.HISTORY_LOST, _S.HISTORY_DOWN),
+    **_stays(LINKED, _E.HISTORY_BACK, _A.RECHECK_FARMS),
+    (_S.HISTORY_DOWN, _E.HISTORY_BACK): (_S.CONNECTED, (_A.RECHECK_FARMS,)),
+    **_from_each(LINKED, _E.SESSION_TAKEN, _S.COMPETING_SESSION),
+    (_S.UPSTREAM_LOST, _E.SESSION_TAKEN): (_S.UPSTREAM_LOST, ()),
+    **_stays(LINKED, _E.SESSION_BACK, *_AFTER_TROUBLE),
+    (_S.COMPETING_SESSION, _E.SESSION_BACK): (_S.CONNECTED, _AFTER_TROUBLE),
     **_from_each(tuple(s for s in State if s is not _S.STOPPING), _E.STOP, _S.STOPPING, _A.CLOSE),
     (_S.STOPPING, _E.STOPPED): (_S.DISCONNECTED, ()),
 }
@@ -179,13 +175,22 @@ def if_all_else_fails(state: State) -> Event:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, without what leaves the state as it is."""
-    arrows: dict[tuple[State, State], list[str]] = {}
-    for (state, event), (to, _) in TABLE.items():
+    """The table as a Mermaid state diagram, without what leaves the state as it is.
+
+    An arrow's words are events, and after a slash what is done on the way.
+    """
+    arrows: dict[tuple[State, State, tuple[Action, ...]], list[str]] = {}
+    for (state, event), (to, actions) in TABLE.items():
         if state is not to and event is not Event.STOP:
-            arrows.setdefault((state, to), []).append(event.name.lower())
-    lines = [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in arrows.items()]
+            arrows.setdefault((state, to, actions), []).append(event.name.lower())
+    lines = [f"    {a} --> {b}: {_label(events, on)}" for (a, b, on), events in arrows.items()]
     return "\n".join(["stateDiagram-v2", f"    [*] --> {State.DISCONNECTED}", *lines])
+
+
+def _label(events: list[str], actions: tuple[Action, ...]) -> str:
+    """`lost / close, plan_retry`."""
+    done = ", ".join(action.name.lower() for action in actions)
+    return ", ".join(events) + (f" / {done}" if done else "")
 
 
 class Retries:

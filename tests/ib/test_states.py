@@ -34,7 +34,9 @@ def test_an_id_in_use_takes_the_next_at_once():
 
 @pytest.mark.parametrize("state", LINKED)
 def test_every_end_of_a_connection_closes_its_socket(state):
-    for event in (Event.LOST, Event.SILENT, Event.RECONNECT, Event.STOP):
+    for event in (Event.LOST, Event.SILENT):
+        assert after(state, event)[1] == (Action.CLOSE, Action.PLAN_RETRY)
+    for event in (Event.RECONNECT, Event.STOP):
         assert after(state, event)[1] == (Action.CLOSE,)
 
 
@@ -48,7 +50,22 @@ def test_no_notice_costs_the_connection(state):
     ):
         to, actions = after(state, event)
         assert to in LINKED
-        assert actions == ()
+        assert Action.CLOSE not in actions
+
+
+@pytest.mark.parametrize(("state", "event"), TABLE)
+def test_a_retry_is_planned_once_for_each_wait(state, event):
+    """Where a wait begins, and not again when it goes on as another one."""
+    to, actions = after(state, event)
+    begins = to in RETRYING and state not in RETRYING
+    assert (Action.PLAN_RETRY in actions) == begins
+
+
+@pytest.mark.parametrize("state", LINKED)
+def test_what_was_under_way_in_a_trouble_goes_again_and_broken_farms_are_not_forgotten(state):
+    for event in (Event.UPSTREAM_BACK, Event.SESSION_BACK):
+        assert after(state, event)[1] == (Action.REPEAT_REQUESTS, Action.RECHECK_FARMS)
+    assert after(state, Event.HISTORY_BACK)[1] == (Action.RECHECK_FARMS,)
 
 
 def test_what_is_worse_is_what_is_said():
