@@ -339,7 +339,7 @@ class PersistentIbConnectionManager:
             gone = NotConnected.outcome
             why = status.last_error.message if status.last_error else status.state
             return Checkup(None, None, gone, gone, "", why)
-        probed = self._link.known_good() or instrument_for("EURUSD")
+        probed = self._link.evidence.contracts.good() or instrument_for("EURUSD")
         ask = [_outcome(client.is_read_only(_CHECKUP_S))]
         if status.state != State.UPSTREAM_LOST:  # what would hang
             ask += [

@@ -147,7 +147,7 @@ class Requests:
             raise
         except CompetingSession as error:
             if asked_at is not None:  # else it is the link that says so
-                self._link.note_refused_session(instrument, error)
+                self._link.evidence.note_refused_session(instrument, error)
             raise
         except Permanent as error:
             left_s = deadline - loop.time()
@@ -155,7 +155,7 @@ class Requests:
         if isinstance(answer, Answer):
             self._pacer.learn(loop.time() - asked_at, len(answer.bars), loop.time())
         is_history = not isinstance(answer, ContractFacts)
-        self._link.note_data(instrument, asked_at, is_history=is_history)
+        self._link.evidence.note_data(instrument, asked_at, is_history=is_history)
         if instrument.symbol in self._refused:
             self._refused = {one.symbol: one for one in self._others_refused(instrument)}
         return answer
@@ -173,7 +173,7 @@ class Requests:
         except RequestFailed as error:
             if not says_no_farm(error):
                 raise
-            self._link.note_no_farm(instrument)
+            self._link.evidence.note_no_farm(instrument)
             raise _AskAgainError(error) from error
 
     async def _bear(self, error: Retryable, asked_at: float | None) -> None:
@@ -186,14 +186,15 @@ class Requests:
             self._pacer.learn_failure(now, was_paced=was_paced)
             if was_paced:
                 raise _AskAgainError(error) from error
-        if self._link.was_troubled_since(asked_at):
+        if self._link.evidence.was_troubled_since(asked_at):
             raise _AskAgainError(error) from error
 
     async def _pause(self, cause: Retryable, left_s: float) -> None:
         """Until it is worth another try: after a moment, or when a broken farm is back."""
         is_farm = says_no_farm(cause)
+        availability = self._link.availability
         seconds = self._no_farm_pause_s if is_farm else _TROUBLE_PAUSE_S
-        turn = self._link.data_back if is_farm else self._link.asked_again
+        turn = availability.data_back if is_farm else availability.repeat
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(turn.wait(), min(seconds, left_s))
 
@@ -203,9 +204,9 @@ class Requests:
         """The answer, unless the link says that it will not come and should be asked for again."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
-        with self._link.waiting_for_data():
+        with self._link.liveness.waiting_for_data():
             answer = asyncio.ensure_future(ask(client))
-            again = asyncio.ensure_future(self._link.asked_again.wait())
+            again = asyncio.ensure_future(self._link.availability.repeat.wait())
             try:
                 while not answer.done():
                     left_s = min(deadline, self._stale_at(asked_at)) - loop.time()
@@ -230,7 +231,7 @@ class Requests:
 
     def _stale_at(self, asked_at: float) -> float:
         """When an answer is not waited for any more: long after a farm came back."""
-        back_at = self._link.farm_back_after(asked_at)
+        back_at = self._link.availability.farm_back_after(asked_at)
         return float("inf") if back_at is None else back_at + self._after_farm_s
 
     async def _believed(
@@ -241,7 +242,7 @@ class Requests:
         While IB's servers are reset, IB knows no contract at all (error 200): that is believed
         only when one that is known to be good is found.
         """
-        good = self._link.known_good(other_than=instrument)
+        good = self._link.evidence.contracts.good(other_than=instrument)
         if isinstance(error, UnknownContract) and good is not None:
             try:
                 control = asyncio.shield(self._control(good))
@@ -301,7 +302,7 @@ class Requests:
             return await self._link.client_now().contract(good)
 
     def _note_refused(self, instrument: Instrument, error: Permanent) -> None:
-        self._link.note_refused(instrument)
+        self._link.evidence.contracts.refused(instrument)
         known = self._refused.get(instrument.symbol)
         since = known.since if known else self._now()
         refused = RefusedContract(

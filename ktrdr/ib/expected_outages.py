@@ -55,6 +55,29 @@ class Absence:
     words: str
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a gateway's calendar, and since when it is away."""
+
+    restart: Restart | None
+    logs_out: bool
+    """Its log-in ends on Sundays, as far as anybody knows."""
+    lost_at: datetime | None
+    """Since when the connection is gone; None: it is there, or never was."""
+
+    def absence(self, now: datetime) -> Absence | None:
+        """Why the gateway is away, where that was to be expected."""
+        return self.absence_since(self.lost_at, now) if self.lost_at else None
+
+    def absence_since(self, lost_at: datetime, now: datetime) -> Absence | None:
+        """The same for a connection that is lost at that time."""
+        return absence(self.restart, logs_out=self.logs_out, lost_at=lost_at, now=now)
+
+    def reminder(self, now: datetime) -> str:
+        """What a person should be ready for; empty: nothing."""
+        return reminder(now) if self.logs_out else ""
+
+
 def learn_restart(outages: Sequence[Outage], zone: tzinfo) -> Restart | None:
     """The restart that past outages show: short ones at about the same hour on several nights.
 

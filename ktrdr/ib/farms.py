@@ -43,6 +43,11 @@ class Farm:
     last_break_s: float | None = None
     """How long the last one lasted; None: none has ended."""
 
+    @property
+    def serves_data(self) -> bool:
+        """Bars or contracts come from it; streaming quotes are nothing to us."""
+        return self.serves != "market data"
+
 
 class Farms:
     """Every farm that a notice has named. One thread changes it; any may read."""

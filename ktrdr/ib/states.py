@@ -1,4 +1,4 @@
-"""The states of the connection as one table, and the ladder of retries. Does nothing itself."""
+"""The states of the connection as one table. Does nothing itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class State(StrEnum):
     WAITING = "waiting"
     """For the next attempt: nobody listens there, or whoever does hangs up."""
     DEAD = "dead"
-    """The gateway takes connections and answers nothing; the next attempt comes by the ladder."""
+    """The gateway takes connections and answers nothing; the next attempt comes by the backoff."""
     LOGGED_OUT = "logged_out"
     """As `waiting`, since the log-in has ended (Sundays): somebody has to log in again."""
     CONNECTED = "connected"
@@ -191,41 +191,3 @@ def _label(events: list[str], actions: tuple[Action, ...]) -> str:
     """`lost / close, plan_retry`."""
     done = ", ".join(action.name.lower() for action in actions)
     return ", ".join(events) + (f" / {done}" if done else "")
-
-
-class Retries:
-    """The ladder of delays between attempts; the last one repeats.
-
-    After a connection that has proven itself the first attempt is immediate.
-    """
-
-    def __init__(self, delays_s: tuple[float, ...]) -> None:
-        self._delays_s = delays_s
-        self._taken = 0
-        self._is_proven = False
-
-    def __repr__(self) -> str:
-        return f"Retries(step {self._taken} of {self._delays_s})"
-
-    def next_s(self) -> float:
-        """Seconds to wait before the next attempt."""
-        if self._is_proven:
-            self._is_proven = False
-            return 0.0
-        delay = self._delays_s[min(self._taken, len(self._delays_s) - 1)]
-        self._taken += 1
-        return delay
-
-    def prove(self) -> None:
-        """The connection is a good one: when it is lost, begin again."""
-        self._taken = 0
-        self._is_proven = True
-
-
-LAST_ID = 50
-"""The last client id that is tried."""
-
-
-def next_client_id(client_id: int, first: int) -> int:
-    """The id after `client_id`, up to 50 and then from `first` again; 0 is IB's master client."""
-    return client_id + 1 if client_id < LAST_ID else first

@@ -9,12 +9,10 @@ from ktrdr.ib.states import (
     Action,
     Event,
     ImpossibleEvent,
-    Retries,
     State,
     after,
     diagram,
     if_all_else_fails,
-    next_client_id,
 )
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -131,30 +129,3 @@ def test_every_event_means_something_somewhere():
 
 def test_the_diagram_in_the_documentation_is_the_table():
     assert f"```mermaid\n{diagram()}\n```" in (DOCS / "connection.md").read_text()
-
-
-def test_the_ladder_climbs_and_its_last_step_repeats():
-    retries = Retries((5, 10, 30, 60, 120, 300))
-    assert [retries.next_s() for _ in range(8)] == [5, 10, 30, 60, 120, 300, 300, 300]
-
-
-def test_after_a_proven_connection_the_first_attempt_is_immediate_and_the_ladder_begins_again():
-    retries = Retries((5, 10, 30))
-    for _ in range(3):
-        retries.next_s()
-    retries.prove()
-    assert [retries.next_s() for _ in range(4)] == [0, 5, 10, 30]
-
-
-def test_a_connection_that_proves_nothing_leaves_the_ladder_where_it_is():
-    retries = Retries((5, 10, 30))
-    assert [retries.next_s(), retries.next_s()] == [5, 10]
-    # connected, and lost before anything was proven
-    assert retries.next_s() == 30
-
-
-def test_client_ids_go_up_to_fifty_and_from_the_first_again():
-    ids = [48]
-    for _ in range(4):
-        ids.append(next_client_id(ids[-1], first=3))
-    assert ids == [48, 49, 50, 3, 4]

@@ -1,0 +1,104 @@
+"""Attempts to connect: one greeting and one answer each, with a client id that is free."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from ktrdr.config.settings import Settings
+from ktrdr.errors import GatewayMute, IdInUse, KtrdrError, NotConnected, TimedOut
+from ktrdr.ib.client import IbClient
+from ktrdr.ib.client_ids import LAST_ID, ClientIds
+from ktrdr.ib.liveness import LEAST_S
+from ktrdr.ib.retries import Retries
+from ktrdr.ib.states import Event
+from ktrdr.ib.status_record import StatusRecord
+
+log = logging.getLogger("ib-connection")
+
+_GREETING_S = 15.0
+"""How long a gateway may take to greet and to answer first; a fresh one takes several seconds."""
+_APART_S = 1.0
+"""Attempts begin at least so far apart, whoever requests them."""
+_NO_CONNECTION = 502
+"""The code of an error that says: nobody was reached."""
+
+
+class Attempts:
+    """One after another, on one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        now: Callable[[], datetime],
+        status: StatusRecord,
+        retries: Retries,
+    ) -> None:
+        self._settings = settings
+        self._now = now
+        self._status = status
+        self._retries = retries
+        self.client_ids = ClientIds(settings.ib_client_id)
+        self._began_at = float("-inf")
+        """By the loop's clock, as is the next."""
+        self.time_asked_at = float("-inf")
+        """When the gateway was last asked for the time, by whichever connection."""
+
+    def __repr__(self) -> str:
+        return f"<Attempts {self.client_ids!r}>"
+
+    async def begin(self) -> None:
+        """An attempt begins as soon as one may; what was requested before is thereby done."""
+        loop = asyncio.get_running_loop()
+        if not self.client_ids.is_trying_next:
+            await asyncio.sleep(self._began_at + _APART_S - loop.time())
+        self._began_at = loop.time()
+        self._retries.reconnect_requested.clear()
+        self._status.note_attempt(self.client_ids.current)
+
+    async def greet(self, client: IbClient) -> datetime | Event:
+        """What the gateway's clock shows; or the event with which the attempt has ended."""
+        patience_s = min(_GREETING_S, 2 * self._settings.ktrdr_ib_heartbeat_s)
+        host, port = self._settings.gateway_host, self._settings.gateway_port
+        try:
+            await client.connect(host, port, self.client_ids.current, patience_s)
+            left_s = self._began_at + patience_s - asyncio.get_running_loop().time()
+            answered = await client.current_time(max(left_s, LEAST_S))
+        except IdInUse as error:
+            return self._id_in_use(error)
+        except (GatewayMute, TimedOut) as error:
+            failed = self._failed(error)
+            return failed if failed is Event.LOGIN_NEEDED else Event.MUTE
+        except KtrdrError as error:
+            self._retries.was_port_closed = error.code == _NO_CONNECTION
+            return self._failed(error)
+        self.client_ids.note_other_end()
+        return answered
+
+    def _id_in_use(self, error: IdInUse) -> Event:
+        """The next id at once; after all of them the backoff, since none is free."""
+        if self.client_ids.note_in_use():
+            log.info("client id %d is in use, trying the next", self.client_ids.current)
+            return Event.ID_IN_USE
+        self._retries.was_port_closed = False
+        return self._failed(
+            NotConnected(
+                f"all client ids from {self.client_ids.first} to {LAST_ID} are in use",
+                code=error.code,
+                hint="close other API programs, or restart the gateway",
+            )
+        )
+
+    def _failed(self, error: KtrdrError) -> Event:
+        self.client_ids.note_other_end()
+        self._status.note_failure()
+        away = self._status.snapshot.outlook.absence(self._now())
+        if away is None or away.kind != "log_out":
+            self._status.note_error(error, is_expected=away is not None)
+            return Event.FAILED
+        hint = "log in to the gateway, with the second factor"
+        needed = NotConnected(f"{away.words} ({error.message})", code=error.code, hint=hint)
+        self._status.note_error(needed, is_expected=True)
+        return Event.LOGIN_NEEDED

@@ -1,0 +1,209 @@
+"""Evidence of whether IB gives data: answers, refusals, notices, and the events that follow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from ktrdr.errors import CompetingSession, KtrdrError, RequestFailed
+from ktrdr.ib.availability import Availability
+from ktrdr.ib.error_codes import is_english, says_no_farm
+from ktrdr.ib.farms import Farms
+from ktrdr.ib.history_refusals import HistoryRefusals
+from ktrdr.ib.known_contracts import KnownContracts, kind
+from ktrdr.ib.liveness import Liveness
+from ktrdr.ib.notices import HistoryNews, meaning
+from ktrdr.ib.states import Event, State
+from ktrdr.ib.status_record import StatusRecord
+from ktrdr.market.instruments import Instrument
+
+log = logging.getLogger("ib-connection")
+
+
+class DataEvidence:
+    """Of one connection after another. `emit` takes an event of the connection that is."""
+
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        status: StatusRecord,
+        liveness: Liveness,
+        availability: Availability,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._now = now
+        self._status = status
+        self._liveness = liveness
+        self._availability = availability
+        self._emit = emit
+        self.contracts = KnownContracts()
+        self._farms = Farms()
+        self._refusals = HistoryRefusals()
+        self.probe_wanted = asyncio.Event()
+        """Somebody has a doubt, which a probe should end."""
+        self._taken_for: Instrument | None = None
+        """Whose data another session of the same user has."""
+
+    def __repr__(self) -> str:
+        return f"<DataEvidence {self._farms!r} {self._refusals!r}>"
+
+    # What is known.
+
+    @property
+    def is_unproven(self) -> bool:
+        """The last connection ended because no data came, and none have come since."""
+        return self._refusals.is_unproven
+
+    @property
+    def is_farm_broken(self) -> bool:
+        """One of any kind."""
+        return bool(self._farms.broken)
+
+    @property
+    def is_data_farm_broken(self) -> bool:
+        """One that bars or contracts come from."""
+        return any(farm.serves_data for farm in self._farms.broken)
+
+    def was_troubled_since(self, loop_time: float) -> bool:
+        """IB's servers or farms were away at some time after that, so that failures mean little."""
+        return (
+            self._availability.was_lost_after(loop_time)
+            or self._availability.farm_back_after(loop_time) is not None
+            or self.is_data_farm_broken
+            or not self._status.state.has_data
+        )
+
+    def to_probe(self) -> Instrument:
+        """The contract that the next probe should ask for."""
+        return self._taken_for or self.contracts.to_probe(self._refusals.kinds)
+
+    # The life of a connection.
+
+    def begin(self) -> None:
+        """A connection begins."""
+        self._taken_for = None
+        self._refusals.forget()
+
+    def end(self) -> None:
+        """The connection is gone, and with it all that tells of broken farms."""
+        self._farms.forget(self._now().timestamp())
+        self._publish_farms()
+
+    def end_unproven(self) -> None:
+        """The connection ends because no data come."""
+        self._refusals.is_unproven = True
+
+    def note_data_back(self) -> None:
+        """Who waits for data may ask for them now."""
+        self._status.note_data_back()
+        self._availability.data_back.send()
+
+    # Of requests.
+
+    def note_data(self, instrument: Instrument, asked_at: float, *, is_history: bool) -> None:
+        """Data of this contract, asked for at that time of the loop, were answered."""
+        self.contracts.answered(instrument, is_history=is_history)
+        self._liveness.note_data()
+        if is_history:
+            self._note_history(instrument, asked_at)
+
+    def note_no_farm(self, instrument: Instrument) -> None:
+        """The history of this contract was refused for a broken farm; perhaps all of it is."""
+        self._refusals.note_request()
+        self._farms.refused(instrument.symbol, self._now().timestamp())
+        self.probe_wanted.set()
+
+    def note_refused_session(self, instrument: Instrument, error: CompetingSession) -> None:
+        """IB gives this contract's data to another session of the same user."""
+        self._liveness.note_data()
+        if self._status.state.is_linked:
+            self._taken_for = instrument
+            self._status.note_error(error)
+            self._emit(Event.SESSION_TAKEN)
+
+    # Of probes.
+
+    def note_probe(self, instrument: Instrument, asked_at: float) -> None:
+        """A probe was answered: the trouble in which it was asked is over."""
+        self._liveness.note_data()
+        self._note_history(instrument, asked_at)
+        if asked_at < self._status.snapshot.state_since:
+            return  # what was asked before says nothing of how it is now
+        if self._status.state is State.UPSTREAM_LOST:
+            self._emit(Event.UPSTREAM_BACK)
+        elif self._status.state is State.COMPETING_SESSION:
+            self._taken_for = None
+            self._emit(Event.SESSION_BACK)
+
+    def note_probe_error(self, instrument: Instrument, error: KtrdrError) -> None:
+        """A probe was answered with an error: whether data can be had this need not say."""
+        if says_no_farm(error):
+            self._note_probe_without_farm(instrument, error)
+        else:
+            self._liveness.note_data()
+
+    def _note_probe_without_farm(self, instrument: Instrument, error: KtrdrError) -> None:
+        self._liveness.note_no_farm()
+        self._farms.refused(instrument.symbol, self._now().timestamp())
+        names = " ".join(self._farms.broken_history)
+        known = self.contracts.kinds
+        if not self._refusals.note_probe(kind(instrument), known, is_told=bool(names)):
+            self.probe_wanted.set()
+        elif self._status.state.has_data:
+            farm = f"IB's history farm {names}".strip()
+            said = error.message.rpartition("message:")[2].split(".")[0]
+            broken = RequestFailed(f"{farm} is broken: {said}", code=error.code)
+            self._status.note_error(broken, hint=error.hint)
+            self._emit(Event.HISTORY_LOST)
+
+    def _note_history(self, instrument: Instrument, asked_at: float) -> None:
+        """History of this contract was answered."""
+        self._refusals.note_answer()
+        if self._farms.answered(instrument.symbol, self._now().timestamp()):
+            self._note_farm_back()
+            if not self._farms.broken:
+                self._emit(Event.FARM_BACK)
+        snapshot = self._status.snapshot
+        if snapshot.state is State.HISTORY_DOWN and asked_at >= snapshot.state_since:
+            self._emit(Event.HISTORY_BACK)
+
+    # Of notices.
+
+    def note_notice(self, code: int, text: str) -> None:
+        """The gateway has said this unasked, perhaps while it was still greeting."""
+        if not is_english(text):
+            self._status.note_foreign_text(text)
+        found = meaning(self._farms, code, text, self._now().timestamp())
+        if found.error is not None:
+            self._status.note_error(found.error)
+        if found.words:
+            log.info("%s", found.words)
+        if found.is_data_farm_back:
+            self._note_farm_back()
+        self._publish_farms()
+        for event in found.events:
+            self._emit(event)
+        if found.history is not None:
+            self._hear_of_history(found.history)
+
+    def _hear_of_history(self, news: HistoryNews) -> None:
+        """The farm of history may be back; where it is named as such, it is until it refuses.
+
+        After a connection over which no data came, only data are believed.
+        """
+        is_in_doubt = bool(self._refusals) or self._status.state is State.HISTORY_DOWN
+        if news is HistoryNews.BROKEN or is_in_doubt:
+            self.probe_wanted.set()
+        if news is HistoryNews.BACK and not self.is_unproven:
+            self._refusals.forget()
+            self._emit(Event.HISTORY_BACK)
+
+    def _note_farm_back(self) -> None:
+        self._availability.note_farm_back(asyncio.get_running_loop().time())
+        self._publish_farms()
+        self.note_data_back()
+
+    def _publish_farms(self) -> None:
+        self._status.note_farms(self._farms.all)

@@ -1,0 +1,120 @@
+"""Probes: small requests for data that show whether data come while others wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from ktrdr.errors import CompetingSession, KtrdrError, NotConnected, NotEntitled, TimedOut
+from ktrdr.ib.availability import Availability
+from ktrdr.ib.client import IbClient
+from ktrdr.ib.data_evidence import DataEvidence
+from ktrdr.ib.liveness import Liveness
+from ktrdr.ib.states import State
+from ktrdr.ib.status_record import StatusRecord
+
+log = logging.getLogger("ib-connection")
+
+_SELDOM = 4
+"""Heartbeats between two questions for history while its farm is broken: a minute by default."""
+_PATIENT = 4
+"""So much longer a probe may take while a farm is broken: it may make all of them slow."""
+
+
+class Prober:
+    """For one connection after another; what a probe shows goes to the evidence."""
+
+    def __init__(
+        self,
+        heartbeat_s: float,
+        status: StatusRecord,
+        liveness: Liveness,
+        availability: Availability,
+        evidence: DataEvidence,
+    ) -> None:
+        self._heartbeat_s = heartbeat_s
+        self._status = status
+        self._liveness = liveness
+        self._availability = availability
+        self._evidence = evidence
+
+    def __repr__(self) -> str:
+        return f"<Prober every {self._heartbeat_s:g} s>"
+
+    async def probe_until_silent(self, client: IbClient) -> None:
+        """Ask for a bar at once, and when others wait for data in vain; ends when none comes."""
+        patience_s = 2 * self._heartbeat_s
+        if await self._is_unanswered(client, 2 * patience_s):  # a fresh one calls its farms first
+            return
+        while True:
+            await self._until_due()
+            longer = _PATIENT if self._evidence.is_data_farm_broken else 1
+            if await self._is_unanswered(client, patience_s * longer):
+                return
+
+    async def _until_due(self) -> None:
+        """Until somebody waits in vain, data may have come back, or somebody has a doubt."""
+        while not await self._is_wanted(0):
+            now = asyncio.get_running_loop().time()
+            if self._status.state is State.HISTORY_DOWN:
+                since_s = now - self._status.snapshot.state_since
+                seldom_s = _SELDOM * self._heartbeat_s
+                await self._is_wanted(min(max(self._heartbeat_s, since_s), seldom_s))
+                return
+            if not self._status.state.has_data:  # look now and then whether data come again
+                await self._is_wanted(2 * self._heartbeat_s)
+                return
+            due = self._liveness.probe_at
+            wait_s = self._heartbeat_s / 2 if due is None else due - now
+            if wait_s <= 0 or await self._is_wanted(min(wait_s, self._heartbeat_s / 2)):
+                return
+
+    async def _is_wanted(self, within_s: float) -> bool:
+        """Whether somebody wants to know now, or begins to within that time."""
+        wanted = self._evidence.probe_wanted
+        if not wanted.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(wanted.wait(), within_s)
+        was_wanted = wanted.is_set()
+        wanted.clear()
+        return was_wanted
+
+    async def _is_unanswered(self, client: IbClient, patience_s: float) -> bool:
+        """Whether a probe stays without an answer that no trouble of IB's excuses."""
+        asked_at = asyncio.get_running_loop().time()
+        probe = asyncio.ensure_future(self._probe(client, patience_s))
+        repeat = asyncio.ensure_future(self._availability.repeat.wait())
+        try:
+            await asyncio.wait({probe, repeat}, return_when=asyncio.FIRST_COMPLETED)
+            is_answered = probe.done() and probe.result()
+        finally:
+            probe.cancel()
+            repeat.cancel()
+            await asyncio.gather(probe, repeat, return_exceptions=True)
+        is_lost = self._status.state in (State.UPSTREAM_LOST, State.COMPETING_SESSION)
+        was_lost = is_lost or self._availability.was_lost_after(asked_at)
+        return not is_answered and not was_lost
+
+    async def _probe(self, client: IbClient, patience_s: float) -> bool:
+        """Ask for one small answer; whether it came."""
+        instrument = self._evidence.to_probe()
+        asked_at = asyncio.get_running_loop().time()
+        try:
+            with self._liveness.waiting_for_data():
+                await client.probe(instrument, patience_s)
+        except NotConnected:
+            raise
+        except TimedOut:
+            return False
+        except CompetingSession as error:
+            self._evidence.note_refused_session(instrument, error)
+            return True
+        except NotEntitled as error:  # which tells that its farm answers
+            log.info("the probe was answered: %s", error)
+        except KtrdrError as error:
+            log.info("the probe was answered: %s", error)
+            self._evidence.note_probe_error(instrument, error)
+            return True
+        self._evidence.note_probe(instrument, asked_at)
+        return True
