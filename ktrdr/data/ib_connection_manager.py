@@ -31,8 +31,9 @@ from ktrdr.errors import (
     StoreUnwritable,
     TimedOut,
 )
-from ktrdr.ib.client import LIBRARY, ContractFacts
+from ktrdr.ib.client import LIBRARY
 from ktrdr.ib.connection import Link
+from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.dispatcher import Requests
 from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.outages import Downtime, Span

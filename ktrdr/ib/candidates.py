@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from ktrdr.market.instruments import (
     FUTURE_MONTHS,
@@ -51,6 +52,22 @@ class Candidate:
     expiry: str = ""
     """`YYYYMMDD`."""
     long_name: str = ""
+
+
+def candidate_of(details: Any) -> Candidate:
+    """One of several contracts, out of IB's details of it (TWS API, `ContractDetails`)."""
+    contract = details.contract
+    return Candidate(
+        con_id=contract.conId,
+        local_symbol=contract.localSymbol,
+        exchange=contract.exchange,
+        primary_exchange=contract.primaryExchange,
+        currency=contract.currency,
+        multiplier=contract.multiplier,
+        trading_class=contract.tradingClass,
+        expiry=contract.lastTradeDateOrContractMonth,
+        long_name=details.longName,
+    )
 
 
 def which_is_meant(symbol: str, candidates: Sequence[Candidate], today: date) -> str:

@@ -26,8 +26,9 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.ib.candidates import how_else_spelt
-from ktrdr.ib.client import ANSWER_S, ContractFacts, IbClient
+from ktrdr.ib.client import ANSWER_S, IbClient
 from ktrdr.ib.connection import Link
+from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.error_codes import says_no_farm, says_several
 from ktrdr.ib.pacing import Pacer, Ticket
 from ktrdr.ipc.messages import RefusedContract

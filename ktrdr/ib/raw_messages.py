@@ -6,7 +6,15 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+ERROR, DETAILS, BARS = b"4", b"10", b"17"
+WHOLE_ANSWERS = (BARS, b"88", b"106")
+"""Messages that are an answer by themselves: bars, the first bar, sessions."""
+
 _PREFIX = 4
+_DIGITS_MAX = 20
+"""No request has a number so long."""
+_DETAILS_WITHOUT_VERSION = 164
+"""Since this protocol the request's number is the first field of a contract's details."""
 _BAR_FIELDS = 8
 """Time, open, high, low, close, volume, average, count (TWS API, `historicalData`)."""
 _NUMBERS = slice(1, 6)
@@ -32,6 +40,27 @@ class OddBar(NamedTuple):
     """The time of the bar before it; empty: it is the first."""
     words: str
     """The whole bar, for a person."""
+
+
+def kind_of(message: bytes) -> bytes:
+    """What kind of message it is, by its first field."""
+    return message[_PREFIX:].partition(b"\0")[0]
+
+
+def answered_request(message: bytes, server_version: int) -> int:
+    """The number of the request that a message answers, as far as that matters; else -1."""
+    kind, *fields = message[_PREFIX:].split(b"\0", 3)
+    if kind != DETAILS and kind not in WHOLE_ANSWERS:
+        return -1
+    is_versioned = kind == DETAILS and server_version < _DETAILS_WITHOUT_VERSION
+    number = fields[is_versioned] if len(fields) > is_versioned else b""
+    return int(number) if number.isdigit() and len(number) < _DIGITS_MAX else -1
+
+
+def greeted_version(message: bytes) -> int | None:
+    """The protocol that a greeting names, beside a time; None: it is no greeting."""
+    fields = message[_PREFIX:].split(b"\0")
+    return int(fields[0]) if len(fields) == 3 and fields[0].isdigit() else None
 
 
 def read_error(message: bytes) -> Said | None:

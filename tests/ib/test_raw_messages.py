@@ -2,7 +2,14 @@
 
 import pytest
 
-from ktrdr.ib.raw_messages import is_whole, read_error, readable, without_odd_bars
+from ktrdr.ib.raw_messages import (
+    answered_request,
+    greeted_version,
+    is_whole,
+    read_error,
+    readable,
+    without_odd_bars,
+)
 
 
 def framed(*fields):
@@ -81,3 +88,25 @@ def test_a_text_is_readable_in_whatever_bytes_it_comes(raw, text):
 @pytest.mark.parametrize("fields", [(b"4",), (b"4", b"2", b"x", b"162", b"text"), (b"4", b"2")])
 def test_an_error_that_cannot_be_read_is_none(fields):
     assert read_error(framed(*fields)) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "number"),
+    [
+        ((b"17", b"9", b"begin"), 178, 9),
+        ((b"10", b"8", b"9", b"AAPL"), 163, 9),
+        ((b"10", b"9", b"AAPL"), 164, 9),
+        ((b"49", b"9", b"1700000000"), 178, -1),  # the time, which is about no request
+        ((b"17",), 178, -1),
+        ((b"17", b"-9"), 178, -1),
+        ((b"17", b"9" * 20), 178, -1),
+    ],
+)
+def test_which_request_a_message_answers(fields, version, number):
+    assert answered_request(framed(*fields), version) == number
+
+
+def test_a_greeting_is_a_version_and_a_time():
+    assert greeted_version(framed(b"178", b"20261118 15:00:00 UTC")) == 178
+    assert greeted_version(framed(b"HTTP/1.1 400", b"?")) is None
+    assert greeted_version(framed(b"178")) is None

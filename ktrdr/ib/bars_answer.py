@@ -1,0 +1,109 @@
+"""Bars of one answer of IB's: in columns as they come in, then checked for what cannot be true."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from datetime import date, datetime
+from typing import Any
+
+from ktrdr.ib.raw_messages import OddBar
+from ktrdr.market.bars import Answer, Bar
+from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.sessions import utc_midnight
+
+_BESIDE = 5
+"""Bars before and after those asked for that are told of too."""
+_UNSET_VOLUMES = frozenset(map(float, (2**31 - 1, 2**63 - 1, 2**127 - 1)))
+"""IB's signs for none: UNSET_INTEGER, _LONG and _DECIMAL (TWS API, `ibapi/const.py`)."""
+
+
+class BarColumns(list[Any]):
+    """Bars as they come in, in columns: the library's own objects are ten times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._columns = [array("d") for _ in Bar._fields]
+        self.odd: list[OddBar] = []
+        """Those that could not be read."""
+
+    def clear(self) -> None:
+        """Forget what has come in."""
+        self._columns = [array("d") for _ in Bar._fields]
+
+    def append(self, each: Any, /) -> None:
+        """One of the library's."""
+        for column, value in zip(self._columns, _bar(each), strict=True):
+            column.append(value)
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __iter__(self) -> Iterator[Bar]:
+        for start, *values in zip(*self._columns, strict=True):
+            yield Bar(int(start), *values)
+
+
+def _bar(each: Any) -> Bar:
+    return Bar(start_of(each.date), each.open, each.high, each.low, each.close, each.volume)
+
+
+def start_of(when: Any) -> int:
+    """UTC seconds of a bar's time as the library has read it: daily bars have a date."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:  # seconds since 1970 were asked for
+            raise ValueError(f"{when} is a time of no zone")
+        return int(when.timestamp())
+    return utc_midnight(when if isinstance(when, date) else date.fromisoformat(str(when)))
+
+
+def checked(
+    request: BarsRequest, found: Iterable[Bar], unreadable: AbstractSet[int]
+) -> tuple[Answer, list[Bar]]:
+    """Ours, in order, each start once; and the bars that cannot be true, which are left out.
+
+    Of a bar that comes twice with different numbers nobody can say which is right.
+    `unreadable`: the starts of bars of the same answer that could not be read.
+    """
+    bars: dict[int, Bar] = {}
+    wrong: list[Bar] = []
+    contradicted: set[int] = set()
+    for bar in found:
+        if not bar.is_sound or _is_odd(bar) or not request.timeframe.can_begin_at(bar.start):
+            wrong.append(bar)
+        elif bars.setdefault(bar.start, bar) != bar:
+            wrong.append(bar)
+            contradicted.add(bar.start)
+    starts = sorted(bars.keys() - contradicted)
+    unsound = ({bar.start for bar in wrong} | unreadable).difference(starts)
+    first, end = bisect_left(starts, request.start), bisect_left(starts, request.end)
+    beside = starts[max(first - _BESIDE, 0) : first] + starts[end : end + _BESIDE]
+    answer = Answer(
+        [bars[start] for start in starts[first:end]],
+        tuple(sorted(start for start in unsound if request.start <= start < request.end)),
+        tuple(bars[start] for start in beside),
+    )
+    return answer, wrong
+
+
+def start_of_odd(odd: OddBar, request: BarsRequest, read: Callable[[str], int | None]) -> int:
+    """When a bar that cannot be read begins; by its own time, or after the one before it.
+
+    `read`: the start of a bar out of IB's words for its time; None: they are no time.
+    """
+    if (start := read(odd.time)) is not None:
+        return start
+    length_s = request.timeframe.length_s
+    before = read(odd.before) if odd.before else None
+    after = request.start - length_s if before is None else before
+    return max(request.start, min(after + length_s, request.end - length_s))
+
+
+def _is_odd(bar: Bar) -> bool:
+    """Numbers that stand for none: all prices 0, or a volume that means that it is not set.
+
+    Others may have written such bars all the same: their files are not judged by this.
+    """
+    return not any(bar[1:5]) or bar.volume in _UNSET_VOLUMES
