@@ -1,0 +1,98 @@
+"""Controls of "no such contract" (200): IB says so of every contract while it is being reset."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+from ktrdr.errors import KtrdrError, NotConnected, RequestFailed, UnknownContract
+from ktrdr.ib.candidates import how_else_spelt
+from ktrdr.ib.client import ANSWER_S
+from ktrdr.ib.connection import Link
+from ktrdr.ib.contract_facts import ContractFacts
+from ktrdr.ib.error_codes import says_several
+from ktrdr.ib.turns import RepeatError, Turns
+from ktrdr.market.bars_request import Priority
+from ktrdr.market.instruments import Instrument
+
+_LEAST_S = 1.0
+"""How long a control may take at the least, though whoever asked has no time left."""
+_FRESH_S = 5.0
+"""So long the answer to a control counts for others, too."""
+
+
+class ContractControls:
+    """What is asked to find out whether IB knows contracts at all, on one event loop."""
+
+    def __init__(self, link: Link, turns: Turns, now: Callable[[], datetime]) -> None:
+        self._link = link
+        self._turns = turns
+        self._now = now
+        self._controls: dict[Instrument, tuple[float, asyncio.Task[ContractFacts]]] = {}
+        """Under way or just answered, and since when."""
+
+    def __repr__(self) -> str:
+        return f"<ContractControls {' '.join(one.symbol for one in self._controls)}>"
+
+    async def doubt(
+        self, instrument: Instrument, error: UnknownContract, left_s: float
+    ) -> KtrdrError | None:
+        """Why the error proves nothing; None: a contract that is known to be good was found.
+
+        RepeatError: that one was not answered either.
+        """
+        good = self._link.evidence.contracts.good(other_than=instrument)
+        if good is None:
+            return None
+        try:
+            await self._answer(good, left_s)
+        except (NotConnected, TimeoutError) as unsure:
+            raise RepeatError(RequestFailed(error.message, code=error.code)) from unsure
+        except UnknownContract:
+            return RequestFailed(
+                f"IB knows no contract at present, not even {good.symbol}, so that "
+                f"nothing is known of {instrument.symbol}",
+                code=error.code,
+                hint="IB's servers are being reset; it is asked again later",
+            )
+        except KtrdrError as unsure:
+            return unsure
+        return None
+
+    async def hint(self, instrument: Instrument, error: UnknownContract, left_s: float) -> str:
+        """What a person may write for IB to know the contract; it is asked which there are."""
+        if not says_several(error):
+            return how_else_spelt(instrument, self._now().date())
+        try:
+            await self._answer(instrument, left_s)
+        except UnknownContract as named:
+            return named.hint
+        except (KtrdrError, TimeoutError):
+            return error.hint  # which there are will be known when it is asked for again
+        return error.hint
+
+    async def _answer(self, instrument: Instrument, left_s: float) -> ContractFacts:
+        """One answer of IB's about a contract, for all who are in doubt just now."""
+        control = asyncio.shield(self._control(instrument))
+        return await asyncio.wait_for(control, max(left_s, _LEAST_S))
+
+    def _control(self, instrument: Instrument) -> asyncio.Task[ContractFacts]:
+        now = asyncio.get_running_loop().time()
+        self._controls = {
+            known: (began_at, asked)
+            for known, (began_at, asked) in self._controls.items()
+            if not asked.done() or now - began_at < _FRESH_S
+        }
+        if instrument not in self._controls:
+            asked = asyncio.create_task(self._request(instrument), name="control")
+            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._controls[instrument] = (now, asked)
+        return self._controls[instrument][1]
+
+    async def _request(self, instrument: Instrument) -> ContractFacts:
+        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        request = ("control", instrument)
+        ticket = self._turns.ticket(request, instrument.symbol, Priority.INTERACTIVE)
+        async with self._turns.turn(ticket, deadline):
+            return await self._link.client_now().contract(instrument)

@@ -1,0 +1,83 @@
+"""The turn of each request: it waits until the pacer lets it go. Asks IB for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Hashable
+
+from ktrdr.errors import NotConnected, Retryable, TimedOut
+from ktrdr.ib.pacing import Pacer, Ticket
+from ktrdr.market.bars_request import Priority
+
+
+class RepeatError(Exception):
+    """It was not answered, and should be requested again; `cause`: what to say of that in the end.
+
+    None: it went astray, and the way is free now.
+    """
+
+    def __init__(self, cause: Retryable | None) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class Turns:
+    """On one event loop, in the order of the tickets' priorities."""
+
+    def __init__(self) -> None:
+        self.pacer = Pacer()
+        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+        self._next_grant: asyncio.TimerHandle | None = None
+        self._numbers = itertools.count()
+
+    def __repr__(self) -> str:
+        return f"<Turns {self.pacer!r}, {len(self._waiting)} waiting>"
+
+    def ticket(
+        self, request: Hashable, symbol: str, priority: Priority, *, is_small: bool = False
+    ) -> Ticket:
+        """One for a request; `request`: what two identical ones have in common."""
+        return Ticket(request, priority, symbol, next(self._numbers), is_small)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, ticket: Ticket, deadline: float) -> AsyncIterator[None]:
+        """Wait until the pacer lets the request go. TimedOut: not before its time was over."""
+        turn = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        self._grant()
+        was_answered = True
+        try:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await turn
+            except TimeoutError:
+                raise TimedOut("too many requests were before it") from None
+            yield
+        except (NotConnected, RepeatError):
+            was_answered = False
+            raise
+        finally:
+            self._waiting.pop(ticket, None)
+            if turn.done() and not turn.cancelled():
+                self.pacer.end(ticket, was_answered=was_answered)
+            self._grant()
+
+    def _grant(self) -> None:
+        """Let go who may go now, and come back when the next one may."""
+        loop = asyncio.get_running_loop()
+        if self._next_grant is not None:
+            self._next_grant.cancel()
+            self._next_grant = None
+        while True:
+            ticket, delay_s = self.pacer.next(list(self._waiting), loop.time())
+            if ticket is None:
+                break
+            self.pacer.begin(ticket, loop.time())
+            turn = self._waiting.pop(ticket)
+            if not turn.done():
+                turn.set_result(None)
+            else:  # whoever waited was cancelled just now
+                self.pacer.end(ticket, was_answered=False)
+        if delay_s is not None:
+            self._next_grant = loop.call_later(delay_s, self._grant)
