@@ -1,0 +1,61 @@
+"""A checkup of the gateway: a little of everything is asked for, and what came of each is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+from ktrdr.errors import KtrdrError, NotConnected, TimedOut
+from ktrdr.ib.connection import Link
+from ktrdr.ib.states import State
+from ktrdr.ipc.messages import Checkup, ConnectionStatus
+from ktrdr.market.instruments import instrument_for
+
+CHECKUP_S = 10.0
+
+
+async def checkup(link: Link, status: ConnectionStatus) -> Checkup:
+    """Ask the gateway for a little of everything, whatever state the connection is in."""
+    client = link.client
+    if client is None:
+        gone = NotConnected.outcome
+        why = status.last_error.message if status.last_error else status.state
+        return Checkup(None, None, gone, gone, "", why)
+    probed = link.evidence.contracts.good() or instrument_for("EURUSD")
+    ask = [_outcome(client.is_read_only(CHECKUP_S))]
+    if status.state != State.UPSTREAM_LOST:  # what would hang
+        ask += [
+            _outcome(asyncio.wait_for(client.contract(probed), CHECKUP_S)),
+            _outcome(client.probe(probed, CHECKUP_S)),
+        ]
+    read_only, *about = await asyncio.gather(*ask)
+    hangs = _Outcome(NotConnected.outcome, "the gateway has lost IB's servers")
+    contract, data = about or [hangs, hangs]
+    return Checkup(
+        status.clock_offset_s,
+        read_only.answer,
+        contract.outcome,
+        data.outcome,
+        probed.symbol,
+        data.message or contract.message,
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of a question, in the words of the local API."""
+
+    outcome: str
+    message: str = ""
+    answer: Any = None
+
+
+async def _outcome(asked: Awaitable[object]) -> _Outcome:
+    try:
+        return _Outcome("answered", answer=await asked)
+    except KtrdrError as error:
+        return _Outcome(error.outcome, error.message)
+    except TimeoutError:
+        return _Outcome(TimedOut.outcome, "not answered")

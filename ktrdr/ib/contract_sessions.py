@@ -1,0 +1,161 @@
+"""A contract and its sessions as IB tells them: facts, SCHEDULE, hours; the usual ones else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from ktrdr.errors import InvalidRequest, RequestFailed, TimedOut
+from ktrdr.ib.contract_facts import ContractFacts
+from ktrdr.ib.dispatcher import Requests
+from ktrdr.ib.schedules import ToldSchedule, read_hours, read_schedule
+from ktrdr.market.instruments import Instrument
+from ktrdr.market.sessions import Schedule
+from ktrdr.market.timeframes import DAY_S
+from ktrdr.market.usual_sessions import by_rules, every_week
+from ktrdr.market.zones import zone_of
+
+log = logging.getLogger("ib-connection")
+
+_FACTS_FRESH_S = 3600.0
+_PAST_FRESH_S = 60.0
+_SCHEDULE_DAYS_MAX = 360
+_NAMED_MOST = 5
+
+
+class ContractSessions:
+    """Of all contracts, over one connection. What was told is kept for a moment only."""
+
+    def __init__(self, requests: Requests, now: Callable[[], datetime]) -> None:
+        self._requests = requests
+        self._now = now
+        self._facts: dict[Instrument, tuple[float, ContractFacts]] = {}
+        self._past: dict[Instrument, tuple[float, Schedule]] = {}
+
+    def __repr__(self) -> str:
+        return f"<ContractSessions, facts of {len(self._facts)}>"
+
+    async def contract(self, instrument: Instrument) -> ContractFacts:
+        """What IB says of the instrument's contract, at most an hour old."""
+        at, facts = self._facts.get(instrument, (float("-inf"), None))
+        asked_at = self._now().timestamp()
+        if facts is None or not 0 <= asked_at - at < _FACTS_FRESH_S:
+            facts = await self._requests.answered(
+                ("contract", instrument), instrument, lambda client: client.contract(instrument)
+            )
+            self._facts[instrument] = (asked_at, facts)
+        return facts
+
+    async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
+        """The contract's own sessions in `[start, end)`, and those of the coming days.
+
+        The past is IB's SCHEDULE, the days to come are the contract's hours. Whether what they
+        lack is to be believed is for others to say: nothing is remembered but for a moment.
+        """
+        until = max(min(end, int(self._now().timestamp())), start + 1)
+        asked = asyncio.ensure_future(self.contract(instrument))
+        facts, past = await asyncio.gather(  # neither waits for the other's answer
+            asked, self._past_sessions(instrument, asked, start, until)
+        )
+        coming = _coming(instrument, facts, past.zone)
+        return past.joined(coming) if coming else past
+
+    async def _past_sessions(
+        self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
+    ) -> Schedule:
+        """IB's SCHEDULE for `[start, end)`, in so many requests as that takes."""
+        asked_at, known = self._past.get(instrument, (float("-inf"), None))
+        now = self._now().timestamp()
+        is_fresh = 0 <= now - asked_at < _PAST_FRESH_S
+        if known is not None and is_fresh and known.start <= start:
+            return replace(known, end=max(known.end, end))
+        found = await self._page_of_sessions(instrument, facts, start, end)
+        while found.start > start:
+            older = await self._page_of_sessions(instrument, facts, start, found.start)
+            found = older.joined(found)
+        if found.sessions:
+            self._past[instrument] = (now, found)
+        return found
+
+    async def _page_of_sessions(
+        self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
+    ) -> Schedule:
+        """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it.
+
+        Without any session: IB says that there were none, as before the listing. Where it tells
+        nothing, for whatever reason, the usual sessions stand in.
+        """
+        days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
+        try:
+            told = await self._requests.answered(
+                ("sessions", instrument, end, days),
+                instrument,
+                lambda client: client.sessions(instrument, end, days),
+            )
+        except (InvalidRequest, RequestFailed, TimedOut) as error:
+            log.warning(
+                "%s: IB tells no sessions, its usual ones are taken: %s", instrument.symbol, error
+            )
+            return self._usual_sessions(instrument, await facts, start, end)
+        if told is None or not told.sessions:
+            return Schedule(_zone(instrument, await facts, told), start, end, ())
+        zone = _zone(instrument, await facts, told)
+        found, unreadable = read_schedule(told, zone, instrument.sec_type, end, days)
+        _name_unreadable(instrument, unreadable)
+        if not found.sessions:
+            return self._usual_sessions(instrument, await facts, start, end)
+        # So many trading days reach at least as far back as so many on the calendar.
+        reached = max(start, end - (days - 1) * DAY_S)
+        return replace(found, start=min(found.start, reached))
+
+    @staticmethod
+    def _usual_sessions(
+        instrument: Instrument, facts: ContractFacts, start: int, end: int
+    ) -> Schedule:
+        """Those of the contract's coming days, as if every week were so; else of its kind."""
+        coming = _coming(instrument, facts)
+        if coming is not None and coming.sessions:
+            return every_week(coming, instrument.sec_type, start, end)
+        return by_rules(instrument.sec_type, start, end)
+
+
+def _zone(instrument: Instrument, facts: ContractFacts, told: ToldSchedule | None = None) -> str:
+    """In which zone IB tells sessions: SCHEDULE's own, the contract's, or the exchange's.
+
+    RequestFailed: none of them is known; no other one is taken in their place.
+    """
+    names = [told.zone] if told else []
+    zone = zone_of([*names, facts.zone], facts.exchange)
+    if not zone:
+        named = ", ".join(map(repr, [*names, facts.zone]))
+        raise RequestFailed(
+            f"the time zone of {instrument.symbol}'s sessions is not known: IB names {named} "
+            f"on {facts.exchange or 'no exchange'}",
+            hint="say in instruments.toml which exchange or primary_exchange it is",
+        )
+    return zone
+
+
+def _coming(instrument: Instrument, facts: ContractFacts, otherwise: str = "") -> Schedule | None:
+    """The sessions of the days to come by the contract's hours; None: they are not known.
+
+    `otherwise`: the zone where the contract names none that is known.
+    """
+    zone = zone_of([facts.zone, otherwise], facts.exchange)
+    if not facts.hours or not zone:
+        return None
+    coming, unreadable = read_hours(facts.hours, zone)
+    _name_unreadable(instrument, unreadable)
+    return coming
+
+
+def _name_unreadable(instrument: Instrument, sessions: Sequence[str]) -> None:
+    if sessions:
+        some = "; ".join(sessions[:_NAMED_MOST])
+        log.warning(
+            "%s: %d sessions of IB's cannot be read: %s", instrument.symbol, len(sessions), some
+        )

@@ -1,0 +1,131 @@
+"""The thread of the connection: an event loop of its own, in which one coroutine lives."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from ktrdr.errors import NotConnected
+
+log = logging.getLogger("ib-connection")
+
+T = TypeVar("T")
+
+_STOP_S = 8.0
+
+
+class LoopThread:
+    """May be started again after a stop. `new_loop` makes the event loop of each start."""
+
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self._new_loop = new_loop
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._calls = threading.Lock()
+        self._life: asyncio.Task[None] | None = None
+        self.broken: BaseException | None = None
+        """What ended the life unexpectedly; None: nothing."""
+        self._tell_broken: Callable[[], object] | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoopThread {'running' if self.is_started else 'stopped'}>"
+
+    # Any thread.
+
+    @property
+    def is_started(self) -> bool:
+        """There is a thread, until its stop has ended."""
+        return self._thread is not None
+
+    @property
+    def time(self) -> float:
+        """The loop's clock; without a loop later than all times."""
+        loop = self._loop
+        return loop.time() if loop else float("inf")
+
+    def start(self, live: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Let this live in the thread until the stop; it is not to end before."""
+        self.broken = None
+        self._loop = self._new_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._loop, live), name="ib-connection", daemon=True
+        )
+        self._thread.start()
+
+    def when_broken(self, tell: Callable[[], object]) -> None:
+        """Call this, from the thread, should the life end unexpectedly; `broken` says why."""
+        self._tell_broken = tell
+        if self.broken is not None:
+            tell()
+
+    def stop(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """End the life, let `finish` run after it, and end the thread; False: there was none."""
+        with self._calls:
+            loop, self._loop = self._loop, None  # from here on nothing new is taken
+        if self._thread is None or loop is None:
+            return False
+        try:
+            asyncio.run_coroutine_threadsafe(self._end(finish), loop).result(_STOP_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(_STOP_S)
+            self._thread = None
+        return True
+
+    def call(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        """Run a coroutine on the loop, and wait for it. NotConnected: it was stopped meanwhile."""
+        try:
+            with self._calls:
+                asked = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        except NotConnected:
+            work.close()
+            raise
+        try:
+            return asked.result(timeout_s)
+        except concurrent.futures.CancelledError:
+            raise NotConnected("the connection manager was stopped") from None
+
+    def call_soon(self, work: Callable[[], object]) -> None:
+        """Have this called on the loop, and do not wait. NotConnected: there is none."""
+        self._running_loop().call_soon_threadsafe(work)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise NotConnected("the connection manager is not started", hint="call start()")
+        return self._loop
+
+    # The thread.
+
+    def _run(
+        self, loop: asyncio.AbstractEventLoop, live: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        asyncio.set_event_loop(loop)
+        self._life = loop.create_task(live())
+        self._life.add_done_callback(self._life_ended)
+        loop.run_forever()
+        while left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    def _life_ended(self, life: asyncio.Task[None]) -> None:
+        """It goes on until it is cancelled; otherwise nothing would ever be answered again."""
+        if life.cancelled():
+            return
+        self.broken = life.exception()
+        log.critical("the connection's life has ended: %r", self.broken, exc_info=self.broken)
+        if self._tell_broken is not None:
+            self._tell_broken()
+
+    async def _end(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait({self._life})
+        await finish()
