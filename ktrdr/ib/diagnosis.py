@@ -123,22 +123,8 @@ def _awaited(facts: Facts) -> Finding:
 def _of_the_port(facts: Facts) -> Iterator[Finding]:
     """What a look at the port shows, from the network inwards."""
     match facts.seen:
-        case "closed" if facts.is_simulated:
-            step = ".venv/bin/supervisorctl start gateway-sim"
-            yield Finding("port_closed", f"no simulated gateway at {facts.where}", step)
-        case "closed" if facts.is_forwarded:
-            yield Finding(
-                "forwarder_down",
-                f"no port forwarder at {facts.where} ({facts.seen_why})",
-                "on the gateway's machine: ./scripts/ib_port_forward.sh",
-            )
         case "closed":
-            yield Finding(
-                "port_closed",
-                f"nobody listens at {facts.where} ({facts.seen_why})",
-                "start IB Gateway or TWS and log in; is its socket port this one "
-                f"({_MENU}), is IB_HOST right?",
-            )
+            yield _closed(facts)
         case "unreachable":
             yield Finding(
                 "unreachable",
@@ -166,6 +152,25 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
                 "the oldest of use",
                 "install a current IB Gateway or TWS",
             )
+
+
+def _closed(facts: Facts) -> Finding:
+    """Nobody listens at the port."""
+    if facts.is_simulated:
+        step = ".venv/bin/supervisorctl start gateway-sim"
+        return Finding("port_closed", f"no simulated gateway at {facts.where}", step)
+    if facts.is_forwarded:
+        return Finding(
+            "forwarder_down",
+            f"no port forwarder at {facts.where} ({facts.seen_why})",
+            "on the gateway's machine: ./scripts/ib_port_forward.sh",
+        )
+    return Finding(
+        "port_closed",
+        f"nobody listens at {facts.where} ({facts.seen_why})",
+        "start IB Gateway or TWS and log in; is its socket port this one "
+        f"({_MENU}), is IB_HOST right?",
+    )
 
 
 def _hung_up(facts: Facts) -> Finding:
