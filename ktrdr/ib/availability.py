@@ -1,4 +1,4 @@
-"""Word for those who wait for data: ask again, or data are back; and when there was trouble."""
+"""Availability of data: word for those who wait for them, and when there was trouble."""
 
 from __future__ import annotations
 

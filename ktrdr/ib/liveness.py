@@ -1,4 +1,4 @@
-"""Whether the gateway answers: the heartbeat of the connection. Knows nothing of what is asked."""
+"""Liveness of the gateway: the heartbeat of the connection. Knows nothing of what is asked."""
 
 from __future__ import annotations
 

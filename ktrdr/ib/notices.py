@@ -1,4 +1,4 @@
-"""What the gateway says unasked, and what it means for the connection. Pure."""
+"""Notices, which the gateway sends unasked, and what each means for the connection. Pure."""
 
 from __future__ import annotations
 
