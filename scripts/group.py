@@ -24,6 +24,7 @@ import xmlrpc.client
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
+from xml.parsers.expat import ExpatError
 
 import psutil
 
@@ -392,7 +393,7 @@ def _ask(method: str, *arguments: object) -> Any:
     proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport)
     try:
         return getattr(proxy.supervisor, method)(*arguments)
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError):
         return None
     finally:
         transport.close()

@@ -43,11 +43,6 @@ class Assessor:
         """Gaps that were found and closed since the start, as `gap_counts` counts them."""
         self._max_age_days = max_age_days
 
-    @property
-    def is_there(self) -> bool:
-        """The store's folder is; a disk may have been unmounted."""
-        return self.main_store.folder.is_dir()
-
     def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
 

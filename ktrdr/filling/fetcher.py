@@ -38,7 +38,7 @@ _SHORT_S = 200.0
 
 
 @dataclass(frozen=True)
-class ContractSessions:
+class SessionsAnswer:
     """An answer for the sessions of a contract."""
 
     schedule: Schedule
@@ -164,13 +164,13 @@ class Fetcher:
 
     def _sessions(
         self, instrument: Instrument, start: int, end: int, with_holidays: bool
-    ) -> ContractSessions:
+    ) -> SessionsAnswer:
         query = request_to_query(instrument, None, start, end)
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
         said = self._connection.get("/sessions", timeout_s, **query)
         identity = _identity(said)
         exchange = identity.exchange if identity else ""
-        return ContractSessions(
+        return SessionsAnswer(
             schedule_from_json(said),
             _day(str(said.get("last_trade_date") or "")),
             identity,

@@ -23,7 +23,7 @@ from ktrdr.completeness.request_plan import plan
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSource
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.controls import Controls
-from ktrdr.filling.fetcher import ContractSessions, Fetcher
+from ktrdr.filling.fetcher import Fetcher, SessionsAnswer
 from ktrdr.filling.ingest import Ingest, IngestResult
 from ktrdr.filling.isolation import Isolation
 from ktrdr.filling.rebuilds import Owner, Renewals
@@ -255,7 +255,7 @@ class Scheduler:
         return self._is_watched(watched) and not watched.is_blocked
 
     def _take_sessions(self, task: Task, found: object) -> None:
-        assert isinstance(found, ContractSessions)
+        assert isinstance(found, SessionsAnswer)
         instrument = task.watched.instrument
         self._watch.sessions.take_schedule(task.series, found.schedule, task.asked_at, found.closed)
         if found.expires is not None:

@@ -314,7 +314,7 @@ class GapFiller:
 
     def _scan_all(self) -> None:
         """Look at every file: what is there, and, where that is known, what should be."""
-        if not self._scheduler.is_busy:
+        if not self._scheduler.is_busy and self._phase.state is not State.REFUSED:
             self._phase.take(Event.SCAN)
             self._publish()
         with contextlib.suppress(KtrdrError):

@@ -34,7 +34,8 @@ class ScanSchedule:
     def begin(self) -> tuple[str | None, bool]:
         """The id that was asked for, if one was; and whether what was given up is looked at too."""
         self.is_freed = False
-        return self._asked_id, self._asked_id is not None or not self.is_judged_anew
+        asked = self._asked_id  # which any thread may set
+        return asked, asked is not None or not self.is_judged_anew
 
     def end(self, asked_id: str | None, now: float) -> None:
         """It was gone through to its end."""

@@ -46,6 +46,6 @@ class AttachedClient:
             log.exception("no connection, while there is one")
             event = Event.LOST
         except Exception:  # a watcher that breaks must not leave a connection unwatched
-            log.exception("unexpected error of a watcher")
+            log.exception("unexpected error of a watcher of %r", self.client)
             event = Event.LOST
         self.events.put_nowait(event)

@@ -41,6 +41,12 @@ def from_text(shape: type[T], body: bytes) -> T:
     try:
         return _adapter(shape).validate_json(body, strict=True)
     except ValidationError as error:
+        if error.errors()[0]["type"] != "json_invalid":
+            raise errors.InvalidRequest(_first_problem(error)) from error
+    said = read_json(body)  # half a character in a text is no JSON to pydantic
+    try:
+        return _adapter(shape).validate_python(said)
+    except ValidationError as error:
         raise errors.InvalidRequest(_first_problem(error)) from error
 
 

@@ -384,6 +384,18 @@ def test_text_that_is_not_utf8_is_told_all_the_same(path):
 
     with served(path, status=tell) as client:
         assert client.get("/status")["message"] == "n\udce9ant"
+        assert client.ask(LastError, "GET", "/status").message == "n\udce9ant"
+
+
+def test_an_error_whose_text_is_not_utf8_arrives_as_it_was_raised(path):
+    async def refuse(_query):
+        raise errors.MalformedFile("n\udce9ant.csv: no header")
+
+    with (
+        served(path, status=refuse) as client,
+        pytest.raises(errors.MalformedFile, match="n\udce9ant"),
+    ):
+        client.get("/status")
 
 
 def test_a_message_of_a_later_version_is_understood(path):
