@@ -40,15 +40,13 @@ def test_every_end_of_a_connection_closes_its_socket(state):
 
 @pytest.mark.parametrize("state", LINKED)
 def test_no_notice_costs_the_connection(state):
-    for event in (
-        Event.FARM_BROKEN,
-        Event.FARM_BACK,
-        Event.UPSTREAM_LOST,
-        Event.UPSTREAM_BACK,
-    ):
+    for event in (Event.FARM_BROKEN, Event.FARM_BACK, Event.UPSTREAM_LOST):
         to, actions = after(state, event)
         assert to in LINKED
-        assert Action.CLOSE not in actions
+        assert actions == ()
+    to, actions = after(state, Event.UPSTREAM_BACK)
+    assert to in LINKED
+    assert actions == (Action.REPEAT_REQUESTS, Action.RECHECK_FARMS)
 
 
 @pytest.mark.parametrize(("state", "event"), TABLE)
