@@ -25,7 +25,6 @@ from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.sessions import DAILY_SETTLE_S, SETTLE_S, Expected, due_at, utc_midnight
 from ktrdr.market.timeframes import DAY_S, MINUTE_S
 from ktrdr.store.interface import BarStore, Seen
-from ktrdr.store.source import OURS
 
 _QUARTER_S = 900
 
@@ -33,9 +32,9 @@ _QUARTER_S = 900
 class Assessor:
     """Judges series of one store. For one thread."""
 
-    def __init__(self, store: BarStore, max_age_days: int) -> None:
+    def __init__(self, store: BarStore, ledger: Ledger, max_age_days: int) -> None:
         self.main_store = store
-        self.ledger = Ledger(store.folder / OURS / "ledger.sqlite")
+        self.ledger = ledger
         self.sessions = ContractSessions(self.ledger)
         self.contracts = Contracts(self.ledger, self.sessions)
         self.ownership = FileOwnership(self.ledger, self.contracts)

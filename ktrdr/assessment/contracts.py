@@ -28,7 +28,7 @@ class Contracts:
         self._alignments: dict[str, frozenset[int]] = {}
         self._grids: dict[tuple[str, Timeframe], Grid] = {}
         self._unscheduled: dict[str, dict[int, Unscheduled]] = {}
-        ledger.when_void(self._forget_all)
+        ledger.file.when_void(self._forget_all)
 
     def _forget_all(self) -> None:
         """What was read of the ledger."""

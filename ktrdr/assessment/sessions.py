@@ -32,7 +32,7 @@ class ContractSessions:
         self._schedules: dict[str, tuple[Schedule, float]] = {}
         """And when they were asked for."""
         self._alike: WeakValueDictionary[int, Schedule] = WeakValueDictionary()
-        ledger.when_void(self._schedules.clear)
+        ledger.file.when_void(self._schedules.clear)
 
     def schedule(self, instrument: Instrument, start: int, now: int) -> Schedule | None:
         """A contract's sessions as far as they are known; None when that is not far enough."""

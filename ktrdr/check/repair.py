@@ -17,7 +17,7 @@ from ktrdr.market.instruments import Series
 from ktrdr.store.atomic_write import keep, take_after, write_whole
 from ktrdr.store.bar_file import BarFile, FileKey, key_of
 from ktrdr.store.csv_store import CsvStore
-from ktrdr.store.source import OURS
+from ktrdr.store.source import ledger_path
 
 _TRIES = 20
 
@@ -58,7 +58,7 @@ class SeriesCheck:
         self._sessions = sessions
         self._clock = clock
         self._path = store.path(series)
-        self._ledger = store.folder / OURS / "ledger.sqlite"
+        self._ledger = ledger_path(store.folder)
 
     def check(self, *, fix: bool) -> Checked:
         """What is broken; with `fix` what can be mended is mended.

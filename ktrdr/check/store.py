@@ -7,7 +7,6 @@ replaced under the lock that every writer of ours takes.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,16 +28,16 @@ from ktrdr.market.instruments import (
     instrument_of_entry,
     parse_series,
 )
+from ktrdr.sqlite_file import DatabaseError, is_busy, reading
 from ktrdr.store.atomic_write import TEMPORARY
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
-from ktrdr.store.source import OURS
+from ktrdr.store.source import OURS, ledger_path
 
 SOURCES = ("live", "simulated")
 
 _STALE_S = 3600
 """No write takes so long: what it began was left by one that was killed."""
-_UNTOLD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
 
 
 class StoreCheck:
@@ -47,7 +46,7 @@ class StoreCheck:
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._store = CsvStore(folder)
-        self._ledger = folder / OURS / "ledger.sqlite"
+        self._ledger = ledger_path(folder)
         self._clock = clock
         self._tables = _read_tables(folder)[0]
         self._blocked: Mapping[Series, MalformedFile] | None = None
@@ -206,9 +205,8 @@ def _entry(name: str, symbol: str, entry: object) -> Iterator[Finding]:
 def _quick_check(path: Path) -> tuple[str, bool]:
     """What is wrong with a database, empty: nothing; and whether it is surely broken."""
     try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        with contextlib.closing(database):
+        with reading(path) as database:
             said = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.Error as error:
-        return str(error), (error.sqlite_errorcode & 0xFF) not in _UNTOLD
+    except DatabaseError as error:
+        return str(error), not is_busy(error)
     return ("", False) if said == "ok" else (str(said), True)

@@ -42,7 +42,7 @@ from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.index import is_settled
 from ktrdr.store.instruments_file import tables_of
 from ktrdr.store.interface import BarStore
-from ktrdr.store.source import OURS
+from ktrdr.store.source import ledger_path
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ class DataManager:
     ) -> tuple[Schedule, frozenset[int]]:
         """As far as the gap filler has learnt them and where bars begin, else the usual ones."""
         instrument = self._instrument(symbol)
-        path = self._store.folder / OURS / "ledger.sqlite"
+        path = ledger_path(self._store.folder)
         schedule, alignment = sessions_of(path, contract_name(instrument), timeframe)
         if not len(starts):
             return schedule or by_rules(instrument.sec_type, 0, 0), alignment

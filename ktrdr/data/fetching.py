@@ -35,7 +35,7 @@ from ktrdr.market.sessions import (
 from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.market.usual_sessions import usual_week
 from ktrdr.store.interface import BarStore
-from ktrdr.store.source import OURS
+from ktrdr.store.source import ledger_path
 
 Progress = Callable[[int, int], None]
 """Hears how many requests are answered, and how many there are."""
@@ -230,7 +230,7 @@ class Fetching:
         query = request_to_query(work.instrument, None, start, end)
         told = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
         name = contract_name(work.instrument)
-        path = self._store.folder / OURS / "ledger.sqlite"
+        path = ledger_path(self._store.folder)
         known, alignment = sessions_of(path, name, work.series.timeframe)
         work.settle(told, known, alignment, life_of(path, name), span)
         absence = f"{work.series} {name}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ktrdr.assessment.series_state import Watched
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, PeerSilent, RequestFailed, WrongSource
+from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.file_errors import is_of_the_disk, unwritable
 
 log = logging.getLogger("gap-filler")
@@ -77,7 +77,7 @@ def _is_everybodys(error: Exception) -> bool:
     """It is a trouble of the connection, or of the store as a whole."""
     if isinstance(error, OSError):
         return is_of_the_disk(error)
-    everybodys = isinstance(error, PeerDown | NotConnected | WrongSource | sqlite3.Error)
+    everybodys = isinstance(error, PeerDown | NotConnected | WrongSource | DatabaseError)
     return everybodys and not isinstance(error, PeerSilent)
 
 

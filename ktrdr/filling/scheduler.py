@@ -7,7 +7,6 @@ whether what is stored is still what IB has.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, Future
@@ -34,6 +33,7 @@ from ktrdr.ipc.client import LocalClient
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series, contract_name
 from ktrdr.market.timeframes import DAY_S, HOUR_S
+from ktrdr.sqlite_file import DatabaseError
 from ktrdr.times import iso
 
 log = logging.getLogger("gap-filler")
@@ -212,7 +212,7 @@ class Scheduler:
                 self._see_to(*back)
             except (PeerDown, NotConnected) as error:
                 lost = error
-            except (WrongSource, OSError, sqlite3.Error) as error:
+            except (WrongSource, OSError, DatabaseError) as error:
                 refused = error
             finally:
                 self.fetcher.ended(back[0])

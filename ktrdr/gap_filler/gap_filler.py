@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -37,12 +36,13 @@ from ktrdr.gap_filler.store_health import StoreHealth
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import GapFillerStatus, Json
 from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import Series
-from ktrdr.sqlite_file import is_damage
+from ktrdr.sqlite_file import DatabaseError, is_damage
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.instruments_file import INSTRUMENTS
 from ktrdr.store.interface import BarStore
-from ktrdr.store.source import OURS
+from ktrdr.store.source import ledger_path
 
 log = logging.getLogger("gap-filler")
 
@@ -75,9 +75,10 @@ class GapFiller:
         monotonic: Callable[[], float] | None = None,
         boot: str = "",
     ) -> None:
-        store = store or CsvStore(settings.data_dir, indexed=True)
+        ledger = Ledger(ledger_path(store.folder if store else settings.data_dir))
+        store = store or CsvStore(settings.data_dir, state=ledger.file)
         executor = executor or ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="ask")
-        watch = Assessor(store, settings.ktrdr_gap_max_age_days)
+        watch = Assessor(store, ledger, settings.ktrdr_gap_max_age_days)
         clocks = ClockCheck(clock, monotonic or clock, boot, watch)
         now, interval_s = clocks.now, settings.ktrdr_gap_check_interval_s
         self._health = StoreHealth(store, is_live_folder=settings.is_live_folder)
@@ -101,7 +102,7 @@ class GapFiller:
         self._looks_back = False
         """Past days are being looked at, for no answer has come for a while."""
         self._signals = Signals()
-        fills = Fills(FillBook(store.folder / OURS / "ledger.sqlite"))
+        fills = Fills(FillBook(ledger.file.path))
         self._report = StatusReport(
             settings,
             watch,
@@ -196,7 +197,7 @@ class GapFiller:
             self._phase.take(Event.REFUSE, str(error), error.hint)
             self.report("store", error)
             return False
-        except (KtrdrError, OSError, sqlite3.Error) as error:
+        except (KtrdrError, OSError, DatabaseError) as error:
             self._wait_with(error)
             return False
         except Exception as error:  # no mistake of ours ends the program
@@ -216,13 +217,13 @@ class GapFiller:
         is_running = not self._signals.stopping.is_set()
         self._report.publish(self._gateway.source, is_running=is_running)
 
-    def _wait_with(self, error: KtrdrError | OSError | sqlite3.Error) -> None:
+    def _wait_with(self, error: KtrdrError | OSError | DatabaseError) -> None:
         """Nothing goes on until that is over; a damaged ledger is left for a new one."""
-        if isinstance(error, sqlite3.Error) and is_damage(error):
+        if isinstance(error, DatabaseError) and is_damage(error):
             try:
                 self._scan.leave_damaged_ledger(error)
                 self._schedule.is_judged_anew = False
-            except (OSError, sqlite3.Error) as refused:
+            except (OSError, DatabaseError) as refused:
                 error = refused
         if isinstance(error, StoreUnwritable) or not isinstance(error, KtrdrError):
             error = self._health.fails(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from ktrdr.completeness.clocks import APART_S
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
 from ktrdr.filling.scheduler import Scheduler
 from ktrdr.market.instruments import Series, instrument_for, instrument_of_entry, parse_series
+from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
 from ktrdr.store.interface import BarStore
 from ktrdr.times import iso
@@ -56,9 +56,9 @@ class Scan:
         self._changed_lock = threading.Lock()
         """Names of files that may have changed, and were not looked at since."""
 
-    def leave_damaged_ledger(self, why: sqlite3.Error) -> None:
-        """What stands in it cannot be read: begin a new one. sqlite3.Error, OSError: as to open."""
-        self._watch.ledger.leave_damaged(why)
+    def leave_damaged_ledger(self, why: DatabaseError) -> None:
+        """What stands in it cannot be read: begin a new one. DatabaseError, OSError: as to open."""
+        self._watch.ledger.file.leave_damaged(why)
 
     def close_ledger(self) -> None:
         """It is opened again when it is needed."""
@@ -83,7 +83,7 @@ class Scan:
         Misconfigured: instruments.toml cannot be read.
         """
         found, _, strange, blocked = self.store.scan()
-        self._watch.ledger.notice_deletion()
+        self._watch.ledger.file.notice_deletion()
         ordered = sorted((*found, *blocked), key=_order)
         self.strange = tuple(strange)
         lines = [*strange[:_STRANGE_SHOWN], self.more_strange]

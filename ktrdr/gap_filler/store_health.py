@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 
 from ktrdr.errors import KtrdrError, StoreGone
 from ktrdr.gap_filler.ownership import Ownership
 from ktrdr.ipc.messages import StoreTrouble
+from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.interface import BarStore
 from ktrdr.store.probe import Room, StoreProbe, explained
 
@@ -43,11 +43,11 @@ class StoreHealth:
         """StoreUnwritable: nothing can be written there now."""
         self._probe.check()
 
-    def refused(self, error: KtrdrError | OSError | sqlite3.Error) -> None:
+    def refused(self, error: KtrdrError | OSError | DatabaseError) -> None:
         """It has refused a write."""
         self._probe.refused(error)
 
-    def fails(self, error: KtrdrError | OSError | sqlite3.Error) -> KtrdrError:
+    def fails(self, error: KtrdrError | OSError | DatabaseError) -> KtrdrError:
         """Nothing can be stored because of this; the error in words for a person."""
         self._probe.refused(error)
         known = explained(error, self._folder)

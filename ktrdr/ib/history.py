@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TypeVar
 from ktrdr.ib.expected_outages import Outage
 from ktrdr.ib.outages import NOT_RUNNING, Span
 from ktrdr.ib.states import State
-from ktrdr.sqlite_file import open_database
+from ktrdr.sqlite_file import Database, DatabaseError, Schema, open_database
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +26,10 @@ ROWS_MAX = 20_000
 _WAIT_S = 0.5
 """For another process that writes: history is worth no delay."""
 
-_TABLES = """
+_SCHEMA = Schema("""
 CREATE TABLE IF NOT EXISTS states (at REAL PRIMARY KEY, state TEXT NOT NULL, why TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS run (last REAL NOT NULL);
-"""
+""")
 
 
 class ConnectionHistory:
@@ -40,7 +39,7 @@ class ConnectionHistory:
         self._path = path
         self._lock = threading.Lock()
         self._is_failing = self._is_closed = False
-        self._db: sqlite3.Connection | None = None
+        self._db: Database | None = None
         self._do(lambda db: _close_last_run(db, now), None)
 
     def close(self, now: float) -> None:
@@ -75,17 +74,17 @@ class ConnectionHistory:
             if end > since and at < until
         ]
 
-    def _do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
+    def _do(self, work: Callable[[Database], T], otherwise: T) -> T:
         """Work on the database in a transaction. What the disk refuses is reported once."""
         try:
             with self._lock:
                 if self._is_closed:
                     return otherwise
                 if self._db is None:
-                    self._db = open_database(self._path, _TABLES, wait_s=_WAIT_S)
+                    self._db = open_database(self._path, _SCHEMA, _WAIT_S)
                 with self._db:
                     done = work(self._db)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, DatabaseError) as error:
             if not self._is_failing:
                 log.warning("%s cannot be kept: %s", self._path, error)
             self._is_failing = True
@@ -142,17 +141,17 @@ def lost_at(spans: Sequence[Span]) -> float | None:
     return up[-1].end if up and up[-1] is not spans[-1] else None
 
 
-def _note(db: sqlite3.Connection, at: float, state: str, why: str) -> None:
+def _note(db: Database, at: float, state: str, why: str) -> None:
     db.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?)", (at, state, why))
     _trim(db, at)
     _seen(db, at)
 
 
-def _all_rows(db: sqlite3.Connection) -> list[_Row]:
+def _all_rows(db: Database) -> list[_Row]:
     return db.execute("SELECT at, state, why FROM states ORDER BY at").fetchall()
 
 
-def _close_last_run(db: sqlite3.Connection, now: float) -> None:
+def _close_last_run(db: Database, now: float) -> None:
     """A run that was killed is known to have lived until it was seen last."""
     seen = db.execute("SELECT last FROM run").fetchone()
     last = db.execute("SELECT at, state FROM states ORDER BY at DESC LIMIT 1").fetchone()
@@ -161,7 +160,7 @@ def _close_last_run(db: sqlite3.Connection, now: float) -> None:
         db.execute("INSERT OR REPLACE INTO states VALUES (?, ?, '')", (at, NOT_RUNNING))
 
 
-def _trim(db: sqlite3.Connection, now: float) -> None:
+def _trim(db: Database, now: float) -> None:
     """Keep the last 30 days, and the row that says how they began."""
     db.execute(
         "DELETE FROM states WHERE at < (SELECT max(at) FROM states WHERE at <= ?)", (now - KEPT_S,)
@@ -172,6 +171,6 @@ def _trim(db: sqlite3.Connection, now: float) -> None:
     )
 
 
-def _seen(db: sqlite3.Connection, at: float) -> None:
+def _seen(db: Database, at: float) -> None:
     db.execute("DELETE FROM run")
     db.execute("INSERT INTO run VALUES (?)", (at,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -12,6 +11,7 @@ from ktrdr.completeness.evidence import Doubts
 from ktrdr.completeness.gaps import Gap, in_runs
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.sqlite_file import Database
 
 _RECENT_S = 7 * DAY_S
 _RECENT_EXPIRY_S = DAY_S
@@ -24,7 +24,7 @@ _EXPIRED_KEPT_S = 400 * DAY_S
 class AbsenceRecords:
     """Of the series of one store, by `Watched.absence`. For one thread."""
 
-    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
         self._db = database
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
@@ -16,12 +15,13 @@ from ktrdr.ledger.reader import stored_schedule
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import Timeframe
+from ktrdr.sqlite_file import Database
 
 
 class ContractRecords:
     """Of one store: by `contract_name`, or of one series by `Watched.absence`. For one thread."""
 
-    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
         self._db = database
 

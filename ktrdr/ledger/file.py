@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 from ktrdr.completeness.fill import State
 from ktrdr.market.instruments import parse_series
-from ktrdr.sqlite_file import begin_anew, open_database
+from ktrdr.sqlite_file import Database, DatabaseError, Schema, reading
+from ktrdr.store.index import INDEX
 
 log = logging.getLogger(__name__)
 
-_VERSION = 3
 _TABLES = """
 CREATE TABLE IF NOT EXISTS asked (
     series TEXT, start INTEGER, end INTEGER, at INTEGER, outcome TEXT, code INTEGER, bars INTEGER
@@ -62,22 +60,10 @@ CREATE TABLE IF NOT EXISTS looks (series TEXT, what TEXT, at INTEGER, PRIMARY KE
 """
 
 
-def open_ledger(path: Path, wait_s: float = 10.0) -> sqlite3.Connection:
-    """A store's ledger, made where there is none; errors and `wait_s` as `open_database`.
-
-    Until there were fills, what was asked for stood in a table of its own, one day for each series.
-    """
-    database = open_database(path, _TABLES, _VERSION, wait_s, _take_over_fills)
-    try:
-        if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
-            _make_fills_of_what_was_wanted(database)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _make_fills_of_what_was_wanted(database: sqlite3.Connection) -> None:
+def _make_fills_of_what_was_wanted(database: Database, _path: Path) -> None:
+    """Until there were fills, what was asked for stood in a table of its own, a day a series."""
+    if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
+        return
     with database:
         database.execute("BEGIN IMMEDIATE")
         if database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
@@ -88,21 +74,16 @@ def _make_fills_of_what_was_wanted(database: sqlite3.Connection) -> None:
             database.execute("DROP TABLE wanted")
 
 
-def leave_damaged(path: Path, why: sqlite3.Error) -> None:
-    """Put a store's ledger aside, and begin a new one with its fills; errors as `open_ledger`."""
-    begin_anew(path, why, _TABLES, _VERSION, take_over=_take_over_fills).close()
-
-
-def _take_over_fills(database: sqlite3.Connection, aside: Path) -> None:
+def _take_over_fills(database: Database, aside: Path) -> None:
     """What people asked for goes on, as far as a ledger that was put aside can still be read."""
     found: list[tuple[Any, ...]] = []
     query = (
         "SELECT id, series, since, asked_at, state, ended_at, expected, present, missing FROM fills"
     )
     try:
-        with contextlib.closing(sqlite3.connect(aside)) as old:
+        with reading(aside) as old:
             found.extend(row for row in old.execute(query) if _is_fill(row[1], row[2], row[4]))
-    except sqlite3.Error as error:
+    except DatabaseError as error:
         log.warning("which fills were asked for cannot be read there (%s): ask again", error)
     insert = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     with database:
@@ -117,3 +98,12 @@ def _is_fill(series: object, since: object, state: object) -> bool:
     except ValueError:
         return False
     return isinstance(since, int)
+
+
+LEDGER = Schema(
+    _TABLES + INDEX.tables,
+    INDEX.version,
+    (_make_fills_of_what_was_wanted, *INDEX.upgrades),
+    _take_over_fills,
+)
+"""All that the gap filler keeps of a store, its index of the files too."""

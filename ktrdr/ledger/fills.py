@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from ktrdr.completeness.fill import TABLE, Counts, Event, Fill, State
 from ktrdr.errors import StoreUnwritable
-from ktrdr.ledger.file import open_ledger
+from ktrdr.ledger.file import LEDGER
 from ktrdr.market.instruments import Series, parse_series
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.sqlite_file import Database, DatabaseError, open_database, reading
 
 _WAIT_S = 2.0
 """How long a ledger that is locked is waited for: whoever asks waits for 5 s."""
@@ -96,18 +96,17 @@ class FillBook:
         """All of them, the oldest first; nothing is changed, for the store may be another one's."""
         if not self._path.exists():
             return []
-        where = f"{self._path.absolute().as_uri()}?mode=ro"
         try:
-            with contextlib.closing(sqlite3.connect(where, timeout=_WAIT_S, uri=True)) as database:
+            with reading(self._path, _WAIT_S) as database:
                 has_fills = "SELECT 1 FROM sqlite_schema WHERE name = 'fills'"
                 return _all(database) if database.execute(has_fills).fetchone() else []
-        except sqlite3.Error as error:
+        except DatabaseError as error:
             raise StoreUnwritable(
                 f"{self._path.name} cannot be read: {error}", hint=f"see who uses {self._path}"
             ) from error
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Iterator[Database]:
         """In one transaction, which is on the disk when this ends."""
         with self._opened() as database:
             database.execute("PRAGMA synchronous = FULL")
@@ -116,12 +115,12 @@ class FillBook:
                 yield database
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Iterator[Database]:
         try:
             self._refuse_remains()
-            with contextlib.closing(open_ledger(self._path, _WAIT_S)) as database:
+            with contextlib.closing(open_database(self._path, LEDGER, _WAIT_S)) as database:
                 yield database
-        except (sqlite3.Error, OSError) as error:
+        except (DatabaseError, OSError) as error:
             raise StoreUnwritable(
                 f"{self._path.name} cannot be written: {error}; nothing was changed",
                 hint=f"see who uses {self._path}, and whether its disk is full, then ask again",
@@ -137,7 +136,7 @@ class FillBook:
             )
 
 
-def _all(database: sqlite3.Connection, where: str = "1", *values: object) -> list[Fill]:
+def _all(database: Database, where: str = "1", *values: object) -> list[Fill]:
     """Those under a condition of ours, the oldest first."""
     query = f"SELECT {_COLUMNS} FROM fills WHERE {where} ORDER BY id"  # noqa: S608
     return [_fill(*row) for row in database.execute(query, values)]

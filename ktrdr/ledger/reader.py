@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array, Schedule, Session
 from ktrdr.market.timeframes import Timeframe
+from ktrdr.sqlite_file import DatabaseError, reading
 from ktrdr.store.bar_file import FileKey
 
 
@@ -74,10 +73,9 @@ def _one(path: Path, query: str, value: str) -> Any:
 def _all(path: Path, query: str, *values: object) -> list[Any]:
     """All rows; none, too, where the ledger cannot be read just now."""
     try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        with contextlib.closing(database):
+        with reading(path) as database:
             return database.execute(query, values).fetchall()
-    except sqlite3.Error:
+    except DatabaseError:
         return []
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
 
 from ktrdr.completeness.gaps import Gap
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.sqlite_file import Database
 
 _ASKED_KEPT_S = 30 * DAY_S
 
@@ -15,7 +15,7 @@ _ASKED_KEPT_S = 30 * DAY_S
 class RequestRecords:
     """Of the requests of one store. For one thread."""
 
-    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
         self._db = database
 

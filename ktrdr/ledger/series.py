@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 
 from ktrdr.market.instruments import Series
+from ktrdr.sqlite_file import Database
 from ktrdr.store.bar_file import FileKey
 
 
 class SeriesRecords:
     """Of the series of one store. For one thread."""
 
-    def __init__(self, database: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
         self._db = database
 

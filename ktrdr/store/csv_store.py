@@ -12,17 +12,18 @@ from pathlib import Path
 from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series, parse_series
+from ktrdr.sqlite_file import StateFile
 from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, write_new, write_whole
 from ktrdr.store.bar_file import BarFile, FileKey, key_of
 from ktrdr.store.csv_text import HEADER, Rows
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import unwritable
-from ktrdr.store.index import CoverageIndex, find_known
+from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import Scan, Seen
 from ktrdr.store.lock import LockBusy, WriteLock, held, left_unfinished
 from ktrdr.store.seen_files import SeenFiles
 from ktrdr.store.series_writer import SeriesWriter
-from ktrdr.store.source import OURS, source_of
+from ktrdr.store.source import OURS, ledger_path, source_of
 
 _LOCK_TIMEOUT_S = 5.0
 _FAR = 2**62
@@ -31,20 +32,24 @@ _FAR = 2**62
 class CsvStore:
     """Every write extends a file or replaces it whole, or leaves it as it was.
 
-    One writer at a time per file, between processes too; readers need no lock. With `indexed` it
-    remembers what it has seen in `.ktrdr/index.sqlite`, and is for one thread then. `like`: a store
-    after whose files those without rows spell their times.
+    One writer at a time per file, between processes too; readers need no lock. With `state` it
+    remembers there what it has seen, and is for one thread then; so with `indexed`, in a file that
+    it opens for itself. `like`: a store after whose files those without rows spell their times.
     """
 
     def __init__(
-        self, folder: Path, *, indexed: bool = False, like: CsvStore | None = None
+        self,
+        folder: Path,
+        *,
+        indexed: bool = False,
+        state: StateFile | None = None,
+        like: CsvStore | None = None,
     ) -> None:
         self.folder = folder
         self._like = like
-        self._index_path = folder / OURS / "index.sqlite"
         self._locks = folder / OURS / "locks"
-        self._is_indexed = indexed
-        self._seen = SeenFiles(CoverageIndex(self._index_path) if indexed else None)
+        self._state = StateFile(ledger_path(folder), INDEX) if indexed else state
+        self._seen = SeenFiles(CoverageIndex(self._state) if self._state else None)
 
     def __repr__(self) -> str:
         return f"CsvStore({str(self.folder)!r})"
@@ -77,6 +82,8 @@ class CsvStore:
 
     def scan(self) -> Scan:
         """Every series of the store, and which of the files changed since they were looked at."""
+        if self._state is not None:
+            self._state.notice_deletion()
         known = self._seen.known()
         found, blocked, strange = read_entries(self.folder)
         changed = []
@@ -128,7 +135,10 @@ class CsvStore:
     def was_verified(self, series: Series) -> bool:
         """Every row was looked at since it changed last, by this process or by another one."""
         name, key = series.file_name, self.key(series)
-        known = self._seen.of(series) if self._is_indexed else find_known(self._index_path, name)
+        if self._state is not None:
+            known = self._seen.of(series)
+        else:
+            known = find_known(ledger_path(self.folder), name)
         if known is None or known.key != key:
             return False
         return known.is_settled and known.is_verified
@@ -261,8 +271,10 @@ class CsvStore:
         self._seen.flush()
 
     def close(self) -> None:
-        """Flush, and let go of the index; it is opened again when it is needed."""
+        """Flush, and close the file of what was seen; it is opened again when it is needed."""
         self._seen.close()
+        if self._state is not None:
+            self._state.close()
 
     @contextlib.contextmanager
     def _writing(self, series: Series) -> Iterator[SeriesWriter]:

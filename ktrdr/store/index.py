@@ -1,4 +1,4 @@
-"""Which bars each file had when it was looked at last: SQLite beside the ledger, made anew at will.
+"""Which bars each file had when it was looked at last: a table beside the ledger, to be made anew.
 
 A file with the same size, time of change and inode is the same file: a look at it costs no more
 than that. What was written to within the clock's tick before it was looked at is looked at again.
@@ -7,9 +7,6 @@ than that. What was written to within the clock's tick before it was looked at i
 from __future__ import annotations
 
 import contextlib
-import logging
-import sqlite3
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,24 +14,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ktrdr.market.sessions import Int64Array
-from ktrdr.sqlite_file import open_database
+from ktrdr.sqlite_file import Database, DatabaseError, Schema, StateFile, reading, remove
 from ktrdr.store.bar_file import FileKey
 
-log = logging.getLogger(__name__)
-
-_VERSION = 2
 _TABLES = """
-CREATE TABLE IF NOT EXISTS files (
+CREATE TABLE IF NOT EXISTS file_index (
     name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, settled INTEGER,
     first INTEGER, last INTEGER, since INTEGER, verified INTEGER, runs BLOB
 ) WITHOUT ROWID;
 """
-_ALL = "SELECT name, size, mtime_ns, inode, settled, first, last, since, verified FROM files"
-_PUT = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ALL = "SELECT name, size, mtime_ns, inode, settled, first, last, since, verified FROM file_index"
+_PUT = "INSERT OR REPLACE INTO file_index VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_RUNS = "SELECT runs FROM file_index WHERE name = ?"
 _TOGETHER = 256
 """Files that are written of in one go."""
-_LOST_S = 300.0
-"""Where the index cannot be kept, that is tried again after so long."""
+_OF_BEFORE, _VERSION_OF_BEFORE = "index.sqlite", 2
+"""A file of its own, until the index became a part of the ledger's."""
 _FINE_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
 """Between two changes that get the same time: Linux' clock, and file systems of whole seconds."""
 
@@ -61,24 +56,19 @@ def is_settled(key: FileKey, looked_ns: int) -> bool:
 
 
 class CoverageIndex:
-    """Of one store. For one thread. Where it cannot be kept, every look is a first one."""
+    """Of one store. For one thread. Each call may raise DatabaseError, OSError as `StateFile`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._db: sqlite3.Connection | None = None
+    def __init__(self, file: StateFile) -> None:
+        self._file = file
         self._known: dict[str, Known] | None = None
         self._unsaved: dict[str, tuple[Any, ...]] = {}
-        self._lost_until = 0.0
+        file.when_void(self._forget_all)
 
     def known(self) -> dict[str, Known]:
         """Every file's, by its name."""
         if self._known is None:
-            self._known = {}
-            try:
-                if self._path.exists():
-                    self._load(self._known)
-            except (sqlite3.Error, OSError) as error:
-                self._give_up(error)
+            rows = self._file.database().execute(_ALL).fetchall() if self._file.exists else []
+            self._known = {row[0]: _to_known(row) for row in rows}
         return self._known
 
     def starts(self, name: str, since: int, step_s: int) -> Int64Array | None:
@@ -115,12 +105,7 @@ class CoverageIndex:
             return None
         if name in self._unsaved:
             return bytes(self._unsaved[name][-1])
-        try:
-            found = self._database().execute("SELECT runs FROM files WHERE name = ?", (name,))
-            row = found.fetchone()
-        except (sqlite3.Error, OSError) as error:
-            self._give_up(error)
-            return None
+        row = self._file.database().execute(_RUNS, (name,)).fetchone()
         return row[0] if row else None
 
     def forget(self, names: Iterable[str]) -> None:
@@ -128,62 +113,34 @@ class CoverageIndex:
         gone = [name for name in names if self.known().pop(name, None) is not None]
         for name in gone:
             self._unsaved.pop(name, None)
-        self._execute("DELETE FROM files WHERE name = ?", [(name,) for name in gone])
+        self._execute("DELETE FROM file_index WHERE name = ?", [(name,) for name in gone])
 
     def flush(self) -> None:
         """Let others see what was found."""
-        unsaved, self._unsaved = self._unsaved, {}
-        self._execute(_PUT, list(unsaved.values()))
-
-    def close(self) -> None:
-        """It is opened again when it is needed."""
-        self.flush()
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._db is not None:
-            self._db.close()
-        self._db = self._known = None
+        self._execute(_PUT, list(self._unsaved.values()))
         self._unsaved = {}
 
-    def _load(self, known: dict[str, Known]) -> None:
-        for row in self._database().execute(_ALL):
-            known[row[0]] = _to_known(row)
-
-    def _database(self) -> sqlite3.Connection:
-        if time.monotonic() < self._lost_until:
-            raise sqlite3.OperationalError("given up for a while")
-        if self._db is not None and not self._path.exists():
-            self._drop()  # somebody has deleted it
-        if self._db is None:
-            self._db = open_database(self._path, _TABLES, _VERSION)
-        return self._db
+    def close(self) -> None:
+        """Flush, and read it anew when it is needed again; its file stays open."""
+        self.flush()
+        self._forget_all()
 
     def _execute(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        if not rows:
-            return
-        try:
-            database = self._database()
-            with database:
+        if rows:
+            with self._file.database() as database:
                 database.executemany(statement, rows)
-        except (sqlite3.Error, OSError) as error:
-            self._give_up(error)
 
-    def _give_up(self, error: Exception) -> None:
-        if time.monotonic() >= self._lost_until:
-            log.warning("%s: %s: files are looked at anew", self._path, error)
-            self._lost_until = time.monotonic() + _LOST_S
-        self._drop()
-        self._known = {}
+    def _forget_all(self) -> None:
+        self._known = None
+        self._unsaved = {}
 
 
 def find_known(path: Path, name: str) -> Known | None:
     """What an index says of one file, to who only reads; None: nothing, or it cannot be read."""
     try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        with contextlib.closing(database):
+        with reading(path) as database:
             row = database.execute(f"{_ALL} WHERE name = ?", (name,)).fetchone()
-    except sqlite3.Error:
+    except DatabaseError:
         return None
     return _to_known(row) if row else None
 
@@ -226,3 +183,23 @@ def from_runs(runs: bytes, since: int, step_s: int) -> Int64Array:
     starts = np.repeat(firsts, counts) + step_s * within
     chosen: Int64Array = starts[starts >= since]
     return chosen
+
+
+def _take_over_index(database: Database, path: Path) -> None:
+    """What an earlier release had seen, in a file of its own, is known; the file goes."""
+    before = path.with_name(_OF_BEFORE)
+    if not before.exists():
+        return
+    with contextlib.suppress(DatabaseError):  # then files are looked at anew
+        database.execute("ATTACH ? AS before", (str(before),))
+        try:
+            if database.execute("PRAGMA before.user_version").fetchone()[0] == _VERSION_OF_BEFORE:
+                with database:
+                    database.execute("INSERT OR IGNORE INTO file_index SELECT * FROM before.files")
+        finally:
+            database.execute("DETACH before")
+    remove(before)
+
+
+INDEX = Schema(_TABLES, 3, (_take_over_index,))
+"""The index alone; its version is that of the ledger, in whose file it is."""

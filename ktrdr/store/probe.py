@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sqlite3
 import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from ktrdr.errors import KtrdrError, StoreGone, StoreUnwritable
-from ktrdr.sqlite_file import is_damage
+from ktrdr.sqlite_file import DatabaseError, errno_of, is_damage
 from ktrdr.store.atomic_write import TEMPORARY
-from ktrdr.store.source import OURS
+from ktrdr.store.source import OURS, ledger_path
 
 _PROBE_BYTES = 65_536
 _MORE_BYTES = 65_536
@@ -143,12 +142,12 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
         words, hint = _WORDS[number]
         return StoreUnwritable(words.format(folder), hint=hint.format(folder, _permit(folder)))
     hint = f"look at its disk: df -h {folder}; it goes on by itself"
-    if isinstance(error, sqlite3.Error) and is_damage(error):
+    if isinstance(error, DatabaseError) and is_damage(error):
         return StoreUnwritable(
-            f"{folder / OURS / 'ledger.sqlite'} is damaged ({error}): a new one is begun",
+            f"{ledger_path(folder)} is damaged ({error}): a new one is begun",
             hint="see whether its disk is sound (dmesg); it goes on by itself",
         )
-    if isinstance(error, sqlite3.Error):
+    if isinstance(error, DatabaseError):
         hint = f"in {folder}: {_LEDGER_HINT}; it goes on by itself"
     if isinstance(error, StoreGone):
         return error
@@ -160,7 +159,7 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
 def _permit(folder: Path) -> str:
     """The command that lets this user write there, as its owner and mode are now."""
     user = os.geteuid()
-    ours, ledger = folder / OURS, folder / OURS / "ledger.sqlite"
+    ours, ledger = folder / OURS, ledger_path(folder)
     may_not = f"see what forbids it: lsattr -d {folder} {ours} {ours}/*"
     for path in (folder, ours, ledger):
         try:
@@ -180,18 +179,10 @@ def _number_of(error: BaseException | None) -> int | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno
-        if isinstance(error, sqlite3.Error):
-            return _SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if isinstance(error, DatabaseError):
+            return errno_of(error)
         error = error.__cause__
     return None
-
-
-_SQLITE = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_READONLY: errno.EACCES,
-    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
-    sqlite3.SQLITE_PERM: errno.EACCES,
-}
 
 
 def _write_and_remove(folder: Path) -> None:

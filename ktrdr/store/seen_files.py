@@ -55,6 +55,6 @@ class SeenFiles:
             self._index.flush()
 
     def close(self) -> None:
-        """Flush, and let go of the index; it is opened again when it is needed."""
+        """Flush, and read it anew when it is needed again."""
         if self._index is not None:
             self._index.close()

@@ -14,6 +14,11 @@ OURS = ".ktrdr"
 """The folder inside the store that is this project's own."""
 
 
+def ledger_path(folder: Path) -> Path:
+    """Where the gap filler keeps what it knows of a store, in SQLite."""
+    return folder / OURS / "ledger.sqlite"
+
+
 def source_of(folder: Path) -> str | None:
     """`live` or `simulated`; None for a store that nothing was written to.
 

@@ -541,7 +541,7 @@ def test_each_broken_entry_is_told(write, check):
     assert [finding.what.partition(" ")[0] for finding in check()] == ["[AAPL]", "[ES]"]
 
 
-@pytest.mark.parametrize("name", ["ledger.sqlite", "index.sqlite", "connection-live.sqlite"])
+@pytest.mark.parametrize("name", ["ledger.sqlite", "connection-live.sqlite"])
 def test_a_broken_database_is_told_and_left(check, data_dir, name):
     path = data_dir / ".ktrdr" / name
     path.parent.mkdir()

@@ -81,5 +81,5 @@ def test_nothing_is_known_any_more_after_somebody_has_deleted_the_ledger(
     sessions.take_schedule(series, schedule(), NOW)
     path.unlink()
     assert sessions.known_schedule(AAPL) is not None
-    ledger.notice_deletion()
+    ledger.file.notice_deletion()
     assert sessions.known_schedule(AAPL) is None

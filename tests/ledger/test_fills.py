@@ -6,10 +6,11 @@ import pytest
 
 from ktrdr.completeness.fill import Counts, State
 from ktrdr.errors import StoreUnwritable
-from ktrdr.ledger.file import open_ledger
+from ktrdr.ledger.file import LEDGER
 from ktrdr.ledger.fills import FillBook
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import parse_series
+from ktrdr.sqlite_file import open_database
 
 DAY = 86400
 NOW = 20_000 * DAY
@@ -190,7 +191,7 @@ def test_a_ledger_of_another_version_costs_no_fill(book, path):
 
 
 def test_what_stands_in_the_log_of_such_a_ledger_alone_is_not_lost(book, path):
-    with contextlib.closing(open_ledger(path)):  # so that the log is not written into the file
+    with contextlib.closing(open_database(path, LEDGER)):  # else the log is written into the file
         fill = book.ask(AAPL, 5 * DAY, NOW)
         make_another_versions(path)
         assert path.with_name("ledger.sqlite-wal").stat().st_size

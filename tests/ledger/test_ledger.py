@@ -9,7 +9,7 @@ from ktrdr.completeness.gaps import Gap
 from ktrdr.completeness.grids import Grid
 from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.completeness.unscheduled import Unscheduled
-from ktrdr.ledger.file import open_ledger
+from ktrdr.ledger.file import LEDGER
 from ktrdr.ledger.fills import FillBook
 from ktrdr.ledger.ledger import Clock, Ledger
 from ktrdr.ledger.reader import sessions_of
@@ -17,6 +17,7 @@ from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Schedule, Session
 from ktrdr.market.timeframes import Timeframe
+from ktrdr.sqlite_file import open_database
 
 DAY = 86400
 NOW = 400 * DAY
@@ -93,7 +94,7 @@ def test_it_survives_a_restart(ledger, path):
 
 
 def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
-    open_ledger(path).close()
+    open_database(path, LEDGER).close()
     with contextlib.closing(sqlite3.connect(path)) as old, old:
         old.execute("DROP TABLE fills")
         old.execute("CREATE TABLE wanted (series TEXT PRIMARY KEY, since INTEGER)")
@@ -108,15 +109,15 @@ def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
 
 def test_it_notices_that_its_file_was_deleted_also_when_there_is_another_one(ledger, path):
     ledger.keep_clock(Clock("first", 5.5, NOW))
-    assert ledger.is_in_place
+    assert ledger.file.is_in_place
     path.rename(path.with_suffix(".old"))
-    assert not ledger.is_in_place
+    assert not ledger.file.is_in_place
     path.write_bytes(b"")
-    assert not ledger.is_in_place
+    assert not ledger.file.is_in_place
 
 
 def test_a_ledger_is_made_when_something_is_asked_of_it_and_not_before(ledger, path):
-    ledger.notice_deletion()
+    ledger.file.notice_deletion()
     ledger.put_off(DAY, NOW)
     assert ledger.forget_after(NOW) == 0
     assert not ledger.exists
@@ -128,19 +129,19 @@ def test_a_ledger_is_made_when_something_is_asked_of_it_and_not_before(ledger, p
 
 def test_after_its_file_was_deleted_it_begins_a_new_one(ledger, path):
     forgotten = []
-    ledger.when_void(lambda: forgotten.append("all"))
+    ledger.file.when_void(lambda: forgotten.append("all"))
     ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
-    ledger.notice_deletion()
+    ledger.file.notice_deletion()
     assert (ledger.contracts.alignment("AAPL/STK"), forgotten) == (frozenset({570}), [])
     path.unlink()
-    ledger.notice_deletion()
+    ledger.file.notice_deletion()
     assert (ledger.contracts.alignment("AAPL/STK"), forgotten) == (frozenset(), ["all"])
     assert path.exists()
 
 
 def test_what_was_read_of_it_is_void_where_its_times_are_changed(ledger):
     forgotten = []
-    ledger.when_void(lambda: forgotten.append("all"))
+    ledger.file.when_void(lambda: forgotten.append("all"))
     ledger.series.note_look(SERIES, "sample", NOW)
     ledger.forget_after(NOW)
     assert forgotten == []

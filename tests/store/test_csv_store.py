@@ -2,6 +2,7 @@ import contextlib
 import errno
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -586,9 +587,9 @@ def test_a_broken_index_is_made_anew(indexed, long_file, content):
     age(long_file)
     indexed.verify(AAPL)
     indexed.close()
-    (long_file.parent / ".ktrdr" / "index.sqlite").write_bytes(content)
+    (long_file.parent / ".ktrdr" / "ledger.sqlite").write_bytes(content)
     for companion in ("-wal", "-shm"):
-        (long_file.parent / ".ktrdr" / f"index.sqlite{companion}").unlink(missing_ok=True)
+        (long_file.parent / ".ktrdr" / f"ledger.sqlite{companion}").unlink(missing_ok=True)
     assert indexed.scan().changed == [AAPL]
     assert len(indexed.look(AAPL, 0).starts) == 20000
     assert indexed.scan().changed == []
@@ -602,6 +603,50 @@ def test_an_index_that_is_deleted_is_made_anew(indexed, long_file):
     assert len(indexed.look(AAPL, 0).starts) == 20000
     indexed.add(AAPL, [Bar(60 * 21000, 1, 1, 1, 1, 1)])
     assert len(indexed.look(AAPL, 0).starts) == 20001
+
+
+def leave_index_of_before(folder: Path, version: int) -> Path:
+    """Have what was seen stand in a file of its own, as release 0.1 kept it."""
+    ours = folder / ".ktrdr"
+    with contextlib.closing(sqlite3.connect(ours / "index.sqlite")) as old, old:
+        old.execute(f"PRAGMA user_version = {version}")
+        old.execute("ATTACH ? AS now", (str(ours / "ledger.sqlite"),))
+        old.execute("""
+            CREATE TABLE files (
+                name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+                settled INTEGER, first INTEGER, last INTEGER, since INTEGER, verified INTEGER,
+                runs BLOB
+            ) WITHOUT ROWID
+        """)
+        old.execute("INSERT INTO files SELECT * FROM now.file_index")
+        old.execute("DELETE FROM now.file_index")
+    return ours / "index.sqlite"
+
+
+def test_what_an_earlier_release_has_seen_is_taken_over(indexed, long_file):
+    age(long_file)
+    indexed.verify(AAPL)
+    indexed.close()
+    before = leave_index_of_before(indexed.folder, version=2)
+    with contextlib.closing(CsvStore(indexed.folder, indexed=True)) as store:
+        assert store.look(AAPL, 0).is_verified
+        assert store.scan().changed == []
+    assert not list(before.parent.glob("index*"))
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_an_earlier_index_that_nobody_understands_costs_a_look(indexed, long_file, is_broken):
+    age(long_file)
+    indexed.verify(AAPL)
+    indexed.close()
+    before = leave_index_of_before(indexed.folder, version=1)
+    if is_broken:
+        before.write_bytes(b"no database at all" * 1000)
+    with contextlib.closing(CsvStore(indexed.folder, indexed=True)) as store:
+        assert store.scan().changed == [AAPL]
+        assert len(store.look(AAPL, 0).starts) == 20000
+        assert store.scan().changed == []
+    assert not list(before.parent.glob("index*"))
 
 
 @given(st.sets(st.integers(0, 300)), st.integers(0, 320), st.sampled_from([60, 3600, 86400]))
