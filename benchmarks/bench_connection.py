@@ -25,7 +25,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import instrument_for
 from ktrdr.market.timeframes import Timeframe
-from ktrdr.sim.gateway.in_thread import HostedGateway, running_gateway
+from ktrdr.sim.gateway.in_thread import ThreadedGateway, running_gateway
 from ktrdr.sim.gateway.limits import Limits
 
 LATENCY_S = 0.1
@@ -66,7 +66,7 @@ class Asker:
 class Bench:
     """One gateway, one connection, one asker."""
 
-    gateway: HostedGateway
+    gateway: ThreadedGateway
     manager: PersistentIbConnectionManager
     asker: Asker
 

@@ -62,11 +62,11 @@ class IdInUse(NotConnected):
     outcome = "id_in_use"
 
 
-class GatewayMute(NotConnected):
+class GatewayUnresponsive(NotConnected):
     """The gateway takes the connection and says nothing: restarting it is what helps."""
 
 
-class HungUp(NotConnected):
+class ConnectionClosedEarly(NotConnected):
     """Whoever listens there closed the connection before greeting."""
 
 
@@ -76,7 +76,7 @@ class TimedOut(Retryable):
     outcome = "timed_out"
 
 
-class Paced(Retryable):
+class PacingViolation(Retryable):
     """IB says that too much was asked in too short a time."""
 
     outcome = "paced"
@@ -95,7 +95,7 @@ class PeerDown(Retryable):
     outcome = "peer_down"
 
 
-class PeerSilent(PeerDown):
+class PeerTimedOut(PeerDown):
     """It takes the question and does not answer in time: that question's trouble alone."""
 
 

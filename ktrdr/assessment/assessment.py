@@ -10,7 +10,7 @@ import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.file_ownership import FileOwnership
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import ContractSessions
 from ktrdr.completeness.coverage import Coverage, judge
 from ktrdr.completeness.gap_counts import counted
@@ -24,7 +24,7 @@ from ktrdr.errors import (
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.sessions import DAILY_SETTLE_S, SETTLE_S, Expected, due_at, utc_midnight
 from ktrdr.market.timeframes import DAY_S, MINUTE_S
-from ktrdr.store.interface import BarStore, Seen
+from ktrdr.store.interface import BarStore, FileContents
 
 _QUARTER_S = 900
 
@@ -42,7 +42,7 @@ class Assessor:
         """Gaps that were found and closed since the start, as `gap_counts` counts them."""
         self._max_age_days = max_age_days
 
-    def look_at(self, watched: Watched, now: int, *, only_if_changed: bool = False) -> None:
+    def assess(self, watched: SeriesState, now: int, *, only_if_changed: bool = False) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
 
         `only_if_changed`: not while its file is the same and no bar has become due since. What was
@@ -67,10 +67,10 @@ class Assessor:
             )
         self._judge(watched, seen, since, now)
 
-    def look_back(self, watched: Watched, now: int) -> bool:
+    def assess_history(self, watched: SeriesState, now: int) -> bool:
         """Look at every row of a file that was changed, and judge what is before the days kept.
 
-        False: that is done. Errors as `look_at`.
+        False: that is done. Errors as `assess`.
         """
         if watched.barred is not None:
             return False
@@ -93,7 +93,7 @@ class Assessor:
         return True
 
     @contextlib.contextmanager
-    def _blocking(self, watched: Watched) -> Iterator[None]:
+    def _blocking(self, watched: SeriesState) -> Iterator[None]:
         """A file that cannot be read is left alone until it changes."""
         key = watched.store.key(watched.series)
         try:
@@ -102,7 +102,7 @@ class Assessor:
             watched.coverage, watched.error, watched.key = None, error, key
             raise
 
-    def _judge(self, watched: Watched, seen: Seen, since: int, now: int) -> None:
+    def _judge(self, watched: SeriesState, seen: FileContents, since: int, now: int) -> None:
         is_another = seen.key != watched.key
         if isinstance(watched.error, MalformedFile | StoreUnwritable) or (
             isinstance(watched.error, OtherUnit) and is_another  # somebody has seen to it
@@ -119,7 +119,7 @@ class Assessor:
             self.detected, self.filled = self.detected + found, self.filled + filled
         watched.due_at = self._oldest_due(watched, after)
 
-    def _oldest_due(self, watched: Watched, coverage: Coverage | None) -> int | None:
+    def _oldest_due(self, watched: SeriesState, coverage: Coverage | None) -> int | None:
         """When the first bar was due that is missing, and is neither proven absent nor too old."""
         schedule = self.sessions.known_schedule(watched.instrument)
         first = coverage.first_wanted if coverage else None
@@ -127,7 +127,9 @@ class Assessor:
             return None
         return due_at(schedule, watched.series.timeframe, first, self.contracts.alignment(watched))
 
-    def _judged(self, watched: Watched, seen: Seen, since: int, now: int) -> Coverage | None:
+    def _judged(
+        self, watched: SeriesState, seen: FileContents, since: int, now: int
+    ) -> Coverage | None:
         """None: the sessions of the days asked for are not known."""
         schedule = self.sessions.schedule(watched.instrument, since, now)
         if schedule is None:
@@ -138,7 +140,12 @@ class Assessor:
         return coverage.refused(watched.reason) if given_up else coverage
 
     def _coverage(
-        self, watched: Watched, wanted: Expected, seen: Seen, since: int, span: tuple[int, int]
+        self,
+        watched: SeriesState,
+        wanted: Expected,
+        seen: FileContents,
+        since: int,
+        span: tuple[int, int],
     ) -> Coverage:
         _, now = span
         _, again_at = self.ledger.absences.doubts(watched.absence, wanted.starts)
@@ -152,7 +159,7 @@ class Assessor:
             wanted.starts[again_at > now],
         )
 
-    def _is_judged(self, watched: Watched, now: int) -> bool:
+    def _is_judged(self, watched: SeriesState, now: int) -> bool:
         """Nothing can have become due since it was looked at, or may be asked for once more.
 
         Bars end where sessions do, or at whole quarters and multiples of their length, or so many
@@ -174,7 +181,7 @@ class Assessor:
         return is_same_step and bool(closed_before == closed_after)
 
     def _past_basis(
-        self, watched: Watched, since: int
+        self, watched: SeriesState, since: int
     ) -> tuple[int, object, ContractLifetime, frozenset[int]]:
         """What the judgement of the past depends on, beside the rows that are there."""
         schedule = self.sessions.known_schedule(watched.instrument)
@@ -186,10 +193,10 @@ class Assessor:
             self.contracts.alignment(watched),
         )
 
-    def fill_from(self, watched: Watched, now: int) -> int:
+    def fill_from(self, watched: SeriesState, now: int) -> int:
         """From when on the series is kept complete (UTC seconds, midnight)."""
-        if watched.renews_from is not None:
-            return watched.renews_from
+        if watched.rebuilds_from is not None:
+            return watched.rebuilds_from
         oldest = now - self._max_age_days * DAY_S
         since = watched.instrument.since_for(watched.series.timeframe)
         asked = self.ledger.series.wanted(watched.series)
@@ -199,16 +206,16 @@ class Assessor:
             asked if asked is not None else oldest,
         )
 
-    def look_from(self, watched: Watched, now: int) -> int:
+    def look_from(self, watched: SeriesState, now: int) -> int:
         """From when on sessions are wanted: older holes are shown, though not filled."""
         fill_from = self.fill_from(watched, now)
         return fill_from if watched.first is None else min(watched.first, fill_from)
 
-    def schedule_from(self, series: Sequence[Watched], now: int) -> int:
+    def schedule_from(self, series: Sequence[SeriesState], now: int) -> int:
         """From when on the sessions of a contract are to be asked for, for all of its series."""
         start = min(self.look_from(watched, now) for watched in series)
         return self.sessions.again_from(series[0].instrument, start, now)
 
-    def wants_schedule(self, watched: Watched, now: int) -> bool:
+    def wants_schedule(self, watched: SeriesState, now: int) -> bool:
         """The sessions of its days are unknown, or to be asked for again."""
         return self.sessions.are_stale(watched.instrument, self.look_from(watched, now), now)

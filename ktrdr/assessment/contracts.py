@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ktrdr.assessment.series_state import Basis, Watched
+from ktrdr.assessment.series_state import Basis, SeriesState
 from ktrdr.assessment.sessions import ContractSessions
 from ktrdr.completeness.grids import Grid
-from ktrdr.completeness.identity import Identity, Known, settled
+from ktrdr.completeness.identity import Identity, KnownContract, settled
 from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.completeness.unscheduled import Unscheduled
 from ktrdr.ledger.ledger import Ledger
@@ -37,7 +37,7 @@ class Contracts:
         self._grids.clear()
         self._unscheduled.clear()
 
-    def basis(self, watched: Watched, schedule: Schedule | None = None) -> Basis:
+    def basis(self, watched: SeriesState, schedule: Schedule | None = None) -> Basis:
         """What is known now; with other sessions, where they are given."""
         return Basis(
             self._sessions.known_schedule(watched.instrument) if schedule is None else schedule,
@@ -47,7 +47,7 @@ class Contracts:
         )
 
     def expected(
-        self, watched: Watched, schedule: Schedule, start: int, end: int, now: int
+        self, watched: SeriesState, schedule: Schedule, start: int, end: int, now: int
     ) -> Expected:
         """Bars that start in `[start, end)` and are due, by these sessions; as `Basis` has it."""
         basis = self.basis(watched, schedule)
@@ -68,7 +68,7 @@ class Contracts:
             self._lives[name] = life
             self._ledger.contracts.keep_life(name, life)
 
-    def head_is_borne_out(self, watched: Watched, head: int, now: int) -> bool:
+    def head_is_borne_out(self, watched: SeriesState, head: int, now: int) -> bool:
         """The first bar that there is, is of the day on which IB says that its bars begin."""
         schedule = self._sessions.known_schedule(watched.instrument)
         if schedule is None or watched.first is None:
@@ -80,7 +80,7 @@ class Contracts:
         )
         return watched.first >= begin and len(np.unique(between.days)) <= 1
 
-    def alignment(self, watched: Watched) -> frozenset[int]:
+    def alignment(self, watched: SeriesState) -> frozenset[int]:
         """Where the bars of a series begin, as far as that was learnt, as `expected` wants it."""
         if watched.series.timeframe is Timeframe.H4:
             return self._four_hours(watched.instrument)
@@ -99,21 +99,21 @@ class Contracts:
             self._ledger.contracts.learn_alignment(name, minutes)
             self._alignments[name] |= minutes
 
-    def grid(self, watched: Watched) -> Grid:
+    def grid(self, watched: SeriesState) -> Grid:
         """Where the bars of a series begin that are not of four hours, and what is in doubt."""
         place = (contract_name(watched.instrument), watched.series.timeframe)
         if place not in self._grids:
             self._grids[place] = self._ledger.contracts.grid(*place)
         return self._grids[place]
 
-    def keep_grid(self, watched: Watched, grid: Grid) -> None:
+    def keep_grid(self, watched: SeriesState, grid: Grid) -> None:
         """Remember it, also for the next start."""
         if grid != self.grid(watched):
             place = (contract_name(watched.instrument), watched.series.timeframe)
             self._ledger.contracts.keep_grid(*place, grid)
             self._grids[place] = grid
 
-    def unscheduled(self, watched: Watched) -> Mapping[int, Unscheduled]:
+    def unscheduled(self, watched: SeriesState) -> Mapping[int, Unscheduled]:
         """Start → bar that was told at a time without trading, and is not believed yet."""
         name = watched.absence
         if name not in self._unscheduled:
@@ -122,18 +122,18 @@ class Contracts:
             )
         return self._unscheduled[name]
 
-    def keep_unscheduled(self, watched: Watched, bars: Mapping[int, Unscheduled]) -> None:
+    def keep_unscheduled(self, watched: SeriesState, bars: Mapping[int, Unscheduled]) -> None:
         """Remember them, in the place of what was known of the series."""
         if bars != self.unscheduled(watched):
             self._ledger.contracts.keep_unscheduled(watched.absence, bars)
             self._unscheduled[watched.absence] = dict(bars)
 
-    def take_identity(self, watched: Watched, told: Identity) -> None:
+    def take_identity(self, watched: SeriesState, told: Identity) -> None:
         """Remember what IB says that the symbol is; another one than before is a question.
 
         A continuous future is another contract after each roll, and tells its old bars anew.
         """
-        if watched.renews_from is not None:
+        if watched.rebuilds_from is not None:
             return  # the series that it stands for is asked about
         known = self._ledger.contracts.identity(watched.absence)
         is_rolled = watched.instrument.sec_type == "CONTFUT"
@@ -141,13 +141,13 @@ class Contracts:
         if now_known != known:
             self._ledger.contracts.keep_identity(watched.absence, now_known)
 
-    def question_of(self, watched: Watched) -> Known | None:
+    def question_of(self, watched: SeriesState) -> KnownContract | None:
         """What the symbol was and what it is by now, where it is to be found out if that is one."""
         known = self._ledger.contracts.identity(watched.absence) if self._ledger.exists else None
         return known if known is not None and known.told is not None else None
 
-    def settle_question(self, watched: Watched) -> None:
+    def settle_question(self, watched: SeriesState) -> None:
         """It is: the bars that are stored are those of the contract that IB tells of now."""
         known = self.question_of(watched)
         if known is not None and known.told is not None:
-            self._ledger.contracts.keep_identity(watched.absence, Known(known.told))
+            self._ledger.contracts.keep_identity(watched.absence, KnownContract(known.told))

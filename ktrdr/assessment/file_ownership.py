@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ktrdr.assessment.contracts import Contracts
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.ledger.ledger import Ledger
-from ktrdr.store.interface import Seen
+from ktrdr.store.interface import FileContents
 
 
 class FileOwnership:
@@ -15,31 +15,31 @@ class FileOwnership:
         self._ledger = ledger
         self._contracts = contracts
 
-    def note_seen(self, watched: Watched, seen: Seen) -> None:
+    def note_seen(self, watched: SeriesState, seen: FileContents) -> None:
         """Whether all rows are ours: the file was empty, and nobody but us has changed it since."""
-        if watched.renews_from is not None:
-            watched.is_ours = True
+        if watched.rebuilds_from is not None:
+            watched.is_owned = True
             return
         known = self._ledger.series.file(watched.series) if self._ledger.exists else None
         if known is not None and known[0] == seen.key:
-            watched.is_ours = known[1]
+            watched.is_owned = known[1]
             return
-        watched.is_ours = seen.first is None
+        watched.is_owned = seen.first is None
         if not self._ledger.exists:
             return
-        self._ledger.series.keep_file(watched.series, seen.key, is_ours=watched.is_ours)
-        if watched.is_ours and self._contracts.grid(watched).seen is not None:
+        self._ledger.series.keep_file(watched.series, seen.key, is_owned=watched.is_owned)
+        if watched.is_owned and self._contracts.grid(watched).seen is not None:
             # It begins anew: no bar speaks against that.
             self._ledger.absences.forget_late(watched.absence)
 
-    def note_written(self, watched: Watched) -> None:
+    def note_written(self, watched: SeriesState) -> None:
         """The file has just been changed by us, and by nobody else since it was looked at."""
         key = watched.store.key(watched.series)
-        if watched.renews_from is None and key is not None:
-            self._ledger.series.keep_file(watched.series, key, is_ours=watched.is_ours)
+        if watched.rebuilds_from is None and key is not None:
+            self._ledger.series.keep_file(watched.series, key, is_owned=watched.is_owned)
 
-    def note_swapped(self, watched: Watched) -> None:
+    def note_swapped(self, watched: SeriesState) -> None:
         """The file was replaced by one that is ours as a whole."""
         key = watched.store.key(watched.series)
         if key is not None:
-            self._ledger.series.keep_file(watched.series, key, is_ours=True)
+            self._ledger.series.keep_file(watched.series, key, is_owned=True)

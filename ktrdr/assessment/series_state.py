@@ -87,7 +87,7 @@ class Basis:
 
 
 class SeriesSnapshot(NamedTuple):
-    """A series as it was at one moment: what any thread may read. Each is as that of `Watched`."""
+    """A series as it was at one moment: what any thread may read. As that of `SeriesState`."""
 
     series: Series
     instrument: Instrument
@@ -99,10 +99,10 @@ class SeriesSnapshot(NamedTuple):
     key: FileKey | None
     first: int | None
     last: int | None
-    is_ours: bool
+    is_owned: bool
     error: KtrdrError | None
     retry_at: float
-    is_renewed: bool
+    is_rebuilding: bool
     basis: Basis
 
 
@@ -110,14 +110,14 @@ _snapshot_values = attrgetter(*SeriesSnapshot._fields)
 
 
 @dataclass(eq=False)
-class Watched:
+class SeriesState:
     """One series of the store, and what is known of it. For the thread that judges it."""
 
     series: Series
     instrument: Instrument
     store: BarStore
     """Where its file is."""
-    renews_from: int | None = None
+    rebuilds_from: int | None = None
     """It is pulled again from then on, beside the series' own file."""
     coverage: Coverage | None = None
     """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
@@ -133,7 +133,7 @@ class Watched:
     last: int | None = None
     is_verified: bool = False
     """Every row of the file was looked at."""
-    is_ours: bool = False
+    is_owned: bool = False
     """Every row of the file was written by us."""
     barred: MalformedFile | None = None
     """Its name stands for no file of its own, as the last scan has found: it is not looked at."""
@@ -146,7 +146,7 @@ class Watched:
 
     Not since its file was first seen by this process: 0.
     """
-    is_renewed: bool = False
+    is_rebuilding: bool = False
     """It is being pulled again, and left alone until that is done."""
     due_at: int | None = None
     """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
@@ -203,7 +203,7 @@ class Watched:
 
     def may_be_asked_for(self, now: float) -> bool:
         """Nothing is held against it."""
-        return self.retry_at <= now and not self.is_blocked and not self.is_renewed
+        return self.retry_at <= now and not self.is_blocked and not self.is_rebuilding
 
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
@@ -230,6 +230,6 @@ class Watched:
 
     def is_current(self, now: float, grace_s: float) -> bool:
         """Nothing is missing that may still be had, but for bars that became due just now."""
-        if self.coverage is None or self.error is not None or self.is_renewed:
+        if self.coverage is None or self.error is not None or self.is_rebuilding:
             return False
         return self.due_at is None or now < self.due_at + grace_s

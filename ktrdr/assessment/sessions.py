@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from weakref import WeakValueDictionary
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import has_bars
 from ktrdr.completeness.evidence import settle
 from ktrdr.completeness.unscheduled import with_sessions
@@ -55,7 +55,7 @@ class ContractSessions:
 
     def take_schedule(
         self,
-        series: Sequence[Watched],
+        series: Sequence[SeriesState],
         told: Schedule,
         now: int,
         closed: Collection[int] | None = None,

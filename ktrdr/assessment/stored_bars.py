@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Session
 
 
-def stored(watched: Watched, starts: Collection[int]) -> list[Bar]:
+def stored(watched: SeriesState, starts: Collection[int]) -> list[Bar]:
     """What a series has of the bars of these starts. MalformedFile names the line."""
     if not starts:
         return []
@@ -21,7 +21,7 @@ def stored(watched: Watched, starts: Collection[int]) -> list[Bar]:
         raise
 
 
-def latest(watched: Watched, bars: int, until: int | None = None) -> tuple[int, int] | None:
+def latest(watched: SeriesState, bars: int, until: int | None = None) -> tuple[int, int] | None:
     """The span of so many stored bars, up to that of `until`, or the newest; None: no bars."""
     if watched.last is None or watched.first is None:
         return None
@@ -37,7 +37,7 @@ def latest(watched: Watched, bars: int, until: int | None = None) -> tuple[int, 
     return (int(starts[-bars:][0]) if len(starts) else last), last + length_s
 
 
-def has_bars(watched: Watched, session: Session) -> bool:
+def has_bars(watched: SeriesState, session: Session) -> bool:
     """Whether a series has bars of a session."""
     span = (session.open, session.close)
     if watched.series.timeframe.is_daily:

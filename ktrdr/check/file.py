@@ -50,13 +50,13 @@ class Look:
     first_unfinished: int = _NEVER
     """The earliest start of the bars that are surely not over yet."""
 
-    def mends(self, *, is_ours: bool) -> frozenset[Fault]:
-        """What can be mended without loss. `is_ours`: every row was written by us.
+    def mends(self, *, is_owned: bool) -> frozenset[Fault]:
+        """What can be mended without loss. `is_owned`: every row was written by us.
 
         Several bars that are not over yet are more likely a matter of the clock.
         """
         is_last = self.first_unfinished == self.last
-        return mendable(self.found, drop_unfinished=is_ours and is_last)
+        return mendable(self.found, drop_unfinished=is_owned and is_last)
 
     @property
     def broken(self) -> dict[Fault, int]:

@@ -40,7 +40,7 @@ class _Seen:
     key: FileKey
     now: int
     mends: frozenset[Fault]
-    is_ours: bool
+    is_owned: bool
 
 
 class SeriesCheck:
@@ -88,8 +88,8 @@ class SeriesCheck:
             look = look_at(file, self._sessions, now)
             if not file.layout.has_header and self._path.is_symlink():
                 _hide_examples(look)  # what it leads to may be anything
-            is_ours = own_file(self._ledger, self._series) == file.key
-            return _Seen(look, file.key, now, look.mends(is_ours=is_ours), is_ours)
+            is_owned = own_file(self._ledger, self._series) == file.key
+            return _Seen(look, file.key, now, look.mends(is_owned=is_owned), is_owned)
 
     def _is_settled(self, seen: _Seen) -> bool:
         """It was not looked at while somebody wrote to it: a line may have been half there."""
@@ -185,10 +185,10 @@ class SeriesCheck:
 
     def _note_ours(self, seen: _Seen) -> None:
         """A file that was all ours still is."""
-        if seen.is_ours:
+        if seen.is_owned:
             ledger = Ledger(self._ledger)
             with contextlib.closing(ledger):
-                ledger.series.keep_file(self._series, key_of(self._path.stat()), is_ours=True)
+                ledger.series.keep_file(self._series, key_of(self._path.stat()), is_owned=True)
 
 
 def _hide_examples(look: Look) -> None:

@@ -32,7 +32,7 @@ from ktrdr.sqlite_file import DatabaseError, is_busy, reading
 from ktrdr.store.atomic_write import TEMPORARY
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
-from ktrdr.store.source import OURS, ledger_path
+from ktrdr.store.source import METADATA_DIR, ledger_path
 
 SOURCES = ("live", "simulated")
 
@@ -127,15 +127,15 @@ class StoreCheck:
         try:
             source = self._store.source()
         except StoreUnwritable as error:
-            yield _by_hand(f"{OURS}/source", error.message, error.hint)
+            yield _by_hand(f"{METADATA_DIR}/source", error.message, error.hint)
             return
         if source is not None and source not in SOURCES:
             what = f"{source[:40]!r}: expected {' or '.join(SOURCES)}"
-            yield _by_hand(f"{OURS}/source", what, "write into it whose bars these are")
+            yield _by_hand(f"{METADATA_DIR}/source", what, "write into it whose bars these are")
 
     def _databases(self) -> Iterator[Finding]:
-        for path in sorted((self._folder / OURS).glob("*.sqlite")):
-            where = f"{OURS}/{path.name}"
+        for path in sorted((self._folder / METADATA_DIR).glob("*.sqlite")):
+            where = f"{METADATA_DIR}/{path.name}"
             why, is_broken = _quick_check(path)
             if is_broken:
                 yield _by_hand(where, why, "stop the programs and delete it: no bar is lost")
@@ -143,13 +143,13 @@ class StoreCheck:
                 yield Finding(where, why, "nothing to mend", State.NOTE)
 
     def _leftovers(self, *, fix: bool) -> Iterator[Finding]:
-        ours = self._folder / OURS
+        ours = self._folder / METADATA_DIR
         for folder in (self._folder, ours, ours / "renewed", ours / "replaced"):
             for path in sorted(folder.glob(f".*{TEMPORARY}")):
                 yield from self._leftover(path, fix=fix)
 
     def _leftover(self, path: Path, *, fix: bool) -> Iterator[Finding]:
-        store = self._store.renewals if path.parent.name == "renewed" else self._store
+        store = self._store.staging if path.parent.name == "renewed" else self._store
         with contextlib.suppress(FileNotFoundError, StoreUnwritable):
             with _unwritten(store, path) as is_sure:
                 if not is_sure and self._clock() - path.stat().st_mtime < _STALE_S:
@@ -179,7 +179,7 @@ def _unwritten(store: CsvStore, path: Path) -> Iterator[bool]:
         series = None
     with contextlib.ExitStack() as locks:
         is_sure = False
-        if series is not None and (store.folder / OURS).is_dir():
+        if series is not None and (store.folder / METADATA_DIR).is_dir():
             with contextlib.suppress(OSError):
                 locks.enter_context(store.locked(series))
                 is_sure = True

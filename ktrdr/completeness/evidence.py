@@ -268,7 +268,7 @@ def _distinct(days: Int64Array, begins: Int64Array, ends: Int64Array) -> Int64Ar
 # Sessions.
 
 
-class Lacked(NamedTuple):
+class MissingSession(NamedTuple):
     """A trading day that IB's SCHEDULE did not have, though others speak for it."""
 
     times: int
@@ -281,7 +281,7 @@ class Settled:
     """The sessions that are believed after one more SCHEDULE."""
 
     schedule: Schedule
-    lacked: dict[int, Lacked]
+    lacked: dict[int, MissingSession]
     """Trading day (UTC midnight) → how often SCHEDULE lacked it, until it is believed."""
     is_in_doubt: bool
     """SCHEDULE lacks days for another reason than that the market was closed, as it seems."""
@@ -291,7 +291,7 @@ def settle(
     known: Schedule | None,
     told: Schedule,
     usual: Schedule,
-    lacked: Mapping[int, Lacked],
+    lacked: Mapping[int, MissingSession],
     is_traded: Callable[[Session], bool],
     now: int,
     closed: Collection[int] = (),
@@ -313,15 +313,17 @@ def settle(
     past = [day for day in days if day < now]
     first, last = (min(past), max(days)) if past else (now, now)
     kept: list[Session] = []
-    counted: dict[int, Lacked] = {day: one for day, one in lacked.items() if day not in days}
+    counted: dict[int, MissingSession] = {
+        day: one for day, one in lacked.items() if day not in days
+    }
     denied: list[int] = []
     for day, sessions in _by_day_within(told, known, usual, now).items():
         if day in days:
             continue
         if day in closed and not any(map(is_traded, sessions)):
             continue
-        before = lacked.get(day, Lacked(0, now))
-        counted[day] = after = Lacked(before.times + 1, before.first_at)
+        before = lacked.get(day, MissingSession(0, now))
+        counted[day] = after = MissingSession(before.times + 1, before.first_at)
         is_often = after.times >= len(_SESSION_AFTER_S) + 1
         is_long = now - after.first_at >= _SESSION_AFTER_S[-1]
         if is_often and is_long and not any(map(is_traded, sessions)):

@@ -169,7 +169,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Seen:
+class FillFacts:
     """What is known of a fill just now."""
 
     progress: Progress | None
@@ -188,7 +188,7 @@ class Seen:
     """Why the gap filler as a whole asks for nothing."""
 
 
-def judged(seen: Seen) -> tuple[Event, Trouble]:
+def judged(seen: FillFacts) -> tuple[Event, Trouble]:
     """What has happened to an open fill, and why it does not go on, where it does not."""
     found, nothing = seen.progress if seen.is_judged else None, Trouble("")
     if not seen.is_there:
@@ -204,7 +204,7 @@ def judged(seen: Seen) -> tuple[Event, Trouble]:
     return Event.QUEUED, nothing
 
 
-def _trouble(seen: Seen) -> tuple[Event, Trouble] | None:
+def _trouble(seen: FillFacts) -> tuple[Event, Trouble] | None:
     """What needs a person goes before what passes by itself."""
     error = seen.error
     if isinstance(error, Permanent | Misconfigured):

@@ -59,7 +59,7 @@ class Grid(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Looked:
+class GridFinding:
     """The bars of one answer, by the grid that is believed; in columns."""
 
     starts: Int64Array
@@ -92,11 +92,11 @@ def has_grid(timeframe: Timeframe) -> bool:
 
 def look(
     starts: Int64Array, schedule: Schedule, timeframe: Timeframe, alignment: frozenset[int]
-) -> Looked:
+) -> GridFinding:
     """How bars lie to the grid that is believed; `starts` ascend. Only those in sessions count."""
     nothing = np.zeros(len(starts), np.bool_)
     if not has_grid(timeframe) or not len(starts) or not schedule.sessions:
-        return Looked(starts, nothing, nothing, None, is_met=False)
+        return GridFinding(starts, nothing, nothing, None, is_met=False)
     open_, close, _, offset = schedule.columns
     place = np.searchsorted(close, starts, side="right")
     inside = place < len(close)
@@ -110,10 +110,10 @@ def look(
     leads[:-1] &= place[:-1] == place[1:]
     seen = set(minutes[odd].tolist())
     is_grid = odd.sum() >= _LEAST and len(seen) == 1 and not is_met
-    return Looked(starts, odd, leads, seen.pop() if is_grid else None, is_met)
+    return GridFinding(starts, odd, leads, seen.pop() if is_grid else None, is_met)
 
 
-def after(grid: Grid, looked: Looked, asked_at: int) -> Grid:
+def after(grid: Grid, looked: GridFinding, asked_at: int) -> Grid:
     """What is known after one more answer: another grid is told, told again, or denied."""
     if looked.minute is None:
         is_denied = looked.is_met or bool(looked.odd.any())

@@ -43,7 +43,7 @@ class Identity(NamedTuple):
         return f"con_id {self.con_id}, {self.exchange} in {self.currency}{name}"
 
 
-class Known(NamedTuple):
+class KnownContract(NamedTuple):
     """Which contract the stored bars of a series are of."""
 
     contract: Identity
@@ -66,14 +66,14 @@ def is_another(known: Identity, told: Identity) -> bool:
     return (known.con_id, known.currency) != (told.con_id, told.currency)
 
 
-def settled(known: Known | None, told: Identity, *, has_bars: bool) -> Known:
+def settled(known: KnownContract | None, told: Identity, *, has_bars: bool) -> KnownContract:
     """What is known after IB has said once more what the symbol is.
 
     Of bars that are not there nothing can be compared, and nothing need be.
     """
     if known is None or not has_bars or not is_another(known.contract, told):
-        return Known(told)
-    return Known(known.contract, told)
+        return KnownContract(told)
+    return KnownContract(known.contract, told)
 
 
 def likeness(stored: Iterable[Bar], told: Mapping[int, Bar]) -> Likeness:

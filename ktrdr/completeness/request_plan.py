@@ -30,7 +30,7 @@ _QUICK_S, _SLOW_S = 10.0, 30.0
 _GROWTH = 1.5
 
 
-class Spans:
+class RequestLengths:
     """How many days one request may span, by bar size: as IB's answers have shown.
 
     IB documents too little and answers far more; where it stops is learnt, and worth keeping.
@@ -96,7 +96,10 @@ def _full_days(request: BarsRequest) -> float:
 
 
 def plan(
-    gaps: Iterable[Gap], instrument: Instrument, timeframe: Timeframe, spans: Spans | None = None
+    gaps: Iterable[Gap],
+    instrument: Instrument,
+    timeframe: Timeframe,
+    spans: RequestLengths | None = None,
 ) -> list[BarsRequest]:
     """The fewest requests that cover the gaps, newest first, each within the span of its bar size.
 
@@ -104,7 +107,7 @@ def plan(
     and begins with the oldest missing bar in there: what lies between costs bars, which IB sends
     by the thousand in a second, and saves a request. What cannot be paged is one request.
     """
-    span = (spans or Spans()).seconds(timeframe, instrument)
+    span = (spans or RequestLengths()).seconds(timeframe, instrument)
     missing = sorted(gaps, key=lambda g: g.last)
     if missing and not instrument.can_be_paged:
         last = missing[-1].last + timeframe.length_s

@@ -30,7 +30,7 @@ Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Drift:
+class Revision:
     """Bars that are told otherwise now."""
 
     compared: int
@@ -78,7 +78,7 @@ class Drift:
 
 def compare(
     stored: Iterable[Bar], told: Mapping[int, Bar], asked: tuple[int, int] | None = None
-) -> Drift | None:
+) -> Revision | None:
     """How bars that are stored differ from the same ones as told now; None: not at all.
 
     `asked`: the span that was asked for (UTC seconds, `[start, end)`). What is stored before it
@@ -94,7 +94,7 @@ def compare(
     if not doubted and price is None and volume is not None:
         doubted = changed if len(changed) < _ENOUGH_BARS else []
     doubted_at = doubted[0][1].start if doubted else None
-    return Drift(len(pairs), tuple(new for _, new in changed), price, volume, doubted_at)
+    return Revision(len(pairs), tuple(new for _, new in changed), price, volume, doubted_at)
 
 
 def _doubted(pairs: Sequence[Pair], asked: tuple[int, int]) -> Sequence[Pair]:

@@ -20,7 +20,7 @@ import pandas as pd
 
 from ktrdr.config.running_group import settings_to_read_with
 from ktrdr.config.settings import Settings
-from ktrdr.data.fetching import ALWAYS, Fetching, Found, Progress
+from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
 from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
 from ktrdr.errors import InvalidRequest, KtrdrError, StoreUnwritable, UnknownSeries
 from ktrdr.ipc.client import LocalClient
@@ -157,7 +157,7 @@ class DataManager:
         *,
         fetch: bool = False,
         progress: Progress | None = None,
-    ) -> tuple[pd.DataFrame, Found]:
+    ) -> tuple[pd.DataFrame, FetchResult]:
         """The frame, and what its `attrs` say of it."""
         said, why = (None, "") if fetch else self._coverage(series)  # before the file is read
         key, local = self._local(series, span)
@@ -174,7 +174,7 @@ class DataManager:
         elif said is not None:
             found = _judge(said, key, span, self._settings.ktrdr_gap_check_interval_s)
         else:
-            found = Found(complete=False, why=why)
+            found = FetchResult(complete=False, why=why)
         frame = with_bars(frame, found.bars)
         frame.attrs = {
             "symbol": series.symbol,
@@ -310,7 +310,7 @@ def _seconds(name: str, moment: str | date | datetime) -> int:
 
 def _judge(
     entry: dict[str, Any], key: FileKey | None, span: tuple[int, int], interval_s: float
-) -> Found:
+) -> FetchResult:
     """Complete when these times were looked at, and lack only what IB has not.
 
     An open start means: from the first bar on; an open end: as of the gap filler's last look.
@@ -335,4 +335,4 @@ def _judge(
         why = f"nothing is known after {entry['until']}"
     elif lacking:
         why = f"up to {lacking} bars are missing"
-    return Found(complete=not why, why=why, until=known_until)
+    return FetchResult(complete=not why, why=why, until=known_until)

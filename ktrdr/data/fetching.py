@@ -48,7 +48,7 @@ _NO_STARTS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
-class Found:
+class FetchResult:
     """Bars that were fetched, and whether that was all that is missing."""
 
     bars: list[Bar] = field(default_factory=list)
@@ -193,7 +193,7 @@ class Fetching:
         present: Int64Array | None,
         span: tuple[int, int],
         progress: Progress | None = None,
-    ) -> Found:
+    ) -> FetchResult:
         """The finished bars of a span that are not `present`; None: there is no such file.
 
         A failure is no error: it says why not all was found.
@@ -203,7 +203,7 @@ class Fetching:
         first = span[0] if span[0] > ALWAYS[0] else self._default_start(there, now)
         until = min(span[1], now)
         if first >= until:
-            return Found()
+            return FetchResult()
         work = _Work(series, instrument, there, now)
         try:
             self._look_up_what_is_due(work, (first, until))
@@ -215,9 +215,9 @@ class Fetching:
             if progress is not None:
                 progress(len(requests), len(requests))
         except KtrdrError as error:
-            return Found(work.bars, complete=False, why=error.message, source=work.source)
+            return FetchResult(work.bars, complete=False, why=error.message, source=work.source)
         why = work.why_incomplete()
-        return Found(work.bars, complete=not why, why=why, source=work.source)
+        return FetchResult(work.bars, complete=not why, why=why, source=work.source)
 
     def _default_start(self, present: Int64Array, now: int) -> int:
         """From the file's first bar on, or for as many days as the gap filler keeps complete."""

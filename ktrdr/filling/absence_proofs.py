@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr.assessment.contracts import Contracts
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import ContractSessions
 from ktrdr.completeness.evidence import Answered, Density, flanked_now, weigh
 from ktrdr.completeness.gaps import Gap, Reason, among, runs
@@ -46,7 +46,7 @@ class AbsenceProofs:
 
     def weigh(
         self,
-        watched: Watched,
+        watched: SeriesState,
         schedule: Schedule,
         expected: Expected,
         asked: BoolArray,
@@ -98,11 +98,11 @@ class AbsenceProofs:
         self._absences.keep_doubts(name, starts, judgement.doubts, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
-    def believe_absent(self, watched: Watched, gaps: tuple[Gap, ...], asked_at: int) -> None:
+    def believe_absent(self, watched: SeriesState, gaps: tuple[Gap, ...], asked_at: int) -> None:
         """IB has answered for what it has, so that what it lacks is absent."""
         self._absences.record_absent(watched.absence, gaps, asked_at)
 
-    def nearest_known(self, watched: Watched, gap: Gap, asked_at: int) -> int | None:
+    def nearest_known(self, watched: SeriesState, gap: Gap, asked_at: int) -> int | None:
         """The stored bar nearest to a gap that IB should have too; None: there is none near.
 
         Rows of others may be of times at which IB has no bars of this contract.

@@ -6,10 +6,10 @@ import logging
 from dataclasses import replace
 
 from ktrdr.assessment.file_ownership import FileOwnership
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import stored
 from ktrdr.completeness.identity import Likeness, likeness
-from ktrdr.completeness.revisions import Drift, compare
+from ktrdr.completeness.revisions import Revision, compare
 from ktrdr.market.bars import Answer, Bar
 
 log = logging.getLogger("gap-filler")
@@ -26,49 +26,51 @@ class Comparison:
         self._revised: dict[str, frozenset[Bar]] = {}
         """Absence → bars of others, as told, that are revised alone: not all of the series."""
 
-    def compare(self, watched: Watched, answer: Answer, asked: tuple[int, int]) -> Drift | None:
+    def compare(
+        self, watched: SeriesState, answer: Answer, asked: tuple[int, int]
+    ) -> Revision | None:
         """How what is stored differs from what was told of the same bars."""
         told = {bar.start: bar for bar in (*answer.bars, *answer.beside)}
         if not told or watched.first is None:
             return None
-        drift = compare(stored(watched, told), told, asked)
+        revision = compare(stored(watched, told), told, asked)
         known = self._revised.get(watched.absence, frozenset())
-        if drift is not None and known.issuperset(drift.changed):
-            return replace(drift, doubted_at=None)
-        return drift
+        if revision is not None and known.issuperset(revision.changed):
+            return replace(revision, doubted_at=None)
+        return revision
 
-    def note_revised(self, watched: Watched, drift: Drift) -> None:
+    def note_revised(self, watched: SeriesState, revision: Revision) -> None:
         """These bars of others are told otherwise, and no more than these: it is known by now."""
-        self._revised[watched.absence] = frozenset(drift.changed)
+        self._revised[watched.absence] = frozenset(revision.changed)
 
-    def correct(self, watched: Watched, drift: Drift) -> None:
+    def correct(self, watched: SeriesState, revision: Revision) -> None:
         """Write bars of ours as they are told now."""
-        watched.store.add(watched.series, drift.changed, correct=True)
+        watched.store.add(watched.series, revision.changed, correct=True)
         self._ownership.note_written(watched)
-        log.info("%s: %s; corrected", watched.series, drift.words)
+        log.info("%s: %s; corrected", watched.series, revision.words)
 
 
-def wants_more(watched: Watched, drift: Drift) -> bool:
+def wants_more(watched: SeriesState, revision: Revision) -> bool:
     """Nothing is to be written of an answer before more is known, or the whole series is new."""
-    is_plain = drift.doubted_at is None
-    return not is_plain or is_whole(watched, drift) or is_other(watched, drift)
+    is_plain = revision.doubted_at is None
+    return not is_plain or is_whole(watched, revision) or is_other(watched, revision)
 
 
-def is_whole(watched: Watched, drift: Drift) -> bool:
+def is_whole(watched: SeriesState, revision: Revision) -> bool:
     """All of a series is told otherwise, those bars too that were not compared.
 
     Rows of others need not be those of IB: by what they are adjusted, nobody knows.
     """
-    return drift.is_whole(is_adjusted=watched.is_ours and not watched.instrument.can_be_paged)
+    return revision.is_whole(is_adjusted=watched.is_owned and not watched.instrument.can_be_paged)
 
 
-def is_other(watched: Watched, drift: Drift) -> bool:
+def is_other(watched: SeriesState, revision: Revision) -> bool:
     """All bars that were compared are told at other prices, as those of another contract are.
 
     A few may be alike by chance. What is adjusted up to now moves by no common factor either.
     """
-    if is_whole(watched, drift) or not watched.instrument.can_be_paged:
+    if is_whole(watched, revision) or not watched.instrument.can_be_paged:
         return False
-    told = {bar.start: bar for bar in drift.changed}
-    are_all = len(told) >= _OTHER_LEAST and 10 * len(told) >= 9 * drift.compared
+    told = {bar.start: bar for bar in revision.changed}
+    are_all = len(told) >= _OTHER_LEAST and 10 * len(told) >= 9 * revision.compared
     return are_all and likeness(stored(watched, told), told) is Likeness.OTHER

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import latest, stored
 from ktrdr.completeness.identity import COMPARED, Likeness, likeness
-from ktrdr.completeness.revisions import Drift, compare
+from ktrdr.completeness.revisions import Revision, compare
 from ktrdr.errors import OtherContract, RequestFailed
 from ktrdr.filling.comparison import is_other
 from ktrdr.filling.fetcher import Fetcher
 from ktrdr.filling.ingest import Ingest
-from ktrdr.filling.rebuilds import Owner, Renewals
+from ktrdr.filling.rebuilds import Owner, Rebuilds
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
@@ -24,16 +24,16 @@ from ktrdr.market.bars_request import BarsRequest, Priority
 class ContractChecks:
     """Those of one store. For one thread."""
 
-    watch: Assessor
-    books: Ingest
+    assessor: Assessor
+    ingest: Ingest
     fetcher: Fetcher
-    rebuilds: Renewals
+    rebuilds: Rebuilds
     owner: Owner
     clock: Callable[[], float]
-    go_on: Callable[[Watched], None]
+    go_on: Callable[[SeriesState], None]
     """Judge a series anew, and request what it lacks."""
 
-    def request(self, watched: Watched, until: int | None = None) -> None:
+    def request(self, watched: SeriesState, until: int | None = None) -> None:
         """Compare many bars: the symbol is another contract than before, or may be.
 
         The newest ones, or those up to a bar (UTC seconds).
@@ -41,19 +41,19 @@ class ContractChecks:
         span = latest(watched, COMPARED, until)
         is_asked = self.fetcher.is_asking_for(watched, Kind.LIKENESS)
         if span is None:
-            self.watch.contracts.settle_question(watched)
+            self.assessor.contracts.settle_question(watched)
         elif watched.may_be_asked_for(self.clock()) and not is_asked:
             request = BarsRequest(watched.instrument, watched.series.timeframe, *span)
             self.fetcher.request_bars(Kind.LIKENESS, watched, request, Priority.RECENT)
 
     def take(self, task: Task, answer: Answer) -> None:
         """Go on where the bars are those that are stored; else OtherContract, for a person."""
-        watched, known = task.watched, self.watch.contracts.question_of(task.watched)
-        if watched.is_renewed:
+        watched, known = task.watched, self.assessor.contracts.question_of(task.watched)
+        if watched.is_rebuilding:
             return
         if not self.owner.clocks_agree:
             raise RequestFailed("bars cannot be compared while the clocks are apart")
-        told = {bar.start: bar for bar in self.books.grids.comparable(watched, answer)}
+        told = {bar.start: bar for bar in self.ingest.grids.comparable(watched, answer)}
         if known is None or known.told is None:
             self._take_prices(task, told)
             return
@@ -67,7 +67,7 @@ class ContractChecks:
                 f"instruments.toml: con_id = {known.told.con_id}; else move the file away, or "
                 f"keep to the old contract: con_id = {known.contract.con_id}",
             )
-        self.watch.contracts.settle_question(watched)
+        self.assessor.contracts.settle_question(watched)
         watched.succeeded()
         in_ratio = " but for the ratio of a split" if like is Likeness.RATIO else ""
         self.owner.report(
@@ -85,33 +85,33 @@ class ContractChecks:
         Some may be alike: after a split whose older bars alone are told anew.
         """
         watched = task.watched
-        drift = compare(stored(watched, told), told)
+        revision = compare(stored(watched, told), told)
         if not told:
             raise RequestFailed("IB has none of the bars that are stored")
-        if drift is None:
+        if revision is None:
             raise RequestFailed("IB tells bars otherwise than they are stored, and then alike")
-        changed = {bar.start: bar for bar in drift.changed}
+        changed = {bar.start: bar for bar in revision.changed}
         if likeness(stored(watched, changed), changed) is Likeness.RATIO:
-            self.rebuilds.begin(watched, drift.words)
-        elif is_other(watched, replace(drift, price=None, volume=None)):
-            self.stop(task, drift)
+            self.rebuilds.begin(watched, revision.words)
+        elif is_other(watched, replace(revision, price=None, volume=None)):
+            self.stop(task, revision)
         else:
-            raise RequestFailed(f"{drift.words}, and before that all in one ratio")
+            raise RequestFailed(f"{revision.words}, and before that all in one ratio")
 
-    def stop(self, task: Task, drift: Drift) -> None:
+    def stop(self, task: Task, revision: Revision) -> None:
         """All that was compared is told at other prices: nothing is written any more."""
         watched, symbol = task.watched, task.watched.series.symbol
-        if self.rebuilds.is_shadow(watched):
+        if self.rebuilds.is_staging(watched):
             self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
             return
         error = OtherContract(
             f"{symbol} may be another contract at IB than the one whose bars are stored: all of "
-            f"{drift.compared} bars are told at other prices; nothing is written",
+            f"{revision.compared} bars are told at other prices; nothing is written",
             hint="if it is another company now, move the file away; else see whose the stored "
             f"bars are, and say which contract is meant: con_id = … below [{symbol}] in "
             "instruments.toml",
         )
-        if task.kind is Kind.CHECK and not watched.is_ours:  # old rows of others, by chance
+        if task.kind is Kind.CHECK and not watched.is_owned:  # old rows of others, by chance
             watched.succeeded()
         else:
             watched.failed(error, self.clock())

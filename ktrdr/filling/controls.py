@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Gap, Reason
 from ktrdr.errors import RequestFailed
 from ktrdr.filling.fetcher import Fetcher
@@ -27,15 +27,15 @@ _HEAD_AGAIN_S = 30 * DAY_S
 class Controls:
     """Those of one store. For one thread."""
 
-    watch: Assessor
-    books: Ingest
+    assessor: Assessor
+    ingest: Ingest
     fetcher: Fetcher
-    look_at: Callable[[Watched], None]
+    assess: Callable[[SeriesState], None]
     """Judge a series anew."""
 
-    def request_head(self, watched: Watched, request: BarsRequest, now: int) -> None:
+    def request_head(self, watched: SeriesState, request: BarsRequest, now: int) -> None:
         """IB's first bar, where an answer begins later than what was asked for."""
-        life = self.watch.contracts.life(watched.instrument)
+        life = self.assessor.contracts.life(watched.instrument)
         is_short = watched.first is None or watched.first > request.start
         lacks = watched.coverage is not None and Reason.UNPROVEN in watched.coverage.holes
         is_known = life.head_at is not None and now - life.head_at <= _HEAD_AGAIN_S
@@ -46,7 +46,7 @@ class Controls:
     def take_head(self, task: Task, head: int | None) -> None:
         """Believe it where the bars that are there bear it out; else ask again tomorrow."""
         watched = task.watched
-        contracts = self.watch.contracts
+        contracts = self.assessor.contracts
         life = contracts.life(watched.instrument)
         known, asked_at = head, task.asked_at
         if known is None or not contracts.head_is_borne_out(watched, known, asked_at):
@@ -55,14 +55,14 @@ class Controls:
             log.info("%s: IB has bars from %s on", watched.series, iso(known))
         contracts.keep_life(watched.instrument, life._replace(head=known, head_at=asked_at))
         watched.succeeded()
-        self.look_at(watched)
+        self.assess(watched)
 
-    def request_control(self, watched: Watched, gaps: tuple[Gap, ...], now: int) -> None:
+    def request_control(self, watched: SeriesState, gaps: tuple[Gap, ...], now: int) -> None:
         """Something of the same series that IB should have, near what it says it has not.
 
         Where nothing is known that it has, what it lacks is not believed at all.
         """
-        known = self.books.absences.nearest_known(watched, gaps[-1], now)
+        known = self.ingest.absences.nearest_known(watched, gaps[-1], now)
         if known is None:
             return
         timeframe = watched.series.timeframe
@@ -77,11 +77,11 @@ class Controls:
         watched, start = task.watched, task.bars_request.start
         is_there = any(bar.start == start for bar in answer.bars)
         if is_there and is_sure:
-            self.books.absences.believe_absent(watched, task.gaps, task.asked_at)
+            self.ingest.absences.believe_absent(watched, task.gaps, task.asked_at)
         elif not is_there:
             raise RequestFailed(
                 f"IB has no bar at {iso(start)}, where it had one: what it lacks "
                 "besides is not taken for absent"
             )
         watched.succeeded()
-        self.look_at(watched)
+        self.assess(watched)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Gap
 from ktrdr.completeness.identity import Identity
 from ktrdr.completeness.throughput import Eta, Throughput
@@ -84,7 +84,7 @@ class Fetcher:
         """Answers are to come."""
         return len(self._in_flight) > 0
 
-    def is_asking_for(self, watched: Watched, kind: Kind | None = None) -> bool:
+    def is_asking_for(self, watched: SeriesState, kind: Kind | None = None) -> bool:
         """Something about this series is in flight, or something of this kind."""
         tasks = self._in_flight.tasks
         return any(watched in task.series for task in tasks if kind in (None, task.kind))
@@ -105,7 +105,7 @@ class Fetcher:
         """The times that are asked for, but for those of series that are being rebuilt."""
         found: dict[Series, list[tuple[int, int]]] = {}
         for task in self._in_flight.tasks:
-            if task.request and task.kind is Kind.FILL and task.watched.renews_from is None:
+            if task.request and task.kind is Kind.FILL and task.watched.rebuilds_from is None:
                 span = (task.request.start, task.request.end)
                 found.setdefault(task.watched.series, []).append(span)
         return found
@@ -130,7 +130,7 @@ class Fetcher:
     # Sending.
 
     def request_sessions(
-        self, series: tuple[Watched, ...], start: int, now: int, *, with_holidays: bool
+        self, series: tuple[SeriesState, ...], start: int, now: int, *, with_holidays: bool
     ) -> None:
         """Those of a contract, for all of its series, up to now.
 
@@ -140,7 +140,7 @@ class Fetcher:
         instrument = task.watched.instrument
         self._in_flight.send(task, partial(self._sessions, instrument, start, now, with_holidays))
 
-    def request_head(self, watched: Watched, asked_at: int) -> None:
+    def request_head(self, watched: SeriesState, asked_at: int) -> None:
         """The first bar that IB has of a contract."""
         task = Task(Kind.HEAD, (watched,), asked_at, self._stopwatch())
         self._in_flight.send(task, partial(self._head, watched.instrument))
@@ -148,7 +148,7 @@ class Fetcher:
     def request_bars(
         self,
         kind: Kind,
-        watched: Watched,
+        watched: SeriesState,
         request: BarsRequest,
         priority: Priority,
         gaps: tuple[Gap, ...] = (),
@@ -253,7 +253,7 @@ def _identity(said: Mapping[str, Any]) -> Identity | None:
     return Identity(con_id, *texts)
 
 
-def _missing_in(watched: Watched, request: BarsRequest) -> int:
+def _missing_in(watched: SeriesState, request: BarsRequest) -> int:
     """How many bars of the series are missing, and are asked for by this request."""
     if watched.coverage is None:
         return 0

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import ContractSessions
-from ktrdr.completeness.grids import Grid, Looked, after, has_grid, is_believed, look, shown
+from ktrdr.completeness.grids import Grid, GridFinding, after, has_grid, is_believed, look, shown
 from ktrdr.errors import KtrdrError, RequestFailed
 from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer, Bar
@@ -62,7 +62,7 @@ class GridFindings:
 
     def by_grid(
         self,
-        watched: Watched,
+        watched: SeriesState,
         schedule: Schedule,
         answer: Answer,
         asked_at: int,
@@ -79,7 +79,7 @@ class GridFindings:
             return Gridded(answer, is_doubtful=True, is_moved=True)
         return self._without_odd(watched, schedule, answer, told)
 
-    def comparable(self, watched: Watched, answer: Answer) -> list[Bar]:
+    def comparable(self, watched: SeriesState, answer: Answer) -> list[Bar]:
         """The bars of an answer that are what they are called, by where the series' bars begin."""
         schedule = self._sessions.known_schedule(watched.instrument)
         told = sorted((*answer.bars, *answer.beside))
@@ -90,7 +90,7 @@ class GridFindings:
         return sorted((*kept.bars, *kept.beside))
 
     def _without_odd(
-        self, watched: Watched, schedule: Schedule, answer: Answer, told: Int64Array
+        self, watched: SeriesState, schedule: Schedule, answer: Answer, told: Int64Array
     ) -> Gridded:
         """The answer without what begins off the grid that is believed; `told`: all its starts."""
         grid = self._contracts.grid(watched)
@@ -112,7 +112,12 @@ class GridFindings:
         )
 
     def _heed_grid(
-        self, watched: Watched, schedule: Schedule, before: Grid, looked: Looked, asked_at: int
+        self,
+        watched: SeriesState,
+        schedule: Schedule,
+        before: Grid,
+        looked: GridFinding,
+        asked_at: int,
     ) -> bool:
         """Remember what one more answer says of where bars begin.
 
@@ -126,7 +131,9 @@ class GridFindings:
         self._contracts.keep_grid(watched, grid)
         return is_against and grid.minute != before.minute
 
-    def _weigh_grid(self, watched: Watched, schedule: Schedule, grid: Grid) -> tuple[Grid, bool]:
+    def _weigh_grid(
+        self, watched: SeriesState, schedule: Schedule, grid: Grid
+    ) -> tuple[Grid, bool]:
         """The grid that is believed after another one was told, and told of as a finding.
 
         And whether bars are stored that the other one is not the grid of.
@@ -135,7 +142,7 @@ class GridFindings:
         series, other = watched.series, Grid(grid.seen)
         rows = watched.store.look(series, min(watched.first or 0, 0)).starts
         is_against = bool(look(rows, schedule, series.timeframe, other.alignment).odd.any())
-        is_mendable = watched.is_ours or not is_against
+        is_mendable = watched.is_owned or not is_against
         is_learnt = is_mendable and is_believed(grid, is_against=is_against)
         expected, seen = (shown(schedule, series.timeframe, one.alignment) for one in (grid, other))
         found = f"IB's bars begin at other minutes than expected ({seen}, expected {expected})"
@@ -148,7 +155,7 @@ class GridFindings:
         self._report(str(series), RequestFailed(f"{found}: {what}", hint=hint))
         return other if is_learnt else grid, is_against
 
-    def learn_alignment(self, watched: Watched, schedule: Schedule, answer: Answer) -> None:
+    def learn_alignment(self, watched: SeriesState, schedule: Schedule, answer: Answer) -> None:
         """Remember where four-hour bars begin, as an answer shows."""
         if watched.series.timeframe is Timeframe.H4:
             seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Gap, Reason, among, runs
-from ktrdr.completeness.revisions import Drift
+from ktrdr.completeness.revisions import Revision
 from ktrdr.errors import RequestFailed
 from ktrdr.filling.absence_proofs import AbsenceProofs
 from ktrdr.filling.comparison import Comparison, wants_more
@@ -31,7 +31,7 @@ class IngestResult:
     """New bars in the file."""
     wants_control: tuple[Gap, ...] = ()
     """What would be believed to be absent if anything near by had been answered meanwhile."""
-    drift: Drift | None = None
+    revision: Revision | None = None
     """Bars that are told otherwise than they are stored."""
     is_withheld: bool = False
     """It is, or may be, in another unit than what is stored.
@@ -79,7 +79,7 @@ class Ingest:
 
     def take(
         self,
-        watched: Watched,
+        watched: SeriesState,
         request: BarsRequest,
         answer: Answer,
         asked_at: int,
@@ -95,7 +95,7 @@ class Ingest:
         series, span = watched.series, (request.start, request.end)
         if self._sessions.known_schedule(watched.instrument) is None:
             raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
-        self.notice_others(watched, asked_at)
+        self.notice_foreign(watched, asked_at)
         sifted = self._sift(watched, request, answer, asked_at, is_sure=is_sure)
         if sifted.is_moved:
             self._requests.refused(series, *span, asked_at, "other_grid", None)
@@ -107,10 +107,10 @@ class Ingest:
         asked = (expected.starts >= span[0]) & (expected.starts < span[1])
         # Of an answer on another grid nothing is compared: its bars are not those of these names.
         is_odd, answer = sifted.again_s is not None, sifted.answer
-        drift = None if is_odd else self.comparison.compare(watched, answer, span)
-        if drift is not None and wants_more(watched, drift):
+        revision = None if is_odd else self.comparison.compare(watched, answer, span)
+        if revision is not None and wants_more(watched, revision):
             self._requests.answered(series, *span, asked_at, sifted.told)
-            return IngestResult(0, drift=drift, is_withheld=True)
+            return IngestResult(0, revision=revision, is_withheld=True)
         self.later.was_written(watched)
         there = among(expected.starts, watched.store.look(series, since).starts)
         done = finished(answer.bars, expected.starts[asked], series.timeframe, asked_at)
@@ -125,11 +125,11 @@ class Ingest:
         unproven = self._see_to_lacking(
             watched, sifted, expected, asked, new, asked_at, is_sure=is_sure
         )
-        return IngestResult(added, unproven, drift)
+        return IngestResult(added, unproven, revision)
 
     def _see_to_lacking(
         self,
-        watched: Watched,
+        watched: SeriesState,
         sifted: _Sifted,
         expected: Expected,
         asked: BoolArray,
@@ -157,7 +157,7 @@ class Ingest:
 
     def _sift(
         self,
-        watched: Watched,
+        watched: SeriesState,
         request: BarsRequest,
         answer: Answer,
         asked_at: int,
@@ -195,21 +195,21 @@ class Ingest:
         return _Sifted(answer, told, tuple(outside), is_damaged, gridded.again_s)
 
     def _ask_for_outside(
-        self, watched: Watched, expected: Expected, outside: Sequence[Bar], asked_at: int
+        self, watched: SeriesState, expected: Expected, outside: Sequence[Bar], asked_at: int
     ) -> BoolArray:
         """Which of the expected bars were told and are not believed; they are asked for again."""
         sighted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
         self.later.ask_later(watched, runs(expected.starts, sighted, Reason.LATE), asked_at)
         return sighted
 
-    def notice_others(self, watched: Watched, now: int) -> None:
+    def notice_foreign(self, watched: SeriesState, now: int) -> None:
         """Look at a file that somebody has changed since it was looked at: it is ours no more."""
         if watched.store.key(watched.series) != watched.key:
-            self._assessor.look_at(watched, now)
+            self._assessor.assess(watched, now)
 
     def _report_unsound(
         self,
-        watched: Watched,
+        watched: SeriesState,
         request: BarsRequest,
         unsound: Sequence[int],
         outside: Sequence[int],

@@ -7,8 +7,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ktrdr.assessment.series_state import Watched
-from ktrdr.errors import KtrdrError, NotConnected, PeerDown, PeerSilent, RequestFailed, WrongSource
+from ktrdr.assessment.series_state import SeriesState
+from ktrdr.errors import (
+    KtrdrError,
+    NotConnected,
+    PeerDown,
+    PeerTimedOut,
+    RequestFailed,
+    WrongSource,
+)
 from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.file_errors import is_of_the_disk, unwritable
 
@@ -29,7 +36,7 @@ class Isolation:
         folder: Path,
         clock: Callable[[], float],
         report: Callable[[str, KtrdrError], None],
-        forget: Callable[[Watched], None],
+        forget: Callable[[SeriesState], None],
     ) -> None:
         self._folder = folder
         self._clock = clock
@@ -37,7 +44,7 @@ class Isolation:
         self._forget = forget
 
     @contextlib.contextmanager
-    def of(self, *series: Watched) -> Iterator[None]:
+    def of(self, *series: SeriesState) -> Iterator[None]:
         """What goes wrong within, whatever it is, is put to this series, or these of a contract.
 
         Raised is what is everybody's: a lost connection, a disk that is full, a ledger that
@@ -57,14 +64,14 @@ class Isolation:
                 raise
             self._put_back(series, _trouble_with(series[0], error))
 
-    def _put_back(self, series: Iterable[Watched], error: KtrdrError) -> None:
+    def _put_back(self, series: Iterable[SeriesState], error: KtrdrError) -> None:
         for watched in series:
             if not (watched.is_blocked and watched.error is error):  # else that is noted already
                 watched.failed(error, self._clock())
             self._report(str(watched.series), error)
 
 
-def _trouble_with(watched: Watched, error: Exception) -> KtrdrError:
+def _trouble_with(watched: SeriesState, error: Exception) -> KtrdrError:
     if isinstance(error, KtrdrError):
         return error
     if isinstance(error, OSError):
@@ -78,10 +85,10 @@ def _is_everybodys(error: Exception) -> bool:
     if isinstance(error, OSError):
         return is_of_the_disk(error)
     everybodys = isinstance(error, PeerDown | NotConnected | WrongSource | DatabaseError)
-    return everybodys and not isinstance(error, PeerSilent)
+    return everybodys and not isinstance(error, PeerTimedOut)
 
 
-def _is_gone(watched: Watched) -> bool:
+def _is_gone(watched: SeriesState) -> bool:
     """There is no such file any more."""
     try:
         return watched.store.key(watched.series) is None

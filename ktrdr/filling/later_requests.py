@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Gap, Reason, runs
 from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer
@@ -33,7 +33,7 @@ class LaterRequests:
         self._put_off: dict[str, dict[int, int]] = {}
         """Absence → first bar that nothing was written of → how often it was put off, in a row."""
 
-    def put_off(self, watched: Watched, gaps: Sequence[Gap], now: int) -> bool:
+    def put_off(self, watched: SeriesState, gaps: Sequence[Gap], now: int) -> bool:
         """Ask for what nothing was written of: at once, and later after a second time in a row.
 
         Each time after twice as long. True: later. Not recorded while the series is pulled again,
@@ -42,23 +42,23 @@ class LaterRequests:
         name, first = watched.absence, gaps[0].first if gaps else 0
         counts = self._put_off.setdefault(name, {})
         times = counts[first] = counts.get(first, 0) + 1
-        if times > 1 and watched.renews_from is None:
+        if times > 1 and watched.rebuilds_from is None:
             later_s = self._late_s * 2 ** min(times - 2, _DOUBLINGS_MAX)
             self._absences.record_late(name, gaps, now, now + min(later_s, _WITHHELD_MAX_S))
         return times > 1
 
-    def was_written(self, watched: Watched) -> None:
+    def was_written(self, watched: SeriesState) -> None:
         """Nothing is withheld of the series now: what was put off before counts no more."""
         self._put_off.pop(watched.absence, None)
 
-    def ask_soon(self, watched: Watched, answer: Answer, due: Expected, asked_at: int) -> None:
+    def ask_soon(self, watched: SeriesState, answer: Answer, due: Expected, asked_at: int) -> None:
         """What an answer lacks of the bars that are due, after the usual while."""
         late = runs(due.starts, _lacking(due, answer), Reason.LATE)
         self._absences.record_late(watched.absence, late, asked_at, asked_at + self._late_s)
 
     def doubt_all(
         self,
-        watched: Watched,
+        watched: SeriesState,
         answer: Answer,
         due: Expected,
         asked_at: int,
@@ -71,7 +71,7 @@ class LaterRequests:
         else:
             self._absences.record_late(watched.absence, lacking, asked_at, asked_at + again_s)
 
-    def ask_later(self, watched: Watched, gaps: list[Gap], asked_at: int) -> None:
+    def ask_later(self, watched: SeriesState, gaps: list[Gap], asked_at: int) -> None:
         """Each time after twice as long."""
         name = watched.absence
         if not gaps:
@@ -81,7 +81,7 @@ class LaterRequests:
         self._absences.record_late(name, gaps, asked_at, later)
 
     def late_for(
-        self, watched: Watched, answer: Answer, due: Expected, schedule: Schedule, asked_at: int
+        self, watched: SeriesState, answer: Answer, due: Expected, schedule: Schedule, asked_at: int
     ) -> int:
         """How long to wait for what is late: half as long as the newest of it has been so."""
         late = due.starts[_lacking(due, answer)]

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Reason
 from ktrdr.errors import KtrdrError, RequestFailed
 from ktrdr.market.instruments import Series
@@ -31,10 +31,10 @@ class Owner(Protocol):
     def clocks_agree(self) -> bool:
         """Neither this machine's clock nor the gateway's is known to be wrong."""
 
-    def is_watched(self, watched: Watched) -> bool:
+    def is_watched(self, watched: SeriesState) -> bool:
         """Whether the series is still there."""
 
-    def forget(self, watched: Watched) -> None:
+    def forget(self, watched: SeriesState) -> None:
         """Its file is gone."""
 
     def report(self, what: str, error: KtrdrError) -> None:
@@ -42,141 +42,141 @@ class Owner(Protocol):
 
 
 @dataclass(frozen=True)
-class Renewal:
+class Rebuild:
     """A series that is pulled again."""
 
-    watched: Watched
+    watched: SeriesState
     """As it is, and left alone meanwhile."""
-    shadow: Watched
+    staging: SeriesState
     """As it will be: a file of its own, beside the old one."""
 
 
-class Renewals:
+class Rebuilds:
     """Those of one store. For one thread."""
 
     def __init__(
         self,
-        watch: Assessor,
+        assessor: Assessor,
         clock: Callable[[], float],
         owner: Owner,
-        look_at: Callable[[Watched], None],
-        one: Callable[[Watched], AbstractContextManager[None]],
+        assess: Callable[[SeriesState], None],
+        one: Callable[[SeriesState], AbstractContextManager[None]],
     ) -> None:
-        """`look_at`: judge a series anew; what cannot be read is reported.
+        """`assess`: judge a series anew; what cannot be read is reported.
 
         `one`: what goes wrong within is put to that series, and reported.
         """
-        self._watch = watch
+        self._assessor = assessor
         self._clock = clock
         self._owner = owner
-        self._look_at = look_at
+        self._assess = assess
         self._one = one
-        self._renewals: dict[Series, Renewal] = {}
+        self._rebuilds: dict[Series, Rebuild] = {}
 
     @property
-    def shadows(self) -> list[Watched]:
+    def staging_copies(self) -> list[SeriesState]:
         """The series as they will be."""
-        return [renewal.shadow for renewal in self._renewals.values()]
+        return [rebuild.staging for rebuild in self._rebuilds.values()]
 
-    def is_shadow(self, watched: Watched) -> bool:
+    def is_staging(self, watched: SeriesState) -> bool:
         """It is one that is pulled again at present."""
-        return any(watched is shadow for shadow in self.shadows)
+        return any(watched is staging for staging in self.staging_copies)
 
-    def resume(self, known: Mapping[Series, Watched]) -> None:
+    def resume(self, known: Mapping[Series, SeriesState]) -> None:
         """Go on with those that the ledger names."""
-        wanted = self._watch.ledger.series.renewals() if self._watch.ledger.exists else {}
-        before, self._renewals = self._renewals, {}
+        wanted = self._assessor.ledger.series.rebuilds() if self._assessor.ledger.exists else {}
+        before, self._rebuilds = self._rebuilds, {}
         for series, watched in list(known.items()):  # one whose file is gone is forgotten
             since, _ = wanted.get(str(series), (None, ""))
-            watched.is_renewed = since is not None
+            watched.is_rebuilding = since is not None
             if since is not None:
                 with self._one(watched):
                     self._resume(watched, since, before.get(series))
 
-    def _resume(self, watched: Watched, since: int, before: Renewal | None) -> None:
-        shadow = before.shadow if before is not None else self._shadow(watched, since)
-        if shadow.instrument != watched.instrument:
-            self._forget_shadow(watched.series)
-            shadow = self._shadow(watched, since)
-        self._renewals[watched.series] = Renewal(watched, shadow)
-        self._look_at(shadow)
+    def _resume(self, watched: SeriesState, since: int, before: Rebuild | None) -> None:
+        staging = before.staging if before is not None else self._make_staging(watched, since)
+        if staging.instrument != watched.instrument:
+            self._remove_staging(watched.series)
+            staging = self._make_staging(watched, since)
+        self._rebuilds[watched.series] = Rebuild(watched, staging)
+        self._assess(staging)
 
-    def begin(self, watched: Watched, why: str) -> None:
+    def begin(self, watched: SeriesState, why: str) -> None:
         """Pull a whole series again; nothing is left of an earlier attempt."""
         if watched.first is None:
             return
         log.warning("%s: %s: the series is pulled again", watched.series, why)
-        self._watch.ledger.series.keep_renewal(watched.series, watched.first, why)
-        self._forget_shadow(watched.series)
-        watched.is_renewed = True
+        self._assessor.ledger.series.keep_rebuild(watched.series, watched.first, why)
+        self._remove_staging(watched.series)
+        watched.is_rebuilding = True
         watched.error = None  # how often it has failed is kept until it is done
-        shadow = self._shadow(watched, watched.first)
-        self._renewals[watched.series] = Renewal(watched, shadow)
-        self._look_at(shadow)
+        staging = self._make_staging(watched, watched.first)
+        self._rebuilds[watched.series] = Rebuild(watched, staging)
+        self._assess(staging)
 
-    def finish(self, shadow: Watched) -> None:
+    def finish(self, staging: SeriesState) -> None:
         """Put a series that is whole again into the place of the old one, and keep that.
 
         StoreUnwritable: nothing has changed.
         """
-        renewal = self._renewals[shadow.series]
-        self._look_at(renewal.watched)
-        if renewal.watched.is_blocked or renewal.watched.retry_at > self._clock():
+        rebuild = self._rebuilds[staging.series]
+        self._assess(rebuild.watched)
+        if rebuild.watched.is_blocked or rebuild.watched.retry_at > self._clock():
             return  # its file could not be looked at
-        if not self._owner.is_watched(renewal.watched) or not renewal.watched.is_ours:
-            self._leave(shadow, "somebody has changed the file meanwhile")
+        if not self._owner.is_watched(rebuild.watched) or not rebuild.watched.is_owned:
+            self._leave(staging, "somebody has changed the file meanwhile")
             return
-        if shadow.coverage is None or shadow.coverage.closable or _lacks(renewal):
+        if staging.coverage is None or staging.coverage.closable or _lacks(rebuild):
             return
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
-        kept = self._watch.main_store.take_renewed(shadow.series, stamp)
-        self._watch.ownership.note_swapped(renewal.watched)
-        renewal.watched.succeeded()
-        self._end(renewal)
-        log.warning("%s: pulled again; the old file is %s", shadow.series, kept)
+        kept = self._assessor.main_store.take_staged(staging.series, stamp)
+        self._assessor.ownership.note_swapped(rebuild.watched)
+        rebuild.watched.succeeded()
+        self._end(rebuild)
+        log.warning("%s: pulled again; the old file is %s", staging.series, kept)
 
-    def give_up(self, shadow: Watched, why: str) -> None:
+    def give_up(self, staging: SeriesState, why: str) -> None:
         """Leave the series as it is, and ask for nothing of it for a while that grows.
 
         What would be told now is not what its file has.
         """
-        watched, left = self._leave(shadow, why)
+        watched, left = self._leave(staging, why)
         watched.failed(left, self._clock(), _AGAIN_S)
 
-    def _leave(self, shadow: Watched, why: str) -> tuple[Watched, RequestFailed]:
+    def _leave(self, staging: SeriesState, why: str) -> tuple[SeriesState, RequestFailed]:
         """Leave the series as it is, and say why."""
-        renewal = self._renewals[shadow.series]
-        self._forget_shadow(shadow.series)
-        self._end(renewal)
+        rebuild = self._rebuilds[staging.series]
+        self._remove_staging(staging.series)
+        self._end(rebuild)
         left = RequestFailed(
             f"it was to be pulled again, but {why}: it is left as it is",
             hint="nothing to do: it is compared again later",
         )
-        self._owner.report(str(shadow.series), left)
-        return renewal.watched, left
+        self._owner.report(str(staging.series), left)
+        return rebuild.watched, left
 
-    def _end(self, renewal: Renewal) -> None:
+    def _end(self, rebuild: Rebuild) -> None:
         """The series is kept in its own file again."""
-        self._watch.ledger.series.end_renewal(renewal.watched.series)
-        self._renewals.pop(renewal.watched.series, None)
-        renewal.watched.is_renewed = False
-        self._look_at(renewal.watched)
+        self._assessor.ledger.series.end_rebuild(rebuild.watched.series)
+        self._rebuilds.pop(rebuild.watched.series, None)
+        rebuild.watched.is_rebuilding = False
+        self._assess(rebuild.watched)
 
-    def _shadow(self, watched: Watched, since: int) -> Watched:
+    def _make_staging(self, watched: SeriesState, since: int) -> SeriesState:
         """The series once more, in a file of its own that begins empty, in the old one's layout."""
-        store = self._watch.main_store
-        store.begin_renewed(watched.series)
-        return Watched(watched.series, watched.instrument, store.renewals, renews_from=since)
+        store = self._assessor.main_store
+        store.begin_staging(watched.series)
+        return SeriesState(watched.series, watched.instrument, store.staging, rebuilds_from=since)
 
-    def _forget_shadow(self, series: Series) -> None:
-        (self._watch.main_store.renewals.folder / series.file_name).unlink(missing_ok=True)
+    def _remove_staging(self, series: Series) -> None:
+        (self._assessor.main_store.staging.folder / series.file_name).unlink(missing_ok=True)
 
 
-def _lacks(renewal: Renewal) -> bool:
+def _lacks(rebuild: Rebuild) -> bool:
     """Where the old file has bars the new one has none yet, though they may come."""
-    old, shadow = renewal.watched, renewal.shadow
-    assert shadow.coverage is not None
-    doubted = shadow.coverage.gaps.of(Reason.LATE, Reason.UNPROVEN)
+    old, staging = rebuild.watched, rebuild.staging
+    assert staging.coverage is not None
+    doubted = staging.coverage.gaps.of(Reason.LATE, Reason.UNPROVEN)
     there = old.store.look(old.series, min(old.first or 0, 0)).starts
     begin = np.searchsorted(there, doubted.first)
     end = np.searchsorted(there, doubted.last, side="right")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ktrdr.completeness.request_plan import Spans
+from ktrdr.completeness.request_plan import RequestLengths
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.bars_request import BarsRequest
 
 
-class RequestLengths:
+class LearntLengths:
     """Those of one store, read from its ledger when they are first needed."""
 
     def __init__(self) -> None:
-        self._known: Spans | None = None
+        self._known: RequestLengths | None = None
 
-    def known(self, ledger: Ledger) -> Spans:
+    def known(self, ledger: Ledger) -> RequestLengths:
         """What was learnt so far."""
         if self._known is None:
-            self._known = Spans(ledger.requests.spans())
+            self._known = RequestLengths(ledger.requests.spans())
         return self._known
 
     def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:

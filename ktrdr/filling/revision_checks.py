@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import stored
 from ktrdr.completeness.gaps import Gap
-from ktrdr.completeness.revisions import Drift, compare
+from ktrdr.completeness.revisions import Revision, compare
 from ktrdr.errors import OtherUnit, RequestFailed
 from ktrdr.filling.comparison import is_other, is_whole
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.fetcher import Fetcher
 from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.isolation import Isolation
-from ktrdr.filling.rebuilds import Owner, Renewals
+from ktrdr.filling.rebuilds import Owner, Rebuilds
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
@@ -36,22 +36,22 @@ _SETTLED_S = 18 * HOUR_S
 class RevisionChecks:
     """Those of one store. For one thread."""
 
-    watch: Assessor
-    books: Ingest
+    assessor: Assessor
+    ingest: Ingest
     fetcher: Fetcher
-    rebuilds: Renewals
+    rebuilds: Rebuilds
     contract_checks: ContractChecks
     isolation: Isolation
     owner: Owner
     clock: Callable[[], float]
-    look_at: Callable[[Watched], None]
+    assess: Callable[[SeriesState], None]
     """Judge a series anew."""
-    planned: deque[tuple[Watched, str]] = field(default_factory=deque)
+    planned: deque[tuple[SeriesState, str]] = field(default_factory=deque)
     """What is to be compared, and which bars of it: `settle` or `sample`."""
 
     # Which.
 
-    def plan(self, series: Iterable[Watched]) -> None:
+    def plan(self, series: Iterable[SeriesState]) -> None:
         """Find what is complete, and should be compared with what IB has now."""
         self.planned.clear()
         for watched in list(series):  # one whose file is gone is forgotten
@@ -67,37 +67,37 @@ class RevisionChecks:
             if not self.owner.is_watched(watched) or not watched.may_be_asked_for(now):
                 continue
             with self.isolation.of(watched):
-                self.watch.ledger.series.note_look(watched.series, what, now)
+                self.assessor.ledger.series.note_look(watched.series, what, now)
                 request = self._request(watched, what, now)
                 if request is not None:
                     self.fetcher.request_bars(Kind.CHECK, watched, request, Priority.BACKFILL)
 
-    def _due(self, watched: Watched, now: int) -> str | None:
+    def _due(self, watched: SeriesState, now: int) -> str | None:
         """What of a complete series should be compared, `settle` or `sample`; None: nothing."""
         is_complete = watched.coverage is not None and not watched.coverage.closable
-        if self.watch.contracts.question_of(watched) is not None:
+        if self.assessor.contracts.question_of(watched) is not None:
             return None
         if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
             return None
         if self._is_unsettled(watched, now):
             return "settle"
-        looked = self.watch.ledger.series.looked_at(watched.series, "sample")
+        looked = self.assessor.ledger.series.looked_at(watched.series, "sample")
         if looked is None:  # seen for the first time: tomorrow
-            self.watch.ledger.series.note_look(watched.series, "sample", now)
+            self.assessor.ledger.series.note_look(watched.series, "sample", now)
         return "sample" if looked is not None and now - looked >= _CHECK_EVERY_S else None
 
-    def _is_unsettled(self, watched: Watched, now: int) -> bool:
+    def _is_unsettled(self, watched: SeriesState, now: int) -> bool:
         """The newest daily bar was written before it was settled, and not looked at since."""
-        if not watched.series.timeframe.is_daily or not watched.is_ours or watched.last is None:
+        if not watched.series.timeframe.is_daily or not watched.is_owned or watched.last is None:
             return False
         settled_at = watched.last + DAY_S + _SETTLED_S
-        looked = self.watch.ledger.series.looked_at(watched.series, "settle")
+        looked = self.assessor.ledger.series.looked_at(watched.series, "settle")
         if looked is None:  # written just now, or long ago
-            self.watch.ledger.series.note_look(watched.series, "settle", now)
+            self.assessor.ledger.series.note_look(watched.series, "settle", now)
             return False
         return looked < settled_at <= now
 
-    def _request(self, watched: Watched, what: str, now: int) -> BarsRequest | None:
+    def _request(self, watched: SeriesState, what: str, now: int) -> BarsRequest | None:
         """Some bars that are stored: the newest, or old ones by chance; None: there are none."""
         length = watched.series.timeframe.length_s
         if what == "settle":
@@ -113,7 +113,7 @@ class RevisionChecks:
         some = chance.randrange(watched.first, until)
         start = watched.store.nearest(watched.series, some, some)
         if start is None:  # somebody has emptied the file since it was looked at
-            self.look_at(watched)
+            self.assess(watched)
             return None
         end = start + _CHECK_BARS * length
         return BarsRequest(watched.instrument, watched.series.timeframe, start, end)
@@ -123,61 +123,61 @@ class RevisionChecks:
     def take(self, task: Task, answer: Answer) -> None:
         """Compare, and see to what IB has otherwise by now."""
         watched = task.watched
-        if watched.is_renewed:
+        if watched.is_rebuilding:
             return
-        told = {bar.start: bar for bar in self.books.grids.comparable(watched, answer)}
-        drift = compare(stored(watched, told), told)
-        if drift is not None and (is_whole(watched, drift) or is_other(watched, drift)):
-            self.see_to(task, replace(drift, doubted_at=None))
+        told = {bar.start: bar for bar in self.ingest.grids.comparable(watched, answer)}
+        revision = compare(stored(watched, told), told)
+        if revision is not None and (is_whole(watched, revision) or is_other(watched, revision)):
+            self.see_to(task, replace(revision, doubted_at=None))
             return
         watched.succeeded()
-        if drift is not None:
-            self.see_to(task, replace(drift, doubted_at=None))
+        if revision is not None:
+            self.see_to(task, replace(revision, doubted_at=None))
         if task.kind is Kind.AROUND:
             self._see_to_withheld(watched, task.gaps)
 
-    def see_to(self, task: Task, drift: Drift) -> None:
+    def see_to(self, task: Task, revision: Revision) -> None:
         """Correct what is ours, a whole series by rebuilding it; leave what is others'."""
-        watched, is_shadow = task.watched, self.rebuilds.is_shadow(task.watched)
-        self.books.notice_others(watched, int(self.clock()))
-        if drift.doubted_at is not None:
-            self._look_around(watched, drift.doubted_at, task.gaps)
-        elif is_other(watched, drift):
-            self.contract_checks.stop(task, drift)
-        elif not is_whole(watched, drift):
-            self._see_to_revision(task, drift)
-        elif not watched.is_ours:
-            self._ask_a_person(task, drift)
-        elif drift.price is None or is_shadow or not watched.instrument.can_be_paged:
-            self.rebuild(watched, drift.words)
+        watched, is_staging = task.watched, self.rebuilds.is_staging(task.watched)
+        self.ingest.notice_foreign(watched, int(self.clock()))
+        if revision.doubted_at is not None:
+            self._look_around(watched, revision.doubted_at, task.gaps)
+        elif is_other(watched, revision):
+            self.contract_checks.stop(task, revision)
+        elif not is_whole(watched, revision):
+            self._see_to_revision(task, revision)
+        elif not watched.is_owned:
+            self._ask_a_person(task, revision)
+        elif revision.price is None or is_staging or not watched.instrument.can_be_paged:
+            self.rebuild(watched, revision.words)
         else:
-            self.contract_checks.request(watched, drift.changed[-1].start)
+            self.contract_checks.request(watched, revision.changed[-1].start)
 
-    def rebuild(self, watched: Watched, why: str) -> None:
+    def rebuild(self, watched: SeriesState, why: str) -> None:
         """The whole series, beside its own file."""
-        if self.rebuilds.is_shadow(watched):
+        if self.rebuilds.is_staging(watched):
             self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
-        elif not watched.is_renewed:
+        elif not watched.is_rebuilding:
             self.rebuilds.begin(watched, why)
 
-    def _see_to_revision(self, task: Task, drift: Drift) -> None:
+    def _see_to_revision(self, task: Task, revision: Revision) -> None:
         """Some bars alone were revised."""
         watched = task.watched
-        if watched.is_ours:
-            self.books.comparison.correct(watched, drift)
-            self.look_at(watched)
+        if watched.is_owned:
+            self.ingest.comparison.correct(watched, revision)
+            self.assess(watched)
             return
         if task.kind is Kind.AROUND:
-            self.books.comparison.note_revised(watched, drift)
+            self.ingest.comparison.note_revised(watched, revision)
         self.owner.report(
             str(watched.series),
             RequestFailed(
-                f"{drift.words}; the file has rows that were not written here, and is left",
+                f"{revision.words}; the file has rows that were not written here, and is left",
                 hint="delete the rows that should be asked for again",
             ),
         )
 
-    def _ask_a_person(self, task: Task, drift: Drift) -> None:
+    def _ask_a_person(self, task: Task, revision: Revision) -> None:
         """Nobody else can say what is to become of rows of others that are in another unit.
 
         What was chosen by chance says nothing of the newest rows: bars behind them are added, as
@@ -185,7 +185,7 @@ class RevisionChecks:
         """
         watched = task.watched
         error = OtherUnit(
-            f"{drift.words}; the file has rows that were not written here: it is left, and "
+            f"{revision.words}; the file has rows that were not written here: it is left, and "
             "nothing is added in another unit",
             hint="bring its rows to what IB tells now, or delete all of them but the header line "
             "to have them asked for again",
@@ -196,21 +196,21 @@ class RevisionChecks:
             watched.failed(error, self.clock())
         self.owner.report(str(watched.series), error)
 
-    def _look_around(self, watched: Watched, start: int, withheld: tuple[Gap, ...]) -> None:
+    def _look_around(self, watched: SeriesState, start: int, withheld: tuple[Gap, ...]) -> None:
         """Compare more bars, to tell a split from a bar that was revised."""
         timeframe = watched.series.timeframe
         reach = _CHECK_BARS * timeframe.length_s
         request = BarsRequest(watched.instrument, timeframe, start - reach, start + reach)
         self.fetcher.request_bars(Kind.AROUND, watched, request, Priority.RECENT, withheld)
 
-    def _see_to_withheld(self, watched: Watched, gaps: tuple[Gap, ...]) -> None:
+    def _see_to_withheld(self, watched: SeriesState, gaps: tuple[Gap, ...]) -> None:
         """Nothing of it is in another unit: it is asked for at once, but not again and again."""
-        if not self.books.later.put_off(watched, gaps, int(self.clock())):
+        if not self.ingest.later.put_off(watched, gaps, int(self.clock())):
             return
-        if self.rebuilds.is_shadow(watched):  # which would seem whole without it
+        if self.rebuilds.is_staging(watched):  # which would seem whole without it
             self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
             return
-        self.look_at(watched)
+        self.assess(watched)
         doubted = "IB tells bars otherwise than they are stored, and the next time alike"
         self.owner.report(
             str(watched.series),

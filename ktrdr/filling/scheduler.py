@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Gap
 from ktrdr.completeness.request_plan import plan
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSource
@@ -25,8 +25,8 @@ from ktrdr.filling.controls import Controls
 from ktrdr.filling.fetcher import Fetcher, SessionsAnswer
 from ktrdr.filling.ingest import Ingest, IngestResult
 from ktrdr.filling.isolation import Isolation
-from ktrdr.filling.rebuilds import Owner, Renewals
-from ktrdr.filling.request_lengths import RequestLengths
+from ktrdr.filling.rebuilds import Owner, Rebuilds
+from ktrdr.filling.request_lengths import LearntLengths
 from ktrdr.filling.revision_checks import RevisionChecks
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.ipc.client import LocalClient
@@ -57,7 +57,7 @@ class Tally:
     """Requests for bars that failed."""
     bars_added: int = 0
     """Bars that were written."""
-    heard: int = 0
+    received: int = 0
     """Answers that have come back, of whatever kind."""
     symbols: int = 0
     """Symbols that were taken up, each as often as it was."""
@@ -69,31 +69,31 @@ class Scheduler:
     def __init__(
         self,
         connection: LocalClient,
-        watch: Assessor,
+        assessor: Assessor,
         executor: Executor,
         clock: Callable[[], float],
         owner: Owner,
         check_interval_s: float,
     ) -> None:
-        self._watch = watch
+        self._assessor = assessor
         self._clock = clock
         self._owner = owner
-        self._books = Ingest(watch, owner.report, check_interval_s / 2)
-        self._lengths = RequestLengths()
+        self._ingest = Ingest(assessor, owner.report, check_interval_s / 2)
+        self._lengths = LearntLengths()
         self.fetcher = Fetcher(connection, executor, clock)
         self.tally = Tally()
-        isolation = Isolation(watch.main_store.folder, clock, owner.report, self._forget)
-        rebuilds = Renewals(watch, clock, owner, self.look_at, isolation.of)
-        shared = (watch, self._books, self.fetcher)
+        isolation = Isolation(assessor.main_store.folder, clock, owner.report, self._forget)
+        rebuilds = Rebuilds(assessor, clock, owner, self.assess, isolation.of)
+        shared = (assessor, self._ingest, self.fetcher)
         contract_checks = ContractChecks(*shared, rebuilds, owner, clock, self._go_on)
         self._isolation, self._rebuilds, self._contract_checks = (
             isolation,
             rebuilds,
             contract_checks,
         )
-        self._controls = Controls(*shared, self.look_at)
+        self._controls = Controls(*shared, self.assess)
         self._revision_checks = RevisionChecks(
-            *shared, rebuilds, contract_checks, isolation, owner, clock, self.look_at
+            *shared, rebuilds, contract_checks, isolation, owner, clock, self.assess
         )
 
     @property
@@ -107,9 +107,9 @@ class Scheduler:
         return self.fetcher.is_busy
 
     @property
-    def rebuilds(self) -> Collection[Watched]:
+    def rebuilds(self) -> Collection[SeriesState]:
         """Series that are being rebuilt, beside their own files."""
-        return self._rebuilds.shadows
+        return self._rebuilds.staging_copies
 
     def close(self) -> None:
         """Wait for what is in flight."""
@@ -117,27 +117,27 @@ class Scheduler:
 
     # Requesting.
 
-    def begin(self, batch: list[Watched], source: str) -> None:
+    def begin(self, batch: list[SeriesState], source: str) -> None:
         """Request what these series lack; first the sessions of those that want them."""
         self.fetcher.source = source
         self.tally.symbols += len({watched.series.symbol for watched in batch})
         now = int(self._clock())
-        lacking: dict[str, list[Watched]] = {}
+        lacking: dict[str, list[SeriesState]] = {}
         for watched in batch:
             watched.tried_at = self._clock()
             with self._isolation.of(watched):
-                if self._watch.wants_schedule(watched, now):
+                if self._assessor.wants_schedule(watched, now):
                     lacking.setdefault(contract_name(watched.instrument), []).append(watched)
                 else:
-                    self.look_at(watched)
+                    self.assess(watched)
                     self._request_bars(watched, len(batch))
         for same in lacking.values():
             with self._isolation.of(*same):
-                start = self._watch.schedule_from(same, now)
-                is_doubted = self._watch.sessions.has_doubted_sessions(same[0].instrument)
+                start = self._assessor.schedule_from(same, now)
+                is_doubted = self._assessor.sessions.has_doubted_sessions(same[0].instrument)
                 self.fetcher.request_sessions(tuple(same), start, now, with_holidays=is_doubted)
 
-    def plan_checks(self, series: Iterable[Watched]) -> None:
+    def plan_checks(self, series: Iterable[SeriesState]) -> None:
         """Find what is complete, and should be compared with what IB has now."""
         self._revision_checks.plan(series)
 
@@ -151,22 +151,22 @@ class Scheduler:
         self.fetcher.source = source
         self._revision_checks.begin()
 
-    def resume_rebuilds(self, known: Mapping[Series, Watched]) -> None:
+    def resume_rebuilds(self, known: Mapping[Series, SeriesState]) -> None:
         """Go on with the series that are being rebuilt; after a restart too."""
         self._rebuilds.resume(known)
-        for shadow in self._rebuilds.shadows:
-            with self._isolation.of(shadow):
-                self._finish_rebuild(shadow)
+        for staging in self._rebuilds.staging_copies:
+            with self._isolation.of(staging):
+                self._finish_rebuild(staging)
 
-    def _finish_rebuild(self, watched: Watched) -> None:
-        if self._rebuilds.is_shadow(watched) and not self.fetcher.is_asking_for(watched):
+    def _finish_rebuild(self, watched: SeriesState) -> None:
+        if self._rebuilds.is_staging(watched) and not self.fetcher.is_asking_for(watched):
             self._rebuilds.finish(watched)
 
-    def _go_on(self, watched: Watched) -> None:
-        self.look_at(watched)
+    def _go_on(self, watched: SeriesState) -> None:
+        self.assess(watched)
         self._request_bars(watched, 1)
 
-    def _request_bars(self, watched: Watched, sharers: int) -> None:
+    def _request_bars(self, watched: SeriesState, sharers: int) -> None:
         """The requests for what is open of a series.
 
         After a failure for one gap alone, another one each time: one that always fails shall hold
@@ -174,7 +174,7 @@ class Scheduler:
         """
         if not watched.may_be_asked_for(self._clock()) or not self._is_watched(watched):
             return
-        if self._watch.contracts.question_of(watched) is not None:
+        if self._assessor.contracts.question_of(watched) is not None:
             self._contract_checks.request(watched)
             return
         if watched.coverage is None:
@@ -184,7 +184,7 @@ class Scheduler:
         gaps = watched.coverage.open_gaps
         if watched.failures and gaps:
             gaps, most = [gaps[-1 - (watched.failures - 1) % len(gaps)]], 1
-        lengths = self._lengths.known(self._watch.ledger)
+        lengths = self._lengths.known(self._assessor.ledger)
         wanted = plan(gaps, watched.instrument, watched.series.timeframe, lengths)
         if not now - _COMPARED_S <= watched.compared_at <= now:
             wanted = _touching(watched, wanted) or wanted
@@ -194,7 +194,7 @@ class Scheduler:
 
     # Receiving.
 
-    def hear(self, wait_s: float) -> KtrdrError | None:
+    def receive(self, wait_s: float) -> KtrdrError | None:
         """See to what has come back; the first is waited for so long.
 
         Not for long: what is still to be seen to stays in flight, and others have their turn. The
@@ -207,7 +207,7 @@ class Scheduler:
         was_busy = self.is_busy
         while was_busy and (back := self.fetcher.back(wait_s)) is not None:
             until, wait_s = until or time.monotonic() + _HEARD_FOR_S, 0.0
-            self.tally.heard += 1
+            self.tally.received += 1
             try:
                 self._see_to(*back)
             except (PeerDown, NotConnected) as error:
@@ -248,24 +248,26 @@ class Scheduler:
             if task.kind in (Kind.FILL, Kind.CONTROL) or task.kind.compares:
                 self._finish_rebuild(task.watched)
 
-    def _is_watched(self, watched: Watched) -> bool:
-        return self._rebuilds.is_shadow(watched) or self._owner.is_watched(watched)
+    def _is_watched(self, watched: SeriesState) -> bool:
+        return self._rebuilds.is_staging(watched) or self._owner.is_watched(watched)
 
-    def _may_be_seen_to(self, watched: Watched) -> bool:
+    def _may_be_seen_to(self, watched: SeriesState) -> bool:
         return self._is_watched(watched) and not watched.is_blocked
 
     def _take_sessions(self, task: Task, found: object) -> None:
         assert isinstance(found, SessionsAnswer)
         instrument = task.watched.instrument
-        self._watch.sessions.take_schedule(task.series, found.schedule, task.asked_at, found.closed)
+        self._assessor.sessions.take_schedule(
+            task.series, found.schedule, task.asked_at, found.closed
+        )
         if found.expires is not None:
-            life = self._watch.contracts.life(instrument)._replace(expires=found.expires)
-            self._watch.contracts.keep_life(instrument, life)
+            life = self._assessor.contracts.life(instrument)._replace(expires=found.expires)
+            self._assessor.contracts.keep_life(instrument, life)
         for watched in task.series:
             with self._isolation.of(watched):
-                self.look_at(watched)
+                self.assess(watched)
                 if found.identity is not None:
-                    self._watch.contracts.take_identity(watched, found.identity)
+                    self._assessor.contracts.take_identity(watched, found.identity)
                 self._request_bars(watched, len(task.series))
 
     def _take_bars(self, task: Task, done: Future[object]) -> None:
@@ -275,19 +277,19 @@ class Scheduler:
         took_s = self.fetcher.took_s(task)
         try:
             answer = self.fetcher.answer(task, done)
-            if watched.is_renewed:
+            if watched.is_rebuilding:
                 return  # and comes once more, with all the others
             is_sure = self._owner.clocks_agree
-            taken = self._books.take(watched, request, answer, task.asked_at, is_sure=is_sure)
+            taken = self._ingest.take(watched, request, answer, task.asked_at, is_sure=is_sure)
         except KtrdrError as error:
             self._learn_from(error, request, watched, task.asked_at)
             raise
         if not taken.is_withheld:
             watched.succeeded()
             watched.compared_at = task.asked_at
-        self._lengths.answered(self._watch.ledger, request, took_s)
+        self._lengths.answered(self._assessor.ledger, request, took_s)
         self.tally.bars_added += taken.added
-        self.look_at(watched)
+        self.assess(watched)
         log.info(
             "%s: %s to %s: %d bars, %d new",
             *(watched.series, iso(request.start), iso(request.end), len(answer.bars), taken.added),
@@ -296,8 +298,8 @@ class Scheduler:
 
     def _see_to_consequences(self, task: Task, taken: IngestResult) -> None:
         watched, asked_at = task.watched, task.asked_at
-        if taken.drift:
-            self._revision_checks.see_to(task, taken.drift)
+        if taken.revision:
+            self._revision_checks.see_to(task, taken.revision)
         if taken.is_moved:
             why = "IB's bars begin at other minutes than those stored"
             self._revision_checks.rebuild(watched, why)
@@ -307,42 +309,42 @@ class Scheduler:
             self._controls.request_head(watched, task.bars_request, asked_at)
 
     def _learn_from(
-        self, error: KtrdrError, request: BarsRequest, watched: Watched, asked_at: int
+        self, error: KtrdrError, request: BarsRequest, watched: SeriesState, asked_at: int
     ) -> None:
         self.tally.failed += 1
-        self._watch.ledger.requests.refused(
+        self._assessor.ledger.requests.refused(
             watched.series, request.start, request.end, asked_at, error.outcome, error.code
         )
         if isinstance(error, TimedOut):
-            self._lengths.timed_out(self._watch.ledger, request)
+            self._lengths.timed_out(self._assessor.ledger, request)
 
-    def _forget(self, watched: Watched) -> None:
+    def _forget(self, watched: SeriesState) -> None:
         """Its file is gone."""
-        if self._rebuilds.is_shadow(watched):
+        if self._rebuilds.is_staging(watched):
             self._rebuilds.give_up(watched, "somebody has removed the new file")
         else:
             self._owner.forget(watched)
 
     # Judging.
 
-    def look_at(self, watched: Watched, *, only_if_changed: bool = False) -> None:
+    def assess(self, watched: SeriesState, *, only_if_changed: bool = False) -> None:
         """Judge a series anew; what cannot be read is reported, and left as it is."""
         was_known = watched.coverage is not None
         with self._isolation.of(watched):
             now = int(self._clock())
-            self._watch.look_at(watched, now, only_if_changed=only_if_changed)
+            self._assessor.assess(watched, now, only_if_changed=only_if_changed)
         if watched.coverage is not None and not was_known:
             lacks = sum(gap.bars for gap in watched.coverage.closable)
             self.fetcher.found(watched.series.timeframe, lacks)
 
-    def look_back(self, watched: Watched) -> bool:
+    def assess_history(self, watched: SeriesState) -> bool:
         """Look at every row of its file, and at what is before the days kept; False: it is done."""
         with self._isolation.of(watched):
-            return self._watch.look_back(watched, int(self._clock()))
+            return self._assessor.assess_history(watched, int(self._clock()))
         return True
 
 
-def _touching(watched: Watched, wanted: list[BarsRequest]) -> list[BarsRequest]:
+def _touching(watched: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:
     """Those whose answers will bring stored bars along, so that these are compared first.
 
     What comes alone would be written though all is told in another unit by now.
@@ -356,15 +358,15 @@ def _touching(watched: Watched, wanted: list[BarsRequest]) -> list[BarsRequest]:
     return [request for request, count in zip(wanted, counts, strict=True) if count]
 
 
-def _priority(watched: Watched, request: BarsRequest, now: int) -> Priority:
-    if watched.renews_from is not None:
+def _priority(watched: SeriesState, request: BarsRequest, now: int) -> Priority:
+    if watched.rebuilds_from is not None:
         return Priority.BACKFILL
     if watched.last is not None and request.start > watched.last:
         return Priority.TAIL
     return Priority.RECENT if request.end > now - _RECENT_S else Priority.BACKFILL
 
 
-def _gaps_within(watched: Watched, span: tuple[int, int]) -> list[Gap]:
+def _gaps_within(watched: SeriesState, span: tuple[int, int]) -> list[Gap]:
     """The series' open gaps that reach into `[start, end)`."""
     gaps = watched.coverage.open_gaps if watched.coverage else []
     return [gap for gap in gaps if gap.first < span[1] and gap.last >= span[0]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Gap
 from ktrdr.market.bars_request import BarsRequest
 
@@ -36,7 +36,7 @@ class Task:
     """One request, for one series or for several of a contract."""
 
     kind: Kind
-    series: tuple[Watched, ...]
+    series: tuple[SeriesState, ...]
     asked_at: int
     """UTC seconds."""
     sent_at: float
@@ -51,7 +51,7 @@ class Task:
         return self.request, self.sent_at
 
     @property
-    def watched(self) -> Watched:
+    def watched(self) -> SeriesState:
         """The only series, or the first."""
         return self.series[0]
 

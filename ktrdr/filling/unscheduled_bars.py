@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import ContractSessions
 from ktrdr.completeness.gaps import among
 from ktrdr.completeness.grids import look
@@ -34,7 +34,7 @@ class UnscheduledBars:
 
     def sight(
         self,
-        watched: Watched,
+        watched: SeriesState,
         request: BarsRequest,
         answer: Answer,
         outside: Sequence[Bar],
@@ -71,7 +71,7 @@ class UnscheduledBars:
         is_moved = bool(sighted.doubted) and are_moved(len(outside), len(lacking))
         return sighted.believed, [one.bar for one in sighted.doubted.values()], is_moved
 
-    def told_once(self, watched: Watched, schedule: Schedule, starts: Int64Array) -> BoolArray:
+    def told_once(self, watched: SeriesState, schedule: Schedule, starts: Int64Array) -> BoolArray:
         """Bars at times or minutes of none that no more than one answer had."""
         known = self._contracts.unscheduled(watched).items()
         once = np.array(sorted(start for start, one in known if one.times <= 1), np.int64)
@@ -79,7 +79,7 @@ class UnscheduledBars:
         odd = look(once, schedule, timeframe, self._contracts.alignment(watched)).odd
         return among(starts, once[odd | closed(once, schedule, timeframe)])
 
-    def settle(self, watched: Watched, starts: Collection[int]) -> None:
+    def settle(self, watched: SeriesState, starts: Collection[int]) -> None:
         """Of these it is known by now whether there are such bars."""
         known = self._contracts.unscheduled(watched).items()
         left = {start: one for start, one in known if start not in starts}

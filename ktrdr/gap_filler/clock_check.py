@@ -31,10 +31,10 @@ class ClockCheck:
         wall: Callable[[], float],
         monotonic: Callable[[], float],
         boot: str,
-        watch: Assessor,
+        assessor: Assessor,
     ) -> None:
         self.wall, self._monotonic, self._boot = wall, monotonic, boot
-        self._watch = watch
+        self._assessor = assessor
         self._clocks = Clocks()
         self._asked_at = -_ASK_EVERY_S
         """When the gateway's was asked for, by the monotonic one."""
@@ -102,7 +102,7 @@ class ClockCheck:
         self._clocks = self._clocks.seen(at)
         base_s = self._clocks.base_s or 0.0
         if self._base_s is not None and base_s - self._base_s > APART_S:
-            self._watch.ledger.put_off(int(base_s - self._base_s), int(self.now()))
+            self._assessor.ledger.put_off(int(base_s - self._base_s), int(self.now()))
         self._base_s = base_s
         if why_not := self._clocks.words(at):
             report("clock", RequestFailed(why_not, hint=_HINT))
@@ -112,11 +112,11 @@ class ClockCheck:
 
     def _begin(self, at: Moment) -> None:
         """Believe what was believed before the start; where the machine was off, no doubt aged."""
-        kept = self._watch.ledger.clock() if self._watch.ledger.exists else None
+        kept = self._assessor.ledger.clock() if self._assessor.ledger.exists else None
         if kept is not None and kept.boot and kept.boot == self._boot:
             self._clocks = replace(self._clocks, base_s=kept.base_s)
         elif kept is not None and at.wall_s - kept.wall_s > APART_S:
-            self._watch.ledger.put_off(int(at.wall_s - kept.wall_s), int(at.wall_s))
+            self._assessor.ledger.put_off(int(at.wall_s - kept.wall_s), int(at.wall_s))
         self._base_s, self._began = self._clocks.base_s, at.monotonic_s
 
     def forget_what_is_to_come(self) -> None:
@@ -127,10 +127,10 @@ class ClockCheck:
         is_early = self._monotonic() - self._began < BELIEVED_AFTER_S
         if is_early or not self.agree or self._clocks.offset_s is None:
             return
-        if self._watch.ledger.forget_after(int(self.now() + APART_S)):
+        if self._assessor.ledger.forget_after(int(self.now() + APART_S)):
             log.info("what was found out while a clock was ahead is asked for again")
 
     def keep(self) -> None:
         """Write down how this machine's clock stands, for the next start."""
-        if self._watch.ledger.exists and self._base_s is not None:
-            self._watch.ledger.keep_clock(Clock(self._boot, self._base_s, self.now()))
+        if self._assessor.ledger.exists and self._base_s is not None:
+            self._assessor.ledger.keep_clock(Clock(self._boot, self._base_s, self.now()))

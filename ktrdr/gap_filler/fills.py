@@ -15,8 +15,8 @@ from ktrdr.completeness.coverage import Coverage
 from ktrdr.completeness.fill import (
     TABLE,
     Fill,
+    FillFacts,
     Progress,
-    Seen,
     State,
     Trouble,
     judged,
@@ -153,14 +153,14 @@ class Fills:
         until = asked_at if fill.asked_at else seen.now
         found = last.progress if is_same and last else progress(coverage, fill.since, until)
         event, trouble = judged(
-            Seen(
+            FillFacts(
                 progress=found,
                 is_there=watched is not None or seen.is_there(fill.series),
                 is_judged=seen.clocks_agree and coverage is not None and coverage.until >= asked_at,
                 is_asked_for=str(fill.series) in seen.current,
                 error=self._error_of(fill, watched),
                 retry_at=watched.retry_at if watched else 0.0,
-                hold=_RENEWED if watched and watched.is_renewed else seen.hold,
+                hold=_RENEWED if watched and watched.is_rebuilding else seen.hold,
             )
         )
         return Standing(TABLE[fill.state, event], trouble, found, coverage)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import CLOSABLE
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, Misconfigured, RequestFailed, StoreUnwritable
@@ -78,16 +78,16 @@ class GapFiller:
         ledger = Ledger(ledger_path(store.folder if store else settings.data_dir))
         store = store or CsvStore(settings.data_dir, state=ledger.file)
         executor = executor or ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="ask")
-        watch = Assessor(store, ledger, settings.ktrdr_gap_max_age_days)
-        clocks = ClockCheck(clock, monotonic or clock, boot, watch)
+        assessor = Assessor(store, ledger, settings.ktrdr_gap_max_age_days)
+        clocks = ClockCheck(clock, monotonic or clock, boot, assessor)
         now, interval_s = clocks.now, settings.ktrdr_gap_check_interval_s
         self._health = StoreHealth(store, is_live_folder=settings.is_live_folder)
         self._problems = Problems(now, self._health.refused)
         self._schedule = ScanSchedule(interval_s)
         self._phase = Phase()
-        self._scheduler = Scheduler(connection, watch, executor, now, self, interval_s)
+        self._scheduler = Scheduler(connection, assessor, executor, now, self, interval_s)
         self._scan = Scan(
-            store, watch, self._scheduler, now, self.report, settings.ktrdr_gap_batch_symbols
+            store, assessor, self._scheduler, now, self.report, settings.ktrdr_gap_batch_symbols
         )
         self._gateway = GatewayWatch(
             GatewayCheck(connection, settings.source),
@@ -105,7 +105,7 @@ class GapFiller:
         fills = Fills(FillBook(ledger.file.path))
         self._report = StatusReport(
             settings,
-            watch,
+            assessor,
             clocks,
             self._health,
             self._scheduler,
@@ -175,11 +175,11 @@ class GapFiller:
         """Neither this machine's clock nor the gateway's is known to be wrong."""
         return self._gateway.clocks.agree
 
-    def is_watched(self, watched: Watched) -> bool:
+    def is_watched(self, watched: SeriesState) -> bool:
         """The series is still there: its file may have gone meanwhile."""
         return self._scan.is_watched(watched)
 
-    def forget(self, watched: Watched) -> None:
+    def forget(self, watched: SeriesState) -> None:
         """Its file is gone."""
         self._scan.forget(watched)
 
@@ -248,9 +248,9 @@ class GapFiller:
         batch = self._scan.next_batch() if self._scheduler.has_room else []
         wants_check = not batch and self._scan.wants_check()
         if (batch or wants_check) and not self._take_up(batch):
-            return not self._signals.stopping.is_set() and self._scan.look_back_at_one()
+            return not self._signals.stopping.is_set() and self._scan.assess_one_history()
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
-        if not self._hear(more=more):
+        if not self._receive(more=more):
             return False
         if self._looks_back or self._is_left(checked=wants_check):
             return True
@@ -259,16 +259,16 @@ class GapFiller:
         self._phase.take(Event.HOLD if why_not else Event.REST, why_not)
         return False
 
-    def _hear(self, *, more: bool) -> bool:
+    def _receive(self, *, more: bool) -> bool:
         """See to answers, and to the past where none has come. False: that is all for now."""
-        heard = self._scheduler.tally.heard
-        lost = self._scheduler.hear(0.0 if more or self._looks_back else _HEAR_S)
+        received = self._scheduler.tally.received
+        lost = self._scheduler.receive(0.0 if more or self._looks_back else _HEAR_S)
         if lost is not None:
             self._phase.take(Event.HOLD, lost.message, lost.hint)
         if lost is not None or self._signals.stopping.is_set():
             return False
-        is_quiet = not self._scheduler.is_busy or self._scheduler.tally.heard == heard
-        self._looks_back = is_quiet and not more and self._scan.look_back_at_one()
+        is_quiet = not self._scheduler.is_busy or self._scheduler.tally.received == received
+        self._looks_back = is_quiet and not more and self._scan.assess_one_history()
         return True
 
     def _is_left(self, *, checked: bool) -> bool:
@@ -277,7 +277,7 @@ class GapFiller:
             return True
         return not checked and self._scan.wants_check()
 
-    def _take_up(self, batch: list[Watched]) -> bool:
+    def _take_up(self, batch: list[SeriesState]) -> bool:
         """Begin to fill a batch, or to check what is complete; False: that cannot be now."""
         if not self._gateway.answers() or not self._may_write():  # it has said what it is
             return False
@@ -325,7 +325,7 @@ class GapFiller:
         self._gateway.clocks.forget_what_is_to_come()
         self._phase.take(Event.READ)
         self.requests.fills.scan_begins()
-        if not self._scan.look_at_all(blocked, self._signals.stopping.is_set, is_anew=is_anew):
+        if not self._scan.assess_all(blocked, self._signals.stopping.is_set, is_anew=is_anew):
             return
         self._schedule.end(asked, self._gateway.clocks.now())
         self._publish()  # what was found need not wait for what comes of it
@@ -343,7 +343,7 @@ class GapFiller:
             if INSTRUMENTS in names:
                 self._scan_all()
             else:
-                self._scan.look_at_changed(names)
+                self._scan.assess_changed(names)
         except Exception:
             self._scan.note_changed(names)  # once more, when that is mended
             raise

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from ktrdr.assessment.series_state import SeriesSnapshot, Watched
+from ktrdr.assessment.series_state import SeriesSnapshot, SeriesState
 from ktrdr.completeness.coverage import Coverage
 from ktrdr.completeness.gaps import SETTLED, Reason
 from ktrdr.completeness.lifetime import ContractLifetime
@@ -20,7 +20,7 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.times import iso
 
 
-def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
+def count_holes(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
     """Holes by reason, and the bars that are still to be had by their size.
 
     A series of which nothing is known yet is one hole: all of it may be missing. One that is
@@ -30,7 +30,7 @@ def count_holes(series: Iterable[Watched]) -> tuple[dict[Reason, int], dict[Time
     holes: dict[Reason, int] = {}
     bars: dict[Timeframe, int] = {}
     for watched in series:
-        if watched.is_renewed:
+        if watched.is_rebuilding:
             continue
         coverage = watched.coverage
         if watched.is_blocked:
@@ -71,7 +71,7 @@ class StoreSnapshot:
         words = {
             "refused": self.is_refused,
             "failed": one.error is not None,
-            "renewed": one.is_renewed,
+            "renewed": one.is_rebuilding,
             "filling": str(one.series) in self.current,
             "waiting": is_ahead or not self.is_sure,
         }
@@ -114,7 +114,7 @@ def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool 
         "listed": iso(life.head),
         "expires": iso(life.expires),
         "sessions_from": schedule.source if schedule else None,
-        "ours": one.is_ours,
+        "ours": one.is_owned,
         "key": one.key,
         "from": iso(first_known.since) if first_known else None,
         "until": iso(coverage.until) if coverage else None,

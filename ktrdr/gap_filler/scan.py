@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.clocks import APART_S
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
 from ktrdr.filling.scheduler import Scheduler
@@ -32,25 +32,25 @@ class Scan:
     def __init__(
         self,
         store: BarStore,
-        watch: Assessor,
+        assessor: Assessor,
         scheduler: Scheduler,
         clock: Callable[[], float],
         report: Callable[[str, KtrdrError], None],
         batch_symbols: int,
     ) -> None:
         self.store = store
-        self._watch = watch
+        self._assessor = assessor
         self._batch_symbols = batch_symbols
         self._scheduler = scheduler
         self._clock = clock
         self._report = report
-        self.series: dict[Series, Watched] = {}
+        self.series: dict[Series, SeriesState] = {}
         """In order of their names."""
         self.strange: tuple[str, ...] = ()
         """What was said of files that are of no series, when all were listed last."""
         self._checks_are_planned = False
         """What may be compared with IB was looked for since something was last looked at."""
-        self._behind: deque[Watched] = deque()
+        self._behind: deque[SeriesState] = deque()
         """Those whose past may be looked at, while there is nothing to do but to wait."""
         self._changed: set[str] = set()
         self._changed_lock = threading.Lock()
@@ -58,11 +58,11 @@ class Scan:
 
     def leave_damaged_ledger(self, why: DatabaseError) -> None:
         """What stands in it cannot be read: begin a new one. DatabaseError, OSError: as to open."""
-        self._watch.ledger.file.leave_damaged(why)
+        self._assessor.ledger.file.leave_damaged(why)
 
     def close_ledger(self) -> None:
         """It is opened again when it is needed."""
-        self._watch.ledger.close()
+        self._assessor.ledger.close()
 
     # Files.
 
@@ -83,7 +83,7 @@ class Scan:
         Misconfigured: instruments.toml cannot be read.
         """
         found, _, strange, blocked = self.store.scan()
-        self._watch.ledger.file.notice_deletion()
+        self._assessor.ledger.file.notice_deletion()
         ordered = sorted((*found, *blocked), key=_order)
         self.strange = tuple(strange)
         lines = [*strange[:_STRANGE_SHOWN], self.more_strange]
@@ -103,7 +103,7 @@ class Scan:
             self.note_changed({INSTRUMENTS})
             raise
 
-    def look_at_all(
+    def assess_all(
         self,
         blocked: Mapping[Series, MalformedFile],
         is_stopping: Callable[[], bool],
@@ -117,13 +117,13 @@ class Scan:
         for watched in list(self.series.values()):
             if is_stopping():
                 return False
-            self._look_at(watched, blocked.get(watched.series), is_anew=is_anew)
+            self._assess(watched, blocked.get(watched.series), is_anew=is_anew)
         self._behind = deque(self.series.values())
         self._checks_are_planned = False
         self._scheduler.resume_rebuilds(self.series)
         return True
 
-    def look_at_changed(self, names: Iterable[str]) -> None:
+    def assess_changed(self, names: Iterable[str]) -> None:
         """Look at those series alone whose files were changed, or that are wanted anew."""
         changed = {series for series in map(_series_of, names) if series is not None}
         changed = {series for series in changed if not self._is_as_known(series)}
@@ -134,18 +134,18 @@ class Scan:
         barred = [series for series, one in self.series.items() if one.barred is not None]
         for series in sorted({*changed, *blocked, *barred}, key=_order):
             if series in found or series in blocked:
-                self._look_at_one(series, entries.get(series.symbol), blocked.get(series))
+                self._assess_one(series, entries.get(series.symbol), blocked.get(series))
             elif (watched := self.series.get(series)) is not None:
                 self.forget(watched)
 
-    def _look_at_one(self, series: Series, entry: object, why_not: MalformedFile | None) -> None:
+    def _assess_one(self, series: Series, entry: object, why_not: MalformedFile | None) -> None:
         watched = self.series.get(series)
         if watched is None:
             watched = self._known(series, entry)
             known = self.series | {series: watched}
             self.series = {one: known[one] for one in sorted(known, key=_order)}
             log.info("%s: its file is new", series)
-        self._look_at(watched, why_not, is_anew=False)
+        self._assess(watched, why_not, is_anew=False)
         self._behind.append(watched)
         self._checks_are_planned = False
 
@@ -154,14 +154,16 @@ class Scan:
         watched = self.series.get(series)
         if watched is None or watched.key is None:
             return False
-        since = self._watch.fill_from(watched, int(self._clock()))
+        since = self._assessor.fill_from(watched, int(self._clock()))
         is_wanted_anew = watched.coverage is not None and watched.coverage.since != since
         try:
             return not is_wanted_anew and self.store.key(series) == watched.key
         except OSError:
             return False
 
-    def _look_at(self, watched: Watched, why_not: MalformedFile | None, *, is_anew: bool) -> None:
+    def _assess(
+        self, watched: SeriesState, why_not: MalformedFile | None, *, is_anew: bool
+    ) -> None:
         """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
         if isinstance(watched.error, Misconfigured):
             return
@@ -171,11 +173,11 @@ class Scan:
             return
         if is_anew and not isinstance(watched.error, MalformedFile):
             watched.succeeded()
-        self._scheduler.look_at(watched, only_if_changed=not is_anew)
+        self._scheduler.assess(watched, only_if_changed=not is_anew)
         if (ahead := self.why_ahead(watched)) is not None:
             self._report(str(watched.series), ahead)
 
-    def _known(self, series: Series, entry: object) -> Watched:
+    def _known(self, series: Series, entry: object) -> SeriesState:
         """What was known of a series, unless it stands for something else now."""
         try:
             instrument = instrument_of_entry(series.symbol, entry)
@@ -183,11 +185,11 @@ class Scan:
             hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
             wrong = Misconfigured(error.message, hint=hint)
             self._report(str(series), wrong)
-            return Watched(series, instrument_for(series.symbol), self.store, error=wrong)
+            return SeriesState(series, instrument_for(series.symbol), self.store, error=wrong)
         known = self.series.get(series)
         is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
         if known is None or known.instrument != instrument or is_misconfigured:
-            return Watched(series, instrument, self.store)
+            return SeriesState(series, instrument, self.store)
         known.instrument = instrument  # `since` may differ
         return known
 
@@ -203,7 +205,7 @@ class Scan:
             self._checks_are_planned = True
         return self._scheduler.wants_check
 
-    def look_back_at_one(self) -> bool:
+    def assess_one_history(self) -> bool:
         """Look at all of a file that has changed, or at its past; False: there is none left."""
         now = self._clock()
         while self._behind:
@@ -211,26 +213,26 @@ class Scan:
             is_unreadable = isinstance(watched.error, StoreUnwritable) and watched.retry_at > now
             if watched.is_blocked or is_unreadable or not self.is_watched(watched):
                 continue
-            if self._scheduler.look_back(watched):
+            if self._scheduler.assess_history(watched):
                 return True
         return False
 
-    def is_watched(self, watched: Watched) -> bool:
+    def is_watched(self, watched: SeriesState) -> bool:
         """The series is still there: its file may have gone meanwhile."""
         return self.series.get(watched.series) is watched
 
-    def forget(self, watched: Watched) -> None:
+    def forget(self, watched: SeriesState) -> None:
         """Its file is gone."""
         if self.is_watched(watched):
             del self.series[watched.series]
             log.info("%s: its file was removed", watched.series)
 
-    def named(self, name: str) -> Watched | None:
+    def named(self, name: str) -> SeriesState | None:
         """The series of this name, such as `AAPL_1m`; None: there is none."""
         series = _series_of(f"{name}.csv")
         return self.series.get(series) if series is not None else None
 
-    def next_batch(self) -> list[Watched]:
+    def next_batch(self) -> list[SeriesState]:
         """The series of the few symbols that have waited longest, and may be asked for now."""
         now = self._clock()
         idle = [
@@ -251,7 +253,7 @@ class Scan:
         now = self._clock()
         return [watched.retry_at for watched in self.series.values() if watched.retry_at > now]
 
-    def why_ahead(self, watched: Watched) -> InvalidRequest | None:
+    def why_ahead(self, watched: SeriesState) -> InvalidRequest | None:
         """What is said of a series with bars of a time to come: the clock is wrong, or they are."""
         if watched.last is None or watched.last <= self._clock() + APART_S:
             return None

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.errors import KtrdrError, Misconfigured, Permanent, StoreUnwritable
 from ktrdr.ipc.messages import SeriesTrouble
 from ktrdr.market.timeframes import Timeframe
@@ -34,9 +34,9 @@ class SeriesSummary:
 
 
 def summed_up(
-    series: Iterable[Watched],
-    state_of: Callable[[Watched], str],
-    trouble_of: Callable[[Watched], KtrdrError | None],
+    series: Iterable[SeriesState],
+    state_of: Callable[[SeriesState], str],
+    trouble_of: Callable[[SeriesState], KtrdrError | None],
     now: float,
     grace_s: float,
     *,

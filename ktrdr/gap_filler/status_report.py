@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from ktrdr.assessment.assessment import Assessor
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.clocks import APART_S
 from ktrdr.completeness.fill import Trouble
 from ktrdr.completeness.gaps import CLOSABLE, Reason
@@ -87,7 +87,7 @@ class StatusReport:
     """Makes that record. For the stepping thread; `published` is for any."""
 
     settings: Settings
-    watch: Assessor
+    assessor: Assessor
     clocks: ClockCheck
     health: StoreHealth
     scheduler: Scheduler
@@ -171,8 +171,8 @@ class StatusReport:
             next_scan_time=last_scan + interval if last_scan else None,
             series=len(all_series),
             series_blocked=sum(watched.is_blocked for watched in all_series),
-            gaps_detected=self.watch.detected,
-            gaps_filled=self.watch.filled,
+            gaps_detected=self.assessor.detected,
+            gaps_filled=self.assessor.filled,
             gaps_failed=holes.get(Reason.FAILED, 0),
             gaps_remaining=remaining,
             unfillable={r.value: count for r, count in holes.items() if r not in CLOSABLE},
@@ -222,7 +222,7 @@ class StatusReport:
         until = min([self.schedule.next_time(self.clocks.now()), *self.scan.retry_times()])
         return f"the next try, at {moment(until):%H:%M:%S} UTC"
 
-    def _trouble_of(self, watched: Watched) -> KtrdrError | None:
+    def _trouble_of(self, watched: SeriesState) -> KtrdrError | None:
         """What a person has to see to; None: nothing."""
         is_the_stores = self.health.trouble and isinstance(watched.error, StoreUnwritable)
         if needs_person(watched.error) and not is_the_stores:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from ktrdr.config.settings import Settings
-from ktrdr.errors import GatewayMute, IdInUse, KtrdrError, NotConnected, TimedOut
+from ktrdr.errors import GatewayUnresponsive, IdInUse, KtrdrError, NotConnected, TimedOut
 from ktrdr.ib.client import IbClient
 from ktrdr.ib.client_ids import LAST_ID, ClientIds
 from ktrdr.ib.liveness import LEAST_S
@@ -68,7 +68,7 @@ class Attempts:
             answered = await client.current_time(max(left_s, LEAST_S))
         except IdInUse as error:
             return self._id_in_use(error)
-        except (GatewayMute, TimedOut) as error:
+        except (GatewayUnresponsive, TimedOut) as error:
             failed = self._failed(error)
             return failed if failed is Event.LOGIN_NEEDED else Event.MUTE
         except KtrdrError as error:

@@ -31,7 +31,7 @@ from ktrdr.ib.contract_facts import ContractFacts, facts_of
 from ktrdr.ib.error_codes import NoDataError, Weight, translate, weight
 from ktrdr.ib.framing import Frames, NoMessageError
 from ktrdr.ib.pacing import MessageRate
-from ktrdr.ib.schedules import ToldSchedule, ToldSession
+from ktrdr.ib.schedules import ReceivedSchedule, ToldSession
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import Instrument
@@ -188,7 +188,9 @@ class IbClient:
             )
         return facts_of(found[0], extended_hours=instrument.extended_hours)
 
-    async def sessions(self, instrument: Instrument, end: int, days: int) -> ToldSchedule | None:
+    async def sessions(
+        self, instrument: Instrument, end: int, days: int
+    ) -> ReceivedSchedule | None:
         """The sessions of the last `days` trading days before `end` (UTC seconds), unread.
 
         None when IB answers that there were none, as before a listing.
@@ -206,7 +208,7 @@ class IbClient:
         if not hasattr(answer, "sessions"):
             raise RequestFailed(f"IB's answer is none to the question: {instrument.symbol}")
         sessions = (ToldSession(s.startDateTime, s.endDateTime, s.refDate) for s in answer.sessions)
-        return ToldSchedule(answer.timeZone, answer.startDateTime, tuple(sessions))
+        return ReceivedSchedule(answer.timeZone, answer.startDateTime, tuple(sessions))
 
     async def head(self, instrument: Instrument) -> int | None:
         """From when on IB has bars of the instrument (UTC seconds); None: it has none.

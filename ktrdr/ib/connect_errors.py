@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ktrdr.errors import GatewayMute, HungUp, NotConnected
+from ktrdr.errors import ConnectionClosedEarly, GatewayUnresponsive, NotConnected
 
 
 def cannot_connect(where: str, error: Exception) -> NotConnected:
@@ -25,10 +25,10 @@ def unreachable(where: str) -> NotConnected:
     )
 
 
-def unresponsive(where: str, held: int) -> GatewayMute:
+def unresponsive(where: str, held: int) -> GatewayUnresponsive:
     """The connection was taken, and nothing said; `held`: bytes of an unfinished message."""
     half = f", after {held} bytes of a message" if held else ""
-    return GatewayMute(
+    return GatewayUnresponsive(
         f"{where} accepts connections and says nothing{half}",
         code=504,
         hint="restart the gateway, and log in if it waits for that",
@@ -40,9 +40,9 @@ def closed(where: str) -> NotConnected:
     return NotConnected(f"{where} closed the connection")
 
 
-def closed_before_greeting(where: str) -> HungUp:
+def closed_before_greeting(where: str) -> ConnectionClosedEarly:
     """Whoever listens there takes connections, and closes them without a word."""
-    return HungUp(
+    return ConnectionClosedEarly(
         f"{where} closed the connection before its greeting",
         hint="a forwarder without a gateway behind it, or an address that the "
         "gateway does not trust (API settings, Trusted IPs)",

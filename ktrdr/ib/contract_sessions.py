@@ -12,7 +12,7 @@ from datetime import datetime
 from ktrdr.errors import InvalidRequest, RequestFailed, TimedOut
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.dispatcher import Requests
-from ktrdr.ib.schedules import ToldSchedule, read_hours, read_schedule
+from ktrdr.ib.schedules import ReceivedSchedule, read_hours, read_schedule
 from ktrdr.market.instruments import Instrument
 from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import DAY_S
@@ -123,7 +123,9 @@ class ContractSessions:
         return by_rules(instrument.sec_type, start, end)
 
 
-def _zone(instrument: Instrument, facts: ContractFacts, told: ToldSchedule | None = None) -> str:
+def _zone(
+    instrument: Instrument, facts: ContractFacts, told: ReceivedSchedule | None = None
+) -> str:
     """In which zone IB tells sessions: SCHEDULE's own, the contract's, or the exchange's.
 
     RequestFailed: none of them is known; no other one is taken in their place.

@@ -17,7 +17,7 @@ from ktrdr.errors import (
     KtrdrError,
     NotConnected,
     NotEntitled,
-    Paced,
+    PacingViolation,
     Permanent,
     RequestFailed,
     Retryable,
@@ -29,7 +29,7 @@ from ktrdr.ib.connection import Link
 from ktrdr.ib.contract_controls import ContractControls
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.error_codes import says_no_farm
-from ktrdr.ib.pacing import Ticket
+from ktrdr.ib.pacing import QueuedRequest
 from ktrdr.ib.refused_contracts import RefusedContracts
 from ktrdr.ib.turns import RepeatError, Turns
 from ktrdr.ipc.messages import RefusedContract
@@ -115,7 +115,7 @@ class Requests:
 
     async def _asked(
         self,
-        ticket: Ticket,
+        ticket: QueuedRequest,
         instrument: Instrument,
         ask: Callable[[IbClient], Awaitable[T]],
         deadline: float,
@@ -130,7 +130,7 @@ class Requests:
                 answer = await self._answer_of_its_farm(client, instrument, ask, deadline)
         except NotConnected as error:
             raise RepeatError(error) from error
-        except (Paced, TimedOut, RequestFailed) as error:
+        except (PacingViolation, TimedOut, RequestFailed) as error:
             await self._bear(error, asked_at)
             raise
         except CompetingSession as error:
@@ -168,7 +168,7 @@ class Requests:
         if asked_at is None:  # its turn never came
             return
         if not isinstance(error, RequestFailed):
-            was_paced = isinstance(error, Paced)
+            was_paced = isinstance(error, PacingViolation)
             now = asyncio.get_running_loop().time()
             self._turns.pacer.learn_failure(now, was_paced=was_paced)
             if was_paced:

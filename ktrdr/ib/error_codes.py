@@ -10,7 +10,7 @@ from ktrdr.errors import (
     KtrdrError,
     NotConnected,
     NotEntitled,
-    Paced,
+    PacingViolation,
     RequestFailed,
     UnknownContract,
 )
@@ -109,16 +109,16 @@ _BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
     ("no data", NoDataError, ""),
     ("no head time stamp", NoDataError, ""),
     *((words, RequestFailed, "IB brings its farms back by itself") for words in _NO_FARM),
-    ("pacing violation", Paced, "another program may be asking IB for history too"),
+    ("pacing violation", PacingViolation, "another program may be asking IB for history too"),
     ("no market data permissions", NotEntitled, _SUBSCRIBE),
     ("different ip address", CompetingSession, _OTHER_SESSION),
 )
 
 _BY_CODE: dict[int, tuple[type[KtrdrError], str]] = {
-    100: (Paced, "too many messages a second"),
+    100: (PacingViolation, "too many messages a second"),
     200: (UnknownContract, CHECK_THE_SYMBOL),
     321: (InvalidRequest, ""),
-    322: (Paced, ""),
+    322: (PacingViolation, ""),
     354: (NotEntitled, _SUBSCRIBE),
     502: (NotConnected, ""),
     504: (NotConnected, ""),

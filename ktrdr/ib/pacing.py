@@ -102,7 +102,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Ticket:
+class QueuedRequest:
     """One request that waits for its turn."""
 
     request: Hashable
@@ -140,7 +140,9 @@ class Pacer:
         """How many may be open now."""
         return self._window.size
 
-    def next(self, waiting: list[Ticket], now: float) -> tuple[Ticket | None, float | None]:
+    def next(
+        self, waiting: list[QueuedRequest], now: float
+    ) -> tuple[QueuedRequest | None, float | None]:
         """The ticket that may go now; or None, and in how many seconds to look again.
 
         None for the seconds: not before a request has ended. By priority; among equals by the
@@ -158,7 +160,7 @@ class Pacer:
             soonest = delay_s if soonest is None else min(soonest, delay_s)
         return None, soonest
 
-    def begin(self, ticket: Ticket, now: float) -> None:
+    def begin(self, ticket: QueuedRequest, now: float) -> None:
         """The request goes out now."""
         request = ticket.request
         self._open[request] = self._open.get(request, 0) + 1
@@ -169,7 +171,7 @@ class Pacer:
         if ticket.is_small:
             self._small.append(now)
 
-    def end(self, ticket: Ticket, *, was_answered: bool = True) -> None:
+    def end(self, ticket: QueuedRequest, *, was_answered: bool = True) -> None:
         """A request was answered or given up; otherwise it may be asked again at once."""
         left = self._open.pop(ticket.request) - 1
         if left:
@@ -187,10 +189,10 @@ class Pacer:
         if was_paced:
             self._paused_until = now + _PAUSE_S
 
-    def _rank(self, ticket: Ticket) -> tuple[int, int, int]:
+    def _rank(self, ticket: QueuedRequest) -> tuple[int, int, int]:
         return ticket.priority, self._served.get(ticket.symbol, 0), ticket.number
 
-    def _delay_s(self, ticket: Ticket, now: float) -> float:
+    def _delay_s(self, ticket: QueuedRequest, now: float) -> float:
         delay_s = 0.0
         if (sent := self._sent.get(ticket.request)) is not None:
             delay_s = sent + self._identical_s - now

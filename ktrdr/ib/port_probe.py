@@ -28,7 +28,7 @@ RESET = "reset"
 """Why it counts as hung up: so the forwarder treats whom it does not serve."""
 
 
-class Seen(StrEnum):
+class PortState(StrEnum):
     """What came of one look."""
 
     CLOSED = "closed"
@@ -44,10 +44,10 @@ class Seen(StrEnum):
 
 
 @dataclass(frozen=True)
-class Look:
+class PortProbe:
     """One look at the port."""
 
-    seen: Seen
+    seen: PortState
     why: str = ""
     """The system's words, or what was said."""
     version: int | None = None
@@ -79,7 +79,7 @@ async def closes(host: str, port: int) -> None:
                 pass
 
 
-async def look(host: str, port: int, timeout_s: float) -> Look:
+async def look(host: str, port: int, timeout_s: float) -> PortProbe:
     """Connect, say hello, and see what is answered; then leave, before any log-in."""
     greeting = b""
     try:
@@ -89,18 +89,18 @@ async def look(host: str, port: int, timeout_s: float) -> Look:
                 async with asyncio.timeout(timeout_s):
                     greeting = await _first_words(reader)
             except TimeoutError:
-                return Look(Seen.MUTE)
+                return PortProbe(PortState.MUTE)
             except ConnectionResetError:
                 raise
             except OSError:
-                return Look(Seen.HUNG_UP)
+                return PortProbe(PortState.HUNG_UP)
     except TimeoutError:
-        return Look(Seen.UNREACHABLE)
+        return PortProbe(PortState.UNREACHABLE)
     except ConnectionResetError:  # taken, and reset before this end had noticed
-        return Look(Seen.HUNG_UP, RESET)
+        return PortProbe(PortState.HUNG_UP, RESET)
     except OSError as error:
         number = error.errno or 0
-        return Look(Seen.CLOSED, os.strerror(number) if number > 0 else str(error))
+        return PortProbe(PortState.CLOSED, os.strerror(number) if number > 0 else str(error))
     return _read(greeting)
 
 
@@ -118,13 +118,13 @@ async def _first_words(reader: asyncio.StreamReader) -> bytes:
     return said
 
 
-def _read(said: bytes) -> Look:
+def _read(said: bytes) -> PortProbe:
     fields = said[4:].split(b"\0")
     if not said:
-        return Look(Seen.HUNG_UP)
+        return PortProbe(PortState.HUNG_UP)
     if len(fields) != 3 or not fields[0].isdigit():
-        return Look(Seen.FOREIGN, repr(said[:40]))
-    return Look(Seen.GREETED, version=int(fields[0]))
+        return PortProbe(PortState.FOREIGN, repr(said[:40]))
+    return PortProbe(PortState.GREETED, version=int(fields[0]))
 
 
 async def _keeps_connections(host: str, port: int) -> bool:

@@ -43,7 +43,7 @@ class ToldSession(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ToldSchedule:
+class ReceivedSchedule:
     """IB's answer to SCHEDULE in its own words."""
 
     zone: str
@@ -61,7 +61,7 @@ class Read(NamedTuple):
     """Sessions that are none, in IB's words."""
 
 
-def read_schedule(told: ToldSchedule, zone: str, sec_type: str, end: int, days: int) -> Read:
+def read_schedule(told: ReceivedSchedule, zone: str, sec_type: str, end: int, days: int) -> Read:
     """The sessions of SCHEDULE: of the `days` trading days up to `end` (UTC seconds), and no later.
 
     `zone`: an IANA name. A session that cannot be read is as it usually is on its weekday,

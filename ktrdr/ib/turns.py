@@ -8,7 +8,7 @@ import itertools
 from collections.abc import AsyncIterator, Hashable
 
 from ktrdr.errors import NotConnected, Retryable, TimedOut
-from ktrdr.ib.pacing import Pacer, Ticket
+from ktrdr.ib.pacing import Pacer, QueuedRequest
 from ktrdr.market.bars_request import Priority
 
 
@@ -28,7 +28,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.pacer = Pacer()
-        self._waiting: dict[Ticket, asyncio.Future[None]] = {}
+        self._waiting: dict[QueuedRequest, asyncio.Future[None]] = {}
         self._next_grant: asyncio.TimerHandle | None = None
         self._numbers = itertools.count()
 
@@ -37,12 +37,12 @@ class Turns:
 
     def ticket(
         self, request: Hashable, symbol: str, priority: Priority, *, is_small: bool = False
-    ) -> Ticket:
+    ) -> QueuedRequest:
         """One for a request; `request`: what two identical ones have in common."""
-        return Ticket(request, priority, symbol, next(self._numbers), is_small)
+        return QueuedRequest(request, priority, symbol, next(self._numbers), is_small)
 
     @contextlib.asynccontextmanager
-    async def turn(self, ticket: Ticket, deadline: float) -> AsyncIterator[None]:
+    async def turn(self, ticket: QueuedRequest, deadline: float) -> AsyncIterator[None]:
         """Wait until the pacer lets the request go. TimedOut: not before its time was over."""
         turn = self._waiting[ticket] = asyncio.get_running_loop().create_future()
         self._grant()

@@ -96,7 +96,7 @@ class LocalClient:
             body = response.read()
         except TimeoutError as error:
             late = self._down(f"did not answer within {timeout_s:g} s")
-            raise errors.PeerSilent(late.message, hint=late.hint) from error
+            raise errors.PeerTimedOut(late.message, hint=late.hint) from error
         except HTTP_ERRORS as error:
             raise self._down("is not running") from error
         finally:

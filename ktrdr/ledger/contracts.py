@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 
-from ktrdr.completeness.evidence import Lacked
+from ktrdr.completeness.evidence import MissingSession
 from ktrdr.completeness.grids import Grid
-from ktrdr.completeness.identity import Identity, Known
+from ktrdr.completeness.identity import Identity, KnownContract
 from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.completeness.unscheduled import Unscheduled
 from ktrdr.ledger.reader import stored_schedule
@@ -19,22 +19,22 @@ from ktrdr.sqlite_file import Database
 
 
 class ContractRecords:
-    """Of one store: by `contract_name`, or of one series by `Watched.absence`. For one thread."""
+    """Of one store: by `contract_name`, or of a series by `SeriesState.absence`. For one thread."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
         self._db = database
 
-    def lacked(self, contract: str) -> dict[int, Lacked]:
+    def lacked(self, contract: str) -> dict[int, MissingSession]:
         """Trading day → how often IB's SCHEDULE of a contract has lacked it."""
         rows = (
             self._db()
             .execute("SELECT day, times, first_at FROM lacked WHERE contract = ?", (contract,))
             .fetchall()
         )
-        return {day: Lacked(times, first_at) for day, times, first_at in rows}
+        return {day: MissingSession(times, first_at) for day, times, first_at in rows}
 
-    def keep_lacked(self, contract: str, lacked: Mapping[int, Lacked]) -> None:
+    def keep_lacked(self, contract: str, lacked: Mapping[int, MissingSession]) -> None:
         """Remember that, in the place of what was known of the contract."""
         with self._db() as database:
             database.execute("DELETE FROM lacked WHERE contract = ?", (contract,))
@@ -99,7 +99,7 @@ class ContractRecords:
         )
         return frozenset(json.loads(row[0])) if row else frozenset()
 
-    def identity(self, series: str) -> Known | None:
+    def identity(self, series: str) -> KnownContract | None:
         """Which contract the bars of a series are of; None: nobody has ever said."""
         row = (
             self._db()
@@ -112,9 +112,9 @@ class ContractRecords:
             known, told = (None if text is None else Identity(*json.loads(text)) for text in row)
         except (TypeError, ValueError):
             return None
-        return None if known is None else Known(known, told)
+        return None if known is None else KnownContract(known, told)
 
-    def keep_identity(self, series: str, known: Known) -> None:
+    def keep_identity(self, series: str, known: KnownContract) -> None:
         """Remember it."""
         told = None if known.told is None else json.dumps(known.told)
         with self._db() as database:

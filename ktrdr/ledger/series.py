@@ -27,12 +27,12 @@ class SeriesRecords:
         )
         return ((row[0], row[1], row[2]), bool(row[3])) if row else None
 
-    def keep_file(self, series: Series, key: FileKey, *, is_ours: bool) -> None:
+    def keep_file(self, series: Series, key: FileKey, *, is_owned: bool) -> None:
         """Remember it."""
         with self._db() as database:
             database.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
-                (str(series), *key, int(is_ours)),
+                (str(series), *key, int(is_owned)),
             )
 
     def looked_at(self, series: Series, what: str) -> int | None:
@@ -51,18 +51,18 @@ class SeriesRecords:
                 "INSERT OR REPLACE INTO looks VALUES (?, ?, ?)", (str(series), what, now)
             )
 
-    def renewals(self) -> dict[str, tuple[int, str]]:
+    def rebuilds(self) -> dict[str, tuple[int, str]]:
         """Series that are being pulled again: from when on, and why."""
         rows = self._db().execute("SELECT series, since, why FROM renewals").fetchall()
         return {series: (since, why) for series, since, why in rows}
 
-    def keep_renewal(self, series: Series, since: int, why: str) -> None:
+    def keep_rebuild(self, series: Series, since: int, why: str) -> None:
         """Pull the series again."""
         with self._db() as database:
             row = (str(series), since, why)
             database.execute("INSERT OR REPLACE INTO renewals VALUES (?, ?, ?)", row)
 
-    def end_renewal(self, series: Series) -> None:
+    def end_rebuild(self, series: Series) -> None:
         """It was pulled again."""
         with self._db() as database:
             database.execute("DELETE FROM renewals WHERE series = ?", (str(series),))

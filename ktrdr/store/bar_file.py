@@ -38,7 +38,7 @@ _MOST_BYTES = 16 * 1024 * 1024
 """What is longer is no row, such as the zeros of a file that was enlarged and not written."""
 
 
-class End(NamedTuple):
+class FileTail(NamedTuple):
     """How a file ends."""
 
     line: bytes
@@ -124,7 +124,7 @@ class BarFile:
         return int(before[-1]) if is_before else int(after[0])
 
     @cached_property
-    def end(self) -> End:
+    def end(self) -> FileTail:
         """The last row, and what follows it. MalformedFile: its time cannot be read, or no row."""
         begin, reach = self.layout.begin, _LINE_BYTES
         raw = b""
@@ -143,7 +143,7 @@ class BarFile:
             reach *= 4
         line = raw[first:end]
         last = self._start(line) if line else None
-        return End(line, last, at + end, raw[end:])
+        return FileTail(line, last, at + end, raw[end:])
 
     def starts(self) -> Int64Array:
         """Of all rows, after a look at every one of them. MalformedFile names the line."""

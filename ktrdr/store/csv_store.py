@@ -19,11 +19,11 @@ from ktrdr.store.csv_text import HEADER, Rows
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import unwritable
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
-from ktrdr.store.interface import Scan, Seen
+from ktrdr.store.interface import FileContents, Scan
 from ktrdr.store.lock import LockBusy, WriteLock, held, left_unfinished
 from ktrdr.store.seen_files import SeenFiles
 from ktrdr.store.series_writer import SeriesWriter
-from ktrdr.store.source import OURS, ledger_path, source_of
+from ktrdr.store.source import METADATA_DIR, ledger_path, source_of
 
 _LOCK_TIMEOUT_S = 5.0
 _FAR = 2**62
@@ -47,7 +47,7 @@ class CsvStore:
     ) -> None:
         self.folder = folder
         self._like = like
-        self._locks = folder / OURS / "locks"
+        self._locks = folder / METADATA_DIR / "locks"
         self._state = StateFile(ledger_path(folder), INDEX) if indexed else state
         self._seen = SeenFiles(CoverageIndex(self._state) if self._state else None)
 
@@ -71,8 +71,8 @@ class CsvStore:
                 "./scripts/up",
             )
         with _reported(self.folder):
-            (self.folder / OURS).mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / OURS / "source", [f"{source}\n".encode()])
+            (self.folder / METADATA_DIR).mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / METADATA_DIR / "source", [f"{source}\n".encode()])
 
     def source(self) -> str | None:
         """`live` or `simulated`; None for a store that nothing was written to."""
@@ -104,7 +104,7 @@ class CsvStore:
         except FileNotFoundError:
             return None
 
-    def look(self, series: Series, since: int) -> Seen:
+    def look(self, series: Series, since: int) -> FileContents:
         """Which bars the series has from `since` on; earlier ones may be among them.
 
         MalformedFile names the line; FileNotFoundError: there is no such file.
@@ -117,10 +117,10 @@ class CsvStore:
             starts = self._seen.starts(series, since)
             if starts is not None:
                 begin = _known_from(known.first, since)
-                return Seen(key, known.first, known.last, begin, starts, known.is_verified)
+                return FileContents(key, known.first, known.last, begin, starts, known.is_verified)
         return self._look_anew(series, since)
 
-    def verify(self, series: Series) -> Seen:
+    def verify(self, series: Series) -> FileContents:
         """The same, after a look at every row: each can be read, and they are in order."""
         looked_ns = time.time_ns()
         with self._open(series) as file:
@@ -128,7 +128,7 @@ class CsvStore:
             key = file.key
         first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
         begin = _known_from(first, -_FAR)
-        seen = Seen(key, first, last, begin, starts, is_verified=True)
+        seen = FileContents(key, first, last, begin, starts, is_verified=True)
         self._seen.remember(series, seen, looked_ns)
         return seen
 
@@ -156,7 +156,7 @@ class CsvStore:
     def _open(self, series: Series) -> BarFile:
         return BarFile(self.path(series), series.timeframe)
 
-    def _look_anew(self, series: Series, since: int) -> Seen:
+    def _look_anew(self, series: Series, since: int) -> FileContents:
         looked_ns = time.time_ns()
         with self._open(series) as file:
             first = file.first
@@ -164,7 +164,7 @@ class CsvStore:
             last = int(starts[-1]) if len(starts) else file.end.last
             key = file.key
         begin = _known_from(first, since)
-        seen = Seen(key, first, last, begin, starts, is_verified=False)
+        seen = FileContents(key, first, last, begin, starts, is_verified=False)
         self._seen.remember(series, seen, looked_ns)
         return seen
 
@@ -195,7 +195,7 @@ class CsvStore:
 
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
-        ours = self.folder / OURS
+        ours = self.folder / METADATA_DIR
         folders, beside = {self.folder, ours, ours / "replaced", ours / "renewed"}, set[Path]()
         with contextlib.suppress(FileNotFoundError):
             links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
@@ -204,7 +204,7 @@ class CsvStore:
         for folder in beside:
             with contextlib.suppress(OSError):  # which need not be ours
                 left += clear_leftovers(folder)
-        return left + self._mend_all() + self.renewals._mend_all()  # noqa: SLF001  another one of this class
+        return left + self._mend_all() + self.staging._mend_all()  # noqa: SLF001  another one of this class
 
     def _mend_all(self) -> int:
         mended = 0
@@ -228,28 +228,28 @@ class CsvStore:
     # Series that are pulled again.
 
     @property
-    def renewals(self) -> CsvStore:
+    def staging(self) -> CsvStore:
         """Where series are pulled again, beside their own files."""
-        return CsvStore(self.folder / OURS / "renewed", like=self)
+        return CsvStore(self.folder / METADATA_DIR / "renewed", like=self)
 
-    def begin_renewed(self, series: Series) -> None:
-        """An empty file in `renewals` with the first line of this one, unless there is a file.
+    def begin_staging(self, series: Series) -> None:
+        """An empty file in `staging` with the first line of this one, unless there is a file.
 
         So its columns, its line ends and its byte order mark stay. FileNotFoundError,
         MalformedFile: there is no such line.
         """
-        path = self.renewals.path(series)
+        path = self.staging.path(series)
         with _reported(path), contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._open(series) as file:
                 write_new(path, file.header)
 
-    def take_renewed(self, series: Series, stamp: str) -> Path:
+    def take_staged(self, series: Series, stamp: str) -> Path:
         """Put the renewed series into the place of this one, in one step.
 
         Where the old one is kept. StoreUnwritable: nothing has changed.
         """
-        newer = self.renewals.path(series)
+        newer = self.staging.path(series)
         with _reported(self.path(series)), self.locked(series):
             kept = self.place_for_old(series, stamp)
             target = Path(os.path.realpath(self.path(series)))
@@ -261,7 +261,7 @@ class CsvStore:
 
     def place_for_old(self, series: Series, stamp: str) -> Path:
         """Where a file is kept that another one takes the place of: a name that is free."""
-        folder = self.folder / OURS / "replaced"
+        folder = self.folder / METADATA_DIR / "replaced"
         endings = chain([""], (f"-{number}" for number in count(2)))
         places = (folder / f"{series}.{stamp}{ending}.csv" for ending in endings)
         return next(place for place in places if not place.exists())
@@ -297,7 +297,8 @@ class CsvStore:
         except LockBusy:
             raise StoreUnwritable(
                 f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s",
-                hint=f"end the program that has {OURS}/locks/{series}.lock open; it is tried again",
+                hint=f"end the program that has {METADATA_DIR}/locks/{series}.lock open; "
+                "it is tried again",
             ) from None
 
 

@@ -11,21 +11,21 @@ import numpy as np
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.store.atomic_write import Edit
-from ktrdr.store.bar_file import BarFile, End
+from ktrdr.store.bar_file import BarFile, FileTail
 from ktrdr.store.csv_text import HEADER, Layout, format_rows, read_rows, spelling_of
 
 
-def lines(bars: Sequence[Bar], layout: Layout, end: End) -> bytes:
+def lines(bars: Sequence[Bar], layout: Layout, end: FileTail) -> bytes:
     """The bars as lines, their times spelled as in the file's last row."""
     return format_rows(bars, layout, spelling_of(layout, end.line, end.last))
 
 
-def is_behind(end: End, bars: Sequence[Bar]) -> bool:
+def is_behind(end: FileTail, bars: Sequence[Bar]) -> bool:
     """All of these bars, in order, come after the last one."""
     return end.last is None or bars[0].start > end.last
 
 
-def lacks_only_its_end(file: BarFile, end: End, bars: Sequence[Bar]) -> bool:
+def lacks_only_its_end(file: BarFile, end: FileTail, bars: Sequence[Bar]) -> bool:
     """The last line that has no end is a whole row; a torn one must give way.
 
     Nobody can tell a whole number from a torn one: a bar that comes anew is believed instead.
@@ -42,7 +42,7 @@ def lacks_only_its_end(file: BarFile, end: End, bars: Sequence[Bar]) -> bool:
 
 
 def edits_for(
-    file: BarFile, end: End, bars: Sequence[Bar], *, correct: bool
+    file: BarFile, end: FileTail, bars: Sequence[Bar], *, correct: bool
 ) -> tuple[list[Edit], int]:
     """What gives way to what, and how many of the bars are new. MalformedFile.
 

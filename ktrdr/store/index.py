@@ -34,7 +34,7 @@ _FINE_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
 """Between two changes that get the same time: Linux' clock, and file systems of whole seconds."""
 
 
-class Known(NamedTuple):
+class IndexEntry(NamedTuple):
     """What was found in a file."""
 
     key: FileKey
@@ -60,11 +60,11 @@ class CoverageIndex:
 
     def __init__(self, file: StateFile) -> None:
         self._file = file
-        self._known: dict[str, Known] | None = None
+        self._known: dict[str, IndexEntry] | None = None
         self._unsaved: dict[str, tuple[Any, ...]] = {}
         file.when_void(self._forget_all)
 
-    def known(self) -> dict[str, Known]:
+    def known(self) -> dict[str, IndexEntry]:
         """Every file's, by its name."""
         if self._known is None:
             rows = self._file.database().execute(_ALL).fetchall() if self._file.exists else []
@@ -76,7 +76,7 @@ class CoverageIndex:
         runs = self._runs(name)
         return None if runs is None else from_runs(runs, since, step_s)
 
-    def keep(self, name: str, known: Known, starts: Int64Array, step_s: int) -> None:
+    def keep(self, name: str, known: IndexEntry, starts: Int64Array, step_s: int) -> None:
         """Remember what was found; for others to see after `flush`."""
         self._keep(name, known, to_runs(starts, step_s))
 
@@ -90,11 +90,11 @@ class CoverageIndex:
             self.forget([name])
             return
         first = known.first if known.first is not None else int(starts[0])
-        new = Known(key, True, first, int(starts[-1]), known.since, known.is_verified)
+        new = IndexEntry(key, True, first, int(starts[-1]), known.since, known.is_verified)
         joined = joined_runs(runs, to_runs(starts, step_s), step_s)
         self._keep(name, new, joined)
 
-    def _keep(self, name: str, known: Known, runs: bytes) -> None:
+    def _keep(self, name: str, known: IndexEntry, runs: bytes) -> None:
         self.known()[name] = known
         self._unsaved[name] = (name, *known.key, *known[1:], runs)
         if len(self._unsaved) >= _TOGETHER:
@@ -135,7 +135,7 @@ class CoverageIndex:
         self._unsaved = {}
 
 
-def find_known(path: Path, name: str) -> Known | None:
+def find_known(path: Path, name: str) -> IndexEntry | None:
     """What an index says of one file, to who only reads; None: nothing, or it cannot be read."""
     try:
         with reading(path) as database:
@@ -145,9 +145,9 @@ def find_known(path: Path, name: str) -> Known | None:
     return _to_known(row) if row else None
 
 
-def _to_known(row: tuple[Any, ...]) -> Known:
+def _to_known(row: tuple[Any, ...]) -> IndexEntry:
     _, *key, settled, first, last, since, verified = row
-    return Known((key[0], key[1], key[2]), bool(settled), first, last, since, bool(verified))
+    return IndexEntry((key[0], key[1], key[2]), bool(settled), first, last, since, bool(verified))
 
 
 def to_runs(starts: Int64Array, step_s: int) -> bytes:

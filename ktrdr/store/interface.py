@@ -28,7 +28,7 @@ class Scan(NamedTuple):
     """Those of which nothing may be read or written, such as two names for one file, and why."""
 
 
-class Seen(NamedTuple):
+class FileContents(NamedTuple):
     """Which bars a series has."""
 
     key: FileKey
@@ -66,10 +66,10 @@ class BarStore(Protocol):
     def key(self, series: Series) -> FileKey | None:
         """Changes when the series does; None: there is no such series."""
 
-    def look(self, series: Series, since: int) -> Seen:
+    def look(self, series: Series, since: int) -> FileContents:
         """Which bars it has from `since` on; earlier ones may be among them."""
 
-    def verify(self, series: Series) -> Seen:
+    def verify(self, series: Series) -> FileContents:
         """Which bars it has, after a look at every row."""
 
     def was_verified(self, series: Series) -> bool:
@@ -97,11 +97,11 @@ class BarStore(Protocol):
         """Flush, and let go of what is open; it is opened again when it is needed."""
 
     @property
-    def renewals(self) -> BarStore:
+    def staging(self) -> BarStore:
         """A store beside it, of series that are pulled again."""
 
-    def begin_renewed(self, series: Series) -> None:
-        """An empty series in `renewals`, unless there is one, with the same columns."""
+    def begin_staging(self, series: Series) -> None:
+        """An empty series in `staging`, unless there is one, with the same columns."""
 
-    def take_renewed(self, series: Series, stamp: str) -> Path:
+    def take_staged(self, series: Series, stamp: str) -> Path:
         """Put a renewed series into the place of the old one, in one step; where that is kept."""

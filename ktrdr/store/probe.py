@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ktrdr.errors import KtrdrError, StoreGone, StoreUnwritable
 from ktrdr.sqlite_file import DatabaseError, errno_of, is_damage
 from ktrdr.store.atomic_write import TEMPORARY
-from ktrdr.store.source import OURS, ledger_path
+from ktrdr.store.source import METADATA_DIR, ledger_path
 
 _PROBE_BYTES = 65_536
 _MORE_BYTES = 65_536
@@ -88,12 +88,12 @@ class StoreProbe:
                 return
             raise self._gone(error.strerror or str(error)) from error
         known = (found.st_dev, found.st_ino)
-        is_ours = (self._folder / OURS).is_dir()
-        if not is_ours:
-            _refuse_other(self._folder / OURS)
-        if self._known not in (None, known) and self._was_ours and not is_ours:
+        is_owned = (self._folder / METADATA_DIR).is_dir()
+        if not is_owned:
+            _refuse_other(self._folder / METADATA_DIR)
+        if self._known not in (None, known) and self._was_ours and not is_owned:
             raise self._gone("it is another folder than before")
-        self._known, self._was_ours = known, is_ours
+        self._known, self._was_ours = known, is_owned
 
     def check(self) -> None:
         """The same, and when nothing can be written there. A small file comes and goes."""
@@ -107,7 +107,7 @@ class StoreProbe:
             self._full_at = None
         try:
             if self._was_ours:
-                _write_and_remove(self._folder / OURS)
+                _write_and_remove(self._folder / METADATA_DIR)
             _may_write(self._folder)
         except OSError as error:
             self.refused(error)
@@ -159,7 +159,7 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
 def _permit(folder: Path) -> str:
     """The command that lets this user write there, as its owner and mode are now."""
     user = os.geteuid()
-    ours, ledger = folder / OURS, ledger_path(folder)
+    ours, ledger = folder / METADATA_DIR, ledger_path(folder)
     may_not = f"see what forbids it: lsattr -d {folder} {ours} {ours}/*"
     for path in (folder, ours, ledger):
         try:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
 from ktrdr.store.bar_file import FileKey
-from ktrdr.store.index import CoverageIndex, Known, is_settled
-from ktrdr.store.interface import Seen
+from ktrdr.store.index import CoverageIndex, IndexEntry, is_settled
+from ktrdr.store.interface import FileContents
 
 
 class SeenFiles:
@@ -18,11 +18,11 @@ class SeenFiles:
         """`index`: None remembers nothing."""
         self._index = index
 
-    def known(self) -> Mapping[str, Known]:
+    def known(self) -> Mapping[str, IndexEntry]:
         """What is known, by the files' names."""
         return self._index.known() if self._index else {}
 
-    def of(self, series: Series) -> Known | None:
+    def of(self, series: Series) -> IndexEntry | None:
         """What is known of one."""
         return self.known().get(series.file_name)
 
@@ -32,11 +32,11 @@ class SeenFiles:
             return None
         return self._index.starts(series.file_name, since, series.timeframe.length_s)
 
-    def remember(self, series: Series, seen: Seen, looked_ns: int) -> None:
+    def remember(self, series: Series, seen: FileContents, looked_ns: int) -> None:
         """Keep what was seen at that time (ns of the epoch)."""
         if self._index is not None:
             settled = is_settled(seen.key, looked_ns)
-            known = Known(seen.key, settled, *seen[1:4], seen.is_verified)
+            known = IndexEntry(seen.key, settled, *seen[1:4], seen.is_verified)
             self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
 
     def extend(self, series: Series, key: FileKey, starts: Int64Array) -> None:

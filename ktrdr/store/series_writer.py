@@ -14,7 +14,7 @@ from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.store.atomic_write import Edit, append, rewrite
-from ktrdr.store.bar_file import BarFile, End, key_of
+from ktrdr.store.bar_file import BarFile, FileTail, key_of
 from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.store.entries import read_entries
 from ktrdr.store.lock import WriteLock
@@ -144,7 +144,7 @@ class SeriesWriter:
             self._seen.forget(self._series)
         return len(bars)
 
-    def _model(self, file: BarFile) -> End:
+    def _model(self, file: BarFile) -> FileTail:
         """The last row, as which new ones are spelled; without one, that of the file it is like."""
         if self._like is not None and file.end.last is None:
             like = self._like / self._series.file_name
@@ -156,7 +156,7 @@ class SeriesWriter:
         return file.end
 
 
-def _complete(file: BarFile, end: End) -> None:
+def _complete(file: BarFile, end: FileTail) -> None:
     """Give the last line its end, unless the file has changed."""
     text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
     if file.links > 1:

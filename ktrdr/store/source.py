@@ -10,13 +10,13 @@ from ktrdr.store.file_errors import unwritable
 
 _MOST_BYTES = 100
 
-OURS = ".ktrdr"
+METADATA_DIR = ".ktrdr"
 """The folder inside the store that is this project's own."""
 
 
 def ledger_path(folder: Path) -> Path:
     """Where the gap filler keeps what it knows of a store, in SQLite."""
-    return folder / OURS / "ledger.sqlite"
+    return folder / METADATA_DIR / "ledger.sqlite"
 
 
 def source_of(folder: Path) -> str | None:
@@ -24,7 +24,7 @@ def source_of(folder: Path) -> str | None:
 
     StoreUnwritable: what is there cannot be read, so that nobody knows.
     """
-    path = folder / OURS / "source"
+    path = folder / METADATA_DIR / "source"
     try:
         with open_plain(path) as file:
             text = file.read(_MOST_BYTES)

@@ -405,7 +405,7 @@ FORMING = utc("2026-11-20 14:04:30")
 def test_our_own_last_bar_that_is_not_over_is_dropped_and_stays_ours(write, check, kept, ledger):
     path = write(SOUND)
     store = CsvStore(path.parent)
-    ledger.series.keep_file(AAPL, store.key(AAPL), is_ours=True)
+    ledger.series.keep_file(AAPL, store.key(AAPL), is_owned=True)
     assert states(check(now=FORMING)) == [State.MENDABLE]
     assert states(check(now=FORMING, fix=True)) == [State.MENDED]
     assert path.read_text() == SOUND.removesuffix(row(4))
@@ -415,16 +415,16 @@ def test_our_own_last_bar_that_is_not_over_is_dropped_and_stays_ours(write, chec
 
 def test_the_same_bar_of_somebody_else_stays(write, check, ledger):
     path = write(SOUND)
-    ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_ours=False)
+    ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_owned=False)
     assert states(check(now=FORMING, fix=True)) == [State.STAYS]
     path.write_text(SOUND)
-    ledger.series.keep_file(AAPL, (1, 2, 3), is_ours=True)
+    ledger.series.keep_file(AAPL, (1, 2, 3), is_owned=True)
     assert states(check(now=FORMING, fix=True)) == [State.STAYS]
 
 
 def test_many_bars_of_the_future_are_a_matter_for_a_person(write, check, ledger):
     path = write(SOUND)
-    ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_ours=True)
+    ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_owned=True)
     (finding,) = check(now=utc("2026-11-20 14:02"), fix=True)
     assert finding.state is State.STAYS
     assert finding.lines == (4, 5, 6)

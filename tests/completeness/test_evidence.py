@@ -29,7 +29,7 @@ class Series:
         self.now = NOW
         self.control_at = None
 
-    def hear(
+    def receive(
         self, told=slice(None), asked=slice(None), agreed=None, *, is_progress=False
     ) -> Judgement:
         """An answer that lacks the whole gap; `told`: from where to where it has bars."""
@@ -55,7 +55,7 @@ class Series:
         times = []
         for _ in range(most):
             times.append(self.now - NOW)
-            found = self.hear(**kwargs)
+            found = self.receive(**kwargs)
             if not found.doubted.any():
                 return times
             self.control_at = self.now
@@ -115,7 +115,7 @@ def test_a_gap_is_weighed_as_a_whole_though_it_is_asked_for_in_parts():
     series.control_at = NOW + 2 * DAY
     for _ in range(20):
         for first in range(500, 2500, 100):
-            found = series.hear(told=None, asked=slice(first, first + 100))
+            found = series.receive(told=None, asked=slice(first, first + 100))
             assert not found.absent.any()
         series.now += 2 * HOUR
 
@@ -124,7 +124,7 @@ def test_what_was_asked_for_often_on_one_day_is_not_believed_for_it():
     series = Series(5, slice(200, 300))
     series.control_at = NOW + 100 * DAY
     for _ in range(80):
-        assert not series.hear().absent.any()
+        assert not series.receive().absent.any()
         series.now += 1000
 
 
@@ -132,7 +132,7 @@ def test_without_a_control_it_is_never_believed_and_asked_for_ever_more_rarely()
     series = Series(5, slice(200, 300))
     times = [NOW]
     for _ in range(9):
-        found = series.hear(told=None)
+        found = series.receive(told=None)
         assert found.doubted.sum() == 100
         series.now = int(found.again_at[found.doubted].min())
         times.append(series.now)
@@ -146,7 +146,7 @@ def test_a_control_that_answered_before_proves_nothing():
     series = Series(5, slice(200, 300))
     series.control_at = NOW - 1
     for _ in range(6):
-        found = series.hear(told=None)
+        found = series.receive(told=None)
         series.now = int(found.again_at[found.doubted].min())
     assert found.wants_control[200:300].all()
 
@@ -157,12 +157,12 @@ def test_a_day_that_the_schedule_lacks_too_is_believed_at_once_where_others_were
     agreed[200:300] = True
     assert series.hear_until_believed(agreed=agreed) == [0]
     at_the_edge = Series(5, slice(400, 500))
-    assert at_the_edge.hear(told=slice(0, 400), agreed=np.roll(agreed, 200)).doubted.sum() == 100
+    assert at_the_edge.receive(told=slice(0, 400), agreed=np.roll(agreed, 200)).doubted.sum() == 100
 
 
 def test_what_was_not_asked_for_is_neither_believed_nor_counted():
     series = Series(5, slice(0, 500), THIN)
-    found = series.hear(told=None, asked=slice(0, 100))
+    found = series.receive(told=None, asked=slice(0, 100))
     assert not found.doubted[100:].any()
     assert not found.absent.any()
     assert (found.doubts.times[:100] == 1).all()
@@ -171,15 +171,15 @@ def test_what_was_not_asked_for_is_neither_believed_nor_counted():
 
 def test_bars_that_have_come_are_doubted_no_more():
     series = Series(5, slice(200, 300))
-    series.hear(told=None)
+    series.receive(told=None)
     series.missing[:] = False
-    found = series.hear()
+    found = series.receive()
     assert not found.doubts.times.any()
     assert not found.doubted.any()
 
 
 def test_an_answer_with_every_third_bar_left_out_is_not_believed_of_a_liquid_series():
-    found = Series(5, slice(1, 499, 3)).hear()
+    found = Series(5, slice(1, 499, 3)).receive()
     assert not found.absent.any()
 
 
@@ -190,7 +190,7 @@ def test_a_halt_of_some_minutes_is_believed_when_it_is_told_again():
 def test_an_answer_that_brings_bars_may_be_cut_off_and_counts_for_nothing_at_its_edge():
     series = Series(5, slice(0, 200))
     for _ in range(50):
-        found = series.hear(told=slice(200, 500), is_progress=True)
+        found = series.receive(told=slice(200, 500), is_progress=True)
         assert not found.absent.any()
         assert not found.doubts.times.any()
         assert (found.again_at[found.doubted] == series.now).all()

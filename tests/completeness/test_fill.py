@@ -6,8 +6,8 @@ from ktrdr.completeness.fill import (
     TABLE,
     Counts,
     Event,
+    FillFacts,
     Progress,
-    Seen,
     State,
     Trouble,
     first_day,
@@ -52,7 +52,7 @@ def seen(found=HALF, **given):
         "retry_at": 0.0,
         "hold": None,
     }
-    return Seen(found, **(chosen | given))
+    return FillFacts(found, **(chosen | given))
 
 
 def after(found):

@@ -4,7 +4,14 @@ import random
 
 import pytest
 
-from ktrdr.completeness.identity import Identity, Known, Likeness, is_another, likeness, settled
+from ktrdr.completeness.identity import (
+    Identity,
+    KnownContract,
+    Likeness,
+    is_another,
+    likeness,
+    settled,
+)
 from ktrdr.market.bars import Bar
 
 KO = Identity(1, "NYSE", "USD", "KO", "COCA-COLA CO")
@@ -35,21 +42,21 @@ def test_another_id_or_currency_is_another_contract_and_another_exchange_is_none
 
 
 def test_what_was_never_known_is_what_is_told():
-    assert settled(None, KO, has_bars=True) == Known(KO)
+    assert settled(None, KO, has_bars=True) == KnownContract(KO)
 
 
 def test_another_contract_is_a_question_where_bars_are_stored():
-    assert settled(Known(KO), SPLIT, has_bars=True) == Known(KO, SPLIT)
-    assert settled(Known(KO), SPLIT, has_bars=False) == Known(SPLIT)
+    assert settled(KnownContract(KO), SPLIT, has_bars=True) == KnownContract(KO, SPLIT)
+    assert settled(KnownContract(KO), SPLIT, has_bars=False) == KnownContract(SPLIT)
 
 
 def test_the_question_is_over_when_the_old_one_is_told_again():
-    assert settled(Known(KO, SPLIT), KO, has_bars=True) == Known(KO)
+    assert settled(KnownContract(KO, SPLIT), KO, has_bars=True) == KnownContract(KO)
 
 
 def test_a_move_to_another_exchange_is_remembered():
     moved = KO._replace(exchange="NASDAQ")
-    assert settled(Known(KO), moved, has_bars=True) == Known(moved)
+    assert settled(KnownContract(KO), moved, has_bars=True) == KnownContract(moved)
 
 
 def test_the_same_bars_are_the_same():

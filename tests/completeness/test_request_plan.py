@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.completeness.gaps import Gap
-from ktrdr.completeness.request_plan import Spans, plan
+from ktrdr.completeness.request_plan import RequestLengths, plan
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import instrument_for
 from ktrdr.market.timeframes import Timeframe
@@ -75,7 +75,7 @@ def test_every_gap_is_covered_and_no_request_is_too_long(gaps, timeframe):
     for gap in gaps:
         for moment in (gap.first, gap.last):
             assert any(r.start <= moment < r.end for r in found)
-    assert all(0 < r.end - r.start <= Spans().seconds(timeframe, EURUSD) for r in found)
+    assert all(0 < r.end - r.start <= RequestLengths().seconds(timeframe, EURUSD) for r in found)
     assert all(a.start >= b.end for a, b in pairwise(found))
 
 
@@ -85,7 +85,7 @@ minutes_missing = st.sets(st.integers(0, 60), min_size=1, max_size=9)
 @given(minutes_missing, st.integers(1, 20))
 def test_no_fewer_requests_could_do_it(days, span):
     """By trying all: each way to cut the missing days, in order, into stretches of a span."""
-    spans = Spans({"1m": span})
+    spans = RequestLengths({"1m": span})
     gaps = [Gap(day * DAY, day * DAY, 1) for day in sorted(days)]
     length = int(spans.seconds(Timeframe.M1, EURUSD) / DAY)
 
@@ -100,7 +100,7 @@ def test_no_fewer_requests_could_do_it(days, span):
 
 
 def test_a_span_grows_with_quick_answers_and_shrinks_with_none():
-    spans = Spans()
+    spans = RequestLengths()
     whole = BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY)
     assert spans.answered(whole, took_s=4)
     assert spans.days["1m"] == 7.5
@@ -111,26 +111,26 @@ def test_a_span_grows_with_quick_answers_and_shrinks_with_none():
 
 
 def test_a_short_request_says_nothing_of_long_ones():
-    spans = Spans()
+    spans = RequestLengths()
     assert not spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, DAY), took_s=0.1)
     assert not spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY), took_s=15)
     assert spans.days["1m"] == 5
 
 
 def test_a_slow_answer_makes_the_next_ones_shorter():
-    spans = Spans()
+    spans = RequestLengths()
     spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 6 * DAY), took_s=50)
     assert spans.days["1m"] == 4
 
 
 def test_what_is_learnt_of_stocks_is_kept_in_days_of_a_market_without_pauses():
-    spans = Spans()
+    spans = RequestLengths()
     spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, int(12.5 * DAY)), took_s=4)
     assert spans.days["1m"] == 7.5
 
 
 def test_a_request_that_could_not_be_shorter_is_late_for_another_reason():
-    spans = Spans()
+    spans = RequestLengths()
     tail = BarsRequest(EURUSD, Timeframe.M1, 0, 300)
     assert not spans.failed(tail)
     assert not spans.answered(tail, took_s=50)
@@ -138,13 +138,13 @@ def test_a_request_that_could_not_be_shorter_is_late_for_another_reason():
 
 
 def test_a_span_has_bounds_and_can_be_kept():
-    spans = Spans()
+    spans = RequestLengths()
     for _ in range(20):
         spans.failed(BarsRequest(EURUSD, Timeframe.M1, 0, spans.seconds(Timeframe.M1, EURUSD)))
         spans.answered(BarsRequest(EURUSD, Timeframe.H1, 0, spans.seconds(Timeframe.H1, EURUSD)), 1)
     assert (spans.days["1m"], spans.days["1h"]) == (1, 720)
-    assert Spans(spans.days).days == spans.days
-    assert Spans({"1m": 1e9, "nonsense": 3}).days["1m"] == 30
+    assert RequestLengths(spans.days).days == spans.days
+    assert RequestLengths({"1m": 1e9, "nonsense": 3}).days["1m"] == 30
 
 
 def test_up_to_a_day_is_asked_for_in_seconds():

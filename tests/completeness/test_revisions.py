@@ -1,6 +1,6 @@
 import pytest
 
-from ktrdr.completeness.revisions import Drift, compare
+from ktrdr.completeness.revisions import Revision, compare
 from ktrdr.market.bars import Bar
 
 VOLUMES = [1000, 41_217, 903, 12_050, 77, 2501, 333, 60_001, 8, 1204]
@@ -198,4 +198,4 @@ def test_a_factor_of_the_volumes_of_a_few_bars_is_doubtful_where_others_are_as_t
     ],
 )
 def test_it_is_said_in_words_that_people_use(price, volume, words):
-    assert Drift(20, tuple(STORED), price, volume).words == words
+    assert Revision(20, tuple(STORED), price, volume).words == words

@@ -6,7 +6,7 @@ import pytest
 
 from ktrdr.config.callers import is_loopback, is_taken, network_of, parse_callers
 
-OURS = [ip_network("192.168.1.0/24"), ip_network("fd00:1::/64")]
+METADATA_DIR = [ip_network("192.168.1.0/24"), ip_network("fd00:1::/64")]
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_what_is_neither_is_refused(text):
     ],
 )
 def test_a_call_is_taken_from_them_and_from_this_machine(text, caller, taken):
-    assert is_taken(parse_callers(text), caller, "192.168.1.9", OURS) == taken
+    assert is_taken(parse_callers(text), caller, "192.168.1.9", METADATA_DIR) == taken
 
 
 def test_networks_of_ours_count_only_where_the_word_is_said():
-    assert not is_taken(parse_callers("10.0.0.0/8"), "192.168.1.77", "192.168.1.9", OURS)
+    assert not is_taken(parse_callers("10.0.0.0/8"), "192.168.1.77", "192.168.1.9", METADATA_DIR)
 
 
 @pytest.mark.parametrize(

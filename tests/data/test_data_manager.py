@@ -445,11 +445,16 @@ def test_what_is_written_within_the_clocks_tick_is_seen(manager, path):
 
 @pytest.mark.usefixtures("group")
 def test_a_long_fetch_says_how_far_it_is(manager):
-    heard = []
+    received = []
     manager.load(
-        "AAPL", "1m", "2026-10-01", "2026-11-14", fetch=True, progress=lambda *at: heard.append(at)
+        "AAPL",
+        "1m",
+        "2026-10-01",
+        "2026-11-14",
+        fetch=True,
+        progress=lambda *at: received.append(at),
     )
-    done, total = zip(*heard, strict=True)
+    done, total = zip(*received, strict=True)
     assert list(done) == list(range(total[0] + 1))
     assert set(total) == {total[0]}
     assert total[0] > 1

@@ -1,6 +1,6 @@
 import pytest
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import ContractSessions
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import instrument_for, parse_series
@@ -38,7 +38,7 @@ def sessions(ledger):
 
 @pytest.fixture
 def series(data_dir):
-    return [Watched(parse_series("AAPL_1d.csv"), AAPL, CsvStore(data_dir))]
+    return [SeriesState(parse_series("AAPL_1d.csv"), AAPL, CsvStore(data_dir))]
 
 
 def test_sessions_are_asked_for_again_after_a_day(sessions, series):

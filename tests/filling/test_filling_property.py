@@ -12,9 +12,9 @@ from ktrdr.config.settings import load_settings
 from ktrdr.errors import (
     NotConnected,
     NotEntitled,
-    Paced,
+    PacingViolation,
     PeerDown,
-    PeerSilent,
+    PeerTimedOut,
     RequestFailed,
     TimedOut,
     UnknownContract,
@@ -30,10 +30,10 @@ NOW = FIRST + (DAYS + 1) * DAY
 ERRORS = (
     RequestFailed("who knows", code=162),
     TimedOut("no answer"),
-    Paced("pacing violation", code=162),
+    PacingViolation("pacing violation", code=162),
     NotEntitled("not subscribed", code=354),
     UnknownContract("reset", code=200),
-    PeerSilent("no answer on the socket"),
+    PeerTimedOut("no answer on the socket"),
     PeerDown("not running"),
     NotConnected("broken"),
 )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ktrdr.assessment.series_state import Watched
+from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Gap
 from ktrdr.filling.later_requests import LaterRequests
 from ktrdr.ledger.ledger import Ledger
@@ -31,7 +31,7 @@ def later(ledger):
 
 @pytest.fixture
 def watched(data_dir):
-    return Watched(parse_series("AAPL_1m.csv"), instrument_for("AAPL"), CsvStore(data_dir))
+    return SeriesState(parse_series("AAPL_1m.csv"), instrument_for("AAPL"), CsvStore(data_dir))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_after_something_was_written_it_is_asked_for_at_once_again(later, watche
 
 
 def test_a_series_that_is_pulled_again_is_not_taken_for_whole(later, watched, waits):
-    watched.renews_from = 0
+    watched.rebuilds_from = 0
     assert [later.put_off(watched, [GAP], NOW) for _ in range(3)] == [False, True, True]
     assert not waits(NOW)
 

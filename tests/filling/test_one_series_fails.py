@@ -55,7 +55,7 @@ class FaultyStore(DictStore):
             raise self.faults[method]
 
     @property
-    def renewals(self):
+    def staging(self):
         if self._renewals is None:
             self._renewals = FaultyStore(self.folder / "renewed")
         return self._renewals
@@ -69,7 +69,7 @@ def _failing(method):
     return call
 
 
-for name in (*METHODS, "create", "take_renewed"):
+for name in (*METHODS, "create", "take_staged"):
     setattr(FaultyStore, name, _failing(name))
 
 
@@ -215,7 +215,7 @@ def test_one_that_is_removed_just_before_it_is_compared_is_forgotten(filled_mean
     ("place", "method"),
     [
         *(("copy", method) for method in ("create", "look", "key", "add")),
-        *(("file", method) for method in ("look", "key", "rows", "take_renewed")),
+        *(("file", method) for method in ("look", "key", "rows", "take_staged")),
     ],
 )
 def test_one_that_cannot_be_pulled_again_holds_up_nobody(
@@ -226,7 +226,7 @@ def test_one_that_cannot_be_pulled_again_holds_up_nobody(
     connection.factor = lambda bar: bar._replace(
         open=bar.open / 4, high=bar.high / 4, low=bar.low / 4, close=bar.close / 4
     )
-    broken = store if place == "file" else store.renewals
+    broken = store if place == "file" else store.staging
     broken.faults = {method: ERRORS[error]}
     for _ in range(3):
         next_day(filler, clock)
@@ -246,7 +246,7 @@ def test_one_that_cannot_be_pulled_again_holds_up_nobody(
         assert bar.close == price(bar.start).close / 4
 
 
-TOUCHES = ("key", "look", "verify", "rows", "nearest", "add", "create", "take_renewed")
+TOUCHES = ("key", "look", "verify", "rows", "nearest", "add", "create", "take_staged")
 
 
 class FailingOnce(DictStore):
@@ -262,7 +262,7 @@ class FailingOnce(DictStore):
             raise self.error
 
     @property
-    def renewals(self):
+    def staging(self):
         if self._renewals is None:
             folder = self.folder / "renewed"
             self._renewals = FailingOnce(folder, self.error, self.number, self.count)
@@ -288,7 +288,7 @@ def a_week_with_a_split(make_settings, connection, data_dir, error, number):
         store.create(series)
     connection.factor = lambda bar: bar
     filler = GapFiller(make_settings(), connection, clock, Inline(), store=store)
-    store.number = store.renewals.number = number
+    store.number = store.staging.number = number
     for day in range(8):
         fill(filler)
         clock.now += DAY

@@ -88,8 +88,8 @@ def test_its_first_rows_spell_their_times_as_the_old_file_does(text, data_dir):
     store, path = CsvStore(data_dir), data_dir / AAPL.file_name
     path.write_text(f"note,timestamp,open,high,low,close,volume\n,{text},1,1,1,1,1\n")
     (data_dir / ".ktrdr").mkdir()
-    store.begin_renewed(AAPL)
-    store.renewals.add(AAPL, [price(utc("2026-11-19")), price(utc("2026-11-20"))])
+    store.begin_staging(AAPL)
+    store.staging.add(AAPL, [price(utc("2026-11-19")), price(utc("2026-11-20"))])
     copied = (data_dir / ".ktrdr" / "renewed" / AAPL.file_name).read_text().splitlines()
     assert copied[0] == "note,timestamp,open,high,low,close,volume"
     next_day = text.replace("11-19", "11-20").replace("1795046400", "1795132800")
@@ -99,30 +99,30 @@ def test_its_first_rows_spell_their_times_as_the_old_file_does(text, data_dir):
 def test_one_that_was_begun_is_left_as_it_is(data_dir):
     store = CsvStore(data_dir)
     (data_dir / AAPL.file_name).write_text(HEADERS["ours"])
-    store.begin_renewed(AAPL)
-    store.renewals.add(AAPL, [price(utc("2026-11-19"))])
-    there = store.renewals.path(AAPL).read_bytes()
-    store.begin_renewed(AAPL)
-    assert store.renewals.path(AAPL).read_bytes() == there
+    store.begin_staging(AAPL)
+    store.staging.add(AAPL, [price(utc("2026-11-19"))])
+    there = store.staging.path(AAPL).read_bytes()
+    store.begin_staging(AAPL)
+    assert store.staging.path(AAPL).read_bytes() == there
 
 
 @pytest.mark.parametrize("text", ["", "\ufeff", "timestamp,open,high,low,close,volume"])
 def test_of_a_file_without_a_whole_header_the_copy_has_one(text, data_dir):
     store = CsvStore(data_dir)
     (data_dir / AAPL.file_name).write_text(text)
-    store.begin_renewed(AAPL)
+    store.begin_staging(AAPL)
     mark = "\ufeff" if text == "\ufeff" else ""
-    assert store.renewals.path(AAPL).read_text() == mark + HEADERS["ours"]
+    assert store.staging.path(AAPL).read_text() == mark + HEADERS["ours"]
 
 
 def test_of_a_file_that_is_gone_or_broken_there_is_no_copy(data_dir):
     store = CsvStore(data_dir)
     with pytest.raises(FileNotFoundError):
-        store.begin_renewed(AAPL)
+        store.begin_staging(AAPL)
     (data_dir / AAPL.file_name).write_text("time,price\n")
     with pytest.raises(MalformedFile):
-        store.begin_renewed(AAPL)
-    assert not store.renewals.path(AAPL).exists()
+        store.begin_staging(AAPL)
+    assert not store.staging.path(AAPL).exists()
 
 
 def test_a_file_with_rows_of_others_is_not_pulled_again(make_filler, connection, clock, data_dir):

@@ -132,14 +132,14 @@ def until(condition, timeout_s=20.0, log=lambda: ""):
         time.sleep(0.05)
 
 
-def heard(node, *targets, source=""):
+def received(node, *targets, source=""):
     """How many bytes of an answer somebody gets at each HOST:PORT."""
     words = node.command(sys.executable, "-ISc", CALL, source, *targets)
     return [int(line) for line in subprocess.check_output(words, text=True).split()]
 
 
 def is_greeted(node, address):
-    return heard(node, f"{address}:{FORWARD}")[0] > 0
+    return received(node, f"{address}:{FORWARD}")[0] > 0
 
 
 def bars(node, address, client_id):
@@ -202,7 +202,7 @@ def forwarding(host, containers, lans):  # noqa: ARG001  all of the world first
     is_ready = lambda: "docker0" in host.listens_on() and host.report()["gateway"] == "reached"  # noqa: E731
     until(is_ready, log=host.log)
     page = [f"127.0.0.1:{PAGE}", f"127.0.0.1:{SIMULATED}", f"127.0.0.1:{FORWARD}"]
-    until(lambda: all(heard(host.node, *page)))
+    until(lambda: all(received(host.node, *page)))
     return host
 
 
@@ -226,7 +226,7 @@ def test_containers_get_as_many_bars_as_the_host_does(host, containers):
 @pytest.mark.parametrize("lan", ["home", "hotspot", "office"])
 def test_no_machine_of_a_lan_gets_a_byte(lans, lan):
     targets = [f"{a}:{p}" for a in HOSTS_ADDRESSES for p in (FORWARD, SIMULATED, PAGE)]
-    assert heard(lans[lan], *targets) == [0] * len(targets)
+    assert received(lans[lan], *targets) == [0] * len(targets)
 
 
 def test_a_lan_that_is_routed_to_loopback_addresses_gets_no_byte(forwarding, nodes):
@@ -238,7 +238,7 @@ def test_a_lan_that_is_routed_to_loopback_addresses_gets_no_byte(forwarding, nod
     lan.ip("addr", "del", "127.0.0.1/8", "dev", "lo")
     lan.ip("route", "add", "127.0.0.0/8", "via", "10.92.0.1", "src", "10.92.0.2")
     targets = [f"127.0.0.1:{port}" for port in (FORWARD, SIMULATED, PAGE)]
-    assert heard(lan, *targets) == [0, 0, 0]
+    assert received(lan, *targets) == [0, 0, 0]
     until(lambda: "a call from 10.92.0.2 was closed" in forwarding.log("page"))
     lan.ip("route", "del", "127.0.0.0/8")
     node.ip("link", "del", "lan6")
@@ -253,16 +253,16 @@ def test_a_containers_page_answers_its_own_network_and_no_lan_that_is_routed_the
     try:
         others = {"KTRDR_STATUS_HOST": "0.0.0.0", "KTRDR_STATUS_CALLERS": "own-networks"}
         inside.start("page", sys.executable, "-m", "ktrdr.web", **others)
-        until(lambda: heard(page, f"127.0.0.1:{PAGE}") != [0], log=lambda: inside.log("page"))
+        until(lambda: received(page, f"127.0.0.1:{PAGE}") != [0], log=lambda: inside.log("page"))
         at = f"172.31.203.8:{PAGE}"
-        assert heard(containers["br-ktrdr"], at) != [0]
-        assert heard(forwarding.node, at) != [0], "as what Docker publishes calls it"
+        assert received(containers["br-ktrdr"], at) != [0]
+        assert received(forwarding.node, at) != [0], "as what Docker publishes calls it"
         for lan in lans.values():
-            assert heard(lan, at) == [0]
+            assert received(lan, at) == [0]
         assert "a call from 10.66.0.2 was closed" in inside.log("page"), "it did get there"
         router = lans["home"]
         router.ip("addr", "add", "172.31.203.9/32", "dev", "lo")
-        assert heard(router, at, source="172.31.203.9") == [0]
+        assert received(router, at, source="172.31.203.9") == [0]
         router.ip("addr", "del", "172.31.203.9/32", "dev", "lo")
     finally:
         inside.end()
@@ -275,7 +275,7 @@ def test_a_router_that_takes_a_containers_address_gets_no_byte(lans, source):
     router.ip("addr", "add", f"{source}/32", "dev", "lo")
     try:
         targets = [f"{a}:{FORWARD}" for a in HOSTS_ADDRESSES if a != source]
-        assert heard(router, *targets, source=source) == [0] * len(targets)
+        assert received(router, *targets, source=source) == [0] * len(targets)
     finally:
         router.ip("addr", "del", f"{source}/32", "dev", "lo")
 
@@ -285,7 +285,7 @@ def test_somebody_on_a_bridge_with_an_address_of_another_network_gets_no_byte(co
     stranger = containers["br-ktrdr"]
     stranger.ip("addr", "add", "172.20.10.9/28", "dev", "eth0")
     try:
-        assert heard(stranger, f"172.31.203.1:{FORWARD}", source="172.20.10.9") == [0]
+        assert received(stranger, f"172.31.203.1:{FORWARD}", source="172.20.10.9") == [0]
     finally:
         stranger.ip("addr", "del", "172.20.10.9/28", "dev", "eth0")
 
@@ -293,7 +293,7 @@ def test_somebody_on_a_bridge_with_an_address_of_another_network_gets_no_byte(co
 def test_this_machine_is_served_at_each_of_its_addresses(forwarding):
     """Containers in the host's network call host.docker.internal, too."""
     targets = [f"{a}:{FORWARD}" for a in ("127.0.0.1", "172.17.0.1", "172.31.203.1")]
-    assert all(heard(forwarding.node, *targets))
+    assert all(received(forwarding.node, *targets))
 
 
 def test_one_caller_that_takes_all_it_may_shuts_nobody_out(forwarding, containers):
@@ -405,8 +405,8 @@ def test_everywhere_takes_calls_from_the_subnets_that_are_named_and_no_others(fo
     until(lambda: forwarding.listens_on() == {"0.0.0.0": "10.66.0.0/24, 10.7.0.0/16"})
     assert is_greeted(lans["office"], "10.66.0.1")
     targets = [f"{a}:{FORWARD}" for a in HOSTS_ADDRESSES]
-    assert heard(lans["hotspot"], *targets) == [0] * 5
-    assert heard(lans["home"], *targets) == [0] * 5
+    assert received(lans["hotspot"], *targets) == [0] * 5
+    assert received(lans["home"], *targets) == [0] * 5
     forwarding.stop("port-forward")
 
 
@@ -439,7 +439,7 @@ def test_a_lan_whose_interface_is_called_lo_is_not_this_machine(nodes):
         host.start("sim", sys.executable, "-m", "ktrdr.sim")
         host.start_forwarder()
         until(lambda: host.report().get("gateway") == "reached", log=host.log)
-        assert heard(node, f"127.0.0.1:{FORWARD}")[0] > 0
+        assert received(node, f"127.0.0.1:{FORWARD}")[0] > 0
         assert not is_greeted(lan, "10.93.0.1")
     finally:
         host.end()

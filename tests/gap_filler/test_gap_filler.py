@@ -19,7 +19,7 @@ from ktrdr.errors import (
     NotConnected,
     NotEntitled,
     PeerDown,
-    PeerSilent,
+    PeerTimedOut,
     RequestFailed,
     TimedOut,
     UnknownContract,
@@ -921,7 +921,7 @@ def test_scans_a_second_apart_do_not_hammer(put, make_filler, connection, clock)
 
 
 def test_a_slow_peer_costs_one_series_and_not_the_others(put, make_filler, connection):
-    connection.refusals["SLOW"] = PeerSilent("ib-connection did not answer within 120 s")
+    connection.refusals["SLOW"] = PeerTimedOut("ib-connection did not answer within 120 s")
     put("SLOW_1m")
     good = put("AAPL_1m")
     filler = make_filler()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ktrdr.errors import (
-    GatewayMute,
-    HungUp,
+    ConnectionClosedEarly,
+    GatewayUnresponsive,
     IdInUse,
     InvalidRequest,
     NotConnected,
@@ -262,9 +262,12 @@ def test_an_invalid_request_is_refused_at_once_though_a_library_may_call_it_a_wa
 def test_a_gateway_that_never_speaks_is_told_from_one_that_hangs_up():
     async def main():
         async with SimulatedGateway() as gateway:
-            with gateway.wedged(), pytest.raises(GatewayMute, match="says nothing"):
+            with gateway.wedged(), pytest.raises(GatewayUnresponsive, match="says nothing"):
                 await IbClient(lambda *_: None).connect(HOST, gateway.port, 1, timeout_s=0.3)
-            with gateway.untrusting(), pytest.raises(HungUp, match="before its greeting"):
+            with (
+                gateway.untrusting(),
+                pytest.raises(ConnectionClosedEarly, match="before its greeting"),
+            ):
                 await IbClient(lambda *_: None).connect(HOST, gateway.port, 1, timeout_s=5)
 
     asyncio.run(main())
@@ -419,15 +422,15 @@ def test_a_gateway_that_says_of_itself_that_it_is_not_connected_is_no_lost_socke
 
 
 def test_notices_are_told_from_errors():
-    heard = []
+    received = []
 
     async def main():
-        async with SimulatedGateway() as gateway, hearing(gateway, heard) as client:
+        async with SimulatedGateway() as gateway, hearing(gateway, received) as client:
             gateway.notice(1100)
             await client.current_time(5)
 
     asyncio.run(main())
-    assert heard == [2104, 2106, 2158, 1100]
+    assert received == [2104, 2106, 2158, 1100]
 
 
 def test_the_library_asks_for_nothing_by_itself():
@@ -441,8 +444,8 @@ def test_the_library_asks_for_nothing_by_itself():
     assert talk(work) == {"current_time"}
 
 
-def hearing(gateway, heard):
-    return connected(gateway, notice=lambda code, _: heard.append(code))
+def hearing(gateway, received):
+    return connected(gateway, notice=lambda code, _: received.append(code))
 
 
 def descriptors() -> int:
@@ -567,7 +570,9 @@ def test_whoever_gives_an_attempt_up_is_heard_even_while_it_ends_by_itself(round
         await asyncio.wait({attempt})
         server.close()
         client.close()
-        return attempt.cancelled() or (not was_given_up and isinstance(attempt.exception(), HungUp))
+        return attempt.cancelled() or (
+            not was_given_up and isinstance(attempt.exception(), ConnectionClosedEarly)
+        )
 
     assert asyncio.run(run())
 

@@ -1,9 +1,9 @@
-from ktrdr.ib.pacing import MessageRate, Pacer, Ticket, Window
+from ktrdr.ib.pacing import MessageRate, Pacer, QueuedRequest, Window
 from ktrdr.market.bars_request import Priority
 
 
 def ticket(request, symbol="AAPL", priority=Priority.RECENT, number=0, **more):
-    return Ticket(request, priority, symbol, number, **more)
+    return QueuedRequest(request, priority, symbol, number, **more)
 
 
 def pacer(at_once=8):

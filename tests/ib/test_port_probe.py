@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from ktrdr.ib import port_probe
-from ktrdr.ib.port_probe import Look, Seen
+from ktrdr.ib.port_probe import PortProbe, PortState
 from ktrdr.sim.gateway.server import SimulatedGateway
 
 HOST = "127.0.0.1"
@@ -58,17 +58,17 @@ def test_a_gateway_greets_and_no_client_id_is_taken():
             seen = await port_probe.look(HOST, gateway.port, 5)
             return seen, gateway.summary()["connects"]
 
-    assert asyncio.run(main()) == (Look(Seen.GREETED, version=170), 0)
+    assert asyncio.run(main()) == (PortProbe(PortState.GREETED, version=170), 0)
 
 
 @pytest.mark.parametrize(
     ("serve", "seen"),
     [
-        (hang_up, Seen.HUNG_UP),
-        (say_nothing, Seen.MUTE),
-        (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), Seen.FOREIGN),
-        (saying(b"\0\0\0\x05hello"), Seen.FOREIGN),
-        (saying(b"\0\0\0\xffhalf a message"), Seen.MUTE),
+        (hang_up, PortState.HUNG_UP),
+        (say_nothing, PortState.MUTE),
+        (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), PortState.FOREIGN),
+        (saying(b"\0\0\0\x05hello"), PortState.FOREIGN),
+        (saying(b"\0\0\0\xffhalf a message"), PortState.MUTE),
     ],
     ids=["hangs up", "says nothing", "http", "other words", "half a message"],
 )
@@ -87,8 +87,8 @@ def test_a_closed_port_and_an_unknown_host_are_closed():
         return closed, unknown
 
     closed, unknown = asyncio.run(main())
-    assert closed == Look(Seen.CLOSED, "Connection refused")
-    assert unknown.seen is Seen.CLOSED
+    assert closed == PortProbe(PortState.CLOSED, "Connection refused")
+    assert unknown.seen is PortState.CLOSED
     assert unknown.why
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ktrdr.ib.schedules import (
-    ToldSchedule,
+    ReceivedSchedule,
     ToldSession,
     read_hours,
     read_schedule,
@@ -34,7 +34,7 @@ def session(date, opens="14:30", closes="21:00"):
 
 
 def read(*sessions, zone=NEW_YORK, start="20261116-09:30:00", end="2026-11-21"):
-    return read_schedule(ToldSchedule("", start, sessions), zone, "STK", utc(end), 5)
+    return read_schedule(ReceivedSchedule("", start, sessions), zone, "STK", utc(end), 5)
 
 
 WEEK = [day(f"202611{n}") for n in (16, 17, 18, 19, 20)]

@@ -15,7 +15,7 @@ from ktrdr.errors import (
     Misconfigured,
     NotEntitled,
     PeerDown,
-    PeerSilent,
+    PeerTimedOut,
     TimedOut,
 )
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
@@ -128,12 +128,12 @@ class BrokenCheck(errors.MalformedFile):
         (errors.OtherContract, 400),
         (errors.WrongSource, 409),
         (errors.AlreadyRunning, 500),
-        (errors.Paced, 429),
+        (errors.PacingViolation, 429),
         (errors.RequestFailed, 503),
         (errors.TimedOut, 503),
         (errors.CompetingSession, 503),
-        (errors.GatewayMute, 503),
-        (errors.PeerSilent, 503),
+        (errors.GatewayUnresponsive, 503),
+        (errors.PeerTimedOut, 503),
         (errors.StoreUnwritable, 503),
         (ZeroDivisionError, 500),
     ],
@@ -202,7 +202,7 @@ def test_a_peer_that_hangs_is_given_up(path):
     async def hang(_query):
         await asyncio.sleep(30)
 
-    with served(path, hang=hang) as client, pytest.raises(PeerSilent, match=r"within 0\.2 s"):
+    with served(path, hang=hang) as client, pytest.raises(PeerTimedOut, match=r"within 0\.2 s"):
         client.get("/hang", 0.2)
 
 

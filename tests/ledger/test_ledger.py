@@ -4,7 +4,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from ktrdr.completeness.evidence import Doubts, Lacked
+from ktrdr.completeness.evidence import Doubts, MissingSession
 from ktrdr.completeness.gaps import Gap
 from ktrdr.completeness.grids import Grid
 from ktrdr.completeness.lifetime import ContractLifetime
@@ -204,7 +204,7 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
         ledger.absences.keep_doubts(
             contract, starts(120), Doubts(starts(2), starts(at)), starts(at + 60)
         )
-        ledger.contracts.keep_lacked(contract, {0: Lacked(1, at)})
+        ledger.contracts.keep_lacked(contract, {0: MissingSession(1, at)})
         ledger.contracts.keep_grid(contract, Timeframe.M1, Grid(5, 5, 1, at, at))
         ledger.contracts.keep_life(contract, ContractLifetime(60, at, None))
         ledger.contracts.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
@@ -237,14 +237,14 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
 
 def test_what_is_doubted_is_no_older_after_a_clock_was_set(ledger):
     ledger.absences.keep_doubts(AAPL, starts(120), Doubts(starts(2), starts(NOW)), starts(NOW + 60))
-    ledger.contracts.keep_lacked(AAPL, {0: Lacked(1, NOW)})
+    ledger.contracts.keep_lacked(AAPL, {0: MissingSession(1, NOW)})
     ledger.contracts.keep_grid(AAPL, Timeframe.M1, Grid(5, 5, 1, NOW, NOW + 1))
     ledger.contracts.keep_unscheduled(
         AAPL, {60: Unscheduled(Bar(60, 1.0, 1.0, 1.0, 1.0, 1.0), 1, NOW)}
     )
     ledger.put_off(DAY, NOW + 9 * DAY)
     assert ledger.absences.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
-    assert ledger.contracts.lacked(AAPL) == {0: Lacked(1, NOW + DAY)}
+    assert ledger.contracts.lacked(AAPL) == {0: MissingSession(1, NOW + DAY)}
     assert ledger.contracts.grid(AAPL, Timeframe.M1) == Grid(5, 5, 1, NOW + DAY, NOW + DAY + 1)
     assert ledger.contracts.unscheduled(AAPL)[60].first_at == NOW + DAY
     ledger.put_off(DAY, NOW + DAY + 2)  # which is not yet over: it begins anew

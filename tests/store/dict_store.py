@@ -12,7 +12,7 @@ from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.store.bar_file import FileKey
 from ktrdr.store.csv_text import Layout, Rows, format_rows, spell_time
-from ktrdr.store.interface import Scan, Seen
+from ktrdr.store.interface import FileContents, Scan
 
 
 class DictStore:
@@ -45,14 +45,16 @@ class DictStore:
     def key(self, series: Series) -> FileKey | None:
         return self._key(series) if series in self._bars else None
 
-    def look(self, series: Series, since: int) -> Seen:
+    def look(self, series: Series, since: int) -> FileContents:
         starts = np.array(sorted(self._of(series)), np.int64)
         first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
         begin = 0 if first is None or first >= since else since
         verified = self.was_verified(series)
-        return Seen(self._key(series), first, last, begin, starts[starts >= begin], verified)
+        return FileContents(
+            self._key(series), first, last, begin, starts[starts >= begin], verified
+        )
 
-    def verify(self, series: Series) -> Seen:
+    def verify(self, series: Series) -> FileContents:
         self._of(series)
         self._verified[series] = self._key(series)
         return self.look(series, 0)
@@ -83,17 +85,17 @@ class DictStore:
         return len(new)
 
     @property
-    def renewals(self) -> DictStore:
+    def staging(self) -> DictStore:
         if self._renewals is None:
             self._renewals = DictStore(self.folder / "renewed")
         return self._renewals
 
-    def begin_renewed(self, series: Series) -> None:
+    def begin_staging(self, series: Series) -> None:
         self._of(series)
-        self.renewals.create(series)
+        self.staging.create(series)
 
-    def take_renewed(self, series: Series, stamp: str) -> Path:
-        self._bars[series] = self.renewals._bars.pop(series)
+    def take_staged(self, series: Series, stamp: str) -> Path:
+        self._bars[series] = self.staging._bars.pop(series)
         self._changes[series] = self._changes.get(series, 0) + 1
         return self.folder / f"{series}.{stamp}"
 

@@ -104,14 +104,14 @@ def test_the_nearest_row_to_a_span_is_found(store, write):
 def test_a_file_is_swapped_in_one_step_and_the_old_one_kept(store, write, data_dir):
     path = write(HEADER + row(0))
     path.chmod(0o640)
-    store.renewals.create(AAPL)
-    store.renewals.add(AAPL, [bar(0, price=1.0)])
-    kept = store.take_renewed(AAPL, "20261126T000000Z")
+    store.staging.create(AAPL)
+    store.staging.add(AAPL, [bar(0, price=1.0)])
+    kept = store.take_staged(AAPL, "20261126T000000Z")
     assert path.read_text() == HEADER + row(0, "1.0,1.0,1.0,1.0,100")
     assert kept == data_dir / ".ktrdr" / "replaced" / "AAPL_1m.20261126T000000Z.csv"
     assert kept.read_text() == HEADER + row(0)
     assert path.stat().st_mode & 0o777 == 0o640
-    assert store.renewals.key(AAPL) is None
+    assert store.staging.key(AAPL) is None
 
 
 def test_a_file_on_another_file_system_is_swapped_too(store, scratch, monkeypatch):
@@ -119,8 +119,8 @@ def test_a_file_on_another_file_system_is_swapped_too(store, scratch, monkeypatc
     real.write_text(HEADER + row(0))
     real.chmod(0o640)
     store.path(AAPL).symlink_to(real)
-    store.renewals.create(AAPL)
-    store.renewals.add(AAPL, [bar(0, price=1.0)])
+    store.staging.create(AAPL)
+    store.staging.add(AAPL, [bar(0, price=1.0)])
 
     def replace_beside(old, new, replace=os.replace):
         if Path(old).parent != Path(new).parent:
@@ -128,12 +128,12 @@ def test_a_file_on_another_file_system_is_swapped_too(store, scratch, monkeypatc
         replace(old, new)
 
     monkeypatch.setattr(os, "replace", replace_beside)
-    kept = store.take_renewed(AAPL, "20261126T000000Z")
+    kept = store.take_staged(AAPL, "20261126T000000Z")
     assert store.path(AAPL).is_symlink()
     assert real.read_text() == HEADER + row(0, "1.0,1.0,1.0,1.0,100")
     assert real.stat().st_mode & 0o777 == 0o640
     assert kept.read_text() == HEADER + row(0)
-    assert store.renewals.key(AAPL) is None
+    assert store.staging.key(AAPL) is None
     assert list(scratch.glob(".*")) == []
 
 

@@ -168,12 +168,12 @@ def test_values_are_told_to_the_last_digit(store):
 
 
 def test_a_renewed_series_takes_the_place_of_the_old_one(filled):
-    filled.renewals.create(AAPL)
-    filled.renewals.add(AAPL, bars(1, 2))
+    filled.staging.create(AAPL)
+    filled.staging.add(AAPL, bars(1, 2))
     assert filled.verify(AAPL).starts.tolist() == at(3, 4, 5, 8, 20)
-    filled.take_renewed(AAPL, "20261126T000000Z")
+    filled.take_staged(AAPL, "20261126T000000Z")
     assert filled.look(AAPL, 0).starts.tolist() == at(1, 2)
-    assert filled.renewals.key(AAPL) is None
+    assert filled.staging.key(AAPL) is None
 
 
 @settings(suppress_health_check=list(HealthCheck), max_examples=30, deadline=None)

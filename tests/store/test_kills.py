@@ -47,7 +47,7 @@ class Torture:
 
     def kill_one(self, system: str) -> None:
         """A writer's life: some adds, and its end within one more. Then what must be true."""
-        hear, tell = self._processes.Pipe(duplex=False)
+        receive, tell = self._processes.Pipe(duplex=False)
         arguments = (self.folder, self._book_path, tell, self.rng.getrandbits(32), system)
         writer = self._process("write", *arguments)
         writer.start()
@@ -56,15 +56,15 @@ class Torture:
         with suppress(EOFError):  # it has failed: its code tells
             # One at the least, to know how long they take.
             for _ in range(max(self.rng.randint(0, 4), not self._times[system,])):
-                job = hear.recv()
+                job = receive.recv()
                 began = time.perf_counter()
-                hear.recv()
+                receive.recv()
                 for which in ((system,), (system, *job)):
                     self._times[which].append(time.perf_counter() - began)
                 self.counts["adds"] += 1
-            kind, *_ = job = hear.recv()
+            kind, *_ = job = receive.recv()
             times = self._times[system, *job] or self._times[system,]
-            hear.poll(self.rng.uniform(0, 1.2) * median(times))
+            receive.poll(self.rng.uniform(0, 1.2) * median(times))
         writer.kill()
         writer.join()
         assert writer.exitcode == -signal.SIGKILL

@@ -20,7 +20,7 @@ _CLOSED_PORT = ("refuse", "restart", "logged_out")
 log = logging.getLogger(__name__)
 
 
-class Breaker:
+class FaultInjector:
     """Begins and ends faults. Every method is for the event loop's thread."""
 
     def __init__(

@@ -18,7 +18,7 @@ _WAIT_S = 30.0
 T = TypeVar("T")
 
 
-class HostedGateway(FaultContexts):
+class ThreadedGateway(FaultContexts):
     """A running gateway, seen from another thread."""
 
     def __init__(self, gateway: SimulatedGateway, loop: asyncio.AbstractEventLoop) -> None:
@@ -90,7 +90,7 @@ def running_gateway(
     *,
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
     **named: Any,
-) -> Iterator[HostedGateway]:
+) -> Iterator[ThreadedGateway]:
     """A gateway that serves until the block ends; the arguments are those of SimulatedGateway.
 
     `new_loop` makes its event loop, whose clock latency, limits and `for_s` go by.
@@ -99,7 +99,7 @@ def running_gateway(
     loop = new_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulated-gateway", daemon=True)
     thread.start()
-    hosted = HostedGateway(gateway, loop)
+    hosted = ThreadedGateway(gateway, loop)
     try:
         hosted.start()
         yield hosted

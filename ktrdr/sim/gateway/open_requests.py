@@ -16,7 +16,7 @@ from ktrdr.sim.gateway.faults import DATA, HISTORY, OUR_FARM, Faults, kinds_of
 from ktrdr.sim.gateway.limits import HISTORY_KINDS, HistoryPace, Limits, Violation
 from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.refusals import Refusal
-from ktrdr.sim.gateway.request_handlers import Desk, Reply, refuse
+from ktrdr.sim.gateway.request_handlers import Reply, RequestHandlers, refuse
 from ktrdr.sim.gateway.wire import Request
 
 _LOOK_EVERY_S = 0.25
@@ -41,7 +41,7 @@ class Latency:
 class Gate:
     """What all connections of one gateway share."""
 
-    desk: Desk
+    desk: RequestHandlers
     record: Record
     latency: Latency
     version: int

@@ -28,7 +28,7 @@ class Reply:
     error_code: int | None = None
 
 
-class Desk:
+class RequestHandlers:
     """One gateway's knowledge: its market, its account, its clock."""
 
     def __init__(

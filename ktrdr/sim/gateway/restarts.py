@@ -9,7 +9,7 @@ from datetime import datetime
 
 from ktrdr.errors import Misconfigured
 from ktrdr.sim.gateway.clock import Clock
-from ktrdr.sim.gateway.fault_injector import Breaker
+from ktrdr.sim.gateway.fault_injector import FaultInjector
 from ktrdr.sim.gateway.restart_plan import Change, Nights
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Restarts:
     """Those of one gateway, on the event loop that starts them."""
 
     def __init__(
-        self, plan: Nights, clock: Clock, now: Callable[[], datetime], breaker: Breaker
+        self, plan: Nights, clock: Clock, now: Callable[[], datetime], breaker: FaultInjector
     ) -> None:
         self._plan = plan
         self._clock = clock

@@ -14,14 +14,14 @@ from ktrdr.sim.gateway.clients import Clients
 from ktrdr.sim.gateway.clock import Clock
 from ktrdr.sim.gateway.connection import Connection
 from ktrdr.sim.gateway.fault_contexts import FaultContexts
-from ktrdr.sim.gateway.fault_injector import Breaker
+from ktrdr.sim.gateway.fault_injector import FaultInjector
 from ktrdr.sim.gateway.faults import Faults, Value
 from ktrdr.sim.gateway.limits import HistoryPace
 from ktrdr.sim.gateway.listener import Listener
 from ktrdr.sim.gateway.open_requests import Gate, Latency
 from ktrdr.sim.gateway.options import GatewayOptions
 from ktrdr.sim.gateway.record import Record
-from ktrdr.sim.gateway.request_handlers import Desk
+from ktrdr.sim.gateway.request_handlers import RequestHandlers
 from ktrdr.sim.gateway.restarts import Restarts
 from ktrdr.sim.gateway.wire import WireError
 from ktrdr.sim.market.market import GeneratedMarket, Market
@@ -50,7 +50,7 @@ class SimulatedGateway(FaultContexts):
         self._faults = Faults(options.seed)
         self._clients: Clients[object] = Clients(options.limits)
         self._gate = Gate(
-            Desk(self.market, options.account, self.now, self._faults.meant),
+            RequestHandlers(self.market, options.account, self.now, self._faults.meant),
             self._record,
             Latency(options.latency_s, options.bars_per_s),
             options.version,
@@ -61,7 +61,7 @@ class SimulatedGateway(FaultContexts):
         )
         self._connections: dict[Connection, asyncio.Task[Any]] = {}
         self._listener = Listener(options.host, options.port, self._accepted)
-        self._breaker = Breaker(
+        self._breaker = FaultInjector(
             self._faults, self._listener, lambda: list(self._connections), self._record, self.now
         )
         self._restarts = Restarts(options.nights, clock, self.now, self._breaker)

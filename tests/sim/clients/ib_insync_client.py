@@ -33,12 +33,12 @@ class Talk:
         self.library = library
         self.client = library.IB()
         self.client.RaiseRequestErrors = True
-        self.heard = []
+        self.received = []
         self.refused = asyncio.Event()
-        self.client.errorEvent += self.hear
+        self.client.errorEvent += self.receive
 
-    def hear(self, _id, code, text, *_):
-        self.heard.append([code, text])
+    def receive(self, _id, code, text, *_):
+        self.received.append([code, text])
         if not 2100 <= code < 2200:
             self.refused.set()
 
@@ -52,13 +52,13 @@ class Talk:
             "version": self.client.client.serverVersion(),
             "accounts": self.client.managedAccounts(),
             "next_id": self.client.client.getReqId(),
-            "notices": [code for code, _ in self.heard],
+            "notices": [code for code, _ in self.received],
             "answers": {},
         }
         for question in questions:
-            self.heard, self.refused = [], asyncio.Event()
+            self.received, self.refused = [], asyncio.Event()
             result = await self.answer_or_error(getattr(self, question["ask"])(question))
-            report["answers"][question["name"]] = {"result": result, "errors": self.heard}
+            report["answers"][question["name"]] = {"result": result, "errors": self.received}
         self.client.disconnect()
         return report
 
@@ -69,7 +69,7 @@ class Talk:
             (answer, refused), timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            self.heard.append([-1, f"no answer within {WAIT_S} s"])
+            self.received.append([-1, f"no answer within {WAIT_S} s"])
         refused.cancel()
         if refused in done:
             answer.cancel()

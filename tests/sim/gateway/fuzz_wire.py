@@ -11,11 +11,11 @@ import atheris
 
 with atheris.instrument_imports(include=["ktrdr.sim"]):
     from ktrdr.sim.gateway import wire
-    from ktrdr.sim.gateway.request_handlers import Desk
+    from ktrdr.sim.gateway.request_handlers import RequestHandlers
     from ktrdr.sim.gateway.wire import Framer, WireError
     from ktrdr.sim.market.market import GeneratedMarket
 
-DESK = Desk(GeneratedMarket(), "DU1", lambda: datetime(2026, 11, 23, 15, 30, tzinfo=UTC))
+DESK = RequestHandlers(GeneratedMarket(), "DU1", lambda: datetime(2026, 11, 23, 15, 30, tzinfo=UTC))
 AAPL = "0,AAPL,STK,,0.0,,,SMART,,USD,,,0"
 SEEDS = (
     f"20,4,{AAPL},20261120-22:00:00,1 hour,1 D,1,TRADES,1,0,",

@@ -219,7 +219,7 @@ def test_zones_have_other_names(ask):
     ("encoding", "heard"),
     [("utf-8", "查询"), ("gb18030", r"\xb2\xe9ѯ")],
 )
-def test_a_question_is_refused_with_any_words_in_any_bytes(ask, encoding, heard):
+def test_a_question_is_refused_with_any_words_in_any_bytes(ask, encoding, received):
     async def work(client, gateway):
         said = {"kind": "schedule", "code": 162, "text": "查询", "encoding": encoding}
         with gateway.fault("refused", **said):
@@ -228,7 +228,7 @@ def test_a_question_is_refused_with_any_words_in_any_bytes(ask, encoding, heard)
                 await sessions(client)
         return raised.value.code, raised.value.message
 
-    assert ask(work) == (162, heard)
+    assert ask(work) == (162, received)
 
 
 def test_first_bars_that_are_not_taken_back_block_history_in_the_end(ask):

@@ -26,17 +26,17 @@ class Hand:
 
 async def told(bars, wait_s=5):
     """The next update, as (is new, the last bar)."""
-    heard = asyncio.get_running_loop().create_future()
+    received = asyncio.get_running_loop().create_future()
 
-    def hear(bars, is_new):
-        if not heard.done():
-            heard.set_result((is_new, bars[-1]))
+    def receive(bars, is_new):
+        if not received.done():
+            received.set_result((is_new, bars[-1]))
 
-    bars.updateEvent += hear
+    bars.updateEvent += receive
     try:
-        return await asyncio.wait_for(heard, wait_s)
+        return await asyncio.wait_for(received, wait_s)
     finally:
-        bars.updateEvent -= hear
+        bars.updateEvent -= receive
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.sim.gateway.request_handlers import Desk
+from ktrdr.sim.gateway.request_handlers import RequestHandlers
 from ktrdr.sim.gateway.wire import Request
 from ktrdr.sim.market.contracts import Query
 from ktrdr.sim.market.market import GeneratedMarket
@@ -43,7 +43,7 @@ ANY_QUERY = st.builds(
 
 @pytest.fixture(scope="module")
 def desk():
-    return Desk(GeneratedMarket(1), "DU1", lambda: NOW)
+    return RequestHandlers(GeneratedMarket(1), "DU1", lambda: NOW)
 
 
 @settings(deadline=None, max_examples=150)
