@@ -10,14 +10,16 @@ import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.file_ownership import FileOwnership
-from ktrdr.assessment.series_state import SeriesState
+from ktrdr.assessment.series_state import SeenFile, SeriesState
 from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.assessment.standing import State
 from ktrdr.completeness.coverage import Coverage, judge
 from ktrdr.completeness.gap_counts import counted
 from ktrdr.completeness.gaps import Reason
 from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.errors import (
     MalformedFile,
+    Misconfigured,
     OtherUnit,
     StoreUnwritable,
 )
@@ -48,7 +50,7 @@ class Assessor:
         `only_if_changed`: not while its file is the same and no bar has become due since. What was
         broken is read as a whole, so that nothing is written before all of it is mended.
         """
-        if watched.barred is not None:
+        if watched.standing.state is State.BARRED:
             return
         key = watched.store.key(watched.series)
         was_broken = isinstance(watched.error, MalformedFile)
@@ -56,7 +58,8 @@ class Assessor:
             return
         if only_if_changed and key == watched.key and self._is_judged(watched, now):
             assert watched.coverage is not None
-            watched.coverage = replace(watched.coverage, until=now)
+            judged = replace(watched.coverage, until=now)
+            watched.judged = replace(watched.judged, coverage=judged)
             return
         since = self.fill_from(watched, now)
         with self._blocking(watched):
@@ -72,24 +75,25 @@ class Assessor:
 
         False: that is done. Errors as `assess`.
         """
-        if watched.barred is not None:
+        if watched.standing.state is State.BARRED:
             return False
         since = self.fill_from(watched, now)
         basis = self._past_basis(watched, since)
-        if watched.is_verified and watched.past_basis == basis:
+        if watched.file.is_verified and watched.judged.past_basis == basis:
             return False
-        watched.past_basis = None
+        watched.judged = replace(watched.judged, past_basis=None)
         with self._blocking(watched):
-            if not watched.is_verified:
+            if not watched.file.is_verified:
                 self._judge(watched, watched.store.verify(watched.series), since, now)
             seen = watched.store.look(watched.series, min(watched.first or 0, 0))
         schedule = self.sessions.known_schedule(watched.instrument)
-        watched.past, watched.basis = None, self.contracts.basis(watched)
+        past: Coverage | None = None
+        judged_by = self.contracts.basis(watched)
         if schedule is not None and seen.first is not None and seen.first < since:
             wanted = self.contracts.expected(watched, schedule, seen.first, since, now)
             first = max(seen.first, schedule.start)
-            watched.past = self._coverage(watched, wanted, seen, since, (first, now))
-        watched.past_basis = basis
+            past = self._coverage(watched, wanted, seen, since, (first, now))
+        watched.judged = replace(watched.judged, past=past, past_basis=basis, basis=judged_by)
         return True
 
     @contextlib.contextmanager
@@ -99,25 +103,28 @@ class Assessor:
         try:
             yield
         except MalformedFile as error:
-            watched.coverage, watched.error, watched.key = None, error, key
+            watched.block(error, key)
             raise
 
     def _judge(self, watched: SeriesState, seen: FileContents, since: int, now: int) -> None:
         is_another = seen.key != watched.key
-        if isinstance(watched.error, MalformedFile | StoreUnwritable) or (
-            isinstance(watched.error, OtherUnit) and is_another  # somebody has seen to it
-        ):
+        is_mended = watched.is_blocked and not isinstance(watched.error, Misconfigured)
+        is_seen_to = isinstance(watched.error, OtherUnit) and is_another
+        if is_mended or is_seen_to or isinstance(watched.error, StoreUnwritable):
             watched.succeeded()
-        self.ownership.note_seen(watched, seen)
-        watched.is_verified = seen.is_verified
-        watched.first, watched.last = seen.first, seen.last
+        is_owned = self.ownership.of(watched, seen)
+        watched.file = SeenFile(watched.key, seen.first, seen.last, seen.is_verified, is_owned)
         before, after = watched.coverage, self._judged(watched, seen, since, now)
-        watched.coverage = after
-        watched.basis, watched.key = self.contracts.basis(watched), seen.key
+        watched.file = watched.file._replace(key=seen.key)
         if after is not None:
             found, filled = counted(before.gaps if before else None, after.gaps, after.since)
             self.detected, self.filled = self.detected + found, self.filled + filled
-        watched.due_at = self._oldest_due(watched, after)
+        watched.judged = replace(
+            watched.judged,
+            coverage=after,
+            basis=self.contracts.basis(watched),
+            due_at=self._oldest_due(watched, after),
+        )
 
     def _oldest_due(self, watched: SeriesState, coverage: Coverage | None) -> int | None:
         """When the first bar was due that is missing, and is neither proven absent nor too old."""
@@ -136,7 +143,7 @@ class Assessor:
             return None
         wanted = self.contracts.expected(watched, schedule, since, now, now)
         coverage = self._coverage(watched, wanted, seen, since, (since, now))
-        given_up = watched.retry_at > now
+        given_up = watched.standing.retry_at > now
         return coverage.refused(watched.reason) if given_up else coverage
 
     def _coverage(

@@ -15,22 +15,21 @@ class FileOwnership:
         self._ledger = ledger
         self._contracts = contracts
 
-    def note_seen(self, watched: SeriesState, seen: FileContents) -> None:
-        """Whether all rows are ours: the file was empty, and nobody but us has changed it since."""
+    def of(self, watched: SeriesState, seen: FileContents) -> bool:
+        """All rows are ours: the file was empty, and nobody but us has changed it since."""
         if watched.rebuilds_from is not None:
-            watched.is_owned = True
-            return
+            return True
         known = self._ledger.series.file(watched.series) if self._ledger.exists else None
         if known is not None and known[0] == seen.key:
-            watched.is_owned = known[1]
-            return
-        watched.is_owned = seen.first is None
+            return known[1]
+        is_owned = seen.first is None
         if not self._ledger.exists:
-            return
-        self._ledger.series.keep_file(watched.series, seen.key, is_owned=watched.is_owned)
-        if watched.is_owned and self._contracts.grid(watched).seen is not None:
+            return is_owned
+        self._ledger.series.keep_file(watched.series, seen.key, is_owned=is_owned)
+        if is_owned and self._contracts.grid(watched).seen is not None:
             # It begins anew: no bar speaks against that.
             self._ledger.absences.forget_late(watched.absence)
+        return is_owned
 
     def note_written(self, watched: SeriesState) -> None:
         """The file has just been changed by us, and by nobody else since it was looked at."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
+from ktrdr.assessment.standing import Standing
 from ktrdr.completeness.coverage import Coverage
 from ktrdr.completeness.gaps import Reason
 from ktrdr.completeness.lifetime import ContractLifetime, in_life
@@ -20,7 +20,6 @@ from ktrdr.errors import (
     Misconfigured,
     NotEntitled,
     OtherContract,
-    Permanent,
     UnknownContract,
 )
 from ktrdr.market.instruments import Instrument, Series, contract_name
@@ -34,9 +33,6 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.store.bar_file import FileKey
 from ktrdr.store.interface import BarStore
 
-_RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
-_PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
-"""What needs a person, as IB says; but it says so now and then where that is not so."""
 _ANY_LIFE = ContractLifetime()
 _NO_STARTS = np.empty(0, dtype=np.int64)
 _REASONS: dict[type[KtrdrError], Reason] = {
@@ -106,7 +102,37 @@ class SeriesSnapshot(NamedTuple):
     basis: Basis
 
 
-_snapshot_values = attrgetter(*SeriesSnapshot._fields)
+class SeenFile(NamedTuple):
+    """A series' file as it was when it was looked at last."""
+
+    key: FileKey | None = None
+    """None: it was not looked at."""
+    first: int | None = None
+    last: int | None = None
+    """Starts of its first and last bar (UTC seconds)."""
+    is_verified: bool = False
+    """Every row was looked at."""
+    is_owned: bool = False
+    """Every row was written by us."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a series lacks, as it was judged last."""
+
+    coverage: Coverage | None = None
+    """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
+    past: Coverage | None = None
+    """Of the days before them, back to the file's first row; None: there are none, or not yet."""
+    past_basis: tuple[int, object, ContractLifetime, frozenset[int]] | None = None
+    """What that was judged by; first where it ends."""
+    basis: Basis = Basis()
+    """What it was judged by last."""
+    due_at: int | None = None
+    """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
+
+
+_NOT_SEEN, _NOT_JUDGED, _FINE = SeenFile(), Judgement(), Standing()
 
 
 @dataclass(eq=False)
@@ -118,28 +144,10 @@ class SeriesState:
     store: BarStore
     """Where its file is."""
     rebuilds_from: int | None = None
-    """It is pulled again from then on, beside the series' own file."""
-    coverage: Coverage | None = None
-    """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
-    past: Coverage | None = None
-    """Of the days before them, back to the file's first row; None: there are none, or not yet."""
-    past_basis: tuple[int, object, ContractLifetime, frozenset[int]] | None = None
-    """What that was judged by; first where it ends."""
-    basis: Basis = Basis()
-    """What it was judged by last."""
-    key: FileKey | None = None
-    """The file that was looked at last."""
-    first: int | None = None
-    last: int | None = None
-    is_verified: bool = False
-    """Every row of the file was looked at."""
-    is_owned: bool = False
-    """Every row of the file was written by us."""
-    barred: MalformedFile | None = None
-    """Its name stands for no file of its own, as the last scan has found: it is not looked at."""
-    error: KtrdrError | None = None
-    failures: int = 0
-    retry_at: float = 0.0
+    """It is a staging copy, which has all from then on: it is rebuilt beside its own file."""
+    file: SeenFile = _NOT_SEEN
+    judged: Judgement = _NOT_JUDGED
+    standing: Standing = _FINE
     tried_at: float = 0.0
     compared_at: float = 0.0
     """When that was asked for which was told as it is stored, as far as anything was (UTC seconds).
@@ -147,9 +155,10 @@ class SeriesState:
     Not since its file was first seen by this process: 0.
     """
     is_rebuilding: bool = False
-    """It is being pulled again, and left alone until that is done."""
-    due_at: int | None = None
-    """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
+    """It is being rebuilt, and left alone until that is done."""
+
+    def __repr__(self) -> str:
+        return f"<SeriesState {self.series} {self.standing.state}>"
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -158,7 +167,55 @@ class SeriesState:
     @cached_property
     def snapshot(self) -> SeriesSnapshot:
         """As it is now, for other threads; the same until something is set."""
-        return SeriesSnapshot._make(_snapshot_values(self))
+        file, judged, standing = self.file, self.judged, self.standing
+        return SeriesSnapshot(
+            self.series,
+            self.instrument,
+            self.store,
+            judged.coverage,
+            judged.past,
+            self.is_past_known,
+            file.key,
+            file.first,
+            file.last,
+            file.is_owned,
+            standing.error,
+            standing.retry_at,
+            self.is_rebuilding,
+            judged.basis,
+        )
+
+    # Its parts.
+
+    @property
+    def key(self) -> FileKey | None:
+        """The file that was looked at last."""
+        return self.file.key
+
+    @property
+    def first(self) -> int | None:
+        """The start of its first bar."""
+        return self.file.first
+
+    @property
+    def last(self) -> int | None:
+        """The start of its last bar."""
+        return self.file.last
+
+    @property
+    def is_owned(self) -> bool:
+        """Every row of the file was written by us."""
+        return self.file.is_owned
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """Of the days that are kept complete."""
+        return self.judged.coverage
+
+    @property
+    def error(self) -> KtrdrError | None:
+        """What is held against it."""
+        return self.standing.error
 
     @property
     def is_past_known(self) -> bool:
@@ -166,10 +223,10 @@ class SeriesState:
 
         True also where there are none.
         """
-        judged_until = self.past_basis[0] if self.past_basis else None
-        return (
-            self.is_verified and self.coverage is not None and self.coverage.since == judged_until
-        )
+        basis, coverage = self.judged.past_basis, self.judged.coverage
+        judged_until = basis[0] if basis else None
+        is_known = self.file.is_verified and coverage is not None
+        return is_known and coverage is not None and coverage.since == judged_until
 
     @property
     def absence(self) -> str:
@@ -186,15 +243,38 @@ class SeriesState:
     @property
     def is_blocked(self) -> bool:
         """Its file or its entry is broken, so that nothing may be asked for or written."""
-        return self.barred is not None or isinstance(self.error, MalformedFile | Misconfigured)
+        return self.standing.is_blocked
+
+    # What happens to it.
 
     def bar(self, why: MalformedFile | None) -> None:
         """Leave it alone until a scan finds a file of its own; None: there is one."""
-        self.barred = why
-        if why is not None:
-            self.error, self.coverage, self.past, self.past_basis = why, None, None, None
-            self.key = self.first = self.last = None
-            self.is_verified = False
+        if why is None:
+            self.standing = self.standing.has_file()
+            return
+        self.standing = self.standing.no_file(why)
+        self.judged = replace(self.judged, coverage=None, past=None, past_basis=None)
+        self.file = SeenFile(is_owned=self.file.is_owned)
+
+    def block(self, error: MalformedFile, key: FileKey | None) -> None:
+        """Its file cannot be read: leave it alone until that changes."""
+        self.standing = self.standing.broken(error)
+        self.judged = replace(self.judged, coverage=None)
+        self.file = self.file._replace(key=key)
+
+    def failed(
+        self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
+    ) -> None:
+        """Put it back for a while that grows; as `Standing.failed`."""
+        self.standing = self.standing.failed(error, now, delays_s)
+        if self.coverage is not None:
+            self.judged = replace(self.judged, coverage=self.coverage.refused(self.reason))
+
+    def succeeded(self) -> None:
+        """It works: nothing is held against it."""
+        self.standing = self.standing.succeeded()
+
+    # What follows.
 
     def has_work(self, now: float) -> bool:
         """True when something can be asked for now."""
@@ -203,33 +283,10 @@ class SeriesState:
 
     def may_be_asked_for(self, now: float) -> bool:
         """Nothing is held against it."""
-        return self.retry_at <= now and not self.is_blocked and not self.is_rebuilding
-
-    def failed(
-        self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
-    ) -> None:
-        """Put it back for a while that grows; longer when it needs a person.
-
-        `delays_s`: for how long, after each failure in a row; the last one repeats.
-        """
-        self.error = error
-        self.failures += 1
-        if delays_s is None and isinstance(error, Permanent):
-            delays_s = _PERMANENT_RETRY_S
-        if delays_s is not None:
-            delay = delays_s[min(self.failures, len(delays_s)) - 1]
-        else:
-            delay = min(_RETRY_S * 2 ** (self.failures - 1), _RETRY_MAX_S)
-        self.retry_at = now + delay
-        if self.coverage is not None:
-            self.coverage = self.coverage.refused(self.reason)
-
-    def succeeded(self) -> None:
-        """It works: nothing is held against it."""
-        self.error, self.failures, self.retry_at = None, 0, 0.0
+        return self.standing.retry_at <= now and not self.is_blocked and not self.is_rebuilding
 
     def is_current(self, now: float, grace_s: float) -> bool:
         """Nothing is missing that may still be had, but for bars that became due just now."""
         if self.coverage is None or self.error is not None or self.is_rebuilding:
             return False
-        return self.due_at is None or now < self.due_at + grace_s
+        return self.judged.due_at is None or now < self.judged.due_at + grace_s

@@ -109,7 +109,7 @@ class Rebuilds:
         self._assessor.ledger.series.keep_rebuild(watched.series, watched.first, why)
         self._remove_staging(watched.series)
         watched.is_rebuilding = True
-        watched.error = None  # how often it has failed is kept until it is done
+        watched.standing = watched.standing.set_aside()
         staging = self._make_staging(watched, watched.first)
         self._rebuilds[watched.series] = Rebuild(watched, staging)
         self._assess(staging)
@@ -121,7 +121,7 @@ class Rebuilds:
         """
         rebuild = self._rebuilds[staging.series]
         self._assess(rebuild.watched)
-        if rebuild.watched.is_blocked or rebuild.watched.retry_at > self._clock():
+        if rebuild.watched.is_blocked or rebuild.watched.standing.retry_at > self._clock():
             return  # its file could not be looked at
         if not self._owner.is_watched(rebuild.watched) or not rebuild.watched.is_owned:
             self._leave(staging, "somebody has changed the file meanwhile")

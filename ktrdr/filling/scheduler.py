@@ -182,8 +182,8 @@ class Scheduler:
         most = max(_REQUESTS_A_SERIES, self.fetcher.room // max(sharers, 1))
         now = int(self._clock())
         gaps = watched.coverage.open_gaps
-        if watched.failures and gaps:
-            gaps, most = [gaps[-1 - (watched.failures - 1) % len(gaps)]], 1
+        if watched.standing.failures and gaps:
+            gaps, most = [gaps[-1 - (watched.standing.failures - 1) % len(gaps)]], 1
         lengths = self._lengths.known(self._assessor.ledger)
         wanted = plan(gaps, watched.instrument, watched.series.timeframe, lengths)
         if not now - _COMPARED_S <= watched.compared_at <= now:

@@ -83,7 +83,7 @@ class GatewayWatch:
         """Data can be had again: what failed for want of them is asked for at once."""
         for watched in self.scan.series.values():
             if isinstance(watched.error, FOR_WANT_OF_DATA):
-                watched.failures, watched.retry_at = 0, 0.0
+                watched.standing = watched.standing.freed()
                 self.schedule.is_freed = True
 
     def look(self) -> None:
@@ -110,7 +110,7 @@ class GatewayWatch:
             return LOOK_AGAIN_S
         now = self.clocks.now()
         waits = any(
-            w.retry_at > now and isinstance(w.error, FOR_WANT_OF_DATA)
+            w.standing.retry_at > now and isinstance(w.error, FOR_WANT_OF_DATA)
             for w in self.scan.series.values()
         )
         return LOOK_AGAIN_S if waits else _ASK_EVERY_S

@@ -38,7 +38,7 @@ def count_holes(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[
             if left := sum(count for reason, count in known.items() if reason not in SETTLED):
                 holes[Reason.BROKEN_FILE] = holes.get(Reason.BROKEN_FILE, 0) + left
             continue
-        for reason, count in (watched.past.holes if watched.past else {}).items():
+        for reason, count in (watched.judged.past.holes if watched.judged.past else {}).items():
             holes[reason] = holes.get(reason, 0) + count
         for reason, count in (coverage.holes if coverage else {watched.reason: 1}).items():
             holes[reason] = holes.get(reason, 0) + count

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
+from ktrdr.assessment.standing import Standing, State
 from ktrdr.completeness.clocks import APART_S
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
 from ktrdr.filling.scheduler import Scheduler
@@ -131,7 +132,9 @@ class Scan:
             return
         found, _, _, blocked = self.store.scan()  # a file may have another name by now
         entries = tables_of(self.store.folder)
-        barred = [series for series, one in self.series.items() if one.barred is not None]
+        barred = [
+            series for series, one in self.series.items() if one.standing.state is State.BARRED
+        ]
         for series in sorted({*changed, *blocked, *barred}, key=_order):
             if series in found or series in blocked:
                 self._assess_one(series, entries.get(series.symbol), blocked.get(series))
@@ -185,7 +188,8 @@ class Scan:
             hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
             wrong = Misconfigured(error.message, hint=hint)
             self._report(str(series), wrong)
-            return SeriesState(series, instrument_for(series.symbol), self.store, error=wrong)
+            blocked = Standing().broken(wrong)
+            return SeriesState(series, instrument_for(series.symbol), self.store, standing=blocked)
         known = self.series.get(series)
         is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
         if known is None or known.instrument != instrument or is_misconfigured:
@@ -210,7 +214,9 @@ class Scan:
         now = self._clock()
         while self._behind:
             watched = self._behind.popleft()
-            is_unreadable = isinstance(watched.error, StoreUnwritable) and watched.retry_at > now
+            is_unreadable = (
+                isinstance(watched.error, StoreUnwritable) and watched.standing.retry_at > now
+            )
             if watched.is_blocked or is_unreadable or not self.is_watched(watched):
                 continue
             if self._scheduler.assess_history(watched):
@@ -251,7 +257,11 @@ class Scan:
     def retry_times(self) -> list[float]:
         """When those that were put back may be asked for again (UTC seconds)."""
         now = self._clock()
-        return [watched.retry_at for watched in self.series.values() if watched.retry_at > now]
+        return [
+            watched.standing.retry_at
+            for watched in self.series.values()
+            if watched.standing.retry_at > now
+        ]
 
     def why_ahead(self, watched: SeriesState) -> InvalidRequest | None:
         """What is said of a series with bars of a time to come: the clock is wrong, or they are."""

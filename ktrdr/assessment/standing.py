@@ -1,0 +1,126 @@
+"""How a series stands: what failed of it, when it is retried, what holds it up. One table; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum, auto
+
+from ktrdr.errors import KtrdrError, MalformedFile, Misconfigured, Permanent
+
+_RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
+_PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
+"""What needs a person, as IB says; but it says so now and then where that is not so."""
+
+
+class State(StrEnum):
+    """What is held against a series."""
+
+    FINE = "fine"
+    """Nothing."""
+    PUT_BACK = "put_back"
+    """Something of it failed: it is tried again later."""
+    BLOCKED = "blocked"
+    """Its file or its entry is broken: nothing is asked for or written until that changes."""
+    BARRED = "barred"
+    """Its name stands for no file of its own: it is left alone until a scan finds one."""
+
+
+class Event(Enum):
+    """What happens to a series."""
+
+    SUCCEEDED = auto()
+    """It works."""
+    FAILED = auto()
+    """A request for it, or a look at its file, did not."""
+    BROKEN = auto()
+    """Its file or its entry cannot be understood."""
+    NO_FILE = auto()
+    """A scan has found no file of its own."""
+    HAS_FILE = auto()
+    """A scan has found one."""
+
+
+_USUALLY = {
+    Event.SUCCEEDED: State.FINE,
+    Event.FAILED: State.PUT_BACK,
+    Event.BROKEN: State.BLOCKED,
+    Event.NO_FILE: State.BARRED,
+}
+TABLE: dict[tuple[State, Event], State] = {
+    **{(state, Event.HAS_FILE): state for state in State},
+    **{(state, event): after for state in State for event, after in _USUALLY.items()},
+    **{(State.BARRED, event): State.BARRED for event in Event},  # until there is a file of its own
+    (State.BARRED, Event.HAS_FILE): State.BLOCKED,  # until it was looked at
+}
+"""What follows each event in each state."""
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram; what stays where it is has no arrow."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.FINE}"]
+    for (state, event), after in TABLE.items():
+        if state is not after:
+            lines.append(f"    {state} --> {after}: {event.name.lower()}")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A state, with the error that has led to it."""
+
+    state: State = State.FINE
+    error: KtrdrError | None = None
+    failures: int = 0
+    """In a row."""
+    retry_at: float = 0.0
+    """Not before then anything is asked for (UTC seconds)."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Nothing may be asked for or written until a person, or a scan, sees to it."""
+        return self.state in (State.BLOCKED, State.BARRED)
+
+    def succeeded(self) -> Standing:
+        """It works: nothing is held against it."""
+        return Standing(TABLE[self.state, Event.SUCCEEDED])
+
+    def failed(
+        self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
+    ) -> Standing:
+        """Put back for a while that grows; longer when it needs a person.
+
+        `delays_s`: for how long, after each failure in a row; the last one repeats.
+        """
+        failures = self.failures + 1
+        if delays_s is None and isinstance(error, Permanent):
+            delays_s = _PERMANENT_RETRY_S
+        if delays_s is not None:
+            delay = delays_s[min(failures, len(delays_s)) - 1]
+        else:
+            delay = min(_RETRY_S * 2 ** (failures - 1), _RETRY_MAX_S)
+        return Standing(TABLE[self.state, _event(error)], error, failures, now + delay)
+
+    def broken(self, error: MalformedFile | Misconfigured) -> Standing:
+        """Left alone until its file or its entry changes."""
+        return replace(self, state=TABLE[self.state, Event.BROKEN], error=error)
+
+    def no_file(self, why: MalformedFile) -> Standing:
+        """Left alone until a scan finds a file of its own."""
+        return replace(self, state=TABLE[self.state, Event.NO_FILE], error=why)
+
+    def has_file(self) -> Standing:
+        """A scan has found one, which is to be looked at."""
+        return replace(self, state=TABLE[self.state, Event.HAS_FILE])
+
+    def freed(self) -> Standing:
+        """What it failed for is over: it may be tried at once."""
+        return replace(self, failures=0, retry_at=0.0)
+
+    def set_aside(self) -> Standing:
+        """Its error is seen to otherwise; how often it has failed is kept."""
+        return replace(self, state=State.FINE, error=None)
+
+
+def _event(error: KtrdrError) -> Event:
+    return Event.BROKEN if isinstance(error, MalformedFile | Misconfigured) else Event.FAILED
