@@ -223,11 +223,11 @@ class Group:
 
         Whether it is, is asked for now and then: to look costs the program itself time.
         """
-        began = looked = time.monotonic()
+        began = finding = time.monotonic()
         while True:
             now = time.monotonic()
-            if now - looked >= LOOK_S:
-                looked = now
+            if now - finding >= LOOK_S:
+                finding = now
                 if until(self.filler):
                     return now - began
             if now - began > timeout_s:
@@ -237,7 +237,7 @@ class Group:
 
     def scan_and_fill(self) -> None:
         """One cycle."""
-        scan = self.filler.ask_for_scan()
+        scan = self.filler.request_scan()
         self.fill(lambda filler: filler.status.last_scan_id == scan and is_complete(filler))
 
 
@@ -313,10 +313,10 @@ def ours(store: Path, all_series: list[Series], options: dict[str, Any]) -> dict
     with gateway(SATURDAY, options) as peer, group(store, peer.port, SATURDAY) as ours_:
         took_s = ours_.fill(is_restored)
         ours_.fill(is_complete)
-        asked = bar_requests(peer.ask("record"))
+        requested = bar_requests(peer.ask("record"))
         for _ in range(3):
             ours_.scan_and_fill()
-        idle = bar_requests(peer.ask("record"))[len(asked) :]
+        idle = bar_requests(peer.ask("record"))[len(requested) :]
         summary = peer.ask("summary")
     left: list[str] = []
     wrong = extra = there = wanted = 0
@@ -340,10 +340,10 @@ def ours(store: Path, all_series: list[Series], options: dict[str, Any]) -> dict
         "left": left[:20],
         "wrong": wrong,
         "extra": extra,
-        "requests": len(asked),
+        "requests": len(requested),
         "fewest": least,
-        "again": len(asked) - len(set(asked)),
-        "idle_again": len(asked) + len(idle) - len({*asked, *idle}),
+        "again": len(requested) - len(set(requested)),
+        "idle_again": len(requested) + len(idle) - len({*requested, *idle}),
         "idle_closed": sum(one[0] not in CRYPTO for one in idle),
         "violations": summary["violations"],
         "most_in_flight": summary["most_in_flight"],
@@ -402,18 +402,18 @@ async def careful(port: int, all_series: list[Series], kept: dict[str, float]) -
     """Yardstick 2: from each series' last bar on, page after page, one request at a time."""
     client = IB()
     await client.connectAsync("127.0.0.1", port, 1)
-    began, asked = time.monotonic(), 0
+    began, requested = time.monotonic(), 0
     for series in all_series:
         last = kept.get(series.name, SATURDAY.timestamp() - DAYS * 86400)
         end = SATURDAY.timestamp()
         while end > last:
             step = STEPS[series.timeframe]
             await ask(client, series, end, min(step, math.ceil((end - last) / 86400) + 1))
-            asked += 1
+            requested += 1
             end -= step * 86400
     took_s = time.monotonic() - began
     client.disconnect()
-    return took_s, asked
+    return took_s, requested
 
 
 def yardsticks(all_series: list[Series], kept: dict[str, float], options: Any) -> dict[str, Any]:
@@ -421,8 +421,8 @@ def yardsticks(all_series: list[Series], kept: dict[str, float], options: Any) -
     with gateway(SATURDAY, options) as peer:
         attainable_s = asyncio.run(knowing(peer.port, all_series))
     with gateway(SATURDAY, options) as peer:
-        careful_s, asked = asyncio.run(careful(peer.port, all_series, kept))
-    return {"knowing_s": attainable_s, "careful_s": careful_s, "careful_requests": asked}
+        careful_s, requested = asyncio.run(careful(peer.port, all_series, kept))
+    return {"knowing_s": attainable_s, "careful_s": careful_s, "careful_requests": requested}
 
 
 # Only tails are due.
@@ -448,8 +448,8 @@ def tails(symbols: int, options: dict[str, Any]) -> dict[str, Any]:
                 group(folder, peer.port, start, ktrdr_gap_max_age_days=1) as ours_,
             ):
                 took_s = ours_.fill(is_complete)
-                asked = bar_requests(peer.ask("record"))
-                begun.append((took_s, len(asked), len(set(asked))))
+                requested = bar_requests(peer.ask("record"))
+                begun.append((took_s, len(requested), len(set(requested))))
     (_, first, _), (took_s, requests, different) = begun
     return {
         "series": len(pairs) * len(SPAN_DAYS),
@@ -507,9 +507,9 @@ def main() -> None:
         store.mkdir()
         all_series = medium_store(store)
         kept = {s.name: max(read(store, s), default=0.0) for s in all_series if read(store, s)}
-        beside = yardsticks(all_series, kept, speed)
+        neighbours = yardsticks(all_series, kept, speed)
         found = ours(store, all_series, speed)
-    found |= beside
+    found |= neighbours
     found["failures"] = beside_failures(speed)
     found["tails"] = tails(options.symbols, speed)
     rows = [

@@ -95,7 +95,7 @@ def filled(rate: float, seed: int) -> dict[str, Any]:
             filler_of(store, gateway.port, clock) as filler,
         ):
             left: list[int] = []
-            asked: list[int] = []
+            requested: list[int] = []
             for name, values in LIES.items() if rate else ():
                 gateway.begin_fault(name, rate=rate, **values)
             for number, step_s in enumerate([0, *WHILE_LYING, *AFTERWARDS]):
@@ -106,14 +106,14 @@ def filled(rate: float, seed: int) -> dict[str, Any]:
                 while filler.step():
                     pass
                 left.append(missing(store, all_series))
-                asked.append(len(bar_requests(gateway.record)))
+                requested.append(len(bar_requests(gateway.record)))
             status = filler.status
             record, summary = gateway.record, gateway.summary()
             states = {one["file"]: one["state"] for one in filler.coverage["series"]}
         received = [e["kind"] for e in record if e["event"] == "received"]
         kinds = {kind: received.count(kind) for kind in sorted(set(received))}
         return {
-            "asked": asked,
+            "asked": requested,
             "state": f"{status.state} {status.reason}",
             "kinds": kinds,
             "lies": sum(summary["verdicts"].get(name, 0) for name in LIES),

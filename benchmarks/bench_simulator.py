@@ -61,12 +61,12 @@ async def raw_message(port: int, duration: str, runs: int) -> tuple[bytes, float
     writer.write(b"API\0" + struct.pack(">I", 9) + b"v157..176")
     await _message(reader)
     writer.write(encode(71, 2, 99, ""))
-    asked = (0, "EUR", "CASH", "", 0.0, "", "", "IDEALPRO", "", "USD", "", "", 0)
+    requested = (0, "EUR", "CASH", "", 0.0, "", "", "IDEALPRO", "", "USD", "", "", 0)
     times = []
     for request_id in range(1000, 1001 + runs):
         begin = perf_counter()
         writer.write(
-            encode(20, request_id, *asked, END, "1 min", duration, 0, "MIDPOINT", 2, 0, "")
+            encode(20, request_id, *requested, END, "1 min", duration, 0, "MIDPOINT", 2, 0, "")
         )
         message = await _message(reader)
         while not message.startswith(b"17\0"):

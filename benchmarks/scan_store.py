@@ -48,7 +48,7 @@ def scan(store: CsvStore) -> int:
         place = series.symbol == "BTCUSD", series.timeframe
         if place not in grids:
             grids[place] = due(series, SINCE)
-        seen = store.look(series, SINCE).starts
+        seen = store.contents(series, SINCE).starts
         holes += len(missing(grids[place], seen, _NO_BARS))
     return holes
 

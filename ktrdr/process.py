@@ -213,11 +213,11 @@ def _give_memory_back() -> None:
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
-    def told(_number: int, _frame: FrameType | None) -> None:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, told)
-    signal.signal(signal.SIGINT, told)
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
 
 
 def _stop_with_supervisor(stop: threading.Event) -> None:

@@ -66,7 +66,7 @@ class FakeConnection:
     """Second of the day at which its market closes."""
     gateway: str = "simulated"
     absent: set[int] = field(default_factory=set)
-    unsound: set[int] = field(default_factory=set)
+    invalid: set[int] = field(default_factory=set)
     refusals: dict[str, KtrdrError] = field(default_factory=dict)
     """Symbol → what it is answered with."""
     heads: dict[str, int] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class FakeConnection:
     priorities: list[str] = field(default_factory=list)
     heads_asked: list[str] = field(default_factory=list)
     down: KtrdrError | None = None
-    asked: list[tuple[str, str, int, int]] = field(default_factory=list)
+    requested: list[tuple[str, str, int, int]] = field(default_factory=list)
     """Symbol, timeframe, start and end of each request for bars."""
     after: Callable[[], None] = lambda: None
 
@@ -144,7 +144,7 @@ class FakeConnection:
 
     def _bars(self, query: dict[str, str]) -> dict:
         start, end = span_from_query(query)
-        self.asked.append((query["symbol"], query["timeframe"], start, end))
+        self.requested.append((query["symbol"], query["timeframe"], start, end))
         self.priorities.append(query.get("priority", ""))
         self._refuse(query)
         if query["symbol"] in self.bars_refusals:
@@ -152,26 +152,26 @@ class FakeConnection:
         for refused, error in self.refused_from.items():
             if start <= refused < end:
                 raise error
-        bars = self.told(query["symbol"], query["timeframe"], start, end)
+        bars = self.received(query["symbol"], query["timeframe"], start, end)
         is_cut = self.most is not None and len(bars) > self.most
         bars = bars[-self.most :] if is_cut else bars
-        unsound = [bar.start for bar in bars if bar.start in self.unsound]
-        sound = [bar for bar in bars if bar.start not in self.unsound]
+        invalid = [bar.start for bar in bars if bar.start in self.invalid]
+        sound = [bar for bar in bars if bar.start not in self.invalid]
         self.after()
         symbol, timeframe = query["symbol"], query["timeframe"]
         near = [
-            *([] if is_cut else self.told(symbol, timeframe, start - 4 * DAY, start)[-5:]),
-            *self.told(symbol, timeframe, end, end + 4 * DAY)[:5],
+            *([] if is_cut else self.received(symbol, timeframe, start - 4 * DAY, start)[-5:]),
+            *self.received(symbol, timeframe, end, end + 4 * DAY)[:5],
         ]
-        beside = [bar for bar in near if bar.start not in self.unsound]
+        neighbours = [bar for bar in near if bar.start not in self.invalid]
         return {
             "gateway": self.gateway,
             "bars": to_json(BarColumns.of(sound)),
-            "unsound": unsound,
-            "beside": to_json(BarColumns.of(beside if self.tells_beside else [])),
+            "invalid": invalid,
+            "neighbours": to_json(BarColumns.of(neighbours if self.tells_beside else [])),
         }
 
-    def told(self, symbol: str, timeframe: str, start: int, end: int) -> list[Bar]:
+    def received(self, symbol: str, timeframe: str, start: int, end: int) -> list[Bar]:
         """The bars that it answers with."""
         if self.silent:
             return []

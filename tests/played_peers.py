@@ -110,7 +110,7 @@ class Peers:
         self.fill: object = {"accepted": True, "scan_id": "5f1c", "already": [], **FILL}
         self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
         self.cancelled: object = {"cancelled": [FILL | {"state": "cancelled"}]}
-        self.asked: list[dict[str, str]] = []
+        self.requested: list[dict[str, str]] = []
 
     def routes(self) -> Mapping[str, Mapping[tuple[str, str], Handler]]:
         return {
@@ -131,7 +131,7 @@ class Peers:
 
     def _says(self, what: str) -> Handler:
         async def handler(query: Mapping[str, str]) -> dict:
-            self.asked.append({"what": what, **query})
+            self.requested.append({"what": what, **query})
             said = getattr(self, what)
             if isinstance(said, KtrdrError):
                 raise said

@@ -79,10 +79,10 @@ class Group:
         raise AssertionError("it never ends")
 
     def scan(self):
-        self.filler.ask_for_scan()
+        self.filler.request_scan()
         self.fill()
 
-    def asked(self):
+    def requested(self):
         """The questions for bars, in IB's words."""
         record = self.gateway.record
         return [e for e in record if (e["event"], e["kind"]) == ("received", "historical_data")]

@@ -110,8 +110,10 @@ class Group:
         """What the gateway was asked for bars, of one symbol where it is given."""
         lines = self.record.read_text().splitlines() if self.record.exists() else []
         entries = [json.loads(line) for line in lines]
-        asked = [e for e in entries if e["kind"] == "historical_data" and e["event"] == "received"]
-        return [e for e in asked if symbol in ("", e["symbol"])]
+        requested = [
+            e for e in entries if e["kind"] == "historical_data" and e["event"] == "received"
+        ]
+        return [e for e in requested if symbol in ("", e["symbol"])]
 
     def asked_spans(self) -> list[tuple[int, int]]:
         """From when on bars were asked for, and at what time that was."""

@@ -141,8 +141,8 @@ class Trials:
                 time.sleep(0.1)
                 continue
             last = before["health"], before["summary"]
-            told = json.dumps([before["summary"], before["needs_person"], before["heals"]])
-            if before["health"] != health or any(word not in told for word in words):
+            received = json.dumps([before["summary"], before["needs_person"], before["heals"]])
+            if before["health"] != health or any(word not in received for word in words):
                 time.sleep(0.2)
                 continue
             last = self._group.shown()
@@ -226,10 +226,10 @@ def troubles_of_the_gateway(group: SeriesState, trials: Trials) -> None:
         said = trials.expect(AMBER, "no data come from the simulated gateway", is_ready=False)
         assert said["needs_person"] == []
 
-    for told, words in (("yes", "ushmds"), ("no", "HMDS")):
+    for received, words in (("yes", "ushmds"), ("no", "HMDS")):
         more = group.data / "BTC_5m.csv"
         with trials.after(lambda more=more: (group.end_fault("farm_broken"), more.unlink())):
-            group.fault("farm_broken", farm="ushmds", told=told)
+            group.fault("farm_broken", farm="ushmds", received=received)
             more.write_text(HEADER)  # what asks for data notices it
             said = trials.expect(AMBER, "gateway (history down)", words, is_ready=False)
             assert said["needs_person"] == []

@@ -10,7 +10,7 @@ import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.file_ownership import FileOwnership
-from ktrdr.assessment.series_state import SeenFile, SeriesState
+from ktrdr.assessment.series_state import FileSnapshot, SeriesState
 from ktrdr.assessment.sessions import ContractSessions
 from ktrdr.assessment.standing import State
 from ktrdr.completeness.coverage import Coverage, judge
@@ -44,185 +44,187 @@ class Assessor:
         """Gaps that were found and closed since the start, as `gap_counts` counts them."""
         self._max_age_days = max_age_days
 
-    def assess(self, watched: SeriesState, now: int, *, only_if_changed: bool = False) -> None:
+    def assess(self, state: SeriesState, now: int, *, only_if_changed: bool = False) -> None:
         """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
 
         `only_if_changed`: not while its file is the same and no bar has become due since. What was
         broken is read as a whole, so that nothing is written before all of it is mended.
         """
-        if watched.standing.state is State.BARRED:
+        if state.standing.state is State.BARRED:
             return
-        key = watched.store.key(watched.series)
-        was_broken = isinstance(watched.error, MalformedFile)
-        if only_if_changed and key == watched.key and was_broken:
+        key = state.store.key(state.series)
+        was_broken = isinstance(state.error, MalformedFile)
+        if only_if_changed and key == state.key and was_broken:
             return
-        if only_if_changed and key == watched.key and self._is_judged(watched, now):
-            assert watched.coverage is not None
-            judged = replace(watched.coverage, until=now)
-            watched.judged = replace(watched.judged, coverage=judged)
+        if only_if_changed and key == state.key and self._is_judged(state, now):
+            assert state.coverage is not None
+            judged = replace(state.coverage, until=now)
+            state.judged = replace(state.judged, coverage=judged)
             return
-        since = self.fill_from(watched, now)
-        with self._blocking(watched):
-            seen = (
-                watched.store.verify(watched.series)
+        since = self.fill_from(state, now)
+        with self._blocking(state):
+            contents = (
+                state.store.verify(state.series)
                 if was_broken
-                else watched.store.look(watched.series, since)
+                else state.store.contents(state.series, since)
             )
-        self._judge(watched, seen, since, now)
+        self._judge(state, contents, since, now)
 
-    def assess_history(self, watched: SeriesState, now: int) -> bool:
+    def assess_history(self, state: SeriesState, now: int) -> bool:
         """Look at every row of a file that was changed, and judge what is before the days kept.
 
         False: that is done. Errors as `assess`.
         """
-        if watched.standing.state is State.BARRED:
+        if state.standing.state is State.BARRED:
             return False
-        since = self.fill_from(watched, now)
-        basis = self._past_basis(watched, since)
-        if watched.file.is_verified and watched.judged.past_basis == basis:
+        since = self.fill_from(state, now)
+        basis = self._past_basis(state, since)
+        if state.file.is_verified and state.judged.past_basis == basis:
             return False
-        watched.judged = replace(watched.judged, past_basis=None)
-        with self._blocking(watched):
-            if not watched.file.is_verified:
-                self._judge(watched, watched.store.verify(watched.series), since, now)
-            seen = watched.store.look(watched.series, min(watched.first or 0, 0))
-        schedule = self.sessions.known_schedule(watched.instrument)
+        state.judged = replace(state.judged, past_basis=None)
+        with self._blocking(state):
+            if not state.file.is_verified:
+                self._judge(state, state.store.verify(state.series), since, now)
+            contents = state.store.contents(state.series, min(state.first or 0, 0))
+        schedule = self.sessions.known_schedule(state.instrument)
         past: Coverage | None = None
-        judged_by = self.contracts.basis(watched)
-        if schedule is not None and seen.first is not None and seen.first < since:
-            wanted = self.contracts.expected(watched, schedule, seen.first, since, now)
-            first = max(seen.first, schedule.start)
-            past = self._coverage(watched, wanted, seen, since, (first, now))
-        watched.judged = replace(watched.judged, past=past, past_basis=basis, basis=judged_by)
+        judged_by = self.contracts.basis(state)
+        if schedule is not None and contents.first is not None and contents.first < since:
+            wanted = self.contracts.expected(state, schedule, contents.first, since, now)
+            first = max(contents.first, schedule.start)
+            past = self._coverage(state, wanted, contents, since, (first, now))
+        state.judged = replace(state.judged, past=past, past_basis=basis, basis=judged_by)
         return True
 
     @contextlib.contextmanager
-    def _blocking(self, watched: SeriesState) -> Iterator[None]:
+    def _blocking(self, state: SeriesState) -> Iterator[None]:
         """A file that cannot be read is left alone until it changes."""
-        key = watched.store.key(watched.series)
+        key = state.store.key(state.series)
         try:
             yield
         except MalformedFile as error:
-            watched.block(error, key)
+            state.block(error, key)
             raise
 
-    def _judge(self, watched: SeriesState, seen: FileContents, since: int, now: int) -> None:
-        is_another = seen.key != watched.key
-        is_mended = watched.is_blocked and not isinstance(watched.error, Misconfigured)
-        is_seen_to = isinstance(watched.error, OtherUnit) and is_another
-        if is_mended or is_seen_to or isinstance(watched.error, StoreUnwritable):
-            watched.succeeded()
-        is_owned = self.ownership.of(watched, seen)
-        watched.file = SeenFile(watched.key, seen.first, seen.last, seen.is_verified, is_owned)
-        before, after = watched.coverage, self._judged(watched, seen, since, now)
-        watched.file = watched.file._replace(key=seen.key)
+    def _judge(self, state: SeriesState, contents: FileContents, since: int, now: int) -> None:
+        is_another = contents.key != state.key
+        is_mended = state.is_blocked and not isinstance(state.error, Misconfigured)
+        is_seen_to = isinstance(state.error, OtherUnit) and is_another
+        if is_mended or is_seen_to or isinstance(state.error, StoreUnwritable):
+            state.succeeded()
+        is_owned = self.ownership.of(state, contents)
+        state.file = FileSnapshot(
+            state.key, contents.first, contents.last, contents.is_verified, is_owned
+        )
+        before, after = state.coverage, self._judged(state, contents, since, now)
+        state.file = state.file._replace(key=contents.key)
         if after is not None:
             found, filled = counted(before.gaps if before else None, after.gaps, after.since)
             self.detected, self.filled = self.detected + found, self.filled + filled
-        watched.judged = replace(
-            watched.judged,
+        state.judged = replace(
+            state.judged,
             coverage=after,
-            basis=self.contracts.basis(watched),
-            due_at=self._oldest_due(watched, after),
+            basis=self.contracts.basis(state),
+            due_at=self._oldest_due(state, after),
         )
 
-    def _oldest_due(self, watched: SeriesState, coverage: Coverage | None) -> int | None:
+    def _oldest_due(self, state: SeriesState, coverage: Coverage | None) -> int | None:
         """When the first bar was due that is missing, and is neither proven absent nor too old."""
-        schedule = self.sessions.known_schedule(watched.instrument)
+        schedule = self.sessions.known_schedule(state.instrument)
         first = coverage.first_wanted if coverage else None
         if schedule is None or first is None:
             return None
-        return due_at(schedule, watched.series.timeframe, first, self.contracts.alignment(watched))
+        return due_at(schedule, state.series.timeframe, first, self.contracts.alignment(state))
 
     def _judged(
-        self, watched: SeriesState, seen: FileContents, since: int, now: int
+        self, state: SeriesState, contents: FileContents, since: int, now: int
     ) -> Coverage | None:
         """None: the sessions of the days asked for are not known."""
-        schedule = self.sessions.schedule(watched.instrument, since, now)
+        schedule = self.sessions.schedule(state.instrument, since, now)
         if schedule is None:
             return None
-        wanted = self.contracts.expected(watched, schedule, since, now, now)
-        coverage = self._coverage(watched, wanted, seen, since, (since, now))
-        given_up = watched.standing.retry_at > now
-        return coverage.refused(watched.reason) if given_up else coverage
+        wanted = self.contracts.expected(state, schedule, since, now, now)
+        coverage = self._coverage(state, wanted, contents, since, (since, now))
+        given_up = state.standing.retry_at > now
+        return coverage.refused(state.reason) if given_up else coverage
 
     def _coverage(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         wanted: Expected,
-        seen: FileContents,
+        contents: FileContents,
         since: int,
         span: tuple[int, int],
     ) -> Coverage:
         _, now = span
-        _, again_at = self.ledger.absences.doubts(watched.absence, wanted.starts)
+        _, again_at = self.ledger.absences.doubts(state.absence, wanted.starts)
         return judge(
             wanted,
-            seen.starts,
-            self.ledger.absences.absent(watched.absence, wanted.starts, now),
-            self.ledger.absences.late(watched.absence, wanted.starts, now),
+            contents.starts,
+            self.ledger.absences.absent(state.absence, wanted.starts, now),
+            self.ledger.absences.late(state.absence, wanted.starts, now),
             since,
             span,
             wanted.starts[again_at > now],
         )
 
-    def _is_judged(self, watched: SeriesState, now: int) -> bool:
+    def _is_judged(self, state: SeriesState, now: int) -> bool:
         """Nothing can have become due since it was looked at, or may be asked for once more.
 
         Bars end where sessions do, or at whole quarters and multiples of their length, or so many
         minutes past them.
         """
-        coverage, since = watched.coverage, self.fill_from(watched, now)
-        schedule = self.sessions.schedule(watched.instrument, since, now)
+        coverage, since = state.coverage, self.fill_from(state, now)
+        schedule = self.sessions.schedule(state.instrument, since, now)
         if coverage is None or coverage.since != since or schedule is None:
             return False
-        if watched.error is not None or coverage.holes.keys() & {Reason.LATE, Reason.UNPROVEN}:
+        if state.error is not None or coverage.holes.keys() & {Reason.LATE, Reason.UNPROVEN}:
             return False
-        settle_s = DAILY_SETTLE_S if watched.series.timeframe.is_daily else SETTLE_S
+        settle_s = DAILY_SETTLE_S if state.series.timeframe.is_daily else SETTLE_S
         before, after = coverage.until - settle_s, now - settle_s
-        step_s = min(watched.series.timeframe.length_s, _QUARTER_S)
-        past_s = MINUTE_S * self.contracts.grid(watched).minute
+        step_s = min(state.series.timeframe.length_s, _QUARTER_S)
+        past_s = MINUTE_S * self.contracts.grid(state).minute
         _, closes, *_ = schedule.columns
         closed_before, closed_after = np.searchsorted(closes, [before, after], side="right")
         is_same_step = (before - past_s) // step_s == (after - past_s) // step_s
         return is_same_step and bool(closed_before == closed_after)
 
     def _past_basis(
-        self, watched: SeriesState, since: int
+        self, state: SeriesState, since: int
     ) -> tuple[int, object, ContractLifetime, frozenset[int]]:
         """What the judgement of the past depends on, beside the rows that are there."""
-        schedule = self.sessions.known_schedule(watched.instrument)
+        schedule = self.sessions.known_schedule(state.instrument)
         known = None if schedule is None else (schedule.start, schedule.source)
         return (
             since,
             known,
-            self.contracts.life(watched.instrument),
-            self.contracts.alignment(watched),
+            self.contracts.life(state.instrument),
+            self.contracts.alignment(state),
         )
 
-    def fill_from(self, watched: SeriesState, now: int) -> int:
+    def fill_from(self, state: SeriesState, now: int) -> int:
         """From when on the series is kept complete (UTC seconds, midnight)."""
-        if watched.rebuilds_from is not None:
-            return watched.rebuilds_from
+        if state.rebuilds_from is not None:
+            return state.rebuilds_from
         oldest = now - self._max_age_days * DAY_S
-        since = watched.instrument.since_for(watched.series.timeframe)
-        asked = self.ledger.series.wanted(watched.series)
+        since = state.instrument.since_for(state.series.timeframe)
+        requested = self.ledger.series.wanted(state.series)
         return min(
             oldest - oldest % DAY_S,
             utc_midnight(since) if since else oldest,
-            asked if asked is not None else oldest,
+            requested if requested is not None else oldest,
         )
 
-    def look_from(self, watched: SeriesState, now: int) -> int:
+    def assess_from(self, state: SeriesState, now: int) -> int:
         """From when on sessions are wanted: older holes are shown, though not filled."""
-        fill_from = self.fill_from(watched, now)
-        return fill_from if watched.first is None else min(watched.first, fill_from)
+        fill_from = self.fill_from(state, now)
+        return fill_from if state.first is None else min(state.first, fill_from)
 
     def schedule_from(self, series: Sequence[SeriesState], now: int) -> int:
         """From when on the sessions of a contract are to be asked for, for all of its series."""
-        start = min(self.look_from(watched, now) for watched in series)
+        start = min(self.assess_from(state, now) for state in series)
         return self.sessions.again_from(series[0].instrument, start, now)
 
-    def wants_schedule(self, watched: SeriesState, now: int) -> bool:
+    def wants_schedule(self, state: SeriesState, now: int) -> bool:
         """The sessions of its days are unknown, or to be asked for again."""
-        return self.sessions.are_stale(watched.instrument, self.look_from(watched, now), now)
+        return self.sessions.are_stale(state.instrument, self.assess_from(state, now), now)

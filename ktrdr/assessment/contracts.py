@@ -37,22 +37,22 @@ class Contracts:
         self._grids.clear()
         self._unscheduled.clear()
 
-    def basis(self, watched: SeriesState, schedule: Schedule | None = None) -> Basis:
+    def basis(self, state: SeriesState, schedule: Schedule | None = None) -> Basis:
         """What is known now; with other sessions, where they are given."""
         return Basis(
-            self._sessions.known_schedule(watched.instrument) if schedule is None else schedule,
-            self.life(watched.instrument),
-            self.alignment(watched),
-            tuple(self.unscheduled(watched)),
+            self._sessions.known_schedule(state.instrument) if schedule is None else schedule,
+            self.life(state.instrument),
+            self.alignment(state),
+            tuple(self.unscheduled(state)),
         )
 
     def expected(
-        self, watched: SeriesState, schedule: Schedule, start: int, end: int, now: int
+        self, state: SeriesState, schedule: Schedule, start: int, end: int, now: int
     ) -> Expected:
         """Bars that start in `[start, end)` and are due, by these sessions; as `Basis` has it."""
-        basis = self.basis(watched, schedule)
-        stored = (watched.first, watched.last)
-        return basis.expected(watched.series.timeframe, stored, (start, end), now)
+        basis = self.basis(state, schedule)
+        stored = (state.first, state.last)
+        return basis.expected(state.series.timeframe, stored, (start, end), now)
 
     def life(self, instrument: Instrument) -> ContractLifetime:
         """When the contract can have bars, as far as anybody knows."""
@@ -68,23 +68,23 @@ class Contracts:
             self._lives[name] = life
             self._ledger.contracts.keep_life(name, life)
 
-    def head_is_borne_out(self, watched: SeriesState, head: int, now: int) -> bool:
+    def head_is_borne_out(self, state: SeriesState, head: int, now: int) -> bool:
         """The first bar that there is, is of the day on which IB says that its bars begin."""
-        schedule = self._sessions.known_schedule(watched.instrument)
-        if schedule is None or watched.first is None:
+        schedule = self._sessions.known_schedule(state.instrument)
+        if schedule is None or state.first is None:
             return False
-        begin = head - head % DAY_S if watched.series.timeframe.is_daily else head
-        alignment = self.alignment(watched)
+        begin = head - head % DAY_S if state.series.timeframe.is_daily else head
+        alignment = self.alignment(state)
         between = expected(
-            schedule, watched.series.timeframe, begin, watched.first + 1, now, alignment=alignment
+            schedule, state.series.timeframe, begin, state.first + 1, now, alignment=alignment
         )
-        return watched.first >= begin and len(np.unique(between.days)) <= 1
+        return state.first >= begin and len(np.unique(between.days)) <= 1
 
-    def alignment(self, watched: SeriesState) -> frozenset[int]:
+    def alignment(self, state: SeriesState) -> frozenset[int]:
         """Where the bars of a series begin, as far as that was learnt, as `expected` wants it."""
-        if watched.series.timeframe is Timeframe.H4:
-            return self._four_hours(watched.instrument)
-        return self.grid(watched).alignment
+        if state.series.timeframe is Timeframe.H4:
+            return self._four_hours(state.instrument)
+        return self.grid(state).alignment
 
     def _four_hours(self, instrument: Instrument) -> frozenset[int]:
         name = contract_name(instrument)
@@ -99,55 +99,55 @@ class Contracts:
             self._ledger.contracts.learn_alignment(name, minutes)
             self._alignments[name] |= minutes
 
-    def grid(self, watched: SeriesState) -> Grid:
+    def grid(self, state: SeriesState) -> Grid:
         """Where the bars of a series begin that are not of four hours, and what is in doubt."""
-        place = (contract_name(watched.instrument), watched.series.timeframe)
+        place = (contract_name(state.instrument), state.series.timeframe)
         if place not in self._grids:
             self._grids[place] = self._ledger.contracts.grid(*place)
         return self._grids[place]
 
-    def keep_grid(self, watched: SeriesState, grid: Grid) -> None:
+    def keep_grid(self, state: SeriesState, grid: Grid) -> None:
         """Remember it, also for the next start."""
-        if grid != self.grid(watched):
-            place = (contract_name(watched.instrument), watched.series.timeframe)
+        if grid != self.grid(state):
+            place = (contract_name(state.instrument), state.series.timeframe)
             self._ledger.contracts.keep_grid(*place, grid)
             self._grids[place] = grid
 
-    def unscheduled(self, watched: SeriesState) -> Mapping[int, Unscheduled]:
+    def unscheduled(self, state: SeriesState) -> Mapping[int, Unscheduled]:
         """Start → bar that was told at a time without trading, and is not believed yet."""
-        name = watched.absence
+        name = state.absence
         if name not in self._unscheduled:
             self._unscheduled[name] = (
                 self._ledger.contracts.unscheduled(name) if self._ledger.exists else {}
             )
         return self._unscheduled[name]
 
-    def keep_unscheduled(self, watched: SeriesState, bars: Mapping[int, Unscheduled]) -> None:
+    def keep_unscheduled(self, state: SeriesState, bars: Mapping[int, Unscheduled]) -> None:
         """Remember them, in the place of what was known of the series."""
-        if bars != self.unscheduled(watched):
-            self._ledger.contracts.keep_unscheduled(watched.absence, bars)
-            self._unscheduled[watched.absence] = dict(bars)
+        if bars != self.unscheduled(state):
+            self._ledger.contracts.keep_unscheduled(state.absence, bars)
+            self._unscheduled[state.absence] = dict(bars)
 
-    def take_identity(self, watched: SeriesState, told: Identity) -> None:
+    def take_identity(self, state: SeriesState, received: Identity) -> None:
         """Remember what IB says that the symbol is; another one than before is a question.
 
         A continuous future is another contract after each roll, and tells its old bars anew.
         """
-        if watched.rebuilds_from is not None:
+        if state.rebuilds_from is not None:
             return  # the series that it stands for is asked about
-        known = self._ledger.contracts.identity(watched.absence)
-        is_rolled = watched.instrument.sec_type == "CONTFUT"
-        now_known = settled(known, told, has_bars=watched.first is not None and not is_rolled)
+        known = self._ledger.contracts.identity(state.absence)
+        is_rolled = state.instrument.sec_type == "CONTFUT"
+        now_known = settled(known, received, has_bars=state.first is not None and not is_rolled)
         if now_known != known:
-            self._ledger.contracts.keep_identity(watched.absence, now_known)
+            self._ledger.contracts.keep_identity(state.absence, now_known)
 
-    def question_of(self, watched: SeriesState) -> KnownContract | None:
+    def question_of(self, state: SeriesState) -> KnownContract | None:
         """What the symbol was and what it is by now, where it is to be found out if that is one."""
-        known = self._ledger.contracts.identity(watched.absence) if self._ledger.exists else None
-        return known if known is not None and known.told is not None else None
+        known = self._ledger.contracts.identity(state.absence) if self._ledger.exists else None
+        return known if known is not None and known.received is not None else None
 
-    def settle_question(self, watched: SeriesState) -> None:
+    def settle_question(self, state: SeriesState) -> None:
         """It is: the bars that are stored are those of the contract that IB tells of now."""
-        known = self.question_of(watched)
-        if known is not None and known.told is not None:
-            self._ledger.contracts.keep_identity(watched.absence, KnownContract(known.told))
+        known = self.question_of(state)
+        if known is not None and known.received is not None:
+            self._ledger.contracts.keep_identity(state.absence, KnownContract(known.received))

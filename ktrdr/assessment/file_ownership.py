@@ -15,30 +15,30 @@ class FileOwnership:
         self._ledger = ledger
         self._contracts = contracts
 
-    def of(self, watched: SeriesState, seen: FileContents) -> bool:
+    def of(self, state: SeriesState, contents: FileContents) -> bool:
         """All rows are ours: the file was empty, and nobody but us has changed it since."""
-        if watched.rebuilds_from is not None:
+        if state.rebuilds_from is not None:
             return True
-        known = self._ledger.series.file(watched.series) if self._ledger.exists else None
-        if known is not None and known[0] == seen.key:
+        known = self._ledger.series.file(state.series) if self._ledger.exists else None
+        if known is not None and known[0] == contents.key:
             return known[1]
-        is_owned = seen.first is None
+        is_owned = contents.first is None
         if not self._ledger.exists:
             return is_owned
-        self._ledger.series.keep_file(watched.series, seen.key, is_owned=is_owned)
-        if is_owned and self._contracts.grid(watched).seen is not None:
+        self._ledger.series.keep_file(state.series, contents.key, is_owned=is_owned)
+        if is_owned and self._contracts.grid(state).seen is not None:
             # It begins anew: no bar speaks against that.
-            self._ledger.absences.forget_late(watched.absence)
+            self._ledger.absences.forget_late(state.absence)
         return is_owned
 
-    def note_written(self, watched: SeriesState) -> None:
+    def note_written(self, state: SeriesState) -> None:
         """The file has just been changed by us, and by nobody else since it was looked at."""
-        key = watched.store.key(watched.series)
-        if watched.rebuilds_from is None and key is not None:
-            self._ledger.series.keep_file(watched.series, key, is_owned=watched.is_owned)
+        key = state.store.key(state.series)
+        if state.rebuilds_from is None and key is not None:
+            self._ledger.series.keep_file(state.series, key, is_owned=state.is_owned)
 
-    def note_swapped(self, watched: SeriesState) -> None:
+    def note_swapped(self, state: SeriesState) -> None:
         """The file was replaced by one that is ours as a whole."""
-        key = watched.store.key(watched.series)
+        key = state.store.key(state.series)
         if key is not None:
-            self._ledger.series.keep_file(watched.series, key, is_owned=True)
+            self._ledger.series.keep_file(state.series, key, is_owned=True)

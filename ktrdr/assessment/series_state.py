@@ -102,7 +102,7 @@ class SeriesSnapshot(NamedTuple):
     basis: Basis
 
 
-class SeenFile(NamedTuple):
+class FileSnapshot(NamedTuple):
     """A series' file as it was when it was looked at last."""
 
     key: FileKey | None = None
@@ -132,7 +132,7 @@ class Judgement:
     """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
 
 
-_NOT_SEEN, _NOT_JUDGED, _FINE = SeenFile(), Judgement(), Standing()
+_NOT_READ, _NOT_JUDGED, _FINE = FileSnapshot(), Judgement(), Standing()
 
 
 @dataclass(eq=False)
@@ -145,7 +145,7 @@ class SeriesState:
     """Where its file is."""
     rebuilds_from: int | None = None
     """It is a staging copy, which has all from then on: it is rebuilt beside its own file."""
-    file: SeenFile = _NOT_SEEN
+    file: FileSnapshot = _NOT_READ
     judged: Judgement = _NOT_JUDGED
     standing: Standing = _FINE
     tried_at: float = 0.0
@@ -254,7 +254,7 @@ class SeriesState:
             return
         self.standing = self.standing.no_file(why)
         self.judged = replace(self.judged, coverage=None, past=None, past_basis=None)
-        self.file = SeenFile(is_owned=self.file.is_owned)
+        self.file = FileSnapshot(is_owned=self.file.is_owned)
 
     def block(self, error: MalformedFile, key: FileKey | None) -> None:
         """Its file cannot be read: leave it alone until that changes."""
@@ -279,9 +279,9 @@ class SeriesState:
     def has_work(self, now: float) -> bool:
         """True when something can be asked for now."""
         is_open = self.coverage is None or bool(self.coverage.open_gaps)
-        return is_open and self.may_be_asked_for(now)
+        return is_open and self.may_be_requested(now)
 
-    def may_be_asked_for(self, now: float) -> bool:
+    def may_be_requested(self, now: float) -> bool:
         """Nothing is held against it."""
         return self.standing.retry_at <= now and not self.is_blocked and not self.is_rebuilding
 

@@ -56,7 +56,7 @@ class ContractSessions:
     def take_schedule(
         self,
         series: Sequence[SeriesState],
-        told: Schedule,
+        received: Schedule,
         now: int,
         closed: Collection[int] | None = None,
     ) -> None:
@@ -67,31 +67,31 @@ class ContractSessions:
         """
         instrument, name = series[0].instrument, contract_name(series[0].instrument)
         known = self.known_schedule(instrument)
-        if known is not None and (known.start > told.end or told.start > known.end):
+        if known is not None and (known.start > received.end or received.start > known.end):
             known = None
         believed = settle(
             known,
-            told,
-            usual_week(known, told, instrument.sec_type, now),
+            received,
+            usual_week(known, received, instrument.sec_type, now),
             self._ledger.contracts.lacked(name),
-            lambda session: any(has_bars(watched, session) for watched in series),
+            lambda session: any(has_bars(state, session) for state in series),
             now,
             closed or (),
         )
         most = max((one.times for one in believed.lacked.values()), default=0)
         again_s = _DOUBTED_SCHEDULE_S.get(most, _SCHEDULE_FRESH_S // 2)
         is_open = believed.is_in_doubt or (closed is None and bool(believed.lacked))
-        asked_at = now - _SCHEDULE_FRESH_S + again_s if is_open else now
-        self._schedules[name] = (self._shared(believed.schedule), asked_at)
-        self._ledger.contracts.keep_schedule(name, believed.schedule, asked_at)
+        requested_at = now - _SCHEDULE_FRESH_S + again_s if is_open else now
+        self._schedules[name] = (self._shared(believed.schedule), requested_at)
+        self._ledger.contracts.keep_schedule(name, believed.schedule, requested_at)
         self._ledger.contracts.keep_lacked(name, believed.lacked)
 
     def doubt_sessions(self, instrument: Instrument, now: int) -> None:
         """Bars were told that SCHEDULE speaks against: ask for it again soon."""
         known, name = self.known_schedule(instrument), contract_name(instrument)
         if known is not None:
-            asked_at = min(self._schedules[name][1], now - _SCHEDULE_FRESH_S + _SIGHTED_S)
-            self._schedules[name] = (known, asked_at)
+            requested_at = min(self._schedules[name][1], now - _SCHEDULE_FRESH_S + _SIGHTED_S)
+            self._schedules[name] = (known, requested_at)
 
     def add_sessions(self, instrument: Instrument, sessions: Iterable[Session]) -> None:
         """Bars have shown that there was trading then; SCHEDULE may say so too by now."""

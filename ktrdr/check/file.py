@@ -39,7 +39,7 @@ class Found:
 
 
 @dataclass
-class Look:
+class Inspection:
     """What a look at every line of a file has shown."""
 
     rows: int = 0
@@ -64,46 +64,48 @@ class Look:
         return {fault: found.count for fault, found in self.found.items() if not fault.is_note}
 
 
-def look_at(file: BarFile, sessions: Sessions | None, now: int) -> Look:
+def inspect(file: BarFile, sessions: Sessions | None, now: int) -> Inspection:
     """Read every line of a file; `now` in UTC seconds."""
-    look = Look()
+    inspection = Inspection()
     for lines in read_lines(file):
         for row, fault in lines.faults.items():
-            _note(look, file, fault, lines, [row])
-        _look_at_times(look, file, sessions, now, lines)
-    if not file.layout.has_header and (look.rows or look.found.keys() - {Fault.BLANK}):
-        look.found[Fault.HEADER] = Found(1, [1])
-    if not look.is_in_order:
-        _look_at_order(look, file)
-    return look
+            _note(inspection, file, fault, lines, [row])
+        _inspect_times(inspection, file, sessions, now, lines)
+    if not file.layout.has_header and (inspection.rows or inspection.found.keys() - {Fault.BLANK}):
+        inspection.found[Fault.HEADER] = Found(1, [1])
+    if not inspection.is_in_order:
+        _inspect_order(inspection, file)
+    return inspection
 
 
-def _look_at_times(
-    look: Look, file: BarFile, sessions: Sessions | None, now: int, lines: Lines
+def _inspect_times(
+    inspection: Inspection, file: BarFile, sessions: Sessions | None, now: int, lines: Lines
 ) -> None:
     rows = np.flatnonzero(lines.starts != NO_START)
     starts = lines.starts[rows]
     if not len(rows):
         return
-    look.rows += len(rows)
-    if starts[0] <= look.last or (np.diff(starts) <= 0).any():
-        look.is_in_order = False
-    look.last = max(look.last, int(starts.max()))
+    inspection.rows += len(rows)
+    if starts[0] <= inspection.last or (np.diff(starts) <= 0).any():
+        inspection.is_in_order = False
+    inspection.last = max(inspection.last, int(starts.max()))
     if sessions is not None:
-        strange = outside(starts, file.timeframe, sessions)
-        _note(look, file, Fault.OUTSIDE, lines, rows[strange].tolist())
+        outside_sessions = outside(starts, file.timeframe, sessions)
+        _note(inspection, file, Fault.OUTSIDE, lines, rows[outside_sessions].tolist())
     sure, doubtful = unfinished(starts, file.timeframe, sessions, now)
-    _note(look, file, Fault.DOUBTFUL, lines, rows[doubtful].tolist())
-    _note(look, file, Fault.UNFINISHED, lines, rows[sure].tolist())
+    _note(inspection, file, Fault.DOUBTFUL, lines, rows[doubtful].tolist())
+    _note(inspection, file, Fault.UNFINISHED, lines, rows[sure].tolist())
     if sure.any():
-        look.first_unfinished = min(look.first_unfinished, int(starts[sure].min()))
+        inspection.first_unfinished = min(inspection.first_unfinished, int(starts[sure].min()))
 
 
-def _note(look: Look, file: BarFile, fault: Fault, lines: Lines, rows: list[int]) -> None:
+def _note(
+    inspection: Inspection, file: BarFile, fault: Fault, lines: Lines, rows: list[int]
+) -> None:
     """These lines, counted from the first of `lines`, are broken like this."""
     if not rows:
         return
-    found = look.found.setdefault(fault, Found())
+    found = inspection.found.setdefault(fault, Found())
     if not found.count:
         begin, end = lines.offsets[rows[0] : rows[0] + 2].tolist()
         text = os.pread(file.descriptor, min(end - begin, _EXAMPLE_BYTES), begin)
@@ -112,7 +114,7 @@ def _note(look: Look, file: BarFile, fault: Fault, lines: Lines, rows: list[int]
     found.count += len(rows)
 
 
-def _look_at_order(look: Look, file: BarFile) -> None:
+def _inspect_order(inspection: Inspection, file: BarFile) -> None:
     lines = _all_lines(file)
     doubles, conflicts = _same_times(file, lines)
     kept = lines.starts != NO_START
@@ -120,9 +122,9 @@ def _look_at_order(look: Look, file: BarFile) -> None:
     rows = np.flatnonzero(kept)
     starts = lines.starts[rows]
     late = rows[starts < np.maximum.accumulate(starts)]
-    _note(look, file, Fault.DOUBLE, lines, doubles)
-    _note(look, file, Fault.CONFLICT, lines, conflicts)
-    _note(look, file, Fault.UNORDERED, lines, late.tolist())
+    _note(inspection, file, Fault.DOUBLE, lines, doubles)
+    _note(inspection, file, Fault.CONFLICT, lines, conflicts)
+    _note(inspection, file, Fault.UNORDERED, lines, late.tolist())
 
 
 def _all_lines(file: BarFile) -> Lines:
@@ -178,7 +180,7 @@ class Mended:
     """To be taken once, while the file is open."""
 
 
-def mended(file: BarFile, look: Look, mends: frozenset[Fault]) -> Mended:
+def mended(file: BarFile, inspection: Inspection, mends: frozenset[Fault]) -> Mended:
     """What the file should have in the place of what it has: its own lines, and no other."""
     lines = _all_lines(file)
     kept = np.ones(len(lines.starts), np.bool_)
@@ -186,7 +188,7 @@ def mended(file: BarFile, look: Look, mends: frozenset[Fault]) -> Mended:
     if Fault.DOUBLE in mends:
         kept[_same_times(file, lines)[0]] = False
     if Fault.UNFINISHED in mends:
-        kept &= lines.starts != look.last
+        kept &= lines.starts != inspection.last
     rows = np.flatnonzero(kept)
     if Fault.UNORDERED in mends:
         rows = _by_time(lines.starts, rows)

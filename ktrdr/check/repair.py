@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ktrdr.check.faults import Fault, Finding, Sessions, State
-from ktrdr.check.file import Look, Mended, look_at, mended
+from ktrdr.check.file import Inspection, Mended, inspect, mended
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.ledger.reader import own_file
@@ -33,10 +33,10 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Snapshot:
     """A file as it was looked at."""
 
-    look: Look
+    inspection: Inspection
     key: FileKey
     now: int
     mends: frozenset[Fault]
@@ -70,47 +70,49 @@ class SeriesCheck:
             with contextlib.suppress(StoreUnwritable, MalformedFile):  # the mending says why
                 self._store.mend(self._series)
         for _ in range(_TRIES):
-            seen = self._look()
-            if not seen.look.found:
-                return Checked(seen.look.rows)
-            if not self._is_settled(seen):
+            snapshot = self._snapshot()
+            if not snapshot.inspection.found:
+                return Checked(snapshot.inspection.rows)
+            if not self._is_settled(snapshot):
                 continue
-            if not fix or not seen.mends:
-                return Checked(seen.look.rows, self._findings(seen, State.MENDABLE))
-            done = self._try_to_mend(seen)
+            if not fix or not snapshot.mends:
+                return Checked(snapshot.inspection.rows, self._findings(snapshot, State.MENDABLE))
+            done = self._try_to_mend(snapshot)
             if done is not None:
                 return done
         raise StoreUnwritable(f"{self._path.name} is written to again and again")
 
-    def _look(self) -> _Seen:
+    def _snapshot(self) -> _Snapshot:
         with BarFile(self._path, self._series.timeframe) as file:
             now = int(self._clock())  # later than what the file has
-            look = look_at(file, self._sessions, now)
+            inspection = inspect(file, self._sessions, now)
             if not file.layout.has_header and self._path.is_symlink():
-                _hide_examples(look)  # what it leads to may be anything
+                _hide_examples(inspection)  # what it leads to may be anything
             is_owned = own_file(self._ledger, self._series) == file.key
-            return _Seen(look, file.key, now, look.mends(is_owned=is_owned), is_owned)
+            return _Snapshot(
+                inspection, file.key, now, inspection.mends(is_owned=is_owned), is_owned
+            )
 
-    def _is_settled(self, seen: _Seen) -> bool:
+    def _is_settled(self, snapshot: _Snapshot) -> bool:
         """It was not looked at while somebody wrote to it: a line may have been half there."""
         if not self._ledger.parent.is_dir():
-            return self._is_same(seen)  # nobody of ours writes here
+            return self._is_same(snapshot)  # nobody of ours writes here
         try:
             with self._store.locked(self._series):
-                return self._is_same(seen)
+                return self._is_same(snapshot)
         except OSError:
-            return self._is_same(seen)  # it may only be read
+            return self._is_same(snapshot)  # it may only be read
 
-    def _is_same(self, seen: _Seen) -> bool:
-        return key_of(self._path.stat()) == seen.key
+    def _is_same(self, snapshot: _Snapshot) -> bool:
+        return key_of(self._path.stat()) == snapshot.key
 
-    def _findings(self, seen: _Seen, state: State) -> tuple[Finding, ...]:
+    def _findings(self, snapshot: _Snapshot, state: State) -> tuple[Finding, ...]:
         """In the order of `Fault`; `state` is of those that can be mended."""
         findings = []
-        for fault in (fault for fault in Fault if fault in seen.look.found):
-            found = seen.look.found[fault]
-            of_fault = state if fault in seen.mends else State.STAYS
-            mend = fault.mend if fault in seen.mends or not fault.is_lossless else fault.refusal
+        for fault in (fault for fault in Fault if fault in snapshot.inspection.found):
+            found = snapshot.inspection.found[fault]
+            of_fault = state if fault in snapshot.mends else State.STAYS
+            mend = fault.mend if fault in snapshot.mends or not fault.is_lossless else fault.refusal
             findings.append(
                 Finding(
                     self._path.name,
@@ -125,49 +127,53 @@ class SeriesCheck:
 
     # Mending.
 
-    def _try_to_mend(self, seen: _Seen) -> Checked | None:
+    def _try_to_mend(self, snapshot: _Snapshot) -> Checked | None:
         """None: look again, the file has changed."""
         try:
-            kept = self._mend(seen)
+            kept = self._mend(snapshot)
         except FileNotFoundError:
             return None
         except (MalformedFile, StoreUnwritable, OSError) as error:
             why = (error.strerror if isinstance(error, OSError) else "") or str(error)
             refused = Finding(self._path.name, "it could not be mended", why)
-            findings = (*self._findings(seen, State.MENDABLE), refused)
-            return Checked(seen.look.rows, findings)
+            findings = (*self._findings(snapshot, State.MENDABLE), refused)
+            return Checked(snapshot.inspection.rows, findings)
         if kept is None:
             return None
-        return Checked(seen.look.rows, self._findings(seen, State.MENDED), kept)
+        return Checked(snapshot.inspection.rows, self._findings(snapshot, State.MENDED), kept)
 
-    def _mend(self, seen: _Seen) -> Path | None:
+    def _mend(self, snapshot: _Snapshot) -> Path | None:
         """Where the old file is kept; None: look again."""
         kept: list[Path] = []
         with (
             contextlib.ExitStack() as locks,
             BarFile(self._path, self._series.timeframe) as file,
         ):
-            new = mended(file, seen.look, seen.mends)
+            new = mended(file, snapshot.inspection, snapshot.mends)
 
             def accept(path: Path) -> bool:
-                self._verify(path, new, seen)
+                self._verify(path, new, snapshot)
                 locks.enter_context(self._store.locked(self._series))
-                if not self._is_same(seen):
+                if not self._is_same(snapshot):
                     return False
                 take_after(file.descriptor, path)
-                kept.append(self._keep(seen))
+                kept.append(self._keep(snapshot))
                 return True
 
             if not write_whole(self._path, new.pieces, accept):
                 return None
-            self._note_ours(seen)
+            self._note_owned(snapshot)
         return kept[0]
 
-    def _verify(self, path: Path, new: Mended, seen: _Seen) -> None:
+    def _verify(self, path: Path, new: Mended, snapshot: _Snapshot) -> None:
         """MalformedFile: it has not what it should have, or something else is broken now."""
         with BarFile(path, self._series.timeframe) as file:
-            again = look_at(file, self._sessions, seen.now)
-            left = {f: count for f, count in seen.look.broken.items() if f not in seen.mends}
+            again = inspect(file, self._sessions, snapshot.now)
+            left = {
+                f: count
+                for f, count in snapshot.inspection.broken.items()
+                if f not in snapshot.mends
+            }
             is_sound = (file.size, again.rows) == (new.size, new.rows) and all(
                 count <= left.get(fault, 0) for fault, count in again.broken.items()
             )
@@ -177,20 +183,20 @@ class SeriesCheck:
                 hint="check it again, when nobody writes to it",
             )
 
-    def _keep(self, seen: _Seen) -> Path:
-        stamp = f"{datetime.fromtimestamp(seen.now, UTC):%Y%m%dT%H%M%SZ}"
+    def _keep(self, snapshot: _Snapshot) -> Path:
+        stamp = f"{datetime.fromtimestamp(snapshot.now, UTC):%Y%m%dT%H%M%SZ}"
         place = self._store.place_for_old(self._series, stamp)
         keep(self._path.resolve(), place)
         return place
 
-    def _note_ours(self, seen: _Seen) -> None:
+    def _note_owned(self, snapshot: _Snapshot) -> None:
         """A file that was all ours still is."""
-        if seen.is_owned:
+        if snapshot.is_owned:
             ledger = Ledger(self._ledger)
             with contextlib.closing(ledger):
                 ledger.series.keep_file(self._series, key_of(self._path.stat()), is_owned=True)
 
 
-def _hide_examples(look: Look) -> None:
-    for found in look.found.values():
+def _hide_examples(inspection: Inspection) -> None:
+    for found in inspection.found.values():
         found.example = ""

@@ -110,7 +110,7 @@ class StoreCheck:
     def check_rest(self, *, fix: bool = False) -> list[Checked]:
         """What is broken beside the series: names, leftovers, and what is kept in `.ktrdr`."""
         findings = [
-            *self._strange_names(),
+            *self._invalid_names(),
             *self._source(),
             *_read_tables(self._folder)[1],
             *self._databases(),
@@ -118,7 +118,7 @@ class StoreCheck:
         ]
         return [Checked(findings=(finding,)) for finding in findings]
 
-    def _strange_names(self) -> Iterator[Finding]:
+    def _invalid_names(self) -> Iterator[Finding]:
         for line in self._store.scan().strange:
             name, _, why = line.partition(" is no series: ")
             yield _by_hand(name.strip("'\""), f"no series: {why}", "rename it or move it away")

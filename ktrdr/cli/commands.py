@@ -119,7 +119,7 @@ def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
 def status() -> None:
     """Say how the group is, and what needs somebody. Exit code 1 unless all is well."""
     with _explained() as settings:
-        found = _look_at_group(settings)
+        found = _check_group(settings)
         _print_summary(found.verdict)
         for concern in found.verdict.concerns:
             _print_concern(concern)
@@ -128,11 +128,11 @@ def status() -> None:
             sys.exit(1)
 
 
-def _look_at_group(settings: Settings) -> Snapshot:
+def _check_group(settings: Settings) -> Snapshot:
     from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil, for this alone
     from ktrdr.health.system import System  # noqa: PLC0415  # as above
 
-    return System(settings, find_supervisor(settings.run_dir)).look()
+    return System(settings, find_supervisor(settings.run_dir)).snapshot()
 
 
 def _print_summary(verdict: Verdict) -> None:
@@ -200,7 +200,7 @@ def doctor() -> None:
 
     with _explained() as settings:
         facts = examine(settings)
-        found = _look_at_group(settings)
+        found = _check_group(settings)
         if found.gap_filler.said is not None:
             facts = replace(facts, refused=())  # told with the series that there are
         findings = diagnose(facts)
@@ -249,12 +249,12 @@ def gaps(
             said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
             _out.print(_day_table(said) if said["bars"] else _day_title(said))
             return
-        watched = gap_filler.ask(StoreCoverage, "GET", "/coverage", days="0").series
-        _out.print(_series_table(_chosen(watched, symbol, timeframe)))
+        kept = gap_filler.ask(StoreCoverage, "GET", "/coverage", days="0").series
+        _out.print(_series_table(_chosen(kept, symbol, timeframe)))
 
 
 def _chosen(
-    watched: list[SeriesStatus], symbol: str | None, timeframe: str | None
+    kept: list[SeriesStatus], symbol: str | None, timeframe: str | None
 ) -> list[SeriesStatus]:
     """The series that were asked for. UnknownSeries, InvalidRequest: there are none, and why."""
     if timeframe is not None:
@@ -262,9 +262,9 @@ def _chosen(
             timeframe = Timeframe.parse(timeframe).value
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
-    of_symbol = [one for one in watched if symbol in (None, one.symbol)]
+    of_symbol = [one for one in kept if symbol in (None, one.symbol)]
     if symbol is not None and not of_symbol:
-        near = {one.symbol.upper(): one.symbol for one in watched}
+        near = {one.symbol.upper(): one.symbol for one in kept}
         meant = difflib.get_close_matches(symbol.upper(), near, 1)
         raise UnknownSeries(
             f"the gap filler watches no series of {symbol!r}",
@@ -348,8 +348,8 @@ def fill(
             for one in said.cancelled:
                 _out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
             return
-        asked = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
-        accepted = ask(gap_filler, asked, _out)
+        requested = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
+        accepted = ask(gap_filler, requested, _out)
         for line in _fill_lines(accepted):
             _out.print(line, highlight=False)
         _warn_if_simulated(gap_filler.get("/status").get("source"))
@@ -520,9 +520,9 @@ def _verdict(findings: list[Finding]) -> str:
     counts = Counter(finding.state for finding in findings)
     if not counts.keys() - {State.NOTE}:
         return "every promise is kept"
-    told = [f"{counts[state]} {state.value}" for state in State if counts[state]]
+    parts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
     next_step = "; ktrdr check --fix mends it" if counts[State.MENDABLE] else ""
-    return "; ".join(told) + next_step
+    return "; ".join(parts) + next_step
 
 
 @app.command(

@@ -19,7 +19,7 @@ from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import FillAccepted, FillList, FillStatus
 from ktrdr.ipc.wording import because
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _AWAY_S = 30.0
 """How long the gap filler may be away, such as for a restart, before nobody waits any more."""
 _RATE_OVER_S = 60.0
@@ -43,7 +43,7 @@ def ask(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> Fil
         sys.exit(_INTERRUPTED)
 
 
-def follow(gap_filler: LocalClient, asked: FillAccepted, out: Console) -> None:
+def follow(gap_filler: LocalClient, requested: FillAccepted, out: Console) -> None:
     """The bars of a fill as they come, until no more can be had now, and then what there is.
 
     RequestFailed: it needs a person, was cancelled, or is not kept any more. PeerDown: the gap
@@ -57,30 +57,30 @@ def follow(gap_filler: LocalClient, asked: FillAccepted, out: Console) -> None:
             "{task.fields[left]}",
             console=out,
         ) as shown:
-            fill = _Follower(gap_filler, asked, shown).wait()
+            fill = _Follower(gap_filler, requested, shown).wait()
     except KeyboardInterrupt:
-        stop = f"`ktrdr fill --cancel {_name(asked)}`"
+        stop = f"`ktrdr fill --cancel {_name(requested)}`"
         out.print(f"The fill goes on; {stop} stops it", markup=False, highlight=False)
         sys.exit(_INTERRUPTED)
     out.print(_summary(fill), markup=False, highlight=False)
 
 
-def _name(asked: FillAccepted) -> str:
+def _name(requested: FillAccepted) -> str:
     """How to name a fill: by its series, unless another one of it is open, which shall go on."""
-    if any(one.is_open for one in asked.already):
-        return str(asked.id)
-    return f"{shlex.quote(asked.symbol)} {asked.timeframe}"
+    if any(one.is_open for one in requested.already):
+        return str(requested.id)
+    return f"{shlex.quote(requested.symbol)} {requested.timeframe}"
 
 
 class _Follower:
     """Looks at one fill again and again."""
 
-    def __init__(self, gap_filler: LocalClient, asked: FillAccepted, shown: Progress) -> None:
+    def __init__(self, gap_filler: LocalClient, requested: FillAccepted, shown: Progress) -> None:
         self._gap_filler = gap_filler
-        self._asked = asked
+        self._requested = requested
         self._shown = shown
         self._task: TaskID = shown.add_task(
-            f"{asked.symbol}_{asked.timeframe}", total=None, left=""
+            f"{requested.symbol}_{requested.timeframe}", total=None, left=""
         )
         self._known: deque[tuple[float, int]] = deque()
         """When so many bars were there, of the last minute."""
@@ -101,15 +101,15 @@ class _Follower:
                 if fill.state in ("done", "unproven"):
                     return fill
                 self._refuse(fill)
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
 
     def _fill(self) -> FillStatus:
-        said = self._gap_filler.ask(FillList, "GET", "/fills", symbol=self._asked.symbol)
+        said = self._gap_filler.ask(FillList, "GET", "/fills", symbol=self._requested.symbol)
         for fill in said.fills:
-            if fill.id == self._asked.id:
+            if fill.id == self._requested.id:
                 return fill
         raise RequestFailed(
-            f"fill {self._asked.id} is not kept any more: the store's ledger was deleted",
+            f"fill {self._requested.id} is not kept any more: the store's ledger was deleted",
             hint="ask for it again",
         )
 

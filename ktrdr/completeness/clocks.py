@@ -41,7 +41,7 @@ class Clocks:
     jumped: Moment | None = None
     """When it was first seen where it has jumped to; None: it has not."""
 
-    def told(self, offset_s: float | None, at: Moment) -> Clocks:
+    def received(self, offset_s: float | None, at: Moment) -> Clocks:
         """What is known once the gateway has told its time.
 
         One on this machine jumps with it and is no witness. One whose own clock has gone on as

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ktrdr.completeness.gaps import CLOSABLE, SETTLED, Gap, Reason, among, edges
+from ktrdr.completeness.gaps import FILLABLE, SETTLED, Gap, Reason, among, edges
 from ktrdr.market.sessions import Expected, Int64Array
 
 _REASONS = tuple(Reason)
@@ -108,16 +108,16 @@ class Coverage:
         return list(self.gaps.of(Reason.OPEN))
 
     @cached_property
-    def closable(self) -> list[Gap]:
+    def fillable(self) -> list[Gap]:
         """Those, and what is asked for already or failed for now."""
-        return list(self.gaps.of(*CLOSABLE))
+        return list(self.gaps.of(*FILLABLE))
 
-    def closable_within(self, start: int, end: int, length_s: int) -> int:
+    def fillable_within(self, start: int, end: int, length_s: int) -> int:
         """How many of the bars that may still be had start in `[start, end)` (UTC seconds).
 
         Of a gap that reaches out of it a part, in proportion to the time: `length_s` is a bar's.
         """
-        gaps = self.gaps.of(*CLOSABLE)
+        gaps = self.gaps.of(*FILLABLE)
         ends = gaps.last + length_s
         inside_s = np.minimum(ends, end) - np.maximum(gaps.first, start)
         shares = np.maximum(inside_s, 0) / (ends - gaps.first)
@@ -145,7 +145,7 @@ class Coverage:
         """Reason → missing bars."""
         return self.gaps.counts(of_bars=True)
 
-    def asked(self, spans: Sequence[tuple[int, int]]) -> Coverage:
+    def requested(self, spans: Sequence[tuple[int, int]]) -> Coverage:
         """The same, with those that are asked for in these spans called so."""
         if not spans:
             return self

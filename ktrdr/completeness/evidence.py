@@ -42,7 +42,7 @@ class Need(NamedTuple):
 
 
 AT_ONCE = Need()
-THIN = Need((HOUR_S,))
+SPARSE = Need((HOUR_S,))
 """Scattered among bars that were told, as in a thin series."""
 HALT = Need((HOUR_S,))
 """Less than half of a day, among bars that were told: a halt of trading, or a slow server."""
@@ -101,11 +101,11 @@ class Judgement:
 class Answered:
     """One answer, as far as it matters for what it lacks."""
 
-    asked: BoolArray
+    requested: BoolArray
     """Which of the expected bars it was asked for."""
-    told: tuple[int, int] | None
+    received: tuple[int, int] | None
     """Start of the first and the last bar in it, neighbours included; None: it has none."""
-    asked_at: int
+    requested_at: int
     """UTC seconds."""
     is_progress: bool = False
     """It had bars that were missing: it may have been cut off, and the rest comes next time."""
@@ -128,9 +128,9 @@ def weigh(
     weighed as a whole, though only a part of it was asked for. `agreed`: bars that something
     else speaks against too, such as sessions that IB's SCHEDULE lacks, or verified before.
     """
-    lacking = missing & answer.asked
+    lacking = missing & answer.requested
     agreed = np.zeros(len(starts), np.bool_) if agreed is None else agreed
-    now = answer.asked_at
+    now = answer.requested_at
     times = np.where(lacking, doubts.times + 1, np.where(missing, doubts.times, 0))
     first_at = np.where(doubts.times > 0, doubts.first_at, now)
     first_at = np.where(times > 0, first_at, 0)
@@ -159,7 +159,7 @@ def weigh(
     )
 
 
-def flanked_now(missing: BoolArray, asked: BoolArray, new: BoolArray) -> BoolArray:
+def flanked_now(missing: BoolArray, requested: BoolArray, new: BoolArray) -> BoolArray:
     """Runs of missing bars that were not asked for, and next to which a new bar was told just now.
 
     There are bars on both sides of them: if they are asked for now, an answer that lacks them was
@@ -167,7 +167,7 @@ def flanked_now(missing: BoolArray, asked: BoolArray, new: BoolArray) -> BoolArr
     """
     found = np.zeros(len(missing), np.bool_)
     for begin, end in zip(*edges(missing), strict=True):
-        if begin > 0 and end < len(missing) and not asked[begin:end].any():
+        if begin > 0 and end < len(missing) and not requested[begin:end].any():
             found[begin:end] = new[begin - 1] or new[end]
     return found
 
@@ -207,23 +207,23 @@ def _needs(
     First and end, whether bars were told on both sides of it, and the need.
     """
     begins, ends = edges(missing)
-    asked = np.concatenate(([0], np.cumsum(lacking)))
-    touched = asked[ends] > asked[begins]
+    requested = np.concatenate(([0], np.cumsum(lacking)))
+    touched = requested[ends] > requested[begins]
     begins, ends = begins[touched], ends[touched]
     if not len(begins):
         return []
     bars = ends - begins
-    first, last = answer.told or (0, 0)
+    first, last = answer.received or (0, 0)
     is_flanked = (starts[begins] > first) & (starts[ends - 1] < last)
-    is_flanked &= answer.told is not None
+    is_flanked &= answer.received is not None
     bits = -bars * math.log2(density.absence)
-    within = answer.asked & (starts > first) & (starts < last)
+    within = answer.requested & (starts > first) & (starts < last)
     scattered = int(bars[is_flanked & (bits <= _LIKELY_BITS)].sum())
     is_usual = _excess_bits(scattered, int(within.sum()), density.absence) <= _LIKELY_BITS
     others = int((lacking & within).sum()) - np.where(is_flanked, bars, 0)
-    beside = int(within.sum()) - np.where(is_flanked, bars, 0)
-    own = (np.maximum(others, 0) + _PRIOR_ABSENT) / (np.maximum(beside, 0) + _PRIOR_BARS)
-    is_thin = -bars * np.log2(own) <= _LIKELY_BITS + math.log2(len(bars) + 1)
+    neighbours = int(within.sum()) - np.where(is_flanked, bars, 0)
+    own = (np.maximum(others, 0) + _PRIOR_ABSENT) / (np.maximum(neighbours, 0) + _PRIOR_BARS)
+    is_sparse = -bars * np.log2(own) <= _LIKELY_BITS + math.log2(len(bars) + 1)
     all_agreed = np.concatenate(([0], np.cumsum(agreed)))
     is_agreed = all_agreed[ends] - all_agreed[begins] == bars
     sessions = _distinct(days, begins, ends)
@@ -234,8 +234,8 @@ def _needs(
         is_likely = bits[place] <= _LIKELY_BITS
         if is_flanked[place] and (is_agreed[place] or (is_likely and is_usual)):
             need = AT_ONCE
-        elif is_flanked[place] and (is_likely or is_thin[place]):
-            need = THIN
+        elif is_flanked[place] and (is_likely or is_sparse[place]):
+            need = SPARSE
         elif is_flanked[place] and is_part_of_day[place]:
             need = HALT
         elif is_likely:
@@ -289,14 +289,14 @@ class Settled:
 
 def settle(
     known: Schedule | None,
-    told: Schedule,
+    received: Schedule,
     usual: Schedule,
     lacked: Mapping[int, MissingSession],
     is_traded: Callable[[Session], bool],
     now: int,
     closed: Collection[int] = (),
 ) -> Settled:
-    """What is believed of the sessions after `told`, which is what IB says of its own span.
+    """What is believed of the sessions after `received`, which is what IB says of its own span.
 
     Sessions that were `known`, or that the `usual` week has on days of which nothing was known,
     stay expected on days that SCHEDULE lacks, until it has lacked them three times over more than
@@ -305,11 +305,11 @@ def settle(
     somebody else knows (UTC midnights). Of the time after `now` SCHEDULE is
     believed, for nothing is due there yet.
     """
-    if told.source != "ib":
-        return Settled(told if known is None else told.joined(known), dict(lacked), True)
+    if received.source != "ib":
+        return Settled(received if known is None else received.joined(known), dict(lacked), True)
     if known is not None and known.source != "ib":
         known = None
-    days = {session.day for session in told.sessions}
+    days = {session.day for session in received.sessions}
     past = [day for day in days if day < now]
     first, last = (min(past), max(days)) if past else (now, now)
     kept: list[Session] = []
@@ -317,7 +317,7 @@ def settle(
         day: one for day, one in lacked.items() if day not in days
     }
     denied: list[int] = []
-    for day, sessions in _by_day_within(told, known, usual, now).items():
+    for day, sessions in _by_day_within(received, known, usual, now).items():
         if day in days:
             continue
         if day in closed and not any(map(is_traded, sessions)):
@@ -333,13 +333,13 @@ def settle(
             denied.append(day)
     besides = [
         session  # on a day that SCHEDULE has, at times at which it has no trading
-        for session in set(known.sessions if known else ()) - set(told.sessions)
-        if session.day in days and told.start <= session.open and session.close <= now
-        if not told.overlaps(session) and is_traded(session)
+        for session in set(known.sessions if known else ()) - set(received.sessions)
+        if session.day in days and received.start <= session.open and session.close <= now
+        if not received.overlaps(session) and is_traded(session)
     ]
-    together = tuple(sorted({*told.sessions, *kept, *besides}))
-    source = told.source if past else "hours"  # of the past it says nothing
-    believed = replace(told, sessions=together, source=source, denied=tuple(sorted(denied)))
+    together = tuple(sorted({*received.sessions, *kept, *besides}))
+    source = received.source if past else "hours"  # of the past it says nothing
+    believed = replace(received, sessions=together, source=source, denied=tuple(sorted(denied)))
     joined = believed if known is None else known.joined(believed)
     newest = max(past, default=now)  # bars after a day will tell what it was
     is_in_doubt = any(s.day not in denied or s.day > newest for s in kept)
@@ -350,9 +350,9 @@ _SESSION_AFTER_S = (DAY_S // 2, 25 * HOUR_S)
 
 
 def _by_day_within(
-    told: Schedule, known: Schedule | None, usual: Schedule, now: int
+    received: Schedule, known: Schedule | None, usual: Schedule, now: int
 ) -> dict[int, list[Session]]:
-    """Trading day → the sessions that should have begun by now, as far as `told` reaches.
+    """Trading day → the sessions that should have begun by now, as far as `received` reaches.
 
     The known ones; the usual ones where nothing was known.
     """
@@ -360,6 +360,6 @@ def _by_day_within(
     expected += [s for s in usual.sessions if known is None or not known.covers(s.open, s.close)]
     found: dict[int, list[Session]] = {}
     for session in expected:
-        if told.start <= session.open < min(told.end, now):
+        if received.start <= session.open < min(received.end, now):
             found.setdefault(session.day, []).append(session)
     return found

@@ -103,7 +103,7 @@ class Fill:
     series: Series
     since: int
     """UTC midnight of the first day, in UTC seconds."""
-    asked_at: int | None
+    requested_at: int | None
     """UTC seconds; None: before fills were kept."""
     state: State = State.QUEUED
     ended_at: int | None = None
@@ -178,7 +178,7 @@ class FillFacts:
     """The store has a file for the series."""
     is_judged: bool
     """The series was looked at since the fill was asked for, and the clocks agree."""
-    is_asked_for: bool
+    is_requested: bool
     """Something of the series is under way."""
     error: KtrdrError | None
     """Why the series was put back, since the fill was asked for."""
@@ -188,32 +188,32 @@ class FillFacts:
     """Why the gap filler as a whole asks for nothing."""
 
 
-def judged(seen: FillFacts) -> tuple[Event, Trouble]:
+def judged(facts: FillFacts) -> tuple[Event, Trouble]:
     """What has happened to an open fill, and why it does not go on, where it does not."""
-    found, nothing = seen.progress if seen.is_judged else None, Trouble("")
-    if not seen.is_there:
+    found, nothing = facts.progress if facts.is_judged else None, Trouble("")
+    if not facts.is_there:
         return Event.REFUSED, Trouble(_REMOVED, _REMOVED_HINT)
     if found is not None and found.is_complete:
         return Event.COMPLETED, nothing
-    if (trouble := _trouble(seen)) is not None:
+    if (trouble := _trouble(facts)) is not None:
         return trouble
-    if seen.is_asked_for:
+    if facts.is_requested:
         return Event.TAKEN_UP, nothing
     if found is not None and not found.is_fillable:
         return Event.DOUBTED, Trouble(_DOUBTED)
     return Event.QUEUED, nothing
 
 
-def _trouble(seen: FillFacts) -> tuple[Event, Trouble] | None:
+def _trouble(facts: FillFacts) -> tuple[Event, Trouble] | None:
     """What needs a person goes before what passes by itself."""
-    error = seen.error
+    error = facts.error
     if isinstance(error, Permanent | Misconfigured):
         return Event.REFUSED, Trouble(error.message, error.hint)
-    if seen.hold is not None:
-        return Event.HELD_UP, seen.hold
+    if facts.hold is not None:
+        return Event.HELD_UP, facts.hold
     if error is None:
         return None
-    again = f"{datetime.fromtimestamp(seen.retry_at, UTC):%H:%M:%S} UTC"
+    again = f"{datetime.fromtimestamp(facts.retry_at, UTC):%H:%M:%S} UTC"
     return Event.HELD_UP, Trouble(f"{error.message}{AGAIN}{again}", error.hint)
 
 

@@ -112,7 +112,7 @@ def edges(chosen: np.typing.NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
     return changes[::2], changes[1::2]
 
 
-CLOSABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)
+FILLABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)
 """What may still be closed without anybody's doing."""
 SETTLED = (Reason.NO_TRADES, Reason.TOO_OLD)
 """What is not asked for any more, unless somebody wishes it."""

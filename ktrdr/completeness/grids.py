@@ -90,7 +90,7 @@ def has_grid(timeframe: Timeframe) -> bool:
     return MINUTE_S < timeframe.length_s <= HOUR_S
 
 
-def look(
+def find_grid(
     starts: Int64Array, schedule: Schedule, timeframe: Timeframe, alignment: frozenset[int]
 ) -> GridFinding:
     """How bars lie to the grid that is believed; `starts` ascend. Only those in sessions count."""
@@ -113,16 +113,16 @@ def look(
     return GridFinding(starts, odd, leads, seen.pop() if is_grid else None, is_met)
 
 
-def after(grid: Grid, looked: GridFinding, asked_at: int) -> Grid:
+def after(grid: Grid, finding: GridFinding, requested_at: int) -> Grid:
     """What is known after one more answer: another grid is told, told again, or denied."""
-    if looked.minute is None:
-        is_denied = looked.is_met or bool(looked.odd.any())
+    if finding.minute is None:
+        is_denied = finding.is_met or bool(finding.odd.any())
         return Grid(grid.minute) if is_denied else grid
-    if looked.minute != grid.seen:
-        return Grid(grid.minute, looked.minute, 1, asked_at, asked_at)
-    if asked_at - grid.last_at < _AFTER_S:
+    if finding.minute != grid.seen:
+        return Grid(grid.minute, finding.minute, 1, requested_at, requested_at)
+    if requested_at - grid.last_at < _AFTER_S:
         return grid
-    return grid._replace(times=grid.times + 1, last_at=asked_at)
+    return grid._replace(times=grid.times + 1, last_at=requested_at)
 
 
 def is_believed(grid: Grid, *, is_against: bool) -> bool:

@@ -47,7 +47,7 @@ class KnownContract(NamedTuple):
     """Which contract the stored bars of a series are of."""
 
     contract: Identity
-    told: Identity | None = None
+    received: Identity | None = None
     """What the symbol means by IB's latest word, where it is not known whether that is the same."""
 
 
@@ -61,24 +61,24 @@ class Likeness(Enum):
     """Otherwise, or not at all."""
 
 
-def is_another(known: Identity, told: Identity) -> bool:
+def is_another(known: Identity, received: Identity) -> bool:
     """Another contract, or the same in another currency. A change of exchange alone is none."""
-    return (known.con_id, known.currency) != (told.con_id, told.currency)
+    return (known.con_id, known.currency) != (received.con_id, received.currency)
 
 
-def settled(known: KnownContract | None, told: Identity, *, has_bars: bool) -> KnownContract:
+def settled(known: KnownContract | None, received: Identity, *, has_bars: bool) -> KnownContract:
     """What is known after IB has said once more what the symbol is.
 
     Of bars that are not there nothing can be compared, and nothing need be.
     """
-    if known is None or not has_bars or not is_another(known.contract, told):
-        return KnownContract(told)
-    return KnownContract(known.contract, told)
+    if known is None or not has_bars or not is_another(known.contract, received):
+        return KnownContract(received)
+    return KnownContract(known.contract, received)
 
 
-def likeness(stored: Iterable[Bar], told: Mapping[int, Bar]) -> Likeness:
+def likeness(stored: Iterable[Bar], received: Mapping[int, Bar]) -> Likeness:
     """How stored bars are told now, by their closes. OTHER where hardly any is told at all."""
-    pairs = [(old.close, told[old.start].close) for old in stored if old.start in told]
+    pairs = [(old.close, received[old.start].close) for old in stored if old.start in received]
     are_near = [abs(new - old) <= _NEAR * abs(old) for old, new in pairs]
     if pairs and (all(are_near) or _share(are_near) >= _SHARE):
         return Likeness.SAME

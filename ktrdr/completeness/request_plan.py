@@ -51,7 +51,7 @@ class RequestLengths:
 
     def seconds(self, timeframe: Timeframe, instrument: Instrument) -> int:
         """The longest request for bars of this size."""
-        return int(self._days[timeframe] * DAY_S * _thinness(timeframe, instrument))
+        return int(self._days[timeframe] * DAY_S * _sparseness(timeframe, instrument))
 
     def answered(self, request: BarsRequest, took_s: float) -> bool:
         """Learn from an answer, with bars or without. True: something has changed."""
@@ -83,16 +83,16 @@ class RequestLengths:
         return bounded != before
 
 
-def _thinness(timeframe: Timeframe, instrument: Instrument) -> float:
+def _sparseness(timeframe: Timeframe, instrument: Instrument) -> float:
     """How many times as long a request holds no more bars than one of a market without pauses."""
-    is_thin = instrument.sec_type == "STK" and not instrument.extended_hours
-    return _REGULAR_HOURS if is_thin and timeframe.length_s <= HOUR_S else 1.0
+    is_sparse = instrument.sec_type == "STK" and not instrument.extended_hours
+    return _REGULAR_HOURS if is_sparse and timeframe.length_s <= HOUR_S else 1.0
 
 
 def _full_days(request: BarsRequest) -> float:
     """Days of a market without pauses that hold as many bars."""
-    thinness = _thinness(request.timeframe, request.instrument)
-    return (request.end - request.start) / DAY_S / thinness
+    sparseness = _sparseness(request.timeframe, request.instrument)
+    return (request.end - request.start) / DAY_S / sparseness
 
 
 def plan(

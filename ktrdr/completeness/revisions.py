@@ -68,39 +68,39 @@ class Revision:
         if self.price and self.volume and abs(self.price * self.volume - 1) <= 2 * _ALIKE:
             split = split or _terms(self.price)
             return f"IB tells all prices and volumes in the ratio of a split ({split}, {bars})"
-        told = [
+        received = [
             f"all {name} times {_number(factor)}{_guess(factor)}"
             for name, factor in (("prices", self.price), ("volumes", self.volume))
             if factor is not None
         ]
-        return f"IB tells {' and '.join(told)}, {bars}"
+        return f"IB tells {' and '.join(received)}, {bars}"
 
 
 def compare(
-    stored: Iterable[Bar], told: Mapping[int, Bar], asked: tuple[int, int] | None = None
+    stored: Iterable[Bar], received: Mapping[int, Bar], requested: tuple[int, int] | None = None
 ) -> Revision | None:
     """How bars that are stored differ from the same ones as told now; None: not at all.
 
-    `asked`: the span that was asked for (UTC seconds, `[start, end)`). What is stored before it
+    `requested`: the span that was asked for (UTC seconds, `[start, end)`). What is stored before it
     may be in another unit than what is stored after it.
     """
-    pairs = [(old, told[old.start]) for old in stored if old.start in told]
+    pairs = [(old, received[old.start]) for old in stored if old.start in received]
     changed = [(old, new) for old, new in pairs if new != old]
     if not changed:
         return None
     # Of those that are changed: bars that came after a split are told as they are stored.
     price, volume = _common(pairs, changed, _prices), _common(pairs, changed, _volume)
-    doubted = _doubted(pairs, asked or (0, 0))
+    doubted = _doubted(pairs, requested or (0, 0))
     if not doubted and price is None and volume is not None:
         doubted = changed if len(changed) < _ENOUGH_BARS else []
     doubted_at = doubted[0][1].start if doubted else None
     return Revision(len(pairs), tuple(new for _, new in changed), price, volume, doubted_at)
 
 
-def _doubted(pairs: Sequence[Pair], asked: tuple[int, int]) -> Sequence[Pair]:
+def _doubted(pairs: Sequence[Pair], requested: tuple[int, int]) -> Sequence[Pair]:
     """Few bars that are all changed: all there are, or all on one side of what was asked for."""
-    before = [pair for pair in pairs if pair[0].start < asked[0]]
-    after = [pair for pair in pairs if pair[0].start >= asked[1]]
+    before = [pair for pair in pairs if pair[0].start < requested[0]]
+    after = [pair for pair in pairs if pair[0].start >= requested[1]]
     for some in (pairs, before, after):
         changed = [(old, new) for old, new in some if new != old]
         if 0 < len(changed) < _ENOUGH_BARS and _are_all(some, changed):
@@ -129,19 +129,19 @@ def _common(
 
     At least three bars say so beyond what rounding can do; ten, if it is nearly nothing.
     """
-    told = [(numbers(old), numbers(new)) for old, new in changed]
-    factor = _middle([pair for old, new in told for pair in zip(old, new, strict=True)])
+    received = [(numbers(old), numbers(new)) for old, new in changed]
+    factor = _middle([pair for old, new in received for pair in zip(old, new, strict=True)])
     if factor is None:
         return None
-    olds, news = (_unit(number for pair in told for number in pair[side]) for side in (0, 1))
+    olds, news = (_unit(number for pair in received for number in pair[side]) for side in (0, 1))
     unit = max(olds * factor, news)
 
     def misfits(some: Sequence[tuple[Numbers, Numbers]]) -> bool:
         odd = sum(not _fits(old, new, factor, unit) for old, new in some)
         return odd * _ODD_ONE_IN > len(some)
 
-    telling = sum(abs(new[-1] - old[-1]) > 2 * _margin(new[-1], unit) for old, new in told)
-    if telling < _LEAST_BARS or misfits(told):
+    telling = sum(abs(new[-1] - old[-1]) > 2 * _margin(new[-1], unit) for old, new in received)
+    if telling < _LEAST_BARS or misfits(received):
         return None
     if abs(factor - 1) >= _SPLIT:
         return factor

@@ -205,10 +205,10 @@ class Throughput:
 
     def sent(self, request: Hashable, timeframe: Timeframe, bars: int, now: float) -> None:
         """A request for so many missing bars was sent."""
-        self.look(now)
+        self.advance(now)
         self._flights[request] = _Flight(timeframe, bars)
         self._began = now if self._began is None else self._began
-        self.look(now)
+        self.advance(now)
 
     def allow(self, at_once: int) -> None:
         """So many may be served at once now."""
@@ -216,7 +216,7 @@ class Throughput:
 
     def answered(self, request: Hashable, at_once: int, now: float) -> None:
         """It was answered; so many may be served at once now."""
-        self.look(now)
+        self.advance(now)
         flight = self._flights.pop(request, None)
         self.allow(at_once)
         self._sizes.append(self._at_once)
@@ -228,13 +228,13 @@ class Throughput:
             self._in_line.learn(flight.timeframe, flight.bars, now - begun)
             self._answered_at = now
             self._answers += 1
-        self.look(now)
+        self.advance(now)
 
     def ended(self, request: Hashable) -> None:
         """It failed, or was not asked at all."""
         self._flights.pop(request, None)
 
-    def look(self, now: float) -> None:
+    def advance(self, now: float) -> None:
         """Notice how time has passed, and whose turn has come."""
         served = sum(flight.served_since is not None for flight in self._flights.values())
         passed_s = max(0.0, now - self._now.own)
@@ -273,7 +273,7 @@ class Throughput:
             return Eta(0.0, 0.0, 0.0)
         if self._began is None or self._answers < _LEAST_ANSWERS:
             return None
-        self.look(now)
+        self.advance(now)
         likely = self._likely(bars)
         over_s = now - self._began
         spread = next((factor for most_s, factor in _SPREAD if over_s < most_s), _LEAST_SPREAD)

@@ -54,34 +54,34 @@ class Sighted:
 
 def sight(
     known: Mapping[int, Unscheduled],
-    told: Sequence[Bar],
-    asked_at: int,
+    received: Sequence[Bar],
+    requested_at: int,
     lacking: int = 0,
     *,
     is_sure: bool = True,
 ) -> Sighted:
-    """What is believed of the bars `told`, where those `known` were told before.
+    """What is believed of the bars `received`, where those `known` were told before.
 
     `lacking`: so many expected bars the same answer had not. Unless it `is_sure` what time it is,
     the answer counts for nothing.
     """
     now: dict[int, Unscheduled] = {}
-    for bar in told:
+    for bar in received:
         before = known.get(bar.start)
         if before is None or before.bar[:5] != bar[:5]:  # volumes are added to for a while
-            before = Unscheduled(bar, 0, asked_at)
-        first_at = before.first_at if before.times else asked_at
+            before = Unscheduled(bar, 0, requested_at)
+        first_at = before.first_at if before.times else requested_at
         now[bar.start] = Unscheduled(bar, before.times + is_sure, first_at)
     of_day: dict[int, int] = {}
     for start in now:
         of_day[start // DAY_S] = of_day.get(start // DAY_S, 0) + 1
 
-    is_moved = are_moved(len(told), lacking)
+    is_moved = are_moved(len(received), lacking)
 
     def is_believed(one: Unscheduled) -> bool:
         is_many = of_day[one.bar.start // DAY_S] >= _MANY and not is_moved
         times, after_s = (_MANY_TIMES, _MANY_AFTER_S) if is_many else (_FEW_TIMES, _FEW_AFTER_S)
-        return is_sure and one.times >= times and asked_at - one.first_at >= after_s
+        return is_sure and one.times >= times and requested_at - one.first_at >= after_s
 
     believed = [one.bar for one in now.values() if is_believed(one)]
     return Sighted(believed, {t: one for t, one in now.items() if not is_believed(one)})
@@ -133,8 +133,8 @@ def with_sessions(schedule: Schedule, sessions: Iterable[Session]) -> Schedule:
     more = set(sessions)
     if not more:
         return schedule
-    told = {session.day for session in schedule.sessions} - set(schedule.denied)
-    denied = {*schedule.denied, *(session.day for session in more if session.day not in told)}
+    received = {session.day for session in schedule.sessions} - set(schedule.denied)
+    denied = {*schedule.denied, *(session.day for session in more if session.day not in received)}
     together = tuple(sorted({*schedule.sessions, *more}))
     return replace(schedule, sessions=together, denied=tuple(sorted(denied)))
 

@@ -59,8 +59,8 @@ class RunningGroup:
     def words(self) -> str:
         """The same in words, after “the group”."""
         names = [n for n in MATTERS if n != "KTRDR_SIM_PORT" or self.settings.is_simulated]
-        told = [one for one in self.given if one.startswith(tuple(names))]
-        how = f"started with {', '.join(told)}" if told else "started without IB_HOST"
+        wanted = [one for one in self.given if one.startswith(tuple(names))]
+        how = f"started with {', '.join(wanted)}" if wanted else "started without IB_HOST"
         return f"runs {self.settings.source} on {self.settings.data_dir} ({how})"
 
 
@@ -216,17 +216,17 @@ def pending_changes(settings: Settings) -> str:
     """What `.env` says by now that the group of these settings was not started with; or nothing."""
     try:
         said = read_env_file(ROOT / ENV_FILE)
-        told = as_environment(settings_of(said))
+        wanted = as_environment(settings_of(said))
     except Misconfigured as error:
         return error.message
-    return ", ".join(_changed(told, said, as_environment(settings)))
+    return ", ".join(_changed(wanted, said, as_environment(settings)))
 
 
 def _changed(
-    told: Mapping[str, str], said: Mapping[str, str], running: Mapping[str, str]
+    wanted: Mapping[str, str], said: Mapping[str, str], running: Mapping[str, str]
 ) -> list[str]:
-    changed = [n for n in said if n in told and told[n] != running.get(n)]
-    return [n if n in SECRETS else f"{n}={told[n]}" for n in changed]
+    changed = [n for n in said if n in wanted and wanted[n] != running.get(n)]
+    return [n if n in SECRETS else f"{n}={wanted[n]}" for n in changed]
 
 
 def _unreadable(path: Path) -> Misconfigured:

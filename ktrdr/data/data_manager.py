@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 Moment = str | date | datetime | pd.Timestamp | None
 
-_LOOK_S = 60
+_POLL_S = 60
 """How long a look at the whole store may take."""
 _FRAMES_KEPT = 16
 _ROWS_KEPT = 500_000
@@ -197,15 +197,15 @@ class DataManager:
         The frame may be changed.
         """
         try:
-            looked_ns = time.time_ns()
+            read_ns = time.time_ns()
             key = self._store.key(series)
             if key is None:
                 return None, None
             place = (series, key, *span)
             kept = self._frames.get(place)
             if kept is None:
-                kept = self._read(series, key, span, looked_ns)
-                if len(kept) <= _ROWS_KEPT and is_settled(key, looked_ns):
+                kept = self._read(series, key, span, read_ns)
+                if len(kept) <= _ROWS_KEPT and is_settled(key, read_ns):
                     self._frames[place] = kept
             else:
                 self._frames.move_to_end(place)
@@ -218,13 +218,13 @@ class DataManager:
         return key, kept.copy()
 
     def _read(
-        self, series: Series, key: FileKey, span: tuple[int, int], looked_ns: int
+        self, series: Series, key: FileKey, span: tuple[int, int], read_ns: int
     ) -> pd.DataFrame:
         """Rows are found by their order, which is looked at once for each state of a file."""
         if self._verified.get(series) != key:
             if not self._store.was_verified(series):
                 self._store.verify(series)
-            if is_settled(key, looked_ns):
+            if is_settled(key, read_ns):
                 self._verified[series] = key
         return frame_of(series.file_name, self._store.rows(series, *span))
 
@@ -331,7 +331,7 @@ def _judge(
         why = "the gap filler has not looked at the file as it is now"
     elif start < known_from:
         why = f"nothing is known before {entry['from']}"
-    elif min(end, now) > known_until + (interval_s + _LOOK_S if end > now else 0):
+    elif min(end, now) > known_until + (interval_s + _POLL_S if end > now else 0):
         why = f"nothing is known after {entry['until']}"
     elif lacking:
         why = f"up to {lacking} bars are missing"

@@ -11,7 +11,7 @@ import numpy as np
 
 from ktrdr.completeness.evidence import Answered, Density, Doubts, settle, weigh
 from ktrdr.completeness.gaps import Gap, among, missing
-from ktrdr.completeness.grids import look, shown
+from ktrdr.completeness.grids import find_grid, shown
 from ktrdr.completeness.lifetime import ContractLifetime, in_life
 from ktrdr.completeness.request_plan import plan
 from ktrdr.config.settings import Settings
@@ -70,7 +70,7 @@ class _Work:
     now: int
     bars: list[Bar] = field(default_factory=list)
     source: str | None = None
-    unsound: int = 0
+    invalid: int = 0
     odd: str = ""
     """What is wrong with bars that begin off the grid, where there were any."""
     alignment: frozenset[int] = frozenset()
@@ -86,17 +86,17 @@ class _Work:
 
     def settle(
         self,
-        told: Schedule,
+        received: Schedule,
         known: Schedule | None,
         alignment: frozenset[int],
         life: ContractLifetime,
         span: tuple[int, int],
     ) -> None:
         """Find out which bars are due, by what is believed of the sessions."""
-        if known is not None and (known.start > told.end or told.start > known.end):
+        if known is not None and (known.start > received.end or received.start > known.end):
             known = None
-        usual = usual_week(known, told, self.instrument.sec_type, self.now)
-        settled = settle(known, told, usual, {}, self._has_bars, self.now)
+        usual = usual_week(known, received, self.instrument.sec_type, self.now)
+        settled = settle(known, received, usual, {}, self._has_bars, self.now)
         self.schedule, self.is_in_doubt = settled.schedule, settled.is_in_doubt
         if self.series.timeframe is Timeframe.H4:
             alignment |= learnt_alignment(settled.schedule, self.present.tolist())
@@ -123,40 +123,42 @@ class _Work:
     def take(self, request: BarsRequest, answer: Answer, source: str) -> None:
         """Take an answer, and what can be believed at once of what it lacks."""
         self.source = source
-        self.unsound += len(answer.unsound)
+        self.invalid += len(answer.invalid)
         answer, is_odd = self._without_odd(answer)
         done = finished(answer.bars, self.due.starts, self.series.timeframe, self.now)
         self.bars += done
         starts, days = self.due
-        asked = (starts >= request.start) & (starts < request.end)
+        requested = (starts >= request.start) & (starts < request.end)
         there = among(starts, np.union1d(self.present, [bar.start for bar in self.bars]))
         verified = among(starts, self.absent)
-        told = [bar.start for bar in (*answer.bars, *answer.beside)]
+        received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
         assert self.schedule is not None
         judgement = weigh(
             starts,
             days,
             ~there & ~verified,
-            Answered(asked, (min(told), max(told)) if told else None, self.now),
+            Answered(requested, (min(received), max(received)) if received else None, self.now),
             Doubts.none(len(starts)),
-            Density(int((there & ~asked).sum()), int((verified & ~asked).sum())),
+            Density(int((there & ~requested).sum()), int((verified & ~requested).sum())),
             agreed=np.isin(days, self.schedule.denied),
         )
-        if not answer.unsound and not is_odd:
+        if not answer.invalid and not is_odd:
             self.absent = np.union1d(self.absent, starts[judgement.absent])
 
     def _without_odd(self, answer: Answer) -> tuple[Answer, bool]:
         """The answer without bars that begin off the grid; whether there were any."""
         schedule, timeframe = self.schedule, self.series.timeframe
         assert schedule is not None
-        told = np.array(sorted(bar.start for bar in (*answer.bars, *answer.beside)), np.int64)
-        looked = look(told, schedule, timeframe, self.alignment)
-        if not looked.odd.any():
+        received = np.array(
+            sorted(bar.start for bar in (*answer.bars, *answer.neighbours)), np.int64
+        )
+        finding = find_grid(received, schedule, timeframe, self.alignment)
+        if not finding.odd.any():
             return answer, False
-        unlikely = set(told[looked.unlikely(self.present)].tolist())
+        unlikely = set(received[finding.unlikely(self.present)].tolist())
         kept = [bar for bar in answer.bars if bar.start not in unlikely]
-        if looked.minute is not None:
-            other = frozenset({looked.minute} - {0})
+        if finding.minute is not None:
+            other = frozenset({finding.minute} - {0})
             seen, usual = (shown(schedule, timeframe, one) for one in (other, self.alignment))
             self.odd = f"IB's bars begin at other minutes than expected ({seen}, expected {usual})"
         elif unlikely:
@@ -167,8 +169,8 @@ class _Work:
         """Why it cannot be proven that nothing is missing; empty: it can."""
         if self.odd:
             return self.odd
-        if self.unsound:
-            return f"IB sent {self.unsound} bars that cannot be true"
+        if self.invalid:
+            return f"IB sent {self.invalid} bars that cannot be true"
         present = np.union1d(self.present, np.array([bar.start for bar in self.bars], np.int64))
         gaps = missing(self.due.starts, present, self.absent)
         if gaps:
@@ -206,7 +208,7 @@ class Fetching:
             return FetchResult()
         work = _Work(series, instrument, there, now)
         try:
-            self._look_up_what_is_due(work, (first, until))
+            self._find_due(work, (first, until))
             requests = work.requests()
             for count, request in enumerate(requests):
                 if progress is not None:
@@ -224,15 +226,15 @@ class Fetching:
         kept = now - self._settings.ktrdr_gap_max_age_days * DAY_S
         return min(kept, int(present[0])) if len(present) else kept
 
-    def _look_up_what_is_due(self, work: _Work, span: tuple[int, int]) -> None:
+    def _find_due(self, work: _Work, span: tuple[int, int]) -> None:
         """From IB's sessions, and from what the gap filler has learnt of them."""
         start, end = span
         query = request_to_query(work.instrument, None, start, end)
-        told = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
+        received = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
         name = contract_name(work.instrument)
         path = ledger_path(self._store.folder)
         known, alignment = sessions_of(path, name, work.series.timeframe)
-        work.settle(told, known, alignment, life_of(path, name), span)
+        work.settle(received, known, alignment, life_of(path, name), span)
         absence = f"{work.series} {name}"
         work.absent = absent_of(path, absence, work.due.starts, work.now)
 

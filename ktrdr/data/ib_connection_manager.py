@@ -313,9 +313,9 @@ class _LocalApi:
         answer = await self._manager.bars(request, patience_s, priority_from_query(query))
         message = BarsMessage(
             BarColumns.of(answer.bars),
-            answer.unsound,
-            BarColumns.of(answer.beside),
-            "bars" if answer.bars or answer.unsound else "no_data",
+            answer.invalid,
+            BarColumns.of(answer.neighbours),
+            "bars" if answer.bars or answer.invalid else "no_data",
             self._manager.status().gateway,
             self._manager.at_once,
         )

@@ -46,13 +46,13 @@ class AbsenceProofs:
 
     def weigh(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         schedule: Schedule,
         expected: Expected,
-        asked: BoolArray,
+        requested: BoolArray,
         answer: Answer,
         new: BoolArray,
-        asked_at: int,
+        requested_at: int,
         soon: int,
     ) -> tuple[Gap, ...]:
         """Remember which of the expected bars an answer has not, and what of it is believed.
@@ -60,60 +60,60 @@ class AbsenceProofs:
         `new`: those that it has brought. What it had not yet is asked for again at `soon`. Comes
         back: what is doubted for want of a control alone.
         """
-        name, (starts, days) = watched.absence, expected
-        if not asked.any():
+        name, (starts, days) = state.absence, expected
+        if not requested.any():
             return ()
-        present = among(starts, watched.store.look(watched.series, int(starts[0])).starts)
-        verified = among(starts, self._absences.absent(name, starts, asked_at))
-        lacking = asked & ~present & ~verified
+        present = among(starts, state.store.contents(state.series, int(starts[0])).starts)
+        verified = among(starts, self._absences.absent(name, starts, requested_at))
+        lacking = requested & ~present & ~verified
         _, after = _beyond(starts, answer)
-        young = lacking & _is_young(starts, after, watched.series.timeframe, asked_at)
+        young = lacking & _is_young(starts, after, state.series.timeframe, requested_at)
         again = lacking & ~young & among(starts, self._absences.once_absent(name, starts))
-        told = [bar.start for bar in (*answer.bars, *answer.beside)]
-        hull = Gap(int(starts[asked][0]), int(starts[asked][-1]), 0)
+        received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
+        hull = Gap(int(starts[requested][0]), int(starts[requested][-1]), 0)
         judgement = weigh(
             starts,
             days,
             ~present & ~verified & ~young & ~again,
             Answered(
-                asked,
-                (min(told), max(told)) if told else None,
-                asked_at,
+                requested,
+                (min(received), max(received)) if received else None,
+                requested_at,
                 bool(new.any()),
-                self._requests.last_bars_at(watched.series, hull, _NEAR_S),
+                self._requests.last_bars_at(state.series, hull, _NEAR_S),
             ),
             self._absences.doubts(name, starts)[0],
-            Density(int((present & ~asked).sum()), int((verified & ~asked).sum())),
+            Density(int((present & ~requested).sum()), int((verified & ~requested).sum())),
             agreed=np.isin(days, schedule.denied)
-            | self._unscheduled.told_once(watched, schedule, starts),
+            | self._unscheduled.told_once(state, schedule, starts),
         )
         absent = judgement.absent | again
-        self._unscheduled.settle(watched, set(starts[absent | present].tolist()))
-        self._absences.record_absent(name, runs(starts, absent, Reason.NO_TRADES), asked_at)
-        self._absences.record_late(name, runs(starts, young, Reason.LATE), asked_at, soon)
+        self._unscheduled.settle(state, set(starts[absent | present].tolist()))
+        self._absences.record_absent(name, runs(starts, absent, Reason.NO_TRADES), requested_at)
+        self._absences.record_late(name, runs(starts, young, Reason.LATE), requested_at, soon)
         _, before = self._absences.doubts(name, starts)
-        is_flanked = flanked_now(~present & ~verified & ~absent, asked, new)
-        before = np.where(is_flanked, np.minimum(before, asked_at), before)
+        is_flanked = flanked_now(~present & ~verified & ~absent, requested, new)
+        before = np.where(is_flanked, np.minimum(before, requested_at), before)
         again_at = np.where(judgement.doubted, judgement.again_at, before)
         self._absences.keep_doubts(name, starts, judgement.doubts, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
-    def believe_absent(self, watched: SeriesState, gaps: tuple[Gap, ...], asked_at: int) -> None:
+    def mark_absent(self, state: SeriesState, gaps: tuple[Gap, ...], requested_at: int) -> None:
         """IB has answered for what it has, so that what it lacks is absent."""
-        self._absences.record_absent(watched.absence, gaps, asked_at)
+        self._absences.record_absent(state.absence, gaps, requested_at)
 
-    def nearest_known(self, watched: SeriesState, gap: Gap, asked_at: int) -> int | None:
+    def nearest_known(self, state: SeriesState, gap: Gap, requested_at: int) -> int | None:
         """The stored bar nearest to a gap that IB should have too; None: there is none near.
 
         Rows of others may be of times at which IB has no bars of this contract.
         """
-        schedule = self._sessions.known_schedule(watched.instrument)
+        schedule = self._sessions.known_schedule(state.instrument)
         if schedule is None:
             return None
         for reach_s in (_NEAR_S, _FAR_S):
             around = (gap.first - reach_s, gap.last + reach_s)
-            expected = self._contracts.expected(watched, schedule, *around, asked_at).starts
-            near = np.intersect1d(watched.store.rows(watched.series, *around).starts, expected)
+            expected = self._contracts.expected(state, schedule, *around, requested_at).starts
+            near = np.intersect1d(state.store.rows(state.series, *around).starts, expected)
             if len(near):
                 return int(near[np.argmin(np.minimum(abs(near - gap.first), abs(near - gap.last)))])
         return None
@@ -124,11 +124,11 @@ def _beyond(starts: NDArray[np.int64], answer: Answer) -> tuple[BoolArray, BoolA
 
     All of them both, where nothing was told.
     """
-    told = [bar.start for bar in (*answer.bars, *answer.beside)]
-    if not told:
+    received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
+    if not received:
         everything = np.ones(len(starts), dtype=np.bool_)
         return everything, everything
-    return starts < min(told), starts > max(told)
+    return starts < min(received), starts > max(received)
 
 
 def _is_young(

@@ -33,76 +33,76 @@ class ContractChecks:
     go_on: Callable[[SeriesState], None]
     """Judge a series anew, and request what it lacks."""
 
-    def request(self, watched: SeriesState, until: int | None = None) -> None:
+    def request(self, state: SeriesState, until: int | None = None) -> None:
         """Compare many bars: the symbol is another contract than before, or may be.
 
         The newest ones, or those up to a bar (UTC seconds).
         """
-        span = latest(watched, COMPARED, until)
-        is_asked = self.fetcher.is_asking_for(watched, Kind.LIKENESS)
+        span = latest(state, COMPARED, until)
+        is_requested = self.fetcher.is_requesting(state, Kind.LIKENESS)
         if span is None:
-            self.assessor.contracts.settle_question(watched)
-        elif watched.may_be_asked_for(self.clock()) and not is_asked:
-            request = BarsRequest(watched.instrument, watched.series.timeframe, *span)
-            self.fetcher.request_bars(Kind.LIKENESS, watched, request, Priority.RECENT)
+            self.assessor.contracts.settle_question(state)
+        elif state.may_be_requested(self.clock()) and not is_requested:
+            request = BarsRequest(state.instrument, state.series.timeframe, *span)
+            self.fetcher.request_bars(Kind.LIKENESS, state, request, Priority.RECENT)
 
     def take(self, task: Task, answer: Answer) -> None:
         """Go on where the bars are those that are stored; else OtherContract, for a person."""
-        watched, known = task.watched, self.assessor.contracts.question_of(task.watched)
-        if watched.is_rebuilding:
+        state, known = task.state, self.assessor.contracts.question_of(task.state)
+        if state.is_rebuilding:
             return
         if not self.owner.clocks_agree:
             raise RequestFailed("bars cannot be compared while the clocks are apart")
-        told = {bar.start: bar for bar in self.ingest.grids.comparable(watched, answer)}
-        if known is None or known.told is None:
-            self._take_prices(task, told)
+        received = {bar.start: bar for bar in self.ingest.grids.comparable(state, answer)}
+        if known is None or known.received is None:
+            self._take_prices(task, received)
             return
-        change = f"it was {known.contract.words}, and is {known.told.words}"
-        like = likeness(stored(watched, told), told)
+        change = f"it was {known.contract.words}, and is {known.received.words}"
+        like = likeness(stored(state, received), received)
         if like is Likeness.OTHER:
             raise OtherContract(
-                f"{watched.series.symbol} is another contract at IB than the one whose bars are "
+                f"{state.series.symbol} is another contract at IB than the one whose bars are "
                 f"stored: {change}; nothing is asked for, nor written",
                 hint="if the old bars should go on with the new contract's, say in "
-                f"instruments.toml: con_id = {known.told.con_id}; else move the file away, or "
+                f"instruments.toml: con_id = {known.received.con_id}; else move the file away, or "
                 f"keep to the old contract: con_id = {known.contract.con_id}",
             )
-        self.assessor.contracts.settle_question(watched)
-        watched.succeeded()
+        self.assessor.contracts.settle_question(state)
+        state.succeeded()
         in_ratio = " but for the ratio of a split" if like is Likeness.RATIO else ""
         self.owner.report(
-            str(watched.series),
+            str(state.series),
             RequestFailed(
-                f"{watched.series.symbol} is another contract at IB: {change}",
+                f"{state.series.symbol} is another contract at IB: {change}",
                 hint=f"nothing to do: its bars are those that are stored{in_ratio}, so it goes on",
             ),
         )
-        self.go_on(watched)
+        self.go_on(state)
 
-    def _take_prices(self, task: Task, told: Mapping[int, Bar]) -> None:
+    def _take_prices(self, task: Task, received: Mapping[int, Bar]) -> None:
         """All prices were told in one ratio, as it seemed: rebuild the series if they are.
 
         Some may be alike: after a split whose older bars alone are told anew.
         """
-        watched = task.watched
-        revision = compare(stored(watched, told), told)
-        if not told:
+        state = task.state
+        revision = compare(stored(state, received), received)
+        if not received:
             raise RequestFailed("IB has none of the bars that are stored")
         if revision is None:
             raise RequestFailed("IB tells bars otherwise than they are stored, and then alike")
         changed = {bar.start: bar for bar in revision.changed}
-        if likeness(stored(watched, changed), changed) is Likeness.RATIO:
-            self.rebuilds.begin(watched, revision.words)
-        elif is_other(watched, replace(revision, price=None, volume=None)):
+        if likeness(stored(state, changed), changed) is Likeness.RATIO:
+            self.rebuilds.begin(state, revision.words)
+        elif is_other(state, replace(revision, price=None, volume=None)):
             self.stop(task, revision)
         else:
             raise RequestFailed(f"{revision.words}, and before that all in one ratio")
 
     def stop(self, task: Task, revision: Revision) -> None:
         """All that was compared is told at other prices: nothing is written any more."""
-        watched, symbol = task.watched, task.watched.series.symbol
-        if self.rebuilds.is_staging(watched):
-            self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
+        state, symbol = task.state, task.state.series.symbol
+        if self.rebuilds.is_staging(state):
+            self.rebuilds.give_up(state, "IB tells it otherwise from one answer to the next")
             return
         error = OtherContract(
             f"{symbol} may be another contract at IB than the one whose bars are stored: all of "
@@ -111,8 +111,8 @@ class ContractChecks:
             f"bars are, and say which contract is meant: con_id = … below [{symbol}] in "
             "instruments.toml",
         )
-        if task.kind is Kind.CHECK and not watched.is_owned:  # old rows of others, by chance
-            watched.succeeded()
+        if task.kind is Kind.CHECK and not state.is_owned:  # old rows of others, by chance
+            state.succeeded()
         else:
-            watched.failed(error, self.clock())
-        self.owner.report(str(watched.series), error)
+            state.failed(error, self.clock())
+        self.owner.report(str(state.series), error)

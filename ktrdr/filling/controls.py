@@ -33,55 +33,55 @@ class Controls:
     assess: Callable[[SeriesState], None]
     """Judge a series anew."""
 
-    def request_head(self, watched: SeriesState, request: BarsRequest, now: int) -> None:
+    def request_head(self, state: SeriesState, request: BarsRequest, now: int) -> None:
         """IB's first bar, where an answer begins later than what was asked for."""
-        life = self.assessor.contracts.life(watched.instrument)
-        is_short = watched.first is None or watched.first > request.start
-        lacks = watched.coverage is not None and Reason.UNPROVEN in watched.coverage.holes
+        life = self.assessor.contracts.life(state.instrument)
+        is_short = state.first is None or state.first > request.start
+        lacks = state.coverage is not None and Reason.UNPROVEN in state.coverage.holes
         is_known = life.head_at is not None and now - life.head_at <= _HEAD_AGAIN_S
-        is_asked = self.fetcher.is_asking_for_head(watched.instrument)
-        if is_short and lacks and not is_known and not is_asked:
-            self.fetcher.request_head(watched, now)
+        is_requested = self.fetcher.is_requesting_head(state.instrument)
+        if is_short and lacks and not is_known and not is_requested:
+            self.fetcher.request_head(state, now)
 
     def take_head(self, task: Task, head: int | None) -> None:
         """Believe it where the bars that are there bear it out; else ask again tomorrow."""
-        watched = task.watched
+        state = task.state
         contracts = self.assessor.contracts
-        life = contracts.life(watched.instrument)
-        known, asked_at = head, task.asked_at
-        if known is None or not contracts.head_is_borne_out(watched, known, asked_at):
-            known, asked_at = life.head, asked_at - _HEAD_AGAIN_S + DAY_S
+        life = contracts.life(state.instrument)
+        known, requested_at = head, task.requested_at
+        if known is None or not contracts.head_is_borne_out(state, known, requested_at):
+            known, requested_at = life.head, requested_at - _HEAD_AGAIN_S + DAY_S
         else:
-            log.info("%s: IB has bars from %s on", watched.series, iso(known))
-        contracts.keep_life(watched.instrument, life._replace(head=known, head_at=asked_at))
-        watched.succeeded()
-        self.assess(watched)
+            log.info("%s: IB has bars from %s on", state.series, iso(known))
+        contracts.keep_life(state.instrument, life._replace(head=known, head_at=requested_at))
+        state.succeeded()
+        self.assess(state)
 
-    def request_control(self, watched: SeriesState, gaps: tuple[Gap, ...], now: int) -> None:
+    def request_control(self, state: SeriesState, gaps: tuple[Gap, ...], now: int) -> None:
         """Something of the same series that IB should have, near what it says it has not.
 
         Where nothing is known that it has, what it lacks is not believed at all.
         """
-        known = self.ingest.absences.nearest_known(watched, gaps[-1], now)
+        known = self.ingest.absences.nearest_known(state, gaps[-1], now)
         if known is None:
             return
-        timeframe = watched.series.timeframe
-        control = BarsRequest(watched.instrument, timeframe, known, known + timeframe.length_s)
-        self.fetcher.request_bars(Kind.CONTROL, watched, control, Priority.RECENT, gaps)
+        timeframe = state.series.timeframe
+        control = BarsRequest(state.instrument, timeframe, known, known + timeframe.length_s)
+        self.fetcher.request_bars(Kind.CONTROL, state, control, Priority.RECENT, gaps)
 
     def take_control(self, task: Task, answer: Answer, *, is_sure: bool) -> None:
         """Believe what was lacking, where this was answered. `is_sure`: the clocks agree.
 
         RequestFailed: it was not, so that nothing is believed.
         """
-        watched, start = task.watched, task.bars_request.start
+        state, start = task.state, task.bars_request.start
         is_there = any(bar.start == start for bar in answer.bars)
         if is_there and is_sure:
-            self.ingest.absences.believe_absent(watched, task.gaps, task.asked_at)
+            self.ingest.absences.mark_absent(state, task.gaps, task.requested_at)
         elif not is_there:
             raise RequestFailed(
                 f"IB has no bar at {iso(start)}, where it had one: what it lacks "
                 "besides is not taken for absent"
             )
-        watched.succeeded()
-        self.assess(watched)
+        state.succeeded()
+        self.assess(state)

@@ -84,30 +84,30 @@ class Fetcher:
         """Answers are to come."""
         return len(self._in_flight) > 0
 
-    def is_asking_for(self, watched: SeriesState, kind: Kind | None = None) -> bool:
+    def is_requesting(self, state: SeriesState, kind: Kind | None = None) -> bool:
         """Something about this series is in flight, or something of this kind."""
         tasks = self._in_flight.tasks
-        return any(watched in task.series for task in tasks if kind in (None, task.kind))
+        return any(state in task.series for task in tasks if kind in (None, task.kind))
 
-    def is_asking_for_head(self, instrument: Instrument) -> bool:
+    def is_requesting_head(self, instrument: Instrument) -> bool:
         """The contract's first bar is being asked for."""
         heads = (task for task in self._in_flight.tasks if task.kind is Kind.HEAD)
-        return any(task.watched.instrument == instrument for task in heads)
+        return any(task.state.instrument == instrument for task in heads)
 
     @property
     def current(self) -> tuple[str, ...]:
         """Series that are being filled."""
-        asked = [task for task in self._in_flight.tasks if not task.kind.compares]
-        return tuple(dict.fromkeys(str(one.series) for task in asked for one in task.series))
+        requested = [task for task in self._in_flight.tasks if not task.kind.compares]
+        return tuple(dict.fromkeys(str(one.series) for task in requested for one in task.series))
 
     @property
     def spans(self) -> dict[Series, list[tuple[int, int]]]:
         """The times that are asked for, but for those of series that are being rebuilt."""
         found: dict[Series, list[tuple[int, int]]] = {}
         for task in self._in_flight.tasks:
-            if task.request and task.kind is Kind.FILL and task.watched.rebuilds_from is None:
+            if task.request and task.kind is Kind.FILL and task.state.rebuilds_from is None:
                 span = (task.request.start, task.request.end)
-                found.setdefault(task.watched.series, []).append(span)
+                found.setdefault(task.state.series, []).append(span)
         return found
 
     # How fast it goes.
@@ -137,26 +137,26 @@ class Fetcher:
         `with_holidays`: a calendar that is not IB's is read too.
         """
         task = Task(Kind.SESSIONS, series, now, self._stopwatch())
-        instrument = task.watched.instrument
+        instrument = task.state.instrument
         self._in_flight.send(task, partial(self._sessions, instrument, start, now, with_holidays))
 
-    def request_head(self, watched: SeriesState, asked_at: int) -> None:
+    def request_head(self, state: SeriesState, requested_at: int) -> None:
         """The first bar that IB has of a contract."""
-        task = Task(Kind.HEAD, (watched,), asked_at, self._stopwatch())
-        self._in_flight.send(task, partial(self._head, watched.instrument))
+        task = Task(Kind.HEAD, (state,), requested_at, self._stopwatch())
+        self._in_flight.send(task, partial(self._head, state.instrument))
 
     def request_bars(
         self,
         kind: Kind,
-        watched: SeriesState,
+        state: SeriesState,
         request: BarsRequest,
         priority: Priority,
         gaps: tuple[Gap, ...] = (),
     ) -> None:
         """Bars of a series; `gaps` as those of a task."""
-        task = Task(kind, (watched,), int(self._clock()), self._stopwatch(), request, gaps)
+        task = Task(kind, (state,), int(self._clock()), self._stopwatch(), request, gaps)
         if kind is Kind.FILL:
-            bars = _missing_in(watched, request)
+            bars = _missing_in(state, request)
             self._throughput.sent(task.key, request.timeframe, bars, task.sent_at)
         self._in_flight.send(task, partial(self._bars, request, priority))
 
@@ -220,7 +220,7 @@ class Fetcher:
     def take_stock(self, *, was_busy: bool) -> None:
         """Note how fast it goes just now, or that nothing did."""
         if was_busy:
-            self._throughput.look(self._stopwatch())
+            self._throughput.advance(self._stopwatch())
         else:
             self._throughput.idle()
 
@@ -253,8 +253,8 @@ def _identity(said: Mapping[str, Any]) -> Identity | None:
     return Identity(con_id, *texts)
 
 
-def _missing_in(watched: SeriesState, request: BarsRequest) -> int:
+def _missing_in(state: SeriesState, request: BarsRequest) -> int:
     """How many bars of the series are missing, and are asked for by this request."""
-    if watched.coverage is None:
+    if state.coverage is None:
         return 0
-    return watched.coverage.closable_within(request.start, request.end, request.timeframe.length_s)
+    return state.coverage.fillable_within(request.start, request.end, request.timeframe.length_s)

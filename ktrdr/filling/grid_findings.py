@@ -10,7 +10,15 @@ import numpy as np
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import ContractSessions
-from ktrdr.completeness.grids import Grid, GridFinding, after, has_grid, is_believed, look, shown
+from ktrdr.completeness.grids import (
+    Grid,
+    GridFinding,
+    after,
+    find_grid,
+    has_grid,
+    is_believed,
+    shown,
+)
 from ktrdr.errors import KtrdrError, RequestFailed
 from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer, Bar
@@ -62,101 +70,101 @@ class GridFindings:
 
     def by_grid(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         schedule: Schedule,
         answer: Answer,
-        asked_at: int,
+        requested_at: int,
         *,
         is_sure: bool,
     ) -> Gridded:
         """The answer by the grid on which bars are expected, which it may show to be another."""
-        if not has_grid(watched.series.timeframe):
+        if not has_grid(state.series.timeframe):
             return Gridded(answer)
-        told = np.array(sorted(bar.start for bar in (*answer.bars, *answer.beside)), np.int64)
-        before = self._contracts.grid(watched)
-        looked = look(told, schedule, watched.series.timeframe, before.alignment)
-        if is_sure and self._heed_grid(watched, schedule, before, looked, asked_at):
+        received = np.array(
+            sorted(bar.start for bar in (*answer.bars, *answer.neighbours)), np.int64
+        )
+        before = self._contracts.grid(state)
+        finding = find_grid(received, schedule, state.series.timeframe, before.alignment)
+        if is_sure and self._heed_grid(state, schedule, before, finding, requested_at):
             return Gridded(answer, is_doubtful=True, is_moved=True)
-        return self._without_odd(watched, schedule, answer, told)
+        return self._without_odd(state, schedule, answer, received)
 
-    def comparable(self, watched: SeriesState, answer: Answer) -> list[Bar]:
+    def comparable(self, state: SeriesState, answer: Answer) -> list[Bar]:
         """The bars of an answer that are what they are called, by where the series' bars begin."""
-        schedule = self._sessions.known_schedule(watched.instrument)
-        told = sorted((*answer.bars, *answer.beside))
-        if schedule is None or not told:
-            return told
-        starts = np.array([bar.start for bar in told], np.int64)
-        kept = self._without_odd(watched, schedule, answer, starts).answer
-        return sorted((*kept.bars, *kept.beside))
+        schedule = self._sessions.known_schedule(state.instrument)
+        received = sorted((*answer.bars, *answer.neighbours))
+        if schedule is None or not received:
+            return received
+        starts = np.array([bar.start for bar in received], np.int64)
+        kept = self._without_odd(state, schedule, answer, starts).answer
+        return sorted((*kept.bars, *kept.neighbours))
 
     def _without_odd(
-        self, watched: SeriesState, schedule: Schedule, answer: Answer, told: Int64Array
+        self, state: SeriesState, schedule: Schedule, answer: Answer, received: Int64Array
     ) -> Gridded:
-        """The answer without what begins off the grid that is believed; `told`: all its starts."""
-        grid = self._contracts.grid(watched)
-        looked = look(told, schedule, watched.series.timeframe, grid.alignment)
-        if looked.minute is not None:
-            nothing = answer._replace(bars=[], beside=())
+        """The answer without what begins off the accepted grid; `received`: all its starts."""
+        grid = self._contracts.grid(state)
+        finding = find_grid(received, schedule, state.series.timeframe, grid.alignment)
+        if finding.minute is not None:
+            nothing = answer._replace(bars=[], neighbours=())
             return Gridded(nothing, is_doubtful=True, again_s=grid.again_s)
-        if not looked.odd.any():
+        if not finding.odd.any():
             return Gridded(answer)
-        there = watched.store.rows(watched.series, int(told[0]), int(told[-1]) + 1).starts
-        unlikely = set(told[looked.unlikely(there)].tolist())
-        odd = unlikely & set(told[looked.odd].tolist())
+        there = state.store.rows(state.series, int(received[0]), int(received[-1]) + 1).starts
+        unlikely = set(received[finding.unlikely(there)].tolist())
+        odd = unlikely & set(received[finding.odd].tolist())
         kept = [bar for bar in answer.bars if bar.start not in unlikely]
-        beside = tuple(bar for bar in answer.beside if bar.start not in unlikely)
+        neighbours = tuple(bar for bar in answer.neighbours if bar.start not in unlikely)
         return Gridded(
-            answer._replace(bars=kept, beside=beside),
+            answer._replace(bars=kept, neighbours=neighbours),
             tuple(bar for bar in answer.bars if bar.start in odd),
             is_doubtful=bool(unlikely),
         )
 
     def _heed_grid(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         schedule: Schedule,
         before: Grid,
-        looked: GridFinding,
-        asked_at: int,
+        finding: GridFinding,
+        requested_at: int,
     ) -> bool:
         """Remember what one more answer says of where bars begin.
 
         True: it is believed from now on, against bars that are stored.
         """
-        grid, is_against = after(before, looked, asked_at), False
-        if looked.minute is not None:
-            grid, is_against = self._weigh_grid(watched, schedule, grid)
+        grid, is_against = after(before, finding, requested_at), False
+        if finding.minute is not None:
+            grid, is_against = self._weigh_grid(state, schedule, grid)
         elif grid != before:  # what it had in the place of others is denied
-            self._absences.forget_late(watched.absence)
-        self._contracts.keep_grid(watched, grid)
+            self._absences.forget_late(state.absence)
+        self._contracts.keep_grid(state, grid)
         return is_against and grid.minute != before.minute
 
-    def _weigh_grid(
-        self, watched: SeriesState, schedule: Schedule, grid: Grid
-    ) -> tuple[Grid, bool]:
+    def _weigh_grid(self, state: SeriesState, schedule: Schedule, grid: Grid) -> tuple[Grid, bool]:
         """The grid that is believed after another one was told, and told of as a finding.
 
         And whether bars are stored that the other one is not the grid of.
         """
         assert grid.seen is not None
-        series, other = watched.series, Grid(grid.seen)
-        rows = watched.store.look(series, min(watched.first or 0, 0)).starts
-        is_against = bool(look(rows, schedule, series.timeframe, other.alignment).odd.any())
-        is_mendable = watched.is_owned or not is_against
+        series, other = state.series, Grid(grid.seen)
+        rows = state.store.contents(series, min(state.first or 0, 0)).starts
+        is_against = bool(find_grid(rows, schedule, series.timeframe, other.alignment).odd.any())
+        is_mendable = state.is_owned or not is_against
         is_learnt = is_mendable and is_believed(grid, is_against=is_against)
         expected, seen = (shown(schedule, series.timeframe, one.alignment) for one in (grid, other))
         found = f"IB's bars begin at other minutes than expected ({seen}, expected {expected})"
         hint = ""
         if is_learnt:
-            self._absences.forget_lacking(watched.absence)
+            self._absences.forget_missing(state.absence)
         if not is_mendable:
             hint = f"to have them, move {series.file_name} away and create it with its header line"
         what = _OTHER_GRID[is_learnt, is_against, is_mendable]
         self._report(str(series), RequestFailed(f"{found}: {what}", hint=hint))
         return other if is_learnt else grid, is_against
 
-    def learn_alignment(self, watched: SeriesState, schedule: Schedule, answer: Answer) -> None:
+    def learn_alignment(self, state: SeriesState, schedule: Schedule, answer: Answer) -> None:
         """Remember where four-hour bars begin, as an answer shows."""
-        if watched.series.timeframe is Timeframe.H4:
+        if state.series.timeframe is Timeframe.H4:
             seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])
-            self._contracts.learn_alignment(watched.instrument, seen)
+            self._contracts.learn_alignment(state.instrument, seen)

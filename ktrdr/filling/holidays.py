@@ -17,7 +17,7 @@ from ktrdr.market.sessions import utc_midnight
 
 log = logging.getLogger("gap-filler")
 
-_ASK_S = 30.0
+_TIMEOUT_S = 30.0
 _PROGRAM = "ktrdr.filling.print_closed_days"
 _EXCHANGES = {
     "XNYS": "NYSE NASDAQ ISLAND ARCA AMEX BATS BYX IEX PINK",
@@ -73,16 +73,16 @@ def closed_days(exchange: str, start: int, end: int) -> frozenset[int]:
         return frozenset()
     first, last = (datetime.fromtimestamp(t, UTC).year for t in (start, end))
     try:
-        return _asked(calendar, first, last)
+        return _requested(calendar, first, last)
     except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
         log.info("no calendar of %s: %s", calendar, error)
         return frozenset()
 
 
 @lru_cache(maxsize=64)
-def _asked(calendar: str, first: int, last: int) -> frozenset[int]:
+def _requested(calendar: str, first: int, last: int) -> frozenset[int]:
     """For whole years, so that each exchange is asked about once; what fails is asked again."""
     command = [sys.executable, "-m", _PROGRAM, calendar, f"{first}-01-01", f"{last}-12-31"]
-    done = subprocess.run(command, capture_output=True, timeout=_ASK_S, check=True)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603
     days = [date.fromisoformat(text) for text in json.loads(done.stdout)]
     return frozenset(utc_midnight(day) for day in days)

@@ -47,7 +47,7 @@ class _Sifted:
     """An answer, as far as it is believed."""
 
     answer: Answer
-    told: int
+    received: int
     """How many bars it had, believed or not."""
     outside: tuple[Bar, ...] = ()
     """At times or minutes at which none is expected, and not believed yet."""
@@ -79,10 +79,10 @@ class Ingest:
 
     def take(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         request: BarsRequest,
         answer: Answer,
-        asked_at: int,
+        requested_at: int,
         *,
         is_sure: bool = True,
     ) -> IngestResult:
@@ -92,75 +92,81 @@ class Ingest:
         `is_sure` what time it is, nothing of what it lacks is believed nor counted.
         FileNotFoundError: the file is gone. StoreUnwritable, MalformedFile: nothing was written.
         """
-        series, span = watched.series, (request.start, request.end)
-        if self._sessions.known_schedule(watched.instrument) is None:
+        series, span = state.series, (request.start, request.end)
+        if self._sessions.known_schedule(state.instrument) is None:
             raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
-        self.notice_foreign(watched, asked_at)
-        sifted = self._sift(watched, request, answer, asked_at, is_sure=is_sure)
+        self.notice_foreign(state, requested_at)
+        sifted = self._sift(state, request, answer, requested_at, is_sure=is_sure)
         if sifted.is_moved:
-            self._requests.refused(series, *span, asked_at, "other_grid", None)
+            self._requests.refused(series, *span, requested_at, "other_grid", None)
             return IngestResult(0, is_moved=True)
-        since = self._assessor.fill_from(watched, asked_at)
-        schedule = self._sessions.known_schedule(watched.instrument)
+        since = self._assessor.fill_from(state, requested_at)
+        schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
-        expected = self._assessor.contracts.expected(watched, schedule, since, asked_at, asked_at)
-        asked = (expected.starts >= span[0]) & (expected.starts < span[1])
+        expected = self._assessor.contracts.expected(
+            state, schedule, since, requested_at, requested_at
+        )
+        requested = (expected.starts >= span[0]) & (expected.starts < span[1])
         # Of an answer on another grid nothing is compared: its bars are not those of these names.
         is_odd, answer = sifted.again_s is not None, sifted.answer
-        revision = None if is_odd else self.comparison.compare(watched, answer, span)
-        if revision is not None and wants_more(watched, revision):
-            self._requests.answered(series, *span, asked_at, sifted.told)
+        revision = None if is_odd else self.comparison.compare(state, answer, span)
+        if revision is not None and wants_more(state, revision):
+            self._requests.answered(series, *span, requested_at, sifted.received)
             return IngestResult(0, revision=revision, is_withheld=True)
-        self.later.was_written(watched)
-        there = among(expected.starts, watched.store.look(series, since).starts)
-        done = finished(answer.bars, expected.starts[asked], series.timeframe, asked_at)
-        added = watched.store.add(series, done)
+        self.later.was_written(state)
+        there = among(expected.starts, state.store.contents(series, since).starts)
+        done = finished(answer.bars, expected.starts[requested], series.timeframe, requested_at)
+        added = state.store.add(series, done)
         if added:
-            self._assessor.ownership.note_written(watched)
+            self._assessor.ownership.note_written(state)
         if is_odd:
-            self._requests.refused(series, *span, asked_at, "other_grid", None)
+            self._requests.refused(series, *span, requested_at, "other_grid", None)
         else:
-            self._requests.answered(series, *span, asked_at, sifted.told)
+            self._requests.answered(series, *span, requested_at, sifted.received)
         new = among(expected.starts, np.array([bar.start for bar in done], np.int64)) & ~there
-        unproven = self._see_to_lacking(
-            watched, sifted, expected, asked, new, asked_at, is_sure=is_sure
+        unproven = self._request_missing(
+            state, sifted, expected, requested, new, requested_at, is_sure=is_sure
         )
         return IngestResult(added, unproven, revision)
 
-    def _see_to_lacking(
+    def _request_missing(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         sifted: _Sifted,
         expected: Expected,
-        asked: BoolArray,
+        requested: BoolArray,
         new: BoolArray,
-        asked_at: int,
+        requested_at: int,
         *,
         is_sure: bool,
     ) -> tuple[Gap, ...]:
-        """Remember what an answer has not of the expected bars that were `asked` for.
+        """Remember what an answer has not of the expected bars that were `requested` for.
 
         `new`: those that it has brought. Comes back: what a control alone would prove absent.
         """
-        answer, due = sifted.answer, Expected(expected.starts[asked], expected.days[asked])
+        answer, due = sifted.answer, Expected(expected.starts[requested], expected.days[requested])
         if sifted.is_damaged:
-            self.later.doubt_all(watched, answer, due, asked_at, sifted.again_s)
+            self.later.doubt_all(state, answer, due, requested_at, sifted.again_s)
             return ()
         if not is_sure:
-            self.later.ask_soon(watched, answer, due, asked_at)
+            self.later.request_soon(state, answer, due, requested_at)
             return ()
-        schedule = self._sessions.known_schedule(watched.instrument)
+        schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
-        asked = asked & ~self._ask_for_outside(watched, expected, sifted.outside, asked_at)
-        soon = asked_at + self.later.late_for(watched, answer, due, schedule, asked_at)
-        return self.absences.weigh(watched, schedule, expected, asked, answer, new, asked_at, soon)
+        requested = requested & ~self._request_outside(
+            state, expected, sifted.outside, requested_at
+        )
+        soon = requested_at + self.later.late_for(state, answer, due, schedule, requested_at)
+        return self.absences.weigh(
+            state, schedule, expected, requested, answer, new, requested_at, soon
+        )
 
     def _sift(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         request: BarsRequest,
         answer: Answer,
-        asked_at: int,
+        requested_at: int,
         *,
         is_sure: bool,
     ) -> _Sifted:
@@ -168,61 +174,61 @@ class Ingest:
 
         Sessions and minutes that bars have shown are learnt.
         """
-        schedule = self._sessions.known_schedule(watched.instrument)
+        schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
         answer, outside = without_closed(answer, schedule, request.timeframe)
-        gridded = self.grids.by_grid(watched, schedule, answer, asked_at, is_sure=is_sure)
-        answer, told = gridded.answer, len(gridded.answer.bars) + len(outside)
+        gridded = self.grids.by_grid(state, schedule, answer, requested_at, is_sure=is_sure)
+        answer, received = gridded.answer, len(gridded.answer.bars) + len(outside)
         if gridded.is_moved:
-            return _Sifted(answer, told, is_moved=True)
-        is_damaged = bool(answer.unsound) or gridded.is_doubtful
+            return _Sifted(answer, received, is_moved=True)
+        is_damaged = bool(answer.invalid) or gridded.is_doubtful
         outside += gridded.odd
         if outside:
             believed, outside, is_moved = self._unscheduled.sight(
-                watched, request, answer, outside, asked_at, is_sure=is_sure
+                state, request, answer, outside, requested_at, is_sure=is_sure
             )
             is_damaged |= is_moved
             answer = answer._replace(bars=sorted([*answer.bars, *believed]))
-            schedule = self._sessions.known_schedule(watched.instrument) or schedule
-        self._report_unsound(
-            watched,
+            schedule = self._sessions.known_schedule(state.instrument) or schedule
+        self._report_invalid(
+            state,
             request,
-            answer.unsound,
+            answer.invalid,
             [bar.start for bar in outside if bar not in gridded.odd],
             [bar.start for bar in outside if bar in gridded.odd],
         )
-        self.grids.learn_alignment(watched, schedule, answer)
-        return _Sifted(answer, told, tuple(outside), is_damaged, gridded.again_s)
+        self.grids.learn_alignment(state, schedule, answer)
+        return _Sifted(answer, received, tuple(outside), is_damaged, gridded.again_s)
 
-    def _ask_for_outside(
-        self, watched: SeriesState, expected: Expected, outside: Sequence[Bar], asked_at: int
+    def _request_outside(
+        self, state: SeriesState, expected: Expected, outside: Sequence[Bar], requested_at: int
     ) -> BoolArray:
         """Which of the expected bars were told and are not believed; they are asked for again."""
         sighted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
-        self.later.ask_later(watched, runs(expected.starts, sighted, Reason.LATE), asked_at)
+        self.later.request_later(state, runs(expected.starts, sighted, Reason.LATE), requested_at)
         return sighted
 
-    def notice_foreign(self, watched: SeriesState, now: int) -> None:
+    def notice_foreign(self, state: SeriesState, now: int) -> None:
         """Look at a file that somebody has changed since it was looked at: it is ours no more."""
-        if watched.store.key(watched.series) != watched.key:
-            self._assessor.assess(watched, now)
+        if state.store.key(state.series) != state.key:
+            self._assessor.assess(state, now)
 
-    def _report_unsound(
+    def _report_invalid(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         request: BarsRequest,
-        unsound: Sequence[int],
+        invalid: Sequence[int],
         outside: Sequence[int],
         odd: Sequence[int],
     ) -> None:
         """Name what was not stored, and what was asked."""
-        asked = f"asked for {iso(request.start)} to {iso(request.end)}, IB sent"
+        requested = f"asked for {iso(request.start)} to {iso(request.end)}, IB sent"
         for starts, why in (
-            (unsound, "that cannot be"),
+            (invalid, "that cannot be"),
             (outside, "of times without trading"),
             (odd, "that begin at other minutes than its others"),
         ):
             if starts:
                 first = f"{len(starts)} bars {why}, the first at {iso(min(starts))}"
-                found = RequestFailed(f"{asked} {first}: left out, and asked for again later")
-                self._report(str(watched.series), found)
+                found = RequestFailed(f"{requested} {first}: left out, and asked for again later")
+                self._report(str(state.series), found)

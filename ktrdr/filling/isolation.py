@@ -56,8 +56,8 @@ class Isolation:
             if isinstance(error, FileNotFoundError) and not self._folder.is_dir():
                 raise
             gone = [one for one in series if isinstance(error, FileNotFoundError) and _is_gone(one)]
-            for watched in gone:
-                self._forget(watched)
+            for state in gone:
+                self._forget(state)
             if gone:
                 return
             if _is_everybodys(error):
@@ -65,18 +65,18 @@ class Isolation:
             self._put_back(series, _trouble_with(series[0], error))
 
     def _put_back(self, series: Iterable[SeriesState], error: KtrdrError) -> None:
-        for watched in series:
-            if not (watched.is_blocked and watched.error is error):  # else that is noted already
-                watched.failed(error, self._clock())
-            self._report(str(watched.series), error)
+        for state in series:
+            if not (state.is_blocked and state.error is error):  # else that is noted already
+                state.failed(error, self._clock())
+            self._report(str(state.series), error)
 
 
-def _trouble_with(watched: SeriesState, error: Exception) -> KtrdrError:
+def _trouble_with(state: SeriesState, error: Exception) -> KtrdrError:
     if isinstance(error, KtrdrError):
         return error
     if isinstance(error, OSError):
-        return unwritable(watched.series.file_name, error)
-    log.error("%s: a mistake of ours", watched.series, exc_info=error)
+        return unwritable(state.series.file_name, error)
+    log.error("%s: a mistake of ours", state.series, exc_info=error)
     return RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
 
 
@@ -88,10 +88,10 @@ def _is_everybodys(error: Exception) -> bool:
     return everybodys and not isinstance(error, PeerTimedOut)
 
 
-def _is_gone(watched: SeriesState) -> bool:
+def _is_gone(state: SeriesState) -> bool:
     """There is no such file any more."""
     try:
-        return watched.store.key(watched.series) is None
+        return state.store.key(state.series) is None
     except FileNotFoundError:
         return True
     except Exception:  # noqa: BLE001  what it was is told by who came upon it first

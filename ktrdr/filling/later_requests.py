@@ -17,7 +17,7 @@ _LATE_S = 60
 """When a bar that was late is asked for again at the earliest."""
 _WITHHELD_MAX_S, _DOUBLINGS_MAX = DAY_S, 12
 """So long, at most, is not asked for what came in answers that nothing was written of."""
-_UNSOUND_S, _UNSOUND_MAX_S = 3600, 30 * DAY_S
+_INVALID_S, _INVALID_MAX_S = 3600, 30 * DAY_S
 """When what a damaged answer lacks is asked for again: each time after twice as long."""
 
 
@@ -33,64 +33,71 @@ class LaterRequests:
         self._put_off: dict[str, dict[int, int]] = {}
         """Absence → first bar that nothing was written of → how often it was put off, in a row."""
 
-    def put_off(self, watched: SeriesState, gaps: Sequence[Gap], now: int) -> bool:
+    def put_off(self, state: SeriesState, gaps: Sequence[Gap], now: int) -> bool:
         """Ask for what nothing was written of: at once, and later after a second time in a row.
 
         Each time after twice as long. True: later. Not recorded while the series is pulled again,
         which would seem whole without it.
         """
-        name, first = watched.absence, gaps[0].first if gaps else 0
+        name, first = state.absence, gaps[0].first if gaps else 0
         counts = self._put_off.setdefault(name, {})
         times = counts[first] = counts.get(first, 0) + 1
-        if times > 1 and watched.rebuilds_from is None:
+        if times > 1 and state.rebuilds_from is None:
             later_s = self._late_s * 2 ** min(times - 2, _DOUBLINGS_MAX)
             self._absences.record_late(name, gaps, now, now + min(later_s, _WITHHELD_MAX_S))
         return times > 1
 
-    def was_written(self, watched: SeriesState) -> None:
+    def was_written(self, state: SeriesState) -> None:
         """Nothing is withheld of the series now: what was put off before counts no more."""
-        self._put_off.pop(watched.absence, None)
+        self._put_off.pop(state.absence, None)
 
-    def ask_soon(self, watched: SeriesState, answer: Answer, due: Expected, asked_at: int) -> None:
+    def request_soon(
+        self, state: SeriesState, answer: Answer, due: Expected, requested_at: int
+    ) -> None:
         """What an answer lacks of the bars that are due, after the usual while."""
         late = runs(due.starts, _lacking(due, answer), Reason.LATE)
-        self._absences.record_late(watched.absence, late, asked_at, asked_at + self._late_s)
+        self._absences.record_late(state.absence, late, requested_at, requested_at + self._late_s)
 
     def doubt_all(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         answer: Answer,
         due: Expected,
-        asked_at: int,
+        requested_at: int,
         again_s: int | None,
     ) -> None:
         """An answer with bars that cannot be proves nothing of those that it lacks."""
         lacking = runs(due.starts, _lacking(due, answer), Reason.LATE)
         if again_s is None:
-            self.ask_later(watched, lacking, asked_at)
+            self.request_later(state, lacking, requested_at)
         else:
-            self._absences.record_late(watched.absence, lacking, asked_at, asked_at + again_s)
+            self._absences.record_late(state.absence, lacking, requested_at, requested_at + again_s)
 
-    def ask_later(self, watched: SeriesState, gaps: list[Gap], asked_at: int) -> None:
+    def request_later(self, state: SeriesState, gaps: list[Gap], requested_at: int) -> None:
         """Each time after twice as long."""
-        name = watched.absence
+        name = state.absence
         if not gaps:
             return
         times = self._doubted[name, gaps[0].first] = self._doubted.get((name, gaps[0].first), 0) + 1
-        later = asked_at + min(_UNSOUND_S * 2 ** (times - 1), _UNSOUND_MAX_S)
-        self._absences.record_late(name, gaps, asked_at, later)
+        later = requested_at + min(_INVALID_S * 2 ** (times - 1), _INVALID_MAX_S)
+        self._absences.record_late(name, gaps, requested_at, later)
 
     def late_for(
-        self, watched: SeriesState, answer: Answer, due: Expected, schedule: Schedule, asked_at: int
+        self,
+        state: SeriesState,
+        answer: Answer,
+        due: Expected,
+        schedule: Schedule,
+        requested_at: int,
     ) -> int:
         """How long to wait for what is late: half as long as the newest of it has been so."""
         late = due.starts[_lacking(due, answer)]
         if not len(late):
             return self._late_s
-        end = int(late[-1]) + watched.series.timeframe.length_s
-        if watched.series.timeframe.is_daily:
+        end = int(late[-1]) + state.series.timeframe.length_s
+        if state.series.timeframe.is_daily:
             end = max(s.close for s in schedule.sessions if s.day == late[-1])
-        return max(self._late_s, (asked_at - end) // 2)
+        return max(self._late_s, (requested_at - end) // 2)
 
 
 def _lacking(due: Expected, answer: Answer) -> BoolArray:

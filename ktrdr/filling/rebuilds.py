@@ -31,10 +31,10 @@ class Owner(Protocol):
     def clocks_agree(self) -> bool:
         """Neither this machine's clock nor the gateway's is known to be wrong."""
 
-    def is_watched(self, watched: SeriesState) -> bool:
+    def is_tracked(self, state: SeriesState) -> bool:
         """Whether the series is still there."""
 
-    def forget(self, watched: SeriesState) -> None:
+    def forget(self, state: SeriesState) -> None:
         """Its file is gone."""
 
     def report(self, what: str, error: KtrdrError) -> None:
@@ -45,7 +45,7 @@ class Owner(Protocol):
 class Rebuild:
     """A series that is pulled again."""
 
-    watched: SeriesState
+    state: SeriesState
     """As it is, and left alone meanwhile."""
     staging: SeriesState
     """As it will be: a file of its own, beside the old one."""
@@ -78,40 +78,40 @@ class Rebuilds:
         """The series as they will be."""
         return [rebuild.staging for rebuild in self._rebuilds.values()]
 
-    def is_staging(self, watched: SeriesState) -> bool:
+    def is_staging(self, state: SeriesState) -> bool:
         """It is one that is pulled again at present."""
-        return any(watched is staging for staging in self.staging_copies)
+        return any(state is staging for staging in self.staging_copies)
 
     def resume(self, known: Mapping[Series, SeriesState]) -> None:
         """Go on with those that the ledger names."""
         wanted = self._assessor.ledger.series.rebuilds() if self._assessor.ledger.exists else {}
         before, self._rebuilds = self._rebuilds, {}
-        for series, watched in list(known.items()):  # one whose file is gone is forgotten
+        for series, state in list(known.items()):  # one whose file is gone is forgotten
             since, _ = wanted.get(str(series), (None, ""))
-            watched.is_rebuilding = since is not None
+            state.is_rebuilding = since is not None
             if since is not None:
-                with self._one(watched):
-                    self._resume(watched, since, before.get(series))
+                with self._one(state):
+                    self._resume(state, since, before.get(series))
 
-    def _resume(self, watched: SeriesState, since: int, before: Rebuild | None) -> None:
-        staging = before.staging if before is not None else self._make_staging(watched, since)
-        if staging.instrument != watched.instrument:
-            self._remove_staging(watched.series)
-            staging = self._make_staging(watched, since)
-        self._rebuilds[watched.series] = Rebuild(watched, staging)
+    def _resume(self, state: SeriesState, since: int, before: Rebuild | None) -> None:
+        staging = before.staging if before is not None else self._make_staging(state, since)
+        if staging.instrument != state.instrument:
+            self._remove_staging(state.series)
+            staging = self._make_staging(state, since)
+        self._rebuilds[state.series] = Rebuild(state, staging)
         self._assess(staging)
 
-    def begin(self, watched: SeriesState, why: str) -> None:
+    def begin(self, state: SeriesState, why: str) -> None:
         """Pull a whole series again; nothing is left of an earlier attempt."""
-        if watched.first is None:
+        if state.first is None:
             return
-        log.warning("%s: %s: the series is pulled again", watched.series, why)
-        self._assessor.ledger.series.keep_rebuild(watched.series, watched.first, why)
-        self._remove_staging(watched.series)
-        watched.is_rebuilding = True
-        watched.standing = watched.standing.set_aside()
-        staging = self._make_staging(watched, watched.first)
-        self._rebuilds[watched.series] = Rebuild(watched, staging)
+        log.warning("%s: %s: the series is pulled again", state.series, why)
+        self._assessor.ledger.series.keep_rebuild(state.series, state.first, why)
+        self._remove_staging(state.series)
+        state.is_rebuilding = True
+        state.standing = state.standing.set_aside()
+        staging = self._make_staging(state, state.first)
+        self._rebuilds[state.series] = Rebuild(state, staging)
         self._assess(staging)
 
     def finish(self, staging: SeriesState) -> None:
@@ -120,18 +120,18 @@ class Rebuilds:
         StoreUnwritable: nothing has changed.
         """
         rebuild = self._rebuilds[staging.series]
-        self._assess(rebuild.watched)
-        if rebuild.watched.is_blocked or rebuild.watched.standing.retry_at > self._clock():
+        self._assess(rebuild.state)
+        if rebuild.state.is_blocked or rebuild.state.standing.retry_at > self._clock():
             return  # its file could not be looked at
-        if not self._owner.is_watched(rebuild.watched) or not rebuild.watched.is_owned:
+        if not self._owner.is_tracked(rebuild.state) or not rebuild.state.is_owned:
             self._leave(staging, "somebody has changed the file meanwhile")
             return
-        if staging.coverage is None or staging.coverage.closable or _lacks(rebuild):
+        if staging.coverage is None or staging.coverage.fillable or _lacks(rebuild):
             return
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
         kept = self._assessor.main_store.take_staged(staging.series, stamp)
-        self._assessor.ownership.note_swapped(rebuild.watched)
-        rebuild.watched.succeeded()
+        self._assessor.ownership.note_swapped(rebuild.state)
+        rebuild.state.succeeded()
         self._end(rebuild)
         log.warning("%s: pulled again; the old file is %s", staging.series, kept)
 
@@ -140,8 +140,8 @@ class Rebuilds:
 
         What would be told now is not what its file has.
         """
-        watched, left = self._leave(staging, why)
-        watched.failed(left, self._clock(), _AGAIN_S)
+        state, left = self._leave(staging, why)
+        state.failed(left, self._clock(), _AGAIN_S)
 
     def _leave(self, staging: SeriesState, why: str) -> tuple[SeriesState, RequestFailed]:
         """Leave the series as it is, and say why."""
@@ -153,20 +153,20 @@ class Rebuilds:
             hint="nothing to do: it is compared again later",
         )
         self._owner.report(str(staging.series), left)
-        return rebuild.watched, left
+        return rebuild.state, left
 
     def _end(self, rebuild: Rebuild) -> None:
         """The series is kept in its own file again."""
-        self._assessor.ledger.series.end_rebuild(rebuild.watched.series)
-        self._rebuilds.pop(rebuild.watched.series, None)
-        rebuild.watched.is_rebuilding = False
-        self._assess(rebuild.watched)
+        self._assessor.ledger.series.end_rebuild(rebuild.state.series)
+        self._rebuilds.pop(rebuild.state.series, None)
+        rebuild.state.is_rebuilding = False
+        self._assess(rebuild.state)
 
-    def _make_staging(self, watched: SeriesState, since: int) -> SeriesState:
+    def _make_staging(self, state: SeriesState, since: int) -> SeriesState:
         """The series once more, in a file of its own that begins empty, in the old one's layout."""
         store = self._assessor.main_store
-        store.begin_staging(watched.series)
-        return SeriesState(watched.series, watched.instrument, store.staging, rebuilds_from=since)
+        store.begin_staging(state.series)
+        return SeriesState(state.series, state.instrument, store.staging, rebuilds_from=since)
 
     def _remove_staging(self, series: Series) -> None:
         (self._assessor.main_store.staging.folder / series.file_name).unlink(missing_ok=True)
@@ -174,10 +174,10 @@ class Rebuilds:
 
 def _lacks(rebuild: Rebuild) -> bool:
     """Where the old file has bars the new one has none yet, though they may come."""
-    old, staging = rebuild.watched, rebuild.staging
+    old, staging = rebuild.state, rebuild.staging
     assert staging.coverage is not None
     doubted = staging.coverage.gaps.of(Reason.LATE, Reason.UNPROVEN)
-    there = old.store.look(old.series, min(old.first or 0, 0)).starts
+    there = old.store.contents(old.series, min(old.first or 0, 0)).starts
     begin = np.searchsorted(there, doubted.first)
     end = np.searchsorted(there, doubted.last, side="right")
     return bool((begin < end).any())

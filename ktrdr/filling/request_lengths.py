@@ -22,9 +22,9 @@ class LearntLengths:
     def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:
         """It was answered within so long."""
         if self.known(ledger).answered(request, took_s):
-            ledger.requests.keep_spans(self.known(ledger).days)
+            ledger.requests.keep_request_lengths(self.known(ledger).days)
 
     def timed_out(self, ledger: Ledger, request: BarsRequest) -> None:
         """It was not answered in time."""
         if self.known(ledger).failed(request):
-            ledger.requests.keep_spans(self.known(ledger).days)
+            ledger.requests.keep_request_lengths(self.known(ledger).days)

@@ -54,123 +54,123 @@ class RevisionChecks:
     def plan(self, series: Iterable[SeriesState]) -> None:
         """Find what is complete, and should be compared with what IB has now."""
         self.planned.clear()
-        for watched in list(series):  # one whose file is gone is forgotten
-            with self.isolation.of(watched):
-                if (what := self._due(watched, int(self.clock()))) is not None:
-                    self.planned.append((watched, what))
+        for state in list(series):  # one whose file is gone is forgotten
+            with self.isolation.of(state):
+                if (what := self._due(state, int(self.clock()))) is not None:
+                    self.planned.append((state, what))
 
     def begin(self) -> None:
         """Compare a few of them."""
         now = int(self.clock())
         for _ in range(min(_CHECKS_AT_ONCE, len(self.planned))):
-            watched, what = self.planned.popleft()
-            if not self.owner.is_watched(watched) or not watched.may_be_asked_for(now):
+            state, what = self.planned.popleft()
+            if not self.owner.is_tracked(state) or not state.may_be_requested(now):
                 continue
-            with self.isolation.of(watched):
-                self.assessor.ledger.series.note_look(watched.series, what, now)
-                request = self._request(watched, what, now)
+            with self.isolation.of(state):
+                self.assessor.ledger.series.note_check(state.series, what, now)
+                request = self._request(state, what, now)
                 if request is not None:
-                    self.fetcher.request_bars(Kind.CHECK, watched, request, Priority.BACKFILL)
+                    self.fetcher.request_bars(Kind.CHECK, state, request, Priority.BACKFILL)
 
-    def _due(self, watched: SeriesState, now: int) -> str | None:
+    def _due(self, state: SeriesState, now: int) -> str | None:
         """What of a complete series should be compared, `settle` or `sample`; None: nothing."""
-        is_complete = watched.coverage is not None and not watched.coverage.closable
-        if self.assessor.contracts.question_of(watched) is not None:
+        is_complete = state.coverage is not None and not state.coverage.fillable
+        if self.assessor.contracts.question_of(state) is not None:
             return None
-        if not is_complete or watched.last is None or not watched.may_be_asked_for(now):
+        if not is_complete or state.last is None or not state.may_be_requested(now):
             return None
-        if self._is_unsettled(watched, now):
+        if self._is_unsettled(state, now):
             return "settle"
-        looked = self.assessor.ledger.series.looked_at(watched.series, "sample")
-        if looked is None:  # seen for the first time: tomorrow
-            self.assessor.ledger.series.note_look(watched.series, "sample", now)
-        return "sample" if looked is not None and now - looked >= _CHECK_EVERY_S else None
+        finding = self.assessor.ledger.series.checked_at(state.series, "sample")
+        if finding is None:  # seen for the first time: tomorrow
+            self.assessor.ledger.series.note_check(state.series, "sample", now)
+        return "sample" if finding is not None and now - finding >= _CHECK_EVERY_S else None
 
-    def _is_unsettled(self, watched: SeriesState, now: int) -> bool:
+    def _is_unsettled(self, state: SeriesState, now: int) -> bool:
         """The newest daily bar was written before it was settled, and not looked at since."""
-        if not watched.series.timeframe.is_daily or not watched.is_owned or watched.last is None:
+        if not state.series.timeframe.is_daily or not state.is_owned or state.last is None:
             return False
-        settled_at = watched.last + DAY_S + _SETTLED_S
-        looked = self.assessor.ledger.series.looked_at(watched.series, "settle")
-        if looked is None:  # written just now, or long ago
-            self.assessor.ledger.series.note_look(watched.series, "settle", now)
+        settled_at = state.last + DAY_S + _SETTLED_S
+        finding = self.assessor.ledger.series.checked_at(state.series, "settle")
+        if finding is None:  # written just now, or long ago
+            self.assessor.ledger.series.note_check(state.series, "settle", now)
             return False
-        return looked < settled_at <= now
+        return finding < settled_at <= now
 
-    def _request(self, watched: SeriesState, what: str, now: int) -> BarsRequest | None:
+    def _request(self, state: SeriesState, what: str, now: int) -> BarsRequest | None:
         """Some bars that are stored: the newest, or old ones by chance; None: there are none."""
-        length = watched.series.timeframe.length_s
+        length = state.series.timeframe.length_s
         if what == "settle":
-            if watched.last is None:
+            if state.last is None:
                 return None
             return BarsRequest(
-                watched.instrument, watched.series.timeframe, watched.last, watched.last + length
+                state.instrument, state.series.timeframe, state.last, state.last + length
             )
         until = now - _CHECK_OLDER_S
-        if watched.first is None or watched.first >= until:
+        if state.first is None or state.first >= until:
             return None
-        chance = random.Random(f"{watched.series} {now // DAY_S}")  # noqa: S311  no secret
-        some = chance.randrange(watched.first, until)
-        start = watched.store.nearest(watched.series, some, some)
+        chance = random.Random(f"{state.series} {now // DAY_S}")  # noqa: S311  no secret
+        some = chance.randrange(state.first, until)
+        start = state.store.nearest(state.series, some, some)
         if start is None:  # somebody has emptied the file since it was looked at
-            self.assess(watched)
+            self.assess(state)
             return None
         end = start + _CHECK_BARS * length
-        return BarsRequest(watched.instrument, watched.series.timeframe, start, end)
+        return BarsRequest(state.instrument, state.series.timeframe, start, end)
 
     # What comes of it.
 
     def take(self, task: Task, answer: Answer) -> None:
         """Compare, and see to what IB has otherwise by now."""
-        watched = task.watched
-        if watched.is_rebuilding:
+        state = task.state
+        if state.is_rebuilding:
             return
-        told = {bar.start: bar for bar in self.ingest.grids.comparable(watched, answer)}
-        revision = compare(stored(watched, told), told)
-        if revision is not None and (is_whole(watched, revision) or is_other(watched, revision)):
+        received = {bar.start: bar for bar in self.ingest.grids.comparable(state, answer)}
+        revision = compare(stored(state, received), received)
+        if revision is not None and (is_whole(state, revision) or is_other(state, revision)):
             self.see_to(task, replace(revision, doubted_at=None))
             return
-        watched.succeeded()
+        state.succeeded()
         if revision is not None:
             self.see_to(task, replace(revision, doubted_at=None))
         if task.kind is Kind.AROUND:
-            self._see_to_withheld(watched, task.gaps)
+            self._see_to_withheld(state, task.gaps)
 
     def see_to(self, task: Task, revision: Revision) -> None:
         """Correct what is ours, a whole series by rebuilding it; leave what is others'."""
-        watched, is_staging = task.watched, self.rebuilds.is_staging(task.watched)
-        self.ingest.notice_foreign(watched, int(self.clock()))
+        state, is_staging = task.state, self.rebuilds.is_staging(task.state)
+        self.ingest.notice_foreign(state, int(self.clock()))
         if revision.doubted_at is not None:
-            self._look_around(watched, revision.doubted_at, task.gaps)
-        elif is_other(watched, revision):
+            self._fetch_samples(state, revision.doubted_at, task.gaps)
+        elif is_other(state, revision):
             self.contract_checks.stop(task, revision)
-        elif not is_whole(watched, revision):
+        elif not is_whole(state, revision):
             self._see_to_revision(task, revision)
-        elif not watched.is_owned:
+        elif not state.is_owned:
             self._ask_a_person(task, revision)
-        elif revision.price is None or is_staging or not watched.instrument.can_be_paged:
-            self.rebuild(watched, revision.words)
+        elif revision.price is None or is_staging or not state.instrument.can_be_paged:
+            self.rebuild(state, revision.words)
         else:
-            self.contract_checks.request(watched, revision.changed[-1].start)
+            self.contract_checks.request(state, revision.changed[-1].start)
 
-    def rebuild(self, watched: SeriesState, why: str) -> None:
+    def rebuild(self, state: SeriesState, why: str) -> None:
         """The whole series, beside its own file."""
-        if self.rebuilds.is_staging(watched):
-            self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
-        elif not watched.is_rebuilding:
-            self.rebuilds.begin(watched, why)
+        if self.rebuilds.is_staging(state):
+            self.rebuilds.give_up(state, "IB tells it otherwise from one answer to the next")
+        elif not state.is_rebuilding:
+            self.rebuilds.begin(state, why)
 
     def _see_to_revision(self, task: Task, revision: Revision) -> None:
         """Some bars alone were revised."""
-        watched = task.watched
-        if watched.is_owned:
-            self.ingest.comparison.correct(watched, revision)
-            self.assess(watched)
+        state = task.state
+        if state.is_owned:
+            self.ingest.comparison.correct(state, revision)
+            self.assess(state)
             return
         if task.kind is Kind.AROUND:
-            self.ingest.comparison.note_revised(watched, revision)
+            self.ingest.comparison.note_revised(state, revision)
         self.owner.report(
-            str(watched.series),
+            str(state.series),
             RequestFailed(
                 f"{revision.words}; the file has rows that were not written here, and is left",
                 hint="delete the rows that should be asked for again",
@@ -183,7 +183,7 @@ class RevisionChecks:
         What was chosen by chance says nothing of the newest rows: bars behind them are added, as
         long as those are told alike.
         """
-        watched = task.watched
+        state = task.state
         error = OtherUnit(
             f"{revision.words}; the file has rows that were not written here: it is left, and "
             "nothing is added in another unit",
@@ -191,28 +191,28 @@ class RevisionChecks:
             "to have them asked for again",
         )
         if task.kind is Kind.CHECK:
-            watched.succeeded()
+            state.succeeded()
         else:
-            watched.failed(error, self.clock())
-        self.owner.report(str(watched.series), error)
+            state.failed(error, self.clock())
+        self.owner.report(str(state.series), error)
 
-    def _look_around(self, watched: SeriesState, start: int, withheld: tuple[Gap, ...]) -> None:
+    def _fetch_samples(self, state: SeriesState, start: int, withheld: tuple[Gap, ...]) -> None:
         """Compare more bars, to tell a split from a bar that was revised."""
-        timeframe = watched.series.timeframe
+        timeframe = state.series.timeframe
         reach = _CHECK_BARS * timeframe.length_s
-        request = BarsRequest(watched.instrument, timeframe, start - reach, start + reach)
-        self.fetcher.request_bars(Kind.AROUND, watched, request, Priority.RECENT, withheld)
+        request = BarsRequest(state.instrument, timeframe, start - reach, start + reach)
+        self.fetcher.request_bars(Kind.AROUND, state, request, Priority.RECENT, withheld)
 
-    def _see_to_withheld(self, watched: SeriesState, gaps: tuple[Gap, ...]) -> None:
+    def _see_to_withheld(self, state: SeriesState, gaps: tuple[Gap, ...]) -> None:
         """Nothing of it is in another unit: it is asked for at once, but not again and again."""
-        if not self.ingest.later.put_off(watched, gaps, int(self.clock())):
+        if not self.ingest.later.put_off(state, gaps, int(self.clock())):
             return
-        if self.rebuilds.is_staging(watched):  # which would seem whole without it
-            self.rebuilds.give_up(watched, "IB tells it otherwise from one answer to the next")
+        if self.rebuilds.is_staging(state):  # which would seem whole without it
+            self.rebuilds.give_up(state, "IB tells it otherwise from one answer to the next")
             return
-        self.assess(watched)
+        self.assess(state)
         doubted = "IB tells bars otherwise than they are stored, and the next time alike"
         self.owner.report(
-            str(watched.series),
+            str(state.series),
             RequestFailed(f"{doubted}: what came with it is left out, and asked for again later"),
         )

@@ -38,7 +38,7 @@ from ktrdr.times import iso
 
 log = logging.getLogger("gap-filler")
 
-_HEARD_FOR_S = 0.5
+_RECEIVE_FOR_S = 0.5
 """So long answers are seen to before anything else is: many large ones can be there at once."""
 _REQUESTS_A_SERIES = 8
 """At a time; the rest of a long history is for the next ones, so that nobody waits for it."""
@@ -50,7 +50,7 @@ _RECENT_S = 40 * DAY_S
 
 
 @dataclass
-class Tally:
+class Summary:
     """What was done since the start."""
 
     failed: int = 0
@@ -81,7 +81,7 @@ class Scheduler:
         self._ingest = Ingest(assessor, owner.report, check_interval_s / 2)
         self._lengths = LearntLengths()
         self.fetcher = Fetcher(connection, executor, clock)
-        self.tally = Tally()
+        self.summary = Summary()
         isolation = Isolation(assessor.main_store.folder, clock, owner.report, self._forget)
         rebuilds = Rebuilds(assessor, clock, owner, self.assess, isolation.of)
         shared = (assessor, self._ingest, self.fetcher)
@@ -120,17 +120,17 @@ class Scheduler:
     def begin(self, batch: list[SeriesState], source: str) -> None:
         """Request what these series lack; first the sessions of those that want them."""
         self.fetcher.source = source
-        self.tally.symbols += len({watched.series.symbol for watched in batch})
+        self.summary.symbols += len({state.series.symbol for state in batch})
         now = int(self._clock())
         lacking: dict[str, list[SeriesState]] = {}
-        for watched in batch:
-            watched.tried_at = self._clock()
-            with self._isolation.of(watched):
-                if self._assessor.wants_schedule(watched, now):
-                    lacking.setdefault(contract_name(watched.instrument), []).append(watched)
+        for state in batch:
+            state.tried_at = self._clock()
+            with self._isolation.of(state):
+                if self._assessor.wants_schedule(state, now):
+                    lacking.setdefault(contract_name(state.instrument), []).append(state)
                 else:
-                    self.assess(watched)
-                    self._request_bars(watched, len(batch))
+                    self.assess(state)
+                    self._request_bars(state, len(batch))
         for same in lacking.values():
             with self._isolation.of(*same):
                 start = self._assessor.schedule_from(same, now)
@@ -158,39 +158,39 @@ class Scheduler:
             with self._isolation.of(staging):
                 self._finish_rebuild(staging)
 
-    def _finish_rebuild(self, watched: SeriesState) -> None:
-        if self._rebuilds.is_staging(watched) and not self.fetcher.is_asking_for(watched):
-            self._rebuilds.finish(watched)
+    def _finish_rebuild(self, state: SeriesState) -> None:
+        if self._rebuilds.is_staging(state) and not self.fetcher.is_requesting(state):
+            self._rebuilds.finish(state)
 
-    def _go_on(self, watched: SeriesState) -> None:
-        self.assess(watched)
-        self._request_bars(watched, 1)
+    def _go_on(self, state: SeriesState) -> None:
+        self.assess(state)
+        self._request_bars(state, 1)
 
-    def _request_bars(self, watched: SeriesState, sharers: int) -> None:
+    def _request_bars(self, state: SeriesState, sharers: int) -> None:
         """The requests for what is open of a series.
 
         After a failure for one gap alone, another one each time: one that always fails shall hold
         up no other, and who never answers shall hold no more than one place.
         """
-        if not watched.may_be_asked_for(self._clock()) or not self._is_watched(watched):
+        if not state.may_be_requested(self._clock()) or not self._is_tracked(state):
             return
-        if self._assessor.contracts.question_of(watched) is not None:
-            self._contract_checks.request(watched)
+        if self._assessor.contracts.question_of(state) is not None:
+            self._contract_checks.request(state)
             return
-        if watched.coverage is None:
+        if state.coverage is None:
             return
         most = max(_REQUESTS_A_SERIES, self.fetcher.room // max(sharers, 1))
         now = int(self._clock())
-        gaps = watched.coverage.open_gaps
-        if watched.standing.failures and gaps:
-            gaps, most = [gaps[-1 - (watched.standing.failures - 1) % len(gaps)]], 1
+        gaps = state.coverage.open_gaps
+        if state.standing.failures and gaps:
+            gaps, most = [gaps[-1 - (state.standing.failures - 1) % len(gaps)]], 1
         lengths = self._lengths.known(self._assessor.ledger)
-        wanted = plan(gaps, watched.instrument, watched.series.timeframe, lengths)
-        if not now - _COMPARED_S <= watched.compared_at <= now:
-            wanted = _touching(watched, wanted) or wanted
+        wanted = plan(gaps, state.instrument, state.series.timeframe, lengths)
+        if not now - _COMPARED_S <= state.compared_at <= now:
+            wanted = _touching(state, wanted) or wanted
         for request in wanted[:most]:
-            priority = _priority(watched, request, now)
-            self.fetcher.request_bars(Kind.FILL, watched, request, priority)
+            priority = _priority(state, request, now)
+            self.fetcher.request_bars(Kind.FILL, state, request, priority)
 
     # Receiving.
 
@@ -206,8 +206,8 @@ class Scheduler:
         until: float | None = None
         was_busy = self.is_busy
         while was_busy and (back := self.fetcher.back(wait_s)) is not None:
-            until, wait_s = until or time.monotonic() + _HEARD_FOR_S, 0.0
-            self.tally.received += 1
+            until, wait_s = until or time.monotonic() + _RECEIVE_FOR_S, 0.0
+            self.summary.received += 1
             try:
                 self._see_to(*back)
             except (PeerDown, NotConnected) as error:
@@ -246,129 +246,129 @@ class Scheduler:
                 case Kind.LIKENESS:
                     self._contract_checks.take(task, self.fetcher.answer(task, done))
             if task.kind in (Kind.FILL, Kind.CONTROL) or task.kind.compares:
-                self._finish_rebuild(task.watched)
+                self._finish_rebuild(task.state)
 
-    def _is_watched(self, watched: SeriesState) -> bool:
-        return self._rebuilds.is_staging(watched) or self._owner.is_watched(watched)
+    def _is_tracked(self, state: SeriesState) -> bool:
+        return self._rebuilds.is_staging(state) or self._owner.is_tracked(state)
 
-    def _may_be_seen_to(self, watched: SeriesState) -> bool:
-        return self._is_watched(watched) and not watched.is_blocked
+    def _may_be_seen_to(self, state: SeriesState) -> bool:
+        return self._is_tracked(state) and not state.is_blocked
 
     def _take_sessions(self, task: Task, found: object) -> None:
         assert isinstance(found, SessionsAnswer)
-        instrument = task.watched.instrument
+        instrument = task.state.instrument
         self._assessor.sessions.take_schedule(
-            task.series, found.schedule, task.asked_at, found.closed
+            task.series, found.schedule, task.requested_at, found.closed
         )
         if found.expires is not None:
             life = self._assessor.contracts.life(instrument)._replace(expires=found.expires)
             self._assessor.contracts.keep_life(instrument, life)
-        for watched in task.series:
-            with self._isolation.of(watched):
-                self.assess(watched)
+        for state in task.series:
+            with self._isolation.of(state):
+                self.assess(state)
                 if found.identity is not None:
-                    self._assessor.contracts.take_identity(watched, found.identity)
-                self._request_bars(watched, len(task.series))
+                    self._assessor.contracts.take_identity(state, found.identity)
+                self._request_bars(state, len(task.series))
 
     def _take_bars(self, task: Task, done: Future[object]) -> None:
         """Store one answer, and remember what it says IB has not."""
-        watched, request = task.watched, task.bars_request
-        holes = _gaps_within(watched, (request.start, request.end))
+        state, request = task.state, task.bars_request
+        holes = _gaps_within(state, (request.start, request.end))
         took_s = self.fetcher.took_s(task)
         try:
             answer = self.fetcher.answer(task, done)
-            if watched.is_rebuilding:
+            if state.is_rebuilding:
                 return  # and comes once more, with all the others
             is_sure = self._owner.clocks_agree
-            taken = self._ingest.take(watched, request, answer, task.asked_at, is_sure=is_sure)
+            taken = self._ingest.take(state, request, answer, task.requested_at, is_sure=is_sure)
         except KtrdrError as error:
-            self._learn_from(error, request, watched, task.asked_at)
+            self._learn_from(error, request, state, task.requested_at)
             raise
         if not taken.is_withheld:
-            watched.succeeded()
-            watched.compared_at = task.asked_at
+            state.succeeded()
+            state.compared_at = task.requested_at
         self._lengths.answered(self._assessor.ledger, request, took_s)
-        self.tally.bars_added += taken.added
-        self.assess(watched)
+        self.summary.bars_added += taken.added
+        self.assess(state)
         log.info(
             "%s: %s to %s: %d bars, %d new",
-            *(watched.series, iso(request.start), iso(request.end), len(answer.bars), taken.added),
+            *(state.series, iso(request.start), iso(request.end), len(answer.bars), taken.added),
         )
         self._see_to_consequences(replace(task, gaps=tuple(holes)), taken)
 
     def _see_to_consequences(self, task: Task, taken: IngestResult) -> None:
-        watched, asked_at = task.watched, task.asked_at
+        state, requested_at = task.state, task.requested_at
         if taken.revision:
             self._revision_checks.see_to(task, taken.revision)
         if taken.is_moved:
             why = "IB's bars begin at other minutes than those stored"
-            self._revision_checks.rebuild(watched, why)
+            self._revision_checks.rebuild(state, why)
         if taken.wants_control:
-            self._controls.request_control(watched, taken.wants_control, asked_at)
+            self._controls.request_control(state, taken.wants_control, requested_at)
         if not taken.is_withheld:
-            self._controls.request_head(watched, task.bars_request, asked_at)
+            self._controls.request_head(state, task.bars_request, requested_at)
 
     def _learn_from(
-        self, error: KtrdrError, request: BarsRequest, watched: SeriesState, asked_at: int
+        self, error: KtrdrError, request: BarsRequest, state: SeriesState, requested_at: int
     ) -> None:
-        self.tally.failed += 1
+        self.summary.failed += 1
         self._assessor.ledger.requests.refused(
-            watched.series, request.start, request.end, asked_at, error.outcome, error.code
+            state.series, request.start, request.end, requested_at, error.outcome, error.code
         )
         if isinstance(error, TimedOut):
             self._lengths.timed_out(self._assessor.ledger, request)
 
-    def _forget(self, watched: SeriesState) -> None:
+    def _forget(self, state: SeriesState) -> None:
         """Its file is gone."""
-        if self._rebuilds.is_staging(watched):
-            self._rebuilds.give_up(watched, "somebody has removed the new file")
+        if self._rebuilds.is_staging(state):
+            self._rebuilds.give_up(state, "somebody has removed the new file")
         else:
-            self._owner.forget(watched)
+            self._owner.forget(state)
 
     # Judging.
 
-    def assess(self, watched: SeriesState, *, only_if_changed: bool = False) -> None:
+    def assess(self, state: SeriesState, *, only_if_changed: bool = False) -> None:
         """Judge a series anew; what cannot be read is reported, and left as it is."""
-        was_known = watched.coverage is not None
-        with self._isolation.of(watched):
+        was_known = state.coverage is not None
+        with self._isolation.of(state):
             now = int(self._clock())
-            self._assessor.assess(watched, now, only_if_changed=only_if_changed)
-        if watched.coverage is not None and not was_known:
-            lacks = sum(gap.bars for gap in watched.coverage.closable)
-            self.fetcher.found(watched.series.timeframe, lacks)
+            self._assessor.assess(state, now, only_if_changed=only_if_changed)
+        if state.coverage is not None and not was_known:
+            lacks = sum(gap.bars for gap in state.coverage.fillable)
+            self.fetcher.found(state.series.timeframe, lacks)
 
-    def assess_history(self, watched: SeriesState) -> bool:
+    def assess_history(self, state: SeriesState) -> bool:
         """Look at every row of its file, and at what is before the days kept; False: it is done."""
-        with self._isolation.of(watched):
-            return self._assessor.assess_history(watched, int(self._clock()))
+        with self._isolation.of(state):
+            return self._assessor.assess_history(state, int(self._clock()))
         return True
 
 
-def _touching(watched: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:
+def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:
     """Those whose answers will bring stored bars along, so that these are compared first.
 
     What comes alone would be written though all is told in another unit by now.
     """
-    if watched.first is None or len(wanted) < 2:
+    if state.first is None or len(wanted) < 2:
         return wanted
     oldest = min(request.start for request in wanted)
-    there = watched.store.look(watched.series, oldest - _TOUCH_S).starts
+    there = state.store.contents(state.series, oldest - _TOUCH_S).starts
     spans = [(request.start - _TOUCH_S, request.end + _TOUCH_S) for request in wanted]
     counts = [end - begin for begin, end in np.searchsorted(there, spans).tolist()]
     return [request for request, count in zip(wanted, counts, strict=True) if count]
 
 
-def _priority(watched: SeriesState, request: BarsRequest, now: int) -> Priority:
-    if watched.rebuilds_from is not None:
+def _priority(state: SeriesState, request: BarsRequest, now: int) -> Priority:
+    if state.rebuilds_from is not None:
         return Priority.BACKFILL
-    if watched.last is not None and request.start > watched.last:
+    if state.last is not None and request.start > state.last:
         return Priority.TAIL
     return Priority.RECENT if request.end > now - _RECENT_S else Priority.BACKFILL
 
 
-def _gaps_within(watched: SeriesState, span: tuple[int, int]) -> list[Gap]:
+def _gaps_within(state: SeriesState, span: tuple[int, int]) -> list[Gap]:
     """The series' open gaps that reach into `[start, end)`."""
-    gaps = watched.coverage.open_gaps if watched.coverage else []
+    gaps = state.coverage.open_gaps if state.coverage else []
     return [gap for gap in gaps if gap.first < span[1] and gap.last >= span[0]]
 
 

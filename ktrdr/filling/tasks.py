@@ -37,7 +37,7 @@ class Task:
 
     kind: Kind
     series: tuple[SeriesState, ...]
-    asked_at: int
+    requested_at: int
     """UTC seconds."""
     sent_at: float
     """By a clock that only moves forward."""
@@ -51,7 +51,7 @@ class Task:
         return self.request, self.sent_at
 
     @property
-    def watched(self) -> SeriesState:
+    def state(self) -> SeriesState:
         """The only series, or the first."""
         return self.series[0]
 

@@ -11,7 +11,7 @@ from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import ContractSessions
 from ktrdr.completeness.gaps import among
-from ktrdr.completeness.grids import look
+from ktrdr.completeness.grids import find_grid
 from ktrdr.completeness.unscheduled import are_moved, sessions_of, sight
 from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer, Bar
@@ -34,11 +34,11 @@ class UnscheduledBars:
 
     def sight(
         self,
-        watched: SeriesState,
+        state: SeriesState,
         request: BarsRequest,
         answer: Answer,
         outside: Sequence[Bar],
-        asked_at: int,
+        requested_at: int,
         *,
         is_sure: bool,
     ) -> tuple[list[Bar], list[Bar], bool]:
@@ -46,44 +46,44 @@ class UnscheduledBars:
 
         And whether these may be expected ones that were moved.
         """
-        schedule = self._sessions.known_schedule(watched.instrument)
+        schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
-        known = self._contracts.unscheduled(watched)
-        told = {bar.start for bar in outside}
+        known = self._contracts.unscheduled(state)
+        received = {bar.start for bar in outside}
         due = self._contracts.expected(
-            watched, schedule, request.start, request.end, asked_at
+            state, schedule, request.start, request.end, requested_at
         ).starts
-        there = [*(bar.start for bar in answer.bars), *told, *known]
-        absent = self._absences.absent(watched.absence, due, asked_at)
+        there = [*(bar.start for bar in answer.bars), *received, *known]
+        absent = self._absences.absent(state.absence, due, requested_at)
         lacking = np.setdiff1d(np.setdiff1d(due, absent), np.array(there, np.int64))
-        sighted = sight(known, outside, asked_at, len(lacking), is_sure=is_sure)
-        others = {start: one for start, one in known.items() if start not in told}
-        self._contracts.keep_unscheduled(watched, others | sighted.doubted)
-        timeframe = watched.series.timeframe
+        sighted = sight(known, outside, requested_at, len(lacking), is_sure=is_sure)
+        others = {start: one for start, one in known.items() if start not in received}
+        self._contracts.keep_unscheduled(state, others | sighted.doubted)
+        timeframe = state.series.timeframe
         starts = np.array([bar.start for bar in sighted.believed], np.int64)
         starts = starts[closed(starts, schedule, timeframe)]
         sessions = sessions_of(starts.tolist(), schedule, timeframe)
         if sessions:
-            self._sessions.add_sessions(watched.instrument, sessions)
-            log.info("%s: traded in %d sessions that SCHEDULE lacks", watched.series, len(sessions))
+            self._sessions.add_sessions(state.instrument, sessions)
+            log.info("%s: traded in %d sessions that SCHEDULE lacks", state.series, len(sessions))
         if closed(np.array([*sighted.doubted], np.int64), schedule, timeframe).any():
-            self._sessions.doubt_sessions(watched.instrument, asked_at)
+            self._sessions.doubt_sessions(state.instrument, requested_at)
         is_moved = bool(sighted.doubted) and are_moved(len(outside), len(lacking))
         return sighted.believed, [one.bar for one in sighted.doubted.values()], is_moved
 
-    def told_once(self, watched: SeriesState, schedule: Schedule, starts: Int64Array) -> BoolArray:
+    def told_once(self, state: SeriesState, schedule: Schedule, starts: Int64Array) -> BoolArray:
         """Bars at times or minutes of none that no more than one answer had."""
-        known = self._contracts.unscheduled(watched).items()
+        known = self._contracts.unscheduled(state).items()
         once = np.array(sorted(start for start, one in known if one.times <= 1), np.int64)
-        timeframe = watched.series.timeframe
-        odd = look(once, schedule, timeframe, self._contracts.alignment(watched)).odd
+        timeframe = state.series.timeframe
+        odd = find_grid(once, schedule, timeframe, self._contracts.alignment(state)).odd
         return among(starts, once[odd | closed(once, schedule, timeframe)])
 
-    def settle(self, watched: SeriesState, starts: Collection[int]) -> None:
+    def settle(self, state: SeriesState, starts: Collection[int]) -> None:
         """Of these it is known by now whether there are such bars."""
-        known = self._contracts.unscheduled(watched).items()
+        known = self._contracts.unscheduled(state).items()
         left = {start: one for start, one in known if start not in starts}
-        self._contracts.keep_unscheduled(watched, left)
+        self._contracts.keep_unscheduled(state, left)
 
 
 def without_closed(

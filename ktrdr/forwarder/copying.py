@@ -32,7 +32,7 @@ _PIPE = 2**18
 """All 64 calls together then have half of what Linux lets a user have in pipes (64 MiB)."""
 _LAST_WORDS_BYTES = 4096
 _TRY_S = 3.0
-_LOOK_AGAIN_S = 1.0
+_RECHECK_S = 1.0
 _GUARD = "trap '' HUP INT TERM; read _; kill -s KILL 0"
 """Ends its process group when the pipe that it reads from is closed, however the writer ended."""
 
@@ -190,7 +190,7 @@ class Socat(Copying):
         self._without = Threads()
         self._trouble = ""
         self._is_broken = False
-        self._may_look_s = 0.0
+        self._recheck_at_s = 0.0
         self._is_ending = False
 
     def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
@@ -208,7 +208,7 @@ class Socat(Copying):
             self._trouble = str(error)
             return self._without.between(near, far)
         if why:
-            self._look_whether_it_works(why)
+            self._check_it_works(why)
         return passed, why
 
     def _between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
@@ -230,12 +230,12 @@ class Socat(Copying):
                 process.stderr.close()
         return passed, _last_words(said) if process.returncode else ""
 
-    def _look_whether_it_works(self, why: str) -> None:
+    def _check_it_works(self, why: str) -> None:
         """After one has failed, which resets make it do, too: one look at a time, and seldom."""
         with self._lock:
-            if self._is_broken or time.monotonic() < self._may_look_s:
+            if self._is_broken or time.monotonic() < self._recheck_at_s:
                 return
-            self._may_look_s = math.inf
+            self._recheck_at_s = math.inf
         try:
             self._is_broken = not _works(self._command)
         except OSError as error:  # this machine is busy, or has no more files
@@ -244,7 +244,7 @@ class Socat(Copying):
             log.warning("copying without socat now, which does not work any more: %s", why)
         with self._lock:
             if not self._is_ending:
-                self._may_look_s = time.monotonic() + _LOOK_AGAIN_S
+                self._recheck_at_s = time.monotonic() + _RECHECK_S
 
     def _start(self, near: socket.socket, far: socket.socket) -> subprocess.Popen[bytes]:
         ends = [f"FD:{one.fileno()},shut-down" for one in (near, far)]
@@ -281,7 +281,7 @@ class Socat(Copying):
     def end(self) -> None:
         """As `Copying.end`: the group goes, and who waits for a process of it sees that."""
         with self._lock:
-            self._is_ending, self._may_look_s = True, math.inf
+            self._is_ending, self._recheck_at_s = True, math.inf
             guard, self._guard = self._guard, None
             left = set(self._running)
         if guard is not None:
@@ -329,10 +329,10 @@ def _works(command: str) -> bool:
         try:
             caller.sendall(b"?")
             caller.shutdown(socket.SHUT_WR)
-            heard = gateway.recv(9) + gateway.recv(9)
+            received = gateway.recv(9) + gateway.recv(9)
             gateway.sendall(b"!")
             gateway.close()
-            return heard + caller.recv(9) + caller.recv(9) == b"?!"
+            return received + caller.recv(9) + caller.recv(9) == b"?!"
         except (BrokenPipeError, ConnectionResetError):
             return False
         finally:

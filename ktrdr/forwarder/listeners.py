@@ -50,11 +50,11 @@ class Listeners:
 
     def follow(self) -> None:
         """Listen where the plan says by now, and nowhere else."""
-        for key, place in self.look().items():
+        for key, place in self.refresh().items():
             if key not in self._open:
                 self._try(key, place)
 
-    def look(self) -> dict[tuple[str, int, str], Place]:
+    def refresh(self) -> dict[tuple[str, int, str], Place]:
         """Where the plan says by now; nowhere else is listened any more. Quick: opens nothing."""
         plan = self._plan_of_now()
         wanted = {place.key: place for place in plan.places}
@@ -195,7 +195,7 @@ def explain(error: OSError, place: Place, port: int) -> str:
     return f"port {port} of {place.address}: {why} (see KTRDR_FORWARD_BIND, KTRDR_FORWARD_PORT)"
 
 
-def hang_up(call: Call, *, rudely: bool = False) -> None:
+def close_all(call: Call, *, rudely: bool = False) -> None:
     """Close a call that is not served; `rudely`: with a reset, which says that it is not wanted."""
     with contextlib.suppress(OSError):
         if rudely:

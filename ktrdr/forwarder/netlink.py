@@ -67,12 +67,12 @@ def _leads_through(route: bytes) -> Iterator[int]:
 
 def _dump(request: int, answer: int, body_bytes: int) -> Iterator[bytes]:
     """The bodies of all messages that answer."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asked:
-        asked.bind((0, 0))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as requested:
+        requested.bind((0, 0))
         header = _HEADER.pack(_HEADER.size + body_bytes, request, _DUMP, 1, 0)
-        asked.send(header + bytes(body_bytes))
+        requested.send(header + bytes(body_bytes))
         while True:
-            said, at = asked.recv(_ROOM), 0
+            said, at = requested.recv(_ROOM), 0
             while at + _HEADER.size <= len(said):
                 length, kind, _, _, _ = _HEADER.unpack_from(said, at)
                 body = said[at + _HEADER.size : at + length]

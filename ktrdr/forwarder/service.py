@@ -17,7 +17,7 @@ from ktrdr.forwarder.calls import Calls
 from ktrdr.forwarder.closing import Closing
 from ktrdr.forwarder.copying import Copying
 from ktrdr.forwarder.gateway import Gateway, words
-from ktrdr.forwarder.listeners import Call, Listeners, hang_up
+from ktrdr.forwarder.listeners import Call, Listeners, close_all
 from ktrdr.forwarder.settings import ForwardSettings
 
 _FOLLOW_S = 1.0
@@ -77,16 +77,16 @@ class Forwarder:
     def _take(self, call: Call) -> None:
         """Serve a call in a thread of its own, or refuse it."""
         try:
-            self._listeners.look()  # whose calls are taken is as it is now
+            self._listeners.refresh()  # whose calls are taken is as it is now
         except OSError:
-            hang_up(call)
+            close_all(call)
             raise
         why = self._calls.admit(self._listeners.place_of_now(call), call.caller, call.reached)
         if why is None:
             self._serve_apart(call)
             return
         if why.reason == "foreign":
-            hang_up(call, rudely=True)
+            close_all(call, rudely=True)
         else:
             self._closing.add(call.socket, time.monotonic())
         self._calls.note_error("refused call", f"{call.caller}: refused a call: {why.words}")

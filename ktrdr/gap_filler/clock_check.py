@@ -14,7 +14,7 @@ from ktrdr.ledger.ledger import Clock
 
 log = logging.getLogger("gap-filler")
 
-_ASK_EVERY_S = 60.0
+_CHECK_EVERY_S = 60.0
 """How long clocks are not compared at most."""
 _HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 
@@ -36,7 +36,7 @@ class ClockCheck:
         self.wall, self._monotonic, self._boot = wall, monotonic, boot
         self._assessor = assessor
         self._clocks = Clocks()
-        self._asked_at = -_ASK_EVERY_S
+        self._requested_at = -_CHECK_EVERY_S
         """When the gateway's was asked for, by the monotonic one."""
         self._began = 0.0
         """When the clocks were first compared, by the monotonic one."""
@@ -70,20 +70,20 @@ class ClockCheck:
         at = self.moment
         return round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0
 
-    def asked_lately(self, within_s: float) -> bool:
+    def requested_lately(self, within_s: float) -> bool:
         """The gateway's clock was asked for within so long, and agreed."""
-        return self.agree and 0 <= self._monotonic() - self._asked_at < within_s
+        return self.agree and 0 <= self._monotonic() - self._requested_at < within_s
 
     def learn(self, offset_s: float | None, measure: Callable[[], float | None]) -> None:
         """How far the gateway's clock is off, as it was measured a while ago.
 
         `measure` measures it now. KtrdrError of it: it could not.
         """
-        self._asked_at = self._monotonic()
-        self._clocks = self._clocks.told(offset_s, self.moment)
+        self._requested_at = self._monotonic()
+        self._clocks = self._clocks.received(offset_s, self.moment)
         if self._clocks.are_apart:  # one was set since, perhaps to the right
             with contextlib.suppress(KtrdrError):
-                self._clocks = self._clocks.told(measure(), self.moment)
+                self._clocks = self._clocks.received(measure(), self.moment)
 
     def compare(
         self, report: Callable[[str, KtrdrError], None], *, is_foreign: bool = False

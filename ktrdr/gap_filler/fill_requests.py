@@ -25,10 +25,10 @@ class FillRequests:
     store: BarStore
     refuse_foreign: Callable[[], None]
     """WrongSource: the store is another source's."""
-    seen_now: Callable[[], Round]
+    snapshot_now: Callable[[], Round]
     """What was published last, as of now."""
     look_at_files: Callable[[Iterable[str]], None]
-    ask_for_scan: Callable[[], str]
+    request_scan: Callable[[], str]
 
     def ask(self, series: Series, since: int, text: str = "") -> Json:
         """Fill one series from this day on, however old; what `POST /fill` answers.
@@ -36,7 +36,7 @@ class FillRequests:
         `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
         or no such day. WrongSource, StoreUnwritable: it was not written down.
         """
-        now = self.seen_now().now
+        now = self.snapshot_now().now
         day = first_day(text or str(iso(since)), since, now)
         self._refuse_unknown(series)
         try:
@@ -45,13 +45,15 @@ class FillRequests:
         except StoreUnwritable:
             self.look_at_files([INSTRUMENTS])  # a scan sees what became of the ledger
             raise
-        seen = self.seen_now()
-        already = [self.fills.said(one, seen) for one in others if one.state is not State.CANCELLED]
+        snapshot = self.snapshot_now()
+        already = [
+            self.fills.said(one, snapshot) for one in others if one.state is not State.CANCELLED
+        ]
         self.look_at_files([series.file_name])
-        return self.fills.said(fill, seen) | {
-            "scan_id": self.ask_for_scan(),
+        return self.fills.said(fill, snapshot) | {
+            "scan_id": self.request_scan(),
             "already": [one for one in already if one["id"] != fill.id],
-            "since": iso(_since(seen, series)),
+            "since": iso(_since(snapshot, series)),
         }
 
     def cancel(self, query: Mapping[str, str]) -> Json:
@@ -70,22 +72,24 @@ class FillRequests:
             what = f"open fill of {series}"
         if not chosen:
             raise UnknownFill(f"there is no {what}", hint=".venv/bin/ktrdr fills lists all of them")
-        cancelled = self.fills.cancel({fill.id for fill in chosen}, self.seen_now().now)
+        cancelled = self.fills.cancel({fill.id for fill in chosen}, self.snapshot_now().now)
         self.look_at_files({fill.series.file_name for fill in cancelled})
-        seen = self.seen_now()
-        return {"cancelled": [self.fills.said(fill, seen) for fill in cancelled]}
+        snapshot = self.snapshot_now()
+        return {"cancelled": [self.fills.said(fill, snapshot) for fill in cancelled]}
 
     def listed(self, symbol: str | None) -> Json:
         """All fills that are kept, of one symbol where one is named, the oldest first."""
-        listed, seen = self.fills.listed(), self.seen_now()
+        listed, snapshot = self.fills.listed(), self.snapshot_now()
         chosen = [fill for fill in listed if symbol in (None, fill.series.symbol)]
-        return {"fills": [self.fills.said(fill, seen) for fill in chosen]}
+        return {"fills": [self.fills.said(fill, snapshot) for fill in chosen]}
 
     def _refuse_unknown(self, series: Series) -> None:
         """Where there is no such file, or the store is another source's."""
         self.refuse_foreign()
         if not is_there(self.store, series):
-            names = {one.symbol for one in self.seen_now().series if one.symbol != series.symbol}
+            names = {
+                one.symbol for one in self.snapshot_now().series if one.symbol != series.symbol
+            }
             alike = sorted(name for name in names if name.upper() == series.symbol.upper())
             meant = f"did you mean {' or '.join(alike)}? Else " if alike else ""
             raise InvalidRequest(
@@ -112,8 +116,8 @@ def series_from_query(query: Mapping[str, str]) -> Series:
         raise InvalidRequest(str(error)) from error
 
 
-def _since(seen: Round, series: Series) -> int | None:
+def _since(snapshot: Round, series: Series) -> int | None:
     """From when on `instruments.toml` wants it (UTC seconds)."""
-    one = seen.series.get(series)
+    one = snapshot.series.get(series)
     since = one.instrument.since_for(series.timeframe) if one else None
     return utc_midnight(since) if since else None

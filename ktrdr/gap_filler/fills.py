@@ -61,7 +61,7 @@ class Fills:
     """What people have asked for, of one store."""
 
     def __init__(self, book: FillBook) -> None:
-        self._book = book
+        self._ledger = book
         self._open: list[Fill] = []
         self._is_stale = True
         """The book has changed since it was read."""
@@ -74,24 +74,24 @@ class Fills:
 
     def ask(self, series: Series, since: int, now: float) -> Fill:
         """Keep a fill from a UTC midnight on; StoreUnwritable: it could not be written down."""
-        fill = self._book.ask(series, since, int(now))
+        fill = self._ledger.ask(series, since, int(now))
         self._unseen.add(fill.id)
         self._is_stale = True
         return fill
 
     def cancel(self, ids: Collection[int], now: float) -> list[Fill]:
         """Give these up; what was fetched stays. StoreUnwritable: none was."""
-        cancelled = self._book.cancel(ids, int(now))
+        cancelled = self._ledger.cancel(ids, int(now))
         self._is_stale = True
         return cancelled
 
     def listed(self) -> list[Fill]:
         """All of them, the oldest first. StoreUnwritable: the ledger cannot be read."""
-        return self._book.listed()
+        return self._ledger.listed()
 
-    def said(self, fill: Fill, seen: Round) -> Json:
+    def said(self, fill: Fill, snapshot: Round) -> Json:
         """A fill in the words of `GET /fills`, as it is now: many answers may come in one look."""
-        standing = self._standing(fill, seen) if fill.state.is_open else None
+        standing = self._standing(fill, snapshot) if fill.state.is_open else None
         counts = standing.progress.counts if standing and standing.progress else fill.counts
         trouble = standing.trouble if standing else Trouble("")
         return {
@@ -99,7 +99,7 @@ class Fills:
             "symbol": fill.series.symbol,
             "timeframe": fill.series.timeframe.value,
             "from": iso(fill.since),
-            "asked_at": iso(fill.asked_at),
+            "asked_at": iso(fill.requested_at),
             "state": (standing.state if standing else fill.state).value,
             "why": trouble.why,
             "hint": trouble.hint,
@@ -122,19 +122,19 @@ class Fills:
         self._unseen.clear()
         self._is_stale = True  # somebody may have deleted the ledger
 
-    def look(self, seen: Round) -> None:
+    def assess(self, snapshot: Round) -> None:
         """See where each fill stands, and write down which are done."""
         with contextlib.suppress(StoreUnwritable):  # the next look tries again
             if self._is_stale:
                 self._is_stale = False
                 self._read()
-            self._standings = {fill.id: self._standing(fill, seen) for fill in self._open}
+            self._standings = {fill.id: self._standing(fill, snapshot) for fill in self._open}
             for fill in list(self._open):
-                self._write_if_done(fill, int(seen.now))
+                self._write_if_done(fill, int(snapshot.now))
 
     def _read(self) -> None:
         try:
-            self._open = [fill for fill in self._book.listed() if fill.state.is_open]
+            self._open = [fill for fill in self._ledger.listed() if fill.state.is_open]
         except StoreUnwritable:
             self._is_stale = True
             raise
@@ -142,28 +142,30 @@ class Fills:
     def _write_if_done(self, fill: Fill, now: int) -> None:
         standing = self._standings[fill.id]
         if standing.state is State.DONE and standing.progress is not None:
-            self._book.complete(fill.id, standing.progress.counts, now)
+            self._ledger.complete(fill.id, standing.progress.counts, now)
             self._open.remove(fill)
 
-    def _standing(self, fill: Fill, seen: Round) -> Standing:
-        watched, last = seen.series.get(fill.series), self._standings.get(fill.id)
-        coverage = watched.coverage if watched else None
+    def _standing(self, fill: Fill, snapshot: Round) -> Standing:
+        series_state, last = snapshot.series.get(fill.series), self._standings.get(fill.id)
+        coverage = series_state.coverage if series_state else None
         is_same = last is not None and last.coverage is coverage and coverage is not None
-        asked_at = min(fill.asked_at or 0, seen.now)
-        until = asked_at if fill.asked_at else seen.now
+        requested_at = min(fill.requested_at or 0, snapshot.now)
+        until = requested_at if fill.requested_at else snapshot.now
         found = last.progress if is_same and last else progress(coverage, fill.since, until)
         event, trouble = judged(
             FillFacts(
                 progress=found,
-                is_there=watched is not None or seen.is_there(fill.series),
-                is_judged=seen.clocks_agree and coverage is not None and coverage.until >= asked_at,
-                is_asked_for=str(fill.series) in seen.current,
-                error=self._error_of(fill, watched),
-                retry_at=watched.retry_at if watched else 0.0,
-                hold=_RENEWED if watched and watched.is_rebuilding else seen.hold,
+                is_there=series_state is not None or snapshot.is_there(fill.series),
+                is_judged=snapshot.clocks_agree
+                and coverage is not None
+                and coverage.until >= requested_at,
+                is_requested=str(fill.series) in snapshot.current,
+                error=self._error_of(fill, series_state),
+                retry_at=series_state.retry_at if series_state else 0.0,
+                hold=_RENEWED if series_state and series_state.is_rebuilding else snapshot.hold,
             )
         )
         return Standing(TABLE[fill.state, event], trouble, found, coverage)
 
-    def _error_of(self, fill: Fill, watched: SeriesSnapshot | None) -> KtrdrError | None:
-        return None if watched is None or fill.id in self._unseen else watched.error
+    def _error_of(self, fill: Fill, series_state: SeriesSnapshot | None) -> KtrdrError | None:
+        return None if series_state is None or fill.id in self._unseen else series_state.error

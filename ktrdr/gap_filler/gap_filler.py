@@ -15,7 +15,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.completeness.gaps import CLOSABLE
+from ktrdr.completeness.gaps import FILLABLE
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, Misconfigured, RequestFailed, StoreUnwritable
 from ktrdr.filling.fetcher import MAX_IN_FLIGHT
@@ -25,9 +25,9 @@ from ktrdr.gap_filler.clock_check import ClockCheck
 from ktrdr.gap_filler.fill_requests import FillRequests
 from ktrdr.gap_filler.fills import Fills
 from ktrdr.gap_filler.gateway_check import GatewayCheck
-from ktrdr.gap_filler.gateway_watch import LOOK_AGAIN_S, GatewayWatch
+from ktrdr.gap_filler.gateway_watch import RECHECK_S, GatewayWatch
 from ktrdr.gap_filler.problems import Problems
-from ktrdr.gap_filler.report import count_holes
+from ktrdr.gap_filler.report import count_gaps
 from ktrdr.gap_filler.scan import Scan
 from ktrdr.gap_filler.scan_schedule import ScanSchedule
 from ktrdr.gap_filler.states import Event, Phase, State
@@ -46,7 +46,7 @@ from ktrdr.store.source import ledger_path
 
 log = logging.getLogger("gap-filler")
 
-_HEAR_S = 0.5
+_RECEIVE_S = 0.5
 """How long answers are waited for before anything else is looked at."""
 
 
@@ -99,7 +99,7 @@ class GapFiller:
             self._phase,
             self.report,
         )
-        self._looks_back = False
+        self._assesses_history = False
         """Past days are being looked at, for no answer has come for a while."""
         self._signals = Signals()
         fills = Fills(FillBook(ledger.file.path))
@@ -119,9 +119,9 @@ class GapFiller:
             fills,
             store,
             lambda: self._health.ownership.refuse_foreign(self._gateway.source),
-            self._report.seen_now,
+            self._report.snapshot_now,
             self.look_at_files,
-            self.ask_for_scan,
+            self.request_scan,
         )
         """Fills, as people ask for them. For any thread."""
 
@@ -146,7 +146,7 @@ class GapFiller:
         """What is known of each bar of one trading day; errors as that of `Published`."""
         return self.published.bars_of_day(series, day, int(self._gateway.clocks.now()))
 
-    def ask_for_scan(self) -> str:
+    def request_scan(self) -> str:
         """Look at everything again now, also at what was given up; the scan's id."""
         scan_id = self._schedule.ask()
         self._signals.wake.set()
@@ -175,13 +175,13 @@ class GapFiller:
         """Neither this machine's clock nor the gateway's is known to be wrong."""
         return self._gateway.clocks.agree
 
-    def is_watched(self, watched: SeriesState) -> bool:
+    def is_tracked(self, state: SeriesState) -> bool:
         """The series is still there: its file may have gone meanwhile."""
-        return self._scan.is_watched(watched)
+        return self._scan.is_tracked(state)
 
-    def forget(self, watched: SeriesState) -> None:
+    def forget(self, state: SeriesState) -> None:
         """Its file is gone."""
-        self._scan.forget(watched)
+        self._scan.forget(state)
 
     def report(self, what: str, error: KtrdrError) -> None:
         """One line in the log and in the status; not again while it is the same."""
@@ -238,8 +238,8 @@ class GapFiller:
         self._scan.store.close()
 
     def _step(self) -> bool:
-        self._look_at_store()
-        self._gateway.look()
+        self._check_store()
+        self._gateway.refresh()
         if not self._may_write():
             return False
         if self._schedule.is_due(self._gateway.clocks.now()):
@@ -252,7 +252,7 @@ class GapFiller:
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
         if not self._receive(more=more):
             return False
-        if self._looks_back or self._is_left(checked=wants_check):
+        if self._assesses_history or self._is_left(checked=wants_check):
             return True
         self._scan.store.flush()
         why_not = self._gateway.clocks.words
@@ -261,14 +261,14 @@ class GapFiller:
 
     def _receive(self, *, more: bool) -> bool:
         """See to answers, and to the past where none has come. False: that is all for now."""
-        received = self._scheduler.tally.received
-        lost = self._scheduler.receive(0.0 if more or self._looks_back else _HEAR_S)
+        received = self._scheduler.summary.received
+        lost = self._scheduler.receive(0.0 if more or self._assesses_history else _RECEIVE_S)
         if lost is not None:
             self._phase.take(Event.HOLD, lost.message, lost.hint)
         if lost is not None or self._signals.stopping.is_set():
             return False
-        is_quiet = not self._scheduler.is_busy or self._scheduler.tally.received == received
-        self._looks_back = is_quiet and not more and self._scan.assess_one_history()
+        is_quiet = not self._scheduler.is_busy or self._scheduler.summary.received == received
+        self._assesses_history = is_quiet and not more and self._scan.assess_one_history()
         return True
 
     def _is_left(self, *, checked: bool) -> bool:
@@ -292,21 +292,21 @@ class GapFiller:
 
     # The store.
 
-    def _look_at_store(self) -> None:
+    def _check_store(self) -> None:
         """StoreUnwritable: nothing can be written there now.
 
         What had failed for that is tried again as soon as it can; it is over when that went well.
         """
-        self._health.look()  # first: without its folder nobody can say whose the store is
+        self._health.check_folder()  # first: without its folder nobody can say whose the store is
         is_due = self._health.is_in_doubt or self._schedule.is_due(self._gateway.clocks.now())
         if self._gateway.is_foreign or not is_due:
             return
         self._health.check()
         if self._health.trouble is not None:
             self._schedule.is_judged_anew = False
-            for watched in self._scan.series.values():
-                if isinstance(watched.error, StoreUnwritable):
-                    watched.succeeded()
+            for state in self._scan.series.values():
+                if isinstance(state.error, StoreUnwritable):
+                    state.succeeded()
 
     def _may_write(self) -> bool:
         """The store may be written to with this gateway's bars. WrongSource says why not."""
@@ -320,18 +320,18 @@ class GapFiller:
             self._publish()
         with contextlib.suppress(KtrdrError):
             self._gateway.ask()  # for its time
-        asked, is_anew = self._schedule.begin()
+        requested, is_anew = self._schedule.begin()
         blocked = self._scan.list_all()
         self._gateway.clocks.forget_what_is_to_come()
         self._phase.take(Event.READ)
         self.requests.fills.scan_begins()
         if not self._scan.assess_all(blocked, self._signals.stopping.is_set, is_anew=is_anew):
             return
-        self._schedule.end(asked, self._gateway.clocks.now())
+        self._schedule.end(requested, self._gateway.clocks.now())
         self._publish()  # what was found need not wait for what comes of it
         self._gateway.clocks.keep()
-        holes, bars = count_holes(self._scan.series.values())
-        to_close = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        holes, bars = count_gaps(self._scan.series.values())
+        to_close = sum(holes.get(reason, 0) for reason in FILLABLE)
         series = len(self._scan.series) - len(blocked)
         total = sum(bars.values())
         log.info("scan: %d series, %d holes to close, %d bars", series, to_close, total)
@@ -352,7 +352,7 @@ class GapFiller:
         """How long nothing is due."""
         interval_s = self._schedule.interval_s
         if self._phase.state.is_held or self._phase.state is State.STARTING:
-            return min(LOOK_AGAIN_S, interval_s)
+            return min(RECHECK_S, interval_s)
         now = self._gateway.clocks.now()
         due = min([self._schedule.next_time(now), *self._scan.retry_times()])
-        return max(0.05, min(interval_s, self._gateway.ask_every_s, due - now))
+        return max(0.05, min(interval_s, self._gateway.check_every_s, due - now))

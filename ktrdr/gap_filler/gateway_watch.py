@@ -18,9 +18,9 @@ from ktrdr.gap_filler.states import Event, Phase
 
 log = logging.getLogger("gap-filler")
 
-LOOK_AGAIN_S = 5.0
+RECHECK_S = 5.0
 """How soon to look again while there is no connection, or the store refuses."""
-_ASK_EVERY_S = 60.0
+_CHECK_EVERY_S = 60.0
 """How long ib-connection is not asked how it is at most."""
 
 
@@ -81,15 +81,15 @@ class GatewayWatch:
 
     def _free(self) -> None:
         """Data can be had again: what failed for want of them is asked for at once."""
-        for watched in self.scan.series.values():
-            if isinstance(watched.error, FOR_WANT_OF_DATA):
-                watched.standing = watched.standing.freed()
+        for state in self.scan.series.values():
+            if isinstance(state.error, FOR_WANT_OF_DATA):
+                state.standing = state.standing.freed()
                 self.schedule.is_freed = True
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Compare the clocks, with the gateway's where they did not agree, or were not lately."""
         self._compare_clocks()
-        if self.clocks.asked_lately(self.ask_every_s):
+        if self.clocks.requested_lately(self.check_every_s):
             return
         with contextlib.suppress(KtrdrError):
             said = self.ask()
@@ -104,13 +104,13 @@ class GatewayWatch:
             self.schedule.is_judged_anew = False
 
     @property
-    def ask_every_s(self) -> float:
+    def check_every_s(self) -> float:
         """How long ib-connection is not asked how it is: soon while something waits for data."""
         if self.scheduler.is_busy:
-            return LOOK_AGAIN_S
+            return RECHECK_S
         now = self.clocks.now()
         waits = any(
             w.standing.retry_at > now and isinstance(w.error, FOR_WANT_OF_DATA)
             for w in self.scan.series.values()
         )
-        return LOOK_AGAIN_S if waits else _ASK_EVERY_S
+        return RECHECK_S if waits else _CHECK_EVERY_S

@@ -20,7 +20,7 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.times import iso
 
 
-def count_holes(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
+def count_gaps(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
     """Holes by reason, and the bars that are still to be had by their size.
 
     A series of which nothing is known yet is one hole: all of it may be missing. One that is
@@ -29,21 +29,21 @@ def count_holes(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[
     """
     holes: dict[Reason, int] = {}
     bars: dict[Timeframe, int] = {}
-    for watched in series:
-        if watched.is_rebuilding:
+    for state in series:
+        if state.is_rebuilding:
             continue
-        coverage = watched.coverage
-        if watched.is_blocked:
-            known = coverage.holes if coverage else {watched.reason: 1}
+        coverage = state.coverage
+        if state.is_blocked:
+            known = coverage.holes if coverage else {state.reason: 1}
             if left := sum(count for reason, count in known.items() if reason not in SETTLED):
                 holes[Reason.BROKEN_FILE] = holes.get(Reason.BROKEN_FILE, 0) + left
             continue
-        for reason, count in (watched.judged.past.holes if watched.judged.past else {}).items():
+        for reason, count in (state.judged.past.holes if state.judged.past else {}).items():
             holes[reason] = holes.get(reason, 0) + count
-        for reason, count in (coverage.holes if coverage else {watched.reason: 1}).items():
+        for reason, count in (coverage.holes if coverage else {state.reason: 1}).items():
             holes[reason] = holes.get(reason, 0) + count
-        timeframe = watched.series.timeframe
-        missing = sum(gap.bars for gap in coverage.closable) if coverage else 0
+        timeframe = state.series.timeframe
+        missing = sum(gap.bars for gap in coverage.fillable) if coverage else 0
         bars[timeframe] = bars.get(timeframe, 0) + missing
     return holes, bars
 
@@ -53,7 +53,7 @@ class StoreSnapshot:
     """All that is known of a store's series at one moment; never changed, but replaced."""
 
     series: Mapping[Series, SeriesSnapshot] = field(default_factory=dict)
-    asked: Mapping[Series, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    requested: Mapping[Series, Sequence[tuple[int, int]]] = field(default_factory=dict)
     """The spans that are asked for."""
     scan_time: float | None = None
     current: Collection[str] = ()
@@ -79,7 +79,7 @@ class StoreSnapshot:
 
 
 def _state_by(coverage: Coverage | None) -> str:
-    if coverage is None or coverage.closable:
+    if coverage is None or coverage.fillable:
         return "waiting"
     if coverage.is_complete:
         return "complete"
@@ -94,7 +94,7 @@ def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool 
     """
     coverage, past, error = one.coverage, one.past, one.error
     life, schedule = one.basis.life, one.basis.schedule
-    coverage = coverage.asked(store.asked.get(one.series, ())) if coverage else None
+    coverage = coverage.requested(store.requested.get(one.series, ())) if coverage else None
     parts = [part for part in (past, coverage) if part and coverage]
     first_known = parts[0 if one.is_past_known else -1] if parts else None
     said: Json = {
@@ -106,7 +106,7 @@ def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool 
         "last": iso(one.last),
         "expected": sum(part.expected for part in parts) if parts else None,
         "present": sum(part.present for part in parts) if parts else None,
-        "holes": len(coverage.closable) if coverage else None,
+        "holes": len(coverage.fillable) if coverage else None,
         "missing": _missing(parts),
         "error": error.message if error else None,
         "error_code": error.code if error else None,

@@ -37,7 +37,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         return await asyncio.to_thread(coverage_of, is_wanted, counts_only=counts_only)
 
     async def scan(_query: Mapping[str, str]) -> Json:
-        return {ACCEPTED: True, "scan_id": filler.ask_for_scan()}
+        return {ACCEPTED: True, "scan_id": filler.request_scan()}
 
     async def fill(query: Mapping[str, str]) -> Json:
         series = series_from_query(query)
@@ -46,8 +46,8 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
             since = time_from_text("from", text)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, hint=DAY_HINT) from None
-        asked = await asyncio.to_thread(filler.requests.ask, series, since, text)
-        return {ACCEPTED: True} | asked
+        requested = await asyncio.to_thread(filler.requests.ask, series, since, text)
+        return {ACCEPTED: True} | requested
 
     async def fills(query: Mapping[str, str]) -> Json:
         return await asyncio.to_thread(filler.requests.listed, query.get("symbol"))

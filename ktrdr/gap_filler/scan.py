@@ -22,8 +22,8 @@ from ktrdr.times import iso
 log = logging.getLogger("gap-filler")
 
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
-_STRANGE_SHOWN = 10
-STRANGE_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
+_INVALID_SHOWN = 10
+INVALID_NAME_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
 """What can be done about a file whose name is that of no series."""
 
 
@@ -87,9 +87,9 @@ class Scan:
         self._assessor.ledger.file.notice_deletion()
         ordered = sorted((*found, *blocked), key=_order)
         self.strange = tuple(strange)
-        lines = [*strange[:_STRANGE_SHOWN], self.more_strange]
+        lines = [*strange[:_INVALID_SHOWN], self.more_invalid]
         for line in filter(None, lines):
-            self._report("store", InvalidRequest(line, hint=STRANGE_HINT))
+            self._report("store", InvalidRequest(line, hint=INVALID_NAME_HINT))
         entries = self._entries_of_now()
         self.series = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
         return blocked
@@ -115,10 +115,10 @@ class Scan:
 
         `blocked`: as `list_all` has said. `is_anew`: also what was given up.
         """
-        for watched in list(self.series.values()):
+        for state in list(self.series.values()):
             if is_stopping():
                 return False
-            self._assess(watched, blocked.get(watched.series), is_anew=is_anew)
+            self._assess(state, blocked.get(state.series), is_anew=is_anew)
         self._behind = deque(self.series.values())
         self._checks_are_planned = False
         self._scheduler.resume_rebuilds(self.series)
@@ -138,47 +138,45 @@ class Scan:
         for series in sorted({*changed, *blocked, *barred}, key=_order):
             if series in found or series in blocked:
                 self._assess_one(series, entries.get(series.symbol), blocked.get(series))
-            elif (watched := self.series.get(series)) is not None:
-                self.forget(watched)
+            elif (state := self.series.get(series)) is not None:
+                self.forget(state)
 
     def _assess_one(self, series: Series, entry: object, why_not: MalformedFile | None) -> None:
-        watched = self.series.get(series)
-        if watched is None:
-            watched = self._known(series, entry)
-            known = self.series | {series: watched}
+        state = self.series.get(series)
+        if state is None:
+            state = self._known(series, entry)
+            known = self.series | {series: state}
             self.series = {one: known[one] for one in sorted(known, key=_order)}
             log.info("%s: its file is new", series)
-        self._assess(watched, why_not, is_anew=False)
-        self._behind.append(watched)
+        self._assess(state, why_not, is_anew=False)
+        self._behind.append(state)
         self._checks_are_planned = False
 
     def _is_as_known(self, series: Series) -> bool:
         """Its file is as it was when it was looked at, such as after we have written to it."""
-        watched = self.series.get(series)
-        if watched is None or watched.key is None:
+        state = self.series.get(series)
+        if state is None or state.key is None:
             return False
-        since = self._assessor.fill_from(watched, int(self._clock()))
-        is_wanted_anew = watched.coverage is not None and watched.coverage.since != since
+        since = self._assessor.fill_from(state, int(self._clock()))
+        is_wanted_anew = state.coverage is not None and state.coverage.since != since
         try:
-            return not is_wanted_anew and self.store.key(series) == watched.key
+            return not is_wanted_anew and self.store.key(series) == state.key
         except OSError:
             return False
 
-    def _assess(
-        self, watched: SeriesState, why_not: MalformedFile | None, *, is_anew: bool
-    ) -> None:
+    def _assess(self, state: SeriesState, why_not: MalformedFile | None, *, is_anew: bool) -> None:
         """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
-        if isinstance(watched.error, Misconfigured):
+        if isinstance(state.error, Misconfigured):
             return
-        watched.bar(why_not)
+        state.bar(why_not)
         if why_not is not None:
-            self._report(str(watched.series), why_not)
+            self._report(str(state.series), why_not)
             return
-        if is_anew and not isinstance(watched.error, MalformedFile):
-            watched.succeeded()
-        self._scheduler.assess(watched, only_if_changed=not is_anew)
-        if (ahead := self.why_ahead(watched)) is not None:
-            self._report(str(watched.series), ahead)
+        if is_anew and not isinstance(state.error, MalformedFile):
+            state.succeeded()
+        self._scheduler.assess(state, only_if_changed=not is_anew)
+        if (ahead := self.why_ahead(state)) is not None:
+            self._report(str(state.series), ahead)
 
     def _known(self, series: Series, entry: object) -> SeriesState:
         """What was known of a series, unless it stands for something else now."""
@@ -213,25 +211,25 @@ class Scan:
         """Look at all of a file that has changed, or at its past; False: there is none left."""
         now = self._clock()
         while self._behind:
-            watched = self._behind.popleft()
+            state = self._behind.popleft()
             is_unreadable = (
-                isinstance(watched.error, StoreUnwritable) and watched.standing.retry_at > now
+                isinstance(state.error, StoreUnwritable) and state.standing.retry_at > now
             )
-            if watched.is_blocked or is_unreadable or not self.is_watched(watched):
+            if state.is_blocked or is_unreadable or not self.is_tracked(state):
                 continue
-            if self._scheduler.assess_history(watched):
+            if self._scheduler.assess_history(state):
                 return True
         return False
 
-    def is_watched(self, watched: SeriesState) -> bool:
+    def is_tracked(self, state: SeriesState) -> bool:
         """The series is still there: its file may have gone meanwhile."""
-        return self.series.get(watched.series) is watched
+        return self.series.get(state.series) is state
 
-    def forget(self, watched: SeriesState) -> None:
+    def forget(self, state: SeriesState) -> None:
         """Its file is gone."""
-        if self.is_watched(watched):
-            del self.series[watched.series]
-            log.info("%s: its file was removed", watched.series)
+        if self.is_tracked(state):
+            del self.series[state.series]
+            log.info("%s: its file was removed", state.series)
 
     def named(self, name: str) -> SeriesState | None:
         """The series of this name, such as `AAPL_1m`; None: there is none."""
@@ -242,38 +240,38 @@ class Scan:
         """The series of the few symbols that have waited longest, and may be asked for now."""
         now = self._clock()
         idle = [
-            watched
-            for watched in (*self.series.values(), *self._scheduler.rebuilds)
-            if watched.has_work(now) and not self._scheduler.fetcher.is_asking_for(watched)
+            state
+            for state in (*self.series.values(), *self._scheduler.rebuilds)
+            if state.has_work(now) and not self._scheduler.fetcher.is_requesting(state)
         ]
         oldest: dict[str, float] = {}
-        for watched in idle:
-            symbol = watched.series.symbol
-            oldest[symbol] = min(watched.tried_at, oldest.get(symbol, watched.tried_at))
+        for state in idle:
+            symbol = state.series.symbol
+            oldest[symbol] = min(state.tried_at, oldest.get(symbol, state.tried_at))
         by_age = sorted(oldest, key=lambda symbol: (oldest[symbol], symbol))
         chosen = by_age[: self._batch_symbols]
-        return [watched for watched in idle if watched.series.symbol in chosen]
+        return [state for state in idle if state.series.symbol in chosen]
 
     def retry_times(self) -> list[float]:
         """When those that were put back may be asked for again (UTC seconds)."""
         now = self._clock()
         return [
-            watched.standing.retry_at
-            for watched in self.series.values()
-            if watched.standing.retry_at > now
+            state.standing.retry_at
+            for state in self.series.values()
+            if state.standing.retry_at > now
         ]
 
-    def why_ahead(self, watched: SeriesState) -> InvalidRequest | None:
+    def why_ahead(self, state: SeriesState) -> InvalidRequest | None:
         """What is said of a series with bars of a time to come: the clock is wrong, or they are."""
-        if watched.last is None or watched.last <= self._clock() + APART_S:
+        if state.last is None or state.last <= self._clock() + APART_S:
             return None
-        last = f"its last bar is of {iso(watched.last)}, which is yet to come"
+        last = f"its last bar is of {iso(state.last)}, which is yet to come"
         return InvalidRequest(last, hint=_AHEAD_HINT)
 
     @property
-    def more_strange(self) -> str:
+    def more_invalid(self) -> str:
         """What is said of strange files beyond those that are named; empty: there are none."""
-        more = len(self.strange) - _STRANGE_SHOWN
+        more = len(self.strange) - _INVALID_SHOWN
         return f"and {more} more" if more > 0 else ""
 
 

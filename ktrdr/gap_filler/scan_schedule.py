@@ -17,16 +17,16 @@ class ScanSchedule:
         """Series that were put back may be looked at again."""
         self.is_judged_anew = True
         """Every file was looked at since clocks agreed or ceased to, or the store was mended."""
-        self._asked_id: str | None = None
+        self._requested_id: str | None = None
 
     def ask(self) -> str:
         """Look at everything now, also at what was given up; the scan's id. From any thread."""
-        self._asked_id = scan_id = uuid4().hex[:12]
+        self._requested_id = scan_id = uuid4().hex[:12]
         return scan_id
 
     def is_due(self, now: float) -> bool:
         """One should begin."""
-        if self._asked_id is not None or self.last_time is None or not self.is_judged_anew:
+        if self._requested_id is not None or self.last_time is None or not self.is_judged_anew:
             return True
         since_s = now - self.last_time
         return self.is_freed or not 0 <= since_s < self.interval_s  # the clock may be set back
@@ -34,15 +34,15 @@ class ScanSchedule:
     def begin(self) -> tuple[str | None, bool]:
         """The id that was asked for, if one was; and whether what was given up is looked at too."""
         self.is_freed = False
-        asked = self._asked_id  # which any thread may set
-        return asked, asked is not None or not self.is_judged_anew
+        requested = self._requested_id  # which any thread may set
+        return requested, requested is not None or not self.is_judged_anew
 
-    def end(self, asked_id: str | None, now: float) -> None:
+    def end(self, requested_id: str | None, now: float) -> None:
         """It was gone through to its end."""
         self.last_time = now
-        if self._asked_id == asked_id:  # else another one is asked for by now
-            self._asked_id = None
-        self.last_id = asked_id or uuid4().hex[:12]
+        if self._requested_id == requested_id:  # else another one is asked for by now
+            self._requested_id = None
+        self.last_id = requested_id or uuid4().hex[:12]
         self.is_judged_anew = True
 
     def next_time(self, now: float) -> float:

@@ -51,19 +51,19 @@ def summed_up(
     states: Counter[str] = Counter()
     unknown: Counter[Timeframe] = Counter()
     groups: dict[tuple[str, str, str], list[str]] = {}
-    for watched in series:
-        if (trouble := trouble_of(watched)) is not None:
+    for state in series:
+        if (trouble := trouble_of(state)) is not None:
             kind = (trouble.outcome, trouble.message, trouble.hint)
-            groups.setdefault(kind, []).append(str(watched.series))
+            groups.setdefault(kind, []).append(str(state.series))
             continue
-        if watched.last is not None:
-            newest = watched.last if newest is None else max(newest, watched.last)
-        if is_sure and watched.is_current(now, grace_s):
+        if state.last is not None:
+            newest = state.last if newest is None else max(newest, state.last)
+        if is_sure and state.is_current(now, grace_s):
             current += 1
             continue
-        states[state_of(watched)] += 1
-        if watched.coverage is None and watched.error is None:
-            unknown[watched.series.timeframe] += 1
+        states[state_of(state)] += 1
+        if state.coverage is None and state.error is None:
+            unknown[state.series.timeframe] += 1
     troubles = tuple(
         SeriesTrouble(*kind, tuple(names[:_NAMED]), len(names)) for kind, names in groups.items()
     )

@@ -10,7 +10,7 @@ from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.clocks import APART_S
 from ktrdr.completeness.fill import Trouble
-from ktrdr.completeness.gaps import CLOSABLE, Reason
+from ktrdr.completeness.gaps import FILLABLE, Reason
 from ktrdr.completeness.throughput import Eta
 from ktrdr.config.settings import Settings
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, StoreUnwritable, UnknownSeries
@@ -20,8 +20,8 @@ from ktrdr.gap_filler.fill_requests import is_there
 from ktrdr.gap_filler.fills import Fills, Round
 from ktrdr.gap_filler.outage_cost import cost_of
 from ktrdr.gap_filler.problems import Problems
-from ktrdr.gap_filler.report import StoreSnapshot, bars_of_day, count_holes, coverage_of
-from ktrdr.gap_filler.scan import STRANGE_HINT, Scan
+from ktrdr.gap_filler.report import StoreSnapshot, bars_of_day, count_gaps, coverage_of
+from ktrdr.gap_filler.scan import INVALID_NAME_HINT, Scan
 from ktrdr.gap_filler.scan_schedule import ScanSchedule
 from ktrdr.gap_filler.series_summary import SeriesSummary, needs_person, summed_up
 from ktrdr.gap_filler.states import Phase, State
@@ -108,7 +108,7 @@ class StatusReport:
     def publish(self, source: str, *, is_running: bool) -> None:
         """Let other threads see what is known now: all of one moment, replaced whole."""
         store = StoreSnapshot(
-            {series: watched.snapshot for series, watched in self.scan.series.items()},
+            {series: state.snapshot for series, state in self.scan.series.items()},
             self.scheduler.fetcher.spans,
             self.schedule.last_time,
             frozenset(self.scheduler.fetcher.current),
@@ -119,11 +119,11 @@ class StatusReport:
         known = self._round(store, self.published.status.current)
         # A scan ends soon, and says nothing of what is in the way; fills of others are theirs.
         if self.phase.state not in (State.SCANNING, State.REFUSED):
-            self.fills.look(known)
+            self.fills.assess(known)
         status = self._status(store, source, is_running=is_running)
         self.published = Published(status, store, known)
 
-    def seen_now(self) -> Round:
+    def snapshot_now(self) -> Round:
         """What was published last, as of now. From any thread."""
         return replace(self.published.round, now=self.clocks.now())
 
@@ -141,10 +141,10 @@ class StatusReport:
         )
 
     def _status(self, store: StoreSnapshot, source: str, *, is_running: bool) -> GapFillerStatus:
-        settings, phase, tally = self.settings, self.phase, self.scheduler.tally
+        settings, phase, summary = self.settings, self.phase, self.scheduler.summary
         all_series = self.scan.series.values()
-        holes, missing_bars = count_holes((*all_series, *self.scheduler.rebuilds))
-        remaining = sum(holes.get(reason, 0) for reason in CLOSABLE)
+        holes, missing_bars = count_gaps((*all_series, *self.scheduler.rebuilds))
+        remaining = sum(holes.get(reason, 0) for reason in FILLABLE)
         series, room = self._summary(store), self.health.room
         is_left = bool(remaining or series.states)
         waits_for = self._waits_for() if is_left else ""
@@ -170,14 +170,14 @@ class StatusReport:
             last_scan_id=self.schedule.last_id,
             next_scan_time=last_scan + interval if last_scan else None,
             series=len(all_series),
-            series_blocked=sum(watched.is_blocked for watched in all_series),
+            series_blocked=sum(state.is_blocked for state in all_series),
             gaps_detected=self.assessor.detected,
             gaps_filled=self.assessor.filled,
             gaps_failed=holes.get(Reason.FAILED, 0),
             gaps_remaining=remaining,
-            unfillable={r.value: count for r, count in holes.items() if r not in CLOSABLE},
-            bars_added=tally.bars_added,
-            symbols_processed=tally.symbols,
+            unfillable={r.value: count for r, count in holes.items() if r not in FILLABLE},
+            bars_added=summary.bars_added,
+            symbols_processed=summary.symbols,
             current=self.scheduler.fetcher.current,
             eta_s=eta.likely if eta else None,
             recent_errors=self.problems.newest_first(self._is_over),
@@ -185,7 +185,7 @@ class StatusReport:
             clock_jump_s=self.clocks.jump_s,
             as_of=moment(self.clocks.wall()),
             counted_since=moment(self.started_at),
-            requests_failed=tally.failed,
+            requests_failed=summary.failed,
             series_current=series.current,
             series_states=series.states,
             series_troubled=series.troubled,
@@ -205,7 +205,7 @@ class StatusReport:
     def _summary(self, store: StoreSnapshot) -> SeriesSummary:
         return summed_up(
             self.scan.series.values(),
-            lambda watched: store.state_of(watched.snapshot),
+            lambda state: store.state_of(state.snapshot),
             self._trouble_of,
             self.clocks.now(),
             self.schedule.interval_s + _GRACE_S,
@@ -222,17 +222,17 @@ class StatusReport:
         until = min([self.schedule.next_time(self.clocks.now()), *self.scan.retry_times()])
         return f"the next try, at {moment(until):%H:%M:%S} UTC"
 
-    def _trouble_of(self, watched: SeriesState) -> KtrdrError | None:
+    def _trouble_of(self, state: SeriesState) -> KtrdrError | None:
         """What a person has to see to; None: nothing."""
-        is_the_stores = self.health.trouble and isinstance(watched.error, StoreUnwritable)
-        if needs_person(watched.error) and not is_the_stores:
-            return watched.error
-        return self.scan.why_ahead(watched)
+        is_the_stores = self.health.trouble and isinstance(state.error, StoreUnwritable)
+        if needs_person(state.error) and not is_the_stores:
+            return state.error
+        return self.scan.why_ahead(state)
 
     def _is_over(self, problem: Problem) -> bool:
         """It is well again, or is not there any more."""
-        if problem.hint == STRANGE_HINT:
-            return problem.message not in (*self.scan.strange, self.scan.more_strange)
+        if problem.hint == INVALID_NAME_HINT:
+            return problem.message not in (*self.scan.strange, self.scan.more_invalid)
         if problem.what in ("store", "gap-filler"):
             return self.health.trouble is None and self.phase.state is not State.REFUSED
         if problem.what == "clock":

@@ -35,9 +35,9 @@ class StoreHealth:
         """It has refused lately, or may."""
         return self._probe.may_refuse or self.trouble is not None
 
-    def look(self) -> None:
+    def check_folder(self) -> None:
         """StoreUnwritable: its folder is not there, or not the one that it was."""
-        self._probe.look()
+        self._probe.check_folder()
 
     def check(self) -> None:
         """StoreUnwritable: nothing can be written there now."""

@@ -30,7 +30,7 @@ from ktrdr.ipc.messages import (
 
 T = TypeVar("T")
 
-ASK_TIMEOUT_S = 2.0
+REQUEST_TIMEOUT_S = 2.0
 """A peer serves cached state: what takes longer than this hangs."""
 
 _WRITE_TIMEOUT_S = 5.0
@@ -100,7 +100,7 @@ class Peers:
     def scan(self) -> Answer[str]:
         """Have the gap filler look for holes now; the scan's id."""
         return _answer(
-            lambda: self._gap_filler.ask(ScanAccepted, "POST", "/scan", ASK_TIMEOUT_S).scan_id
+            lambda: self._gap_filler.ask(ScanAccepted, "POST", "/scan", REQUEST_TIMEOUT_S).scan_id
         )
 
     def open_fills(self) -> Answer[list[FillStatus]]:
@@ -110,11 +110,11 @@ class Peers:
     def fills_of(self, symbol: str | None) -> Answer[Json]:
         """The gap filler's own words on all that was asked for, of one symbol where it is given."""
         chosen = {} if symbol is None else {"symbol": symbol}
-        return _answer(lambda: self._gap_filler.get("/fills", ASK_TIMEOUT_S, **chosen))
+        return _answer(lambda: self._gap_filler.get("/fills", REQUEST_TIMEOUT_S, **chosen))
 
-    def ask_for_fill(self, asked: Mapping[str, str]) -> Json:
+    def request_fill(self, requested: Mapping[str, str]) -> Json:
         """Have a series (`symbol`, `timeframe`) filled from `from` on. Raises its errors."""
-        said = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **asked)
+        said = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **requested)
         return {key: value for key, value in said.items() if key != ACCEPTED}
 
     def cancel_fill(self, number: str) -> Json:
@@ -123,20 +123,20 @@ class Peers:
 
     def _ask_open_fills(self) -> Answer[list[FillStatus]]:
         def ask() -> list[FillStatus]:
-            said = self._gap_filler.ask(FillList, "GET", "/fills", ASK_TIMEOUT_S)
+            said = self._gap_filler.ask(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
             return [fill for fill in said.fills if fill.is_open]
 
         return _answer(ask)
 
     def _ask_connection(self) -> Answer[ConnectionStatus]:
         return _answer(
-            lambda: self._connection.ask(ConnectionStatus, "GET", "/status", ASK_TIMEOUT_S)
+            lambda: self._connection.ask(ConnectionStatus, "GET", "/status", REQUEST_TIMEOUT_S)
         )
 
     def _ask_history(self, days: int) -> Answer[ConnectionHistory]:
         def ask() -> ConnectionHistory:
             history = self._connection.ask(
-                ConnectionHistory, "GET", "/history", ASK_TIMEOUT_S, days=str(days)
+                ConnectionHistory, "GET", "/history", REQUEST_TIMEOUT_S, days=str(days)
             )
             return replace(history, outages=self._with_costs(history.outages, history.until))
 
@@ -148,7 +148,7 @@ class Peers:
         spans = [f"{one.start.isoformat()}/{(one.end or until).isoformat()}" for one in newest]
         try:
             said = self._gap_filler.ask(
-                OutageCosts, "GET", "/cost", ASK_TIMEOUT_S, spans=",".join(spans)
+                OutageCosts, "GET", "/cost", REQUEST_TIMEOUT_S, spans=",".join(spans)
             )
             with_costs = [
                 replace(one, bars_late=cost.bars_late, bars_lost=cost.bars_lost)
@@ -160,13 +160,13 @@ class Peers:
 
     def _ask_gap_filler(self) -> Answer[GapFillerStatus]:
         return _answer(
-            lambda: self._gap_filler.ask(GapFillerStatus, "GET", "/status", ASK_TIMEOUT_S)
+            lambda: self._gap_filler.ask(GapFillerStatus, "GET", "/status", REQUEST_TIMEOUT_S)
         )
 
     def _ask_series(self) -> Answer[list[SeriesStatus]]:
         def ask() -> list[SeriesStatus]:
             coverage = self._gap_filler.ask(
-                StoreCoverage, "GET", "/coverage", ASK_TIMEOUT_S, days="0"
+                StoreCoverage, "GET", "/coverage", REQUEST_TIMEOUT_S, days="0"
             )
             return coverage.series
 
@@ -176,7 +176,7 @@ class Peers:
             return Answer(None, error.message, error.hint)
 
     def _coverage_as_told(self, question: Mapping[str, str]) -> Json:
-        said = self._gap_filler.get("/coverage", ASK_TIMEOUT_S, **question)
+        said = self._gap_filler.get("/coverage", REQUEST_TIMEOUT_S, **question)
         if not isinstance(said.get("series"), list):
             raise self._gap_filler.unreadable("series: a list was expected")
         return said

@@ -72,7 +72,7 @@ class Programs:
         self._meters: dict[int, _Meter] = {}
         self._lock = threading.Lock()
 
-    def look(self) -> dict[str, Program]:
+    def read(self) -> dict[str, Program]:
         """All five, by name, in the order in which data flows."""
         supervised = ask_supervisor(self._supervisor_socket)
         with self._lock:

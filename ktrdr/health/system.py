@@ -16,7 +16,7 @@ from ktrdr.health.verdict import Service, Verdict, judge, services
 from ktrdr.ipc.messages import ConnectionStatus, FillStatus, GapFillerStatus, SeriesStatus
 
 _FRESH_S = 0.5
-_ASKERS = 6
+_WORKERS = 6
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class System:
     def __init__(self, settings: Settings, supervisor_socket: Path, own: str = "") -> None:
         self.settings = settings
         self.peers = Peers(settings)
-        self._programs = Latest(Programs(settings.run_dir, supervisor_socket, own).look, _FRESH_S)
-        self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask")
+        self._programs = Latest(Programs(settings.run_dir, supervisor_socket, own).read, _FRESH_S)
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ask")
 
-    def look(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
         """The group now."""
-        connection_asked = self._askers.submit(self.peers.connection)
-        gap_filler_asked = self._askers.submit(self.peers.gap_filler)
+        connection_status = self._workers.submit(self.peers.connection)
+        gap_filler_status = self._workers.submit(self.peers.gap_filler)
         programs = self._programs.get()
-        connection, gap_filler = connection_asked.result(), gap_filler_asked.result()
+        connection, gap_filler = connection_status.result(), gap_filler_status.result()
         now = datetime.now(UTC)
         forwarding = report.read(self.settings.run_dir, now.timestamp())
         found = services(

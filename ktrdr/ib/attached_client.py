@@ -17,8 +17,8 @@ log = logging.getLogger("ib-connection")
 class AttachedClient:
     """Of one attempt; what is heard of it after its end reaches nobody."""
 
-    def __init__(self, notice: Notice, time_asked_at: float) -> None:
-        self.client = IbClient(notice, time_asked_at)
+    def __init__(self, notice: Notice, time_requested_at: float) -> None:
+        self.client = IbClient(notice, time_requested_at)
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.was_connected = False
         self._watchers: set[asyncio.Task[None]] = set()

@@ -43,7 +43,7 @@ class Attempts:
         self.client_ids = ClientIds(settings.ib_client_id)
         self._began_at = float("-inf")
         """By the loop's clock, as is the next."""
-        self.time_asked_at = float("-inf")
+        self.time_requested_at = float("-inf")
         """When the gateway was last asked for the time, by whichever connection."""
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class Attempts:
             return self._id_in_use(error)
         except (GatewayUnresponsive, TimedOut) as error:
             failed = self._failed(error)
-            return failed if failed is Event.LOGIN_NEEDED else Event.MUTE
+            return failed if failed is Event.LOGIN_NEEDED else Event.UNRESPONSIVE
         except KtrdrError as error:
             self._retries.was_port_closed = error.code == _NO_CONNECTION
             return self._failed(error)
@@ -94,7 +94,7 @@ class Attempts:
     def _failed(self, error: KtrdrError) -> Event:
         self.client_ids.note_other_end()
         self._status.note_failure()
-        away = self._status.snapshot.outlook.absence(self._now())
+        away = self._status.snapshot.expectation.absence(self._now())
         if away is None or away.kind != "log_out":
             self._status.note_error(error, is_expected=away is not None)
             return Event.FAILED

@@ -26,7 +26,7 @@ class Backoff:
         self._taken += 1
         return delay
 
-    def prove(self) -> None:
+    def reset(self) -> None:
         """The connection is a good one: when it is lost, begin again."""
         self._taken = 0
         self._is_proven = True

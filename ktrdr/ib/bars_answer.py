@@ -14,7 +14,7 @@ from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.sessions import utc_midnight
 
-_BESIDE = 5
+_NEIGHBOURS = 5
 """Bars before and after those asked for that are told of too."""
 _UNSET_VOLUMES = frozenset(map(float, (2**31 - 1, 2**63 - 1, 2**127 - 1)))
 """IB's signs for none: UNSET_INTEGER, _LONG and _DECIMAL (TWS API, `ibapi/const.py`)."""
@@ -77,13 +77,13 @@ def checked(
             wrong.append(bar)
             contradicted.add(bar.start)
     starts = sorted(bars.keys() - contradicted)
-    unsound = ({bar.start for bar in wrong} | unreadable).difference(starts)
+    invalid = ({bar.start for bar in wrong} | unreadable).difference(starts)
     first, end = bisect_left(starts, request.start), bisect_left(starts, request.end)
-    beside = starts[max(first - _BESIDE, 0) : first] + starts[end : end + _BESIDE]
+    neighbours = starts[max(first - _NEIGHBOURS, 0) : first] + starts[end : end + _NEIGHBOURS]
     answer = Answer(
         [bars[start] for start in starts[first:end]],
-        tuple(sorted(start for start in unsound if request.start <= start < request.end)),
-        tuple(bars[start] for start in beside),
+        tuple(sorted(start for start in invalid if request.start <= start < request.end)),
+        tuple(bars[start] for start in neighbours),
     )
     return answer, wrong
 

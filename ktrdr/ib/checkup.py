@@ -52,9 +52,9 @@ class _Outcome:
     answer: Any = None
 
 
-async def _outcome(asked: Awaitable[object]) -> _Outcome:
+async def _outcome(requested: Awaitable[object]) -> _Outcome:
     try:
-        return _Outcome("answered", answer=await asked)
+        return _Outcome("answered", answer=await requested)
     except KtrdrError as error:
         return _Outcome(error.outcome, error.message)
     except TimeoutError:

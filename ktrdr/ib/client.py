@@ -31,7 +31,7 @@ from ktrdr.ib.contract_facts import ContractFacts, facts_of
 from ktrdr.ib.error_codes import NoDataError, Weight, translate, weight
 from ktrdr.ib.framing import Frames, NoMessageError
 from ktrdr.ib.pacing import MessageRate
-from ktrdr.ib.schedules import ReceivedSchedule, ToldSession
+from ktrdr.ib.schedules import ReceivedSchedule, ReceivedSession
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import Instrument
@@ -79,19 +79,19 @@ _GRACE_S = 5.0
 """So long an answer may come after an error of which nobody knows whether it is the end."""
 _BETWEEN_TIMES_S = 1.1
 """IB leaves the second of two requests for the time in one second unanswered."""
-_ASK_THE_TIME, _ASK_FOR_ORDERS = "currentTime", "openOrders"
+_REQUEST_TIME, _REQUEST_ORDERS = "currentTime", "openOrders"
 
 
 class IbClient:
     """One attempt at a connection, and its life. Make a new one for the next attempt."""
 
-    def __init__(self, notice: Notice, time_asked_at: float = float("-inf")) -> None:
-        """`time_asked_at`: when the gateway was last asked for the time, by the loop's clock."""
+    def __init__(self, notice: Notice, time_requested_at: float = float("-inf")) -> None:
+        """`time_requested_at`: when the gateway was last asked for the time (loop clock)."""
         self._socket = _GatewaySocket(notice)
         self.closed = self._socket.closed
         """Set when the socket is gone."""
         self._time_lock = asyncio.Lock()
-        self.time_asked_at = time_asked_at
+        self.time_requested_at = time_requested_at
         """When the gateway was asked for the time last, by the loop's clock."""
 
     def __repr__(self) -> str:
@@ -133,11 +133,11 @@ class IbClient:
         try:
             async with asyncio.timeout(timeout_s), self._time_lock:
                 loop = asyncio.get_running_loop()
-                await asyncio.sleep(self.time_asked_at + _BETWEEN_TIMES_S - loop.time())
+                await asyncio.sleep(self.time_requested_at + _BETWEEN_TIMES_S - loop.time())
                 await self._socket.turn()
-                self.time_asked_at = loop.time()
+                self.time_requested_at = loop.time()
                 answer = await self._socket.answer(
-                    _ASK_THE_TIME,
+                    _REQUEST_TIME,
                     None,
                     lambda _: wire.reqCurrentTime(),
                     None,
@@ -153,7 +153,7 @@ class IbClient:
         await self._socket.turn()
         try:
             await self._socket.answer(
-                _ASK_FOR_ORDERS, None, lambda _: self._socket.wire.reqOpenOrders(), timeout_s, what
+                _REQUEST_ORDERS, None, lambda _: self._socket.wire.reqOpenOrders(), timeout_s, what
             )
         except InvalidRequest as error:
             if error.code == _READ_ONLY:
@@ -207,7 +207,9 @@ class IbClient:
             return None
         if not hasattr(answer, "sessions"):
             raise RequestFailed(f"IB's answer is none to the question: {instrument.symbol}")
-        sessions = (ToldSession(s.startDateTime, s.endDateTime, s.refDate) for s in answer.sessions)
+        sessions = (
+            ReceivedSession(s.startDateTime, s.endDateTime, s.refDate) for s in answer.sessions
+        )
         return ReceivedSchedule(answer.timeZone, answer.startDateTime, tuple(sessions))
 
     async def head(self, instrument: Instrument) -> int | None:
@@ -243,7 +245,7 @@ class IbClient:
         Raises for every answer that is neither bars nor "no data", and when none comes in time.
         """
         name = f"{request.instrument.symbol}_{request.timeframe.value}"
-        asked = (
+        requested = (
             request.ib_end(now),
             request.ib_duration(now),
             request.timeframe.ib_bar_size,
@@ -251,7 +253,7 @@ class IbClient:
         )
         try:
             found = await self._history(
-                request.instrument, asked, request.timeout_s, f"bars of {name}"
+                request.instrument, requested, request.timeout_s, f"bars of {name}"
             )
         except NoDataError:
             return Answer([])
@@ -264,12 +266,16 @@ class IbClient:
 
         Raises what the answer was where it was neither bars nor "no data".
         """
-        asked = ("", "1 D", "1 hour", instrument.what_to_show)
+        requested = ("", "1 D", "1 hour", instrument.what_to_show)
         with contextlib.suppress(NoDataError):
-            await self._history(instrument, asked, timeout_s, f"a bar of {instrument.symbol}")
+            await self._history(instrument, requested, timeout_s, f"a bar of {instrument.symbol}")
 
     async def _history(
-        self, instrument: Instrument, asked: tuple[str, str, str, str], timeout_s: float, what: str
+        self,
+        instrument: Instrument,
+        requested: tuple[str, str, str, str],
+        timeout_s: float,
+        what: str,
     ) -> Any:
         """The answer to a history request: end, duration, bar size, what to show."""
         wanted = _contract(instrument)
@@ -280,7 +286,7 @@ class IbClient:
             self._socket.wire.reqHistoricalData(
                 request_id,
                 wanted,
-                *asked,
+                *requested,
                 int(not instrument.extended_hours),
                 2,  # epoch seconds: no zone to misread
                 False,  # keepUpToDate
@@ -510,7 +516,7 @@ class _OpenRequests:
         """An error may be about one request, about the connection, or about none."""
         key: Key = error.request_id
         if error.request_id == -1 and error.code == _READ_ONLY:
-            key = _ASK_FOR_ORDERS  # it names no request
+            key = _REQUEST_ORDERS  # it names no request
         answer = self._answers.get(key)
         if answer is None or answer.done():
             return

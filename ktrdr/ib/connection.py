@@ -51,7 +51,7 @@ class Link:
         self._is_simulated = settings.is_simulated
         self._now = now
         self._status = StatusRecord(settings, now)
-        self._outages = OutageLog(settings, now, history, self._status.note_outlook)
+        self._outages = OutageLog(settings, now, history, self._status.note_expectation)
         self._retries = Retries(settings, self._status, backoff)
         self._attempts = Attempts(settings, now, self._status, self._retries)
         self.liveness = Liveness(heartbeat_s, self._status, backoff)
@@ -227,7 +227,7 @@ class Link:
         if attached is None:
             return
         attached.close()
-        self._attempts.time_asked_at = attached.client.time_asked_at
+        self._attempts.time_requested_at = attached.client.time_requested_at
         if attached.was_connected:
             lost_at = self._now()
             self._outages.lost(lost_at)
@@ -238,7 +238,7 @@ class Link:
     async def _attempt(self) -> Event:
         """One attempt: greeting and first answered request."""
         await self._attempts.begin()
-        attached = AttachedClient(self.evidence.note_notice, self._attempts.time_asked_at)
+        attached = AttachedClient(self.evidence.note_notice, self._attempts.time_requested_at)
         self._attached = attached
         found = await self._attempts.greet(attached.client)
         if isinstance(found, Event):
@@ -260,7 +260,7 @@ class Link:
     async def _watch_socket(self, client: IbClient) -> Event:
         await client.closed.wait()
         now = self._now()
-        is_expected = self._status.snapshot.outlook.absence_since(now, now) is not None
+        is_expected = self._status.snapshot.expectation.absence_since(now, now) is not None
         self._status.note_error(client.why_closed, hint=_COMES_BACK, is_expected=is_expected)
         return Event.LOST
 

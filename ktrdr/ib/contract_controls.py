@@ -80,19 +80,19 @@ class ContractControls:
     def _control(self, instrument: Instrument) -> asyncio.Task[ContractFacts]:
         now = asyncio.get_running_loop().time()
         self._controls = {
-            known: (began_at, asked)
-            for known, (began_at, asked) in self._controls.items()
-            if not asked.done() or now - began_at < _FRESH_S
+            known: (began_at, requested)
+            for known, (began_at, requested) in self._controls.items()
+            if not requested.done() or now - began_at < _FRESH_S
         }
         if instrument not in self._controls:
-            asked = asyncio.create_task(self._request(instrument), name="control")
-            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._controls[instrument] = (now, asked)
+            requested = asyncio.create_task(self._request(instrument), name="control")
+            requested.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._controls[instrument] = (now, requested)
         return self._controls[instrument][1]
 
     async def _request(self, instrument: Instrument) -> ContractFacts:
         deadline = asyncio.get_running_loop().time() + ANSWER_S
         request = ("control", instrument)
-        ticket = self._turns.ticket(request, instrument.symbol, Priority.INTERACTIVE)
-        async with self._turns.turn(ticket, deadline):
+        queued = self._turns.queued(request, instrument.symbol, Priority.INTERACTIVE)
+        async with self._turns.turn(queued, deadline):
             return await self._link.client_now().contract(instrument)

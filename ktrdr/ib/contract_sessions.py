@@ -42,12 +42,12 @@ class ContractSessions:
     async def contract(self, instrument: Instrument) -> ContractFacts:
         """What IB says of the instrument's contract, at most an hour old."""
         at, facts = self._facts.get(instrument, (float("-inf"), None))
-        asked_at = self._now().timestamp()
-        if facts is None or not 0 <= asked_at - at < _FACTS_FRESH_S:
+        requested_at = self._now().timestamp()
+        if facts is None or not 0 <= requested_at - at < _FACTS_FRESH_S:
             facts = await self._requests.answered(
                 ("contract", instrument), instrument, lambda client: client.contract(instrument)
             )
-            self._facts[instrument] = (asked_at, facts)
+            self._facts[instrument] = (requested_at, facts)
         return facts
 
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
@@ -57,9 +57,9 @@ class ContractSessions:
         lack is to be believed is for others to say: nothing is remembered but for a moment.
         """
         until = max(min(end, int(self._now().timestamp())), start + 1)
-        asked = asyncio.ensure_future(self.contract(instrument))
+        requested = asyncio.ensure_future(self.contract(instrument))
         facts, past = await asyncio.gather(  # neither waits for the other's answer
-            asked, self._past_sessions(instrument, asked, start, until)
+            requested, self._past_sessions(instrument, requested, start, until)
         )
         coming = _coming(instrument, facts, past.zone)
         return past.joined(coming) if coming else past
@@ -68,9 +68,9 @@ class ContractSessions:
         self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
     ) -> Schedule:
         """IB's SCHEDULE for `[start, end)`, in so many requests as that takes."""
-        asked_at, known = self._past.get(instrument, (float("-inf"), None))
+        requested_at, known = self._past.get(instrument, (float("-inf"), None))
         now = self._now().timestamp()
-        is_fresh = 0 <= now - asked_at < _PAST_FRESH_S
+        is_fresh = 0 <= now - requested_at < _PAST_FRESH_S
         if known is not None and is_fresh and known.start <= start:
             return replace(known, end=max(known.end, end))
         found = await self._page_of_sessions(instrument, facts, start, end)
@@ -91,7 +91,7 @@ class ContractSessions:
         """
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
         try:
-            told = await self._requests.answered(
+            received = await self._requests.answered(
                 ("sessions", instrument, end, days),
                 instrument,
                 lambda client: client.sessions(instrument, end, days),
@@ -101,10 +101,10 @@ class ContractSessions:
                 "%s: IB tells no sessions, its usual ones are taken: %s", instrument.symbol, error
             )
             return self._usual_sessions(instrument, await facts, start, end)
-        if told is None or not told.sessions:
-            return Schedule(_zone(instrument, await facts, told), start, end, ())
-        zone = _zone(instrument, await facts, told)
-        found, unreadable = read_schedule(told, zone, instrument.sec_type, end, days)
+        if received is None or not received.sessions:
+            return Schedule(_zone(instrument, await facts, received), start, end, ())
+        zone = _zone(instrument, await facts, received)
+        found, unreadable = read_schedule(received, zone, instrument.sec_type, end, days)
         _name_unreadable(instrument, unreadable)
         if not found.sessions:
             return self._usual_sessions(instrument, await facts, start, end)
@@ -124,13 +124,13 @@ class ContractSessions:
 
 
 def _zone(
-    instrument: Instrument, facts: ContractFacts, told: ReceivedSchedule | None = None
+    instrument: Instrument, facts: ContractFacts, received: ReceivedSchedule | None = None
 ) -> str:
     """In which zone IB tells sessions: SCHEDULE's own, the contract's, or the exchange's.
 
     RequestFailed: none of them is known; no other one is taken in their place.
     """
-    names = [told.zone] if told else []
+    names = [received.zone] if received else []
     zone = zone_of([*names, facts.zone], facts.exchange)
     if not zone:
         named = ", ".join(map(repr, [*names, facts.zone]))

@@ -102,12 +102,12 @@ class DataEvidence:
 
     # Of requests.
 
-    def note_data(self, instrument: Instrument, asked_at: float, *, is_history: bool) -> None:
+    def note_data(self, instrument: Instrument, requested_at: float, *, is_history: bool) -> None:
         """Data of this contract, asked for at that time of the loop, were answered."""
         self.contracts.answered(instrument, is_history=is_history)
         self._liveness.note_data()
         if is_history:
-            self._note_history(instrument, asked_at)
+            self._note_history(instrument, requested_at)
 
     def note_no_farm(self, instrument: Instrument) -> None:
         """The history of this contract was refused for a broken farm; perhaps all of it is."""
@@ -125,11 +125,11 @@ class DataEvidence:
 
     # Of probes.
 
-    def note_probe(self, instrument: Instrument, asked_at: float) -> None:
+    def note_probe(self, instrument: Instrument, requested_at: float) -> None:
         """A probe was answered: the trouble in which it was asked is over."""
         self._liveness.note_data()
-        self._note_history(instrument, asked_at)
-        if asked_at < self._status.snapshot.state_since:
+        self._note_history(instrument, requested_at)
+        if requested_at < self._status.snapshot.state_since:
             return  # what was asked before says nothing of how it is now
         if self._status.state is State.UPSTREAM_LOST:
             self._emit(Event.UPSTREAM_BACK)
@@ -158,7 +158,7 @@ class DataEvidence:
             self._status.note_error(broken, hint=error.hint)
             self._emit(Event.HISTORY_LOST)
 
-    def _note_history(self, instrument: Instrument, asked_at: float) -> None:
+    def _note_history(self, instrument: Instrument, requested_at: float) -> None:
         """History of this contract was answered."""
         self._refusals.note_answer()
         if self._farms.answered(instrument.symbol, self._now().timestamp()):
@@ -166,7 +166,7 @@ class DataEvidence:
             if not self._farms.broken:
                 self._emit(Event.FARM_BACK)
         snapshot = self._status.snapshot
-        if snapshot.state is State.HISTORY_DOWN and asked_at >= snapshot.state_since:
+        if snapshot.state is State.HISTORY_DOWN and requested_at >= snapshot.state_since:
             self._emit(Event.HISTORY_BACK)
 
     # Of notices.
@@ -186,9 +186,9 @@ class DataEvidence:
         for event in found.events:
             self._emit(event)
         if found.history is not None:
-            self._hear_of_history(found.history)
+            self._received_history(found.history)
 
-    def _hear_of_history(self, news: HistoryNews) -> None:
+    def _received_history(self, news: HistoryNews) -> None:
         """The farm of history may be back; where it is named as such, it is until it refuses.
 
         After a connection over which no data came, only data are believed.

@@ -43,7 +43,7 @@ _TROUBLE_PAUSE_S = 2.0
 """Between two questions while there is a trouble, unless it ends before."""
 _NO_FARM_HEARTBEATS = 4
 """Heartbeats between two questions that IB refuses for a broken farm, unless one comes back."""
-_LOOK_S = 1.0
+_POLL_S = 1.0
 
 
 class Requests:
@@ -93,13 +93,13 @@ class Requests:
         identical ones have in common. `is_small`: it falls under IB's rules for small bars.
         """
         deadline = asyncio.get_running_loop().time() + patience_s
-        ticket = self._turns.ticket(request, instrument.symbol, priority, is_small=is_small)
+        queued = self._turns.queued(request, instrument.symbol, priority, is_small=is_small)
         cause: Retryable | None = None
         is_patient = False
         while True:
             client = await self._link.client_by(deadline, is_patient=is_patient)
             try:
-                return await self._asked(ticket, instrument, ask, deadline)
+                return await self._requested(queued, instrument, ask, deadline)
             except RepeatError as again:
                 cause = again.cause
             except TimedOut as late:  # what it was refused for before says more
@@ -113,37 +113,37 @@ class Requests:
             if self._link.client is client:  # nothing has changed yet
                 await self._pause(cause, left_s)
 
-    async def _asked(
+    async def _requested(
         self,
-        ticket: QueuedRequest,
+        queued: QueuedRequest,
         instrument: Instrument,
         ask: Callable[[IbClient], Awaitable[T]],
         deadline: float,
     ) -> T:
         """The answer to one question. RepeatError: there is none, and it is worth another."""
         loop = asyncio.get_running_loop()
-        asked_at: float | None = None
+        requested_at: float | None = None
         try:
-            async with self._turns.turn(ticket, deadline):
+            async with self._turns.turn(queued, deadline):
                 client = self._link.client_now()
-                asked_at = loop.time()
+                requested_at = loop.time()
                 answer = await self._answer_of_its_farm(client, instrument, ask, deadline)
         except NotConnected as error:
             raise RepeatError(error) from error
         except (PacingViolation, TimedOut, RequestFailed) as error:
-            await self._bear(error, asked_at)
+            await self._record_failure(error, requested_at)
             raise
         except CompetingSession as error:
-            if asked_at is not None:  # else it is the link that says so
+            if requested_at is not None:  # else it is the link that says so
                 self._link.evidence.note_refused_session(instrument, error)
             raise
         except Permanent as error:
             left_s = deadline - loop.time()
-            raise await self._believed(instrument, error, left_s) from error
+            raise await self._confirm_rejection(instrument, error, left_s) from error
         if isinstance(answer, Answer):
-            self._turns.pacer.learn(loop.time() - asked_at, len(answer.bars), loop.time())
+            self._turns.pacer.learn(loop.time() - requested_at, len(answer.bars), loop.time())
         is_history = not isinstance(answer, ContractFacts)
-        self._link.evidence.note_data(instrument, asked_at, is_history=is_history)
+        self._link.evidence.note_data(instrument, requested_at, is_history=is_history)
         self._refused.note_answer(instrument.symbol)
         return answer
 
@@ -163,9 +163,9 @@ class Requests:
             self._link.evidence.note_no_farm(instrument)
             raise RepeatError(error) from error
 
-    async def _bear(self, error: Retryable, asked_at: float | None) -> None:
+    async def _record_failure(self, error: Retryable, requested_at: float | None) -> None:
         """Learn from a failure. RepeatError: the request is not to blame for it."""
-        if asked_at is None:  # its turn never came
+        if requested_at is None:  # its turn never came
             return
         if not isinstance(error, RequestFailed):
             was_paced = isinstance(error, PacingViolation)
@@ -173,7 +173,7 @@ class Requests:
             self._turns.pacer.learn_failure(now, was_paced=was_paced)
             if was_paced:
                 raise RepeatError(error) from error
-        if self._link.evidence.was_troubled_since(asked_at):
+        if self._link.evidence.was_troubled_since(requested_at):
             raise RepeatError(error) from error
 
     async def _pause(self, cause: Retryable, left_s: float) -> None:
@@ -190,21 +190,21 @@ class Requests:
     ) -> T:
         """The answer, unless the link says that it will not come and should be asked for again."""
         loop = asyncio.get_running_loop()
-        asked_at = loop.time()
+        requested_at = loop.time()
         with self._link.liveness.waiting_for_data():
             answer = asyncio.ensure_future(ask(client))
             again = asyncio.ensure_future(self._link.availability.repeat.wait())
             try:
                 while not answer.done():
-                    left_s = min(deadline, self._stale_at(asked_at)) - loop.time()
+                    left_s = min(deadline, self._stale_at(requested_at)) - loop.time()
                     await asyncio.wait(
                         {answer, again},
-                        timeout=min(max(left_s, 0), _LOOK_S),
+                        timeout=min(max(left_s, 0), _POLL_S),
                         return_when=asyncio.FIRST_COMPLETED,
                     )
                     if answer.done():
                         break
-                    if again.done() or loop.time() >= self._stale_at(asked_at):
+                    if again.done() or loop.time() >= self._stale_at(requested_at):
                         raise RepeatError(None)
                     if loop.time() >= deadline:
                         raise TimedOut(
@@ -216,12 +216,12 @@ class Requests:
                 again.cancel()
                 await asyncio.gather(answer, again, return_exceptions=True)
 
-    def _stale_at(self, asked_at: float) -> float:
+    def _stale_at(self, requested_at: float) -> float:
         """When an answer is not waited for any more: long after a farm came back."""
-        back_at = self._link.availability.farm_back_after(asked_at)
+        back_at = self._link.availability.farm_back_after(requested_at)
         return float("inf") if back_at is None else back_at + self._after_farm_s
 
-    async def _believed(
+    async def _confirm_rejection(
         self, instrument: Instrument, error: Permanent, left_s: float
     ) -> KtrdrError:
         """The error as it should be taken, which while IB's servers are reset is another one."""

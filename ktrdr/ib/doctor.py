@@ -14,7 +14,7 @@ from ktrdr.ib.diagnosis import Facts, Refused
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import Json
 
-_LOOK_S = 5.0
+_POLL_S = 5.0
 _CHECKUP_S = 40.0
 _DOCKERS_HOST = "host.docker.internal"
 
@@ -22,7 +22,7 @@ _DOCKERS_HOST = "host.docker.internal"
 def examine(settings: Settings) -> Facts:
     """The facts of now; it takes a few seconds, and up to a minute with a gateway that hangs."""
     host, port = settings.gateway_host, settings.gateway_port
-    seen = asyncio.run(port_probe.look(host, port, _LOOK_S))
+    seen = asyncio.run(port_probe.probe(host, port, _POLL_S))
     said, checkup, why_silent = _ask(LocalClient(settings.connection_socket, "ib-connection"))
     error = said.get("last_error") or {}
     forwarding = report.read(settings.run_dir, time.time())

@@ -29,7 +29,7 @@ _GRACE_S = 300.0
 _LOG_OUT_EARLY_S, _LOG_OUT_LATE_S = 300.0, 1800.0
 _REMIND_S = 12 * 3600.0
 
-_LEARN_NIGHTS = 3
+_LEARN_RESTARTS = 3
 """On so many nights the connection must have been lost at about the same time."""
 _LEARN_WITHIN_S = 600.0
 _LEARN_AWAY_MAX_S = 900.0
@@ -56,7 +56,7 @@ class Absence:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Expectation:
     """What is known of a gateway's calendar, and since when it is away."""
 
     restart: Restart | None
@@ -87,10 +87,10 @@ def learn_restart(outages: Sequence[Outage], zone: tzinfo) -> Restart | None:
     """
     short = [o for o in outages if o.end - o.start <= _LEARN_AWAY_MAX_S]
     found = [(_same_hour(short, where), where) for where in (zone, *_CLOCKS)]
-    most = max(_nights(best, where) for best, where in found)
-    if most < _LEARN_NIGHTS:
+    most = max(_restarts(best, where) for best, where in found)
+    if most < _LEARN_RESTARTS:
         return None
-    agreeing = [(best, where) for best, where in found if _nights(best, where) == most]
+    agreeing = [(best, where) for best, where in found if _restarts(best, where) == most]
     (best, where), *others = agreeing
     away_s = statistics.median(o.end - o.start for o in best)
     elsewhere = tuple((_hour(same, other), other) for same, other in others)
@@ -103,7 +103,7 @@ def _same_hour(short: Sequence[Outage], zone: tzinfo) -> list[Outage]:
     best: list[Outage] = []
     for candidate in short:
         near = [o for o in short if _apart_s(clock[o], clock[candidate]) <= _LEARN_WITHIN_S]
-        if _nights(near, zone) > _nights(best, zone):
+        if _restarts(near, zone) > _restarts(best, zone):
             best = near
     return best
 
@@ -195,6 +195,6 @@ def _apart_s(one: int, other: int) -> int:
     return min(apart, 86400 - apart)
 
 
-def _nights(outages: Sequence[Outage], zone: tzinfo) -> int:
+def _restarts(outages: Sequence[Outage], zone: tzinfo) -> int:
     """On how many days they began; a day ends at noon, so that a night is one."""
     return len({datetime.fromtimestamp(o.start - 43200, zone).date() for o in outages})

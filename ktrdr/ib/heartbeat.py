@@ -43,7 +43,7 @@ class Heartbeat:
             self._data_pending_since = None
 
     @property
-    def ask_at(self) -> float:
+    def request_at(self) -> float:
         """When a small request should show that the gateway still answers."""
         return self.answered_at + self._heartbeat_s
 

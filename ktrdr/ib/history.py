@@ -153,10 +153,10 @@ def _all_rows(db: Database) -> list[_Row]:
 
 def _close_last_run(db: Database, now: float) -> None:
     """A run that was killed is known to have lived until it was seen last."""
-    seen = db.execute("SELECT last FROM run").fetchone()
+    last_seen = db.execute("SELECT last FROM run").fetchone()
     last = db.execute("SELECT at, state FROM states ORDER BY at DESC LIMIT 1").fetchone()
-    if seen and last and last[1] != NOT_RUNNING:
-        at = min(max(seen[0], last[0] + 0.001), now)
+    if last_seen and last and last[1] != NOT_RUNNING:
+        at = min(max(last_seen[0], last[0] + 0.001), now)
         db.execute("INSERT OR REPLACE INTO states VALUES (?, ?, '')", (at, NOT_RUNNING))
 
 

@@ -46,7 +46,7 @@ class Liveness:
         What to say of it then: two heartbeats have passed without an answer.
         """
         while True:
-            if (left_s := self._heartbeat.ask_at - _now()) > 0:
+            if (left_s := self._heartbeat.request_at - _now()) > 0:
                 await asyncio.sleep(left_s)
                 continue
             try:
@@ -84,7 +84,7 @@ class Liveness:
     def note_data(self) -> None:
         """A request for data was answered: the connection is a good one."""
         self.note_no_farm()
-        self._backoff.prove()
+        self._backoff.reset()
         self._status.note_answer()
 
     def note_no_farm(self) -> None:

@@ -80,12 +80,12 @@ class LoopThread:
         """Run a coroutine on the loop, and wait for it. NotConnected: it was stopped meanwhile."""
         try:
             with self._calls:
-                asked = asyncio.run_coroutine_threadsafe(work, self._running_loop())
+                requested = asyncio.run_coroutine_threadsafe(work, self._running_loop())
         except NotConnected:
             work.close()
             raise
         try:
-            return asked.result(timeout_s)
+            return requested.result(timeout_s)
         except concurrent.futures.CancelledError:
             raise NotConnected("the connection manager was stopped") from None
 

@@ -17,7 +17,7 @@ from dateutil.tz import tzlocal
 
 from ktrdr.config.restart_times import Restart, parse_restart
 from ktrdr.config.settings import Settings
-from ktrdr.ib.expected_outages import USUAL_RESTART_AT, Outlook, learn_restart
+from ktrdr.ib.expected_outages import USUAL_RESTART_AT, Expectation, learn_restart
 from ktrdr.ib.history import ConnectionHistory, lost_at, outages
 from ktrdr.ib.outages import Downtime, Span, downtimes
 
@@ -41,7 +41,7 @@ class OutageLog:
         settings: Settings,
         now: Callable[[], datetime],
         history: ConnectionHistory | None,
-        publish: Callable[[Outlook], None],
+        publish: Callable[[Expectation], None],
     ) -> None:
         self._settings = settings
         self._now = now
@@ -51,13 +51,13 @@ class OutageLog:
         self._publish = publish
         self._is_live = not settings.is_simulated
         """A real gateway, of which IB's own habits are assumed."""
-        self.outlook = Outlook(None, self._logs_out, None)
-        publish(self.outlook)
+        self.expectation = Expectation(None, self._logs_out, None)
+        publish(self.expectation)
 
     async def open(self) -> None:
         """Read what the last run has left."""
         if (lost := lost_at(await self._read())) is not None:
-            self._set(replace(self.outlook, lost_at=datetime.fromtimestamp(lost, UTC)))
+            self._set(replace(self.expectation, lost_at=datetime.fromtimestamp(lost, UTC)))
         await self._keep()
 
     async def keep(self) -> None:
@@ -69,11 +69,11 @@ class OutageLog:
     def connected(self, *, is_live: bool) -> None:
         """The gateway is there, and is a real one or not."""
         self._is_live = is_live
-        self._set(replace(self.outlook, logs_out=self._logs_out, lost_at=None))
+        self._set(replace(self.expectation, logs_out=self._logs_out, lost_at=None))
 
     def lost(self, at: datetime) -> None:
         """The connection is gone since then."""
-        self._set(replace(self.outlook, lost_at=at))
+        self._set(replace(self.expectation, lost_at=at))
 
     def write(self, state: str, why: str) -> None:
         """From now on the connection is in this state."""
@@ -90,7 +90,7 @@ class OutageLog:
 
     def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
         """The times without data in these states of the connection."""
-        return downtimes(spans, self.outlook.restart, logs_out=self.outlook.logs_out)
+        return downtimes(spans, self.expectation.restart, logs_out=self.expectation.logs_out)
 
     @property
     def _logs_out(self) -> bool:
@@ -100,8 +100,8 @@ class OutageLog:
     async def _keep(self) -> None:
         self._submit(lambda history: history.note_alive(self._now().timestamp()))
         restart = await self._restart()  # meanwhile the connection may have been lost
-        self._set(replace(self.outlook, restart=restart))
-        words = self.outlook.reminder(self._now())
+        self._set(replace(self.expectation, restart=restart))
+        words = self.expectation.reminder(self._now())
         if words and not self._reminded:
             log.warning("%s", words)
         self._reminded = bool(words)
@@ -114,9 +114,9 @@ class OutageLog:
         learnt = learn_restart(outages(await self._read()), _HERE)
         return learnt or (Restart(USUAL_RESTART_AT, _HERE) if self._is_live else None)
 
-    def _set(self, outlook: Outlook) -> None:
-        self.outlook = outlook
-        self._publish(outlook)
+    def _set(self, expectation: Expectation) -> None:
+        self.expectation = expectation
+        self._publish(expectation)
 
     async def _read(self) -> list[Span]:
         if self._history is None or self._writer is None:

@@ -153,31 +153,31 @@ class Pacer:
         if now < self._paused_until:
             return None, self._paused_until - now
         soonest: float | None = None
-        for ticket in sorted(waiting, key=self._rank):
-            delay_s = self._delay_s(ticket, now)
+        for queued in sorted(waiting, key=self._rank):
+            delay_s = self._delay_s(queued, now)
             if delay_s <= 0:
-                return ticket, 0.0
+                return queued, 0.0
             soonest = delay_s if soonest is None else min(soonest, delay_s)
         return None, soonest
 
-    def begin(self, ticket: QueuedRequest, now: float) -> None:
+    def begin(self, queued: QueuedRequest, now: float) -> None:
         """The request goes out now."""
-        request = ticket.request
+        request = queued.request
         self._open[request] = self._open.get(request, 0) + 1
         self._sent = {r: t for r, t in self._sent.items() if t + self._identical_s > now}
         self._sent[request] = now
         self._turns += 1
-        self._served[ticket.symbol] = self._turns
-        if ticket.is_small:
+        self._served[queued.symbol] = self._turns
+        if queued.is_small:
             self._small.append(now)
 
-    def end(self, ticket: QueuedRequest, *, was_answered: bool = True) -> None:
+    def end(self, queued: QueuedRequest, *, was_answered: bool = True) -> None:
         """A request was answered or given up; otherwise it may be asked again at once."""
-        left = self._open.pop(ticket.request) - 1
+        left = self._open.pop(queued.request) - 1
         if left:
-            self._open[ticket.request] = left
+            self._open[queued.request] = left
         if not was_answered:
-            self._sent.pop(ticket.request, None)
+            self._sent.pop(queued.request, None)
 
     def learn(self, took_s: float, bars: int, now: float) -> None:
         """An answer has come."""
@@ -189,14 +189,14 @@ class Pacer:
         if was_paced:
             self._paused_until = now + _PAUSE_S
 
-    def _rank(self, ticket: QueuedRequest) -> tuple[int, int, int]:
-        return ticket.priority, self._served.get(ticket.symbol, 0), ticket.number
+    def _rank(self, queued: QueuedRequest) -> tuple[int, int, int]:
+        return queued.priority, self._served.get(queued.symbol, 0), queued.number
 
-    def _delay_s(self, ticket: QueuedRequest, now: float) -> float:
+    def _delay_s(self, queued: QueuedRequest, now: float) -> float:
         delay_s = 0.0
-        if (sent := self._sent.get(ticket.request)) is not None:
+        if (sent := self._sent.get(queued.request)) is not None:
             delay_s = sent + self._identical_s - now
-        if ticket.is_small:
+        if queued.is_small:
             while self._small and self._small[0] <= now - _SMALL_S:
                 self._small.popleft()
             if len(self._small) >= _SMALL_MOST:

@@ -16,11 +16,11 @@ from enum import StrEnum
 from ktrdr.ib.framing import Frames, NoMessageError
 
 _HELLO = b"v157..178"
-_FIRST_LOOK_S, _SLOWEST_LOOK_S = 0.5, 5.0
-_LOOKS_A_WAIT = 90
+_FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 5.0
+_PROBES_A_WAIT = 90
 """A look every ninetieth of the time waited so far: soon after a restart, seldom at a weekend."""
 _CONNECT_S = 3.0
-_HANGS_UP_S = 0.25
+_CLOSES_WITHIN_S = 0.25
 """Whoever closes a new connection does so at once."""
 
 
@@ -37,7 +37,7 @@ class PortState(StrEnum):
     """No answer at all."""
     HUNG_UP = "hung_up"
     """Taken, and closed before any greeting."""
-    MUTE = "mute"
+    UNRESPONSIVE = "mute"
     FOREIGN = "foreign"
     """What speaks there is no gateway."""
     GREETED = "greeted"
@@ -65,7 +65,7 @@ async def opens(host: str, port: int, *, was_closed: bool) -> None:
     began = loop.time()
     while not await _keeps_connections(host, port):
         waited_s = loop.time() - began
-        await asyncio.sleep(min(max(_FIRST_LOOK_S, waited_s / _LOOKS_A_WAIT), _SLOWEST_LOOK_S))
+        await asyncio.sleep(min(max(_FIRST_PROBE_S, waited_s / _PROBES_A_WAIT), _SLOWEST_PROBE_S))
 
 
 async def closes(host: str, port: int) -> None:
@@ -79,7 +79,7 @@ async def closes(host: str, port: int) -> None:
                 pass
 
 
-async def look(host: str, port: int, timeout_s: float) -> PortProbe:
+async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
     """Connect, say hello, and see what is answered; then leave, before any log-in."""
     greeting = b""
     try:
@@ -89,7 +89,7 @@ async def look(host: str, port: int, timeout_s: float) -> PortProbe:
                 async with asyncio.timeout(timeout_s):
                     greeting = await _first_words(reader)
             except TimeoutError:
-                return PortProbe(PortState.MUTE)
+                return PortProbe(PortState.UNRESPONSIVE)
             except ConnectionResetError:
                 raise
             except OSError:
@@ -132,7 +132,7 @@ async def _keeps_connections(host: str, port: int) -> bool:
     try:
         async with _connected(host, port) as (reader, _):
             try:
-                async with asyncio.timeout(_HANGS_UP_S):
+                async with asyncio.timeout(_CLOSES_WITHIN_S):
                     return bool(await reader.read(1))
             except TimeoutError:
                 return True

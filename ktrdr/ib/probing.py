@@ -82,7 +82,7 @@ class Prober:
 
     async def _is_unanswered(self, client: IbClient, patience_s: float) -> bool:
         """Whether a probe stays without an answer that no trouble of IB's excuses."""
-        asked_at = asyncio.get_running_loop().time()
+        requested_at = asyncio.get_running_loop().time()
         probe = asyncio.ensure_future(self._probe(client, patience_s))
         repeat = asyncio.ensure_future(self._availability.repeat.wait())
         try:
@@ -93,13 +93,13 @@ class Prober:
             repeat.cancel()
             await asyncio.gather(probe, repeat, return_exceptions=True)
         is_lost = self._status.state in (State.UPSTREAM_LOST, State.COMPETING_SESSION)
-        was_lost = is_lost or self._availability.was_lost_after(asked_at)
+        was_lost = is_lost or self._availability.was_lost_after(requested_at)
         return not is_answered and not was_lost
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Ask for one small answer; whether it came."""
         instrument = self._evidence.to_probe()
-        asked_at = asyncio.get_running_loop().time()
+        requested_at = asyncio.get_running_loop().time()
         try:
             with self._liveness.waiting_for_data():
                 await client.probe(instrument, patience_s)
@@ -116,5 +116,5 @@ class Prober:
             log.info("the probe was answered: %s", error)
             self._evidence.note_probe_error(instrument, error)
             return True
-        self._evidence.note_probe(instrument, asked_at)
+        self._evidence.note_probe(instrument, requested_at)
         return True

@@ -31,7 +31,7 @@ _PIECE = re.compile(r"(?:(\d{8}):)?(\d{4})-(?:(\d{8}):)?(\d{4})")
 _MOMENT = re.compile(r"(\d{8})[- :](\d{2}):?(\d{2})(?::?(\d{2}))?")
 
 
-class ToldSession(NamedTuple):
+class ReceivedSession(NamedTuple):
     """One session of SCHEDULE: local times such as `20261123-09:30:00`, the day `20261123`."""
 
     opens: str
@@ -50,7 +50,7 @@ class ReceivedSchedule:
     """As IB names it; may be empty."""
     start: str
     """From when on it tells; may be empty."""
-    sessions: tuple[ToldSession, ...]
+    sessions: tuple[ReceivedSession, ...]
 
 
 class Read(NamedTuple):
@@ -61,7 +61,9 @@ class Read(NamedTuple):
     """Sessions that are none, in IB's words."""
 
 
-def read_schedule(told: ReceivedSchedule, zone: str, sec_type: str, end: int, days: int) -> Read:
+def read_schedule(
+    received: ReceivedSchedule, zone: str, sec_type: str, end: int, days: int
+) -> Read:
     """The sessions of SCHEDULE: of the `days` trading days up to `end` (UTC seconds), and no later.
 
     `zone`: an IANA name. A session that cannot be read is as it usually is on its weekday,
@@ -70,8 +72,8 @@ def read_schedule(told: ReceivedSchedule, zone: str, sec_type: str, end: int, da
     local = find_zone(zone)
     oldest = end - _CALENDAR_DAYS * days * DAY_S - _NEAR_S
     sessions: list[Session] = []
-    odd: list[ToldSession] = []
-    for one in sorted(told.sessions):
+    odd: list[ReceivedSession] = []
+    for one in sorted(received.sessions):
         session = _session(one, local)
         if session is not None and not oldest <= session.open <= end + _NEAR_S:
             session = None  # of another time than was asked about
@@ -82,14 +84,14 @@ def read_schedule(told: ReceivedSchedule, zone: str, sec_type: str, end: int, da
             sessions.append(session)
     near = {day for day in map(_day_of, odd) if day and oldest <= day <= end + _NEAR_S}
     sessions = sorted([*sessions, *_usual_ones(sessions, near, zone, sec_type)])
-    begin = _moment(told.start, local)
+    begin = _moment(received.start, local)
     is_told = begin is not None and begin >= oldest
     start = min([begin if begin is not None and is_told else end, *(s.open for s in sessions)])
     until = max([end, *(s.close for s in sessions)])
     return Read(Schedule(zone, start, until, tuple(sessions)), tuple(map(str, odd)))
 
 
-def _session(one: ToldSession, zone: ZoneInfo) -> Session | None:
+def _session(one: ReceivedSession, zone: ZoneInfo) -> Session | None:
     """None: it is no stretch of time, or of no day."""
     opens, closes, day = _moment(one.opens, zone), _moment(one.closes, zone), _day_of(one)
     if opens is None or closes is None or day is None:
@@ -109,7 +111,7 @@ def _moment(text: str, zone: ZoneInfo) -> int | None:
         return None
 
 
-def _day_of(one: ToldSession) -> int | None:
+def _day_of(one: ReceivedSession) -> int | None:
     """The trading day as UTC midnight, if need be by the date on which it closes or opens."""
     for text in (one.day, one.closes, one.opens):
         try:

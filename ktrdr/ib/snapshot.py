@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ktrdr.ib.expected_outages import Outlook
+from ktrdr.ib.expected_outages import Expectation
 from ktrdr.ib.states import State
 from ktrdr.ipc.messages import ConnectionStatus
 
@@ -17,7 +17,7 @@ class Snapshot:
     state: State
     noted: ConnectionStatus
     """All that stays as it is until something happens."""
-    outlook: Outlook
+    expectation: Expectation
     state_since: float = float("-inf")
     """By the loop's clock."""
     fresh_until: float = 0.0
@@ -31,14 +31,14 @@ class Snapshot:
 
     def status(self, now: datetime, loop_time: float) -> ConnectionStatus:
         """What is told at that time."""
-        away = None if self.state.is_linked else self.outlook.absence(now)
+        away = None if self.state.is_linked else self.expectation.absence(now)
         return replace(
             self.noted,
             connected=self.is_connected(loop_time),
             state=self.state.value,
             expected=away.words if away else "",
             expected_kind=away.kind if away else "",
-            reminder=self.outlook.reminder(now),
+            reminder=self.expectation.reminder(now),
             clock_offset_s=self._clock_offset_s(now, loop_time),
         )
 

@@ -63,7 +63,7 @@ class Event(Enum):
     ID_IN_USE = auto()
     FAILED = auto()
     """An attempt was refused, or ended before the first answer."""
-    MUTE = auto()
+    UNRESPONSIVE = auto()
     """An attempt was accepted, and then nothing was said."""
     LOGIN_NEEDED = auto()
     """An attempt failed after the hour at which the log-in ends."""
@@ -126,7 +126,7 @@ TABLE: _Row = {
     (_S.CONNECTING, _E.UNPROVEN): (_S.HISTORY_DOWN, ()),
     (_S.CONNECTING, _E.ID_IN_USE): (_S.CONNECTING, (_A.CLOSE, _A.NEXT_ID)),
     (_S.CONNECTING, _E.FAILED): (_S.WAITING, (_A.CLOSE, _A.PLAN_RETRY)),
-    (_S.CONNECTING, _E.MUTE): (_S.DEAD, (_A.CLOSE, _A.PLAN_RETRY)),
+    (_S.CONNECTING, _E.UNRESPONSIVE): (_S.DEAD, (_A.CLOSE, _A.PLAN_RETRY)),
     (_S.CONNECTING, _E.LOGIN_NEEDED): (_S.LOGGED_OUT, (_A.CLOSE, _A.PLAN_RETRY)),
     **_from_each(RETRYING, _E.RETRY_DUE, _S.CONNECTING),
     **_from_each(RETRYING, _E.RECONNECT, _S.CONNECTING),

@@ -11,7 +11,7 @@ from typing import Any
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError
 from ktrdr.ib.client import LIBRARY
-from ktrdr.ib.expected_outages import Outlook
+from ktrdr.ib.expected_outages import Expectation
 from ktrdr.ib.farms import Farm
 from ktrdr.ib.snapshot import Snapshot
 from ktrdr.ib.states import State
@@ -29,7 +29,7 @@ class StatusRecord:
         self._now = now
         self._attempt_at = _NEVER
         self.snapshot = Snapshot(
-            State.DISCONNECTED, _at_first(settings), Outlook(None, logs_out=False, lost_at=None)
+            State.DISCONNECTED, _at_first(settings), Expectation(None, logs_out=False, lost_at=None)
         )
 
     def __repr__(self) -> str:
@@ -98,9 +98,9 @@ class StatusRecord:
         """What the gateway's clock shows."""
         self.snapshot = replace(self.snapshot, gateway_time=(answered, loop_time))
 
-    def note_outlook(self, outlook: Outlook) -> None:
+    def note_expectation(self, expectation: Expectation) -> None:
         """What is known of the gateway's calendar."""
-        self.snapshot = replace(self.snapshot, outlook=outlook)
+        self.snapshot = replace(self.snapshot, expectation=expectation)
 
     def note_farms(self, farms: Iterable[Farm]) -> None:
         """The farms as they are now."""

@@ -35,16 +35,16 @@ class Turns:
     def __repr__(self) -> str:
         return f"<Turns {self.pacer!r}, {len(self._waiting)} waiting>"
 
-    def ticket(
+    def queued(
         self, request: Hashable, symbol: str, priority: Priority, *, is_small: bool = False
     ) -> QueuedRequest:
         """One for a request; `request`: what two identical ones have in common."""
         return QueuedRequest(request, priority, symbol, next(self._numbers), is_small)
 
     @contextlib.asynccontextmanager
-    async def turn(self, ticket: QueuedRequest, deadline: float) -> AsyncIterator[None]:
+    async def turn(self, queued: QueuedRequest, deadline: float) -> AsyncIterator[None]:
         """Wait until the pacer lets the request go. TimedOut: not before its time was over."""
-        turn = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        turn = self._waiting[queued] = asyncio.get_running_loop().create_future()
         self._grant()
         was_answered = True
         try:
@@ -58,9 +58,9 @@ class Turns:
             was_answered = False
             raise
         finally:
-            self._waiting.pop(ticket, None)
+            self._waiting.pop(queued, None)
             if turn.done() and not turn.cancelled():
-                self.pacer.end(ticket, was_answered=was_answered)
+                self.pacer.end(queued, was_answered=was_answered)
             self._grant()
 
     def _grant(self) -> None:
@@ -70,14 +70,14 @@ class Turns:
             self._next_grant.cancel()
             self._next_grant = None
         while True:
-            ticket, delay_s = self.pacer.next(list(self._waiting), loop.time())
-            if ticket is None:
+            queued, delay_s = self.pacer.next(list(self._waiting), loop.time())
+            if queued is None:
                 break
-            self.pacer.begin(ticket, loop.time())
-            turn = self._waiting.pop(ticket)
+            self.pacer.begin(queued, loop.time())
+            turn = self._waiting.pop(queued)
             if not turn.done():
                 turn.set_result(None)
             else:  # whoever waited was cancelled just now
-                self.pacer.end(ticket, was_answered=False)
+                self.pacer.end(queued, was_answered=False)
         if delay_s is not None:
             self._next_grant = loop.call_later(delay_s, self._grant)

@@ -41,9 +41,9 @@ class BarsMessage:
     """The answer of `GET /bars`."""
 
     bars: BarColumns
-    unsound: tuple[int, ...] = ()
+    invalid: tuple[int, ...] = ()
     """Starts of bars that were sent and cannot be true."""
-    beside: BarColumns | None = None
+    neighbours: BarColumns | None = None
     """Bars next to the span that was asked for."""
     outcome: str = ""
     """`bars` or `no_data`."""
@@ -54,5 +54,5 @@ class BarsMessage:
 
     def answer(self) -> Answer:
         """What IB sent. InvalidRequest: the bars are not of this form."""
-        beside = self.beside.bars() if self.beside else ()
-        return Answer(self.bars.bars(), self.unsound, tuple(beside))
+        neighbours = self.neighbours.bars() if self.neighbours else ()
+        return Answer(self.bars.bars(), self.invalid, tuple(neighbours))

@@ -48,7 +48,7 @@ class AbsenceRecords:
         with self._db() as database:
             database.execute("DELETE FROM absent WHERE series = ? AND verified = 0", (series,))
 
-    def forget_lacking(self, series: str) -> None:
+    def forget_missing(self, series: str) -> None:
         """Its bars begin elsewhere: what IB has not, or not yet, was said of others."""
         with self._db() as database:
             database.execute("DELETE FROM absent WHERE series = ?", (series,))

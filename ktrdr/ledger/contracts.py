@@ -109,18 +109,20 @@ class ContractRecords:
         if row is None:
             return None
         try:
-            known, told = (None if text is None else Identity(*json.loads(text)) for text in row)
+            known, received = (
+                None if text is None else Identity(*json.loads(text)) for text in row
+            )
         except (TypeError, ValueError):
             return None
-        return None if known is None else KnownContract(known, told)
+        return None if known is None else KnownContract(known, received)
 
     def keep_identity(self, series: str, known: KnownContract) -> None:
         """Remember it."""
-        told = None if known.told is None else json.dumps(known.told)
+        received = None if known.received is None else json.dumps(known.received)
         with self._db() as database:
             database.execute(
                 "INSERT OR REPLACE INTO identities VALUES (?, ?, ?)",
-                (series, json.dumps(known.contract), told),
+                (series, json.dumps(known.contract), received),
             )
 
     def grid(self, contract: str, timeframe: Timeframe) -> Grid:

@@ -146,7 +146,7 @@ def _fill(
     id_: int,
     series: str,
     since: int,
-    asked_at: int | None,
+    requested_at: int | None,
     state: str,
     ended_at: int | None,
     *of: Any,
@@ -154,4 +154,4 @@ def _fill(
     expected, present, missing = of
     counts = None if expected is None else Counts(expected, present, json.loads(missing))
     name = f"{series}.csv"
-    return Fill(id_, parse_series(name), since, asked_at, State(state), ended_at, counts)
+    return Fill(id_, parse_series(name), since, requested_at, State(state), ended_at, counts)

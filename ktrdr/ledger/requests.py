@@ -9,7 +9,7 @@ from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
 from ktrdr.sqlite_file import Database
 
-_ASKED_KEPT_S = 30 * DAY_S
+_REQUESTS_KEPT_S = 30 * DAY_S
 
 
 class RequestRecords:
@@ -21,15 +21,15 @@ class RequestRecords:
 
     def answered(self, series: Series, start: int, end: int, now: int, bars: int) -> None:
         """IB has answered for `[start, end)` with this many bars."""
-        self._asked(series, start, end, now, "bars" if bars else "no_data", None, bars)
+        self._requested(series, start, end, now, "bars" if bars else "no_data", None, bars)
 
     def refused(
         self, series: Series, start: int, end: int, now: int, outcome: str, code: int | None
     ) -> None:
         """IB has not answered for `[start, end)`, or with an error."""
-        self._asked(series, start, end, now, outcome, code, 0)
+        self._requested(series, start, end, now, outcome, code, 0)
 
-    def _asked(
+    def _requested(
         self,
         series: Series,
         start: int,
@@ -42,7 +42,7 @@ class RequestRecords:
         row = (str(series), start, end, now, outcome, code, bars)
         with self._db() as database:
             database.execute("INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            database.execute("DELETE FROM asked WHERE at < ?", (now - _ASKED_KEPT_S,))
+            database.execute("DELETE FROM asked WHERE at < ?", (now - _REQUESTS_KEPT_S,))
 
     def last_bars_at(self, series: Series, around: Gap, reach_s: int) -> int | None:
         """When a request that was answered with bars near a gap was sent last; None: never."""
@@ -61,7 +61,7 @@ class RequestRecords:
         """Timeframe → days in one request, as learnt."""
         return dict(self._db().execute("SELECT timeframe, days FROM spans").fetchall())
 
-    def keep_spans(self, days: Mapping[str, float]) -> None:
+    def keep_request_lengths(self, days: Mapping[str, float]) -> None:
         """Remember them."""
         with self._db() as database:
             database.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", days.items())

@@ -35,7 +35,7 @@ class SeriesRecords:
                 (str(series), *key, int(is_owned)),
             )
 
-    def looked_at(self, series: Series, what: str) -> int | None:
+    def checked_at(self, series: Series, what: str) -> int | None:
         """When this was looked at last."""
         row = (
             self._db()
@@ -44,7 +44,7 @@ class SeriesRecords:
         )
         return int(row[0]) if row else None
 
-    def note_look(self, series: Series, what: str, now: int) -> None:
+    def note_check(self, series: Series, what: str, now: int) -> None:
         """It is looked at now."""
         with self._db() as database:
             database.execute(

@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
     bars: list[Bar]
     """Ascending, each start once; empty when IB answered that it has none."""
-    unsound: tuple[int, ...] = ()
+    invalid: tuple[int, ...] = ()
     """Starts of bars that were sent and cannot be true."""
-    beside: tuple[Bar, ...] = ()
+    neighbours: tuple[Bar, ...] = ()
     """Bars next to the span that was asked for: to compare with what is stored there."""

@@ -69,13 +69,13 @@ def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedul
     return _from_week(week, coming.zone, start, end, "hours")
 
 
-def usual_week(known: Schedule | None, told: Schedule, sec_type: str, now: int) -> Schedule:
-    """The week as it is by all sessions of a contract that are known, for the span of `told`."""
-    sessions = {*told.sessions, *(known.sessions if known else ())}
+def usual_week(known: Schedule | None, received: Schedule, sec_type: str, now: int) -> Schedule:
+    """The usual week by all sessions of a contract that are known, over the span of `received`."""
+    sessions = {*received.sessions, *(known.sessions if known else ())}
     if not sessions:
-        return by_rules(sec_type, told.start, now)
-    together = replace(told, sessions=tuple(sorted(sessions)))
-    return every_week(together, sec_type, told.start, now)
+        return by_rules(sec_type, received.start, now)
+    together = replace(received, sessions=tuple(sorted(sessions)))
+    return every_week(together, sec_type, received.start, now)
 
 
 def _weeks(sessions: Sequence[Session]) -> set[int]:

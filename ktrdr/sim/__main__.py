@@ -24,7 +24,7 @@ from ktrdr.sim.gateway.restart_plan import Nights
 from ktrdr.sim.gateway.server import SimulatedGateway
 from ktrdr.sim.market.bars import Alignment
 from ktrdr.sim.market.replay import export, read_replay
-from ktrdr.sim.market.sample_store import write_starter_store
+from ktrdr.sim.market.sample_store import write_sample_store
 
 _STOP_CHECK_S = 0.2
 
@@ -62,11 +62,12 @@ def main(
             help="With --replay: write the moved bars into this folder as files, and end."
         ),
     ] = None,
-    starter_store: Annotated[
+    sample_store: Annotated[
         Path | None,
         typer.Option(
+            "--starter-store",
             help="Write a small store with holes into this folder, to begin a demonstration "
-            "with, and end. A folder that has bar files already is left alone."
+            "with, and end. A folder that has bar files already is left alone.",
         ),
     ] = None,
     account: Annotated[
@@ -167,8 +168,8 @@ def main(
     starts = _instant(start)
 
     def work(settings: Settings, stop: threading.Event) -> None:
-        if starter_store:
-            typer.echo(write_starter_store(starter_store, seed, datetime.now(UTC)))
+        if sample_store:
+            typer.echo(write_sample_store(sample_store, seed, datetime.now(UTC)))
             return
         if export_to and replay:
             market = read_replay(replay, datetime.now(UTC))

@@ -21,7 +21,7 @@ from ktrdr.store.file_errors import unwritable
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import FileContents, Scan
 from ktrdr.store.lock import LockBusy, WriteLock, held, left_unfinished
-from ktrdr.store.seen_files import SeenFiles
+from ktrdr.store.seen_files import KnownFiles
 from ktrdr.store.series_writer import SeriesWriter
 from ktrdr.store.source import METADATA_DIR, ledger_path, source_of
 
@@ -49,7 +49,7 @@ class CsvStore:
         self._like = like
         self._locks = folder / METADATA_DIR / "locks"
         self._state = StateFile(ledger_path(folder), INDEX) if indexed else state
-        self._seen = SeenFiles(CoverageIndex(self._state) if self._state else None)
+        self._seen = KnownFiles(CoverageIndex(self._state) if self._state else None)
 
     def __repr__(self) -> str:
         return f"CsvStore({str(self.folder)!r})"
@@ -104,7 +104,7 @@ class CsvStore:
         except FileNotFoundError:
             return None
 
-    def look(self, series: Series, since: int) -> FileContents:
+    def contents(self, series: Series, since: int) -> FileContents:
         """Which bars the series has from `since` on; earlier ones may be among them.
 
         MalformedFile names the line; FileNotFoundError: there is no such file.
@@ -118,18 +118,18 @@ class CsvStore:
             if starts is not None:
                 begin = _known_from(known.first, since)
                 return FileContents(key, known.first, known.last, begin, starts, known.is_verified)
-        return self._look_anew(series, since)
+        return self._read_anew(series, since)
 
     def verify(self, series: Series) -> FileContents:
         """The same, after a look at every row: each can be read, and they are in order."""
-        looked_ns = time.time_ns()
+        read_ns = time.time_ns()
         with self._open(series) as file:
             starts = file.starts()
             key = file.key
         first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
         begin = _known_from(first, -_FAR)
         seen = FileContents(key, first, last, begin, starts, is_verified=True)
-        self._seen.remember(series, seen, looked_ns)
+        self._seen.remember(series, seen, read_ns)
         return seen
 
     def was_verified(self, series: Series) -> bool:
@@ -156,8 +156,8 @@ class CsvStore:
     def _open(self, series: Series) -> BarFile:
         return BarFile(self.path(series), series.timeframe)
 
-    def _look_anew(self, series: Series, since: int) -> FileContents:
-        looked_ns = time.time_ns()
+    def _read_anew(self, series: Series, since: int) -> FileContents:
+        read_ns = time.time_ns()
         with self._open(series) as file:
             first = file.first
             starts = file.rows(since, _FAR).starts
@@ -165,7 +165,7 @@ class CsvStore:
             key = file.key
         begin = _known_from(first, since)
         seen = FileContents(key, first, last, begin, starts, is_verified=False)
-        self._seen.remember(series, seen, looked_ns)
+        self._seen.remember(series, seen, read_ns)
         return seen
 
     # What is written.
@@ -196,12 +196,12 @@ class CsvStore:
     def clear_leftovers(self) -> int:
         """Remove what a killed writer left; how many files that were."""
         ours = self.folder / METADATA_DIR
-        folders, beside = {self.folder, ours, ours / "replaced", ours / "renewed"}, set[Path]()
+        folders, neighbours = {self.folder, ours, ours / "replaced", ours / "renewed"}, set[Path]()
         with contextlib.suppress(FileNotFoundError):
             links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
-            beside = {Path(os.path.realpath(path)).parent for path in links} - folders
+            neighbours = {Path(os.path.realpath(path)).parent for path in links} - folders
         left = sum(clear_leftovers(folder) for folder in folders)
-        for folder in beside:
+        for folder in neighbours:
             with contextlib.suppress(OSError):  # which need not be ours
                 left += clear_leftovers(folder)
         return left + self._mend_all() + self.staging._mend_all()  # noqa: SLF001  another one of this class

@@ -170,10 +170,10 @@ def read_rows(
     A last line that does not end is no row yet, and is kept out. `line` is the number of the
     first one, for MalformedFile, which names the line and what was expected there.
     """
-    starts, offsets, seen = _read_starts(name, layout, raw, line)
+    starts, offsets, parsed = _read_starts(name, layout, raw, line)
     rows = Rows(layout, starts, raw, offsets, name)
     _check_order(rows, line)
-    if timeframe.is_daily or not seen.all():  # what was seen is on whole minutes
+    if timeframe.is_daily or not parsed.all():  # what was seen is on whole minutes
         _check_places(rows, timeframe, line)
     return rows
 
@@ -194,12 +194,12 @@ def _read_starts(
     ends = (buffer == _NEWLINE).nonzero()[0]
     offsets = np.zeros(len(ends) + 1, np.int64)
     np.add(ends, 1, out=offsets[1:])
-    starts, seen = _view_starts(raw, offsets[:-1], layout)
-    if not seen.all():
-        for row in (~seen).nonzero()[0].tolist():
+    starts, parsed = _view_starts(raw, offsets[:-1], layout)
+    if not parsed.all():
+        for row in (~parsed).nonzero()[0].tolist():
             text = raw[offsets[row] : offsets[row + 1]]
             starts[row] = line_start(name, layout, text, _number(line, row))
-    return starts, offsets, seen
+    return starts, offsets, parsed
 
 
 def line_start(name: str, layout: Layout, line: bytes, number: int | None) -> int:
@@ -334,10 +334,10 @@ def _view_starts(raw: bytes, begins: Int64Array, layout: Layout) -> tuple[Int64A
         count = int(begins.searchsorted(len(raw) - _VIEWED, side="right"))
     if count and count == len(begins):
         return _view_times(raw, begins)
-    starts, seen = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.bool_)
+    starts, parsed = np.zeros(len(begins), np.int64), np.zeros(len(begins), np.bool_)
     if count:
-        starts[:count], seen[:count] = _view_times(raw, begins[:count])
-    return starts, seen
+        starts[:count], parsed[:count] = _view_times(raw, begins[:count])
+    return starts, parsed
 
 
 def _view_times(raw: bytes, begins: Int64Array) -> tuple[Int64Array, BoolArray]:

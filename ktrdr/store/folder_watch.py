@@ -78,9 +78,9 @@ class FolderWatch:
             self._said = ""
             self._changed(None)
             while not self._stop.is_set() and _identity(self._folder) == identity:
-                told = watcher.watch(_MOST_MS, _STEP_MS, _IS_IT_MS, self._stop)
-                if isinstance(told, set):
-                    self._changed({Path(path).name for _, path in told})
+                received = watcher.watch(_MOST_MS, _STEP_MS, _IS_IT_MS, self._stop)
+                if isinstance(received, set):
+                    self._changed({Path(path).name for _, path in received})
 
     def _say(self, trouble: str) -> None:
         if trouble != self._said:

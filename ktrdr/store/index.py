@@ -49,10 +49,10 @@ class IndexEntry(NamedTuple):
     """Every row was looked at: they are in order, and each is there once."""
 
 
-def is_settled(key: FileKey, looked_ns: int) -> bool:
+def is_settled(key: FileKey, read_ns: int) -> bool:
     """A file that was looked at then (UTC, in ns) cannot change any more and keep this key."""
     tick_ns = _FINE_TICK_NS if key[1] % 1_000_000_000 else _COARSE_TICK_NS
-    return looked_ns - key[1] > tick_ns
+    return read_ns - key[1] > tick_ns
 
 
 class CoverageIndex:

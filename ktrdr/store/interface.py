@@ -66,7 +66,7 @@ class BarStore(Protocol):
     def key(self, series: Series) -> FileKey | None:
         """Changes when the series does; None: there is no such series."""
 
-    def look(self, series: Series, since: int) -> FileContents:
+    def contents(self, series: Series, since: int) -> FileContents:
         """Which bars it has from `since` on; earlier ones may be among them."""
 
     def verify(self, series: Series) -> FileContents:

@@ -79,7 +79,7 @@ class StoreProbe:
             if room is None or not room.is_out_of_files:
                 self._full_at = room.free if room else 0
 
-    def look(self) -> None:
+    def check_folder(self) -> None:
         """StoreGone when the folder has, or is another one than it was."""
         try:
             found = self._folder.stat()
@@ -98,7 +98,7 @@ class StoreProbe:
     def check(self) -> None:
         """The same, and when nothing can be written there. A small file comes and goes."""
         room = self.seen_room = self.room
-        self.look()
+        self.check_folder()
         if self._known is None:
             return
         if self._full_at is not None and room is not None:

@@ -11,7 +11,7 @@ from ktrdr.store.index import CoverageIndex, IndexEntry, is_settled
 from ktrdr.store.interface import FileContents
 
 
-class SeenFiles:
+class KnownFiles:
     """What was seen of each series' file when it had a certain key. For one thread."""
 
     def __init__(self, index: CoverageIndex | None) -> None:
@@ -32,12 +32,12 @@ class SeenFiles:
             return None
         return self._index.starts(series.file_name, since, series.timeframe.length_s)
 
-    def remember(self, series: Series, seen: FileContents, looked_ns: int) -> None:
+    def remember(self, series: Series, contents: FileContents, read_ns: int) -> None:
         """Keep what was seen at that time (ns of the epoch)."""
         if self._index is not None:
-            settled = is_settled(seen.key, looked_ns)
-            known = IndexEntry(seen.key, settled, *seen[1:4], seen.is_verified)
-            self._index.keep(series.file_name, known, seen.starts, series.timeframe.length_s)
+            settled = is_settled(contents.key, read_ns)
+            known = IndexEntry(contents.key, settled, *contents[1:4], contents.is_verified)
+            self._index.keep(series.file_name, known, contents.starts, series.timeframe.length_s)
 
     def extend(self, series: Series, key: FileKey, starts: Int64Array) -> None:
         """Bars were put behind those that are known, and the file has this key since."""

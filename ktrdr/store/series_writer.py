@@ -18,7 +18,7 @@ from ktrdr.store.bar_file import BarFile, FileTail, key_of
 from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.store.entries import read_entries
 from ktrdr.store.lock import WriteLock
-from ktrdr.store.seen_files import SeenFiles
+from ktrdr.store.seen_files import KnownFiles
 
 _TRIES = 20
 
@@ -30,7 +30,7 @@ class SeriesWriter:
     """
 
     def __init__(
-        self, folder: Path, series: Series, lock: WriteLock, seen: SeenFiles, like: Path | None
+        self, folder: Path, series: Series, lock: WriteLock, seen: KnownFiles, like: Path | None
     ) -> None:
         self._folder = folder
         self._series = series

@@ -42,11 +42,11 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
 
     @api.get("/system-status")
     def system_status() -> ResponseReturnValue:
-        return system_json(system.look())
+        return system_json(system.snapshot())
 
     @api.get("/port-forward-status")
     def port_forward_status() -> ResponseReturnValue:
-        return forwarding_json(system.look().forwarding)
+        return forwarding_json(system.snapshot().forwarding)
 
     @api.post("/gap-filler/force-scan")
     def force_scan() -> ResponseReturnValue:
@@ -74,12 +74,12 @@ def probes(system: System) -> Blueprint:
     @api.get("/livez")
     def livez() -> ResponseReturnValue:
         """503 while something is wrong here; a gateway that is away, or restarts, is not."""
-        is_sound = not system.look().verdict.faults
+        is_sound = not system.snapshot().verdict.faults
         return {"live": is_sound}, 200 if is_sound else 503
 
     @api.get("/readyz")
     def readyz() -> ResponseReturnValue:
-        verdict = system.look().verdict
+        verdict = system.snapshot().verdict
         reasons = [concern.sentence for concern in verdict.obstacles]
         said = {"ready": not reasons, "reasons": reasons}
         said |= {"health": verdict.health, "summary": verdict.summary}

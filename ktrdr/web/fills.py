@@ -23,7 +23,7 @@ def fills_api(peers: Peers) -> Blueprint:
 
     @api.post("")
     def ask() -> ResponseReturnValue:
-        return peers.ask_for_fill(_asked()), 202
+        return peers.request_fill(_requested()), 202
 
     @api.delete("/<int:number>")
     def cancel(number: int) -> ResponseReturnValue:
@@ -32,7 +32,7 @@ def fills_api(peers: Peers) -> Blueprint:
     return api
 
 
-def _asked() -> dict[str, str]:
+def _requested() -> dict[str, str]:
     """What is asked for: as JSON, as a form or in the query. What is left out is refused."""
     said = request.get_json() if request.is_json else request.values
     if not isinstance(said, dict):

@@ -89,8 +89,8 @@ def _expect_token(token: str, guesses: Guesses) -> None:
 
 def says(authorization: str, token: str) -> bool:
     """Whether a header says the token: `Bearer TOKEN`, or `Basic` with it as the password."""
-    scheme, _, told = authorization.partition(" ")
-    said = told.strip().encode(errors="replace")
+    scheme, _, credentials = authorization.partition(" ")
+    said = credentials.strip().encode(errors="replace")
     if scheme.lower() == "basic":
         try:
             said = base64.b64decode(said).partition(b":")[2]

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class _Caller:
     since: float
     said: set[int] = field(default_factory=set)
-    told: float | None = None
+    reported: float | None = None
     told_of_many: float | None = None
 
 
@@ -52,17 +52,17 @@ class Guesses:
         with self._lock:
             caller = self._caller(address, now)
             caller.said.add(hash(said))
-            is_new = caller.told is None
+            is_new = caller.reported is None
             is_many = len(caller.said) >= MOST_GUESSES and caller.told_of_many is None
-            caller.told = now if is_new else caller.told
+            caller.reported = now if is_new else caller.reported
             caller.told_of_many = now if is_many else caller.told_of_many
         if is_new:
             log.warning("%s says a wrong KTRDR_STATUS_TOKEN", address)
         if is_many:
-            told = (
+            reported = (
                 f"{MOST_GUESSES} different ones within a minute: more are not counted in that one"
             )
-            log.warning("%s says wrong KTRDR_STATUS_TOKENs, %s", address, told)
+            log.warning("%s says wrong KTRDR_STATUS_TOKENs, %s", address, reported)
 
     def _caller(self, address: str, now: float) -> _Caller:
         if len(self._callers) >= _MOST_CALLERS:
@@ -70,15 +70,15 @@ class Guesses:
         caller = self._callers.setdefault(self._name(address), _Caller(now))
         if now - caller.since >= _MINUTE_S:
             caller.since, caller.said = now, set()
-        if caller.told is not None and now - caller.told >= _TOLD_AGAIN_S:
-            caller.told = caller.told_of_many = None
+        if caller.reported is not None and now - caller.reported >= _TOLD_AGAIN_S:
+            caller.reported = caller.told_of_many = None
         return caller
 
     def _forget(self, now: float) -> None:
         kept = {
             name: caller
             for name, caller in self._callers.items()
-            if now - (caller.told or caller.since) < _TOLD_AGAIN_S
+            if now - (caller.reported or caller.since) < _TOLD_AGAIN_S
         }
         self._callers = kept
 

@@ -37,7 +37,7 @@ class _Group(Collector):
         return []  # so that registering asks nobody
 
     def collect(self) -> Iterator[Metric]:
-        yield from families(self._system.look())
+        yield from families(self._system.snapshot())
 
 
 def families(snapshot: Snapshot) -> Iterator[Metric]:

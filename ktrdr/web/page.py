@@ -60,7 +60,7 @@ _FILL_SAID = {
 
 
 @dataclass(frozen=True)
-class Look:
+class Badge:
     """How a state is shown: `good`, `busy`, `warn`, `bad` or `idle`, and in which words."""
 
     tone: str
@@ -94,8 +94,8 @@ def page(system: System, log_dir: Path) -> Blueprint:
 
     @bp.post("/scan")
     def scan() -> ResponseReturnValue:
-        asked = system.peers.scan().said is not None
-        return redirect(f"/?scan={'asked' if asked else 'failed'}", 303)
+        requested = system.peers.scan().said is not None
+        return redirect(f"/?scan={'asked' if requested else 'failed'}", 303)
 
     @bp.post("/fills/cancel")
     def cancel_fill() -> ResponseReturnValue:
@@ -110,7 +110,7 @@ def page(system: System, log_dir: Path) -> Blueprint:
 
 def view(system: System, log_dir: Path) -> dict[str, Any]:
     """Everything that the template shows."""
-    snapshot, settings = system.look(), system.settings
+    snapshot, settings = system.snapshot(), system.settings
     connection, gap_filler = snapshot.connection, snapshot.gap_filler
     series = system.series(snapshot)
     return {
@@ -122,11 +122,11 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "verdict_tone": verdict_tone(snapshot.verdict),
         "sources": sources(settings, connection.said, gap_filler.said),
         "connection": connection,
-        "connection_look": connection_look(connection, settings, snapshot),
+        "connection_badge": connection_badge(connection, settings, snapshot),
         "clock_s": CLOCK_S,
         "timelines": timelines(system, connection),
         "filler": gap_filler,
-        "filler_look": filler_look(gap_filler, snapshot.verdict),
+        "filler_badge": filler_badge(gap_filler, snapshot.verdict),
         "services": snapshot.services,
         "forwarding": snapshot.forwarding,
         "series": series,
@@ -145,27 +145,29 @@ def verdict_tone(verdict: Verdict) -> str:
     return "busy" if is_on_its_way else "warn"
 
 
-def connection_look(
+def connection_badge(
     answer: Answer[ConnectionStatus], settings: Settings, snapshot: Snapshot
-) -> Look:
+) -> Badge:
     """Good only while real requests are answered."""
     status = answer.said
     if status is None:
-        return Look("bad", "unknown")
+        return Badge("bad", "unknown")
     state = words.spoken(status.state)
     if not status.connected:
-        return _look_without_data(status, state)
+        return _badge_without_data(status, state)
     if is_stale(status, settings, snapshot.time):
-        return Look("warn", "connected, but silent")
+        return Badge("warn", "connected, but silent")
     return (
-        Look("good", "connected") if state == "connected" else Look("warn", f"connected ({state})")
+        Badge("good", "connected")
+        if state == "connected"
+        else Badge("warn", f"connected ({state})")
     )
 
 
-def _look_without_data(status: ConnectionStatus, state: str) -> Look:
+def _badge_without_data(status: ConnectionStatus, state: str) -> Badge:
     if status.expected and status.state != LOGGED_OUT:
-        return Look("busy", status.expected)
-    return Look("warn", f"{'no data' if status.state in ANSWERING else 'not connected'} ({state})")
+        return Badge("busy", status.expected)
+    return Badge("warn", f"{'no data' if status.state in ANSWERING else 'not connected'} ({state})")
 
 
 @dataclass(frozen=True)
@@ -210,17 +212,17 @@ def _timeline(title: str, history: ConnectionHistory) -> Timeline:
     return Timeline(title, history.uptime, len(history.shares), tuple(runs), newest)
 
 
-def filler_look(answer: Answer[GapFillerStatus], verdict: Verdict) -> Look:
+def filler_badge(answer: Answer[GapFillerStatus], verdict: Verdict) -> Badge:
     """Good only when nothing is left that could be closed."""
     status = answer.said
     if status is None:
-        return Look("bad", "unknown")
+        return Badge("bad", "unknown")
     if not status.running or status.state == "refused" or status.store_trouble:
-        return Look("bad", status.state)
+        return Badge("bad", status.state)
     if status.state == "idle" and status.series_current == status.series:
-        return Look("good", status.state)
+        return Badge("good", status.state)
     is_at_work = status.state in ("starting", "scanning", "filling")
-    return Look("busy" if is_at_work and not verdict.obstacles else "warn", status.state)
+    return Badge("busy" if is_at_work and not verdict.obstacles else "warn", status.state)
 
 
 def remarks_on(series: SeriesStatus, now: datetime) -> list[str]:

@@ -8,13 +8,13 @@ from markupsafe import Markup
 
 NOTHING = "–"
 
-_THIN = "\N{NARROW NO-BREAK SPACE}"
+_SPARSE = "\N{NARROW NO-BREAK SPACE}"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def count(number: float | None) -> str:
     """`12345` as `12 345`, with thin spaces."""
-    return NOTHING if number is None else f"{number:,.0f}".replace(",", _THIN)
+    return NOTHING if number is None else f"{number:,.0f}".replace(",", _SPARSE)
 
 
 def duration(seconds: float | None) -> str:
@@ -25,8 +25,8 @@ def duration(seconds: float | None) -> str:
     for length, unit in _UNITS:
         whole, left = divmod(left, length)
         if whole or parts:
-            parts.append(f"{whole}{_THIN}{unit}" if whole else "")
-    return " ".join(part for part in parts[:2] if part) or f"0{_THIN}s"
+            parts.append(f"{whole}{_SPARSE}{unit}" if whole else "")
+    return " ".join(part for part in parts[:2] if part) or f"0{_SPARSE}s"
 
 
 def relative(when: datetime, now: datetime) -> str:
@@ -53,7 +53,7 @@ def moment(when: datetime | None, now: datetime, *, never: str = "never") -> Mar
 
 def size(number: float | None) -> str:
     """Bytes in MiB."""
-    return NOTHING if number is None else f"{count(number / 2**20)}{_THIN}MiB"
+    return NOTHING if number is None else f"{count(number / 2**20)}{_SPARSE}MiB"
 
 
 def percent(part: float, whole: float) -> str:
@@ -61,7 +61,7 @@ def percent(part: float, whole: float) -> str:
     if whole <= 0:
         return NOTHING
     tenths = min(1000, int(1000 * part / whole))
-    return f"{tenths / 10:.1f}{_THIN}%" if tenths < 1000 else f"100{_THIN}%"
+    return f"{tenths / 10:.1f}{_SPARSE}%" if tenths < 1000 else f"100{_SPARSE}%"
 
 
 def spoken(name: str) -> str:

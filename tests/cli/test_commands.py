@@ -351,7 +351,7 @@ def filler(settings):
         def play(
             status=FILLER, coverage=(SERIES,), fill=FILL, fills=(DONE,), cancelled=(), day=None
         ):
-            asked, coming = [], list(fills)
+            requested, coming = [], list(fills)
 
             def raised(said):
                 if isinstance(said, KtrdrError):
@@ -362,21 +362,21 @@ def filler(settings):
                 return to_json(of_now(replace(status, last_scan_id="f1", eta_s=12.0)))
 
             async def says_coverage(query):
-                asked.append(("coverage", dict(query)))
+                requested.append(("coverage", dict(query)))
                 return day if "day" in query else {"series": list(coverage)}
 
             async def says_fill(query):
-                asked.append(("fill", dict(query)))
+                requested.append(("fill", dict(query)))
                 said = {ACCEPTED: True, "scan_id": "f1", "already": [], "since": None}
                 return said | raised(fill)
 
             async def says_fills(query):
-                asked.append(("fills", dict(query)))
+                requested.append(("fills", dict(query)))
                 now = coming.pop(0) if len(coming) > 1 else coming[0]
                 return {"fills": now if isinstance(now, list) else [raised(now)]}
 
             async def says_cancelled(query):
-                asked.append(("cancel", dict(query)))
+                requested.append(("cancel", dict(query)))
                 return {"cancelled": list(raised(cancelled))}
 
             routes = {
@@ -387,7 +387,7 @@ def filler(settings):
                 ("DELETE", "/fills"): says_cancelled,
             }
             stack.enter_context(serving(LocalServer(settings.gap_filler_socket, routes)))
-            return asked
+            return requested
 
         yield play
 
@@ -396,18 +396,18 @@ START = ("fill", "AAPL", "1m", "--from", "2020-01-01")
 
 
 def test_a_fill_is_asked_for_and_followed_to_its_end(ktrdr, filler):
-    asked = filler(fills=[FILL, DONE])
+    requested = filler(fills=[FILL, DONE])
     done = ktrdr(*START)
     assert done.exit_code == 0, done.output
-    assert asked[0] == ("fill", {"symbol": "AAPL", "timeframe": "1m", "from": "2020-01-01"})
+    assert requested[0] == ("fill", {"symbol": "AAPL", "timeframe": "1m", "from": "2020-01-01"})
     assert "fill 3, AAPL_1m from 2020-01-01 on, begins with the newest bars" in done.output
     assert "388 of 390 bars; 2 without trades" in done.output
 
 
 def test_a_fill_need_not_be_waited_for(ktrdr, filler):
-    asked = filler()
+    requested = filler()
     assert ktrdr(*START, "--no-wait").exit_code == 0
-    assert [what for what, _ in asked] == ["fill"]
+    assert [what for what, _ in requested] == ["fill"]
 
 
 def test_what_was_wanted_already_is_told(ktrdr, filler):
@@ -492,10 +492,10 @@ def test_a_store_that_cannot_keep_the_fill_says_so(ktrdr, filler):
     ("already", "name"), [([], "AAPL 1m"), ([DONE], "AAPL 1m"), ([FILL | {"id": 2}], "3")]
 )
 def test_ctrl_c_ends_the_command_and_says_how_to_end_the_fill(filler, settings, already, name):
-    asked = filler(fill=FILL | {"already": already}, fills=[FILL])
+    requested = filler(fill=FILL | {"already": already}, fills=[FILL])
     command = [sys.executable, "-m", "ktrdr.cli", *START]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.run_dir) as run:
-        wait_for(lambda: ("fills", {"symbol": "AAPL"}) in asked)
+        wait_for(lambda: ("fills", {"symbol": "AAPL"}) in requested)
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=20)
     assert run.returncode == 130
@@ -503,10 +503,10 @@ def test_ctrl_c_ends_the_command_and_says_how_to_end_the_fill(filler, settings, 
 
 
 def test_ctrl_c_before_the_fill_was_acknowledged_says_where_to_see_whether_it_was(settings):
-    asked = []
+    requested = []
 
     async def hangs(query):
-        asked.append(query)
+        requested.append(query)
         await asyncio.Event().wait()
 
     command = [sys.executable, "-m", "ktrdr.cli", *START]
@@ -514,7 +514,7 @@ def test_ctrl_c_before_the_fill_was_acknowledged_says_where_to_see_whether_it_wa
         serving(LocalServer(settings.gap_filler_socket, {("POST", "/fill"): hangs})),
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.run_dir) as run,
     ):
-        wait_for(lambda: asked)
+        wait_for(lambda: requested)
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=20)
     assert run.returncode == 130
@@ -538,10 +538,10 @@ def test_a_fill_that_was_acknowledged_is_told_though_the_gap_filler_goes_then(kt
     [(("AAPL", "1m"), {"symbol": "AAPL", "timeframe": "1m"}), (("3",), {"id": "3"})],
 )
 def test_a_fill_is_cancelled_by_its_series_or_its_number(ktrdr, filler, words, query):
-    asked = filler(cancelled=[FILL | {"state": "cancelled"}])
+    requested = filler(cancelled=[FILL | {"state": "cancelled"}])
     done = ktrdr("fill", "--cancel", *words)
     assert done.exit_code == 0
-    assert asked == [("cancel", query)]
+    assert requested == [("cancel", query)]
     assert "fill 3, AAPL_1m from 2020-01-01 on, is cancelled; what was fetched stays" in done.output
 
 
@@ -562,10 +562,10 @@ def test_a_fill_that_is_not_there_cannot_be_cancelled(ktrdr, filler):
     ],
 )
 def test_a_fill_with_too_few_or_too_many_words_is_a_wrong_use(ktrdr, filler, words):
-    asked = filler()
+    requested = filler()
     done = ktrdr("fill", *words)
     assert done.exit_code == 2
-    assert asked == []
+    assert requested == []
 
 
 def looks(stalled_s, coming_s):
@@ -602,9 +602,9 @@ def test_fills_are_whole_lines_where_nobody_looks(ktrdr, filler, monkeypatch):
 
 
 def test_fills_of_one_symbol_are_listed(ktrdr, filler):
-    asked = filler(fills=[[FILL | {"expected": None, "present": None, "missing": {}}]])
+    requested = filler(fills=[[FILL | {"expected": None, "present": None, "missing": {}}]])
     assert "3\tAAPL_1m\t2020-01-01\tfilling\t?\t?\t" in ktrdr("fills", "AAPL").output
-    assert asked == [("fills", {"symbol": "AAPL"})]
+    assert requested == [("fills", {"symbol": "AAPL"})]
 
 
 def test_lines_to_be_pasted_stand_below_the_next_step(ktrdr, filler):

@@ -76,7 +76,7 @@ def test_after_a_jump_back_the_time_is_what_the_clock_shows(by_s):
 
 
 def test_what_is_wrong_is_not_right_because_nobody_knows_any_more():
-    assert not Clocks(-DAY).told(None, AT).agree(AT)
+    assert not Clocks(-DAY).received(None, AT).agree(AT)
 
 
 def test_a_jump_that_is_taken_back_is_none():
@@ -86,23 +86,28 @@ def test_a_jump_that_is_taken_back_is_none():
 
 
 def test_a_gateway_whose_clock_went_on_shows_that_this_one_was_set_right():
-    clocks = after((0, -DAY)).told(DAY, moment(1, -DAY))
+    clocks = after((0, -DAY)).received(DAY, moment(1, -DAY))
     assert not clocks.agree(moment(2, -DAY))
     clocks = clocks.seen(moment(10, 0))
     assert not clocks.agree(moment(10, 0))
-    assert clocks.told(0.4, moment(11, 0)).agree(moment(12, 0))
+    assert clocks.received(0.4, moment(11, 0)).agree(moment(12, 0))
 
 
 def test_a_gateway_whose_clock_has_jumped_too_is_no_witness():
-    clocks = after((0, 0)).told(0.4, moment(1, 0)).seen(moment(10, DAY)).told(0.4, moment(11, DAY))
+    clocks = (
+        after((0, 0))
+        .received(0.4, moment(1, 0))
+        .seen(moment(10, DAY))
+        .received(0.4, moment(11, DAY))
+    )
     at = moment(12, DAY)
     assert (clocks.agree(at), clocks.now(at)) == (False, 1012.0)
-    assert clocks.told(None, at).now(at) == 1012.0
+    assert clocks.received(None, at).now(at) == 1012.0
 
 
 def test_a_gateway_whose_clock_has_not_jumped_may_say_that_this_one_is_wrong():
-    clocks = after((0, 0)).told(0.4, moment(1, 0)).seen(moment(10, DAY))
-    clocks = clocks.told(0.4 - DAY, moment(11, DAY)).seen(moment(400, DAY))
+    clocks = after((0, 0)).received(0.4, moment(1, 0)).seen(moment(10, DAY))
+    clocks = clocks.received(0.4 - DAY, moment(11, DAY)).seen(moment(400, DAY))
     at = moment(401, DAY)
     assert not clocks.has_jumped(at)
     assert (clocks.agree(at), clocks.now(at)) == (False, pytest.approx(1401.4))
@@ -137,7 +142,7 @@ STRETCHES = st.lists(
 @given(STRETCHES, st.sampled_from([1.0, 7.0, 60.0]), st.booleans())
 def test_a_clock_that_is_ahead_for_minutes_is_never_the_time(stretches, every_s, is_one_machine):
     """Whatever it jumps to, and whether or not the gateway's jumps with it."""
-    clocks = after((0, 0)).told(0.0, moment(0, 0))
+    clocks = after((0, 0)).received(0.0, moment(0, 0))
     passed_s = 0.0
     for set_by_s, of_it in groupby(stretches, key=lambda stretch: stretch[0]):
         lasts_s = min(280, sum(lasts_s for _, lasts_s in of_it))
@@ -145,9 +150,9 @@ def test_a_clock_that_is_ahead_for_minutes_is_never_the_time(stretches, every_s,
         while passed_s < ends_s:
             at = moment(passed_s, set_by_s)
             assert clocks.now(at) <= 1000.0 + passed_s + APART_S
-            clocks = clocks.seen(at).told(0.0 if is_one_machine else -set_by_s, at)
+            clocks = clocks.seen(at).received(0.0 if is_one_machine else -set_by_s, at)
             assert clocks.now(at) <= 1000.0 + passed_s + APART_S
             assert clocks.agree(at) is (set_by_s == 0.0)
             passed_s += every_s
     at = moment(passed_s, 0.0)
-    assert clocks.seen(at).told(0.0, at).now(at) == at.wall_s
+    assert clocks.seen(at).received(0.0, at).now(at) == at.wall_s

@@ -8,7 +8,7 @@ from ktrdr.completeness.evidence import Answered, Density, Doubts, Judgement, fl
 HOUR, DAY = 3600, 86400
 NOW = 1_000 * DAY
 LIQUID = Density(present=5000)
-THIN = Density(present=300, absent=700)
+SPARSE = Density(present=300, absent=700)
 
 
 def bars(days):
@@ -30,12 +30,12 @@ class Series:
         self.control_at = None
 
     def receive(
-        self, told=slice(None), asked=slice(None), agreed=None, *, is_progress=False
+        self, received=slice(None), requested=slice(None), agreed=None, *, is_progress=False
     ) -> Judgement:
-        """An answer that lacks the whole gap; `told`: from where to where it has bars."""
+        """An answer that lacks the whole gap; `received`: from where to where it has bars."""
         wanted = np.zeros(len(self.starts), np.bool_)
-        wanted[asked] = True
-        within = self.starts[told] if told is not None else []
+        wanted[requested] = True
+        within = self.starts[received] if received is not None else []
         answer = Answered(
             wanted,
             (int(within[0]), int(within[-1])) if len(within) else None,
@@ -69,7 +69,7 @@ def test_a_minute_without_trades_between_others_is_believed_at_once():
 
 def test_so_are_the_many_of_a_series_that_is_known_to_be_thin():
     gap = [i for i in range(1, 498) if i % 10 not in (0, 3, 7)]
-    assert Series(5, gap, THIN).hear_until_believed() == [0]
+    assert Series(5, gap, SPARSE).hear_until_believed() == [0]
 
 
 def test_what_is_not_known_to_be_thin_is_asked_for_once_more():
@@ -79,18 +79,18 @@ def test_what_is_not_known_to_be_thin_is_asked_for_once_more():
 
 
 def test_few_bars_at_the_edge_of_an_answer_may_have_been_cut_off():
-    assert Series(5, slice(495, 500), THIN).hear_until_believed() == [0, 300, 25 * HOUR]
+    assert Series(5, slice(495, 500), SPARSE).hear_until_believed() == [0, 300, 25 * HOUR]
 
 
 def test_what_was_at_the_edge_is_asked_for_again_as_soon_as_bars_are_told_beyond_it():
-    missing, asked, told = (np.zeros(10, np.bool_) for _ in range(3))
+    missing, requested, received = (np.zeros(10, np.bool_) for _ in range(3))
     missing[[0, 3, 4, 9]] = True
-    told[5:7] = asked[5:7] = True
-    assert np.flatnonzero(flanked_now(missing, asked, told)).tolist() == [3, 4]
-    asked[4] = True  # weighed by this very answer
-    assert not flanked_now(missing, asked, told).any()
-    asked[4] = told[5] = False
-    assert not flanked_now(missing, asked, told).any()
+    received[5:7] = requested[5:7] = True
+    assert np.flatnonzero(flanked_now(missing, requested, received)).tolist() == [3, 4]
+    requested[4] = True  # weighed by this very answer
+    assert not flanked_now(missing, requested, received).any()
+    requested[4] = received[5] = False
+    assert not flanked_now(missing, requested, received).any()
 
 
 def test_a_session_of_a_liquid_series_is_not_believed_absent_on_one_day():
@@ -99,9 +99,9 @@ def test_a_session_of_a_liquid_series_is_not_believed_absent_on_one_day():
     assert times[-1] > DAY
 
 
-@pytest.mark.parametrize("told", [None, slice(0, 200), slice(300, 500)])
-def test_nor_is_it_where_nothing_was_told_on_one_side_or_at_all(told):
-    assert Series(5, slice(200, 300)).hear_until_believed(told=told)[-1] > DAY
+@pytest.mark.parametrize("received", [None, slice(0, 200), slice(300, 500)])
+def test_nor_is_it_where_nothing_was_told_on_one_side_or_at_all(received):
+    assert Series(5, slice(200, 300)).hear_until_believed(received=received)[-1] > DAY
 
 
 def test_whole_weeks_are_not_believed_from_one_episode():
@@ -115,7 +115,7 @@ def test_a_gap_is_weighed_as_a_whole_though_it_is_asked_for_in_parts():
     series.control_at = NOW + 2 * DAY
     for _ in range(20):
         for first in range(500, 2500, 100):
-            found = series.receive(told=None, asked=slice(first, first + 100))
+            found = series.receive(received=None, requested=slice(first, first + 100))
             assert not found.absent.any()
         series.now += 2 * HOUR
 
@@ -132,7 +132,7 @@ def test_without_a_control_it_is_never_believed_and_asked_for_ever_more_rarely()
     series = Series(5, slice(200, 300))
     times = [NOW]
     for _ in range(9):
-        found = series.receive(told=None)
+        found = series.receive(received=None)
         assert found.doubted.sum() == 100
         series.now = int(found.again_at[found.doubted].min())
         times.append(series.now)
@@ -146,7 +146,7 @@ def test_a_control_that_answered_before_proves_nothing():
     series = Series(5, slice(200, 300))
     series.control_at = NOW - 1
     for _ in range(6):
-        found = series.receive(told=None)
+        found = series.receive(received=None)
         series.now = int(found.again_at[found.doubted].min())
     assert found.wants_control[200:300].all()
 
@@ -157,12 +157,15 @@ def test_a_day_that_the_schedule_lacks_too_is_believed_at_once_where_others_were
     agreed[200:300] = True
     assert series.hear_until_believed(agreed=agreed) == [0]
     at_the_edge = Series(5, slice(400, 500))
-    assert at_the_edge.receive(told=slice(0, 400), agreed=np.roll(agreed, 200)).doubted.sum() == 100
+    assert (
+        at_the_edge.receive(received=slice(0, 400), agreed=np.roll(agreed, 200)).doubted.sum()
+        == 100
+    )
 
 
 def test_what_was_not_asked_for_is_neither_believed_nor_counted():
-    series = Series(5, slice(0, 500), THIN)
-    found = series.receive(told=None, asked=slice(0, 100))
+    series = Series(5, slice(0, 500), SPARSE)
+    found = series.receive(received=None, requested=slice(0, 100))
     assert not found.doubted[100:].any()
     assert not found.absent.any()
     assert (found.doubts.times[:100] == 1).all()
@@ -171,7 +174,7 @@ def test_what_was_not_asked_for_is_neither_believed_nor_counted():
 
 def test_bars_that_have_come_are_doubted_no_more():
     series = Series(5, slice(200, 300))
-    series.receive(told=None)
+    series.receive(received=None)
     series.missing[:] = False
     found = series.receive()
     assert not found.doubts.times.any()
@@ -190,7 +193,7 @@ def test_a_halt_of_some_minutes_is_believed_when_it_is_told_again():
 def test_an_answer_that_brings_bars_may_be_cut_off_and_counts_for_nothing_at_its_edge():
     series = Series(5, slice(0, 200))
     for _ in range(50):
-        found = series.receive(told=slice(200, 500), is_progress=True)
+        found = series.receive(received=slice(200, 500), is_progress=True)
         assert not found.absent.any()
         assert not found.doubts.times.any()
         assert (found.again_at[found.doubted] == series.now).all()

@@ -47,7 +47,7 @@ def seen(found=HALF, **given):
     chosen = {
         "is_there": True,
         "is_judged": True,
-        "is_asked_for": False,
+        "is_requested": False,
         "error": None,
         "retry_at": 0.0,
         "hold": None,
@@ -88,7 +88,7 @@ def test_its_turn_comes():
 
 
 def test_it_is_filled_while_its_bars_are_asked_for():
-    assert after(seen(is_asked_for=True)) is Event.TAKEN_UP
+    assert after(seen(is_requested=True)) is Event.TAKEN_UP
 
 
 def test_it_waits_for_the_connection_and_says_so():

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from ktrdr.completeness.grids import Grid, after, is_believed, look, shown
+from ktrdr.completeness.grids import Grid, after, find_grid, is_believed, shown
 from ktrdr.market.sessions import Schedule, Session, expected
 from ktrdr.market.timeframes import Timeframe
 
@@ -40,7 +40,7 @@ SCHEDULE = Schedule(
 
 
 def minute(*starts, timeframe=H1, alignment=USUAL):
-    return look(at(*starts), SCHEDULE, timeframe, alignment).minute
+    return find_grid(at(*starts), SCHEDULE, timeframe, alignment).minute
 
 
 def test_bars_that_begin_half_an_hour_later_are_of_another_grid():
@@ -70,25 +70,25 @@ def test_odd_bars_are_no_grid(times):
 
 def test_a_grid_that_was_learnt_is_met_and_the_usual_one_is_another():
     learnt = frozenset({30})
-    met = look(at(*clock("11-20", "09:30 10:30 11:30 12:30")), SCHEDULE, H1, learnt)
+    met = find_grid(at(*clock("11-20", "09:30 10:30 11:30 12:30")), SCHEDULE, H1, learnt)
     assert (met.minute, met.is_met, met.odd.any()) == (None, True, False)
     assert minute(*clock("11-20", "10:00 11:00 12:00"), alignment=learnt) == 0
 
 
 @pytest.mark.parametrize("timeframe", [Timeframe.M1, Timeframe.H4, Timeframe.D1])
 def test_minutes_four_hours_and_days_have_no_grid_to_learn(timeframe):
-    found = look(at(*clock("11-20", "10:07 11:07 12:07 13:07")), SCHEDULE, timeframe, USUAL)
+    found = find_grid(at(*clock("11-20", "10:07 11:07 12:07 13:07")), SCHEDULE, timeframe, USUAL)
     assert (found.minute, found.odd.any(), found.is_met) == (None, False, False)
 
 
 def test_bars_at_times_without_trading_say_nothing():
-    found = look(at(*clock("11-21", "10:30 11:30 12:30 13:30")), SCHEDULE, H1, USUAL)
+    found = find_grid(at(*clock("11-21", "10:30 11:30 12:30 13:30")), SCHEDULE, H1, USUAL)
     assert (found.minute, found.odd.any(), found.is_met) == (None, False, False)
 
 
 def unlikely(times, stored=()):
     starts = at(*clock("11-20", times))
-    found = look(starts, SCHEDULE, H1, USUAL).unlikely(at(*stored))
+    found = find_grid(starts, SCHEDULE, H1, USUAL).unlikely(at(*stored))
     return [f"{datetime.fromtimestamp(t, NEW_YORK):%H:%M}" for t in starts[found].tolist()]
 
 
@@ -105,11 +105,11 @@ def test_all_of_an_answer_on_another_grid_is_unlikely():
     assert unlikely("09:30 10:30 11:30 12:30") == ["09:30", "10:30", "11:30", "12:30"]
 
 
-def told(*answers):
+def received(*answers):
     """What is known after answers, each of its bars' times and when it was asked for."""
     grid = Grid()
-    for times, asked_at in answers:
-        grid = after(grid, look(at(*clock("11-20", times)), SCHEDULE, H1, USUAL), asked_at)
+    for times, requested_at in answers:
+        grid = after(grid, find_grid(at(*clock("11-20", times)), SCHEDULE, H1, USUAL), requested_at)
     return grid
 
 
@@ -118,7 +118,8 @@ HALVES, USUALLY, OTHERS = "09:30 10:30 11:30 12:30", "09:30 10:00 11:00", "10:20
 
 def test_another_grid_is_believed_when_it_is_told_again_some_minutes_later():
     once, at_once, again = (
-        told((HALVES, NOW), *more) for more in ((), ((HALVES, NOW + 10),), ((HALVES, NOW + 300),))
+        received((HALVES, NOW), *more)
+        for more in ((), ((HALVES, NOW + 10),), ((HALVES, NOW + 300),))
     )
     believed = [is_believed(grid, is_against=False) for grid in (once, at_once, again)]
     assert believed == [False, False, True]
@@ -127,20 +128,20 @@ def test_another_grid_is_believed_when_it_is_told_again_some_minutes_later():
 
 @pytest.mark.parametrize("between", [USUALLY, OTHERS, "10:30 12:00 13:00"])
 def test_what_is_told_otherwise_in_between_is_counted_anew(between):
-    grid = told((HALVES, NOW), (between, NOW + 300), (HALVES, NOW + 600))
+    grid = received((HALVES, NOW), (between, NOW + 300), (HALVES, NOW + 600))
     assert (grid.seen, grid.times, grid.first_at) == (30, 1, NOW + 600)
 
 
 @pytest.mark.parametrize("between", ["", "09:30"])
 def test_an_answer_that_says_nothing_of_it_denies_nothing(between):
-    grid = told((HALVES, NOW), (between, NOW + 200), (HALVES, NOW + 400))
+    grid = received((HALVES, NOW), (between, NOW + 200), (HALVES, NOW + 400))
     assert is_believed(grid, is_against=False)
 
 
 def test_against_bars_that_are_stored_it_is_believed_only_on_another_day():
     hours = [(HALVES, NOW + 3600 * hour) for hour in (0, 1, 24, 26)]
     believed = [
-        is_believed(told(*hours[: count + 1]), is_against=True) for count in range(len(hours))
+        is_believed(received(*hours[: count + 1]), is_against=True) for count in range(len(hours))
     ]
     assert believed == [False, False, False, True]
 

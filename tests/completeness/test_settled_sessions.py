@@ -27,8 +27,10 @@ def never(_session):
     return False
 
 
-def settled(told, known=None, lacked=None, now=NOW, is_traded=never):
-    return settle(known, told, usual_week(known, told, "STK", now), lacked or {}, is_traded, now)
+def settled(received, known=None, lacked=None, now=NOW, is_traded=never):
+    return settle(
+        known, received, usual_week(known, received, "STK", now), lacked or {}, is_traded, now
+    )
 
 
 def days_of(found):
@@ -68,14 +70,14 @@ def test_a_day_between_others_is_expected_once_more_and_denied():
 
 
 def test_what_was_lacking_three_times_over_a_day_is_believed_unless_bars_are_stored():
-    told, lacked, known = schedule(DAYS[:-1]), {}, schedule(DAYS)
+    received, lacked, known = schedule(DAYS[:-1]), {}, schedule(DAYS)
     for later in (0, HOUR, 24 * HOUR):
-        found = settled(told, known, lacked, NOW + later)
+        found = settled(received, known, lacked, NOW + later)
         lacked, known = found.lacked, found.schedule
         assert days_of(found) == DAYS
     last = {"known": known, "lacked": lacked, "now": NOW + 26 * HOUR}
-    assert days_of(settled(told, **last)) == DAYS[:-1]
-    assert days_of(settled(told, **last, is_traded=lambda s: s.day == DAYS[-1])) == DAYS
+    assert days_of(settled(received, **last)) == DAYS[:-1]
+    assert days_of(settled(received, **last, is_traded=lambda s: s.day == DAYS[-1])) == DAYS
 
 
 def test_what_is_told_again_was_never_lacking():
@@ -91,9 +93,9 @@ def test_a_holiday_of_which_the_hours_have_told_before_is_no_doubt():
 
 
 def test_a_holiday_of_which_another_calendar_knows_is_no_doubt():
-    told, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
-    assert settle(None, told, usual, {}, never, NOW).is_in_doubt
-    found = settle(None, told, usual, {}, never, NOW, {DAYS[-1]})
+    received, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
+    assert settle(None, received, usual, {}, never, NOW).is_in_doubt
+    found = settle(None, received, usual, {}, never, NOW, {DAYS[-1]})
     assert (days_of(found), found.lacked, found.is_in_doubt) == (DAYS[:-1], {}, False)
 
 
@@ -101,15 +103,15 @@ def test_a_session_under_way_that_is_lacking_is_expected_too():
     """The contract's hours may have been unreadable, so that nobody else tells of it."""
     noon = DAYS[-1] + 16 * HOUR
     known = schedule(DAYS[:-1], end=DAYS[-2] + DAY_S)
-    for told in (schedule(DAYS[:-1], end=noon), schedule(DAYS[:-6], end=noon)):
-        found = settled(told, known, now=noon)
+    for received in (schedule(DAYS[:-1], end=noon), schedule(DAYS[:-6], end=noon)):
+        found = settled(received, known, now=noon)
         assert days_of(found) == DAYS
         assert found.is_in_doubt
 
 
 def test_no_calendar_counts_against_bars_that_are_stored():
-    told, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
-    found = settle(None, told, usual, {}, lambda _session: True, NOW, {DAYS[-1]})
+    received, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
+    found = settle(None, received, usual, {}, lambda _session: True, NOW, {DAYS[-1]})
     assert days_of(found) == DAYS
 
 
@@ -131,7 +133,9 @@ def test_hours_beside_those_of_schedule_stay_where_bars_are_stored():
 
 def test_hours_that_were_shortened_are_taken_back():
     short = Session(DAYS[3] + 52_200, DAYS[3] + 64_800, DAYS[3])
-    told = schedule(DAYS)
-    told = replace(told, sessions=tuple(short if s.day == short.day else s for s in told.sessions))
-    found = settled(told, schedule(DAYS), is_traded=lambda _session: True)
+    received = schedule(DAYS)
+    received = replace(
+        received, sessions=tuple(short if s.day == short.day else s for s in received.sessions)
+    )
+    found = settled(received, schedule(DAYS), is_traded=lambda _session: True)
     assert [s for s in found.schedule.sessions if s.day == short.day] == [short]

@@ -31,11 +31,11 @@ def bars(count, start=OPEN, close=100.0):
     return [Bar(start + 60 * n, 100.0, 101.0, 99.0, close, 10.0) for n in range(count)]
 
 
-def told(*answers):
+def received(*answers):
     """What is believed in each of these answers, each of bars and when it was asked for."""
     known, believed = {}, []
-    for found, asked_at in answers:
-        sighted = sight(known, found, asked_at)
+    for found, requested_at in answers:
+        sighted = sight(known, found, requested_at)
         known = {t: one for t, one in known.items() if t not in {b.start for b in found}}
         known |= sighted.doubted
         believed.append(len(sighted.believed))
@@ -43,16 +43,16 @@ def told(*answers):
 
 
 def test_many_bars_are_believed_when_they_are_told_alike_again_a_while_later():
-    assert told((bars(60), NOW), (bars(60), NOW + 60), (bars(60), NOW + 300)) == [0, 0, 60]
+    assert received((bars(60), NOW), (bars(60), NOW + 60), (bars(60), NOW + 300)) == [0, 0, 60]
 
 
 def test_a_few_are_believed_only_on_another_day():
     answers = [(bars(2), NOW + hours * 3600) for hours in (0, 1, 24, 26)]
-    assert told(*answers) == [0, 0, 0, 2]
+    assert received(*answers) == [0, 0, 0, 2]
 
 
 def test_what_is_told_otherwise_is_counted_anew():
-    assert told((bars(60), NOW), (bars(60, close=100.5), NOW + 300), (bars(60), NOW + 600)) == [
+    assert received((bars(60), NOW), (bars(60, close=100.5), NOW + 300), (bars(60), NOW + 600)) == [
         0,
         0,
         0,
@@ -71,7 +71,7 @@ def test_of_an_answer_that_lacks_as_many_they_are_believed_only_on_another_day(l
 
 def test_volumes_may_grow_meanwhile():
     grown = [bar._replace(volume=11.0) for bar in bars(60)]
-    assert told((bars(60), NOW), (grown, NOW + 300)) == [0, 60]
+    assert received((bars(60), NOW), (grown, NOW + 300)) == [0, 60]
 
 
 def test_bars_of_a_saturday_are_a_session():

@@ -77,8 +77,8 @@ def test_values_are_those_of_the_file_to_the_last_digit(manager, data_dir):
 @pytest.mark.usefixtures("path")
 def test_with_nobody_to_ask_it_serves_local_bars_and_says_so(manager):
     local = manager.load("AAPL", "1m")
-    asked = manager.load("AAPL", "1m", "2026-11-18", "2026-11-20", fetch=True)
-    for frame, program in ((local, "gap-filler"), (asked, "ib-connection")):
+    requested = manager.load("AAPL", "1m", "2026-11-18", "2026-11-20", fetch=True)
+    for frame, program in ((local, "gap-filler"), (requested, "ib-connection")):
         assert len(frame) == 10
         assert frame.attrs["complete"] is False
         assert f"{program} is not running" in frame.attrs["why"]

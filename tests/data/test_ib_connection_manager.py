@@ -283,8 +283,8 @@ def test_a_half_open_connection_is_found_closed_and_replaced(connect, gateway, w
 def test_what_was_asked_over_a_half_open_connection_is_asked_again(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
-    with gateway.half_open(), asking(manager) as asked:
-        assert asked.result(30).bars
+    with gateway.half_open(), asking(manager) as requested:
+        assert requested.result(30).bars
     assert manager.status().requests_open == 0
 
 
@@ -376,10 +376,10 @@ def test_a_request_survives_the_loss_of_its_connection(connect, wait_for, how):
     with running_gateway(latency_s=0.5) as gateway:
         manager = connect(gateway.port)
         wait_for(lambda: manager.is_connected)
-        with asking(manager) as asked:
+        with asking(manager) as requested:
             wait_for(is_in_flight(gateway))
             gateway.drop(how)
-            assert asked.result(30).bars
+            assert requested.result(30).bars
         assert gateway.summary()["connects"] == 2
 
 
@@ -388,23 +388,23 @@ def test_a_request_survives_a_restart_of_the_gateway(connect, wait_for):
         manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
         wait_for(lambda: manager.is_connected)
         answers(manager, history_of("MSFT"))
-        with asking(manager) as asked:
+        with asking(manager) as requested:
             wait_for(is_in_flight(gateway))
             with gateway.restarting():
                 wait_for(lambda: manager.status().failed_attempts >= 1)
-                assert not asked.done()
-            assert asked.result(30).bars
+                assert not requested.done()
+            assert requested.result(30).bars
 
 
 def test_a_request_whose_time_is_over_says_why_there_is_no_answer(connect, gateway, wait_for):
     manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
     wait_for(lambda: manager.is_connected)
     answers(manager, history_of("MSFT"))
-    with gateway.unanswered("data"), gateway.refusing(), asking(manager, patience_s=1) as asked:
+    with gateway.unanswered("data"), gateway.refusing(), asking(manager, patience_s=1) as requested:
         wait_for(is_in_flight(gateway))
         gateway.drop()
         with pytest.raises(NotConnected, match="cannot connect") as raised:
-            asked.result(30)
+            requested.result(30)
     assert raised.value.code == 502
 
 
@@ -460,14 +460,14 @@ def test_what_hangs_while_ibs_servers_are_lost_is_asked_again(connect, gateway, 
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
     gateway.begin_fault("late", seconds=60)
-    with asking(manager) as asked:
+    with asking(manager) as requested:
         wait_for(is_in_flight(gateway))
         gateway.end_fault("late")
         with gateway.connectivity_lost(back):
             wait_for(lambda: manager.status().state == "upstream_lost")
             assert not manager.is_connected
-            assert (manager.status().last_error.code, asked.done()) == (1100, False)
-        assert asked.result(30).bars
+            assert (manager.status().last_error.code, requested.done()) == (1100, False)
+        assert requested.result(30).bars
     assert manager.is_connected
     assert gateway.summary()["connects"] == 1
 
@@ -523,32 +523,32 @@ def test_what_a_broken_farm_leaves_unanswered_is_asked_again(connect, gateway, w
     wait_for(lambda: manager.is_connected)
     gateway.notice(2105)
     wait_for(lambda: manager.status().state == "farm_down")
-    with gateway.unanswered("historical_data"), asking(manager) as asked:
+    with gateway.unanswered("historical_data"), asking(manager) as requested:
         wait_for(is_in_flight(gateway))
         gateway.end_fault("unanswered")
         gateway.notice(2106)
-        assert asked.result(20).bars
+        assert requested.result(20).bars
     assert gateway.summary()["connects"] == 1
 
 
 def test_a_gateway_that_tells_the_time_and_no_more_is_not_connected(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
-    with asking(manager) as asked:
+    with asking(manager) as requested:
         with gateway.unanswered("data"):
             wait_for(lambda: not manager.is_connected)
             wait_for(lambda: manager.status().last_error)
             said = manager.status().last_error.message
             assert said == "the gateway tells the time, and answers no request for data"
-        assert asked.result(30).bars
+        assert requested.result(30).bars
 
 
 def test_an_answer_that_takes_long_costs_no_connection(connect, wait_for):
     with running_gateway(latency_s=0.1, bars_per_s=200) as gateway:
         manager = connect(gateway.port)
         wait_for(lambda: manager.is_connected)
-        asked = BarsRequest(AAPL, Timeframe.M1, utc("2026-11-17"), utc("2026-11-20"))
-        assert len(answers(manager, asked).bars) == 3 * 390  # six seconds, and more
+        requested = BarsRequest(AAPL, Timeframe.M1, utc("2026-11-17"), utc("2026-11-20"))
+        assert len(answers(manager, requested).bars) == 3 * 390  # six seconds, and more
         assert gateway.summary()["connects"] == 1
         assert manager.status().last_error is None
 
@@ -630,9 +630,9 @@ def test_many_who_are_told_of_no_contract_ask_for_one_control(connect, wait_for)
         ]
         before, began = len(gateway.record), time.monotonic()
         with gateway.false_200(), concurrent.futures.ThreadPoolExecutor(30) as pool:
-            for asked in [pool.submit(answers, manager, request) for request in requests]:
+            for requested in [pool.submit(answers, manager, request) for request in requests]:
                 with pytest.raises(RequestFailed, match="not even EURUSD"):
-                    asked.result(30)
+                    requested.result(30)
         received = [one["kind"] for one in gateway.record[before:] if one["event"] == "received"]
         assert received.count("historical_data") == len(requests)
         seconds = time.monotonic() - began
@@ -689,9 +689,9 @@ def test_many_who_ask_for_an_ambiguous_symbol_ask_once_which_contracts_there_are
         ]
         before, began = len(gateway.record), time.monotonic()
         with concurrent.futures.ThreadPoolExecutor(30) as pool:
-            for asked in [pool.submit(answers, manager, request) for request in requests]:
+            for requested in [pool.submit(answers, manager, request) for request in requests]:
                 with pytest.raises(UnknownContract) as raised:
-                    asked.result(30)
+                    requested.result(30)
                 assert 'primary_exchange = "NYSE"' in raised.value.hint
         about = [
             one["symbol"]
@@ -855,12 +855,12 @@ def test_another_farms_flapping_does_not_starve_a_long_answer(connect, wait_for)
     with running_gateway(latency_s=0.1, bars_per_s=80) as gateway:
         manager = connect(gateway.port, ktrdr_ib_heartbeat_s=10)
         wait_for(lambda: manager.is_connected)
-        with asking(manager) as asked:  # five seconds
-            while not asked.done():
+        with asking(manager) as requested:  # five seconds
+            while not requested.done():
                 with gateway.farm_broken("euhmds"):
                     assert not threading.Event().wait(0.3)
                 assert not threading.Event().wait(0.3)
-            assert asked.result(1).bars
+            assert requested.result(1).bars
         sent = [e for e in gateway.record if e.get("bar_size") == "1 min"]
         assert [e["event"] for e in sent] == ["received", "answered"]
 
@@ -943,10 +943,10 @@ def test_a_truncated_message_ends_the_connection_and_not_the_request(connect, ga
     wait_for(lambda: manager.is_connected)
     answers(manager, history_of("MSFT"))
     gateway.begin_fault("truncated")
-    with asking(manager) as asked:
+    with asking(manager) as requested:
         wait_for(lambda: manager.status().last_error)
         gateway.end_fault("truncated")
-        assert asked.result(30).bars
+        assert requested.result(30).bars
 
 
 def test_an_old_gateway_is_told_what_it_lacks(connect, gateway, wait_for):
@@ -1084,11 +1084,11 @@ def test_whoever_waits_when_it_is_stopped_is_told(make_settings, gateway, wait_f
     manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port))
     manager.start()
     wait_for(lambda: manager.is_connected)
-    with gateway.unanswered("data"), asking(manager) as asked:
+    with gateway.unanswered("data"), asking(manager) as requested:
         wait_for(is_in_flight(gateway))
         manager.stop()
         with pytest.raises(NotConnected, match="was stopped"):
-            asked.result(10)
+            requested.result(10)
 
 
 def test_all_ids_in_use_is_said(connect, wait_for):

@@ -253,7 +253,7 @@ exec chroot .. env -i "$@" """
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
-    def beside(self, *command, **env):
+    def neighbours(self, *command, **env):
         """A program of this machine's in the container's network. Who starts it ends it."""
         return subprocess.Popen(
             ["nsenter", "--target", str(self.pid), "--net", *map(str, command)],

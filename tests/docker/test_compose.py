@@ -101,8 +101,8 @@ def test_only_the_page_is_published_and_to_this_machine_alone(with_gateway):
     assert not services["ib-gateway"].get("ports")
     published = [p for s in services.values() for p in s.get("ports", [])]
     assert {(p["host_ip"], p["target"]) for p in published} == {("127.0.0.1", 8000)}
-    beside = [name for name, it in services.items() if "gateway" in it["networks"]]
-    assert sorted(beside) == ["ib-gateway", "ktrdr-gateway"]
+    neighbours = [name for name, it in services.items() if "gateway" in it["networks"]]
+    assert sorted(neighbours) == ["ib-gateway", "ktrdr-gateway"]
 
 
 def test_a_name_for_prometheus_is_the_same_in_each_profile(with_gateway):
@@ -161,9 +161,9 @@ def test_an_env_file_with_a_line_that_is_none_is_named(compose):
 
 def test_two_groups_at_once_share_nothing(with_gateway):
     (with_gateway.folder / "live.env").write_text("TWS_USERID=other\n")
-    told = {"GATEWAY_ENV": "live.env", "GATEWAY_PASSWORD": "tws_password-live"}
+    received = {"GATEWAY_ENV": "live.env", "GATEWAY_PASSWORD": "tws_password-live"}
     volumes, users, passwords = set(), [], []
-    for name, env in (("live", told), ("paper", {})):
+    for name, env in (("live", received), ("paper", {})):
         words = ["--project-name", name, "--profile", "gateway", "config", "--format", "json"]
         said = json.loads(with_gateway.run(*words, **env)[1])
         volumes |= {volume["name"] for volume in said["volumes"].values()}

@@ -90,7 +90,7 @@ def gateway(volume):
     def run(container):
         folder = volume.with_name(f"gateway-{len(running)}")
         words = (sys.executable, "-m", "ktrdr.sim", "--port", "4003", "--latency-ms", "20")
-        running.append(container.beside(*words, KTRDR_RUN_DIR=folder, PYTHONPATH=PROJECT))
+        running.append(container.neighbours(*words, KTRDR_RUN_DIR=folder, PYTHONPATH=PROJECT))
         return running[-1]
 
     yield run
@@ -209,8 +209,8 @@ def test_root_becomes_the_user_that_it_is_told(start, volume):
     (volume / "AAPL_1d.csv").write_text("timestamp,open,high,low,close,volume\n")
     (volume / "link").symlink_to("/etc/passwd")
     volume.chmod(0o755)
-    told = {"PUID": "1002", "PGID": "1003"}
-    container = start("0", GATEWAY | told, capabilities=DOCKERS_CAPABILITIES)
+    received = {"PUID": "1002", "PGID": "1003"}
+    container = start("0", GATEWAY | received, capabilities=DOCKERS_CAPABILITIES)
     assert container.until_healthy() <= HEALTHY_S
     status = container.execute("cat", "/proc/1/status", user="0")[1]
     said = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)

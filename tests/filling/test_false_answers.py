@@ -276,11 +276,11 @@ def test_a_machine_whose_clock_is_behind_at_its_start_forgets_nothing(group):
         group.start_filler()
         group.fill()
         later(group, 200)
-    asked = len(group.asked())
+    requested = len(group.requested())
     later(group, 10)
     later(group, 301)
     assert (state(group), set(group.filler.status.unfillable)) == ("complete", {"no_trades"})
-    assert len(group.asked()) == asked
+    assert len(group.requested()) == requested
 
 
 def test_what_was_found_out_by_a_clock_that_was_ahead_is_forgotten_after_a_restart_too(group):

@@ -56,9 +56,9 @@ def test_missing_bars_are_not_taken_for_absent_after_one_answer(group):
     assert set(path.read_text().splitlines()) < set(text_of(there).splitlines())
     assert set(group.filler.status.unfillable) == {"unproven"}
     assert group.filler.coverage["series"][0]["state"] == "unproven"
-    asked = len(group.asked())
+    requested = len(group.requested())
     group.scan()
-    assert len(group.asked()) == asked, "not before an hour has passed"
+    assert len(group.requested()) == requested, "not before an hour has passed"
     group.now += 3601
     group.fill()
     assert path.read_text() == text_of(there)
@@ -73,9 +73,9 @@ def test_bars_that_ib_lacks_each_time_are_taken_for_absent_until_the_next_day(gr
         group.now += 3601
         group.fill()
     assert set(group.filler.status.unfillable) == {"no_trades"}
-    asked = len(group.asked())
+    requested = len(group.requested())
     group.scan()
-    assert len(group.asked()) == asked
+    assert len(group.requested()) == requested
     group.now += DAY + 1
     group.fill()
     assert path.read_text() == text_of(there)
@@ -106,9 +106,9 @@ def test_of_a_damaged_answer_what_is_sound_is_stored_and_the_rest_asked_for_agai
     assert f"bars {why}" in problem
     assert "asked for 2026-11-16T14:30:00+00:00 to 2026-11-20T21:00:00+00:00" in problem
     assert set(group.filler.status.unfillable) == {"late"}
-    asked = len(group.asked())
+    requested = len(group.requested())
     group.scan()
-    assert len(group.asked()) == asked, "not before an hour has passed"
+    assert len(group.requested()) == requested, "not before an hour has passed"
     group.now += 3601
     group.fill()
     assert path.read_text() == text_of(there)
@@ -142,16 +142,16 @@ def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(group, timef
     assert before == text_of(first)
     group.now = AFTER_THE_SPLIT
     group.fill()
-    told = group.truth("SPLT", timeframe, utc("2026-11-23"), group.now)
-    assert told[: len(first)] != first
-    assert path.read_text() == text_of(told)
+    received = group.truth("SPLT", timeframe, utc("2026-11-23"), group.now)
+    assert received[: len(first)] != first
+    assert path.read_text() == text_of(received)
     (kept,) = (group.folder / ".ktrdr" / "replaced").iterdir()
     assert kept.read_text().startswith(before)
     assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
     group.scan()
-    asked = len(group.asked())
+    requested = len(group.requested())
     group.scan()
-    assert len(group.asked()) == asked
+    assert len(group.requested()) == requested
     assert group.filler.coverage["series"][0]["state"] == "complete"
 
 
@@ -193,12 +193,12 @@ def test_a_series_whose_new_file_is_removed_is_pulled_again_when_it_is_checked_n
 
 def test_a_series_that_was_whole_again_when_all_ended_is_swapped_at_the_next_start(group):
     path, _ = at_the_split(group)
-    told = text_of(group.truth("SPLT", "1h", utc("2026-11-23"), group.now))
+    received = text_of(group.truth("SPLT", "1h", utc("2026-11-23"), group.now))
     group.end_filler()
-    (group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv").write_text(told)
+    (group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv").write_text(received)
     group.start_filler()
     group.fill()
-    assert path.read_text() == told
+    assert path.read_text() == received
     assert group.filler.coverage["series"][0]["state"] == "complete"
 
 
@@ -236,20 +236,20 @@ def test_the_newest_daily_bar_is_asked_for_again_when_it_has_settled(group):
     group.fill()
     friday = path.read_text().splitlines()[-1]
     assert friday.startswith("2026-11-20")
-    asked = len(group.asked())
+    requested = len(group.requested())
     group.now = utc("2026-11-21 17:00")
     group.fill()
-    assert len(group.asked()) == asked
+    assert len(group.requested()) == requested
     group.now = utc("2026-11-21 18:01")
     group.fill()
     settled = path.read_text().splitlines()[-1]
     assert float(settled.split(",")[4]) == float(friday.split(",")[4]) + 0.25
     assert path.read_text() == text_of(group.truth("ESZ6", "1d", *RECENT))
-    asked = len(group.asked())
+    requested = len(group.requested())
     for _ in range(20):
         group.now += 3600
         group.fill()
-    assert len(group.asked()) - asked <= 1, "the sample of a day"
+    assert len(group.requested()) - requested <= 1, "the sample of a day"
 
 
 def test_an_ambiguous_symbol_is_filled_once_a_line_of_its_hint_is_pasted(group):
@@ -273,5 +273,5 @@ def test_old_bars_that_have_changed_are_found_by_the_sample_of_a_day(group):
     for _ in range(2):
         group.now += DAY
         group.fill()
-    told = group.truth("AAPL", "1h", utc("2026-10-20"), group.now)
-    assert path.read_text() == text_of(told)
+    received = group.truth("AAPL", "1h", utc("2026-10-20"), group.now)
+    assert path.read_text() == text_of(received)

@@ -82,8 +82,8 @@ class Market:
         return {
             "gateway": "simulated",
             "bars": to_json(BarColumns.of([price(t) for t in there if start <= t < end])),
-            "unsound": [],
-            "beside": to_json(BarColumns.of([price(t) for t in before + after])),
+            "invalid": [],
+            "neighbours": to_json(BarColumns.of([price(t) for t in before + after])),
         }
 
     def abort(self):

@@ -30,51 +30,51 @@ def later(ledger):
 
 
 @pytest.fixture
-def watched(data_dir):
+def state(data_dir):
     return SeriesState(parse_series("AAPL_1m.csv"), instrument_for("AAPL"), CsvStore(data_dir))
 
 
 @pytest.fixture
-def waits(ledger, watched):
+def waits(ledger, state):
     """Whether a bar is left alone at a moment, as late."""
-    return lambda at: len(ledger.absences.late(watched.absence, np.array([START]), at)) == 1
+    return lambda at: len(ledger.absences.late(state.absence, np.array([START]), at)) == 1
 
 
 def test_what_nothing_was_written_of_is_asked_for_at_once_and_the_next_times_ever_later(
-    later, watched, waits
+    later, state, waits
 ):
-    assert not later.put_off(watched, [GAP], NOW)
+    assert not later.put_off(state, [GAP], NOW)
     assert not waits(NOW)
     for wait_s in (LATE, 2 * LATE, 4 * LATE):
-        assert later.put_off(watched, [GAP], NOW)
+        assert later.put_off(state, [GAP], NOW)
         assert waits(NOW + wait_s - 1)
         assert not waits(NOW + wait_s)
 
 
-def test_it_is_asked_for_once_a_day_at_least(later, watched, waits):
+def test_it_is_asked_for_once_a_day_at_least(later, state, waits):
     for _ in range(30):
-        later.put_off(watched, [GAP], NOW)
+        later.put_off(state, [GAP], NOW)
     assert waits(NOW + DAY - 1)
     assert not waits(NOW + DAY)
 
 
-def test_after_something_was_written_it_is_asked_for_at_once_again(later, watched, waits):
-    later.put_off(watched, [GAP], NOW)
-    later.was_written(watched)
-    assert not later.put_off(watched, [GAP], NOW)
+def test_after_something_was_written_it_is_asked_for_at_once_again(later, state, waits):
+    later.put_off(state, [GAP], NOW)
+    later.was_written(state)
+    assert not later.put_off(state, [GAP], NOW)
     assert not waits(NOW)
 
 
-def test_a_series_that_is_pulled_again_is_not_taken_for_whole(later, watched, waits):
-    watched.rebuilds_from = 0
-    assert [later.put_off(watched, [GAP], NOW) for _ in range(3)] == [False, True, True]
+def test_a_series_that_is_pulled_again_is_not_taken_for_whole(later, state, waits):
+    state.rebuilds_from = 0
+    assert [later.put_off(state, [GAP], NOW) for _ in range(3)] == [False, True, True]
     assert not waits(NOW)
 
 
-def test_what_damaged_answers_lack_is_asked_for_again_an_hour_later_then_two(later, watched, waits):
+def test_what_damaged_answers_lack_is_asked_for_again_an_hour_later_then_two(later, state, waits):
     due = Expected(np.array([START, START + 60]), np.array([0, 0]))
     answer = Answer([Bar(START + 60, 1.0, 1.0, 1.0, 1.0, 1.0)])
     for wait_s in (HOUR, 2 * HOUR, 4 * HOUR):
-        later.doubt_all(watched, answer, due, NOW, None)
+        later.doubt_all(state, answer, due, NOW, None)
         assert waits(NOW + wait_s - 1)
         assert not waits(NOW + wait_s)

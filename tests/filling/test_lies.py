@@ -163,7 +163,7 @@ class Case:
         return is_there and set(states.values()) == {"complete"}
 
 
-def told(situation, make_settings, wait_for) -> Counter:
+def received(situation, make_settings, wait_for) -> Counter:
     """The lies that were told in one situation, after which everything has healed."""
     lies, pauses, seed, restarts = situation
     with contextlib.ExitStack() as stack:
@@ -201,7 +201,7 @@ def test_whatever_it_says_nothing_is_called_complete_that_is_not(
 
     def each(situation):
         nonlocal runs
-        counted.update(told(situation, make_settings, wait_for))
+        counted.update(received(situation, make_settings, wait_for))
         runs += 1
 
     try:

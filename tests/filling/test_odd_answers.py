@@ -32,12 +32,14 @@ def test_one_bar_that_cannot_be_read_costs_no_other(group, field, text):
         assert state(group) != "complete"
         (said,) = group.problems()
         assert "1 bars that cannot be" in said
-        before = len(group.asked())
+        before = len(group.requested())
         for _ in range(12):
             later(group, HOUR)
-        asked = group.asked()[before:]
-        assert 1 <= len(asked) <= 4, "it is asked for again ever more rarely"
-        assert {one["duration"] for one in asked} == {"1800 S"}, "alone, in the shortest request"
+        requested = group.requested()[before:]
+        assert 1 <= len(requested) <= 4, "it is asked for again ever more rarely"
+        assert {one["duration"] for one in requested} == {"1800 S"}, (
+            "alone, in the shortest request"
+        )
     for _ in range(12):
         later(group, HOUR)
     assert rows(path) == week(group)

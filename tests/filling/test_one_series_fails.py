@@ -18,7 +18,7 @@ from tests.store.dict_store import DictStore
 BROKEN = parse_series("AAPL_1h.csv")
 OTHERS = [parse_series(f"{name}.csv") for name in ("AAPL_30m", "MSFT_1h")]
 """Another contract, and the same contract in another timeframe."""
-METHODS = ("key", "look", "verify", "rows", "nearest", "add")
+METHODS = ("key", "contents", "verify", "rows", "nearest", "add")
 
 
 def of_system(number: int) -> OSError:
@@ -133,14 +133,14 @@ def test_it_is_filled_too_as_soon_as_it_can_be(method, error, filler, store, con
     store.faults = {method: ERRORS[error]}
     next_day(filler, clock)
     store.faults = {}
-    filler.ask_for_scan()
+    filler.request_scan()
     next_day(filler, clock)
     assert is_whole(store, connection, BROKEN, clock.now)
     assert state_of(filler, BROKEN) == "complete"
 
 
 @pytest.mark.parametrize("error", ["a link loop", "assertion", "malformed", "no permission"])
-@pytest.mark.parametrize("method", ["look", "rows", "nearest", "add"])
+@pytest.mark.parametrize("method", ["contents", "rows", "nearest", "add"])
 def test_it_is_told_of_once_and_tried_ever_more_rarely(method, error, filler, store, clock, caplog):
     fill(filler)
     next_day(filler, clock)
@@ -149,8 +149,8 @@ def test_it_is_told_of_once_and_tried_ever_more_rarely(method, error, filler, st
     for _ in range(12 * 60):  # an hour, as the program passes it
         clock.now += 5
         filler.step()
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len([text for text in told if text.startswith(f"{BROKEN}: ")]) == 1
+    received = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([text for text in received if text.startswith(f"{BROKEN}: ")]) == 1
     assert len(problems(filler)) == 1
     assert store.raised <= 40  # 12 scans, and a few tries
 
@@ -214,8 +214,8 @@ def test_one_that_is_removed_just_before_it_is_compared_is_forgotten(filled_mean
 @pytest.mark.parametrize(
     ("place", "method"),
     [
-        *(("copy", method) for method in ("create", "look", "key", "add")),
-        *(("file", method) for method in ("look", "key", "rows", "take_staged")),
+        *(("copy", method) for method in ("create", "contents", "key", "add")),
+        *(("file", method) for method in ("contents", "key", "rows", "take_staged")),
     ],
 )
 def test_one_that_cannot_be_pulled_again_holds_up_nobody(
@@ -239,14 +239,14 @@ def test_one_that_cannot_be_pulled_again_holds_up_nobody(
     assert problems(filler)
     broken.faults = {}
     for _ in range(3):
-        filler.ask_for_scan()
+        filler.request_scan()
         next_day(filler, clock)
     (oldest, *_, newest) = store.rows(BROKEN).bars()
     for bar in (oldest, newest):
         assert bar.close == price(bar.start).close / 4
 
 
-TOUCHES = ("key", "look", "verify", "rows", "nearest", "add", "create", "take_staged")
+TOUCHES = ("key", "contents", "verify", "rows", "nearest", "add", "create", "take_staged")
 
 
 class FailingOnce(DictStore):
@@ -296,7 +296,7 @@ def a_week_with_a_split(make_settings, connection, data_dir, error, number):
             connection.factor = lambda bar: bar._replace(
                 open=bar.open / 4, high=bar.high / 4, low=bar.low / 4, close=bar.close / 4
             )
-        filler.ask_for_scan()
+        filler.request_scan()
     fill(filler)
     filler.close()
     (data_dir / ".ktrdr" / "ledger.sqlite").unlink()
@@ -328,10 +328,10 @@ class Refusing(DictStore):
 
     error: Exception | None = None
 
-    def look(self, series, since):
+    def contents(self, series, since):
         if self.error is not None:
             raise self.error
-        return super().look(series, since)
+        return super().contents(series, since)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_nothing_is_written_before_ib_was_asked_which_contract_it_is(group, time
             assert path.read_text() == before
         assert any("may be another contract at IB" in said for said in group.problems())
         assert state(group) != "complete"
-        assert len(group.asked()) < 40
+        assert len(group.requested()) < 40
     later(group, HOUR)
     later(group, 7 * HOUR)
     assert has_all(group, path, timeframe)
@@ -102,13 +102,13 @@ def test_while_the_clocks_are_apart_a_comparison_is_not_asked_for_without_end(gr
     group.now = NOW - 2 * DAY
     group.watch("KO_5m")
     group.fill()
-    before = len(group.asked())
+    before = len(group.requested())
     with group.gateway.fault("other_contract", symbol="KO", prices=prices):
         later(group, 25 * HOUR)
         group.off_s = 300.0
         for _ in range(20):
             later(group, 60)
-    assert len(group.asked()) - before < 30
+    assert len(group.requested()) - before < 30
 
 
 def test_a_file_without_bars_is_of_whatever_contract_there_is(group):

@@ -54,7 +54,7 @@ def test_another_grid_is_a_finding_and_learnt_when_it_is_told_again(group, timef
     assert learnt == words + "told again, so that they are expected there from now on"
 
 
-def believe_absent(group, name, span):
+def mark_absent(group, name, span):
     """As if IB had lacked the usual bars of that time."""
     ledger = Ledger(group.folder / ".ktrdr" / "ledger.sqlite")
     contract = contract_name(instrument_for(name.split("_")[0]))
@@ -66,7 +66,7 @@ def believe_absent(group, name, span):
 def test_what_was_learnt_holds_for_other_days_and_after_a_restart(group, timeframe, minutes):
     name = f"AAPL_{timeframe}"
     path = group.watch(name)
-    believe_absent(group, name, ("2026-10-26 13:00", "2026-10-26 18:00"))
+    mark_absent(group, name, ("2026-10-26 13:00", "2026-10-26 18:00"))
     with group.gateway.fault("other_grid", minutes=minutes):
         later(group, 0)
         later(group, 301)

@@ -25,7 +25,7 @@ def group(make_settings, data_dir, wait_for):
         yield group
 
 
-def told(bar, of, factor):
+def received(bar, of, factor):
     """A bar as the gateway tells it under the fault."""
     if of == "volume":
         return bar._replace(volume=round(bar.volume * factor))
@@ -35,7 +35,7 @@ def told(bar, of, factor):
 
 def as_told(group, of, factor, timeframe="5m", since=SINCE):
     return HEADER + "".join(
-        line(told(bar, of, factor)) for bar in group.truth("AAPL", timeframe, since, group.now)
+        line(received(bar, of, factor)) for bar in group.truth("AAPL", timeframe, since, group.now)
     )
 
 
@@ -79,9 +79,9 @@ def test_a_series_of_ours_goes_over_to_another_unit_as_a_whole(group, of, factor
         (kept,) = (group.folder / ".ktrdr" / "replaced").iterdir()
         assert kept.read_text() == before
         assert entry(group)["state"] == "complete"
-        asked = len(group.asked())
+        requested = len(group.requested())
         group.scan()
-        assert len(group.asked()) == asked
+        assert len(group.requested()) == requested
 
 
 @pytest.mark.parametrize(("of", "factor"), UNITS)
@@ -95,11 +95,13 @@ def test_in_a_file_with_rows_of_others_nothing_is_written_and_a_person_is_asked(
     with group.gateway.fault("other_unit", of=of, factor=factor):
         for hours in (0, 1, 2, 8, 8):
             group.now += 3600 * hours
-            asked = len(group.asked())
+            requested = len(group.requested())
             group.fill()
             assert path.read_text() == before
             assert entry(group)["state"] == "failed"
-            assert len(group.asked()) - asked <= 2, "the bars, and more of those that differ"
+            assert len(group.requested()) - requested <= 2, (
+                "the bars, and more of those that differ"
+            )
         problem = group.filler.status.recent_errors[0]
         assert f"all {of}s times {factor:g} (a change of unit?)" in problem.message
         assert "rows that were not written here" in problem.message
@@ -119,7 +121,7 @@ def test_rows_of_others_that_a_person_has_brought_to_the_new_unit_are_added_to_a
     with group.gateway.fault("other_unit", factor=100):
         group.fill()
         assert path.read_text() == HEADER + "".join(map(line, theirs))
-        path.write_text(HEADER + "".join(line(told(bar, "price", 100)) for bar in theirs))
+        path.write_text(HEADER + "".join(line(received(bar, "price", 100)) for bar in theirs))
         group.now += 301
         group.fill()
         assert path.read_text() == as_told(group, "price", 100)
@@ -143,7 +145,7 @@ def test_while_some_answers_are_in_another_unit_no_file_is_mixed_and_it_ends_rig
                 group.now += 6 * 3600
                 fill(group, path, of, factor)
         assert group.gateway.summary()["verdicts"]["other_unit"] > 10
-        assert len(group.asked()) < 150
+        assert len(group.requested()) < 150
         for _ in range(6):  # until what was put off is asked for, and a day has had its sample
             group.now += DAY
             fill(group, path, of, factor)

@@ -28,7 +28,7 @@ def split(filler, connection, clock):
     connection.factor = quarter
     for _ in range(3):
         clock.now += DAY + 60
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
 
 
@@ -64,7 +64,7 @@ def test_it_goes_on_alike_after_a_restart_midway(make_filler, connection, clock,
     fill(filler := make_filler(ktrdr_gap_max_age_days=30))
     connection.factor = quarter
     clock.now += DAY + 60
-    filler.ask_for_scan()
+    filler.request_scan()
     copy = data_dir / ".ktrdr" / "renewed" / AAPL.file_name
     for _ in range(20):
         if copy.exists():

@@ -28,7 +28,7 @@ def test_a_look_before_each_call_opens_nothing_and_asks_for_no_holder():
             troubles = {one.name: one.trouble for one in listeners.listening}
             assert troubles["127.0.0.2"] == ""
             assert f"port {port} is taken by" in troubles["127.0.0.3"]
-        listeners.look()
+        listeners.refresh()
         assert {one.name: one.trouble for one in listeners.listening} == troubles
         listeners.follow()
         assert {one.name: one.trouble for one in listeners.listening} == dict.fromkeys(troubles, "")
@@ -40,7 +40,7 @@ def test_a_look_closes_what_is_gone():
     with contextlib.closing(Listeners(port, lambda: Plan(tuple(places)))) as listeners:
         listeners.follow()
         places.pop()
-        listeners.look()
+        listeners.refresh()
         assert [one.name for one in listeners.listening] == ["127.0.0.2"]
         with socket.socket() as call:
             assert call.connect_ex(("127.0.0.3", port)) == errno.ECONNREFUSED

@@ -65,7 +65,7 @@ class Forward:
 
         self.copy.until(is_quiet, "no call is open")
 
-    def is_asked(self, text):
+    def is_requested(self, text):
         with contextlib.suppress(OSError, AssertionError):
             return self.ask(text) == text.upper()
         return False
@@ -76,10 +76,10 @@ class Forward:
 
     def ask(self, text):
         with self.call() as call:
-            return told(call, text)
+            return received(call, text)
 
 
-def told(call, text):
+def received(call, text):
     call.sendall(text)
     answer = b""
     while len(answer) < len(text):
@@ -128,7 +128,7 @@ def test_sigterm_leaves_nothing_though_a_call_is_open(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         with forward.call() as call:
-            assert told(call, b"hello") == b"HELLO"
+            assert received(call, b"hello") == b"HELLO"
             process.terminate()
             assert process.wait(10) == 0
             forward.copy.until_nothing_is_left(10)
@@ -140,7 +140,7 @@ def test_sigkill_leaves_nothing_on_the_port(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         with forward.call() as call:
-            assert told(call, b"hello") == b"HELLO"
+            assert received(call, b"hello") == b"HELLO"
             process.kill()
             process.wait()
             forward.copy.until_nothing_is_left(10)
@@ -197,7 +197,7 @@ def test_a_33rd_call_of_one_caller_is_closed_at_once(forward, gateway):
         forward.until_it_listens()
         forward.until_none_is_open()
         for _ in range(32):
-            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+            assert received(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
         with forward.call() as one_too_many:
             assert one_too_many.recv(1) == b""
         process.terminate()
@@ -209,7 +209,7 @@ def test_a_call_too_many_is_not_reset_though_it_has_said_something(forward, gate
         forward.until_it_listens()
         forward.until_none_is_open()
         for _ in range(32):
-            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+            assert received(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
         for _ in range(50):
             with forward.call() as one_too_many:
                 one_too_many.sendall(b"hello")
@@ -234,7 +234,7 @@ def test_what_a_killed_one_leaves_is_no_listener(copy, gateway):
         forward.until_it_listens()
         forward.until_none_is_open()
         with forward.call() as call:
-            assert told(call, b"hello") == b"HELLO"
+            assert received(call, b"hello") == b"HELLO"
             left = psutil.Process(process.pid).children()
             guard = next(child for child in left if child.name() != "socat")
             guard.kill()
@@ -243,7 +243,7 @@ def test_what_a_killed_one_leaves_is_no_listener(copy, gateway):
             with forward.started(gateway):
                 forward.until_it_listens()
                 assert forward.ask(b"again") == b"AGAIN"
-                assert told(call, b"still") == b"STILL"
+                assert received(call, b"still") == b"STILL"
     copy.until(lambda: not any(p.name() == "socat" for p in copy.processes()), "socat has ended")
 
 
@@ -258,7 +258,7 @@ def test_it_takes_another_guard_when_one_was_killed(copy, gateway):
         (guard,) = psutil.Process(process.pid).children()
         guard.kill()
         copy.until(lambda: is_dead(guard), "it is killed")
-        copy.until(lambda: forward.is_asked(b"again"), "it serves")
+        copy.until(lambda: forward.is_requested(b"again"), "it serves")
         process.kill()
         process.wait()
         copy.until_nothing_is_left(10)
@@ -343,7 +343,7 @@ def test_a_call_goes_on_whatever_others_do(forward, gateway):
                 other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 other.sendall(b"bars" * 50_000)
                 assert other.recv(1) == b"B"
-            assert told(mine, b"hello") == b"HELLO"
+            assert received(mine, b"hello") == b"HELLO"
 
 
 def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
@@ -357,7 +357,7 @@ def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
                 calls = [burst.enter_context(forward.call()) for _ in range(25)]
                 for call in calls:
                     call.sendall(b"hello")
-                assert [told(call, b"") or call.recv(5) for call in calls] == [b"HELLO"] * 25
+                assert [received(call, b"") or call.recv(5) for call in calls] == [b"HELLO"] * 25
             forward.until_none_is_open()
         forward.copy.until(lambda: program.num_fds() <= before + 1, "its files are closed")
         assert [p.name() for p in program.children() if p.name() == "socat"] == []
@@ -384,7 +384,7 @@ def test_the_same_refusal_is_one_line_and_the_rest_another(forward, gateway):
         forward.until_it_listens()
         forward.until_none_is_open()
         for _ in range(32):
-            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+            assert received(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
         for _ in range(5):
             with forward.call() as one_too_many:
                 assert one_too_many.recv(1) == b""
@@ -401,7 +401,7 @@ def test_of_very_many_resets_most_are_one_line(copy, gateway):
         forward.until_it_listens()
         for _ in range(120):
             with forward.call() as call:
-                assert told(call, b"hello") == b"HELLO"
+                assert received(call, b"hello") == b"HELLO"
                 call.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         forward.until_none_is_open()
         process.terminate()
@@ -418,7 +418,7 @@ def test_where_no_more_files_may_be_opened_it_goes_on_with_what_it_can(forward, 
             for _ in range(40):
                 held.enter_context(forward.call())
         forward.until_none_is_open()
-        forward.copy.until(lambda: forward.is_asked(b"hello"), "it serves again")
+        forward.copy.until(lambda: forward.is_requested(b"hello"), "it serves again")
         assert process.poll() is None
 
 
@@ -499,9 +499,9 @@ def test_it_goes_on_when_no_more_files_or_threads_may_be_had(copy, gateway, limi
         with contextlib.ExitStack() as held:
             for _ in range(32):
                 held.enter_context(forward.call()).sendall(b"hello")
-            told = next(line for line in process.stdout if "calls could not be taken: " in line)
-            assert "Too many open files" in told or "can't start new thread" in told
-        copy.until(lambda: forward.is_asked(b"again"), "it serves again")
+            received = next(line for line in process.stdout if "calls could not be taken: " in line)
+            assert "Too many open files" in received or "can't start new thread" in received
+        copy.until(lambda: forward.is_requested(b"again"), "it serves again")
         process.terminate()
         output = process.communicate(timeout=20)[0]
         assert process.returncode == 0
@@ -537,7 +537,7 @@ def test_a_socat_that_does_not_work_any_more_is_done_without(copy, gateway):
         (tools / "socat").unlink()
         (tools / "socat").write_text("#!/bin/sh\necho 'libwrap.so.0: not found' >&2\nexit 127\n")
         (tools / "socat").chmod(0o755)
-        copy.until(lambda: forward.is_asked(b"again"), "it serves again")
+        copy.until(lambda: forward.is_requested(b"again"), "it serves again")
         assert [forward.ask(b"more") for _ in range(3)] == [b"MORE"] * 3
         process.terminate()
         output = process.communicate(timeout=20)[0]
@@ -554,7 +554,7 @@ def test_a_socat_that_is_broken_leaves_no_traceback(copy, gateway, text):
     (tools / "socat").chmod(0o755)
     forward = Forward(copy, str(tools))
     with forward.started(gateway) as process:
-        copy.until(lambda: forward.is_asked(b"hello"), "it serves")
+        copy.until(lambda: forward.is_requested(b"hello"), "it serves")
         process.terminate()
         output = process.communicate(timeout=20)[0]
     assert "Traceback" not in output
@@ -583,7 +583,7 @@ def test_a_socat_that_talks_a_lot_takes_no_memory(copy, gateway):
         forward.until_it_listens()
         with forward.call() as call:
             call.settimeout(60)
-            assert told(call, b"hello") == b"HELLO"
+            assert received(call, b"hello") == b"HELLO"
             assert psutil.Process(process.pid).memory_info().rss < 150e6
 
 
@@ -592,7 +592,7 @@ def test_it_ends_at_once_though_a_socat_talks_without_end(copy, gateway):
     with forward.started(gateway) as process, contextlib.ExitStack() as open_calls:
         forward.until_it_listens()
         for _ in range(3):
-            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+            assert received(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
         process.terminate()
         assert process.wait(5) == 0
         copy.until_nothing_is_left()
@@ -640,7 +640,7 @@ def test_a_check_says_that_it_is_full_and_takes_no_call_for_that(forward, gatewa
         forward.until_it_listens()
         forward.until_none_is_open()
         for _ in range(32):
-            assert told(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
+            assert received(open_calls.enter_context(forward.call()), b"hello") == b"HELLO"
         forward.copy.until(lambda: forward.report()["open_calls"] == 32, "it has counted")
         with Greeting(b"\0\0\0\x1a176\x0020261127 10:00:00 UTC\0") as other:
             code, output = forward.check(other)

@@ -95,7 +95,7 @@ def test_whoever_asks_while_the_ledger_is_closed_and_made_anew_is_answered(
             for entries in [*["[broken"] * 9, ""]:  # what is forgotten is not learnt at once
                 (data_dir / "instruments.toml").write_text(entries)
                 remove_ledger(data_dir)
-                filler.ask_for_scan()
+                filler.request_scan()
                 filler.step()
     assert not askers.errors
     assert askers.answers > 100
@@ -118,7 +118,7 @@ def test_what_is_told_of_all_series_is_of_one_moment(filler, put, clock):
     with Askers([ask]) as askers:
         while time.monotonic() < until and not askers.errors:
             clock.now += 300
-            filler.ask_for_scan()
+            filler.request_scan()
             filler.step()
     assert not askers.errors
     assert askers.answers > 100

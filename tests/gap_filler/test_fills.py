@@ -184,7 +184,7 @@ def test_a_fill_that_was_cancelled_takes_effect_without_a_scan(filler, connectio
     filler.step()
     connection.connected = True
     run(filler)
-    assert min(start for _, _, start, _ in connection.asked) >= utc("2026-11-10")
+    assert min(start for _, _, start, _ in connection.requested) >= utc("2026-11-10")
     assert filler.status.last_scan_id == scan
 
 
@@ -301,7 +301,7 @@ def test_a_contract_that_does_not_exist_is_accepted_and_says_so(filler, connecti
     (one,) = fills(filler)
     assert (one["state"], one["why"], one["hint"]) == ("failed", error.message, error.hint)
     connection.refusals.clear()
-    filler.ask_for_scan()
+    filler.request_scan()
     run(filler)
     assert state(filler) == "done"
 
@@ -354,7 +354,7 @@ def test_what_is_done_stays_so_and_is_kept_complete(filler, clock, data_dir):
     path = data_dir / "AAPL_1d.csv"
     rows = path.read_text().splitlines(keepends=True)
     path.write_text("".join(rows[:3] + rows[5:]))
-    filler.ask_for_scan()
+    filler.request_scan()
     run(filler)
     (one,) = fills(filler)
     assert (one["state"], one["expected"], one["present"]) == ("done", 20, 20)
@@ -420,7 +420,7 @@ def test_what_is_asked_for_has_its_turn_while_many_answers_wait(
     settings = make_settings(ktrdr_gap_batch_symbols=20, ktrdr_gap_max_age_days=3)
     store = SlowStore(settings.data_dir, indexed=True)
     with contextlib.closing(GapFiller(settings, connection, clock, Inline(), store)) as filler:
-        while not connection.asked:
+        while not connection.requested:
             filler.step()
         put("NEW_1d")
         filler.look_at_files(["NEW_1d.csv"])

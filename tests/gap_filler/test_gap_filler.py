@@ -63,7 +63,7 @@ def test_an_empty_series_is_filled_for_the_last_days(put, make_filler, connectio
     assert filler.status.gaps_remaining == 0
     assert filler.status.bars_added == 4 * MINUTES_A_DAY
     assert filler.status.state == "idle"
-    assert len(connection.asked) == 1
+    assert len(connection.requested) == 1
 
 
 @pytest.mark.parametrize("timeframe", list(LENGTHS))
@@ -91,11 +91,11 @@ def test_what_ib_has_not_is_remembered_and_not_asked_for_again(put, make_filler,
     fill(filler)
     assert filler.status.unfillable == {"unproven": 1}
     after(3600, filler, clock)
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     for _ in range(3):
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
-    assert len(connection.asked) == asked
+    assert len(connection.requested) == requested
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 10
     assert filler.status.unfillable == {"no_trades": 1}
     assert filler.status.gaps_remaining == 0
@@ -108,9 +108,9 @@ def test_that_memory_survives_a_restart(put, make_filler, connection):
     first = make_filler()
     fill(first)
     first.close()
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     fill(make_filler())
-    assert len(connection.asked) == asked
+    assert len(connection.requested) == requested
 
 
 def test_a_row_that_somebody_deletes_is_fetched_again(put, make_filler):
@@ -119,7 +119,7 @@ def test_a_row_that_somebody_deletes_is_fetched_again(put, make_filler):
     fill(filler)
     there = starts_in(path)
     put("AAPL_1m", there[:20] + there[25:])
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert starts_in(path) == there
 
@@ -153,7 +153,7 @@ def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, 
     fill(filler)
     assert known_from() == "2026-10-05"
     path.write_text(path.read_text().replace(line(price(old[7])), ""))
-    filler.ask_for_scan()
+    filler.request_scan()
     filler._scan_all()
     assert known_from() == "2026-11-17"
     status = path.stat()
@@ -162,7 +162,7 @@ def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, 
     fill(filler)
     assert known_from() == "2026-10-05"
     clock.now += DAY
-    filler.ask_for_scan()
+    filler.request_scan()
     filler._scan_all()
     assert known_from() == "2026-11-18"
     fill(filler)
@@ -176,8 +176,8 @@ class Waiting(Inline):
         self.symbol = symbol
 
     def submit(self, work, /, *args, **kwargs):
-        asked = str(getattr(work, "args", ()))
-        return Future() if self.symbol in asked else super().submit(work, *args, **kwargs)
+        requested = str(getattr(work, "args", ()))
+        return Future() if self.symbol in requested else super().submit(work, *args, **kwargs)
 
 
 def after(seconds: float, filler: GapFiller, clock: SetClock) -> None:
@@ -219,19 +219,19 @@ def test_a_file_that_begins_before_1970_is_kept_complete(put, make_filler, conne
     (series,) = filler.coverage["series"]
     assert (series["from"][:10], series["first"][:10]) == ("1928-03-05", "1928-03-05")
     assert series["present"] == 6
-    assert len(connection.asked) == 1
+    assert len(connection.requested) == 1
     assert filler.status.recent_errors == ()
 
 
 @pytest.mark.parametrize(
-    ("timeframe", "closes", "looked"),
+    ("timeframe", "closes", "finding"),
     [("1d", 43200, "12:01"), ("1h", 43680, "12:06"), ("15m", 43680, "12:06")],
 )
 def test_a_bar_is_had_at_the_first_scan_after_its_market_has_closed(
-    put, make_filler, connection, clock, timeframe, closes, looked
+    put, make_filler, connection, clock, timeframe, closes, finding
 ):
     connection.closes = closes
-    clock.now = utc(f"2026-11-20 {looked}")
+    clock.now = utc(f"2026-11-20 {finding}")
     path = put(f"AAPL_{timeframe}")
     filler = make_filler()
     fill(filler)
@@ -278,11 +278,11 @@ def test_what_is_refused_to_the_account_is_not_asked_for_when_data_are_back(
     connection.bars_refusals["AAPL"] = NotEntitled("subscribe", code=354)
     filler = make_filler()
     fill(filler)
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     connection.data_back_at = "2026-11-20T14:00:00+00:00"
     clock.now += 61
     fill(filler)
-    assert len(connection.asked) == asked
+    assert len(connection.requested) == requested
 
 
 def test_what_was_late_is_asked_for_again_at_the_next_scan(put, make_filler, connection, clock):
@@ -307,7 +307,7 @@ def test_a_late_bar_is_not_taken_for_absent(put, make_filler, connection, clock)
     assert newest not in starts_in(path)
     assert filler.status.gaps_remaining == 0
     assert filler.status.unfillable == {"late": 1}
-    assert len(connection.asked) == 1, "it is not asked for over and over"
+    assert len(connection.requested) == 1, "it is not asked for over and over"
     connection.absent = set()
     clock.now += 300
     fill(filler)
@@ -337,12 +337,12 @@ def test_what_never_comes_is_asked_for_ever_more_rarely(put, make_filler, connec
     put("AAPL_1d")
     filler = make_filler()
     fill(filler)
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     for _ in range(12 * 36):
         clock.now += 300
         fill(filler)
     assert filler.status.unfillable == {"no_trades": 1}
-    assert 5 < len(connection.asked) - asked < 16
+    assert 5 < len(connection.requested) - requested < 16
 
 
 def test_bars_of_a_session_that_schedule_lacks_are_stored_when_they_are_told_again(
@@ -443,12 +443,12 @@ def test_a_control_is_the_very_bar_that_was_asked_for(put, make_filler, connecti
     connection.silent = True
     filler = make_filler(ktrdr_gap_max_age_days=9)
     fill(filler)
-    silence = connection.told
+    silence = connection.received
 
     def only_others(symbol, timeframe, start, end):
         return [price(start + 30)] if end - start == 60 else silence(symbol, timeframe, start, end)
 
-    connection.told = only_others
+    connection.received = only_others
     for _ in range(5):
         after(12 * 3600, filler, clock)
         assert "no_trades" not in filler.status.unfillable
@@ -492,13 +492,13 @@ def test_a_scan_is_due_after_the_interval(put, make_filler, connection, clock):
     clock.now = utc("2026-11-20 11:00:30")
     filler = make_filler(ktrdr_gap_check_interval_s=300)
     fill(filler)
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     clock.now += 299
     fill(filler)
-    assert len(connection.asked) == asked
+    assert len(connection.requested) == requested
     clock.now += 1
     fill(filler)
-    assert len(connection.asked) == asked + 1
+    assert len(connection.requested) == requested + 1
 
 
 def test_five_symbols_a_cycle_and_the_next_at_once(put, make_filler, connection):
@@ -507,13 +507,13 @@ def test_five_symbols_a_cycle_and_the_next_at_once(put, make_filler, connection)
         put(f"S{i:02}_30m")
     filler = make_filler()
     assert filler.step()
-    assert {symbol for symbol, *_ in connection.asked} == {f"S{i:02}" for i in range(5)}
+    assert {symbol for symbol, *_ in connection.requested} == {f"S{i:02}" for i in range(5)}
     assert filler.step()
-    assert len({symbol for symbol, *_ in connection.asked}) == 10
+    assert len({symbol for symbol, *_ in connection.requested}) == 10
     filler.step()
-    assert len({symbol for symbol, *_ in connection.asked}) == 12
+    assert len({symbol for symbol, *_ in connection.requested}) == 12
     assert filler.status.symbols_processed == 12
-    assert len(connection.asked) == 24
+    assert len(connection.requested) == 24
 
 
 def test_a_series_that_fails_starves_nobody_and_waits_longer_each_time(
@@ -595,11 +595,11 @@ def test_without_permission_the_holes_say_so_until_a_scan_is_asked_for(
     there = starts_in(path)
     put("AAPL_1m", there[10:])
     connection.refusals["AAPL"] = NotEntitled("subscribe", code=354)
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert filler.status.unfillable == {"not_entitled": 1}
     connection.refusals.clear()
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert starts_in(path) == there
 
@@ -632,7 +632,7 @@ def test_a_file_that_was_mended_is_filled(put, make_filler, data_dir):
     filler = make_filler()
     fill(filler)
     path = put("AAPL_1m")
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY
 
@@ -645,7 +645,7 @@ def test_a_file_name_that_is_no_series_is_named(put, make_filler):
     assert "'notes.csv' is no series" in error.message
     assert not error.is_over
     path.unlink()
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert [error.is_over for error in filler.status.recent_errors] == [True]
 
@@ -664,7 +664,7 @@ def test_a_store_of_the_other_source_is_left_alone(
     assert f"holds {store} bars, and the gateway is {gateway}" in filler.status.reason
     assert path.read_text() == HEADER
     assert sorted(p.name for p in (data_dir / ".ktrdr").iterdir()) == ["source"]
-    assert connection.asked == []
+    assert connection.requested == []
 
 
 def test_simulated_bars_do_not_enter_a_live_store_through_a_forwarder(
@@ -689,9 +689,9 @@ def test_a_wrong_entry_is_named_and_nothing_is_asked_for_it(put, make_filler, co
     assert not filler.step()
     assert filler.status.series_blocked == 1
     assert "SHARE" in filler.status.recent_errors[0].message
-    assert connection.asked == []
+    assert connection.requested == []
     (data_dir / "instruments.toml").write_text("[AAPL]\n")
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY
 
@@ -715,7 +715,7 @@ def test_instruments_that_are_no_toml_are_named_and_nothing_is_asked_for(
     assert not filler.step()
     assert filler.status.state == "refused"
     assert "instruments.toml" in filler.status.reason
-    assert connection.asked == []
+    assert connection.requested == []
 
 
 @pytest.mark.parametrize("error", [PeerDown("ib-connection is not running"), None])
@@ -735,7 +735,7 @@ def test_a_connection_that_breaks_between_costs_nothing_that_has_come(put, make_
     paths = [put(f"S{i}_1m") for i in range(4)]
 
     def break_after_two():
-        if len(connection.asked) >= 2:
+        if len(connection.requested) >= 2:
             connection.down = NotConnected("the connection broke")
 
     connection.after = break_after_two
@@ -783,7 +783,7 @@ def test_a_file_that_is_deleted_is_forgotten(put, make_filler):
     filler = make_filler()
     fill(filler)
     path.unlink()
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert filler.status.series == 0
     assert not path.exists()
@@ -833,7 +833,7 @@ def test_since_takes_effect_without_a_restart(put, make_filler, data_dir):
     fill(filler)
     assert len(starts_in(path)) == 4
     (data_dir / "instruments.toml").write_text("[AAPL]\nsince = 2026-10-01\n")
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert starts_in(path) == list(range(utc("2026-10-01"), utc("2026-11-21"), DAY))
 
@@ -863,14 +863,14 @@ def test_a_bar_that_cannot_be_true_is_not_asked_for_over_and_over(
     put, make_filler, connection, clock
 ):
     bad = minutes(*RECENT)[30]
-    connection.unsound = {bad}
+    connection.invalid = {bad}
     path = put("AAPL_1m")
     filler = make_filler()
     fill(filler)
-    assert len(connection.asked) == 1
+    assert len(connection.requested) == 1
     assert "cannot be" in filler.status.recent_errors[0].message
     assert filler.status.unfillable == {"late": 1}
-    connection.unsound = set()
+    connection.invalid = set()
     clock.now += 2 * 3600
     fill(filler)
     assert bad in starts_in(path)
@@ -880,30 +880,30 @@ def test_a_bar_that_is_never_sound_is_asked_for_ever_more_rarely(
     put, make_filler, connection, clock
 ):
     bad = utc("2026-11-18 11:00")
-    connection.unsound = {bad}
+    connection.invalid = {bad}
     put("AAPL_1h")
     filler = make_filler(ktrdr_gap_max_age_days=40)
     fill(filler)
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     times = []
     for hour in range(1, 24 * 6):
         clock.now = NOW + hour * 3600
         fill(filler)
-        if any(start <= bad < end for _, _, start, end in connection.asked[asked:]):
+        if any(start <= bad < end for _, _, start, end in connection.requested[requested:]):
             times.append(hour)
-        asked = len(connection.asked)
+        requested = len(connection.requested)
     assert times == [1, 3, 7, 15, 31, 63, 127]
 
 
 def test_a_damaged_answer_proves_nothing_of_what_it_lacks(put, make_filler, connection, clock):
     """It has every second minute only, and one bar that cannot be."""
     there = minutes(*RECENT)
-    connection.absent, connection.unsound = set(there[1:200:2]), {there[4]}
+    connection.absent, connection.invalid = set(there[1:200:2]), {there[4]}
     path = put("AAPL_1m")
     filler = make_filler()
     fill(filler)
     assert set(filler.status.unfillable) == {"late"}
-    connection.absent, connection.unsound = set(), set()
+    connection.absent, connection.invalid = set(), set()
     clock.now += 3601
     fill(filler)
     assert starts_in(path) == there
@@ -917,7 +917,7 @@ def test_scans_a_second_apart_do_not_hammer(put, make_filler, connection, clock)
     for _ in range(40):
         fill(filler)
         clock.now += 1
-    assert len(connection.asked) <= 2
+    assert len(connection.requested) <= 2
 
 
 def test_a_slow_peer_costs_one_series_and_not_the_others(put, make_filler, connection):
@@ -979,7 +979,7 @@ def test_a_ledger_that_is_deleted_is_built_again(put, make_filler, connection, d
     filler = make_filler()
     fill(filler)
     shutil.rmtree(data_dir / ".ktrdr")
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert (data_dir / ".ktrdr" / "ledger.sqlite").exists()
     assert filler.status.unfillable == {"no_trades": 1}
@@ -1020,7 +1020,7 @@ def test_what_one_contract_lacks_says_nothing_about_another(put, make_filler, co
     assert starts_in(path) == []
     connection.absent = set()
     entries.write_text('[ES]\nsec_type = "FUT"\nexpiry = "202612"\n')
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY
 
@@ -1032,7 +1032,7 @@ def test_live_bars_own_folder_takes_no_simulated_ones(make_filler, connection):
     assert filler.status.state == "refused"
     assert "where live bars belong" in filler.status.reason
     assert sorted((ROOT / "data").glob("*.csv")) == before
-    assert connection.asked == []
+    assert connection.requested == []
 
 
 class WhereLiveBarsBelong(Settings):
@@ -1055,7 +1055,7 @@ def test_it_takes_none_either_when_the_gateway_says_only_later_what_it_is(
         assert filler.status.state == "refused"
     filler.close()
     assert path.read_text() == HEADER
-    assert connection.asked == []
+    assert connection.requested == []
 
 
 def test_an_empty_answer_is_believed_only_when_the_contract_answers_at_all(
@@ -1093,8 +1093,8 @@ def test_a_day_without_any_bar_is_not_believed_absent_on_one_day(
         after(1800, filler, clock)
     assert DAY < clock.now - began < DAY + 7200
     wednesday = utc("2026-11-18 10:00")
-    asked = [start for _, _, start, end in connection.asked if start <= wednesday < end]
-    assert len(asked) == 4, "an answer that lacked it, and three more"
+    requested = [start for _, _, start, end in connection.requested if start <= wednesday < end]
+    assert len(requested) == 4, "an answer that lacked it, and three more"
 
 
 def test_empty_days_at_the_edge_of_an_answer_are_asked_for_once_more(put, make_filler, connection):
@@ -1105,13 +1105,13 @@ def test_empty_days_at_the_edge_of_an_answer_are_asked_for_once_more(put, make_f
     fill(filler)
     assert filler.status.unfillable == {"unproven": 1}
     assert connection.heads_asked == ["AAPL"], "nothing is older: perhaps it is not listed yet"
-    spans = [(start, end) for _, timeframe, start, end in connection.asked if timeframe == "1m"]
+    spans = [(start, end) for _, timeframe, start, end in connection.requested if timeframe == "1m"]
     assert len(spans) == 2  # all of it, and the empty day alone
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     for _ in range(3):
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
-    assert len(connection.asked) == asked
+    assert len(connection.requested) == requested
 
 
 def test_what_is_older_than_ibs_first_bar_is_not_expected_where_bars_bear_that_out(
@@ -1157,17 +1157,17 @@ def test_however_many_days_are_empty_the_proof_comes_to_an_end(
             break
     assert starts_in(path) == [t for t in minutes(*days) if t not in connection.absent]
     assert filler.status.gaps_remaining == 0
-    assert len(connection.asked) < 40
+    assert len(connection.requested) < 40
 
 
 def failing_for_hours(filler, connection, clock) -> int:
     """How many requests twelve hours cost in which nothing works."""
     fill(filler)
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     for _ in range(12 * 12):
         clock.now += 300
         fill(filler)
-    return len(connection.asked) - asked
+    return len(connection.requested) - requested
 
 
 def test_a_proof_that_fails_is_tried_ever_more_rarely(put, make_filler, connection, clock):
@@ -1214,7 +1214,7 @@ def test_a_hole_that_always_fails_does_not_hold_up_newer_bars(put, make_filler, 
     assert starts_in(path)[-1] >= clock.now - 1000
     assert filler.coverage["series"][0]["missing"] == {"failed": 1}
     connection.refused_from = {}
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert there[50] in starts_in(path)
 
@@ -1227,12 +1227,12 @@ def test_a_series_that_is_never_answered_holds_one_place_only(
     connection.bars_refusals["DEAD"] = TimedOut("no answer")
     filler = make_filler()
     fill(filler)
-    assert len(connection.asked) > 5
+    assert len(connection.requested) > 5
     for _ in range(3):
-        asked = len(connection.asked)
+        requested = len(connection.requested)
         clock.now += 1801
         fill(filler)
-        assert len(connection.asked) == asked + 1
+        assert len(connection.requested) == requested + 1
 
 
 def test_a_check_that_failed_once_is_forgotten_when_it_succeeds(
@@ -1270,10 +1270,10 @@ def test_before_the_listing_nothing_is_expected(put, make_filler, connection):
     assert entry["expected"] == entry["present"] == 2 * MINUTES_A_DAY - 30
     assert entry["listed"] == "2026-11-19T10:30:00+00:00"
     assert filler.status.unfillable == {}
-    asked = len(connection.asked)
-    filler.ask_for_scan()
+    requested = len(connection.requested)
+    filler.request_scan()
     fill(filler)
-    assert (len(connection.asked), connection.heads_asked) == (asked, ["FRESH"])
+    assert (len(connection.requested), connection.heads_asked) == (requested, ["FRESH"])
 
 
 def test_after_its_last_day_nothing_is_expected_of_a_future(put, make_filler, connection):
@@ -1306,14 +1306,14 @@ def test_a_contract_of_which_ib_has_nothing_is_looked_at_again_tomorrow(
     filler = make_filler(ktrdr_gap_max_age_days=60)
     fill(filler)
     assert filler.status.unfillable == {"unproven": 1}
-    asked = len(connection.asked)
-    assert (asked, len(connection.heads_asked)) == (5, 1)
-    filler.ask_for_scan()
+    requested = len(connection.requested)
+    assert (requested, len(connection.heads_asked)) == (5, 1)
+    filler.request_scan()
     fill(filler)
-    assert len(connection.asked) == asked
+    assert len(connection.requested) == requested
     clock.now += DAY + 60
     fill(filler)
-    assert len(connection.asked) > asked
+    assert len(connection.requested) > requested
 
 
 def test_a_revised_bar_of_ours_is_corrected(put, make_filler, connection, clock):
@@ -1361,29 +1361,29 @@ def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(
         or kept.read_text() == before
     )
     assert list((data_dir / ".ktrdr" / "renewed").glob("*.csv")) == []
-    asked = len(connection.asked)
-    filler.ask_for_scan()
+    requested = len(connection.requested)
+    filler.request_scan()
     fill(filler)
-    assert len(connection.asked) == asked
+    assert len(connection.requested) == requested
 
 
 def test_a_split_that_the_older_bars_alone_show_is_followed(put, make_filler, connection, clock):
     path = put("AAPL_1m")
     filler = make_filler()
-    connection.unsound = set(minutes(*RECENT)[60:63])
+    connection.invalid = set(minutes(*RECENT)[60:63])
     fill(filler)
     newest = utc("2026-11-20")
 
     def late(bar):
         return split(bar) if bar.start < newest else bar
 
-    connection.factor, connection.unsound = late, set()
-    asked = len(connection.asked)
+    connection.factor, connection.invalid = late, set()
+    requested = len(connection.requested)
     for _ in range(6):
         after(3600, filler, clock)
     there = [late(price(t)) for t in minutes(*RECENT)]
     assert path.read_text() == HEADER + "".join(map(line, there))
-    assert len(connection.asked) - asked < 12
+    assert len(connection.requested) - requested < 12
 
 
 @pytest.mark.parametrize(
@@ -1409,10 +1409,10 @@ def test_a_series_that_is_pulled_again_goes_on_after_a_crash(
     fill(first)
     clock.now = utc("2026-11-21 15:00")
     connection.factor = split
-    until = len(connection.asked) + 3  # the new day, and two looks that show a split
+    until = len(connection.requested) + 3  # the new day, and two looks that show a split
 
     def crash():
-        if len(connection.asked) >= until:
+        if len(connection.requested) >= until:
             connection.refusals["AAPL"] = RequestFailed("crash")
 
     connection.after = crash
@@ -1468,15 +1468,15 @@ def test_what_is_told_in_another_unit_and_then_not_is_asked_for_ever_more_rarely
     before = path.read_text()
     clock.now = utc("2026-11-21 15:00")
     connection.factor = lambda bar: split(bar) if connection.priorities[-1] == "tail" else bar
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     fill(filler)
-    assert len(connection.asked) - asked == 4, "twice, each time with more of what differs"
+    assert len(connection.requested) - requested == 4, "twice, each time with more of what differs"
     assert filler.status.unfillable == {"late": 1}
     assert "the next time alike" in filler.status.recent_errors[0].message
     for _ in range(200):
         clock.now += 301
         fill(filler)
-    assert len(connection.asked) - asked < 30
+    assert len(connection.requested) - requested < 30
     assert path.read_text() == before
     connection.factor = lambda bar: bar
     clock.now += DAY
@@ -1496,18 +1496,18 @@ def test_while_a_series_cannot_be_pulled_again_in_one_unit_its_file_is_left_as_i
     clock.now = utc("2026-11-21 15:00")
     is_whole = False
 
-    def told(bar):
+    def received(bar):
         """As before, where no more than history is asked for."""
-        is_old = connection.asked[-1][-1] < utc("2026-08-10")
+        is_old = connection.requested[-1][-1] < utc("2026-08-10")
         return bar if is_old and not is_whole else split(bar)
 
-    connection.factor = told
+    connection.factor = received
     attempts = []
     for _ in range(2 * 24 * 12):
-        asked = len(connection.asked)
+        requested = len(connection.requested)
         fill(filler)
         assert path.read_text() == before
-        if len(connection.asked) > asked:
+        if len(connection.requested) > requested:
             attempts.append(int(clock.now))
         clock.now += 301
     assert filler.coverage["series"][0]["state"] == "failed"
@@ -1566,7 +1566,7 @@ def test_an_answer_that_was_under_way_when_a_series_is_pulled_again_is_not_writt
     assert before != HEADER
     connection.refused_from = {}
     connection.factor = split
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     rows = path.read_text().splitlines()[1:]
     assert rows == [line(split(price(t))).strip() for t in starts_in(path)]
@@ -1604,8 +1604,8 @@ def test_however_many_bars_are_revised_only_those_are_written_anew(
     connection.revised = revised
     clock.now = utc("2026-11-21 15:00")
     fill(make_filler(ktrdr_gap_max_age_days=5))
-    told = [revised.get(t, price(t)) for t in (*there[1:], *minutes("2026-11-21"))]
-    assert path.read_text().endswith("".join(map(line, told)))
+    received = [revised.get(t, price(t)) for t in (*there[1:], *minutes("2026-11-21"))]
+    assert path.read_text().endswith("".join(map(line, received)))
     assert not (data_dir / ".ktrdr" / "replaced").exists()
 
 
@@ -1621,8 +1621,8 @@ def test_what_is_adjusted_for_dividends_is_pulled_again_after_one(
     connection.factor = paid
     clock.now = utc("2026-11-21 15:00")
     fill(filler)
-    told = [paid(price(t)) for t in (*there, utc("2026-11-21 10:00"), utc("2026-11-21 11:00"))]
-    assert path.read_text() == HEADER + "".join(map(line, told))
+    received = [paid(price(t)) for t in (*there, utc("2026-11-21 10:00"), utc("2026-11-21 11:00"))]
+    assert path.read_text() == HEADER + "".join(map(line, received))
     assert len(list((data_dir / ".ktrdr" / "replaced").iterdir())) == 1
 
 
@@ -1632,7 +1632,7 @@ def test_a_file_that_somebody_has_edited_is_not_ours_any_more(put, make_filler):
     fill(filler)
     assert filler.coverage["series"][0]["ours"]
     path.write_text(path.read_text())
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert not filler.coverage["series"][0]["ours"]
 
@@ -1674,14 +1674,14 @@ def test_old_bars_are_compared_once_a_day(put, make_filler, connection, clock):
     (wanted,) = [put("AAPL_1d")]
     filler = make_filler(ktrdr_gap_max_age_days=30)
     fill(filler)
-    asked = len(connection.asked)
+    requested = len(connection.requested)
     for _ in range(3):
         clock.now += 3600
         fill(filler)
-    assert len(connection.asked) == asked, "not on the first day"
+    assert len(connection.requested) == requested, "not on the first day"
     clock.now += DAY
     fill(filler)
-    compared = [a for a in connection.asked[asked:] if a[2] < clock.now - 7 * DAY]
+    compared = [a for a in connection.requested[requested:] if a[2] < clock.now - 7 * DAY]
     assert len(compared) == 1
     assert wanted.exists()
 
@@ -1749,7 +1749,7 @@ def test_the_newest_bars_go_first_and_history_last(put, make_filler, connection,
     there = minutes(*RECENT)
     put("AAPL_1m", [*there[:100], *there[103:300]])
     fill(make_filler(ktrdr_gap_max_age_days=30))
-    priorities = dict(zip([a[2] for a in connection.asked], connection.priorities, strict=True))
+    priorities = dict(zip([a[2] for a in connection.requested], connection.priorities, strict=True))
     newest, *_, oldest = sorted(priorities, reverse=True)
     assert priorities[oldest] == "backfill"
     assert priorities[newest] in ("tail", "recent")

@@ -39,7 +39,7 @@ def test_bars_that_became_due_just_now_make_no_series_late(put, make_filler, clo
     connection.connected = False
     for now, current in (("11:05", 1), ("11:09", 0)):
         clock.now = utc(f"2026-11-20 {now}")
-        filler.ask_for_scan()
+        filler.request_scan()
         filler.step()
         assert filler.status.series_current == current, now
     assert filler.status.series_states == {"waiting": 1}
@@ -51,7 +51,7 @@ def test_a_market_that_is_closed_makes_no_series_late(put, make_filler, clock, c
     fill(filler := make_filler())
     connection.connected = False
     clock.now = utc("2026-11-21 09:59")
-    filler.ask_for_scan()
+    filler.request_scan()
     filler.step()
     assert filler.status.series_current == 1
 
@@ -61,14 +61,14 @@ def test_a_failed_gap_is_one_gap_however_often_it_was_tried(put, make_filler, co
     filler = make_filler()
     connection.bars_refusals = {"AAPL": RequestFailed("once", code=162)}
     for _ in range(6):
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
     said = filler.status
     assert (said.gaps_remaining, said.gaps_failed, said.requests_failed) == (1, 1, 6)
     assert said.waits_for.startswith("the next try, at 15:0")
     assert said.waits_for.endswith(" UTC")
     connection.bars_refusals = {}
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     said = filler.status
     assert (said.gaps_remaining, said.gaps_failed, said.requests_failed) == (0, 0, 6)
@@ -98,7 +98,7 @@ def test_a_gap_that_takes_many_requests_is_one_gap(put, make_filler, connection)
     put("AAPL_1m")
     fill(filler := make_filler(ktrdr_gap_max_age_days=90))
     said = filler.status
-    assert len(connection.asked) > 1
+    assert len(connection.requested) > 1
     assert (said.gaps_detected, said.gaps_filled, said.gaps_remaining) == (1, 1, 0)
 
 
@@ -137,7 +137,7 @@ def test_no_time_is_promised_while_what_failed_waits_for_its_next_try(
         assert any(promised)
         connection.bars_refusals = {"AAPL": RequestFailed("once", code=162)}
         put("AAPL_1m")
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
         said = filler.status
         assert (said.state, said.gaps_failed, said.eta_s, said.eta_words) == ("idle", 1, None, "")
@@ -169,7 +169,7 @@ def test_a_series_whose_file_was_removed_needs_nobody(put, make_filler, connecti
     connection.refusals = {"XYZQ": UnknownContract("none such", code=200, hint="is it spelt so?")}
     fill(filler := make_filler())
     path.unlink()
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     said = filler.status
     assert (said.series, said.series_current, said.troubles) == (1, 1, ())
@@ -185,7 +185,7 @@ def test_bars_that_a_broken_file_lacks_are_not_hidden(put, make_filler):
     (entry,) = filler.coverage["series"]
     assert (entry["expected"], entry["present"], entry["missing"]) == (8, 1, {"broken_file": 7})
     path.write_text(HEADER)
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert (filler.status.gaps_remaining, filler.status.unfillable) == (0, {})
 
@@ -196,7 +196,7 @@ def test_holes_of_a_file_that_breaks_are_not_waited_for(put, make_filler, connec
     fill(filler := make_filler())
     assert filler.status.gaps_remaining == 1
     path.write_text(HEADER + "oops\n")
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert (filler.status.gaps_remaining, filler.status.unfillable) == (0, {"broken_file": 1})
 
@@ -215,7 +215,7 @@ def test_a_folder_that_has_gone_stops_all_and_forgets_nothing(put, make_filler, 
     fill(filler := make_filler())
     data_dir.rename(data_dir.with_name("away"))
     data_dir.mkdir()
-    filler.ask_for_scan()
+    filler.request_scan()
     for _ in range(3):
         assert not filler.step()
     said = filler.status
@@ -246,17 +246,17 @@ def test_what_failed_on_a_full_disk_is_filled_as_soon_as_there_is_room(
         more = put("MSFT_1m")
         with contextlib.suppress(OSError):
             (data_dir / "ballast").write_bytes(bytes(2**20))
-        filler.ask_for_scan()
+        filler.request_scan()
         for _ in range(6):
             filler.step()
         said = filler.status
         assert said.store_trouble.message == f"the disk with {data_dir} is full"
         assert said.state == "waiting"
         assert [trouble.series for trouble in said.troubles] == [("XYZQ_1d",)]
-        asked = len(connection.asked)
+        requested = len(connection.requested)
         for _ in range(5):
             filler.step()
-        assert len(connection.asked) == asked  # nothing is asked for that cannot be kept
+        assert len(connection.requested) == requested  # nothing is asked for that cannot be kept
         (data_dir / "ballast").unlink()
         filler.step()
         fill(filler)
@@ -390,7 +390,7 @@ def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clo
     fill(filler := make_filler())
     connection.connected = False
     clock.now = utc("2026-11-20 11:00")
-    filler.ask_for_scan()
+    filler.request_scan()
     filler.step()
     outage = utc("2026-11-20 10:30"), utc("2026-11-20 11:00")
     assert filler.published.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 30 + 6}
@@ -409,7 +409,7 @@ def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_fille
     for wrong in ("[[[ broken", "[A]\nx = " + "[" * 3000 + "]" * 3000):
         entries.write_text(wrong)
         filler.look_at_files(["instruments.toml"])
-        scan = filler.ask_for_scan()
+        scan = filler.request_scan()
         for _ in range(3):
             assert not filler.step()
             assert filler.status.state == "refused"
@@ -434,7 +434,7 @@ def test_entries_that_cannot_be_read_are_not_taken_for_none(
     for _ in range(3):
         assert not filler.step()
     said = filler.status
-    assert (said.state, connection.asked) == ("refused", [])
+    assert (said.state, connection.requested) == ("refused", [])
     assert str(entries) in said.reason
     assert "remove the link" in said.hint or "move it away" in said.hint
 

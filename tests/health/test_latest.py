@@ -18,12 +18,12 @@ def test_it_asks_again_only_when_the_answer_is_old():
 
 
 def test_one_asks_and_the_others_wait_for_its_answer():
-    asked, release = [], threading.Event()
+    requested, release = [], threading.Event()
 
     def ask():
-        asked.append(1)
+        requested.append(1)
         release.wait(10)
-        return len(asked)
+        return len(requested)
 
     latest, got = Latest(ask, 60.0), []
     threads = [threading.Thread(target=lambda: got.append(latest.get())) for _ in range(8)]

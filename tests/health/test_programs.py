@@ -93,11 +93,11 @@ def test_what_is_no_pid_file_holds_nobody_up(programs, run_dir, kind):
     else:
         path.write_bytes(b"\xff" * 100)
 
-    assert programs.look()["gap-filler"].status == "STOPPED"
+    assert programs.read()["gap-filler"].status == "STOPPED"
 
 
 def test_all_are_stopped_but_us(programs):
-    found = programs.look()
+    found = programs.read()
 
     assert tuple(found) == NAMES
     assert [name for name, program in found.items() if program.runs] == ["status-app"]
@@ -109,7 +109,7 @@ def test_a_pid_file_finds_a_program(programs, run_dir):
     with process(SLEEPS, "ktrdr.data.ib_gap_filler") as child:
         (run_dir / "gap-filler.pid").write_text(f"{child.pid}\n")
 
-        found = programs.look()["gap-filler"]
+        found = programs.read()["gap-filler"]
 
     assert (found.status, found.pid) == ("RUNNING", child.pid)
     assert 0 <= found.uptime_s < 60
@@ -120,31 +120,31 @@ def test_another_program_under_that_pid_is_not_ours(programs, run_dir):
     with process(SLEEPS, "something.else") as child:
         (run_dir / "gap-filler.pid").write_text(f"{child.pid}\n")
 
-        assert not programs.look()["gap-filler"].runs
+        assert not programs.read()["gap-filler"].runs
 
 
 def test_a_pid_whose_process_has_ended_is_stopped(programs, run_dir):
     with process(SLEEPS, "ktrdr.sim") as child:
         (run_dir / "gateway-sim.pid").write_text(f"{child.pid}\n")
-        assert programs.look()["gateway-sim"].runs
+        assert programs.read()["gateway-sim"].runs
 
-    assert programs.look()["gateway-sim"].status == "STOPPED"
+    assert programs.read()["gateway-sim"].status == "STOPPED"
 
 
 @pytest.mark.parametrize("content", [b"", b"no number", b"-1", b"0", b"9" * 5000, b"\xff\xfe"])
 def test_a_pid_file_with_nonsense_is_stopped(programs, run_dir, content):
     (run_dir / "gap-filler.pid").write_bytes(content)
 
-    assert not programs.look()["gap-filler"].runs
+    assert not programs.read()["gap-filler"].runs
 
 
 def test_cpu_is_measured_between_two_looks(programs, run_dir):
     with process(BURNS, "ktrdr.sim") as busy, process(SLEEPS, "ktrdr.data.ib_gap_filler") as idle:
         (run_dir / "gateway-sim.pid").write_text(str(busy.pid))
         (run_dir / "gap-filler.pid").write_text(str(idle.pid))
-        first = programs.look()
-        until(lambda: programs.look()["gateway-sim"].cpu_percent > 20)
-        found = programs.look()
+        first = programs.read()
+        until(lambda: programs.read()["gateway-sim"].cpu_percent > 20)
+        found = programs.read()
 
     assert first["gateway-sim"].cpu_percent >= 0
     assert found["gap-filler"].cpu_percent < found["gateway-sim"].cpu_percent
@@ -154,7 +154,7 @@ def test_children_are_counted_in(programs, run_dir):
     with process(HAS_A_CHILD, "ktrdr.forwarder") as parent:
         (run_dir / "port-forward.pid").write_text(str(parent.pid))
 
-        assert programs.look()["port-forward"].rss_bytes > 50_000_000
+        assert programs.read()["port-forward"].rss_bytes > 50_000_000
 
 
 def test_supervisord_is_believed_first(run_dir, programs):
@@ -162,7 +162,7 @@ def test_supervisord_is_believed_first(run_dir, programs):
         until(lambda: ask_supervisor(socket_path).get("gap-filler"))
         until(lambda: ask_supervisor(socket_path)["gap-filler"].status == "FATAL")
         until(lambda: ask_supervisor(socket_path)["ib-connection"].status == "RUNNING")
-        said, found = ask_supervisor(socket_path), programs.look()
+        said, found = ask_supervisor(socket_path), programs.read()
 
         assert found["ib-connection"].pid == said["ib-connection"].pid
         assert found["ib-connection"].runs
@@ -180,7 +180,7 @@ def test_a_supervisord_that_is_not_there_says_nothing(run_dir):
 def test_a_supervisord_that_hangs_costs_a_moment(run_dir, hang, programs):
     with hang(run_dir / "supervisor.sock"):
         began = time.monotonic()
-        found = programs.look()
+        found = programs.read()
 
     assert time.monotonic() - began < 3
     assert found["status-app"].runs

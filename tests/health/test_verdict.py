@@ -256,7 +256,7 @@ def test_one_that_hangs_is_as_bad_as_none(verdict):
 
 
 def test_where_no_supervisord_answers_the_whole_group_is_to_be_started(settings):
-    programs = Programs(settings.run_dir, settings.run_dir / "supervisor.sock").look()
+    programs = Programs(settings.run_dir, settings.run_dir / "supervisor.sock").read()
     found = services(programs, DOWN, DOWN, is_simulated=True)
     said = judge(found, DOWN, DOWN, settings, NOW)
     assert {concern.next_step for concern in said.needs_person} == {"./scripts/up"}

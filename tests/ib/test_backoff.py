@@ -10,7 +10,7 @@ def test_after_a_proven_connection_the_first_attempt_is_immediate_and_the_backof
     backoff = Backoff((5, 10, 30))
     for _ in range(3):
         backoff.next_s()
-    backoff.prove()
+    backoff.reset()
     assert [backoff.next_s() for _ in range(4)] == [0, 5, 10, 30]
 
 

@@ -28,14 +28,14 @@ def test_only_what_is_asked_for_is_answered_and_five_beside_it_on_either_side_ar
     found = [bar(n) for n in range(-8, 20)]
     answer, wrong = checked(REQUEST, found, set())
     assert answer.bars == [bar(n) for n in range(12)]
-    assert answer.beside == tuple(bar(n) for n in (*range(-5, 0), *range(12, 17)))
-    assert (answer.unsound, wrong) == ((), [])
+    assert answer.neighbours == tuple(bar(n) for n in (*range(-5, 0), *range(12, 17)))
+    assert (answer.invalid, wrong) == ((), [])
 
 
 def test_of_two_that_contradict_each_other_neither_is_taken():
     answer, wrong = checked(REQUEST, [bar(0), bar(1), bar(1, close=2.1)], set())
     assert answer.bars == [bar(0)]
-    assert answer.unsound == (bar(1).start,)
+    assert answer.invalid == (bar(1).start,)
     assert wrong == [bar(1, close=2.1)]
 
 
@@ -57,13 +57,13 @@ def test_one_that_comes_twice_alike_is_one():
 def test_what_cannot_be_true_is_left_out_and_named(odd):
     answer, wrong = checked(REQUEST, [odd, bar(1)], set())
     assert answer.bars == [bar(1)]
-    assert answer.unsound == (odd.start,)
+    assert answer.invalid == (odd.start,)
     assert wrong == [odd]
 
 
 def test_an_unreadable_bar_is_named_unless_another_of_the_same_start_is_sound():
     answer, _ = checked(REQUEST, [bar(1)], {bar(1).start, bar(2).start})
-    assert answer.unsound == (bar(2).start,)
+    assert answer.invalid == (bar(2).start,)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_without_the_farm_of_history_it_is_not_connected_though_nobody_asks(
 
 
 def test_a_break_that_nobody_tells_of_is_known_by_its_refusals(manager, gateway, wait_for):
-    with gateway.farm_broken(told="no"):
+    with gateway.farm_broken(received="no"):
         with pytest.raises(KtrdrError) as raised:
             answers(manager, patience_s=3)
         wait_for(is_without_history(manager))
@@ -60,9 +60,9 @@ def test_one_refusal_proves_nothing(manager, gateway, wait_for):
         with suppress(KtrdrError):
             answers(manager, patience_s=1)
         before = gateway.summary()["answers"]
-        with asking(manager, patience_s=1) as asked:
+        with asking(manager, patience_s=1) as requested:
             wait_for(lambda: gateway.summary()["answers"] > before)
-            asked.exception(10)
+            requested.exception(10)
         assert manager.status().state == "connected"
         assert answers(manager, history_of("MSFT")).bars
 
@@ -71,12 +71,12 @@ def test_one_farm_of_several_takes_nothing_from_what_others_serve(manager, gatew
     answers(manager, history_of("EURUSD"))
     answers(manager)
     with gateway.fault("refused", kind="bars", symbol="AAPL", text="HMDS server disconnect"):
-        with asking(manager, patience_s=6) as asked:
+        with asking(manager, patience_s=6) as requested:
             # The request, and its probe; another kind is probed then, and answers.
             wait_for(lambda: gateway.summary()["verdicts"].get("refused", 0) >= 2)
             assert answers(manager, history_of("EURUSD")).bars
         with pytest.raises(RequestFailed, match="HMDS server disconnect"):
-            asked.result()
+            requested.result()
         assert manager.is_connected
 
 
@@ -90,7 +90,7 @@ def test_2105_with_1100_and_1102_leaves_nothing_broken(manager, gateway, wait_fo
 
 
 def test_what_is_answered_after_a_refusal_has_its_farm_back(manager, gateway, wait_for):
-    with gateway.farm_broken(told="begin"):
+    with gateway.farm_broken(received="begin"):
         wait_for(is_without_history(manager))
     wait_for(lambda: manager.status().state == "connected")
     assert all(farm.up for farm in manager.status().farms)
@@ -98,13 +98,13 @@ def test_what_is_answered_after_a_refusal_has_its_farm_back(manager, gateway, wa
 
 def test_a_broken_farm_is_not_asked_again_and_again(manager, gateway):
     """Three requests, each with eight heartbeats' patience: their own, and a few of the probe's."""
-    with gateway.farm_broken(told="no"):
+    with gateway.farm_broken(received="no"):
         before = gateway.summary()["requests"]["historical_data"]
         askers = [asking(manager, history_of(s), patience_s=8) for s in ("AAPL", "MSFT", "KO")]
         with askers[0] as one, askers[1] as two, askers[2] as three:
-            for asked in (one, two, three):
+            for requested in (one, two, three):
                 with pytest.raises(NotConnected, match="HMDS server disconnect") as raised:
-                    asked.result(30)
+                    requested.result(30)
                 assert raised.value.code == 162
         assert gateway.summary()["requests"]["historical_data"] - before <= 3 + 2 + 5
 
@@ -112,12 +112,12 @@ def test_a_broken_farm_is_not_asked_again_and_again(manager, gateway):
 def test_who_waits_for_a_farm_is_answered_as_soon_as_it_is_back(connect, gateway, wait_for):
     manager = connect(gateway.port, ktrdr_ib_heartbeat_s=20)  # nothing happens by itself so soon
     wait_for(lambda: manager.status().requests_answered >= 2)
-    with gateway.farm_broken(), asking(manager) as asked:
+    with gateway.farm_broken(), asking(manager) as requested:
         wait_for(is_without_history(manager))
-        assert not asked.done()
+        assert not requested.done()
         before = manager.status().data_back_at
         gateway.end_fault("farm_broken")
-        assert asked.result(5).bars
+        assert requested.result(5).bars
         assert manager.status().data_back_at > before
 
 
@@ -132,10 +132,10 @@ def test_time_without_the_farm_of_history_is_no_uptime(connect, gateway, scratch
     history = ConnectionHistory(scratch / "history.sqlite", datetime.now(UTC).timestamp())
     manager = connect(gateway.port, history=history)
     wait_for(lambda: manager.is_connected)
-    with gateway.farm_broken(told="no"):
-        with asking(manager, patience_s=3) as asked:
+    with gateway.farm_broken(received="no"):
+        with asking(manager, patience_s=3) as requested:
             wait_for(is_without_history(manager))
-            asked.exception(20)
+            requested.exception(20)
         wait_for(lambda: manager.call(manager.history(1), 5).uptime < 0.7)
 
 
@@ -155,11 +155,11 @@ def test_an_answer_to_what_was_asked_before_does_not_say_that_the_servers_are_ba
 
 def test_after_an_end_without_data_it_is_connected_only_when_data_come(manager, gateway, wait_for):
     said = []
-    with gateway.unanswered("data"), asking(manager) as asked:
+    with gateway.unanswered("data"), asking(manager) as requested:
         wait_for(lambda: gateway.summary()["connects"] == 2)
         wait_for(lambda: said.append(manager.is_connected) or is_without_history(manager)())
         wait_for(lambda: said.append(manager.is_connected) or manager.status().state == "dead")
         assert not any(said)
         gateway.end_fault("unanswered")
         wait_for(lambda: manager.status().state == "connected")
-        assert asked.result(30).bars
+        assert requested.result(30).bars

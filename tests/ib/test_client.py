@@ -99,8 +99,8 @@ def test_a_volume_that_is_ibs_sign_for_none_is_no_volume(text):
             return whole, await client.bars(ASKED, NOW)
 
     whole, odd = talk(work)
-    assert whole.unsound == ()
-    (start,) = odd.unsound
+    assert whole.invalid == ()
+    (start,) = odd.invalid
     assert odd.bars == [bar for bar in whole.bars if bar.start != start]
 
 
@@ -111,8 +111,8 @@ def test_bars_of_nothing_but_zeros_are_left_out_and_named():
             return whole, await client.bars(ASKED, NOW)
 
     whole, odd = talk(work)
-    assert len(odd.unsound) >= 4
-    assert odd.bars == [bar for bar in whole.bars if bar.start not in odd.unsound]
+    assert len(odd.invalid) >= 4
+    assert odd.bars == [bar for bar in whole.bars if bar.start not in odd.invalid]
 
 
 MONDAY = datetime(2026, 11, 23, 15, 30, tzinfo=UTC)
@@ -158,8 +158,12 @@ def test_a_number_alone_names_a_contract_and_nothing_that_may_contradict_is_sent
         entry |= {"local_symbol": "ESZ6", "trading_class": "ES", "expiry": "203001"}
         before = len(gateway.record)
         found = await client.contract(instrument_for("ANY", entry))
-        asked = gateway.record[before]
-        return con_id, found.con_id, {key: asked[key] for key in OF_A_CONTRACT if asked[key]}
+        requested = gateway.record[before]
+        return (
+            con_id,
+            found.con_id,
+            {key: requested[key] for key in OF_A_CONTRACT if requested[key]},
+        )
 
     con_id, found, sent = talk(work, now=lambda: MONDAY)
     assert found == con_id
@@ -278,11 +282,11 @@ def test_what_waits_when_the_connection_breaks_is_told_at_once():
 
     async def work(client, gateway):
         with gateway.unanswered("data"):
-            asked = asyncio.create_task(client.bars(ASKED, NOW))
+            requested = asyncio.create_task(client.bars(ASKED, NOW))
             while not gateway.summary()["in_flight"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             client.close()
-            await asyncio.wait_for(asked, 5)
+            await asyncio.wait_for(requested, 5)
 
     with pytest.raises(NotConnected, match="was closed before IB answered: bars of AAPL_1h"):
         talk(work)
@@ -369,7 +373,7 @@ async def asked_for(gateway):
 def test_details_that_cannot_be_read_are_a_failure_and_no_unknown_contract():
     async def work(client, gateway):
         with gateway.unanswered("contract_details"):
-            asked = asyncio.create_task(client.contract(AAPL))
+            requested = asyncio.create_task(client.contract(AAPL))
             while not any(e["kind"] == "contract_details" for e in gateway.record):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             number = gateway.record[-1]["request_id"]
@@ -377,7 +381,7 @@ def test_details_that_cannot_be_read_are_a_failure_and_no_unknown_contract():
                 body = "".join(field + "\0" for field in fields).encode()
                 for connection in gateway._connections:
                     connection.send_raw(len(body).to_bytes(4) + body)
-            await asked
+            await requested
 
     with pytest.raises(RequestFailed, match="cannot be read"):
         talk(work)
@@ -386,9 +390,9 @@ def test_details_that_cannot_be_read_are_a_failure_and_no_unknown_contract():
 def test_an_error_that_nobody_knows_ends_a_request_unless_its_answer_follows():
     async def work(client, gateway):
         with gateway.unanswered("data"):
-            asked = asyncio.create_task(client.bars(ASKED, NOW))
+            requested = asyncio.create_task(client.bars(ASKED, NOW))
             answer(gateway, await asked_for(gateway), 19999, "something new")
-            await asked
+            await requested
 
     with pytest.raises(RequestFailed, match="something new") as raised:
         talk(work)
@@ -398,9 +402,9 @@ def test_an_error_that_nobody_knows_ends_a_request_unless_its_answer_follows():
 def test_advice_is_told_with_a_time_out():
     async def work(client, gateway):
         with gateway.unanswered("data"):
-            asked = asyncio.create_task(client.probe(AAPL, timeout_s=0.5))
+            requested = asyncio.create_task(client.probe(AAPL, timeout_s=0.5))
             answer(gateway, await asked_for(gateway), 10167, "Displaying delayed data")
-            await asked
+            await requested
 
     with pytest.raises(TimedOut, match="Displaying delayed data"):
         talk(work)
@@ -412,9 +416,9 @@ def test_a_gateway_that_says_of_itself_that_it_is_not_connected_is_no_lost_socke
     async def main():
         async with SimulatedGateway() as gateway, connected(gateway) as client:
             with gateway.unanswered("data"):
-                asked = asyncio.create_task(client.bars(ASKED, NOW))
+                requested = asyncio.create_task(client.bars(ASKED, NOW))
                 answer(gateway, await asked_for(gateway), 504, "Not connected")
-                await asked
+                await requested
 
     with pytest.raises(RequestFailed) as raised:
         asyncio.run(main())

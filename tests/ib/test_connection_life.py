@@ -79,7 +79,7 @@ def test_an_unexpected_error_in_a_wait_costs_no_more_than_the_wait(make_settings
 
 
 def test_what_ends_its_life_is_said_and_told_to_whoever_runs_it(make_settings, gateway, wait_for):
-    is_broken, told = threading.Event(), threading.Event()
+    is_broken, received = threading.Event(), threading.Event()
 
     def now():
         if is_broken.is_set():
@@ -87,12 +87,12 @@ def test_what_ends_its_life_is_said_and_told_to_whoever_runs_it(make_settings, g
         return datetime.now(UTC)
 
     manager = PersistentIbConnectionManager(make_settings(ktrdr_sim_port=gateway.port), now=now)
-    manager.when_broken(told.set)
+    manager.when_broken(received.set)
     manager.start()
     wait_for(lambda: manager.is_connected)
     is_broken.set()
     manager.reconnect()
-    assert told.wait(10)
+    assert received.wait(10)
     assert str(manager.broken) == "no clock"
     is_broken.clear()
     manager.stop()

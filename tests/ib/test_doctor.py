@@ -327,7 +327,7 @@ def test_a_farm_is_down_of_which_no_bars_come(group, gateway, wait_for, farm):
 def test_a_farm_is_down_and_nobody_has_told(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
-    with gateway.farm_broken(told="no"):
+    with gateway.farm_broken(received="no"):
         request = BarsRequest(instrument_for("AAPL"), Timeframe.H1, 1793624400, 1793710800)
         with pytest.raises(NotConnected, match="HMDS server disconnect"):
             manager.call(manager.bars(request, patience_s=5), 30)

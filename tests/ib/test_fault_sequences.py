@@ -104,17 +104,17 @@ class Drill:
     def through(self, steps) -> None:
         """One sequence, then what must be true after every one."""
         self.run += 1
-        asked = [self.ask()]
+        requested = [self.ask()]
         for kind, (name, values), pause_s in steps:
             if kind == "ask":
-                asked.append(self.ask())
+                requested.append(self.ask())
             else:
                 self.gateway.begin_fault(name, **values)
             time.sleep(pause_s / SPEED)
         for name in list(self.gateway.faults):
             self.gateway.end_fault(name)
         self.wait_for(lambda: self.manager.is_connected, LADDER_S[-1] + 120)
-        for future in asked:
+        for future in requested:
             self.outcomes[future.result(600 / SPEED + 10)] += 1
         assert self.finally_asked() == "bars"
         # A notice of the last moment may have been heard only now: it ends by itself too.
@@ -159,13 +159,13 @@ class Drill:
 
     def watch(self, stop: threading.Event) -> None:
         """Look again and again whether `connected` is said while nothing is answered."""
-        answers, looked = 0, self.gateway.now()
-        answered = looked
+        answers, finding = 0, self.gateway.now()
+        answered = finding
         while not stop.wait(0.02):
-            status, before, looked = self.manager.status(), looked, self.gateway.now()
+            status, before, finding = self.manager.status(), finding, self.gateway.now()
             if (found := self.gateway.summary()["answers"]) > answers:
                 answers, answered = found, before  # no earlier than that
-            silent_s = (looked - answered).total_seconds()
+            silent_s = (finding - answered).total_seconds()
             if status.connected and silent_s > 2 * HEARTBEAT_S + SLACK_S:
                 self.lies.append((self.run, silent_s, status.state))
 

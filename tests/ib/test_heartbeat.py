@@ -3,9 +3,9 @@ from ktrdr.ib.heartbeat import Heartbeat
 
 def test_it_asks_after_a_heartbeat_and_counts_as_dead_after_two():
     heartbeat = Heartbeat(15, now=100)
-    assert (heartbeat.ask_at, heartbeat.dead_at) == (115, 130)
+    assert (heartbeat.request_at, heartbeat.dead_at) == (115, 130)
     heartbeat.answered(112)
-    assert (heartbeat.ask_at, heartbeat.dead_at) == (127, 142)
+    assert (heartbeat.request_at, heartbeat.dead_at) == (127, 142)
 
 
 def test_it_is_fresh_for_two_heartbeats_after_an_answer():

@@ -2,7 +2,7 @@ from ktrdr.ib.pacing import MessageRate, Pacer, QueuedRequest, Window
 from ktrdr.market.bars_request import Priority
 
 
-def ticket(request, symbol="AAPL", priority=Priority.RECENT, number=0, **more):
+def queued(request, symbol="AAPL", priority=Priority.RECENT, number=0, **more):
     return QueuedRequest(request, priority, symbol, number, **more)
 
 
@@ -24,7 +24,7 @@ def go(pacer, *tickets, now=0.0):
 
 def test_requests_go_at_once_while_few_are_open():
     paced = pacer(at_once=2)
-    a, b, c = (ticket(name, number=i) for i, name in enumerate("abc"))
+    a, b, c = (queued(name, number=i) for i, name in enumerate("abc"))
     assert go(paced, a, b, c) == ["a", "b"]
     assert paced.next([c], 0) == (None, None)
     paced.end(a)
@@ -33,7 +33,7 @@ def test_requests_go_at_once_while_few_are_open():
 
 def test_the_same_request_waits_fifteen_seconds():
     paced = pacer()
-    a, b = ticket("a"), ticket("b")
+    a, b = queued("a"), queued("b")
     paced.begin(a, 100)
     paced.end(a)
     assert paced.next([a], 106) == (None, 9)
@@ -43,7 +43,7 @@ def test_the_same_request_waits_fifteen_seconds():
 
 def test_what_was_not_answered_may_be_asked_again_at_once():
     paced = pacer()
-    a = ticket("a")
+    a = queued("a")
     paced.begin(a, 100)
     paced.end(a, was_answered=False)
     assert paced.next([a], 101) == (a, 0)
@@ -51,25 +51,25 @@ def test_what_was_not_answered_may_be_asked_again_at_once():
 
 def test_who_sits_before_the_screen_goes_first_and_history_last():
     waiting = [
-        ticket(priority.name, number=i, priority=priority)
+        queued(priority.name, number=i, priority=priority)
         for i, priority in enumerate(reversed(Priority))
     ]
     assert go(pacer(), *waiting) == ["INTERACTIVE", "TAIL", "RECENT", "BACKFILL"]
 
 
 def test_a_symbol_with_many_requests_does_not_hold_up_the_others():
-    many = [ticket(f"A{i}", "A", number=i) for i in range(6)]
-    few = [ticket("B0", "B", number=6), ticket("C0", "C", number=7)]
+    many = [queued(f"A{i}", "A", number=i) for i in range(6)]
+    few = [queued("B0", "B", number=6), queued("C0", "C", number=7)]
     assert go(pacer(at_once=4), *many, *few) == ["A0", "B0", "C0", "A1"]
 
 
 def test_head_timestamps_keep_to_their_own_rule():
     paced = pacer(at_once=100)
-    small = [ticket(i, number=i, is_small=True) for i in range(70)]
+    small = [queued(i, number=i, is_small=True) for i in range(70)]
     assert len(go(paced, *small)) == 55
     left = small[55:]
     assert paced.next(left, 100) == (None, 500)
-    large = ticket("bars")
+    large = queued("bars")
     assert paced.next([*left, large], 100) == (large, 0)
     assert len(go(paced, *left, now=601)) == 15
 
@@ -77,21 +77,21 @@ def test_head_timestamps_keep_to_their_own_rule():
 def test_after_a_pacing_violation_nothing_goes_for_a_while():
     paced = pacer()
     paced.learn_failure(100, was_paced=True)
-    a = ticket("a")
+    a = queued("a")
     assert paced.next([a], 103) == (None, 7)
     assert paced.next([a], 110) == (a, 0)
 
 
 def test_it_tells_how_many_are_open():
     paced = pacer(at_once=3)
-    paced.begin(ticket("a"), 0)
+    paced.begin(queued("a"), 0)
     assert paced.open_requests == 1
     assert repr(paced) == "Pacer(1 of 3 open)"
 
 
 def test_the_same_request_twice_is_two_open_ones():
     paced = Pacer(Window(3, 3), identical_s=0)
-    a, again = ticket("a"), ticket("a", number=1)
+    a, again = queued("a"), queued("a", number=1)
     paced.begin(a, 0)
     paced.begin(again, 1)
     assert paced.open_requests == 2

@@ -31,7 +31,7 @@ async def serving(serve, port=0):
             writer.transport.abort()
 
 
-async def hang_up(_reader, writer):
+async def close_all(_reader, writer):
     writer.close()
 
 
@@ -55,7 +55,7 @@ async def free_port():
 def test_a_gateway_greets_and_no_client_id_is_taken():
     async def main():
         async with SimulatedGateway(version=170) as gateway:
-            seen = await port_probe.look(HOST, gateway.port, 5)
+            seen = await port_probe.probe(HOST, gateway.port, 5)
             return seen, gateway.summary()["connects"]
 
     assert asyncio.run(main()) == (PortProbe(PortState.GREETED, version=170), 0)
@@ -64,26 +64,26 @@ def test_a_gateway_greets_and_no_client_id_is_taken():
 @pytest.mark.parametrize(
     ("serve", "seen"),
     [
-        (hang_up, PortState.HUNG_UP),
-        (say_nothing, PortState.MUTE),
+        (close_all, PortState.HUNG_UP),
+        (say_nothing, PortState.UNRESPONSIVE),
         (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), PortState.FOREIGN),
         (saying(b"\0\0\0\x05hello"), PortState.FOREIGN),
-        (saying(b"\0\0\0\xffhalf a message"), PortState.MUTE),
+        (saying(b"\0\0\0\xffhalf a message"), PortState.UNRESPONSIVE),
     ],
     ids=["hangs up", "says nothing", "http", "other words", "half a message"],
 )
 def test_what_is_no_gateway_is_told_apart(serve, seen):
     async def main():
         async with serving(serve) as (port, _):
-            return await port_probe.look(HOST, port, 0.3)
+            return await port_probe.probe(HOST, port, 0.3)
 
     assert asyncio.run(main()).seen is seen
 
 
 def test_a_closed_port_and_an_unknown_host_are_closed():
     async def main():
-        closed = await port_probe.look(HOST, await free_port(), 1)
-        unknown = await port_probe.look("no-such-host.invalid", 4002, 1)
+        closed = await port_probe.probe(HOST, await free_port(), 1)
+        unknown = await port_probe.probe("no-such-host.invalid", 4002, 1)
         return closed, unknown
 
     closed, unknown = asyncio.run(main())
@@ -106,7 +106,7 @@ def test_a_port_that_opens_is_noticed():
 
 def test_a_forwarder_that_hangs_up_is_a_closed_port():
     async def main():
-        async with serving(hang_up) as (port, taken):
+        async with serving(close_all) as (port, taken):
             opens = asyncio.create_task(port_probe.opens(HOST, port, was_closed=False))
             while len(taken) < 2:  # noqa: ASYNC110  it goes on looking
                 await asyncio.sleep(0.01)

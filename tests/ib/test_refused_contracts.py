@@ -15,8 +15,8 @@ def test_it_tells_since_when_and_what_was_said_last():
     refused = RefusedContracts()
     refused.note("KO", UNKNOWN, NOW)
     refused.note("KO", NotEntitled("no permissions", code=354), NOW + timedelta(hours=6))
-    (told,) = refused.lately(NOW + timedelta(hours=6))
-    assert (told.since, told.code, told.outcome) == (NOW, 354, NotEntitled.outcome)
+    (received,) = refused.lately(NOW + timedelta(hours=6))
+    assert (received.since, received.code, received.outcome) == (NOW, 354, NotEntitled.outcome)
 
 
 def test_what_is_answered_is_refused_no_more():

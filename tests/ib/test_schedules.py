@@ -6,7 +6,7 @@ import pytest
 
 from ktrdr.ib.schedules import (
     ReceivedSchedule,
-    ToldSession,
+    ReceivedSession,
     read_hours,
     read_schedule,
 )
@@ -25,7 +25,7 @@ def hours(text, zone):
 
 def day(date, opens="09:30:00", closes="16:00:00"):
     """A session of SCHEDULE."""
-    return ToldSession(f"{date}-{opens}", f"{date}-{closes}", date)
+    return ReceivedSession(f"{date}-{opens}", f"{date}-{closes}", date)
 
 
 def session(date, opens="14:30", closes="21:00"):
@@ -123,11 +123,11 @@ def test_no_year_is_too_odd(text):
 @pytest.mark.parametrize(
     "odd",
     [
-        ToldSession("19700101-09:30:00", "19700101-16:00:00", "19700101"),
-        ToldSession("00010101-00:00:00", "00010101-10:00:00", "00010101"),
-        ToldSession("", "", "10000101"),
-        ToldSession("20261118-09:30:00", "20261118-16:00:00", "20230101"),
-        ToldSession("20991118-09:30:00", "20991118-16:00:00", "20991118"),
+        ReceivedSession("19700101-09:30:00", "19700101-16:00:00", "19700101"),
+        ReceivedSession("00010101-00:00:00", "00010101-10:00:00", "00010101"),
+        ReceivedSession("", "", "10000101"),
+        ReceivedSession("20261118-09:30:00", "20261118-16:00:00", "20230101"),
+        ReceivedSession("20991118-09:30:00", "20991118-16:00:00", "20991118"),
     ],
 )
 def test_a_session_of_another_age_is_named_and_says_nothing_of_the_years_between(odd):
@@ -178,7 +178,7 @@ def test_sessions_of_schedule_are_read():
 
 @pytest.mark.parametrize("closes", ["24:00:00", "24:00", "2400"])
 def test_a_session_may_end_at_24_oclock(closes):
-    coin = ToldSession("20261118-00:00:00", f"20261118-{closes}", "20261118")
+    coin = ReceivedSession("20261118-00:00:00", f"20261118-{closes}", "20261118")
     found, unreadable = read(coin, zone="UTC")
     assert unreadable == ()
     assert found.sessions == (Session(utc("2026-11-18"), utc("2026-11-19"), utc("2026-11-18")),)
@@ -193,14 +193,14 @@ def test_times_without_seconds_are_times():
 @pytest.mark.parametrize(
     "odd",
     [
-        ToldSession("20261118-09:30:00", "20261118-25:00:00", "20261118"),
-        ToldSession("20261118-09:30:00", "", "20261118"),
-        ToldSession("", "20261118-16:00:00", "20261118"),
-        ToldSession("", "", "20261118"),
-        ToldSession("20261118-16:00:00", "20261118-09:30:00", "20261118"),
-        ToldSession("20261118-09:30:00", "20271118-16:00:00", "20261118"),
-        ToldSession("20261131-09:30:00", "20261131-16:00:00", "20261118"),
-        ToldSession("20261118-09:30:00", "16:00:00", ""),
+        ReceivedSession("20261118-09:30:00", "20261118-25:00:00", "20261118"),
+        ReceivedSession("20261118-09:30:00", "", "20261118"),
+        ReceivedSession("", "20261118-16:00:00", "20261118"),
+        ReceivedSession("", "", "20261118"),
+        ReceivedSession("20261118-16:00:00", "20261118-09:30:00", "20261118"),
+        ReceivedSession("20261118-09:30:00", "20271118-16:00:00", "20261118"),
+        ReceivedSession("20261131-09:30:00", "20261131-16:00:00", "20261118"),
+        ReceivedSession("20261118-09:30:00", "16:00:00", ""),
     ],
 )
 def test_a_session_that_cannot_be_read_is_named_and_is_as_usual(odd):
@@ -210,7 +210,7 @@ def test_a_session_that_cannot_be_read_is_named_and_is_as_usual(odd):
 
 
 def test_a_session_of_no_day_is_named_and_left_out():
-    odd = ToldSession("20261131-09:30:00", "20261131-16:00:00", "20261131")
+    odd = ReceivedSession("20261131-09:30:00", "20261131-16:00:00", "20261131")
     found, unreadable = read(*WEEK, odd)
     assert unreadable == (str(odd),)
     assert len(found.sessions) == len(WEEK)

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ktrdr.ib.expected_outages import Outlook
+from ktrdr.ib.expected_outages import Expectation
 from ktrdr.ib.snapshot import Snapshot
 from ktrdr.ib.states import State
 from ktrdr.ib.status_record import StatusRecord
@@ -32,21 +32,21 @@ def test_without_data_it_is_not_connected_however_fresh(snapshot, state):
 
 def test_an_absence_is_told_only_while_the_gateway_is_away(snapshot):
     lost_at = NOW - timedelta(minutes=29)
-    known = replace(snapshot, outlook=Outlook(None, logs_out=True, lost_at=lost_at))
+    known = replace(snapshot, expectation=Expectation(None, logs_out=True, lost_at=lost_at))
     assert known.status(NOW, AT).expected_kind == ""
     away = replace(known, state=State.LOGGED_OUT).status(NOW, AT)
     assert (away.expected_kind, away.state) == ("log_out", "logged_out")
 
 
 def test_the_clocks_differ_by_what_they_did_when_the_time_was_told(snapshot):
-    told = replace(snapshot, gateway_time=(NOW + timedelta(seconds=5), AT))
-    assert told.status(NOW, AT).clock_offset_s == 5
+    received = replace(snapshot, gateway_time=(NOW + timedelta(seconds=5), AT))
+    assert received.status(NOW, AT).clock_offset_s == 5
     later = NOW + timedelta(seconds=60)
-    assert told.status(later, AT + 60).clock_offset_s == 5
+    assert received.status(later, AT + 60).clock_offset_s == 5
     set_back = later - timedelta(seconds=30)  # this machine's clock, meanwhile
-    assert told.status(set_back, AT + 60).clock_offset_s == 35
+    assert received.status(set_back, AT + 60).clock_offset_s == 35
 
 
 def test_without_a_running_loop_no_clock_is_compared(snapshot):
-    told = replace(snapshot, gateway_time=(NOW, AT))
-    assert told.status(NOW, float("inf")).clock_offset_s is None
+    received = replace(snapshot, gateway_time=(NOW, AT))
+    assert received.status(NOW, float("inf")).clock_offset_s is None

@@ -76,7 +76,7 @@ def test_what_is_worse_is_what_is_said():
 
 def test_a_silent_gateway_is_dead_and_one_that_hangs_up_is_waited_for():
     assert after(State.CONNECTED, Event.SILENT)[0] is State.DEAD
-    assert after(State.CONNECTING, Event.MUTE)[0] is State.DEAD
+    assert after(State.CONNECTING, Event.UNRESPONSIVE)[0] is State.DEAD
     assert after(State.CONNECTED, Event.LOST)[0] is State.WAITING
     assert after(State.CONNECTING, Event.FAILED)[0] is State.WAITING
 

@@ -9,8 +9,8 @@ from ktrdr.market.bars_request import Priority
 
 
 async def take(turns: Turns, request: object, deadline_s: float = 5) -> None:
-    ticket = turns.ticket(request, "AAPL", Priority.INTERACTIVE)
-    async with turns.turn(ticket, asyncio.get_running_loop().time() + deadline_s):
+    queued = turns.queued(request, "AAPL", Priority.INTERACTIVE)
+    async with turns.turn(queued, asyncio.get_running_loop().time() + deadline_s):
         pass
 
 
@@ -26,9 +26,9 @@ def test_who_has_had_a_turn_leaves_none_open():
 def test_whoever_fails_or_is_cancelled_gives_the_turn_back():
     async def run() -> int:
         turns = Turns()
-        ticket = turns.ticket("one", "AAPL", Priority.INTERACTIVE)
+        queued = turns.queued("one", "AAPL", Priority.INTERACTIVE)
         with pytest.raises(NotConnected):
-            async with turns.turn(ticket, asyncio.get_running_loop().time() + 5):
+            async with turns.turn(queued, asyncio.get_running_loop().time() + 5):
                 raise NotConnected("gone")
         cancelled = asyncio.ensure_future(take(turns, "two"))
         await asyncio.sleep(0)
@@ -45,8 +45,8 @@ def test_whose_time_is_over_before_the_turn_comes_is_told_so():
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
             for number in range(turns.pacer.at_once):
-                ticket = turns.ticket(number, f"S{number}", Priority.INTERACTIVE)
-                await stack.enter_async_context(turns.turn(ticket, loop.time() + 5))
+                queued = turns.queued(number, f"S{number}", Priority.INTERACTIVE)
+                await stack.enter_async_context(turns.turn(queued, loop.time() + 5))
             await take(turns, "one more", deadline_s=0.05)
 
     with pytest.raises(TimedOut, match="too many requests were before it"):

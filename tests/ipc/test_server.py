@@ -143,8 +143,8 @@ def test_its_http_status_says_whose_trouble_it_is(path, kind, status):
         raise kind("what went wrong")
 
     with served(path, refuse=refuse):
-        asked = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
-        command = [*asked, "--unix-socket", str(path), "http://local/refuse"]
+        requested = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
+        command = [*requested, "--unix-socket", str(path), "http://local/refuse"]
         try:
             said = subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
         except FileNotFoundError:
@@ -207,10 +207,10 @@ def test_a_peer_that_hangs_is_given_up(path):
 
 
 def test_questions_can_be_broken_off(path):
-    asked = threading.Event()
+    requested = threading.Event()
 
     async def hang(_query):
-        asked.set()
+        requested.set()
         await asyncio.sleep(30)
 
     with served(path, hang=hang) as client:
@@ -223,7 +223,7 @@ def test_questions_can_be_broken_off(path):
 
         thread = threading.Thread(target=ask)
         thread.start()
-        assert asked.wait(10)
+        assert requested.wait(10)
         client.abort()
         thread.join(10)
         assert failures == [True]
@@ -339,8 +339,8 @@ def test_bars_survive_the_way_to_the_last_digit(path):
 
 def test_bars_of_a_version_that_tells_less_are_understood():
     columns = b'{"start":[60],"open":[1],"high":[2],"low":[1],"close":[2],"volume":[7]}'
-    told = from_text(BarsMessage, b'{"bars":%b,"of_a_later_version":{}}' % columns)
-    assert told.answer() == ([Bar(60, 1, 2, 1, 2, 7)], (), ())
+    received = from_text(BarsMessage, b'{"bars":%b,"of_a_later_version":{}}' % columns)
+    assert received.answer() == ([Bar(60, 1, 2, 1, 2, 7)], (), ())
 
 
 def test_sessions_survive_the_way():
@@ -412,9 +412,9 @@ def test_what_an_earlier_version_does_not_tell_is_as_if_nothing_was_known(path):
         return {"id": 3, "symbol": "AAPL", "timeframe": "1m", "from": since, "state": "waiting"}
 
     with served(path, fill=tell) as client:
-        told = client.ask(FillStatus, "GET", "/fill")
+        received = client.ask(FillStatus, "GET", "/fill")
     since = datetime(2015, 1, 1, tzinfo=UTC)
-    assert told == FillStatus(3, "AAPL", "1m", since, "waiting", "", "", None, None)
+    assert received == FillStatus(3, "AAPL", "1m", since, "waiting", "", "", None, None)
 
 
 @pytest.mark.parametrize(

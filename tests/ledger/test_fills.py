@@ -41,7 +41,7 @@ def test_a_store_in_which_nothing_was_asked_for_gets_no_ledger(book, path):
 def test_a_fill_that_was_asked_for_is_there_after_a_restart(book, path):
     fill = book.ask(AAPL, 5 * DAY, NOW)
     assert FillBook(path).listed() == [fill]
-    assert (fill.state, fill.asked_at) == (State.QUEUED, NOW)
+    assert (fill.state, fill.requested_at) == (State.QUEUED, NOW)
 
 
 def test_of_several_fills_the_earliest_day_stands_until_it_is_cancelled(book, path):
@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(data_dir):
 
 def test_nothing_is_written_beside_the_log_of_a_ledger_that_was_just_deleted(book, path):
     ledger = Ledger(path)
-    ledger.series.note_look(AAPL, "sample", NOW)
+    ledger.series.note_check(AAPL, "sample", NOW)
     path.unlink()
     with pytest.raises(StoreUnwritable, match="deleted a moment ago"):
         book.ask(AAPL, DAY, NOW)

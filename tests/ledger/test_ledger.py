@@ -104,7 +104,12 @@ def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
         assert ledger.series.wanted(SERIES) == 5 * DAY
         ledger.close()
     (fill,) = FillBook(path).listed()
-    assert (fill.series, fill.since, fill.asked_at, fill.state) == (SERIES, 5 * DAY, None, "queued")
+    assert (fill.series, fill.since, fill.requested_at, fill.state) == (
+        SERIES,
+        5 * DAY,
+        None,
+        "queued",
+    )
 
 
 def test_it_notices_that_its_file_was_deleted_also_when_there_is_another_one(ledger, path):
@@ -142,7 +147,7 @@ def test_after_its_file_was_deleted_it_begins_a_new_one(ledger, path):
 def test_what_was_read_of_it_is_void_where_its_times_are_changed(ledger):
     forgotten = []
     ledger.file.when_void(lambda: forgotten.append("all"))
-    ledger.series.note_look(SERIES, "sample", NOW)
+    ledger.series.note_check(SERIES, "sample", NOW)
     ledger.forget_after(NOW)
     assert forgotten == []
     ledger.forget_after(NOW - 1)
@@ -193,7 +198,7 @@ def test_what_was_said_of_bars_that_begin_elsewhere_is_forgotten(ledger):
     ledger.absences.forget_late(AAPL)
     assert ledger.absences.late(AAPL, expected, NOW).tolist() == []
     assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [60]
-    ledger.absences.forget_lacking(AAPL)
+    ledger.absences.forget_missing(AAPL)
     assert ledger.absences.absent(AAPL, expected, NOW).tolist() == []
 
 
@@ -209,7 +214,7 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
         ledger.contracts.keep_life(contract, ContractLifetime(60, at, None))
         ledger.contracts.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
     for series, at in ((SERIES, NOW - 1), (OTHER, NOW + 61)):
-        ledger.series.note_look(series, "sample", at)
+        ledger.series.note_check(series, "sample", at)
         ledger.requests.answered(series, 0, 180, at, 1)
 
     before = ledger.absences.absent(MSFT, expected, NOW)
@@ -230,7 +235,7 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
         ((Session(0, 60, 0),), NOW - 1),
         ((Session(0, 60, 0),), 0),
     ]
-    assert [ledger.series.looked_at(s, "sample") for s in (SERIES, OTHER)] == [NOW - 1, None]
+    assert [ledger.series.checked_at(s, "sample") for s in (SERIES, OTHER)] == [NOW - 1, None]
     assert ledger.requests.last_bars_at(SERIES, Gap(0, 0, 1), 60) == NOW - 1
     assert ledger.requests.last_bars_at(OTHER, Gap(0, 0, 1), 60) is None
 

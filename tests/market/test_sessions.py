@@ -202,8 +202,8 @@ def test_past_and_coming_sessions_are_joined():
 
 def test_usual_sessions_that_ib_has_told_since_are_the_usual_ones_no_more():
     usual = replace(stock_days("2026-11-19", "2026-11-20"), source="hours")
-    told = stock_days("2026-11-18", "2026-11-23")
-    assert usual.joined(told) == told
+    received = stock_days("2026-11-18", "2026-11-23")
+    assert usual.joined(received) == received
     assert usual.joined(stock_days("2026-11-20", "2026-11-23")).source == "hours"
 
 

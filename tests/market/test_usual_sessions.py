@@ -88,8 +88,8 @@ def test_what_ib_tells_and_what_is_usual_together_are_called_usual():
 def test_a_special_saturday_makes_no_usual_one():
     weeks = by_rules("STK", utc("2026-09-28"), utc("2026-11-01"))
     saturday = Session(utc("2026-10-17 14:30"), utc("2026-10-17 15:30"), utc("2026-10-17"))
-    told = replace(weeks, sessions=tuple(sorted([*weeks.sessions, saturday])))
-    found = every_week(told, "STK", utc("2026-10-19"), utc("2026-10-26"))
+    received = replace(weeks, sessions=tuple(sorted([*weeks.sessions, saturday])))
+    found = every_week(received, "STK", utc("2026-10-19"), utc("2026-10-26"))
     assert [day for day, *_ in shown(found)] == ["Mon 19", "Tue 20", "Wed 21", "Thu 22", "Fri 23"]
 
 

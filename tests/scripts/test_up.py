@@ -23,7 +23,7 @@ class MuteIndex:
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/simple"
-        self.asked = threading.Event()
+        self.requested = threading.Event()
         self._callers = []
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()
@@ -32,7 +32,7 @@ class MuteIndex:
         with contextlib.suppress(OSError):
             while True:
                 self._callers.append(self._listener.accept()[0])
-                self.asked.set()
+                self.requested.set()
 
     def close(self):
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -79,8 +79,10 @@ class Up:
         return process.returncode, output.splitlines()
 
     def until_it_installs(self, index, process):
-        self.copy.until(lambda: index.asked.is_set() or process.poll() is not None, "it installs")
-        index.asked.clear()
+        self.copy.until(
+            lambda: index.requested.is_set() or process.poll() is not None, "it installs"
+        )
+        index.requested.clear()
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class DictStore:
     def key(self, series: Series) -> FileKey | None:
         return self._key(series) if series in self._bars else None
 
-    def look(self, series: Series, since: int) -> FileContents:
+    def contents(self, series: Series, since: int) -> FileContents:
         starts = np.array(sorted(self._of(series)), np.int64)
         first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
         begin = 0 if first is None or first >= since else since
@@ -57,7 +57,7 @@ class DictStore:
     def verify(self, series: Series) -> FileContents:
         self._of(series)
         self._verified[series] = self._key(series)
-        return self.look(series, 0)
+        return self.contents(series, 0)
 
     def was_verified(self, series: Series) -> bool:
         return series in self._bars and self._verified.get(series) == self._key(series)

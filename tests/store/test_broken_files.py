@@ -25,7 +25,7 @@ def filler(make_filler):
     return make_filler()
 
 
-def told(filler, what="AAPL_1h"):
+def received(filler, what="AAPL_1h"):
     """Message and hint, the same among recent errors and with the series."""
     (entry,) = filler.coverage["series"]
     (problem,) = [one for one in filler.status.recent_errors if one.what == what]
@@ -52,7 +52,7 @@ def test_the_line_its_cell_and_the_next_step_are_told(what, filler, data_dir):
     path = data_dir / "AAPL_1h.csv"
     path.write_text(text)
     fill(filler)
-    message, hint = told(filler)
+    message, hint = received(filler)
     assert message.startswith(f"AAPL_1h.csv line {number}: ")
     assert cell in message
     assert "ktrdr check AAPL 1h" in hint or (number == 1 and "first line" in hint)
@@ -64,12 +64,12 @@ def test_the_same_is_told_at_every_later_scan_and_nothing_is_written(what, fille
     path = data_dir / "AAPL_1h.csv"
     path.write_text(text)
     fill(filler)
-    there, first = path.read_text(), told(filler)
+    there, first = path.read_text(), received(filler)
     for _ in range(3):
         clock.now += DAY
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
-        assert told(filler) == first
+        assert received(filler) == first
     assert path.read_text() == there
 
 
@@ -83,9 +83,9 @@ def test_a_bad_cell_outside_of_the_days_looked_at_is_named_by_its_line(filler, c
     path.write_text(text.replace(rows[1], rows[1].replace(",", ",oops", 1)))
     for _ in range(3):
         clock.now += DAY
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
-        message, hint = told(filler)
+        message, hint = received(filler)
         assert message.startswith("AAPL_1h.csv line 3: '2026-11-03 11:00:00+00:00,oops")
         assert "ktrdr check AAPL 1h" in hint
 
@@ -97,7 +97,7 @@ def test_a_broken_row_beside_what_is_asked_for_is_named_by_its_line(filler, data
     path.write_text(HEADER + "".join([*rows[:3], rows[3].replace(",", ",oops", 1)]))
     for _ in range(3):
         filler.step()
-    message, _ = told(filler)
+    message, _ = received(filler)
     assert message.startswith("AAPL_1h.csv line 5: '2026-11-17 11:00:00+00:00,oops")
 
 
@@ -147,7 +147,7 @@ def test_a_wrong_entry_says_where_it_is_to_be_corrected(entry, filler, data_dir)
     (data_dir / "AAPL_1h.csv").write_text(HEADER)
     (data_dir / "instruments.toml").write_text(f"[AAPL]\n{entry}\n")
     fill(filler)
-    message, hint = told(filler)
+    message, hint = received(filler)
     assert "[AAPL]" in message
     assert hint == "correct [AAPL] in instruments.toml"
 

@@ -277,7 +277,7 @@ def test_bytes_that_are_no_text_are_no_time(store, write):
 def test_a_last_line_that_is_no_row_is_named_at_first_sight(store, write, end):
     write(HEADER + row(0) + end)
     with pytest.raises(MalformedFile, match=r"AAPL_1m.csv line 3:.*time"):
-        store.look(AAPL, bar(0).start)
+        store.contents(AAPL, bar(0).start)
 
 
 def test_daily_bars_stand_at_midnight(store, write):
@@ -526,7 +526,7 @@ def age(path: Path) -> None:
 
 def test_a_file_that_was_seen_is_not_opened_again(indexed, long_file):
     age(long_file)
-    seen = indexed.look(AAPL, 60 * 20000)
+    seen = indexed.contents(AAPL, 60 * 20000)
     assert seen.starts.tolist() == [60 * i for i in range(20000, 21000)]
     assert (seen.first, seen.last, seen.since) == (60000, 60 * 20999, 60 * 20000)
     assert indexed.scan().changed == []
@@ -535,39 +535,39 @@ def test_a_file_that_was_seen_is_not_opened_again(indexed, long_file):
     long_file.write_text("x" * stamp.st_size)  # which nobody reads
     os.utime(long_file, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
     with contextlib.closing(CsvStore(indexed.folder, indexed=True)) as other:
-        again = other.look(AAPL, 60 * 20000)
+        again = other.contents(AAPL, 60 * 20000)
     assert again.starts.tolist() == seen.starts.tolist()
 
 
 def test_a_file_that_somebody_changed_is_looked_at_again(indexed, write):
     path = write(HEADER + row(0) + row(1))
     age(path)
-    assert len(indexed.look(AAPL, 0).starts) == 2
+    assert len(indexed.contents(AAPL, 0).starts) == 2
     assert not indexed.scan().changed
     path.write_text(HEADER + row(0) + row(2))
     age(path)
     assert indexed.scan().changed == [AAPL]
-    assert indexed.look(AAPL, 0).starts.tolist() == [bar(0).start, bar(2).start]
+    assert indexed.contents(AAPL, 0).starts.tolist() == [bar(0).start, bar(2).start]
 
 
 def test_a_file_that_was_written_just_now_is_not_trusted_to_stay(indexed, write):
     """A second change within the clock's tick leaves size, time and inode as they are."""
     path = write(HEADER + row(0))
     stamp = path.stat()
-    indexed.look(AAPL, 0)
+    indexed.contents(AAPL, 0)
     path.write_text(HEADER + row(5))
     os.utime(path, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
     assert indexed.scan().changed == [AAPL]
-    assert indexed.look(AAPL, 0).starts.tolist() == [bar(5).start]
+    assert indexed.contents(AAPL, 0).starts.tolist() == [bar(5).start]
 
 
 def test_what_is_appended_is_known_and_the_rest_stays_verified(indexed, long_file):
     age(long_file)
-    assert not indexed.look(AAPL, 60 * 20000).is_verified
+    assert not indexed.contents(AAPL, 60 * 20000).is_verified
     assert len(indexed.verify(AAPL).starts) == 20000
     indexed.add(AAPL, [Bar(60 * 21000, 1, 1, 1, 1, 1), Bar(60 * 21002, 1, 1, 1, 1, 1)])
     assert indexed.scan().changed == []
-    seen = indexed.look(AAPL, 0)
+    seen = indexed.contents(AAPL, 0)
     assert seen.is_verified
     assert seen.starts.tolist() == [60 * i for i in [*range(1000, 21001), 21002]]
     indexed.flush()
@@ -591,7 +591,7 @@ def test_a_broken_index_is_made_anew(indexed, long_file, content):
     for companion in ("-wal", "-shm"):
         (long_file.parent / ".ktrdr" / f"ledger.sqlite{companion}").unlink(missing_ok=True)
     assert indexed.scan().changed == [AAPL]
-    assert len(indexed.look(AAPL, 0).starts) == 20000
+    assert len(indexed.contents(AAPL, 0).starts) == 20000
     assert indexed.scan().changed == []
 
 
@@ -600,9 +600,9 @@ def test_an_index_that_is_deleted_is_made_anew(indexed, long_file):
     indexed.verify(AAPL)
     indexed.flush()
     shutil.rmtree(long_file.parent / ".ktrdr")
-    assert len(indexed.look(AAPL, 0).starts) == 20000
+    assert len(indexed.contents(AAPL, 0).starts) == 20000
     indexed.add(AAPL, [Bar(60 * 21000, 1, 1, 1, 1, 1)])
-    assert len(indexed.look(AAPL, 0).starts) == 20001
+    assert len(indexed.contents(AAPL, 0).starts) == 20001
 
 
 def leave_index_of_before(folder: Path, version: int) -> Path:
@@ -629,7 +629,7 @@ def test_what_an_earlier_release_has_seen_is_taken_over(indexed, long_file):
     indexed.close()
     before = leave_index_of_before(indexed.folder, version=2)
     with contextlib.closing(CsvStore(indexed.folder, indexed=True)) as store:
-        assert store.look(AAPL, 0).is_verified
+        assert store.contents(AAPL, 0).is_verified
         assert store.scan().changed == []
     assert not list(before.parent.glob("index*"))
 
@@ -644,7 +644,7 @@ def test_an_earlier_index_that_nobody_understands_costs_a_look(indexed, long_fil
         before.write_bytes(b"no database at all" * 1000)
     with contextlib.closing(CsvStore(indexed.folder, indexed=True)) as store:
         assert store.scan().changed == [AAPL]
-        assert len(store.look(AAPL, 0).starts) == 20000
+        assert len(store.contents(AAPL, 0).starts) == 20000
         assert store.scan().changed == []
     assert not list(before.parent.glob("index*"))
 

@@ -101,7 +101,7 @@ def test_as_soon_as_a_file_is_in_its_place_that_is_filled(make, folder, filler):
     fill(filler)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     path.write_text(HEADER)
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert shown(filler)["ODD_1m"]["state"] == "complete"
     assert shown(filler)["ODD_1m"]["hint"] is None
@@ -114,13 +114,13 @@ def test_a_file_whose_place_a_link_loop_takes_is_left_alone_until_it_is_back(fol
     there = path.read_text()
     path.unlink()
     link_loop(path)
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     odd = shown(filler)["AAPL_1h"]
     assert (odd["state"], odd["expected"], odd["first"]) == ("failed", None, None)
     path.unlink()
     path.write_text(there)
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert shown(filler)["AAPL_1h"]["state"] == "complete"
     assert path.read_text() == there
@@ -185,7 +185,7 @@ def test_a_name_that_is_none_of_a_series_is_told_in_one_line(name, folder, fille
 def test_a_name_that_is_none_of_a_series_is_told_as_over_when_it_is_gone(folder, filler):
     (folder / "AAPL_2x.csv").write_text(HEADER)
     for is_over in (False, True):
-        filler.ask_for_scan()
+        filler.request_scan()
         fill(filler)
         assert [problem.is_over for problem in filler.status.recent_errors] == [is_over]
         assert filler.status.strange == (0 if is_over else 1)
@@ -197,8 +197,8 @@ def test_of_many_such_names_ten_are_told_and_the_others_counted(folder, filler):
     for number in range(12):
         (folder / f"AAPL_{number:02}x.csv").write_text(HEADER)
     fill(filler)
-    told = [problem.message for problem in filler.status.recent_errors]
-    assert (len(told), "and 2 more" in told, filler.status.strange) == (11, True, 12)
+    received = [problem.message for problem in filler.status.recent_errors]
+    assert (len(received), "and 2 more" in received, filler.status.strange) == (11, True, 12)
     assert not any(problem.is_over for problem in filler.status.recent_errors)
 
 
@@ -212,8 +212,8 @@ def test_a_link_into_a_folder_that_may_not_be_read_is_named(folder, scratch):
 
     def scan() -> str:
         there = CsvStore(folder).scan()
-        told = [f"{error.message} ({error.hint})" for error in there.blocked.values()]
-        return f"{sorted(map(str, there.found))} {told[0]}"
+        received = [f"{error.message} ({error.hint})" for error in there.blocked.values()]
+        return f"{sorted(map(str, there.found))} {received[0]}"
 
     assert as_nobody(scan).startswith("['AAPL_1h'] ODD_1m.csv: Permission denied (let ")
 
@@ -260,7 +260,7 @@ def test_when_one_of_the_names_is_gone_the_other_is_filled(make, folder, filler)
     make(folder)
     fill(filler)
     (folder / "JPM_1h.csv").unlink()
-    filler.ask_for_scan()
+    filler.request_scan()
     fill(filler)
     assert shown(filler)["WMT_1h"]["state"] == "complete"
     assert path.read_text() != HEADER
@@ -298,7 +298,7 @@ def test_answers_that_come_when_a_second_name_was_made_are_not_written(
         filler.step()
     assert held
     hard_link(folder)
-    filler.ask_for_scan()
+    filler.request_scan()
     filler.step()
     for late in held:
         late.set_result(late.given.result())

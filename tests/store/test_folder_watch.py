@@ -15,21 +15,21 @@ WITHIN_S = 2.0
 
 
 @pytest.fixture
-def told():
+def received():
     return queue.Queue()
 
 
 @pytest.fixture
-def watching(told):
+def watching(received):
     """`watching(folder)`: what is told of it, after what is told at the beginning."""
 
     @contextlib.contextmanager
     def watching(folder, *, is_there=True):
-        watch = FolderWatch(folder, told.put, again_s=0.05)
+        watch = FolderWatch(folder, received.put, again_s=0.05)
         watch.start()
         try:
             if is_there:
-                assert told.get(timeout=10) is None
+                assert received.get(timeout=10) is None
             yield
         finally:
             watch.stop()
@@ -37,76 +37,76 @@ def watching(told):
     return watching
 
 
-def test_a_new_file_is_told_within_two_seconds(told, watching, data_dir):
+def test_a_new_file_is_told_within_two_seconds(received, watching, data_dir):
     with watching(data_dir):
         (data_dir / "ORCL_1d.csv").write_text(HEADER)
-        assert told.get(timeout=WITHIN_S) == {"ORCL_1d.csv"}
+        assert received.get(timeout=WITHIN_S) == {"ORCL_1d.csv"}
 
 
-def test_a_file_that_is_changed_replaced_or_removed_is_told(told, watching, data_dir):
+def test_a_file_that_is_changed_replaced_or_removed_is_told(received, watching, data_dir):
     path = data_dir / "ORCL_1d.csv"
     path.write_text(HEADER)
     with watching(data_dir):
         with path.open("a") as file:
             file.write("x\n")
-        assert "ORCL_1d.csv" in told.get(timeout=WITHIN_S)
+        assert "ORCL_1d.csv" in received.get(timeout=WITHIN_S)
         (data_dir / ".new").write_text(HEADER)
         (data_dir / ".new").replace(path)
-        assert "ORCL_1d.csv" in told.get(timeout=WITHIN_S)
+        assert "ORCL_1d.csv" in received.get(timeout=WITHIN_S)
         path.unlink()
-        assert told.get(timeout=WITHIN_S) == {"ORCL_1d.csv"}
+        assert received.get(timeout=WITHIN_S) == {"ORCL_1d.csv"}
 
 
-def test_what_is_read_or_below_the_folder_is_not_told(told, watching, data_dir):
+def test_what_is_read_or_below_the_folder_is_not_told(received, watching, data_dir):
     (data_dir / ".ktrdr").mkdir()
     (data_dir / "first.csv").write_text(HEADER)
     with watching(data_dir):
         (data_dir / ".ktrdr/ledger").write_text("x")
         (data_dir / "first.csv").read_text()
         (data_dir / "last.csv").write_text("")
-        assert told.get(timeout=WITHIN_S) == {"last.csv"}
+        assert received.get(timeout=WITHIN_S) == {"last.csv"}
 
 
-def test_many_changes_are_told_together(told, watching, data_dir):
+def test_many_changes_are_told_together(received, watching, data_dir):
     with watching(data_dir):
         for number in range(300):
             (data_dir / f"A{number}_1d.csv").write_text(HEADER)
         names = set()
         calls = 0
         while len(names) < 300:
-            names |= told.get(timeout=WITHIN_S)
+            names |= received.get(timeout=WITHIN_S)
             calls += 1
         assert calls < 10
 
 
-def test_a_folder_that_is_made_later_is_watched_then(told, watching, scratch, caplog):
+def test_a_folder_that_is_made_later_is_watched_then(received, watching, scratch, caplog):
     folder = scratch / "later"
     with watching(folder, is_there=False):
         wait_for_line(caplog, "is not there: new files are noticed at scans alone")
         folder.mkdir()
-        assert told.get(timeout=WITHIN_S) is None
+        assert received.get(timeout=WITHIN_S) is None
         (folder / "A_1d.csv").write_text(HEADER)
-        assert told.get(timeout=WITHIN_S) == {"A_1d.csv"}
+        assert received.get(timeout=WITHIN_S) == {"A_1d.csv"}
     assert len(caplog.records) == 1
 
 
-def test_a_folder_that_was_replaced_is_watched_anew(told, watching, data_dir):
+def test_a_folder_that_was_replaced_is_watched_anew(received, watching, data_dir):
     with watching(data_dir):
         data_dir.rename(data_dir.with_name("old"))
         data_dir.mkdir()
-        while told.get(timeout=15) is not None:
+        while received.get(timeout=15) is not None:
             pass
         (data_dir / "A_1d.csv").write_text(HEADER)
-        assert told.get(timeout=WITHIN_S) == {"A_1d.csv"}
+        assert received.get(timeout=WITHIN_S) == {"A_1d.csv"}
 
 
-def test_what_cannot_be_watched_is_one_line_in_the_log(told, watching, data_dir, caplog):
+def test_what_cannot_be_watched_is_one_line_in_the_log(received, watching, data_dir, caplog):
     data_dir.rmdir()
     data_dir.symlink_to(data_dir)  # no folder can be had by it
     with watching(data_dir, is_there=False):
         wait_for_line(caplog, "cannot be watched")
         with pytest.raises(queue.Empty):
-            told.get(timeout=0.3)
+            received.get(timeout=0.3)
     assert len(caplog.records) == 1
     data_dir.unlink()
     data_dir.mkdir()
@@ -186,9 +186,9 @@ class Counted(CsvStore):
 
     looks = 0
 
-    def look(self, series, since):
+    def contents(self, series, since):
         self.looks += 1
-        return super().look(series, since)
+        return super().contents(series, since)
 
 
 def test_our_own_writing_has_nothing_looked_at_or_asked_for(make_settings, connection, put):
@@ -201,9 +201,9 @@ def test_our_own_writing_has_nothing_looked_at_or_asked_for(make_settings, conne
     ) as filler:
         fill(filler)
         assert filler.coverage["series"][0]["missing"] == {"unproven": 8}
-        before = store.looks, len(connection.asked)
+        before = store.looks, len(connection.requested)
         notice(filler, "AAPL_1d.csv", ".AAPL_1d.csv.tmp")
-        assert (store.looks, len(connection.asked)) == before
+        assert (store.looks, len(connection.requested)) == before
 
 
 def test_names_that_are_no_series_are_left_to_the_scan(filler, put):

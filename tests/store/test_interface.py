@@ -59,7 +59,7 @@ def test_it_belongs_to_one_source(store):
 
 def test_what_was_created_is_there_and_empty(store):
     store.create(AAPL)
-    assert store.look(AAPL, 0)[1:4] == (None, None, 0)
+    assert store.contents(AAPL, 0)[1:4] == (None, None, 0)
     assert len(store.rows(AAPL).starts) == 0
     assert store.nearest(AAPL, *at(0, 1)) is None
 
@@ -72,13 +72,13 @@ def test_what_was_created_already_stays(filled):
 @pytest.mark.parametrize(
     "read",
     [
-        lambda store: store.look(AAPL, 0),
+        lambda store: store.contents(AAPL, 0),
         lambda store: store.verify(AAPL),
         lambda store: store.rows(AAPL),
         lambda store: store.nearest(AAPL, 0, 60),
         lambda store: store.add(AAPL, bars(1)),
     ],
-    ids=["look", "verify", "rows", "nearest", "add"],
+    ids=["contents", "verify", "rows", "nearest", "add"],
 )
 def test_what_is_not_there_is_not_made_up(store, read):
     with pytest.raises(FileNotFoundError):
@@ -100,7 +100,7 @@ def test_a_scan_names_what_has_changed_since_it_was_looked_at(filled):
 
 @pytest.mark.parametrize("since", [0, *at(3, 4, 6, 20, 21)])
 def test_a_look_has_the_starts_from_then_on(filled, since):
-    seen = filled.look(AAPL, since)
+    seen = filled.contents(AAPL, since)
     there = at(3, 4, 5, 8, 20)
     assert seen.since <= since
     assert seen.starts.tolist() == [start for start in there if start >= seen.since]
@@ -118,7 +118,7 @@ def test_a_look_of_all_is_verified_once_it_was(filled):
 
 def test_the_key_changes_with_every_change_and_with_nothing_else(filled):
     keys = [filled.key(AAPL)]
-    filled.look(AAPL, 0)
+    filled.contents(AAPL, 0)
     filled.verify(AAPL)
     filled.rows(AAPL)
     filled.add(AAPL, bars(3))
@@ -172,7 +172,7 @@ def test_a_renewed_series_takes_the_place_of_the_old_one(filled):
     filled.staging.add(AAPL, bars(1, 2))
     assert filled.verify(AAPL).starts.tolist() == at(3, 4, 5, 8, 20)
     filled.take_staged(AAPL, "20261126T000000Z")
-    assert filled.look(AAPL, 0).starts.tolist() == at(1, 2)
+    assert filled.contents(AAPL, 0).starts.tolist() == at(1, 2)
     assert filled.staging.key(AAPL) is None
 
 
@@ -186,7 +186,7 @@ def test_any_store_is_a_dictionary(store, additions):
         given = {start: Bar(start, *[number + 0.5] * 4, number) for start in at(*minutes)}
         assert store.add(series, given.values(), correct=correct) == len(given.keys() - model)
         model = model | given if correct else given | model
-        assert store.look(series, 0).starts.tolist() == sorted(model)
+        assert store.contents(series, 0).starts.tolist() == sorted(model)
     assert store.rows(series).bars() == [bar for _, bar in sorted(model.items())]
 
 

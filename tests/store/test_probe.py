@@ -54,11 +54,11 @@ def test_a_folder_that_has_gone_is_told_and_taken_again_when_it_is_back(folder, 
     probe.check()
     folder.rename(tmp_path / "away")
     with pytest.raises(StoreUnwritable, match=r"store has gone \(No such file") as caught:
-        probe.look()
+        probe.check_folder()
     assert "mount its disk again" in caught.value.hint
     folder.mkdir()  # what is below a disk that is not mounted
     with pytest.raises(StoreUnwritable, match="another folder than before"):
-        probe.look()
+        probe.check_folder()
     folder.rmdir()
     (tmp_path / "away").rename(folder)
     probe.check()
@@ -82,9 +82,9 @@ def test_what_stands_in_the_place_of_our_own_folder_is_named(folder, make, is_kn
         probe.check()
     (folder / ".ktrdr").rmdir()
     step = make(folder / ".ktrdr")
-    for look in (probe.look, probe.check):
+    for check in (probe.check_folder, probe.check):
         with pytest.raises(StoreUnwritable, match=r"\.ktrdr is ") as caught:
-            look()
+            check()
         assert step in caught.value.hint
     (folder / ".ktrdr").unlink()
     probe.check()
@@ -113,7 +113,7 @@ def test_a_disk_that_is_unmounted_is_told(folder):
         probe.check()
     (folder / ".ktrdr").rmdir()
     with pytest.raises(StoreUnwritable, match="another folder than before"):
-        probe.look()
+        probe.check_folder()
 
 
 @needs_root
@@ -244,9 +244,9 @@ def test_a_folder_that_something_else_forbids_is_told_where_to_look(folder):
     ],
 )
 def test_whatever_the_disk_refuses_has_a_next_step(error, words, tmp_path):
-    told = explained(error, tmp_path)
-    assert words in told.message
-    assert told.hint
+    received = explained(error, tmp_path)
+    assert words in received.message
+    assert received.hint
 
 
 def test_a_full_database_is_a_full_disk(tmp_path):

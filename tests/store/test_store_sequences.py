@@ -124,7 +124,7 @@ class BarFileMachine(RuleBasedStateMachine):
 
     @rule(since=STARTS)
     def look(self, since) -> None:
-        seen = self.store.look(AAPL, since)
+        seen = self.store.contents(AAPL, since)
         starts = self.starts
         assert [t for t in seen.starts.tolist() if t >= since] == starts[
             bisect_left(starts, since) :
@@ -272,7 +272,7 @@ class BarFileMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_called_verified_is_in_order(self) -> None:
         if self.path.exists() and self.store.was_verified(AAPL):
-            assert self.store.look(AAPL, 0).starts.tolist() == self.starts
+            assert self.store.contents(AAPL, 0).starts.tolist() == self.starts
 
 
 def in_a_child(work) -> bool:

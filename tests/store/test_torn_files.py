@@ -251,9 +251,9 @@ def test_another_change_within_the_same_tick_of_the_clock_is_noticed(data_dir, p
     store.add(AAPL, [bar(5)])
     assert not store.was_verified(AAPL)
     starts = [bar(minute).start for minute in (0, 2, 5)]
-    seen = store.look(AAPL, starts[2])
+    seen = store.contents(AAPL, starts[2])
     assert seen.starts.tolist() == [start for start in starts if start >= seen.since]
-    assert store.look(AAPL, 0).starts.tolist() == starts
+    assert store.contents(AAPL, 0).starts.tolist() == starts
     store.close()
 
 
@@ -264,10 +264,10 @@ def test_what_we_append_is_known_at_once(data_dir, path):
     store.add(AAPL, [bar(1)])
     assert store.was_verified(AAPL)
     assert store.scan().changed == []
-    assert store.look(AAPL, 0).starts.tolist() == [bar(0).start, bar(1).start]
+    assert store.contents(AAPL, 0).starts.tolist() == [bar(0).start, bar(1).start]
     path.write_text(path.read_text().replace(row(1), row(2)))
     assert store.scan().changed == [AAPL]
-    assert store.look(AAPL, 0).starts.tolist() == [bar(0).start, bar(2).start]
+    assert store.contents(AAPL, 0).starts.tolist() == [bar(0).start, bar(2).start]
     store.close()
 
 
@@ -493,11 +493,11 @@ def test_a_file_that_vanishes_while_it_is_changed_is_gone(store, path, meanwhile
     assert store.add(AAPL, [bar(7)]) == 1
 
 
-@pytest.mark.parametrize("how", ["look", "verify", "add"])
+@pytest.mark.parametrize("how", ["contents", "verify", "add"])
 def test_a_file_that_was_made_far_larger_and_not_written_is_named_and_not_read(store, path, how):
     os.truncate(path, 10**12)
-    asked = {"look": (0,), "add": ([bar(1)],), "verify": ()}[how]
+    requested = {"contents": (0,), "add": ([bar(1)],), "verify": ()}[how]
     with pytest.raises(MalformedFile, match=r"AAPL_1m.csv.* MiB") as caught:
-        getattr(store, how)(AAPL, *asked)
+        getattr(store, how)(AAPL, *requested)
     assert caught.value.hint == "ktrdr check AAPL 1m"
     assert path.stat().st_size == 10**12

@@ -157,7 +157,7 @@ def test_a_scan_is_asked_for(client, peers):
     answer = client.post(SCAN)
 
     assert (answer.status_code, answer.json) == (202, {"scan_id": "5f1c"})
-    assert peers.asked == [{"what": "scan"}]
+    assert peers.requested == [{"what": "scan"}]
 
 
 def test_no_scan_without_a_gap_filler(client):
@@ -182,14 +182,14 @@ def test_a_scan_is_not_asked_for_by_reading(client, peers):
 
     assert answer.status_code == 405
     assert "POST" in answer.headers["Allow"]
-    assert peers.asked == []
+    assert peers.requested == []
 
 
 def test_coverage_is_passed_through(client, peers):
     answer = client.get(COVERAGE, query_string={"symbol": "BRK B", "timeframe": "1m", "x": "1"})
 
     assert answer.json == peers.coverage
-    assert peers.asked == [{"what": "coverage", "symbol": "BRK B", "timeframe": "1m"}]
+    assert peers.requested == [{"what": "coverage", "symbol": "BRK B", "timeframe": "1m"}]
 
 
 def test_coverage_is_null_without_a_gap_filler(client):

@@ -14,7 +14,7 @@ ASKED = {"symbol": "AAPL", "timeframe": "1m", "from": "2015-01-01"}
 def test_fills_are_passed_through(client, peers):
     assert client.get(FILLS).json == peers.fills
     client.get(f"{FILLS}?symbol=BRK B&x=1")
-    assert peers.asked == [{"what": "fills"}, {"what": "fills", "symbol": "BRK B"}]
+    assert peers.requested == [{"what": "fills"}, {"what": "fills", "symbol": "BRK B"}]
 
 
 def test_fills_are_null_without_a_gap_filler(client):
@@ -32,7 +32,7 @@ def test_a_fill_is_asked_for_in_each_of_the_usual_ways(client, peers, how):
     assert answer.status_code == 202
     assert (answer.json["id"], answer.json["scan_id"]) == (3, "5f1c")
     assert "accepted" not in answer.json
-    assert peers.asked == [{"what": "fill", **ASKED}]
+    assert peers.requested == [{"what": "fill", **ASKED}]
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_what_is_left_out_is_named(client, peers, said, words):
 
     assert answer.status_code == 400
     assert words in answer.json["reason"]
-    assert peers.asked == []
+    assert peers.requested == []
 
 
 def test_json_that_is_none_is_refused(client, peers):
     answer = client.post(FILLS, data="{", content_type="application/json")
 
     assert (answer.status_code, answer.json["outcome"]) == (400, "bad_request")
-    assert peers.asked == []
+    assert peers.requested == []
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_fill_is_cancelled_by_its_number(client, peers):
     answer = client.delete(f"{FILLS}/3")
 
     assert (answer.status_code, answer.json) == (200, peers.cancelled)
-    assert peers.asked == [{"what": "cancelled", "id": "3"}]
+    assert peers.requested == [{"what": "cancelled", "id": "3"}]
 
 
 def test_a_fill_that_is_not_there_is_not_found(client, peers):
@@ -130,7 +130,7 @@ def test_the_page_lists_what_is_open_with_a_button_for_each(section, filled):
 def test_where_nothing_is_open_nobody_is_asked_and_the_command_is_told(section, filled, peers):
     filled(0)
     assert "ktrdr fill AAPL 1m --from 2020-01-01" in section()
-    assert "fills" not in [one["what"] for one in peers.asked]
+    assert "fills" not in [one["what"] for one in peers.requested]
 
 
 def test_bars_that_are_not_counted_yet_are_said_so(section, filled, peers):
@@ -159,16 +159,16 @@ def test_the_button_cancels_and_comes_back(client, peers, cancelled, word, shown
     answer = client.post("/fills/cancel", data={"id": "3"})
 
     assert (answer.status_code, answer.location) == (303, f"/?fill={word}#fills")
-    assert peers.asked == [{"what": "cancelled", "id": "3"}]
+    assert peers.requested == [{"what": "cancelled", "id": "3"}]
     assert shown in client.get(f"/?fill={word}").text
 
 
 @pytest.mark.parametrize("name", ["symbol", "timeframe", "from"])
 @pytest.mark.usefixtures("peers")
 def test_what_is_no_text_is_refused(client, name):
-    asked = {"symbol": "AAPL", "timeframe": "1m", "from": "2026-11-01", name: "\udcff"}
+    requested = {"symbol": "AAPL", "timeframe": "1m", "from": "2026-11-01", name: "\udcff"}
 
-    answer = client.post("/api/v1/data/fills", json=asked)
+    answer = client.post("/api/v1/data/fills", json=requested)
 
     assert answer.status_code == 400
     assert answer.json["reason"].endswith("not UTF-8")

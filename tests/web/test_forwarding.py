@@ -46,12 +46,16 @@ def runs(run_dir, said):
 
 @pytest.mark.usefixtures("peers", "runs")
 def test_the_api_tells_it(client):
-    told = client.get(STATUS).json
-    assert told["running"] is True
-    assert told["listening"][1] == {"name": "docker0", "takes": "172.17.0.0/16", "trouble": None}
-    assert (told["calls"], told["open_calls"], told["bytes"]) == (17, 2, 5_242_880)
-    assert told["refused"] == {"foreign": 3, "no_gateway": 1}
-    assert told["since"].endswith("+00:00")
+    received = client.get(STATUS).json
+    assert received["running"] is True
+    assert received["listening"][1] == {
+        "name": "docker0",
+        "takes": "172.17.0.0/16",
+        "trouble": None,
+    }
+    assert (received["calls"], received["open_calls"], received["bytes"]) == (17, 2, 5_242_880)
+    assert received["refused"] == {"foreign": 3, "no_gateway": 1}
+    assert received["since"].endswith("+00:00")
 
 
 @pytest.mark.usefixtures("peers", "runs")
@@ -81,20 +85,20 @@ def test_the_page_tells_it(client):
 
 @pytest.mark.usefixtures("peers", "runs")
 def test_the_metrics_tell_it(client):
-    told = client.get("/metrics").text.splitlines()
-    assert "ktrdr_forward_listeners 2.0" in told
-    assert "ktrdr_forward_calls_total 17.0" in told
-    assert 'ktrdr_forward_refused_calls_total{reason="foreign"} 3.0' in told
-    assert "ktrdr_forward_gateway_reached 1.0" in told
+    received = client.get("/metrics").text.splitlines()
+    assert "ktrdr_forward_listeners 2.0" in received
+    assert "ktrdr_forward_calls_total 17.0" in received
+    assert 'ktrdr_forward_refused_calls_total{reason="foreign"} 3.0' in received
+    assert "ktrdr_forward_gateway_reached 1.0" in received
 
 
 @pytest.mark.usefixtures("peers", "runs")
 def test_a_place_that_cannot_be_had_is_a_concern_with_a_step(client, run_dir, said):
     taken = Listening("docker0", "172.17.0.0/16", "port 4003 is taken by nginx (pid 12)")
     report.write(run_dir, replace(said, listening=(taken,)))
-    told = client.get(SYSTEM).json
-    assert told["services"]["port-forward"]["healthy"] is False
-    needs = next(one for one in told["needs_person"] if "port-forward" in one["what"])
+    received = client.get(SYSTEM).json
+    assert received["services"]["port-forward"]["healthy"] is False
+    needs = next(one for one in received["needs_person"] if "port-forward" in one["what"])
     assert "docker0: port 4003 is taken by nginx (pid 12)" in needs["what"]
     assert "--check" in needs["next_step"]
 
@@ -103,8 +107,8 @@ def test_a_place_that_cannot_be_had_is_a_concern_with_a_step(client, run_dir, sa
 def test_a_gateway_of_its_own_that_is_gone_is_a_concern_while_ours_is_there(client, run_dir, said):
     gone = replace(said, target="10.1.1.1:4001", gateway="not_reached", gateway_why="refused")
     report.write(run_dir, gone)
-    told = client.get(SYSTEM).json
-    assert any("cannot reach 10.1.1.1:4001" in one["what"] for one in told["needs_person"])
+    received = client.get(SYSTEM).json
+    assert any("cannot reach 10.1.1.1:4001" in one["what"] for one in received["needs_person"])
 
 
 @pytest.mark.usefixtures("peers", "runs")

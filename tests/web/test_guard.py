@@ -141,14 +141,14 @@ def test_another_sites_post_is_refused(client, peers, path, headers):
     answer = client.post(path, headers={"Host": "localhost:8000", **headers})
 
     assert answer.status_code == 403
-    assert peers.asked == []
+    assert peers.requested == []
 
 
 def test_another_site_cancels_nothing(client, peers):
     answer = client.delete(f"{FILLS}/3", headers={"Sec-Fetch-Site": "cross-site"})
 
     assert answer.status_code == 403
-    assert peers.asked == []
+    assert peers.requested == []
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_nobody_writes_without_the_token(new_client, peers):
     client = new_client(ktrdr_status_token=SecretStr(TOKEN))
     assert client.post(SCAN).status_code == 401
     assert client.delete(f"{FILLS}/3").status_code == 401
-    assert peers.asked == []
+    assert peers.requested == []
     foreign = {"Origin": "http://evil.example", **basic("x", TOKEN)}  # as a browser adds it
     assert client.post(SCAN, headers=foreign).status_code == 403
     assert client.post(SCAN, headers=basic("x", TOKEN)).status_code == 202

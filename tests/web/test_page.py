@@ -376,7 +376,7 @@ def test_the_form_asks_for_a_scan_and_comes_back(client, peers):
     answer = client.post("/scan")
 
     assert (answer.status_code, answer.location) == (303, "/?scan=asked")
-    assert peers.asked == [{"what": "scan"}]
+    assert peers.requested == [{"what": "scan"}]
     assert "A scan was asked for." in client.get(answer.location).text
 
 
@@ -528,7 +528,7 @@ def test_the_last_days_are_shown_as_a_line_and_in_words(client, text, peers):
         ("bad", "4", "1"),
         ("good", "5", "1"),
     ]
-    assert {q["days"] for q in peers.asked if q["what"] == "history"} == {"1", "30"}
+    assert {q["days"] for q in peers.requested if q["what"] == "history"} == {"1", "30"}
 
 
 @pytest.mark.usefixtures("peers")

@@ -16,7 +16,7 @@ class Clients(Generic[T]):
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._connected: dict[int, T] = {}
-        self._ghosts: dict[int, float] = {}
+        self._lingering: dict[int, float] = {}
 
     @property
     def ids(self) -> list[int]:
@@ -25,8 +25,8 @@ class Clients(Generic[T]):
 
     def admit(self, client_id: int, connection: T, now_s: float) -> Violation | None:
         """Give the connection its id, or say why not: 326, or one client too many."""
-        self._ghosts = {i: until_s for i, until_s in self._ghosts.items() if until_s > now_s}
-        if client_id in self._connected or client_id in self._ghosts:
+        self._lingering = {i: until_s for i, until_s in self._lingering.items() if until_s > now_s}
+        if client_id in self._connected or client_id in self._lingering:
             return Violation("id_in_use", refusals.id_in_use(), is_end=True)
         if len(self._connected) >= (self._limits.clients or 1 << 30):
             return Violation("clients", is_end=True)
@@ -37,4 +37,4 @@ class Clients(Generic[T]):
         """Free an id; that of a client which was dropped lingers."""
         del self._connected[client_id]
         if was_dropped and self._limits.id_lingers_s:
-            self._ghosts[client_id] = now_s + self._limits.id_lingers_s
+            self._lingering[client_id] = now_s + self._limits.id_lingers_s

@@ -75,10 +75,10 @@ class Connection:
             self._writer.transport.abort()
         self._gate.faults.wake()
 
-    def mute(self, is_mute: bool) -> None:
+    def unresponsive(self, is_unresponsive: bool) -> None:
         """Neither hear nor speak, or again; the connection stays."""
         if self._outbox:
-            self._outbox.is_mute = is_mute
+            self._outbox.is_unresponsive = is_unresponsive
 
     def tell(self, notice: Refusal) -> None:
         """Say something that is about no request, to a client that has logged in."""
@@ -128,7 +128,7 @@ class Connection:
         return self._hand_on(request, self._questions)
 
     def _hand_on(self, request: Request, questions: Questions) -> bool:
-        if self._outbox and self._outbox.is_mute:
+        if self._outbox and self._outbox.is_unresponsive:
             questions.swallow(request, "half_open")
         elif request.kind == "unknown":
             log.info("%r: message %d has no meaning here, ignored", self, request.request_id)
@@ -167,7 +167,7 @@ class Connection:
         log.info("%r connected, protocol %d", self, self._version)
         self._gate.record.connected(self._now(), self.client_id, self._version)
         self._send(
-            answers.managed_accounts(self._gate.desk.account)
+            answers.managed_accounts(self._gate.handlers.account)
             + answers.next_valid_id()
             + answers.farm_notices(self._version, broken := faults.text("farm_broken", "farm"))
         )
@@ -177,15 +177,17 @@ class Connection:
 
     def _reject(self, violation: Violation, client_id: int | None = None) -> bool:
         """Tell of a limit that was broken; False: this connection is over."""
-        asked = self.client_id if client_id is None else client_id
-        log.info("client %s breaks a limit, %s", "?" if asked is None else asked, violation.limit)
-        self._gate.record.violation(self._now(), -1 if asked is None else asked, violation)
+        requested = self.client_id if client_id is None else client_id
+        log.info(
+            "client %s breaks a limit, %s", "?" if requested is None else requested, violation.limit
+        )
+        self._gate.record.violation(self._now(), -1 if requested is None else requested, violation)
         if violation.refused:
             self._send(answers.refusal(self._version, -1, violation.refused))
         return not violation.is_end
 
     def _now(self) -> datetime:
-        return self._gate.desk.now()
+        return self._gate.handlers.now()
 
     def _send(self, message: bytes) -> str:
         """Send a message; the fault that ate it, or nothing."""

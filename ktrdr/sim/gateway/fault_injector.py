@@ -80,7 +80,7 @@ class FaultInjector:
             case "restart" | "logged_out":
                 self._drop(is_reset=False)
             case "half_open":
-                self._mute(is_mute=True)
+                self._unresponsive(is_unresponsive=True)
             case "garbage":
                 for connection in self._connections():
                     connection.send_raw(answer_damage.garbage(int(values["bytes"])))
@@ -96,7 +96,7 @@ class FaultInjector:
             self._listener.open()
         match name:
             case "half_open":
-                self._mute(is_mute=False)
+                self._unresponsive(is_unresponsive=False)
             case "connectivity_lost":
                 self._tell(notices.notice(int(values["back"])))
             case "farm_broken" if values["told"] == "yes":
@@ -106,9 +106,9 @@ class FaultInjector:
         for connection in self._connections():
             connection.abort(is_reset=is_reset)
 
-    def _mute(self, *, is_mute: bool) -> None:
+    def _unresponsive(self, *, is_unresponsive: bool) -> None:
         for connection in self._connections():
-            connection.mute(is_mute)
+            connection.unresponsive(is_unresponsive)
 
     def _tell(self, notice: Refusal) -> None:
         for connection in self._connections():

@@ -255,7 +255,7 @@ class Faults:
         self._lots = random.Random(seed)  # noqa: S311  chance, no secret
         self._active: dict[str, dict[str, Value]] = {}
         self._begun: Counter[str] = Counter()
-        self._time_asked_at = float("-inf")
+        self._time_requested_at = float("-inf")
         self._change = asyncio.Event()
 
     @property
@@ -329,9 +329,9 @@ class Faults:
             return "unanswered"
         return ""
 
-    def time_is_asked(self, now_s: float) -> bool:
+    def time_is_requested(self, now_s: float) -> bool:
         """Somebody asks for the time; True: so soon after another that none is told."""
-        since_s, self._time_asked_at = now_s - self._time_asked_at, now_s
+        since_s, self._time_requested_at = now_s - self._time_requested_at, now_s
         return self.has("time_once") and since_s < _TIME_APART_S
 
     def shift_s(self, bar_size: str) -> int:

@@ -216,14 +216,14 @@ def _start(
 ) -> int:
     """Where the request begins, not before the contract did."""
     head_s = market.head_s(contract, regular=request.use_rth)
-    asked = begin_s(
+    requested = begin_s(
         duration,
         end_s,
         lambda n, before_s: market.last_sessions(contract, n, before_s, regular=request.use_rth),
     )
-    if asked is None or head_s is None or head_s >= end_s:
+    if requested is None or head_s is None or head_s >= end_s:
         raise _no_data(contract, request)
-    return max(asked, head_s)
+    return max(requested, head_s)
 
 
 def check(contract: Contract, request: Request) -> BarSize:

@@ -65,7 +65,7 @@ class HistoryPace:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._asked: dict[tuple[object, ...], float] = {}
+        self._requested: dict[tuple[object, ...], float] = {}
         self._by_contract: dict[tuple[object, ...], deque[float]] = {}
         self._small: deque[tuple[float, int]] = deque()
         self._large: deque[float] = deque()
@@ -110,7 +110,7 @@ class HistoryPace:
     def _broken_rule(self, request: Request, now_s: float) -> str:
         """The rule that a small-bar request breaks; empty: none."""
         self._forget(now_s)
-        if identity(request) in self._asked:
+        if identity(request) in self._requested:
             return "identical"
         lately = self._by_contract.get(_contract(request), ())
         if len(lately) + 1 >= self._limits.in_burst:
@@ -120,13 +120,13 @@ class HistoryPace:
         return ""
 
     def _count_small(self, request: Request, now_s: float) -> None:
-        self._asked[identity(request)] = now_s
+        self._requested[identity(request)] = now_s
         self._by_contract.setdefault(_contract(request), deque()).append(now_s)
         self._small.append((now_s, _weight(request)))
 
     def _forget(self, now_s: float) -> None:
         """Let go of what lies behind the windows."""
-        self._asked = {k: at for k, at in self._asked.items() if at > now_s - IDENTICAL_S}
+        self._requested = {k: at for k, at in self._requested.items() if at > now_s - IDENTICAL_S}
         for key, times in list(self._by_contract.items()):
             while times and times[0] <= now_s - BURST_S:
                 times.popleft()

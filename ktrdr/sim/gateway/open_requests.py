@@ -19,7 +19,7 @@ from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.request_handlers import Reply, RequestHandlers, refuse
 from ktrdr.sim.gateway.wire import Request
 
-_LOOK_EVERY_S = 0.25
+_CHECK_EVERY_S = 0.25
 """How often to look whether a bar that is kept up to date has changed."""
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Latency:
 class Gate:
     """What all connections of one gateway share."""
 
-    desk: RequestHandlers
+    handlers: RequestHandlers
     record: Record
     latency: Latency
     version: int
@@ -70,7 +70,7 @@ class Questions:
         self._send = send
         self._failed = failed
         self._open: dict[int, asyncio.Task[None]] = {}
-        self._asked: dict[asyncio.Task[None], Request] = {}
+        self._requested: dict[asyncio.Task[None], Request] = {}
 
     def __repr__(self) -> str:
         return f"client {self._client_id}"
@@ -80,7 +80,7 @@ class Questions:
 
         False: this was too much, the connection ends.
         """
-        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        self._gate.record.received(self._gate.handlers.now(), self._client_id, request)
         keeps_id = request.kind in HISTORY
         if keeps_id and request.request_id in self._open:
             refused = refusals.duplicate_request(request.request_id)
@@ -89,7 +89,7 @@ class Questions:
         if request.kind in HISTORY and (violation := self._violated(request)):
             return not violation.is_end
         task = asyncio.create_task(self._answer(request))
-        self._asked[task] = request
+        self._requested[task] = request
         if keeps_id:
             self._open[request.request_id] = task
             self._gate.pace.open += 1
@@ -98,7 +98,7 @@ class Questions:
 
     def cancel(self, request: Request) -> None:
         """Stop an answer that is still to come."""
-        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        self._gate.record.received(self._gate.handlers.now(), self._client_id, request)
         task = self._open.pop(request.request_id, None)
         if task is None:
             refused = refusals.nothing_to_cancel(request.request_id)
@@ -109,20 +109,20 @@ class Questions:
 
     def take_back(self, request: Request) -> None:
         """The first bar that was asked for under this number is not wanted any more."""
-        self._gate.record.received(self._gate.desk.now(), self._client_id, request)
+        self._gate.record.received(self._gate.handlers.now(), self._client_id, request)
         task = self._open.pop(request.request_id, None)
         if task is not None:
             task.cancel()
 
     def swallow(self, request: Request, fault: str) -> None:
         """Note a request that is not even heard."""
-        now = self._gate.desk.now()
+        now = self._gate.handlers.now()
         self._gate.record.received(now, self._client_id, request)
         self._gate.record.swallowed(now, self._client_id, request, fault)
 
     async def end(self) -> None:
         """Nobody waits any more."""
-        tasks = list(self._asked)
+        tasks = list(self._requested)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -132,7 +132,7 @@ class Questions:
         violation = self._gate.pace.check(request, asyncio.get_running_loop().time())
         if violation:
             log.info("%r: %s breaks a limit, %s", self, _told(request), violation.limit)
-            now = self._gate.desk.now()
+            now = self._gate.handlers.now()
             self._gate.record.violation(now, self._client_id, violation, request)
         if violation and violation.refused:
             refused = refuse(request, self._version, violation.refused)
@@ -145,7 +145,7 @@ class Questions:
         delay_s = self._gate.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
         losses = faults.times("connectivity_lost")
         silenced = faults.silences(request.kind, _symbol(request))
-        if request.kind == "current_time" and faults.time_is_asked(now_s):
+        if request.kind == "current_time" and faults.time_is_requested(now_s):
             silenced = "time_once"
         late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
         reply, verdict = await self._reply(request)
@@ -157,7 +157,7 @@ class Questions:
         if request.kind in DATA and losses != faults.times("connectivity_lost"):
             silence = "connectivity_lost"
         if silence:
-            now = self._gate.desk.now()
+            now = self._gate.handlers.now()
             self._gate.record.swallowed(now, self._client_id, request, silence)
             await asyncio.Event().wait()
         self._finish(request, reply, verdict or ("late" if late_s else ""))
@@ -168,13 +168,13 @@ class Questions:
 
     async def _keep_up_to_date(self, request: Request) -> None:
         """Tell of the bar that forms, until the request is cancelled, which ends it well."""
-        desk = self._gate.desk
-        following = desk.follow(request, self._version)
+        handlers = self._gate.handlers
+        following = handlers.follow(request, self._version)
         with contextlib.suppress(asyncio.CancelledError):
             while not self._lost_for_good():
                 if not self._gate.faults.silences(request.kind, _symbol(request)):
-                    self._send(await asyncio.to_thread(following.update, desk.now()))
-                await asyncio.sleep(_LOOK_EVERY_S)
+                    self._send(await asyncio.to_thread(following.update, handlers.now()))
+                await asyncio.sleep(_CHECK_EVERY_S)
 
     def _lost_for_good(self) -> bool:
         """IB's servers are lost, and will have forgotten who follows what when they are back."""
@@ -182,21 +182,21 @@ class Questions:
 
     async def _reply(self, request: Request) -> tuple[Reply | None, str]:
         """The answer and the fault in it; bars are made in a thread, so that nobody waits."""
-        desk, faults = self._gate.desk, self._gate.faults
+        handlers, faults = self._gate.handlers, self._gate.faults
         refused, fault = _feigned(request, faults)
         if refused:
-            asked = replace(request, request_id=-1) if fault == "read_only_api" else request
-            return refuse(asked, self._version, refused), fault
+            requested = replace(request, request_id=-1) if fault == "read_only_api" else request
+            return refuse(requested, self._version, refused), fault
         if request.kind in HISTORY and faults.strikes("advisory_first"):
             advice = Refusal(int(faults.number("advisory_first", "code")), "worth knowing")
             self._send(answers.refusal(self._version, request.request_id, advice))
         if request.kind == "current_time" and faults.has("wrong_clock"):
-            wrong = desk.now() + timedelta(seconds=faults.number("wrong_clock", "seconds"))
+            wrong = handlers.now() + timedelta(seconds=faults.number("wrong_clock", "seconds"))
             return Reply(answers.current_time(wrong)), "wrong_clock"
         if request.kind not in DATA:
-            return desk.reply(request, self._version), ""
+            return handlers.reply(request, self._version), ""
         shift_s = faults.shift_s(request.bar_size) if request.kind == "historical_data" else 0
-        reply = await asyncio.to_thread(desk.reply, request, self._version, shift_s)
+        reply = await asyncio.to_thread(handlers.reply, request, self._version, shift_s)
         if reply is None or reply.error_code is not None:
             return reply, ""
         reply, verdict = _falsified(request, reply, faults)
@@ -205,13 +205,13 @@ class Questions:
         return _damaged(reply, verdict or ("other_grid" if shift_s else ""), faults)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        request = self._asked.pop(task)
+        request = self._requested.pop(task)
         if request.kind in HISTORY:
             self._gate.pace.open -= 1
             if self._open.get(request.request_id) is task:
                 del self._open[request.request_id]
         if task.cancelled():
-            self._gate.record.cancelled(self._gate.desk.now(), self._client_id, request)
+            self._gate.record.cancelled(self._gate.handlers.now(), self._client_id, request)
         elif error := task.exception():
             log.error("%r: an answer failed, its connection ends", self, exc_info=error)
             self._failed()
@@ -222,7 +222,7 @@ class Questions:
         else:
             bars = f", {reply.bars} bars" if reply.bars else ""
             log.info("%r: %s answered%s", self, _told(request), bars)
-        now = self._gate.desk.now()
+        now = self._gate.handlers.now()
         if fault := self._send(reply.message):
             self._gate.record.swallowed(now, self._client_id, request, fault)
         else:

@@ -19,12 +19,12 @@ class Outbox:
         self._faults = faults
         self._held = bytearray()
         self._pump: asyncio.Task[None] | None = None
-        self.is_mute = False
+        self.is_unresponsive = False
         """Nothing of what is sent ever leaves."""
 
     def send(self, data: bytes) -> str:
         """Send; what cannot be sent any more is forgotten. The fault that eats it, or nothing."""
-        if self.is_mute:
+        if self.is_unresponsive:
             return "half_open"
         if not data or self._writer.is_closing():
             return ""

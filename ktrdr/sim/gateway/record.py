@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from ktrdr.sim.gateway.faults import Values
 from ktrdr.sim.gateway.limits import Violation
 from ktrdr.sim.gateway.request_handlers import Reply
-from ktrdr.sim.gateway.summary import Tally
+from ktrdr.sim.gateway.summary import Summary
 from ktrdr.sim.gateway.wire import Request
 
 _CONNECTION, _GATEWAY = Request("connection"), Request("gateway")
@@ -40,12 +40,12 @@ class Record:
         self._keep = keep
         self._path = path
         self._file: TextIO | None = None
-        self._tally = Tally()
+        self._summary = Summary()
 
     @property
     def summary(self) -> dict[str, Any]:
         """The entries so far in numbers, kept or not."""
-        return self._tally.summary()
+        return self._summary.summary()
 
     def open(self) -> None:
         """Open the file, if there is one to write, at its end."""
@@ -54,7 +54,7 @@ class Record:
 
     def came_in_a_second(self, messages: int) -> None:
         """Note how many messages one client has sent within the last second."""
-        self._tally.most_messages_per_s = max(self._tally.most_messages_per_s, messages)
+        self._summary.most_messages_per_s = max(self._summary.most_messages_per_s, messages)
 
     def received(self, now: datetime, client_id: int, request: Request) -> None:
         """Note a request as it comes in."""
@@ -103,7 +103,7 @@ class Record:
             self._file = None
 
     def _add(self, entry: dict[str, Any]) -> None:
-        self._tally.add(entry)
+        self._summary.add(entry)
         if self._keep:
             self.events.append(entry)
         if self._keep and entry["kind"] not in (_CONNECTION.kind, _GATEWAY.kind):

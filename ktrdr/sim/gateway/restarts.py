@@ -22,12 +22,12 @@ class Restarts:
     """Those of one gateway, on the event loop that starts them."""
 
     def __init__(
-        self, plan: Nights, clock: Clock, now: Callable[[], datetime], breaker: FaultInjector
+        self, plan: Nights, clock: Clock, now: Callable[[], datetime], fault_injector: FaultInjector
     ) -> None:
         self._plan = plan
         self._clock = clock
         self._now = now
-        self._breaker = breaker
+        self._fault_injector = fault_injector
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,19 +42,19 @@ class Restarts:
             self._task = None
 
     async def _follow(self) -> None:
-        seen = self._now()
-        while (following := self._plan.next_change(seen)) is not None:
+        changed_at = self._now()
+        while (following := self._plan.next_change(changed_at)) is not None:
             await asyncio.sleep(min(self._clock.real_s(following), _CHECK_S))
             now = self._now()
-            for change in self._plan.changes(seen, now):
+            for change in self._plan.changes(changed_at, now):
                 try:
                     self._make(change)
                 except Misconfigured as error:
                     log.error("%s does not end: %s", change.fault, error)
-            seen = now
+            changed_at = now
 
     def _make(self, change: Change) -> None:
         if change.is_begin:
-            self._breaker.begin(change.fault, {})
+            self._fault_injector.begin(change.fault, {})
         else:
-            self._breaker.end(change.fault)
+            self._fault_injector.end(change.fault)

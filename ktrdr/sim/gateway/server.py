@@ -61,10 +61,10 @@ class SimulatedGateway(FaultContexts):
         )
         self._connections: dict[Connection, asyncio.Task[Any]] = {}
         self._listener = Listener(options.host, options.port, self._accepted)
-        self._breaker = FaultInjector(
+        self._fault_injector = FaultInjector(
             self._faults, self._listener, lambda: list(self._connections), self._record, self.now
         )
-        self._restarts = Restarts(options.nights, clock, self.now, self._breaker)
+        self._restarts = Restarts(options.nights, clock, self.now, self._fault_injector)
 
     @property
     def port(self) -> int:
@@ -101,10 +101,10 @@ class SimulatedGateway(FaultContexts):
         return self._listener.is_open
 
     def begin_fault(self, name: str, /, **values: Value) -> None:  # noqa: D102  as in FaultContexts
-        self._breaker.begin(name, values)
+        self._fault_injector.begin(name, values)
 
     def end_fault(self, name: str) -> bool:  # noqa: D102  as in FaultContexts
-        return self._breaker.end(name)
+        return self._fault_injector.end(name)
 
     async def start(self) -> None:
         """Listen. Misconfigured: the address cannot be had."""
@@ -116,7 +116,7 @@ class SimulatedGateway(FaultContexts):
     async def stop(self) -> None:
         """Stop listening and end every connection. Safe to call twice."""
         await self._restarts.stop()
-        self._breaker.forget_ends()
+        self._fault_injector.forget_ends()
         self._listener.close()
         await self.drop_connections()
         self._record.close()

@@ -21,14 +21,14 @@ _COUNTED = ("requests", "errors", "violations", "swallowed", "faults", "verdicts
 """What is counted by its name."""
 
 
-class Tally:
+class Summary:
     """Sums over all entries so far; nothing of what it holds grows but by new questions."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
         self._totals: Counter[str] = Counter()
         self._connects: Counter[int] = Counter()
-        self._asked: set[int] = set()
+        self._requested: set[int] = set()
         self._open: set[tuple[int, int, str]] = set()
         self._most_open = 0
         self._most_clients = self._clients = 0
@@ -83,8 +83,8 @@ class Tally:
         if entry["kind"] not in _HISTORY:
             return
         question = hash(tuple(entry.get(name) for name in _QUESTION))
-        self._totals["repeats"] += question in self._asked
-        self._asked.add(question)
+        self._totals["repeats"] += question in self._requested
+        self._requested.add(question)
         if _key(entry) not in self._open:
             self._newest = _key(entry)
             self._open.add(self._newest)

@@ -327,7 +327,7 @@ def _candidates(query: Query, today: date) -> list[Contract]:
 def _dated_futures(query: Query, today: date) -> list[Contract]:
     """Futures by their own name or by their symbol."""
     if special_stocks.is_future(query.symbol or query.local_symbol or query.trading_class):
-        return _peculiar_futures(today.year)
+        return _special_futures(today.year)
     if query.local_symbol:
         found = future_named(query.local_symbol, today)
         return [found] if found else []
@@ -346,7 +346,7 @@ def _by_month(query: Query, today: date) -> list[Contract]:
 
 
 @cache
-def _peculiar_futures(this_year: int) -> list[Contract]:
+def _special_futures(this_year: int) -> list[Contract]:
     """Those of all months of a year and the next."""
     months = ((this_year + y, m) for y in (0, 1) for m in range(1, 13))
     plain = (_future(special_stocks.FUTURE, "CME", year, month) for year, month in months)
@@ -379,7 +379,7 @@ def _moving(today: date) -> dict[int, Contract]:
         for symbol in special_stocks.SYMBOLS
         for c in special_stocks.stocks(symbol, stock(symbol), today)
     )
-    return {c.con_id: c for c in (*futures, *stocks, *_peculiar_futures(today.year))}
+    return {c.con_id: c for c in (*futures, *stocks, *_special_futures(today.year))}
 
 
 @cache

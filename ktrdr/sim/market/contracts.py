@@ -130,8 +130,8 @@ class Contract:
     def fits(self, query: Query) -> bool:
         """True when nothing in `query` speaks against this contract."""
         return all(
-            not asked or asked in offered
-            for asked, offered in (
+            not requested or requested in offered
+            for requested, offered in (
                 (query.sec_type, (self.sec_type,)),
                 (query.currency, (self.currency,)),
                 (query.local_symbol, (self.local_symbol,)),

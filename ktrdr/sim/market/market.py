@@ -212,7 +212,7 @@ class Market(ABC):
 class GeneratedMarket(Market):
     """Bars out of a seed: for ever the same.
 
-    Every minute of every session has one, but of the instruments in `peculiar.py`.
+    Every minute of every session has one, but of the instruments in `special.py`.
     """
 
     def __init__(

@@ -81,7 +81,7 @@ def planned(front_month: str) -> list[Planned]:
     ]
 
 
-def write_starter_store(folder: Path, seed: int, now: datetime) -> str:
+def write_sample_store(folder: Path, seed: int, now: datetime) -> str:
     """Write the store, and say so; a folder with any bar file in it is left alone.
 
     The bars are exactly those that a gateway with this seed answers.
@@ -93,12 +93,12 @@ def write_starter_store(folder: Path, seed: int, now: datetime) -> str:
     front = contract_list.front_future("ES", contract_list.today(now)).local_symbol
     files = planned(front)
     for plan in files:
-        rows = starter_rows(plan, seed, now)
+        rows = sample_rows(plan, seed, now)
         write_rows(folder / Series(plan.symbol, plan.timeframe).file_name, rows)
     return f"{len(files)} series with holes written to {folder}"
 
 
-def starter_rows(plan: Planned, seed: int, now: datetime) -> Iterable[Row]:
+def sample_rows(plan: Planned, seed: int, now: datetime) -> Iterable[Row]:
     """The bars that a file begins with: finished ones of the last 30 days, less its holes."""
     now_s = int(now.timestamp())
     first_s = (now_s // DAY_S - DAYS) * DAY_S

@@ -31,7 +31,7 @@ _CLASSES = {"TWOF": "50", "TWOM": "5"}
 
 def stocks(symbol: str, plain: Contract, today: date) -> list[Contract]:
     """The contracts that go by `symbol`; `plain`: a stock of that name without peculiarities."""
-    peculiar: dict[str, dict[str, Any]] = {
+    special: dict[str, dict[str, Any]] = {
         "ILLIQ": {"trade_share": 0.2, "quiet_day_share": 1 / 7, "base_volume": 300},
         "FLATV": {"has_flat_bars": True},
         "FRESH": {"listed": _first_weekday_of_last_month(today)},
@@ -39,9 +39,9 @@ def stocks(symbol: str, plain: Contract, today: date) -> list[Contract]:
         "NOPERM": {"is_entitled": False},
         "SPLT": {"split": Split(date(2026, 11, 30), 4)},
     }
-    if symbol not in peculiar:
+    if symbol not in special:
         return []
-    found = [replace(plain, **peculiar[symbol])]
+    found = [replace(plain, **special[symbol])]
     if symbol == "TWIN":
         found.append(replace(plain, primary_exchange="NYSE", con_id_name="NYSE", base_price=55.0))
     return found

@@ -52,9 +52,9 @@ SIZES = {  # seconds; how many bars a regular day has, or 1,800 seconds of small
 SHOWN = ("MIDPOINT", "BID", "ASK", "BID_ASK", "ADJUSTED_LAST")
 
 
-def bars(name, contract, **asked):
+def bars(name, contract, **requested):
     usual = {"end": END, "duration": "1 D", "size": "1 hour", "what": "TRADES", "rth": True}
-    return {"name": name, "ask": "bars", "contract": contract, "format": 2} | usual | asked
+    return {"name": name, "ask": "bars", "contract": contract, "format": 2} | usual | requested
 
 
 REFUSED = [

@@ -249,15 +249,15 @@ def test_the_record_tells_every_question_and_its_answer(ask, tmp_path):
 
     path = tmp_path / "record.jsonl"
     record, events = ask(work, record_to=path, client_id=3)
-    asked = [entry for entry in record if entry["kind"] == "historical_data"]
+    requested = [entry for entry in record if entry["kind"] == "historical_data"]
     keys = ("event", "client_id", "symbol", "currency", "duration", "bar_size", "use_rth")
-    assert [tuple(entry[key] for key in keys) for entry in asked] == [
+    assert [tuple(entry[key] for key in keys) for entry in requested] == [
         ("received", 3, "EUR", "USD", "3600 S", "5 mins", False),
         ("answered", 3, "EUR", "USD", "3600 S", "5 mins", False),
         ("received", 3, "NOPE", "USD", "1 D", "1 day", True),
         ("answered", 3, "NOPE", "USD", "1 D", "1 day", True),
     ]
-    assert [(e["bars"], e["error_code"]) for e in asked[1::2]] == [(12, None), (0, 200)]
+    assert [(e["bars"], e["error_code"]) for e in requested[1::2]] == [(12, None), (0, 200)]
     assert [json.loads(line) for line in path.read_text().splitlines()] == events
 
 

@@ -326,12 +326,12 @@ NO_FARM = (162, "HMDS server disconnect occurred")
 
 
 @pytest.mark.parametrize(
-    ("told", "codes"), [("yes", [2105, 162, 2106]), ("no", [162]), ("begin", [2105, 162])]
+    ("received", "codes"), [("yes", [2105, 162, 2106]), ("no", [162]), ("begin", [2105, 162])]
 )
-def test_without_its_farm_all_history_is_refused_whether_that_is_told_or_not(ask, told, codes):
+def test_without_its_farm_all_history_is_refused_whether_that_is_told_or_not(ask, received, codes):
     async def work(client, gateway):
         seen = codes_of(client)
-        with gateway.farm_broken(told=told):
+        with gateway.farm_broken(received=received):
             refused = await outcome(bars(client))
         return refused, await outcome(bars(client)), seen
 
@@ -409,14 +409,14 @@ def test_a_fault_ends_by_itself_when_it_is_told_to(ask):
 def test_a_competing_session_refuses_history(ask, code, words):
     async def work(client, gateway):
         with gateway.competing_session(code):
-            told = await refused(bars(client))
+            received = await refused(bars(client))
             assert await client.reqContractDetailsAsync(AAPL)
         assert await is_answered(bars(client))
-        return told
+        return received
 
-    told = ask(work)
-    assert told[0] == code
-    assert words in told[1]
+    received = ask(work)
+    assert received[0] == code
+    assert words in received[1]
 
 
 def test_a_false_200_denies_contracts_that_exist(ask):

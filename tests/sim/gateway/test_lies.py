@@ -16,8 +16,8 @@ END = "20261120-22:00:00"
 
 
 async def bars(client, contract=AAPL):
-    asked = (END, "2 D", "1 hour", "TRADES", True, 2)
-    return list(await client.reqHistoricalDataAsync(contract, *asked))
+    requested = (END, "2 D", "1 hour", "TRADES", True, 2)
+    return list(await client.reqHistoricalDataAsync(contract, *requested))
 
 
 def sessions(client, days=10):

@@ -35,8 +35,8 @@ def test_an_identical_small_request_is_refused_for_fifteen_seconds():
 
 def test_the_sixth_small_request_for_a_contract_within_two_seconds_is_refused():
     pace = HistoryPace(Limits())
-    asked = [broken(pace, small(str(n)), n / 10) for n in range(6)]
-    assert asked == [None] * 5 + ["burst"]
+    requested = [broken(pace, small(str(n)), n / 10) for n in range(6)]
+    assert requested == [None] * 5 + ["burst"]
     assert broken(pace, small("other", symbol="MSFT"), 0.6) is None
     assert broken(pace, small("other", what="BID"), 0.6) is None
     assert broken(pace, small("later"), 2.05) is None
@@ -45,8 +45,8 @@ def test_the_sixth_small_request_for_a_contract_within_two_seconds_is_refused():
 @pytest.mark.parametrize(("what", "allowed"), [("TRADES", 60), ("BID_ASK", 30)])
 def test_sixty_small_requests_in_ten_minutes_are_allowed_and_bid_ask_counts_twice(what, allowed):
     pace = HistoryPace(Limits())
-    asked = [broken(pace, small(str(n), what=what), n * 5) for n in range(allowed + 1)]
-    assert asked == [None] * allowed + ["ten_minutes"]
+    requested = [broken(pace, small(str(n), what=what), n * 5) for n in range(allowed + 1)]
+    assert requested == [None] * allowed + ["ten_minutes"]
     assert broken(pace, small("later", what=what), 606) is None
 
 
@@ -122,11 +122,13 @@ PACED = "Historical Market Data Service error message:Historical data request pa
 
 def test_a_client_that_asks_for_the_same_head_timestamp_again_gets_a_pacing_violation(ask):
     async def work(client, gateway):
-        asked = [await code_of(client.reqHeadTimeStampAsync(AAPL, "TRADES", True, 1)) for _ in "ab"]
-        return asked, verdicts(gateway), gateway.summary()
+        requested = [
+            await code_of(client.reqHeadTimeStampAsync(AAPL, "TRADES", True, 1)) for _ in "ab"
+        ]
+        return requested, verdicts(gateway), gateway.summary()
 
-    asked, violations, summary = ask(work)
-    assert asked == [None, (162, PACED)]
+    requested, violations, summary = ask(work)
+    assert requested == [None, (162, PACED)]
     assert violations == ["identical"]
     assert (summary["violations"], summary["repeats"]) == ({"identical": 1}, 1)
 
@@ -182,9 +184,9 @@ def test_a_client_over_the_soft_limit_waits_longer_and_is_sent_away_far_beyond_i
             await seconds(client, "1 min", f"20261120-15:0{n}:00")
             times.append(loop.time() - began)
         lost = loss_of(client)
-        asked = asyncio.ensure_future(code_of(seconds(client, "1 min")))
+        requested = asyncio.ensure_future(code_of(seconds(client, "1 min")))
         await asyncio.wait_for(lost.wait(), 5)
-        asked.cancel()
+        requested.cancel()
         return times, verdicts(gateway)
 
     limits = Limits(soft_per_min=2, soft_delay_s=0.2, soft_disconnect=2)

@@ -42,7 +42,7 @@ ANY_QUERY = st.builds(
 
 
 @pytest.fixture(scope="module")
-def desk():
+def handlers():
     return RequestHandlers(GeneratedMarket(1), "DU1", lambda: NOW)
 
 
@@ -59,21 +59,21 @@ def desk():
 @example("historical_data", Query(symbol="EUR", sec_type="CASH", currency="USD"), "", "10 Y",
          "MIDPOINT", True)  # fmt: skip
 def test_every_history_request_gets_one_answer_or_one_error(
-    desk, kind, query, end, duration, what, rth
+    handlers, kind, query, end, duration, what, rth
 ):
     request = Request(
         kind, 1, query, end=end, duration=duration, bar_size="1 day", what_to_show=what, use_rth=rth
     )
-    reply = desk.reply(request, 176)
+    reply = handlers.reply(request, 176)
     assert reply.message
     has_bars = kind == "historical_data" and reply.error_code is None
     assert (reply.bars > 0) is has_bars
 
 
 @given(kind=st.sampled_from(["contract_details", "head_timestamp"]), query=ANY_QUERY)
-def test_every_question_for_a_contract_gets_an_answer(desk, kind, query):
-    assert desk.reply(Request(kind, 1, query, what_to_show="TRADES"), 176).message
+def test_every_question_for_a_contract_gets_an_answer(handlers, kind, query):
+    assert handlers.reply(Request(kind, 1, query, what_to_show="TRADES"), 176).message
 
 
-def test_a_kind_that_it_does_not_know_gets_none(desk):
-    assert desk.reply(Request("unknown", 4711), 176) is None
+def test_a_kind_that_it_does_not_know_gets_none(handlers):
+    assert handlers.reply(Request("unknown", 4711), 176) is None

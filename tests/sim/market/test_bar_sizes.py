@@ -70,8 +70,8 @@ def test_bars_of_minutes_and_hours_are_what_pandas_makes_of_the_minutes(many, co
     rth = contract is AAPL
     sizes = ["1 min", *RESAMPLED]
     end = FRIDAY if contract is not BTC else "20261120-00:00:00"
-    asked = [(contract, end, "2 D", size, what, rth) for size in sizes]
-    minutes, *larger = (frame(got, UTC if contract is BTC else NEW_YORK) for got in many(asked))
+    requested = [(contract, end, "2 D", size, what, rth) for size in sizes]
+    minutes, *larger = (frame(got, UTC if contract is BTC else NEW_YORK) for got in many(requested))
     for size, got in zip(RESAMPLED, larger, strict=True):
         rule = RESAMPLED[size]
         known = minutes.resample(rule, origin="start_day").agg(COLUMNS).dropna()

@@ -226,16 +226,16 @@ def test_an_instruments_file_says_what_a_symbol_is(ask, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entry", "asked"),
+    ("entry", "requested"),
     [
         ('local_symbol = "XYZ B"', {"secType": "STK", "localSymbol": "XYZ B"}),
         ("con_id = 12345", {"conId": 12345}),
     ],
 )
-def test_an_instruments_file_says_how_a_symbol_is_asked_for(ask, tmp_path, entry, asked):
+def test_an_instruments_file_says_how_a_symbol_is_asked_for(ask, tmp_path, entry, requested):
     (tmp_path / "instruments.toml").write_text(f'["XYZ.B"]\n{entry}\n')
     write(tmp_path, "XYZ.B_1m.csv", minutes("2026-11-19 14:30", 10))
-    contract = Contract(exchange="SMART", **asked)
+    contract = Contract(exchange="SMART", **requested)
     assert len(all_bars(ask, tmp_path, contract, "1 min", "TRADES", True)) == 10
 
 

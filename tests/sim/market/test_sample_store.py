@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from ib_insync import Contract, Crypto, Forex, Stock
 
-from ktrdr.sim.market.sample_store import write_starter_store
+from ktrdr.sim.market.sample_store import write_sample_store
 
 SIZES = {"1m": "1 min", "5m": "5 mins", "15m": "15 mins", "30m": "30 mins", "1h": "1 hour",
          "4h": "4 hours", "1d": "1 day"}  # fmt: skip
@@ -13,7 +13,7 @@ SIZES = {"1m": "1 min", "5m": "5 mins", "15m": "15 mins", "30m": "30 mins", "1h"
 
 @pytest.fixture
 def store(tmp_path, monday):
-    write_starter_store(tmp_path, 1, monday)
+    write_sample_store(tmp_path, 1, monday)
     return tmp_path
 
 
@@ -79,7 +79,7 @@ def test_it_has_the_future_that_trades_now_and_says_that_btc_is_a_coin(store):
 
 def test_it_is_the_same_every_time(store, tmp_path_factory, monday):
     again = tmp_path_factory.mktemp("again")
-    write_starter_store(again, 1, monday)
+    write_sample_store(again, 1, monday)
     assert {p.name: p.read_bytes() for p in store.iterdir()} == {
         p.name: p.read_bytes() for p in again.iterdir()
     }
@@ -87,10 +87,10 @@ def test_it_is_the_same_every_time(store, tmp_path_factory, monday):
 
 def test_a_folder_with_bars_is_left_alone(tmp_path, monday):
     (tmp_path / "AAPL_1m.csv").write_text("mine\n")
-    assert "left as it is" in write_starter_store(tmp_path, 1, monday)
+    assert "left as it is" in write_sample_store(tmp_path, 1, monday)
     assert [p.name for p in tmp_path.iterdir()] == ["AAPL_1m.csv"]
 
 
 def test_the_last_days_before_an_expiry_belong_to_the_next_future(tmp_path):
-    write_starter_store(tmp_path, 1, datetime(2026, 12, 14, 12, tzinfo=UTC))
+    write_sample_store(tmp_path, 1, datetime(2026, 12, 14, 12, tzinfo=UTC))
     assert (tmp_path / "ESH7_15m.csv").exists()

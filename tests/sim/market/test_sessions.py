@@ -109,11 +109,11 @@ def test_early_closes_of_futures_are_those_of_cme(schedule):
 
 def test_a_contract_is_found_by_each_of_its_names_and_has_one_id(details):
     months = (("EUR", "202612"), ("6E", "20261218"))
-    asked = [Contract(secType="FUT", localSymbol="6EZ6", exchange="CME")] + [
+    requested = [Contract(secType="FUT", localSymbol="6EZ6", exchange="CME")] + [
         Contract(secType="FUT", symbol=s, lastTradeDateOrContractMonth=m, exchange="CME")
         for s, m in months
     ]
-    found = [details(contract)[0].contract for contract in asked]
+    found = [details(contract)[0].contract for contract in requested]
     assert {c.conId for c in found} == {found[0].conId}
     by_id = details(Contract(conId=found[0].conId, exchange="CME"))
     assert [d.contract for d in by_id] == [found[0]]

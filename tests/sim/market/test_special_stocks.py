@@ -123,11 +123,11 @@ def test_an_ambiguous_future_has_two_classes_and_no_history_until_one_is_named(a
 
 @pytest.mark.parametrize("named", [{}, {"exchange": "CME"}])
 def test_a_contract_is_found_by_its_number_alone(answer, named):
-    for asked in (
+    for requested in (
         Contract(symbol="TWOF", **TWOF, multiplier="5"),
         Contract(secType="FUT", localSymbol="ESZ6", exchange="CME"),
     ):
-        found = answer("reqContractDetailsAsync", asked)
+        found = answer("reqContractDetailsAsync", requested)
         by_id = Contract(conId=found[0].contract.conId, **named)
         assert answer("reqContractDetailsAsync", by_id) == found
 
