@@ -28,8 +28,8 @@ class Torture:
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload([CsvStore.__module__])
         self._book_path = scratch / "book"
-        self._ledger = Book(self._book_path)
-        torture.make_store(data_dir, self._ledger, self.rng)
+        self._book = Book(self._book_path)
+        torture.make_store(data_dir, self._book, self.rng)
         self._judge = Judge(data_dir)
         self._checked: dict[int, object] = {}
         self._times: dict[tuple[object, ...], deque[float]] = defaultdict(lambda: deque(maxlen=20))
@@ -74,7 +74,7 @@ class Torture:
     def _after_kill(self, kind) -> None:
         left = torture.left_over(self.folder)
         torn = [s for s in SERIES if not (self.folder / s.file_name).read_bytes().endswith(b"\n")]
-        flying = [file for file in range(len(SERIES)) if self._ledger.flight[file].any()]
+        flying = [file for file in range(len(SERIES)) if self._book.flight[file].any()]
         self.counts["left-over files"] += len(left)
         self.counts["torn last lines"] += len(torn)
         self.counts["within an add"] += bool(flying)
@@ -95,11 +95,11 @@ class Torture:
         status = path.stat()
         assert status.st_mode & 0o777 == MODES[file]
         key = (status.st_size, status.st_mtime_ns, status.st_ino)
-        flight = self._ledger.flight[file]
+        flight = self._book.flight[file]
         if self._checked.get(file) == key and not flight.any():
             return
         seen = self._judge.versions(torture.lines_of(path.read_bytes(), NEWLINES[file]))
-        acked, flies = self._ledger.acked[file], flight > 0
+        acked, flies = self._book.acked[file], flight > 0
         assert (seen[~flies] == acked[~flies]).all(), f"{path.name}: rows are lost or changed"
         is_new = seen[flies] == flight[flies]
         assert (is_new | (seen[flies] == acked[flies])).all(), f"{path.name}: rows of nobody"
@@ -111,20 +111,20 @@ class Torture:
 
     def _go_on(self, store: CsvStore, file: int) -> None:
         """The next add after the start."""
-        _, slots = torture.plan(self.rng, self._ledger.acked[file])
-        version = self._ledger.new_version()
-        self._ledger.begin(file, slots, version)
+        _, slots = torture.plan(self.rng, self._book.acked[file])
+        version = self._book.new_version()
+        self._book.begin(file, slots, version)
         bars = [torture.bar(slot, version) for slot in slots]
         store.add(SERIES[file], bars, correct=True)
-        self._ledger.acknowledge(file, slots, version)
+        self._book.acknowledge(file, slots, version)
         assert (self.folder / SERIES[file].file_name).read_bytes().endswith(b"\n")
         assert torture.left_over(self.folder) == []
         self._check(file, None)
-        there = self._ledger.acked[file].nonzero()[0]
+        there = self._book.acked[file].nonzero()[0]
         assert ((store.contents(SERIES[file], 0).starts - FIRST) // 60).tolist() == there.tolist()
 
     def end(self) -> None:
-        self._ledger.end()
+        self._book.end()
         for reader in self._readers:
             reader.join(60)
             reader.kill()
@@ -132,9 +132,9 @@ class Torture:
     def summary(self) -> str:
         assert [reader.exitcode for reader in self._readers] == [0] * READERS
         self.counts["reads"] = sum(
-            int(self._ledger.counter(number)[0]) for number in range(READERS)
+            int(self._book.counter(number)[0]) for number in range(READERS)
         )
-        self.counts["refusals"] = int(self._ledger.counter(READERS)[0])
+        self.counts["refusals"] = int(self._book.counter(READERS)[0])
         return ", ".join(f"{count} {what}" for what, count in self.counts.items())
 
 
