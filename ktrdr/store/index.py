@@ -62,13 +62,15 @@ class CoverageIndex:
         self._file = file
         self._known: dict[str, IndexEntry] | None = None
         self._unsaved: dict[str, tuple[Any, ...]] = {}
+        self._gone: set[str] = set()
+        """Names to delete at the next flush."""
         file.when_void(self._forget_all)
 
     def known(self) -> dict[str, IndexEntry]:
         """Every file's, by its name."""
         if self._known is None:
             rows = self._file.database().execute(_ALL).fetchall() if self._file.exists else []
-            self._known = {row[0]: _to_known(row) for row in rows}
+            self._known = {row[0]: _to_known(row) for row in rows if row[0] not in self._gone}
         return self._known
 
     def starts(self, name: str, since: int, step_s: int) -> Int64Array | None:
@@ -96,6 +98,7 @@ class CoverageIndex:
 
     def _keep(self, name: str, known: IndexEntry, runs: bytes) -> None:
         self.known()[name] = known
+        self._gone.discard(name)
         self._unsaved[name] = (name, *known.key, *known[1:], runs)
         if len(self._unsaved) >= _TOGETHER:
             self.flush()
@@ -109,14 +112,20 @@ class CoverageIndex:
         return row[0] if row else None
 
     def forget(self, names: Iterable[str]) -> None:
-        """They are to be looked at anew."""
-        gone = [name for name in names if self.known().pop(name, None) is not None]
-        for name in gone:
+        """These files have changed and will be read again. Touches no disk, and cannot fail.
+
+        Others see it after `flush`; until then they see an entry with another key than the file's.
+        """
+        for name in names:
+            self._gone.add(name)
             self._unsaved.pop(name, None)
-        self._execute("DELETE FROM file_index WHERE name = ?", [(name,) for name in gone])
+            if self._known is not None:
+                self._known.pop(name, None)
 
     def flush(self) -> None:
         """Let others see what was found."""
+        self._execute("DELETE FROM file_index WHERE name = ?", [(name,) for name in self._gone])
+        self._gone = set()
         self._execute(_PUT, list(self._unsaved.values()))
         self._unsaved = {}
 
@@ -133,6 +142,7 @@ class CoverageIndex:
     def _forget_all(self) -> None:
         self._known = None
         self._unsaved = {}
+        self._gone = set()
 
 
 def find_known(path: Path, name: str) -> IndexEntry | None:

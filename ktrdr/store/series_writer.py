@@ -13,6 +13,7 @@ import numpy as np
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
+from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.atomic_write import Edit, append, rewrite
 from ktrdr.store.bar_file import BarFile, FileTail, key_of
 from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
@@ -135,12 +136,15 @@ class SeriesWriter:
             return len(bars)  # they are written, and on the disk
         if key[2] != file.key[2]:
             return None
-        known = self._seen.of(self._series)
-        is_known = known is not None and known.key == file.key and known.is_settled
-        if is_known and key[:2] == size_and_time:
-            starts = np.array([bar.start for bar in bars], np.int64)
-            self._seen.extend(self._series, key, starts)
-        else:
+        starts = np.array([bar.start for bar in bars], np.int64)
+        try:
+            known = self._seen.of(self._series)
+            is_known = known is not None and known.key == file.key and known.is_settled
+            if is_known and key[:2] == size_and_time:
+                self._seen.extend(self._series, key, starts)
+            else:
+                self._seen.forget(self._series)
+        except (DatabaseError, OSError):  # no failure of the add: the file is read again
             self._seen.forget(self._series)
         return len(bars)
 

@@ -669,3 +669,24 @@ def test_whose_a_store_is_that_does_not_say_so_is_not_guessed(store, name):
     with pytest.raises(StoreUnwritable, match="source: ") as caught:
         store.source()
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("minutes", [[7], [1], [1, 7]], ids=["behind", "between", "both"])
+def test_rows_that_are_written_count_though_the_index_cannot_be_opened(data_dir, write, minutes):
+    path = write(HEADER + row(0) + row(2))
+    (data_dir / ".ktrdr" / "ledger.sqlite").mkdir(parents=True)
+    store = CsvStore(data_dir, indexed=True)
+    assert store.add(AAPL, [bar(minute) for minute in minutes]) == len(minutes)
+    assert len(path.read_text().splitlines()) == 3 + len(minutes)
+
+
+def test_what_is_known_of_a_file_goes_with_its_change_and_others_see_it(indexed, write):
+    write(HEADER + row(0) + row(2))
+    indexed.contents(AAPL, 0)
+    indexed.flush()
+    indexed.add(AAPL, [bar(1)])
+    assert indexed.contents(AAPL, 0).starts.tolist() == [bar(0).start, bar(1).start, bar(2).start]
+    indexed.add(AAPL, [bar(1, price=7)], correct=True)
+    indexed.close()
+    with sqlite3.connect(indexed.folder / ".ktrdr" / "ledger.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM file_index").fetchone() == (0,)

@@ -131,9 +131,7 @@ class Torture:
 
     def summary(self) -> str:
         assert [reader.exitcode for reader in self._readers] == [0] * READERS
-        self.counts["reads"] = sum(
-            int(self._book.counter(number)[0]) for number in range(READERS)
-        )
+        self.counts["reads"] = sum(int(self._book.counter(number)[0]) for number in range(READERS))
         self.counts["refusals"] = int(self._book.counter(READERS)[0])
         return ", ".join(f"{count} {what}" for what, count in self.counts.items())
 
