@@ -23,7 +23,7 @@ def classes(path: Path) -> list[ast.ClassDef]:
 
 
 def attributes(node: ast.ClassDef) -> set[str]:
-    """What its methods set on `self`."""
+    """What its methods set on `self`, and the fields of a dataclass that can change."""
     return {
         target.attr
         for target in ast.walk(node)
@@ -31,6 +31,19 @@ def attributes(node: ast.ClassDef) -> set[str]:
         and isinstance(target.ctx, ast.Store)
         and isinstance(target.value, ast.Name)
         and target.value.id == "self"
+    } | (fields(node) if is_mutable_dataclass(node) else set())
+
+
+def is_mutable_dataclass(node: ast.ClassDef) -> bool:
+    made_by = [ast.unparse(one) for one in node.decorator_list]
+    return any(one.startswith("dataclass") and "frozen=True" not in one for one in made_by)
+
+
+def fields(node: ast.ClassDef) -> set[str]:
+    return {
+        one.target.id
+        for one in node.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
     }
 
 

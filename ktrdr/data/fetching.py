@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
 from ktrdr.completeness.evidence import Answered, Density, Doubts, settle, weigh
 from ktrdr.completeness.gaps import Gap, among, missing
 from ktrdr.completeness.grids import find_grid, shown
-from ktrdr.completeness.lifetime import ContractLifetime, in_life
+from ktrdr.completeness.lifetime import in_life
 from ktrdr.completeness.request_plan import plan
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, WrongSource
@@ -60,6 +61,20 @@ class FetchResult:
     """Of what was due later nothing is known (UTC seconds)."""
 
 
+@dataclass(frozen=True)
+class _Due:
+    """Which bars of a span there should be, by what is believed of the sessions."""
+
+    span: tuple[int, int]
+    schedule: Schedule
+    is_in_doubt: bool
+    """IB's sessions lack days that they should have."""
+    alignment: frozenset[int]
+    bars: Expected
+    everything: bool
+    """Where bars begin is not known: all of the span is requested."""
+
+
 @dataclass
 class _Work:
     """What is missing of one series in a span, and what has come of it."""
@@ -68,56 +83,20 @@ class _Work:
     instrument: Instrument
     present: Int64Array
     now: int
+    due: _Due
+    absent: Int64Array
+    """Those of the due bars that IB has not."""
     bars: list[Bar] = field(default_factory=list)
     source: str | None = None
     invalid: int = 0
     odd: str = ""
     """What is wrong with bars that begin off the grid, where there were any."""
-    alignment: frozenset[int] = frozenset()
-    schedule: Schedule | None = None
-    is_in_doubt: bool = False
-    """IB's sessions lack days that they should have."""
-    due: Expected = field(default_factory=lambda: Expected(_NO_STARTS, _NO_STARTS))
-    absent: Int64Array = field(default_factory=lambda: _NO_STARTS)
-    """Those of the due bars that IB has not."""
-    everything: bool = False
-    """Where bars begin is not known: all of the span is asked for."""
-    span: tuple[int, int] = (0, 0)
-
-    def settle(
-        self,
-        received: Schedule,
-        known: Schedule | None,
-        alignment: frozenset[int],
-        life: ContractLifetime,
-        span: tuple[int, int],
-    ) -> None:
-        """Find out which bars are due, by what is believed of the sessions."""
-        if known is not None and (known.start > received.end or received.start > known.end):
-            known = None
-        usual = usual_week(known, received, self.instrument.sec_type, self.now)
-        settled = settle(known, received, usual, {}, self._has_bars, self.now)
-        self.schedule, self.is_in_doubt = settled.schedule, settled.is_in_doubt
-        if self.series.timeframe is Timeframe.H4:
-            alignment |= learnt_alignment(settled.schedule, self.present.tolist())
-            self.everything = not alignment
-        self.span, self.alignment = span, alignment
-        found = expected(
-            settled.schedule, self.series.timeframe, *span, self.now, alignment=alignment
-        )
-        self.due = in_life(found, life, self.series.timeframe)
-
-    def _has_bars(self, session: Session) -> bool:
-        is_daily = self.series.timeframe.is_daily
-        span = (session.day, session.day + 1) if is_daily else (session.open, session.close)
-        first, last = np.searchsorted(self.present, span)
-        return bool(first < last)
 
     def requests(self) -> list[BarsRequest]:
         """The fewest that cover what is missing."""
-        gaps = missing(self.due.starts, self.present, self.absent)
-        if self.everything:
-            gaps = [Gap(self.span[0], self.span[1] - 1, 0)]
+        gaps = missing(self.due.bars.starts, self.present, self.absent)
+        if self.due.everything:
+            gaps = [Gap(self.due.span[0], self.due.span[1] - 1, 0)]
         return plan(gaps, self.instrument, self.series.timeframe)
 
     def take(self, request: BarsRequest, answer: Answer, source: str) -> None:
@@ -125,14 +104,13 @@ class _Work:
         self.source = source
         self.invalid += len(answer.invalid)
         answer, is_odd = self._without_odd(answer)
-        done = finished(answer.bars, self.due.starts, self.series.timeframe, self.now)
+        done = finished(answer.bars, self.due.bars.starts, self.series.timeframe, self.now)
         self.bars += done
-        starts, days = self.due
+        starts, days = self.due.bars
         requested = (starts >= request.start) & (starts < request.end)
         there = among(starts, np.union1d(self.present, [bar.start for bar in self.bars]))
         verified = among(starts, self.absent)
         received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
-        assert self.schedule is not None
         judgement = weigh(
             starts,
             days,
@@ -140,26 +118,25 @@ class _Work:
             Answered(requested, (min(received), max(received)) if received else None, self.now),
             Doubts.none(len(starts)),
             Density(int((there & ~requested).sum()), int((verified & ~requested).sum())),
-            agreed=np.isin(days, self.schedule.denied),
+            agreed=np.isin(days, self.due.schedule.denied),
         )
         if not answer.invalid and not is_odd:
             self.absent = np.union1d(self.absent, starts[judgement.absent])
 
     def _without_odd(self, answer: Answer) -> tuple[Answer, bool]:
         """The answer without bars that begin off the grid; whether there were any."""
-        schedule, timeframe = self.schedule, self.series.timeframe
-        assert schedule is not None
+        schedule, timeframe = self.due.schedule, self.series.timeframe
         received = np.array(
             sorted(bar.start for bar in (*answer.bars, *answer.neighbours)), np.int64
         )
-        finding = find_grid(received, schedule, timeframe, self.alignment)
+        finding = find_grid(received, schedule, timeframe, self.due.alignment)
         if not finding.odd.any():
             return answer, False
         unlikely = set(received[finding.unlikely(self.present)].tolist())
         kept = [bar for bar in answer.bars if bar.start not in unlikely]
         if finding.minute is not None:
             other = frozenset({finding.minute} - {0})
-            seen, usual = (shown(schedule, timeframe, one) for one in (other, self.alignment))
+            seen, usual = (shown(schedule, timeframe, one) for one in (other, self.due.alignment))
             self.odd = f"IB's bars begin at other minutes than expected ({seen}, expected {usual})"
         elif unlikely:
             self.odd = f"IB sent {len(unlikely)} bars that begin at other minutes than its others"
@@ -172,10 +149,10 @@ class _Work:
         if self.invalid:
             return f"IB sent {self.invalid} bars that cannot be true"
         present = np.union1d(self.present, np.array([bar.start for bar in self.bars], np.int64))
-        gaps = missing(self.due.starts, present, self.absent)
+        gaps = missing(self.due.bars.starts, present, self.absent)
         if gaps:
             return f"up to {sum(gap.bars for gap in gaps)} bars are missing: IB has not sent them"
-        if self.is_in_doubt:
+        if self.due.is_in_doubt:
             return "IB's sessions lack days on which such contracts are usually traded"
         return ""
 
@@ -206,9 +183,11 @@ class Fetching:
         until = min(span[1], now)
         if first >= until:
             return FetchResult()
-        work = _Work(series, instrument, there, now)
         try:
-            self._find_due(work, (first, until))
+            work = self._work(series, instrument, there, (first, until), now)
+        except KtrdrError as error:
+            return FetchResult(complete=False, why=error.message)
+        try:
             requests = work.requests()
             for count, request in enumerate(requests):
                 if progress is not None:
@@ -226,17 +205,39 @@ class Fetching:
         kept = now - self._settings.ktrdr_gap_max_age_days * DAY_S
         return min(kept, int(present[0])) if len(present) else kept
 
-    def _find_due(self, work: _Work, span: tuple[int, int]) -> None:
+    def _work(
+        self,
+        series: Series,
+        instrument: Instrument,
+        present: Int64Array,
+        span: tuple[int, int],
+        now: int,
+    ) -> _Work:
         """From IB's sessions, and from what the gap filler has learnt of them."""
-        start, end = span
-        query = request_to_query(work.instrument, None, start, end)
+        query = request_to_query(instrument, None, *span)
         received = schedule_from_json(self._connection.get("/sessions", 120.0, **query))
-        name = contract_name(work.instrument)
+        name = contract_name(instrument)
         path = ledger_path(self._store.folder)
-        known, alignment = sessions_of(path, name, work.series.timeframe)
-        work.settle(received, known, alignment, life_of(path, name), span)
-        absence = f"{work.series} {name}"
-        work.absent = absent_of(path, absence, work.due.starts, work.now)
+        known, alignment = sessions_of(path, name, series.timeframe)
+        if known is not None and (known.start > received.end or received.start > known.end):
+            known = None
+        usual = usual_week(known, received, instrument.sec_type, now)
+        has_bars = partial(_has_bars, present, is_daily=series.timeframe.is_daily)
+        settled = settle(known, received, usual, {}, has_bars, now)
+        if series.timeframe is Timeframe.H4:
+            alignment |= learnt_alignment(settled.schedule, present.tolist())
+        found = expected(settled.schedule, series.timeframe, *span, now, alignment=alignment)
+        bars = in_life(found, life_of(path, name), series.timeframe)
+        due = _Due(
+            span,
+            settled.schedule,
+            settled.is_in_doubt,
+            alignment,
+            bars,
+            everything=series.timeframe is Timeframe.H4 and not alignment,
+        )
+        absent = absent_of(path, f"{series} {name}", bars.starts, now)
+        return _Work(series, instrument, present, now, due, absent)
 
     def _ask(self, request: BarsRequest) -> tuple[Answer, str]:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
@@ -254,3 +255,9 @@ class Fetching:
         if owner is not None and said.gateway != owner:
             raise WrongSource(f"the store holds {owner} bars, the gateway is {said.gateway}")
         return said.answer(), str(said.gateway)
+
+
+def _has_bars(present: Int64Array, session: Session, *, is_daily: bool) -> bool:
+    span = (session.day, session.day + 1) if is_daily else (session.open, session.close)
+    first, last = np.searchsorted(present, span)
+    return bool(first < last)
