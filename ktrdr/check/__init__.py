@@ -1,1 +1,1 @@
-"""Whether a store is sound, and mending what can be mended without loss: `ktrdr check`."""
+"""Checks whether a store is sound, and repairs what it can without loss: `ktrdr check`."""

@@ -1,4 +1,4 @@
-"""What can be broken in a bar file, and what of it can be mended without loss. Reads no file."""
+"""What can be broken in a bar file, and what can be repaired without loss. Reads no file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FAR = 2**62
 
 
 class Fault(Enum):
-    """What is wrong: what it is called, and how it is mended or who must decide."""
+    """A kind of fault: its description, and how it is repaired or that a person must decide."""
 
     HEADER = ("no header with the contract's columns", f"{_PERSON}: put the header in")
     TOO_LONG = ("a line too long to be a bar", f"{_PERSON}: no bar file has such lines")
@@ -43,51 +43,51 @@ class Fault(Enum):
     HEADER_AGAIN = ("the header once more", "it is dropped")
     TORN = ("a last line that breaks off", "it is dropped: it never was a row")
     UNENDED = ("a last row without its line end", "the line end is added")
-    UNFINISHED = ("a bar that is not over yet", "it is dropped, and asked for again when it is")
+    UNFINISHED = ("a bar that is not over yet", "it is dropped, and requested again when it is")
     DOUBTFUL = ("a bar that may not be over yet: its sessions are not known", "nothing to mend")
-    OUTSIDE = ("a bar outside the sessions that IB has told", "nothing to mend")
+    OUTSIDE = ("a bar outside the sessions that IB has reported", "nothing to mend")
 
     @property
     def what(self) -> str:
-        """What it is, in words."""
+        """Its description."""
         return self.value[0]
 
     @property
     def mend(self) -> str:
-        """How it is mended, or that a person must decide."""
+        """How it is repaired, or that a person must decide."""
         return self.value[1]
 
     @property
     def refusal(self) -> str:
-        """Why a fault of this kind, that can be mended elsewhere, is not mended here."""
+        """Why this kind of fault, repairable elsewhere, is not repaired here."""
         return _REFUSALS.get(self, _PERSON)
 
     @property
     def is_lossless(self) -> bool:
-        """It can be mended without loss, in most files."""
+        """It can be repaired without loss, in most files."""
         return self in DROPPED | _ALONE | _IN_ORDER
 
     @property
     def is_note(self) -> bool:
-        """Worth knowing, and no promise is broken."""
+        """Worth knowing, but not a problem."""
         return self in (Fault.DOUBTFUL, Fault.OUTSIDE)
 
 
 DROPPED = frozenset({Fault.DOUBLE, Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNFINISHED})
-"""Mended by leaving the line out."""
+"""Repaired by dropping the line."""
 
 _ALONE = frozenset({Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNENDED})
 _IN_ORDER = frozenset({Fault.UNORDERED, Fault.DOUBLE})
 _REFUSALS = {
-    Fault.UNORDERED: f"{_PERSON}: nobody knows where the lines without a time belong",
+    Fault.UNORDERED: f"{_PERSON}: it is unknown where the lines without a time belong",
     Fault.DOUBLE: f"{_PERSON}: it is dropped when all lines have a time that can be read",
-    Fault.UNFINISHED: f"{_PERSON}: we have not written it, or the clock is wrong",
+    Fault.UNFINISHED: f"{_PERSON}: ktrdr has not written it, or the clock is wrong",
 }
 _PLACELESS = frozenset({Fault.NO_TIME, Fault.TOO_LONG})
 
 
 class State(Enum):
-    """What becomes of a finding."""
+    """The state of a finding."""
 
     NOTE = "worth knowing"
     STAYS = "for a person to decide"
@@ -97,13 +97,13 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is broken, or worth knowing."""
+    """A problem, or something worth knowing."""
 
     where: str
     """The file's name in the store."""
     what: str
     mend: str
-    """How it is mended, or what a person must do."""
+    """How it is repaired, or what a person must do."""
     state: State = State.STAYS
     lines: tuple[int, ...] = ()
     """The first few; the header is line 1."""
@@ -111,15 +111,15 @@ class Finding:
 
     @property
     def is_broken(self) -> bool:
-        """A promise is not kept."""
+        """It is a problem, not a note."""
         return self.state in (State.STAYS, State.MENDABLE)
 
 
 def mendable(found: Iterable[Fault], *, drop_unfinished: bool) -> frozenset[Fault]:
-    """Those that are mended without loss.
+    """Those that are repaired without loss.
 
-    Rows are sorted only where each has a time that can be read: nobody knows where the others
-    belong. `drop_unfinished`: there is one such bar, the last, and we have written it.
+    Rows are sorted only if each has a readable time: otherwise the place of some is unknown.
+    `drop_unfinished`: there is one such bar, the last, and ktrdr has written it.
     """
     there = frozenset(found)
     if Fault.HEADER in there:
@@ -137,7 +137,7 @@ def impossible(
     closes: Float64Array,
     volumes: Float64Array,
 ) -> BoolArray:
-    """Which bars of finite numbers cannot be true: `Bar.is_sound` for many at once."""
+    """Which bars of finite numbers are invalid: `Bar.is_sound` for many at once."""
     found: BoolArray = (
         (lows > np.minimum(opens, closes))
         | (highs < np.maximum(opens, closes))
@@ -148,7 +148,7 @@ def impossible(
 
 
 class Sessions(NamedTuple):
-    """What is known of when a contract trades; times in UTC seconds."""
+    """The known trading times of a contract, in UTC seconds."""
 
     schedule: Schedule
     opens: Int64Array
@@ -156,11 +156,11 @@ class Sessions(NamedTuple):
     days: Int64Array
     """UTC midnights of the trading days, each once."""
     alignment: frozenset[int]
-    """At which local minutes bars begin, as `expected` wants it for their length."""
+    """Local minutes at which bars begin; an argument of `expected` for their length."""
 
 
 def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessions | None:
-    """What IB itself has told; None for what was guessed from a week or from usual hours."""
+    """As reported by IB itself; None if guessed from a week or from usual hours."""
     if schedule is None or schedule.source != "ib":
         return None
     opens, closes, days, _ = schedule.columns
@@ -168,7 +168,7 @@ def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessi
 
 
 def outside(starts: Int64Array, timeframe: Timeframe, sessions: Sessions) -> BoolArray:
-    """Which bars have no second in common with a session, where all of them are known."""
+    """Which bars overlap no session, where all of them are known."""
     known = (starts >= sessions.schedule.start) & (starts < sessions.schedule.end)
     if timeframe.is_daily:
         return known & ~np.isin(starts, sessions.days)
@@ -181,10 +181,10 @@ def outside(starts: Int64Array, timeframe: Timeframe, sessions: Sessions) -> Boo
 def unfinished(
     starts: Int64Array, timeframe: Timeframe, sessions: Sessions | None, now: int
 ) -> tuple[BoolArray, BoolArray]:
-    """Which bars are surely not over at `now`, and which may not be (UTC seconds).
+    """Which bars are certainly unfinished at `now`, and which may be (UTC seconds).
 
-    A bar can be shorter than its length where its session closes, and a trading day can be over
-    before its UTC day is: only the sessions tell. Not so a minute, and what is yet to begin.
+    A bar can be shorter than its length if its session closes, and a trading day can end before
+    its UTC day does: only the sessions tell. That does not hold for minutes and future bars.
     """
     length_s = timeframe.length_s
     late = starts + (2 * DAY_S if timeframe.is_daily else length_s) > now
@@ -202,7 +202,7 @@ def unfinished(
 def _due_and_coming(
     starts: Int64Array, timeframe: Timeframe, sessions: Sessions | None, now: int
 ) -> tuple[BoolArray, BoolArray]:
-    """Which bars the sessions say are over by now, and which will be at some time."""
+    """Which bars are over by now according to the sessions, and which will be at some time."""
     if sessions is None:
         nothing = np.zeros(len(starts), np.bool_)
         return nothing, nothing

@@ -1,4 +1,4 @@
-"""What is broken in one bar file, and its content as it would be mended. Writes nothing."""
+"""The faults of one bar file, and its repaired content. Writes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ktrdr.market.sessions import Int64Array
 from ktrdr.store.bar_file import BarFile
 
 _NAMED = 3
-"""So many lines are named of all that are broken alike."""
+"""How many lines are named for each kind of fault."""
 _EXAMPLE_BYTES = 60
 _NEVER = 2**62
 _PIECE_BYTES = 1024 * 1024
@@ -29,7 +29,7 @@ _PIECE_BYTES = 1024 * 1024
 
 @dataclass
 class Found:
-    """Lines that are broken alike."""
+    """Lines with the same kind of fault."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Found:
 
 @dataclass
 class Inspection:
-    """What a look at every line of a file has shown."""
+    """The result of reading every line of a file."""
 
     rows: int = 0
     found: dict[Fault, Found] = field(default_factory=dict)
@@ -48,19 +48,19 @@ class Inspection:
     """The latest start, UTC seconds."""
     is_in_order: bool = True
     first_unfinished: int = _NEVER
-    """The earliest start of the bars that are surely not over yet."""
+    """The earliest start of the bars that are certainly unfinished."""
 
     def mends(self, *, is_owned: bool) -> frozenset[Fault]:
-        """What can be mended without loss. `is_owned`: every row was written by us.
+        """What can be repaired without loss. `is_owned`: every row was written by ktrdr.
 
-        Several bars that are not over yet are more likely a matter of the clock.
+        Several unfinished bars are more likely a clock problem.
         """
         is_last = self.first_unfinished == self.last
         return mendable(self.found, drop_unfinished=is_owned and is_last)
 
     @property
     def broken(self) -> dict[Fault, int]:
-        """How often each promise is broken."""
+        """How often each fault occurs, without notes."""
         return {fault: found.count for fault, found in self.found.items() if not fault.is_note}
 
 
@@ -102,7 +102,7 @@ def _inspect_times(
 def _note(
     inspection: Inspection, file: BarFile, fault: Fault, lines: Lines, rows: list[int]
 ) -> None:
-    """These lines, counted from the first of `lines`, are broken like this."""
+    """Add a fault of these lines, counted from the first of `lines`."""
     if not rows:
         return
     found = inspection.found.setdefault(fault, Found())
@@ -128,7 +128,7 @@ def _inspect_order(inspection: Inspection, file: BarFile) -> None:
 
 
 def _all_lines(file: BarFile) -> Lines:
-    """Where each line of a file is, and its time; of their faults those of whole lines alone."""
+    """The place of each line in a file, and its time; faults only of whole lines."""
     parts = list(read_lines(file, times_only=True))
     if not parts:  # it became shorter
         return Lines(2, np.empty(0, np.int64), np.array([file.layout.begin], np.int64), {})
@@ -142,7 +142,7 @@ def _all_lines(file: BarFile) -> Lines:
 
 
 def _same_times(file: BarFile, lines: Lines) -> tuple[list[int], list[int]]:
-    """Rows that are there before, byte for byte, and rows of a time that is there otherwise."""
+    """Exact duplicates of earlier rows, and different rows of the same time."""
     order = _by_time(lines.starts, np.flatnonzero(lines.starts != NO_START))
     again = np.flatnonzero(np.diff(lines.starts[order]) == 0)
     doubles: list[int] = []
@@ -159,7 +159,7 @@ def _same_times(file: BarFile, lines: Lines) -> tuple[list[int], list[int]]:
 
 
 def _by_time(starts: Int64Array, rows: Int64Array) -> Int64Array:
-    """Those of one time stay as they are."""
+    """Rows of one time keep their order."""
     ordered: Int64Array = rows[np.argsort(starts[rows], kind="stable")]
     return ordered
 
@@ -171,17 +171,17 @@ def _text(file: BarFile, lines: Lines, row: int) -> bytes:
 
 @dataclass(frozen=True)
 class Mended:
-    """A file's content without what can be mended."""
+    """A file's repaired content."""
 
     rows: int
     size: int
     """In bytes."""
     pieces: Iterator[bytes]
-    """To be taken once, while the file is open."""
+    """To be read once, while the file is open."""
 
 
 def mended(file: BarFile, inspection: Inspection, mends: frozenset[Fault]) -> Mended:
-    """What the file should have in the place of what it has: its own lines, and no other."""
+    """The repaired content of the file: its own lines, and no others."""
     lines = _all_lines(file)
     kept = np.ones(len(lines.starts), np.bool_)
     kept[[row for row, fault in lines.faults.items() if fault in mends & DROPPED]] = False
@@ -200,7 +200,7 @@ def mended(file: BarFile, inspection: Inspection, mends: frozenset[Fault]) -> Me
 
 
 def _pieces(file: BarFile, begins: Int64Array, ends: Int64Array, tail: bytes) -> Iterator[bytes]:
-    """The header, then these lines; `tail` behind the file's own last one."""
+    """The header, then these lines; `tail` after the file's own last one."""
     yield os.pread(file.descriptor, file.layout.begin, 0)
     breaks = np.flatnonzero(begins[1:] != ends[:-1])
     firsts = np.concatenate((begins[:1], begins[1:][breaks]))

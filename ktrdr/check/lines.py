@@ -1,6 +1,6 @@
-"""The lines of a bar file, each with its time and what is wrong with it. Goes on past the broken.
+"""The lines of a bar file, each with its time and its fault, if any. Continues past broken lines.
 
-Decides nothing about order; `BarFile` is for files that are sound.
+Does not judge their order; `BarFile` is for files that are sound.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_text import Layout, line_start, read_starts
 
 NO_START = -(2**62)
-"""In the place of a time that cannot be read, or that is none."""
+"""Stands for a time that is missing or cannot be read."""
 
 _BLOCK_BYTES = 512 * 1024
-"""Read at once; a line that is longer is no bar."""
+"""Read at once; a longer line is not a bar."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines that follow each other in a file."""
+    """Consecutive lines of a file."""
 
     number: int
-    """Of the first; the header is line 1."""
+    """Number of the first one; the header is line 1."""
     starts: Int64Array
     """UTC seconds; NO_START."""
     offsets: Int64Array
@@ -52,9 +52,9 @@ class _Block(NamedTuple):
 
 
 def read_lines(file: BarFile, *, times_only: bool = False) -> Iterator[Lines]:
-    """All lines behind the header, some at a time; a last one without an end too.
+    """All lines after the header, some at a time; a last one without an end too.
 
-    `times_only`: where all times are sound, nothing else is looked at.
+    `times_only`: if all times are sound, nothing else is checked.
     """
     number = 1 + file.layout.has_header
     for at, end, raw in _blocks(file):
@@ -99,7 +99,7 @@ def _end_of_line(file: BarFile, at: int) -> int:
 
 
 def _judge(file: BarFile, number: int, at: int, raw: bytes, *, times_only: bool) -> Lines:
-    """Lines that have ends: all at once where they are sound, else one by one."""
+    """Lines that have ends: all at once if they are sound, else one by one."""
     try:
         starts, offsets = _times(file, raw)
         values = None if times_only else _values(raw, offsets, file.layout)
@@ -110,7 +110,7 @@ def _judge(file: BarFile, number: int, at: int, raw: bytes, *, times_only: bool)
 
 
 def _times(file: BarFile, raw: bytes) -> tuple[Int64Array, Int64Array]:
-    """The start of each line, and where it begins. ValueError, MalformedFile: not each has one."""
+    """The start of each line, and where it begins. ValueError, MalformedFile: one has none."""
     starts, offsets = read_starts(file.path.name, file.layout, raw)
     if (starts % _grid_s(file.timeframe)).any():
         raise ValueError
@@ -122,13 +122,13 @@ def _grid_s(timeframe: Timeframe) -> int:
 
 
 def _values(raw: bytes, offsets: Int64Array, layout: Layout) -> list[Float64Array]:
-    """Open, high, low, close and volume of each line. ValueError: not each has them, as numbers."""
+    """Open, high, low, close and volume of each line. ValueError: one has not five numbers."""
     count, width = len(offsets) - 1, len(layout.columns)
     commas = np.flatnonzero(np.frombuffer(raw, np.uint8) == ord(","))
     places = commas.reshape(count, width - 1)  # or there are too many, or too few
     if (places[:, 0] < offsets[:-1]).any() or (places[:, -1] >= offsets[1:]).any():
         raise ValueError
-    if b"_" in raw:  # which `float` passes over
+    if b"_" in raw:  # which `float` ignores
         raise ValueError
     fields = raw.replace(b"\n", b",").split(b",")
     columns = layout.value_places
@@ -154,7 +154,7 @@ def _judge_each(file: BarFile, number: int, at: int, raw: bytes) -> Lines:
 def _judge_line(
     line: bytes, header: bytes, layout: Layout, timeframe: Timeframe
 ) -> tuple[int, Fault | None]:
-    """The start of one row, and the first thing that is wrong with it."""
+    """The start of one row, and its first fault."""
     text = line.strip()
     if not text or text == header:
         return NO_START, Fault.HEADER_AGAIN if text else Fault.BLANK
@@ -183,7 +183,7 @@ def _fault_of(
 
 
 def _judge_last(file: BarFile, number: int, at: int, raw: bytes) -> Lines:
-    """A line that has no end: a row when nothing else is wrong with it, else torn."""
+    """A line without an end: a row if it has no other fault, else torn."""
     start, fault = _judge_line(raw, b"", file.layout, file.timeframe)
     offsets = np.array([at, at + len(raw)], np.int64)
     if fault is None:

@@ -1,4 +1,4 @@
-"""Checks the file of one series, and mends it under the lock of its writers. Prints nothing."""
+"""Checks the file of one series, and repairs it under the lock of its writers. Prints nothing."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _TRIES = 20
 
 @dataclass(frozen=True)
 class Checked:
-    """What a look at one file of a store has shown."""
+    """The result of checking one file of a store."""
 
     rows: int = 0
     findings: tuple[Finding, ...] = ()
     kept: Path | None = None
-    """Where the old file is, when it was mended."""
+    """Where the old file is, if it was repaired."""
 
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A file as it was looked at."""
+    """A file as read."""
 
     inspection: Inspection
     key: FileKey
@@ -61,13 +61,13 @@ class SeriesCheck:
         self._ledger = ledger_path(store.folder)
 
     def check(self, *, fix: bool) -> Checked:
-        """What is broken; with `fix` what can be mended is mended.
+        """Find faults; with `fix`, repair those that can be.
 
-        FileNotFoundError: the file is gone. MalformedFile: it has no header, or is no file.
+        FileNotFoundError: the file is gone. MalformedFile: it has no header, or is not a file.
         StoreUnwritable: others write to it again and again. OSError: it cannot be read.
         """
         if fix:
-            with contextlib.suppress(StoreUnwritable, MalformedFile):  # the mending says why
+            with contextlib.suppress(StoreUnwritable, MalformedFile):  # the repair says why
                 self._store.mend(self._series)
         for _ in range(_TRIES):
             snapshot = self._snapshot()
@@ -84,19 +84,19 @@ class SeriesCheck:
 
     def _snapshot(self) -> _Snapshot:
         with BarFile(self._path, self._series.timeframe) as file:
-            now = int(self._clock())  # later than what the file has
+            now = int(self._clock())  # after everything in the file
             inspection = inspect(file, self._sessions, now)
             if not file.layout.has_header and self._path.is_symlink():
-                _hide_examples(inspection)  # what it leads to may be anything
+                _hide_examples(inspection)  # its target may be anything
             is_owned = own_file(self._ledger, self._series) == file.key
             return _Snapshot(
                 inspection, file.key, now, inspection.mends(is_owned=is_owned), is_owned
             )
 
     def _is_settled(self, snapshot: _Snapshot) -> bool:
-        """It was not looked at while somebody wrote to it: a line may have been half there."""
+        """It was not read while somebody wrote to it: a line may have been half written."""
         if not self._ledger.parent.is_dir():
-            return self._is_same(snapshot)  # nobody of ours writes here
+            return self._is_same(snapshot)  # no ktrdr program writes here
         try:
             with self._store.locked(self._series):
                 return self._is_same(snapshot)
@@ -107,7 +107,7 @@ class SeriesCheck:
         return key_of(self._path.stat()) == snapshot.key
 
     def _findings(self, snapshot: _Snapshot, state: State) -> tuple[Finding, ...]:
-        """In the order of `Fault`; `state` is of those that can be mended."""
+        """In the order of `Fault`; `state` is that of repairable ones."""
         findings = []
         for fault in (fault for fault in Fault if fault in snapshot.inspection.found):
             found = snapshot.inspection.found[fault]
@@ -125,10 +125,10 @@ class SeriesCheck:
             )
         return tuple(findings)
 
-    # Mending.
+    # Repairing.
 
     def _try_to_mend(self, snapshot: _Snapshot) -> Checked | None:
-        """None: look again, the file has changed."""
+        """None: check again, the file has changed."""
         try:
             kept = self._mend(snapshot)
         except FileNotFoundError:
@@ -143,7 +143,7 @@ class SeriesCheck:
         return Checked(snapshot.inspection.rows, self._findings(snapshot, State.MENDED), kept)
 
     def _mend(self, snapshot: _Snapshot) -> Path | None:
-        """Where the old file is kept; None: look again."""
+        """Where the old file is kept; None: check again."""
         kept: list[Path] = []
         with (
             contextlib.ExitStack() as locks,
@@ -166,7 +166,7 @@ class SeriesCheck:
         return kept[0]
 
     def _verify(self, path: Path, new: Mended, snapshot: _Snapshot) -> None:
-        """MalformedFile: it has not what it should have, or something else is broken now."""
+        """MalformedFile: its content is not as intended, or it has new faults."""
         with BarFile(path, self._series.timeframe) as file:
             again = inspect(file, self._sessions, snapshot.now)
             left = {
@@ -179,7 +179,7 @@ class SeriesCheck:
             )
         if not is_sound:
             raise MalformedFile(
-                "mended it would not be sound: nothing was changed",
+                "the mended file would be invalid: nothing was changed",
                 hint="check it again, when nobody writes to it",
             )
 
@@ -190,7 +190,7 @@ class SeriesCheck:
         return place
 
     def _note_owned(self, snapshot: _Snapshot) -> None:
-        """A file that was all ours still is."""
+        """A file that was owned still is."""
         if snapshot.is_owned:
             ledger = Ledger(self._ledger)
             with contextlib.closing(ledger):

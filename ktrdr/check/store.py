@@ -1,7 +1,7 @@
-"""Verifies every promise of a store, and mends what can be mended without loss.
+"""Checks a store, and repairs what can be repaired without loss.
 
-Works beside a running gap filler: a file is judged as it is while nobody writes to it, and
-replaced under the lock that every writer of ours takes.
+Works beside a running gap filler: a file is checked while nobody writes to it, and replaced under
+the lock that every ktrdr writer takes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ktrdr.store.source import METADATA_DIR, ledger_path
 SOURCES = ("live", "simulated")
 
 _STALE_S = 3600
-"""No write takes so long: what it began was left by one that was killed."""
+"""No write takes this long: older temporary files were left by killed writers."""
 
 
 class StoreCheck:
@@ -50,7 +50,7 @@ class StoreCheck:
         self._clock = clock
         self._tables = _read_tables(folder)[0]
         self._blocked: Mapping[Series, MalformedFile] | None = None
-        """As `series` has found them last."""
+        """As last found by `series`."""
 
     def series(self, symbol: str | None = None, timeframe: str | None = None) -> list[Series]:
         """Those of the store, or of one symbol or timeframe, by name.
@@ -76,7 +76,7 @@ class StoreCheck:
     # A series.
 
     def check(self, series: Series, *, fix: bool = False) -> Checked:
-        """What is broken in a series' file; with `fix` what can be mended is.
+        """Find faults in a series' file; with `fix`, repair those that can be.
 
         A file that disappears meanwhile is no finding.
         """
@@ -105,10 +105,10 @@ class StoreCheck:
         except (Misconfigured, ValueError):
             return None
 
-    # What is beside the series.
+    # Everything but the series.
 
     def check_rest(self, *, fix: bool = False) -> list[Checked]:
-        """What is broken beside the series: names, leftovers, and what is kept in `.ktrdr`."""
+        """Faults outside the series: names, leftovers, and the contents of `.ktrdr`."""
         findings = [
             *self._invalid_names(),
             *self._source(),
@@ -131,7 +131,7 @@ class StoreCheck:
             return
         if source is not None and source not in SOURCES:
             what = f"{source[:40]!r}: expected {' or '.join(SOURCES)}"
-            yield _by_hand(f"{METADATA_DIR}/source", what, "write into it whose bars these are")
+            yield _by_hand(f"{METADATA_DIR}/source", what, "write the source of these bars into it")
 
     def _databases(self) -> Iterator[Finding]:
         for path in sorted((self._folder / METADATA_DIR).glob("*.sqlite")):
@@ -143,8 +143,8 @@ class StoreCheck:
                 yield Finding(where, why, "nothing to mend", State.NOTE)
 
     def _leftovers(self, *, fix: bool) -> Iterator[Finding]:
-        ours = self._folder / METADATA_DIR
-        for folder in (self._folder, ours, ours / "renewed", ours / "replaced"):
+        metadata = self._folder / METADATA_DIR
+        for folder in (self._folder, metadata, metadata / "renewed", metadata / "replaced"):
             for path in sorted(folder.glob(f".*{TEMPORARY}")):
                 yield from self._leftover(path, fix=fix)
 
@@ -169,9 +169,9 @@ def _by_hand(where: str, what: str, advice: str = "correct it") -> Finding:
 
 @contextlib.contextmanager
 def _unwritten(store: CsvStore, path: Path) -> Iterator[bool]:
-    """Nobody of ours writes to the series that this temporary file is for; False: who knows.
+    """No ktrdr program writes to the series of this temporary file; False: unknown.
 
-    StoreUnwritable: somebody does.
+    StoreUnwritable: one does.
     """
     try:
         series = parse_series(path.name.removeprefix(".").rsplit(".", 2)[0])
@@ -187,7 +187,7 @@ def _unwritten(store: CsvStore, path: Path) -> Iterator[bool]:
 
 
 def _read_tables(folder: Path) -> tuple[dict[str, object], list[Finding]]:
-    """The entries of `instruments.toml`, unchecked, and what is broken in them."""
+    """The entries of `instruments.toml`, unchecked, and their faults."""
     try:
         tables = tables_of(folder)
     except Misconfigured as error:
@@ -203,7 +203,7 @@ def _entry(name: str, symbol: str, entry: object) -> Iterator[Finding]:
 
 
 def _quick_check(path: Path) -> tuple[str, bool]:
-    """What is wrong with a database, empty: nothing; and whether it is surely broken."""
+    """The fault of a database, empty: none; and whether it is certainly broken."""
     try:
         with reading(path) as database:
             said = database.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -1,1 +1,1 @@
-"""What people start and import: the programs `ib_*`, and `data_manager` to read bars."""
+"""The entry points: the programs `ib_*`, and `data_manager` to read bars."""

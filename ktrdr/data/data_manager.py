@@ -1,4 +1,4 @@
-"""The public reading API: bars as DataFrames, local first. Writes no bar, and never meets IB.
+"""The public reading API: bars as DataFrames, local first. Writes no bar, and never talks to IB.
 
 ```python
 from ktrdr.data.data_manager import DataManager
@@ -49,18 +49,18 @@ log = logging.getLogger(__name__)
 Moment = str | date | datetime | pd.Timestamp | None
 
 _POLL_S = 60
-"""How long a look at the whole store may take."""
+"""How long a scan of the whole store may take."""
 _FRAMES_KEPT = 16
 _ROWS_KEPT = 500_000
-"""In a frame that is kept: a longer one is seldom asked for twice."""
+"""In a cached frame: a longer one is seldom loaded twice."""
 
 
 class DataManager:
-    """Loads the store's bars; with `fetch`, also what it lacks, through ib-connection.
+    """Loads the store's bars; with `fetch`, also missing ones, through ib-connection.
 
-    Without `settings` it goes by the running group, or by the environment and `.env` where none
-    runs, and says so in the log when the bars are simulated. Misconfigured: they contradict the
-    running group, in one line with both sides.
+    Without `settings` it uses those of the running group, or the environment and `.env` if none
+    runs, and logs a warning if the bars are simulated. Misconfigured: they contradict the running
+    group, in one line with both values.
     """
 
     def __init__(self, settings: Settings | None = None, store: BarStore | None = None) -> None:
@@ -87,16 +87,16 @@ class DataManager:
 
         Dates and times without a zone are UTC; a date is its midnight. The index is
         `timestamp`, in UTC; the columns are open, high, low, close and volume (-1: IB has none).
-        For several symbols the columns are (symbol, value), and a bar that one lacks is NaN.
+        For several symbols the columns are (symbol, value), and a missing bar is NaN.
 
-        `fetch` asks the connection process for bars that the store lacks; they are in the
-        answer, and the store is left to the gap filler. `progress` hears how many of the requests
-        are answered, and how many there are. `attrs`: `complete` is True when every
-        bar that should exist is there or IB is known to have none, and False whenever that
-        cannot be proven; `why` then says why; `source` is `live`, `simulated` or None.
+        `fetch` requests missing bars from the connection process; they are in the answer, but not
+        written to the store, which only the gap filler fills. `progress` is called with the number
+        of requests answered, and their total. `attrs`: `complete` is True when every bar that
+        should exist is there or IB is known to have none, and False whenever that cannot be proven;
+        `why` then says why; `source` is `live`, `simulated` or None.
 
-        InvalidRequest: a symbol, timeframe or time that cannot be. UnknownSeries: there is no
-        such file, and nothing is to be fetched. MalformedFile: it cannot be read.
+        InvalidRequest: an impossible symbol, timeframe or time. UnknownSeries: there is no such
+        file, and nothing is to be fetched. MalformedFile: it cannot be read.
         """
         span = _span(start, end)
         if isinstance(symbol, str):
@@ -108,14 +108,14 @@ class DataManager:
         if not frames:
             raise InvalidRequest("no symbol: expected one or more")
         together = side_by_side(frames)
-        lacking = {s: f.attrs["why"] for s, f in frames.items() if not f.attrs["complete"]}
+        incomplete = {s: f.attrs["why"] for s, f in frames.items() if not f.attrs["complete"]}
         sources = {frame.attrs["source"] for frame in frames.values()} - {None}
         together.attrs = {
             "symbol": list(frames),
             "timeframe": _series(next(iter(frames)), timeframe).timeframe.value,
             "source": next(iter(sources), None),
-            "complete": not lacking,
-            "why": "; ".join(f"{one}: {why}" for one, why in lacking.items()),
+            "complete": not incomplete,
+            "why": "; ".join(f"{one}: {why}" for one, why in incomplete.items()),
         }
         return together
 
@@ -158,7 +158,7 @@ class DataManager:
         fetch: bool = False,
         progress: Progress | None = None,
     ) -> tuple[pd.DataFrame, FetchResult]:
-        """The frame, and what its `attrs` say of it."""
+        """The frame, and the result that its `attrs` report."""
         said, why = (None, "") if fetch else self._coverage(series)  # before the file is read
         key, local = self._local(series, span)
         if local is None and not fetch:
@@ -186,7 +186,7 @@ class DataManager:
         return frame, found
 
     def _source(self, fetched: str | None = None) -> str | None:
-        """Whose bars these are: by the store's mark, the gateway's word, or the store's place."""
+        """Whose bars these are: by the store's mark, the gateway's report, or the store's place."""
         return self._store.source() or fetched or self._settings.presumed_source
 
     def _local(
@@ -194,7 +194,7 @@ class DataManager:
     ) -> tuple[FileKey | None, pd.DataFrame | None]:
         """The bars of the store, and the key of their file; None: it has no such series.
 
-        The frame may be changed.
+        The caller may change the frame.
         """
         try:
             read_ns = time.time_ns()
@@ -220,7 +220,7 @@ class DataManager:
     def _read(
         self, series: Series, key: FileKey, span: tuple[int, int], read_ns: int
     ) -> pd.DataFrame:
-        """Rows are found by their order, which is looked at once for each state of a file."""
+        """Rows are found by their order, which is verified once for each version of a file."""
         if self._verified.get(series) != key:
             if not self._store.was_verified(series):
                 self._store.verify(series)
@@ -246,7 +246,7 @@ class DataManager:
     def _sessions(
         self, symbol: str, timeframe: Timeframe, starts: Any
     ) -> tuple[Schedule, frozenset[int]]:
-        """As far as the gap filler has learnt them and where bars begin, else the usual ones."""
+        """Sessions, and where bars begin, as learnt by the gap filler; else the usual ones."""
         instrument = self._instrument(symbol)
         path = ledger_path(self._store.folder)
         schedule, alignment = sessions_of(path, contract_name(instrument), timeframe)
@@ -266,12 +266,12 @@ def _why_unknown(entry: Mapping[str, Any]) -> str:
     """Why the gap filler cannot say what a series should have."""
     error, hint = entry.get("error"), entry.get("hint")
     if not error:
-        return "the gap filler has not looked at this series yet"
+        return "the gap filler has not assessed this series yet"
     return f"{error} – next step: {hint}" if hint else str(error)
 
 
 def _settings() -> Settings:
-    """Those to read with; what is to be told of them goes to the log, and so to standard error."""
+    """The settings to read with; notes on them go to the log, and so to standard error."""
     settings, note = settings_to_read_with()
     if note:
         log.warning("%s", note)
@@ -288,7 +288,7 @@ def _series(symbol: str, timeframe: str | Timeframe) -> Series:
 
 
 def _span(start: Moment, end: Moment) -> tuple[int, int]:
-    """UTC seconds; all times where nothing is said. InvalidRequest names what is wrong."""
+    """UTC seconds; all times by default. InvalidRequest names what is wrong."""
     first = ALWAYS[0] if start is None else _seconds("start", start)
     last = ALWAYS[1] if end is None else _seconds("end", end)
     if first > last:
@@ -311,28 +311,28 @@ def _seconds(name: str, moment: str | date | datetime) -> int:
 def _judge(
     entry: dict[str, Any], key: FileKey | None, span: tuple[int, int], interval_s: float
 ) -> FetchResult:
-    """Complete when these times were looked at, and lack only what IB has not.
+    """Complete if this interval was assessed, and only bars that IB does not have are missing.
 
-    An open start means: from the first bar on; an open end: as of the gap filler's last look.
-    `key`: that of the file that was read, which must be the one that it has looked at.
+    An open start means: from the first bar on; an open end: as of the gap filler's last scan.
+    `key`: that of the file that was read, which must be the one that was assessed.
     """
     start, end = span
     now = datetime.now(UTC).timestamp()
     known_from, known_until = (time_from_text(k, entry[k]) for k in ("from", "until"))
     if start == ALWAYS[0]:
         start = known_from if entry["first"] is None else time_from_text("first", entry["first"])
-    lacking = sum(
+    missing = sum(
         bars
         for first, last, bars, reason in entry["gaps"]
         if first < end and last >= start and reason != "no_trades"
     )
     why = ""
     if key is None or entry["key"] != [*key]:
-        why = "the gap filler has not looked at the file as it is now"
+        why = "the gap filler has not assessed the file as it is now"
     elif start < known_from:
         why = f"nothing is known before {entry['from']}"
     elif min(end, now) > known_until + (interval_s + _POLL_S if end > now else 0):
         why = f"nothing is known after {entry['until']}"
-    elif lacking:
-        why = f"up to {lacking} bars are missing"
+    elif missing:
+        why = f"up to {missing} bars are missing"
     return FetchResult(complete=not why, why=why, until=known_until)

@@ -1,4 +1,4 @@
-"""Bars of the store as one Parquet or Feather file, for programs that read these faster."""
+"""Exports bars of the store as one Parquet or Feather file, for programs that read these faster."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def export_bars(
     start: Moment = None,
     end: Moment = None,
 ) -> dict[str, pd.DataFrame]:
-    """Write `path` whole, or leave it as it was; what was loaded, by symbol.
+    """Write `path` whole, or leave it as it was; returns the bars, by symbol.
 
     Columns: symbol, timestamp (UTC), open, high, low, close, volume; one row for each bar, ordered
-    by symbol as they were given, then by time. The schema's metadata have under `ktrdr` what is
-    known of them, as a JSON object: source, complete, why, symbols, timeframe, written_by; the
-    same are the `attrs` of the frame when pandas reads the file.
+    by symbol as they were given, then by time. The schema's metadata under `ktrdr` is a JSON
+    object: source, complete, why, symbols, timeframe, written_by; pandas reads the same as the
+    `attrs` of the frame.
 
     InvalidRequest: another ending than one of `FORMATS`. Misconfigured: pyarrow is not installed.
     StoreUnwritable: the disk refused. Further errors as `DataManager.load`.
@@ -57,13 +57,13 @@ def export_bars(
 
 
 def _facts(frames: Mapping[str, pd.DataFrame]) -> dict[Hashable | None, Any]:
-    """What is known of the bars, as values that JSON has."""
-    lacking = {one: f.attrs["why"] for one, f in frames.items() if not f.attrs["complete"]}
+    """The facts about the bars, as JSON values."""
+    incomplete = {one: f.attrs["why"] for one, f in frames.items() if not f.attrs["complete"]}
     any_attrs = next(iter(frames.values())).attrs
     return {
         "source": any_attrs["source"],
-        "complete": not lacking,
-        "why": "; ".join(f"{one}: {why}" for one, why in lacking.items()),
+        "complete": not incomplete,
+        "why": "; ".join(f"{one}: {why}" for one, why in incomplete.items()),
         "symbols": list(frames),
         "timeframe": any_attrs["timeframe"],
         "written_by": f"ktrdr {__version__}",

@@ -1,4 +1,4 @@
-"""Asks ib-connection for what a series lacks in a span of time. Writes nothing."""
+"""Requests a series' missing bars in an interval from ib-connection. Writes nothing."""
 
 from __future__ import annotations
 
@@ -39,36 +39,36 @@ from ktrdr.store.interface import BarStore
 from ktrdr.store.source import ledger_path
 
 Progress = Callable[[int, int], None]
-"""Hears how many requests are answered, and how many there are."""
+"""Called with the number of requests answered, and their total."""
 
 _PATIENCE_S = 10.0
-"""Somebody sits before the screen: no waiting for a gateway that restarts."""
+"""A person is waiting at the screen: no waiting for a gateway that restarts."""
 ALWAYS = (-(2**62), 2**62)
-"""A span of all times (UTC seconds)."""
+"""The interval of all times (UTC seconds)."""
 _NO_STARTS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class FetchResult:
-    """Bars that were fetched, and whether that was all that is missing."""
+    """Fetched bars, and whether nothing is missing now."""
 
     bars: list[Bar] = field(default_factory=list)
     complete: bool = True
     why: str = ""
     source: str | None = None
-    """`live` or `simulated`, as the gateway says; None: nothing was fetched."""
+    """`live` or `simulated`, as reported by the gateway; None: nothing was fetched."""
     until: float = math.inf
-    """Of what was due later nothing is known (UTC seconds)."""
+    """Nothing is known of what was due later (UTC seconds)."""
 
 
 @dataclass(frozen=True)
 class _Due:
-    """Which bars of a span there should be, by what is believed of the sessions."""
+    """Which bars of a span there should be, by the accepted sessions."""
 
     span: tuple[int, int]
     schedule: Schedule
     is_in_doubt: bool
-    """IB's sessions lack days that they should have."""
+    """IB's sessions miss days that they should have."""
     alignment: frozenset[int]
     bars: Expected
     everything: bool
@@ -77,7 +77,7 @@ class _Due:
 
 @dataclass
 class _Work:
-    """What is missing of one series in a span, and what has come of it."""
+    """The missing bars of one series in an interval, and what was fetched of them."""
 
     series: Series
     instrument: Instrument
@@ -100,7 +100,7 @@ class _Work:
         return plan(gaps, self.instrument, self.series.timeframe)
 
     def take(self, request: BarsRequest, answer: Answer, source: str) -> None:
-        """Take an answer, and what can be believed at once of what it lacks."""
+        """Take in an answer, and mark what it proves absent at once."""
         self.source = source
         self.invalid += len(answer.invalid)
         answer, is_odd = self._without_odd(answer)
@@ -139,7 +139,7 @@ class _Work:
             seen, usual = (shown(schedule, timeframe, one) for one in (other, self.due.alignment))
             self.odd = f"IB's bars begin at other minutes than expected ({seen}, expected {usual})"
         elif unlikely:
-            self.odd = f"IB sent {len(unlikely)} bars that begin at other minutes than its others"
+            self.odd = f"IB sent {len(unlikely)} bars that begin at other minutes than the rest"
         return answer._replace(bars=kept), bool(unlikely)
 
     def why_incomplete(self) -> str:
@@ -147,18 +147,18 @@ class _Work:
         if self.odd:
             return self.odd
         if self.invalid:
-            return f"IB sent {self.invalid} bars that cannot be true"
+            return f"IB sent {self.invalid} invalid bars"
         present = np.union1d(self.present, np.array([bar.start for bar in self.bars], np.int64))
         gaps = missing(self.due.bars.starts, present, self.absent)
         if gaps:
             return f"up to {sum(gap.bars for gap in gaps)} bars are missing: IB has not sent them"
         if self.due.is_in_doubt:
-            return "IB's sessions lack days on which such contracts are usually traded"
+            return "IB's sessions miss days on which such contracts are usually traded"
         return ""
 
 
 class Fetching:
-    """Through the one connection that there is."""
+    """Through the one connection to IB."""
 
     def __init__(self, settings: Settings, store: BarStore) -> None:
         self._settings = settings
@@ -173,9 +173,9 @@ class Fetching:
         span: tuple[int, int],
         progress: Progress | None = None,
     ) -> FetchResult:
-        """The finished bars of a span that are not `present`; None: there is no such file.
+        """The finished bars of an interval that are not `present`; None: there is no such file.
 
-        A failure is no error: it says why not all was found.
+        A failure is not raised: the result says why bars are missing.
         """
         now = int(datetime.now(UTC).timestamp())
         there = _NO_STARTS if present is None else present

@@ -20,7 +20,7 @@ _NO_STARTS = np.empty(0, dtype=np.int64)
 
 
 def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
-    """Rows of a file as they stand there, to the last digit. MalformedFile: no numbers."""
+    """The rows of a file exactly as written, to the last digit. MalformedFile: not numbers."""
     if rows is None or not len(rows.starts):
         return pd.DataFrame(columns=VALUES, dtype=np.float64, index=_index(_NO_STARTS))
     places = rows.layout.value_places
@@ -46,7 +46,7 @@ def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
 
 
 def with_bars(local: pd.DataFrame, bars: Sequence[Bar]) -> pd.DataFrame:
-    """Local bars and fetched ones in order; a local one stays where both know it."""
+    """Local and fetched bars in order; a local one takes precedence."""
     if not bars:
         return local
     index = _index([bar.start for bar in bars])
@@ -61,7 +61,7 @@ def side_by_side(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def aggregated(frame: pd.DataFrame, into: Int64Array) -> pd.DataFrame:
-    """Bars that are made of others: `into` has for each row the start of its larger bar."""
+    """Bars aggregated from others: `into` has for each row the start of its larger bar."""
     if frame.empty:
         return frame
     grouped = frame.groupby(_index(into))

@@ -1,8 +1,8 @@
-"""PROGRAM ib-connection: the one connection to IB, and what is asked over it. Stores no bars.
+"""PROGRAM ib-connection: the one connection to IB, and the requests over it. Stores no bars.
 
-`python -m ktrdr.data.ib_connection_manager` runs it under the local API; in somebody's own
-program `get_connection_manager()` is the same thing. A request is paced here, survives the loss
-of the connection, and ends with an answer or with one clear outcome.
+`python -m ktrdr.data.ib_connection_manager` runs it under the local API; in another program
+`get_connection_manager()` is the same thing. A request is paced here, survives the loss of the
+connection, and ends with an answer or with one clear outcome.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from ktrdr.process import run
 from ktrdr.run_folder import prepare_folder
 from ktrdr.store.source import source_of
 
-log = logging.getLogger("ib-connection")  # its name is another when it is the program
+log = logging.getLogger("ib-connection")  # as a program it has another name
 
 T = TypeVar("T")
 
@@ -75,11 +75,11 @@ def _moment(time_s: float) -> datetime:
 
 
 class PersistentIbConnectionManager:
-    """The one connection of an application: connects, watches, retries, and paces requests.
+    """The one connection of an application: connects, monitors, retries, and paces requests.
 
     Its event loop lives in a thread of its own, so that any thread may call it. It stays until
     `stop`, and may be started again. `history`: where its states are kept, and closed with it.
-    `now`: the wall clock, aware. `new_loop` makes its event loop, whose clock all waiting goes by.
+    `now`: the wall clock, aware. `new_loop` makes its event loop, whose clock all waiting uses.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class PersistentIbConnectionManager:
         return f"<PersistentIbConnectionManager {self._link!r}>"
 
     def _make_link(self) -> None:
-        """A new one for each loop, for what it waits on belongs to that."""
+        """A new one for each loop, since its locks belong to the loop."""
         self._link = Link(self._settings, self._now, self._history)
         self._requests = Requests(self._link, self._now, self._settings.ktrdr_ib_heartbeat_s)
         self._sessions = ContractSessions(self._requests, self._now)
@@ -129,11 +129,11 @@ class PersistentIbConnectionManager:
 
     @property
     def broken(self) -> BaseException | None:
-        """What ended its life unexpectedly; None: nothing."""
+        """The error that ended its thread; None: none."""
         return self._thread.broken
 
     def when_broken(self, tell: Callable[[], object]) -> None:
-        """Call this, from another thread, should its life end unexpectedly; `broken` says why."""
+        """Call this, from another thread, if its thread ends unexpectedly; `broken` says why."""
         self._thread.when_broken(tell)
 
     def stop(self) -> None:
@@ -148,11 +148,11 @@ class PersistentIbConnectionManager:
 
     @property
     def is_connected(self) -> bool:
-        """A real request was answered lately, and bars can be had as far as anybody knows."""
+        """A real request was answered lately, and bars are available as far as is known."""
         return self._link.is_connected(self._thread.time)
 
     def status(self) -> ConnectionStatus:
-        """What is known of the connection now; asks nobody."""
+        """The known state of the connection; sends nothing."""
         return replace(
             self._link.status(self._thread.time),
             requests_open=self._requests.open,
@@ -184,10 +184,10 @@ class PersistentIbConnectionManager:
         patience_s: float | None = None,
         priority: Priority = Priority.RECENT,
     ) -> Answer:
-        """IB's finished bars for a request, paced. Raises the outcome where there are none.
+        """IB's finished bars for a request, paced. Raises the outcome if there are none.
 
-        Asked again after a loss of the connection, for `patience_s` in all; without it for as
-        long as the request says.
+        Sent again after a loss of the connection, for `patience_s` in all; by default for as long
+        as the request says.
         """
         return await self._requests.answered(
             request,
@@ -198,13 +198,13 @@ class PersistentIbConnectionManager:
         )
 
     async def head(self, instrument: Instrument) -> int | None:
-        """From when on IB has bars of the instrument (UTC seconds); None: it has none at all."""
+        """The start of IB's first bar of the instrument (UTC seconds); None: it has no bars."""
         return await self._requests.answered(
             ("head", instrument), instrument, lambda client: client.head(instrument), is_small=True
         )
 
     async def contract(self, instrument: Instrument) -> ContractFacts:
-        """What IB says of the instrument's contract, at most an hour old."""
+        """IB's details of the instrument's contract, at most an hour old."""
         return await self._sessions.contract(instrument)
 
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
@@ -212,16 +212,16 @@ class PersistentIbConnectionManager:
         return await self._sessions.sessions(instrument, start, end)
 
     async def checkup(self) -> Checkup:
-        """Ask the gateway for a little of everything, whatever state the connection is in."""
+        """Request a little of everything from the gateway, in any state of the connection."""
         return await checkup(self._link, self.status())
 
     async def clock(self) -> float | None:
-        """The gateway's clock minus this machine's, in seconds, asked for now."""
+        """The gateway's clock minus this machine's, in seconds, measured now."""
         await self._link.measure_clock(CHECKUP_S)
         return self.status().clock_offset_s
 
     async def history(self, days: float) -> HistoryMessage:
-        """The states of the last days, and the share of the time in which bars could be had.
+        """The states of the last days, and the share of the time in which bars were available.
 
         The times without data are those of all days that are kept.
         """
@@ -260,7 +260,7 @@ def get_connection_manager(
 
     AlreadyRunning when another process, such as ib-connection, has this run folder's.
     """
-    global _manager  # noqa: PLW0603  # one for each application is what this is
+    global _manager  # noqa: PLW0603  one for each application is the point
     with _manager_lock:
         if _manager is None:
             settings = settings or settings_to_run_with()
@@ -271,7 +271,7 @@ def get_connection_manager(
 
 
 def _forget(manager: PersistentIbConnectionManager) -> None:
-    """The next who asks for the application's connection gets a new one."""
+    """The next call for the application's connection gets a new one."""
     global _manager  # noqa: PLW0603  as above
     with _manager_lock:
         if _manager is manager:
@@ -295,7 +295,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
 
 
 class _LocalApi:
-    """What is answered at the socket: queries in, JSON out."""
+    """The routes of the socket: queries in, JSON out."""
 
     def __init__(self, manager: PersistentIbConnectionManager) -> None:
         self._manager = manager
@@ -360,11 +360,11 @@ class _LocalApi:
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
-    """The program: the connection and its local API, until it is told to stop.
+    """The program: the connection and its local API, until it is stopped.
 
-    It ends with the error that ended the connection's life, so that it is started anew.
+    It exits with the error that ended the connection, so that it is restarted.
     """
-    logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # its errors are told by ours
+    logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # our log reports its errors
     manager = get_connection_manager(settings, _history(settings))
     server = LocalServer(settings.connection_socket, routes(manager))
     try:
@@ -379,10 +379,10 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def _history(settings: Settings) -> ConnectionHistory | None:
-    """Where the states are kept: with the store, unless that is another's or unreadable."""
+    """Where the states are kept: with the store, unless that is another source's or unreadable."""
     try:
         owner = source_of(settings.data_dir)
-    except StoreUnwritable:  # whoever writes bars says so
+    except StoreUnwritable:  # the writer of bars reports it
         return None
     is_for_others = settings.is_simulated and settings.is_live_folder
     if is_for_others or owner not in (None, settings.source):

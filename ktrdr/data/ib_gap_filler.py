@@ -1,6 +1,6 @@
-"""PROGRAM gap-filler: finds the holes in the store, and closes them. Never talks to IB itself.
+"""PROGRAM gap-filler: finds the gaps in the store, and fills them. Does not talk to IB itself.
 
-`python -m ktrdr.data.ib_gap_filler` looks every few minutes, and at once at files that change.
+`python -m ktrdr.data.ib_gap_filler` scans every few minutes, and changed files at once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.folder_watch import FolderWatch
 from ktrdr.store.instruments_file import INSTRUMENTS
 
-log = logging.getLogger("gap-filler")  # its name is another when it is the program
+log = logging.getLogger("gap-filler")  # as a program it has another name
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
-    """The program: step after step, until it is told to stop."""
+    """The program: step after step, until it is stopped."""
     connection = LocalClient(settings.connection_socket, "ib-connection")
     filler = GapFiller(settings, connection, monotonic=time.monotonic, boot=boot())
 
@@ -51,7 +51,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def _prepare(folder: Path, source: str) -> None:
-    """The store's folder, without what a killed writer left in it; another source's is left."""
+    """The store's folder, without remains of killed writers; another source's is left as it is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         store = CsvStore(folder)

@@ -1,4 +1,4 @@
-"""A bar as a value, and whether its numbers can be true. Neither file nor wire format."""
+"""A bar as a value, and whether its numbers are valid. Neither file nor wire format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Bar(NamedTuple):
     low: float
     close: float
     volume: float
-    """Shares or contracts; -1 where IB has none (MIDPOINT, BID, ASK)."""
+    """Shares or contracts; -1 if IB has none (MIDPOINT, BID, ASK)."""
 
     @property
     def is_sound(self) -> bool:
@@ -37,8 +37,8 @@ class Answer(NamedTuple):
     """What IB sent for one request."""
 
     bars: list[Bar]
-    """Ascending, each start once; empty when IB answered that it has none."""
+    """Ascending, each start once; empty if IB answered that it has none."""
     invalid: tuple[int, ...] = ()
-    """Starts of bars that were sent and cannot be true."""
+    """Starts of invalid bars that were sent."""
     neighbours: tuple[Bar, ...] = ()
-    """Bars next to the span that was asked for: to compare with what is stored there."""
+    """Bars next to the requested interval: to compare with stored ones there."""

@@ -1,4 +1,4 @@
-"""A request for bars as a value, in IB's words too, and what goes first. Sends nothing."""
+"""A request for bars as a value, also in IB's terms, and its priority. Sends nothing."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class BarsRequest:
 
     @property
     def timeout_s(self) -> float:
-        """How long an answer of this size may take."""
+        """Timeout for an answer of this size."""
         return _ANSWER_S + _ANSWER_PER_BAR_S * self.bars_at_most
 
     @property
     def patience_s(self) -> float:
-        """How long whoever asks should wait, over a loss of the connection and its return."""
+        """How long the caller should wait, including a loss of the connection and its return."""
         return self.timeout_s + RETURN_S
 
     def ib_end(self, now: int) -> str:
-        """IB's `endDateTime` in UTC, one bar late since nobody says whether it is inclusive.
+        """IB's `endDateTime` in UTC, one bar late since it is unknown whether it is inclusive.
 
-        Empty, which means now, where that would be in the future, and for what knows no other.
+        Empty, which means now, if that would be in the future, and for what accepts no other.
         Daily bars are dated by the day on which their session closes, west of Greenwich on the
         next UTC day.
         """
@@ -70,13 +70,13 @@ class BarsRequest:
 
 
 class Priority(IntEnum):
-    """What goes first when several wait."""
+    """The order of waiting requests."""
 
     INTERACTIVE = 0
-    """Somebody sits before the screen."""
+    """A person is waiting at the screen."""
     TAIL = 1
     """The newest bars."""
     RECENT = 2
-    """Holes of the days that are kept complete."""
+    """Gaps in the days that are kept complete."""
     BACKFILL = 3
-    """History, as far as it was asked for."""
+    """History, as far as it was requested."""

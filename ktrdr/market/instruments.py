@@ -83,9 +83,9 @@ class Instrument:
     multiplier: str = ""
     trading_class: str = ""
     local_symbol: str = ""
-    """As IB spells it, where that is not the symbol: `BRK B`, `CLF27`."""
+    """As IB spells it, if that is not the symbol: `BRK B`, `CLF27`."""
     con_id: int = 0
-    """IB's number of the contract, which stands for all that names it but the exchange; 0: none."""
+    """IB's number of the contract, in place of all that names it but the exchange; 0: none."""
     what_to_show: str = "TRADES"
     extended_hours: bool = False
     """False: regular hours (IB's `useRTH=1`)."""
@@ -94,7 +94,7 @@ class Instrument:
 
     @property
     def ib_symbol(self) -> str:
-        """IB's `symbol`: for forex the base currency; empty where the local symbol names it."""
+        """IB's `symbol`: for forex the base currency; empty if the local symbol names it."""
         if self.ib_local_symbol:
             return ""
         return self.symbol[:3] if self.sec_type == "CASH" else self.symbol
@@ -109,11 +109,11 @@ class Instrument:
 
     @property
     def can_be_paged(self) -> bool:
-        """False for what IB tells up to now only: CONTFUT (error 10339) and ADJUSTED_LAST."""
+        """False for what IB returns only up to now: CONTFUT (error 10339) and ADJUSTED_LAST."""
         return self.sec_type != "CONTFUT" and self.what_to_show != "ADJUSTED_LAST"
 
     def since_for(self, timeframe: Timeframe) -> date | None:
-        """The day from which history of this timeframe is asked for; None: nothing special."""
+        """The day from which history of this timeframe is requested; None: no special one."""
         return self.since.get(timeframe.value, self.since.get(""))
 
 
@@ -176,7 +176,7 @@ def instrument_for(symbol: str, entry: Mapping[str, Any] | None = None) -> Instr
 
 
 def _guess(symbol: str, sec_type: str | None) -> Instrument:
-    """Contract fields from the symbol and, where it is given, the security type alone."""
+    """Contract fields by the symbol and, if given, the security type alone."""
     base, quote = symbol[:3], symbol[3:]
     pair = base in CURRENCIES and quote in CURRENCIES and base != quote
     if sec_type == "CASH" or (sec_type is None and pair):
@@ -201,7 +201,7 @@ def instrument_of_entry(symbol: str, entry: object) -> Instrument:
 
 
 def read_tables(text: str, name: str = "instruments.toml") -> dict[str, object]:
-    """What an `instruments.toml` has for each symbol, unchecked. Misconfigured: it is no TOML."""
+    """The tables of an `instruments.toml` by symbol, unchecked. Misconfigured: it is not TOML."""
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -319,7 +319,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def contract_name(instrument: Instrument) -> str:
     """A contract with its hours and kind of bars, as a key of the ledger.
 
-    What was not there when the first ledgers were written stands at the end, where it is given.
+    Fields newer than the first ledgers stand at the end, if given.
     """
     more = {
         "multiplier": instrument.multiplier,

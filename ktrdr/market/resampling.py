@@ -18,11 +18,11 @@ def larger_bars(
 ) -> tuple[Int64Array, Int64Array]:
     """For each bar the start of the larger one that it is a part of, and when that one ends.
 
-    All in UTC seconds; `starts` ascend. As IB has it [observed]: the first bar of a session begins
+    All in UTC seconds; `starts` ascend. As observed at IB: the first bar of a session begins
     with it, others at multiples of their length in the exchange's wall-clock time, a daily one is
-    dated by the trading day. `alignment` has what was learnt of where the larger bars begin, as
-    for `expected`; of four-hour bars while it is empty, at multiples too. A bar outside all
-    sessions counts by the clock alone.
+    dated by the trading day. `alignment` is what was learnt of where the larger bars begin, as for
+    `expected`; while it is empty, four-hour bars begin at multiples too. A bar outside all sessions
+    is placed by the clock alone.
     """
     opens, closes, days = _sessions(schedule)
     place = np.searchsorted(opens, starts, side="right") - 1
@@ -51,7 +51,7 @@ def _sessions(schedule: Schedule) -> tuple[Int64Array, Int64Array, Int64Array]:
 
 
 def _offsets(zone: str, starts: Int64Array) -> Int64Array:
-    """Local time less UTC, in seconds; looked up once an hour, in which no clock changes."""
+    """Local time minus UTC, in seconds; looked up once an hour, within which no clock changes."""
     local = find_zone(zone)
     hours, place = np.unique(starts // 3600, return_inverse=True)
     found = [
@@ -64,7 +64,7 @@ def _offsets(zone: str, starts: Int64Array) -> Int64Array:
 def _learnt(
     schedule: Schedule, starts: Int64Array, alignment: frozenset[int], otherwise: Int64Array
 ) -> Int64Array:
-    """Starts of four-hour bars at the minutes that were seen."""
+    """Starts of four-hour bars at the minutes that were observed."""
     reach = Timeframe.H4.length_s
     if not len(starts):
         return otherwise

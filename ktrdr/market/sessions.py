@@ -1,4 +1,4 @@
-"""Which bars a market should have printed, given its sessions, which others find out."""
+"""Which bars a market should have printed, given its sessions, which come from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 SETTLE_S = 10
-"""How long after its end an intraday bar is taken for finished."""
+"""How long after its end an intraday bar counts as finished."""
 DAILY_SETTLE_S = 300
 """The same for daily bars, after the close."""
 
@@ -33,12 +33,12 @@ class Session(NamedTuple):
     """UTC seconds."""
     close: int
     day: int
-    """The trading day that it belongs to, as UTC midnight: IB dates it by the close."""
+    """Its trading day, as UTC midnight: IB dates it by the close."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The sessions of one contract, complete for `[start, end)` and silent about the rest."""
+    """The sessions of one contract, complete for `[start, end)`, unknown elsewhere."""
 
     zone: str
     start: int
@@ -46,19 +46,19 @@ class Schedule:
     sessions: tuple[Session, ...]
     """Ascending, without overlaps."""
     source: str = "ib"
-    """`ib`; `hours`: the contract's coming week, taken for every week; `rules`: those of its kind.
+    """`ib`; `hours`: the contract's coming week, applied to every week; `rules`: those of its kind.
 
     The last two know no holidays.
     """
     denied: tuple[int, ...] = ()
-    """Trading days (UTC midnights) of sessions that IB's SCHEDULE lacks, between days that it has.
+    """Trading days (UTC midnights) of sessions missing from IB's SCHEDULE, between its days.
 
-    They are expected all the same, until that was said often enough.
+    They are expected all the same, until they were missing often enough.
     """
 
     @cached_property
     def columns(self) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
-        """Opens, closes and days of the sessions, and local time less UTC at each open, in s."""
+        """Opens, closes and days of the sessions, and local time minus UTC at each open, in s."""
         zone = find_zone(self.zone)
         open_, close, day = np.array(self.sessions, dtype=np.int64).reshape(-1, 3).T
         offset = [
@@ -80,13 +80,13 @@ class Schedule:
         )
 
     def covers(self, start: int, end: int) -> bool:
-        """True when this says everything about `[start, end)`."""
+        """True if this is complete for `[start, end)`."""
         return self.start <= start and end <= self.end
 
     def joined(self, other: Schedule) -> Schedule:
-        """Both together; `other` is believed about its own span.
+        """Both together; `other` takes precedence in its own interval.
 
-        Only this one where the two leave days between them of which nobody knows.
+        Only this one if the two leave unknown days between them.
         """
         if other.start > self.end or self.start > other.end:
             return self
@@ -109,12 +109,12 @@ class Schedule:
         return Schedule(self.zone, start, end, sessions, source, tuple(sorted(denied)))
 
     def overlaps(self, session: Session) -> bool:
-        """True when some session of this has time in common with that one."""
+        """True if a session of this one overlaps that one."""
         return any(s.open < session.close and session.open < s.close for s in self.sessions)
 
 
 class Expected(NamedTuple):
-    """Bars that should exist: their starts, and for each the trading day it belongs to."""
+    """Bars that should exist: their starts, and the trading day of each."""
 
     starts: Int64Array
     days: Int64Array
@@ -151,8 +151,8 @@ def expected(
 
     The first bar of a session starts with it, later ones at multiples of the length in the
     exchange's wall-clock time: IB's hours of US stocks are 09:30, 10:00, 11:00 … [observed].
-    `alignment` has what was learnt of that: so many minutes past the multiples (empty: none).
-    Where four-hour bars begin is not documented: of them it has the minutes of the local day
+    `alignment` is what was learnt of that: minutes past the multiples (empty: none).
+    Where four-hour bars begin is not documented: for them it has the minutes of the local day
     at which they were seen to start; while it is None or empty only a session's open is sure.
     """
     starts, due, days = _bars(schedule, timeframe, start, end, alignment or frozenset())
@@ -161,7 +161,7 @@ def expected(
 
 
 def due_at(schedule: Schedule, timeframe: Timeframe, start: int, alignment: frozenset[int]) -> int:
-    """When the bar that starts at `start` is taken for finished (UTC seconds), as in `expected`.
+    """When the bar that starts at `start` counts as finished (UTC seconds), as in `expected`.
 
     For a start at which no bar is expected: when one of its length would be.
     """
@@ -173,7 +173,7 @@ def due_at(schedule: Schedule, timeframe: Timeframe, start: int, alignment: froz
 def _bars(
     schedule: Schedule, timeframe: Timeframe, start: int, end: int, alignment: frozenset[int]
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Starts in `[start, end)`, and of each bar when it is finished and its trading day."""
+    """Starts in `[start, end)`, and for each bar when it is finished and its trading day."""
     if timeframe.is_daily:
         return _daily_bars(schedule, start, end)
     open_, close, day, offset = schedule.columns
@@ -207,7 +207,7 @@ def _daily_bars(
 def _grid(
     open_: Int64Array, close: Int64Array, offset: Int64Array, length_s: int
 ) -> tuple[Int64Array, Int64Array]:
-    """All bar starts of these sessions, and of which session each one is.
+    """All bar starts of these sessions, and the session of each.
 
     The first is the open, the next the first multiple of the length after it in local time,
     which is UTC and the offset.
@@ -260,9 +260,9 @@ def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Ite
 
 
 def closed(starts: Int64Array, schedule: Schedule, timeframe: Timeframe) -> BoolArray:
-    """Which of these bars have no instant in common with any session that IB itself has told.
+    """Which of these bars overlap no session reported by IB itself.
 
-    None where the sessions are only the usual ones, and none outside of what they are told for.
+    None if the sessions are only the usual ones, and none outside of their interval.
     """
     if schedule.source != "ib":
         return np.zeros(len(starts), dtype=np.bool_)
@@ -284,7 +284,7 @@ def finished(bars: Iterable[Bar], due: Int64Array, timeframe: Timeframe, now: in
 
 
 def minute_of(alignment: frozenset[int]) -> int:
-    """So many minutes past the multiples of their length bars begin that are no four-hour bars."""
+    """Minutes past the multiples of their length at which bars begin, except four-hour ones."""
     return min(alignment, default=0)
 
 

@@ -45,7 +45,7 @@ class Timeframe(Enum):
         return self is Timeframe.D1
 
     def can_begin_at(self, time_s: int) -> bool:
-        """Whether a bar of this length may bear that start: a whole minute, or a UTC midnight."""
+        """Whether a bar of this length may have that start: a whole minute, or a UTC midnight."""
         return time_s % (DAY_S if self.is_daily else MINUTE_S) == 0
 
     def __repr__(self) -> str:

@@ -1,6 +1,6 @@
-"""The usual sessions of a contract of which IB tells none. They know no holidays, and say so.
+"""The usual sessions of a contract if IB reports none. They know no holidays, and are marked so.
 
-What they expect too much is asked for once, and found to be absent.
+Expecting too much costs one request each, and is then found absent.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ktrdr.market.timeframes import DAY_S
 from ktrdr.market.zones import find_zone
 
 Hours = tuple[str, int, str, int]
-"""Opening and closing time, each with the days by which it is off the trading day."""
+"""Opening and closing time, each with its offset in days from the trading day."""
 
 _WORKDAYS = range(5)
 _WEEKS_LEAST = 4
-"""So many weeks without some weekday show that there is no trading then."""
+"""After this many weeks without some weekday, there is no trading on it."""
 _RULES: dict[str, tuple[str, dict[int, list[Hours]]]] = {
     "STK": ("America/New_York", {d: [("0930", 0, "1600", 0)] for d in _WORKDAYS}),
     "FUT": ("America/Chicago", {d: [("1700", -1, "1600", 0)] for d in _WORKDAYS}),
@@ -30,12 +30,12 @@ _RULES: dict[str, tuple[str, dict[int, list[Hours]]]] = {
 
 
 def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedule:
-    """The sessions of some days of a contract, as if every week were like them.
+    """The sessions of some days of a contract, repeated for every week.
 
     Of several days of one weekday the longest counts: the others are shortened. While few weeks
-    are known, a weekday on which such contracts are traded is like the longest of all days, where
-    it is not among them or shorter: the only Friday may be that after Thanksgiving. A weekday on
-    which they are not, counts only when most weeks have it.
+    are known, a weekday on which such contracts trade gets the hours of the longest of all days,
+    if it is missing or shorter: the only Friday may be that after Thanksgiving. A weekday on
+    which they do not trade counts only if most weeks have it.
     """
     _, of_its_kind = _RULES.get(sec_type, _RULES["STK"])
     sessions = _usual(coming.sessions, of_its_kind)
@@ -70,7 +70,7 @@ def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedul
 
 
 def usual_week(known: Schedule | None, received: Schedule, sec_type: str, now: int) -> Schedule:
-    """The usual week by all sessions of a contract that are known, over the span of `received`."""
+    """The usual week by all known sessions of a contract, over the interval of `received`."""
     sessions = {*received.sessions, *(known.sessions if known else ())}
     if not sessions:
         return by_rules(sec_type, received.start, now)
@@ -79,12 +79,12 @@ def usual_week(known: Schedule | None, received: Schedule, sec_type: str, now: i
 
 
 def _weeks(sessions: Sequence[Session]) -> set[int]:
-    """The weeks, from Monday on, in which there is some trading day."""
+    """The weeks, from Monday on, that have a trading day."""
     return {(session.day // DAY_S + 3) // 7 for session in sessions}
 
 
 def _usual(sessions: Sequence[Session], weekdays: Collection[int]) -> Sequence[Session]:
-    """Those of these weekdays, and of others that are traded in most weeks."""
+    """Those of these weekdays, and of others that have trading in most weeks."""
     weeks = len(_weeks(sessions))
     counts = Counter((day + 3) % 7 for day in {s.day // DAY_S for s in sessions})
     usual = {day for day, count in counts.items() if day in weekdays or 2 * count > weeks}

@@ -1,4 +1,4 @@
-"""Time zones: what IB's names for them mean, and where exchanges are. Never UTC for want of a name.
+"""Time zones: the meaning of IB's names for them, and where exchanges are. Never defaults to UTC.
 
 IB names zones as its gateway's Java or Windows does: `US/Eastern`, `EST (Eastern Standard Time)`,
 `IST`, `W. Europe Standard Time`. Some names stand for several zones; the exchange decides.
@@ -21,7 +21,7 @@ def find_zone(name: str) -> ZoneInfo:
 
 
 def zone_of(names: Iterable[str], exchange: str) -> str:
-    """The IANA name of the first of IB's names that is known, else the exchange's own zone.
+    """The IANA name of the first known one of IB's names, else the exchange's own zone.
 
     Empty: neither is known.
     """
@@ -32,7 +32,7 @@ def zone_of(names: Iterable[str], exchange: str) -> str:
 
 
 def _meant(name: str, exchange: str) -> str:
-    """The IANA name that a name of IB's stands for at an exchange; empty: nobody knows."""
+    """The IANA name that a name of IB's stands for at an exchange; empty: unknown."""
     plain = name.split(" (", maxsplit=1)[0].strip()
     several = _SEVERAL.get(_without_season(plain), ())
     if several:
@@ -56,7 +56,7 @@ def _by_exchange(zones: dict[str, str]) -> dict[str, str]:
     return {exchange: zone for zone, names in zones.items() for exchange in names.split()}
 
 
-# IB's names of exchanges (Contract Search) by the zone in which IB tells their hours.
+# IB's names of exchanges (Contract Search) by the zone in which IB reports their hours.
 EXCHANGE_ZONES = _by_exchange(
     {
         "America/New_York": "NYSE NASDAQ ISLAND ARCA AMEX BATS BYX EDGEA IEX PINK PSX BEX "

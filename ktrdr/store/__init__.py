@@ -1,1 +1,1 @@
-"""Bar files: read, extended, replaced, whole at every moment. It knows of no gaps."""
+"""Bar files: read, extended, replaced; complete at every moment. Knows nothing of gaps."""

@@ -1,4 +1,4 @@
-"""Changes a file so that it is whole at every moment, whoever is killed. Knows no bars."""
+"""Changes a file so that it is whole at every moment, even if killed. Knows no bars."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 TEMPORARY = ".ktrdr-new"
-"""How the names of files end that are not complete yet."""
+"""Suffix of the names of unfinished files."""
 
 _COPY_BYTES = 1024 * 1024
 _CANNOT_COPY = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
 class Edit(NamedTuple):
-    """The bytes `[start, end)` of a file give way to others."""
+    """Replaces the bytes `[start, end)` of a file."""
 
     start: int
     end: int
@@ -27,10 +27,10 @@ class Edit(NamedTuple):
 
 
 def append(descriptor: int, place: int, text: bytes) -> int:
-    """Write behind a file's last byte, at `place`, and be sure that it is on the disk.
+    """Append to a file at its end, `place`, and wait until that is on the disk.
 
-    What the file's time of change is now: that of the clock in ns, and not of its last tick, so
-    that whoever changes the file after us gives it another one. Not so where we may not.
+    Returns the file's new modification time: the clock's in ns, not that of its last tick, so that
+    any later change of the file has another one. Not if this user may not set it.
     OSError: the file is as long as before. Killed midway, it ends with a line that has no end.
     """
     now_ns = time.time_ns()
@@ -49,10 +49,10 @@ def append(descriptor: int, place: int, text: bytes) -> int:
 def rewrite(
     path: Path, descriptor: int, edits: Sequence[Edit], size: int, is_same: Callable[[], bool]
 ) -> bool:
-    """Put an edited copy into the place of `path`, in one step; False: it is not the same now.
+    """Replace `path` by an edited copy, in one step; False: it has changed meanwhile.
 
-    `descriptor` is the file itself, `size` how much of it counts, `is_same` is asked last.
-    Permissions and, where that is allowed, the owner stay.
+    `descriptor` is the file itself, `size` how much of it counts, `is_same` is called last.
+    Permissions and, if allowed, the owner stay.
     """
 
     def fill(new: int) -> None:
@@ -70,9 +70,9 @@ def rewrite(
 def write_whole(
     path: Path, pieces: Iterable[bytes], accept: Callable[[Path], bool] = lambda _: True
 ) -> bool:
-    """Put a file with this content into the place of any that there is; False: not accepted.
+    """Replace or create a file with this content; False: not accepted.
 
-    `accept` is asked last, and given where the new file is until then.
+    `accept` is called last, with the path of the new file until then.
     """
 
     def fill(new: int) -> None:
@@ -83,7 +83,7 @@ def write_whole(
 
 
 def write_new(path: Path, text: bytes) -> None:
-    """A file with this content. FileExistsError: there is one already."""
+    """Create a file with this content. FileExistsError: there is one already."""
     new = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         _write(new, text)
@@ -101,7 +101,7 @@ def write_over(descriptor: int, text: bytes) -> None:
 
 
 def keep(old: Path, copy: Path) -> None:
-    """The same content under another name; by a link where the file system has them."""
+    """The same content under another name; by a link if the file system has them."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(old, copy)
@@ -111,7 +111,7 @@ def keep(old: Path, copy: Path) -> None:
 
 
 def move(new: Path, target: Path) -> None:
-    """Put a file into the place of another in one step; on another file system a copy of it."""
+    """Replace a file by another in one step; on another file system by a copy of it."""
     try:
         new.replace(target)
     except OSError as error:
@@ -128,7 +128,7 @@ def move(new: Path, target: Path) -> None:
 
 
 def take_after(old: int | Path, new: int | Path) -> None:
-    """Give a file the permissions and, where that is allowed, the owner of another."""
+    """Give a file the permissions and, if allowed, the owner of another."""
     status = os.stat(old)  # noqa: PTH116  an open file may be meant
     with contextlib.suppress(PermissionError):
         os.chown(new, status.st_uid, status.st_gid)
@@ -150,7 +150,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def clear_leftovers(folder: Path) -> int:
-    """Remove what a killed writer left; how many files that were."""
+    """Remove what killed writers left; returns the number of files."""
     left = list(folder.glob(f".*{TEMPORARY}"))
     for path in left:
         path.unlink(missing_ok=True)
@@ -184,7 +184,7 @@ def _replace(
 
 
 def _copy(source: int, target: int, start: int, end: int) -> None:
-    """The bytes `[start, end)`, to where the target is; by the kernel alone where it can."""
+    """The bytes `[start, end)`, to the target's position; inside the kernel if possible."""
     copy = getattr(os, "copy_file_range", None)
     while start < end:
         count = 0
@@ -195,7 +195,7 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
                 if error.errno not in _CANNOT_COPY:
                     raise
                 copy = None
-        if not count:  # none, or it was cut short
+        if not count:  # unsupported, or the file was cut short
             piece = os.pread(source, min(_COPY_BYTES, end - start), start)
             if not piece:
                 raise OSError(errno.EIO, "the file became shorter while it was copied")
@@ -205,7 +205,7 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
 
 
 def _write(descriptor: int, text: bytes) -> None:
-    """All of it: a write may take a part."""
+    """All of it: a single write may be partial."""
     view = memoryview(text)
     while view:
         view = view[os.write(descriptor, view) :]

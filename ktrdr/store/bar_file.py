@@ -30,12 +30,12 @@ FileKey = tuple[int, int, int]
 """Size, mtime in ns, inode: the same key, the same content."""
 
 _NEAR_BYTES = 32 * 1024
-"""So close to a row its neighbours are read too, rather than looked for any further."""
+"""This close to a row its neighbours are read too, instead of searching further."""
 _LINE_BYTES = 512
 _MAX_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _MOST_BYTES = 16 * 1024 * 1024
-"""What is longer is no row, such as the zeros of a file that was enlarged and not written."""
+"""Anything longer is not a row, such as the zeros of a file that was enlarged and not written."""
 
 
 class FileTail(NamedTuple):
@@ -48,21 +48,21 @@ class FileTail(NamedTuple):
     whole_until: int
     """Where it ends."""
     torn: bytes
-    """What follows: a line that has no end."""
+    """What follows: a line without an end."""
 
 
 class BarFile:
-    """Its content as of when it was opened; with `writable` also to be written to.
+    """Its content as of when it was opened; if `writable`, also open for writing.
 
-    FileNotFoundError: there is none. MalformedFile: it is no file, or its header says something
-    else. Rows that were read come in order, or MalformedFile names the line that does not.
+    FileNotFoundError: there is none. MalformedFile: it is not a file, or its header is invalid.
+    Rows that were read are in order, or MalformedFile names the line that is not.
     """
 
     def __init__(self, path: Path, timeframe: Timeframe, *, writable: bool = False) -> None:
         self.path = path
         self.timeframe = timeframe
         mode = os.O_RDWR if writable else os.O_RDONLY
-        self.descriptor = os.open(path, mode | os.O_NONBLOCK)  # nobody may write to a pipe
+        self.descriptor = os.open(path, mode | os.O_NONBLOCK)  # a pipe may have no writer
         try:
             status = _regular(self.descriptor, path.name)
             self.key = key_of(status)
@@ -86,7 +86,7 @@ class BarFile:
 
     @property
     def header(self) -> bytes:
-        """Its first line, with all that belongs to it; the contract's, where it has none."""
+        """Its whole first line; the contract's, if it has none."""
         line = os.pread(self.descriptor, self.layout.begin, 0)
         if self.layout.is_whole:
             return line
@@ -146,7 +146,7 @@ class BarFile:
         return FileTail(line, last, at + end, raw[end:])
 
     def starts(self) -> Int64Array:
-        """Of all rows, after a look at every one of them. MalformedFile names the line."""
+        """The starts of all rows, after reading every one of them. MalformedFile names the line."""
         pieces: list[Int64Array] = [np.empty(0, np.int64)]
         line = 2
         for rows in self._chunks():
@@ -171,7 +171,7 @@ class BarFile:
                 yield rows
                 reach = _CHUNK_BYTES
             elif at + wanted == self.size or len(raw) < wanted:
-                return  # a last line that does not end
+                return  # a last line without an end
             elif reach > _MOST_BYTES:
                 name = self.path.name
                 raise MalformedFile(
@@ -192,7 +192,7 @@ class BarFile:
             raise
 
     def _back_to(self, start: int) -> int:
-        """A place where a line begins, before the first row at or after it; by a guess, for speed.
+        """A place where a line begins, before the first row from `start` on; guessed, for speed.
 
         Rows are about as dense in the whole file, so that the guess is seldom short.
         """
@@ -211,7 +211,7 @@ class BarFile:
     def _around(self, time_s: int) -> tuple[int, int]:
         """Two places where lines begin, near each other; between them the first row at or after it.
 
-        The second is behind that row, or the end of the file.
+        The second is after that row, or the end of the file.
         """
         low, high = self.layout.begin, self.size
         top = high
@@ -243,7 +243,7 @@ class BarFile:
             raise
 
     def _read_layout(self) -> Layout:
-        """MalformedFile: its header says something else. What a link leads to is not shown."""
+        """MalformedFile: its header is invalid. The content behind a link is not shown."""
         try:
             return read_layout(self.path.name, self._head)
         except MalformedFile as error:
@@ -253,7 +253,7 @@ class BarFile:
             raise MalformedFile(message, hint=error.hint) from None
 
     def _read_head(self) -> bytes:
-        """The first two lines, and more; nothing that was written since it was opened."""
+        """The first two lines, and more; nothing that was written after it was opened."""
         head = os.pread(self.descriptor, min(_LINE_BYTES, self.size), 0)
         is_all = len(head) < _LINE_BYTES or head.count(b"\n") >= 2
         return head if is_all else os.pread(self.descriptor, min(_MAX_LINE_BYTES, self.size), 0)

@@ -1,4 +1,4 @@
-"""A folder of bar files, `SYMBOL_TIMEFRAME.csv` each. Which bars are missing is not known here."""
+"""A folder of bar files, `SYMBOL_TIMEFRAME.csv` each. Does not know which bars are missing."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _FAR = 2**62
 class CsvStore:
     """Every write extends a file or replaces it whole, or leaves it as it was.
 
-    One writer at a time per file, between processes too; readers need no lock. With `state` it
-    remembers there what it has seen, and is for one thread then; so with `indexed`, in a file that
-    it opens for itself. `like`: a store after whose files those without rows spell their times.
+    One writer at a time per file, across processes; readers need no lock. With `state` it keeps an
+    index there, and is for one thread; likewise with `indexed`, in a file that it opens for itself.
+    `like`: a store whose spelling of times is used for files without rows.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class CsvStore:
     # Whose it is.
 
     def claim(self, source: str) -> None:
-        """Make this a store of `live` or `simulated` bars, if it is none yet.
+        """Make this a store of `live` or `simulated` bars, if it has no source yet.
 
-        WrongSource when it is a store of the other kind; nothing is changed then.
+        WrongSource: it is a store of the other source, and nothing is changed.
         """
         owner = self.source()
         if owner == source:
@@ -75,13 +75,13 @@ class CsvStore:
             write_whole(self.folder / METADATA_DIR / "source", [f"{source}\n".encode()])
 
     def source(self) -> str | None:
-        """`live` or `simulated`; None for a store that nothing was written to."""
+        """`live` or `simulated`; None for a store that was never written to."""
         return source_of(self.folder)
 
     # What is there.
 
     def scan(self) -> Scan:
-        """Every series of the store, and which of the files changed since they were looked at."""
+        """Every series of the store, and which of the files have changed since they were read."""
         if self._state is not None:
             self._state.notice_deletion()
         known = self._seen.known()
@@ -105,7 +105,7 @@ class CsvStore:
             return None
 
     def contents(self, series: Series, since: int) -> FileContents:
-        """Which bars the series has from `since` on; earlier ones may be among them.
+        """The bars that the series has from `since` on; earlier ones may be among them.
 
         MalformedFile names the line; FileNotFoundError: there is no such file.
         """
@@ -121,7 +121,7 @@ class CsvStore:
         return self._read_anew(series, since)
 
     def verify(self, series: Series) -> FileContents:
-        """The same, after a look at every row: each can be read, and they are in order."""
+        """The same, after reading every row: each can be read, and they are in order."""
         read_ns = time.time_ns()
         with self._open(series) as file:
             starts = file.starts()
@@ -133,7 +133,7 @@ class CsvStore:
         return seen
 
     def was_verified(self, series: Series) -> bool:
-        """Every row was looked at since it changed last, by this process or by another one."""
+        """Every row was read since it last changed, by this process or by another one."""
         name, key = series.file_name, self.key(series)
         if self._state is not None:
             known = self._seen.of(series)
@@ -178,12 +178,11 @@ class CsvStore:
             write_new(path, f"{HEADER}\n".encode())
 
     def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
-        """Put bars into the series' file, where it has none of that start; how many were new.
+        """Put bars into the series' file, unless it has one of that start; how many were new.
 
-        Rows that stand there stay byte for byte, unless they are to be corrected. StoreUnwritable:
-        the disk refused, and the file is as it was; or wholly as it should be, where only the wait
-        until its name is on the disk has failed. MalformedFile: it cannot be read, and is left as
-        it is.
+        Existing rows stay byte for byte, unless they are to be corrected. StoreUnwritable: the disk
+        refused, and the file is as it was; or wholly as it should be, if only the wait until its
+        name is on the disk has failed. MalformedFile: it cannot be read, and is left as it is.
         """
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
@@ -194,29 +193,32 @@ class CsvStore:
     # What was cut short.
 
     def clear_leftovers(self) -> int:
-        """Remove what a killed writer left; how many files that were."""
-        ours = self.folder / METADATA_DIR
-        folders, neighbours = {self.folder, ours, ours / "replaced", ours / "renewed"}, set[Path]()
+        """Remove what killed writers left; returns the number of files."""
+        metadata = self.folder / METADATA_DIR
+        folders, neighbours = (
+            {self.folder, metadata, metadata / "replaced", metadata / "renewed"},
+            set[Path](),
+        )
         with contextlib.suppress(FileNotFoundError):
             links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
             neighbours = {Path(os.path.realpath(path)).parent for path in links} - folders
         left = sum(clear_leftovers(folder) for folder in folders)
         for folder in neighbours:
-            with contextlib.suppress(OSError):  # which need not be ours
+            with contextlib.suppress(OSError):  # which may be a foreign one
                 left += clear_leftovers(folder)
-        return left + self._mend_all() + self.staging._mend_all()  # noqa: SLF001  another one of this class
+        return left + self._mend_all() + self.staging._mend_all()  # noqa: SLF001  of this class
 
     def _mend_all(self) -> int:
         mended = 0
         for path in self._locks.glob("*.lock"):
             with contextlib.suppress(FileNotFoundError, KtrdrError, ValueError):
-                mended += self.mend(parse_series(f"{path.stem}.csv"))  # the next `add` says why not
+                mended += self.mend(parse_series(f"{path.stem}.csv"))  # the next `add` reports it
         return mended
 
     def mend(self, series: Series) -> bool:
-        """Take away what there is of rows that we were killed at; whether it had to be done.
+        """Remove rows that a killed writer left unfinished; whether there were any.
 
-        StoreUnwritable, MalformedFile: it stays, and no reader takes it for a row.
+        StoreUnwritable, MalformedFile: they stay, and no reader takes them for rows.
         """
         path = self._lock_path(series)
         with _reported(path):
@@ -225,18 +227,18 @@ class CsvStore:
         with _reported(self.path(series)), self._writing(series) as writer:
             return writer.mend()
 
-    # Series that are pulled again.
+    # Rebuilds.
 
     @property
     def staging(self) -> CsvStore:
-        """Where series are pulled again, beside their own files."""
+        """The staging copies of series that are being rebuilt, beside their own files."""
         return CsvStore(self.folder / METADATA_DIR / "renewed", like=self)
 
     def begin_staging(self, series: Series) -> None:
-        """An empty file in `staging` with the first line of this one, unless there is a file.
+        """Create an empty file in `staging` with this one's first line, unless there is a file.
 
-        So its columns, its line ends and its byte order mark stay. FileNotFoundError,
-        MalformedFile: there is no such line.
+        This keeps its columns, line ends and byte order mark. FileNotFoundError, MalformedFile:
+        there is no such line.
         """
         path = self.staging.path(series)
         with _reported(path), contextlib.suppress(FileExistsError):
@@ -245,9 +247,9 @@ class CsvStore:
                 write_new(path, file.header)
 
     def take_staged(self, series: Series, stamp: str) -> Path:
-        """Put the renewed series into the place of this one, in one step.
+        """Replace this series by the rebuilt one, in one step.
 
-        Where the old one is kept. StoreUnwritable: nothing has changed.
+        Returns where the old one is kept. StoreUnwritable: nothing has changed.
         """
         newer = self.staging.path(series)
         with _reported(self.path(series)), self.locked(series):
@@ -260,18 +262,18 @@ class CsvStore:
         return kept
 
     def place_for_old(self, series: Series, stamp: str) -> Path:
-        """Where a file is kept that another one takes the place of: a name that is free."""
+        """Where to keep a file that is replaced: a free name."""
         folder = self.folder / METADATA_DIR / "replaced"
         endings = chain([""], (f"-{number}" for number in count(2)))
         places = (folder / f"{series}.{stamp}{ending}.csv" for ending in endings)
         return next(place for place in places if not place.exists())
 
     def flush(self) -> None:
-        """Let other processes see what was found."""
+        """Publish the index to other processes."""
         self._seen.flush()
 
     def close(self) -> None:
-        """Flush, and close the file of what was seen; it is opened again when it is needed."""
+        """Flush, and close the index; it is opened again when needed."""
         self._seen.close()
         if self._state is not None:
             self._state.close()
@@ -287,9 +289,9 @@ class CsvStore:
 
     @contextlib.contextmanager
     def locked(self, series: Series) -> Iterator[WriteLock]:
-        """Nobody else of ours writes to the series' file, nor do we with `add` or `mend`.
+        """No ktrdr process writes to the series' file, nor does this one with `add` or `mend`.
 
-        StoreUnwritable: somebody does, for long. OSError: the lock cannot be made.
+        StoreUnwritable: another one does, for too long. OSError: the lock cannot be made.
         """
         try:
             with held(self._lock_path(series), _LOCK_TIMEOUT_S) as lock:
@@ -304,7 +306,7 @@ class CsvStore:
 
 @contextlib.contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """Translate what the file system refuses, but for a file that is not there."""
+    """Translate errors of the file system, except for a missing file."""
     try:
         yield
     except FileNotFoundError:
@@ -314,5 +316,5 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def _known_from(first: int | None, since: int) -> int:
-    """Since when all bars are known, where those from `since` on are; 0 and before: all are."""
+    """From when on all bars are known, if those from `since` on are; 0 and before: all are."""
     return min(first or 0, 0) if first is None or first >= since else since

@@ -26,19 +26,19 @@ _BOM = b"\xef\xbb\xbf"
 _COMMA, _NEWLINE, _COLON = b",\n:"
 _EXAMPLE = "2026-11-20 14:30:00+00:00"
 _VIEWED = 32
-"""Bytes at the beginning of a row that are looked at; none is shorter, or it is looked at alone."""
+"""Bytes at the beginning of a row that are read in columns; a shorter row is read by itself."""
 _FIRST_YEAR, _MONTH_COUNT = 1900, 12 * 300
-"""Times in these months are read in columns, those in others one by one."""
+"""Times in these months are read in columns, others one by one."""
 _MONTHS = np.frombuffer(
     b"".join(b"%04d-%02d-" % (_FIRST_YEAR + i // 12, i % 12 + 1) for i in range(_MONTH_COUNT))
     + b"\xff" * 8,
     ">u8",
 ).astype(np.uint64)
-"""Number of a month → `YYYY-MM-` as a number, ascending; and one that is none."""
+"""Number of a month → `YYYY-MM-` as a number, ascending; and an invalid one."""
 _MONTH_STARTS = DAY_S * (
     np.datetime64(f"{_FIRST_YEAR}-01", "M") + np.arange(_MONTH_COUNT + 2).clip(max=_MONTH_COUNT)
 ).astype("M8[D]").astype(np.int64)  # fmt: skip
-"""Number of a month → its beginning, UTC seconds; the one that is none has no days."""
+"""Number of a month → its beginning, UTC seconds; the invalid one has no days."""
 _NEVER = -(2**28)
 _SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
 _END = np.frombuffer(b"0,\0\0\0\0\0\0", "<u8")[0]
@@ -47,7 +47,7 @@ _EPOCH_DIGITS = range(1, 12)
 
 
 def _two_digits(first: int, end: int, unit_s: int) -> NDArray[np.int32]:
-    """Two bytes as a number → seconds, `_NEVER` for others than the digits of `[first, end)`."""
+    """Two bytes as a number → seconds, `_NEVER` for all but the digits of `[first, end)`."""
     table = np.full(2**16, _NEVER, np.int32)
     for number in range(first, end):
         table[int.from_bytes(b"%02d" % number, "little")] = (number - first) * unit_s
@@ -63,7 +63,7 @@ _DAYS, _HOURS, _MINUTES = (
 
 @dataclass(frozen=True)
 class Layout:
-    """What the first line of a file says of its rows."""
+    """The layout of a file's rows, by its first line."""
 
     columns: tuple[str, ...] = COLUMNS
     newline: bytes = b"\n"
@@ -94,7 +94,7 @@ _USUAL_LAYOUT = Layout(begin=len(_USUAL), is_whole=True)
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows that follow each other in a file."""
+    """Consecutive rows of a file."""
 
     layout: Layout
     starts: Int64Array
@@ -107,7 +107,7 @@ class Rows:
 
     @property
     def text(self) -> bytes:
-        """The lines, as they stand in the file."""
+        """The lines, exactly as in the file."""
         return self.raw[self.offsets[0] : self.offsets[-1]]
 
     def between(self, start: int, end: int) -> Rows:
@@ -118,9 +118,9 @@ class Rows:
         return Rows(self.layout, self.starts[first:last], self.raw, offsets, self.name)
 
     def bars(self, starts: Iterable[int] | None = None) -> list[Bar]:
-        """The rows as bars; of these starts alone, where some are given. MalformedFile: no numbers.
+        """The rows as bars; only of these starts, if given. MalformedFile: not numbers.
 
-        Starts that there are no rows of are passed over.
+        Starts without rows are ignored.
         """
         chosen = np.arange(len(self.starts))
         if starts is not None:
@@ -145,7 +145,7 @@ class Rows:
 
 
 def read_layout(name: str, head: bytes) -> Layout:
-    """What the beginning of a file says; an empty file has the contract's columns."""
+    """The layout by the beginning of a file; an empty file has the contract's columns."""
     end = head.find(b"\n") + 1
     if head[:end] == _USUAL:
         return _USUAL_LAYOUT
@@ -167,19 +167,19 @@ def read_rows(
 ) -> Rows:
     """The rows in a piece of a file that begins where a line does; times checked, values not.
 
-    A last line that does not end is no row yet, and is kept out. `line` is the number of the
+    A last line without an end is not a row yet, and is left out. `line` is the number of the
     first one, for MalformedFile, which names the line and what was expected there.
     """
     starts, offsets, parsed = _read_starts(name, layout, raw, line)
     rows = Rows(layout, starts, raw, offsets, name)
     _check_order(rows, line)
-    if timeframe.is_daily or not parsed.all():  # what was seen is on whole minutes
+    if timeframe.is_daily or not parsed.all():  # these are on whole minutes
         _check_places(rows, timeframe, line)
     return rows
 
 
 def read_starts(name: str, layout: Layout, raw: bytes) -> tuple[Int64Array, Int64Array]:
-    """The times of these rows in whatever order, and where their lines begin, as in `Rows`.
+    """The times of these rows in any order, and where their lines begin, as in `Rows`.
 
     MalformedFile: one cannot be read.
     """
@@ -208,23 +208,23 @@ def line_start(name: str, layout: Layout, line: bytes, number: int | None) -> in
 
 
 def _time_in(layout: Layout, line: bytes) -> str:
-    """The time of a row as it stands there."""
+    """The time of a row as text."""
     place = layout.time_place
     fields = line.split(b",", place + 1)
     return fields[place].decode(errors="replace").strip() if place < len(fields) else ""
 
 
 def check_values(name: str, rows: Rows, *, line: int | None = None) -> None:
-    """Rows of nothing but figures, with as many fields as they should have, none of them empty.
+    """Check that rows are all numbers, with the right count of fields, none of them empty.
 
-    Where that is not so at first sight, each row is looked at. MalformedFile names the line.
+    If a quick check fails, each row is checked. MalformedFile names the line.
     """
     if not _is_plain(rows):
         check_each(name, rows, line=line)
 
 
 def check_each(name: str, rows: Rows, *, line: int | None = None) -> None:
-    """Each row has its fields, and the five of ours are numbers. MalformedFile names the line."""
+    """Check that each row has its fields, with five numbers. MalformedFile names the line."""
     width, places = len(rows.layout.columns), rows.layout.value_places
     for row, (begin, end) in enumerate(zip(rows.offsets, rows.offsets[1:], strict=False)):
         text = rows.raw[begin:end].rstrip(b"\r\n")
@@ -236,7 +236,7 @@ def check_each(name: str, rows: Rows, *, line: int | None = None) -> None:
 
 
 def broken(name: str, line: int | None, found: object, expected: str) -> MalformedFile:
-    """The error for a line that cannot be read, as it stands in the file `name`."""
+    """The error for a line of the file `name` that cannot be read."""
     where = f"{name} line {line}" if line is not None else name
     hint = (
         f"{check_command(name)} names each such line, and with --fix mends what it can without "
@@ -246,24 +246,24 @@ def broken(name: str, line: int | None, found: object, expected: str) -> Malform
 
 
 def check_command(name: str) -> str:
-    """What is to be called to have the file `name` of a series checked: `ktrdr check AAPL 1m`."""
+    """The command that checks the file `name` of a series: `ktrdr check AAPL 1m`."""
     symbol, _, timeframe = name.removesuffix(".csv").rpartition("_")
     return f"ktrdr check {shlex.quote(symbol)} {timeframe}" if symbol else "ktrdr check"
 
 
 def unordered(rows: Rows, row: int, first_line: int | None) -> MalformedFile:
-    """The error for a row that comes too late in its file, or twice; the rows' first is 0."""
+    """The error for a row out of order in its file, or a duplicate; the rows' first is 0."""
     expected = "a time after that of the row before"
     return broken(rows.name, _number(first_line, row), _spelled(rows, row), expected)
 
 
 def _spelled(rows: Rows, row: int) -> str:
-    """The time of a row as it stands in the file."""
+    """The time of a row as in the file."""
     return _time_in(rows.layout, rows.raw[rows.offsets[row] : rows.offsets[row + 1]])
 
 
 def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]) -> bytes:
-    """Lines with their ends; columns that are not ours stay empty."""
+    """Lines with their ends; foreign columns stay empty."""
     lines = [_in_order(bar, spell) for bar in bars]
     if layout.columns != COLUMNS:
         names = [
@@ -275,7 +275,7 @@ def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]
 
 
 def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
-    """One line in the order of `COLUMNS`, each number in the fewest digits that mean just it."""
+    """One line in the order of `COLUMNS`, with the shortest exact spelling of each number."""
     start, first, high, low, close, volume = bar
     amount = int(volume)
     return (
@@ -285,7 +285,7 @@ def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
 
 
 def spell_time(start: int) -> str:
-    """A time as the contract has it."""
+    """A time as in the contract."""
     return _date(start // DAY_S) + _clock(start % DAY_S)
 
 
@@ -300,7 +300,7 @@ def _clock(second: int) -> str:
 
 
 def spelling_of(layout: Layout, line: bytes, start: int | None) -> Callable[[int], str]:
-    """How the time of a row is spelled; as in the contract where that is not known."""
+    """How the time of a row is spelled; as in the contract if that is unknown."""
     if start is None:
         return spell_time
     text = line.split(b",")[layout.time_place].decode(errors="replace").strip()
@@ -341,9 +341,9 @@ def _view_starts(raw: bytes, begins: Int64Array, layout: Layout) -> tuple[Int64A
 
 
 def _view_times(raw: bytes, begins: Int64Array) -> tuple[Int64Array, BoolArray]:
-    """UTC seconds of `YYYY-MM-DD HH:MM:00+00:00,`, and where exactly that stands.
+    """UTC seconds of `YYYY-MM-DD HH:MM:00+00:00,`, and which rows have exactly that.
 
-    Each is taken as four numbers of eight bytes, and compared as such.
+    Each is read as four numbers of eight bytes, and compared as such.
     """
     every_place = np.ndarray((len(raw) - _VIEWED + 1,), f"V{_VIEWED}", raw, 0, (1,))
     rows = every_place[begins].view("<u8").reshape(-1, 4)
@@ -355,7 +355,7 @@ def _view_times(raw: bytes, begins: Int64Array) -> tuple[Int64Array, BoolArray]:
     good &= seconds == _SECONDS
     good &= end & two == _END
     day = day_and_clock & two
-    is_first = np.ones(len(day) + 1, np.bool_)  # of its day; and who comes after the last one
+    is_first = np.ones(len(day) + 1, np.bool_)  # of its day; and a sentinel
     np.not_equal(day[1:], day[:-1], out=is_first[1:-1])
     is_first[1:-1] |= month[1:] != month[:-1]
     firsts = is_first.nonzero()[0]
@@ -414,14 +414,14 @@ def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> N
 
 
 def _is_plain(rows: Rows) -> bool:
-    """Nothing but figures, as many as there should be: nothing worth a look at each row."""
+    """All numbers, in the right count: no row needs a check by itself."""
     text = np.frombuffer(rows.raw, np.uint8)[rows.offsets[0] : rows.offsets[-1]]
     if not len(text):
         return True
     is_comma = text == _COMMA
     if np.count_nonzero(is_comma) != len(rows.starts) * (len(rows.layout.columns) - 1):
         return False
-    is_comma[:-1] &= text[1:] <= _COMMA  # a field without anything in it
+    is_comma[:-1] &= text[1:] <= _COMMA  # an empty field
     return bool(text.min() >= _NEWLINE and text.max() <= _COLON and not is_comma.any())
 
 

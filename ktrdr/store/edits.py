@@ -1,4 +1,4 @@
-"""Where in a bar file new bars belong, as edits of its bytes. Writes nothing."""
+"""Where new bars belong in a bar file, as edits of its bytes. Writes nothing."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def is_behind(end: FileTail, bars: Sequence[Bar]) -> bool:
 
 
 def lacks_only_its_end(file: BarFile, end: FileTail, bars: Sequence[Bar]) -> bool:
-    """The last line that has no end is a whole row; a torn one must give way.
+    """The last line without an end is a whole row; a torn one must give way.
 
-    Nobody can tell a whole number from a torn one: a bar that comes anew is believed instead.
+    A whole number and a torn one look alike: the new bar of that start takes precedence.
     """
     line = end.torn.rstrip(b"\r")
     if not line or line.count(b",") != len(file.layout.columns) - 1:
@@ -44,9 +44,9 @@ def lacks_only_its_end(file: BarFile, end: FileTail, bars: Sequence[Bar]) -> boo
 def edits_for(
     file: BarFile, end: FileTail, bars: Sequence[Bar], *, correct: bool
 ) -> tuple[list[Edit], int]:
-    """What gives way to what, and how many of the bars are new. MalformedFile.
+    """The edits, and how many of the bars are new. MalformedFile.
 
-    `bars` are in order; those of a start that is there change nothing, unless they correct it.
+    `bars` are in order; those of an existing start change nothing, unless they correct it.
     """
     if not file.layout.is_whole:
         header = b"" if file.layout.has_header else HEADER.encode()

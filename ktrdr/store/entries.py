@@ -1,4 +1,4 @@
-"""What stands in a store's folder under the names of series, and what is none. Opens no file."""
+"""The files of a store's folder that have the names of series, and invalid names. Opens no file."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Entries(NamedTuple):
 
     found: dict[Series, FileKey]
     blocked: dict[Series, MalformedFile]
-    """Those whose name stands for no file of their own, with what it is and what to do."""
+    """Those whose name stands for no file of their own, with the error and what to do."""
     strange: list[str]
-    """A line for each name that is none of a series."""
+    """A message for each name that is not that of a series."""
 
 
 class _File(NamedTuple):
-    """A series' file, as far as the folder tells."""
+    """A series' file, according to the folder."""
 
     series: Series
     key: FileKey
@@ -39,9 +39,9 @@ class _File(NamedTuple):
 
 
 def read_entries(folder: Path) -> Entries:
-    """What is in a store; nothing where there is no such folder.
+    """The contents of a store; nothing if there is no such folder.
 
-    Whatever is wrong with one entry is told of that one. OSError: the folder cannot be read.
+    A problem with one entry is reported for that one. OSError: the folder cannot be read.
     """
     entries = Entries({}, {}, [])
     files: dict[tuple[int, FileKey], list[_File]] = {}
@@ -73,7 +73,7 @@ def read_entries(folder: Path) -> Entries:
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:
-    """That of the file. MalformedFile: there is none behind the name; FileNotFoundError: nor that.
+    """The status of the file. MalformedFile: it is not a file; FileNotFoundError: nor a link.
 
     Links are followed.
     """
@@ -101,10 +101,10 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
 
 
 def _shared(same: list[_File]) -> dict[Series, MalformedFile]:
-    """Series whose file is another series' file as well, since nothing is written to two at once.
+    """Series that share their file with another series, since nothing is written to two at once.
 
-    A link to a file of the store gives way to it. Of other names for one file nobody knows whose
-    bars it has.
+    A link to a file of the store is the one refused. For other names of one file it is unknown
+    whose bars it has.
     """
     if len(same) < 2:
         return {}
@@ -117,7 +117,7 @@ def _shared(same: list[_File]) -> dict[Series, MalformedFile]:
             what = f"it is a link to {own[0].file_name}, which has the bars of {own[0]}"
             hint = f"remove the link {name}, or put a file of its own in its place"
         elif len(own) != 1:
-            what = f"{' and '.join(names)} are one file, so nobody knows whose bars it has"
+            what = f"{' and '.join(names)} are one file, so it is unknown whose bars it has"
             hint = f"keep one of the names, remove the other: {' or '.join(names)}"
         else:
             continue

@@ -1,4 +1,4 @@
-"""What the file system refuses, as an error of ours with what a person can do. Opens no file."""
+"""Turns errors of the file system into ktrdr errors with a hint for a person. Opens no file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HINT = "see whether it can be read and written by hand; it is tried again"
 
 
 def is_of_the_disk(error: OSError) -> bool:
-    """It is full, or may not be written to: that is so for every file on it."""
+    """It is full, or may not be written to: that concerns every file on it."""
     return error.errno in _OF_THE_DISK
 
 
@@ -38,5 +38,5 @@ def hint_for(error: OSError) -> str:
 
 
 def unwritable(what: object, error: OSError) -> StoreUnwritable:
-    """The file system has refused `what`, such as a file's name or path."""
+    """The file system refused `what`, such as a file's name or path."""
     return StoreUnwritable(f"{what}: {error.strerror or error}", hint=hint_for(error))

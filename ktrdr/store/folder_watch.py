@@ -1,7 +1,7 @@
-"""Says which files of a folder have changed, as soon as the system tells. It reads none of them.
+"""Reports which files of a folder have changed, as soon as the system does. Reads none of them.
 
 By inotify or FSEvents, through watchfiles: nothing is polled on the disk. Network file systems
-tell nothing of what other machines do, so that somebody should look by himself now and then too.
+do not report what other machines do, so that scans are needed now and then too.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from watchfiles._rust_notify import RustNotify  # `watch` does not say when it has begun
+from watchfiles._rust_notify import RustNotify  # `watch` does not report when it has begun
 
 log = logging.getLogger(__name__)
 
 _STEP_MS, _MOST_MS = 400, 800
-"""Changes are told when for so long none has followed, and after so long at the latest."""
+"""Changes are reported after a pause this long, and after this time at the latest."""
 _IS_IT_MS = 10_000
-"""How often it is looked whether the folder is still the one that is watched."""
+"""How often to check whether the folder is still the one that is watched."""
 _END_S = 2.0
 _AGAIN_S = 10.0
-"""How soon a folder is tried again that cannot be watched, or is not there."""
+"""How soon to retry a folder that cannot be watched, or is missing."""
 
 
 class FolderWatch:
     """A thread from `start` to `stop`, which calls `changed` with the names of files.
 
-    With None once after each beginning: whatever was changed before was not told. Where the folder
-    cannot be watched, or is not there, that is one line in the log; tried again after `again_s`.
+    With None once after each beginning: earlier changes were not reported. If the folder cannot be
+    watched, or is missing, that is one line in the log; retried after `again_s`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FolderWatch:
             self._stop.wait(self._again_s)
 
     def _follow(self, identity: tuple[int, int]) -> None:
-        """Until it is another folder, or the thread is to end."""
+        """Runs until it is another folder, or the thread is to end."""
         with RustNotify(
             [str(self._folder)],
             debug=False,
@@ -84,11 +84,11 @@ class FolderWatch:
 
     def _say(self, trouble: str) -> None:
         if trouble != self._said:
-            log.warning("%s: new files are noticed at scans alone", trouble)
+            log.warning("%s: new files are noticed only at scans", trouble)
         self._said = trouble
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """Another one for another folder of that name. FileNotFoundError: there is none."""
+    """Another number for another folder of that name. FileNotFoundError: there is none."""
     found = folder.stat()
     return found.st_dev, found.st_ino

@@ -1,7 +1,7 @@
-"""Which bars each file had when it was looked at last: a table beside the ledger, to be made anew.
+"""The index of bars in each file as last read: a table in the ledger's file, safe to rebuild.
 
-A file with the same size, time of change and inode is the same file: a look at it costs no more
-than that. What was written to within the clock's tick before it was looked at is looked at again.
+A file with the same size, modification time and inode is the same file, and is not read again.
+One written to within the clock's tick before it was read is read again.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _ALL = "SELECT name, size, mtime_ns, inode, settled, first, last, since, verifie
 _PUT = "INSERT OR REPLACE INTO file_index VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _RUNS = "SELECT runs FROM file_index WHERE name = ?"
 _TOGETHER = 256
-"""Files that are written of in one go."""
+"""Files that are recorded at once."""
 _OF_BEFORE, _VERSION_OF_BEFORE = "index.sqlite", 2
-"""A file of its own, until the index became a part of the ledger's."""
+"""A file of its own, before the index became a part of the ledger's."""
 _FINE_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
-"""Between two changes that get the same time: Linux' clock, and file systems of whole seconds."""
+"""Changes this close may get the same time: Linux' clock, and file systems of whole seconds."""
 
 
 class IndexEntry(NamedTuple):
@@ -39,18 +39,18 @@ class IndexEntry(NamedTuple):
 
     key: FileKey
     is_settled: bool
-    """A file that has this key is the one that was looked at: nothing else can have it."""
+    """A file that has this key is the one that was read: no other can have it."""
     first: int | None
     last: int | None
     """Starts of its first and last row, UTC seconds."""
     since: int
     """From then on its bars are known."""
     is_verified: bool
-    """Every row was looked at: they are in order, and each is there once."""
+    """Every row was read: they are in order, each only once."""
 
 
 def is_settled(key: FileKey, read_ns: int) -> bool:
-    """A file that was looked at then (UTC, in ns) cannot change any more and keep this key."""
+    """A file that was read then (UTC, in ns) cannot change any more and keep this key."""
     tick_ns = _FINE_TICK_NS if key[1] % 1_000_000_000 else _COARSE_TICK_NS
     return read_ns - key[1] > tick_ns
 
@@ -79,13 +79,13 @@ class CoverageIndex:
         return None if runs is None else from_runs(runs, since, step_s)
 
     def keep(self, name: str, known: IndexEntry, starts: Int64Array, step_s: int) -> None:
-        """Remember what was found; for others to see after `flush`."""
+        """Record what was found; other processes see it after `flush`."""
         self._keep(name, known, to_runs(starts, step_s))
 
     def extend(self, name: str, key: FileKey, starts: Int64Array, step_s: int) -> None:
-        """Rows with these starts were written behind the last one; the file has this key now.
+        """Rows with these starts were appended; the file has this key now.
 
-        Nothing else can have it, and it was settled before.
+        No other file can have it, and it was settled before.
         """
         known, runs = self.known().get(name), self._runs(name)
         if known is None or runs is None:
@@ -130,7 +130,7 @@ class CoverageIndex:
         self._unsaved = {}
 
     def close(self) -> None:
-        """Flush, and read it anew when it is needed again; its file stays open."""
+        """Flush, and read it again when needed; its file stays open."""
         self.flush()
         self._forget_all()
 
@@ -146,7 +146,7 @@ class CoverageIndex:
 
 
 def find_known(path: Path, name: str) -> IndexEntry | None:
-    """What an index says of one file, to who only reads; None: nothing, or it cannot be read."""
+    """The index of one file, read only; None: nothing, or it cannot be read."""
     try:
         with reading(path) as database:
             row = database.execute(f"{_ALL} WHERE name = ?", (name,)).fetchone()
@@ -164,7 +164,7 @@ def to_runs(starts: Int64Array, step_s: int) -> bytes:
     """Starts as runs of neighbours, `step_s` apart: first and count of each."""
     if not len(starts):
         return b""
-    begins = np.ones(len(starts) + 1, np.bool_)  # a run; and who comes after the last one
+    begins = np.ones(len(starts) + 1, np.bool_)  # of a run; and a sentinel
     np.not_equal(starts[1:] - starts[:-1], step_s, out=begins[1:-1])
     places = begins.nonzero()[0]
     runs = np.empty((len(places) - 1, 2), "<i8")
@@ -174,7 +174,7 @@ def to_runs(starts: Int64Array, step_s: int) -> bytes:
 
 
 def joined_runs(before: bytes, after: bytes, step_s: int) -> bytes:
-    """Runs that follow each other; the last and the first become one where they touch."""
+    """Consecutive runs; the last and the first become one if they touch."""
     if not before or not after:
         return before + after
     last, first = (np.frombuffer(runs, "<i8") for runs in (before[-16:], after[:16]))
@@ -196,11 +196,11 @@ def from_runs(runs: bytes, since: int, step_s: int) -> Int64Array:
 
 
 def _take_over_index(database: Database, path: Path) -> None:
-    """What an earlier release had seen, in a file of its own, is known; the file goes."""
+    """Take over the index of an earlier release from a file of its own, and remove that."""
     before = path.with_name(_OF_BEFORE)
     if not before.exists():
         return
-    with contextlib.suppress(DatabaseError):  # then files are looked at anew
+    with contextlib.suppress(DatabaseError):  # then files are read again
         database.execute("ATTACH ? AS before", (str(before),))
         try:
             if database.execute("PRAGMA before.user_version").fetchone()[0] == _VERSION_OF_BEFORE:
@@ -212,4 +212,4 @@ def _take_over_index(database: Database, path: Path) -> None:
 
 
 INDEX = Schema(_TABLES, 3, (_take_over_index,))
-"""The index alone; its version is that of the ledger, in whose file it is."""
+"""The index alone; its version is that of the ledger, whose file it is in."""

@@ -13,14 +13,14 @@ INSTRUMENTS = "instruments.toml"
 
 
 def tables_of(folder: Path) -> dict[str, object]:
-    """The tables of a store's `instruments.toml`, unchecked; none where there is no such file.
+    """The tables of a store's `instruments.toml`, unchecked; none if there is no such file.
 
-    Misconfigured: it cannot be read, or is no TOML. A link that leads nowhere is not the same as no
-    file: without their entries symbols stand for other contracts.
+    Misconfigured: it cannot be read, or is not TOML. A dangling link is not the same as no file:
+    without their entries symbols stand for other contracts.
     """
     path = folder / INSTRUMENTS
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to read a pipe would never end
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would never end
             raise Misconfigured(f"{path} is no regular file", hint="move it away")
         return read_tables(path.read_text("utf-8-sig"), path.name)
     except FileNotFoundError:

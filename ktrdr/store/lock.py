@@ -18,12 +18,12 @@ _NOTHING, _WITHDRAWN = b"-", b"~"
 
 
 class Unfinished(NamedTuple):
-    """What somebody did not come to the end of."""
+    """What a writer left unfinished."""
 
     inode: int
-    """Of the file; 0: nobody knows which."""
+    """Of the file; 0: unknown."""
     is_withdrawn: bool
-    """The rows are gone again; but who reads on in that file may have seen some of them."""
+    """The rows are gone again; but a reader of that file may have seen some of them."""
 
 
 class LockBusy(Exception):
@@ -31,9 +31,9 @@ class LockBusy(Exception):
 
 
 class WriteLock:
-    """A lock that is held. Its own file tells the next one, should its holder be killed.
+    """A lock that is held. Its own file tells the next holder, should this one be killed.
 
-    That file stays and is written over: to make and remove another would cost more than the bars.
+    That file stays and is overwritten: making and removing another would cost more than the bars.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -44,41 +44,41 @@ class WriteLock:
         write_over(self._descriptor, b"%020d" % inode)
 
     def withdraw(self) -> None:
-        """The file is as it was before, but for what others did."""
+        """The file is as it was before, except for what others did."""
         write_over(self._descriptor, _WITHDRAWN)
 
     def end(self) -> None:
-        """The rows are whole; or there never was one."""
+        """The rows are whole; or there were none."""
         write_over(self._descriptor, _NOTHING)
 
     def unfinished(self) -> Unfinished | None:
-        """What the one before left."""
+        """What the previous holder left."""
         return _read(os.pread(self._descriptor, 64, 0))
 
 
 @contextlib.contextmanager
 def held(path: Path, timeout_s: float) -> Iterator[WriteLock]:
-    """Hold the lock that is at `path`. LockBusy: somebody else does. OSError: it cannot be held.
+    """Hold the lock at `path`. LockBusy: another does. OSError: it cannot be held.
 
-    Twice at once is too often, for one process as well.
+    One process cannot hold it twice either.
     """
     until = time.monotonic() + timeout_s
     while True:
         descriptor = _open(path)
         try:
             _lock(descriptor, path, until)
-            if os.fstat(descriptor).st_nlink:  # nobody has removed it meanwhile
+            if os.fstat(descriptor).st_nlink:  # it was not removed meanwhile
                 try:
                     yield WriteLock(descriptor)
                 finally:
-                    unlock_descriptor(descriptor)  # a child that was forked meanwhile has it too
+                    unlock_descriptor(descriptor)  # a child forked meanwhile has it too
                 return
         finally:
             os.close(descriptor)
 
 
 def left_unfinished(path: Path) -> Unfinished | None:
-    """What a lock that is not held tells. OSError: it cannot be read."""
+    """The content of a lock that is not held. OSError: it cannot be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def _open(path: Path) -> int:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Whoever hears of it knows that the lock is meant, and not the file that it is for."""
+    """The message shows that the lock is meant, and not the file that it is for."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Whether bars can be written into a folder: it is there, the same one, writable, with room."""
+"""Checks whether bars can be written into a folder: present, unchanged, writable, with room."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ktrdr.store.source import METADATA_DIR, ledger_path
 _PROBE_BYTES = 65_536
 _MORE_BYTES = 65_536
 _ROOMY_BYTES = 16 * 2**20
-"""So much must have become free before a full disk is written to again; or so much be free."""
+"""How much must become free before a full disk is written to again; or how much be free."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
 _REFUSED = ("this user may not write to {}", "{1}")
@@ -31,11 +31,11 @@ _WORDS = {
     errno.EACCES: _REFUSED,
     errno.EPERM: _REFUSED,
 }
-"""What the system refuses, and what to do: about a folder, with how it comes to be writable."""
+"""(message, hint): `{}` is the folder, `{1}` the command that makes it writable."""
 
 
 class Room(NamedTuple):
-    """Of the file system, as far as this user may have it."""
+    """Of the file system, as available to this user."""
 
     free: int
     """Bytes."""
@@ -45,7 +45,7 @@ class Room(NamedTuple):
 
 
 class StoreProbe:
-    """Looks at one folder, again and again. A folder that never was there is nobody's trouble."""
+    """Probes one folder repeatedly. One that never existed is not a problem."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -54,16 +54,16 @@ class StoreProbe:
         self._full_at: int | None = None
         """How much was free when the disk refused as full."""
         self.may_refuse = True
-        """It has refused something since it was checked last, or never was."""
+        """It has refused something since it was last checked, or was never checked."""
         self.seen_room: Room | None = None
-        """As it was then."""
+        """As of then."""
 
     def __repr__(self) -> str:
         return f"StoreProbe({str(self._folder)!r})"
 
     @property
     def room(self) -> Room | None:
-        """Of the file system now; None: it cannot be asked."""
+        """Of the file system now; None: unknown."""
         try:
             found = os.statvfs(self._folder)
         except OSError:
@@ -72,7 +72,7 @@ class StoreProbe:
         return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, is_out)
 
     def refused(self, error: BaseException) -> None:
-        """The disk has refused something: where it was full, it is until more of it is free."""
+        """The disk has refused something: if it was full, it counts as full until more is free."""
         self.may_refuse = True
         if _number_of(error) in _FULL:
             room = self.room
@@ -80,7 +80,7 @@ class StoreProbe:
                 self._full_at = room.free if room else 0
 
     def check_folder(self) -> None:
-        """StoreGone when the folder has, or is another one than it was."""
+        """StoreGone: the folder is missing, or is not the same as before."""
         try:
             found = self._folder.stat()
         except OSError as error:
@@ -96,7 +96,7 @@ class StoreProbe:
         self._known, self._was_ours = known, is_owned
 
     def check(self) -> None:
-        """The same, and when nothing can be written there. A small file comes and goes."""
+        """The same; StoreUnwritable: nothing can be written. Writes and removes a small file."""
         room = self.seen_room = self.room
         self.check_folder()
         if self._known is None:
@@ -122,21 +122,21 @@ class StoreProbe:
         )
 
 
-def _refuse_other(ours: Path) -> None:
-    """StoreUnwritable: something else stands where our own folder belongs."""
-    if ours.is_symlink():
+def _refuse_other(metadata: Path) -> None:
+    """StoreUnwritable: something else has the name of ktrdr's own folder."""
+    if metadata.is_symlink():
         raise StoreUnwritable(
-            f"{ours} is a link to {str(ours.readlink())!r}, and there is no folder",
+            f"{metadata} is a link to {str(metadata.readlink())!r}, and there is no folder",
             hint="mount its disk again, and it goes on by itself; or put a folder there",
         )
-    if ours.exists():
+    if metadata.exists():
         raise StoreUnwritable(
-            f"{ours} is no folder", hint="move it away; it goes on by itself then"
+            f"{metadata} is no folder", hint="move it away; it goes on by itself then"
         )
 
 
 def explained(error: BaseException, folder: Path) -> StoreUnwritable:
-    """What the disk refuses, in words, with what to do about it."""
+    """The error of the disk in words, with what to do about it."""
     number = _number_of(error)
     if number in _WORDS:
         words, hint = _WORDS[number]
@@ -157,11 +157,11 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
 
 
 def _permit(folder: Path) -> str:
-    """The command that lets this user write there, as its owner and mode are now."""
+    """The command that lets this user write there, by its present owner and mode."""
     user = os.geteuid()
-    ours, ledger = folder / METADATA_DIR, ledger_path(folder)
-    may_not = f"see what forbids it: lsattr -d {folder} {ours} {ours}/*"
-    for path in (folder, ours, ledger):
+    metadata, ledger = folder / METADATA_DIR, ledger_path(folder)
+    may_not = f"see what forbids it: lsattr -d {folder} {metadata} {metadata}/*"
+    for path in (folder, metadata, ledger):
         try:
             found = path.stat()
         except OSError:
@@ -175,7 +175,7 @@ def _permit(folder: Path) -> str:
 
 
 def _number_of(error: BaseException | None) -> int | None:
-    """The system's number of an error, or of what it came from; SQLite has names for some."""
+    """The system's number of an error, or of its cause; SQLite has names for some."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno
@@ -186,7 +186,7 @@ def _number_of(error: BaseException | None) -> int | None:
 
 
 def _write_and_remove(folder: Path) -> None:
-    """Write a small file to the disk itself, and take it away again."""
+    """Write a small file through to the disk, and remove it again."""
     path = folder / f".probe.{os.getpid()}{TEMPORARY}"
     try:
         with path.open("wb", buffering=0) as file:

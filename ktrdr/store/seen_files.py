@@ -1,4 +1,4 @@
-"""What was seen of a store's files, as far as that is remembered: in an index, or not at all."""
+"""What is known of a store's files: kept in an index, or not at all."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from ktrdr.store.interface import FileContents
 
 
 class KnownFiles:
-    """What was seen of each series' file when it had a certain key. For one thread."""
+    """What was read of each series' file with a certain key. For one thread."""
 
     def __init__(self, index: CoverageIndex | None) -> None:
-        """`index`: None remembers nothing."""
+        """`index`: None keeps nothing."""
         self._index = index
 
     def known(self) -> Mapping[str, IndexEntry]:
-        """What is known, by the files' names."""
+        """All entries, by the files' names."""
         return self._index.known() if self._index else {}
 
     def of(self, series: Series) -> IndexEntry | None:
-        """What is known of one."""
+        """The entry of one file."""
         return self.known().get(series.file_name)
 
     def starts(self, series: Series, since: int) -> Int64Array | None:
-        """The starts of its bars from `since` on; None: they are not remembered."""
+        """The starts of its bars from `since` on; None: not kept."""
         if self._index is None:
             return None
         return self._index.starts(series.file_name, since, series.timeframe.length_s)
 
     def remember(self, series: Series, contents: FileContents, read_ns: int) -> None:
-        """Keep what was seen at that time (ns of the epoch)."""
+        """Keep what was read at that time (ns of the epoch)."""
         if self._index is not None:
             settled = is_settled(contents.key, read_ns)
             known = IndexEntry(contents.key, settled, *contents[1:4], contents.is_verified)
             self._index.keep(series.file_name, known, contents.starts, series.timeframe.length_s)
 
     def extend(self, series: Series, key: FileKey, starts: Int64Array) -> None:
-        """Bars were put behind those that are known, and the file has this key since."""
+        """Bars were appended to the known ones, and the file has this key now."""
         if self._index is not None:
             self._index.extend(series.file_name, key, starts, series.timeframe.length_s)
 
     def forget(self, series: Series) -> None:
-        """It has changed otherwise, and is to be looked at anew."""
+        """It has changed otherwise, and is to be read again."""
         if self._index is not None:
             self._index.forget([series.file_name])
 
     def flush(self) -> None:
-        """Let other processes see what is remembered."""
+        """Publish the entries to other processes."""
         if self._index is not None:
             self._index.flush()
 
     def close(self) -> None:
-        """Flush, and read it anew when it is needed again."""
+        """Flush, and read it again when needed."""
         if self._index is not None:
             self._index.close()

@@ -1,4 +1,4 @@
-"""Writes into the file of one series, for whoever has its lock. Takes no lock itself."""
+"""Writes into the file of one series, for the holder of its lock. Takes no lock itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TRIES = 20
 class SeriesWriter:
     """Every write extends the file or replaces it whole, or leaves it as it was.
 
-    `like`: a folder after whose file of this series one without rows spells its times.
+    `like`: a folder whose file of this series gives the spelling of times, if this one has no rows.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class SeriesWriter:
         self._path = folder / series.file_name
 
     def add(self, bars: Sequence[Bar], *, correct: bool) -> int:
-        """Put bars, ascending, into the file where it has none of that start; how many were new.
+        """Put bars, ascending, into the file unless it has one of that start; how many were new.
 
-        Raises as `CsvStore.add`, and OSError where the disk refuses.
+        Raises as `CsvStore.add`, and OSError if the disk refuses.
         """
         self.mend()
         for _ in range(_TRIES):
@@ -58,10 +58,10 @@ class SeriesWriter:
         )
 
     def mend(self) -> bool:
-        """Take away what there is of rows that were not written to their end; whether it had to.
+        """Remove rows that were not written to their end; whether there were any.
 
-        In a copy, for whoever is just reading the file has seen some of it. Only what we have
-        torn: the last row of another program may lack nothing but its end.
+        In a copy, since a reader may have seen some of them. Only rows torn by ktrdr: the last row
+        of another program may only be missing its line end.
         """
         for _ in range(_TRIES):
             left = self._lock.unfinished()
@@ -83,7 +83,7 @@ class SeriesWriter:
         return BarFile(self._path, self._series.timeframe, writable=writable)
 
     def _put(self, file: BarFile, bars: Sequence[Bar], *, correct: bool) -> int | None:
-        """Put bars into an open file; None: look again, it has changed."""
+        """Put bars into an open file; None: read it again, it has changed."""
         end = file.end
         if lacks_only_its_end(file, end, bars):
             _complete(file, end)
@@ -108,7 +108,7 @@ class SeriesWriter:
                 raise error
 
     def _append(self, file: BarFile, bars: Sequence[Bar]) -> int | None:
-        """Put bars behind the last one; None: the file has changed."""
+        """Append bars; None: the file has changed."""
         text = lines(bars, file.layout, self._model(file))
         self._lock.begin(file.key[2])
         try:
@@ -126,7 +126,7 @@ class SeriesWriter:
     def _learn(
         self, file: BarFile, bars: Sequence[Bar], size_and_time: tuple[int, int]
     ) -> int | None:
-        """Remember bars that were appended; None: to a file that has another one in its place."""
+        """Record appended bars; None: another file has taken its place."""
         try:
             key = key_of(file.path.stat())
         except FileNotFoundError:
@@ -149,7 +149,7 @@ class SeriesWriter:
         return len(bars)
 
     def _model(self, file: BarFile) -> FileTail:
-        """The last row, as which new ones are spelled; without one, that of the file it is like."""
+        """The last row, whose spelling new ones follow; without one, that of the `like` file."""
         if self._like is not None and file.end.last is None:
             like = self._like / self._series.file_name
             with (
@@ -161,7 +161,7 @@ class SeriesWriter:
 
 
 def _complete(file: BarFile, end: FileTail) -> None:
-    """Give the last line its end, unless the file has changed."""
+    """Add the line end of the last line, unless the file has changed."""
     text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
     if file.links > 1:
         edits = [Edit(file.size, file.size, text)]

@@ -1,4 +1,4 @@
-"""Which source a store belongs to, as its own folder says. Loads no numpy and reads no bars."""
+"""The source of a store's bars, as recorded in its own folder. Loads no numpy and reads no bars."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ktrdr.store.file_errors import unwritable
 _MOST_BYTES = 100
 
 METADATA_DIR = ".ktrdr"
-"""The folder inside the store that is this project's own."""
+"""The folder inside the store that belongs to ktrdr."""
 
 
 def ledger_path(folder: Path) -> Path:
-    """Where the gap filler keeps what it knows of a store, in SQLite."""
+    """Where the gap filler keeps its knowledge of a store, in SQLite."""
     return folder / METADATA_DIR / "ledger.sqlite"
 
 
 def source_of(folder: Path) -> str | None:
-    """`live` or `simulated`; None for a store that nothing was written to.
+    """`live` or `simulated`; None for a store that was never written to.
 
-    StoreUnwritable: what is there cannot be read, so that nobody knows.
+    StoreUnwritable: the record cannot be read, so that the source is unknown.
     """
     path = folder / METADATA_DIR / "source"
     try:

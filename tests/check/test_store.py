@@ -715,7 +715,7 @@ def test_a_copy_that_came_out_wrong_takes_nobodys_place(write, check, monkeypatc
     findings = check(fix=True)
     monkeypatch.undo()
     assert states(findings) == [State.MENDABLE, State.STAYS]
-    assert "would not be sound" in findings[1].mend
+    assert "would be invalid" in findings[1].mend
     assert path.read_text() == SOUND + "x"
     assert kept() == {}
 

@@ -82,7 +82,7 @@ def test_many_changes_are_told_together(received, watching, data_dir):
 def test_a_folder_that_is_made_later_is_watched_then(received, watching, scratch, caplog):
     folder = scratch / "later"
     with watching(folder, is_there=False):
-        wait_for_line(caplog, "is not there: new files are noticed at scans alone")
+        wait_for_line(caplog, "is not there: new files are noticed only at scans")
         folder.mkdir()
         assert received.get(timeout=WITHIN_S) is None
         (folder / "A_1d.csv").write_text(HEADER)
