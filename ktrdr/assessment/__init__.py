@@ -1,1 +1,1 @@
-"""What each series and each contract is known to be, and what a series lacks. Requests nothing."""
+"""The known state of each series and contract, and which bars are missing. Requests nothing."""

@@ -1,4 +1,4 @@
-"""What each series lacks: file, sessions and ledger, judged together. Asks nobody."""
+"""Assesses which bars each series is missing, from file, sessions and ledger. Requests nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _QUARTER_S = 900
 
 
 class Assessor:
-    """Judges series of one store. For one thread."""
+    """Assesses series of one store. For one thread."""
 
     def __init__(self, store: BarStore, ledger: Ledger, max_age_days: int) -> None:
         self.main_store = store
@@ -41,14 +41,14 @@ class Assessor:
         self.contracts = Contracts(self.ledger, self.sessions)
         self.ownership = FileOwnership(self.ledger, self.contracts)
         self.detected = self.filled = 0
-        """Gaps that were found and closed since the start, as `gap_counts` counts them."""
+        """Gaps found and closed since the start, as `gap_counts` counts them."""
         self._max_age_days = max_age_days
 
     def assess(self, state: SeriesState, now: int, *, only_if_changed: bool = False) -> None:
-        """Judge a series anew. MalformedFile or FileNotFoundError: its file cannot be read.
+        """Assess a series again. MalformedFile or FileNotFoundError: its file cannot be read.
 
-        `only_if_changed`: not while its file is the same and no bar has become due since. What was
-        broken is read as a whole, so that nothing is written before all of it is mended.
+        `only_if_changed`: not while its file is the same and no bar has become due since. A broken
+        file is read whole, so that nothing is written until all of it is repaired.
         """
         if state.standing.state is State.BARRED:
             return
@@ -71,7 +71,7 @@ class Assessor:
         self._judge(state, contents, since, now)
 
     def assess_history(self, state: SeriesState, now: int) -> bool:
-        """Look at every row of a file that was changed, and judge what is before the days kept.
+        """Read every row of a file that was changed, and assess what precedes the days kept.
 
         False: that is done. Errors as `assess`.
         """
@@ -139,7 +139,7 @@ class Assessor:
     def _judged(
         self, state: SeriesState, contents: FileContents, since: int, now: int
     ) -> Coverage | None:
-        """None: the sessions of the days asked for are not known."""
+        """None: the sessions of these days are not known."""
         schedule = self.sessions.schedule(state.instrument, since, now)
         if schedule is None:
             return None
@@ -169,16 +169,16 @@ class Assessor:
         )
 
     def _is_judged(self, state: SeriesState, now: int) -> bool:
-        """Nothing can have become due since it was looked at, or may be asked for once more.
+        """Nothing can have become due, or may be requested again, since it was assessed.
 
-        Bars end where sessions do, or at whole quarters and multiples of their length, or so many
-        minutes past them.
+        Bars end where sessions do, or at whole quarters and multiples of their length, or the
+        grid's minutes past them.
         """
         coverage, since = state.coverage, self.fill_from(state, now)
         schedule = self.sessions.schedule(state.instrument, since, now)
         if coverage is None or coverage.since != since or schedule is None:
             return False
-        if state.error is not None or coverage.holes.keys() & {Reason.LATE, Reason.UNPROVEN}:
+        if state.error is not None or coverage.gap_counts.keys() & {Reason.LATE, Reason.UNPROVEN}:
             return False
         settle_s = DAILY_SETTLE_S if state.series.timeframe.is_daily else SETTLE_S
         before, after = coverage.until - settle_s, now - settle_s
@@ -192,7 +192,7 @@ class Assessor:
     def _past_basis(
         self, state: SeriesState, since: int
     ) -> tuple[int, object, ContractLifetime, frozenset[int]]:
-        """What the judgement of the past depends on, beside the rows that are there."""
+        """What the assessment of the past depends on, apart from the stored rows."""
         schedule = self.sessions.known_schedule(state.instrument)
         known = None if schedule is None else (schedule.start, schedule.source)
         return (
@@ -203,7 +203,7 @@ class Assessor:
         )
 
     def fill_from(self, state: SeriesState, now: int) -> int:
-        """From when on the series is kept complete (UTC seconds, midnight)."""
+        """The start of the days that are kept complete (UTC seconds, midnight)."""
         if state.rebuilds_from is not None:
             return state.rebuilds_from
         oldest = now - self._max_age_days * DAY_S
@@ -216,15 +216,15 @@ class Assessor:
         )
 
     def assess_from(self, state: SeriesState, now: int) -> int:
-        """From when on sessions are wanted: older holes are shown, though not filled."""
+        """The start of the sessions needed: older gaps are shown, though not filled."""
         fill_from = self.fill_from(state, now)
         return fill_from if state.first is None else min(state.first, fill_from)
 
     def schedule_from(self, series: Sequence[SeriesState], now: int) -> int:
-        """From when on the sessions of a contract are to be asked for, for all of its series."""
+        """The start of the sessions to request for a contract, for all of its series."""
         start = min(self.assess_from(state, now) for state in series)
         return self.sessions.again_from(series[0].instrument, start, now)
 
     def wants_schedule(self, state: SeriesState, now: int) -> bool:
-        """The sessions of its days are unknown, or to be asked for again."""
+        """The sessions of its days are unknown, or to be requested again."""
         return self.sessions.are_stale(state.instrument, self.assess_from(state, now), now)

@@ -1,4 +1,4 @@
-"""What is known of each contract: when it has bars, where they begin, and which one it is."""
+"""The known facts of each contract: when it has bars, where they begin, and which one it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 
 
 class Contracts:
-    """Those of one store, read from its ledger once. For one thread."""
+    """Those of one store, each read once from its ledger. For one thread."""
 
     def __init__(self, ledger: Ledger, sessions: ContractSessions) -> None:
         self._ledger = ledger
@@ -31,14 +31,14 @@ class Contracts:
         ledger.file.when_void(self._forget_all)
 
     def _forget_all(self) -> None:
-        """What was read of the ledger."""
+        """Everything that was read from the ledger."""
         self._lives.clear()
         self._alignments.clear()
         self._grids.clear()
         self._unscheduled.clear()
 
     def basis(self, state: SeriesState, schedule: Schedule | None = None) -> Basis:
-        """What is known now; with other sessions, where they are given."""
+        """The facts known now; with other sessions, if given."""
         return Basis(
             self._sessions.known_schedule(state.instrument) if schedule is None else schedule,
             self.life(state.instrument),
@@ -49,27 +49,27 @@ class Contracts:
     def expected(
         self, state: SeriesState, schedule: Schedule, start: int, end: int, now: int
     ) -> Expected:
-        """Bars that start in `[start, end)` and are due, by these sessions; as `Basis` has it."""
+        """Bars that start in `[start, end)` and are due, by these sessions; as in `Basis`."""
         basis = self.basis(state, schedule)
         stored = (state.first, state.last)
         return basis.expected(state.series.timeframe, stored, (start, end), now)
 
     def life(self, instrument: Instrument) -> ContractLifetime:
-        """When the contract can have bars, as far as anybody knows."""
+        """When the contract can have bars, as far as is known."""
         name = contract_name(instrument)
         if name not in self._lives:
             self._lives[name] = self._ledger.contracts.life(name)
         return self._lives[name]
 
     def keep_life(self, instrument: Instrument, life: ContractLifetime) -> None:
-        """Remember it, also for the next start."""
+        """Record it, also for the next start."""
         name = contract_name(instrument)
         if life != self._lives.get(name):
             self._lives[name] = life
             self._ledger.contracts.keep_life(name, life)
 
     def head_is_borne_out(self, state: SeriesState, head: int, now: int) -> bool:
-        """The first bar that there is, is of the day on which IB says that its bars begin."""
+        """The first stored bar is of the day on which IB says that its bars begin."""
         schedule = self._sessions.known_schedule(state.instrument)
         if schedule is None or state.first is None:
             return False
@@ -81,7 +81,7 @@ class Contracts:
         return state.first >= begin and len(np.unique(between.days)) <= 1
 
     def alignment(self, state: SeriesState) -> frozenset[int]:
-        """Where the bars of a series begin, as far as that was learnt, as `expected` wants it."""
+        """Where the bars of a series begin, as far as learnt; an argument of `expected`."""
         if state.series.timeframe is Timeframe.H4:
             return self._four_hours(state.instrument)
         return self.grid(state).alignment
@@ -93,28 +93,28 @@ class Contracts:
         return self._alignments[name]
 
     def learn_alignment(self, instrument: Instrument, minutes: frozenset[int]) -> None:
-        """Remember more of where four-hour bars of a contract begin."""
+        """Record more local minutes at which four-hour bars of a contract begin."""
         if not minutes <= self._four_hours(instrument):
             name = contract_name(instrument)
             self._ledger.contracts.learn_alignment(name, minutes)
             self._alignments[name] |= minutes
 
     def grid(self, state: SeriesState) -> Grid:
-        """Where the bars of a series begin that are not of four hours, and what is in doubt."""
+        """Where the bars of a series begin, except four-hour bars, and any unconfirmed change."""
         place = (contract_name(state.instrument), state.series.timeframe)
         if place not in self._grids:
             self._grids[place] = self._ledger.contracts.grid(*place)
         return self._grids[place]
 
     def keep_grid(self, state: SeriesState, grid: Grid) -> None:
-        """Remember it, also for the next start."""
+        """Record it, also for the next start."""
         if grid != self.grid(state):
             place = (contract_name(state.instrument), state.series.timeframe)
             self._ledger.contracts.keep_grid(*place, grid)
             self._grids[place] = grid
 
     def unscheduled(self, state: SeriesState) -> Mapping[int, Unscheduled]:
-        """Start → bar that was told at a time without trading, and is not believed yet."""
+        """Start → bar that was received at a time without trading, and is not accepted yet."""
         name = state.absence
         if name not in self._unscheduled:
             self._unscheduled[name] = (
@@ -123,18 +123,18 @@ class Contracts:
         return self._unscheduled[name]
 
     def keep_unscheduled(self, state: SeriesState, bars: Mapping[int, Unscheduled]) -> None:
-        """Remember them, in the place of what was known of the series."""
+        """Record them in place of the earlier ones of the series."""
         if bars != self.unscheduled(state):
             self._ledger.contracts.keep_unscheduled(state.absence, bars)
             self._unscheduled[state.absence] = dict(bars)
 
     def take_identity(self, state: SeriesState, received: Identity) -> None:
-        """Remember what IB says that the symbol is; another one than before is a question.
+        """Record which contract IB says the symbol is; a different one than before is a question.
 
-        A continuous future is another contract after each roll, and tells its old bars anew.
+        A continuous future is another contract after each roll, and its old bars change.
         """
         if state.rebuilds_from is not None:
-            return  # the series that it stands for is asked about
+            return  # the series that it stands for is questioned
         known = self._ledger.contracts.identity(state.absence)
         is_rolled = state.instrument.sec_type == "CONTFUT"
         now_known = settled(known, received, has_bars=state.first is not None and not is_rolled)
@@ -142,12 +142,12 @@ class Contracts:
             self._ledger.contracts.keep_identity(state.absence, now_known)
 
     def question_of(self, state: SeriesState) -> KnownContract | None:
-        """What the symbol was and what it is by now, where it is to be found out if that is one."""
+        """What the symbol was and is now, if it is unknown whether that is one contract."""
         known = self._ledger.contracts.identity(state.absence) if self._ledger.exists else None
         return known if known is not None and known.received is not None else None
 
     def settle_question(self, state: SeriesState) -> None:
-        """It is: the bars that are stored are those of the contract that IB tells of now."""
+        """It is one: the stored bars are those of the contract that IB returns now."""
         known = self.question_of(state)
         if known is not None and known.received is not None:
             self._ledger.contracts.keep_identity(state.absence, KnownContract(known.received))

@@ -1,4 +1,4 @@
-"""Whose the rows of a file are: all ours, as long as nobody but us has written any."""
+"""Who wrote the rows of a file: it is owned as long as only ktrdr has written any."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ktrdr.store.interface import FileContents
 
 
 class FileOwnership:
-    """Of the files of one store, as its ledger has it. For one thread."""
+    """Of the files of one store, as recorded in its ledger. For one thread."""
 
     def __init__(self, ledger: Ledger, contracts: Contracts) -> None:
         self._ledger = ledger
         self._contracts = contracts
 
     def of(self, state: SeriesState, contents: FileContents) -> bool:
-        """All rows are ours: the file was empty, and nobody but us has changed it since."""
+        """All rows are owned: the file was empty, and only ktrdr has changed it since."""
         if state.rebuilds_from is not None:
             return True
         known = self._ledger.series.file(state.series) if self._ledger.exists else None
@@ -27,18 +27,18 @@ class FileOwnership:
             return is_owned
         self._ledger.series.keep_file(state.series, contents.key, is_owned=is_owned)
         if is_owned and self._contracts.grid(state).seen is not None:
-            # It begins anew: no bar speaks against that.
+            # It begins again: no bar contradicts that.
             self._ledger.absences.forget_late(state.absence)
         return is_owned
 
     def note_written(self, state: SeriesState) -> None:
-        """The file has just been changed by us, and by nobody else since it was looked at."""
+        """The file was just changed by ktrdr, and by nobody else since it was read."""
         key = state.store.key(state.series)
         if state.rebuilds_from is None and key is not None:
             self._ledger.series.keep_file(state.series, key, is_owned=state.is_owned)
 
     def note_swapped(self, state: SeriesState) -> None:
-        """The file was replaced by one that is ours as a whole."""
+        """The file was replaced by one that is wholly owned."""
         key = state.store.key(state.series)
         if key is not None:
             self._ledger.series.keep_file(state.series, key, is_owned=True)

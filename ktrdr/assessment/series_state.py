@@ -1,4 +1,4 @@
-"""What is known of one series, and what any thread may read of it. Asks nobody."""
+"""The known state of one series, and what any thread may read of it. Requests nothing."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ _REASONS: dict[type[KtrdrError], Reason] = {
 
 @dataclass(frozen=True)
 class Basis:
-    """What a series is judged by; never changed, but replaced."""
+    """The basis of an assessment; never changed, but replaced."""
 
     schedule: Schedule | None = None
-    """All that is known of the contract's sessions."""
+    """All known sessions of the contract."""
     life: ContractLifetime = _ANY_LIFE
     alignment: frozenset[int] = frozenset()
-    """Where bars begin, as far as that was learnt, as `expected` wants it."""
+    """Where bars begin, as far as that was learnt; an argument of `expected`."""
     unscheduled: tuple[int, ...] = ()
-    """Starts of bars that were told at times without trading, and are not believed yet."""
+    """Starts of bars that were received at times without trading, and are not accepted yet."""
 
     def expected(
         self,
@@ -63,10 +63,10 @@ class Basis:
         span: tuple[int, int],
         now: int,
     ) -> Expected:
-        """Bars that start in a span and are due; none where no sessions are known.
+        """Bars that start in an interval and are due; none if no sessions are known.
 
-        None before IB's own first bar, and none after the contract's last day, but for what is
-        `stored`, from its first start to its last: no word is believed against that.
+        None before IB's own first bar, and none after the contract's last day, except between the
+        first and last start of what is `stored`: stored bars outweigh IB's word.
         """
         life, schedule, (first, last) = self.life, self.schedule, stored
         if schedule is None:
@@ -83,12 +83,12 @@ class Basis:
 
 
 class SeriesSnapshot(NamedTuple):
-    """A series as it was at one moment: what any thread may read. As that of `SeriesState`."""
+    """A series at one moment: what any thread may read. Fields as in `SeriesState`."""
 
     series: Series
     instrument: Instrument
     store: BarStore
-    """Whose `rows` any thread may read."""
+    """Any thread may read its `rows`."""
     coverage: Coverage | None
     past: Coverage | None
     is_past_known: bool
@@ -103,33 +103,33 @@ class SeriesSnapshot(NamedTuple):
 
 
 class FileSnapshot(NamedTuple):
-    """A series' file as it was when it was looked at last."""
+    """A series' file as last read."""
 
     key: FileKey | None = None
-    """None: it was not looked at."""
+    """None: it was not read."""
     first: int | None = None
     last: int | None = None
     """Starts of its first and last bar (UTC seconds)."""
     is_verified: bool = False
-    """Every row was looked at."""
+    """Every row was read and is in order."""
     is_owned: bool = False
-    """Every row was written by us."""
+    """Every row was written by ktrdr."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a series lacks, as it was judged last."""
+    """What a series is missing, as last assessed."""
 
     coverage: Coverage | None = None
-    """Of the days that are kept complete; None: not looked at yet, or it cannot be."""
+    """Of the days that are kept complete; None: not assessed yet, or it cannot be."""
     past: Coverage | None = None
     """Of the days before them, back to the file's first row; None: there are none, or not yet."""
     past_basis: tuple[int, object, ContractLifetime, frozenset[int]] | None = None
-    """What that was judged by; first where it ends."""
+    """What `past` was assessed by; first its end."""
     basis: Basis = Basis()
-    """What it was judged by last."""
+    """What the series was last assessed by."""
     due_at: int | None = None
-    """When the oldest bar that is missing, and may still be had, was due (UTC seconds)."""
+    """When the oldest missing bar that can still be filled was due (UTC seconds)."""
 
 
 _NOT_READ, _NOT_JUDGED, _FINE = FileSnapshot(), Judgement(), Standing()
@@ -137,22 +137,22 @@ _NOT_READ, _NOT_JUDGED, _FINE = FileSnapshot(), Judgement(), Standing()
 
 @dataclass(eq=False)
 class SeriesState:
-    """One series of the store, and what is known of it. For the thread that judges it."""
+    """One series of the store, and its known state. For the thread that assesses it."""
 
     series: Series
     instrument: Instrument
     store: BarStore
-    """Where its file is."""
+    """The store of its file."""
     rebuilds_from: int | None = None
-    """It is a staging copy, which has all from then on: it is rebuilt beside its own file."""
+    """It is a staging copy that has all bars from then on: it is rebuilt beside its own file."""
     file: FileSnapshot = _NOT_READ
     judged: Judgement = _NOT_JUDGED
     standing: Standing = _FINE
     tried_at: float = 0.0
     compared_at: float = 0.0
-    """When that was asked for which was told as it is stored, as far as anything was (UTC seconds).
+    """When bars were last requested that match the stored ones, if any did (UTC seconds).
 
-    Not since its file was first seen by this process: 0.
+    0: not since this process first read its file.
     """
     is_rebuilding: bool = False
     """It is being rebuilt, and left alone until that is done."""
@@ -166,7 +166,7 @@ class SeriesState:
 
     @cached_property
     def snapshot(self) -> SeriesSnapshot:
-        """As it is now, for other threads; the same until something is set."""
+        """A snapshot for other threads; the same until something is set."""
         file, judged, standing = self.file, self.judged, self.standing
         return SeriesSnapshot(
             self.series,
@@ -189,7 +189,7 @@ class SeriesState:
 
     @property
     def key(self) -> FileKey | None:
-        """The file that was looked at last."""
+        """The file that was last read."""
         return self.file.key
 
     @property
@@ -204,7 +204,7 @@ class SeriesState:
 
     @property
     def is_owned(self) -> bool:
-        """Every row of the file was written by us."""
+        """Every row of the file was written by ktrdr."""
         return self.file.is_owned
 
     @property
@@ -214,14 +214,14 @@ class SeriesState:
 
     @property
     def error(self) -> KtrdrError | None:
-        """What is held against it."""
+        """Its error, if any."""
         return self.standing.error
 
     @property
     def is_past_known(self) -> bool:
-        """The days before those that are kept complete were judged, and nothing has changed since.
+        """The days before those kept complete were assessed, and nothing has changed since.
 
-        True also where there are none.
+        Also True if there are none.
         """
         basis, coverage = self.judged.past_basis, self.judged.coverage
         judged_until = basis[0] if basis else None
@@ -230,22 +230,22 @@ class SeriesState:
 
     @property
     def absence(self) -> str:
-        """Under what the ledger keeps which bars IB has not."""
+        """The key under which the ledger keeps which bars IB does not have."""
         return f"{self.series} {contract_name(self.instrument)}"
 
     @property
     def reason(self) -> Reason:
-        """Why what is open is open."""
+        """Why open gaps are open."""
         if self.error is None:
             return Reason.OPEN
         return _REASONS.get(type(self.error), Reason.FAILED)
 
     @property
     def is_blocked(self) -> bool:
-        """Its file or its entry is broken, so that nothing may be asked for or written."""
+        """Its file or its entry is broken, so that nothing may be requested or written."""
         return self.standing.is_blocked
 
-    # What happens to it.
+    # Events.
 
     def bar(self, why: MalformedFile | None) -> None:
         """Leave it alone until a scan finds a file of its own; None: there is one."""
@@ -265,28 +265,28 @@ class SeriesState:
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
     ) -> None:
-        """Put it back for a while that grows; as `Standing.failed`."""
+        """Put it back for a growing while; as `Standing.failed`."""
         self.standing = self.standing.failed(error, now, delays_s)
         if self.coverage is not None:
             self.judged = replace(self.judged, coverage=self.coverage.refused(self.reason))
 
     def succeeded(self) -> None:
-        """It works: nothing is held against it."""
+        """It works: clear its error."""
         self.standing = self.standing.succeeded()
 
-    # What follows.
+    # Conclusions.
 
     def has_work(self, now: float) -> bool:
-        """True when something can be asked for now."""
+        """A request may be sent now."""
         is_open = self.coverage is None or bool(self.coverage.open_gaps)
         return is_open and self.may_be_requested(now)
 
     def may_be_requested(self, now: float) -> bool:
-        """Nothing is held against it."""
+        """It has no error."""
         return self.standing.retry_at <= now and not self.is_blocked and not self.is_rebuilding
 
     def is_current(self, now: float, grace_s: float) -> bool:
-        """Nothing is missing that may still be had, but for bars that became due just now."""
+        """Nothing fillable is missing, except bars that became due just now."""
         if self.coverage is None or self.error is not None or self.is_rebuilding:
             return False
         return self.judged.due_at is None or now < self.judged.due_at + grace_s

@@ -1,4 +1,4 @@
-"""The sessions of each contract, as far as they are known, and when to ask for them again."""
+"""The sessions of each contract, as far as they are known, and when to request them again."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from ktrdr.market.usual_sessions import usual_week
 
 _SCHEDULE_FRESH_S = DAY_S
 _SCHEDULE_AGAIN_S = 40 * DAY_S
-"""Of older days sessions are not asked for again."""
+"""Sessions of older days are not requested again."""
 _DOUBTED_SCHEDULE_S = {1: 300, 2: 1800, 3: 7200}
-"""When sessions are asked for again that were lacking so often, and should not be."""
+"""How often sessions were missing that should not be → when to request them again."""
 _SIGHTED_S = 300
-"""When sessions are asked for again after bars were told at times without trading."""
+"""When to request sessions again after bars were received at times without trading."""
 
 
 class ContractSessions:
-    """Those of one store, read from its ledger once. For one thread."""
+    """Those of one store, each read once from its ledger. For one thread."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._schedules: dict[str, tuple[Schedule, float]] = {}
-        """And when they were asked for."""
+        """And when they were requested."""
         self._alike: WeakValueDictionary[int, Schedule] = WeakValueDictionary()
         ledger.file.when_void(self._schedules.clear)
 
     def schedule(self, instrument: Instrument, start: int, now: int) -> Schedule | None:
-        """A contract's sessions as far as they are known; None when that is not far enough."""
+        """A contract's sessions as far as they are known; None if that is not far enough."""
         schedule = self.known_schedule(instrument)
         return schedule if schedule is not None and schedule.covers(start, now) else None
 
     def known_schedule(self, instrument: Instrument) -> Schedule | None:
-        """All that is known of a contract's sessions."""
+        """All known sessions of a contract."""
         name = contract_name(instrument)
         if name not in self._schedules:
             kept = self._ledger.contracts.schedule(name)
@@ -50,7 +50,7 @@ class ContractSessions:
         return self._schedules[name][0]
 
     def has_doubted_sessions(self, instrument: Instrument) -> bool:
-        """SCHEDULE has lacked days of the contract that it should have."""
+        """SCHEDULE misses days of the contract that it should have."""
         return bool(self._ledger.contracts.lacked(contract_name(instrument)))
 
     def take_schedule(
@@ -60,10 +60,10 @@ class ContractSessions:
         now: int,
         closed: Collection[int] | None = None,
     ) -> None:
-        """Remember what IB says of the sessions of a contract, as far as it is believed.
+        """Record the sessions that IB reported for a contract, as far as they are accepted.
 
-        `series`: those of that contract. `closed`: days without trading that others know of, as
-        UTC midnights; None: they were not asked, which is made up for soon where days are lacking.
+        `series`: those of that contract. `closed`: days without trading by another calendar, as
+        UTC midnights; None: it was not consulted, and soon is if days are missing.
         """
         instrument, name = series[0].instrument, contract_name(series[0].instrument)
         known = self.known_schedule(instrument)
@@ -87,14 +87,14 @@ class ContractSessions:
         self._ledger.contracts.keep_lacked(name, believed.lacked)
 
     def doubt_sessions(self, instrument: Instrument, now: int) -> None:
-        """Bars were told that SCHEDULE speaks against: ask for it again soon."""
+        """Bars were received that contradict SCHEDULE: request it again soon."""
         known, name = self.known_schedule(instrument), contract_name(instrument)
         if known is not None:
             requested_at = min(self._schedules[name][1], now - _SCHEDULE_FRESH_S + _SIGHTED_S)
             self._schedules[name] = (known, requested_at)
 
     def add_sessions(self, instrument: Instrument, sessions: Iterable[Session]) -> None:
-        """Bars have shown that there was trading then; SCHEDULE may say so too by now."""
+        """Bars have shown that there was trading then; SCHEDULE may include it by now."""
         known, name = self.known_schedule(instrument), contract_name(instrument)
         if known is None:
             return
@@ -103,14 +103,14 @@ class ContractSessions:
         self._ledger.contracts.keep_schedule(name, schedule, int(self._schedules[name][1]))
 
     def _shared(self, schedule: Schedule) -> Schedule:
-        """The one that is there already, if it is the same: an exchange's contracts are many."""
+        """An equal one that is there already: an exchange has many contracts."""
         kept = self._alike.setdefault(hash(schedule), schedule)
         return kept if kept == schedule else schedule
 
     def again_from(self, instrument: Instrument, start: int, now: int) -> int:
-        """From when on they are to be asked for: what is old and known does not change.
+        """The start of the sessions to request: what is old and known does not change.
 
-        `start`: from when on they are wanted.
+        `start`: the start of the sessions needed.
         """
         known = self.known_schedule(instrument)
         if known is None or known.start > start or known.source != "ib":
@@ -118,7 +118,7 @@ class ContractSessions:
         return max(start, min(known.end, now) - _SCHEDULE_AGAIN_S)
 
     def are_stale(self, instrument: Instrument, start: int, now: int) -> bool:
-        """They are unknown from `start` on, or of yesterday: holidays are added, hours change."""
+        """They are unknown from `start` on, or a day old: holidays are added, hours change."""
         if self.schedule(instrument, start, now) is None:
             return True
         _, known_at = self._schedules[contract_name(instrument)]

@@ -1,4 +1,4 @@
-"""How a series stands: what failed of it, when it is retried, what holds it up. One table; pure."""
+"""The standing of a series: what failed, when it is retried, what holds it up. One table; pure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ktrdr.errors import KtrdrError, MalformedFile, Misconfigured, Permanent
 
 _RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
 _PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
-"""What needs a person, as IB says; but it says so now and then where that is not so."""
+"""What needs a person, as IB says; sometimes it says so wrongly."""
 
 
 class State(StrEnum):
-    """What is held against a series."""
+    """The state of a series by its last error."""
 
     FINE = "fine"
     """Nothing."""
     PUT_BACK = "put_back"
-    """Something of it failed: it is tried again later."""
+    """Something failed: it is retried later."""
     BLOCKED = "blocked"
-    """Its file or its entry is broken: nothing is asked for or written until that changes."""
+    """Its file or its entry is broken: nothing is requested or written until that changes."""
     BARRED = "barred"
     """Its name stands for no file of its own: it is left alone until a scan finds one."""
 
@@ -32,9 +32,9 @@ class Event(Enum):
     SUCCEEDED = auto()
     """It works."""
     FAILED = auto()
-    """A request for it, or a look at its file, did not."""
+    """A request for it, or reading its file, failed."""
     BROKEN = auto()
-    """Its file or its entry cannot be understood."""
+    """Its file or its entry is invalid."""
     NO_FILE = auto()
     """A scan has found no file of its own."""
     HAS_FILE = auto()
@@ -51,13 +51,13 @@ TABLE: dict[tuple[State, Event], State] = {
     **{(state, Event.HAS_FILE): state for state in State},
     **{(state, event): after for state in State for event, after in _USUALLY.items()},
     **{(State.BARRED, event): State.BARRED for event in Event},  # until there is a file of its own
-    (State.BARRED, Event.HAS_FILE): State.BLOCKED,  # until it was looked at
+    (State.BARRED, Event.HAS_FILE): State.BLOCKED,  # until it was read
 }
 """What follows each event in each state."""
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram; what stays where it is has no arrow."""
+    """The table as a Mermaid state diagram; an event that changes nothing has no arrow."""
     lines = ["stateDiagram-v2", f"    [*] --> {State.FINE}"]
     for (state, event), after in TABLE.items():
         if state is not after:
@@ -67,28 +67,28 @@ def diagram() -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """A state, with the error that has led to it."""
+    """A state, with the error that led to it."""
 
     state: State = State.FINE
     error: KtrdrError | None = None
     failures: int = 0
     """In a row."""
     retry_at: float = 0.0
-    """Not before then anything is asked for (UTC seconds)."""
+    """Nothing is requested before then (UTC seconds)."""
 
     @property
     def is_blocked(self) -> bool:
-        """Nothing may be asked for or written until a person, or a scan, sees to it."""
+        """Nothing may be requested or written until a person or a scan resolves it."""
         return self.state in (State.BLOCKED, State.BARRED)
 
     def succeeded(self) -> Standing:
-        """It works: nothing is held against it."""
+        """It works: no error."""
         return Standing(TABLE[self.state, Event.SUCCEEDED])
 
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
     ) -> Standing:
-        """Put back for a while that grows; longer when it needs a person.
+        """Put it back for a growing while; longer if it needs a person.
 
         `delays_s`: for how long, after each failure in a row; the last one repeats.
         """
@@ -110,15 +110,15 @@ class Standing:
         return replace(self, state=TABLE[self.state, Event.NO_FILE], error=why)
 
     def has_file(self) -> Standing:
-        """A scan has found one, which is to be looked at."""
+        """A scan has found one, which is to be read."""
         return replace(self, state=TABLE[self.state, Event.HAS_FILE])
 
     def freed(self) -> Standing:
-        """What it failed for is over: it may be tried at once."""
+        """The cause of the failure is over: it may be retried at once."""
         return replace(self, failures=0, retry_at=0.0)
 
     def set_aside(self) -> Standing:
-        """Its error is seen to otherwise; how often it has failed is kept."""
+        """Its error is handled elsewhere; the count of failures is kept."""
         return replace(self, state=State.FINE, error=None)
 
 

@@ -1,4 +1,4 @@
-"""What a series has stored of some bars: of these starts, the newest, or of a session."""
+"""Stored bars of a series: those of given starts, the newest, or those of a session."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ktrdr.market.sessions import Session
 
 
 def stored(state: SeriesState, starts: Collection[int]) -> list[Bar]:
-    """What a series has of the bars of these starts. MalformedFile names the line."""
+    """The stored bars of these starts. MalformedFile names the line."""
     if not starts:
         return []
     try:
         return state.store.rows(state.series, min(starts), max(starts) + 1).bars(starts)
     except MalformedFile:
-        state.store.verify(state.series)  # names the line, which a part of a file does not know
+        state.store.verify(state.series)  # names the line, which reading a part of a file cannot
         raise
 
 
 def latest(state: SeriesState, bars: int, until: int | None = None) -> tuple[int, int] | None:
-    """The span of so many stored bars, up to that of `until`, or the newest; None: no bars."""
+    """The interval of this many stored bars, up to `until`, or the newest; None: no bars."""
     if state.last is None or state.first is None:
         return None
     length_s = state.series.timeframe.length_s
@@ -44,5 +44,5 @@ def has_bars(state: SeriesState, session: Session) -> bool:
         span = (session.day, session.day + 1)
     try:
         return len(state.store.rows(state.series, *span).starts) > 0
-    except Exception:  # noqa: BLE001  its own trouble, which is reported where it is looked at
+    except Exception:  # noqa: BLE001  its own error, which is reported when it is assessed
         return False

@@ -1,1 +1,1 @@
-"""What is missing, why, and what is believed of it: the rules, as functions of values."""
+"""Which bars are missing, why, and whether that is verified: rules as pure functions."""

@@ -1,4 +1,4 @@
-"""What time it is by two clocks, this machine's and the gateway's. Reads neither."""
+"""The time by two clocks, this machine's and the gateway's, and when to trust them. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 APART_S = 60.0
-"""Clocks that are further apart than this do not agree: one of them is wrong."""
+"""Clocks further apart than this do not agree: one of them is wrong."""
 BELIEVED_AFTER_S = 300.0
-"""How long a clock that has jumped stays where it is until that is the time."""
+"""How long a clock must stay where it jumped to before that counts as the time."""
 _EXACT_S = 2.0
-"""The gateway tells whole seconds, and its answer takes time."""
+"""The gateway reports whole seconds, and its answer takes time."""
 _NOT_YET = "nothing is taken for complete or absent until"
 
 
@@ -18,36 +18,36 @@ class Moment(NamedTuple):
     """One instant as this machine's two clocks show it."""
 
     wall_s: float
-    """UTC seconds; it may be set, and goes on while the machine sleeps."""
+    """UTC seconds; can be set, and runs on while the machine sleeps."""
     monotonic_s: float
-    """Seconds since some instant; nobody sets it."""
+    """Seconds since some instant; cannot be set."""
 
     @property
     def base_s(self) -> float:
-        """The one minus the other: the same for good, unless a clock is set or stands still."""
+        """The difference of the two: constant, unless a clock is set or stands still."""
         return self.wall_s - self.monotonic_s
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """How far the gateway's clock is off this machine's, and whether this one has jumped."""
+    """How far the gateway's clock is off this machine's, and whether this machine's has jumped."""
 
     offset_s: float | None = None
-    """The gateway's minus this machine's; None: it was not asked yet."""
+    """The gateway's minus this machine's; None: not known yet."""
     base_s: float | None = None
-    """This machine's clock minus its monotonic one, when it was believed last; None: never."""
+    """This machine's clock minus its monotonic one, when last trusted; None: never."""
     gateway_s: float | None = None
-    """The gateway's clock minus this machine's monotonic one, when this machine's was believed."""
+    """The gateway's clock minus this machine's monotonic one, when that was last trusted."""
     jumped: Moment | None = None
-    """When it was first seen where it has jumped to; None: it has not."""
+    """When the jump was first seen; None: it has not jumped."""
 
     def received(self, offset_s: float | None, at: Moment) -> Clocks:
-        """What is known once the gateway has told its time.
+        """The clocks after the gateway has reported its time.
 
-        One on this machine jumps with it and is no witness. One whose own clock has gone on as
-        before, and with which this machine's agrees only now, shows that this one was set right.
+        A gateway on this machine jumps with it and proves nothing. One whose own clock ran on
+        evenly, and with which this machine's agrees only now, shows that this one was corrected.
         """
-        if offset_s is None:  # nobody knows any more: what is wrong is not right for that
+        if offset_s is None:  # unknown: a wrong clock is not right for that
             return self
         found = replace(self, offset_s=offset_s)
         gateway_s = at.base_s + offset_s
@@ -58,9 +58,9 @@ class Clocks:
         return replace(found, base_s=at.base_s, jumped=None) if is_right else found
 
     def seen(self, at: Moment) -> Clocks:
-        """What is known once this machine's clocks are read.
+        """The clocks after reading this machine's.
 
-        A jump is believed when it has lasted, and is none when it is taken back.
+        A jump is trusted once it has lasted, and forgotten when it is reversed.
         """
         by_s = self.jump_s(at)
         if abs(by_s) <= APART_S:
@@ -73,11 +73,11 @@ class Clocks:
         return replace(self, base_s=at.base_s, jumped=None)
 
     def jump_s(self, at: Moment) -> float:
-        """How far this machine's clock is ahead of where it should be since it was believed."""
+        """How far this machine's clock is ahead of where it should be since it was last trusted."""
         return 0.0 if self.base_s is None else at.base_s - self.base_s
 
     def has_jumped(self, at: Moment) -> bool:
-        """It was set, or the machine has slept, and that is not believed yet."""
+        """It was set, or the machine has slept, and its time is not trusted yet."""
         return abs(self.jump_s(at)) > APART_S
 
     @property
@@ -86,13 +86,13 @@ class Clocks:
         return self.offset_s is not None and abs(self.offset_s) > APART_S
 
     def agree(self, at: Moment) -> bool:
-        """Nothing is known to be wrong with either."""
+        """Neither is known to be wrong."""
         return not self.are_apart and not self.has_jumped(at)
 
     def now(self, at: Moment) -> float:
-        """The time (UTC seconds) that all allow.
+        """The time (UTC seconds) by the clock that is behind.
 
-        Nothing is due, finished or absent later than the clock that is behind says.
+        Nothing is due, finished or absent later than that.
         """
         allowed = [at.wall_s]
         if self.offset_s is not None and self.offset_s < -_EXACT_S:

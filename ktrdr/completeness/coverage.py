@@ -1,4 +1,4 @@
-"""What one series should have, what it has, and why the rest is not there. Reads no file."""
+"""Coverage of one series: the bars it should have, those it has, why others are missing. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DayCoverage:
 
 @dataclass(frozen=True, eq=False)
 class Days:
-    """Counts for each trading day, oldest first: in columns, since there can be thousands."""
+    """Counts for each trading day, oldest first; in columns, since there can be thousands."""
 
     days: Int64Array
     """UTC midnights."""
@@ -53,13 +53,13 @@ class Days:
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """Runs of missing bars, oldest first: in columns, since an illiquid series has many."""
+    """Runs of missing bars, oldest first; in columns, since an illiquid series has many."""
 
     first: Int64Array
     last: Int64Array
     bars: Int32Array
     reason: NDArray[np.int8]
-    """The place of the reason in `Reason`."""
+    """The index of the reason in `Reason`."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -70,15 +70,15 @@ class Gaps:
             yield Gap(first, last, bars, _REASONS[reason])
 
     def of(self, *reasons: Reason) -> Gaps:
-        """Those with one of these reasons."""
+        """Gaps with one of these reasons."""
         return self.chosen(np.isin(self.reason, [_NUMBER[reason] for reason in reasons]))
 
     def chosen(self, chosen: NDArray[np.bool_]) -> Gaps:
-        """Some of them."""
+        """A selection of gaps."""
         return Gaps(self.first[chosen], self.last[chosen], self.bars[chosen], self.reason[chosen])
 
     def renamed(self, chosen: NDArray[np.bool_], reason: Reason) -> Gaps:
-        """The same, the chosen ones for another reason."""
+        """The same, with another reason for the chosen ones."""
         number = np.int8(_NUMBER[reason])
         return replace(self, reason=np.where(chosen, number, self.reason))
 
@@ -91,11 +91,11 @@ class Gaps:
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """The bars of one series in a span of time."""
+    """The bars of one series in an interval."""
 
     since: int
     until: int
-    """Of the bars that start from `since` on, and that were due at `until` (UTC seconds)."""
+    """It covers bars that start from `since` on and were due at `until` (UTC seconds)."""
     expected: int
     present: int
     """Of the expected ones."""
@@ -104,18 +104,18 @@ class Coverage:
 
     @cached_property
     def open_gaps(self) -> list[Gap]:
-        """Those that can be asked for."""
+        """Gaps that can be requested."""
         return list(self.gaps.of(Reason.OPEN))
 
     @cached_property
     def fillable(self) -> list[Gap]:
-        """Those, and what is asked for already or failed for now."""
+        """Open gaps, and those that are requested already or failed for now."""
         return list(self.gaps.of(*FILLABLE))
 
     def fillable_within(self, start: int, end: int, length_s: int) -> int:
-        """How many of the bars that may still be had start in `[start, end)` (UTC seconds).
+        """How many fillable bars start in `[start, end)` (UTC seconds).
 
-        Of a gap that reaches out of it a part, in proportion to the time: `length_s` is a bar's.
+        A gap that reaches beyond it counts in proportion to the time; `length_s` is a bar's.
         """
         gaps = self.gaps.of(*FILLABLE)
         ends = gaps.last + length_s
@@ -125,18 +125,18 @@ class Coverage:
 
     @cached_property
     def first_wanted(self) -> int | None:
-        """The first missing bar that is neither proven absent nor too old to be asked for."""
+        """The first missing bar that is neither proven absent nor too old to be requested."""
         settled = np.isin(self.gaps.reason, [_NUMBER[reason] for reason in SETTLED])
         wanted = self.gaps.first[~settled]
         return int(wanted[0]) if len(wanted) else None
 
     @cached_property
     def is_complete(self) -> bool:
-        """Each bar is there or proven absent, but for what is too old to be asked for."""
-        return not self.holes.keys() - set(SETTLED)
+        """Every bar is there, proven absent, or too old to be requested."""
+        return not self.gap_counts.keys() - set(SETTLED)
 
     @cached_property
-    def holes(self) -> dict[Reason, int]:
+    def gap_counts(self) -> dict[Reason, int]:
         """Reason → gaps."""
         return self.gaps.counts(of_bars=False)
 
@@ -146,7 +146,7 @@ class Coverage:
         return self.gaps.counts(of_bars=True)
 
     def requested(self, spans: Sequence[tuple[int, int]]) -> Coverage:
-        """The same, with those that are asked for in these spans called so."""
+        """The same, with open gaps in these intervals marked as requested."""
         if not spans:
             return self
         gaps = self.gaps
@@ -157,7 +157,7 @@ class Coverage:
         return replace(self, gaps=gaps.renamed(inside, Reason.ASKED))
 
     def refused(self, reason: Reason) -> Coverage:
-        """The same, when nothing can be had of what is open, for one reason."""
+        """The same, if none of the open gaps can be filled, for one reason."""
         is_open = self.gaps.reason == _NUMBER[Reason.OPEN]
         return replace(self, gaps=self.gaps.renamed(is_open, reason))
 
@@ -171,25 +171,24 @@ def judge(
     span: tuple[int, int] = (0, 0),
     unproven: Int64Array = _NONE,
 ) -> Coverage:
-    """The coverage of a series: gaps before `fill_from` (UTC seconds) are too old to be filled.
+    """The coverage of a series; gaps before `fill_from` (UTC seconds) are too old to be filled.
 
-    `absent`: IB is known not to have them; `late`: it had not when it was asked just now;
-    `unproven`: it has said so, which is not believed, and they are not to be asked for yet.
-    `span`: what is expected is of the bars that start from its first second on and were due at
-    its last.
+    `absent`: IB is known not to have them; `late`: IB did not have them yet just now;
+    `unproven`: IB reported none, which is unverified, and they may not be requested yet.
+    `span`: the expected bars start from its first second on and were due at its last.
     """
     starts = expected.starts
     there = among(starts, present)
     verified = among(starts, absent) & ~there
     waiting = among(starts, late) & ~there & ~verified
-    doubted = among(starts, unproven) & ~there & ~verified & ~waiting
-    open_ = ~there & ~verified & ~waiting & ~doubted
+    unverified = among(starts, unproven) & ~there & ~verified & ~waiting
+    open_ = ~there & ~verified & ~waiting & ~unverified
     why = {
         Reason.TOO_OLD: open_ & (starts < fill_from),
         Reason.OPEN: open_ & (starts >= fill_from),
         Reason.NO_TRADES: verified,
         Reason.LATE: waiting,
-        Reason.UNPROVEN: doubted,
+        Reason.UNPROVEN: unverified,
     }
     return Coverage(
         since=span[0],
@@ -202,7 +201,7 @@ def judge(
 
 
 def _gaps(starts: Int64Array, why: dict[Reason, NDArray[np.bool_]]) -> Gaps:
-    """Runs of neighbours that are missing for one reason."""
+    """Runs of adjacent bars that are missing for one reason."""
     parts = []
     for reason, chosen in why.items():
         begins, ends = edges(chosen)

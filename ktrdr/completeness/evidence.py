@@ -1,9 +1,9 @@
-"""What is believed of what IB has not told: the one place that weighs it. Asks nobody.
+"""Weighs missing bars and days: the one place that decides when they count as absent. Pure.
 
-IB's servers say "no data", leave bars and days out, and tell the wrong time when they are unwell.
-What would take bars or days away is believed in proportion to how unlikely it is: how dense the
-series is where it is known, how many bars it is about, whether bars were told on both sides of
-them, how often it was said and over what time.
+IB's servers can report "no data", omit bars and days, and send wrong times when they are unwell.
+Absence is accepted the sooner the likelier it is: by how dense the series is elsewhere, how many
+bars are missing, whether bars were received on both sides of them, how often they were missing
+and over what time.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from ktrdr.market.timeframes import DAY_S, HOUR_S
 MINUTE_S = 60
 
 _LIKELY_BITS = 20.0
-"""What is less surprising than this, as 20 heads in a row are, happens somewhere each day."""
+"""Anything less surprising than this, as 20 heads in a row are, happens somewhere each day."""
 _PRIOR_BARS, _PRIOR_ABSENT = 50.0, 1.0
-"""A series of which nothing is known is taken for one that trades in 49 bars of 50."""
+"""A series of which nothing is known is assumed to trade in 49 bars of 50."""
 _MANY_SESSIONS = 5
-"""So many are a week, and more than one bad day of a server explains."""
+"""A week's sessions: more than one bad day of a server explains."""
 _LATER_S = (DAY_S // 2, DAY_S, 3 * DAY_S, 7 * DAY_S, 30 * DAY_S)
-"""When that is asked for again which was lacking often enough, and wants a control."""
+"""When to request bars again that were missing often enough, and need a control."""
 _LEAST_APART_S = 5 * MINUTE_S
 
 
 class Need(NamedTuple):
-    """What it takes to believe that bars are absent: they are lacking again, and again."""
+    """What it takes to accept bars as absent: they are missing again and again."""
 
     after_s: tuple[int, ...] = ()
-    """How long after the first answer that lacked them they are asked for again."""
+    """How long after the first answer without them they are requested again."""
     control: bool = False
-    """In between, something near of the same series was answered with bars."""
+    """In between, a request for bars near them in the same series was answered with bars."""
 
 
 AT_ONCE = Need()
 SPARSE = Need((HOUR_S,))
-"""Scattered among bars that were told, as in a thin series."""
+"""Scattered among received bars, as in an illiquid series."""
 HALT = Need((HOUR_S,))
-"""Less than half of a day, among bars that were told: a halt of trading, or a slow server."""
+"""Less than half a day, among received bars: a trading halt, or a slow server."""
 AT_THE_EDGE = Need((5 * MINUTE_S, 25 * HOUR_S))
-"""Few bars, with none told on one side: answers may be cut off there, for a day on end."""
+"""Few bars, with none received on one side: answers may be cut off there, all day long."""
 LIQUID = Need((5 * MINUTE_S, 35 * MINUTE_S, 25 * HOUR_S), control=True)
 """More than chance explains. Not within one day, since a server may be unwell for that long."""
 WHOLE_WEEKS = Need((*LIQUID.after_s, 73 * HOUR_S), control=True)
@@ -63,54 +63,54 @@ class Density:
 
     @property
     def absence(self) -> float:
-        """The share of bars that are absent, as far as anybody can say."""
+        """The estimated share of bars that are absent."""
         absent = self.absent + _PRIOR_ABSENT
         return absent / (self.present + self.absent + _PRIOR_BARS)
 
 
 @dataclass(frozen=True)
 class Doubts:
-    """What IB has left out and nobody believes yet, bar by bar."""
+    """Missing bars that are unverified, bar by bar."""
 
     times: Int64Array
-    """How many answers lacked it; 0: none."""
+    """How many answers did not have it; 0: none."""
     first_at: Int64Array
-    """When the first of them was asked for (UTC seconds)."""
+    """When the first of them was requested (UTC seconds)."""
 
     @classmethod
     def none(cls, bars: int) -> Doubts:
-        """Nothing was lacking before."""
+        """Nothing was missing before."""
         return cls(np.zeros(bars, np.int64), np.zeros(bars, np.int64))
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is believed after one more answer, bar by bar."""
+    """The verdict after one more answer, bar by bar."""
 
     absent: BoolArray
-    doubted: BoolArray
-    """Lacking, and not believed."""
+    unverified: BoolArray
+    """Missing, and unverified."""
     doubts: Doubts
     again_at: Int64Array
-    """When what is doubted is to be asked for again (UTC seconds)."""
+    """When to request unverified bars again (UTC seconds)."""
     wants_control: BoolArray
-    """Of the doubted: nothing but a control is wanting."""
+    """Unverified only for want of a control."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One answer, as far as it matters for what it lacks."""
+    """The parts of an answer that count as evidence about missing bars."""
 
     requested: BoolArray
-    """Which of the expected bars it was asked for."""
+    """Which of the expected bars were requested."""
     received: tuple[int, int] | None
-    """Start of the first and the last bar in it, neighbours included; None: it has none."""
+    """Start of the first and the last bar in it, neighbouring bars included; None: it has none."""
     requested_at: int
     """UTC seconds."""
     is_progress: bool = False
-    """It had bars that were missing: it may have been cut off, and the rest comes next time."""
+    """It added bars that were missing: it may have been cut off, and the rest comes next time."""
     control_at: int | None = None
-    """When bars of this series, near by, were answered last; None: never."""
+    """When bars near by of this series were last received; None: never."""
 
 
 def weigh(
@@ -122,23 +122,23 @@ def weigh(
     density: Density,
     agreed: BoolArray | None = None,
 ) -> Judgement:
-    """What is believed after an answer to be absent of the expected bars `starts`.
+    """Which of the expected bars `starts` count as absent after an answer.
 
-    `missing`: neither there, now that its bars are stored, nor known to be absent. A gap is
-    weighed as a whole, though only a part of it was asked for. `agreed`: bars that something
-    else speaks against too, such as sessions that IB's SCHEDULE lacks, or verified before.
+    `missing`: neither stored, now that its bars are written, nor known to be absent. A gap is
+    weighed as a whole, even if only a part of it was requested. `agreed`: bars that other evidence
+    contradicts too, such as sessions missing from IB's SCHEDULE, or an earlier verification.
     """
-    lacking = missing & answer.requested
+    not_received = missing & answer.requested
     agreed = np.zeros(len(starts), np.bool_) if agreed is None else agreed
     now = answer.requested_at
-    times = np.where(lacking, doubts.times + 1, np.where(missing, doubts.times, 0))
+    times = np.where(not_received, doubts.times + 1, np.where(missing, doubts.times, 0))
     first_at = np.where(doubts.times > 0, doubts.first_at, now)
     first_at = np.where(times > 0, first_at, 0)
     absent = np.zeros(len(starts), np.bool_)
     wants_control = np.zeros(len(starts), np.bool_)
     again_at = np.zeros(len(starts), np.int64)
     for begin, end, is_flanked, need in _needs(
-        starts, days, missing, lacking, answer, density, agreed
+        starts, days, missing, not_received, answer, density, agreed
     ):
         run = slice(begin, end)
         if answer.is_progress and not is_flanked:
@@ -147,12 +147,12 @@ def weigh(
         is_often = times[run] > len(need.after_s)
         is_long = now - first_at[run] >= (need.after_s[-1] if need.after_s else 0)
         has_control = _controlled(need, answer.control_at, first_at[run])
-        absent[run] = lacking[run] & is_often & is_long & has_control
-        wants_control[run] = lacking[run] & is_often & is_long & ~has_control
+        absent[run] = not_received[run] & is_often & is_long & has_control
+        wants_control[run] = not_received[run] & is_often & is_long & ~has_control
         again_at[run] = _again_at(need, times[run], first_at[run], now)
     return Judgement(
         absent=absent,
-        doubted=lacking & ~absent,
+        unverified=not_received & ~absent,
         doubts=Doubts(np.where(absent, 0, times), np.where(absent, 0, first_at)),
         again_at=again_at,
         wants_control=wants_control,
@@ -160,10 +160,10 @@ def weigh(
 
 
 def flanked_now(missing: BoolArray, requested: BoolArray, new: BoolArray) -> BoolArray:
-    """Runs of missing bars that were not asked for, and next to which a new bar was told just now.
+    """Runs of missing bars that were not requested, next to a bar that was just added.
 
-    There are bars on both sides of them: if they are asked for now, an answer that lacks them was
-    not cut off.
+    They have bars on both sides: if they are requested now, an answer without them was not cut
+    off.
     """
     found = np.zeros(len(missing), np.bool_)
     for begin, end in zip(*edges(missing), strict=True):
@@ -181,7 +181,7 @@ def _controlled(need: Need, control_at: int | None, first_at: Int64Array) -> Boo
 
 
 def _again_at(need: Need, times: Int64Array, first_at: Int64Array, now: int) -> Int64Array:
-    """When each of these bars of a run is to be asked for again, after it was lacking so often."""
+    """When to request each of these bars of a run again, by how often it was missing."""
     if not need.after_s:
         return first_at
     place = np.clip(times - 1, 0, len(need.after_s) - 1)
@@ -197,17 +197,17 @@ def _needs(
     starts: Int64Array,
     days: Int64Array,
     missing: BoolArray,
-    lacking: BoolArray,
+    not_received: BoolArray,
     answer: Answered,
     density: Density,
     agreed: BoolArray,
 ) -> list[tuple[int, int, bool, Need]]:
-    """Each run of missing bars of which some were asked for, and what it takes to believe it.
+    """Each run of missing bars that was requested in part or whole, and what it takes to accept it.
 
-    First and end, whether bars were told on both sides of it, and the need.
+    First and end, whether bars were received on both sides of it, and the need.
     """
     begins, ends = edges(missing)
-    requested = np.concatenate(([0], np.cumsum(lacking)))
+    requested = np.concatenate(([0], np.cumsum(not_received)))
     touched = requested[ends] > requested[begins]
     begins, ends = begins[touched], ends[touched]
     if not len(begins):
@@ -220,7 +220,7 @@ def _needs(
     within = answer.requested & (starts > first) & (starts < last)
     scattered = int(bars[is_flanked & (bits <= _LIKELY_BITS)].sum())
     is_usual = _excess_bits(scattered, int(within.sum()), density.absence) <= _LIKELY_BITS
-    others = int((lacking & within).sum()) - np.where(is_flanked, bars, 0)
+    others = int((not_received & within).sum()) - np.where(is_flanked, bars, 0)
     neighbours = int(within.sum()) - np.where(is_flanked, bars, 0)
     own = (np.maximum(others, 0) + _PRIOR_ABSENT) / (np.maximum(neighbours, 0) + _PRIOR_BARS)
     is_sparse = -bars * np.log2(own) <= _LIKELY_BITS + math.log2(len(bars) + 1)
@@ -247,9 +247,9 @@ def _needs(
 
 
 def _excess_bits(absent: int, bars: int, usual: float) -> float:
-    """How surprising it is that so many of the bars are absent, where a share of them usually is.
+    """How surprising this many absent bars are, given their usual share.
 
-    The Kullback-Leibler divergence of the two shares, for as many bars; 0 where fewer are.
+    The Kullback-Leibler divergence of the two shares, times the bars; 0 if fewer are absent.
     """
     share = absent / bars if bars else 0.0
     if share <= usual:
@@ -269,7 +269,7 @@ def _distinct(days: Int64Array, begins: Int64Array, ends: Int64Array) -> Int64Ar
 
 
 class MissingSession(NamedTuple):
-    """A trading day that IB's SCHEDULE did not have, though others speak for it."""
+    """A trading day missing from IB's SCHEDULE, contrary to other evidence."""
 
     times: int
     first_at: int
@@ -278,13 +278,13 @@ class MissingSession(NamedTuple):
 
 @dataclass(frozen=True)
 class Settled:
-    """The sessions that are believed after one more SCHEDULE."""
+    """The accepted sessions after one more SCHEDULE."""
 
     schedule: Schedule
     lacked: dict[int, MissingSession]
-    """Trading day (UTC midnight) → how often SCHEDULE lacked it, until it is believed."""
+    """Trading day (UTC midnight) → how often SCHEDULE missed it, until that is accepted."""
     is_in_doubt: bool
-    """SCHEDULE lacks days for another reason than that the market was closed, as it seems."""
+    """SCHEDULE seems to miss days for another reason than that the market was closed."""
 
 
 def settle(
@@ -296,14 +296,13 @@ def settle(
     now: int,
     closed: Collection[int] = (),
 ) -> Settled:
-    """What is believed of the sessions after `received`, which is what IB says of its own span.
+    """The accepted sessions after `received`, which is what IB reports for its own interval.
 
     Sessions that were `known`, or that the `usual` week has on days of which nothing was known,
-    stay expected on days that SCHEDULE lacks, until it has lacked them three times over more than
-    a day; and for good where `is_traded`: bars of that session are stored. A holiday is known to
-    be one: the contract's hours have said so before, or it is among the `closed` days that
-    somebody else knows (UTC midnights). Of the time after `now` SCHEDULE is
-    believed, for nothing is due there yet.
+    stay expected on days missing from SCHEDULE, until they were missing three times over more
+    than a day; and for good if `is_traded`: bars of that session are stored. A holiday is certain
+    if the contract's hours reported it before, or if it is among the `closed` days of another
+    calendar (UTC midnights). After `now` SCHEDULE is accepted, for nothing is due there yet.
     """
     if received.source != "ib":
         return Settled(received if known is None else received.joined(known), dict(lacked), True)
@@ -338,10 +337,10 @@ def settle(
         if not received.overlaps(session) and is_traded(session)
     ]
     together = tuple(sorted({*received.sessions, *kept, *besides}))
-    source = received.source if past else "hours"  # of the past it says nothing
+    source = received.source if past else "hours"  # it does not cover the past
     believed = replace(received, sessions=together, source=source, denied=tuple(sorted(denied)))
     joined = believed if known is None else known.joined(believed)
-    newest = max(past, default=now)  # bars after a day will tell what it was
+    newest = max(past, default=now)  # bars after a day will show what it was
     is_in_doubt = any(s.day not in denied or s.day > newest for s in kept)
     return Settled(joined, counted, is_in_doubt)
 

@@ -1,7 +1,7 @@
-"""A fill: history of one series that somebody asked for. What state it is in, and why. Asks nobody.
+"""A fill, history of one series that a person requested: its state, and why. Requests nothing.
 
-It is kept until it is done or cancelled. What a done one has asked for stays kept complete, until
-it is cancelled too.
+It is kept until it is done or cancelled. What a done fill covers is kept complete, until it is
+cancelled too.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
 
 _PROVEN = (Reason.NO_TRADES, Reason.TOO_OLD)
-"""Why bars are missing of which nothing more is wanted."""
+"""Reasons of missing bars that are not requested any more."""
 _DOUBTFUL = (Reason.LATE, Reason.UNPROVEN)
-"""Why bars are missing that may not be asked for yet."""
+"""Reasons of missing bars that may not be requested yet."""
 _TO_BE_HAD = tuple(reason for reason in Reason if reason not in _PROVEN + _DOUBTFUL)
 
 DAY_HINT = "name the first day of the history that is wanted, such as 2020-01-01"
 AGAIN = "; tried again at "
-"""Stands between what is in the way and when it is tried again."""
+"""Separates the problem from the time of the retry."""
 _REMOVED = "its file is not in the store"
 _REMOVED_HINT = "create it with the header line, or cancel the fill"
-_DOUBTED = "IB has said that there are none, which is not believed yet: asked for again later"
+_DOUBTED = "IB reported no bars, which is not verified yet: requested again later"
 
 
 class State(StrEnum):
-    """Where a fill stands, in the words of the API."""
+    """The state of a fill, in the words of the API."""
 
     QUEUED = "queued"
-    """Its turn comes."""
+    """Waits for its turn."""
     FILLING = "filling"
-    """Its bars are asked for."""
+    """Its bars are being requested."""
     WAITING = "waiting"
-    """Something is in the way that may pass by itself, such as a lost connection."""
+    """Waits for something that may pass by itself, such as a lost connection."""
     UNPROVEN = "unproven"
-    """All that IB has told is there; what is missing is asked for again later, see `evidence`."""
+    """It has all bars that IB returned; missing ones are requested again later, see `evidence`."""
     FAILED = "failed"
-    """It needs a person; tried again all the same, ever more rarely."""
+    """It needs a person; retried all the same, ever more rarely."""
     DONE = "done"
-    """Each bar that was due when it was asked for is there, or proven not to be at IB."""
+    """Every bar that was due when the fill was requested is there, or proven absent at IB."""
     CANCELLED = "cancelled"
 
     @property
@@ -55,7 +55,7 @@ class State(StrEnum):
 
 
 class Event(Enum):
-    """What is seen of a fill, or done to it."""
+    """What is found out about a fill, or done to it."""
 
     QUEUED = auto()
     TAKEN_UP = auto()
@@ -77,11 +77,11 @@ _FROM_OPEN: Mapping[Event, State] = {
 }
 TABLE: Mapping[tuple[State, Event], State] = {
     **{(state, event): to for state in State if state.is_open for event, to in _FROM_OPEN.items()},
-    **{(State.DONE, event): State.DONE for event in Event},  # holes that come later are others
+    **{(State.DONE, event): State.DONE for event in Event},  # gaps that appear later are new ones
     (State.DONE, Event.CANCELLED): State.CANCELLED,
     **{(State.CANCELLED, event): State.CANCELLED for event in Event},
 }
-"""Each state has an answer to every event."""
+"""Every state handles every event."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Fill:
-    """A series from a day on, however old, and what has become of it."""
+    """A series from a day on, however old, and the state of its request."""
 
     id: int
-    """A number that no other fill of the store has had."""
+    """Unique among the fills of a store."""
     series: Series
     since: int
     """UTC midnight of the first day, in UTC seconds."""
     requested_at: int | None
-    """UTC seconds; None: before fills were kept."""
+    """UTC seconds; None: it is older than the table of fills."""
     state: State = State.QUEUED
     ended_at: int | None = None
     """When it was done or cancelled (UTC seconds)."""
@@ -118,20 +118,20 @@ class Progress:
 
     counts: Counts
     is_fillable: bool
-    """Some that were due when the fill was asked for are still to be had."""
+    """Some that were due when the fill was requested may still be filled."""
     is_doubtful: bool
-    """Some of these may not be asked for yet, and are not proven to be absent."""
+    """Some of these may not be requested yet, and are not proven absent."""
 
     @property
     def is_complete(self) -> bool:
-        """Nothing more is to be had of what was asked for."""
+        """Nothing more can be filled."""
         return not self.is_fillable and not self.is_doubtful
 
 
 def progress(coverage: Coverage | None, since: int, until: float) -> Progress | None:
-    """What is there of the bars from `since` on; of those from `until` on none is awaited.
+    """Counts the bars from `since` on; those from `until` on are not waited for.
 
-    Both are UTC seconds, `since` a midnight. None: it is not known what should be there.
+    Both are UTC seconds, `since` a midnight. None: the expected bars are unknown.
     """
     if coverage is None or coverage.since > since:
         return None
@@ -150,8 +150,8 @@ def progress(coverage: Coverage | None, since: int, until: float) -> Progress | 
 
 
 def _now(coverage: Coverage, reason: Reason) -> Reason:
-    """Days are counted before a series is refused, and say `open` of what is refused since."""
-    refusals = coverage.holes.keys() - {*_PROVEN, *_DOUBTFUL, Reason.OPEN, Reason.ASKED}
+    """Days are counted before a series is refused: `open` in them may have been refused since."""
+    refusals = coverage.gap_counts.keys() - {*_PROVEN, *_DOUBTFUL, Reason.OPEN, Reason.ASKED}
     return next(iter(refusals), reason) if reason is Reason.OPEN else reason
 
 
@@ -162,7 +162,7 @@ def _has_any(coverage: Coverage, reasons: tuple[Reason, ...], since: int, until:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that is in the way, and what a person can do about it; the latter may be empty."""
+    """A problem, and what a person can do about it; the latter may be empty."""
 
     why: str
     hint: str = ""
@@ -170,26 +170,26 @@ class Trouble:
 
 @dataclass(frozen=True)
 class FillFacts:
-    """What is known of a fill just now."""
+    """What is known about a fill now."""
 
     progress: Progress | None
     """None: not known yet."""
     is_there: bool
     """The store has a file for the series."""
     is_judged: bool
-    """The series was looked at since the fill was asked for, and the clocks agree."""
+    """The series was assessed after the fill was requested, and the clocks agree."""
     is_requested: bool
-    """Something of the series is under way."""
+    """A request for the series is in flight."""
     error: KtrdrError | None
-    """Why the series was put back, since the fill was asked for."""
+    """Why the series was put back, after the fill was requested."""
     retry_at: float
     """Until when, in UTC seconds."""
     hold: Trouble | None
-    """Why the gap filler as a whole asks for nothing."""
+    """Why the gap filler as a whole requests nothing."""
 
 
 def judged(facts: FillFacts) -> tuple[Event, Trouble]:
-    """What has happened to an open fill, and why it does not go on, where it does not."""
+    """The event for an open fill, and the problem if it is held up."""
     found, nothing = facts.progress if facts.is_judged else None, Trouble("")
     if not facts.is_there:
         return Event.REFUSED, Trouble(_REMOVED, _REMOVED_HINT)
@@ -205,7 +205,7 @@ def judged(facts: FillFacts) -> tuple[Event, Trouble]:
 
 
 def _trouble(facts: FillFacts) -> tuple[Event, Trouble] | None:
-    """What needs a person goes before what passes by itself."""
+    """What needs a person comes before what passes by itself."""
     error = facts.error
     if isinstance(error, Permanent | Misconfigured):
         return Event.REFUSED, Trouble(error.message, error.hint)
@@ -218,9 +218,9 @@ def _trouble(facts: FillFacts) -> tuple[Event, Trouble] | None:
 
 
 def first_day(text: str, since: int, now: float) -> int:
-    """The UTC midnight at which a fill begins that was asked for from `since` on (UTC seconds).
+    """The UTC midnight at which a fill begins that was requested from `since` on (UTC seconds).
 
-    `text`: how that was written. InvalidRequest: it is before 1970, or yet to come.
+    `text`: how that was written. InvalidRequest: it is before 1970, or in the future.
     """
     if 0 <= since <= now:
         return since - since % DAY_S

@@ -1,4 +1,4 @@
-"""How many gaps were found and closed between two looks at a series. Judges no bar itself."""
+"""Counts the gaps found and closed between two assessments of a series. Assesses no bars itself."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Counted(NamedTuple):
 
 
 def counted(before: Gaps | None, after: Gaps, since: int = -(2**62)) -> Counted:
-    """What has become of the gaps that were there before; None: nobody had looked.
+    """What became of the earlier gaps; None: there was no earlier assessment.
 
-    `since`: what is before it (UTC seconds) was not judged any more.
+    `since`: earlier bars (UTC seconds) are not assessed any more.
 
-    A gap that falls into pieces is found as often as there are pieces more, and pieces that grow
-    into one are closed but for one, so that never more are filled than were found. What is proven
-    absent, or has become too old, was not filled.
+    A gap that splits counts as found once for each further piece, and merged pieces as closed but
+    for one, so that never more are filled than were found. Gaps that are proven absent, or have
+    become too old, do not count as filled.
     """
     new = after.of(*_WANTED)
     if before is None:
@@ -42,7 +42,7 @@ def counted(before: Gaps | None, after: Gaps, since: int = -(2**62)) -> Counted:
 
 
 def _touching(some: Gaps, others: Gaps) -> Int64Array:
-    """With how many of the others each gap has bars in common; both ascend."""
+    """For each gap, how many of the others it shares bars with; both ascend."""
     ends = np.searchsorted(others.first, some.last, side="right")
     begins = np.searchsorted(others.last, some.first, side="left")
     touching: Int64Array = np.maximum(ends - begins, 0)

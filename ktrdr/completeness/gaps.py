@@ -1,4 +1,4 @@
-"""Expected minus present minus known-absent: the gaps, each with its reason. Asks nobody."""
+"""Expected minus present minus known-absent: the gaps, each with its reason. Pure."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class Reason(StrEnum):
     """Why bars are missing, in the words of the status API."""
 
     OPEN = "open"
-    """To be asked for."""
+    """To be requested."""
     ASKED = "asked"
-    """Asked for, and not answered yet."""
+    """Requested, and not answered yet."""
     NO_TRADES = "no_trades"
-    """IB was asked, answered, and has no such bar."""
+    """IB has answered, and has no such bar."""
     LATE = "late"
-    """IB was asked just now and has no such bar yet; asked again at the next scan."""
+    """IB has no such bar yet, as of just now; requested again at the next scan."""
     UNPROVEN = "unproven"
-    """IB has said that there is none, and not often enough to be believed; asked for again."""
+    """IB reported none, not often enough to count as verified; requested again."""
     TOO_OLD = "too_old"
-    """Before the days that are kept complete without being asked."""
+    """Older than the days that are kept complete by default."""
     FAILED = "failed"
-    """Asked, refused or not answered; tried again later."""
+    """Requested, refused or not answered; retried later."""
     NOT_ENTITLED = "not_entitled"
     UNKNOWN_CONTRACT = "unknown_contract"
     OTHER_CONTRACT = "other_contract"
     """The symbol means another contract than the one whose bars are stored."""
     BROKEN_FILE = "broken_file"
-    """The file, or its entry in `instruments.toml`, is broken: nothing is asked for meanwhile."""
+    """The file, or its entry in `instruments.toml`, is broken: nothing is requested meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def missing(
 
 
 def in_runs(runs: Sequence[tuple[int, int]], expected: Int64Array) -> Int64Array:
-    """Those of the expected bars that lie in some of these runs, of first and last bar each."""
+    """Which of the expected bars lie in some of these runs, given as first and last bar each."""
     known = np.zeros(len(expected) + 1, dtype=np.int64)
     if runs:
         firsts, lasts = np.array(runs, dtype=np.int64).T
@@ -96,7 +96,7 @@ def among(starts: Int64Array, known: Int64Array) -> np.typing.NDArray[np.bool_]:
 
 
 def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reason) -> list[Gap]:
-    """The chosen bars as runs of neighbours in `expected`, oldest first."""
+    """The chosen bars as runs of adjacent bars in `expected`, oldest first."""
     firsts, ends = edges(chosen)
     return [
         Gap(int(expected[i]), int(expected[j - 1]), int(j - i), reason)
@@ -105,7 +105,7 @@ def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reas
 
 
 def edges(chosen: np.typing.NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
-    """Where runs of chosen ones begin, and behind which places they end."""
+    """Where runs of chosen ones begin, and where they end (exclusive)."""
     bordered = np.zeros(len(chosen) + 2, np.bool_)
     bordered[1:-1] = chosen
     changes = (bordered[1:] != bordered[:-1]).nonzero()[0]
@@ -113,6 +113,6 @@ def edges(chosen: np.typing.NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
 
 
 FILLABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)
-"""What may still be closed without anybody's doing."""
+"""Gaps that may still be closed without a person."""
 SETTLED = (Reason.NO_TRADES, Reason.TOO_OLD)
-"""What is not asked for any more, unless somebody wishes it."""
+"""Gaps that are not requested any more, unless a person does."""

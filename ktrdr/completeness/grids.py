@@ -1,9 +1,9 @@
-"""Where intraday bars begin that IB sends, if not where they are expected. Asks nobody.
+"""Detects where IB's intraday bars begin, if not where they are expected. Pure.
 
 Bars of five minutes to an hour are expected at a session's open and then at the multiples of
 their length on the exchange's clock, as those of US stocks were observed to begin; IB documents
-no grid. That all of them begin some minutes past the multiples is a finding: believed when it is
-told alike again, since one answer proves nothing. Four-hour bars are learnt otherwise.
+no grid. That all of them begin some minutes past the multiples is a finding, accepted when a
+second answer repeats it, since one answer proves nothing. Four-hour bars are learnt otherwise.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from ktrdr.market.timeframes import HOUR_S, MINUTE_S, Timeframe
 from ktrdr.market.zones import find_zone
 
 _LEAST = 3
-"""So few bars off the grid can be odd ones."""
+"""Fewer bars off the grid than this may be stray ones."""
 _TIMES, _AFTER_S = 2, 300
-"""Another grid is believed when it was told so often, over so long."""
+"""Another grid is accepted after this many answers, over this time."""
 _STORED_TIMES, _STORED_AFTER_S = 3, 25 * HOUR_S
-"""The same where bars are stored that it is not the grid of: a server may be unwell for a day."""
+"""The same if it contradicts stored bars: a server may be unwell for a day."""
 _AGAIN_MAX_S = 6 * HOUR_S
 _FAR = 2**62
 
 
 class Grid(NamedTuple):
-    """Where bars of one contract and length begin, as is believed, and what speaks against it."""
+    """The accepted grid of one contract and bar length, and evidence against it."""
 
     minute: int = 0
-    """Minutes past the multiples of their length; a session's open begins one besides."""
+    """Minutes past the multiples of their length; a session's open also begins one."""
     seen: int | None = None
-    """The same as the last answers had it, where they had it otherwise."""
+    """The minutes in the last answers, if they differed."""
     times: int = 0
     """How often, each time a while after the last."""
     first_at: int = 0
@@ -49,34 +49,34 @@ class Grid(NamedTuple):
 
     @property
     def alignment(self) -> frozenset[int]:
-        """In the words of `sessions.expected`."""
+        """As an argument of `sessions.expected`."""
         return frozenset({self.minute} - {0})
 
     @property
     def again_s(self) -> int:
-        """How long after the last answer what it lacks is asked for again: ever more rarely."""
+        """How long after the last answer to request missing bars again: ever more rarely."""
         return min(_AFTER_S << min(max(self.times - 1, 0), 10), _AGAIN_MAX_S)
 
 
 @dataclass(frozen=True)
 class GridFinding:
-    """The bars of one answer, by the grid that is believed; in columns."""
+    """The bars of one answer compared with the accepted grid; in columns."""
 
     starts: Int64Array
     odd: BoolArray
-    """Those that begin off the grid."""
+    """Which begin off the grid."""
     leads: BoolArray
-    """Those at an open, and the next one told is of the same session."""
+    """Which begin at an open, with the next received bar in the same session."""
     minute: int | None
-    """Where all begin but for those at an open, if not on the grid; None: they have no other."""
+    """The minutes at which all but those at an open begin, if off the grid; else None."""
     is_met: bool
-    """Some begin on the grid, besides at an open."""
+    """Some begin on the grid, apart from those at an open."""
 
     def unlikely(self, stored: Int64Array) -> BoolArray:
-        """Those that may be neither stored nor believed to be what they are called.
+        """Which may not be stored, because their starts are doubtful.
 
-        All, where they follow another grid. Else the odd ones that are not `stored` already, and
-        a session's first bar before such a one: it ends where that begins.
+        All, if they follow another grid. Else the odd ones that are not `stored` already, and a
+        session's first bar before such a one: it ends where that begins.
         """
         if self.minute is not None:
             return np.ones(len(self.starts), np.bool_)
@@ -93,7 +93,7 @@ def has_grid(timeframe: Timeframe) -> bool:
 def find_grid(
     starts: Int64Array, schedule: Schedule, timeframe: Timeframe, alignment: frozenset[int]
 ) -> GridFinding:
-    """How bars lie to the grid that is believed; `starts` ascend. Only those in sessions count."""
+    """Compares bars with the accepted grid; `starts` ascend. Only bars in sessions count."""
     nothing = np.zeros(len(starts), np.bool_)
     if not has_grid(timeframe) or not len(starts) or not schedule.sessions:
         return GridFinding(starts, nothing, nothing, None, is_met=False)
@@ -114,7 +114,7 @@ def find_grid(
 
 
 def after(grid: Grid, finding: GridFinding, requested_at: int) -> Grid:
-    """What is known after one more answer: another grid is told, told again, or denied."""
+    """The grid after one more answer: another one is seen, confirmed, or denied."""
     if finding.minute is None:
         is_denied = finding.is_met or bool(finding.odd.any())
         return Grid(grid.minute) if is_denied else grid
@@ -126,7 +126,7 @@ def after(grid: Grid, finding: GridFinding, requested_at: int) -> Grid:
 
 
 def is_believed(grid: Grid, *, is_against: bool) -> bool:
-    """Whether the other grid was told often enough; `is_against`: bars of another are stored."""
+    """Whether the other grid was seen often enough; `is_against`: it contradicts stored bars."""
     times, after_s = (_STORED_TIMES, _STORED_AFTER_S) if is_against else (_TIMES, _AFTER_S)
     return grid.times >= times and grid.last_at - grid.first_at >= after_s
 

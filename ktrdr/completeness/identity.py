@@ -1,4 +1,4 @@
-"""Whether a symbol still means the contract that it meant: what IB says of it, and its bars.
+"""Whether a symbol still means the contract that it meant: by IB's details, and by its bars. Pure.
 
 Symbols are given to other companies; and a contract gets another id at a split, or when it moves
 to another exchange. Only bars that were stored before tell the one from the other.
@@ -15,61 +15,61 @@ from typing import NamedTuple
 from ktrdr.market.bars import Bar
 
 COMPARED = 300
-"""So many bars are compared: in fewer, two quiet stocks could be in one ratio by chance."""
+"""How many bars are compared: in fewer, two quiet stocks could have one ratio by chance."""
 
 _LEAST, _RATIO_LEAST = 3, 10
 _NEAR = 0.005
 """Prices that differ by less are the same, though they may have been revised."""
 _TICKS_LEAST = 100
-"""Prices of fewer ticks are in one ratio with too many others."""
+"""Prices of fewer ticks fit too many ratios."""
 _SHARE = 0.9
 _SIMPLE = 0.002
 
 
 class Identity(NamedTuple):
-    """What IB says that a symbol is."""
+    """The contract that a symbol means, as IB describes it."""
 
     con_id: int
     exchange: str
     currency: str
     local_symbol: str
     name: str
-    """Of the company, or whatever it is; may be empty."""
+    """Of the company, or of whatever it is; may be empty."""
 
     @property
     def words(self) -> str:
-        """It, for a person."""
+        """For a person."""
         name = f" ({self.name})" if self.name else ""
         return f"con_id {self.con_id}, {self.exchange} in {self.currency}{name}"
 
 
 class KnownContract(NamedTuple):
-    """Which contract the stored bars of a series are of."""
+    """The contract of a series' stored bars."""
 
     contract: Identity
     received: Identity | None = None
-    """What the symbol means by IB's latest word, where it is not known whether that is the same."""
+    """The contract that IB returned last, if it is unknown whether it is the same."""
 
 
 class Likeness(Enum):
-    """How the stored bars of a symbol are told now."""
+    """How received bars compare with the stored ones."""
 
     SAME = auto()
     RATIO = auto()
     """All prices in one ratio, as after a split."""
     OTHER = auto()
-    """Otherwise, or not at all."""
+    """Different prices, or no bars."""
 
 
 def is_another(known: Identity, received: Identity) -> bool:
-    """Another contract, or the same in another currency. A change of exchange alone is none."""
+    """Another contract, or the same in another currency. Not for a new exchange alone."""
     return (known.con_id, known.currency) != (received.con_id, received.currency)
 
 
 def settled(known: KnownContract | None, received: Identity, *, has_bars: bool) -> KnownContract:
-    """What is known after IB has said once more what the symbol is.
+    """The identity after IB has described the symbol once more.
 
-    Of bars that are not there nothing can be compared, and nothing need be.
+    Without stored bars there is nothing to compare.
     """
     if known is None or not has_bars or not is_another(known.contract, received):
         return KnownContract(received)
@@ -77,7 +77,7 @@ def settled(known: KnownContract | None, received: Identity, *, has_bars: bool) 
 
 
 def likeness(stored: Iterable[Bar], received: Mapping[int, Bar]) -> Likeness:
-    """How stored bars are told now, by their closes. OTHER where hardly any is told at all."""
+    """Compares received bars with stored ones by closes. OTHER if hardly any were received."""
     pairs = [(old.close, received[old.start].close) for old in stored if old.start in received]
     are_near = [abs(new - old) <= _NEAR * abs(old) for old, new in pairs]
     if pairs and (all(are_near) or _share(are_near) >= _SHARE):
@@ -88,7 +88,7 @@ def likeness(stored: Iterable[Bar], received: Mapping[int, Bar]) -> Likeness:
 
 
 def _is_one_ratio(pairs: Sequence[tuple[float, float]]) -> bool:
-    """All new prices are the old ones times one number, but for the rounding of both."""
+    """All new prices are the old ones times one number, except for the rounding of both."""
     if any(old <= 0 or new <= 0 for old, new in pairs):
         return False
     ratio = statistics.median(new / old for old, new in pairs)
@@ -114,5 +114,5 @@ def _tick(prices: Iterable[float]) -> float:
 
 
 def _share(each: Iterable[bool]) -> float:
-    """Of how many it is true."""
+    """How many must match."""
     return statistics.fmean(each)

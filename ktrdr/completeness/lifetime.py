@@ -16,13 +16,13 @@ class ContractLifetime(NamedTuple):
     head: int | None = None
     """The first bar that IB has."""
     head_at: int | None = None
-    """When IB was asked for it."""
+    """When IB was asked for it (UTC seconds)."""
     expires: int | None = None
     """Its last trading day, as UTC midnight."""
 
 
 def in_life(found: Expected, life: ContractLifetime, timeframe: Timeframe) -> Expected:
-    """Those of the bars that a contract can have: from its first bar on, to its last day."""
+    """Which of the bars a contract can have: from its first bar on, to its last day."""
     chosen = np.ones(len(found.starts), dtype=np.bool_)
     if life.head is not None:
         is_daily = timeframe.is_daily

@@ -1,4 +1,4 @@
-"""Gaps as the fewest requests that IB answers, and a request in IB's words. Sends nothing."""
+"""Turns gaps into the fewest requests that IB answers, in IB's terms. Sends nothing."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _SPAN_DAYS = {  # least, at first, most
 }
 """Calendar days in one request: at first well inside what IB was seen to answer in a minute.
 
-Of a market that trades around the clock: what counts is how many bars there are.
+For a market that trades around the clock: the number of bars is what counts.
 """
 _REGULAR_HOURS = 2.5
-"""So many times as long a request may be for stocks in regular hours: a quarter of the bars."""
+"""How much longer a request may be for stocks in regular hours: a quarter of the bars."""
 
 _QUICK_S, _SLOW_S = 10.0, 30.0
-"""An answer that took less invites a longer request, one that took more a shorter one."""
+"""An answer faster than this allows a longer request, a slower one calls for a shorter one."""
 _GROWTH = 1.5
 
 
 class RequestLengths:
-    """How many days one request may span, by bar size: as IB's answers have shown.
+    """How many days one request may cover, by bar size, as learnt from IB's answers.
 
-    IB documents too little and answers far more; where it stops is learnt, and worth keeping.
+    IB answers far more than it documents; its limit is learnt, and worth keeping.
     """
 
     def __init__(self, learnt: Mapping[str, float] | None = None) -> None:
-        """`learnt`: what `days` said before; what cannot be is passed over."""
+        """`learnt`: what `days` returned before; impossible values are ignored."""
         known = learnt or {}
         self._days = {
             timeframe: min(max(known.get(timeframe.value, first), least), most)
@@ -70,7 +70,7 @@ class RequestLengths:
 
     @staticmethod
     def _can_be_cut(request: BarsRequest) -> bool:
-        """It is longer than the least; a shorter one is late for another reason."""
+        """It is longer than the minimum; a shorter one is late for another reason."""
         return _full_days(request) > _SPAN_DAYS[request.timeframe][0]
 
     def _turn(self, timeframe: Timeframe, days: float, *, up: bool = False) -> bool:
@@ -84,7 +84,7 @@ class RequestLengths:
 
 
 def _sparseness(timeframe: Timeframe, instrument: Instrument) -> float:
-    """How many times as long a request holds no more bars than one of a market without pauses."""
+    """How much longer a request may be than one of a market without pauses, for as many bars."""
     is_sparse = instrument.sec_type == "STK" and not instrument.extended_hours
     return _REGULAR_HOURS if is_sparse and timeframe.length_s <= HOUR_S else 1.0
 
@@ -101,11 +101,11 @@ def plan(
     timeframe: Timeframe,
     spans: RequestLengths | None = None,
 ) -> list[BarsRequest]:
-    """The fewest requests that cover the gaps, newest first, each within the span of its bar size.
+    """The fewest requests that cover the gaps, newest first, each within the limit of its bar size.
 
-    A request reaches from the newest bar that is not covered yet as far back as its span allows,
-    and begins with the oldest missing bar in there: what lies between costs bars, which IB sends
-    by the thousand in a second, and saves a request. What cannot be paged is one request.
+    A request reaches from the newest uncovered bar as far back as the limit allows, and begins
+    with the oldest missing bar in there: the bars in between cost little, since IB sends
+    thousands in a second, and save a request. What cannot be paged is one request.
     """
     span = (spans or RequestLengths()).seconds(timeframe, instrument)
     missing = sorted(gaps, key=lambda g: g.last)

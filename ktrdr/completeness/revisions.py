@@ -1,6 +1,6 @@
-"""Whether bars that were told again are those that were told before.
+"""Compares received bars with stored ones: some may be revised, or all in another unit. Pure.
 
-Some may have been revised; or all are told in another unit, as after a split.
+Another unit is that of a split, or of cents instead of dollars.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ from fractions import Fraction
 from ktrdr.market.bars import Bar
 
 _LEAST_BARS = 3
-"""So few bars can have a factor in common by chance."""
+"""Fewer bars than this can have a factor in common by chance."""
 _ENOUGH_BARS = 10
 _ALIKE, _SPLIT = 0.002, 0.02
 """Factors that differ by less are the same; one nearer to 1 is none, unless all of many have it."""
 _ODD_ONE_IN = 10
-"""One bar of so many may have been revised besides: the newest are so, now and then."""
+"""One bar in this many may have been revised besides: the newest are, now and then."""
 _TERM_MAX, _SMALL_TERM_MAX = 50, 5
 """A split is a ratio of small numbers, such as 4:1, 3:2 or 1:10."""
 _UNITS = frozenset(10.0**exponent for exponent in range(2, 10))
-"""A power of ten so large is a change of unit (cents, lots of 100) sooner than a split."""
+"""A power of ten this large is more likely a change of unit (cents, lots of 100) than a split."""
 
 Pair = tuple[Bar, Bar]
-"""A bar as it is stored, and as it is told now."""
+"""A bar as stored, and as received now."""
 Numbers = tuple[float, ...]
-"""Those of one bar that were multiplied alike."""
+"""The numbers of a bar that have one unit."""
 
 
 @dataclass(frozen=True)
 class Revision:
-    """Bars that are told otherwise now."""
+    """Bars that differ from the stored ones."""
 
     compared: int
     changed: tuple[Bar, ...]
-    """As they are told now."""
+    """As received now."""
     price: float | None = None
-    """What all prices were multiplied by; None: by nothing, or not all by the same."""
+    """The common factor of all prices; None: unchanged, or no common one."""
     volume: float | None = None
     """The same of the volumes."""
-    doubted_at: int | None = None
-    """A bar near which more would tell whether all are changed, or these alone; None: it is plain.
+    unclear_at: int | None = None
+    """A bar near which more would show whether all were revised, or only these; None: it is clear.
 
     UTC seconds.
     """
 
     def is_whole(self, *, is_adjusted: bool = False) -> bool:
-        """All bars of the series are told otherwise, those too that were not compared.
+        """All bars of the series were revised, including those not compared.
 
-        `is_adjusted`: of what is adjusted up to now (CONTFUT, ADJUSTED_LAST) all prices move
+        `is_adjusted`: if prices are adjusted up to now (CONTFUT, ADJUSTED_LAST), all of them move
         when one does, though by no common factor.
         """
         if self.price is not None or self.volume is not None:
@@ -61,44 +61,44 @@ class Revision:
         """What it is, for a person."""
         bars = f"{len(self.changed)} of {self.compared} bars"
         if not self.is_whole():
-            return f"IB tells {bars} otherwise than they are stored"
+            return f"IB revised {bars}"
         split = _split(self.price)
         if split and self.volume is None:
-            return f"IB tells all prices in the ratio of a split ({split}, {bars})"
+            return f"IB revised all prices by a split ratio ({split}, {bars})"
         if self.price and self.volume and abs(self.price * self.volume - 1) <= 2 * _ALIKE:
             split = split or _terms(self.price)
-            return f"IB tells all prices and volumes in the ratio of a split ({split}, {bars})"
+            return f"IB revised all prices and volumes by a split ratio ({split}, {bars})"
         received = [
             f"all {name} times {_number(factor)}{_guess(factor)}"
             for name, factor in (("prices", self.price), ("volumes", self.volume))
             if factor is not None
         ]
-        return f"IB tells {' and '.join(received)}, {bars}"
+        return f"IB revised {' and '.join(received)}, {bars}"
 
 
 def compare(
     stored: Iterable[Bar], received: Mapping[int, Bar], requested: tuple[int, int] | None = None
 ) -> Revision | None:
-    """How bars that are stored differ from the same ones as told now; None: not at all.
+    """How stored bars differ from the same bars as received now; None: not at all.
 
-    `requested`: the span that was asked for (UTC seconds, `[start, end)`). What is stored before it
-    may be in another unit than what is stored after it.
+    `requested`: the interval of the request (UTC seconds, `[start, end)`). Bars stored before it
+    may be in another unit than those after it.
     """
     pairs = [(old, received[old.start]) for old in stored if old.start in received]
     changed = [(old, new) for old, new in pairs if new != old]
     if not changed:
         return None
-    # Of those that are changed: bars that came after a split are told as they are stored.
+    # Of the changed ones: bars stored after a split are unchanged.
     price, volume = _common(pairs, changed, _prices), _common(pairs, changed, _volume)
-    doubted = _doubted(pairs, requested or (0, 0))
-    if not doubted and price is None and volume is not None:
-        doubted = changed if len(changed) < _ENOUGH_BARS else []
-    doubted_at = doubted[0][1].start if doubted else None
-    return Revision(len(pairs), tuple(new for _, new in changed), price, volume, doubted_at)
+    unclear = _unclear(pairs, requested or (0, 0))
+    if not unclear and price is None and volume is not None:
+        unclear = changed if len(changed) < _ENOUGH_BARS else []
+    unclear_at = unclear[0][1].start if unclear else None
+    return Revision(len(pairs), tuple(new for _, new in changed), price, volume, unclear_at)
 
 
-def _doubted(pairs: Sequence[Pair], requested: tuple[int, int]) -> Sequence[Pair]:
-    """Few bars that are all changed: all there are, or all on one side of what was asked for."""
+def _unclear(pairs: Sequence[Pair], requested: tuple[int, int]) -> Sequence[Pair]:
+    """Few bars that are all changed: all there are, or all on one side of the request."""
     before = [pair for pair in pairs if pair[0].start < requested[0]]
     after = [pair for pair in pairs if pair[0].start >= requested[1]]
     for some in (pairs, before, after):
@@ -117,7 +117,7 @@ def _volume(bar: Bar) -> Numbers:
 
 
 def _are_all(pairs: Sequence[Pair], changed: Sequence[Pair]) -> bool:
-    """No bar is as it was that a change of all would have changed: a volume of 0 stays 0."""
+    """Every bar that a change of unit would have changed is changed: a volume of 0 stays 0."""
     has_prices = any(_prices(old) != _prices(new) for old, new in changed)
     return not any(old == new and (has_prices or old.volume > 0) for old, new in pairs)
 
@@ -125,9 +125,9 @@ def _are_all(pairs: Sequence[Pair], changed: Sequence[Pair]) -> bool:
 def _common(
     pairs: Sequence[Pair], changed: Sequence[Pair], numbers: Callable[[Bar], Numbers]
 ) -> float | None:
-    """What these numbers of all changed bars were multiplied by.
+    """The common factor of these numbers in all changed bars.
 
-    At least three bars say so beyond what rounding can do; ten, if it is nearly nothing.
+    At least three bars show it beyond rounding; ten, if the change is tiny.
     """
     received = [(numbers(old), numbers(new)) for old, new in changed]
     factor = _middle([pair for old, new in received for pair in zip(old, new, strict=True)])
@@ -150,7 +150,7 @@ def _common(
 
 
 def _middle(numbers: Sequence[tuple[float, float]]) -> float | None:
-    """The ratio, new by old, in the middle of all; large numbers, rounded less, weigh more."""
+    """The ratio of new to old, in the middle of all; large numbers, rounded less, weigh more."""
     ratios = sorted((new / old, abs(old)) for old, new in numbers if old * new > 0)
     left = sum(weight for _, weight in ratios) / 2
     for ratio, weight in ratios:
@@ -161,7 +161,7 @@ def _middle(numbers: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _fits(old: Numbers, new: Numbers, factor: float, unit: float) -> bool:
-    """Each of them was multiplied by this factor, as far as rounding lets anybody say."""
+    """Each of them was multiplied by this factor, within rounding."""
     return all(abs(y - x * factor) <= _margin(y, unit) for x, y in zip(old, new, strict=True))
 
 
@@ -191,7 +191,7 @@ def _terms(price: float) -> str:
 
 
 def _fraction(ratio: float) -> Fraction:
-    """The simplest that is the same ratio, as far as anybody can say."""
+    """The simplest fraction of the same ratio, within rounding."""
     if ratio < 1:
         return 1 / _fraction(1 / ratio)
     for most in range(1, 1000):
@@ -202,7 +202,7 @@ def _fraction(ratio: float) -> Fraction:
 
 
 def _number(factor: float) -> str:
-    """In as few digits as mean the same."""
+    """With as few digits as are needed."""
     texts = [f"{factor:.{digits}g}" for digits in range(1, 5)]
     return f"{float(next((t for t in texts if abs(float(t) / factor - 1) <= _ALIKE), texts[-1])):g}"
 

@@ -1,4 +1,4 @@
-"""How long what is missing will take, by how requests were served lately. No clock of its own."""
+"""Estimates how long missing bars will take, by how requests were served lately. Has no clock."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from typing import NamedTuple
 from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
 
 _KEPT = 0.9
-"""The weight of all that was served before, beside the newest answer's."""
+"""The weight of everything served before, relative to the newest answer."""
 _COMPARED = 8
-"""So many answers together show how far off it was to say beforehand what they would take."""
+"""How many answers are compared together with their prediction."""
 _REMEMBERED = 0.9
-"""The weight of how far off all was before, beside the newest of these."""
+"""The weight of earlier prediction errors, relative to the newest ones."""
 _LAST = 8
-"""Answers whose quickest shows how long a request takes at the least."""
+"""Answers whose quickest shows the minimum time of a request."""
 _LEAST_ANSWERS = 3
 _LEAST_SHARE = 0.25
-"""So much of its usual time a request takes at least from now on, however long it has taken."""
+"""The share of its usual time that a request takes at least from now on, however old it is."""
 _INSTANT_S = 1e-3
-"""What takes less is as good as nothing."""
+"""Anything shorter counts as no time."""
 _CHANCE = (0.01, 0.15, 0.15)
-"""So far off each of the three may be by chance, of one answer; the less of more.
+"""The error that each of the three may show by chance, in one answer; less with more answers.
 
-The least is the first's: it is believed where none has been shown to be better.
+The first has the least: it is preferred unless another has proved better.
 """
 _PLAYED = 4000
-"""Requests that are played through; of more the rest counts by the rate."""
+"""How many requests are simulated; the rest counts by the rate."""
 _SPREAD = ((10.0, 1.5), (60.0, 1.35), (300.0, 1.25))
-"""After so many seconds of work the time left is known to such a factor; in the end to 1.15."""
+"""After this many seconds of work the estimate is this accurate; in the end within 1.15."""
 _LEAST_SPREAD = 1.15
 
 
 class Eta(NamedTuple):
-    """How long it will take, in seconds, as far as that is known."""
+    """How long it will take, in seconds."""
 
     low: float
     likely: float
@@ -48,7 +48,7 @@ class Eta(NamedTuple):
 
     @property
     def words(self) -> str:
-        """As a person would say it: `about 2 to 3 min`."""
+        """For a person: `about 2 to 3 min`."""
         return span_words(self.low, self.high)
 
 
@@ -56,9 +56,9 @@ class _Moment(NamedTuple):
     """A moment by two clocks, in seconds."""
 
     own: float
-    """By that on the wall: right where each request is served as if it were alone."""
+    """Wall time: right if each request is served as if it were alone."""
     shared: float
-    """By one that goes the slower the more are served: right where they share what there is."""
+    """Slows down with the number of requests served: right if they share capacity."""
 
 
 @dataclass
@@ -68,14 +68,14 @@ class _Flight:
     timeframe: Timeframe
     bars: int
     served_since: _Moment | None = None
-    """When its turn came; None: it waits for it."""
+    """When it began to be served; None: it waits for that."""
 
 
 @dataclass(frozen=True)
 class _Served:
-    """How requests of one size of bars were served; the older ones count less, the large ones more.
+    """How requests for one bar size were served; older ones weigh less, large ones more.
 
-    A request for one bar takes as long as one for many: it says nothing of what a bar costs.
+    A request for one bar takes as long as one for many: it shows nothing about the cost of a bar.
     """
 
     count: float = 0.0
@@ -88,7 +88,7 @@ class _Served:
     """Seconds of the last ones."""
 
     def with_one(self, took_s: float, bars: int) -> _Served:
-        """The same, and one more."""
+        """With one more."""
         return _Served(
             _KEPT * self.count + 1,
             _KEPT * self.bars + bars,
@@ -113,12 +113,12 @@ class _Served:
         return max(1.0, self.squares / self.bars)
 
     def takes_s(self, bars: float) -> float:
-        """How long a request for so many bars takes."""
+        """How long a request for this many bars takes."""
         return max(min(self.quickest), bars * self.products / self.squares)
 
 
 class _Costs:
-    """What requests took by one clock, and how far off it was lately to say so beforehand."""
+    """What requests cost by one clock, and how wrong predictions were lately."""
 
     def __init__(self) -> None:
         self._served: dict[Timeframe, _Served] = {}
@@ -127,7 +127,7 @@ class _Costs:
         self._counted = 0
 
     def learn(self, timeframe: Timeframe, bars: int, took_s: float) -> None:
-        """A request for so many bars took so long."""
+        """A request for this many bars took this long."""
         known = self._served.get(timeframe)
         if known is not None:
             self._compare(known.takes_s(bars), took_s)
@@ -143,7 +143,7 @@ class _Costs:
 
     @property
     def off(self) -> float:
-        """How wrong it was: of several answers together, since what one takes is chance."""
+        """The prediction error, over several answers, since a single one is chance."""
         return self._off + self._off_now * self._counted / _COMPARED
 
     @property
@@ -156,18 +156,18 @@ class _Costs:
         return self._usual(timeframe).size
 
     def takes_s(self, timeframe: Timeframe, bars: float) -> float:
-        """How long a request for so many takes."""
+        """How long a request for this many bars takes."""
         return self._usual(timeframe).takes_s(bars)
 
     def rest_s(self, flight: _Flight, age_s: float) -> float:
-        """How long a request takes on that has been served for a while."""
+        """How much longer a request takes that has been served for a while."""
         takes_s = self.takes_s(flight.timeframe, flight.bars)
         return max(takes_s - age_s, _LEAST_SHARE * takes_s)
 
     def slower(self, flights: Iterable[tuple[_Flight, float]]) -> float:
-        """How much slower all are than those that were answered, which are the quick ones.
+        """How much slower requests are than those answered so far, which are the quick ones.
 
-        `flights`: those that are being served, and for how long they have been.
+        `flights`: requests being served, each with the time served so far.
         """
         ratios = [1.0] * round(sum(served.count for served in self._served.values()))
         for flight, age_s in flights:
@@ -177,18 +177,18 @@ class _Costs:
         return sum(ratios) / len(ratios)
 
     def _usual(self, timeframe: Timeframe) -> _Served:
-        """What was served of this size; of one that never was, as of all."""
+        """The costs of this bar size; of all sizes, if there are none."""
         if timeframe in self._served:
             return self._served[timeframe]
         return reduce(_Served.joined, self._served.values())
 
 
 class Throughput:
-    """Plays the rest of the work through, as requests were answered until now.
+    """Simulates the rest of the work from how requests were answered until now.
 
-    In the order of their sending as many are served as may be at once; that may grow with the
-    answers. Each takes as long as others did, as if it were alone; or they share what there is; or
-    one is served after the other. Whichever was right about the last answers counts the more.
+    As many as allowed are served at once, in the order sent; the number may grow with the
+    answers. Each takes as long as others did, as if it were alone; or they share capacity; or
+    they are served one after the other. The model that was right lately counts the more.
     """
 
     def __init__(self) -> None:
@@ -198,24 +198,24 @@ class Throughput:
         self._answered_at = 0.0
         self._at_once = 1
         self._sizes: deque[int] = deque(maxlen=8)
-        """How many might be served at once, at each of the last answers."""
+        """How many could be served at once, at each of the last answers."""
         self._answers = 0
         self._began: float | None = None
         self._first_missing: dict[Timeframe, tuple[int, int]] = {}
 
     def sent(self, request: Hashable, timeframe: Timeframe, bars: int, now: float) -> None:
-        """A request for so many missing bars was sent."""
+        """A request for this many missing bars was sent."""
         self.advance(now)
         self._flights[request] = _Flight(timeframe, bars)
         self._began = now if self._began is None else self._began
         self.advance(now)
 
     def allow(self, at_once: int) -> None:
-        """So many may be served at once now."""
+        """`at_once` requests may be served at once now."""
         self._at_once = max(1, at_once)
 
     def answered(self, request: Hashable, at_once: int, now: float) -> None:
-        """It was answered; so many may be served at once now."""
+        """It was answered; `at_once` may be served at once now."""
         self.advance(now)
         flight = self._flights.pop(request, None)
         self.allow(at_once)
@@ -231,11 +231,11 @@ class Throughput:
         self.advance(now)
 
     def ended(self, request: Hashable) -> None:
-        """It failed, or was not asked at all."""
+        """It failed, or was never sent."""
         self._flights.pop(request, None)
 
     def advance(self, now: float) -> None:
-        """Notice how time has passed, and whose turn has come."""
+        """Let time pass, and let the next requests be served."""
         served = sum(flight.served_since is not None for flight in self._flights.values())
         passed_s = max(0.0, now - self._now.own)
         self._now = _Moment(now, self._now.shared + passed_s / max(1, served))
@@ -244,12 +244,12 @@ class Throughput:
                 flight.served_since = self._now
 
     def idle(self) -> None:
-        """There is no work, or none that can be done: what comes after it begins anew."""
+        """There is no work, or none that is possible: the measurement begins again."""
         self._flights.clear()
         self._began, self._answers = None, 0
 
     def found(self, timeframe: Timeframe, bars: int) -> None:
-        """So many bars a series lacked when it was first looked at."""
+        """How many bars a series was missing when first assessed."""
         series, total = self._first_missing.get(timeframe, (0, 0))
         self._first_missing[timeframe] = series + 1, total + bars
 
@@ -259,9 +259,9 @@ class Throughput:
         unknown: Mapping[Timeframe, int],
         now: float,
     ) -> Eta | None:
-        """How long so many bars of each size will take; None while that cannot be known.
+        """How long this many bars of each size will take; None while that is unknown.
 
-        `unknown`: series of which nobody has looked yet what they lack; as others do, it seems.
+        `unknown`: series not assessed yet; assumed to be like the others.
         """
         bars: dict[Timeframe, float] = {t: float(count) for t, count in missing.items() if count}
         for timeframe, series in unknown.items():
@@ -280,7 +280,7 @@ class Throughput:
         return Eta(likely / spread, likely, likely * spread)
 
     def _likely(self, bars: Mapping[Timeframe, float]) -> float:
-        """Among what the three say: nearest to that which was right lately."""
+        """An average of the three models, nearest to the one that was right lately."""
         said = (
             (self._own.off, self._side_by_side(bars)),
             (self._shared.off, self._together(bars)),
@@ -292,7 +292,7 @@ class Throughput:
         return math.exp(sum(map(mul, weights, logs)) / sum(weights))
 
     def _side_by_side(self, bars: Mapping[Timeframe, float]) -> float:
-        """Seconds until the last request is answered, where nobody is slower for another."""
+        """Seconds until the last answer, if requests do not slow each other down."""
         costs = self._own
         being_served = [(flight, self._now.own - since.own) for flight, since in self._served()]
         slower = costs.slower(being_served)
@@ -310,7 +310,7 @@ class Throughput:
         return end + slower * rest_s / max(1.0, at_once)
 
     def _together(self, bars: Mapping[Timeframe, float]) -> float:
-        """The same where all share what there is: so long as one after the other, each alone."""
+        """The same if they share capacity: as long as one after the other, each alone."""
         costs = self._shared
         served = [(flight, self._now.shared - since.shared) for flight, since in self._served()]
         waiting_s = sum(costs.takes_s(flight.timeframe, flight.bars) for flight in self._waiting())
@@ -318,35 +318,35 @@ class Throughput:
         return sum(costs.rest_s(flight, age_s) for flight, age_s in served) + to_come_s
 
     def _one_by_one(self, bars: Mapping[Timeframe, float]) -> float:
-        """The same where the next is begun when the one before it has been answered."""
+        """The same if each one begins when the one before it was answered."""
         costs = self._in_line
         sent = [costs.takes_s(flight.timeframe, flight.bars) for flight in self._flights.values()]
         since_s = min(self._now.own - self._answered_at, sent[0] if sent else 0.0)
         return sum(sent) + self._beyond_s(bars, costs) - (1 - _LEAST_SHARE) * since_s
 
     def _served(self) -> Iterator[tuple[_Flight, _Moment]]:
-        """The requests whose turn it is, and since when."""
+        """The requests being served, and since when."""
         for flight in self._flights.values():
             if flight.served_since is not None:
                 yield flight, flight.served_since
 
     def _waiting(self) -> Iterator[_Flight]:
-        """Those whose turn is to come."""
+        """The requests not being served yet."""
         return (flight for flight in self._flights.values() if flight.served_since is None)
 
     @property
     def _most(self) -> float:
-        """More are never served at once than are sent."""
+        """Never more are served at once than are sent."""
         return float(max(self._at_once, len(self._flights)))
 
     def _growth(self) -> float:
-        """How many more are served at once after each answer, as it was lately."""
+        """How many more are served at once after each answer, as lately."""
         if len(self._sizes) < 2:
             return 0.0
         return max(0.0, (self._sizes[-1] - self._sizes[0]) / (len(self._sizes) - 1))
 
     def _to_come(self, bars: Mapping[Timeframe, float], costs: _Costs) -> tuple[list[float], float]:
-        """How long each request takes that was not sent yet; and what there is beyond, in all."""
+        """How long each unsent request takes, up to a limit; and the rest in sum."""
         found: list[float] = []
         rest_s = 0.0
         for timeframe, left in self._not_sent(bars):
@@ -356,11 +356,11 @@ class Throughput:
         return found, rest_s
 
     def _beyond_s(self, bars: Mapping[Timeframe, float], costs: _Costs) -> float:
-        """How long all requests take together that were not sent yet."""
+        """How long all unsent requests take together."""
         return sum(_in_all_s(timeframe, left, costs) for timeframe, left in self._not_sent(bars))
 
     def _not_sent(self, bars: Mapping[Timeframe, float]) -> Iterator[tuple[Timeframe, float]]:
-        """Of these bars, how many of each size are not asked for yet."""
+        """How many of these bars, by size, are not requested yet."""
         sent: dict[Timeframe, float] = {}
         for flight in self._flights.values():
             sent[flight.timeframe] = sent.get(flight.timeframe, 0.0) + flight.bars
@@ -369,7 +369,7 @@ class Throughput:
 
 
 def _requests(timeframe: Timeframe, bars: float, costs: _Costs) -> Iterator[float]:
-    """How long each request takes of those that so many bars are asked for with."""
+    """How long each of the requests for this many bars takes."""
     size = costs.size(timeframe)
     while bars >= 1:
         yield costs.takes_s(timeframe, min(bars, size))
@@ -388,7 +388,7 @@ _UNITS = ((DAY_S, "d"), (HOUR_S, "h"), (MINUTE_S, "min"))
 
 
 def span_words(low_s: float, high_s: float) -> str:
-    """A span of time as a person would say it: `about 20 to 40 s`, `about 2 to 3 min`."""
+    """A length of time for a person: `about 20 to 40 s`, `about 2 to 3 min`."""
     if high_s < 10:
         return "a few seconds"
     for length_s, unit in _UNITS:

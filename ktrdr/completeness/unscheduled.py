@@ -1,8 +1,8 @@
-"""Bars that IB sends of times at which SCHEDULE has no trading, and when they are believed.
+"""Bars that IB sends at times without trading in SCHEDULE, and when they are accepted. Pure.
 
-A special session on a Saturday looks like this, and so does a bar that a damaged answer has moved.
-Told alike again later they are true, and the sessions that they show are expected like any other.
-Asks nobody.
+A special session on a Saturday looks like this, and so does a bar shifted by a damaged answer.
+They are accepted when a later answer repeats them; the sessions that they show are then expected
+like any other.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 from ktrdr.market.zones import find_zone
 
 _MANY, _MANY_TIMES, _MANY_AFTER_S = 10, 2, 300
-"""So many bars of one day are no accident: they are believed when they are told twice."""
+"""This many bars of one day are no accident: they are accepted when received twice."""
 _FEW_TIMES, _FEW_AFTER_S = 3, 25 * HOUR_S
-"""Others are believed only on another day: a server may be unwell for that long."""
+"""Others are accepted only on another day: a server may be unwell for that long."""
 _BREAK_S = 2 * HOUR_S
-"""Bars further apart than this are of two sessions."""
+"""Bars further apart than this belong to two sessions."""
 
 
 class Unscheduled(NamedTuple):
-    """A bar at a time without trading, as it was told."""
+    """A bar at a time without trading, as received."""
 
     bar: Bar
     times: int
-    """How often it was told like this while it was known what time it is."""
+    """How often it was received like this while the clocks agreed."""
     first_at: int
-    """When the first of these answers was asked for (UTC seconds)."""
+    """When the first of these answers was requested (UTC seconds)."""
 
 
 @dataclass(frozen=True)
 class Sighted:
-    """What is made of an answer's bars at times without trading."""
+    """The verdict on an answer's bars at times without trading."""
 
     believed: list[Bar]
-    doubted: dict[int, Unscheduled]
-    """Start → bar: to be asked for again."""
+    unverified: dict[int, Unscheduled]
+    """Start → bar: to be requested again."""
 
 
 def sight(
     known: Mapping[int, Unscheduled],
     received: Sequence[Bar],
     requested_at: int,
-    lacking: int = 0,
+    missing: int = 0,
     *,
     is_sure: bool = True,
 ) -> Sighted:
-    """What is believed of the bars `received`, where those `known` were told before.
+    """Which of the bars `received` are accepted, if those `known` were received before.
 
-    `lacking`: so many expected bars the same answer had not. Unless it `is_sure` what time it is,
-    the answer counts for nothing.
+    `missing`: how many expected bars the same answer did not have. Unless the time `is_sure`, the
+    answer does not count.
     """
     now: dict[int, Unscheduled] = {}
     for bar in received:
         before = known.get(bar.start)
-        if before is None or before.bar[:5] != bar[:5]:  # volumes are added to for a while
+        if before is None or before.bar[:5] != bar[:5]:  # volumes grow for a while
             before = Unscheduled(bar, 0, requested_at)
         first_at = before.first_at if before.times else requested_at
         now[bar.start] = Unscheduled(bar, before.times + is_sure, first_at)
@@ -76,7 +76,7 @@ def sight(
     for start in now:
         of_day[start // DAY_S] = of_day.get(start // DAY_S, 0) + 1
 
-    is_moved = are_moved(len(received), lacking)
+    is_moved = are_moved(len(received), missing)
 
     def is_believed(one: Unscheduled) -> bool:
         is_many = of_day[one.bar.start // DAY_S] >= _MANY and not is_moved
@@ -87,15 +87,15 @@ def sight(
     return Sighted(believed, {t: one for t, one in now.items() if not is_believed(one)})
 
 
-def are_moved(unscheduled: int, lacking: int) -> bool:
-    """Whether the bars may be those that are lacking, moved: they are about as many."""
-    return unscheduled > 0 and unscheduled <= 2 * lacking <= 4 * unscheduled
+def are_moved(unscheduled: int, missing: int) -> bool:
+    """Whether the bars may be the missing ones, shifted: they are about as many."""
+    return unscheduled > 0 and unscheduled <= 2 * missing <= 4 * unscheduled
 
 
 def sessions_of(starts: Iterable[int], schedule: Schedule, timeframe: Timeframe) -> list[Session]:
-    """The sessions that bars at times without trading show; none overlaps one that is known.
+    """The sessions shown by bars at times without trading; none overlaps a known one.
 
-    Of intraday bars from the first to the last of them, of daily ones the hours of the days near.
+    For intraday bars from the first to the last of them, for daily ones the hours of the days near.
     """
     if timeframe.is_daily:
         shown = [_like_the_nearest(day, schedule) for day in starts if schedule.sessions]
@@ -122,14 +122,14 @@ def _like_the_nearest(day: int, schedule: Schedule) -> Session:
     zone = find_zone(schedule.zone)
     near = min(schedule.sessions, key=lambda s: (abs(s.day - day), -(s.close - s.open)))
     opens, closes = (
-        datetime.fromtimestamp(t, zone) + timedelta(seconds=day - near.day)  # by the clock there
+        datetime.fromtimestamp(t, zone) + timedelta(seconds=day - near.day)  # by the local clock
         for t in (near.open, near.close)
     )
     return Session(int(opens.timestamp()), int(closes.timestamp()), day)
 
 
 def with_sessions(schedule: Schedule, sessions: Iterable[Session]) -> Schedule:
-    """A schedule with more sessions, of days that SCHEDULE lacks."""
+    """A schedule with more sessions, on days missing from SCHEDULE."""
     more = set(sessions)
     if not more:
         return schedule
@@ -142,8 +142,8 @@ def with_sessions(schedule: Schedule, sessions: Iterable[Session]) -> Schedule:
 def with_unscheduled(
     expected: Expected, starts: Int64Array, schedule: Schedule, timeframe: Timeframe
 ) -> Expected:
-    """What is expected, and these bars besides."""
-    starts = np.unique(starts)  # few or none: those that are expected can be millions, and ascend
+    """The expected bars, and these bars as well."""
+    starts = np.unique(starts)  # few or none: the expected ones can be millions, and ascend
     begins, ends = (np.searchsorted(expected.starts, starts, side) for side in ("left", "right"))
     more = starts[begins == ends]
     if not len(more):

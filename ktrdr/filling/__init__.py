@@ -1,1 +1,1 @@
-"""Requests for what is missing, and what comes of the answers. IB itself is never met here."""
+"""Requests for missing bars, and what their answers lead to. Does not talk to IB itself."""

@@ -1,4 +1,4 @@
-"""What an answer proves absent of the bars that it lacks, and what may still prove it."""
+"""Which missing bars an answer proves absent, and when the others are requested again."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ktrdr.market.sessions import BoolArray, Expected, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 
 _ABSENCE_SETTLE_S = 600
-"""IB may be late with a bar: one missing sooner than this after its end is not taken for absent."""
+"""IB may be late with a bar: one missing sooner than this after its end is not absent yet."""
 _DAILY_ABSENCE_SETTLE_S = 6 * HOUR_S
 """The same for daily bars, after the end of the UTC day that they are dated by."""
 _BEHIND_S = 3600
-"""The same for bars after the last one that was told: IB may be behind with all of them."""
+"""The same for bars after the last one received: IB may be behind with all of them."""
 _NEAR_S, _FAR_S = 40 * DAY_S, 400 * DAY_S
-"""How far from a gap a bar is looked for that proves that IB answers; if need be, the latter."""
+"""How far from a gap to look for a bar that proves that IB answers; the latter if need be."""
 
 
 class AbsenceProofs:
-    """Weighed into the ledger of one store. For one thread."""
+    """Writes absences into the ledger of one store. For one thread."""
 
     def __init__(
         self,
@@ -55,20 +55,20 @@ class AbsenceProofs:
         requested_at: int,
         soon: int,
     ) -> tuple[Gap, ...]:
-        """Remember which of the expected bars an answer has not, and what of it is believed.
+        """Record which of the expected bars are missing from an answer, and which count as absent.
 
-        `new`: those that it has brought. What it had not yet is asked for again at `soon`. Comes
-        back: what is doubted for want of a control alone.
+        `new`: the bars that the answer added. Bars that IB may merely be late with are requested
+        again at `soon`. Returns what is unverified only for want of a control.
         """
         name, (starts, days) = state.absence, expected
         if not requested.any():
             return ()
         present = among(starts, state.store.contents(state.series, int(starts[0])).starts)
         verified = among(starts, self._absences.absent(name, starts, requested_at))
-        lacking = requested & ~present & ~verified
+        missing = requested & ~present & ~verified
         _, after = _beyond(starts, answer)
-        young = lacking & _is_young(starts, after, state.series.timeframe, requested_at)
-        again = lacking & ~young & among(starts, self._absences.once_absent(name, starts))
+        young = missing & _is_young(starts, after, state.series.timeframe, requested_at)
+        again = missing & ~young & among(starts, self._absences.once_absent(name, starts))
         received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
         hull = Gap(int(starts[requested][0]), int(starts[requested][-1]), 0)
         judgement = weigh(
@@ -85,7 +85,7 @@ class AbsenceProofs:
             self._absences.doubts(name, starts)[0],
             Density(int((present & ~requested).sum()), int((verified & ~requested).sum())),
             agreed=np.isin(days, schedule.denied)
-            | self._unscheduled.told_once(state, schedule, starts),
+            | self._unscheduled.received_once(state, schedule, starts),
         )
         absent = judgement.absent | again
         self._unscheduled.settle(state, set(starts[absent | present].tolist()))
@@ -94,18 +94,18 @@ class AbsenceProofs:
         _, before = self._absences.doubts(name, starts)
         is_flanked = flanked_now(~present & ~verified & ~absent, requested, new)
         before = np.where(is_flanked, np.minimum(before, requested_at), before)
-        again_at = np.where(judgement.doubted, judgement.again_at, before)
+        again_at = np.where(judgement.unverified, judgement.again_at, before)
         self._absences.keep_doubts(name, starts, judgement.doubts, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
     def mark_absent(self, state: SeriesState, gaps: tuple[Gap, ...], requested_at: int) -> None:
-        """IB has answered for what it has, so that what it lacks is absent."""
+        """A control was answered, so the bars missing from the answer are absent."""
         self._absences.record_absent(state.absence, gaps, requested_at)
 
     def nearest_known(self, state: SeriesState, gap: Gap, requested_at: int) -> int | None:
         """The stored bar nearest to a gap that IB should have too; None: there is none near.
 
-        Rows of others may be of times at which IB has no bars of this contract.
+        Foreign rows may be at times at which IB has no bars of this contract.
         """
         schedule = self._sessions.known_schedule(state.instrument)
         if schedule is None:
@@ -120,9 +120,9 @@ class AbsenceProofs:
 
 
 def _beyond(starts: NDArray[np.int64], answer: Answer) -> tuple[BoolArray, BoolArray]:
-    """Which bars lie before the first that was told, and which after the last one.
+    """Which bars lie before the first bar received, and which after the last one.
 
-    All of them both, where nothing was told.
+    All of them in both, if none was received.
     """
     received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
     if not received:
@@ -134,7 +134,7 @@ def _beyond(starts: NDArray[np.int64], answer: Answer) -> tuple[BoolArray, BoolA
 def _is_young(
     due: NDArray[np.int64], after: BoolArray, timeframe: Timeframe, now: int
 ) -> BoolArray:
-    """Which bars ended so lately that IB may merely be late with them."""
+    """Which bars ended so recently that IB may merely be late with them."""
     if timeframe.is_daily:
         return due + timeframe.length_s + _DAILY_ABSENCE_SETTLE_S > now
     settle_s = np.where(after, _BEHIND_S, _ABSENCE_SETTLE_S)

@@ -1,4 +1,4 @@
-"""What is stored beside what is told of the same bars: how far it differs, and correcting it."""
+"""Compares stored bars with the same bars as received now, and corrects them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktrdr.market.bars import Answer, Bar
 log = logging.getLogger("gap-filler")
 
 _OTHER_LEAST = 3
-"""So many bars at other prices are no revision."""
+"""At least this many bars at other prices are another contract, not a revision."""
 
 
 class Comparison:
@@ -24,50 +24,50 @@ class Comparison:
     def __init__(self, ownership: FileOwnership) -> None:
         self._ownership = ownership
         self._revised: dict[str, frozenset[Bar]] = {}
-        """Absence → bars of others, as told, that are revised alone: not all of the series."""
+        """Absence → foreign bars, as received, known to be the only revised ones."""
 
     def compare(
         self, state: SeriesState, answer: Answer, requested: tuple[int, int]
     ) -> Revision | None:
-        """How what is stored differs from what was told of the same bars."""
+        """How the stored bars differ from the same bars as received now."""
         received = {bar.start: bar for bar in (*answer.bars, *answer.neighbours)}
         if not received or state.first is None:
             return None
         revision = compare(stored(state, received), received, requested)
         known = self._revised.get(state.absence, frozenset())
         if revision is not None and known.issuperset(revision.changed):
-            return replace(revision, doubted_at=None)
+            return replace(revision, unclear_at=None)
         return revision
 
     def note_revised(self, state: SeriesState, revision: Revision) -> None:
-        """These bars of others are told otherwise, and no more than these: it is known by now."""
+        """Only these foreign bars were revised: they are not checked again."""
         self._revised[state.absence] = frozenset(revision.changed)
 
     def correct(self, state: SeriesState, revision: Revision) -> None:
-        """Write bars of ours as they are told now."""
+        """Replace owned bars by those received now."""
         state.store.add(state.series, revision.changed, correct=True)
         self._ownership.note_written(state)
         log.info("%s: %s; corrected", state.series, revision.words)
 
 
 def wants_more(state: SeriesState, revision: Revision) -> bool:
-    """Nothing is to be written of an answer before more is known, or the whole series is new."""
-    is_plain = revision.doubted_at is None
+    """Write nothing of an answer before more is known, or before the whole series is rebuilt."""
+    is_plain = revision.unclear_at is None
     return not is_plain or is_whole(state, revision) or is_other(state, revision)
 
 
 def is_whole(state: SeriesState, revision: Revision) -> bool:
-    """All of a series is told otherwise, those bars too that were not compared.
+    """All of a series was revised, including the bars that were not compared.
 
-    Rows of others need not be those of IB: by what they are adjusted, nobody knows.
+    Foreign rows need not come from IB, and their adjustment is unknown.
     """
     return revision.is_whole(is_adjusted=state.is_owned and not state.instrument.can_be_paged)
 
 
 def is_other(state: SeriesState, revision: Revision) -> bool:
-    """All bars that were compared are told at other prices, as those of another contract are.
+    """All compared bars have other prices, as those of another contract do.
 
-    A few may be alike by chance. What is adjusted up to now moves by no common factor either.
+    A few may match by chance. Adjusted series do not change by a common factor either.
     """
     if is_whole(state, revision) or not state.instrument.can_be_paged:
         return False

@@ -1,4 +1,4 @@
-"""Whether a symbol's bars are those of the contract that it means now. Corrects no bars."""
+"""Checks whether a symbol's stored bars belong to the contract it means now. Corrects no bars."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ContractChecks:
     owner: Owner
     clock: Callable[[], float]
     go_on: Callable[[SeriesState], None]
-    """Judge a series anew, and request what it lacks."""
+    """Assess a series again, and request what it is missing."""
 
     def request(self, state: SeriesState, until: int | None = None) -> None:
-        """Compare many bars: the symbol is another contract than before, or may be.
+        """Compare many bars: the symbol means another contract than before, or may.
 
-        The newest ones, or those up to a bar (UTC seconds).
+        The newest bars, or those up to a bar (UTC seconds).
         """
         span = latest(state, COMPARED, until)
         is_requested = self.fetcher.is_requesting(state, Kind.LIKENESS)
@@ -47,7 +47,7 @@ class ContractChecks:
             self.fetcher.request_bars(Kind.LIKENESS, state, request, Priority.RECENT)
 
     def take(self, task: Task, answer: Answer) -> None:
-        """Go on where the bars are those that are stored; else OtherContract, for a person."""
+        """Continue if the bars match the stored ones; else OtherContract, for a person."""
         state, known = task.state, self.assessor.contracts.question_of(task.state)
         if state.is_rebuilding:
             return
@@ -62,56 +62,56 @@ class ContractChecks:
         if like is Likeness.OTHER:
             raise OtherContract(
                 f"{state.series.symbol} is another contract at IB than the one whose bars are "
-                f"stored: {change}; nothing is asked for, nor written",
+                f"stored: {change}; nothing is requested or written",
                 hint="if the old bars should go on with the new contract's, say in "
                 f"instruments.toml: con_id = {known.received.con_id}; else move the file away, or "
                 f"keep to the old contract: con_id = {known.contract.con_id}",
             )
         self.assessor.contracts.settle_question(state)
         state.succeeded()
-        in_ratio = " but for the ratio of a split" if like is Likeness.RATIO else ""
+        in_ratio = " except for a split ratio" if like is Likeness.RATIO else ""
         self.owner.report(
             str(state.series),
             RequestFailed(
                 f"{state.series.symbol} is another contract at IB: {change}",
-                hint=f"nothing to do: its bars are those that are stored{in_ratio}, so it goes on",
+                hint=f"nothing to do: its bars match the stored ones{in_ratio}: it goes on",
             ),
         )
         self.go_on(state)
 
     def _take_prices(self, task: Task, received: Mapping[int, Bar]) -> None:
-        """All prices were told in one ratio, as it seemed: rebuild the series if they are.
+        """All prices seemed to have one ratio: rebuild the series if they do.
 
-        Some may be alike: after a split whose older bars alone are told anew.
+        Some may match: after a split of which IB has adjusted only the older bars.
         """
         state = task.state
         revision = compare(stored(state, received), received)
         if not received:
             raise RequestFailed("IB has none of the bars that are stored")
         if revision is None:
-            raise RequestFailed("IB tells bars otherwise than they are stored, and then alike")
+            raise RequestFailed("IB returned bars unlike the stored ones, then bars that match")
         changed = {bar.start: bar for bar in revision.changed}
         if likeness(stored(state, changed), changed) is Likeness.RATIO:
             self.rebuilds.begin(state, revision.words)
         elif is_other(state, replace(revision, price=None, volume=None)):
             self.stop(task, revision)
         else:
-            raise RequestFailed(f"{revision.words}, and before that all in one ratio")
+            raise RequestFailed(f"{revision.words}, but before that all prices in one ratio")
 
     def stop(self, task: Task, revision: Revision) -> None:
-        """All that was compared is told at other prices: nothing is written any more."""
+        """All compared bars have other prices: stop writing."""
         state, symbol = task.state, task.state.series.symbol
         if self.rebuilds.is_staging(state):
-            self.rebuilds.give_up(state, "IB tells it otherwise from one answer to the next")
+            self.rebuilds.give_up(state, "IB's bars change from one answer to the next")
             return
         error = OtherContract(
             f"{symbol} may be another contract at IB than the one whose bars are stored: all of "
-            f"{revision.compared} bars are told at other prices; nothing is written",
+            f"{revision.compared} bars have other prices at IB; nothing is written",
             hint="if it is another company now, move the file away; else see whose the stored "
             f"bars are, and say which contract is meant: con_id = … below [{symbol}] in "
             "instruments.toml",
         )
-        if task.kind is Kind.CHECK and not state.is_owned:  # old rows of others, by chance
+        if task.kind is Kind.CHECK and not state.is_owned:  # old foreign rows, by chance
             state.succeeded()
         else:
             state.failed(error, self.clock())

@@ -1,4 +1,4 @@
-"""Controls: bars that IB should have, requested to learn whether it lacks others."""
+"""Controls: requests for bars that IB should have, to verify that it has no others."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Controls:
     ingest: Ingest
     fetcher: Fetcher
     assess: Callable[[SeriesState], None]
-    """Judge a series anew."""
+    """Assess a series again."""
 
     def request_head(self, state: SeriesState, request: BarsRequest, now: int) -> None:
-        """IB's first bar, where an answer begins later than what was asked for."""
+        """Request IB's first bar, if an answer begins later than its request."""
         life = self.assessor.contracts.life(state.instrument)
         is_short = state.first is None or state.first > request.start
-        lacks = state.coverage is not None and Reason.UNPROVEN in state.coverage.holes
+        lacks = state.coverage is not None and Reason.UNPROVEN in state.coverage.gap_counts
         is_known = life.head_at is not None and now - life.head_at <= _HEAD_AGAIN_S
         is_requested = self.fetcher.is_requesting_head(state.instrument)
         if is_short and lacks and not is_known and not is_requested:
             self.fetcher.request_head(state, now)
 
     def take_head(self, task: Task, head: int | None) -> None:
-        """Believe it where the bars that are there bear it out; else ask again tomorrow."""
+        """Accept it if the stored bars confirm it; else request it again tomorrow."""
         state = task.state
         contracts = self.assessor.contracts
         life = contracts.life(state.instrument)
@@ -58,9 +58,9 @@ class Controls:
         self.assess(state)
 
     def request_control(self, state: SeriesState, gaps: tuple[Gap, ...], now: int) -> None:
-        """Something of the same series that IB should have, near what it says it has not.
+        """Request something of the same series that IB should have, near the missing bars.
 
-        Where nothing is known that it has, what it lacks is not believed at all.
+        If no such bar is known, nothing missing counts as absent.
         """
         known = self.ingest.absences.nearest_known(state, gaps[-1], now)
         if known is None:
@@ -70,9 +70,9 @@ class Controls:
         self.fetcher.request_bars(Kind.CONTROL, state, control, Priority.RECENT, gaps)
 
     def take_control(self, task: Task, answer: Answer, *, is_sure: bool) -> None:
-        """Believe what was lacking, where this was answered. `is_sure`: the clocks agree.
+        """Mark the missing bars absent, if the control was answered. `is_sure`: the clocks agree.
 
-        RequestFailed: it was not, so that nothing is believed.
+        RequestFailed: it was not answered, so nothing counts as absent.
         """
         state, start = task.state, task.bars_request.start
         is_there = any(bar.start == start for bar in answer.bars)
@@ -80,8 +80,8 @@ class Controls:
             self.ingest.absences.mark_absent(state, task.gaps, task.requested_at)
         elif not is_there:
             raise RequestFailed(
-                f"IB has no bar at {iso(start)}, where it had one: what it lacks "
-                "besides is not taken for absent"
+                f"IB returned no bar at {iso(start)}, where it had one: other missing "
+                "bars are not taken for absent"
             )
         state.succeeded()
         self.assess(state)

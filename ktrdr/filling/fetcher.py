@@ -1,4 +1,4 @@
-"""Requests to ib-connection: sent in other threads, and their answers read. Stores nothing."""
+"""Sends requests to ib-connection from other threads, and reads the answers. Stores nothing."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import DAY_S, Timeframe
 
 MAX_IN_FLIGHT = 48
-"""Requests at a time: the connection process says which goes when."""
+"""Requests in flight at most: the connection process decides their order."""
 
 _SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
-"""How long the sessions of a contract may take, and for each year more."""
+"""Timeout for the sessions of a contract, and how much each year adds."""
 _SHORT_S = 200.0
-"""How long a small answer may take, with the loss and the return of the connection."""
+"""Timeout for a small answer, including the loss and return of the connection."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,15 @@ class SessionsAnswer:
     expires: int | None
     """Its last trading day (UTC midnight); None: it has none, or a month alone is known."""
     identity: Identity | None
-    """Which contract it is; None: that was not said."""
+    """Which contract it is; None: not reported."""
     closed: frozenset[int] | None
-    """Days without trading by a calendar that is not IB's (UTC midnights); None: it was not asked.
-    """
+    """Days without trading by a calendar that is not IB's (UTC midnights); None: not consulted."""
 
 
 class Fetcher:
-    """Requests of one thread, each sent in another one.
+    """Requests of one thread, each sent by another one.
 
-    `stopwatch` only moves forward; `clock` tells UTC seconds.
+    `stopwatch` only moves forward; `clock` returns UTC seconds.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Fetcher:
         self._in_flight: InFlight[Task] = InFlight(executor, MAX_IN_FLIGHT)
         self._throughput = Throughput()
         self.source = ""
-        """`live` or `simulated`: the only source whose bars are taken."""
+        """`live` or `simulated`: the only source whose bars are accepted."""
 
     # What is in flight.
 
@@ -85,12 +84,12 @@ class Fetcher:
         return len(self._in_flight) > 0
 
     def is_requesting(self, state: SeriesState, kind: Kind | None = None) -> bool:
-        """Something about this series is in flight, or something of this kind."""
+        """A request for this series, or one of this kind, is in flight."""
         tasks = self._in_flight.tasks
         return any(state in task.series for task in tasks if kind in (None, task.kind))
 
     def is_requesting_head(self, instrument: Instrument) -> bool:
-        """The contract's first bar is being asked for."""
+        """The contract's first bar is being requested."""
         heads = (task for task in self._in_flight.tasks if task.kind is Kind.HEAD)
         return any(task.state.instrument == instrument for task in heads)
 
@@ -102,7 +101,7 @@ class Fetcher:
 
     @property
     def spans(self) -> dict[Series, list[tuple[int, int]]]:
-        """The times that are asked for, but for those of series that are being rebuilt."""
+        """The intervals being requested, except for series that are being rebuilt."""
         found: dict[Series, list[tuple[int, int]]] = {}
         for task in self._in_flight.tasks:
             if task.request and task.kind is Kind.FILL and task.state.rebuilds_from is None:
@@ -113,17 +112,17 @@ class Fetcher:
     # How fast it goes.
 
     def allow(self, at_once: int) -> None:
-        """So many requests may be under way at IB."""
+        """How many requests may be under way at IB."""
         self._throughput.allow(at_once)
 
     def found(self, timeframe: Timeframe, missing: int) -> None:
-        """A series was looked at for the first time, and lacks so many bars."""
+        """A series was assessed for the first time, and is missing this many bars."""
         self._throughput.found(timeframe, missing)
 
     def eta(self, missing: Mapping[Timeframe, int], unknown: Mapping[Timeframe, int]) -> Eta | None:
-        """How long so many bars will take, and what series lack that nobody has looked at yet.
+        """How long these bars will take, plus those of series not assessed yet.
 
-        None while that cannot be known.
+        None while that is unknown.
         """
         return self._throughput.left(missing, unknown, self._stopwatch())
 
@@ -132,16 +131,16 @@ class Fetcher:
     def request_sessions(
         self, series: tuple[SeriesState, ...], start: int, now: int, *, with_holidays: bool
     ) -> None:
-        """Those of a contract, for all of its series, up to now.
+        """Request the sessions of a contract, for all of its series, up to now.
 
-        `with_holidays`: a calendar that is not IB's is read too.
+        `with_holidays`: also read a calendar that is not IB's.
         """
         task = Task(Kind.SESSIONS, series, now, self._stopwatch())
         instrument = task.state.instrument
         self._in_flight.send(task, partial(self._sessions, instrument, start, now, with_holidays))
 
     def request_head(self, state: SeriesState, requested_at: int) -> None:
-        """The first bar that IB has of a contract."""
+        """Request the first bar that IB has of a contract."""
         task = Task(Kind.HEAD, (state,), requested_at, self._stopwatch())
         self._in_flight.send(task, partial(self._head, state.instrument))
 
@@ -153,14 +152,14 @@ class Fetcher:
         priority: Priority,
         gaps: tuple[Gap, ...] = (),
     ) -> None:
-        """Bars of a series; `gaps` as those of a task."""
+        """Request bars of a series; `gaps` as those of a task."""
         task = Task(kind, (state,), int(self._clock()), self._stopwatch(), request, gaps)
         if kind is Kind.FILL:
             bars = _missing_in(state, request)
             self._throughput.sent(task.key, request.timeframe, bars, task.sent_at)
         self._in_flight.send(task, partial(self._bars, request, priority))
 
-    # In the asking threads.
+    # In the requesting threads.
 
     def _sessions(
         self, instrument: Instrument, start: int, end: int, with_holidays: bool
@@ -185,17 +184,17 @@ class Fetcher:
     def _bars(self, request: BarsRequest, priority: Priority) -> bytes:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
         query["priority"] = priority.name.lower()
-        # The connection process gives up first.
+        # The connection process times out first.
         return self._connection.text("/bars", 10 + request.patience_s, **query)
 
     # Receiving.
 
     def back(self, wait_s: float) -> tuple[Task, Future[object]] | None:
-        """A task that has come back, which is waited for so long; None: none has."""
+        """A finished task; waits up to `wait_s` for one. None: none has finished."""
         return next(iter(self._in_flight.back(wait_s, most=1)), None)
 
     def answer(self, task: Task, done: Future[Any]) -> Answer:
-        """What IB has answered: read only now, since each is large, and many are in flight.
+        """IB's answer: read only now, since each is large and many are in flight.
 
         WrongSource: another gateway than `source` has answered. Raises what the request raised.
         """
@@ -210,7 +209,7 @@ class Fetcher:
         return said.answer()
 
     def ended(self, task: Task) -> None:
-        """It was seen to, or will never be."""
+        """It was handled, or never will be."""
         self._throughput.ended(task.key)
 
     def took_s(self, task: Task) -> float:
@@ -218,14 +217,14 @@ class Fetcher:
         return self._stopwatch() - task.sent_at
 
     def take_stock(self, *, was_busy: bool) -> None:
-        """Note how fast it goes just now, or that nothing did."""
+        """Record the current throughput, or that nothing was in flight."""
         if was_busy:
             self._throughput.advance(self._stopwatch())
         else:
             self._throughput.idle()
 
     def give_up_waiting(self) -> None:
-        """What no thread has sent yet is not sent."""
+        """Cancel what no thread has sent yet."""
         for task in self._in_flight.give_up_waiting():
             self.ended(task)
 
@@ -235,7 +234,7 @@ class Fetcher:
 
 
 def _day(text: str) -> int | None:
-    """The UTC midnight of `YYYYMMDD`; None: it is no day, such as a month alone."""
+    """The UTC midnight of `YYYYMMDD`; None: not a day, such as a month alone."""
     if not re.match(r"\d{8}", text):
         return None
     try:
@@ -245,7 +244,7 @@ def _day(text: str) -> int | None:
 
 
 def _identity(said: Mapping[str, Any]) -> Identity | None:
-    """The contract that an answer names; None where it names none."""
+    """The contract that an answer names; None: it names none."""
     con_id = said.get("con_id")
     if not isinstance(con_id, int) or con_id <= 0:
         return None
@@ -254,7 +253,7 @@ def _identity(said: Mapping[str, Any]) -> Identity | None:
 
 
 def _missing_in(state: SeriesState, request: BarsRequest) -> int:
-    """How many bars of the series are missing, and are asked for by this request."""
+    """How many missing bars of the series this request covers."""
     if state.coverage is None:
         return 0
     return state.coverage.fillable_within(request.start, request.end, request.timeframe.length_s)

@@ -1,4 +1,4 @@
-"""What IB's answers show of where the bars of a series begin, and what of them goes by it."""
+"""What IB's answers show about where the bars of a series begin, and what follows from it."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from ktrdr.market.sessions import Int64Array, Schedule, learnt_alignment
 from ktrdr.market.timeframes import Timeframe
 
 _OTHER_GRID = {
-    (False, False, True): "asked for again, and stored when that is told again",
-    (True, False, True): "told again, so that they are expected there from now on",
-    (False, True, True): "not stored unless that is told for more than a day",
-    (True, True, True): "told for more than a day, so that the series is pulled again",
-    (False, True, False): "not stored, since bars are there that begin elsewhere and are not ours",
+    (False, False, True): "requested again, and stored if IB returns them again",
+    (True, False, True): "returned again, so bars are expected there from now on",
+    (False, True, True): "not stored unless IB returns them for more than a day",
+    (True, True, True): "returned for more than a day, so the series is rebuilt",
+    (False, True, False): "not stored, because foreign bars in the file begin at other minutes",
 }
-"""What comes of bars that begin at other minutes: learnt, stored ones against it, can be mended."""
+"""What follows from bars at other minutes: (learnt, contradicts stored bars, can be repaired)."""
 
 Report = Callable[[str, KtrdrError], None]
-"""Tells of a trouble with one thing, such as a series."""
+"""Reports a problem with one thing, such as a series."""
 
 
 @dataclass(frozen=True)
 class Gridded:
-    """An answer without what begins off the grid."""
+    """The answer without the bars that begin off the grid."""
 
     answer: Answer
     odd: tuple[Bar, ...] = ()
-    """What begins off it, and follows no other grid."""
+    """Bars off the grid that follow no other grid."""
     is_doubtful: bool = False
-    """Something was left out: nothing that the answer lacks is believed."""
+    """Something was left out: nothing missing from the answer counts as absent."""
     again_s: int | None = None
-    """When that is asked for again, where the answer follows another grid."""
+    """When to request this again, if the answer follows another grid."""
     is_moved: bool = False
-    """That is believed now, against bars that are stored."""
+    """The other grid is accepted now, contrary to stored bars."""
 
 
 class GridFindings:
-    """Learnt into the ledger of one store. For one thread."""
+    """Records them in the ledger of one store. For one thread."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class GridFindings:
         *,
         is_sure: bool,
     ) -> Gridded:
-        """The answer by the grid on which bars are expected, which it may show to be another."""
+        """The answer on the grid on which bars are expected, unless it shows another one."""
         if not has_grid(state.series.timeframe):
             return Gridded(answer)
         received = np.array(
@@ -90,7 +90,7 @@ class GridFindings:
         return self._without_odd(state, schedule, answer, received)
 
     def comparable(self, state: SeriesState, answer: Answer) -> list[Bar]:
-        """The bars of an answer that are what they are called, by where the series' bars begin."""
+        """The bars of an answer whose starts fit where the series' bars begin."""
         schedule = self._sessions.known_schedule(state.instrument)
         received = sorted((*answer.bars, *answer.neighbours))
         if schedule is None or not received:
@@ -102,7 +102,7 @@ class GridFindings:
     def _without_odd(
         self, state: SeriesState, schedule: Schedule, answer: Answer, received: Int64Array
     ) -> Gridded:
-        """The answer without what begins off the accepted grid; `received`: all its starts."""
+        """The answer without bars off the accepted grid; `received`: all its starts."""
         grid = self._contracts.grid(state)
         finding = find_grid(received, schedule, state.series.timeframe, grid.alignment)
         if finding.minute is not None:
@@ -129,22 +129,22 @@ class GridFindings:
         finding: GridFinding,
         requested_at: int,
     ) -> bool:
-        """Remember what one more answer says of where bars begin.
+        """Record what one more answer shows about where bars begin.
 
-        True: it is believed from now on, against bars that are stored.
+        True: its grid is accepted from now on, contrary to stored bars.
         """
         grid, is_against = after(before, finding, requested_at), False
         if finding.minute is not None:
             grid, is_against = self._weigh_grid(state, schedule, grid)
-        elif grid != before:  # what it had in the place of others is denied
+        elif grid != before:  # what it had at the other times is denied
             self._absences.forget_late(state.absence)
         self._contracts.keep_grid(state, grid)
         return is_against and grid.minute != before.minute
 
     def _weigh_grid(self, state: SeriesState, schedule: Schedule, grid: Grid) -> tuple[Grid, bool]:
-        """The grid that is believed after another one was told, and told of as a finding.
+        """The accepted grid after another one was received, which is reported.
 
-        And whether bars are stored that the other one is not the grid of.
+        And whether bars are stored that contradict the other one.
         """
         assert grid.seen is not None
         series, other = state.series, Grid(grid.seen)
@@ -164,7 +164,7 @@ class GridFindings:
         return other if is_learnt else grid, is_against
 
     def learn_alignment(self, state: SeriesState, schedule: Schedule, answer: Answer) -> None:
-        """Remember where four-hour bars begin, as an answer shows."""
+        """Record where four-hour bars begin, as an answer shows."""
         if state.series.timeframe is Timeframe.H4:
             seen = learnt_alignment(schedule, [bar.start for bar in answer.bars])
             self._contracts.learn_alignment(state.instrument, seen)

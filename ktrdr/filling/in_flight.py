@@ -1,4 +1,4 @@
-"""Requests in flight: many threads wait, one hears what came of it. It knows nothing of them."""
+"""Requests in flight: many threads wait, one gets the results. Does not know what they are for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class InFlight(Generic[T]):
-    """Each task is a value of its sender's, and comes back with what was found.
+    """Each task is a value of its sender's, and comes back with its result.
 
     `at_once`: how many may be in flight. For one sending thread.
     """
@@ -43,7 +43,7 @@ class InFlight(Generic[T]):
         sent.add_done_callback(self._back.put)
 
     def back(self, wait_s: float, most: int | None = None) -> list[tuple[T, Future[object]]]:
-        """Those that are back; the first is waited for so long. None of them was given up.
+        """Finished tasks; waits up to `wait_s` for the first. None of them was given up.
 
         `most`: how many at most; None: all of them.
         """
@@ -60,7 +60,7 @@ class InFlight(Generic[T]):
         return found
 
     def give_up_waiting(self) -> list[T]:
-        """Do not send what no thread has taken up yet; which that was."""
+        """Cancel what no thread has taken up yet; returns those tasks."""
         given_up = [task for sent, task in self._tasks.items() if sent.cancel()]
         self._tasks = {f: t for f, t in self._tasks.items() if not f.cancelled()}
         return given_up

@@ -1,4 +1,4 @@
-"""What comes of an answer for bars: what is believed of it is written, and the rest remembered."""
+"""Ingests an answer for bars: writes the accepted bars, and records the rest."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ from ktrdr.times import iso
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What came of one answer."""
+    """What one answer led to."""
 
     added: int
     """New bars in the file."""
     wants_control: tuple[Gap, ...] = ()
-    """What would be believed to be absent if anything near by had been answered meanwhile."""
+    """What would count as absent if anything near had been answered meanwhile."""
     revision: Revision | None = None
-    """Bars that are told otherwise than they are stored."""
+    """Bars that differ from the stored ones."""
     is_withheld: bool = False
-    """It is, or may be, in another unit than what is stored.
+    """The answer is, or may be, in another unit than the stored bars.
 
-    Nothing of it was written, and nothing that it lacks was believed.
+    Nothing of it was written, and nothing missing from it counts as absent.
     """
     is_moved: bool = False
-    """Bars begin elsewhere than those that are stored: nothing was written."""
+    """Its bars begin at other minutes than the stored ones: nothing was written."""
 
 
 @dataclass(frozen=True)
 class _Sifted:
-    """An answer, as far as it is believed."""
+    """The accepted part of an answer."""
 
     answer: Answer
     received: int
-    """How many bars it had, believed or not."""
+    """How many bars it had, accepted or not."""
     outside: tuple[Bar, ...] = ()
-    """At times or minutes at which none is expected, and not believed yet."""
+    """At unexpected times or minutes, and not accepted yet."""
     is_damaged: bool = False
-    """It proves nothing of what it lacks."""
+    """Nothing missing from it counts as absent."""
     again_s: int | None = None
-    """As that of `Gridded`."""
+    """As in `Gridded`."""
     is_moved: bool = False
-    """As that of `Gridded`: nothing is to be written."""
+    """As in `Gridded`: nothing is to be written."""
 
 
 class Ingest:
     """Into file and ledger of the series of one store. For one thread."""
 
     def __init__(self, assessor: Assessor, report: Report, late_s: float) -> None:
-        """`late_s`: a bar that was late is asked for again after so long."""
+        """`late_s`: how long until a late bar is requested again."""
         ledger, sessions, contracts = assessor.ledger, assessor.sessions, assessor.contracts
         self._assessor = assessor
         self._sessions = sessions
@@ -86,10 +86,10 @@ class Ingest:
         *,
         is_sure: bool = True,
     ) -> IngestResult:
-        """Write the finished bars of an answer, and remember what it says IB has not.
+        """Write the finished bars of an answer, and record which ones IB does not have.
 
-        Neither where all is told, or may be, in another unit or of another contract. Unless it
-        `is_sure` what time it is, nothing of what it lacks is believed nor counted.
+        Neither if they are, or may be, in another unit or of another contract. Unless the time
+        `is_sure`, nothing missing from the answer counts as absent.
         FileNotFoundError: the file is gone. StoreUnwritable, MalformedFile: nothing was written.
         """
         series, span = state.series, (request.start, request.end)
@@ -107,7 +107,7 @@ class Ingest:
             state, schedule, since, requested_at, requested_at
         )
         requested = (expected.starts >= span[0]) & (expected.starts < span[1])
-        # Of an answer on another grid nothing is compared: its bars are not those of these names.
+        # Nothing is compared if the answer is on another grid: its bars do not have these starts.
         is_odd, answer = sifted.again_s is not None, sifted.answer
         revision = None if is_odd else self.comparison.compare(state, answer, span)
         if revision is not None and wants_more(state, revision):
@@ -140,9 +140,9 @@ class Ingest:
         *,
         is_sure: bool,
     ) -> tuple[Gap, ...]:
-        """Remember what an answer has not of the expected bars that were `requested` for.
+        """Record which of the `requested` bars are missing from an answer.
 
-        `new`: those that it has brought. Comes back: what a control alone would prove absent.
+        `new`: the bars that the answer added. Returns what only a control would prove absent.
         """
         answer, due = sifted.answer, Expected(expected.starts[requested], expected.days[requested])
         if sifted.is_damaged:
@@ -170,7 +170,7 @@ class Ingest:
         *,
         is_sure: bool,
     ) -> _Sifted:
-        """What of an answer may be written; the rest is named, and remembered.
+        """The part of an answer that may be written; the rest is reported and recorded.
 
         Sessions and minutes that bars have shown are learnt.
         """
@@ -203,13 +203,13 @@ class Ingest:
     def _request_outside(
         self, state: SeriesState, expected: Expected, outside: Sequence[Bar], requested_at: int
     ) -> BoolArray:
-        """Which of the expected bars were told and are not believed; they are asked for again."""
+        """Which expected bars were received but not accepted; they are requested again."""
         sighted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
         self.later.request_later(state, runs(expected.starts, sighted, Reason.LATE), requested_at)
         return sighted
 
     def notice_foreign(self, state: SeriesState, now: int) -> None:
-        """Look at a file that somebody has changed since it was looked at: it is ours no more."""
+        """Assess a file that was changed since it was last read: it is not owned any more."""
         if state.store.key(state.series) != state.key:
             self._assessor.assess(state, now)
 
@@ -221,14 +221,14 @@ class Ingest:
         outside: Sequence[int],
         odd: Sequence[int],
     ) -> None:
-        """Name what was not stored, and what was asked."""
-        requested = f"asked for {iso(request.start)} to {iso(request.end)}, IB sent"
-        for starts, why in (
-            (invalid, "that cannot be"),
-            (outside, "of times without trading"),
-            (odd, "that begin at other minutes than its others"),
+        """Report what was not stored, and what was requested."""
+        requested = f"requested {iso(request.start)} to {iso(request.end)}, IB sent"
+        for starts, what in (
+            (invalid, "invalid bars"),
+            (outside, "bars at times without trading"),
+            (odd, "bars that begin at other minutes than the rest"),
         ):
             if starts:
-                first = f"{len(starts)} bars {why}, the first at {iso(min(starts))}"
-                found = RequestFailed(f"{requested} {first}: left out, and asked for again later")
+                first = f"{len(starts)} {what}, the first at {iso(min(starts))}"
+                found = RequestFailed(f"{requested} {first}: left out, and requested again later")
                 self._report(str(state.series), found)

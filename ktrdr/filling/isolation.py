@@ -1,4 +1,4 @@
-"""What goes wrong with one series is that one's alone; what is everybody's is raised."""
+"""Confines a failure to the series it belongs to; a failure of the whole store is raised."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ktrdr.store.file_errors import is_of_the_disk, unwritable
 
 log = logging.getLogger("gap-filler")
 
-MISTAKE_HINT = "it is tried again; please report it, with what gap-filler's log says of it"
-"""What a person can do about a mistake of ours."""
+MISTAKE_HINT = "it is tried again; please report it with the log of gap-filler"
+"""What a person can do about a bug in ktrdr."""
 
 
 class Isolation:
-    """Puts back and reports the series of a store that fail, and lets the others go on.
+    """Puts back and reports the series that fail, and lets the others go on.
 
-    `forget` hears of a series whose file is gone; `folder` is that of the store.
+    `forget` is called with a series whose file is gone; `folder` is that of the store.
     """
 
     def __init__(
@@ -45,10 +45,9 @@ class Isolation:
 
     @contextlib.contextmanager
     def of(self, *series: SeriesState) -> Iterator[None]:
-        """What goes wrong within, whatever it is, is put to this series, or these of a contract.
+        """Any failure inside is attributed to this series, or these of one contract.
 
-        Raised is what is everybody's: a lost connection, a disk that is full, a ledger that
-        refuses, a store whose folder is gone.
+        Raised: a lost connection, a full disk, a ledger that refuses writes, a missing folder.
         """
         try:
             yield
@@ -66,7 +65,7 @@ class Isolation:
 
     def _put_back(self, series: Iterable[SeriesState], error: KtrdrError) -> None:
         for state in series:
-            if not (state.is_blocked and state.error is error):  # else that is noted already
+            if not (state.is_blocked and state.error is error):  # otherwise already noted
                 state.failed(error, self._clock())
             self._report(str(state.series), error)
 
@@ -76,12 +75,12 @@ def _trouble_with(state: SeriesState, error: Exception) -> KtrdrError:
         return error
     if isinstance(error, OSError):
         return unwritable(state.series.file_name, error)
-    log.error("%s: a mistake of ours", state.series, exc_info=error)
-    return RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+    log.error("%s: a bug in ktrdr", state.series, exc_info=error)
+    return RequestFailed(f"a bug in ktrdr: {error!r}", hint=MISTAKE_HINT)
 
 
 def _is_everybodys(error: Exception) -> bool:
-    """It is a trouble of the connection, or of the store as a whole."""
+    """It concerns the connection, or the store as a whole."""
     if isinstance(error, OSError):
         return is_of_the_disk(error)
     everybodys = isinstance(error, PeerDown | NotConnected | WrongSource | DatabaseError)
@@ -94,5 +93,5 @@ def _is_gone(state: SeriesState) -> bool:
         return state.store.key(state.series) is None
     except FileNotFoundError:
         return True
-    except Exception:  # noqa: BLE001  what it was is told by who came upon it first
+    except Exception:  # noqa: BLE001  whoever met the error first reports it
         return False

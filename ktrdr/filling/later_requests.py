@@ -1,4 +1,4 @@
-"""When bars are asked for again that an answer lacked, or that nothing was written of."""
+"""When to request bars again that were missing from an answer, or could not be written."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from ktrdr.market.sessions import BoolArray, Expected, Schedule
 from ktrdr.market.timeframes import DAY_S
 
 _LATE_S = 60
-"""When a bar that was late is asked for again at the earliest."""
+"""How soon a late bar is requested again at the earliest."""
 _WITHHELD_MAX_S, _DOUBLINGS_MAX = DAY_S, 12
-"""So long, at most, is not asked for what came in answers that nothing was written of."""
+"""The longest pause before bars are requested again of which nothing was written."""
 _INVALID_S, _INVALID_MAX_S = 3600, 30 * DAY_S
-"""When what a damaged answer lacks is asked for again: each time after twice as long."""
+"""How soon bars missing from a damaged answer are requested again: doubled each time."""
 
 
 class LaterRequests:
     """Of the series of one store. For one thread."""
 
     def __init__(self, absences: AbsenceRecords, late_s: float) -> None:
-        """`late_s`: a bar that was late is asked for again after so long."""
+        """`late_s`: how long until a late bar is requested again."""
         self._absences = absences
         self._late_s = max(_LATE_S, int(late_s))
-        self._doubted: dict[tuple[str, int], int] = {}
-        """How often an answer with bars that cannot be has lacked the same."""
+        self._misses: dict[tuple[str, int], int] = {}
+        """How often an answer with invalid bars has missed the same bars."""
         self._put_off: dict[str, dict[int, int]] = {}
-        """Absence → first bar that nothing was written of → how often it was put off, in a row."""
+        """Absence → first bar not written → how often it was put off in a row."""
 
     def put_off(self, state: SeriesState, gaps: Sequence[Gap], now: int) -> bool:
-        """Ask for what nothing was written of: at once, and later after a second time in a row.
+        """Request what was not written: at once, and later after a second time in a row.
 
-        Each time after twice as long. True: later. Not recorded while the series is pulled again,
-        which would seem whole without it.
+        The pause doubles each time. True: later. Not recorded during a rebuild, which would seem
+        complete without it.
         """
         name, first = state.absence, gaps[0].first if gaps else 0
         counts = self._put_off.setdefault(name, {})
@@ -48,14 +48,14 @@ class LaterRequests:
         return times > 1
 
     def was_written(self, state: SeriesState) -> None:
-        """Nothing is withheld of the series now: what was put off before counts no more."""
+        """Nothing of the series is withheld now: earlier delays no longer count."""
         self._put_off.pop(state.absence, None)
 
     def request_soon(
         self, state: SeriesState, answer: Answer, due: Expected, requested_at: int
     ) -> None:
-        """What an answer lacks of the bars that are due, after the usual while."""
-        late = runs(due.starts, _lacking(due, answer), Reason.LATE)
+        """Request the due bars missing from an answer again, after the usual pause."""
+        late = runs(due.starts, _missing(due, answer), Reason.LATE)
         self._absences.record_late(state.absence, late, requested_at, requested_at + self._late_s)
 
     def doubt_all(
@@ -66,19 +66,19 @@ class LaterRequests:
         requested_at: int,
         again_s: int | None,
     ) -> None:
-        """An answer with bars that cannot be proves nothing of those that it lacks."""
-        lacking = runs(due.starts, _lacking(due, answer), Reason.LATE)
+        """An answer with invalid bars does not prove that missing ones are absent."""
+        missing = runs(due.starts, _missing(due, answer), Reason.LATE)
         if again_s is None:
-            self.request_later(state, lacking, requested_at)
+            self.request_later(state, missing, requested_at)
         else:
-            self._absences.record_late(state.absence, lacking, requested_at, requested_at + again_s)
+            self._absences.record_late(state.absence, missing, requested_at, requested_at + again_s)
 
     def request_later(self, state: SeriesState, gaps: list[Gap], requested_at: int) -> None:
-        """Each time after twice as long."""
+        """Doubled each time."""
         name = state.absence
         if not gaps:
             return
-        times = self._doubted[name, gaps[0].first] = self._doubted.get((name, gaps[0].first), 0) + 1
+        times = self._misses[name, gaps[0].first] = self._misses.get((name, gaps[0].first), 0) + 1
         later = requested_at + min(_INVALID_S * 2 ** (times - 1), _INVALID_MAX_S)
         self._absences.record_late(name, gaps, requested_at, later)
 
@@ -90,8 +90,8 @@ class LaterRequests:
         schedule: Schedule,
         requested_at: int,
     ) -> int:
-        """How long to wait for what is late: half as long as the newest of it has been so."""
-        late = due.starts[_lacking(due, answer)]
+        """How long to wait for late bars: half as long as the newest of them has been late."""
+        late = due.starts[_missing(due, answer)]
         if not len(late):
             return self._late_s
         end = int(late[-1]) + state.series.timeframe.length_s
@@ -100,6 +100,6 @@ class LaterRequests:
         return max(self._late_s, (requested_at - end) // 2)
 
 
-def _lacking(due: Expected, answer: Answer) -> BoolArray:
-    """Which of the due bars an answer has not."""
+def _missing(due: Expected, answer: Answer) -> BoolArray:
+    """Which of the due bars are missing from an answer."""
     return ~np.isin(due.starts, np.array([bar.start for bar in answer.bars], dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Series that are pulled again beside their own files, as after a split. Asks for nothing."""
+"""Rebuilds series in staging copies beside their own files, as after a split. Requests nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ktrdr.market.timeframes import DAY_S, HOUR_S
 log = logging.getLogger("gap-filler")
 
 _AGAIN_S = (HOUR_S, 6 * HOUR_S, DAY_S, 3 * DAY_S, 7 * DAY_S)
-"""When a series is pulled again once more: it is all of its bars, each time."""
+"""How soon a series may be rebuilt again: it requests all of its bars each time."""
 
 
 class Owner(Protocol):
-    """Who knows which series there are and what time it is, and hears of troubles."""
+    """Tracks the series, knows the time, and receives problem reports."""
 
     @property
     def clocks_agree(self) -> bool:
@@ -38,17 +38,17 @@ class Owner(Protocol):
         """Its file is gone."""
 
     def report(self, what: str, error: KtrdrError) -> None:
-        """Tell of a trouble with one thing, such as a series."""
+        """Report a problem with one thing, such as a series."""
 
 
 @dataclass(frozen=True)
 class Rebuild:
-    """A series that is pulled again."""
+    """A series that is being rebuilt."""
 
     state: SeriesState
-    """As it is, and left alone meanwhile."""
+    """As it is; left alone meanwhile."""
     staging: SeriesState
-    """As it will be: a file of its own, beside the old one."""
+    """The staging copy: a file of its own, beside the old one."""
 
 
 class Rebuilds:
@@ -62,9 +62,9 @@ class Rebuilds:
         assess: Callable[[SeriesState], None],
         one: Callable[[SeriesState], AbstractContextManager[None]],
     ) -> None:
-        """`assess`: judge a series anew; what cannot be read is reported.
+        """`assess`: assess a series again; what cannot be read is reported.
 
-        `one`: what goes wrong within is put to that series, and reported.
+        `one`: attributes any failure inside to that series, and reports it.
         """
         self._assessor = assessor
         self._clock = clock
@@ -75,18 +75,18 @@ class Rebuilds:
 
     @property
     def staging_copies(self) -> list[SeriesState]:
-        """The series as they will be."""
+        """The series in staging copies."""
         return [rebuild.staging for rebuild in self._rebuilds.values()]
 
     def is_staging(self, state: SeriesState) -> bool:
-        """It is one that is pulled again at present."""
+        """It is being rebuilt at present."""
         return any(state is staging for staging in self.staging_copies)
 
     def resume(self, known: Mapping[Series, SeriesState]) -> None:
-        """Go on with those that the ledger names."""
+        """Continue the rebuilds that the ledger names."""
         wanted = self._assessor.ledger.series.rebuilds() if self._assessor.ledger.exists else {}
         before, self._rebuilds = self._rebuilds, {}
-        for series, state in list(known.items()):  # one whose file is gone is forgotten
+        for series, state in list(known.items()):  # a series whose file is gone is forgotten
             since, _ = wanted.get(str(series), (None, ""))
             state.is_rebuilding = since is not None
             if since is not None:
@@ -102,10 +102,10 @@ class Rebuilds:
         self._assess(staging)
 
     def begin(self, state: SeriesState, why: str) -> None:
-        """Pull a whole series again; nothing is left of an earlier attempt."""
+        """Rebuild a whole series; nothing is left of an earlier attempt."""
         if state.first is None:
             return
-        log.warning("%s: %s: the series is pulled again", state.series, why)
+        log.warning("%s: %s: rebuilding the series", state.series, why)
         self._assessor.ledger.series.keep_rebuild(state.series, state.first, why)
         self._remove_staging(state.series)
         state.is_rebuilding = True
@@ -115,16 +115,16 @@ class Rebuilds:
         self._assess(staging)
 
     def finish(self, staging: SeriesState) -> None:
-        """Put a series that is whole again into the place of the old one, and keep that.
+        """Replace the old file by the rebuilt series once it is complete, and keep the old one.
 
         StoreUnwritable: nothing has changed.
         """
         rebuild = self._rebuilds[staging.series]
         self._assess(rebuild.state)
         if rebuild.state.is_blocked or rebuild.state.standing.retry_at > self._clock():
-            return  # its file could not be looked at
+            return  # its file could not be assessed
         if not self._owner.is_tracked(rebuild.state) or not rebuild.state.is_owned:
-            self._leave(staging, "somebody has changed the file meanwhile")
+            self._leave(staging, "the file was changed meanwhile")
             return
         if staging.coverage is None or staging.coverage.fillable or _lacks(rebuild):
             return
@@ -133,23 +133,23 @@ class Rebuilds:
         self._assessor.ownership.note_swapped(rebuild.state)
         rebuild.state.succeeded()
         self._end(rebuild)
-        log.warning("%s: pulled again; the old file is %s", staging.series, kept)
+        log.warning("%s: rebuilt; the old file is %s", staging.series, kept)
 
     def give_up(self, staging: SeriesState, why: str) -> None:
-        """Leave the series as it is, and ask for nothing of it for a while that grows.
+        """Leave the series as it is, and request nothing of it for a growing while.
 
-        What would be told now is not what its file has.
+        What IB returns now would not match its file.
         """
         state, left = self._leave(staging, why)
         state.failed(left, self._clock(), _AGAIN_S)
 
     def _leave(self, staging: SeriesState, why: str) -> tuple[SeriesState, RequestFailed]:
-        """Leave the series as it is, and say why."""
+        """Leave the series as it is, and report why."""
         rebuild = self._rebuilds[staging.series]
         self._remove_staging(staging.series)
         self._end(rebuild)
         left = RequestFailed(
-            f"it was to be pulled again, but {why}: it is left as it is",
+            f"the rebuild was given up: {why}; the file is left as it is",
             hint="nothing to do: it is compared again later",
         )
         self._owner.report(str(staging.series), left)
@@ -163,7 +163,7 @@ class Rebuilds:
         self._assess(rebuild.state)
 
     def _make_staging(self, state: SeriesState, since: int) -> SeriesState:
-        """The series once more, in a file of its own that begins empty, in the old one's layout."""
+        """A staging copy of the series that begins empty, in the old file's layout."""
         store = self._assessor.main_store
         store.begin_staging(state.series)
         return SeriesState(state.series, state.instrument, store.staging, rebuilds_from=since)
@@ -173,11 +173,11 @@ class Rebuilds:
 
 
 def _lacks(rebuild: Rebuild) -> bool:
-    """Where the old file has bars the new one has none yet, though they may come."""
+    """The old file has bars that the new one has not yet, though they may come."""
     old, staging = rebuild.state, rebuild.staging
     assert staging.coverage is not None
-    doubted = staging.coverage.gaps.of(Reason.LATE, Reason.UNPROVEN)
+    unverified = staging.coverage.gaps.of(Reason.LATE, Reason.UNPROVEN)
     there = old.store.contents(old.series, min(old.first or 0, 0)).starts
-    begin = np.searchsorted(there, doubted.first)
-    end = np.searchsorted(there, doubted.last, side="right")
+    begin = np.searchsorted(there, unverified.first)
+    end = np.searchsorted(there, unverified.last, side="right")
     return bool((begin < end).any())

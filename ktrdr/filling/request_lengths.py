@@ -1,4 +1,4 @@
-"""How long requests may be, as IB has answered them: kept in the ledger. Requests nothing."""
+"""How long requests may be, as learnt from IB's answers; kept in the ledger. Requests nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ktrdr.market.bars_request import BarsRequest
 
 
 class LearntLengths:
-    """Those of one store, read from its ledger when they are first needed."""
+    """Those of one store, read from its ledger when first needed."""
 
     def __init__(self) -> None:
         self._known: RequestLengths | None = None
@@ -20,7 +20,7 @@ class LearntLengths:
         return self._known
 
     def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:
-        """It was answered within so long."""
+        """It was answered in this time."""
         if self.known(ledger).answered(request, took_s):
             ledger.requests.keep_request_lengths(self.known(ledger).days)
 

@@ -1,4 +1,4 @@
-"""Whether stored bars are still what IB has: chosen, compared, and corrected. Fills no gaps."""
+"""Checks whether stored bars are still what IB has: chosen, compared, corrected. Fills no gaps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CHECK_OLDER_S = 7 * DAY_S
 _CHECK_BARS = 60
 _CHECKS_AT_ONCE = 5
 _SETTLED_S = 18 * HOUR_S
-"""After the end of its UTC day a daily bar is what it stays: settlements come hours later."""
+"""A daily bar is final this long after its UTC day ends: settlements come hours later."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class RevisionChecks:
     owner: Owner
     clock: Callable[[], float]
     assess: Callable[[SeriesState], None]
-    """Judge a series anew."""
+    """Assess a series again."""
     planned: deque[tuple[SeriesState, str]] = field(default_factory=deque)
-    """What is to be compared, and which bars of it: `settle` or `sample`."""
+    """What to compare, and which bars of it: `settle` or `sample`."""
 
-    # Which.
+    # Choosing.
 
     def plan(self, series: Iterable[SeriesState]) -> None:
-        """Find what is complete, and should be compared with what IB has now."""
+        """Find complete series that should be compared with what IB has now."""
         self.planned.clear()
-        for state in list(series):  # one whose file is gone is forgotten
+        for state in list(series):  # a series whose file is gone is forgotten
             with self.isolation.of(state):
                 if (what := self._due(state, int(self.clock()))) is not None:
                     self.planned.append((state, what))
@@ -73,7 +73,7 @@ class RevisionChecks:
                     self.fetcher.request_bars(Kind.CHECK, state, request, Priority.BACKFILL)
 
     def _due(self, state: SeriesState, now: int) -> str | None:
-        """What of a complete series should be compared, `settle` or `sample`; None: nothing."""
+        """What to compare of a complete series, `settle` or `sample`; None: nothing."""
         is_complete = state.coverage is not None and not state.coverage.fillable
         if self.assessor.contracts.question_of(state) is not None:
             return None
@@ -82,12 +82,12 @@ class RevisionChecks:
         if self._is_unsettled(state, now):
             return "settle"
         finding = self.assessor.ledger.series.checked_at(state.series, "sample")
-        if finding is None:  # seen for the first time: tomorrow
+        if finding is None:  # first time: tomorrow
             self.assessor.ledger.series.note_check(state.series, "sample", now)
         return "sample" if finding is not None and now - finding >= _CHECK_EVERY_S else None
 
     def _is_unsettled(self, state: SeriesState, now: int) -> bool:
-        """The newest daily bar was written before it was settled, and not looked at since."""
+        """The newest daily bar was written before it was final, and not compared since."""
         if not state.series.timeframe.is_daily or not state.is_owned or state.last is None:
             return False
         settled_at = state.last + DAY_S + _SETTLED_S
@@ -98,7 +98,7 @@ class RevisionChecks:
         return finding < settled_at <= now
 
     def _request(self, state: SeriesState, what: str, now: int) -> BarsRequest | None:
-        """Some bars that are stored: the newest, or old ones by chance; None: there are none."""
+        """Some stored bars: the newest, or old ones by chance; None: there are none."""
         length = state.series.timeframe.length_s
         if what == "settle":
             if state.last is None:
@@ -112,36 +112,36 @@ class RevisionChecks:
         chance = random.Random(f"{state.series} {now // DAY_S}")  # noqa: S311  no secret
         some = chance.randrange(state.first, until)
         start = state.store.nearest(state.series, some, some)
-        if start is None:  # somebody has emptied the file since it was looked at
+        if start is None:  # the file was emptied since it was last read
             self.assess(state)
             return None
         end = start + _CHECK_BARS * length
         return BarsRequest(state.instrument, state.series.timeframe, start, end)
 
-    # What comes of it.
+    # Handling.
 
     def take(self, task: Task, answer: Answer) -> None:
-        """Compare, and see to what IB has otherwise by now."""
+        """Compare, and handle what IB has revised."""
         state = task.state
         if state.is_rebuilding:
             return
         received = {bar.start: bar for bar in self.ingest.grids.comparable(state, answer)}
         revision = compare(stored(state, received), received)
         if revision is not None and (is_whole(state, revision) or is_other(state, revision)):
-            self.see_to(task, replace(revision, doubted_at=None))
+            self.see_to(task, replace(revision, unclear_at=None))
             return
         state.succeeded()
         if revision is not None:
-            self.see_to(task, replace(revision, doubted_at=None))
+            self.see_to(task, replace(revision, unclear_at=None))
         if task.kind is Kind.AROUND:
             self._see_to_withheld(state, task.gaps)
 
     def see_to(self, task: Task, revision: Revision) -> None:
-        """Correct what is ours, a whole series by rebuilding it; leave what is others'."""
+        """Correct owned bars, and rebuild a wholly revised series; leave foreign rows."""
         state, is_staging = task.state, self.rebuilds.is_staging(task.state)
         self.ingest.notice_foreign(state, int(self.clock()))
-        if revision.doubted_at is not None:
-            self._fetch_samples(state, revision.doubted_at, task.gaps)
+        if revision.unclear_at is not None:
+            self._fetch_samples(state, revision.unclear_at, task.gaps)
         elif is_other(state, revision):
             self.contract_checks.stop(task, revision)
         elif not is_whole(state, revision):
@@ -154,14 +154,14 @@ class RevisionChecks:
             self.contract_checks.request(state, revision.changed[-1].start)
 
     def rebuild(self, state: SeriesState, why: str) -> None:
-        """The whole series, beside its own file."""
+        """Rebuild the whole series, beside its own file."""
         if self.rebuilds.is_staging(state):
-            self.rebuilds.give_up(state, "IB tells it otherwise from one answer to the next")
+            self.rebuilds.give_up(state, "IB's bars change from one answer to the next")
         elif not state.is_rebuilding:
             self.rebuilds.begin(state, why)
 
     def _see_to_revision(self, task: Task, revision: Revision) -> None:
-        """Some bars alone were revised."""
+        """Only some bars were revised."""
         state = task.state
         if state.is_owned:
             self.ingest.comparison.correct(state, revision)
@@ -172,23 +172,24 @@ class RevisionChecks:
         self.owner.report(
             str(state.series),
             RequestFailed(
-                f"{revision.words}; the file has rows that were not written here, and is left",
-                hint="delete the rows that should be asked for again",
+                f"{revision.words}; the file has foreign rows (not written by ktrdr): it is left "
+                "as it is",
+                hint="delete the rows that should be requested again",
             ),
         )
 
     def _ask_a_person(self, task: Task, revision: Revision) -> None:
-        """Nobody else can say what is to become of rows of others that are in another unit.
+        """A person must decide about foreign rows in another unit.
 
-        What was chosen by chance says nothing of the newest rows: bars behind them are added, as
-        long as those are told alike.
+        A chance sample says nothing about the newest rows: bars after them are added as long as
+        those match.
         """
         state = task.state
         error = OtherUnit(
-            f"{revision.words}; the file has rows that were not written here: it is left, and "
-            "nothing is added in another unit",
-            hint="bring its rows to what IB tells now, or delete all of them but the header line "
-            "to have them asked for again",
+            f"{revision.words}; the file has foreign rows (not written by ktrdr): it is left as it "
+            "is, and nothing is added in another unit",
+            hint="bring its rows to what IB returns now, or delete all but the header line "
+            "to have them requested again",
         )
         if task.kind is Kind.CHECK:
             state.succeeded()
@@ -197,22 +198,22 @@ class RevisionChecks:
         self.owner.report(str(state.series), error)
 
     def _fetch_samples(self, state: SeriesState, start: int, withheld: tuple[Gap, ...]) -> None:
-        """Compare more bars, to tell a split from a bar that was revised."""
+        """Compare more bars, to tell a split from a single revised bar."""
         timeframe = state.series.timeframe
         reach = _CHECK_BARS * timeframe.length_s
         request = BarsRequest(state.instrument, timeframe, start - reach, start + reach)
         self.fetcher.request_bars(Kind.AROUND, state, request, Priority.RECENT, withheld)
 
     def _see_to_withheld(self, state: SeriesState, gaps: tuple[Gap, ...]) -> None:
-        """Nothing of it is in another unit: it is asked for at once, but not again and again."""
+        """Nothing is in another unit: request it at once, but not again and again."""
         if not self.ingest.later.put_off(state, gaps, int(self.clock())):
             return
-        if self.rebuilds.is_staging(state):  # which would seem whole without it
-            self.rebuilds.give_up(state, "IB tells it otherwise from one answer to the next")
+        if self.rebuilds.is_staging(state):  # which would seem complete without it
+            self.rebuilds.give_up(state, "IB's bars change from one answer to the next")
             return
         self.assess(state)
-        doubted = "IB tells bars otherwise than they are stored, and the next time alike"
+        why = "IB returned bars unlike the stored ones, then bars that match"
         self.owner.report(
             str(state.series),
-            RequestFailed(f"{doubted}: what came with it is left out, and asked for again later"),
+            RequestFailed(f"{why}: what came with it is left out, and requested again later"),
         )

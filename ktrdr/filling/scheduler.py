@@ -1,7 +1,7 @@
-"""Requests what series lack, and sees to what comes back. Which series, and when, others say.
+"""Requests what series are missing, and handles the answers. Others choose the series and the time.
 
-Sessions first, then bars; a control where an answer proves too little; now and then a look
-whether what is stored is still what IB has.
+Sessions first, then bars; a control where an answer proves too little; now and then a check
+that stored bars still match IB's.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from ktrdr.times import iso
 log = logging.getLogger("gap-filler")
 
 _RECEIVE_FOR_S = 0.5
-"""So long answers are seen to before anything else is: many large ones can be there at once."""
+"""How long answers are handled before anything else: many large ones can be there at once."""
 _REQUESTS_A_SERIES = 8
-"""At a time; the rest of a long history is for the next ones, so that nobody waits for it."""
+"""At a time; the rest of a long history waits, so that other series get their turn."""
 _COMPARED_S = HOUR_S
-"""So long after some of a series was compared what touches none of it may be asked for."""
+"""How long after a comparison requests that touch no stored bars may be sent."""
 _TOUCH_S = 4 * DAY_S
-"""What is nearer to stored bars brings some of them along, over a long weekend too."""
+"""Requests nearer than this to stored bars return some of them, also over a long weekend."""
 _RECENT_S = 40 * DAY_S
 
 
@@ -58,13 +58,13 @@ class Summary:
     bars_added: int = 0
     """Bars that were written."""
     received: int = 0
-    """Answers that have come back, of whatever kind."""
+    """Answers received, of any kind."""
     symbols: int = 0
-    """Symbols that were taken up, each as often as it was."""
+    """Symbols taken up, counted each time."""
 
 
 class Scheduler:
-    """Requests for the series of one store. One thread's; others only wait for answers."""
+    """Requests for the series of one store. For one thread; others only wait for answers."""
 
     def __init__(
         self,
@@ -118,27 +118,27 @@ class Scheduler:
     # Requesting.
 
     def begin(self, batch: list[SeriesState], source: str) -> None:
-        """Request what these series lack; first the sessions of those that want them."""
+        """Request what these series are missing; first the sessions of those that need them."""
         self.fetcher.source = source
         self.summary.symbols += len({state.series.symbol for state in batch})
         now = int(self._clock())
-        lacking: dict[str, list[SeriesState]] = {}
+        by_contract: dict[str, list[SeriesState]] = {}
         for state in batch:
             state.tried_at = self._clock()
             with self._isolation.of(state):
                 if self._assessor.wants_schedule(state, now):
-                    lacking.setdefault(contract_name(state.instrument), []).append(state)
+                    by_contract.setdefault(contract_name(state.instrument), []).append(state)
                 else:
                     self.assess(state)
                     self._request_bars(state, len(batch))
-        for same in lacking.values():
+        for same in by_contract.values():
             with self._isolation.of(*same):
                 start = self._assessor.schedule_from(same, now)
                 is_doubted = self._assessor.sessions.has_doubted_sessions(same[0].instrument)
                 self.fetcher.request_sessions(tuple(same), start, now, with_holidays=is_doubted)
 
     def plan_checks(self, series: Iterable[SeriesState]) -> None:
-        """Find what is complete, and should be compared with what IB has now."""
+        """Find complete series that should be compared with what IB has now."""
         self._revision_checks.plan(series)
 
     @property
@@ -152,7 +152,7 @@ class Scheduler:
         self._revision_checks.begin()
 
     def resume_rebuilds(self, known: Mapping[Series, SeriesState]) -> None:
-        """Go on with the series that are being rebuilt; after a restart too."""
+        """Continue the series that are being rebuilt, also after a restart."""
         self._rebuilds.resume(known)
         for staging in self._rebuilds.staging_copies:
             with self._isolation.of(staging):
@@ -167,10 +167,10 @@ class Scheduler:
         self._request_bars(state, 1)
 
     def _request_bars(self, state: SeriesState, sharers: int) -> None:
-        """The requests for what is open of a series.
+        """The requests for the open gaps of a series.
 
-        After a failure for one gap alone, another one each time: one that always fails shall hold
-        up no other, and who never answers shall hold no more than one place.
+        After a failure of one gap, another one each time: a gap that always fails must not hold up
+        the others, and a series that gets no answer must not occupy more than one slot.
         """
         if not state.may_be_requested(self._clock()) or not self._is_tracked(state):
             return
@@ -195,11 +195,11 @@ class Scheduler:
     # Receiving.
 
     def receive(self, wait_s: float) -> KtrdrError | None:
-        """See to what has come back; the first is waited for so long.
+        """Handle the answers received; waits up to `wait_s` for the first.
 
-        Not for long: what is still to be seen to stays in flight, and others have their turn. The
-        error when there is no connection any more: what has come beside it is kept. So it is where
-        the store as a whole refuses, which is raised.
+        Not for long: what is left stays in flight, and others have their turn. Returns the error
+        if the connection is lost: answers received by then are kept. They are also kept if the
+        store as a whole refuses writes, which is raised.
         """
         lost: KtrdrError | None = None
         refused: Exception | None = None
@@ -271,14 +271,14 @@ class Scheduler:
                 self._request_bars(state, len(task.series))
 
     def _take_bars(self, task: Task, done: Future[object]) -> None:
-        """Store one answer, and remember what it says IB has not."""
+        """Store one answer, and record which bars IB does not have."""
         state, request = task.state, task.bars_request
-        holes = _gaps_within(state, (request.start, request.end))
+        gaps = _gaps_within(state, (request.start, request.end))
         took_s = self.fetcher.took_s(task)
         try:
             answer = self.fetcher.answer(task, done)
             if state.is_rebuilding:
-                return  # and comes once more, with all the others
+                return  # it is requested again with all the others
             is_sure = self._owner.clocks_agree
             taken = self._ingest.take(state, request, answer, task.requested_at, is_sure=is_sure)
         except KtrdrError as error:
@@ -294,7 +294,7 @@ class Scheduler:
             "%s: %s to %s: %d bars, %d new",
             *(state.series, iso(request.start), iso(request.end), len(answer.bars), taken.added),
         )
-        self._see_to_consequences(replace(task, gaps=tuple(holes)), taken)
+        self._see_to_consequences(replace(task, gaps=tuple(gaps)), taken)
 
     def _see_to_consequences(self, task: Task, taken: IngestResult) -> None:
         state, requested_at = task.state, task.requested_at
@@ -321,14 +321,14 @@ class Scheduler:
     def _forget(self, state: SeriesState) -> None:
         """Its file is gone."""
         if self._rebuilds.is_staging(state):
-            self._rebuilds.give_up(state, "somebody has removed the new file")
+            self._rebuilds.give_up(state, "the staging copy was removed")
         else:
             self._owner.forget(state)
 
-    # Judging.
+    # Assessing.
 
     def assess(self, state: SeriesState, *, only_if_changed: bool = False) -> None:
-        """Judge a series anew; what cannot be read is reported, and left as it is."""
+        """Assess a series again; what cannot be read is reported, and left as it is."""
         was_known = state.coverage is not None
         with self._isolation.of(state):
             now = int(self._clock())
@@ -338,16 +338,16 @@ class Scheduler:
             self.fetcher.found(state.series.timeframe, lacks)
 
     def assess_history(self, state: SeriesState) -> bool:
-        """Look at every row of its file, and at what is before the days kept; False: it is done."""
+        """Read every row of its file, and assess what precedes the days kept; False: it is done."""
         with self._isolation.of(state):
             return self._assessor.assess_history(state, int(self._clock()))
         return True
 
 
 def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:
-    """Those whose answers will bring stored bars along, so that these are compared first.
+    """Requests whose answers include stored bars, so that these are compared first.
 
-    What comes alone would be written though all is told in another unit by now.
+    Bars without them would be written even if all are in another unit by now.
     """
     if state.first is None or len(wanted) < 2:
         return wanted

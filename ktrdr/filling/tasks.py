@@ -17,17 +17,17 @@ class Kind(Enum):
     HEAD = auto()
     FILL = auto()
     CONTROL = auto()
-    """Is anything answered of this series? Else what an answer lacks is not absent."""
+    """Does IB answer anything about this series? If not, missing bars are not absent."""
     CHECK = auto()
-    """Is what is stored what IB has now?"""
+    """Do the stored bars match what IB has now?"""
     LIKENESS = auto()
-    """The symbol is another contract by now: are its bars those that are stored?"""
+    """The symbol means another contract now: do its bars match the stored ones?"""
     AROUND = auto()
-    """Bars near one that was revised: is it alone, or are all of the series?"""
+    """Bars near a revised one: was it alone, or were all of the series revised?"""
 
     @property
     def compares(self) -> bool:
-        """It asks for what is stored already."""
+        """It requests bars that are stored already."""
         return self in (Kind.CHECK, Kind.AROUND)
 
 
@@ -43,7 +43,7 @@ class Task:
     """By a clock that only moves forward."""
     request: BarsRequest | None = None
     gaps: tuple[Gap, ...] = field(default=())
-    """What a control is about, or what nothing is written of until it is known."""
+    """What a control verifies, or the gaps of which nothing is written until it is known."""
 
     @property
     def key(self) -> tuple[BarsRequest | None, float]:

@@ -1,4 +1,4 @@
-"""Bars that IB sends of times or minutes of none: kept until they are believed, or denied."""
+"""Bars at times or minutes when none is expected: kept until they are accepted or denied."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class UnscheduledBars:
         *,
         is_sure: bool,
     ) -> tuple[list[Bar], list[Bar], bool]:
-        """Those of the bars at times or minutes of none that are believed, and those not yet.
+        """Bars at unexpected times or minutes: those accepted, and those not yet.
 
-        And whether these may be expected ones that were moved.
+        And whether they may be expected bars that were shifted.
         """
         schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
@@ -55,24 +55,26 @@ class UnscheduledBars:
         ).starts
         there = [*(bar.start for bar in answer.bars), *received, *known]
         absent = self._absences.absent(state.absence, due, requested_at)
-        lacking = np.setdiff1d(np.setdiff1d(due, absent), np.array(there, np.int64))
-        sighted = sight(known, outside, requested_at, len(lacking), is_sure=is_sure)
+        missing = np.setdiff1d(np.setdiff1d(due, absent), np.array(there, np.int64))
+        sighted = sight(known, outside, requested_at, len(missing), is_sure=is_sure)
         others = {start: one for start, one in known.items() if start not in received}
-        self._contracts.keep_unscheduled(state, others | sighted.doubted)
+        self._contracts.keep_unscheduled(state, others | sighted.unverified)
         timeframe = state.series.timeframe
         starts = np.array([bar.start for bar in sighted.believed], np.int64)
         starts = starts[closed(starts, schedule, timeframe)]
         sessions = sessions_of(starts.tolist(), schedule, timeframe)
         if sessions:
             self._sessions.add_sessions(state.instrument, sessions)
-            log.info("%s: traded in %d sessions that SCHEDULE lacks", state.series, len(sessions))
-        if closed(np.array([*sighted.doubted], np.int64), schedule, timeframe).any():
+            log.info("%s: traded in %d sessions missing from SCHEDULE", state.series, len(sessions))
+        if closed(np.array([*sighted.unverified], np.int64), schedule, timeframe).any():
             self._sessions.doubt_sessions(state.instrument, requested_at)
-        is_moved = bool(sighted.doubted) and are_moved(len(outside), len(lacking))
-        return sighted.believed, [one.bar for one in sighted.doubted.values()], is_moved
+        is_moved = bool(sighted.unverified) and are_moved(len(outside), len(missing))
+        return sighted.believed, [one.bar for one in sighted.unverified.values()], is_moved
 
-    def told_once(self, state: SeriesState, schedule: Schedule, starts: Int64Array) -> BoolArray:
-        """Bars at times or minutes of none that no more than one answer had."""
+    def received_once(
+        self, state: SeriesState, schedule: Schedule, starts: Int64Array
+    ) -> BoolArray:
+        """Bars at unexpected times or minutes that only one answer had."""
         known = self._contracts.unscheduled(state).items()
         once = np.array(sorted(start for start, one in known if one.times <= 1), np.int64)
         timeframe = state.series.timeframe
@@ -80,7 +82,7 @@ class UnscheduledBars:
         return among(starts, once[odd | closed(once, schedule, timeframe)])
 
     def settle(self, state: SeriesState, starts: Collection[int]) -> None:
-        """Of these it is known by now whether there are such bars."""
+        """It is known by now whether these bars exist."""
         known = self._contracts.unscheduled(state).items()
         left = {start: one for start, one in known if start not in starts}
         self._contracts.keep_unscheduled(state, left)
@@ -89,7 +91,7 @@ class UnscheduledBars:
 def without_closed(
     answer: Answer, schedule: Schedule, timeframe: Timeframe
 ) -> tuple[Answer, list[Bar]]:
-    """The answer less the bars at times without trading, and these."""
+    """The answer without bars at times without trading, and those bars."""
     wrong = closed(np.array([bar.start for bar in answer.bars], np.int64), schedule, timeframe)
     if not wrong.any():
         return answer, []

@@ -1,4 +1,4 @@
-"""The clocks of machine and gateway: read and compared, and what a wrong one has cost undone."""
+"""Reads and compares the clocks of machine and gateway, and undoes what a wrong one has caused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ktrdr.ledger.ledger import Clock
 log = logging.getLogger("gap-filler")
 
 _CHECK_EVERY_S = 60.0
-"""How long clocks are not compared at most."""
+"""The longest time between two comparisons of the clocks."""
 _HINT = "set this machine's clock, and that of the machine on which the gateway runs, by NTP"
 
 
 class ClockCheck:
-    """Those of one gap filler. For the stepping thread, but for `now` and `agree`.
+    """Those of one gap filler. For the stepping thread, except `now` and `agree`.
 
-    `wall` tells UTC seconds; `monotonic` is a clock that nobody sets. `boot` names the run of the
-    machine in which that counts; empty: not known.
+    `wall` returns UTC seconds; `monotonic` is a clock that cannot be set. `boot` names the run of
+    the machine in which that counts; empty: not known.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class ClockCheck:
         self._assessor = assessor
         self._clocks = Clocks()
         self._requested_at = -_CHECK_EVERY_S
-        """When the gateway's was asked for, by the monotonic one."""
+        """When the gateway's clock was last requested, by the monotonic one."""
         self._began = 0.0
         """When the clocks were first compared, by the monotonic one."""
         self._agreed = True
-        """The clocks, when they were compared last."""
+        """Whether the clocks agreed when last compared."""
         self._base_s: float | None = None
-        """What was believed of this machine's clock then: how far it is off the monotonic one."""
+        """How far this machine's clock, as trusted then, is off the monotonic one."""
 
     @property
     def moment(self) -> Moment:
@@ -66,32 +66,32 @@ class ClockCheck:
 
     @property
     def jump_s(self) -> float:
-        """How far this machine's clock has jumped, while that is not believed; 0: it has not."""
+        """How far this machine's clock has jumped, while that is not trusted; 0: it has not."""
         at = self.moment
         return round(self._clocks.jump_s(at)) if self._clocks.has_jumped(at) else 0
 
     def requested_lately(self, within_s: float) -> bool:
-        """The gateway's clock was asked for within so long, and agreed."""
+        """The gateway's clock was requested within this time, and agreed."""
         return self.agree and 0 <= self._monotonic() - self._requested_at < within_s
 
     def learn(self, offset_s: float | None, measure: Callable[[], float | None]) -> None:
-        """How far the gateway's clock is off, as it was measured a while ago.
+        """Take in how far the gateway's clock is off, as measured a while ago.
 
-        `measure` measures it now. KtrdrError of it: it could not.
+        `measure` measures it now. KtrdrError from it: it could not.
         """
         self._requested_at = self._monotonic()
         self._clocks = self._clocks.received(offset_s, self.moment)
-        if self._clocks.are_apart:  # one was set since, perhaps to the right
+        if self._clocks.are_apart:  # one was set since, perhaps correctly
             with contextlib.suppress(KtrdrError):
                 self._clocks = self._clocks.received(measure(), self.moment)
 
     def compare(
         self, report: Callable[[str, KtrdrError], None], *, is_foreign: bool = False
     ) -> bool:
-        """Report where they do not agree. True: they agree or do not, unlike the last time.
+        """Report if they do not agree. True: that has changed since the last time.
 
-        What was judged meanwhile has to be judged anew then. `is_foreign`: the store is another
-        source's, and nothing is written into its ledger.
+        All series have to be assessed again then. `is_foreign`: the store is another source's, and
+        nothing is written into its ledger.
         """
         at = self.moment
         if is_foreign:
@@ -111,7 +111,7 @@ class ClockCheck:
         return has_changed
 
     def _begin(self, at: Moment) -> None:
-        """Believe what was believed before the start; where the machine was off, no doubt aged."""
+        """Restore what was known before the start; absences do not age while the machine is off."""
         kept = self._assessor.ledger.clock() if self._assessor.ledger.exists else None
         if kept is not None and kept.boot and kept.boot == self._boot:
             self._clocks = replace(self._clocks, base_s=kept.base_s)
@@ -120,17 +120,17 @@ class ClockCheck:
         self._base_s, self._began = self._clocks.base_s, at.monotonic_s
 
     def forget_what_is_to_come(self) -> None:
-        """What was found out later than now was found out by a clock that was ahead.
+        """Discard findings dated later than now: they were made by a clock that was ahead.
 
-        Not at once after the start: a machine may have one that is behind until NTP sets it.
+        Not right after the start: a machine may have a clock that is behind until NTP sets it.
         """
         is_early = self._monotonic() - self._began < BELIEVED_AFTER_S
         if is_early or not self.agree or self._clocks.offset_s is None:
             return
         if self._assessor.ledger.forget_after(int(self.now() + APART_S)):
-            log.info("what was found out while a clock was ahead is asked for again")
+            log.info("what was found while a clock was ahead is requested again")
 
     def keep(self) -> None:
-        """Write down how this machine's clock stands, for the next start."""
+        """Record this machine's clock, for the next start."""
         if self._assessor.ledger.exists and self._base_s is not None:
             self._assessor.ledger.keep_clock(Clock(self._boot, self._base_s, self.now()))

@@ -1,4 +1,4 @@
-"""Fills as people ask for them: written down before they are acknowledged, listed, cancelled."""
+"""Fills as people request them: recorded before they are acknowledged, listed, cancelled."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class FillRequests:
     refuse_foreign: Callable[[], None]
     """WrongSource: the store is another source's."""
     snapshot_now: Callable[[], Round]
-    """What was published last, as of now."""
+    """What was last published, as of now."""
     look_at_files: Callable[[Iterable[str]], None]
     request_scan: Callable[[], str]
 
     def ask(self, series: Series, since: int, text: str = "") -> Json:
-        """Fill one series from this day on, however old; what `POST /fill` answers.
+        """Fill one series from this day on, however old; returns the answer of `POST /fill`.
 
         `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
-        or no such day. WrongSource, StoreUnwritable: it was not written down.
+        or no such day. WrongSource, StoreUnwritable: it was not recorded.
         """
         now = self.snapshot_now().now
         day = first_day(text or str(iso(since)), since, now)
@@ -43,7 +43,7 @@ class FillRequests:
             others = [fill for fill in self.fills.listed() if fill.series == series]
             fill = self.fills.ask(series, day, now)
         except StoreUnwritable:
-            self.look_at_files([INSTRUMENTS])  # a scan sees what became of the ledger
+            self.look_at_files([INSTRUMENTS])  # a scan finds out what became of the ledger
             raise
         snapshot = self.snapshot_now()
         already = [
@@ -57,9 +57,10 @@ class FillRequests:
         }
 
     def cancel(self, query: Mapping[str, str]) -> Json:
-        """Give up the fill with this `id`, or the open ones of `symbol` and `timeframe`.
+        """Cancel the fill with this `id`, or the open ones of `symbol` and `timeframe`.
 
-        What was fetched stays, and what other fills or `since` want. UnknownFill: none is such.
+        Bars already fetched stay, and so does what other fills or `since` cover. UnknownFill: there
+        is no such fill.
         """
         self.refuse_foreign()
         listed = self.fills.listed()
@@ -78,13 +79,13 @@ class FillRequests:
         return {"cancelled": [self.fills.said(fill, snapshot) for fill in cancelled]}
 
     def listed(self, symbol: str | None) -> Json:
-        """All fills that are kept, of one symbol where one is named, the oldest first."""
+        """All fills that are kept, of one symbol if one is named, oldest first."""
         listed, snapshot = self.fills.listed(), self.snapshot_now()
         chosen = [fill for fill in listed if symbol in (None, fill.series.symbol)]
         return {"fills": [self.fills.said(fill, snapshot) for fill in chosen]}
 
     def _refuse_unknown(self, series: Series) -> None:
-        """Where there is no such file, or the store is another source's."""
+        """Raise if there is no such file, or the store is another source's."""
         self.refuse_foreign()
         if not is_there(self.store, series):
             names = {
@@ -100,15 +101,15 @@ class FillRequests:
 
 
 def is_there(store: BarStore, series: Series) -> bool:
-    """The store has a file of it, which may be watched already, or may not."""
+    """The store has a file of it, known to the last scan or not."""
     try:
         return store.key(series) is not None
-    except OSError:  # a scan says what is wrong with it
+    except OSError:  # a scan reports what is wrong with it
         return True
 
 
 def series_from_query(query: Mapping[str, str]) -> Series:
-    """The series of a query. InvalidRequest: its symbol or its timeframe is none."""
+    """The series of a query. InvalidRequest: not a symbol, or not a timeframe."""
     symbol, timeframe = query.get("symbol", ""), timeframe_from_query(query)
     try:
         return Series(check_symbol(symbol), timeframe)
@@ -117,7 +118,7 @@ def series_from_query(query: Mapping[str, str]) -> Series:
 
 
 def _since(snapshot: Round, series: Series) -> int | None:
-    """From when on `instruments.toml` wants it (UTC seconds)."""
+    """The day from which `instruments.toml` wants it (UTC seconds)."""
     one = snapshot.series.get(series)
     since = one.instrument.since_for(series.timeframe) if one else None
     return utc_midnight(since) if since else None

@@ -1,6 +1,6 @@
-"""The fills of a running gap filler: how far each is, and why it does not go on. Asks IB nothing.
+"""The fills of a running gap filler: the progress of each, and why it is held up. Requests no bars.
 
-One thread looks at them; any thread may ask for one, cancel one, and see them all.
+One thread assesses them; any thread may request, cancel and list them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from ktrdr.ledger.fills import FillBook
 from ktrdr.market.instruments import Series
 from ktrdr.times import iso
 
-_RENEWED = Trouble("IB tells its bars otherwise than before: it is pulled again as a whole first")
+_RENEWED = Trouble("IB revised its bars: the whole series is rebuilt first")
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an open fill stood when it was looked at last."""
+    """An open fill as last assessed."""
 
     state: State
     trouble: Trouble
@@ -44,21 +44,21 @@ class Standing:
 
 @dataclass(frozen=True)
 class Round:
-    """What is known of all series just now, for one look at the fills."""
+    """All series at one moment, to assess the fills by."""
 
     series: Mapping[Series, SeriesSnapshot]
     is_there: Callable[[Series], bool]
-    """The store has a file of it, though it may not be watched yet."""
+    """The store has a file of it, known to the last scan or not."""
     current: Collection[str]
-    """Series of which something is asked for."""
+    """Series with requests in flight."""
     hold: Trouble | None
-    """Why nothing at all is asked for."""
+    """Why nothing at all is requested."""
     clocks_agree: bool
     now: float
 
 
 class Fills:
-    """What people have asked for, of one store."""
+    """The fills that people have requested, of one store."""
 
     def __init__(self, book: FillBook) -> None:
         self._ledger = book
@@ -66,31 +66,31 @@ class Fills:
         self._is_stale = True
         """The book has changed since it was read."""
         self._unseen: set[int] = set()
-        """Asked for since the last scan began: what is held against their series is of before."""
+        """Requested since the last scan began: the errors of their series are older."""
         self._standings: Mapping[int, Standing] = {}
-        """Fill → how it stands; replaced whole, so that any thread may read it."""
+        """Fill → its standing; replaced whole, so that any thread may read it."""
 
     # Any thread.
 
     def ask(self, series: Series, since: int, now: float) -> Fill:
-        """Keep a fill from a UTC midnight on; StoreUnwritable: it could not be written down."""
+        """Record a fill from a UTC midnight on; StoreUnwritable: it could not be recorded."""
         fill = self._ledger.ask(series, since, int(now))
         self._unseen.add(fill.id)
         self._is_stale = True
         return fill
 
     def cancel(self, ids: Collection[int], now: float) -> list[Fill]:
-        """Give these up; what was fetched stays. StoreUnwritable: none was."""
+        """Cancel these; bars already fetched stay. StoreUnwritable: none was."""
         cancelled = self._ledger.cancel(ids, int(now))
         self._is_stale = True
         return cancelled
 
     def listed(self) -> list[Fill]:
-        """All of them, the oldest first. StoreUnwritable: the ledger cannot be read."""
+        """All of them, oldest first. StoreUnwritable: the ledger cannot be read."""
         return self._ledger.listed()
 
     def said(self, fill: Fill, snapshot: Round) -> Json:
-        """A fill in the words of `GET /fills`, as it is now: many answers may come in one look."""
+        """A fill as `GET /fills` returns it: as of now, since the last assessment may be old."""
         standing = self._standing(fill, snapshot) if fill.state.is_open else None
         counts = standing.progress.counts if standing and standing.progress else fill.counts
         trouble = standing.trouble if standing else Trouble("")
@@ -118,13 +118,13 @@ class Fills:
     # The stepping thread.
 
     def scan_begins(self) -> None:
-        """All series are looked at anew: what is held against one from now on counts."""
+        """All series are assessed again: errors from now on count."""
         self._unseen.clear()
-        self._is_stale = True  # somebody may have deleted the ledger
+        self._is_stale = True  # the ledger may have been deleted
 
     def assess(self, snapshot: Round) -> None:
-        """See where each fill stands, and write down which are done."""
-        with contextlib.suppress(StoreUnwritable):  # the next look tries again
+        """Assess each fill, and record which are done."""
+        with contextlib.suppress(StoreUnwritable):  # the next time tries again
             if self._is_stale:
                 self._is_stale = False
                 self._read()

@@ -1,7 +1,7 @@
-"""Keeps a store complete: step after step, from a scan to the last answer. Never talks to IB.
+"""Keeps a store complete: step by step, from a scan to the last answer. Does not talk to IB itself.
 
-Expected bars less those in the file less those that IB is known not to have are the gaps; what is
-missing is requested from ib-connection.
+Expected bars minus those in the file minus those that IB is known not to have are the gaps; the
+missing bars are requested from ib-connection.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ from ktrdr.store.source import ledger_path
 log = logging.getLogger("gap-filler")
 
 _RECEIVE_S = 0.5
-"""How long answers are waited for before anything else is looked at."""
+"""How long to wait for answers before anything else is done."""
 
 
 class Signals:
-    """What other threads tell the stepping one."""
+    """Signals from other threads to the stepping one."""
 
     def __init__(self) -> None:
         self.stopping, self.wake = threading.Event(), threading.Event()
 
 
 class GapFiller:
-    """Keeps a store complete, a batch at a time. One thread steps it; any may ask it.
+    """Keeps a store complete, a batch at a time. Stepped by one thread; any thread may query it.
 
-    `executor` asks ib-connection; by default in so many threads. `store`: by default the files.
-    `monotonic` is a clock that nobody sets; without it `clock` is taken for one. `boot` names the
-    run of the machine in which it counts; empty: not known.
+    `executor` sends requests to ib-connection; by default in as many threads. `store`: by default
+    the files. `monotonic` is a clock that cannot be set; by default `clock`. `boot` names the run
+    of the machine in which it counts; empty: not known.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class GapFiller:
             self.report,
         )
         self._assesses_history = False
-        """Past days are being looked at, for no answer has come for a while."""
+        """Past days are being assessed, since no answer has come for a while."""
         self._signals = Signals()
         fills = Fills(FillBook(ledger.file.path))
         self._report = StatusReport(
@@ -123,52 +123,52 @@ class GapFiller:
             self.look_at_files,
             self.request_scan,
         )
-        """Fills, as people ask for them. For any thread."""
+        """Fills, as people request them. For any thread."""
 
     # Any thread.
 
     @property
     def published(self) -> Published:
-        """All that may be known, as it was at one moment."""
+        """Everything known, at one moment."""
         return self._report.published
 
     @property
     def status(self) -> GapFillerStatus:
-        """That in numbers."""
+        """The same in numbers."""
         return self.published.status
 
     @property
     def coverage(self) -> Json:
-        """Every series in the words of `GET /coverage`."""
+        """Every series as `GET /coverage` returns it."""
         return self.published.coverage_of(lambda _series: True)
 
     def bars_of_day(self, series: Series, day: int) -> Json:
-        """What is known of each bar of one trading day; errors as that of `Published`."""
+        """What is known of each bar of one trading day; errors as in `Published`."""
         return self.published.bars_of_day(series, day, int(self._gateway.clocks.now()))
 
     def request_scan(self) -> str:
-        """Look at everything again now, also at what was given up; the scan's id."""
+        """Scan everything now, including what was given up; returns the scan's id."""
         scan_id = self._schedule.ask()
         self._signals.wake.set()
         return scan_id
 
     def look_at_files(self, names: Iterable[str]) -> None:
-        """These files of the store's folder were made, changed or removed: look at them now."""
+        """These files of the store's folder were made, changed or removed: assess them now."""
         self._scan.note_changed(names)
         self._signals.wake.set()
 
     def stop(self) -> None:
-        """Break off what waits for answers; `step` returns soon."""
+        """Cancel what waits for answers; `step` returns soon."""
         self._signals.stopping.set()
         self._gateway.check.abort()
         self._signals.wake.set()
 
     def wait(self) -> None:
-        """Until there may be something to do."""
+        """Wait until there may be something to do."""
         self._signals.wake.wait(self._pause_s())
         self._signals.wake.clear()
 
-    # What the scheduler wants to know, and tells.
+    # For the scheduler.
 
     @property
     def clocks_agree(self) -> bool:
@@ -176,7 +176,7 @@ class GapFiller:
         return self._gateway.clocks.agree
 
     def is_tracked(self, state: SeriesState) -> bool:
-        """The series is still there: its file may have gone meanwhile."""
+        """The series is still there: its file may have disappeared meanwhile."""
         return self._scan.is_tracked(state)
 
     def forget(self, state: SeriesState) -> None:
@@ -184,13 +184,13 @@ class GapFiller:
         self._scan.forget(state)
 
     def report(self, what: str, error: KtrdrError) -> None:
-        """One line in the log and in the status; not again while it is the same."""
+        """One line in the log and in the status; not repeated while it is the same."""
         self._problems.report(what, error)
 
     # The stepping thread.
 
     def step(self) -> bool:
-        """Take up at most one batch, and hear what has come. True: call again; False: wait."""
+        """Take up at most one batch, and handle answers. True: call again; False: wait."""
         try:
             more = self._step()
         except Misconfigured as error:
@@ -200,9 +200,9 @@ class GapFiller:
         except (KtrdrError, OSError, DatabaseError) as error:
             self._wait_with(error)
             return False
-        except Exception as error:  # no mistake of ours ends the program
-            log.exception("a mistake of ours")
-            mistaken = RequestFailed(f"a mistake of ours: {error!r}", hint=MISTAKE_HINT)
+        except Exception as error:  # no bug of ktrdr's ends the program
+            log.exception("a bug in ktrdr")
+            mistaken = RequestFailed(f"a bug in ktrdr: {error!r}", hint=MISTAKE_HINT)
             self._health.mistaken(mistaken)
             self._phase.take(Event.HOLD, mistaken.message, mistaken.hint)
             self.report("gap-filler", mistaken)
@@ -218,7 +218,7 @@ class GapFiller:
         self._report.publish(self._gateway.source, is_running=is_running)
 
     def _wait_with(self, error: KtrdrError | OSError | DatabaseError) -> None:
-        """Nothing goes on until that is over; a damaged ledger is left for a new one."""
+        """Nothing goes on until that is over; a damaged ledger is replaced by a new one."""
         if isinstance(error, DatabaseError) and is_damage(error):
             try:
                 self._scan.leave_damaged_ledger(error)
@@ -232,7 +232,7 @@ class GapFiller:
         self._scan.close_ledger()
 
     def close(self) -> None:
-        """End the asking threads; close the ledger and the store."""
+        """End the requesting threads; close the ledger and the store."""
         self._scheduler.close()
         self._scan.close_ledger()
         self._scan.store.close()
@@ -260,7 +260,7 @@ class GapFiller:
         return False
 
     def _receive(self, *, more: bool) -> bool:
-        """See to answers, and to the past where none has come. False: that is all for now."""
+        """Handle answers, and assess past days if there are none. False: done for now."""
         received = self._scheduler.summary.received
         lost = self._scheduler.receive(0.0 if more or self._assesses_history else _RECEIVE_S)
         if lost is not None:
@@ -278,8 +278,8 @@ class GapFiller:
         return not checked and self._scan.wants_check()
 
     def _take_up(self, batch: list[SeriesState]) -> bool:
-        """Begin to fill a batch, or to check what is complete; False: that cannot be now."""
-        if not self._gateway.answers() or not self._may_write():  # it has said what it is
+        """Start to fill a batch, or to check what is complete; False: not possible now."""
+        if not self._gateway.answers() or not self._may_write():  # which has reported why
             return False
         source = self._gateway.source
         self._scan.store.claim(source)
@@ -295,9 +295,9 @@ class GapFiller:
     def _check_store(self) -> None:
         """StoreUnwritable: nothing can be written there now.
 
-        What had failed for that is tried again as soon as it can; it is over when that went well.
+        What had failed for that is retried as soon as possible; the error ends when that succeeds.
         """
-        self._health.check_folder()  # first: without its folder nobody can say whose the store is
+        self._health.check_folder()  # first: without its folder it is unknown whose the store is
         is_due = self._health.is_in_doubt or self._schedule.is_due(self._gateway.clocks.now())
         if self._gateway.is_foreign or not is_due:
             return
@@ -314,7 +314,7 @@ class GapFiller:
         return not self._signals.stopping.is_set()
 
     def _scan_all(self) -> None:
-        """Look at every file: what is there, and, where that is known, what should be."""
+        """Assess every file: the bars it has, and those it should have, where that is known."""
         if not self._scheduler.is_busy and self._phase.state is not State.REFUSED:
             self._phase.take(Event.SCAN)
             self._publish()
@@ -328,16 +328,16 @@ class GapFiller:
         if not self._scan.assess_all(blocked, self._signals.stopping.is_set, is_anew=is_anew):
             return
         self._schedule.end(requested, self._gateway.clocks.now())
-        self._publish()  # what was found need not wait for what comes of it
+        self._publish()  # what was found need not wait for what follows
         self._gateway.clocks.keep()
-        holes, bars = count_gaps(self._scan.series.values())
-        to_close = sum(holes.get(reason, 0) for reason in FILLABLE)
+        counts, bars = count_gaps(self._scan.series.values())
+        to_close = sum(counts.get(reason, 0) for reason in FILLABLE)
         series = len(self._scan.series) - len(blocked)
         total = sum(bars.values())
-        log.info("scan: %d series, %d holes to close, %d bars", series, to_close, total)
+        log.info("scan: %d series, %d gaps to fill, %d bars", series, to_close, total)
 
     def _look_at_changed(self) -> None:
-        """Look at those series alone whose files were changed, or that are wanted anew."""
+        """Assess only series whose files were changed, or that are newly wanted."""
         names = self._scan.take_changed()
         try:
             if INSTRUMENTS in names:
@@ -345,11 +345,11 @@ class GapFiller:
             else:
                 self._scan.assess_changed(names)
         except Exception:
-            self._scan.note_changed(names)  # once more, when that is mended
+            self._scan.note_changed(names)  # again, when that is repaired
             raise
 
     def _pause_s(self) -> float:
-        """How long nothing is due."""
+        """Seconds until something is due."""
         interval_s = self._schedule.interval_s
         if self._phase.state.is_held or self._phase.state is State.STARTING:
             return min(RECHECK_S, interval_s)

@@ -1,4 +1,4 @@
-"""What ib-connection says of the gateway: which one it is, and why there are no data."""
+"""What ib-connection reports about the gateway: which one it is, and why there are no data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ktrdr.ipc.client import LocalClient
 
 NO_DATA = "no data from IB"
 FOR_WANT_OF_DATA = (RequestFailed, TimedOut, NotConnected, CompetingSession)
-"""What a request may come to while IB has no data for anybody."""
+"""Outcomes of a request while IB has no data for anybody."""
 _CLOCK_S = 15.0
-"""How long the gateway's time is waited for."""
+"""Timeout for the gateway's time."""
 
 
 @dataclass(frozen=True)
 class GatewayStatus:
-    """What is to be known of `GET /status`."""
+    """The relevant parts of `GET /status`."""
 
     source: str
     """`live` or `simulated`."""
@@ -27,33 +27,33 @@ class GatewayStatus:
     hint: str = ""
     """What a person can do about that."""
     at_once: int | None = None
-    """How many requests may be under way; None: it is not known."""
+    """How many requests may be under way; None: not known."""
     clock_offset_s: float | None = None
     """The gateway's clock minus this machine's."""
     data_back_at: str | None = None
-    """When data could be had again."""
+    """When data became available again."""
 
 
 class GatewayCheck:
-    """Asks ib-connection how it is. `source`: what the gateway counts as until it has said so."""
+    """Queries ib-connection's status. `source`: what the gateway counts as until it is known."""
 
     def __init__(self, connection: LocalClient, source: str) -> None:
         self._connection = connection
         self.last = GatewayStatus(source)
-        """What was said last; `source` is right whenever it has answered at all."""
+        """The last answer; `source` is right once there was any."""
 
     def ask(self) -> GatewayStatus:
-        """What it says now. PeerDown: it does not answer."""
+        """The status now. PeerDown: it does not answer."""
         self.last = _read(self._connection.get("/status"))
         return self.last
 
     def measure_clock(self) -> float | None:
-        """The gateway's clock minus this machine's (s), measured now. KtrdrError: it cannot be."""
+        """The gateway's clock minus this machine's (s), measured now. KtrdrError: not possible."""
         offset_s: float | None = self._connection.get("/clock", _CLOCK_S)["clock_offset_s"]
         return offset_s
 
     def abort(self) -> None:
-        """Break off what waits for answers."""
+        """Cancel what waits for answers."""
         self._connection.abort()
 
 

@@ -1,4 +1,4 @@
-"""The gateway and the clocks, as the gap filler keeps an eye on them: asked, and what follows."""
+"""Watches the gateway and the clocks for the gap filler, and acts on changes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ktrdr.gap_filler.states import Event, Phase
 log = logging.getLogger("gap-filler")
 
 RECHECK_S = 5.0
-"""How soon to look again while there is no connection, or the store refuses."""
+"""How soon to check again while there is no connection, or the store refuses writes."""
 _CHECK_EVERY_S = 60.0
-"""How long ib-connection is not asked how it is at most."""
+"""The longest time between two status queries to ib-connection."""
 
 
 @dataclass(frozen=True)
 class GatewayWatch:
-    """Asks ib-connection how it is, and lets the others know. For the stepping thread."""
+    """Queries ib-connection's status, and informs the others. For the stepping thread."""
 
     check: GatewayCheck
     clocks: ClockCheck
@@ -39,7 +39,7 @@ class GatewayWatch:
 
     @property
     def source(self) -> str:
-        """`live` or `simulated`, as it was said last."""
+        """`live` or `simulated`, as last reported."""
         return self.check.last.source
 
     @property
@@ -57,7 +57,7 @@ class GatewayWatch:
         self.ownership.check(self.source)
 
     def answers(self) -> bool:
-        """There is a connection, and it is known what stands behind it."""
+        """There is a connection, and it is known what is behind it."""
         try:
             said = self.ask()
             why_not, hint = said.why_not, said.hint
@@ -68,7 +68,7 @@ class GatewayWatch:
         return not why_not
 
     def ask(self) -> GatewayStatus:
-        """What stands behind the connection, and why there are no data. PeerDown: nobody says."""
+        """What is behind the connection, and why there are no data. PeerDown: no answer."""
         before = self.check.last
         said = self.check.ask()
         if said.at_once is not None:
@@ -80,20 +80,20 @@ class GatewayWatch:
         return said
 
     def _free(self) -> None:
-        """Data can be had again: what failed for want of them is asked for at once."""
+        """Data are available again: what failed for want of them is requested at once."""
         for state in self.scan.series.values():
             if isinstance(state.error, FOR_WANT_OF_DATA):
                 state.standing = state.standing.freed()
                 self.schedule.is_freed = True
 
     def refresh(self) -> None:
-        """Compare the clocks, with the gateway's where they did not agree, or were not lately."""
+        """Compare the clocks; query the gateway's if they disagreed, or not recently."""
         self._compare_clocks()
         if self.clocks.requested_lately(self.check_every_s):
             return
         with contextlib.suppress(KtrdrError):
             said = self.ask()
-            if self.scheduler.is_busy:  # what is in flight is kept meanwhile, and not answered
+            if self.scheduler.is_busy:  # requests in flight are kept meanwhile, and not answered
                 if said.why_not:
                     self.phase.take(Event.HOLD, said.why_not, said.hint)
                 elif self.phase.reason.startswith(NO_DATA):
@@ -105,7 +105,7 @@ class GatewayWatch:
 
     @property
     def check_every_s(self) -> float:
-        """How long ib-connection is not asked how it is: soon while something waits for data."""
+        """The time between status queries to ib-connection: short while some wait for data."""
         if self.scheduler.is_busy:
             return RECHECK_S
         now = self.clocks.now()

@@ -1,4 +1,4 @@
-"""What a time without data has cost: bars that came late for it, and those still missing."""
+"""The cost of a time without data: bars that it made late, and those still missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ktrdr.completeness.gaps import SETTLED, Reason
 from ktrdr.market.timeframes import DAY_S
 
 _REACH_S = 4 * DAY_S
-"""A bar becomes due so long after its start at most, a daily one over a weekend's session."""
+"""How long after its start a bar is due at most; a daily one may span a weekend's session."""
 _WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
 
 
@@ -20,13 +20,13 @@ class OutageCost(NamedTuple):
     """Counts of bars, over all series."""
 
     late: int
-    """They became due meanwhile, and could come only afterwards."""
+    """They became due meanwhile, and could only come afterwards."""
     lost: int
-    """Those of them that are missing still, and not proven absent."""
+    """Those of them still missing, and not proven absent."""
 
 
 def cost_of(series: Iterable[SeriesSnapshot], start: int, end: int) -> OutageCost:
-    """The cost of a time without data (UTC seconds); of what is watched now, as far as known."""
+    """The cost of a time without data (UTC seconds), over the current series, as far as known."""
     late = lost = 0
     for one in series:
         if one.coverage is None:

@@ -1,4 +1,4 @@
-"""Whose bars a store is for, and whether those of the gateway at hand may be written into it."""
+"""Whose bars a store is for, and whether those of the current gateway may be written into it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ktrdr.store.interface import BarStore
 
 @dataclass(frozen=True)
 class Ownership:
-    """That of one store. `is_live_folder`: it lies where live bars belong unless told otherwise."""
+    """That of one store. `is_live_folder`: it lies where live bars belong by default."""
 
     store: BarStore
     is_live_folder: bool
@@ -20,7 +20,7 @@ class Ownership:
         return self.store.source() not in (None, source)
 
     def refuse_foreign(self, source: str) -> None:
-        """WrongSource: what somebody asks for cannot be filled with this gateway's bars."""
+        """WrongSource: a fill cannot be done with this gateway's bars."""
         owner = self.store.source()
         if owner is None and self.is_live_folder:
             owner = "live"

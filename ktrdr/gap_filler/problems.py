@@ -1,4 +1,4 @@
-"""What went wrong lately: told once in the log, and kept for the status. Mends nothing."""
+"""Recent problems: logged once, and kept for the status. Repairs nothing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Problems:
     def __init__(
         self, clock: Callable[[], float], on_unwritable: Callable[[StoreUnwritable], None]
     ) -> None:
-        """`on_unwritable` hears of each error that the store has refused a write with."""
+        """`on_unwritable` receives each error with which the store has refused a write."""
         self._clock = clock
         self._on_unwritable = on_unwritable
         self._kept: deque[Problem] = deque(maxlen=_KEPT)
 
     def report(self, what: str, error: KtrdrError) -> None:
-        """One line in the log and in the status; not again while it is the same."""
+        """One line in the log and in the status; not repeated while it is the same."""
         if isinstance(error, StoreUnwritable):
             self._on_unwritable(error)
         for problem in self._kept:
@@ -42,7 +42,7 @@ class Problems:
         self._kept.append(Problem(now, what, error.message, error.hint))
 
     def newest_first(self, is_over: Callable[[Problem], bool]) -> tuple[Problem, ...]:
-        """All that are kept, marked where they are over."""
+        """All that are kept, marked if they are over."""
         return tuple(
             replace(one, is_over=True) if is_over(one) else one for one in reversed(self._kept)
         )

@@ -1,4 +1,4 @@
-"""What the gap filler says of the store: counts, states and coverage as messages. Asks nobody."""
+"""The store in messages of the API: counts, states and coverage of its series. Pure."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from ktrdr.times import iso
 
 
 def count_gaps(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
-    """Holes by reason, and the bars that are still to be had by their size.
+    """Gaps by reason, and the fillable bars by bar size.
 
-    A series of which nothing is known yet is one hole: all of it may be missing. One that is
-    being pulled again counts in the place where that is done. Of a broken file nothing is closed,
-    whatever its holes were called when it was whole.
+    A series of which nothing is known yet counts as one gap: all of it may be missing. One that
+    is being rebuilt counts in its staging copy. No gap of a broken file can be filled, whatever
+    its reason was when the file was whole.
     """
-    holes: dict[Reason, int] = {}
+    counts: dict[Reason, int] = {}
     bars: dict[Timeframe, int] = {}
     for state in series:
         if state.is_rebuilding:
             continue
         coverage = state.coverage
         if state.is_blocked:
-            known = coverage.holes if coverage else {state.reason: 1}
+            known = coverage.gap_counts if coverage else {state.reason: 1}
             if left := sum(count for reason, count in known.items() if reason not in SETTLED):
-                holes[Reason.BROKEN_FILE] = holes.get(Reason.BROKEN_FILE, 0) + left
+                counts[Reason.BROKEN_FILE] = counts.get(Reason.BROKEN_FILE, 0) + left
             continue
-        for reason, count in (state.judged.past.holes if state.judged.past else {}).items():
-            holes[reason] = holes.get(reason, 0) + count
-        for reason, count in (coverage.holes if coverage else {state.reason: 1}).items():
-            holes[reason] = holes.get(reason, 0) + count
+        for reason, count in (state.judged.past.gap_counts if state.judged.past else {}).items():
+            counts[reason] = counts.get(reason, 0) + count
+        for reason, count in (coverage.gap_counts if coverage else {state.reason: 1}).items():
+            counts[reason] = counts.get(reason, 0) + count
         timeframe = state.series.timeframe
         missing = sum(gap.bars for gap in coverage.fillable) if coverage else 0
         bars[timeframe] = bars.get(timeframe, 0) + missing
-    return holes, bars
+    return counts, bars
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,19 @@ class StoreSnapshot:
 
     series: Mapping[Series, SeriesSnapshot] = field(default_factory=dict)
     requested: Mapping[Series, Sequence[tuple[int, int]]] = field(default_factory=dict)
-    """The spans that are asked for."""
+    """The intervals being requested."""
     scan_time: float | None = None
     current: Collection[str] = ()
     """Series that are being filled."""
     is_refused: bool = False
     """Nothing may be written to the store."""
     is_sure: bool = True
-    """The clocks agree, and all was judged since they do."""
+    """The clocks agree, and everything was assessed since."""
     time_to_come: float = math.inf
-    """Bars from then on (UTC seconds) are of a time to come: the clock is wrong, or they are."""
+    """Bars from then on (UTC seconds) are in the future: the clock is wrong, or they are."""
 
     def state_of(self, one: SeriesSnapshot) -> str:
-        """One word for a series, in those of `GET /coverage`."""
+        """The state of a series in one word, as in `GET /coverage`."""
         is_ahead = one.last is not None and one.last > self.time_to_come
         words = {
             "refused": self.is_refused,
@@ -83,14 +83,14 @@ def _state_by(coverage: Coverage | None) -> str:
         return "waiting"
     if coverage.is_complete:
         return "complete"
-    return "unproven" if Reason.UNPROVEN in coverage.holes else "waiting"
+    return "unproven" if Reason.UNPROVEN in coverage.gap_counts else "waiting"
 
 
 def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool = False) -> Json:
-    """One series in the words of `GET /coverage`; without days and gaps, where that is wanted.
+    """One series as `GET /coverage` returns it; optionally without days and gaps.
 
-    `key`: that of the file which was looked at. `from`, `until`: nothing is proven beyond them.
-    `sessions_from`: where what is expected was learnt, as `Schedule.source`.
+    `key`: that of the file that was read. `from`, `until`: nothing is proven beyond them.
+    `sessions_from`: the source of its sessions, as `Schedule.source`.
     """
     coverage, past, error = one.coverage, one.past, one.error
     life, schedule = one.basis.life, one.basis.schedule
@@ -136,7 +136,7 @@ def _missing(known: Sequence[Coverage]) -> dict[str, int]:
 
 
 def _days(known: Sequence[Coverage]) -> list[Json]:
-    """Counts of each trading day; one that is in two parts is told once."""
+    """Counts of each trading day; one that is in two parts is listed once."""
     found: dict[int, Json] = {}
     for part in known:
         for day in part.days:

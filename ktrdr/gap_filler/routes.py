@@ -1,4 +1,4 @@
-"""The local API of the gap filler: what its socket serves. Decides nothing itself."""
+"""The local API of the gap filler: the routes of its socket. Decides nothing itself."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
 
 
 def _cost(filler: GapFiller) -> Handler:
-    """What times without data have cost, in the order of the question."""
+    """The costs of times without data, in the order of the query."""
 
     async def cost(query: Mapping[str, str]) -> Json:
         spans, cost_of = spans_from_query(query), filler.published.cost_of

@@ -1,4 +1,4 @@
-"""The series of a store: listed from its files, looked at when these change. Requests nothing."""
+"""The series of a store: listed from its files, assessed when these change. Requests nothing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ log = logging.getLogger("gap-filler")
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _INVALID_SHOWN = 10
 INVALID_NAME_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
-"""What can be done about a file whose name is that of no series."""
+"""What to do about a file whose name is not that of a series."""
 
 
 class Scan:
-    """Those of one store. For the stepping thread, but for `note_changed`."""
+    """Those of one store. For the stepping thread, except `note_changed`."""
 
     def __init__(
         self,
@@ -48,17 +48,17 @@ class Scan:
         self.series: dict[Series, SeriesState] = {}
         """In order of their names."""
         self.strange: tuple[str, ...] = ()
-        """What was said of files that are of no series, when all were listed last."""
+        """Messages about files of no series, from the last listing."""
         self._checks_are_planned = False
-        """What may be compared with IB was looked for since something was last looked at."""
+        """Series to compare with IB were looked up since the last assessment."""
         self._behind: deque[SeriesState] = deque()
-        """Those whose past may be looked at, while there is nothing to do but to wait."""
+        """Series whose past may be assessed while there is nothing else to do."""
         self._changed: set[str] = set()
         self._changed_lock = threading.Lock()
-        """Names of files that may have changed, and were not looked at since."""
+        """Names of files that may have changed since they were assessed."""
 
     def leave_damaged_ledger(self, why: DatabaseError) -> None:
-        """What stands in it cannot be read: begin a new one. DatabaseError, OSError: as to open."""
+        """Its content is damaged: begin a new one. DatabaseError, OSError: as when opening."""
         self._assessor.ledger.file.leave_damaged(why)
 
     def close_ledger(self) -> None:
@@ -73,7 +73,7 @@ class Scan:
             self._changed.update(names)
 
     def take_changed(self) -> set[str]:
-        """What was noted since this was asked last."""
+        """What was noted since the last call."""
         with self._changed_lock:
             names, self._changed = self._changed, set()
         return names
@@ -95,7 +95,7 @@ class Scan:
         return blocked
 
     def _entries_of_now(self) -> dict[str, object]:
-        """Those of instruments.toml, which need not be read once more for an earlier change."""
+        """The entries of instruments.toml, which need not be read again for an earlier change."""
         with self._changed_lock:
             self._changed.discard(INSTRUMENTS)
         try:
@@ -111,9 +111,9 @@ class Scan:
         *,
         is_anew: bool,
     ) -> bool:
-        """Judge each of them. False: the program is stopping.
+        """Assess each of them. False: the program is stopping.
 
-        `blocked`: as `list_all` has said. `is_anew`: also what was given up.
+        `blocked`: as returned by `list_all`. `is_anew`: also what was given up.
         """
         for state in list(self.series.values()):
             if is_stopping():
@@ -125,7 +125,7 @@ class Scan:
         return True
 
     def assess_changed(self, names: Iterable[str]) -> None:
-        """Look at those series alone whose files were changed, or that are wanted anew."""
+        """Assess only series whose files were changed, or that are newly wanted."""
         changed = {series for series in map(_series_of, names) if series is not None}
         changed = {series for series in changed if not self._is_as_known(series)}
         if not changed:
@@ -153,7 +153,7 @@ class Scan:
         self._checks_are_planned = False
 
     def _is_as_known(self, series: Series) -> bool:
-        """Its file is as it was when it was looked at, such as after we have written to it."""
+        """Its file is unchanged since it was assessed, such as after our own write."""
         state = self.series.get(series)
         if state is None or state.key is None:
             return False
@@ -165,7 +165,7 @@ class Scan:
             return False
 
     def _assess(self, state: SeriesState, why_not: MalformedFile | None, *, is_anew: bool) -> None:
-        """Judge a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
+        """Assess a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
         if isinstance(state.error, Misconfigured):
             return
         state.bar(why_not)
@@ -179,7 +179,7 @@ class Scan:
             self._report(str(state.series), ahead)
 
     def _known(self, series: Series, entry: object) -> SeriesState:
-        """What was known of a series, unless it stands for something else now."""
+        """The known state of a series, unless it stands for something else now."""
         try:
             instrument = instrument_of_entry(series.symbol, entry)
         except Misconfigured as error:
@@ -198,9 +198,9 @@ class Scan:
     # One by one.
 
     def wants_check(self) -> bool:
-        """There is nothing else to do, and something to compare with what IB has now.
+        """There is nothing else to do, and something to compare with IB.
 
-        What that is, is looked up once after each scan, when its gaps are closed.
+        Looked up once after each scan, when its gaps are closed.
         """
         if not self._checks_are_planned and not self._scheduler.is_busy:
             self._scheduler.plan_checks(self.series.values())
@@ -208,7 +208,7 @@ class Scan:
         return self._scheduler.wants_check
 
     def assess_one_history(self) -> bool:
-        """Look at all of a file that has changed, or at its past; False: there is none left."""
+        """Read all of a file that has changed, or assess its past; False: there is none left."""
         now = self._clock()
         while self._behind:
             state = self._behind.popleft()
@@ -222,7 +222,7 @@ class Scan:
         return False
 
     def is_tracked(self, state: SeriesState) -> bool:
-        """The series is still there: its file may have gone meanwhile."""
+        """The series is still there: its file may have disappeared meanwhile."""
         return self.series.get(state.series) is state
 
     def forget(self, state: SeriesState) -> None:
@@ -237,7 +237,7 @@ class Scan:
         return self.series.get(series) if series is not None else None
 
     def next_batch(self) -> list[SeriesState]:
-        """The series of the few symbols that have waited longest, and may be asked for now."""
+        """The series of the few symbols that have waited longest, and may be requested now."""
         now = self._clock()
         idle = [
             state
@@ -253,7 +253,7 @@ class Scan:
         return [state for state in idle if state.series.symbol in chosen]
 
     def retry_times(self) -> list[float]:
-        """When those that were put back may be asked for again (UTC seconds)."""
+        """When those that were put back may be requested again (UTC seconds)."""
         now = self._clock()
         return [
             state.standing.retry_at
@@ -262,21 +262,21 @@ class Scan:
         ]
 
     def why_ahead(self, state: SeriesState) -> InvalidRequest | None:
-        """What is said of a series with bars of a time to come: the clock is wrong, or they are."""
+        """The problem of a series with bars in the future: the clock is wrong, or they are."""
         if state.last is None or state.last <= self._clock() + APART_S:
             return None
-        last = f"its last bar is of {iso(state.last)}, which is yet to come"
+        last = f"its last bar is at {iso(state.last)}, in the future"
         return InvalidRequest(last, hint=_AHEAD_HINT)
 
     @property
     def more_invalid(self) -> str:
-        """What is said of strange files beyond those that are named; empty: there are none."""
+        """The message about files with invalid names beyond those named; empty: there are none."""
         more = len(self.strange) - _INVALID_SHOWN
         return f"and {more} more" if more > 0 else ""
 
 
 def _series_of(name: str) -> Series | None:
-    """None: it is the name of no series, which the next scan says."""
+    """None: not the name of a series, which the next scan reports."""
     try:
         return parse_series(name)
     except ValueError:

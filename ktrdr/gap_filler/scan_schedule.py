@@ -1,4 +1,4 @@
-"""When all files are looked at again. Looks at none."""
+"""When all files are scanned again. Scans none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uuid import uuid4
 
 
 class ScanSchedule:
-    """The scans of one gap filler. Any thread may ask for one; all else is the stepping one's."""
+    """The scans of one gap filler. Any thread may request one; the rest is the stepping one's."""
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
@@ -14,13 +14,13 @@ class ScanSchedule:
         """When the last one ended (UTC seconds)."""
         self.last_id: str | None = None
         self.is_freed = False
-        """Series that were put back may be looked at again."""
+        """Series that were put back may be assessed again."""
         self.is_judged_anew = True
-        """Every file was looked at since clocks agreed or ceased to, or the store was mended."""
+        """Every file was assessed since the clocks agreed or ceased to, or the store recovered."""
         self._requested_id: str | None = None
 
     def ask(self) -> str:
-        """Look at everything now, also at what was given up; the scan's id. From any thread."""
+        """Scan everything now, also what was given up; returns the scan's id. From any thread."""
         self._requested_id = scan_id = uuid4().hex[:12]
         return scan_id
 
@@ -32,19 +32,19 @@ class ScanSchedule:
         return self.is_freed or not 0 <= since_s < self.interval_s  # the clock may be set back
 
     def begin(self) -> tuple[str | None, bool]:
-        """The id that was asked for, if one was; and whether what was given up is looked at too."""
+        """The requested id, if any; and whether what was given up is scanned too."""
         self.is_freed = False
         requested = self._requested_id  # which any thread may set
         return requested, requested is not None or not self.is_judged_anew
 
     def end(self, requested_id: str | None, now: float) -> None:
-        """It was gone through to its end."""
+        """It was completed."""
         self.last_time = now
-        if self._requested_id == requested_id:  # else another one is asked for by now
+        if self._requested_id == requested_id:  # otherwise another one was requested meanwhile
             self._requested_id = None
         self.last_id = requested_id or uuid4().hex[:12]
         self.is_judged_anew = True
 
     def next_time(self, now: float) -> float:
-        """When the next one is due (UTC seconds), if nothing happens before."""
+        """When the next one is due (UTC seconds), unless something happens before."""
         return (self.last_time or now) + self.interval_s

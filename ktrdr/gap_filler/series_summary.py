@@ -1,4 +1,4 @@
-"""What a person wants to know of all series at once: how many are well, and who needs somebody."""
+"""All series at a glance for a person: how many are current, and which need somebody."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ktrdr.ipc.messages import SeriesTrouble
 from ktrdr.market.timeframes import Timeframe
 
 _NAMED = 20
-"""Series that are named of each trouble."""
+"""How many series are named for each trouble."""
 _TROUBLES = 50
 
 
@@ -21,16 +21,16 @@ class SeriesSummary:
     """Counts of series."""
 
     current: int = 0
-    """They lack nothing that may be had, but for bars that became due just now."""
+    """Nothing fillable is missing, except bars that became due just now."""
     states: Mapping[str, int] = field(default_factory=dict)
     """State → how many of those that are neither current nor troubled."""
     troubled: int = 0
-    """Those that a person has to see to."""
+    """Those that need a person."""
     troubles: tuple[SeriesTrouble, ...] = ()
     newest: int | None = None
     """The start of the newest bar (UTC seconds)."""
     unknown: Mapping[Timeframe, int] = field(default_factory=dict)
-    """Series of which nobody knows yet what they lack, though that is to be found out."""
+    """Series whose missing bars are not known yet, though they will be."""
 
 
 def summed_up(
@@ -42,10 +42,10 @@ def summed_up(
     *,
     is_sure: bool,
 ) -> SeriesSummary:
-    """The series as they are now. `trouble_of`: what a person has to see to.
+    """The series as they are now. `trouble_of`: what needs a person.
 
-    `grace_s`: how long after it was due a bar may be missing. `is_sure`: the clocks agree, and all
-    was judged since they do; otherwise nothing is taken for complete.
+    `grace_s`: how long after it was due a bar may be missing. `is_sure`: the clocks agree, and
+    everything was assessed since; otherwise nothing counts as complete.
     """
     current, newest = 0, None
     states: Counter[str] = Counter()
@@ -74,5 +74,5 @@ def summed_up(
 
 
 def needs_person(error: KtrdrError | None) -> bool:
-    """Trying again does not help: somebody has to change something."""
+    """Retrying does not help: a person has to change something."""
     return isinstance(error, Permanent | Misconfigured | StoreUnwritable)

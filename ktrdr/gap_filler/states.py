@@ -13,21 +13,21 @@ class State(StrEnum):
     """What the gap filler is doing, in the words of `GET /status`."""
 
     STARTING = "starting"
-    """Nothing was looked at yet."""
+    """Nothing was assessed yet."""
     SCANNING = "scanning"
-    """All files are being looked at."""
+    """All files are being assessed."""
     FILLING = "filling"
     """Bars are requested, or answers stored."""
     IDLE = "idle"
-    """Nothing can be had now: the next scan may find something."""
+    """Nothing can be requested now: the next scan may find something."""
     WAITING = "waiting"
-    """Something is in the way that ends by itself, or with a person's help: it is tried again."""
+    """Held up by something that ends by itself, or with a person's help: it is retried."""
     REFUSED = "refused"
     """A person has to change something first: the store is another source's, an entry is wrong."""
 
     @property
     def is_held(self) -> bool:
-        """Nothing is requested, for a reason that is told."""
+        """Nothing is requested, for a reason that is reported."""
         return self in (State.WAITING, State.REFUSED)
 
 
@@ -35,17 +35,17 @@ class Event(Enum):
     """What happens to the gap filler."""
 
     SCAN = auto()
-    """A scan begins while no answer is to come."""
+    """A scan begins while no answers are expected."""
     READ = auto()
-    """The entries of instruments.toml could be read."""
+    """The entries of instruments.toml were read."""
     FILL = auto()
-    """A batch of series was taken up, or data can be had again while answers are to come."""
+    """A batch of series was taken up, or data are available again while answers are expected."""
     REST = auto()
-    """There is nothing left that could be requested."""
+    """Nothing is left to request."""
     HOLD = auto()
-    """There is no connection, no data, no agreement of clocks, or the store cannot be written."""
+    """No connection, no data, clocks that disagree, or a store that cannot be written."""
     REFUSE = auto()
-    """What is configured is wrong."""
+    """The configuration is wrong."""
 
 
 _FROM_ANY = {
@@ -56,7 +56,7 @@ _FROM_ANY = {
     Event.REFUSE: State.REFUSED,
 }
 _BUT_FROM = {
-    (State.REFUSED, Event.SCAN): State.REFUSED,  # until what is configured could be read
+    (State.REFUSED, Event.SCAN): State.REFUSED,  # until the configuration could be read
     (State.REFUSED, Event.READ): State.SCANNING,
 }
 TABLE: dict[tuple[State, Event], State] = {
@@ -64,11 +64,11 @@ TABLE: dict[tuple[State, Event], State] = {
     for state in State
     for event in Event
 }
-"""What follows each event in each state; an event that is not named for it leaves it as it is."""
+"""The next state for each event; an event not named for a state does not change it."""
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram; what leads on from any state is one arrow."""
+    """The table as a Mermaid state diagram; an event that applies in any state is one arrow."""
     lines = ["stateDiagram-v2", f"    [*] --> {State.STARTING}", '    state "any state" as any']
     lines += [f"    any --> {state}: {event.name.lower()}" for event, state in _FROM_ANY.items()]
     for (state, event), after in _BUT_FROM.items():
@@ -87,9 +87,9 @@ class Phase:
     """What a person can do about that."""
 
     def take(self, event: Event, reason: str = "", hint: str = "") -> None:
-        """What has happened; a new reason is logged.
+        """Take in an event; a new reason is logged.
 
-        What leads nowhere and brings no reason leaves that which is known.
+        An event that changes no state and has no reason keeps the known one.
         """
         state = TABLE[self.state, event]
         if state is self.state and not reason:

@@ -1,4 +1,4 @@
-"""What the gap filler publishes: one frozen record of one moment, for any thread. Asks nobody."""
+"""The published state of the gap filler: one frozen record of one moment, for any thread. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _GRACE_S = 120.0
 
 @dataclass(frozen=True)
 class Published:
-    """All that other threads may know of a gap filler, as it was at one moment."""
+    """All that other threads may know of a gap filler, at one moment."""
 
     status: GapFillerStatus
     store: StoreSnapshot
@@ -47,7 +47,7 @@ class Published:
     def coverage_of(
         self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
     ) -> Json:
-        """Some series in the words of `GET /coverage`; `counts_only`: without days and gaps."""
+        """Some series as `GET /coverage` returns them; `counts_only`: without days and gaps."""
         listed = [
             coverage_of(one, self.store, counts_only=counts_only)
             for series, one in self.store.series.items()
@@ -56,7 +56,7 @@ class Published:
         return {"scan_time": iso(self.store.scan_time), "series": listed}
 
     def cost_of(self, start: int, end: int) -> Json:
-        """Bars that a time without data has made late, and those that are lost."""
+        """Bars that a time without data has made late, and those that it has lost."""
         cost = cost_of(self.store.series.values(), start, end)
         return {"bars_late": cost.late, "bars_lost": cost.lost}
 
@@ -70,7 +70,7 @@ class Published:
         if one is not None and isinstance(one.error, MalformedFile):
             raise MalformedFile(one.error.message, hint=one.error.hint)
         if one is None or one.coverage is None:
-            raise InvalidRequest(f"{series}: nothing is known of its bars yet")
+            raise InvalidRequest(f"{series}: its bars have not been assessed yet")
         try:
             return bars_of_day(one, day, now)
         except FileNotFoundError:
@@ -84,7 +84,7 @@ class Published:
 
 @dataclass
 class StatusReport:
-    """Makes that record. For the stepping thread; `published` is for any."""
+    """Creates that record. For the stepping thread; `published` is for any."""
 
     settings: Settings
     assessor: Assessor
@@ -106,7 +106,7 @@ class StatusReport:
         self.published = Published(status, store, self._round(store, ()))
 
     def publish(self, source: str, *, is_running: bool) -> None:
-        """Let other threads see what is known now: all of one moment, replaced whole."""
+        """Publish what is known now: all of one moment, replaced whole."""
         store = StoreSnapshot(
             {series: state.snapshot for series, state in self.scan.series.items()},
             self.scheduler.fetcher.spans,
@@ -117,24 +117,24 @@ class StatusReport:
             time_to_come=self.clocks.now() + APART_S,
         )
         known = self._round(store, self.published.status.current)
-        # A scan ends soon, and says nothing of what is in the way; fills of others are theirs.
+        # A scan ends soon, and does not know the problem; a foreign store's fills are not ours.
         if self.phase.state not in (State.SCANNING, State.REFUSED):
             self.fills.assess(known)
         status = self._status(store, source, is_running=is_running)
         self.published = Published(status, store, known)
 
     def snapshot_now(self) -> Round:
-        """What was published last, as of now. From any thread."""
+        """What was last published, as of now. From any thread."""
         return replace(self.published.round, now=self.clocks.now())
 
     def _round(self, store: StoreSnapshot, current_before: tuple[str, ...]) -> Round:
-        """What is known just now of all that fills depend on."""
+        """All that fills depend on, as of now."""
         phase = self.phase
-        why = phase.reason.removesuffix(f" ({phase.hint})")  # which has a place of its own
+        why = phase.reason.removesuffix(f" ({phase.hint})")  # which has a field of its own
         return Round(
             store.series,
             lambda series: is_there(self.scan.store, series),
-            {*store.current, *current_before},  # and whose answers are being stored
+            {*store.current, *current_before},  # and those whose answers are being stored
             Trouble(why, phase.hint) if phase.state.is_held else None,
             self.clocks.agree and self.schedule.is_judged_anew,
             self.clocks.now(),
@@ -143,8 +143,8 @@ class StatusReport:
     def _status(self, store: StoreSnapshot, source: str, *, is_running: bool) -> GapFillerStatus:
         settings, phase, summary = self.settings, self.phase, self.scheduler.summary
         all_series = self.scan.series.values()
-        holes, missing_bars = count_gaps((*all_series, *self.scheduler.rebuilds))
-        remaining = sum(holes.get(reason, 0) for reason in FILLABLE)
+        counts, missing_bars = count_gaps((*all_series, *self.scheduler.rebuilds))
+        remaining = sum(counts.get(reason, 0) for reason in FILLABLE)
         series, room = self._summary(store), self.health.room
         is_left = bool(remaining or series.states)
         waits_for = self._waits_for() if is_left else ""
@@ -173,9 +173,9 @@ class StatusReport:
             series_blocked=sum(state.is_blocked for state in all_series),
             gaps_detected=self.assessor.detected,
             gaps_filled=self.assessor.filled,
-            gaps_failed=holes.get(Reason.FAILED, 0),
+            gaps_failed=counts.get(Reason.FAILED, 0),
             gaps_remaining=remaining,
-            unfillable={r.value: count for r, count in holes.items() if r not in FILLABLE},
+            unfillable={r.value: count for r, count in counts.items() if r not in FILLABLE},
             bars_added=summary.bars_added,
             symbols_processed=summary.symbols,
             current=self.scheduler.fetcher.current,
@@ -213,7 +213,7 @@ class StatusReport:
         )
 
     def _waits_for(self) -> str:
-        """Why nothing is asked for; empty: something is, or is about to be."""
+        """Why nothing is requested; empty: something is, or soon will be."""
         if self.phase.state.is_held:
             return self.phase.reason
         is_idle = self.phase.state is State.IDLE and not self.scheduler.is_busy
@@ -223,14 +223,14 @@ class StatusReport:
         return f"the next try, at {moment(until):%H:%M:%S} UTC"
 
     def _trouble_of(self, state: SeriesState) -> KtrdrError | None:
-        """What a person has to see to; None: nothing."""
+        """What needs a person; None: nothing."""
         is_the_stores = self.health.trouble and isinstance(state.error, StoreUnwritable)
         if needs_person(state.error) and not is_the_stores:
             return state.error
         return self.scan.why_ahead(state)
 
     def _is_over(self, problem: Problem) -> bool:
-        """It is well again, or is not there any more."""
+        """The problem is solved, or its subject is gone."""
         if problem.hint == INVALID_NAME_HINT:
             return problem.message not in (*self.scan.strange, self.scan.more_invalid)
         if problem.what in ("store", "gap-filler"):

@@ -23,20 +23,20 @@ class StoreHealth:
         self._folder = store.folder
         self._probe = StoreProbe(store.folder)
         self.trouble: StoreTrouble | None = None
-        """What is in the way; None: nothing, as far as anybody knows."""
+        """The problem; None: none is known."""
 
     @property
     def room(self) -> Room | None:
-        """How much room the disk had when it was looked at last."""
+        """How much room the disk had when last checked."""
         return self._probe.seen_room
 
     @property
     def is_in_doubt(self) -> bool:
-        """It has refused lately, or may."""
+        """It has recently refused a write, or may."""
         return self._probe.may_refuse or self.trouble is not None
 
     def check_folder(self) -> None:
-        """StoreUnwritable: its folder is not there, or not the one that it was."""
+        """StoreUnwritable: its folder is missing, or is not the same as before."""
         self._probe.check_folder()
 
     def check(self) -> None:
@@ -48,7 +48,7 @@ class StoreHealth:
         self._probe.refused(error)
 
     def fails(self, error: KtrdrError | OSError | DatabaseError) -> KtrdrError:
-        """Nothing can be stored because of this; the error in words for a person."""
+        """Nothing can be stored because of this; returns the error in words for a person."""
         self._probe.refused(error)
         known = explained(error, self._folder)
         is_gone = isinstance(known, StoreGone)
@@ -56,11 +56,11 @@ class StoreHealth:
         return known
 
     def mistaken(self, error: KtrdrError) -> None:
-        """Nothing is stored because of a mistake of ours."""
+        """Nothing is stored because of a bug in ktrdr."""
         self.trouble = StoreTrouble(error.message, error.hint)
 
     def is_well(self) -> None:
-        """It has taken all that there was to write."""
+        """It has taken everything there was to write."""
         if self.trouble is not None:
             self.trouble = None
             log.info("the store can be written to again")

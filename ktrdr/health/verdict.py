@@ -62,7 +62,7 @@ _ACTIVITIES = {
     "waiting": "waiting",
     "unproven": "waiting for proof that bars are absent",
     "failed": "to be tried again",
-    "renewed": "being pulled again",
+    "renewed": "being rebuilt",
     "refused": "left alone",
     "complete": "about to be filled",
 }

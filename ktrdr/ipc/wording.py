@@ -9,7 +9,7 @@ _WORDS = {
     "open": "to be fetched",
     "asked": "asked for",
     "late": "not there yet, asked for again later",
-    "unproven": "not there as IB says, which is not believed yet; asked for again later",
+    "unproven": "IB reported no bars, which is not verified yet; requested again later",
     "no_trades": "without trades, verified",
     "too_old": "too old to be fetched unasked",
     "failed": "failed, tried again later",

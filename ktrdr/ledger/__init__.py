@@ -1,1 +1,1 @@
-"""What IB has been asked, and what it answered: SQLite in the store. Weighs nothing."""
+"""Records of requests to IB and their answers: SQLite in the store. Draws no conclusions."""

@@ -1,4 +1,4 @@
-"""What the ledger has of bars that IB lacks: proven absent, late, or doubted. Weighs nothing."""
+"""Ledger records of bars that IB does not have: absent, late, unverified. Draws no conclusions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RECENT_EXPIRY_S = DAY_S
 _OLD_EXPIRY_S = 30 * DAY_S
 _TWICE_EXPIRY_S = 365 * DAY_S
 _EXPIRED_KEPT_S = 400 * DAY_S
-"""What has expired is remembered: verified again, it is believed for a year."""
+"""Expired absences are kept this long: verified again, they hold for a year."""
 
 
 class AbsenceRecords:
@@ -29,27 +29,27 @@ class AbsenceRecords:
         self._db = database
 
     def record_absent(self, series: str, gaps: Iterable[Gap], now: int) -> None:
-        """IB was asked for these bars, answered, and has none of them.
+        """Record that IB has none of these bars.
 
-        `series` names the series and its contract: what one contract lacks says nothing about
-        another under the same name. It expires: recent bars are asked for again the next day,
-        old ones after 30 days, and what was found absent a second time after a year.
+        `series` names the series and its contract: what one contract does not have says nothing
+        about another under the same name. It expires: recent bars are requested again the next day,
+        old ones after 30 days, and those found absent a second time after a year.
         """
         known = self._runs(series, "verified = 1")
         rows = [(gap, now + _expiry_s(gap, now, was_known=_covers(known, gap))) for gap in gaps]
         self._record(series, rows, now, verified=True)
 
     def record_late(self, series: str, gaps: Iterable[Gap], now: int, until: int) -> None:
-        """IB has not these bars yet, so soon after their end; ask again from `until` on."""
+        """Record that IB does not have these bars yet, so soon after their end; until `until`."""
         self._record(series, ((gap, until) for gap in gaps), now, verified=False)
 
     def forget_late(self, series: str) -> None:
-        """Ask again now for what IB had not yet."""
+        """Let late bars be requested again now."""
         with self._db() as database:
             database.execute("DELETE FROM absent WHERE series = ? AND verified = 0", (series,))
 
     def forget_missing(self, series: str) -> None:
-        """Its bars begin elsewhere: what IB has not, or not yet, was said of others."""
+        """Its bars begin at other minutes: the absences were those of other bars."""
         with self._db() as database:
             database.execute("DELETE FROM absent WHERE series = ?", (series,))
             database.execute("DELETE FROM doubts WHERE series = ?", (series,))
@@ -73,32 +73,32 @@ class AbsenceRecords:
             )
 
     def absent(self, series: str, expected: Int64Array, now: int) -> Int64Array:
-        """Those of the expected bars that IB is known not to have."""
+        """Which of the expected bars IB is known not to have."""
         return self._recorded(series, expected, now, verified=True)
 
     def late(self, series: str, expected: Int64Array, now: int) -> Int64Array:
-        """Those of the expected bars that IB had not yet when it was asked just now."""
+        """Which of the expected bars IB did not have yet, as of just now."""
         return self._recorded(series, expected, now, verified=False)
 
     def _recorded(
         self, series: str, expected: Int64Array, now: int, *, verified: bool
     ) -> Int64Array:
-        latest = now + int(APART_S)  # what was found out later was so by a clock that was ahead
+        latest = now + int(APART_S)  # later findings were made by a clock that was ahead
         where = f"verified = {int(verified)} AND expires_at > {now} AND at <= {latest}"
         runs = self._runs(series, where)
         return in_runs(runs, expected)
 
     def _runs(self, series: str, where: str) -> list[tuple[int, int]]:
-        """First and last bar of what is recorded under a condition of ours, oldest first."""
+        """First and last bar of each record that meets a fixed SQL condition, oldest first."""
         query = f"SELECT first, last FROM absent WHERE series = ? AND {where} ORDER BY first"  # noqa: S608
         return self._db().execute(query, (series,)).fetchall()
 
     def once_absent(self, series: str, expected: Int64Array) -> Int64Array:
-        """Those of the expected bars that were verified to be absent before, expired or not."""
+        """Which of the expected bars were verified as absent before, expired or not."""
         return in_runs(self._runs(series, "verified = 1"), expected)
 
     def doubts(self, series: str, expected: Int64Array) -> tuple[Doubts, Int64Array]:
-        """What IB has left out of the expected bars and nobody believes, and when to ask again."""
+        """Unverified absences of the expected bars, and when to request them again."""
         columns = np.zeros((3, len(expected)), dtype=np.int64)
         rows = (
             self._db()
@@ -120,7 +120,7 @@ class AbsenceRecords:
     def keep_doubts(
         self, series: str, expected: Int64Array, doubts: Doubts, again_at: Int64Array
     ) -> None:
-        """Remember it, in the place of what was doubted of these expected bars."""
+        """Record them in place of the earlier ones of these expected bars."""
         if not len(expected):
             return
         columns = np.stack((doubts.times, doubts.first_at, again_at))
@@ -147,5 +147,5 @@ def _expiry_s(gap: Gap, now: int, *, was_known: bool) -> int:
 
 
 def _covers(runs: list[tuple[int, int]], gap: Gap) -> bool:
-    """Whether one of the runs reaches over the whole gap."""
+    """Whether one of the runs covers the whole gap."""
     return any(first <= gap.first and gap.last <= last for first, last in runs)

@@ -1,4 +1,4 @@
-"""What the ledger has of contracts: sessions, lifetimes, identities, where bars begin."""
+"""Ledger records of contracts: sessions, lifetimes, identities, where bars begin."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ContractRecords:
         self._db = database
 
     def lacked(self, contract: str) -> dict[int, MissingSession]:
-        """Trading day → how often IB's SCHEDULE of a contract has lacked it."""
+        """Trading day → how often IB's SCHEDULE of a contract missed it."""
         rows = (
             self._db()
             .execute("SELECT day, times, first_at FROM lacked WHERE contract = ?", (contract,))
@@ -35,14 +35,14 @@ class ContractRecords:
         return {day: MissingSession(times, first_at) for day, times, first_at in rows}
 
     def keep_lacked(self, contract: str, lacked: Mapping[int, MissingSession]) -> None:
-        """Remember that, in the place of what was known of the contract."""
+        """Record them in place of the earlier ones of the contract."""
         with self._db() as database:
             database.execute("DELETE FROM lacked WHERE contract = ?", (contract,))
             rows = [(contract, day, *one) for day, one in lacked.items()]
             database.executemany("INSERT INTO lacked VALUES (?, ?, ?, ?)", rows)
 
     def unscheduled(self, series: str) -> dict[int, Unscheduled]:
-        """Start → bar that was told at a time without trading, and is not believed yet."""
+        """Start → bar that was received at a time without trading, and is not accepted yet."""
         rows = (
             self._db()
             .execute(
@@ -55,14 +55,14 @@ class ContractRecords:
         return {row[0]: Unscheduled(Bar(*row[:6]), *row[6:]) for row in rows}
 
     def keep_unscheduled(self, series: str, bars: Mapping[int, Unscheduled]) -> None:
-        """Remember them, in the place of what was known of the series."""
+        """Record them in place of the earlier ones of the series."""
         with self._db() as database:
             database.execute("DELETE FROM unscheduled WHERE series = ?", (series,))
             rows = [(series, *one.bar, one.times, one.first_at) for one in bars.values()]
             database.executemany("INSERT INTO unscheduled VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def keep_schedule(self, contract: str, schedule: Schedule, now: int) -> None:
-        """Remember a contract's sessions."""
+        """Record a contract's sessions."""
         body = json.dumps(tuple(getattr(schedule, field.name) for field in fields(schedule)))
         with self._db() as database:
             database.execute(
@@ -70,9 +70,9 @@ class ContractRecords:
             )
 
     def schedule(self, contract: str) -> tuple[Schedule, int] | None:
-        """A contract's sessions, and when they were learnt; None when they never were.
+        """A contract's sessions, and when they were learnt; None: never.
 
-        None too where they are none, or in a time zone that nobody knows.
+        None too if the record is invalid, or its time zone unknown.
         """
         row = (
             self._db()
@@ -83,7 +83,7 @@ class ContractRecords:
         return None if schedule is None else (schedule, row[1])
 
     def learn_alignment(self, contract: str, minutes: frozenset[int]) -> None:
-        """Remember at which local minutes four-hour bars of a contract begin."""
+        """Record more local minutes at which four-hour bars of a contract begin."""
         both = sorted(self.alignment(contract) | minutes)
         with self._db() as database:
             database.execute(
@@ -91,7 +91,7 @@ class ContractRecords:
             )
 
     def alignment(self, contract: str) -> frozenset[int]:
-        """What was learnt; empty when nothing was."""
+        """The minutes learnt; empty: none."""
         row = (
             self._db()
             .execute("SELECT minutes FROM alignments WHERE contract = ?", (contract,))
@@ -100,7 +100,7 @@ class ContractRecords:
         return frozenset(json.loads(row[0])) if row else frozenset()
 
     def identity(self, series: str) -> KnownContract | None:
-        """Which contract the bars of a series are of; None: nobody has ever said."""
+        """Which contract the bars of a series are of; None: not known."""
         row = (
             self._db()
             .execute("SELECT known, told FROM identities WHERE series = ?", (series,))
@@ -117,7 +117,7 @@ class ContractRecords:
         return None if known is None else KnownContract(known, received)
 
     def keep_identity(self, series: str, known: KnownContract) -> None:
-        """Remember it."""
+        """Record which contract the bars of a series are of."""
         received = None if known.received is None else json.dumps(known.received)
         with self._db() as database:
             database.execute(
@@ -126,7 +126,7 @@ class ContractRecords:
             )
 
     def grid(self, contract: str, timeframe: Timeframe) -> Grid:
-        """Where bars of a contract begin that are of another length than four hours."""
+        """Where bars of a contract begin, other than four-hour bars."""
         row = (
             self._db()
             .execute(
@@ -139,13 +139,13 @@ class ContractRecords:
         return Grid(*row) if row else Grid()
 
     def keep_grid(self, contract: str, timeframe: Timeframe, grid: Grid) -> None:
-        """Remember it."""
+        """Record where bars of a contract begin."""
         with self._db() as database:
             row = (contract, timeframe.value, *grid)
             database.execute("INSERT OR REPLACE INTO grids VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def life(self, contract: str) -> ContractLifetime:
-        """What is known of a contract's first and last bar."""
+        """The first and last bar of a contract, as far as they are known."""
         row = (
             self._db()
             .execute("SELECT head, head_at, expires FROM lives WHERE contract = ?", (contract,))
@@ -154,6 +154,6 @@ class ContractRecords:
         return ContractLifetime(*row) if row else ContractLifetime()
 
     def keep_life(self, contract: str, life: ContractLifetime) -> None:
-        """Remember it."""
+        """Record the first and last bar of a contract."""
         with self._db() as database:
             database.execute("INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?)", (contract, *life))

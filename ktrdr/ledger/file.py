@@ -1,4 +1,4 @@
-"""The ledger as a SQLite file: its tables, and what a new one takes over from one before."""
+"""The ledger as a SQLite file: its tables, and what a new one takes over from an earlier one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS looks (series TEXT, what TEXT, at INTEGER, PRIMARY KE
 
 
 def _make_fills_of_what_was_wanted(database: Database, _path: Path) -> None:
-    """Until there were fills, what was asked for stood in a table of its own, a day a series."""
+    """Before there were fills, requests had a table of their own, one day for each series."""
     if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'wanted'").fetchone():
         return
     with database:
@@ -75,7 +75,7 @@ def _make_fills_of_what_was_wanted(database: Database, _path: Path) -> None:
 
 
 def _take_over_fills(database: Database, aside: Path) -> None:
-    """What people asked for goes on, as far as a ledger that was put aside can still be read."""
+    """Fill requests are kept, as far as a ledger that was put aside can still be read."""
     found: list[tuple[Any, ...]] = []
     query = (
         "SELECT id, series, since, asked_at, state, ended_at, expected, present, missing FROM fills"
@@ -84,14 +84,14 @@ def _take_over_fills(database: Database, aside: Path) -> None:
         with reading(aside) as old:
             found.extend(row for row in old.execute(query) if _is_fill(row[1], row[2], row[4]))
     except DatabaseError as error:
-        log.warning("which fills were asked for cannot be read there (%s): ask again", error)
+        log.warning("its fill requests cannot be read (%s): request them again", error)
     insert = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
     with database:
         database.executemany(insert, found)
 
 
 def _is_fill(series: object, since: object, state: object) -> bool:
-    """A row that this version understands, whichever has written it."""
+    """A row that this version understands, whichever version has written it."""
     try:
         parse_series(f"{series}.csv")
         State(str(state))
@@ -106,4 +106,4 @@ LEDGER = Schema(
     (_make_fills_of_what_was_wanted, *INDEX.upgrades),
     _take_over_fills,
 )
-"""All that the gap filler keeps of a store, its index of the files too."""
+"""All that the gap filler keeps of a store, including its index of the files."""

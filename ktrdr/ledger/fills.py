@@ -1,7 +1,7 @@
-"""The fills of a store as its ledger has them: asked for, done, cancelled. Decides nothing of them.
+"""The fills of a store in its ledger: requested, done, cancelled. Decides nothing about them.
 
-Each call opens the ledger for itself, so that what somebody asks for is written down before it is
-acknowledged, whatever the gap filler is doing just then.
+Each call opens the ledger for itself, so that a request is recorded before it is acknowledged,
+whatever the gap filler is doing at the time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ktrdr.market.timeframes import DAY_S
 from ktrdr.sqlite_file import Database, DatabaseError, open_database, reading
 
 _WAIT_S = 2.0
-"""How long a ledger that is locked is waited for: whoever asks waits for 5 s."""
+"""How long to wait for a locked ledger: the caller waits for 5 s."""
 _KEPT_S, _KEPT = 30 * DAY_S, 200
-"""How long, and how many fills stay listed that are done or cancelled."""
+"""How long, and how many, fills stay listed that are done or cancelled."""
 
 _COLUMNS = "id, series, since, asked_at, state, ended_at, expected, present, missing"
 _FORGET = """
@@ -36,22 +36,22 @@ AND NOT (state = 'done' AND since = (
     WHERE other.series = fills.series AND other.state != 'cancelled'
 ))
 """
-"""But for those by which a series is kept complete from an earlier day on than by all others."""
+"""Except done fills that keep a series complete from an earlier day on than all others."""
 
 
 class FillBook:
     """For any thread. StoreUnwritable from each call: the ledger is locked, or cannot be written.
 
-    `path`: the ledger; it is made when the first fill is asked for.
+    `path`: the ledger; it is created with the first fill.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def ask(self, series: Series, since: int, now: int) -> Fill:
-        """Write down that a series is wanted from a UTC midnight on (UTC seconds).
+        """Record that a series is wanted from a UTC midnight on (UTC seconds).
 
-        The fill as it stands when one from this very day on is open.
+        If an open fill has the same start, that one is returned.
         """
         with self._writing() as database:
             for fill in _all(database, "series = ? AND since = ?", str(series), since):
@@ -65,7 +65,7 @@ class FillBook:
             return Fill(int(made.lastrowid or 0), series, since, now)
 
     def cancel(self, ids: Collection[int], now: int) -> list[Fill]:
-        """Write down that these are not wanted any more; what they have been, now cancelled."""
+        """Record that these are not wanted any more; returns them, now cancelled."""
         with self._writing() as database:
             found = [fill for fill in _all(database) if fill.id in ids]
             for fill in found:
@@ -77,7 +77,7 @@ class FillBook:
             return [fill for fill in _all(database) if fill.id in ids]
 
     def complete(self, id_: int, counted: Counts, now: int) -> None:
-        """Write down that an open fill is done, and what there was of its bars."""
+        """Record that an open fill is done, with the counts of its bars."""
         row = (
             State.DONE.value,
             now,
@@ -93,7 +93,7 @@ class FillBook:
             )
 
     def listed(self) -> list[Fill]:
-        """All of them, the oldest first; nothing is changed, for the store may be another one's."""
+        """All of them, oldest first; changes nothing, for the store may be another source's."""
         if not self._path.exists():
             return []
         try:
@@ -107,7 +107,7 @@ class FillBook:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Database]:
-        """In one transaction, which is on the disk when this ends."""
+        """In one transaction, which is on the disk at the end."""
         with self._opened() as database:
             database.execute("PRAGMA synchronous = FULL")
             with database:
@@ -123,21 +123,21 @@ class FillBook:
         except (DatabaseError, OSError) as error:
             raise StoreUnwritable(
                 f"{self._path.name} cannot be written: {error}; nothing was changed",
-                hint=f"see who uses {self._path}, and whether its disk is full, then ask again",
+                hint=f"see who uses {self._path}, and whether its disk is full, then try again",
             ) from error
 
     def _refuse_remains(self) -> None:
-        """A new ledger beside the log of one that was just deleted would be read as that one."""
+        """A new ledger beside the log of one just deleted would be read as that one."""
         log = self._path.with_name(f"{self._path.name}-wal")
         if log.exists() and not self._path.exists():
             raise StoreUnwritable(
                 f"{self._path.name} was deleted a moment ago; nothing was changed",
-                hint="ask again in a minute, when the gap filler has begun a new one",
+                hint="try again in a minute, when the gap filler has begun a new one",
             )
 
 
 def _all(database: Database, where: str = "1", *values: object) -> list[Fill]:
-    """Those under a condition of ours, the oldest first."""
+    """Those that meet a fixed SQL condition, oldest first."""
     query = f"SELECT {_COLUMNS} FROM fills WHERE {where} ORDER BY id"  # noqa: S608
     return [_fill(*row) for row in database.execute(query, values)]
 

@@ -1,4 +1,4 @@
-"""What IB has been asked, and what it answered: SQLite in the store's own folder. Holds no bars."""
+"""Records of requests to IB and their answers: SQLite in the store's own folder. Holds no bars."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_LATER = (
     "UPDATE lives SET head_at = NULL WHERE head_at > ?",
     "UPDATE schedules SET fetched_at = 0 WHERE fetched_at > ?",
 )
-"""What forgets what was found out later than a moment."""
+"""Forget findings later than a moment."""
 
 _PUT_OFF = (
     "UPDATE doubts SET first_at = min(first_at + :by_s, :now)",
@@ -31,16 +31,16 @@ _PUT_OFF = (
     "UPDATE unscheduled SET first_at = min(first_at + :by_s, :now)",
     "UPDATE grids SET first_at = min(first_at + :by_s, :now), last_at = min(last_at + :by_s, :now)",
 )
-"""What makes evidence younger."""
+"""Make evidence younger."""
 
 
 class Clock(NamedTuple):
-    """How this machine's clock stood when it was looked at last, for the next start."""
+    """The machine's clock when last recorded, for the next start."""
 
     boot: str
     """The run of the machine; empty: not known."""
     base_s: float
-    """The clock minus the monotonic one, which begins anew with each run."""
+    """The clock minus the monotonic one, which starts again with each run."""
     wall_s: float
     """UTC seconds."""
 
@@ -48,8 +48,8 @@ class Clock(NamedTuple):
 class Ledger:
     """Of one store. For one thread. Deleting its file costs requests, and no bar.
 
-    Its `file` is opened when it is first needed. DatabaseError, OSError from each call, as
-    `open_database` has it: it cannot be opened or read.
+    Its `file` is opened when first needed. DatabaseError, OSError from each call, as in
+    `open_database`: it cannot be opened or read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,17 +61,17 @@ class Ledger:
 
     @property
     def exists(self) -> bool:
-        """There is one, so that looking into it makes none: a store that is not ours has none."""
+        """There is one. Opening it would create it, and another source's store must get none."""
         return self.file.exists
 
     def close(self) -> None:
-        """Close the file; it is opened again when it is needed."""
+        """Close the file; it is opened again when needed."""
         self.file.close()
 
     def forget_after(self, moment: int) -> int:
-        """Forget what was found out later than a moment that is yet to come; how much that is.
+        """Forget findings dated after a future moment; returns how many.
 
-        By a clock that was ahead. Sessions that were learnt then are kept, as those that are old.
+        They were made by a clock that was ahead. Sessions learnt then are kept, but count as old.
         """
         if not self.exists:
             return 0
@@ -82,7 +82,7 @@ class Ledger:
         return forgotten
 
     def put_off(self, by_s: int, now: int) -> None:
-        """Count a time by which a clock was set ahead as none that has passed since a doubt."""
+        """Do not count the time by which a clock was set ahead as time passed since a finding."""
         if not self.exists:
             return
         with self.file.database() as database:
@@ -91,11 +91,11 @@ class Ledger:
         self.file.void()
 
     def clock(self) -> Clock | None:
-        """As it was kept last; None: never."""
+        """As last recorded; None: never."""
         row = self.file.database().execute("SELECT boot, base_s, wall_s FROM clock").fetchone()
         return Clock(*row) if row else None
 
     def keep_clock(self, clock: Clock) -> None:
-        """Remember it."""
+        """Record it."""
         with self.file.database() as database:
             database.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?)", clock)

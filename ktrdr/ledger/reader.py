@@ -1,4 +1,4 @@
-"""What a ledger knows, for others than its writer: read only, or nothing if it cannot be read."""
+"""Reads a ledger for others than its writer: nothing where it cannot be read. Writes nothing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ktrdr.store.bar_file import FileKey
 def sessions_of(
     path: Path, contract: str, timeframe: Timeframe
 ) -> tuple[Schedule | None, frozenset[int]]:
-    """What a store's ledger says of a contract's sessions, and of where bars of a length begin.
+    """A contract's sessions in a store's ledger, and where its bars of a length begin.
 
-    The latter as `expected` wants it; to who only reads. Nothing where there is no ledger, or it
-    cannot be read just now.
+    The latter as an argument of `expected`. Nothing if there is no ledger, or it cannot be read
+    just now.
     """
     body = _one(path, "SELECT body FROM schedules WHERE contract = ?", contract)
     return stored_schedule(body[0]) if body else None, _alignment_of(path, contract, timeframe)
@@ -33,12 +33,12 @@ def _alignment_of(path: Path, contract: str, timeframe: Timeframe) -> frozenset[
         minutes = _one(path, "SELECT minutes FROM alignments WHERE contract = ?", contract)
         return frozenset(json.loads(minutes[0]) if minutes else ())
     query = "SELECT minute FROM grids WHERE contract = ? AND timeframe = ?"
-    learnt = _all(path, query, contract, timeframe.value)  # ledgers of before have no such table
+    learnt = _all(path, query, contract, timeframe.value)  # earlier ledgers have no such table
     return Grid(*learnt[0]).alignment if learnt else frozenset()
 
 
 def stored_schedule(body: str) -> Schedule | None:
-    """None: it is none."""
+    """None: it is invalid."""
     try:
         schedule = _parse_schedule(body)
     except (KeyError, LookupError, TypeError, ValueError):
@@ -47,19 +47,19 @@ def stored_schedule(body: str) -> Schedule | None:
 
 
 def life_of(path: Path, contract: str) -> ContractLifetime:
-    """When a contract can have bars, as a store's ledger has it, to who only reads."""
+    """When a contract can have bars, by a store's ledger."""
     row = _one(path, "SELECT head, head_at, expires FROM lives WHERE contract = ?", contract)
     return ContractLifetime(*row) if row else ContractLifetime()
 
 
 def absent_of(path: Path, series: str, expected: Int64Array, now: int) -> Int64Array:
-    """Those of the expected bars that a store's ledger knows to be absent, to who only reads."""
+    """Which of the expected bars are absent by a store's ledger."""
     query = "SELECT first, last FROM absent WHERE series = ? AND verified AND expires_at > ?"
     return in_runs(_all(path, query, series, now), expected)
 
 
 def own_file(path: Path, series: Series) -> FileKey | None:
-    """The series' file as a store's ledger knows it, where all of it is ours, to who only reads."""
+    """The series' file by a store's ledger, if all of it is owned; else None."""
     query = "SELECT size, mtime_ns, inode FROM files WHERE ours AND series = ?"
     row = _one(path, query, str(series))
     return (row[0], row[1], row[2]) if row else None
@@ -71,7 +71,7 @@ def _one(path: Path, query: str, value: str) -> Any:
 
 
 def _all(path: Path, query: str, *values: object) -> list[Any]:
-    """All rows; none, too, where the ledger cannot be read just now."""
+    """All rows; none also if the ledger cannot be read just now."""
     try:
         with reading(path) as database:
             return database.execute(query, values).fetchall()
@@ -81,5 +81,5 @@ def _all(path: Path, query: str, *values: object) -> list[Any]:
 
 def _parse_schedule(body: str) -> Schedule:
     zone, start, end, sessions, source, *more = json.loads(body)
-    denied = tuple(more[0]) if more else ()  # ledgers of before had none
+    denied = tuple(more[0]) if more else ()  # earlier ledgers had none
     return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source, denied)

@@ -1,4 +1,4 @@
-"""What the ledger has of requests for bars: how each ended, and how long one may be."""
+"""Ledger records of requests for bars: how each ended, and how long one may be."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RequestRecords:
             database.execute("DELETE FROM asked WHERE at < ?", (now - _REQUESTS_KEPT_S,))
 
     def last_bars_at(self, series: Series, around: Gap, reach_s: int) -> int | None:
-        """When a request that was answered with bars near a gap was sent last; None: never."""
+        """When a request near a gap that was answered with bars was last sent; None: never."""
         row = (
             self._db()
             .execute(
@@ -62,6 +62,6 @@ class RequestRecords:
         return dict(self._db().execute("SELECT timeframe, days FROM spans").fetchall())
 
     def keep_request_lengths(self, days: Mapping[str, float]) -> None:
-        """Remember them."""
+        """Record them."""
         with self._db() as database:
             database.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", days.items())

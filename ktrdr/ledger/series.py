@@ -1,4 +1,4 @@
-"""What the ledger has of series: whose file it is, what was looked at, what is pulled again."""
+"""Ledger records of series: who wrote the file, when it was checked, which rebuilds are running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SeriesRecords:
         self._db = database
 
     def file(self, series: Series) -> tuple[FileKey, bool] | None:
-        """The file as it was when it was written or seen last, and whether all of it is ours."""
+        """The file as last written or read, and whether all of it is owned."""
         row = (
             self._db()
             .execute(
@@ -28,7 +28,7 @@ class SeriesRecords:
         return ((row[0], row[1], row[2]), bool(row[3])) if row else None
 
     def keep_file(self, series: Series, key: FileKey, *, is_owned: bool) -> None:
-        """Remember it."""
+        """Record the file."""
         with self._db() as database:
             database.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)",
@@ -36,7 +36,7 @@ class SeriesRecords:
             )
 
     def checked_at(self, series: Series, what: str) -> int | None:
-        """When this was looked at last."""
+        """When this was last checked."""
         row = (
             self._db()
             .execute("SELECT at FROM looks WHERE series = ? AND what = ?", (str(series), what))
@@ -45,30 +45,30 @@ class SeriesRecords:
         return int(row[0]) if row else None
 
     def note_check(self, series: Series, what: str, now: int) -> None:
-        """It is looked at now."""
+        """Record that it is checked now."""
         with self._db() as database:
             database.execute(
                 "INSERT OR REPLACE INTO looks VALUES (?, ?, ?)", (str(series), what, now)
             )
 
     def rebuilds(self) -> dict[str, tuple[int, str]]:
-        """Series that are being pulled again: from when on, and why."""
+        """Series that are being rebuilt: from when on, and why."""
         rows = self._db().execute("SELECT series, since, why FROM renewals").fetchall()
         return {series: (since, why) for series, since, why in rows}
 
     def keep_rebuild(self, series: Series, since: int, why: str) -> None:
-        """Pull the series again."""
+        """Record that the series is being rebuilt."""
         with self._db() as database:
             row = (str(series), since, why)
             database.execute("INSERT OR REPLACE INTO renewals VALUES (?, ?, ?)", row)
 
     def end_rebuild(self, series: Series) -> None:
-        """It was pulled again."""
+        """The rebuild is over."""
         with self._db() as database:
             database.execute("DELETE FROM renewals WHERE series = ?", (str(series),))
 
     def wanted(self, series: Series) -> int | None:
-        """From when on somebody wants the series, by all fills that were not cancelled."""
+        """The start of what is wanted of the series, by all fills that were not cancelled."""
         row = (
             self._db()
             .execute(

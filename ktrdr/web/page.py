@@ -229,7 +229,7 @@ def remarks_on(series: SeriesStatus, now: datetime) -> list[str]:
     """Why a series expects no more bars, and what is done about it that its state does not say."""
     found = remarks(now, series.looked_from, series.listed, series.expires, series.sessions_from)
     if series.state == "renewed":
-        found.append("IB tells its bars otherwise, as after a split: it is pulled again as a whole")
+        found.append("IB revised its bars, as after a split: the whole series is rebuilt")
     return found
 
 

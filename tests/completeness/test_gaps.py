@@ -47,7 +47,7 @@ def test_coverage_says_why_each_bar_is_missing():
     starts = array(0, 60, 86400, 86460, 172800)
     days = array(0, 0, 86400, 86400, 172800)
     found = judge(Expected(starts, days), array(60, 86400), array(86460), NONE, fill_from=86400)
-    assert found.holes == {Reason.TOO_OLD: 1, Reason.NO_TRADES: 1, Reason.OPEN: 1}
+    assert found.gap_counts == {Reason.TOO_OLD: 1, Reason.NO_TRADES: 1, Reason.OPEN: 1}
     assert (found.expected, found.present) == (5, 2)
     assert [(d.day, d.expected, d.present, d.missing) for d in found.days] == [
         (0, 2, 1, {Reason.TOO_OLD: 1}),
@@ -63,13 +63,13 @@ def test_a_bar_that_is_there_is_not_absent_whatever_the_ledger_says():
 
 def test_a_late_bar_waits_and_is_not_open():
     found = judge(Expected(array(0, 60), array(0, 0)), array(0), NONE, array(0, 60), fill_from=0)
-    assert found.holes == {Reason.LATE: 1}
+    assert found.gap_counts == {Reason.LATE: 1}
     assert found.open_gaps == []
 
 
 def test_a_refusal_names_the_open_gaps_anew():
     found = judge(Expected(array(0, 60), array(0, 0)), NONE, array(0), NONE, fill_from=0)
-    assert found.refused(Reason.NOT_ENTITLED).holes == {
+    assert found.refused(Reason.NOT_ENTITLED).gap_counts == {
         Reason.NO_TRADES: 1,
         Reason.NOT_ENTITLED: 1,
     }

@@ -37,8 +37,8 @@ def test_a_revised_bar_is_named_as_it_is_now():
     drift = compare(STORED, now)
     assert drift.changed == (now[60],)
     assert not drift.is_whole()
-    assert drift.doubted_at is None
-    assert drift.words == "IB tells 1 of 20 bars otherwise than they are stored"
+    assert drift.unclear_at is None
+    assert drift.words == "IB revised 1 of 20 bars"
 
 
 @pytest.mark.parametrize("factor", [0.25, 2 / 3, 0.1, 10, 0.01, 100])
@@ -142,66 +142,66 @@ def test_nearly_the_same_prices_are_another_unit_only_if_all_of_many_have_the_fa
 
 
 def test_all_of_a_few_bars_are_doubtful():
-    assert compare(STORED[:5], received(times(price=0.25))).doubted_at == 0
-    assert compare(STORED[:5], received(times(volume=100))).doubted_at == 0
-    assert compare(STORED[:1], received(lambda bar: bar._replace(volume=4711))).doubted_at == 0
-    assert compare(STORED, received(times(price=0.25))).doubted_at is None
+    assert compare(STORED[:5], received(times(price=0.25))).unclear_at == 0
+    assert compare(STORED[:5], received(times(volume=100))).unclear_at == 0
+    assert compare(STORED[:1], received(lambda bar: bar._replace(volume=4711))).unclear_at == 0
+    assert compare(STORED, received(times(price=0.25))).unclear_at is None
     one = received() | received(lambda bar: bar._replace(volume=4711), STORED[:1])
-    assert compare(STORED[:5], one).doubted_at is None
+    assert compare(STORED[:5], one).unclear_at is None
 
 
 def test_a_bar_without_trades_says_nothing_of_the_unit_of_volumes():
     stored = volumes([120, 0, 340, 0, 90])
-    assert compare(stored, received(times(volume=100), stored)).doubted_at == 0
+    assert compare(stored, received(times(volume=100), stored)).unclear_at == 0
     dearer = received(lambda b: Bar(b.start, *[20.0] * 4, b.volume), stored)
-    assert compare(stored, dearer | received(stored=stored[1:2])).doubted_at is None
+    assert compare(stored, dearer | received(stored=stored[1:2])).unclear_at is None
 
 
 def test_all_bars_on_one_side_of_what_was_asked_for_are_doubtful():
     one = received() | received(lambda bar: bar._replace(volume=4711), STORED[15:16])
     six = [*STORED[:5], STORED[15]]
-    assert compare(six, one).doubted_at is None
-    assert compare(six, one, (60 * 5, 60 * 15)).doubted_at == 60 * 15
-    assert compare([*six, STORED[16]], one, (60 * 5, 60 * 15)).doubted_at is None
+    assert compare(six, one).unclear_at is None
+    assert compare(six, one, (60 * 5, 60 * 15)).unclear_at == 60 * 15
+    assert compare([*six, STORED[16]], one, (60 * 5, 60 * 15)).unclear_at is None
     first = received() | received(times(volume=100), STORED[:2])
-    assert compare(six, first, (60 * 2, 60 * 15)).doubted_at == 0
+    assert compare(six, first, (60 * 2, 60 * 15)).unclear_at == 0
 
 
 def test_a_factor_of_the_volumes_of_a_few_bars_is_doubtful_where_others_are_as_they_were():
     drift = compare(STORED, received() | received(times(volume=100), STORED[:5]))
-    assert drift.doubted_at == 0
+    assert drift.unclear_at == 0
     assert drift.is_whole()
 
 
 @pytest.mark.parametrize(
     ("price", "volume", "words"),
     [
-        (None, None, "IB tells 20 of 20 bars otherwise than they are stored"),
-        (0.25, None, "IB tells all prices in the ratio of a split (4:1, 20 of 20 bars)"),
-        (0.25003, None, "IB tells all prices in the ratio of a split (4:1, 20 of 20 bars)"),
-        (2 / 3, None, "IB tells all prices in the ratio of a split (3:2, 20 of 20 bars)"),
-        (0.1, None, "IB tells all prices in the ratio of a split (10:1, 20 of 20 bars)"),
-        (10, None, "IB tells all prices in the ratio of a split (1:10, 20 of 20 bars)"),
-        (0.02, None, "IB tells all prices in the ratio of a split (50:1, 20 of 20 bars)"),
-        (100, None, "IB tells all prices times 100 (a change of unit?), 20 of 20 bars"),
-        (99.99, None, "IB tells all prices times 100 (a change of unit?), 20 of 20 bars"),
-        (0.01, None, "IB tells all prices times 0.01 (a change of unit?), 20 of 20 bars"),
-        (0.00001, None, "IB tells all prices times 1e-05 (a change of unit?), 20 of 20 bars"),
-        (0.995, None, "IB tells all prices times 0.995, 20 of 20 bars"),
-        (0.9091, None, "IB tells all prices times 0.91, 20 of 20 bars"),
-        (None, 100, "IB tells all volumes times 100 (a change of unit?), 20 of 20 bars"),
-        (None, 0.0100004, "IB tells all volumes times 0.01 (a change of unit?), 20 of 20 bars"),
-        (None, 1.5, "IB tells all volumes times 1.5, 20 of 20 bars"),
-        (0.25, 4, "IB tells all prices and volumes in the ratio of a split (4:1, 20 of 20 bars)"),
+        (None, None, "IB revised 20 of 20 bars"),
+        (0.25, None, "IB revised all prices by a split ratio (4:1, 20 of 20 bars)"),
+        (0.25003, None, "IB revised all prices by a split ratio (4:1, 20 of 20 bars)"),
+        (2 / 3, None, "IB revised all prices by a split ratio (3:2, 20 of 20 bars)"),
+        (0.1, None, "IB revised all prices by a split ratio (10:1, 20 of 20 bars)"),
+        (10, None, "IB revised all prices by a split ratio (1:10, 20 of 20 bars)"),
+        (0.02, None, "IB revised all prices by a split ratio (50:1, 20 of 20 bars)"),
+        (100, None, "IB revised all prices times 100 (a change of unit?), 20 of 20 bars"),
+        (99.99, None, "IB revised all prices times 100 (a change of unit?), 20 of 20 bars"),
+        (0.01, None, "IB revised all prices times 0.01 (a change of unit?), 20 of 20 bars"),
+        (0.00001, None, "IB revised all prices times 1e-05 (a change of unit?), 20 of 20 bars"),
+        (0.995, None, "IB revised all prices times 0.995, 20 of 20 bars"),
+        (0.9091, None, "IB revised all prices times 0.91, 20 of 20 bars"),
+        (None, 100, "IB revised all volumes times 100 (a change of unit?), 20 of 20 bars"),
+        (None, 0.0100004, "IB revised all volumes times 0.01 (a change of unit?), 20 of 20 bars"),
+        (None, 1.5, "IB revised all volumes times 1.5, 20 of 20 bars"),
+        (0.25, 4, "IB revised all prices and volumes by a split ratio (4:1, 20 of 20 bars)"),
         (
             100,
             0.01,
-            "IB tells all prices and volumes in the ratio of a split (1:100, 20 of 20 bars)",
+            "IB revised all prices and volumes by a split ratio (1:100, 20 of 20 bars)",
         ),
         (
             0.25,
             10,
-            "IB tells all prices times 0.25 and all volumes times 10, 20 of 20 bars",
+            "IB revised all prices times 0.25 and all volumes times 10, 20 of 20 bars",
         ),
     ],
 )

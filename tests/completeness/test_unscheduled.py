@@ -37,7 +37,7 @@ def received(*answers):
     for found, requested_at in answers:
         sighted = sight(known, found, requested_at)
         known = {t: one for t, one in known.items() if t not in {b.start for b in found}}
-        known |= sighted.doubted
+        known |= sighted.unverified
         believed.append(len(sighted.believed))
     return believed
 
@@ -62,10 +62,10 @@ def test_what_is_told_otherwise_is_counted_anew():
 @pytest.mark.parametrize(("lacking", "believed"), [(0, 60), (29, 60), (30, 0), (120, 0), (200, 60)])
 def test_of_an_answer_that_lacks_as_many_they_are_believed_only_on_another_day(lacking, believed):
     """Its bars were moved, it seems."""
-    known = sight({}, bars(60), NOW).doubted
+    known = sight({}, bars(60), NOW).unverified
     again = sight(known, bars(60), NOW + 600, lacking)
     assert len(again.believed) == believed
-    later = sight(again.doubted, bars(60), NOW + 26 * 3600, lacking)
+    later = sight(again.unverified, bars(60), NOW + 26 * 3600, lacking)
     assert len(again.believed) + len(later.believed) >= 60
 
 
@@ -120,8 +120,8 @@ def test_they_are_expected_with_the_others_in_order():
 
 def test_while_it_is_not_sure_what_time_it_is_no_answer_counts():
     once = sight({}, bars(60), NOW - DAY_S, is_sure=False)
-    again = sight(once.doubted, bars(60), NOW, is_sure=False)
+    again = sight(once.unverified, bars(60), NOW, is_sure=False)
     assert again.believed == []
-    first = sight(again.doubted, bars(60), NOW + 300)
+    first = sight(again.unverified, bars(60), NOW + 300)
     assert first.believed == []
-    assert len(sight(first.doubted, bars(60), NOW + 600).believed) == 60
+    assert len(sight(first.unverified, bars(60), NOW + 600).believed) == 60

@@ -389,7 +389,7 @@ def test_bars_of_a_time_to_come_are_not_complete(group):
         group.fill()
         later(group, 301)
         assert state(group) == "waiting"
-        assert "its last bar is of 2026-11-19T20:55:00+00:00" in str(group.problems())
+        assert "its last bar is at 2026-11-19T20:55:00+00:00" in str(group.problems())
     later(group, 10)
     later(group, 301)
     has_all_until(group, path, NOW)

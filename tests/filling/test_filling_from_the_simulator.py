@@ -84,15 +84,15 @@ def test_bars_that_ib_lacks_each_time_are_taken_for_absent_until_the_next_day(gr
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        ("nan", "that cannot be, the first at 2026-11-16T"),
-        ("inf", "that cannot be, the first at 2026-11-16T"),
-        ("unset", "that cannot be, the first at 2026-11-16T"),
-        ("low", "that cannot be, the first at 2026-11-16T"),
-        ("half_minute", "that cannot be, the first at 2026-11-16T"),
-        ("zero", "that cannot be, the first at 2026-11-16T"),
-        ("unset_volume", "that cannot be, the first at 2026-11-16T"),
-        ("contradicting", "that cannot be, the first at 2026-11-16T"),
-        ("night", "of times without trading, the first at 2026-11-17T02:35"),
+        ("nan", "invalid bars, the first at 2026-11-16T"),
+        ("inf", "invalid bars, the first at 2026-11-16T"),
+        ("unset", "invalid bars, the first at 2026-11-16T"),
+        ("low", "invalid bars, the first at 2026-11-16T"),
+        ("half_minute", "invalid bars, the first at 2026-11-16T"),
+        ("zero", "invalid bars, the first at 2026-11-16T"),
+        ("unset_volume", "invalid bars, the first at 2026-11-16T"),
+        ("contradicting", "invalid bars, the first at 2026-11-16T"),
+        ("night", "bars at times without trading, the first at 2026-11-17T02:35"),
     ],
 )
 def test_of_a_damaged_answer_what_is_sound_is_stored_and_the_rest_asked_for_again(group, how, why):
@@ -103,8 +103,8 @@ def test_of_a_damaged_answer_what_is_sound_is_stored_and_the_rest_asked_for_agai
     stored = path.read_text()
     assert set(stored.splitlines()) < set(text_of(there).splitlines())
     (problem,) = group.problems()
-    assert f"bars {why}" in problem
-    assert "asked for 2026-11-16T14:30:00+00:00 to 2026-11-20T21:00:00+00:00" in problem
+    assert f" {why}" in problem
+    assert "requested 2026-11-16T14:30:00+00:00 to 2026-11-20T21:00:00+00:00" in problem
     assert set(group.filler.status.unfillable) == {"late"}
     requested = len(group.requested())
     group.scan()
@@ -173,7 +173,7 @@ def test_a_file_that_is_edited_while_it_is_pulled_again_is_left(group):
     path.write_text(edited)
     group.fill()
     assert path.read_text() == edited
-    assert "somebody has changed the file" in "".join(group.problems())
+    assert "the file was changed meanwhile" in "".join(group.problems())
     assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
     group.scan()
     assert path.read_text() == edited
@@ -185,7 +185,7 @@ def test_a_series_whose_new_file_is_removed_is_pulled_again_when_it_is_checked_n
     path, _ = at_the_split(group)
     (group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv").unlink()
     group.fill()
-    assert "removed the new file" in "".join(group.problems())
+    assert "the staging copy was removed" in "".join(group.problems())
     group.now += DAY
     group.fill()
     assert path.read_text() == text_of(group.truth("SPLT", "1h", utc("2026-11-23"), group.now))
@@ -225,7 +225,7 @@ def test_after_a_split_a_file_with_rows_of_others_is_reported_and_left(group):
     group.now = AFTER_THE_SPLIT
     group.fill()
     assert path.read_text().startswith(before)
-    assert "in the ratio of a split (4:1" in group.problems()[0]
+    assert "by a split ratio (4:1" in group.problems()[0]
     assert not (group.folder / ".ktrdr" / "replaced").exists()
 
 

@@ -31,7 +31,7 @@ def test_one_bar_that_cannot_be_read_costs_no_other(group, field, text):
         assert len(lacking) == 1
         assert state(group) != "complete"
         (said,) = group.problems()
-        assert "1 bars that cannot be" in said
+        assert "1 invalid bars" in said
         before = len(group.requested())
         for _ in range(12):
             later(group, HOUR)

@@ -367,7 +367,7 @@ def test_a_mistake_that_is_of_no_series_is_told_and_ends_nothing(filler, store, 
     next_day(filler, clock)
     assert filler.status.state == "waiting"
     (problem,) = filler.status.recent_errors
-    assert "a mistake of ours: AssertionError('never')" in problem.message
+    assert "a bug in ktrdr: AssertionError('never')" in problem.message
     assert problem.hint
     assert not problem.is_over
     monkeypatch.undo()

@@ -50,8 +50,8 @@ def test_another_grid_is_a_finding_and_learnt_when_it_is_told_again(group, timef
         "15m": ("09:30, 09:45, 10:00 …", "09:30, 09:35, 09:50 …"),
     }[timeframe]
     words = f"IB's bars begin at other minutes than expected ({other}, expected {expected}): "
-    assert problem == words + "asked for again, and stored when that is told again"
-    assert learnt == words + "told again, so that they are expected there from now on"
+    assert problem == words + "requested again, and stored if IB returns them again"
+    assert learnt == words + "returned again, so bars are expected there from now on"
 
 
 def mark_absent(group, name, span):
@@ -174,8 +174,8 @@ def test_when_ib_changes_its_grid_the_series_is_pulled_again_a_day_later(group, 
         assert path.read_text() == HEADER + old
         days_later(group, 3)
         assert [problem.split("): ")[1] for problem in found(group)[: -known or None]] == [
-            "told for more than a day, so that the series is pulled again",
-            "not stored unless that is told for more than a day",
+            "returned for more than a day, so the series is rebuilt",
+            "not stored unless IB returns them for more than a day",
         ]
         new = rows_of(group, "AAPL_1h", minutes=since)
         assert path.read_text() == HEADER + new
@@ -193,7 +193,7 @@ def test_beside_rows_of_others_no_other_grid_is_stored_and_the_way_out_is_named(
             later(group, DAY)
         assert path.read_text() == before
         (last, *_) = (p for p in group.filler.status.recent_errors if "minutes" in p.message)
-        assert last.message.endswith("bars are there that begin elsewhere and are not ours")
+        assert last.message.endswith("because foreign bars in the file begin at other minutes")
         assert last.hint == (
             "to have them, move AAPL_1h.csv away and create it with its header line"
         )

@@ -104,8 +104,8 @@ def test_in_a_file_with_rows_of_others_nothing_is_written_and_a_person_is_asked(
             )
         problem = group.filler.status.recent_errors[0]
         assert f"all {of}s times {factor:g} (a change of unit?)" in problem.message
-        assert "rows that were not written here" in problem.message
-        assert "bring its rows to what IB tells now, or delete" in problem.hint
+        assert "foreign rows (not written by ktrdr)" in problem.message
+        assert "bring its rows to what IB returns now, or delete" in problem.hint
         assert entry(group)["error"] == problem.message
         assert not (group.folder / ".ktrdr" / "replaced").exists()
     group.scan()

@@ -136,4 +136,4 @@ def test_a_file_with_rows_of_others_is_not_pulled_again(make_filler, connection,
     assert not (data_dir / ".ktrdr" / "replaced").exists()
     (entry,) = filler.coverage["series"]
     assert entry["state"] == "failed"
-    assert "rows that were not written here" in entry["error"]
+    assert "foreign rows (not written by ktrdr)" in entry["error"]

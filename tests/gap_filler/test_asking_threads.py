@@ -203,5 +203,5 @@ def test_of_a_file_that_cannot_be_opened_it_is_told_why(filler, put, ask_of_day)
 
 
 def test_of_a_series_that_was_never_looked_at_nothing_is_known(ask_of_day):
-    with pytest.raises(InvalidRequest, match="nothing is known of its bars yet"):
+    with pytest.raises(InvalidRequest, match="its bars have not been assessed yet"):
         ask_of_day()

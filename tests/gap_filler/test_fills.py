@@ -233,7 +233,7 @@ def test_it_says_how_far_it_is(filler, connection):
     (one,) = fills(filler)
     assert (one["expected"], one["present"], one["missing"]) == (20, 12, {"unproven": 8})
     assert one["state"] == "unproven"
-    assert "not believed yet" in one["why"]
+    assert "not verified yet" in one["why"]
 
 
 def test_it_waits_for_the_connection_and_says_what_to_do(filler, connection):

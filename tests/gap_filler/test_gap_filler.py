@@ -356,7 +356,7 @@ def test_bars_of_a_session_that_schedule_lacks_are_stored_when_they_are_told_aga
     assert not {*minutes(*weekend)} & {*starts_in(path)}
     assert filler.coverage["series"][0]["state"] != "complete"
     (problem,) = filler.status.recent_errors
-    assert "IB sent 240 bars of times without trading" in problem.message
+    assert "IB sent 240 bars at times without trading" in problem.message
     after(3601, filler, clock)
     assert {*minutes(*weekend, "2026-11-16")} <= {*starts_in(path)}
     assert filler.coverage["series"][0]["state"] == "complete"
@@ -400,7 +400,7 @@ def test_a_single_odd_bar_is_left_out_and_what_its_answer_lacks_is_asked_for_aga
     assert filler.coverage["series"][0]["state"] == "waiting"
     assert filler.status.unfillable.keys() == {"late"}
     (problem,) = filler.status.recent_errors
-    assert "IB sent 1 bars that begin at other minutes than its others" in problem.message
+    assert "IB sent 1 bars that begin at other minutes than the rest" in problem.message
     connection.factor = lambda bar: bar
     after(3601, filler, clock)
     after(3601, filler, clock)
@@ -868,7 +868,7 @@ def test_a_bar_that_cannot_be_true_is_not_asked_for_over_and_over(
     filler = make_filler()
     fill(filler)
     assert len(connection.requested) == 1
-    assert "cannot be" in filler.status.recent_errors[0].message
+    assert "1 invalid bars" in filler.status.recent_errors[0].message
     assert filler.status.unfillable == {"late": 1}
     connection.invalid = set()
     clock.now += 2 * 3600
@@ -1433,7 +1433,7 @@ def test_after_a_split_a_file_with_rows_of_others_is_left(put, make_filler, conn
     filler = make_filler()
     fill(filler)
     assert path.read_text() == HEADER + "".join(line(price(t)) for t in there[:300])
-    assert "the ratio of a split (4:1" in filler.status.recent_errors[0].message
+    assert "by a split ratio (4:1" in filler.status.recent_errors[0].message
 
 
 @pytest.mark.parametrize("theirs", [0, 300])
@@ -1472,7 +1472,7 @@ def test_what_is_told_in_another_unit_and_then_not_is_asked_for_ever_more_rarely
     fill(filler)
     assert len(connection.requested) - requested == 4, "twice, each time with more of what differs"
     assert filler.status.unfillable == {"late": 1}
-    assert "the next time alike" in filler.status.recent_errors[0].message
+    assert "then bars that match" in filler.status.recent_errors[0].message
     for _ in range(200):
         clock.now += 301
         fill(filler)
@@ -1588,7 +1588,7 @@ def test_to_old_rows_of_others_in_another_unit_bars_are_added_as_long_as_the_new
         fill(filler)
         assert path.read_text().startswith(HEADER + theirs)
         assert path.read_text().endswith("".join(line(price(t)) for t in minutes(day)))
-    assert "the ratio of a split (1:4" in filler.status.recent_errors[0].message
+    assert "by a split ratio (1:4" in filler.status.recent_errors[0].message
     assert filler.coverage["series"][0]["state"] == "complete"
     assert connection.priorities.count("tail") == 2
 
@@ -1740,7 +1740,7 @@ def test_a_day_without_bars_says_why(put, make_filler, connection):
     ask = routes(filler)["GET", "/coverage"]
     query = {"symbol": "AAPL", "timeframe": "1m", "day": "2026-11-18"}
     assert asyncio.run(ask(query))["state"] == "before_listing"
-    with pytest.raises(InvalidRequest, match="nothing is known"):
+    with pytest.raises(InvalidRequest, match="have not been assessed yet"):
         asyncio.run(ask(query | {"symbol": "NONE"}))
 
 

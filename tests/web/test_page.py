@@ -283,7 +283,7 @@ def test_what_is_not_expected_is_remarked(text, peers):
 def test_a_series_that_is_pulled_again_says_why_and_is_no_trouble(text, client, peers):
     peers.coverage["series"] = [peers.coverage["series"][0] | {"state": "renewed"}]
 
-    assert "as after a split: it is pulled again as a whole" in text()
+    assert "as after a split: the whole series is rebuilt" in text()
     assert '<span class="pill busy">renewed' in client.get("/").text
 
 
