@@ -216,7 +216,7 @@ def test_zones_have_other_names(ask):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "heard"),
+    ("encoding", "received"),
     [("utf-8", "查询"), ("gb18030", r"\xb2\xe9ѯ")],
 )
 def test_a_question_is_refused_with_any_words_in_any_bytes(ask, encoding, received):
