@@ -229,7 +229,7 @@ def troubles_of_the_gateway(group: SeriesState, trials: Trials) -> None:
     for received, words in (("yes", "ushmds"), ("no", "HMDS")):
         more = group.data / "BTC_5m.csv"
         with trials.after(lambda more=more: (group.end_fault("farm_broken"), more.unlink())):
-            group.fault("farm_broken", farm="ushmds", received=received)
+            group.fault("farm_broken", farm="ushmds", told=received)
             more.write_text(HEADER)  # what asks for data notices it
             said = trials.expect(AMBER, "gateway (history down)", words, is_ready=False)
             assert said["needs_person"] == []

@@ -44,7 +44,7 @@ def test_without_the_farm_of_history_it_is_not_connected_though_nobody_asks(
 
 
 def test_a_break_that_nobody_tells_of_is_known_by_its_refusals(manager, gateway, wait_for):
-    with gateway.farm_broken(received="no"):
+    with gateway.farm_broken(told="no"):
         with pytest.raises(KtrdrError) as raised:
             answers(manager, patience_s=3)
         wait_for(is_without_history(manager))
@@ -90,7 +90,7 @@ def test_2105_with_1100_and_1102_leaves_nothing_broken(manager, gateway, wait_fo
 
 
 def test_what_is_answered_after_a_refusal_has_its_farm_back(manager, gateway, wait_for):
-    with gateway.farm_broken(received="begin"):
+    with gateway.farm_broken(told="begin"):
         wait_for(is_without_history(manager))
     wait_for(lambda: manager.status().state == "connected")
     assert all(farm.up for farm in manager.status().farms)
@@ -98,7 +98,7 @@ def test_what_is_answered_after_a_refusal_has_its_farm_back(manager, gateway, wa
 
 def test_a_broken_farm_is_not_asked_again_and_again(manager, gateway):
     """Three requests, each with eight heartbeats' patience: their own, and a few of the probe's."""
-    with gateway.farm_broken(received="no"):
+    with gateway.farm_broken(told="no"):
         before = gateway.summary()["requests"]["historical_data"]
         askers = [asking(manager, history_of(s), patience_s=8) for s in ("AAPL", "MSFT", "KO")]
         with askers[0] as one, askers[1] as two, askers[2] as three:
@@ -132,7 +132,7 @@ def test_time_without_the_farm_of_history_is_no_uptime(connect, gateway, scratch
     history = ConnectionHistory(scratch / "history.sqlite", datetime.now(UTC).timestamp())
     manager = connect(gateway.port, history=history)
     wait_for(lambda: manager.is_connected)
-    with gateway.farm_broken(received="no"):
+    with gateway.farm_broken(told="no"):
         with asking(manager, patience_s=3) as requested:
             wait_for(is_without_history(manager))
             requested.exception(20)

@@ -61,7 +61,7 @@ def test_a_fault_ends_where_its_block_fails(gateway):
 def test_parameters_are_given_in_their_order_or_by_name(gateway):
     with (
         gateway.unanswered("bars", "MSFT"),
-        gateway.farm_broken(received="no"),
+        gateway.farm_broken(told="no"),
         gateway.outdated(140),
     ):
         pass

@@ -331,7 +331,7 @@ NO_FARM = (162, "HMDS server disconnect occurred")
 def test_without_its_farm_all_history_is_refused_whether_that_is_told_or_not(ask, received, codes):
     async def work(client, gateway):
         seen = codes_of(client)
-        with gateway.farm_broken(received=received):
+        with gateway.farm_broken(told=received):
             refused = await outcome(bars(client))
         return refused, await outcome(bars(client)), seen
 
