@@ -457,7 +457,7 @@ class _GatewaySocket:
         """The first message is the protocol version and a time."""
         version = raw_messages.greeted_version(message)
         if version is None:
-            raise NoMessageError(f"its first words are no greeting: {message[4:40]!r}")
+            raise NoMessageError(f"unexpected handshake: {message[4:40]!r}")
         oldest = self.wire.MinClientVersion
         if version < oldest:
             self.end(connect_errors.too_old(self.where, version, oldest))

@@ -1,4 +1,4 @@
-"""Errors of a gateway that is not reached, says nothing, or is none: in words, with what helps."""
+"""Errors of a gateway that is unreachable, unresponsive or no gateway, each with what helps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def cannot_connect(where: str, error: Exception) -> NotConnected:
 
 
 def unreachable(where: str) -> NotConnected:
-    """Nobody takes the connection, and nobody refuses it."""
+    """The connection is neither accepted nor refused."""
     return NotConnected(
         f"{where} does not answer",
         code=502,
@@ -26,10 +26,10 @@ def unreachable(where: str) -> NotConnected:
 
 
 def unresponsive(where: str, held: int) -> GatewayUnresponsive:
-    """The connection was taken, and nothing said; `held`: bytes of an unfinished message."""
-    half = f", after {held} bytes of a message" if held else ""
+    """The connection was accepted, and no answer came; `held`: bytes of an unfinished message."""
+    half = f" beyond {held} bytes of a message" if held else ""
     return GatewayUnresponsive(
-        f"{where} accepts connections and says nothing{half}",
+        f"{where} accepts connections but does not respond{half}",
         code=504,
         hint="restart the gateway, and log in if it waits for that",
     )
@@ -41,9 +41,9 @@ def closed(where: str) -> NotConnected:
 
 
 def closed_before_greeting(where: str) -> ConnectionClosedEarly:
-    """Whoever listens there takes connections, and closes them without a word."""
+    """The port accepts connections and closes them without sending anything."""
     return ConnectionClosedEarly(
-        f"{where} closed the connection before its greeting",
+        f"{where} closed the connection during the handshake",
         hint="a forwarder without a gateway behind it, or an address that the "
         "gateway does not trust (API settings, Trusted IPs)",
     )
@@ -58,9 +58,9 @@ def no_gateway(where: str, words: str) -> NotConnected:
 
 
 def too_old(where: str, version: int, oldest: int) -> NotConnected:
-    """Its protocol is none that is understood here."""
+    """Its protocol is older than any that is understood here."""
     return NotConnected(
-        f"{where} speaks protocol {version}; {oldest} is the oldest of use",
+        f"{where} speaks protocol {version}; at least {oldest} is needed",
         code=503,
         hint="install a current IB Gateway or TWS",
     )

@@ -1,4 +1,4 @@
-"""What is wrong with the way to IB, and what to do next: causes out of facts. Finds out nothing."""
+"""Diagnose the connection to IB: causes and next steps from facts gathered elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Facts:
-    """What was seen and heard. Words are those of `gateway_port.Seen` and of the local API."""
+    """The facts gathered, in the words of `port_probe.PortState` and of the local API."""
 
     host: str
     port: int
@@ -33,13 +33,13 @@ class Facts:
     is_forwarded: bool
     """Between here and the gateway there is a port forwarder."""
     seen: str
-    """What a look at the port showed: `closed`, `greeted` …"""
+    """The state of the port: `closed`, `greeted` …"""
     seen_why: str = ""
     version: int | None = None
     oldest_version: int = 157
     """The oldest protocol that IB's library speaks."""
     why_silent: str = ""
-    """Why ib-connection says nothing; empty: it does."""
+    """Why ib-connection does not respond; empty: it does."""
     state: str = ""
     expected: str = ""
     expected_kind: str = ""
@@ -50,7 +50,7 @@ class Facts:
     error: str = ""
     hint: str = ""
     foreign_text: str = ""
-    """What the gateway said last in another language than English."""
+    """The gateway's last text in another language than English."""
     broken_farms: tuple[str, ...] = ()
     refused: tuple[Refused, ...] = ()
     clock_offset_s: float | None = None
@@ -60,7 +60,7 @@ class Facts:
     forwarding_troubles: tuple[str, ...] = ()
     """Where it does not listen, and why; that it is full, or cannot reach the gateway behind."""
     data: str = ""
-    """The outcome of a question for bars; `answered` when it was; empty: none was asked."""
+    """The outcome of a request for bars, such as `answered`; empty: none was sent."""
     data_why: str = ""
 
     @property
@@ -81,7 +81,7 @@ class Finding:
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """Everything that the facts show, what stands in the way of data first; never empty."""
+    """Everything that the facts show, what keeps data away first; never empty."""
     found = [*_of_the_program(facts)]
     if facts.expected:
         found.append(_awaited(facts))
@@ -94,18 +94,18 @@ def diagnose(facts: Facts) -> list[Finding]:
     if any(finding.is_trouble for finding in found) or facts.expected:
         return found
     if facts.state in ("connected", "farm_down") and facts.data == "answered":
-        well = f"{facts.where} answers, and bars can be had"
+        well = f"{facts.where} answers, and bars are available"
         return [Finding("well", well, is_trouble=False), *found]
     why = facts.data_why or facts.error or "nothing was answered yet"
-    state = f"there are no data yet ({facts.state}): {why}"
-    return [Finding("not_connected", state, "look again in a minute"), *found]
+    state = f"no data yet ({facts.state}): {why}"
+    return [Finding("not_connected", state, "check again in a minute"), *found]
 
 
 def _of_the_program(facts: Facts) -> Iterator[Finding]:
     if facts.why_silent:
         yield Finding(
             "program_down",
-            f"ib-connection says nothing: {facts.why_silent}",
+            f"ib-connection does not respond: {facts.why_silent}",
             ".venv/bin/supervisorctl restart ib-connection, or ./scripts/up",
         )
 
@@ -121,7 +121,7 @@ def _awaited(facts: Facts) -> Finding:
 
 
 def _of_the_port(facts: Facts) -> Iterator[Finding]:
-    """What a look at the port shows, from the network inwards."""
+    """What the port's state shows, from the network inwards."""
     match facts.seen:
         case "closed":
             yield _closed(facts)
@@ -134,7 +134,7 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
         case "mute":
             yield Finding(
                 "mute",
-                f"{facts.where} takes connections and says nothing",
+                f"{facts.where} accepts connections but does not respond",
                 "restart the gateway, and log in if it waits for that",
             )
         case "hung_up":
@@ -142,20 +142,20 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
         case "foreign":
             yield Finding(
                 "not_a_gateway",
-                f"what listens at {facts.where} is no IB Gateway: it says {facts.seen_why}",
+                f"what listens at {facts.where} is no IB Gateway: it sent {facts.seen_why}",
                 "set IB_PORT: 4001 and 4002 are IB Gateway's, 7496 and 7497 TWS's",
             )
         case "greeted" if facts.version is not None and facts.version < facts.oldest_version:
             yield Finding(
                 "version_too_old",
-                f"{facts.where} speaks protocol {facts.version}, and {facts.oldest_version} is "
-                "the oldest of use",
+                f"{facts.where} speaks protocol {facts.version}; at least "
+                f"{facts.oldest_version} is needed",
                 "install a current IB Gateway or TWS",
             )
 
 
 def _closed(facts: Facts) -> Finding:
-    """Nobody listens at the port."""
+    """The port refuses connections, or its host is unknown."""
     if facts.is_simulated:
         step = ".venv/bin/supervisorctl start gateway-sim"
         return Finding("port_closed", f"no simulated gateway at {facts.where}", step)
@@ -167,7 +167,7 @@ def _closed(facts: Facts) -> Finding:
         )
     return Finding(
         "port_closed",
-        f"nobody listens at {facts.where} ({facts.seen_why})",
+        f"cannot connect to {facts.where} ({facts.seen_why})",
         "start IB Gateway or TWS and log in; is its socket port this one "
         f"({_MENU}), is IB_HOST right?",
     )
@@ -177,28 +177,29 @@ def _hung_up(facts: Facts) -> Finding:
     if facts.is_forwarded and facts.seen_why == "reset":
         return Finding(
             "forwarder_refuses",
-            f"the forwarder at {facts.where} takes no call from here: it serves the containers of"
-            " its own machine",
+            f"the forwarder at {facts.where} refuses connections from here: it serves the "
+            "containers of its own machine",
             "on its machine ./scripts/ib_port_forward.sh --check tells whom, and its log why not",
         )
     if facts.is_forwarded:
         return Finding(
             "forwarder_alone",
-            f"the forwarder at {facts.where} hangs up: there is no gateway behind it, or as many"
-            " calls are open as it takes",
+            f"the forwarder at {facts.where} closes the connection: there is no gateway "
+            "behind it, or as many connections are open as it accepts",
             "start IB Gateway and log in; does the forwarder go to its port "
             "(KTRDR_FORWARD_TARGET)? On its machine ./scripts/ib_port_forward.sh --check tells",
         )
     if not facts.is_this_machine:
         return Finding(
             "trusted_ip",
-            f"{facts.where} hangs up before greeting: it does not trust this machine's address",
+            f"{facts.where} closes the connection during the handshake: it does not trust this "
+            "machine's address",
             f"add it to the gateway's Trusted IPs ({_MENU}), and take away "
             '"Allow connections from localhost only"',
         )
     return Finding(
         "handshake_refused",
-        f"{facts.where} hangs up before greeting",
+        f"{facts.where} closes the connection during the handshake",
         f'enable "ActiveX and Socket Clients" ({_MENU}), or restart the gateway',
     )
 
@@ -242,7 +243,7 @@ def _of_the_data(facts: Facts) -> Iterator[Finding]:
         yield Finding(cause, f"{one.symbol}: {one.message}", one.hint)
     if facts.data not in ("", "answered", "competing_session", "not_connected"):
         step = "restart the gateway when this stays so"
-        yield Finding("no_data", f"a question for bars came to nothing: {facts.data_why}", step)
+        yield Finding("no_data", f"a historical-data request failed: {facts.data_why}", step)
     if facts.clock_offset_s is not None and abs(facts.clock_offset_s) >= CLOCK_S:
         yield Finding(
             "clock_wrong",
@@ -257,11 +258,13 @@ def _of_the_forwarder(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "forwarder_trouble",
             f"port-forward: {trouble}",
-            "mend what it names; ./scripts/ib_port_forward.sh --check looks again",
+            "fix what it names, then run ./scripts/ib_port_forward.sh --check",
         )
     if facts.forwarding:
         yield Finding(
-            "forwarding", f"port-forward takes calls for {facts.forwarding}", is_trouble=False
+            "forwarding",
+            f"port-forward accepts connections for {facts.forwarding}",
+            is_trouble=False,
         )
 
 
@@ -279,6 +282,6 @@ def _worth_knowing(facts: Facts) -> Iterator[Finding]:
     if moved and facts.state not in ("waiting", "connecting", "dead", "logged_out"):
         yield Finding(
             "id_moved",
-            f"client id {facts.first_client_id} is in use, so that {facts.client_id} is used",
+            f"client id {facts.first_client_id} is in use, so {facts.client_id} is used",
             is_trouble=False,
         )

@@ -1,4 +1,4 @@
-"""Gathers the facts for a diagnosis: the port, what ib-connection says, what a checkup brings."""
+"""Gather the facts for a diagnosis: the port, ib-connection's status, and a checkup."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _DOCKERS_HOST = "host.docker.internal"
 
 
 def examine(settings: Settings) -> Facts:
-    """The facts of now; it takes a few seconds, and up to a minute with a gateway that hangs."""
+    """The facts of now; it takes a few seconds, and up to a minute with an unresponsive gateway."""
     host, port = settings.gateway_host, settings.gateway_port
     seen = asyncio.run(port_probe.probe(host, port, _POLL_S))
-    said, checkup, why_silent = _ask(LocalClient(settings.connection_socket, "ib-connection"))
-    error = said.get("last_error") or {}
+    status, checkup, why_silent = _ask(LocalClient(settings.connection_socket, "ib-connection"))
+    error = status.get("last_error") or {}
     forwarding = report.read(settings.run_dir, time.time())
     return Facts(
         host=host,
@@ -37,20 +37,20 @@ def examine(settings: Settings) -> Facts:
         seen_why=seen.why,
         version=seen.version,
         why_silent=why_silent,
-        state=said.get("state", ""),
-        expected=said.get("expected", ""),
-        expected_kind=said.get("expected_kind", ""),
-        reminder=said.get("reminder", ""),
-        client_id=said.get("client_id"),
+        state=status.get("state", ""),
+        expected=status.get("expected", ""),
+        expected_kind=status.get("expected_kind", ""),
+        reminder=status.get("reminder", ""),
+        client_id=status.get("client_id"),
         first_client_id=settings.ib_client_id,
         error_code=error.get("code"),
         error=error.get("message", ""),
         hint=error.get("hint", ""),
-        foreign_text=said.get("foreign_text", ""),
-        broken_farms=tuple(farm["name"] for farm in said.get("farms", ()) if not farm["up"]),
+        foreign_text=status.get("foreign_text", ""),
+        broken_farms=tuple(farm["name"] for farm in status.get("farms", ()) if not farm["up"]),
         refused=tuple(
             Refused(one["symbol"], one["outcome"], one["message"], one["hint"])
-            for one in said.get("refused", ())
+            for one in status.get("refused", ())
         ),
         clock_offset_s=checkup.get("clock_offset_s"),
         is_read_only=checkup.get("is_read_only"),
@@ -73,12 +73,12 @@ def _ask(connection: LocalClient) -> tuple[Json, Json, str]:
         return {}, {}, error.message
 
 
-def _troubles(said: report.Report) -> tuple[str, ...]:
+def _troubles(status: report.Report) -> tuple[str, ...]:
     """What keeps containers from the gateway, a line each."""
-    troubles = *said.troubles, *(f"it takes no more calls: {line}" for line in said.full)
-    if said.gateway != "not_reached":
+    troubles = *status.troubles, *(f"it takes no more calls: {line}" for line in status.full)
+    if status.gateway != "not_reached":
         return troubles
-    return (*troubles, f"{said.target} behind it cannot be reached: {said.gateway_why}")
+    return (*troubles, f"{status.target} behind it cannot be reached: {status.gateway_why}")
 
 
 def _is_loopback(host: str) -> bool:

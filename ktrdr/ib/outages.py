@@ -67,7 +67,8 @@ _BY_WORDS = (
     ("Connection refused", "connection refused"),
     ("closed the connection", "the gateway closed the connection"),
     ("answers no request for data", "the gateway answered no request for data"),
-    ("says nothing", "the gateway answered nothing"),
+    ("does not respond", "the gateway answered nothing"),
+    ("says nothing", "the gateway answered nothing"),  # in the history of older versions
     ("answered nothing", "the gateway answered nothing"),
     ("did not answer", "the gateway answered nothing"),
     ("ids from", "all client ids were in use"),

@@ -234,7 +234,7 @@ def test_a_gateway_that_closes_before_its_greeting_is_told_apart(connect, wait_f
     with listening(lambda client: client.close()) as (port, _):
         manager = connect(port)
         wait_for(lambda: manager.status().last_error)
-        assert "before its greeting" in manager.status().last_error.message
+        assert "during the handshake" in manager.status().last_error.message
         assert "forwarder" in manager.status().last_error.hint
 
 
@@ -293,7 +293,7 @@ def test_a_wedged_gateway_is_called_dead_and_not_hammered(connect, wait_for):
         manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
         wait_for(lambda: manager.status().state == "dead")
         status = manager.status()
-        assert "accepts connections and says nothing" in status.last_error.message
+        assert "accepts connections but does not respond" in status.last_error.message
         assert status.last_error.hint.startswith("restart the gateway")
         assert not status.connected
         wait_for(lambda: len(clients) == 2)  # the attempt, and the one that waits for its end
@@ -325,7 +325,7 @@ def test_so_is_one_behind_a_forwarder_whose_port_is_always_open(connect, wait_fo
     with forwarding(behind) as port:
         manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
         wait_for(lambda: manager.status().next_retry_time)
-        assert "before its greeting" in manager.status().last_error.message
+        assert "during the handshake" in manager.status().last_error.message
         with running_gateway(port=behind):
             wait_for(lambda: manager.is_connected)
             assert manager.status().connection_attempts == 2
@@ -736,8 +736,8 @@ def saying(words: bytes):
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"is no IB Gateway: .*HTTP/1\.1"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", r"is no IB Gateway: .*SSH-2\.0"),
         ((2 << 30).to_bytes(4) + b"x" * 1000, "is no IB Gateway: what it sends is no message"),
-        (b"\0\0\0\x05hello", "its first words are no greeting"),
-        (b"\0\0\0\xff176\0half a message", "says nothing, after 22 bytes of a message"),
+        (b"\0\0\0\x05hello", "unexpected handshake"),
+        (b"\0\0\0\xff176\0half a message", "does not respond beyond 22 bytes of a message"),
     ],
     ids=["http", "ssh", "2 GB", "other words", "half a message"],
 )

@@ -117,14 +117,14 @@ def ask_for(manager, symbol):
 def test_all_is_well(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
-    says(f"✓ 127.0.0.1:{gateway.port} answers, and bars can be had", code=0)
+    says(f"✓ 127.0.0.1:{gateway.port} answers, and bars are available", code=0)
 
 
 def test_the_port_is_closed(group, wait_for):
     port = free_port()
     manager = group(4102, ib_host="127.0.0.1", ib_port=port, ktrdr_ib_log_out="never")
     wait_for(lambda: manager.status().failed_attempts)
-    says(f"✗ nobody listens at 127.0.0.1:{port} (Connection refused)", "start IB Gateway")
+    says(f"✗ cannot connect to 127.0.0.1:{port} (Connection refused)", "start IB Gateway")
 
 
 def test_the_simulated_gateway_is_not_there(group, wait_for):
@@ -137,14 +137,14 @@ def test_the_port_is_open_and_mute(group, gateway, wait_for):
     with gateway.wedged():
         manager = group(gateway.port)
         wait_for(lambda: manager.status().state == "dead")
-        says("takes connections and says nothing", "restart the gateway")
+        says("accepts connections but does not respond", "restart the gateway")
 
 
 def test_the_handshake_is_refused(group, gateway, wait_for):
     with gateway.untrusting():
         manager = group(4102, ib_host="127.0.0.1", ib_port=gateway.port)
         wait_for(lambda: manager.status().failed_attempts)
-        says("hangs up before greeting", "ActiveX and Socket Clients")
+        says("closes the connection during the handshake", "ActiveX and Socket Clients")
 
 
 def other_address() -> str | None:
@@ -217,7 +217,7 @@ def test_an_id_is_in_use_and_the_next_one_does(group, gateway, make_settings, sc
         wait_for(lambda: gateway.client_ids == [1])
         manager = group(gateway.port)
         wait_for(lambda: manager.is_connected)
-        says("client id 1 is in use, so that 2 is used", code=0)
+        says("client id 1 is in use, so 2 is used", code=0)
     finally:
         other.stop()
 
@@ -255,7 +255,7 @@ def test_a_contract_that_nobody_watches_any_more_is_no_trouble(group, gateway, w
     noperm = instrument_for("NOPERM")
     manager.call(manager.sessions(noperm, 1795000000, 1795100000), 30)  # those it is told
     ask_for(manager, "NOPERM")
-    says("healthy", "bars can be had", code=0)
+    says("healthy", "bars are available", code=0)
 
 
 def test_the_disk_is_full(group, gateway, wait_for, filler_says):
@@ -327,7 +327,7 @@ def test_a_farm_is_down_of_which_no_bars_come(group, gateway, wait_for, farm):
 def test_a_farm_is_down_and_nobody_has_told(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.is_connected)
-    with gateway.farm_broken(received="no"):
+    with gateway.farm_broken(told="no"):
         request = BarsRequest(instrument_for("AAPL"), Timeframe.H1, 1793624400, 1793710800)
         with pytest.raises(NotConnected, match="HMDS server disconnect"):
             manager.call(manager.bars(request, patience_s=5), 30)
@@ -346,14 +346,14 @@ def test_the_gateway_is_too_old(group, gateway, wait_for):
     with gateway.outdated(140):
         manager = group(gateway.port)
         wait_for(lambda: manager.status().failed_attempts)
-        says("speaks protocol 140, and 157 is the oldest of use", "install a current IB Gateway")
+        says("speaks protocol 140; at least 157 is needed", "install a current IB Gateway")
 
 
 def test_a_gateway_that_does_not_answer_yet_is_not_called_well(group, gateway, wait_for):
     with gateway.unanswered("current_time"):
         manager = group(gateway.port, ktrdr_ib_heartbeat_s=10)
         wait_for(lambda: manager.status().state == "connecting")
-        says("✗ there are no data yet (connecting)", "look again")
+        says("✗ no data yet (connecting)", "check again")
 
 
 def test_a_restart_at_its_hour_is_named_and_not_called_well(group, gateway, wait_for):
@@ -364,13 +364,13 @@ def test_a_restart_at_its_hour_is_named_and_not_called_well(group, gateway, wait
         wait_for(lambda: manager.status().expected)
         code, said = doctor()
     assert "✓ expected restart, back at about" in said
-    assert "bars can be had" not in said
+    assert "bars are available" not in said
     assert code == 0
 
 
 def test_the_program_itself_is_down(group, gateway):
     group(gateway.port, runs=False)
-    says("ib-connection says nothing", "supervisorctl restart ib-connection")
+    says("ib-connection does not respond", "supervisorctl restart ib-connection")
 
 
 def test_another_protocol_is_spoken_at_the_port(group, wait_for):
@@ -389,7 +389,7 @@ def test_another_protocol_is_spoken_at_the_port(group, wait_for):
         port = server.getsockname()[1]
         manager = group(4102, ib_host="127.0.0.1", ib_port=port)
         wait_for(lambda: manager.status().failed_attempts)
-        says("is no IB Gateway: it says b'HTTP/1.1 400", "set IB_PORT")
+        says("is no IB Gateway: it sent b'HTTP/1.1 400", "set IB_PORT")
         server.shutdown(socket.SHUT_RDWR)
         thread.join()
 
@@ -401,7 +401,8 @@ def test_the_forwarder_is_full(group, gateway, wait_for):
     said = Report(time.time(), 0, os.getpid(), "socat", 4003, "127.0.0.1:4102", full=full)
     report.write(Path(os.environ["KTRDR_RUN_DIR"]), said)
     says(
-        "port-forward: it takes no more calls: 172.17.0.2 has 32 calls open", "--check looks again"
+        "port-forward: it takes no more calls: 172.17.0.2 has 32 calls open",
+        "then run ./scripts/ib_port_forward.sh --check",
     )
 
 
@@ -425,7 +426,7 @@ def test_the_forwarder_serves_nobody_here(group, wait_for):
             port = listener.getsockname()[1]
             manager = group(4102, ib_host="127.0.0.1", ib_port=port, ktrdr_forward_port=port)
             wait_for(lambda: manager.status().failed_attempts)
-            says("takes no call from here", "--check tells whom")
+            says("refuses connections from here", "--check tells whom")
         finally:
             stopped.set()
             thread.join()

@@ -518,7 +518,7 @@ def test_an_outage_of_unknown_cost_says_nothing_of_it(text, peers):
 
 
 def test_the_last_days_are_shown_as_a_line_and_in_words(client, text, peers):
-    assert "Last 24 hours: data could be had 99.8 % of the time that is known" in text()
+    assert "Last 24 hours: data available 99.8 % of the recorded time" in text()
     html = client.get("/live").json["sections"]["connection"]
     runs = re.findall(r'<rect class="(\w+)" x="(\d+)" width="(\d+)"', html)
     assert runs[: len(runs) // 2] == [
