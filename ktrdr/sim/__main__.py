@@ -1,4 +1,4 @@
-"""PROGRAM gateway-sim: the simulated gateway on the command line. `--help` says all."""
+"""PROGRAM gateway-sim: the simulated gateway on the command line. See `--help`."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ def main(
         typer.Option(
             min=0,
             max=65535,
-            help="Port to listen on; 0: any free one, which the log tells. "
+            help="Port to listen on; 0: any free one, named in the log. "
             "[default: KTRDR_SIM_PORT, else 4102]",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(envvar="KTRDR_SIM_SEED", help="Another seed is another market.")
+        int, typer.Option(envvar="KTRDR_SIM_SEED", help="Seed of the generated market.")
     ] = 1,
     replay: Annotated[
         Path | None,
         typer.Option(
             envvar="KTRDR_SIM_REPLAY",
-            help="Serve the bars of SYMBOL_TIMEFRAME.csv files in this folder, moved by whole "
-            "weeks so that the last bar lies in last week, instead of generated ones.",
+            help="Serve the bars of SYMBOL_TIMEFRAME.csv files in this folder instead of "
+            "generated ones, moved by whole weeks so that the last bar lies in last week.",
         ),
     ] = None,
     export_to: Annotated[
         Path | None,
         typer.Option(
-            help="With --replay: write the moved bars into this folder as files, and end."
+            help="With --replay: write the moved bars into this folder as files, and exit."
         ),
     ] = None,
     sample_store: Annotated[
         Path | None,
         typer.Option(
             "--starter-store",
-            help="Write a small store with holes into this folder, to begin a demonstration "
-            "with, and end. A folder that has bar files already is left alone.",
+            help="Write a small store with gaps into this folder, for a demonstration, and exit. "
+            "A folder that has bar files already is left alone.",
         ),
     ] = None,
     account: Annotated[
@@ -75,21 +75,23 @@ def main(
     ] = "DU1000000",
     latency_ms: Annotated[
         float,
-        typer.Option(min=0, envvar="KTRDR_SIM_LATENCY_MS", help="Time that every answer takes."),
+        typer.Option(
+            min=0, envvar="KTRDR_SIM_LATENCY_MS", help="Latency of every response, in milliseconds."
+        ),
     ] = 100,
     bars_per_second: Annotated[
         float,
         typer.Option(
             min=1,
             envvar="KTRDR_SIM_BARS_PER_SECOND",
-            help="Bars take time besides: so many a second.",
+            help="Throughput: bars sent per second.",
         ),
     ] = 20000,
     record: Annotated[
         Path | None,
         typer.Option(
             envvar="KTRDR_SIM_RECORD",
-            help="Append a JSON line for every request, and one for its answer.",
+            help="Append a JSON line for every request, and one for its response.",
         ),
     ] = None,
     alignment: Annotated[
@@ -99,30 +101,30 @@ def main(
         Path | None,
         typer.Option(
             help="Serve the controls (status, record, faults) at this Unix socket. "
-            "[default: gateway-sim.sock in KTRDR_RUN_DIR, unless another has it]",
+            "[default: gateway-sim.sock in KTRDR_RUN_DIR, unless in use]",
         ),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option(help="The clock begins at this instant, such as 2026-03-06T20:00 (UTC)."),
+        typer.Option(help="Start time of the clock, such as 2026-03-06T20:00 (UTC)."),
     ] = None,
     speed: Annotated[
-        float, typer.Option(min=0.01, help="The clock runs so many times as fast.")
+        float, typer.Option(min=0.01, help="Speed of the clock, as a multiple of real time.")
     ] = 1.0,
     restart_at: Annotated[
         str | None,
         typer.Option(help="Restart every day at this time in New York; IB's default is 23:45."),
     ] = None,
     restart_s: Annotated[
-        float, typer.Option(min=0, help="So many seconds of its clock a restart takes.")
+        float, typer.Option(min=0, help="Duration of a restart, in seconds of its clock.")
     ] = 60,
     sunday_log_out: Annotated[
         bool,
-        typer.Option(help="Log out on Sundays at 01:00 in New York, until somebody logs in."),
+        typer.Option(help="Log out on Sundays at 01:00 in New York, until login."),
     ] = False,
     login_after_s: Annotated[
         float | None,
-        typer.Option(min=0, help="Somebody logs in so many seconds of its clock later."),
+        typer.Option(min=0, help="Seconds of its clock until login."),
     ] = None,
     no_small_bar_rules: Annotated[
         bool, typer.Option(help="No pacing of small bars and head timestamps.")
@@ -135,10 +137,13 @@ def main(
     ] = 50,
     clients: Annotated[int, typer.Option(min=0, help="Clients at once; 0: any number.")] = 32,
     id_lingers_s: Annotated[
-        float, typer.Option(min=0, help="A dropped client's id stays in use for so long.")
+        float, typer.Option(min=0, help="Seconds for which a dropped client's id stays in use.")
     ] = 0,
     soft_per_minute: Annotated[
-        int, typer.Option(min=0, help="More history requests slow answers down; 0: they do not.")
+        int,
+        typer.Option(
+            min=0, help="History requests per minute before responses slow down; 0: never."
+        ),
     ] = 0,
 ) -> None:
     """A simulated IB Gateway: any client of the TWS API (protocol 157 to 178) can connect.
@@ -203,7 +208,7 @@ def main(
 async def _serve(
     gateway: SimulatedGateway, control: Path | None, usual: Path, stop: threading.Event
 ) -> None:
-    """Serve until told to stop. At the usual place controls are served if nobody does so yet."""
+    """Serve until stopped; controls at the default socket are skipped if that is in use."""
     async with gateway, contextlib.AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(control_of(gateway, control or usual))

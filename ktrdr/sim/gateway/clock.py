@@ -23,7 +23,7 @@ class Clock:
         *,
         real: Callable[[], float] = time.time,
     ) -> None:
-        """`start`: what it shows now, aware; None: the real time. `speed`: so many times as fast.
+        """`start`: what it shows now, aware; None: the real time. `speed`: a multiple of real time.
 
         `real`: seconds since 1970 as the machine has them.
         """

@@ -30,13 +30,13 @@ class GatewayOptions:
     latency_s: float = 0.0
     """How long each answer takes."""
     bars_per_s: float | None = None
-    """Bars take time besides: so many a second; None: they do not."""
+    """Throughput in bars per second; None: unlimited."""
     now: Callable[[], datetime] | None = None
     """A clock of yours, UTC-aware; None: one that goes by `start` and `speed`."""
     start: datetime | None = None
     """When its clock begins; None: now."""
     speed: float = 1.0
-    """Its clock runs so many times as fast."""
+    """Speed of its clock, as a multiple of real time."""
     limits: Limits = field(default_factory=Limits)
     nights: Nights = field(default_factory=Nights)
     """When it restarts and logs out."""
