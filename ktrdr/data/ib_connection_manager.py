@@ -23,7 +23,7 @@ from ktrdr.config.settings import Settings
 from ktrdr.errors import AlreadyRunning, StoreUnwritable
 from ktrdr.ib.checkup import CHECKUP_S, checkup
 from ktrdr.ib.client import LIBRARY
-from ktrdr.ib.connection import Link
+from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.contract_sessions import ContractSessions
 from ktrdr.ib.dispatcher import Requests
@@ -96,15 +96,15 @@ class PersistentIbConnectionManager:
         self._lock = FileLock(settings.run_dir / "ib.lock")
         self._thread = LoopThread(new_loop)
         self._was_started = False
-        self._make_link()
+        self._make_connection()
 
     def __repr__(self) -> str:
-        return f"<PersistentIbConnectionManager {self._link!r}>"
+        return f"<PersistentIbConnectionManager {self._connection!r}>"
 
-    def _make_link(self) -> None:
-        """A new one for each loop, since its locks belong to the loop."""
-        self._link = Link(self._settings, self._now, self._history)
-        self._requests = Requests(self._link, self._now, self._settings.ktrdr_ib_heartbeat_s)
+    def _make_connection(self) -> None:
+        """A new one for each loop, for what it waits on belongs to that."""
+        self._connection = Connection(self._settings, self._now, self._history)
+        self._requests = Requests(self._connection, self._now, self._settings.ktrdr_ib_heartbeat_s)
         self._sessions = ContractSessions(self._requests, self._now)
 
     # Any thread.
@@ -121,11 +121,11 @@ class PersistentIbConnectionManager:
                 f"another process holds the connection to IB ({self._lock.lock_file})"
             ) from None
         if self._was_started:
-            self._make_link()
+            self._make_connection()
             if self._history:
                 self._history.reopen()
         self._was_started = True
-        self._thread.start(self._link.live)
+        self._thread.start(self._connection.live)
 
     @property
     def broken(self) -> BaseException | None:
@@ -141,20 +141,20 @@ class PersistentIbConnectionManager:
         _forget(self)
         was_running = True
         try:
-            was_running = self._thread.stop(self._link.stop)
+            was_running = self._thread.stop(self._connection.stop)
         finally:
             if was_running:
                 self._lock.release()
 
     @property
     def is_connected(self) -> bool:
-        """A real request was answered lately, and bars are available as far as is known."""
-        return self._link.is_connected(self._thread.time)
+        """A real request was answered lately, and bars can be had as far as anybody knows."""
+        return self._connection.is_connected(self._thread.time)
 
     def status(self) -> ConnectionStatus:
         """The known state of the connection; sends nothing."""
         return replace(
-            self._link.status(self._thread.time),
+            self._connection.status(self._thread.time),
             requests_open=self._requests.open,
             requests_at_once=self.at_once,
             refused=self._requests.refused,
@@ -162,7 +162,7 @@ class PersistentIbConnectionManager:
 
     def reconnect(self) -> None:
         """Close the connection, or cut a wait short, and connect now."""
-        self._thread.call_soon(self._link.reconnect)
+        self._thread.call_soon(self._connection.reconnect)
 
     def call(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run one of the coroutines below on the connection's loop, and wait for it.
@@ -212,12 +212,12 @@ class PersistentIbConnectionManager:
         return await self._sessions.sessions(instrument, start, end)
 
     async def checkup(self) -> Checkup:
-        """Request a little of everything from the gateway, in any state of the connection."""
-        return await checkup(self._link, self.status())
+        """Ask the gateway for a little of everything, whatever state the connection is in."""
+        return await checkup(self._connection, self.status())
 
     async def clock(self) -> float | None:
-        """The gateway's clock minus this machine's, in seconds, measured now."""
-        await self._link.measure_clock(CHECKUP_S)
+        """The gateway's clock minus this machine's, in seconds, asked for now."""
+        await self._connection.measure_clock(CHECKUP_S)
         return self.status().clock_offset_s
 
     async def history(self, days: float) -> HistoryMessage:
@@ -239,7 +239,7 @@ class PersistentIbConnectionManager:
                 StateSpan(_moment(span.start), _moment(span.end), span.state, span.why)
                 for span in spans[-_SPANS_SHOWN:]
             ),
-            tuple(map(_outage, self._link.downtimes(kept))),
+            tuple(map(_outage, self._connection.downtimes(kept))),
         )
 
     async def _kept(self, since: float, until: float) -> list[Span]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ktrdr.errors import KtrdrError, NotConnected, TimedOut
-from ktrdr.ib.connection import Link
+from ktrdr.ib.connection import Connection
 from ktrdr.ib.states import State
 from ktrdr.ipc.messages import Checkup, ConnectionStatus
 from ktrdr.market.instruments import instrument_for
@@ -16,14 +16,14 @@ from ktrdr.market.instruments import instrument_for
 CHECKUP_S = 10.0
 
 
-async def checkup(link: Link, status: ConnectionStatus) -> Checkup:
+async def checkup(connection: Connection, status: ConnectionStatus) -> Checkup:
     """Ask the gateway for a little of everything, whatever state the connection is in."""
-    client = link.client
+    client = connection.client
     if client is None:
         gone = NotConnected.outcome
         why = status.last_error.message if status.last_error else status.state
         return Checkup(None, None, gone, gone, "", why)
-    probed = link.evidence.contracts.good() or instrument_for("EURUSD")
+    probed = connection.evidence.contracts.good() or instrument_for("EURUSD")
     ask = [_outcome(client.is_read_only(CHECKUP_S))]
     if status.state != State.UPSTREAM_LOST:  # what would hang
         ask += [

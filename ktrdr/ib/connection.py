@@ -37,7 +37,7 @@ _NO_DATA = "the gateway tells the time, and answers no request for data"
 _COMES_BACK = "it is being connected again"
 
 
-class Link:
+class Connection:
     """The connection as states: it connects by itself, notices its end, and comes back."""
 
     def __init__(

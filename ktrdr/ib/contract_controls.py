@@ -9,7 +9,7 @@ from datetime import datetime
 from ktrdr.errors import KtrdrError, NotConnected, RequestFailed, UnknownContract
 from ktrdr.ib.candidates import how_else_spelt
 from ktrdr.ib.client import ANSWER_S
-from ktrdr.ib.connection import Link
+from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.error_codes import says_several
 from ktrdr.ib.turns import RepeatError, Turns
@@ -25,8 +25,8 @@ _FRESH_S = 5.0
 class ContractControls:
     """What is asked to find out whether IB knows contracts at all, on one event loop."""
 
-    def __init__(self, link: Link, turns: Turns, now: Callable[[], datetime]) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, turns: Turns, now: Callable[[], datetime]) -> None:
+        self._connection = connection
         self._turns = turns
         self._now = now
         self._controls: dict[Instrument, tuple[float, asyncio.Task[ContractFacts]]] = {}
@@ -42,7 +42,7 @@ class ContractControls:
 
         RepeatError: that one was not answered either.
         """
-        good = self._link.evidence.contracts.good(other_than=instrument)
+        good = self._connection.evidence.contracts.good(other_than=instrument)
         if good is None:
             return None
         try:
@@ -95,4 +95,4 @@ class ContractControls:
         request = ("control", instrument)
         queued = self._turns.queued(request, instrument.symbol, Priority.INTERACTIVE)
         async with self._turns.turn(queued, deadline):
-            return await self._link.client_now().contract(instrument)
+            return await self._connection.client_now().contract(instrument)

@@ -1,4 +1,4 @@
-"""What is asked over the link: in turn, again after a loss, until there is an outcome. No cache.
+"""Requests over the connection: in turn, again after a loss, until there is an outcome. No cache.
 
 A request ends with its answer or with one error that says what came of it; it never waits
 without bound, and a failure is never an empty answer.
@@ -25,7 +25,7 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.ib.client import ANSWER_S, IbClient
-from ktrdr.ib.connection import Link
+from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_controls import ContractControls
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.error_codes import says_no_farm
@@ -47,16 +47,18 @@ _POLL_S = 1.0
 
 
 class Requests:
-    """The requests of one application, on the event loop of its link."""
+    """The requests of one application, on the event loop of its connection."""
 
-    def __init__(self, link: Link, now: Callable[[], datetime], heartbeat_s: float) -> None:
-        self._link = link
+    def __init__(
+        self, connection: Connection, now: Callable[[], datetime], heartbeat_s: float
+    ) -> None:
+        self._connection = connection
         self._after_farm_s = 2 * heartbeat_s
         self._no_farm_pause_s = _NO_FARM_HEARTBEATS * heartbeat_s
         self._now = now
         self._turns = Turns()
         self._refused = RefusedContracts()
-        self._controls = ContractControls(link, self._turns, now)
+        self._controls = ContractControls(connection, self._turns, now)
 
     def __repr__(self) -> str:
         return f"<Requests {self._turns!r}>"
@@ -97,7 +99,7 @@ class Requests:
         cause: Retryable | None = None
         is_patient = False
         while True:
-            client = await self._link.client_by(deadline, is_patient=is_patient)
+            client = await self._connection.client_by(deadline, is_patient=is_patient)
             try:
                 return await self._requested(queued, instrument, ask, deadline)
             except RepeatError as again:
@@ -110,7 +112,7 @@ class Requests:
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
                 raise cause
-            if self._link.client is client:  # nothing has changed yet
+            if self._connection.client is client:  # nothing has changed yet
                 await self._pause(cause, left_s)
 
     async def _requested(
@@ -125,7 +127,7 @@ class Requests:
         requested_at: float | None = None
         try:
             async with self._turns.turn(queued, deadline):
-                client = self._link.client_now()
+                client = self._connection.client_now()
                 requested_at = loop.time()
                 answer = await self._answer_of_its_farm(client, instrument, ask, deadline)
         except NotConnected as error:
@@ -134,8 +136,8 @@ class Requests:
             await self._record_failure(error, requested_at)
             raise
         except CompetingSession as error:
-            if requested_at is not None:  # else it is the link that says so
-                self._link.evidence.note_refused_session(instrument, error)
+            if requested_at is not None:  # else it is the connection that says so
+                self._connection.evidence.note_refused_session(instrument, error)
             raise
         except Permanent as error:
             left_s = deadline - loop.time()
@@ -143,7 +145,7 @@ class Requests:
         if isinstance(answer, Answer):
             self._turns.pacer.learn(loop.time() - requested_at, len(answer.bars), loop.time())
         is_history = not isinstance(answer, ContractFacts)
-        self._link.evidence.note_data(instrument, requested_at, is_history=is_history)
+        self._connection.evidence.note_data(instrument, requested_at, is_history=is_history)
         self._refused.note_answer(instrument.symbol)
         return answer
 
@@ -160,7 +162,7 @@ class Requests:
         except RequestFailed as error:
             if not says_no_farm(error):
                 raise
-            self._link.evidence.note_no_farm(instrument)
+            self._connection.evidence.note_no_farm(instrument)
             raise RepeatError(error) from error
 
     async def _record_failure(self, error: Retryable, requested_at: float | None) -> None:
@@ -173,13 +175,13 @@ class Requests:
             self._turns.pacer.learn_failure(now, was_paced=was_paced)
             if was_paced:
                 raise RepeatError(error) from error
-        if self._link.evidence.was_troubled_since(requested_at):
+        if self._connection.evidence.was_troubled_since(requested_at):
             raise RepeatError(error) from error
 
     async def _pause(self, cause: Retryable, left_s: float) -> None:
         """Until it is worth another try: after a moment, or when a broken farm is back."""
         is_farm = says_no_farm(cause)
-        availability = self._link.availability
+        availability = self._connection.availability
         seconds = self._no_farm_pause_s if is_farm else _TROUBLE_PAUSE_S
         turn = availability.data_back if is_farm else availability.repeat
         with contextlib.suppress(TimeoutError):
@@ -188,12 +190,12 @@ class Requests:
     async def _one_answer(
         self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float
     ) -> T:
-        """The answer, unless the link says that it will not come and should be asked for again."""
+        """The answer, unless it will not come and should be requested again."""
         loop = asyncio.get_running_loop()
         requested_at = loop.time()
-        with self._link.liveness.waiting_for_data():
+        with self._connection.liveness.waiting_for_data():
             answer = asyncio.ensure_future(ask(client))
-            again = asyncio.ensure_future(self._link.availability.repeat.wait())
+            again = asyncio.ensure_future(self._connection.availability.repeat.wait())
             try:
                 while not answer.done():
                     left_s = min(deadline, self._stale_at(requested_at)) - loop.time()
@@ -218,7 +220,7 @@ class Requests:
 
     def _stale_at(self, requested_at: float) -> float:
         """When an answer is not waited for any more: long after a farm came back."""
-        back_at = self._link.availability.farm_back_after(requested_at)
+        back_at = self._connection.availability.farm_back_after(requested_at)
         return float("inf") if back_at is None else back_at + self._after_farm_s
 
     async def _confirm_rejection(
@@ -233,6 +235,6 @@ class Requests:
                 hint = await self._controls.hint(instrument, error, left_s)
                 error = UnknownContract(error.message, code=error.code, hint=hint)
         if isinstance(error, UnknownContract | NotEntitled):
-            self._link.evidence.contracts.refused(instrument)
+            self._connection.evidence.contracts.refused(instrument)
             self._refused.note(instrument.symbol, error, self._now())
         return error

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from ktrdr.sim.gateway import answers, notices, refusals, wire
 from ktrdr.sim.gateway.limits import MessageRate, Violation
-from ktrdr.sim.gateway.open_requests import Gate, Questions
+from ktrdr.sim.gateway.open_requests import OpenRequests, Shared
 from ktrdr.sim.gateway.outbox import Outbox
 from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.wire import Framer, Request, WireError
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 class Connection:
     """Reads messages and hands questions on. It begins with an accepted socket."""
 
-    def __init__(self, accepted: socket.socket, gate: Gate) -> None:
+    def __init__(self, accepted: socket.socket, shared: Shared) -> None:
         self.client_id: int | None = None
         self.was_dropped = False
         """It broke, and was not ended by the client."""
         self._socket = accepted
-        self._gate = gate
-        self._version = gate.version
+        self._shared = shared
+        self._version = shared.version
         self._writer: asyncio.StreamWriter | None = None
         self._outbox: Outbox | None = None
-        self._questions: Questions | None = None
+        self._open_requests: OpenRequests | None = None
         self._framer = Framer()
-        self._rate = MessageRate(gate.limits)
+        self._rate = MessageRate(shared.limits)
         self._is_greeted = False
 
     def __repr__(self) -> str:
@@ -51,7 +51,7 @@ class Connection:
         except OSError:
             self._socket.close()
             raise
-        self._outbox = Outbox(self._writer, self._gate.faults)
+        self._outbox = Outbox(self._writer, self._shared.faults)
         try:
             if self.was_dropped:
                 self.abort()
@@ -61,8 +61,8 @@ class Connection:
             self.was_dropped = True
             raise
         finally:
-            if self._questions:
-                await self._questions.end()
+            if self._open_requests:
+                await self._open_requests.end()
             await self._outbox.close()
 
     def abort(self, *, is_reset: bool = False) -> None:
@@ -73,7 +73,7 @@ class Connection:
             if is_reset and raw.fileno() != -1:  # else it is closed already
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._writer.transport.abort()
-        self._gate.faults.wake()
+        self._shared.faults.wake()
 
     def unresponsive(self, is_unresponsive: bool) -> None:
         """Neither hear nor speak, or again; the connection stays."""
@@ -91,7 +91,7 @@ class Connection:
 
     async def _be_wedged(self, reader: asyncio.StreamReader) -> None:
         """Say and hear nothing while a fault wants it so."""
-        faults = self._gate.faults
+        faults = self._shared.faults
         if faults.take("too_early"):
             while await reader.read(_READ_BYTES):
                 pass
@@ -111,7 +111,7 @@ class Connection:
         if not self._is_greeted:
             return self._greet(fields)
         now_s = asyncio.get_running_loop().time()
-        self._gate.record.came_in_a_second(self._rate.count(now_s))
+        self._shared.record.came_in_a_second(self._rate.count(now_s))
         if violation := self._rate.check(now_s):
             return self._reject(violation)
         try:
@@ -122,12 +122,12 @@ class Connection:
             return True
         if request.kind == "start_api":
             return self._start(request)
-        if self._questions is None:
+        if self._open_requests is None:
             log.warning("%r: %s before it has started the API, ignored", self, request.kind)
             return True
-        return self._hand_on(request, self._questions)
+        return self._hand_on(request, self._open_requests)
 
-    def _hand_on(self, request: Request, questions: Questions) -> bool:
+    def _hand_on(self, request: Request, questions: OpenRequests) -> bool:
         if self._outbox and self._outbox.is_unresponsive:
             questions.swallow(request, "half_open")
         elif request.kind == "unknown":
@@ -142,7 +142,7 @@ class Connection:
 
     def _greet(self, fields: list[str]) -> bool:
         """Agree on a protocol; False: a fault sends the client away."""
-        faults = self._gate.faults
+        faults = self._shared.faults
         if faults.has("untrusted"):
             return False
         self._version = wire.negotiate(fields, self._version)
@@ -156,18 +156,18 @@ class Connection:
         """Log the client in, unless somebody else has its id (326, then the end)."""
         if self.client_id is not None:
             return True
-        now_s, faults = asyncio.get_running_loop().time(), self._gate.faults
-        violation = self._gate.clients.admit(request.client_id, self, now_s)
+        now_s, faults = asyncio.get_running_loop().time(), self._shared.faults
+        violation = self._shared.clients.admit(request.client_id, self, now_s)
         if violation:
             return self._reject(violation, request.client_id)
         self.client_id = request.client_id
-        self._questions = Questions(
-            self._gate, self.client_id, self._version, self._send, self.abort
+        self._open_requests = OpenRequests(
+            self._shared, self.client_id, self._version, self._send, self.abort
         )
         log.info("%r connected, protocol %d", self, self._version)
-        self._gate.record.connected(self._now(), self.client_id, self._version)
+        self._shared.record.connected(self._now(), self.client_id, self._version)
         self._send(
-            answers.managed_accounts(self._gate.handlers.account)
+            answers.managed_accounts(self._shared.handlers.account)
             + answers.next_valid_id()
             + answers.farm_notices(self._version, broken := faults.text("farm_broken", "farm"))
         )
@@ -181,13 +181,15 @@ class Connection:
         log.info(
             "client %s breaks a limit, %s", "?" if requested is None else requested, violation.limit
         )
-        self._gate.record.violation(self._now(), -1 if requested is None else requested, violation)
+        self._shared.record.violation(
+            self._now(), -1 if requested is None else requested, violation
+        )
         if violation.refused:
             self._send(answers.refusal(self._version, -1, violation.refused))
         return not violation.is_end
 
     def _now(self) -> datetime:
-        return self._gate.handlers.now()
+        return self._shared.handlers.now()
 
     def _send(self, message: bytes) -> str:
         """Send a message; the fault that ate it, or nothing."""

@@ -1,4 +1,4 @@
-"""The questions of one client: each is answered in its own time, so that none waits for another."""
+"""The open requests of one client; each is answered by itself, so none waits for another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Latency:
-    """How long an answer takes: so many seconds, and more by its number of bars."""
+    """Time until a response: a base in seconds, and more by its number of bars."""
 
     base_s: float = 0.0
     bars_per_s: float | None = None
@@ -38,7 +38,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Gate:
+class Shared:
     """What all connections of one gateway share."""
 
     handlers: RequestHandlers
@@ -52,19 +52,19 @@ class Gate:
     clients: Clients[object]
 
 
-class Questions:
-    """What one client has asked and not yet been told."""
+class OpenRequests:
+    """The requests of one client that are not answered yet."""
 
     def __init__(
         self,
-        gate: Gate,
+        shared: Shared,
         client_id: int,
         version: int,
         send: Callable[[bytes], str],
         failed: Callable[[], None],
     ) -> None:
         """`send` takes the answers and says which fault ate one; `failed`: one cannot be made."""
-        self._gate = gate
+        self._shared = shared
         self._client_id = client_id
         self._version = version
         self._send = send
@@ -80,7 +80,7 @@ class Questions:
 
         False: this was too much, the connection ends.
         """
-        self._gate.record.received(self._gate.handlers.now(), self._client_id, request)
+        self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
         keeps_id = request.kind in HISTORY
         if keeps_id and request.request_id in self._open:
             refused = refusals.duplicate_request(request.request_id)
@@ -92,13 +92,13 @@ class Questions:
         self._requested[task] = request
         if keeps_id:
             self._open[request.request_id] = task
-            self._gate.pace.open += 1
+            self._shared.pace.open += 1
         task.add_done_callback(self._ended)
         return True
 
     def cancel(self, request: Request) -> None:
         """Stop an answer that is still to come."""
-        self._gate.record.received(self._gate.handlers.now(), self._client_id, request)
+        self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
         task = self._open.pop(request.request_id, None)
         if task is None:
             refused = refusals.nothing_to_cancel(request.request_id)
@@ -109,16 +109,16 @@ class Questions:
 
     def take_back(self, request: Request) -> None:
         """The first bar that was asked for under this number is not wanted any more."""
-        self._gate.record.received(self._gate.handlers.now(), self._client_id, request)
+        self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
         task = self._open.pop(request.request_id, None)
         if task is not None:
             task.cancel()
 
     def swallow(self, request: Request, fault: str) -> None:
         """Note a request that is not even heard."""
-        now = self._gate.handlers.now()
-        self._gate.record.received(now, self._client_id, request)
-        self._gate.record.swallowed(now, self._client_id, request, fault)
+        now = self._shared.handlers.now()
+        self._shared.record.received(now, self._client_id, request)
+        self._shared.record.swallowed(now, self._client_id, request, fault)
 
     async def end(self) -> None:
         """Nobody waits any more."""
@@ -129,20 +129,20 @@ class Questions:
 
     def _violated(self, request: Request) -> Violation | None:
         """The limit that a request breaks; the client and the record have been told."""
-        violation = self._gate.pace.check(request, asyncio.get_running_loop().time())
+        violation = self._shared.pace.check(request, asyncio.get_running_loop().time())
         if violation:
             log.info("%r: %s breaks a limit, %s", self, _told(request), violation.limit)
-            now = self._gate.handlers.now()
-            self._gate.record.violation(now, self._client_id, violation, request)
+            now = self._shared.handlers.now()
+            self._shared.record.violation(now, self._client_id, violation, request)
         if violation and violation.refused:
             refused = refuse(request, self._version, violation.refused)
             self._finish(request, refused, violation.limit)
         return violation
 
     async def _answer(self, request: Request) -> None:
-        faults = self._gate.faults
+        faults = self._shared.faults
         now_s = asyncio.get_running_loop().time()
-        delay_s = self._gate.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
+        delay_s = self._shared.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
         losses = faults.times("connectivity_lost")
         silenced = faults.silences(request.kind, _symbol(request))
         if request.kind == "current_time" and faults.time_is_requested(now_s):
@@ -152,13 +152,13 @@ class Questions:
         if reply is None:
             log.info("%r: %s has no meaning here, ignored", self, request.kind)
             return
-        await asyncio.sleep(self._gate.latency.of(reply) + delay_s + late_s)
+        await asyncio.sleep(self._shared.latency.of(reply) + delay_s + late_s)
         silence = silenced or faults.silences(request.kind, _symbol(request))
         if request.kind in DATA and losses != faults.times("connectivity_lost"):
             silence = "connectivity_lost"
         if silence:
-            now = self._gate.handlers.now()
-            self._gate.record.swallowed(now, self._client_id, request, silence)
+            now = self._shared.handlers.now()
+            self._shared.record.swallowed(now, self._client_id, request, silence)
             await asyncio.Event().wait()
         self._finish(request, reply, verdict or ("late" if late_s else ""))
         if request.kind == "head_timestamp" and faults.has("kept_heads"):
@@ -168,21 +168,21 @@ class Questions:
 
     async def _keep_up_to_date(self, request: Request) -> None:
         """Tell of the bar that forms, until the request is cancelled, which ends it well."""
-        handlers = self._gate.handlers
+        handlers = self._shared.handlers
         following = handlers.follow(request, self._version)
         with contextlib.suppress(asyncio.CancelledError):
             while not self._lost_for_good():
-                if not self._gate.faults.silences(request.kind, _symbol(request)):
+                if not self._shared.faults.silences(request.kind, _symbol(request)):
                     self._send(await asyncio.to_thread(following.update, handlers.now()))
                 await asyncio.sleep(_CHECK_EVERY_S)
 
     def _lost_for_good(self) -> bool:
         """IB's servers are lost, and will have forgotten who follows what when they are back."""
-        return self._gate.faults.number("connectivity_lost", "back") == 1101
+        return self._shared.faults.number("connectivity_lost", "back") == 1101
 
     async def _reply(self, request: Request) -> tuple[Reply | None, str]:
         """The answer and the fault in it; bars are made in a thread, so that nobody waits."""
-        handlers, faults = self._gate.handlers, self._gate.faults
+        handlers, faults = self._shared.handlers, self._shared.faults
         refused, fault = _feigned(request, faults)
         if refused:
             requested = replace(request, request_id=-1) if fault == "read_only_api" else request
@@ -207,11 +207,11 @@ class Questions:
     def _ended(self, task: asyncio.Task[None]) -> None:
         request = self._requested.pop(task)
         if request.kind in HISTORY:
-            self._gate.pace.open -= 1
+            self._shared.pace.open -= 1
             if self._open.get(request.request_id) is task:
                 del self._open[request.request_id]
         if task.cancelled():
-            self._gate.record.cancelled(self._gate.handlers.now(), self._client_id, request)
+            self._shared.record.cancelled(self._shared.handlers.now(), self._client_id, request)
         elif error := task.exception():
             log.error("%r: an answer failed, its connection ends", self, exc_info=error)
             self._failed()
@@ -222,11 +222,11 @@ class Questions:
         else:
             bars = f", {reply.bars} bars" if reply.bars else ""
             log.info("%r: %s answered%s", self, _told(request), bars)
-        now = self._gate.handlers.now()
+        now = self._shared.handlers.now()
         if fault := self._send(reply.message):
-            self._gate.record.swallowed(now, self._client_id, request, fault)
+            self._shared.record.swallowed(now, self._client_id, request, fault)
         else:
-            self._gate.record.answered(now, self._client_id, request, reply, verdict)
+            self._shared.record.answered(now, self._client_id, request, reply, verdict)
 
 
 def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:

@@ -18,7 +18,7 @@ from ktrdr.sim.gateway.fault_injector import FaultInjector
 from ktrdr.sim.gateway.faults import Faults, Value
 from ktrdr.sim.gateway.limits import HistoryPace
 from ktrdr.sim.gateway.listener import Listener
-from ktrdr.sim.gateway.open_requests import Gate, Latency
+from ktrdr.sim.gateway.open_requests import Latency, Shared
 from ktrdr.sim.gateway.options import GatewayOptions
 from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.request_handlers import RequestHandlers
@@ -49,7 +49,7 @@ class SimulatedGateway(FaultContexts):
         self._record = Record(options.record_to, keep=options.keep_record)
         self._faults = Faults(options.seed)
         self._clients: Clients[object] = Clients(options.limits)
-        self._gate = Gate(
+        self._shared = Shared(
             RequestHandlers(self.market, options.account, self.now, self._faults.meant),
             self._record,
             Latency(options.latency_s, options.bars_per_s),
@@ -144,7 +144,7 @@ class SimulatedGateway(FaultContexts):
 
     def _accepted(self, accepted: socket.socket) -> None:
         """Take on a client; from here on its connection is known and will be ended."""
-        connection = Connection(accepted, self._gate)
+        connection = Connection(accepted, self._shared)
         self._connections[connection] = asyncio.create_task(self._serve(connection))
 
     async def _serve(self, connection: Connection) -> None:
