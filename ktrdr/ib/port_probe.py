@@ -1,7 +1,7 @@
-"""The gateway's port as anybody sees it: closed, open, mute, or greeting. Takes no client id.
+"""The state of the gateway's port: closed, unresponsive, foreign or greeted. Takes no client id.
 
-An open port is not yet a gateway: socat in between takes every connection, and hangs up when
-nobody is behind it.
+An open port is not yet a gateway: socat in between accepts every connection, and closes it when
+no gateway is behind it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ktrdr.ib.framing import Frames, NoMessageError
 _HELLO = b"v157..178"
 _FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 5.0
 _PROBES_A_WAIT = 90
-"""A look every ninetieth of the time waited so far: soon after a restart, seldom at a weekend."""
+"""Wait between probes: a ninetieth of the time so far; short at first, long at a weekend."""
 _CONNECT_S = 3.0
 _CLOSES_WITHIN_S = 0.25
 """Whoever closes a new connection does so at once."""
@@ -29,14 +29,14 @@ RESET = "reset"
 
 
 class PortState(StrEnum):
-    """What came of one look."""
+    """What one probe found."""
 
     CLOSED = "closed"
     """Refused, or no such host."""
     UNREACHABLE = "unreachable"
     """No answer at all."""
     HUNG_UP = "hung_up"
-    """Taken, and closed before any greeting."""
+    """Accepted, and closed during the handshake."""
     UNRESPONSIVE = "mute"
     FOREIGN = "foreign"
     """What speaks there is no gateway."""
@@ -45,11 +45,11 @@ class PortState(StrEnum):
 
 @dataclass(frozen=True)
 class PortProbe:
-    """One look at the port."""
+    """The result of one probe."""
 
     seen: PortState
     why: str = ""
-    """The system's words, or what was said."""
+    """The system's error text, or what was sent."""
     version: int | None = None
     """The protocol that the gateway offers."""
 
@@ -128,7 +128,7 @@ def _read(said: bytes) -> PortProbe:
 
 
 async def _keeps_connections(host: str, port: int) -> bool:
-    """Whether somebody takes a connection and does not hang up at once. Says nothing to it."""
+    """Whether the port accepts a connection and does not close it at once. Sends nothing."""
     try:
         async with _connected(host, port) as (reader, _):
             try:

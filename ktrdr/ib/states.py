@@ -11,7 +11,7 @@ class State(StrEnum):
     DISCONNECTED = "disconnected"
     CONNECTING = "connecting"
     WAITING = "waiting"
-    """For the next attempt: nobody listens there, or whoever does hangs up."""
+    """For the next attempt: connections are refused, or closed at once."""
     DEAD = "dead"
     """The gateway takes connections and answers nothing; the next attempt comes by the backoff."""
     LOGGED_OUT = "logged_out"
@@ -64,14 +64,14 @@ class Event(Enum):
     FAILED = auto()
     """An attempt was refused, or ended before the first answer."""
     UNRESPONSIVE = auto()
-    """An attempt was accepted, and then nothing was said."""
+    """An attempt was accepted, and no response came."""
     LOGIN_NEEDED = auto()
     """An attempt failed after the hour at which the log-in ends."""
     RETRY_DUE = auto()
     PORT_OPENED = auto()
-    """It was closed, and somebody listens there now: a promise of success."""
+    """It was closed and accepts connections now: an attempt is likely to succeed."""
     PORT_CLOSED = auto()
-    """The mute gateway is gone: its successor is worth waiting for."""
+    """The unresponsive gateway is gone: its successor is worth waiting for."""
     RECONNECT = auto()
     """Somebody asks for a new connection."""
     LOST = auto()
