@@ -15,7 +15,8 @@ import pytest
 from ktrdr.errors import KtrdrError
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.bars_message import BarColumns
-from ktrdr.ipc.codec import span_from_query, to_json
+from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.query import span_from_query
 from ktrdr.market.bars import Bar
 from ktrdr.sim.market.market import GeneratedMarket
 

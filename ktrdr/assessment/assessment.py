@@ -11,7 +11,7 @@ import numpy as np
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.file_ownership import FileOwnership
 from ktrdr.assessment.series_state import FileSnapshot, SeriesState
-from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.assessment.standing import State
 from ktrdr.completeness.coverage import Coverage, judge
 from ktrdr.completeness.gap_counts import counted
@@ -37,7 +37,7 @@ class Assessor:
     def __init__(self, store: BarStore, ledger: Ledger, max_age_days: int) -> None:
         self.main_store = store
         self.ledger = ledger
-        self.sessions = ContractSessions(self.ledger)
+        self.sessions = KnownSessions(self.ledger)
         self.contracts = Contracts(self.ledger, self.sessions)
         self.ownership = FileOwnership(self.ledger, self.contracts)
         self.detected = self.filled = 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ktrdr.assessment.series_state import Basis, SeriesState
-from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.completeness.grids import Grid
 from ktrdr.completeness.identity import Identity, KnownContract, settled
 from ktrdr.completeness.lifetime import ContractLifetime
@@ -21,7 +21,7 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 class Contracts:
     """Those of one store, each read once from its ledger. For one thread."""
 
-    def __init__(self, ledger: Ledger, sessions: ContractSessions) -> None:
+    def __init__(self, ledger: Ledger, sessions: KnownSessions) -> None:
         self._ledger = ledger
         self._sessions = sessions
         self._lives: dict[str, ContractLifetime] = {}

@@ -24,7 +24,7 @@ _SIGHTED_S = 300
 """When to request sessions again after bars were received at times without trading."""
 
 
-class ContractSessions:
+class KnownSessions:
     """Those of one store, each read once from its ledger. For one thread."""
 
     def __init__(self, ledger: Ledger) -> None:

@@ -39,7 +39,6 @@ from ktrdr.escapes import visible
 from ktrdr.ib.diagnosis import diagnose
 from ktrdr.ib.doctor import examine
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import expect_text
 from ktrdr.ipc.messages import (
     ConnectionStatus,
     FillAccepted,
@@ -52,6 +51,7 @@ from ktrdr.ipc.messages import (
     SeriesStatus,
     StoreCoverage,
 )
+from ktrdr.ipc.query import expect_text
 from ktrdr.ipc.wording import because, day_of, remarks
 from ktrdr.market.timeframes import Timeframe
 

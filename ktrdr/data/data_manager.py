@@ -24,7 +24,7 @@ from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
 from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
 from ktrdr.errors import InvalidRequest, KtrdrError, StoreUnwritable, UnknownSeries
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import time_from_text
+from ktrdr.ipc.query import time_from_text
 from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.instruments import (
     Instrument,

@@ -31,18 +31,16 @@ from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.loop_thread import LoopThread
 from ktrdr.ib.outages import Downtime, Span
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
-from ktrdr.ipc.codec import (
+from ktrdr.ipc.codec import schedule_to_json, to_json, to_text
+from ktrdr.ipc.messages import Checkup, ConnectionStatus, Json, Outage, StateSpan
+from ktrdr.ipc.messages import ConnectionHistory as HistoryMessage
+from ktrdr.ipc.query import (
     instrument_from_query,
     number_from_query,
     priority_from_query,
-    schedule_to_json,
     span_from_query,
     timeframe_from_query,
-    to_json,
-    to_text,
 )
-from ktrdr.ipc.messages import Checkup, ConnectionStatus, Json, Outage, StateSpan
-from ktrdr.ipc.messages import ConnectionHistory as HistoryMessage
 from ktrdr.ipc.server import Handler, LocalServer
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority

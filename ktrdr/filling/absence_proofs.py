@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.completeness.evidence import Answered, Density, flanked_now, weigh
 from ktrdr.completeness.gaps import Gap, Reason, among, runs
 from ktrdr.filling.unscheduled_bars import UnscheduledBars
@@ -34,7 +34,7 @@ class AbsenceProofs:
         self,
         absences: AbsenceRecords,
         requests: RequestRecords,
-        sessions: ContractSessions,
+        sessions: KnownSessions,
         contracts: Contracts,
         unscheduled: UnscheduledBars,
     ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.completeness.grids import (
     Grid,
     GridFinding,
@@ -59,7 +59,7 @@ class GridFindings:
     def __init__(
         self,
         absences: AbsenceRecords,
-        sessions: ContractSessions,
+        sessions: KnownSessions,
         contracts: Contracts,
         report: Report,
     ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.completeness.gaps import among
 from ktrdr.completeness.grids import find_grid
 from ktrdr.completeness.unscheduled import are_moved, sessions_of, sight
@@ -26,7 +26,7 @@ class UnscheduledBars:
     """Of the series of one store. For one thread."""
 
     def __init__(
-        self, absences: AbsenceRecords, sessions: ContractSessions, contracts: Contracts
+        self, absences: AbsenceRecords, sessions: KnownSessions, contracts: Contracts
     ) -> None:
         self._absences = absences
         self._sessions = sessions

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ktrdr.completeness.fill import State, first_day
 from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownFill
 from ktrdr.gap_filler.fills import Fills, Round
-from ktrdr.ipc.codec import timeframe_from_query
 from ktrdr.ipc.messages import Json
+from ktrdr.ipc.query import timeframe_from_query
 from ktrdr.market.instruments import Series, check_symbol
 from ktrdr.market.sessions import utc_midnight
 from ktrdr.store.instruments_file import INSTRUMENTS

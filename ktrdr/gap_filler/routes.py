@@ -9,8 +9,9 @@ from ktrdr.completeness.fill import DAY_HINT
 from ktrdr.errors import InvalidRequest
 from ktrdr.gap_filler.fill_requests import series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
-from ktrdr.ipc.codec import spans_from_query, time_from_text, timeframe_from_query, to_json
+from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import ACCEPTED, Json
+from ktrdr.ipc.query import spans_from_query, time_from_text, timeframe_from_query
 from ktrdr.ipc.server import Handler
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S

@@ -13,9 +13,10 @@ from pathlib import Path
 from aiohttp import web
 
 from ktrdr import errors
-from ktrdr.ipc.codec import expect_text, to_json
+from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.error_codec import error_message
 from ktrdr.ipc.messages import ACCEPTED, Json
+from ktrdr.ipc.query import expect_text
 from ktrdr.run_folder import prepare_folder
 from ktrdr.unix_socket import clear_place
 

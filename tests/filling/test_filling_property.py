@@ -21,7 +21,8 @@ from ktrdr.errors import (
 )
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.bars_message import BarColumns
-from ktrdr.ipc.codec import span_from_query, to_json
+from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.query import span_from_query
 from tests.fake_connection import DAY, LENGTHS, Inline, line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"

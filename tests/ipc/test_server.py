@@ -20,18 +20,14 @@ from ktrdr.errors import (
 )
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import (
-    from_text,
+from ktrdr.ipc.codec import from_text, schedule_from_json, schedule_to_json, to_json, to_text
+from ktrdr.ipc.messages import ACCEPTED, FarmStatus, FillStatus, LastError, OutageCost
+from ktrdr.ipc.query import (
     instrument_from_query,
     request_to_query,
-    schedule_from_json,
-    schedule_to_json,
     span_from_query,
     timeframe_from_query,
-    to_json,
-    to_text,
 )
-from ktrdr.ipc.messages import ACCEPTED, FarmStatus, FillStatus, LastError, OutageCost
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import instrument_for

@@ -1,7 +1,7 @@
 import pytest
 
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.assessment.sessions import ContractSessions
+from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import instrument_for, parse_series
 from ktrdr.market.sessions import Schedule, Session
@@ -33,7 +33,7 @@ def ledger(path):
 
 @pytest.fixture
 def sessions(ledger):
-    return ContractSessions(ledger)
+    return KnownSessions(ledger)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_sessions_that_bars_have_shown_outlast_the_process(sessions, series, led
     sessions.take_schedule(series, schedule(), NOW)
     sessions.add_sessions(AAPL, [special])
     ledger.close()
-    known = ContractSessions(ledger).known_schedule(AAPL)
+    known = KnownSessions(ledger).known_schedule(AAPL)
     assert [session.day for session in known.sessions] == [*DAYS, special.day]
 
 
