@@ -72,7 +72,7 @@ def _tell_pending(settings: Settings) -> None:
     """In a group, whose settings stay as they were at its start: what has been written since."""
     pending = pending_changes(settings) if os.environ.get(IGNORE_ENV_FILE) else ""
     if pending:
-        log.warning(".env says otherwise by now, and ./scripts/up takes it up: %s", pending)
+        log.warning(".env has changed since the start, and ./scripts/up applies it: %s", pending)
 
 
 @contextlib.contextmanager
@@ -153,7 +153,7 @@ class _NoHttp(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if type(error).__module__ == "aiohttp.http_exceptions":
             record.levelno, record.levelname = logging.WARNING, "WARNING"
-            record.msg, record.args = "a request is no HTTP: %s", (" ".join(str(error).split()),)
+            record.msg, record.args = "a request is not HTTP: %s", (" ".join(str(error).split()),)
             record.exc_info = None
         return True
 

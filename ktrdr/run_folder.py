@@ -118,7 +118,7 @@ def _respect(folder: Path, name: str) -> None:
     mode = stat.S_IMODE(found.st_mode)
     why = ""
     if not stat.S_ISDIR(found.st_mode):
-        why = "and this is none"
+        why = "and this is not a folder"
     elif found.st_uid != os.geteuid():
         why = "and this one is another user's"
     elif mode & 0o077:

@@ -117,7 +117,7 @@ def _peers(settings: Settings) -> tuple[LocalClient, LocalClient]:
 
 @app.command()
 def status() -> None:
-    """Say how the group is, and what needs somebody. Exit code 1 unless all is well."""
+    """Show the group's health and what needs you. Exit code 1 unless all is well."""
     with _explained() as settings:
         found = _check_group(settings)
         _print_summary(found.verdict)
@@ -186,7 +186,7 @@ def _filler_lines(said: GapFillerStatus) -> list[str]:
     elif said.eta_words:
         lines.append(f"done in {said.eta_words}")
     stay = said.unfillable.items()
-    lines += [f"{count} gaps stay: {because(reason)}" for reason, count in stay]
+    lines += [f"{count} gaps remain: {because(reason)}" for reason, count in stay]
     if said.counted_since:
         since = f"{said.counted_since:%Y-%m-%d %H:%M:%S} UTC"
         lines.append(f"since {since}: {said.bars_added} bars added, {said.gaps_filled} gaps filled")
@@ -195,7 +195,7 @@ def _filler_lines(said: GapFillerStatus) -> list[str]:
 
 @app.command()
 def doctor() -> None:
-    """Find out what is wrong, and what to do. Exit code 1 unless all is well."""
+    """Diagnose the group and its connection to IB. Exit code 1 unless all is well."""
     from ktrdr.health.verdict import with_findings  # noqa: PLC0415  # psutil, for this alone
 
     with _explained() as settings:
@@ -222,11 +222,11 @@ def doctor() -> None:
 
 @app.command()
 def scan() -> None:
-    """Look for holes now, also in series that were given up."""
+    """Look for gaps now, also in series that were given up."""
     with _explained() as settings:
         _, gap_filler = _peers(settings)
         _out.print(
-            f"scan {gap_filler.ask(ScanAccepted, 'POST', '/scan').scan_id} has been asked for"
+            f"scan {gap_filler.ask(ScanAccepted, 'POST', '/scan').scan_id} has been requested"
         )
 
 
@@ -267,14 +267,14 @@ def _chosen(
         near = {one.symbol.upper(): one.symbol for one in kept}
         meant = difflib.get_close_matches(symbol.upper(), near, 1)
         raise UnknownSeries(
-            f"the gap filler watches no series of {symbol!r}",
+            f"the gap filler has no series of {symbol!r}",
             hint=f"did you mean {near[meant[0]]}?" if meant else "ktrdr gaps shows all series",
         )
     chosen = [one for one in of_symbol if timeframe in (None, one.timeframe)]
     if of_symbol and not chosen:
         known = ", ".join(one.timeframe for one in of_symbol)
         raise UnknownSeries(
-            f"the gap filler watches {symbol} in {known}, and not in {timeframe}",
+            f"the gap filler has {symbol} in {known}, and not in {timeframe}",
             hint=f"create {symbol}_{timeframe}.csv with the header line to have it filled",
         )
     return chosen
@@ -368,14 +368,14 @@ def _fill_lines(accepted: FillAccepted) -> list[str]:
     since = f"since = {setting.date()} in instruments.toml" if setting else ""
     known = [f"fill {one.id} from {one.since.date()} on" for one in accepted.already]
     wanted = ", ".join([*known, since] if since else known)
-    return [*lines, f"wanted already, and kept: {wanted}"] if wanted else lines
+    return [*lines, f"already requested, and kept: {wanted}"] if wanted else lines
 
 
 @app.command()
 def fills(
     symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
 ) -> None:
-    """List what was asked for with `ktrdr fill`: how far it is, and what it waits for.
+    """List the fills requested with `ktrdr fill`: how far each is, and what it waits for.
 
     Where standard output is no terminal: a line each, with tabs between the columns.
     """
@@ -392,7 +392,7 @@ def fills(
         table = Table(*columns)
         for row in rows:
             table.add_row(*map(escape, row))
-        _out.print(table if rows else "nothing was asked for")
+        _out.print(table if rows else "no fills requested")
 
 
 def _fill_row(fill: FillStatus) -> tuple[str, ...]:
@@ -477,7 +477,7 @@ def check(
         bool, typer.Option("--fix", help="Mend what can be mended without loss; keep the old file.")
     ] = False,
 ) -> None:
-    """Read the whole store and tell what is broken in it. Exit code 1 when something is or stays.
+    """Read the whole store and report what is broken. Exit code 1 when something is or stays so.
 
     It needs none of the programs, and may run beside them.
     """
@@ -519,7 +519,7 @@ def _verdict(findings: list[Finding]) -> str:
     """How much is broken, and what to do about it."""
     counts = Counter(finding.state for finding in findings)
     if not counts.keys() - {State.NOTE}:
-        return "every promise is kept"
+        return "no problems found"
     parts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
     next_step = "; ktrdr check --fix mends it" if counts[State.MENDABLE] else ""
     return "; ".join(parts) + next_step
@@ -561,7 +561,7 @@ def sim_status() -> None:
 
 @sim.command("summary")
 def sim_summary() -> None:
-    """Show what was asked of it, in numbers."""
+    """Show how many requests it has received."""
     with _explained() as settings:
         _out.print_json(data=_simulator(settings).get("/record/summary"), ensure_ascii=True)
 

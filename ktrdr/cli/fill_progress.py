@@ -38,7 +38,9 @@ def ask(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> Fil
         return gap_filler.ask(FillAccepted, "POST", "/fill", 5.0, **wanted)
     except KeyboardInterrupt:
         out.print(
-            "It may be asked for by now; `ktrdr fills` says so", markup=False, highlight=False
+            "It may have been requested already; `ktrdr fills` shows whether",
+            markup=False,
+            highlight=False,
         )
         sys.exit(_INTERRUPTED)
 
@@ -109,8 +111,8 @@ class _Follower:
             if fill.id == self._requested.id:
                 return fill
         raise RequestFailed(
-            f"fill {self._requested.id} is not kept any more: the store's ledger was deleted",
-            hint="ask for it again",
+            f"fill {self._requested.id} is gone: the store's ledger was deleted",
+            hint="request it again",
         )
 
     def _refuse(self, fill: FillStatus) -> None:

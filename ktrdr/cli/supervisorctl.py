@@ -38,8 +38,8 @@ def _expect_supervisord(folder: Path) -> None:
         runs = (folder / "supervisor.sock").exists() and listens(folder / "supervisor.sock")
     except PermissionError as error:
         raise Misconfigured(
-            f"the group here is not for this user to see ({error.filename})",
-            hint="ask as the user who started it",
+            f"this user may not read the group's files ({error.filename})",
+            hint="run this as the user who started it",
         ) from error
     if not runs:
         raise PeerDown(f"no group runs in {ROOT}", hint=f"start it: {ROOT / 'scripts/up'}")

@@ -160,7 +160,7 @@ def settings_to_read_with(
     except PermissionError as error:
         if reads_bars and not here.keys() & {"IB_HOST", "KTRDR_DATA_DIR"}:
             raise Misconfigured(
-                f"whether a group runs here is not for this user to see ({error.filename}): say"
+                f"this user may not check whether a group runs here ({error.filename}): say"
                 " with KTRDR_DATA_DIR which store is meant"
             ) from error
         group = None
@@ -204,7 +204,7 @@ def _with_secrets(group: RunningGroup, own: Settings) -> Settings:
     """
     if fingerprints(own) != dict(group.secrets):
         raise Misconfigured(
-            f"the group runs with {' and '.join(SECRETS)} otherwise than it is said here: set it as"
+            f"the group's {' and '.join(SECRETS)} differs from what is set here: set it as"
             " it was at the group's start, or start the group anew with it: ./scripts/up"
         )
     known = as_environment(own)

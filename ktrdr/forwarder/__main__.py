@@ -26,7 +26,7 @@ EXIT_FAILED, EXIT_MISUSED, EXIT_MISCONFIGURED = 1, 64, 78  # the last two of sys
 _USAGE = """\
 usage: ./scripts/ib_port_forward.sh [--check]
 Forwards port 4003 to IB Gateway for this machine's containers, in the foreground; Ctrl-C ends it.
-  --check   looks at the one that runs: what listens, for whom, does a TWS greeting come back?
+  --check   checks the one that runs: what listens, for whom, does a TWS greeting come back?
 Settings are variables of the environment or lines in .env: see .env.example.
 """
 

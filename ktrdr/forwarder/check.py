@@ -96,13 +96,13 @@ def _of_the_gateway(said: report.Report | None, settings: ForwardSettings) -> Li
     greeting = _greeting(address)
     if greeting is None:
         advice = "start IB Gateway or TWS and log in; is its socket port this one?"
-        return Line(False, f"nobody listens {where}: {advice}")
+        return Line(False, f"no connection {where}: {advice}")
     if not greeting:
         advice = "is the gateway logged in, does it take API clients (Configure, API, Settings)?"
         return Line(False, f"no TWS greeting comes back {where}: {advice}")
     version = greeting[4:].partition(b"\0")[0]
     if len(greeting) < 5 or not version.isdigit():
-        return Line(False, f"what answers {where} is no IB Gateway: it says {greeting[:40]!r}")
+        return Line(False, f"what answers {where} is not IB Gateway: it sent {greeting[:40]!r}")
     return Line(True, f"a TWS greeting came back {where}: protocol {version.decode()}")
 
 

@@ -239,9 +239,9 @@ class Socat(Copying):
         try:
             self._is_broken = not _works(self._command)
         except OSError as error:  # this machine is busy, or has no more files
-            log.warning("whether socat works still is not to be seen: %s", error)
+            log.warning("cannot check whether socat still works: %s", error)
         if self._is_broken:
-            log.warning("copying without socat now, which does not work any more: %s", why)
+            log.warning("copying without socat, which no longer works: %s", why)
         with self._lock:
             if not self._is_ending:
                 self._recheck_at_s = time.monotonic() + _RECHECK_S

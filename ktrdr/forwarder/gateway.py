@@ -67,7 +67,7 @@ def words(error: OSError | UnicodeError | RuntimeError) -> str:
     if isinstance(error, socket.gaierror):
         return f"no such host ({error.strerror})"
     if isinstance(error, UnicodeError):
-        return "that can be no host's name"
+        return "not a valid host name"
     if isinstance(error, (TimeoutError, socket.timeout)):
         return f"no answer within {_CONNECT_S:.0f} s"
     return getattr(error, "strerror", None) or str(error)

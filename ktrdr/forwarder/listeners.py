@@ -80,7 +80,7 @@ class Listeners:
     def _update(self, key: tuple[str, int, str], place: Place) -> None:
         before, listener = self._open[key]
         if before.callers != place.callers:
-            log.info("%s has moved: takes calls from %s now", place.name, place.whom)
+            log.info("%s has moved: now takes calls from %s", place.name, place.whom)
         self._open[key] = place, listener
 
     def _try(self, key: tuple[str, int, str], place: Place) -> None:
@@ -105,7 +105,7 @@ class Listeners:
         place, listener = self._open.pop(key)
         self._selector.unregister(listener)
         listener.close()
-        log.info("does not listen on %s any more: it is gone", place.name)
+        log.info("no longer listens on %s: it is gone", place.name)
 
     def calls(self, timeout_s: float) -> Iterator[Call]:
         """Who calls within this time; each is asked for after the last one was dealt with."""

@@ -120,8 +120,8 @@ def _of_unknown(bridge: Interface) -> str:
     """Containers may be on it (or virtual machines of others): Docker takes any name one gives."""
     own = bridge.addresses[0]
     return (
-        f"not listening on {bridge.name}: its name is none that Docker, Podman or nerdctl gives a"
-        f" bridge; KTRDR_FORWARD_BIND={own.ip} with KTRDR_FORWARD_CALLERS={own.network} takes its"
+        f"not listening on {bridge.name}: its name is not one that Docker, Podman or nerdctl gives"
+        f" a bridge; KTRDR_FORWARD_BIND={own.ip} with KTRDR_FORWARD_CALLERS={own.network} takes its"
         " calls, and no others"
     )
 

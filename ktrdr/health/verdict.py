@@ -36,7 +36,7 @@ _TIGHT_BYTES = 100 * 2**20
 _TIGHT_SHARE = 0.02
 """A disk with less than both of these free is nearly full."""
 _SET_IT = "set what it names, then ./scripts/up"
-_CHECK_IT = "mend what it names; ./scripts/ib_port_forward.sh --check looks again"
+_CHECK_IT = "correct what it names; ./scripts/ib_port_forward.sh --check checks again"
 _NAMED = 5
 _PASSING = (
     "connecting",
@@ -49,13 +49,13 @@ _PASSING = (
 )
 """States without data that end without anybody's doing."""
 _VITAL = {
-    "ib-connection": "nothing can be asked of IB",
+    "ib-connection": "nothing can be requested from IB",
     "gap-filler": "the store is not kept complete",
 }
 _USEFUL = {
     "port-forward": "containers cannot reach the gateway",
     "status-app": "there is no status page",
-    "gateway-sim": "there is no gateway to ask",
+    "gateway-sim": "there is no gateway to connect to",
 }
 _ACTIVITIES = {
     "filling": "being filled",
@@ -391,8 +391,8 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
         )
     if _age_s(status, now) > _STUCK_S:
         yield Concern(
-            f"gap-filler has not moved for {_age_s(status, now) / 60:.0f} min",
-            consequence="what is said of the series is as old as that",
+            f"gap-filler has reported nothing new for {_age_s(status, now) / 60:.0f} min",
+            consequence="what is shown of the series is that old",
             next_step=".venv/bin/supervisorctl restart gap-filler",
             is_fault=True,
             about="program",
@@ -436,7 +436,7 @@ def _of_connection(
     yield Concern(
         f"{lost} the {status.gateway} gateway ({status.state.replace('_', ' ')})",
         error.message if error else "",
-        "nothing new can be asked for",
+        "nothing new can be requested",
         "" if status.state in _PASSING else hint or ".venv/bin/ktrdr doctor",
         stops=True,
     )
@@ -468,7 +468,7 @@ def _of_jump(status: GapFillerStatus) -> Iterator[Concern]:
         way = "ahead" if status.clock_jump_s > 0 else "back"
         yield Concern(
             f"this machine's clock has jumped by {abs(status.clock_jump_s):.0f} s, {way}",
-            consequence="until it has stayed there for five minutes nothing is taken for complete",
+            consequence="nothing counts as complete until it has stayed there for five minutes",
             next_step="set it by the network's time, unless it is right now",
             about="clock",
         )
@@ -481,7 +481,7 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
     """Those that somebody has to see to, for each reason, and those that are on their way."""
     if status.last_scan_time is None:
         if status.state != "refused" and status.store_trouble is None:
-            yield Concern("the store has not been looked at yet", about="series")
+            yield Concern("the store has not been scanned yet", about="series")
         return
     if not status.series:
         yield Concern(
@@ -503,7 +503,7 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
             about="series",
         )
     if status.series_troubled > named:
-        more = f"{status.series_troubled - named} more series need somebody"
+        more = f"{status.series_troubled - named} more series need you"
         yield Concern(more, next_step=".venv/bin/ktrdr gaps", about="series")
     if under_way := _under_way(status):
         count = _healing(status)
@@ -535,7 +535,7 @@ def _summary(concerns: list[Concern], status: GapFillerStatus | None, now: datet
     of_group = [c for c in concerns if c.about != "series"]
     parts = [_claims(of_group)] if of_group else []
     if status is None:
-        parts.append("how complete the store is, is not known")
+        parts.append("the store's completeness is not known")
     elif status.last_scan_time is None or not status.series:
         parts += [c.what for c in concerns if c.about == "series"]
     else:

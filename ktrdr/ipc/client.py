@@ -76,7 +76,7 @@ class LocalClient:
         try:
             return read_json(body)
         except errors.InvalidRequest as error:
-            raise self._down("does not speak this version's language") from error
+            raise self._down("answers in a format that this version does not understand") from error
 
     def _ask_text(
         self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]
@@ -86,12 +86,12 @@ class LocalClient:
         connection = UnixConnection(self._path, timeout_s)
         with self._lock:
             if self._aborted:
-                raise self._down("is not asked any more")
+                raise self._down("is no longer contacted")
             self._open.add(connection)
         try:
             connection.connect()
             if self._aborted:  # before there was anything to shut down
-                raise self._down("is not asked any more")
+                raise self._down("is no longer contacted")
             connection.request(method, target)
             response = connection.getresponse()
             body = response.read()
@@ -113,7 +113,7 @@ class LocalClient:
         try:
             said = from_text(ErrorMessage, body)
         except errors.InvalidRequest:
-            return self._down("does not speak this version's language")
+            return self._down("answers in a format that this version does not understand")
         return error_of(said, f"HTTP {status}")
 
     def unreadable(self, why: str) -> errors.PeerDown:

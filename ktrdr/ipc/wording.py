@@ -7,16 +7,16 @@ from datetime import datetime
 _WORDS = {
     "present": "there",
     "open": "to be fetched",
-    "asked": "asked for",
-    "late": "not there yet, asked for again later",
-    "unproven": "IB reported no bars, which is not verified yet; requested again later",
+    "asked": "requested",
+    "late": "not there yet, requested again later",
+    "unproven": "missing from IB’s answer, not confirmed yet; requested again later",
     "no_trades": "without trades, verified",
-    "too_old": "too old to be fetched unasked",
+    "too_old": "too old to be fetched unless requested",
     "failed": "failed, tried again later",
     "not_entitled": "not in the account’s market data",
     "unknown_contract": "of a contract unknown to IB",
-    "other_contract": "not asked for: the symbol is another contract now",
-    "broken_file": "not asked for: the file or its entry is broken",
+    "other_contract": "not requested: the symbol is another contract now",
+    "broken_file": "not requested: the file or its entry is broken",
     "not_due": "not due yet",
 }
 _DAYS = {
@@ -24,11 +24,11 @@ _DAYS = {
     "closed": "the market was closed",
     "before_listing": "before IB’s first bar of this contract",
     "expired": "after the contract’s last trading day",
-    "not_looked_at": "nobody has asked IB about this day",
+    "not_looked_at": "not requested from IB yet",
 }
 _SESSIONS = {
-    "hours": "IB tells no past sessions: those of the coming week are taken for every week",
-    "rules": "IB tells no sessions: the usual ones of this kind of contract are taken",
+    "hours": "IB gives no past sessions: those of the coming week are used for every week",
+    "rules": "IB gives no sessions: the usual ones of this kind of contract are used",
 }
 
 

@@ -114,7 +114,7 @@ def _concern_json(concern: Concern) -> Json:
 def forwarding_json(said: Report | None) -> Json:
     """What port-forward says; `bytes` are of both directions, all counts since its start."""
     if said is None:
-        return {"running": False, "reason": "port-forward has said nothing lately"}
+        return {"running": False, "reason": "port-forward has not reported lately"}
     return {
         "running": True,
         "reason": None,

@@ -55,7 +55,9 @@ def protect(app: Flask, settings: Settings) -> None:
         host = request.headers.get("Host", "")
         name = host_name(host)
         if name not in trusted and not (everywhere and _is_address(name)):
-            abort(400, f"Host {host!r} is none of ours: {', '.join(sorted(trusted))}")
+            abort(
+                400, f"Host {host!r} is not one of this page's names: {', '.join(sorted(trusted))}"
+            )
         if request.method not in _SAFE_METHODS and is_foreign(
             host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site"), urls
         ):
@@ -84,7 +86,7 @@ def _expect_token(token: str, guesses: Guesses) -> None:
             why = f"too many wrong tokens from {caller}"
             raise TooManyRequests(why, retry_after=math.ceil(wait_s))
         guesses.note(caller, said, now)
-    abort(401, "say KTRDR_STATUS_TOKEN as a bearer token, or as the password of any user")
+    abort(401, "send KTRDR_STATUS_TOKEN as a bearer token, or as the password of any user")
 
 
 def says(authorization: str, token: str) -> bool:

@@ -57,12 +57,12 @@ class Guesses:
             caller.reported = now if is_new else caller.reported
             caller.told_of_many = now if is_many else caller.told_of_many
         if is_new:
-            log.warning("%s says a wrong KTRDR_STATUS_TOKEN", address)
+            log.warning("%s sent a wrong KTRDR_STATUS_TOKEN", address)
         if is_many:
             reported = (
                 f"{MOST_GUESSES} different ones within a minute: more are not counted in that one"
             )
-            log.warning("%s says wrong KTRDR_STATUS_TOKENs, %s", address, reported)
+            log.warning("%s sent wrong KTRDR_STATUS_TOKENs, %s", address, reported)
 
     def _caller(self, address: str, now: float) -> _Caller:
         if len(self._callers) >= _MOST_CALLERS:

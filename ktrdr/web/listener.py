@@ -49,8 +49,8 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> ThreadedT
     except OSError as error:
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             raise Misconfigured(
-                f"KTRDR_STATUS_PORT={port}: expected a free port, but {host}:{port} cannot be "
-                f"had: {error.strerror}"
+                f"KTRDR_STATUS_PORT={port}: expected a free port, but {host}:{port} is not "
+                f"available: {error.strerror}"
             ) from error
         raise _no_address(host, error.strerror) from error
     except ValueError as error:  # waitress's word for it

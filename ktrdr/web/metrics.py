@@ -51,7 +51,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         health.add_metric([one], one is verdict.health)
     yield health
     yield GaugeMetricFamily(
-        "ktrdr_needs_person", "Things that somebody has to see to.", value=len(verdict.needs_person)
+        "ktrdr_needs_person", "Problems that need a person.", value=len(verdict.needs_person)
     )
     yield from _of_services(snapshot.services)
     if snapshot.forwarding is not None:
@@ -182,7 +182,7 @@ def _of_gap_filler(status: GapFillerStatus) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "ktrdr_series_need_person",
-        "Series that somebody has to see to.",
+        "Series that need a person.",
         value=status.series_troubled,
     )
     if status.disk_free_bytes is not None:

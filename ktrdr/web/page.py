@@ -50,8 +50,8 @@ _OUTAGES = 200
 _WORST_FIRST = ("refused", "failed", "renewed", "filling", "unproven", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 _SCAN_SAID = {
-    "asked": "A scan was asked for.",
-    "failed": "The gap filler could not be asked; its card says why.",
+    "asked": "Scan requested.",
+    "failed": "The gap filler could not be reached; its card says why.",
 }
 _FILL_SAID = {
     "cancelled": "The fill was cancelled; what was fetched stays.",

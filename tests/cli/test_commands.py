@@ -129,7 +129,7 @@ def test_status_tells_that_all_is_well(ktrdr, connection):
         "healthy The series is complete.",
         "SIMULATED gateway at 127.0.0.1:4102",
         "1 of 1 series complete",
-        "2 gaps stay",
+        "2 gaps remain",
     ):
         assert words in result.output
 
@@ -213,9 +213,9 @@ def test_gaps_shows_why_bars_are_missing(ktrdr):
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
-        (["ZZZZ"], "watches no series of 'ZZZZ'", "ktrdr gaps shows all series"),
-        (["aapl"], "watches no series of 'aapl'", "did you mean AAPL?"),
-        (["AAPL", "5m"], "watches AAPL in 1m, and not in 5m", "create AAPL_5m.csv"),
+        (["ZZZZ"], "has no series of 'ZZZZ'", "ktrdr gaps shows all series"),
+        (["aapl"], "has no series of 'aapl'", "did you mean AAPL?"),
+        (["AAPL", "5m"], "has AAPL in 1m, and not in 5m", "create AAPL_5m.csv"),
         (["AAPL", "2m"], "'2m': expected one of", ""),
     ],
 )
@@ -462,7 +462,7 @@ def test_what_may_come_later_is_not_waited_for(ktrdr, filler):
     filler(fills=[FILL | {"state": "unproven", "missing": {"unproven": 10}}])
     done = ktrdr(*START)
     assert done.exit_code == 0
-    assert "380 of 390 bars; 10 not there as IB says" in done.output
+    assert "380 of 390 bars; 10 missing from IB’s answer" in done.output
 
 
 @pytest.mark.parametrize("now", [FILL | {"state": "cancelled"}, []])
@@ -518,7 +518,7 @@ def test_ctrl_c_before_the_fill_was_acknowledged_says_where_to_see_whether_it_wa
         run.send_signal(signal.SIGINT)
         said, _ = run.communicate(timeout=20)
     assert run.returncode == 130
-    assert said == "It may be asked for by now; `ktrdr fills` says so\n"
+    assert said == "It may have been requested already; `ktrdr fills` shows whether\n"
 
 
 def test_a_fill_that_was_acknowledged_is_told_though_the_gap_filler_goes_then(ktrdr, settings):
@@ -678,7 +678,7 @@ def test_check_tells_that_all_is_kept(ktrdr, settings):
     result = ktrdr("check")
     assert result.exit_code == 0
     assert result.output.startswith("2 files, 6 rows, ")
-    assert result.output.endswith(": every promise is kept\n")
+    assert result.output.endswith(": no problems found\n")
 
 
 def test_check_tells_what_is_broken_and_mends_what_it_may(ktrdr, settings):
@@ -695,7 +695,7 @@ def test_check_tells_what_is_broken_and_mends_what_it_may(ktrdr, settings):
     assert "the old files are in " in result.output
     assert "2 mended" in result.output
     assert path.read_text() == HEADER + "".join(ROWS)
-    assert "every promise is kept" in ktrdr("check").output
+    assert "no problems found" in ktrdr("check").output
 
 
 def test_check_fails_while_something_stays(ktrdr, settings):

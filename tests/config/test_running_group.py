@@ -78,7 +78,7 @@ def test_a_program_by_hand_must_know_the_groups_token(with_token, monkeypatch):
     assert settings_to_run_with(with_token).status_token == TOKEN
     for other in (TOKEN[::-1], ""):
         monkeypatch.setenv("KTRDR_STATUS_TOKEN", other)
-        with pytest.raises(Misconfigured, match="KTRDR_STATUS_TOKEN otherwise") as raised:
+        with pytest.raises(Misconfigured, match="KTRDR_STATUS_TOKEN differs") as raised:
             settings_to_run_with(with_token)
         assert TOKEN not in str(raised.value)
         assert settings_to_read_with(with_token)[0].ktrdr_run_dir == with_token / "run"

@@ -169,7 +169,7 @@ def test_files_that_are_of_no_series_are_not_kept_and_said(verdict, complete):
 
 def test_troubles_that_are_not_named_count_too(verdict, complete):
     filler = replace(complete, series_current=4, series_troubled=10, troubles=(UNKNOWN,))
-    assert "9 more series need somebody" in [c.what for c in verdict(filler=filler).needs_person]
+    assert "9 more series need you" in [c.what for c in verdict(filler=filler).needs_person]
 
 
 @pytest.mark.parametrize(("by_s", "way"), [(86400.0, "ahead"), (-86400.0, "back")])

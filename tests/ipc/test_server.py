@@ -223,7 +223,7 @@ def test_questions_can_be_broken_off(path):
         client.abort()
         thread.join(10)
         assert failures == [True]
-        with pytest.raises(PeerDown, match="not asked any more"):
+        with pytest.raises(PeerDown, match="no longer contacted"):
             client.get("/hang", 60)
 
 

@@ -260,8 +260,8 @@ def test_a_token_that_was_written_since_is_pending_and_not_shown(group):
     group.until_all_run()
     (group.copy.folder / ".env").write_text("KTRDR_STATUS_TOKEN=k7Hq2pZx9Lm0vBn3\n")
     group.control("restart", "gap-filler")
-    group.copy.until(lambda: "says otherwise" in group.log("gap-filler"), "it is told")
-    assert "./scripts/up takes it up: KTRDR_STATUS_TOKEN\n" in group.log("gap-filler")
+    group.copy.until(lambda: "has changed since the start" in group.log("gap-filler"), "it is told")
+    assert "./scripts/up applies it: KTRDR_STATUS_TOKEN\n" in group.log("gap-filler")
 
 
 def test_ktrdr_ctl_is_supervisorctl_from_any_folder(group):
@@ -414,7 +414,7 @@ def test_a_program_that_is_restarted_stays_what_the_group_is(group):
     (group.copy.folder / ".env").write_text("IB_HOST=127.0.0.1\nIB_PORT=4999\n")
     assert group.control("restart", "ib-connection").returncode == 0
     group.until_all_run()
-    said = ".env says otherwise by now, and ./scripts/up takes it up: IB_HOST=127.0.0.1"
+    said = ".env has changed since the start, and ./scripts/up applies it: IB_HOST=127.0.0.1"
     group.copy.until(lambda: said in group.log("ib-connection"), said)
     start = f"gateway 127.0.0.1:{group.env['KTRDR_SIM_PORT']}, bars in"
     group.copy.until(lambda: group.log("ib-connection").count(start) == 2, "as before")

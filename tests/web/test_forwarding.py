@@ -71,7 +71,7 @@ def test_who_has_all_the_calls_is_told(client, run_dir, said):
 def test_without_one_the_api_says_so(client):
     assert client.get(STATUS).json == {
         "running": False,
-        "reason": "port-forward has said nothing lately",
+        "reason": "port-forward has not reported lately",
     }
 
 

@@ -65,7 +65,7 @@ def test_a_caller_is_told_of_once_an_hour(caplog):
     for minute in range(60):
         guess(guesses, "192.0.2.1", 50, now=float(minute * MINUTE))
     first, many = (record.getMessage() for record in caplog.records)
-    assert first == "192.0.2.1 says a wrong KTRDR_STATUS_TOKEN"
+    assert first == "192.0.2.1 sent a wrong KTRDR_STATUS_TOKEN"
     assert "192.0.2.1" in many
     caplog.clear()
     guess(guesses, "192.0.2.1", 1, now=float(HOUR))

@@ -245,7 +245,7 @@ def test_a_store_that_was_not_looked_at_is_not_called_empty(text, peers):
     peers.coverage = {"scan_time": None, "series": []}
     peers.gap_filler = replace(peers.gap_filler, last_scan_time=None)
 
-    assert "The store has not been looked at yet" in text()
+    assert "The store has not been scanned yet" in text()
 
 
 def test_coverage_that_cannot_be_read_is_said_so(text, peers):
@@ -260,7 +260,7 @@ def test_a_series_that_nobody_has_looked_at_is_said_so(text, peers):
         | {"expected": None, "present": None, "holes": None, "missing": {}}
     ]
 
-    assert "not looked at yet" in text()
+    assert "not assessed yet" in text()
 
 
 def test_a_failure_is_shown_with_ibs_code(text, peers):
@@ -277,7 +277,7 @@ def test_what_is_not_expected_is_remarked(text, peers):
     ]
 
     assert "listed on 2026-11-02, nothing is expected before" in text()
-    assert "IB tells no sessions: the usual ones" in text()
+    assert "IB gives no sessions: the usual ones" in text()
 
 
 def test_a_series_that_is_pulled_again_says_why_and_is_no_trouble(text, client, peers):
@@ -377,14 +377,14 @@ def test_the_form_asks_for_a_scan_and_comes_back(client, peers):
 
     assert (answer.status_code, answer.location) == (303, "/?scan=asked")
     assert peers.requested == [{"what": "scan"}]
-    assert "A scan was asked for." in client.get(answer.location).text
+    assert "Scan requested." in client.get(answer.location).text
 
 
 def test_the_form_says_when_it_was_for_nothing(client):
     answer = client.post("/scan")
 
     assert answer.location == "/?scan=failed"
-    assert "could not be asked" in client.get(answer.location).text
+    assert "could not be reached" in client.get(answer.location).text
 
 
 def test_an_address_cannot_put_words_into_the_page(client):

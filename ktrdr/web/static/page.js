@@ -78,7 +78,7 @@ async function scan(event) {
   try {
     const response = await fetch("/api/v1/system/gap-filler/force-scan", { method: "POST" });
     const answer = await response.json();
-    said.textContent = response.ok ? "A scan was asked for." : `Not done: ${answer.reason}`;
+    said.textContent = response.ok ? "Scan requested." : `Not done: ${answer.reason}`;
   } catch {
     said.textContent = "Not done: the status app does not answer.";
   }
