@@ -81,21 +81,21 @@ def test_all_bytes_arrive_both_ways_with_a_pipe_in_the_kernel_and_without(around
             threading.Thread(target=copied.caller.sendall, args=(question,)),
             threading.Thread(target=copied.gateway.sendall, args=(answer,)),
         ]
-        received = {}
+        arrived = {}
         sent.append(
             threading.Thread(
-                target=lambda: received.update(q=received(copied.gateway, len(question)))
+                target=lambda: arrived.update(q=received(copied.gateway, len(question)))
             )
         )
         for one in sent:
             one.start()
-        received["a"] = received(copied.caller, len(answer))
+        arrived["a"] = received(copied.caller, len(answer))
         for one in sent:
             one.join()
         copied.caller.close()
         copied.gateway.close()
         copied.thread.join(10)
-    assert received == {"q": question, "a": answer}
+    assert arrived == {"q": question, "a": answer}
     assert copied.result == [len(question) + len(answer) + 2, ""]
 
 
