@@ -54,7 +54,7 @@ def read_subnets(text: str) -> tuple[ipaddress.IPv4Network, ...]:
 
 
 def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address without its zone; the older kind for one that is told in the newer."""
+    """An address without its zone; IPv4 for an IPv4-mapped IPv6 address."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped
@@ -62,7 +62,7 @@ def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def is_from_here(caller: str, reached: str) -> bool:
-    """Whether a call from `caller`, taken at our address `reached`, is this machine's own.
+    """Whether a call from `caller`, accepted at the address `reached`, is this machine's own.
 
     That is so from a loopback address and from the one that was called: no answer to these reaches
     anybody else. Who calls at 127.0.0.1 need not be: where a network's interface has Linux's

@@ -47,7 +47,7 @@ class Misconfigured(KtrdrError):
 
 
 class RequestFailed(Retryable):
-    """IB answered with an error that nobody here knows: a failure, never "no data"."""
+    """IB answered with an unknown error: a failure, never "no data"."""
 
 
 class NotConnected(Retryable):
@@ -63,11 +63,11 @@ class IdInUse(NotConnected):
 
 
 class GatewayUnresponsive(NotConnected):
-    """The gateway takes the connection and says nothing: restarting it is what helps."""
+    """The gateway accepts the connection but does not respond: restarting it helps."""
 
 
 class ConnectionClosedEarly(NotConnected):
-    """Whoever listens there closed the connection before greeting."""
+    """The connection was closed during the handshake."""
 
 
 class TimedOut(Retryable):
@@ -77,7 +77,7 @@ class TimedOut(Retryable):
 
 
 class PacingViolation(Retryable):
-    """IB says that too much was asked in too short a time."""
+    """IB says that too much was requested in too short a time."""
 
     outcome = "paced"
     http_status = 429
@@ -96,7 +96,7 @@ class PeerDown(Retryable):
 
 
 class PeerTimedOut(PeerDown):
-    """It takes the question and does not answer in time: that question's trouble alone."""
+    """It accepts the request and does not answer in time: only that request fails."""
 
 
 class StoreUnwritable(Retryable):
@@ -106,7 +106,7 @@ class StoreUnwritable(Retryable):
 
 
 class StoreGone(StoreUnwritable):
-    """Its folder is not there any more, or is another one: what was known of it is of before."""
+    """Its folder is gone, or is another one: what was known of it is out of date."""
 
 
 class NotEntitled(Permanent):
@@ -144,7 +144,7 @@ class UnknownFill(Permanent):
 
 
 class InvalidRequest(Permanent):
-    """The question itself is wrong."""
+    """The request itself is wrong."""
 
     outcome = "invalid_request"
 
@@ -157,7 +157,7 @@ class MalformedFile(Permanent):
 
 
 class OtherUnit(Permanent):
-    """IB tells a whole series in another unit than its file, which has rows of others.
+    """IB reports a whole series in another unit than its file, which has foreign rows.
 
     Nothing is written, so that the file is not half in one unit and half in the other.
     """

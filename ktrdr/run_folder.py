@@ -1,4 +1,4 @@
-"""The run folder: for its owner alone. One that somebody else made is looked at, never changed."""
+"""The run folder: for its owner alone. One that somebody else made is checked, never changed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def prepare_run_folder(folder: Path, name: str = "KTRDR_RUN_DIR") -> None:
 
 
 def other_than_ours(folder: Path) -> str:
-    """The name of something in a folder in which nothing is ours; empty: it is empty, or ours."""
+    """A name in a folder that has no files of ktrdr's; empty: the folder is empty, or ktrdr's."""
     names = sorted(entry.name for entry in folder.iterdir())
     return "" if any(map(_is_ours, names)) else next(iter(names), "")
 

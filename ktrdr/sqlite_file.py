@@ -43,7 +43,7 @@ class Schema(NamedTuple):
     """The tables of a file, and what becomes of those of before."""
 
     tables: str
-    """Statements that make what is lacking."""
+    """Statements that create missing tables."""
     version: int = 1
     """Of another one nothing is understood."""
     upgrades: tuple[Callable[[Database, Path], None], ...] = ()
@@ -53,7 +53,7 @@ class Schema(NamedTuple):
 
 
 def open_database(path: Path, schema: Schema, wait_s: float = _WAIT_S) -> Database:
-    """The database at `path` with these tables, made where they are lacking; for any thread.
+    """The database at `path` with these tables, created where missing; for any thread.
 
     DatabaseError: it is locked, or the disk is full. OSError: its folder cannot be made.
     """

@@ -25,7 +25,7 @@ _AWAY_S = 30.0
 _RATE_OVER_S = 60.0
 """What was fetched in the last minute says how long the rest will take."""
 _LEAST_S, _SPREAD = 3.0, 1.5
-"""So long bars must have come before anything is said, and to such a factor it is known then."""
+"""How long bars must have come before an estimate is shown, and its uncertainty as a factor."""
 _INTERRUPTED = 130
 
 
@@ -75,7 +75,7 @@ def _name(requested: FillAccepted) -> str:
 
 
 class _Follower:
-    """Looks at one fill again and again."""
+    """Polls one fill."""
 
     def __init__(self, gap_filler: LocalClient, requested: FillAccepted, shown: Progress) -> None:
         self._gap_filler = gap_filler
@@ -85,7 +85,7 @@ class _Follower:
             f"{requested.symbol}_{requested.timeframe}", total=None, left=""
         )
         self._known: deque[tuple[float, int]] = deque()
-        """When so many bars were there, of the last minute."""
+        """Times and bar counts of the last minute."""
         self._said = ""
 
     def wait(self) -> FillStatus:
@@ -153,7 +153,7 @@ class _Follower:
 def time_left(looks: Sequence[tuple[float, int]], expected: int) -> str:
     """How long the rest takes at the rate of these looks, for a person; empty: not known yet.
 
-    `looks`: when (seconds) so many bars were there. What passed before the first came is no work.
+    `looks`: times (seconds) and the bar counts then. What passed before the first came is no work.
     """
     (_, before), (now, present) = looks[0], looks[-1]
     began = max(at for at, bars in looks if bars == before)

@@ -1,1 +1,1 @@
-"""What the programs are told: the environment, `.env`, and the group that is running already."""
+"""The programs' settings: the environment, `.env`, and the group that is running already."""

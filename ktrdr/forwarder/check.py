@@ -21,7 +21,7 @@ _HELLO = b"API\0\0\0\0\x09v157..178"
 
 
 class Line(NamedTuple):
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     is_well: bool
     text: str
@@ -111,7 +111,7 @@ def _own_address(place: Place) -> str:
 
 
 def _greeting(address: tuple[str, int]) -> bytes | None:
-    """What is said to a client's first words; empty: nothing; None: nobody listens."""
+    """The reply to a client's handshake; empty: none; None: no connection."""
     try:
         with socket.create_connection(address, _PATIENCE_S) as call:
             with contextlib.suppress(OSError):

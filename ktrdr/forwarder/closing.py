@@ -1,7 +1,7 @@
 """Closing connections whose other side may still talk, without a reset and without waiting.
 
-A socket that is closed with words unread is reset by the system, and so looks as one that is not
-wanted. So the end is said, what still comes is read, and closed is a little later.
+A socket that is closed with unread data is reset by the system, which looks like a refusal. So the
+end is sent, what still comes is read, and the socket is closed a little later.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 QUIET_S = 120
-"""A side that has only one direction left may be silent for so long."""
+"""How long a side that has only one direction left may be silent."""
 
 _CHUNK = 2**20
 _PIPE = 2**18

@@ -1,4 +1,4 @@
-"""What the forwarder is told: by the settings as every program reads them, or without a .venv.
+"""The forwarder's settings: read as every program reads them, or without a .venv.
 
 Without one there is no pydantic and no dotenv: then the few variables that matter here are read
 from the environment and from plain lines of `.env`; a line of theirs that needs more is refused.

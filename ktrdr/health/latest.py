@@ -1,4 +1,4 @@
-"""One answer for many askers: a value that is asked for anew once it is too old."""
+"""One answer for many callers: a value that is requested again once it is too old."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _FRESH_S = 0.5
 _COVERAGE_FRESH_S = 3.0
 _HISTORY_FRESH_S = 20.0
 _COSTS = 10
-"""Outages of which it is asked what they have cost."""
+"""Outages whose cost is requested."""
 HISTORY_DAYS = (1, 30)
 """The spans of time of which the page shows how the connection was."""
 
@@ -98,7 +98,7 @@ class Peers:
         return _answer(lambda: self._coverage_as_told(question))
 
     def scan(self) -> Answer[str]:
-        """Have the gap filler look for holes now; the scan's id."""
+        """Have the gap filler look for gaps now; the scan's id."""
         return _answer(
             lambda: self._gap_filler.ask(ScanAccepted, "POST", "/scan", REQUEST_TIMEOUT_S).scan_id
         )

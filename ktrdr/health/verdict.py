@@ -21,7 +21,7 @@ ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "hi
 """States in which a gateway answers, whether or not data come."""
 LOGGED_OUT = "logged_out"
 _CANNOT_START = " cannot start: "
-"""How a program says that something is wrong with what it was told (`process.run`)."""
+"""How a program reports wrong settings (`process.run`)."""
 FARM_DOWN = "farm_down"
 """Bars can be had, and one of IB's farms is broken."""
 CLOCK_S = 5.0
@@ -31,7 +31,7 @@ _STARTING = "STARTING"
 """What supervisord calls a program that runs for less than its `startsecs`."""
 _STALE_HEARTBEATS = 3
 _STUCK_S = 600.0
-"""A gap filler that has said nothing new for so long is stuck."""
+"""A gap filler that has reported nothing new for this long is stuck."""
 _TIGHT_BYTES = 100 * 2**20
 _TIGHT_SHARE = 0.02
 """A disk with less than both of these free is nearly full."""

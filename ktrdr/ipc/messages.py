@@ -19,14 +19,14 @@ def _in_seconds(time: datetime) -> str:
 
 
 Time = Annotated[datetime, PlainSerializer(_in_seconds, return_type=str, when_used="json")]
-"""A time (UTC), told as ISO 8601 with `+00:00`."""
+"""A time (UTC), written as ISO 8601 with `+00:00`."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
-"""A number that JSON can tell."""
+"""A number that JSON can represent."""
 
 
 @dataclass(frozen=True)
 class ErrorMessage:
-    """An error as it is told. Each part may be missing, as of another version."""
+    """An error as it is sent. Each part may be missing, as of another version."""
 
     kind: str | None = None
     """The name of its class."""
@@ -153,7 +153,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class ConnectionHistory:
-    """What `GET /history` tells of the last days."""
+    """What `GET /history` reports of the last days."""
 
     since: Time
     until: Time
@@ -255,7 +255,7 @@ class GapFillerStatus:
     gaps_remaining: int
     """Those still to be closed, the failed ones among them."""
     unfillable: Mapping[str, int]
-    """Reason → holes that stay for now."""
+    """Reason → gaps that remain for now."""
     bars_added: int
     symbols_processed: int
     current: tuple[str, ...]
@@ -308,11 +308,11 @@ class SeriesStatus:
     timeframe: str
     file: str
     state: str
-    """`complete`, `filling`, `waiting`, `renewed` (pulled again), `failed` or `refused`."""
+    """`complete`, `filling`, `waiting`, `renewed` (being rebuilt), `failed` or `refused`."""
     first: Time | None = None
     last: Time | None = None
     expected: int | None = None
-    """None, like the next two: nobody has looked yet, or the file cannot be read."""
+    """None, like the next two: not assessed yet, or the file cannot be read."""
     present: int | None = None
     holes: int | None = None
     missing: Mapping[str, int] = field(default_factory=dict)
@@ -326,7 +326,7 @@ class SeriesStatus:
     listed: Time | None = None
     expires: Time | None = None
     sessions_from: str | None = None
-    """`ib`, `hours` or `rules`: who has told the sessions."""
+    """`ib`, `hours` or `rules`: where the sessions come from."""
 
 
 @dataclass(frozen=True)

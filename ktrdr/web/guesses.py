@@ -1,4 +1,4 @@
-"""Wrong tokens: how many of them a caller may say, and which are told in the log.
+"""Wrong tokens: how many of them a caller may send, and which are logged.
 
 Keeps no token, and little of anything, however many call.
 """

@@ -1,4 +1,4 @@
-"""Listens for the page, and takes the calls that are for it: others are closed unheard."""
+"""Listens for the page, and takes the calls that are for it: others are closed unread."""
 
 from __future__ import annotations
 
