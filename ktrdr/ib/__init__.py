@@ -1,1 +1,1 @@
-"""The one connection to IB: its life, pace and requests. Only `client.py` knows IB's library."""
+"""The one connection to IB: its states, pacing and requests. Only `client.py` uses IB's library."""

@@ -1,4 +1,4 @@
-"""One client with the tasks that watch over it and the events that they report; closed together."""
+"""One client with the tasks that monitor it and the events that they report; closed together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("ib-connection")
 
 
 class AttachedClient:
-    """Of one attempt; what is heard of it after its end reaches nobody."""
+    """The client of one attempt; events that are reported after `close` are not delivered."""
 
     def __init__(self, notice: Notice, time_requested_at: float) -> None:
         self.client = IbClient(notice, time_requested_at)
@@ -27,7 +27,7 @@ class AttachedClient:
         return f"<AttachedClient {self.client!r}, {len(self._watchers)} watchers>"
 
     def watch(self, work: Coroutine[Any, Any, Event]) -> None:
-        """Let a watcher run; what it returns is an event."""
+        """Run a watcher; it returns an event."""
         self._watchers.add(asyncio.create_task(self._run(work)))
 
     def close(self) -> None:
@@ -42,10 +42,10 @@ class AttachedClient:
             event = await work
         except NotConnected:
             if self.client.closed.is_set():
-                return  # whoever watches the socket says so
+                return  # the watcher of the socket reports that
             log.exception("no connection, while there is one")
             event = Event.LOST
-        except Exception:  # a watcher that breaks must not leave a connection unwatched
+        except Exception:  # a watcher that fails must not leave the connection unmonitored
             log.exception("unexpected error of a watcher of %r", self.client)
             event = Event.LOST
         self.events.put_nowait(event)

@@ -1,4 +1,4 @@
-"""Attempts to connect: one greeting and one answer each, with a client id that is free."""
+"""Attempts to connect: one handshake and one answer each, with a client id that is free."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ktrdr.ib.status_record import StatusRecord
 log = logging.getLogger("ib-connection")
 
 _GREETING_S = 15.0
-"""How long a gateway may take to greet and to answer first; a fresh one takes several seconds."""
+"""Seconds for the handshake and the first answer; a fresh gateway takes several."""
 _APART_S = 1.0
-"""Attempts begin at least so far apart, whoever requests them."""
+"""Minimum seconds between the starts of two attempts, whoever requests them."""
 _NO_CONNECTION = 502
-"""The code of an error that says: nobody was reached."""
+"""The error code for "could not connect"."""
 
 
 class Attempts:
-    """One after another, on one event loop."""
+    """Attempts one after another, on one event loop."""
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class Attempts:
         self._retries = retries
         self.client_ids = ClientIds(settings.ib_client_id)
         self._began_at = float("-inf")
-        """By the loop's clock, as is the next."""
+        """When the last attempt began, by the loop's clock."""
         self.time_requested_at = float("-inf")
-        """When the gateway was last asked for the time, by whichever connection."""
+        """When any connection last requested the time, by the loop's clock."""
 
     def __repr__(self) -> str:
         return f"<Attempts {self.client_ids!r}>"
 
     async def begin(self) -> None:
-        """An attempt begins as soon as one may; what was requested before is thereby done."""
+        """Begin an attempt as soon as one may begin; it satisfies any earlier reconnect request."""
         loop = asyncio.get_running_loop()
         if not self.client_ids.is_trying_next:
             await asyncio.sleep(self._began_at + _APART_S - loop.time())
@@ -59,7 +59,7 @@ class Attempts:
         self._status.note_attempt(self.client_ids.current)
 
     async def greet(self, client: IbClient) -> datetime | Event:
-        """What the gateway's clock shows; or the event with which the attempt has ended."""
+        """The time of the gateway's clock; or the event with which the attempt has ended."""
         patience_s = min(_GREETING_S, 2 * self._settings.ktrdr_ib_heartbeat_s)
         host, port = self._settings.gateway_host, self._settings.gateway_port
         try:
@@ -78,7 +78,7 @@ class Attempts:
         return answered
 
     def _id_in_use(self, error: IdInUse) -> Event:
-        """The next id at once; after all of them the backoff, since none is free."""
+        """The next id is tried at once; when all are in use, after the backoff."""
         if self.client_ids.note_in_use():
             log.info("client id %d is in use, trying the next", self.client_ids.current)
             return Event.ID_IN_USE

@@ -1,4 +1,4 @@
-"""Availability of data: word for those who wait for them, and when there was trouble."""
+"""Availability of data: signals for those who wait for data, and the times of recent trouble."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _BACKS_KEPT = 100
 
 
 class Availability:
-    """On one event loop, whose clock all times are of."""
+    """For one event loop. All times are of its clock."""
 
     def __init__(self) -> None:
         self.repeat = Signal()
-        """What is under way will not be answered, and should be requested again."""
+        """Requests in flight will not be answered, and should be sent again."""
         self.data_back = Signal()
-        """Data can be had again, or a farm that they come from is back."""
+        """Data are available again, or a data farm is back."""
         self._farm_backs: deque[float] = deque(maxlen=_BACKS_KEPT)
         self._lost_until = float("-inf")
 
@@ -24,18 +24,18 @@ class Availability:
         return f"Availability(lost until {self._lost_until:.1f})"
 
     def repeat_requests(self, now: float) -> None:
-        """IB's servers were away until now: what was requested meanwhile went astray."""
+        """IB's servers were away until now: requests sent meanwhile were lost."""
         self._lost_until = now
         self.repeat.send()
 
     def note_farm_back(self, now: float) -> None:
-        """A farm that data come from is back, by a notice or because it answers."""
+        """A data farm is back, as a notice or an answer shows."""
         self._farm_backs.append(now)
 
     def was_lost_after(self, time: float) -> bool:
-        """IB's servers were away at some time after that."""
+        """Whether IB's servers were away at any moment after `time`."""
         return self._lost_until >= time
 
     def farm_back_after(self, time: float) -> float | None:
-        """When, after that time, a farm that bars come from came back first; None: none did."""
+        """When a data farm first came back after `time`; None: none did."""
         return next((back for back in self._farm_backs if back >= time), None)

@@ -1,12 +1,12 @@
-"""The backoff between attempts to connect. Waits for nothing itself."""
+"""The backoff between attempts to connect. Does not wait itself."""
 
 from __future__ import annotations
 
 
 class Backoff:
-    """Delays that grow; the last one repeats.
+    """Growing delays; the last one repeats.
 
-    After a connection that has proven itself the first attempt is immediate.
+    After a connection that delivered data the first attempt is immediate.
     """
 
     def __init__(self, delays_s: tuple[float, ...]) -> None:
@@ -27,6 +27,6 @@ class Backoff:
         return delay
 
     def reset(self) -> None:
-        """The connection is a good one: when it is lost, begin again."""
+        """The connection delivers data: when it is lost, begin again with the first delay."""
         self._taken = 0
         self._is_proven = True

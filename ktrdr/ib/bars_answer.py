@@ -1,4 +1,4 @@
-"""Bars of one answer of IB's: in columns as they come in, then checked for what cannot be true."""
+"""Bars of one IB response: collected in columns, then checked for invalid bars."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.sessions import utc_midnight
 
 _NEIGHBOURS = 5
-"""Bars before and after those asked for that are told of too."""
+"""How many bars before and after the requested ones are returned too."""
 _UNSET_VOLUMES = frozenset(map(float, (2**31 - 1, 2**63 - 1, 2**127 - 1)))
-"""IB's signs for none: UNSET_INTEGER, _LONG and _DECIMAL (TWS API, `ibapi/const.py`)."""
+"""IB's values for "not set": UNSET_INTEGER, _LONG and _DECIMAL (TWS API, `ibapi/const.py`)."""
 
 
 class BarColumns(list[Any]):
-    """Bars as they come in, in columns: the library's own objects are ten times as large."""
+    """Received bars in columns: the library's own objects are ten times as large."""
 
     def __init__(self) -> None:
         super().__init__()
         self._columns = [array("d") for _ in Bar._fields]
         self.odd: list[OddBar] = []
-        """Those that could not be read."""
+        """Bars that could not be read."""
 
     def clear(self) -> None:
-        """Forget what has come in."""
+        """Discard all bars."""
         self._columns = [array("d") for _ in Bar._fields]
 
     def append(self, each: Any, /) -> None:
-        """One of the library's."""
+        """Add one of the library's bars."""
         for column, value in zip(self._columns, _bar(each), strict=True):
             column.append(value)
 
@@ -51,9 +51,9 @@ def _bar(each: Any) -> Bar:
 
 
 def start_of(when: Any) -> int:
-    """UTC seconds of a bar's time as the library has read it: daily bars have a date."""
+    """UTC seconds of a bar's time as parsed by the library: daily bars have a date."""
     if isinstance(when, datetime):
-        if when.tzinfo is None:  # seconds since 1970 were asked for
+        if when.tzinfo is None:  # seconds since 1970 were requested
             raise ValueError(f"{when} is a time of no zone")
         return int(when.timestamp())
     return utc_midnight(when if isinstance(when, date) else date.fromisoformat(str(when)))
@@ -62,9 +62,9 @@ def start_of(when: Any) -> int:
 def checked(
     request: BarsRequest, found: Iterable[Bar], unreadable: AbstractSet[int]
 ) -> tuple[Answer, list[Bar]]:
-    """Ours, in order, each start once; and the bars that cannot be true, which are left out.
+    """The requested bars, in order, each start once; and the invalid bars, which are left out.
 
-    Of a bar that comes twice with different numbers nobody can say which is right.
+    Two different bars with the same start are both left out: either may be wrong.
     `unreadable`: the starts of bars of the same answer that could not be read.
     """
     bars: dict[int, Bar] = {}
@@ -89,9 +89,9 @@ def checked(
 
 
 def start_of_odd(odd: OddBar, request: BarsRequest, read: Callable[[str], int | None]) -> int:
-    """When a bar that cannot be read begins; by its own time, or after the one before it.
+    """The start of a bar that cannot be read: its own time, or else after the bar before it.
 
-    `read`: the start of a bar out of IB's words for its time; None: they are no time.
+    `read`: parses IB's text for a bar's time into its start; None: it is not a time.
     """
     if (start := read(odd.time)) is not None:
         return start
@@ -102,8 +102,8 @@ def start_of_odd(odd: OddBar, request: BarsRequest, read: Callable[[str], int | 
 
 
 def _is_odd(bar: Bar) -> bool:
-    """Numbers that stand for none: all prices 0, or a volume that means that it is not set.
+    """Placeholder numbers: all prices 0, or a volume that means "not set".
 
-    Others may have written such bars all the same: their files are not judged by this.
+    This is checked in IB's responses only, not in files, which other programs may have written.
     """
     return not any(bar[1:5]) or bar.volume in _UNSET_VOLUMES

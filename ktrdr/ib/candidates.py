@@ -1,6 +1,6 @@
-"""Which contract a symbol stands for, where IB knows several or none: what to write. Asks nobody.
+"""Hints for a symbol for which IB knows several contracts or none. Sends no requests.
 
-A hint of several lines is a sentence and then lines for `instruments.toml`.
+A hint of several lines is a sentence followed by lines for `instruments.toml`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _PLAINEST_FIRST = (
 )
 _SHARE_CLASS = re.compile(r"([A-Za-z]+)[.-]([A-Za-z]{1,2})")
 _IB_NAMES_OTHERWISE = frozenset("6A 6B 6C 6E 6J 6M 6N 6S BTC ETH SIL".split())
-"""Roots that are no symbol of IB's: 6E is its EUR, BTC its BRR (IB's contract search)."""
+"""Roots that are not IB symbols: for 6E it has EUR, for BTC it has BRR (IB's contract search)."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What IB says of a contract that may be meant (TWS API, `Contract`); empty: nothing."""
+    """IB's fields of a contract that may be meant (TWS API, `Contract`); empty: not given."""
 
     con_id: int
     local_symbol: str = ""
@@ -55,7 +55,7 @@ class Candidate:
 
 
 def candidate_of(details: Any) -> Candidate:
-    """One of several contracts, out of IB's details of it (TWS API, `ContractDetails`)."""
+    """One of several contracts, from its details (TWS API, `ContractDetails`)."""
     contract = details.contract
     return Candidate(
         con_id=contract.conId,
@@ -71,10 +71,10 @@ def candidate_of(details: Any) -> Candidate:
 
 
 def which_is_meant(symbol: str, candidates: Sequence[Candidate], today: date) -> str:
-    """A hint: for each of the contracts that go by `symbol` the line that singles it out.
+    """A hint: for each of the contracts named `symbol` the line that identifies it.
 
-    Those that expire next come first, and those that have expired last; no more than six are
-    shown, and how many more there are.
+    Those that expire next come first, and those that have expired last; at most six are shown,
+    followed by the number of the others.
     """
     if not candidates:
         return CHECK_THE_SYMBOL
@@ -93,7 +93,7 @@ def which_is_meant(symbol: str, candidates: Sequence[Candidate], today: date) ->
 
 
 def singled_out(one: Candidate, candidates: Sequence[Candidate]) -> tuple[str, str | int]:
-    """The plainest field, and its value, that none of the others shares; `con_id` if need be."""
+    """The simplest field that only `one` has this value of, and the value; else its `con_id`."""
     for name in _PLAINEST_FIRST:
         value = getattr(one, name)
         if accepts(name, value) and sum(getattr(c, name) == value for c in candidates) == 1:
@@ -104,7 +104,7 @@ def singled_out(one: Candidate, candidates: Sequence[Candidate]) -> tuple[str, s
 def how_else_spelt(instrument: Instrument, today: date) -> str:
     """A hint for a contract that IB does not know (error 200): how IB may spell it.
 
-    Where the entry names the contract more closely than the symbol does, that is to be checked.
+    Where the entry has fields beyond the symbol, the hint is to check these.
     """
     if instrument.con_id:
         said = f"con_id = {instrument.con_id} on the exchange {instrument.exchange}"
@@ -126,7 +126,7 @@ def _check(instrument: Instrument, said: str) -> str:
 
 
 def _other_year(instrument: Instrument, dated: DatedFuture, today: date) -> str:
-    """The same month with a year of two digits for one and the other way round, and by its root.
+    """The same month with the year in two digits instead of one or vice versa, and by its root.
 
     IB's local symbols have two digits at some exchanges, such as NYMEX.
     """
@@ -155,7 +155,7 @@ def _other_year(instrument: Instrument, dated: DatedFuture, today: date) -> str:
 
 
 def _year(digits: str, month: int, today: date) -> int:
-    """The year that one digit means, the next with such a month; of two digits it is plain."""
+    """The full year: one digit means the next year in which that month has not passed."""
     if len(digits) == 2:
         return 2000 + int(digits)
     first = today.year + (month < today.month)
@@ -167,17 +167,17 @@ def _has_expired(one: Candidate, today: date) -> bool:
 
 
 def _table(symbol: str) -> str:
-    """The line with which a symbol's entry begins; TOML wants a dot or a space quoted."""
+    """The first line of a symbol's entry; TOML requires quotes around a dot or a space."""
     return f"[{symbol}]" if re.fullmatch(r"[A-Za-z0-9_-]+", symbol) else f'["{symbol}"]'
 
 
 def _line(name: str, value: str | int) -> str:
-    """A field as TOML has it; texts of printable ASCII are spelt there as in JSON."""
+    """A field as a TOML line; printable ASCII text is written as in JSON."""
     return f"{name} = {json.dumps(value)}"
 
 
 def _words(one: Candidate) -> str:
-    """What a contract is, in one line and without what a comment of TOML may not hold."""
+    """A contract described in one line, without characters that a TOML comment may not hold."""
     facts = (
         one.primary_exchange or one.exchange,
         one.trading_class and f"class {one.trading_class}",

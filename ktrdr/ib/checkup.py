@@ -1,4 +1,4 @@
-"""A checkup of the gateway: a little of everything is asked for, and what came of each is told."""
+"""A checkup of the gateway: a few small requests, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKUP_S = 10.0
 
 
 async def checkup(connection: Connection, status: ConnectionStatus) -> Checkup:
-    """Ask the gateway for a little of everything, whatever state the connection is in."""
+    """Send the gateway a few small requests, whatever state the connection is in."""
     client = connection.client
     if client is None:
         gone = NotConnected.outcome
@@ -25,7 +25,7 @@ async def checkup(connection: Connection, status: ConnectionStatus) -> Checkup:
         return Checkup(None, None, gone, gone, "", why)
     probed = connection.evidence.contracts.good() or instrument_for("EURUSD")
     ask = [_outcome(client.is_read_only(CHECKUP_S))]
-    if status.state != State.UPSTREAM_LOST:  # what would hang
+    if status.state != State.UPSTREAM_LOST:  # these would get no answer
         ask += [
             _outcome(asyncio.wait_for(client.contract(probed), CHECKUP_S)),
             _outcome(client.probe(probed, CHECKUP_S)),
@@ -45,7 +45,7 @@ async def checkup(connection: Connection, status: ConnectionStatus) -> Checkup:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What came of a question, in the words of the local API."""
+    """The outcome of a request, in the words of the local API."""
 
     outcome: str
     message: str = ""

@@ -1,9 +1,9 @@
-"""One connection to IB Gateway or TWS: the only file that knows IB's library. Retries nothing.
+"""One connection to IB Gateway or TWS: the only file that uses IB's library. Retries nothing.
 
-The library is ib_insync, or ib_async where that is installed. Its errors become ours here, with
-IB's code. It answers an error with an empty list unless told otherwise, and a time-out always;
-here both raise. Read-only: no function of this file, and so nothing in this project, can place
-an order.
+The library is ib_insync, or ib_async where that is installed. Its errors become our errors here,
+with IB's code. The library returns an empty list for an error unless configured otherwise, and
+for a time-out always; here both raise. Read-only: no function of this file, and so nothing in
+this project, can place an order.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from ktrdr.market.instruments import Instrument
 def _import_library() -> Any:
     """ib_async where it is installed, else ib_insync; the caller's thread keeps no event loop.
 
-    eventkit, under both, asks for the thread's event loop when it is imported, and since Python
-    3.14 none is made unasked, as in other threads than the main one before. We never use the one
-    that it gets: each `IbClient` lives in a loop that runs.
+    eventkit, which both use, gets the thread's event loop when it is imported; since Python 3.14
+    none is created implicitly, and in threads other than the main one it never was. That loop is
+    never used: each `IbClient` lives in a running loop.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -63,36 +63,36 @@ LIBRARY: str = ib.__name__
 """`ib_insync` or `ib_async`."""
 
 SIMULATED_ACCOUNT = "SIMULATED"
-"""The account of the group's own simulated gateway. IB names no account so."""
+"""The account of the group's own simulated gateway. IB has no account of this name."""
 
 ANSWER_S = 30.0
-"""How long anything but bars may take."""
+"""Time limit for every request except bars, in seconds."""
 
 Notice = Callable[[int, str], None]
-"""Gets IB's code and text of what the gateway says unasked, and of errors."""
+"""Receives IB's code and text of notices and of errors."""
 Key = int | str
-"""A request's number, or the name under which the library files an answer that has none."""
+"""A request's number, or the library's name for a request that has no number."""
 
 _ID_IN_USE = 326
 _READ_ONLY = 321
 _GRACE_S = 5.0
-"""So long an answer may come after an error of which nobody knows whether it is the end."""
+"""Seconds in which an answer may follow an error that may not end the request."""
 _BETWEEN_TIMES_S = 1.1
-"""IB leaves the second of two requests for the time in one second unanswered."""
+"""Seconds between requests for the time: IB ignores the second of two within one second."""
 _REQUEST_TIME, _REQUEST_ORDERS = "currentTime", "openOrders"
 
 
 class IbClient:
-    """One attempt at a connection, and its life. Make a new one for the next attempt."""
+    """One attempt at a connection, and the connection. Make a new one for the next attempt."""
 
     def __init__(self, notice: Notice, time_requested_at: float = float("-inf")) -> None:
-        """`time_requested_at`: when the gateway was last asked for the time (loop clock)."""
+        """`time_requested_at`: when the gateway's time was last requested (loop clock)."""
         self._socket = _GatewaySocket(notice)
         self.closed = self._socket.closed
         """Set when the socket is gone."""
         self._time_lock = asyncio.Lock()
         self.time_requested_at = time_requested_at
-        """When the gateway was asked for the time last, by the loop's clock."""
+        """When the gateway's time was last requested, by the loop's clock."""
 
     def __repr__(self) -> str:
         return (
@@ -101,12 +101,12 @@ class IbClient:
 
     @property
     def server_version(self) -> int:
-        """The protocol version that both sides speak."""
+        """The negotiated protocol version."""
         return int(self._socket.wire.serverVersion())
 
     @property
     def is_simulated(self) -> bool:
-        """True when the gateway itself says that it is the group's simulated one."""
+        """True when the gateway's account is that of the group's simulated one."""
         return SIMULATED_ACCOUNT in self._socket.wire.getAccounts()
 
     @property
@@ -115,11 +115,11 @@ class IbClient:
         return self._socket.why_closed
 
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
-        """Greet the gateway with this client id; nothing is asked for that is not needed.
+        """Do the handshake with this client id, and request nothing else.
 
-        IdInUse (IB's 326) at once, and not after the time-out in which the library hides it.
-        HungUp: closed before it greeted. GatewayMute: nothing was said within the time.
-        NotConnected says why otherwise. After an error nothing of the attempt is left.
+        IdInUse (IB's 326) is raised at once, where the library would wait for its time-out.
+        ConnectionClosedEarly: closed during the handshake. GatewayUnresponsive: no response in
+        time. NotConnected: any other reason. After an error nothing of the attempt is left.
         """
         await self._socket.connect(host, port, client_id, timeout_s)
 
@@ -128,7 +128,7 @@ class IbClient:
         self._socket.end(NotConnected("the connection was closed"))
 
     async def current_time(self, timeout_s: float) -> datetime:
-        """The gateway's clock; questions wait for each other, since IB answers one a second."""
+        """The gateway's clock; requests wait for each other, since IB answers one a second."""
         wire = self._socket.wire
         try:
             async with asyncio.timeout(timeout_s), self._time_lock:
@@ -148,7 +148,7 @@ class IbClient:
         return answer if isinstance(answer, datetime) else datetime.now(UTC)
 
     async def is_read_only(self, timeout_s: float) -> bool:
-        """Whether the gateway's "Read-Only API" is on. It then refuses to tell of orders (321)."""
+        """Whether the gateway's "Read-Only API" is on; it then rejects order requests (321)."""
         what = "the open orders"
         await self._socket.turn()
         try:
@@ -162,7 +162,7 @@ class IbClient:
         return False
 
     async def contract(self, instrument: Instrument) -> ContractFacts:
-        """What IB says of the one contract that the instrument stands for.
+        """IB's facts about the one contract that the instrument stands for.
 
         UnknownContract when IB knows none, or several; its hint names these.
         """
@@ -191,7 +191,7 @@ class IbClient:
     async def sessions(
         self, instrument: Instrument, end: int, days: int
     ) -> ReceivedSchedule | None:
-        """The sessions of the last `days` trading days before `end` (UTC seconds), unread.
+        """The sessions of the last `days` trading days before `end` (UTC seconds), unparsed.
 
         None when IB answers that there were none, as before a listing.
         """
@@ -213,10 +213,10 @@ class IbClient:
         return ReceivedSchedule(answer.timeZone, answer.startDateTime, tuple(sessions))
 
     async def head(self, instrument: Instrument) -> int | None:
-        """From when on IB has bars of the instrument (UTC seconds); None: it has none.
+        """The start of IB's first bar of the instrument (UTC seconds); None: it has no bars.
 
-        It follows IB's rules for small bars (TWS API, "Earliest Available Data"), and stays open
-        at the gateway until it is taken back.
+        The request counts under IB's rules for small bars (TWS API, "Earliest Available Data"),
+        and stays open at the gateway until it is cancelled.
         """
         wanted = _contract(instrument)
         await self._socket.turn()
@@ -240,7 +240,7 @@ class IbClient:
         return int((answer if answer.tzinfo else answer.replace(tzinfo=UTC)).timestamp())
 
     async def bars(self, request: BarsRequest, now: int) -> Answer:
-        """The bars of IB's answer that the request asks for.
+        """The requested bars of IB's answer.
 
         Raises for every answer that is neither bars nor "no data", and when none comes in time.
         """
@@ -262,9 +262,9 @@ class IbClient:
         return _checked(name, request, found)
 
     async def probe(self, instrument: Instrument, timeout_s: float) -> None:
-        """Ask for one day of hours, to see whether history is answered, with whatever.
+        """Request one day of hourly bars, to test whether history requests get any response.
 
-        Raises what the answer was where it was neither bars nor "no data".
+        Raises the response's error where it was neither bars nor "no data".
         """
         requested = ("", "1 D", "1 hour", instrument.what_to_show)
         with contextlib.suppress(NoDataError):
@@ -301,17 +301,17 @@ class IbClient:
 
 
 class _GatewaySocket:
-    """The socket to a gateway: its greeting, its messages, and the reason for its end."""
+    """The socket to a gateway: the handshake, the messages, and the reason for its end."""
 
     def __init__(self, notice: Notice) -> None:
         self._notice = notice
         self._rate = MessageRate()
         self._ib = ib.IB()
         self._ib.RaiseRequestErrors = True
-        self._ib.errorEvent -= self._ib._onError  # noqa: SLF001  it asks for accounts after 1102
+        self._ib.errorEvent -= self._ib._onError  # noqa: SLF001  it requests accounts after 1102
         self.wire = self._ib.client
-        """The library's side of it, which sends."""
-        # The library believes any length that it is told, and holds what comes until then.
+        """The library's low-level client, which sends."""
+        # The library trusts any length that it receives, and buffers up to it.
         self.wire.conn.hasData -= self.wire._onSocketHasData  # noqa: SLF001
         self.wire.conn.hasData += self._on_data
         self.wire.conn.disconnected += self._on_disconnected
@@ -327,7 +327,7 @@ class _GatewaySocket:
 
     @property
     def why_closed(self) -> KtrdrError:
-        """What ended it."""
+        """The reason for the end of the connection."""
         return self._why_closed or connect_errors.closed(self.where)
 
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
@@ -349,13 +349,13 @@ class _GatewaySocket:
         finally:
             ended.cancel()
             greeting.cancel()
-            await asyncio.wait({greeting})  # which lets a cancellation of ours pass
+            await asyncio.wait({greeting})  # a cancellation of this task still passes
             if not greeting.cancelled():
-                greeting.exception()  # it was told, or does not matter any more
+                greeting.exception()  # raised above, or no longer relevant
         self._ib.wrapper.clientId = client_id
 
     def end(self, why: KtrdrError) -> None:
-        """Close the socket now, whatever it has still to send; the first reason counts."""
+        """Close the socket now and discard unsent data; the first reason counts."""
         self._why_closed = self._why_closed or why
         transport = self.wire.conn.transport
         if transport is not None:
@@ -363,17 +363,17 @@ class _GatewaySocket:
         self.closed.set()
 
     async def turn(self) -> None:
-        """Until one more message may go."""
+        """Wait until one more message may be sent."""
         await asyncio.sleep(self._rate.delay_s(asyncio.get_running_loop().time()))
 
     def take_back(self, cancel: Callable[[int], None], number: int) -> None:
-        """Cancel a request; it is a message too, which those that come after it wait for."""
+        """Cancel a request; the cancellation counts as a message in the rate limit."""
         if not self.closed.is_set():
             self._rate.delay_s(asyncio.get_running_loop().time())
             cancel(number)
 
     def next_number(self) -> int:
-        """The next request's."""
+        """The number of the next request."""
         try:
             return int(self.wire.getReqId())
         except ConnectionError as error:
@@ -388,10 +388,10 @@ class _GatewaySocket:
         what: str,
         container: list[Any] | None = None,
     ) -> Any:
-        """What the gateway answers to one request, or the error that is ours.
+        """The gateway's answer to one request; its errors are raised as our errors.
 
-        `container`: where the library puts the parts of the answer. Its own calls hide whether
-        an empty list was an answer or a time-out.
+        `container`: where the library puts the parts of the answer. The library's own calls hide
+        whether an empty list was an answer or a time-out.
         """
         if self.closed.is_set():
             raise NotConnected(f"the connection broke before IB was asked: {what}")
@@ -411,35 +411,35 @@ class _GatewaySocket:
             raise self._ours(error, what) from error
         except ConnectionError as error:
             raise self._broken(what) from error
-        except ValueError as error:  # of the library, at an answer that is none
+        except ValueError as error:  # raised by the library for an invalid answer
             raise RequestFailed(f"IB's answer cannot be read: {what}") from error
         finally:
             gone.cancel()
             self._requests.end(key, answer)
 
     def _ours(self, error: Any, what: str) -> Exception:
-        """Our error for one that IB has answered."""
+        """Our error for IB's error."""
         found = translate(error.code, error.message, what)
         if isinstance(found, NotConnected) and not self.closed.is_set():
-            # So says the gateway of itself; this connection is there.
+            # This is about the gateway's own connection to IB; ours is there.
             return RequestFailed(found.message, code=found.code)
         return found
 
     def _broken(self, what: str) -> NotConnected:
-        """Why there is no answer any more."""
+        """The error for a request that a broken connection has ended."""
         why = self.why_closed
         return NotConnected(
             f"{why.message} before IB answered: {what}", code=why.code, hint=why.hint
         )
 
     def _silent(self) -> KtrdrError:
-        """What to say when no greeting has come in time."""
+        """The error when the handshake got no response in time."""
         if self.wire.conn.transport:
             return connect_errors.unresponsive(self.where, self._frames.held)
         return connect_errors.unreachable(self.where)
 
     def _on_data(self, data: bytes) -> None:
-        """Hand whole messages on to the library, and nothing that is none."""
+        """Pass complete and valid messages to the library, and nothing else."""
         try:
             for message in self._frames.feed(data):
                 if not self._is_greeted:
@@ -463,7 +463,7 @@ class _GatewaySocket:
             self.end(connect_errors.too_old(self.where, version, oldest))
 
     def _read(self, message: bytes) -> None:
-        """Read one message: an error here, all else by the library."""
+        """Parse one message: errors here, all others in the library."""
         is_error = raw_messages.kind_of(message) == raw_messages.ERROR
         error = raw_messages.read_error(message) if is_error else None
         if error is None:
@@ -480,28 +480,28 @@ class _GatewaySocket:
 
 
 class _OpenRequests:
-    """Requests that wait for an answer, and what the library keeps of each."""
+    """Requests that wait for an answer, and the library's state of each."""
 
     def __init__(self, wrapper: Any, wire: Any) -> None:
         self._wrapper = wrapper
         self._wire = wire
         self._answers: dict[Key, asyncio.Future[Any]] = {}
         self._advice: dict[Key, str] = {}
-        """What was said of a request that still waits for its answer."""
+        """Warnings about requests that still wait for their answer."""
 
     def __repr__(self) -> str:
         return f"<_OpenRequests {len(self._answers)}>"
 
     def begin(self, key: Key, contract: Any, container: list[Any] | None) -> asyncio.Future[Any]:
-        """A request that is about to be sent: its answer to come, or an error of the library's."""
+        """Register a request before it is sent; the future of its answer or the library's error."""
         answer: asyncio.Future[Any] = self._wrapper.startReq(key, contract, container)
         self._answers[key] = answer
         return answer
 
     def end(self, key: Key, answer: asyncio.Future[Any]) -> None:
-        """Let go of a request, so that the library keeps nothing of it for what may come late."""
+        """Remove a request, so that the library keeps no state of it for a late answer."""
         if not answer.cancel() and not answer.cancelled():
-            answer.exception()  # seen
+            answer.exception()  # retrieved
         if self._answers.get(key) is answer:
             del self._answers[key]
             self._advice.pop(key, None)
@@ -509,11 +509,11 @@ class _OpenRequests:
             self._wrapper._results.pop(key, None)  # noqa: SLF001
 
     def advice(self, key: Key) -> str:
-        """What was said of a request; empty: nothing."""
+        """The warning about a request; empty: none."""
         return self._advice.get(key, "")
 
     def take_error(self, error: raw_messages.Said) -> None:
-        """An error may be about one request, about the connection, or about none."""
+        """Handle an error about one request; an error about none is ignored here."""
         key: Key = error.request_id
         if error.request_id == -1 and error.code == _READ_ONLY:
             key = _REQUEST_ORDERS  # it names no request
@@ -530,7 +530,7 @@ class _OpenRequests:
                 self._advice[key] = error.text
 
     def read(self, message: bytes) -> None:
-        """Have one message read; what the library cannot read is noticed, for it says nothing."""
+        """Have the library parse a message; a failure is detected here, as the library hides it."""
         kind = raw_messages.kind_of(message)
         number = raw_messages.answered_request(message, self._wire.serverVersion())
         if kind == raw_messages.BARS and not raw_messages.is_whole(message):
@@ -549,16 +549,16 @@ class _OpenRequests:
             self._cannot_be_read(number)
 
     def _cannot_be_read(self, number: int) -> None:
-        """A request that waits, and has no answer by now, ends: the library would wait for ever."""
+        """End a request that has no answer yet: the library would wait for ever."""
         if (answer := self._answers.get(number)) is not None:
             _fail(answer, RequestFailed("IB's answer cannot be read"))
 
     def _parts_of(self, number: int) -> int:
-        """How many parts of a request's answer the library has read."""
+        """How many parts of a request's answer the library has parsed."""
         return len(self._wrapper._results.get(number, ()))  # noqa: SLF001
 
     def _read_around(self, number: int, message: bytes) -> None:
-        """Read bars once more, without those that cannot be read: one costs no other."""
+        """Parse bars once more, without the unreadable ones, so that the others are kept."""
         bars = self._wrapper._results.get(number)  # noqa: SLF001
         found = raw_messages.without_odd_bars(message, lambda time: _read_time(time) is not None)
         if found is None or not isinstance(bars, BarColumns):
@@ -569,7 +569,7 @@ class _OpenRequests:
 
 
 def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
-    """End a request that has no answer by now."""
+    """End a request that has no answer yet."""
     if not answer.done():
         answer.set_exception(error)
 
@@ -584,7 +584,7 @@ def _kind(instrument: Instrument) -> str:
 
 
 def _contract(instrument: Instrument) -> Any:
-    """The library's contract for an instrument; IB's number of it speaks for itself."""
+    """The library's contract for an instrument; with IB's contract id no other name is needed."""
     if instrument.con_id:
         return ib.Contract(
             conId=instrument.con_id,
@@ -610,7 +610,7 @@ def _utc(time_s: int) -> str:
 
 
 def _checked(name: str, request: BarsRequest, found: BarColumns) -> Answer:
-    """The bars that are asked for; what IB sent besides, and cannot be, is logged."""
+    """The requested bars; invalid and unreadable ones are logged."""
     unreadable = {start_of_odd(bar, request, _read_time) for bar in found.odd}
     answer, wrong = checked(request, found, unreadable)
     if wrong:
@@ -626,7 +626,7 @@ def _checked(name: str, request: BarsRequest, found: BarColumns) -> Answer:
 
 
 def _read_time(text: str) -> int | None:
-    """The start of a bar out of IB's words for its time; None: the library cannot read them."""
+    """The start of a bar from IB's text for its time; None: the library cannot parse it."""
     try:
         return start_of(ib.util.parseIBDatetime(text))
     except (ValueError, TypeError, IndexError, KeyError, OverflowError, OSError):

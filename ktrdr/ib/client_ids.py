@@ -1,4 +1,4 @@
-"""Client ids: which one the next attempt uses when another program has taken the last."""
+"""Client ids: which one the next attempt uses when another program uses the last one."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ class ClientIds:
         self.first = first
         self.current = first
         self._taken = 0
-        """So many in a row were in use."""
+        """How many ids in a row were in use."""
 
     def __repr__(self) -> str:
         return f"ClientIds({self.current} of {self.first} to {LAST_ID}, {self._taken} in use)"
 
     @property
     def is_trying_next(self) -> bool:
-        """The last one was in use, and this one may be free."""
+        """Whether the last id was in use and this one may be free."""
         return self._taken > 0
 
     def note_in_use(self) -> bool:
-        """The gateway has refused this one; True: there are others to try before a wait."""
+        """The gateway has refused this id; True: there are more ids to try before a wait."""
         self._taken += 1
         return self._taken <= LAST_ID - self.first
 
     def note_other_end(self) -> None:
-        """The attempt has ended otherwise."""
+        """The attempt has ended in another way."""
         self._taken = 0
 
     def advance(self) -> None:
-        """Take the next one."""
+        """Use the next id."""
         self.current = self.current + 1 if self.current < LAST_ID else self.first

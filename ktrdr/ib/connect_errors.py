@@ -1,4 +1,4 @@
-"""Errors of a gateway that is unreachable, unresponsive or no gateway, each with what helps."""
+"""Errors of a gateway that is unreachable, unresponsive or not a gateway, each with a hint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ktrdr.errors import ConnectionClosedEarly, GatewayUnresponsive, NotConnecte
 
 
 def cannot_connect(where: str, error: Exception) -> NotConnected:
-    """The system refuses the connection; UnicodeError: a host that can be no name."""
+    """The system reports an error; UnicodeError: the host is not a valid name."""
     return NotConnected(
         f"cannot connect to {where}: {_system_text(error)}",
         code=502,
@@ -36,7 +36,7 @@ def unresponsive(where: str, held: int) -> GatewayUnresponsive:
 
 
 def closed(where: str) -> NotConnected:
-    """The gateway has closed the connection."""
+    """The gateway closed the connection."""
     return NotConnected(f"{where} closed the connection")
 
 
@@ -50,7 +50,7 @@ def closed_before_greeting(where: str) -> ConnectionClosedEarly:
 
 
 def no_gateway(where: str, words: str) -> NotConnected:
-    """Something else answers there."""
+    """A program other than a gateway answers there."""
     return NotConnected(
         f"{where} is no IB Gateway: {words}",
         hint="is this the API's port? 4001 and 4002 are IB Gateway's, 7496 and 7497 TWS's",
@@ -58,7 +58,7 @@ def no_gateway(where: str, words: str) -> NotConnected:
 
 
 def too_old(where: str, version: int, oldest: int) -> NotConnected:
-    """Its protocol is older than any that is understood here."""
+    """The gateway's protocol is older than any supported one."""
     return NotConnected(
         f"{where} speaks protocol {version}; at least {oldest} is needed",
         code=503,
@@ -67,6 +67,6 @@ def too_old(where: str, version: int, oldest: int) -> NotConnected:
 
 
 def _system_text(error: Exception) -> str:
-    """The system's own words, such as "Connection refused"."""
+    """The system's error text, such as "Connection refused"."""
     number = error.errno if isinstance(error, OSError) else None
     return os.strerror(number) if number and number > 0 else str(error)

@@ -1,7 +1,7 @@
-"""The life of the one connection: what happens comes as events, and a table says what follows.
+"""The one connection to IB as a state machine: events come in, and a table has the transitions.
 
-The table is in `states.py`; the pieces beside it each do one thing for this file. Asks for
-nobody's bars. Everything here runs on one event loop.
+The table is in `states.py`; the files next to it each do one part of the work. Requests no bars
+for others. Everything here runs on one event loop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _COMES_BACK = "it is being connected again"
 
 
 class Connection:
-    """The connection as states: it connects by itself, notices its end, and comes back."""
+    """The connection: it connects by itself, detects its loss, and reconnects."""
 
     def __init__(
         self,
@@ -73,26 +73,26 @@ class Connection:
 
     @property
     def state(self) -> State:
-        """Where the connection stands."""
+        """The state of the connection."""
         return self._status.state
 
     def status(self, loop_time: float) -> ConnectionStatus:
-        """What is known now; asks nobody."""
+        """The status known now; sends no request."""
         return self._status.snapshot.status(self._now(), loop_time)
 
     def is_connected(self, loop_time: float) -> bool:
-        """Real requests are answered, data too as far as anybody waits for them."""
+        """Whether requests are answered, including those for data if any are waiting."""
         return self._status.snapshot.is_connected(loop_time)
 
-    # What others see, on the loop.
+    # For other components, on the loop.
 
     @property
     def client(self) -> IbClient | None:
-        """The greeted client, whatever IB says of its data; None: there is none."""
+        """The connected client, with or without data from IB; None: there is none."""
         return self._attached.client if self._attached and self.state.is_linked else None
 
     def client_now(self) -> IbClient:
-        """The client while bars can be had. Otherwise the error says why not."""
+        """The client while data are available; otherwise raises an error with the reason."""
         if self.state.has_data and self._attached is not None:
             return self._attached.client
         last = self._status.snapshot.noted.last_error
@@ -104,10 +104,10 @@ class Connection:
         )
 
     async def client_by(self, deadline: float, *, is_patient: bool) -> IbClient:
-        """The client as soon as bars can be had, until that time of the loop.
+        """The client as soon as data are available; waits until `deadline` (loop clock) at most.
 
-        Without patience only an attempt that is under way is waited for. The error is that of
-        `client_now`.
+        Unless `is_patient`, it waits only while an attempt is in progress or due. Raises as
+        `client_now` does.
         """
         loop = asyncio.get_running_loop()
         while not self.state.has_data:
@@ -123,29 +123,29 @@ class Connection:
         return self.client_now()
 
     def _is_trying(self) -> bool:
-        """An attempt is under way, or is due now."""
+        """Whether an attempt is in progress or due now."""
         if self.state in RETRYING:
             return self._retries.left_s <= 0
         return self.state in (State.DISCONNECTED, State.CONNECTING)
 
     def reconnect(self) -> None:
-        """Close the connection, or cut a wait short, and connect now."""
+        """Close the connection, or end the wait for the next attempt, and connect now."""
         if self.state.is_linked:
             self._emit(Event.RECONNECT)
         self._retries.reconnect_requested.set()
 
     async def measure_clock(self, timeout_s: float) -> None:
-        """Ask the gateway for the time. NotConnected, TimedOut."""
+        """Request the gateway's time. NotConnected, TimedOut."""
         await self.liveness.measure_clock(self.client_now(), timeout_s)
 
     def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
-        """The times without data in these states of the connection."""
+        """The times without data in these past states of the connection."""
         return self._outages.downtimes(spans)
 
-    # Its life.
+    # Its main loop.
 
     async def live(self) -> None:
-        """Connect, watch, and come back, for ever."""
+        """Connect, monitor, and reconnect, for ever."""
         await self._outages.open()
         keeping = asyncio.create_task(self._outages.keep())
         try:
@@ -153,7 +153,7 @@ class Connection:
             while True:
                 try:
                     event = await self._next_event()
-                except Exception:  # it goes on, whatever a library does
+                except Exception:  # keep running, whatever a library raises
                     log.exception("unexpected error while %s", self.state)
                     event = await self._next_event_anyway()
                 self._apply(event)
@@ -169,23 +169,23 @@ class Connection:
     async def _next_event(self) -> Event:
         if self.state in RETRYING:
             return await self._retries.wait()
-        if self._attached is None:  # which it is as long as it is connecting
+        if self._attached is None:  # true only while connecting
             return await self._attempt()
         return await self._attached.events.get()
 
     async def _next_event_anyway(self) -> Event:
-        """What follows an unexpected error: a wait goes on by the backoff, all else fails."""
+        """The event after an unexpected error: a wait goes on; any other state fails."""
         if self.state in RETRYING:
             await asyncio.sleep(self._retries.left_s)
         return if_all_else_fails(self.state)
 
     def _emit(self, event: Event) -> None:
-        """Something has happened to the connection that is."""
+        """Queue an event of the current connection, if there is one."""
         if self._attached is not None:
             self._attached.events.put_nowait(event)
 
     def _apply(self, event: Event) -> None:
-        """Take an event: the table says the next state and what to do on the way."""
+        """Handle an event: the table has the next state and the actions."""
         before = self.state
         state, actions = after(before, event)
         if state is not before:
@@ -212,7 +212,7 @@ class Connection:
                     self._emit(Event.FARM_BROKEN)
 
     def _note_change(self, before: State, event: Event) -> None:
-        """The state is another one: tell who waits for data, and write it down."""
+        """The state has changed: notify those who wait for data, and record the state."""
         if self.state.has_data and not before.has_data:
             self.evidence.note_data_back()
         if self.state is State.CONNECTED and not self.evidence.is_farm_broken:
@@ -236,7 +236,7 @@ class Connection:
     # One connection.
 
     async def _attempt(self) -> Event:
-        """One attempt: greeting and first answered request."""
+        """One attempt: handshake and first answered request."""
         await self._attempts.begin()
         attached = AttachedClient(self.evidence.note_notice, self._attempts.time_requested_at)
         self._attached = attached

@@ -1,4 +1,4 @@
-"""Controls of "no such contract" (200): IB says so of every contract while it is being reset."""
+"""Control requests after "no such contract" (200), IB's answer for all contracts during a reset."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ktrdr.market.bars_request import Priority
 from ktrdr.market.instruments import Instrument
 
 _LEAST_S = 1.0
-"""How long a control may take at the least, though whoever asked has no time left."""
+"""Minimum seconds for a control request, even where the caller has no time left."""
 _FRESH_S = 5.0
-"""So long the answer to a control counts for others, too."""
+"""Seconds for which other callers share the answer to a control request."""
 
 
 class ContractControls:
-    """What is asked to find out whether IB knows contracts at all, on one event loop."""
+    """Requests that test whether IB knows contracts at all, on one event loop."""
 
     def __init__(self, connection: Connection, turns: Turns, now: Callable[[], datetime]) -> None:
         self._connection = connection
         self._turns = turns
         self._now = now
         self._controls: dict[Instrument, tuple[float, asyncio.Task[ContractFacts]]] = {}
-        """Under way or just answered, and since when."""
+        """Control requests in flight or just answered, with their start by the loop's clock."""
 
     def __repr__(self) -> str:
         return f"<ContractControls {' '.join(one.symbol for one in self._controls)}>"
@@ -38,9 +38,9 @@ class ContractControls:
     async def doubt(
         self, instrument: Instrument, error: UnknownContract, left_s: float
     ) -> KtrdrError | None:
-        """Why the error proves nothing; None: a contract that is known to be good was found.
+        """Why the error is inconclusive; None: IB knows a good contract, or none is left to test.
 
-        RepeatError: that one was not answered either.
+        RepeatError: the request for the good contract was not answered either.
         """
         good = self._connection.evidence.contracts.good(other_than=instrument)
         if good is None:
@@ -61,7 +61,7 @@ class ContractControls:
         return None
 
     async def hint(self, instrument: Instrument, error: UnknownContract, left_s: float) -> str:
-        """What a person may write for IB to know the contract; it is asked which there are."""
+        """What to write for the contract in `instruments.toml`; may request contract details."""
         if not says_several(error):
             return how_else_spelt(instrument, self._now().date())
         try:
@@ -69,11 +69,11 @@ class ContractControls:
         except UnknownContract as named:
             return named.hint
         except (KtrdrError, TimeoutError):
-            return error.hint  # which there are will be known when it is asked for again
+            return error.hint  # the contracts will be listed at the next request
         return error.hint
 
     async def _answer(self, instrument: Instrument, left_s: float) -> ContractFacts:
-        """One answer of IB's about a contract, for all who are in doubt just now."""
+        """IB's answer about a contract, shared by all callers that test it now."""
         control = asyncio.shield(self._control(instrument))
         return await asyncio.wait_for(control, max(left_s, _LEAST_S))
 

@@ -1,4 +1,4 @@
-"""Facts that IB tells of one contract."""
+"""Facts about one contract, as IB reports them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ContractFacts:
-    """What IB says of a contract."""
+    """IB's facts about a contract."""
 
     con_id: int
     local_symbol: str
     exchange: str
     currency: str
     zone: str
-    """As IB names it; may be empty, or none that anybody knows."""
+    """As IB names it; may be empty or unknown."""
     last_trade_date: str
     long_name: str
     hours: str
-    """The sessions of today and the days to come, in IB's form, as the instrument asks for."""
+    """The sessions of today and the coming days in IB's format; regular or all hours."""
 
 
 def facts_of(details: Any, *, extended_hours: bool) -> ContractFacts:
-    """Out of IB's details of the contract (TWS API, `ContractDetails`)."""
+    """Facts from IB's contract details (TWS API, `ContractDetails`)."""
     contract = details.contract
     return ContractFacts(
         con_id=contract.conId,

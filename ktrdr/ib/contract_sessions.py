@@ -1,4 +1,4 @@
-"""A contract and its sessions as IB tells them: facts, SCHEDULE, hours; the usual ones else."""
+"""A contract and its sessions from IB: facts, SCHEDULE, hours; otherwise the usual sessions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMED_MOST = 5
 
 
 class ContractSessions:
-    """Of all contracts, over one connection. What was told is kept for a moment only."""
+    """The sessions of all contracts, over one connection. Answers are kept for a short time."""
 
     def __init__(self, requests: Requests, now: Callable[[], datetime]) -> None:
         self._requests = requests
@@ -40,7 +40,7 @@ class ContractSessions:
         return f"<ContractSessions, facts of {len(self._facts)}>"
 
     async def contract(self, instrument: Instrument) -> ContractFacts:
-        """What IB says of the instrument's contract, at most an hour old."""
+        """IB's facts about the instrument's contract, at most an hour old."""
         at, facts = self._facts.get(instrument, (float("-inf"), None))
         requested_at = self._now().timestamp()
         if facts is None or not 0 <= requested_at - at < _FACTS_FRESH_S:
@@ -53,12 +53,12 @@ class ContractSessions:
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
         """The contract's own sessions in `[start, end)`, and those of the coming days.
 
-        The past is IB's SCHEDULE, the days to come are the contract's hours. Whether what they
-        lack is to be believed is for others to say: nothing is remembered but for a moment.
+        The past is IB's SCHEDULE, the coming days are the contract's hours. Callers decide
+        whether to trust missing sessions: nothing is kept for longer than a short time.
         """
         until = max(min(end, int(self._now().timestamp())), start + 1)
         requested = asyncio.ensure_future(self.contract(instrument))
-        facts, past = await asyncio.gather(  # neither waits for the other's answer
+        facts, past = await asyncio.gather(  # both requests are sent at once
             requested, self._past_sessions(instrument, requested, start, until)
         )
         coming = _coming(instrument, facts, past.zone)
@@ -67,7 +67,7 @@ class ContractSessions:
     async def _past_sessions(
         self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
     ) -> Schedule:
-        """IB's SCHEDULE for `[start, end)`, in so many requests as that takes."""
+        """IB's SCHEDULE for `[start, end)`, in as many requests as needed."""
         requested_at, known = self._past.get(instrument, (float("-inf"), None))
         now = self._now().timestamp()
         is_fresh = 0 <= now - requested_at < _PAST_FRESH_S
@@ -86,8 +86,8 @@ class ContractSessions:
     ) -> Schedule:
         """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it.
 
-        Without any session: IB says that there were none, as before the listing. Where it tells
-        nothing, for whatever reason, the usual sessions stand in.
+        Without any session: IB answers that there were none, as before the listing. Where its
+        answer is an error or unreadable, the usual sessions are used.
         """
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
         try:
@@ -108,7 +108,7 @@ class ContractSessions:
         _name_unreadable(instrument, unreadable)
         if not found.sessions:
             return self._usual_sessions(instrument, await facts, start, end)
-        # So many trading days reach at least as far back as so many on the calendar.
+        # N trading days reach at least as far back as N calendar days.
         reached = max(start, end - (days - 1) * DAY_S)
         return replace(found, start=min(found.start, reached))
 
@@ -116,7 +116,7 @@ class ContractSessions:
     def _usual_sessions(
         instrument: Instrument, facts: ContractFacts, start: int, end: int
     ) -> Schedule:
-        """Those of the contract's coming days, as if every week were so; else of its kind."""
+        """The contract's coming sessions, repeated every week; else those of its security type."""
         coming = _coming(instrument, facts)
         if coming is not None and coming.sessions:
             return every_week(coming, instrument.sec_type, start, end)
@@ -126,9 +126,9 @@ class ContractSessions:
 def _zone(
     instrument: Instrument, facts: ContractFacts, received: ReceivedSchedule | None = None
 ) -> str:
-    """In which zone IB tells sessions: SCHEDULE's own, the contract's, or the exchange's.
+    """The time zone of IB's sessions: SCHEDULE's own, the contract's, or the exchange's.
 
-    RequestFailed: none of them is known; no other one is taken in their place.
+    RequestFailed: none of them is known; no other zone is used instead.
     """
     names = [received.zone] if received else []
     zone = zone_of([*names, facts.zone], facts.exchange)
@@ -143,9 +143,9 @@ def _zone(
 
 
 def _coming(instrument: Instrument, facts: ContractFacts, otherwise: str = "") -> Schedule | None:
-    """The sessions of the days to come by the contract's hours; None: they are not known.
+    """The coming sessions from the contract's hours; None: they are not known.
 
-    `otherwise`: the zone where the contract names none that is known.
+    `otherwise`: the zone to use where the contract names no known one.
     """
     zone = zone_of([facts.zone, otherwise], facts.exchange)
     if not facts.hours or not zone:

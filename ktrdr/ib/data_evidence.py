@@ -1,4 +1,4 @@
-"""Evidence of whether IB gives data: answers, refusals, notices, and the events that follow."""
+"""Evidence of whether IB delivers data: answers, refusals, notices, and the resulting events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("ib-connection")
 
 
 class DataEvidence:
-    """Of one connection after another. `emit` takes an event of the connection that is."""
+    """The evidence over successive connections. `emit` takes an event of the current one."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class DataEvidence:
         self._farms = Farms()
         self._refusals = HistoryRefusals()
         self.probe_wanted = asyncio.Event()
-        """Somebody has a doubt, which a probe should end."""
+        """Set when a probe is needed to test whether data come."""
         self._taken_for: Instrument | None = None
-        """Whose data another session of the same user has."""
+        """The contract whose data IB gives to another session of the same user."""
 
     def __repr__(self) -> str:
         return f"<DataEvidence {self._farms!r} {self._refusals!r}>"
@@ -58,16 +58,16 @@ class DataEvidence:
 
     @property
     def is_farm_broken(self) -> bool:
-        """One of any kind."""
+        """Whether a farm of any kind is broken."""
         return bool(self._farms.broken)
 
     @property
     def is_data_farm_broken(self) -> bool:
-        """One that bars or contracts come from."""
+        """Whether a farm that serves bars or contracts is broken."""
         return any(farm.serves_data for farm in self._farms.broken)
 
     def was_troubled_since(self, loop_time: float) -> bool:
-        """IB's servers or farms were away at some time after that, so that failures mean little."""
+        """Whether IB's servers or farms were away after `loop_time`, so failures prove little."""
         return (
             self._availability.was_lost_after(loop_time)
             or self._availability.farm_back_after(loop_time) is not None
@@ -76,10 +76,10 @@ class DataEvidence:
         )
 
     def to_probe(self) -> Instrument:
-        """The contract that the next probe should ask for."""
+        """The contract that the next probe should request."""
         return self._taken_for or self.contracts.to_probe(self._refusals.kinds)
 
-    # The life of a connection.
+    # The start and end of a connection.
 
     def begin(self) -> None:
         """A connection begins."""
@@ -87,30 +87,30 @@ class DataEvidence:
         self._refusals.forget()
 
     def end(self) -> None:
-        """The connection is gone, and with it all that tells of broken farms."""
+        """The connection is gone, and with it the notices about broken farms."""
         self._farms.forget(self._now().timestamp())
         self._publish_farms()
 
     def end_unproven(self) -> None:
-        """The connection ends because no data come."""
+        """The connection ends because no data came."""
         self._refusals.is_unproven = True
 
     def note_data_back(self) -> None:
-        """Who waits for data may ask for them now."""
+        """Wake those who wait for data: requests may be sent now."""
         self._status.note_data_back()
         self._availability.data_back.send()
 
     # Of requests.
 
     def note_data(self, instrument: Instrument, requested_at: float, *, is_history: bool) -> None:
-        """Data of this contract, asked for at that time of the loop, were answered."""
+        """A request for this contract's data was answered; `requested_at`: by the loop's clock."""
         self.contracts.answered(instrument, is_history=is_history)
         self._liveness.note_data()
         if is_history:
             self._note_history(instrument, requested_at)
 
     def note_no_farm(self, instrument: Instrument) -> None:
-        """The history of this contract was refused for a broken farm; perhaps all of it is."""
+        """IB refused this contract's history for a broken farm; perhaps it refuses all history."""
         self._refusals.note_request()
         self._farms.refused(instrument.symbol, self._now().timestamp())
         self.probe_wanted.set()
@@ -126,11 +126,11 @@ class DataEvidence:
     # Of probes.
 
     def note_probe(self, instrument: Instrument, requested_at: float) -> None:
-        """A probe was answered: the trouble in which it was asked is over."""
+        """A probe was answered: the trouble in which it was sent is over."""
         self._liveness.note_data()
         self._note_history(instrument, requested_at)
         if requested_at < self._status.snapshot.state_since:
-            return  # what was asked before says nothing of how it is now
+            return  # sent before the current state began, so it proves nothing about it
         if self._status.state is State.UPSTREAM_LOST:
             self._emit(Event.UPSTREAM_BACK)
         elif self._status.state is State.COMPETING_SESSION:
@@ -138,7 +138,7 @@ class DataEvidence:
             self._emit(Event.SESSION_BACK)
 
     def note_probe_error(self, instrument: Instrument, error: KtrdrError) -> None:
-        """A probe was answered with an error: whether data can be had this need not say."""
+        """A probe was answered with an error, which need not say whether data are available."""
         if says_no_farm(error):
             self._note_probe_without_farm(instrument, error)
         else:
@@ -159,7 +159,7 @@ class DataEvidence:
             self._emit(Event.HISTORY_LOST)
 
     def _note_history(self, instrument: Instrument, requested_at: float) -> None:
-        """History of this contract was answered."""
+        """A history request for this contract was answered."""
         self._refusals.note_answer()
         if self._farms.answered(instrument.symbol, self._now().timestamp()):
             self._note_farm_back()
@@ -172,7 +172,7 @@ class DataEvidence:
     # Of notices.
 
     def note_notice(self, code: int, text: str) -> None:
-        """The gateway has said this unasked, perhaps while it was still greeting."""
+        """The gateway sent a notice, perhaps during the handshake."""
         if not is_english(text):
             self._status.note_foreign_text(text)
         found = meaning(self._farms, code, text, self._now().timestamp())
@@ -189,9 +189,9 @@ class DataEvidence:
             self._received_history(found.history)
 
     def _received_history(self, news: HistoryNews) -> None:
-        """The farm of history may be back; where it is named as such, it is until it refuses.
+        """The history farm may have broken or come back; a notice that it is back is trusted.
 
-        After a connection over which no data came, only data are believed.
+        After a connection over which no data came, only data are trusted.
         """
         is_in_doubt = bool(self._refusals) or self._status.state is State.HISTORY_DOWN
         if news is HistoryNews.BROKEN or is_in_doubt:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 CLOCK_S = 5.0
-"""A clock that is further off counts as wrong: bars are judged to be finished by it."""
+"""A clock that is further off counts as wrong: it decides whether a bar is finished."""
 
 _MENU = "Configure, Settings, API, Settings"
 
@@ -39,7 +39,7 @@ class Facts:
     oldest_version: int = 157
     """The oldest protocol that IB's library speaks."""
     why_silent: str = ""
-    """Why ib-connection does not respond; empty: it does."""
+    """Why ib-connection does not respond; empty: it responds."""
     state: str = ""
     expected: str = ""
     expected_kind: str = ""
@@ -56,9 +56,9 @@ class Facts:
     clock_offset_s: float | None = None
     is_read_only: bool | None = None
     forwarding: str = ""
-    """What this machine's own port-forward listens on, in words; empty: it does not run."""
+    """The addresses on which this machine's port-forward listens; empty: it does not run."""
     forwarding_troubles: tuple[str, ...] = ()
-    """Where it does not listen, and why; that it is full, or cannot reach the gateway behind."""
+    """Where it fails to listen, and why; or that it is full, or cannot reach the gateway."""
     data: str = ""
     """The outcome of a request for bars, such as `answered`; empty: none was sent."""
     data_why: str = ""
@@ -72,7 +72,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Finding:
-    """One cause with the next step, or something worth knowing that needs none."""
+    """A cause with its next step, or useful information that needs none."""
 
     cause: str
     what: str
@@ -81,7 +81,7 @@ class Finding:
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """Everything that the facts show, what keeps data away first; never empty."""
+    """All findings from the facts, those that block data first; never empty."""
     found = [*_of_the_program(facts)]
     if facts.expected:
         found.append(_awaited(facts))
@@ -121,7 +121,7 @@ def _awaited(facts: Facts) -> Finding:
 
 
 def _of_the_port(facts: Facts) -> Iterator[Finding]:
-    """What the port's state shows, from the network inwards."""
+    """Findings from the port's state, from the network inwards."""
     match facts.seen:
         case "closed":
             yield _closed(facts)
@@ -205,7 +205,7 @@ def _hung_up(facts: Facts) -> Finding:
 
 
 def _of_the_session(facts: Facts) -> Iterator[Finding]:
-    """What the connection itself suffers from."""
+    """Problems of the connection itself."""
     if facts.error_code == 326 and facts.state in ("waiting", "connecting"):
         yield Finding("id_in_use", facts.error, facts.hint)
     elif facts.seen == "greeted" and facts.state in ("waiting", "dead") and facts.error:
@@ -225,7 +225,7 @@ def _of_the_session(facts: Facts) -> Iterator[Finding]:
 
 
 def _of_the_data(facts: Facts) -> Iterator[Finding]:
-    """What stands between a connection and bars."""
+    """Problems that keep a working connection from receiving bars."""
     if facts.broken_farms:
         broken = f"data farms of IB's are broken: {', '.join(facts.broken_farms)}"
         yield Finding("farm_down", broken, "wait: they come back by themselves")
@@ -253,7 +253,7 @@ def _of_the_data(facts: Facts) -> Iterator[Finding]:
 
 
 def _of_the_forwarder(facts: Facts) -> Iterator[Finding]:
-    """What keeps this machine's containers from the gateway."""
+    """Problems that keep this machine's containers from the gateway."""
     for trouble in facts.forwarding_troubles:
         yield Finding(
             "forwarder_trouble",

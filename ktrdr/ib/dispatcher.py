@@ -1,7 +1,7 @@
-"""Requests over the connection: in turn, again after a loss, until there is an outcome. No cache.
+"""Requests over the connection: queued, resent after a loss, until there is an outcome. No cache.
 
-A request ends with its answer or with one error that says what came of it; it never waits
-without bound, and a failure is never an empty answer.
+A request ends with its answer or with one error that names its outcome; it never waits without
+a time limit, and a failure is never an empty answer.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from ktrdr.market.instruments import Instrument
 T = TypeVar("T")
 
 _TROUBLE_PAUSE_S = 2.0
-"""Between two questions while there is a trouble, unless it ends before."""
+"""Seconds before a resend while there is trouble, unless the trouble ends before."""
 _NO_FARM_HEARTBEATS = 4
-"""Heartbeats between two questions that IB refuses for a broken farm, unless one comes back."""
+"""Heartbeats before a resend after a refusal for a broken farm, unless a farm comes back."""
 _POLL_S = 1.0
 
 
@@ -65,17 +65,17 @@ class Requests:
 
     @property
     def open(self) -> int:
-        """Sent, and neither answered nor given up."""
+        """The number of requests sent that are neither answered nor given up."""
         return self._turns.pacer.open_requests
 
     @property
     def at_once(self) -> int:
-        """How many may be under way now."""
+        """How many requests may be in flight now."""
         return self._turns.pacer.at_once
 
     @property
     def refused(self) -> tuple[RefusedContract, ...]:
-        """Contracts whose data IB refuses, and that were asked for lately."""
+        """Contracts whose data IB refuses, and that were requested recently."""
         return self._refused.lately(self._now())
 
     async def answered(
@@ -88,11 +88,11 @@ class Requests:
         priority: Priority = Priority.INTERACTIVE,
         is_small: bool = False,
     ) -> T:
-        """The answer to one request, which is asked again when the connection breaks under it.
+        """The answer to one request, which is resent when the connection breaks before the answer.
 
-        One that comes while there is no connection fails at once with the reason; one that was
-        asked already waits for the next connection until its time is over. `request`: what two
-        identical ones have in common. `is_small`: it falls under IB's rules for small bars.
+        A new request fails at once with the reason while there is no connection; one that was
+        sent before waits for the next connection until its time limit. `request`: equal for two
+        identical requests. `is_small`: it falls under IB's rules for small bars.
         """
         deadline = asyncio.get_running_loop().time() + patience_s
         queued = self._turns.queued(request, instrument.symbol, priority, is_small=is_small)
@@ -104,11 +104,11 @@ class Requests:
                 return await self._requested(queued, instrument, ask, deadline)
             except RepeatError as again:
                 cause = again.cause
-            except TimedOut as late:  # what it was refused for before says more
+            except TimedOut as late:  # the earlier refusal is more specific
                 raise cause if cause and says_no_farm(cause) else late from None
             is_patient = True
             if cause is None:
-                continue  # it went astray, and the way is free now
+                continue  # it was lost, and can be resent now
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
                 raise cause
@@ -122,7 +122,7 @@ class Requests:
         ask: Callable[[IbClient], Awaitable[T]],
         deadline: float,
     ) -> T:
-        """The answer to one question. RepeatError: there is none, and it is worth another."""
+        """The answer to one attempt at the request. RepeatError: none came; resend it."""
         loop = asyncio.get_running_loop()
         requested_at: float | None = None
         try:
@@ -136,7 +136,7 @@ class Requests:
             await self._record_failure(error, requested_at)
             raise
         except CompetingSession as error:
-            if requested_at is not None:  # else it is the connection that says so
+            if requested_at is not None:  # else the error is the connection's own
                 self._connection.evidence.note_refused_session(instrument, error)
             raise
         except Permanent as error:
@@ -156,7 +156,7 @@ class Requests:
         ask: Callable[[IbClient], Awaitable[T]],
         deadline: float,
     ) -> T:
-        """The answer; a refusal for a broken farm is none, and may be asked again at any time."""
+        """The answer. RepeatError: refused for a broken farm; it may be resent at any time."""
         try:
             return await self._one_answer(client, ask, deadline)
         except RequestFailed as error:
@@ -166,8 +166,8 @@ class Requests:
             raise RepeatError(error) from error
 
     async def _record_failure(self, error: Retryable, requested_at: float | None) -> None:
-        """Learn from a failure. RepeatError: the request is not to blame for it."""
-        if requested_at is None:  # its turn never came
+        """Record a failure. RepeatError: the request did not cause it."""
+        if requested_at is None:  # never sent
             return
         if not isinstance(error, RequestFailed):
             was_paced = isinstance(error, PacingViolation)
@@ -179,7 +179,7 @@ class Requests:
             raise RepeatError(error) from error
 
     async def _pause(self, cause: Retryable, left_s: float) -> None:
-        """Until it is worth another try: after a moment, or when a broken farm is back."""
+        """Wait before a resend: for the pause, or until the trouble is over."""
         is_farm = says_no_farm(cause)
         availability = self._connection.availability
         seconds = self._no_farm_pause_s if is_farm else _TROUBLE_PAUSE_S
@@ -190,7 +190,7 @@ class Requests:
     async def _one_answer(
         self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float
     ) -> T:
-        """The answer, unless it will not come and should be requested again."""
+        """The answer. RepeatError: it will not come, and the request should be resent."""
         loop = asyncio.get_running_loop()
         requested_at = loop.time()
         with self._connection.liveness.waiting_for_data():
@@ -219,14 +219,14 @@ class Requests:
                 await asyncio.gather(answer, again, return_exceptions=True)
 
     def _stale_at(self, requested_at: float) -> float:
-        """When an answer is not waited for any more: long after a farm came back."""
+        """When to stop waiting for the answer: two heartbeats after a farm came back."""
         back_at = self._connection.availability.farm_back_after(requested_at)
         return float("inf") if back_at is None else back_at + self._after_farm_s
 
     async def _confirm_rejection(
         self, instrument: Instrument, error: Permanent, left_s: float
     ) -> KtrdrError:
-        """The error as it should be taken, which while IB's servers are reset is another one."""
+        """The error to raise, which is another one while IB's servers are being reset."""
         if isinstance(error, UnknownContract):
             doubt = await self._controls.doubt(instrument, error, left_s)
             if doubt is not None:

@@ -20,7 +20,7 @@ _DOCKERS_HOST = "host.docker.internal"
 
 
 def examine(settings: Settings) -> Facts:
-    """The facts of now; it takes a few seconds, and up to a minute with an unresponsive gateway."""
+    """The current facts; takes a few seconds, and up to a minute with an unresponsive gateway."""
     host, port = settings.gateway_host, settings.gateway_port
     seen = asyncio.run(port_probe.probe(host, port, _POLL_S))
     status, checkup, why_silent = _ask(LocalClient(settings.connection_socket, "ib-connection"))
@@ -74,7 +74,7 @@ def _ask(connection: LocalClient) -> tuple[Json, Json, str]:
 
 
 def _troubles(status: report.Report) -> tuple[str, ...]:
-    """What keeps containers from the gateway, a line each."""
+    """Problems that keep containers from the gateway, a line each."""
     troubles = *status.troubles, *(f"it takes no more calls: {line}" for line in status.full)
     if status.gateway != "not_reached":
         return troubles

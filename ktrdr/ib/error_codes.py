@@ -1,4 +1,4 @@
-"""IB's error codes and texts as our outcomes, each with what a person can do. Asks nobody."""
+"""IB's error codes and texts as our outcomes, each with a hint for a person. Pure."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from ktrdr.ib.candidates import CHECK_THE_SYMBOL
 
 
 class NoDataError(KtrdrError):
-    """IB's 162 that is an answer: it has no bars there."""
+    """IB's 162 where it is an answer: there are no bars."""
 
 
 class Weight(Enum):
-    """What an error that names a request means for it."""
+    """The effect of an error on the request that it names."""
 
     ENDS = auto()
     """There will be no answer."""
     MAY_END = auto()
-    """Nobody knows: an answer may follow."""
+    """Unknown: an answer may follow."""
     ADVISES = auto()
     """The answer follows."""
 
 
 _ADVICE = frozenset({*range(2100, 2200), 492, 10167, 10285})
-"""Codes that say something about an answer to come (TWS API, "Message Codes"; 10285 in use)."""
+"""Codes of warnings before an answer (TWS API, "Message Codes"; 10285 was observed)."""
 _DOUBTFUL = 165
-"""The query service's own messages: refusals as of 162, or something that is worth knowing."""
+"""The query service's own messages: refusals as with 162, or mere information."""
 _QUERY = (162, _DOUBTFUL, 366)
-"""Codes whose text decides what they mean."""
+"""Codes whose meaning depends on the text."""
 
 
 def weight(code: int, text: str) -> Weight:
-    """Whether a request is over after this error; one of which nobody knows it, may be.
+    """Whether a request is over after this error; an unknown error may end it.
 
     Codes: TWS API, "Message Codes".
     """
@@ -53,10 +53,10 @@ def weight(code: int, text: str) -> Weight:
 
 
 def translate(code: int, text: str, what: str) -> KtrdrError:
-    """Our error for IB's code and text, with what a person can do about it.
+    """Our error for IB's code and text, with a hint for a person.
 
-    162 stands for many things and its text decides; a text that nobody here knows is a
-    failure, never "no data". Codes: TWS API, "Message Codes".
+    162 has many meanings and its text decides; an unknown text is a failure, never "no data".
+    Codes: TWS API, "Message Codes".
     """
     message = f"{text} ({what})"
     if code in _QUERY:
@@ -66,12 +66,12 @@ def translate(code: int, text: str, what: str) -> KtrdrError:
 
 
 def says_several(error: KtrdrError) -> bool:
-    """IB's 200 is that it knows several such contracts, and not none."""
+    """Whether IB's 200 means that it knows several such contracts, and not none."""
     return error.code == 200 and "is ambiguous" in error.message
 
 
 def says_no_farm(error: KtrdrError) -> bool:
-    """IB refuses history because the farm that it comes from is broken."""
+    """Whether IB refuses history because the farm that serves it is broken."""
     said = error.message.lower()
     return error.code in _QUERY and any(words in said for words in _NO_FARM)
 
@@ -93,7 +93,7 @@ NOT_ENGLISH = (
 
 
 def is_english(text: str) -> bool:
-    """No letter of the gateway's text belongs to another language."""
+    """Whether all letters of the gateway's text are English."""
     return not any(letter.isalpha() and not letter.isascii() for letter in text)
 
 
@@ -103,7 +103,7 @@ _SUBSCRIBE = (
 _OTHER_SESSION = "log out where the same user is logged in, or use a second user for this gateway"
 
 _NO_FARM = ("hmds server disconnect", "hmds connection attempt failed")
-"""What the query service says while the farm that history comes from is broken."""
+"""The query service's text while the history farm is broken."""
 
 _BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
     ("no data", NoDataError, ""),

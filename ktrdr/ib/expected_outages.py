@@ -1,7 +1,7 @@
 """When a gateway is expected to be away: its daily restart, and the end of its log-in on Sundays.
 
 IB Gateway restarts every day at a time that its owner sets, 23:45 local time by default; on
-Sunday at 01:00 New York time the log-in ends and wants its second factor (IBC's user guide).
+Sunday at 01:00 New York time the log-in ends and needs its second factor (IBC's user guide).
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from ktrdr.config.restart_times import Restart
 
 NEW_YORK = ZoneInfo("America/New_York")
 _CLOCKS = (NEW_YORK, ZoneInfo("Europe/London"), ZoneInfo("Australia/Sydney"), UTC)
-"""One zone for each of the dates at which clocks are changed, and one in which they never are."""
+"""One zone for each set of clock-change dates, and one without clock changes."""
 LOG_OUT_AT = time(1, 0)
 _SUNDAY = 6
 
 USUAL_RESTART_AT = time(23, 45)
-"""IB Gateway's own default, in its local time."""
+"""IB Gateway's default, in its local time."""
 _EARLY_S, _LATE_S = 120.0, 600.0
-"""How much before or after its hour a restart may begin and still be the expected one."""
+"""Seconds before or after its hour in which an expected restart may begin."""
 _GRACE_S = 300.0
-"""How much longer than usual it may take before that is an alarm."""
+"""Seconds that a restart may take beyond the usual before it counts as unexpected."""
 _LOG_OUT_EARLY_S, _LOG_OUT_LATE_S = 300.0, 1800.0
 _REMIND_S = 12 * 3600.0
 
 _LEARN_RESTARTS = 3
-"""On so many nights the connection must have been lost at about the same time."""
+"""Nights on which the connection must have been lost at about the same time."""
 _LEARN_WITHIN_S = 600.0
 _LEARN_AWAY_MAX_S = 900.0
-"""What was away for longer was no restart."""
+"""A longer outage was not a restart."""
 
 
 @dataclass(frozen=True)
 class Outage:
-    """The connection was gone from `start` to `end` (UTC seconds)."""
+    """A time without a connection, from `start` to `end` (UTC seconds)."""
 
     start: float
     end: float
@@ -46,7 +46,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class Absence:
-    """Why the gateway is away, when that was to be expected."""
+    """Why the gateway is away, where that is expected."""
 
     kind: str
     """`restart` or `log_out`."""
@@ -57,33 +57,32 @@ class Absence:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is known of a gateway's calendar, and since when it is away."""
+    """The known calendar of a gateway, and since when it is away."""
 
     restart: Restart | None
     logs_out: bool
-    """Its log-in ends on Sundays, as far as anybody knows."""
+    """Its log-in is assumed to end on Sundays."""
     lost_at: datetime | None
-    """Since when the connection is gone; None: it is there, or never was."""
+    """When the connection was lost; None: it is up, or never was."""
 
     def absence(self, now: datetime) -> Absence | None:
-        """Why the gateway is away, where that was to be expected."""
+        """Why the gateway is away, where that is expected; else None."""
         return self.absence_since(self.lost_at, now) if self.lost_at else None
 
     def absence_since(self, lost_at: datetime, now: datetime) -> Absence | None:
-        """The same for a connection that is lost at that time."""
+        """The same for a connection that was lost at `lost_at`."""
         return absence(self.restart, logs_out=self.logs_out, lost_at=lost_at, now=now)
 
     def reminder(self, now: datetime) -> str:
-        """What a person should be ready for; empty: nothing."""
+        """A reminder of the log-in that will be needed; empty: none."""
         return reminder(now) if self.logs_out else ""
 
 
 def learn_restart(outages: Sequence[Outage], zone: tzinfo) -> Restart | None:
     """The restart that past outages show: short ones at about the same hour on several nights.
 
-    None: there is no such hour. The hour is that of the gateway's wall clock, which may change at
-    another date than this machine's (`zone`), or never: of the zones those count by whose clock
-    most nights agree.
+    None: there is no such hour. The hour is that of the gateway's wall clock, whose changes may
+    differ from those of this machine's (`zone`): the zones in which most nights agree are used.
     """
     short = [o for o in outages if o.end - o.start <= _LEARN_AWAY_MAX_S]
     found = [(_same_hour(short, where), where) for where in (zone, *_CLOCKS)]
@@ -98,7 +97,7 @@ def learn_restart(outages: Sequence[Outage], zone: tzinfo) -> Restart | None:
 
 
 def _same_hour(short: Sequence[Outage], zone: tzinfo) -> list[Outage]:
-    """Those that began at about the same hour of this zone's clock, on the most nights."""
+    """The outages that began at about the same hour of this zone's clock, on the most nights."""
     clock = {o: _second_of_day(datetime.fromtimestamp(o.start, zone)) for o in short}
     best: list[Outage] = []
     for candidate in short:
@@ -109,9 +108,9 @@ def _same_hour(short: Sequence[Outage], zone: tzinfo) -> list[Outage]:
 
 
 def _hour(outages: Sequence[Outage], zone: tzinfo) -> time:
-    """About when they began, by this zone's clock."""
+    """The median time at which they began, by this zone's clock."""
     clock = [_second_of_day(datetime.fromtimestamp(o.start, zone)) for o in outages]
-    # Around the first of them, so that 23:59 and 00:01 are neighbours.
+    # Relative to the first of them, so that 23:59 and 00:01 are close.
     offsets = [(each - clock[0] + 43200) % 86400 - 43200 for each in clock]
     at_s = round(clock[0] + statistics.median(offsets)) % 86400
     return time(at_s // 3600, at_s % 3600 // 60)
@@ -120,7 +119,7 @@ def _hour(outages: Sequence[Outage], zone: tzinfo) -> time:
 def absence(
     restart: Restart | None, *, logs_out: bool, lost_at: datetime, now: datetime
 ) -> Absence | None:
-    """Whether a connection that was lost at `lost_at` is expected to be away still. Times aware."""
+    """Why a connection lost at `lost_at` is expected to be away still, or None. Aware times."""
     if logs_out and is_logged_out(lost_at, now):
         return Absence("log_out", None, "the weekly log-out: somebody has to log in to the gateway")
     if restart is None:
@@ -133,14 +132,14 @@ def absence(
 
 
 def is_logged_out(lost_at: datetime, now: datetime) -> bool:
-    """True when the connection was lost as the week's log-in ended, and was not there since."""
+    """True when the connection was lost as the week's log-in ended, and has not returned since."""
     ended = _last_log_out(now)
     early = ended - timedelta(seconds=_LOG_OUT_EARLY_S)
     return early <= lost_at <= ended + timedelta(seconds=_LOG_OUT_LATE_S) and now >= ended
 
 
 def reminder(now: datetime) -> str:
-    """What to say in the hours before the log-in ends; else nothing."""
+    """A reminder in the 12 hours before the log-in ends; else empty."""
     following = _last_log_out(now + timedelta(days=7))
     left_s = (following - now).total_seconds()
     if not 0 < left_s <= _REMIND_S:
@@ -154,7 +153,7 @@ def reminder(now: datetime) -> str:
 
 
 def _is_restart(restart: Restart, lost_at: datetime) -> bool:
-    """A loss at this time belongs to the restart, by any of the clocks that may be meant."""
+    """Whether a loss at this time fits the restart, by any of its possible clocks."""
     hours = ((restart.at, restart.zone), *restart.elsewhere)
     return any(_is_near(at, zone, lost_at) for at, zone in hours)
 
@@ -167,12 +166,12 @@ def _is_near(at: time, zone: tzinfo, lost_at: datetime) -> bool:
 
 
 def _utc(moment: datetime) -> str:
-    """`04:47 UTC`: whoever reads it may sit anywhere."""
+    """`04:47 UTC`, as the reader may be in any time zone."""
     return f"{moment.astimezone(UTC):%H:%M} UTC"
 
 
 def _last_log_out(now: datetime) -> datetime:
-    """The last Sunday's 01:00 in New York that is not after `now`."""
+    """The last Sunday at 01:00 in New York that is not after `now`."""
     day = now.astimezone(NEW_YORK).date()
     while True:
         ended = _at(day, LOG_OUT_AT, NEW_YORK)
@@ -190,11 +189,11 @@ def _second_of_day(local: datetime) -> int:
 
 
 def _apart_s(one: int, other: int) -> int:
-    """Seconds between two times of day, around midnight too."""
+    """Seconds between two times of day, across midnight if that is shorter."""
     apart = abs(one - other) % 86400
     return min(apart, 86400 - apart)
 
 
 def _restarts(outages: Sequence[Outage], zone: tzinfo) -> int:
-    """On how many days they began; a day ends at noon, so that a night is one."""
+    """The number of days on which they began; a day ends at noon, so that a night counts once."""
     return len({datetime.fromtimestamp(o.start - 43200, zone).date() for o in outages})

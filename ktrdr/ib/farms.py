@@ -1,7 +1,7 @@
-"""IB's data farms as the gateway's notices tell of them: which are broken, since when, how often.
+"""IB's data farms according to the gateway's notices: which are broken, since when, how often.
 
-A broken farm costs no connection: farms break and come back by themselves, several times a
-night. Codes: TWS API, "System Message Codes".
+A broken farm does not end the connection: farms break and come back by themselves, several times
+a night. Codes: TWS API, "System Message Codes".
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _BACK = {
     2158: "contract details",
 }
 _MOST = 100
-"""Farms that are kept: IB has a few dozen, and a broken gateway may say anything."""
+"""Maximum number of farms kept: IB has a few dozen, and a broken gateway may name any number."""
 HISTORY_OK = (2106, 2107)
 _UNSURE_S = 600.0
-"""A farm that nobody has named as back, and for which nothing was refused for so long, is back."""
+"""Seconds without a refusal after which a farm counts as back though no notice says so."""
 _NAME = re.compile(r"(?::|demand\.)\s*([A-Za-z0-9_.]+)\s*$")
 _LISTS = re.compile(
     r"(all )?(?:data |following )?farms are (not )?connected(?:: *([\w.]+(?:; *[\w.]+)*))?",
@@ -31,7 +31,7 @@ _LISTS = re.compile(
 
 @dataclass(frozen=True)
 class Farm:
-    """One farm. Times are UTC seconds."""
+    """One data farm. Times are UTC seconds."""
 
     name: str
     serves: str
@@ -39,13 +39,13 @@ class Farm:
     is_up: bool
     since: float
     breaks: int = 0
-    """Since the program started."""
+    """Number of breaks since the program started."""
     last_break_s: float | None = None
-    """How long the last one lasted; None: none has ended."""
+    """Seconds that the last break lasted; None: none has ended."""
 
     @property
     def serves_data(self) -> bool:
-        """Bars or contracts come from it; streaming quotes are nothing to us."""
+        """Whether bars or contracts come from it; streaming quotes are not used here."""
         return self.serves != "market data"
 
 
@@ -55,28 +55,28 @@ class Farms:
     def __init__(self) -> None:
         self._farms: dict[str, Farm] = {}
         self._refused: dict[str, float] = {}
-        """Whose history was refused for a broken farm, and when last."""
+        """Contracts whose history was refused for a broken farm, and when last (UTC seconds)."""
 
     def __repr__(self) -> str:
         return f"Farms({', '.join(farm.name for farm in self.broken) or 'all well'})"
 
     @property
     def all(self) -> tuple[Farm, ...]:
-        """In the order of their names."""
+        """All known farms, by name."""
         return tuple(self._farms[name] for name in sorted(self._farms))
 
     @property
     def broken(self) -> tuple[Farm, ...]:
-        """Those that are."""
+        """The broken farms, by name."""
         return tuple(farm for farm in self.all if not farm.is_up)
 
     @property
     def broken_history(self) -> tuple[str, ...]:
-        """The names of those that history comes from."""
+        """The names of the broken farms that serve history."""
         return tuple(farm.name for farm in self.broken if farm.serves == "history")
 
     def take(self, code: int, text: str, now: float) -> Farm | None:
-        """Learn from a notice; the farm when it has just broken or come back, else None."""
+        """Process a notice; the farm when it has just broken or come back, else None."""
         found = _NAME.search(text)
         if found is None or (code not in _BROKEN and code not in _BACK):
             return None
@@ -84,9 +84,9 @@ class Farms:
         return self._turn(found[1].rstrip("."), serves, now, is_up=code in _BACK)
 
     def restored(self, text: str, now: float) -> bool:
-        """Learn from 1101 or 1102, which names the farms that are connected, and that are not.
+        """Process 1101 or 1102, which lists the farms that are connected and those that are not.
 
-        True: one that history comes from is named as connected, or all are.
+        True: a history farm is listed as connected, or all farms are.
         """
         has_history = False
         for is_all, is_not, names in _LISTS.findall(text):
@@ -100,15 +100,15 @@ class Farms:
         return has_history
 
     def refused(self, what: str, now: float) -> None:
-        """The history of this contract was refused because of a broken farm."""
+        """Note that the history of contract `what` was refused because of a broken farm."""
         self._refused = {w: at for w, at in self._refused.items() if now - at < _UNSURE_S}
         self._refused[what] = now
 
     def answered(self, what: str, now: float) -> bool:
-        """The history of this contract was answered; True: so a broken farm is up again.
+        """Note that a history request for `what` was answered; True: so a broken farm is up again.
 
-        Which farm serves a contract nobody tells. One that is answered after a refusal is served
-        by a farm that was broken; unless others are still refused, what was broken is up.
+        IB does not report which farm serves a contract. An answer after a refusal comes from a
+        farm that was broken; unless others are still refused, all broken ones count as up.
         """
         was_refused = self._refused.pop(what, None) is not None
         if any(now - at < _UNSURE_S for at in self._refused.values()):
@@ -123,13 +123,13 @@ class Farms:
         return bool(found)
 
     def forget(self, now: float) -> None:
-        """The connection is gone: nobody tells any more what is broken."""
+        """The connection is gone: no notices come any more, so no farm counts as broken."""
         self._refused = {}
         for farm in self.broken:
             self._turn(farm.name, farm.serves, now, is_up=True)
 
     def _turn(self, name: str, serves: str, now: float, *, is_up: bool) -> Farm | None:
-        key = name.lower()  # another version of the gateway may spell it otherwise
+        key = name.lower()  # other gateway versions may spell it differently
         known = self._farms.get(key)
         if known is None and len(self._farms) >= _MOST:
             return None
@@ -148,7 +148,7 @@ class Farms:
 
 
 def _serves(name: str) -> str:
-    """What a farm of this name is for, as far as the name tells."""
+    """The kind of data that a farm serves, judging by its name."""
     if "hmds" in name.lower():
         return "history"
     return "contract details" if "secdef" in name.lower() else "market data"

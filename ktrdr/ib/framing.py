@@ -1,35 +1,35 @@
-"""IB's messages cut out of a stream of bytes, within bounds. Knows nothing of what they say.
+"""IB's messages cut out of a stream of bytes, within bounds. Does not read their contents.
 
-A message is its length as four bytes, big-endian, and so many bytes more. A length that no
-message has is how another protocol, or garbage, gives itself away.
+A message is its length as four bytes, big-endian, followed by that many bytes. An impossible
+length reveals another protocol or garbage.
 """
 
 from __future__ import annotations
 
 MESSAGE_MAX = 0xFFFFFF
-"""Bytes in a message at most: what IB's own client accepts (ibapi, `MAX_MSG_LEN`)."""
+"""Maximum bytes in a message, as in IB's own client (ibapi, `MAX_MSG_LEN`)."""
 
 _PREFIX = 4
 _SHOWN = 16
 
 
 class NoMessageError(ValueError):
-    """These bytes are no message of IB's."""
+    """These bytes are not a message of IB's."""
 
 
 class Frames:
-    """Puts messages together as their bytes come in. Holds one unfinished message at most."""
+    """Assembles messages as their bytes arrive. Holds one unfinished message at most."""
 
     def __init__(self) -> None:
         self._held = bytearray()
 
     @property
     def held(self) -> int:
-        """Bytes of an unfinished message."""
+        """Number of bytes held of an unfinished message."""
         return len(self._held)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that these bytes finish, each with its prefix. NoMessageError: never."""
+        """The messages that `data` completes, with their prefixes. NoMessageError: bad length."""
         self._held += data
         whole: list[bytes] = []
         begin = 0

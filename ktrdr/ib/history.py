@@ -1,4 +1,4 @@
-"""What state the connection was in, and when: SQLite, the last 30 days. Decides nothing."""
+"""The past states of the connection and their times: SQLite, the last 30 days. Decides nothing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _Row = tuple[float, str, str]
 
 KEPT_S = 30 * 86400
 ROWS_MAX = 20_000
-"""A month in which the state changes every two minutes; of more the oldest go."""
+"""Enough for a month of changes every two minutes; beyond this the oldest rows are removed."""
 
 _WAIT_S = 0.5
-"""For another process that writes: history is worth no delay."""
+"""Seconds to wait for another process that writes; history must not delay anything."""
 
 _SCHEMA = Schema("""
 CREATE TABLE IF NOT EXISTS states (at REAL PRIMARY KEY, state TEXT NOT NULL, why TEXT NOT NULL);
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS run (last REAL NOT NULL);
 
 
 class ConnectionHistory:
-    """Of one gateway, for any thread. A disk that refuses costs history, and nothing else."""
+    """The history of one gateway, for any thread. A disk error costs history, and nothing else."""
 
     def __init__(self, path: Path, now: float) -> None:
         self._path = path
@@ -52,20 +52,20 @@ class ConnectionHistory:
                 self._db = None
 
     def reopen(self) -> None:
-        """Take notes again, after `close`."""
+        """Record again, after `close`."""
         with self._lock:
             self._is_closed = False
 
     def note(self, at: float, state: str, why: str) -> None:
-        """From now on it is in this state."""
+        """The connection is in this state from `at` on (UTC seconds)."""
         self._do(lambda db: _note(db, at, state, why), None)
 
     def note_alive(self, at: float) -> None:
-        """The program still runs, and the state is as it was."""
+        """The program still runs, and the state is unchanged."""
         self._do(lambda db: _seen(db, at), None)
 
     def spans(self, since: float, until: float) -> list[Span]:
-        """The states in `[since, until)`, oldest first, without holes from the first one known."""
+        """The states in `[since, until)`, oldest first, without gaps from the first known one."""
         rows: list[_Row] = self._do(_all_rows, [])
         ends = [at for at, _, _ in rows[1:]] + [until]
         return [
@@ -75,7 +75,7 @@ class ConnectionHistory:
         ]
 
     def _do(self, work: Callable[[Database], T], otherwise: T) -> T:
-        """Work on the database in a transaction. What the disk refuses is reported once."""
+        """Work on the database in a transaction. A disk error is logged once, until a success."""
         try:
             with self._lock:
                 if self._is_closed:
@@ -94,9 +94,9 @@ class ConnectionHistory:
 
 
 def outages(spans: Sequence[Span]) -> list[Outage]:
-    """Where the connection was lost while the program ran, and came back.
+    """The times when the connection was lost and came back while the program ran.
 
-    That no bars come from a farm of IB's loses no connection.
+    A broken history farm of IB's is not a lost connection.
     """
     found: list[Outage] = []
     lost_at: float | None = None
@@ -114,14 +114,14 @@ def outages(spans: Sequence[Span]) -> list[Outage]:
 
 
 def uptime(spans: Sequence[Span]) -> float | None:
-    """The share of the time in which bars could be had; None: nothing is known."""
+    """The share of the recorded time in which bars were available; None: nothing is recorded."""
     known = [span for span in spans if span.end > span.start]
     total = sum(span.end - span.start for span in known)
     return sum(s.end - s.start for s in known if s.has_data) / total if total else None
 
 
 def shares(spans: Sequence[Span], since: float, until: float, slices: int) -> list[float | None]:
-    """The same for each of so many slices of `[since, until)`, of a length; for a picture."""
+    """The same for each of `slices` equal parts of `[since, until)`; for a chart."""
     length = (until - since) / slices
     known, up = [0.0] * slices, [0.0] * slices
     for span in spans:
@@ -136,7 +136,7 @@ def shares(spans: Sequence[Span], since: float, until: float, slices: int) -> li
 
 
 def lost_at(spans: Sequence[Span]) -> float | None:
-    """When the connection was there last; None: it is there, or never was."""
+    """When the connection last had data; None: it has data now, or never had."""
     up = [span for span in spans if span.has_data]
     return up[-1].end if up and up[-1] is not spans[-1] else None
 
@@ -152,7 +152,7 @@ def _all_rows(db: Database) -> list[_Row]:
 
 
 def _close_last_run(db: Database, now: float) -> None:
-    """A run that was killed is known to have lived until it was seen last."""
+    """End a run that was killed at the last time at which it is known to have run."""
     last_seen = db.execute("SELECT last FROM run").fetchone()
     last = db.execute("SELECT at, state FROM states ORDER BY at DESC LIMIT 1").fetchone()
     if last_seen and last and last[1] != NOT_RUNNING:
@@ -161,7 +161,7 @@ def _close_last_run(db: Database, now: float) -> None:
 
 
 def _trim(db: Database, now: float) -> None:
-    """Keep the last 30 days, and the row that says how they began."""
+    """Keep the last 30 days, and the row with the state in which they began."""
     db.execute(
         "DELETE FROM states WHERE at < (SELECT max(at) FROM states WHERE at <= ?)", (now - KEPT_S,)
     )

@@ -1,4 +1,4 @@
-"""Refusals of history for a broken farm, and when they are believed of all history."""
+"""Refusals of history for a broken farm, and when they count for all history."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Set as AbstractSet
 from ktrdr.ib.known_contracts import Kind
 
 _BELIEVED = 2
-"""So many refusals in a row are believed without any notice of a broken farm."""
+"""Refusals in a row that count without any notice of a broken farm."""
 
 
 class HistoryRefusals:
-    """Those since history was answered last."""
+    """The refusals since history was last answered."""
 
     def __init__(self) -> None:
         self._count = 0
         self.kinds: frozenset[Kind] = frozenset()
-        """The kinds of contracts for which a probe was refused so."""
+        """The kinds of contracts for which a probe was refused."""
         self.is_unproven = False
-        """A connection has ended because no data came, and none have come since."""
+        """Whether a connection has ended because no data came, and none have come since."""
 
     def __repr__(self) -> str:
         return f"HistoryRefusals({self._count}, kinds {sorted(self.kinds)})"
@@ -27,14 +27,14 @@ class HistoryRefusals:
         return bool(self._count)
 
     def note_request(self) -> None:
-        """Of somebody's request: perhaps all history is refused, and a probe should see."""
+        """Note a refused request: perhaps all history is refused, which a probe should test."""
         self._count += 1
 
     def note_probe(self, kind: Kind, known: AbstractSet[Kind], *, is_told: bool) -> bool:
-        """Of a probe; True: no history can be had. False: another probe should see.
+        """Note a refused probe. True: no history is available; False: another probe should test it.
 
-        There may be other farms for other kinds that are known, and without a notice that a farm
-        is broken (`is_told`) one refusal proves nothing.
+        Other known kinds may have other farms, and without a notice that a farm is broken
+        (`is_told`) one refusal proves nothing.
         """
         self._count += 1
         self.kinds |= {kind}
@@ -50,5 +50,5 @@ class HistoryRefusals:
         self.is_unproven = False
 
     def forget(self) -> None:
-        """It is a new connection, or the farm is said to be back: what was refused is past."""
+        """Reset the count: the connection is new, or a notice says that the farm is back."""
         self._count = 0

@@ -1,4 +1,4 @@
-"""Liveness of the gateway: the heartbeat of the connection. Knows nothing of what is asked."""
+"""Liveness of the gateway: the heartbeat of the connection. Does not know what is requested."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ktrdr.ib.heartbeat import Heartbeat
 from ktrdr.ib.status_record import StatusRecord
 
 LEAST_S = 1.0
-"""To answer within, at the least: a machine that was asleep must not take others for dead."""
+"""Minimum seconds for an answer: after this machine's sleep the gateway must not count as dead."""
 
 
 class Liveness:
-    """Of one connection after another, on one event loop."""
+    """The liveness over successive connections, on one event loop."""
 
     def __init__(self, heartbeat_s: float, status: StatusRecord, backoff: Backoff) -> None:
         self._heartbeat_s = heartbeat_s
@@ -31,19 +31,19 @@ class Liveness:
 
     @property
     def probe_at(self) -> float | None:
-        """When a small request for data should show that data still come; None: nobody waits."""
+        """When to test with a small data request that data still come; None: none are pending."""
         return self._heartbeat.probe_at
 
     def begin(self, gateway_time: datetime) -> None:
-        """A new connection has just told the time."""
+        """A new connection has just answered with the gateway's time."""
         self._heartbeat = Heartbeat(self._heartbeat_s, _now())
         self._note_gateway_time(gateway_time)
         self.note_answer()
 
     async def silence(self, client: IbClient) -> str:
-        """Ask for the time when nothing was answered lately, until the gateway counts as dead.
+        """Request the time when no answer came recently, until the gateway counts as dead.
 
-        What to say of it then: two heartbeats have passed without an answer.
+        Returns the message for that case: two heartbeats have passed without an answer.
         """
         while True:
             if (left_s := self._heartbeat.request_at - _now()) > 0:
@@ -60,12 +60,12 @@ class Liveness:
                 self.note_answer()
 
     async def measure_clock(self, client: IbClient, timeout_s: float) -> None:
-        """Ask the gateway for the time. NotConnected, TimedOut."""
+        """Request the gateway's time. NotConnected, TimedOut."""
         self._note_gateway_time(await client.current_time(timeout_s))
 
     @contextlib.contextmanager
     def waiting_for_data(self) -> Iterator[None]:
-        """Somebody waits for an answer about data while the block lasts."""
+        """A request for data is pending while the block lasts."""
         heartbeat = self._heartbeat
         heartbeat.data_requested(_now())
         self._publish()
@@ -76,19 +76,19 @@ class Liveness:
             self._publish()
 
     def note_answer(self) -> None:
-        """The gateway has told the time, which proves nothing of data."""
+        """The gateway has answered with its time, which proves nothing about data."""
         self._heartbeat.answered(_now())
         self._publish()
         self._status.note_answer()
 
     def note_data(self) -> None:
-        """A request for data was answered: the connection is a good one."""
+        """A request for data was answered: the connection works, and the backoff is reset."""
         self.note_no_farm()
         self._backoff.reset()
         self._status.note_answer()
 
     def note_no_farm(self) -> None:
-        """A request for data was refused for a broken farm: the gateway lives."""
+        """A request for data was refused for a broken farm: the gateway is alive."""
         self._heartbeat.data_answered(_now())
         self._publish()
 
@@ -100,5 +100,5 @@ class Liveness:
 
 
 def _now() -> float:
-    """By the loop's clock."""
+    """The current time of the loop's clock, in seconds."""
     return asyncio.get_running_loop().time()

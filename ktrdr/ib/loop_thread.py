@@ -1,4 +1,4 @@
-"""The thread of the connection: an event loop of its own, in which one coroutine lives."""
+"""The thread of the connection: an event loop of its own, which runs one main coroutine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LoopThread:
         self._calls = threading.Lock()
         self._life: asyncio.Task[None] | None = None
         self.broken: BaseException | None = None
-        """What ended the life unexpectedly; None: nothing."""
+        """The error that ended the main coroutine unexpectedly; None: it did not."""
         self._tell_broken: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
@@ -38,17 +38,17 @@ class LoopThread:
 
     @property
     def is_started(self) -> bool:
-        """There is a thread, until its stop has ended."""
+        """Whether there is a thread; True until `stop` has finished."""
         return self._thread is not None
 
     @property
     def time(self) -> float:
-        """The loop's clock; without a loop later than all times."""
+        """The loop's clock in seconds; infinite without a loop."""
         loop = self._loop
         return loop.time() if loop else float("inf")
 
     def start(self, live: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Let this live in the thread until the stop; it is not to end before."""
+        """Run `live` in the thread until `stop`; it must not end before."""
         self.broken = None
         self._loop = self._new_loop()
         self._thread = threading.Thread(
@@ -57,15 +57,15 @@ class LoopThread:
         self._thread.start()
 
     def when_broken(self, tell: Callable[[], object]) -> None:
-        """Call this, from the thread, should the life end unexpectedly; `broken` says why."""
+        """Call `tell` if the main coroutine ends unexpectedly, from the thread; see `broken`."""
         self._tell_broken = tell
         if self.broken is not None:
             tell()
 
     def stop(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-        """End the life, let `finish` run after it, and end the thread; False: there was none."""
+        """Cancel the main coroutine, run `finish`, and end the thread; False: there was none."""
         with self._calls:
-            loop, self._loop = self._loop, None  # from here on nothing new is taken
+            loop, self._loop = self._loop, None  # from here on no new work is accepted
         if self._thread is None or loop is None:
             return False
         try:
@@ -77,7 +77,7 @@ class LoopThread:
         return True
 
     def call(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
-        """Run a coroutine on the loop, and wait for it. NotConnected: it was stopped meanwhile."""
+        """Run a coroutine on the loop, and wait for it. NotConnected: stopped meanwhile."""
         try:
             with self._calls:
                 requested = asyncio.run_coroutine_threadsafe(work, self._running_loop())
@@ -90,7 +90,7 @@ class LoopThread:
             raise NotConnected("the connection manager was stopped") from None
 
     def call_soon(self, work: Callable[[], object]) -> None:
-        """Have this called on the loop, and do not wait. NotConnected: there is none."""
+        """Call `work` on the loop, and do not wait. NotConnected: there is no loop."""
         self._running_loop().call_soon_threadsafe(work)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -116,7 +116,7 @@ class LoopThread:
         loop.close()
 
     def _life_ended(self, life: asyncio.Task[None]) -> None:
-        """It goes on until it is cancelled; otherwise nothing would ever be answered again."""
+        """Report a main coroutine that ended unexpectedly: nothing would be answered any more."""
         if life.cancelled():
             return
         self.broken = life.exception()

@@ -1,4 +1,4 @@
-"""Notices, which the gateway sends unasked, and what each means for the connection. Pure."""
+"""Notices, which the gateway sends without a request, and their meaning. Pure."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from ktrdr.ib.states import Event
 _UPSTREAM_LOST = (1100, 2110)
 _UPSTREAM_BACK = (1101, 1102)
 _NOTICES = range(1000, 2200)
-"""IB's codes of what is about no request (TWS API, "System Message Codes")."""
+"""IB's codes of messages about no request (TWS API, "System Message Codes")."""
 
 
 class HistoryNews(Enum):
-    """What a notice says of the farm that history comes from."""
+    """News about the history farm from a notice."""
 
     BROKEN = auto()
     PERHAPS_BACK = auto()
     BACK = auto()
-    """It is named as connected."""
+    """A notice names it as connected."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """Of one notice."""
+    """The meaning of one notice."""
 
     words: str = ""
-    """For the log; empty: nothing, or the error says it."""
+    """For the log; empty: nothing, or the error has the text."""
     error: KtrdrError | None = None
     events: tuple[Event, ...] = ()
     is_data_farm_back: bool = False
-    """A farm that bars or contracts come from has just come back."""
+    """A farm that serves bars or contracts has just come back."""
     history: HistoryNews | None = None
 
 
 def meaning(farms: Farms, code: int, text: str, now: float) -> Meaning:
-    """What a notice of IB's means; `farms` learn from it. `now`: UTC seconds."""
+    """The meaning of a notice; updates `farms`. `now`: UTC seconds."""
     if code in _UPSTREAM_LOST:
         hint = "the gateway is waiting for IB's servers"
         error = NotConnected(text, code=code, hint=hint)

@@ -1,6 +1,6 @@
-"""The connection's past and what it teaches: when the gateway restarts, since when it is away.
+"""The connection's recorded past, and the expected outages learned from it.
 
-Keeps the history in a thread of its own, so that a slow disk holds up no heartbeat.
+Writes the history in a thread of its own, so that a slow disk delays no heartbeat.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _LEARN_FROM_S = 14 * 86400
 _KEEP_S = 60.0
 _CLOSE_S = 2.0
 _HERE = tzlocal()
-"""This machine's time zone, with its changes of the clocks."""
+"""This machine's time zone, with its clock changes."""
 
 
 class OutageLog:
-    """Of one connection. `history` None: nothing is kept, and little is known.
+    """The outages of one connection. `history` None: nothing is recorded, so little is known.
 
-    `publish` gets what is known each time that it has changed.
+    `publish` receives the expectation each time it is set.
     """
 
     def __init__(
@@ -50,33 +50,33 @@ class OutageLog:
         self._reminded = False
         self._publish = publish
         self._is_live = not settings.is_simulated
-        """A real gateway, of which IB's own habits are assumed."""
+        """Whether it is a real gateway, for which IB's usual restart and log-out are assumed."""
         self.expectation = Expectation(None, self._logs_out, None)
         publish(self.expectation)
 
     async def open(self) -> None:
-        """Read what the last run has left."""
+        """Read the history of the last run."""
         if (lost := lost_at(await self._read())) is not None:
             self._set(replace(self.expectation, lost_at=datetime.fromtimestamp(lost, UTC)))
         await self._keep()
 
     async def keep(self) -> None:
-        """Note every minute that the program lives, learn anew, remind; for ever."""
+        """Each minute, record that the program runs, relearn the restart, and remind; for ever."""
         while True:
             await asyncio.sleep(_KEEP_S)
             await self._keep()
 
     def connected(self, *, is_live: bool) -> None:
-        """The gateway is there, and is a real one or not."""
+        """The gateway is connected; `is_live`: it is a real one."""
         self._is_live = is_live
         self._set(replace(self.expectation, logs_out=self._logs_out, lost_at=None))
 
     def lost(self, at: datetime) -> None:
-        """The connection is gone since then."""
+        """The connection was lost at that time."""
         self._set(replace(self.expectation, lost_at=at))
 
     def write(self, state: str, why: str) -> None:
-        """From now on the connection is in this state."""
+        """The connection is in this state from now on."""
         at = self._now().timestamp()
         self._submit(lambda history: history.note(at, state, why))
 
@@ -89,7 +89,7 @@ class OutageLog:
             self._writer.shutdown(wait=False, cancel_futures=True)
 
     def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
-        """The times without data in these states of the connection."""
+        """The times without data in these past states of the connection."""
         return downtimes(spans, self.expectation.restart, logs_out=self.expectation.logs_out)
 
     @property
@@ -99,7 +99,7 @@ class OutageLog:
 
     async def _keep(self) -> None:
         self._submit(lambda history: history.note_alive(self._now().timestamp()))
-        restart = await self._restart()  # meanwhile the connection may have been lost
+        restart = await self._restart()  # the connection may be lost during this
         self._set(replace(self.expectation, restart=restart))
         words = self.expectation.reminder(self._now())
         if words and not self._reminded:
@@ -107,7 +107,7 @@ class OutageLog:
         self._reminded = bool(words)
 
     async def _restart(self) -> Restart | None:
-        """The gateway's daily one: as set, as learnt, or where it usually is."""
+        """The gateway's daily restart: as set, as learned, or the usual one of a real gateway."""
         wanted = self._settings.ktrdr_ib_restart_at
         if wanted is not None:
             return parse_restart(wanted, _HERE)

@@ -1,7 +1,7 @@
-"""The times without data, each as one row: from when to when, and why. Reads no history itself.
+"""The times without data, each as one row: start, end and cause. Reads no history itself.
 
-A restart of a minute and a half is ten states: attempts, and the waits between them. Whoever asks
-in the morning what happened wants the one row that they belong to.
+A restart of a minute and a half is ten states: attempts, and the waits between them. This merges
+them into one row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOT_RUNNING = "not_running"
 
 @dataclass(frozen=True)
 class Span:
-    """The connection was in one state from `start` to `end` (UTC seconds)."""
+    """An interval in one state of the connection, `start` to `end` (UTC seconds)."""
 
     start: float
     end: float
@@ -32,23 +32,23 @@ class Span:
 
     @property
     def has_data(self) -> bool:
-        """Bars could be had."""
+        """Whether bars were available."""
         return self.state in (State.CONNECTED, State.FARM_DOWN)
 
 
 @dataclass(frozen=True)
 class Downtime:
-    """A time without data, from its first second to its last (UTC seconds)."""
+    """A time without data, from `start` to `end` (UTC seconds)."""
 
     start: float
     end: float | None
-    """None: it lasts."""
+    """None: it continues."""
     cause: str
-    """What a person would say of it."""
+    """A description for a person."""
     worst: str
     """The worst state in it."""
     expected_kind: str = ""
-    """`restart` or `log_out`, where it was to be expected; else empty."""
+    """`restart` or `log_out`, where it was expected; else empty."""
 
 
 _FROM_GOOD_TO_BAD = (
@@ -83,9 +83,9 @@ _FARM = re.compile(r"history farm (?:([\w.]+(?: [\w.]+)*) )?is broken")
 
 
 def downtimes(spans: Sequence[Span], restart: Restart | None, *, logs_out: bool) -> list[Downtime]:
-    """Each time without data as one row, oldest first; the last one lasts if nothing follows it.
+    """Each time without data as one row, oldest first; the last one continues if no data follow it.
 
-    `spans`: oldest first, without holes. `restart`, `logs_out`: when the gateway is away as usual.
+    `spans`: oldest first, without gaps. `restart`, `logs_out`: the gateway's usual absences.
     """
     found = []
     for has_data, run in groupby(spans, lambda span: span.has_data):
@@ -106,7 +106,7 @@ def _downtime(
 
 
 def _expected_kind(states: Sequence[Span], restart: Restart | None, *, logs_out: bool) -> str:
-    """A connection that was lost at its usual hour, and came back as usual."""
+    """The kind of the usual absence that these states fit; empty: none."""
     names = {span.state for span in states}
     if names <= set(LINKED) or NOT_RUNNING in names:
         return ""
@@ -117,7 +117,7 @@ def _expected_kind(states: Sequence[Span], restart: Restart | None, *, logs_out:
 
 
 def _cause(states: Sequence[Span]) -> str:
-    """What it was for the most of the time; of equals the first."""
+    """The cause with the longest total time; of equals the first."""
     seconds: Counter[str] = Counter()
     for span in states:
         seconds[_words(span)] += max(int((span.end - span.start) * 1000), 0)

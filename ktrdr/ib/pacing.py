@@ -1,9 +1,9 @@
-"""When the next request may go, and how many at once. Holds no clock and waits for nothing.
+"""When the next request may be sent, and how many at once. Has no clock and does not wait.
 
-IB's three rules (no identical request within 15 s, fewer than 6 for one contract in 2 s, at most
-60 in 10 min) stand in its documentation for bars of 30 s or less and for head timestamps. For
-larger bars there is a load balancing without a number: here the number in flight grows while
-answers stay quick, and shrinks when they do not.
+IB documents three rules (no identical request within 15 s, fewer than 6 for one contract in 2 s,
+at most 60 in 10 min) for bars of 30 s or less and for head timestamps. For larger bars it
+balances load without a documented number: here the number in flight grows while answers stay
+quick, and shrinks when they do not.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ MOST_AT_ONCE = 50
 """Open history requests that IB allows (a 51st: error 322)."""
 _FIRST_AT_ONCE = 32
 _SPARE = 2
-"""Left for the connection's own probes."""
+"""Requests reserved for the connection's own probes."""
 
 IDENTICAL_S = 15.0
 _SMALL_S, _SMALL_MOST = 600.0, 55
-"""Head timestamps and their like in ten minutes: a few less than IB's 60."""
+"""Requests under the rules for small bars in 600 s: a few less than IB's 60."""
 
 _QUICK_S = 0.5
-"""Answers that come so soon are quick, whatever others were."""
+"""Seconds within which an answer is always quick."""
 _SLOWER = 2.0
-"""So many times the usual time is a slow-down."""
+"""Answers count as slow above this multiple of the usual time."""
 _MEMORY, _FORGETTING = 0.2, 0.01
-"""The weight of the newest answer in how it is of late, and in what is usual."""
+"""The weight of the newest answer in the recent and in the usual time."""
 _MESSAGES_PER_S, _BURST = 38.0, 6
-"""So many evenly, and so many at once: 44 in the worst second, of IB's 50."""
+"""Messages per second evenly, and in one burst: 44 in the worst second, of IB's 50."""
 _PAUSE_S = 10.0
-"""After "pacing violation" nothing goes for so long."""
+"""Seconds without new requests after a "pacing violation"."""
 
 
 class MessageRate:
-    """How many messages go out in a second, whatever they are. Holds no clock and waits not.
+    """A limit on all messages sent per second. Has no clock and does not wait.
 
-    IB allows 50 (market data lines / 2 per second), and ends a connection that goes on with more.
-    A burst may be late on its way and the next one not: what goes out is a burst at most, and
-    then evenly spaced.
+    IB allows 50 (market data lines / 2 per second), and closes a connection that keeps exceeding
+    it. The network may delay one burst so that the next one arrives with it: therefore at most one
+    burst is sent, and then messages are evenly spaced.
     """
 
     def __init__(self, per_s: float = _MESSAGES_PER_S, burst: int = _BURST) -> None:
         self._per_s = per_s
         self._burst = burst
         self._debt = 0.0
-        """Messages that went out before their time."""
+        """Messages sent ahead of the even rate."""
         self._at = float("-inf")
 
     def delay_s(self, now: float) -> float:
-        """Count a message, and say how many seconds later it may go. `now`: by any one clock."""
+        """Count a message; in how many seconds it may be sent. `now`: seconds of any one clock."""
         self._debt = max(self._debt - (now - self._at) * self._per_s, 0.0) + 1
         self._at = now
         return max(self._debt - self._burst, 0.0) / self._per_s
@@ -65,9 +65,9 @@ class Window:
         self._size = first
         self._most = most
         self._usual: dict[int, float] = {}
-        """Bits in a number of bars → the time that answers of about so many take at their best."""
+        """Bit length of a number of bars → best seconds for answers of about that many bars."""
         self._slowness = 1.0
-        """Of late, in times of what is usual."""
+        """The recent time of answers as a multiple of the usual time."""
         self._shrunk_at = float("-inf")
 
     def __repr__(self) -> str:
@@ -75,24 +75,24 @@ class Window:
 
     @property
     def size(self) -> int:
-        """At least one."""
+        """The number of requests that may be in flight; at least one."""
         return max(1, int(self._size))
 
     def answered(self, took_s: float, bars: int, now: float) -> None:
-        """Learn from an answer: one more while they are quick, fewer when all have become slow."""
+        """Adjust to an answer: one more while answers are quick, fewer when they become slow."""
         took_s = max(took_s, _QUICK_S)
         usual = self._usual.get(bars.bit_length(), took_s)
-        # What is usual falls at once and rises slowly, so that a slow hour does not pass for it.
+        # The usual time falls at once and rises slowly, so that a slow hour does not become usual.
         usual = min(took_s, usual + _FORGETTING * (took_s - usual))
         self._usual[bars.bit_length()] = usual
         self._slowness += _MEMORY * (took_s / usual - self._slowness)
         if self._slowness <= _SLOWER:
             self._size = min(self._size + 1, self._most)
-        elif now - self._shrunk_at > took_s:  # once for all that were under way together
+        elif now - self._shrunk_at > took_s:  # once for all that were in flight together
             self._shrink(0.8, now)
 
     def failed(self, now: float) -> None:
-        """One was not answered in time, or refused for its pace."""
+        """A request was not answered in time, or refused for pacing."""
         if now - self._shrunk_at > 1:
             self._shrink(0.5, now)
 
@@ -109,13 +109,13 @@ class QueuedRequest:
     priority: Priority
     symbol: str
     number: int
-    """In the order of their coming."""
+    """In order of arrival."""
     is_small: bool = False
     """It falls under the rules for small bars."""
 
 
 class Pacer:
-    """Says which request may go, and when. Times are seconds of a clock that only moves forward."""
+    """Decides which request may be sent, and when. Times are seconds of a monotonic clock."""
 
     def __init__(self, window: Window | None = None, identical_s: float = IDENTICAL_S) -> None:
         self._window = window or Window()
@@ -132,7 +132,7 @@ class Pacer:
 
     @property
     def open_requests(self) -> int:
-        """Sent, and neither answered nor given up."""
+        """The number of requests sent that are neither answered nor given up."""
         return sum(self._open.values())
 
     @property
@@ -143,10 +143,10 @@ class Pacer:
     def next(
         self, waiting: list[QueuedRequest], now: float
     ) -> tuple[QueuedRequest | None, float | None]:
-        """The ticket that may go now; or None, and in how many seconds to look again.
+        """The request that may be sent now; or None, and the seconds until the next check.
 
         None for the seconds: not before a request has ended. By priority; among equals by the
-        symbol that was served longest ago, so that none with many requests holds up the others.
+        symbol served longest ago, so that a symbol with many requests does not delay the others.
         """
         if self.open_requests >= self._window.size or not waiting:
             return None, None
@@ -161,7 +161,7 @@ class Pacer:
         return None, soonest
 
     def begin(self, queued: QueuedRequest, now: float) -> None:
-        """The request goes out now."""
+        """The request is sent now."""
         request = queued.request
         self._open[request] = self._open.get(request, 0) + 1
         self._sent = {r: t for r, t in self._sent.items() if t + self._identical_s > now}
@@ -172,7 +172,7 @@ class Pacer:
             self._small.append(now)
 
     def end(self, queued: QueuedRequest, *, was_answered: bool = True) -> None:
-        """A request was answered or given up; otherwise it may be asked again at once."""
+        """A request has ended; if not `was_answered`, an identical one may be sent at once."""
         left = self._open.pop(queued.request) - 1
         if left:
             self._open[queued.request] = left
@@ -180,11 +180,11 @@ class Pacer:
             self._sent.pop(queued.request, None)
 
     def learn(self, took_s: float, bars: int, now: float) -> None:
-        """An answer has come."""
+        """Adjust the window to an answer."""
         self._window.answered(took_s, bars, now)
 
     def learn_failure(self, now: float, *, was_paced: bool) -> None:
-        """A request was not answered in time, or IB said that it was too much."""
+        """A request was not answered in time, or was a pacing violation (`was_paced`)."""
         self._window.failed(now)
         if was_paced:
             self._paused_until = now + _PAUSE_S

@@ -18,28 +18,28 @@ from ktrdr.ib.framing import Frames, NoMessageError
 _HELLO = b"v157..178"
 _FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 5.0
 _PROBES_A_WAIT = 90
-"""Wait between probes: a ninetieth of the time so far; short at first, long at a weekend."""
+"""The wait between probes is a ninetieth of the time so far: short at first, longer later."""
 _CONNECT_S = 3.0
 _CLOSES_WITHIN_S = 0.25
-"""Whoever closes a new connection does so at once."""
+"""Seconds in which a port that does not keep a new connection closes it."""
 
 
 RESET = "reset"
-"""Why it counts as hung up: so the forwarder treats whom it does not serve."""
+"""The reason when a connection is reset, as the forwarder does to clients that it rejects."""
 
 
 class PortState(StrEnum):
-    """What one probe found."""
+    """The state of the port as a probe found it."""
 
     CLOSED = "closed"
-    """Refused, or no such host."""
+    """Connections are refused, or the host is unknown."""
     UNREACHABLE = "unreachable"
-    """No answer at all."""
+    """No response at all."""
     HUNG_UP = "hung_up"
     """Accepted, and closed during the handshake."""
     UNRESPONSIVE = "mute"
     FOREIGN = "foreign"
-    """What speaks there is no gateway."""
+    """A program other than a gateway responds."""
     GREETED = "greeted"
 
 
@@ -49,15 +49,15 @@ class PortProbe:
 
     seen: PortState
     why: str = ""
-    """The system's error text, or what was sent."""
+    """The system's error text, or the data received."""
     version: int | None = None
-    """The protocol that the gateway offers."""
+    """The protocol version that the gateway offers."""
 
 
 async def opens(host: str, port: int, *, was_closed: bool) -> None:
-    """Wait until the port, once closed, takes a connection and keeps it.
+    """Wait until the port, having been closed, accepts a connection and keeps it.
 
-    Where it was open all the time nothing will change by itself: this then never returns.
+    If it was open all the time, nothing will change by itself: this then never returns.
     """
     if not was_closed and await _keeps_connections(host, port):
         await asyncio.Event().wait()
@@ -69,9 +69,9 @@ async def opens(host: str, port: int, *, was_closed: bool) -> None:
 
 
 async def closes(host: str, port: int) -> None:
-    """Hold one connection, saying nothing, and wait until the other end closes it.
+    """Hold one connection without sending, and wait until the other end closes it.
 
-    So a stuck gateway that is restarted is noticed without knocking at it.
+    This detects the restart of an unresponsive gateway without repeated attempts.
     """
     with contextlib.suppress(OSError):
         async with _connected(host, port) as (reader, _):
@@ -80,7 +80,7 @@ async def closes(host: str, port: int) -> None:
 
 
 async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
-    """Connect, say hello, and see what is answered; then leave, before any log-in."""
+    """Connect, begin the handshake, and read the response; then close, before any log-in."""
     greeting = b""
     try:
         async with _connected(host, port) as (reader, writer):
@@ -96,7 +96,7 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
                 return PortProbe(PortState.HUNG_UP)
     except TimeoutError:
         return PortProbe(PortState.UNREACHABLE)
-    except ConnectionResetError:  # taken, and reset before this end had noticed
+    except ConnectionResetError:  # accepted, and reset during the connect
         return PortProbe(PortState.HUNG_UP, RESET)
     except OSError as error:
         number = error.errno or 0
@@ -105,7 +105,7 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
 
 
 async def _first_words(reader: asyncio.StreamReader) -> bytes:
-    """What comes first: a message, or as much as tells that it is none."""
+    """The first message, or the bytes received that are not a message."""
     frames = Frames()
     said = b""
     while data := await reader.read(1024):
@@ -144,7 +144,7 @@ async def _keeps_connections(host: str, port: int) -> bool:
 async def _connected(
     host: str, port: int
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection, closed at once at the end. OSError (TimeoutError is one): there is none."""
+    """A connection, aborted at the end. OSError (such as TimeoutError): there is none."""
     try:
         async with asyncio.timeout(_CONNECT_S):
             reader, writer = await asyncio.open_connection(host, port)

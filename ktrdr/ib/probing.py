@@ -1,4 +1,4 @@
-"""Probes: small requests for data that show whether data come while others wait for them."""
+"""Probes: small requests for data that test whether data come while others wait for them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ktrdr.ib.status_record import StatusRecord
 log = logging.getLogger("ib-connection")
 
 _SELDOM = 4
-"""Heartbeats between two questions for history while its farm is broken: a minute by default."""
+"""Heartbeats between two history probes while its farm is broken: a minute by default."""
 _PATIENT = 4
-"""So much longer a probe may take while a farm is broken: it may make all of them slow."""
+"""Factor on a probe's time limit while a farm is broken, which may slow all answers."""
 
 
 class Prober:
-    """For one connection after another; what a probe shows goes to the evidence."""
+    """Probes over successive connections; the results go to the evidence."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Prober:
         return f"<Prober every {self._heartbeat_s:g} s>"
 
     async def probe_until_silent(self, client: IbClient) -> None:
-        """Ask for a bar at once, and when others wait for data in vain; ends when none comes."""
+        """Probe at once, and when others wait for data in vain; ends when no answer comes."""
         patience_s = 2 * self._heartbeat_s
-        if await self._is_unanswered(client, 2 * patience_s):  # a fresh one calls its farms first
+        if await self._is_unanswered(client, 2 * patience_s):  # a new one first calls its farms
             return
         while True:
             await self._until_due()
@@ -54,7 +54,7 @@ class Prober:
                 return
 
     async def _until_due(self) -> None:
-        """Until somebody waits in vain, data may have come back, or somebody has a doubt."""
+        """Wait until data are overdue, may have come back, or a probe is wanted."""
         while not await self._is_wanted(0):
             now = asyncio.get_running_loop().time()
             if self._status.state is State.HISTORY_DOWN:
@@ -62,7 +62,7 @@ class Prober:
                 seldom_s = _SELDOM * self._heartbeat_s
                 await self._is_wanted(min(max(self._heartbeat_s, since_s), seldom_s))
                 return
-            if not self._status.state.has_data:  # look now and then whether data come again
+            if not self._status.state.has_data:  # test now and then whether data come again
                 await self._is_wanted(2 * self._heartbeat_s)
                 return
             due = self._liveness.probe_at
@@ -71,7 +71,7 @@ class Prober:
                 return
 
     async def _is_wanted(self, within_s: float) -> bool:
-        """Whether somebody wants to know now, or begins to within that time."""
+        """Whether a probe is wanted now or within that time."""
         wanted = self._evidence.probe_wanted
         if not wanted.is_set():
             with contextlib.suppress(TimeoutError):
@@ -81,7 +81,7 @@ class Prober:
         return was_wanted
 
     async def _is_unanswered(self, client: IbClient, patience_s: float) -> bool:
-        """Whether a probe stays without an answer that no trouble of IB's excuses."""
+        """Whether a probe gets no answer, and no known trouble at IB explains this."""
         requested_at = asyncio.get_running_loop().time()
         probe = asyncio.ensure_future(self._probe(client, patience_s))
         repeat = asyncio.ensure_future(self._availability.repeat.wait())
@@ -97,7 +97,7 @@ class Prober:
         return not is_answered and not was_lost
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
-        """Ask for one small answer; whether it came."""
+        """Send one probe; whether an answer came."""
         instrument = self._evidence.to_probe()
         requested_at = asyncio.get_running_loop().time()
         try:
@@ -110,7 +110,7 @@ class Prober:
         except CompetingSession as error:
             self._evidence.note_refused_session(instrument, error)
             return True
-        except NotEntitled as error:  # which tells that its farm answers
+        except NotEntitled as error:  # proves that its farm answers
             log.info("the probe was answered: %s", error)
         except KtrdrError as error:
             log.info("the probe was answered: %s", error)

@@ -1,4 +1,4 @@
-"""Single messages of IB's, read where its library cannot: errors, and bars with odd fields."""
+"""IB's messages parsed where its library cannot: errors, and bars with invalid fields."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import NamedTuple
 
 ERROR, DETAILS, BARS = b"4", b"10", b"17"
 WHOLE_ANSWERS = (BARS, b"88", b"106")
-"""Messages that are an answer by themselves: bars, the first bar, sessions."""
+"""Kinds of messages that are a complete answer: bars, the first bar, sessions."""
 
 _PREFIX = 4
 _DIGITS_MAX = 20
-"""No request has a number so long."""
+"""No request has a number with as many digits."""
 _DETAILS_WITHOUT_VERSION = 164
-"""Since this protocol the request's number is the first field of a contract's details."""
+"""From this protocol version on, contract details begin with the request's number."""
 _BAR_FIELDS = 8
 """Time, open, high, low, close, volume, average, count (TWS API, `historicalData`)."""
 _NUMBERS = slice(1, 6)
-"""Those that are kept. An average or a count that is none costs no bar."""
+"""The fields that must be numbers. A bar with an invalid average or count is kept."""
 _HIGH_RUNS = re.compile(rb"[\x80-\xff]+")
 
 
 class Said(NamedTuple):
-    """What an error message says."""
+    """The contents of an error message."""
 
     request_id: int
-    """-1: it is about no request."""
+    """-1: about no request."""
     code: int
     text: str
 
@@ -35,20 +35,20 @@ class OddBar(NamedTuple):
     """A bar that cannot be read."""
 
     time: str
-    """As IB spells it; may be no time."""
+    """As IB writes it; may be invalid."""
     before: str
-    """The time of the bar before it; empty: it is the first."""
+    """The last valid time of a bar before it; empty: there is none."""
     words: str
-    """The whole bar, for a person."""
+    """The whole bar, for a person to read."""
 
 
 def kind_of(message: bytes) -> bytes:
-    """What kind of message it is, by its first field."""
+    """The kind of message, from its first field."""
     return message[_PREFIX:].partition(b"\0")[0]
 
 
 def answered_request(message: bytes, server_version: int) -> int:
-    """The number of the request that a message answers, as far as that matters; else -1."""
+    """The number of the request that details or a complete answer belong to; otherwise -1."""
     kind, *fields = message[_PREFIX:].split(b"\0", 3)
     if kind != DETAILS and kind not in WHOLE_ANSWERS:
         return -1
@@ -58,13 +58,13 @@ def answered_request(message: bytes, server_version: int) -> int:
 
 
 def greeted_version(message: bytes) -> int | None:
-    """The protocol that a greeting names, beside a time; None: it is no greeting."""
+    """The protocol version in a handshake, which also has a time; None: it is not a handshake."""
     fields = message[_PREFIX:].split(b"\0")
     return int(fields[0]) if len(fields) == 3 and fields[0].isdigit() else None
 
 
 def read_error(message: bytes) -> Said | None:
-    """An error message's contents, in whatever language; None: it cannot be read.
+    """The contents of an error message, in any language; None: it cannot be read.
 
     Its fields are kind, version, request, code, text, and later ones (TWS API, `error`).
     """
@@ -76,9 +76,9 @@ def read_error(message: bytes) -> Said | None:
 
 
 def readable(text: bytes) -> str:
-    """A text of the gateway's, which is not always UTF-8: GB 18030 or Windows-1252 else.
+    """A text from the gateway: UTF-8, or else GB 18030 or Windows-1252.
 
-    In the former characters above ASCII come in pairs of bytes, in the latter mostly alone.
+    In GB 18030 bytes above ASCII come in pairs, in Windows-1252 mostly alone.
     """
     try:
         return text.decode()
@@ -93,7 +93,7 @@ def readable(text: bytes) -> str:
 
 
 def is_whole(message: bytes) -> bool:
-    """A message of bars has as many fields as it says that it has bars."""
+    """Whether a message of bars has all fields of the bars that it counts."""
     head = message[_PREFIX:].split(b"\0", 5)
     if len(head) < 6 or not head[4].isdigit() or len(head[4]) > 9:
         return False
@@ -103,9 +103,9 @@ def is_whole(message: bytes) -> bool:
 def without_odd_bars(
     message: bytes, is_time: Callable[[str], bool]
 ) -> tuple[bytes, list[OddBar]] | None:
-    """A message of bars less those that cannot be read, and these.
+    """A message of bars without the unreadable ones, and these.
 
-    `is_time`: whether a bar's time can be read. None: it is no message of bars as a whole.
+    `is_time`: whether a bar's time can be read. None: it is not a complete message of bars.
     """
     fields = message[_PREFIX:].split(b"\0")
     head, rest = fields[:5], fields[5:-1]
@@ -135,5 +135,5 @@ def _is_number(text: bytes) -> bool:
 
 
 def _whole(text: bytes) -> bytes:
-    """A count that the library reads; 0 for one that is none."""
+    """A count that the library can read; 0 for an invalid one."""
     return text if re.fullmatch(rb"-?\d{1,18}", text) else b"0"

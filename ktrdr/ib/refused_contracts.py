@@ -1,4 +1,4 @@
-"""Contracts whose data IB refuses, as told to others. Asks nobody."""
+"""Contracts whose data IB refuses, for the status. Sends no requests."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from ktrdr.ipc.messages import RefusedContract
 
 _MOST = 200
 _LATELY = timedelta(hours=7)
-"""They are asked for again every six hours at the least, unless nobody wants them any more."""
+"""They are requested again every six hours at least, unless no longer wanted."""
 
 
 class RefusedContracts:
-    """By their symbols; the one that was refused last comes last. Any thread may read it."""
+    """Refused contracts by symbol, the last refused one last. Any thread may read it."""
 
     def __init__(self) -> None:
         self._refused: dict[str, tuple[RefusedContract, datetime]] = {}
-        """Replaced whole; with each, when it was refused last."""
+        """Always replaced as a whole; each contract with the time of its last refusal."""
 
     def __repr__(self) -> str:
         return f"RefusedContracts({' '.join(self._refused)})"
 
     def lately(self, now: datetime) -> tuple[RefusedContract, ...]:
-        """Those that were asked for lately."""
+        """Refused contracts that were requested recently."""
         return tuple(one for one, at in self._refused.values() if now - at < _LATELY)
 
     def note(self, symbol: str, error: Permanent, now: datetime) -> None:
-        """IB has refused this one."""
+        """IB has refused this contract."""
         since = self._refused[symbol][0].since if symbol in self._refused else now
         refused = RefusedContract(
             symbol, error.outcome, error.code, error.message, error.hint, since
@@ -36,7 +36,7 @@ class RefusedContracts:
         self._refused = {**dict(kept), symbol: (refused, now)}
 
     def note_answer(self, symbol: str) -> None:
-        """IB has answered this one."""
+        """IB has answered a request for this contract."""
         if symbol in self._refused:
             self._refused = self._others(symbol)
 

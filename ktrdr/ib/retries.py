@@ -1,4 +1,4 @@
-"""The wait for the next attempt: until it is due, or something promises that it will succeed."""
+"""The wait for the next attempt: until it is due, or is likely to succeed earlier."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ log = logging.getLogger("ib-connection")
 
 
 class Retries:
-    """Waits on one event loop."""
+    """The waits between attempts, on one event loop."""
 
     def __init__(self, settings: Settings, status: StatusRecord, backoff: Backoff) -> None:
         self._settings = settings
         self._status = status
         self._backoff = backoff
         self._due_at = 0.0
-        """By the loop's clock."""
+        """When the next attempt is due, by the loop's clock."""
         self.was_port_closed = False
-        """Nobody could be reached there in the last attempt."""
+        """Whether the last attempt could not connect."""
         self.reconnect_requested = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -34,11 +34,11 @@ class Retries:
 
     @property
     def left_s(self) -> float:
-        """Until the next attempt is due."""
+        """Seconds until the next attempt is due."""
         return self._due_at - asyncio.get_running_loop().time()
 
     def plan(self) -> None:
-        """When the next attempt is due: by the backoff, at once after a good connection."""
+        """Set when the next attempt is due: by the backoff, at once after a working connection."""
         delay_s = self._backoff.next_s()
         self._due_at = asyncio.get_running_loop().time() + delay_s
         self._status.note_retry(delay_s)
@@ -46,7 +46,7 @@ class Retries:
             log.info("next attempt in %g s", delay_s)
 
     async def wait(self) -> Event:
-        """What ends the wait."""
+        """Wait; the event that ended the wait."""
         host, port = self._settings.gateway_host, self._settings.gateway_port
         left_s = self.left_s
         if left_s <= 0:
@@ -63,7 +63,7 @@ class Retries:
             if turned.done() and turned.exception() is None:
                 self.was_port_closed = False
                 return event
-            if turned.done():  # nothing is to be seen there: the backoff alone
+            if turned.done():  # the port cannot be monitored: only the backoff counts
                 log.warning("the port cannot be watched: %s", turned.exception())
                 await asyncio.wait({requested}, timeout=left_s)
                 return Event.RECONNECT if requested.done() else Event.RETRY_DUE
@@ -74,7 +74,7 @@ class Retries:
         return Event.RETRY_DUE
 
     def _turn_of_port(self, host: str, port: int) -> tuple[Coroutine[Any, Any, None], Event]:
-        """What to wait for at the port, and what it means."""
+        """The change of the port to wait for, and its event."""
         if self._status.state is State.DEAD:
             return port_probe.closes(host, port), Event.PORT_CLOSED
         opens = port_probe.opens(host, port, was_closed=self.was_port_closed)

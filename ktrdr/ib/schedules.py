@@ -1,6 +1,6 @@
-"""Sessions as IB spells them, read: its SCHEDULE, and the hours in a contract's details.
+"""Sessions parsed from IB's formats: SCHEDULE, and the hours in a contract's details.
 
-What cannot be read of it costs nothing else: it is named, and the usual hours take its place.
+Unreadable parts do not affect the others: they are reported, and the usual hours used instead.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ktrdr.market.usual_sessions import every_week
 from ktrdr.market.zones import find_zone
 
 _SESSION_MAX_S = 8 * DAY_S
-"""No market is open for longer without a break."""
+"""Maximum seconds of a session: no market is open for longer without a break."""
 
 _NEAR_S = 8 * DAY_S
-"""So far a session may be from its trading day, and from the time that was asked about."""
+"""Maximum seconds from a session to its trading day, and to the requested time."""
 _CALENDAR_DAYS = 3
-"""So many days on the calendar a trading day takes at the most, over any year."""
+"""Maximum calendar days per trading day, over any year."""
 _YEARS = range(1970, 2101)
 
 _PIECE = re.compile(r"(?:(\d{8}):)?(\d{4})-(?:(\d{8}):)?(\d{4})")
@@ -44,21 +44,21 @@ class ReceivedSession(NamedTuple):
 
 @dataclass(frozen=True)
 class ReceivedSchedule:
-    """IB's answer to SCHEDULE in its own words."""
+    """IB's answer to SCHEDULE, unparsed."""
 
     zone: str
     """As IB names it; may be empty."""
     start: str
-    """From when on it tells; may be empty."""
+    """The beginning of the answer; may be empty."""
     sessions: tuple[ReceivedSession, ...]
 
 
 class Read(NamedTuple):
-    """What was read of it."""
+    """The parsed sessions."""
 
     schedule: Schedule
     unreadable: tuple[str, ...]
-    """Sessions that are none, in IB's words."""
+    """Invalid sessions, as IB sent them."""
 
 
 def read_schedule(
@@ -66,8 +66,8 @@ def read_schedule(
 ) -> Read:
     """The sessions of SCHEDULE: of the `days` trading days up to `end` (UTC seconds), and no later.
 
-    `zone`: an IANA name. A session that cannot be read is as it usually is on its weekday,
-    by the others of the answer; where its day is not known either, it is left out.
+    `zone`: an IANA name. A session that cannot be read is replaced by the usual one of its
+    weekday in the answer; where its day is not known either, it is left out.
     """
     local = find_zone(zone)
     oldest = end - _CALENDAR_DAYS * days * DAY_S - _NEAR_S
@@ -76,9 +76,9 @@ def read_schedule(
     for one in sorted(received.sessions):
         session = _session(one, local)
         if session is not None and not oldest <= session.open <= end + _NEAR_S:
-            session = None  # of another time than was asked about
+            session = None  # outside the requested time
         if session is None or (sessions and session.open < sessions[-1].close):
-            if not sessions or session != sessions[-1]:  # else it merely comes twice
+            if not sessions or session != sessions[-1]:  # else it is a mere duplicate
                 odd.append(one)
         else:
             sessions.append(session)
@@ -92,7 +92,7 @@ def read_schedule(
 
 
 def _session(one: ReceivedSession, zone: ZoneInfo) -> Session | None:
-    """None: it is no stretch of time, or of no day."""
+    """The parsed session; None: its times or its day are invalid."""
     opens, closes, day = _moment(one.opens, zone), _moment(one.closes, zone), _day_of(one)
     if opens is None or closes is None or day is None:
         return None
@@ -101,7 +101,7 @@ def _session(one: ReceivedSession, zone: ZoneInfo) -> Session | None:
 
 
 def _moment(text: str, zone: ZoneInfo) -> int | None:
-    """UTC seconds of a local time; None: it is none. `24:00:00` is the end of its day."""
+    """UTC seconds of a local time; None: it is invalid. `24:00:00` is the end of its day."""
     match = _MOMENT.fullmatch(text.strip())
     if match is None:
         return None
@@ -112,7 +112,7 @@ def _moment(text: str, zone: ZoneInfo) -> int | None:
 
 
 def _day_of(one: ReceivedSession) -> int | None:
-    """The trading day as UTC midnight, if need be by the date on which it closes or opens."""
+    """The trading day as UTC midnight, or else the date on which the session closes or opens."""
     for text in (one.day, one.closes, one.opens):
         try:
             return utc_midnight(_date(text.strip()[:8]))
@@ -122,7 +122,7 @@ def _day_of(one: ReceivedSession) -> int | None:
 
 
 def _date(text: str) -> date:
-    """ValueError: it is no day, or one of which no exchange could tell."""
+    """A date. ValueError: it is invalid, or outside the years that are possible."""
     day = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
     if day.year not in _YEARS:
         raise ValueError(text)
@@ -132,7 +132,7 @@ def _date(text: str) -> date:
 def _usual_ones(
     sessions: Sequence[Session], days: set[int], zone: str, sec_type: str
 ) -> list[Session]:
-    """The sessions of these trading days as they usually are, where they have none."""
+    """The usual sessions of those of these trading days that have none."""
     if not days:
         return []
     known = Schedule(zone, min(days), max(days) + DAY_S, tuple(sessions))
@@ -144,10 +144,10 @@ def _usual_ones(
 
 
 def read_hours(text: str, zone: str) -> tuple[Schedule | None, tuple[str, ...]]:
-    """The sessions in IB's `tradingHours` or `liquidHours`, and the parts that are none.
+    """The sessions in IB's `tradingHours` or `liquidHours`, and the invalid parts.
 
-    None when it names no day; of what comes after a day that cannot be read nothing is said. The
-    form is `20261123:0930-20261123:1600;20261124:CLOSED`, in the contract's time zone (TWS API,
+    None when it names no day; the days after one that cannot be read are left out. The format is
+    `20261123:0930-20261123:1600;20261124:CLOSED`, in the contract's time zone (TWS API,
     ContractDetails). A session belongs to the trading day on which it closes, and one that
     closes at midnight to the day that ends then.
     """
@@ -178,7 +178,7 @@ def read_hours(text: str, zone: str) -> tuple[Schedule | None, tuple[str, ...]]:
 
 
 def _in_a_row(days: Sequence[date]) -> Sequence[date]:
-    """Up to the first day that is not among them."""
+    """The days up to the first one that is missing."""
     row = takewhile(lambda pair: pair[1] == days[0] + timedelta(days=pair[0]), enumerate(days))
     return [day for _, day in row]
 

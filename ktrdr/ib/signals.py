@@ -1,4 +1,4 @@
-"""A signal between tasks of one event loop: wakes all who wait for it now, and nobody later."""
+"""A signal between tasks of one event loop: wakes all current waiters, and no later ones."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 class Signal:
-    """Unlike an asyncio.Event it need not be cleared."""
+    """A signal that, unlike an asyncio.Event, need not be cleared."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
     def wait(self) -> Coroutine[Any, Any, object]:
-        """What ends with the next `send`, also where it is only begun to be awaited after that."""
+        """An awaitable that ends with the next `send`, even if it is first awaited after that."""
         return self._next.wait()
 
     def send(self) -> None:
-        """Wake all who wait."""
+        """Wake all current waiters."""
         self._next.set()
         self._next = asyncio.Event()

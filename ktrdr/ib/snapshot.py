@@ -1,4 +1,4 @@
-"""All that is told of the connection, as one value. Pure: the clocks are passed in."""
+"""The published facts about the connection, as one value. Pure: the clocks are passed in."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from ktrdr.ipc.messages import ConnectionStatus
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known at one moment. `loop_time` is the clock of the connection's event loop."""
+    """The facts at one moment. `loop_time` is the clock of the connection's event loop."""
 
     state: State
     noted: ConnectionStatus
-    """All that stays as it is until something happens."""
+    """The facts that change with events only, not with time."""
     expectation: Expectation
     state_since: float = float("-inf")
-    """By the loop's clock."""
+    """When the state began, by the loop's clock."""
     fresh_until: float = 0.0
-    """Until then, by the loop's clock, answers are lately enough."""
+    """Until when the last answers are recent enough, by the loop's clock."""
     gateway_time: tuple[datetime, float] | None = None
-    """What the gateway's clock showed, and when that was by the loop's."""
+    """The gateway's time, and when it was received by the loop's clock."""
 
     def is_connected(self, loop_time: float) -> bool:
-        """Real requests are answered, data too as far as anybody waits for them."""
+        """Whether requests are answered, including those for data if any are waiting."""
         return self.state.has_data and loop_time <= self.fresh_until
 
     def status(self, now: datetime, loop_time: float) -> ConnectionStatus:
-        """What is told at that time."""
+        """The status at that time."""
         away = None if self.state.is_linked else self.expectation.absence(now)
         return replace(
             self.noted,
@@ -43,7 +43,7 @@ class Snapshot:
         )
 
     def _clock_offset_s(self, now: datetime, loop_time: float) -> float | None:
-        """The gateway's clock minus this machine's, which may have been set since it was asked."""
+        """The gateway's clock minus this machine's, which may have been set since the answer."""
         if self.gateway_time is None or loop_time == float("inf"):
             return None
         answered, at = self.gateway_time

@@ -6,39 +6,39 @@ from enum import Enum, StrEnum, auto
 
 
 class State(StrEnum):
-    """Where the connection stands, in the words of the status API."""
+    """The state of the connection, in the words of the status API."""
 
     DISCONNECTED = "disconnected"
     CONNECTING = "connecting"
     WAITING = "waiting"
-    """For the next attempt: connections are refused, or closed at once."""
+    """Waiting for the next attempt: connections are refused, or closed at once."""
     DEAD = "dead"
-    """The gateway takes connections and answers nothing; the next attempt comes by the backoff."""
+    """The gateway accepts connections but does not respond; the backoff sets the next attempt."""
     LOGGED_OUT = "logged_out"
     """As `waiting`, since the log-in has ended (Sundays): somebody has to log in again."""
     CONNECTED = "connected"
-    """The gateway has answered a real request since it was greeted."""
+    """The gateway has answered a request after the handshake."""
     FARM_DOWN = "farm_down"
     """Connected, and one of IB's data farms is broken (2103, 2105, 2157): some data may be late."""
     HISTORY_DOWN = "history_down"
-    """The gateway answers, and no bars come: IB's history farm is broken, told (2105) or not.
+    """The gateway answers, but no bars come: IB's history farm is broken (2105, or no notice).
 
     Also where the last connection ended because no data came, until they do in this one.
     """
     COMPETING_SESSION = "competing_session"
-    """The gateway answers, and IB gives the data to another session of the same user."""
+    """The gateway answers, but IB gives the data to another session of the same user."""
     UPSTREAM_LOST = "upstream_lost"
-    """The gateway answers, and says that it has lost IB's servers (1100)."""
+    """The gateway answers, but reports that it has lost IB's servers (1100)."""
     STOPPING = "stopping"
 
     @property
     def is_linked(self) -> bool:
-        """A gateway has greeted us and answers."""
+        """Whether the handshake is done and the gateway answers."""
         return self in LINKED
 
     @property
     def has_data(self) -> bool:
-        """Bars can be had, as far as anybody knows."""
+        """Whether bars are available, as far as known."""
         return self in WITH_DATA
 
 
@@ -53,11 +53,11 @@ RETRYING = (State.WAITING, State.DEAD, State.LOGGED_OUT)
 
 
 class Event(Enum):
-    """What can happen to the connection."""
+    """An event of the connection."""
 
     START = auto()
     ANSWERED = auto()
-    """Greeted, and the first real request answered."""
+    """The handshake is done, and the first request answered."""
     UNPROVEN = auto()
     """The same, after a connection that ended because no data came."""
     ID_IN_USE = auto()
@@ -69,23 +69,23 @@ class Event(Enum):
     """An attempt failed after the hour at which the log-in ends."""
     RETRY_DUE = auto()
     PORT_OPENED = auto()
-    """It was closed and accepts connections now: an attempt is likely to succeed."""
+    """The port was closed and accepts connections now: an attempt is likely to succeed."""
     PORT_CLOSED = auto()
-    """The unresponsive gateway is gone: its successor is worth waiting for."""
+    """The unresponsive gateway has closed its port: wait for the next one to open it."""
     RECONNECT = auto()
-    """Somebody asks for a new connection."""
+    """A new connection was requested."""
     LOST = auto()
     SILENT = auto()
-    """Nothing was answered for two heartbeats, though the socket is open."""
+    """No answer came for two heartbeats, though the socket is open."""
     UPSTREAM_LOST = auto()
     UPSTREAM_BACK = auto()
     FARM_BROKEN = auto()
     FARM_BACK = auto()
-    """The last broken one."""
+    """The last broken farm is back."""
     HISTORY_LOST = auto()
-    """A contract that is known to be good is refused its history, for IB's broken farm."""
+    """IB refuses the history of a contract that is known to be good, for a broken farm."""
     HISTORY_BACK = auto()
-    """The farm is named as back, or history was answered."""
+    """A notice names the farm as back, or a history request was answered."""
     SESSION_TAKEN = auto()
     SESSION_BACK = auto()
     STOP = auto()
@@ -93,14 +93,14 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What the connection does on its way into the next state."""
+    """An action of the connection on the way into the next state."""
 
     NEXT_ID = auto()
     CLOSE = auto()
     PLAN_RETRY = auto()
-    """Say when the next attempt is due: by the backoff, at once after a good connection."""
+    """Set when the next attempt is due: by the backoff, at once after a working connection."""
     REPEAT_REQUESTS = auto()
-    """What was under way while there was trouble will not be answered: it goes again."""
+    """Requests in flight during trouble will not be answered: resend them."""
     RECHECK_FARMS = auto()
     """A farm may still be broken: if so, FARM_BROKEN is the next event."""
 
@@ -138,7 +138,7 @@ TABLE: _Row = {
     **_from_each(LINKED, _E.UPSTREAM_LOST, _S.UPSTREAM_LOST),
     **_stays(LINKED, _E.UPSTREAM_BACK, *_AFTER_TROUBLE),
     (_S.UPSTREAM_LOST, _E.UPSTREAM_BACK): (_S.CONNECTED, _AFTER_TROUBLE),
-    **_stays(_WITHOUT_DATA, _E.FARM_BROKEN),  # what is worse says what there is to say
+    **_stays(_WITHOUT_DATA, _E.FARM_BROKEN),  # the state is worse already
     **_stays(_WITHOUT_DATA, _E.FARM_BACK),
     **_from_each(WITH_DATA, _E.FARM_BROKEN, _S.FARM_DOWN),
     **_from_each(WITH_DATA, _E.FARM_BACK, _S.CONNECTED),
@@ -156,11 +156,11 @@ TABLE: _Row = {
 
 
 class ImpossibleEvent(AssertionError):
-    """An event in a state that cannot see it: a mistake in this program."""
+    """An event in a state where it cannot occur: a bug in this program."""
 
 
 def after(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
-    """The next state and what to do on the way. ImpossibleEvent names a pair not in the table."""
+    """The next state and the actions on the way. ImpossibleEvent names a pair not in the table."""
     try:
         return TABLE[state, event]
     except KeyError:
@@ -168,16 +168,16 @@ def after(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
 
 
 def if_all_else_fails(state: State) -> Event:
-    """What to take an unexpected error for, in a state in which something is waited for."""
+    """The event that stands for an unexpected error in this state."""
     if state is State.CONNECTING:
         return Event.FAILED
     return Event.RETRY_DUE if state in RETRYING else Event.LOST
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, without what leaves the state as it is.
+    """The table as a Mermaid state diagram, without events that do not change the state.
 
-    An arrow's words are events, and after a slash what is done on the way.
+    An arrow is labelled with its events, and after a slash with the actions.
     """
     arrows: dict[tuple[State, State, tuple[Action, ...]], list[str]] = {}
     for (state, event), (to, actions) in TABLE.items():

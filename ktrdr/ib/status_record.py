@@ -1,4 +1,4 @@
-"""The record of what is told of the connection: a snapshot that is replaced whole."""
+"""The published status of the connection: a snapshot that is always replaced as a whole."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class StatusRecord:
 
     @property
     def state(self) -> State:
-        """That of the connection."""
+        """The state of the connection."""
         return self.snapshot.state
 
     def note_state(self, state: State, loop_time: float) -> None:
-        """The connection is in another state, with or without data."""
+        """The connection is in another state."""
         had_data, since = self.snapshot.state.has_data, self.snapshot.noted.no_data_since
         if state.has_data:
             since = None
@@ -52,7 +52,7 @@ class StatusRecord:
         self.snapshot = replace(self.snapshot, state=state, state_since=loop_time, noted=noted)
 
     def note_data_back(self) -> None:
-        """Data can be had again, or a farm that they come from is back."""
+        """Data are available again, or a data farm is back."""
         self._note(data_back_at=self._now())
 
     def note_attempt(self, client_id: int) -> None:
@@ -82,43 +82,43 @@ class StatusRecord:
         self._note(last_disconnect_time=at)
 
     def note_retry(self, delay_s: float) -> None:
-        """The next attempt is due after so long."""
+        """The next attempt is due after `delay_s` seconds."""
         self._note(next_retry_time=self._now() + timedelta(seconds=delay_s))
 
     def note_answer(self) -> None:
-        """The gateway has answered something."""
+        """The gateway has answered a request."""
         answered = self.snapshot.noted.requests_answered + 1
         self._note(last_answer_time=self._now(), requests_answered=answered)
 
     def note_fresh_until(self, loop_time: float) -> None:
-        """Until when it counts as alive without another answer."""
+        """Until when the connection counts as alive without another answer."""
         self.snapshot = replace(self.snapshot, fresh_until=loop_time)
 
     def note_gateway_time(self, answered: datetime, loop_time: float) -> None:
-        """What the gateway's clock shows."""
+        """The gateway has answered with its time."""
         self.snapshot = replace(self.snapshot, gateway_time=(answered, loop_time))
 
     def note_expectation(self, expectation: Expectation) -> None:
-        """What is known of the gateway's calendar."""
+        """The expected absences of the gateway have changed."""
         self.snapshot = replace(self.snapshot, expectation=expectation)
 
     def note_farms(self, farms: Iterable[Farm]) -> None:
-        """The farms as they are now."""
+        """The current states of the farms."""
         self._note(farms=tuple(map(_farm_status, farms)))
 
     def note_foreign_text(self, text: str) -> None:
-        """The gateway has said this in another language than English."""
+        """The gateway has sent this text in another language than English."""
         self._note(foreign_text=text)
 
     def note_error(self, error: KtrdrError, *, hint: str = "", is_expected: bool = False) -> None:
-        """What is wrong now; logged too."""
+        """Publish the current error, and log it."""
         last = LastError(error.code, error.message, error.hint or hint, self._now())
         self._note(last_error=last)
         level = logging.INFO if is_expected else logging.WARNING
         log.log(level, "%s%s", error, f" ({last.hint})" if last.hint else "")
 
     def forget_error(self, *, but_of_attempt: bool) -> None:
-        """It is over; what the gateway said in its greeting (`but_of_attempt`) may not be."""
+        """The error is over; `but_of_attempt`: keep one that was reported during this attempt."""
         error = self.snapshot.noted.last_error
         is_new = but_of_attempt and error and (error.time or _NEVER) >= self._attempt_at
         if not is_new:

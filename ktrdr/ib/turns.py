@@ -1,4 +1,4 @@
-"""The turn of each request: it waits until the pacer lets it go. Asks IB for nothing."""
+"""The turn of each request: it waits until the pacer lets it go. Sends nothing itself."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ktrdr.market.bars_request import Priority
 
 
 class RepeatError(Exception):
-    """It was not answered, and should be requested again; `cause`: what to say of that in the end.
+    """A request that was not answered and should be resent; `cause`: the error if that fails too.
 
-    None: it went astray, and the way is free now.
+    None: it was lost, and can be resent now.
     """
 
     def __init__(self, cause: Retryable | None) -> None:
@@ -24,7 +24,7 @@ class RepeatError(Exception):
 
 
 class Turns:
-    """On one event loop, in the order of the tickets' priorities."""
+    """The queue of requests on one event loop, in the pacer's order."""
 
     def __init__(self) -> None:
         self.pacer = Pacer()
@@ -38,12 +38,12 @@ class Turns:
     def queued(
         self, request: Hashable, symbol: str, priority: Priority, *, is_small: bool = False
     ) -> QueuedRequest:
-        """One for a request; `request`: what two identical ones have in common."""
+        """A queued request; `request`: equal for two identical requests."""
         return QueuedRequest(request, priority, symbol, next(self._numbers), is_small)
 
     @contextlib.asynccontextmanager
     async def turn(self, queued: QueuedRequest, deadline: float) -> AsyncIterator[None]:
-        """Wait until the pacer lets the request go. TimedOut: not before its time was over."""
+        """Wait until the pacer lets the request go. TimedOut: not before the deadline."""
         turn = self._waiting[queued] = asyncio.get_running_loop().create_future()
         self._grant()
         was_answered = True
@@ -64,7 +64,7 @@ class Turns:
             self._grant()
 
     def _grant(self) -> None:
-        """Let go who may go now, and come back when the next one may."""
+        """Release the requests that may be sent now, and schedule the next check."""
         loop = asyncio.get_running_loop()
         if self._next_grant is not None:
             self._next_grant.cancel()
@@ -77,7 +77,7 @@ class Turns:
             turn = self._waiting.pop(queued)
             if not turn.done():
                 turn.set_result(None)
-            else:  # whoever waited was cancelled just now
+            else:  # the waiter was cancelled just now
                 self.pacer.end(queued, was_answered=False)
         if delay_s is not None:
             self._next_grant = loop.call_later(delay_s, self._grant)
