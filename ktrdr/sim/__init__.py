@@ -1,7 +1,7 @@
-"""Plays IB Gateway: the TWS API's server side over a market of its own. Nothing here is real.
+"""Simulates IB Gateway: the TWS API's server side over a market of its own. No data are real.
 
-For tests and demonstrations of any client of that API: `SimulatedGateway` on a loop of yours,
-`running_gateway` in a thread of its own, and `truth`, the bars that a store must hold in the end.
+For tests and demonstrations of any client of that API: `SimulatedGateway` on the caller's event
+loop, `running_gateway` in its own thread, and `truth`, the bars that a store must finally hold.
 """
 
 from ktrdr.sim.gateway.in_thread import running_gateway

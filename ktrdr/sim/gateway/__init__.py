@@ -1,1 +1,1 @@
-"""The simulated gateway: the TWS API's server side, IB's limits, and faults at will."""
+"""The simulated gateway: the TWS API's server side, IB's limits, and faults on demand."""

@@ -1,4 +1,4 @@
-"""Answers made wrong: bytes in, worse bytes out. Knows no gateway and no client."""
+"""Damage to answers: correct bytes in, damaged bytes out. Uses no gateway and no client."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def doubled(bars: list[Bar]) -> list[Bar]:
 
 
 def unordered(bars: list[Bar]) -> list[Bar]:
-    """The same bars in an order that is not theirs, always the same for the same bars."""
+    """The same bars in a wrong order, which is always the same for the same number of bars."""
     mixed = bars.copy()
     random.Random(len(bars)).shuffle(mixed)  # noqa: S311  disorder, no secret
     return mixed if mixed != bars else bars[::-1]
 
 
 def missing(bars: list[Bar], every: int) -> list[Bar]:
-    """Without each `every`-th bar, from the second on."""
+    """The bars without each `every`-th one, from the second on."""
     return [bar for place, bar in enumerate(bars) if place % max(every, 1) != 1 % max(every, 1)]
 
 
 def wrong(bars: list[Bar], how: str) -> list[Bar]:
-    """One bar of three, from the second on, is wrong in the way that `WRONGS` names `how`."""
+    """The bars with every third one, from the second on, changed by `WRONGS[how]`."""
     return [
         changed
         for place, bar in enumerate(bars)
@@ -48,7 +48,7 @@ def _with(bar: Bar, place: int, text: str) -> list[Bar]:
 
 
 def _later(bar: Bar, seconds: int) -> list[Bar]:
-    """Under another instant, where it is told in seconds."""
+    """The bar at a later time, if its time is in seconds."""
     date = bar[0]
     is_instant = date.isdigit() and len(date) > 8
     return _with(bar, 0, str(int(date) + seconds)) if is_instant else [bar]
@@ -67,17 +67,17 @@ WRONGS: dict[str, Callable[[Bar], list[Bar]]] = {
     "zero": lambda bar: [(bar[0], *["0.0"] * 4, *bar[5:])],
     "unset_volume": lambda bar: _with(bar, 5, str(2**63 - 1)),
 }
-"""Ways to be wrong: no number, the API's signs for none, a field less, a low above the high, a
-wrong time."""
+"""Wrong bars: not a number, the API's values for "not set", a missing field, a low above the
+high, a wrong time, a contradicting duplicate."""
 
 
 def change_bars(data: bytes, change: Change) -> bytes:
-    """The same messages with `change` made to the bars of those that bring historical bars."""
+    """The same messages with `change` applied to the bars of those with historical bars."""
     return change_message(data, _BARS_MESSAGE, lambda fields: _with_bars(fields, change))
 
 
 def change_message(data: bytes, number: str, change: Callable[[list[str]], list[str]]) -> bytes:
-    """The same messages with `change` made to the fields of those with this number."""
+    """The same messages with `change` applied to the fields of those with this number."""
     changed = []
     for message in _messages(data):
         fields = message[4:].decode().removesuffix("\0").split("\0")
@@ -86,12 +86,12 @@ def change_message(data: bytes, number: str, change: Callable[[list[str]], list[
 
 
 def first_half(data: bytes) -> bytes:
-    """So much that the last message in it is not whole."""
+    """The first half of the bytes, which ends within a message."""
     return data[: max(len(data) // 2, 5)]
 
 
 def garbage(size: int) -> bytes:
-    """Bytes that begin with a length that nobody will ever send, so that a client waits on."""
+    """Bytes that begin with an impossible length, so that a client waits for more."""
     return b"\x7f\xff\xff\xff" + random.Random(size).randbytes(min(max(size - 4, 0), _MOST_GARBAGE))  # noqa: S311
 
 
@@ -103,7 +103,7 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 
 def _with_bars(fields: list[str], change: Change) -> list[str]:
-    """Message 17: id, request, begin, end, count, and eight fields a bar."""
+    """Message 17 has id, request, begin, end, count, and eight fields a bar."""
     head, rest = fields[:4], fields[5:]
     bars = [tuple(rest[i : i + _BAR_FIELDS]) for i in range(0, len(rest), _BAR_FIELDS)]
     changed = change(bars)

@@ -1,4 +1,4 @@
-"""The gateway's messages to a client: values in, bytes out. The field orders of IB's protocol."""
+"""The gateway's messages to a client: values in, bytes out, in the field order of IB's protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ktrdr.sim.market.contracts import Contract
 from ktrdr.sim.market.sessions import DAY_S, LOGIN_ZONE, Int64Array, Sessions, to_wall
 
 HOURS_DAYS = 7
-"""Days of trading hours that contract details tell, today included."""
+"""Days of trading hours in contract details, including today."""
 
 _NOTICES = (
     (2104, "Market data farm connection is OK:usfarm"),
@@ -24,29 +24,29 @@ _NOTICES = (
 
 
 def greeting(version: int, now: datetime) -> bytes:
-    """The first message: the protocol in force and the gateway's time."""
+    """The first message: the negotiated protocol and the gateway's time."""
     return encode(version, now.astimezone(UTC).strftime("%Y%m%d %H:%M:%S UTC"))
 
 
 def refusal(version: int, request_id: int, refused: Refusal) -> bytes:
-    """An error message; `request_id` -1: it is about no request."""
+    """An error message; `request_id` -1: about no request."""
     extra = [""] if version >= 166 else []
     return encode(4, 2, request_id, refused.code, refused.text, *extra)
 
 
 def farm_notices(version: int, broken: str = "") -> bytes:
-    """What every gateway says after a start: its data farms are there, but for a `broken` one."""
+    """The notices after every log-in: the data farms are connected, except a `broken` one."""
     well = [Refusal(c, text) for c, text in _NOTICES if text.rpartition(":")[2] != broken]
     return b"".join(refusal(version, -1, notice) for notice in well)
 
 
 def managed_accounts(account: str) -> bytes:
-    """The accounts of the login."""
+    """The accounts of the log-in."""
     return encode(15, 1, account)
 
 
 def next_valid_id() -> bytes:
-    """The first order id, 1: no order was ever placed here."""
+    """The first order id: always 1, since no order is ever placed here."""
     return encode(9, 1, 1)
 
 
@@ -56,22 +56,22 @@ def current_time(now: datetime) -> bytes:
 
 
 def positions_end() -> bytes:
-    """All of no positions."""
+    """The end of the positions, of which there are none."""
     return encode(62, 1)
 
 
 def open_orders_end() -> bytes:
-    """All of no open orders."""
+    """The end of the open orders, of which there are none."""
     return encode(53, 1)
 
 
 def completed_orders_end() -> bytes:
-    """All of no completed orders."""
+    """The end of the completed orders, of which there are none."""
     return encode(102)
 
 
 def executions_end(request_id: int) -> bytes:
-    """All of no executions."""
+    """The end of the executions, of which there are none."""
     return encode(55, 1, request_id)
 
 
@@ -83,14 +83,14 @@ _ACCOUNT_VALUES = (
 
 
 def account_updates(account: str, now: datetime) -> bytes:
-    """An account that holds cash and nothing else."""
+    """The values of an account that holds only cash."""
     values = [encode(6, 2, *value, account) for value in _ACCOUNT_VALUES]
     time = encode(8, 1, now.astimezone(ZoneInfo(LOGIN_ZONE)).strftime("%H:%M"))
     return b"".join([*values, time, encode(54, 1, account)])
 
 
 def account_updates_multi(request_id: int, account: str) -> bytes:
-    """The same, asked for by request id."""
+    """The same, for a request with an id."""
     values = [encode(73, 1, request_id, account, "", *value) for value in _ACCOUNT_VALUES]
     return b"".join([*values, encode(74, 1, request_id)])
 
@@ -144,7 +144,7 @@ def _wall_minute(wall_s: int) -> str:
 
 
 def head_timestamp(request_id: int, head_s: int, format_date: int) -> bytes:
-    """The first instant with data; without a zone it is UTC."""
+    """The time of the first data; UTC, as it has no zone."""
     text = datetime.fromtimestamp(head_s, UTC).strftime("%Y%m%d-%H:%M:%S")
     return encode(88, request_id, str(head_s) if format_date == 2 else text)
 
@@ -168,7 +168,7 @@ def historical_data(
     *,
     daily: bool,
 ) -> bytes:
-    """The bars of one request, in one message, as IB sends them; `span`: what they answer for."""
+    """The bars of one request in one message, as IB sends them; `span`: start and end, in UTC s."""
     begin, end = (_login_texts(np.array([side]), version)[0] for side in span)
     head = ["17", str(request_id), begin, end, str(len(bars))]
     trades, average = _traded(bars)
@@ -194,7 +194,7 @@ def historical_update(
 
 
 def _traded(bars: Bars) -> tuple[list[int], list[float]]:
-    """How many trades there were, and at which price on average; -1 for quotes."""
+    """The number of trades and their average price; -1 for quotes."""
     traded = bars.volume >= 0
     average = np.round((bars.open + bars.high + bars.low + bars.close) / 4, 7)
     trades = np.where(bars.volume > 0, np.maximum(bars.volume // 100, 1), 0)
@@ -202,7 +202,7 @@ def _traded(bars: Bars) -> tuple[list[int], list[float]]:
 
 
 def _names(version: int, start: Int64Array, format_date: int, *, daily: bool) -> list[str]:
-    """How bars are dated: a day as `yyyymmdd`; an instant as seconds, or in the login's zone."""
+    """The times of bars: a day as `yyyymmdd`; others as UTC seconds, or in the login's zone."""
     if daily:
         return [text[:8] for text in _stamps(start)]
     if format_date == 2:
@@ -211,7 +211,7 @@ def _names(version: int, start: Int64Array, format_date: int, *, daily: bool) ->
 
 
 def _login_texts(time_s: Int64Array, version: int) -> list[str]:
-    """Times in the login's zone, which is named from protocol 174 on."""
+    """Times in the login's zone, with its name from protocol 174 on."""
     space, zone = (" ", f" {LOGIN_ZONE}") if version >= 174 else ("  ", "")
     return [f"{t[:8]}{space}{t[9:]}{zone}" for t in _stamps(to_wall(time_s, LOGIN_ZONE))]
 

@@ -1,4 +1,4 @@
-"""Who is connected: client ids, how many there may be, and ids that linger. No I/O, no clock."""
+"""The connected clients: their ids, their limit, and ids that linger. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Clients(Generic[T]):
         return sorted(self._connected)
 
     def admit(self, client_id: int, connection: T, now_s: float) -> Violation | None:
-        """Give the connection its id, or say why not: 326, or one client too many."""
+        """Give the connection its id, or return the violation: 326, or one client too many."""
         self._lingering = {i: until_s for i, until_s in self._lingering.items() if until_s > now_s}
         if client_id in self._connected or client_id in self._lingering:
             return Violation("id_in_use", refusals.id_in_use(), is_end=True)
@@ -34,7 +34,7 @@ class Clients(Generic[T]):
         return None
 
     def leave(self, client_id: int, now_s: float, *, was_dropped: bool) -> None:
-        """Free an id; that of a client which was dropped lingers."""
+        """Free an id; the id of a dropped client lingers."""
         del self._connected[client_id]
         if was_dropped and self._limits.id_lingers_s:
             self._lingering[client_id] = now_s + self._limits.id_lingers_s

@@ -1,7 +1,7 @@
 """The gateway's clock: real, or started at any instant, or faster than real. Schedules nothing.
 
-It is what the market goes by: bars, the current time, nights and weekends. What a client feels
-by its own watch stays real: latency, limits, an id that lingers.
+The market uses it: bars, the current time, nights and weekends. What a client measures by its own
+clock stays in real time: latency, limits, an id that lingers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ktrdr.errors import Misconfigured
 
 
 class Clock:
-    """Calling it tells the time, UTC-aware."""
+    """A clock; calling it returns its time, UTC-aware."""
 
     def __init__(
         self,
@@ -23,9 +23,9 @@ class Clock:
         *,
         real: Callable[[], float] = time.time,
     ) -> None:
-        """`start`: what it shows now, aware; None: the real time. `speed`: a multiple of real time.
+        """`start`: its time now, aware; None: the real time. `speed`: a multiple of real time.
 
-        `real`: seconds since 1970 as the machine has them.
+        `real`: the machine's clock, in seconds since 1970.
         """
         if start is not None and start.tzinfo is None:
             raise Misconfigured(f"a clock cannot start at {start}: it needs a time zone")
@@ -39,15 +39,15 @@ class Clock:
         self._start = (start or datetime.fromtimestamp(self._began_s, UTC)).astimezone(UTC)
 
     def __call__(self) -> datetime:
-        """Now."""
+        """The current time."""
         return self._start + timedelta(seconds=(self._real() - self._began_s) * self.speed)
 
     def real_s(self, until: datetime) -> float:
-        """Real seconds until the clock shows that time; none when it has done so."""
+        """Real seconds until the clock shows that time; 0 when it is past."""
         return max((until - self()).total_seconds() / self.speed, 0.0)
 
 
 def parse_start(text: str) -> datetime:
-    """An instant in ISO 8601, without a zone in UTC. ValueError: it is none."""
+    """An ISO 8601 time; without a zone it is UTC. ValueError: it is invalid."""
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

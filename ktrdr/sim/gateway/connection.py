@@ -1,4 +1,4 @@
-"""One client's conversation with the gateway: greeting, log-in, messages, end."""
+"""The connection of one client: handshake, log-in, messages, end."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """Reads messages and hands questions on. It begins with an accepted socket."""
+    """Reads messages and passes requests on. It begins with an accepted socket."""
 
     def __init__(self, accepted: socket.socket, shared: Shared) -> None:
         self.client_id: int | None = None
         self.was_dropped = False
-        """It broke, and was not ended by the client."""
+        """Whether it broke, and was not closed by the client."""
         self._socket = accepted
         self._shared = shared
         self._version = shared.version
@@ -42,9 +42,9 @@ class Connection:
         return f"client {'?' if self.client_id is None else self.client_id}"
 
     async def run(self) -> None:
-        """Talk until the client leaves or is sent away, and close.
+        """Serve until the client leaves or is disconnected, and close.
 
-        WireError: it does not speak the API. OSError: the connection broke.
+        WireError: the client does not use the API. OSError: the connection broke.
         """
         try:
             reader, self._writer = await asyncio.open_connection(sock=self._socket)
@@ -66,31 +66,31 @@ class Connection:
             await self._outbox.close()
 
     def abort(self, *, is_reset: bool = False) -> None:
-        """Break the connection now, as a lost network does; `is_reset`: with an RST."""
+        """Break the connection now; `is_reset`: with an RST."""
         self.was_dropped = True
         if self._writer:
             raw = self._writer.get_extra_info("socket")
-            if is_reset and raw.fileno() != -1:  # else it is closed already
+            if is_reset and raw.fileno() != -1:  # else it is already closed
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self._writer.transport.abort()
         self._shared.faults.wake()
 
     def unresponsive(self, is_unresponsive: bool) -> None:
-        """Neither hear nor speak, or again; the connection stays."""
+        """Stop responding, or respond again; the connection stays open."""
         if self._outbox:
             self._outbox.is_unresponsive = is_unresponsive
 
     def tell(self, notice: Refusal) -> None:
-        """Say something that is about no request, to a client that has logged in."""
+        """Send a notice, which is about no request, if the client has logged in."""
         if self.client_id is not None:
             self._send(answers.refusal(self._version, -1, notice))
 
     def send_raw(self, data: bytes) -> None:
-        """Send bytes, messages or not."""
+        """Send any bytes, valid messages or not."""
         self._send(data)
 
     async def _be_wedged(self, reader: asyncio.StreamReader) -> None:
-        """Say and hear nothing while a fault wants it so."""
+        """Neither read nor send while a fault is in force that requires this."""
         faults = self._shared.faults
         if faults.take("too_early"):
             while await reader.read(_READ_BYTES):
@@ -99,7 +99,7 @@ class Connection:
             await faults.change()
 
     async def _converse(self, reader: asyncio.StreamReader, outbox: Outbox) -> None:
-        """Listen. To one who asks and does not take the answers, no further."""
+        """Read messages; stop reading while the client does not read its answers."""
         while data := await reader.read(_READ_BYTES):
             for fields in self._framer.feed(data):
                 if not self._take(fields):
@@ -107,7 +107,7 @@ class Connection:
             await outbox.drain()
 
     def _take(self, fields: list[str]) -> bool:
-        """Deal with one message; False: this connection is over."""
+        """Process one message; False: this connection is over."""
         if not self._is_greeted:
             return self._greet(fields)
         now_s = asyncio.get_running_loop().time()
@@ -141,7 +141,7 @@ class Connection:
         return True
 
     def _greet(self, fields: list[str]) -> bool:
-        """Agree on a protocol; False: a fault sends the client away."""
+        """Negotiate the protocol; False: a fault rejects the client."""
         faults = self._shared.faults
         if faults.has("untrusted"):
             return False
@@ -153,7 +153,7 @@ class Connection:
         return True
 
     def _start(self, request: Request) -> bool:
-        """Log the client in, unless somebody else has its id (326, then the end)."""
+        """Log the client in, unless another one has its id (326, then the end)."""
         if self.client_id is not None:
             return True
         now_s, faults = asyncio.get_running_loop().time(), self._shared.faults
@@ -176,7 +176,7 @@ class Connection:
         return True
 
     def _reject(self, violation: Violation, client_id: int | None = None) -> bool:
-        """Tell of a limit that was broken; False: this connection is over."""
+        """Report a limit that was broken; False: this connection is over."""
         requested = self.client_id if client_id is None else client_id
         log.info(
             "client %s breaks a limit, %s", "?" if requested is None else requested, violation.limit
@@ -192,5 +192,5 @@ class Connection:
         return self._shared.handlers.now()
 
     def _send(self, message: bytes) -> str:
-        """Send a message; the fault that ate it, or nothing."""
+        """Send a message; the fault that swallowed it, or empty."""
         return self._outbox.send(message) if self._outbox else ""

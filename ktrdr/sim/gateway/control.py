@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 @contextlib.asynccontextmanager
 async def control_of(gateway: SimulatedGateway, path: Path) -> AsyncIterator[None]:
-    """Serve the controls at `path`, for its owner alone, while the block lasts.
+    """Serve the controls at `path`, for the owner only, while the block lasts.
 
-    AlreadyRunning: another program serves there. Misconfigured: it cannot be served there.
+    AlreadyRunning: another program serves there. Misconfigured: the path cannot be used.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     clear_place(path, hint="--control PATH")
@@ -41,25 +41,25 @@ async def control_of(gateway: SimulatedGateway, path: Path) -> AsyncIterator[Non
         yield
     finally:
         await runner.cleanup()
-        await asyncio.sleep(0)  # transports close on the loop's next round
+        await asyncio.sleep(0)  # transports close in the loop's next iteration
         _remove(path)
 
 
 async def _serve_at(runner: web.AppRunner, path: Path) -> None:
     try:
         await web.UnixSite(runner, str(path)).start()
-        os.chmod(path, 0o600)  # noqa: PTH101  a moment, before anybody is served
+        os.chmod(path, 0o600)  # noqa: PTH101  brief, before any client is served
     except OSError as error:
         raise Misconfigured(f"no controls at {path}: {error}") from error
     log.info("controls at %s", path)
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)  # Python before 3.13 leaves it
+    path.unlink(missing_ok=True)  # Python before 3.13 leaves the socket file
 
 
 def status(gateway: SimulatedGateway) -> Json:
-    """What the gateway is doing."""
+    """The status of the gateway."""
     return {
         "host": gateway.host,
         "port": gateway.port,
@@ -72,7 +72,7 @@ def status(gateway: SimulatedGateway) -> Json:
 
 
 def fault_list() -> Json:
-    """Every fault with what it does and its parameters."""
+    """Every fault with its description and its parameters."""
     return {
         fault.name: {"says": fault.says, "values": dict(fault.values)} for fault in FAULTS.values()
     }
@@ -107,7 +107,7 @@ def _application(gateway: SimulatedGateway) -> web.Application:
 
 @web.middleware
 async def _explained(request: web.Request, handler: Any) -> web.StreamResponse:
-    """An error of ours as JSON, in the words of the group's local APIs."""
+    """An error of ours as JSON, in the format of the group's local APIs."""
     try:
         response: web.StreamResponse = await handler(request)
     except KtrdrError as error:

@@ -1,4 +1,4 @@
-"""Faults as tests begin and end them: `gateway.NAME(…)` for each. What they do is elsewhere."""
+"""Faults as context managers for tests: `gateway.NAME(…)`. Their effects are elsewhere."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _AS_SPOKEN = {
     "truncating": "truncated",
     "restarting": "restart",
 }
-"""What reads better in a `with` than the fault's own name."""
+"""Names that read better in a `with` than the fault's own name."""
 
 
 class FaultContexts(ABC):
     """`with gateway.half_open(): …`; when the block ends, so does the fault.
 
-    So it is with every fault of `FAULTS`, its parameters in their order or by their names. Those
-    that are over at once, such as `gateway.drop("fin")`, begin where they are called.
+    This works for every fault in `FAULTS`, with parameters by order or by name. Momentary faults,
+    such as `gateway.drop("fin")`, occur when they are called.
     """
 
     @abstractmethod
     def begin_fault(self, name: str, /, **values: Value) -> None:
-        """Begin a fault by its name; `for_s`: it ends by itself. InvalidRequest: no such."""
+        """Begin a fault by its name; `for_s`: seconds until its end. InvalidRequest: unknown."""
 
     @abstractmethod
     def end_fault(self, name: str) -> bool:
@@ -43,7 +43,7 @@ class FaultContexts(ABC):
 
     @contextlib.contextmanager
     def fault(self, name: str, /, **values: Value) -> Iterator[None]:
-        """Any fault by its name, for as long as the block lasts."""
+        """A fault by its name, for as long as the block lasts."""
         self.begin_fault(name, **values)
         try:
             yield

@@ -1,4 +1,4 @@
-"""Breaks the gateway and mends it: what happens to port and connections when a fault begins."""
+"""Injects faults: changes the port and the connections when a fault begins and ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FaultInjector:
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     def begin(self, name: str, given: Values) -> None:
-        """Begin a fault. `for_s` among its parameters: it ends by itself after so many seconds.
+        """Begin a fault. The parameter `for_s`: it ends by itself after that many seconds.
 
         InvalidRequest: no such fault, or no such parameter.
         """
@@ -56,7 +56,7 @@ class FaultInjector:
         self._break(name, values)
 
     def end(self, name: str) -> bool:
-        """End a fault; False: it was not in force. Misconfigured: the port is somebody else's."""
+        """End a fault; False: it was not in force. Misconfigured: the port cannot be reopened."""
         self._forget_end(name)
         values = self._faults.end(name)
         if values is None:
@@ -67,7 +67,7 @@ class FaultInjector:
         return True
 
     def forget_ends(self) -> None:
-        """Let no fault end by itself any more."""
+        """Cancel the automatic ends of all faults."""
         for name in list(self._ends):
             self._forget_end(name)
 
@@ -126,7 +126,7 @@ class FaultInjector:
 
 
 def _duration(given: Values) -> tuple[float | None, dict[str, Value]]:
-    """`for_s`, and the fault's own parameters."""
+    """`for_s` in seconds, and the fault's own parameters."""
     own = dict(given)
     text = own.pop("for_s", None)
     if text is None:

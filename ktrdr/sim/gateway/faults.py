@@ -1,7 +1,7 @@
-"""What is wrong with the gateway at the moment: fault names, their parameters, their state.
+"""The faults of the gateway: their names, their parameters, and their state.
 
-A fault is begun and ended; a momentary one ends by itself. Nothing is broken here: the server
-and its connections ask, and behave accordingly.
+A fault is begun and ended; a momentary one ends by itself. This only holds the state: the server
+and its connections read it, and behave accordingly.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Value = str | float | int
 Values = Mapping[str, Value]
 
 BAR_FIELDS = ("time", "open", "high", "low", "close", "volume", "average", "count")
-"""Of a bar on the wire, in order."""
+"""The fields of a bar in a message, in order."""
 HISTORY = ("historical_data", "schedule", "head_timestamp")
 DATA = (*HISTORY, "contract_details")
 KINDS = (
     *("data", "bars", *DATA, "current_time", "executions", "open_orders", "completed_orders"),
     *("positions", "account_updates", "account_updates_multi", "managed_accounts", "ids"),
 )
-"""What a fault's `kind` may be: the record's names, `data`, and `bars` for historical_data."""
+"""The values of a fault's `kind`: the record's names, `data`, and `bars` for historical_data."""
 OUR_FARM = "ushmds"
-"""All history here comes from this farm."""
+"""The farm that serves all history here."""
 _ANY = "any"
 _FARM = re.compile(r"[a-z0-9.]*(farm|hmds|secdef)[a-z0-9.]*")
 _TIME_APART_S = 1.0
@@ -42,21 +42,21 @@ _MAX = 1e9
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to fail. `values`: its parameters with what they are unless somebody says."""
+    """One way to fail. `values`: its parameters with their defaults."""
 
     name: str
     says: str
     values: Values = field(default_factory=dict)
     choices: tuple[Value, ...] = ()
-    """What its one parameter may be; empty: anything."""
+    """The allowed values of its one parameter; empty: any."""
     among: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    """The same by parameter, where it has several."""
+    """The allowed values by parameter, where it has several."""
     is_momentary: bool = False
     least: float = 0
-    """What a number may be at the least."""
+    """The minimum of its numbers."""
 
     def read(self, given: Values) -> dict[str, Value]:
-        """Its parameters, those given among them. InvalidRequest: no such, or a wrong value."""
+        """Its parameters, with those given. InvalidRequest: an unknown one, or a wrong value."""
         read = dict(self.values)
         for name, value in given.items():
             if name not in self.values:
@@ -260,11 +260,11 @@ class Faults:
 
     @property
     def active(self) -> dict[str, dict[str, Value]]:
-        """Name → parameters of every fault that lasts."""
+        """Name → parameters of every fault in force."""
         return {name: dict(values) for name, values in self._active.items()}
 
     def begin(self, name: str, given: Values) -> dict[str, Value]:
-        """Put a fault in force, or change its parameters; the parameters that it has now.
+        """Put a fault in force, or change its parameters; returns its current parameters.
 
         InvalidRequest: no such fault, or no such parameter.
         """
@@ -277,7 +277,7 @@ class Faults:
         return values
 
     def end(self, name: str) -> dict[str, Value] | None:
-        """End a fault; its parameters, None when it was not in force."""
+        """End a fault; returns its parameters, or None when it was not in force."""
         values = self._active.pop(known(name).name, None)
         self.wake()
         return values
@@ -304,7 +304,7 @@ class Faults:
         return left > 0
 
     def strikes(self, name: str) -> bool:
-        """Whether a fault that is in force hits this time; one without a `rate` always does."""
+        """Whether a fault that is in force occurs this time; one without a `rate` always does."""
         values = self._active.get(name)
         if values is None:
             return False
@@ -316,9 +316,9 @@ class Faults:
         return self._begun[name]
 
     def silences(self, kind: str, symbol: str = "") -> str:
-        """The fault for which a question of this kind is never answered; empty: none.
+        """The fault that keeps a request of this kind from ever being answered; empty: none.
 
-        `symbol`: what it is about, where it is about a contract.
+        `symbol`: that of the request, where it is about a contract.
         """
         if self.has("connectivity_lost") and kind in DATA:
             return "connectivity_lost"
@@ -330,19 +330,19 @@ class Faults:
         return ""
 
     def time_is_requested(self, now_s: float) -> bool:
-        """Somebody asks for the time; True: so soon after another that none is told."""
+        """A client requests the time; True: too soon after another request to be answered."""
         since_s, self._time_requested_at = now_s - self._time_requested_at, now_s
         return self.has("time_once") and since_s < _TIME_APART_S
 
     def shift_s(self, bar_size: str) -> int:
-        """How much later bars of this size begin in the answer that is made now."""
+        """Seconds by which bars of this size begin later in the current answer."""
         minutes = int(self.number("other_grid", "minutes"))
         is_meant = self.text("other_grid", "bar") in (_ANY, bar_size)
         is_longer = bar_size in _SIZES and BAR_SIZES[bar_size].length_s > MINUTE_S * minutes
         return MINUTE_S * minutes if is_meant and is_longer and self.strikes("other_grid") else 0
 
     def meant(self, contract: Contract) -> Contract:
-        """The contract that a symbol stands for at present: another one under `other_contract`."""
+        """The contract that a symbol means at present: another one under `other_contract`."""
         if self.text("other_contract", "symbol") != contract.symbol:
             return contract
         another = replace(contract, con_id_name=f"{contract.con_id_name} another")
@@ -355,13 +355,13 @@ class Faults:
         await self._change.wait()
 
     def wake(self) -> None:
-        """Let everybody who waits for a change look again."""
+        """Wake all who wait for a change."""
         self._change.set()
         self._change = asyncio.Event()
 
 
 def kinds_of(kind: str, data: tuple[str, ...]) -> tuple[str, ...]:
-    """The record's names of the questions that a fault's `kind` means; `data`: these."""
+    """The record's names of the requests of a fault's `kind`; `data`: the names for "data"."""
     return {"data": data, "bars": ("historical_data",)}.get(kind, (kind,))
 
 

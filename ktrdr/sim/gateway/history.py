@@ -1,4 +1,4 @@
-"""What a history request asks for: its end, its duration as trading time, and its bars."""
+"""History requests: their end, their duration as trading time, and their bars."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ktrdr.sim.market.market import Market
 from ktrdr.sim.market.sessions import DAY_S, LOGIN_ZONE, Sessions
 
 MAX_BARS = 500_000
-"""More bars than this are refused at once. IB's own limit is lower and not documented."""
+"""A request for more bars is refused. IB's own limit is lower and not documented."""
 
 _DAYS_PER = {"D": 1, "W": 7, "M": 31, "Y": 366}
 WHAT_TO_SHOW = (
@@ -28,20 +28,20 @@ WHAT_TO_SHOW = (
     "AGGTRADES",
     "ADJUSTED_LAST",
 )
-"""The bars that are served; SCHEDULE is answered apart."""
+"""The kinds of bars that are served; SCHEDULE is answered separately."""
 
 SMALL_BAR_S = 30
 SMALL_BARS_KEPT_S = 183 * DAY_S
 """Bars of 30 s or less are kept for six months (TWS API, "Unavailable Historical Data")."""
 
 _LONGEST_S = {1: 2000, 5: 10_000, 10: 14_400, 15: 30_000, 30: 86_400}
-"""The most seconds in one request, by bar size (TWS API, "Valid Duration and Bar Size")."""
+"""Maximum seconds in one request, by bar size (TWS API, "Valid Duration and Bar Size")."""
 
 FUTURE_KEPT_S = 731 * DAY_S
-"""A future's bars are kept for two years after it expired (the same page)."""
+"""A future's bars are kept for two years after its expiry (the same page)."""
 
 KEEP_UP_MIN_S = 5
-"""No smaller bars are kept up to date (TWS API, "keepUpToDate")."""
+"""The smallest bars that are kept up to date (TWS API, "keepUpToDate")."""
 
 _END = re.compile(r"(?:(\d{8})(-| {1,2}))?(\d\d:\d\d:\d\d)(?: (\S+))?", re.ASCII)
 _ZONE = re.compile(r"UTC|GMT|[A-Za-z]+(/[A-Za-z0-9_+-]+)+", re.ASCII)
@@ -57,7 +57,7 @@ class Duration:
 
 @dataclass(frozen=True)
 class End:
-    """When a request ends, and whether its text said so without a zone (IB's warning 2174)."""
+    """The end of a request, and whether its text was without a zone (IB's warning 2174)."""
 
     time_s: int
     without_zone: bool = False
@@ -66,8 +66,8 @@ class End:
 def parse_end(text: str, now_s: int) -> End:
     """The end that `text` means, not after now; empty: now.
 
-    `yyyymmdd-HH:mm:ss` is UTC, `yyyymmdd HH:mm:ss ZONE` wants an IANA zone. Without a date it is
-    today, without a zone that of the login, with a warning (IB's text of 10314). Refusal 10314:
+    `yyyymmdd-HH:mm:ss` is UTC, `yyyymmdd HH:mm:ss ZONE` needs an IANA zone. The default date is
+    today; the default zone is the login's, with a warning (IB's text of 10314). Refusal 10314:
     anything else.
     """
     if not text.strip():
@@ -92,7 +92,7 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def parse_duration(text: str) -> Duration:
-    """Refusal 321: no such unit, or more than IB takes of it."""
+    """The duration that `text` means. Refusal 321: an unknown unit, or more than IB allows."""
     match = re.fullmatch(r"(\d{1,9}) ([SDWMY])", text.strip(), re.ASCII)
     if not match or not int(match[1]):
         raise refusals.invalid(f"Historical data query duration is invalid: {text!r}")
@@ -111,10 +111,10 @@ def parse_duration(text: str) -> Duration:
 def begin_s(
     duration: Duration, end_s: int, last_sessions: Callable[[int, int], Sessions]
 ) -> int | None:
-    """Where a request begins; None when nothing trades before its end.
+    """The start of a request (UTC seconds); None when nothing trades before its end.
 
-    `D` counts trading days back, the one of the end included; `S` trading seconds; weeks are
-    7 days, months and years go by the calendar. `last_sessions(n, before_s)` are the market's.
+    `D` counts trading days back, including that of the end; `S` trading seconds; weeks are 7 days,
+    months and years follow the calendar. `last_sessions(n, before_s)` is the market's method.
     """
     if duration.unit == "D":
         sessions = last_sessions(duration.count, end_s)
@@ -140,7 +140,7 @@ def _seconds_back(
 
 
 def _months_back(months: int, end_s: int) -> int:
-    """The same day and time, months earlier; the month's last day where it has no such day."""
+    """The same day and time, months earlier; the month's last day if the month is too short."""
     end = datetime.fromtimestamp(end_s, UTC)
     year, month = divmod(end.year * 12 + end.month - 1 - months, 12)
     for day in range(end.day, end.day - 4, -1):
@@ -153,7 +153,7 @@ def _months_back(months: int, end_s: int) -> int:
 
 @dataclass(frozen=True)
 class Found:
-    """Bars and the span that they answer for."""
+    """The bars of an answer and its interval (UTC seconds)."""
 
     bars: Bars
     start_s: int
@@ -169,9 +169,9 @@ def find_bars(
     now_s: int,
     shift_s: int = 0,
 ) -> Found:
-    """The bars that a request gets. Refusals: 321, 10299, 10339, and 162 when there is none.
+    """The bars for a request. Refusals: 321, 10299, 10339, and 162 when there are none.
 
-    `shift_s`: longer intraday bars begin so much later than they would.
+    `shift_s`: seconds by which longer intraday bars begin later than usual.
     """
     size = check(contract, request)
     duration = parse_duration(request.duration)
@@ -200,7 +200,7 @@ def find_bars(
 
 
 def find_sessions(market: Market, contract: Contract, request: Request, end_s: int) -> Sessions:
-    """The sessions that a SCHEDULE request gets. Refusals: 321, and 162 when there is none."""
+    """The sessions for a SCHEDULE request. Refusals: 321, and 162 when there are none."""
     if request.bar_size != "1 day":
         raise refusals.invalid("SCHEDULE is for the bar size 1 day only")
     duration = parse_duration(request.duration)
@@ -214,7 +214,7 @@ def find_sessions(market: Market, contract: Contract, request: Request, end_s: i
 def _start(
     market: Market, contract: Contract, request: Request, duration: Duration, end_s: int
 ) -> int:
-    """Where the request begins, not before the contract did."""
+    """The start of the request (UTC seconds), not before the contract's first session."""
     head_s = market.head_s(contract, regular=request.use_rth)
     requested = begin_s(
         duration,
@@ -227,7 +227,7 @@ def _start(
 
 
 def check(contract: Contract, request: Request) -> BarSize:
-    """The bar size of a request that can be answered."""
+    """The bar size of a valid request; others are refused."""
     size = BAR_SIZES.get(BAR_SIZE_ALIASES.get(request.bar_size, request.bar_size))
     if size is None:
         raise refusals.invalid(
@@ -246,7 +246,7 @@ def check(contract: Contract, request: Request) -> BarSize:
 
 
 def _check_end(contract: Contract, request: Request, size: BarSize) -> None:
-    """What is known up to now only takes no end."""
+    """Refuse an end for data that are available up to now only, and keepUpToDate of small bars."""
     if request.end.strip() and contract.sec_type == "CONTFUT":
         raise refusals.end_of_continuous()
     if request.end.strip() and request.what_to_show == "ADJUSTED_LAST":
@@ -258,7 +258,7 @@ def _check_end(contract: Contract, request: Request, size: BarSize) -> None:
 
 
 def _check_step(size: BarSize, duration: Duration) -> None:
-    """Small bars come in small portions."""
+    """Refuse a duration that is too long for a small bar size."""
     seconds = duration.count * (DAY_S * _DAYS_PER[duration.unit] if duration.unit != "S" else 1)
     if seconds > _LONGEST_S.get(size.length_s, seconds):
         raise refusals.historical(

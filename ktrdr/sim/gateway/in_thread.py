@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class ThreadedGateway(FaultContexts):
-    """A running gateway, seen from another thread."""
+    """A running gateway, for use from another thread."""
 
     def __init__(self, gateway: SimulatedGateway, loop: asyncio.AbstractEventLoop) -> None:
         self._gateway = gateway
@@ -30,21 +30,21 @@ class ThreadedGateway(FaultContexts):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return self._gateway.port
 
     @property
     def record(self) -> list[dict[str, Any]]:
-        """A copy of what was asked and answered so far; `Record` says the keys."""
+        """A copy of the requests and answers so far; `Record` documents the keys."""
         return list(self._gateway.record)
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """A copy of the whole record: clients that came and went, and faults, too."""
+        """A copy of the whole record, including connects, disconnects and faults."""
         return list(self._gateway.events)
 
     def summary(self) -> dict[str, Any]:
-        """The record in numbers; `docs/simulator.md` says what they mean."""
+        """The record in numbers, documented in `docs/simulator.md`."""
         return self._run(_call(self._gateway.summary))
 
     @property
@@ -64,7 +64,7 @@ class ThreadedGateway(FaultContexts):
         return self._run(_call(lambda: self._gateway.end_fault(name)))
 
     def drop_connections(self) -> None:
-        """Break every connection at once; it goes on listening. Back when all are gone."""
+        """Break every connection at once, and keep listening. Returns when all are gone."""
         self._run(self._gateway.drop_connections())
 
     def stop(self) -> None:
@@ -72,7 +72,7 @@ class ThreadedGateway(FaultContexts):
         self._run(self._gateway.stop())
 
     def start(self) -> None:
-        """Listen again, after `stop`, on the same port."""
+        """Listen again on the same port, after `stop`."""
         self._run(self._gateway.start())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -93,7 +93,7 @@ def running_gateway(
 ) -> Iterator[ThreadedGateway]:
     """A gateway that serves until the block ends; the arguments are those of SimulatedGateway.
 
-    `new_loop` makes its event loop, whose clock latency, limits and `for_s` go by.
+    `new_loop` makes its event loop; latency, limits and `for_s` use this loop's clock.
     """
     gateway = SimulatedGateway(options, **named)
     loop = new_loop()

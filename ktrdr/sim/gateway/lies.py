@@ -1,6 +1,6 @@
-"""What a gateway says that is not so: true messages in, false ones out. Knows no gateway.
+"""False answers: true messages in, false ones out. Uses no gateway.
 
-IB's servers answer so when they are unwell. Each fault strikes at a `rate`; who draws the lots is
+IB's servers answer like this during trouble. Each fault occurs at a `rate`, which is applied
 elsewhere.
 """
 
@@ -13,12 +13,12 @@ from ktrdr.sim.gateway.answer_damage import Bar, change_bars, change_message
 from ktrdr.sim.gateway.faults import BAR_FIELDS
 
 _SCHEDULE_HEAD = 6
-"""Message 106: its number, the request's, start, end, zone, count; then three fields a session."""
+"""Message 106: its id, the request's, start, end, zone, count; then three fields a session."""
 _DAY_S = 86_400
 
 
 def cut_bars(data: bytes, lost: str, share: float) -> bytes:
-    """Without the `oldest` or the `newest` part of the bars; at least one stays."""
+    """Remove the `oldest` or the `newest` share of the bars; at least one stays."""
 
     def cut(bars: list[Bar]) -> list[Bar]:
         kept = max(len(bars) - round(len(bars) * share), 1)
@@ -28,7 +28,7 @@ def cut_bars(data: bytes, lost: str, share: float) -> bytes:
 
 
 def odd_field(data: bytes, field: str, text: str) -> bytes:
-    """One bar, that in the middle, has this text in one of its fields."""
+    """Put this text into one field of the middle bar."""
     place = BAR_FIELDS.index(field)
 
     def change(bars: list[Bar]) -> list[Bar]:
@@ -42,7 +42,7 @@ def odd_field(data: bytes, field: str, text: str) -> bytes:
 
 
 def other_unit(data: bytes, of: str, factor: float) -> bytes:
-    """All prices, or all volumes, in another unit, such as cents."""
+    """Convert all prices, or all volumes, to another unit, such as cents."""
     places = (5,) if of == "volume" else (1, 2, 3, 4, 6)
 
     def change(bars: list[Bar]) -> list[Bar]:
@@ -55,7 +55,7 @@ def other_unit(data: bytes, of: str, factor: float) -> bytes:
 
 
 def _times(text: str, factor: float) -> str:
-    """A number of the wire times `factor`, whole where it was; -1 stands for none."""
+    """A number in a message times `factor`, whole if it was; -1 (none) is unchanged."""
     if text in ("-1", "-1.0"):
         return text
     number = float(text) * factor
@@ -63,7 +63,7 @@ def _times(text: str, factor: float) -> str:
 
 
 def cut_schedule(data: bytes, lost: str) -> bytes:
-    """Without `all` sessions, or the `oldest`, the `newest` or the `middle` third of them."""
+    """Remove `all` sessions, or the `oldest`, the `newest` or the `middle` third of them."""
 
     def cut(fields: list[str]) -> list[str]:
         head, rest = fields[:_SCHEDULE_HEAD], fields[_SCHEDULE_HEAD:]
@@ -82,7 +82,7 @@ def cut_schedule(data: bytes, lost: str) -> bytes:
 
 
 def odd_session(data: bytes, text: str) -> bytes:
-    """The session in the middle of SCHEDULE closes at `text`; an empty one: at no time at all."""
+    """Let the middle session of SCHEDULE close at `text`; empty: its close is empty."""
 
     def change(fields: list[str]) -> list[str]:
         count = (len(fields) - _SCHEDULE_HEAD) // 3
@@ -94,7 +94,7 @@ def odd_session(data: bytes, text: str) -> bytes:
 
 
 def zone_name(data: bytes, contract: str, schedule: str) -> bytes:
-    """Contract details and SCHEDULE name their time zone so, unless it is `same`."""
+    """Replace the time zones in contract details and in SCHEDULE, unless the new one is `same`."""
 
     def of_details(fields: list[str]) -> list[str]:
         hours = next(i for i, text in enumerate(fields) if re.match(r"\d{8}:", text))
@@ -109,7 +109,7 @@ def zone_name(data: bytes, contract: str, schedule: str) -> bytes:
 
 
 def late_head(data: bytes, days: int) -> bytes:
-    """The first bar, so many days later than it is."""
+    """Move the time of the first bar later by `days`."""
 
     def move(fields: list[str]) -> list[str]:
         return [*fields[:2], _later(fields[2], days * _DAY_S)]

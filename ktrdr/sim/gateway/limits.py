@@ -1,8 +1,8 @@
-"""IB's limits on what a client asks: counts requests and messages, and decides. No I/O, no clock.
+"""IB's limits on a client: counts requests and messages, and decides. No I/O, no clock.
 
-Times are seconds of any clock that only goes forward; `now_s` is passed in. Whether IB counts by
-account, login or connection is not documented: history is counted over all clients of the
-gateway, messages by connection.
+Times are seconds of any monotonic clock; `now_s` is passed in. Whether IB counts by account, login
+or connection is not documented: history is counted over all clients of the gateway, messages by
+connection.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _WARNINGS = 3
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers. None: there is no such limit. The defaults are IB's where IB says one."""
+    """The limits. None: no limit. The defaults are IB's documented numbers, where it has them."""
 
     small_bars: bool = True
     """The three rules for bars of 30 s or less and for head timestamps: 162."""
     in_burst: int = 6
-    """So many for one contract, exchange and tick type within 2 s are too many."""
+    """This many for one contract, exchange and tick type within 2 s are too many."""
     in_10_min: int = 60
-    """More than so many within 10 min are too many. BID_ASK counts twice."""
+    """Maximum requests within 10 min. BID_ASK counts twice."""
     open_requests: int | None = 50
-    """History requests that may be open at once; one more: 322 (TWS API, old pages)."""
+    """Maximum open history requests; one more: 322 (TWS API, old pages)."""
     messages_per_s: int | None = 50
-    """Market data lines / 2. More: 100, and a disconnect when it goes on."""
+    """Market data lines / 2. More: error 100, and a disconnect when it continues."""
     clients: int | None = 32
-    """Clients at once; one more is sent away without a word."""
+    """Maximum clients at once; one more is disconnected without an error."""
     id_lingers_s: float = 0.0
-    """For so long after a drop the client's id stays in use. IB says no number."""
+    """Seconds for which a dropped client's id stays in use. IB documents no number."""
     soft_per_min: int | None = None
-    """History requests for larger bars a minute, over which answers slow down. IB says no number:
-    "soft" it calls this limit, and balances load."""
+    """History requests for larger bars a minute, above which answers slow down. IB documents no
+    number: it calls this limit "soft", and balances load."""
     soft_delay_s: float = 0.1
-    """For every request over `soft_per_min`, so much later comes the answer."""
+    """Seconds of delay for every request over `soft_per_min`."""
     soft_disconnect: float = 10.0
-    """So many times `soft_per_min` end the connection."""
+    """The multiple of `soft_per_min` above which the connection ends."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class HistoryPace:
         self._small: deque[tuple[float, int]] = deque()
         self._large: deque[float] = deque()
         self.open = 0
-        """History requests that are being answered. Whoever begins or ends one, counts."""
+        """History requests that are being answered. Callers that begin or end one update it."""
 
     def check(self, request: Request, now_s: float) -> Violation | None:
-        """Count a request; a violation: it must not be answered, and was not counted."""
+        """Count a request; on a violation it must not be answered."""
         limits = self._limits
         if request.kind in HISTORY_KINDS and self.open >= (limits.open_requests or 1 << 30):
             return Violation("open_requests", refusals.too_many_open(limits.open_requests or 0))
@@ -88,7 +88,7 @@ class HistoryPace:
         return None
 
     def delay_s(self, now_s: float) -> float:
-        """How much later an answer comes for the load of the last minute."""
+        """Seconds of delay for an answer due to the load of the last minute."""
         self._forget_load(now_s)
         over = len(self._large) - (self._limits.soft_per_min or 1 << 30)
         return max(over, 0) * self._limits.soft_delay_s
@@ -125,7 +125,7 @@ class HistoryPace:
         self._small.append((now_s, _weight(request)))
 
     def _forget(self, now_s: float) -> None:
-        """Let go of what lies behind the windows."""
+        """Remove requests that are older than the windows."""
         self._requested = {k: at for k, at in self._requested.items() if at > now_s - IDENTICAL_S}
         for key, times in list(self._by_contract.items()):
             while times and times[0] <= now_s - BURST_S:
@@ -137,10 +137,10 @@ class HistoryPace:
 
 
 class MessageRate:
-    """One connection's messages: a bucket that holds one second's worth, and fills in a second.
+    """The message rate of one connection: a bucket of one second's messages, filled in a second.
 
-    IB does not say how it counts. A bucket is just to a client that keeps the rate, however its
-    messages bunch up on their way.
+    IB does not document how it counts. A bucket is fair to a client that keeps the rate, even if
+    its messages bunch up on the network.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -151,14 +151,14 @@ class MessageRate:
         self._lately: deque[float] = deque()
 
     def count(self, now_s: float) -> int:
-        """Count a message; how many came within the second that ends with it."""
+        """Count a message; the number within the second that ends with it."""
         self._lately.append(now_s)
         while self._lately[0] <= now_s - 1:
             self._lately.popleft()
         return len(self._lately)
 
     def check(self, now_s: float) -> Violation | None:
-        """Count a message; a violation: it must be ignored. The third second of them is the end."""
+        """Count a message; on a violation, ignore it. The third second of violations is the end."""
         if self._limit is None:
             return None
         since_s = now_s - self._at_s if self._at_s is not None else 0.0
@@ -177,12 +177,12 @@ class MessageRate:
 
 
 def is_small(request: Request) -> bool:
-    """True for what the small-bar rules are about: bars of 30 s or less, and head timestamps."""
+    """True for requests under the small-bar rules: bars of 30 s or less, and head timestamps."""
     return request.kind == "head_timestamp" or request.bar_size.endswith((" sec", " secs"))
 
 
 def identity(request: Request) -> tuple[object, ...]:
-    """What two identical requests have in common."""
+    """A key that is equal for two identical requests."""
     return (
         request.kind,
         request.query,
@@ -196,7 +196,7 @@ def identity(request: Request) -> tuple[object, ...]:
 
 
 def _contract(request: Request) -> tuple[object, ...]:
-    """Contract, exchange and tick type."""
+    """A key of contract, exchange and tick type."""
     return (request.query, request.what_to_show)
 
 

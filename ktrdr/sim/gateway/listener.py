@@ -1,7 +1,7 @@
-"""The port: accepts connections, opens and closes. Knows nothing of what is said on them.
+"""The port: opens, accepts connections, and closes. Does not read their contents.
 
-asyncio's own server hands a connection over some rounds of the loop after it was accepted; one
-that is accepted just before an end is then nobody's. Here each belongs to somebody at once.
+asyncio's own server hands a connection over several loop iterations after accepting it, so that
+one accepted just before the close has no owner. Here each connection has an owner at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ktrdr.errors import Misconfigured
 
 _BACKLOG = 100
 _PAUSE_S = 1.0
-"""Without file descriptors left, the next attempt to accept comes after this time."""
+"""Seconds until the next attempt to accept when no file descriptors are left."""
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Listener:
     """Listens on one address; every method is for the event loop's thread.
 
-    On a loopback address it is this machine's alone, whatever routes others have.
+    On a loopback address it accepts only this machine's connections, whatever routes exist.
     """
 
     def __init__(self, host: str, port: int, accepted: Callable[[socket.socket], None]) -> None:
@@ -41,7 +41,7 @@ class Listener:
         return self._socket is not None
 
     def open(self) -> None:
-        """Listen, if it does not. Misconfigured: the address cannot be had."""
+        """Listen, if not listening yet. Misconfigured: the address is not available."""
         if self._socket:
             return
         try:
@@ -60,7 +60,7 @@ class Listener:
         self._watch()
 
     def close(self) -> None:
-        """Stop listening: whoever connects now is refused."""
+        """Stop listening: new connections are refused."""
         if self._socket:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
@@ -71,7 +71,7 @@ class Listener:
             asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
     def _accept(self) -> None:
-        """Take whoever waits at the port."""
+        """Accept all waiting connections."""
         while self._socket:
             try:
                 connection, caller = self._socket.accept()

@@ -1,4 +1,4 @@
-"""A history request that is kept up to date: after its answer, the bar that forms. No waiting."""
+"""Updates of a history request that is kept up to date: the forming bar. Does not wait."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ktrdr.sim.market.contracts import Contract
 from ktrdr.sim.market.market import Market
 
 EVERY_S = 5
-"""Updates come about so often (TWS API, "keepUpToDate"), in the gateway's time."""
+"""Seconds between updates (TWS API, "keepUpToDate"), by the gateway's clock."""
 
 
 class Following:
-    """What a client was told of one series, so that it hears of what is new, and of that alone."""
+    """The last update to a client about one series, so that the next one has only changes."""
 
     def __init__(
         self, market: Market, contract: Contract, size: BarSize, request: Request, version: int
@@ -33,8 +33,8 @@ class Following:
     def update(self, now: datetime) -> bytes:
         """Messages about bars that have changed or begun since the last time.
 
-        Nothing within `EVERY_S` of the last time. A bar that has ended is told once more, as it
-        ended, before the next one is.
+        Nothing within `EVERY_S` of the last time. A bar that has ended is sent once more, in its
+        final form, before the next one.
         """
         now_s = int(now.timestamp())
         if now_s - self._told_at_s < EVERY_S:
@@ -56,7 +56,7 @@ class Following:
         )
 
     def _since_last(self, now_s: int, as_of: date) -> Bars:
-        """The last bar that was told of, as it is now, and those after it."""
+        """The last bar that was sent, as it is now, and those after it."""
         last_s = int(self._told.start[0]) if self._told else now_s
         bars = self._market.bars(
             self._contract,

@@ -1,4 +1,4 @@
-"""What the gateway tells every client unasked: connectivity and data farms. Codes and texts."""
+"""Notices to every client about connectivity and data farms: codes and texts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _HMDS, _SECDEF = (2105, 2106, 2107), (2157, 2158)
 
 
 def notice(code: int, farm: str = "") -> Refusal:
-    """The notice with this code (TWS API, "System Message Codes"). InvalidRequest: no such code."""
+    """The notice of this code (TWS API, "System Message Codes"). InvalidRequest: unknown code."""
     if code not in _TEXTS:
         raise InvalidRequest(f"no notice {code}", hint=f"there is: {', '.join(map(str, _TEXTS))}")
     usual = "ushmds" if code in _HMDS else "secdefil" if code in _SECDEF else "usfarm"
@@ -36,12 +36,12 @@ def notice(code: int, farm: str = "") -> Refusal:
 
 
 def farm_broken(farm: str) -> Refusal:
-    """A farm is gone: 2103, 2105 for historical data, 2157 for contract details."""
+    """A farm is broken: 2103, 2105 for historical data, 2157 for contract details."""
     return notice(_kind(farm), farm)
 
 
 def farm_back(farm: str) -> Refusal:
-    """A farm is there again: 2104, 2106 for historical data, 2158 for contract details."""
+    """A farm is back: 2104, 2106 for historical data, 2158 for contract details."""
     return notice(_kind(farm) + 1, farm)
 
 

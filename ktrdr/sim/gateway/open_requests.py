@@ -1,4 +1,4 @@
-"""The open requests of one client; each is answered by itself, so none waits for another."""
+"""The open requests of one client; each is answered on its own, so none waits for another."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ktrdr.sim.gateway.request_handlers import Reply, RequestHandlers, refuse
 from ktrdr.sim.gateway.wire import Request
 
 _CHECK_EVERY_S = 0.25
-"""How often to look whether a bar that is kept up to date has changed."""
+"""Seconds between checks whether a bar that is kept up to date has changed."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Time until a response: a base in seconds, and more by its number of bars."""
+    """Time until a response: a base in seconds, plus a time for its bars."""
 
     base_s: float = 0.0
     bars_per_s: float | None = None
@@ -45,7 +45,7 @@ class Shared:
     record: Record
     latency: Latency
     version: int
-    """The highest protocol to offer."""
+    """The highest protocol version to offer."""
     limits: Limits
     pace: HistoryPace
     faults: Faults
@@ -63,7 +63,7 @@ class OpenRequests:
         send: Callable[[bytes], str],
         failed: Callable[[], None],
     ) -> None:
-        """`send` takes the answers and says which fault ate one; `failed`: one cannot be made."""
+        """`send`: sends bytes; the fault that swallowed them. `failed`: called on errors."""
         self._shared = shared
         self._client_id = client_id
         self._version = version
@@ -76,9 +76,9 @@ class OpenRequests:
         return f"client {self._client_id}"
 
     def ask(self, request: Request) -> bool:
-        """Begin to answer; the request's id is taken until the answer is out.
+        """Begin to answer; the request's id is in use until the answer is sent.
 
-        False: this was too much, the connection ends.
+        False: a limit was exceeded, and the connection ends.
         """
         self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
         keeps_id = request.kind in HISTORY
@@ -108,27 +108,27 @@ class OpenRequests:
         self._finish(request, refuse(request, self._version, refused))
 
     def take_back(self, request: Request) -> None:
-        """The first bar that was asked for under this number is not wanted any more."""
+        """Cancel the head-timestamp request with this id; no response."""
         self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
         task = self._open.pop(request.request_id, None)
         if task is not None:
             task.cancel()
 
     def swallow(self, request: Request, fault: str) -> None:
-        """Note a request that is not even heard."""
+        """Record a request that a fault keeps from being read."""
         now = self._shared.handlers.now()
         self._shared.record.received(now, self._client_id, request)
         self._shared.record.swallowed(now, self._client_id, request, fault)
 
     async def end(self) -> None:
-        """Nobody waits any more."""
+        """Cancel all answers: the client is gone."""
         tasks = list(self._requested)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _violated(self, request: Request) -> Violation | None:
-        """The limit that a request breaks; the client and the record have been told."""
+        """The limit that a request breaks, after it was reported to the client and recorded."""
         violation = self._shared.pace.check(request, asyncio.get_running_loop().time())
         if violation:
             log.info("%r: %s breaks a limit, %s", self, _told(request), violation.limit)
@@ -167,7 +167,7 @@ class OpenRequests:
             await self._keep_up_to_date(request)
 
     async def _keep_up_to_date(self, request: Request) -> None:
-        """Tell of the bar that forms, until the request is cancelled, which ends it well."""
+        """Send updates of the forming bar until the request is cancelled, which is no error."""
         handlers = self._shared.handlers
         following = handlers.follow(request, self._version)
         with contextlib.suppress(asyncio.CancelledError):
@@ -177,11 +177,11 @@ class OpenRequests:
                 await asyncio.sleep(_CHECK_EVERY_S)
 
     def _lost_for_good(self) -> bool:
-        """IB's servers are lost, and will have forgotten who follows what when they are back."""
+        """Whether IB's servers are lost, and the subscriptions with them (1101)."""
         return self._shared.faults.number("connectivity_lost", "back") == 1101
 
     async def _reply(self, request: Request) -> tuple[Reply | None, str]:
-        """The answer and the fault in it; bars are made in a thread, so that nobody waits."""
+        """The answer and the fault in it; bars are made in a thread, so that nothing is blocked."""
         handlers, faults = self._shared.handlers, self._shared.faults
         refused, fault = _feigned(request, faults)
         if refused:
@@ -230,7 +230,7 @@ class OpenRequests:
 
 
 def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
-    """The error that a fault puts in the place of an answer, and the fault."""
+    """The error that a fault sends instead of an answer, and the fault."""
     if request.kind in DATA and faults.strikes("false_200"):
         return refusals.unknown_contract(), "false_200"
     if _is_meant(request, faults, "false_no_data") and faults.strikes("false_no_data"):
@@ -248,7 +248,7 @@ def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
 
 
 def _no_history(faults: Faults) -> tuple[Refusal, str] | None:
-    """Why there is none for anybody, and the fault; None: there is."""
+    """The refusal of all history, and its fault; None: history is available."""
     if faults.text("farm_broken", "farm") == OUR_FARM:
         return refusals.no_farm(), "farm_broken"
     if not faults.has("competing_session"):
@@ -259,13 +259,13 @@ def _no_history(faults: Faults) -> tuple[Refusal, str] | None:
 
 
 def _is_meant(request: Request, faults: Faults, name: str) -> bool:
-    """A fault with `kind` and `symbol` is about this question."""
+    """Whether a fault with `kind` and `symbol` applies to this request."""
     kinds, symbol = kinds_of(faults.text(name, "kind"), HISTORY), faults.text(name, "symbol")
     return request.kind in kinds and symbol in ("", _symbol(request))
 
 
 def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, str]:
-    """An answer as the faults that tell lies leave it, and the last of these faults."""
+    """An answer after the faults that falsify it, and the last of these faults."""
     zone_name = partial(
         lies.zone_name,
         contract=faults.text("zone_name", "contract"),
@@ -307,7 +307,7 @@ def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, s
 
 
 def _damaged(reply: Reply, verdict: str, faults: Faults) -> tuple[Reply, str]:
-    """Bars as the faults leave them, and the last of these faults."""
+    """An answer after the faults that damage its bars, and the last of these faults."""
     every = int(faults.number("missing_bars", "every"))
     changes: dict[str, answer_damage.Change] = {
         "missing_bars": partial(answer_damage.missing, every=every),
@@ -325,13 +325,13 @@ def _damaged(reply: Reply, verdict: str, faults: Faults) -> tuple[Reply, str]:
 
 
 def _symbol(request: Request) -> str:
-    """What a question is about."""
+    """The local symbol or symbol of a request; empty: none."""
     query = request.query
     return (query.local_symbol or query.symbol) if query else ""
 
 
 def _told(request: Request) -> str:
-    """A request in a few words, for the log."""
+    """A short description of a request, for the log."""
     query = request.query
     what = f" {query.local_symbol or query.symbol or query.con_id}" if query else ""
     span = f" {request.bar_size} {request.duration} to {request.end or 'now'}"

@@ -1,4 +1,4 @@
-"""What a simulated gateway may be told when it is made. What of it is possible, others say."""
+"""The options of a simulated gateway. Does not check whether their values are possible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class GatewayOptions:
     """The arguments of `SimulatedGateway` and `running_gateway`."""
 
     market: Market | None = None
-    """What it serves; None: `replay`, or bars out of `seed`."""
+    """The market to serve; None: `replay`, or bars generated from `seed`."""
     replay: Path | None = None
     """A folder of bar files."""
     seed: int = 1
@@ -28,23 +28,23 @@ class GatewayOptions:
     """0: any free one."""
     account: str = "DU1000000"
     latency_s: float = 0.0
-    """How long each answer takes."""
+    """Seconds for each answer."""
     bars_per_s: float | None = None
     """Throughput in bars per second; None: unlimited."""
     now: Callable[[], datetime] | None = None
-    """A clock of yours, UTC-aware; None: one that goes by `start` and `speed`."""
+    """A clock of the caller's, UTC-aware; None: one with `start` and `speed`."""
     start: datetime | None = None
-    """When its clock begins; None: now."""
+    """The start time of its clock; None: now."""
     speed: float = 1.0
     """Speed of its clock, as a multiple of real time."""
     limits: Limits = field(default_factory=Limits)
     nights: Nights = field(default_factory=Nights)
-    """When it restarts and logs out."""
+    """The plan of its restarts and log-outs."""
     version: int = wire.MAX_VERSION
-    """The highest protocol to offer, 157 to 178."""
+    """The highest protocol version to offer, 157 to 178."""
     alignment: Alignment | None = None
-    """Where bars of several hours begin; None: as the market has it."""
+    """Where bars of several hours begin; None: the market's own alignment."""
     record_to: Path | None = None
     """Append every request to this file."""
     keep_record: bool = True
-    """Hold them in `record`, too."""
+    """Keep them in `record`, too."""

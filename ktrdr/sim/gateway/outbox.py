@@ -1,4 +1,4 @@
-"""A connection's way out: writes in order, and feels the faults that are on the wire."""
+"""The outgoing data of a connection: writes in order, and applies the faults of the network."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ktrdr.sim.gateway import answer_damage
 from ktrdr.sim.gateway.faults import Faults
 
 _DRIP_S = 0.05
-"""Between two drops."""
+"""Seconds between two writes of the fault `slow_drip`."""
 
 
 class Outbox:
-    """What is sent is on its way at once, unless a fault holds it back. The order stays."""
+    """Data are written at once, unless a fault delays them. The order stays."""
 
     def __init__(self, writer: asyncio.StreamWriter, faults: Faults) -> None:
         self._writer = writer
@@ -20,10 +20,10 @@ class Outbox:
         self._held = bytearray()
         self._pump: asyncio.Task[None] | None = None
         self.is_unresponsive = False
-        """Nothing of what is sent ever leaves."""
+        """While True, all data are discarded."""
 
     def send(self, data: bytes) -> str:
-        """Send; what cannot be sent any more is forgotten. The fault that eats it, or nothing."""
+        """Send, or discard if closed; the fault that swallowed the data, or empty."""
         if self.is_unresponsive:
             return "half_open"
         if not data or self._writer.is_closing():
@@ -41,11 +41,11 @@ class Outbox:
         return ""
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough. ConnectionError: it is gone."""
+        """Wait until the client has read enough. ConnectionError: it is gone."""
         await self._writer.drain()
 
     async def close(self) -> None:
-        """Close the connection; what is held back is lost."""
+        """Close the connection; delayed data are lost."""
         if self._pump:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
@@ -53,13 +53,13 @@ class Outbox:
         try:
             await self._writer.wait_closed()
         except OSError:
-            return  # the other end was gone already
+            return  # the other end was already gone
 
     def _is_slow(self) -> bool:
         return self._faults.has("stall") or self._faults.has("slow_drip")
 
     async def _let_out(self) -> None:
-        """Let out what is held back as the faults allow."""
+        """Write the delayed data as the faults allow."""
         while self._held and not self._writer.is_closing():
             if self._faults.has("stall"):
                 await self._faults.change()

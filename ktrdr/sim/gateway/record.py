@@ -1,4 +1,4 @@
-"""What was asked of the gateway and what came of it: dicts in memory and JSON lines in a file."""
+"""The record of requests and their outcomes: dicts in memory and JSON lines in a file."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Record:
     Keys: `event`, `time` (ISO 8601, UTC, the gateway's clock), `client_id`, `kind`, `request_id`;
     of a contract `con_id`, `symbol`, `sec_type`, `expiry`, `exchange`, `primary_exchange`,
     `currency`, `multiplier`, `trading_class`, `local_symbol`; of a history request `end`,
-    `duration`, `bar_size`, `what_to_show`, `use_rth`. Answered: `bars` (how many), `error_code`
-    (None: no error) and `verdict`, the limit or the fault that made the answer what it is, empty
+    `duration`, `bar_size`, `what_to_show`, `use_rth`. Answered: `bars` (their number),
+    `error_code` (None: no error) and `verdict`, the limit or the fault behind the answer, empty
     for none.
 
-    Besides: `violation` (`verdict`: the limit), `fault` (`verdict`: its name, `state`: begun or
-    ended, `values`), `connected` (`version`) and `disconnected`.
+    Other events: `violation` (`verdict`: the limit), `fault` (`verdict`: its name, `state`: begun
+    or ended, `values`), `connected` (`version`) and `disconnected`.
     """
 
     def __init__(self, path: Path | None = None, *, keep: bool = True) -> None:
-        """`path`: also append to this file. `keep`: in memory too, for as long as it lives."""
+        """`path`: also append to this file. `keep`: keep the entries in memory, too."""
         self.events: list[dict[str, Any]] = []
-        """Everything."""
+        """All entries."""
         self.entries: list[dict[str, Any]] = []
-        """Of these what is about requests."""
+        """The entries about requests."""
         self._keep = keep
         self._path = path
         self._file: TextIO | None = None
@@ -48,52 +48,52 @@ class Record:
         return self._summary.summary()
 
     def open(self) -> None:
-        """Open the file, if there is one to write, at its end."""
+        """Open the file for appending, if there is one."""
         if self._path:
             self._file = self._path.open("a", encoding="utf-8")
 
     def came_in_a_second(self, messages: int) -> None:
-        """Note how many messages one client has sent within the last second."""
+        """Record how many messages one client has sent within the last second."""
         self._summary.most_messages_per_s = max(self._summary.most_messages_per_s, messages)
 
     def received(self, now: datetime, client_id: int, request: Request) -> None:
-        """Note a request as it comes in."""
+        """Record a request on arrival."""
         self._add(_entry("received", now, client_id, request))
 
     def answered(
         self, now: datetime, client_id: int, request: Request, reply: Reply, verdict: str = ""
     ) -> None:
-        """Note what a request got."""
+        """Record the answer to a request."""
         outcome = {"bars": reply.bars, "error_code": reply.error_code, "verdict": verdict}
         self._add(_entry("answered", now, client_id, request) | outcome)
 
     def cancelled(self, now: datetime, client_id: int, request: Request) -> None:
-        """Note that a client did not wait for its answer."""
+        """Record that a client cancelled a request."""
         self._add(_entry("cancelled", now, client_id, request) | {"bars": 0, "error_code": None})
 
     def swallowed(self, now: datetime, client_id: int, request: Request, fault: str) -> None:
-        """Note that a fault keeps a request from being answered."""
+        """Record that a fault keeps a request from being answered."""
         self._add(_entry("swallowed", now, client_id, request) | {"verdict": fault})
 
     def violation(
         self, now: datetime, client_id: int, violation: Violation, request: Request | None = None
     ) -> None:
-        """Note a limit that a client broke."""
+        """Record a limit that a client broke."""
         code = violation.refused.code if violation.refused else None
         verdict = {"verdict": violation.limit, "error_code": code, "is_end": violation.is_end}
         self._add(_entry("violation", now, client_id, request or _CONNECTION) | verdict)
 
     def fault(self, now: datetime, name: str, state: str, values: Values) -> None:
-        """Note that a fault has `begun` or `ended`."""
+        """Record that a fault has `begun` or `ended`."""
         verdict = {"verdict": name, "state": state, "values": dict(values)}
         self._add(_entry("fault", now, -1, _GATEWAY) | verdict)
 
     def connected(self, now: datetime, client_id: int, version: int) -> None:
-        """Note that a client has its id."""
+        """Record that a client has logged in."""
         self._add(_entry("connected", now, client_id, _CONNECTION) | {"version": version})
 
     def disconnected(self, now: datetime, client_id: int) -> None:
-        """Note that a client is gone."""
+        """Record that a client is gone."""
         self._add(_entry("disconnected", now, client_id, _CONNECTION))
 
     def close(self) -> None:

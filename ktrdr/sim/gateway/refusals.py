@@ -1,4 +1,4 @@
-"""What the gateway says instead of an answer: IB's error codes and texts. Raised by pure code."""
+"""Error messages instead of answers: IB's error codes and texts. Raised by pure code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ class Refusal(Exception):
     """An error message to the client in place of an answer.
 
     `code` and `text` are IB's (TWS API, "Message Codes"). Where IB's wording for a case is not
-    known, the code is right and the text says the case.
+    known, the code is right and the text describes the case.
     """
 
     def __init__(self, code: int, text: str) -> None:
@@ -17,12 +17,12 @@ class Refusal(Exception):
 
 
 def unknown_contract() -> Refusal:
-    """200: nothing, or too much, fits the contract asked for."""
+    """200: no contract, or more than one, matches the request."""
     return Refusal(200, "No security definition has been found for the request")
 
 
 def ambiguous(symbol: str) -> Refusal:
-    """200: more than one contract fits, and a request for data needs one."""
+    """200: more than one contract matches, and a request for data needs exactly one."""
     return Refusal(
         200,
         f"The contract description specified for {symbol} is ambiguous; "
@@ -31,12 +31,12 @@ def ambiguous(symbol: str) -> Refusal:
 
 
 def not_permitted(exchange: str, sec_type: str) -> Refusal:
-    """162: history wants a subscription that the account does not have."""
+    """162: history requires a subscription that the account does not have."""
     return historical(f"No market data permissions for {exchange} {sec_type}")
 
 
 def end_of_continuous() -> Refusal:
-    """10339: a continuous future is known up to now only, so that its history has no other end."""
+    """10339: the history of a continuous future ends now, so the request must not set an end."""
     return Refusal(
         10339, "Setting end date/time for continuous future security type is not allowed."
     )
@@ -50,7 +50,7 @@ def no_data(local_symbol: str, exchange: str, what_to_show: str) -> Refusal:
 
 
 def historical(text: str) -> Refusal:
-    """162: IB's one code for whatever the historical data service has to say."""
+    """162: IB's one code for all messages of the historical data service."""
     return Refusal(162, f"Historical Market Data Service error message:{text}")
 
 
@@ -60,12 +60,12 @@ def invalid(cause: str) -> Refusal:
 
 
 def no_farm() -> Refusal:
-    """162 while the farm that history comes from is broken."""
+    """162 while the history farm is broken."""
     return historical("HMDS server disconnect occurred.  Attempting reconnection...")
 
 
 def bad_end() -> Refusal:
-    """10314: an end date that IB does not read."""
+    """10314: an end date that IB cannot read."""
     return Refusal(
         10314,
         "End Date/Time: The date, time, or time-zone entered is invalid. The correct format is "
@@ -94,7 +94,7 @@ def wants_aggregated_trades() -> Refusal:
 
 
 def id_in_use() -> Refusal:
-    """326: another connection has this client id; the gateway closes after it."""
+    """326: another connection has this client id; then the gateway closes the connection."""
     return Refusal(
         326, "Unable to connect as the client id is already in use. Retry with a unique client id."
     )
@@ -108,7 +108,7 @@ def duplicate_request(request_id: int) -> Refusal:
 
 
 def cancelled(request_id: int) -> Refusal:
-    """162: the client took its request back."""
+    """162: the client cancelled its request."""
     return historical(f"API historical data query cancelled: {request_id}")
 
 
@@ -118,22 +118,22 @@ def nothing_to_cancel(request_id: int) -> Refusal:
 
 
 def unreadable() -> Refusal:
-    """320: fields that do not parse."""
+    """320: the fields cannot be parsed."""
     return Refusal(320, "Error reading request: a field could not be read")
 
 
 def read_only() -> Refusal:
-    """321, as a gateway with "Read-Only API" answers every order."""
+    """321: the answer to every order while "Read-Only API" is on."""
     return invalid("The API interface is currently in Read-Only mode.")
 
 
 def pacing() -> Refusal:
-    """162: too many requests for small bars, or the same one again."""
+    """162: too many requests for small bars, or an identical one too soon."""
     return historical("Historical data request pacing violation")
 
 
 def too_many_open(limit: int) -> Refusal:
-    """322: so many history requests are open already."""
+    """322: `limit` history requests are already open."""
     return Refusal(
         322,
         "Error processing request.-'sim' : cause - "
@@ -142,15 +142,15 @@ def too_many_open(limit: int) -> Refusal:
 
 
 def too_many_messages(limit: int, times: int) -> Refusal:
-    """100: more messages in a second than IB takes; `times`: how often of late."""
+    """100: more messages in a second than IB allows; `times`: how often recently."""
     return Refusal(100, f"Max rate of messages per second has been exceeded:max={limit} ({times})")
 
 
 def other_session() -> Refusal:
-    """162: the same user has logged in somewhere else."""
+    """162: the same user has logged in elsewhere."""
     return historical("Trading TWS session is connected from a different IP address")
 
 
 def competing_session() -> Refusal:
-    """10197: the same, as market data has it."""
+    """10197: the same, with the code of market data."""
     return Refusal(10197, "No market data during competing live session")

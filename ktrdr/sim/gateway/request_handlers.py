@@ -1,4 +1,4 @@
-"""Answers requests: a request in, the messages for it out. Knows no sockets and no waiting."""
+"""Handlers of requests: a request in, its response messages out. No sockets and no waiting."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ktrdr.sim.market.contracts import Contract
 from ktrdr.sim.market.market import Market
 
 SCHEDULE_SINCE = 165
-"""The protocol that brought historical schedules."""
+"""The first protocol version with historical schedules."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back to the client, and what the record keeps of it."""
+    """The response to the client, and its data for the record."""
 
     message: bytes
     bars: int = 0
-    """Bars in it: they cost time."""
+    """The number of bars, which adds to the latency."""
     error_code: int | None = None
 
 
 class RequestHandlers:
-    """One gateway's knowledge: its market, its account, its clock."""
+    """The handlers of one gateway, with its market, its account and its clock."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class RequestHandlers:
         now: Callable[[], datetime],
         meant: Callable[[Contract], Contract] = lambda contract: contract,
     ) -> None:
-        """`meant`: the contract that a symbol stands for at present, made of the usual one."""
+        """`meant`: returns the contract that a symbol means at present, from the usual one."""
         self._meant = meant
         self.market = market
         self.account = account
@@ -66,9 +66,9 @@ class RequestHandlers:
         }
 
     def reply(self, request: Request, version: int, shift_s: int = 0) -> Reply | None:
-        """The answer in protocol `version`; None: the message has no meaning here.
+        """The answer in protocol `version`; None: the message is not supported here.
 
-        `shift_s`: longer intraday bars begin so much later than they would.
+        `shift_s`: seconds by which longer intraday bars begin later than usual.
         """
         if request.kind not in self._answers:
             return None
@@ -80,7 +80,7 @@ class RequestHandlers:
             return refuse(request, version, refused)
 
     def follow(self, request: Request, version: int) -> Following:
-        """What keeps a history request up to date, once it is answered. Refusals as for that."""
+        """The updates of a history request after its answer. Refusals as for the request."""
         contract = self._the_contract(request)
         size = history.check(contract, request)
         return Following(self.market, contract, size, request, version)
@@ -146,7 +146,7 @@ class RequestHandlers:
         return [self._meant(contract) for contract in found]
 
     def _the_contract(self, request: Request) -> Contract:
-        """The one contract that is asked for. Refusal 200: there is none, or there are several."""
+        """The one requested contract. Refusal 200: there is none, or there are several."""
         found = self._contracts(request)
         if not found:
             raise refusals.unknown_contract()
@@ -156,7 +156,7 @@ class RequestHandlers:
 
 
 def refuse(request: Request, version: int, refused: Refusal) -> Reply:
-    """The error message for a request."""
+    """The response with an error message for a request."""
     message = answers.refusal(version, request.request_id, refused)
     return Reply(message, error_code=refused.code)
 

@@ -1,7 +1,7 @@
-"""When the gateway restarts by itself and when its log-in ends: decides, by New York's clock.
+"""The plan of the gateway's restarts and of the end of its log-in, by New York's clock.
 
 IB Gateway restarts every day at a time that its owner sets (23:45 by default); on Sunday at
-01:00 New York time the log-in ends and wants its second factor (IBC's user guide).
+01:00 New York time the log-in ends and needs its second factor (IBC's user guide).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUNDAY = 6
 
 @dataclass(frozen=True)
 class Change:
-    """At this time a fault begins or ends."""
+    """The begin or end of a fault at this time."""
 
     at: datetime
     fault: str
@@ -29,16 +29,16 @@ class Nights:
     """The plan; by default nothing ever happens."""
 
     restart_at: time | None = None
-    """Every day at this time in New York the gateway restarts; None: never."""
+    """The daily time of the restart in New York; None: never."""
     restart_s: float = 60.0
-    """So long the port is closed then, by the gateway's clock."""
+    """Seconds for which the port is closed then, by the gateway's clock."""
     logs_out: bool = False
-    """Sundays at 01:00 in New York."""
+    """Whether the log-in ends on Sundays at 01:00 in New York."""
     login_after_s: float | None = None
-    """So long after it somebody logs in; None: until somebody ends the fault `logged_out`."""
+    """Seconds until the next log-in; None: until the fault `logged_out` is ended."""
 
     def changes(self, after: datetime, until: datetime) -> list[Change]:
-        """What happens after `after` and not later than `until`, in order."""
+        """The changes after `after` and not later than `until`, in order."""
         first = after.astimezone(NEW_YORK).date() - self._longest()
         last = until.astimezone(NEW_YORK).date()
         days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
@@ -46,7 +46,7 @@ class Nights:
         return sorted((c for c in found if after < c.at <= until), key=lambda change: change.at)
 
     def next_change(self, after: datetime) -> datetime | None:
-        """When something happens next; None: never."""
+        """The time of the next change; None: there is none."""
         found = self.changes(after, after + timedelta(days=8))
         return found[0].at if found else None
 

@@ -1,4 +1,4 @@
-"""Restarts the gateway and ends its log-in, when its plan says so."""
+"""Restarts of the gateway and ends of its log-in, as its plan sets them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ktrdr.sim.gateway.restart_plan import Change, Nights
 log = logging.getLogger(__name__)
 
 _CHECK_S = 0.2
-"""At least so often the clock is looked at, since a clock of somebody else's may jump."""
+"""Maximum real seconds between readings of the clock, since a caller's clock may jump."""
 
 
 class Restarts:
-    """Those of one gateway, on the event loop that starts them."""
+    """The restarts of one gateway, on the event loop that starts them."""
 
     def __init__(
         self, plan: Nights, clock: Clock, now: Callable[[], datetime], fault_injector: FaultInjector
@@ -35,7 +35,7 @@ class Restarts:
         self._task = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Follow it no more. Safe to call twice."""
+        """Stop following the plan. Safe to call twice."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The simulated gateway as a server: it listens, knows who is connected, and ends cleanly."""
+"""The simulated gateway as a server: it listens, keeps track of clients, and ends cleanly."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SimulatedGateway(FaultContexts):
     async with SimulatedGateway(seed=7) as gateway:
         await IB().connectAsync("127.0.0.1", gateway.port)
     ```
-    Its arguments are the fields of `GatewayOptions`, which may be given as one, too.
+    Its arguments are the fields of `GatewayOptions`, or one such object.
     """
 
     def __init__(self, options: GatewayOptions | None = None, /, **named: Any) -> None:
@@ -68,21 +68,21 @@ class SimulatedGateway(FaultContexts):
 
     @property
     def port(self) -> int:
-        """Where it listens, or did."""
+        """The port on which it listens or last listened."""
         return self._listener.port
 
     @property
     def record(self) -> list[dict[str, Any]]:
-        """What was asked and answered so far; `Record` says the keys."""
+        """The requests and answers so far; `Record` documents the keys."""
         return self._record.entries
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The whole record: clients that came and went, and faults, too."""
+        """The whole record, including connects, disconnects and faults."""
         return self._record.events
 
     def summary(self) -> dict[str, Any]:
-        """The record in numbers; `docs/simulator.md` says what they mean."""
+        """The record in numbers, documented in `docs/simulator.md`."""
         return self._record.summary
 
     @property
@@ -107,7 +107,7 @@ class SimulatedGateway(FaultContexts):
         return self._fault_injector.end(name)
 
     async def start(self) -> None:
-        """Listen. Misconfigured: the address cannot be had."""
+        """Listen. Misconfigured: the address is not available."""
         self._listener.open()
         self._record.open()
         self._restarts.start()
@@ -122,9 +122,9 @@ class SimulatedGateway(FaultContexts):
         self._record.close()
 
     async def drop_connections(self) -> None:
-        """Break every connection at once, without a word; back when all are gone.
+        """Break every connection at once, without notice; returns when all are gone.
 
-        It goes on listening.
+        It keeps listening.
         """
         for connection in self._connections:
             connection.abort()
@@ -143,12 +143,12 @@ class SimulatedGateway(FaultContexts):
         await self.stop()
 
     def _accepted(self, accepted: socket.socket) -> None:
-        """Take on a client; from here on its connection is known and will be ended."""
+        """Register a client; from here on its connection is known and will be closed."""
         connection = Connection(accepted, self._shared)
         self._connections[connection] = asyncio.create_task(self._serve(connection))
 
     async def _serve(self, connection: Connection) -> None:
-        """One client from its connect to its end. Whatever it does, the others go on."""
+        """Serve one client until its end. Its errors do not affect the others."""
         try:
             await connection.run()
         except (WireError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The record in numbers: adds up entries as they come. Knows no files and no clock."""
+"""The record in numbers: adds up entries as they come. Uses no files and no clock."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _QUESTION = (
     "multiplier", "trading_class", "local_symbol", "end", "duration", "bar_size", "what_to_show",
     "use_rth",
 )  # fmt: skip
-"""What two identical questions have in common; that of the record, not of the limits."""
+"""The fields that are equal for two identical requests; of the record, not of the limits."""
 
 _HISTORY = ("historical_data", "schedule", "head_timestamp")
 
 
 _COUNTED = ("requests", "errors", "violations", "swallowed", "faults", "verdicts")
-"""What is counted by its name."""
+"""The sums that are counted by name."""
 
 
 class Summary:
-    """Sums over all entries so far; nothing of what it holds grows but by new questions."""
+    """Sums over all entries so far; its memory grows only with new requests."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
@@ -33,9 +33,9 @@ class Summary:
         self._most_open = 0
         self._most_clients = self._clients = 0
         self.most_messages_per_s = 0
-        """Messages of one client within a second, at most."""
+        """The maximum number of messages of one client within a second."""
         self._newest: tuple[int, int, str] | None = None
-        """A request that was heard and may be refused yet: not in flight before that."""
+        """The last request, which may still be refused and is not in flight before that."""
 
     def add(self, entry: Entry) -> None:
         """Count an entry of the record."""
@@ -62,7 +62,7 @@ class Summary:
                 self._open = {key for key in self._open if key[0] != entry["client_id"]}
 
     def _settle_newest(self, entry: Entry) -> None:
-        """Right after a request comes whether it is refused; else it is in flight."""
+        """Settle the last request: a violation right after it refuses it; else it is in flight."""
         if entry["event"] == "violation" and self._newest == _key(entry):
             self._open.discard(_key(entry))
         self._newest = None
@@ -75,7 +75,7 @@ class Summary:
             self._counts["errors"][str(entry["error_code"])] += 1
         if entry["verdict"]:
             self._counts["verdicts"][entry["verdict"]] += 1
-        if entry["verdict"] != "duplicate_id":  # the first of that id is still open
+        if entry["verdict"] != "duplicate_id":  # the first request with that id is still open
             self._open.discard(_key(entry))
 
     def _receive(self, entry: Entry) -> None:
@@ -90,7 +90,7 @@ class Summary:
             self._open.add(self._newest)
 
     def summary(self) -> dict[str, Any]:
-        """The sums, JSON-able; what each means stands in `docs/simulator.md`."""
+        """The sums as JSON values, documented in `docs/simulator.md`."""
         return {
             "requests": dict(self._counts["requests"]),
             "history_requests": sum(self._counts["requests"][kind] for kind in _HISTORY),

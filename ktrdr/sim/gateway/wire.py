@@ -1,7 +1,7 @@
-r"""The TWS API's wire, seen from the gateway: bytes to requests and values to bytes. No I/O.
+r"""The TWS API's wire format on the gateway's side: bytes to requests, values to bytes. No I/O.
 
 A message is a 4-byte big-endian length and fields that each end with a zero byte; the first
-field is the message's id. A client begins with `API\0` and the range of versions it speaks.
+field is the message's id. A client begins with `API\0` and the range of versions it supports.
 Field orders are those of protocol 157 to 178, as clients of these versions write and read them.
 """
 
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from ktrdr.sim.market.contracts import Query
 
 MIN_VERSION, MAX_VERSION = 157, 178
-"""Protocol versions that can be served."""
+"""The lowest and highest protocol version that can be served."""
 
 MAX_MESSAGE_BYTES = 1 << 20
-"""A client's message is a few hundred bytes; a longer length is garbage."""
+"""Maximum bytes of a client's message: usual ones have a few hundred; more is garbage."""
 
 _MAX_INT = 2**31 - 1
 
 
 class WireError(ValueError):
-    """Bytes that are no message of this protocol. `fatal`: what follows cannot be read either."""
+    """Bytes that are not a message of this protocol. `fatal`: later bytes cannot be read either."""
 
     def __init__(self, text: str, *, fatal: bool) -> None:
         super().__init__(text)
@@ -33,7 +33,7 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """One message from a client. Fields that its kind does not have are at their defaults."""
+    """One message from a client. Fields that its kind does not have keep their defaults."""
 
     kind: str
     """`historical_data`, `schedule`, `contract_details`, `head_timestamp`, `current_time`, …"""
@@ -52,7 +52,7 @@ class Request:
 
 
 class Framer:
-    """Collects bytes, however they are cut, and yields whole messages."""
+    """Collects bytes, however they are split, and returns whole messages."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -95,7 +95,7 @@ class Framer:
 
 
 def negotiate(greeting: list[str], offered: int = MAX_VERSION) -> int:
-    """The version that both sides speak, the highest. WireError: there is none."""
+    """The highest version that both sides support. WireError: there is none."""
     match = re.match(r"v(\d{1,4})(?:\.\.(\d{1,4}))?(?: |$)", greeting[0], re.ASCII)
     if not match:
         raise WireError(f"no version range: {greeting[0][:40]!r}", fatal=True)
@@ -107,9 +107,9 @@ def negotiate(greeting: list[str], offered: int = MAX_VERSION) -> int:
 
 
 def parse(fields: list[str]) -> Request:
-    """The request that a message is; kind `unknown` when its id has no meaning here.
+    """The request in a message; kind `unknown` when its id is not supported here.
 
-    WireError: fields are missing, or are no numbers where numbers belong.
+    WireError: fields are missing, or are not numbers where numbers belong.
     """
     try:
         message_id = int(fields[0])
@@ -121,13 +121,13 @@ def parse(fields: list[str]) -> Request:
 
 def encode(*fields: object) -> bytes:
     """A message of these fields: True is 1, None is empty, a float its shortest exact text."""
-    # What is in another encoding comes as lone surrogates.
+    # Text in another encoding has lone surrogates here.
     body = "".join(f"{_text(field)}\0" for field in fields).encode(errors="surrogateescape")
     return struct.pack(">I", len(body)) + body
 
 
 def encode_texts(texts: Iterable[str]) -> bytes:
-    """A message of fields that are texts already."""
+    """A message of fields that are already texts."""
     body = ("\0".join(texts) + "\0").encode()
     return struct.pack(">I", len(body)) + body
 
@@ -141,7 +141,7 @@ def _text(field: object) -> str:
 
 
 def _int(text: str) -> int:
-    """A number of the protocol, which are 32-bit; empty means none, so 0."""
+    """A 32-bit number of the protocol; empty means none, so 0."""
     if not re.fullmatch(r"-?\d{0,10}", text, re.ASCII) or text == "-":
         raise ValueError(f"{text[:20]!r} is no whole number")
     number = int(text or 0)
@@ -151,7 +151,7 @@ def _int(text: str) -> int:
 
 
 def _query(fields: list[str]) -> Query:
-    """The twelve fields of a contract, and the flag for expired ones after them."""
+    """The twelve fields of a contract, followed by the flag for expired ones."""
     return Query(
         con_id=_int(fields[0]),
         symbol=fields[1],
@@ -178,7 +178,7 @@ def _history(f: list[str]) -> Request:
         use_rth=f[17] != "0",
         what_to_show=f[18],
         format_date=_int(f[19]),
-        keep_up_to_date=f[20:][-2:-1] == ["1"],  # the legs of a combination stand before it
+        keep_up_to_date=f[20:][-2:-1] == ["1"],  # the legs of a combination come before it
     )
 
 
@@ -198,12 +198,12 @@ def _head(f: list[str]) -> Request:
 
 
 def _plain(kind: str) -> Callable[[list[str]], Request]:
-    """A message of which nothing matters but that it came."""
+    """A parser of messages whose fields are not used."""
     return lambda _: Request(kind)
 
 
 def _numbered(kind: str, place: int = 1) -> Callable[[list[str]], Request]:
-    """A message of which the request id alone matters, `place` fields after the message's id."""
+    """A parser of messages of which only the request id is used, `place` fields after their id."""
     return lambda f: Request(kind, _int(f[place]))
 
 
