@@ -1,1 +1,1 @@
-"""What is traded at the simulated gateway: contracts, sessions, bars. None of it is real."""
+"""The market of the simulated gateway: contracts, sessions, bars. None of it is real."""

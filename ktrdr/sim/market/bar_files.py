@@ -1,4 +1,4 @@
-"""Bar files in the contract's format, read into columns and written from rows. No market here."""
+"""Bar files in the contract's format, read into columns and written from rows. Uses no market."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER = "timestamp,open,high,low,close,volume"
 
 
 def read_rows(path: Path) -> Bars:
-    """The file's bars, each with an end equal to its start: a file does not tell lengths.
+    """The file's bars, each with an end equal to its start: a file does not contain lengths.
 
     MalformedFile names the line that cannot be read, or that is not later than the one before.
     """
@@ -59,7 +59,7 @@ def _volume(text: str) -> int:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a file of these bars: shortest exact prices, whole volumes."""
+    """Write a file of these bars, with the shortest exact prices and whole volumes."""
     lines = [HEADER, *map(_line, rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

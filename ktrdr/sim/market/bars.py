@@ -1,4 +1,4 @@
-"""Bars as columns, the sizes IB offers, and how small ones add up to large ones."""
+"""Bars as columns, IB's bar sizes, and the aggregation of small bars into large ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BarSize:
 
     @property
     def is_daily(self) -> bool:
-        """True for bars that are named by a trading day: days, weeks and months."""
+        """True for bars that are dated by a trading day: days, weeks and months."""
         return self.length_s >= DAY_S
 
     @property
@@ -48,17 +48,17 @@ BAR_SIZES = {
         BarSize("1 month", MONTH_S),
     )
 }
-"""IB's sizes under the names of its documentation."""
+"""IB's sizes by the names in its documentation."""
 
 BAR_SIZE_ALIASES = {"1 sec": "1 secs", "1W": "1 week", "1M": "1 month"}
-"""Spellings that its error message lists, or that its clients use."""
+"""Other spellings, from IB's error message or its clients."""
 
 
 class Alignment(Enum):
     """Where bars of 2 to 8 hours begin, which IB does not document. A session's open begins one.
 
-    Smaller bars begin at multiples on the exchange's clock, as hours of US stocks were observed
-    to do (09:30, 10:00, 11:00).
+    Smaller bars begin at multiples on the exchange's clock, as observed for hours of US stocks
+    (09:30, 10:00, 11:00).
     """
 
     WALL_CLOCK = "wall-clock"
@@ -121,9 +121,9 @@ def floor(
     alignment: Alignment = Alignment.WALL_CLOCK,
     shift_s: int = 0,
 ) -> Int64Array:
-    """The start of the intraday bar that holds each instant; `index` tells its session.
+    """The start of the intraday bar that contains each time; `index`: the time's session.
 
-    `shift_s`: bars that are longer begin so much later than they would, but for the first.
+    `shift_s`: bars longer than this begin this many seconds later, except a session's first.
     """
     opens = sessions.open[index]
     origin = -sessions.offset[index]
@@ -164,7 +164,7 @@ def sums(small: Bars, group: Int64Array, *, averaged: bool = False) -> Bars:
     """One bar for each run of equal `group`, which becomes its start.
 
     First open, last close, extremes, sum of volumes (-1 stays -1). `averaged`: opens and closes
-    are averages over time already, so theirs are again (BID_ASK).
+    are averages over time, so the results are averages of these (BID_ASK).
     """
     first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
     last = np.r_[first[1:], len(group)] - 1
@@ -186,7 +186,7 @@ def sums(small: Bars, group: Int64Array, *, averaged: bool = False) -> Bars:
 
 
 def period_of(day: Int64Array, size: BarSize) -> Int64Array:
-    """A number for the week, which begins on Monday, or the month that each day lies in."""
+    """The number of each day's week, which begins on Monday, or of its month."""
     if size.length_s == WEEK_S:
         return (day + 3) // 7
     return day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
@@ -200,7 +200,7 @@ def first_day(period: int, size: BarSize) -> int:
 
 
 def periods(days: Bars, last_days: Int64Array, size: BarSize, *, averaged: bool = False) -> Bars:
-    """Weeks or months out of days; `last_days`: the trading days that may end one, ascending."""
+    """Weeks or months from days; `last_days`: the trading days that may end one, ascending."""
     if not len(days):
         return days
     group = period_of(days.start // DAY_S, size)

@@ -1,4 +1,4 @@
-"""What can be traded here, and how a question finds it. Nothing of it is replayed."""
+"""The contracts of the generated market, and the search for them. None of them is replayed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LISTED = {
 
 
 def stock(symbol: str, exchange: str = "NASDAQ", **known: str) -> Contract:
-    """A US stock or ETF, listed or not in this file: a replayed one need not be."""
+    """A US stock or ETF, which need not be listed in this file, as with a replayed one."""
     return Contract(
         symbol=symbol,
         sec_type="STK",
@@ -74,7 +74,7 @@ def _stocks() -> dict[str, Contract]:
     return table
 
 
-# What one unit is worth in dollars, roughly: cross rates are their quotients.
+# The approximate value of one unit in dollars: cross rates are quotients of these.
 _USD_VALUE = dict.fromkeys(CURRENCIES, 0.1) | {
     name: float(value)
     for name, value in (
@@ -90,7 +90,7 @@ _USD_VALUE = dict.fromkeys(CURRENCIES, 0.1) | {
 
 
 def forex_pair(base: str, quote: str) -> Contract | None:
-    """The pair on IDEALPRO; None when one of the two is no currency here."""
+    """The pair on IDEALPRO; None when one of the two is not a known currency."""
     if base == quote or not {base, quote} <= CURRENCIES:
         return None
     price = _USD_VALUE[base] / _USD_VALUE[quote]
@@ -148,7 +148,7 @@ _INDICES = {
 
 
 def index(symbol: str) -> Contract | None:
-    """A number that is computed while the stock exchanges are open; nobody trades it."""
+    """An index, which is computed while the stock exchanges are open and is not traded."""
     if symbol not in _INDICES:
         return None
     name, exchange, level = _INDICES[symbol]
@@ -239,13 +239,13 @@ def _future(root: str, exchange: str, year: int, month: int) -> Contract | None:
 
 
 def third_friday(year: int, month: int) -> date:
-    """The day on which index futures expire; here every future does."""
+    """The expiry of index futures, and of all futures here."""
     first = date(year, month, 1)
     return first + timedelta(days=(4 - first.weekday()) % 7 + 14)
 
 
 def future_named(local_symbol: str, today: date) -> Contract | None:
-    """The future that `6EH4` names: the year with that digit that lies nearest to `today`."""
+    """The future of a name such as `6EH4`, in the year of that digit nearest to `today`."""
     root = future_root(local_symbol)
     if not root:
         return None
@@ -258,7 +258,7 @@ def future_named(local_symbol: str, today: date) -> Contract | None:
 
 
 def front_future(root: str, today: date) -> Contract:
-    """The future of `root` that expires next, a week or more away."""
+    """The future of `root` that expires next, in a week or later."""
     return min(
         (c for c in _futures_of(root, today) if c.expiry and c.expiry >= today + timedelta(days=7)),
         key=lambda c: c.expiry or date.max,
@@ -266,7 +266,7 @@ def front_future(root: str, today: date) -> Contract:
 
 
 def continuous(root: str, today: date) -> Contract:
-    """CONTFUT: the front month's prices without end, and its name for as long as it is front."""
+    """CONTFUT: the front month's prices without end, and the name of the current front month."""
     front = front_future(root, today)
     return replace(front, sec_type="CONTFUT", listed=date(2005, 1, 3))
 
@@ -280,14 +280,14 @@ def _futures_of(root: str, today: date) -> list[Contract]:
 
 @cache
 def _roots(symbol: str) -> tuple[str, ...]:
-    """Roots that go by `symbol`, their own name or IB's (6E is `EUR` to IB)."""
+    """The roots for `symbol`, which is their own name or IB's (`EUR` for 6E)."""
     return tuple(r for r in FUTURE_EXCHANGES if symbol in (r, _SPECS[r][0] if r in _SPECS else r))
 
 
 def find(query: Query, today: date) -> list[Contract]:
-    """Every contract that fits, several when the question is ambiguous.
+    """Every contract that matches, several when the query is ambiguous.
 
-    A future that has expired is found only by who asks for expired ones, too (TWS API,
+    An expired future is found only if the query includes expired ones (TWS API,
     `Contract.includeExpired`).
     """
     return [
@@ -325,7 +325,7 @@ def _candidates(query: Query, today: date) -> list[Contract]:
 
 
 def _dated_futures(query: Query, today: date) -> list[Contract]:
-    """Futures by their own name or by their symbol."""
+    """Futures by local symbol or by symbol."""
     if special_stocks.is_future(query.symbol or query.local_symbol or query.trading_class):
         return _special_futures(today.year)
     if query.local_symbol:
@@ -335,7 +335,7 @@ def _dated_futures(query: Query, today: date) -> list[Contract]:
 
 
 def _by_month(query: Query, today: date) -> list[Contract]:
-    """Futures by symbol, of the month asked for or of all months that trade now."""
+    """Futures by symbol, of the requested month or of all months that trade now."""
     roots = _roots(query.symbol or query.trading_class)
     if not query.expiry:
         return [c for root in roots for c in _futures_of(root, today)]
@@ -347,7 +347,7 @@ def _by_month(query: Query, today: date) -> list[Contract]:
 
 @cache
 def _special_futures(this_year: int) -> list[Contract]:
-    """Those of all months of a year and the next."""
+    """The special futures of all months of a year and the next."""
     months = ((this_year + y, m) for y in (0, 1) for m in range(1, 13))
     plain = (_future(special_stocks.FUTURE, "CME", year, month) for year, month in months)
     return [c for one in plain if one for c in special_stocks.futures(one)]
@@ -363,7 +363,7 @@ def _by_con_id(query: Query, today: date) -> Contract | None:
 
 @cache
 def _fixed() -> dict[int, Contract]:
-    """Everything that does not expire, by id."""
+    """The contracts that do not expire, by id."""
     pairs = (forex_pair(b, q) for b in CURRENCIES for q in CURRENCIES)
     coins = (crypto(name, *spec) for name, spec in _CRYPTO.items())
     indices = (index(name) for name in _INDICES)
@@ -372,7 +372,7 @@ def _fixed() -> dict[int, Contract]:
 
 @cache
 def _moving(today: date) -> dict[int, Contract]:
-    """What is not the same every day: continuous futures and what is peculiar, by id."""
+    """The contracts that depend on the day, by id: continuous futures and special ones."""
     futures = (continuous(root, today) for root in FUTURE_EXCHANGES)
     stocks = (
         c
@@ -384,7 +384,7 @@ def _moving(today: date) -> dict[int, Contract]:
 
 @cache
 def _dated(this_year: int) -> dict[int, Contract]:
-    """Futures of some years around `this_year`, by id."""
+    """The futures of several years around `this_year`, by id."""
     dated = (
         future(root, year, month)
         for root in FUTURE_EXCHANGES
@@ -395,5 +395,5 @@ def _dated(this_year: int) -> dict[int, Contract]:
 
 
 def today(now: datetime) -> date:
-    """The date in UTC: near enough for telling futures' years and months apart."""
+    """The date in UTC, which is exact enough for the years and months of futures."""
     return datetime.fromtimestamp(int(now.timestamp()) // DAY_S * DAY_S, UTC).date()

@@ -1,4 +1,4 @@
-"""A contract as IB describes it, and as a client asks for it. The list of them is elsewhere."""
+"""Contracts as IB describes them, and queries as clients send them. Does not list any."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ktrdr.sim.market.sessions import Calendar
 
 @dataclass(frozen=True)
 class Tick:
-    """The least price step as a fraction, so that prices are rounded exactly."""
+    """The minimum price step as a fraction, so that prices are rounded exactly."""
 
     numerator: int
     denominator: int
@@ -35,7 +35,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Query:
-    """A contract as a client asks for it: whatever is not empty must fit."""
+    """A contract as a client requests it: every field that is not empty must match."""
 
     con_id: int = 0
     symbol: str = ""
@@ -52,7 +52,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Contract:
-    """One instrument, fully named as IB names it (TWS API, `ContractDetails`)."""
+    """One instrument with all of IB's names (TWS API, `ContractDetails`)."""
 
     symbol: str
     sec_type: str
@@ -65,39 +65,39 @@ class Contract:
     calendar: Calendar
     base_price: float
     base_volume: int
-    """A typical minute's volume in regular hours; 0 where trades have none."""
+    """The typical volume of a minute in regular hours; 0 where trades have none."""
     primary_exchange: str = ""
     valid_exchanges: tuple[str, ...] = ()
     multiplier: str = ""
     expiry: date | None = None
     listed: date = date(2000, 1, 3)
     con_id_name: str = ""
-    """What tells it from another of the same name."""
+    """Distinguishes it from another contract of the same name."""
     con_id_given: int = 0
-    """The id that somebody else has given it, in place of one from its name; 0: nobody has."""
+    """A given id, used instead of one made from its name; 0: none."""
     price_key: str = ""
-    """What the price path hangs on: a future's root, so that its months move together."""
+    """The key of the price path: for a future its root, so that its months move together."""
     extended_hours: bool = False
     """The store's default hours for it are all hours (`contract.md`)."""
     what_to_show: tuple[str, ...] = ("TRADES", "MIDPOINT", "BID", "ASK", "BID_ASK")
-    """What history there is, the store's default first."""
+    """The kinds of history available, the store's default first."""
     split: Split | None = None
     trade_share: float = 1.0
-    """In so many of its minutes somebody trades; the others have no bar of trades."""
+    """The share of its minutes with a trade; the others have no bar of trades."""
     quiet_day_share: float = 0.0
-    """On so many of its days nobody trades at all."""
+    """The share of its days without any trade."""
     has_flat_bars: bool = False
-    """A minute without a trade has a bar all the same: flat, with volume 0."""
+    """A minute without a trade has a flat bar, with volume 0."""
     is_entitled: bool = True
-    """The account may see its history."""
+    """The account may request its history."""
 
     @property
     def con_id(self) -> int:
-        """IB's contract id: stable, from the contract's full name."""
+        """The contract id: stable, made from the contract's full name."""
         if self.con_id_given:
             return self.con_id_given
         name = f"{self.sec_type}:{self.local_symbol}:{self.currency}:{self.expiry_text[:6]}"
-        if self.sec_type == "CONTFUT":  # one for ever, whichever month it is now
+        if self.sec_type == "CONTFUT":  # one id, whichever month is the front month
             name = f"CONTFUT:{self.trading_class}"
         elif self.con_id_name:
             name += f":{self.con_id_name}"
@@ -106,7 +106,7 @@ class Contract:
 
     @property
     def expiry_text(self) -> str:
-        """`yyyymmdd`, empty for what never expires."""
+        """`yyyymmdd`; empty for a contract that never expires."""
         return self.expiry.strftime("%Y%m%d") if self.expiry else ""
 
     @property
@@ -116,19 +116,19 @@ class Contract:
 
     @property
     def last_day(self) -> int:
-        """The last trading day, as days since 1970; far away for what never expires."""
+        """The last trading day, as days since 1970; far in the future if it never expires."""
         if self.expiry is None or self.sec_type == "CONTFUT":
             return 1 << 30
         return (self.expiry - date(1970, 1, 1)).days
 
     @property
     def _symbols(self) -> tuple[str, ...]:
-        """A future goes by IB's symbol and by its root: `EUR` and `6E`."""
+        """Its symbols; a future has IB's symbol and its root, such as `EUR` and `6E`."""
         is_future = self.sec_type in ("FUT", "CONTFUT")
         return (self.symbol, self.trading_class) if is_future else (self.symbol,)
 
     def fits(self, query: Query) -> bool:
-        """True when nothing in `query` speaks against this contract."""
+        """True when every field of `query` that is not empty matches."""
         return all(
             not requested or requested in offered
             for requested, offered in (

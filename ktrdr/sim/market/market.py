@@ -1,7 +1,7 @@
-"""The market behind the gateway: which contracts, sessions and bars there are. No protocol.
+"""The market behind the gateway: its contracts, sessions and bars. No protocol.
 
-Everything here is a pure function of the seed and of what is asked for; `truth` is the list of
-bars that a store must hold when it has asked for everything.
+Everything here is a pure function of the seed and the request; `truth` is the list of bars that a
+store must hold when it has requested all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ktrdr.sim.market.what_to_show import TRADED, shown
 
 
 class Row(NamedTuple):
-    """A finished bar as a store keeps it: `start` in UTC seconds, a trading day at 00:00 UTC."""
+    """A finished bar as in a store: `start` in UTC seconds, a trading day at 00:00 UTC."""
 
     start: int
     open: float
@@ -48,24 +48,24 @@ class Row(NamedTuple):
 
 
 class Market(ABC):
-    """What a gateway can be asked for. Times are UTC seconds, intervals `[start, end)`."""
+    """The data that a gateway serves. Times are UTC seconds, intervals `[start, end)`."""
 
     name: str
-    """What the log says is being served."""
+    """A description for the log."""
     alignment: Alignment = Alignment.WALL_CLOCK
     """Where bars of several hours begin."""
 
     @abstractmethod
     def find(self, query: Query, today: date) -> list[Contract]:
-        """Every contract that fits; none: error 200."""
+        """Every contract that matches; none: error 200."""
 
     @abstractmethod
     def named(self, symbol: str, today: date) -> Contract | None:
-        """The contract that a store's file of this symbol holds."""
+        """The contract of a store's file with this symbol."""
 
     @abstractmethod
     def smallest_s(self, contract: Contract) -> int:
-        """The length of the smallest bars that there are of it."""
+        """The length of the contract's smallest bars, in seconds."""
 
     @abstractmethod
     def small(
@@ -74,11 +74,11 @@ class Market(ABC):
         """The smallest bars inside `sessions` that end after `start_s` and begin before `end_s`."""
 
     def within_minutes(self, contract: Contract, minutes: Bars) -> Bars | None:  # noqa: ARG002
-        """Bars of a second out of bars of a minute; None: nothing is known of seconds here."""
+        """One-second bars made from one-minute bars; None: this market has none."""
         return None
 
     def sessions(self, contract: Contract, start_s: int, end_s: int, *, regular: bool) -> Sessions:
-        """The contract's sessions that share an instant with `[start_s, end_s)`."""
+        """The contract's sessions that overlap `[start_s, end_s)`."""
         return _in_life(contract, contract.calendar.between(start_s, end_s, regular=regular))
 
     def last_sessions(
@@ -107,10 +107,10 @@ class Market(ABC):
         as_of: date | None = None,
         shift_s: int = 0,
     ) -> Bars:
-        """Bars that share an instant with `[start_s, end_s)`; the last as it stood at `end_s`.
+        """Bars that overlap `[start_s, end_s)`; the last one as it was at `end_s`.
 
-        `as_of`: the day of the question, which decides about splits and dividends; by default
-        that of `end_s`. `shift_s`: longer intraday bars begin so much later than they would.
+        `as_of`: the day of the request, which decides about splits and dividends; by default that
+        of `end_s`. `shift_s`: seconds by which longer intraday bars begin later than usual.
         """
         as_of = as_of or datetime.fromtimestamp(end_s, UTC).date()
         if size.is_longer_than_a_day:
@@ -138,7 +138,7 @@ class Market(ABC):
         end_s: int,
         shift_s: int,
     ) -> Bars:
-        """The bars out of which those of a size are made: seconds or the smallest there are."""
+        """The bars from which those of a size are made: seconds or the smallest available."""
         if size.length_s < self.smallest_s(contract) and size.length_s >= MINUTE_S:
             return _EMPTY
         begin_s = _begin(sessions, size, start_s, self.alignment, shift_s)
@@ -153,13 +153,13 @@ class Market(ABC):
         return small
 
     def _with_last_forming(self, small: Bars, end_s: int, contract: Contract) -> Bars:
-        """The last of the bars cut off where time stands."""
+        """The bars, with the last one as it is at `end_s`."""
         is_last = np.arange(len(small)) == len(small) - 1
         cut = self.standing(small.only(is_last), end_s, contract)
         return small.only(~is_last).followed_by(cut)
 
     def standing(self, last: Bars, end_s: int, contract: Contract) -> Bars:
-        """A single bar as it stood before its end."""
+        """A single bar as it was at `end_s`, before its end."""
         return forming(last, end_s, contract.tick)
 
     def _periods(
@@ -172,7 +172,7 @@ class Market(ABC):
         regular: bool,
         as_of: date,
     ) -> Bars:
-        """Whole weeks or months, each dated by the last day on which it trades."""
+        """Whole weeks or months, each dated by its last trading day."""
         around = np.array([start_s, end_s]) // DAY_S + np.array([0, 1])
         first, last = (int(p) for p in period_of(around, size))
         start_s, until = first_day(first, size) * DAY_S, first_day(last + 1, size)
@@ -210,9 +210,9 @@ class Market(ABC):
 
 
 class GeneratedMarket(Market):
-    """Bars out of a seed: for ever the same.
+    """Bars generated from a seed: always the same.
 
-    Every minute of every session has one, but of the instruments in `special.py`.
+    Every minute of every session has one, except for the instruments in `special_stocks.py`.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class GeneratedMarket(Market):
         splits: Mapping[str, Split] | None = None,
         listed: Mapping[str, date] | None = None,
     ) -> None:
-        """`splits`, `listed`: by stock symbol, in place of what the listing says."""
+        """`splits`, `listed`: by stock symbol, instead of those in the contract list."""
         self.seed = seed
         self.alignment = alignment
         self.name = f"generated bars, seed {seed}"
@@ -231,7 +231,7 @@ class GeneratedMarket(Market):
         self._listed = dict(listed or {})
 
     def split(self, symbol: str, day: date, ratio: int) -> None:
-        """Let a stock split; the bars before that day are re-based from that day on."""
+        """Split a stock; from that day on, the bars before it are re-based."""
         self._splits[symbol] = Split(day, ratio)
 
     def find(self, query: Query, today: date) -> list[Contract]:  # noqa: D102  as in Market
@@ -270,7 +270,7 @@ class GeneratedMarket(Market):
 
 
 def query_for(instrument: Instrument) -> Query:
-    """How a client asks for the contract behind a store's symbol."""
+    """A client's query for the contract behind a store's symbol."""
     if instrument.con_id:
         return Query(instrument.con_id, exchange=instrument.exchange, include_expired=True)
     return Query(
@@ -297,9 +297,9 @@ def truth(
     today: date | None = None,
     market: Market | None = None,
 ) -> list[Row]:
-    """The bars of `[start_s, end_s)` that the gateway serves of a store's symbol, all finished.
+    """The bars of `[start_s, end_s)` that the gateway serves for a store's symbol, all finished.
 
-    What to show and which hours are the store's defaults (`contract.md`). `today` tells the
+    What to show and the hours are the store's defaults (`contract.md`). `today` decides the
     decade of a future's name and whether a stock has split; by default the day of `end_s`.
     ValueError: there is no such symbol.
     """
@@ -319,18 +319,18 @@ def rows(bars: Bars) -> list[Row]:
 
 
 _SESSIONS_AT_ONCE = 128
-"""Years of minutes are made in parts of this many days, so that memory stays small."""
+"""Minutes are made in parts of this many sessions, so that memory stays small."""
 
 
 def _in_life(contract: Contract, sessions: Sessions) -> Sessions:
-    """Those between the first day with bars and the last."""
+    """The sessions from the contract's first day with bars to its last."""
     return sessions.only((sessions.day >= contract.head_day) & (sessions.day <= contract.last_day))
 
 
 def _begin(
     sessions: Sessions, size: BarSize, start_s: int, alignment: Alignment, shift_s: int
 ) -> int:
-    """The start of the bar that holds `start_s`, or `start_s` itself when the market is closed."""
+    """The start of the bar that contains `start_s`, or `start_s` before the first open."""
     first = np.zeros(1, np.int64)
     if start_s <= sessions.open[0] or size.is_daily:
         return min(start_s, int(sessions.open[0]))

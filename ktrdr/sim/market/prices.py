@@ -1,4 +1,4 @@
-"""A price path out of nothing: hashed noise on many scales. Random access, no walk, no state.
+"""A generated price path: hashed noise on many scales. Random access, no walk, no state.
 
 The logarithm of the price at a minute is a sum of octaves. Each octave takes a random number at
 every multiple of its period and goes smoothly from one to the next, so that any minute costs the
@@ -21,16 +21,16 @@ _MINUTE_VOLATILITY = 0.00025
 """Scale of one minute's move; an octave's grows with the square root of its period, damped."""
 
 _VOLATILITY = {"CASH": 0.35, "CRYPTO": 2.5, "FUT": 0.8, "CONTFUT": 0.8, "IND": 0.8}
-"""Per security type, of what a stock moves."""
+"""The volatility by security type, as a multiple of a stock's."""
 
 
 def key_of(seed: int, name: str) -> int:
-    """A 56-bit key for everything that is random about `name`."""
+    """A 56-bit key for all random numbers of `name`."""
     return int.from_bytes(hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=7).digest(), "big")
 
 
 def noise(key: int, index: Int64Array) -> FloatArray:
-    """A number in [0, 1) for each index: the same for ever, and nothing to its neighbours."""
+    """A number in [0, 1) for each index: always the same, and independent of its neighbours."""
     mixed = index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
@@ -40,7 +40,7 @@ def noise(key: int, index: Int64Array) -> FloatArray:
 def log_path(key: int, minute: Int64Array, volatility: float) -> FloatArray:
     """The logarithm of the price over its base at the beginning of each minute since 1970.
 
-    `minute` ascends. Random numbers are made once for the span, and looked up.
+    `minute` ascends. Random numbers are made once for the interval, and then indexed.
     """
     total = np.zeros(len(minute))
     for octave, period in enumerate(_PERIODS_MIN if len(minute) else ()):
@@ -57,7 +57,7 @@ def log_path(key: int, minute: Int64Array, volatility: float) -> FloatArray:
 
 
 def round_to(tick: Tick, price: FloatArray) -> FloatArray:
-    """To whole ticks, at least one; each result is the double nearest to its decimal."""
+    """Prices in whole ticks, at least one; each result is the double nearest to its decimal."""
     steps = np.maximum(np.rint(price * tick.denominator / tick.numerator), 1)
     return steps * tick.numerator / tick.denominator
 
@@ -92,7 +92,7 @@ def generate(seed: int, contract: Contract, minute: Int64Array, of_day: Int64Arr
 
 
 def with_a_trade(seed: int, contract: Contract, bars: Bars) -> npt.NDArray[np.bool_]:
-    """In which of an illiquid contract's minutes somebody trades: not in all, some days in none."""
+    """The minutes of an illiquid contract with a trade: not all, and on some days none."""
     key = key_of(seed, contract.price_key)
     return (noise(key ^ 0xA4, bars.start // MINUTE_S) < contract.trade_share) & (
         noise(key ^ 0xA5, bars.start // DAY_S) >= contract.quiet_day_share
@@ -100,7 +100,7 @@ def with_a_trade(seed: int, contract: Contract, bars: Bars) -> npt.NDArray[np.bo
 
 
 def _edges(minute: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Every minute at which a bar begins or ends, once, and where each bar's beginning stands."""
+    """Every minute at which a bar begins or ends, once, and the place of each bar's begin in it."""
     pauses = np.flatnonzero(np.diff(minute, append=-1) != 1)
     edges = np.insert(minute, pauses + 1, minute[pauses] + 1)
     steps = np.zeros(len(minute), np.int64)
@@ -109,9 +109,9 @@ def _edges(minute: Int64Array) -> tuple[Int64Array, Int64Array]:
 
 
 def volumes(key: int, contract: Contract, minute: Int64Array, of_day: Int64Array) -> Int64Array:
-    """Whole numbers, high at the open and the close of New York's day, low by night.
+    """Volumes in whole numbers, high at New York's open and close, low at night.
 
-    -1 where there is no such thing; an index has 0.
+    -1 where there are no volumes; an index has 0.
     """
     if not contract.base_volume:
         return np.full(len(minute), 0 if contract.sec_type == "IND" else -1, np.int64)
@@ -125,7 +125,7 @@ def volumes(key: int, contract: Contract, minute: Int64Array, of_day: Int64Array
 def minutes_of(sessions: Sessions, start_s: int, end_s: int) -> tuple[Int64Array, Int64Array]:
     """Minutes since 1970 of all sessions within `[start_s, end_s)`, and their minutes of the day.
 
-    The minute that holds `end_s` is in it, since it has begun.
+    The minute that contains `end_s` is included, since it has begun.
     """
     first = np.maximum(sessions.open, start_s) // MINUTE_S
     end = -(-np.minimum(sessions.close, end_s) // MINUTE_S)
@@ -138,7 +138,7 @@ def minutes_of(sessions: Sessions, start_s: int, end_s: int) -> tuple[Int64Array
 
 
 def forming(last: Bars, now_s: float, tick: Tick) -> Bars:
-    """A single bar as it stands at `now_s`, before its end: partly on its way, partly traded."""
+    """A single bar as it is at `now_s`, before its end: with a part of its move and its volume."""
     share = min(max((now_s - last.start[0]) / (last.end[0] - last.start[0]), 0.0), 1.0)
     opens = last.open
     closes = np.clip(round_to(tick, opens + (last.close - opens) * share), last.low, last.high)

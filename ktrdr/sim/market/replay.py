@@ -1,8 +1,8 @@
 """A market of real bars from a folder of files, moved by whole weeks to end with last week.
 
 The move is made in the exchange's wall clock, so that 10:31 in New York stays 10:31 in New York
-over changes of daylight saving. It is fixed when the folder is read. A bar that the files lack
-does not exist; each symbol's larger bars are added up from its smallest file.
+over changes of daylight saving. It is fixed when the folder is read. A bar that is missing in the
+files does not exist; each symbol's larger bars are aggregated from its smallest file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Replayed:
-    """One symbol's smallest file, moved."""
+    """The bars of one symbol's smallest file, moved."""
 
     symbol: str
     contract: Contract
@@ -47,7 +47,7 @@ class Replayed:
 
 
 class ReplayMarket(Market):
-    """What `read_replay` found."""
+    """The market that `read_replay` returns."""
 
     def __init__(self, name: str, replayed: Mapping[str, Replayed]) -> None:
         self.name = name
@@ -83,9 +83,9 @@ class ReplayMarket(Market):
 
 
 def read_replay(folder: Path, now: datetime) -> ReplayMarket:
-    """The market of a folder. A file that cannot be served is named in the log and left out.
+    """The market of a folder. A file that cannot be served is logged and left out.
 
-    Misconfigured: there is no such folder, or nothing in it can be served.
+    Misconfigured: there is no such folder, or no file in it can be served.
     """
     if not folder.is_dir():
         raise Misconfigured(f"{folder}: no such folder to replay")
@@ -103,9 +103,9 @@ def read_replay(folder: Path, now: datetime) -> ReplayMarket:
 
 
 def export(market: ReplayMarket, source: Path, target: Path) -> list[Path]:
-    """Write, for each file of `source`, what the gateway serves of its series; the paths written.
+    """Write, for each file in `source`, the bars that the gateway serves; the paths written.
 
-    The smallest file of a symbol comes out as its moved original, with volume -1 for MIDPOINT.
+    The smallest file of a symbol becomes its moved original, with volume -1 for MIDPOINT.
     """
     target.mkdir(parents=True, exist_ok=True)
     written = []
@@ -125,7 +125,7 @@ def export(market: ReplayMarket, source: Path, target: Path) -> list[Path]:
 
 
 def series_in(folder: Path) -> list[Series]:
-    """The series that the folder has files of, by name; other files are passed over."""
+    """The series of the folder's files, by name; other files are logged and left out."""
     found = []
     for path in sorted(folder.glob("*.csv")):
         try:
@@ -177,7 +177,7 @@ def _replay(folder: Path, series: Series, instrument: Instrument, now: datetime)
 
 
 def _within(start: Int64Array, end: Int64Array, sessions: Sessions) -> Int64Array:
-    """The bars' ends, cut where their sessions close."""
+    """The bars' ends, limited to their sessions' closes."""
     return np.minimum(end, sessions.close[sessions.index_of(start)])
 
 

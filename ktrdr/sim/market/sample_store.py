@@ -1,4 +1,4 @@
-"""A small store with holes in it, to begin a demonstration with. Not a part of the gateway."""
+"""A small store with gaps, for the start of a demonstration. Not a part of the gateway."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ktrdr.sim.market.market import GeneratedMarket, Row, truth
 from ktrdr.sim.market.sessions import DAY_S, HOUR_S
 
 DAYS = 30
-"""How far back the bars go."""
+"""How many days the bars reach back."""
 
 _INSTRUMENTS = '[BTC]\nsec_type = "CRYPTO"\n'
 
 Keep = Callable[[int, int], bool]
-"""(a bar's place in the file, seconds from its start to now) → whether it stays."""
+"""(a bar's place in the file, seconds from its start to now) → whether it is written."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One file to write, and which of its bars it begins with."""
+    """One file to write, and the choice of its bars."""
 
     symbol: str
     timeframe: Timeframe
@@ -62,7 +62,7 @@ def _some_of_all(place: int, age_s: int) -> bool:
 
 
 def planned(front_month: str) -> list[Planned]:
-    """The files of a starter store; `front_month` is the ES future that trades now."""
+    """The files of a sample store; `front_month` is the current ES future."""
     return [
         Planned("AAPL", Timeframe.M1, _some_of_all),
         Planned("AAPL", Timeframe.H1, _days_missing),
@@ -82,9 +82,9 @@ def planned(front_month: str) -> list[Planned]:
 
 
 def write_sample_store(folder: Path, seed: int, now: datetime) -> str:
-    """Write the store, and say so; a folder with any bar file in it is left alone.
+    """Write the store; a report for the user. A folder with any bar file in it is left alone.
 
-    The bars are exactly those that a gateway with this seed answers.
+    The bars are exactly those that a gateway with this seed serves.
     """
     if folder.is_dir() and any(folder.glob("*.csv")):
         return f"{folder} has bar files already: left as it is"
@@ -99,7 +99,7 @@ def write_sample_store(folder: Path, seed: int, now: datetime) -> str:
 
 
 def sample_rows(plan: Planned, seed: int, now: datetime) -> Iterable[Row]:
-    """The bars that a file begins with: finished ones of the last 30 days, less its holes."""
+    """The bars of a file: finished ones of the last 30 days, without its gaps."""
     now_s = int(now.timestamp())
     first_s = (now_s // DAY_S - DAYS) * DAY_S
     finished_s = now_s - 2 * DAY_S if plan.timeframe.is_daily else now_s - plan.timeframe.length_s

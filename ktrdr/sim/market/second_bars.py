@@ -1,4 +1,4 @@
-"""What happens within a minute: its bar taken apart into sixty, which add up to it exactly."""
+"""One-second bars: a minute's bar split into sixty, which add up to it exactly."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ktrdr.sim.market.sessions import MINUTE_S, Int64Array
 
 
 def seconds(key: int, minutes: Bars, tick: Tick) -> Bars:
-    """One bar a second. The price goes from the open by way of both extremes to the close.
+    """One bar a second. The price goes from the open through both extremes to the close.
 
-    When it is where hangs on `key` and the minute alone.
+    The path depends only on `key` and the minute.
     """
     start = (minutes.start[:, None] + np.arange(MINUTE_S)).ravel()
     path = _path(key, minutes, tick)
@@ -30,7 +30,7 @@ def seconds(key: int, minutes: Bars, tick: Tick) -> Bars:
 
 
 def so_far(key: int, minute: Bars, end_s: int, tick: Tick) -> Bars:
-    """A single minute as it stood at `end_s`, a whole second after its start."""
+    """A single minute as it was at `end_s`, at least a second after its start."""
     passed = seconds(key, minute, tick)
     passed = passed.only(passed.start < end_s)
     bar = sums(passed, np.repeat(minute.start, len(passed)))
@@ -65,12 +65,12 @@ def _path(key: int, minutes: Bars, tick: Tick) -> FloatArray:
 def _line(
     edge: Int64Array, begin: Int64Array, end: Int64Array, first: FloatArray, last: FloatArray
 ) -> FloatArray:
-    """Straight from `first` at `begin` to `last` at `end`, beyond them too."""
+    """A straight line from `first` at `begin` to `last` at `end`, continued beyond them."""
     share = (edge - begin[:, None]) / (end - begin)[:, None]
     return first[:, None] + (last - first)[:, None] * share
 
 
 def _volumes(volume: Int64Array) -> Int64Array:
-    """Evenly over the seconds, in whole numbers; -1 stays -1."""
+    """The volume spread evenly over the seconds, in whole numbers; -1 stays -1."""
     passed = np.maximum(volume, 0)[:, None] * np.arange(MINUTE_S + 1)[None, :] // MINUTE_S
     return np.where(volume[:, None] < 0, -1, np.diff(passed, axis=1)).ravel()

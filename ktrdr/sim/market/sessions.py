@@ -1,4 +1,4 @@
-"""When markets are open: trading days as wall-clock times and as UTC seconds. Knows no prices.
+"""The sessions of markets: trading days as wall-clock times and as UTC seconds. No prices.
 
 A session is one trading day's open and close. Rules are written in the exchange's wall clock,
 so that sessions move with daylight saving; UTC comes last. A trading day is named by the day on
@@ -21,10 +21,10 @@ Int64Array = npt.NDArray[np.int64]
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 FIRST_YEAR, LAST_YEAR = 1980, 2060
-"""Explicit bounds for exchange_calendars, whose own defaults hang on the day of its import."""
+"""Explicit bounds for exchange_calendars, whose defaults depend on the day of its import."""
 
 LOGIN_ZONE = "America/New_York"
-"""The zone of the login: times without a zone are in it, and those with `formatDate=1`."""
+"""The login's time zone: for times without a zone, and those with `formatDate=1`."""
 
 SATURDAY, SUNDAY = 5, 6
 
@@ -47,14 +47,14 @@ class Wall:
 
 @dataclass(frozen=True)
 class Sessions:
-    """Sessions in UTC seconds, `[open, close)`, ascending, with what the wall clock adds."""
+    """Sessions in UTC seconds, `[open, close)`, ascending, with their zone and its offsets."""
 
     zone: str
     day: Int64Array
     open: Int64Array
     close: Int64Array
     offset: Int64Array
-    """Wall clock less UTC at the open. No market here trades through a change of the clock."""
+    """Wall clock minus UTC at the open. No market here trades through a clock change."""
 
     def __len__(self) -> int:
         return len(self.day)
@@ -72,7 +72,7 @@ class Sessions:
             yield self.only((place >= first) & (place < first + size))
 
     def index_of(self, time_s: Int64Array) -> Int64Array:
-        """For each instant the index of the session that holds it, -1 where none does."""
+        """For each time the index of the session that contains it, -1 where none does."""
         index = np.searchsorted(self.open, time_s, side="right") - 1
         if not len(self):
             return index
@@ -90,7 +90,7 @@ class Calendar:
         eve_s: int = 0,
         always_regular: bool = False,
     ) -> None:
-        """`eve_s`: how long before midnight a trading day begins; Mondays to Fridays if it does.
+        """`eve_s`: seconds before midnight at which a trading day begins; not 0: weekdays only.
 
         `always_regular`: all hours are regular hours.
         """
@@ -100,7 +100,7 @@ class Calendar:
         self.rule = rule
 
     def trading_day(self, wall_s: Int64Array) -> Int64Array:
-        """The day that an instant belongs to, even one at which the market should be closed."""
+        """The trading day of each time, even of one at which the market should be closed."""
         day = (wall_s + self.eve_s) // DAY_S
         if not self.eve_s:
             return day
@@ -118,7 +118,7 @@ class Calendar:
         return joined.only((joined.day >= first_day) & (joined.day <= last_day))
 
     def on_days(self, first_day: int, last_day: int, *, regular: bool) -> Sessions:
-        """The same in UTC."""
+        """The same sessions in UTC."""
         wall = self.wall(first_day, last_day, regular=regular)
         opens = to_utc(wall.open, self.zone)
         return Sessions(
@@ -126,12 +126,12 @@ class Calendar:
         )
 
     def between(self, start_s: int, end_s: int, *, regular: bool) -> Sessions:
-        """Sessions that share an instant with `[start_s, end_s)`."""
+        """Sessions that overlap `[start_s, end_s)`."""
         near = self.on_days(start_s // DAY_S - 2, end_s // DAY_S + 3, regular=regular)
         return near.only((near.close > start_s) & (near.open < end_s))
 
     def last(self, count: int, before_s: int, *, regular: bool) -> Sessions:
-        """The last `count` sessions that opened before `before_s`; fewer when time begins."""
+        """The last `count` sessions that opened before `before_s`; fewer near the first year."""
         span = count * 7 // 5 + 20
         while True:
             found = self.between(before_s - span * DAY_S, before_s, regular=regular)
@@ -154,7 +154,7 @@ def _join(tables: list[Wall]) -> Wall:
 
 
 def to_utc(wall_s: Int64Array, zone: str) -> Int64Array:
-    """UTC seconds of wall-clock seconds; the first of an hour that happens twice."""
+    """UTC seconds of wall-clock seconds; the first one for an hour that occurs twice."""
     hours, place = np.unique(wall_s // HOUR_S, return_inverse=True)
     tz = ZoneInfo(zone)
     offsets = [_offset_s(datetime.fromtimestamp(h * HOUR_S, UTC), tz) for h in hours.tolist()]
@@ -192,7 +192,7 @@ def _all_days(year: int) -> Int64Array:
 
 @cache
 def _exchange(name: str) -> Wall:
-    """Opens and closes of all sessions that exchange_calendars knows, in wall-clock seconds."""
+    """Opens and closes of all sessions in exchange_calendars, in wall-clock seconds."""
     found = exchange_calendars.get_calendar(
         name, start=f"{FIRST_YEAR}-01-01", end=f"{LAST_YEAR}-12-31"
     )
@@ -228,17 +228,17 @@ def us_indices(year: int, regular: bool) -> Wall:  # noqa: ARG001  all its hours
 
 @cache
 def forex(year: int, regular: bool) -> Wall:  # noqa: ARG001  all its hours are regular
-    """IDEALPRO: 17:15 New York of the day before to 17:00, Mondays to Fridays, no holidays."""
+    """IDEALPRO: 17:15 New York on the day before to 17:00, Mondays to Fridays, no holidays."""
     day = _weekdays(year)
     return Wall(day, (day - 1) * DAY_S + 17 * HOUR_S + 15 * MINUTE_S, day * DAY_S + 17 * HOUR_S)
 
 
 @cache
 def cme(year: int, regular: bool) -> Wall:
-    """CME Globex: 17:00 Chicago of the day before to 16:00; liquid from 08:30.
+    """CME Globex: 17:00 Chicago on the day before to 16:00; liquid from 08:30.
 
-    Days without trading and early closes are those that exchange_calendars has for `CMES`,
-    for every product; it leaves out the daily break, which is added here.
+    Days without trading and early closes are those of `CMES` in exchange_calendars, for every
+    product; the daily break, which it leaves out, is added here.
     """
     table = _exchange_year("CMES", year)
     midnight = table.day * DAY_S

@@ -1,4 +1,4 @@
-"""A calendar moved by whole weeks along with its bars, and widened where they do not fit it."""
+"""A calendar moved by whole weeks along with its bars, and widened for bars outside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NONE = Wall(*(np.empty(0, np.int64) for _ in range(3)))
 
 
 def weeks_to_last_week(last_wall_s: int, now_wall_s: int) -> int:
-    """How many weeks to move, so that the last bar lies in the week before the one of now.
+    """How many weeks to move, so that the last bar is in the week before the current one.
 
     Weeks begin on Monday 00:00 of the exchange's clock.
     """
@@ -23,8 +23,8 @@ def weeks_to_last_week(last_wall_s: int, now_wall_s: int) -> int:
 class MovedCalendar(Calendar):
     """The sessions of the original dates, at the dates to which they were moved.
 
-    A half day stays that half day; what the calendar of the new date says does not matter.
-    A bar outside every session widens the session of its trading day, or makes one.
+    A half day stays a half day; the calendar of the new date does not matter. A bar outside every
+    session widens the session of its trading day, or adds one.
     """
 
     def __init__(self, original: Calendar, weeks: int, *, regular: bool) -> None:
@@ -48,7 +48,7 @@ class MovedCalendar(Calendar):
         return _merged(by_rule, self._added.only(near))
 
     def take_bars(self, start: Int64Array, end: Int64Array) -> None:
-        """Widen so that each bar's start lies in a session. Wall-clock seconds, moved already."""
+        """Widen so that each bar's start is in a session. Wall-clock seconds, already moved."""
         known = self._by_rule(
             int(start[0]) // DAY_S - 4, int(start[-1]) // DAY_S + 4, regular=self._regular
         )
@@ -61,7 +61,7 @@ class MovedCalendar(Calendar):
         self._added = Wall(days, start[first], end[first + counts - 1])
 
     def take_days(self, days: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """Make a session of each day that has none; the opens and closes of all, in UTC."""
+        """Add a session for each day that has none; the opens and closes of all, in UTC seconds."""
         first, last = int(days[0]), int(days[-1])
         known = self._by_rule(first - 14, last + 14, regular=self._regular)
         lacking = days[~np.isin(days, known.day)]
@@ -78,9 +78,9 @@ class MovedCalendar(Calendar):
 
 
 def _merged(by_rule: Wall, added: Wall) -> Wall:
-    """Both tables in one; a day in both opens and closes at the wider of the two times.
+    """Both tables in one; a day in both has the earlier open and the later close.
 
-    Sessions never overlap: the earlier one gives way.
+    Sessions never overlap: the earlier one is shortened.
     """
     if not len(added):
         return by_rule

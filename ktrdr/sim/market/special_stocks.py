@@ -1,11 +1,11 @@
-"""What is there for one difficulty each, under fixed symbols. None of it is real.
+"""Special contracts with one difficulty each, under fixed symbols. None of them is real.
 
-| symbol | what is peculiar |
+| symbol | difficulty |
 |---|---|
-| `ILLIQ` | somebody trades in every fifth minute or so, and on every seventh day nobody: no bars |
+| `ILLIQ` | trades in about every fifth minute, and on every seventh day not at all: no bars |
 | `FLATV` | trades in every tenth minute; the minutes between have flat bars of volume 0 |
-| `FRESH` | listed on the first weekday of last month; nothing before |
-| `GONE` | delisted: error 200, as if it had never been |
+| `FRESH` | listed on the first weekday of last month; no bars before |
+| `GONE` | delisted: error 200, as for an unknown symbol |
 | `TWIN` | two contracts, on NASDAQ and on NYSE; error 200 until one of them is named |
 | `NOPERM` | details, but no history: 162, "No market data permissions" |
 | `SPLT` | four for one on 2026-11-30; `GeneratedMarket.split` sets another day or ratio |
@@ -23,14 +23,14 @@ from typing import Any
 from ktrdr.sim.market.contracts import Contract, Split
 
 SYMBOLS = ("ILLIQ", "FLATV", "FRESH", "GONE", "TWIN", "NOPERM", "SPLT")
-"""Those of the stocks."""
+"""The symbols of the special stocks."""
 
 FUTURE = "TWOF"
 _CLASSES = {"TWOF": "50", "TWOM": "5"}
 
 
 def stocks(symbol: str, plain: Contract, today: date) -> list[Contract]:
-    """The contracts that go by `symbol`; `plain`: a stock of that name without peculiarities."""
+    """The contracts of a special `symbol`; `plain`: an ordinary stock of that name."""
     special: dict[str, dict[str, Any]] = {
         "ILLIQ": {"trade_share": 0.2, "quiet_day_share": 1 / 7, "base_volume": 300},
         "FLATV": {"has_flat_bars": True},
@@ -48,7 +48,7 @@ def stocks(symbol: str, plain: Contract, today: date) -> list[Contract]:
 
 
 def futures(plain: Contract) -> list[Contract]:
-    """The contracts of a month; `plain`: a future of that month without peculiarities."""
+    """The special contracts of a month; `plain`: an ordinary future of that month."""
     if plain.expiry is None:
         return []
     month = plain.local_symbol.removeprefix(FUTURE)[0]
@@ -65,7 +65,7 @@ def futures(plain: Contract) -> list[Contract]:
 
 
 def is_future(name: str) -> bool:
-    """Whether a symbol, a class or a local symbol is one of the futures'."""
+    """Whether a symbol, a class or a local symbol is that of a special future."""
     return name in (FUTURE, *_CLASSES) or name[:-3] in _CLASSES
 
 

@@ -1,7 +1,7 @@
-"""What a request wants to see of a market: trades, quotes, averages, adjusted prices. No times.
+"""IB's "what to show": trades, quotes, averages and adjusted prices of a market. No times.
 
-The prices of a market are its trades and, a tick apart from it, its quotes: the bid is one tick
-below, the ask one above, so that the midpoint is the price itself.
+A market's prices are those of its trades; the bid is one tick below, the ask one tick above, so
+that the midpoint is the price itself.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ktrdr.sim.market.prices import round_to
 from ktrdr.sim.market.sessions import DAY_S, Int64Array
 
 TRADED = ("TRADES", "AGGTRADES", "ADJUSTED_LAST")
-"""What there is only when somebody trades; quotes there are always."""
+"""The kinds that need a trade; quotes are always available."""
 
 _STEPS = {"BID": -1, "ASK": 1}
 _DIVIDEND = 0.002
-"""A stock pays so much of its price on the 10th of February, May, August and November."""
+"""A stock's dividend as a share of its price, on the 10th of February, May, August, November."""
 
 
 def shown(bars: Bars, what_to_show: str, contract: Contract, as_of: date) -> Bars:
-    """The smallest bars as they are shown on the day `as_of` (TWS API, "whatToShow").
+    """The smallest bars as served on the day `as_of` (TWS API, "whatToShow").
 
-    Splits that took effect are in all of them, dividends in ADJUSTED_LAST alone.
+    All kinds are adjusted for splits that took effect, only ADJUSTED_LAST for dividends.
     """
     bars = _split(bars, contract, as_of)
     if what_to_show == "ADJUSTED_LAST":
@@ -55,7 +55,7 @@ def _bid_ask(bars: Bars, contract: Contract) -> Bars:
 
 
 def _scaled(bars: Bars, contract: Contract, factor: FloatArray, step: float) -> Bars:
-    """Every price times the factor and a step away, in whole ticks."""
+    """Every price times the factor plus a step, in whole ticks."""
     prices = (bars.open, bars.high, bars.low, bars.close)
     opens, highs, lows, closes = (
         round_to(contract.tick, side * factor + step) if step or (factor != 1).any() else side
@@ -65,9 +65,9 @@ def _scaled(bars: Bars, contract: Contract, factor: FloatArray, step: float) -> 
 
 
 def _split(bars: Bars, contract: Contract, as_of: date) -> Bars:
-    """The market's own prices are those after the split: until then every one is a multiple.
+    """The market's own prices are those after the split: until its day every one is a multiple.
 
-    From its day on, what was before appears divided, as IB's TRADES do.
+    From its day on, earlier prices appear divided, as in IB's TRADES.
     """
     split = contract.split
     if split is None or as_of >= split.day:
@@ -86,6 +86,6 @@ def _less_dividends(bars: Bars, contract: Contract, as_of: date) -> Bars:
 
 
 def _dividends(day: Int64Array) -> Int64Array:
-    """How many dividends were paid from 1970 to each day, that day's included."""
+    """How many dividends were paid from 1970 to each day, including that day's."""
     months = (day - 9).astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
     return (months + 2) // 3
