@@ -31,6 +31,7 @@ from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.messages import SeriesCoverage
 from ktrdr.ipc.server import LocalServer
 from ktrdr.market.instruments import instrument_for
 from ktrdr.market.timeframes import Timeframe
@@ -249,18 +250,23 @@ def is_complete(filler: GapFiller) -> bool:
     )
 
 
+def known(filler: GapFiller) -> list[SeriesCoverage]:
+    """What the gap filler has published of each series."""
+    return filler.published.coverage_of(lambda _series: True).series
+
+
 def is_restored(filler: GapFiller) -> bool:
     """Nothing that was missing at the beginning could still be had; newer bars may be due."""
     if not is_looked_at(filler):
         return False
-    gaps = [gap for series in filler.coverage["series"] for gap in series["gaps"]]
+    gaps = [gap for series in known(filler) for gap in series.gaps]
     return not any(first < SATURDAY.timestamp() and why in OPEN for first, _, _, why in gaps)
 
 
 def is_looked_at(filler: GapFiller) -> bool:
     """What should be there is known of each series."""
     return filler.status.last_scan_time is not None and all(
-        series["expected"] is not None for series in filler.coverage["series"]
+        series.expected is not None for series in known(filler)
     )
 
 
@@ -482,7 +488,7 @@ def beside_failures(options: dict[str, Any]) -> dict[str, Any]:
             wanted = {f"{symbol}_{timeframe}.csv" for symbol, timeframe in good}
 
             def good_ones_are_done(filler: GapFiller, wanted: set[str] = wanted) -> bool:
-                states = {s["file"]: s["state"] for s in filler.coverage["series"]}
+                states = {one.file: one.state for one in known(filler)}
                 return all(states.get(file) == "complete" for file in wanted)
 
             with (

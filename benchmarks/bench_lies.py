@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench_filling import DAYS, SATURDAY, Series, bar_requests, medium_store, read
+from bench_filling import DAYS, SATURDAY, Series, bar_requests, known, medium_store, read
 
 from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
@@ -109,7 +109,7 @@ def filled(rate: float, seed: int) -> dict[str, Any]:
                 requested.append(len(bar_requests(gateway.record)))
             status = filler.status
             record, summary = gateway.record, gateway.summary()
-            states = {one["file"]: one["state"] for one in filler.coverage["series"]}
+            states = {one.file: one.state for one in known(filler)}
         received = [e["kind"] for e in record if e["event"] == "received"]
         kinds = {kind: received.count(kind) for kind in sorted(set(received))}
         return {

@@ -260,3 +260,8 @@ def group(make_settings, data_dir, wait_for):
         group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5))
         wait_for(lambda: group.manager.is_connected)
         yield group
+
+
+def coverage_of(filler):
+    """Every series as `GET /coverage` returns it."""
+    return to_json(filler.published.coverage_of(lambda _series: True))

@@ -9,7 +9,7 @@ from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.sim.gateway.in_thread import running_gateway
-from tests.fake_connection import line, utc
+from tests.fake_connection import coverage_of, line, utc
 from tests.fast_loop import FastLoop
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -108,7 +108,7 @@ class Group:
 
 def state(group):
     """Of its only series."""
-    return group.filler.coverage["series"][0]["state"]
+    return coverage_of(group.filler)["series"][0]["state"]
 
 
 def later(group, seconds):

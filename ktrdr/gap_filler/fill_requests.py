@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from ktrdr.completeness.fill import State, first_day
 from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownFill
 from ktrdr.gap_filler.fills import Fills, Round
-from ktrdr.ipc.messages import Json
+from ktrdr.ipc.messages import FillAccepted, FillList, FillsCancelled
 from ktrdr.ipc.query import timeframe_from_query
 from ktrdr.market.instruments import Series, check_symbol
 from ktrdr.market.sessions import utc_midnight
 from ktrdr.store.instruments_file import INSTRUMENTS
 from ktrdr.store.interface import BarStore
-from ktrdr.times import iso
+from ktrdr.times import iso, moment
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class FillRequests:
     look_at_files: Callable[[Iterable[str]], None]
     request_scan: Callable[[], str]
 
-    def ask(self, series: Series, since: int, text: str = "") -> Json:
-        """Fill one series from this day on, however old; returns the answer of `POST /fill`.
+    def ask(self, series: Series, since: int, text: str = "") -> FillAccepted:
+        """Fill one series from this day on, however old.
 
         `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
         or no such day. WrongSource, StoreUnwritable: it was not recorded.
@@ -47,16 +47,18 @@ class FillRequests:
             raise
         snapshot = self.snapshot_now()
         already = [
-            self.fills.said(one, snapshot) for one in others if one.state is not State.CANCELLED
+            self.fills.status(one, snapshot)
+            for one in others
+            if one.state is not State.CANCELLED and one.id != fill.id
         ]
         self.look_at_files([series.file_name])
-        return self.fills.said(fill, snapshot) | {
-            "scan_id": self.request_scan(),
-            "already": [one for one in already if one["id"] != fill.id],
-            "since": iso(_since(snapshot, series)),
-        }
+        status = vars(self.fills.status(fill, snapshot))
+        since_setting = moment(_since(snapshot, series))
+        return FillAccepted(
+            **status, scan_id=self.request_scan(), already=already, setting_since=since_setting
+        )
 
-    def cancel(self, query: Mapping[str, str]) -> Json:
+    def cancel(self, query: Mapping[str, str]) -> FillsCancelled:
         """Cancel the fill with this `id`, or the open ones of `symbol` and `timeframe`.
 
         Bars already fetched stay, and so does what other fills or `since` cover. UnknownFill: there
@@ -76,13 +78,13 @@ class FillRequests:
         cancelled = self.fills.cancel({fill.id for fill in chosen}, self.snapshot_now().now)
         self.look_at_files({fill.series.file_name for fill in cancelled})
         snapshot = self.snapshot_now()
-        return {"cancelled": [self.fills.said(fill, snapshot) for fill in cancelled]}
+        return FillsCancelled([self.fills.status(fill, snapshot) for fill in cancelled])
 
-    def listed(self, symbol: str | None) -> Json:
+    def listed(self, symbol: str | None) -> FillList:
         """All fills that are kept, of one symbol if one is named, oldest first."""
         listed, snapshot = self.fills.listed(), self.snapshot_now()
         chosen = [fill for fill in listed if symbol in (None, fill.series.symbol)]
-        return {"fills": [self.fills.said(fill, snapshot) for fill in chosen]}
+        return FillList([self.fills.status(fill, snapshot) for fill in chosen])
 
     def _refuse_unknown(self, series: Series) -> None:
         """Raise if there is no such file, or the store is another source's."""

@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from ktrdr.assessment.series_state import SeriesSnapshot
 from ktrdr.completeness.coverage import Coverage
@@ -23,10 +24,10 @@ from ktrdr.completeness.fill import (
     progress,
 )
 from ktrdr.errors import KtrdrError, StoreUnwritable
-from ktrdr.ipc.messages import Json
+from ktrdr.ipc.messages import FillStatus
 from ktrdr.ledger.fills import FillBook
 from ktrdr.market.instruments import Series
-from ktrdr.times import iso
+from ktrdr.times import moment
 
 _RENEWED = Trouble("IB revised its bars: the whole series is rebuilt first")
 
@@ -89,25 +90,25 @@ class Fills:
         """All of them, oldest first. StoreUnwritable: the ledger cannot be read."""
         return self._ledger.listed()
 
-    def said(self, fill: Fill, snapshot: Round) -> Json:
-        """A fill as `GET /fills` returns it: as of now, since the last assessment may be old."""
+    def status(self, fill: Fill, snapshot: Round) -> FillStatus:
+        """A fill as of now, since the last assessment may be old."""
         standing = self._standing(fill, snapshot) if fill.state.is_open else None
         counts = standing.progress.counts if standing and standing.progress else fill.counts
         trouble = standing.trouble if standing else Trouble("")
-        return {
-            "id": fill.id,
-            "symbol": fill.series.symbol,
-            "timeframe": fill.series.timeframe.value,
-            "from": iso(fill.since),
-            "asked_at": iso(fill.requested_at),
-            "state": (standing.state if standing else fill.state).value,
-            "why": trouble.why,
-            "hint": trouble.hint,
-            "expected": counts.expected if counts else None,
-            "present": counts.present if counts else None,
-            "missing": counts.missing if counts else {},
-            "ended_at": iso(fill.ended_at),
-        }
+        return FillStatus(
+            id=fill.id,
+            symbol=fill.series.symbol,
+            timeframe=fill.series.timeframe.value,
+            since=datetime.fromtimestamp(fill.since, UTC),
+            state=(standing.state if standing else fill.state).value,
+            why=trouble.why,
+            hint=trouble.hint,
+            expected=counts.expected if counts else None,
+            present=counts.present if counts else None,
+            missing=counts.missing if counts else {},
+            requested_at=moment(fill.requested_at),
+            ended_at=moment(fill.ended_at),
+        )
 
     @property
     def counts(self) -> dict[str, int]:

@@ -137,11 +137,6 @@ class GapFiller:
         """The same in numbers."""
         return self.published.status
 
-    @property
-    def coverage(self) -> Json:
-        """Every series as `GET /coverage` returns it."""
-        return self.published.coverage_of(lambda _series: True)
-
     def bars_of_day(self, series: Series, day: int) -> Json:
         """What is known of each bar of one trading day; errors as in `Published`."""
         return self.published.bars_of_day(series, day, int(self._gateway.clocks.now()))

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
 from ktrdr.assessment.series_state import SeriesSnapshot
 from ktrdr.completeness.gaps import SETTLED, Reason
+from ktrdr.ipc.messages import OutageCost
 from ktrdr.market.timeframes import DAY_S
 
 _REACH_S = 4 * DAY_S
 """How long after its start a bar is due at most; a daily one may span a weekend's session."""
 _WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
-
-
-class OutageCost(NamedTuple):
-    """Counts of bars, over all series."""
-
-    late: int
-    """They became due meanwhile, and could only come afterwards."""
-    lost: int
-    """Those of them still missing, and not proven absent."""
 
 
 def cost_of(series: Iterable[SeriesSnapshot], start: int, end: int) -> OutageCost:

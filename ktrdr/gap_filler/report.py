@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,14 +11,14 @@ from datetime import UTC, datetime
 import numpy as np
 
 from ktrdr.assessment.series_state import SeriesSnapshot, SeriesState
-from ktrdr.completeness.coverage import Coverage
+from ktrdr.completeness.coverage import Coverage, DayCoverage
 from ktrdr.completeness.gaps import SETTLED, Reason
 from ktrdr.completeness.lifetime import ContractLifetime
-from ktrdr.ipc.messages import Json
+from ktrdr.ipc.messages import DayStatus, Json, SeriesCoverage, SeriesStatus
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S, Timeframe
-from ktrdr.times import iso
+from ktrdr.times import moment
 
 
 def count_gaps(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
@@ -86,44 +87,53 @@ def _state_by(coverage: Coverage | None) -> str:
     return "unproven" if Reason.UNPROVEN in coverage.gap_counts else "waiting"
 
 
-def coverage_of(one: SeriesSnapshot, store: StoreSnapshot, *, counts_only: bool = False) -> Json:
-    """One series as `GET /coverage` returns it; optionally without days and gaps.
-
-    `key`: that of the file that was read. `from`, `until`: nothing is proven beyond them.
-    `sessions_from`: the source of its sessions, as `Schedule.source`.
-    """
-    coverage, past, error = one.coverage, one.past, one.error
+def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
+    """One series without its days and gaps."""
+    coverage, error = one.coverage, one.error
     life, schedule = one.basis.life, one.basis.schedule
-    coverage = coverage.requested(store.requested.get(one.series, ())) if coverage else None
-    parts = [part for part in (past, coverage) if part and coverage]
+    parts = _parts(one, store)
     first_known = parts[0 if one.is_past_known else -1] if parts else None
-    said: Json = {
-        "symbol": one.series.symbol,
-        "timeframe": one.series.timeframe.value,
-        "file": one.series.file_name,
-        "state": store.state_of(one),
-        "first": iso(one.first),
-        "last": iso(one.last),
-        "expected": sum(part.expected for part in parts) if parts else None,
-        "present": sum(part.present for part in parts) if parts else None,
-        "holes": len(coverage.fillable) if coverage else None,
-        "missing": _missing(parts),
-        "error": error.message if error else None,
-        "error_code": error.code if error else None,
-        "hint": error.hint if error else None,
-        "listed": iso(life.head),
-        "expires": iso(life.expires),
-        "sessions_from": schedule.source if schedule else None,
-        "ours": one.is_owned,
-        "key": one.key,
-        "from": iso(first_known.since) if first_known else None,
-        "until": iso(coverage.until) if coverage else None,
-    }
-    if counts_only:
-        return said
+    return SeriesStatus(
+        symbol=one.series.symbol,
+        timeframe=one.series.timeframe.value,
+        file=one.series.file_name,
+        state=store.state_of(one),
+        first=moment(one.first),
+        last=moment(one.last),
+        expected=sum(part.expected for part in parts) if parts else None,
+        present=sum(part.present for part in parts) if parts else None,
+        holes=len(parts[-1].fillable) if parts else None,
+        missing=_missing(parts),
+        error=error.message if error else None,
+        error_code=error.code if error else None,
+        hint=error.hint if error else None,
+        listed=moment(life.head),
+        expires=moment(life.expires),
+        sessions_from=schedule.source if schedule else None,
+        is_owned=one.is_owned,
+        key=one.key,
+        looked_from=moment(first_known.since) if first_known else None,
+        proven_until=moment(coverage.until) if coverage else None,
+    )
+
+
+def coverage_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesCoverage:
+    """One series with its days and gaps."""
+    parts = _parts(one, store)
     gaps = [gap for part in parts for gap in part.gaps]
-    said["gaps"] = [[gap.first, gap.last, gap.bars, gap.reason.value] for gap in gaps]
-    return said | {"days": _days(parts)}
+    return SeriesCoverage(
+        **vars(status_of(one, store)),
+        gaps=[(gap.first, gap.last, gap.bars, gap.reason.value) for gap in gaps],
+        days=_days(parts),
+    )
+
+
+def _parts(one: SeriesSnapshot, store: StoreSnapshot) -> list[Coverage]:
+    """What is known of older days, and of those that are kept complete; empty: nothing is."""
+    if one.coverage is None:
+        return []
+    current = one.coverage.requested(store.requested.get(one.series, ()))
+    return [one.past, current] if one.past else [current]
 
 
 def _missing(known: Sequence[Coverage]) -> dict[str, int]:
@@ -135,25 +145,25 @@ def _missing(known: Sequence[Coverage]) -> dict[str, int]:
     return counts
 
 
-def _days(known: Sequence[Coverage]) -> list[Json]:
+def _days(known: Sequence[Coverage]) -> list[DayStatus]:
     """Counts of each trading day; one that is in two parts is listed once."""
-    found: dict[int, Json] = {}
+    parts: dict[int, list[DayCoverage]] = {}
     for part in known:
         for day in part.days:
-            said = found.setdefault(
-                day.day,
-                {
-                    "date": datetime.fromtimestamp(day.day, UTC).date().isoformat(),
-                    "expected": 0,
-                    "present": 0,
-                    "missing": {},
-                },
-            )
-            said["expected"] += day.expected
-            said["present"] += day.present
-            for reason, count in day.missing.items():
-                said["missing"][reason.value] = said["missing"].get(reason.value, 0) + count
-    return list(found.values())
+            parts.setdefault(day.day, []).append(day)
+    return [_day(days) for days in parts.values()]
+
+
+def _day(parts: Sequence[DayCoverage]) -> DayStatus:
+    missing: Counter[str] = Counter()
+    for day in parts:
+        missing.update({reason.value: count for reason, count in day.missing.items()})
+    return DayStatus(
+        datetime.fromtimestamp(parts[0].day, UTC).date().isoformat(),
+        sum(day.expected for day in parts),
+        sum(day.present for day in parts),
+        dict(missing),
+    )
 
 
 def bars_of_day(one: SeriesSnapshot, day: int, now: int) -> Json:

@@ -10,7 +10,7 @@ from ktrdr.errors import InvalidRequest
 from ktrdr.gap_filler.fill_requests import series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.codec import to_json
-from ktrdr.ipc.messages import ACCEPTED, Json
+from ktrdr.ipc.messages import ACCEPTED, Json, OutageCosts
 from ktrdr.ipc.query import spans_from_query, time_from_text, timeframe_from_query
 from ktrdr.ipc.server import Handler
 from ktrdr.market.instruments import Series
@@ -33,9 +33,10 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
             symbol, timeframe = query.get("symbol"), query.get("timeframe")
             return symbol in (None, series.symbol) and timeframe in (None, series.timeframe.value)
 
+        known = filler.published
         counts_only = query.get("days") == "0"  # thousands of series are many days
-        coverage_of = filler.published.coverage_of
-        return await asyncio.to_thread(coverage_of, is_wanted, counts_only=counts_only)
+        found = known.counts_of if counts_only else known.coverage_of
+        return await asyncio.to_thread(lambda: to_json(found(is_wanted)))
 
     async def scan(_query: Mapping[str, str]) -> Json:
         return {ACCEPTED: True, "scan_id": filler.request_scan()}
@@ -48,13 +49,13 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         except InvalidRequest as error:
             raise InvalidRequest(error.message, hint=DAY_HINT) from None
         requested = await asyncio.to_thread(filler.requests.ask, series, since, text)
-        return {ACCEPTED: True} | requested
+        return {ACCEPTED: True} | to_json(requested)
 
     async def fills(query: Mapping[str, str]) -> Json:
-        return await asyncio.to_thread(filler.requests.listed, query.get("symbol"))
+        return to_json(await asyncio.to_thread(filler.requests.listed, query.get("symbol")))
 
     async def cancel(query: Mapping[str, str]) -> Json:
-        return await asyncio.to_thread(filler.requests.cancel, query)
+        return to_json(await asyncio.to_thread(filler.requests.cancel, query))
 
     return {
         ("GET", "/status"): status,
@@ -72,6 +73,8 @@ def _cost(filler: GapFiller) -> Handler:
 
     async def cost(query: Mapping[str, str]) -> Json:
         spans, cost_of = spans_from_query(query), filler.published.cost_of
-        return {"costs": await asyncio.to_thread(lambda: [cost_of(*span) for span in spans])}
+        return to_json(
+            OutageCosts(await asyncio.to_thread(lambda: [cost_of(*span) for span in spans]))
+        )
 
     return cost

@@ -20,17 +20,24 @@ from ktrdr.gap_filler.fill_requests import is_there
 from ktrdr.gap_filler.fills import Fills, Round
 from ktrdr.gap_filler.outage_cost import cost_of
 from ktrdr.gap_filler.problems import Problems
-from ktrdr.gap_filler.report import StoreSnapshot, bars_of_day, count_gaps, coverage_of
+from ktrdr.gap_filler.report import StoreSnapshot, bars_of_day, count_gaps, coverage_of, status_of
 from ktrdr.gap_filler.scan import INVALID_NAME_HINT, Scan
 from ktrdr.gap_filler.scan_schedule import ScanSchedule
 from ktrdr.gap_filler.series_summary import SeriesSummary, needs_person, summed_up
 from ktrdr.gap_filler.states import Phase, State
 from ktrdr.gap_filler.store_health import StoreHealth
-from ktrdr.ipc.messages import GapFillerStatus, Json, Problem
+from ktrdr.ipc.messages import (
+    DetailedCoverage,
+    GapFillerStatus,
+    Json,
+    OutageCost,
+    Problem,
+    StoreCoverage,
+)
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.file_errors import unwritable
-from ktrdr.times import iso, moment
+from ktrdr.times import moment
 
 _GRACE_S = 120.0
 """How long after the next scan a bar may come before its series counts as behind."""
@@ -44,21 +51,21 @@ class Published:
     store: StoreSnapshot
     round: Round
 
-    def coverage_of(
-        self, is_wanted: Callable[[Series], bool], *, counts_only: bool = False
-    ) -> Json:
-        """Some series as `GET /coverage` returns them; `counts_only`: without days and gaps."""
-        listed = [
-            coverage_of(one, self.store, counts_only=counts_only)
-            for series, one in self.store.series.items()
-            if is_wanted(series)
-        ]
-        return {"scan_time": iso(self.store.scan_time), "series": listed}
+    def counts_of(self, is_wanted: Callable[[Series], bool]) -> StoreCoverage:
+        """Some series, without their days and gaps."""
+        store = self.store
+        listed = [status_of(one, store) for key, one in store.series.items() if is_wanted(key)]
+        return StoreCoverage(listed, moment(store.scan_time))
 
-    def cost_of(self, start: int, end: int) -> Json:
-        """Bars that a time without data has made late, and those that it has lost."""
-        cost = cost_of(self.store.series.values(), start, end)
-        return {"bars_late": cost.late, "bars_lost": cost.lost}
+    def coverage_of(self, is_wanted: Callable[[Series], bool]) -> DetailedCoverage:
+        """Some series, with their days and gaps."""
+        store = self.store
+        listed = [coverage_of(one, store) for key, one in store.series.items() if is_wanted(key)]
+        return DetailedCoverage(listed, moment(store.scan_time))
+
+    def cost_of(self, start: int, end: int) -> OutageCost:
+        """The cost of a time without data (UTC seconds)."""
+        return cost_of(self.store.series.values(), start, end)
 
     def bars_of_day(self, series: Series, day: int, now: int) -> Json:
         """What is known of each bar of one trading day.

@@ -1,4 +1,4 @@
-"""What our programs say of themselves over their sockets: the messages, as values."""
+"""The messages of the programs' sockets, as values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, PlainSerializer
 
 Json = dict[str, Any]
 ACCEPTED = "accepted"
-"""A key of an answer: True when the work was only begun (HTTP 202)."""
+"""A key of a response: True when the work was only begun (HTTP 202)."""
 
 
 def _in_seconds(time: datetime) -> str:
@@ -50,7 +50,7 @@ class LastError:
 
 @dataclass(frozen=True)
 class FarmStatus:
-    """One of IB's data farms, as the gateway's notices tell of it."""
+    """One of IB's data farms, by the gateway's notices."""
 
     name: str
     serves: str
@@ -77,10 +77,10 @@ class RefusedContract:
 
 @dataclass(frozen=True)
 class ConnectionStatus:
-    """What ib-connection says of itself at `GET /status`. Times are UTC."""
+    """The state of ib-connection: the response of `GET /status`. Times are UTC."""
 
     connected: bool
-    """A real request was answered lately, and bars can be had as far as anybody knows."""
+    """A real request was answered lately, and bars are available as far as is known."""
     state: str
     """One of `ib.states.State`."""
     gateway: str
@@ -100,23 +100,23 @@ class ConnectionStatus:
     last_error: LastError | None
     """What is wrong now; None when it is over."""
     expected: str = ""
-    """Why the gateway is away where that was to be expected, such as its nightly restart."""
+    """Why the gateway is away, where that was expected, such as its nightly restart."""
     expected_kind: str = ""
-    """`restart`, or `log_out`, which wants somebody."""
+    """`restart`, or `log_out`, which needs a person."""
     reminder: str = ""
     """What a person should do soon, such as to have the second factor at hand."""
     clock_offset_s: Number | None = None
     """The gateway's clock minus this machine's."""
     requests_at_once: int = 0
-    """How many may be under way now; 0: it is not known."""
+    """How many may be in flight now; 0: not known."""
     library: str = ""
-    """What speaks with the gateway: `ib_insync` or `ib_async`."""
+    """IB's library: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
-    """What it said last in another language since the last attempt; empty: it speaks English."""
+    """Its last text in another language since the last attempt; empty: it speaks English."""
     no_data_since: Time | None = None
-    """Since when no data can be had; None: they can."""
+    """Since when no data is available; None: it is."""
     data_back_at: Time | None = None
-    """When data could be had again, or a farm that they come from was back; None: never yet."""
+    """When data was available again, or its farm was back; None: never yet."""
     farms: tuple[FarmStatus, ...] = ()
     refused: tuple[RefusedContract, ...] = ()
 
@@ -140,13 +140,13 @@ class Outage:
     end: Time | None
     """None: it lasts."""
     cause: str
-    """What a person would say of it."""
+    """The cause in plain words."""
     worst: str
     """The worst state in it; one of those of StateSpan."""
     expected_kind: str = ""
     """`restart` or `log_out`, where it was to be expected."""
     bars_late: int | None = None
-    """Bars that became due meanwhile. None, like the next: the gap filler has not said."""
+    """Bars that became due meanwhile. None, like the next: not known from the gap filler."""
     bars_lost: int | None = None
     """Those of them that are still missing."""
 
@@ -158,28 +158,28 @@ class ConnectionHistory:
     since: Time
     until: Time
     uptime: Number | None
-    """The share of the time in which bars could be had; None: nothing is known."""
+    """The share of the time in which bars were available; None: not known."""
     shares: tuple[Number | None, ...]
     """The same for each of many slices of the time, oldest first."""
     spans: tuple[StateSpan, ...]
     """The newest ones, oldest first."""
     outages: tuple[Outage, ...] = ()
-    """All of the last 30 days, whatever days were asked for; oldest first."""
+    """All of the last 30 days, whatever days were requested; oldest first."""
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """What came of asking the gateway for a little of everything: `POST /checkup`."""
+    """The results of requesting a little of everything from the gateway: `POST /checkup`."""
 
     clock_offset_s: Number | None
     is_read_only: bool | None
-    """None: nobody could say."""
+    """None: not known."""
     contract: str
-    """The outcome of a question for a contract that is known to be good; `answered`: it came."""
+    """The outcome of a request for a contract that is known to be good; `answered`: it came."""
     data: str
-    """The same of a question for bars."""
+    """The same of a request for bars."""
     probed: str
-    """The symbol that was asked for."""
+    """The symbol that was requested."""
     message: str
     """What went wrong; else empty."""
 
@@ -193,7 +193,7 @@ class Problem:
     message: str
     hint: str = ""
     is_over: bool = False
-    """It is well again, or is not there any more."""
+    """It is well again, or gone."""
 
 
 @dataclass(frozen=True)
@@ -203,12 +203,12 @@ class StoreTrouble:
     message: str
     hint: str
     is_gone: bool = False
-    """The folder is not there: what is said of its series is of before."""
+    """The folder is not there: what is known of its series is older."""
 
 
 @dataclass(frozen=True)
 class SeriesTrouble:
-    """Series that are not kept complete until a person sees to it, all for one reason."""
+    """Series that need a person before they are kept complete, all for one reason."""
 
     outcome: str
     """The name of the error, such as `unknown_contract`."""
@@ -222,7 +222,7 @@ class SeriesTrouble:
 
 @dataclass(frozen=True)
 class GapFillerStatus:
-    """What gap-filler says of itself at `GET /status`. Times are UTC; a gap is a run of bars.
+    """The state of gap-filler: the response of `GET /status`. A gap is a run of bars.
 
     `gaps_detected`, `gaps_filled`, `bars_added`, `symbols_processed` and `requests_failed` count
     since `counted_since`; all other numbers are of `as_of`.
@@ -234,7 +234,7 @@ class GapFillerStatus:
     reason: str
     """Why it waits or refuses; else empty."""
     source: str
-    """`live` or `simulated`: what this store's bars come from."""
+    """`live` or `simulated`: the source of this store's bars."""
     data_dir: str
     check_interval_s: Number
     max_gap_age_days: int
@@ -264,7 +264,7 @@ class GapFillerStatus:
     """How long that will take; None: not known, or nothing is being filled."""
     recent_errors: tuple[Problem, ...] = field(default=())
     clock_jump_s: Number = 0.0
-    """How far this machine's clock has jumped ahead, while that is not believed; 0: it has not."""
+    """How far this machine's clock has jumped ahead, until that is accepted; 0: it has not."""
     as_of: Time | None = None
     """When all this was so."""
     counted_since: Time | None = None
@@ -272,11 +272,11 @@ class GapFillerStatus:
     requests_failed: int = 0
     """Requests for bars that were refused or not answered."""
     series_current: int = 0
-    """Series that lack nothing that may be had, but for bars that became due just now."""
+    """Series that miss nothing that is available, but for bars that became due just now."""
     series_states: Mapping[str, int] = field(default_factory=dict)
     """State, as in `GET /coverage`, → how many of those that are neither that nor troubled."""
     series_troubled: int = 0
-    """Series that a person has to see to."""
+    """Series that need a person."""
     troubles: tuple[SeriesTrouble, ...] = ()
     """Why, the first of the reasons."""
     newest_bar_time: Time | None = None
@@ -289,26 +289,27 @@ class GapFillerStatus:
     eta_words: str = ""
     """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
     waits_for: str = ""
-    """Why nothing is asked for, though something is missing."""
+    """Why nothing is requested, though something is missing."""
     hint: str = ""
     """What a person can do where it waits or refuses; else empty."""
     fills: Mapping[str, int] = field(default_factory=dict)
     """State → fills that are neither done nor cancelled."""
     strange: int = 0
-    """Files whose names are none of a series."""
+    """Files whose names are not those of a series."""
     strange_one: str = ""
     """What is wrong with the name of the first of them."""
 
 
 @dataclass(frozen=True)
 class SeriesStatus:
-    """One file of the store, in the answer of `GET /coverage`. Counts are bars."""
+    """One file of the store, in the response of `GET /coverage`. Counts are bars."""
 
     symbol: str
     timeframe: str
     file: str
     state: str
-    """`complete`, `filling`, `waiting`, `renewed` (being rebuilt), `failed` or `refused`."""
+    """`complete`, `filling`, `waiting`, `unproven`, `renewed` (being rebuilt), `failed` or
+    `refused`."""
     first: Time | None = None
     last: Time | None = None
     expected: int | None = None
@@ -326,26 +327,61 @@ class SeriesStatus:
     listed: Time | None = None
     expires: Time | None = None
     sessions_from: str | None = None
-    """`ib`, `hours` or `rules`: where the sessions come from."""
+    """`ib`, `hours` or `rules`: the source of the sessions."""
+    is_owned: Annotated[bool | None, Field(alias="ours")] = None
+    """Every row was written by ktrdr; None: not known."""
+    key: tuple[int, int, int] | None = None
+    """Size, time of change (ns) and inode of the file that was read."""
+    proven_until: Annotated[Time | None, Field(alias="until")] = None
+    """Nothing is proven from then on."""
+
+
+@dataclass(frozen=True)
+class DayStatus:
+    """One trading day of a series, in bars."""
+
+    date: str
+    expected: int
+    present: int
+    missing: Mapping[str, int]
+    """Reason → bars that are missing for it."""
+
+
+@dataclass(frozen=True)
+class SeriesCoverage(SeriesStatus):
+    """One file of the store, with its gaps and days."""
+
+    gaps: list[tuple[int, int, int, str]] = field(default_factory=list)
+    """First and last missing start (UTC seconds), bars, and the reason."""
+    days: list[DayStatus] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class StoreCoverage:
-    """The answer of `GET /coverage`, without its days."""
+    """The response of `GET /coverage?days=0`."""
 
     series: list[SeriesStatus]
+    scan_time: Time | None = None
+
+
+@dataclass(frozen=True)
+class DetailedCoverage:
+    """The response of `GET /coverage`."""
+
+    series: list[SeriesCoverage]
+    scan_time: Time | None = None
 
 
 @dataclass(frozen=True)
 class FillStatus:
-    """History that somebody asked for, in the answer of `GET /fills`. Counts are bars."""
+    """History that was requested, in the response of `GET /fills`. Counts are bars."""
 
     id: int
     symbol: str
     timeframe: str
     since: Annotated[Time, Field(alias="from")]
     state: str
-    """One of `filling.fill.State`."""
+    """One of `completeness.fill.State`."""
     why: str = ""
     """What is in the way; else empty."""
     hint: str = ""
@@ -354,6 +390,8 @@ class FillStatus:
     present: int | None = None
     missing: Mapping[str, int] = field(default_factory=dict)
     """Reason → bars that are missing for it."""
+    requested_at: Annotated[Time | None, Field(alias="asked_at")] = None
+    ended_at: Time | None = None
 
     @property
     def is_open(self) -> bool:
@@ -363,45 +401,49 @@ class FillStatus:
 
 @dataclass(frozen=True)
 class FillList:
-    """The answer of `GET /fills`."""
+    """The response of `GET /fills`."""
 
     fills: list[FillStatus]
 
 
 @dataclass(frozen=True)
 class FillAccepted(FillStatus):
-    """The answer of `POST /fill`: the fill, and what was wanted of its series before."""
+    """The response of `POST /fill`: the fill, and those of its series from before."""
 
+    scan_id: str = ""
+    """That of the scan which takes it up."""
     already: list[FillStatus] = field(default_factory=list)
-    """Other fills of it, but for cancelled ones."""
+    """Other fills of the series, but for cancelled ones."""
     setting_since: Annotated[Time | None, Field(alias="since")] = None
     """From when on instruments.toml wants history."""
 
 
 @dataclass(frozen=True)
 class FillsCancelled:
-    """The answer of `DELETE /fills`."""
+    """The response of `DELETE /fills`."""
 
     cancelled: list[FillStatus]
 
 
 @dataclass(frozen=True)
 class OutageCost:
-    """What a time without data has cost, in bars."""
+    """The cost of a time without data, in bars of all series."""
 
     bars_late: int
+    """They became due meanwhile, and could only come afterwards."""
     bars_lost: int
+    """Those of them still missing, and not proven absent."""
 
 
 @dataclass(frozen=True)
 class OutageCosts:
-    """The answer of `GET /cost`, in the order of the question."""
+    """The response of `GET /cost`, in the order of the request."""
 
     costs: list[OutageCost]
 
 
 @dataclass(frozen=True)
 class ScanAccepted:
-    """The answer of `POST /scan`."""
+    """The response of `POST /scan`."""
 
     scan_id: str

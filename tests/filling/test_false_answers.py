@@ -6,7 +6,7 @@ import pytest
 
 from ktrdr.errors import StoreUnwritable
 from ktrdr.store.csv_store import CsvStore
-from tests.fake_connection import DAY, line, utc
+from tests.fake_connection import DAY, coverage_of, line, utc
 from tests.simulated_group import HEADER, NOW, later, state
 
 RECENT = (utc("2026-11-16"), NOW)
@@ -71,7 +71,7 @@ def test_a_schedule_without_sessions_takes_none_back_a_day_later(group):
         group.fill()
     bars = group.truth("AAPL", "5m", utc("2026-11-12"), NOW)
     assert path.read_text() == text_of(bars)
-    assert group.filler.coverage["series"][0]["expected"] == len(bars)
+    assert coverage_of(group.filler)["series"][0]["expected"] == len(bars)
 
 
 def test_a_holiday_is_no_doubt_to_who_has_known_the_contracts_hours(group):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ktrdr.sim.market.market import GeneratedMarket
-from tests.fake_connection import DAY, line, utc
+from tests.fake_connection import DAY, coverage_of, line, utc
 from tests.simulated_group import HEADER, NOW, Group
 
 
@@ -55,14 +55,14 @@ def test_missing_bars_are_not_taken_for_absent_after_one_answer(group):
         group.fill()
     assert set(path.read_text().splitlines()) < set(text_of(there).splitlines())
     assert set(group.filler.status.unfillable) == {"unproven"}
-    assert group.filler.coverage["series"][0]["state"] == "unproven"
+    assert coverage_of(group.filler)["series"][0]["state"] == "unproven"
     requested = len(group.requested())
     group.scan()
     assert len(group.requested()) == requested, "not before an hour has passed"
     group.now += 3601
     group.fill()
     assert path.read_text() == text_of(there)
-    assert group.filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(group.filler)["series"][0]["state"] == "complete"
 
 
 def test_bars_that_ib_lacks_each_time_are_taken_for_absent_until_the_next_day(group):
@@ -121,7 +121,7 @@ def test_an_answer_that_cannot_be_read_is_a_failure_and_waited_for_no_longer(gro
         group.fill()
     assert path.read_text() == HEADER
     assert "cannot be read" in group.problems()[0]
-    (entry,) = group.filler.coverage["series"]
+    (entry,) = coverage_of(group.filler)["series"]
     assert set(entry["missing"]) == {"failed"}
     group.now += 301
     group.fill()
@@ -152,7 +152,7 @@ def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(group, timef
     requested = len(group.requested())
     group.scan()
     assert len(group.requested()) == requested
-    assert group.filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(group.filler)["series"][0]["state"] == "complete"
 
 
 def at_the_split(group):
@@ -177,7 +177,7 @@ def test_a_file_that_is_edited_while_it_is_pulled_again_is_left(group):
     assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
     group.scan()
     assert path.read_text() == edited
-    assert group.filler.coverage["series"][0]["state"] == "failed"
+    assert coverage_of(group.filler)["series"][0]["state"] == "failed"
     assert "nothing is added in another unit" in group.problems()[0]
 
 
@@ -199,7 +199,7 @@ def test_a_series_that_was_whole_again_when_all_ended_is_swapped_at_the_next_sta
     group.start_filler()
     group.fill()
     assert path.read_text() == received
-    assert group.filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(group.filler)["series"][0]["state"] == "complete"
 
 
 def test_what_is_left_of_an_earlier_renewal_is_not_taken_for_this_one(group):

@@ -23,7 +23,7 @@ from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.bars_message import BarColumns
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.query import span_from_query
-from tests.fake_connection import DAY, LENGTHS, Inline, line, price, utc
+from tests.fake_connection import DAY, LENGTHS, Inline, coverage_of, line, price, utc
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 FIRST, DAYS = utc("2026-11-10"), 7
@@ -156,7 +156,7 @@ def test_what_can_be_had_is_there_in_the_end_and_the_rest_is_verified_to_be_abse
             else:
                 raise AssertionError("it never ends")
             now[0] += 6 * 3600  # what needs a person is tried again then
-        status, gaps = filler.status, filler.coverage["series"][0]["gaps"]
+        status, gaps = filler.status, coverage_of(filler)["series"][0]["gaps"]
         filler.close()
         assert path.read_text() == HEADER + "".join(line(price(t)) for t in market.starts())
         assert status.gaps_remaining == 0

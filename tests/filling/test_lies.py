@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.sim.market.market import GeneratedMarket
-from tests.fake_connection import DAY, LENGTHS, line
+from tests.fake_connection import DAY, LENGTHS, coverage_of, line
 from tests.simulated_group import NOW, Group
 
 SPEED = 100.0
@@ -95,10 +95,10 @@ class Case:
         if scanned is None:
             return
         until = min(scanned.timestamp(), self.group.now)
-        said = self.group.filler.published.coverage_of(lambda _series: True, counts_only=True)
-        for entry in said["series"]:
-            name = entry["file"].removesuffix(".csv")
-            if entry["state"] == "complete":
+        known = self.group.filler.published.counts_of(lambda _series: True)
+        for entry in known.series:
+            name = entry.file.removesuffix(".csv")
+            if entry.state == "complete":
                 assert not self.lacking(name, until), (name, entry)
 
     def lacking(self, name, until):
@@ -151,13 +151,13 @@ class Case:
             wait_for(lambda: self.group.manager.is_connected)
             self.group.now += HOUR
             self.fill()
-        assert self.is_healed(), self.group.filler.coverage
+        assert self.is_healed(), coverage_of(self.group.filler)
 
     def is_healed(self) -> bool:
         """All is there, and known to be; the latest quiet day of the thin one may be in doubt."""
         for name in SERIES:
             assert self.wrong(name) == []
-        states = {e["file"]: e["state"] for e in self.group.filler.coverage["series"]}
+        states = {e["file"]: e["state"] for e in coverage_of(self.group.filler)["series"]}
         del states["ILLIQ_5m.csv"]
         is_there = not any(self.lacking(name, self.group.now) for name in SERIES)
         return is_there and set(states.values()) == {"complete"}

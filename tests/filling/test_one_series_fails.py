@@ -12,7 +12,7 @@ import pytest
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.market.instruments import parse_series
-from tests.fake_connection import DAY, Inline, SetClock, fill, price, utc
+from tests.fake_connection import DAY, Inline, SetClock, coverage_of, fill, price, utc
 from tests.store.dict_store import DictStore
 
 BROKEN = parse_series("AAPL_1h.csv")
@@ -101,7 +101,7 @@ def problems(filler):
 
 
 def state_of(filler, series):
-    states = {(e["symbol"], e["timeframe"]): e["state"] for e in filler.coverage["series"]}
+    states = {(e["symbol"], e["timeframe"]): e["state"] for e in coverage_of(filler)["series"]}
     return states.get((series.symbol, series.timeframe.value))
 
 
@@ -206,7 +206,7 @@ def test_one_that_is_removed_just_before_it_is_compared_is_forgotten(filled_mean
     store, filler = filled_meanwhile(Meanwhile.remove)
     assert store.key(BROKEN) is None
     assert (filler.status.state, filler.status.recent_errors) == ("idle", ())
-    known = {one["file"] for one in filler.coverage["series"]}
+    known = {one["file"] for one in coverage_of(filler)["series"]}
     assert (BROKEN.file_name in known, OTHERS[0].file_name in known) == (False, True)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fake_connection import DAY, line, utc
+from tests.fake_connection import DAY, coverage_of, line, utc
 from tests.simulated_group import NOW, later, rows, state
 
 HOUR = 3600
@@ -48,7 +48,7 @@ def test_a_symbol_that_has_become_another_company_stops_and_is_asked_about(group
         problem = group.filler.status.recent_errors[0]
         assert "con_id = " in problem.hint
         assert state(group) != "complete"
-        assert "other_contract" in group.filler.coverage["series"][0]["missing"]
+        assert "other_contract" in coverage_of(group.filler)["series"][0]["missing"]
         group.end_filler()
         group.start_filler()
         group.scan()

@@ -9,7 +9,7 @@ from ktrdr.completeness.gaps import Gap
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import Series, contract_name, instrument_for
 from ktrdr.market.timeframes import Timeframe
-from tests.fake_connection import DAY, line, utc
+from tests.fake_connection import DAY, coverage_of, line, utc
 from tests.simulated_group import HEADER, NOW, state
 
 SINCE = utc("2026-11-14")
@@ -122,7 +122,7 @@ def test_hours_of_answers_on_another_grid_leave_no_trace(group, timeframe, minut
     later(group, HOUR)
     for symbol, path in paths.items():
         assert path.read_text() == HEADER + rows_of(group, f"{symbol}_{timeframe}")
-    assert {one["state"] for one in group.filler.coverage["series"]} == {"complete"}
+    assert {one["state"] for one in coverage_of(group.filler)["series"]} == {"complete"}
     assert struck > 0
 
 

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from ktrdr.sim.market.market import GeneratedMarket
-from tests.fake_connection import DAY, line, utc
+from tests.fake_connection import DAY, coverage_of, line, utc
 from tests.simulated_group import HEADER, NOW, Group
 
 SINCE = utc("2026-11-12")
@@ -62,7 +62,7 @@ def fill(group, path, of, factor, timeframe="5m"):
 
 
 def entry(group):
-    return group.filler.coverage["series"][0]
+    return coverage_of(group.filler)["series"][0]
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "5m", "1h", "4h", "1d"])

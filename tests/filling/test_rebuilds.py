@@ -5,7 +5,7 @@ import pytest
 from ktrdr.errors import MalformedFile
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
-from tests.fake_connection import DAY, fill, price, utc
+from tests.fake_connection import DAY, coverage_of, fill, price, utc
 
 AAPL = parse_series("AAPL_1d.csv")
 HEADERS = {
@@ -134,6 +134,6 @@ def test_a_file_with_rows_of_others_is_not_pulled_again(make_filler, connection,
     split(filler, connection, clock)
     assert path.read_text() == there
     assert not (data_dir / ".ktrdr" / "replaced").exists()
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert entry["state"] == "failed"
     assert "foreign rows (not written by ktrdr)" in entry["error"]

@@ -15,7 +15,7 @@ from ktrdr.gap_filler.routes import routes
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.instruments import parse_series
-from tests.fake_connection import HEADER, NOW, Inline, fill, utc
+from tests.fake_connection import HEADER, NOW, Inline, coverage_of, fill, utc
 
 THE_DAY = utc("2026-11-19")
 NAMES = [f"S{number:02}_1h" for number in range(12)]
@@ -89,7 +89,7 @@ def test_whoever_asks_while_the_ledger_is_closed_and_made_anew_is_answered(
 
     asks = [partial(ask_of, one) for one in series]
     until = time.monotonic() + 2.0
-    with Askers([*asks, lambda: filler.coverage, lambda: filler.status]) as askers:
+    with Askers([*asks, lambda: coverage_of(filler), lambda: filler.status]) as askers:
         while time.monotonic() < until and not askers.errors:
             clock.now += 300
             for entries in [*["[broken"] * 9, ""]:  # what is forgotten is not learnt at once
@@ -110,7 +110,7 @@ def test_what_is_told_of_all_series_is_of_one_moment(filler, put, clock):
     fill(filler)
 
     def ask():
-        said = filler.coverage
+        said = coverage_of(filler)
         untils = {entry["until"] for entry in said["series"]}
         assert untils == {said["scan_time"]}
 
@@ -137,7 +137,7 @@ def test_what_is_asked_for_is_told_with_the_gaps_that_it_is_for(
     filler = GapFiller(make_settings(ktrdr_gap_max_age_days=3), connection, clock, Never())
     for _ in range(3):
         filler.step()
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert entry["state"] == "filling"
     assert {reason for *_, reason in entry["gaps"]} == {"asked"}
     filler.close()

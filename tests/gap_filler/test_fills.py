@@ -22,7 +22,7 @@ from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.gap_filler.routes import routes
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
-from tests.fake_connection import DAY, Inline, utc
+from tests.fake_connection import DAY, Inline, coverage_of, utc
 from tests.fake_connection import fill as run
 
 AAPL = parse_series("AAPL_1d.csv")
@@ -171,7 +171,7 @@ def test_bars_that_were_fetched_stay_when_the_fill_is_cancelled(filler, data_dir
     ask(filler, "DELETE", "/fills", id="1")
     run(filler)
     assert (data_dir / "AAPL_1d.csv").read_text() == text
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert entry["state"] == "complete"
 
 
@@ -309,7 +309,7 @@ def test_a_contract_that_does_not_exist_is_accepted_and_says_so(filler, connecti
 def test_an_error_of_before_it_was_asked_for_is_none_of_its_own(filler, connection):
     connection.bars_refusals["AAPL"] = RequestFailed("an old one", code=162)
     run(filler)
-    assert filler.coverage["series"][0]["error"] == "an old one"
+    assert coverage_of(filler)["series"][0]["error"] == "an old one"
     fill(filler)
     assert state(filler) == "queued"
     connection.bars_refusals["AAPL"] = RequestFailed("a new one", code=162)
@@ -426,7 +426,7 @@ def test_what_is_asked_for_has_its_turn_while_many_answers_wait(
         filler.look_at_files(["NEW_1d.csv"])
         for _ in range(2):
             assert filler.step()
-        known = [one["symbol"] for one in filler.coverage["series"]]
+        known = [one["symbol"] for one in coverage_of(filler)["series"]]
         assert "NEW" in known
         assert 0 < filler.status.bars_added < 20 * 4
         run(filler)

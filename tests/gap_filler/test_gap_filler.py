@@ -34,6 +34,7 @@ from tests.fake_connection import (
     NOW,
     Inline,
     SetClock,
+    coverage_of,
     fill,
     line,
     price,
@@ -99,7 +100,7 @@ def test_what_ib_has_not_is_remembered_and_not_asked_for_again(put, make_filler,
     assert len(starts_in(path)) == 4 * MINUTES_A_DAY - 10
     assert filler.status.unfillable == {"no_trades": 1}
     assert filler.status.gaps_remaining == 0
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_that_memory_survives_a_restart(put, make_filler, connection):
@@ -137,7 +138,7 @@ def test_what_is_known_is_known_as_of_the_last_scan(put, make_filler, clock):
     fill(filler)
     there = path.read_text()
     look_again(filler, clock)
-    known = filler.coverage
+    known = coverage_of(filler)
     assert known["series"][0]["until"] == known["scan_time"] == "2026-11-20T15:06:00+00:00"
     assert path.read_text() == there
 
@@ -148,7 +149,7 @@ def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, 
     filler = make_filler()
 
     def known_from():
-        return filler.coverage["series"][0]["from"][:10]
+        return coverage_of(filler)["series"][0]["from"][:10]
 
     fill(filler)
     assert known_from() == "2026-10-05"
@@ -158,7 +159,7 @@ def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, 
     assert known_from() == "2026-11-17"
     status = path.stat()
     key = (status.st_size, status.st_mtime_ns, status.st_ino)
-    assert filler.coverage["series"][0]["key"] == key
+    assert coverage_of(filler)["series"][0]["key"] == list(key)
     fill(filler)
     assert known_from() == "2026-10-05"
     clock.now += DAY
@@ -202,7 +203,7 @@ def test_files_are_looked_at_while_answers_are_waited_for(
     connection.connected = not is_down
     for _ in range(10):
         filler.step()
-    known = {s["file"]: s["from"] for s in filler.coverage["series"]}
+    known = {s["file"]: s["from"] for s in coverage_of(filler)["series"]}
     assert {known[f"{name}.csv"][:10] for name in names} == {"2026-10-05"}
     assert filler.status.state == ("waiting" if is_down else "filling")
     filler.close()
@@ -216,7 +217,7 @@ def test_a_file_that_begins_before_1970_is_kept_complete(put, make_filler, conne
         fill(filler)
         clock.now += 300
     assert [t for t in starts_in(path) if t not in old] == [utc(day) for day in RECENT]
-    (series,) = filler.coverage["series"]
+    (series,) = coverage_of(filler)["series"]
     assert (series["from"][:10], series["first"][:10]) == ("1928-03-05", "1928-03-05")
     assert series["present"] == 6
     assert len(connection.requested) == 1
@@ -354,18 +355,18 @@ def test_bars_of_a_session_that_schedule_lacks_are_stored_when_they_are_told_aga
     filler = make_filler(ktrdr_gap_max_age_days=11)
     fill(filler)
     assert not {*minutes(*weekend)} & {*starts_in(path)}
-    assert filler.coverage["series"][0]["state"] != "complete"
+    assert coverage_of(filler)["series"][0]["state"] != "complete"
     (problem,) = filler.status.recent_errors
     assert "IB sent 240 bars at times without trading" in problem.message
     after(3601, filler, clock)
     assert {*minutes(*weekend, "2026-11-16")} <= {*starts_in(path)}
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
     for _ in range(3):
         after(DAY, filler, clock)
-    by_day = {day["date"]: day for day in filler.coverage["series"][0]["days"]}
+    by_day = {day["date"]: day for day in coverage_of(filler)["series"][0]["days"]}
     counts = {"expected": 120, "present": 120, "missing": {}}
     assert [by_day[day] for day in weekend] == [{"date": day, **counts} for day in weekend]
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_bars_of_a_session_that_schedule_lacks_are_forgotten_when_they_were_a_mistake(
@@ -379,7 +380,7 @@ def test_bars_of_a_session_that_schedule_lacks_are_forgotten_when_they_were_a_mi
     for _ in range(4):
         after(DAY, filler, clock)
     assert not connection.absent & {*starts_in(path)}
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 ODD, MOVED = utc("2026-11-18 10:50"), utc("2026-11-18 10:45")
@@ -397,7 +398,7 @@ def test_a_single_odd_bar_is_left_out_and_what_its_answer_lacks_is_asked_for_aga
     filler = make_filler()
     fill(filler)
     assert not {ODD, MOVED} & {*starts_in(path)}
-    assert filler.coverage["series"][0]["state"] == "waiting"
+    assert coverage_of(filler)["series"][0]["state"] == "waiting"
     assert filler.status.unfillable.keys() == {"late"}
     (problem,) = filler.status.recent_errors
     assert "IB sent 1 bars that begin at other minutes than the rest" in problem.message
@@ -405,7 +406,7 @@ def test_a_single_odd_bar_is_left_out_and_what_its_answer_lacks_is_asked_for_aga
     after(3601, filler, clock)
     after(3601, filler, clock)
     assert starts_in(path) == [b.start for b in connection.market("15m", utc("2026-11-17"), NOW)]
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_an_odd_bar_that_is_told_alike_for_more_than_a_day_is_stored(
@@ -421,7 +422,7 @@ def test_an_odd_bar_that_is_told_alike_for_more_than_a_day_is_stored(
     for _ in range(24):
         after(3600, filler, clock)
     assert ODD in starts_in(path)
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_the_first_bar_of_a_session_is_left_out_where_the_next_one_is_odd(
@@ -471,7 +472,7 @@ def test_no_data_for_a_part_of_a_day_wants_a_control(put, make_filler, connectio
     for _ in range(5):
         after(12 * 3600, filler, clock)
         assert "no_trades" not in filler.status.unfillable
-        assert filler.coverage["series"][0]["state"] != "complete"
+        assert coverage_of(filler)["series"][0]["state"] != "complete"
     assert any("where it had one" in error.message for error in filler.status.recent_errors)
     connection.silent = False
     after(3 * DAY, filler, clock)
@@ -623,7 +624,7 @@ def test_a_broken_file_is_named_and_left_and_the_others_go_on(put, make_filler, 
     assert len(starts_in(good)) == 4 * MINUTES_A_DAY
     assert [p.what for p in filler.status.recent_errors] == ["AAPL_1m"]
     assert "AAPL_1m.csv line" in filler.status.recent_errors[0].message
-    states = {s["file"]: s["state"] for s in filler.coverage["series"]}
+    states = {s["file"]: s["state"] for s in coverage_of(filler)["series"]}
     assert states == {"AAPL_1m.csv": "failed", "MSFT_1m.csv": "complete"}
 
 
@@ -794,7 +795,7 @@ def test_coverage_says_for_each_day_what_is_there(put, make_filler, connection):
     put("AAPL_1m")
     filler = make_filler()
     fill(filler)
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert entry["symbol"] == "AAPL"
     assert (entry["expected"], entry["present"], entry["holes"]) == (480, 479, 0)
     assert entry["missing"] == {"no_trades": 1}
@@ -1007,7 +1008,7 @@ def test_a_ledger_that_is_damaged_inside_is_left_for_a_new_one_with_its_fills(
     fill(again)
     assert again.status.store_trouble is None
     assert (data_dir / ".ktrdr" / "ledger.broken").exists()
-    assert [one["id"] for one in again.requests.listed("AAPL")["fills"]] == [1]
+    assert [one.id for one in again.requests.listed("AAPL").fills] == [1]
 
 
 def test_what_one_contract_lacks_says_nothing_about_another(put, make_filler, connection, data_dir):
@@ -1089,7 +1090,7 @@ def test_a_day_without_any_bar_is_not_believed_absent_on_one_day(
     began = clock.now
     while "no_trades" not in filler.status.unfillable:
         assert filler.status.unfillable == {"unproven": 1}
-        assert filler.coverage["series"][0]["state"] == "unproven"
+        assert coverage_of(filler)["series"][0]["state"] == "unproven"
         after(1800, filler, clock)
     assert DAY < clock.now - began < DAY + 7200
     wednesday = utc("2026-11-18 10:00")
@@ -1123,7 +1124,7 @@ def test_what_is_older_than_ibs_first_bar_is_not_expected_where_bars_bear_that_o
     fill(filler)
     assert starts_in(path) == minutes("2026-11-18", "2026-11-19", "2026-11-20")
     assert filler.status.unfillable == {}
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_a_first_bar_that_is_told_too_late_takes_nothing_away(put, make_filler, connection, clock):
@@ -1198,7 +1199,7 @@ def test_rows_of_times_without_trading_are_no_control(put, make_filler, connecti
     fill(filler)
     for _ in range(4):
         after(12 * 3600, filler, clock)
-    assert filler.coverage["series"][0]["missing"].keys() == {"no_trades"}
+    assert coverage_of(filler)["series"][0]["missing"].keys() == {"no_trades"}
     assert filler.status.recent_errors == ()
 
 
@@ -1212,7 +1213,7 @@ def test_a_hole_that_always_fails_does_not_hold_up_newer_bars(put, make_filler, 
         fill(filler)
         clock.now += 300
     assert starts_in(path)[-1] >= clock.now - 1000
-    assert filler.coverage["series"][0]["missing"] == {"failed": 1}
+    assert coverage_of(filler)["series"][0]["missing"] == {"failed": 1}
     connection.refused_from = {}
     filler.request_scan()
     fill(filler)
@@ -1246,11 +1247,11 @@ def test_a_check_that_failed_once_is_forgotten_when_it_succeeds(
     clock.now += DAY
     connection.bars_refusals["ESZ5"] = RequestFailed("who knows", code=162)
     fill(filler)
-    assert filler.coverage["series"][0]["state"] == "failed"
+    assert coverage_of(filler)["series"][0]["state"] == "failed"
     connection.bars_refusals.clear()
     clock.now += DAY
     fill(filler)
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_a_month_is_no_last_trading_day(put, make_filler, connection):
@@ -1266,7 +1267,7 @@ def test_before_the_listing_nothing_is_expected(put, make_filler, connection):
     filler = make_filler()
     fill(filler)
     assert starts_in(path) == minutes("2026-11-19", "2026-11-20")[30:]
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert entry["expected"] == entry["present"] == 2 * MINUTES_A_DAY - 30
     assert entry["listed"] == "2026-11-19T10:30:00+00:00"
     assert filler.status.unfillable == {}
@@ -1282,7 +1283,7 @@ def test_after_its_last_day_nothing_is_expected_of_a_future(put, make_filler, co
     filler = make_filler()
     fill(filler)
     assert starts_in(path) == minutes("2026-11-17", "2026-11-18")
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert entry["expires"] == "2026-11-18T00:00:00+00:00"
     assert entry["missing"] == {}
 
@@ -1456,7 +1457,7 @@ def test_what_comes_with_nothing_but_revised_bars_is_stored_at_once(
         assert path.read_text().endswith("".join(map(line, new)))
         assert filler.status.recent_errors == ()
     assert filler.status.gaps_remaining == 0
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_what_is_told_in_another_unit_and_then_not_is_asked_for_ever_more_rarely(
@@ -1483,7 +1484,7 @@ def test_what_is_told_in_another_unit_and_then_not_is_asked_for_ever_more_rarely
     fill(filler)
     new = [price(t) for t in minutes("2026-11-21", "2026-11-22")]
     assert path.read_text() == before + "".join(map(line, new))
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 def test_while_a_series_cannot_be_pulled_again_in_one_unit_its_file_is_left_as_it_is(
@@ -1510,13 +1511,13 @@ def test_while_a_series_cannot_be_pulled_again_in_one_unit_its_file_is_left_as_i
         if len(connection.requested) > requested:
             attempts.append(int(clock.now))
         clock.now += 301
-    assert filler.coverage["series"][0]["state"] == "failed"
+    assert coverage_of(filler)["series"][0]["state"] == "failed"
     assert "from one answer to the next" in filler.status.recent_errors[0].message
     assert 2 <= len(attempts) <= 4, "after an hour, six hours and a day"
     is_whole = True
     clock.now += 3 * DAY
     fill(filler)
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
     rows = path.read_text().splitlines()[1:]
     assert rows[-1] == line(split(price(starts_in(path)[-1]))).strip()
     assert rows[0] == line(split(price(starts_in(path)[0]))).strip()
@@ -1549,7 +1550,7 @@ def test_what_touches_no_stored_bar_is_not_written_before_any_was_compared(
             break
     if theirs:
         assert path.read_text() == before
-        assert filler.coverage["series"][0]["state"] == "failed"
+        assert coverage_of(filler)["series"][0]["state"] == "failed"
     else:
         assert set(starts_in(path)) > set(minutes(*RECENT)) | set(there)
 
@@ -1589,7 +1590,7 @@ def test_to_old_rows_of_others_in_another_unit_bars_are_added_as_long_as_the_new
         assert path.read_text().startswith(HEADER + theirs)
         assert path.read_text().endswith("".join(line(price(t)) for t in minutes(day)))
     assert "by a split ratio (1:4" in filler.status.recent_errors[0].message
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
     assert connection.priorities.count("tail") == 2
 
 
@@ -1630,11 +1631,11 @@ def test_a_file_that_somebody_has_edited_is_not_ours_any_more(put, make_filler):
     path = put("AAPL_1m")
     filler = make_filler()
     fill(filler)
-    assert filler.coverage["series"][0]["ours"]
+    assert coverage_of(filler)["series"][0]["ours"]
     path.write_text(path.read_text())
     filler.request_scan()
     fill(filler)
-    assert not filler.coverage["series"][0]["ours"]
+    assert not coverage_of(filler)["series"][0]["ours"]
 
 
 def test_a_row_that_is_edited_while_bars_are_on_their_way_stays(
@@ -1653,7 +1654,7 @@ def test_a_row_that_is_edited_while_bars_are_on_their_way_stays(
     clock.now = utc("2026-11-22 15:00")
     fill(filler)
     assert path.read_text().startswith(edited)
-    assert not filler.coverage["series"][0]["ours"]
+    assert not coverage_of(filler)["series"][0]["ours"]
 
 
 def test_rows_that_are_edited_before_a_check_stay(put, make_filler, connection, clock):
@@ -1690,9 +1691,9 @@ def test_what_is_asked_for_is_called_so(put, make_filler, connection):
     put("AAPL_1m")
     filler = make_filler()
     seen = []
-    connection.after = lambda: seen.append(filler.coverage["series"])
+    connection.after = lambda: seen.append(coverage_of(filler)["series"])
     fill(filler)
-    assert filler.coverage["series"][0]["state"] == "complete"
+    assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
 @pytest.mark.parametrize(
@@ -1707,7 +1708,7 @@ def test_what_fails_says_why_with_ibs_code(put, make_filler, connection, error, 
     filler = make_filler()
     connection.bars_refusals["AAPL"] = error
     fill(filler)
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert set(entry["missing"]) == {reason}
     assert entry["error_code"] == error.code
 

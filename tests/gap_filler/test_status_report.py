@@ -13,11 +13,12 @@ import pytest
 
 from ktrdr.errors import NotEntitled, RequestFailed, StoreUnwritable, UnknownContract, WrongSource
 from ktrdr.gap_filler.gap_filler import GapFiller
+from ktrdr.ipc.messages import OutageCost
 from ktrdr.ledger.fills import FillBook
 from ktrdr.ledger.ledger import Clock, Ledger
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
-from tests.fake_connection import DAY, HEADER, NOW, Inline, fill, utc
+from tests.fake_connection import DAY, HEADER, NOW, Inline, coverage_of, fill, utc
 from tests.gap_filler.test_gap_filler import RECENT, minutes, starts_in
 from tests.store.dict_store import DictStore
 from tests.store.test_probe import as_nobody, mounted, needs_root
@@ -182,7 +183,7 @@ def test_bars_that_a_broken_file_lacks_are_not_hidden(put, make_filler):
     fill(filler := make_filler())
     said = filler.status
     assert (said.gaps_remaining, said.unfillable) == (0, {"broken_file": 1})
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     assert (entry["expected"], entry["present"], entry["missing"]) == (8, 1, {"broken_file": 7})
     path.write_text(HEADER)
     filler.request_scan()
@@ -393,13 +394,11 @@ def test_an_outage_has_cost_the_bars_that_became_due_in_it(put, make_filler, clo
     filler.request_scan()
     filler.step()
     outage = utc("2026-11-20 10:30"), utc("2026-11-20 11:00")
-    assert filler.published.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 30 + 6}
+    assert filler.published.cost_of(*outage) == OutageCost(30 + 6, 30 + 6)
     connection.connected = True
     fill(filler)
-    assert filler.published.cost_of(*outage) == {"bars_late": 30 + 6, "bars_lost": 0}
-    assert (
-        filler.published.cost_of(utc("2026-11-19 12:06"), utc("2026-11-20 10:00"))["bars_late"] == 0
-    )
+    assert filler.published.cost_of(*outage) == OutageCost(30 + 6, 0)
+    assert filler.published.cost_of(utc("2026-11-19 12:06"), utc("2026-11-20 10:00")).bars_late == 0
 
 
 def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_filler, data_dir):

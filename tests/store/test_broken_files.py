@@ -8,7 +8,7 @@ import pytest
 from ktrdr.errors import MalformedFile
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
-from tests.fake_connection import DAY, HEADER, fill, line, price, utc
+from tests.fake_connection import DAY, HEADER, coverage_of, fill, line, price, utc
 
 VALUES = "1.5,1.5,1.5,1.5,7\n"
 
@@ -27,7 +27,7 @@ def filler(make_filler):
 
 def received(filler, what="AAPL_1h"):
     """Message and hint, the same among recent errors and with the series."""
-    (entry,) = filler.coverage["series"]
+    (entry,) = coverage_of(filler)["series"]
     (problem,) = [one for one in filler.status.recent_errors if one.what == what]
     assert (problem.message, problem.hint) == (entry["error"], entry["hint"])
     return problem.message, problem.hint

@@ -14,7 +14,7 @@ from ktrdr.errors import MalformedFile
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
-from tests.fake_connection import HEADER, NOW, Inline, fill, line, price, utc
+from tests.fake_connection import HEADER, NOW, Inline, coverage_of, fill, line, price, utc
 from tests.store.test_probe import as_nobody, needs_root
 
 DAY_OF_AAPL = [price(utc("2026-11-20 10:00")), price(utc("2026-11-20 11:00"))]
@@ -68,7 +68,7 @@ ODD = {
 
 
 def shown(filler):
-    return {f"{e['symbol']}_{e['timeframe']}": e for e in filler.coverage["series"]}
+    return {f"{e['symbol']}_{e['timeframe']}": e for e in coverage_of(filler)["series"]}
 
 
 @pytest.mark.parametrize("make", list(ODD), ids=lambda make: make.__name__)

@@ -9,7 +9,7 @@ import pytest
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.folder_watch import FolderWatch
-from tests.fake_connection import HEADER, NOW, Inline, fill, utc
+from tests.fake_connection import HEADER, NOW, Inline, coverage_of, fill, utc
 
 WITHIN_S = 2.0
 
@@ -142,7 +142,7 @@ def notice(filler, *names):
 
 
 def series(filler):
-    return [f"{one['symbol']}_{one['timeframe']}" for one in filler.coverage["series"]]
+    return [f"{one['symbol']}_{one['timeframe']}" for one in coverage_of(filler)["series"]]
 
 
 def test_a_new_file_is_filled_without_a_scan(filler, put):
@@ -200,7 +200,7 @@ def test_our_own_writing_has_nothing_looked_at_or_asked_for(make_settings, conne
         GapFiller(settings, connection, lambda: NOW, Inline(), store)
     ) as filler:
         fill(filler)
-        assert filler.coverage["series"][0]["missing"] == {"unproven": 8}
+        assert coverage_of(filler)["series"][0]["missing"] == {"unproven": 8}
         before = store.looks, len(connection.requested)
         notice(filler, "AAPL_1d.csv", ".AAPL_1d.csv.tmp")
         assert (store.looks, len(connection.requested)) == before
@@ -217,7 +217,7 @@ def test_a_file_that_was_broken_and_is_mended_is_filled(filler, put):
     path = put("AAPL_1d")
     path.write_text(HEADER + "oops\n")
     fill(filler)
-    assert filler.coverage["series"][0]["error"]
+    assert coverage_of(filler)["series"][0]["error"]
     path.write_text(HEADER)
     notice(filler, "AAPL_1d.csv")
     assert len(path.read_text().splitlines()) == 5
@@ -252,7 +252,7 @@ def test_a_second_name_for_one_file_is_refused_at_once_and_taken_back_so(filler,
     path.write_text(HEADER)
     other.hardlink_to(path)
     notice(filler, "AAPL_1d.csv", "MSFT_1d.csv")
-    assert [bool(one["error"]) for one in filler.coverage["series"]] == [True, True]
+    assert [bool(one["error"]) for one in coverage_of(filler)["series"]] == [True, True]
     assert path.read_text() == HEADER
     other.unlink()
     notice(filler, "MSFT_1d.csv")
