@@ -67,7 +67,7 @@ class Connection:
 
     def __repr__(self) -> str:
         noted = self._status.snapshot.noted
-        return f"<Link {self.state} {noted.host}:{noted.port}>"
+        return f"<Connection {self.state} {noted.host}:{noted.port}>"
 
     # Any thread.
 

@@ -1,4 +1,4 @@
-"""When a gateway is expected to be away: its daily restart, and the end of its log-in on Sundays.
+"""When a gateway is expected to be away, as learnt from its restarts: each night, and on Sundays.
 
 IB Gateway restarts every day at a time that its owner sets, 23:45 local time by default; on
 Sunday at 01:00 New York time the log-in ends and needs its second factor (IBC's user guide).

@@ -1,4 +1,4 @@
-"""The connection's recorded past, and the expected outages learned from it.
+"""Records the connection's states and outages in its history, and reads them at the start.
 
 Writes the history in a thread of its own, so that a slow disk delays no heartbeat.
 """
