@@ -688,5 +688,6 @@ def test_what_is_known_of_a_file_goes_with_its_change_and_others_see_it(indexed,
     assert indexed.contents(AAPL, 0).starts.tolist() == [bar(0).start, bar(1).start, bar(2).start]
     indexed.add(AAPL, [bar(1, price=7)], correct=True)
     indexed.close()
-    with sqlite3.connect(indexed.folder / ".ktrdr" / "ledger.sqlite") as database:
+    path = indexed.folder / ".ktrdr" / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT count(*) FROM file_index").fetchone() == (0,)
