@@ -1,6 +1,6 @@
-"""Whether the container is well: asks the status app's /livez. Exit code 1 and one line: it is not.
+"""The container's health check: requests the status app's /livez. Exit code 1: it is unhealthy.
 
-http.client goes by no proxy, whatever the environment says.
+http.client uses no proxy, whatever the environment says.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""What the programs and supervisord say, to the container's output: a plugin of supervisord.
+"""A plugin of supervisord that copies all log lines to the container's output.
 
-supervisord reads each program's output anyway, for its log file. It tells of each piece that it has
-read (`stdout_events_enabled`), and has it written to its own output as well: whole lines, each with
-the program's name in front. Nothing is lost or told twice, and no process more runs.
+supervisord reads each program's output anyway, for its log file, and raises an event for each piece
+(`stdout_events_enabled`). The plugin writes these to supervisord's own output as whole lines, each
+with the program's name in front: no line is lost or doubled, and it needs no further process.
 """
 
 from __future__ import annotations

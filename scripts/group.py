@@ -1,10 +1,10 @@
 """Starts, waits for and stops the supervised group, for scripts/up and scripts/down.
 
-It is not part of the group, and nothing of the group imports it. A process belongs to the group
-when its environment names this checkout's supervisor socket, which supervisord sees to: that holds
-for orphans and for children of children too, and for nothing else.
+It is not part of the group, and no program of the group imports it. A process belongs to the group
+if its environment names this checkout's supervisor socket: supervisord sets it for its programs,
+and they pass it on to their children, orphans included.
 """
-# ruff: noqa: INP001, T201 - a script, beside the others; it talks to a person
+# ruff: noqa: INP001, T201 - a script beside the others, which prints for a person
 
 from __future__ import annotations
 
@@ -66,20 +66,20 @@ LOGS = ROOT / "var/log"
 SOCKET = RUN / "supervisor.sock"
 SIMULATOR = "gateway-sim"
 
-SUPERVISORD_S = 15  # for supervisord to answer after its start
+SUPERVISORD_S = 15  # from its start until supervisord answers
 READY_S = 60
 STOP_S = 30  # each program has 10 s, and supervisord asks them one after another
 POLL_S = 0.25
-MEND = "make room, or mend what it names; then run ./scripts/up again"
+ADVICE = "make room, or repair what it names; then run ./scripts/up again"
 
 
 def start() -> int:
-    """Bring the group up, or up to date with the settings and the code."""
+    """Start the group, or restart it if settings or code have changed."""
     settings = load_settings()
     _check_paths()
     wanted = without_secrets(as_environment(settings)) | fingerprints(settings)
-    others = _what_decides_besides()
-    page_callers(settings)  # says so when others reach the page and nothing says whom it is for
+    others = _further_inputs()
+    page_callers(settings)  # refuses a page that others reach and that names no callers
     _check_ports(settings)
     _make_folders(settings)
     supervisord = _supervisord()
@@ -90,28 +90,28 @@ def start() -> int:
             _stop_all()
             supervisord = None
     elif any(_members()):
-        print("Ending what was left of a group whose supervisord was killed ...")
+        print("Stopping what is left of a group whose supervisord was killed ...")
         _stop_all()
     if settings.is_simulated:
         _mention_real_gateways()
     if supervisord is None:
         _start_supervisord(settings, others)
     _start_programs(settings)
-    _tell_what_lasts(settings)
+    _explain_one_time_gateway(settings)
     return 0
 
 
 def wait() -> int:
-    """Wait until the status page says that all is ready; 1 when it does not in time."""
+    """Wait until the status page reports that all is ready; 1 if it does not in time."""
     settings = load_settings()
     page = _page(settings)
     print("Waiting until everything is ready ...", flush=True)
     deadline = time.monotonic() + READY_S
-    said: list[str] = []
+    printed: list[str] = []
     while (reasons := _reasons(settings)) and time.monotonic() < deadline:
-        if reasons != said:
+        if reasons != printed:
             print(f"  not yet: {visible('; '.join(reasons))}", flush=True)
-            said = reasons
+            printed = reasons
         time.sleep(POLL_S)
     if reasons:
         _explain_not_ready(page, reasons)
@@ -129,12 +129,12 @@ def wait() -> int:
         print(
             f"The gateway is LIVE: {settings.gateway}. Its bars are in {_shown(settings.data_dir)}."
         )
-    print("To look and to stop: .venv/bin/supervisorctl status, ./scripts/down")
+    print("To see the programs: .venv/bin/supervisorctl status; to stop them: ./scripts/down")
     return 0
 
 
-def _tell_what_lasts(settings: Settings) -> None:
-    """Where the gateway was named for this one start: how far that reaches."""
+def _explain_one_time_gateway(settings: Settings) -> None:
+    """If the gateway was named for this start alone: how long that lasts."""
     here = said_here(settings)
     once = [n for n in ("IB_HOST", "IB_PORT") if n in here and not here[n].in_file]
     file = read_env_file(ROOT / ENV_FILE)
@@ -147,7 +147,7 @@ def _tell_what_lasts(settings: Settings) -> None:
 
 
 def stop() -> int:
-    """Stop the group, and see to it that nothing of it is left."""
+    """Stop the group, and make sure that no process of it is left."""
     if _supervisord() is None and not any(_members()):
         print("Nothing was running.")
         return 0
@@ -180,7 +180,7 @@ def _check_ports(settings: Settings) -> None:
     """Every port that the group needs is free, or the group's own."""
     status = ("KTRDR_STATUS_HOST", settings.ktrdr_status_host)
     wanted = [("KTRDR_STATUS_PORT", status, settings.ktrdr_status_port)]
-    for place in _forward_plan(settings).places[:1]:  # the others are followed as they come
+    for place in _forward_plan(settings).places[:1]:  # others are listened on as they appear
         forward = ("KTRDR_FORWARD_BIND", place.address)
         wanted.append(("KTRDR_FORWARD_PORT", forward, settings.ktrdr_forward_port))
     if settings.is_simulated:
@@ -204,18 +204,18 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _forward_plan(settings: Settings) -> Plan:
-    """Where port-forward will listen; Misconfigured: nowhere like this."""
-    told = of_settings(settings)
-    plan = places_for(told.bind, told.callers, interfaces(), is_linux=is_linux())
+    """Where port-forward will listen; Misconfigured: nowhere with these settings."""
+    wanted = of_settings(settings)
+    plan = places_for(wanted.bind, wanted.callers, interfaces(), is_linux=is_linux())
     for complaint in plan.complaints:
         print(f"{complaint}: containers cannot call until it is one.")
     return plan
 
 
 def _why_not_free(name: str, host: str, port: int) -> str:
-    """What keeps us from listening there; empty when nothing does.
+    """Why the group cannot listen there; empty: it can.
 
-    Misconfigured: the host, of that name among the settings, is none of this machine.
+    `name`: the setting of the host. Misconfigured: the host is no address of this machine.
     """
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -237,7 +237,7 @@ def _why_not_at(
     try:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:  # as waitress does: IPv4 is another place
+            if family == socket.AF_INET6:  # as waitress does: IPv4 is separate
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)
             probe.listen()
@@ -251,7 +251,7 @@ def _none_of_ours(name: str, host: str, error: OSError) -> Misconfigured:
 
 
 def _mention_real_gateways() -> None:
-    """Somebody with a gateway running probably wants it used."""
+    """Point out gateways on this machine: whoever runs one probably wants it used."""
     for port in REAL_GATEWAY_PORTS:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
             print(
@@ -261,7 +261,7 @@ def _mention_real_gateways() -> None:
 
 
 def _make_folders(settings: Settings) -> None:
-    """The folders that nobody else makes, and for the simulator a store to show something with."""
+    """Make the folders that no program makes, and a starter store for the simulator."""
     for name, folder in (("var/log", LOGS), ("KTRDR_DATA_DIR", settings.data_dir)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -276,9 +276,9 @@ def _make_folders(settings: Settings) -> None:
 
 
 def _make_starter_store(settings: Settings) -> None:
-    """Series with holes for the simulator, where there are none, or a kill cut short their making.
+    """Series with gaps for the simulator, if there are none or their making was interrupted.
 
-    They are made whole beside the store, and only then moved into it.
+    They are completed in a folder beside the store, and only then moved into it.
     """
     fresh = settings.data_dir / ".starter-store"
     if any(settings.data_dir.glob("*.csv")) and not fresh.exists():
@@ -292,7 +292,7 @@ def _make_starter_store(settings: Settings) -> None:
     if made.returncode:
         why = (made.stderr.strip() or f"exit code {made.returncode}").splitlines()[-1]
         where = _shown(settings.data_dir)
-        raise Retryable(f"no starter store can be made in {where}: {why}", hint=MEND)
+        raise Retryable(f"no starter store can be made in {where}: {why}", hint=ADVICE)
     for file in sorted(fresh.iterdir()):
         if not (settings.data_dir / file.name).exists():
             file.rename(settings.data_dir / file.name)
@@ -300,9 +300,9 @@ def _make_starter_store(settings: Settings) -> None:
 
 
 def _close_copied_folder() -> None:
-    """The project's own var/run may have come with other rights, as a copy does.
+    """Set the mode of the project's own var/run, which a copied checkout may have with another.
 
-    One that a link leads to, or that has other things in it, is not the project's own.
+    A linked folder, or one with other things in it, is not the project's own.
     """
     is_own = (
         RUN.is_dir() and RUN.resolve() == ROOT / "var/run" and RUN.stat().st_uid == os.geteuid()
@@ -312,9 +312,9 @@ def _close_copied_folder() -> None:
 
 
 def _expect_plain_logs() -> None:
-    """Misconfigured: something is in the place of a log that is no file.
+    """Misconfigured: a log's path is no plain file, or not writable.
 
-    supervisord opens them by name: it would follow a link, and wait at a pipe for ever.
+    supervisord opens logs by name: it would follow a link, and block forever on a pipe.
     """
     for path in (LOGS / f"{name}.log" for name in ("supervisord", *NAMES)):
         if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -327,7 +327,7 @@ def _expect_plain_logs() -> None:
 def _claim(settings: Settings) -> None:
     """Mark an empty store as one of simulated bars, before it has any.
 
-    WrongSource: it belongs to live ones.
+    WrongSource: it is the folder for live bars.
     """
     if settings.is_live_folder:
         raise WrongSource(
@@ -347,18 +347,18 @@ def _start_supervisord(settings: Settings, others: dict[str, str]) -> None:
     command = [sys.executable, str(ROOT / ".venv/bin/supervisord"), "-c", str(CONF)]
     environment = _environment(settings)
     subprocess.run(command, cwd=ROOT, env=environment, check=True)  # noqa: S603 - our own set-up
-    if not _until(lambda: _ask("getPID") is not None, SUPERVISORD_S):
+    if not _until(lambda: _call("getPID") is not None, SUPERVISORD_S):
         raise Retryable(
             f"supervisord does not answer after {SUPERVISORD_S} s",
             hint=f"see {_shown(LOGS / 'supervisord.log')}",
         )
-    write_note(RUN, cast("int", _ask("getPID")), settings, **others)
+    write_note(RUN, cast("int", _call("getPID")), settings, **others)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """Of supervisord and its programs: the settings of now are theirs until its end.
+    """The environment of supervisord and its programs: today's settings, until supervisord ends.
 
-    One that is restarted by itself is what the others are, whatever `.env` says by then.
+    A program restarted alone has the same settings as the others, whatever `.env` says by then.
     """
     ours = as_environment(settings) | {IGNORE_ENV_FILE: "1"}
     fields = {name.upper() for name in Settings.model_fields}
@@ -366,27 +366,27 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _start_programs(settings: Settings) -> None:
-    """Everything that should run and does not; the simulator only for want of a real gateway."""
+    """Start the programs that should run and do not; the simulator only without a real gateway."""
     for program in _programs():
         name, state = program["name"], program["statename"]
         if name == SIMULATOR and not settings.is_simulated:
             if state in {"STARTING", "RUNNING", "BACKOFF"}:
-                _ask("stopProcess", name)
+                _call("stopProcess", name)
         elif state not in {"STARTING", "RUNNING", "STOPPING"}:
-            if state == "BACKOFF":  # it waits for its next try, perhaps for long
-                _ask("stopProcess", name)
+            if state == "BACKOFF":  # its next try may be far off
+                _call("stopProcess", name)
             if state != "STOPPED":
                 print(f"Starting {name}, which was {state} ...")
-            _ask("startProcess", name, False)
+            _call("startProcess", name, False)
 
 
 def _programs() -> list[dict[str, Any]]:
-    """What supervisord says about each program."""
-    return cast("list[dict[str, Any]]", _ask("getAllProcessInfo") or [])
+    """The state of each program, from supervisord."""
+    return cast("list[dict[str, Any]]", _call("getAllProcessInfo") or [])
 
 
-def _ask(method: str, *arguments: object) -> Any:
-    """What supervisord answers; None when it does not answer or refuses."""
+def _call(method: str, *arguments: object) -> Any:
+    """The result of a call to supervisord; None: it does not answer, or refuses."""
     if not SOCKET.exists():
         return None
     transport = UnixTransport(SOCKET, timeout_s=None)
@@ -400,20 +400,20 @@ def _ask(method: str, *arguments: object) -> Any:
 
 
 def _supervisord() -> psutil.Process | None:
-    """The supervisord of this checkout, whether it answers or hangs; None when there is none."""
-    pid = _ask("getPID")
+    """The supervisord of this checkout, even if it hangs; None: there is none."""
+    pid = _call("getPID")
     with contextlib.suppress(psutil.Error, OSError, ValueError):
         if pid is not None:
             return psutil.Process(cast("int", pid))
         process = psutil.Process(read_pid(RUN / "supervisord.pid"))
-        command = process.cmdline()  # a pid file may be old, and its pid somebody else's by now
+        command = process.cmdline()  # the file may be old, and its pid reused
         if any("supervisord" in part for part in command) and str(CONF) in command:
             return process
     return None
 
 
 def _members() -> Iterator[psutil.Process]:
-    """Every process that supervisord started, its children, and theirs; but not ourselves."""
+    """Every process that supervisord started and their descendants, except this one."""
     url = f"unix://{SOCKET}"
     here = os.getpid()
     for process in psutil.process_iter():
@@ -423,10 +423,10 @@ def _members() -> Iterator[psutil.Process]:
 
 
 def _stop_all() -> None:
-    """Ask politely, all at once; then insist."""
+    """Stop all programs at once; kill what has not ended in time."""
     supervisord = _supervisord()
-    _ask("stopAllProcesses", False)
-    if _ask("shutdown") is None and supervisord is not None:
+    _call("stopAllProcesses", False)
+    if _call("shutdown") is None and supervisord is not None:
         _signal([supervisord], "terminate")
     if supervisord is None:
         _signal(_members(), "terminate")
@@ -440,7 +440,7 @@ def _stop_all() -> None:
         _signal(_members(), "kill")
         if not _until(gone, 5):
             left = ", ".join(str(process.pid) for process in _members())
-            raise Retryable(f"the system does not end these processes: {left}")
+            raise Retryable(f"these processes could not be killed: {left}")
     forget_note(RUN)
 
 
@@ -458,7 +458,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Whether the condition came true in time."""
+    """Whether the condition becomes true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -470,8 +470,8 @@ def _until(condition: Callable[[], bool], timeout_s: float) -> bool:
 # --- up to date ---------------------------------------------------------------------------------
 
 
-def _what_decides_besides() -> dict[str, str]:
-    """What a running group takes in at its start beside its settings, as text to be compared."""
+def _further_inputs() -> dict[str, str]:
+    """What a group depends on besides its settings, as text that can be compared."""
     digest = hashlib.sha256()
     files = [CONF, ROOT / "requirements.txt", ROOT / "scripts/ib_port_forward.sh"]
     files += sorted(f for f in (ROOT / "ktrdr").rglob("*") if f.suffix != ".pyc" and f.is_file())
@@ -482,7 +482,7 @@ def _what_decides_besides() -> dict[str, str]:
 
 
 def _started_with() -> dict[str, str]:
-    """What the running group was started with; nothing when something else started it."""
+    """What the running group was started with; empty: it was not started by this script."""
     with contextlib.suppress(KtrdrError, OSError, KeyError, TypeError):
         noted = read_note(RUN)
         if noted is not None:
@@ -491,7 +491,7 @@ def _started_with() -> dict[str, str]:
 
 
 def _differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """The names of what changed."""
+    """The names of what has changed."""
     if not before:
         return ["unknown, as something else started it"]
     return [name for name in now | before if before.get(name) != now.get(name)]
@@ -548,12 +548,12 @@ def _page(settings: Settings) -> str:
 
 
 def _reachable(host: str) -> str:
-    """An address to call for one to listen on."""
+    """The address to call for one that is listened on."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound
 
 
 def _shown(path: Path) -> str:
-    """A path as short as it can be said from the root."""
+    """The path, relative to the root if it lies below it."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
@@ -566,11 +566,11 @@ def main(arguments: list[str]) -> int:
     try:
         return actions[arguments[0]]()
     except KtrdrError as error:
-        said = f"{error}{f' ({error.hint})' if error.hint else ''}"
-        print(visible_lines(said), file=sys.stderr)
+        text = f"{error}{f' ({error.hint})' if error.hint else ''}"
+        print(visible_lines(text), file=sys.stderr)
         return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else 1
-    except OSError as error:  # of the system, such as a full disk: without a word of ours
-        print(f"The group cannot be started or stopped: {error} ({MEND})", file=sys.stderr)
+    except OSError as error:  # of the operating system, such as a full disk
+        print(f"The group cannot be started or stopped: {error} ({ADVICE})", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
         print(f"{error.cmd[1:3]} failed with exit code {error.returncode}", file=sys.stderr)

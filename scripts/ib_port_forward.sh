@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# PROGRAM port-forward: passes the calls of containers on to IB Gateway, in the foreground.
-# Python does it (ktrdr/forwarder/); without a .venv any Python from 3.9 on will do.
+# PROGRAM port-forward: forwards the connections of containers to IB Gateway, in the foreground.
+# Runs ktrdr/forwarder/; without a .venv with any Python from 3.9 on.
 # Written for bash 3.2, which macOS has.
 set -eu
 
-unset CDPATH PYTHONSAFEPATH # with them cd goes elsewhere, and Python finds no ktrdr/ here
+unset CDPATH PYTHONSAFEPATH # with these cd goes elsewhere, and Python does not find ktrdr/
 script=$0
 [[ $script == */* ]] || script=./$script
 while [[ -L $script ]]; do

@@ -260,7 +260,9 @@ def test_a_token_that_was_written_since_is_pending_and_not_shown(group):
     group.until_all_run()
     (group.copy.folder / ".env").write_text("KTRDR_STATUS_TOKEN=k7Hq2pZx9Lm0vBn3\n")
     group.control("restart", "gap-filler")
-    group.copy.until(lambda: "has changed since the start" in group.log("gap-filler"), "it is told")
+    group.copy.until(
+        lambda: "has changed since the start" in group.log("gap-filler"), "it is reported"
+    )
     assert "./scripts/up applies it: KTRDR_STATUS_TOKEN\n" in group.log("gap-filler")
 
 
@@ -367,7 +369,7 @@ def test_a_reader_who_is_told_otherwise_is_refused_in_one_line(live):
         assert words in output
 
 
-def test_another_store_can_be_read_and_that_is_told(live):
+def test_another_store_can_be_read_and_that_is_reported(live):
     code, output = live.ktrdr("show", "AAPL", "1h", KTRDR_DATA_DIR=live.copy.folder / "other")
     assert code == 0
     assert "5.5" in output
@@ -461,7 +463,7 @@ def test_half_a_starter_store_is_never_kept(group, how):
     if how == "on a full disk":
         assert output.splitlines()[-1] == (
             "no starter store can be made in data/simulated: OSError: [Errno 28] No space left on "
-            "device (make room, or mend what it names; then run ./scripts/up again)"
+            "device (make room, or repair what it names; then run ./scripts/up again)"
         )
     store = group.copy.folder / "data/simulated"
     assert not list(store.glob("*.csv"))
