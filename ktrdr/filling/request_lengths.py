@@ -8,23 +8,23 @@ from ktrdr.market.bars_request import BarsRequest
 
 
 class LearntLengths:
-    """Those of one store, read from its ledger when first needed."""
+    """The request lengths of one store, read from its ledger when first needed."""
 
     def __init__(self) -> None:
         self._known: RequestLengths | None = None
 
     def known(self, ledger: Ledger) -> RequestLengths:
-        """What was learnt so far."""
+        """The lengths learnt so far."""
         if self._known is None:
             self._known = RequestLengths(ledger.requests.spans())
         return self._known
 
     def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:
-        """It was answered in this time."""
+        """Learn from a request that was answered in this time."""
         if self.known(ledger).answered(request, took_s):
             ledger.requests.keep_request_lengths(self.known(ledger).days)
 
     def timed_out(self, ledger: Ledger, request: BarsRequest) -> None:
-        """It was not answered in time."""
+        """Learn from a request that was not answered in time."""
         if self.known(ledger).failed(request):
             ledger.requests.keep_request_lengths(self.known(ledger).days)

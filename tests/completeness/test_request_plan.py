@@ -28,17 +28,17 @@ def ask(timeframe: Timeframe, start: str, end: str) -> BarsRequest:
     return BarsRequest(AAPL, timeframe, utc(start), utc(end))
 
 
-def test_holes_within_one_span_are_one_request():
+def test_gaps_within_one_length_are_one_request():
     found = plan([Gap(0, 0, 1), Gap(6000, 6060, 2)], AAPL, Timeframe.M1)
     assert [(r.start, r.end) for r in found] == [(0, 6120)]
 
 
-def test_holes_farther_apart_are_several_the_newest_first():
+def test_gaps_farther_apart_are_several_the_newest_first():
     found = plan([Gap(0, 0, 1), Gap(6 * DAY, 6 * DAY, 1)], EURUSD, Timeframe.M1)
     assert [(r.start, r.end) for r in found] == [(6 * DAY, 6 * DAY + 60), (0, 60)]
 
 
-def test_a_long_gap_is_cut_at_the_span_of_its_bar_size():
+def test_a_long_gap_is_cut_at_the_length_of_its_bar_size():
     found = plan([Gap(0, 30 * DAY - 60, 1)], EURUSD, Timeframe.M1)
     assert len(found) == 6
     assert (found[0].end, found[-1].start) == (30 * DAY, 0)
@@ -83,11 +83,11 @@ minutes_missing = st.sets(st.integers(0, 60), min_size=1, max_size=9)
 
 
 @given(minutes_missing, st.integers(1, 20))
-def test_no_fewer_requests_could_do_it(days, span):
-    """By trying all: each way to cut the missing days, in order, into stretches of a span."""
-    spans = RequestLengths({"1m": span})
+def test_no_fewer_requests_could_do_it(days, longest):
+    """By trying all: each way to cut the missing days, in order, into stretches of that length."""
+    lengths = RequestLengths({"1m": longest})
     gaps = [Gap(day * DAY, day * DAY, 1) for day in sorted(days)]
-    length = int(spans.seconds(Timeframe.M1, EURUSD) / DAY)
+    length = int(lengths.seconds(Timeframe.M1, EURUSD) / DAY)
 
     @cache
     def fewest(left: tuple[int, ...]) -> int:
@@ -96,58 +96,60 @@ def test_no_fewer_requests_could_do_it(days, span):
         reach = [n for n in range(1, len(left) + 1) if left[n - 1] - left[0] < length]
         return 1 + min(fewest(left[n:]) for n in reach)
 
-    assert len(plan(gaps, EURUSD, Timeframe.M1, spans)) == fewest(tuple(sorted(days)))
+    assert len(plan(gaps, EURUSD, Timeframe.M1, lengths)) == fewest(tuple(sorted(days)))
 
 
-def test_a_span_grows_with_quick_answers_and_shrinks_with_none():
-    spans = RequestLengths()
+def test_a_length_grows_with_quick_answers_and_shrinks_with_none():
+    lengths = RequestLengths()
     whole = BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY)
-    assert spans.answered(whole, took_s=4)
-    assert spans.days["1m"] == 7.5
+    assert lengths.answered(whole, took_s=4)
+    assert lengths.days["1m"] == 7.5
     longer = BarsRequest(EURUSD, Timeframe.M1, 0, int(7.5 * DAY))
-    assert spans.failed(longer)
-    assert spans.days["1m"] == 3.75
-    assert spans.days["5m"] == 31
+    assert lengths.failed(longer)
+    assert lengths.days["1m"] == 3.75
+    assert lengths.days["5m"] == 31
 
 
-def test_a_short_request_says_nothing_of_long_ones():
-    spans = RequestLengths()
-    assert not spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, DAY), took_s=0.1)
-    assert not spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY), took_s=15)
-    assert spans.days["1m"] == 5
+def test_a_short_request_shows_nothing_about_long_ones():
+    lengths = RequestLengths()
+    assert not lengths.answered(BarsRequest(EURUSD, Timeframe.M1, 0, DAY), took_s=0.1)
+    assert not lengths.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY), took_s=15)
+    assert lengths.days["1m"] == 5
 
 
 def test_a_slow_answer_makes_the_next_ones_shorter():
-    spans = RequestLengths()
-    spans.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 6 * DAY), took_s=50)
-    assert spans.days["1m"] == 4
+    lengths = RequestLengths()
+    lengths.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 6 * DAY), took_s=50)
+    assert lengths.days["1m"] == 4
 
 
-def test_what_is_learnt_of_stocks_is_kept_in_days_of_a_market_without_pauses():
-    spans = RequestLengths()
-    spans.answered(BarsRequest(AAPL, Timeframe.M1, 0, int(12.5 * DAY)), took_s=4)
-    assert spans.days["1m"] == 7.5
+def test_what_is_learnt_from_stocks_is_kept_in_days_of_a_market_without_pauses():
+    lengths = RequestLengths()
+    lengths.answered(BarsRequest(AAPL, Timeframe.M1, 0, int(12.5 * DAY)), took_s=4)
+    assert lengths.days["1m"] == 7.5
 
 
 def test_a_request_that_could_not_be_shorter_is_late_for_another_reason():
-    spans = RequestLengths()
+    lengths = RequestLengths()
     tail = BarsRequest(EURUSD, Timeframe.M1, 0, 300)
-    assert not spans.failed(tail)
-    assert not spans.answered(tail, took_s=50)
-    assert spans.days["1m"] == 5
+    assert not lengths.failed(tail)
+    assert not lengths.answered(tail, took_s=50)
+    assert lengths.days["1m"] == 5
 
 
-def test_a_span_has_bounds_and_can_be_kept():
-    spans = RequestLengths()
+def test_a_length_has_bounds_and_can_be_kept():
+    lengths = RequestLengths()
     for _ in range(20):
-        spans.failed(BarsRequest(EURUSD, Timeframe.M1, 0, spans.seconds(Timeframe.M1, EURUSD)))
-        spans.answered(BarsRequest(EURUSD, Timeframe.H1, 0, spans.seconds(Timeframe.H1, EURUSD)), 1)
-    assert (spans.days["1m"], spans.days["1h"]) == (1, 720)
-    assert RequestLengths(spans.days).days == spans.days
+        lengths.failed(BarsRequest(EURUSD, Timeframe.M1, 0, lengths.seconds(Timeframe.M1, EURUSD)))
+        lengths.answered(
+            BarsRequest(EURUSD, Timeframe.H1, 0, lengths.seconds(Timeframe.H1, EURUSD)), 1
+        )
+    assert (lengths.days["1m"], lengths.days["1h"]) == (1, 720)
+    assert RequestLengths(lengths.days).days == lengths.days
     assert RequestLengths({"1m": 1e9, "nonsense": 3}).days["1m"] == 30
 
 
-def test_up_to_a_day_is_asked_for_in_seconds():
+def test_up_to_a_day_is_requested_in_seconds():
     request = ask(Timeframe.M1, "2026-11-20 14:30", "2026-11-20 15:30")
     assert request.ib_duration(NOW) == "3720 S"
     assert request.ib_end(NOW) == "20261120-15:31:00"
