@@ -34,7 +34,7 @@ class RequestLengths:
     """How many days one request may cover, by bar size, as learnt from IB's answers.
 
     IB answers longer requests than it documents. Where each request is slow, longer ones fill deep
-    history in 0.6 of the time (`scripts/bench lengths`).
+    history in two thirds of the time (`scripts/bench lengths`).
     """
 
     def __init__(self, learnt: Mapping[str, float] | None = None) -> None:
