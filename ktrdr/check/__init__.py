@@ -1,1 +1,1 @@
-"""Checks whether a store is sound, and repairs what it can without loss: `ktrdr check`."""
+"""`ktrdr check`: finds what is broken in a store, and fixes what can be fixed without loss."""

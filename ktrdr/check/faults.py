@@ -1,4 +1,4 @@
-"""What can be broken in a bar file, and what can be repaired without loss. Reads no file."""
+"""The kinds of faults in a bar file, and which can be fixed without loss. Reads no file."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ _FAR = 2**62
 
 
 class Fault(Enum):
-    """A kind of fault: its description, and how it is repaired or that a person must decide."""
+    """A kind of fault: its description, and how it is fixed or that a person must decide."""
 
-    HEADER = ("no header with the contract's columns", f"{_PERSON}: put the header in")
-    TOO_LONG = ("a line too long to be a bar", f"{_PERSON}: no bar file has such lines")
+    HEADER = ("no header with the required columns", f"{_PERSON}: add the header")
+    TOO_LONG = ("a line too long to be a bar", f"{_PERSON}: bar files have no such lines")
     NO_TIME = ("a time that cannot be read", f"{_PERSON}: correct the line or remove it")
     FIELDS = ("more or fewer fields than the header has", f"{_PERSON}: correct the line")
-    NO_NUMBER = ("a price or volume that is no finite number", f"{_PERSON}: correct the line")
+    NO_NUMBER = ("a price or volume that is not a finite number", f"{_PERSON}: correct the line")
     UNEVEN = ("a time off the grid: whole minutes, or 00:00 UTC for daily bars", _PERSON)
     IMPOSSIBLE = ("prices outside low and high, or a volume below 0 other than -1", _PERSON)
-    CONFLICT = ("another row of the same time", f"{_PERSON} which of the two is right")
-    UNORDERED = ("a row that comes too late", "the rows are sorted by their time")
-    DOUBLE = ("a row that is there twice", "it is kept once")
+    CONFLICT = ("a different row for the same time", f"{_PERSON} which of the two is right")
+    UNORDERED = ("a row out of order", "the rows are sorted by time")
+    DOUBLE = ("a duplicate row", "it is kept once")
     BLANK = ("an empty line", "it is dropped")
-    HEADER_AGAIN = ("the header once more", "it is dropped")
-    TORN = ("a last line that breaks off", "it is dropped: it never was a row")
-    UNENDED = ("a last row without its line end", "the line end is added")
-    UNFINISHED = ("a bar that is not over yet", "it is dropped, and requested again when it is")
-    DOUBTFUL = ("a bar that may not be over yet: its sessions are not known", "nothing to mend")
-    OUTSIDE = ("a bar outside the sessions that IB has reported", "nothing to mend")
+    HEADER_AGAIN = ("a repeated header", "it is dropped")
+    TORN = ("an incomplete last line", "it is dropped: it was never a whole row")
+    UNENDED = ("a last row without a line end", "the line end is added")
+    UNFINISHED = ("a bar that has not ended yet", "it is dropped, and requested again once it has")
+    DOUBTFUL = ("a bar that may not have ended: its sessions are not known", "nothing to fix")
+    OUTSIDE = ("a bar outside the sessions that IB reports", "nothing to fix")
 
     @property
     def what(self) -> str:
@@ -53,18 +53,18 @@ class Fault(Enum):
         return self.value[0]
 
     @property
-    def mend(self) -> str:
-        """How it is repaired, or that a person must decide."""
+    def fix(self) -> str:
+        """How it is fixed, or that a person must decide."""
         return self.value[1]
 
     @property
     def refusal(self) -> str:
-        """Why this kind of fault, repairable elsewhere, is not repaired here."""
+        """Why a fault of this kind, which can be fixed in most files, is not fixed in this one."""
         return _REFUSALS.get(self, _PERSON)
 
     @property
     def is_lossless(self) -> bool:
-        """It can be repaired without loss, in most files."""
+        """It can be fixed without loss, in most files."""
         return self in DROPPED | _ALONE | _IN_ORDER
 
     @property
@@ -74,25 +74,25 @@ class Fault(Enum):
 
 
 DROPPED = frozenset({Fault.DOUBLE, Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNFINISHED})
-"""Repaired by dropping the line."""
+"""Fixed by dropping the line."""
 
 _ALONE = frozenset({Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNENDED})
 _IN_ORDER = frozenset({Fault.UNORDERED, Fault.DOUBLE})
 _REFUSALS = {
-    Fault.UNORDERED: f"{_PERSON}: it is unknown where the lines without a time belong",
-    Fault.DOUBLE: f"{_PERSON}: it is dropped when all lines have a time that can be read",
-    Fault.UNFINISHED: f"{_PERSON}: ktrdr has not written it, or the clock is wrong",
+    Fault.UNORDERED: f"{_PERSON}: it is not known where the lines without a time belong",
+    Fault.DOUBLE: f"{_PERSON}: it is dropped once every line has a readable time",
+    Fault.UNFINISHED: f"{_PERSON}: ktrdr did not write it, or the clock is wrong",
 }
-_PLACELESS = frozenset({Fault.NO_TIME, Fault.TOO_LONG})
+_WITHOUT_TIME = frozenset({Fault.NO_TIME, Fault.TOO_LONG})
 
 
 class State(Enum):
-    """The state of a finding."""
+    """Whether a finding is a problem, and whether it can be fixed."""
 
     NOTE = "worth knowing"
     STAYS = "for a person to decide"
-    MENDABLE = "can be mended"
-    MENDED = "mended"
+    FIXABLE = "can be fixed"
+    FIXED = "fixed"
 
 
 @dataclass(frozen=True)
@@ -102,32 +102,32 @@ class Finding:
     where: str
     """The file's name in the store."""
     what: str
-    mend: str
-    """How it is repaired, or what a person must do."""
+    fix: str
+    """How it is fixed, or what a person must do."""
     state: State = State.STAYS
     lines: tuple[int, ...] = ()
-    """The first few; the header is line 1."""
+    """The numbers of the first few; the header is line 1."""
     count: int = 1
 
     @property
     def is_broken(self) -> bool:
         """It is a problem, not a note."""
-        return self.state in (State.STAYS, State.MENDABLE)
+        return self.state in (State.STAYS, State.FIXABLE)
 
 
-def mendable(found: Iterable[Fault], *, drop_unfinished: bool) -> frozenset[Fault]:
-    """Those that are repaired without loss.
+def fixable(found: Iterable[Fault], *, drop_unfinished: bool) -> frozenset[Fault]:
+    """Those of a file's faults that can be fixed without loss.
 
     Rows are sorted only if each has a readable time: otherwise the place of some is unknown.
-    `drop_unfinished`: there is one such bar, the last, and ktrdr has written it.
+    `drop_unfinished`: there is one unfinished bar, the last, and ktrdr has written it.
     """
-    there = frozenset(found)
-    if Fault.HEADER in there:
+    present = frozenset(found)
+    if Fault.HEADER in present:
         return frozenset()
-    chosen = there & _ALONE
-    if not there & _PLACELESS:
-        chosen |= there & _IN_ORDER
-    return chosen | (there & {Fault.UNFINISHED} if drop_unfinished else frozenset())
+    chosen = present & _ALONE
+    if not present & _WITHOUT_TIME:
+        chosen |= present & _IN_ORDER
+    return chosen | (present & {Fault.UNFINISHED} if drop_unfinished else frozenset())
 
 
 def impossible(
@@ -137,7 +137,7 @@ def impossible(
     closes: Float64Array,
     volumes: Float64Array,
 ) -> BoolArray:
-    """Which bars of finite numbers are invalid: `Bar.is_sound` for many at once."""
+    """Which bars are invalid: `Bar.is_sound` for many bars of finite numbers at once."""
     found: BoolArray = (
         (lows > np.minimum(opens, closes))
         | (highs < np.maximum(opens, closes))
@@ -160,7 +160,7 @@ class Sessions(NamedTuple):
 
 
 def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessions | None:
-    """As reported by IB itself; None if guessed from a week or from usual hours."""
+    """The sessions as IB reports them; None: these are guessed from a week or from usual hours."""
     if schedule is None or schedule.source != "ib":
         return None
     opens, closes, days, _ = schedule.columns
@@ -183,8 +183,8 @@ def unfinished(
 ) -> tuple[BoolArray, BoolArray]:
     """Which bars are certainly unfinished at `now`, and which may be (UTC seconds).
 
-    A bar can be shorter than its length if its session closes, and a trading day can end before
-    its UTC day does: only the sessions tell. That does not hold for minutes and future bars.
+    Only the sessions show when a bar ends: it is cut short when its session closes, and a trading
+    day can end before its UTC day does. One-minute bars and bars in the future need no sessions.
     """
     length_s = timeframe.length_s
     late = starts + (2 * DAY_S if timeframe.is_daily else length_s) > now

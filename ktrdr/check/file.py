@@ -1,4 +1,4 @@
-"""The faults of one bar file, and its repaired content. Writes nothing."""
+"""The faults of one bar file, and its content without them. Writes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ktrdr.check.faults import (
     DROPPED,
     Fault,
     Sessions,
-    mendable,
+    fixable,
     outside,
     unfinished,
 )
@@ -28,14 +28,14 @@ _PIECE_BYTES = 1024 * 1024
 
 
 @dataclass
-class Found:
-    """Lines with the same kind of fault."""
+class FaultyLines:
+    """The lines of a file with the same kind of fault."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
     """The numbers of the first few; the header is line 1."""
     example: str = ""
-    """How the first one begins."""
+    """The beginning of the first one."""
 
 
 @dataclass
@@ -43,20 +43,20 @@ class Inspection:
     """The result of reading every line of a file."""
 
     rows: int = 0
-    found: dict[Fault, Found] = field(default_factory=dict)
+    found: dict[Fault, FaultyLines] = field(default_factory=dict)
     last: int = NO_START
     """The latest start, UTC seconds."""
     is_in_order: bool = True
     first_unfinished: int = _NEVER
     """The earliest start of the bars that are certainly unfinished."""
 
-    def mends(self, *, is_owned: bool) -> frozenset[Fault]:
-        """What can be repaired without loss. `is_owned`: every row was written by ktrdr.
+    def fixable(self, *, is_owned: bool) -> frozenset[Fault]:
+        """The faults that can be fixed without loss. `is_owned`: ktrdr wrote every row.
 
-        Several unfinished bars are more likely a clock problem.
+        Several unfinished bars are left alone: they are more likely due to a wrong clock.
         """
         is_last = self.first_unfinished == self.last
-        return mendable(self.found, drop_unfinished=is_owned and is_last)
+        return fixable(self.found, drop_unfinished=is_owned and is_last)
 
     @property
     def broken(self) -> dict[Fault, int]:
@@ -72,7 +72,7 @@ def inspect(file: BarFile, sessions: Sessions | None, now: int) -> Inspection:
             _note(inspection, file, fault, lines, [row])
         _inspect_times(inspection, file, sessions, now, lines)
     if not file.layout.has_header and (inspection.rows or inspection.found.keys() - {Fault.BLANK}):
-        inspection.found[Fault.HEADER] = Found(1, [1])
+        inspection.found[Fault.HEADER] = FaultyLines(1, [1])
     if not inspection.is_in_order:
         _inspect_order(inspection, file)
     return inspection
@@ -102,10 +102,10 @@ def _inspect_times(
 def _note(
     inspection: Inspection, file: BarFile, fault: Fault, lines: Lines, rows: list[int]
 ) -> None:
-    """Add a fault of these lines, counted from the first of `lines`."""
+    """Add a fault of these `rows`, counted from the first of `lines`."""
     if not rows:
         return
-    found = inspection.found.setdefault(fault, Found())
+    found = inspection.found.setdefault(fault, FaultyLines())
     if not found.count:
         begin, end = lines.offsets[rows[0] : rows[0] + 2].tolist()
         text = os.pread(file.descriptor, min(end - begin, _EXAMPLE_BYTES), begin)
@@ -128,9 +128,9 @@ def _inspect_order(inspection: Inspection, file: BarFile) -> None:
 
 
 def _all_lines(file: BarFile) -> Lines:
-    """The place of each line in a file, and its time; faults only of whole lines."""
+    """The place and the time of each line in a file; faults only of whole lines."""
     parts = list(read_lines(file, times_only=True))
-    if not parts:  # it became shorter
+    if not parts:  # the file became shorter
         return Lines(2, np.empty(0, np.int64), np.array([file.layout.begin], np.int64), {})
     starts = np.concatenate([part.starts for part in parts])
     offsets = np.concatenate([part.offsets[:-1] for part in parts] + [parts[-1].offsets[-1:]])
@@ -159,7 +159,7 @@ def _same_times(file: BarFile, lines: Lines) -> tuple[list[int], list[int]]:
 
 
 def _by_time(starts: Int64Array, rows: Int64Array) -> Int64Array:
-    """Rows of one time keep their order."""
+    """The rows by time; those of the same time keep their order."""
     ordered: Int64Array = rows[np.argsort(starts[rows], kind="stable")]
     return ordered
 
@@ -170,8 +170,8 @@ def _text(file: BarFile, lines: Lines, row: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class Mended:
-    """A file's repaired content."""
+class FixedContent:
+    """A file's content after its faults are fixed."""
 
     rows: int
     size: int
@@ -180,23 +180,23 @@ class Mended:
     """To be read once, while the file is open."""
 
 
-def mended(file: BarFile, inspection: Inspection, mends: frozenset[Fault]) -> Mended:
-    """The repaired content of the file: its own lines, and no others."""
+def fixed_content(file: BarFile, inspection: Inspection, fixed: frozenset[Fault]) -> FixedContent:
+    """The content of the file with these faults `fixed`: its own lines, and no others."""
     lines = _all_lines(file)
     kept = np.ones(len(lines.starts), np.bool_)
-    kept[[row for row, fault in lines.faults.items() if fault in mends & DROPPED]] = False
-    if Fault.DOUBLE in mends:
+    kept[[row for row, fault in lines.faults.items() if fault in fixed & DROPPED]] = False
+    if Fault.DOUBLE in fixed:
         kept[_same_times(file, lines)[0]] = False
-    if Fault.UNFINISHED in mends:
+    if Fault.UNFINISHED in fixed:
         kept &= lines.starts != inspection.last
     rows = np.flatnonzero(kept)
-    if Fault.UNORDERED in mends:
+    if Fault.UNORDERED in fixed:
         rows = _by_time(lines.starts, rows)
-    tail = file.layout.newline if Fault.UNENDED in mends and kept[-1:].any() else b""
+    tail = file.layout.newline if Fault.UNENDED in fixed and kept[-1:].any() else b""
     begins, ends = lines.offsets[rows], lines.offsets[rows + 1]
     size = file.layout.begin + int((ends - begins).sum()) + len(tail)
     count = np.count_nonzero(lines.starts[rows] != NO_START)
-    return Mended(int(count), size, _gathered(_pieces(file, begins, ends, tail)))
+    return FixedContent(int(count), size, _gathered(_pieces(file, begins, ends, tail)))
 
 
 def _pieces(file: BarFile, begins: Int64Array, ends: Int64Array, tail: bytes) -> Iterator[bytes]:

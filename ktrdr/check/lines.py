@@ -1,6 +1,6 @@
-"""The lines of a bar file, each with its time and its fault, if any. Continues past broken lines.
+"""The lines of a bar file, each with its time and its fault, if any. Does not check their order.
 
-Does not judge their order; `BarFile` is for files that are sound.
+It continues past broken lines, unlike `BarFile`, which stops at the first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_text import Layout, line_start, read_starts
 
 NO_START = -(2**62)
-"""Stands for a time that is missing or cannot be read."""
+"""In place of a time that is missing or cannot be read."""
 
 _BLOCK_BYTES = 512 * 1024
 """Read at once; a longer line is not a bar."""
@@ -35,11 +35,11 @@ class Lines:
     number: int
     """Number of the first one; the header is line 1."""
     starts: Int64Array
-    """UTC seconds; NO_START."""
+    """UTC seconds, or NO_START."""
     offsets: Int64Array
     """Where each line begins in the file, and where the last one ends."""
     faults: dict[int, Fault]
-    """Which of them, counted from 0, are broken by themselves."""
+    """The faults of single lines, by the line's place, counted from 0."""
 
 
 class _Block(NamedTuple):
@@ -52,9 +52,9 @@ class _Block(NamedTuple):
 
 
 def read_lines(file: BarFile, *, times_only: bool = False) -> Iterator[Lines]:
-    """All lines after the header, some at a time; a last one without an end too.
+    """All lines after the header, some at a time, including a last one without an end.
 
-    `times_only`: if all times are sound, nothing else is checked.
+    `times_only`: where all times are valid, nothing else is checked.
     """
     number = 1 + file.layout.has_header
     for at, end, raw in _blocks(file):
@@ -78,7 +78,7 @@ def _blocks(file: BarFile) -> Iterator[_Block]:
             yield _Block(at, at + whole, raw[:whole])
             at += whole
         elif not raw:
-            return  # it became shorter
+            return  # the file became shorter
         elif len(raw) < _BLOCK_BYTES:
             yield _Block(at, at + len(raw), raw)
             return
@@ -99,7 +99,7 @@ def _end_of_line(file: BarFile, at: int) -> int:
 
 
 def _judge(file: BarFile, number: int, at: int, raw: bytes, *, times_only: bool) -> Lines:
-    """Lines that have ends: all at once if they are sound, else one by one."""
+    """Check lines that have ends: all at once if they are valid, else one by one."""
     try:
         starts, offsets = _times(file, raw)
         values = None if times_only else _values(raw, offsets, file.layout)
@@ -110,7 +110,7 @@ def _judge(file: BarFile, number: int, at: int, raw: bytes, *, times_only: bool)
 
 
 def _times(file: BarFile, raw: bytes) -> tuple[Int64Array, Int64Array]:
-    """The start of each line, and where it begins. ValueError, MalformedFile: one has none."""
+    """The start of each bar, and where its line begins. ValueError, MalformedFile: one has none."""
     starts, offsets = read_starts(file.path.name, file.layout, raw)
     if (starts % _grid_s(file.timeframe)).any():
         raise ValueError
@@ -122,10 +122,10 @@ def _grid_s(timeframe: Timeframe) -> int:
 
 
 def _values(raw: bytes, offsets: Int64Array, layout: Layout) -> list[Float64Array]:
-    """Open, high, low, close and volume of each line. ValueError: one has not five numbers."""
+    """Open, high, low, close and volume of each line. ValueError: one lacks one of these."""
     count, width = len(offsets) - 1, len(layout.columns)
     commas = np.flatnonzero(np.frombuffer(raw, np.uint8) == ord(","))
-    places = commas.reshape(count, width - 1)  # or there are too many, or too few
+    places = commas.reshape(count, width - 1)  # ValueError: too many or too few
     if (places[:, 0] < offsets[:-1]).any() or (places[:, -1] >= offsets[1:]).any():
         raise ValueError
     if b"_" in raw:  # which `float` ignores
@@ -183,7 +183,7 @@ def _fault_of(
 
 
 def _judge_last(file: BarFile, number: int, at: int, raw: bytes) -> Lines:
-    """A line without an end: a row if it has no other fault, else torn."""
+    """Check a last line without an end: a row if it has no other fault, else torn."""
     start, fault = _judge_line(raw, b"", file.layout, file.timeframe)
     offsets = np.array([at, at + len(raw)], np.int64)
     if fault is None:

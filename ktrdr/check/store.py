@@ -1,6 +1,6 @@
-"""Checks a store, and repairs what can be repaired without loss.
+"""Checks a store as a whole, and fixes what can be fixed without loss. Prints nothing.
 
-Works beside a running gap filler: a file is checked while nobody writes to it, and replaced under
+The gap filler may run meanwhile: a file is checked while nobody writes to it, and replaced under
 the lock that every ktrdr writer takes.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ktrdr.check.faults import Finding, Sessions, State, sessions_from
-from ktrdr.check.repair import Checked, SeriesCheck
+from ktrdr.check.series import Checked, SeriesCheck
 from ktrdr.errors import (
     KtrdrError,
     MalformedFile,
@@ -37,11 +37,11 @@ from ktrdr.store.source import METADATA_DIR, ledger_path
 SOURCES = ("live", "simulated")
 
 _STALE_S = 3600
-"""No write takes this long: older temporary files were left by killed writers."""
+"""No write takes this long: older temporary files are leftovers of killed writers."""
 
 
 class StoreCheck:
-    """Of one store. `clock` tells UTC seconds."""
+    """The check of one store. `clock` returns UTC seconds."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
@@ -50,10 +50,10 @@ class StoreCheck:
         self._clock = clock
         self._tables = _read_tables(folder)[0]
         self._blocked: Mapping[Series, MalformedFile] | None = None
-        """As last found by `series`."""
+        """Series that may not be read, from the last call of `series`."""
 
     def series(self, symbol: str | None = None, timeframe: str | None = None) -> list[Series]:
-        """Those of the store, or of one symbol or timeframe, by name.
+        """The store's series, or those of one symbol or timeframe, by name.
 
         Misconfigured: there is no store. UnknownSeries: it has none of these.
         """
@@ -61,11 +61,11 @@ class StoreCheck:
             raise Misconfigured(
                 f"{self._folder} is no folder", hint="set KTRDR_DATA_DIR to where the bar files are"
             )
-        there = self._store.scan()
-        self._blocked = there.blocked
+        scan = self._store.scan()
+        self._blocked = scan.blocked
         found = [
             series
-            for series in (*there.found, *there.blocked)
+            for series in (*scan.found, *scan.blocked)
             if symbol in (None, series.symbol) and timeframe in (None, series.timeframe.value)
         ]
         if not found and (symbol or timeframe):
@@ -76,9 +76,9 @@ class StoreCheck:
     # A series.
 
     def check(self, series: Series, *, fix: bool = False) -> Checked:
-        """Find faults in a series' file; with `fix`, repair those that can be.
+        """Find faults in a series' file; with `fix`, fix those that can be fixed.
 
-        A file that disappears meanwhile is no finding.
+        A file that disappears meanwhile is not a finding.
         """
         if self._blocked is None:
             self._blocked = self._store.scan().blocked
@@ -91,7 +91,9 @@ class StoreCheck:
         except FileNotFoundError:
             return Checked()
         except StoreUnwritable as error:
-            busy = Finding(series.file_name, error.message, "check it again, when nobody writes")
+            busy = Finding(
+                series.file_name, error.message, "check it again when nobody writes to it"
+            )
             return Checked(findings=(busy,))
         except (KtrdrError, OSError) as error:
             why = error.message if isinstance(error, KtrdrError) else error.strerror
@@ -105,7 +107,7 @@ class StoreCheck:
         except (Misconfigured, ValueError):
             return None
 
-    # Everything but the series.
+    # Everything except the series.
 
     def check_rest(self, *, fix: bool = False) -> list[Checked]:
         """Faults outside the series: names, leftovers, and the contents of `.ktrdr`."""
@@ -140,7 +142,7 @@ class StoreCheck:
             if is_broken:
                 yield _by_hand(where, why, "stop the programs and delete it: no bar is lost")
             elif why:
-                yield Finding(where, why, "nothing to mend", State.NOTE)
+                yield Finding(where, why, "nothing to fix", State.NOTE)
 
     def _leftovers(self, *, fix: bool) -> Iterator[Finding]:
         metadata = self._folder / METADATA_DIR
@@ -155,11 +157,11 @@ class StoreCheck:
                 if not is_sure and self._clock() - path.stat().st_mtime < _STALE_S:
                     return
                 path.stat()
-                where, state = str(path.relative_to(self._folder)), State.MENDABLE
+                where, state = str(path.relative_to(self._folder)), State.FIXABLE
                 if fix:
                     with contextlib.suppress(OSError):
                         path.unlink()
-                        state = State.MENDED
+                        state = State.FIXED
             yield Finding(where, "left by a writer that was killed", "it is removed", state)
 
 
@@ -203,10 +205,10 @@ def _entry(name: str, symbol: str, entry: object) -> Iterator[Finding]:
 
 
 def _quick_check(path: Path) -> tuple[str, bool]:
-    """The fault of a database, empty: none; and whether it is certainly broken."""
+    """What is wrong with a database, empty: nothing; and whether it is certainly broken."""
     try:
         with reading(path) as database:
-            said = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            result = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     except DatabaseError as error:
         return str(error), not is_busy(error)
-    return ("", False) if said == "ok" else (str(said), True)
+    return ("", False) if result == "ok" else (str(result), True)

@@ -474,12 +474,12 @@ def check(
     timeframe: Annotated[str | None, typer.Argument(help="Only this timeframe.")] = None,
     *,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Mend what can be mended without loss; keep the old file.")
+        bool, typer.Option("--fix", help="Fix what can be fixed without loss; keep the old file.")
     ] = False,
 ) -> None:
-    """Read the whole store and report what is broken. Exit code 1 when something is or stays so.
+    """Read the whole store and report what is broken. Exit code 1 if something stays broken.
 
-    It needs none of the programs, and may run beside them.
+    It needs none of the programs, and may run while they do.
     """
     from ktrdr.check.store import StoreCheck  # noqa: PLC0415  # the store, for this alone
 
@@ -504,14 +504,14 @@ def check(
 
 
 def _findings_table(findings: list[Finding]) -> Table:
-    table = Table("file", "line", "what is broken", "how it is mended")
+    table = Table("file", "line", "what is broken", "how it is fixed")
     for finding in findings:
         lines = ", ".join(map(str, finding.lines))
         more = finding.count - len(finding.lines)
         if lines and more > 0:
             lines += f" and {more:,} more"
-        mend = f"done: {finding.mend}" if finding.state is State.MENDED else finding.mend
-        table.add_row(*map(escape, (finding.where, lines, finding.what, mend)))
+        fix = f"done: {finding.fix}" if finding.state is State.FIXED else finding.fix
+        table.add_row(*map(escape, (finding.where, lines, finding.what, fix)))
     return table
 
 
@@ -521,7 +521,7 @@ def _verdict(findings: list[Finding]) -> str:
     if not counts.keys() - {State.NOTE}:
         return "no problems found"
     parts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
-    next_step = "; ktrdr check --fix mends it" if counts[State.MENDABLE] else ""
+    next_step = "; ktrdr check --fix fixes it" if counts[State.FIXABLE] else ""
     return "; ".join(parts) + next_step
 
 

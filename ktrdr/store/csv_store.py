@@ -190,42 +190,42 @@ class CsvStore:
         with _reported(self.path(series)), self._writing(series) as writer:
             return writer.add(new, correct=correct)
 
-    # What was cut short.
+    # What killed writers left.
 
     def clear_leftovers(self) -> int:
         """Remove what killed writers left; returns the number of files."""
         metadata = self.folder / METADATA_DIR
-        folders, neighbours = (
-            {self.folder, metadata, metadata / "replaced", metadata / "renewed"},
-            set[Path](),
-        )
+        folders = {self.folder, metadata, metadata / "replaced", metadata / "renewed"}
+        targets: set[Path] = set()
         with contextlib.suppress(FileNotFoundError):
             links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
-            neighbours = {Path(os.path.realpath(path)).parent for path in links} - folders
-        left = sum(clear_leftovers(folder) for folder in folders)
-        for folder in neighbours:
-            with contextlib.suppress(OSError):  # which may be a foreign one
-                left += clear_leftovers(folder)
-        return left + self._mend_all() + self.staging._mend_all()  # noqa: SLF001  of this class
+            targets = {Path(os.path.realpath(path)).parent for path in links} - folders
+        removed = sum(clear_leftovers(folder) for folder in folders)
+        for folder in targets:
+            with contextlib.suppress(OSError):  # it may be somebody else's
+                removed += clear_leftovers(folder)
+        removed += self._remove_all_unfinished()
+        return removed + self.staging._remove_all_unfinished()  # noqa: SLF001  of this class
 
-    def _mend_all(self) -> int:
-        mended = 0
+    def _remove_all_unfinished(self) -> int:
+        removed = 0
         for path in self._locks.glob("*.lock"):
             with contextlib.suppress(FileNotFoundError, KtrdrError, ValueError):
-                mended += self.mend(parse_series(f"{path.stem}.csv"))  # the next `add` reports it
-        return mended
+                series = parse_series(f"{path.stem}.csv")
+                removed += self.remove_unfinished(series)  # else the next `add` reports it
+        return removed
 
-    def mend(self, series: Series) -> bool:
-        """Remove rows that a killed writer left unfinished; whether there were any.
+    def remove_unfinished(self, series: Series) -> bool:
+        """Remove rows that a killed writer left unfinished; returns whether there were any.
 
-        StoreUnwritable, MalformedFile: they stay, and no reader takes them for rows.
+        StoreUnwritable, MalformedFile: they stay; no reader takes them for rows.
         """
         path = self._lock_path(series)
         with _reported(path):
             if left_unfinished(path) is None:
                 return False
         with _reported(self.path(series)), self._writing(series) as writer:
-            return writer.mend()
+            return writer.remove_unfinished()
 
     # Rebuilds.
 
@@ -289,7 +289,7 @@ class CsvStore:
 
     @contextlib.contextmanager
     def locked(self, series: Series) -> Iterator[WriteLock]:
-        """No ktrdr process writes to the series' file, nor does this one with `add` or `mend`.
+        """No ktrdr process writes to the series' file, nor does this one.
 
         StoreUnwritable: another one does, for too long. OSError: the lock cannot be made.
         """

@@ -239,7 +239,7 @@ def broken(name: str, line: int | None, found: object, expected: str) -> Malform
     """The error for a line of the file `name` that cannot be read."""
     where = f"{name} line {line}" if line is not None else name
     hint = (
-        f"{check_command(name)} names each such line, and with --fix mends what it can without "
+        f"{check_command(name)} names each such line, and with --fix fixes what it can without "
         "loss; correct the others, or delete them"
     )
     return MalformedFile(f"{where}: {found!r}: expected {expected}", hint=hint)

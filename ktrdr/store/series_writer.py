@@ -45,7 +45,7 @@ class SeriesWriter:
 
         Raises as `CsvStore.add`, and OSError if the disk refuses.
         """
-        self.mend()
+        self.remove_unfinished()
         for _ in range(_TRIES):
             with self._open(writable=True) as file:
                 self._refuse_shared(file)
@@ -57,11 +57,11 @@ class SeriesWriter:
             hint="end that program, or have it write elsewhere; it is tried again",
         )
 
-    def mend(self) -> bool:
-        """Remove rows that were not written to their end; whether there were any.
+    def remove_unfinished(self) -> bool:
+        """Remove rows that a killed writer left unfinished; returns whether there were any.
 
-        In a copy, since a reader may have seen some of them. Only rows torn by ktrdr: the last row
-        of another program may only be missing its line end.
+        By replacing the file, since a reader may have seen some of them. Only rows that ktrdr was
+        writing: the last row of another program may lack nothing but its line end.
         """
         for _ in range(_TRIES):
             left = self._lock.unfinished()

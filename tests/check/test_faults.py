@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from ktrdr.check.faults import (
     Fault,
+    fixable,
     impossible,
-    mendable,
     outside,
     sessions_from,
     unfinished,
@@ -111,24 +111,24 @@ def test_sessions_that_are_guesses_prove_nothing():
 
 def test_rows_are_sorted_only_where_each_has_a_time():
     disorder = {Fault.UNORDERED, Fault.DOUBLE, Fault.BLANK}
-    assert mendable(disorder, drop_unfinished=False) == disorder
+    assert fixable(disorder, drop_unfinished=False) == disorder
     for placeless in (Fault.NO_TIME, Fault.TOO_LONG):
-        found = mendable({*disorder, placeless}, drop_unfinished=False)
+        found = fixable({*disorder, placeless}, drop_unfinished=False)
         assert found == {Fault.BLANK}
 
 
-def test_without_a_header_nothing_is_mended():
-    assert not mendable({Fault.HEADER, Fault.BLANK, Fault.TORN}, drop_unfinished=True)
+def test_without_a_header_nothing_is_fixed():
+    assert not fixable({Fault.HEADER, Fault.BLANK, Fault.TORN}, drop_unfinished=True)
 
 
-def test_what_needs_a_person_is_never_mended():
+def test_what_needs_a_person_is_never_fixed():
     by_person = {Fault.CONFLICT, Fault.NO_NUMBER, Fault.FIELDS, Fault.IMPOSSIBLE, Fault.UNEVEN}
-    assert not mendable({*by_person, Fault.UNFINISHED}, drop_unfinished=False)
-    assert mendable({*by_person, Fault.UNFINISHED}, drop_unfinished=True) == {Fault.UNFINISHED}
+    assert not fixable({*by_person, Fault.UNFINISHED}, drop_unfinished=False)
+    assert fixable({*by_person, Fault.UNFINISHED}, drop_unfinished=True) == {Fault.UNFINISHED}
 
 
 @pytest.mark.parametrize("fault", Fault)
-def test_every_fault_says_what_it_is_and_what_becomes_of_it(fault):
+def test_every_fault_has_a_description_and_a_fix(fault):
     assert fault.what
-    assert fault.mend
+    assert fault.fix
     assert fault.refusal.startswith("a person must decide")

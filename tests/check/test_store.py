@@ -85,7 +85,7 @@ def states(findings):
 
 
 def everything(folder: Path) -> dict[Path, tuple[int, int, int]]:
-    """What tells that a file was touched: inode, size, time of change."""
+    """What changes when a file is touched: inode, size, time of change."""
     found = {}
     for path in folder.rglob("*"):
         status = path.lstat()
@@ -112,7 +112,7 @@ def everything(folder: Path) -> dict[Path, tuple[int, int, int]]:
         HEADER + "2026-11-20 14:30:00+00:00,-37.63,10,-40.32,-13.1,0\n",
     ],
 )
-def test_what_keeps_every_promise_is_left_alone(write, check, data_dir, text):
+def test_a_sound_file_is_left_alone(write, check, data_dir, text):
     write(text)
     before = everything(data_dir)
     assert check() == []
@@ -152,21 +152,21 @@ def test_a_store_that_the_gap_filler_has_written_is_sound(check, data_dir):
         ("\0\0\0\0,1,1,1,1,5", "a time that cannot be read"),
         (row(4, "1,1,1,1").strip(), "more or fewer fields"),
         (row(4, "1,1,1,1,5,6").strip(), "more or fewer fields"),
-        (row(4, "1,1,1,one,5").strip(), "no finite number"),
-        (row(4, "1,1,1,,5").strip(), "no finite number"),
-        (row(4, "1,nan,1,1,5").strip(), "no finite number"),
-        (row(4, "1,1e999,1,1,5").strip(), "no finite number"),
-        (row(4, "1,1.2.3,1,1,5").strip(), "no finite number"),
-        (row(4, "1,1_0,1,1,5").strip(), "no finite number"),
+        (row(4, "1,1,1,one,5").strip(), "not a finite number"),
+        (row(4, "1,1,1,,5").strip(), "not a finite number"),
+        (row(4, "1,nan,1,1,5").strip(), "not a finite number"),
+        (row(4, "1,1e999,1,1,5").strip(), "not a finite number"),
+        (row(4, "1,1.2.3,1,1,5").strip(), "not a finite number"),
+        (row(4, "1,1_0,1,1,5").strip(), "not a finite number"),
         (row(4, "5,6,5.5,5,5").strip(), "prices outside low and high"),
         (row(4, "5,4,3,4,5").strip(), "prices outside low and high"),
         (row(4, "5,6,4,6.5,5").strip(), "prices outside low and high"),
         (row(4, "5,6,4,5,-2").strip(), "a volume below 0"),
         (row(4).replace(":00+", ":30+").strip(), "a time off the grid"),
-        (row(3, "1,1,1,1,5").strip(), "another row of the same time"),
+        (row(3, "1,1,1,1,5").strip(), "a different row for the same time"),
     ],
 )
-def test_a_line_that_only_a_person_can_mend_is_named(write, check, data_dir, kept, line, what):
+def test_a_line_that_only_a_person_can_fix_is_named(write, check, data_dir, kept, line, what):
     write(SOUND.replace(row(4), line + "\n") + row(5))
     before = everything(data_dir)
     (finding,) = check(fix=True)
@@ -175,7 +175,7 @@ def test_a_line_that_only_a_person_can_mend_is_named(write, check, data_dir, kep
     assert finding.lines == (6,)
     assert finding.count == 1
     assert finding.state is State.STAYS
-    assert "a person must decide" in finding.mend
+    assert "a person must decide" in finding.fix
     assert everything(data_dir) == before
     assert kept() == {}
 
@@ -235,7 +235,7 @@ def test_without_a_header_a_file_is_left_as_it_is(write, check, data_dir, text):
     assert everything(data_dir) == before
 
 
-def test_what_is_named_like_no_series_is_told(check, write, data_dir):
+def test_a_name_that_is_no_series_is_reported(check, write, data_dir):
     write(SOUND, "prices.csv")
     write(SOUND, "AAPL_2m.csv")
     (data_dir / "DIR_1d.csv").mkdir()
@@ -248,15 +248,15 @@ def test_what_is_named_like_no_series_is_told(check, write, data_dir):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_told(write, check):
+def test_a_file_that_may_not_be_read_is_reported(write, check):
     write(SOUND).chmod(0)
     (finding,) = check(fix=True)
     assert "Permission denied" in finding.what
 
 
-# What is mended.
+# What is fixed.
 
-MENDED = {
+FIXED = {
     "rows out of order": (HEADER + row(0) + row(3) + row(1) + row(2) + row(4), SOUND),
     "a doubled row": (SOUND.replace(row(2), row(2) * 3), SOUND),
     "a file behind itself": (SOUND + SOUND, SOUND),
@@ -273,14 +273,14 @@ MENDED = {
 }
 
 
-@pytest.mark.parametrize(("text", "sound"), MENDED.values(), ids=MENDED)
-def test_what_can_be_mended_without_loss_is(write, check, kept, data_dir, text, sound):
+@pytest.mark.parametrize(("text", "sound"), FIXED.values(), ids=FIXED)
+def test_what_can_be_fixed_without_loss_is_fixed(write, check, kept, data_dir, text, sound):
     path = write(text)
     path.chmod(0o640)
     before = everything(data_dir)
-    assert set(states(check())) == {State.MENDABLE}
+    assert set(states(check())) == {State.FIXABLE}
     assert everything(data_dir) == before
-    assert set(states(check(fix=True))) == {State.MENDED}
+    assert set(states(check(fix=True))) == {State.FIXED}
     assert path.read_bytes() == sound.encode()
     assert path.stat().st_mode & 0o777 == 0o640
     assert kept() == {"AAPL_1m.20261123T120000Z.csv": text.encode()}
@@ -298,16 +298,16 @@ def test_only_what_is_broken_is_touched(write, check, data_dir):
     assert everything(data_dir)[fine] == before[fine]
 
 
-def test_what_stays_is_told_when_the_rest_is_mended(write, check, kept):
+def test_what_stays_is_reported_when_the_rest_is_fixed(write, check, kept):
     odd = row(3, "one,1,1,1,5")
     path = write(HEADER + row(4) + odd + row(0) + row(0) + row(1, "9,9,9,9,9") + row(1) + "torn")
     findings = {finding.what.partition(":")[0]: finding.state for finding in check(fix=True)}
     assert findings == {
-        "a price or volume that is no finite number": State.STAYS,
-        "another row of the same time": State.STAYS,
-        "a row that comes too late": State.MENDED,
-        "a row that is there twice": State.MENDED,
-        "a last line that breaks off": State.MENDED,
+        "a price or volume that is not a finite number": State.STAYS,
+        "a different row for the same time": State.STAYS,
+        "a row out of order": State.FIXED,
+        "a duplicate row": State.FIXED,
+        "an incomplete last line": State.FIXED,
     }
     assert path.read_text() == HEADER + row(0) + row(1, "9,9,9,9,9") + row(1) + odd + row(4)
     assert len(kept()) == 1
@@ -318,14 +318,14 @@ def test_what_stays_is_told_when_the_rest_is_mended(write, check, kept):
 def test_rows_are_not_sorted_around_a_line_that_has_no_time(write, check):
     text = HEADER + row(2) + "yesterday,1,1,1,1,5\n" + row(1) + row(1)
     path = write(text + "torn")
-    assert states(check(fix=True)) == [State.STAYS] * 3 + [State.MENDED]
+    assert states(check(fix=True)) == [State.STAYS] * 3 + [State.FIXED]
     assert path.read_text() == text
 
 
 def test_rows_alike_but_for_their_spelling_are_two_rows(write, check):
     write(SOUND + row(4).replace(",100\n", ",100.0\n"))
     (finding,) = check(fix=True)
-    assert "another row of the same time" in finding.what
+    assert "a different row for the same time" in finding.what
 
 
 def test_old_files_of_the_same_second_are_all_kept(write, check, kept):
@@ -351,7 +351,7 @@ def test_a_link_stays_a_link(scratch, data_dir, check, kept):
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_any_shuffling_and_doubling_of_sound_rows_is_mended(write, check, data):
+def test_any_disorder_and_duplicates_of_sound_rows_are_fixed(write, check, data):
     minutes = data.draw(st.lists(st.integers(0, 59), unique=True, max_size=12))
     sound = [row(m, f"{m + 1},{m + 9},{m}.5,{m + 2},{m}") for m in sorted(minutes)]
     more = data.draw(st.lists(st.sampled_from(sound), max_size=6)) if sound else []
@@ -363,7 +363,7 @@ def test_any_shuffling_and_doubling_of_sound_rows_is_mended(write, check, data):
     assert check() == []
 
 
-def test_disorder_is_seen_where_one_block_ends_and_the_next_begins(write, check):
+def test_disorder_is_found_where_one_block_ends_and_the_next_begins(write, check):
     start = utc("2020-01-01")
     lines = [
         f"{datetime.fromtimestamp(start + 60 * i, UTC).isoformat(' ')},1,1,1,1,5\n"
@@ -372,15 +372,15 @@ def test_disorder_is_seen_where_one_block_ends_and_the_next_begins(write, check)
     block = 512 * 1024 // len(lines[0])
     path = write(HEADER + "".join(lines[block : 2 * block] + lines[:block] + lines[2 * block :]))
     (finding,) = check(fix=True)
-    assert "too late" in finding.what
+    assert "a row out of order" in finding.what
     assert (finding.lines[0], finding.count) == (block + 2, block)
     assert path.read_text() == HEADER + "".join(lines)
 
 
-def test_what_is_only_doubled_is_not_called_disorder(write, check):
+def test_duplicates_alone_are_not_called_disorder(write, check):
     write(SOUND + SOUND.removeprefix(HEADER))
     (finding,) = check()
-    assert "twice" in finding.what
+    assert "a duplicate row" in finding.what
     assert (finding.lines, finding.count) == ((7, 8, 9), 5)
 
 
@@ -393,21 +393,23 @@ def test_a_large_file_in_disorder_is_sorted(write, check):
     shuffled = lines[:]
     random.Random(7).shuffle(shuffled)
     path = write(HEADER + "".join(shuffled + lines[:100]))
-    assert set(states(check(fix=True))) == {State.MENDED}
+    assert set(states(check(fix=True))) == {State.FIXED}
     assert path.read_text() == HEADER + "".join(lines)
 
 
-# Bars that are not over.
+# Bars that have not ended.
 
 FORMING = utc("2026-11-20 14:04:30")
 
 
-def test_our_own_last_bar_that_is_not_over_is_dropped_and_stays_ours(write, check, kept, ledger):
+def test_an_owned_last_bar_that_has_not_ended_is_dropped_and_the_file_stays_owned(
+    write, check, kept, ledger
+):
     path = write(SOUND)
     store = CsvStore(path.parent)
     ledger.series.keep_file(AAPL, store.key(AAPL), is_owned=True)
-    assert states(check(now=FORMING)) == [State.MENDABLE]
-    assert states(check(now=FORMING, fix=True)) == [State.MENDED]
+    assert states(check(now=FORMING)) == [State.FIXABLE]
+    assert states(check(now=FORMING, fix=True)) == [State.FIXED]
     assert path.read_text() == SOUND.removesuffix(row(4))
     assert list(kept().values()) == [SOUND.encode()]
     assert ledger.series.file(AAPL) == (store.key(AAPL), True)
@@ -428,10 +430,10 @@ def test_many_bars_of_the_future_are_a_matter_for_a_person(write, check, ledger)
     (finding,) = check(now=utc("2026-11-20 14:02"), fix=True)
     assert finding.state is State.STAYS
     assert finding.lines == (4, 5, 6)
-    assert "clock" in finding.mend
+    assert "clock" in finding.fix
 
 
-def test_what_nobody_can_tell_is_a_note(write, check):
+def test_a_bar_that_may_not_have_ended_is_a_note(write, check):
     write(HEADER + "2026-11-23 00:00:00+00:00,1,1,1,1,5\n", "AAPL_1d.csv")
     assert states(check(fix=True)) == [State.NOTE]
     assert check(now=utc("2026-11-24")) == []
@@ -450,7 +452,7 @@ def test_bars_outside_the_sessions_that_are_known_are_a_note(write, check, ledge
     assert finding.lines == (2, 3)
 
 
-# What is beside the series.
+# The rest of the store.
 
 
 @pytest.mark.parametrize("text", ["live\n", "simulated"])
@@ -460,7 +462,7 @@ def test_a_store_may_belong_to_either_source(check, data_dir, text):
     assert check() == []
 
 
-def test_a_store_of_nobody_knows_what_is_told(check, data_dir):
+def test_an_unknown_source_is_reported(check, data_dir):
     (data_dir / ".ktrdr").mkdir()
     (data_dir / ".ktrdr" / "source").write_text("paper")
     (finding,) = check(fix=True)
@@ -469,7 +471,7 @@ def test_a_store_of_nobody_knows_what_is_told(check, data_dir):
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe"])
-def test_what_is_in_the_place_of_its_mark_is_not_read(check, data_dir, scratch, kind):
+def test_what_stands_in_place_of_the_source_record_is_not_read(check, data_dir, scratch, kind):
     (data_dir / ".ktrdr").mkdir()
     (scratch / "other").write_text("s3cret")
     if kind == "link":
@@ -479,7 +481,7 @@ def test_what_is_in_the_place_of_its_mark_is_not_read(check, data_dir, scratch, 
     (finding,) = check(fix=True)
     assert (finding.where, finding.state) == (".ktrdr/source", State.STAYS)
     assert "is no file of its own" in finding.what
-    assert "live or simulated" in finding.mend
+    assert "live or simulated" in finding.fix
 
 
 @pytest.mark.parametrize(
@@ -494,9 +496,7 @@ def test_what_is_in_the_place_of_its_mark_is_not_read(check, data_dir, scratch, 
     ],
 )
 @pytest.mark.parametrize("hops", [1, 2])
-def test_of_what_a_link_leads_to_nothing_is_shown_unless_it_has_bars(
-    check, data_dir, scratch, text, hops
-):
+def test_the_target_of_a_link_is_not_shown_unless_it_has_bars(check, data_dir, scratch, text, hops):
     (scratch / "0").write_text(text)
     for hop in range(1, hops):
         (scratch / str(hop)).symlink_to(scratch / str(hop - 1))
@@ -528,7 +528,7 @@ def test_a_value_where_a_table_belongs_is_not_shown(check, write):
         (b"[AAPL]\nsince = 3\n", "[AAPL] since = 3"),
     ],
 )
-def test_a_broken_entry_is_told(write, check, text, what):
+def test_a_broken_entry_is_reported(write, check, text, what):
     write(text, "instruments.toml")
     write(SOUND)
     (finding,) = check(fix=True)
@@ -536,13 +536,13 @@ def test_a_broken_entry_is_told(write, check, text, what):
     assert what in finding.what
 
 
-def test_each_broken_entry_is_told(write, check):
+def test_each_broken_entry_is_reported(write, check):
     write("[AAPL]\nsize = 1\n[MSFT]\nexchange = 'NYSE'\n[ES]\nexpiry = '26'\n", "instruments.toml")
     assert [finding.what.partition(" ")[0] for finding in check()] == ["[AAPL]", "[ES]"]
 
 
 @pytest.mark.parametrize("name", ["ledger.sqlite", "connection-live.sqlite"])
-def test_a_broken_database_is_told_and_left(check, data_dir, name):
+def test_a_broken_database_is_reported_and_left(check, data_dir, name):
     path = data_dir / ".ktrdr" / name
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path)) as database:
@@ -570,13 +570,13 @@ def test_what_a_killed_writer_left_is_removed(write, check, data_dir):
     CsvStore(data_dir).claim("live")
     left = write("half", LEFT)
     (finding,) = check()
-    assert (finding.where, finding.state) == (LEFT, State.MENDABLE)
+    assert (finding.where, finding.state) == (LEFT, State.FIXABLE)
     assert left.exists()
-    assert states(check(fix=True)) == [State.MENDED]
+    assert states(check(fix=True)) == [State.FIXED]
     assert not left.exists()
 
 
-def test_what_a_running_writer_is_about_to_finish_is_none_of_it(write, check, data_dir):
+def test_a_running_writers_temporary_file_is_left_alone(write, check, data_dir):
     left = write("half", LEFT)
     with CsvStore(data_dir).locked(AAPL):
         assert check(fix=True) == []
@@ -584,18 +584,18 @@ def test_what_a_running_writer_is_about_to_finish_is_none_of_it(write, check, da
 
 
 @pytest.mark.parametrize("name", [".source.4711-1.ktrdr-new", "replaced/.x.4711-1.ktrdr-new"])
-def test_where_no_lock_tells_age_does(check, data_dir, name):
+def test_where_there_is_no_lock_the_age_decides(check, data_dir, name):
     path = data_dir / ".ktrdr" / name
     path.parent.mkdir(parents=True)
     path.write_text("half")
     os.utime(path, (NOW - 60, NOW - 60))
     assert check(fix=True) == []
     os.utime(path, (NOW - 7200, NOW - 7200))
-    assert states(check(fix=True)) == [State.MENDED]
+    assert states(check(fix=True)) == [State.FIXED]
     assert not path.exists()
 
 
-# Beside others.
+# While others write.
 
 
 def test_a_line_that_is_just_being_written_is_not_taken_for_a_torn_one(data_dir, write):
@@ -603,7 +603,7 @@ def test_a_line_that_is_just_being_written_is_not_taken_for_a_torn_one(data_dir,
     steps = iter([lambda: write(SOUND + row(5)), lambda: None])
 
     def clock():
-        """Asked when the file is open."""
+        """Called when the file is open."""
         next(steps)()
         return NOW
 
@@ -611,7 +611,7 @@ def test_a_line_that_is_just_being_written_is_not_taken_for_a_torn_one(data_dir,
     assert path.read_text() == SOUND + row(5)
 
 
-def test_what_is_appended_while_the_mended_file_is_written_is_not_lost(
+def test_what_is_appended_while_the_fixed_file_is_written_is_not_lost(
     data_dir, write, check, kept, monkeypatch
 ):
     path = write(HEADER + row(0) + "".join(map(row, range(30))))
@@ -623,12 +623,12 @@ def test_what_is_appended_while_the_mended_file_is_written_is_not_lost(
             CsvStore(data_dir).add(AAPL, [bars.pop()])
 
     monkeypatch.setattr(os, "fsync", write_meanwhile)
-    assert set(states(check(fix=True))) == {State.MENDED}
+    assert set(states(check(fix=True))) == {State.FIXED}
     assert path.read_text() == HEADER + "".join(map(row, range(30))) + row(40, "1.0,1.0,1.0,1.0,1")
     assert len(kept()) == 1
 
 
-def test_nobody_may_write_while_the_files_change_places(data_dir, write, check, monkeypatch):
+def test_nobody_may_write_while_the_file_is_replaced(data_dir, write, check, monkeypatch):
     write(SOUND + "x")
     link, was_locked = os.link, []
 
@@ -643,7 +643,7 @@ def test_nobody_may_write_while_the_files_change_places(data_dir, write, check, 
     assert was_locked == [True]
 
 
-def test_a_mended_file_that_a_starting_gap_filler_clears_away_is_made_again(
+def test_a_fixed_file_that_a_starting_gap_filler_clears_away_is_made_again(
     data_dir, write, check, monkeypatch
 ):
     path = write(SOUND + "x")
@@ -655,11 +655,11 @@ def test_a_mended_file_that_a_starting_gap_filler_clears_away_is_made_again(
             fillers.pop().clear_leftovers()
 
     monkeypatch.setattr(os, "fsync", clear_once)
-    assert states(check(fix=True)) == [State.MENDED]
+    assert states(check(fix=True)) == [State.FIXED]
     assert path.read_text() == SOUND
 
 
-def test_what_is_appended_while_a_file_is_mended_is_not_lost(data_dir, write, check, kept):
+def test_what_is_appended_while_a_file_is_fixed_is_not_lost(data_dir, write, check, kept):
     first = "".join(map(row, range(60)))
     path = write(HEADER + first)
     store = CsvStore(data_dir)
@@ -677,17 +677,17 @@ def test_what_is_appended_while_a_file_is_mended_is_not_lost(data_dir, write, ch
     assert kept()
 
 
-def test_a_locked_file_is_not_mended(data_dir, write, check):
+def test_a_locked_file_is_not_fixed(data_dir, write, check):
     path = write(SOUND + "x")
     store = CsvStore(data_dir)
     with store.locked(AAPL):
         (finding,) = check(fix=True)
-    assert "locked by another process" in finding.what + finding.mend
+    assert "locked by another process" in finding.what + finding.fix
     assert finding.is_broken
     assert path.read_text() == SOUND + "x"
 
 
-def test_a_full_disk_is_told_and_changes_nothing(data_dir, write, check, monkeypatch, kept):
+def test_a_full_disk_is_reported_and_changes_nothing(data_dir, write, check, monkeypatch, kept):
     path = write(SOUND + "x")
 
     def full(*_):
@@ -696,15 +696,15 @@ def test_a_full_disk_is_told_and_changes_nothing(data_dir, write, check, monkeyp
     monkeypatch.setattr(os, "write", full)
     findings = check(fix=True)
     monkeypatch.undo()
-    assert states(findings) == [State.MENDABLE, State.STAYS]
-    assert "No space left" in findings[1].mend
+    assert states(findings) == [State.FIXABLE, State.STAYS]
+    assert "No space left" in findings[1].fix
     assert path.read_text() == SOUND + "x"
     assert kept() == {}
     assert [p.name for p in data_dir.iterdir()] == ["AAPL_1m.csv"]
 
 
-def test_a_copy_that_came_out_wrong_takes_nobodys_place(write, check, monkeypatch, kept):
-    """As on a disk that swaps two rows on their way."""
+def test_a_copy_with_a_wrong_content_does_not_replace_the_file(write, check, monkeypatch, kept):
+    """As on a disk that damages what is written to it."""
     path = write(SOUND + "x")
     write_ = os.write
 
@@ -714,8 +714,8 @@ def test_a_copy_that_came_out_wrong_takes_nobodys_place(write, check, monkeypatc
     monkeypatch.setattr(os, "write", wrong)
     findings = check(fix=True)
     monkeypatch.undo()
-    assert states(findings) == [State.MENDABLE, State.STAYS]
-    assert "would be invalid" in findings[1].mend
+    assert states(findings) == [State.FIXABLE, State.STAYS]
+    assert "would be invalid" in findings[1].fix
     assert path.read_text() == SOUND + "x"
     assert kept() == {}
 
@@ -723,7 +723,7 @@ def test_a_copy_that_came_out_wrong_takes_nobodys_place(write, check, monkeypatc
 # Which series.
 
 
-def test_a_symbol_and_a_timeframe_choose(write, data_dir):
+def test_a_symbol_and_a_timeframe_choose_the_series(write, data_dir):
     for name in ("AAPL_1m.csv", "AAPL_1d.csv", "MSFT_1m.csv"):
         write(HEADER, name)
     store = StoreCheck(data_dir)
@@ -746,8 +746,8 @@ def test_it_loads_no_pandas():
     assert done.stdout == "False\n"
 
 
-def test_a_row_that_we_were_killed_at_is_not_completed(check, write, data_dir):
-    """As an append leaves it: who has not seen the volume's end may take it for a whole one."""
+def test_a_row_at_which_a_writer_was_killed_is_not_completed(check, write, data_dir):
+    """An append that was cut short in the volume leaves what looks like a whole row."""
     path = write(SOUND + row(5).removesuffix("00\n"))
     mark = data_dir / ".ktrdr" / "locks" / "AAPL_1m.lock"
     mark.parent.mkdir(parents=True)

@@ -681,19 +681,19 @@ def test_check_tells_that_all_is_kept(ktrdr, settings):
     assert result.output.endswith(": no problems found\n")
 
 
-def test_check_tells_what_is_broken_and_mends_what_it_may(ktrdr, settings):
+def test_check_reports_what_is_broken_and_fixes_what_it_can(ktrdr, settings):
     path = settings.data_dir / "AAPL_1m.csv"
     path.write_text(HEADER + ROWS[1] + ROWS[0] + ROWS[2] + "[bold]")
     result = ktrdr("check")
     assert result.exit_code == 1
-    for words in ("AAPL_1m.csv", "too late", "sorted by their time", "[bold]", "it is dropped"):
+    for words in ("AAPL_1m.csv", "out of order", "sorted by time", "[bold]", "it is dropped"):
         assert words in result.output
-    assert "2 can be mended; ktrdr check --fix mends it" in result.output
+    assert "2 can be fixed; ktrdr check --fix fixes it" in result.output
     result = ktrdr("check", "--fix")
     assert result.exit_code == 0
     assert "done: it is dropped" in result.output
     assert "the old files are in " in result.output
-    assert "2 mended" in result.output
+    assert "2 fixed" in result.output
     assert path.read_text() == HEADER + "".join(ROWS)
     assert "no problems found" in ktrdr("check").output
 
@@ -723,7 +723,7 @@ def test_a_note_is_no_failure(ktrdr, settings):
     (settings.data_dir / "AAPL_1d.csv").write_text(f"{HEADER}{day} 00:00:00+00:00,1,1,1,1,5\n")
     result = ktrdr("check")
     assert result.exit_code == 0
-    assert "may not be over" in result.output
+    assert "may not have ended" in result.output
 
 
 def test_an_answer_that_cannot_be_understood_is_one_line_and_a_next_step(ktrdr, filler):

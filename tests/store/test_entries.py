@@ -137,7 +137,7 @@ def test_check_names_it_with_what_to_do(make, folder):
     assert findings["AAPL_1h"] == ()
     assert finding.where == "ODD_1m.csv"
     assert what in finding.what
-    assert hint in finding.mend
+    assert hint in finding.fix
     assert finding.is_broken
     assert finding.state is State.STAYS
 
@@ -348,7 +348,7 @@ def test_two_files_that_are_alike_are_two(folder):
     assert parse_series("WMT_1h.csv") in there.found
 
 
-def test_check_names_both_and_mends_neither(folder):
+def test_check_names_both_and_fixes_neither(folder):
     path = folder / "WMT_1h.csv"
     path.write_text(HEADER + "\n" + "".join(map(line, DAY_OF_AAPL)))
     hard_link(folder)

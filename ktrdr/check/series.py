@@ -1,4 +1,4 @@
-"""Checks the file of one series, and repairs it under the lock of its writers. Prints nothing."""
+"""Checks the file of one series, and fixes it under its writers' lock. Prints nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ktrdr.check.faults import Fault, Finding, Sessions, State
-from ktrdr.check.file import Inspection, Mended, inspect, mended
+from ktrdr.check.file import FixedContent, Inspection, fixed_content, inspect
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.ledger.reader import own_file
@@ -29,22 +29,22 @@ class Checked:
     rows: int = 0
     findings: tuple[Finding, ...] = ()
     kept: Path | None = None
-    """Where the old file is, if it was repaired."""
+    """Where the old file is, if it was fixed."""
 
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """A file as read."""
+    """A file as it was read."""
 
     inspection: Inspection
     key: FileKey
     now: int
-    mends: frozenset[Fault]
+    fixable: frozenset[Fault]
     is_owned: bool
 
 
 class SeriesCheck:
-    """Of one series in one store. `clock` tells UTC seconds."""
+    """The check of one series in one store. `clock` returns UTC seconds."""
 
     def __init__(
         self,
@@ -61,63 +61,63 @@ class SeriesCheck:
         self._ledger = ledger_path(store.folder)
 
     def check(self, *, fix: bool) -> Checked:
-        """Find faults; with `fix`, repair those that can be.
+        """Find faults; with `fix`, fix those that can be fixed.
 
         FileNotFoundError: the file is gone. MalformedFile: it has no header, or is not a file.
-        StoreUnwritable: others write to it again and again. OSError: it cannot be read.
+        StoreUnwritable: other programs keep writing to it. OSError: it cannot be read.
         """
         if fix:
-            with contextlib.suppress(StoreUnwritable, MalformedFile):  # the repair says why
-                self._store.mend(self._series)
+            with contextlib.suppress(StoreUnwritable, MalformedFile):  # `_fix` reports it
+                self._store.remove_unfinished(self._series)
         for _ in range(_TRIES):
             snapshot = self._snapshot()
             if not snapshot.inspection.found:
                 return Checked(snapshot.inspection.rows)
             if not self._is_settled(snapshot):
                 continue
-            if not fix or not snapshot.mends:
-                return Checked(snapshot.inspection.rows, self._findings(snapshot, State.MENDABLE))
-            done = self._try_to_mend(snapshot)
+            if not fix or not snapshot.fixable:
+                return Checked(snapshot.inspection.rows, self._findings(snapshot, State.FIXABLE))
+            done = self._try_to_fix(snapshot)
             if done is not None:
                 return done
-        raise StoreUnwritable(f"{self._path.name} is written to again and again")
+        raise StoreUnwritable(f"other programs keep writing to {self._path.name}")
 
     def _snapshot(self) -> _Snapshot:
         with BarFile(self._path, self._series.timeframe) as file:
-            now = int(self._clock())  # after everything in the file
+            now = int(self._clock())  # after the file was opened, so later than all that is in it
             inspection = inspect(file, self._sessions, now)
             if not file.layout.has_header and self._path.is_symlink():
                 _hide_examples(inspection)  # its target may be anything
             is_owned = own_file(self._ledger, self._series) == file.key
             return _Snapshot(
-                inspection, file.key, now, inspection.mends(is_owned=is_owned), is_owned
+                inspection, file.key, now, inspection.fixable(is_owned=is_owned), is_owned
             )
 
     def _is_settled(self, snapshot: _Snapshot) -> bool:
-        """It was not read while somebody wrote to it: a line may have been half written."""
+        """Nobody wrote to it while it was read, so that no line was half written."""
         if not self._ledger.parent.is_dir():
             return self._is_same(snapshot)  # no ktrdr program writes here
         try:
             with self._store.locked(self._series):
                 return self._is_same(snapshot)
         except OSError:
-            return self._is_same(snapshot)  # it may only be read
+            return self._is_same(snapshot)  # this user may only read it
 
     def _is_same(self, snapshot: _Snapshot) -> bool:
         return key_of(self._path.stat()) == snapshot.key
 
     def _findings(self, snapshot: _Snapshot, state: State) -> tuple[Finding, ...]:
-        """In the order of `Fault`; `state` is that of repairable ones."""
+        """In the order of `Fault`; `state` is that of the fixable ones."""
         findings = []
         for fault in (fault for fault in Fault if fault in snapshot.inspection.found):
             found = snapshot.inspection.found[fault]
-            of_fault = state if fault in snapshot.mends else State.STAYS
-            mend = fault.mend if fault in snapshot.mends or not fault.is_lossless else fault.refusal
+            of_fault = state if fault in snapshot.fixable else State.STAYS
+            is_refused = fault.is_lossless and fault not in snapshot.fixable
             findings.append(
                 Finding(
                     self._path.name,
                     f"{fault.what}: {found.example!r}" if found.example else fault.what,
-                    mend,
+                    fault.refusal if is_refused else fault.fix,
                     State.NOTE if fault.is_note else of_fault,
                     tuple(found.lines),
                     found.count,
@@ -125,31 +125,31 @@ class SeriesCheck:
             )
         return tuple(findings)
 
-    # Repairing.
+    # Fixing.
 
-    def _try_to_mend(self, snapshot: _Snapshot) -> Checked | None:
+    def _try_to_fix(self, snapshot: _Snapshot) -> Checked | None:
         """None: check again, the file has changed."""
         try:
-            kept = self._mend(snapshot)
+            kept = self._fix(snapshot)
         except FileNotFoundError:
             return None
         except (MalformedFile, StoreUnwritable, OSError) as error:
             why = (error.strerror if isinstance(error, OSError) else "") or str(error)
-            refused = Finding(self._path.name, "it could not be mended", why)
-            findings = (*self._findings(snapshot, State.MENDABLE), refused)
+            refused = Finding(self._path.name, "it could not be fixed", why)
+            findings = (*self._findings(snapshot, State.FIXABLE), refused)
             return Checked(snapshot.inspection.rows, findings)
         if kept is None:
             return None
-        return Checked(snapshot.inspection.rows, self._findings(snapshot, State.MENDED), kept)
+        return Checked(snapshot.inspection.rows, self._findings(snapshot, State.FIXED), kept)
 
-    def _mend(self, snapshot: _Snapshot) -> Path | None:
+    def _fix(self, snapshot: _Snapshot) -> Path | None:
         """Where the old file is kept; None: check again."""
         kept: list[Path] = []
         with (
             contextlib.ExitStack() as locks,
             BarFile(self._path, self._series.timeframe) as file,
         ):
-            new = mended(file, snapshot.inspection, snapshot.mends)
+            new = fixed_content(file, snapshot.inspection, snapshot.fixable)
 
             def accept(path: Path) -> bool:
                 self._verify(path, new, snapshot)
@@ -165,22 +165,22 @@ class SeriesCheck:
             self._note_owned(snapshot)
         return kept[0]
 
-    def _verify(self, path: Path, new: Mended, snapshot: _Snapshot) -> None:
-        """MalformedFile: its content is not as intended, or it has new faults."""
+    def _verify(self, path: Path, new: FixedContent, snapshot: _Snapshot) -> None:
+        """MalformedFile: the new file's content is not as intended, or has new faults."""
         with BarFile(path, self._series.timeframe) as file:
             again = inspect(file, self._sessions, snapshot.now)
             left = {
                 f: count
                 for f, count in snapshot.inspection.broken.items()
-                if f not in snapshot.mends
+                if f not in snapshot.fixable
             }
             is_sound = (file.size, again.rows) == (new.size, new.rows) and all(
                 count <= left.get(fault, 0) for fault, count in again.broken.items()
             )
         if not is_sound:
             raise MalformedFile(
-                "the mended file would be invalid: nothing was changed",
-                hint="check it again, when nobody writes to it",
+                "the fixed file would be invalid: nothing was changed",
+                hint="check it again when nobody writes to it",
             )
 
     def _keep(self, snapshot: _Snapshot) -> Path:
@@ -190,7 +190,7 @@ class SeriesCheck:
         return place
 
     def _note_owned(self, snapshot: _Snapshot) -> None:
-        """A file that was owned still is."""
+        """Record that a file which ktrdr owned is still its own."""
         if snapshot.is_owned:
             ledger = Ledger(self._ledger)
             with contextlib.closing(ledger):
