@@ -148,34 +148,18 @@ def impossible(
 
 
 class Sessions(NamedTuple):
-    """The known trading times of a contract, in UTC seconds."""
+    """The sessions of a contract, as IB reports them."""
 
     schedule: Schedule
-    opens: Int64Array
-    closes: Int64Array
-    days: Int64Array
-    """UTC midnights of the trading days, each once."""
     alignment: frozenset[int]
     """Local minutes at which bars begin; an argument of `expected` for their length."""
 
 
 def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessions | None:
-    """The sessions as IB reports them; None: these are guessed from a week or from usual hours."""
+    """None: these sessions are guessed, from a week or from usual hours."""
     if schedule is None or schedule.source != "ib":
         return None
-    opens, closes, days, _ = schedule.columns
-    return Sessions(schedule, opens, closes, np.unique(days), alignment)
-
-
-def outside(starts: Int64Array, timeframe: Timeframe, sessions: Sessions) -> BoolArray:
-    """Which bars overlap no session, where all of them are known."""
-    known = (starts >= sessions.schedule.start) & (starts < sessions.schedule.end)
-    if timeframe.is_daily:
-        return known & ~np.isin(starts, sessions.days)
-    if not len(sessions.opens):
-        return known
-    last = np.searchsorted(sessions.opens, starts + timeframe.length_s) - 1
-    return known & ((last < 0) | (sessions.closes[last] <= starts))
+    return Sessions(schedule, alignment)
 
 
 def unfinished(

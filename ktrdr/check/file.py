@@ -13,11 +13,10 @@ from ktrdr.check.faults import (
     Fault,
     Sessions,
     fixable,
-    outside,
     unfinished,
 )
 from ktrdr.check.lines import NO_START, Lines, read_lines
-from ktrdr.market.sessions import Int64Array
+from ktrdr.market.sessions import Int64Array, closed
 from ktrdr.store.bar_file import BarFile
 
 _NAMED = 3
@@ -90,8 +89,8 @@ def _inspect_times(
         inspection.is_in_order = False
     inspection.last = max(inspection.last, int(starts.max()))
     if sessions is not None:
-        outside_sessions = outside(starts, file.timeframe, sessions)
-        _note(inspection, file, Fault.OUTSIDE, lines, rows[outside_sessions].tolist())
+        is_outside = closed(starts, sessions.schedule, file.timeframe)
+        _note(inspection, file, Fault.OUTSIDE, lines, rows[is_outside].tolist())
     sure, doubtful = unfinished(starts, file.timeframe, sessions, now)
     _note(inspection, file, Fault.DOUBTFUL, lines, rows[doubtful].tolist())
     _note(inspection, file, Fault.UNFINISHED, lines, rows[sure].tolist())

@@ -17,7 +17,7 @@ from ktrdr.check.faults import Fault, Float64Array, impossible
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Int64Array
-from ktrdr.market.timeframes import DAY_S, MINUTE_S, Timeframe
+from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_text import Layout, line_start, read_starts
 
@@ -112,13 +112,9 @@ def _judge(file: BarFile, number: int, at: int, raw: bytes, *, times_only: bool)
 def _times(file: BarFile, raw: bytes) -> tuple[Int64Array, Int64Array]:
     """The start of each bar, and where its line begins. ValueError, MalformedFile: one has none."""
     starts, offsets = read_starts(file.path.name, file.layout, raw)
-    if (starts % _grid_s(file.timeframe)).any():
+    if (starts % file.timeframe.grid_s).any():
         raise ValueError
     return starts, offsets
-
-
-def _grid_s(timeframe: Timeframe) -> int:
-    return DAY_S if timeframe.is_daily else MINUTE_S
 
 
 def _values(raw: bytes, offsets: Int64Array, layout: Layout) -> list[Float64Array]:
@@ -177,7 +173,7 @@ def _fault_of(
         return Fault.NO_NUMBER
     if not all(map(math.isfinite, values)) or any(b"_" in text for text in texts):
         return Fault.NO_NUMBER
-    if start % _grid_s(timeframe):
+    if start % timeframe.grid_s:
         return Fault.UNEVEN
     return None if Bar(start, *values).is_sound else Fault.IMPOSSIBLE
 

@@ -44,9 +44,14 @@ class Timeframe(Enum):
         """True for bars that are named by a trading day and not by an instant."""
         return self is Timeframe.D1
 
+    @property
+    def grid_s(self) -> int:
+        """Every start is a multiple of this: a whole minute, or a UTC midnight for daily bars."""
+        return DAY_S if self.is_daily else MINUTE_S
+
     def can_begin_at(self, time_s: int) -> bool:
-        """Whether a bar of this length may have that start: a whole minute, or a UTC midnight."""
-        return time_s % (DAY_S if self.is_daily else MINUTE_S) == 0
+        """Whether a bar of this length may have that start (UTC seconds)."""
+        return time_s % self.grid_s == 0
 
     def __repr__(self) -> str:
         return f"Timeframe({self.value!r})"

@@ -403,7 +403,7 @@ def _check_order(rows: Rows, first_line: int | None) -> None:
 
 def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> None:
     """Rows begin on whole minutes or days."""
-    uneven = np.flatnonzero(rows.starts % (DAY_S if timeframe.is_daily else 60))
+    uneven = np.flatnonzero(rows.starts % timeframe.grid_s)
     if len(uneven):
         row = int(uneven[0])
         found = _spelled(rows, row)

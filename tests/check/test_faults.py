@@ -9,7 +9,6 @@ from ktrdr.check.faults import (
     Fault,
     fixable,
     impossible,
-    outside,
     sessions_from,
     unfinished,
 )
@@ -76,31 +75,6 @@ def test_a_bar_is_over_when_its_session_says_so(timeframe, start, now, expected)
 )
 def test_without_sessions_only_a_minute_and_the_future_are_sure(timeframe, start, expected):
     assert judged(timeframe, start, "2026-11-27 16:30:30", None) == expected
-
-
-@pytest.mark.parametrize(
-    ("timeframe", "start", "expected"),
-    [
-        (Timeframe.M1, "2026-11-27 14:29", True),
-        (Timeframe.M1, "2026-11-27 14:30", False),
-        (Timeframe.M1, "2026-11-27 18:14", False),
-        (Timeframe.M1, "2026-11-27 18:15", True),
-        (Timeframe.H1, "2026-11-27 14:00", False),
-        (Timeframe.H1, "2026-11-27 13:00", True),
-        (Timeframe.M1, "2026-11-25 14:30", False),
-        (Timeframe.M1, "2026-11-28 14:30", False),
-        (Timeframe.D1, "2026-11-27", False),
-        (Timeframe.D1, "2026-11-26", True),
-        (Timeframe.D1, "2026-11-25", False),
-    ],
-)
-def test_a_bar_is_outside_when_it_shares_nothing_with_a_known_session(timeframe, start, expected):
-    assert outside(np.array([utc(start)]), timeframe, SESSIONS).tolist() == [expected]
-
-
-def test_on_days_without_any_session_every_bar_is_outside():
-    closed = sessions_from(Schedule("UTC", FRIDAY, FRIDAY + 86400, ()), frozenset())
-    assert outside(np.array([FRIDAY, FRIDAY - 60]), Timeframe.M1, closed).tolist() == [True, False]
 
 
 def test_sessions_that_are_guesses_prove_nothing():
