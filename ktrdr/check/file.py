@@ -1,4 +1,4 @@
-"""The faults of one bar file, and its content without them. Writes nothing."""
+"""The defects of one bar file, and its content without them. Writes nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ktrdr.check.faults import (
+from ktrdr.check.defects import (
     DROPPED,
-    Fault,
+    Defect,
     Sessions,
     fixable,
     unfinished,
@@ -20,15 +20,15 @@ from ktrdr.market.sessions import Int64Array, closed
 from ktrdr.store.bar_file import BarFile
 
 _NAMED = 3
-"""How many lines are named for each kind of fault."""
+"""How many lines are named for each kind of defect."""
 _EXAMPLE_BYTES = 60
 _NEVER = 2**62
 _PIECE_BYTES = 1024 * 1024
 
 
 @dataclass
-class FaultyLines:
-    """The lines of a file with the same kind of fault."""
+class DefectLines:
+    """The lines of a file with the same kind of defect."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
@@ -42,15 +42,15 @@ class Inspection:
     """The result of reading every line of a file."""
 
     rows: int = 0
-    found: dict[Fault, FaultyLines] = field(default_factory=dict)
+    found: dict[Defect, DefectLines] = field(default_factory=dict)
     last: int = NO_START
     """The latest start, UTC seconds."""
     is_in_order: bool = True
     first_unfinished: int = _NEVER
     """The earliest start of the bars that are certainly unfinished."""
 
-    def fixable(self, *, is_owned: bool) -> frozenset[Fault]:
-        """The faults that can be fixed without loss. `is_owned`: ktrdr wrote every row.
+    def fixable(self, *, is_owned: bool) -> frozenset[Defect]:
+        """The defects that can be fixed without loss. `is_owned`: ktrdr wrote every row.
 
         Several unfinished bars are left alone: they are more likely due to a wrong clock.
         """
@@ -58,20 +58,20 @@ class Inspection:
         return fixable(self.found, drop_unfinished=is_owned and is_last)
 
     @property
-    def broken(self) -> dict[Fault, int]:
-        """How often each fault occurs, without notes."""
-        return {fault: found.count for fault, found in self.found.items() if not fault.is_note}
+    def broken(self) -> dict[Defect, int]:
+        """How often each defect occurs, without notes."""
+        return {defect: found.count for defect, found in self.found.items() if not defect.is_note}
 
 
 def inspect(file: BarFile, sessions: Sessions | None, now: int) -> Inspection:
     """Read every line of a file; `now` in UTC seconds."""
     inspection = Inspection()
     for lines in read_lines(file):
-        for row, fault in lines.faults.items():
-            _note(inspection, file, fault, lines, [row])
+        for row, defect in lines.defects.items():
+            _note(inspection, file, defect, lines, [row])
         _inspect_times(inspection, file, sessions, now, lines)
-    if not file.layout.has_header and (inspection.rows or inspection.found.keys() - {Fault.BLANK}):
-        inspection.found[Fault.HEADER] = FaultyLines(1, [1])
+    if not file.layout.has_header and (inspection.rows or inspection.found.keys() - {Defect.BLANK}):
+        inspection.found[Defect.HEADER] = DefectLines(1, [1])
     if not inspection.is_in_order:
         _inspect_order(inspection, file)
     return inspection
@@ -90,21 +90,21 @@ def _inspect_times(
     inspection.last = max(inspection.last, int(starts.max()))
     if sessions is not None:
         is_outside = closed(starts, sessions.schedule, file.timeframe)
-        _note(inspection, file, Fault.OUTSIDE, lines, rows[is_outside].tolist())
+        _note(inspection, file, Defect.OUTSIDE, lines, rows[is_outside].tolist())
     sure, doubtful = unfinished(starts, file.timeframe, sessions, now)
-    _note(inspection, file, Fault.DOUBTFUL, lines, rows[doubtful].tolist())
-    _note(inspection, file, Fault.UNFINISHED, lines, rows[sure].tolist())
+    _note(inspection, file, Defect.DOUBTFUL, lines, rows[doubtful].tolist())
+    _note(inspection, file, Defect.UNFINISHED, lines, rows[sure].tolist())
     if sure.any():
         inspection.first_unfinished = min(inspection.first_unfinished, int(starts[sure].min()))
 
 
 def _note(
-    inspection: Inspection, file: BarFile, fault: Fault, lines: Lines, rows: list[int]
+    inspection: Inspection, file: BarFile, defect: Defect, lines: Lines, rows: list[int]
 ) -> None:
-    """Add a fault of these `rows`, counted from the first of `lines`."""
+    """Add a defect of these `rows`, counted from the first of `lines`."""
     if not rows:
         return
-    found = inspection.found.setdefault(fault, FaultyLines())
+    found = inspection.found.setdefault(defect, DefectLines())
     if not found.count:
         begin, end = lines.offsets[rows[0] : rows[0] + 2].tolist()
         text = os.pread(file.descriptor, min(end - begin, _EXAMPLE_BYTES), begin)
@@ -121,23 +121,23 @@ def _inspect_order(inspection: Inspection, file: BarFile) -> None:
     rows = np.flatnonzero(kept)
     starts = lines.starts[rows]
     late = rows[starts < np.maximum.accumulate(starts)]
-    _note(inspection, file, Fault.DOUBLE, lines, doubles)
-    _note(inspection, file, Fault.CONFLICT, lines, conflicts)
-    _note(inspection, file, Fault.UNORDERED, lines, late.tolist())
+    _note(inspection, file, Defect.DOUBLE, lines, doubles)
+    _note(inspection, file, Defect.CONFLICT, lines, conflicts)
+    _note(inspection, file, Defect.UNORDERED, lines, late.tolist())
 
 
 def _all_lines(file: BarFile) -> Lines:
-    """The place and the time of each line in a file; faults only of whole lines."""
+    """The place and the time of each line in a file; defects only of whole lines."""
     parts = list(read_lines(file, times_only=True))
     if not parts:  # the file became shorter
         return Lines(2, np.empty(0, np.int64), np.array([file.layout.begin], np.int64), {})
     starts = np.concatenate([part.starts for part in parts])
     offsets = np.concatenate([part.offsets[:-1] for part in parts] + [parts[-1].offsets[-1:]])
-    faults: dict[int, Fault] = {}
+    defects: dict[int, Defect] = {}
     for part in parts:
         first = part.number - parts[0].number
-        faults |= {first + row: fault for row, fault in part.faults.items()}
-    return Lines(parts[0].number, starts, offsets, faults)
+        defects |= {first + row: defect for row, defect in part.defects.items()}
+    return Lines(parts[0].number, starts, offsets, defects)
 
 
 def _same_times(file: BarFile, lines: Lines) -> tuple[list[int], list[int]]:
@@ -170,7 +170,7 @@ def _text(file: BarFile, lines: Lines, row: int) -> bytes:
 
 @dataclass(frozen=True)
 class FixedContent:
-    """A file's content after its faults are fixed."""
+    """A file's content after its defects are fixed."""
 
     rows: int
     size: int
@@ -179,19 +179,19 @@ class FixedContent:
     """To be read once, while the file is open."""
 
 
-def fixed_content(file: BarFile, inspection: Inspection, fixed: frozenset[Fault]) -> FixedContent:
-    """The content of the file with these faults `fixed`: its own lines, and no others."""
+def fixed_content(file: BarFile, inspection: Inspection, fixed: frozenset[Defect]) -> FixedContent:
+    """The content of the file with these defects `fixed`: its own lines, and no others."""
     lines = _all_lines(file)
     kept = np.ones(len(lines.starts), np.bool_)
-    kept[[row for row, fault in lines.faults.items() if fault in fixed & DROPPED]] = False
-    if Fault.DOUBLE in fixed:
+    kept[[row for row, defect in lines.defects.items() if defect in fixed & DROPPED]] = False
+    if Defect.DOUBLE in fixed:
         kept[_same_times(file, lines)[0]] = False
-    if Fault.UNFINISHED in fixed:
+    if Defect.UNFINISHED in fixed:
         kept &= lines.starts != inspection.last
     rows = np.flatnonzero(kept)
-    if Fault.UNORDERED in fixed:
+    if Defect.UNORDERED in fixed:
         rows = _by_time(lines.starts, rows)
-    tail = file.layout.newline if Fault.UNENDED in fixed and kept[-1:].any() else b""
+    tail = file.layout.newline if Defect.UNENDED in fixed and kept[-1:].any() else b""
     begins, ends = lines.offsets[rows], lines.offsets[rows + 1]
     size = file.layout.begin + int((ends - begins).sum()) + len(tail)
     count = np.count_nonzero(lines.starts[rows] != NO_START)

@@ -1,4 +1,4 @@
-"""The lines of a bar file, each with its time and its fault, if any. Does not check their order.
+"""The lines of a bar file, each with its time and its defect, if any. Does not check their order.
 
 It continues past broken lines, unlike `BarFile`, which stops at the first.
 """
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ktrdr.check.faults import Fault, Float64Array, impossible
+from ktrdr.check.defects import Defect, Float64Array, impossible
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Int64Array
@@ -38,8 +38,8 @@ class Lines:
     """UTC seconds, or NO_START."""
     offsets: Int64Array
     """Where each line begins in the file, and where the last one ends."""
-    faults: dict[int, Fault]
-    """The faults of single lines, by the line's place, counted from 0."""
+    defects: dict[int, Defect]
+    """The defects of single lines, by the line's place, counted from 0."""
 
 
 class _Block(NamedTuple):
@@ -60,7 +60,7 @@ def read_lines(file: BarFile, *, times_only: bool = False) -> Iterator[Lines]:
     for at, end, raw in _blocks(file):
         if raw is None:
             offsets = np.array([at, end], np.int64)
-            lines = Lines(number, np.array([NO_START]), offsets, {0: Fault.TOO_LONG})
+            lines = Lines(number, np.array([NO_START]), offsets, {0: Defect.TOO_LONG})
         elif raw.endswith(b"\n"):
             lines = _judge(file, number, at, raw, times_only=times_only)
         else:
@@ -106,7 +106,7 @@ def _judge(file: BarFile, number: int, at: int, raw: bytes, *, times_only: bool)
     except (MalformedFile, ValueError):
         return _judge_each(file, number, at, raw)
     broken = np.flatnonzero(impossible(*values)).tolist() if values else []
-    return Lines(number, starts, offsets + at, dict.fromkeys(broken, Fault.IMPOSSIBLE))
+    return Lines(number, starts, offsets + at, dict.fromkeys(broken, Defect.IMPOSSIBLE))
 
 
 def _times(file: BarFile, raw: bytes) -> tuple[Int64Array, Int64Array]:
@@ -137,51 +137,51 @@ def _values(raw: bytes, offsets: Int64Array, layout: Layout) -> list[Float64Arra
 def _judge_each(file: BarFile, number: int, at: int, raw: bytes) -> Lines:
     header = os.pread(file.descriptor, file.layout.begin, 0).strip()
     lines = raw.split(b"\n")[:-1]
-    faults: dict[int, Fault] = {}
+    defects: dict[int, Defect] = {}
     starts = np.full(len(lines), NO_START, np.int64)
     for row, line in enumerate(lines):
-        starts[row], fault = _judge_line(line, header, file.layout, file.timeframe)
-        if fault is not None:
-            faults[row] = fault
+        starts[row], defect = _judge_line(line, header, file.layout, file.timeframe)
+        if defect is not None:
+            defects[row] = defect
     ends = np.cumsum([len(line) + 1 for line in lines], dtype=np.int64)
-    return Lines(number, starts, at + np.concatenate((np.zeros(1, np.int64), ends)), faults)
+    return Lines(number, starts, at + np.concatenate((np.zeros(1, np.int64), ends)), defects)
 
 
 def _judge_line(
     line: bytes, header: bytes, layout: Layout, timeframe: Timeframe
-) -> tuple[int, Fault | None]:
-    """The start of one row, and its first fault."""
+) -> tuple[int, Defect | None]:
+    """The start of one row, and its first defect."""
     text = line.strip()
     if not text or text == header:
-        return NO_START, Fault.HEADER_AGAIN if text else Fault.BLANK
+        return NO_START, Defect.HEADER_AGAIN if text else Defect.BLANK
     try:
         start = line_start("", layout, line, None)
     except MalformedFile:
-        return NO_START, Fault.NO_TIME
-    return start, _fault_of(start, line.split(b","), layout, timeframe)
+        return NO_START, Defect.NO_TIME
+    return start, _defect_of(start, line.split(b","), layout, timeframe)
 
 
-def _fault_of(
+def _defect_of(
     start: int, fields: list[bytes], layout: Layout, timeframe: Timeframe
-) -> Fault | None:
+) -> Defect | None:
     if len(fields) != len(layout.columns):
-        return Fault.FIELDS
+        return Defect.FIELDS
     texts = [fields[place] for place in layout.value_places]
     try:
         values = [float(text) for text in texts]
     except ValueError:
-        return Fault.NO_NUMBER
+        return Defect.NO_NUMBER
     if not all(map(math.isfinite, values)) or any(b"_" in text for text in texts):
-        return Fault.NO_NUMBER
+        return Defect.NO_NUMBER
     if start % timeframe.grid_s:
-        return Fault.UNEVEN
-    return None if Bar(start, *values).is_sound else Fault.IMPOSSIBLE
+        return Defect.UNEVEN
+    return None if Bar(start, *values).is_sound else Defect.IMPOSSIBLE
 
 
 def _judge_last(file: BarFile, number: int, at: int, raw: bytes) -> Lines:
-    """Check a last line without an end: a row if it has no other fault, else torn."""
-    start, fault = _judge_line(raw, b"", file.layout, file.timeframe)
+    """Check a last line without an end: a row if it has no other defect, else torn."""
+    start, defect = _judge_line(raw, b"", file.layout, file.timeframe)
     offsets = np.array([at, at + len(raw)], np.int64)
-    if fault is None:
-        return Lines(number, np.array([start]), offsets, {0: Fault.UNENDED})
-    return Lines(number, np.array([NO_START]), offsets, {0: Fault.TORN})
+    if defect is None:
+        return Lines(number, np.array([start]), offsets, {0: Defect.UNENDED})
+    return Lines(number, np.array([NO_START]), offsets, {0: Defect.TORN})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ktrdr.check.faults import Fault, Finding, Sessions, State
+from ktrdr.check.defects import Defect, Finding, FindingState, Sessions
 from ktrdr.check.file import FixedContent, Inspection, fixed_content, inspect
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.ledger.ledger import Ledger
@@ -39,7 +39,7 @@ class _Snapshot:
     inspection: Inspection
     key: FileKey
     now: int
-    fixable: frozenset[Fault]
+    fixable: frozenset[Defect]
     is_owned: bool
 
 
@@ -61,7 +61,7 @@ class SeriesCheck:
         self._ledger = ledger_path(store.folder)
 
     def check(self, *, fix: bool) -> Checked:
-        """Find faults; with `fix`, fix those that can be fixed.
+        """Find defects; with `fix`, fix those that can be fixed.
 
         FileNotFoundError: the file is gone. MalformedFile: it has no header, or is not a file.
         StoreUnwritable: other programs keep writing to it. OSError: it cannot be read.
@@ -76,7 +76,9 @@ class SeriesCheck:
             if not self._is_settled(snapshot):
                 continue
             if not fix or not snapshot.fixable:
-                return Checked(snapshot.inspection.rows, self._findings(snapshot, State.FIXABLE))
+                return Checked(
+                    snapshot.inspection.rows, self._findings(snapshot, FindingState.FIXABLE)
+                )
             done = self._try_to_fix(snapshot)
             if done is not None:
                 return done
@@ -106,19 +108,19 @@ class SeriesCheck:
     def _is_same(self, snapshot: _Snapshot) -> bool:
         return key_of(self._path.stat()) == snapshot.key
 
-    def _findings(self, snapshot: _Snapshot, state: State) -> tuple[Finding, ...]:
-        """In the order of `Fault`; `state` is that of the fixable ones."""
+    def _findings(self, snapshot: _Snapshot, state: FindingState) -> tuple[Finding, ...]:
+        """In the order of `Defect`; `state` is that of the fixable ones."""
         findings = []
-        for fault in (fault for fault in Fault if fault in snapshot.inspection.found):
-            found = snapshot.inspection.found[fault]
-            of_fault = state if fault in snapshot.fixable else State.STAYS
-            is_refused = fault.is_lossless and fault not in snapshot.fixable
+        for defect in (defect for defect in Defect if defect in snapshot.inspection.found):
+            found = snapshot.inspection.found[defect]
+            of_defect = state if defect in snapshot.fixable else FindingState.STAYS
+            is_refused = defect.is_lossless and defect not in snapshot.fixable
             findings.append(
                 Finding(
                     self._path.name,
-                    f"{fault.what}: {found.example!r}" if found.example else fault.what,
-                    fault.refusal if is_refused else fault.fix,
-                    State.NOTE if fault.is_note else of_fault,
+                    f"{defect.what}: {found.example!r}" if found.example else defect.what,
+                    defect.refusal if is_refused else defect.fix,
+                    FindingState.NOTE if defect.is_note else of_defect,
                     tuple(found.lines),
                     found.count,
                 )
@@ -136,11 +138,11 @@ class SeriesCheck:
         except (MalformedFile, StoreUnwritable, OSError) as error:
             why = (error.strerror if isinstance(error, OSError) else "") or str(error)
             refused = Finding(self._path.name, "it could not be fixed", why)
-            findings = (*self._findings(snapshot, State.FIXABLE), refused)
+            findings = (*self._findings(snapshot, FindingState.FIXABLE), refused)
             return Checked(snapshot.inspection.rows, findings)
         if kept is None:
             return None
-        return Checked(snapshot.inspection.rows, self._findings(snapshot, State.FIXED), kept)
+        return Checked(snapshot.inspection.rows, self._findings(snapshot, FindingState.FIXED), kept)
 
     def _fix(self, snapshot: _Snapshot) -> Path | None:
         """Where the old file is kept; None: check again."""
@@ -166,7 +168,7 @@ class SeriesCheck:
         return kept[0]
 
     def _verify(self, path: Path, new: FixedContent, snapshot: _Snapshot) -> None:
-        """MalformedFile: the new file's content is not as intended, or has new faults."""
+        """MalformedFile: the new file's content is not as intended, or has new defects."""
         with BarFile(path, self._series.timeframe) as file:
             again = inspect(file, self._sessions, snapshot.now)
             left = {
@@ -175,7 +177,7 @@ class SeriesCheck:
                 if f not in snapshot.fixable
             }
             is_sound = (file.size, again.rows) == (new.size, new.rows) and all(
-                count <= left.get(fault, 0) for fault, count in again.broken.items()
+                count <= left.get(defect, 0) for defect, count in again.broken.items()
             )
         if not is_sound:
             raise MalformedFile(

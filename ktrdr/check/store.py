@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ktrdr.check.faults import Finding, Sessions, State, sessions_from
+from ktrdr.check.defects import Finding, FindingState, Sessions, sessions_from
 from ktrdr.check.series import Checked, SeriesCheck
 from ktrdr.errors import (
     KtrdrError,
@@ -76,7 +76,7 @@ class StoreCheck:
     # A series.
 
     def check(self, series: Series, *, fix: bool = False) -> Checked:
-        """Find faults in a series' file; with `fix`, fix those that can be fixed.
+        """Find defects in a series' file; with `fix`, fix those that can be fixed.
 
         A file that disappears meanwhile is not a finding.
         """
@@ -110,7 +110,7 @@ class StoreCheck:
     # Everything except the series.
 
     def check_rest(self, *, fix: bool = False) -> list[Checked]:
-        """Faults outside the series: names, leftovers, and the contents of `.ktrdr`."""
+        """Problems outside the series: names, leftovers, and the contents of `.ktrdr`."""
         findings = [
             *self._invalid_names(),
             *self._source(),
@@ -142,7 +142,7 @@ class StoreCheck:
             if is_broken:
                 yield _by_hand(where, why, "stop the programs and delete it: no bar is lost")
             elif why:
-                yield Finding(where, why, "nothing to fix", State.NOTE)
+                yield Finding(where, why, "nothing to fix", FindingState.NOTE)
 
     def _leftovers(self, *, fix: bool) -> Iterator[Finding]:
         metadata = self._folder / METADATA_DIR
@@ -157,11 +157,11 @@ class StoreCheck:
                 if not is_sure and self._clock() - path.stat().st_mtime < _STALE_S:
                     return
                 path.stat()
-                where, state = str(path.relative_to(self._folder)), State.FIXABLE
+                where, state = str(path.relative_to(self._folder)), FindingState.FIXABLE
                 if fix:
                     with contextlib.suppress(OSError):
                         path.unlink()
-                        state = State.FIXED
+                        state = FindingState.FIXED
             yield Finding(where, "left by a writer that was killed", "it is removed", state)
 
 
@@ -189,7 +189,7 @@ def _unwritten(store: CsvStore, path: Path) -> Iterator[bool]:
 
 
 def _read_tables(folder: Path) -> tuple[dict[str, object], list[Finding]]:
-    """The entries of `instruments.toml`, unchecked, and their faults."""
+    """The entries of `instruments.toml`, unchecked, and their defects."""
     try:
         tables = tables_of(folder)
     except Misconfigured as error:

@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ktrdr.check.faults import Finding, State
+from ktrdr.check.defects import Finding, FindingState
 from ktrdr.cli.fill_progress import ask, follow
 from ktrdr.cli.supervisorctl import become_supervisorctl
 from ktrdr.cli.terminal import Terminal
@@ -510,7 +510,7 @@ def _findings_table(findings: list[Finding]) -> Table:
         more = finding.count - len(finding.lines)
         if lines and more > 0:
             lines += f" and {more:,} more"
-        fix = f"done: {finding.fix}" if finding.state is State.FIXED else finding.fix
+        fix = f"done: {finding.fix}" if finding.state is FindingState.FIXED else finding.fix
         table.add_row(*map(escape, (finding.where, lines, finding.what, fix)))
     return table
 
@@ -518,10 +518,10 @@ def _findings_table(findings: list[Finding]) -> Table:
 def _verdict(findings: list[Finding]) -> str:
     """How much is broken, and what to do about it."""
     counts = Counter(finding.state for finding in findings)
-    if not counts.keys() - {State.NOTE}:
+    if not counts.keys() - {FindingState.NOTE}:
         return "no problems found"
-    parts = [f"{counts[state]} {state.value}" for state in State if counts[state]]
-    next_step = "; ktrdr check --fix fixes it" if counts[State.FIXABLE] else ""
+    parts = [f"{counts[state]} {state.value}" for state in FindingState if counts[state]]
+    next_step = "; ktrdr check --fix fixes it" if counts[FindingState.FIXABLE] else ""
     return "; ".join(parts) + next_step
 
 

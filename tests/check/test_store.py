@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrdr.check.faults import State
+from ktrdr.check.defects import FindingState
 from ktrdr.check.store import StoreCheck
 from ktrdr.errors import Misconfigured, UnknownSeries
 from ktrdr.ledger.fills import FillBook
@@ -174,7 +174,7 @@ def test_a_line_that_only_a_person_can_fix_is_named(write, check, data_dir, kept
     assert finding.where == "AAPL_1m.csv"
     assert finding.lines == (6,)
     assert finding.count == 1
-    assert finding.state is State.STAYS
+    assert finding.state is FindingState.STAYS
     assert "a person must decide" in finding.fix
     assert everything(data_dir) == before
     assert kept() == {}
@@ -210,7 +210,7 @@ def test_a_line_that_never_ends_is_not_read_into_memory(write, check):
     (finding,) = check(fix=True)
     assert finding.lines == (8,)
     assert "too long" in finding.what
-    assert finding.state is State.STAYS
+    assert finding.state is FindingState.STAYS
 
 
 def test_daily_rows_stand_at_midnight(write, check):
@@ -231,7 +231,7 @@ def test_without_a_header_a_file_is_left_as_it_is(write, check, data_dir, text):
     before = everything(data_dir)
     findings = check(fix=True)
     assert any("header" in finding.what for finding in findings)
-    assert set(states(findings)) == {State.STAYS}
+    assert set(states(findings)) == {FindingState.STAYS}
     assert everything(data_dir) == before
 
 
@@ -244,7 +244,7 @@ def test_a_name_that_is_no_series_is_reported(check, write, data_dir):
     findings = check(fix=True)
     names = ["AAPL_2m.csv", "DIR_1d.csv", "PIPE_1d.csv", "prices.csv"]
     assert sorted(finding.where for finding in findings) == names
-    assert set(states(findings)) == {State.STAYS}
+    assert set(states(findings)) == {FindingState.STAYS}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -278,9 +278,9 @@ def test_what_can_be_fixed_without_loss_is_fixed(write, check, kept, data_dir, t
     path = write(text)
     path.chmod(0o640)
     before = everything(data_dir)
-    assert set(states(check())) == {State.FIXABLE}
+    assert set(states(check())) == {FindingState.FIXABLE}
     assert everything(data_dir) == before
-    assert set(states(check(fix=True))) == {State.FIXED}
+    assert set(states(check(fix=True))) == {FindingState.FIXED}
     assert path.read_bytes() == sound.encode()
     assert path.stat().st_mode & 0o777 == 0o640
     assert kept() == {"AAPL_1m.20261123T120000Z.csv": text.encode()}
@@ -303,22 +303,22 @@ def test_what_stays_is_reported_when_the_rest_is_fixed(write, check, kept):
     path = write(HEADER + row(4) + odd + row(0) + row(0) + row(1, "9,9,9,9,9") + row(1) + "torn")
     findings = {finding.what.partition(":")[0]: finding.state for finding in check(fix=True)}
     assert findings == {
-        "a price or volume that is not a finite number": State.STAYS,
-        "a different row for the same time": State.STAYS,
-        "a row out of order": State.FIXED,
-        "a duplicate row": State.FIXED,
-        "an incomplete last line": State.FIXED,
+        "a price or volume that is not a finite number": FindingState.STAYS,
+        "a different row for the same time": FindingState.STAYS,
+        "a row out of order": FindingState.FIXED,
+        "a duplicate row": FindingState.FIXED,
+        "an incomplete last line": FindingState.FIXED,
     }
     assert path.read_text() == HEADER + row(0) + row(1, "9,9,9,9,9") + row(1) + odd + row(4)
     assert len(kept()) == 1
-    assert set(states(check(fix=True))) == {State.STAYS}
+    assert set(states(check(fix=True))) == {FindingState.STAYS}
     assert len(kept()) == 1
 
 
 def test_rows_are_not_sorted_around_a_line_that_has_no_time(write, check):
     text = HEADER + row(2) + "yesterday,1,1,1,1,5\n" + row(1) + row(1)
     path = write(text + "torn")
-    assert states(check(fix=True)) == [State.STAYS] * 3 + [State.FIXED]
+    assert states(check(fix=True)) == [FindingState.STAYS] * 3 + [FindingState.FIXED]
     assert path.read_text() == text
 
 
@@ -393,7 +393,7 @@ def test_a_large_file_in_disorder_is_sorted(write, check):
     shuffled = lines[:]
     random.Random(7).shuffle(shuffled)
     path = write(HEADER + "".join(shuffled + lines[:100]))
-    assert set(states(check(fix=True))) == {State.FIXED}
+    assert set(states(check(fix=True))) == {FindingState.FIXED}
     assert path.read_text() == HEADER + "".join(lines)
 
 
@@ -408,8 +408,8 @@ def test_an_owned_last_bar_that_has_not_ended_is_dropped_and_the_file_stays_owne
     path = write(SOUND)
     store = CsvStore(path.parent)
     ledger.series.keep_file(AAPL, store.key(AAPL), is_owned=True)
-    assert states(check(now=FORMING)) == [State.FIXABLE]
-    assert states(check(now=FORMING, fix=True)) == [State.FIXED]
+    assert states(check(now=FORMING)) == [FindingState.FIXABLE]
+    assert states(check(now=FORMING, fix=True)) == [FindingState.FIXED]
     assert path.read_text() == SOUND.removesuffix(row(4))
     assert list(kept().values()) == [SOUND.encode()]
     assert ledger.series.file(AAPL) == (store.key(AAPL), True)
@@ -418,24 +418,24 @@ def test_an_owned_last_bar_that_has_not_ended_is_dropped_and_the_file_stays_owne
 def test_the_same_bar_of_somebody_else_stays(write, check, ledger):
     path = write(SOUND)
     ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_owned=False)
-    assert states(check(now=FORMING, fix=True)) == [State.STAYS]
+    assert states(check(now=FORMING, fix=True)) == [FindingState.STAYS]
     path.write_text(SOUND)
     ledger.series.keep_file(AAPL, (1, 2, 3), is_owned=True)
-    assert states(check(now=FORMING, fix=True)) == [State.STAYS]
+    assert states(check(now=FORMING, fix=True)) == [FindingState.STAYS]
 
 
 def test_many_bars_of_the_future_are_a_matter_for_a_person(write, check, ledger):
     path = write(SOUND)
     ledger.series.keep_file(AAPL, CsvStore(path.parent).key(AAPL), is_owned=True)
     (finding,) = check(now=utc("2026-11-20 14:02"), fix=True)
-    assert finding.state is State.STAYS
+    assert finding.state is FindingState.STAYS
     assert finding.lines == (4, 5, 6)
     assert "clock" in finding.fix
 
 
 def test_a_bar_that_may_not_have_ended_is_a_note(write, check):
     write(HEADER + "2026-11-23 00:00:00+00:00,1,1,1,1,5\n", "AAPL_1d.csv")
-    assert states(check(fix=True)) == [State.NOTE]
+    assert states(check(fix=True)) == [FindingState.NOTE]
     assert check(now=utc("2026-11-24")) == []
 
 
@@ -448,7 +448,7 @@ def test_bars_outside_the_sessions_that_are_known_are_a_note(write, check, ledge
     ledger.contracts.keep_schedule(contract_name(instrument), schedule, NOW)
     write(SOUND)
     (finding,) = check(fix=True)
-    assert finding.state is State.NOTE
+    assert finding.state is FindingState.NOTE
     assert finding.lines == (2, 3)
 
 
@@ -466,7 +466,7 @@ def test_an_unknown_source_is_reported(check, data_dir):
     (data_dir / ".ktrdr").mkdir()
     (data_dir / ".ktrdr" / "source").write_text("paper")
     (finding,) = check(fix=True)
-    assert (finding.where, finding.state) == (".ktrdr/source", State.STAYS)
+    assert (finding.where, finding.state) == (".ktrdr/source", FindingState.STAYS)
     assert "'paper': expected live or simulated" in finding.what
 
 
@@ -479,7 +479,7 @@ def test_what_stands_in_place_of_the_source_record_is_not_read(check, data_dir, 
     else:
         os.mkfifo(data_dir / ".ktrdr" / "source")
     (finding,) = check(fix=True)
-    assert (finding.where, finding.state) == (".ktrdr/source", State.STAYS)
+    assert (finding.where, finding.state) == (".ktrdr/source", FindingState.STAYS)
     assert "is no file of its own" in finding.what
     assert "live or simulated" in finding.fix
 
@@ -532,7 +532,7 @@ def test_a_broken_entry_is_reported(write, check, text, what):
     write(text, "instruments.toml")
     write(SOUND)
     (finding,) = check(fix=True)
-    assert (finding.where, finding.state) == ("instruments.toml", State.STAYS)
+    assert (finding.where, finding.state) == ("instruments.toml", FindingState.STAYS)
     assert what in finding.what
 
 
@@ -557,7 +557,7 @@ def test_a_broken_database_is_reported_and_left(check, data_dir, name):
     raw[4096:12288] = b"\x55" * 8192
     path.write_bytes(raw)
     (finding,) = check(fix=True)
-    assert (finding.where, finding.state) == (f".ktrdr/{name}", State.STAYS)
+    assert (finding.where, finding.state) == (f".ktrdr/{name}", FindingState.STAYS)
     assert path.read_bytes() == bytes(raw)
     path.write_bytes(b"no database at all, but long enough to look like one" * 100)
     assert "not a database" in check()[0].what
@@ -570,9 +570,9 @@ def test_what_a_killed_writer_left_is_removed(write, check, data_dir):
     CsvStore(data_dir).claim("live")
     left = write("half", LEFT)
     (finding,) = check()
-    assert (finding.where, finding.state) == (LEFT, State.FIXABLE)
+    assert (finding.where, finding.state) == (LEFT, FindingState.FIXABLE)
     assert left.exists()
-    assert states(check(fix=True)) == [State.FIXED]
+    assert states(check(fix=True)) == [FindingState.FIXED]
     assert not left.exists()
 
 
@@ -591,7 +591,7 @@ def test_where_there_is_no_lock_the_age_decides(check, data_dir, name):
     os.utime(path, (NOW - 60, NOW - 60))
     assert check(fix=True) == []
     os.utime(path, (NOW - 7200, NOW - 7200))
-    assert states(check(fix=True)) == [State.FIXED]
+    assert states(check(fix=True)) == [FindingState.FIXED]
     assert not path.exists()
 
 
@@ -623,7 +623,7 @@ def test_what_is_appended_while_the_fixed_file_is_written_is_not_lost(
             CsvStore(data_dir).add(AAPL, [bars.pop()])
 
     monkeypatch.setattr(os, "fsync", write_meanwhile)
-    assert set(states(check(fix=True))) == {State.FIXED}
+    assert set(states(check(fix=True))) == {FindingState.FIXED}
     assert path.read_text() == HEADER + "".join(map(row, range(30))) + row(40, "1.0,1.0,1.0,1.0,1")
     assert len(kept()) == 1
 
@@ -655,7 +655,7 @@ def test_a_fixed_file_that_a_starting_gap_filler_clears_away_is_made_again(
             fillers.pop().clear_leftovers()
 
     monkeypatch.setattr(os, "fsync", clear_once)
-    assert states(check(fix=True)) == [State.FIXED]
+    assert states(check(fix=True)) == [FindingState.FIXED]
     assert path.read_text() == SOUND
 
 
@@ -696,7 +696,7 @@ def test_a_full_disk_is_reported_and_changes_nothing(data_dir, write, check, mon
     monkeypatch.setattr(os, "write", full)
     findings = check(fix=True)
     monkeypatch.undo()
-    assert states(findings) == [State.FIXABLE, State.STAYS]
+    assert states(findings) == [FindingState.FIXABLE, FindingState.STAYS]
     assert "No space left" in findings[1].fix
     assert path.read_text() == SOUND + "x"
     assert kept() == {}
@@ -714,7 +714,7 @@ def test_a_copy_with_a_wrong_content_does_not_replace_the_file(write, check, mon
     monkeypatch.setattr(os, "write", wrong)
     findings = check(fix=True)
     monkeypatch.undo()
-    assert states(findings) == [State.FIXABLE, State.STAYS]
+    assert states(findings) == [FindingState.FIXABLE, FindingState.STAYS]
     assert "would be invalid" in findings[1].fix
     assert path.read_text() == SOUND + "x"
     assert kept() == {}

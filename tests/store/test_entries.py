@@ -7,7 +7,7 @@ import socket
 import pytest
 from typer.testing import CliRunner
 
-from ktrdr.check.faults import State
+from ktrdr.check.defects import FindingState
 from ktrdr.check.store import StoreCheck
 from ktrdr.cli import app
 from ktrdr.errors import MalformedFile
@@ -139,7 +139,7 @@ def test_check_names_it_with_what_to_do(make, folder):
     assert what in finding.what
     assert hint in finding.fix
     assert finding.is_broken
-    assert finding.state is State.STAYS
+    assert finding.state is FindingState.STAYS
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.check.faults import (
-    Fault,
+from ktrdr.check.defects import (
+    Defect,
     fixable,
     impossible,
     sessions_from,
@@ -84,25 +84,25 @@ def test_sessions_that_are_guesses_prove_nothing():
 
 
 def test_rows_are_sorted_only_where_each_has_a_time():
-    disorder = {Fault.UNORDERED, Fault.DOUBLE, Fault.BLANK}
+    disorder = {Defect.UNORDERED, Defect.DOUBLE, Defect.BLANK}
     assert fixable(disorder, drop_unfinished=False) == disorder
-    for placeless in (Fault.NO_TIME, Fault.TOO_LONG):
+    for placeless in (Defect.NO_TIME, Defect.TOO_LONG):
         found = fixable({*disorder, placeless}, drop_unfinished=False)
-        assert found == {Fault.BLANK}
+        assert found == {Defect.BLANK}
 
 
 def test_without_a_header_nothing_is_fixed():
-    assert not fixable({Fault.HEADER, Fault.BLANK, Fault.TORN}, drop_unfinished=True)
+    assert not fixable({Defect.HEADER, Defect.BLANK, Defect.TORN}, drop_unfinished=True)
 
 
 def test_what_needs_a_person_is_never_fixed():
-    by_person = {Fault.CONFLICT, Fault.NO_NUMBER, Fault.FIELDS, Fault.IMPOSSIBLE, Fault.UNEVEN}
-    assert not fixable({*by_person, Fault.UNFINISHED}, drop_unfinished=False)
-    assert fixable({*by_person, Fault.UNFINISHED}, drop_unfinished=True) == {Fault.UNFINISHED}
+    by_person = {Defect.CONFLICT, Defect.NO_NUMBER, Defect.FIELDS, Defect.IMPOSSIBLE, Defect.UNEVEN}
+    assert not fixable({*by_person, Defect.UNFINISHED}, drop_unfinished=False)
+    assert fixable({*by_person, Defect.UNFINISHED}, drop_unfinished=True) == {Defect.UNFINISHED}
 
 
-@pytest.mark.parametrize("fault", Fault)
-def test_every_fault_has_a_description_and_a_fix(fault):
-    assert fault.what
-    assert fault.fix
-    assert fault.refusal.startswith("a person must decide")
+@pytest.mark.parametrize("defect", Defect)
+def test_every_defect_has_a_description_and_a_fix(defect):
+    assert defect.what
+    assert defect.fix
+    assert defect.refusal.startswith("a person must decide")

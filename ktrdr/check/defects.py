@@ -1,4 +1,4 @@
-"""The kinds of faults in a bar file, and which can be fixed without loss. Reads no file."""
+"""The kinds of defects in a bar file, and which can be fixed without loss. Reads no file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _PERSON = "a person must decide"
 _FAR = 2**62
 
 
-class Fault(Enum):
-    """A kind of fault: its description, and how it is fixed or that a person must decide."""
+class Defect(Enum):
+    """A kind of defect: its description, and how it is fixed or that a person must decide."""
 
     HEADER = ("no header with the required columns", f"{_PERSON}: add the header")
     TOO_LONG = ("a line too long to be a bar", f"{_PERSON}: bar files have no such lines")
@@ -59,7 +59,7 @@ class Fault(Enum):
 
     @property
     def refusal(self) -> str:
-        """Why a fault of this kind, which can be fixed in most files, is not fixed in this one."""
+        """Why a defect of this kind, which can be fixed in most files, is not fixed in this one."""
         return _REFUSALS.get(self, _PERSON)
 
     @property
@@ -70,23 +70,25 @@ class Fault(Enum):
     @property
     def is_note(self) -> bool:
         """Worth knowing, but not a problem."""
-        return self in (Fault.DOUBTFUL, Fault.OUTSIDE)
+        return self in (Defect.DOUBTFUL, Defect.OUTSIDE)
 
 
-DROPPED = frozenset({Fault.DOUBLE, Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNFINISHED})
+DROPPED = frozenset(
+    {Defect.DOUBLE, Defect.BLANK, Defect.HEADER_AGAIN, Defect.TORN, Defect.UNFINISHED}
+)
 """Fixed by dropping the line."""
 
-_ALONE = frozenset({Fault.BLANK, Fault.HEADER_AGAIN, Fault.TORN, Fault.UNENDED})
-_IN_ORDER = frozenset({Fault.UNORDERED, Fault.DOUBLE})
+_ALONE = frozenset({Defect.BLANK, Defect.HEADER_AGAIN, Defect.TORN, Defect.UNENDED})
+_IN_ORDER = frozenset({Defect.UNORDERED, Defect.DOUBLE})
 _REFUSALS = {
-    Fault.UNORDERED: f"{_PERSON}: it is not known where the lines without a time belong",
-    Fault.DOUBLE: f"{_PERSON}: it is dropped once every line has a readable time",
-    Fault.UNFINISHED: f"{_PERSON}: ktrdr did not write it, or the clock is wrong",
+    Defect.UNORDERED: f"{_PERSON}: it is not known where the lines without a time belong",
+    Defect.DOUBLE: f"{_PERSON}: it is dropped once every line has a readable time",
+    Defect.UNFINISHED: f"{_PERSON}: ktrdr did not write it, or the clock is wrong",
 }
-_WITHOUT_TIME = frozenset({Fault.NO_TIME, Fault.TOO_LONG})
+_WITHOUT_TIME = frozenset({Defect.NO_TIME, Defect.TOO_LONG})
 
 
-class State(Enum):
+class FindingState(Enum):
     """Whether a finding is a problem, and whether it can be fixed."""
 
     NOTE = "worth knowing"
@@ -104,7 +106,7 @@ class Finding:
     what: str
     fix: str
     """How it is fixed, or what a person must do."""
-    state: State = State.STAYS
+    state: FindingState = FindingState.STAYS
     lines: tuple[int, ...] = ()
     """The numbers of the first few; the header is line 1."""
     count: int = 1
@@ -112,22 +114,22 @@ class Finding:
     @property
     def is_broken(self) -> bool:
         """It is a problem, not a note."""
-        return self.state in (State.STAYS, State.FIXABLE)
+        return self.state in (FindingState.STAYS, FindingState.FIXABLE)
 
 
-def fixable(found: Iterable[Fault], *, drop_unfinished: bool) -> frozenset[Fault]:
-    """Those of a file's faults that can be fixed without loss.
+def fixable(found: Iterable[Defect], *, drop_unfinished: bool) -> frozenset[Defect]:
+    """Those of a file's defects that can be fixed without loss.
 
     Rows are sorted only if each has a readable time: otherwise the place of some is unknown.
     `drop_unfinished`: there is one unfinished bar, the last, and ktrdr has written it.
     """
     present = frozenset(found)
-    if Fault.HEADER in present:
+    if Defect.HEADER in present:
         return frozenset()
     chosen = present & _ALONE
     if not present & _WITHOUT_TIME:
         chosen |= present & _IN_ORDER
-    return chosen | (present & {Fault.UNFINISHED} if drop_unfinished else frozenset())
+    return chosen | (present & {Defect.UNFINISHED} if drop_unfinished else frozenset())
 
 
 def impossible(
