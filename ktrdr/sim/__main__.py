@@ -53,13 +53,13 @@ def main(
         typer.Option(
             envvar="KTRDR_SIM_REPLAY",
             help="Serve the bars of SYMBOL_TIMEFRAME.csv files in this folder instead of "
-            "generated ones, moved by whole weeks so that the last bar lies in last week.",
+            "generated ones, shifted by whole weeks so that the last bar is in last week.",
         ),
     ] = None,
     export_to: Annotated[
         Path | None,
         typer.Option(
-            help="With --replay: write the moved bars into this folder as files, and exit."
+            help="With --replay: write the shifted bars into this folder as files, and exit."
         ),
     ] = None,
     sample_store: Annotated[
@@ -95,7 +95,8 @@ def main(
         ),
     ] = None,
     alignment: Annotated[
-        Alignment, typer.Option(help="Where bars of 2 to 8 hours begin; IB does not document it.")
+        Alignment,
+        typer.Option(help="Where bars of 2 to 8 hours begin, which IB does not document."),
     ] = Alignment.WALL_CLOCK,
     control: Annotated[
         Path | None,
@@ -133,7 +134,7 @@ def main(
         int, typer.Option(min=0, help="History requests open at once; 0: any number.")
     ] = 50,
     messages_per_second: Annotated[
-        int, typer.Option(min=0, help="Messages from one client; 0: any number.")
+        int, typer.Option(min=0, help="Messages per second from one client; 0: any number.")
     ] = 50,
     clients: Annotated[int, typer.Option(min=0, help="Clients at once; 0: any number.")] = 32,
     id_lingers_s: Annotated[
@@ -150,10 +151,9 @@ def main(
 
     It knows about 40 US stocks and ETFs, five indices, all pairs of common currencies, dated and
     continuous CME futures and four crypto coins, with real sessions and invented prices, or the
-    bars of --replay; and stocks with difficulties: ILLIQ FLATV FRESH GONE TWIN NOPERM SPLT,
-    and such a future: TWOF. It answers contract details, head timestamps, schedules and
-    historical bars of all of IB's sizes, kept up to date if wanted. It streams nothing else, and
-    refuses every order.
+    bars of --replay; and symbols with one difficulty each: ILLIQ FLATV FRESH GONE TWIN NOPERM
+    SPLT TWOF. It answers requests for contract details, head timestamps, schedules and historical
+    bars of all of IB's sizes, with keepUpToDate. It streams nothing else, and refuses every order.
 
     Try it: python -m ktrdr.sim, and in another window
     IB().connect("127.0.0.1", 4102) with ib_insync.
@@ -161,46 +161,40 @@ def main(
     if export_to and not replay:
         raise typer.BadParameter("--export-to needs --replay")
 
-    limits = Limits(
-        small_bars=not no_small_bar_rules,
-        open_requests=open_requests or None,
-        messages_per_s=messages_per_second or None,
-        clients=clients or None,
-        id_lingers_s=id_lingers_s,
-        soft_per_min=soft_per_minute or None,
+    options = GatewayOptions(
+        host=host,
+        account=account,
+        latency_s=latency_ms / 1000,
+        bars_per_s=bars_per_second,
+        start=_instant(start),
+        speed=speed,
+        limits=Limits(
+            small_bars=not no_small_bar_rules,
+            open_requests=open_requests or None,
+            messages_per_s=messages_per_second or None,
+            clients=clients or None,
+            id_lingers_s=id_lingers_s,
+            soft_per_min=soft_per_minute or None,
+        ),
+        nights=Nights(_time(restart_at), restart_s, sunday_log_out, login_after_s),
+        seed=seed,
+        replay=replay,
+        alignment=alignment,
+        record_to=record,
+        keep_record=False,
     )
-    nights = Nights(_time(restart_at), restart_s, sunday_log_out, login_after_s)
-    starts = _instant(start)
 
     def work(settings: Settings, stop: threading.Event) -> None:
         if sample_store:
             typer.echo(write_sample_store(sample_store, seed, datetime.now(UTC)))
-            return
-        if export_to and replay:
-            market = read_replay(replay, datetime.now(UTC))
-            for path in export(market, replay, export_to):
+        elif export_to and replay:
+            for path in export(read_replay(replay, datetime.now(UTC)), replay, export_to):
                 typer.echo(path)
-            return
-        gateway = SimulatedGateway(
-            GatewayOptions(
-                host=host,
-                port=settings.ktrdr_sim_port if port is None else port,
-                account=account,
-                latency_s=latency_ms / 1000,
-                bars_per_s=bars_per_second,
-                start=starts,
-                speed=speed,
-                limits=limits,
-                nights=nights,
-                seed=seed,
-                replay=replay,
-                alignment=alignment,
-                record_to=record,
-                keep_record=False,
-            )
-        )
-        asyncio.run(_serve(gateway, control, settings.sim_socket, stop))
-        typer.echo(json.dumps(gateway.summary(), indent=2))
+        else:
+            place = settings.ktrdr_sim_port if port is None else port
+            gateway = SimulatedGateway(options, port=place)
+            asyncio.run(_serve(gateway, control, settings.sim_socket, stop))
+            typer.echo(json.dumps(gateway.summary(), indent=2))
 
     process.run("gateway-sim", work, exclusive=False)
 
@@ -208,7 +202,7 @@ def main(
 async def _serve(
     gateway: SimulatedGateway, control: Path | None, usual: Path, stop: threading.Event
 ) -> None:
-    """Serve until stopped; controls at the default socket are skipped if that is in use."""
+    """Serve until stopped; without controls if the default socket is in use."""
     async with gateway, contextlib.AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(control_of(gateway, control or usual))
