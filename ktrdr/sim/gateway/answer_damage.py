@@ -1,4 +1,4 @@
-"""Damage to answers: correct bytes in, damaged bytes out. Uses no gateway and no client."""
+"""Damage to responses: correct bytes in, damaged bytes out. Uses no gateway and no client."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def doubled(bars: list[Bar]) -> list[Bar]:
 
 
 def unordered(bars: list[Bar]) -> list[Bar]:
-    """The same bars in a wrong order, which is always the same for the same number of bars."""
+    """The same bars out of order, always in the same way for the same number of bars."""
     mixed = bars.copy()
     random.Random(len(bars)).shuffle(mixed)  # noqa: S311  disorder, no secret
     return mixed if mixed != bars else bars[::-1]
 
 
 def missing(bars: list[Bar], every: int) -> list[Bar]:
-    """The bars without each `every`-th one, from the second on."""
+    """The bars without every `every`-th one, from the second on."""
     return [bar for place, bar in enumerate(bars) if place % max(every, 1) != 1 % max(every, 1)]
 
 
@@ -43,29 +43,30 @@ def wrong(bars: list[Bar], how: str) -> list[Bar]:
     ]
 
 
-def _with(bar: Bar, place: int, text: str) -> list[Bar]:
-    return [(*bar[:place], text, *bar[place + 1 :])]
+def with_field(bar: Bar, place: int, text: str) -> Bar:
+    """The bar with this text in one field."""
+    return (*bar[:place], text, *bar[place + 1 :])
 
 
 def _later(bar: Bar, seconds: int) -> list[Bar]:
     """The bar at a later time, if its time is in seconds."""
     date = bar[0]
     is_instant = date.isdigit() and len(date) > 8
-    return _with(bar, 0, str(int(date) + seconds)) if is_instant else [bar]
+    return [with_field(bar, 0, str(int(date) + seconds)) if is_instant else bar]
 
 
 WRONGS: dict[str, Callable[[Bar], list[Bar]]] = {
-    "nan": lambda bar: _with(bar, 4, "nan"),
-    "inf": lambda bar: _with(bar, 2, "inf"),
+    "nan": lambda bar: [with_field(bar, 4, "nan")],
+    "inf": lambda bar: [with_field(bar, 2, "inf")],
     "unset": lambda bar: [(bar[0], *[repr(sys.float_info.max)] * 4, *bar[5:])],
-    "text": lambda bar: _with(bar, 1, "n/a"),
+    "text": lambda bar: [with_field(bar, 1, "n/a")],
     "torn": lambda bar: [bar[:-1]],
-    "low": lambda bar: _with(bar, 3, repr(float(bar[2]) + 1)),
+    "low": lambda bar: [with_field(bar, 3, repr(float(bar[2]) + 1))],
     "half_minute": lambda bar: _later(bar, 30),
     "night": lambda bar: _later(bar, 43_200),
-    "contradicting": lambda bar: [bar, *_with(bar, 4, bar[1 if bar[4] != bar[1] else 2])],
+    "contradicting": lambda bar: [bar, with_field(bar, 4, bar[1 if bar[4] != bar[1] else 2])],
     "zero": lambda bar: [(bar[0], *["0.0"] * 4, *bar[5:])],
-    "unset_volume": lambda bar: _with(bar, 5, str(2**63 - 1)),
+    "unset_volume": lambda bar: [with_field(bar, 5, str(2**63 - 1))],
 }
 """Wrong bars: not a number, the API's values for "not set", a missing field, a low above the
 high, a wrong time, a contradicting duplicate."""
@@ -103,7 +104,7 @@ def _messages(data: bytes) -> Iterator[bytes]:
 
 
 def _with_bars(fields: list[str], change: Change) -> list[str]:
-    """Message 17 has id, request, begin, end, count, and eight fields a bar."""
+    """Message 17 has its id, the request's, start, end, count, and eight fields for each bar."""
     head, rest = fields[:4], fields[5:]
     bars = [tuple(rest[i : i + _BAR_FIELDS]) for i in range(0, len(rest), _BAR_FIELDS)]
     changed = change(bars)

@@ -1,4 +1,4 @@
-"""The gateway's messages to a client: values in, bytes out, in the field order of IB's protocol."""
+"""The gateway's messages to a client: values in, bytes out, with fields in IB's order. No I/O."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ktrdr.sim.gateway import notices
 from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.wire import encode, encode_texts
 from ktrdr.sim.market.bars import Bars
@@ -16,11 +17,7 @@ from ktrdr.sim.market.sessions import DAY_S, LOGIN_ZONE, Int64Array, Sessions, t
 HOURS_DAYS = 7
 """Days of trading hours in contract details, including today."""
 
-_NOTICES = (
-    (2104, "Market data farm connection is OK:usfarm"),
-    (2106, "HMDS data farm connection is OK:ushmds"),
-    (2158, "Sec-def data farm connection is OK:secdefil"),
-)
+_FARMS = ("usfarm", "ushmds", "secdefil")
 
 
 def greeting(version: int, now: datetime) -> bytes:
@@ -29,15 +26,15 @@ def greeting(version: int, now: datetime) -> bytes:
 
 
 def refusal(version: int, request_id: int, refused: Refusal) -> bytes:
-    """An error message; `request_id` -1: about no request."""
+    """An error message; `request_id` -1: a notice, which belongs to no request."""
     extra = [""] if version >= 166 else []
     return encode(4, 2, request_id, refused.code, refused.text, *extra)
 
 
 def farm_notices(version: int, broken: str = "") -> bytes:
     """The notices after every log-in: the data farms are connected, except a `broken` one."""
-    well = [Refusal(c, text) for c, text in _NOTICES if text.rpartition(":")[2] != broken]
-    return b"".join(refusal(version, -1, notice) for notice in well)
+    connected = [notices.farm_back(farm) for farm in _FARMS if farm != broken]
+    return b"".join(refusal(version, -1, notice) for notice in connected)
 
 
 def managed_accounts(account: str) -> bytes:
@@ -113,7 +110,7 @@ def contract_details(version: int, request_id: int, found: Contract, now: dateti
 
 
 def contract_details_end(request_id: int) -> bytes:
-    """No more contracts."""
+    """The end of the matching contracts."""
     return encode(52, 1, request_id)
 
 
@@ -144,7 +141,7 @@ def _wall_minute(wall_s: int) -> str:
 
 
 def head_timestamp(request_id: int, head_s: int, format_date: int) -> bytes:
-    """The time of the first data; UTC, as it has no zone."""
+    """The time of the first data, in UTC: the message has no zone."""
     text = datetime.fromtimestamp(head_s, UTC).strftime("%Y%m%d-%H:%M:%S")
     return encode(88, request_id, str(head_s) if format_date == 2 else text)
 

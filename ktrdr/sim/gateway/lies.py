@@ -1,7 +1,6 @@
-"""False answers: true messages in, false ones out. Uses no gateway.
+"""False responses: true messages in, false ones out. Uses no gateway, and draws no lots.
 
-IB's servers answer like this during trouble. Each fault occurs at a `rate`, which is applied
-elsewhere.
+IB's servers respond like this when they have trouble.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from ktrdr.sim.gateway.answer_damage import Bar, change_bars, change_message
+from ktrdr.sim.gateway.answer_damage import Bar, change_bars, change_message, with_field
 from ktrdr.sim.gateway.faults import BAR_FIELDS
+from ktrdr.sim.market.sessions import DAY_S
 
 _SCHEDULE_HEAD = 6
 """Message 106: its id, the request's, start, end, zone, count; then three fields a session."""
-_DAY_S = 86_400
 
 
 def cut_bars(data: bytes, lost: str, share: float) -> bytes:
@@ -32,11 +31,9 @@ def odd_field(data: bytes, field: str, text: str) -> bytes:
     place = BAR_FIELDS.index(field)
 
     def change(bars: list[Bar]) -> list[Bar]:
-        odd = len(bars) // 2
-        return [
-            (*bar[:place], text, *bar[place + 1 :]) if number == odd else bar
-            for number, bar in enumerate(bars)
-        ]
+        middle = len(bars) // 2
+        odd = [with_field(bar, place, text) for bar in bars[middle : middle + 1]]
+        return [*bars[:middle], *odd, *bars[middle + 1 :]]
 
     return change_bars(data, change)
 
@@ -82,13 +79,13 @@ def cut_schedule(data: bytes, lost: str) -> bytes:
 
 
 def odd_session(data: bytes, text: str) -> bytes:
-    """Let the middle session of SCHEDULE close at `text`; empty: its close is empty."""
+    """Let the middle session of SCHEDULE close at `text`; empty: without a close."""
 
     def change(fields: list[str]) -> list[str]:
         count = (len(fields) - _SCHEDULE_HEAD) // 3
         place = _SCHEDULE_HEAD + count // 2 * 3 + 1
-        closes = f"{fields[place][:9]}{text}" if text else ""
-        return [*fields[:place], closes, *fields[place + 1 :]]
+        close = f"{fields[place][:9]}{text}" if text else ""
+        return [*fields[:place], close, *fields[place + 1 :]]
 
     return change_message(data, "106", change)
 
@@ -109,10 +106,10 @@ def zone_name(data: bytes, contract: str, schedule: str) -> bytes:
 
 
 def late_head(data: bytes, days: int) -> bytes:
-    """Move the time of the first bar later by `days`."""
+    """Move the head timestamp later by `days`."""
 
     def move(fields: list[str]) -> list[str]:
-        return [*fields[:2], _later(fields[2], days * _DAY_S)]
+        return [*fields[:2], _later(fields[2], days * DAY_S)]
 
     return change_message(data, "88", move)
 

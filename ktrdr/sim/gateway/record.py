@@ -7,18 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from ktrdr.sim.gateway.faults import Values
+from ktrdr.sim.gateway.faults import HISTORY, Values
 from ktrdr.sim.gateway.limits import Violation
 from ktrdr.sim.gateway.request_handlers import Reply
 from ktrdr.sim.gateway.summary import Summary
 from ktrdr.sim.gateway.wire import Request
 
 _CONNECTION, _GATEWAY = Request("connection"), Request("gateway")
-_KINDS_WITH_HISTORY = ("historical_data", "schedule", "head_timestamp")
 
 
 class Record:
-    """Two entries a request: `event` is `received`, then `answered`, `cancelled` or `swallowed`.
+    """Two entries for each request: `received`, then `answered`, `cancelled` or `swallowed`.
 
     Keys: `event`, `time` (ISO 8601, UTC, the gateway's clock), `client_id`, `kind`, `request_id`;
     of a contract `con_id`, `symbol`, `sec_type`, `expiry`, `exchange`, `primary_exchange`,
@@ -36,7 +35,7 @@ class Record:
         self.events: list[dict[str, Any]] = []
         """All entries."""
         self.entries: list[dict[str, Any]] = []
-        """The entries about requests."""
+        """The entries of requests."""
         self._keep = keep
         self._path = path
         self._file: TextIO | None = None
@@ -134,7 +133,7 @@ def _entry(event: str, now: datetime, client_id: int, request: Request) -> dict[
             "trading_class": query.trading_class,
             "local_symbol": query.local_symbol,
         }
-    if request.kind in _KINDS_WITH_HISTORY:
+    if request.kind in HISTORY:
         entry |= {
             "end": request.end,
             "duration": request.duration,

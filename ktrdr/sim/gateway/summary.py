@@ -1,28 +1,27 @@
-"""The record in numbers: adds up entries as they come. Uses no files and no clock."""
+"""The record in numbers: adds up its entries one by one. Uses no files and no clock."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
+from ktrdr.sim.gateway.faults import HISTORY
+
 Entry = dict[str, Any]
 
-_QUESTION = (
+_IDENTITY = (
     "kind", "con_id", "symbol", "sec_type", "expiry", "exchange", "primary_exchange", "currency",
     "multiplier", "trading_class", "local_symbol", "end", "duration", "bar_size", "what_to_show",
     "use_rth",
 )  # fmt: skip
-"""The fields that are equal for two identical requests; of the record, not of the limits."""
-
-_HISTORY = ("historical_data", "schedule", "head_timestamp")
-
+"""The fields of an entry that are equal for two identical requests."""
 
 _COUNTED = ("requests", "errors", "violations", "swallowed", "faults", "verdicts")
-"""The sums that are counted by name."""
+"""The sums that are kept by name."""
 
 
 class Summary:
-    """Sums over all entries so far; its memory grows only with new requests."""
+    """Sums over all entries so far; memory grows only with requests not seen before."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
@@ -35,7 +34,7 @@ class Summary:
         self.most_messages_per_s = 0
         """The maximum number of messages of one client within a second."""
         self._newest: tuple[int, int, str] | None = None
-        """The last request, which may still be refused and is not in flight before that."""
+        """The last request, which a violation may still refuse; else it is in flight."""
 
     def add(self, entry: Entry) -> None:
         """Count an entry of the record."""
@@ -80,11 +79,11 @@ class Summary:
 
     def _receive(self, entry: Entry) -> None:
         self._counts["requests"][entry["kind"]] += 1
-        if entry["kind"] not in _HISTORY:
+        if entry["kind"] not in HISTORY:
             return
-        question = hash(tuple(entry.get(name) for name in _QUESTION))
-        self._totals["repeats"] += question in self._requested
-        self._requested.add(question)
+        identity = hash(tuple(entry.get(name) for name in _IDENTITY))
+        self._totals["repeats"] += identity in self._requested
+        self._requested.add(identity)
         if _key(entry) not in self._open:
             self._newest = _key(entry)
             self._open.add(self._newest)
@@ -93,7 +92,7 @@ class Summary:
         """The sums as JSON values, documented in `docs/simulator.md`."""
         return {
             "requests": dict(self._counts["requests"]),
-            "history_requests": sum(self._counts["requests"][kind] for kind in _HISTORY),
+            "history_requests": sum(self._counts["requests"][kind] for kind in HISTORY),
             "answers": self._totals["answers"],
             "bars": self._totals["bars"],
             "errors": dict(self._counts["errors"]),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
-from ktrdr.market.instruments import CURRENCIES, FUTURE_EXCHANGES, future_root
+from ktrdr.market.instruments import CURRENCIES, FUTURE_EXCHANGES, FUTURE_MONTHS, dated_future
 from ktrdr.sim.market import special_stocks
 from ktrdr.sim.market.contracts import CENT, Contract, Query, Tick
 from ktrdr.sim.market.sessions import CME, CRYPTO, DAY_S, FOREX, US_INDICES, US_STOCKS
@@ -170,9 +170,6 @@ def index(symbol: str) -> Contract | None:
     )
 
 
-MONTHS = "FGHJKMNQUVXZ"
-"""Month letters of dated futures, January first."""
-
 # Root → (IB's symbol, price, tick, multiplier, only March June September December).
 _SPECS: dict[str, tuple[str, float, Tick, str, bool]] = {
     "ES": ("ES", 5950, Tick(1, 4), "50", True),
@@ -222,7 +219,7 @@ def _future(root: str, exchange: str, year: int, month: int) -> Contract | None:
         sec_type="FUT",
         exchange=exchange,
         currency="USD",
-        local_symbol=f"{root}{MONTHS[month - 1]}{year % 10}",
+        local_symbol=f"{root}{FUTURE_MONTHS[month - 1]}{year % 10}",
         trading_class=root,
         long_name=f"{root} future, {exchange}",
         tick=tick,
@@ -246,15 +243,13 @@ def third_friday(year: int, month: int) -> date:
 
 def future_named(local_symbol: str, today: date) -> Contract | None:
     """The future of a name such as `6EH4`, in the year of that digit nearest to `today`."""
-    root = future_root(local_symbol)
-    if not root:
+    dated = dated_future(local_symbol)
+    if dated is None:
         return None
-    month = MONTHS.index(local_symbol[len(root)]) + 1
-    digits = local_symbol[len(root) + 1 :]
-    modulus = 10 ** len(digits)
+    modulus = 10 ** len(dated.year)
     years = range(today.year - modulus // 2 + 1, today.year + modulus // 2 + 1)
-    year = next(y for y in years if y % modulus == int(digits))
-    return future(root, year, month)
+    year = next(y for y in years if y % modulus == int(dated.year))
+    return future(dated.root, year, FUTURE_MONTHS.index(dated.month) + 1)
 
 
 def front_future(root: str, today: date) -> Contract:
