@@ -1,4 +1,4 @@
-"""The connected clients: their ids, their limit, and ids that linger. No I/O, no clock."""
+"""The ids of connected clients, and of those dropped a moment ago. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Clients(Generic[T]):
         return None
 
     def leave(self, client_id: int, now_s: float, *, was_dropped: bool) -> None:
-        """Free an id; the id of a dropped client lingers."""
+        """Free an id; that of a dropped client stays in use for a while."""
         del self._connected[client_id]
         if was_dropped and self._limits.id_lingers_s:
             self._lingering[client_id] = now_s + self._limits.id_lingers_s

@@ -1,7 +1,7 @@
 """The gateway's clock: real, or started at any instant, or faster than real. Schedules nothing.
 
-The market uses it: bars, the current time, nights and weekends. What a client measures by its own
-clock stays in real time: latency, limits, an id that lingers.
+The market follows it: bars, the current time, restarts and log-outs. What a client measures by its
+own clock stays in real time: latency, limits, and how long the id of a dropped client stays in use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The connection of one client: handshake, log-in, messages, end."""
+"""The connection of one client: handshake, log-in, messages, end. Answers no request itself."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """Reads messages and passes requests on. It begins with an accepted socket."""
+    """Reads the messages of one client, from the accepted socket on, and passes requests on."""
 
     def __init__(self, accepted: socket.socket, shared: Shared) -> None:
         self.client_id: int | None = None
         self.was_dropped = False
-        """Whether it broke, and was not closed by the client."""
+        """Whether it broke; False: the client closed it."""
         self._socket = accepted
         self._shared = shared
         self._version = shared.version
@@ -42,9 +42,9 @@ class Connection:
         return f"client {'?' if self.client_id is None else self.client_id}"
 
     async def run(self) -> None:
-        """Serve until the client leaves or is disconnected, and close.
+        """Serve until the client disconnects or is disconnected, and close.
 
-        WireError: the client does not use the API. OSError: the connection broke.
+        WireError: the client does not speak the API's protocol. OSError: the connection broke.
         """
         try:
             reader, self._writer = await asyncio.open_connection(sock=self._socket)
@@ -55,8 +55,8 @@ class Connection:
         try:
             if self.was_dropped:
                 self.abort()
-            await self._be_wedged(reader)
-            await self._converse(reader, self._outbox)
+            await self._stay_silent(reader)
+            await self._read_messages(reader, self._outbox)
         except OSError:
             self.was_dropped = True
             raise
@@ -75,13 +75,13 @@ class Connection:
             self._writer.transport.abort()
         self._shared.faults.wake()
 
-    def unresponsive(self, is_unresponsive: bool) -> None:
+    def set_unresponsive(self, is_unresponsive: bool) -> None:
         """Stop responding, or respond again; the connection stays open."""
         if self._outbox:
             self._outbox.is_unresponsive = is_unresponsive
 
-    def tell(self, notice: Refusal) -> None:
-        """Send a notice, which is about no request, if the client has logged in."""
+    def send_notice(self, notice: Refusal) -> None:
+        """Send a notice, which has no request id, if the client has logged in."""
         if self.client_id is not None:
             self._send(answers.refusal(self._version, -1, notice))
 
@@ -89,8 +89,8 @@ class Connection:
         """Send any bytes, valid messages or not."""
         self._send(data)
 
-    async def _be_wedged(self, reader: asyncio.StreamReader) -> None:
-        """Neither read nor send while a fault is in force that requires this."""
+    async def _stay_silent(self, reader: asyncio.StreamReader) -> None:
+        """Neither read nor send while a fault requires this."""
         faults = self._shared.faults
         if faults.take("too_early"):
             while await reader.read(_READ_BYTES):
@@ -98,16 +98,16 @@ class Connection:
         while faults.has("wedged") and not self.was_dropped:
             await faults.change()
 
-    async def _converse(self, reader: asyncio.StreamReader, outbox: Outbox) -> None:
-        """Read messages; stop reading while the client does not read its answers."""
+    async def _read_messages(self, reader: asyncio.StreamReader, outbox: Outbox) -> None:
+        """Read messages, but none while the client does not read its responses."""
         while data := await reader.read(_READ_BYTES):
             for fields in self._framer.feed(data):
-                if not self._take(fields):
+                if not self._process(fields):
                     return
             await outbox.drain()
 
-    def _take(self, fields: list[str]) -> bool:
-        """Process one message; False: this connection is over."""
+    def _process(self, fields: list[str]) -> bool:
+        """Process one message; False: the connection ends."""
         if not self._is_greeted:
             return self._greet(fields)
         now_s = asyncio.get_running_loop().time()
@@ -123,21 +123,21 @@ class Connection:
         if request.kind == "start_api":
             return self._start(request)
         if self._open_requests is None:
-            log.warning("%r: %s before it has started the API, ignored", self, request.kind)
+            log.warning("%r: %s before it has started the API; ignored", self, request.kind)
             return True
-        return self._hand_on(request, self._open_requests)
+        return self._dispatch(request, self._open_requests)
 
-    def _hand_on(self, request: Request, questions: OpenRequests) -> bool:
+    def _dispatch(self, request: Request, open_requests: OpenRequests) -> bool:
         if self._outbox and self._outbox.is_unresponsive:
-            questions.swallow(request, "half_open")
+            open_requests.swallow(request, "half_open")
         elif request.kind == "unknown":
-            log.info("%r: message %d has no meaning here, ignored", self, request.request_id)
+            log.info("%r: message %d is not supported; ignored", self, request.request_id)
         elif request.kind == "cancel_historical_data":
-            questions.cancel(request)
+            open_requests.cancel(request)
         elif request.kind == "cancel_head_timestamp":
-            questions.take_back(request)
+            open_requests.cancel_head_timestamp(request)
         else:
-            return questions.ask(request)
+            return open_requests.begin(request)
         return True
 
     def _greet(self, fields: list[str]) -> bool:
@@ -147,13 +147,13 @@ class Connection:
             return False
         self._version = wire.negotiate(fields, self._version)
         self._is_greeted = True
-        off_s = faults.number("wrong_clock", "seconds")
+        error_s = faults.number("wrong_clock", "seconds")
         offered = int(faults.number("old_version", "version")) or self._version
-        self._send(answers.greeting(offered, self._now() + timedelta(seconds=off_s)))
+        self._send(answers.greeting(offered, self._now() + timedelta(seconds=error_s)))
         return True
 
     def _start(self, request: Request) -> bool:
-        """Log the client in, unless another one has its id (326, then the end)."""
+        """Log the client in, unless its id is in use (326, and the connection ends)."""
         if self.client_id is not None:
             return True
         now_s, faults = asyncio.get_running_loop().time(), self._shared.faults
@@ -172,14 +172,16 @@ class Connection:
             + answers.farm_notices(self._version, broken := faults.text("farm_broken", "farm"))
         )
         if broken and faults.text("farm_broken", "told") != "no":
-            self.tell(notices.farm_broken(broken))
+            self.send_notice(notices.farm_broken(broken))
         return True
 
     def _reject(self, violation: Violation, client_id: int | None = None) -> bool:
-        """Report a limit that was broken; False: this connection is over."""
+        """Report a limit that was exceeded; False: the connection ends."""
         requested = self.client_id if client_id is None else client_id
         log.info(
-            "client %s breaks a limit, %s", "?" if requested is None else requested, violation.limit
+            "client %s exceeds a limit: %s",
+            "?" if requested is None else requested,
+            violation.limit,
         )
         self._shared.record.violation(
             self._now(), -1 if requested is None else requested, violation
@@ -192,5 +194,5 @@ class Connection:
         return self._shared.handlers.now()
 
     def _send(self, message: bytes) -> str:
-        """Send a message; the fault that swallowed it, or empty."""
+        """Send a message; returns the fault that swallowed it, or empty."""
         return self._outbox.send(message) if self._outbox else ""

@@ -1,4 +1,4 @@
-"""The gateway's own controls: HTTP over a Unix socket. Status, record in numbers, faults.
+"""The gateway's controls: status, summary and faults, as HTTP over a Unix socket.
 
 `curl --unix-socket PATH http://sim/status` · `curl --unix-socket PATH -X POST
 'http://sim/fault/restart?for_s=30'` · `-X DELETE http://sim/fault/logged_out` logs in again.
@@ -74,7 +74,8 @@ def status(gateway: SimulatedGateway) -> Json:
 def fault_list() -> Json:
     """Every fault with its description and its parameters."""
     return {
-        fault.name: {"says": fault.says, "values": dict(fault.values)} for fault in FAULTS.values()
+        fault.name: {"says": fault.description, "values": dict(fault.values)}
+        for fault in FAULTS.values()
     }
 
 
@@ -107,10 +108,10 @@ def _application(gateway: SimulatedGateway) -> web.Application:
 
 @web.middleware
 async def _explained(request: web.Request, handler: Any) -> web.StreamResponse:
-    """An error of ours as JSON, in the format of the group's local APIs."""
+    """Answer an error with JSON, in the format of the group's other local APIs."""
     try:
         response: web.StreamResponse = await handler(request)
     except KtrdrError as error:
-        said = {"outcome": error.outcome, "message": error.message, "hint": error.hint}
-        return web.json_response(said, status=error.http_status)
+        body = {"outcome": error.outcome, "message": error.message, "hint": error.hint}
+        return web.json_response(body, status=error.http_status)
     return response

@@ -1,4 +1,4 @@
-"""Faults as context managers for tests: `gateway.NAME(…)`. Their effects are elsewhere."""
+"""Faults as context managers for tests: `gateway.NAME(…)`. Does not apply them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ktrdr.sim.gateway.faults import FAULTS, Fault, Value
 
-_AS_SPOKEN = {
+_ALIASES = {
     "refusing": "refuse",
     "untrusting": "untrusted",
     "outdated": "old_version",
@@ -19,7 +19,7 @@ _AS_SPOKEN = {
     "truncating": "truncated",
     "restarting": "restart",
 }
-"""Names that read better in a `with` than the fault's own name."""
+"""Other names of faults, which read better in a `with` statement."""
 
 
 class FaultContexts(ABC):
@@ -51,7 +51,7 @@ class FaultContexts(ABC):
             self.end_fault(name)
 
     def __getattr__(self, name: str) -> Callable[..., AbstractContextManager[None]]:
-        fault = FAULTS.get(_AS_SPOKEN.get(name, name))
+        fault = FAULTS.get(_ALIASES.get(name, name))
         if fault is None:
             raise AttributeError(f"{type(self).__name__!r} has no attribute and no fault {name!r}")
         return partial(self._context, fault)
@@ -69,4 +69,4 @@ class FaultContexts(ABC):
         return self.fault(fault.name, **given)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *FAULTS, *_AS_SPOKEN})
+        return sorted({*super().__dir__(), *FAULTS, *_ALIASES})

@@ -1,4 +1,4 @@
-"""Injects faults: changes the port and the connections when a fault begins and ends."""
+"""Injects faults: changes the port and the connections when a fault begins or ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FaultInjector:
         self._ends: dict[str, asyncio.TimerHandle] = {}
 
     def begin(self, name: str, given: Values) -> None:
-        """Begin a fault. The parameter `for_s`: it ends by itself after that many seconds.
+        """Begin a fault. Parameter `for_s`: it ends by itself after that many seconds.
 
         InvalidRequest: no such fault, or no such parameter.
         """
@@ -53,7 +53,7 @@ class FaultInjector:
             self._ends[name] = loop.call_later(for_s, self._end_by_itself, name)
         log.warning("fault %s begins%s", name, f", {values}" if values else "")
         self._record.fault(self._now(), name, "begun", values)
-        self._break(name, values)
+        self._apply(name, values)
 
     def end(self, name: str) -> bool:
         """End a fault; False: it was not in force. Misconfigured: the port cannot be reopened."""
@@ -63,7 +63,7 @@ class FaultInjector:
             return False
         log.warning("fault %s ends", name)
         self._record.fault(self._now(), name, "ended", values)
-        self._mend(name, values)
+        self._restore(name, values)
         return True
 
     def forget_ends(self) -> None:
@@ -71,7 +71,7 @@ class FaultInjector:
         for name in list(self._ends):
             self._forget_end(name)
 
-    def _break(self, name: str, values: Values) -> None:
+    def _apply(self, name: str, values: Values) -> None:
         if name in _CLOSED_PORT:
             self._listener.close()
         match name:
@@ -80,39 +80,39 @@ class FaultInjector:
             case "restart" | "logged_out":
                 self._drop(is_reset=False)
             case "half_open":
-                self._unresponsive(is_unresponsive=True)
+                self._set_unresponsive(is_unresponsive=True)
             case "garbage":
                 for connection in self._connections():
                     connection.send_raw(answer_damage.garbage(int(values["bytes"])))
             case "connectivity_lost":
-                self._tell(notices.notice(1100))
+                self._send_notice(notices.notice(1100))
             case "notice":
-                self._tell(notices.notice(int(values["code"])))
+                self._send_notice(notices.notice(int(values["code"])))
             case "farm_broken" if values["told"] != "no":
-                self._tell(notices.farm_broken(str(values["farm"])))
+                self._send_notice(notices.farm_broken(str(values["farm"])))
 
-    def _mend(self, name: str, values: Values) -> None:
+    def _restore(self, name: str, values: Values) -> None:
         if name in _CLOSED_PORT and not any(map(self._faults.has, _CLOSED_PORT)):
             self._listener.open()
         match name:
             case "half_open":
-                self._unresponsive(is_unresponsive=False)
+                self._set_unresponsive(is_unresponsive=False)
             case "connectivity_lost":
-                self._tell(notices.notice(int(values["back"])))
+                self._send_notice(notices.notice(int(values["back"])))
             case "farm_broken" if values["told"] == "yes":
-                self._tell(notices.farm_back(str(values["farm"])))
+                self._send_notice(notices.farm_back(str(values["farm"])))
 
     def _drop(self, *, is_reset: bool) -> None:
         for connection in self._connections():
             connection.abort(is_reset=is_reset)
 
-    def _unresponsive(self, *, is_unresponsive: bool) -> None:
+    def _set_unresponsive(self, *, is_unresponsive: bool) -> None:
         for connection in self._connections():
-            connection.unresponsive(is_unresponsive)
+            connection.set_unresponsive(is_unresponsive)
 
-    def _tell(self, notice: Refusal) -> None:
+    def _send_notice(self, notice: Refusal) -> None:
         for connection in self._connections():
-            connection.tell(notice)
+            connection.send_notice(notice)
 
     def _end_by_itself(self, name: str) -> None:
         try:

@@ -1,7 +1,7 @@
-"""The faults of the gateway: their names, their parameters, and their state.
+"""The faults of the gateway: names, parameters, and which are in force. Does not apply them.
 
-A fault is begun and ended; a momentary one ends by itself. This only holds the state: the server
-and its connections read it, and behave accordingly.
+A fault is begun and ended; a momentary one ends by itself. The server and its connections read
+which faults are in force, and behave accordingly.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ Values = Mapping[str, Value]
 BAR_FIELDS = ("time", "open", "high", "low", "close", "volume", "average", "count")
 """The fields of a bar in a message, in order."""
 HISTORY = ("historical_data", "schedule", "head_timestamp")
+"""The kinds of requests that the historical data service answers."""
 DATA = (*HISTORY, "contract_details")
 KINDS = (
     *("data", "bars", *DATA, "current_time", "executions", "open_orders", "completed_orders"),
     *("positions", "account_updates", "account_updates_multi", "managed_accounts", "ids"),
 )
 """The values of a fault's `kind`: the record's names, `data`, and `bars` for historical_data."""
-OUR_FARM = "ushmds"
-"""The farm that serves all history here."""
+HISTORY_FARM = "ushmds"
+"""The data farm that serves all history."""
 _ANY = "any"
 _FARM = re.compile(r"[a-z0-9.]*(farm|hmds|secdef)[a-z0-9.]*")
 _TIME_APART_S = 1.0
@@ -45,7 +46,7 @@ class Fault:
     """One way to fail. `values`: its parameters with their defaults."""
 
     name: str
-    says: str
+    description: str
     values: Values = field(default_factory=dict)
     choices: tuple[Value, ...] = ()
     """The allowed values of its one parameter; empty: any."""
@@ -90,85 +91,91 @@ class Fault:
 _ALL = (
     Fault(
         "drop",
-        "every connection breaks; `how`: fin or rst",
+        "all connections are closed; `how`: fin or rst",
         {"how": "rst"},
         ("fin", "rst"),
         is_momentary=True,
     ),
-    Fault("refuse", "nobody can connect; who is connected stays"),
-    Fault("half_open", "who is connected now is never heard nor spoken to; who comes later is"),
-    Fault("wedged", "who connects now is accepted and never spoken to"),
-    Fault("too_early", "the next `count` connections are never spoken to", {"count": 1}, least=1),
-    Fault("untrusted", "who says hello is sent away without a word, as from an untrusted address"),
-    Fault("old_version", "the gateway offers this protocol, whatever is asked", {"version": 140}),
-    Fault("stall", "nothing is sent; what is held back comes at the end of the fault"),
-    Fault("slow_drip", "bytes come slowly", {"bytes_per_s": 1000.0}, least=1),
-    Fault("truncated", "the next message stops in its middle, and the connection ends"),
+    Fault("refuse", "new connections are refused; open ones stay"),
     Fault(
-        "garbage", "every client gets bytes that are no message", {"bytes": 64}, is_momentary=True
+        "half_open",
+        "open connections receive nothing, and their requests are ignored; new ones work",
+    ),
+    Fault("wedged", "new connections are accepted, and receive nothing"),
+    Fault("too_early", "the next `count` connections receive nothing", {"count": 1}, least=1),
+    Fault("untrusted", "the handshake is closed without an error, as for an untrusted address"),
+    Fault("old_version", "the gateway offers only this protocol `version`", {"version": 140}),
+    Fault("stall", "nothing is sent until the end of the fault; then everything is"),
+    Fault("slow_drip", "data arrive slowly", {"bytes_per_s": 1000.0}, least=1),
+    Fault("truncated", "the next message is cut off halfway, and its connection closed"),
+    Fault(
+        "garbage",
+        "every client receives bytes that are not a message",
+        {"bytes": 64},
+        is_momentary=True,
     ),
     Fault(
         "connectivity_lost",
-        "1100; questions hang for ever; at the end 1102, or 1101 as `back`",
+        "1100, and no request is answered; at the end 1102, or 1101 if `back` says so",
         {"back": 1102},
         (1101, 1102),
     ),
     Fault(
         "notice",
-        "every client is told this `code`, such as 2103",
+        "every client receives the notice of this `code`, such as 2103",
         {"code": 2103},
         is_momentary=True,
     ),
     Fault(
         "farm_broken",
-        "the data farm `farm` breaks (2103, 2105 for HMDS) and is OK at the end (2104, 2106), "
-        "unless that is not `told`; without ushmds all history is refused: 162, HMDS server "
-        "disconnect",
-        {"farm": OUR_FARM, "told": "yes"},
+        "the data farm `farm` breaks (2103, or 2105 for HMDS) and is OK at the end (2104, 2106); "
+        "`told`: whether clients receive these notices; without ushmds all history is refused: "
+        "162, HMDS server disconnect",
+        {"farm": HISTORY_FARM, "told": "yes"},
         among={"told": ("yes", "no", "begin")},
     ),
-    Fault("restart", "as every night: all are gone and the port is closed until it ends"),
-    Fault("logged_out", "as on Sunday: the same, until somebody logs in by ending it"),
+    Fault("restart", "as every night: connections are closed, and so is the port until the end"),
+    Fault("logged_out", "as on Sunday: the same; ending this fault is the next log-in"),
     Fault(
         "competing_session",
-        "history is refused: 162 with the other IP address, or 10197 as `code`",
+        "history is refused with this `code`: 162 (another IP address) or 10197",
         {"code": 162},
         (162, 10197),
     ),
-    Fault("false_200", "no contract is known; so for a `rate` of the questions", {"rate": 1.0}),
+    Fault("false_200", "no contract is known (200), at this `rate`", {"rate": 1.0}),
     Fault(
         "false_no_data",
-        "questions of this `kind` (the record's names, or data) get 162, no data, at this `rate`; "
-        "`symbol`: those about it alone",
+        "requests of this `kind` (the record's names, or data) get 162, no data, at this `rate`; "
+        "`symbol`: only requests for it",
         {"kind": "historical_data", "rate": 1.0, "symbol": ""},
         among={"kind": KINDS},
     ),
     Fault(
         "cut_bars",
-        "answers lack the `lost` part of their bars, so large a `share` of them",
+        "the `lost` end of the bars is missing from responses: this `share` of them",
         {"lost": "oldest", "share": 0.5, "rate": 1.0},
         among={"lost": ("oldest", "newest")},
     ),
     Fault(
         "cut_schedule",
-        "SCHEDULE lacks `all` its sessions, or a third of them",
+        "`all` sessions are missing from SCHEDULE, or a third of them",
         {"lost": "all", "rate": 1.0},
         among={"lost": ("all", "oldest", "newest", "middle")},
     ),
     Fault(
         "odd_session",
-        "the session in the middle of SCHEDULE closes at this `text`",
+        "the middle session of SCHEDULE closes at this `text`",
         {"text": "24:00:00", "rate": 1.0},
     ),
     Fault(
         "zone_name",
-        "`contract` details and `schedule` name their time zone so, unless it is same",
+        "the time zone's name in `contract` details and in `schedule`; same: unchanged",
         {"contract": "", "schedule": "", "rate": 1.0},
     ),
     Fault(
         "refused",
-        "questions of this `kind` (the record's names, or data) get this `code` and `text`, in "
-        "bytes of this `encoding`; `symbol`: those about it alone",
+        "requests of this `kind` (the record's names, or data) get the error `code` with `text`, "
+        "in this `encoding`; `symbol`: only requests for it",
         {
             "kind": "schedule",
             "code": 162,
@@ -181,69 +188,66 @@ _ALL = (
     ),
     Fault(
         "other_grid",
-        "longer intraday bars, or those of one `bar` size, begin so many `minutes` later",
+        "intraday bars longer than this, or those of one `bar` size, begin `minutes` later",
         {"minutes": 30, "bar": _ANY, "rate": 1.0},
         among={"bar": (_ANY, *_SIZES)},
     ),
-    Fault("late_head", "first bars are told so many days too late", {"days": 10, "rate": 1.0}),
-    Fault("kept_heads", "a first bar that was told stays open until its question is taken back"),
+    Fault("late_head", "head timestamps are `days` too late", {"days": 10, "rate": 1.0}),
+    Fault("kept_heads", "head-timestamp requests stay open after the response, until cancelled"),
     Fault(
         "odd_field",
-        "one bar of each answer has this `text` in a `field`",
+        "one bar of each response has this `text` in a `field`",
         {"field": "open", "text": "?", "rate": 1.0},
         among={"field": BAR_FIELDS},
     ),
     Fault(
         "advisory_first",
-        "this `code` comes with a question's number, and then the answer",
+        "this `code` arrives with a request's id, and then the response",
         {"code": 165, "rate": 1.0},
     ),
     Fault(
         "other_contract",
-        "a symbol means another contract: another con_id, and other prices unless `prices` is same",
+        "`symbol` means another contract, with another con_id; `prices`: other, or the same",
         {"symbol": "KO", "prices": "other"},
         among={"prices": ("other", "same")},
     ),
     Fault(
         "other_unit",
-        "all prices, or all volumes as `of` says, are told times this `factor`",
+        "all prices, or all volumes as `of` says, are multiplied by this `factor`",
         {"of": "price", "factor": 0.01, "rate": 1.0},
         among={"of": ("price", "volume")},
     ),
     Fault(
         "unanswered",
-        "questions of this `kind` are never answered: the record's names, or data; "
-        "`symbol`: those about it alone",
+        "requests of this `kind` (the record's names, bars, or data) are never answered; "
+        "`symbol`: only requests for it",
         {"kind": "data", "symbol": ""},
         among={"kind": KINDS},
     ),
-    Fault("time_once", "a question for the time within a second after one is never answered"),
-    Fault("late", "answers to what is asked meanwhile come later", {"seconds": 5.0, "rate": 1.0}),
-    Fault("doubled_bars", "every bar comes twice"),
-    Fault("unordered_bars", "bars come in a wrong order, the same for the same question"),
-    Fault("missing_bars", "one bar of `every` is left out", {"every": 3}, least=1),
+    Fault("time_once", "a request for the time within 1 s of another one is never answered"),
+    Fault("late", "responses are this many `seconds` late", {"seconds": 5.0, "rate": 1.0}),
+    Fault("doubled_bars", "every bar is sent twice"),
+    Fault("unordered_bars", "bars are out of order, always in the same way for the same request"),
+    Fault("missing_bars", "one bar in `every` is missing", {"every": 3}, least=1),
     Fault(
         "wrong_bars",
-        "one bar of three is wrong, as `how` says; `torn` makes the whole answer unreadable",
+        "one bar in three is wrong, as `how` says; torn makes the whole response unreadable",
         {"how": "nan"},
         (
-            *(
-                "nan",
-                "inf",
-                "unset",
-                "text",
-                "torn",
-                "low",
-                "half_minute",
-                "night",
-                "contradicting",
-            ),
-            *("zero", "unset_volume"),
+            *("nan", "inf", "unset", "text", "torn", "low", "half_minute", "night"),
+            *("contradicting", "zero", "unset_volume"),
         ),
     ),
-    Fault("wrong_clock", "the gateway's time is off", {"seconds": 3600.0}, least=-_MAX),
-    Fault("unanswered_executions", "executions are never answered"),
-    Fault("read_only_api", "open and completed orders get 321 and never end"),
+    Fault(
+        "wrong_clock",
+        "the gateway's clock is wrong by this many `seconds`",
+        {"seconds": 3600.0},
+        least=-_MAX,
+    ),
+    Fault("unanswered_executions", "requests for executions are never answered"),
+    Fault(
+        "read_only_api", "requests for open and completed orders get 321, and no end of the list"
+    ),
 )
 FAULTS = {fault.name: fault for fault in _ALL}
 
@@ -295,7 +299,7 @@ class Faults:
         return str(self._active.get(name, {}).get(parameter, ""))
 
     def take(self, name: str) -> bool:
-        """Use up one of a fault's `count`; True: there was one."""
+        """Use up one of a fault's `count`; True: there was one left."""
         left = int(self.number(name, "count"))
         if left == 1:
             self.end(name)
@@ -304,7 +308,7 @@ class Faults:
         return left > 0
 
     def strikes(self, name: str) -> bool:
-        """Whether a fault that is in force occurs this time; one without a `rate` always does."""
+        """Whether a fault in force occurs this time; one without a `rate` always does."""
         values = self._active.get(name)
         if values is None:
             return False
@@ -316,9 +320,9 @@ class Faults:
         return self._begun[name]
 
     def silences(self, kind: str, symbol: str = "") -> str:
-        """The fault that keeps a request of this kind from ever being answered; empty: none.
+        """The fault that keeps a request of this kind from being answered; empty: none.
 
-        `symbol`: that of the request, where it is about a contract.
+        `symbol`: that of the request, if it is about a contract.
         """
         if self.has("connectivity_lost") and kind in DATA:
             return "connectivity_lost"
@@ -330,19 +334,19 @@ class Faults:
         return ""
 
     def time_is_requested(self, now_s: float) -> bool:
-        """A client requests the time; True: too soon after another request to be answered."""
+        """Note a request for the time; True: it is too soon after another one to be answered."""
         since_s, self._time_requested_at = now_s - self._time_requested_at, now_s
         return self.has("time_once") and since_s < _TIME_APART_S
 
     def shift_s(self, bar_size: str) -> int:
-        """Seconds by which bars of this size begin later in the current answer."""
+        """Seconds by which bars of this size begin later in the current response."""
         minutes = int(self.number("other_grid", "minutes"))
         is_meant = self.text("other_grid", "bar") in (_ANY, bar_size)
         is_longer = bar_size in _SIZES and BAR_SIZES[bar_size].length_s > MINUTE_S * minutes
         return MINUTE_S * minutes if is_meant and is_longer and self.strikes("other_grid") else 0
 
     def meant(self, contract: Contract) -> Contract:
-        """The contract that a symbol means at present: another one under `other_contract`."""
+        """The contract that a symbol means now: another one while `other_contract` is in force."""
         if self.text("other_contract", "symbol") != contract.symbol:
             return contract
         another = replace(contract, con_id_name=f"{contract.con_id_name} another")
@@ -355,7 +359,7 @@ class Faults:
         await self._change.wait()
 
     def wake(self) -> None:
-        """Wake all who wait for a change."""
+        """Wake all tasks that wait for a change."""
         self._change.set()
         self._change = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""History requests: their end, their duration as trading time, and their bars."""
+"""History requests: their end, their duration as trading time, their bars. Sends nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _ZONE = re.compile(r"UTC|GMT|[A-Za-z]+(/[A-Za-z0-9_+-]+)+", re.ASCII)
 
 @dataclass(frozen=True)
 class Duration:
-    """A span of trading time, such as `5 D`."""
+    """A duration in IB's terms, such as `5 D`."""
 
     count: int
     unit: str
@@ -57,7 +57,7 @@ class Duration:
 
 @dataclass(frozen=True)
 class End:
-    """The end of a request, and whether its text was without a zone (IB's warning 2174)."""
+    """The end of a request, and whether its text had no zone (IB's warning 2174)."""
 
     time_s: int
     without_zone: bool = False
@@ -111,7 +111,7 @@ def parse_duration(text: str) -> Duration:
 def begin_s(
     duration: Duration, end_s: int, last_sessions: Callable[[int, int], Sessions]
 ) -> int | None:
-    """The start of a request (UTC seconds); None when nothing trades before its end.
+    """The start of a request (UTC seconds); None: nothing trades before its end.
 
     `D` counts trading days back, including that of the end; `S` trading seconds; weeks are 7 days,
     months and years follow the calendar. `last_sessions(n, before_s)` is the market's method.
@@ -152,8 +152,8 @@ def _months_back(months: int, end_s: int) -> int:
 
 
 @dataclass(frozen=True)
-class Found:
-    """The bars of an answer and its interval (UTC seconds)."""
+class HistoryBars:
+    """The bars of a response and its interval (UTC seconds)."""
 
     bars: Bars
     start_s: int
@@ -168,7 +168,7 @@ def find_bars(
     end_s: int,
     now_s: int,
     shift_s: int = 0,
-) -> Found:
+) -> HistoryBars:
     """The bars for a request. Refusals: 321, 10299, 10339, and 162 when there are none.
 
     `shift_s`: seconds by which longer intraday bars begin later than usual.
@@ -196,7 +196,7 @@ def find_bars(
     )
     if not len(bars):
         raise _no_data(contract, request)
-    return Found(bars, start_s, end_s, size)
+    return HistoryBars(bars, start_s, end_s, size)
 
 
 def find_sessions(market: Market, contract: Contract, request: Request, end_s: int) -> Sessions:

@@ -1,4 +1,4 @@
-"""A simulated gateway in a thread of its own, for synchronous programs and tests."""
+"""A simulated gateway in its own thread, for synchronous programs and tests. Adds no behaviour."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class ThreadedGateway(FaultContexts):
 
     @property
     def record(self) -> list[dict[str, Any]]:
-        """A copy of the requests and answers so far; `Record` documents the keys."""
+        """A copy of the requests and responses so far; `Record` documents the keys."""
         return list(self._gateway.record)
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """A copy of the whole record, including connects, disconnects and faults."""
+        """A copy of the whole record, with connections and faults."""
         return list(self._gateway.events)
 
     def summary(self) -> dict[str, Any]:
@@ -91,20 +91,20 @@ def running_gateway(
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
     **named: Any,
 ) -> Iterator[ThreadedGateway]:
-    """A gateway that serves until the block ends; the arguments are those of SimulatedGateway.
+    """A gateway that serves until the block ends, with the arguments of `SimulatedGateway`.
 
-    `new_loop` makes its event loop; latency, limits and `for_s` use this loop's clock.
+    `new_loop` makes its event loop, whose clock measures latency, limits and `for_s`.
     """
     gateway = SimulatedGateway(options, **named)
     loop = new_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulated-gateway", daemon=True)
     thread.start()
-    hosted = ThreadedGateway(gateway, loop)
+    threaded = ThreadedGateway(gateway, loop)
     try:
-        hosted.start()
-        yield hosted
+        threaded.start()
+        yield threaded
     finally:
-        hosted.stop()
+        threaded.stop()
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_WAIT_S)
         loop.close()

@@ -1,4 +1,4 @@
-"""IB's limits on a client: counts requests and messages, and decides. No I/O, no clock.
+"""IB's limits on clients: counts requests and messages, and decides. No I/O, no clock.
 
 Times are seconds of any monotonic clock; `now_s` is passed in. Whether IB counts by account, login
 or connection is not documented: history is counted over all clients of the gateway, messages by
@@ -24,12 +24,12 @@ _WARNINGS = 3
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits. None: no limit. The defaults are IB's documented numbers, where it has them."""
+    """The limits; None: no limit. The defaults are IB's documented numbers, where there are any."""
 
     small_bars: bool = True
     """The three rules for bars of 30 s or less and for head timestamps: 162."""
     in_burst: int = 6
-    """This many for one contract, exchange and tick type within 2 s are too many."""
+    """This many requests for one contract, exchange and tick type within 2 s are too many."""
     in_10_min: int = 60
     """Maximum requests within 10 min. BID_ASK counts twice."""
     open_requests: int | None = 50
@@ -41,7 +41,7 @@ class Limits:
     id_lingers_s: float = 0.0
     """Seconds for which a dropped client's id stays in use. IB documents no number."""
     soft_per_min: int | None = None
-    """History requests for larger bars a minute, above which answers slow down. IB documents no
+    """History requests for larger bars a minute, above which responses slow down. IB documents no
     number: it calls this limit "soft", and balances load."""
     soft_delay_s: float = 0.1
     """Seconds of delay for every request over `soft_per_min`."""
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Violation:
-    """A limit that was broken: the error for the client, and whether its connection ends."""
+    """A limit that was exceeded: the error for the client, and whether its connection ends."""
 
     limit: str
     """`identical`, `burst`, `ten_minutes`, `open_requests`, `load`, `messages`, `clients`,
@@ -88,7 +88,7 @@ class HistoryPace:
         return None
 
     def delay_s(self, now_s: float) -> float:
-        """Seconds of delay for an answer due to the load of the last minute."""
+        """Seconds by which the load of the last minute delays a response."""
         self._forget_load(now_s)
         over = len(self._large) - (self._limits.soft_per_min or 1 << 30)
         return max(over, 0) * self._limits.soft_delay_s
@@ -137,10 +137,10 @@ class HistoryPace:
 
 
 class MessageRate:
-    """The message rate of one connection: a bucket of one second's messages, filled in a second.
+    """The message rate of one connection: a bucket of one second's messages, refilled in a second.
 
-    IB does not document how it counts. A bucket is fair to a client that keeps the rate, even if
-    its messages bunch up on the network.
+    IB does not document how it counts. A bucket is fair to a client that keeps to the rate, even
+    if its messages bunch up on the network.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -151,14 +151,14 @@ class MessageRate:
         self._lately: deque[float] = deque()
 
     def count(self, now_s: float) -> int:
-        """Count a message; the number within the second that ends with it."""
+        """Count a message; returns the number within the second that ends with it."""
         self._lately.append(now_s)
         while self._lately[0] <= now_s - 1:
             self._lately.popleft()
         return len(self._lately)
 
     def check(self, now_s: float) -> Violation | None:
-        """Count a message; on a violation, ignore it. The third second of violations is the end."""
+        """Count a message; on a violation it is ignored. After the third such second it ends."""
         if self._limit is None:
             return None
         since_s = now_s - self._at_s if self._at_s is not None else 0.0

@@ -1,7 +1,7 @@
 """The port: opens, accepts connections, and closes. Does not read their contents.
 
-asyncio's own server hands a connection over several loop iterations after accepting it, so that
-one accepted just before the close has no owner. Here each connection has an owner at once.
+asyncio's own server passes a connection on several loop iterations after accepting it, so that one
+accepted just before the close is never closed. Here each connection has an owner at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Updates of a history request that is kept up to date: the forming bar. Does not wait."""
+"""The updates of a history request with keepUpToDate: the forming bar. Does not wait."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EVERY_S = 5
 """Seconds between updates (TWS API, "keepUpToDate"), by the gateway's clock."""
 
 
-class Following:
-    """The last update to a client about one series, so that the next one has only changes."""
+class LiveUpdates:
+    """The updates of one request: each has only the bars that changed since the last one."""
 
     def __init__(
         self, market: Market, contract: Contract, size: BarSize, request: Request, version: int
@@ -27,23 +27,23 @@ class Following:
         self._size = size
         self._request = request
         self._version = version
-        self._told: Bars | None = None
-        self._told_at_s = 0
+        self._last: Bars | None = None
+        self._sent_at_s = 0
 
     def update(self, now: datetime) -> bytes:
-        """Messages about bars that have changed or begun since the last time.
+        """The messages for bars that have changed or begun since the last update.
 
-        Nothing within `EVERY_S` of the last time. A bar that has ended is sent once more, in its
+        None within `EVERY_S` of the last update. A bar that has ended is sent once more, in its
         final form, before the next one.
         """
         now_s = int(now.timestamp())
-        if now_s - self._told_at_s < EVERY_S:
+        if now_s - self._sent_at_s < EVERY_S:
             return b""
-        self._told_at_s = now_s
+        self._sent_at_s = now_s
         bars = self._since_last(now_s, now.astimezone(UTC).date())
-        fresh = bars.only(np.array([not self._is_told(bars, n) for n in range(len(bars))], bool))
+        fresh = bars.only(np.array([not self._was_sent(bars, n) for n in range(len(bars))], bool))
         if len(bars):
-            self._told = bars.only(np.arange(len(bars)) == len(bars) - 1)
+            self._last = bars.only(np.arange(len(bars)) == len(bars) - 1)
         return b"".join(
             answers.historical_update(
                 self._version,
@@ -57,7 +57,7 @@ class Following:
 
     def _since_last(self, now_s: int, as_of: date) -> Bars:
         """The last bar that was sent, as it is now, and those after it."""
-        last_s = int(self._told.start[0]) if self._told else now_s
+        last_s = int(self._last.start[0]) if self._last else now_s
         bars = self._market.bars(
             self._contract,
             self._size,
@@ -67,10 +67,10 @@ class Following:
             regular=self._request.use_rth,
             as_of=as_of,
         )
-        return bars.only(bars.start >= last_s) if self._told else bars
+        return bars.only(bars.start >= last_s) if self._last else bars
 
-    def _is_told(self, bars: Bars, place: int) -> bool:
-        if self._told is None:
+    def _was_sent(self, bars: Bars, place: int) -> bool:
+        if self._last is None:
             return False
         columns = ("start", "open", "high", "low", "close", "volume")
-        return all(getattr(bars, c)[place] == getattr(self._told, c)[0] for c in columns)
+        return all(getattr(bars, c)[place] == getattr(self._last, c)[0] for c in columns)

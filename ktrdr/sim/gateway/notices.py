@@ -1,4 +1,4 @@
-"""Notices to every client about connectivity and data farms: codes and texts."""
+"""Notices to every client about connectivity and data farms: codes and texts. Sends none."""
 
 from __future__ import annotations
 

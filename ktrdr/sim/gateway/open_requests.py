@@ -1,4 +1,4 @@
-"""The open requests of one client; each is answered on its own, so none waits for another."""
+"""The open requests of one client. Each is answered in its own task: none waits for another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 
 from ktrdr.sim.gateway import answer_damage, answers, lies, refusals
 from ktrdr.sim.gateway.clients import Clients
-from ktrdr.sim.gateway.faults import DATA, HISTORY, OUR_FARM, Faults, kinds_of
+from ktrdr.sim.gateway.faults import DATA, HISTORY, HISTORY_FARM, Faults, kinds_of
 from ktrdr.sim.gateway.limits import HISTORY_KINDS, HistoryPace, Limits, Violation
 from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.refusals import Refusal
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Latency:
-    """Time until a response: a base in seconds, plus a time for its bars."""
+    """The time until a response: a base, and more for its bars."""
 
     base_s: float = 0.0
     bars_per_s: float | None = None
 
     def of(self, reply: Reply) -> float:
-        """Seconds from request to answer."""
+        """Seconds from the request to this response."""
         return self.base_s + (reply.bars / self.bars_per_s if self.bars_per_s else 0.0)
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all connections of one gateway share."""
+    """What the connections of one gateway share."""
 
     handlers: RequestHandlers
     record: Record
@@ -63,7 +63,7 @@ class OpenRequests:
         send: Callable[[bytes], str],
         failed: Callable[[], None],
     ) -> None:
-        """`send`: sends bytes; the fault that swallowed them. `failed`: called on errors."""
+        """`send`: returns the fault that swallowed the bytes. `failed`: called after an error."""
         self._shared = shared
         self._client_id = client_id
         self._version = version
@@ -75,8 +75,8 @@ class OpenRequests:
     def __repr__(self) -> str:
         return f"client {self._client_id}"
 
-    def ask(self, request: Request) -> bool:
-        """Begin to answer; the request's id is in use until the answer is sent.
+    def begin(self, request: Request) -> bool:
+        """Begin to answer; the id of a history request is in use until its response is sent.
 
         False: a limit was exceeded, and the connection ends.
         """
@@ -84,7 +84,7 @@ class OpenRequests:
         keeps_id = request.kind in HISTORY
         if keeps_id and request.request_id in self._open:
             refused = refusals.duplicate_request(request.request_id)
-            self._finish(request, refuse(request, self._version, refused), "duplicate_id")
+            self._respond(request, refuse(request, self._version, refused), "duplicate_id")
             return True
         if request.kind in HISTORY and (violation := self._violated(request)):
             return not violation.is_end
@@ -97,7 +97,7 @@ class OpenRequests:
         return True
 
     def cancel(self, request: Request) -> None:
-        """Stop an answer that is still to come."""
+        """Cancel the history request with this id: error 162, or 366 if it is not open."""
         self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
         task = self._open.pop(request.request_id, None)
         if task is None:
@@ -105,75 +105,75 @@ class OpenRequests:
         else:
             task.cancel()
             refused = refusals.cancelled(request.request_id)
-        self._finish(request, refuse(request, self._version, refused))
+        self._respond(request, refuse(request, self._version, refused))
 
-    def take_back(self, request: Request) -> None:
-        """Cancel the head-timestamp request with this id; no response."""
+    def cancel_head_timestamp(self, request: Request) -> None:
+        """Cancel the head-timestamp request with this id, without a response."""
         self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
         task = self._open.pop(request.request_id, None)
         if task is not None:
             task.cancel()
 
     def swallow(self, request: Request, fault: str) -> None:
-        """Record a request that a fault keeps from being read."""
+        """Record a request that a fault keeps from being answered."""
         now = self._shared.handlers.now()
         self._shared.record.received(now, self._client_id, request)
         self._shared.record.swallowed(now, self._client_id, request, fault)
 
     async def end(self) -> None:
-        """Cancel all answers: the client is gone."""
+        """Cancel all requests: the client is gone."""
         tasks = list(self._requested)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _violated(self, request: Request) -> Violation | None:
-        """The limit that a request breaks, after it was reported to the client and recorded."""
+        """The limit that a request exceeds; the client has been sent its error."""
         violation = self._shared.pace.check(request, asyncio.get_running_loop().time())
         if violation:
-            log.info("%r: %s breaks a limit, %s", self, _told(request), violation.limit)
+            log.info("%r: %s exceeds a limit: %s", self, _description(request), violation.limit)
             now = self._shared.handlers.now()
             self._shared.record.violation(now, self._client_id, violation, request)
         if violation and violation.refused:
             refused = refuse(request, self._version, violation.refused)
-            self._finish(request, refused, violation.limit)
+            self._respond(request, refused, violation.limit)
         return violation
 
     async def _answer(self, request: Request) -> None:
         faults = self._shared.faults
         now_s = asyncio.get_running_loop().time()
         delay_s = self._shared.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
-        losses = faults.times("connectivity_lost")
+        outages = faults.times("connectivity_lost")
         silenced = faults.silences(request.kind, _symbol(request))
         if request.kind == "current_time" and faults.time_is_requested(now_s):
             silenced = "time_once"
         late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
         reply, verdict = await self._reply(request)
         if reply is None:
-            log.info("%r: %s has no meaning here, ignored", self, request.kind)
+            log.info("%r: %s is not supported; ignored", self, request.kind)
             return
         await asyncio.sleep(self._shared.latency.of(reply) + delay_s + late_s)
         silence = silenced or faults.silences(request.kind, _symbol(request))
-        if request.kind in DATA and losses != faults.times("connectivity_lost"):
+        if request.kind in DATA and outages != faults.times("connectivity_lost"):
             silence = "connectivity_lost"
         if silence:
             now = self._shared.handlers.now()
             self._shared.record.swallowed(now, self._client_id, request, silence)
             await asyncio.Event().wait()
-        self._finish(request, reply, verdict or ("late" if late_s else ""))
+        self._respond(request, reply, verdict or ("late" if late_s else ""))
         if request.kind == "head_timestamp" and faults.has("kept_heads"):
             await asyncio.Event().wait()
         if request.keep_up_to_date and reply.error_code is None:
             await self._keep_up_to_date(request)
 
     async def _keep_up_to_date(self, request: Request) -> None:
-        """Send updates of the forming bar until the request is cancelled, which is no error."""
+        """Send updates of the forming bar until the request is cancelled, which is not an error."""
         handlers = self._shared.handlers
-        following = handlers.follow(request, self._version)
+        updates = handlers.live_updates(request, self._version)
         with contextlib.suppress(asyncio.CancelledError):
             while not self._lost_for_good():
                 if not self._shared.faults.silences(request.kind, _symbol(request)):
-                    self._send(await asyncio.to_thread(following.update, handlers.now()))
+                    self._send(await asyncio.to_thread(updates.update, handlers.now()))
                 await asyncio.sleep(_CHECK_EVERY_S)
 
     def _lost_for_good(self) -> bool:
@@ -181,9 +181,9 @@ class OpenRequests:
         return self._shared.faults.number("connectivity_lost", "back") == 1101
 
     async def _reply(self, request: Request) -> tuple[Reply | None, str]:
-        """The answer and the fault in it; bars are made in a thread, so that nothing is blocked."""
+        """The response and the fault in it; bars are made in a thread, so that nothing blocks."""
         handlers, faults = self._shared.handlers, self._shared.faults
-        refused, fault = _feigned(request, faults)
+        refused, fault = _false_error(request, faults)
         if refused:
             requested = replace(request, request_id=-1) if fault == "read_only_api" else request
             return refuse(requested, self._version, refused), fault
@@ -213,15 +213,15 @@ class OpenRequests:
         if task.cancelled():
             self._shared.record.cancelled(self._shared.handlers.now(), self._client_id, request)
         elif error := task.exception():
-            log.error("%r: an answer failed, its connection ends", self, exc_info=error)
+            log.error("%r: a request failed, and its connection ends", self, exc_info=error)
             self._failed()
 
-    def _finish(self, request: Request, reply: Reply, verdict: str = "") -> None:
+    def _respond(self, request: Request, reply: Reply, verdict: str = "") -> None:
         if reply.error_code is not None:
-            log.info("%r: %s answered %d", self, _told(request), reply.error_code)
+            log.info("%r: %s answered %d", self, _description(request), reply.error_code)
         else:
             bars = f", {reply.bars} bars" if reply.bars else ""
-            log.info("%r: %s answered%s", self, _told(request), bars)
+            log.info("%r: %s answered%s", self, _description(request), bars)
         now = self._shared.handlers.now()
         if fault := self._send(reply.message):
             self._shared.record.swallowed(now, self._client_id, request, fault)
@@ -229,27 +229,27 @@ class OpenRequests:
             self._shared.record.answered(now, self._client_id, request, reply, verdict)
 
 
-def _feigned(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
-    """The error that a fault sends instead of an answer, and the fault."""
+def _false_error(request: Request, faults: Faults) -> tuple[Refusal | None, str]:
+    """The error that a fault sends instead of the response, and the fault."""
     if request.kind in DATA and faults.strikes("false_200"):
         return refusals.unknown_contract(), "false_200"
     if _is_meant(request, faults, "false_no_data") and faults.strikes("false_no_data"):
-        shown = "Schedule" if request.kind == "schedule" else request.what_to_show
-        return refusals.no_data(_symbol(request), "SMART", shown), "false_no_data"
+        what = "Schedule" if request.kind == "schedule" else request.what_to_show
+        return refusals.no_data(_symbol(request), "SMART", what), "false_no_data"
     if _is_meant(request, faults, "refused") and faults.strikes("refused"):
         text = faults.text("refused", "text").encode(faults.text("refused", "encoding"))
         code = int(faults.number("refused", "code"))
         return Refusal(code, text.decode(errors="surrogateescape")), "refused"
-    if request.kind in HISTORY and (why := _no_history(faults)):
-        return why
+    if request.kind in HISTORY and (no_history := _no_history(faults)):
+        return no_history
     if faults.has("read_only_api") and request.kind in ("open_orders", "completed_orders"):
         return refusals.read_only(), "read_only_api"
     return None, ""
 
 
 def _no_history(faults: Faults) -> tuple[Refusal, str] | None:
-    """The refusal of all history, and its fault; None: history is available."""
-    if faults.text("farm_broken", "farm") == OUR_FARM:
+    """The error with which a fault refuses all history, and the fault; None: no fault does."""
+    if faults.text("farm_broken", "farm") == HISTORY_FARM:
         return refusals.no_farm(), "farm_broken"
     if not faults.has("competing_session"):
         return None
@@ -265,7 +265,7 @@ def _is_meant(request: Request, faults: Faults, name: str) -> bool:
 
 
 def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, str]:
-    """An answer after the faults that falsify it, and the last of these faults."""
+    """A response after the faults that falsify it, and the last of these faults."""
     zone_name = partial(
         lies.zone_name,
         contract=faults.text("zone_name", "contract"),
@@ -307,7 +307,7 @@ def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, s
 
 
 def _damaged(reply: Reply, verdict: str, faults: Faults) -> tuple[Reply, str]:
-    """An answer after the faults that damage its bars, and the last of these faults."""
+    """A response after the faults that damage its bars, and the last of these faults."""
     every = int(faults.number("missing_bars", "every"))
     changes: dict[str, answer_damage.Change] = {
         "missing_bars": partial(answer_damage.missing, every=every),
@@ -317,10 +317,8 @@ def _damaged(reply: Reply, verdict: str, faults: Faults) -> tuple[Reply, str]:
     }
     for name, change in changes.items():
         if faults.has(name) and reply.bars:
-            reply, verdict = (
-                replace(reply, message=answer_damage.change_bars(reply.message, change)),
-                name,
-            )
+            message = answer_damage.change_bars(reply.message, change)
+            reply, verdict = replace(reply, message=message), name
     return reply, verdict
 
 
@@ -330,8 +328,8 @@ def _symbol(request: Request) -> str:
     return (query.local_symbol or query.symbol) if query else ""
 
 
-def _told(request: Request) -> str:
-    """A short description of a request, for the log."""
+def _description(request: Request) -> str:
+    """A request in short, for the log."""
     query = request.query
     what = f" {query.local_symbol or query.symbol or query.con_id}" if query else ""
     span = f" {request.bar_size} {request.duration} to {request.end or 'now'}"

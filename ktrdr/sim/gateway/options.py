@@ -28,7 +28,7 @@ class GatewayOptions:
     """0: any free one."""
     account: str = "DU1000000"
     latency_s: float = 0.0
-    """Seconds for each answer."""
+    """Seconds until each response."""
     bars_per_s: float | None = None
     """Throughput in bars per second; None: unlimited."""
     now: Callable[[], datetime] | None = None
@@ -39,7 +39,7 @@ class GatewayOptions:
     """Speed of its clock, as a multiple of real time."""
     limits: Limits = field(default_factory=Limits)
     nights: Nights = field(default_factory=Nights)
-    """The plan of its restarts and log-outs."""
+    """Its nightly restarts and Sunday log-outs."""
     version: int = wire.MAX_VERSION
     """The highest protocol version to offer, 157 to 178."""
     alignment: Alignment | None = None
@@ -47,4 +47,4 @@ class GatewayOptions:
     record_to: Path | None = None
     """Append every request to this file."""
     keep_record: bool = True
-    """Keep them in `record`, too."""
+    """Keep the entries in `record`, too."""

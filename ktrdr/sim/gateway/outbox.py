@@ -1,4 +1,4 @@
-"""The outgoing data of a connection: writes in order, and applies the faults of the network."""
+"""The outgoing data of one connection, in order, delayed or cut by the network's faults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DRIP_S = 0.05
 
 
 class Outbox:
-    """Data are written at once, unless a fault delays them. The order stays."""
+    """Writes data at once, unless a fault delays them, and always in order."""
 
     def __init__(self, writer: asyncio.StreamWriter, faults: Faults) -> None:
         self._writer = writer
@@ -23,7 +23,7 @@ class Outbox:
         """While True, all data are discarded."""
 
     def send(self, data: bytes) -> str:
-        """Send, or discard if closed; the fault that swallowed the data, or empty."""
+        """Send, or discard if closed; returns the fault that swallowed the data, or empty."""
         if self.is_unresponsive:
             return "half_open"
         if not data or self._writer.is_closing():

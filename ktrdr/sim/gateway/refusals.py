@@ -1,10 +1,10 @@
-"""Error messages instead of answers: IB's error codes and texts. Raised by pure code."""
+"""The errors that are sent instead of responses: IB's codes and texts. Sends none."""
 
 from __future__ import annotations
 
 
 class Refusal(Exception):
-    """An error message to the client in place of an answer.
+    """An error message to the client instead of a response.
 
     `code` and `text` are IB's (TWS API, "Message Codes"). Where IB's wording for a case is not
     known, the code is right and the text describes the case.
@@ -79,7 +79,7 @@ def bad_end() -> Refusal:
 
 
 def zone_missing() -> Refusal:
-    """2174, a warning: an end date without a zone; the answer follows."""
+    """2174, a warning: an end date without a zone; the response follows."""
     return Refusal(
         2174,
         "Warning: You submitted request with date-time attributes without explicit time zone. "
@@ -123,7 +123,7 @@ def unreadable() -> Refusal:
 
 
 def read_only() -> Refusal:
-    """321: the answer to every order while "Read-Only API" is on."""
+    """321: the response to every order while "Read-Only API" is on."""
     return invalid("The API interface is currently in Read-Only mode.")
 
 

@@ -1,4 +1,4 @@
-"""Handlers of requests: a request in, its response messages out. No sockets and no waiting."""
+"""The handlers of requests: a request in, its response messages out. No sockets, no waiting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ktrdr.sim.gateway import answers, history, refusals
-from ktrdr.sim.gateway.live_updates import Following
+from ktrdr.sim.gateway.live_updates import LiveUpdates
 from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.wire import Request
 from ktrdr.sim.market import contract_list
@@ -38,7 +38,7 @@ class RequestHandlers:
         now: Callable[[], datetime],
         meant: Callable[[Contract], Contract] = lambda contract: contract,
     ) -> None:
-        """`meant`: returns the contract that a symbol means at present, from the usual one."""
+        """`meant`: from the usual contract of a symbol to the one that it means now."""
         self._meant = meant
         self.market = market
         self.account = account
@@ -66,7 +66,7 @@ class RequestHandlers:
         }
 
     def reply(self, request: Request, version: int, shift_s: int = 0) -> Reply | None:
-        """The answer in protocol `version`; None: the message is not supported here.
+        """The response in protocol `version`; None: the message is not supported here.
 
         `shift_s`: seconds by which longer intraday bars begin later than usual.
         """
@@ -79,11 +79,11 @@ class RequestHandlers:
         except Refusal as refused:
             return refuse(request, version, refused)
 
-    def follow(self, request: Request, version: int) -> Following:
-        """The updates of a history request after its answer. Refusals as for the request."""
+    def live_updates(self, request: Request, version: int) -> LiveUpdates:
+        """The updates after the response of a history request. Refusals as for the request."""
         contract = self._the_contract(request)
         size = history.check(contract, request)
-        return Following(self.market, contract, size, request, version)
+        return LiveUpdates(self.market, contract, size, request, version)
 
     def _historical_data(self, request: Request, version: int, shift_s: int = 0) -> Reply:
         contract = self._the_contract(request)

@@ -1,4 +1,4 @@
-"""Restarts of the gateway and ends of its log-in, as its plan sets them."""
+"""Begins and ends the restarts of the gateway and of its log-in, as its plan says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktrdr.sim.gateway.restart_plan import Change, Nights
 log = logging.getLogger(__name__)
 
 _CHECK_S = 0.2
-"""Maximum real seconds between readings of the clock, since a caller's clock may jump."""
+"""Real seconds between readings of the clock at most, since a caller's clock may jump."""
 
 
 class Restarts:
@@ -43,14 +43,14 @@ class Restarts:
 
     async def _follow(self) -> None:
         changed_at = self._now()
-        while (following := self._plan.next_change(changed_at)) is not None:
-            await asyncio.sleep(min(self._clock.real_s(following), _CHECK_S))
+        while (next_at := self._plan.next_change(changed_at)) is not None:
+            await asyncio.sleep(min(self._clock.real_s(next_at), _CHECK_S))
             now = self._now()
             for change in self._plan.changes(changed_at, now):
                 try:
                     self._make(change)
                 except Misconfigured as error:
-                    log.error("%s does not end: %s", change.fault, error)
+                    log.error("%s cannot end: %s", change.fault, error)
             changed_at = now
 
     def _make(self, change: Change) -> None:

@@ -1,4 +1,4 @@
-"""The simulated gateway as a server: it listens, keeps track of clients, and ends cleanly."""
+"""The simulated gateway as a server: starts, serves clients, and stops. Answers no requests."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ class SimulatedGateway(FaultContexts):
 
     @property
     def record(self) -> list[dict[str, Any]]:
-        """The requests and answers so far; `Record` documents the keys."""
+        """The requests and responses so far; `Record` documents the keys."""
         return self._record.entries
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The whole record, including connects, disconnects and faults."""
+        """The whole record, with connections and faults."""
         return self._record.events
 
     def summary(self) -> dict[str, Any]:
@@ -143,12 +143,12 @@ class SimulatedGateway(FaultContexts):
         await self.stop()
 
     def _accepted(self, accepted: socket.socket) -> None:
-        """Register a client; from here on its connection is known and will be closed."""
+        """Register a new connection, so that it will be closed in any case."""
         connection = Connection(accepted, self._shared)
         self._connections[connection] = asyncio.create_task(self._serve(connection))
 
     async def _serve(self, connection: Connection) -> None:
-        """Serve one client until its end. Its errors do not affect the others."""
+        """Serve one client until it is gone. Its errors do not affect the others."""
         try:
             await connection.run()
         except (WireError, OSError) as error:

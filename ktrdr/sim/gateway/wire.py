@@ -59,7 +59,7 @@ class Framer:
         self._greeted = False
 
     def feed(self, data: bytes) -> list[list[str]]:
-        """The messages that are complete now, each as its fields.
+        """The messages that are now complete, each as its fields.
 
         The first message has one field, the client's version range (`v157..176 options`).
         WireError (fatal): this is not the API's protocol.
@@ -102,7 +102,7 @@ def negotiate(greeting: list[str], offered: int = MAX_VERSION) -> int:
     low, high = int(match[1]), int(match[2] or match[1])
     version = min(high, offered)
     if version < max(low, MIN_VERSION):
-        raise WireError(f"no common version: the client speaks {low} to {high}", fatal=True)
+        raise WireError(f"no common version: the client supports {low} to {high}", fatal=True)
     return version
 
 
@@ -143,7 +143,7 @@ def _text(field: object) -> str:
 def _int(text: str) -> int:
     """A 32-bit number of the protocol; empty means none, so 0."""
     if not re.fullmatch(r"-?\d{0,10}", text, re.ASCII) or text == "-":
-        raise ValueError(f"{text[:20]!r} is no whole number")
+        raise ValueError(f"{text[:20]!r} is not a whole number")
     number = int(text or 0)
     if abs(number) > _MAX_INT:
         raise ValueError(f"{number} is out of range")

@@ -1,8 +1,8 @@
-"""A market of real bars from a folder of files, moved by whole weeks to end with last week.
+"""A market of the bars in a folder of files, shifted by whole weeks to end last week.
 
-The move is made in the exchange's wall clock, so that 10:31 in New York stays 10:31 in New York
-over changes of daylight saving. It is fixed when the folder is read. A bar that is missing in the
-files does not exist; each symbol's larger bars are aggregated from its smallest file.
+They are shifted by the exchange's wall clock, so that 10:31 in New York stays 10:31 in New York
+over changes of daylight saving. The shift is fixed when the folder is read. A bar that is missing
+in the files does not exist; each symbol's larger bars are aggregated from its smallest file.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from ktrdr.sim.market.bars import Bars
 from ktrdr.sim.market.contracts import Contract, Query
 from ktrdr.sim.market.market import Market
 from ktrdr.sim.market.sessions import DAY_S, Int64Array, Sessions, to_utc, to_wall
-from ktrdr.sim.market.shifted_calendar import MovedCalendar, weeks_to_last_week
+from ktrdr.sim.market.shifted_calendar import ShiftedCalendar, weeks_to_last_week
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """The bars of one symbol's smallest file, moved."""
+    """The bars of one symbol's smallest file, shifted."""
 
     symbol: str
     contract: Contract
@@ -103,9 +103,9 @@ def read_replay(folder: Path, now: datetime) -> ReplayMarket:
 
 
 def export(market: ReplayMarket, source: Path, target: Path) -> list[Path]:
-    """Write, for each file in `source`, the bars that the gateway serves; the paths written.
+    """Write, for each file in `source`, the bars that the gateway serves; returns the paths.
 
-    The smallest file of a symbol becomes its moved original, with volume -1 for MIDPOINT.
+    The smallest file of a symbol is the original, shifted, with volume -1 for MIDPOINT.
     """
     target.mkdir(parents=True, exist_ok=True)
     written = []
@@ -148,7 +148,7 @@ def _smallest(found: list[Series]) -> list[Series]:
 
 
 def _replay(folder: Path, series: Series, instrument: Instrument, now: datetime) -> Replayed:
-    """Read one file and move it. MalformedFile: it cannot be served."""
+    """Read one file and shift it. MalformedFile: it cannot be served."""
     rows = read_rows(folder / series.file_name)
     if not len(rows):
         raise MalformedFile("it has no bars")
@@ -157,13 +157,13 @@ def _replay(folder: Path, series: Series, instrument: Instrument, now: datetime)
     wall = rows.start if daily else to_wall(rows.start, zone)
     weeks = weeks_to_last_week(int(wall[-1]), int(to_wall(np.array([_seconds(now)]), zone)[0]))
     wall = wall + weeks * 7 * DAY_S
-    calendar = MovedCalendar(contract.calendar, weeks, regular=not contract.extended_hours)
+    calendar = ShiftedCalendar(contract.calendar, weeks, regular=not contract.extended_hours)
     if daily:
-        start, end = calendar.take_days(wall // DAY_S)
+        start, end = calendar.cover_days(wall // DAY_S)
     else:
         length_s = series.timeframe.length_s
         end = wall - wall % length_s + length_s
-        calendar.take_bars(wall, end)
+        calendar.cover_bars(wall, end)
         start, end = to_utc(wall, zone), to_utc(end, zone)
     index = calendar.between(int(start[0]), int(end[-1]), regular=not contract.extended_hours)
     moved = replace(

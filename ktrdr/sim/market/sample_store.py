@@ -1,4 +1,4 @@
-"""A small store with gaps, for the start of a demonstration. Not a part of the gateway."""
+"""A small store with gaps, for a demonstration (`--starter-store`). Not a part of the gateway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktrdr.sim.market.market import GeneratedMarket, Row, truth
 from ktrdr.sim.market.sessions import DAY_S, HOUR_S
 
 DAYS = 30
-"""How many days the bars reach back."""
+"""How many days back the bars begin."""
 
 _INSTRUMENTS = '[BTC]\nsec_type = "CRYPTO"\n'
 
@@ -25,7 +25,7 @@ Keep = Callable[[int, int], bool]
 
 @dataclass(frozen=True)
 class Planned:
-    """One file to write, and the choice of its bars."""
+    """A file to write, and which of its bars."""
 
     symbol: str
     timeframe: Timeframe
@@ -82,7 +82,7 @@ def planned(front_month: str) -> list[Planned]:
 
 
 def write_sample_store(folder: Path, seed: int, now: datetime) -> str:
-    """Write the store; a report for the user. A folder with any bar file in it is left alone.
+    """Write the store; returns what to print. A folder with bar files is left as it is.
 
     The bars are exactly those that a gateway with this seed serves.
     """
@@ -95,7 +95,7 @@ def write_sample_store(folder: Path, seed: int, now: datetime) -> str:
     for plan in files:
         rows = sample_rows(plan, seed, now)
         write_rows(folder / Series(plan.symbol, plan.timeframe).file_name, rows)
-    return f"{len(files)} series with holes written to {folder}"
+    return f"{len(files)} series with gaps written to {folder}"
 
 
 def sample_rows(plan: Planned, seed: int, now: datetime) -> Iterable[Row]:

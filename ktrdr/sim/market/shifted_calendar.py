@@ -1,4 +1,4 @@
-"""A calendar moved by whole weeks along with its bars, and widened for bars outside it."""
+"""A calendar shifted by whole weeks with its bars, and extended to bars outside it. No prices."""
 
 from __future__ import annotations
 
@@ -6,29 +6,28 @@ import numpy as np
 
 from ktrdr.sim.market.sessions import DAY_S, Calendar, Int64Array, Wall, to_utc
 
-_WEEK_S = 7 * DAY_S
 _NONE = Wall(*(np.empty(0, np.int64) for _ in range(3)))
 
 
 def weeks_to_last_week(last_wall_s: int, now_wall_s: int) -> int:
-    """How many weeks to move, so that the last bar is in the week before the current one.
+    """By how many weeks to shift, so that the last bar is in the week before the current one.
 
     Weeks begin on Monday 00:00 of the exchange's clock.
     """
     today = now_wall_s // DAY_S
     monday_s = (today - (today + 3) % 7) * DAY_S
-    return (monday_s - 1 - last_wall_s) // _WEEK_S
+    return (monday_s - 1 - last_wall_s) // (7 * DAY_S)
 
 
-class MovedCalendar(Calendar):
-    """The sessions of the original dates, at the dates to which they were moved.
+class ShiftedCalendar(Calendar):
+    """The sessions of the original dates, shifted to the new ones.
 
     A half day stays a half day; the calendar of the new date does not matter. A bar outside every
-    session widens the session of its trading day, or adds one.
+    session extends the session of its trading day, or adds one.
     """
 
     def __init__(self, original: Calendar, weeks: int, *, regular: bool) -> None:
-        """`regular`: the bars are those of regular hours, so these hours are widened."""
+        """`regular`: the bars are those of regular hours, so these are extended."""
         super().__init__(
             original.zone,
             original.rule,
@@ -40,15 +39,15 @@ class MovedCalendar(Calendar):
         self._added = _NONE
 
     def wall(self, first_day: int, last_day: int, *, regular: bool) -> Wall:
-        """As in Calendar, moved and widened."""
+        """As in `Calendar`, shifted and extended."""
         by_rule = self._by_rule(first_day, last_day, regular=regular)
         if regular and not self._regular and not self.always_regular:
             return by_rule
         near = (self._added.day >= first_day) & (self._added.day <= last_day)
         return _merged(by_rule, self._added.only(near))
 
-    def take_bars(self, start: Int64Array, end: Int64Array) -> None:
-        """Widen so that each bar's start is in a session. Wall-clock seconds, already moved."""
+    def cover_bars(self, start: Int64Array, end: Int64Array) -> None:
+        """Extend sessions to the starts of all bars (wall-clock seconds, already shifted)."""
         known = self._by_rule(
             int(start[0]) // DAY_S - 4, int(start[-1]) // DAY_S + 4, regular=self._regular
         )
@@ -60,13 +59,13 @@ class MovedCalendar(Calendar):
         )
         self._added = Wall(days, start[first], end[first + counts - 1])
 
-    def take_days(self, days: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """Add a session for each day that has none; the opens and closes of all, in UTC seconds."""
+    def cover_days(self, days: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Add sessions for days without one; returns all opens and closes, in UTC seconds."""
         first, last = int(days[0]), int(days[-1])
         known = self._by_rule(first - 14, last + 14, regular=self._regular)
-        lacking = days[~np.isin(days, known.day)]
+        missing = days[~np.isin(days, known.day)]
         opens, closes = ((side - known.day * DAY_S)[0] for side in (known.open, known.close))
-        self._added = Wall(lacking, lacking * DAY_S + opens, lacking * DAY_S + closes)
+        self._added = Wall(missing, missing * DAY_S + opens, missing * DAY_S + closes)
         now = self.wall(first, last, regular=self._regular)
         chosen = now.only(np.isin(now.day, days))
         return to_utc(chosen.open, self.zone), to_utc(chosen.close, self.zone)
