@@ -1,1 +1,1 @@
-"""What is traded, when, and how its bars are named: values. Nothing about IB, files or clocks."""
+"""What is traded, when, and how its bars are named: values. No connection, files or clocks."""

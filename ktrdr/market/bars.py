@@ -6,11 +6,11 @@ import math
 from typing import NamedTuple
 
 _UNSET = 1e300
-"""IB's sign for none is the largest number there is (TWS API, `Double.MAX_VALUE`)."""
+"""IB's value for "not set" is the largest double (TWS API, `Double.MAX_VALUE`)."""
 
 
 class Bar(NamedTuple):
-    """One finished bar, under the start that names it."""
+    """One finished bar, named by its start."""
 
     start: int
     """UTC seconds; for a daily bar the trading day at 00:00 UTC."""
@@ -23,7 +23,7 @@ class Bar(NamedTuple):
 
     @property
     def is_sound(self) -> bool:
-        """Finite prices between the bar's low and its high. Negative prices exist (oil, 2020)."""
+        """Its prices are finite and between low and high. Negative prices exist (oil, 2020)."""
         prices = (self.open, self.high, self.low, self.close)
         return (
             all(math.isfinite(x) and abs(x) < _UNSET for x in (*prices, self.volume))
@@ -34,11 +34,11 @@ class Bar(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What IB sent for one request."""
+    """IB's response to one request for bars."""
 
     bars: list[Bar]
-    """Ascending, each start once; empty if IB answered that it has none."""
+    """Ascending, each start once; empty if IB responded that it has none."""
     invalid: tuple[int, ...] = ()
-    """Starts of invalid bars that were sent."""
+    """The starts of invalid bars in the response."""
     neighbours: tuple[Bar, ...] = ()
     """Bars next to the requested interval: to compare with stored ones there."""

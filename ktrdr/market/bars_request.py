@@ -13,7 +13,7 @@ _LEAST_S = 1800
 _SECONDS_MAX = 86400  # IB refuses more in S (error 321)
 _DAYS_MAX = 365  # IB refuses more in D (error 321)
 RETURN_S = 150.0
-"""How long a request outlives its connection: a gateway's nightly restart takes a minute or two."""
+"""How long a request outlives its connection: a nightly restart takes a minute or two."""
 _ANSWER_S = 30.0
 _ANSWER_PER_BAR_S = 0.01  # 15,500 one-minute bars took IB 33–59 s [observed]
 
@@ -29,25 +29,25 @@ class BarsRequest:
 
     @property
     def bars_at_most(self) -> int:
-        """As many as the span could hold if the market never closed."""
+        """How many bars the interval could have if the market never closed."""
         return max(1, (self.end - self.start) // self.timeframe.length_s)
 
     @property
     def timeout_s(self) -> float:
-        """Timeout for an answer of this size."""
+        """How long to wait for a response of this size."""
         return _ANSWER_S + _ANSWER_PER_BAR_S * self.bars_at_most
 
     @property
     def patience_s(self) -> float:
-        """How long the caller should wait, including a loss of the connection and its return."""
+        """How long the caller should wait, including an outage of the connection."""
         return self.timeout_s + RETURN_S
 
     def ib_end(self, now: int) -> str:
-        """IB's `endDateTime` in UTC, one bar late since it is unknown whether it is inclusive.
+        """IB's `endDateTime` in UTC, a bar later, since IB does not document if it is inclusive.
 
-        Empty, which means now, if that would be in the future, and for what accepts no other.
-        Daily bars are dated by the day on which their session closes, west of Greenwich on the
-        next UTC day.
+        Empty, which means now, if that would be in the future, and for series of which IB accepts
+        no other end. Daily bars are dated by the day on which their session closes, which west of
+        Greenwich can be the next UTC day.
         """
         late = self.end + (2 * DAY_S if self.timeframe.is_daily else self.timeframe.length_s)
         if late >= now or not self.instrument.can_be_paged:
@@ -57,8 +57,8 @@ class BarsRequest:
     def ib_duration(self, now: int) -> str:
         """IB's `durationStr`, long enough to reach back to the start.
 
-        `S` and `D` count trading seconds and trading days [observed], so they never reach less
-        far than as many on the calendar; the day of the end counts as one.
+        `S` and `D` count trading seconds and trading days [observed], so they reach at least as
+        far as calendar seconds and days; the day of the end counts as one.
         """
         margin = 2 * DAY_S if self.timeframe.is_daily else self.timeframe.length_s
         end = min(self.end + margin, now) if self.instrument.can_be_paged else now
@@ -70,10 +70,10 @@ class BarsRequest:
 
 
 class Priority(IntEnum):
-    """The order of waiting requests."""
+    """The order in which waiting requests are sent."""
 
     INTERACTIVE = 0
-    """A person is waiting at the screen."""
+    """A person waits for the response."""
     TAIL = 1
     """The newest bars."""
     RECENT = 2

@@ -1,4 +1,4 @@
-"""Symbols and what they stand for at IB: contract fields, what to show, which hours."""
+"""Symbols and the contracts that they stand for at IB, with what to show and hours. No I/O."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ktrdr.errors import (
-    Misconfigured,
-)
+from ktrdr.errors import Misconfigured
 from ktrdr.market.timeframes import Timeframe
 
 SYMBOL_RULE = "letters, digits, '.', '-', '_' and single spaces, beginning with a letter or digit"
@@ -85,7 +83,7 @@ class Instrument:
     local_symbol: str = ""
     """As IB spells it, if that is not the symbol: `BRK B`, `CLF27`."""
     con_id: int = 0
-    """IB's number of the contract, in place of all that names it but the exchange; 0: none."""
+    """IB's number of the contract, instead of all its names except the exchange; 0: none."""
     what_to_show: str = "TRADES"
     extended_hours: bool = False
     """False: regular hours (IB's `useRTH=1`)."""
@@ -109,16 +107,16 @@ class Instrument:
 
     @property
     def can_be_paged(self) -> bool:
-        """False for what IB returns only up to now: CONTFUT (error 10339) and ADJUSTED_LAST."""
+        """False for bars that IB returns only up to now: CONTFUT (error 10339), ADJUSTED_LAST."""
         return self.sec_type != "CONTFUT" and self.what_to_show != "ADJUSTED_LAST"
 
     def since_for(self, timeframe: Timeframe) -> date | None:
-        """The day from which history of this timeframe is requested; None: no special one."""
+        """The day from which history of this timeframe is requested; None: the entry has none."""
         return self.since.get(timeframe.value, self.since.get(""))
 
 
 def check_symbol(symbol: str) -> str:
-    """`symbol` itself when it may be part of a file name; ValueError says the rule."""
+    """Returns `symbol` if it may be part of a file name. ValueError gives the rule."""
     if not _SYMBOL.fullmatch(symbol):
         raise ValueError(f"symbol {symbol!r}: expected {SYMBOL_RULE}")
     return symbol
@@ -128,7 +126,7 @@ def check_symbol(symbol: str) -> str:
 def parse_series(file_name: str) -> Series:
     """The series that a file name such as `BRK B_1d.csv` stands for.
 
-    What follows the last `_` is the timeframe. ValueError says what is wrong with the name.
+    The timeframe follows the last `_`. ValueError names what is wrong.
     """
     stem, _, ending = file_name.rpartition(".")
     symbol, separator, timeframe = stem.rpartition("_")
@@ -147,7 +145,7 @@ class DatedFuture(NamedTuple):
 
 
 def dated_future(symbol: str) -> DatedFuture | None:
-    """The parts of a symbol that is spelt like a dated future, of whatever root; else None."""
+    """The parts of a symbol that is spelled like a dated future of any root; else None."""
     match = _DATED_FUTURE.fullmatch(symbol)
     return DatedFuture(*match.groups()) if match else None
 
@@ -176,7 +174,7 @@ def instrument_for(symbol: str, entry: Mapping[str, Any] | None = None) -> Instr
 
 
 def _guess(symbol: str, sec_type: str | None) -> Instrument:
-    """Contract fields by the symbol and, if given, the security type alone."""
+    """The contract by its symbol and, if given, its security type alone."""
     base, quote = symbol[:3], symbol[3:]
     pair = base in CURRENCIES and quote in CURRENCIES and base != quote
     if sec_type == "CASH" or (sec_type is None and pair):
@@ -276,7 +274,7 @@ def _is_word(value: object) -> bool:
 
 
 def _is_name(value: object) -> bool:
-    """What IB may call a contract: printable ASCII, and spaces inside, such as `FESX JUN 21`."""
+    """A name of a contract at IB: printable ASCII, with spaces inside, such as `FESX JUN 21`."""
     return isinstance(value, str) and re.fullmatch(r"[!-~](?:[ -~]{0,38}[!-~])?", value) is not None
 
 
@@ -286,7 +284,7 @@ def _is_multiplier(value: object) -> bool:
 
 
 def _number_as_text(value: object) -> str:
-    """A number in the fewest digits, as IB spells multipliers; a text as it is; else empty."""
+    """A number in the fewest digits, as IB spells multipliers; text unchanged; else empty."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -319,7 +317,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 def contract_name(instrument: Instrument) -> str:
     """A contract with its hours and kind of bars, as a key of the ledger.
 
-    Fields newer than the first ledgers stand at the end, if given.
+    Fields that early ledgers did not have are at the end, if given.
     """
     more = {
         "multiplier": instrument.multiplier,

@@ -1,4 +1,4 @@
-"""Which larger bar each smaller one belongs to, by the market's sessions. Adds nothing up."""
+"""Which larger bar each smaller bar belongs to, by the market's sessions. Aggregates nothing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _FAR = 2**62
 def larger_bars(
     schedule: Schedule, starts: Int64Array, larger: Timeframe, alignment: frozenset[int]
 ) -> tuple[Int64Array, Int64Array]:
-    """For each bar the start of the larger one that it is a part of, and when that one ends.
+    """For each bar the start of the larger bar that contains it, and the end of that bar.
 
-    All in UTC seconds; `starts` ascend. As observed at IB: the first bar of a session begins
-    with it, others at multiples of their length in the exchange's wall-clock time, a daily one is
-    dated by the trading day. `alignment` is what was learnt of where the larger bars begin, as for
-    `expected`; while it is empty, four-hour bars begin at multiples too. A bar outside all sessions
-    is placed by the clock alone.
+    All in UTC seconds; `starts` ascend. As observed at IB, the first bar of a session begins with
+    the session, others at multiples of their length in the exchange's wall-clock time; a daily bar
+    is dated by the trading day. `alignment`: where larger bars have been seen to begin, as for
+    `expected`; while it is empty, four-hour bars begin at multiples too. A bar outside all
+    sessions is placed by the wall clock alone.
     """
     opens, closes, days = _sessions(schedule)
     place = np.searchsorted(opens, starts, side="right") - 1
@@ -38,20 +38,20 @@ def larger_bars(
     past = 0 if larger is Timeframe.H4 else MINUTE_S * minute_of(alignment)
     by_clock = (starts + offsets - past) // length * length - offsets + past
     if larger is Timeframe.H4 and alignment:
-        by_clock = _learnt(schedule, starts, alignment, by_clock)
+        by_clock = _four_hour_starts(schedule, starts, alignment, by_clock)
     begins: Int64Array = np.where(inside, np.maximum(by_clock, opens[place]), by_clock)
     over: Int64Array = np.where(inside, np.minimum(by_clock + length, closes[place]), _FAR)
     return begins, np.minimum(over, by_clock + length)
 
 
 def _sessions(schedule: Schedule) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Opens, closes and days, after a session before all times that nothing belongs to."""
+    """Opens, closes and days, preceded by an empty session before all times."""
     opens, closes, days, _ = schedule.columns
     return np.insert(opens, 0, -_FAR), np.insert(closes, 0, -_FAR), np.insert(days, 0, 0)
 
 
 def _offsets(zone: str, starts: Int64Array) -> Int64Array:
-    """Local time minus UTC, in seconds; looked up once an hour, within which no clock changes."""
+    """Local time minus UTC, in seconds; looked up once per hour, within which it is constant."""
     local = find_zone(zone)
     hours, place = np.unique(starts // 3600, return_inverse=True)
     found = [
@@ -61,10 +61,10 @@ def _offsets(zone: str, starts: Int64Array) -> Int64Array:
     return np.array([int(f.total_seconds()) for f in found], dtype=np.int64)[place]
 
 
-def _learnt(
+def _four_hour_starts(
     schedule: Schedule, starts: Int64Array, alignment: frozenset[int], otherwise: Int64Array
 ) -> Int64Array:
-    """Starts of four-hour bars at the minutes that were observed."""
+    """The starts of four-hour bars, at the minutes at which they have been seen to begin."""
     reach = Timeframe.H4.length_s
     if not len(starts):
         return otherwise

@@ -1,4 +1,4 @@
-"""Which bars a market should have printed, given its sessions, which come from elsewhere."""
+"""Sessions of a contract, and the bars that should exist in them. Requests none."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ DAILY_SETTLE_S = 300
 
 
 class Session(NamedTuple):
-    """One stretch of trading, `[open, close)`."""
+    """One period of trading, `[open, close)`."""
 
     open: int
     """UTC seconds."""
     close: int
     day: int
-    """Its trading day, as UTC midnight: IB dates it by the close."""
+    """Its trading day, as UTC midnight; IB dates a session by its close."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Schedule:
     sessions: tuple[Session, ...]
     """Ascending, without overlaps."""
     source: str = "ib"
-    """`ib`; `hours`: the contract's coming week, applied to every week; `rules`: those of its kind.
+    """`ib`; `hours`: the contract's coming week, repeated; `rules`: usual for its kind of contract.
 
-    The last two know no holidays.
+    The last two have no holidays.
     """
     denied: tuple[int, ...] = ()
-    """Trading days (UTC midnights) of sessions missing from IB's SCHEDULE, between its days.
+    """Trading days (UTC midnights) missing from IB's SCHEDULE between its first and last day.
 
-    They are expected all the same, until they were missing often enough.
+    Their bars are still expected, until the days have been missing often enough.
     """
 
     @cached_property
@@ -80,13 +80,13 @@ class Schedule:
         )
 
     def covers(self, start: int, end: int) -> bool:
-        """True if this is complete for `[start, end)`."""
+        """Whether the schedule is complete for `[start, end)`."""
         return self.start <= start and end <= self.end
 
     def joined(self, other: Schedule) -> Schedule:
-        """Both together; `other` takes precedence in its own interval.
+        """Both schedules as one; `other` takes precedence in its own interval.
 
-        Only this one if the two leave unknown days between them.
+        This one alone if there are unknown days between the two.
         """
         if other.start > self.end or self.start > other.end:
             return self
@@ -98,7 +98,7 @@ class Schedule:
             or (s.open < other.start and not other.overlaps(s))
         ]
         sessions = tuple(sorted({*mine, *other.sessions}))
-        if other.start <= self.start and self.end <= other.end:  # nothing is left of this
+        if other.start <= self.start and self.end <= other.end:  # it replaces this one
             return other
         both = (self.source, other.source)
         source = "ib" if both == ("ib", "ib") else next(s for s in both if s != "ib")
@@ -109,12 +109,12 @@ class Schedule:
         return Schedule(self.zone, start, end, sessions, source, tuple(sorted(denied)))
 
     def overlaps(self, session: Session) -> bool:
-        """True if a session of this one overlaps that one."""
+        """Whether a session of this schedule overlaps that session."""
         return any(s.open < session.close and session.open < s.close for s in self.sessions)
 
 
 class Expected(NamedTuple):
-    """Bars that should exist: their starts, and the trading day of each."""
+    """The bars that should exist: their starts, and the trading day of each."""
 
     starts: Int64Array
     days: Int64Array
@@ -127,7 +127,7 @@ def at_clock(day: date, clock: str, zone: ZoneInfo) -> int:
     """
     minutes = 60 * int(clock[:2]) + int(clock[2:])
     if int(clock[2:]) >= 60 or minutes > DAY_S // 60:
-        raise ValueError(f"{clock!r} is no time of day")
+        raise ValueError(f"{clock!r} is not a time of day")
     day += timedelta(days=minutes // (24 * 60))
     hour, minute = divmod(minutes % (24 * 60), 60)
     return int(datetime(day.year, day.month, day.day, hour, minute, tzinfo=zone).timestamp())
@@ -151,9 +151,9 @@ def expected(
 
     The first bar of a session starts with it, later ones at multiples of the length in the
     exchange's wall-clock time: IB's hours of US stocks are 09:30, 10:00, 11:00 … [observed].
-    `alignment` is what was learnt of that: minutes past the multiples (empty: none).
-    Where four-hour bars begin is not documented: for them it has the minutes of the local day
-    at which they were seen to start; while it is None or empty only a session's open is sure.
+    `alignment` is what bars have shown: the minutes past these multiples (empty: none). Where
+    four-hour bars begin is not documented: for them it has the minutes of the local day at which
+    they have been seen to begin; while there are none, only a session's open is certain.
     """
     starts, due, days = _bars(schedule, timeframe, start, end, alignment or frozenset())
     wanted = due <= now
@@ -161,9 +161,9 @@ def expected(
 
 
 def due_at(schedule: Schedule, timeframe: Timeframe, start: int, alignment: frozenset[int]) -> int:
-    """When the bar that starts at `start` counts as finished (UTC seconds), as in `expected`.
+    """When the bar of this `start` counts as finished (UTC seconds), as in `expected`.
 
-    For a start at which no bar is expected: when one of its length would be.
+    If no bar is expected at that start: when a bar of full length would be finished.
     """
     starts, due, _ = _bars(schedule, timeframe, start, start + 1, alignment)
     found = due[starts == start]
@@ -173,14 +173,14 @@ def due_at(schedule: Schedule, timeframe: Timeframe, start: int, alignment: froz
 def _bars(
     schedule: Schedule, timeframe: Timeframe, start: int, end: int, alignment: frozenset[int]
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Starts in `[start, end)`, and for each bar when it is finished and its trading day."""
+    """The starts in `[start, end)`; for each when it is finished, and its trading day."""
     if timeframe.is_daily:
         return _daily_bars(schedule, start, end)
     open_, close, day, offset = schedule.columns
     near = (close > start - timeframe.length_s) & (open_ < end)
     open_, close, day, offset = open_[near], close[near], day[near], offset[near]
     if timeframe is Timeframe.H4:
-        starts, place = _learnt_grid(schedule, near, alignment)
+        starts, place = _four_hour_grid(schedule, near, alignment)
         ends = np.minimum(starts + timeframe.length_s, close[place])
     else:
         past_s = MINUTE_S * minute_of(alignment)
@@ -195,7 +195,7 @@ def _bars(
 def _daily_bars(
     schedule: Schedule, start: int, end: int
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """One bar for each trading day, finished some time after its last session."""
+    """One bar for each trading day; it is finished some time after the last session closes."""
     _, close, day, _ = schedule.columns
     near = (day >= start - start % DAY_S) & (day < end)
     days, place = np.unique(day[near], return_inverse=True)
@@ -209,8 +209,8 @@ def _grid(
 ) -> tuple[Int64Array, Int64Array]:
     """All bar starts of these sessions, and the session of each.
 
-    The first is the open, the next the first multiple of the length after it in local time,
-    which is UTC and the offset.
+    The first is the open, the next the first multiple of the length after it in local time
+    (UTC plus `offset`).
     """
     second = open_ + length_s - (open_ + offset) % length_s
     counts = 1 + np.maximum(0, -((second - close) // length_s))
@@ -222,10 +222,10 @@ def _grid(
     return starts, place
 
 
-def _learnt_grid(
+def _four_hour_grid(
     schedule: Schedule, near: BoolArray, alignment: frozenset[int]
 ) -> tuple[Int64Array, Int64Array]:
-    """The same for four-hour bars: at the local minutes that were seen before."""
+    """The same for four-hour bars, at the local minutes at which they have been seen to begin."""
     zone = find_zone(schedule.zone)
     found = [
         (start, place)
@@ -240,7 +240,7 @@ def _learnt_grid(
 
 
 def _four_hours(session: Session, zone: ZoneInfo, alignment: frozenset[int]) -> list[int]:
-    """Starts of four-hour bars in one session. Its open is one unless a bar reaches over it."""
+    """The starts of four-hour bars in a session. Its open is one unless a bar spans the open."""
     starts = set(_at_minutes(session, zone, alignment))
     if local_minute(session.open, zone) in alignment or not any(t < session.open for t in starts):
         starts = {t for t in starts if t >= session.open} | {session.open}
@@ -248,7 +248,7 @@ def _four_hours(session: Session, zone: ZoneInfo, alignment: frozenset[int]) -> 
 
 
 def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Iterator[int]:
-    """Instants at these local minutes whose four hours reach into the session."""
+    """The times at these local minutes whose four hours overlap the session."""
     reach = Timeframe.H4.length_s
     day = datetime.fromtimestamp(session.open - reach, zone).date()
     while utc_midnight(day) < session.close + DAY_S:
@@ -260,9 +260,9 @@ def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Ite
 
 
 def closed(starts: Int64Array, schedule: Schedule, timeframe: Timeframe) -> BoolArray:
-    """Which of these bars overlap no session reported by IB itself.
+    """Which of these bars overlap no session, as IB itself reports the sessions.
 
-    None if the sessions are only the usual ones, and none outside of their interval.
+    False where that is not known: outside the schedule, and if its sessions are the usual ones.
     """
     if schedule.source != "ib":
         return np.zeros(len(starts), dtype=np.bool_)
@@ -270,31 +270,31 @@ def closed(starts: Int64Array, schedule: Schedule, timeframe: Timeframe) -> Bool
     opens, closes, days, _ = schedule.columns
     if timeframe.is_daily:
         return known & ~np.isin(starts, days)
-    # The last session that opens before the bar's end is over before the bar's start.
+    # The last session that opens before the bar ends has closed before the bar starts.
     place = np.searchsorted(opens, starts + timeframe.length_s)
     closed_before = np.concatenate(([schedule.start], closes))
     return known & (closed_before[place] <= starts)
 
 
 def finished(bars: Iterable[Bar], due: Int64Array, timeframe: Timeframe, now: int) -> list[Bar]:
-    """The bars that cannot change any more: those that are due, or whose whole length is over."""
+    """The bars that can no longer change: they are due, or their whole length has passed."""
     sure = set(due.tolist())
     length_s = 2 * DAY_S if timeframe.is_daily else timeframe.length_s
     return [b for b in bars if b.start in sure or b.start + length_s + SETTLE_S <= now]
 
 
 def minute_of(alignment: frozenset[int]) -> int:
-    """Minutes past the multiples of their length at which bars begin, except four-hour ones."""
+    """The minutes past multiples of their length at which bars begin, except four-hour bars."""
     return min(alignment, default=0)
 
 
 def local_minute(time_s: int, zone: ZoneInfo) -> int:
-    """Minutes since local midnight, the unit of an alignment."""
+    """The minutes since local midnight, as in an alignment."""
     local = datetime.fromtimestamp(time_s, zone)
     return local.hour * 60 + local.minute
 
 
 def learnt_alignment(schedule: Schedule, starts: Iterable[int]) -> frozenset[int]:
-    """The alignment that bars which IB has sent show."""
+    """The alignment that these starts of IB's bars show."""
     zone = find_zone(schedule.zone)
     return frozenset(local_minute(start, zone) for start in starts)

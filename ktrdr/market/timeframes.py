@@ -1,4 +1,4 @@
-"""The seven timeframes: length, IB's bar size, and where a bar starts. No sessions here."""
+"""The seven timeframes: length, IB's bar size, and possible starts. Knows no sessions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DAY_S = 86400
 
 
 class Timeframe(Enum):
-    """A bar length that the store keeps. The value is its name in file names: `1m` … `1d`."""
+    """A bar length of the store. The value is its name in file names: `1m` … `1d`."""
 
     M1 = "1m"
     M5 = "5m"
@@ -22,7 +22,7 @@ class Timeframe(Enum):
 
     @classmethod
     def parse(cls, text: str) -> Timeframe:
-        """The timeframe named `text`. ValueError names the accepted ones."""
+        """The timeframe of this name. ValueError lists the accepted ones."""
         try:
             return cls(text)
         except ValueError:
@@ -41,7 +41,7 @@ class Timeframe(Enum):
 
     @property
     def is_daily(self) -> bool:
-        """True for bars that are named by a trading day and not by an instant."""
+        """True for bars that are named by a trading day and not by a time."""
         return self is Timeframe.D1
 
     @property

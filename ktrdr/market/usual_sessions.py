@@ -1,6 +1,6 @@
-"""The usual sessions of a contract if IB reports none. They know no holidays, and are marked so.
+"""The usual sessions of a contract for which IB reports none. They have no holidays.
 
-Expecting too much costs one request each, and is then found absent.
+`Schedule.source` marks them. A bar that is wrongly expected costs one request, and is then absent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ktrdr.market.timeframes import DAY_S
 from ktrdr.market.zones import find_zone
 
 Hours = tuple[str, int, str, int]
-"""Opening and closing time, each with its offset in days from the trading day."""
+"""Opening and closing time, each with its offset from the trading day in days."""
 
 _WORKDAYS = range(5)
 _WEEKS_LEAST = 4
@@ -32,10 +32,10 @@ _RULES: dict[str, tuple[str, dict[int, list[Hours]]]] = {
 def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedule:
     """The sessions of some days of a contract, repeated for every week.
 
-    Of several days of one weekday the longest counts: the others are shortened. While few weeks
-    are known, a weekday on which such contracts trade gets the hours of the longest of all days,
-    if it is missing or shorter: the only Friday may be that after Thanksgiving. A weekday on
-    which they do not trade counts only if most weeks have it.
+    Of several days with the same weekday the longest counts: the others are half days. While few
+    weeks are known, a weekday on which such contracts trade gets the hours of the longest day, if
+    it is missing or shorter: the only Friday may be the one after Thanksgiving. A weekday on which
+    such contracts do not trade counts only if most weeks have it.
     """
     _, of_its_kind = _RULES.get(sec_type, _RULES["STK"])
     sessions = _usual(coming.sessions, of_its_kind)
@@ -70,7 +70,7 @@ def every_week(coming: Schedule, sec_type: str, start: int, end: int) -> Schedul
 
 
 def usual_week(known: Schedule | None, received: Schedule, sec_type: str, now: int) -> Schedule:
-    """The usual week by all known sessions of a contract, over the interval of `received`."""
+    """The usual week, from all known sessions of a contract, for the interval of `received`."""
     sessions = {*received.sessions, *(known.sessions if known else ())}
     if not sessions:
         return by_rules(sec_type, received.start, now)
@@ -79,12 +79,12 @@ def usual_week(known: Schedule | None, received: Schedule, sec_type: str, now: i
 
 
 def _weeks(sessions: Sequence[Session]) -> set[int]:
-    """The weeks, from Monday on, that have a trading day."""
+    """The numbers of the weeks, which begin on Monday, with a trading day."""
     return {(session.day // DAY_S + 3) // 7 for session in sessions}
 
 
 def _usual(sessions: Sequence[Session], weekdays: Collection[int]) -> Sequence[Session]:
-    """Those of these weekdays, and of others that have trading in most weeks."""
+    """The sessions on these weekdays, and on others that have trading in most weeks."""
     weeks = len(_weeks(sessions))
     counts = Counter((day + 3) % 7 for day in {s.day // DAY_S for s in sessions})
     usual = {day for day, count in counts.items() if day in weekdays or 2 * count > weeks}
@@ -104,7 +104,7 @@ def by_rules(sec_type: str, start: int, end: int) -> Schedule:
 def _from_week(
     week: Mapping[int, list[Hours]], zone: str, start: int, end: int, source: str
 ) -> Schedule:
-    """Sessions of every day from its weekday's hours, in local wall-clock time."""
+    """The sessions of every day by its weekday's hours, in local wall-clock time."""
     local = find_zone(zone)
     sessions = []
     day = datetime.fromtimestamp(start - 2 * DAY_S, UTC).date()

@@ -1,7 +1,7 @@
-"""Time zones: the meaning of IB's names for them, and where exchanges are. Never defaults to UTC.
+"""Time zones: those of IB's names for them, and those of exchanges. Never defaults to UTC.
 
-IB names zones as its gateway's Java or Windows does: `US/Eastern`, `EST (Eastern Standard Time)`,
-`IST`, `W. Europe Standard Time`. Some names stand for several zones; the exchange decides.
+IB names zones as the gateway's Java or Windows does: `US/Eastern`, `EST (Eastern Standard Time)`,
+`IST`, `W. Europe Standard Time`. If a name stands for several zones, the exchange decides.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ktrdr.errors import InvalidRequest
 
 
 def find_zone(name: str) -> ZoneInfo:
-    """The zone of a name that stands for one. InvalidRequest: it does not."""
+    """The zone of this name. InvalidRequest: there is none."""
     found = _meant(name, "")
     if not found:
         raise InvalidRequest(f"time zone {name!r}: expected an IANA name")
@@ -32,7 +32,7 @@ def zone_of(names: Iterable[str], exchange: str) -> str:
 
 
 def _meant(name: str, exchange: str) -> str:
-    """The IANA name that a name of IB's stands for at an exchange; empty: unknown."""
+    """The IANA name of the zone that IB's name stands for at an exchange; empty: unknown."""
     plain = name.split(" (", maxsplit=1)[0].strip()
     several = _SEVERAL.get(_without_season(plain), ())
     if several:
@@ -45,7 +45,7 @@ def _meant(name: str, exchange: str) -> str:
 
 
 def _without_season(name: str) -> str:
-    """`Eastern Daylight Time` is the same zone as `Eastern Standard Time`."""
+    """The name in lower case, with `standard time` for `daylight time` and `summer time`."""
     small = name.casefold()
     for season in ("daylight", "summer"):
         small = small.replace(f" {season} time", " standard time")
@@ -108,7 +108,7 @@ EXCHANGE_ZONES = _by_exchange(
 _SEVERAL: dict[str, tuple[str, ...]] = {
     name: tuple(zones.split())
     for name, zones in {
-        # Abbreviations; the first zone counts where the exchange is in none of them.
+        # Abbreviations; the first zone counts if the exchange is in none of them.
         "est": "America/New_York America/Toronto Australia/Sydney",
         "edt": "America/New_York America/Toronto Australia/Sydney",
         "et": "America/New_York America/Toronto",
@@ -182,7 +182,7 @@ _SEVERAL: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
-# Central European time, under each of its names, is that of the exchange's own country.
+# Central European time, under any of its names, is the zone of the exchange's country.
 _CENTRAL = (
     "Europe/Berlin Europe/Paris Europe/Amsterdam Europe/Brussels Europe/Zurich Europe/Rome "
     "Europe/Madrid Europe/Vienna Europe/Stockholm Europe/Copenhagen Europe/Oslo Europe/Warsaw "
