@@ -59,7 +59,8 @@ class StoreCheck:
         """
         if not self._folder.is_dir():
             raise Misconfigured(
-                f"{self._folder} is no folder", hint="set KTRDR_DATA_DIR to where the bar files are"
+                f"{self._folder} is not a folder",
+                hint="set KTRDR_DATA_DIR to where the bar files are",
             )
         scan = self._store.scan()
         self._blocked = scan.blocked
@@ -121,7 +122,7 @@ class StoreCheck:
         return [Checked(findings=(finding,)) for finding in findings]
 
     def _invalid_names(self) -> Iterator[Finding]:
-        for line in self._store.scan().strange:
+        for line in self._store.scan().invalid_names:
             name, _, why = line.partition(" is no series: ")
             yield _by_hand(name.strip("'\""), f"no series: {why}", "rename it or move it away")
 

@@ -1,1 +1,1 @@
-"""Bar files: read, extended, replaced; complete at every moment. Knows nothing of gaps."""
+"""Bar files: reads, extends and replaces them, whole at every moment. Knows nothing of gaps."""

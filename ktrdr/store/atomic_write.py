@@ -1,4 +1,4 @@
-"""Changes a file so that it is whole at every moment, even if killed. Knows no bars."""
+"""Changes a file so that it is whole at every moment, even if it is killed. Knows no bars."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Edit(NamedTuple):
 def append(descriptor: int, place: int, text: bytes) -> int:
     """Append to a file at its end, `place`, and wait until that is on the disk.
 
-    Returns the file's new modification time: the clock's in ns, not that of its last tick, so that
-    any later change of the file has another one. Not if this user may not set it.
-    OSError: the file is as long as before. Killed midway, it ends with a line that has no end.
+    Sets and returns the file's modification time, in ns of the clock and not of the system's last
+    tick, so that any later change has a different one; not set if this user may not set it.
+    OSError: the file is as long as before. If killed midway, its last line has no end.
     """
     now_ns = time.time_ns()
     try:
@@ -51,7 +51,7 @@ def rewrite(
 ) -> bool:
     """Replace `path` by an edited copy, in one step; False: it has changed meanwhile.
 
-    `descriptor` is the file itself, `size` how much of it counts, `is_same` is called last.
+    `descriptor`: the open file; `size`: how many of its bytes to copy; `is_same`: called last.
     Permissions and, if allowed, the owner stay.
     """
 
@@ -72,7 +72,7 @@ def write_whole(
 ) -> bool:
     """Replace or create a file with this content; False: not accepted.
 
-    `accept` is called last, with the path of the new file until then.
+    `accept` is called last, with the path of the new file, which still has another name.
     """
 
     def fill(new: int) -> None:
@@ -95,13 +95,13 @@ def write_new(path: Path, text: bytes) -> None:
 
 
 def write_over(descriptor: int, text: bytes) -> None:
-    """All of it, at the file's beginning."""
+    """Write all of it at the file's beginning."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     _write(descriptor, text)
 
 
 def keep(old: Path, copy: Path) -> None:
-    """The same content under another name; by a link if the file system has them."""
+    """Keep the content under another name, by a link if the file system has them."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(old, copy)
@@ -151,10 +151,10 @@ def sync_folder(folder: Path) -> None:
 
 def clear_leftovers(folder: Path) -> int:
     """Remove what killed writers left; returns the number of files."""
-    left = list(folder.glob(f".*{TEMPORARY}"))
-    for path in left:
+    leftovers = list(folder.glob(f".*{TEMPORARY}"))
+    for path in leftovers:
         path.unlink(missing_ok=True)
-    return len(left)
+    return len(leftovers)
 
 
 def _replace(
@@ -184,7 +184,7 @@ def _replace(
 
 
 def _copy(source: int, target: int, start: int, end: int) -> None:
-    """The bytes `[start, end)`, to the target's position; inside the kernel if possible."""
+    """Copy the bytes `[start, end)` to the target's position, inside the kernel if possible."""
     copy = getattr(os, "copy_file_range", None)
     while start < end:
         count = 0
@@ -205,7 +205,7 @@ def _copy(source: int, target: int, start: int, end: int) -> None:
 
 
 def _write(descriptor: int, text: bytes) -> None:
-    """All of it: a single write may be partial."""
+    """Write all of it: a single write may be partial."""
     view = memoryview(text)
     while view:
         view = view[os.write(descriptor, view) :]

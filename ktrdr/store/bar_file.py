@@ -30,12 +30,12 @@ FileKey = tuple[int, int, int]
 """Size, mtime in ns, inode: the same key, the same content."""
 
 _NEAR_BYTES = 32 * 1024
-"""This close to a row its neighbours are read too, instead of searching further."""
+"""A search ends this close to a row: reading this much takes no longer than searching on."""
 _LINE_BYTES = 512
 _MAX_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _MOST_BYTES = 16 * 1024 * 1024
-"""Anything longer is not a row, such as the zeros of a file that was enlarged and not written."""
+"""Anything longer is not a row but, for example, the zeros of a file enlarged and not written."""
 
 
 class FileTail(NamedTuple):
@@ -48,14 +48,14 @@ class FileTail(NamedTuple):
     whole_until: int
     """Where it ends."""
     torn: bytes
-    """What follows: a line without an end."""
+    """What follows: a line without an end, or nothing."""
 
 
 class BarFile:
-    """Its content as of when it was opened; if `writable`, also open for writing.
+    """The content of a file as of when it was opened; if `writable`, also open for writing.
 
     FileNotFoundError: there is none. MalformedFile: it is not a file, or its header is invalid.
-    Rows that were read are in order, or MalformedFile names the line that is not.
+    The rows of each reading are in order; otherwise MalformedFile names the line.
     """
 
     def __init__(self, path: Path, timeframe: Timeframe, *, writable: bool = False) -> None:
@@ -86,7 +86,7 @@ class BarFile:
 
     @property
     def header(self) -> bytes:
-        """Its whole first line; the contract's, if it has none."""
+        """Its whole first line, or that of a new file if it has none."""
         line = os.pread(self.descriptor, self.layout.begin, 0)
         if self.layout.is_whole:
             return line
@@ -104,7 +104,7 @@ class BarFile:
         return self.rows_from(start, end)[0]
 
     def rows_from(self, start: int, end: int) -> tuple[Rows, int]:
-        """The same, and where in the file their `raw` begins."""
+        """The same rows, and where in the file their `raw` begins."""
         last = self.end.last
         if last is None or end > last:
             begin, until = self._back_to(start), self.size
@@ -138,7 +138,7 @@ class BarFile:
             if reach > _MOST_BYTES:
                 name = self.path.name
                 raise MalformedFile(
-                    f"{name}: its last {reach >> 20} MiB are no lines", hint=check_command(name)
+                    f"{name}: its last {reach >> 20} MiB have no line end", hint=check_command(name)
                 )
             reach *= 4
         line = raw[first:end]
@@ -175,7 +175,7 @@ class BarFile:
             elif reach > _MOST_BYTES:
                 name = self.path.name
                 raise MalformedFile(
-                    f"{name} line {line}: its first {reach >> 20} MiB do not end",
+                    f"{name} line {line}: it is longer than {reach >> 20} MiB",
                     hint=check_command(name),
                 )
             else:
@@ -192,9 +192,9 @@ class BarFile:
             raise
 
     def _back_to(self, start: int) -> int:
-        """A place where a line begins, before the first row from `start` on; guessed, for speed.
+        """A place before the first row from `start` on, where a line begins.
 
-        Rows are about as dense in the whole file, so that the guess is seldom short.
+        It is guessed, for speed, from how dense the rows are in the whole file.
         """
         begin, first, last = self.layout.begin, self.first, self.end.last
         if first is None or last is None or first >= start:
@@ -209,7 +209,7 @@ class BarFile:
         return begin
 
     def _around(self, time_s: int) -> tuple[int, int]:
-        """Two places where lines begin, near each other; between them the first row at or after it.
+        """Two near places where lines begin, with the first row from `time_s` on between them.
 
         The second is after that row, or the end of the file.
         """
@@ -225,7 +225,7 @@ class BarFile:
         return low, high
 
     def _line_after(self, place: int) -> tuple[int, int, int]:
-        """Where the next line that has an end begins, its time, and its end; or the file's end."""
+        """The next line that has an end: its begin, its time, and its end; or the file's end."""
         for reach in (_LINE_BYTES, _MAX_LINE_BYTES):
             piece = os.pread(self.descriptor, reach, place)
             first = piece.find(b"\n") + 1
@@ -253,7 +253,7 @@ class BarFile:
             raise MalformedFile(message, hint=error.hint) from None
 
     def _read_head(self) -> bytes:
-        """The first two lines, and more; nothing that was written after it was opened."""
+        """The first two lines at least, and nothing that was written after it was opened."""
         head = os.pread(self.descriptor, min(_LINE_BYTES, self.size), 0)
         is_all = len(head) < _LINE_BYTES or head.count(b"\n") >= 2
         return head if is_all else os.pread(self.descriptor, min(_MAX_LINE_BYTES, self.size), 0)
@@ -262,7 +262,7 @@ class BarFile:
 def _regular(descriptor: int, name: str) -> os.stat_result:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise MalformedFile(f"{name} is no regular file", hint="remove it, or move it away")
+        raise MalformedFile(f"{name} is not a regular file", hint="remove it, or move it away")
     return status
 
 

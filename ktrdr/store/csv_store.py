@@ -20,8 +20,8 @@ from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import unwritable
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import FileContents, Scan
+from ktrdr.store.known_files import KnownFiles
 from ktrdr.store.lock import LockBusy, WriteLock, held, left_unfinished
-from ktrdr.store.seen_files import KnownFiles
 from ktrdr.store.series_writer import SeriesWriter
 from ktrdr.store.source import METADATA_DIR, ledger_path, source_of
 
@@ -33,7 +33,7 @@ class CsvStore:
     """Every write extends a file or replaces it whole, or leaves it as it was.
 
     One writer at a time per file, across processes; readers need no lock. With `state` it keeps an
-    index there, and is for one thread; likewise with `indexed`, in a file that it opens for itself.
+    index in that file, and is for one thread; so it is with `indexed`, in a file that it opens.
     `like`: a store whose spelling of times is used for files without rows.
     """
 
@@ -49,12 +49,12 @@ class CsvStore:
         self._like = like
         self._locks = folder / METADATA_DIR / "locks"
         self._state = StateFile(ledger_path(folder), INDEX) if indexed else state
-        self._seen = KnownFiles(CoverageIndex(self._state) if self._state else None)
+        self._known_files = KnownFiles(CoverageIndex(self._state) if self._state else None)
 
     def __repr__(self) -> str:
         return f"CsvStore({str(self.folder)!r})"
 
-    # Whose it is.
+    # The source of its bars.
 
     def claim(self, source: str) -> None:
         """Make this a store of `live` or `simulated` bars, if it has no source yet.
@@ -78,20 +78,20 @@ class CsvStore:
         """`live` or `simulated`; None for a store that was never written to."""
         return source_of(self.folder)
 
-    # What is there.
+    # Reading.
 
     def scan(self) -> Scan:
         """Every series of the store, and which of the files have changed since they were read."""
         if self._state is not None:
             self._state.notice_deletion()
-        known = self._seen.known()
-        found, blocked, strange = read_entries(self.folder)
+        known = self._known_files.known()
+        found, blocked, invalid_names = read_entries(self.folder)
         changed = []
         for series, key in found.items():
-            seen = known.get(series.file_name)
-            if seen is None or seen.key != key or not seen.is_settled:
+            entry = known.get(series.file_name)
+            if entry is None or not entry.is_current(key):
                 changed.append(series)
-        return Scan(found, changed, strange, blocked)
+        return Scan(found, changed, invalid_names, blocked)
 
     def path(self, series: Series) -> Path:
         """Where the series' file is, or would be."""
@@ -112,36 +112,34 @@ class CsvStore:
         key = self.key(series)
         if key is None:
             raise FileNotFoundError(self.path(series))
-        known = self._seen.of(series)
-        if known is not None and known.key == key and known.is_settled and known.since <= since:
-            starts = self._seen.starts(series, since)
+        known = self._known_files.of(series)
+        if known is not None and known.is_current(key) and known.since <= since:
+            starts = self._known_files.starts(series, since)
             if starts is not None:
                 begin = _known_from(known.first, since)
                 return FileContents(key, known.first, known.last, begin, starts, known.is_verified)
         return self._read_anew(series, since)
 
     def verify(self, series: Series) -> FileContents:
-        """The same, after reading every row: each can be read, and they are in order."""
+        """The same after reading every row, which shows that all are valid and in order."""
         read_ns = time.time_ns()
         with self._open(series) as file:
             starts = file.starts()
             key = file.key
         first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
         begin = _known_from(first, -_FAR)
-        seen = FileContents(key, first, last, begin, starts, is_verified=True)
-        self._seen.remember(series, seen, read_ns)
-        return seen
+        contents = FileContents(key, first, last, begin, starts, is_verified=True)
+        self._known_files.remember(series, contents, read_ns)
+        return contents
 
     def was_verified(self, series: Series) -> bool:
         """Every row was read since it last changed, by this process or by another one."""
         name, key = series.file_name, self.key(series)
         if self._state is not None:
-            known = self._seen.of(series)
+            known = self._known_files.of(series)
         else:
             known = find_known(ledger_path(self.folder), name)
-        if known is None or known.key != key:
-            return False
-        return known.is_settled and known.is_verified
+        return known is not None and known.is_current(key) and known.is_verified
 
     def rows(self, series: Series, start: int = -_FAR, end: int = _FAR) -> Rows:
         """The rows of the bars that start in `[start, end)`. MalformedFile, FileNotFoundError."""
@@ -164,25 +162,25 @@ class CsvStore:
             last = int(starts[-1]) if len(starts) else file.end.last
             key = file.key
         begin = _known_from(first, since)
-        seen = FileContents(key, first, last, begin, starts, is_verified=False)
-        self._seen.remember(series, seen, read_ns)
-        return seen
+        contents = FileContents(key, first, last, begin, starts, is_verified=False)
+        self._known_files.remember(series, contents, read_ns)
+        return contents
 
-    # What is written.
+    # Writing.
 
     def create(self, series: Series) -> None:
-        """An empty series, unless there is one."""
+        """Create an empty series, unless there is one."""
         path = self.path(series)
         with _reported(path), contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(path, f"{HEADER}\n".encode())
 
     def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
-        """Put bars into the series' file, unless it has one of that start; how many were new.
+        """Add bars to the series' file, unless it has one of that start; returns how many were new.
 
         Existing rows stay byte for byte, unless they are to be corrected. StoreUnwritable: the disk
-        refused, and the file is as it was; or wholly as it should be, if only the wait until its
-        name is on the disk has failed. MalformedFile: it cannot be read, and is left as it is.
+        refused, and the file is as it was; or complete, if only waiting until its name is on the
+        disk has failed. MalformedFile: the file cannot be read, and is left as it is.
         """
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
@@ -231,14 +229,14 @@ class CsvStore:
 
     @property
     def staging(self) -> CsvStore:
-        """The staging copies of series that are being rebuilt, beside their own files."""
+        """The staging copies of series that are being rebuilt."""
         return CsvStore(self.folder / METADATA_DIR / "renewed", like=self)
 
     def begin_staging(self, series: Series) -> None:
-        """Create an empty file in `staging` with this one's first line, unless there is a file.
+        """Create a file in `staging` with the first line of this series' file, unless there is one.
 
-        This keeps its columns, line ends and byte order mark. FileNotFoundError, MalformedFile:
-        there is no such line.
+        The first line sets columns, line ends and byte order mark. FileNotFoundError,
+        MalformedFile: there is no such line.
         """
         path = self.staging.path(series)
         with _reported(path), contextlib.suppress(FileExistsError):
@@ -247,9 +245,9 @@ class CsvStore:
                 write_new(path, file.header)
 
     def take_staged(self, series: Series, stamp: str) -> Path:
-        """Replace this series by the rebuilt one, in one step.
+        """Replace a series by its staging copy, in one step.
 
-        Returns where the old one is kept. StoreUnwritable: nothing has changed.
+        Returns where the old file is kept. StoreUnwritable: nothing has changed.
         """
         newer = self.staging.path(series)
         with _reported(self.path(series)), self.locked(series):
@@ -258,11 +256,11 @@ class CsvStore:
             keep(target, kept)
             take_after(target, newer)
             move(newer, target)
-        self._seen.forget(series)
+        self._known_files.forget(series)
         return kept
 
     def place_for_old(self, series: Series, stamp: str) -> Path:
-        """Where to keep a file that is replaced: a free name."""
+        """A free name to keep a file under that is being replaced."""
         folder = self.folder / METADATA_DIR / "replaced"
         endings = chain([""], (f"-{number}" for number in count(2)))
         places = (folder / f"{series}.{stamp}{ending}.csv" for ending in endings)
@@ -270,11 +268,11 @@ class CsvStore:
 
     def flush(self) -> None:
         """Publish the index to other processes."""
-        self._seen.flush()
+        self._known_files.flush()
 
     def close(self) -> None:
         """Flush, and close the index; it is opened again when needed."""
-        self._seen.close()
+        self._known_files.close()
         if self._state is not None:
             self._state.close()
 
@@ -282,16 +280,16 @@ class CsvStore:
     def _writing(self, series: Series) -> Iterator[SeriesWriter]:
         like = self._like.folder if self._like else None
         with self.locked(series) as lock:
-            yield SeriesWriter(self.folder, series, lock, self._seen, like)
+            yield SeriesWriter(self.folder, series, lock, self._known_files, like)
 
     def _lock_path(self, series: Series) -> Path:
         return self._locks / f"{series}.lock"
 
     @contextlib.contextmanager
     def locked(self, series: Series) -> Iterator[WriteLock]:
-        """No ktrdr process writes to the series' file, nor does this one.
+        """Hold the lock of a series' file: nobody else in ktrdr writes to it meanwhile.
 
-        StoreUnwritable: another one does, for too long. OSError: the lock cannot be made.
+        StoreUnwritable: another process holds it for too long. OSError: it cannot be made.
         """
         try:
             with held(self._lock_path(series), _LOCK_TIMEOUT_S) as lock:
@@ -306,7 +304,7 @@ class CsvStore:
 
 @contextlib.contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """Translate errors of the file system, except for a missing file."""
+    """Translate errors of the file system, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
@@ -316,5 +314,5 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def _known_from(first: int | None, since: int) -> int:
-    """From when on all bars are known, if those from `since` on are; 0 and before: all are."""
+    """From when on all bars are known, if those from `since` on are; 0 or less: all are."""
     return min(first or 0, 0) if first is None or first >= since else since

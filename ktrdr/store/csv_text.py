@@ -26,9 +26,9 @@ _BOM = b"\xef\xbb\xbf"
 _COMMA, _NEWLINE, _COLON = b",\n:"
 _EXAMPLE = "2026-11-20 14:30:00+00:00"
 _VIEWED = 32
-"""Bytes at the beginning of a row that are read in columns; a shorter row is read by itself."""
+"""Bytes at the beginning of a row that are read as columns; a shorter row is parsed by itself."""
 _FIRST_YEAR, _MONTH_COUNT = 1900, 12 * 300
-"""Times in these months are read in columns, others one by one."""
+"""Times in these months are read as columns, others are parsed one by one."""
 _MONTHS = np.frombuffer(
     b"".join(b"%04d-%02d-" % (_FIRST_YEAR + i // 12, i % 12 + 1) for i in range(_MONTH_COUNT))
     + b"\xff" * 8,
@@ -145,7 +145,7 @@ class Rows:
 
 
 def read_layout(name: str, head: bytes) -> Layout:
-    """The layout by the beginning of a file; an empty file has the contract's columns."""
+    """The layout by the beginning of a file; an empty file has the usual columns."""
     end = head.find(b"\n") + 1
     if head[:end] == _USUAL:
         return _USUAL_LAYOUT
@@ -173,7 +173,7 @@ def read_rows(
     starts, offsets, parsed = _read_starts(name, layout, raw, line)
     rows = Rows(layout, starts, raw, offsets, name)
     _check_order(rows, line)
-    if timeframe.is_daily or not parsed.all():  # these are on whole minutes
+    if timeframe.is_daily or not parsed.all():  # parsed ones are on whole minutes
         _check_places(rows, timeframe, line)
     return rows
 
@@ -189,7 +189,7 @@ def read_starts(name: str, layout: Layout, raw: bytes) -> tuple[Int64Array, Int6
 def _read_starts(
     name: str, layout: Layout, raw: bytes, line: int | None
 ) -> tuple[Int64Array, Int64Array, BoolArray]:
-    """The same, and which of the times are spelled as in the contract."""
+    """The same, and which of the times have the usual spelling."""
     buffer = np.frombuffer(raw, dtype=np.uint8)
     ends = (buffer == _NEWLINE).nonzero()[0]
     offsets = np.zeros(len(ends) + 1, np.int64)
@@ -215,7 +215,7 @@ def _time_in(layout: Layout, line: bytes) -> str:
 
 
 def check_values(name: str, rows: Rows, *, line: int | None = None) -> None:
-    """Check that rows are all numbers, with the right count of fields, none of them empty.
+    """Check that rows consist of numbers, with the right count of fields, none of them empty.
 
     If a quick check fails, each row is checked. MalformedFile names the line.
     """
@@ -263,7 +263,7 @@ def _spelled(rows: Rows, row: int) -> str:
 
 
 def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]) -> bytes:
-    """Lines with their ends; foreign columns stay empty."""
+    """The bars as lines with their ends; columns of others stay empty."""
     lines = [_in_order(bar, spell) for bar in bars]
     if layout.columns != COLUMNS:
         names = [
@@ -285,7 +285,7 @@ def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
 
 
 def spell_time(start: int) -> str:
-    """A time as in the contract."""
+    """A time in the usual spelling, `2026-11-20 14:30:00+00:00`."""
     return _date(start // DAY_S) + _clock(start % DAY_S)
 
 
@@ -300,7 +300,7 @@ def _clock(second: int) -> str:
 
 
 def spelling_of(layout: Layout, line: bytes, start: int | None) -> Callable[[int], str]:
-    """How the time of a row is spelled; as in the contract if that is unknown."""
+    """The spelling of the time of a row; the usual one if unknown."""
     if start is None:
         return spell_time
     text = line.split(b",")[layout.time_place].decode(errors="replace").strip()
@@ -328,7 +328,7 @@ def _number(first: int | None, row: int) -> int | None:
 
 
 def _view_starts(raw: bytes, begins: Int64Array, layout: Layout) -> tuple[Int64Array, BoolArray]:
-    """The starts of rows whose time is spelled as in the contract, and which those are."""
+    """The starts of rows whose time has the usual spelling, and which those are."""
     count = 0
     if layout.time_place == 0:
         count = int(begins.searchsorted(len(raw) - _VIEWED, side="right"))
@@ -395,14 +395,14 @@ def _parse_start(name: str, line: int | None, text: str) -> int:
 
 
 def _check_order(rows: Rows, first_line: int | None) -> None:
-    """Rows ascend."""
+    """MalformedFile: the rows do not ascend."""
     ascends = rows.starts[1:] > rows.starts[:-1]
     if not ascends.all():
         raise unordered(rows, int(ascends.argmin()) + 1, first_line)
 
 
 def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> None:
-    """Rows begin on whole minutes or days."""
+    """MalformedFile: a row does not start on a whole minute, or day."""
     uneven = np.flatnonzero(rows.starts % timeframe.grid_s)
     if len(uneven):
         row = int(uneven[0])
@@ -414,7 +414,7 @@ def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> N
 
 
 def _is_plain(rows: Rows) -> bool:
-    """All numbers, in the right count: no row needs a check by itself."""
+    """Only numbers, in the right count: no row needs a check of its own."""
     text = np.frombuffer(rows.raw, np.uint8)[rows.offsets[0] : rows.offsets[-1]]
     if not len(text):
         return True

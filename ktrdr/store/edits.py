@@ -21,14 +21,14 @@ def lines(bars: Sequence[Bar], layout: Layout, end: FileTail) -> bytes:
 
 
 def is_behind(end: FileTail, bars: Sequence[Bar]) -> bool:
-    """All of these bars, in order, come after the last one."""
+    """All of these bars, which are in order, come after the file's last one."""
     return end.last is None or bars[0].start > end.last
 
 
 def lacks_only_its_end(file: BarFile, end: FileTail, bars: Sequence[Bar]) -> bool:
-    """The last line without an end is a whole row; a torn one must give way.
+    """The last line lacks only its line end: it is a whole row, and not torn.
 
-    A whole number and a torn one look alike: the new bar of that start takes precedence.
+    A torn number looks like a whole one: if there is a new bar of that start, it is taken instead.
     """
     line = end.torn.rstrip(b"\r")
     if not line or line.count(b",") != len(file.layout.columns) - 1:
@@ -44,9 +44,9 @@ def lacks_only_its_end(file: BarFile, end: FileTail, bars: Sequence[Bar]) -> boo
 def edits_for(
     file: BarFile, end: FileTail, bars: Sequence[Bar], *, correct: bool
 ) -> tuple[list[Edit], int]:
-    """The edits, and how many of the bars are new. MalformedFile.
+    """The edits that add these bars, and how many are new. MalformedFile.
 
-    `bars` are in order; those of an existing start change nothing, unless they correct it.
+    `bars` are in order; one of an existing start changes nothing, unless it is to correct that.
     """
     if not file.layout.is_whole:
         header = b"" if file.layout.has_header else HEADER.encode()

@@ -1,4 +1,4 @@
-"""The files of a store's folder that have the names of series, and invalid names. Opens no file."""
+"""The entries of a store's folder: series, blocked series, invalid names. Opens no file."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Entries(NamedTuple):
 
     found: dict[Series, FileKey]
     blocked: dict[Series, MalformedFile]
-    """Those whose name stands for no file of their own, with the error and what to do."""
-    strange: list[str]
-    """A message for each name that is not that of a series."""
+    """Series without a file of their own, with the error and what to do."""
+    invalid_names: list[str]
+    """A message for each name that is not the name of a series."""
 
 
 class _File(NamedTuple):
@@ -39,9 +39,9 @@ class _File(NamedTuple):
 
 
 def read_entries(folder: Path) -> Entries:
-    """The contents of a store; nothing if there is no such folder.
+    """The entries of a folder; none if there is no such folder.
 
-    A problem with one entry is reported for that one. OSError: the folder cannot be read.
+    A problem with one entry is reported for that entry. OSError: the folder cannot be read.
     """
     entries = Entries({}, {}, [])
     files: dict[tuple[int, FileKey], list[_File]] = {}
@@ -52,7 +52,7 @@ def read_entries(folder: Path) -> Entries:
             try:
                 series = parse_series(entry.name)
             except ValueError as error:
-                entries.strange.append(f"{entry.name!r} is no series: {error}")
+                entries.invalid_names.append(f"{entry.name!r} is no series: {error}")
                 continue
             try:
                 status = _status(entry)
@@ -68,14 +68,14 @@ def read_entries(folder: Path) -> Entries:
         for series, why in _shared(same).items():
             del entries.found[series]
             entries.blocked[series] = why
-    entries.strange.sort()
+    entries.invalid_names.sort()
     return entries
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:
-    """The status of the file. MalformedFile: it is not a file; FileNotFoundError: nor a link.
+    """The status of the file; links are followed.
 
-    Links are followed.
+    MalformedFile: it is not a file. FileNotFoundError: there is no such entry any more.
     """
     try:
         status = entry.stat()
@@ -101,10 +101,10 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result:
 
 
 def _shared(same: list[_File]) -> dict[Series, MalformedFile]:
-    """Series that share their file with another series, since nothing is written to two at once.
+    """Series that share their file with another series: each bar belongs to one of them only.
 
-    A link to a file of the store is the one refused. For other names of one file it is unknown
-    whose bars it has.
+    Of a file and a link to it, the link is refused. Of other names of one file all are refused,
+    since it is not known whose bars it has.
     """
     if len(same) < 2:
         return {}

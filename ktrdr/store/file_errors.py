@@ -1,4 +1,4 @@
-"""Turns errors of the file system into ktrdr errors with a hint for a person. Opens no file."""
+"""Turns errors of the file system into ktrdr errors with a hint what to do. Opens no file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _HINT = "see whether it can be read and written by hand; it is tried again"
 
 
 def is_of_the_disk(error: OSError) -> bool:
-    """It is full, or may not be written to: that concerns every file on it."""
+    """The disk is full or read-only, which concerns every file on it."""
     return error.errno in _OF_THE_DISK
 
 
 def hint_for(error: OSError) -> str:
-    """What a person can do about it; never empty."""
+    """What a person can do about the error; never empty."""
     return _HINTS.get(error.errno or 0, _HINT)
 
 

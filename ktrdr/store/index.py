@@ -1,7 +1,7 @@
-"""The index of bars in each file as last read: a table in the ledger's file, safe to rebuild.
+"""The index of which bars each file has, as last read: a table in the ledger's file. Not the bars.
 
-A file with the same size, modification time and inode is the same file, and is not read again.
-One written to within the clock's tick before it was read is read again.
+A file whose size, modification time and inode are unchanged is not read again, unless it was
+written to within one clock tick before it was read. Without the index all files are read again.
 """
 
 from __future__ import annotations
@@ -27,36 +27,40 @@ _ALL = "SELECT name, size, mtime_ns, inode, settled, first, last, since, verifie
 _PUT = "INSERT OR REPLACE INTO file_index VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _RUNS = "SELECT runs FROM file_index WHERE name = ?"
 _TOGETHER = 256
-"""Files that are recorded at once."""
+"""How many files are recorded in one transaction."""
 _OF_BEFORE, _VERSION_OF_BEFORE = "index.sqlite", 2
-"""A file of its own, before the index became a part of the ledger's."""
+"""The name and the version of the separate file in which earlier releases had the index."""
 _FINE_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
-"""Changes this close may get the same time: Linux' clock, and file systems of whole seconds."""
+"""Changes this close may get the same time: on Linux, and on file systems of whole seconds."""
 
 
 class IndexEntry(NamedTuple):
-    """What was found in a file."""
+    """What is known of a file since it was last read."""
 
     key: FileKey
     is_settled: bool
-    """A file that has this key is the one that was read: no other can have it."""
+    """No other content of the file can have this key."""
     first: int | None
     last: int | None
     """Starts of its first and last row, UTC seconds."""
     since: int
     """From then on its bars are known."""
     is_verified: bool
-    """Every row was read: they are in order, each only once."""
+    """Every row was read: they are in order, without duplicates."""
+
+    def is_current(self, key: FileKey | None) -> bool:
+        """The file, which has this key now, is certainly unchanged."""
+        return self.key == key and self.is_settled
 
 
 def is_settled(key: FileKey, read_ns: int) -> bool:
-    """A file that was read then (UTC, in ns) cannot change any more and keep this key."""
+    """A file that was read then (UTC, in ns) cannot change and keep this key."""
     tick_ns = _FINE_TICK_NS if key[1] % 1_000_000_000 else _COARSE_TICK_NS
     return read_ns - key[1] > tick_ns
 
 
 class CoverageIndex:
-    """Of one store. For one thread. Each call may raise DatabaseError, OSError as `StateFile`."""
+    """The index of one store, for one thread. Calls raise DatabaseError, OSError as `StateFile`."""
 
     def __init__(self, file: StateFile) -> None:
         self._file = file
@@ -67,25 +71,25 @@ class CoverageIndex:
         file.when_void(self._forget_all)
 
     def known(self) -> dict[str, IndexEntry]:
-        """Every file's, by its name."""
+        """The entries of all files, by name."""
         if self._known is None:
             rows = self._file.database().execute(_ALL).fetchall() if self._file.exists else []
             self._known = {row[0]: _to_known(row) for row in rows if row[0] not in self._gone}
         return self._known
 
     def starts(self, name: str, since: int, step_s: int) -> Int64Array | None:
-        """The starts of a file's bars from then on, `step_s` apart; None: they are lost."""
+        """The starts of a file's bars from `since` on, `step_s` apart; None: they are lost."""
         runs = self._runs(name)
         return None if runs is None else from_runs(runs, since, step_s)
 
     def keep(self, name: str, known: IndexEntry, starts: Int64Array, step_s: int) -> None:
-        """Record what was found; other processes see it after `flush`."""
+        """Record an entry; other processes see it after `flush`."""
         self._keep(name, known, to_runs(starts, step_s))
 
     def extend(self, name: str, key: FileKey, starts: Int64Array, step_s: int) -> None:
-        """Rows with these starts were appended; the file has this key now.
+        """Record that rows with these starts were appended; the file has this key now.
 
-        No other file can have it, and it was settled before.
+        The entry was settled before, and no other content can have the new key.
         """
         known, runs = self.known().get(name), self._runs(name)
         if known is None or runs is None:
@@ -112,9 +116,9 @@ class CoverageIndex:
         return row[0] if row else None
 
     def forget(self, names: Iterable[str]) -> None:
-        """These files have changed and will be read again. Touches no disk, and cannot fail.
+        """Remove the entries of files that have changed. Touches no disk, and cannot fail.
 
-        Others see it after `flush`; until then they see an entry with another key than the file's.
+        Other processes see it after `flush`; until then they see entries with outdated keys.
         """
         for name in names:
             self._gone.add(name)
@@ -123,14 +127,14 @@ class CoverageIndex:
                 self._known.pop(name, None)
 
     def flush(self) -> None:
-        """Let others see what was found."""
+        """Publish the entries to other processes."""
         self._execute("DELETE FROM file_index WHERE name = ?", [(name,) for name in self._gone])
         self._gone = set()
         self._execute(_PUT, list(self._unsaved.values()))
         self._unsaved = {}
 
     def close(self) -> None:
-        """Flush, and read it again when needed; its file stays open."""
+        """Flush, and read the index again when needed; its file stays open."""
         self.flush()
         self._forget_all()
 
@@ -146,7 +150,7 @@ class CoverageIndex:
 
 
 def find_known(path: Path, name: str) -> IndexEntry | None:
-    """The index of one file, read only; None: nothing, or it cannot be read."""
+    """The entry of one file; None: there is none, or the index cannot be read."""
     try:
         with reading(path) as database:
             row = database.execute(f"{_ALL} WHERE name = ?", (name,)).fetchone()
@@ -161,7 +165,7 @@ def _to_known(row: tuple[Any, ...]) -> IndexEntry:
 
 
 def to_runs(starts: Int64Array, step_s: int) -> bytes:
-    """Starts as runs of neighbours, `step_s` apart: first and count of each."""
+    """The starts as runs with steps of `step_s`: the first start and the count of each."""
     if not len(starts):
         return b""
     begins = np.ones(len(starts) + 1, np.bool_)  # of a run; and a sentinel
@@ -174,7 +178,7 @@ def to_runs(starts: Int64Array, step_s: int) -> bytes:
 
 
 def joined_runs(before: bytes, after: bytes, step_s: int) -> bytes:
-    """Consecutive runs; the last and the first become one if they touch."""
+    """Two sequences of runs as one; the last and the first become one run if they touch."""
     if not before or not after:
         return before + after
     last, first = (np.frombuffer(runs, "<i8") for runs in (before[-16:], after[:16]))
@@ -196,7 +200,7 @@ def from_runs(runs: bytes, since: int, step_s: int) -> Int64Array:
 
 
 def _take_over_index(database: Database, path: Path) -> None:
-    """Take over the index of an earlier release from a file of its own, and remove that."""
+    """Take over the index of an earlier release from its separate file, and remove that."""
     before = path.with_name(_OF_BEFORE)
     if not before.exists():
         return
@@ -212,4 +216,4 @@ def _take_over_index(database: Database, path: Path) -> None:
 
 
 INDEX = Schema(_TABLES, 3, (_take_over_index,))
-"""The index alone; its version is that of the ledger, whose file it is in."""
+"""The index alone; its version is that of the ledger, in whose file it is."""

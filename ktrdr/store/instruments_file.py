@@ -21,7 +21,7 @@ def tables_of(folder: Path) -> dict[str, object]:
     path = folder / INSTRUMENTS
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would never end
-            raise Misconfigured(f"{path} is no regular file", hint="move it away")
+            raise Misconfigured(f"{path} is not a regular file", hint="move it away")
         return read_tables(path.read_text("utf-8-sig"), path.name)
     except FileNotFoundError:
         if not path.is_symlink():

@@ -1,4 +1,4 @@
-"""What the gap filler and the DataManager need of a store of bars, whatever keeps them."""
+"""The protocol by which the gap filler and DataManager use a store of bars. Stores nothing."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Scan(NamedTuple):
     """Every series, with a key that changes when it does."""
     changed: list[Series]
     """Those not read since they changed."""
-    strange: list[str]
-    """A message for each thing that looks like a series, and is none."""
+    invalid_names: list[str]
+    """A message for each entry that looks like a series but is not one."""
     blocked: Mapping[Series, MalformedFile] = MappingProxyType({})
-    """Those that may not be read or written, such as two names for one file, and why."""
+    """Series that must not be read or written, such as two names of one file, and why."""
 
 
 class FileContents(NamedTuple):
@@ -45,10 +45,10 @@ class FileContents(NamedTuple):
 
 
 class BarStore(Protocol):
-    """Bars by series. Starts are UTC seconds, spans are `[start, end)`.
+    """Bars by series. Starts are UTC seconds, intervals are `[start, end)`.
 
     Reading a missing series raises FileNotFoundError, a broken one MalformedFile with the line; a
-    store that refuses a write raises StoreUnwritable, and is as it was.
+    write that the store refuses raises StoreUnwritable, and changes nothing.
     """
 
     folder: Path
@@ -58,7 +58,7 @@ class BarStore(Protocol):
         """`live` or `simulated`; None: it was never written to."""
 
     def claim(self, source: str) -> None:
-        """It belongs to this source from now on. WrongSource: it belongs to the other one."""
+        """Make it a store of this source. WrongSource: it belongs to the other one."""
 
     def scan(self) -> Scan:
         """Every series."""
@@ -82,26 +82,26 @@ class BarStore(Protocol):
         """The start of the bar nearest to the interval and outside it; None: there is none."""
 
     def create(self, series: Series) -> None:
-        """An empty series, unless there is one."""
+        """Create an empty series, unless there is one."""
 
     def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = ...) -> int:
-        """Add bars, unless it has one of that start; how many were new.
+        """Add bars, unless it has one of that start; returns how many were new.
 
-        Existing ones stay as they are, unless they are to be corrected.
+        Existing bars stay as they are, unless they are to be corrected.
         """
 
     def flush(self) -> None:
-        """Publish what was read to other processes; without it they only lose time."""
+        """Publish what was read to other processes, which saves them time."""
 
     def close(self) -> None:
         """Flush, and close open files; they are opened again when needed."""
 
     @property
     def staging(self) -> BarStore:
-        """A store beside it, for the staging copies of series that are being rebuilt."""
+        """The store of the staging copies of series that are being rebuilt."""
 
     def begin_staging(self, series: Series) -> None:
         """Create an empty series in `staging`, unless there is one, with the same columns."""
 
     def take_staged(self, series: Series, stamp: str) -> Path:
-        """Replace a series by the rebuilt one, in one step; returns where the old one is kept."""
+        """Replace a series by its staging copy, in one step; returns where the old one is kept."""

@@ -1,4 +1,4 @@
-"""What is known of a store's files: kept in an index, or not at all."""
+"""What is known of a store's files, in its index if it has one. Reads no file."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ktrdr.store.interface import FileContents
 
 
 class KnownFiles:
-    """What was read of each series' file with a certain key. For one thread."""
+    """The index of a store, or nothing in its place. For one thread."""
 
     def __init__(self, index: CoverageIndex | None) -> None:
-        """`index`: None keeps nothing."""
+        """`index`: None: nothing is kept."""
         self._index = index
 
     def known(self) -> Mapping[str, IndexEntry]:
@@ -40,12 +40,12 @@ class KnownFiles:
             self._index.keep(series.file_name, known, contents.starts, series.timeframe.length_s)
 
     def extend(self, series: Series, key: FileKey, starts: Int64Array) -> None:
-        """Bars were appended to the known ones, and the file has this key now."""
+        """Record that bars were appended to the known ones; the file has this key now."""
         if self._index is not None:
             self._index.extend(series.file_name, key, starts, series.timeframe.length_s)
 
     def forget(self, series: Series) -> None:
-        """It has changed otherwise, and is to be read again."""
+        """Remove the entry of a file that has changed otherwise: it is to be read again."""
         if self._index is not None:
             self._index.forget([series.file_name])
 
@@ -55,6 +55,6 @@ class KnownFiles:
             self._index.flush()
 
     def close(self) -> None:
-        """Flush, and read it again when needed."""
+        """Flush, and read the index again when needed."""
         if self._index is not None:
             self._index.close()

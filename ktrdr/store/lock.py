@@ -1,4 +1,4 @@
-"""One writer to a bar file at a time, in any process; and what the last one left unfinished."""
+"""The lock of a bar file's writers, in any process, and what the last one left unfinished."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ class Unfinished(NamedTuple):
     inode: int
     """Of the file; 0: unknown."""
     is_withdrawn: bool
-    """The rows are gone again; but a reader of that file may have seen some of them."""
+    """The rows were removed again, but a reader of that file may have seen some of them."""
 
 
 class LockBusy(Exception):
-    """Another holds the lock."""
+    """Another process holds the lock."""
 
 
 class WriteLock:
-    """A lock that is held. Its own file tells the next holder, should this one be killed.
+    """A lock that is held. Its file records what was begun, for the next holder.
 
-    That file stays and is overwritten: making and removing another would cost more than the bars.
+    That file is overwritten: to create and remove one would take longer than to write the bars.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def begin(self, inode: int) -> None:
-        """Rows are about to be appended to the file with this inode."""
+        """Record that rows are about to be appended to the file with this inode."""
         write_over(self._descriptor, b"%020d" % inode)
 
     def withdraw(self) -> None:
-        """The file is as it was before, except for what others did."""
+        """Record that the rows were removed again."""
         write_over(self._descriptor, _WITHDRAWN)
 
     def end(self) -> None:
-        """The rows are whole; or there were none."""
+        """Record that the rows are complete, or that there were none."""
         write_over(self._descriptor, _NOTHING)
 
     def unfinished(self) -> Unfinished | None:
-        """What the previous holder left."""
+        """What the previous holder left unfinished; None: nothing."""
         return _read(os.pread(self._descriptor, 64, 0))
 
 
 @contextlib.contextmanager
 def held(path: Path, timeout_s: float) -> Iterator[WriteLock]:
-    """Hold the lock at `path`. LockBusy: another does. OSError: it cannot be held.
+    """Hold the lock at `path`. LockBusy: another process does. OSError: it cannot be held.
 
     One process cannot hold it twice either.
     """
@@ -116,7 +116,7 @@ def _open(path: Path) -> int:
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """The message shows that the lock is meant, and not the file that it is for."""
+    """Name the lock in the message, which is not the file that it protects."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Checks whether bars can be written into a folder: present, unchanged, writable, with room."""
+"""Checks whether bars can be written into a folder: present, the same, writable, with room."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ktrdr.store.source import METADATA_DIR, ledger_path
 _PROBE_BYTES = 65_536
 _MORE_BYTES = 65_536
 _ROOMY_BYTES = 16 * 2**20
-"""How much must become free before a full disk is written to again; or how much be free."""
+"""A full disk is written to again when this much more is free, or this much in all."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
 _REFUSED = ("this user may not write to {}", "{1}")
@@ -35,35 +35,35 @@ _WORDS = {
 
 
 class Room(NamedTuple):
-    """Of the file system, as available to this user."""
+    """The room on a file system that is available to this user."""
 
     free: int
     """Bytes."""
     total: int
     is_out_of_files: bool = False
-    """No further file can be made, however much is free."""
+    """No more files can be created, however much is free."""
 
 
 class StoreProbe:
-    """Probes one folder repeatedly. One that never existed is not a problem."""
+    """Probes one folder repeatedly. A folder that never existed is not a problem."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: tuple[int, int] | None = None
-        self._was_ours = False
+        self._was_owned = False
         self._full_at: int | None = None
         """How much was free when the disk refused as full."""
         self.may_refuse = True
-        """It has refused something since it was last checked, or was never checked."""
+        """A write was refused since the last check, or there was no check yet."""
         self.seen_room: Room | None = None
-        """As of then."""
+        """As of the last check."""
 
     def __repr__(self) -> str:
         return f"StoreProbe({str(self._folder)!r})"
 
     @property
     def room(self) -> Room | None:
-        """Of the file system now; None: unknown."""
+        """The room now; None: unknown."""
         try:
             found = os.statvfs(self._folder)
         except OSError:
@@ -72,7 +72,7 @@ class StoreProbe:
         return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, is_out)
 
     def refused(self, error: BaseException) -> None:
-        """The disk has refused something: if it was full, it counts as full until more is free."""
+        """Note that the disk refused a write; a full disk counts as full until more is free."""
         self.may_refuse = True
         if _number_of(error) in _FULL:
             room = self.room
@@ -91,9 +91,9 @@ class StoreProbe:
         is_owned = (self._folder / METADATA_DIR).is_dir()
         if not is_owned:
             _refuse_other(self._folder / METADATA_DIR)
-        if self._known not in (None, known) and self._was_ours and not is_owned:
+        if self._known not in (None, known) and self._was_owned and not is_owned:
             raise self._gone("it is another folder than before")
-        self._known, self._was_ours = known, is_owned
+        self._known, self._was_owned = known, is_owned
 
     def check(self) -> None:
         """The same; StoreUnwritable: nothing can be written. Writes and removes a small file."""
@@ -106,7 +106,7 @@ class StoreProbe:
                 raise explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self._folder)
             self._full_at = None
         try:
-            if self._was_ours:
+            if self._was_owned:
                 _write_and_remove(self._folder / METADATA_DIR)
             _may_write(self._folder)
         except OSError as error:
@@ -117,26 +117,26 @@ class StoreProbe:
     def _gone(self, why: str) -> StoreGone:
         return StoreGone(
             f"the folder {self._folder} has gone ({why})",
-            hint="mount its disk again, and it goes on by itself; where the folder was replaced on "
+            hint="mount its disk again, and it goes on by itself; if the folder was replaced on "
             "purpose: .venv/bin/supervisorctl restart gap-filler",
         )
 
 
 def _refuse_other(metadata: Path) -> None:
-    """StoreUnwritable: something else has the name of ktrdr's own folder."""
+    """StoreUnwritable: ktrdr's own folder is something else, such as a link."""
     if metadata.is_symlink():
         raise StoreUnwritable(
-            f"{metadata} is a link to {str(metadata.readlink())!r}, and there is no folder",
+            f"{metadata} is a link to {str(metadata.readlink())!r}, where there is no folder",
             hint="mount its disk again, and it goes on by itself; or put a folder there",
         )
     if metadata.exists():
         raise StoreUnwritable(
-            f"{metadata} is no folder", hint="move it away; it goes on by itself then"
+            f"{metadata} is not a folder", hint="move it away; it goes on by itself then"
         )
 
 
 def explained(error: BaseException, folder: Path) -> StoreUnwritable:
-    """The error of the disk in words, with what to do about it."""
+    """An error of the disk in words, with what to do about it."""
     number = _number_of(error)
     if number in _WORDS:
         words, hint = _WORDS[number]
@@ -157,7 +157,7 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
 
 
 def _permit(folder: Path) -> str:
-    """The command that lets this user write there, by its present owner and mode."""
+    """The command that lets this user write there, given its owner and mode."""
     user = os.geteuid()
     metadata, ledger = folder / METADATA_DIR, ledger_path(folder)
     may_not = f"see what forbids it: lsattr -d {folder} {metadata} {metadata}/*"
@@ -175,7 +175,7 @@ def _permit(folder: Path) -> str:
 
 
 def _number_of(error: BaseException | None) -> int | None:
-    """The system's number of an error, or of its cause; SQLite has names for some."""
+    """The system's number of an error, or of its cause; also for some errors of SQLite."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return error.errno
@@ -186,7 +186,7 @@ def _number_of(error: BaseException | None) -> int | None:
 
 
 def _write_and_remove(folder: Path) -> None:
-    """Write a small file through to the disk, and remove it again."""
+    """Write a small file to the disk itself, and remove it again."""
     path = folder / f".probe.{os.getpid()}{TEMPORARY}"
     try:
         with path.open("wb", buffering=0) as file:
@@ -199,7 +199,7 @@ def _write_and_remove(folder: Path) -> None:
 
 
 def _may_write(folder: Path) -> None:
-    """PermissionError or EROFS: no file can be made there. Leaves nothing."""
+    """PermissionError, or OSError EROFS: no file can be created there. Creates none."""
     if os.access(folder, os.W_OK | os.X_OK):
         return
     is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)

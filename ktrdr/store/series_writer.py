@@ -18,8 +18,8 @@ from ktrdr.store.atomic_write import Edit, append, rewrite
 from ktrdr.store.bar_file import BarFile, FileTail, key_of
 from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.store.entries import read_entries
+from ktrdr.store.known_files import KnownFiles
 from ktrdr.store.lock import WriteLock
-from ktrdr.store.seen_files import KnownFiles
 
 _TRIES = 20
 
@@ -31,17 +31,22 @@ class SeriesWriter:
     """
 
     def __init__(
-        self, folder: Path, series: Series, lock: WriteLock, seen: KnownFiles, like: Path | None
+        self,
+        folder: Path,
+        series: Series,
+        lock: WriteLock,
+        known_files: KnownFiles,
+        like: Path | None,
     ) -> None:
         self._folder = folder
         self._series = series
         self._lock = lock
-        self._seen = seen
+        self._known_files = known_files
         self._like = like
         self._path = folder / series.file_name
 
     def add(self, bars: Sequence[Bar], *, correct: bool) -> int:
-        """Put bars, ascending, into the file unless it has one of that start; how many were new.
+        """Add bars, ascending, unless the file has one of that start; returns how many were new.
 
         Raises as `CsvStore.add`, and OSError if the disk refuses.
         """
@@ -53,7 +58,7 @@ class SeriesWriter:
             if added is not None:
                 return added
         raise StoreUnwritable(
-            f"{self._path}: another program replaces it again and again",
+            f"{self._path}: another program keeps replacing it",
             hint="end that program, or have it write elsewhere; it is tried again",
         )
 
@@ -74,7 +79,7 @@ class SeriesWriter:
                     is_same = partial(_is_same, file)
                     if not rewrite(file.path, file.descriptor, [], until, is_same):
                         continue
-            self._seen.forget(self._series)
+            self._known_files.forget(self._series)
             self._lock.end()
             return is_this
         return False
@@ -83,7 +88,7 @@ class SeriesWriter:
         return BarFile(self._path, self._series.timeframe, writable=writable)
 
     def _put(self, file: BarFile, bars: Sequence[Bar], *, correct: bool) -> int | None:
-        """Put bars into an open file; None: read it again, it has changed."""
+        """Add bars to an open file; None: it has changed, and must be read again."""
         end = file.end
         if lacks_only_its_end(file, end, bars):
             _complete(file, end)
@@ -97,11 +102,11 @@ class SeriesWriter:
         until = max(end.whole_until, edits[-1].end)
         if not rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file)):
             return None
-        self._seen.forget(self._series)
+        self._known_files.forget(self._series)
         return added
 
     def _refuse_shared(self, file: BarFile) -> None:
-        """MalformedFile: it is another series' file too, as it may have become since the scan."""
+        """MalformedFile: another series shares the file, perhaps only since the last scan."""
         if file.links > 1 or file.path.is_symlink():
             error = read_entries(self._folder).blocked.get(self._series)
             if error is not None:
@@ -126,30 +131,30 @@ class SeriesWriter:
     def _learn(
         self, file: BarFile, bars: Sequence[Bar], size_and_time: tuple[int, int]
     ) -> int | None:
-        """Record appended bars; None: another file has taken its place."""
+        """Record appended bars; None: the file has been replaced by another."""
         try:
             key = key_of(file.path.stat())
         except FileNotFoundError:
             raise
         except OSError:
-            self._seen.forget(self._series)
+            self._known_files.forget(self._series)
             return len(bars)  # they are written, and on the disk
         if key[2] != file.key[2]:
             return None
         starts = np.array([bar.start for bar in bars], np.int64)
         try:
-            known = self._seen.of(self._series)
-            is_known = known is not None and known.key == file.key and known.is_settled
+            known = self._known_files.of(self._series)
+            is_known = known is not None and known.is_current(file.key)
             if is_known and key[:2] == size_and_time:
-                self._seen.extend(self._series, key, starts)
+                self._known_files.extend(self._series, key, starts)
             else:
-                self._seen.forget(self._series)
-        except (DatabaseError, OSError):  # no failure of the add: the file is read again
-            self._seen.forget(self._series)
+                self._known_files.forget(self._series)
+        except (DatabaseError, OSError):  # the bars are added all the same
+            self._known_files.forget(self._series)
         return len(bars)
 
     def _model(self, file: BarFile) -> FileTail:
-        """The last row, whose spelling new ones follow; without one, that of the `like` file."""
+        """The last row, whose spelling new rows follow; without one, that of the `like` file."""
         if self._like is not None and file.end.last is None:
             like = self._like / self._series.file_name
             with (
@@ -171,5 +176,5 @@ def _complete(file: BarFile, end: FileTail) -> None:
 
 
 def _is_same(file: BarFile) -> bool:
-    """The path still means this file, and nobody has written to it."""
+    """The path still leads to this file, and nobody has written to it."""
     return key_of(file.path.stat()) == file.key

@@ -1,4 +1,4 @@
-"""The source of a store's bars, as recorded in its own folder. Loads no numpy and reads no bars."""
+"""The source of a store's bars, live or simulated, as recorded in it. Reads no bars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ktrdr.store.file_errors import unwritable
 _MOST_BYTES = 100
 
 METADATA_DIR = ".ktrdr"
-"""The folder inside the store that belongs to ktrdr."""
+"""ktrdr's own folder inside the store."""
 
 
 def ledger_path(folder: Path) -> Path:
@@ -32,7 +32,7 @@ def source_of(folder: Path) -> str | None:
         return None
     except OSError as error:
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            hint = "put a file there that says live or simulated, whose bars these are"
-            raise StoreUnwritable(f"{path}: it is no file of its own", hint=hint) from error
+            hint = "put a file there that contains live or simulated, the source of these bars"
+            raise StoreUnwritable(f"{path}: it is not a regular file", hint=hint) from error
         raise unwritable(path, error) from error
     return text.decode(errors="replace").strip() or None

@@ -480,7 +480,7 @@ def test_what_stands_in_place_of_the_source_record_is_not_read(check, data_dir, 
         os.mkfifo(data_dir / ".ktrdr" / "source")
     (finding,) = check(fix=True)
     assert (finding.where, finding.state) == (".ktrdr/source", FindingState.STAYS)
-    assert "is no file of its own" in finding.what
+    assert "is not a regular file" in finding.what
     assert "live or simulated" in finding.fix
 
 
@@ -732,7 +732,7 @@ def test_a_symbol_and_a_timeframe_choose_the_series(write, data_dir):
     assert [str(s) for s in store.series("AAPL", "1m")] == ["AAPL_1m"]
     with pytest.raises(UnknownSeries, match="no series MSFT_1d"):
         store.series("MSFT", "1d")
-    with pytest.raises(Misconfigured, match="is no folder"):
+    with pytest.raises(Misconfigured, match="is not a folder"):
         StoreCheck(data_dir / "none").series()
 
 

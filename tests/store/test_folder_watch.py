@@ -82,7 +82,7 @@ def test_many_changes_are_told_together(received, watching, data_dir):
 def test_a_folder_that_is_made_later_is_watched_then(received, watching, scratch, caplog):
     folder = scratch / "later"
     with watching(folder, is_there=False):
-        wait_for_line(caplog, "is not there: new files are noticed only at scans")
+        wait_for_line(caplog, "is missing: new files are noticed only at scans")
         folder.mkdir()
         assert received.get(timeout=WITHIN_S) is None
         (folder / "A_1d.csv").write_text(HEADER)
@@ -213,7 +213,7 @@ def test_names_that_are_no_series_are_left_to_the_scan(filler, put):
     assert series(filler) == ["AAPL_1d"]
 
 
-def test_a_file_that_was_broken_and_is_mended_is_filled(filler, put):
+def test_a_file_that_was_broken_and_is_fixed_is_filled(filler, put):
     path = put("AAPL_1d")
     path.write_text(HEADER + "oops\n")
     fill(filler)
