@@ -44,8 +44,8 @@ def end_of_continuous() -> Refusal:
 
 def no_data(local_symbol: str, exchange: str, what_to_show: str) -> Refusal:
     """162 with the text that means "there are no such bars"."""
-    shown = {"AGGTRADES": "AggTrades", "BID_ASK": "BidAsk", "ADJUSTED_LAST": "AdjustedLast"}
-    what = shown.get(what_to_show, what_to_show.title())
+    spellings = {"AGGTRADES": "AggTrades", "BID_ASK": "BidAsk", "ADJUSTED_LAST": "AdjustedLast"}
+    what = spellings.get(what_to_show, what_to_show.title())
     return historical(f"HMDS query returned no data: {local_symbol}@{exchange} {what}")
 
 

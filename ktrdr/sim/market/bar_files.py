@@ -1,4 +1,4 @@
-"""Bar files in the contract's format, read into columns and written from rows. Uses no market."""
+"""Bar files (CSV), read into columns and written from rows. Uses no market."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEADER = "timestamp,open,high,low,close,volume"
 
 
 def read_rows(path: Path) -> Bars:
-    """The file's bars, each with an end equal to its start: a file does not contain lengths.
+    """The file's bars, each with its start as its end: a file does not contain lengths.
 
     MalformedFile names the line that cannot be read, or that is not later than the one before.
     """

@@ -145,7 +145,7 @@ def aggregate(
     averaged: bool = False,
     shift_s: int = 0,
 ) -> Bars:
-    """Exact aggregates within sessions, up to a day: a bar never spans two sessions.
+    """Exact aggregates of up to a day: a bar never spans two sessions.
 
     Every small bar must start inside a session. `averaged`: as in `sums`; `shift_s`: as in `floor`.
     """
@@ -186,7 +186,7 @@ def sums(small: Bars, group: Int64Array, *, averaged: bool = False) -> Bars:
 
 
 def period_of(day: Int64Array, size: BarSize) -> Int64Array:
-    """The number of each day's week, which begins on Monday, or of its month."""
+    """The number of the week, which begins on Monday, or of the month of each day."""
     if size.length_s == WEEK_S:
         return (day + 3) // 7
     return day.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)

@@ -1,4 +1,4 @@
-"""The contracts of the generated market, and the search for them. None of them is replayed."""
+"""The contracts of the generated market, and how a query finds them. Makes no bars."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LISTED = {
 
 
 def stock(symbol: str, exchange: str = "NASDAQ", **known: str) -> Contract:
-    """A US stock or ETF, which need not be listed in this file, as with a replayed one."""
+    """A US stock or ETF; it need not be in the list: a replayed one may not be."""
     return Contract(
         symbol=symbol,
         sec_type="STK",
@@ -74,7 +74,7 @@ def _stocks() -> dict[str, Contract]:
     return table
 
 
-# The approximate value of one unit in dollars: cross rates are quotients of these.
+# The approximate value of one unit in dollars; cross rates are quotients of these values.
 _USD_VALUE = dict.fromkeys(CURRENCIES, 0.1) | {
     name: float(value)
     for name, value in (

@@ -1,4 +1,4 @@
-"""Contracts as IB describes them, and queries as clients send them. Does not list any."""
+"""Contracts as IB describes them, and queries as clients send them. Contains none."""
 
 from __future__ import annotations
 

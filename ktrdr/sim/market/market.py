@@ -1,7 +1,7 @@
-"""The market behind the gateway: its contracts, sessions and bars. No protocol.
+"""The market behind the gateway: its contracts, sessions and bars. Knows no protocol.
 
-Everything here is a pure function of the seed and the request; `truth` is the list of bars that a
-store must hold when it has requested all of them.
+Bars are a pure function of the seed and the request; `truth` returns the bars that a complete store
+must have.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from ktrdr.sim.market.contracts import Contract, Query, Split
 from ktrdr.sim.market.prices import forming, generate, key_of, minutes_of, with_a_trade
 from ktrdr.sim.market.second_bars import seconds, so_far
 from ktrdr.sim.market.sessions import DAY_S, MINUTE_S, Sessions
-from ktrdr.sim.market.what_to_show import TRADED, shown
+from ktrdr.sim.market.what_to_show import TRADED, bars_to_show
 
 
 class Row(NamedTuple):
-    """A finished bar as in a store: `start` in UTC seconds, a trading day at 00:00 UTC."""
+    """A finished bar as in a store: `start` in UTC seconds, for a trading day 00:00 UTC."""
 
     start: int
     open: float
@@ -57,11 +57,11 @@ class Market(ABC):
 
     @abstractmethod
     def find(self, query: Query, today: date) -> list[Contract]:
-        """Every contract that matches; none: error 200."""
+        """Every contract that matches; empty: error 200."""
 
     @abstractmethod
     def named(self, symbol: str, today: date) -> Contract | None:
-        """The contract of a store's file with this symbol."""
+        """The contract for the symbol of a store's file; None: there is none."""
 
     @abstractmethod
     def smallest_s(self, contract: Contract) -> int:
@@ -79,14 +79,14 @@ class Market(ABC):
 
     def sessions(self, contract: Contract, start_s: int, end_s: int, *, regular: bool) -> Sessions:
         """The contract's sessions that overlap `[start_s, end_s)`."""
-        return _in_life(contract, contract.calendar.between(start_s, end_s, regular=regular))
+        return _while_listed(contract, contract.calendar.between(start_s, end_s, regular=regular))
 
     def last_sessions(
         self, contract: Contract, count: int, before_s: int, *, regular: bool
     ) -> Sessions:
         """The contract's last `count` sessions that opened before `before_s`."""
         before_s = min(before_s, (contract.last_day + 1) * DAY_S)
-        return _in_life(contract, contract.calendar.last(count, before_s, regular=regular))
+        return _while_listed(contract, contract.calendar.last(count, before_s, regular=regular))
 
     def head_s(self, contract: Contract, *, regular: bool) -> int | None:
         """The open of the first session with bars; None when there is none."""
@@ -119,7 +119,7 @@ class Market(ABC):
         sessions = self.sessions(contract, start_s, end_s, regular=regular)
         for part in sessions.parts(_SESSIONS_AT_ONCE):
             small = self._small(contract, size, what_to_show, part, start_s, end_s, shift_s)
-            small = shown(small, what_to_show, contract, as_of)
+            small = bars_to_show(small, what_to_show, contract, as_of)
             if size.is_daily or size.length_s not in (1, self.smallest_s(contract)):
                 averaged = what_to_show == "BID_ASK"
                 small = aggregate(
@@ -138,7 +138,7 @@ class Market(ABC):
         end_s: int,
         shift_s: int,
     ) -> Bars:
-        """The bars from which those of a size are made: seconds or the smallest available."""
+        """The bars from which those of a size are aggregated: seconds or the smallest ones."""
         if size.length_s < self.smallest_s(contract) and size.length_s >= MINUTE_S:
             return _EMPTY
         begin_s = _begin(sessions, size, start_s, self.alignment, shift_s)
@@ -155,10 +155,10 @@ class Market(ABC):
     def _with_last_forming(self, small: Bars, end_s: int, contract: Contract) -> Bars:
         """The bars, with the last one as it is at `end_s`."""
         is_last = np.arange(len(small)) == len(small) - 1
-        cut = self.standing(small.only(is_last), end_s, contract)
+        cut = self.forming_bar(small.only(is_last), end_s, contract)
         return small.only(~is_last).followed_by(cut)
 
-    def standing(self, last: Bars, end_s: int, contract: Contract) -> Bars:
+    def forming_bar(self, last: Bars, end_s: int, contract: Contract) -> Bars:
         """A single bar as it was at `end_s`, before its end."""
         return forming(last, end_s, contract.tick)
 
@@ -192,7 +192,7 @@ class Market(ABC):
         as_of: date | None = None,
         shift_s: int = 0,
     ) -> list[Row]:
-        """The finished bars that a store must hold of `[start_s, end_s)`, in the store's hours.
+        """The finished bars that a store must have in `[start_s, end_s)`, in the store's hours.
 
         `shift_s`: as in `bars`.
         """
@@ -223,7 +223,7 @@ class GeneratedMarket(Market):
         splits: Mapping[str, Split] | None = None,
         listed: Mapping[str, date] | None = None,
     ) -> None:
-        """`splits`, `listed`: by stock symbol, instead of those in the contract list."""
+        """`splits`, `listed`: by the symbols of stocks, instead of those in the contract list."""
         self.seed = seed
         self.alignment = alignment
         self.name = f"generated bars, seed {seed}"
@@ -231,13 +231,13 @@ class GeneratedMarket(Market):
         self._listed = dict(listed or {})
 
     def split(self, symbol: str, day: date, ratio: int) -> None:
-        """Split a stock; from that day on, the bars before it are re-based."""
+        """Split a stock; from that day on, earlier prices are divided by the ratio."""
         self._splits[symbol] = Split(day, ratio)
 
     def find(self, query: Query, today: date) -> list[Contract]:  # noqa: D102  as in Market
-        return [self._as_set(found) for found in contract_list.find(query, today)]
+        return [self._with_changes(found) for found in contract_list.find(query, today)]
 
-    def _as_set(self, found: Contract) -> Contract:
+    def _with_changes(self, found: Contract) -> Contract:
         if found.sec_type != "STK":
             return found
         split = self._splits.get(found.symbol, found.split)
@@ -265,7 +265,7 @@ class GeneratedMarket(Market):
     def within_minutes(self, contract: Contract, minutes: Bars) -> Bars | None:  # noqa: D102
         return seconds(key_of(self.seed, contract.price_key), minutes, contract.tick)
 
-    def standing(self, last: Bars, end_s: int, contract: Contract) -> Bars:  # noqa: D102
+    def forming_bar(self, last: Bars, end_s: int, contract: Contract) -> Bars:  # noqa: D102
         return so_far(key_of(self.seed, contract.price_key), last, end_s, contract.tick)
 
 
@@ -297,7 +297,7 @@ def truth(
     today: date | None = None,
     market: Market | None = None,
 ) -> list[Row]:
-    """The bars of `[start_s, end_s)` that the gateway serves for a store's symbol, all finished.
+    """The finished bars in `[start_s, end_s)` that the gateway serves for a store's symbol.
 
     What to show and the hours are the store's defaults (`contract.md`). `today` decides the
     decade of a future's name and whether a stock has split; by default the day of `end_s`.
@@ -307,7 +307,7 @@ def truth(
     today = today or contract_list.today(datetime.fromtimestamp(end_s).astimezone())
     found = market.named(symbol, today)
     if not found:
-        raise ValueError(f"symbol {symbol!r}: the market has none such")
+        raise ValueError(f"symbol {symbol!r}: not in this market")
     named = timeframe if isinstance(timeframe, Timeframe) else Timeframe.parse(timeframe)
     return market.truth(found, named, start_s, end_s, today)
 
@@ -322,8 +322,8 @@ _SESSIONS_AT_ONCE = 128
 """Minutes are made in parts of this many sessions, so that memory stays small."""
 
 
-def _in_life(contract: Contract, sessions: Sessions) -> Sessions:
-    """The sessions from the contract's first day with bars to its last."""
+def _while_listed(contract: Contract, sessions: Sessions) -> Sessions:
+    """The sessions from the contract's first day with bars to its last trading day."""
     return sessions.only((sessions.day >= contract.head_day) & (sessions.day <= contract.last_day))
 
 

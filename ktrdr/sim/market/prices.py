@@ -1,8 +1,8 @@
-"""A generated price path: hashed noise on many scales. Random access, no walk, no state.
+"""A generated price path: hashed noise on many scales, with random access. Keeps no state.
 
 The logarithm of the price at a minute is a sum of octaves. Each octave takes a random number at
-every multiple of its period and goes smoothly from one to the next, so that any minute costs the
-same, wherever it lies. Short octaves make the minutes, long ones trends over weeks and months.
+every multiple of its period and interpolates smoothly, so that every minute takes the same time to
+compute. Short octaves make minutes move, long ones make trends over weeks and months.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ktrdr.sim.market.sessions import DAY_S, MINUTE_S, Int64Array, Sessions
 
 _PERIODS_MIN = tuple(4**k for k in range(11))
 _MINUTE_VOLATILITY = 0.00025
-"""Scale of one minute's move; an octave's grows with the square root of its period, damped."""
+"""The scale of one minute's move; that of an octave grows a little slower than √period."""
 
 _VOLATILITY = {"CASH": 0.35, "CRYPTO": 2.5, "FUT": 0.8, "CONTFUT": 0.8, "IND": 0.8}
 """The volatility by security type, as a multiple of a stock's."""
@@ -30,7 +30,7 @@ def key_of(seed: int, name: str) -> int:
 
 
 def noise(key: int, index: Int64Array) -> FloatArray:
-    """A number in [0, 1) for each index: always the same, and independent of its neighbours."""
+    """A number in [0, 1) for each index, always the same, and independent of the others."""
     mixed = index.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)

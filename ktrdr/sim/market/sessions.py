@@ -1,15 +1,15 @@
-"""The sessions of markets: trading days as wall-clock times and as UTC seconds. No prices.
+"""The sessions of markets, in wall-clock time and in UTC seconds. Knows no prices.
 
-A session is one trading day's open and close. Rules are written in the exchange's wall clock,
-so that sessions move with daylight saving; UTC comes last. A trading day is named by the day on
-which its session closes, as days since 1970-01-01.
+A session is the open and close of one trading day. Rules are in the exchange's wall-clock time, so
+that sessions move with daylight saving, and are converted to UTC at the end. A trading day is named
+by the day on which its session closes, as days since 1970-01-01.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -166,17 +166,14 @@ def to_wall(utc_s: Int64Array, zone: str) -> Int64Array:
     hours, place = np.unique(utc_s // HOUR_S, return_inverse=True)
     tz = ZoneInfo(zone)
     offsets = [
-        int((datetime.fromtimestamp(h * HOUR_S, tz).utcoffset() or _NONE).total_seconds())
+        int((datetime.fromtimestamp(h * HOUR_S, tz).utcoffset() or timedelta()).total_seconds())
         for h in hours.tolist()
     ]
     return utc_s + np.array(offsets, np.int64)[place]
 
 
-_NONE = datetime.min - datetime.min  # noqa: DTZ901  a timedelta of zero
-
-
 def _offset_s(wall: datetime, tz: ZoneInfo) -> int:
-    return int((wall.replace(tzinfo=tz).utcoffset() or _NONE).total_seconds())
+    return int((wall.replace(tzinfo=tz).utcoffset() or timedelta()).total_seconds())
 
 
 def _weekdays(year: int) -> Int64Array:

@@ -1,4 +1,4 @@
-"""IB's "what to show": trades, quotes, averages and adjusted prices of a market. No times.
+"""IB's "what to show": trades, quotes, averages and adjusted prices of bars. Changes no times.
 
 A market's prices are those of its trades; the bid is one tick below, the ask one tick above, so
 that the midpoint is the price itself.
@@ -24,7 +24,7 @@ _DIVIDEND = 0.002
 """A stock's dividend as a share of its price, on the 10th of February, May, August, November."""
 
 
-def shown(bars: Bars, what_to_show: str, contract: Contract, as_of: date) -> Bars:
+def bars_to_show(bars: Bars, what_to_show: str, contract: Contract, as_of: date) -> Bars:
     """The smallest bars as served on the day `as_of` (TWS API, "whatToShow").
 
     All kinds are adjusted for splits that took effect, only ADJUSTED_LAST for dividends.
@@ -65,7 +65,7 @@ def _scaled(bars: Bars, contract: Contract, factor: FloatArray, step: float) -> 
 
 
 def _split(bars: Bars, contract: Contract, as_of: date) -> Bars:
-    """The market's own prices are those after the split: until its day every one is a multiple.
+    """The market's own prices are those after the split; until its day they are multiplied.
 
     From its day on, earlier prices appear divided, as in IB's TRADES.
     """
