@@ -37,7 +37,7 @@ from ktrdr.config.settings import Settings
 from ktrdr.errors import InvalidRequest, KtrdrError, UnknownSeries
 from ktrdr.escapes import visible
 from ktrdr.ib.diagnosis import diagnose
-from ktrdr.ib.doctor import examine
+from ktrdr.ib.doctor import gather_facts
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import (
     ConnectionStatus,
@@ -199,10 +199,11 @@ def doctor() -> None:
     from ktrdr.health.verdict import with_findings  # noqa: PLC0415  # psutil, for this alone
 
     with _explained() as settings:
-        facts = examine(settings)
+        facts = gather_facts(settings)
         found = _check_group(settings)
-        if found.gap_filler.said is not None:
-            facts = replace(facts, refused=())  # told with the series that there are
+        if facts.status and found.gap_filler.said is not None:
+            with_series = replace(facts.status, refused=())  # each is listed with its series
+            facts = replace(facts, status=with_series)
         findings = diagnose(facts)
         verdict = with_findings(found.verdict, findings)
         _print_summary(verdict)

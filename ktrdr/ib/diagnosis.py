@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ktrdr.errors import CompetingSession, NotConnected
+from ktrdr.ib.port_state import RESET, PortProbe, PortState
+from ktrdr.ib.states import RETRYING, WITH_DATA, State
+from ktrdr.ipc.messages import Checkup, ConnectionStatus
+
 CLOCK_S = 5.0
 """A clock that is further off counts as wrong: it decides whether a bar is finished."""
 
 _MENU = "Configure, Settings, API, Settings"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A contract whose data IB refuses."""
-
-    symbol: str
-    outcome: str
-    message: str
-    hint: str
+_OLDEST_VERSION = 157
+"""The oldest protocol that IB's library speaks."""
+_ID_IN_USE = 326
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts gathered, in the words of `port_probe.PortState` and of the local API."""
+    """The facts about the gateway's port, ib-connection, and this machine's port-forward."""
 
     host: str
     port: int
@@ -32,36 +30,17 @@ class Facts:
     """The host is a loopback address, which a gateway always trusts."""
     is_forwarded: bool
     """Between here and the gateway there is a port forwarder."""
-    seen: str
-    """The state of the port: `closed`, `greeted` …"""
-    seen_why: str = ""
-    version: int | None = None
-    oldest_version: int = 157
-    """The oldest protocol that IB's library speaks."""
-    why_silent: str = ""
-    """Why ib-connection does not respond; empty: it responds."""
-    state: str = ""
-    expected: str = ""
-    expected_kind: str = ""
-    reminder: str = ""
-    client_id: int | None = None
-    first_client_id: int = 1
-    error_code: int | None = None
-    error: str = ""
-    hint: str = ""
-    foreign_text: str = ""
-    """The gateway's last text in another language than English."""
-    broken_farms: tuple[str, ...] = ()
-    refused: tuple[Refused, ...] = ()
-    clock_offset_s: float | None = None
-    is_read_only: bool | None = None
-    forwarding: str = ""
+    first_client_id: int
+    probe: PortProbe
+    status: ConnectionStatus | None
+    """None: ib-connection does not respond."""
+    why_silent: str
+    """Why not; else empty."""
+    checkup: Checkup
+    forwarding: str
     """The addresses on which this machine's port-forward listens; empty: it does not run."""
-    forwarding_troubles: tuple[str, ...] = ()
+    forwarding_troubles: tuple[str, ...]
     """Where it fails to listen, and why; or that it is full, or cannot reach the gateway."""
-    data: str = ""
-    """The outcome of a request for bars, such as `answered`; empty: none was sent."""
-    data_why: str = ""
 
     @property
     def where(self) -> str:
@@ -72,9 +51,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Finding:
-    """A cause with its next step, or useful information that needs none."""
+    """A problem with its next step, or useful information that needs none."""
 
-    cause: str
     what: str
     next_step: str = ""
     is_trouble: bool = True
@@ -82,74 +60,64 @@ class Finding:
 
 def diagnose(facts: Facts) -> list[Finding]:
     """All findings from the facts, those that block data first; never empty."""
-    found = [*_of_the_program(facts)]
-    if facts.expected:
-        found.append(_awaited(facts))
-    else:
-        found += _of_the_port(facts)
-    found += _of_the_session(facts)
-    found += _of_the_data(facts)
-    found += _of_the_forwarder(facts)
-    found += _worth_knowing(facts)
-    if any(finding.is_trouble for finding in found) or facts.expected:
-        return found
-    if facts.state in ("connected", "farm_down") and facts.data == "answered":
-        well = f"{facts.where} answers, and bars are available"
-        return [Finding("well", well, is_trouble=False), *found]
-    why = facts.data_why or facts.error or "nothing was answered yet"
-    state = f"no data yet ({facts.state}): {why}"
-    return [Finding("not_connected", state, "check again in a minute"), *found]
-
-
-def _of_the_program(facts: Facts) -> Iterator[Finding]:
-    if facts.why_silent:
-        yield Finding(
-            "program_down",
+    status, checkup = facts.status, facts.checkup
+    if status is None:
+        silent = Finding(
             f"ib-connection does not respond: {facts.why_silent}",
             ".venv/bin/supervisorctl restart ib-connection, or ./scripts/up",
         )
+        return [silent, *_of_the_port(facts), *_of_the_forwarder(facts)]
+    found = [
+        *([_awaited(status)] if status.expected else _of_the_port(facts)),
+        *_of_the_session(facts, status),
+        *_of_the_data(status, checkup),
+        *_of_the_forwarder(facts),
+        *_worth_knowing(facts, status),
+    ]
+    if any(finding.is_trouble for finding in found) or status.expected:
+        return found
+    if status.state in WITH_DATA and checkup.data == "answered":
+        return [Finding(f"{facts.where} answers, and bars are available", is_trouble=False), *found]
+    error = status.last_error.message if status.last_error else ""
+    why = checkup.message or error or "nothing was answered yet"
+    return [Finding(f"no data yet ({status.state}): {why}", "check again in a minute"), *found]
 
 
-def _awaited(facts: Facts) -> Finding:
-    if facts.expected_kind == "log_out":
+def _awaited(status: ConnectionStatus) -> Finding:
+    if status.expected_kind == "log_out":
         return Finding(
-            "logged_out",
             "the gateway's weekly log-in has ended",
             "log in to the gateway, with the second factor",
         )
-    return Finding("expected_restart", facts.expected, "wait", is_trouble=False)
+    return Finding(status.expected, "wait", is_trouble=False)
 
 
 def _of_the_port(facts: Facts) -> Iterator[Finding]:
     """Findings from the port's state, from the network inwards."""
-    match facts.seen:
-        case "closed":
+    match facts.probe.state:
+        case PortState.CLOSED:
             yield _closed(facts)
-        case "unreachable":
+        case PortState.UNREACHABLE:
             yield Finding(
-                "unreachable",
                 f"{facts.where} does not answer at all",
                 "is that machine up, does a firewall let this through?",
             )
-        case "mute":
+        case PortState.UNRESPONSIVE:
             yield Finding(
-                "mute",
                 f"{facts.where} accepts connections but does not respond",
                 "restart the gateway, and log in if it waits for that",
             )
-        case "hung_up":
-            yield _hung_up(facts)
-        case "foreign":
+        case PortState.CLOSES:
+            yield _closes(facts)
+        case PortState.FOREIGN:
             yield Finding(
-                "not_a_gateway",
-                f"what listens at {facts.where} is no IB Gateway: it sent {facts.seen_why}",
+                f"what listens at {facts.where} is no IB Gateway: it sent {facts.probe.why}",
                 "set IB_PORT: 4001 and 4002 are IB Gateway's, 7496 and 7497 TWS's",
             )
-        case "greeted" if facts.version is not None and facts.version < facts.oldest_version:
+        case PortState.GREETED if (facts.probe.version or 0) < _OLDEST_VERSION:
             yield Finding(
-                "version_too_old",
-                f"{facts.where} speaks protocol {facts.version}; at least "
-                f"{facts.oldest_version} is needed",
+                f"{facts.where} speaks protocol {facts.probe.version}; at least "
+                f"{_OLDEST_VERSION} is needed",
                 "install a current IB Gateway or TWS",
             )
 
@@ -158,32 +126,28 @@ def _closed(facts: Facts) -> Finding:
     """The port refuses connections, or its host is unknown."""
     if facts.is_simulated:
         step = ".venv/bin/supervisorctl start gateway-sim"
-        return Finding("port_closed", f"no simulated gateway at {facts.where}", step)
+        return Finding(f"no simulated gateway at {facts.where}", step)
     if facts.is_forwarded:
         return Finding(
-            "forwarder_down",
-            f"no port forwarder at {facts.where} ({facts.seen_why})",
+            f"no port forwarder at {facts.where} ({facts.probe.why})",
             "on the gateway's machine: ./scripts/ib_port_forward.sh",
         )
     return Finding(
-        "port_closed",
-        f"cannot connect to {facts.where} ({facts.seen_why})",
+        f"cannot connect to {facts.where} ({facts.probe.why})",
         "start IB Gateway or TWS and log in; is its socket port this one "
         f"({_MENU}), is IB_HOST right?",
     )
 
 
-def _hung_up(facts: Facts) -> Finding:
-    if facts.is_forwarded and facts.seen_why == "reset":
+def _closes(facts: Facts) -> Finding:
+    if facts.is_forwarded and facts.probe.why == RESET:
         return Finding(
-            "forwarder_refuses",
             f"the forwarder at {facts.where} refuses connections from here: it serves the "
             "containers of its own machine",
             "on its machine ./scripts/ib_port_forward.sh --check tells whom, and its log why not",
         )
     if facts.is_forwarded:
         return Finding(
-            "forwarder_alone",
             f"the forwarder at {facts.where} closes the connection: there is no gateway "
             "behind it, or as many connections are open as it accepts",
             "start IB Gateway and log in; does the forwarder go to its port "
@@ -191,63 +155,59 @@ def _hung_up(facts: Facts) -> Finding:
         )
     if not facts.is_this_machine:
         return Finding(
-            "trusted_ip",
             f"{facts.where} closes the connection during the handshake: it does not trust this "
             "machine's address",
             f"add it to the gateway's Trusted IPs ({_MENU}), and take away "
             '"Allow connections from localhost only"',
         )
     return Finding(
-        "handshake_refused",
         f"{facts.where} closes the connection during the handshake",
         f'enable "ActiveX and Socket Clients" ({_MENU}), or restart the gateway',
     )
 
 
-def _of_the_session(facts: Facts) -> Iterator[Finding]:
+def _of_the_session(facts: Facts, status: ConnectionStatus) -> Iterator[Finding]:
     """Problems of the connection itself."""
-    if facts.error_code == 326 and facts.state in ("waiting", "connecting"):
-        yield Finding("id_in_use", facts.error, facts.hint)
-    elif facts.seen == "greeted" and facts.state in ("waiting", "dead") and facts.error:
-        yield Finding("not_connected", facts.error, facts.hint or "wait for the next attempt")
-    if facts.state == "upstream_lost":
+    error, state = status.last_error, status.state
+    if error and error.code == _ID_IN_USE and state in (State.WAITING, State.CONNECTING):
+        yield Finding(error.message, error.hint)
+    elif error and facts.probe.state is PortState.GREETED and state in (State.WAITING, State.DEAD):
+        yield Finding(error.message, error.hint or "wait for the next attempt")
+    if state == State.UPSTREAM_LOST:
         yield Finding(
-            "upstream_lost",
             "the gateway has lost IB's servers",
             "wait: it goes on trying; is its machine's own internet connection up?",
         )
-    if facts.state == "competing_session" or facts.data == "competing_session":
+    if state == State.COMPETING_SESSION or facts.checkup.data == CompetingSession.outcome:
         yield Finding(
-            "competing_session",
             "IB gives the data to another session of the same user",
             "log out there, or use a second user for this gateway",
         )
 
 
-def _of_the_data(facts: Facts) -> Iterator[Finding]:
+def _of_the_data(status: ConnectionStatus, checkup: Checkup) -> Iterator[Finding]:
     """Problems that keep a working connection from receiving bars."""
-    if facts.broken_farms:
-        broken = f"data farms of IB's are broken: {', '.join(facts.broken_farms)}"
-        yield Finding("farm_down", broken, "wait: they come back by themselves")
-    elif facts.state == "history_down":
-        yield Finding("farm_down", facts.error, "wait: farms come back by themselves")
-    if facts.foreign_text:
+    if broken := [farm.name for farm in status.farms if not farm.up]:
+        what = f"data farms of IB's are broken: {', '.join(broken)}"
+        yield Finding(what, "wait: they come back by themselves")
+    elif status.state == State.HISTORY_DOWN:
+        error = status.last_error.message if status.last_error else "IB delivers no bars"
+        yield Finding(error, "wait: farms come back by themselves")
+    if status.foreign_text:
         yield Finding(
-            "not_english",
-            f"the gateway's texts are not in English: “{facts.foreign_text}”",
+            f"the gateway's texts are not in English: “{status.foreign_text}”",
             f'switch on "Show API error messages in English" ({_MENU}): the texts decide what an '
             "error means",
         )
-    for one in facts.refused:
-        cause = "no_permission" if one.outcome == "not_entitled" else one.outcome
-        yield Finding(cause, f"{one.symbol}: {one.message}", one.hint)
-    if facts.data not in ("", "answered", "competing_session", "not_connected"):
+    for one in status.refused:
+        yield Finding(f"{one.symbol}: {one.message}", one.hint)
+    if checkup.data not in ("answered", CompetingSession.outcome, NotConnected.outcome):
         step = "restart the gateway when this stays so"
-        yield Finding("no_data", f"a historical-data request failed: {facts.data_why}", step)
-    if facts.clock_offset_s is not None and abs(facts.clock_offset_s) >= CLOCK_S:
+        yield Finding(f"a historical-data request failed: {checkup.message}", step)
+    offset_s = abs(checkup.clock_offset_s or 0)
+    if offset_s >= CLOCK_S:
         yield Finding(
-            "clock_wrong",
-            f"the gateway's clock and this machine's are {abs(facts.clock_offset_s):.0f} s apart",
+            f"the gateway's clock and this machine's are {offset_s:.0f} s apart",
             "set both by the network's time, such as: timedatectl set-ntp true",
         )
 
@@ -256,32 +216,23 @@ def _of_the_forwarder(facts: Facts) -> Iterator[Finding]:
     """Problems that keep this machine's containers from the gateway."""
     for trouble in facts.forwarding_troubles:
         yield Finding(
-            "forwarder_trouble",
             f"port-forward: {trouble}",
             "fix what it names, then run ./scripts/ib_port_forward.sh --check",
         )
     if facts.forwarding:
-        yield Finding(
-            "forwarding",
-            f"port-forward accepts connections for {facts.forwarding}",
-            is_trouble=False,
-        )
+        what = f"port-forward accepts connections for {facts.forwarding}"
+        yield Finding(what, is_trouble=False)
 
 
-def _worth_knowing(facts: Facts) -> Iterator[Finding]:
-    if facts.reminder:
-        yield Finding("reminder", facts.reminder, is_trouble=False)
-    if facts.is_read_only:
+def _worth_knowing(facts: Facts, status: ConnectionStatus) -> Iterator[Finding]:
+    if status.reminder:
+        yield Finding(status.reminder, is_trouble=False)
+    if facts.checkup.is_read_only:
         yield Finding(
-            "read_only_api",
             'the gateway\'s "Read-Only API" is on, which is right for this program; others wait '
             "for their orders in vain",
             is_trouble=False,
         )
-    moved = facts.client_id is not None and facts.client_id != facts.first_client_id
-    if moved and facts.state not in ("waiting", "connecting", "dead", "logged_out"):
-        yield Finding(
-            "id_moved",
-            f"client id {facts.first_client_id} is in use, so {facts.client_id} is used",
-            is_trouble=False,
-        )
+    used, first = status.client_id, facts.first_client_id
+    if used not in (None, first) and status.state not in (*RETRYING, State.CONNECTING):
+        yield Finding(f"client id {first} is in use, so {used} is used", is_trouble=False)

@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from enum import StrEnum
 
 from ktrdr.ib.framing import Frames, NoMessageError
+from ktrdr.ib.port_state import RESET, PortProbe, PortState
 
 _HELLO = b"v157..178"
 _FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 5.0
@@ -22,36 +21,6 @@ _PROBES_A_WAIT = 90
 _CONNECT_S = 3.0
 _CLOSES_WITHIN_S = 0.25
 """Seconds in which a port that does not keep a new connection closes it."""
-
-
-RESET = "reset"
-"""The reason when a connection is reset, as the forwarder does to clients that it rejects."""
-
-
-class PortState(StrEnum):
-    """The state of the port as a probe found it."""
-
-    CLOSED = "closed"
-    """Connections are refused, or the host is unknown."""
-    UNREACHABLE = "unreachable"
-    """No response at all."""
-    HUNG_UP = "hung_up"
-    """Accepted, and closed during the handshake."""
-    UNRESPONSIVE = "mute"
-    FOREIGN = "foreign"
-    """A program other than a gateway responds."""
-    GREETED = "greeted"
-
-
-@dataclass(frozen=True)
-class PortProbe:
-    """The result of one probe."""
-
-    seen: PortState
-    why: str = ""
-    """The system's error text, or the data received."""
-    version: int | None = None
-    """The protocol version that the gateway offers."""
 
 
 async def opens(host: str, port: int, *, was_closed: bool) -> None:
@@ -93,11 +62,11 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
             except ConnectionResetError:
                 raise
             except OSError:
-                return PortProbe(PortState.HUNG_UP)
+                return PortProbe(PortState.CLOSES)
     except TimeoutError:
         return PortProbe(PortState.UNREACHABLE)
     except ConnectionResetError:  # accepted, and reset during the connect
-        return PortProbe(PortState.HUNG_UP, RESET)
+        return PortProbe(PortState.CLOSES, RESET)
     except OSError as error:
         number = error.errno or 0
         return PortProbe(PortState.CLOSED, os.strerror(number) if number > 0 else str(error))
@@ -121,7 +90,7 @@ async def _first_words(reader: asyncio.StreamReader) -> bytes:
 def _read(said: bytes) -> PortProbe:
     fields = said[4:].split(b"\0")
     if not said:
-        return PortProbe(PortState.HUNG_UP)
+        return PortProbe(PortState.CLOSES)
     if len(fields) != 3 or not fields[0].isdigit():
         return PortProbe(PortState.FOREIGN, repr(said[:40]))
     return PortProbe(PortState.GREETED, version=int(fields[0]))

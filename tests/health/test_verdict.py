@@ -385,8 +385,8 @@ def test_a_small_disk_is_not_nearly_full_by_being_small(verdict, complete):
 
 def test_what_only_the_doctor_has_found_is_said_where_all_else_is_well(verdict, well):
     found = [
-        Finding("competing_session", "another session has the data", "log out there"),
-        Finding("read_only_api", "the API is read-only", is_trouble=False),
+        Finding("another session has the data", "log out there"),
+        Finding("the API is read-only", is_trouble=False),
     ]
     said = with_findings(verdict(), found)
     assert said.summary == "Another session has the data; all 14 series are complete."

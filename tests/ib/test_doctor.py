@@ -373,6 +373,20 @@ def test_the_program_itself_is_down(group, gateway):
     says("ib-connection does not respond", "supervisorctl restart ib-connection")
 
 
+def test_the_program_is_of_another_version(group, gateway, make_settings):
+    async def responds(_query):
+        return {"state": "connected", "farms": []}
+
+    group(gateway.port, runs=False)
+    paths = {("GET", "/status"): responds, ("POST", "/checkup"): responds}
+    with serving(LocalServer(make_settings().connection_socket, paths)):
+        says(
+            "✗ ib-connection does not respond: ",
+            "cannot be read (connected: Field required)",
+            "supervisorctl restart ib-connection",
+        )
+
+
 def test_another_protocol_is_spoken_at_the_port(group, wait_for):
     with socket.create_server(("127.0.0.1", 0)) as server:
 

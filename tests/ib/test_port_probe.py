@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from ktrdr.ib import port_probe
-from ktrdr.ib.port_probe import PortProbe, PortState
+from ktrdr.ib.port_state import PortProbe, PortState
 from ktrdr.sim.gateway.server import SimulatedGateway
 
 HOST = "127.0.0.1"
@@ -55,29 +55,29 @@ async def free_port():
 def test_a_gateway_greets_and_no_client_id_is_taken():
     async def main():
         async with SimulatedGateway(version=170) as gateway:
-            seen = await port_probe.probe(HOST, gateway.port, 5)
-            return seen, gateway.summary()["connects"]
+            found = await port_probe.probe(HOST, gateway.port, 5)
+            return found, gateway.summary()["connects"]
 
     assert asyncio.run(main()) == (PortProbe(PortState.GREETED, version=170), 0)
 
 
 @pytest.mark.parametrize(
-    ("serve", "seen"),
+    ("serve", "state"),
     [
-        (close_all, PortState.HUNG_UP),
+        (close_all, PortState.CLOSES),
         (say_nothing, PortState.UNRESPONSIVE),
         (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), PortState.FOREIGN),
         (saying(b"\0\0\0\x05hello"), PortState.FOREIGN),
         (saying(b"\0\0\0\xffhalf a message"), PortState.UNRESPONSIVE),
     ],
-    ids=["hangs up", "says nothing", "http", "other words", "half a message"],
+    ids=["closes", "sends nothing", "http", "other words", "half a message"],
 )
-def test_what_is_no_gateway_is_told_apart(serve, seen):
+def test_what_is_no_gateway_is_told_apart(serve, state):
     async def main():
         async with serving(serve) as (port, _):
             return await port_probe.probe(HOST, port, 0.3)
 
-    assert asyncio.run(main()).seen is seen
+    assert asyncio.run(main()).state is state
 
 
 def test_a_closed_port_and_an_unknown_host_are_closed():
@@ -88,7 +88,7 @@ def test_a_closed_port_and_an_unknown_host_are_closed():
 
     closed, unknown = asyncio.run(main())
     assert closed == PortProbe(PortState.CLOSED, "Connection refused")
-    assert unknown.seen is PortState.CLOSED
+    assert unknown.state is PortState.CLOSED
     assert unknown.why
 
 
