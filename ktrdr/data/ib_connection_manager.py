@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 from ktrdr.config.running_group import settings_to_run_with
 from ktrdr.config.settings import Settings
 from ktrdr.errors import AlreadyRunning, StoreUnwritable
-from ktrdr.ib.checkup import CHECKUP_S, checkup
 from ktrdr.ib.client import LIBRARY
 from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_facts import ContractFacts
@@ -30,10 +29,11 @@ from ktrdr.ib.dispatcher import Requests
 from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.loop_thread import LoopThread
 from ktrdr.ib.outages import Downtime, Span
+from ktrdr.ib.trial_requests import TRIAL_S, send_trial_requests
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.codec import schedule_to_json, to_json, to_text
-from ktrdr.ipc.messages import Checkup, ConnectionStatus, Json, Outage, StateSpan
 from ktrdr.ipc.messages import ConnectionHistory as HistoryMessage
+from ktrdr.ipc.messages import ConnectionStatus, Json, Outage, StateSpan, TrialResult
 from ktrdr.ipc.query import (
     instrument_from_query,
     number_from_query,
@@ -209,13 +209,13 @@ class PersistentIbConnectionManager:
         """The contract's own sessions in `[start, end)`, and those of the coming days."""
         return await self._sessions.sessions(instrument, start, end)
 
-    async def checkup(self) -> Checkup:
-        """Ask the gateway for a little of everything, whatever state the connection is in."""
-        return await checkup(self._connection, self.status())
+    async def trial(self) -> TrialResult:
+        """Send the gateway a few small requests, whatever state the connection is in."""
+        return await send_trial_requests(self._connection, self.status())
 
     async def clock(self) -> float | None:
         """The gateway's clock minus this machine's, in seconds, asked for now."""
-        await self._connection.measure_clock(CHECKUP_S)
+        await self._connection.measure_clock(TRIAL_S)
         return self.status().clock_offset_s
 
     async def history(self, days: float) -> HistoryMessage:
@@ -287,7 +287,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         ("GET", "/sessions"): api.sessions,
         ("GET", "/history"): api.history,
         ("GET", "/clock"): api.clock,
-        ("POST", "/checkup"): api.checkup,
+        ("POST", "/trial"): api.trial,
         ("POST", "/reconnect"): api.reconnect,
     }
 
@@ -349,8 +349,8 @@ class _LocalApi:
     async def clock(self, _query: Mapping[str, str]) -> Json:
         return {"clock_offset_s": await self._manager.clock()}
 
-    async def checkup(self, _query: Mapping[str, str]) -> Json:
-        return to_json(await self._manager.checkup())
+    async def trial(self, _query: Mapping[str, str]) -> Json:
+        return to_json(await self._manager.trial())
 
     async def reconnect(self, _query: Mapping[str, str]) -> Json:
         self._manager.reconnect()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ktrdr.errors import CompetingSession, NotConnected
 from ktrdr.ib.port_state import RESET, PortProbe, PortState
 from ktrdr.ib.states import RETRYING, WITH_DATA, State
-from ktrdr.ipc.messages import Checkup, ConnectionStatus
+from ktrdr.ipc.messages import ConnectionStatus, TrialResult
 
 CLOCK_S = 5.0
 """A clock that is further off counts as wrong: it decides whether a bar is finished."""
@@ -36,7 +36,7 @@ class Facts:
     """None: ib-connection does not respond."""
     why_silent: str
     """Why not; else empty."""
-    checkup: Checkup
+    trial: TrialResult
     forwarding: str
     """The addresses on which this machine's port-forward listens; empty: it does not run."""
     forwarding_troubles: tuple[str, ...]
@@ -60,7 +60,7 @@ class Finding:
 
 def diagnose(facts: Facts) -> list[Finding]:
     """All findings from the facts, those that block data first; never empty."""
-    status, checkup = facts.status, facts.checkup
+    status, trial = facts.status, facts.trial
     if status is None:
         silent = Finding(
             f"ib-connection does not respond: {facts.why_silent}",
@@ -70,16 +70,16 @@ def diagnose(facts: Facts) -> list[Finding]:
     found = [
         *([_awaited(status)] if status.expected else _of_the_port(facts)),
         *_of_the_session(facts, status),
-        *_of_the_data(status, checkup),
+        *_of_the_data(status, trial),
         *_of_the_forwarder(facts),
         *_worth_knowing(facts, status),
     ]
     if any(finding.is_trouble for finding in found) or status.expected:
         return found
-    if status.state in WITH_DATA and checkup.data == "answered":
+    if status.state in WITH_DATA and trial.data == "answered":
         return [Finding(f"{facts.where} answers, and bars are available", is_trouble=False), *found]
     error = status.last_error.message if status.last_error else ""
-    why = checkup.message or error or "nothing was answered yet"
+    why = trial.message or error or "nothing was answered yet"
     return [Finding(f"no data yet ({status.state}): {why}", "check again in a minute"), *found]
 
 
@@ -178,14 +178,14 @@ def _of_the_session(facts: Facts, status: ConnectionStatus) -> Iterator[Finding]
             "the gateway has lost IB's servers",
             "wait: it goes on trying; is its machine's own internet connection up?",
         )
-    if state == State.COMPETING_SESSION or facts.checkup.data == CompetingSession.outcome:
+    if state == State.COMPETING_SESSION or facts.trial.data == CompetingSession.outcome:
         yield Finding(
             "IB gives the data to another session of the same user",
             "log out there, or use a second user for this gateway",
         )
 
 
-def _of_the_data(status: ConnectionStatus, checkup: Checkup) -> Iterator[Finding]:
+def _of_the_data(status: ConnectionStatus, trial: TrialResult) -> Iterator[Finding]:
     """Problems that keep a working connection from receiving bars."""
     if broken := [farm.name for farm in status.farms if not farm.up]:
         what = f"data farms of IB's are broken: {', '.join(broken)}"
@@ -201,10 +201,10 @@ def _of_the_data(status: ConnectionStatus, checkup: Checkup) -> Iterator[Finding
         )
     for one in status.refused:
         yield Finding(f"{one.symbol}: {one.message}", one.hint)
-    if checkup.data not in ("answered", CompetingSession.outcome, NotConnected.outcome):
+    if trial.data not in ("answered", CompetingSession.outcome, NotConnected.outcome):
         step = "restart the gateway when this stays so"
-        yield Finding(f"a historical-data request failed: {checkup.message}", step)
-    offset_s = abs(checkup.clock_offset_s or 0)
+        yield Finding(f"a historical-data request failed: {trial.message}", step)
+    offset_s = abs(trial.clock_offset_s or 0)
     if offset_s >= CLOCK_S:
         yield Finding(
             f"the gateway's clock and this machine's are {offset_s:.0f} s apart",
@@ -227,7 +227,7 @@ def _of_the_forwarder(facts: Facts) -> Iterator[Finding]:
 def _worth_knowing(facts: Facts, status: ConnectionStatus) -> Iterator[Finding]:
     if status.reminder:
         yield Finding(status.reminder, is_trouble=False)
-    if facts.checkup.is_read_only:
+    if facts.trial.is_read_only:
         yield Finding(
             'the gateway\'s "Read-Only API" is on, which is right for this program; others wait '
             "for their orders in vain",

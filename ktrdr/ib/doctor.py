@@ -12,10 +12,10 @@ from ktrdr.forwarder import report
 from ktrdr.ib import port_probe
 from ktrdr.ib.diagnosis import Facts
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.messages import Checkup, ConnectionStatus
+from ktrdr.ipc.messages import ConnectionStatus, TrialResult
 
 _PROBE_S = 5.0
-_CHECKUP_S = 40.0
+_TRIAL_S = 40.0
 _DOCKERS_HOST = "host.docker.internal"
 
 
@@ -24,7 +24,7 @@ def gather_facts(settings: Settings) -> Facts:
     host, port = settings.gateway_host, settings.gateway_port
     probe = asyncio.run(port_probe.probe(host, port, _PROBE_S))
     connection = LocalClient(settings.connection_socket, "ib-connection")
-    checkup = _checkup(connection)
+    trial = _trial(connection)
     status, why_silent = _status(connection)
     forwarding = report.read(settings.run_dir, time.time())
     return Facts(
@@ -38,17 +38,17 @@ def gather_facts(settings: Settings) -> Facts:
         probe=probe,
         status=status,
         why_silent=why_silent,
-        checkup=checkup,
+        trial=trial,
         forwarding="" if forwarding is None else f"port {forwarding.port} on {forwarding.takes}",
         forwarding_troubles=() if forwarding is None else _troubles(forwarding),
     )
 
 
-def _checkup(connection: LocalClient) -> Checkup:
+def _trial(connection: LocalClient) -> TrialResult:
     try:
-        return connection.ask(Checkup, "POST", "/checkup", _CHECKUP_S)
+        return connection.ask(TrialResult, "POST", "/trial", _TRIAL_S)
     except KtrdrError as error:
-        return Checkup(None, None, error.outcome, error.outcome, "", error.message)
+        return TrialResult(None, None, error.outcome, error.outcome, "", error.message)
 
 
 def _status(connection: LocalClient) -> tuple[ConnectionStatus | None, str]:

@@ -168,8 +168,8 @@ class ConnectionHistory:
 
 
 @dataclass(frozen=True)
-class Checkup:
-    """The results of requesting a little of everything from the gateway: `POST /checkup`."""
+class TrialResult:
+    """The outcomes of a few small requests to the gateway: the response of `POST /trial`."""
 
     clock_offset_s: Number | None
     is_read_only: bool | None

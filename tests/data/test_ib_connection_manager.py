@@ -1053,21 +1053,21 @@ def test_states_are_kept_and_the_next_run_knows_since_when_it_is_away(
     assert kept[-1] == ("not_running",)
 
 
-def test_a_checkup_asks_for_a_little_of_everything(connect, gateway, wait_for):
+def test_a_trial_requests_a_little_of_everything(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
     answers(manager)
-    found = manager.call(manager.checkup(), 30)
+    found = manager.call(manager.trial(), 30)
     assert (found.contract, found.data, found.probed) == ("answered", "answered", "AAPL")
     assert (found.is_read_only, found.message) == (False, "")
     assert abs(found.clock_offset_s) < 2
     with gateway.read_only_api():
-        assert manager.call(manager.checkup(), 30).is_read_only is True
+        assert manager.call(manager.trial(), 30).is_read_only is True
     with gateway.competing_session():
-        assert manager.call(manager.checkup(), 30).data == "competing_session"
+        assert manager.call(manager.trial(), 30).data == "competing_session"
 
 
-def test_a_checkup_asks_for_nothing_that_ib_refuses(connect, gateway, wait_for):
+def test_a_trial_requests_nothing_that_ib_refuses(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
     answers(manager)
@@ -1075,7 +1075,7 @@ def test_a_checkup_asks_for_nothing_that_ib_refuses(connect, gateway, wait_for):
     manager.call(manager.sessions(refused.instrument, refused.start, refused.end), 30)
     with pytest.raises(NotEntitled):
         answers(manager, refused)
-    found = manager.call(manager.checkup(), 30)
+    found = manager.call(manager.trial(), 30)
     assert (found.data, found.message) == ("answered", "")
     assert found.probed != "NOPERM"
 

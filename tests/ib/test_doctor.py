@@ -378,7 +378,7 @@ def test_the_program_is_of_another_version(group, gateway, make_settings):
         return {"state": "connected", "farms": []}
 
     group(gateway.port, runs=False)
-    paths = {("GET", "/status"): responds, ("POST", "/checkup"): responds}
+    paths = {("GET", "/status"): responds, ("POST", "/trial"): responds}
     with serving(LocalServer(make_settings().connection_socket, paths)):
         says(
             "✗ ib-connection does not respond: ",

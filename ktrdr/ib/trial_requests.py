@@ -1,4 +1,4 @@
-"""A checkup of the gateway: a few small requests, and the outcome of each."""
+"""Trial requests to the gateway, for the doctor: a few small ones, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any
 from ktrdr.errors import KtrdrError, NotConnected, TimedOut
 from ktrdr.ib.connection import Connection
 from ktrdr.ib.states import State
-from ktrdr.ipc.messages import Checkup, ConnectionStatus
+from ktrdr.ipc.messages import ConnectionStatus, TrialResult
 from ktrdr.market.instruments import instrument_for
 
-CHECKUP_S = 10.0
+TRIAL_S = 10.0
 
 
-async def checkup(connection: Connection, status: ConnectionStatus) -> Checkup:
+async def send_trial_requests(connection: Connection, status: ConnectionStatus) -> TrialResult:
     """Send the gateway a few small requests, whatever state the connection is in."""
     client = connection.client
     if client is None:
         gone = NotConnected.outcome
         why = status.last_error.message if status.last_error else status.state
-        return Checkup(None, None, gone, gone, "", why)
+        return TrialResult(None, None, gone, gone, "", why)
     probed = connection.evidence.contracts.good() or instrument_for("EURUSD")
-    ask = [_outcome(client.is_read_only(CHECKUP_S))]
+    requests = [_outcome(client.is_read_only(TRIAL_S))]
     if status.state != State.UPSTREAM_LOST:  # these would get no answer
-        ask += [
-            _outcome(asyncio.wait_for(client.contract(probed), CHECKUP_S)),
-            _outcome(client.probe(probed, CHECKUP_S)),
+        requests += [
+            _outcome(asyncio.wait_for(client.contract(probed), TRIAL_S)),
+            _outcome(client.probe(probed, TRIAL_S)),
         ]
-    read_only, *about = await asyncio.gather(*ask)
-    hangs = _Outcome(NotConnected.outcome, "the gateway has lost IB's servers")
-    contract, data = about or [hangs, hangs]
-    return Checkup(
+    read_only, *others = await asyncio.gather(*requests)
+    lost = _Outcome(NotConnected.outcome, "the gateway has lost IB's servers")
+    contract, data = others or (lost, lost)
+    return TrialResult(
         status.clock_offset_s,
         read_only.answer,
         contract.outcome,
