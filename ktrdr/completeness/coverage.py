@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ktrdr.completeness.gaps import FILLABLE, SETTLED, Gap, Reason, among, edges
-from ktrdr.market.sessions import Expected, Int64Array
+from ktrdr.market.sessions import BoolArray, Expected, Int64Array
 
 _REASONS = tuple(Reason)
 _NUMBER = {reason: number for number, reason in enumerate(_REASONS)}
@@ -73,11 +73,11 @@ class Gaps:
         """Gaps with one of these reasons."""
         return self.chosen(np.isin(self.reason, [_NUMBER[reason] for reason in reasons]))
 
-    def chosen(self, chosen: NDArray[np.bool_]) -> Gaps:
+    def chosen(self, chosen: BoolArray) -> Gaps:
         """A selection of gaps."""
         return Gaps(self.first[chosen], self.last[chosen], self.bars[chosen], self.reason[chosen])
 
-    def renamed(self, chosen: NDArray[np.bool_], reason: Reason) -> Gaps:
+    def renamed(self, chosen: BoolArray, reason: Reason) -> Gaps:
         """The same, with another reason for the chosen ones."""
         number = np.int8(_NUMBER[reason])
         return replace(self, reason=np.where(chosen, number, self.reason))
@@ -200,7 +200,7 @@ def judge(
     )
 
 
-def _gaps(starts: Int64Array, why: dict[Reason, NDArray[np.bool_]]) -> Gaps:
+def _gaps(starts: Int64Array, why: dict[Reason, BoolArray]) -> Gaps:
     """Runs of adjacent bars that are missing for one reason."""
     parts = []
     for reason, chosen in why.items():
@@ -217,12 +217,10 @@ def _gaps(starts: Int64Array, why: dict[Reason, NDArray[np.bool_]]) -> Gaps:
     )
 
 
-def _by_day(
-    days: Int64Array, there: NDArray[np.bool_], why: dict[Reason, NDArray[np.bool_]]
-) -> Days:
+def _by_day(days: Int64Array, there: BoolArray, why: dict[Reason, BoolArray]) -> Days:
     each, place = np.unique(days, return_inverse=True)
 
-    def count(chosen: NDArray[np.bool_]) -> Int32Array:
+    def count(chosen: BoolArray) -> Int32Array:
         counted: Int32Array = np.bincount(place[chosen], minlength=len(each)).astype(np.int32)
         return counted
 

@@ -17,9 +17,7 @@ import numpy as np
 
 from ktrdr.completeness.gaps import edges
 from ktrdr.market.sessions import BoolArray, Int64Array, Schedule, Session
-from ktrdr.market.timeframes import DAY_S, HOUR_S
-
-MINUTE_S = 60
+from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S
 
 _LIKELY_BITS = 20.0
 """Anything less surprising than this, as 20 heads in a row are, happens somewhere each day."""

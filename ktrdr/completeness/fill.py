@@ -12,16 +12,14 @@ from datetime import UTC, datetime
 from enum import Enum, StrEnum, auto
 
 from ktrdr.completeness.coverage import Coverage
-from ktrdr.completeness.gaps import Reason
+from ktrdr.completeness.gaps import SETTLED, Reason
 from ktrdr.errors import InvalidRequest, KtrdrError, Misconfigured, Permanent
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
 
-_PROVEN = (Reason.NO_TRADES, Reason.TOO_OLD)
-"""Reasons of missing bars that are not requested any more."""
 _DOUBTFUL = (Reason.LATE, Reason.UNPROVEN)
 """Reasons of missing bars that may not be requested yet."""
-_TO_BE_HAD = tuple(reason for reason in Reason if reason not in _PROVEN + _DOUBTFUL)
+_TO_BE_HAD = tuple(reason for reason in Reason if reason not in SETTLED + _DOUBTFUL)
 
 DAY_HINT = "name the first day of the history that is wanted, such as 2020-01-01"
 AGAIN = "; tried again at "
@@ -151,7 +149,7 @@ def progress(coverage: Coverage | None, since: int, until: float) -> Progress | 
 
 def _now(coverage: Coverage, reason: Reason) -> Reason:
     """Days are counted before a series is refused: `open` in them may have been refused since."""
-    refusals = coverage.gap_counts.keys() - {*_PROVEN, *_DOUBTFUL, Reason.OPEN, Reason.ASKED}
+    refusals = coverage.gap_counts.keys() - {*SETTLED, *_DOUBTFUL, Reason.OPEN, Reason.ASKED}
     return next(iter(refusals), reason) if reason is Reason.OPEN else reason
 
 

@@ -7,10 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ktrdr.completeness.coverage import Gaps
-from ktrdr.completeness.gaps import SETTLED, Reason
+from ktrdr.completeness.gaps import SETTLED, WANTED
 from ktrdr.market.sessions import Int64Array
-
-_WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
 
 
 class Counted(NamedTuple):
@@ -29,10 +27,10 @@ def counted(before: Gaps | None, after: Gaps, since: int = -(2**62)) -> Counted:
     for one, so that never more are filled than were found. Gaps that are proven absent, or have
     become too old, do not count as filled.
     """
-    new = after.of(*_WANTED)
+    new = after.of(*WANTED)
     if before is None:
         return Counted(len(new), 0)
-    old = before.of(*_WANTED)
+    old = before.of(*WANTED)
     old = old.chosen(old.last >= since)
     pieces, parts = _touching(old, new), _touching(new, old)
     is_settled = _touching(old, after.of(*SETTLED)) > 0

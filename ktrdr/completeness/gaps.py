@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from ktrdr.market.sessions import Int64Array
+from ktrdr.market.sessions import BoolArray, Int64Array
 
 _SHIFT = 2
 _UNIT_S = 1 << _SHIFT
@@ -77,7 +77,7 @@ def in_runs(runs: Sequence[tuple[int, int]], expected: Int64Array) -> Int64Array
     return expected[np.cumsum(known)[:-1] > 0]
 
 
-def among(starts: Int64Array, known: Int64Array) -> np.typing.NDArray[np.bool_]:
+def among(starts: Int64Array, known: Int64Array) -> BoolArray:
     """Which of these starts are known; both ascend, and are whole minutes."""
     if not len(known) or not len(starts):
         return np.zeros(len(starts), dtype=np.bool_)
@@ -87,15 +87,15 @@ def among(starts: Int64Array, known: Int64Array) -> np.typing.NDArray[np.bool_]:
         begin, end = np.searchsorted(known, first), np.searchsorted(known, last, side="right")
         there = np.zeros(places, dtype=np.bool_)
         there[(known[begin:end] - first) >> _SHIFT] = True
-        inside: np.typing.NDArray[np.bool_] = there[(starts - first) >> _SHIFT]
+        inside: BoolArray = there[(starts - first) >> _SHIFT]
         return inside
     place = np.searchsorted(known, starts)
     place[place == len(known)] = 0
-    found: np.typing.NDArray[np.bool_] = known[place] == starts
+    found: BoolArray = known[place] == starts
     return found
 
 
-def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reason) -> list[Gap]:
+def runs(expected: Int64Array, chosen: BoolArray, reason: Reason) -> list[Gap]:
     """The chosen bars as runs of adjacent bars in `expected`, oldest first."""
     firsts, ends = edges(chosen)
     return [
@@ -104,7 +104,7 @@ def runs(expected: Int64Array, chosen: np.typing.NDArray[np.bool_], reason: Reas
     ]
 
 
-def edges(chosen: np.typing.NDArray[np.bool_]) -> tuple[Int64Array, Int64Array]:
+def edges(chosen: BoolArray) -> tuple[Int64Array, Int64Array]:
     """Where runs of chosen ones begin, and where they end (exclusive)."""
     bordered = np.zeros(len(chosen) + 2, np.bool_)
     bordered[1:-1] = chosen
@@ -116,3 +116,5 @@ FILLABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)
 """Gaps that may still be closed without a person."""
 SETTLED = (Reason.NO_TRADES, Reason.TOO_OLD)
 """Gaps that are not requested any more, unless a person does."""
+WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
+"""Gaps whose bars are still wanted."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
@@ -14,7 +13,7 @@ from ktrdr.filling.unscheduled_bars import UnscheduledBars
 from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.ledger.requests import RequestRecords
 from ktrdr.market.bars import Answer
-from ktrdr.market.sessions import BoolArray, Expected, Schedule
+from ktrdr.market.sessions import BoolArray, Expected, Int64Array, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 
 _ABSENCE_SETTLE_S = 600
@@ -66,10 +65,11 @@ class AbsenceProofs:
         present = among(starts, state.store.contents(state.series, int(starts[0])).starts)
         verified = among(starts, self._absences.absent(name, starts, requested_at))
         missing = requested & ~present & ~verified
-        _, after = _beyond(starts, answer)
+        received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
+        after = starts > max(received, default=-(2**62))
         young = missing & _is_young(starts, after, state.series.timeframe, requested_at)
         again = missing & ~young & among(starts, self._absences.once_absent(name, starts))
-        received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
+        before, before_again_at = self._absences.doubts(name, starts)
         hull = Gap(int(starts[requested][0]), int(starts[requested][-1]), 0)
         judgement = weigh(
             starts,
@@ -82,7 +82,7 @@ class AbsenceProofs:
                 bool(new.any()),
                 self._requests.last_bars_at(state.series, hull, _NEAR_S),
             ),
-            self._absences.doubts(name, starts)[0],
+            before,
             Density(int((present & ~requested).sum()), int((verified & ~requested).sum())),
             agreed=np.isin(days, schedule.denied)
             | self._unscheduled.received_once(state, schedule, starts),
@@ -91,10 +91,10 @@ class AbsenceProofs:
         self._unscheduled.settle(state, set(starts[absent | present].tolist()))
         self._absences.record_absent(name, runs(starts, absent, Reason.NO_TRADES), requested_at)
         self._absences.record_late(name, runs(starts, young, Reason.LATE), requested_at, soon)
-        _, before = self._absences.doubts(name, starts)
         is_flanked = flanked_now(~present & ~verified & ~absent, requested, new)
-        before = np.where(is_flanked, np.minimum(before, requested_at), before)
-        again_at = np.where(judgement.unverified, judgement.again_at, before)
+        soonest = np.minimum(before_again_at, requested_at)
+        again_at = np.where(is_flanked, soonest, before_again_at)
+        again_at = np.where(judgement.unverified, judgement.again_at, again_at)
         self._absences.keep_doubts(name, starts, judgement.doubts, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
@@ -119,21 +119,7 @@ class AbsenceProofs:
         return None
 
 
-def _beyond(starts: NDArray[np.int64], answer: Answer) -> tuple[BoolArray, BoolArray]:
-    """Which bars lie before the first bar received, and which after the last one.
-
-    All of them in both, if none was received.
-    """
-    received = [bar.start for bar in (*answer.bars, *answer.neighbours)]
-    if not received:
-        everything = np.ones(len(starts), dtype=np.bool_)
-        return everything, everything
-    return starts < min(received), starts > max(received)
-
-
-def _is_young(
-    due: NDArray[np.int64], after: BoolArray, timeframe: Timeframe, now: int
-) -> BoolArray:
+def _is_young(due: Int64Array, after: BoolArray, timeframe: Timeframe, now: int) -> BoolArray:
     """Which bars ended so recently that IB may merely be late with them."""
     if timeframe.is_daily:
         return due + timeframe.length_s + _DAILY_ABSENCE_SETTLE_S > now

@@ -190,9 +190,9 @@ class Fetcher:
 
     # Receiving.
 
-    def back(self, wait_s: float) -> tuple[Task, Future[object]] | None:
+    def next_finished(self, wait_s: float) -> tuple[Task, Future[object]] | None:
         """A finished task; waits up to `wait_s` for one. None: none has finished."""
-        return next(iter(self._in_flight.back(wait_s, most=1)), None)
+        return self._in_flight.next_finished(wait_s)
 
     def answer(self, task: Task, done: Future[Any]) -> Answer:
         """IB's answer: read only now, since each is large and many are in flight.

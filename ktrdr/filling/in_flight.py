@@ -1,4 +1,4 @@
-"""Requests in flight: many threads wait, one gets the results. Does not know what they are for."""
+"""Requests in flight: many threads wait for answers, one handles them. Blind to their purpose."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ T = TypeVar("T")
 
 
 class InFlight(Generic[T]):
-    """Each task is a value of its sender's, and comes back with its result.
+    """Each task is any value of the sender, returned with the result of its request.
 
-    `at_once`: how many may be in flight. For one sending thread.
+    `at_once`: how many may be in flight, which is the number of threads. The connection process
+    decides how many of them are under way at IB. For one sending thread.
     """
 
     def __init__(self, executor: Executor, at_once: int) -> None:
         self._executor = executor
         self._at_once = at_once
         self._tasks: dict[Future[object], T] = {}
-        self._back: queue.SimpleQueue[Future[object]] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[Future[object]] = queue.SimpleQueue()
 
     def __len__(self) -> int:
-        """Those in flight."""
+        """How many are in flight."""
         return len(self._tasks)
 
     @property
@@ -33,34 +34,32 @@ class InFlight(Generic[T]):
 
     @property
     def tasks(self) -> list[T]:
-        """Sent, and not back yet."""
+        """Those in flight, oldest first."""
         return list(self._tasks.values())
 
     def send(self, task: T, request: Callable[[], object]) -> None:
-        """Request it in another thread."""
+        """Run `request` in another thread."""
         sent = self._executor.submit(request)
         self._tasks[sent] = task
-        sent.add_done_callback(self._back.put)
+        sent.add_done_callback(self._finished.put)
 
-    def back(self, wait_s: float, most: int | None = None) -> list[tuple[T, Future[object]]]:
-        """Finished tasks; waits up to `wait_s` for the first. None of them was given up.
+    def next_finished(self, wait_s: float) -> tuple[T, Future[object]] | None:
+        """A finished task, with its result; waits up to `wait_s` for one. None: none has finished.
 
-        `most`: how many at most; None: all of them.
+        Tasks that were cancelled are passed over.
         """
-        found: list[tuple[T, Future[object]]] = []
-        timeout: float | None = wait_s
-        while self._tasks and (most is None or len(found) < most):
+        while self._tasks:
             try:
-                done = self._back.get(timeout=timeout) if timeout else self._back.get_nowait()
+                done = self._finished.get(timeout=wait_s) if wait_s else self._finished.get_nowait()
             except queue.Empty:
-                break
-            timeout = None
-            if (task := self._tasks.pop(done, None)) is not None and not done.cancelled():
-                found.append((task, done))
-        return found
+                return None
+            task = self._tasks.pop(done, None)
+            if task is not None and not done.cancelled():
+                return task, done
+        return None
 
     def give_up_waiting(self) -> list[T]:
-        """Cancel what no thread has taken up yet; returns those tasks."""
+        """Cancel what no thread has begun yet; returns those tasks."""
         given_up = [task for sent, task in self._tasks.items() if sent.cancel()]
         self._tasks = {f: t for f, t in self._tasks.items() if not f.cancelled()}
         return given_up

@@ -205,17 +205,17 @@ class Scheduler:
         refused: Exception | None = None
         until: float | None = None
         was_busy = self.is_busy
-        while was_busy and (back := self.fetcher.back(wait_s)) is not None:
+        while was_busy and (finished := self.fetcher.next_finished(wait_s)) is not None:
             until, wait_s = until or time.monotonic() + _RECEIVE_FOR_S, 0.0
             self.summary.received += 1
             try:
-                self._see_to(*back)
+                self._see_to(*finished)
             except (PeerDown, NotConnected) as error:
                 lost = error
             except (WrongSource, OSError, DatabaseError) as error:
                 refused = error
             finally:
-                self.fetcher.ended(back[0])
+                self.fetcher.ended(finished[0])
             if time.monotonic() >= until:
                 break
         self.fetcher.take_stock(was_busy=was_busy)

@@ -23,7 +23,7 @@ class FillRequests:
 
     fills: Fills
     store: BarStore
-    refuse_foreign: Callable[[], None]
+    check_owner: Callable[[], None]
     """WrongSource: the store is another source's."""
     snapshot_now: Callable[[], Round]
     """What was last published, as of now."""
@@ -64,7 +64,7 @@ class FillRequests:
         Bars already fetched stay, and so does what other fills or `since` cover. UnknownFill: there
         is no such fill.
         """
-        self.refuse_foreign()
+        self.check_owner()
         listed = self.fills.listed()
         if "id" in query:
             chosen = [fill for fill in listed if str(fill.id) == query["id"]]
@@ -88,7 +88,7 @@ class FillRequests:
 
     def _refuse_unknown(self, series: Series) -> None:
         """Raise if there is no such file, or the store is another source's."""
-        self.refuse_foreign()
+        self.check_owner()
         if not is_there(self.store, series):
             names = {
                 one.symbol for one in self.snapshot_now().series if one.symbol != series.symbol

@@ -118,7 +118,7 @@ class GapFiller:
         self.requests = FillRequests(
             fills,
             store,
-            lambda: self._health.ownership.refuse_foreign(self._gateway.source),
+            lambda: self._health.ownership.check(self._gateway.source),
             self._report.snapshot_now,
             self.look_at_files,
             self.request_scan,

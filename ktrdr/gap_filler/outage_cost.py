@@ -7,13 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from ktrdr.assessment.series_state import SeriesSnapshot
-from ktrdr.completeness.gaps import SETTLED, Reason
+from ktrdr.completeness.gaps import WANTED
 from ktrdr.ipc.messages import OutageCost
 from ktrdr.market.timeframes import DAY_S
 
 _REACH_S = 4 * DAY_S
 """How long after its start a bar is due at most; a daily one may span a weekend's session."""
-_WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
 
 
 def cost_of(series: Iterable[SeriesSnapshot], start: int, end: int) -> OutageCost:
@@ -26,7 +25,7 @@ def cost_of(series: Iterable[SeriesSnapshot], start: int, end: int) -> OutageCos
         timeframe = one.series.timeframe
         before = one.basis.expected(timeframe, stored, span, start).starts
         due = np.setdiff1d(one.basis.expected(timeframe, stored, span, end).starts, before)
-        gaps = one.coverage.gaps.of(*_WANTED)
+        gaps = one.coverage.gaps.of(*WANTED)
         inside = np.searchsorted(gaps.first, due, side="right") - np.searchsorted(gaps.last, due)
         late, lost = late + len(due), lost + int((inside > 0).sum())
     return OutageCost(late, lost)

@@ -19,15 +19,6 @@ class Ownership:
         """The store belongs to the other source, and nothing may be written into it."""
         return self.store.source() not in (None, source)
 
-    def refuse_foreign(self, source: str) -> None:
-        """WrongSource: a fill cannot be done with this gateway's bars."""
-        owner = self.store.source()
-        if owner is None and self.is_live_folder:
-            owner = "live"
-        if owner is not None and owner != source:
-            folder = self.store.folder
-            raise WrongSource(f"{folder} is for {owner} bars, and the gateway is {source}")
-
     def check(self, source: str) -> None:
         """WrongSource says why the store may not be written to with this gateway's bars."""
         owner = self.store.source()

@@ -100,14 +100,8 @@ class AbsenceRecords:
     def doubts(self, series: str, expected: Int64Array) -> tuple[Doubts, Int64Array]:
         """Unverified absences of the expected bars, and when to request them again."""
         columns = np.zeros((3, len(expected)), dtype=np.int64)
-        rows = (
-            self._db()
-            .execute(
-                "SELECT first, last, times, first_at, again_at FROM doubts WHERE series = ?",
-                (series,),
-            )
-            .fetchall()
-        )
+        query = "SELECT first, last, times, first_at, again_at FROM doubts WHERE series = ?"
+        rows = self._db().execute(query, (series,)).fetchall()
         if rows and len(expected):
             firsts, lasts, *values = np.array(rows, dtype=np.int64).T
             begins = np.searchsorted(expected, firsts)

@@ -27,11 +27,8 @@ class ContractRecords:
 
     def lacked(self, contract: str) -> dict[int, MissingSession]:
         """Trading day → how often IB's SCHEDULE of a contract missed it."""
-        rows = (
-            self._db()
-            .execute("SELECT day, times, first_at FROM lacked WHERE contract = ?", (contract,))
-            .fetchall()
-        )
+        query = "SELECT day, times, first_at FROM lacked WHERE contract = ?"
+        rows = self._db().execute(query, (contract,)).fetchall()
         return {day: MissingSession(times, first_at) for day, times, first_at in rows}
 
     def keep_lacked(self, contract: str, lacked: Mapping[int, MissingSession]) -> None:
@@ -43,15 +40,11 @@ class ContractRecords:
 
     def unscheduled(self, series: str) -> dict[int, Unscheduled]:
         """Start → bar that was received at a time without trading, and is not accepted yet."""
-        rows = (
-            self._db()
-            .execute(
-                "SELECT start, open, high, low, close, volume, times, first_at FROM unscheduled "
-                "WHERE series = ?",
-                (series,),
-            )
-            .fetchall()
+        query = (
+            "SELECT start, open, high, low, close, volume, times, first_at FROM unscheduled "
+            "WHERE series = ?"
         )
+        rows = self._db().execute(query, (series,)).fetchall()
         return {row[0]: Unscheduled(Bar(*row[:6]), *row[6:]) for row in rows}
 
     def keep_unscheduled(self, series: str, bars: Mapping[int, Unscheduled]) -> None:
@@ -74,11 +67,8 @@ class ContractRecords:
 
         None too if the record is invalid, or its time zone unknown.
         """
-        row = (
-            self._db()
-            .execute("SELECT body, fetched_at FROM schedules WHERE contract = ?", (contract,))
-            .fetchone()
-        )
+        query = "SELECT body, fetched_at FROM schedules WHERE contract = ?"
+        row = self._db().execute(query, (contract,)).fetchone()
         schedule = stored_schedule(row[0]) if row else None
         return None if schedule is None else (schedule, row[1])
 
@@ -92,20 +82,14 @@ class ContractRecords:
 
     def alignment(self, contract: str) -> frozenset[int]:
         """The minutes learnt; empty: none."""
-        row = (
-            self._db()
-            .execute("SELECT minutes FROM alignments WHERE contract = ?", (contract,))
-            .fetchone()
-        )
+        query = "SELECT minutes FROM alignments WHERE contract = ?"
+        row = self._db().execute(query, (contract,)).fetchone()
         return frozenset(json.loads(row[0])) if row else frozenset()
 
     def identity(self, series: str) -> KnownContract | None:
         """Which contract the bars of a series are of; None: not known."""
-        row = (
-            self._db()
-            .execute("SELECT known, told FROM identities WHERE series = ?", (series,))
-            .fetchone()
-        )
+        query = "SELECT known, told FROM identities WHERE series = ?"
+        row = self._db().execute(query, (series,)).fetchone()
         if row is None:
             return None
         try:
@@ -127,15 +111,11 @@ class ContractRecords:
 
     def grid(self, contract: str, timeframe: Timeframe) -> Grid:
         """Where bars of a contract begin, other than four-hour bars."""
-        row = (
-            self._db()
-            .execute(
-                "SELECT minute, seen, times, first_at, last_at FROM grids "
-                "WHERE contract = ? AND timeframe = ?",
-                (contract, timeframe.value),
-            )
-            .fetchone()
+        query = (
+            "SELECT minute, seen, times, first_at, last_at FROM grids "
+            "WHERE contract = ? AND timeframe = ?"
         )
+        row = self._db().execute(query, (contract, timeframe.value)).fetchone()
         return Grid(*row) if row else Grid()
 
     def keep_grid(self, contract: str, timeframe: Timeframe, grid: Grid) -> None:
@@ -146,11 +126,8 @@ class ContractRecords:
 
     def life(self, contract: str) -> ContractLifetime:
         """The first and last bar of a contract, as far as they are known."""
-        row = (
-            self._db()
-            .execute("SELECT head, head_at, expires FROM lives WHERE contract = ?", (contract,))
-            .fetchone()
-        )
+        query = "SELECT head, head_at, expires FROM lives WHERE contract = ?"
+        row = self._db().execute(query, (contract,)).fetchone()
         return ContractLifetime(*row) if row else ContractLifetime()
 
     def keep_life(self, contract: str, life: ContractLifetime) -> None:

@@ -46,15 +46,12 @@ class RequestRecords:
 
     def last_bars_at(self, series: Series, around: Gap, reach_s: int) -> int | None:
         """When a request near a gap that was answered with bars was last sent; None: never."""
-        row = (
-            self._db()
-            .execute(
-                "SELECT max(at) FROM asked WHERE series = ? AND outcome = 'bars' "
-                "AND start < ? AND end > ?",
-                (str(series), around.last + reach_s, around.first - reach_s),
-            )
-            .fetchone()
+        query = (
+            "SELECT max(at) FROM asked WHERE series = ? AND outcome = 'bars' "
+            "AND start < ? AND end > ?"
         )
+        interval = (around.last + reach_s, around.first - reach_s)
+        row = self._db().execute(query, (str(series), *interval)).fetchone()
         return None if row[0] is None else int(row[0])
 
     def spans(self) -> dict[str, float]:

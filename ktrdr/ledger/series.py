@@ -18,13 +18,8 @@ class SeriesRecords:
 
     def file(self, series: Series) -> tuple[FileKey, bool] | None:
         """The file as last written or read, and whether all of it is owned."""
-        row = (
-            self._db()
-            .execute(
-                "SELECT size, mtime_ns, inode, ours FROM files WHERE series = ?", (str(series),)
-            )
-            .fetchone()
-        )
+        query = "SELECT size, mtime_ns, inode, ours FROM files WHERE series = ?"
+        row = self._db().execute(query, (str(series),)).fetchone()
         return ((row[0], row[1], row[2]), bool(row[3])) if row else None
 
     def keep_file(self, series: Series, key: FileKey, *, is_owned: bool) -> None:
@@ -37,11 +32,8 @@ class SeriesRecords:
 
     def checked_at(self, series: Series, what: str) -> int | None:
         """When this was last checked."""
-        row = (
-            self._db()
-            .execute("SELECT at FROM looks WHERE series = ? AND what = ?", (str(series), what))
-            .fetchone()
-        )
+        query = "SELECT at FROM looks WHERE series = ? AND what = ?"
+        row = self._db().execute(query, (str(series), what)).fetchone()
         return int(row[0]) if row else None
 
     def note_check(self, series: Series, what: str, now: int) -> None:
@@ -69,12 +61,6 @@ class SeriesRecords:
 
     def wanted(self, series: Series) -> int | None:
         """The start of what is wanted of the series, by all fills that were not cancelled."""
-        row = (
-            self._db()
-            .execute(
-                "SELECT min(since) FROM fills WHERE series = ? AND state != 'cancelled'",
-                (str(series),),
-            )
-            .fetchone()
-        )
+        query = "SELECT min(since) FROM fills WHERE series = ? AND state != 'cancelled'"
+        row = self._db().execute(query, (str(series),)).fetchone()
         return None if row[0] is None else int(row[0])

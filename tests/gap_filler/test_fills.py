@@ -96,7 +96,7 @@ def test_a_locked_ledger_refuses_the_fill_and_pretends_nothing(filler, data_dir)
 def test_a_fill_of_a_store_of_another_source_is_refused_and_leaves_no_trace(filler, data_dir):
     (data_dir / ".ktrdr").mkdir()
     (data_dir / ".ktrdr/source").write_text("live\n")
-    with pytest.raises(WrongSource, match="is for live bars"):
+    with pytest.raises(WrongSource, match="holds live bars, and the gateway is simulated"):
         fill(filler)
     assert not (data_dir / ".ktrdr/ledger.sqlite").exists()
 
