@@ -109,8 +109,8 @@ class Assessor:
     def _judge(self, state: SeriesState, contents: FileContents, since: int, now: int) -> None:
         is_another = contents.key != state.key
         is_mended = state.is_blocked and not isinstance(state.error, Misconfigured)
-        is_seen_to = isinstance(state.error, OtherUnit) and is_another
-        if is_mended or is_seen_to or isinstance(state.error, StoreUnwritable):
+        is_resolved = isinstance(state.error, OtherUnit) and is_another
+        if is_mended or is_resolved or isinstance(state.error, StoreUnwritable):
             state.succeeded()
         is_owned = self.ownership.of(state, contents)
         state.file = FileSnapshot(
@@ -157,7 +157,7 @@ class Assessor:
         span: tuple[int, int],
     ) -> Coverage:
         _, now = span
-        _, again_at = self.ledger.absences.doubts(state.absence, wanted.starts)
+        _, again_at = self.ledger.absences.unproven(state.absence, wanted.starts)
         return judge(
             wanted,
             contents.starts,

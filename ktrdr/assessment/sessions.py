@@ -18,7 +18,7 @@ from ktrdr.market.usual_sessions import usual_week
 _SCHEDULE_FRESH_S = DAY_S
 _SCHEDULE_AGAIN_S = 40 * DAY_S
 """Sessions of older days are not requested again."""
-_DOUBTED_SCHEDULE_S = {1: 300, 2: 1800, 3: 7200}
+_MISSING_AGAIN_S = {1: 300, 2: 1800, 3: 7200}
 """How often sessions were missing that should not be → when to request them again."""
 _SIGHTED_S = 300
 """When to request sessions again after bars were received at times without trading."""
@@ -49,9 +49,9 @@ class KnownSessions:
             self._schedules[name] = (self._shared(kept[0]), kept[1])
         return self._schedules[name][0]
 
-    def has_doubted_sessions(self, instrument: Instrument) -> bool:
+    def has_missing_sessions(self, instrument: Instrument) -> bool:
         """SCHEDULE misses days of the contract that it should have."""
-        return bool(self._ledger.contracts.lacked(contract_name(instrument)))
+        return bool(self._ledger.contracts.missing_sessions(contract_name(instrument)))
 
     def take_schedule(
         self,
@@ -73,20 +73,20 @@ class KnownSessions:
             known,
             received,
             usual_week(known, received, instrument.sec_type, now),
-            self._ledger.contracts.lacked(name),
+            self._ledger.contracts.missing_sessions(name),
             lambda session: any(has_bars(state, session) for state in series),
             now,
             closed or (),
         )
-        most = max((one.times for one in believed.lacked.values()), default=0)
-        again_s = _DOUBTED_SCHEDULE_S.get(most, _SCHEDULE_FRESH_S // 2)
-        is_open = believed.is_in_doubt or (closed is None and bool(believed.lacked))
+        most = max((one.times for one in believed.missing.values()), default=0)
+        again_s = _MISSING_AGAIN_S.get(most, _SCHEDULE_FRESH_S // 2)
+        is_open = believed.is_suspect or (closed is None and bool(believed.missing))
         requested_at = now - _SCHEDULE_FRESH_S + again_s if is_open else now
         self._schedules[name] = (self._shared(believed.schedule), requested_at)
         self._ledger.contracts.keep_schedule(name, believed.schedule, requested_at)
-        self._ledger.contracts.keep_lacked(name, believed.lacked)
+        self._ledger.contracts.keep_missing_sessions(name, believed.missing)
 
-    def doubt_sessions(self, instrument: Instrument, now: int) -> None:
+    def request_soon(self, instrument: Instrument, now: int) -> None:
         """Bars were received that contradict SCHEDULE: request it again soon."""
         known, name = self.known_schedule(instrument), contract_name(instrument)
         if known is not None:

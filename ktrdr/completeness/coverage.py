@@ -145,13 +145,13 @@ class Coverage:
         """Reason → missing bars."""
         return self.gaps.counts(of_bars=True)
 
-    def requested(self, spans: Sequence[tuple[int, int]]) -> Coverage:
+    def requested(self, intervals: Sequence[tuple[int, int]]) -> Coverage:
         """The same, with open gaps in these intervals marked as requested."""
-        if not spans:
+        if not intervals:
             return self
         gaps = self.gaps
         inside = np.zeros(len(gaps), dtype=np.bool_)
-        for start, end in spans:
+        for start, end in intervals:
             inside |= (gaps.first < end) & (gaps.last >= start)
         inside &= gaps.reason == _NUMBER[Reason.OPEN]
         return replace(self, gaps=gaps.renamed(inside, Reason.ASKED))

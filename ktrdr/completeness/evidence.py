@@ -67,7 +67,7 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Doubts:
+class UnprovenAbsences:
     """Missing bars that are unverified, bar by bar."""
 
     times: Int64Array
@@ -76,7 +76,7 @@ class Doubts:
     """When the first of them was requested (UTC seconds)."""
 
     @classmethod
-    def none(cls, bars: int) -> Doubts:
+    def none(cls, bars: int) -> UnprovenAbsences:
         """Nothing was missing before."""
         return cls(np.zeros(bars, np.int64), np.zeros(bars, np.int64))
 
@@ -86,9 +86,9 @@ class Judgement:
     """The verdict after one more answer, bar by bar."""
 
     absent: BoolArray
-    unverified: BoolArray
+    still_missing: BoolArray
     """Missing, and unverified."""
-    doubts: Doubts
+    unproven: UnprovenAbsences
     again_at: Int64Array
     """When to request unverified bars again (UTC seconds)."""
     wants_control: BoolArray
@@ -116,7 +116,7 @@ def weigh(
     days: Int64Array,
     missing: BoolArray,
     answer: Answered,
-    doubts: Doubts,
+    unproven: UnprovenAbsences,
     density: Density,
     agreed: BoolArray | None = None,
 ) -> Judgement:
@@ -129,8 +129,8 @@ def weigh(
     not_received = missing & answer.requested
     agreed = np.zeros(len(starts), np.bool_) if agreed is None else agreed
     now = answer.requested_at
-    times = np.where(not_received, doubts.times + 1, np.where(missing, doubts.times, 0))
-    first_at = np.where(doubts.times > 0, doubts.first_at, now)
+    times = np.where(not_received, unproven.times + 1, np.where(missing, unproven.times, 0))
+    first_at = np.where(unproven.times > 0, unproven.first_at, now)
     first_at = np.where(times > 0, first_at, 0)
     absent = np.zeros(len(starts), np.bool_)
     wants_control = np.zeros(len(starts), np.bool_)
@@ -140,7 +140,7 @@ def weigh(
     ):
         run = slice(begin, end)
         if answer.is_progress and not is_flanked:
-            times[run], again_at[run] = np.where(missing[run], doubts.times[run], 0), now
+            times[run], again_at[run] = np.where(missing[run], unproven.times[run], 0), now
             continue
         is_often = times[run] > len(need.after_s)
         is_long = now - first_at[run] >= (need.after_s[-1] if need.after_s else 0)
@@ -150,8 +150,8 @@ def weigh(
         again_at[run] = _again_at(need, times[run], first_at[run], now)
     return Judgement(
         absent=absent,
-        unverified=not_received & ~absent,
-        doubts=Doubts(np.where(absent, 0, times), np.where(absent, 0, first_at)),
+        still_missing=not_received & ~absent,
+        unproven=UnprovenAbsences(np.where(absent, 0, times), np.where(absent, 0, first_at)),
         again_at=again_at,
         wants_control=wants_control,
     )
@@ -279,9 +279,9 @@ class Settled:
     """The accepted sessions after one more SCHEDULE."""
 
     schedule: Schedule
-    lacked: dict[int, MissingSession]
+    missing: dict[int, MissingSession]
     """Trading day (UTC midnight) → how often SCHEDULE missed it, until that is accepted."""
-    is_in_doubt: bool
+    is_suspect: bool
     """SCHEDULE seems to miss days for another reason than that the market was closed."""
 
 
@@ -289,7 +289,7 @@ def settle(
     known: Schedule | None,
     received: Schedule,
     usual: Schedule,
-    lacked: Mapping[int, MissingSession],
+    missing: Mapping[int, MissingSession],
     is_traded: Callable[[Session], bool],
     now: int,
     closed: Collection[int] = (),
@@ -303,7 +303,7 @@ def settle(
     calendar (UTC midnights). After `now` SCHEDULE is accepted, for nothing is due there yet.
     """
     if received.source != "ib":
-        return Settled(received if known is None else received.joined(known), dict(lacked), True)
+        return Settled(received if known is None else received.joined(known), dict(missing), True)
     if known is not None and known.source != "ib":
         known = None
     days = {session.day for session in received.sessions}
@@ -311,7 +311,7 @@ def settle(
     first, last = (min(past), max(days)) if past else (now, now)
     kept: list[Session] = []
     counted: dict[int, MissingSession] = {
-        day: one for day, one in lacked.items() if day not in days
+        day: one for day, one in missing.items() if day not in days
     }
     denied: list[int] = []
     for day, sessions in _by_day_within(received, known, usual, now).items():
@@ -319,7 +319,7 @@ def settle(
             continue
         if day in closed and not any(map(is_traded, sessions)):
             continue
-        before = lacked.get(day, MissingSession(0, now))
+        before = missing.get(day, MissingSession(0, now))
         counted[day] = after = MissingSession(before.times + 1, before.first_at)
         is_often = after.times >= len(_SESSION_AFTER_S) + 1
         is_long = now - after.first_at >= _SESSION_AFTER_S[-1]
@@ -339,8 +339,8 @@ def settle(
     believed = replace(received, sessions=together, source=source, denied=tuple(sorted(denied)))
     joined = believed if known is None else known.joined(believed)
     newest = max(past, default=now)  # bars after a day will show what it was
-    is_in_doubt = any(s.day not in denied or s.day > newest for s in kept)
-    return Settled(joined, counted, is_in_doubt)
+    is_suspect = any(s.day not in denied or s.day > newest for s in kept)
+    return Settled(joined, counted, is_suspect)
 
 
 _SESSION_AFTER_S = (DAY_S // 2, 25 * HOUR_S)

@@ -17,16 +17,16 @@ from ktrdr.errors import InvalidRequest, KtrdrError, Misconfigured, Permanent
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
 
-_DOUBTFUL = (Reason.LATE, Reason.UNPROVEN)
+_UNPROVEN = (Reason.LATE, Reason.UNPROVEN)
 """Reasons of missing bars that may not be requested yet."""
-_TO_BE_HAD = tuple(reason for reason in Reason if reason not in SETTLED + _DOUBTFUL)
+_TO_BE_HAD = tuple(reason for reason in Reason if reason not in SETTLED + _UNPROVEN)
 
 DAY_HINT = "name the first day of the history that is wanted, such as 2020-01-01"
 AGAIN = "; tried again at "
 """Separates the problem from the time of the retry."""
 _REMOVED = "its file is not in the store"
 _REMOVED_HINT = "create it with the header line, or cancel the fill"
-_DOUBTED = "IB reported no bars, which is not verified yet: requested again later"
+_UNPROVEN_WHY = "IB reported no bars, which is not verified yet: requested again later"
 
 
 class State(StrEnum):
@@ -58,7 +58,7 @@ class Event(Enum):
     QUEUED = auto()
     TAKEN_UP = auto()
     HELD_UP = auto()
-    DOUBTED = auto()
+    UNPROVEN = auto()
     REFUSED = auto()
     COMPLETED = auto()
     CANCELLED = auto()
@@ -68,7 +68,7 @@ _FROM_OPEN: Mapping[Event, State] = {
     Event.QUEUED: State.QUEUED,
     Event.TAKEN_UP: State.FILLING,
     Event.HELD_UP: State.WAITING,
-    Event.DOUBTED: State.UNPROVEN,
+    Event.UNPROVEN: State.UNPROVEN,
     Event.REFUSED: State.FAILED,
     Event.COMPLETED: State.DONE,
     Event.CANCELLED: State.CANCELLED,
@@ -117,13 +117,13 @@ class Progress:
     counts: Counts
     is_fillable: bool
     """Some that were due when the fill was requested may still be filled."""
-    is_doubtful: bool
+    is_unproven: bool
     """Some of these may not be requested yet, and are not proven absent."""
 
     @property
     def is_complete(self) -> bool:
         """Nothing more can be filled."""
-        return not self.is_fillable and not self.is_doubtful
+        return not self.is_fillable and not self.is_unproven
 
 
 def progress(coverage: Coverage | None, since: int, until: float) -> Progress | None:
@@ -143,13 +143,13 @@ def progress(coverage: Coverage | None, since: int, until: float) -> Progress | 
             {_now(coverage, reason).value: count for reason, count in missing.items() if count},
         ),
         is_fillable=_has_any(coverage, _TO_BE_HAD, since, until),
-        is_doubtful=_has_any(coverage, _DOUBTFUL, since, until),
+        is_unproven=_has_any(coverage, _UNPROVEN, since, until),
     )
 
 
 def _now(coverage: Coverage, reason: Reason) -> Reason:
     """Days are counted before a series is refused: `open` in them may have been refused since."""
-    refusals = coverage.gap_counts.keys() - {*SETTLED, *_DOUBTFUL, Reason.OPEN, Reason.ASKED}
+    refusals = coverage.gap_counts.keys() - {*SETTLED, *_UNPROVEN, Reason.OPEN, Reason.ASKED}
     return next(iter(refusals), reason) if reason is Reason.OPEN else reason
 
 
@@ -198,7 +198,7 @@ def judged(facts: FillFacts) -> tuple[Event, Trouble]:
     if facts.is_requested:
         return Event.TAKEN_UP, nothing
     if found is not None and not found.is_fillable:
-        return Event.DOUBTED, Trouble(_DOUBTED)
+        return Event.UNPROVEN, Trouble(_UNPROVEN_WHY)
     return Event.QUEUED, nothing
 
 

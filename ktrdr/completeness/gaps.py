@@ -63,8 +63,8 @@ def missing(
     All three ascend without duplicates. A run ends where an expected bar is there or is known
     to be absent; closed markets do not end it.
     """
-    lacks = ~among(expected, present) & ~among(expected, absent)
-    return runs(expected, lacks, reason)
+    chosen = ~among(expected, present) & ~among(expected, absent)
+    return runs(expected, chosen, reason)
 
 
 def in_runs(runs: Sequence[tuple[int, int]], expected: Int64Array) -> Int64Array:

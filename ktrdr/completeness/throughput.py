@@ -123,7 +123,7 @@ class _Costs:
     def __init__(self) -> None:
         self._served: dict[Timeframe, _Served] = {}
         self._off = 0.0
-        self._said_s = self._took_s = 0.0
+        self._predicted_s = self._took_s = 0.0
         self._counted = 0
 
     def learn(self, timeframe: Timeframe, bars: int, took_s: float) -> None:
@@ -133,13 +133,13 @@ class _Costs:
             self._compare(known.takes_s(bars), took_s)
         self._served[timeframe] = (known or _Served()).with_one(took_s, bars)
 
-    def _compare(self, said_s: float, took_s: float) -> None:
-        self._said_s += said_s
+    def _compare(self, predicted_s: float, took_s: float) -> None:
+        self._predicted_s += predicted_s
         self._took_s += took_s
         self._counted += 1
         if self._counted == _COMPARED:
             self._off = _REMEMBERED * self._off + self._off_now
-            self._said_s, self._took_s, self._counted = 0.0, 0.0, 0
+            self._predicted_s, self._took_s, self._counted = 0.0, 0.0, 0
 
     @property
     def off(self) -> float:
@@ -148,8 +148,8 @@ class _Costs:
 
     @property
     def _off_now(self) -> float:
-        said_s, took_s = max(self._said_s, _INSTANT_S), max(self._took_s, _INSTANT_S)
-        return math.log(took_s / said_s) ** 2
+        predicted_s, took_s = max(self._predicted_s, _INSTANT_S), max(self._took_s, _INSTANT_S)
+        return math.log(took_s / predicted_s) ** 2
 
     def size(self, timeframe: Timeframe) -> float:
         """How many bars a large request is for."""
@@ -248,7 +248,7 @@ class Throughput:
         self._flights.clear()
         self._began, self._answers = None, 0
 
-    def found(self, timeframe: Timeframe, bars: int) -> None:
+    def add_assessed(self, timeframe: Timeframe, bars: int) -> None:
         """How many bars a series was missing when first assessed."""
         series, total = self._first_missing.get(timeframe, (0, 0))
         self._first_missing[timeframe] = series + 1, total + bars
@@ -281,14 +281,16 @@ class Throughput:
 
     def _likely(self, bars: Mapping[Timeframe, float]) -> float:
         """An average of the three models, nearest to the one that was right lately."""
-        said = (
+        predicted = (
             (self._own.off, self._side_by_side(bars)),
             (self._shared.off, self._together(bars)),
             (self._in_line.off, self._one_by_one(bars)),
         )
         chances = [chance / self._answers for chance in _CHANCE]
-        weights = [(off + chance) ** -2 for chance, (off, _) in zip(chances, said, strict=True)]
-        logs = [math.log(max(left_s, _INSTANT_S)) for _, left_s in said]
+        weights = [
+            (off + chance) ** -2 for chance, (off, _) in zip(chances, predicted, strict=True)
+        ]
+        logs = [math.log(max(left_s, _INSTANT_S)) for _, left_s in predicted]
         return math.exp(sum(map(mul, weights, logs)) / sum(weights))
 
     def _side_by_side(self, bars: Mapping[Timeframe, float]) -> float:

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from ktrdr.completeness.evidence import Answered, Density, Doubts, settle, weigh
+from ktrdr.completeness.evidence import Answered, Density, UnprovenAbsences, settle, weigh
 from ktrdr.completeness.gaps import Gap, among, missing
 from ktrdr.completeness.grids import find_grid, shown
 from ktrdr.completeness.lifetime import in_life
@@ -117,7 +117,7 @@ class _Work:
             days,
             ~there & ~verified,
             Answered(requested, (min(received), max(received)) if received else None, self.now),
-            Doubts.none(len(starts)),
+            UnprovenAbsences.none(len(starts)),
             Density(int((there & ~requested).sum()), int((verified & ~requested).sum())),
             agreed=np.isin(days, self.due.schedule.denied),
         )
@@ -232,7 +232,7 @@ class Fetching:
         due = _Due(
             span,
             settled.schedule,
-            settled.is_in_doubt,
+            settled.is_suspect,
             alignment,
             bars,
             everything=series.timeframe is Timeframe.H4 and not alignment,

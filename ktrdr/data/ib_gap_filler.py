@@ -37,7 +37,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     _prepare(settings.data_dir, settings.source)
     watch = FolderWatch(
         settings.data_dir,
-        lambda names: filler.look_at_files([INSTRUMENTS] if names is None else names),
+        lambda names: filler.note_changed_files([INSTRUMENTS] if names is None else names),
     )
     watch.start()
     try:

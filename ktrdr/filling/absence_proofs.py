@@ -69,7 +69,7 @@ class AbsenceProofs:
         after = starts > max(received, default=-(2**62))
         young = missing & _is_young(starts, after, state.series.timeframe, requested_at)
         again = missing & ~young & among(starts, self._absences.once_absent(name, starts))
-        before, before_again_at = self._absences.doubts(name, starts)
+        before, before_again_at = self._absences.unproven(name, starts)
         hull = Gap(int(starts[requested][0]), int(starts[requested][-1]), 0)
         judgement = weigh(
             starts,
@@ -94,8 +94,8 @@ class AbsenceProofs:
         is_flanked = flanked_now(~present & ~verified & ~absent, requested, new)
         soonest = np.minimum(before_again_at, requested_at)
         again_at = np.where(is_flanked, soonest, before_again_at)
-        again_at = np.where(judgement.unverified, judgement.again_at, again_at)
-        self._absences.keep_doubts(name, starts, judgement.doubts, again_at)
+        again_at = np.where(judgement.still_missing, judgement.again_at, again_at)
+        self._absences.keep_unproven(name, starts, judgement.unproven, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
     def mark_absent(self, state: SeriesState, gaps: tuple[Gap, ...], requested_at: int) -> None:

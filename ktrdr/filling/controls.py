@@ -37,10 +37,10 @@ class Controls:
         """Request IB's first bar, if an answer begins later than its request."""
         life = self.assessor.contracts.life(state.instrument)
         is_short = state.first is None or state.first > request.start
-        lacks = state.coverage is not None and Reason.UNPROVEN in state.coverage.gap_counts
+        has_unproven = state.coverage is not None and Reason.UNPROVEN in state.coverage.gap_counts
         is_known = life.head_at is not None and now - life.head_at <= _HEAD_AGAIN_S
         is_requested = self.fetcher.is_requesting_head(state.instrument)
-        if is_short and lacks and not is_known and not is_requested:
+        if is_short and has_unproven and not is_known and not is_requested:
             self.fetcher.request_head(state, now)
 
     def take_head(self, task: Task, head: int | None) -> None:

@@ -101,7 +101,7 @@ class Fetcher:
         return tuple(dict.fromkeys(str(one.series) for task in requested for one in task.series))
 
     @property
-    def spans(self) -> dict[Series, list[tuple[int, int]]]:
+    def requested(self) -> dict[Series, list[tuple[int, int]]]:
         """The intervals being requested, except for series that are being rebuilt."""
         found: dict[Series, list[tuple[int, int]]] = {}
         for task in self._in_flight.tasks:
@@ -116,9 +116,9 @@ class Fetcher:
         """How many requests may be under way at IB."""
         self._throughput.allow(at_once)
 
-    def found(self, timeframe: Timeframe, missing: int) -> None:
+    def add_assessed(self, timeframe: Timeframe, missing: int) -> None:
         """A series was assessed for the first time, and is missing this many bars."""
-        self._throughput.found(timeframe, missing)
+        self._throughput.add_assessed(timeframe, missing)
 
     def eta(self, missing: Mapping[Timeframe, int], unknown: Mapping[Timeframe, int]) -> Eta | None:
         """How long these bars will take, plus those of series not assessed yet.
@@ -167,12 +167,12 @@ class Fetcher:
     ) -> SessionsAnswer:
         query = request_to_query(instrument, None, start, end)
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
-        said = self._connection.get("/sessions", timeout_s, **query)
-        identity = _identity(said)
+        response = self._connection.get("/sessions", timeout_s, **query)
+        identity = _identity(response)
         exchange = identity.exchange if identity else ""
         return SessionsAnswer(
-            schedule_from_json(said),
-            _day(str(said.get("last_trade_date") or "")),
+            schedule_from_json(response),
+            _day(str(response.get("last_trade_date") or "")),
             identity,
             closed_days(exchange, start, end) if with_holidays else None,
         )
@@ -199,15 +199,15 @@ class Fetcher:
 
         WrongSource: another gateway than `source` has answered. Raises what the request raised.
         """
-        said = from_text(BarsMessage, done.result())
-        if said.gateway != self.source:
+        message = from_text(BarsMessage, done.result())
+        if message.gateway != self.source:
             raise WrongSource(
-                f"the gateway has become {said.gateway}",
+                f"the gateway has become {message.gateway}",
                 hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway; then "
                 "./scripts/up",
             )
-        self._throughput.answered(task.key, said.at_once or 1, self._stopwatch())
-        return said.answer()
+        self._throughput.answered(task.key, message.at_once or 1, self._stopwatch())
+        return message.answer()
 
     def ended(self, task: Task) -> None:
         """It was handled, or never will be."""
@@ -244,13 +244,13 @@ def _day(text: str) -> int | None:
         return None
 
 
-def _identity(said: Mapping[str, Any]) -> Identity | None:
+def _identity(response: Mapping[str, Any]) -> Identity | None:
     """The contract that an answer names; None: it names none."""
-    con_id = said.get("con_id")
+    con_id = response.get("con_id")
     if not isinstance(con_id, int) or con_id <= 0:
         return None
-    texts = (str(said.get(key) or "") for key in ("exchange", "currency", "local_symbol", "name"))
-    return Identity(con_id, *texts)
+    keys = ("exchange", "currency", "local_symbol", "name")
+    return Identity(con_id, *(str(response.get(key) or "") for key in keys))
 
 
 def _missing_in(state: SeriesState, request: BarsRequest) -> int:

@@ -45,7 +45,7 @@ class Gridded:
     answer: Answer
     odd: tuple[Bar, ...] = ()
     """Bars off the grid that follow no other grid."""
-    is_doubtful: bool = False
+    is_incomplete: bool = False
     """Something was left out: nothing missing from the answer counts as absent."""
     again_s: int | None = None
     """When to request this again, if the answer follows another grid."""
@@ -86,7 +86,7 @@ class GridFindings:
         before = self._contracts.grid(state)
         finding = find_grid(received, schedule, state.series.timeframe, before.alignment)
         if is_sure and self._heed_grid(state, schedule, before, finding, requested_at):
-            return Gridded(answer, is_doubtful=True, is_moved=True)
+            return Gridded(answer, is_incomplete=True, is_moved=True)
         return self._without_odd(state, schedule, answer, received)
 
     def comparable(self, state: SeriesState, answer: Answer) -> list[Bar]:
@@ -107,7 +107,7 @@ class GridFindings:
         finding = find_grid(received, schedule, state.series.timeframe, grid.alignment)
         if finding.minute is not None:
             nothing = answer._replace(bars=[], neighbours=())
-            return Gridded(nothing, is_doubtful=True, again_s=grid.again_s)
+            return Gridded(nothing, is_incomplete=True, again_s=grid.again_s)
         if not finding.odd.any():
             return Gridded(answer)
         there = state.store.rows(state.series, int(received[0]), int(received[-1]) + 1).starts
@@ -118,7 +118,7 @@ class GridFindings:
         return Gridded(
             answer._replace(bars=kept, neighbours=neighbours),
             tuple(bar for bar in answer.bars if bar.start in odd),
-            is_doubtful=bool(unlikely),
+            is_incomplete=bool(unlikely),
         )
 
     def _heed_grid(

@@ -146,7 +146,7 @@ class Ingest:
         """
         answer, due = sifted.answer, Expected(expected.starts[requested], expected.days[requested])
         if sifted.is_damaged:
-            self.later.doubt_all(state, answer, due, requested_at, sifted.again_s)
+            self.later.request_unproven(state, answer, due, requested_at, sifted.again_s)
             return ()
         if not is_sure:
             self.later.request_soon(state, answer, due, requested_at)
@@ -181,7 +181,7 @@ class Ingest:
         answer, received = gridded.answer, len(gridded.answer.bars) + len(outside)
         if gridded.is_moved:
             return _Sifted(answer, received, is_moved=True)
-        is_damaged = bool(answer.invalid) or gridded.is_doubtful
+        is_damaged = bool(answer.invalid) or gridded.is_incomplete
         outside += gridded.odd
         if outside:
             believed, outside, is_moved = self._unscheduled.sight(

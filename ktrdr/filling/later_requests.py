@@ -58,7 +58,7 @@ class LaterRequests:
         late = runs(due.starts, _missing(due, answer), Reason.LATE)
         self._absences.record_late(state.absence, late, requested_at, requested_at + self._late_s)
 
-    def doubt_all(
+    def request_unproven(
         self,
         state: SeriesState,
         answer: Answer,

@@ -126,7 +126,7 @@ class Rebuilds:
         if not self._owner.is_tracked(rebuild.state) or not rebuild.state.is_owned:
             self._leave(staging, "the file was changed meanwhile")
             return
-        if staging.coverage is None or staging.coverage.fillable or _lacks(rebuild):
+        if staging.coverage is None or staging.coverage.fillable or _is_missing_bars(rebuild):
             return
         stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
         kept = self._assessor.main_store.take_staged(staging.series, stamp)
@@ -172,7 +172,7 @@ class Rebuilds:
         (self._assessor.main_store.staging.folder / series.file_name).unlink(missing_ok=True)
 
 
-def _lacks(rebuild: Rebuild) -> bool:
+def _is_missing_bars(rebuild: Rebuild) -> bool:
     """The old file has bars that the new one has not yet, though they may come."""
     old, staging = rebuild.state, rebuild.staging
     assert staging.coverage is not None

@@ -128,15 +128,15 @@ class RevisionChecks:
         received = {bar.start: bar for bar in self.ingest.grids.comparable(state, answer)}
         revision = compare(stored(state, received), received)
         if revision is not None and (is_whole(state, revision) or is_other(state, revision)):
-            self.see_to(task, replace(revision, unclear_at=None))
+            self.handle(task, replace(revision, unclear_at=None))
             return
         state.succeeded()
         if revision is not None:
-            self.see_to(task, replace(revision, unclear_at=None))
+            self.handle(task, replace(revision, unclear_at=None))
         if task.kind is Kind.AROUND:
-            self._see_to_withheld(state, task.gaps)
+            self._request_withheld(state, task.gaps)
 
-    def see_to(self, task: Task, revision: Revision) -> None:
+    def handle(self, task: Task, revision: Revision) -> None:
         """Correct owned bars, and rebuild a wholly revised series; leave foreign rows."""
         state, is_staging = task.state, self.rebuilds.is_staging(task.state)
         self.ingest.notice_foreign(state, int(self.clock()))
@@ -145,9 +145,9 @@ class RevisionChecks:
         elif is_other(state, revision):
             self.contract_checks.stop(task, revision)
         elif not is_whole(state, revision):
-            self._see_to_revision(task, revision)
+            self._handle_partial(task, revision)
         elif not state.is_owned:
-            self._ask_a_person(task, revision)
+            self._report_other_unit(task, revision)
         elif revision.price is None or is_staging or not state.instrument.can_be_paged:
             self.rebuild(state, revision.words)
         else:
@@ -160,7 +160,7 @@ class RevisionChecks:
         elif not state.is_rebuilding:
             self.rebuilds.begin(state, why)
 
-    def _see_to_revision(self, task: Task, revision: Revision) -> None:
+    def _handle_partial(self, task: Task, revision: Revision) -> None:
         """Only some bars were revised."""
         state = task.state
         if state.is_owned:
@@ -178,7 +178,7 @@ class RevisionChecks:
             ),
         )
 
-    def _ask_a_person(self, task: Task, revision: Revision) -> None:
+    def _report_other_unit(self, task: Task, revision: Revision) -> None:
         """A person must decide about foreign rows in another unit.
 
         A chance sample says nothing about the newest rows: bars after them are added as long as
@@ -204,7 +204,7 @@ class RevisionChecks:
         request = BarsRequest(state.instrument, timeframe, start - reach, start + reach)
         self.fetcher.request_bars(Kind.AROUND, state, request, Priority.RECENT, withheld)
 
-    def _see_to_withheld(self, state: SeriesState, gaps: tuple[Gap, ...]) -> None:
+    def _request_withheld(self, state: SeriesState, gaps: tuple[Gap, ...]) -> None:
         """Nothing is in another unit: request it at once, but not again and again."""
         if not self.ingest.later.put_off(state, gaps, int(self.clock())):
             return

@@ -134,8 +134,8 @@ class Scheduler:
         for same in by_contract.values():
             with self._isolation.of(*same):
                 start = self._assessor.schedule_from(same, now)
-                is_doubted = self._assessor.sessions.has_doubted_sessions(same[0].instrument)
-                self.fetcher.request_sessions(tuple(same), start, now, with_holidays=is_doubted)
+                has_missing = self._assessor.sessions.has_missing_sessions(same[0].instrument)
+                self.fetcher.request_sessions(tuple(same), start, now, with_holidays=has_missing)
 
     def plan_checks(self, series: Iterable[SeriesState]) -> None:
         """Find complete series that should be compared with what IB has now."""
@@ -209,7 +209,7 @@ class Scheduler:
             until, wait_s = until or time.monotonic() + _RECEIVE_FOR_S, 0.0
             self.summary.received += 1
             try:
-                self._see_to(*finished)
+                self._handle(*finished)
             except (PeerDown, NotConnected) as error:
                 lost = error
             except (WrongSource, OSError, DatabaseError) as error:
@@ -225,8 +225,8 @@ class Scheduler:
             self.fetcher.give_up_waiting()
         return lost
 
-    def _see_to(self, task: Task, done: Future[object]) -> None:
-        known = tuple(one for one in task.series if self._may_be_seen_to(one))
+    def _handle(self, task: Task, done: Future[object]) -> None:
+        known = tuple(one for one in task.series if self._may_be_handled(one))
         if not known:
             return  # their files were removed or broken meanwhile
         task = replace(task, series=known)
@@ -251,7 +251,7 @@ class Scheduler:
     def _is_tracked(self, state: SeriesState) -> bool:
         return self._rebuilds.is_staging(state) or self._owner.is_tracked(state)
 
-    def _may_be_seen_to(self, state: SeriesState) -> bool:
+    def _may_be_handled(self, state: SeriesState) -> bool:
         return self._is_tracked(state) and not state.is_blocked
 
     def _take_sessions(self, task: Task, found: object) -> None:
@@ -294,12 +294,12 @@ class Scheduler:
             "%s: %s to %s: %d bars, %d new",
             *(state.series, iso(request.start), iso(request.end), len(answer.bars), taken.added),
         )
-        self._see_to_consequences(replace(task, gaps=tuple(gaps)), taken)
+        self._follow_up(replace(task, gaps=tuple(gaps)), taken)
 
-    def _see_to_consequences(self, task: Task, taken: IngestResult) -> None:
+    def _follow_up(self, task: Task, taken: IngestResult) -> None:
         state, requested_at = task.state, task.requested_at
         if taken.revision:
-            self._revision_checks.see_to(task, taken.revision)
+            self._revision_checks.handle(task, taken.revision)
         if taken.is_moved:
             why = "IB's bars begin at other minutes than those stored"
             self._revision_checks.rebuild(state, why)
@@ -334,8 +334,8 @@ class Scheduler:
             now = int(self._clock())
             self._assessor.assess(state, now, only_if_changed=only_if_changed)
         if state.coverage is not None and not was_known:
-            lacks = sum(gap.bars for gap in state.coverage.fillable)
-            self.fetcher.found(state.series.timeframe, lacks)
+            missing = sum(gap.bars for gap in state.coverage.fillable)
+            self.fetcher.add_assessed(state.series.timeframe, missing)
 
     def assess_history(self, state: SeriesState) -> bool:
         """Read every row of its file, and assess what precedes the days kept; False: it is done."""
@@ -353,8 +353,8 @@ def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest
         return wanted
     oldest = min(request.start for request in wanted)
     there = state.store.contents(state.series, oldest - _TOUCH_S).starts
-    spans = [(request.start - _TOUCH_S, request.end + _TOUCH_S) for request in wanted]
-    counts = [end - begin for begin, end in np.searchsorted(there, spans).tolist()]
+    intervals = [(request.start - _TOUCH_S, request.end + _TOUCH_S) for request in wanted]
+    counts = [end - begin for begin, end in np.searchsorted(there, intervals).tolist()]
     return [request for request, count in zip(wanted, counts, strict=True) if count]
 
 

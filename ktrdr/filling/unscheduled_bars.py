@@ -67,7 +67,7 @@ class UnscheduledBars:
             self._sessions.add_sessions(state.instrument, sessions)
             log.info("%s: traded in %d sessions missing from SCHEDULE", state.series, len(sessions))
         if closed(np.array([*sighted.unverified], np.int64), schedule, timeframe).any():
-            self._sessions.doubt_sessions(state.instrument, requested_at)
+            self._sessions.request_soon(state.instrument, requested_at)
         is_moved = bool(sighted.unverified) and are_moved(len(outside), len(missing))
         return sighted.believed, [one.bar for one in sighted.unverified.values()], is_moved
 

@@ -27,10 +27,10 @@ class FillRequests:
     """WrongSource: the store is another source's."""
     snapshot_now: Callable[[], Round]
     """What was last published, as of now."""
-    look_at_files: Callable[[Iterable[str]], None]
+    note_changed_files: Callable[[Iterable[str]], None]
     request_scan: Callable[[], str]
 
-    def ask(self, series: Series, since: int, text: str = "") -> FillAccepted:
+    def request(self, series: Series, since: int, text: str = "") -> FillAccepted:
         """Fill one series from this day on, however old.
 
         `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
@@ -41,9 +41,9 @@ class FillRequests:
         self._refuse_unknown(series)
         try:
             others = [fill for fill in self.fills.listed() if fill.series == series]
-            fill = self.fills.ask(series, day, now)
+            fill = self.fills.request(series, day, now)
         except StoreUnwritable:
-            self.look_at_files([INSTRUMENTS])  # a scan finds out what became of the ledger
+            self.note_changed_files([INSTRUMENTS])  # a scan finds out what became of the ledger
             raise
         snapshot = self.snapshot_now()
         already = [
@@ -51,7 +51,7 @@ class FillRequests:
             for one in others
             if one.state is not State.CANCELLED and one.id != fill.id
         ]
-        self.look_at_files([series.file_name])
+        self.note_changed_files([series.file_name])
         status = vars(self.fills.status(fill, snapshot))
         since_setting = moment(_since(snapshot, series))
         return FillAccepted(
@@ -76,7 +76,7 @@ class FillRequests:
         if not chosen:
             raise UnknownFill(f"there is no {what}", hint=".venv/bin/ktrdr fills lists all of them")
         cancelled = self.fills.cancel({fill.id for fill in chosen}, self.snapshot_now().now)
-        self.look_at_files({fill.series.file_name for fill in cancelled})
+        self.note_changed_files({fill.series.file_name for fill in cancelled})
         snapshot = self.snapshot_now()
         return FillsCancelled([self.fills.status(fill, snapshot) for fill in cancelled])
 

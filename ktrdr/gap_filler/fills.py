@@ -25,7 +25,7 @@ from ktrdr.completeness.fill import (
 )
 from ktrdr.errors import KtrdrError, StoreUnwritable
 from ktrdr.ipc.messages import FillStatus
-from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.fills import FillRecords
 from ktrdr.market.instruments import Series
 from ktrdr.times import moment
 
@@ -61,8 +61,8 @@ class Round:
 class Fills:
     """The fills that people have requested, of one store."""
 
-    def __init__(self, book: FillBook) -> None:
-        self._ledger = book
+    def __init__(self, records: FillRecords) -> None:
+        self._ledger = records
         self._open: list[Fill] = []
         self._is_stale = True
         """The book has changed since it was read."""
@@ -73,9 +73,9 @@ class Fills:
 
     # Any thread.
 
-    def ask(self, series: Series, since: int, now: float) -> Fill:
+    def request(self, series: Series, since: int, now: float) -> Fill:
         """Record a fill from a UTC midnight on; StoreUnwritable: it could not be recorded."""
-        fill = self._ledger.ask(series, since, int(now))
+        fill = self._ledger.request(series, since, int(now))
         self._unseen.add(fill.id)
         self._is_stale = True
         return fill

@@ -25,7 +25,7 @@ from ktrdr.gap_filler.clock_check import ClockCheck
 from ktrdr.gap_filler.fill_requests import FillRequests
 from ktrdr.gap_filler.fills import Fills
 from ktrdr.gap_filler.gateway_check import GatewayCheck
-from ktrdr.gap_filler.gateway_watch import RECHECK_S, GatewayWatch
+from ktrdr.gap_filler.gateway_monitor import RECHECK_S, GatewayMonitor
 from ktrdr.gap_filler.problems import Problems
 from ktrdr.gap_filler.report import count_gaps
 from ktrdr.gap_filler.scan import Scan
@@ -35,7 +35,7 @@ from ktrdr.gap_filler.status_report import Published, StatusReport
 from ktrdr.gap_filler.store_health import StoreHealth
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import GapFillerStatus, Json
-from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.fills import FillRecords
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import Series
 from ktrdr.sqlite_file import DatabaseError, is_damage
@@ -77,7 +77,7 @@ class GapFiller:
     ) -> None:
         ledger = Ledger(ledger_path(store.folder if store else settings.data_dir))
         store = store or CsvStore(settings.data_dir, state=ledger.file)
-        executor = executor or ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="ask")
+        executor = executor or ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="request")
         assessor = Assessor(store, ledger, settings.ktrdr_gap_max_age_days)
         clocks = ClockCheck(clock, monotonic or clock, boot, assessor)
         now, interval_s = clocks.now, settings.ktrdr_gap_check_interval_s
@@ -89,7 +89,7 @@ class GapFiller:
         self._scan = Scan(
             store, assessor, self._scheduler, now, self.report, settings.ktrdr_gap_batch_symbols
         )
-        self._gateway = GatewayWatch(
+        self._gateway = GatewayMonitor(
             GatewayCheck(connection, settings.source),
             clocks,
             self._health.ownership,
@@ -102,7 +102,7 @@ class GapFiller:
         self._assesses_history = False
         """Past days are being assessed, since no answer has come for a while."""
         self._signals = Signals()
-        fills = Fills(FillBook(ledger.file.path))
+        fills = Fills(FillRecords(ledger.file.path))
         self._report = StatusReport(
             settings,
             assessor,
@@ -120,7 +120,7 @@ class GapFiller:
             store,
             lambda: self._health.ownership.check(self._gateway.source),
             self._report.snapshot_now,
-            self.look_at_files,
+            self.note_changed_files,
             self.request_scan,
         )
         """Fills, as people request them. For any thread."""
@@ -143,11 +143,11 @@ class GapFiller:
 
     def request_scan(self) -> str:
         """Scan everything now, including what was given up; returns the scan's id."""
-        scan_id = self._schedule.ask()
+        scan_id = self._schedule.request()
         self._signals.wake.set()
         return scan_id
 
-    def look_at_files(self, names: Iterable[str]) -> None:
+    def note_changed_files(self, names: Iterable[str]) -> None:
         """These files of the store's folder were made, changed or removed: assess them now."""
         self._scan.note_changed(names)
         self._signals.wake.set()
@@ -239,7 +239,7 @@ class GapFiller:
             return False
         if self._schedule.is_due(self._gateway.clocks.now()):
             self._scan_all()
-        self._look_at_changed()
+        self._assess_changed()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
         wants_check = not batch and self._scan.wants_check()
         if (batch or wants_check) and not self._take_up(batch):
@@ -293,7 +293,7 @@ class GapFiller:
         What had failed for that is retried as soon as possible; the error ends when that succeeds.
         """
         self._health.check_folder()  # first: without its folder it is unknown whose the store is
-        is_due = self._health.is_in_doubt or self._schedule.is_due(self._gateway.clocks.now())
+        is_due = self._health.may_refuse or self._schedule.is_due(self._gateway.clocks.now())
         if self._gateway.is_foreign or not is_due:
             return
         self._health.check()
@@ -314,7 +314,7 @@ class GapFiller:
             self._phase.take(Event.SCAN)
             self._publish()
         with contextlib.suppress(KtrdrError):
-            self._gateway.ask()  # for its time
+            self._gateway.query()  # for its time
         requested, is_anew = self._schedule.begin()
         blocked = self._scan.list_all()
         self._gateway.clocks.forget_what_is_to_come()
@@ -331,7 +331,7 @@ class GapFiller:
         total = sum(bars.values())
         log.info("scan: %d series, %d gaps to fill, %d bars", series, to_close, total)
 
-    def _look_at_changed(self) -> None:
+    def _assess_changed(self) -> None:
         """Assess only series whose files were changed, or that are newly wanted."""
         names = self._scan.take_changed()
         try:

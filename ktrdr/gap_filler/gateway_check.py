@@ -42,7 +42,7 @@ class GatewayCheck:
         self.last = GatewayStatus(source)
         """The last answer; `source` is right once there was any."""
 
-    def ask(self) -> GatewayStatus:
+    def query(self) -> GatewayStatus:
         """The status now. PeerDown: it does not answer."""
         self.last = _read(self._connection.get("/status"))
         return self.last

@@ -172,23 +172,23 @@ def bars_of_day(one: SeriesSnapshot, day: int, now: int) -> Json:
     A day without a bar says why: `closed`, `before_listing`, `expired` or `not_looked_at`. The
     file is read now: FileNotFoundError, MalformedFile, OSError.
     """
-    said: Json = {"day": datetime.fromtimestamp(day, UTC).date().isoformat(), "bars": []}
+    status: Json = {"day": datetime.fromtimestamp(day, UTC).date().isoformat(), "bars": []}
     schedule = one.basis.schedule
     if schedule is None:
-        return said | {"state": "not_looked_at"}
+        return status | {"state": "not_looked_at"}
     due, later = _due_and_later(one, day, now)
     if not len(due) and not len(later):
         is_known = schedule.covers(day, day + DAY_S)
-        return said | {"state": _why_none(one.basis.life, day, is_known)}
+        return status | {"state": _why_none(one.basis.life, day, is_known)}
     there = one.store.rows(one.series, day - DAY_S, day + 3 * DAY_S).starts
     reasons: dict[int, str] = {}
     for part in (one.past, one.coverage):
         reasons |= _reasons(part, due)
-    said["bars"] = [
+    status["bars"] = [
         [start, "present" if is_there else reasons.get(start, "open")]
         for start, is_there in zip(due.tolist(), np.isin(due, there).tolist(), strict=True)
     ] + [[start, "not_due"] for start in later.tolist()]
-    return said | {"state": "open"}
+    return status | {"state": "open"}
 
 
 def _due_and_later(one: SeriesSnapshot, day: int, now: int) -> tuple[Int64Array, Int64Array]:

@@ -48,7 +48,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
             since = time_from_text("from", text)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, hint=DAY_HINT) from None
-        requested = await asyncio.to_thread(filler.requests.ask, series, since, text)
+        requested = await asyncio.to_thread(filler.requests.request, series, since, text)
         return {ACCEPTED: True} | to_json(requested)
 
     async def fills(query: Mapping[str, str]) -> Json:
@@ -72,9 +72,9 @@ def _cost(filler: GapFiller) -> Handler:
     """The costs of times without data, in the order of the query."""
 
     async def cost(query: Mapping[str, str]) -> Json:
-        spans, cost_of = spans_from_query(query), filler.published.cost_of
+        intervals, cost_of = spans_from_query(query), filler.published.cost_of
         return to_json(
-            OutageCosts(await asyncio.to_thread(lambda: [cost_of(*span) for span in spans]))
+            OutageCosts(await asyncio.to_thread(lambda: [cost_of(*one) for one in intervals]))
         )
 
     return cost

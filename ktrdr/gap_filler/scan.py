@@ -47,7 +47,7 @@ class Scan:
         self._report = report
         self.series: dict[Series, SeriesState] = {}
         """In order of their names."""
-        self.strange: tuple[str, ...] = ()
+        self.invalid_names: tuple[str, ...] = ()
         """Messages about files of no series, from the last listing."""
         self._checks_are_planned = False
         """Series to compare with IB were looked up since the last assessment."""
@@ -83,11 +83,11 @@ class Scan:
 
         Misconfigured: instruments.toml cannot be read.
         """
-        found, _, strange, blocked = self.store.scan()
+        found, _, invalid_names, blocked = self.store.scan()
         self._assessor.ledger.file.notice_deletion()
         ordered = sorted((*found, *blocked), key=_order)
-        self.strange = tuple(strange)
-        lines = [*strange[:_INVALID_SHOWN], self.more_invalid]
+        self.invalid_names = tuple(invalid_names)
+        lines = [*invalid_names[:_INVALID_SHOWN], self.more_invalid]
         for line in filter(None, lines):
             self._report("store", InvalidRequest(line, hint=INVALID_NAME_HINT))
         entries = self._entries_of_now()
@@ -271,7 +271,7 @@ class Scan:
     @property
     def more_invalid(self) -> str:
         """The message about files with invalid names beyond those named; empty: there are none."""
-        more = len(self.strange) - _INVALID_SHOWN
+        more = len(self.invalid_names) - _INVALID_SHOWN
         return f"and {more} more" if more > 0 else ""
 
 

@@ -19,7 +19,7 @@ class ScanSchedule:
         """Every file was assessed since the clocks agreed or ceased to, or the store recovered."""
         self._requested_id: str | None = None
 
-    def ask(self) -> str:
+    def request(self) -> str:
         """Scan everything now, also what was given up; returns the scan's id. From any thread."""
         self._requested_id = scan_id = uuid4().hex[:12]
         return scan_id

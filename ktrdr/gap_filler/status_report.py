@@ -116,7 +116,7 @@ class StatusReport:
         """Publish what is known now: all of one moment, replaced whole."""
         store = StoreSnapshot(
             {series: state.snapshot for series, state in self.scan.series.items()},
-            self.scheduler.fetcher.spans,
+            self.scheduler.fetcher.requested,
             self.schedule.last_time,
             frozenset(self.scheduler.fetcher.current),
             is_refused=self.phase.state is State.REFUSED,
@@ -199,8 +199,8 @@ class StatusReport:
             troubles=series.troubles,
             newest_bar_time=moment(series.newest),
             store_trouble=self.health.trouble,
-            strange=len(self.scan.strange),
-            strange_one=self.scan.strange[0] if self.scan.strange else "",
+            strange=len(self.scan.invalid_names),
+            strange_one=self.scan.invalid_names[0] if self.scan.invalid_names else "",
             disk_free_bytes=room.free if room else None,
             disk_total_bytes=room.total if room else None,
             eta_low_s=eta.low if eta else None,
@@ -239,7 +239,7 @@ class StatusReport:
     def _is_over(self, problem: Problem) -> bool:
         """The problem is solved, or its subject is gone."""
         if problem.hint == INVALID_NAME_HINT:
-            return problem.message not in (*self.scan.strange, self.scan.more_invalid)
+            return problem.message not in (*self.scan.invalid_names, self.scan.more_invalid)
         if problem.what in ("store", "gap-filler"):
             return self.health.trouble is None and self.phase.state is not State.REFUSED
         if problem.what == "clock":

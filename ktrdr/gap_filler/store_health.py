@@ -31,7 +31,7 @@ class StoreHealth:
         return self._probe.seen_room
 
     @property
-    def is_in_doubt(self) -> bool:
+    def may_refuse(self) -> bool:
         """It has recently refused a write, or may."""
         return self._probe.may_refuse or self.trouble is not None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ktrdr.completeness.clocks import APART_S
-from ktrdr.completeness.evidence import Doubts
+from ktrdr.completeness.evidence import UnprovenAbsences
 from ktrdr.completeness.gaps import Gap, in_runs
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
@@ -97,7 +97,7 @@ class AbsenceRecords:
         """Which of the expected bars were verified as absent before, expired or not."""
         return in_runs(self._runs(series, "verified = 1"), expected)
 
-    def doubts(self, series: str, expected: Int64Array) -> tuple[Doubts, Int64Array]:
+    def unproven(self, series: str, expected: Int64Array) -> tuple[UnprovenAbsences, Int64Array]:
         """Unverified absences of the expected bars, and when to request them again."""
         columns = np.zeros((3, len(expected)), dtype=np.int64)
         query = "SELECT first, last, times, first_at, again_at FROM doubts WHERE series = ?"
@@ -109,22 +109,22 @@ class AbsenceRecords:
             for place in range(len(rows)):
                 columns[:, begins[place] : ends[place]] = [[column[place]] for column in values]
         times, first_at, again_at = columns
-        return Doubts(times, first_at), again_at
+        return UnprovenAbsences(times, first_at), again_at
 
-    def keep_doubts(
-        self, series: str, expected: Int64Array, doubts: Doubts, again_at: Int64Array
+    def keep_unproven(
+        self, series: str, expected: Int64Array, unproven: UnprovenAbsences, again_at: Int64Array
     ) -> None:
         """Record them in place of the earlier ones of these expected bars."""
         if not len(expected):
             return
-        columns = np.stack((doubts.times, doubts.first_at, again_at))
+        columns = np.stack((unproven.times, unproven.first_at, again_at))
         changes = (columns[:, 1:] != columns[:, :-1]).any(axis=0).nonzero()[0] + 1
         begins = np.concatenate(([0], changes))
         ends = np.append(changes, len(expected))
         rows = [
             (series, int(expected[begin]), int(expected[end - 1]), *columns[:, begin].tolist())
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
-            if doubts.times[begin]
+            if unproven.times[begin]
         ]
         with self._db() as database:
             database.execute(

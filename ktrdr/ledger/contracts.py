@@ -25,17 +25,17 @@ class ContractRecords:
         """`database`: the ledger, opened when it is first needed."""
         self._db = database
 
-    def lacked(self, contract: str) -> dict[int, MissingSession]:
+    def missing_sessions(self, contract: str) -> dict[int, MissingSession]:
         """Trading day → how often IB's SCHEDULE of a contract missed it."""
         query = "SELECT day, times, first_at FROM lacked WHERE contract = ?"
         rows = self._db().execute(query, (contract,)).fetchall()
         return {day: MissingSession(times, first_at) for day, times, first_at in rows}
 
-    def keep_lacked(self, contract: str, lacked: Mapping[int, MissingSession]) -> None:
+    def keep_missing_sessions(self, contract: str, sessions: Mapping[int, MissingSession]) -> None:
         """Record them in place of the earlier ones of the contract."""
         with self._db() as database:
             database.execute("DELETE FROM lacked WHERE contract = ?", (contract,))
-            rows = [(contract, day, *one) for day, one in lacked.items()]
+            rows = [(contract, day, *one) for day, one in sessions.items()]
             database.executemany("INSERT INTO lacked VALUES (?, ?, ?, ?)", rows)
 
     def unscheduled(self, series: str) -> dict[int, Unscheduled]:

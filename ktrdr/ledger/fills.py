@@ -39,7 +39,7 @@ AND NOT (state = 'done' AND since = (
 """Except done fills that keep a series complete from an earlier day on than all others."""
 
 
-class FillBook:
+class FillRecords:
     """For any thread. StoreUnwritable from each call: the ledger is locked, or cannot be written.
 
     `path`: the ledger; it is created with the first fill.
@@ -48,7 +48,7 @@ class FillBook:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def ask(self, series: Series, since: int, now: int) -> Fill:
+    def request(self, series: Series, since: int, now: int) -> Fill:
         """Record that a series is wanted from a UTC midnight on (UTC seconds).
 
         If an open fill has the same start, that one is returned.

@@ -53,7 +53,7 @@ def test_after_bars_were_told_at_times_without_trading_they_are_asked_for_again_
     sessions, series
 ):
     sessions.take_schedule(series, schedule(), NOW)
-    sessions.doubt_sessions(AAPL, NOW)
+    sessions.request_soon(AAPL, NOW)
     assert not sessions.are_stale(AAPL, START, NOW + 299)
     assert sessions.are_stale(AAPL, START, NOW + 300)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ktrdr.check.defects import FindingState
 from ktrdr.check.store import StoreCheck
 from ktrdr.errors import Misconfigured, UnknownSeries
-from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.fills import FillRecords
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series, contract_name, instrument_for
@@ -137,7 +137,7 @@ def test_a_store_that_the_gap_filler_has_written_is_sound(check, data_dir):
     store.claim("simulated")
     store.create(AAPL)
     store.add(AAPL, [Bar(utc("2026-11-20 14:30"), 1.5, 2, 1, 1.25, 7)])
-    FillBook(data_dir / ".ktrdr/ledger.sqlite").ask(AAPL, 0, 0)
+    FillRecords(data_dir / ".ktrdr/ledger.sqlite").request(AAPL, 0, 0)
     assert check() == []
     store.close()
 

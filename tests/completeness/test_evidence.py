@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from ktrdr.completeness.evidence import Answered, Density, Doubts, Judgement, flanked_now, weigh
+from ktrdr.completeness.evidence import (
+    Answered,
+    Density,
+    Judgement,
+    UnprovenAbsences,
+    flanked_now,
+    weigh,
+)
 
 HOUR, DAY = 3600, 86400
 NOW = 1_000 * DAY
@@ -25,7 +32,7 @@ class Series:
         self.missing = np.zeros(len(self.starts), np.bool_)
         self.missing[gap] = True
         self.density = density
-        self.doubts = Doubts.none(len(self.starts))
+        self.unproven = UnprovenAbsences.none(len(self.starts))
         self.now = NOW
         self.control_at = None
 
@@ -44,9 +51,9 @@ class Series:
             is_progress=is_progress,
         )
         found = weigh(
-            self.starts, self.days, self.missing, answer, self.doubts, self.density, agreed
+            self.starts, self.days, self.missing, answer, self.unproven, self.density, agreed
         )
-        self.doubts = found.doubts
+        self.unproven = found.unproven
         self.missing &= ~found.absent
         return found
 
@@ -56,10 +63,10 @@ class Series:
         for _ in range(most):
             times.append(self.now - NOW)
             found = self.receive(**kwargs)
-            if not found.unverified.any():
+            if not found.still_missing.any():
                 return times
             self.control_at = self.now
-            self.now = int(found.again_at[found.unverified].min())
+            self.now = int(found.again_at[found.still_missing].min())
         return [*times, "never"]
 
 
@@ -133,8 +140,8 @@ def test_without_a_control_it_is_never_believed_and_asked_for_ever_more_rarely()
     times = [NOW]
     for _ in range(9):
         found = series.receive(received=None)
-        assert found.unverified.sum() == 100
-        series.now = int(found.again_at[found.unverified].min())
+        assert found.still_missing.sum() == 100
+        series.now = int(found.again_at[found.still_missing].min())
         times.append(series.now)
     assert found.wants_control[200:300].all()
     pauses = np.diff(times)
@@ -147,7 +154,7 @@ def test_a_control_that_answered_before_proves_nothing():
     series.control_at = NOW - 1
     for _ in range(6):
         found = series.receive(received=None)
-        series.now = int(found.again_at[found.unverified].min())
+        series.now = int(found.again_at[found.still_missing].min())
     assert found.wants_control[200:300].all()
 
 
@@ -158,7 +165,7 @@ def test_a_day_that_the_schedule_lacks_too_is_believed_at_once_where_others_were
     assert series.hear_until_believed(agreed=agreed) == [0]
     at_the_edge = Series(5, slice(400, 500))
     assert (
-        at_the_edge.receive(received=slice(0, 400), agreed=np.roll(agreed, 200)).unverified.sum()
+        at_the_edge.receive(received=slice(0, 400), agreed=np.roll(agreed, 200)).still_missing.sum()
         == 100
     )
 
@@ -166,10 +173,10 @@ def test_a_day_that_the_schedule_lacks_too_is_believed_at_once_where_others_were
 def test_what_was_not_asked_for_is_neither_believed_nor_counted():
     series = Series(5, slice(0, 500), SPARSE)
     found = series.receive(received=None, requested=slice(0, 100))
-    assert not found.unverified[100:].any()
+    assert not found.still_missing[100:].any()
     assert not found.absent.any()
-    assert (found.doubts.times[:100] == 1).all()
-    assert not found.doubts.times[100:].any()
+    assert (found.unproven.times[:100] == 1).all()
+    assert not found.unproven.times[100:].any()
 
 
 def test_bars_that_have_come_are_doubted_no_more():
@@ -177,8 +184,8 @@ def test_bars_that_have_come_are_doubted_no_more():
     series.receive(received=None)
     series.missing[:] = False
     found = series.receive()
-    assert not found.doubts.times.any()
-    assert not found.unverified.any()
+    assert not found.unproven.times.any()
+    assert not found.still_missing.any()
 
 
 def test_an_answer_with_every_third_bar_left_out_is_not_believed_of_a_liquid_series():
@@ -195,6 +202,6 @@ def test_an_answer_that_brings_bars_may_be_cut_off_and_counts_for_nothing_at_its
     for _ in range(50):
         found = series.receive(received=slice(200, 500), is_progress=True)
         assert not found.absent.any()
-        assert not found.doubts.times.any()
-        assert (found.again_at[found.unverified] == series.now).all()
+        assert not found.unproven.times.any()
+        assert (found.again_at[found.still_missing] == series.now).all()
         series.now += DAY

@@ -21,9 +21,9 @@ from ktrdr.market.sessions import Expected
 DAY = 86400
 NOW = 20 * DAY
 NOON = DAY // 2
-HALF = Progress(Counts(9, 5, {"open": 4}), is_fillable=True, is_doubtful=False)
-DOUBTED = Progress(Counts(9, 8, {"unproven": 1}), is_fillable=False, is_doubtful=True)
-WHOLE = Progress(Counts(9, 7, {"no_trades": 2}), is_fillable=False, is_doubtful=False)
+HALF = Progress(Counts(9, 5, {"open": 4}), is_fillable=True, is_unproven=False)
+UNPROVEN = Progress(Counts(9, 8, {"unproven": 1}), is_fillable=False, is_unproven=True)
+WHOLE = Progress(Counts(9, 7, {"no_trades": 2}), is_fillable=False, is_unproven=False)
 
 
 def array(*values):
@@ -120,8 +120,8 @@ def test_a_file_that_was_removed_needs_a_person():
 
 
 def test_what_is_doubted_is_neither_done_nor_to_be_had_now():
-    event, trouble = judged(seen(DOUBTED))
-    assert event is Event.DOUBTED
+    event, trouble = judged(seen(UNPROVEN))
+    assert event is Event.UNPROVEN
     assert trouble.why
 
 
@@ -129,7 +129,7 @@ def test_it_is_done_when_nothing_is_to_be_had_any_more():
     assert after(seen(WHOLE)) is Event.COMPLETED
 
 
-@pytest.mark.parametrize("found", [WHOLE, DOUBTED])
+@pytest.mark.parametrize("found", [WHOLE, UNPROVEN])
 def test_what_was_judged_before_it_was_asked_for_proves_nothing(found):
     assert after(seen(found, is_judged=False)) is Event.QUEUED
 
@@ -140,7 +140,7 @@ def test_what_was_judged_before_it_was_asked_for_proves_nothing(found):
 def test_bars_are_counted_from_its_first_day_on():
     found = progress(coverage(present=(0, 2 * DAY), absent=(3 * DAY,)), DAY, NOW)
     assert found.counts == Counts(3, 1, {"open": 1, "no_trades": 1})
-    assert (found.is_fillable, found.is_doubtful) == (True, False)
+    assert (found.is_fillable, found.is_unproven) == (True, False)
 
 
 def test_a_hole_before_its_first_day_is_another_ones():
@@ -160,7 +160,7 @@ def test_bars_that_are_due_later_than_it_was_asked_for_are_not_awaited():
 
 def test_what_ib_may_have_later_is_doubtful():
     found = progress(coverage(present=(0, DAY, 2 * DAY), late=(3 * DAY,)), 0, NOW)
-    assert (found.is_fillable, found.is_doubtful) == (False, True)
+    assert (found.is_fillable, found.is_unproven) == (False, True)
 
 
 def test_bars_that_are_refused_are_missing_for_that_reason():

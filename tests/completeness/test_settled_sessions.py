@@ -27,9 +27,14 @@ def never(_session):
     return False
 
 
-def settled(received, known=None, lacked=None, now=NOW, is_traded=never):
+def settled(received, known=None, missing=None, now=NOW, is_traded=never):
     return settle(
-        known, received, usual_week(known, received, "STK", now), lacked or {}, is_traded, now
+        known,
+        received,
+        usual_week(known, received, "STK", now),
+        missing or {},
+        is_traded,
+        now,
     )
 
 
@@ -39,26 +44,26 @@ def days_of(found):
 
 def test_all_that_is_told_is_believed():
     found = settled(schedule(DAYS))
-    assert (days_of(found), found.lacked, found.is_in_doubt) == (DAYS, {}, False)
+    assert (days_of(found), found.missing, found.is_suspect) == (DAYS, {}, False)
 
 
 def test_none_at_all_takes_none_away_that_was_known():
     found = settled(schedule([]), known=schedule(DAYS))
     assert days_of(found) == DAYS
-    assert found.is_in_doubt
+    assert found.is_suspect
 
 
 def test_none_at_all_where_nothing_was_known_leaves_the_usual_ones():
     found = settled(schedule([]))
     assert days_of(found) == DAYS
-    assert (found.schedule.source, found.is_in_doubt) == ("hours", True)
+    assert (found.schedule.source, found.is_suspect) == ("hours", True)
 
 
 def test_the_oldest_and_the_newest_that_are_lacking_are_expected_all_the_same():
     for part in (DAYS[5:], DAYS[:-5]):
         found = settled(schedule(part), known=schedule(DAYS))
         assert days_of(found) == DAYS
-        assert found.is_in_doubt
+        assert found.is_suspect
         assert days_of(settled(schedule(part))) == DAYS, "by the usual week"
 
 
@@ -66,37 +71,37 @@ def test_a_day_between_others_is_expected_once_more_and_denied():
     found = settled(schedule([*DAYS[:5], *DAYS[6:]]), known=schedule(DAYS))
     assert days_of(found) == DAYS
     assert found.schedule.denied == (DAYS[5],)
-    assert not found.is_in_doubt
+    assert not found.is_suspect
 
 
 def test_what_was_lacking_three_times_over_a_day_is_believed_unless_bars_are_stored():
-    received, lacked, known = schedule(DAYS[:-1]), {}, schedule(DAYS)
+    received, missing, known = schedule(DAYS[:-1]), {}, schedule(DAYS)
     for later in (0, HOUR, 24 * HOUR):
-        found = settled(received, known, lacked, NOW + later)
-        lacked, known = found.lacked, found.schedule
+        found = settled(received, known, missing, NOW + later)
+        missing, known = found.missing, found.schedule
         assert days_of(found) == DAYS
-    last = {"known": known, "lacked": lacked, "now": NOW + 26 * HOUR}
+    last = {"known": known, "missing": missing, "now": NOW + 26 * HOUR}
     assert days_of(settled(received, **last)) == DAYS[:-1]
     assert days_of(settled(received, **last, is_traded=lambda s: s.day == DAYS[-1])) == DAYS
 
 
 def test_what_is_told_again_was_never_lacking():
-    lacked = settled(schedule(DAYS[:-1]), schedule(DAYS)).lacked
-    assert set(lacked) == {DAYS[-1]}
-    assert settled(schedule(DAYS), schedule(DAYS), lacked).lacked == {}
+    missing = settled(schedule(DAYS[:-1]), schedule(DAYS)).missing
+    assert set(missing) == {DAYS[-1]}
+    assert settled(schedule(DAYS), schedule(DAYS), missing).missing == {}
 
 
 def test_a_holiday_of_which_the_hours_have_told_before_is_no_doubt():
     known = schedule(DAYS[:-1])  # the contract's hours: closed on Friday
     found = settled(schedule(DAYS[:-1]), known)
-    assert (days_of(found), found.lacked, found.is_in_doubt) == (DAYS[:-1], {}, False)
+    assert (days_of(found), found.missing, found.is_suspect) == (DAYS[:-1], {}, False)
 
 
 def test_a_holiday_of_which_another_calendar_knows_is_no_doubt():
     received, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
-    assert settle(None, received, usual, {}, never, NOW).is_in_doubt
+    assert settle(None, received, usual, {}, never, NOW).is_suspect
     found = settle(None, received, usual, {}, never, NOW, {DAYS[-1]})
-    assert (days_of(found), found.lacked, found.is_in_doubt) == (DAYS[:-1], {}, False)
+    assert (days_of(found), found.missing, found.is_suspect) == (DAYS[:-1], {}, False)
 
 
 def test_a_session_under_way_that_is_lacking_is_expected_too():
@@ -106,7 +111,7 @@ def test_a_session_under_way_that_is_lacking_is_expected_too():
     for received in (schedule(DAYS[:-1], end=noon), schedule(DAYS[:-6], end=noon)):
         found = settled(received, known, now=noon)
         assert days_of(found) == DAYS
-        assert found.is_in_doubt
+        assert found.is_suspect
 
 
 def test_no_calendar_counts_against_bars_that_are_stored():
@@ -127,7 +132,7 @@ def test_hours_beside_those_of_schedule_stay_where_bars_are_stored():
     known = replace(known, sessions=tuple(sorted([*known.sessions, evening])))
     kept = settled(schedule(DAYS), known, is_traded=lambda session: session == evening)
     assert evening in kept.schedule.sessions
-    assert not kept.is_in_doubt
+    assert not kept.is_suspect
     assert evening not in settled(schedule(DAYS), known).schedule.sessions
 
 

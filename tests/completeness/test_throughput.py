@@ -156,8 +156,8 @@ def test_series_that_nobody_has_looked_at_lack_what_others_did():
     known = Throughput()
     served(known, at=0)
     assert known.left({M1: 1000}, {M1: 2}, 5) is None
-    known.found(M1, 4000)
-    known.found(M1, 6000)
+    known.add_assessed(M1, 4000)
+    known.add_assessed(M1, 6000)
     assert known.left({M1: 1000}, {M1: 2}, 5).likely == pytest.approx(11)
     assert known.left({M1: 1000}, {D1: 1}, 5) is None
 

@@ -75,6 +75,6 @@ def test_what_damaged_answers_lack_is_asked_for_again_an_hour_later_then_two(lat
     due = Expected(np.array([START, START + 60]), np.array([0, 0]))
     answer = Answer([Bar(START + 60, 1.0, 1.0, 1.0, 1.0, 1.0)])
     for wait_s in (HOUR, 2 * HOUR, 4 * HOUR):
-        later.doubt_all(state, answer, due, NOW, None)
+        later.request_unproven(state, answer, due, NOW, None)
         assert waits(NOW + wait_s - 1)
         assert not waits(NOW + wait_s)

@@ -75,7 +75,7 @@ def test_what_was_learnt_holds_for_other_days_and_after_a_restart(group, timefra
         group.now = utc("2026-11-23 18:03")  # in the middle of Monday's session
         since = utc("2026-10-26")  # before New York's clocks changed
         group.fill()
-        group.filler.requests.ask(Series("AAPL", Timeframe(timeframe)), since)
+        group.filler.requests.request(Series("AAPL", Timeframe(timeframe)), since)
         later(group, 0)
         done = [
             bar

@@ -332,7 +332,7 @@ def test_a_file_that_goes_meanwhile_is_told_and_the_fill_goes_on_when_it_is_back
     fill(filler)
     filler.step()
     (data_dir / "AAPL_1d.csv").unlink()
-    filler.look_at_files(["AAPL_1d.csv"])
+    filler.note_changed_files(["AAPL_1d.csv"])
     filler.step()
     (one,) = fills(filler)
     assert (one["state"], one["hint"]) == (
@@ -340,7 +340,7 @@ def test_a_file_that_goes_meanwhile_is_told_and_the_fill_goes_on_when_it_is_back
         "create it with the header line, or cancel the fill",
     )
     put("AAPL_1d")
-    filler.look_at_files(["AAPL_1d.csv"])
+    filler.note_changed_files(["AAPL_1d.csv"])
     connection.connected = True
     run(filler)
     assert state(filler) == "done"
@@ -423,7 +423,7 @@ def test_what_is_asked_for_has_its_turn_while_many_answers_wait(
         while not connection.requested:
             filler.step()
         put("NEW_1d")
-        filler.look_at_files(["NEW_1d.csv"])
+        filler.note_changed_files(["NEW_1d.csv"])
         for _ in range(2):
             assert filler.step()
         known = [one["symbol"] for one in coverage_of(filler)["series"]]

@@ -755,7 +755,7 @@ def test_older_holes_are_shown_and_filled_only_when_asked_for(put, make_filler):
     filler = make_filler()
     fill(filler)
     assert filler.status.unfillable == {"too_old": 2}  # three minutes, and five whole days
-    filler.requests.ask(path_series(path), utc("2026-11-10"))
+    filler.requests.request(path_series(path), utc("2026-11-10"))
     fill(filler)
     assert starts_in(path)[:10] == old[:10]
     assert filler.status.unfillable == {}
@@ -993,7 +993,7 @@ def test_a_ledger_that_is_damaged_inside_is_left_for_a_new_one_with_its_fills(
     put("AAPL_1m")
     filler = make_filler()
     fill(filler)
-    filler.requests.ask(parse_series("AAPL_1m.csv"), int(NOW) - 3 * DAY)
+    filler.requests.request(parse_series("AAPL_1m.csv"), int(NOW) - 3 * DAY)
     filler.close()
     path = data_dir / ".ktrdr" / "ledger.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as ledger:

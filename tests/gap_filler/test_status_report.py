@@ -14,7 +14,7 @@ import pytest
 from ktrdr.errors import NotEntitled, RequestFailed, StoreUnwritable, UnknownContract, WrongSource
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.messages import OutageCost
-from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.fills import FillRecords
 from ktrdr.ledger.ledger import Clock, Ledger
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
@@ -407,7 +407,7 @@ def test_an_entry_that_cannot_be_read_refuses_until_it_is_mended(put, make_fille
     entries = data_dir / "instruments.toml"
     for wrong in ("[[[ broken", "[A]\nx = " + "[" * 3000 + "]" * 3000):
         entries.write_text(wrong)
-        filler.look_at_files(["instruments.toml"])
+        filler.note_changed_files(["instruments.toml"])
         scan = filler.request_scan()
         for _ in range(3):
             assert not filler.step()
@@ -469,7 +469,7 @@ def test_into_the_store_of_the_other_source_nothing_is_written(put, make_filler,
     ledger = Ledger(ours / "ledger.sqlite")
     ledger.keep_clock(Clock("earlier", 0.0, NOW - DAY))
     ledger.close()
-    fill_id = FillBook(ours / "ledger.sqlite").ask(parse_series("AAPL_1d.csv"), 0, NOW).id
+    fill_id = FillRecords(ours / "ledger.sqlite").request(parse_series("AAPL_1d.csv"), 0, NOW).id
 
     def state():
         return {path.name: path.read_bytes() for path in data_dir.rglob("*") if path.is_file()}

@@ -7,7 +7,7 @@ import pytest
 from ktrdr.completeness.fill import Counts, State
 from ktrdr.errors import StoreUnwritable
 from ktrdr.ledger.file import LEDGER
-from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.fills import FillRecords
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.market.instruments import parse_series
 from ktrdr.sqlite_file import open_database
@@ -24,8 +24,8 @@ def path(data_dir):
 
 
 @pytest.fixture
-def book(path):
-    return FillBook(path)
+def records(path):
+    return FillRecords(path)
 
 
 def wanted(path, series=AAPL):
@@ -33,114 +33,114 @@ def wanted(path, series=AAPL):
         return ledger.series.wanted(series)
 
 
-def test_a_store_in_which_nothing_was_asked_for_gets_no_ledger(book, path):
-    assert book.listed() == []
+def test_a_store_in_which_nothing_was_asked_for_gets_no_ledger(records, path):
+    assert records.listed() == []
     assert not path.exists()
 
 
-def test_a_fill_that_was_asked_for_is_there_after_a_restart(book, path):
-    fill = book.ask(AAPL, 5 * DAY, NOW)
-    assert FillBook(path).listed() == [fill]
+def test_a_fill_that_was_asked_for_is_there_after_a_restart(records, path):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    assert FillRecords(path).listed() == [fill]
     assert (fill.state, fill.requested_at) == (State.QUEUED, NOW)
 
 
-def test_of_several_fills_the_earliest_day_stands_until_it_is_cancelled(book, path):
-    first = book.ask(AAPL, 5 * DAY, NOW)
-    second = book.ask(AAPL, 9 * DAY, NOW)
-    book.ask(MSFT, DAY, NOW)
+def test_of_several_fills_the_earliest_day_stands_until_it_is_cancelled(records, path):
+    first = records.request(AAPL, 5 * DAY, NOW)
+    second = records.request(AAPL, 9 * DAY, NOW)
+    records.request(MSFT, DAY, NOW)
     assert wanted(path) == 5 * DAY
-    book.cancel({first.id}, NOW)
+    records.cancel({first.id}, NOW)
     assert wanted(path) == 9 * DAY
-    book.cancel({second.id}, NOW)
+    records.cancel({second.id}, NOW)
     assert wanted(path) is None
 
 
-def test_the_same_day_asked_for_twice_is_one_fill(book):
-    assert book.ask(AAPL, 5 * DAY, NOW) == book.ask(AAPL, 5 * DAY, NOW + 60)
+def test_the_same_day_asked_for_twice_is_one_fill(records):
+    assert records.request(AAPL, 5 * DAY, NOW) == records.request(AAPL, 5 * DAY, NOW + 60)
 
 
-def test_what_is_done_says_how_many_bars_there_were_and_is_kept_complete(book, path):
-    fill = book.ask(AAPL, 5 * DAY, NOW)
-    book.complete(fill.id, COUNTS, NOW + 7)
-    (done,) = book.listed()
+def test_what_is_done_says_how_many_bars_there_were_and_is_kept_complete(records, path):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    records.complete(fill.id, COUNTS, NOW + 7)
+    (done,) = records.listed()
     assert (done.state, done.ended_at) == (State.DONE, NOW + 7)
     assert done.counts == COUNTS
     assert wanted(path) == 5 * DAY
 
 
-def test_what_was_cancelled_meanwhile_is_not_done(book):
-    fill = book.ask(AAPL, 5 * DAY, NOW)
-    book.cancel({fill.id}, NOW)
-    book.complete(fill.id, COUNTS, NOW + 7)
-    assert book.listed()[0].state is State.CANCELLED
+def test_what_was_cancelled_meanwhile_is_not_done(records):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    records.cancel({fill.id}, NOW)
+    records.complete(fill.id, COUNTS, NOW + 7)
+    assert records.listed()[0].state is State.CANCELLED
 
 
-def test_to_cancel_it_twice_changes_nothing(book):
-    fill = book.ask(AAPL, 5 * DAY, NOW)
-    once = book.cancel({fill.id}, NOW)
-    assert book.cancel({fill.id}, NOW + 60) == once
-    assert book.cancel({99}, NOW) == []
+def test_to_cancel_it_twice_changes_nothing(records):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    once = records.cancel({fill.id}, NOW)
+    assert records.cancel({fill.id}, NOW + 60) == once
+    assert records.cancel({99}, NOW) == []
 
 
-def test_what_ended_is_forgotten_after_a_month_but_not_what_a_series_is_kept_by(book, path):
-    old, later, given_up = (book.ask(AAPL, day * DAY, NOW) for day in (5, 9, 3))
+def test_what_ended_is_forgotten_after_a_month_but_not_what_a_series_is_kept_by(records, path):
+    old, later, given_up = (records.request(AAPL, day * DAY, NOW) for day in (5, 9, 3))
     for fill in (old, later):
-        book.complete(fill.id, COUNTS, NOW)
-    book.cancel({given_up.id}, NOW)
-    book.ask(MSFT, DAY, NOW + 30 * DAY)
-    assert len(book.listed()) == 4
-    book.ask(MSFT, 2 * DAY, NOW + 30 * DAY + 1)
-    assert [fill.id for fill in book.listed() if fill.series == AAPL] == [old.id]
+        records.complete(fill.id, COUNTS, NOW)
+    records.cancel({given_up.id}, NOW)
+    records.request(MSFT, DAY, NOW + 30 * DAY)
+    assert len(records.listed()) == 4
+    records.request(MSFT, 2 * DAY, NOW + 30 * DAY + 1)
+    assert [fill.id for fill in records.listed() if fill.series == AAPL] == [old.id]
     assert wanted(path) == 5 * DAY
 
 
-def test_no_more_than_200_are_kept_that_ended_and_no_number_is_given_twice(book):
-    ids = [book.ask(AAPL, day * DAY, NOW).id for day in range(210)]
-    book.cancel(set(ids), NOW)
-    last = book.ask(AAPL, DAY, NOW)
-    assert len(book.listed()) == 201
+def test_no_more_than_200_are_kept_that_ended_and_no_number_is_given_twice(records):
+    ids = [records.request(AAPL, day * DAY, NOW).id for day in range(210)]
+    records.cancel(set(ids), NOW)
+    last = records.request(AAPL, DAY, NOW)
+    assert len(records.listed()) == 201
     assert last.id == max(ids) + 1
 
 
-def test_a_locked_ledger_is_an_error_that_says_who_to_look_for(book, path):
-    book.ask(AAPL, 5 * DAY, NOW)
+def test_a_locked_ledger_is_an_error_that_says_who_to_look_for(records, path):
+    records.request(AAPL, 5 * DAY, NOW)
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnwritable, match="locked") as refused:
-            book.ask(AAPL, 3 * DAY, NOW)
+            records.request(AAPL, 3 * DAY, NOW)
         other.rollback()
     assert refused.value.hint
-    assert len(book.listed()) == 1
+    assert len(records.listed()) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(data_dir):
     (data_dir / ".ktrdr").write_text("in the way")
     with pytest.raises(StoreUnwritable):
-        FillBook(data_dir / ".ktrdr/ledger.sqlite").ask(AAPL, DAY, NOW)
+        FillRecords(data_dir / ".ktrdr/ledger.sqlite").request(AAPL, DAY, NOW)
 
 
-def test_nothing_is_written_beside_the_log_of_a_ledger_that_was_just_deleted(book, path):
+def test_nothing_is_written_beside_the_log_of_a_ledger_that_was_just_deleted(records, path):
     ledger = Ledger(path)
     ledger.series.note_check(AAPL, "sample", NOW)
     path.unlink()
     with pytest.raises(StoreUnwritable, match="deleted a moment ago"):
-        book.ask(AAPL, DAY, NOW)
+        records.request(AAPL, DAY, NOW)
     ledger.close()
 
 
-def test_many_threads_ask_at_once_and_none_is_lost(book):
-    def ask(day):
+def test_many_threads_ask_at_once_and_none_is_lost(records):
+    def request(day):
         for _ in range(100):  # who is refused, for the others take their time, asks again
             with contextlib.suppress(StoreUnwritable):
-                book.ask(AAPL, day * DAY, NOW)
+                records.request(AAPL, day * DAY, NOW)
                 return
 
-    threads = [threading.Thread(target=ask, args=(day,)) for day in range(20)]
+    threads = [threading.Thread(target=request, args=(day,)) for day in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {fill.since for fill in book.listed()} == {day * DAY for day in range(20)}
+    assert {fill.since for fill in records.listed()} == {day * DAY for day in range(20)}
 
 
 def test_of_many_that_open_a_new_ledger_at_once_each_gets_it(tmp_path):
@@ -149,8 +149,8 @@ def test_of_many_that_open_a_new_ledger_at_once_each_gets_it(tmp_path):
     def work(path):
         try:
             begin.wait(30)
-            book = FillBook(path)
-            book.ask(AAPL, DAY, NOW)
+            records = FillRecords(path)
+            records.request(AAPL, DAY, NOW)
         except Exception as error:  # noqa: BLE001  whatever it is, it should not be
             errors.append(repr(error))
 
@@ -173,10 +173,10 @@ def make_another_versions(path, *more):
         database.commit()
 
 
-def test_a_ledger_of_another_version_costs_no_fill(book, path):
-    fill = book.ask(AAPL, 5 * DAY, NOW)
-    gone = book.ask(MSFT, 5 * DAY, NOW)
-    book.cancel({gone.id}, NOW)
+def test_a_ledger_of_another_version_costs_no_fill(records, path):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    gone = records.request(MSFT, 5 * DAY, NOW)
+    records.cancel({gone.id}, NOW)
     odd = "INSERT INTO fills (series, since, state) VALUES ('{}', {}, '{}')"
     make_another_versions(
         path,
@@ -185,14 +185,14 @@ def test_a_ledger_of_another_version_costs_no_fill(book, path):
         odd.format("AAPL_1m", "'a day'", "queued"),
     )
     assert wanted(path) == 5 * DAY
-    assert [one.state for one in book.listed()] == [State.QUEUED, State.CANCELLED]
-    assert book.listed()[0] == fill
-    assert book.ask(MSFT, 6 * DAY, NOW).id > gone.id
+    assert [one.state for one in records.listed()] == [State.QUEUED, State.CANCELLED]
+    assert records.listed()[0] == fill
+    assert records.request(MSFT, 6 * DAY, NOW).id > gone.id
 
 
-def test_what_stands_in_the_log_of_such_a_ledger_alone_is_not_lost(book, path):
+def test_what_stands_in_the_log_of_such_a_ledger_alone_is_not_lost(records, path):
     with contextlib.closing(open_database(path, LEDGER)):  # else the log is written into the file
-        fill = book.ask(AAPL, 5 * DAY, NOW)
+        fill = records.request(AAPL, 5 * DAY, NOW)
         make_another_versions(path)
         assert path.with_name("ledger.sqlite-wal").stat().st_size
-        assert book.ask(AAPL, 5 * DAY, NOW + 60) == fill
+        assert records.request(AAPL, 5 * DAY, NOW + 60) == fill

@@ -4,13 +4,13 @@ import sqlite3
 import numpy as np
 import pytest
 
-from ktrdr.completeness.evidence import Doubts, MissingSession
+from ktrdr.completeness.evidence import MissingSession, UnprovenAbsences
 from ktrdr.completeness.gaps import Gap
 from ktrdr.completeness.grids import Grid
 from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.completeness.unscheduled import Unscheduled
 from ktrdr.ledger.file import LEDGER
-from ktrdr.ledger.fills import FillBook
+from ktrdr.ledger.fills import FillRecords
 from ktrdr.ledger.ledger import Clock, Ledger
 from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.bars import Bar
@@ -83,7 +83,7 @@ def test_it_survives_a_restart(ledger, path):
     ledger.contracts.keep_schedule("AAPL/STK", schedule, NOW)
     ledger.contracts.learn_alignment("AAPL/STK", frozenset({570}))
     ledger.contracts.learn_alignment("AAPL/STK", frozenset({720}))
-    FillBook(path).ask(SERIES, 5 * DAY, NOW)
+    FillRecords(path).request(SERIES, 5 * DAY, NOW)
     ledger.close()
     again = Ledger(path)
     assert len(again.absences.absent(AAPL, starts(60), NOW)) == 1
@@ -103,7 +103,7 @@ def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
         ledger = Ledger(path)
         assert ledger.series.wanted(SERIES) == 5 * DAY
         ledger.close()
-    (fill,) = FillBook(path).listed()
+    (fill,) = FillRecords(path).listed()
     assert (fill.series, fill.since, fill.requested_at, fill.state) == (
         SERIES,
         5 * DAY,
@@ -206,10 +206,10 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
     expected = starts(60, 120)
     for contract, at in ((AAPL, NOW - 1), (MSFT, NOW + 61)):
         ledger.absences.record_absent(contract, [Gap(60, 60, 1)], at)
-        ledger.absences.keep_doubts(
-            contract, starts(120), Doubts(starts(2), starts(at)), starts(at + 60)
+        ledger.absences.keep_unproven(
+            contract, starts(120), UnprovenAbsences(starts(2), starts(at)), starts(at + 60)
         )
-        ledger.contracts.keep_lacked(contract, {0: MissingSession(1, at)})
+        ledger.contracts.keep_missing_sessions(contract, {0: MissingSession(1, at)})
         ledger.contracts.keep_grid(contract, Timeframe.M1, Grid(5, 5, 1, at, at))
         ledger.contracts.keep_life(contract, ContractLifetime(60, at, None))
         ledger.contracts.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
@@ -223,11 +223,11 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
     assert ledger.forget_after(NOW + 60) == 0
     assert ledger.absences.absent(AAPL, expected, NOW).tolist() == [60]
     assert ledger.absences.absent(MSFT, expected, NOW).tolist() == []
-    assert [ledger.absences.doubts(c, expected)[0].times.tolist() for c in (AAPL, MSFT)] == [
+    assert [ledger.absences.unproven(c, expected)[0].times.tolist() for c in (AAPL, MSFT)] == [
         [0, 2],
         [0, 0],
     ]
-    assert [set(ledger.contracts.lacked(c)) for c in (AAPL, MSFT)] == [{0}, set()]
+    assert [set(ledger.contracts.missing_sessions(c)) for c in (AAPL, MSFT)] == [{0}, set()]
     assert [ledger.contracts.grid(c, Timeframe.M1).times for c in (AAPL, MSFT)] == [1, 0]
     assert [ledger.contracts.life(c).head_at for c in (AAPL, MSFT)] == [NOW - 1, None]
     kept = [ledger.contracts.schedule(c) for c in (AAPL, MSFT)]
@@ -240,20 +240,22 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
     assert ledger.requests.last_bars_at(OTHER, Gap(0, 0, 1), 60) is None
 
 
-def test_what_is_doubted_is_no_older_after_a_clock_was_set(ledger):
-    ledger.absences.keep_doubts(AAPL, starts(120), Doubts(starts(2), starts(NOW)), starts(NOW + 60))
-    ledger.contracts.keep_lacked(AAPL, {0: MissingSession(1, NOW)})
+def test_unproven_absences_grow_no_older_when_a_clock_is_set(ledger):
+    ledger.absences.keep_unproven(
+        AAPL, starts(120), UnprovenAbsences(starts(2), starts(NOW)), starts(NOW + 60)
+    )
+    ledger.contracts.keep_missing_sessions(AAPL, {0: MissingSession(1, NOW)})
     ledger.contracts.keep_grid(AAPL, Timeframe.M1, Grid(5, 5, 1, NOW, NOW + 1))
     ledger.contracts.keep_unscheduled(
         AAPL, {60: Unscheduled(Bar(60, 1.0, 1.0, 1.0, 1.0, 1.0), 1, NOW)}
     )
     ledger.put_off(DAY, NOW + 9 * DAY)
-    assert ledger.absences.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
-    assert ledger.contracts.lacked(AAPL) == {0: MissingSession(1, NOW + DAY)}
+    assert ledger.absences.unproven(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY]
+    assert ledger.contracts.missing_sessions(AAPL) == {0: MissingSession(1, NOW + DAY)}
     assert ledger.contracts.grid(AAPL, Timeframe.M1) == Grid(5, 5, 1, NOW + DAY, NOW + DAY + 1)
     assert ledger.contracts.unscheduled(AAPL)[60].first_at == NOW + DAY
     ledger.put_off(DAY, NOW + DAY + 2)  # which is not yet over: it begins anew
-    assert ledger.absences.doubts(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY + 2]
+    assert ledger.absences.unproven(AAPL, starts(120))[0].first_at.tolist() == [NOW + DAY + 2]
 
 
 def test_the_clock_is_remembered_as_it_was_last(ledger):

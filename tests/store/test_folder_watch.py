@@ -136,7 +136,7 @@ def filler(make_filler):
 def notice(filler, *names):
     """What was told; no other series is looked at, and no scan is made."""
     scan = filler.status.last_scan_id
-    filler.look_at_files(names)
+    filler.note_changed_files(names)
     fill(filler)
     assert filler.status.last_scan_id == scan
 
@@ -227,7 +227,7 @@ def test_instruments_toml_takes_effect_at_once(filler, put, data_dir):
     path = put("AAPL_1d")
     fill(filler)
     (data_dir / "instruments.toml").write_text("[AAPL]\nsince = 2026-11-01\n")
-    filler.look_at_files(["instruments.toml"])
+    filler.note_changed_files(["instruments.toml"])
     fill(filler)
     assert path.read_text().splitlines()[1].startswith("2026-11-01")
 
@@ -237,7 +237,7 @@ def test_a_name_is_looked_at_again_when_instruments_toml_can_be_read(filler, put
     toml = data_dir / "instruments.toml"
     toml.write_text("[AAPL\n")
     path = put("AAPL_1d")
-    filler.look_at_files(["AAPL_1d.csv"])
+    filler.note_changed_files(["AAPL_1d.csv"])
     fill(filler)
     assert filler.status.state == "refused"
     toml.unlink()

@@ -25,7 +25,7 @@ _CHECK_EVERY_S = 60.0
 
 
 @dataclass(frozen=True)
-class GatewayWatch:
+class GatewayMonitor:
     """Queries ib-connection's status, and informs the others. For the stepping thread."""
 
     check: GatewayCheck
@@ -51,7 +51,7 @@ class GatewayWatch:
         """WrongSource says why the store may not be written to with this gateway's bars."""
         if self.is_foreign:
             try:
-                self.ask()
+                self.query()
             except PeerDown:
                 log.debug("ib-connection cannot say what its gateway is")
         self.ownership.check(self.source)
@@ -59,25 +59,25 @@ class GatewayWatch:
     def answers(self) -> bool:
         """There is a connection, and it is known what is behind it."""
         try:
-            said = self.ask()
-            why_not, hint = said.why_not, said.hint
+            status = self.query()
+            why_not, hint = status.why_not, status.hint
         except PeerDown as error:
             why_not, hint = f"{error.message} ({error.hint})", error.hint
         if why_not:
             self.phase.take(Event.HOLD, why_not, hint)
         return not why_not
 
-    def ask(self) -> GatewayStatus:
+    def query(self) -> GatewayStatus:
         """What is behind the connection, and why there are no data. PeerDown: no answer."""
         before = self.check.last
-        said = self.check.ask()
-        if said.at_once is not None:
-            self.scheduler.fetcher.allow(said.at_once)
-        if said.data_back_at != before.data_back_at:
+        status = self.check.query()
+        if status.at_once is not None:
+            self.scheduler.fetcher.allow(status.at_once)
+        if status.data_back_at != before.data_back_at:
             self._free()
-        self.clocks.learn(said.clock_offset_s, self.check.measure_clock)
+        self.clocks.learn(status.clock_offset_s, self.check.measure_clock)
         self._compare_clocks()
-        return said
+        return status
 
     def _free(self) -> None:
         """Data are available again: what failed for want of them is requested at once."""
@@ -92,10 +92,10 @@ class GatewayWatch:
         if self.clocks.requested_lately(self.check_every_s):
             return
         with contextlib.suppress(KtrdrError):
-            said = self.ask()
+            status = self.query()
             if self.scheduler.is_busy:  # requests in flight are kept meanwhile, and not answered
-                if said.why_not:
-                    self.phase.take(Event.HOLD, said.why_not, said.hint)
+                if status.why_not:
+                    self.phase.take(Event.HOLD, status.why_not, status.hint)
                 elif self.phase.reason.startswith(NO_DATA):
                     self.phase.take(Event.FILL)
 
