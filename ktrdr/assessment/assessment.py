@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
+from ktrdr.assessment.error_state import State
 from ktrdr.assessment.file_ownership import FileOwnership
 from ktrdr.assessment.series_state import FileSnapshot, SeriesState
 from ktrdr.assessment.sessions import KnownSessions
-from ktrdr.assessment.standing import State
-from ktrdr.completeness.coverage import Coverage, judge
+from ktrdr.completeness.coverage import Coverage, compute_coverage
 from ktrdr.completeness.gap_counts import counted
 from ktrdr.completeness.gaps import Reason
 from ktrdr.completeness.lifetime import ContractLifetime
@@ -50,16 +50,16 @@ class Assessor:
         `only_if_changed`: not while its file is the same and no bar has become due since. A broken
         file is read whole, so that nothing is written until all of it is repaired.
         """
-        if state.standing.state is State.BARRED:
+        if state.error_state.state is State.NO_FILE:
             return
         key = state.store.key(state.series)
         was_broken = isinstance(state.error, MalformedFile)
         if only_if_changed and key == state.key and was_broken:
             return
-        if only_if_changed and key == state.key and self._is_judged(state, now):
+        if only_if_changed and key == state.key and self._is_current(state, now):
             assert state.coverage is not None
-            judged = replace(state.coverage, until=now)
-            state.judged = replace(state.judged, coverage=judged)
+            coverage = replace(state.coverage, until=now)
+            state.assessment = replace(state.assessment, coverage=coverage)
             return
         since = self.fill_from(state, now)
         with self._blocking(state):
@@ -68,32 +68,32 @@ class Assessor:
                 if was_broken
                 else state.store.contents(state.series, since)
             )
-        self._judge(state, contents, since, now)
+        self._update(state, contents, since, now)
 
     def assess_history(self, state: SeriesState, now: int) -> bool:
         """Read every row of a file that was changed, and assess what precedes the days kept.
 
         False: that is done. Errors as `assess`.
         """
-        if state.standing.state is State.BARRED:
+        if state.error_state.state is State.NO_FILE:
             return False
         since = self.fill_from(state, now)
         basis = self._past_basis(state, since)
-        if state.file.is_verified and state.judged.past_basis == basis:
+        if state.file.is_verified and state.assessment.past_basis == basis:
             return False
-        state.judged = replace(state.judged, past_basis=None)
+        state.assessment = replace(state.assessment, past_basis=None)
         with self._blocking(state):
             if not state.file.is_verified:
-                self._judge(state, state.store.verify(state.series), since, now)
+                self._update(state, state.store.verify(state.series), since, now)
             contents = state.store.contents(state.series, min(state.first or 0, 0))
         schedule = self.sessions.known_schedule(state.instrument)
         past: Coverage | None = None
-        judged_by = self.contracts.basis(state)
+        known = self.contracts.basis(state)
         if schedule is not None and contents.first is not None and contents.first < since:
             wanted = self.contracts.expected(state, schedule, contents.first, since, now)
             first = max(contents.first, schedule.start)
             past = self._coverage(state, wanted, contents, since, (first, now))
-        state.judged = replace(state.judged, past=past, past_basis=basis, basis=judged_by)
+        state.assessment = replace(state.assessment, past=past, past_basis=basis, basis=known)
         return True
 
     @contextlib.contextmanager
@@ -106,23 +106,23 @@ class Assessor:
             state.block(error, key)
             raise
 
-    def _judge(self, state: SeriesState, contents: FileContents, since: int, now: int) -> None:
+    def _update(self, state: SeriesState, contents: FileContents, since: int, now: int) -> None:
         is_another = contents.key != state.key
-        is_mended = state.is_blocked and not isinstance(state.error, Misconfigured)
+        is_repaired = state.is_blocked and not isinstance(state.error, Misconfigured)
         is_resolved = isinstance(state.error, OtherUnit) and is_another
-        if is_mended or is_resolved or isinstance(state.error, StoreUnwritable):
+        if is_repaired or is_resolved or isinstance(state.error, StoreUnwritable):
             state.succeeded()
         is_owned = self.ownership.of(state, contents)
         state.file = FileSnapshot(
             state.key, contents.first, contents.last, contents.is_verified, is_owned
         )
-        before, after = state.coverage, self._judged(state, contents, since, now)
+        before, after = state.coverage, self._current_coverage(state, contents, since, now)
         state.file = state.file._replace(key=contents.key)
         if after is not None:
             found, filled = counted(before.gaps if before else None, after.gaps, after.since)
             self.detected, self.filled = self.detected + found, self.filled + filled
-        state.judged = replace(
-            state.judged,
+        state.assessment = replace(
+            state.assessment,
             coverage=after,
             basis=self.contracts.basis(state),
             due_at=self._oldest_due(state, after),
@@ -136,7 +136,7 @@ class Assessor:
             return None
         return due_at(schedule, state.series.timeframe, first, self.contracts.alignment(state))
 
-    def _judged(
+    def _current_coverage(
         self, state: SeriesState, contents: FileContents, since: int, now: int
     ) -> Coverage | None:
         """None: the sessions of these days are not known."""
@@ -145,7 +145,7 @@ class Assessor:
             return None
         wanted = self.contracts.expected(state, schedule, since, now, now)
         coverage = self._coverage(state, wanted, contents, since, (since, now))
-        given_up = state.standing.retry_at > now
+        given_up = state.error_state.retry_at > now
         return coverage.refused(state.reason) if given_up else coverage
 
     def _coverage(
@@ -157,18 +157,18 @@ class Assessor:
         span: tuple[int, int],
     ) -> Coverage:
         _, now = span
-        _, again_at = self.ledger.absences.unproven(state.absence, wanted.starts)
-        return judge(
+        _, again_at = self.ledger.absences.unproven(state.absence_key, wanted.starts)
+        return compute_coverage(
             wanted,
             contents.starts,
-            self.ledger.absences.absent(state.absence, wanted.starts, now),
-            self.ledger.absences.late(state.absence, wanted.starts, now),
+            self.ledger.absences.absent(state.absence_key, wanted.starts, now),
+            self.ledger.absences.late(state.absence_key, wanted.starts, now),
             since,
             span,
             wanted.starts[again_at > now],
         )
 
-    def _is_judged(self, state: SeriesState, now: int) -> bool:
+    def _is_current(self, state: SeriesState, now: int) -> bool:
         """Nothing can have become due, or may be requested again, since it was assessed.
 
         Bars end where sessions do, or at whole quarters and multiples of their length, or the
@@ -198,7 +198,7 @@ class Assessor:
         return (
             since,
             known,
-            self.contracts.life(state.instrument),
+            self.contracts.lifetime(state.instrument),
             self.contracts.alignment(state),
         )
 

@@ -24,7 +24,7 @@ class Contracts:
     def __init__(self, ledger: Ledger, sessions: KnownSessions) -> None:
         self._ledger = ledger
         self._sessions = sessions
-        self._lives: dict[str, ContractLifetime] = {}
+        self._lifetimes: dict[str, ContractLifetime] = {}
         self._alignments: dict[str, frozenset[int]] = {}
         self._grids: dict[tuple[str, Timeframe], Grid] = {}
         self._unscheduled: dict[str, dict[int, Unscheduled]] = {}
@@ -32,7 +32,7 @@ class Contracts:
 
     def _forget_all(self) -> None:
         """Everything that was read from the ledger."""
-        self._lives.clear()
+        self._lifetimes.clear()
         self._alignments.clear()
         self._grids.clear()
         self._unscheduled.clear()
@@ -41,7 +41,7 @@ class Contracts:
         """The facts known now; with other sessions, if given."""
         return Basis(
             self._sessions.known_schedule(state.instrument) if schedule is None else schedule,
-            self.life(state.instrument),
+            self.lifetime(state.instrument),
             self.alignment(state),
             tuple(self.unscheduled(state)),
         )
@@ -54,21 +54,21 @@ class Contracts:
         stored = (state.first, state.last)
         return basis.expected(state.series.timeframe, stored, (start, end), now)
 
-    def life(self, instrument: Instrument) -> ContractLifetime:
+    def lifetime(self, instrument: Instrument) -> ContractLifetime:
         """When the contract can have bars, as far as is known."""
         name = contract_name(instrument)
-        if name not in self._lives:
-            self._lives[name] = self._ledger.contracts.life(name)
-        return self._lives[name]
+        if name not in self._lifetimes:
+            self._lifetimes[name] = self._ledger.contracts.lifetime(name)
+        return self._lifetimes[name]
 
-    def keep_life(self, instrument: Instrument, life: ContractLifetime) -> None:
+    def keep_lifetime(self, instrument: Instrument, lifetime: ContractLifetime) -> None:
         """Record it, also for the next start."""
         name = contract_name(instrument)
-        if life != self._lives.get(name):
-            self._lives[name] = life
-            self._ledger.contracts.keep_life(name, life)
+        if lifetime != self._lifetimes.get(name):
+            self._lifetimes[name] = lifetime
+            self._ledger.contracts.keep_lifetime(name, lifetime)
 
-    def head_is_borne_out(self, state: SeriesState, head: int, now: int) -> bool:
+    def head_is_confirmed(self, state: SeriesState, head: int, now: int) -> bool:
         """The first stored bar is of the day on which IB says that its bars begin."""
         schedule = self._sessions.known_schedule(state.instrument)
         if schedule is None or state.first is None:
@@ -115,7 +115,7 @@ class Contracts:
 
     def unscheduled(self, state: SeriesState) -> Mapping[int, Unscheduled]:
         """Start → bar that was received at a time without trading, and is not accepted yet."""
-        name = state.absence
+        name = state.absence_key
         if name not in self._unscheduled:
             self._unscheduled[name] = (
                 self._ledger.contracts.unscheduled(name) if self._ledger.exists else {}
@@ -125,8 +125,8 @@ class Contracts:
     def keep_unscheduled(self, state: SeriesState, bars: Mapping[int, Unscheduled]) -> None:
         """Record them in place of the earlier ones of the series."""
         if bars != self.unscheduled(state):
-            self._ledger.contracts.keep_unscheduled(state.absence, bars)
-            self._unscheduled[state.absence] = dict(bars)
+            self._ledger.contracts.keep_unscheduled(state.absence_key, bars)
+            self._unscheduled[state.absence_key] = dict(bars)
 
     def take_identity(self, state: SeriesState, received: Identity) -> None:
         """Record which contract IB says the symbol is; a different one than before is a question.
@@ -135,19 +135,19 @@ class Contracts:
         """
         if state.rebuilds_from is not None:
             return  # the series that it stands for is questioned
-        known = self._ledger.contracts.identity(state.absence)
+        known = self._ledger.contracts.identity(state.absence_key)
         is_rolled = state.instrument.sec_type == "CONTFUT"
         now_known = settled(known, received, has_bars=state.first is not None and not is_rolled)
         if now_known != known:
-            self._ledger.contracts.keep_identity(state.absence, now_known)
+            self._ledger.contracts.keep_identity(state.absence_key, now_known)
 
-    def question_of(self, state: SeriesState) -> KnownContract | None:
+    def unconfirmed_contract(self, state: SeriesState) -> KnownContract | None:
         """What the symbol was and is now, if it is unknown whether that is one contract."""
-        known = self._ledger.contracts.identity(state.absence) if self._ledger.exists else None
+        known = self._ledger.contracts.identity(state.absence_key) if self._ledger.exists else None
         return known if known is not None and known.received is not None else None
 
-    def settle_question(self, state: SeriesState) -> None:
+    def confirm_contract(self, state: SeriesState) -> None:
         """It is one: the stored bars are those of the contract that IB returns now."""
-        known = self.question_of(state)
+        known = self.unconfirmed_contract(state)
         if known is not None and known.received is not None:
-            self._ledger.contracts.keep_identity(state.absence, KnownContract(known.received))
+            self._ledger.contracts.keep_identity(state.absence_key, KnownContract(known.received))

@@ -28,7 +28,7 @@ class FileOwnership:
         self._ledger.series.keep_file(state.series, contents.key, is_owned=is_owned)
         if is_owned and self._contracts.grid(state).seen is not None:
             # It begins again: no bar contradicts that.
-            self._ledger.absences.forget_late(state.absence)
+            self._ledger.absences.forget_late(state.absence_key)
         return is_owned
 
     def note_written(self, state: SeriesState) -> None:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ktrdr.assessment.standing import Standing
+from ktrdr.assessment.error_state import ErrorState
 from ktrdr.completeness.coverage import Coverage
 from ktrdr.completeness.gaps import Reason
-from ktrdr.completeness.lifetime import ContractLifetime, in_life
+from ktrdr.completeness.lifetime import ContractLifetime, in_lifetime
 from ktrdr.completeness.unscheduled import with_unscheduled
 from ktrdr.errors import (
     KtrdrError,
@@ -33,7 +33,7 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.store.bar_file import FileKey
 from ktrdr.store.interface import BarStore
 
-_ANY_LIFE = ContractLifetime()
+_ANY_LIFETIME = ContractLifetime()
 _NO_STARTS = np.empty(0, dtype=np.int64)
 _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
@@ -50,7 +50,7 @@ class Basis:
 
     schedule: Schedule | None = None
     """All known sessions of the contract."""
-    life: ContractLifetime = _ANY_LIFE
+    lifetime: ContractLifetime = _ANY_LIFETIME
     alignment: frozenset[int] = frozenset()
     """Where bars begin, as far as that was learnt; an argument of `expected`."""
     unscheduled: tuple[int, ...] = ()
@@ -68,18 +68,18 @@ class Basis:
         None before IB's own first bar, and none after the contract's last day, except between the
         first and last start of what is `stored`: stored bars outweigh IB's word.
         """
-        life, schedule, (first, last) = self.life, self.schedule, stored
+        lifetime, schedule, (first, last) = self.lifetime, self.schedule, stored
         if schedule is None:
             return Expected(_NO_STARTS, _NO_STARTS)
-        if life.head is not None and first is not None:
-            life = life._replace(head=min(life.head, first))
-        if life.expires is not None and last is not None:
-            life = life._replace(expires=max(life.expires, last - last % DAY_S))
+        if lifetime.head is not None and first is not None:
+            lifetime = lifetime._replace(head=min(lifetime.head, first))
+        if lifetime.expires is not None and last is not None:
+            lifetime = lifetime._replace(expires=max(lifetime.expires, last - last % DAY_S))
         start, end = max(span[0], schedule.start), span[1]
         found = expected(schedule, timeframe, start, end, now, alignment=self.alignment)
         more = [t for t in self.unscheduled if start <= t < min(end, now - DAILY_SETTLE_S)]
         found = with_unscheduled(found, np.array(more, np.int64), schedule, timeframe)
-        return in_life(found, life, timeframe)
+        return in_lifetime(found, lifetime, timeframe)
 
 
 class SeriesSnapshot(NamedTuple):
@@ -117,7 +117,7 @@ class FileSnapshot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Assessment:
     """What a series is missing, as last assessed."""
 
     coverage: Coverage | None = None
@@ -132,7 +132,7 @@ class Judgement:
     """When the oldest missing bar that can still be filled was due (UTC seconds)."""
 
 
-_NOT_READ, _NOT_JUDGED, _FINE = FileSnapshot(), Judgement(), Standing()
+_NOT_READ, _NOT_ASSESSED, _OK = FileSnapshot(), Assessment(), ErrorState()
 
 
 @dataclass(eq=False)
@@ -146,8 +146,8 @@ class SeriesState:
     rebuilds_from: int | None = None
     """It is a staging copy that has all bars from then on: it is rebuilt beside its own file."""
     file: FileSnapshot = _NOT_READ
-    judged: Judgement = _NOT_JUDGED
-    standing: Standing = _FINE
+    assessment: Assessment = _NOT_ASSESSED
+    error_state: ErrorState = _OK
     tried_at: float = 0.0
     compared_at: float = 0.0
     """When bars were last requested that match the stored ones, if any did (UTC seconds).
@@ -158,7 +158,7 @@ class SeriesState:
     """It is being rebuilt, and left alone until that is done."""
 
     def __repr__(self) -> str:
-        return f"<SeriesState {self.series} {self.standing.state}>"
+        return f"<SeriesState {self.series} {self.error_state.state}>"
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -167,22 +167,22 @@ class SeriesState:
     @cached_property
     def snapshot(self) -> SeriesSnapshot:
         """A snapshot for other threads; the same until something is set."""
-        file, judged, standing = self.file, self.judged, self.standing
+        file, assessment, error_state = self.file, self.assessment, self.error_state
         return SeriesSnapshot(
             self.series,
             self.instrument,
             self.store,
-            judged.coverage,
-            judged.past,
+            assessment.coverage,
+            assessment.past,
             self.is_past_known,
             file.key,
             file.first,
             file.last,
             file.is_owned,
-            standing.error,
-            standing.retry_at,
+            error_state.error,
+            error_state.retry_at,
             self.is_rebuilding,
-            judged.basis,
+            assessment.basis,
         )
 
     # Its parts.
@@ -210,12 +210,12 @@ class SeriesState:
     @property
     def coverage(self) -> Coverage | None:
         """Of the days that are kept complete."""
-        return self.judged.coverage
+        return self.assessment.coverage
 
     @property
     def error(self) -> KtrdrError | None:
         """Its error, if any."""
-        return self.standing.error
+        return self.error_state.error
 
     @property
     def is_past_known(self) -> bool:
@@ -223,13 +223,13 @@ class SeriesState:
 
         Also True if there are none.
         """
-        basis, coverage = self.judged.past_basis, self.judged.coverage
-        judged_until = basis[0] if basis else None
+        basis, coverage = self.assessment.past_basis, self.assessment.coverage
+        assessed_until = basis[0] if basis else None
         is_known = self.file.is_verified and coverage is not None
-        return is_known and coverage is not None and coverage.since == judged_until
+        return is_known and coverage is not None and coverage.since == assessed_until
 
     @property
-    def absence(self) -> str:
+    def absence_key(self) -> str:
         """The key under which the ledger keeps which bars IB does not have."""
         return f"{self.series} {contract_name(self.instrument)}"
 
@@ -243,36 +243,36 @@ class SeriesState:
     @property
     def is_blocked(self) -> bool:
         """Its file or its entry is broken, so that nothing may be requested or written."""
-        return self.standing.is_blocked
+        return self.error_state.is_blocked
 
     # Events.
 
-    def bar(self, why: MalformedFile | None) -> None:
+    def note_own_file(self, why: MalformedFile | None) -> None:
         """Leave it alone until a scan finds a file of its own; None: there is one."""
         if why is None:
-            self.standing = self.standing.has_file()
+            self.error_state = self.error_state.has_file()
             return
-        self.standing = self.standing.no_file(why)
-        self.judged = replace(self.judged, coverage=None, past=None, past_basis=None)
+        self.error_state = self.error_state.no_file(why)
+        self.assessment = replace(self.assessment, coverage=None, past=None, past_basis=None)
         self.file = FileSnapshot(is_owned=self.file.is_owned)
 
     def block(self, error: MalformedFile, key: FileKey | None) -> None:
         """Its file cannot be read: leave it alone until that changes."""
-        self.standing = self.standing.broken(error)
-        self.judged = replace(self.judged, coverage=None)
+        self.error_state = self.error_state.broken(error)
+        self.assessment = replace(self.assessment, coverage=None)
         self.file = self.file._replace(key=key)
 
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
     ) -> None:
-        """Put it back for a growing while; as `Standing.failed`."""
-        self.standing = self.standing.failed(error, now, delays_s)
+        """Put it back for a growing while; as `ErrorState.failed`."""
+        self.error_state = self.error_state.failed(error, now, delays_s)
         if self.coverage is not None:
-            self.judged = replace(self.judged, coverage=self.coverage.refused(self.reason))
+            self.assessment = replace(self.assessment, coverage=self.coverage.refused(self.reason))
 
     def succeeded(self) -> None:
         """It works: clear its error."""
-        self.standing = self.standing.succeeded()
+        self.error_state = self.error_state.succeeded()
 
     # Conclusions.
 
@@ -283,10 +283,10 @@ class SeriesState:
 
     def may_be_requested(self, now: float) -> bool:
         """It has no error."""
-        return self.standing.retry_at <= now and not self.is_blocked and not self.is_rebuilding
+        return self.error_state.retry_at <= now and not self.is_blocked and not self.is_rebuilding
 
     def is_current(self, now: float, grace_s: float) -> bool:
         """Nothing fillable is missing, except bars that became due just now."""
         if self.coverage is None or self.error is not None or self.is_rebuilding:
             return False
-        return self.judged.due_at is None or now < self.judged.due_at + grace_s
+        return self.assessment.due_at is None or now < self.assessment.due_at + grace_s

@@ -20,7 +20,7 @@ _SCHEDULE_AGAIN_S = 40 * DAY_S
 """Sessions of older days are not requested again."""
 _MISSING_AGAIN_S = {1: 300, 2: 1800, 3: 7200}
 """How often sessions were missing that should not be → when to request them again."""
-_SIGHTED_S = 300
+_UNSCHEDULED_AGAIN_S = 300
 """When to request sessions again after bars were received at times without trading."""
 
 
@@ -69,7 +69,7 @@ class KnownSessions:
         known = self.known_schedule(instrument)
         if known is not None and (known.start > received.end or received.start > known.end):
             known = None
-        believed = settle(
+        accepted = settle(
             known,
             received,
             usual_week(known, received, instrument.sec_type, now),
@@ -78,19 +78,21 @@ class KnownSessions:
             now,
             closed or (),
         )
-        most = max((one.times for one in believed.missing.values()), default=0)
+        most = max((one.times for one in accepted.missing.values()), default=0)
         again_s = _MISSING_AGAIN_S.get(most, _SCHEDULE_FRESH_S // 2)
-        is_open = believed.is_suspect or (closed is None and bool(believed.missing))
+        is_open = accepted.is_suspect or (closed is None and bool(accepted.missing))
         requested_at = now - _SCHEDULE_FRESH_S + again_s if is_open else now
-        self._schedules[name] = (self._shared(believed.schedule), requested_at)
-        self._ledger.contracts.keep_schedule(name, believed.schedule, requested_at)
-        self._ledger.contracts.keep_missing_sessions(name, believed.missing)
+        self._schedules[name] = (self._shared(accepted.schedule), requested_at)
+        self._ledger.contracts.keep_schedule(name, accepted.schedule, requested_at)
+        self._ledger.contracts.keep_missing_sessions(name, accepted.missing)
 
     def request_soon(self, instrument: Instrument, now: int) -> None:
         """Bars were received that contradict SCHEDULE: request it again soon."""
         known, name = self.known_schedule(instrument), contract_name(instrument)
         if known is not None:
-            requested_at = min(self._schedules[name][1], now - _SCHEDULE_FRESH_S + _SIGHTED_S)
+            requested_at = min(
+                self._schedules[name][1], now - _SCHEDULE_FRESH_S + _UNSCHEDULED_AGAIN_S
+            )
             self._schedules[name] = (known, requested_at)
 
     def add_sessions(self, instrument: Instrument, sessions: Iterable[Session]) -> None:

@@ -162,7 +162,7 @@ class Coverage:
         return replace(self, gaps=self.gaps.renamed(is_open, reason))
 
 
-def judge(
+def compute_coverage(
     expected: Expected,
     present: Int64Array,
     absent: Int64Array,

@@ -328,16 +328,16 @@ def settle(
         kept += sessions
         if first < day < last:
             denied.append(day)
-    besides = [
+    traded = [
         session  # on a day that SCHEDULE has, at times at which it has no trading
         for session in set(known.sessions if known else ()) - set(received.sessions)
         if session.day in days and received.start <= session.open and session.close <= now
         if not received.overlaps(session) and is_traded(session)
     ]
-    together = tuple(sorted({*received.sessions, *kept, *besides}))
+    together = tuple(sorted({*received.sessions, *kept, *traded}))
     source = received.source if past else "hours"  # it does not cover the past
-    believed = replace(received, sessions=together, source=source, denied=tuple(sorted(denied)))
-    joined = believed if known is None else known.joined(believed)
+    accepted = replace(received, sessions=together, source=source, denied=tuple(sorted(denied)))
+    joined = accepted if known is None else known.joined(accepted)
     newest = max(past, default=now)  # bars after a day will show what it was
     is_suspect = any(s.day not in denied or s.day > newest for s in kept)
     return Settled(joined, counted, is_suspect)

@@ -174,7 +174,7 @@ class FillFacts:
     """None: not known yet."""
     is_there: bool
     """The store has a file for the series."""
-    is_judged: bool
+    is_assessed: bool
     """The series was assessed after the fill was requested, and the clocks agree."""
     is_requested: bool
     """A request for the series is in flight."""
@@ -186,9 +186,9 @@ class FillFacts:
     """Why the gap filler as a whole requests nothing."""
 
 
-def judged(facts: FillFacts) -> tuple[Event, Trouble]:
+def event_of(facts: FillFacts) -> tuple[Event, Trouble]:
     """The event for an open fill, and the problem if it is held up."""
-    found, nothing = facts.progress if facts.is_judged else None, Trouble("")
+    found, nothing = facts.progress if facts.is_assessed else None, Trouble("")
     if not facts.is_there:
         return Event.REFUSED, Trouble(_REMOVED, _REMOVED_HINT)
     if found is not None and found.is_complete:

@@ -125,7 +125,7 @@ def after(grid: Grid, finding: GridFinding, requested_at: int) -> Grid:
     return grid._replace(times=grid.times + 1, last_at=requested_at)
 
 
-def is_believed(grid: Grid, *, is_against: bool) -> bool:
+def is_accepted(grid: Grid, *, is_against: bool) -> bool:
     """Whether the other grid was seen often enough; `is_against`: it contradicts stored bars."""
     times, after_s = (_STORED_TIMES, _STORED_AFTER_S) if is_against else (_TIMES, _AFTER_S)
     return grid.times >= times and grid.last_at - grid.first_at >= after_s

@@ -21,12 +21,14 @@ class ContractLifetime(NamedTuple):
     """Its last trading day, as UTC midnight."""
 
 
-def in_life(found: Expected, life: ContractLifetime, timeframe: Timeframe) -> Expected:
+def in_lifetime(found: Expected, lifetime: ContractLifetime, timeframe: Timeframe) -> Expected:
     """Which of the bars a contract can have: from its first bar on, to its last day."""
     chosen = np.ones(len(found.starts), dtype=np.bool_)
-    if life.head is not None:
+    if lifetime.head is not None:
         is_daily = timeframe.is_daily
-        chosen &= found.starts >= (life.head - life.head % DAY_S if is_daily else life.head)
-    if life.expires is not None:
-        chosen &= found.days <= life.expires
+        chosen &= found.starts >= (
+            lifetime.head - lifetime.head % DAY_S if is_daily else lifetime.head
+        )
+    if lifetime.expires is not None:
+        chosen &= found.days <= lifetime.expires
     return Expected(found.starts[chosen], found.days[chosen])

@@ -44,22 +44,22 @@ class Unscheduled(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sighted:
+class Screened:
     """The verdict on an answer's bars at times without trading."""
 
-    believed: list[Bar]
+    accepted: list[Bar]
     unverified: dict[int, Unscheduled]
     """Start → bar: to be requested again."""
 
 
-def sight(
+def screen(
     known: Mapping[int, Unscheduled],
     received: Sequence[Bar],
     requested_at: int,
     missing: int = 0,
     *,
     is_sure: bool = True,
-) -> Sighted:
+) -> Screened:
     """Which of the bars `received` are accepted, if those `known` were received before.
 
     `missing`: how many expected bars the same answer did not have. Unless the time `is_sure`, the
@@ -76,18 +76,18 @@ def sight(
     for start in now:
         of_day[start // DAY_S] = of_day.get(start // DAY_S, 0) + 1
 
-    is_moved = are_moved(len(received), missing)
+    is_shifted = are_shifted(len(received), missing)
 
-    def is_believed(one: Unscheduled) -> bool:
-        is_many = of_day[one.bar.start // DAY_S] >= _MANY and not is_moved
+    def is_accepted(one: Unscheduled) -> bool:
+        is_many = of_day[one.bar.start // DAY_S] >= _MANY and not is_shifted
         times, after_s = (_MANY_TIMES, _MANY_AFTER_S) if is_many else (_FEW_TIMES, _FEW_AFTER_S)
         return is_sure and one.times >= times and requested_at - one.first_at >= after_s
 
-    believed = [one.bar for one in now.values() if is_believed(one)]
-    return Sighted(believed, {t: one for t, one in now.items() if not is_believed(one)})
+    accepted = [one.bar for one in now.values() if is_accepted(one)]
+    return Screened(accepted, {t: one for t, one in now.items() if not is_accepted(one)})
 
 
-def are_moved(unscheduled: int, missing: int) -> bool:
+def are_shifted(unscheduled: int, missing: int) -> bool:
     """Whether the bars may be the missing ones, shifted: they are about as many."""
     return unscheduled > 0 and unscheduled <= 2 * missing <= 4 * unscheduled
 

@@ -13,7 +13,7 @@ import numpy as np
 from ktrdr.completeness.evidence import Answered, Density, UnprovenAbsences, settle, weigh
 from ktrdr.completeness.gaps import Gap, among, missing
 from ktrdr.completeness.grids import find_grid, shown
-from ktrdr.completeness.lifetime import in_life
+from ktrdr.completeness.lifetime import in_lifetime
 from ktrdr.completeness.request_plan import plan
 from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, WrongSource
@@ -21,7 +21,7 @@ from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import schedule_from_json
 from ktrdr.ipc.query import request_to_query
-from ktrdr.ledger.reader import absent_of, life_of, sessions_of
+from ktrdr.ledger.reader import absent_of, lifetime_of, sessions_of
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Instrument, Series, contract_name
@@ -228,7 +228,7 @@ class Fetching:
         if series.timeframe is Timeframe.H4:
             alignment |= learnt_alignment(settled.schedule, present.tolist())
         found = expected(settled.schedule, series.timeframe, *span, now, alignment=alignment)
-        bars = in_life(found, life_of(path, name), series.timeframe)
+        bars = in_lifetime(found, lifetime_of(path, name), series.timeframe)
         due = _Due(
             span,
             settled.schedule,

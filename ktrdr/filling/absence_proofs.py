@@ -59,7 +59,7 @@ class AbsenceProofs:
         `new`: the bars that the answer added. Bars that IB may merely be late with are requested
         again at `soon`. Returns what is unverified only for want of a control.
         """
-        name, (starts, days) = state.absence, expected
+        name, (starts, days) = state.absence_key, expected
         if not requested.any():
             return ()
         present = among(starts, state.store.contents(state.series, int(starts[0])).starts)
@@ -100,7 +100,7 @@ class AbsenceProofs:
 
     def mark_absent(self, state: SeriesState, gaps: tuple[Gap, ...], requested_at: int) -> None:
         """A control was answered, so the bars missing from the answer are absent."""
-        self._absences.record_absent(state.absence, gaps, requested_at)
+        self._absences.record_absent(state.absence_key, gaps, requested_at)
 
     def nearest_known(self, state: SeriesState, gap: Gap, requested_at: int) -> int | None:
         """The stored bar nearest to a gap that IB should have too; None: there is none near.

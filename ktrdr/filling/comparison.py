@@ -34,14 +34,14 @@ class Comparison:
         if not received or state.first is None:
             return None
         revision = compare(stored(state, received), received, requested)
-        known = self._revised.get(state.absence, frozenset())
+        known = self._revised.get(state.absence_key, frozenset())
         if revision is not None and known.issuperset(revision.changed):
             return replace(revision, unclear_at=None)
         return revision
 
     def note_revised(self, state: SeriesState, revision: Revision) -> None:
         """Only these foreign bars were revised: they are not checked again."""
-        self._revised[state.absence] = frozenset(revision.changed)
+        self._revised[state.absence_key] = frozenset(revision.changed)
 
     def correct(self, state: SeriesState, revision: Revision) -> None:
         """Replace owned bars by those received now."""

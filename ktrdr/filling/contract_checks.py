@@ -30,7 +30,7 @@ class ContractChecks:
     rebuilds: Rebuilds
     owner: Owner
     clock: Callable[[], float]
-    go_on: Callable[[SeriesState], None]
+    resume: Callable[[SeriesState], None]
     """Assess a series again, and request what it is missing."""
 
     def request(self, state: SeriesState, until: int | None = None) -> None:
@@ -41,14 +41,14 @@ class ContractChecks:
         span = latest(state, COMPARED, until)
         is_requested = self.fetcher.is_requesting(state, Kind.LIKENESS)
         if span is None:
-            self.assessor.contracts.settle_question(state)
+            self.assessor.contracts.confirm_contract(state)
         elif state.may_be_requested(self.clock()) and not is_requested:
             request = BarsRequest(state.instrument, state.series.timeframe, *span)
             self.fetcher.request_bars(Kind.LIKENESS, state, request, Priority.RECENT)
 
     def take(self, task: Task, answer: Answer) -> None:
         """Continue if the bars match the stored ones; else OtherContract, for a person."""
-        state, known = task.state, self.assessor.contracts.question_of(task.state)
+        state, known = task.state, self.assessor.contracts.unconfirmed_contract(task.state)
         if state.is_rebuilding:
             return
         if not self.owner.clocks_agree:
@@ -67,7 +67,7 @@ class ContractChecks:
                 f"instruments.toml: con_id = {known.received.con_id}; else move the file away, or "
                 f"keep to the old contract: con_id = {known.contract.con_id}",
             )
-        self.assessor.contracts.settle_question(state)
+        self.assessor.contracts.confirm_contract(state)
         state.succeeded()
         in_ratio = " except for a split ratio" if like is Likeness.RATIO else ""
         self.owner.report(
@@ -77,7 +77,7 @@ class ContractChecks:
                 hint=f"nothing to do: its bars match the stored ones{in_ratio}: it goes on",
             ),
         )
-        self.go_on(state)
+        self.resume(state)
 
     def _take_prices(self, task: Task, received: Mapping[int, Bar]) -> None:
         """All prices seemed to have one ratio: rebuild the series if they do.

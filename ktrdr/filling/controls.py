@@ -35,10 +35,10 @@ class Controls:
 
     def request_head(self, state: SeriesState, request: BarsRequest, now: int) -> None:
         """Request IB's first bar, if an answer begins later than its request."""
-        life = self.assessor.contracts.life(state.instrument)
+        lifetime = self.assessor.contracts.lifetime(state.instrument)
         is_short = state.first is None or state.first > request.start
         has_unproven = state.coverage is not None and Reason.UNPROVEN in state.coverage.gap_counts
-        is_known = life.head_at is not None and now - life.head_at <= _HEAD_AGAIN_S
+        is_known = lifetime.head_at is not None and now - lifetime.head_at <= _HEAD_AGAIN_S
         is_requested = self.fetcher.is_requesting_head(state.instrument)
         if is_short and has_unproven and not is_known and not is_requested:
             self.fetcher.request_head(state, now)
@@ -47,13 +47,15 @@ class Controls:
         """Accept it if the stored bars confirm it; else request it again tomorrow."""
         state = task.state
         contracts = self.assessor.contracts
-        life = contracts.life(state.instrument)
+        lifetime = contracts.lifetime(state.instrument)
         known, requested_at = head, task.requested_at
-        if known is None or not contracts.head_is_borne_out(state, known, requested_at):
-            known, requested_at = life.head, requested_at - _HEAD_AGAIN_S + DAY_S
+        if known is None or not contracts.head_is_confirmed(state, known, requested_at):
+            known, requested_at = lifetime.head, requested_at - _HEAD_AGAIN_S + DAY_S
         else:
             log.info("%s: IB has bars from %s on", state.series, iso(known))
-        contracts.keep_life(state.instrument, life._replace(head=known, head_at=requested_at))
+        contracts.keep_lifetime(
+            state.instrument, lifetime._replace(head=known, head_at=requested_at)
+        )
         state.succeeded()
         self.assess(state)
 

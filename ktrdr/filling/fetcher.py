@@ -217,7 +217,7 @@ class Fetcher:
         """How long ago it was sent."""
         return self._stopwatch() - task.sent_at
 
-    def take_stock(self, *, was_busy: bool) -> None:
+    def record_progress(self, *, was_busy: bool) -> None:
         """Record the current throughput, or that nothing was in flight."""
         if was_busy:
             self._throughput.advance(self._stopwatch())

@@ -16,7 +16,7 @@ from ktrdr.completeness.grids import (
     after,
     find_grid,
     has_grid,
-    is_believed,
+    is_accepted,
     shown,
 )
 from ktrdr.errors import KtrdrError, RequestFailed
@@ -49,7 +49,7 @@ class Gridded:
     """Something was left out: nothing missing from the answer counts as absent."""
     again_s: int | None = None
     """When to request this again, if the answer follows another grid."""
-    is_moved: bool = False
+    is_shifted: bool = False
     """The other grid is accepted now, contrary to stored bars."""
 
 
@@ -85,8 +85,8 @@ class GridFindings:
         )
         before = self._contracts.grid(state)
         finding = find_grid(received, schedule, state.series.timeframe, before.alignment)
-        if is_sure and self._heed_grid(state, schedule, before, finding, requested_at):
-            return Gridded(answer, is_incomplete=True, is_moved=True)
+        if is_sure and self._update_grid(state, schedule, before, finding, requested_at):
+            return Gridded(answer, is_incomplete=True, is_shifted=True)
         return self._without_odd(state, schedule, answer, received)
 
     def comparable(self, state: SeriesState, answer: Answer) -> list[Bar]:
@@ -121,7 +121,7 @@ class GridFindings:
             is_incomplete=bool(unlikely),
         )
 
-    def _heed_grid(
+    def _update_grid(
         self,
         state: SeriesState,
         schedule: Schedule,
@@ -137,7 +137,7 @@ class GridFindings:
         if finding.minute is not None:
             grid, is_against = self._weigh_grid(state, schedule, grid)
         elif grid != before:  # what it had at the other times is denied
-            self._absences.forget_late(state.absence)
+            self._absences.forget_late(state.absence_key)
         self._contracts.keep_grid(state, grid)
         return is_against and grid.minute != before.minute
 
@@ -150,16 +150,16 @@ class GridFindings:
         series, other = state.series, Grid(grid.seen)
         rows = state.store.contents(series, min(state.first or 0, 0)).starts
         is_against = bool(find_grid(rows, schedule, series.timeframe, other.alignment).odd.any())
-        is_mendable = state.is_owned or not is_against
-        is_learnt = is_mendable and is_believed(grid, is_against=is_against)
+        is_repairable = state.is_owned or not is_against
+        is_learnt = is_repairable and is_accepted(grid, is_against=is_against)
         expected, seen = (shown(schedule, series.timeframe, one.alignment) for one in (grid, other))
         found = f"IB's bars begin at other minutes than expected ({seen}, expected {expected})"
         hint = ""
         if is_learnt:
-            self._absences.forget_missing(state.absence)
-        if not is_mendable:
+            self._absences.forget_missing(state.absence_key)
+        if not is_repairable:
             hint = f"to have them, move {series.file_name} away and create it with its header line"
-        what = _OTHER_GRID[is_learnt, is_against, is_mendable]
+        what = _OTHER_GRID[is_learnt, is_against, is_repairable]
         self._report(str(series), RequestFailed(f"{found}: {what}", hint=hint))
         return other if is_learnt else grid, is_against
 

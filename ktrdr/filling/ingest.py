@@ -38,12 +38,12 @@ class IngestResult:
 
     Nothing of it was written, and nothing missing from it counts as absent.
     """
-    is_moved: bool = False
+    is_shifted: bool = False
     """Its bars begin at other minutes than the stored ones: nothing was written."""
 
 
 @dataclass(frozen=True)
-class _Sifted:
+class _Accepted:
     """The accepted part of an answer."""
 
     answer: Answer
@@ -55,7 +55,7 @@ class _Sifted:
     """Nothing missing from it counts as absent."""
     again_s: int | None = None
     """As in `Gridded`."""
-    is_moved: bool = False
+    is_shifted: bool = False
     """As in `Gridded`: nothing is to be written."""
 
 
@@ -96,10 +96,10 @@ class Ingest:
         if self._sessions.known_schedule(state.instrument) is None:
             raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
         self.notice_foreign(state, requested_at)
-        sifted = self._sift(state, request, answer, requested_at, is_sure=is_sure)
-        if sifted.is_moved:
+        accepted = self._accept(state, request, answer, requested_at, is_sure=is_sure)
+        if accepted.is_shifted:
             self._requests.refused(series, *span, requested_at, "other_grid", None)
-            return IngestResult(0, is_moved=True)
+            return IngestResult(0, is_shifted=True)
         since = self._assessor.fill_from(state, requested_at)
         schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
@@ -108,10 +108,10 @@ class Ingest:
         )
         requested = (expected.starts >= span[0]) & (expected.starts < span[1])
         # Nothing is compared if the answer is on another grid: its bars do not have these starts.
-        is_odd, answer = sifted.again_s is not None, sifted.answer
+        is_odd, answer = accepted.again_s is not None, accepted.answer
         revision = None if is_odd else self.comparison.compare(state, answer, span)
         if revision is not None and wants_more(state, revision):
-            self._requests.answered(series, *span, requested_at, sifted.received)
+            self._requests.answered(series, *span, requested_at, accepted.received)
             return IngestResult(0, revision=revision, is_withheld=True)
         self.later.was_written(state)
         there = among(expected.starts, state.store.contents(series, since).starts)
@@ -122,17 +122,17 @@ class Ingest:
         if is_odd:
             self._requests.refused(series, *span, requested_at, "other_grid", None)
         else:
-            self._requests.answered(series, *span, requested_at, sifted.received)
+            self._requests.answered(series, *span, requested_at, accepted.received)
         new = among(expected.starts, np.array([bar.start for bar in done], np.int64)) & ~there
         unproven = self._request_missing(
-            state, sifted, expected, requested, new, requested_at, is_sure=is_sure
+            state, accepted, expected, requested, new, requested_at, is_sure=is_sure
         )
         return IngestResult(added, unproven, revision)
 
     def _request_missing(
         self,
         state: SeriesState,
-        sifted: _Sifted,
+        accepted: _Accepted,
         expected: Expected,
         requested: BoolArray,
         new: BoolArray,
@@ -144,9 +144,12 @@ class Ingest:
 
         `new`: the bars that the answer added. Returns what only a control would prove absent.
         """
-        answer, due = sifted.answer, Expected(expected.starts[requested], expected.days[requested])
-        if sifted.is_damaged:
-            self.later.request_unproven(state, answer, due, requested_at, sifted.again_s)
+        answer, due = (
+            accepted.answer,
+            Expected(expected.starts[requested], expected.days[requested]),
+        )
+        if accepted.is_damaged:
+            self.later.request_unproven(state, answer, due, requested_at, accepted.again_s)
             return ()
         if not is_sure:
             self.later.request_soon(state, answer, due, requested_at)
@@ -154,14 +157,14 @@ class Ingest:
         schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
         requested = requested & ~self._request_outside(
-            state, expected, sifted.outside, requested_at
+            state, expected, accepted.outside, requested_at
         )
         soon = requested_at + self.later.late_for(state, answer, due, schedule, requested_at)
         return self.absences.weigh(
             state, schedule, expected, requested, answer, new, requested_at, soon
         )
 
-    def _sift(
+    def _accept(
         self,
         state: SeriesState,
         request: BarsRequest,
@@ -169,7 +172,7 @@ class Ingest:
         requested_at: int,
         *,
         is_sure: bool,
-    ) -> _Sifted:
+    ) -> _Accepted:
         """The part of an answer that may be written; the rest is reported and recorded.
 
         Sessions and minutes that bars have shown are learnt.
@@ -179,15 +182,15 @@ class Ingest:
         answer, outside = without_closed(answer, schedule, request.timeframe)
         gridded = self.grids.by_grid(state, schedule, answer, requested_at, is_sure=is_sure)
         answer, received = gridded.answer, len(gridded.answer.bars) + len(outside)
-        if gridded.is_moved:
-            return _Sifted(answer, received, is_moved=True)
+        if gridded.is_shifted:
+            return _Accepted(answer, received, is_shifted=True)
         is_damaged = bool(answer.invalid) or gridded.is_incomplete
         outside += gridded.odd
         if outside:
-            believed, outside, is_moved = self._unscheduled.sight(
+            believed, outside, is_shifted = self._unscheduled.screen(
                 state, request, answer, outside, requested_at, is_sure=is_sure
             )
-            is_damaged |= is_moved
+            is_damaged |= is_shifted
             answer = answer._replace(bars=sorted([*answer.bars, *believed]))
             schedule = self._sessions.known_schedule(state.instrument) or schedule
         self._report_invalid(
@@ -198,15 +201,17 @@ class Ingest:
             [bar.start for bar in outside if bar in gridded.odd],
         )
         self.grids.learn_alignment(state, schedule, answer)
-        return _Sifted(answer, received, tuple(outside), is_damaged, gridded.again_s)
+        return _Accepted(answer, received, tuple(outside), is_damaged, gridded.again_s)
 
     def _request_outside(
         self, state: SeriesState, expected: Expected, outside: Sequence[Bar], requested_at: int
     ) -> BoolArray:
         """Which expected bars were received but not accepted; they are requested again."""
-        sighted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
-        self.later.request_later(state, runs(expected.starts, sighted, Reason.LATE), requested_at)
-        return sighted
+        not_accepted = among(expected.starts, np.array([bar.start for bar in outside], np.int64))
+        self.later.request_later(
+            state, runs(expected.starts, not_accepted, Reason.LATE), requested_at
+        )
+        return not_accepted
 
     def notice_foreign(self, state: SeriesState, now: int) -> None:
         """Assess a file that was changed since it was last read: it is not owned any more."""

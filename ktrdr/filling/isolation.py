@@ -59,18 +59,18 @@ class Isolation:
                 self._forget(state)
             if gone:
                 return
-            if _is_everybodys(error):
+            if _concerns_all(error):
                 raise
-            self._put_back(series, _trouble_with(series[0], error))
+            self._defer(series, _as_error(series[0], error))
 
-    def _put_back(self, series: Iterable[SeriesState], error: KtrdrError) -> None:
+    def _defer(self, series: Iterable[SeriesState], error: KtrdrError) -> None:
         for state in series:
             if not (state.is_blocked and state.error is error):  # otherwise already noted
                 state.failed(error, self._clock())
             self._report(str(state.series), error)
 
 
-def _trouble_with(state: SeriesState, error: Exception) -> KtrdrError:
+def _as_error(state: SeriesState, error: Exception) -> KtrdrError:
     if isinstance(error, KtrdrError):
         return error
     if isinstance(error, OSError):
@@ -79,7 +79,7 @@ def _trouble_with(state: SeriesState, error: Exception) -> KtrdrError:
     return RequestFailed(f"a bug in ktrdr: {error!r}", hint=MISTAKE_HINT)
 
 
-def _is_everybodys(error: Exception) -> bool:
+def _concerns_all(error: Exception) -> bool:
     """It concerns the connection, or the store as a whole."""
     if isinstance(error, OSError):
         return is_of_the_disk(error)

@@ -39,7 +39,7 @@ class LaterRequests:
         The pause doubles each time. True: later. Not recorded during a rebuild, which would seem
         complete without it.
         """
-        name, first = state.absence, gaps[0].first if gaps else 0
+        name, first = state.absence_key, gaps[0].first if gaps else 0
         counts = self._put_off.setdefault(name, {})
         times = counts[first] = counts.get(first, 0) + 1
         if times > 1 and state.rebuilds_from is None:
@@ -49,14 +49,16 @@ class LaterRequests:
 
     def was_written(self, state: SeriesState) -> None:
         """Nothing of the series is withheld now: earlier delays no longer count."""
-        self._put_off.pop(state.absence, None)
+        self._put_off.pop(state.absence_key, None)
 
     def request_soon(
         self, state: SeriesState, answer: Answer, due: Expected, requested_at: int
     ) -> None:
         """Request the due bars missing from an answer again, after the usual pause."""
         late = runs(due.starts, _missing(due, answer), Reason.LATE)
-        self._absences.record_late(state.absence, late, requested_at, requested_at + self._late_s)
+        self._absences.record_late(
+            state.absence_key, late, requested_at, requested_at + self._late_s
+        )
 
     def request_unproven(
         self,
@@ -71,11 +73,13 @@ class LaterRequests:
         if again_s is None:
             self.request_later(state, missing, requested_at)
         else:
-            self._absences.record_late(state.absence, missing, requested_at, requested_at + again_s)
+            self._absences.record_late(
+                state.absence_key, missing, requested_at, requested_at + again_s
+            )
 
     def request_later(self, state: SeriesState, gaps: list[Gap], requested_at: int) -> None:
         """Doubled each time."""
-        name = state.absence
+        name = state.absence_key
         if not gaps:
             return
         times = self._misses[name, gaps[0].first] = self._misses.get((name, gaps[0].first), 0) + 1

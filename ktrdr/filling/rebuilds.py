@@ -109,7 +109,7 @@ class Rebuilds:
         self._assessor.ledger.series.keep_rebuild(state.series, state.first, why)
         self._remove_staging(state.series)
         state.is_rebuilding = True
-        state.standing = state.standing.set_aside()
+        state.error_state = state.error_state.cleared()
         staging = self._make_staging(state, state.first)
         self._rebuilds[state.series] = Rebuild(state, staging)
         self._assess(staging)
@@ -121,7 +121,7 @@ class Rebuilds:
         """
         rebuild = self._rebuilds[staging.series]
         self._assess(rebuild.state)
-        if rebuild.state.is_blocked or rebuild.state.standing.retry_at > self._clock():
+        if rebuild.state.is_blocked or rebuild.state.error_state.retry_at > self._clock():
             return  # its file could not be assessed
         if not self._owner.is_tracked(rebuild.state) or not rebuild.state.is_owned:
             self._leave(staging, "the file was changed meanwhile")

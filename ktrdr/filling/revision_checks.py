@@ -75,7 +75,7 @@ class RevisionChecks:
     def _due(self, state: SeriesState, now: int) -> str | None:
         """What to compare of a complete series, `settle` or `sample`; None: nothing."""
         is_complete = state.coverage is not None and not state.coverage.fillable
-        if self.assessor.contracts.question_of(state) is not None:
+        if self.assessor.contracts.unconfirmed_contract(state) is not None:
             return None
         if not is_complete or state.last is None or not state.may_be_requested(now):
             return None

@@ -174,7 +174,7 @@ class Scheduler:
         """
         if not state.may_be_requested(self._clock()) or not self._is_tracked(state):
             return
-        if self._assessor.contracts.question_of(state) is not None:
+        if self._assessor.contracts.unconfirmed_contract(state) is not None:
             self._contract_checks.request(state)
             return
         if state.coverage is None:
@@ -182,8 +182,8 @@ class Scheduler:
         most = max(_REQUESTS_A_SERIES, self.fetcher.room // max(sharers, 1))
         now = int(self._clock())
         gaps = state.coverage.open_gaps
-        if state.standing.failures and gaps:
-            gaps, most = [gaps[-1 - (state.standing.failures - 1) % len(gaps)]], 1
+        if state.error_state.failures and gaps:
+            gaps, most = [gaps[-1 - (state.error_state.failures - 1) % len(gaps)]], 1
         lengths = self._lengths.known(self._assessor.ledger)
         wanted = plan(gaps, state.instrument, state.series.timeframe, lengths)
         if not now - _COMPARED_S <= state.compared_at <= now:
@@ -218,7 +218,7 @@ class Scheduler:
                 self.fetcher.ended(finished[0])
             if time.monotonic() >= until:
                 break
-        self.fetcher.take_stock(was_busy=was_busy)
+        self.fetcher.record_progress(was_busy=was_busy)
         if refused is not None:
             raise refused
         if lost is not None:
@@ -261,8 +261,8 @@ class Scheduler:
             task.series, found.schedule, task.requested_at, found.closed
         )
         if found.expires is not None:
-            life = self._assessor.contracts.life(instrument)._replace(expires=found.expires)
-            self._assessor.contracts.keep_life(instrument, life)
+            lifetime = self._assessor.contracts.lifetime(instrument)._replace(expires=found.expires)
+            self._assessor.contracts.keep_lifetime(instrument, lifetime)
         for state in task.series:
             with self._isolation.of(state):
                 self.assess(state)
@@ -280,32 +280,32 @@ class Scheduler:
             if state.is_rebuilding:
                 return  # it is requested again with all the others
             is_sure = self._owner.clocks_agree
-            taken = self._ingest.take(state, request, answer, task.requested_at, is_sure=is_sure)
+            result = self._ingest.take(state, request, answer, task.requested_at, is_sure=is_sure)
         except KtrdrError as error:
             self._learn_from(error, request, state, task.requested_at)
             raise
-        if not taken.is_withheld:
+        if not result.is_withheld:
             state.succeeded()
             state.compared_at = task.requested_at
         self._lengths.answered(self._assessor.ledger, request, took_s)
-        self.summary.bars_added += taken.added
+        self.summary.bars_added += result.added
         self.assess(state)
         log.info(
             "%s: %s to %s: %d bars, %d new",
-            *(state.series, iso(request.start), iso(request.end), len(answer.bars), taken.added),
+            *(state.series, iso(request.start), iso(request.end), len(answer.bars), result.added),
         )
-        self._follow_up(replace(task, gaps=tuple(gaps)), taken)
+        self._follow_up(replace(task, gaps=tuple(gaps)), result)
 
-    def _follow_up(self, task: Task, taken: IngestResult) -> None:
+    def _follow_up(self, task: Task, result: IngestResult) -> None:
         state, requested_at = task.state, task.requested_at
-        if taken.revision:
-            self._revision_checks.handle(task, taken.revision)
-        if taken.is_moved:
+        if result.revision:
+            self._revision_checks.handle(task, result.revision)
+        if result.is_shifted:
             why = "IB's bars begin at other minutes than those stored"
             self._revision_checks.rebuild(state, why)
-        if taken.wants_control:
-            self._controls.request_control(state, taken.wants_control, requested_at)
-        if not taken.is_withheld:
+        if result.wants_control:
+            self._controls.request_control(state, result.wants_control, requested_at)
+        if not result.is_withheld:
             self._controls.request_head(state, task.bars_request, requested_at)
 
     def _learn_from(

@@ -12,7 +12,7 @@ from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.completeness.gaps import among
 from ktrdr.completeness.grids import find_grid
-from ktrdr.completeness.unscheduled import are_moved, sessions_of, sight
+from ktrdr.completeness.unscheduled import are_shifted, screen, sessions_of
 from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest
@@ -32,7 +32,7 @@ class UnscheduledBars:
         self._sessions = sessions
         self._contracts = contracts
 
-    def sight(
+    def screen(
         self,
         state: SeriesState,
         request: BarsRequest,
@@ -54,22 +54,22 @@ class UnscheduledBars:
             state, schedule, request.start, request.end, requested_at
         ).starts
         there = [*(bar.start for bar in answer.bars), *received, *known]
-        absent = self._absences.absent(state.absence, due, requested_at)
+        absent = self._absences.absent(state.absence_key, due, requested_at)
         missing = np.setdiff1d(np.setdiff1d(due, absent), np.array(there, np.int64))
-        sighted = sight(known, outside, requested_at, len(missing), is_sure=is_sure)
+        screened = screen(known, outside, requested_at, len(missing), is_sure=is_sure)
         others = {start: one for start, one in known.items() if start not in received}
-        self._contracts.keep_unscheduled(state, others | sighted.unverified)
+        self._contracts.keep_unscheduled(state, others | screened.unverified)
         timeframe = state.series.timeframe
-        starts = np.array([bar.start for bar in sighted.believed], np.int64)
+        starts = np.array([bar.start for bar in screened.accepted], np.int64)
         starts = starts[closed(starts, schedule, timeframe)]
         sessions = sessions_of(starts.tolist(), schedule, timeframe)
         if sessions:
             self._sessions.add_sessions(state.instrument, sessions)
             log.info("%s: traded in %d sessions missing from SCHEDULE", state.series, len(sessions))
-        if closed(np.array([*sighted.unverified], np.int64), schedule, timeframe).any():
+        if closed(np.array([*screened.unverified], np.int64), schedule, timeframe).any():
             self._sessions.request_soon(state.instrument, requested_at)
-        is_moved = bool(sighted.unverified) and are_moved(len(outside), len(missing))
-        return sighted.believed, [one.bar for one in sighted.unverified.values()], is_moved
+        is_shifted = bool(screened.unverified) and are_shifted(len(outside), len(missing))
+        return screened.accepted, [one.bar for one in screened.unverified.values()], is_shifted
 
     def received_once(
         self, state: SeriesState, schedule: Schedule, starts: Int64Array

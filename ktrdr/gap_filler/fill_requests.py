@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ktrdr.completeness.fill import State, first_day
 from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownFill
-from ktrdr.gap_filler.fills import Fills, Round
+from ktrdr.gap_filler.fills import FillContext, Fills
 from ktrdr.ipc.messages import FillAccepted, FillList, FillsCancelled
 from ktrdr.ipc.query import timeframe_from_query
 from ktrdr.market.instruments import Series, check_symbol
@@ -25,7 +25,7 @@ class FillRequests:
     store: BarStore
     check_owner: Callable[[], None]
     """WrongSource: the store is another source's."""
-    snapshot_now: Callable[[], Round]
+    snapshot_now: Callable[[], FillContext]
     """What was last published, as of now."""
     note_changed_files: Callable[[Iterable[str]], None]
     request_scan: Callable[[], str]
@@ -119,7 +119,7 @@ def series_from_query(query: Mapping[str, str]) -> Series:
         raise InvalidRequest(str(error)) from error
 
 
-def _since(snapshot: Round, series: Series) -> int | None:
+def _since(snapshot: FillContext, series: Series) -> int | None:
     """The day from which `instruments.toml` wants it (UTC seconds)."""
     one = snapshot.series.get(series)
     since = one.instrument.since_for(series.timeframe) if one else None

@@ -20,7 +20,7 @@ from ktrdr.completeness.fill import (
     Progress,
     State,
     Trouble,
-    judged,
+    event_of,
     progress,
 )
 from ktrdr.errors import KtrdrError, StoreUnwritable
@@ -29,11 +29,11 @@ from ktrdr.ledger.fills import FillRecords
 from ktrdr.market.instruments import Series
 from ktrdr.times import moment
 
-_RENEWED = Trouble("IB revised its bars: the whole series is rebuilt first")
+_REBUILDING = Trouble("IB revised its bars: the whole series is rebuilt first")
 
 
 @dataclass(frozen=True)
-class Standing:
+class AssessedFill:
     """An open fill as last assessed."""
 
     state: State
@@ -44,7 +44,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Round:
+class FillContext:
     """All series at one moment, to assess the fills by."""
 
     series: Mapping[Series, SeriesSnapshot]
@@ -68,8 +68,8 @@ class Fills:
         """The book has changed since it was read."""
         self._unseen: set[int] = set()
         """Requested since the last scan began: the errors of their series are older."""
-        self._standings: Mapping[int, Standing] = {}
-        """Fill → its standing; replaced whole, so that any thread may read it."""
+        self._assessed: Mapping[int, AssessedFill] = {}
+        """Id of an open fill → its assessment; replaced whole, so that any thread may read it."""
 
     # Any thread.
 
@@ -90,17 +90,17 @@ class Fills:
         """All of them, oldest first. StoreUnwritable: the ledger cannot be read."""
         return self._ledger.listed()
 
-    def status(self, fill: Fill, snapshot: Round) -> FillStatus:
+    def status(self, fill: Fill, snapshot: FillContext) -> FillStatus:
         """A fill as of now, since the last assessment may be old."""
-        standing = self._standing(fill, snapshot) if fill.state.is_open else None
-        counts = standing.progress.counts if standing and standing.progress else fill.counts
-        trouble = standing.trouble if standing else Trouble("")
+        assessed = self._assess_fill(fill, snapshot) if fill.state.is_open else None
+        counts = assessed.progress.counts if assessed and assessed.progress else fill.counts
+        trouble = assessed.trouble if assessed else Trouble("")
         return FillStatus(
             id=fill.id,
             symbol=fill.series.symbol,
             timeframe=fill.series.timeframe.value,
             since=datetime.fromtimestamp(fill.since, UTC),
-            state=(standing.state if standing else fill.state).value,
+            state=(assessed.state if assessed else fill.state).value,
             why=trouble.why,
             hint=trouble.hint,
             expected=counts.expected if counts else None,
@@ -113,7 +113,7 @@ class Fills:
     @property
     def counts(self) -> dict[str, int]:
         """State → open fills."""
-        counts = Counter(standing.state for standing in self._standings.values())
+        counts = Counter(assessed.state for assessed in self._assessed.values())
         return {state.value: n for state, n in counts.items() if state.is_open}
 
     # The stepping thread.
@@ -123,13 +123,13 @@ class Fills:
         self._unseen.clear()
         self._is_stale = True  # the ledger may have been deleted
 
-    def assess(self, snapshot: Round) -> None:
+    def assess(self, snapshot: FillContext) -> None:
         """Assess each fill, and record which are done."""
         with contextlib.suppress(StoreUnwritable):  # the next time tries again
             if self._is_stale:
                 self._is_stale = False
                 self._read()
-            self._standings = {fill.id: self._standing(fill, snapshot) for fill in self._open}
+            self._assessed = {fill.id: self._assess_fill(fill, snapshot) for fill in self._open}
             for fill in list(self._open):
                 self._write_if_done(fill, int(snapshot.now))
 
@@ -141,32 +141,32 @@ class Fills:
             raise
 
     def _write_if_done(self, fill: Fill, now: int) -> None:
-        standing = self._standings[fill.id]
-        if standing.state is State.DONE and standing.progress is not None:
-            self._ledger.complete(fill.id, standing.progress.counts, now)
+        assessed = self._assessed[fill.id]
+        if assessed.state is State.DONE and assessed.progress is not None:
+            self._ledger.complete(fill.id, assessed.progress.counts, now)
             self._open.remove(fill)
 
-    def _standing(self, fill: Fill, snapshot: Round) -> Standing:
-        series_state, last = snapshot.series.get(fill.series), self._standings.get(fill.id)
+    def _assess_fill(self, fill: Fill, snapshot: FillContext) -> AssessedFill:
+        series_state, last = snapshot.series.get(fill.series), self._assessed.get(fill.id)
         coverage = series_state.coverage if series_state else None
         is_same = last is not None and last.coverage is coverage and coverage is not None
         requested_at = min(fill.requested_at or 0, snapshot.now)
         until = requested_at if fill.requested_at else snapshot.now
         found = last.progress if is_same and last else progress(coverage, fill.since, until)
-        event, trouble = judged(
+        event, trouble = event_of(
             FillFacts(
                 progress=found,
                 is_there=series_state is not None or snapshot.is_there(fill.series),
-                is_judged=snapshot.clocks_agree
+                is_assessed=snapshot.clocks_agree
                 and coverage is not None
                 and coverage.until >= requested_at,
                 is_requested=str(fill.series) in snapshot.current,
                 error=self._error_of(fill, series_state),
                 retry_at=series_state.retry_at if series_state else 0.0,
-                hold=_RENEWED if series_state and series_state.is_rebuilding else snapshot.hold,
+                hold=_REBUILDING if series_state and series_state.is_rebuilding else snapshot.hold,
             )
         )
-        return Standing(TABLE[fill.state, event], trouble, found, coverage)
+        return AssessedFill(TABLE[fill.state, event], trouble, found, coverage)
 
     def _error_of(self, fill: Fill, series_state: SeriesSnapshot | None) -> KtrdrError | None:
         return None if series_state is None or fill.id in self._unseen else series_state.error

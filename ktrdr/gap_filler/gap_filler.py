@@ -217,7 +217,7 @@ class GapFiller:
         if isinstance(error, DatabaseError) and is_damage(error):
             try:
                 self._scan.leave_damaged_ledger(error)
-                self._schedule.is_judged_anew = False
+                self._schedule.is_up_to_date = False
             except (OSError, DatabaseError) as refused:
                 error = refused
         if isinstance(error, StoreUnwritable) or not isinstance(error, KtrdrError):
@@ -298,7 +298,7 @@ class GapFiller:
             return
         self._health.check()
         if self._health.trouble is not None:
-            self._schedule.is_judged_anew = False
+            self._schedule.is_up_to_date = False
             for state in self._scan.series.values():
                 if isinstance(state.error, StoreUnwritable):
                     state.succeeded()

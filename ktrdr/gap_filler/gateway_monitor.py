@@ -74,17 +74,17 @@ class GatewayMonitor:
         if status.at_once is not None:
             self.scheduler.fetcher.allow(status.at_once)
         if status.data_back_at != before.data_back_at:
-            self._free()
+            self._retry_failed()
         self.clocks.learn(status.clock_offset_s, self.check.measure_clock)
         self._compare_clocks()
         return status
 
-    def _free(self) -> None:
+    def _retry_failed(self) -> None:
         """Data are available again: what failed for want of them is requested at once."""
         for state in self.scan.series.values():
             if isinstance(state.error, FOR_WANT_OF_DATA):
-                state.standing = state.standing.freed()
-                self.schedule.is_freed = True
+                state.error_state = state.error_state.retry_now()
+                self.schedule.is_retry_due = True
 
     def refresh(self) -> None:
         """Compare the clocks; query the gateway's if they disagreed, or not recently."""
@@ -101,7 +101,7 @@ class GatewayMonitor:
 
     def _compare_clocks(self) -> None:
         if self.clocks.compare(self.report, is_foreign=self.is_foreign):
-            self.schedule.is_judged_anew = False
+            self.schedule.is_up_to_date = False
 
     @property
     def check_every_s(self) -> float:
@@ -110,7 +110,7 @@ class GatewayMonitor:
             return RECHECK_S
         now = self.clocks.now()
         waits = any(
-            w.standing.retry_at > now and isinstance(w.error, FOR_WANT_OF_DATA)
+            w.error_state.retry_at > now and isinstance(w.error, FOR_WANT_OF_DATA)
             for w in self.scan.series.values()
         )
         return RECHECK_S if waits else _CHECK_EVERY_S

@@ -39,7 +39,9 @@ def count_gaps(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[T
             if left := sum(count for reason, count in known.items() if reason not in SETTLED):
                 counts[Reason.BROKEN_FILE] = counts.get(Reason.BROKEN_FILE, 0) + left
             continue
-        for reason, count in (state.judged.past.gap_counts if state.judged.past else {}).items():
+        for reason, count in (
+            state.assessment.past.gap_counts if state.assessment.past else {}
+        ).items():
             counts[reason] = counts.get(reason, 0) + count
         for reason, count in (coverage.gap_counts if coverage else {state.reason: 1}).items():
             counts[reason] = counts.get(reason, 0) + count
@@ -90,7 +92,7 @@ def _state_by(coverage: Coverage | None) -> str:
 def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
     """One series without its days and gaps."""
     coverage, error = one.coverage, one.error
-    life, schedule = one.basis.life, one.basis.schedule
+    lifetime, schedule = one.basis.lifetime, one.basis.schedule
     parts = _parts(one, store)
     first_known = parts[0 if one.is_past_known else -1] if parts else None
     return SeriesStatus(
@@ -107,8 +109,8 @@ def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
         error=error.message if error else None,
         error_code=error.code if error else None,
         hint=error.hint if error else None,
-        listed=moment(life.head),
-        expires=moment(life.expires),
+        listed=moment(lifetime.head),
+        expires=moment(lifetime.expires),
         sessions_from=schedule.source if schedule else None,
         is_owned=one.is_owned,
         key=one.key,
@@ -179,7 +181,7 @@ def bars_of_day(one: SeriesSnapshot, day: int, now: int) -> Json:
     due, later = _due_and_later(one, day, now)
     if not len(due) and not len(later):
         is_known = schedule.covers(day, day + DAY_S)
-        return status | {"state": _why_none(one.basis.life, day, is_known)}
+        return status | {"state": _why_none(one.basis.lifetime, day, is_known)}
     there = one.store.rows(one.series, day - DAY_S, day + 3 * DAY_S).starts
     reasons: dict[int, str] = {}
     for part in (one.past, one.coverage):
@@ -202,10 +204,10 @@ def _due_and_later(one: SeriesSnapshot, day: int, now: int) -> tuple[Int64Array,
     return due_of_day, all_of_day[~np.isin(all_of_day, due_of_day)]
 
 
-def _why_none(life: ContractLifetime, day: int, is_known: bool) -> str:
-    if life.head is not None and day + DAY_S <= life.head:
+def _why_none(lifetime: ContractLifetime, day: int, is_known: bool) -> str:
+    if lifetime.head is not None and day + DAY_S <= lifetime.head:
         return "before_listing"
-    if life.expires is not None and day > life.expires:
+    if lifetime.expires is not None and day > lifetime.expires:
         return "expired"
     return "closed" if is_known else "not_looked_at"
 

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from ktrdr.assessment.assessment import Assessor
+from ktrdr.assessment.error_state import ErrorState, State
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.assessment.standing import Standing, State
 from ktrdr.completeness.clocks import APART_S
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
 from ktrdr.filling.scheduler import Scheduler
@@ -132,10 +132,10 @@ class Scan:
             return
         found, _, _, blocked = self.store.scan()  # a file may have another name by now
         entries = tables_of(self.store.folder)
-        barred = [
-            series for series, one in self.series.items() if one.standing.state is State.BARRED
+        without_file = [
+            series for series, one in self.series.items() if one.error_state.state is State.NO_FILE
         ]
-        for series in sorted({*changed, *blocked, *barred}, key=_order):
+        for series in sorted({*changed, *blocked, *without_file}, key=_order):
             if series in found or series in blocked:
                 self._assess_one(series, entries.get(series.symbol), blocked.get(series))
             elif (state := self.series.get(series)) is not None:
@@ -168,7 +168,7 @@ class Scan:
         """Assess a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
         if isinstance(state.error, Misconfigured):
             return
-        state.bar(why_not)
+        state.note_own_file(why_not)
         if why_not is not None:
             self._report(str(state.series), why_not)
             return
@@ -186,8 +186,10 @@ class Scan:
             hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
             wrong = Misconfigured(error.message, hint=hint)
             self._report(str(series), wrong)
-            blocked = Standing().broken(wrong)
-            return SeriesState(series, instrument_for(series.symbol), self.store, standing=blocked)
+            blocked = ErrorState().broken(wrong)
+            return SeriesState(
+                series, instrument_for(series.symbol), self.store, error_state=blocked
+            )
         known = self.series.get(series)
         is_misconfigured = known is not None and isinstance(known.error, Misconfigured)
         if known is None or known.instrument != instrument or is_misconfigured:
@@ -213,7 +215,7 @@ class Scan:
         while self._behind:
             state = self._behind.popleft()
             is_unreadable = (
-                isinstance(state.error, StoreUnwritable) and state.standing.retry_at > now
+                isinstance(state.error, StoreUnwritable) and state.error_state.retry_at > now
             )
             if state.is_blocked or is_unreadable or not self.is_tracked(state):
                 continue
@@ -256,9 +258,9 @@ class Scan:
         """When those that were put back may be requested again (UTC seconds)."""
         now = self._clock()
         return [
-            state.standing.retry_at
+            state.error_state.retry_at
             for state in self.series.values()
-            if state.standing.retry_at > now
+            if state.error_state.retry_at > now
         ]
 
     def why_ahead(self, state: SeriesState) -> InvalidRequest | None:

@@ -13,9 +13,9 @@ class ScanSchedule:
         self.last_time: float | None = None
         """When the last one ended (UTC seconds)."""
         self.last_id: str | None = None
-        self.is_freed = False
+        self.is_retry_due = False
         """Series that were put back may be assessed again."""
-        self.is_judged_anew = True
+        self.is_up_to_date = True
         """Every file was assessed since the clocks agreed or ceased to, or the store recovered."""
         self._requested_id: str | None = None
 
@@ -26,16 +26,16 @@ class ScanSchedule:
 
     def is_due(self, now: float) -> bool:
         """One should begin."""
-        if self._requested_id is not None or self.last_time is None or not self.is_judged_anew:
+        if self._requested_id is not None or self.last_time is None or not self.is_up_to_date:
             return True
         since_s = now - self.last_time
-        return self.is_freed or not 0 <= since_s < self.interval_s  # the clock may be set back
+        return self.is_retry_due or not 0 <= since_s < self.interval_s  # the clock may be set back
 
     def begin(self) -> tuple[str | None, bool]:
         """The requested id, if any; and whether what was given up is scanned too."""
-        self.is_freed = False
+        self.is_retry_due = False
         requested = self._requested_id  # which any thread may set
-        return requested, requested is not None or not self.is_judged_anew
+        return requested, requested is not None or not self.is_up_to_date
 
     def end(self, requested_id: str | None, now: float) -> None:
         """It was completed."""
@@ -43,7 +43,7 @@ class ScanSchedule:
         if self._requested_id == requested_id:  # otherwise another one was requested meanwhile
             self._requested_id = None
         self.last_id = requested_id or uuid4().hex[:12]
-        self.is_judged_anew = True
+        self.is_up_to_date = True
 
     def next_time(self, now: float) -> float:
         """When the next one is due (UTC seconds), unless something happens before."""

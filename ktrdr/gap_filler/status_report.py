@@ -17,7 +17,7 @@ from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, StoreUnwrita
 from ktrdr.filling.scheduler import Scheduler
 from ktrdr.gap_filler.clock_check import ClockCheck
 from ktrdr.gap_filler.fill_requests import is_there
-from ktrdr.gap_filler.fills import Fills, Round
+from ktrdr.gap_filler.fills import FillContext, Fills
 from ktrdr.gap_filler.outage_cost import cost_of
 from ktrdr.gap_filler.problems import Problems
 from ktrdr.gap_filler.report import StoreSnapshot, bars_of_day, count_gaps, coverage_of, status_of
@@ -49,7 +49,7 @@ class Published:
 
     status: GapFillerStatus
     store: StoreSnapshot
-    round: Round
+    fill_context: FillContext
 
     def counts_of(self, is_wanted: Callable[[Series], bool]) -> StoreCoverage:
         """Some series, without their days and gaps."""
@@ -110,7 +110,7 @@ class StatusReport:
         self.started_at = self.clocks.wall()
         store = StoreSnapshot()
         status = self._status(store, self.settings.source, is_running=True)
-        self.published = Published(status, store, self._round(store, ()))
+        self.published = Published(status, store, self._fill_context(store, ()))
 
     def publish(self, source: str, *, is_running: bool) -> None:
         """Publish what is known now: all of one moment, replaced whole."""
@@ -120,30 +120,30 @@ class StatusReport:
             self.schedule.last_time,
             frozenset(self.scheduler.fetcher.current),
             is_refused=self.phase.state is State.REFUSED,
-            is_sure=self.clocks.agree and self.schedule.is_judged_anew,
+            is_sure=self.clocks.agree and self.schedule.is_up_to_date,
             time_to_come=self.clocks.now() + APART_S,
         )
-        known = self._round(store, self.published.status.current)
+        known = self._fill_context(store, self.published.status.current)
         # A scan ends soon, and does not know the problem; a foreign store's fills are not ours.
         if self.phase.state not in (State.SCANNING, State.REFUSED):
             self.fills.assess(known)
         status = self._status(store, source, is_running=is_running)
         self.published = Published(status, store, known)
 
-    def snapshot_now(self) -> Round:
+    def snapshot_now(self) -> FillContext:
         """What was last published, as of now. From any thread."""
-        return replace(self.published.round, now=self.clocks.now())
+        return replace(self.published.fill_context, now=self.clocks.now())
 
-    def _round(self, store: StoreSnapshot, current_before: tuple[str, ...]) -> Round:
+    def _fill_context(self, store: StoreSnapshot, current_before: tuple[str, ...]) -> FillContext:
         """All that fills depend on, as of now."""
         phase = self.phase
         why = phase.reason.removesuffix(f" ({phase.hint})")  # which has a field of its own
-        return Round(
+        return FillContext(
             store.series,
             lambda series: is_there(self.scan.store, series),
             {*store.current, *current_before},  # and those whose answers are being stored
             Trouble(why, phase.hint) if phase.state.is_held else None,
-            self.clocks.agree and self.schedule.is_judged_anew,
+            self.clocks.agree and self.schedule.is_up_to_date,
             self.clocks.now(),
         )
 

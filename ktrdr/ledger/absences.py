@@ -22,7 +22,7 @@ _EXPIRED_KEPT_S = 400 * DAY_S
 
 
 class AbsenceRecords:
-    """Of the series of one store, by `SeriesState.absence`. For one thread."""
+    """Of the series of one store, by `SeriesState.absence_key`. For one thread."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""

@@ -19,7 +19,10 @@ from ktrdr.sqlite_file import Database
 
 
 class ContractRecords:
-    """Of one store: by `contract_name`, or of a series by `SeriesState.absence`. For one thread."""
+    """Of one store, for one thread.
+
+    `contract` as by `contract_name`, `series` as by `SeriesState.absence_key`.
+    """
 
     def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
@@ -124,13 +127,15 @@ class ContractRecords:
             row = (contract, timeframe.value, *grid)
             database.execute("INSERT OR REPLACE INTO grids VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
-    def life(self, contract: str) -> ContractLifetime:
+    def lifetime(self, contract: str) -> ContractLifetime:
         """The first and last bar of a contract, as far as they are known."""
         query = "SELECT head, head_at, expires FROM lives WHERE contract = ?"
         row = self._db().execute(query, (contract,)).fetchone()
         return ContractLifetime(*row) if row else ContractLifetime()
 
-    def keep_life(self, contract: str, life: ContractLifetime) -> None:
+    def keep_lifetime(self, contract: str, lifetime: ContractLifetime) -> None:
         """Record the first and last bar of a contract."""
         with self._db() as database:
-            database.execute("INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?)", (contract, *life))
+            database.execute(
+                "INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?)", (contract, *lifetime)
+            )

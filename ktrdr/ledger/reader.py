@@ -46,7 +46,7 @@ def stored_schedule(body: str) -> Schedule | None:
     return schedule if schedule.is_sound else None
 
 
-def life_of(path: Path, contract: str) -> ContractLifetime:
+def lifetime_of(path: Path, contract: str) -> ContractLifetime:
     """When a contract can have bars, by a store's ledger."""
     row = _one(path, "SELECT head, head_at, expires FROM lives WHERE contract = ?", contract)
     return ContractLifetime(*row) if row else ContractLifetime()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ktrdr.completeness.coverage import judge
+from ktrdr.completeness.coverage import compute_coverage
 from ktrdr.completeness.fill import (
     TABLE,
     Counts,
@@ -10,8 +10,8 @@ from ktrdr.completeness.fill import (
     Progress,
     State,
     Trouble,
+    event_of,
     first_day,
-    judged,
     progress,
 )
 from ktrdr.completeness.gaps import Reason
@@ -33,7 +33,7 @@ def array(*values):
 def coverage(*, present=(), absent=(), late=(), since=0, days=4):
     """A bar at noon of each day."""
     midnights = array(*range(since, since + days * DAY, DAY))
-    return judge(
+    return compute_coverage(
         Expected(midnights + NOON, midnights),
         array(*present) + NOON,
         array(*absent) + NOON,
@@ -46,7 +46,7 @@ def coverage(*, present=(), absent=(), late=(), since=0, days=4):
 def seen(found=HALF, **given):
     chosen = {
         "is_there": True,
-        "is_judged": True,
+        "is_assessed": True,
         "is_requested": False,
         "error": None,
         "retry_at": 0.0,
@@ -56,7 +56,7 @@ def seen(found=HALF, **given):
 
 
 def after(found):
-    return judged(found)[0]
+    return event_of(found)[0]
 
 
 # Where it stands.
@@ -84,7 +84,7 @@ def test_what_is_open_goes_to_and_fro_between_all_states_that_are_open():
 
 
 def test_its_turn_comes():
-    assert judged(seen()) == (Event.QUEUED, Trouble(""))
+    assert event_of(seen()) == (Event.QUEUED, Trouble(""))
 
 
 def test_it_is_filled_while_its_bars_are_asked_for():
@@ -93,12 +93,12 @@ def test_it_is_filled_while_its_bars_are_asked_for():
 
 def test_it_waits_for_the_connection_and_says_so():
     hold = Trouble("no data from IB: Connection refused", "start the gateway")
-    assert judged(seen(hold=hold)) == (Event.HELD_UP, hold)
+    assert event_of(seen(hold=hold)) == (Event.HELD_UP, hold)
 
 
 def test_an_error_that_passes_says_when_it_is_tried_again():
     error = RequestFailed("IB's 162", hint="nothing to do")
-    event, trouble = judged(seen(error=error, retry_at=NOW + 3661))
+    event, trouble = event_of(seen(error=error, retry_at=NOW + 3661))
     assert event is Event.HELD_UP
     assert trouble == Trouble("IB's 162; tried again at 01:01:01 UTC", "nothing to do")
 
@@ -106,21 +106,21 @@ def test_an_error_that_passes_says_when_it_is_tried_again():
 def test_a_contract_that_does_not_exist_needs_a_person_whether_connected_or_not():
     error = UnknownContract("no XYZQ", hint="see its name")
     for hold in (None, Trouble("no connection")):
-        assert judged(seen(None, error=error, hold=hold)) == (
+        assert event_of(seen(None, error=error, hold=hold)) == (
             Event.REFUSED,
             Trouble("no XYZQ", "see its name"),
         )
 
 
 def test_a_file_that_was_removed_needs_a_person():
-    event, trouble = judged(seen(WHOLE, is_there=False))
+    event, trouble = event_of(seen(WHOLE, is_there=False))
     assert event is Event.REFUSED
     assert "not in the store" in trouble.why
     assert trouble.hint
 
 
 def test_what_is_doubted_is_neither_done_nor_to_be_had_now():
-    event, trouble = judged(seen(UNPROVEN))
+    event, trouble = event_of(seen(UNPROVEN))
     assert event is Event.UNPROVEN
     assert trouble.why
 
@@ -131,7 +131,7 @@ def test_it_is_done_when_nothing_is_to_be_had_any_more():
 
 @pytest.mark.parametrize("found", [WHOLE, UNPROVEN])
 def test_what_was_judged_before_it_was_asked_for_proves_nothing(found):
-    assert after(seen(found, is_judged=False)) is Event.QUEUED
+    assert after(seen(found, is_assessed=False)) is Event.QUEUED
 
 
 # What is counted.

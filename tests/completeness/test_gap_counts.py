@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.completeness.coverage import judge
+from ktrdr.completeness.coverage import compute_coverage
 from ktrdr.completeness.gap_counts import counted
 from ktrdr.market.sessions import Expected
 
@@ -19,7 +19,9 @@ def gaps(missing: str, *, absent: str = ""):
         np.array([ord(c) - ord("a") for c in text], int) for text in (missing, absent)
     )
     present = np.delete(BARS, np.concatenate((lacking, proven)))
-    return judge(Expected(BARS, np.zeros(20, np.int64)), present, BARS[proven], NONE, 0).gaps
+    return compute_coverage(
+        Expected(BARS, np.zeros(20, np.int64)), present, BARS[proven], NONE, 0
+    ).gaps
 
 
 @pytest.mark.parametrize(

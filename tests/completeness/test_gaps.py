@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.completeness.coverage import judge
+from ktrdr.completeness.coverage import compute_coverage
 from ktrdr.completeness.gaps import Gap, Reason, missing
 from ktrdr.market.sessions import Expected
 
@@ -46,7 +46,9 @@ def test_gaps_hold_exactly_the_bars_that_are_neither_there_nor_absent(expected, 
 def test_coverage_says_why_each_bar_is_missing():
     starts = array(0, 60, 86400, 86460, 172800)
     days = array(0, 0, 86400, 86400, 172800)
-    found = judge(Expected(starts, days), array(60, 86400), array(86460), NONE, fill_from=86400)
+    found = compute_coverage(
+        Expected(starts, days), array(60, 86400), array(86460), NONE, fill_from=86400
+    )
     assert found.gap_counts == {Reason.TOO_OLD: 1, Reason.NO_TRADES: 1, Reason.OPEN: 1}
     assert (found.expected, found.present) == (5, 2)
     assert [(d.day, d.expected, d.present, d.missing) for d in found.days] == [
@@ -57,18 +59,22 @@ def test_coverage_says_why_each_bar_is_missing():
 
 
 def test_a_bar_that_is_there_is_not_absent_whatever_the_ledger_says():
-    found = judge(Expected(array(0), array(0)), array(0), array(0), array(0), fill_from=0)
+    found = compute_coverage(
+        Expected(array(0), array(0)), array(0), array(0), array(0), fill_from=0
+    )
     assert list(found.gaps) == []
 
 
 def test_a_late_bar_waits_and_is_not_open():
-    found = judge(Expected(array(0, 60), array(0, 0)), array(0), NONE, array(0, 60), fill_from=0)
+    found = compute_coverage(
+        Expected(array(0, 60), array(0, 0)), array(0), NONE, array(0, 60), fill_from=0
+    )
     assert found.gap_counts == {Reason.LATE: 1}
     assert found.open_gaps == []
 
 
 def test_a_refusal_names_the_open_gaps_anew():
-    found = judge(Expected(array(0, 60), array(0, 0)), NONE, array(0), NONE, fill_from=0)
+    found = compute_coverage(Expected(array(0, 60), array(0, 0)), NONE, array(0), NONE, fill_from=0)
     assert found.refused(Reason.NOT_ENTITLED).gap_counts == {
         Reason.NO_TRADES: 1,
         Reason.NOT_ENTITLED: 1,

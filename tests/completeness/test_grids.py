@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from ktrdr.completeness.grids import Grid, after, find_grid, is_believed, shown
+from ktrdr.completeness.grids import Grid, after, find_grid, is_accepted, shown
 from ktrdr.market.sessions import Schedule, Session, expected
 from ktrdr.market.timeframes import Timeframe
 
@@ -121,8 +121,8 @@ def test_another_grid_is_believed_when_it_is_told_again_some_minutes_later():
         received((HALVES, NOW), *more)
         for more in ((), ((HALVES, NOW + 10),), ((HALVES, NOW + 300),))
     )
-    believed = [is_believed(grid, is_against=False) for grid in (once, at_once, again)]
-    assert believed == [False, False, True]
+    accepted = [is_accepted(grid, is_against=False) for grid in (once, at_once, again)]
+    assert accepted == [False, False, True]
     assert again.seen == 30
 
 
@@ -135,15 +135,15 @@ def test_what_is_told_otherwise_in_between_is_counted_anew(between):
 @pytest.mark.parametrize("between", ["", "09:30"])
 def test_an_answer_that_says_nothing_of_it_denies_nothing(between):
     grid = received((HALVES, NOW), (between, NOW + 200), (HALVES, NOW + 400))
-    assert is_believed(grid, is_against=False)
+    assert is_accepted(grid, is_against=False)
 
 
 def test_against_bars_that_are_stored_it_is_believed_only_on_another_day():
     hours = [(HALVES, NOW + 3600 * hour) for hour in (0, 1, 24, 26)]
-    believed = [
-        is_believed(received(*hours[: count + 1]), is_against=True) for count in range(len(hours))
+    accepted = [
+        is_accepted(received(*hours[: count + 1]), is_against=True) for count in range(len(hours))
     ]
-    assert believed == [False, False, False, True]
+    assert accepted == [False, False, False, True]
 
 
 def test_it_is_asked_for_again_ever_more_rarely():

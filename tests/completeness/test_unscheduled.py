@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from ktrdr.completeness.unscheduled import sessions_of, sight, with_sessions, with_unscheduled
+from ktrdr.completeness.unscheduled import screen, sessions_of, with_sessions, with_unscheduled
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Expected, Schedule, Session
 from ktrdr.market.timeframes import DAY_S, Timeframe
@@ -33,13 +33,13 @@ def bars(count, start=OPEN, close=100.0):
 
 def received(*answers):
     """What is believed in each of these answers, each of bars and when it was asked for."""
-    known, believed = {}, []
+    known, accepted = {}, []
     for found, requested_at in answers:
-        sighted = sight(known, found, requested_at)
+        screened = screen(known, found, requested_at)
         known = {t: one for t, one in known.items() if t not in {b.start for b in found}}
-        known |= sighted.unverified
-        believed.append(len(sighted.believed))
-    return believed
+        known |= screened.unverified
+        accepted.append(len(screened.accepted))
+    return accepted
 
 
 def test_many_bars_are_believed_when_they_are_told_alike_again_a_while_later():
@@ -59,14 +59,14 @@ def test_what_is_told_otherwise_is_counted_anew():
     ]
 
 
-@pytest.mark.parametrize(("lacking", "believed"), [(0, 60), (29, 60), (30, 0), (120, 0), (200, 60)])
-def test_of_an_answer_that_lacks_as_many_they_are_believed_only_on_another_day(lacking, believed):
+@pytest.mark.parametrize(("lacking", "accepted"), [(0, 60), (29, 60), (30, 0), (120, 0), (200, 60)])
+def test_if_as_many_are_missing_they_are_accepted_only_on_another_day(lacking, accepted):
     """Its bars were moved, it seems."""
-    known = sight({}, bars(60), NOW).unverified
-    again = sight(known, bars(60), NOW + 600, lacking)
-    assert len(again.believed) == believed
-    later = sight(again.unverified, bars(60), NOW + 26 * 3600, lacking)
-    assert len(again.believed) + len(later.believed) >= 60
+    known = screen({}, bars(60), NOW).unverified
+    again = screen(known, bars(60), NOW + 600, lacking)
+    assert len(again.accepted) == accepted
+    later = screen(again.unverified, bars(60), NOW + 26 * 3600, lacking)
+    assert len(again.accepted) + len(later.accepted) >= 60
 
 
 def test_volumes_may_grow_meanwhile():
@@ -119,9 +119,9 @@ def test_they_are_expected_with_the_others_in_order():
 
 
 def test_while_it_is_not_sure_what_time_it_is_no_answer_counts():
-    once = sight({}, bars(60), NOW - DAY_S, is_sure=False)
-    again = sight(once.unverified, bars(60), NOW, is_sure=False)
-    assert again.believed == []
-    first = sight(again.unverified, bars(60), NOW + 300)
-    assert first.believed == []
-    assert len(sight(first.unverified, bars(60), NOW + 600).believed) == 60
+    once = screen({}, bars(60), NOW - DAY_S, is_sure=False)
+    again = screen(once.unverified, bars(60), NOW, is_sure=False)
+    assert again.accepted == []
+    first = screen(again.unverified, bars(60), NOW + 300)
+    assert first.accepted == []
+    assert len(screen(first.unverified, bars(60), NOW + 600).accepted) == 60

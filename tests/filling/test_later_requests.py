@@ -37,7 +37,7 @@ def state(data_dir):
 @pytest.fixture
 def waits(ledger, state):
     """Whether a bar is left alone at a moment, as late."""
-    return lambda at: len(ledger.absences.late(state.absence, np.array([START]), at)) == 1
+    return lambda at: len(ledger.absences.late(state.absence_key, np.array([START]), at)) == 1
 
 
 def test_what_nothing_was_written_of_is_asked_for_at_once_and_the_next_times_ever_later(

@@ -211,7 +211,7 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
         )
         ledger.contracts.keep_missing_sessions(contract, {0: MissingSession(1, at)})
         ledger.contracts.keep_grid(contract, Timeframe.M1, Grid(5, 5, 1, at, at))
-        ledger.contracts.keep_life(contract, ContractLifetime(60, at, None))
+        ledger.contracts.keep_lifetime(contract, ContractLifetime(60, at, None))
         ledger.contracts.keep_schedule(contract, Schedule("UTC", 0, DAY, (Session(0, 60, 0),)), at)
     for series, at in ((SERIES, NOW - 1), (OTHER, NOW + 61)):
         ledger.series.note_check(series, "sample", at)
@@ -229,7 +229,7 @@ def test_what_was_found_out_later_than_now_is_forgotten(ledger):
     ]
     assert [set(ledger.contracts.missing_sessions(c)) for c in (AAPL, MSFT)] == [{0}, set()]
     assert [ledger.contracts.grid(c, Timeframe.M1).times for c in (AAPL, MSFT)] == [1, 0]
-    assert [ledger.contracts.life(c).head_at for c in (AAPL, MSFT)] == [NOW - 1, None]
+    assert [ledger.contracts.lifetime(c).head_at for c in (AAPL, MSFT)] == [NOW - 1, None]
     kept = [ledger.contracts.schedule(c) for c in (AAPL, MSFT)]
     assert [(one[0].sessions, one[1]) for one in kept if one] == [
         ((Session(0, 60, 0),), NOW - 1),

@@ -1,4 +1,4 @@
-"""The standing of a series: what failed, when it is retried, what holds it up. One table; pure."""
+"""The error state of a series: what failed, and when it is retried. One table; retries nothing."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
 class State(StrEnum):
     """The state of a series by its last error."""
 
-    FINE = "fine"
+    OK = "ok"
     """Nothing."""
-    PUT_BACK = "put_back"
+    DEFERRED = "deferred"
     """Something failed: it is retried later."""
     BLOCKED = "blocked"
     """Its file or its entry is broken: nothing is requested or written until that changes."""
-    BARRED = "barred"
+    NO_FILE = "no_file"
     """Its name stands for no file of its own: it is left alone until a scan finds one."""
 
 
@@ -42,23 +42,23 @@ class Event(Enum):
 
 
 _USUALLY = {
-    Event.SUCCEEDED: State.FINE,
-    Event.FAILED: State.PUT_BACK,
+    Event.SUCCEEDED: State.OK,
+    Event.FAILED: State.DEFERRED,
     Event.BROKEN: State.BLOCKED,
-    Event.NO_FILE: State.BARRED,
+    Event.NO_FILE: State.NO_FILE,
 }
 TABLE: dict[tuple[State, Event], State] = {
     **{(state, Event.HAS_FILE): state for state in State},
     **{(state, event): after for state in State for event, after in _USUALLY.items()},
-    **{(State.BARRED, event): State.BARRED for event in Event},  # until there is a file of its own
-    (State.BARRED, Event.HAS_FILE): State.BLOCKED,  # until it was read
+    **{(State.NO_FILE, event): State.NO_FILE for event in Event},  # until it has a file
+    (State.NO_FILE, Event.HAS_FILE): State.BLOCKED,  # until it was read
 }
 """What follows each event in each state."""
 
 
 def diagram() -> str:
     """The table as a Mermaid state diagram; an event that changes nothing has no arrow."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.FINE}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {State.OK}"]
     for (state, event), after in TABLE.items():
         if state is not after:
             lines.append(f"    {state} --> {after}: {event.name.lower()}")
@@ -66,10 +66,10 @@ def diagram() -> str:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ErrorState:
     """A state, with the error that led to it."""
 
-    state: State = State.FINE
+    state: State = State.OK
     error: KtrdrError | None = None
     failures: int = 0
     """In a row."""
@@ -79,15 +79,15 @@ class Standing:
     @property
     def is_blocked(self) -> bool:
         """Nothing may be requested or written until a person or a scan resolves it."""
-        return self.state in (State.BLOCKED, State.BARRED)
+        return self.state in (State.BLOCKED, State.NO_FILE)
 
-    def succeeded(self) -> Standing:
+    def succeeded(self) -> ErrorState:
         """It works: no error."""
-        return Standing(TABLE[self.state, Event.SUCCEEDED])
+        return ErrorState(TABLE[self.state, Event.SUCCEEDED])
 
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
-    ) -> Standing:
+    ) -> ErrorState:
         """Put it back for a growing while; longer if it needs a person.
 
         `delays_s`: for how long, after each failure in a row; the last one repeats.
@@ -99,27 +99,27 @@ class Standing:
             delay = delays_s[min(failures, len(delays_s)) - 1]
         else:
             delay = min(_RETRY_S * 2 ** (failures - 1), _RETRY_MAX_S)
-        return Standing(TABLE[self.state, _event(error)], error, failures, now + delay)
+        return ErrorState(TABLE[self.state, _event(error)], error, failures, now + delay)
 
-    def broken(self, error: MalformedFile | Misconfigured) -> Standing:
+    def broken(self, error: MalformedFile | Misconfigured) -> ErrorState:
         """Left alone until its file or its entry changes."""
         return replace(self, state=TABLE[self.state, Event.BROKEN], error=error)
 
-    def no_file(self, why: MalformedFile) -> Standing:
+    def no_file(self, why: MalformedFile) -> ErrorState:
         """Left alone until a scan finds a file of its own."""
         return replace(self, state=TABLE[self.state, Event.NO_FILE], error=why)
 
-    def has_file(self) -> Standing:
+    def has_file(self) -> ErrorState:
         """A scan has found one, which is to be read."""
         return replace(self, state=TABLE[self.state, Event.HAS_FILE])
 
-    def freed(self) -> Standing:
+    def retry_now(self) -> ErrorState:
         """The cause of the failure is over: it may be retried at once."""
         return replace(self, failures=0, retry_at=0.0)
 
-    def set_aside(self) -> Standing:
+    def cleared(self) -> ErrorState:
         """Its error is handled elsewhere; the count of failures is kept."""
-        return replace(self, state=State.FINE, error=None)
+        return replace(self, state=State.OK, error=None)
 
 
 def _event(error: KtrdrError) -> Event:
