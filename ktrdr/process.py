@@ -60,7 +60,7 @@ def run(
         _stop_with_supervisor(stop)
         with _registered(settings.run_dir, name, exclusive):
             log.info("%s starts, pid %d", name, os.getpid())
-            _tell_pending(settings)
+            _log_pending(settings)
             main(settings, stop)
             log.info("%s ends", name)
     except Misconfigured as error:
@@ -68,7 +68,7 @@ def run(
         sys.exit(EXIT_MISCONFIGURED)
 
 
-def _tell_pending(settings: Settings) -> None:
+def _log_pending(settings: Settings) -> None:
     """In a group, whose settings stay as they were at its start: what has been written since."""
     pending = pending_changes(settings) if os.environ.get(IGNORE_ENV_FILE) else ""
     if pending:

@@ -30,7 +30,13 @@ import psutil
 
 from ktrdr.config.names import ENV_FILE, IGNORE_ENV_FILE
 from ktrdr.config.running_group import FOLDER as RUN
-from ktrdr.config.running_group import fingerprints, forget_note, read_note, said_here, write_note
+from ktrdr.config.running_group import (
+    fingerprints,
+    forget_note,
+    read_note,
+    settings_here,
+    write_note,
+)
 from ktrdr.config.settings import (
     REAL_GATEWAY_PORTS,
     SOCKET_PATH_MAX,
@@ -135,7 +141,7 @@ def wait() -> int:
 
 def _explain_one_time_gateway(settings: Settings) -> None:
     """If the gateway was named for this start alone: how long that lasts."""
-    here = said_here(settings)
+    here = settings_here(settings)
     once = [n for n in ("IB_HOST", "IB_PORT") if n in here and not here[n].in_file]
     file = read_env_file(ROOT / ENV_FILE)
     lines = [f"{name}={here[name].value}" for name in once if file.get(name) != here[name].value]

@@ -132,10 +132,10 @@ class Peers:
     def _says(self, what: str) -> Handler:
         async def handler(query: Mapping[str, str]) -> dict:
             self.requested.append({"what": what, **query})
-            said = getattr(self, what)
-            if isinstance(said, KtrdrError):
-                raise said
-            return said if isinstance(said, dict | list) else to_json(said)
+            answer = getattr(self, what)
+            if isinstance(answer, KtrdrError):
+                raise answer
+            return answer if isinstance(answer, dict | list) else to_json(answer)
 
         return handler
 

@@ -97,13 +97,13 @@ class Group:
 
     def is_complete(self) -> bool:
         try:
-            said = self.gap_filler.get("/status")
+            status = self.gap_filler.get("/status")
         except PeerDown:
             return False
         return (
-            said["last_scan_time"] is not None
-            and said["state"] == "idle"
-            and said["gaps_remaining"] == 0
+            status["last_scan_time"] is not None
+            and status["state"] == "idle"
+            and status["gaps_remaining"] == 0
         )
 
     def requests(self, symbol: str = "") -> list[dict]:

@@ -60,9 +60,9 @@ def test_no_class_is_too_large_to_be_held_in_the_head(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_a_file_says_what_it_is_in_its_first_line(path):
-    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    assert said
-    first = said.splitlines()[0]
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring
+    first = docstring.splitlines()[0]
     assert first[0].isupper() or first[0] == "`"
     assert first.endswith(".")
 
@@ -76,13 +76,13 @@ def test_no_room_is_larger_than_a_quarter_of_the_house():
 
 
 def test_what_the_architecture_names_is_there():
-    said = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:\w+/)+\w+)(?:\.py)?`", said))
+    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:\w+/)+\w+)(?:\.py)?`", text))
     assert len(named) > 30
     assert not {name for name in named if not (ROOT / f"{name}.py").is_file()}
 
 
 def test_the_architecture_has_a_line_for_each_room():
-    said = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {path.parent.relative_to(ROOT).as_posix() for path in FILES} - {".", "sim"}
-    assert not {room for room in rooms if f"`{room}/`" not in said}
+    assert not {room for room in rooms if f"`{room}/`" not in text}

@@ -87,9 +87,9 @@ class SeriesState(Group):
             "metrics": (health, verdict["summary"]),
         }
         for command in ("status", "doctor"):
-            code, said = self.command(command)
-            first = said.splitlines()[0]
-            assert (code == 0) is first.startswith(GREEN), said
+            code, status = self.command(command)
+            first = status.splitlines()[0]
+            assert (code == 0) is first.startswith(GREEN), status
             found[command] = tuple(first.split(" ", 1))
         assert re.search(rf"<title>{verdict['health']} ", page)
         return found
@@ -160,8 +160,8 @@ class Trials:
         """All is well again after it was mended."""
         yield
         mend()
-        said = self.expect(GREEN, "series are complete", is_ready=True)
-        assert (said["needs_person"], said["heals"]) == ([], [])
+        status = self.expect(GREEN, "series are complete", is_ready=True)
+        assert (status["needs_person"], status["heals"]) == ([], [])
 
 
 def test_every_surface_shows_the_one_verdict_in_every_trouble(group: SeriesState) -> None:
@@ -178,16 +178,16 @@ def troubles_of_series(group: SeriesState, trials: Trials) -> None:
     more = group.data / "BTC_1m.csv"  # so many bars that it takes half a minute
     with trials.after(more.unlink):
         more.write_text(HEADER)
-        said = trials.expect(AMBER, "2 of 3 series are complete, 1 being filled", is_ready=True)
-        assert said["needs_person"] == []
+        status = trials.expect(AMBER, "2 of 3 series are complete, 1 being filled", is_ready=True)
+        assert status["needs_person"] == []
         trials.expect(GREEN, "All 3 series are complete.")
 
     for symbol in ("XYZQ", "NOPERM", "TWIN"):  # unknown, not entitled, ambiguous
         path = group.data / f"{symbol}_1d.csv"
         with trials.after(path.unlink):
             path.write_text(HEADER)
-            said = trials.expect(AMBER, f"1 needs you: {symbol}", is_ready=True)
-            (one,) = said["needs_person"]
+            status = trials.expect(AMBER, f"1 needs you: {symbol}", is_ready=True)
+            (one,) = status["needs_person"]
             assert one["what"] == f"{symbol}_1d"
             assert one["next_step"]
 
@@ -199,8 +199,10 @@ def troubles_of_series(group: SeriesState, trials: Trials) -> None:
     loop = group.data / "LOOP_1m.csv"
     with trials.after(loop.unlink):
         loop.symlink_to(loop.name)
-        said = trials.expect(AMBER, "2 of 3 series are complete, 1 needs you: LOOP", is_ready=True)
-        assert "remove" in said["needs_person"][0]["next_step"]
+        status = trials.expect(
+            AMBER, "2 of 3 series are complete, 1 needs you: LOOP", is_ready=True
+        )
+        assert "remove" in status["needs_person"][0]["next_step"]
 
     broken = group.data / "ETH_1h.csv"
     whole = broken.read_text()
@@ -223,21 +225,21 @@ def troubles_of_the_gateway(group: SeriesState, trials: Trials) -> None:
 
     with trials.after(lambda: group.end_fault("connectivity_lost")):
         group.fault("connectivity_lost")
-        said = trials.expect(AMBER, "no data come from the simulated gateway", is_ready=False)
-        assert said["needs_person"] == []
+        status = trials.expect(AMBER, "no data come from the simulated gateway", is_ready=False)
+        assert status["needs_person"] == []
 
     for received, words in (("yes", "ushmds"), ("no", "HMDS")):
         more = group.data / "BTC_5m.csv"
         with trials.after(lambda more=more: (group.end_fault("farm_broken"), more.unlink())):
             group.fault("farm_broken", farm="ushmds", told=received)
             more.write_text(HEADER)  # what asks for data notices it
-            said = trials.expect(AMBER, "gateway (history down)", words, is_ready=False)
-            assert said["needs_person"] == []
+            status = trials.expect(AMBER, "gateway (history down)", words, is_ready=False)
+            assert status["needs_person"] == []
 
     with trials.after(lambda: group.end_fault("farm_broken")):
         group.fault("farm_broken", farm="usfarm")
-        said = trials.expect(AMBER, "Data farms of IB's are broken: usfarm", is_ready=True)
-        assert said["needs_person"] == []
+        status = trials.expect(AMBER, "Data farms of IB's are broken: usfarm", is_ready=True)
+        assert status["needs_person"] == []
 
     with trials.after(lambda: group.end_fault("logged_out")):
         group.fault("logged_out")
@@ -245,15 +247,15 @@ def troubles_of_the_gateway(group: SeriesState, trials: Trials) -> None:
 
     with trials.after(lambda: group.end_fault("wrong_clock")):
         group.fault("wrong_clock", seconds="-40")
-        said = trials.expect(AMBER, "clock and this machine's are", is_ready=True)
-        assert "set both by the network's time" in said["needs_person"][0]["next_step"]
+        status = trials.expect(AMBER, "clock and this machine's are", is_ready=True)
+        assert "set both by the network's time" in status["needs_person"][0]["next_step"]
 
 
 def troubles_of_the_store(data: Path, trials: Trials) -> None:
     with trials.after(lambda: data.chmod(0o755)):
         data.chmod(0o555)
-        said = trials.expect(RED, f"This user may not write to {data}", is_ready=False)
-        assert said["needs_person"][0]["next_step"] == f"chmod -R u+rwX {data}"
+        status = trials.expect(RED, f"This user may not write to {data}", is_ready=False)
+        assert status["needs_person"][0]["next_step"] == f"chmod -R u+rwX {data}"
 
     if not IS_ROOT:  # no disk of its own
         away = data.with_name("away")
@@ -271,8 +273,8 @@ def troubles_of_the_store(data: Path, trials: Trials) -> None:
     shutil.copytree(data, kept, ignore=shutil.ignore_patterns("locks", "*.sqlite*"))
     with trials.after(lambda: (mount(data), shutil.copytree(kept, data, dirs_exist_ok=True))):
         subprocess.run(["umount", "-l", data], check=True)
-        said = trials.expect(RED, "has gone", "mount its disk again", is_ready=False)
-        assert "all 2 series were complete" in said["summary"]
+        status = trials.expect(RED, "has gone", "mount its disk again", is_ready=False)
+        assert "all 2 series were complete" in status["summary"]
         assert list(data.iterdir()) == []
 
 

@@ -149,8 +149,8 @@ def test_a_second_one_shows_nothing_of_what_is_no_pid_file(start, scratch, kind)
         pid_file.write_bytes(b"s3cret\xff")
     second = start()
     assert second.wait(10) == 78
-    assert "(pid unknown)" in (said := second.stdout.read())
-    assert "s3cret" not in said
+    assert "(pid unknown)" in (output := second.stdout.read())
+    assert "s3cret" not in output
 
 
 def test_a_folder_in_the_place_of_its_socket_ends_ib_connection_without_a_traceback(scratch):
@@ -243,12 +243,12 @@ run("probe", main)
 
 
 def test_what_is_longer_than_anybody_reads_is_cut(start):
-    said = start(LONG).stdout.read()
-    assert len(said) < 20_000
-    assert "é… (5,000,000 characters)" in said
-    assert "z… (5,000,000 characters)" in said
-    assert "lines more" in said
-    assert "probe ends" in said
+    output = start(LONG).stdout.read()
+    assert len(output) < 20_000
+    assert "é… (5,000,000 characters)" in output
+    assert "z… (5,000,000 characters)" in output
+    assert "lines more" in output
+    assert "probe ends" in output
 
 
 def test_no_text_of_others_passes_for_a_line_of_ours(start):

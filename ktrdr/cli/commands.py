@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ktrdr.check.defects import Finding, FindingState
-from ktrdr.cli.fill_progress import ask, follow
+from ktrdr.cli.fill_progress import follow, request_fill
 from ktrdr.cli.supervisorctl import become_supervisorctl
 from ktrdr.cli.terminal import Terminal
 from ktrdr.config.running_group import settings_to_read_with
@@ -78,7 +78,7 @@ def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
 
     An error of ours ends it with one line and exit code 1.
     """
-    with _errors_told():
+    with _errors_shown():
         settings, note = settings_to_read_with(reads_bars=reads_bars)
         if note:
             _err.print(f"ktrdr: {note}", markup=False, highlight=False)
@@ -86,7 +86,7 @@ def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
 
 
 @contextlib.contextmanager
-def _errors_told() -> Iterator[None]:
+def _errors_shown() -> Iterator[None]:
     """An error of ours ends the command with one line, the next step, and exit code 1."""
     try:
         yield
@@ -154,8 +154,8 @@ def _group_table(found: Snapshot) -> Table:
     table = Table("program", "what it says", show_header=False)
     connection, filler = found.connection, found.gap_filler
     lines = {
-        "ib-connection": _connection_lines(connection.said) if connection.said else [],
-        "gap-filler": _filler_lines(filler.said) if filler.said else [],
+        "ib-connection": _connection_lines(connection.content) if connection.content else [],
+        "gap-filler": _filler_lines(filler.content) if filler.content else [],
     }
     reasons = {"ib-connection": connection.reason, "gap-filler": filler.reason}
     for name, words in lines.items():
@@ -163,33 +163,37 @@ def _group_table(found: Snapshot) -> Table:
     return table
 
 
-def _connection_lines(said: ConnectionStatus) -> list[str]:
-    gateway = "SIMULATED gateway" if said.gateway == "simulated" else "live gateway"
-    state = said.state.replace("_", " ")
-    lines = [f"{state}: {gateway} at {said.host}:{said.port}"]
-    if said.expected:
-        lines.append(said.expected)
-    if said.no_data_since and not said.expected:
-        lines.append(f"no data since {said.no_data_since:%Y-%m-%d %H:%M:%S} UTC")
-    lines += [f"data farm {farm.name} is broken" for farm in said.farms if not farm.up]
-    if said.reminder:
-        lines.append(said.reminder)
+def _connection_lines(status: ConnectionStatus) -> list[str]:
+    gateway = "SIMULATED gateway" if status.gateway == "simulated" else "live gateway"
+    state = status.state.replace("_", " ")
+    lines = [f"{state}: {gateway} at {status.host}:{status.port}"]
+    if status.expected:
+        lines.append(status.expected)
+    if status.no_data_since and not status.expected:
+        lines.append(f"no data since {status.no_data_since:%Y-%m-%d %H:%M:%S} UTC")
+    lines += [f"data farm {farm.name} is broken" for farm in status.farms if not farm.up]
+    if status.reminder:
+        lines.append(status.reminder)
     return lines
 
 
-def _filler_lines(said: GapFillerStatus) -> list[str]:
-    lines = [f"{said.state}{f': {said.reason}' if said.reason else ''}"]
-    lines.append(f"{said.series_current} of {said.series} series complete, in {said.data_dir}")
-    lines.append(f"{said.gaps_remaining} gaps to close, {said.gaps_failed} of them failed")
-    if said.waits_for and said.waits_for != said.reason:
-        lines.append(f"waits for {said.waits_for}")
-    elif said.eta_words:
-        lines.append(f"done in {said.eta_words}")
-    stay = said.unfillable.items()
+def _filler_lines(status: GapFillerStatus) -> list[str]:
+    lines = [f"{status.state}{f': {status.reason}' if status.reason else ''}"]
+    lines.append(
+        f"{status.series_current} of {status.series} series complete, in {status.data_dir}"
+    )
+    lines.append(f"{status.gaps_remaining} gaps to close, {status.gaps_failed} of them failed")
+    if status.waits_for and status.waits_for != status.reason:
+        lines.append(f"waits for {status.waits_for}")
+    elif status.eta_words:
+        lines.append(f"done in {status.eta_words}")
+    stay = status.unfillable.items()
     lines += [f"{count} gaps remain: {because(reason)}" for reason, count in stay]
-    if said.counted_since:
-        since = f"{said.counted_since:%Y-%m-%d %H:%M:%S} UTC"
-        lines.append(f"since {since}: {said.bars_added} bars added, {said.gaps_filled} gaps filled")
+    if status.counted_since:
+        since = f"{status.counted_since:%Y-%m-%d %H:%M:%S} UTC"
+        lines.append(
+            f"since {since}: {status.bars_added} bars added, {status.gaps_filled} gaps filled"
+        )
     return lines
 
 
@@ -201,7 +205,7 @@ def doctor() -> None:
     with _explained() as settings:
         facts = gather_facts(settings)
         found = _check_group(settings)
-        if facts.status and found.gap_filler.said is not None:
+        if facts.status and found.gap_filler.content is not None:
             with_series = replace(facts.status, refused=())  # each is listed with its series
             facts = replace(facts, status=with_series)
         findings = diagnose(facts)
@@ -214,8 +218,8 @@ def doctor() -> None:
                 step = escape(_next(finding.next_step, "  "))
                 _out.print(step, highlight=False, soft_wrap=True)  # whole lines, to be pasted
         for concern in found.verdict.concerns:
-            is_told = concern.about in ("connection", "clock") or "ib-connection" in concern.what
-            if not is_told or concern.what.startswith("this machine"):
+            is_shown = concern.about in ("connection", "clock") or "ib-connection" in concern.what
+            if not is_shown or concern.what.startswith("this machine"):
                 _print_concern(concern)
         if verdict.health != "healthy":
             sys.exit(1)
@@ -247,8 +251,8 @@ def gaps(
         if day is not None:
             if symbol is None or timeframe is None:
                 raise InvalidRequest("--day needs a symbol and a timeframe")
-            said = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
-            _out.print(_day_table(said) if said["bars"] else _day_title(said))
+            coverage = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
+            _out.print(_day_table(coverage) if coverage["bars"] else _day_title(coverage))
             return
         kept = gap_filler.ask(StoreCoverage, "GET", "/coverage", days="0").series
         _out.print(_series_table(_chosen(kept, symbol, timeframe)))
@@ -303,14 +307,14 @@ def _remarks_on(one: SeriesStatus) -> list[str]:
     return remarks(now, one.looked_from, one.listed, one.expires, one.sessions_from)
 
 
-def _day_title(said: Json) -> str:
-    return f"{said['day']}: {day_of(said['state'])}"
+def _day_title(coverage: Json) -> str:
+    return f"{coverage['day']}: {day_of(coverage['state'])}"
 
 
-def _day_table(said: Json) -> Table:
+def _day_table(coverage: Json) -> Table:
     """The bars of a day, those alike that follow each other in one row."""
-    table = Table("from", "to", "bars", "what is known", title=_day_title(said))
-    for status, group in groupby(said["bars"], key=lambda bar: bar[1]):
+    table = Table("from", "to", "bars", "what is known", title=_day_title(coverage))
+    for status, group in groupby(coverage["bars"], key=lambda bar: bar[1]):
         starts = [start for start, _ in group]
         first, last = (datetime.fromtimestamp(t, UTC) for t in (starts[0], starts[-1]))
         table.add_row(f"{first:%Y-%m-%d %H:%M}", f"{last:%H:%M}", str(len(starts)), because(status))
@@ -345,12 +349,12 @@ def fill(
         _, gap_filler = _peers(settings)
         if cancel:
             chosen = {"symbol": symbol, "timeframe": timeframe} if timeframe else {"id": symbol}
-            said = gap_filler.ask(FillsCancelled, "DELETE", "/fills", 5.0, **chosen)
-            for one in said.cancelled:
+            response = gap_filler.ask(FillsCancelled, "DELETE", "/fills", 5.0, **chosen)
+            for one in response.cancelled:
                 _out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
             return
         requested = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
-        accepted = ask(gap_filler, requested, _out)
+        accepted = request_fill(gap_filler, requested, _out)
         for line in _fill_lines(accepted):
             _out.print(line, highlight=False)
         _warn_if_simulated(gap_filler.get("/status").get("source"))
@@ -545,7 +549,7 @@ def ctl(
     Its words and its exit code are supervisorctl's, such as `ktrdr ctl status`, `ktrdr ctl restart
     gap-filler`, `ktrdr ctl tail -f ib-connection`; `ktrdr ctl help` lists all of them.
     """
-    with _errors_told():
+    with _errors_shown():
         become_supervisorctl(words or [])
 
 
@@ -593,7 +597,7 @@ def sim_fault(
         expect_text({"fault": name, **dict(given)})
         path = f"/fault/{quote(name, safe='')}"
         if end:
-            said = _simulator(settings).delete(path)
+            status = _simulator(settings).delete(path)
         else:
-            said = _simulator(settings).post(f"{path}?{urlencode(given)}")
-        _out.print_json(data=said["faults"], ensure_ascii=True)
+            status = _simulator(settings).post(f"{path}?{urlencode(given)}")
+        _out.print_json(data=status["faults"], ensure_ascii=True)

@@ -29,7 +29,7 @@ _LEAST_S, _SPREAD = 3.0, 1.5
 _INTERRUPTED = 130
 
 
-def ask(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> FillAccepted:
+def request_fill(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> FillAccepted:
     """What the gap filler says to a fill that is wanted.
 
     Ctrl-C ends the program with code 130; the gap filler may have the fill by then.
@@ -86,7 +86,7 @@ class _Follower:
         )
         self._known: deque[tuple[float, int]] = deque()
         """Times and bar counts of the last minute."""
-        self._said = ""
+        self._last_reason = ""
 
     def wait(self) -> FillStatus:
         """The fill when no more can be had of it now."""
@@ -97,7 +97,7 @@ class _Follower:
             except PeerDown as error:
                 if time.monotonic() - seen_at > _AWAY_S:
                     raise
-                self._say(error.message, error.hint)
+                self._show_waiting(error.message, error.hint)
             else:
                 self._show(fill)
                 if fill.state in ("done", "unproven"):
@@ -106,8 +106,8 @@ class _Follower:
             time.sleep(_POLL_S)
 
     def _fill(self) -> FillStatus:
-        said = self._gap_filler.ask(FillList, "GET", "/fills", symbol=self._requested.symbol)
-        for fill in said.fills:
+        listed = self._gap_filler.ask(FillList, "GET", "/fills", symbol=self._requested.symbol)
+        for fill in listed.fills:
             if fill.id == self._requested.id:
                 return fill
         raise RequestFailed(
@@ -124,22 +124,22 @@ class _Follower:
     def _show(self, fill: FillStatus) -> None:
         if fill.state == "waiting":
             self._known.clear()
-            self._say(fill.why, fill.hint)
+            self._show_waiting(fill.why, fill.hint)
         else:
-            self._said = ""
+            self._last_reason = ""
         left = fill.state
         if fill.state == "filling" and fill.expected is not None:
             left = self._left(fill.present or 0, fill.expected)
         self._shown.update(self._task, total=fill.expected, completed=fill.present or 0, left=left)
 
-    def _say(self, why: str, hint: str) -> None:
+    def _show_waiting(self, why: str, hint: str) -> None:
         """What it waits for, and the next step: once, as long as that is the same."""
         self._shown.update(self._task, left="waiting")
-        said = f"waiting: {why}" + (f"\nnext: {hint}" if hint else "")
+        line = f"waiting: {why}" + (f"\nnext: {hint}" if hint else "")
         what = why.partition(AGAIN)[0]
-        if what != self._said:
-            self._shown.console.print(escape(said), highlight=False, soft_wrap=True)
-        self._said = what
+        if what != self._last_reason:
+            self._shown.console.print(escape(line), highlight=False, soft_wrap=True)
+        self._last_reason = what
 
     def _left(self, present: int, expected: int) -> str:
         """How long the rest takes, as far as that is known."""

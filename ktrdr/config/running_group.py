@@ -24,7 +24,7 @@ from ktrdr.config.settings import (
     settings_of,
     without_secrets,
 )
-from ktrdr.config.whose_settings import MATTERS, Said, choose, contradiction
+from ktrdr.config.whose_settings import MATTERS, GivenSetting, choose, contradiction
 from ktrdr.errors import Misconfigured
 from ktrdr.run_folder import in_the_way, read_own, read_pid, write_anew
 from ktrdr.unix_socket import listens
@@ -104,8 +104,8 @@ def write_note(folder: Path, supervisord: int, settings: Settings, **further: st
 
     Secrets stay out of it: a note is what people show when something goes wrong.
     """
-    here = {n: said for n, said in said_here(settings).items() if n not in SECRETS}
-    given = [f"{n}={said.value}{' in .env' if said.in_file else ''}" for n, said in here.items()]
+    here = {n: one for n, one in settings_here(settings).items() if n not in SECRETS}
+    given = [f"{n}={one.value}{' in .env' if one.in_file else ''}" for n, one in here.items()]
     noted = {
         "supervisord": supervisord,
         "settings": without_secrets(as_environment(settings)),
@@ -135,12 +135,12 @@ def forget_note(folder: Path = FOLDER) -> None:
     (folder / _NOTE).unlink(missing_ok=True)
 
 
-def said_here(settings: Settings) -> dict[str, Said]:
+def settings_here(settings: Settings) -> dict[str, GivenSetting]:
     """Which settings the environment and `.env` of this process name, with their values."""
     environment = {name.upper() for name, value in os.environ.items() if value}
     values = as_environment(settings)
     names = [name.upper() for name in settings.model_fields_set]
-    return {n: Said(values[n], n not in environment) for n in sorted(names) if n in values}
+    return {n: GivenSetting(values[n], n not in environment) for n in sorted(names) if n in values}
 
 
 def settings_to_read_with(
@@ -154,7 +154,7 @@ def settings_to_read_with(
     they contradict each other, in one line; or as `load_settings`.
     """
     own = load_settings()
-    here = said_here(own)
+    here = settings_here(own)
     try:
         group = running_group(folder)
     except PermissionError as error:
@@ -191,7 +191,7 @@ def settings_to_run_with(folder: Path = FOLDER) -> Settings:
         return own
     if group is None or group.settings.run_dir != own.run_dir:
         return own
-    why = contradiction(group.values, group.words, said_here(own))
+    why = contradiction(group.values, group.words, settings_here(own))
     if why:
         raise Misconfigured(why)
     return _with_secrets(group, own)
@@ -215,17 +215,17 @@ def _with_secrets(group: RunningGroup, own: Settings) -> Settings:
 def pending_changes(settings: Settings) -> str:
     """What `.env` says by now that the group of these settings was not started with; or nothing."""
     try:
-        said = read_env_file(ROOT / ENV_FILE)
-        wanted = as_environment(settings_of(said))
+        in_file = read_env_file(ROOT / ENV_FILE)
+        wanted = as_environment(settings_of(in_file))
     except Misconfigured as error:
         return error.message
-    return ", ".join(_changed(wanted, said, as_environment(settings)))
+    return ", ".join(_changed(wanted, in_file, as_environment(settings)))
 
 
 def _changed(
-    wanted: Mapping[str, str], said: Mapping[str, str], running: Mapping[str, str]
+    wanted: Mapping[str, str], in_file: Mapping[str, str], running: Mapping[str, str]
 ) -> list[str]:
-    changed = [n for n in said if n in wanted and wanted[n] != running.get(n)]
+    changed = [n for n in in_file if n in wanted and wanted[n] != running.get(n)]
     return [n if n in SECRETS else f"{n}={wanted[n]}" for n in changed]
 
 

@@ -418,8 +418,8 @@ def read_env_file(path: Path) -> dict[str, str]:
             raise Misconfigured(f"{line}: expected NAME=VALUE or a comment (#)")
         if ours and not all(map(_VARIABLE.fullmatch, _PLACE.findall(binding.value or ""))):
             raise Misconfigured(f"{line}: expected ${{NAME}} or ${{NAME:-default}}")
-    said = dotenv_values(stream=io.StringIO(text))
-    return {name.upper(): value for name, value in said.items() if value}
+    values = dotenv_values(stream=io.StringIO(text))
+    return {name.upper(): value for name, value in values.items() if value}
 
 
 def _checked(make: Callable[[], Settings], wrong: list[str]) -> Settings:
@@ -438,8 +438,8 @@ def _checked(make: Callable[[], Settings], wrong: list[str]) -> Settings:
 def _explain(error: Mapping[str, Any]) -> str:
     """One line for one wrong value."""
     name = str(error["loc"][0])
-    said = error.get("ctx", {}).get("error")
-    expected = str(said) if said else Settings.model_fields[name].description or error["msg"]
+    rule = error.get("ctx", {}).get("error")
+    expected = str(rule) if rule else Settings.model_fields[name].description or error["msg"]
     value = without_password(_as_written(error["input"]))
     shown = name.upper() if name.upper() in SECRETS else f"{name.upper()}={value}"
     return f"{shown}: expected {re.sub(chr(10), ' ', expected)}"

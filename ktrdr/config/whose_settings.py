@@ -12,7 +12,7 @@ _DATA_DIR, _RUN_DIR = "KTRDR_DATA_DIR", "KTRDR_RUN_DIR"
 
 
 @dataclass(frozen=True)
-class Said:
+class GivenSetting:
     """The value of a setting, as a command finds it."""
 
     value: str
@@ -35,7 +35,11 @@ class Choice:
 
 
 def choose(
-    group: Mapping[str, str], runs: str, here: Mapping[str, Said], *, reads_bars: bool = True
+    group: Mapping[str, str],
+    runs: str,
+    here: Mapping[str, GivenSetting],
+    *,
+    reads_bars: bool = True,
 ) -> Choice:
     """Whose settings a command goes by that only reads.
 
@@ -60,20 +64,20 @@ def choose(
     return Choice(refusal=_refusal(runs, other)) if other else Choice()
 
 
-def contradiction(group: Mapping[str, str], runs: str, here: Mapping[str, Said]) -> str:
+def contradiction(group: Mapping[str, str], runs: str, here: Mapping[str, GivenSetting]) -> str:
     """Why a program must not run in the group's run folder; empty: it may."""
     other = _other(group, here)
     return _refusal(runs, other) if other else ""
 
 
-def _other(group: Mapping[str, str], here: Mapping[str, Said]) -> dict[str, Said]:
+def _other(group: Mapping[str, str], here: Mapping[str, GivenSetting]) -> dict[str, GivenSetting]:
     """What is said here and is otherwise in the group."""
     return {n: here[n] for n in MATTERS if n in here and here[n].value != group.get(n)}
 
 
-def _refusal(runs: str, other: Mapping[str, Said]) -> str:
-    shell = [f"{n}={said.value}" for n, said in other.items() if not said.in_file]
-    file = [f"{n}={said.value}" for n, said in other.items() if said.in_file]
+def _refusal(runs: str, other: Mapping[str, GivenSetting]) -> str:
+    shell = [f"{n}={given.value}" for n, given in other.items() if not given.in_file]
+    file = [f"{n}={given.value}" for n, given in other.items() if given.in_file]
     sides = [f"this shell says {', '.join(shell)}"] if shell else []
     sides += [f".env says {', '.join(file)}"] if file else []
     step = "unset it to follow the group" if shell else "take it out of .env to follow the group"

@@ -120,18 +120,18 @@ class Calls:
         """One is passed on; whether that is told in the log, as it is of not too many."""
         with self._lock:
             self._served += 1
-            is_told = self._lines.writes("call", time.monotonic())
-        if is_told:
+            is_logged = self._lines.writes("call", time.monotonic())
+        if is_logged:
             log.info("%s is connected to %s", caller, gateway)
-        return is_told
+        return is_logged
 
-    def passed(self, caller: str, count: int, failed: str, *, is_told: bool) -> None:
+    def passed(self, caller: str, count: int, failed: str, *, is_logged: bool) -> None:
         """It was, with so many bytes; `failed`: how it broke, else empty."""
         with self._lock:
             self._bytes += count
-            if failed and not is_told:
-                is_told = self._lines.writes("broken call", time.monotonic())
-        if is_told:
+            if failed and not is_logged:
+                is_logged = self._lines.writes("broken call", time.monotonic())
+        if is_logged:
             why = f": {failed}" if failed else ""
             log.info("%s is disconnected after %d bytes%s", caller, count, why)
 
@@ -139,8 +139,8 @@ class Calls:
         """A warning; the same again only once a minute."""
         with self._lock:
             self._error, self._error_time = words, time.time()
-            is_told = self._lines.writes(kind, time.monotonic(), once=words)
-        if is_told:
+            is_logged = self._lines.writes(kind, time.monotonic(), once=words)
+        if is_logged:
             log.warning("%s", words)
 
     def sum_up(self, now_s: float) -> None:

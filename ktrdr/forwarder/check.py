@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ktrdr.forwarder import report
 from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import EVERYWHERE, Place, Plan, places_for
+from ktrdr.forwarder.report import Report, read
 from ktrdr.forwarder.settings import ForwardSettings, is_linux
 
 _PATIENCE_S = 5.0
@@ -29,17 +29,17 @@ class Line(NamedTuple):
 
 def check(settings: ForwardSettings) -> int:
     """Print what there is, a line each; 0: all is well, 1: something is not."""
-    said = report.read(settings.run_dir, time.time())
-    lines = [*_of_the_program(said, settings), _of_the_gateway(said, settings)]
+    report = read(settings.run_dir, time.time())
+    lines = [*_of_the_program(report, settings), _of_the_gateway(report, settings)]
     for line in lines:
         sys.stdout.write(f"{'ok ' if line.is_well else 'NO '} {line.text}\n")
     return 0 if all(line.is_well for line in lines) else 1
 
 
-def _of_the_program(said: report.Report | None, settings: ForwardSettings) -> list[Line]:
-    if said is None:
+def _of_the_program(report: Report | None, settings: ForwardSettings) -> list[Line]:
+    if report is None:
         return _of_nobody(settings)
-    return [*_of_the_running(said), *_of_other_settings(said, settings)]
+    return [*_of_the_running(report), *_of_other_settings(report, settings)]
 
 
 def _of_nobody(settings: ForwardSettings) -> list[Line]:
@@ -54,26 +54,26 @@ def _of_nobody(settings: ForwardSettings) -> list[Line]:
     ]
 
 
-def _of_the_running(said: report.Report) -> list[Line]:
-    how = f"with {said.copying} (pid {said.pid}), {said.open_calls} calls are open"
-    found = [Line(True, f"port {said.port} is forwarded to {said.target} {how}")]
-    for one in said.listening:
+def _of_the_running(report: Report) -> list[Line]:
+    how = f"with {report.copying} (pid {report.pid}), {report.open_calls} calls are open"
+    found = [Line(True, f"port {report.port} is forwarded to {report.target} {how}")]
+    for one in report.listening:
         state = f"does not: {one.trouble}" if one.trouble else f"takes calls from {one.whom}"
         found.append(Line(not one.trouble, f"listening on {one.name}: {state}"))
-    if not said.listening:
+    if not report.listening:
         found.append(Line(False, "it listens nowhere"))
-    found += [Line(False, f"it takes no more calls: {line}") for line in said.full]
-    if said.last_error:
-        found.append(Line(True, f"its last error: {said.last_error}"))
-    found += [Line(False, complaint) for complaint in said.complaints]
-    return found + [Line(True, note) for note in said.notes]
+    found += [Line(False, f"it takes no more calls: {line}") for line in report.full]
+    if report.last_error:
+        found.append(Line(True, f"its last error: {report.last_error}"))
+    found += [Line(False, complaint) for complaint in report.complaints]
+    return found + [Line(True, note) for note in report.notes]
 
 
-def _of_other_settings(said: report.Report, settings: ForwardSettings) -> Iterator[Line]:
+def _of_other_settings(report: Report, settings: ForwardSettings) -> Iterator[Line]:
     """What was set since that one started: containers may go by it already."""
     for name, runs_with, is_set in (
-        ("port", str(said.port), str(settings.port)),
-        ("gateway", said.target, settings.gateway),
+        ("port", str(report.port), str(settings.port)),
+        ("gateway", report.target, settings.gateway),
     ):
         if runs_with != is_set:
             what = f"the {name} is set to {is_set} by now, and it runs with {runs_with}"
@@ -84,9 +84,9 @@ def _plan(settings: ForwardSettings) -> Plan:
     return places_for(settings.bind, settings.callers, interfaces(), is_linux=is_linux())
 
 
-def _of_the_gateway(said: report.Report | None, settings: ForwardSettings) -> Line:
+def _of_the_gateway(report: Report | None, settings: ForwardSettings) -> Line:
     """Through the forwarder where this machine may call it, else at the gateway itself."""
-    is_full = said is not None and said.full
+    is_full = report is not None and report.full
     mine = next((place for place in _plan(settings).places if place.callers is None), None)
     through = _own_address(mine) if mine and not is_full else None
     if through is not None and _greeting((through, settings.port)) is not None:

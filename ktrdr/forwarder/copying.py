@@ -30,7 +30,7 @@ QUIET_S = 120
 _CHUNK = 2**20
 _PIPE = 2**18
 """All 64 calls together then have half of what Linux lets a user have in pipes (64 MiB)."""
-_LAST_WORDS_BYTES = 4096
+_LAST_ERROR_BYTES = 4096
 _TRY_S = 3.0
 _RECHECK_S = 1.0
 _GUARD = "trap '' HUP INT TERM; read _; kill -s KILL 0"
@@ -218,7 +218,7 @@ class Socat(Copying):
         near.close()  # socat has them now: only its end is to close them
         far.close()
         try:
-            said = _end_of(process.stderr) if process.stderr else b""
+            errors = _end_of(process.stderr) if process.stderr else b""
             with contextlib.suppress(ChildProcessError):  # `end` was quicker
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             passed = _written_by(process.pid)
@@ -228,7 +228,7 @@ class Socat(Copying):
             process.wait()
             if process.stderr:
                 process.stderr.close()
-        return passed, _last_words(said) if process.returncode else ""
+        return passed, _last_error(errors) if process.returncode else ""
 
     def _check_it_works(self, why: str) -> None:
         """After one has failed, which resets make it do, too: one look at a time, and seldom."""
@@ -353,7 +353,7 @@ def _end_of(stream: IO[bytes]) -> bytes:
     """What comes last from a stream, read until it ends, however much that is."""
     kept = b""
     while more := os.read(stream.fileno(), 65536):
-        kept = (kept + more)[-_LAST_WORDS_BYTES:]
+        kept = (kept + more)[-_LAST_ERROR_BYTES:]
     return kept
 
 
@@ -362,7 +362,7 @@ def _failure(error: OSError) -> str:
     return "" if error.errno in (errno.ENOTCONN, errno.EBADF) else str(error.strerror)
 
 
-def _last_words(said: bytes) -> str:
-    """What socat said last, without its time, name and pid."""
-    lines = said.decode(errors="replace").strip().splitlines()
+def _last_error(errors: bytes) -> str:
+    """The last error that socat wrote, without its time, name and pid."""
+    lines = errors.decode(errors="replace").strip().splitlines()
     return lines[-1].rpartition("] E ")[2] if lines else "socat was ended"

@@ -38,10 +38,10 @@ def links() -> dict[int, Link]:
     found = {}
     for message in _dump(_GETLINK, _NEWLINK, _LINK_BYTES):
         (index,) = struct.unpack_from("=i", message, 4)
-        said = dict(_attributes(message[_LINK_BYTES:]))
-        is_elsewhere = _IFLA_LINK_NETNSID in said
-        peer = 0 if is_elsewhere else _number(said.get(_IFLA_LINK))
-        found[index] = Link(_number(said.get(_IFLA_MASTER)), peer)
+        attributes = dict(_attributes(message[_LINK_BYTES:]))
+        is_elsewhere = _IFLA_LINK_NETNSID in attributes
+        peer = 0 if is_elsewhere else _number(attributes.get(_IFLA_LINK))
+        found[index] = Link(_number(attributes.get(_IFLA_MASTER)), peer)
     return found
 
 
@@ -72,10 +72,10 @@ def _dump(request: int, answer: int, body_bytes: int) -> Iterator[bytes]:
         header = _HEADER.pack(_HEADER.size + body_bytes, request, _DUMP, 1, 0)
         requested.send(header + bytes(body_bytes))
         while True:
-            said, at = requested.recv(_ROOM), 0
-            while at + _HEADER.size <= len(said):
-                length, kind, _, _, _ = _HEADER.unpack_from(said, at)
-                body = said[at + _HEADER.size : at + length]
+            received, at = requested.recv(_ROOM), 0
+            while at + _HEADER.size <= len(received):
+                length, kind, _, _, _ = _HEADER.unpack_from(received, at)
+                body = received[at + _HEADER.size : at + length]
                 if kind == _DONE:
                     return
                 if kind == _ERROR:

@@ -155,14 +155,16 @@ def _given(
         return Plan((Place(lo.name, lo.index, address, None, reason),))
     owner = _owner(address, found)
     if address == EVERYWHERE or not is_linux:
-        return Plan((Place("", 0, address, _told(address, callers), reason),))
+        return Plan((Place("", 0, address, _expect_callers(address, callers), reason),))
     if owner is None:
         return Plan((), (f"{address} is no address of this machine now (KTRDR_FORWARD_BIND)",))
     if owner.index == LOOPBACK:
         return Plan((Place(owner.name, owner.index, address, None, reason),))
     if not callers and _is_named_as_one(owner) and not _why_not(owner):
         return Plan((_of_bridge(owner, address),))
-    return Plan((Place(owner.name, owner.index, address, _told(address, callers), reason),))
+    return Plan(
+        (Place(owner.name, owner.index, address, _expect_callers(address, callers), reason),)
+    )
 
 
 def _owner(address: str, found: Sequence[Interface]) -> Interface | None:
@@ -170,7 +172,7 @@ def _owner(address: str, found: Sequence[Interface]) -> Interface | None:
     return next((one for one in found if any(own.ip == ip for own in one.addresses)), None)
 
 
-def _told(address: str, callers: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
+def _expect_callers(address: str, callers: tuple[IPv4Network, ...]) -> tuple[IPv4Network, ...]:
     if not callers:
         raise Misconfigured(
             f"KTRDR_FORWARD_BIND={address}: expected also KTRDR_FORWARD_CALLERS, the subnets whose"

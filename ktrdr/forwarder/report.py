@@ -92,12 +92,14 @@ def read(folder: Path, now: float) -> Report | None:
     return report if abs(now - report.time) <= STALE_S else None
 
 
-def _report(said: dict[str, Any]) -> Report:
+def _report(values: dict[str, Any]) -> Report:
     """ValueError, TypeError, KeyError: it is not one."""
-    listening = tuple(Listening(**one) for one in said.pop("listening"))
-    said |= {name: tuple(map(str, said.get(name, ()))) for name in ("complaints", "notes", "full")}
-    report = Report(**said, listening=listening)
+    listening = tuple(Listening(**one) for one in values.pop("listening"))
+    values |= {
+        name: tuple(map(str, values.get(name, ()))) for name in ("complaints", "notes", "full")
+    }
+    report = Report(**values, listening=listening)
     numbers = (report.time, report.started, report.pid, report.port, report.calls, report.bytes)
     if not all(isinstance(one, (int, float)) for one in (*numbers, *report.refused.values())):
-        raise TypeError(said)
+        raise TypeError(values)
     return report

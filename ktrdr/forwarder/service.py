@@ -124,9 +124,9 @@ class Forwarder:
             keep_alive(call.socket)
             keep_alive(far)
             call.socket.setblocking(True)
-            is_told = self._calls.connected(call.caller, self._gateway.name)
+            is_logged = self._calls.connected(call.caller, self._gateway.name)
             passed, failed = self._copying.between(call.socket, far)
-        self._calls.passed(call.caller, passed, failed, is_told=is_told)
+        self._calls.passed(call.caller, passed, failed, is_logged=is_logged)
 
     def _write_report(self) -> None:
         with contextlib.suppress(OSError):  # a full disk keeps nobody from calling

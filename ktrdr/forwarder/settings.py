@@ -92,8 +92,8 @@ def of_settings(settings: Settings, *, is_alone: bool = False) -> ForwardSetting
     gateway on this machine.
     """
     target = settings.forward_target or (settings.gateway_host, settings.gateway_port)
-    says_nothing = settings.model_fields_set.isdisjoint({"ktrdr_sim_port", "ktrdr_forward_target"})
-    if is_alone and settings.is_simulated and says_nothing:
+    is_by_default = settings.model_fields_set.isdisjoint({"ktrdr_sim_port", "ktrdr_forward_target"})
+    if is_alone and settings.is_simulated and is_by_default:
         target = settings.gateway_host, settings.ib_port
     return ForwardSettings(
         settings.ktrdr_forward_port,
@@ -149,13 +149,13 @@ def plain_env_file(path: Path) -> dict[str, str]:
     for number, line in enumerate(lines, 1):
         if not (ours := _OURS.match(line)):
             continue
-        if not (said := _LINE.fullmatch(line)):
+        if not (match := _LINE.fullmatch(line)):
             raise Misconfigured(
                 f"{path}, line {number}: {ours[1]} cannot be read without a .venv, for it is more"
                 " than NAME=VALUE; ./scripts/up makes one"
             )
-        if value := said[2] or said[3] or said[4]:
-            found[said[1].upper()] = value
+        if value := match[2] or match[3] or match[4]:
+            found[match[1].upper()] = value
     return found
 
 

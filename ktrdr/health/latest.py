@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Latest(Generic[T]):
-    """The last value of `ask`, at most `max_age_s` old. Thread-safe.
+    """The last value of `fetch`, at most `max_age_s` old. Thread-safe.
 
     One thread asks while the others wait for its answer, so twenty open pages cost a peer that
     hangs, and the threads that wait for it, no more than one does.
@@ -19,19 +19,19 @@ class Latest(Generic[T]):
 
     def __init__(
         self,
-        ask: Callable[[], T],
+        fetch: Callable[[], T],
         max_age_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ask = ask
+        self._fetch = fetch
         self._max_age_s = max_age_s
         self._clock = clock
         self._lock = threading.Lock()
         self._held: tuple[T, float] | None = None
 
     def get(self) -> T:
-        """The value; its age counts from the moment the answer came. Raises what `ask` raises."""
+        """The value; its age counts from the moment the answer came. Raises what `fetch` raises."""
         with self._lock:
             if self._held is None or self._clock() - self._held[1] >= self._max_age_s:
-                self._held = self._ask(), self._clock()
+                self._held = self._fetch(), self._clock()
             return self._held[0]

@@ -47,15 +47,15 @@ HISTORY_DAYS = (1, 30)
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What a peer said; or None, and why, with the next step."""
+    """What a peer answered; or None, and why, with the next step."""
 
-    said: T | None
+    content: T | None
     why: str = ""
     hint: str = ""
 
     @property
     def reason(self) -> str:
-        """Why nothing was said, in a sentence that names the next step; else empty."""
+        """Why there is no content, in a sentence that names the next step; else empty."""
         return f"{self.why} – next step: {self.hint}" if self.hint else self.why
 
 
@@ -65,12 +65,12 @@ class Peers:
     def __init__(self, settings: Settings) -> None:
         self._connection = LocalClient(settings.connection_socket, "ib-connection")
         self._gap_filler = LocalClient(settings.gap_filler_socket, "gap-filler")
-        self._connection_status = Latest(self._ask_connection, _FRESH_S)
-        self._gap_filler_status = Latest(self._ask_gap_filler, _FRESH_S)
-        self._series = Latest(self._ask_series, _COVERAGE_FRESH_S)
-        self._open_fills = Latest(self._ask_open_fills, _FRESH_S)
+        self._connection_status = Latest(self._fetch_connection, _FRESH_S)
+        self._gap_filler_status = Latest(self._fetch_gap_filler, _FRESH_S)
+        self._series = Latest(self._fetch_series, _COVERAGE_FRESH_S)
+        self._open_fills = Latest(self._fetch_open_fills, _FRESH_S)
         self._histories = {
-            days: Latest(partial(self._ask_history, days), _HISTORY_FRESH_S)
+            days: Latest(partial(self._fetch_history, days), _HISTORY_FRESH_S)
             for days in HISTORY_DAYS
         }
 
@@ -95,7 +95,7 @@ class Peers:
 
         Permanent when the question is wrong, such as for a series that is not there.
         """
-        return _answer(lambda: self._coverage_as_told(question))
+        return _answer(lambda: self._checked_coverage(question))
 
     def scan(self) -> Answer[str]:
         """Have the gap filler look for gaps now; the scan's id."""
@@ -114,95 +114,95 @@ class Peers:
 
     def request_fill(self, requested: Mapping[str, str]) -> Json:
         """Have a series (`symbol`, `timeframe`) filled from `from` on. Raises its errors."""
-        said = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **requested)
-        return {key: value for key, value in said.items() if key != ACCEPTED}
+        accepted = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **requested)
+        return {key: value for key, value in accepted.items() if key != ACCEPTED}
 
     def cancel_fill(self, number: str) -> Json:
         """Give a fill up. Raises the gap filler's errors, such as UnknownFill."""
         return self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
 
-    def _ask_open_fills(self) -> Answer[list[FillStatus]]:
-        def ask() -> list[FillStatus]:
-            said = self._gap_filler.ask(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
-            return [fill for fill in said.fills if fill.is_open]
+    def _fetch_open_fills(self) -> Answer[list[FillStatus]]:
+        def fetch() -> list[FillStatus]:
+            response = self._gap_filler.ask(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
+            return [fill for fill in response.fills if fill.is_open]
 
-        return _answer(ask)
+        return _answer(fetch)
 
-    def _ask_connection(self) -> Answer[ConnectionStatus]:
+    def _fetch_connection(self) -> Answer[ConnectionStatus]:
         return _answer(
             lambda: self._connection.ask(ConnectionStatus, "GET", "/status", REQUEST_TIMEOUT_S)
         )
 
-    def _ask_history(self, days: int) -> Answer[ConnectionHistory]:
-        def ask() -> ConnectionHistory:
+    def _fetch_history(self, days: int) -> Answer[ConnectionHistory]:
+        def fetch() -> ConnectionHistory:
             history = self._connection.ask(
                 ConnectionHistory, "GET", "/history", REQUEST_TIMEOUT_S, days=str(days)
             )
             return replace(history, outages=self._with_costs(history.outages, history.until))
 
-        return _answer(ask)
+        return _answer(fetch)
 
     def _with_costs(self, outages: tuple[Outage, ...], until: datetime) -> tuple[Outage, ...]:
         """The newest ones with what they have cost, as far as the gap filler says."""
         older, newest = outages[:-_COSTS], outages[-_COSTS:]
         spans = [f"{one.start.isoformat()}/{(one.end or until).isoformat()}" for one in newest]
         try:
-            said = self._gap_filler.ask(
+            response = self._gap_filler.ask(
                 OutageCosts, "GET", "/cost", REQUEST_TIMEOUT_S, spans=",".join(spans)
             )
             with_costs = [
                 replace(one, bars_late=cost.bars_late, bars_lost=cost.bars_lost)
-                for one, cost in zip(newest, said.costs, strict=True)
+                for one, cost in zip(newest, response.costs, strict=True)
             ]
         except (KtrdrError, ValueError):
             return outages
         return (*older, *with_costs)
 
-    def _ask_gap_filler(self) -> Answer[GapFillerStatus]:
+    def _fetch_gap_filler(self) -> Answer[GapFillerStatus]:
         return _answer(
             lambda: self._gap_filler.ask(GapFillerStatus, "GET", "/status", REQUEST_TIMEOUT_S)
         )
 
-    def _ask_series(self) -> Answer[list[SeriesStatus]]:
-        def ask() -> list[SeriesStatus]:
+    def _fetch_series(self) -> Answer[list[SeriesStatus]]:
+        def fetch() -> list[SeriesStatus]:
             coverage = self._gap_filler.ask(
                 StoreCoverage, "GET", "/coverage", REQUEST_TIMEOUT_S, days="0"
             )
             return coverage.series
 
         try:
-            return _answer(ask)
+            return _answer(fetch)
         except Permanent as error:
             return Answer(None, error.message, error.hint)
 
-    def _coverage_as_told(self, question: Mapping[str, str]) -> Json:
-        said = self._gap_filler.get("/coverage", REQUEST_TIMEOUT_S, **question)
-        if not isinstance(said.get("series"), list):
+    def _checked_coverage(self, question: Mapping[str, str]) -> Json:
+        response = self._gap_filler.get("/coverage", REQUEST_TIMEOUT_S, **question)
+        if not isinstance(response.get("series"), list):
             raise self._gap_filler.unreadable("series: a list was expected")
-        return said
+        return response
 
 
 def connection_json(answer: Answer[ConnectionStatus]) -> Json:
     """The status API's `ib-status`: all keys, always."""
-    said = _all_keys(ConnectionStatus, answer.said)
-    return said | {"connected": bool(said["connected"]), "reason": answer.reason or None}
+    status = _all_keys(ConnectionStatus, answer.content)
+    return status | {"connected": bool(status["connected"]), "reason": answer.reason or None}
 
 
 def gap_filler_json(answer: Answer[GapFillerStatus]) -> Json:
     """The status API's `gap-filler-status`: all keys, always."""
-    said = _all_keys(GapFillerStatus, answer.said)
-    reason = said["reason"] if answer.said else answer.reason
-    return said | {"running": bool(said["running"]), "reason": reason or None}
+    status = _all_keys(GapFillerStatus, answer.content)
+    reason = status["reason"] if answer.content else answer.reason
+    return status | {"running": bool(status["running"]), "reason": reason or None}
 
 
-def _all_keys(shape: type[Any], said: object | None) -> Json:
-    return to_json(said) if said else {field.name: None for field in fields(shape)}
+def _all_keys(shape: type[Any], content: object | None) -> Json:
+    return to_json(content) if content else {field.name: None for field in fields(shape)}
 
 
-def _answer(ask: Callable[[], T]) -> Answer[T]:
+def _answer(fetch: Callable[[], T]) -> Answer[T]:
     """The answer, or the reason why there is none. A Permanent passes: the question is wrong."""
     try:
-        return Answer(ask())
+        return Answer(fetch())
     except Permanent:
         raise
     except KtrdrError as error:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from ktrdr.health.last_words import last_words
-from ktrdr.health.supervisor import Supervised, ask_supervisor
+from ktrdr.health.last_log_line import last_log_line
+from ktrdr.health.supervisor import Supervised, query_supervisor
 from ktrdr.run_folder import read_pid
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -50,7 +50,7 @@ class Program:
     """False: nobody here has asked for it."""
     is_supervised: bool = True
     """False: no supervisord that answers knows it."""
-    last_words: str = ""
+    last_log_line: str = ""
     """Of one that ends again and again: the last line of its log."""
 
     @property
@@ -74,7 +74,7 @@ class Programs:
 
     def read(self) -> dict[str, Program]:
         """All five, by name, in the order in which data flows."""
-        supervised = ask_supervisor(self._supervisor_socket)
+        supervised = query_supervisor(self._supervisor_socket)
         with self._lock:
             found = {name: self._look_at(name, supervised.get(name)) for name in NAMES}
             pids = {program.pid for program in found.values()}
@@ -118,9 +118,11 @@ class Programs:
 
 
 def _ended(name: str, supervised: Supervised) -> Program:
-    ends_itself = supervised.status in ENDS_ITSELF and supervised.log is not None
-    words = last_words(supervised.log) if ends_itself and supervised.log else ""
-    return Program(name, supervised.status, ever_started=supervised.ever_started, last_words=words)
+    log = supervised.log if supervised.status in ENDS_ITSELF else None
+    line = last_log_line(log) if log else ""
+    return Program(
+        name, supervised.status, ever_started=supervised.ever_started, last_log_line=line
+    )
 
 
 class _Meter:

@@ -40,7 +40,7 @@ def find_supervisor(run_dir: Path) -> Path:
     return run_dir / "supervisor.sock"
 
 
-def ask_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:
+def query_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:
     """Every program that supervisord knows; empty when nobody answers at the socket in time."""
     transport = UnixTransport(path, timeout_s)
     try:
@@ -52,7 +52,7 @@ def ask_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Super
         transport.close()
 
 
-def _read(said: Any) -> dict[str, Supervised]:
+def _read(response: Any) -> dict[str, Supervised]:
     try:
         return {
             str(one["name"]): Supervised(
@@ -61,7 +61,7 @@ def _read(said: Any) -> dict[str, Supervised]:
                 ever_started=bool(one["start"]),
                 log=Path(one["logfile"]) if one.get("logfile") else None,
             )
-            for one in said
+            for one in response
         }
     except (KeyError, TypeError, ValueError):
         return {}

@@ -42,7 +42,7 @@ class System:
         self.settings = settings
         self.peers = Peers(settings)
         self._programs = Latest(Programs(settings.run_dir, supervisor_socket, own).read, _FRESH_S)
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ask")
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="fetch")
 
     def snapshot(self) -> Snapshot:
         """The group now."""
@@ -64,12 +64,12 @@ class System:
 
     def series(self, snapshot: Snapshot) -> Answer[list[SeriesStatus]]:
         """The store's files; a gap filler that has just not answered is not asked again."""
-        if snapshot.gap_filler.said is None:
+        if snapshot.gap_filler.content is None:
             return Answer(None, snapshot.gap_filler.why, snapshot.gap_filler.hint)
         return self.peers.series()
 
     def open_fills(self, snapshot: Snapshot) -> Answer[list[FillStatus]]:
         """What was asked for and is not done; where there is none, nobody is asked."""
-        if snapshot.gap_filler.said is None:
+        if snapshot.gap_filler.content is None:
             return Answer(None, snapshot.gap_filler.reason)
-        return self.peers.open_fills() if snapshot.gap_filler.said.fills else Answer([])
+        return self.peers.open_fills() if snapshot.gap_filler.content.fills else Answer([])

@@ -190,19 +190,25 @@ def judge(
     forwarding: Report | None = None,
 ) -> Verdict:
     """Everything that is known, weighed: `found` are the programs, `now` is in UTC."""
-    concerns = [*_of_programs(found), *_of_sources(settings, connection.said, gap_filler.said)]
-    if gap_filler.said is not None:
-        is_connected = bool(connection.said and connection.said.connected)
-        concerns += _of_store(gap_filler.said, now, is_connected=is_connected)
-        concerns += _of_jump(gap_filler.said)
-    if connection.said is not None:
-        concerns += [*_of_connection(connection.said, settings, now), *_of_clock(connection.said)]
-        concerns += _of_texts(connection.said)
-        concerns += _of_forwarding(forwarding, is_connected=connection.said.connected)
-    if gap_filler.said is not None:
-        concerns += _of_series(gap_filler.said)
+    concerns = [
+        *_of_programs(found),
+        *_of_sources(settings, connection.content, gap_filler.content),
+    ]
+    if gap_filler.content is not None:
+        is_connected = bool(connection.content and connection.content.connected)
+        concerns += _of_store(gap_filler.content, now, is_connected=is_connected)
+        concerns += _of_jump(gap_filler.content)
+    if connection.content is not None:
+        concerns += [
+            *_of_connection(connection.content, settings, now),
+            *_of_clock(connection.content),
+        ]
+        concerns += _of_texts(connection.content)
+        concerns += _of_forwarding(forwarding, is_connected=connection.content.connected)
+    if gap_filler.content is not None:
+        concerns += _of_series(gap_filler.content)
     ordered = sorted(concerns, key=lambda c: (-list(Health).index(c.health), c.about == "series"))
-    return Verdict(_summary(ordered, gap_filler.said, now), tuple(ordered))
+    return Verdict(_summary(ordered, gap_filler.content, now), tuple(ordered))
 
 
 def with_findings(verdict: Verdict, findings: Iterable[Finding]) -> Verdict:
@@ -245,21 +251,21 @@ def _is_needed(program: Program, *, is_simulated: bool) -> bool:
 def _answering(
     program: Program, answer: Answer[ConnectionStatus] | Answer[GapFillerStatus]
 ) -> Service:
-    if answer.said:
-        why, hint = _hampered(answer.said)
+    if answer.content:
+        why, hint = _hampered(answer.content)
         return Service(program, RUNNING, not why, why, hint, answers=True)
     if program.runs:
         return Service(program, program.status, False, answer.why, answer.hint)
     return _stopped(program)
 
 
-def _hampered(said: ConnectionStatus | GapFillerStatus) -> tuple[str, str]:
+def _hampered(status: ConnectionStatus | GapFillerStatus) -> tuple[str, str]:
     """What keeps it from its work altogether, and what to do; empty: nothing does."""
-    if isinstance(said, ConnectionStatus):
+    if isinstance(status, ConnectionStatus):
         return "", ""  # a gateway that is away is none of its faults
-    if said.store_trouble is not None:
-        return said.store_trouble.message, said.store_trouble.hint
-    return (said.reason, said.hint or _SET_IT) if said.state == "refused" else ("", "")
+    if status.store_trouble is not None:
+        return status.store_trouble.message, status.store_trouble.hint
+    return (status.reason, status.hint or _SET_IT) if status.state == "refused" else ("", "")
 
 
 def _standing(program: Program, *, is_needed: bool) -> Service:
@@ -268,11 +274,11 @@ def _standing(program: Program, *, is_needed: bool) -> Service:
     return _stopped(program)
 
 
-def _forwarding(program: Program, said: Report) -> Service:
+def _forwarding(program: Program, report: Report) -> Service:
     """One that runs, and says what it listens on."""
-    if not said.troubles:
+    if not report.troubles:
         return Service(program, program.status, healthy=True)
-    why = f"port-forward does not listen everywhere: {'; '.join(said.troubles)}"
+    why = f"port-forward does not listen everywhere: {'; '.join(report.troubles)}"
     return Service(program, program.status, False, why, _CHECK_IT)
 
 
@@ -285,9 +291,9 @@ def _stopped(program: Program) -> Service:
     ends_itself = program.status in ("BACKOFF", "FATAL")
     restart = f".venv/bin/supervisorctl restart {program.name}"
     see = f"see why: .venv/bin/supervisorctl tail {program.name}"
-    if program.last_words:
-        why = f"{why}: {program.last_words}"
-    if _CANNOT_START in program.last_words:  # a restart has the settings of the group's start
+    if program.last_log_line:
+        why = f"{why}: {program.last_log_line}"
+    if _CANNOT_START in program.last_log_line:  # a restart has the settings of the group's start
         return Service(program, program.status, False, why, "correct that; then ./scripts/up")
     return Service(
         program,
@@ -314,12 +320,12 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
         )
 
 
-def _of_forwarding(said: Report | None, *, is_connected: bool) -> Iterator[Concern]:
+def _of_forwarding(report: Report | None, *, is_connected: bool) -> Iterator[Concern]:
     """A gateway behind that is gone while ours is there: another one was named for containers."""
-    if said is not None and said.gateway == "not_reached" and is_connected:
+    if report is not None and report.gateway == "not_reached" and is_connected:
         yield Concern(
-            f"port-forward cannot reach {said.target}",
-            said.gateway_why,
+            f"port-forward cannot reach {report.target}",
+            report.gateway_why,
             "containers cannot reach the gateway",
             "start what listens there, or set KTRDR_FORWARD_TARGET, then ./scripts/up",
             about="program",
@@ -559,13 +565,13 @@ def _counts(status: GapFillerStatus, now: datetime) -> str:
     many, one = ("were", "was") if _is_of_before(status, now) else ("are", "is")
     if current >= total:
         return f"all {total} series {many} complete" if total > 1 else f"the series {one} complete"
-    said = [f"{current} of {total} series {many} complete"]
+    parts = [f"{current} of {total} series {many} complete"]
     if status.series_troubled:
         verb = "needs" if status.series_troubled == 1 else "need"
-        said.append(f"{status.series_troubled} {verb} you: {_symbols(status)}")
+        parts.append(f"{status.series_troubled} {verb} you: {_symbols(status)}")
     if under_way := _under_way(status):
-        said.append(under_way)
-    return ", ".join(said)
+        parts.append(under_way)
+    return ", ".join(parts)
 
 
 def _is_of_before(status: GapFillerStatus, now: datetime) -> bool:

@@ -32,9 +32,9 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     @api.get("/ib-history")
     def ib_history() -> ResponseReturnValue:
         history = system.peers.history(_days(request.args.get("days", "")))
-        if history.said is None:
+        if history.content is None:
             return {"reason": history.reason}, 503
-        return to_json(history.said)
+        return to_json(history.content)
 
     @api.get("/gap-filler-status")
     def gap_filler_status() -> ResponseReturnValue:
@@ -51,7 +51,7 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     @api.post("/gap-filler/force-scan")
     def force_scan() -> ResponseReturnValue:
         scan = system.peers.scan()
-        return ({"scan_id": scan.said}, 202) if scan.said else ({"reason": scan.reason}, 503)
+        return ({"scan_id": scan.content}, 202) if scan.content else ({"reason": scan.reason}, 503)
 
     @api.get("/logs/<name>")
     def logs(name: str) -> ResponseReturnValue:
@@ -81,9 +81,9 @@ def probes(system: System) -> Blueprint:
     def readyz() -> ResponseReturnValue:
         verdict = system.snapshot().verdict
         reasons = [concern.sentence for concern in verdict.obstacles]
-        said = {"ready": not reasons, "reasons": reasons}
-        said |= {"health": verdict.health, "summary": verdict.summary}
-        return said, 503 if reasons else 200
+        body = {"ready": not reasons, "reasons": reasons}
+        body |= {"health": verdict.health, "summary": verdict.summary}
+        return body, 503 if reasons else 200
 
     return api
 
@@ -111,31 +111,31 @@ def _concern_json(concern: Concern) -> Json:
     }
 
 
-def forwarding_json(said: Report | None) -> Json:
+def forwarding_json(report: Report | None) -> Json:
     """What port-forward says; `bytes` are of both directions, all counts since its start."""
-    if said is None:
+    if report is None:
         return {"running": False, "reason": "port-forward has not reported lately"}
     return {
         "running": True,
         "reason": None,
-        "port": said.port,
-        "target": said.target,
-        "copying": said.copying,
-        "since": _iso(said.started),
+        "port": report.port,
+        "target": report.target,
+        "copying": report.copying,
+        "since": _iso(report.started),
         "listening": [
             {"name": one.name, "takes": one.whom, "trouble": one.trouble or None}
-            for one in said.listening
+            for one in report.listening
         ],
-        "notes": [*said.complaints, *said.notes],
-        "open_calls": said.open_calls,
-        "full": [*said.full],
-        "calls": said.calls,
-        "refused": dict(said.refused),
-        "bytes": said.bytes,
-        "gateway": said.gateway or None,
-        "gateway_why": said.gateway_why or None,
-        "last_error": said.last_error or None,
-        "last_error_time": None if said.last_error_time is None else _iso(said.last_error_time),
+        "notes": [*report.complaints, *report.notes],
+        "open_calls": report.open_calls,
+        "full": [*report.full],
+        "calls": report.calls,
+        "refused": dict(report.refused),
+        "bytes": report.bytes,
+        "gateway": report.gateway or None,
+        "gateway_why": report.gateway_why or None,
+        "last_error": report.last_error or None,
+        "last_error_time": None if report.last_error_time is None else _iso(report.last_error_time),
     }
 
 
@@ -155,16 +155,16 @@ def _service_json(service: Service) -> Json:
     }
 
 
-def _days(said: str) -> int:
+def _days(text: str) -> int:
     known = {str(days): days for days in HISTORY_DAYS}
-    if said and said not in known:
-        abort(400, f"days={said!r}: expected one of {', '.join(known)}")
-    return known.get(said, HISTORY_DAYS[0])
+    if text and text not in known:
+        abort(400, f"days={text!r}: expected one of {', '.join(known)}")
+    return known.get(text, HISTORY_DAYS[0])
 
 
-def _line_count(said: str) -> int:
-    if not said:
+def _line_count(text: str) -> int:
+    if not text:
         return _LOG_LINES
-    if not re.fullmatch("[0-9]{1,4}", said) or not 1 <= int(said) <= MOST_LINES:
-        abort(400, f"lines={said!r}: expected a whole number from 1 to {MOST_LINES}")
-    return int(said)
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_LINES:
+        abort(400, f"lines={text!r}: expected a whole number from 1 to {MOST_LINES}")
+    return int(text)

@@ -32,7 +32,7 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
     def coverage() -> ResponseReturnValue:
         known = {k: v for k, v in request.args.items() if k in ("symbol", "timeframe")}
         answer = peers.coverage(known)
-        return answer.said or {"scan_time": None, "series": None, "reason": answer.reason}
+        return answer.content or {"scan_time": None, "series": None, "reason": answer.reason}
 
     @api.get("/<symbol>/<timeframe>")
     def bars(symbol: str, timeframe: str) -> ResponseReturnValue:
@@ -78,9 +78,9 @@ def _csv_parts(found: DataFrame) -> Iterator[str]:
 def _json_parts(found: DataFrame) -> Iterator[str]:
     """One object: what it is, the columns' names, and a row for each bar."""
     names = ("symbol", "timeframe", "source", "complete", "why")
-    said = {name: found.attrs.get(name) for name in names}
-    said |= {"count": len(found), "columns": [found.index.name, *found.columns]}
-    yield dumps(said)[:-1] + ', "bars": ['
+    about = {name: found.attrs.get(name) for name in names}
+    about |= {"count": len(found), "columns": [found.index.name, *found.columns]}
+    yield dumps(about)[:-1] + ', "bars": ['
     for begin in range(0, len(found), _ROWS_AT_ONCE):
         part = _exact(found.iloc[begin : begin + _ROWS_AT_ONCE])
         times = [when.isoformat() for when in part.index]

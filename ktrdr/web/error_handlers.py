@@ -14,15 +14,15 @@ def answer_errors(app: Flask) -> None:
 
     @app.errorhandler(KtrdrError)
     def _ours(error: KtrdrError) -> ResponseReturnValue:
-        said = {"outcome": error.outcome, "reason": error.message, "hint": error.hint or None}
-        return said, error.http_status
+        body = {"outcome": error.outcome, "reason": error.message, "hint": error.hint or None}
+        return body, error.http_status
 
     @app.errorhandler(HTTPException)
     def _https(error: HTTPException) -> ResponseReturnValue:
         if not request.path.startswith("/api/"):
             return error
-        said = {"outcome": error.name.lower().replace(" ", "_"), "reason": error.description}
-        return said, error.code or 500, _allowed(error)
+        body = {"outcome": error.name.lower().replace(" ", "_"), "reason": error.description}
+        return body, error.code or 500, _allowed(error)
 
 
 def _allowed(error: HTTPException) -> list[tuple[str, str]]:

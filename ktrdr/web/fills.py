@@ -19,10 +19,10 @@ def fills_api(peers: Peers) -> Blueprint:
     @api.get("")
     def fills() -> ResponseReturnValue:
         answer = peers.fills_of(request.args.get("symbol"))
-        return answer.said or {"fills": None, "reason": answer.reason}
+        return answer.content or {"fills": None, "reason": answer.reason}
 
     @api.post("")
-    def ask() -> ResponseReturnValue:
+    def request_fill() -> ResponseReturnValue:
         return peers.request_fill(_requested()), 202
 
     @api.delete("/<int:number>")
@@ -34,11 +34,11 @@ def fills_api(peers: Peers) -> Blueprint:
 
 def _requested() -> dict[str, str]:
     """What is asked for: as JSON, as a form or in the query. What is left out is refused."""
-    said = request.get_json() if request.is_json else request.values
-    if not isinstance(said, dict):
+    values = request.get_json() if request.is_json else request.values
+    if not isinstance(values, dict):
         abort(400, "expected an object with symbol, timeframe and from")
-    if missing := [name for name in _PARAMETERS if not isinstance(said.get(name), str)]:
+    if missing := [name for name in _PARAMETERS if not isinstance(values.get(name), str)]:
         abort(400, f"expected {', '.join(_PARAMETERS)} as texts; missing: {', '.join(missing)}")
-    if long := [name for name in _PARAMETERS if len(said[name]) > _LONGEST]:
+    if long := [name for name in _PARAMETERS if len(values[name]) > _LONGEST]:
         abort(400, f"expected at most {_LONGEST} characters; longer: {', '.join(long)}")
-    return {name: said[name] for name in _PARAMETERS}
+    return {name: values[name] for name in _PARAMETERS}

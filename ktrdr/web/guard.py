@@ -77,30 +77,32 @@ def protect(app: Flask, settings: Settings) -> None:
 
 
 def _expect_token(token: str, guesses: Guesses) -> None:
-    said, caller = request.headers.get("Authorization", ""), request.remote_addr or ""
-    if said:
-        if says(said, token):  # whoever else guesses at the same address, as behind a proxy
+    authorization, caller = request.headers.get("Authorization", ""), request.remote_addr or ""
+    if authorization:
+        if is_token(
+            authorization, token
+        ):  # whoever else guesses at the same address, as behind a proxy
             return
         now = time.monotonic()
         if wait_s := guesses.wait_s(caller, now):
             why = f"too many wrong tokens from {caller}"
             raise TooManyRequests(why, retry_after=math.ceil(wait_s))
-        guesses.note(caller, said, now)
+        guesses.note(caller, authorization, now)
     abort(401, "send KTRDR_STATUS_TOKEN as a bearer token, or as the password of any user")
 
 
-def says(authorization: str, token: str) -> bool:
+def is_token(authorization: str, token: str) -> bool:
     """Whether a header says the token: `Bearer TOKEN`, or `Basic` with it as the password."""
     scheme, _, credentials = authorization.partition(" ")
-    said = credentials.strip().encode(errors="replace")
+    given = credentials.strip().encode(errors="replace")
     if scheme.lower() == "basic":
         try:
-            said = base64.b64decode(said).partition(b":")[2]
+            given = base64.b64decode(given).partition(b":")[2]
         except ValueError:
             return False
     elif scheme.lower() != "bearer":
         return False
-    return hmac.compare_digest(said, token.encode())
+    return hmac.compare_digest(given, token.encode())
 
 
 def trusted_hosts(status_host: str, urls: Sequence[str] = ()) -> frozenset[str]:

@@ -16,7 +16,7 @@ MOST_GUESSES = 10
 """Different wrong tokens of a caller in a minute. One that is said again and again, as by a browser
 or Prometheus after a change of the token, is one."""
 _MINUTE_S = 60.0
-_TOLD_AGAIN_S = 3600.0
+_REPORT_AGAIN_S = 3600.0
 _MOST_CALLERS = 100
 _ALL_OTHERS = "others"
 _IPV6_SUBNET = 64  # what one machine may choose its addresses from
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 @dataclass
 class _Caller:
     since: float
-    said: set[int] = field(default_factory=set)
+    tokens: set[int] = field(default_factory=set)
     reported: float | None = None
-    told_of_many: float | None = None
+    reported_many: float | None = None
 
 
 class Guesses:
@@ -43,19 +43,19 @@ class Guesses:
         """For how long the next wrong one is one too many; 0: it is not."""
         with self._lock:
             caller = self._callers.get(self._name(address))
-            if caller is None or len(caller.said) < MOST_GUESSES:
+            if caller is None or len(caller.tokens) < MOST_GUESSES:
                 return 0.0
             return max(0.0, caller.since + _MINUTE_S - now)
 
-    def note(self, address: str, said: str, now: float) -> None:
-        """A caller has said a wrong one. The log has that once an hour, and that it is too many."""
+    def note(self, address: str, token: str, now: float) -> None:
+        """Count a wrong token. A caller is logged once an hour, and once when it sends too many."""
         with self._lock:
             caller = self._caller(address, now)
-            caller.said.add(hash(said))
+            caller.tokens.add(hash(token))
             is_new = caller.reported is None
-            is_many = len(caller.said) >= MOST_GUESSES and caller.told_of_many is None
+            is_many = len(caller.tokens) >= MOST_GUESSES and caller.reported_many is None
             caller.reported = now if is_new else caller.reported
-            caller.told_of_many = now if is_many else caller.told_of_many
+            caller.reported_many = now if is_many else caller.reported_many
         if is_new:
             log.warning("%s sent a wrong KTRDR_STATUS_TOKEN", address)
         if is_many:
@@ -69,16 +69,16 @@ class Guesses:
             self._forget(now)
         caller = self._callers.setdefault(self._name(address), _Caller(now))
         if now - caller.since >= _MINUTE_S:
-            caller.since, caller.said = now, set()
-        if caller.reported is not None and now - caller.reported >= _TOLD_AGAIN_S:
-            caller.reported = caller.told_of_many = None
+            caller.since, caller.tokens = now, set()
+        if caller.reported is not None and now - caller.reported >= _REPORT_AGAIN_S:
+            caller.reported = caller.reported_many = None
         return caller
 
     def _forget(self, now: float) -> None:
         kept = {
             name: caller
             for name, caller in self._callers.items()
-            if now - (caller.reported or caller.since) < _TOLD_AGAIN_S
+            if now - (caller.reported or caller.since) < _REPORT_AGAIN_S
         }
         self._callers = kept
 

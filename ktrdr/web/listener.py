@@ -18,7 +18,7 @@ from ktrdr.errors import Misconfigured
 from ktrdr.web.page_access import is_not_here, own_networks, page_callers
 
 _THREADS = 32  # with 4, four slow readers froze the page
-_TOLD = 1000
+_MOST_LOGGED = 1000
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
             self.close()  # it is in waitress's map already
             raise
         self._callers = callers
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def accept(self) -> tuple[socket.socket, Any] | None:
         """A call that is taken; None: there is none, or it was closed."""
@@ -88,8 +88,8 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
         own = own_networks() if self._callers.with_own else []
         if is_taken(self._callers, caller, connection.getsockname()[0], own):
             return True
-        if caller not in self._told and len(self._told) < _TOLD:
-            self._told.add(caller)
+        if caller not in self._logged and len(self._logged) < _MOST_LOGGED:
+            self._logged.add(caller)
             why = "not in KTRDR_STATUS_CALLERS" if self._callers.are_named else "another machine's"
             log.warning("a call from %s was closed: it is %s", caller, why)
         return False

@@ -56,7 +56,7 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _of_services(snapshot.services)
     if snapshot.forwarding is not None:
         yield from _of_forwarding(snapshot.forwarding)
-    connection, gap_filler = snapshot.connection.said, snapshot.gap_filler.said
+    connection, gap_filler = snapshot.connection.content, snapshot.gap_filler.content
     yield GaugeMetricFamily(
         "ktrdr_connection_up",
         "A real request was answered lately.",
@@ -94,26 +94,26 @@ def _of_services(services: dict[str, Service]) -> Iterator[Metric]:
     yield from (up, well, cpu, rss, uptime)
 
 
-def _of_forwarding(said: Report) -> Iterator[Metric]:
-    listening = sum(not one.trouble for one in said.listening)
+def _of_forwarding(report: Report) -> Iterator[Metric]:
+    listening = sum(not one.trouble for one in report.listening)
     yield GaugeMetricFamily(
         "ktrdr_forward_listeners", "Places where port-forward takes calls.", value=listening
     )
     yield GaugeMetricFamily(
-        "ktrdr_forward_open_calls", "Calls that are open now.", value=said.open_calls
+        "ktrdr_forward_open_calls", "Calls that are open now.", value=report.open_calls
     )
-    if said.gateway:
+    if report.gateway:
         yield GaugeMetricFamily(
             "ktrdr_forward_gateway_reached",
             "The gateway behind port-forward could be reached when it was tried last.",
-            value=said.gateway == "reached",
+            value=report.gateway == "reached",
         )
-    yield _counter("forward_calls", "Calls that were passed on.", said.calls)
-    yield _counter("forward_bytes", "Bytes passed on, both directions.", said.bytes)
+    yield _counter("forward_calls", "Calls that were passed on.", report.calls)
+    yield _counter("forward_bytes", "Bytes passed on, both directions.", report.bytes)
     refused = CounterMetricFamily(
         "ktrdr_forward_refused_calls", "Calls that were not served.", labels=["reason"]
     )
-    for reason, number in sorted(said.refused.items()):
+    for reason, number in sorted(report.refused.items()):
         refused.add_metric([reason], number)
     yield refused
 

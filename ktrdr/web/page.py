@@ -49,11 +49,11 @@ _ERRORS = 10
 _OUTAGES = 200
 _WORST_FIRST = ("refused", "failed", "renewed", "filling", "unproven", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
-_SCAN_SAID = {
+_SCAN_RESULTS = {
     "asked": "Scan requested.",
     "failed": "The gap filler could not be reached; its card says why.",
 }
-_FILL_SAID = {
+_FILL_RESULTS = {
     "cancelled": "The fill was cancelled; what was fetched stays.",
     "failed": "The fill was not cancelled: the gap filler did not do it.",
 }
@@ -79,8 +79,8 @@ def page(system: System, log_dir: Path) -> Blueprint:
     def index() -> ResponseReturnValue:
         return render_template(
             "page.html",
-            scan_said=_SCAN_SAID.get(request.args.get("scan", ""), ""),
-            fill_said=_FILL_SAID.get(request.args.get("fill", ""), ""),
+            scan_result=_SCAN_RESULTS.get(request.args.get("scan", ""), ""),
+            fill_result=_FILL_RESULTS.get(request.args.get("fill", ""), ""),
             **view(system, log_dir),
         )
 
@@ -94,7 +94,7 @@ def page(system: System, log_dir: Path) -> Blueprint:
 
     @bp.post("/scan")
     def scan() -> ResponseReturnValue:
-        requested = system.peers.scan().said is not None
+        requested = system.peers.scan().content is not None
         return redirect(f"/?scan={'asked' if requested else 'failed'}", 303)
 
     @bp.post("/fills/cancel")
@@ -120,7 +120,7 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "is_for": page_is_for(settings),
         "verdict": snapshot.verdict,
         "verdict_tone": verdict_tone(snapshot.verdict),
-        "sources": sources(settings, connection.said, gap_filler.said),
+        "sources": sources(settings, connection.content, gap_filler.content),
         "connection": connection,
         "connection_badge": connection_badge(connection, settings, snapshot),
         "clock_s": CLOCK_S,
@@ -130,9 +130,9 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
         "services": snapshot.services,
         "forwarding": snapshot.forwarding,
         "series": series,
-        "rows": worst_first(series.said or [])[:_ROWS],
+        "rows": worst_first(series.content or [])[:_ROWS],
         "fills": system.open_fills(snapshot),
-        "recent_errors": _newest_errors(gap_filler.said),
+        "recent_errors": _newest_errors(gap_filler.content),
         "logs": {name: tail(log_dir / f"{name}.log", _LOG_LINES) for name in NAMES},
     }
 
@@ -149,7 +149,7 @@ def connection_badge(
     answer: Answer[ConnectionStatus], settings: Settings, snapshot: Snapshot
 ) -> Badge:
     """Good only while real requests are answered."""
-    status = answer.said
+    status = answer.content
     if status is None:
         return Badge("bad", "unknown")
     state = words.spoken(status.state)
@@ -185,11 +185,11 @@ class Timeline:
 
 def timelines(system: System, connection: Answer[ConnectionStatus]) -> list[Timeline]:
     """One for each span of time; none when nobody can tell."""
-    if connection.said is None:
+    if connection.content is None:
         return []
     found = []
     for days in HISTORY_DAYS:
-        history = system.peers.history(days).said
+        history = system.peers.history(days).content
         if history is not None:
             title = "24 hours" if days == 1 else f"{days} days"
             found.append(_timeline(title, history))
@@ -214,7 +214,7 @@ def _timeline(title: str, history: ConnectionHistory) -> Timeline:
 
 def filler_badge(answer: Answer[GapFillerStatus], verdict: Verdict) -> Badge:
     """Good only when nothing is left that could be closed."""
-    status = answer.said
+    status = answer.content
     if status is None:
         return Badge("bad", "unknown")
     if not status.running or status.state == "refused" or status.store_trouble:

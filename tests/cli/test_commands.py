@@ -211,7 +211,7 @@ def test_gaps_shows_why_bars_are_missing(ktrdr):
 
 @pytest.mark.usefixtures("gap_filler")
 @pytest.mark.parametrize(
-    ("words", "said", "hint"),
+    ("words", "expected", "hint"),
     [
         (["ZZZZ"], "has no series of 'ZZZZ'", "ktrdr gaps shows all series"),
         (["aapl"], "has no series of 'aapl'", "did you mean AAPL?"),
@@ -219,10 +219,10 @@ def test_gaps_shows_why_bars_are_missing(ktrdr):
         (["AAPL", "2m"], "'2m': expected one of", ""),
     ],
 )
-def test_a_series_that_nobody_watches_is_named_with_what_there_is(ktrdr, words, said, hint):
+def test_a_series_that_nobody_watches_is_named_with_what_there_is(ktrdr, words, expected, hint):
     result = ktrdr("gaps", *words)
     assert result.exit_code == 1
-    assert said in result.stderr
+    assert expected in result.stderr
     assert hint in result.stderr
 
 
@@ -353,10 +353,10 @@ def filler(settings):
         ):
             requested, coming = [], list(fills)
 
-            def raised(said):
-                if isinstance(said, KtrdrError):
-                    raise said
-                return said
+            def raised(answer):
+                if isinstance(answer, KtrdrError):
+                    raise answer
+                return answer
 
             async def says_status(_):
                 return to_json(of_now(replace(status, last_scan_id="f1", eta_s=12.0)))
@@ -367,8 +367,8 @@ def filler(settings):
 
             async def says_fill(query):
                 requested.append(("fill", dict(query)))
-                said = {ACCEPTED: True, "scan_id": "f1", "already": [], "since": None}
-                return said | raised(fill)
+                answer = {ACCEPTED: True, "scan_id": "f1", "already": [], "since": None}
+                return answer | raised(fill)
 
             async def says_fills(query):
                 requested.append(("fills", dict(query)))
@@ -413,8 +413,8 @@ def test_a_fill_need_not_be_waited_for(ktrdr, filler):
 def test_what_was_wanted_already_is_told(ktrdr, filler):
     earlier = FILL | {"id": 1, "from": "2015-01-01T00:00:00+00:00"}
     filler(fill=FILL | {"already": [earlier], "since": "2018-01-01T00:00:00+00:00"})
-    said = ktrdr(*START, "--no-wait").output
-    assert "fill 1 from 2015-01-01 on, since = 2018-01-01 in instruments.toml" in said
+    output = ktrdr(*START, "--no-wait").output
+    assert "fill 1 from 2015-01-01 on, since = 2018-01-01 in instruments.toml" in output
 
 
 def test_a_fill_that_waits_says_for_what_once_and_the_next_step_and_no_time(ktrdr, filler):
@@ -444,9 +444,9 @@ class Restarted:
 def test_a_gap_filler_that_is_away_for_a_moment_is_waited_for():
     out = Console(file=io.StringIO(), width=200)
     follow(Restarted(), from_text(FillAccepted, json.dumps(FILL).encode()), out)
-    said = out.file.getvalue()
-    assert "waiting: gap-filler is not running\nnext: supervisorctl status" in said
-    assert "388 of 390 bars" in said
+    output = out.file.getvalue()
+    assert "waiting: gap-filler is not running\nnext: supervisorctl status" in output
+    assert "388 of 390 bars" in output
 
 
 def test_a_fill_that_needs_a_person_says_why_and_that_it_is_kept(ktrdr, filler):
@@ -497,9 +497,9 @@ def test_ctrl_c_ends_the_command_and_says_how_to_end_the_fill(filler, settings, 
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.run_dir) as run:
         wait_for(lambda: ("fills", {"symbol": "AAPL"}) in requested)
         run.send_signal(signal.SIGINT)
-        said, _ = run.communicate(timeout=20)
+        output, _ = run.communicate(timeout=20)
     assert run.returncode == 130
-    assert f"The fill goes on; `ktrdr fill --cancel {name}` stops it\n" in said
+    assert f"The fill goes on; `ktrdr fill --cancel {name}` stops it\n" in output
 
 
 def test_ctrl_c_before_the_fill_was_acknowledged_says_where_to_see_whether_it_was(settings):
@@ -516,9 +516,9 @@ def test_ctrl_c_before_the_fill_was_acknowledged_says_where_to_see_whether_it_wa
     ):
         wait_for(lambda: requested)
         run.send_signal(signal.SIGINT)
-        said, _ = run.communicate(timeout=20)
+        output, _ = run.communicate(timeout=20)
     assert run.returncode == 130
-    assert said == "It may have been requested already; `ktrdr fills` shows whether\n"
+    assert output == "It may have been requested already; `ktrdr fills` shows whether\n"
 
 
 def test_a_fill_that_was_acknowledged_is_told_though_the_gap_filler_goes_then(ktrdr, settings):
@@ -665,8 +665,8 @@ def test_why_nothing_is_known_of_a_series_is_told_with_its_bars(ktrdr, filler, s
     (settings.data_dir / "AAPL_1m.csv").write_text(HEADER)
     unknown = {"expected": None, "error": "it is two series' file", "hint": "remove the link"}
     filler(coverage=[SERIES | unknown | {"state": "failed"}])
-    said = ktrdr("show", "AAPL", "1m").stderr
-    assert "not complete: it is two series' file – next step: remove the link" in said
+    output = ktrdr("show", "AAPL", "1m").stderr
+    assert "not complete: it is two series' file – next step: remove the link" in output
 
 
 ROWS = [f"2026-11-20 14:3{minute}:00+00:00,1,1,1,1,5\n" for minute in range(3)]

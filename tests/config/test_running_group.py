@@ -62,7 +62,7 @@ def with_token(scratch, bare_environment, monkeypatch):  # noqa: ARG001
     """The folder of a live group that was started with a token, in a shell that knows it."""
     monkeypatch.setenv("KTRDR_STATUS_TOKEN", TOKEN)
     monkeypatch.setenv("KTRDR_RUN_DIR", str(scratch / "run"))
-    write_note(scratch, PID, load_settings())  # with what this checkout's .env says, as who asks
+    write_note(scratch, PID, load_settings())  # with this checkout's own .env
     with supervisord(scratch):
         yield scratch
 
@@ -111,9 +111,9 @@ def test_a_note_that_cannot_be_read_stops_everybody(noted, text):
 
 
 def test_names_of_another_version_are_passed_over(noted):
-    said = json.loads((noted / "settings.json").read_text())
-    said["settings"]["KTRDR_OF_TOMORROW"] = "1"
-    (noted / "settings.json").write_text(json.dumps(said))
+    note = json.loads((noted / "settings.json").read_text())
+    note["settings"]["KTRDR_OF_TOMORROW"] = "1"
+    (noted / "settings.json").write_text(json.dumps(note))
     with supervisord(noted):
         assert running_group(noted).settings.source == "live"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ktrdr.config.whose_settings import Choice, Said, choose, contradiction
+from ktrdr.config.whose_settings import Choice, GivenSetting, choose, contradiction
 
 LIVE = {
     "IB_HOST": "127.0.0.1",
@@ -17,11 +17,11 @@ RUNS = "runs live on /p/data (started with IB_HOST=127.0.0.1)"
 
 
 def shell(**given):
-    return {name: Said(value, in_file=False) for name, value in given.items()}
+    return {name: GivenSetting(value, in_file=False) for name, value in given.items()}
 
 
 def file(**given):
-    return {name: Said(value, in_file=True) for name, value in given.items()}
+    return {name: GivenSetting(value, in_file=True) for name, value in given.items()}
 
 
 @pytest.mark.parametrize(

@@ -31,15 +31,15 @@ HTTP = b"GET / HTTP/1.0\\r\\n\\r\\n"
 source, *targets = sys.argv[1:]
 for target in targets:
     host, port = target.split(":")
-    said = b""
+    received = b""
     try:
         bound = (source, 0) if source else None
         with socket.create_connection((host, int(port)), 0.7, bound) as call:
             call.sendall(HTTP if port == "8000" else TWS)
-            said = call.recv(99)
+            received = call.recv(99)
     except OSError:
         pass
-    print(len(said))
+    print(len(received))
 """
 HOLD = """
 import socket, sys

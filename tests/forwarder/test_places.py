@@ -64,9 +64,9 @@ def test_other_bridges_are_left_alone(name):
 def test_a_bridge_of_another_name_is_said_with_what_would_take_its_calls():
     """`com.docker.network.bridge.name` may be anything."""
     found = [LO, bridge("mynet0", "10.20.0.1/24")]
-    (said,) = places_for(None, (), found).notes
-    assert said.startswith("not listening on mynet0: its name is not one that Docker")
-    assert "KTRDR_FORWARD_BIND=10.20.0.1 with KTRDR_FORWARD_CALLERS=10.20.0.0/24" in said
+    (note,) = places_for(None, (), found).notes
+    assert note.startswith("not listening on mynet0: its name is not one that Docker")
+    assert "KTRDR_FORWARD_BIND=10.20.0.1 with KTRDR_FORWARD_CALLERS=10.20.0.0/24" in note
     assert listened_on(*found, bind="10.20.0.1", callers=[IPv4Network("10.20.0.0/24")]) == {
         "mynet0": "10.20.0.0/24"
     }

@@ -59,8 +59,10 @@ class Forward:
 
         def is_quiet():
             with contextlib.suppress(FileNotFoundError):
-                said = self.report()
-                return said["open_calls"] == 0 and said["calls"] + sum(said["refused"].values())
+                report = self.report()
+                return report["open_calls"] == 0 and report["calls"] + sum(
+                    report["refused"].values()
+                )
             return False
 
         self.copy.until(is_quiet, "no call is open")
@@ -287,10 +289,10 @@ class Late:
             while True:
                 caller, _ = self._listener.accept()
                 with caller:
-                    said = b""
+                    received = b""
                     while data := caller.recv(65536):
-                        said += data
-                    caller.sendall(said.upper())
+                        received += data
+                    caller.sendall(received.upper())
 
     def close(self):
         with contextlib.suppress(OSError):
@@ -301,14 +303,14 @@ class Late:
 
 def test_a_caller_that_says_it_is_done_gets_the_whole_answer(forward, copy):
     late = Late()
-    said = os.urandom(2**20).hex().encode() * 4
+    sent = os.urandom(2**20).hex().encode() * 4
     with forward.started(late):
         forward.until_it_listens()
         with forward.call() as call:
-            call.sendall(said)
+            call.sendall(sent)
             call.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda: call.recv(65536), b""))
-        assert answer == said.upper()
+        assert answer == sent.upper()
     copy.end_all()
     late.close()
 
@@ -430,11 +432,11 @@ def test_it_says_what_it_has_done(forward, gateway):
         assert forward.ask(b"hello") == b"HELLO"
         forward.copy.until(lambda: forward.report()["calls"] == before["calls"] + 1, "it counts")
         forward.until_none_is_open()
-        said = forward.report()
-        assert said["bytes"] == before["bytes"] + 10
-        assert said["pid"] == process.pid
-        assert said["gateway"] == "reached"
-        assert [one["whom"] for one in said["listening"]] == ["this machine"]
+        report = forward.report()
+        assert report["bytes"] == before["bytes"] + 10
+        assert report["pid"] == process.pid
+        assert report["gateway"] == "reached"
+        assert [one["whom"] for one in report["listening"]] == ["this machine"]
         process.terminate()
         assert process.wait(10) == 0
         assert not (forward.copy.run_dir / "port-forward.json").exists()
@@ -469,10 +471,10 @@ def test_a_host_that_is_none_is_one_line_a_minute(forward, gateway):
         assert process.poll() is None
         process.terminate()
         output = process.communicate(timeout=20)[0]
-    said = [line for line in output.splitlines() if "WARNING" in line]
-    assert len(said) == 2, output
-    assert "no-such-host.invalid:4002 cannot be reached: no such host" in said[0]
-    assert "127.0.0.1: called, but no-such-host.invalid:4002 cannot be reached" in said[1]
+    warnings = [line for line in output.splitlines() if "WARNING" in line]
+    assert len(warnings) == 2, output
+    assert "no-such-host.invalid:4002 cannot be reached: no such host" in warnings[0]
+    assert "127.0.0.1: called, but no-such-host.invalid:4002 cannot be reached" in warnings[1]
 
 
 def test_a_socat_that_cannot_do_it_is_done_without(copy, gateway):

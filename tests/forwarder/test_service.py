@@ -77,9 +77,9 @@ def test_who_may_open_no_more_is_named():
 def test_what_an_earlier_version_says_is_read(tmp_path):
     report.write(tmp_path, REPORT)
     file = tmp_path / "port-forward.json"
-    said = json.loads(file.read_text())
-    del said["full"]
-    file.write_text(json.dumps(said))
+    values = json.loads(file.read_text())
+    del values["full"]
+    file.write_text(json.dumps(values))
     assert report.read(tmp_path, 1000.0).full == ()
 
 

@@ -40,10 +40,10 @@ def test_a_failure_is_not_kept():
     answers = iter([ValueError("no"), "yes"])
 
     def ask():
-        said = next(answers)
-        if isinstance(said, Exception):
-            raise said
-        return said
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     latest = Latest(ask, 60.0)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.health.last_words import last_words
+from ktrdr.health.last_log_line import last_log_line
 from ktrdr.health.programs import NAMES, Programs
-from ktrdr.health.supervisor import Supervised, ask_supervisor
+from ktrdr.health.supervisor import Supervised, query_supervisor
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 BURNS = "print('up', flush=True)\nwhile True: pass"
@@ -75,10 +75,10 @@ SAID = (
         ("", ""),
     ],
 )
-def test_the_last_words_of_a_program_are_the_end_of_its_log(tmp_path, text, words):
+def test_the_last_log_line_of_a_program_is_read_from_the_end_of_its_log(tmp_path, text, words):
     (tmp_path / "gap-filler.log").write_text(text)
-    assert last_words(tmp_path / "gap-filler.log") == words
-    assert last_words(tmp_path / "none.log") == ""
+    assert last_log_line(tmp_path / "gap-filler.log") == words
+    assert last_log_line(tmp_path / "none.log") == ""
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder", "text"])
@@ -159,22 +159,22 @@ def test_children_are_counted_in(programs, run_dir):
 
 def test_supervisord_is_believed_first(run_dir, programs):
     with supervisord(run_dir) as socket_path:
-        until(lambda: ask_supervisor(socket_path).get("gap-filler"))
-        until(lambda: ask_supervisor(socket_path)["gap-filler"].status == "FATAL")
-        until(lambda: ask_supervisor(socket_path)["ib-connection"].status == "RUNNING")
-        said, found = ask_supervisor(socket_path), programs.read()
+        until(lambda: query_supervisor(socket_path).get("gap-filler"))
+        until(lambda: query_supervisor(socket_path)["gap-filler"].status == "FATAL")
+        until(lambda: query_supervisor(socket_path)["ib-connection"].status == "RUNNING")
+        supervised, found = query_supervisor(socket_path), programs.read()
 
-        assert found["ib-connection"].pid == said["ib-connection"].pid
+        assert found["ib-connection"].pid == supervised["ib-connection"].pid
         assert found["ib-connection"].runs
         assert found["ib-connection"].rss_bytes > 0
         assert (found["gap-filler"].status, found["gap-filler"].ever_started) == ("FATAL", True)
-        assert said["port-forward"] == Supervised("STOPPED", None, ever_started=False)
+        assert supervised["port-forward"] == Supervised("STOPPED", None, ever_started=False)
         assert not found["port-forward"].ever_started
         assert found["gateway-sim"].status == "STOPPED"
 
 
 def test_a_supervisord_that_is_not_there_says_nothing(run_dir):
-    assert ask_supervisor(run_dir / "supervisor.sock") == {}
+    assert query_supervisor(run_dir / "supervisor.sock") == {}
 
 
 def test_a_supervisord_that_hangs_costs_a_moment(run_dir, hang, programs):
@@ -198,7 +198,7 @@ def test_a_supervisord_that_hangs_costs_a_moment(run_dir, hang, programs):
 )
 def test_a_supervisord_that_talks_nonsense_says_nothing(run_dir, babble, words):
     with babble(run_dir / "supervisor.sock", words):
-        assert ask_supervisor(run_dir / "supervisor.sock") == {}
+        assert query_supervisor(run_dir / "supervisor.sock") == {}
 
 
 @contextlib.contextmanager

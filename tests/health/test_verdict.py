@@ -41,9 +41,7 @@ def verdict(settings, well, complete):
             name: Program(name, statuses.get(name.replace("-", "_"), "RUNNING"), ever_started=True)
             for name in NAMES
         }
-        answers = [
-            said if isinstance(said, Answer) else Answer(said) for said in (connection, filler)
-        ]
+        answers = [one if isinstance(one, Answer) else Answer(one) for one in (connection, filler)]
         found = services(programs, *answers, is_simulated=settings.is_simulated)
         given = settings.model_copy(update={"ib_host": "127.0.0.1"}) if live else settings
         return judge(found, *answers, given, NOW)
@@ -107,30 +105,30 @@ def test_it_is_green_only_if_every_part_is(verdict, well, complete):
         stopped = {"port_forward": forward, "gateway_sim": "" if live else sim}
         parts = [c, f, *([AMBER, True] for status in stopped.values() if status)]
         claims = {"live" if live else "simulated"}
-        claims |= {said.source for said in (filler,) if not isinstance(said, Answer)}
-        claims |= {said.gateway for said in (connection,) if not isinstance(said, Answer)}
+        claims |= {found.source for found in (filler,) if not isinstance(found, Answer)}
+        claims |= {found.gateway for found in (connection,) if not isinstance(found, Answer)}
         parts += [[RED, True]] if len(claims) > 1 else []
 
-        said = verdict(
+        found = verdict(
             connection=connection,
             filler=filler,
             live=live,
             **{name: status for name, status in stopped.items() if status},
         )
 
-        assert said.health == max((health for health, _ in parts), key=order.index)
-        assert bool(said.needs_person) is any(needs for _, needs in parts)
+        assert found.health == max((health for health, _ in parts), key=order.index)
+        assert bool(found.needs_person) is any(needs for _, needs in parts)
         is_green = all(health == GREEN for health, _ in parts)
-        assert bool(said.needs_person or said.heals) is not is_green
-        assert said.summary.endswith(".")
-        assert ".." not in said.summary
-        assert all(concern.what for concern in said.concerns)
+        assert bool(found.needs_person or found.heals) is not is_green
+        assert found.summary.endswith(".")
+        assert ".." not in found.summary
+        assert all(concern.what for concern in found.concerns)
 
 
 def test_all_is_well(verdict):
-    said = verdict()
-    assert (said.health, said.concerns) == ("healthy", ())
-    assert said.summary == "All 14 series are complete."
+    found = verdict()
+    assert (found.health, found.concerns) == ("healthy", ())
+    assert found.summary == "All 14 series are complete."
 
 
 def test_the_sentence_counts_series_and_names_those_that_need_somebody(verdict, complete):
@@ -142,29 +140,29 @@ def test_the_sentence_counts_series_and_names_those_that_need_somebody(verdict, 
         troubles=(UNKNOWN, AMBIGUOUS),
         series_states={"filling": 8},
     )
-    said = verdict(filler=filler)
-    assert said.summary == (
+    found = verdict(filler=filler)
+    assert found.summary == (
         "440 of 451 series are complete, 3 need you: XYZQ, TWIN, 8 being filled."
     )
-    first, second = said.needs_person
+    first, second = found.needs_person
     assert (first.what, first.cause, first.next_step) == (
         "XYZQ_1d",
         "IB knows no XYZQ",
         "is it spelt so?",
     )
     assert second.what == "TWIN_1h, TWIN_1m"
-    (third,) = said.heals
+    (third,) = found.heals
     assert third.claim == "8 series are not complete yet: 8 being filled"
 
 
 def test_files_that_are_of_no_series_are_not_kept_and_said(verdict, complete):
     one = "'AAPL_2x.csv' is no series: unknown timeframe '2x'"
-    said = verdict(filler=replace(complete, strange=1, strange_one=one))
-    assert said.summary == f"A file is not kept: {one}; all 14 series are complete."
-    assert "AAPL_1m.csv" in said.needs_person[0].next_step
-    assert not said.obstacles
-    said = verdict(filler=replace(complete, strange=3, strange_one=one))
-    assert said.needs_person[0].what == "3 files are not kept"
+    found = verdict(filler=replace(complete, strange=1, strange_one=one))
+    assert found.summary == f"A file is not kept: {one}; all 14 series are complete."
+    assert "AAPL_1m.csv" in found.needs_person[0].next_step
+    assert not found.obstacles
+    found = verdict(filler=replace(complete, strange=3, strange_one=one))
+    assert found.needs_person[0].what == "3 files are not kept"
 
 
 def test_troubles_that_are_not_named_count_too(verdict, complete):
@@ -174,9 +172,9 @@ def test_troubles_that_are_not_named_count_too(verdict, complete):
 
 @pytest.mark.parametrize(("by_s", "way"), [(86400.0, "ahead"), (-86400.0, "back")])
 def test_a_clock_that_has_jumped_is_told_with_what_to_do(verdict, complete, by_s, way):
-    said = verdict(filler=replace(complete, clock_jump_s=by_s))
-    assert f"his machine's clock has jumped by 86400 s, {way}" in said.summary
-    assert said.needs_person[0].next_step.startswith("set it")
+    found = verdict(filler=replace(complete, clock_jump_s=by_s))
+    assert f"his machine's clock has jumped by 86400 s, {way}" in found.summary
+    assert found.needs_person[0].next_step.startswith("set it")
 
 
 def test_no_answer_at_all_is_stale(settings, connected):
@@ -194,10 +192,10 @@ def test_no_wrong_number_is_told_where_not_all_are_named(verdict, complete):
 
 def test_what_stands_in_the_way_of_all_comes_first(verdict, complete):
     full = StoreTrouble("the disk with data is full", "free some space")
-    said = verdict(filler=replace(complete, store_trouble=full), gateway_sim="FATAL")
-    assert said.summary == ("The disk with data is full (and 1 more); all 14 series are complete.")
-    assert [concern.what for concern in said.obstacles] == ["the disk with data is full"]
-    assert said.needs_person[0].consequence == "no bar can be stored"
+    found = verdict(filler=replace(complete, store_trouble=full), gateway_sim="FATAL")
+    assert found.summary == ("The disk with data is full (and 1 more); all 14 series are complete.")
+    assert [concern.what for concern in found.obstacles] == ["the disk with data is full"]
+    assert found.needs_person[0].consequence == "no bar can be stored"
 
 
 def test_what_is_not_known_any_more_is_told_as_of_before(verdict, complete):
@@ -233,42 +231,42 @@ def test_a_program_that_cannot_work_is_not_as_it_should_be_and_told_once(
 @pytest.mark.parametrize("status", ["STOPPED", "FATAL", "BACKOFF", "EXITED"])
 @pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "status_app"])
 def test_it_is_degraded_without_a_program_that_is_needed(verdict, name, status):
-    said = verdict(**{name: status})
-    assert said.health == "degraded"
-    (concern,) = said.needs_person
+    found = verdict(**{name: status})
+    assert found.health == "degraded"
+    (concern,) = found.needs_person
     assert f"supervisorctl restart {name.replace('_', '-')}" in concern.next_step
     assert ("supervisorctl tail" in concern.next_step) is (status in ("FATAL", "BACKOFF"))
-    assert not said.obstacles
+    assert not found.obstacles
 
 
 @pytest.mark.parametrize("gone", ["connection", "filler"])
 def test_it_is_critical_without_one_that_keeps_the_store(verdict, gone):
-    said = verdict(**{gone: DOWN})
-    assert said.health == "critical"
-    assert said.obstacles
+    found = verdict(**{gone: DOWN})
+    assert found.health == "critical"
+    assert found.obstacles
 
 
 def test_one_that_hangs_is_as_bad_as_none(verdict):
     hung = Answer(None, "gap-filler did not answer within 2 s", "restart it")
-    said = verdict(filler=hung, gap_filler="RUNNING")
-    assert said.health == "critical"
-    assert "did not answer within 2 s" in said.summary
+    found = verdict(filler=hung, gap_filler="RUNNING")
+    assert found.health == "critical"
+    assert "did not answer within 2 s" in found.summary
 
 
 def test_where_no_supervisord_answers_the_whole_group_is_to_be_started(settings):
     programs = Programs(settings.run_dir, settings.run_dir / "supervisor.sock").read()
     found = services(programs, DOWN, DOWN, is_simulated=True)
-    said = judge(found, DOWN, DOWN, settings, NOW)
-    assert {concern.next_step for concern in said.needs_person} == {"./scripts/up"}
+    overall = judge(found, DOWN, DOWN, settings, NOW)
+    assert {concern.next_step for concern in overall.needs_person} == {"./scripts/up"}
 
 
 @pytest.mark.parametrize("name", ["port_forward", "gateway_sim", "ib_connection", "gap_filler"])
 def test_a_program_that_is_just_starting_is_nobodys_business(verdict, name):
     down = {"ib_connection": {"connection": DOWN}, "gap_filler": {"filler": DOWN}}.get(name, {})
-    said = verdict(**down, **{name: "STARTING"})
-    assert (said.health, said.needs_person) == ("degraded", ())
-    assert [concern.what for concern in said.heals] == [f"{name.replace('_', '-')} is starting"]
-    assert bool(said.obstacles) is bool(down)
+    found = verdict(**down, **{name: "STARTING"})
+    assert (found.health, found.needs_person) == ("degraded", ())
+    assert [concern.what for concern in found.heals] == [f"{name.replace('_', '-')} is starting"]
+    assert bool(found.obstacles) is bool(down)
 
 
 def test_one_that_answers_runs_whatever_else_is_known(verdict):
@@ -276,16 +274,18 @@ def test_one_that_answers_runs_whatever_else_is_known(verdict):
 
 
 def test_a_gateway_that_restarts_at_its_hour_is_no_alarm_and_no_readiness(verdict, well):
-    said = verdict(connection=lost(well, "waiting", expected="expected restart, back at 23:47 UTC"))
-    assert said.health == "healthy"
-    assert "expected restart, back at 23:47 UTC" in said.summary
-    assert said.obstacles
+    found = verdict(
+        connection=lost(well, "waiting", expected="expected restart, back at 23:47 UTC")
+    )
+    assert found.health == "healthy"
+    assert "expected restart, back at 23:47 UTC" in found.summary
+    assert found.obstacles
 
 
 def test_live_and_simulated_at_once_are_critical(verdict):
-    said = verdict(live=True)
-    assert said.health == "critical"
-    assert said.summary.startswith("Live and simulated programs at once")
+    found = verdict(live=True)
+    assert found.health == "critical"
+    assert found.summary.startswith("Live and simulated programs at once")
 
 
 def test_the_simulator_is_not_needed_with_a_real_gateway(connected, idle):
@@ -315,15 +315,15 @@ def test_an_answer_is_stale_after_three_heartbeats(settings, connected, age_s, s
 
 
 def test_a_broken_farm_is_named_though_bars_can_be_had(verdict, well):
-    said = verdict(connection=replace(well, state="farm_down", farms=(BROKEN,)))
-    assert said.summary == ("Data farms of IB's are broken: usfarm; all 14 series are complete.")
-    assert (said.health, said.needs_person, said.obstacles) == ("degraded", (), ())
+    found = verdict(connection=replace(well, state="farm_down", farms=(BROKEN,)))
+    assert found.summary == ("Data farms of IB's are broken: usfarm; all 14 series are complete.")
+    assert (found.health, found.needs_person, found.obstacles) == ("degraded", (), ())
 
 
 def test_a_clock_that_is_off_is_told_and_not_green(verdict, well):
-    said = verdict(connection=replace(well, clock_offset_s=-7.0))
-    assert said.health == "degraded"
-    assert "7 s apart" in said.summary
+    found = verdict(connection=replace(well, clock_offset_s=-7.0))
+    assert found.health == "degraded"
+    assert "7 s apart" in found.summary
     assert verdict(connection=replace(well, clock_offset_s=1.0)).health == "healthy"
 
 
@@ -331,9 +331,9 @@ def test_a_clock_that_is_off_is_told_and_not_green(verdict, well):
 @pytest.mark.parametrize("expected", ["", "expected restart, back at 23:47 UTC"])
 def test_what_a_gateway_does_is_no_fault_of_ours(verdict, well, complete, state, expected):
     waits = replace(complete, state="waiting", reason="no data come from IB")
-    said = verdict(connection=lost(well, state, expected=expected), filler=waits)
-    assert said.obstacles
-    assert said.faults == ()
+    found = verdict(connection=lost(well, state, expected=expected), filler=waits)
+    assert found.obstacles
+    assert found.faults == ()
 
 
 def test_series_that_need_somebody_and_a_disk_that_is_nearly_full_are_no_fault(verdict, complete):
@@ -362,8 +362,8 @@ def test_a_store_that_cannot_be_written_to_is_a_fault_while_the_gateway_is_away(
 ):
     full = StoreTrouble("the disk with data is full", "free some space")
     away = lost(well, "waiting", expected="its nightly restart")
-    said = verdict(connection=away, filler=replace(complete, store_trouble=full))
-    assert [fault.what for fault in said.faults] == ["the disk with data is full"]
+    found = verdict(connection=away, filler=replace(complete, store_trouble=full))
+    assert [fault.what for fault in found.faults] == ["the disk with data is full"]
     refused = verdict(connection=away, filler=replace(complete, state="refused", reason="it is"))
     assert [fault.what for fault in refused.faults] == ["gap-filler refuses to work"]
 
@@ -388,9 +388,9 @@ def test_what_only_the_doctor_has_found_is_said_where_all_else_is_well(verdict, 
         Finding("another session has the data", "log out there"),
         Finding("the API is read-only", is_trouble=False),
     ]
-    said = with_findings(verdict(), found)
-    assert said.summary == "Another session has the data; all 14 series are complete."
-    assert (said.health, len(said.needs_person)) == ("degraded", 1)
+    overall = with_findings(verdict(), found)
+    assert overall.summary == "Another session has the data; all 14 series are complete."
+    assert (overall.health, len(overall.needs_person)) == ("degraded", 1)
     assert with_findings(verdict(), found[1:]) == verdict()
     silent = verdict(connection=lost(well, "waiting"))
     assert with_findings(silent, found) == silent

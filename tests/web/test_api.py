@@ -28,20 +28,20 @@ PATIENCE_S = 6
 
 @pytest.mark.usefixtures("peers")
 def test_it_tells_the_connections_state(client):
-    said = client.get(IB).json
+    body = client.get(IB).json
 
-    assert set(CONTRACT_IB) <= set(said)
-    assert (said["connected"], said["gateway"], said["port"]) == (True, "simulated", 4102)
-    assert said["connection_attempts"] == 7
-    assert said["reason"] is None
+    assert set(CONTRACT_IB) <= set(body)
+    assert (body["connected"], body["gateway"], body["port"]) == (True, "simulated", 4102)
+    assert body["connection_attempts"] == 7
+    assert body["reason"] is None
 
 
 @pytest.mark.usefixtures("peers")
 def test_times_are_utc_with_their_offset(client):
-    said = client.get(IB).json["last_connect_time"]
+    time = client.get(IB).json["last_connect_time"]
 
-    assert said.endswith("+00:00")
-    assert datetime.fromisoformat(said).utcoffset() == timedelta(0)
+    assert time.endswith("+00:00")
+    assert datetime.fromisoformat(time).utcoffset() == timedelta(0)
 
 
 def test_an_error_comes_with_code_message_and_hint(client, peers, connected):
@@ -49,10 +49,10 @@ def test_an_error_comes_with_code_message_and_hint(client, peers, connected):
         connected, connected=False, last_error=LastError(326, "client id in use", "wait")
     )
 
-    said = client.get(IB).json
+    body = client.get(IB).json
 
-    assert said["connected"] is False
-    assert said["last_error"] == {
+    assert body["connected"] is False
+    assert body["last_error"] == {
         "code": 326,
         "message": "client id in use",
         "hint": "wait",
@@ -62,12 +62,12 @@ def test_an_error_comes_with_code_message_and_hint(client, peers, connected):
 
 @pytest.mark.usefixtures("peers")
 def test_it_tells_the_gap_fillers_state(client):
-    said = client.get(FILLER).json
+    body = client.get(FILLER).json
 
-    assert set(CONTRACT_FILLER) <= set(said)
-    assert (said["running"], said["state"], said["gaps_remaining"]) == (True, "filling", 108)
-    assert said["unfillable"] == {"no_trades": 14}
-    assert said["current"] == ["AAPL 1m"]
+    assert set(CONTRACT_FILLER) <= set(body)
+    assert (body["running"], body["state"], body["gaps_remaining"]) == (True, "filling", 108)
+    assert body["unfillable"] == {"no_trades": 14}
+    assert body["current"] == ["AAPL 1m"]
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_a_peer_that_talks_nonsense_is_no_500(client, run_dir, babble, path, wor
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer",
     [{}, {"connected": True}, {"connected": "yes", "running": "yes"}, {"state": 5}],
 )
-def test_an_answer_that_lacks_something_is_no_answer(client, peers, said):
-    peers.connection = peers.gap_filler = said
+def test_an_answer_that_lacks_something_is_no_answer(client, peers, answer):
+    peers.connection = peers.gap_filler = answer
 
     assert client.get(IB).json["connected"] is False
     assert client.get(FILLER).json["running"] is False
@@ -144,13 +144,13 @@ def test_a_peer_that_answers_with_an_error_is_quoted(client, peers):
 
 @pytest.mark.usefixtures("peers")
 def test_the_system_has_all_five_programs(client):
-    said = client.get(SYSTEM).json
+    body = client.get(SYSTEM).json
 
-    assert set(said) == {"health", "services", "summary", "needs_person", "heals"}
-    assert list(said["services"]) == PROGRAMS
-    assert all(list(service) == CONTRACT_SERVICE for service in said["services"].values())
-    assert said["services"]["status-app"]["rss_bytes"] > 2**20
-    assert said["services"]["status-app"]["uptime_s"] > 0
+    assert set(body) == {"health", "services", "summary", "needs_person", "heals"}
+    assert list(body["services"]) == PROGRAMS
+    assert all(list(service) == CONTRACT_SERVICE for service in body["services"].values())
+    assert body["services"]["status-app"]["rss_bytes"] > 2**20
+    assert body["services"]["status-app"]["uptime_s"] > 0
 
 
 def test_a_scan_is_asked_for(client, peers):
@@ -167,9 +167,9 @@ def test_no_scan_without_a_gap_filler(client):
     assert "gap-filler is not running" in answer.json["reason"]
 
 
-@pytest.mark.parametrize("said", [{}, RequestFailed("not now"), {"accepted": True}])
-def test_no_scan_when_the_gap_filler_gives_no_id(client, peers, said):
-    peers.scan = said
+@pytest.mark.parametrize("scan", [{}, RequestFailed("not now"), {"accepted": True}])
+def test_no_scan_when_the_gap_filler_gives_no_id(client, peers, scan):
+    peers.scan = scan
 
     answer = client.post(SCAN)
 
@@ -274,9 +274,9 @@ def test_it_is_not_ready_without_a_connection(client, peers, connected):
 def test_logs_are_told_by_name(client, log_dir):
     (log_dir / "gap-filler.log").write_text("one\ntwo\nthree\n")
 
-    said = client.get("/api/v1/system/logs/gap-filler?lines=2").json
+    body = client.get("/api/v1/system/logs/gap-filler?lines=2").json
 
-    assert said == {
+    assert body == {
         "file": str(log_dir / "gap-filler.log"),
         "lines": ["two", "three"],
         "reason": None,
@@ -298,20 +298,20 @@ def test_a_number_of_lines_that_cannot_be_is_refused(client, lines):
 
 @pytest.mark.usefixtures("peers")
 def test_the_history_of_the_connection_is_told(client):
-    said = client.get("/api/v1/system/ib-history?days=30")
-    assert said.status_code == 200
-    assert said.json["uptime"] == 0.998
-    assert said.json["spans"][0]["state"] == "waiting"
+    body = client.get("/api/v1/system/ib-history?days=30")
+    assert body.status_code == 200
+    assert body.json["uptime"] == 0.998
+    assert body.json["spans"][0]["state"] == "waiting"
 
 
 def test_without_the_program_the_history_says_why(client):
-    said = client.get("/api/v1/system/ib-history")
-    assert said.status_code == 503
-    assert "ib-connection is not running" in said.json["reason"]
+    body = client.get("/api/v1/system/ib-history")
+    assert body.status_code == 503
+    assert "ib-connection is not running" in body.json["reason"]
 
 
 @pytest.mark.usefixtures("peers")
 @pytest.mark.parametrize("days", ["7", "x", "-1"])
 def test_other_days_are_refused(client, days):
-    said = client.get(f"/api/v1/system/ib-history?days={days}")
-    assert said.status_code == 400
+    body = client.get(f"/api/v1/system/ib-history?days={days}")
+    assert body.status_code == 400

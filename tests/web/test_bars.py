@@ -42,13 +42,13 @@ def test_a_csv_says_whose_bars_it_has(client, store, source):
 
 @pytest.mark.usefixtures("store")
 def test_bars_come_as_json_too(client):
-    said = client.get("/api/v1/data/AAPL/1m?format=json").json
+    response = client.get("/api/v1/data/AAPL/1m?format=json").json
 
-    assert (said["symbol"], said["timeframe"], said["count"]) == ("AAPL", "1m", 3)
-    assert said["complete"] is False
-    assert "gap-filler" in said["why"]
-    assert said["columns"] == ["timestamp", "open", "high", "low", "close", "volume"]
-    assert said["bars"][1] == [
+    assert (response["symbol"], response["timeframe"], response["count"]) == ("AAPL", "1m", 3)
+    assert response["complete"] is False
+    assert "gap-filler" in response["why"]
+    assert response["columns"] == ["timestamp", "open", "high", "low", "close", "volume"]
+    assert response["bars"][1] == [
         "2026-11-20T14:31:00+00:00", 228.15, 228.3, 228.1, 228.123456789, 39811
     ]  # fmt: skip
 
@@ -67,10 +67,10 @@ def test_bars_come_as_json_too(client):
 @pytest.mark.usefixtures("store")
 def test_only_what_starts_in_the_span_comes(client, span, minutes):
     rows = client.get(f"/api/v1/data/AAPL/1m?{span}").text.splitlines()[1:]
-    said = client.get(f"/api/v1/data/AAPL/1m?{span}&format=json").json
+    response = client.get(f"/api/v1/data/AAPL/1m?{span}&format=json").json
 
     assert [row[14:16] for row in rows] == minutes
-    assert [row[0][14:16] for row in said["bars"]] == minutes
+    assert [row[0][14:16] for row in response["bars"]] == minutes
 
 
 def test_many_bars_come_whole(client, settings):
@@ -79,12 +79,12 @@ def test_many_bars_come_whole(client, settings):
     lines = [f"{when},1.1,1.3,1.0,1.2,-1\n" for when in times]
     (settings.data_dir / "EURUSD_1m.csv").write_text(HEADER + "".join(lines))
 
-    said = client.get("/api/v1/data/EURUSD/1m")
+    response = client.get("/api/v1/data/EURUSD/1m")
     as_json = client.get("/api/v1/data/EURUSD/1m?format=json").json
 
-    assert said.text == HEADER + "".join(lines)
+    assert response.text == HEADER + "".join(lines)
     assert len(as_json["bars"]) == as_json["count"] == 45_001
-    assert pd.read_csv(io.StringIO(said.text))["volume"].unique().tolist() == [-1]
+    assert pd.read_csv(io.StringIO(response.text))["volume"].unique().tolist() == [-1]
 
 
 def test_parts_of_a_coin_stay_parts(client, settings):

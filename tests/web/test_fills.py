@@ -36,7 +36,7 @@ def test_a_fill_is_asked_for_in_each_of_the_usual_ways(client, peers, how):
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("body", "words"),
     [
         ({"symbol": "AAPL", "timeframe": "1m"}, "missing: from"),
         (ASKED | {"symbol": 5}, "missing: symbol"),
@@ -44,8 +44,8 @@ def test_a_fill_is_asked_for_in_each_of_the_usual_ways(client, peers, how):
         (ASKED | {"from": "2" * 9000}, "at most 100 characters; longer: from"),
     ],
 )
-def test_what_is_left_out_is_named(client, peers, said, words):
-    answer = client.post(FILLS, json=said)
+def test_what_is_left_out_is_named(client, peers, body, words):
+    answer = client.post(FILLS, json=body)
 
     assert answer.status_code == 400
     assert words in answer.json["reason"]
@@ -139,10 +139,10 @@ def test_bars_that_are_not_counted_yet_are_said_so(section, filled, peers):
     assert "not known yet" in section()
 
 
-@pytest.mark.parametrize("said", [{"fills": [{"id": "x"}]}, StoreUnwritable("locked"), {}])
-def test_an_answer_that_cannot_be_read_is_said_so(section, filled, peers, said):
+@pytest.mark.parametrize("answer", [{"fills": [{"id": "x"}]}, StoreUnwritable("locked"), {}])
+def test_an_answer_that_cannot_be_read_is_said_so(section, filled, peers, answer):
     filled(1)
-    peers.fills = said
+    peers.fills = answer
     assert "Not known:" in section()
 
 

@@ -17,7 +17,7 @@ SYSTEM = "/api/v1/system/system-status"
 
 
 @pytest.fixture
-def said():
+def forwarding():
     now = time.time()
     return Report(
         time=now,
@@ -37,10 +37,10 @@ def said():
 
 
 @pytest.fixture
-def runs(run_dir, said):
+def runs(run_dir, forwarding):
     """The program runs, and says this."""
     with pretended(run_dir, "port-forward", "status-app", "gateway-sim"):
-        report.write(run_dir, said)
+        report.write(run_dir, forwarding)
         yield
 
 
@@ -59,10 +59,10 @@ def test_the_api_tells_it(client):
 
 
 @pytest.mark.usefixtures("peers", "runs")
-def test_who_has_all_the_calls_is_told(client, run_dir, said):
+def test_who_has_all_the_calls_is_told(client, run_dir, forwarding):
     assert client.get(STATUS).json["full"] == []
     line = "172.17.0.2 has 32 calls open, all that one may have"
-    report.write(run_dir, replace(said, full=(line,)))
+    report.write(run_dir, replace(forwarding, full=(line,)))
     assert client.get(STATUS).json["full"] == [line]
     assert f"It takes no more calls: {line}." in client.get("/").text
 
@@ -93,9 +93,9 @@ def test_the_metrics_tell_it(client):
 
 
 @pytest.mark.usefixtures("peers", "runs")
-def test_a_place_that_cannot_be_had_is_a_concern_with_a_step(client, run_dir, said):
+def test_a_place_that_cannot_be_had_is_a_concern_with_a_step(client, run_dir, forwarding):
     taken = Listening("docker0", "172.17.0.0/16", "port 4003 is taken by nginx (pid 12)")
-    report.write(run_dir, replace(said, listening=(taken,)))
+    report.write(run_dir, replace(forwarding, listening=(taken,)))
     received = client.get(SYSTEM).json
     assert received["services"]["port-forward"]["healthy"] is False
     needs = next(one for one in received["needs_person"] if "port-forward" in one["what"])
@@ -104,14 +104,16 @@ def test_a_place_that_cannot_be_had_is_a_concern_with_a_step(client, run_dir, sa
 
 
 @pytest.mark.usefixtures("peers", "runs")
-def test_a_gateway_of_its_own_that_is_gone_is_a_concern_while_ours_is_there(client, run_dir, said):
-    gone = replace(said, target="10.1.1.1:4001", gateway="not_reached", gateway_why="refused")
+def test_a_gateway_of_its_own_that_is_gone_is_a_concern_while_ours_is_there(
+    client, run_dir, forwarding
+):
+    gone = replace(forwarding, target="10.1.1.1:4001", gateway="not_reached", gateway_why="refused")
     report.write(run_dir, gone)
     received = client.get(SYSTEM).json
     assert any("cannot reach 10.1.1.1:4001" in one["what"] for one in received["needs_person"])
 
 
 @pytest.mark.usefixtures("peers", "runs")
-def test_text_of_its_report_is_no_markup(client, run_dir, said):
-    report.write(run_dir, replace(said, last_error="<script>alert(1)</script>"))
+def test_text_of_its_report_is_no_markup(client, run_dir, forwarding):
+    report.write(run_dir, replace(forwarding, last_error="<script>alert(1)</script>"))
     assert "<script>alert" not in client.get("/").text

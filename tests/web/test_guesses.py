@@ -80,8 +80,8 @@ def test_the_log_is_not_flooded_however_many_call(caplog):
 
 
 def basic(user, password):
-    said = base64.b64encode(f"{user}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {said}"}
+    credentials = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {credentials}"}
 
 
 def test_who_guesses_is_named_and_told_to_wait_and_who_knows_it_is_answered(new_client, caplog):

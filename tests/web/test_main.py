@@ -81,12 +81,12 @@ def test_the_log_names_its_own_address_beside_the_local_one(run_dir, port):
 
 def test_for_others_it_does_not_start_until_it_is_said_for_whom(run_dir, port):
     with status_app(run_dir, port, KTRDR_STATUS_HOST="0.0.0.0") as program:
-        said, _ = program.communicate(timeout=20)
+        output, _ = program.communicate(timeout=20)
 
     assert program.returncode == 78
-    assert "KTRDR_STATUS_CALLERS" in said.splitlines()[-1]
-    assert "KTRDR_STATUS_TOKEN" in said.splitlines()[-1]
-    assert "status page at" not in said
+    assert "KTRDR_STATUS_CALLERS" in output.splitlines()[-1]
+    assert "KTRDR_STATUS_TOKEN" in output.splitlines()[-1]
+    assert "status page at" not in output
 
 
 def own_address():
@@ -150,22 +150,22 @@ def test_a_port_in_use_ends_it_with_one_line(run_dir):
         other.listen()
         port = other.getsockname()[1]
         with status_app(run_dir, port) as program:
-            said, _ = program.communicate(timeout=20)
+            output, _ = program.communicate(timeout=20)
 
     assert program.returncode == 78
-    assert f"KTRDR_STATUS_PORT={port}" in said.splitlines()[-1]
-    assert "Traceback" not in said
+    assert f"KTRDR_STATUS_PORT={port}" in output.splitlines()[-1]
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
 def test_a_host_that_is_not_ours_ends_it_with_one_line(run_dir, port, host):
     named = {"KTRDR_STATUS_HOST": host, "KTRDR_STATUS_CALLERS": "own-networks"}
     with status_app(run_dir, port, **named) as program:
-        said, _ = program.communicate(timeout=20)
+        output, _ = program.communicate(timeout=20)
 
     assert program.returncode == 78
-    assert f"KTRDR_STATUS_HOST={host}" in said.splitlines()[-1]
-    assert "Traceback" not in said
+    assert f"KTRDR_STATUS_HOST={host}" in output.splitlines()[-1]
+    assert "Traceback" not in output
 
 
 NAMES = """
@@ -191,8 +191,8 @@ def test_of_a_names_addresses_those_that_are_here_do(run_dir, port, places, tmp_
         wait_until_alive(program)
         assert get(port, "/healthz")[0] == 200
         program.send_signal(signal.SIGTERM)
-        said, _ = program.communicate(timeout=10)
-    assert (program.returncode, said.count("\n")) == (0, 1)
+        output, _ = program.communicate(timeout=10)
+    assert (program.returncode, output.count("\n")) == (0, 1)
 
 
 def test_a_name_with_a_place_that_is_taken_is_one_line(run_dir, port, tmp_path):
@@ -202,9 +202,9 @@ def test_a_name_with_a_place_that_is_taken_is_one_line(run_dir, port, tmp_path):
         socket.create_server(("127.0.0.1", port)),
         status_app(run_dir, port, PYTHONPATH=str(tmp_path), **named) as program,
     ):
-        said, _ = program.communicate(timeout=20)
+        output, _ = program.communicate(timeout=20)
     assert program.returncode == 78
-    assert f"KTRDR_STATUS_PORT={port}: expected a free port" in said.splitlines()[-1]
+    assert f"KTRDR_STATUS_PORT={port}: expected a free port" in output.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("peers")
@@ -219,10 +219,10 @@ def test_twenty_pages_at_once_are_answered_in_little_memory(run_dir, port):
         for browser in browsers:
             with browser, browser.makefile("rb") as answer:
                 assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
-        said = json.loads(get(port, "/api/v1/system/system-status")[1])
+        output = json.loads(get(port, "/api/v1/system/system-status")[1])
 
         assert psutil.Process(program.pid).memory_info().rss - at_first < 20 * MIB
-        assert said["services"]["status-app"]["pid"] == program.pid
+        assert output["services"]["status-app"]["pid"] == program.pid
 
 
 def test_the_page_does_without_pandas(run_dir):
@@ -238,8 +238,8 @@ print([name for name in ("pandas", "ib_insync", "exchange_calendars") if name in
 """
     environment = {"PATH": os.environ["PATH"], "KTRDR_RUN_DIR": str(run_dir)}
 
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
 
-    assert said.stdout == "[]\n"
+    assert output.stdout == "[]\n"

@@ -24,21 +24,21 @@ def metrics(client):
 
 @pytest.mark.usefixtures("peers")
 def test_they_tell_what_the_peers_say(metrics):
-    said = metrics()
+    values = metrics()
 
-    assert said["ktrdr_ready",] == 1
-    assert said["ktrdr_connection_up",] == 1
-    assert said["ktrdr_connection_attempts_total",] == 7
-    assert said["ktrdr_connection_failed_attempts_total",] == 3
-    assert said["ktrdr_requests_answered_total",] == 48213
-    assert said["ktrdr_farms_broken",] == 0
-    assert said["ktrdr_contracts_refused",] == 0
-    assert said["ktrdr_gaps_remaining",] == 108
-    assert said["ktrdr_gaps_filled_total",] == 1201
-    assert said["ktrdr_gaps_detected_total",] == 1312
-    assert (said["ktrdr_series",], said["ktrdr_series_complete",]) == (1, 0)
-    assert said["ktrdr_gaps_unfillable", "no_trades"] == 14
-    assert said["ktrdr_bars_added_total",] == 184233
+    assert values["ktrdr_ready",] == 1
+    assert values["ktrdr_connection_up",] == 1
+    assert values["ktrdr_connection_attempts_total",] == 7
+    assert values["ktrdr_connection_failed_attempts_total",] == 3
+    assert values["ktrdr_requests_answered_total",] == 48213
+    assert values["ktrdr_farms_broken",] == 0
+    assert values["ktrdr_contracts_refused",] == 0
+    assert values["ktrdr_gaps_remaining",] == 108
+    assert values["ktrdr_gaps_filled_total",] == 1201
+    assert values["ktrdr_gaps_detected_total",] == 1312
+    assert (values["ktrdr_series",], values["ktrdr_series_complete",]) == (1, 0)
+    assert values["ktrdr_gaps_unfillable", "no_trades"] == 14
+    assert values["ktrdr_bars_added_total",] == 184233
 
 
 NOW = "gaps_remaining gaps_failed gaps_unfillable series series_complete".split()
@@ -58,40 +58,40 @@ def test_what_was_counted_says_since_when(metrics, peers, filling):
     since = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
     peers.gap_filler = replace(filling, gaps_failed=3, requests_failed=41, counted_since=since)
 
-    said = metrics()
+    values = metrics()
 
-    assert (said["ktrdr_gaps_failed",], said["ktrdr_requests_failed_total",]) == (3, 41)
-    assert said["ktrdr_gap_filler_counted_since_timestamp_seconds",] == since.timestamp()
+    assert (values["ktrdr_gaps_failed",], values["ktrdr_requests_failed_total",]) == (3, 41)
+    assert values["ktrdr_gap_filler_counted_since_timestamp_seconds",] == since.timestamp()
 
 
 @pytest.mark.usefixtures("peers")
 def test_they_tell_each_programs_cost(metrics):
-    said = metrics()
+    values = metrics()
 
-    assert said["ktrdr_program_up", "status-app"] == 1
-    assert said["ktrdr_program_rss_bytes", "status-app"] > 2**20
-    assert said["ktrdr_program_up", "gateway-sim"] == 0
-    assert ("ktrdr_program_rss_bytes", "gateway-sim") not in said
+    assert values["ktrdr_program_up", "status-app"] == 1
+    assert values["ktrdr_program_rss_bytes", "status-app"] > 2**20
+    assert values["ktrdr_program_up", "gateway-sim"] == 0
+    assert ("ktrdr_program_rss_bytes", "gateway-sim") not in values
 
 
 def test_a_peer_that_is_down_has_no_made_up_numbers(metrics):
-    said = metrics()
+    values = metrics()
 
-    assert said["ktrdr_ready",] == 0
-    assert said["ktrdr_connection_up",] == 0
-    assert said["ktrdr_program_up", "ib-connection"] == 0
-    assert ("ktrdr_gaps_remaining",) not in said
-    assert (said["ktrdr_health", "critical"], said["ktrdr_health", "healthy"]) == (1, 0)
-    assert ("ktrdr_connection_attempts_total",) not in said
+    assert values["ktrdr_ready",] == 0
+    assert values["ktrdr_connection_up",] == 0
+    assert values["ktrdr_program_up", "ib-connection"] == 0
+    assert ("ktrdr_gaps_remaining",) not in values
+    assert (values["ktrdr_health", "critical"], values["ktrdr_health", "healthy"]) == (1, 0)
+    assert ("ktrdr_connection_attempts_total",) not in values
 
 
 def test_a_lost_connection_is_down_and_still_counted(metrics, peers, connected):
     peers.connection = replace(connected, connected=False)
 
-    said = metrics()
+    values = metrics()
 
-    assert said["ktrdr_connection_up",] == 0
-    assert said["ktrdr_connection_attempts_total",] == 7
+    assert values["ktrdr_connection_up",] == 0
+    assert values["ktrdr_connection_attempts_total",] == 7
 
 
 @pytest.mark.usefixtures("peers")

@@ -97,16 +97,16 @@ def test_live_and_simulated_at_once_are_a_warning(text, peers, idle):
 
 @pytest.mark.usefixtures("peers")
 def test_it_tells_what_is_filled_and_what_is_left(text):
-    said = text()
+    shown = text()
 
-    assert "filling AAPL 1m" in said
-    assert "108 gaps to close" in said
-    assert "1 201 of 1 312 gaps filled" in said.replace("\u202f", " ")
-    assert "184 233 bars added" in said
-    assert "14 without trades" in said
-    assert "Done in about 6 to 8 min" in said
-    assert "380 of 390" in said
-    assert "8 to be fetched, 2 without trades" in said
+    assert "filling AAPL 1m" in shown
+    assert "108 gaps to close" in shown
+    assert "1 201 of 1 312 gaps filled" in shown.replace("\u202f", " ")
+    assert "184 233 bars added" in shown
+    assert "14 without trades" in shown
+    assert "Done in about 6 to 8 min" in shown
+    assert "380 of 390" in shown
+    assert "8 to be fetched, 2 without trades" in shown
 
 
 def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, pills, connected):
@@ -118,12 +118,12 @@ def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, p
         last_error=LastError(326, "client id 1 is in use", "stop the other program"),
     )
 
-    said = text()
+    shown = text()
 
-    assert "client id 1 is in use" in said
-    assert "IB’s code 326" in said
-    assert "Next step: stop the other program" in said
-    assert re.search("Next try in 1 min (29|30) s", said)
+    assert "client id 1 is in use" in shown
+    assert "IB’s code 326" in shown
+    assert "Next step: stop the other program" in shown
+    assert re.search("Next try in 1 min (29|30) s", shown)
     assert pills("connection") == [("warn", "not connected (retrying)")]
 
 
@@ -137,10 +137,10 @@ def test_an_outage_is_told_with_its_own_begin_and_no_try_where_nothing_is_tried(
         last_disconnect_time=datetime(2026, 11, 20, 3, tzinfo=UTC),  # of another one
         no_data_since=datetime(2026, 11, 20, 14, 30, 5, tzinfo=UTC),
     )
-    said = text()
-    assert "No data since 2026-11-20 14:30:05 UTC" in said
-    assert "Next try" not in said
-    assert "Lost" not in said
+    shown = text()
+    assert "No data since 2026-11-20 14:30:05 UTC" in shown
+    assert "Next try" not in shown
+    assert "Lost" not in shown
 
 
 def test_a_try_that_is_under_way_is_said(text, peers, connected):
@@ -206,39 +206,39 @@ def test_the_gap_filler_is_good_only_when_nothing_is_left(pills, peers, filling,
 
 
 def test_nothing_is_green_but_the_page_when_all_else_is_down(client, text):
-    html, said = client.get("/").text, text()
+    html, shown = client.get("/").text, text()
 
     assert re.findall(r'class="pill good">([^<]*)<', html) == ["running"]
-    assert "critical" in said
-    assert "ib-connection is not running" in said
-    assert "What the store holds is not known" in said
+    assert "critical" in shown
+    assert "ib-connection is not running" in shown
+    assert "What the store holds is not known" in shown
 
 
 def test_every_program_has_the_line_that_restarts_it(text):
-    said = text()
+    shown = text()
 
     for name in ("port-forward", "ib-connection", "gap-filler", "status-app", "gateway-sim"):
-        assert f"supervisorctl restart {name}" in said
+        assert f"supervisorctl restart {name}" in shown
 
 
 def test_an_empty_store_says_how_to_add_a_series(text, peers, tmp_path):
     peers.coverage = {"scan_time": None, "series": []}
 
-    said = text()
+    shown = text()
 
-    assert "AAPL_1m.csv" in said
+    assert "AAPL_1m.csv" in shown
     command = f'echo timestamp,open,high,low,close,volume &gt;&gt; "{tmp_path}/store/AAPL_1m.csv"'
-    assert command in said
+    assert command in shown
 
 
 def test_a_store_that_is_left_alone_is_not_called_empty(text, peers):
     peers.coverage = {"scan_time": None, "series": []}
     peers.gap_filler = replace(peers.gap_filler, state="refused", reason="it holds live bars")
 
-    said = text()
+    shown = text()
 
-    assert "leaves this store alone: it holds live bars" in said
-    assert "echo timestamp" not in said
+    assert "leaves this store alone: it holds live bars" in shown
+    assert "echo timestamp" not in shown
 
 
 def test_a_store_that_was_not_looked_at_is_not_called_empty(text, peers):
@@ -319,12 +319,12 @@ def test_what_comes_from_others_is_text_and_not_html(client, peers, connected, f
 def test_the_last_log_lines_are_shown_under_their_files_name(text, log_dir):
     (log_dir / "gap-filler.log").write_text("".join(f"line {n};\n" for n in range(40)))
 
-    said = text()
+    shown = text()
 
-    assert f"{log_dir}/gap-filler.log" in said
-    assert "line 25; line 26;" in said
-    assert "line 24;" not in said
-    assert "No lines: there is no such file yet." in said
+    assert f"{log_dir}/gap-filler.log" in shown
+    assert "line 25; line 26;" in shown
+    assert "line 24;" not in shown
+    assert "No lines: there is no such file yet." in shown
 
 
 def test_recent_errors_are_newest_first_with_their_next_step(text, peers, filling):
@@ -337,20 +337,20 @@ def test_recent_errors_are_newest_first_with_their_next_step(text, peers, fillin
         ),
     )
 
-    said = text()
+    shown = text()
 
-    assert said.index("TSLA 1d") < said.index("B_1m.csv")
-    assert "no permission Next step: subscribe" in said
+    assert shown.index("TSLA 1d") < shown.index("B_1m.csv")
+    assert "no permission Next step: subscribe" in shown
 
 
 @pytest.mark.usefixtures("peers")
 def test_the_sections_are_those_of_the_page(client):
-    said, html = client.get("/live").json, client.get("/").text
+    shown, html = client.get("/live").json, client.get("/").text
 
-    assert tuple(said["sections"]) == SECTIONS
+    assert tuple(shown["sections"]) == SECTIONS
     assert re.findall(r'data-live="(\w+)"', html) == list(SECTIONS)
-    assert said["sections"]["banner"].strip() in html
-    assert said["title"] == re.search("<title>(.*)</title>", html)[1]
+    assert shown["sections"]["banner"].strip() in html
+    assert shown["title"] == re.search("<title>(.*)</title>", html)[1]
 
 
 @pytest.mark.usefixtures("peers")
@@ -512,9 +512,9 @@ def test_an_outage_says_what_it_has_cost(text):
 
 def test_an_outage_of_unknown_cost_says_nothing_of_it(text, peers):
     peers.cost = RequestFailed("not known")
-    said = text()
-    assert "at worst waiting" in said
-    assert "bars late" not in said
+    shown = text()
+    assert "at worst waiting" in shown
+    assert "bars late" not in shown
 
 
 def test_the_last_days_are_shown_as_a_line_and_in_words(client, text, peers):

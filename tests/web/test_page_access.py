@@ -12,11 +12,11 @@ TOKEN = "k7Hq2pZx9Lm0vBn3"
 def test_where_others_call_it_must_be_said_whom_it_is_for(make_settings, host):
     with pytest.raises(Misconfigured) as raised:
         page_callers(make_settings(ktrdr_status_host=host))
-    said = str(raised.value)
-    assert said.startswith(f"KTRDR_STATUS_HOST={host}: expected 127.0.0.1; ")
-    assert "KTRDR_STATUS_CALLERS" in said
-    assert "KTRDR_STATUS_TOKEN" in said
-    assert "\n" not in said
+    message = str(raised.value)
+    assert message.startswith(f"KTRDR_STATUS_HOST={host}: expected 127.0.0.1; ")
+    assert "KTRDR_STATUS_CALLERS" in message
+    assert "KTRDR_STATUS_TOKEN" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

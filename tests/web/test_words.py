@@ -14,7 +14,7 @@ def plain(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (0, "0 s"),
         (0.4, "0 s"),
@@ -28,24 +28,24 @@ def plain(text: str) -> str:
         (None, "–"),
     ],
 )
-def test_a_duration_is_its_two_largest_units(seconds, said):
-    assert plain(words.duration(seconds)) == said
+def test_a_duration_is_its_two_largest_units(seconds, expected):
+    assert plain(words.duration(seconds)) == expected
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "expected"),
     [(0, "0"), (999, "999"), (12345, "12 345"), (1234567, "1 234 567"), (None, "–")],
 )
-def test_numbers_have_thin_spaces(number, said):
-    assert plain(words.count(number)) == said
+def test_numbers_have_thin_spaces(number, expected):
+    assert plain(words.count(number)) == expected
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "said"),
+    ("part", "whole", "expected"),
     [(390, 390, "100 %"), (389, 390, "99.7 %"), (999999, 1000000, "99.9 %"), (0, 390, "0.0 %")],
 )
-def test_only_what_is_whole_is_100_percent(part, whole, said):
-    assert plain(words.percent(part, whole)) == said
+def test_only_what_is_whole_is_100_percent(part, whole, expected):
+    assert plain(words.percent(part, whole)) == expected
 
 
 def test_nothing_of_nothing_is_no_percentage():
@@ -53,10 +53,10 @@ def test_nothing_of_nothing_is_no_percentage():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(-12, "12 s ago"), (0.2, "now"), (200, "in 3 min 20 s")]
+    ("seconds", "expected"), [(-12, "12 s ago"), (0.2, "now"), (200, "in 3 min 20 s")]
 )
-def test_a_time_is_told_by_its_distance(seconds, said):
-    assert plain(words.relative(NOW + timedelta(seconds=seconds), NOW)) == said
+def test_a_time_is_told_by_its_distance(seconds, expected):
+    assert plain(words.relative(NOW + timedelta(seconds=seconds), NOW)) == expected
 
 
 def test_a_time_shows_its_date_in_utc_when_pointed_at():

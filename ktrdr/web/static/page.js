@@ -18,12 +18,12 @@ async function poll() {
     document.body.classList.remove("is-lost");
     document.getElementById("lost").hidden = true;
   } catch {
-    sayLost();
+    showLost();
   }
   if (!document.hidden) timer = setTimeout(poll, POLL_MS);
 }
 
-function sayLost() {
+function showLost() {
   const at = lastAnswer.toISOString().slice(0, 19).replace("T", " ");
   const words = `The status app does not answer: nothing below is newer than ${at} UTC. ` +
     "Next step: .venv/bin/supervisorctl restart status-app";
@@ -34,10 +34,10 @@ function sayLost() {
   document.title = "no answer – ktrdr";
 }
 
-function show(said) {
-  document.title = said.title;
-  document.getElementById("as-of").textContent = said.time.slice(0, 19).replace("T", " ");
-  for (const [name, html] of Object.entries(said.sections)) {
+function show(update) {
+  document.title = update.title;
+  document.getElementById("as-of").textContent = update.time.slice(0, 19).replace("T", " ");
+  for (const [name, html] of Object.entries(update.sections)) {
     const place = document.querySelector(`[data-live="${name}"]`);
     if (shown.get(name) === html || isInUse(place)) continue;
     replace(place, html);
@@ -72,15 +72,15 @@ function scrollLogs() {
 async function scan(event) {
   event.preventDefault();
   const button = event.target.querySelector("button");
-  const said = document.getElementById("scan-said");
+  const output = document.getElementById("scan-result");
   button.disabled = true;
-  said.textContent = "Asking …";
+  output.textContent = "Requesting …";
   try {
     const response = await fetch("/api/v1/system/gap-filler/force-scan", { method: "POST" });
     const answer = await response.json();
-    said.textContent = response.ok ? "Scan requested." : `Not done: ${answer.reason}`;
+    output.textContent = response.ok ? "Scan requested." : `Not done: ${answer.reason}`;
   } catch {
-    said.textContent = "Not done: the status app does not answer.";
+    output.textContent = "Not done: the status app does not answer.";
   }
   button.disabled = false;
   poll();

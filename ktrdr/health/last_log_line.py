@@ -14,7 +14,7 @@ _LINE = re.compile(r"[0-9T:.-]+Z +[A-Z]+ +[^ ]+: ")
 """How a line of ours begins: time, level, and who says it."""
 
 
-def last_words(log: Path) -> str:
+def last_log_line(log: Path) -> str:
     """The last line of a log, without its time; empty: there is none, or it cannot be read.
 
     Of an error that nobody handled, what it was as well: the last of the lines that are indented
@@ -31,7 +31,7 @@ def last_words(log: Path) -> str:
         if not line.strip():
             continue
         if not line.startswith(" "):
-            said = _LINE.sub("", line, count=1)
-            return shortened(f"{said}: {below}" if below else said, _MOST)
+            message = _LINE.sub("", line, count=1)
+            return shortened(f"{message}: {below}" if below else message, _MOST)
         below = below or line.strip()
     return ""
