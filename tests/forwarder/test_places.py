@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network
 
@@ -14,11 +15,12 @@ from ktrdr.forwarder.places import places_for
 LO = Interface("lo", 1, (IPv4Interface("127.0.0.1/8"),))
 LAN = Interface("eth0", 2, (IPv4Interface("172.20.10.2/28"),), "e1000e", is_way_out=True)
 VETH = ("veth1a2b", "veth")
+INDEXES = itertools.count(3)
 
 
 def bridge(name, *addresses, ports=(VETH,), **more):
     subnets = tuple(map(IPv4Interface, addresses))
-    return Interface(name, hash(name) % 1000, subnets, "bridge", tuple(ports), **more)
+    return Interface(name, next(INDEXES), subnets, "bridge", tuple(ports), **more)
 
 
 DOCKER0 = bridge("docker0", "172.17.0.1/16")
