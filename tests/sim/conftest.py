@@ -46,8 +46,8 @@ def shared_data():
 
 
 @pytest.fixture
-def ask():
-    """`ask(work, **options)`: what `await work(client, gateway)` returns, all on one loop."""
+def with_client():
+    """`with_client(work, **options)`: the result of `await work(client, gateway)`, on one loop."""
 
     async def run(work, *, now=MONDAY, client_id=1, **options):
         async with SimulatedGateway(now=lambda: now, **options) as gateway:
@@ -63,7 +63,7 @@ def ask():
 
 
 @pytest.fixture
-def bars(ask):
+def bars(with_client):
     """`bars(contract, end, duration, size)`: historical bars as a real client gets them."""
 
     def get(contract, end, duration, size, what=None, rth=True, fmt=2, **options):
@@ -74,7 +74,7 @@ def bars(ask):
                 contract, end, duration, size, what or usual, rth, fmt
             )
 
-        return list(ask(work, **options))
+        return list(with_client(work, **options))
 
     return get
 

@@ -48,14 +48,14 @@ def test_it_serves_until_sigterm_and_records_what_it_was_asked(environment, tmp_
         try:
             lines = []
             while not (
-                said := re.search(r"listens on 127\.0\.0\.1:(\d+), serves (.*)", "".join(lines))
+                found := re.search(r"listens on 127\.0\.0\.1:(\d+), serves (.*)", "".join(lines))
             ):
                 lines.append(process.stdout.readline())
                 assert lines[-1]
 
             async def talk():
                 client = IB()
-                await client.connectAsync("127.0.0.1", int(said[1]), clientId=4)
+                await client.connectAsync("127.0.0.1", int(found[1]), clientId=4)
                 accounts = client.managedAccounts()
                 await client.reqHistoricalDataAsync(
                     Stock("AAPL", "SMART", "USD"), "", "1 D", "1 day", "TRADES", True
@@ -64,7 +64,7 @@ def test_it_serves_until_sigterm_and_records_what_it_was_asked(environment, tmp_
                 return accounts
 
             assert asyncio.run(talk()) == ["SIMULATED"]
-            assert said[2] == "generated bars, seed 1"
+            assert found[2] == "generated bars, seed 1"
         finally:
             process.send_signal(signal.SIGTERM)
             rest, _ = process.communicate(timeout=10)

@@ -153,10 +153,10 @@ def ktrdr(make_settings, monkeypatch):
 
 def test_the_command_check_tells_of_it_and_of_the_rest(ktrdr, folder):
     link_loop(folder / "ODD_1m.csv")
-    said = ktrdr("check")
-    assert said.exit_code == 1
-    assert "ODD_1m.csv" in said.output
-    assert "2 files" in said.output
+    result = ktrdr("check")
+    assert result.exit_code == 1
+    assert "ODD_1m.csv" in result.output
+    assert "2 files" in result.output
 
 
 NO_NAMES = [b"A\n_1m.csv", b"\xff\xfe_1m.csv", b"A_\xff.csv", b"A_\n1m.csv", b"<b>_1m.csv"]
@@ -177,9 +177,9 @@ def test_a_name_that_is_none_of_a_series_is_told_in_one_line(name, folder, fille
     assert problem.what == "store"
     assert list(shown(filler)) == ["AAPL_1h"]
     assert filler.status.state == "idle"
-    said = ktrdr("check")
-    assert said.exit_code == 1
-    assert said.exception is None or isinstance(said.exception, SystemExit)
+    result = ktrdr("check")
+    assert result.exit_code == 1
+    assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
 def test_a_name_that_is_none_of_a_series_is_told_as_over_when_it_is_gone(folder, filler):

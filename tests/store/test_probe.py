@@ -192,8 +192,8 @@ def as_nobody(work: Callable[[], str]) -> str:
         os._exit(0)
     os.waitpid(child, 0)
     os.close(writes)
-    with os.fdopen(reads) as said:
-        return said.read()
+    with os.fdopen(reads) as output:
+        return output.read()
 
 
 @needs_root
@@ -212,9 +212,9 @@ def test_a_folder_of_somebody_else_is_told_with_what_to_do(scratch, name):
             return f"{error} {error.hint}"
         return "it may be written to"
 
-    said = as_nobody(work)
-    assert "this user may not write to" in said
-    assert "sudo chown -R 65534:65534" in said
+    output = as_nobody(work)
+    assert "this user may not write to" in output
+    assert "sudo chown -R 65534:65534" in output
 
 
 def test_a_folder_of_its_own_is_told_how_it_comes_to_be_writable(folder):

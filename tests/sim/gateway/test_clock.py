@@ -15,7 +15,7 @@ def at(text):
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def test_a_clock_starts_where_it_is_told_and_runs_as_fast():
+def test_a_clock_starts_at_the_given_time_and_runs_at_the_given_speed():
     real = iter([1000.0, 1010.0, 1010.0])
     clock = Clock(at("2026-03-06 20:00"), 60, real=lambda: next(real))
     assert clock() == at("2026-03-06 20:10")

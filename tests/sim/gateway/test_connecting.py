@@ -35,11 +35,11 @@ async def connected(gateway, client_id=1):
     return client
 
 
-def test_a_client_with_its_defaults_is_told_of_an_empty_account(ask, caplog):
+def test_a_client_with_its_defaults_receives_an_empty_account(with_client, caplog):
     async def work(client, _):
         return client.positions(), client.trades(), client.fills(), client.accountValues()
 
-    positions, trades, fills, values = ask(work, account="SIMULATED")
+    positions, trades, fills, values = with_client(work, account="SIMULATED")
     assert (positions, trades, fills) == ([], [], [])
     assert {v.account for v in values} == {"SIMULATED"}
     assert "timed out" not in caplog.text
@@ -76,7 +76,7 @@ def test_a_client_id_in_use_gets_326_and_is_sent_away_while_the_first_goes_on():
 
 
 @pytest.mark.parametrize("version", [157, 160, 163, 164, 166, 170, 176])
-def test_the_client_reads_every_answer_in_every_protocol_version(ask, version):
+def test_the_client_reads_every_answer_in_every_protocol_version(with_client, version):
     async def work(client, _):
         assert client.client.serverVersion() == version
         details = await client.reqContractDetailsAsync(AAPL)
@@ -84,7 +84,7 @@ def test_the_client_reads_every_answer_in_every_protocol_version(ask, version):
             await client.reqContractDetailsAsync(Stock("NOPE", "SMART", "USD"))
         return details[0], refused.value.code
 
-    details, code = ask(work, version=version)
+    details, code = with_client(work, version=version)
     assert (details.contract.symbol, details.minTick, details.timeZoneId, code) == (
         "AAPL",
         0.01,
@@ -93,7 +93,7 @@ def test_the_client_reads_every_answer_in_every_protocol_version(ask, version):
     )
 
 
-def test_orders_are_refused_as_by_a_read_only_gateway(ask):
+def test_orders_are_refused_as_by_a_read_only_gateway(with_client):
     async def work(client, _):
         seen = errors_of(client)
         contract = (await client.qualifyContractsAsync(AAPL))[0]
@@ -101,10 +101,10 @@ def test_orders_are_refused_as_by_a_read_only_gateway(ask):
         await client.reqCurrentTimeAsync()
         return seen
 
-    assert [(code, "Read-Only" in text) for code, text in ask(work)] == [(321, True)]
+    assert [(code, "Read-Only" in text) for code, text in with_client(work)] == [(321, True)]
 
 
-def test_messages_without_meaning_here_are_ignored(ask):
+def test_messages_without_meaning_here_are_ignored(with_client):
     async def work(client, _):
         seen = errors_of(client)
         client.client.send(9999, 1, "x")
@@ -112,7 +112,7 @@ def test_messages_without_meaning_here_are_ignored(ask):
         assert await client.reqCurrentTimeAsync()
         return seen
 
-    assert ask(work) == []
+    assert with_client(work) == []
 
 
 def frame(*fields):
@@ -192,50 +192,50 @@ def test_garbage_from_one_client_never_disturbs_another():
     assert asyncio.run(main()) > 0
 
 
-def test_a_slow_answer_does_not_hold_up_the_others(ask):
+def test_a_slow_answer_does_not_hold_up_the_others(with_client):
     async def work(client, _):
         begin = asyncio.get_running_loop().time()
-        questions = (
+        requests = (
             client.reqHistoricalDataAsync(AAPL, "", f"{n} D", "1 day", "TRADES", True)
             for n in range(1, 21)
         )
-        await asyncio.gather(*questions)
+        await asyncio.gather(*requests)
         return asyncio.get_running_loop().time() - begin
 
-    assert 0.2 <= ask(work, latency_s=0.2) < 2.0
+    assert 0.2 <= with_client(work, latency_s=0.2) < 2.0
 
 
-def test_more_bars_take_more_time(ask):
+def test_more_bars_take_more_time(with_client):
     async def work(client, _):
         begin = asyncio.get_running_loop().time()
         await client.reqHistoricalDataAsync(AAPL, "", "2 D", "1 min", "TRADES", True)
         return asyncio.get_running_loop().time() - begin
 
-    assert ask(work, bars_per_s=1000) >= 0.4  # Friday's 390 bars and some of Monday's
+    assert with_client(work, bars_per_s=1000) >= 0.4  # Friday's 390 bars and some of Monday's
 
 
-def test_a_cancelled_request_is_never_answered(ask):
+def test_a_cancelled_request_is_never_answered(with_client):
     async def work(client, gateway):
         seen = errors_of(client)
-        question = asyncio.ensure_future(
+        request = asyncio.ensure_future(
             client.reqHistoricalDataAsync(AAPL, "", "5 D", "1 min", "TRADES", True)
         )
         await until(lambda: gateway.record[-1]["kind"] == "historical_data")
         number = gateway.record[-1]["request_id"]
         client.client.cancelHistoricalData(number)
         with pytest.raises(RequestError) as refused:
-            await question
+            await request
         client.client.cancelHistoricalData(number)
         await client.reqCurrentTimeAsync()
         return refused.value.code, [code for code, _ in seen], gateway.record
 
-    code, codes, record = ask(work, latency_s=0.1)
+    code, codes, record = with_client(work, latency_s=0.1)
     assert code == 162
     assert codes == [162, 366]
     assert not [e for e in record if e["kind"] == "historical_data" and e["event"] == "answered"]
 
 
-def test_the_record_tells_every_question_and_its_answer(ask, tmp_path):
+def test_the_record_tells_every_question_and_its_answer(with_client, tmp_path):
     async def work(client, gateway):
         await client.reqHistoricalDataAsync(
             Forex("EURUSD"), "20261120-21:00:00", "3600 S", "5 mins", "MIDPOINT", False
@@ -248,7 +248,7 @@ def test_the_record_tells_every_question_and_its_answer(ask, tmp_path):
         return gateway.record, gateway.events
 
     path = tmp_path / "record.jsonl"
-    record, events = ask(work, record_to=path, client_id=3)
+    record, events = with_client(work, record_to=path, client_id=3)
     requested = [entry for entry in record if entry["kind"] == "historical_data"]
     keys = ("event", "client_id", "symbol", "currency", "duration", "bar_size", "use_rth")
     assert [tuple(entry[key] for key in keys) for entry in requested] == [

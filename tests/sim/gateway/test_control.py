@@ -33,10 +33,10 @@ def path(scratch):
 
 
 @pytest.fixture
-def ask_control(controlled, path):  # noqa: ARG001
-    """`ask_control(method, target)`: the status code and the JSON."""
+def request_control(controlled, path):  # noqa: ARG001
+    """`request_control(method, target)`: the status code and the JSON."""
 
-    def ask(method, target):
+    def send(method, target):
         connection = Unix(path)
         try:
             connection.request(method, target)
@@ -45,7 +45,7 @@ def ask_control(controlled, path):  # noqa: ARG001
         finally:
             connection.close()
 
-    return ask
+    return send
 
 
 @pytest.fixture
@@ -76,41 +76,41 @@ def can_connect(port):
     return True
 
 
-def test_the_status_tells_port_clock_clients_and_faults(controlled, ask_control):
-    code, said = ask_control("GET", "/status")
+def test_the_status_tells_port_clock_clients_and_faults(controlled, request_control):
+    code, body = request_control("GET", "/status")
     assert code == 200
-    assert (said["port"], said["listening"], said["client_ids"], said["faults"]) == (
+    assert (body["port"], body["listening"], body["client_ids"], body["faults"]) == (
         controlled.port, True, [], {},
     )  # fmt: skip
-    assert said["now"].endswith("+00:00")
+    assert body["now"].endswith("+00:00")
 
 
-def test_a_fault_is_begun_and_ended_over_the_socket(controlled, ask_control):
-    assert ask_control("POST", "/fault/restart")[0] == 200
+def test_a_fault_is_begun_and_ended_over_the_socket(controlled, request_control):
+    assert request_control("POST", "/fault/restart")[0] == 200
     assert not can_connect(controlled.port)
-    code, said = ask_control("DELETE", "/fault/restart")
-    assert (code, said["was_in_force"], said["listening"]) == (200, True, True)
+    code, body = request_control("DELETE", "/fault/restart")
+    assert (code, body["was_in_force"], body["listening"]) == (200, True, True)
     assert can_connect(controlled.port)
-    assert ask_control("DELETE", "/fault/restart")[1]["was_in_force"] is False
+    assert request_control("DELETE", "/fault/restart")[1]["was_in_force"] is False
 
 
-def test_a_faults_parameters_are_those_of_the_query(ask_control):
-    _, said = ask_control("POST", "/fault/late?seconds=2.5&for_s=60")
-    assert said["faults"] == {"late": {"seconds": 2.5, "rate": 1.0}}
+def test_a_faults_parameters_are_those_of_the_query(request_control):
+    _, body = request_control("POST", "/fault/late?seconds=2.5&for_s=60")
+    assert body["faults"] == {"late": {"seconds": 2.5, "rate": 1.0}}
 
 
 @pytest.mark.parametrize(
     "target",
     ["/fault/none", "/fault/late?seconds=x", "/fault/late?name=1", "/fault/notice?code=7"],
 )
-def test_what_is_no_fault_gets_400_and_the_names_that_there_are(ask_control, target):
-    code, said = ask_control("POST", target)
-    assert (code, said["outcome"]) == (400, "invalid_request")
-    assert said["message"]
-    assert ask_control("GET", "/status")[1]["faults"] == {}
+def test_what_is_no_fault_gets_400_and_the_names_that_there_are(request_control, target):
+    code, body = request_control("POST", target)
+    assert (code, body["outcome"]) == (400, "invalid_request")
+    assert body["message"]
+    assert request_control("GET", "/status")[1]["faults"] == {}
 
 
-def test_the_summary_counts_what_a_client_did(controlled, ask_control):
+def test_the_summary_counts_what_a_client_did(controlled, request_control):
     async def talk():
         client = IB()
         await client.connectAsync("127.0.0.1", controlled.port, 7)
@@ -121,17 +121,17 @@ def test_the_summary_counts_what_a_client_did(controlled, ask_control):
         client.disconnect()
 
     asyncio.run(talk())
-    _, said = ask_control("GET", "/record/summary")
-    assert said["requests"]["historical_data"] == said["history_requests"] == 2
-    assert (said["bars"], said["repeats"], said["most_in_flight"]) == (156, 1, 1)
-    assert (said["connects_by_id"], said["violations"]) == ({"7": 1}, {})
+    _, body = request_control("GET", "/record/summary")
+    assert body["requests"]["historical_data"] == body["history_requests"] == 2
+    assert (body["bars"], body["repeats"], body["most_in_flight"]) == (156, 1, 1)
+    assert (body["connects_by_id"], body["violations"]) == ({"7": 1}, {})
 
 
-def test_all_faults_are_listed(ask_control):
-    assert set(ask_control("GET", "/faults")[1]) == set(FAULTS)
+def test_all_faults_are_listed(request_control):
+    assert set(request_control("GET", "/faults")[1]) == set(FAULTS)
 
 
-def test_the_socket_is_its_owners_alone_and_taken_by_one(ask_control, path):
+def test_the_socket_is_its_owners_alone_and_taken_by_one(request_control, path):
     assert path.stat().st_mode & 0o777 == 0o600
 
     async def second():
@@ -140,7 +140,7 @@ def test_the_socket_is_its_owners_alone_and_taken_by_one(ask_control, path):
 
     with pytest.raises(AlreadyRunning):
         asyncio.run(second())
-    assert ask_control("GET", "/status")[0] == 200
+    assert request_control("GET", "/status")[0] == 200
 
 
 def test_a_file_in_the_way_is_left_alone(path):
@@ -163,7 +163,7 @@ def ktrdr(bare_environment, monkeypatch, path):  # noqa: ARG001
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
-def test_the_command_line_breaks_mends_and_asks(controlled, ktrdr):
+def test_the_command_line_begins_ends_and_lists_faults(controlled, ktrdr):
     assert json.loads(ktrdr("sim", "fault", "late", "seconds=2", "for_s=60").stdout) == {
         "late": {"seconds": 2, "rate": 1}
     }

@@ -341,24 +341,24 @@ def test_prices_move_like_prices():
     assert hours[0].volume > 1.5 * hours[6].volume < hours[12].volume
 
 
-def test_current_time_and_head_timestamp(ask, monday):
+def test_current_time_and_head_timestamp(with_client, monday):
     async def work(client, _):
         now = await client.reqCurrentTimeAsync()
         heads = [await client.reqHeadTimeStampAsync(ES, "TRADES", False, fmt) for fmt in (1, 2)]
         return now, heads
 
-    now, (text, seconds) = ask(work)
+    now, (text, seconds) = with_client(work)
     assert now == monday.replace(microsecond=0)
     assert text.replace(tzinfo=UTC) == seconds == datetime(2025, 12, 18, 23, tzinfo=UTC)
 
 
-def test_one_client_id_may_ask_many_things_at_once(ask):
+def test_one_client_id_may_ask_many_things_at_once(with_client):
     async def work(client, _):
-        questions = (
+        requests = (
             client.reqHistoricalDataAsync(c, "", "2 D", size, what, False, 2)
             for size in SIZES
             for c, what in ((AAPL, "TRADES"), (EURUSD, "MIDPOINT"), (ES, "TRADES"))
         )
-        return await asyncio.gather(*questions)
+        return await asyncio.gather(*requests)
 
-    assert all(len(got) > 1 for got in ask(work))
+    assert all(len(got) > 1 for got in with_client(work))

@@ -78,7 +78,7 @@ def test_a_rate_of_45_messages_is_kept_however_they_bunch_up():
         assert {rate.check(second + late) for _ in range(45)} == {None}
 
 
-def test_too_many_messages_are_told_and_end_the_connection_when_it_goes_on():
+def test_too_many_messages_get_errors_and_end_the_connection_if_it_goes_on():
     rate = MessageRate(Limits())
     first = [rate.check(0) for _ in range(60)]
     assert first[:50] == [None] * 50
@@ -97,10 +97,10 @@ def seconds(client, size="5 secs", end="", contract=AAPL, what="TRADES"):
     return client.reqHistoricalDataAsync(contract, end, "60 S", size, what, False)
 
 
-async def code_of(question):
+async def code_of(requested):
     """The error that a question gets; None: it was answered."""
     try:
-        await question
+        await requested
     except RequestError as error:
         return error.code, error.message
     return None
@@ -120,33 +120,33 @@ def verdicts(gateway):
 PACED = "Historical Market Data Service error message:Historical data request pacing violation"
 
 
-def test_a_client_that_asks_for_the_same_head_timestamp_again_gets_a_pacing_violation(ask):
+def test_a_client_that_asks_for_the_same_head_timestamp_again_gets_a_pacing_violation(with_client):
     async def work(client, gateway):
         requested = [
             await code_of(client.reqHeadTimeStampAsync(AAPL, "TRADES", True, 1)) for _ in "ab"
         ]
         return requested, verdicts(gateway), gateway.summary()
 
-    requested, violations, summary = ask(work)
+    requested, violations, summary = with_client(work)
     assert requested == [None, (162, PACED)]
     assert violations == ["identical"]
     assert (summary["violations"], summary["repeats"]) == ({"identical": 1}, 1)
 
 
-def test_a_client_that_hurries_through_one_contract_gets_a_pacing_violation(ask):
+def test_a_client_that_hurries_through_one_contract_gets_a_pacing_violation(with_client):
     async def work(client, gateway):
         for n in range(6):
             last = await code_of(seconds(client, end=f"20261120-15:00:{n:02}"))
         other = await code_of(seconds(client, contract=EURUSD, what="MIDPOINT"))
         return last, verdicts(gateway), other
 
-    last, violations, other = ask(work)
+    last, violations, other = with_client(work)
     assert last == (162, PACED)
     assert violations == ["burst"]
     assert other is None or "pacing" not in other[1]
 
 
-def test_a_client_that_asks_for_much_of_small_bars_gets_a_pacing_violation(ask):
+def test_a_client_that_asks_for_much_of_small_bars_gets_a_pacing_violation(with_client):
     async def work(client, gateway):
         for symbol in ("AAPL", "MSFT", "GOOG", "AMZN"):
             last = await code_of(
@@ -154,28 +154,28 @@ def test_a_client_that_asks_for_much_of_small_bars_gets_a_pacing_violation(ask):
             )
         return last, verdicts(gateway)
 
-    assert ask(work, limits=Limits(in_10_min=3)) == ((162, PACED), ["ten_minutes"])
+    assert with_client(work, limits=Limits(in_10_min=3)) == ((162, PACED), ["ten_minutes"])
 
 
-def test_the_51st_open_request_gets_322_and_the_others_their_answer(ask):
+def test_the_51st_open_request_gets_322_and_the_others_their_answer(with_client):
     async def work(client, gateway):
         client.client.MaxRequests = 0
         ends = [f"20261120-20:{n:02}:00" for n in range(51)]
-        questions = (
+        attempts = (
             client.reqHistoricalDataAsync(AAPL, end, "1 D", "1 hour", "TRADES", True)
             for end in ends
         )
-        codes = await asyncio.gather(*map(code_of, questions))
+        codes = await asyncio.gather(*map(code_of, attempts))
         return codes, gateway.summary()
 
-    codes, summary = ask(work, latency_s=0.5, limits=Limits(messages_per_s=None))
+    codes, summary = with_client(work, latency_s=0.5, limits=Limits(messages_per_s=None))
     assert codes[:50] == [None] * 50
     assert codes[50][0] == 322
     assert "Only 50 simultaneous" in codes[50][1]
     assert (summary["most_in_flight"], summary["violations"]) == (50, {"open_requests": 1})
 
 
-def test_a_client_over_the_soft_limit_waits_longer_and_is_sent_away_far_beyond_it(ask):
+def test_a_client_over_the_soft_limit_waits_longer_and_is_sent_away_far_beyond_it(with_client):
     async def work(client, gateway):
         times = []
         loop = asyncio.get_running_loop()
@@ -190,12 +190,12 @@ def test_a_client_over_the_soft_limit_waits_longer_and_is_sent_away_far_beyond_i
         return times, verdicts(gateway)
 
     limits = Limits(soft_per_min=2, soft_delay_s=0.2, soft_disconnect=2)
-    times, violations = ask(work, limits=limits)
+    times, violations = with_client(work, limits=limits)
     assert times[3] >= 0.4 > times[2] >= 0.2
     assert violations == ["load"]
 
 
-def test_a_client_that_sends_too_fast_gets_100_and_is_disconnected_when_it_goes_on(ask):
+def test_a_client_that_sends_too_fast_gets_100_and_is_disconnected_when_it_goes_on(with_client):
     async def work(client, gateway):
         client.client.MaxRequests = 0
         codes = []
@@ -206,7 +206,7 @@ def test_a_client_that_sends_too_fast_gets_100_and_is_disconnected_when_it_goes_
             await asyncio.sleep(0.005)
         return set(codes), set(verdicts(gateway))
 
-    assert ask(work, limits=Limits(messages_per_s=30)) == ({100}, {"messages"})
+    assert with_client(work, limits=Limits(messages_per_s=30)) == ({100}, {"messages"})
 
 
 def test_the_33rd_client_is_sent_away():
@@ -252,13 +252,13 @@ def test_the_id_of_a_client_that_was_dropped_lingers():
     assert asyncio.run(main()) == ([326], "in")
 
 
-def test_the_most_messages_of_a_client_within_a_second_are_known(ask):
+def test_the_most_messages_of_a_client_within_a_second_are_known(with_client):
     async def work(client, gateway):
         for _ in range(3):
             await client.reqContractDetailsAsync(AAPL)
         return gateway.summary()["most_messages_per_s"]
 
-    assert ask(work) >= 3
+    assert with_client(work) >= 3
 
 
 def test_messages_are_counted_in_every_second_and_not_by_the_clock():

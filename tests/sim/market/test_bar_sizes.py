@@ -49,16 +49,14 @@ def error_of(bars, *args, **options):
 
 
 @pytest.fixture
-def many(ask):
+def many(with_client):
     """`many([(contract, end, duration, size, what, rth), …])`: all their bars, one connection."""
 
-    def get(questions, **options):
+    def get(requests, **options):
         async def work(client, _):
-            return [
-                list(await client.reqHistoricalDataAsync(*question, 2)) for question in questions
-            ]
+            return [list(await client.reqHistoricalDataAsync(*request, 2)) for request in requests]
 
-        return ask(work, **options)
+        return with_client(work, **options)
 
     return get
 
@@ -230,20 +228,20 @@ def test_small_bars_come_in_small_portions_and_not_from_long_ago(bars):
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"), [("1 sec", "1 secs"), ("1W", "1 week"), ("1M", "1 month")]
+    ("spelling", "name"), [("1 sec", "1 secs"), ("1W", "1 week"), ("1M", "1 month")]
 )
-def test_sizes_have_second_spellings(bars, said, meant):
-    duration = "60 S" if "sec" in said else "3 M"
-    assert bars(AAPL, FRIDAY, duration, said) == bars(AAPL, FRIDAY, duration, meant)
+def test_sizes_have_second_spellings(bars, spelling, name):
+    duration = "60 S" if "sec" in spelling else "3 M"
+    assert bars(AAPL, FRIDAY, duration, spelling) == bars(AAPL, FRIDAY, duration, name)
 
 
-def test_a_continuous_future_goes_back_for_years_without_a_gap(many, ask):
+def test_a_continuous_future_goes_back_for_years_without_a_gap(many, with_client):
     contract = Contract(secType="CONTFUT", symbol="ES", exchange="CME")
 
     async def details(client, _):
         return await client.reqContractDetailsAsync(contract)
 
-    (found,) = ask(details)
+    (found,) = with_client(details)
     assert (found.contract.localSymbol, found.contract.secType) == ("ESZ6", "CONTFUT")
     got, dated, by_id = many(
         [
@@ -263,11 +261,11 @@ def test_an_index_has_prices_and_no_volume(bars):
     assert error_of(bars, SPX, FRIDAY, "1 D", "1 hour", "BID")[0] == 162
 
 
-def test_a_minute_before_protocol_174_has_no_zone(ask):
+def test_a_minute_before_protocol_174_has_no_zone(with_client):
     async def work(client, _):
         return await client.reqHistoricalDataAsync(AAPL, FRIDAY, "1 D", "1 hour", "TRADES", True, 1)
 
-    old, new = (ask(work, version=version) for version in (173, 174))
+    old, new = (with_client(work, version=version) for version in (173, 174))
     assert old[0].date == datetime(2026, 11, 20, 9, 30)  # noqa: DTZ001
     assert new[0].date == datetime(2026, 11, 20, 9, 30, tzinfo=NEW_YORK)
 

@@ -27,14 +27,14 @@ HALF = {
 }  # fmt: skip
 
 
-def scheduled(ask, year):
+def scheduled(with_client, year):
     """The sessions of a year as a client is told them: day → (open, close), New York's clock."""
     now = datetime(year + 1, 1, 1, 12, tzinfo=UTC)
 
     async def work(client, _):
         return await client.reqHistoricalScheduleAsync(AAPL, 260, "", True)
 
-    got = ask(work, now=now)
+    got = with_client(work, now=now)
     assert got.timeZone == str(NEW_YORK)
     return {
         datetime.strptime(s.refDate, "%Y%m%d").date(): (s.startDateTime[9:], s.endDateTime[9:])  # noqa: DTZ007
@@ -44,8 +44,10 @@ def scheduled(ask, year):
 
 
 @pytest.mark.parametrize("year", range(2015, 2028))
-def test_every_day_of_the_new_york_stock_exchange_opens_and_closes_as_known_elsewhere(ask, year):
-    got = scheduled(ask, year)
+def test_every_day_of_the_new_york_stock_exchange_opens_and_closes_as_known_elsewhere(
+    with_client, year
+):
+    got = scheduled(with_client, year)
     known = exchange_calendars.get_calendar("XNYS", start=f"{year}-01-01", end=f"{year}-12-31")
     expected = {
         day.date(): tuple(row[side].tz_convert(NEW_YORK).strftime("%H:%M:%S") for side in row.index)
@@ -77,14 +79,14 @@ def test_half_days_and_days_after_a_change_of_the_clock_have_all_their_minutes(
     assert (len(got), clock[0], clock[-1]) == (minutes, "09:30", last)
 
 
-def replayed(ask, folder, contract, what, sizes, weeks):
+def replayed(with_client, folder, contract, what, sizes, weeks):
     async def work(client, _):
         return [
             await client.reqHistoricalDataAsync(contract, "", weeks, size, what, False, 2)
             for size in sizes
         ]
 
-    return ask(work, replay=folder)
+    return with_client(work, replay=folder)
 
 
 def frame(bars, zone):
@@ -106,11 +108,11 @@ def frame(bars, zone):
     ],
     ids=["USDJPY", "6EH4"],
 )
-def test_real_minutes_are_summed_up_as_pandas_does(ask, shared_data, contract, what, zone):
+def test_real_minutes_are_summed_up_as_pandas_does(with_client, shared_data, contract, what, zone):
     sizes = {"1 min": "1min", "2 mins": "2min", "5 mins": "5min", "10 mins": "10min",
              "20 mins": "20min", "30 mins": "30min"}  # fmt: skip
     minutes, *larger = (
-        frame(got, zone) for got in replayed(ask, shared_data, contract, what, sizes, "2 W")
+        frame(got, zone) for got in replayed(with_client, shared_data, contract, what, sizes, "2 W")
     )
     assert len(minutes) > 5000
     for rule, got in zip(list(sizes.values())[1:], larger, strict=True):

@@ -23,11 +23,11 @@ def wall(text):
     return text.replace(tzinfo=None)
 
 
-def all_bars(ask, folder, contract, size, what, rth, duration="1 Y", **options):
+def all_bars(with_client, folder, contract, size, what, rth, duration="1 Y", **options):
     async def work(client, _):
         return await client.reqHistoricalDataAsync(contract, "", duration, size, what, rth, 2)
 
-    return list(ask(work, replay=folder, **options))
+    return list(with_client(work, replay=folder, **options))
 
 
 def original(path, zone):
@@ -53,10 +53,10 @@ def served(bars, zone):
     ],
 )
 def test_real_bars_come_back_at_their_time_of_the_week_to_the_last_digit(
-    ask, shared_data, name, contract, what, zone, size
+    with_client, shared_data, name, contract, what, zone, size
 ):
     known = original(shared_data / f"{name}.csv", zone)
-    got = served(all_bars(ask, shared_data, contract, size, what, False), zone)
+    got = served(all_bars(with_client, shared_data, contract, size, what, False), zone)
     assert len(got) == len(known)
     moved = got[0][0] - known[0][0]
     assert moved % timedelta(weeks=1) == timedelta(0)
@@ -68,10 +68,10 @@ def test_real_bars_come_back_at_their_time_of_the_week_to_the_last_digit(
     assert this_week - timedelta(weeks=1) <= got[-1][0] < this_week
 
 
-def test_real_days_of_a_stock_come_back_on_their_days_of_the_week(ask, shared_data):
+def test_real_days_of_a_stock_come_back_on_their_days_of_the_week(with_client, shared_data):
     frame = pd.read_csv(shared_data / "GOOG_1d.csv")
     goog = Stock("GOOG", "SMART", "USD")
-    got = all_bars(ask, shared_data, goog, "1 day", "TRADES", True, "20 Y")
+    got = all_bars(with_client, shared_data, goog, "1 day", "TRADES", True, "20 Y")
     moved = got[0].date - date.fromisoformat(frame.timestamp[0][:10])
     assert moved % timedelta(weeks=1) == timedelta(0)
     assert [(str(b.date - moved), b.close, b.volume) for b in got] == [
@@ -82,15 +82,15 @@ def test_real_days_of_a_stock_come_back_on_their_days_of_the_week(ask, shared_da
 @pytest.mark.parametrize(
     ("contract", "days"), [(USDJPY, 30), (EUR_FUTURE, 30), (Forex("EURUSD"), 300)], ids=str
 )
-def test_every_real_bar_lies_in_a_session_of_the_schedule(ask, shared_data, contract, days):
+def test_every_real_bar_lies_in_a_session_of_the_schedule(with_client, shared_data, contract, days):
     what = "TRADES" if contract.secType == "FUT" else "MIDPOINT"
     size = "1 hour" if contract.symbol == "EUR" and contract.secType == "CASH" else "1 min"
-    bars = all_bars(ask, shared_data, contract, size, what, False)
+    bars = all_bars(with_client, shared_data, contract, size, what, False)
 
     async def work(client, _):
         return await client.reqHistoricalScheduleAsync(contract, days, "", False)
 
-    schedule = ask(work, replay=shared_data)
+    schedule = with_client(work, replay=shared_data)
     zone = ZoneInfo(schedule.timeZone)
     edges = [
         tuple(
@@ -108,7 +108,7 @@ def test_every_real_bar_lies_in_a_session_of_the_schedule(ask, shared_data, cont
         assert opens <= bar.date < closes
 
 
-def test_larger_real_bars_are_sums_of_the_minutes_that_there_are(ask, shared_data):
+def test_larger_real_bars_are_sums_of_the_minutes_that_there_are(with_client, shared_data):
     path = shared_data / "6EH4_1m.csv"
     frame = pd.read_csv(path, parse_dates=["timestamp"], index_col="timestamp")
     frame.index = frame.index.tz_convert(CHICAGO)
@@ -116,18 +116,18 @@ def test_larger_real_bars_are_sums_of_the_minutes_that_there_are(ask, shared_dat
         known = frame.resample(rule).agg(
             {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
         ).dropna()  # fmt: skip
-        got = all_bars(ask, shared_data, EUR_FUTURE, size, "TRADES", False)
+        got = all_bars(with_client, shared_data, EUR_FUTURE, size, "TRADES", False)
         rows = [(b.open, b.high, b.low, b.close, b.volume) for b in got]
         assert rows == [tuple(row) for row in known.to_numpy().tolist()]
 
 
-def test_a_shifted_future_expires_as_long_after_its_bars_as_it_did(ask, shared_data):
+def test_a_shifted_future_expires_as_long_after_its_bars_as_it_did(with_client, shared_data):
     async def work(client, _):
         return await client.reqContractDetailsAsync(EUR_FUTURE)
 
-    (found,) = ask(work, replay=shared_data)
+    (found,) = with_client(work, replay=shared_data)
     expiry = datetime.strptime(found.contract.lastTradeDateOrContractMonth, "%Y%m%d").date()  # noqa: DTZ007
-    last = all_bars(ask, shared_data, EUR_FUTURE, "1 min", "TRADES", False)[-1].date.date()
+    last = all_bars(with_client, shared_data, EUR_FUTURE, "1 min", "TRADES", False)[-1].date.date()
     assert expiry - last == date(2024, 3, 15) - date(2024, 1, 31)
     assert found.contract.localSymbol == "6EH4"
 
@@ -149,12 +149,13 @@ def minutes(first, count, price=50.0, skip=()):
     ]
 
 
-def test_minutes_that_the_file_lacks_do_not_exist(ask, tmp_path):
+def test_minutes_missing_in_the_file_do_not_exist(with_client, tmp_path):
     write(tmp_path, "XYZ_1m.csv", minutes("2025-11-20 14:30", 390, skip=range(60, 120)))
     xyz = Stock("XYZ", "SMART", "USD")
-    got = all_bars(ask, tmp_path, xyz, "1 min", "TRADES", True)
+    got = all_bars(with_client, tmp_path, xyz, "1 min", "TRADES", True)
     assert len(got) == 330
-    assert [f"{b.date:%H:%M}" for b in all_bars(ask, tmp_path, xyz, "30 mins", "TRADES", True)] == [
+    half_hours = all_bars(with_client, tmp_path, xyz, "30 mins", "TRADES", True)
+    assert [f"{b.date:%H:%M}" for b in half_hours] == [
         "14:30", "15:00", "16:30", "17:00", "17:30", "18:00", "18:30", "19:00", "19:30", "20:00",
         "20:30",
     ]  # fmt: skip
@@ -164,64 +165,70 @@ def test_minutes_that_the_file_lacks_do_not_exist(ask, tmp_path):
         await client.reqHistoricalDataAsync(xyz, end, "1800 S", "1 min", "TRADES", True)
 
     with pytest.raises(RequestError, match="HMDS query returned no data: XYZ@SMART Trades"):
-        ask(work, replay=tmp_path)
+        with_client(work, replay=tmp_path)
 
 
-def test_a_half_day_stays_that_half_day_wherever_it_is_moved(ask, tmp_path):
+def test_a_half_day_stays_that_half_day_wherever_it_is_moved(with_client, tmp_path):
     # 2025-11-28 closed at 13:00; 2026-11-20, to which it moves, did not.
     write(tmp_path, "XYZ_1m.csv", minutes("2025-11-28 14:30", 210))
 
     async def work(client, _):
         return await client.reqHistoricalScheduleAsync(Stock("XYZ", "SMART", "USD"), 1, "")
 
-    (session,) = ask(work, replay=tmp_path, now=datetime(2026, 11, 23, 12, tzinfo=UTC)).sessions
+    (session,) = with_client(
+        work, replay=tmp_path, now=datetime(2026, 11, 23, 12, tzinfo=UTC)
+    ).sessions
     assert (session.startDateTime, session.endDateTime) == (
         "20261120-09:30:00",
         "20261120-13:00:00",
     )
 
 
-def test_bars_keep_their_time_of_day_over_daylight_saving(ask, tmp_path):
+def test_bars_keep_their_time_of_day_over_daylight_saving(with_client, tmp_path):
     # 10:30 in New York: 14:30 UTC in October, 15:30 UTC in November.
     write(tmp_path, "XYZ_1m.csv", [("2025-10-31 14:30", 5.0, 1), ("2025-11-03 15:30", 6.0, 1)])
     at = datetime(2026, 7, 15, 12, tzinfo=UTC)
-    got = all_bars(ask, tmp_path, Stock("XYZ", "SMART", "USD"), "1 min", "TRADES", True, now=at)
+    got = all_bars(
+        with_client, tmp_path, Stock("XYZ", "SMART", "USD"), "1 min", "TRADES", True, now=at
+    )
     assert [f"{b.date:%m-%d %H:%M}" for b in got] == ["07-03 14:30", "07-06 14:30"]
 
 
-def test_a_bar_outside_every_session_widens_its_days_session(ask, tmp_path):
+def test_a_bar_outside_every_session_widens_its_days_session(with_client, tmp_path):
     rows = [("2025-11-18 22:05", 150.0, -1), ("2025-11-18 23:00", 150.5, -1)]  # 17:05 and 18:00
     write(tmp_path, "USDJPY_1m.csv", rows)
 
     async def work(client, _):
         return await client.reqHistoricalScheduleAsync(USDJPY, 10, "")
 
-    sessions = {s.refDate: s for s in ask(work, replay=tmp_path).sessions}
+    sessions = {s.refDate: s for s in with_client(work, replay=tmp_path).sessions}
     assert sessions["20261118"].startDateTime == "20261117-17:05:00"
     assert sessions["20261119"].startDateTime == "20261118-17:15:00"
 
 
-def test_bars_that_end_this_week_are_moved_back_and_todays_are_from_last_week(ask, tmp_path):
+def test_bars_that_end_this_week_are_moved_back_and_todays_are_from_last_week(
+    with_client, tmp_path
+):
     write(tmp_path, "XYZ_1m.csv", minutes("2026-11-23 14:30", 10))
-    got = all_bars(ask, tmp_path, Stock("XYZ", "SMART", "USD"), "1 min", "TRADES", True)
+    got = all_bars(with_client, tmp_path, Stock("XYZ", "SMART", "USD"), "1 min", "TRADES", True)
     assert f"{got[0].date:%Y-%m-%d %H:%M}" == "2026-11-16 14:30"
 
 
-def test_a_symbol_serves_its_smallest_file_and_nothing_smaller(ask, tmp_path):
+def test_a_symbol_serves_its_smallest_file_and_nothing_smaller(with_client, tmp_path):
     write(tmp_path, "XYZ_1h.csv", [("2026-11-19 14:30", 5.0, 7), ("2026-11-19 15:00", 6.0, 8)])
     write(tmp_path, "XYZ_1d.csv", [("2026-11-19 00:00", 1.0, 1)])
     xyz = Stock("XYZ", "SMART", "USD")
-    (day,) = all_bars(ask, tmp_path, xyz, "1 day", "TRADES", True)
+    (day,) = all_bars(with_client, tmp_path, xyz, "1 day", "TRADES", True)
     assert (day.open, day.close, day.volume) == (5.0, 6.0, 15)
     with pytest.raises(RequestError, match="no data"):
-        all_bars(ask, tmp_path, xyz, "30 mins", "TRADES", True)
+        all_bars(with_client, tmp_path, xyz, "30 mins", "TRADES", True)
 
 
-def test_an_instruments_file_says_what_a_symbol_is(ask, tmp_path):
+def test_an_instruments_file_says_what_a_symbol_is(with_client, tmp_path):
     (tmp_path / "instruments.toml").write_text('[SOL]\nsec_type = "CRYPTO"\n')
     write(tmp_path, "SOL_1m.csv", minutes("2026-11-21 23:00", 120))  # over a Saturday's midnight
     sol = Contract(secType="CRYPTO", symbol="SOL", exchange="PAXOS", currency="USD")
-    got = all_bars(ask, tmp_path, sol, "1 day", "AGGTRADES", True)
+    got = all_bars(with_client, tmp_path, sol, "1 day", "AGGTRADES", True)
     assert [str(b.date) for b in got] == ["2026-11-21", "2026-11-22"]
 
 
@@ -232,17 +239,19 @@ def test_an_instruments_file_says_what_a_symbol_is(ask, tmp_path):
         ("con_id = 12345", {"conId": 12345}),
     ],
 )
-def test_an_instruments_file_says_how_a_symbol_is_asked_for(ask, tmp_path, entry, requested):
+def test_an_instruments_file_sets_how_a_symbol_is_requested(
+    with_client, tmp_path, entry, requested
+):
     (tmp_path / "instruments.toml").write_text(f'["XYZ.B"]\n{entry}\n')
     write(tmp_path, "XYZ.B_1m.csv", minutes("2026-11-19 14:30", 10))
     contract = Contract(exchange="SMART", **requested)
-    assert len(all_bars(ask, tmp_path, contract, "1 min", "TRADES", True)) == 10
+    assert len(all_bars(with_client, tmp_path, contract, "1 min", "TRADES", True)) == 10
 
 
-def test_other_symbols_are_unknown(ask, tmp_path):
+def test_other_symbols_are_unknown(with_client, tmp_path):
     write(tmp_path, "XYZ_1m.csv", minutes("2025-11-20 14:30", 10))
     with pytest.raises(RequestError) as refused:
-        all_bars(ask, tmp_path, Stock("AAPL", "SMART", "USD"), "1 min", "TRADES", True)
+        all_bars(with_client, tmp_path, Stock("AAPL", "SMART", "USD"), "1 min", "TRADES", True)
     assert refused.value.code == 200
 
 
@@ -265,7 +274,7 @@ def test_a_folder_without_bars_is_a_mistake_that_is_named(tmp_path, monday):
         read_replay(tmp_path / "absent", monday)
 
 
-def test_the_export_is_what_a_client_gets(ask, tmp_path, monday):
+def test_the_export_is_what_a_client_gets(with_client, tmp_path, monday):
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     write(source, "XYZ_1m.csv", minutes("2025-11-20 14:30", 390, skip={3, 77}))
@@ -275,7 +284,7 @@ def test_the_export_is_what_a_client_gets(ask, tmp_path, monday):
     paths = export(market, source, target)
     assert [path.name for path in paths] == ["USDJPY_1h.csv", "XYZ_1h.csv", "XYZ_1m.csv"]
     for size, name in (("1 min", "XYZ_1m.csv"), ("1 hour", "XYZ_1h.csv")):
-        got = all_bars(ask, source, Stock("XYZ", "SMART", "USD"), size, "TRADES", True)
+        got = all_bars(with_client, source, Stock("XYZ", "SMART", "USD"), size, "TRADES", True)
         lines = [
             f"{b.date.strftime('%Y-%m-%d %H:%M:%S')}+00:00,{b.open!r},{b.high!r},{b.low!r},"
             f"{b.close!r},{int(b.volume)}"
@@ -286,16 +295,16 @@ def test_the_export_is_what_a_client_gets(ask, tmp_path, monday):
     assert len(truth("XYZ", "1m", 0, 2**31, market=market)) == 388
 
 
-def test_half_a_replay_can_be_asked_for_at_any_time(ask, shared_data):
+def test_half_a_replay_can_be_requested_at_any_time(with_client, shared_data):
     async def work(client, _):
-        questions = (
+        requests = (
             client.reqHistoricalDataAsync(
                 USDJPY, f"202611{day:02}-12:00:00", "1 D", "15 mins", "MIDPOINT", True, 2
             )
             for day in range(3, 20)
         )
-        return await asyncio.gather(*questions, return_exceptions=True)
+        return await asyncio.gather(*requests, return_exceptions=True)
 
-    got = ask(work, replay=shared_data)
+    got = with_client(work, replay=shared_data)
     assert all(isinstance(bars, RequestError) or bars[-1].date.day for bars in got)
     assert sum(not isinstance(bars, RequestError) for bars in got) >= 13

@@ -37,7 +37,7 @@ def line(bar):
     return f"{day:%Y-%m-%d %H:%M:%S}+00:00,{prices},{int(bar.volume)}"
 
 
-def test_its_bars_are_those_of_the_gateway_with_holes(store, ask):
+def test_its_bars_are_those_of_the_gateway_with_holes(store, with_client):
     async def work(client, _):
         answers = {}
         for path in sorted(store.glob("*.csv")):
@@ -48,7 +48,7 @@ def test_its_bars_are_those_of_the_gateway_with_holes(store, ask):
             )
         return answers
 
-    answers = ask(work)
+    answers = with_client(work)
     assert len(answers) == 14
     filled = 0
     for name, bars in answers.items():

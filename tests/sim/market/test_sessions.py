@@ -10,23 +10,23 @@ AAPL = Stock("AAPL", "SMART", "USD")
 
 
 @pytest.fixture
-def schedule(ask):
+def schedule(with_client):
     def get(contract, days, end="", rth=True, **options):
         async def work(client, _):
             return await client.reqHistoricalScheduleAsync(contract, days, end, rth)
 
-        return ask(work, **options)
+        return with_client(work, **options)
 
     return get
 
 
 @pytest.fixture
-def details(ask):
+def details(with_client):
     def get(contract, **options):
         async def work(client, _):
             return await client.reqContractDetailsAsync(contract)
 
-        return ask(work, **options)
+        return with_client(work, **options)
 
     return get
 

@@ -20,7 +20,7 @@ def stock(symbol, **more):
 
 
 @pytest.fixture
-def answer(ask):
+def answer(with_client):
     """`answer(method, *args)`: what the client's method returns, or the error's code and text."""
 
     def get(method, *args, **options):
@@ -30,7 +30,7 @@ def answer(ask):
             except RequestError as error:
                 return error.code, error.message
 
-        return ask(work, **options)
+        return with_client(work, **options)
 
     return get
 
@@ -105,11 +105,11 @@ TWOF = {"secType": "FUT", "exchange": "CME", "lastTradeDateOrContractMonth": "20
 
 def test_an_ambiguous_future_has_two_classes_and_no_history_until_one_is_named(answer, bars):
     two = answer("reqContractDetailsAsync", Contract(symbol="TWOF", **TWOF))
-    said = [(c.localSymbol, c.tradingClass, c.multiplier) for c in (d.contract for d in two)]
-    assert said == [("TWOFZ26", "TWOF", "50"), ("TWOMZ26", "TWOM", "5")]
+    names = [(c.localSymbol, c.tradingClass, c.multiplier) for c in (d.contract for d in two)]
+    assert names == [("TWOFZ26", "TWOF", "50"), ("TWOMZ26", "TWOM", "5")]
     assert len({d.contract.conId for d in two}) == 2
-    question = (FRIDAY, "1 D", "1 day", "TRADES", False)
-    code, text = answer("reqHistoricalDataAsync", Contract(symbol="TWOF", **TWOF), *question)
+    request = (FRIDAY, "1 D", "1 day", "TRADES", False)
+    code, text = answer("reqHistoricalDataAsync", Contract(symbol="TWOF", **TWOF), *request)
     assert (code, "ambiguous" in text) == (200, True)
     for name, value in (
         ("multiplier", "5"),
@@ -118,7 +118,7 @@ def test_an_ambiguous_future_has_two_classes_and_no_history_until_one_is_named(a
     ):
         named = Contract(symbol="TWOF", **TWOF, **{name: value})
         assert answer("reqContractDetailsAsync", named) == two[1:]
-        assert len(bars(named, *question[:3], rth=False)) == 1
+        assert len(bars(named, *request[:3], rth=False)) == 1
 
 
 @pytest.mark.parametrize("named", [{}, {"exchange": "CME"}])
@@ -165,10 +165,10 @@ def test_a_split_that_takes_effect_re_bases_what_was_before():
             client = IB()
             client.RaiseRequestErrors = True
             await client.connectAsync("127.0.0.1", gateway.port, clientId=1)
-            question = (stock("SPLT"), "20261125-22:00:00", "5 D", "1 hour", "TRADES", True)
-            before = await client.reqHistoricalDataAsync(*question)
+            request = (stock("SPLT"), "20261125-22:00:00", "5 D", "1 hour", "TRADES", True)
+            before = await client.reqHistoricalDataAsync(*request)
             now[0] = datetime(2026, 11, 30, 20, tzinfo=UTC)
-            after = await client.reqHistoricalDataAsync(*question)
+            after = await client.reqHistoricalDataAsync(*request)
             today = await client.reqHistoricalDataAsync(
                 stock("SPLT"), "", "1 D", "1 hour", "TRADES", True
             )
@@ -194,16 +194,16 @@ def test_a_future_ends_with_its_last_day_and_is_found_no_more_unless_expired_one
     answer,
 ):
     es = {"secType": "FUT", "localSymbol": "ESZ6", "exchange": "CME"}
-    question = ("", "5 D", "1 day", "TRADES", False)
+    request = ("", "5 D", "1 day", "TRADES", False)
     friday, monday = (datetime(2026, 12, d, 20, tzinfo=UTC) for d in (18, 21))
-    last = answer("reqHistoricalDataAsync", Contract(**es), *question, now=friday)
+    last = answer("reqHistoricalDataAsync", Contract(**es), *request, now=friday)
     assert last[-1].date == date(2026, 12, 18)
-    assert answer("reqHistoricalDataAsync", Contract(**es), *question, now=monday)[0] == 200
+    assert answer("reqHistoricalDataAsync", Contract(**es), *request, now=monday)[0] == 200
     expired = Contract(**es, includeExpired=True)
-    got = answer("reqHistoricalDataAsync", expired, *question, now=monday)
+    got = answer("reqHistoricalDataAsync", expired, *request, now=monday)
     assert got[-1].date == date(2026, 12, 18)
     years_later = answer(
-        "reqHistoricalDataAsync", expired, "20261218-20:00:00", *question[1:],
+        "reqHistoricalDataAsync", expired, "20261218-20:00:00", *request[1:],
         now=datetime(2029, 1, 8, 20, tzinfo=UTC),
     )  # fmt: skip
     assert years_later[0] == 162
