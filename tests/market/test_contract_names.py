@@ -27,7 +27,7 @@ def test_a_contract_has_the_name_that_ledgers_have_always_had(symbol, entry, nam
     assert contract_name(instrument_for(symbol, entry)) == name
 
 
-def test_what_an_entry_says_besides_stands_at_the_end_of_the_name():
+def test_further_fields_of_an_entry_are_at_the_end_of_the_name():
     closer = {"multiplier": "50", "trading_class": "ES", "con_id": 495512563}
     future = instrument_for("ES", {"sec_type": "FUT", "expiry": "202612"} | closer)
     assert contract_name(future) == (

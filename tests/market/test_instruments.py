@@ -77,7 +77,7 @@ def test_a_future_may_be_named_by_its_root_and_expiry():
     assert (future.ib_symbol, future.ib_local_symbol, future.expiry) == ("ES", "", "202612")
 
 
-def test_a_known_root_without_a_month_is_asked_for_by_its_symbol():
+def test_a_known_root_without_a_month_is_requested_by_its_symbol():
     future = instrument_for("ES", {"sec_type": "FUT"})
     assert (future.ib_symbol, future.ib_local_symbol) == ("ES", "")
     elsewhere = instrument_for("FESX JUN 26", {"sec_type": "FUT", "exchange": "EUREX"})

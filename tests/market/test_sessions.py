@@ -200,14 +200,14 @@ def test_past_and_coming_sessions_are_joined():
     assert joined.covers(utc("2026-11-19"), utc("2026-11-24"))
 
 
-def test_usual_sessions_that_ib_has_told_since_are_the_usual_ones_no_more():
+def test_usual_sessions_that_ib_has_reported_since_are_no_longer_marked_usual():
     usual = replace(stock_days("2026-11-19", "2026-11-20"), source="hours")
     received = stock_days("2026-11-18", "2026-11-23")
     assert usual.joined(received) == received
     assert usual.joined(stock_days("2026-11-20", "2026-11-23")).source == "hours"
 
 
-def test_days_of_which_nobody_knows_are_not_taken_for_closed():
+def test_unknown_days_are_not_taken_for_closed():
     past, far = stock_days("2026-11-19"), stock_days("2026-11-25")
     assert past.joined(far) == past
 
@@ -236,9 +236,7 @@ FRIDAY_AND_MONDAY = stock_days("2026-11-20", "2026-11-23")
         ("2026-11-21 00:00", Timeframe.D1, True),
     ],
 )
-def test_what_shares_no_instant_with_a_session_lies_where_nobody_trades(
-    start, timeframe, is_closed
-):
+def test_a_bar_is_closed_if_it_overlaps_no_session(start, timeframe, is_closed):
     found = closed(np.array([utc(start)]), FRIDAY_AND_MONDAY, timeframe)
     assert found.tolist() == [is_closed]
 

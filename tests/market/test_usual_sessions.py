@@ -78,7 +78,7 @@ def test_each_kind_has_its_usual_week(kind, count, first):
     assert found.covers(utc("2026-11-15"), utc("2026-11-22"))
 
 
-def test_what_ib_tells_and_what_is_usual_together_are_called_usual():
+def test_reported_and_usual_sessions_joined_are_marked_usual():
     usual = by_rules("STK", utc("2026-11-01"), utc("2026-11-10"))
     coming = read_hours("20261110:0930-20261110:1600", "America/New_York")[0]
     assert usual.joined(coming).source == "rules"

@@ -20,7 +20,7 @@ CLIENTS = Path(__file__).parent / "clients"
 
 
 def import_client():
-    """ib_insync, whose eventkit asks for a loop at its import; Python 3.14 makes none unasked."""
+    """ib_insync, whose eventkit needs a loop at its import; Python 3.14 creates none by itself."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -40,7 +40,7 @@ def test_the_help_names_every_option(sim):
         assert option in result.stdout
 
 
-def test_it_serves_until_sigterm_and_records_what_it_was_asked(environment, tmp_path):
+def test_it_serves_until_sigterm_and_records_requests(environment, tmp_path):
     record = tmp_path / "record.jsonl"
     command = [sys.executable, "-m", "ktrdr.sim", "--port", "0", "--record", str(record)]
     own = environment | {"KTRDR_SIM_ACCOUNT": "SIMULATED", "KTRDR_SIM_LATENCY_MS": "1"}

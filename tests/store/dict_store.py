@@ -1,4 +1,4 @@
-"""A store that keeps its bars in memory: shows that another one can be put behind the protocol."""
+"""A store that keeps its bars in memory: shows that the protocol can have other stores."""
 
 from __future__ import annotations
 

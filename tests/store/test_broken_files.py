@@ -1,4 +1,4 @@
-"""What is told of a file that is broken: which line, the cell as it stands there, what to do."""
+"""What is reported of a broken file: the line, the cell as it stands there, what to do."""
 
 from bisect import bisect_right
 from itertools import accumulate
@@ -47,7 +47,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", list(BROKEN))
-def test_the_line_its_cell_and_the_next_step_are_told(what, filler, data_dir):
+def test_the_line_its_cell_and_the_next_step_are_reported(what, filler, data_dir):
     text, number, cell = BROKEN[what]
     path = data_dir / "AAPL_1h.csv"
     path.write_text(text)
@@ -59,7 +59,9 @@ def test_the_line_its_cell_and_the_next_step_are_told(what, filler, data_dir):
 
 
 @pytest.mark.parametrize("what", list(BROKEN))
-def test_the_same_is_told_at_every_later_scan_and_nothing_is_written(what, filler, clock, data_dir):
+def test_the_same_is_reported_at_every_later_scan_and_nothing_is_written(
+    what, filler, clock, data_dir
+):
     text, *_ = BROKEN[what]
     path = data_dir / "AAPL_1h.csv"
     path.write_text(text)
@@ -90,8 +92,8 @@ def test_a_bad_cell_outside_of_the_days_looked_at_is_named_by_its_line(filler, c
         assert "ktrdr check AAPL 1h" in hint
 
 
-def test_a_broken_row_beside_what_is_asked_for_is_named_by_its_line(filler, data_dir):
-    """Bars beside the answer are compared, whose rows were not looked at."""
+def test_a_broken_row_next_to_the_requested_ones_is_named_by_its_line(filler, data_dir):
+    """Bars next to the response are compared, whose rows were not read."""
     path = data_dir / "AAPL_1h.csv"
     rows = list(map(line, hours("2026-11-16", "2026-11-17")))
     path.write_text(HEADER + "".join([*rows[:3], rows[3].replace(",", ",oops", 1)]))
@@ -143,7 +145,7 @@ def test_a_symbol_with_a_space_is_quoted_in_what_is_to_be_called(data_dir):
 
 
 @pytest.mark.parametrize("entry", ['sec_type = "X"', "since = 7", "con_id = 'x'"])
-def test_a_wrong_entry_says_where_it_is_to_be_corrected(entry, filler, data_dir):
+def test_the_error_of_a_wrong_entry_names_where_to_correct_it(entry, filler, data_dir):
     (data_dir / "AAPL_1h.csv").write_text(HEADER)
     (data_dir / "instruments.toml").write_text(f"[AAPL]\n{entry}\n")
     fill(filler)
@@ -153,7 +155,7 @@ def test_a_wrong_entry_says_where_it_is_to_be_corrected(entry, filler, data_dir)
 
 
 @pytest.mark.parametrize("text", [b"[AAPL\n", b"\xff\xfe"])
-def test_entries_that_cannot_be_read_say_what_to_do(text, filler, data_dir):
+def test_the_error_of_unreadable_entries_has_what_to_do(text, filler, data_dir):
     (data_dir / "instruments.toml").write_bytes(text)
     fill(filler)
     (problem,) = filler.status.recent_errors

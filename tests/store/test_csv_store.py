@@ -81,7 +81,7 @@ def test_the_last_row_can_be_corrected(store, write):
     assert path.read_text() == HEADER + row(1) + row(2, "7.0,7.0,7.0,7.0,100")
 
 
-def test_rows_are_told_as_bars(store, write):
+def test_rows_are_read_as_bars(store, write):
     write("volume,timestamp,open,high,low,close\n100,2026-11-20 14:31:00+00:00,1,3,0.5,2.25\n")
     rows = store.rows(AAPL)
     start = bar(1).start
@@ -334,7 +334,7 @@ def test_real_files_are_read_as_they_stand():
         assert CsvStore(REAL).rows(series).starts.tolist() == expected
 
 
-def test_it_lists_what_are_series_and_names_what_are_none(store, write):
+def test_it_lists_series_and_names_what_are_none(store, write):
     for name in ("MSFT_1d.csv", "AAPL_1m.csv", "AAPL_1h.csv", "notes.csv", ".x_1m.csv", "a.txt"):
         write(HEADER, name)
     found, _, invalid_names, blocked = store.scan()
@@ -539,7 +539,7 @@ def test_a_file_that_was_seen_is_not_opened_again(indexed, long_file):
     assert again.starts.tolist() == seen.starts.tolist()
 
 
-def test_a_file_that_somebody_changed_is_looked_at_again(indexed, write):
+def test_a_file_that_another_program_changed_is_read_again(indexed, write):
     path = write(HEADER + row(0) + row(1))
     age(path)
     assert len(indexed.contents(AAPL, 0).starts) == 2
@@ -635,7 +635,7 @@ def test_what_an_earlier_release_has_seen_is_taken_over(indexed, long_file):
 
 
 @pytest.mark.parametrize("is_broken", [False, True])
-def test_an_earlier_index_that_nobody_understands_costs_a_look(indexed, long_file, is_broken):
+def test_an_earlier_index_that_cannot_be_read_costs_one_reading(indexed, long_file, is_broken):
     age(long_file)
     indexed.verify(AAPL)
     indexed.close()
@@ -650,7 +650,7 @@ def test_an_earlier_index_that_nobody_understands_costs_a_look(indexed, long_fil
 
 
 @given(st.sets(st.integers(0, 300)), st.integers(0, 320), st.sampled_from([60, 3600, 86400]))
-def test_runs_tell_what_was_put_into_them(places, since, step_s):
+def test_runs_return_the_starts_that_were_put_into_them(places, since, step_s):
     starts = np.array(sorted(places), np.int64) * step_s + 7 * step_s
     both = joined_runs(to_runs(starts[:5], step_s), to_runs(starts[5:], step_s), step_s)
     assert both == to_runs(starts, step_s)
@@ -659,7 +659,7 @@ def test_runs_tell_what_was_put_into_them(places, since, step_s):
 
 
 @pytest.mark.parametrize("name", [".ktrdr", ".ktrdr/source"])
-def test_whose_a_store_is_that_does_not_say_so_is_not_guessed(store, name):
+def test_the_source_of_a_store_without_a_record_is_not_guessed(store, name):
     path = store.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if name == ".ktrdr":

@@ -87,7 +87,7 @@ def test_it_is_shown_as_a_series_that_a_person_must_see_to(make, folder, filler)
 
 
 @pytest.mark.parametrize("make", list(ODD), ids=lambda make: make.__name__)
-def test_the_others_are_filled_beside_it(make, folder, filler):
+def test_the_other_series_are_filled(make, folder, filler):
     make(folder / "ODD_1m.csv")
     fill(filler)
     assert shown(filler)["AAPL_1h"]["state"] == "complete"
@@ -151,7 +151,7 @@ def ktrdr(make_settings, monkeypatch):
     return lambda *words: CliRunner().invoke(app, words)
 
 
-def test_the_command_check_tells_of_it_and_of_the_rest(ktrdr, folder):
+def test_the_command_check_reports_it_and_the_rest(ktrdr, folder):
     link_loop(folder / "ODD_1m.csv")
     result = ktrdr("check")
     assert result.exit_code == 1
@@ -163,7 +163,7 @@ NO_NAMES = [b"A\n_1m.csv", b"\xff\xfe_1m.csv", b"A_\xff.csv", b"A_\n1m.csv", b"<
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
-def test_a_name_that_is_none_of_a_series_is_told_in_one_line(name, folder, filler, ktrdr):
+def test_an_invalid_name_is_reported_in_one_line(name, folder, filler, ktrdr):
     try:
         (folder / os.fsdecode(name)).write_text(HEADER)
     except OSError:
@@ -182,7 +182,7 @@ def test_a_name_that_is_none_of_a_series_is_told_in_one_line(name, folder, fille
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-def test_a_name_that_is_none_of_a_series_is_told_as_over_when_it_is_gone(folder, filler):
+def test_an_invalid_name_is_reported_as_over_when_it_is_gone(folder, filler):
     (folder / "AAPL_2x.csv").write_text(HEADER)
     for is_over in (False, True):
         filler.request_scan()
@@ -193,7 +193,7 @@ def test_a_name_that_is_none_of_a_series_is_told_as_over_when_it_is_gone(folder,
         (folder / "AAPL_2x.csv").unlink(missing_ok=True)
 
 
-def test_of_many_such_names_ten_are_told_and_the_others_counted(folder, filler):
+def test_of_many_invalid_names_ten_are_reported_and_the_others_counted(folder, filler):
     for number in range(12):
         (folder / f"AAPL_{number:02}x.csv").write_text(HEADER)
     fill(filler)
@@ -321,7 +321,7 @@ def test_a_second_name_is_noticed_at_the_very_write(make, folder):
     assert store.add(wmt, DAY_OF_AAPL) == 2
 
 
-def test_a_link_to_a_file_elsewhere_that_nobody_else_has_works(folder, filler, scratch):
+def test_a_link_to_a_file_elsewhere_that_no_other_series_has_works(folder, filler, scratch):
     outside = scratch / "jpm.txt"
     outside.write_text(HEADER)
     (folder / "JPM_1h.csv").symlink_to(outside)
@@ -331,7 +331,7 @@ def test_a_link_to_a_file_elsewhere_that_nobody_else_has_works(folder, filler, s
     assert outside.read_text() != HEADER
 
 
-def test_a_snapshot_beside_the_store_shares_files_with_it_as_ever(folder, filler, scratch):
+def test_a_snapshot_outside_the_store_may_share_files_with_it(folder, filler, scratch):
     (scratch / "snapshot").mkdir()
     (scratch / "snapshot" / "AAPL_1h.csv").hardlink_to(folder / "AAPL_1h.csv")
     fill(filler)

@@ -1,4 +1,4 @@
-"""What a folder's watcher tells of real files, and what the gap filler makes of it."""
+"""What a folder's watcher reports of real files, and what the gap filler does then."""
 
 import contextlib
 import queue
@@ -21,7 +21,7 @@ def received():
 
 @pytest.fixture
 def watching(received):
-    """`watching(folder)`: what is told of it, after what is told at the beginning."""
+    """`watching(folder)`: what is reported, after the report at the beginning."""
 
     @contextlib.contextmanager
     def watching(folder, *, is_there=True):
@@ -37,13 +37,13 @@ def watching(received):
     return watching
 
 
-def test_a_new_file_is_told_within_two_seconds(received, watching, data_dir):
+def test_a_new_file_is_reported_within_two_seconds(received, watching, data_dir):
     with watching(data_dir):
         (data_dir / "ORCL_1d.csv").write_text(HEADER)
         assert received.get(timeout=WITHIN_S) == {"ORCL_1d.csv"}
 
 
-def test_a_file_that_is_changed_replaced_or_removed_is_told(received, watching, data_dir):
+def test_a_file_that_is_changed_replaced_or_removed_is_reported(received, watching, data_dir):
     path = data_dir / "ORCL_1d.csv"
     path.write_text(HEADER)
     with watching(data_dir):
@@ -57,7 +57,7 @@ def test_a_file_that_is_changed_replaced_or_removed_is_told(received, watching, 
         assert received.get(timeout=WITHIN_S) == {"ORCL_1d.csv"}
 
 
-def test_what_is_read_or_below_the_folder_is_not_told(received, watching, data_dir):
+def test_reading_and_changes_in_subfolders_are_not_reported(received, watching, data_dir):
     (data_dir / ".ktrdr").mkdir()
     (data_dir / "first.csv").write_text(HEADER)
     with watching(data_dir):
@@ -67,7 +67,7 @@ def test_what_is_read_or_below_the_folder_is_not_told(received, watching, data_d
         assert received.get(timeout=WITHIN_S) == {"last.csv"}
 
 
-def test_many_changes_are_told_together(received, watching, data_dir):
+def test_many_changes_are_reported_together(received, watching, data_dir):
     with watching(data_dir):
         for number in range(300):
             (data_dir / f"A{number}_1d.csv").write_text(HEADER)
@@ -134,7 +134,7 @@ def filler(make_filler):
 
 
 def notice(filler, *names):
-    """What was told; no other series is looked at, and no scan is made."""
+    """What was reported; no other series is assessed, and no scan is made."""
     scan = filler.status.last_scan_id
     filler.note_changed_files(names)
     fill(filler)
@@ -172,7 +172,7 @@ def test_a_file_that_was_removed_is_forgotten(filler, put):
     assert series(filler) == ["AAPL_1d"]
 
 
-def test_nothing_is_forgotten_while_the_whole_folder_is_away(filler, put, data_dir):
+def test_nothing_is_forgotten_while_the_whole_folder_is_missing(filler, put, data_dir):
     put("AAPL_1d")
     fill(filler)
     data_dir.rename(data_dir.with_name("away"))
@@ -191,7 +191,7 @@ class Counted(CsvStore):
         return super().contents(series, since)
 
 
-def test_our_own_writing_has_nothing_looked_at_or_asked_for(make_settings, connection, put):
+def test_the_gap_fillers_own_writing_causes_no_scan_and_no_request(make_settings, connection, put):
     settings = make_settings(ktrdr_gap_max_age_days=30)
     store = Counted(settings.data_dir, indexed=True)
     connection.absent = {utc(f"2026-11-{day}") for day in range(10, 18)}

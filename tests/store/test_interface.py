@@ -42,7 +42,7 @@ def store(request, data_dir):
 
 @pytest.fixture
 def filled(store):
-    """A series with two holes."""
+    """A series with two gaps."""
     store.create(AAPL)
     assert store.add(AAPL, bars(3, 4, 5, 8, 20)) == 5
     return store
@@ -160,7 +160,7 @@ def test_bars_that_are_there_stay_unless_they_are_corrected(filled):
     assert filled.add(AAPL, []) == 0
 
 
-def test_values_are_told_to_the_last_digit(store):
+def test_values_are_exact_to_the_last_digit(store):
     store.create(AAPL)
     odd = Bar(FIRST, 0.1 + 0.2, 1e300, 5e-324, 1 / 3, -1)
     store.add(AAPL, [odd])

@@ -53,7 +53,7 @@ class Torture:
         writer.start()
         tell.close()
         kind = None
-        with suppress(EOFError):  # it has failed: its code tells
+        with suppress(EOFError):  # it has failed, as its exit code shows
             # One at the least, to know how long they take.
             for _ in range(max(self.rng.randint(0, 4), not self._times[system,])):
                 job = receive.recv()
@@ -81,7 +81,7 @@ class Torture:
         for file in range(len(SERIES)):
             self._check(file, kind)
         if self.rng.random() < 0.3:
-            return  # the next writer finds it as it is, and may be killed while it mends
+            return  # the next writer finds it as it is, and may be killed while it removes it
         store = CsvStore(self.folder, indexed=True)
         store.clear_leftovers()
         assert torture.left_over(self.folder) == []

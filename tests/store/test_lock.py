@@ -24,7 +24,7 @@ def is_free(path):
         return False
 
 
-def test_nobody_else_has_it_meanwhile(path):
+def test_nobody_else_holds_it_meanwhile(path):
     with held(path, 0):
         assert not is_free(path)
         with pytest.raises(LockBusy, match=r"AAPL_1m\.lock"), held(path, 0):
@@ -32,7 +32,7 @@ def test_nobody_else_has_it_meanwhile(path):
     assert is_free(path)
 
 
-def test_it_waits_for_who_holds_it(path, monkeypatch):
+def test_it_waits_for_its_holder(path, monkeypatch):
     other = FileLock(path)
     path.parent.mkdir(parents=True)
     other.acquire()
@@ -87,7 +87,7 @@ def test_what_is_wrong_with_the_lock_is_not_said_of_the_file(path):
         pass
 
 
-def test_who_was_killed_is_known_to_the_next(path):
+def test_the_next_holder_learns_that_one_was_killed(path):
     assert left_unfinished(path) is None
     with held(path, 0) as lock:
         assert lock.unfinished() is None

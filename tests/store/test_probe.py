@@ -22,7 +22,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A store of ours."""
+    """A store that ktrdr owns."""
     (tmp_path / "store/.ktrdr").mkdir(parents=True)
     return tmp_path / "store"
 
@@ -45,11 +45,11 @@ def test_a_folder_that_can_be_written_to_is_well_and_left_as_it_was(folder):
     assert probe.room.total >= probe.room.free > 0
 
 
-def test_a_folder_that_never_was_there_is_nobodys_trouble(tmp_path):
+def test_a_folder_that_never_existed_is_not_a_problem(tmp_path):
     StoreProbe(tmp_path / "none").check()
 
 
-def test_a_folder_that_has_gone_is_told_and_taken_again_when_it_is_back(folder, tmp_path):
+def test_a_folder_that_has_gone_is_reported_and_used_again_when_it_is_back(folder, tmp_path):
     probe = StoreProbe(folder)
     probe.check()
     folder.rename(tmp_path / "away")
@@ -98,7 +98,7 @@ def test_another_store_in_its_place_is_taken(folder):
     probe.check()
 
 
-def test_a_ledger_that_somebody_deletes_is_no_trouble(folder):
+def test_a_deleted_ledger_is_not_a_problem(folder):
     probe = StoreProbe(folder)
     probe.check()
     (folder / ".ktrdr").rmdir()
@@ -106,7 +106,7 @@ def test_a_ledger_that_somebody_deletes_is_no_trouble(folder):
 
 
 @needs_root
-def test_a_disk_that_is_unmounted_is_told(folder):
+def test_an_unmounted_disk_is_reported(folder):
     with mounted(folder, "size=1m"):
         (folder / ".ktrdr").mkdir()
         probe = StoreProbe(folder)
@@ -117,7 +117,7 @@ def test_a_disk_that_is_unmounted_is_told(folder):
 
 
 @needs_root
-def test_a_full_disk_is_told_until_there_is_room(folder):
+def test_a_full_disk_is_reported_until_there_is_room(folder):
     with mounted(folder, "size=1m"):
         (folder / ".ktrdr").mkdir()
         probe = StoreProbe(folder)
@@ -167,7 +167,7 @@ def test_a_disk_without_room_for_another_file_is_well_again_when_some_are_gone(f
 
 
 @needs_root
-def test_a_disk_that_is_read_only_is_told(folder):
+def test_a_read_only_disk_is_reported(folder):
     with mounted(folder, "size=1m"):
         (folder / ".ktrdr").mkdir()
         probe = StoreProbe(folder)
@@ -178,10 +178,10 @@ def test_a_disk_that_is_read_only_is_told(folder):
 
 
 def as_nobody(work: Callable[[], str]) -> str:
-    """What the work says in a process of a user who owns nothing."""
+    """The output of the work in a process of a user who owns nothing."""
     reads, writes = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside other threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking while other threads run
         child = os.fork()
     if not child:
         with contextlib.suppress(BaseException):
@@ -198,7 +198,7 @@ def as_nobody(work: Callable[[], str]) -> str:
 
 @needs_root
 @pytest.mark.parametrize("name", ["store", "store/.ktrdr"])
-def test_a_folder_of_somebody_else_is_told_with_what_to_do(scratch, name):
+def test_a_folder_of_another_user_is_reported_with_what_to_do(scratch, name):
     scratch.chmod(0o755)
     for path in (scratch / "store", scratch / "store/.ktrdr"):
         path.mkdir()
@@ -217,7 +217,7 @@ def test_a_folder_of_somebody_else_is_told_with_what_to_do(scratch, name):
     assert "sudo chown -R 65534:65534" in output
 
 
-def test_a_folder_of_its_own_is_told_how_it_comes_to_be_writable(folder):
+def test_an_unwritable_folder_of_this_user_is_reported_with_the_command(folder):
     ledger = folder / ".ktrdr/ledger.sqlite"
     ledger.touch()
     for path in (folder, folder / ".ktrdr", ledger):
@@ -228,7 +228,7 @@ def test_a_folder_of_its_own_is_told_how_it_comes_to_be_writable(folder):
         assert path.stat().st_mode & 0o600 == 0o600
 
 
-def test_a_folder_that_something_else_forbids_is_told_where_to_look(folder):
+def test_a_folder_that_something_else_forbids_is_reported_with_where_to_look(folder):
     refused = explained(PermissionError(errno.EPERM, "Operation not permitted"), folder)
     assert refused.message == f"this user may not write to {folder}"
     assert f"lsattr -d {folder} {folder}/.ktrdr {folder}/.ktrdr/*" in refused.hint

@@ -285,7 +285,7 @@ def in_a_child(work) -> bool:
         try:
             work()
             code = 0
-        except BaseException as error:  # noqa: BLE001  told below
+        except BaseException as error:  # noqa: BLE001  reported below
             os.write(2, repr(error).encode())
         finally:
             os._exit(code)

@@ -100,7 +100,9 @@ def test_rows_that_were_written_before_the_kill_stay(store, path, killed_at):
     assert path.read_text() == HEADER + row(0) + row(1) + row(2) + row(3)
 
 
-def test_the_last_row_of_who_replaced_a_torn_file_is_not_taken_for_torn(store, path, killed_at):
+def test_the_last_row_of_a_program_that_replaced_a_torn_file_is_not_taken_for_torn(
+    store, path, killed_at
+):
     killed_at(1, lacking=3)
     other = path.with_name("other")
     other.write_text((HEADER + row(0) + row(1)).removesuffix("\n"))
@@ -109,9 +111,7 @@ def test_the_last_row_of_who_replaced_a_torn_file_is_not_taken_for_torn(store, p
     assert path.read_text() == HEADER + row(0) + row(1) + row(2)
 
 
-def test_the_last_row_of_another_program_survives_one_of_ours_that_was_refused(
-    store, path, monkeypatch
-):
+def test_the_last_row_of_another_program_survives_a_refused_append(store, path, monkeypatch):
     def full(_file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -128,7 +128,7 @@ def test_the_last_row_of_another_program_survives_one_of_ours_that_was_refused(
 
 
 @pytest.mark.parametrize("name", ["AAPL_1m.lock", "AAPL_1m (conflict).lock", "x.lock"])
-def test_what_somebody_else_puts_beside_the_locks_stops_no_start(store, path, killed_at, name):
+def test_foreign_files_in_the_folder_of_locks_do_not_stop_a_start(store, path, killed_at, name):
     killed_at(1, lacking=3)
     locks = path.parent / ".ktrdr" / "locks"
     (locks / "AAPL_1m.lock").rename(locks / "SPY_1m.lock")
@@ -139,7 +139,7 @@ def test_what_somebody_else_puts_beside_the_locks_stops_no_start(store, path, ki
     assert store.clear_leftovers() == 1
 
 
-def test_who_has_read_a_torn_row_does_not_read_on_in_another_one(store, path):
+def test_a_reader_of_a_torn_row_does_not_continue_in_another_one(store, path):
     """Programs that read line by line ask for more when they have come to the end."""
     path.write_text(HEADER + row(0) + row(1)[:40])
     with path.open("rb", buffering=0) as opened:
@@ -150,9 +150,7 @@ def test_who_has_read_a_torn_row_does_not_read_on_in_another_one(store, path):
     assert path.read_text() == HEADER + row(0) + row(1) + row(2)
 
 
-def test_who_has_read_of_rows_that_were_refused_does_not_read_on_in_others(
-    store, path, monkeypatch
-):
+def test_a_reader_of_refused_rows_does_not_continue_in_others(store, path, monkeypatch):
     seen = b""
 
     def full(_file):
@@ -397,7 +395,7 @@ def test_a_disk_that_is_full_or_read_only_leaves_the_old_file_until_it_is_not(sc
 # What others do meanwhile.
 
 
-def test_rows_that_are_on_the_disk_are_told_even_if_no_look_at_them_can_be_had(
+def test_rows_on_the_disk_are_counted_even_if_their_file_cannot_be_examined(
     store, path, monkeypatch
 ):
     real_append, real_stat = os.pwrite, os.stat

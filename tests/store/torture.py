@@ -1,4 +1,4 @@
-"""What the kill tests run beside themselves: a writer of random bars, and readers that check all.
+"""The programs that the kill tests run: a writer of random bars, and readers that check all.
 
 A row proves itself: its volume names a version, and its prices follow from the version and the
 start. What was meant and what was acknowledged stands in memory that the processes share, which
@@ -141,7 +141,7 @@ def _rows_of(folder: Path) -> Path:
 
 
 def make_store(folder: Path, book: Book, rng: random.Random) -> None:
-    """Files of all sizes, with holes in them."""
+    """Files of all sizes, with gaps in them."""
     known = {}
     for file, series in enumerate(SERIES):
         slots = sorted(rng.sample(range(ROWS[file] * 10 // 9), ROWS[file]))
@@ -160,7 +160,7 @@ def make_store(folder: Path, book: Book, rng: random.Random) -> None:
 
 
 def read(folder: Path, book_path: Path, number: int) -> None:
-    """PROGRAM: reads files again and again, in all ways, and fails on the first thing amiss."""
+    """PROGRAM: reads files repeatedly, in all ways, and fails at the first error."""
     os.nice(3)  # writers shall get on
     book, judge, rng = Book(book_path), Judge(folder), random.Random(number)
     store = CsvStore(folder)
@@ -182,7 +182,7 @@ def read(folder: Path, book_path: Path, number: int) -> None:
                 first, last = sorted(rng.sample(range(SLOTS), 2))
                 seen = judge.versions(_of_store(store, file, first, last))
                 if seen[:first].any() or seen[last:].any():
-                    raise Torn(f"{SERIES[file]}: more than was asked for")
+                    raise Torn(f"{SERIES[file]}: more than was requested")
             case _:
                 starts = store.verify(SERIES[file]).starts
                 seen = np.zeros(SLOTS, np.uint32)
@@ -210,7 +210,7 @@ def _of_store(store: CsvStore, file: int, first: int, last: int) -> list[bytes]:
 
 
 def write(folder: Path, book_path: Path, pipe, seed: int, system: str) -> None:
-    """PROGRAM: adds bars at random until it is killed; tells when it begins, and when it is done.
+    """PROGRAM: adds bars at random until it is killed; reports when it begins, and when it is done.
 
     `system`: `sound`, `slow` (takes pieces, and its time) or `failing` (calls fail at random).
     """
@@ -244,12 +244,12 @@ def plan(rng: random.Random, acked: np.ndarray) -> tuple[int, list[int]]:
     kind = rng.choices(KINDS, (4, 3, 2, 1))[0]
     count = rng.choice((1, 7, 60, 200))
     behind = [s for s in range(end, min(end + count, SLOTS)) if rng.random() < 0.9]
-    holes = np.flatnonzero(acked[:end] == 0)
-    place = rng.randrange(len(holes)) if len(holes) else 0
+    missing = np.flatnonzero(acked[:end] == 0)
+    place = rng.randrange(len(missing)) if len(missing) else 0
     if rng.random() < 0.5:  # close together, or far apart
-        within = holes[place : place + count].tolist()
+        within = missing[place : place + count].tolist()
     else:
-        within = sorted(rng.sample(holes.tolist(), min(count, 20, len(holes))))
+        within = sorted(rng.sample(missing.tolist(), min(count, 20, len(missing))))
     known = sorted(rng.sample(there.tolist(), min(count, 20, len(there))))
     wanted = {
         APPEND: behind,

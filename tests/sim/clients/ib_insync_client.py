@@ -1,4 +1,4 @@
-"""Puts a plan of questions to gateways with ib_insync or ib_async, and prints what it heard.
+"""Sends a plan of requests to gateways with ib_insync or ib_async, and prints what it received.
 
 `python ib_insync_client.py MODULE < PLAN > REPORT`, both JSON; `conformance.py` says their keys.
 Nothing of this project is imported: it runs where only the client is installed.
@@ -46,7 +46,7 @@ class Talk:
         return self.library.Contract(**fields)
 
     async def hold(self, port, questions):
-        """Connect, ask everything, one after the other, and leave."""
+        """Connect, send all requests one after the other, and disconnect."""
         await self.client.connectAsync("127.0.0.1", port, clientId=5)
         report = {
             "version": self.client.client.serverVersion(),
@@ -151,7 +151,7 @@ class Talk:
         await self.refused.wait()
 
     async def unknown(self, question):
-        """Messages without meaning, then a question: whether the connection still lives."""
+        """Unsupported messages, then a request: whether the connection still works."""
         self.client.client.send(9999, 1, "x")
         return await self.details(question)
 

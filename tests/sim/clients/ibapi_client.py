@@ -1,4 +1,4 @@
-"""Puts a plan of questions to gateways with IB's own `ibapi`, and prints what it heard.
+"""Sends a plan of requests to gateways with IB's own `ibapi`, and prints what it received.
 
 `python ibapi_client.py < PLAN > REPORT`, both JSON; `conformance.py` says their keys.
 Nothing of this project is imported: it runs where only the client is installed.
@@ -98,7 +98,7 @@ class Talk(EWrapper, EClient):
         self.inbox.put(("update", row(bar)))
 
     def hold(self, port, questions):
-        """Connect, ask everything, one after the other, and leave."""
+        """Connect, send all requests one after the other, and disconnect."""
         self.connect("127.0.0.1", port, 5)
         reader = threading.Thread(target=self.run)
         reader.start()
@@ -172,7 +172,7 @@ class Talk(EWrapper, EClient):
                 self.reqContractDetails(self.number, contract)
 
     def updates(self, question, first):
-        """Bars kept up to date, until one after those that were told of has begun."""
+        """Bars with keepUpToDate, until one begins after those of the response."""
         seen = []
         while len(seen) < question["count"] or seen[-1][0] == seen[0][0]:
             try:

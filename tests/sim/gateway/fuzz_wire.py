@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what a client's bytes can reach: wire, then desk. Not a test.
+"""Coverage-guided fuzzing of what a client's bytes can reach: wire and handlers. Not a test.
 
 `scripts/fuzz` runs it for a bounded time. Whatever the bytes, only WireError may be raised.
 """

@@ -57,14 +57,14 @@ def test_the_log_in_ends_on_sunday_and_stays_ended():
     assert nights.next_change(at("2026-03-08 06:00")) == at("2026-03-15 05:00")
 
 
-def test_somebody_logs_in_after_a_while_even_days_later():
+def test_the_next_log_in_can_be_days_later():
     nights = Nights(logs_out=True, login_after_s=2 * 86400)
     assert nights.changes(at("2026-03-09 00:00"), at("2026-03-11 00:00")) == [
         Change(at("2026-03-10 06:00"), "logged_out", is_begin=False)
     ]
 
 
-def test_nothing_is_planned_unless_somebody_plans_it():
+def test_nothing_is_planned_by_default():
     assert Nights().next_change(at("2026-03-08 06:00")) is None
 
 
@@ -123,7 +123,7 @@ def test_a_week_with_its_nights_and_its_sunday_passes_in_seconds():
     )
 
 
-def test_somebody_logs_in_by_hand_after_the_sunday():
+def test_ending_the_fault_after_sunday_is_the_log_in():
     async def main():
         plan = Nights(logs_out=True)
         start = at("2026-03-08 05:59:59")

@@ -116,7 +116,7 @@ FOLLOWED = bars("followed", AAPL, ask="updates", size="1 min", duration="600 S",
 
 
 async def converse(python, client):
-    """The reports of a client that asks a gateway of each version, and at last the newest."""
+    """The reports of a client on a gateway of each version, and on the newest at last."""
     async with AsyncExitStack() as stack:
         plan = []
         for version in (*VERSIONS, None):
@@ -167,7 +167,7 @@ def local(seconds):
     return datetime.fromtimestamp(seconds, NEW_YORK).strftime("%m-%d %H:%M")
 
 
-def test_it_connects_and_hears_its_account_its_order_id_and_that_all_farms_are_well(report, client):
+def test_it_connects_and_receives_its_account_an_order_id_and_that_all_farms_are_ok(report, client):
     assert report["version"] == NEWEST[client]
     assert report["accounts"] == ["DU1000000"]
     assert report["next_id"] >= 1
@@ -201,7 +201,7 @@ def test_it_sees_the_details_of_a_future_and_of_all_its_months(answers):
     assert len(set(months)) == len(months) > 1
 
 
-def test_contracts_that_are_not_or_are_not_clear_and_questions_that_are_wrong_are_refused(answers):
+def test_unknown_and_ambiguous_contracts_and_invalid_requests_are_refused(answers):
     got = {q["name"]: [code for code, _ in answers[q["name"]]["errors"]] for q, _ in REFUSED}
     assert got == {question["name"]: [code] for question, code in REFUSED}
 
@@ -213,12 +213,12 @@ def test_an_end_without_a_zone_is_answered_with_a_warning(answers):
     assert result(answers, "end with a zone") == result(answers, "bars")
 
 
-def test_it_is_told_the_time_and_where_history_begins(answers):
+def test_it_receives_the_time_and_the_head_timestamp(answers):
     assert result(answers, "time") == int(NOW.timestamp())
     assert result(answers, "head") == datetime(2025, 12, 18, 23, tzinfo=UTC).timestamp()
 
 
-def test_it_is_told_the_sessions_of_the_new_york_stock_exchange(answers):
+def test_it_receives_the_sessions_of_the_new_york_stock_exchange(answers):
     got = result(answers, "schedule")
     known = exchange_calendars.get_calendar("XNYS", start="2026-01-02", end="2026-11-20")
     days = [day.strftime("%Y%m%d") for day in known.sessions[-30:]]
@@ -230,7 +230,7 @@ def test_hours_of_a_stock_begin_at_half_past_nine_and_all_hours_at_four(answers)
     regular = [local(bar[0]) for bar in result(answers, "bars")]
     assert regular == ["11-20 09:30", *(f"11-20 {h}:00" for h in (10, 11, 12, 13, 14, 15))]
     every = [local(bar[0]) for bar in result(answers, "all hours")]
-    assert every == [f"11-20 {h:02}:00" for h in range(4, 17)]  # asked up to 17:00
+    assert every == [f"11-20 {h:02}:00" for h in range(4, 17)]  # requested up to 17:00
 
 
 def test_dates_as_texts_and_as_seconds_are_the_same(answers):
@@ -251,7 +251,7 @@ def test_bars_are_the_truth(answers, symbol, timeframe):
             [int(datetime.strptime(b[0] + "+0000", "%Y%m%d%z").timestamp()), *b[1:]] for b in got
         ]
         known, got = known[-3:], got[-3:]
-    if symbol == "BTC":  # it never closes: the last bar is cut off at the end asked for
+    if symbol == "BTC":  # it never closes: the last bar is cut off at the requested end
         known, got = known[:-1], got[: len(got) - 1]
     assert len(got) >= 2
     assert [tuple(bar[:6]) for bar in got] == [tuple(row) for row in known][-len(got) :]
@@ -280,7 +280,7 @@ def test_continuous_futures_and_indices_have_bars(answers):
 
 
 def test_bars_kept_up_to_date_go_on_from_the_answer(reports):
-    """The minute that forms is told of until it has ended, and then the next one."""
+    """The forming minute is updated until it has ended, and then the next one."""
     answer = reports[-1]["answers"]["followed"]
     followed = answer["result"]
     assert [code for code, _ in answer["errors"]] in ([], [162])  # it was cancelled in the end

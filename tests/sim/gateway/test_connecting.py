@@ -45,7 +45,7 @@ def test_a_client_with_its_defaults_receives_an_empty_account(with_client, caplo
     assert "timed out" not in caplog.text
 
 
-def test_a_client_that_connects_hears_that_all_farms_are_well():
+def test_a_client_that_connects_receives_that_all_farms_are_ok():
     async def main():
         async with SimulatedGateway() as gateway:
             client = IB()
@@ -57,7 +57,7 @@ def test_a_client_that_connects_hears_that_all_farms_are_well():
     assert asyncio.run(main()) == [2104, 2106, 2158]
 
 
-def test_a_client_id_in_use_gets_326_and_is_sent_away_while_the_first_goes_on():
+def test_a_client_id_in_use_gets_326_and_is_disconnected_while_the_first_goes_on():
     async def main():
         async with SimulatedGateway() as gateway:
             first = await connected(gateway, 7)
@@ -104,7 +104,7 @@ def test_orders_are_refused_as_by_a_read_only_gateway(with_client):
     assert [(code, "Read-Only" in text) for code, text in with_client(work)] == [(321, True)]
 
 
-def test_messages_without_meaning_here_are_ignored(with_client):
+def test_unsupported_messages_are_ignored(with_client):
     async def work(client, _):
         seen = errors_of(client)
         client.client.send(9999, 1, "x")
@@ -235,7 +235,7 @@ def test_a_cancelled_request_is_never_answered(with_client):
     assert not [e for e in record if e["kind"] == "historical_data" and e["event"] == "answered"]
 
 
-def test_the_record_tells_every_question_and_its_answer(with_client, tmp_path):
+def test_the_record_has_every_request_and_its_response(with_client, tmp_path):
     async def work(client, gateway):
         await client.reqHistoricalDataAsync(
             Forex("EURUSD"), "20261120-21:00:00", "3600 S", "5 mins", "MIDPOINT", False

@@ -1,4 +1,4 @@
-"""The controls over their socket, asked by curl's own words and by `ktrdr sim`."""
+"""The controls over their socket, with the requests that curl sends and with `ktrdr sim`."""
 
 import asyncio
 import http.client
@@ -76,7 +76,7 @@ def can_connect(port):
     return True
 
 
-def test_the_status_tells_port_clock_clients_and_faults(controlled, request_control):
+def test_the_status_has_port_clock_clients_and_faults(controlled, request_control):
     code, body = request_control("GET", "/status")
     assert code == 200
     assert (body["port"], body["listening"], body["client_ids"], body["faults"]) == (
@@ -174,7 +174,7 @@ def test_the_command_line_begins_ends_and_lists_faults(controlled, ktrdr):
 
 
 @pytest.mark.usefixtures("controlled")
-def test_the_command_line_says_what_is_wrong(ktrdr):
+def test_the_command_line_fails_for_an_unknown_fault(ktrdr):
     assert ktrdr("sim", "fault", "nonsense").exit_code == 1
 
 

@@ -1,4 +1,4 @@
-"""A real client feels every fault, and none any more when its block has ended."""
+"""A real client meets every fault, and none after its block has ended."""
 
 import asyncio
 import contextlib
@@ -113,7 +113,7 @@ def test_a_drop_by_rst_is_seen_as_a_reset():
     asyncio.run(main())
 
 
-def test_a_refusing_gateway_keeps_who_is_there(with_client):
+def test_a_refusing_gateway_keeps_open_connections(with_client):
     async def work(client, gateway):
         with gateway.refusing():
             assert not await can_connect(gateway, timeout_s=SHORT_S)
@@ -123,7 +123,7 @@ def test_a_refusing_gateway_keeps_who_is_there(with_client):
     assert with_client(work)
 
 
-def test_a_half_open_connection_lives_and_answers_nothing(with_client):
+def test_a_half_open_connection_stays_open_and_sends_nothing(with_client):
     async def work(client, gateway):
         with gateway.half_open():
             assert await hangs(bars(client))
@@ -135,7 +135,7 @@ def test_a_half_open_connection_lives_and_answers_nothing(with_client):
     assert with_client(work)["half_open"] >= 1
 
 
-def test_an_answer_that_half_open_eats_is_recorded_as_eaten(with_client):
+def test_a_response_that_half_open_swallows_is_recorded_as_swallowed(with_client):
     async def work(client, gateway):
         request = asyncio.ensure_future(bars(client))
         await until(lambda: gateway.summary()["in_flight"] == 1)
@@ -151,7 +151,7 @@ def test_an_answer_that_half_open_eats_is_recorded_as_eaten(with_client):
     assert in_flight == 0
 
 
-def test_a_question_of_the_lost_time_hangs_though_its_answer_would_come_later(with_client):
+def test_a_request_during_the_outage_is_not_answered_though_its_response_was_due_later(with_client):
     async def work(client, gateway):
         with gateway.connectivity_lost():
             request = asyncio.ensure_future(bars(client))
@@ -177,7 +177,7 @@ def test_a_senseless_value_is_named(name, values):
         FAULTS[name].read(values)
 
 
-def test_a_wedged_gateway_accepts_and_never_speaks(with_client):
+def test_a_wedged_gateway_accepts_and_sends_nothing(with_client):
     async def work(client, gateway):
         with gateway.wedged():
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -200,7 +200,7 @@ def test_the_first_connection_comes_too_early_and_the_second_does_not(with_clien
     assert with_client(work) == [False, True]
 
 
-def test_an_untrusted_client_is_sent_away_before_the_greeting(with_client):
+def test_an_untrusted_client_is_disconnected_before_the_greeting(with_client):
     async def work(_client, gateway):
         with gateway.untrusting():
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -226,7 +226,7 @@ def test_an_old_version_is_refused_by_the_client(with_client):
     assert with_client(work) == ("TWS/gateway version must be >= 972", True)
 
 
-def test_a_stall_holds_back_and_lets_everything_out_at_its_end(with_client):
+def test_a_stall_delays_everything_until_its_end(with_client):
     async def work(client, gateway):
         with gateway.stalled():
             request = asyncio.ensure_future(bars(client))
@@ -236,7 +236,7 @@ def test_a_stall_holds_back_and_lets_everything_out_at_its_end(with_client):
     assert with_client(work) == 78
 
 
-def test_a_slow_drip_brings_the_whole_answer_late(with_client):
+def test_a_slow_drip_sends_the_whole_response_late(with_client):
     async def work(client, gateway):
         begin = asyncio.get_running_loop().time()
         with gateway.slow_drip(10_000):
@@ -260,7 +260,7 @@ def test_a_truncated_message_is_never_an_answer(with_client):
     assert with_client(work)
 
 
-def test_after_garbage_a_client_waits_for_ever_on_a_false_length(with_client):
+def test_after_garbage_a_client_waits_because_of_a_false_length(with_client):
     async def work(client, gateway):
         gateway.garbage()
         assert await hangs(bars(client))
@@ -436,7 +436,7 @@ def test_a_false_200_denies_contracts_that_exist(with_client):
     assert with_client(work) == [200, 200]
 
 
-def test_a_question_is_never_answered_but_can_be_taken_back(with_client):
+def test_a_request_is_never_answered_but_can_be_cancelled(with_client):
     async def work(client, gateway):
         with gateway.unanswered("historical_data"):
             request = asyncio.ensure_future(bars(client))

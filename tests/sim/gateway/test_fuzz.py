@@ -64,7 +64,7 @@ attacks = st.one_of(
 
 @given(st.lists(st.binary(max_size=200), max_size=6))
 @settings(max_examples=200, deadline=None)
-def test_the_wire_reads_any_bytes_or_says_that_it_cannot(pieces):
+def test_the_wire_reads_any_bytes_or_raises_an_error(pieces):
     framer = Framer()
     for piece in pieces:
         try:
@@ -75,7 +75,7 @@ def test_the_wire_reads_any_bytes_or_says_that_it_cannot(pieces):
 
 
 class Witness:
-    """A real client beside the attacker."""
+    """A real client on another connection than the attacker."""
 
     def __init__(self):
         self.client = IB()

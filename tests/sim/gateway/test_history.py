@@ -266,7 +266,7 @@ def test_what_ib_finds_invalid_gets_321(bars, duration, size):
     assert error_of(bars, AAPL, "", duration, size)[0] == 321
 
 
-def test_no_data_is_162_with_ibs_words(bars):
+def test_no_data_is_162_with_ibs_text(bars):
     no_data = "Historical Market Data Service error message:HMDS query returned no data: "
     assert error_of(bars, EURUSD, "", "1 D", "1 hour", "TRADES") == (
         162,
@@ -299,7 +299,9 @@ def test_crypto_has_no_trades_but_aggregated_ones(bars):
         Contract(secType="FUT", symbol="ES", exchange="CME"),  # ambiguous
         Crypto("DOGE", "PAXOS", "USD"),
         Contract(secType="IND", symbol="SPY", exchange="CBOE"),
-        Contract(secType="FUT", localSymbol="ESU6", exchange="CME"),  # expired, not asked for so
+        Contract(
+            secType="FUT", localSymbol="ESU6", exchange="CME"
+        ),  # expired, without includeExpired
         Contract(),
     ],
     ids=str,
@@ -352,7 +354,7 @@ def test_current_time_and_head_timestamp(with_client, monday):
     assert text.replace(tzinfo=UTC) == seconds == datetime(2025, 12, 18, 23, tzinfo=UTC)
 
 
-def test_one_client_id_may_ask_many_things_at_once(with_client):
+def test_one_client_may_have_many_requests_open(with_client):
     async def work(client, _):
         requests = (
             client.reqHistoricalDataAsync(c, "", "2 D", size, what, False, 2)

@@ -1,4 +1,4 @@
-"""A real client feels each of the lies that a gateway tells when it is unwell."""
+"""A real client receives each kind of false response."""
 
 import asyncio
 from zoneinfo import ZoneInfo
@@ -219,7 +219,7 @@ def test_zones_have_other_names(with_client):
     ("encoding", "received"),
     [("utf-8", "查询"), ("gb18030", r"\xb2\xe9ѯ")],
 )
-def test_a_question_is_refused_with_any_words_in_any_bytes(with_client, encoding, received):
+def test_a_request_is_refused_with_any_text_in_any_encoding(with_client, encoding, received):
     async def work(client, gateway):
         values = {"kind": "schedule", "code": 162, "text": "查询", "encoding": encoding}
         with gateway.fault("refused", **values):

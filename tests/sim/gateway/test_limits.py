@@ -90,7 +90,7 @@ def test_too_many_messages_get_errors_and_end_the_connection_if_it_goes_on():
     assert (second.is_end, third.is_end) == (False, True)
 
 
-# From here on a real client feels them.
+# From here on with a real client.
 
 
 def seconds(client, size="5 secs", end="", contract=AAPL, what="TRADES"):
@@ -98,7 +98,7 @@ def seconds(client, size="5 secs", end="", contract=AAPL, what="TRADES"):
 
 
 async def code_of(requested):
-    """The error that a question gets; None: it was answered."""
+    """The error that a request gets; None: it was answered."""
     try:
         await requested
     except RequestError as error:
@@ -120,7 +120,7 @@ def verdicts(gateway):
 PACED = "Historical Market Data Service error message:Historical data request pacing violation"
 
 
-def test_a_client_that_asks_for_the_same_head_timestamp_again_gets_a_pacing_violation(with_client):
+def test_the_same_head_timestamp_again_is_a_pacing_violation(with_client):
     async def work(client, gateway):
         requested = [
             await code_of(client.reqHeadTimeStampAsync(AAPL, "TRADES", True, 1)) for _ in "ab"
@@ -146,7 +146,7 @@ def test_a_client_that_hurries_through_one_contract_gets_a_pacing_violation(with
     assert other is None or "pacing" not in other[1]
 
 
-def test_a_client_that_asks_for_much_of_small_bars_gets_a_pacing_violation(with_client):
+def test_too_many_requests_for_small_bars_are_a_pacing_violation(with_client):
     async def work(client, gateway):
         for symbol in ("AAPL", "MSFT", "GOOG", "AMZN"):
             last = await code_of(
@@ -175,7 +175,7 @@ def test_the_51st_open_request_gets_322_and_the_others_their_answer(with_client)
     assert (summary["most_in_flight"], summary["violations"]) == (50, {"open_requests": 1})
 
 
-def test_a_client_over_the_soft_limit_waits_longer_and_is_sent_away_far_beyond_it(with_client):
+def test_a_client_over_the_soft_limit_waits_longer_and_is_disconnected_far_beyond_it(with_client):
     async def work(client, gateway):
         times = []
         loop = asyncio.get_running_loop()
@@ -209,7 +209,7 @@ def test_a_client_that_sends_too_fast_gets_100_and_is_disconnected_when_it_goes_
     assert with_client(work, limits=Limits(messages_per_s=30)) == ({100}, {"messages"})
 
 
-def test_the_33rd_client_is_sent_away():
+def test_the_33rd_client_is_disconnected():
     async def main():
         async with SimulatedGateway() as gateway:
             clients = [IB() for _ in range(32)]

@@ -71,7 +71,7 @@ def test_every_history_request_gets_one_answer_or_one_error(
 
 
 @given(kind=st.sampled_from(["contract_details", "head_timestamp"]), query=ANY_QUERY)
-def test_every_question_for_a_contract_gets_an_answer(handlers, kind, query):
+def test_every_request_for_a_contract_gets_a_response(handlers, kind, query):
     assert handlers.reply(Request(kind, 1, query, what_to_show="TRADES"), 176).message
 
 

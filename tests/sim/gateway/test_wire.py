@@ -57,7 +57,7 @@ def test_keep_up_to_date_is_found_behind_the_legs_of_a_combination():
 
 
 @pytest.mark.parametrize("version", [157, 176])
-def test_a_question_for_details_is_read_in_every_version(version):
+def test_a_request_for_details_is_read_in_every_version(version):
     contract = Contract(secType="FUT", localSymbol="ESZ6", exchange="CME", includeExpired=True)
     request = parse(sent_by_a_client("reqContractDetails", 7, contract, version=version))
     assert (request.kind, request.request_id) == ("contract_details", 7)
@@ -82,7 +82,7 @@ def test_the_highest_common_version_is_chosen(greeting, version):
 
 
 @pytest.mark.parametrize("greeting", ["v100..156", "v179..200", "", "hello", "v99999..1", "71"])
-def test_a_client_without_a_common_version_is_sent_away(greeting):
+def test_a_client_without_a_common_version_is_disconnected(greeting):
     with pytest.raises(WireError):
         negotiate([greeting])
 

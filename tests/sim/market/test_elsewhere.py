@@ -1,4 +1,4 @@
-"""Sessions and sums against answers made elsewhere: other people's calendars, and real bars."""
+"""Sessions and sums against other sources: other people's calendars, and real bars."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -28,7 +28,7 @@ HALF = {
 
 
 def scheduled(with_client, year):
-    """The sessions of a year as a client is told them: day → (open, close), New York's clock."""
+    """The sessions of a year as a client receives them: day → (open, close), New York time."""
     now = datetime(year + 1, 1, 1, 12, tzinfo=UTC)
 
     async def work(client, _):

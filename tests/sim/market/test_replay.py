@@ -168,7 +168,7 @@ def test_minutes_missing_in_the_file_do_not_exist(with_client, tmp_path):
         with_client(work, replay=tmp_path)
 
 
-def test_a_half_day_stays_that_half_day_wherever_it_is_moved(with_client, tmp_path):
+def test_a_half_day_stays_a_half_day_wherever_it_is_shifted(with_client, tmp_path):
     # 2025-11-28 closed at 13:00; 2026-11-20, to which it moves, did not.
     write(tmp_path, "XYZ_1m.csv", minutes("2025-11-28 14:30", 210))
 
@@ -194,7 +194,7 @@ def test_bars_keep_their_time_of_day_over_daylight_saving(with_client, tmp_path)
     assert [f"{b.date:%m-%d %H:%M}" for b in got] == ["07-03 14:30", "07-06 14:30"]
 
 
-def test_a_bar_outside_every_session_widens_its_days_session(with_client, tmp_path):
+def test_a_bar_outside_every_session_extends_its_days_session(with_client, tmp_path):
     rows = [("2025-11-18 22:05", 150.0, -1), ("2025-11-18 23:00", 150.5, -1)]  # 17:05 and 18:00
     write(tmp_path, "USDJPY_1m.csv", rows)
 
@@ -224,7 +224,7 @@ def test_a_symbol_serves_its_smallest_file_and_nothing_smaller(with_client, tmp_
         all_bars(with_client, tmp_path, xyz, "30 mins", "TRADES", True)
 
 
-def test_an_instruments_file_says_what_a_symbol_is(with_client, tmp_path):
+def test_an_instruments_file_sets_what_a_symbol_is(with_client, tmp_path):
     (tmp_path / "instruments.toml").write_text('[SOL]\nsec_type = "CRYPTO"\n')
     write(tmp_path, "SOL_1m.csv", minutes("2026-11-21 23:00", 120))  # over a Saturday's midnight
     sol = Contract(secType="CRYPTO", symbol="SOL", exchange="PAXOS", currency="USD")

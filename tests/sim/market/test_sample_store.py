@@ -37,7 +37,7 @@ def line(bar):
     return f"{day:%Y-%m-%d %H:%M:%S}+00:00,{prices},{int(bar.volume)}"
 
 
-def test_its_bars_are_those_of_the_gateway_with_holes(store, with_client):
+def test_its_bars_are_those_of_the_gateway_with_gaps(store, with_client):
     async def work(client, _):
         answers = {}
         for path in sorted(store.glob("*.csv")):
@@ -70,7 +70,7 @@ def test_it_covers_thirty_days_and_no_unfinished_bar(store, monday):
     assert "2026-11-23" not in (store / "AAPL_1d.csv").read_text()
 
 
-def test_it_has_the_future_that_trades_now_and_says_that_btc_is_a_coin(store):
+def test_it_has_the_future_that_trades_now_and_an_entry_for_btc(store):
     assert (store / "ESZ6_15m.csv").exists()
     assert tomllib.loads((store / "instruments.toml").read_text()) == {
         "BTC": {"sec_type": "CRYPTO"}

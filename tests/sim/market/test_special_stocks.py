@@ -1,4 +1,4 @@
-"""The stocks that are there for one difficulty each, as a real client meets them."""
+"""The stocks with one difficulty each, as a real client sees them."""
 
 import asyncio
 from collections import Counter
@@ -155,7 +155,7 @@ def test_a_stock_without_permission_has_details_but_no_history(answer):
 
 
 def test_a_split_that_takes_effect_re_bases_what_was_before():
-    """The same gateway, asked on the last day before the split and on its first."""
+    """The responses of one gateway on the last day before the split and on its first."""
     now = [datetime(2026, 11, 27, 22, tzinfo=UTC)]
 
     async def main():
@@ -184,7 +184,7 @@ def test_a_split_that_takes_effect_re_bases_what_was_before():
     assert today[0].open / after[-1].close == pytest.approx(1, abs=0.2)
 
 
-def test_the_truth_about_a_split_is_that_of_the_day_on_which_it_is_asked():
+def test_the_truth_about_a_split_depends_on_the_day_of_the_request():
     day = int(datetime(2026, 11, 25, tzinfo=UTC).timestamp())
     old, new = (truth("SPLT", "1d", day, day + 86400, today=date(2026, 11, d)) for d in (29, 30))
     assert old[0].close == pytest.approx(4 * new[0].close)
@@ -209,7 +209,7 @@ def test_a_future_ends_with_its_last_day_and_is_found_no_more_unless_expired_one
     assert years_later[0] == 162
 
 
-def test_quiet_days_are_the_same_whatever_is_asked(bars):
+def test_quiet_days_are_the_same_for_every_request(bars):
     by_minute = Counter(b.date.date() for b in bars(stock("ILLIQ"), FRIDAY, "3 W", "1 min"))
     days = {b.date for b in bars(stock("ILLIQ"), FRIDAY, "3 W", "1 day")}
     assert set(by_minute) <= days
