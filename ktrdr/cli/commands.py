@@ -493,9 +493,9 @@ def check(
         store = StoreCheck(settings.data_dir)
         listed = store.series(symbol, timeframe)
         checked = [] if symbol or timeframe else store.check_rest(fix=fix)
-        with _out.status("") as shown:
+        with _out.status("") as progress:
             for number, series in enumerate(listed, 1):
-                shown.update(f"{number} of {len(listed)}: {escape(series.file_name)}")
+                progress.update(f"{number} of {len(listed)}: {escape(series.file_name)}")
                 checked.append(store.check(series, fix=fix))
         findings = [finding for one in checked for finding in one.findings]
         if findings:
@@ -526,7 +526,7 @@ def _verdict(findings: list[Finding]) -> str:
     if not counts.keys() - {FindingState.NOTE}:
         return "no problems found"
     parts = [f"{counts[state]} {state.value}" for state in FindingState if counts[state]]
-    next_step = "; ktrdr check --fix fixes it" if counts[FindingState.FIXABLE] else ""
+    next_step = "; run ktrdr check --fix" if counts[FindingState.FIXABLE] else ""
     return "; ".join(parts) + next_step
 
 

@@ -688,7 +688,7 @@ def test_check_reports_what_is_broken_and_fixes_what_it_can(ktrdr, settings):
     assert result.exit_code == 1
     for words in ("AAPL_1m.csv", "out of order", "sorted by time", "[bold]", "it is dropped"):
         assert words in result.output
-    assert "2 can be fixed; ktrdr check --fix fixes it" in result.output
+    assert "2 can be fixed; run ktrdr check --fix" in result.output
     result = ktrdr("check", "--fix")
     assert result.exit_code == 0
     assert "done: it is dropped" in result.output
@@ -698,7 +698,7 @@ def test_check_reports_what_is_broken_and_fixes_what_it_can(ktrdr, settings):
     assert "no problems found" in ktrdr("check").output
 
 
-def test_check_fails_while_something_stays(ktrdr, settings):
+def test_check_fails_while_something_stays_broken(ktrdr, settings):
     path = settings.data_dir / "AAPL_1m.csv"
     path.write_text(HEADER + "".join(ROWS).replace(",5", ",five") * 9 + ROWS[2])
     result = ktrdr("check", "--fix")
@@ -707,7 +707,7 @@ def test_check_fails_while_something_stays(ktrdr, settings):
     assert "2, 3, 4 and 24 more" in result.output
 
 
-def test_check_can_look_at_one_series(ktrdr, settings):
+def test_check_can_check_one_series(ktrdr, settings):
     (settings.data_dir / "AAPL_1m.csv").write_text(HEADER)
     (settings.data_dir / "MSFT_1m.csv").write_text("nothing")
     (settings.data_dir / "prices.csv").write_text("no series")
@@ -718,7 +718,7 @@ def test_check_can_look_at_one_series(ktrdr, settings):
     assert "has no series MSFT_1d" in result.output
 
 
-def test_a_note_is_no_failure(ktrdr, settings):
+def test_a_note_is_not_a_failure(ktrdr, settings):
     day = datetime.now(UTC).date()
     (settings.data_dir / "AAPL_1d.csv").write_text(f"{HEADER}{day} 00:00:00+00:00,1,1,1,1,5\n")
     result = ktrdr("check")
