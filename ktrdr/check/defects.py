@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from ktrdr.market.sessions import (
     DAILY_SETTLE_S,
     SETTLE_S,
+    BoolArray,
     Int64Array,
     Schedule,
     expected,
 )
 from ktrdr.market.timeframes import DAY_S, MINUTE_S, Timeframe
 
-BoolArray = NDArray[np.bool_]
 Float64Array = NDArray[np.float64]
 
 _PERSON = "a person must decide"

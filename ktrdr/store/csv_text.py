@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
-from ktrdr.market.sessions import Int64Array
+from ktrdr.market.sessions import BoolArray, Int64Array
 from ktrdr.market.timeframes import DAY_S, Timeframe
-
-BoolArray = NDArray[np.bool_]
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(COLUMNS)
