@@ -1,4 +1,4 @@
-"""False responses: true messages in, false ones out. Uses no gateway, and draws no lots.
+"""False responses: true messages in, false ones out. Uses no gateway.
 
 IB's servers respond like this when they have trouble.
 """
