@@ -1,1 +1,1 @@
-"""The known state of each series and contract, and which bars are missing. Requests nothing."""
+"""Assessment: the known state of each series and contract, and its gaps. Requests nothing."""

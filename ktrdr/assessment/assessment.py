@@ -1,4 +1,4 @@
-"""Assesses which bars each series is missing, from file, sessions and ledger. Requests nothing."""
+"""The assessment of series: their missing bars, by file, sessions and ledger. Requests nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _QUARTER_S = 900
 
 
 class Assessor:
-    """Assesses series of one store. For one thread."""
+    """Assesses the series of one store. For one thread."""
 
     def __init__(self, store: BarStore, ledger: Ledger, max_age_days: int) -> None:
         self.main_store = store
@@ -47,8 +47,8 @@ class Assessor:
     def assess(self, state: SeriesState, now: int, *, only_if_changed: bool = False) -> None:
         """Assess a series again. MalformedFile or FileNotFoundError: its file cannot be read.
 
-        `only_if_changed`: not while its file is the same and no bar has become due since. A broken
-        file is read whole, so that nothing is written until all of it is repaired.
+        `only_if_changed`: not if its file is the same and no bar has become due since. A file that
+        was broken is read whole, so nothing is written before all of it is repaired.
         """
         if state.error_state.state is State.NO_FILE:
             return
@@ -71,9 +71,9 @@ class Assessor:
         self._update(state, contents, since, now)
 
     def assess_history(self, state: SeriesState, now: int) -> bool:
-        """Read every row of a file that was changed, and assess what precedes the days kept.
+        """Read every row of a changed file, and assess the days before those kept complete.
 
-        False: that is done. Errors as `assess`.
+        False: that is done already. Errors as `assess`.
         """
         if state.error_state.state is State.NO_FILE:
             return False
@@ -98,7 +98,7 @@ class Assessor:
 
     @contextlib.contextmanager
     def _blocking(self, state: SeriesState) -> Iterator[None]:
-        """A file that cannot be read is left alone until it changes."""
+        """Block a series whose file cannot be read, until the file changes."""
         key = state.store.key(state.series)
         try:
             yield
@@ -139,7 +139,7 @@ class Assessor:
     def _current_coverage(
         self, state: SeriesState, contents: FileContents, since: int, now: int
     ) -> Coverage | None:
-        """None: the sessions of these days are not known."""
+        """The coverage from `since` on; None: the sessions of these days are not known."""
         schedule = self.sessions.schedule(state.instrument, since, now)
         if schedule is None:
             return None
@@ -171,8 +171,8 @@ class Assessor:
     def _is_current(self, state: SeriesState, now: int) -> bool:
         """Nothing can have become due, or may be requested again, since it was assessed.
 
-        Bars end where sessions do, or at whole quarters and multiples of their length, or the
-        grid's minutes past them.
+        Bars end at the end of a session, or at multiples of their length and of a quarter of an
+        hour, or the grid's minutes past these.
         """
         coverage, since = state.coverage, self.fill_from(state, now)
         schedule = self.sessions.schedule(state.instrument, since, now)
@@ -216,7 +216,7 @@ class Assessor:
         )
 
     def assess_from(self, state: SeriesState, now: int) -> int:
-        """The start of the sessions needed: older gaps are shown, though not filled."""
+        """The start of the sessions needed: older gaps are shown too, though not filled."""
         fill_from = self.fill_from(state, now)
         return fill_from if state.first is None else min(state.first, fill_from)
 
@@ -226,5 +226,5 @@ class Assessor:
         return self.sessions.again_from(series[0].instrument, start, now)
 
     def wants_schedule(self, state: SeriesState, now: int) -> bool:
-        """The sessions of its days are unknown, or to be requested again."""
+        """The sessions of its days are unknown, or due to be requested again."""
         return self.sessions.are_stale(state.instrument, self.assess_from(state, now), now)

@@ -1,4 +1,4 @@
-"""The known facts of each contract: when it has bars, where they begin, and which one it is."""
+"""Known facts of contracts: when they have bars, where these begin, and their identity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 
 
 class Contracts:
-    """Those of one store, each read once from its ledger. For one thread."""
+    """The contracts of one store, each fact read once from its ledger. For one thread."""
 
     def __init__(self, ledger: Ledger, sessions: KnownSessions) -> None:
         self._ledger = ledger
@@ -31,7 +31,7 @@ class Contracts:
         ledger.file.when_void(self._forget_all)
 
     def _forget_all(self) -> None:
-        """Everything that was read from the ledger."""
+        """Forget everything that was read from the ledger."""
         self._lifetimes.clear()
         self._alignments.clear()
         self._grids.clear()
@@ -49,7 +49,7 @@ class Contracts:
     def expected(
         self, state: SeriesState, schedule: Schedule, start: int, end: int, now: int
     ) -> Expected:
-        """Bars that start in `[start, end)` and are due, by these sessions; as in `Basis`."""
+        """Due bars that start in `[start, end)`, according to these sessions; as in `Basis`."""
         basis = self.basis(state, schedule)
         stored = (state.first, state.last)
         return basis.expected(state.series.timeframe, stored, (start, end), now)
@@ -62,14 +62,14 @@ class Contracts:
         return self._lifetimes[name]
 
     def keep_lifetime(self, instrument: Instrument, lifetime: ContractLifetime) -> None:
-        """Record it, also for the next start."""
+        """Record it in the ledger."""
         name = contract_name(instrument)
         if lifetime != self._lifetimes.get(name):
             self._lifetimes[name] = lifetime
             self._ledger.contracts.keep_lifetime(name, lifetime)
 
     def head_is_confirmed(self, state: SeriesState, head: int, now: int) -> bool:
-        """The first stored bar is of the day on which IB says that its bars begin."""
+        """The first stored bar is of the day on which IB's bars begin according to IB."""
         schedule = self._sessions.known_schedule(state.instrument)
         if schedule is None or state.first is None:
             return False
@@ -107,14 +107,14 @@ class Contracts:
         return self._grids[place]
 
     def keep_grid(self, state: SeriesState, grid: Grid) -> None:
-        """Record it, also for the next start."""
+        """Record it in the ledger."""
         if grid != self.grid(state):
             place = (contract_name(state.instrument), state.series.timeframe)
             self._ledger.contracts.keep_grid(*place, grid)
             self._grids[place] = grid
 
     def unscheduled(self, state: SeriesState) -> Mapping[int, Unscheduled]:
-        """Start → bar that was received at a time without trading, and is not accepted yet."""
+        """Start → bar received at a time without trading, and not accepted yet."""
         name = state.absence_key
         if name not in self._unscheduled:
             self._unscheduled[name] = (
@@ -123,18 +123,18 @@ class Contracts:
         return self._unscheduled[name]
 
     def keep_unscheduled(self, state: SeriesState, bars: Mapping[int, Unscheduled]) -> None:
-        """Record them in place of the earlier ones of the series."""
+        """Record these unscheduled bars in place of the earlier ones of the series."""
         if bars != self.unscheduled(state):
             self._ledger.contracts.keep_unscheduled(state.absence_key, bars)
             self._unscheduled[state.absence_key] = dict(bars)
 
     def take_identity(self, state: SeriesState, received: Identity) -> None:
-        """Record which contract IB says the symbol is; a different one than before is a question.
+        """Record which contract the symbol means at IB; another one than before is unconfirmed.
 
-        A continuous future is another contract after each roll, and its old bars change.
+        A continuous future becomes another contract at each roll, and its old bars change.
         """
         if state.rebuilds_from is not None:
-            return  # the series that it stands for is questioned
+            return  # a staging copy: the series itself is checked
         known = self._ledger.contracts.identity(state.absence_key)
         is_rolled = state.instrument.sec_type == "CONTFUT"
         now_known = settled(known, received, has_bars=state.first is not None and not is_rolled)
@@ -142,12 +142,12 @@ class Contracts:
             self._ledger.contracts.keep_identity(state.absence_key, now_known)
 
     def unconfirmed_contract(self, state: SeriesState) -> KnownContract | None:
-        """What the symbol was and is now, if it is unknown whether that is one contract."""
+        """What the symbol meant and means now, if it is unknown whether that is one contract."""
         known = self._ledger.contracts.identity(state.absence_key) if self._ledger.exists else None
         return known if known is not None and known.received is not None else None
 
     def confirm_contract(self, state: SeriesState) -> None:
-        """It is one: the stored bars are those of the contract that IB returns now."""
+        """Record that the stored bars are those of the contract that IB reports now."""
         known = self.unconfirmed_contract(state)
         if known is not None and known.received is not None:
             self._ledger.contracts.keep_identity(state.absence_key, KnownContract(known.received))

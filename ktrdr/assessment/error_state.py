@@ -10,35 +10,35 @@ from ktrdr.errors import KtrdrError, MalformedFile, Misconfigured, Permanent
 
 _RETRY_S, _RETRY_MAX_S = 30.0, 1800.0
 _PERMANENT_RETRY_S = (60.0, 300.0, 1800.0, 7200.0, 6 * 3600.0)
-"""What needs a person, as IB says; sometimes it says so wrongly."""
+"""For errors that need a person according to IB, which is sometimes wrong."""
 
 
 class State(StrEnum):
     """The state of a series by its last error."""
 
     OK = "ok"
-    """Nothing."""
+    """No error."""
     DEFERRED = "deferred"
     """Something failed: it is retried later."""
     BLOCKED = "blocked"
     """Its file or its entry is broken: nothing is requested or written until that changes."""
     NO_FILE = "no_file"
-    """Its name stands for no file of its own: it is left alone until a scan finds one."""
+    """It has no file of its own: it is left alone until a scan finds one."""
 
 
 class Event(Enum):
     """What happens to a series."""
 
     SUCCEEDED = auto()
-    """It works."""
+    """A request for it, or reading its file, succeeded."""
     FAILED = auto()
     """A request for it, or reading its file, failed."""
     BROKEN = auto()
     """Its file or its entry is invalid."""
     NO_FILE = auto()
-    """A scan has found no file of its own."""
+    """A scan has found that it has no file of its own."""
     HAS_FILE = auto()
-    """A scan has found one."""
+    """A scan has found that it has one."""
 
 
 _USUALLY = {
@@ -53,7 +53,7 @@ TABLE: dict[tuple[State, Event], State] = {
     **{(State.NO_FILE, event): State.NO_FILE for event in Event},  # until it has a file
     (State.NO_FILE, Event.HAS_FILE): State.BLOCKED,  # until it was read
 }
-"""What follows each event in each state."""
+"""The next state for each state and event."""
 
 
 def diagram() -> str:
@@ -67,7 +67,7 @@ def diagram() -> str:
 
 @dataclass(frozen=True)
 class ErrorState:
-    """A state, with the error that led to it."""
+    """The state of a series, with the error that led to it."""
 
     state: State = State.OK
     error: KtrdrError | None = None
@@ -82,13 +82,13 @@ class ErrorState:
         return self.state in (State.BLOCKED, State.NO_FILE)
 
     def succeeded(self) -> ErrorState:
-        """It works: no error."""
+        """After a success: no error."""
         return ErrorState(TABLE[self.state, Event.SUCCEEDED])
 
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
     ) -> ErrorState:
-        """Put it back for a growing while; longer if it needs a person.
+        """After a failure: deferred for a growing time, longer if it needs a person.
 
         `delays_s`: for how long, after each failure in a row; the last one repeats.
         """
@@ -102,7 +102,7 @@ class ErrorState:
         return ErrorState(TABLE[self.state, _event(error)], error, failures, now + delay)
 
     def broken(self, error: MalformedFile | Misconfigured) -> ErrorState:
-        """Left alone until its file or its entry changes."""
+        """Blocked until its file or its entry changes."""
         return replace(self, state=TABLE[self.state, Event.BROKEN], error=error)
 
     def no_file(self, why: MalformedFile) -> ErrorState:
@@ -110,11 +110,11 @@ class ErrorState:
         return replace(self, state=TABLE[self.state, Event.NO_FILE], error=why)
 
     def has_file(self) -> ErrorState:
-        """A scan has found one, which is to be read."""
+        """After a scan has found a file, which is still to be read."""
         return replace(self, state=TABLE[self.state, Event.HAS_FILE])
 
     def retry_now(self) -> ErrorState:
-        """The cause of the failure is over: it may be retried at once."""
+        """After the cause is over: it may be retried at once."""
         return replace(self, failures=0, retry_at=0.0)
 
     def cleared(self) -> ErrorState:

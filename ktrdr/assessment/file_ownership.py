@@ -1,4 +1,4 @@
-"""Who wrote the rows of a file: it is owned as long as only ktrdr has written any."""
+"""Ownership of files: one is owned as long as only ktrdr has written its rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ktrdr.store.interface import FileContents
 
 
 class FileOwnership:
-    """Of the files of one store, as recorded in its ledger. For one thread."""
+    """The ownership of the files of one store, recorded in its ledger. For one thread."""
 
     def __init__(self, ledger: Ledger, contracts: Contracts) -> None:
         self._ledger = ledger
@@ -27,18 +27,18 @@ class FileOwnership:
             return is_owned
         self._ledger.series.keep_file(state.series, contents.key, is_owned=is_owned)
         if is_owned and self._contracts.grid(state).seen is not None:
-            # It begins again: no bar contradicts that.
+            # The file was emptied: no stored bar contradicts another grid any more.
             self._ledger.absences.forget_late(state.absence_key)
         return is_owned
 
     def note_written(self, state: SeriesState) -> None:
-        """The file was just changed by ktrdr, and by nobody else since it was read."""
+        """Record that ktrdr has just changed the file, and nobody else since it was read."""
         key = state.store.key(state.series)
         if state.rebuilds_from is None and key is not None:
             self._ledger.series.keep_file(state.series, key, is_owned=state.is_owned)
 
     def note_swapped(self, state: SeriesState) -> None:
-        """The file was replaced by one that is wholly owned."""
+        """Record that the file was replaced by one that is wholly owned."""
         key = state.store.key(state.series)
         if key is not None:
             self._ledger.series.keep_file(state.series, key, is_owned=True)

@@ -1,4 +1,4 @@
-"""The known state of one series, and what any thread may read of it. Requests nothing."""
+"""The known state of a series, and the snapshot that other threads read. Requests nothing."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ _REASONS: dict[type[KtrdrError], Reason] = {
 
 @dataclass(frozen=True)
 class Basis:
-    """The basis of an assessment; never changed, but replaced."""
+    """What an assessment is based on; replaced, never changed."""
 
     schedule: Schedule | None = None
     """All known sessions of the contract."""
     lifetime: ContractLifetime = _ANY_LIFETIME
     alignment: frozenset[int] = frozenset()
-    """Where bars begin, as far as that was learnt; an argument of `expected`."""
+    """Where bars begin, as far as that is learnt; an argument of `expected`."""
     unscheduled: tuple[int, ...] = ()
-    """Starts of bars that were received at times without trading, and are not accepted yet."""
+    """Starts of bars received at times without trading, and not accepted yet."""
 
     def expected(
         self,
@@ -66,7 +66,7 @@ class Basis:
         """Bars that start in an interval and are due; none if no sessions are known.
 
         None before IB's own first bar, and none after the contract's last day, except between the
-        first and last start of what is `stored`: stored bars outweigh IB's word.
+        first and last start of what is `stored`: stored bars count more than IB's report.
         """
         lifetime, schedule, (first, last) = self.lifetime, self.schedule, stored
         if schedule is None:
@@ -83,7 +83,7 @@ class Basis:
 
 
 class SeriesSnapshot(NamedTuple):
-    """A series at one moment: what any thread may read. Fields as in `SeriesState`."""
+    """A series at one moment, for any thread. Fields as in `SeriesState`."""
 
     series: Series
     instrument: Instrument
@@ -106,7 +106,7 @@ class FileSnapshot(NamedTuple):
     """A series' file as last read."""
 
     key: FileKey | None = None
-    """None: it was not read."""
+    """None: it was never read."""
     first: int | None = None
     last: int | None = None
     """Starts of its first and last bar (UTC seconds)."""
@@ -121,13 +121,13 @@ class Assessment:
     """What a series is missing, as last assessed."""
 
     coverage: Coverage | None = None
-    """Of the days that are kept complete; None: not assessed yet, or it cannot be."""
+    """The days that are kept complete; None: not assessed yet, or they cannot be."""
     past: Coverage | None = None
-    """Of the days before them, back to the file's first row; None: there are none, or not yet."""
+    """The days before, back to the file's first row; None: none, or not assessed yet."""
     past_basis: tuple[int, object, ContractLifetime, frozenset[int]] | None = None
-    """What `past` was assessed by; first its end."""
+    """What `past` is based on; first its end."""
     basis: Basis = Basis()
-    """What the series was last assessed by."""
+    """What the assessment is based on."""
     due_at: int | None = None
     """When the oldest missing bar that can still be filled was due (UTC seconds)."""
 
@@ -144,18 +144,18 @@ class SeriesState:
     store: BarStore
     """The store of its file."""
     rebuilds_from: int | None = None
-    """It is a staging copy that has all bars from then on: it is rebuilt beside its own file."""
+    """It is a staging copy, to which all bars from then on are requested; None: it is not."""
     file: FileSnapshot = _NOT_READ
     assessment: Assessment = _NOT_ASSESSED
     error_state: ErrorState = _OK
     tried_at: float = 0.0
     compared_at: float = 0.0
-    """When bars were last requested that match the stored ones, if any did (UTC seconds).
+    """When the last request was sent whose answer matched the stored bars (UTC seconds).
 
-    0: not since this process first read its file.
+    0: none since this process first read the file.
     """
     is_rebuilding: bool = False
-    """It is being rebuilt, and left alone until that is done."""
+    """It is being rebuilt in a staging copy, and left alone until that is done."""
 
     def __repr__(self) -> str:
         return f"<SeriesState {self.series} {self.error_state.state}>"
@@ -209,7 +209,7 @@ class SeriesState:
 
     @property
     def coverage(self) -> Coverage | None:
-        """Of the days that are kept complete."""
+        """The coverage of the days that are kept complete."""
         return self.assessment.coverage
 
     @property
@@ -221,7 +221,7 @@ class SeriesState:
     def is_past_known(self) -> bool:
         """The days before those kept complete were assessed, and nothing has changed since.
 
-        Also True if there are none.
+        Also if there are none.
         """
         basis, coverage = self.assessment.past_basis, self.assessment.coverage
         assessed_until = basis[0] if basis else None
@@ -230,12 +230,12 @@ class SeriesState:
 
     @property
     def absence_key(self) -> str:
-        """The key under which the ledger keeps which bars IB does not have."""
+        """The key of its absences in the ledger."""
         return f"{self.series} {contract_name(self.instrument)}"
 
     @property
     def reason(self) -> Reason:
-        """Why open gaps are open."""
+        """The reason of its open gaps."""
         if self.error is None:
             return Reason.OPEN
         return _REASONS.get(type(self.error), Reason.FAILED)
@@ -248,7 +248,7 @@ class SeriesState:
     # Events.
 
     def note_own_file(self, why: MalformedFile | None) -> None:
-        """Leave it alone until a scan finds a file of its own; None: there is one."""
+        """Note whether it has a file of its own; `why`: it has none, and is left alone."""
         if why is None:
             self.error_state = self.error_state.has_file()
             return
@@ -257,7 +257,7 @@ class SeriesState:
         self.file = FileSnapshot(is_owned=self.file.is_owned)
 
     def block(self, error: MalformedFile, key: FileKey | None) -> None:
-        """Its file cannot be read: leave it alone until that changes."""
+        """Leave it alone until its file changes, which cannot be read."""
         self.error_state = self.error_state.broken(error)
         self.assessment = replace(self.assessment, coverage=None)
         self.file = self.file._replace(key=key)
@@ -271,10 +271,10 @@ class SeriesState:
             self.assessment = replace(self.assessment, coverage=self.coverage.refused(self.reason))
 
     def succeeded(self) -> None:
-        """It works: clear its error."""
+        """Clear its error, since a request or a read succeeded."""
         self.error_state = self.error_state.succeeded()
 
-    # Conclusions.
+    # Queries.
 
     def has_work(self, now: float) -> bool:
         """A request may be sent now."""
@@ -282,7 +282,7 @@ class SeriesState:
         return is_open and self.may_be_requested(now)
 
     def may_be_requested(self, now: float) -> bool:
-        """It has no error."""
+        """It is neither deferred nor blocked nor being rebuilt."""
         return self.error_state.retry_at <= now and not self.is_blocked and not self.is_rebuilding
 
     def is_current(self, now: float, grace_s: float) -> bool:

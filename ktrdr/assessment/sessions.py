@@ -1,4 +1,4 @@
-"""The sessions of each contract, as far as they are known, and when to request them again."""
+"""Known sessions of contracts, and when to request them again. Requests none itself."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _SCHEDULE_FRESH_S = DAY_S
 _SCHEDULE_AGAIN_S = 40 * DAY_S
 """Sessions of older days are not requested again."""
 _MISSING_AGAIN_S = {1: 300, 2: 1800, 3: 7200}
-"""How often sessions were missing that should not be → when to request them again."""
+"""How often an expected session was missing → how soon to request them again."""
 _UNSCHEDULED_AGAIN_S = 300
-"""When to request sessions again after bars were received at times without trading."""
+"""How soon to request sessions again after bars were received at times without trading."""
 
 
 class KnownSessions:
-    """Those of one store, each read once from its ledger. For one thread."""
+    """The sessions of one store's contracts, each read once from its ledger. For one thread."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._schedules: dict[str, tuple[Schedule, float]] = {}
-        """And when they were requested."""
+        """Contract → its sessions, and when they were requested."""
         self._alike: WeakValueDictionary[int, Schedule] = WeakValueDictionary()
         ledger.file.when_void(self._schedules.clear)
 
     def schedule(self, instrument: Instrument, start: int, now: int) -> Schedule | None:
-        """A contract's sessions as far as they are known; None if that is not far enough."""
+        """A contract's known sessions; None if they do not reach from `start` to `now`."""
         schedule = self.known_schedule(instrument)
         return schedule if schedule is not None and schedule.covers(start, now) else None
 
     def known_schedule(self, instrument: Instrument) -> Schedule | None:
-        """All known sessions of a contract."""
+        """All known sessions of a contract; None: none."""
         name = contract_name(instrument)
         if name not in self._schedules:
             kept = self._ledger.contracts.schedule(name)
@@ -50,7 +50,7 @@ class KnownSessions:
         return self._schedules[name][0]
 
     def has_missing_sessions(self, instrument: Instrument) -> bool:
-        """SCHEDULE misses days of the contract that it should have."""
+        """Sessions of the contract were missing from SCHEDULE that were expected there."""
         return bool(self._ledger.contracts.missing_sessions(contract_name(instrument)))
 
     def take_schedule(
@@ -63,7 +63,7 @@ class KnownSessions:
         """Record the sessions that IB reported for a contract, as far as they are accepted.
 
         `series`: those of that contract. `closed`: days without trading by another calendar, as
-        UTC midnights; None: it was not consulted, and soon is if days are missing.
+        UTC midnights; None: it was not consulted, which is done soon if days are missing.
         """
         instrument, name = series[0].instrument, contract_name(series[0].instrument)
         known = self.known_schedule(instrument)
@@ -87,7 +87,7 @@ class KnownSessions:
         self._ledger.contracts.keep_missing_sessions(name, accepted.missing)
 
     def request_soon(self, instrument: Instrument, now: int) -> None:
-        """Bars were received that contradict SCHEDULE: request it again soon."""
+        """Request SCHEDULE again soon, since bars were received that contradict it."""
         known, name = self.known_schedule(instrument), contract_name(instrument)
         if known is not None:
             requested_at = min(
@@ -96,7 +96,7 @@ class KnownSessions:
             self._schedules[name] = (known, requested_at)
 
     def add_sessions(self, instrument: Instrument, sessions: Iterable[Session]) -> None:
-        """Bars have shown that there was trading then; SCHEDULE may include it by now."""
+        """Record sessions that bars have shown; SCHEDULE may include them by now."""
         known, name = self.known_schedule(instrument), contract_name(instrument)
         if known is None:
             return
@@ -105,12 +105,12 @@ class KnownSessions:
         self._ledger.contracts.keep_schedule(name, schedule, int(self._schedules[name][1]))
 
     def _shared(self, schedule: Schedule) -> Schedule:
-        """An equal one that is there already: an exchange has many contracts."""
+        """An equal schedule that is in memory already: an exchange has many contracts."""
         kept = self._alike.setdefault(hash(schedule), schedule)
         return kept if kept == schedule else schedule
 
     def again_from(self, instrument: Instrument, start: int, now: int) -> int:
-        """The start of the sessions to request: what is old and known does not change.
+        """The start of the sessions to request: old ones that are known do not change.
 
         `start`: the start of the sessions needed.
         """
@@ -120,7 +120,7 @@ class KnownSessions:
         return max(start, min(known.end, now) - _SCHEDULE_AGAIN_S)
 
     def are_stale(self, instrument: Instrument, start: int, now: int) -> bool:
-        """They are unknown from `start` on, or a day old: holidays are added, hours change."""
+        """They are unknown from `start` on, or a day old: holidays are added, and hours change."""
         if self.schedule(instrument, start, now) is None:
             return True
         _, known_at = self._schedules[contract_name(instrument)]

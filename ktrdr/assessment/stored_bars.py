@@ -1,4 +1,4 @@
-"""Stored bars of a series: those of given starts, the newest, or those of a session."""
+"""Stored bars of a series, by start, by number or by session. Writes none."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ def has_bars(state: SeriesState, session: Session) -> bool:
         span = (session.day, session.day + 1)
     try:
         return len(state.store.rows(state.series, *span).starts) > 0
-    except Exception:  # noqa: BLE001  its own error, which is reported when it is assessed
+    except Exception:  # noqa: BLE001  the file's error is reported when it is assessed
         return False

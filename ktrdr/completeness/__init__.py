@@ -1,1 +1,1 @@
-"""Which bars are missing, why, and whether that is verified: rules as pure functions."""
+"""Which bars are missing, why, and whether that is proven: pure functions, no requests."""

@@ -1,4 +1,4 @@
-"""The time by two clocks, this machine's and the gateway's, and when to trust them. Pure."""
+"""When to trust the two clocks, this machine's and the gateway's. Reads no clock itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 APART_S = 60.0
 """Clocks further apart than this do not agree: one of them is wrong."""
 BELIEVED_AFTER_S = 300.0
-"""How long a clock must stay where it jumped to before that counts as the time."""
+"""How long a clock must stay at the time it jumped to before that time is trusted."""
 _EXACT_S = 2.0
 """The gateway reports whole seconds, and its answer takes time."""
 _NOT_YET = "nothing is taken for complete or absent until"
@@ -24,7 +24,7 @@ class Moment(NamedTuple):
 
     @property
     def base_s(self) -> float:
-        """The difference of the two: constant, unless a clock is set or stands still."""
+        """Their difference: constant, unless a clock is set or stops."""
         return self.wall_s - self.monotonic_s
 
 
@@ -44,10 +44,10 @@ class Clocks:
     def received(self, offset_s: float | None, at: Moment) -> Clocks:
         """The clocks after the gateway has reported its time.
 
-        A gateway on this machine jumps with it and proves nothing. One whose own clock ran on
-        evenly, and with which this machine's agrees only now, shows that this one was corrected.
+        The clock of a gateway on this machine jumps with it and proves nothing. If a gateway's
+        clock has run on evenly and the two agree only now, this machine's clock was corrected.
         """
-        if offset_s is None:  # unknown: a wrong clock is not right for that
+        if offset_s is None:  # unknown, so a clock that was wrong still is
             return self
         found = replace(self, offset_s=offset_s)
         gateway_s = at.base_s + offset_s
@@ -77,22 +77,22 @@ class Clocks:
         return 0.0 if self.base_s is None else at.base_s - self.base_s
 
     def has_jumped(self, at: Moment) -> bool:
-        """It was set, or the machine has slept, and its time is not trusted yet."""
+        """The clock of this machine was set, or it slept, and its time is not trusted yet."""
         return abs(self.jump_s(at)) > APART_S
 
     @property
     def are_apart(self) -> bool:
-        """One of the two is wrong, the gateway's or this machine's."""
+        """The clocks differ too much: one of the two is wrong."""
         return self.offset_s is not None and abs(self.offset_s) > APART_S
 
     def agree(self, at: Moment) -> bool:
-        """Neither is known to be wrong."""
+        """Neither clock is known to be wrong."""
         return not self.are_apart and not self.has_jumped(at)
 
     def now(self, at: Moment) -> float:
         """The time (UTC seconds) by the clock that is behind.
 
-        Nothing is due, finished or absent later than that.
+        No bar counts as due, finished or absent at a later time.
         """
         allowed = [at.wall_s]
         if self.offset_s is not None and self.offset_s < -_EXACT_S:

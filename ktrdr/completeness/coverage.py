@@ -1,4 +1,4 @@
-"""Coverage of one series: the bars it should have, those it has, why others are missing. Pure."""
+"""Coverage of one series: expected bars, present bars, and why the others are missing. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DayCoverage:
 
 @dataclass(frozen=True, eq=False)
 class Days:
-    """Counts for each trading day, oldest first; in columns, since there can be thousands."""
+    """The bars of each trading day, oldest first; in columns, since there can be thousands."""
 
     days: Int64Array
     """UTC midnights."""
@@ -78,7 +78,7 @@ class Gaps:
         return Gaps(self.first[chosen], self.last[chosen], self.bars[chosen], self.reason[chosen])
 
     def renamed(self, chosen: BoolArray, reason: Reason) -> Gaps:
-        """The same, with another reason for the chosen ones."""
+        """The same gaps, with another reason for the chosen ones."""
         number = np.int8(_NUMBER[reason])
         return replace(self, reason=np.where(chosen, number, self.reason))
 
@@ -95,21 +95,21 @@ class Coverage:
 
     since: int
     until: int
-    """It covers bars that start from `since` on and were due at `until` (UTC seconds)."""
+    """It covers the bars that start at `since` or later and were due at `until` (UTC seconds)."""
     expected: int
     present: int
-    """Of the expected ones."""
+    """How many of the expected bars are there."""
     gaps: Gaps
     days: Days
 
     @cached_property
     def open_gaps(self) -> list[Gap]:
-        """Gaps that can be requested."""
+        """Gaps that can be requested now."""
         return list(self.gaps.of(Reason.OPEN))
 
     @cached_property
     def fillable(self) -> list[Gap]:
-        """Open gaps, and those that are requested already or failed for now."""
+        """Open gaps, and those that were requested already or have failed for now."""
         return list(self.gaps.of(*FILLABLE))
 
     def fillable_within(self, start: int, end: int, length_s: int) -> int:
@@ -132,7 +132,7 @@ class Coverage:
 
     @cached_property
     def is_complete(self) -> bool:
-        """Every bar is there, proven absent, or too old to be requested."""
+        """Every expected bar is there, proven absent, or too old to be requested."""
         return not self.gap_counts.keys() - set(SETTLED)
 
     @cached_property
@@ -146,7 +146,7 @@ class Coverage:
         return self.gaps.counts(of_bars=True)
 
     def requested(self, intervals: Sequence[tuple[int, int]]) -> Coverage:
-        """The same, with open gaps in these intervals marked as requested."""
+        """The same coverage, with the open gaps in these intervals marked as requested."""
         if not intervals:
             return self
         gaps = self.gaps
@@ -157,7 +157,7 @@ class Coverage:
         return replace(self, gaps=gaps.renamed(inside, Reason.ASKED))
 
     def refused(self, reason: Reason) -> Coverage:
-        """The same, if none of the open gaps can be filled, for one reason."""
+        """The same coverage, with this reason for all open gaps: none of them can be filled."""
         is_open = self.gaps.reason == _NUMBER[Reason.OPEN]
         return replace(self, gaps=self.gaps.renamed(is_open, reason))
 
@@ -171,11 +171,11 @@ def compute_coverage(
     span: tuple[int, int] = (0, 0),
     unproven: Int64Array = _NONE,
 ) -> Coverage:
-    """The coverage of a series; gaps before `fill_from` (UTC seconds) are too old to be filled.
+    """Which bars are missing, and why; before `fill_from` (UTC seconds) they are too old to fill.
 
-    `absent`: IB is known not to have them; `late`: IB did not have them yet just now;
-    `unproven`: IB reported none, which is unverified, and they may not be requested yet.
-    `span`: the expected bars start from its first second on and were due at its last.
+    `absent`: IB is known not to have them; `late`: IB did not have them a moment ago;
+    `unproven`: IB did not have them, which is not proven, and they may not be requested yet.
+    `span`: as `since` and `until` of a coverage.
     """
     starts = expected.starts
     there = among(starts, present)
@@ -201,7 +201,7 @@ def compute_coverage(
 
 
 def _gaps(starts: Int64Array, why: dict[Reason, BoolArray]) -> Gaps:
-    """Runs of adjacent bars that are missing for one reason."""
+    """Runs of adjacent bars that are missing for the same reason."""
     parts = []
     for reason, chosen in why.items():
         begins, ends = edges(chosen)

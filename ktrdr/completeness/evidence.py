@@ -1,9 +1,9 @@
-"""Weighs missing bars and days: the one place that decides when they count as absent. Pure.
+"""Evidence for absence: the one place that decides when missing bars and days are absent. Pure.
 
-IB's servers can report "no data", omit bars and days, and send wrong times when they are unwell.
-Absence is accepted the sooner the likelier it is: by how dense the series is elsewhere, how many
-bars are missing, whether bars were received on both sides of them, how often they were missing
-and over what time.
+When IB's servers are unwell they report "no data", omit bars and days, and send wrong times. The
+likelier an absence is, the sooner it is accepted: that depends on the density of the series, how
+many bars are missing, whether bars were received on both sides of them, how often they were
+missing and over what time.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ktrdr.market.sessions import BoolArray, Int64Array, Schedule, Session
 from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S
 
 _LIKELY_BITS = 20.0
-"""Anything less surprising than this, as 20 heads in a row are, happens somewhere each day."""
+"""The surprise of 20 heads in a row: anything less surprising happens somewhere every day."""
 _PRIOR_BARS, _PRIOR_ABSENT = 50.0, 1.0
 """A series of which nothing is known is assumed to trade in 49 bars of 50."""
 _MANY_SESSIONS = 5
-"""A week's sessions: more than one bad day of a server explains."""
+"""A week of sessions: more than one bad day of a server can explain."""
 _LATER_S = (DAY_S // 2, DAY_S, 3 * DAY_S, 7 * DAY_S, 30 * DAY_S)
-"""When to request bars again that were missing often enough, and need a control."""
+"""When to request bars again that were missing often enough but still need a control."""
 _LEAST_APART_S = 5 * MINUTE_S
 
 
 class Need(NamedTuple):
-    """What it takes to accept bars as absent: they are missing again and again."""
+    """What it takes to accept bars as absent: they must be missing repeatedly."""
 
     after_s: tuple[int, ...] = ()
     """How long after the first answer without them they are requested again."""
     control: bool = False
-    """In between, a request for bars near them in the same series was answered with bars."""
+    """In between, a request for bars near them in the same series must be answered with bars."""
 
 
 AT_ONCE = Need()
@@ -45,19 +45,19 @@ SPARSE = Need((HOUR_S,))
 HALT = Need((HOUR_S,))
 """Less than half a day, among received bars: a trading halt, or a slow server."""
 AT_THE_EDGE = Need((5 * MINUTE_S, 25 * HOUR_S))
-"""Few bars, with none received on one side: answers may be cut off there, all day long."""
+"""Few bars, with none received on one side: answers may be cut off there for a whole day."""
 LIQUID = Need((5 * MINUTE_S, 35 * MINUTE_S, 25 * HOUR_S), control=True)
-"""More than chance explains. Not within one day, since a server may be unwell for that long."""
+"""More bars than chance explains: over more than a day, as a server may be unwell that long."""
 WHOLE_WEEKS = Need((*LIQUID.after_s, 73 * HOUR_S), control=True)
 
 
 @dataclass(frozen=True)
 class Density:
-    """How many of a series' expected bars are there, where that is known."""
+    """The density of a series: how many of its expected bars are known to be there or absent."""
 
     present: int = 0
     absent: int = 0
-    """Verified."""
+    """Proven absent."""
 
     @property
     def absence(self) -> float:
@@ -68,47 +68,48 @@ class Density:
 
 @dataclass(frozen=True)
 class UnprovenAbsences:
-    """Missing bars that are unverified, bar by bar."""
+    """How often each bar was missing, as long as its absence is not proven."""
 
     times: Int64Array
-    """How many answers did not have it; 0: none."""
+    """How many answers did not have the bar; 0: none."""
     first_at: Int64Array
-    """When the first of them was requested (UTC seconds)."""
+    """When the first of these answers was requested (UTC seconds)."""
 
     @classmethod
     def none(cls, bars: int) -> UnprovenAbsences:
-        """Nothing was missing before."""
+        """No bar was missing before."""
         return cls(np.zeros(bars, np.int64), np.zeros(bars, np.int64))
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict after one more answer, bar by bar."""
+    """What one more answer shows about each bar."""
 
     absent: BoolArray
+    """The bar counts as absent now."""
     still_missing: BoolArray
-    """Missing, and unverified."""
+    """The bar is missing from this answer, and does not count as absent."""
     unproven: UnprovenAbsences
     again_at: Int64Array
-    """When to request unverified bars again (UTC seconds)."""
+    """When to request bars that are still missing again (UTC seconds)."""
     wants_control: BoolArray
-    """Unverified only for want of a control."""
+    """The bar does not count as absent only because no control was answered yet."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The parts of an answer that count as evidence about missing bars."""
+    """What an answer says about missing bars."""
 
     requested: BoolArray
     """Which of the expected bars were requested."""
     received: tuple[int, int] | None
-    """Start of the first and the last bar in it, neighbouring bars included; None: it has none."""
+    """The starts of its first and last bar, neighbouring bars included; None: it has no bars."""
     requested_at: int
     """UTC seconds."""
     is_progress: bool = False
     """It added bars that were missing: it may have been cut off, and the rest comes next time."""
     control_at: int | None = None
-    """When bars near by of this series were last received; None: never."""
+    """When bars of this series near by were last received; None: never."""
 
 
 def weigh(
@@ -122,9 +123,9 @@ def weigh(
 ) -> Judgement:
     """Which of the expected bars `starts` count as absent after an answer.
 
-    `missing`: neither stored, now that its bars are written, nor known to be absent. A gap is
-    weighed as a whole, even if only a part of it was requested. `agreed`: bars that other evidence
-    contradicts too, such as sessions missing from IB's SCHEDULE, or an earlier verification.
+    `missing`: neither stored, with the answer's bars written, nor known to be absent. A gap is
+    weighed as a whole, even if only a part of it was requested. `agreed`: bars that should not
+    exist by other evidence either, such as those of sessions missing from IB's SCHEDULE.
     """
     not_received = missing & answer.requested
     agreed = np.zeros(len(starts), np.bool_) if agreed is None else agreed
@@ -160,8 +161,7 @@ def weigh(
 def flanked_now(missing: BoolArray, requested: BoolArray, new: BoolArray) -> BoolArray:
     """Runs of missing bars that were not requested, next to a bar that was just added.
 
-    They have bars on both sides: if they are requested now, an answer without them was not cut
-    off.
+    Bars on both sides of them are known now, so an answer without them cannot have been cut off.
     """
     found = np.zeros(len(missing), np.bool_)
     for begin, end in zip(*edges(missing), strict=True):
@@ -171,7 +171,7 @@ def flanked_now(missing: BoolArray, requested: BoolArray, new: BoolArray) -> Boo
 
 
 def _controlled(need: Need, control_at: int | None, first_at: Int64Array) -> BoolArray:
-    """Which of these bars of a run need no control any more."""
+    """Which of these bars of a run need no control, or no further one."""
     if not need.control:
         return np.ones(len(first_at), np.bool_)
     answered: BoolArray = first_at <= (control_at if control_at is not None else -1)
@@ -179,7 +179,7 @@ def _controlled(need: Need, control_at: int | None, first_at: Int64Array) -> Boo
 
 
 def _again_at(need: Need, times: Int64Array, first_at: Int64Array, now: int) -> Int64Array:
-    """When to request each of these bars of a run again, by how often it was missing."""
+    """When to request each of these bars of a run again, given how often it was missing."""
     if not need.after_s:
         return first_at
     place = np.clip(times - 1, 0, len(need.after_s) - 1)
@@ -200,9 +200,9 @@ def _needs(
     density: Density,
     agreed: BoolArray,
 ) -> list[tuple[int, int, bool, Need]]:
-    """Each run of missing bars that was requested in part or whole, and what it takes to accept it.
+    """What it takes to accept each run of missing bars that was requested, wholly or in part.
 
-    First and end, whether bars were received on both sides of it, and the need.
+    Its first index and end, whether bars were received on both sides of it, and the need.
     """
     begins, ends = edges(missing)
     requested = np.concatenate(([0], np.cumsum(not_received)))
@@ -267,11 +267,11 @@ def _distinct(days: Int64Array, begins: Int64Array, ends: Int64Array) -> Int64Ar
 
 
 class MissingSession(NamedTuple):
-    """A trading day missing from IB's SCHEDULE, contrary to other evidence."""
+    """How often a trading day was missing from IB's SCHEDULE, contrary to other evidence."""
 
     times: int
     first_at: int
-    """UTC seconds."""
+    """When it was first missing (UTC seconds)."""
 
 
 @dataclass(frozen=True)
@@ -280,9 +280,9 @@ class Settled:
 
     schedule: Schedule
     missing: dict[int, MissingSession]
-    """Trading day (UTC midnight) → how often SCHEDULE missed it, until that is accepted."""
+    """Trading day (UTC midnight) → how often SCHEDULE did not have it, until that is accepted."""
     is_suspect: bool
-    """SCHEDULE seems to miss days for another reason than that the market was closed."""
+    """Days seem to be missing from SCHEDULE though the market was open."""
 
 
 def settle(
@@ -294,13 +294,13 @@ def settle(
     now: int,
     closed: Collection[int] = (),
 ) -> Settled:
-    """The accepted sessions after `received`, which is what IB reports for its own interval.
+    """The accepted sessions once IB has reported those `received` for an interval.
 
     Sessions that were `known`, or that the `usual` week has on days of which nothing was known,
-    stay expected on days missing from SCHEDULE, until they were missing three times over more
+    stay expected on days missing from SCHEDULE, until these were missing three times over more
     than a day; and for good if `is_traded`: bars of that session are stored. A holiday is certain
     if the contract's hours reported it before, or if it is among the `closed` days of another
-    calendar (UTC midnights). After `now` SCHEDULE is accepted, for nothing is due there yet.
+    calendar (UTC midnights). Future sessions are accepted as received: no bar is due there yet.
     """
     if received.source != "ib":
         return Settled(received if known is None else received.joined(known), dict(missing), True)
@@ -329,7 +329,7 @@ def settle(
         if first < day < last:
             denied.append(day)
     traded = [
-        session  # on a day that SCHEDULE has, at times at which it has no trading
+        session  # on a day that SCHEDULE has, at times without trading by it
         for session in set(known.sessions if known else ()) - set(received.sessions)
         if session.day in days and received.start <= session.open and session.close <= now
         if not received.overlaps(session) and is_traded(session)
@@ -338,7 +338,7 @@ def settle(
     source = received.source if past else "hours"  # it does not cover the past
     accepted = replace(received, sessions=together, source=source, denied=tuple(sorted(denied)))
     joined = accepted if known is None else known.joined(accepted)
-    newest = max(past, default=now)  # bars after a day will show what it was
+    newest = max(past, default=now)  # bars received after a day will show whether it had trading
     is_suspect = any(s.day not in denied or s.day > newest for s in kept)
     return Settled(joined, counted, is_suspect)
 
@@ -349,9 +349,9 @@ _SESSION_AFTER_S = (DAY_S // 2, 25 * HOUR_S)
 def _by_day_within(
     received: Schedule, known: Schedule | None, usual: Schedule, now: int
 ) -> dict[int, list[Session]]:
-    """Trading day → the sessions that should have begun by now, as far as `received` reaches.
+    """Trading day → the sessions that should have begun by now, within the interval of `received`.
 
-    The known ones; the usual ones where nothing was known.
+    The known ones, and the usual ones where nothing was known.
     """
     expected = [*(known.sessions if known else ())]
     expected += [s for s in usual.sessions if known is None or not known.covers(s.open, s.close)]

@@ -1,7 +1,7 @@
-"""A fill, history of one series that a person requested: its state, and why. Requests nothing.
+"""A fill: history of one series that a person requested, with its state. Sends no request.
 
-It is kept until it is done or cancelled. What a done fill covers is kept complete, until it is
-cancelled too.
+It lasts until it is done or cancelled. Even when it is done, what it covers is kept complete until
+it is cancelled.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class State(StrEnum):
     WAITING = "waiting"
     """Waits for something that may pass by itself, such as a lost connection."""
     UNPROVEN = "unproven"
-    """It has all bars that IB returned; missing ones are requested again later, see `evidence`."""
+    """It has all bars that IB returned; the missing ones are not proven absent yet (`evidence`)."""
     FAILED = "failed"
-    """It needs a person; retried all the same, ever more rarely."""
+    """It needs a person; it is retried all the same, less and less often."""
     DONE = "done"
     """Every bar that was due when the fill was requested is there, or proven absent at IB."""
     CANCELLED = "cancelled"
@@ -53,7 +53,7 @@ class State(StrEnum):
 
 
 class Event(Enum):
-    """What is found out about a fill, or done to it."""
+    """What becomes known about a fill, or is done to it."""
 
     QUEUED = auto()
     TAKEN_UP = auto()
@@ -79,7 +79,7 @@ TABLE: Mapping[tuple[State, Event], State] = {
     (State.DONE, Event.CANCELLED): State.CANCELLED,
     **{(State.CANCELLED, event): State.CANCELLED for event in Event},
 }
-"""Every state handles every event."""
+"""The next state for each state and event."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class Progress:
 
     counts: Counts
     is_fillable: bool
-    """Some that were due when the fill was requested may still be filled."""
+    """Some bars that were due when the fill was requested can still be filled."""
     is_unproven: bool
-    """Some of these may not be requested yet, and are not proven absent."""
+    """Some of those bars may not be requested yet, and are not proven absent."""
 
     @property
     def is_complete(self) -> bool:
@@ -127,7 +127,7 @@ class Progress:
 
 
 def progress(coverage: Coverage | None, since: int, until: float) -> Progress | None:
-    """Counts the bars from `since` on; those from `until` on are not waited for.
+    """The counts of bars from `since` on; bars that start at `until` or later are not waited for.
 
     Both are UTC seconds, `since` a midnight. None: the expected bars are unknown.
     """
@@ -148,7 +148,7 @@ def progress(coverage: Coverage | None, since: int, until: float) -> Progress | 
 
 
 def _now(coverage: Coverage, reason: Reason) -> Reason:
-    """Days are counted before a series is refused: `open` in them may have been refused since."""
+    """Days are counted before a series is refused: their `open` bars may have another reason."""
     refusals = coverage.gap_counts.keys() - {*SETTLED, *_UNPROVEN, Reason.OPEN, Reason.ASKED}
     return next(iter(refusals), reason) if reason is Reason.OPEN else reason
 
@@ -181,9 +181,9 @@ class FillFacts:
     error: KtrdrError | None
     """Why the series was put back, after the fill was requested."""
     retry_at: float
-    """Until when, in UTC seconds."""
+    """When it is retried (UTC seconds)."""
     hold: Trouble | None
-    """Why the gap filler as a whole requests nothing."""
+    """Why the whole gap filler requests nothing; None: it does."""
 
 
 def event_of(facts: FillFacts) -> tuple[Event, Trouble]:
@@ -203,7 +203,7 @@ def event_of(facts: FillFacts) -> tuple[Event, Trouble]:
 
 
 def _trouble(facts: FillFacts) -> tuple[Event, Trouble] | None:
-    """What needs a person comes before what passes by itself."""
+    """The problem that holds it up: first what needs a person, then what passes by itself."""
     error = facts.error
     if isinstance(error, Permanent | Misconfigured):
         return Event.REFUSED, Trouble(error.message, error.hint)

@@ -1,4 +1,4 @@
-"""Counts the gaps found and closed between two assessments of a series. Assesses no bars itself."""
+"""Counts of gaps found and filled between two assessments of a series. Assesses nothing itself."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ktrdr.market.sessions import Int64Array
 
 
 class Counted(NamedTuple):
-    """Gaps that were found, and gaps that were closed with bars."""
+    """How many gaps were found, and how many were filled with bars."""
 
     found: int
     filled: int
 
 
 def counted(before: Gaps | None, after: Gaps, since: int = -(2**62)) -> Counted:
-    """What became of the earlier gaps; None: there was no earlier assessment.
+    """How many gaps are new, and how many were filled; `before` None: there was no assessment.
 
-    `since`: earlier bars (UTC seconds) are not assessed any more.
+    `since`: bars before it (UTC seconds) are not assessed any more.
 
-    A gap that splits counts as found once for each further piece, and merged pieces as closed but
-    for one, so that never more are filled than were found. Gaps that are proven absent, or have
-    become too old, do not count as filled.
+    A gap that splits counts as found once for each further piece, and pieces that merge count as
+    filled except for one, so no more are filled than were found. Gaps that are proven absent, or
+    have become too old, do not count as filled.
     """
     new = after.of(*WANTED)
     if before is None:

@@ -1,4 +1,4 @@
-"""Expected minus present minus known-absent: the gaps, each with its reason. Pure."""
+"""Gaps: runs of expected bars that are neither present nor known to be absent. Pure."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Reason(StrEnum):
     NO_TRADES = "no_trades"
     """IB has answered, and has no such bar."""
     LATE = "late"
-    """IB has no such bar yet, as of just now; requested again at the next scan."""
+    """IB did not have the bar a moment ago; requested again at a later scan."""
     UNPROVEN = "unproven"
-    """IB reported none, not often enough to count as verified; requested again."""
+    """IB did not have the bar, not often enough to prove it absent; requested again."""
     TOO_OLD = "too_old"
     """Older than the days that are kept complete by default."""
     FAILED = "failed"
-    """Requested, refused or not answered; retried later."""
+    """The request was refused or not answered; retried later."""
     NOT_ENTITLED = "not_entitled"
     UNKNOWN_CONTRACT = "unknown_contract"
     OTHER_CONTRACT = "other_contract"
@@ -68,7 +68,7 @@ def missing(
 
 
 def in_runs(runs: Sequence[tuple[int, int]], expected: Int64Array) -> Int64Array:
-    """Which of the expected bars lie in some of these runs, given as first and last bar each."""
+    """Which of the expected bars lie in any of these runs, each given as its first and last bar."""
     known = np.zeros(len(expected) + 1, dtype=np.int64)
     if runs:
         firsts, lasts = np.array(runs, dtype=np.int64).T
@@ -105,7 +105,7 @@ def runs(expected: Int64Array, chosen: BoolArray, reason: Reason) -> list[Gap]:
 
 
 def edges(chosen: BoolArray) -> tuple[Int64Array, Int64Array]:
-    """Where runs of chosen ones begin, and where they end (exclusive)."""
+    """Where runs of chosen items begin, and where they end (exclusive)."""
     bordered = np.zeros(len(chosen) + 2, np.bool_)
     bordered[1:-1] = chosen
     changes = (bordered[1:] != bordered[:-1]).nonzero()[0]
@@ -113,8 +113,8 @@ def edges(chosen: BoolArray) -> tuple[Int64Array, Int64Array]:
 
 
 FILLABLE = (Reason.OPEN, Reason.ASKED, Reason.FAILED)
-"""Gaps that may still be closed without a person."""
+"""Reasons of gaps that may still be filled without a person."""
 SETTLED = (Reason.NO_TRADES, Reason.TOO_OLD)
-"""Gaps that are not requested any more, unless a person does."""
+"""Reasons of gaps that are not requested any more, unless a person does."""
 WANTED = tuple(reason for reason in Reason if reason not in SETTLED)
-"""Gaps whose bars are still wanted."""
+"""Reasons of gaps whose bars are still wanted."""

@@ -1,9 +1,9 @@
-"""Detects where IB's intraday bars begin, if not where they are expected. Pure.
+"""Grids of intraday bars: detects that IB's bars begin at other minutes than expected. Pure.
 
 Bars of five minutes to an hour are expected at a session's open and then at the multiples of
-their length on the exchange's clock, as those of US stocks were observed to begin; IB documents
-no grid. That all of them begin some minutes past the multiples is a finding, accepted when a
-second answer repeats it, since one answer proves nothing. Four-hour bars are learnt otherwise.
+their length on the exchange's clock, as was observed for US stocks; IB documents no grid. If all
+of them begin some minutes past the multiples, that is accepted once a second answer repeats it,
+since one answer proves nothing. Four-hour bars are learnt elsewhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ktrdr.market.timeframes import HOUR_S, MINUTE_S, Timeframe
 from ktrdr.market.zones import find_zone
 
 _LEAST = 3
-"""Fewer bars off the grid than this may be stray ones."""
+"""Fewer bars off the grid than this may be isolated errors."""
 _TIMES, _AFTER_S = 2, 300
 """Another grid is accepted after this many answers, over this time."""
 _STORED_TIMES, _STORED_AFTER_S = 3, 25 * HOUR_S
@@ -40,9 +40,9 @@ class Grid(NamedTuple):
     minute: int = 0
     """Minutes past the multiples of their length; a session's open also begins one."""
     seen: int | None = None
-    """The minutes in the last answers, if they differed."""
+    """The minutes of the other grid in the latest answers; None: they had none."""
     times: int = 0
-    """How often, each time a while after the last."""
+    """How often it was received, each time some minutes after the last."""
     first_at: int = 0
     """UTC seconds."""
     last_at: int = 0
@@ -54,7 +54,7 @@ class Grid(NamedTuple):
 
     @property
     def again_s(self) -> int:
-        """How long after the last answer to request missing bars again: ever more rarely."""
+        """How long after the last answer to request missing bars again: less and less often."""
         return min(_AFTER_S << min(max(self.times - 1, 0), 10), _AGAIN_MAX_S)
 
 
@@ -66,17 +66,17 @@ class GridFinding:
     odd: BoolArray
     """Which begin off the grid."""
     leads: BoolArray
-    """Which begin at an open, with the next received bar in the same session."""
+    """Which begin at an open, and are followed by another bar of the same session."""
     minute: int | None
-    """The minutes at which all but those at an open begin, if off the grid; else None."""
+    """The minutes of another grid on which all begin, except those at an open; else None."""
     is_met: bool
-    """Some begin on the grid, apart from those at an open."""
+    """Some begin on the accepted grid, apart from those at an open."""
 
     def unlikely(self, stored: Int64Array) -> BoolArray:
-        """Which may not be stored, because their starts are doubtful.
+        """Which bars may not be stored, because their starts may be wrong.
 
-        All, if they follow another grid. Else the odd ones that are not `stored` already, and a
-        session's first bar before such a one: it ends where that begins.
+        All of them if they follow another grid. Otherwise those off the grid that are not `stored`
+        already, and a session's first bar if such a bar follows: it ends where that begins.
         """
         if self.minute is not None:
             return np.ones(len(self.starts), np.bool_)
@@ -86,7 +86,7 @@ class GridFinding:
 
 
 def has_grid(timeframe: Timeframe) -> bool:
-    """Bars of this length may begin at other minutes: neither days, nor minutes, nor four hours."""
+    """Bars of this length may follow another grid: not days, one-minute or four-hour bars."""
     return MINUTE_S < timeframe.length_s <= HOUR_S
 
 
@@ -114,7 +114,7 @@ def find_grid(
 
 
 def after(grid: Grid, finding: GridFinding, requested_at: int) -> Grid:
-    """The grid after one more answer: another one is seen, confirmed, or denied."""
+    """The grid after one more answer: another grid is new, confirmed, or contradicted."""
     if finding.minute is None:
         is_denied = finding.is_met or bool(finding.odd.any())
         return Grid(grid.minute) if is_denied else grid
@@ -126,7 +126,7 @@ def after(grid: Grid, finding: GridFinding, requested_at: int) -> Grid:
 
 
 def is_accepted(grid: Grid, *, is_against: bool) -> bool:
-    """Whether the other grid was seen often enough; `is_against`: it contradicts stored bars."""
+    """The other grid was received often enough; `is_against`: it contradicts stored bars."""
     times, after_s = (_STORED_TIMES, _STORED_AFTER_S) if is_against else (_TIMES, _AFTER_S)
     return grid.times >= times and grid.last_at - grid.first_at >= after_s
 

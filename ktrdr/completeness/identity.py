@@ -1,7 +1,7 @@
-"""Whether a symbol still means the contract that it meant: by IB's details, and by its bars. Pure.
+"""Identity of contracts: whether a symbol still means the same one, by details and bars. Pure.
 
-Symbols are given to other companies; and a contract gets another id at a split, or when it moves
-to another exchange. Only bars that were stored before tell the one from the other.
+A symbol may be given to another company, and a contract may get another id at a split or when it
+moves to another exchange. Only the bars stored before can tell which has happened.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import NamedTuple
 from ktrdr.market.bars import Bar
 
 COMPARED = 300
-"""How many bars are compared: in fewer, two quiet stocks could have one ratio by chance."""
+"""How many bars are compared: with fewer, two quiet stocks could have one ratio by chance."""
 
 _LEAST, _RATIO_LEAST = 3, 10
 _NEAR = 0.005
 """Prices that differ by less are the same, though they may have been revised."""
 _TICKS_LEAST = 100
-"""Prices of fewer ticks fit too many ratios."""
+"""Prices of fewer ticks than this match too many ratios."""
 _SHARE = 0.9
 _SIMPLE = 0.002
 
@@ -34,7 +34,7 @@ class Identity(NamedTuple):
     currency: str
     local_symbol: str
     name: str
-    """Of the company, or of whatever it is; may be empty."""
+    """Of the company or the product; may be empty."""
 
     @property
     def words(self) -> str:
@@ -48,7 +48,7 @@ class KnownContract(NamedTuple):
 
     contract: Identity
     received: Identity | None = None
-    """The contract that IB returned last, if it is unknown whether it is the same."""
+    """The contract that IB reported last, if it is not known whether it is the same one."""
 
 
 class Likeness(Enum):
@@ -58,11 +58,11 @@ class Likeness(Enum):
     RATIO = auto()
     """All prices in one ratio, as after a split."""
     OTHER = auto()
-    """Different prices, or no bars."""
+    """Different prices, or hardly any bars."""
 
 
 def is_another(known: Identity, received: Identity) -> bool:
-    """Another contract, or the same in another currency. Not for a new exchange alone."""
+    """Another contract, or the same one in another currency; another exchange alone is not."""
     return (known.con_id, known.currency) != (received.con_id, received.currency)
 
 
@@ -102,17 +102,17 @@ def _is_one_ratio(pairs: Sequence[tuple[float, float]]) -> bool:
 
 
 def _is_simple(ratio: float) -> bool:
-    """As of most splits: one for many, or many for one."""
+    """A ratio like that of most splits: one for many, or many for one."""
     many = max(ratio, 1 / ratio)
     return round(many) >= 2 and abs(many / round(many) - 1) <= _SIMPLE
 
 
 def _tick(prices: Iterable[float]) -> float:
-    """The last decimal place that these prices have."""
+    """The tick size: the last decimal place that these prices have."""
     places = (-int(Decimal(repr(price)).normalize().as_tuple().exponent) for price in prices)
     return float(10.0 ** -max(0, *places))
 
 
 def _share(each: Iterable[bool]) -> float:
-    """How many must match."""
+    """The share of those that match."""
     return statistics.fmean(each)

@@ -1,4 +1,4 @@
-"""When a contract can have bars at all: from the first that IB has, to its last day. Pure."""
+"""The lifetime of a contract: from IB's first bar to its last trading day. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class ContractLifetime(NamedTuple):
     head: int | None = None
     """The first bar that IB has."""
     head_at: int | None = None
-    """When IB was asked for it (UTC seconds)."""
+    """When that was requested from IB (UTC seconds)."""
     expires: int | None = None
     """Its last trading day, as UTC midnight."""
 
 
 def in_lifetime(found: Expected, lifetime: ContractLifetime, timeframe: Timeframe) -> Expected:
-    """Which of the bars a contract can have: from its first bar on, to its last day."""
+    """The expected bars within a contract's lifetime: from its first bar to its last day."""
     chosen = np.ones(len(found.starts), dtype=np.bool_)
     if lifetime.head is not None:
         is_daily = timeframe.is_daily

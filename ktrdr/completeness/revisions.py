@@ -1,6 +1,6 @@
-"""Compares received bars with stored ones: some may be revised, or all in another unit. Pure.
+"""Revisions: received bars that differ from the stored ones, few or all of them. Pure.
 
-Another unit is that of a split, or of cents instead of dollars.
+All of them differ by one factor after a split, or after a change of unit (cents for dollars).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _LEAST_BARS = 3
 """Fewer bars than this can have a factor in common by chance."""
 _ENOUGH_BARS = 10
 _ALIKE, _SPLIT = 0.002, 0.02
-"""Factors that differ by less are the same; one nearer to 1 is none, unless all of many have it."""
+"""Factors that differ by less are equal; one nearer to 1 counts only if all of many have it."""
 _ODD_ONE_IN = 10
-"""One bar in this many may have been revised besides: the newest are, now and then."""
+"""One bar in this many may also have been revised by itself: the newest ones sometimes are."""
 _TERM_MAX, _SMALL_TERM_MAX = 50, 5
 """A split is a ratio of small numbers, such as 4:1, 3:2 or 1:10."""
 _UNITS = frozenset(10.0**exponent for exponent in range(2, 10))
@@ -26,7 +26,7 @@ _UNITS = frozenset(10.0**exponent for exponent in range(2, 10))
 Pair = tuple[Bar, Bar]
 """A bar as stored, and as received now."""
 Numbers = tuple[float, ...]
-"""The numbers of a bar that have one unit."""
+"""The numbers of a bar that have the same unit."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Revision:
     volume: float | None = None
     """The same of the volumes."""
     unclear_at: int | None = None
-    """A bar near which more would show whether all were revised, or only these; None: it is clear.
+    """A bar near which more bars would show whether all were revised; None: it is clear.
 
     UTC seconds.
     """
@@ -49,7 +49,7 @@ class Revision:
     def is_whole(self, *, is_adjusted: bool = False) -> bool:
         """All bars of the series were revised, including those not compared.
 
-        `is_adjusted`: if prices are adjusted up to now (CONTFUT, ADJUSTED_LAST), all of them move
+        `is_adjusted`: prices are adjusted up to now (CONTFUT, ADJUSTED_LAST), so all of them change
         when one does, though by no common factor.
         """
         if self.price is not None or self.volume is not None:
@@ -58,7 +58,7 @@ class Revision:
 
     @property
     def words(self) -> str:
-        """What it is, for a person."""
+        """A description for a person."""
         bars = f"{len(self.changed)} of {self.compared} bars"
         if not self.is_whole():
             return f"IB revised {bars}"
@@ -82,13 +82,13 @@ def compare(
     """How stored bars differ from the same bars as received now; None: not at all.
 
     `requested`: the interval of the request (UTC seconds, `[start, end)`). Bars stored before it
-    may be in another unit than those after it.
+    may have another unit than those after it.
     """
     pairs = [(old, received[old.start]) for old in stored if old.start in received]
     changed = [(old, new) for old, new in pairs if new != old]
     if not changed:
         return None
-    # Of the changed ones: bars stored after a split are unchanged.
+    # Only of the changed bars: bars stored after a split are unchanged.
     price, volume = _common(pairs, changed, _prices), _common(pairs, changed, _volume)
     unclear = _unclear(pairs, requested or (0, 0))
     if not unclear and price is None and volume is not None:
@@ -98,7 +98,7 @@ def compare(
 
 
 def _unclear(pairs: Sequence[Pair], requested: tuple[int, int]) -> Sequence[Pair]:
-    """Few bars that are all changed: all there are, or all on one side of the request."""
+    """Changed bars, if they are few and no others were compared, at least on one side."""
     before = [pair for pair in pairs if pair[0].start < requested[0]]
     after = [pair for pair in pairs if pair[0].start >= requested[1]]
     for some in (pairs, before, after):
@@ -117,7 +117,7 @@ def _volume(bar: Bar) -> Numbers:
 
 
 def _are_all(pairs: Sequence[Pair], changed: Sequence[Pair]) -> bool:
-    """Every bar that a change of unit would have changed is changed: a volume of 0 stays 0."""
+    """Every bar that a change of unit would change is changed (a volume of 0 stays 0)."""
     has_prices = any(_prices(old) != _prices(new) for old, new in changed)
     return not any(old == new and (has_prices or old.volume > 0) for old, new in pairs)
 
@@ -150,7 +150,7 @@ def _common(
 
 
 def _middle(numbers: Sequence[tuple[float, float]]) -> float | None:
-    """The ratio of new to old, in the middle of all; large numbers, rounded less, weigh more."""
+    """The median ratio of new to old; large numbers, which rounding affects less, weigh more."""
     ratios = sorted((new / old, abs(old)) for old, new in numbers if old * new > 0)
     left = sum(weight for _, weight in ratios) / 2
     for ratio, weight in ratios:
@@ -161,7 +161,7 @@ def _middle(numbers: Sequence[tuple[float, float]]) -> float | None:
 
 
 def _fits(old: Numbers, new: Numbers, factor: float, unit: float) -> bool:
-    """Each of them was multiplied by this factor, within rounding."""
+    """Each number was multiplied by this factor, within rounding."""
     return all(abs(y - x * factor) <= _margin(y, unit) for x, y in zip(old, new, strict=True))
 
 
@@ -170,13 +170,13 @@ def _margin(number: float, unit: float) -> float:
 
 
 def _unit(numbers: Iterable[float]) -> float:
-    """What they are rounded to: the largest power of ten, up to 1, of which all are multiples."""
+    """The rounding unit: the largest power of ten, up to 1, of which all are multiples."""
     digits = (len(f"{number:.8f}".rstrip("0").partition(".")[2]) for number in numbers)
     return 10.0 ** -max(digits, default=0)
 
 
 def _split(price: float | None) -> str:
-    """New shares for old ones, such as 4:1 for a quarter of the price; empty: it is no split."""
+    """New shares for old ones, such as 4:1 for a quarter of the price; empty: not a split."""
     if price is None or price <= 0:
         return ""
     terms = _fraction(1 / price)
@@ -202,7 +202,7 @@ def _fraction(ratio: float) -> Fraction:
 
 
 def _number(factor: float) -> str:
-    """With as few digits as are needed."""
+    """The factor with as few digits as are needed."""
     texts = [f"{factor:.{digits}g}" for digits in range(1, 5)]
     return f"{float(next((t for t in texts if abs(float(t) / factor - 1) <= _ALIKE), texts[-1])):g}"
 

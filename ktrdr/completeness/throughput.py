@@ -1,4 +1,4 @@
-"""Estimates how long missing bars will take, by how requests were served lately. Has no clock."""
+"""Throughput: estimates how long missing bars will take, from recent answers. Reads no clock."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _COMPARED = 8
 _REMEMBERED = 0.9
 """The weight of earlier prediction errors, relative to the newest ones."""
 _LAST = 8
-"""Answers whose quickest shows the minimum time of a request."""
+"""The quickest of this many answers shows the minimum time of a request."""
 _LEAST_ANSWERS = 3
 _LEAST_SHARE = 0.25
-"""The share of its usual time that a request takes at least from now on, however old it is."""
+"""However old a request is, it takes at least this share of its usual time from now on."""
 _INSTANT_S = 1e-3
 """Anything shorter counts as no time."""
 _CHANCE = (0.01, 0.15, 0.15)
-"""The error that each of the three may show by chance, in one answer; less with more answers.
+"""The prediction error of each model that may be chance, in one answer; less with more answers.
 
-The first has the least: it is preferred unless another has proved better.
+The first model has the least: it is preferred unless another has proved better.
 """
 _PLAYED = 4000
-"""How many requests are simulated; the rest counts by the rate."""
+"""How many requests are simulated; the time of the rest is computed from the rate."""
 _SPREAD = ((10.0, 1.5), (60.0, 1.35), (300.0, 1.25))
-"""After this many seconds of work the estimate is this accurate; in the end within 1.15."""
+"""Work of less than this many seconds → the factor within which the estimate is accurate."""
 _LEAST_SPREAD = 1.15
 
 
@@ -56,7 +56,7 @@ class _Moment(NamedTuple):
     """A moment by two clocks, in seconds."""
 
     own: float
-    """Wall time: right if each request is served as if it were alone."""
+    """The time itself: right if requests do not slow each other down."""
     shared: float
     """Slows down with the number of requests served: right if they share capacity."""
 
@@ -68,12 +68,12 @@ class _Flight:
     timeframe: Timeframe
     bars: int
     served_since: _Moment | None = None
-    """When it began to be served; None: it waits for that."""
+    """When it began to be served; None: it is waiting."""
 
 
 @dataclass(frozen=True)
 class _Served:
-    """How requests for one bar size were served; older ones weigh less, large ones more.
+    """How requests for one bar size were served; older requests weigh less, large ones more.
 
     A request for one bar takes as long as one for many: it shows nothing about the cost of a bar.
     """
@@ -88,7 +88,7 @@ class _Served:
     """Seconds of the last ones."""
 
     def with_one(self, took_s: float, bars: int) -> _Served:
-        """With one more."""
+        """With one more request."""
         return _Served(
             _KEPT * self.count + 1,
             _KEPT * self.bars + bars,
@@ -143,7 +143,7 @@ class _Costs:
 
     @property
     def off(self) -> float:
-        """The prediction error, over several answers, since a single one is chance."""
+        """The prediction error over several answers, since that of a single one is chance."""
         return self._off + self._off_now * self._counted / _COMPARED
 
     @property
@@ -165,7 +165,7 @@ class _Costs:
         return max(takes_s - age_s, _LEAST_SHARE * takes_s)
 
     def slower(self, flights: Iterable[tuple[_Flight, float]]) -> float:
-        """How much slower requests are than those answered so far, which are the quick ones.
+        """How much slower requests will be than those answered so far, which were the quick ones.
 
         `flights`: requests being served, each with the time served so far.
         """
@@ -186,9 +186,9 @@ class _Costs:
 class Throughput:
     """Simulates the rest of the work from how requests were answered until now.
 
-    As many as allowed are served at once, in the order sent; the number may grow with the
-    answers. Each takes as long as others did, as if it were alone; or they share capacity; or
-    they are served one after the other. The model that was right lately counts the more.
+    As many as allowed are served at once, in the order sent; the number may grow with the answers.
+    Three models: requests do not slow each other down; or they share capacity; or they are served
+    one after the other. The better a model has predicted lately, the more it counts.
     """
 
     def __init__(self) -> None:
@@ -244,12 +244,12 @@ class Throughput:
                 flight.served_since = self._now
 
     def idle(self) -> None:
-        """There is no work, or none that is possible: the measurement begins again."""
+        """There is nothing to do, or nothing can be done: the measurement begins again."""
         self._flights.clear()
         self._began, self._answers = None, 0
 
     def add_assessed(self, timeframe: Timeframe, bars: int) -> None:
-        """How many bars a series was missing when first assessed."""
+        """A series was assessed for the first time, and is missing this many bars."""
         series, total = self._first_missing.get(timeframe, (0, 0))
         self._first_missing[timeframe] = series + 1, total + bars
 
@@ -280,7 +280,7 @@ class Throughput:
         return Eta(likely / spread, likely, likely * spread)
 
     def _likely(self, bars: Mapping[Timeframe, float]) -> float:
-        """An average of the three models, nearest to the one that was right lately."""
+        """An average of the three models, weighted by how well each has predicted lately."""
         predicted = (
             (self._own.off, self._side_by_side(bars)),
             (self._shared.off, self._together(bars)),
@@ -294,7 +294,7 @@ class Throughput:
         return math.exp(sum(map(mul, weights, logs)) / sum(weights))
 
     def _side_by_side(self, bars: Mapping[Timeframe, float]) -> float:
-        """Seconds until the last answer, if requests do not slow each other down."""
+        """Seconds until the last answer if requests do not slow each other down."""
         costs = self._own
         being_served = [(flight, self._now.own - since.own) for flight, since in self._served()]
         slower = costs.slower(being_served)
@@ -312,7 +312,7 @@ class Throughput:
         return end + slower * rest_s / max(1.0, at_once)
 
     def _together(self, bars: Mapping[Timeframe, float]) -> float:
-        """The same if they share capacity: as long as one after the other, each alone."""
+        """The same if requests share capacity: as long as each alone, one after the other."""
         costs = self._shared
         served = [(flight, self._now.shared - since.shared) for flight, since in self._served()]
         waiting_s = sum(costs.takes_s(flight.timeframe, flight.bars) for flight in self._waiting())
@@ -320,7 +320,7 @@ class Throughput:
         return sum(costs.rest_s(flight, age_s) for flight, age_s in served) + to_come_s
 
     def _one_by_one(self, bars: Mapping[Timeframe, float]) -> float:
-        """The same if each one begins when the one before it was answered."""
+        """The same if each request begins when the one before it was answered."""
         costs = self._in_line
         sent = [costs.takes_s(flight.timeframe, flight.bars) for flight in self._flights.values()]
         since_s = min(self._now.own - self._answered_at, sent[0] if sent else 0.0)
@@ -338,17 +338,17 @@ class Throughput:
 
     @property
     def _most(self) -> float:
-        """Never more are served at once than are sent."""
+        """How many can be served at once at most: no more than are sent."""
         return float(max(self._at_once, len(self._flights)))
 
     def _growth(self) -> float:
-        """How many more are served at once after each answer, as lately."""
+        """How many more were served at once after each of the last answers, on average."""
         if len(self._sizes) < 2:
             return 0.0
         return max(0.0, (self._sizes[-1] - self._sizes[0]) / (len(self._sizes) - 1))
 
     def _to_come(self, bars: Mapping[Timeframe, float], costs: _Costs) -> tuple[list[float], float]:
-        """How long each unsent request takes, up to a limit; and the rest in sum."""
+        """How long each unsent request takes, up to a limit; and the sum for the rest."""
         found: list[float] = []
         rest_s = 0.0
         for timeframe, left in self._not_sent(bars):
@@ -379,7 +379,7 @@ def _requests(timeframe: Timeframe, bars: float, costs: _Costs) -> Iterator[floa
 
 
 def _in_all_s(timeframe: Timeframe, bars: float, costs: _Costs) -> float:
-    """How long these take together."""
+    """How long the requests for this many bars take together."""
     size = costs.size(timeframe)
     whole, more = divmod(max(0.0, bars), size)
     last_s = costs.takes_s(timeframe, more) if more >= 1 else 0.0

@@ -1,8 +1,8 @@
-"""Bars that IB sends at times without trading in SCHEDULE, and when they are accepted. Pure.
+"""Unscheduled bars: IB sent them at times without trading in SCHEDULE. When to accept them. Pure.
 
-A special session on a Saturday looks like this, and so does a bar shifted by a damaged answer.
-They are accepted when a later answer repeats them; the sessions that they show are then expected
-like any other.
+They may belong to a special session on a Saturday, or be bars shifted by a damaged answer. They are
+accepted when later answers repeat them; the sessions that they show are then expected like any
+other.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 from ktrdr.market.zones import find_zone
 
 _MANY, _MANY_TIMES, _MANY_AFTER_S = 10, 2, 300
-"""This many bars of one day are no accident: they are accepted when received twice."""
+"""This many bars of one day are unlikely to be an error: accepted when received twice."""
 _FEW_TIMES, _FEW_AFTER_S = 3, 25 * HOUR_S
-"""Others are accepted only on another day: a server may be unwell for that long."""
+"""Fewer are accepted only on another day: a server may be unwell for a day."""
 _BREAK_S = 2 * HOUR_S
-"""Bars further apart than this belong to two sessions."""
+"""Bars that are further apart belong to two sessions."""
 
 
 class Unscheduled(NamedTuple):
-    """A bar at a time without trading, as received."""
+    """A bar received at a time without trading."""
 
     bar: Bar
     times: int
-    """How often it was received like this while the clocks agreed."""
+    """How often it was received unchanged while the clocks agreed."""
     first_at: int
     """When the first of these answers was requested (UTC seconds)."""
 
 
 @dataclass(frozen=True)
 class Screened:
-    """The verdict on an answer's bars at times without trading."""
+    """Which of an answer's bars at times without trading are accepted."""
 
     accepted: list[Bar]
     unverified: dict[int, Unscheduled]
@@ -88,14 +88,15 @@ def screen(
 
 
 def are_shifted(unscheduled: int, missing: int) -> bool:
-    """Whether the bars may be the missing ones, shifted: they are about as many."""
+    """Whether these bars may be the missing ones, shifted: there are about as many."""
     return unscheduled > 0 and unscheduled <= 2 * missing <= 4 * unscheduled
 
 
 def sessions_of(starts: Iterable[int], schedule: Schedule, timeframe: Timeframe) -> list[Session]:
     """The sessions shown by bars at times without trading; none overlaps a known one.
 
-    For intraday bars from the first to the last of them, for daily ones the hours of the days near.
+    Those of intraday bars reach from the first bar to the last; those of daily bars have the
+    hours of the nearest trading day.
     """
     if timeframe.is_daily:
         shown = [_like_the_nearest(day, schedule) for day in starts if schedule.sessions]
@@ -118,7 +119,7 @@ def sessions_of(starts: Iterable[int], schedule: Schedule, timeframe: Timeframe)
 
 
 def _like_the_nearest(day: int, schedule: Schedule) -> Session:
-    """A session of a trading day with the opening and closing time of the nearest one."""
+    """A session on this day with the opening and closing times of the nearest trading day."""
     zone = find_zone(schedule.zone)
     near = min(schedule.sessions, key=lambda s: (abs(s.day - day), -(s.close - s.open)))
     opens, closes = (
@@ -129,7 +130,7 @@ def _like_the_nearest(day: int, schedule: Schedule) -> Session:
 
 
 def with_sessions(schedule: Schedule, sessions: Iterable[Session]) -> Schedule:
-    """A schedule with more sessions, on days missing from SCHEDULE."""
+    """The schedule with these sessions added; their days count as missing from SCHEDULE."""
     more = set(sessions)
     if not more:
         return schedule

@@ -1,1 +1,1 @@
-"""Requests for missing bars, and what their answers lead to. Does not talk to IB itself."""
+"""Filling: requests for missing bars, and the handling of answers. Does not talk to IB itself."""

@@ -1,4 +1,4 @@
-"""Which missing bars an answer proves absent, and when the others are requested again."""
+"""Absence proofs: which missing bars an answer proves absent, as `evidence` weighs it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ktrdr.market.sessions import BoolArray, Expected, Int64Array, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 
 _ABSENCE_SETTLE_S = 600
-"""IB may be late with a bar: one missing sooner than this after its end is not absent yet."""
+"""A bar may arrive late: it does not count as absent sooner than this after its end."""
 _DAILY_ABSENCE_SETTLE_S = 6 * HOUR_S
-"""The same for daily bars, after the end of the UTC day that they are dated by."""
+"""The same for daily bars, after the end of the UTC day by which they are dated."""
 _BEHIND_S = 3600
-"""The same for bars after the last one received: IB may be behind with all of them."""
+"""The same for bars after the last one received: IB may be late with all of them."""
 _NEAR_S, _FAR_S = 40 * DAY_S, 400 * DAY_S
-"""How far from a gap to look for a bar that proves that IB answers; the latter if need be."""
+"""How far from a gap to search for a bar to use as a control: the second if the first has none."""
 
 
 class AbsenceProofs:
-    """Writes absences into the ledger of one store. For one thread."""
+    """Proves absences, and records them in the ledger of one store. For one thread."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class AbsenceProofs:
     ) -> tuple[Gap, ...]:
         """Record which of the expected bars are missing from an answer, and which count as absent.
 
-        `new`: the bars that the answer added. Bars that IB may merely be late with are requested
-        again at `soon`. Returns what is unverified only for want of a control.
+        `new`: the bars that the answer added. Bars that may merely be late are requested again at
+        `soon`. Returns the gaps that only lack a control to count as absent.
         """
         name, (starts, days) = state.absence_key, expected
         if not requested.any():
@@ -99,13 +99,13 @@ class AbsenceProofs:
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
 
     def mark_absent(self, state: SeriesState, gaps: tuple[Gap, ...], requested_at: int) -> None:
-        """A control was answered, so the bars missing from the answer are absent."""
+        """Record these gaps as absent, since a control was answered."""
         self._absences.record_absent(state.absence_key, gaps, requested_at)
 
     def nearest_known(self, state: SeriesState, gap: Gap, requested_at: int) -> int | None:
-        """The stored bar nearest to a gap that IB should have too; None: there is none near.
+        """The nearest stored bar to a gap that IB should have as well; None: none is near.
 
-        Foreign rows may be at times at which IB has no bars of this contract.
+        Only expected bars count: foreign rows may be at times without trading.
         """
         schedule = self._sessions.known_schedule(state.instrument)
         if schedule is None:
@@ -120,7 +120,7 @@ class AbsenceProofs:
 
 
 def _is_young(due: Int64Array, after: BoolArray, timeframe: Timeframe, now: int) -> BoolArray:
-    """Which bars ended so recently that IB may merely be late with them."""
+    """Which bars ended so recently that they may merely be late."""
     if timeframe.is_daily:
         return due + timeframe.length_s + _DAILY_ABSENCE_SETTLE_S > now
     settle_s = np.where(after, _BEHIND_S, _ABSENCE_SETTLE_S)

@@ -1,4 +1,4 @@
-"""Compares stored bars with the same bars as received now, and corrects them."""
+"""Comparison of stored bars with the same bars as received now. Requests none."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ktrdr.market.bars import Answer, Bar
 log = logging.getLogger("gap-filler")
 
 _OTHER_LEAST = 3
-"""At least this many bars at other prices are another contract, not a revision."""
+"""At least this many bars, all at other prices, are those of another contract."""
 
 
 class Comparison:
-    """Of the series of one store. For one thread."""
+    """Compares and corrects the bars of one store. For one thread."""
 
     def __init__(self, ownership: FileOwnership) -> None:
         self._ownership = ownership
         self._revised: dict[str, frozenset[Bar]] = {}
-        """Absence → foreign bars, as received, known to be the only revised ones."""
+        """Absence key → revised foreign bars, as received: the only revised ones of the series."""
 
     def compare(
         self, state: SeriesState, answer: Answer, requested: tuple[int, int]
@@ -40,7 +40,7 @@ class Comparison:
         return revision
 
     def note_revised(self, state: SeriesState, revision: Revision) -> None:
-        """Only these foreign bars were revised: they are not checked again."""
+        """Note that only these foreign bars were revised: they are not checked again."""
         self._revised[state.absence_key] = frozenset(revision.changed)
 
     def correct(self, state: SeriesState, revision: Revision) -> None:
@@ -51,23 +51,23 @@ class Comparison:
 
 
 def wants_more(state: SeriesState, revision: Revision) -> bool:
-    """Write nothing of an answer before more is known, or before the whole series is rebuilt."""
+    """Nothing of the answer may be written before more is known, or the whole series is rebuilt."""
     is_plain = revision.unclear_at is None
     return not is_plain or is_whole(state, revision) or is_other(state, revision)
 
 
 def is_whole(state: SeriesState, revision: Revision) -> bool:
-    """All of a series was revised, including the bars that were not compared.
+    """The whole series was revised, including the bars that were not compared.
 
-    Foreign rows need not come from IB, and their adjustment is unknown.
+    Foreign rows may not come from IB, so it is unknown how they are adjusted.
     """
     return revision.is_whole(is_adjusted=state.is_owned and not state.instrument.can_be_paged)
 
 
 def is_other(state: SeriesState, revision: Revision) -> bool:
-    """All compared bars have other prices, as those of another contract do.
+    """All compared bars have other prices, like those of another contract.
 
-    A few may match by chance. Adjusted series do not change by a common factor either.
+    A few may match by chance. Adjusted series are exempt: they change by no common factor either.
     """
     if is_whole(state, revision) or not state.instrument.can_be_paged:
         return False

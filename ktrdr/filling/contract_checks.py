@@ -1,4 +1,4 @@
-"""Checks whether a symbol's stored bars belong to the contract it means now. Corrects no bars."""
+"""Contract checks: whether the stored bars are those of the contract that the symbol means now."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ktrdr.market.bars_request import BarsRequest, Priority
 
 @dataclass(frozen=True)
 class ContractChecks:
-    """Those of one store. For one thread."""
+    """The contract checks of one store. For one thread."""
 
     assessor: Assessor
     ingest: Ingest
@@ -31,12 +31,12 @@ class ContractChecks:
     owner: Owner
     clock: Callable[[], float]
     resume: Callable[[SeriesState], None]
-    """Assess a series again, and request what it is missing."""
+    """Assesses a series again, and requests its missing bars."""
 
     def request(self, state: SeriesState, until: int | None = None) -> None:
-        """Compare many bars: the symbol means another contract than before, or may.
+        """Request many stored bars, since the symbol may mean another contract than before.
 
-        The newest bars, or those up to a bar (UTC seconds).
+        The newest ones, or those up to the bar `until` (UTC seconds).
         """
         span = latest(state, COMPARED, until)
         is_requested = self.fetcher.is_requesting(state, Kind.LIKENESS)
@@ -47,12 +47,12 @@ class ContractChecks:
             self.fetcher.request_bars(Kind.LIKENESS, state, request, Priority.RECENT)
 
     def take(self, task: Task, answer: Answer) -> None:
-        """Continue if the bars match the stored ones; else OtherContract, for a person."""
+        """Let the series continue if the bars match the stored ones; else OtherContract."""
         state, known = task.state, self.assessor.contracts.unconfirmed_contract(task.state)
         if state.is_rebuilding:
             return
         if not self.owner.clocks_agree:
-            raise RequestFailed("bars cannot be compared while the clocks are apart")
+            raise RequestFailed("bars cannot be compared while the clocks disagree")
         received = {bar.start: bar for bar in self.ingest.grids.comparable(state, answer)}
         if known is None or known.received is None:
             self._take_prices(task, received)
@@ -80,9 +80,9 @@ class ContractChecks:
         self.resume(state)
 
     def _take_prices(self, task: Task, received: Mapping[int, Bar]) -> None:
-        """All prices seemed to have one ratio: rebuild the series if they do.
+        """Rebuild the series if all prices have one ratio, as the first answer suggested.
 
-        Some may match: after a split of which IB has adjusted only the older bars.
+        Some may match: IB may have adjusted only the bars before a split.
         """
         state = task.state
         revision = compare(stored(state, received), received)
@@ -99,7 +99,7 @@ class ContractChecks:
             raise RequestFailed(f"{revision.words}, but before that all prices in one ratio")
 
     def stop(self, task: Task, revision: Revision) -> None:
-        """All compared bars have other prices: stop writing."""
+        """Stop writing to the series: all compared bars have other prices."""
         state, symbol = task.state, task.state.series.symbol
         if self.rebuilds.is_staging(state):
             self.rebuilds.give_up(state, "IB's bars change from one answer to the next")

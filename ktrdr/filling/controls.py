@@ -1,4 +1,4 @@
-"""Controls: requests for bars that IB should have, to verify that it has no others."""
+"""Controls: requests for bars that IB has, to verify that the missing ones are absent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEAD_AGAIN_S = 30 * DAY_S
 
 @dataclass(frozen=True)
 class Controls:
-    """Those of one store. For one thread."""
+    """The controls of one store. For one thread."""
 
     assessor: Assessor
     ingest: Ingest
@@ -34,7 +34,7 @@ class Controls:
     """Assess a series again."""
 
     def request_head(self, state: SeriesState, request: BarsRequest, now: int) -> None:
-        """Request IB's first bar, if an answer begins later than its request."""
+        """Request the time of IB's first bar, if an answer begins later than its request."""
         lifetime = self.assessor.contracts.lifetime(state.instrument)
         is_short = state.first is None or state.first > request.start
         has_unproven = state.coverage is not None and Reason.UNPROVEN in state.coverage.gap_counts
@@ -44,7 +44,7 @@ class Controls:
             self.fetcher.request_head(state, now)
 
     def take_head(self, task: Task, head: int | None) -> None:
-        """Accept it if the stored bars confirm it; else request it again tomorrow."""
+        """Accept IB's first bar if the stored bars confirm it; else request it again tomorrow."""
         state = task.state
         contracts = self.assessor.contracts
         lifetime = contracts.lifetime(state.instrument)
@@ -60,9 +60,9 @@ class Controls:
         self.assess(state)
 
     def request_control(self, state: SeriesState, gaps: tuple[Gap, ...], now: int) -> None:
-        """Request something of the same series that IB should have, near the missing bars.
+        """Request a bar of the same series that IB should have, near the missing ones.
 
-        If no such bar is known, nothing missing counts as absent.
+        If no such bar is known, none of the missing bars counts as absent.
         """
         known = self.ingest.absences.nearest_known(state, gaps[-1], now)
         if known is None:
@@ -72,7 +72,7 @@ class Controls:
         self.fetcher.request_bars(Kind.CONTROL, state, control, Priority.RECENT, gaps)
 
     def take_control(self, task: Task, answer: Answer, *, is_sure: bool) -> None:
-        """Mark the missing bars absent, if the control was answered. `is_sure`: the clocks agree.
+        """Mark the missing bars absent if the control was answered. `is_sure`: the clocks agree.
 
         RequestFailed: it was not answered, so nothing counts as absent.
         """

@@ -1,4 +1,4 @@
-"""Sends requests to ib-connection from other threads, and reads the answers. Stores nothing."""
+"""The fetcher: requests to ib-connection from other threads, and their answers. Stores nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import DAY_S, Timeframe
 
 MAX_IN_FLIGHT = 48
-"""Requests in flight at most: the connection process decides their order."""
+"""The most requests in flight; the connection process decides their order and pace."""
 
 _SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
 """Timeout for the sessions of a contract, and how much each year adds."""
@@ -44,15 +44,15 @@ class SessionsAnswer:
 
     schedule: Schedule
     expires: int | None
-    """Its last trading day (UTC midnight); None: it has none, or a month alone is known."""
+    """Its last trading day (UTC midnight); None: it has none, or only its month is known."""
     identity: Identity | None
     """Which contract it is; None: not reported."""
     closed: frozenset[int] | None
-    """Days without trading by a calendar that is not IB's (UTC midnights); None: not consulted."""
+    """Days without trading by another calendar than IB's (UTC midnights); None: not consulted."""
 
 
 class Fetcher:
-    """Requests of one thread, each sent by another one.
+    """Requests of one thread, each sent by a thread of its own.
 
     `stopwatch` only moves forward; `clock` returns UTC seconds.
     """
@@ -81,7 +81,7 @@ class Fetcher:
 
     @property
     def is_busy(self) -> bool:
-        """Answers are to come."""
+        """Requests are in flight."""
         return len(self._in_flight) > 0
 
     def is_requesting(self, state: SeriesState, kind: Kind | None = None) -> bool:
@@ -102,7 +102,7 @@ class Fetcher:
 
     @property
     def requested(self) -> dict[Series, list[tuple[int, int]]]:
-        """The intervals being requested, except for series that are being rebuilt."""
+        """The intervals being requested of each series, except those that are being rebuilt."""
         found: dict[Series, list[tuple[int, int]]] = {}
         for task in self._in_flight.tasks:
             if task.request and task.kind is Kind.FILL and task.state.rebuilds_from is None:
@@ -110,7 +110,7 @@ class Fetcher:
                 found.setdefault(task.state.series, []).append(span)
         return found
 
-    # How fast it goes.
+    # Throughput.
 
     def allow(self, at_once: int) -> None:
         """How many requests may be under way at IB."""
@@ -134,14 +134,14 @@ class Fetcher:
     ) -> None:
         """Request the sessions of a contract, for all of its series, up to now.
 
-        `with_holidays`: also read a calendar that is not IB's.
+        `with_holidays`: also consult another calendar than IB's.
         """
         task = Task(Kind.SESSIONS, series, now, self._stopwatch())
         instrument = task.state.instrument
         self._in_flight.send(task, partial(self._sessions, instrument, start, now, with_holidays))
 
     def request_head(self, state: SeriesState, requested_at: int) -> None:
-        """Request the first bar that IB has of a contract."""
+        """Request the time of IB's first bar of a contract."""
         task = Task(Kind.HEAD, (state,), requested_at, self._stopwatch())
         self._in_flight.send(task, partial(self._head, state.instrument))
 
@@ -195,9 +195,9 @@ class Fetcher:
         return self._in_flight.next_finished(wait_s)
 
     def answer(self, task: Task, done: Future[Any]) -> Answer:
-        """IB's answer: read only now, since each is large and many are in flight.
+        """IB's answer, read only when it is handled: each is large, and many are in flight.
 
-        WrongSource: another gateway than `source` has answered. Raises what the request raised.
+        WrongSource: a gateway of the other source has answered. Raises what the request raised.
         """
         message = from_text(BarsMessage, done.result())
         if message.gateway != self.source:
@@ -210,27 +210,27 @@ class Fetcher:
         return message.answer()
 
     def ended(self, task: Task) -> None:
-        """It was handled, or never will be."""
+        """Note that a task was handled, or will not be."""
         self._throughput.ended(task.key)
 
     def took_s(self, task: Task) -> float:
-        """How long ago it was sent."""
+        """How long ago a task was sent."""
         return self._stopwatch() - task.sent_at
 
     def record_progress(self, *, was_busy: bool) -> None:
-        """Record the current throughput, or that nothing was in flight."""
+        """Let the throughput estimate know the time, or that nothing was in flight."""
         if was_busy:
             self._throughput.advance(self._stopwatch())
         else:
             self._throughput.idle()
 
     def give_up_waiting(self) -> None:
-        """Cancel what no thread has sent yet."""
+        """Cancel the requests that no thread has sent yet."""
         for task in self._in_flight.give_up_waiting():
             self.ended(task)
 
     def close(self) -> None:
-        """Wait for what is in flight."""
+        """Wait for the requests in flight."""
         self._in_flight.close()
 
 
@@ -245,7 +245,7 @@ def _day(text: str) -> int | None:
 
 
 def _identity(response: Mapping[str, Any]) -> Identity | None:
-    """The contract that an answer names; None: it names none."""
+    """The contract that a response names; None: it names none."""
     con_id = response.get("con_id")
     if not isinstance(con_id, int) or con_id <= 0:
         return None

@@ -1,4 +1,4 @@
-"""What IB's answers show about where the bars of a series begin, and what follows from it."""
+"""Grid findings: at which minutes IB's bars begin, and what follows if not as expected."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Gridded:
     odd: tuple[Bar, ...] = ()
     """Bars off the grid that follow no other grid."""
     is_incomplete: bool = False
-    """Something was left out: nothing missing from the answer counts as absent."""
+    """Bars were left out, so nothing missing from the answer counts as absent."""
     again_s: int | None = None
     """When to request this again, if the answer follows another grid."""
     is_shifted: bool = False
-    """The other grid is accepted now, contrary to stored bars."""
+    """The other grid is accepted now, contrary to the stored bars."""
 
 
 class GridFindings:
@@ -77,7 +77,7 @@ class GridFindings:
         *,
         is_sure: bool,
     ) -> Gridded:
-        """The answer on the grid on which bars are expected, unless it shows another one."""
+        """The bars of an answer on the expected grid, unless it shows that another one is right."""
         if not has_grid(state.series.timeframe):
             return Gridded(answer)
         received = np.array(
@@ -90,7 +90,7 @@ class GridFindings:
         return self._without_odd(state, schedule, answer, received)
 
     def comparable(self, state: SeriesState, answer: Answer) -> list[Bar]:
-        """The bars of an answer whose starts fit where the series' bars begin."""
+        """The bars of an answer that are on the accepted grid of the series."""
         schedule = self._sessions.known_schedule(state.instrument)
         received = sorted((*answer.bars, *answer.neighbours))
         if schedule is None or not received:
@@ -102,7 +102,7 @@ class GridFindings:
     def _without_odd(
         self, state: SeriesState, schedule: Schedule, answer: Answer, received: Int64Array
     ) -> Gridded:
-        """The answer without bars off the accepted grid; `received`: all its starts."""
+        """The answer without bars off the accepted grid; `received`: the starts of all its bars."""
         grid = self._contracts.grid(state)
         finding = find_grid(received, schedule, state.series.timeframe, grid.alignment)
         if finding.minute is not None:
@@ -136,15 +136,15 @@ class GridFindings:
         grid, is_against = after(before, finding, requested_at), False
         if finding.minute is not None:
             grid, is_against = self._weigh_grid(state, schedule, grid)
-        elif grid != before:  # what it had at the other times is denied
+        elif grid != before:  # the other grid is contradicted
             self._absences.forget_late(state.absence_key)
         self._contracts.keep_grid(state, grid)
         return is_against and grid.minute != before.minute
 
     def _weigh_grid(self, state: SeriesState, schedule: Schedule, grid: Grid) -> tuple[Grid, bool]:
-        """The accepted grid after another one was received, which is reported.
+        """The accepted grid after another one was received, and whether stored bars contradict it.
 
-        And whether bars are stored that contradict the other one.
+        The other one is reported.
         """
         assert grid.seen is not None
         series, other = state.series, Grid(grid.seen)
@@ -159,8 +159,8 @@ class GridFindings:
             self._absences.forget_missing(state.absence_key)
         if not is_repairable:
             hint = f"to have them, move {series.file_name} away and create it with its header line"
-        what = _OTHER_GRID[is_learnt, is_against, is_repairable]
-        self._report(str(series), RequestFailed(f"{found}: {what}", hint=hint))
+        consequence = _OTHER_GRID[is_learnt, is_against, is_repairable]
+        self._report(str(series), RequestFailed(f"{found}: {consequence}", hint=hint))
         return other if is_learnt else grid, is_against
 
     def learn_alignment(self, state: SeriesState, schedule: Schedule, answer: Answer) -> None:

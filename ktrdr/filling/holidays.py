@@ -1,7 +1,7 @@
-"""On which days exchanges are closed, by a calendar that is not IB's: a check on its SCHEDULE.
+"""Holidays of exchanges by another calendar than IB's: a check on its SCHEDULE.
 
-exchange_calendars knows; it loads pandas, and so runs in a short process of its own. If that
-fails, nothing is known.
+They come from exchange_calendars, which loads pandas and so runs in a short process of its own. If
+that fails, no holidays are known.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ CALENDARS = {
 def closed_days(exchange: str, start: int, end: int) -> frozenset[int]:
     """Days without trading in the years of `[start, end)`, as UTC midnights.
 
-    None: the exchange is unknown, or the calendar cannot be read.
+    None of them if the exchange is unknown, or its calendar cannot be read.
     """
     calendar = CALENDARS.get(exchange.upper())
     if calendar is None:
@@ -81,7 +81,7 @@ def closed_days(exchange: str, start: int, end: int) -> frozenset[int]:
 
 @lru_cache(maxsize=64)
 def _requested(calendar: str, first: int, last: int) -> frozenset[int]:
-    """For whole years, so that each exchange is read once; failures are retried."""
+    """The closed days of whole years, so that each calendar is read once; failures are retried."""
     command = [sys.executable, "-m", _PROGRAM, calendar, f"{first}-01-01", f"{last}-12-31"]
     done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603
     days = [date.fromisoformat(text) for text in json.loads(done.stdout)]

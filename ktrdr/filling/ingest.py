@@ -1,4 +1,4 @@
-"""Ingests an answer for bars: writes the accepted bars, and records the rest."""
+"""Ingest of an answer: writes the accepted bars to the file, and the rest to the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class IngestResult:
     added: int
     """New bars in the file."""
     wants_control: tuple[Gap, ...] = ()
-    """What would count as absent if anything near had been answered meanwhile."""
+    """Gaps that only lack a control to count as absent."""
     revision: Revision | None = None
     """Bars that differ from the stored ones."""
     is_withheld: bool = False
@@ -50,7 +50,7 @@ class _Accepted:
     received: int
     """How many bars it had, accepted or not."""
     outside: tuple[Bar, ...] = ()
-    """At unexpected times or minutes, and not accepted yet."""
+    """Bars at unexpected times or minutes, not accepted yet."""
     is_damaged: bool = False
     """Nothing missing from it counts as absent."""
     again_s: int | None = None
@@ -60,7 +60,7 @@ class _Accepted:
 
 
 class Ingest:
-    """Into file and ledger of the series of one store. For one thread."""
+    """Ingests answers into the files and the ledger of one store. For one thread."""
 
     def __init__(self, assessor: Assessor, report: Report, late_s: float) -> None:
         """`late_s`: how long until a late bar is requested again."""
@@ -88,13 +88,15 @@ class Ingest:
     ) -> IngestResult:
         """Write the finished bars of an answer, and record which ones IB does not have.
 
-        Neither if they are, or may be, in another unit or of another contract. Unless the time
+        Neither if the bars have, or may have, another unit or contract. Unless the time
         `is_sure`, nothing missing from the answer counts as absent.
         FileNotFoundError: the file is gone. StoreUnwritable, MalformedFile: nothing was written.
         """
         series, span = state.series, (request.start, request.end)
         if self._sessions.known_schedule(state.instrument) is None:
-            raise RequestFailed(f"{series}: its sessions are unknown, so its bars cannot be judged")
+            raise RequestFailed(
+                f"{series}: its sessions are unknown, so its bars cannot be assessed"
+            )
         self.notice_foreign(state, requested_at)
         accepted = self._accept(state, request, answer, requested_at, is_sure=is_sure)
         if accepted.is_shifted:
@@ -107,7 +109,7 @@ class Ingest:
             state, schedule, since, requested_at, requested_at
         )
         requested = (expected.starts >= span[0]) & (expected.starts < span[1])
-        # Nothing is compared if the answer is on another grid: its bars do not have these starts.
+        # An answer on another grid is not compared: its bars have other starts than stored ones.
         is_odd, answer = accepted.again_s is not None, accepted.answer
         revision = None if is_odd else self.comparison.compare(state, answer, span)
         if revision is not None and wants_more(state, revision):
@@ -142,7 +144,7 @@ class Ingest:
     ) -> tuple[Gap, ...]:
         """Record which of the `requested` bars are missing from an answer.
 
-        `new`: the bars that the answer added. Returns what only a control would prove absent.
+        `new`: the bars that the answer added. Returns the gaps that only lack a control.
         """
         answer, due = (
             accepted.answer,
@@ -175,7 +177,7 @@ class Ingest:
     ) -> _Accepted:
         """The part of an answer that may be written; the rest is reported and recorded.
 
-        Sessions and minutes that bars have shown are learnt.
+        Sessions and grids that the bars show are learnt.
         """
         schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
@@ -214,7 +216,7 @@ class Ingest:
         return not_accepted
 
     def notice_foreign(self, state: SeriesState, now: int) -> None:
-        """Assess a file that was changed since it was last read: it is not owned any more."""
+        """Assess a file again if somebody else has changed it: then it is not owned any more."""
         if state.store.key(state.series) != state.key:
             self._assessor.assess(state, now)
 
@@ -226,7 +228,7 @@ class Ingest:
         outside: Sequence[int],
         odd: Sequence[int],
     ) -> None:
-        """Report what was not stored, and what was requested."""
+        """Report the bars that are not stored, with the request."""
         requested = f"requested {iso(request.start)} to {iso(request.end)}, IB sent"
         for starts, what in (
             (invalid, "invalid bars"),

@@ -1,4 +1,4 @@
-"""Confines a failure to the series it belongs to; a failure of the whole store is raised."""
+"""Isolation: a failure affects only its own series; failures of the whole store are raised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MISTAKE_HINT = "it is tried again; please report it with the log of gap-filler"
 
 
 class Isolation:
-    """Puts back and reports the series that fail, and lets the others go on.
+    """Defers and reports the series that fail, while the others go on.
 
     `forget` is called with a series whose file is gone; `folder` is that of the store.
     """
@@ -45,9 +45,10 @@ class Isolation:
 
     @contextlib.contextmanager
     def of(self, *series: SeriesState) -> Iterator[None]:
-        """Any failure inside is attributed to this series, or these of one contract.
+        """Handle a failure inside as one of this series, or of these of one contract.
 
-        Raised: a lost connection, a full disk, a ledger that refuses writes, a missing folder.
+        Only these are raised: a lost connection, a full disk, a ledger that refuses writes, and a
+        missing folder.
         """
         try:
             yield
@@ -65,7 +66,7 @@ class Isolation:
 
     def _defer(self, series: Iterable[SeriesState], error: KtrdrError) -> None:
         for state in series:
-            if not (state.is_blocked and state.error is error):  # otherwise already noted
+            if not (state.is_blocked and state.error is error):  # otherwise it is recorded already
                 state.failed(error, self._clock())
             self._report(str(state.series), error)
 
@@ -80,7 +81,7 @@ def _as_error(state: SeriesState, error: Exception) -> KtrdrError:
 
 
 def _concerns_all(error: Exception) -> bool:
-    """It concerns the connection, or the store as a whole."""
+    """The error concerns the connection, or the store as a whole."""
     if isinstance(error, OSError):
         return is_of_the_disk(error)
     everybodys = isinstance(error, PeerDown | NotConnected | WrongSource | DatabaseError)
@@ -93,5 +94,5 @@ def _is_gone(state: SeriesState) -> bool:
         return state.store.key(state.series) is None
     except FileNotFoundError:
         return True
-    except Exception:  # noqa: BLE001  whoever met the error first reports it
+    except Exception:  # noqa: BLE001  the first error is reported
         return False

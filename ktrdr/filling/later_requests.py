@@ -1,4 +1,4 @@
-"""When to request bars again that were missing from an answer, or could not be written."""
+"""Later requests: when to request bars again that were missing, or could not be written."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from ktrdr.market.timeframes import DAY_S
 _LATE_S = 60
 """How soon a late bar is requested again at the earliest."""
 _WITHHELD_MAX_S, _DOUBLINGS_MAX = DAY_S, 12
-"""The longest pause before bars are requested again of which nothing was written."""
+"""The longest pause before withheld bars are requested again."""
 _INVALID_S, _INVALID_MAX_S = 3600, 30 * DAY_S
 """How soon bars missing from a damaged answer are requested again: doubled each time."""
 
 
 class LaterRequests:
-    """Of the series of one store. For one thread."""
+    """Those of the series of one store. For one thread."""
 
     def __init__(self, absences: AbsenceRecords, late_s: float) -> None:
         """`late_s`: how long until a late bar is requested again."""
         self._absences = absences
         self._late_s = max(_LATE_S, int(late_s))
         self._misses: dict[tuple[str, int], int] = {}
-        """How often an answer with invalid bars has missed the same bars."""
+        """Absence key and first bar → how often it was missing from damaged answers."""
         self._put_off: dict[str, dict[int, int]] = {}
-        """Absence → first bar not written → how often it was put off in a row."""
+        """Absence key → first withheld bar → how often it was put off in a row."""
 
     def put_off(self, state: SeriesState, gaps: Sequence[Gap], now: int) -> bool:
-        """Request what was not written: at once, and later after a second time in a row.
+        """Request withheld bars again: at once, or later if repeated. True: later.
 
-        The pause doubles each time. True: later. Not recorded during a rebuild, which would seem
-        complete without it.
+        The pause is doubled each time. It is not recorded during a rebuild, which would then seem
+        complete without these bars.
         """
         name, first = state.absence_key, gaps[0].first if gaps else 0
         counts = self._put_off.setdefault(name, {})
@@ -48,7 +48,7 @@ class LaterRequests:
         return times > 1
 
     def was_written(self, state: SeriesState) -> None:
-        """Nothing of the series is withheld now: earlier delays no longer count."""
+        """Note that nothing of the series is withheld now: its pauses begin again."""
         self._put_off.pop(state.absence_key, None)
 
     def request_soon(
@@ -68,7 +68,7 @@ class LaterRequests:
         requested_at: int,
         again_s: int | None,
     ) -> None:
-        """An answer with invalid bars does not prove that missing ones are absent."""
+        """Request the bars missing from a damaged answer again: it does not prove them absent."""
         missing = runs(due.starts, _missing(due, answer), Reason.LATE)
         if again_s is None:
             self.request_later(state, missing, requested_at)
@@ -78,7 +78,7 @@ class LaterRequests:
             )
 
     def request_later(self, state: SeriesState, gaps: list[Gap], requested_at: int) -> None:
-        """Doubled each time."""
+        """Request these gaps again after a pause that doubles each time."""
         name = state.absence_key
         if not gaps:
             return

@@ -1,4 +1,4 @@
-"""PROGRAM: prints the days on which an exchange is closed, as JSON. Loads pandas, and ends.
+"""PROGRAM: prints the closed days of an exchange as JSON, and ends. Loads pandas.
 
 `python -m ktrdr.filling.print_closed_days XNYS 2026-01-01 2026-12-31`
 """

@@ -1,4 +1,4 @@
-"""Rebuilds series in staging copies beside their own files, as after a split. Requests nothing."""
+"""Rebuilds of whole series in staging copies, as after a split. Sends no requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AGAIN_S = (HOUR_S, 6 * HOUR_S, DAY_S, 3 * DAY_S, 7 * DAY_S)
 
 
 class Owner(Protocol):
-    """Tracks the series, knows the time, and receives problem reports."""
+    """Who tracks the series, compares the clocks, and receives reports of problems."""
 
     @property
     def clocks_agree(self) -> bool:
@@ -43,16 +43,16 @@ class Owner(Protocol):
 
 @dataclass(frozen=True)
 class Rebuild:
-    """A series that is being rebuilt."""
+    """One series that is being rebuilt."""
 
     state: SeriesState
-    """As it is; left alone meanwhile."""
+    """The series with its old file, which is left alone until then."""
     staging: SeriesState
-    """The staging copy: a file of its own, beside the old one."""
+    """The staging copy, in a file of its own."""
 
 
 class Rebuilds:
-    """Those of one store. For one thread."""
+    """The rebuilds of one store. For one thread."""
 
     def __init__(
         self,
@@ -75,11 +75,11 @@ class Rebuilds:
 
     @property
     def staging_copies(self) -> list[SeriesState]:
-        """The series in staging copies."""
+        """The staging copies of all series that are being rebuilt."""
         return [rebuild.staging for rebuild in self._rebuilds.values()]
 
     def is_staging(self, state: SeriesState) -> bool:
-        """It is being rebuilt at present."""
+        """It is the staging copy of a series that is being rebuilt."""
         return any(state is staging for staging in self.staging_copies)
 
     def resume(self, known: Mapping[Series, SeriesState]) -> None:
@@ -102,7 +102,7 @@ class Rebuilds:
         self._assess(staging)
 
     def begin(self, state: SeriesState, why: str) -> None:
-        """Rebuild a whole series; nothing is left of an earlier attempt."""
+        """Rebuild a whole series from the start; an earlier attempt is discarded."""
         if state.first is None:
             return
         log.warning("%s: %s: rebuilding the series", state.series, why)
@@ -136,9 +136,9 @@ class Rebuilds:
         log.warning("%s: rebuilt; the old file is %s", staging.series, kept)
 
     def give_up(self, staging: SeriesState, why: str) -> None:
-        """Leave the series as it is, and request nothing of it for a growing while.
+        """Leave the series as it is, and request none of its bars for a growing time.
 
-        What IB returns now would not match its file.
+        The bars that IB returns now would not match its file.
         """
         state, left = self._leave(staging, why)
         state.failed(left, self._clock(), _AGAIN_S)
@@ -156,14 +156,14 @@ class Rebuilds:
         return rebuild.state, left
 
     def _end(self, rebuild: Rebuild) -> None:
-        """The series is kept in its own file again."""
+        """Fill the series in its own file again."""
         self._assessor.ledger.series.end_rebuild(rebuild.state.series)
         self._rebuilds.pop(rebuild.state.series, None)
         rebuild.state.is_rebuilding = False
         self._assess(rebuild.state)
 
     def _make_staging(self, state: SeriesState, since: int) -> SeriesState:
-        """A staging copy of the series that begins empty, in the old file's layout."""
+        """An empty staging copy of the series, with the layout of the old file."""
         store = self._assessor.main_store
         store.begin_staging(state.series)
         return SeriesState(state.series, state.instrument, store.staging, rebuilds_from=since)
@@ -173,7 +173,7 @@ class Rebuilds:
 
 
 def _is_missing_bars(rebuild: Rebuild) -> bool:
-    """The old file has bars that the new one has not yet, though they may come."""
+    """The staging copy is missing bars that the old file has, and IB may still return them."""
     old, staging = rebuild.state, rebuild.staging
     assert staging.coverage is not None
     unverified = staging.coverage.gaps.of(Reason.LATE, Reason.UNPROVEN)

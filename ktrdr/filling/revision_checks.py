@@ -1,4 +1,4 @@
-"""Checks whether stored bars are still what IB has: chosen, compared, corrected. Fills no gaps."""
+"""Revision checks: do stored bars still match IB's? If not, they are corrected. Fills no gaps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SETTLED_S = 18 * HOUR_S
 
 @dataclass(frozen=True)
 class RevisionChecks:
-    """Those of one store. For one thread."""
+    """The revision checks of one store. For one thread."""
 
     assessor: Assessor
     ingest: Ingest
@@ -45,14 +45,14 @@ class RevisionChecks:
     owner: Owner
     clock: Callable[[], float]
     assess: Callable[[SeriesState], None]
-    """Assess a series again."""
+    """Assesses a series again."""
     planned: deque[tuple[SeriesState, str]] = field(default_factory=deque)
     """What to compare, and which bars of it: `settle` or `sample`."""
 
     # Choosing.
 
     def plan(self, series: Iterable[SeriesState]) -> None:
-        """Find complete series that should be compared with what IB has now."""
+        """Find the complete series to compare with what IB has now."""
         self.planned.clear()
         for state in list(series):  # a series whose file is gone is forgotten
             with self.isolation.of(state):
@@ -60,7 +60,7 @@ class RevisionChecks:
                     self.planned.append((state, what))
 
     def begin(self) -> None:
-        """Compare a few of them."""
+        """Send the requests to compare a few of these series."""
         now = int(self.clock())
         for _ in range(min(_CHECKS_AT_ONCE, len(self.planned))):
             state, what = self.planned.popleft()
@@ -87,7 +87,7 @@ class RevisionChecks:
         return "sample" if finding is not None and now - finding >= _CHECK_EVERY_S else None
 
     def _is_unsettled(self, state: SeriesState, now: int) -> bool:
-        """The newest daily bar was written before it was final, and not compared since."""
+        """The newest daily bar was written before it was final, and has not been compared since."""
         if not state.series.timeframe.is_daily or not state.is_owned or state.last is None:
             return False
         settled_at = state.last + DAY_S + _SETTLED_S
@@ -98,7 +98,7 @@ class RevisionChecks:
         return finding < settled_at <= now
 
     def _request(self, state: SeriesState, what: str, now: int) -> BarsRequest | None:
-        """Some stored bars: the newest, or old ones by chance; None: there are none."""
+        """A request for stored bars: the newest, or old ones at random; None: there are none."""
         length = state.series.timeframe.length_s
         if what == "settle":
             if state.last is None:
@@ -121,7 +121,7 @@ class RevisionChecks:
     # Handling.
 
     def take(self, task: Task, answer: Answer) -> None:
-        """Compare, and handle what IB has revised."""
+        """Compare an answer with the stored bars, and handle revisions."""
         state = task.state
         if state.is_rebuilding:
             return
@@ -137,7 +137,7 @@ class RevisionChecks:
             self._request_withheld(state, task.gaps)
 
     def handle(self, task: Task, revision: Revision) -> None:
-        """Correct owned bars, and rebuild a wholly revised series; leave foreign rows."""
+        """Correct owned bars, or rebuild a wholly revised series; leave foreign rows."""
         state, is_staging = task.state, self.rebuilds.is_staging(task.state)
         self.ingest.notice_foreign(state, int(self.clock()))
         if revision.unclear_at is not None:
@@ -154,7 +154,7 @@ class RevisionChecks:
             self.contract_checks.request(state, revision.changed[-1].start)
 
     def rebuild(self, state: SeriesState, why: str) -> None:
-        """Rebuild the whole series, beside its own file."""
+        """Rebuild the whole series in a staging copy."""
         if self.rebuilds.is_staging(state):
             self.rebuilds.give_up(state, "IB's bars change from one answer to the next")
         elif not state.is_rebuilding:
@@ -179,10 +179,10 @@ class RevisionChecks:
         )
 
     def _report_other_unit(self, task: Task, revision: Revision) -> None:
-        """A person must decide about foreign rows in another unit.
+        """Report that foreign rows have another unit: a person must decide.
 
-        A chance sample says nothing about the newest rows: bars after them are added as long as
-        those match.
+        A random sample says nothing about the newest rows: bars are added after them as long as
+        these match.
         """
         state = task.state
         error = OtherUnit(
@@ -198,22 +198,22 @@ class RevisionChecks:
         self.owner.report(str(state.series), error)
 
     def _fetch_samples(self, state: SeriesState, start: int, withheld: tuple[Gap, ...]) -> None:
-        """Compare more bars, to tell a split from a single revised bar."""
+        """Request more bars to compare, to tell a split from a single revised bar."""
         timeframe = state.series.timeframe
         reach = _CHECK_BARS * timeframe.length_s
         request = BarsRequest(state.instrument, timeframe, start - reach, start + reach)
         self.fetcher.request_bars(Kind.AROUND, state, request, Priority.RECENT, withheld)
 
     def _request_withheld(self, state: SeriesState, gaps: tuple[Gap, ...]) -> None:
-        """Nothing is in another unit: request it at once, but not again and again."""
+        """Request withheld bars again, as nothing has another unit; after a pause if repeated."""
         if not self.ingest.later.put_off(state, gaps, int(self.clock())):
             return
-        if self.rebuilds.is_staging(state):  # which would seem complete without it
+        if self.rebuilds.is_staging(state):  # it would seem complete without these bars
             self.rebuilds.give_up(state, "IB's bars change from one answer to the next")
             return
         self.assess(state)
         why = "IB returned bars unlike the stored ones, then bars that match"
         self.owner.report(
             str(state.series),
-            RequestFailed(f"{why}: what came with it is left out, and requested again later"),
+            RequestFailed(f"{why}: its other bars are left out, and requested again later"),
         )

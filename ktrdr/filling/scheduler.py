@@ -1,7 +1,7 @@
-"""Requests what series are missing, and handles the answers. Others choose the series and the time.
+"""The scheduler: requests missing bars, and handles the answers. Does not choose the series.
 
-Sessions first, then bars; a control where an answer proves too little; now and then a check
-that stored bars still match IB's.
+It requests sessions first, then bars; a control if an answer proves too little; and sometimes
+stored bars, to check that they still match IB's.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from ktrdr.times import iso
 log = logging.getLogger("gap-filler")
 
 _RECEIVE_FOR_S = 0.5
-"""How long answers are handled before anything else: many large ones can be there at once."""
+"""How long to handle answers before anything else gets its turn: there may be many large ones."""
 _REQUESTS_A_SERIES = 8
-"""At a time; the rest of a long history waits, so that other series get their turn."""
+"""In flight at a time; the rest of a long history waits, so that other series get their turn."""
 _COMPARED_S = HOUR_S
-"""How long after a comparison requests that touch no stored bars may be sent."""
+"""How long after a comparison requests that include no stored bars may be sent."""
 _TOUCH_S = 4 * DAY_S
-"""Requests nearer than this to stored bars return some of them, also over a long weekend."""
+"""Requests nearer than this to stored bars return some of them, even over a long weekend."""
 _RECENT_S = 40 * DAY_S
 
 
 @dataclass
 class Summary:
-    """What was done since the start."""
+    """What was done since the program started."""
 
     failed: int = 0
     """Requests for bars that failed."""
@@ -60,11 +60,11 @@ class Summary:
     received: int = 0
     """Answers received, of any kind."""
     symbols: int = 0
-    """Symbols taken up, counted each time."""
+    """Symbols in all batches, counted each time."""
 
 
 class Scheduler:
-    """Requests for the series of one store. For one thread; others only wait for answers."""
+    """Requests for the series of one store. For one thread; others only wait for IB."""
 
     def __init__(
         self,
@@ -98,27 +98,27 @@ class Scheduler:
 
     @property
     def has_room(self) -> bool:
-        """More may be requested."""
+        """More requests may be sent."""
         return self.fetcher.room > 0
 
     @property
     def is_busy(self) -> bool:
-        """Answers are to come."""
+        """Requests are in flight."""
         return self.fetcher.is_busy
 
     @property
     def rebuilds(self) -> Collection[SeriesState]:
-        """Series that are being rebuilt, beside their own files."""
+        """The staging copies of series that are being rebuilt."""
         return self._rebuilds.staging_copies
 
     def close(self) -> None:
-        """Wait for what is in flight."""
+        """Wait for the requests in flight."""
         self.fetcher.close()
 
     # Requesting.
 
     def begin(self, batch: list[SeriesState], source: str) -> None:
-        """Request what these series are missing; first the sessions of those that need them."""
+        """Request the missing bars of these series, or first the sessions if they are needed."""
         self.fetcher.source = source
         self.summary.symbols += len({state.series.symbol for state in batch})
         now = int(self._clock())
@@ -138,21 +138,21 @@ class Scheduler:
                 self.fetcher.request_sessions(tuple(same), start, now, with_holidays=has_missing)
 
     def plan_checks(self, series: Iterable[SeriesState]) -> None:
-        """Find complete series that should be compared with what IB has now."""
+        """Find the complete series to compare with what IB has now."""
         self._revision_checks.plan(series)
 
     @property
     def wants_check(self) -> bool:
-        """Something should be compared, and there is nothing else to do."""
+        """There are series to compare, and nothing else is in flight."""
         return not self.is_busy and bool(self._revision_checks.planned)
 
     def begin_checks(self, source: str) -> None:
-        """Compare a few of them."""
+        """Send the requests to compare a few of these series."""
         self.fetcher.source = source
         self._revision_checks.begin()
 
     def resume_rebuilds(self, known: Mapping[Series, SeriesState]) -> None:
-        """Continue the series that are being rebuilt, also after a restart."""
+        """Continue the rebuilds, also after a restart."""
         self._rebuilds.resume(known)
         for staging in self._rebuilds.staging_copies:
             with self._isolation.of(staging):
@@ -167,10 +167,10 @@ class Scheduler:
         self._request_bars(state, 1)
 
     def _request_bars(self, state: SeriesState, sharers: int) -> None:
-        """The requests for the open gaps of a series.
+        """Send the requests for the open gaps of a series.
 
-        After a failure of one gap, another one each time: a gap that always fails must not hold up
-        the others, and a series that gets no answer must not occupy more than one slot.
+        After a failure only one gap is requested, a different one each time: a gap that always
+        fails must not hold up the others, and a series without answers needs no more than one slot.
         """
         if not state.may_be_requested(self._clock()) or not self._is_tracked(state):
             return
@@ -197,9 +197,9 @@ class Scheduler:
     def receive(self, wait_s: float) -> KtrdrError | None:
         """Handle the answers received; waits up to `wait_s` for the first.
 
-        Not for long: what is left stays in flight, and others have their turn. Returns the error
-        if the connection is lost: answers received by then are kept. They are also kept if the
-        store as a whole refuses writes, which is raised.
+        Not for long: the remaining answers wait until the next call. If the connection is lost its
+        error is returned, and if the whole store refuses writes that is raised; the answers
+        received by then are handled in both cases.
         """
         lost: KtrdrError | None = None
         refused: Exception | None = None
@@ -271,14 +271,14 @@ class Scheduler:
                 self._request_bars(state, len(task.series))
 
     def _take_bars(self, task: Task, done: Future[object]) -> None:
-        """Store one answer, and record which bars IB does not have."""
+        """Ingest one answer, and follow up on it."""
         state, request = task.state, task.bars_request
         gaps = _gaps_within(state, (request.start, request.end))
         took_s = self.fetcher.took_s(task)
         try:
             answer = self.fetcher.answer(task, done)
             if state.is_rebuilding:
-                return  # it is requested again with all the others
+                return  # its bars are requested again by the rebuild
             is_sure = self._owner.clocks_agree
             result = self._ingest.take(state, request, answer, task.requested_at, is_sure=is_sure)
         except KtrdrError as error:
@@ -328,7 +328,7 @@ class Scheduler:
     # Assessing.
 
     def assess(self, state: SeriesState, *, only_if_changed: bool = False) -> None:
-        """Assess a series again; what cannot be read is reported, and left as it is."""
+        """Assess a series again; a file that cannot be read is reported, and left as it is."""
         was_known = state.coverage is not None
         with self._isolation.of(state):
             now = int(self._clock())
@@ -338,16 +338,16 @@ class Scheduler:
             self.fetcher.add_assessed(state.series.timeframe, missing)
 
     def assess_history(self, state: SeriesState) -> bool:
-        """Read every row of its file, and assess what precedes the days kept; False: it is done."""
+        """Read its whole file, and assess the days before those kept complete. False: done."""
         with self._isolation.of(state):
             return self._assessor.assess_history(state, int(self._clock()))
         return True
 
 
 def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:
-    """Requests whose answers include stored bars, so that these are compared first.
+    """The requests whose answers will include stored bars, so that these are compared first.
 
-    Bars without them would be written even if all are in another unit by now.
+    Without them bars would be written even if IB reports all of them in another unit by now.
     """
     if state.first is None or len(wanted) < 2:
         return wanted

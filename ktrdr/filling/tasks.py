@@ -1,4 +1,4 @@
-"""What one request to ib-connection is for, and for which series. Sends nothing."""
+"""Tasks: what a request to ib-connection is for, and for which series. Sends nothing."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Kind(Enum):
     CHECK = auto()
     """Do the stored bars match what IB has now?"""
     LIKENESS = auto()
-    """The symbol means another contract now: do its bars match the stored ones?"""
+    """The symbol may mean another contract now: do its bars match the stored ones?"""
     AROUND = auto()
-    """Bars near a revised one: was it alone, or were all of the series revised?"""
+    """Bars near a revised one: was only that one revised, or the whole series?"""
 
     @property
     def compares(self) -> bool:
-        """It requests bars that are stored already."""
+        """It requests bars that are stored already, to compare them."""
         return self in (Kind.CHECK, Kind.AROUND)
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One request, for one series or for several of a contract."""
+    """One request, for one series or for several of one contract."""
 
     kind: Kind
     series: tuple[SeriesState, ...]
@@ -43,20 +43,20 @@ class Task:
     """By a clock that only moves forward."""
     request: BarsRequest | None = None
     gaps: tuple[Gap, ...] = field(default=())
-    """What a control verifies, or the gaps of which nothing is written until it is known."""
+    """The gaps that a control verifies, or whose bars are withheld until the answer is there."""
 
     @property
     def key(self) -> tuple[BarsRequest | None, float]:
-        """No other task has it."""
+        """Unique among all tasks."""
         return self.request, self.sent_at
 
     @property
     def state(self) -> SeriesState:
-        """The only series, or the first."""
+        """Its only series, or the first of them."""
         return self.series[0]
 
     @property
     def bars_request(self) -> BarsRequest:
-        """The bars that it requests."""
+        """The request, of a task that requests bars."""
         assert self.request is not None
         return self.request

@@ -1,4 +1,4 @@
-"""Bars at times or minutes when none is expected: kept until they are accepted or denied."""
+"""Unscheduled bars: received at unexpected times, and recorded until accepted or refuted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger("gap-filler")
 
 
 class UnscheduledBars:
-    """Of the series of one store. For one thread."""
+    """Those of the series of one store. For one thread."""
 
     def __init__(
         self, absences: AbsenceRecords, sessions: KnownSessions, contracts: Contracts
@@ -42,7 +42,7 @@ class UnscheduledBars:
         *,
         is_sure: bool,
     ) -> tuple[list[Bar], list[Bar], bool]:
-        """Bars at unexpected times or minutes: those accepted, and those not yet.
+        """Of the bars `outside` expected times or minutes, those accepted, and those not yet.
 
         And whether they may be expected bars that were shifted.
         """
@@ -74,7 +74,7 @@ class UnscheduledBars:
     def received_once(
         self, state: SeriesState, schedule: Schedule, starts: Int64Array
     ) -> BoolArray:
-        """Bars at unexpected times or minutes that only one answer had."""
+        """Which of these bars were received at unexpected times or minutes, in one answer only."""
         known = self._contracts.unscheduled(state).items()
         once = np.array(sorted(start for start, one in known if one.times <= 1), np.int64)
         timeframe = state.series.timeframe
@@ -82,7 +82,7 @@ class UnscheduledBars:
         return among(starts, once[odd | closed(once, schedule, timeframe)])
 
     def settle(self, state: SeriesState, starts: Collection[int]) -> None:
-        """It is known by now whether these bars exist."""
+        """Drop the records of these bars: it is known by now whether they exist."""
         known = self._contracts.unscheduled(state).items()
         left = {start: one for start, one in known if start not in starts}
         self._contracts.keep_unscheduled(state, left)

@@ -1,1 +1,1 @@
-"""The parts of the gap filler: scan, schedule, gateway, clocks, fills, and what it reports."""
+"""The gap filler's service: scans, gateway, clocks, fills, status. Decides on no bars."""

@@ -1,4 +1,4 @@
-"""Reads and compares the clocks of machine and gateway, and undoes what a wrong one has caused."""
+"""The clock check: compares machine and gateway, and undoes the effects of a wrong clock."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _HINT = "set this machine's clock, and that of the machine on which the gateway 
 
 
 class ClockCheck:
-    """Those of one gap filler. For the stepping thread, except `now` and `agree`.
+    """The clocks of one gap filler. For the stepping thread, except `now` and `agree`.
 
     `wall` returns UTC seconds; `monotonic` is a clock that cannot be set. `boot` names the run of
-    the machine in which that counts; empty: not known.
+    the machine in which the latter counts; empty: not known.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class ClockCheck:
         self._assessor = assessor
         self._clocks = Clocks()
         self._requested_at = -_CHECK_EVERY_S
-        """When the gateway's clock was last requested, by the monotonic one."""
+        """When the gateway's clock was last requested, by the monotonic clock."""
         self._began = 0.0
-        """When the clocks were first compared, by the monotonic one."""
+        """When the clocks were first compared, by the monotonic clock."""
         self._agreed = True
         """Whether the clocks agreed when last compared."""
         self._base_s: float | None = None
-        """How far this machine's clock, as trusted then, is off the monotonic one."""
+        """This machine's clock minus the monotonic one, as last trusted."""
 
     @property
     def moment(self) -> Moment:
@@ -75,23 +75,23 @@ class ClockCheck:
         return self.agree and 0 <= self._monotonic() - self._requested_at < within_s
 
     def learn(self, offset_s: float | None, measure: Callable[[], float | None]) -> None:
-        """Take in how far the gateway's clock is off, as measured a while ago.
+        """Note how far the gateway's clock was off when last measured.
 
-        `measure` measures it now. KtrdrError from it: it could not.
+        `measure` measures it now; KtrdrError: it cannot.
         """
         self._requested_at = self._monotonic()
         self._clocks = self._clocks.received(offset_s, self.moment)
-        if self._clocks.are_apart:  # one was set since, perhaps correctly
+        if self._clocks.are_apart:  # one may have been corrected since
             with contextlib.suppress(KtrdrError):
                 self._clocks = self._clocks.received(measure(), self.moment)
 
     def compare(
         self, report: Callable[[str, KtrdrError], None], *, is_foreign: bool = False
     ) -> bool:
-        """Report if they do not agree. True: that has changed since the last time.
+        """Report clocks that disagree. True: whether they agree has changed since the last time.
 
-        All series have to be assessed again then. `is_foreign`: the store is another source's, and
-        nothing is written into its ledger.
+        Then all series have to be assessed again. `is_foreign`: the store belongs to the other
+        source, and nothing is written into its ledger.
         """
         at = self.moment
         if is_foreign:
@@ -111,7 +111,7 @@ class ClockCheck:
         return has_changed
 
     def _begin(self, at: Moment) -> None:
-        """Restore what was known before the start; absences do not age while the machine is off."""
+        """Restore what was known; evidence grows no older while the machine is off."""
         kept = self._assessor.ledger.clock() if self._assessor.ledger.exists else None
         if kept is not None and kept.boot and kept.boot == self._boot:
             self._clocks = replace(self._clocks, base_s=kept.base_s)
@@ -119,16 +119,16 @@ class ClockCheck:
             self._assessor.ledger.put_off(int(at.wall_s - kept.wall_s), int(at.wall_s))
         self._base_s, self._began = self._clocks.base_s, at.monotonic_s
 
-    def forget_what_is_to_come(self) -> None:
+    def forget_future_findings(self) -> None:
         """Discard findings dated later than now: they were made by a clock that was ahead.
 
-        Not right after the start: a machine may have a clock that is behind until NTP sets it.
+        Not right after the start: the machine's clock may be behind until NTP sets it.
         """
         is_early = self._monotonic() - self._began < BELIEVED_AFTER_S
         if is_early or not self.agree or self._clocks.offset_s is None:
             return
         if self._assessor.ledger.forget_after(int(self.now() + APART_S)):
-            log.info("what was found while a clock was ahead is requested again")
+            log.info("findings made while a clock was ahead are requested again")
 
     def keep(self) -> None:
         """Record this machine's clock, for the next start."""

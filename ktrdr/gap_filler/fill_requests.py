@@ -1,4 +1,4 @@
-"""Fills as people request them: recorded before they are acknowledged, listed, cancelled."""
+"""Requests for fills by people: recorded before they are acknowledged; listed, cancelled."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ktrdr.times import iso, moment
 
 @dataclass(frozen=True)
 class FillRequests:
-    """Those of one gap filler, for any thread."""
+    """The fill requests to one gap filler. For any thread."""
 
     fills: Fills
     store: BarStore
     check_owner: Callable[[], None]
-    """WrongSource: the store is another source's."""
+    """WrongSource: the store belongs to the other source."""
     snapshot_now: Callable[[], FillContext]
     """What was last published, as of now."""
     note_changed_files: Callable[[Iterable[str]], None]
@@ -33,8 +33,8 @@ class FillRequests:
     def request(self, series: Series, since: int, text: str = "") -> FillAccepted:
         """Fill one series from this day on, however old.
 
-        `since`: UTC seconds; `text`: how that was written. InvalidRequest: there is no such file,
-        or no such day. WrongSource, StoreUnwritable: it was not recorded.
+        `since`: UTC seconds; `text`: how that was written. InvalidRequest: the file does not exist,
+        or the day is not valid. WrongSource, StoreUnwritable: the fill was not recorded.
         """
         now = self.snapshot_now().now
         day = first_day(text or str(iso(since)), since, now)
@@ -43,7 +43,7 @@ class FillRequests:
             others = [fill for fill in self.fills.listed() if fill.series == series]
             fill = self.fills.request(series, day, now)
         except StoreUnwritable:
-            self.note_changed_files([INSTRUMENTS])  # a scan finds out what became of the ledger
+            self.note_changed_files([INSTRUMENTS])  # so that a scan checks the ledger
             raise
         snapshot = self.snapshot_now()
         already = [
@@ -61,8 +61,8 @@ class FillRequests:
     def cancel(self, query: Mapping[str, str]) -> FillsCancelled:
         """Cancel the fill with this `id`, or the open ones of `symbol` and `timeframe`.
 
-        Bars already fetched stay, and so does what other fills or `since` cover. UnknownFill: there
-        is no such fill.
+        Bars already fetched stay, and what other fills or `since` cover is still requested.
+        UnknownFill: there is no such fill.
         """
         self.check_owner()
         listed = self.fills.listed()
@@ -81,13 +81,13 @@ class FillRequests:
         return FillsCancelled([self.fills.status(fill, snapshot) for fill in cancelled])
 
     def listed(self, symbol: str | None) -> FillList:
-        """All fills that are kept, of one symbol if one is named, oldest first."""
+        """All recorded fills, or those of one symbol, oldest first."""
         listed, snapshot = self.fills.listed(), self.snapshot_now()
         chosen = [fill for fill in listed if symbol in (None, fill.series.symbol)]
         return FillList([self.fills.status(fill, snapshot) for fill in chosen])
 
     def _refuse_unknown(self, series: Series) -> None:
-        """Raise if there is no such file, or the store is another source's."""
+        """Raise if the file does not exist, or the store belongs to the other source."""
         self.check_owner()
         if not is_there(self.store, series):
             names = {
@@ -97,13 +97,13 @@ class FillRequests:
             meant = f"did you mean {' or '.join(alike)}? Else " if alike else ""
             raise InvalidRequest(
                 f"{series.file_name} is not in the store",
-                hint=f"{meant}create it with the header line in {self.store.folder}, then ask "
-                "again",
+                hint=f"{meant}create it with the header line in {self.store.folder}, then "
+                "request it again",
             )
 
 
 def is_there(store: BarStore, series: Series) -> bool:
-    """The store has a file of it, known to the last scan or not."""
+    """The store has a file of the series, known to the last scan or not."""
     try:
         return store.key(series) is not None
     except OSError:  # a scan reports what is wrong with it
@@ -120,7 +120,7 @@ def series_from_query(query: Mapping[str, str]) -> Series:
 
 
 def _since(snapshot: FillContext, series: Series) -> int | None:
-    """The day from which `instruments.toml` wants it (UTC seconds)."""
+    """The day from which `instruments.toml` wants the series (UTC seconds)."""
     one = snapshot.series.get(series)
     since = one.instrument.since_for(series.timeframe) if one else None
     return utc_midnight(since) if since else None

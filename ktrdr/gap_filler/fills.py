@@ -1,4 +1,4 @@
-"""The fills of a running gap filler: the progress of each, and why it is held up. Requests no bars.
+"""Fills of a running gap filler: the progress of each, and why it waits. Requests no bars.
 
 One thread assesses them; any thread may request, cancel and list them.
 """
@@ -45,11 +45,11 @@ class AssessedFill:
 
 @dataclass(frozen=True)
 class FillContext:
-    """All series at one moment, to assess the fills by."""
+    """What fills are assessed by: all series at one moment."""
 
     series: Mapping[Series, SeriesSnapshot]
     is_there: Callable[[Series], bool]
-    """The store has a file of it, known to the last scan or not."""
+    """The store has a file of the series, known to the last scan or not."""
     current: Collection[str]
     """Series with requests in flight."""
     hold: Trouble | None
@@ -65,9 +65,9 @@ class Fills:
         self._ledger = records
         self._open: list[Fill] = []
         self._is_stale = True
-        """The book has changed since it was read."""
+        """The records have changed since they were read."""
         self._unseen: set[int] = set()
-        """Requested since the last scan began: the errors of their series are older."""
+        """Fills requested since the last scan began: the errors of their series are older."""
         self._assessed: Mapping[int, AssessedFill] = {}
         """Id of an open fill → its assessment; replaced whole, so that any thread may read it."""
 
@@ -91,7 +91,7 @@ class Fills:
         return self._ledger.listed()
 
     def status(self, fill: Fill, snapshot: FillContext) -> FillStatus:
-        """A fill as of now, since the last assessment may be old."""
+        """The status of a fill now: its last assessment may be old."""
         assessed = self._assess_fill(fill, snapshot) if fill.state.is_open else None
         counts = assessed.progress.counts if assessed and assessed.progress else fill.counts
         trouble = assessed.trouble if assessed else Trouble("")
@@ -119,13 +119,13 @@ class Fills:
     # The stepping thread.
 
     def scan_begins(self) -> None:
-        """All series are assessed again: errors from now on count."""
+        """Note that all series are assessed again: errors from now on count."""
         self._unseen.clear()
         self._is_stale = True  # the ledger may have been deleted
 
     def assess(self, snapshot: FillContext) -> None:
         """Assess each fill, and record which are done."""
-        with contextlib.suppress(StoreUnwritable):  # the next time tries again
+        with contextlib.suppress(StoreUnwritable):  # retried the next time
             if self._is_stale:
                 self._is_stale = False
                 self._read()

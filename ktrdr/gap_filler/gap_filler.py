@@ -1,7 +1,7 @@
-"""Keeps a store complete: step by step, from a scan to the last answer. Does not talk to IB itself.
+"""The gap filler: keeps a store complete, step by step. Does not talk to IB itself.
 
-Expected bars minus those in the file minus those that IB is known not to have are the gaps; the
-missing bars are requested from ib-connection.
+The gaps are the expected bars minus those in the file minus those that IB is known not to have;
+the missing bars are requested from ib-connection.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Signals:
 class GapFiller:
     """Keeps a store complete, a batch at a time. Stepped by one thread; any thread may query it.
 
-    `executor` sends requests to ib-connection; by default in as many threads. `store`: by default
-    the files. `monotonic` is a clock that cannot be set; by default `clock`. `boot` names the run
-    of the machine in which it counts; empty: not known.
+    `executor` runs requests to ib-connection; by default each in a thread of its own. `store`: by
+    default the files. `monotonic` is a clock that cannot be set; by default `clock`. `boot` names
+    the run of the machine in which it counts; empty: not known.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class GapFiller:
             self.report,
         )
         self._assesses_history = False
-        """Past days are being assessed, since no answer has come for a while."""
+        """Past days are being assessed, since no answers arrive just now."""
         self._signals = Signals()
         fills = Fills(FillRecords(ledger.file.path))
         self._report = StatusReport(
@@ -129,12 +129,12 @@ class GapFiller:
 
     @property
     def published(self) -> Published:
-        """Everything known, at one moment."""
+        """Everything that is known, as of one moment."""
         return self._report.published
 
     @property
     def status(self) -> GapFillerStatus:
-        """The same in numbers."""
+        """The status as published."""
         return self.published.status
 
     def bars_of_day(self, series: Series, day: int) -> Json:
@@ -148,12 +148,12 @@ class GapFiller:
         return scan_id
 
     def note_changed_files(self, names: Iterable[str]) -> None:
-        """These files of the store's folder were made, changed or removed: assess them now."""
+        """Assess these files of the store's folder now: they were created, changed or removed."""
         self._scan.note_changed(names)
         self._signals.wake.set()
 
     def stop(self) -> None:
-        """Cancel what waits for answers; `step` returns soon."""
+        """Cancel the requests that wait for answers; `step` returns soon."""
         self._signals.stopping.set()
         self._gateway.check.abort()
         self._signals.wake.set()
@@ -185,7 +185,7 @@ class GapFiller:
     # The stepping thread.
 
     def step(self) -> bool:
-        """Take up at most one batch, and handle answers. True: call again; False: wait."""
+        """Request at most one batch, and handle answers. True: call again at once; False: wait."""
         try:
             more = self._step()
         except Misconfigured as error:
@@ -195,7 +195,7 @@ class GapFiller:
         except (KtrdrError, OSError, DatabaseError) as error:
             self._wait_with(error)
             return False
-        except Exception as error:  # no bug of ktrdr's ends the program
+        except Exception as error:  # a bug must not end the program
             log.exception("a bug in ktrdr")
             mistaken = RequestFailed(f"a bug in ktrdr: {error!r}", hint=MISTAKE_HINT)
             self._health.mistaken(mistaken)
@@ -213,7 +213,7 @@ class GapFiller:
         self._report.publish(self._gateway.source, is_running=is_running)
 
     def _wait_with(self, error: KtrdrError | OSError | DatabaseError) -> None:
-        """Nothing goes on until that is over; a damaged ledger is replaced by a new one."""
+        """Wait until the cause is over; a damaged ledger is replaced by a new one."""
         if isinstance(error, DatabaseError) and is_damage(error):
             try:
                 self._scan.leave_damaged_ledger(error)
@@ -227,7 +227,7 @@ class GapFiller:
         self._scan.close_ledger()
 
     def close(self) -> None:
-        """End the requesting threads; close the ledger and the store."""
+        """End the requesting threads, and close the ledger and the store."""
         self._scheduler.close()
         self._scan.close_ledger()
         self._scan.store.close()
@@ -255,7 +255,7 @@ class GapFiller:
         return False
 
     def _receive(self, *, more: bool) -> bool:
-        """Handle answers, and assess past days if there are none. False: done for now."""
+        """Handle answers, or assess past days if there are none. False: nothing more now."""
         received = self._scheduler.summary.received
         lost = self._scheduler.receive(0.0 if more or self._assesses_history else _RECEIVE_S)
         if lost is not None:
@@ -267,14 +267,14 @@ class GapFiller:
         return True
 
     def _is_left(self, *, checked: bool) -> bool:
-        """There is something to do at once."""
+        """There is more to do at once."""
         if self._scheduler.is_busy or self._scan.next_batch():
             return True
         return not checked and self._scan.wants_check()
 
     def _take_up(self, batch: list[SeriesState]) -> bool:
-        """Start to fill a batch, or to check what is complete; False: not possible now."""
-        if not self._gateway.answers() or not self._may_write():  # which has reported why
+        """Begin to fill a batch, or to check complete series; False: not possible now."""
+        if not self._gateway.answers() or not self._may_write():  # they have reported why
             return False
         source = self._gateway.source
         self._scan.store.claim(source)
@@ -290,9 +290,9 @@ class GapFiller:
     def _check_store(self) -> None:
         """StoreUnwritable: nothing can be written there now.
 
-        What had failed for that is retried as soon as possible; the error ends when that succeeds.
+        Once it can be written to again, the series that failed for that are retried at once.
         """
-        self._health.check_folder()  # first: without its folder it is unknown whose the store is
+        self._health.check_folder()  # first: without its folder the owner of the store is unknown
         is_due = self._health.may_refuse or self._schedule.is_due(self._gateway.clocks.now())
         if self._gateway.is_foreign or not is_due:
             return
@@ -304,32 +304,32 @@ class GapFiller:
                     state.succeeded()
 
     def _may_write(self) -> bool:
-        """The store may be written to with this gateway's bars. WrongSource says why not."""
+        """The store may be written to with this gateway's bars; WrongSource says why not."""
         self._gateway.check_owner()
         return not self._signals.stopping.is_set()
 
     def _scan_all(self) -> None:
-        """Assess every file: the bars it has, and those it should have, where that is known."""
+        """Assess every file: which bars it has, and which it should have, if that is known."""
         if not self._scheduler.is_busy and self._phase.state is not State.REFUSED:
             self._phase.take(Event.SCAN)
             self._publish()
         with contextlib.suppress(KtrdrError):
-            self._gateway.query()  # for its time
+            self._gateway.query()  # for its clock
         requested, is_anew = self._schedule.begin()
         blocked = self._scan.list_all()
-        self._gateway.clocks.forget_what_is_to_come()
+        self._gateway.clocks.forget_future_findings()
         self._phase.take(Event.READ)
         self.requests.fills.scan_begins()
         if not self._scan.assess_all(blocked, self._signals.stopping.is_set, is_anew=is_anew):
             return
         self._schedule.end(requested, self._gateway.clocks.now())
-        self._publish()  # what was found need not wait for what follows
+        self._publish()  # the findings need not wait for what follows
         self._gateway.clocks.keep()
         counts, bars = count_gaps(self._scan.series.values())
-        to_close = sum(counts.get(reason, 0) for reason in FILLABLE)
+        to_fill = sum(counts.get(reason, 0) for reason in FILLABLE)
         series = len(self._scan.series) - len(blocked)
         total = sum(bars.values())
-        log.info("scan: %d series, %d gaps to fill, %d bars", series, to_close, total)
+        log.info("scan: %d series, %d gaps to fill, %d bars", series, to_fill, total)
 
     def _assess_changed(self) -> None:
         """Assess only series whose files were changed, or that are newly wanted."""
@@ -340,7 +340,7 @@ class GapFiller:
             else:
                 self._scan.assess_changed(names)
         except Exception:
-            self._scan.note_changed(names)  # again, when that is repaired
+            self._scan.note_changed(names)  # to be assessed again once the cause is repaired
             raise
 
     def _pause_s(self) -> float:

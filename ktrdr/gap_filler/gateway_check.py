@@ -1,4 +1,4 @@
-"""What ib-connection reports about the gateway: which one it is, and why there are no data."""
+"""The gateway check: queries ib-connection for which gateway it is, and why there are no data."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ktrdr.ipc.client import LocalClient
 
 NO_DATA = "no data from IB"
 FOR_WANT_OF_DATA = (RequestFailed, TimedOut, NotConnected, CompetingSession)
-"""Outcomes of a request while IB has no data for anybody."""
+"""Errors of requests while IB has no data at all."""
 _CLOCK_S = 15.0
 """Timeout for the gateway's time."""
 
 
 @dataclass(frozen=True)
 class GatewayStatus:
-    """The relevant parts of `GET /status`."""
+    """The parts of `GET /status` that matter here."""
 
     source: str
     """`live` or `simulated`."""
@@ -35,12 +35,12 @@ class GatewayStatus:
 
 
 class GatewayCheck:
-    """Queries ib-connection's status. `source`: what the gateway counts as until it is known."""
+    """Queries the status of ib-connection. `source`: assumed until the gateway is known."""
 
     def __init__(self, connection: LocalClient, source: str) -> None:
         self._connection = connection
         self.last = GatewayStatus(source)
-        """The last answer; `source` is right once there was any."""
+        """The last status; its `source` is certain only once there was an answer."""
 
     def query(self) -> GatewayStatus:
         """The status now. PeerDown: it does not answer."""
@@ -53,7 +53,7 @@ class GatewayCheck:
         return offset_s
 
     def abort(self) -> None:
-        """Cancel what waits for answers."""
+        """Cancel the queries that wait for answers."""
         self._connection.abort()
 
 

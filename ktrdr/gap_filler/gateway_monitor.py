@@ -1,4 +1,4 @@
-"""Watches the gateway and the clocks for the gap filler, and acts on changes."""
+"""The gateway monitor: queries gateway and clocks, and tells the gap filler's parts of changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHECK_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class GatewayMonitor:
-    """Queries ib-connection's status, and informs the others. For the stepping thread."""
+    """Queries the status of ib-connection, and acts on changes. For the stepping thread."""
 
     check: GatewayCheck
     clocks: ClockCheck
@@ -57,7 +57,7 @@ class GatewayMonitor:
         self.ownership.check(self.source)
 
     def answers(self) -> bool:
-        """There is a connection, and it is known what is behind it."""
+        """The gateway is connected and has data; else the gap filler waits."""
         try:
             status = self.query()
             why_not, hint = status.why_not, status.hint
@@ -68,7 +68,7 @@ class GatewayMonitor:
         return not why_not
 
     def query(self) -> GatewayStatus:
-        """What is behind the connection, and why there are no data. PeerDown: no answer."""
+        """The gateway's status now, which is acted on. PeerDown: no answer."""
         before = self.check.last
         status = self.check.query()
         if status.at_once is not None:
@@ -80,20 +80,20 @@ class GatewayMonitor:
         return status
 
     def _retry_failed(self) -> None:
-        """Data are available again: what failed for want of them is requested at once."""
+        """Retry at once what failed for want of data: they are available again."""
         for state in self.scan.series.values():
             if isinstance(state.error, FOR_WANT_OF_DATA):
                 state.error_state = state.error_state.retry_now()
                 self.schedule.is_retry_due = True
 
     def refresh(self) -> None:
-        """Compare the clocks; query the gateway's if they disagreed, or not recently."""
+        """Compare the clocks; query the gateway if they disagree, or if the last query is old."""
         self._compare_clocks()
         if self.clocks.requested_lately(self.check_every_s):
             return
         with contextlib.suppress(KtrdrError):
             status = self.query()
-            if self.scheduler.is_busy:  # requests in flight are kept meanwhile, and not answered
+            if self.scheduler.is_busy:  # its requests are kept while there are no data
                 if status.why_not:
                     self.phase.take(Event.HOLD, status.why_not, status.hint)
                 elif self.phase.reason.startswith(NO_DATA):
@@ -105,7 +105,7 @@ class GatewayMonitor:
 
     @property
     def check_every_s(self) -> float:
-        """The time between status queries to ib-connection: short while some wait for data."""
+        """The time between status queries to ib-connection: short while series wait for data."""
         if self.scheduler.is_busy:
             return RECHECK_S
         now = self.clocks.now()

@@ -1,4 +1,4 @@
-"""The cost of a time without data: bars that it made late, and those still missing."""
+"""The cost of an outage: the bars that were late because of it, and those still missing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ktrdr.ipc.messages import OutageCost
 from ktrdr.market.timeframes import DAY_S
 
 _REACH_S = 4 * DAY_S
-"""How long after its start a bar is due at most; a daily one may span a weekend's session."""
+"""A bar is due this long after its start at most; a daily bar may span a weekend session."""
 
 
 def cost_of(series: Iterable[SeriesSnapshot], start: int, end: int) -> OutageCost:
-    """The cost of a time without data (UTC seconds), over the current series, as far as known."""
+    """The cost of an outage (UTC seconds) for the current series, as far as it is known."""
     late = lost = 0
     for one in series:
         if one.coverage is None:

@@ -1,4 +1,4 @@
-"""Whose bars a store is for, and whether those of the current gateway may be written into it."""
+"""The owner of a store, live or simulated: whether this gateway's bars may be written to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ktrdr.store.interface import BarStore
 
 @dataclass(frozen=True)
 class Ownership:
-    """That of one store. `is_live_folder`: it lies where live bars belong by default."""
+    """The owner of one store. `is_live_folder`: it is where live bars belong by default."""
 
     store: BarStore
     is_live_folder: bool

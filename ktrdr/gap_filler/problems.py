@@ -18,7 +18,7 @@ _KEPT = 50
 
 
 class Problems:
-    """The newest ones. For the stepping thread."""
+    """The newest problems. For the stepping thread."""
 
     def __init__(
         self, clock: Callable[[], float], on_unwritable: Callable[[StoreUnwritable], None]
@@ -42,7 +42,7 @@ class Problems:
         self._kept.append(Problem(now, what, error.message, error.hint))
 
     def newest_first(self, is_over: Callable[[Problem], bool]) -> tuple[Problem, ...]:
-        """All that are kept, marked if they are over."""
+        """All recent problems; those that are over are marked."""
         return tuple(
             replace(one, is_over=True) if is_over(one) else one for one in reversed(self._kept)
         )

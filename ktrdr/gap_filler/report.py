@@ -1,4 +1,4 @@
-"""The store in messages of the API: counts, states and coverage of its series. Pure."""
+"""The report on a store in messages of the API: counts, states and coverage of series. Pure."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ktrdr.times import moment
 def count_gaps(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[Timeframe, int]]:
     """Gaps by reason, and the fillable bars by bar size.
 
-    A series of which nothing is known yet counts as one gap: all of it may be missing. One that
-    is being rebuilt counts in its staging copy. No gap of a broken file can be filled, whatever
-    its reason was when the file was whole.
+    A series of which nothing is known yet counts as one gap: all of it may be missing. For one
+    that is being rebuilt its staging copy counts. All gaps of a broken file have that as their
+    reason, whatever it was before.
     """
     counts: dict[Reason, int] = {}
     bars: dict[Timeframe, int] = {}
@@ -53,7 +53,7 @@ def count_gaps(series: Iterable[SeriesState]) -> tuple[dict[Reason, int], dict[T
 
 @dataclass(frozen=True)
 class StoreSnapshot:
-    """All that is known of a store's series at one moment; never changed, but replaced."""
+    """What is known of a store's series at one moment; replaced, never changed."""
 
     series: Mapping[Series, SeriesSnapshot] = field(default_factory=dict)
     requested: Mapping[Series, Sequence[tuple[int, int]]] = field(default_factory=dict)
@@ -64,9 +64,9 @@ class StoreSnapshot:
     is_refused: bool = False
     """Nothing may be written to the store."""
     is_sure: bool = True
-    """The clocks agree, and everything was assessed since."""
+    """The clocks agree, and all series were assessed since they do."""
     time_to_come: float = math.inf
-    """Bars from then on (UTC seconds) are in the future: the clock is wrong, or they are."""
+    """Bars from then on (UTC seconds) are in the future: the clock is wrong, or their file is."""
 
     def state_of(self, one: SeriesSnapshot) -> str:
         """The state of a series in one word, as in `GET /coverage`."""
@@ -131,7 +131,7 @@ def coverage_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesCoverage:
 
 
 def _parts(one: SeriesSnapshot, store: StoreSnapshot) -> list[Coverage]:
-    """What is known of older days, and of those that are kept complete; empty: nothing is."""
+    """The coverage of older days, and of those that are kept complete; empty: it is unknown."""
     if one.coverage is None:
         return []
     current = one.coverage.requested(store.requested.get(one.series, ()))
@@ -148,7 +148,7 @@ def _missing(known: Sequence[Coverage]) -> dict[str, int]:
 
 
 def _days(known: Sequence[Coverage]) -> list[DayStatus]:
-    """Counts of each trading day; one that is in two parts is listed once."""
+    """The counts of each trading day; a day that is in both parts is listed once."""
     parts: dict[int, list[DayCoverage]] = {}
     for part in known:
         for day in part.days:

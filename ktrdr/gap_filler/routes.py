@@ -1,4 +1,4 @@
-"""The local API of the gap filler: the routes of its socket. Decides nothing itself."""
+"""Routes of the gap filler's socket, its local API. Decides nothing itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ktrdr.market.timeframes import DAY_S
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
-    """Method and path → what answers them."""
+    """Method and path → handler."""
 
     async def status(_query: Mapping[str, str]) -> Json:
         return to_json(filler.status)

@@ -1,4 +1,4 @@
-"""The series of a store: listed from its files, assessed when these change. Requests nothing."""
+"""The scan of a store: lists its series, assesses changed ones. Requests nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INVALID_NAME_HINT = "give it the name of a series, such as AAPL_1m.csv, or move 
 
 
 class Scan:
-    """Those of one store. For the stepping thread, except `note_changed`."""
+    """The series of one store. For the stepping thread, except `note_changed`."""
 
     def __init__(
         self,
@@ -50,36 +50,36 @@ class Scan:
         self.invalid_names: tuple[str, ...] = ()
         """Messages about files of no series, from the last listing."""
         self._checks_are_planned = False
-        """Series to compare with IB were looked up since the last assessment."""
+        """The series to compare with IB were chosen since the last assessment."""
         self._behind: deque[SeriesState] = deque()
-        """Series whose past may be assessed while there is nothing else to do."""
+        """Series whose past is to be assessed while there is nothing else to do."""
         self._changed: set[str] = set()
         self._changed_lock = threading.Lock()
         """Names of files that may have changed since they were assessed."""
 
     def leave_damaged_ledger(self, why: DatabaseError) -> None:
-        """Its content is damaged: begin a new one. DatabaseError, OSError: as when opening."""
+        """Begin a new ledger: this one is damaged. DatabaseError, OSError: as when opening."""
         self._assessor.ledger.file.leave_damaged(why)
 
     def close_ledger(self) -> None:
-        """It is opened again when it is needed."""
+        """Close the ledger; it is opened again when it is needed."""
         self._assessor.ledger.close()
 
     # Files.
 
     def note_changed(self, names: Iterable[str]) -> None:
-        """These files were made, changed or removed. From any thread."""
+        """Note that these files were created, changed or removed. From any thread."""
         with self._changed_lock:
             self._changed.update(names)
 
     def take_changed(self) -> set[str]:
-        """What was noted since the last call."""
+        """The files noted since the last call."""
         with self._changed_lock:
             names, self._changed = self._changed, set()
         return names
 
     def list_all(self) -> Mapping[Series, MalformedFile]:
-        """Read which series there are; those that have no file of their own, and why.
+        """List the series anew; returns those that have no file of their own, and why.
 
         Misconfigured: instruments.toml cannot be read.
         """
@@ -95,7 +95,7 @@ class Scan:
         return blocked
 
     def _entries_of_now(self) -> dict[str, object]:
-        """The entries of instruments.toml, which need not be read again for an earlier change."""
+        """The entries of instruments.toml; its changes until now need not be assessed any more."""
         with self._changed_lock:
             self._changed.discard(INSTRUMENTS)
         try:
@@ -111,9 +111,9 @@ class Scan:
         *,
         is_anew: bool,
     ) -> bool:
-        """Assess each of them. False: the program is stopping.
+        """Assess each series. False: the program is stopping.
 
-        `blocked`: as returned by `list_all`. `is_anew`: also what was given up.
+        `blocked`: as returned by `list_all`. `is_anew`: also the series that were given up.
         """
         for state in list(self.series.values()):
             if is_stopping():
@@ -153,7 +153,7 @@ class Scan:
         self._checks_are_planned = False
 
     def _is_as_known(self, series: Series) -> bool:
-        """Its file is unchanged since it was assessed, such as after our own write."""
+        """Its file is unchanged since it was assessed, as after a write by ktrdr."""
         state = self.series.get(series)
         if state is None or state.key is None:
             return False
@@ -165,7 +165,7 @@ class Scan:
             return False
 
     def _assess(self, state: SeriesState, why_not: MalformedFile | None, *, is_anew: bool) -> None:
-        """Assess a series, unless its entry is wrong, or it has no file of its own: `why_not`."""
+        """Assess a series, unless its entry is wrong or it has no file of its own (`why_not`)."""
         if isinstance(state.error, Misconfigured):
             return
         state.note_own_file(why_not)
@@ -179,7 +179,7 @@ class Scan:
             self._report(str(state.series), ahead)
 
     def _known(self, series: Series, entry: object) -> SeriesState:
-        """The known state of a series, unless it stands for something else now."""
+        """The known state of a series; a new one if its instrument has changed."""
         try:
             instrument = instrument_of_entry(series.symbol, entry)
         except Misconfigured as error:
@@ -200,9 +200,9 @@ class Scan:
     # One by one.
 
     def wants_check(self) -> bool:
-        """There is nothing else to do, and something to compare with IB.
+        """There is nothing else to do, and there are series to compare with IB.
 
-        Looked up once after each scan, when its gaps are closed.
+        They are chosen once after each scan, when its gaps are filled.
         """
         if not self._checks_are_planned and not self._scheduler.is_busy:
             self._scheduler.plan_checks(self.series.values())
@@ -210,7 +210,7 @@ class Scan:
         return self._scheduler.wants_check
 
     def assess_one_history(self) -> bool:
-        """Read all of a file that has changed, or assess its past; False: there is none left."""
+        """Read the whole file of one series, and assess its past; False: none is left."""
         now = self._clock()
         while self._behind:
             state = self._behind.popleft()
@@ -239,7 +239,7 @@ class Scan:
         return self.series.get(series) if series is not None else None
 
     def next_batch(self) -> list[SeriesState]:
-        """The series of the few symbols that have waited longest, and may be requested now."""
+        """The series of those few symbols that have waited longest and may be requested now."""
         now = self._clock()
         idle = [
             state
@@ -255,7 +255,7 @@ class Scan:
         return [state for state in idle if state.series.symbol in chosen]
 
     def retry_times(self) -> list[float]:
-        """When those that were put back may be requested again (UTC seconds)."""
+        """When deferred series may be requested again (UTC seconds)."""
         now = self._clock()
         return [
             state.error_state.retry_at
@@ -264,7 +264,7 @@ class Scan:
         ]
 
     def why_ahead(self, state: SeriesState) -> InvalidRequest | None:
-        """The problem of a series with bars in the future: the clock is wrong, or they are."""
+        """The problem of a series with bars in the future: the clock or the file is wrong."""
         if state.last is None or state.last <= self._clock() + APART_S:
             return None
         last = f"its last bar is at {iso(state.last)}, in the future"

@@ -1,4 +1,4 @@
-"""When all files are scanned again. Scans none."""
+"""The scan schedule: when all files are scanned again. Scans none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uuid import uuid4
 
 
 class ScanSchedule:
-    """The scans of one gap filler. Any thread may request one; the rest is the stepping one's."""
+    """When to scan. Any thread may request a scan; the rest is for the stepping thread."""
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
@@ -14,33 +14,33 @@ class ScanSchedule:
         """When the last one ended (UTC seconds)."""
         self.last_id: str | None = None
         self.is_retry_due = False
-        """Series that were put back may be assessed again."""
+        """Deferred series may be retried, so a scan is due."""
         self.is_up_to_date = True
-        """Every file was assessed since the clocks agreed or ceased to, or the store recovered."""
+        """All files were assessed since clocks or store last began to work, or ceased to."""
         self._requested_id: str | None = None
 
     def request(self) -> str:
-        """Scan everything now, also what was given up; returns the scan's id. From any thread."""
+        """Scan everything now, including what was given up; returns the scan's id. Any thread."""
         self._requested_id = scan_id = uuid4().hex[:12]
         return scan_id
 
     def is_due(self, now: float) -> bool:
-        """One should begin."""
+        """A scan should begin."""
         if self._requested_id is not None or self.last_time is None or not self.is_up_to_date:
             return True
         since_s = now - self.last_time
         return self.is_retry_due or not 0 <= since_s < self.interval_s  # the clock may be set back
 
     def begin(self) -> tuple[str | None, bool]:
-        """The requested id, if any; and whether what was given up is scanned too."""
+        """Begin a scan: its requested id, if any, and whether what was given up is assessed too."""
         self.is_retry_due = False
         requested = self._requested_id  # which any thread may set
         return requested, requested is not None or not self.is_up_to_date
 
     def end(self, requested_id: str | None, now: float) -> None:
-        """It was completed."""
+        """Note that a scan was completed."""
         self.last_time = now
-        if self._requested_id == requested_id:  # otherwise another one was requested meanwhile
+        if self._requested_id == requested_id:  # otherwise another was requested since
             self._requested_id = None
         self.last_id = requested_id or uuid4().hex[:12]
         self.is_up_to_date = True

@@ -1,4 +1,4 @@
-"""All series at a glance for a person: how many are current, and which need somebody."""
+"""The summary of all series for a person: how many are current, and which need attention."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class SeriesSummary:
     current: int = 0
     """Nothing fillable is missing, except bars that became due just now."""
     states: Mapping[str, int] = field(default_factory=dict)
-    """State → how many of those that are neither current nor troubled."""
+    """State → how many series have it that are neither current nor troubled."""
     troubled: int = 0
     """Those that need a person."""
     troubles: tuple[SeriesTrouble, ...] = ()
     newest: int | None = None
     """The start of the newest bar (UTC seconds)."""
     unknown: Mapping[Timeframe, int] = field(default_factory=dict)
-    """Series whose missing bars are not known yet, though they will be."""
+    """Bar size → series whose missing bars are not known yet."""
 
 
 def summed_up(
@@ -42,10 +42,10 @@ def summed_up(
     *,
     is_sure: bool,
 ) -> SeriesSummary:
-    """The series as they are now. `trouble_of`: what needs a person.
+    """The summary now. `trouble_of`: the error of a series that needs a person.
 
-    `grace_s`: how long after it was due a bar may be missing. `is_sure`: the clocks agree, and
-    everything was assessed since; otherwise nothing counts as complete.
+    `grace_s`: how long after it was due a bar may be missing from a current series. `is_sure`: the
+    clocks agree, and all series were assessed since they do; otherwise none counts as current.
     """
     current, newest = 0, None
     states: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The states of the gap filler as one table: what each event leads to. Does nothing itself."""
+"""States of the gap filler as one table: what each event leads to. Does nothing itself."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class State(StrEnum):
     """What the gap filler is doing, in the words of `GET /status`."""
 
     STARTING = "starting"
-    """Nothing was assessed yet."""
+    """No series was assessed yet."""
     SCANNING = "scanning"
     """All files are being assessed."""
     FILLING = "filling"
-    """Bars are requested, or answers stored."""
+    """Bars are requested, or answers handled."""
     IDLE = "idle"
     """Nothing can be requested now: the next scan may find something."""
     WAITING = "waiting"
-    """Held up by something that ends by itself, or with a person's help: it is retried."""
+    """Something is in the way that ends by itself or when a person helps: it is retried."""
     REFUSED = "refused"
-    """A person has to change something first: the store is another source's, an entry is wrong."""
+    """A person has to change something: the store is of the other source, or an entry is wrong."""
 
     @property
     def is_held(self) -> bool:
@@ -39,7 +39,7 @@ class Event(Enum):
     READ = auto()
     """The entries of instruments.toml were read."""
     FILL = auto()
-    """A batch of series was taken up, or data are available again while answers are expected."""
+    """A batch of series was begun, or data are available again while answers are expected."""
     REST = auto()
     """Nothing is left to request."""
     HOLD = auto()
@@ -64,7 +64,7 @@ TABLE: dict[tuple[State, Event], State] = {
     for state in State
     for event in Event
 }
-"""The next state for each event; an event not named for a state does not change it."""
+"""The next state for each state and event; an event that names none changes nothing."""
 
 
 def diagram() -> str:
@@ -87,9 +87,9 @@ class Phase:
     """What a person can do about that."""
 
     def take(self, event: Event, reason: str = "", hint: str = "") -> None:
-        """Take in an event; a new reason is logged.
+        """Change the state by an event; a new reason is logged.
 
-        An event that changes no state and has no reason keeps the known one.
+        An event that does not change the state and gives no reason leaves the reason as it is.
         """
         state = TABLE[self.state, event]
         if state is self.state and not reason:

@@ -1,4 +1,4 @@
-"""The published state of the gap filler: one frozen record of one moment, for any thread. Pure."""
+"""The status report of the gap filler: a frozen record of one moment, for any thread. Pure."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from ktrdr.store.file_errors import unwritable
 from ktrdr.times import moment
 
 _GRACE_S = 120.0
-"""How long after the next scan a bar may come before its series counts as behind."""
+"""How long after the next scan a bar may arrive before its series counts as behind."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """All that other threads may know of a gap filler, at one moment."""
+    """What other threads may know of a gap filler, as of one moment."""
 
     status: GapFillerStatus
     store: StoreSnapshot
@@ -64,7 +64,7 @@ class Published:
         return DetailedCoverage(listed, moment(store.scan_time))
 
     def cost_of(self, start: int, end: int) -> OutageCost:
-        """The cost of a time without data (UTC seconds)."""
+        """The cost of an outage (UTC seconds)."""
         return cost_of(self.store.series.values(), start, end)
 
     def bars_of_day(self, series: Series, day: int, now: int) -> Json:
@@ -91,7 +91,7 @@ class Published:
 
 @dataclass
 class StatusReport:
-    """Creates that record. For the stepping thread; `published` is for any."""
+    """Publishes that record. For the stepping thread; `published` is for any."""
 
     settings: Settings
     assessor: Assessor
@@ -113,7 +113,7 @@ class StatusReport:
         self.published = Published(status, store, self._fill_context(store, ()))
 
     def publish(self, source: str, *, is_running: bool) -> None:
-        """Publish what is known now: all of one moment, replaced whole."""
+        """Publish what is known now, replacing the record as a whole."""
         store = StoreSnapshot(
             {series: state.snapshot for series, state in self.scan.series.items()},
             self.scheduler.fetcher.requested,
@@ -124,24 +124,24 @@ class StatusReport:
             time_to_come=self.clocks.now() + APART_S,
         )
         known = self._fill_context(store, self.published.status.current)
-        # A scan ends soon, and does not know the problem; a foreign store's fills are not ours.
+        # A scan ends soon, and does not know the problem; fills of a foreign store are left alone.
         if self.phase.state not in (State.SCANNING, State.REFUSED):
             self.fills.assess(known)
         status = self._status(store, source, is_running=is_running)
         self.published = Published(status, store, known)
 
     def snapshot_now(self) -> FillContext:
-        """What was last published, as of now. From any thread."""
+        """What fills are assessed by, as last published, with the time now. From any thread."""
         return replace(self.published.fill_context, now=self.clocks.now())
 
     def _fill_context(self, store: StoreSnapshot, current_before: tuple[str, ...]) -> FillContext:
-        """All that fills depend on, as of now."""
+        """What fills are assessed by, as of now."""
         phase = self.phase
-        why = phase.reason.removesuffix(f" ({phase.hint})")  # which has a field of its own
+        why = phase.reason.removesuffix(f" ({phase.hint})")  # the hint has a field of its own
         return FillContext(
             store.series,
             lambda series: is_there(self.scan.store, series),
-            {*store.current, *current_before},  # and those whose answers are being stored
+            {*store.current, *current_before},  # and those whose answers are being handled
             Trouble(why, phase.hint) if phase.state.is_held else None,
             self.clocks.agree and self.schedule.is_up_to_date,
             self.clocks.now(),
@@ -220,7 +220,7 @@ class StatusReport:
         )
 
     def _waits_for(self) -> str:
-        """Why nothing is requested; empty: something is, or soon will be."""
+        """Why nothing is requested; empty: bars are being requested, or will be soon."""
         if self.phase.state.is_held:
             return self.phase.reason
         is_idle = self.phase.state is State.IDLE and not self.scheduler.is_busy
@@ -230,14 +230,14 @@ class StatusReport:
         return f"the next try, at {moment(until):%H:%M:%S} UTC"
 
     def _trouble_of(self, state: SeriesState) -> KtrdrError | None:
-        """What needs a person; None: nothing."""
+        """The error of a series that needs a person; None: there is none."""
         is_the_stores = self.health.trouble and isinstance(state.error, StoreUnwritable)
         if needs_person(state.error) and not is_the_stores:
             return state.error
         return self.scan.why_ahead(state)
 
     def _is_over(self, problem: Problem) -> bool:
-        """The problem is solved, or its subject is gone."""
+        """The problem is solved, or what it concerns is gone."""
         if problem.hint == INVALID_NAME_HINT:
             return problem.message not in (*self.scan.invalid_names, self.scan.more_invalid)
         if problem.what in ("store", "gap-filler"):

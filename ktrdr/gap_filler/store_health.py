@@ -1,4 +1,4 @@
-"""Whether a store can be written to now, and what is in the way. Writes no bars."""
+"""Store health: whether a store can be written to now, and if not, why. Writes no bars."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("gap-filler")
 
 
 class StoreHealth:
-    """That of one store. For the stepping thread."""
+    """The health of one store. For the stepping thread."""
 
     def __init__(self, store: BarStore, *, is_live_folder: bool) -> None:
         """`is_live_folder`: as that of `Ownership`."""
@@ -23,7 +23,7 @@ class StoreHealth:
         self._folder = store.folder
         self._probe = StoreProbe(store.folder)
         self.trouble: StoreTrouble | None = None
-        """The problem; None: none is known."""
+        """The current problem; None: none is known."""
 
     @property
     def room(self) -> Room | None:
@@ -32,7 +32,7 @@ class StoreHealth:
 
     @property
     def may_refuse(self) -> bool:
-        """It has recently refused a write, or may."""
+        """The store has refused a write lately, or may refuse the next one."""
         return self._probe.may_refuse or self.trouble is not None
 
     def check_folder(self) -> None:
@@ -44,11 +44,11 @@ class StoreHealth:
         self._probe.check()
 
     def refused(self, error: KtrdrError | OSError | DatabaseError) -> None:
-        """It has refused a write."""
+        """Note that the store has refused a write."""
         self._probe.refused(error)
 
     def fails(self, error: KtrdrError | OSError | DatabaseError) -> KtrdrError:
-        """Nothing can be stored because of this; returns the error in words for a person."""
+        """Note that nothing can be stored because of this; returns the error for a person."""
         self._probe.refused(error)
         known = explained(error, self._folder)
         is_gone = isinstance(known, StoreGone)
@@ -56,11 +56,11 @@ class StoreHealth:
         return known
 
     def mistaken(self, error: KtrdrError) -> None:
-        """Nothing is stored because of a bug in ktrdr."""
+        """Note that nothing is stored because of a bug in ktrdr."""
         self.trouble = StoreTrouble(error.message, error.hint)
 
     def is_well(self) -> None:
-        """It has taken everything there was to write."""
+        """Note that the store has accepted all writes."""
         if self.trouble is not None:
             self.trouble = None
             log.info("the store can be written to again")

@@ -1,1 +1,1 @@
-"""Records of requests to IB and their answers: SQLite in the store. Draws no conclusions."""
+"""The ledger: records of requests to IB and their answers, in SQLite. Draws no conclusions."""

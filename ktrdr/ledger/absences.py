@@ -1,4 +1,4 @@
-"""Ledger records of bars that IB does not have: absent, late, unverified. Draws no conclusions."""
+"""Absence records in the ledger: bars absent at IB, late, or unproven. Draws no conclusions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXPIRED_KEPT_S = 400 * DAY_S
 
 
 class AbsenceRecords:
-    """Of the series of one store, by `SeriesState.absence_key`. For one thread."""
+    """Absences of the series of one store, by `SeriesState.absence_key`. For one thread."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
@@ -31,16 +31,16 @@ class AbsenceRecords:
     def record_absent(self, series: str, gaps: Iterable[Gap], now: int) -> None:
         """Record that IB has none of these bars.
 
-        `series` names the series and its contract: what one contract does not have says nothing
-        about another under the same name. It expires: recent bars are requested again the next day,
-        old ones after 30 days, and those found absent a second time after a year.
+        `series` names the series and its contract: the absences of one contract say nothing about
+        another under the same symbol. Absences expire: recent bars are requested again the next
+        day, old ones after 30 days, and those found absent a second time after a year.
         """
         known = self._runs(series, "verified = 1")
         rows = [(gap, now + _expiry_s(gap, now, was_known=_covers(known, gap))) for gap in gaps]
         self._record(series, rows, now, verified=True)
 
     def record_late(self, series: str, gaps: Iterable[Gap], now: int, until: int) -> None:
-        """Record that IB does not have these bars yet, so soon after their end; until `until`."""
+        """Record that IB does not have these bars yet; they may be requested from `until` on."""
         self._record(series, ((gap, until) for gap in gaps), now, verified=False)
 
     def forget_late(self, series: str) -> None:
@@ -49,7 +49,7 @@ class AbsenceRecords:
             database.execute("DELETE FROM absent WHERE series = ? AND verified = 0", (series,))
 
     def forget_missing(self, series: str) -> None:
-        """Its bars begin at other minutes: the absences were those of other bars."""
+        """Forget all absences of a series, since its bars begin at other minutes."""
         with self._db() as database:
             database.execute("DELETE FROM absent WHERE series = ?", (series,))
             database.execute("DELETE FROM doubts WHERE series = ?", (series,))
@@ -77,7 +77,7 @@ class AbsenceRecords:
         return self._recorded(series, expected, now, verified=True)
 
     def late(self, series: str, expected: Int64Array, now: int) -> Int64Array:
-        """Which of the expected bars IB did not have yet, as of just now."""
+        """Which of the expected bars IB did not have yet a moment ago."""
         return self._recorded(series, expected, now, verified=False)
 
     def _recorded(
@@ -89,7 +89,7 @@ class AbsenceRecords:
         return in_runs(runs, expected)
 
     def _runs(self, series: str, where: str) -> list[tuple[int, int]]:
-        """First and last bar of each record that meets a fixed SQL condition, oldest first."""
+        """The first and last bar of each record that meets an SQL condition, oldest first."""
         query = f"SELECT first, last FROM absent WHERE series = ? AND {where} ORDER BY first"  # noqa: S608
         return self._db().execute(query, (series,)).fetchall()
 
@@ -98,7 +98,7 @@ class AbsenceRecords:
         return in_runs(self._runs(series, "verified = 1"), expected)
 
     def unproven(self, series: str, expected: Int64Array) -> tuple[UnprovenAbsences, Int64Array]:
-        """Unverified absences of the expected bars, and when to request them again."""
+        """The unproven absences of the expected bars, and when to request these again."""
         columns = np.zeros((3, len(expected)), dtype=np.int64)
         query = "SELECT first, last, times, first_at, again_at FROM doubts WHERE series = ?"
         rows = self._db().execute(query, (series,)).fetchall()
@@ -114,7 +114,7 @@ class AbsenceRecords:
     def keep_unproven(
         self, series: str, expected: Int64Array, unproven: UnprovenAbsences, again_at: Int64Array
     ) -> None:
-        """Record them in place of the earlier ones of these expected bars."""
+        """Record these unproven absences in place of earlier ones of the expected bars."""
         if not len(expected):
             return
         columns = np.stack((unproven.times, unproven.first_at, again_at))

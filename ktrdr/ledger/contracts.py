@@ -1,4 +1,4 @@
-"""Ledger records of contracts: sessions, lifetimes, identities, where bars begin."""
+"""Contract records in the ledger: sessions, lifetimes, identities, and where bars begin."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class ContractRecords:
         self._db = database
 
     def missing_sessions(self, contract: str) -> dict[int, MissingSession]:
-        """Trading day → how often IB's SCHEDULE of a contract missed it."""
+        """Trading day → how often it was missing from IB's SCHEDULE of a contract."""
         query = "SELECT day, times, first_at FROM lacked WHERE contract = ?"
         rows = self._db().execute(query, (contract,)).fetchall()
         return {day: MissingSession(times, first_at) for day, times, first_at in rows}
 
     def keep_missing_sessions(self, contract: str, sessions: Mapping[int, MissingSession]) -> None:
-        """Record them in place of the earlier ones of the contract."""
+        """Record these missing sessions in place of the earlier ones of the contract."""
         with self._db() as database:
             database.execute("DELETE FROM lacked WHERE contract = ?", (contract,))
             rows = [(contract, day, *one) for day, one in sessions.items()]
             database.executemany("INSERT INTO lacked VALUES (?, ?, ?, ?)", rows)
 
     def unscheduled(self, series: str) -> dict[int, Unscheduled]:
-        """Start → bar that was received at a time without trading, and is not accepted yet."""
+        """Start → bar received at a time without trading, and not accepted yet."""
         query = (
             "SELECT start, open, high, low, close, volume, times, first_at FROM unscheduled "
             "WHERE series = ?"
@@ -51,7 +51,7 @@ class ContractRecords:
         return {row[0]: Unscheduled(Bar(*row[:6]), *row[6:]) for row in rows}
 
     def keep_unscheduled(self, series: str, bars: Mapping[int, Unscheduled]) -> None:
-        """Record them in place of the earlier ones of the series."""
+        """Record these unscheduled bars in place of the earlier ones of the series."""
         with self._db() as database:
             database.execute("DELETE FROM unscheduled WHERE series = ?", (series,))
             rows = [(series, *one.bar, one.times, one.first_at) for one in bars.values()]
@@ -84,7 +84,7 @@ class ContractRecords:
             )
 
     def alignment(self, contract: str) -> frozenset[int]:
-        """The minutes learnt; empty: none."""
+        """The learnt local minutes at which four-hour bars of a contract begin; empty: none."""
         query = "SELECT minutes FROM alignments WHERE contract = ?"
         row = self._db().execute(query, (contract,)).fetchone()
         return frozenset(json.loads(row[0])) if row else frozenset()

@@ -1,7 +1,7 @@
-"""The fills of a store in its ledger: requested, done, cancelled. Decides nothing about them.
+"""Fill records in the ledger: requested, done, cancelled. Decides nothing about them.
 
-Each call opens the ledger for itself, so that a request is recorded before it is acknowledged,
-whatever the gap filler is doing at the time.
+Each call opens the ledger by itself, so a fill is recorded before it is acknowledged, whatever the
+gap filler is doing at that time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ktrdr.sqlite_file import Database, DatabaseError, open_database, reading
 _WAIT_S = 2.0
 """How long to wait for a locked ledger: the caller waits for 5 s."""
 _KEPT_S, _KEPT = 30 * DAY_S, 200
-"""How long, and how many, fills stay listed that are done or cancelled."""
+"""How long fills stay listed that are done or cancelled, and how many of them."""
 
 _COLUMNS = "id, series, since, asked_at, state, ended_at, expected, present, missing"
 _FORGET = """
@@ -93,7 +93,7 @@ class FillRecords:
             )
 
     def listed(self) -> list[Fill]:
-        """All of them, oldest first; changes nothing, for the store may be another source's."""
+        """All fills, oldest first. Changes nothing: the store may be of the other source."""
         if not self._path.exists():
             return []
         try:
@@ -107,7 +107,7 @@ class FillRecords:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Database]:
-        """In one transaction, which is on the disk at the end."""
+        """One transaction, which is on the disk at the end."""
         with self._opened() as database:
             database.execute("PRAGMA synchronous = FULL")
             with database:
@@ -127,7 +127,7 @@ class FillRecords:
             ) from error
 
     def _refuse_remains(self) -> None:
-        """A new ledger beside the log of one just deleted would be read as that one."""
+        """Raise if the log of a deleted ledger remains: SQLite would apply it to a new one."""
         log = self._path.with_name(f"{self._path.name}-wal")
         if log.exists() and not self._path.exists():
             raise StoreUnwritable(

@@ -1,4 +1,4 @@
-"""Records of requests to IB and their answers: SQLite in the store's own folder. Holds no bars."""
+"""The ledger of a store: all its records, and what a wrong clock does to them. Holds no bars."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_LATER = (
     "UPDATE lives SET head_at = NULL WHERE head_at > ?",
     "UPDATE schedules SET fetched_at = 0 WHERE fetched_at > ?",
 )
-"""Forget findings later than a moment."""
+"""Delete or reset findings dated after a moment."""
 
 _PUT_OFF = (
     "UPDATE doubts SET first_at = min(first_at + :by_s, :now)",
@@ -31,11 +31,11 @@ _PUT_OFF = (
     "UPDATE unscheduled SET first_at = min(first_at + :by_s, :now)",
     "UPDATE grids SET first_at = min(first_at + :by_s, :now), last_at = min(last_at + :by_s, :now)",
 )
-"""Make evidence younger."""
+"""Move the dates of evidence forward."""
 
 
 class Clock(NamedTuple):
-    """The machine's clock when last recorded, for the next start."""
+    """The machine's clock as last recorded, for the next start."""
 
     boot: str
     """The run of the machine; empty: not known."""
@@ -46,7 +46,7 @@ class Clock(NamedTuple):
 
 
 class Ledger:
-    """Of one store. For one thread. Deleting its file costs requests, and no bar.
+    """The ledger of one store. For one thread. Deleting its file costs requests, but no bars.
 
     Its `file` is opened when first needed. DatabaseError, OSError from each call, as in
     `open_database`: it cannot be opened or read.
@@ -61,7 +61,7 @@ class Ledger:
 
     @property
     def exists(self) -> bool:
-        """There is one. Opening it would create it, and another source's store must get none."""
+        """The file exists. Opening creates it, and a store of the other source must get none."""
         return self.file.exists
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Ledger:
         return forgotten
 
     def put_off(self, by_s: int, now: int) -> None:
-        """Do not count the time by which a clock was set ahead as time passed since a finding."""
+        """Make evidence younger by the time by which a clock was set ahead."""
         if not self.exists:
             return
         with self.file.database() as database:
@@ -91,11 +91,11 @@ class Ledger:
         self.file.void()
 
     def clock(self) -> Clock | None:
-        """As last recorded; None: never."""
+        """The clock as last recorded; None: never."""
         row = self.file.database().execute("SELECT boot, base_s, wall_s FROM clock").fetchone()
         return Clock(*row) if row else None
 
     def keep_clock(self, clock: Clock) -> None:
-        """Record it."""
+        """Record the clock."""
         with self.file.database() as database:
             database.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?)", clock)

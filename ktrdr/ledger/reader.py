@@ -1,4 +1,4 @@
-"""Reads a ledger for others than its writer: nothing where it cannot be read. Writes nothing."""
+"""Reads a ledger for programs other than its writer. Returns nothing if it cannot; never writes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def sessions_of(
 ) -> tuple[Schedule | None, frozenset[int]]:
     """A contract's sessions in a store's ledger, and where its bars of a length begin.
 
-    The latter as an argument of `expected`. Nothing if there is no ledger, or it cannot be read
-    just now.
+    The latter as an argument of `expected`. Nothing if there is no ledger or it cannot be read now.
     """
     body = _one(path, "SELECT body FROM schedules WHERE contract = ?", contract)
     return stored_schedule(body[0]) if body else None, _alignment_of(path, contract, timeframe)
@@ -38,7 +37,7 @@ def _alignment_of(path: Path, contract: str, timeframe: Timeframe) -> frozenset[
 
 
 def stored_schedule(body: str) -> Schedule | None:
-    """None: it is invalid."""
+    """The sessions of a record; None: it is invalid."""
     try:
         schedule = _parse_schedule(body)
     except (KeyError, LookupError, TypeError, ValueError):
@@ -47,31 +46,31 @@ def stored_schedule(body: str) -> Schedule | None:
 
 
 def lifetime_of(path: Path, contract: str) -> ContractLifetime:
-    """When a contract can have bars, by a store's ledger."""
+    """When a contract can have bars, according to a store's ledger."""
     row = _one(path, "SELECT head, head_at, expires FROM lives WHERE contract = ?", contract)
     return ContractLifetime(*row) if row else ContractLifetime()
 
 
 def absent_of(path: Path, series: str, expected: Int64Array, now: int) -> Int64Array:
-    """Which of the expected bars are absent by a store's ledger."""
+    """Which of the expected bars are absent according to a store's ledger."""
     query = "SELECT first, last FROM absent WHERE series = ? AND verified AND expires_at > ?"
     return in_runs(_all(path, query, series, now), expected)
 
 
 def own_file(path: Path, series: Series) -> FileKey | None:
-    """The series' file by a store's ledger, if all of it is owned; else None."""
+    """The file of a series according to a store's ledger, if all of it is owned; else None."""
     query = "SELECT size, mtime_ns, inode FROM files WHERE ours AND series = ?"
     row = _one(path, query, str(series))
     return (row[0], row[1], row[2]) if row else None
 
 
 def _one(path: Path, query: str, value: str) -> Any:
-    """One row; None: there is none, or it cannot be read just now."""
+    """One row; None: there is none, or it cannot be read now."""
     return next(iter(_all(path, query, value)), None)
 
 
 def _all(path: Path, query: str, *values: object) -> list[Any]:
-    """All rows; none also if the ledger cannot be read just now."""
+    """All rows; none if the ledger cannot be read now."""
     try:
         with reading(path) as database:
             return database.execute(query, values).fetchall()

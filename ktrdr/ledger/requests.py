@@ -1,4 +1,4 @@
-"""Ledger records of requests for bars: how each ended, and how long one may be."""
+"""Request records in the ledger: how each request for bars ended, and how long one may be."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _REQUESTS_KEPT_S = 30 * DAY_S
 
 
 class RequestRecords:
-    """Of the requests of one store. For one thread."""
+    """The requests of one store. For one thread."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
         self._db = database
 
     def answered(self, series: Series, start: int, end: int, now: int, bars: int) -> None:
-        """IB has answered for `[start, end)` with this many bars."""
+        """Record that IB has answered for `[start, end)` with this many bars."""
         self._requested(series, start, end, now, "bars" if bars else "no_data", None, bars)
 
     def refused(
         self, series: Series, start: int, end: int, now: int, outcome: str, code: int | None
     ) -> None:
-        """IB has not answered for `[start, end)`, or with an error."""
+        """Record that IB has not answered for `[start, end)`, or with an error."""
         self._requested(series, start, end, now, outcome, code, 0)
 
     def _requested(
@@ -45,7 +45,7 @@ class RequestRecords:
             database.execute("DELETE FROM asked WHERE at < ?", (now - _REQUESTS_KEPT_S,))
 
     def last_bars_at(self, series: Series, around: Gap, reach_s: int) -> int | None:
-        """When a request near a gap that was answered with bars was last sent; None: never."""
+        """When the last request near a gap was sent that was answered with bars; None: never."""
         query = (
             "SELECT max(at) FROM asked WHERE series = ? AND outcome = 'bars' "
             "AND start < ? AND end > ?"
@@ -59,6 +59,6 @@ class RequestRecords:
         return dict(self._db().execute("SELECT timeframe, days FROM spans").fetchall())
 
     def keep_request_lengths(self, days: Mapping[str, float]) -> None:
-        """Record them."""
+        """Record the days in one request."""
         with self._db() as database:
             database.executemany("INSERT OR REPLACE INTO spans VALUES (?, ?)", days.items())

@@ -1,4 +1,4 @@
-"""Ledger records of series: who wrote the file, when it was checked, which rebuilds are running."""
+"""Series records in the ledger: who owns the file, when it was checked, whether it is rebuilt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ktrdr.store.bar_file import FileKey
 
 
 class SeriesRecords:
-    """Of the series of one store. For one thread."""
+    """The series of one store. For one thread."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         """`database`: the ledger, opened when it is first needed."""
@@ -31,13 +31,13 @@ class SeriesRecords:
             )
 
     def checked_at(self, series: Series, what: str) -> int | None:
-        """When this was last checked."""
+        """When this check was last made; None: never."""
         query = "SELECT at FROM looks WHERE series = ? AND what = ?"
         row = self._db().execute(query, (str(series), what)).fetchone()
         return int(row[0]) if row else None
 
     def note_check(self, series: Series, what: str, now: int) -> None:
-        """Record that it is checked now."""
+        """Record that this check is made now."""
         with self._db() as database:
             database.execute(
                 "INSERT OR REPLACE INTO looks VALUES (?, ?, ?)", (str(series), what, now)
@@ -55,12 +55,12 @@ class SeriesRecords:
             database.execute("INSERT OR REPLACE INTO renewals VALUES (?, ?, ?)", row)
 
     def end_rebuild(self, series: Series) -> None:
-        """The rebuild is over."""
+        """Record that the rebuild is over."""
         with self._db() as database:
             database.execute("DELETE FROM renewals WHERE series = ?", (str(series),))
 
     def wanted(self, series: Series) -> int | None:
-        """The start of what is wanted of the series, by all fills that were not cancelled."""
+        """The earliest day wanted of the series by fills that were not cancelled; None: none."""
         query = "SELECT min(since) FROM fills WHERE series = ? AND state != 'cancelled'"
         row = self._db().execute(query, (str(series),)).fetchone()
         return None if row[0] is None else int(row[0])
