@@ -75,10 +75,9 @@ class GapFiller:
         monotonic: Callable[[], float] | None = None,
         boot: str = "",
     ) -> None:
-        ledger = Ledger(ledger_path(store.folder if store else settings.data_dir))
-        store = store or CsvStore(settings.data_dir, state=ledger.file)
         executor = executor or ThreadPoolExecutor(MAX_IN_FLIGHT, thread_name_prefix="request")
-        assessor = Assessor(store, ledger, settings.ktrdr_gap_max_age_days)
+        assessor = _assessor_of(settings, store)
+        store = assessor.main_store
         clocks = ClockCheck(clock, monotonic or clock, boot, assessor)
         now, interval_s = clocks.now, settings.ktrdr_gap_check_interval_s
         self._health = StoreHealth(store, is_live_folder=settings.is_live_folder)
@@ -89,41 +88,30 @@ class GapFiller:
         self._scan = Scan(
             store, assessor, self._scheduler, now, self.report, settings.ktrdr_gap_batch_symbols
         )
+        shared = (self._scheduler, self._scan, self._schedule)
+        check = GatewayCheck(connection, settings.source)
         self._gateway = GatewayMonitor(
-            GatewayCheck(connection, settings.source),
-            clocks,
-            self._health.ownership,
-            self._scheduler,
-            self._scan,
-            self._schedule,
-            self._phase,
-            self.report,
+            check, clocks, self._health.ownership, *shared, self._phase, self.report
         )
         self._assesses_history = False
         """Past days are being assessed, since no answers arrive just now."""
         self._signals = Signals()
-        fills = Fills(FillRecords(ledger.file.path))
+        fills = Fills(FillRecords(assessor.ledger.file.path))
         self._report = StatusReport(
-            settings,
-            assessor,
-            clocks,
-            self._health,
-            self._scheduler,
-            self._scan,
-            self._schedule,
-            self._problems,
-            fills,
-            self._phase,
+            settings, assessor, clocks, self._health, *shared, self._problems, fills, self._phase
         )
-        self.requests = FillRequests(
+        self.requests = self._fill_requests(fills)
+        """Fills, as people request them. For any thread."""
+
+    def _fill_requests(self, fills: Fills) -> FillRequests:
+        return FillRequests(
             fills,
-            store,
+            self._scan.store,
             lambda: self._health.ownership.check(self._gateway.source),
             self._report.snapshot_now,
             self.note_changed_files,
             self.request_scan,
         )
-        """Fills, as people request them. For any thread."""
 
     # Any thread.
 
@@ -171,7 +159,7 @@ class GapFiller:
         return self._gateway.clocks.agree
 
     def is_tracked(self, state: SeriesState) -> bool:
-        """The series is still there: its file may have disappeared meanwhile."""
+        """The series is still there: its file was not removed."""
         return self._scan.is_tracked(state)
 
     def forget(self, state: SeriesState) -> None:
@@ -351,3 +339,10 @@ class GapFiller:
         now = self._gateway.clocks.now()
         due = min([self._schedule.next_time(now), *self._scan.retry_times()])
         return max(0.05, min(interval_s, self._gateway.check_every_s, due - now))
+
+
+def _assessor_of(settings: Settings, store: BarStore | None) -> Assessor:
+    """Assesses the series of this store, by default of the files, with its ledger."""
+    ledger = Ledger(ledger_path(store.folder if store else settings.data_dir))
+    store = store or CsvStore(settings.data_dir, state=ledger.file)
+    return Assessor(store, ledger, settings.ktrdr_gap_max_age_days)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ktrdr.completeness.fill import DAY_HINT
 from ktrdr.errors import InvalidRequest
-from ktrdr.gap_filler.fill_requests import series_from_query
+from ktrdr.gap_filler.fill_requests import FillRequests, series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import ACCEPTED, Json, OutageCosts
@@ -22,6 +22,21 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
 
     async def status(_query: Mapping[str, str]) -> Json:
         return to_json(filler.status)
+
+    async def scan(_query: Mapping[str, str]) -> Json:
+        return {ACCEPTED: True, "scan_id": filler.request_scan()}
+
+    return {
+        ("GET", "/status"): status,
+        ("GET", "/coverage"): _coverage(filler),
+        ("GET", "/cost"): _cost(filler),
+        ("POST", "/scan"): scan,
+        **_fill_routes(filler.requests),
+    }
+
+
+def _coverage(filler: GapFiller) -> Handler:
+    """Some series, with or without their days and gaps, or the bars of one day."""
 
     async def coverage(query: Mapping[str, str]) -> Json:
         if "day" in query:
@@ -38,8 +53,23 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         found = known.counts_of if counts_only else known.coverage_of
         return await asyncio.to_thread(lambda: to_json(found(is_wanted)))
 
-    async def scan(_query: Mapping[str, str]) -> Json:
-        return {ACCEPTED: True, "scan_id": filler.request_scan()}
+    return coverage
+
+
+def _cost(filler: GapFiller) -> Handler:
+    """The costs of outages, in the order of the query."""
+
+    async def cost(query: Mapping[str, str]) -> Json:
+        outages, cost_of = spans_from_query(query), filler.published.cost_of
+        return to_json(
+            OutageCosts(await asyncio.to_thread(lambda: [cost_of(*outage) for outage in outages]))
+        )
+
+    return cost
+
+
+def _fill_routes(requests: FillRequests) -> Mapping[tuple[str, str], Handler]:
+    """Fills: requested, listed, cancelled."""
 
     async def fill(query: Mapping[str, str]) -> Json:
         series = series_from_query(query)
@@ -48,33 +78,13 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
             since = time_from_text("from", text)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, hint=DAY_HINT) from None
-        requested = await asyncio.to_thread(filler.requests.request, series, since, text)
+        requested = await asyncio.to_thread(requests.request, series, since, text)
         return {ACCEPTED: True} | to_json(requested)
 
     async def fills(query: Mapping[str, str]) -> Json:
-        return to_json(await asyncio.to_thread(filler.requests.listed, query.get("symbol")))
+        return to_json(await asyncio.to_thread(requests.listed, query.get("symbol")))
 
     async def cancel(query: Mapping[str, str]) -> Json:
-        return to_json(await asyncio.to_thread(filler.requests.cancel, query))
+        return to_json(await asyncio.to_thread(requests.cancel, query))
 
-    return {
-        ("GET", "/status"): status,
-        ("GET", "/coverage"): coverage,
-        ("GET", "/cost"): _cost(filler),
-        ("POST", "/scan"): scan,
-        ("POST", "/fill"): fill,
-        ("GET", "/fills"): fills,
-        ("DELETE", "/fills"): cancel,
-    }
-
-
-def _cost(filler: GapFiller) -> Handler:
-    """The costs of times without data, in the order of the query."""
-
-    async def cost(query: Mapping[str, str]) -> Json:
-        intervals, cost_of = spans_from_query(query), filler.published.cost_of
-        return to_json(
-            OutageCosts(await asyncio.to_thread(lambda: [cost_of(*one) for one in intervals]))
-        )
-
-    return cost
+    return {("POST", "/fill"): fill, ("GET", "/fills"): fills, ("DELETE", "/fills"): cancel}

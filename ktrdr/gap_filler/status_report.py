@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -148,20 +148,18 @@ class StatusReport:
         )
 
     def _status(self, store: StoreSnapshot, source: str, *, is_running: bool) -> GapFillerStatus:
-        settings, phase, summary = self.settings, self.phase, self.scheduler.summary
-        all_series = self.scan.series.values()
-        counts, missing_bars = count_gaps((*all_series, *self.scheduler.rebuilds))
-        remaining = sum(counts.get(reason, 0) for reason in FILLABLE)
-        series, room = self._summary(store), self.health.room
-        is_left = bool(remaining or series.states)
-        waits_for = self._waits_for() if is_left else ""
-        eta = None
-        if not is_left and self.schedule.last_time is not None:
-            eta = Eta(0.0, 0.0, 0.0)
-        elif remaining and not waits_for:
-            eta = self.scheduler.fetcher.eta(missing_bars, series.unknown)
-        last_scan = moment(self.schedule.last_time)
-        interval = timedelta(seconds=self.schedule.interval_s)
+        counts, missing_bars = count_gaps((*self.scan.series.values(), *self.scheduler.rebuilds))
+        series = self._summary(store)
+        status = self._activity(counts, source, is_running=is_running)
+        return self._with_eta(self._with_health(status, series), series, missing_bars)
+
+    def _activity(
+        self, counts: Mapping[Reason, int], source: str, *, is_running: bool
+    ) -> GapFillerStatus:
+        """What it is doing, with which settings, and how many gaps it has (`counts`)."""
+        settings, phase, schedule = self.settings, self.phase, self.schedule
+        last_scan = moment(schedule.last_time)
+        interval = timedelta(seconds=schedule.interval_s)
         return GapFillerStatus(
             running=is_running,
             state=phase.state.value,
@@ -169,43 +167,68 @@ class StatusReport:
             hint=phase.hint,
             source=source,
             data_dir=str(settings.data_dir),
-            check_interval_s=self.schedule.interval_s,
+            check_interval_s=schedule.interval_s,
             max_gap_age_days=settings.ktrdr_gap_max_age_days,
             batch_symbols=settings.ktrdr_gap_batch_symbols,
             supported_timeframes=tuple(t.value for t in Timeframe),
             last_scan_time=last_scan,
-            last_scan_id=self.schedule.last_id,
+            last_scan_id=schedule.last_id,
             next_scan_time=last_scan + interval if last_scan else None,
-            series=len(all_series),
-            series_blocked=sum(state.is_blocked for state in all_series),
+            series=len(self.scan.series),
+            series_blocked=sum(state.is_blocked for state in self.scan.series.values()),
             gaps_detected=self.assessor.detected,
             gaps_filled=self.assessor.filled,
             gaps_failed=counts.get(Reason.FAILED, 0),
-            gaps_remaining=remaining,
+            gaps_remaining=sum(counts.get(reason, 0) for reason in FILLABLE),
             unfillable={r.value: count for r, count in counts.items() if r not in FILLABLE},
-            bars_added=summary.bars_added,
-            symbols_processed=summary.symbols,
+            bars_added=self.scheduler.summary.bars_added,
+            symbols_processed=self.scheduler.summary.symbols,
             current=self.scheduler.fetcher.current,
-            eta_s=eta.likely if eta else None,
-            recent_errors=self.problems.newest_first(self._is_over),
+            eta_s=None,
             fills=self.fills.counts,
-            clock_jump_s=self.clocks.jump_s,
             as_of=moment(self.clocks.wall()),
             counted_since=moment(self.started_at),
-            requests_failed=summary.failed,
+            requests_failed=self.scheduler.summary.failed,
+        )
+
+    def _with_health(self, status: GapFillerStatus, series: SeriesSummary) -> GapFillerStatus:
+        """The status with the state of series, store and clock, and recent problems."""
+        room, invalid_names = self.health.room, self.scan.invalid_names
+        return replace(
+            status,
+            recent_errors=self.problems.newest_first(self._is_over),
+            clock_jump_s=self.clocks.jump_s,
             series_current=series.current,
             series_states=series.states,
             series_troubled=series.troubled,
             troubles=series.troubles,
             newest_bar_time=moment(series.newest),
             store_trouble=self.health.trouble,
-            strange=len(self.scan.invalid_names),
-            strange_one=self.scan.invalid_names[0] if self.scan.invalid_names else "",
+            strange=len(invalid_names),
+            strange_one=invalid_names[0] if invalid_names else "",
             disk_free_bytes=room.free if room else None,
             disk_total_bytes=room.total if room else None,
-            eta_low_s=eta.low if eta else None,
-            eta_high_s=eta.high if eta else None,
-            eta_words=eta.words if eta and is_left else "",
+        )
+
+    def _with_eta(
+        self, status: GapFillerStatus, series: SeriesSummary, missing: Mapping[Timeframe, int]
+    ) -> GapFillerStatus:
+        """The status with how long the rest will take, or what it waits for."""
+        is_left = bool(status.gaps_remaining or series.states)
+        waits_for = self._waits_for() if is_left else ""
+        eta = None
+        if not is_left and self.schedule.last_time is not None:
+            eta = Eta(0.0, 0.0, 0.0)
+        elif status.gaps_remaining and not waits_for:
+            eta = self.scheduler.fetcher.eta(missing, series.unknown)
+        if eta is None:
+            return replace(status, waits_for=waits_for)
+        return replace(
+            status,
+            eta_s=eta.likely,
+            eta_low_s=eta.low,
+            eta_high_s=eta.high,
+            eta_words=eta.words if is_left else "",
             waits_for=waits_for,
         )
 
