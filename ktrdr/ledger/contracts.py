@@ -11,9 +11,8 @@ from ktrdr.completeness.grids import Grid
 from ktrdr.completeness.identity import Identity, KnownContract
 from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.completeness.unscheduled import Unscheduled
-from ktrdr.ledger.reader import stored_schedule
 from ktrdr.market.bars import Bar
-from ktrdr.market.sessions import Schedule
+from ktrdr.market.sessions import Schedule, Session
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.sqlite_file import Database
 
@@ -72,7 +71,7 @@ class ContractRecords:
         """
         query = "SELECT body, fetched_at FROM schedules WHERE contract = ?"
         row = self._db().execute(query, (contract,)).fetchone()
-        schedule = stored_schedule(row[0]) if row else None
+        schedule = _schedule_of(row[0]) if row else None
         return None if schedule is None else (schedule, row[1])
 
     def learn_alignment(self, contract: str, minutes: frozenset[int]) -> None:
@@ -139,3 +138,14 @@ class ContractRecords:
             database.execute(
                 "INSERT OR REPLACE INTO lives VALUES (?, ?, ?, ?)", (contract, *lifetime)
             )
+
+
+def _schedule_of(body: str) -> Schedule | None:
+    """The sessions of a record; None: it is invalid."""
+    try:
+        zone, start, end, sessions, source, *more = json.loads(body)
+        denied = tuple(more[0]) if more else ()  # earlier ledgers had none
+        schedule = Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source, denied)
+    except (KeyError, LookupError, TypeError, ValueError):
+        return None
+    return schedule if schedule.is_sound else None

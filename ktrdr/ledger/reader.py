@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from ktrdr.completeness.gaps import in_runs
-from ktrdr.completeness.grids import Grid
 from ktrdr.completeness.lifetime import ContractLifetime
+from ktrdr.ledger.absences import AbsenceRecords
+from ktrdr.ledger.contracts import ContractRecords
+from ktrdr.ledger.series import SeriesRecords
 from ktrdr.market.instruments import Series
-from ktrdr.market.sessions import Int64Array, Schedule, Session
+from ktrdr.market.sessions import Int64Array, Schedule
 from ktrdr.market.timeframes import Timeframe
-from ktrdr.sqlite_file import DatabaseError, reading
+from ktrdr.sqlite_file import Database, DatabaseError, reading
 from ktrdr.store.bar_file import FileKey
+
+T = TypeVar("T")
 
 
 def sessions_of(
@@ -23,62 +26,44 @@ def sessions_of(
 
     The latter as an argument of `expected`. Nothing if there is no ledger or it cannot be read now.
     """
-    body = _one(path, "SELECT body FROM schedules WHERE contract = ?", contract)
-    return stored_schedule(body[0]) if body else None, _alignment_of(path, contract, timeframe)
+    kept = _read(path, lambda ledger: ContractRecords(ledger).schedule(contract), None)
+    return kept[0] if kept else None, _alignment_of(path, contract, timeframe)
 
 
 def _alignment_of(path: Path, contract: str, timeframe: Timeframe) -> frozenset[int]:
-    if timeframe is Timeframe.H4:
-        minutes = _one(path, "SELECT minutes FROM alignments WHERE contract = ?", contract)
-        return frozenset(json.loads(minutes[0]) if minutes else ())
-    query = "SELECT minute FROM grids WHERE contract = ? AND timeframe = ?"
-    learnt = _all(path, query, contract, timeframe.value)  # earlier ledgers have no such table
-    return Grid(*learnt[0]).alignment if learnt else frozenset()
+    def alignment(ledger: Callable[[], Database]) -> frozenset[int]:
+        records = ContractRecords(ledger)
+        if timeframe is Timeframe.H4:
+            return records.alignment(contract)
+        return records.grid(contract, timeframe).alignment
 
-
-def stored_schedule(body: str) -> Schedule | None:
-    """The sessions of a record; None: it is invalid."""
-    try:
-        schedule = _parse_schedule(body)
-    except (KeyError, LookupError, TypeError, ValueError):
-        return None
-    return schedule if schedule.is_sound else None
+    return _read(path, alignment, frozenset())
 
 
 def lifetime_of(path: Path, contract: str) -> ContractLifetime:
     """When a contract can have bars, according to a store's ledger."""
-    row = _one(path, "SELECT head, head_at, expires FROM lives WHERE contract = ?", contract)
-    return ContractLifetime(*row) if row else ContractLifetime()
+    return _read(
+        path, lambda ledger: ContractRecords(ledger).lifetime(contract), ContractLifetime()
+    )
 
 
 def absent_of(path: Path, series: str, expected: Int64Array, now: int) -> Int64Array:
     """Which of the expected bars are absent according to a store's ledger."""
-    query = "SELECT first, last FROM absent WHERE series = ? AND verified AND expires_at > ?"
-    return in_runs(_all(path, query, series, now), expected)
+    return _read(
+        path, lambda ledger: AbsenceRecords(ledger).absent(series, expected, now), expected[:0]
+    )
 
 
 def own_file(path: Path, series: Series) -> FileKey | None:
     """The file of a series according to a store's ledger, if all of it is owned; else None."""
-    query = "SELECT size, mtime_ns, inode FROM files WHERE ours AND series = ?"
-    row = _one(path, query, str(series))
-    return (row[0], row[1], row[2]) if row else None
+    known = _read(path, lambda ledger: SeriesRecords(ledger).file(series), None)
+    return known[0] if known and known[1] else None
 
 
-def _one(path: Path, query: str, value: str) -> Any:
-    """One row; None: there is none, or it cannot be read now."""
-    return next(iter(_all(path, query, value)), None)
-
-
-def _all(path: Path, query: str, *values: object) -> list[Any]:
-    """All rows; none if the ledger cannot be read now."""
+def _read(path: Path, read: Callable[[Callable[[], Database]], T], otherwise: T) -> T:
+    """What is read from a ledger; `otherwise` if there is none or it cannot be read now."""
     try:
         with reading(path) as database:
-            return database.execute(query, values).fetchall()
-    except DatabaseError:
-        return []
-
-
-def _parse_schedule(body: str) -> Schedule:
-    zone, start, end, sessions, source, *more = json.loads(body)
-    denied = tuple(more[0]) if more else ()  # earlier ledgers had none
-    return Schedule(zone, start, end, tuple(Session(*s) for s in sessions), source, denied)
+            return read(lambda: database)
+    except DatabaseError:  # such as a table that earlier ledgers do not have
+        return otherwise
