@@ -1,4 +1,4 @@
-"""Hosts, ports and subnets: read as people write them, and compared. Looks nothing up."""
+"""Hosts, ports, subnets and URLs: read as people write them, and compared. Looks nothing up."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def read_host(text: str) -> str:
     return bare
 
 
+def read_ipv4(text: str) -> str:
+    """An IPv4 address. ValueError: it is none."""
+    return str(ipaddress.IPv4Address(text))
+
+
 def read_port(text: str) -> int:
     """A TCP port from 1 to 65535. ValueError: it is none."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
@@ -30,7 +35,7 @@ def read_port(text: str) -> int:
 
 
 def read_host_and_port(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, an IPv6 address with brackets or without. ValueError: it is not that."""
+    """Read `HOST:PORT`, an IPv6 address with or without brackets. ValueError: it is not that."""
     host, colon, port = text.rpartition(":")
     if not colon:
         raise ValueError(text)
@@ -38,14 +43,14 @@ def read_host_and_port(text: str) -> tuple[str, int]:
 
 
 def as_host_and_port(host: str, port: int) -> str:
-    """Both in one, with the brackets that an IPv6 address needs."""
+    """`HOST:PORT`, with the brackets that an IPv6 address needs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def read_subnets(text: str) -> tuple[ipaddress.IPv4Network, ...]:
     """IPv4 subnets separated by commas, such as `172.17.0.0/16,192.168.5.0/24`.
 
-    ValueError: one is none, or stands for half of all addresses or more.
+    ValueError: one is not valid, or contains half of all addresses or more.
     """
     subnets = tuple(ipaddress.IPv4Network(part.strip()) for part in text.split(","))
     if any(subnet.prefixlen < 2 for subnet in subnets):
@@ -54,26 +59,26 @@ def read_subnets(text: str) -> tuple[ipaddress.IPv4Network, ...]:
 
 
 def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address without its zone; IPv4 for an IPv4-mapped IPv6 address."""
+    """An address without its zone; an IPv4-mapped IPv6 address becomes IPv4."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped
     return address
 
 
-def is_from_here(caller: str, reached: str) -> bool:
-    """Whether a call from `caller`, accepted at the address `reached`, is this machine's own.
+def is_from_here(client: str, reached: str) -> bool:
+    """Whether a connection from `client` to our address `reached` comes from this machine.
 
-    That is so from a loopback address and from the one that was called: no answer to these reaches
-    anybody else. Who calls at 127.0.0.1 need not be: where a network's interface has Linux's
-    `route_localnet`, its machines reach what listens there.
+    It does if `client` is a loopback address or `reached` itself, because answers to these stay
+    here. That `reached` is 127.0.0.1 proves nothing: where an interface has Linux's
+    `route_localnet`, machines of its network can connect to it.
     """
-    address = plain_address(caller)
+    address = plain_address(client)
     return address.is_loopback or address == plain_address(reached)
 
 
 def read_origin(url: str) -> str:
-    """Scheme, host and port of a URL as a browser's Origin has them. ValueError: it has more."""
+    """Scheme, host and port of a URL, as in a browser's Origin. ValueError: it has more parts."""
     found = _URL.fullmatch(url)
     if not found:
         raise ValueError(url)

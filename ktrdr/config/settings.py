@@ -1,4 +1,4 @@
-"""Settings: read from the environment and `.env`, checked once at a program's start."""
+"""The settings: read from the environment and `.env`, and checked at a program's start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -27,10 +34,11 @@ from ktrdr.addresses import (
     as_host_and_port,
     read_host,
     read_host_and_port,
+    read_ipv4,
     read_origin,
     read_subnets,
 )
-from ktrdr.config.callers import parse_callers
+from ktrdr.config.callers import CALLERS_RULE, parse_callers
 from ktrdr.config.names import (
     ENV_FILE,
     IGNORE_ENV_FILE,
@@ -44,10 +52,10 @@ from ktrdr.escapes import visible
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 ROOT = _CHECKOUT if (_CHECKOUT / "pyproject.toml").exists() else Path.cwd()
-"""The project's root: relative paths in settings are counted from here, whoever runs what."""
+"""The project's root, from which relative paths in settings start, in whichever folder one is."""
 
 REAL_GATEWAY_PORTS = (4001, 4002, 7496, 7497)
-"""Where IB Gateway and TWS listen by default, live and paper."""
+"""The default ports of IB Gateway and TWS, live and paper."""
 
 SOCKET_PATH_MAX = 103 if sys.platform == "darwin" else 107
 """Bytes in the path of a Unix socket (`sun_path` less its closing zero)."""
@@ -57,8 +65,58 @@ _LONGEST_SOCKET = "ib-connection.sock"
 _Port = Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")]
 
 
+def _read_as(read: Callable[[str], str], expected: str) -> AfterValidator:
+    """Replaces a text by what `read` returns. Its ValueError becomes what was `expected`."""
+
+    def check(text: str) -> str:
+        try:
+            return read(text)
+        except ValueError:
+            raise ValueError(expected) from None
+
+    return AfterValidator(check)
+
+
+def _host_and_port(text: str) -> str:
+    return as_host_and_port(*read_host_and_port(text))
+
+
+def _subnets(text: str) -> str:
+    return ",".join(map(str, read_subnets(text)))
+
+
+def _origins(text: str) -> str:
+    return ",".join(read_origin(url.strip()) for url in text.split(","))
+
+
+def _callers(text: str) -> str:
+    parse_callers(text)
+    return text
+
+
+def _restart(text: str) -> str:
+    parse_restart(text, UTC)
+    return text
+
+
+_Host = Annotated[str, _read_as(read_host, "a host name or address, without a port")]
+_Address = Annotated[str, _read_as(read_ipv4, "an IPv4 address of this machine")]
+_Target = Annotated[str, _read_as(_host_and_port, "HOST:PORT, with a port from 1 to 65535")]
+_Subnets = Annotated[str, _read_as(_subnets, "subnets such as 172.18.0.0/16, separated by commas")]
+_Callers = Annotated[str, _read_as(_callers, CALLERS_RULE)]
+_RestartTime = Annotated[str, _read_as(_restart, RESTART_RULE)]
+_Urls = Annotated[
+    str,
+    _read_as(
+        _origins,
+        "URLs such as https://ktrdr.example.org, separated by commas, without a path, user or"
+        " password",
+    ),
+]
+
+
 def _delays(value: object) -> object:
-    """`5,10,30` as numbers; ValueError says what was expected."""
+    """`5,10,30` as numbers. ValueError has what was expected."""
     if not isinstance(value, str):
         return value
     try:
@@ -74,14 +132,13 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PLACE = re.compile(r"\$\{[^}]*\}?")
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}")
 _BARE_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*(/|$)")
-"""What a shell would expand; in `.env` only `${NAME}` is."""
+"""A variable that a shell would expand; in `.env` only `${NAME}` is expanded."""
 
 
 class _Environment(EnvSettingsSource):
-    """The environment, where a name in capitals wins over the same one in small letters.
+    """The environment, where a name in capitals has precedence over the same in small letters.
 
-    An `.env` file may have those, and compose the others, also an empty one; pydantic goes by which
-    comes last.
+    Compose may set both, from an `.env` file and by itself; pydantic would use whichever is last.
     """
 
     def __init__(self, settings: type[BaseSettings]) -> None:
@@ -92,9 +149,9 @@ class _Environment(EnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """What a program may be told, under the names of the environment variables.
+    """All settings, under the names of their environment variables.
 
-    Each field's description is what its error message says was expected.
+    A field's description is what its error message says was expected.
     """
 
     model_config = SettingsConfigDict(
@@ -106,16 +163,16 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    ib_host: str | None = None
+    ib_host: _Host | None = None
     ib_port: _Port = 4002
     ib_client_id: Annotated[int, Field(ge=1, le=50, description="a client id from 1 to 50")] = 1
     ktrdr_sim_port: _Port = 4102
     ktrdr_data_dir: Path | None = None
     ktrdr_run_dir: Path = Path("var/run")
-    ktrdr_status_host: str = "127.0.0.1"
+    ktrdr_status_host: _Host = "127.0.0.1"
     ktrdr_status_port: _Port = 8000
-    ktrdr_status_callers: str | None = None
-    ktrdr_status_url: str | None = None
+    ktrdr_status_callers: _Callers | None = None
+    ktrdr_status_url: _Urls | None = None
     ktrdr_status_token: SecretStr | None = None
     ktrdr_ib_retry_delays_s: Annotated[
         tuple[Annotated[float, Field(gt=0, le=86400)], ...],
@@ -126,7 +183,7 @@ class Settings(BaseSettings):
     ktrdr_ib_heartbeat_s: Annotated[
         float, Field(ge=1, le=3600, description="seconds from 1 to 3600")
     ] = 15
-    ktrdr_ib_restart_at: Annotated[str | None, Field(description=RESTART_RULE)] = None
+    ktrdr_ib_restart_at: _RestartTime | None = None
     ktrdr_ib_log_out: Annotated[
         Literal["sunday", "never"] | None, Field(description="sunday or never")
     ] = None
@@ -140,20 +197,20 @@ class Settings(BaseSettings):
         int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")
     ] = 5
     ktrdr_forward_port: _Port = 4003
-    ktrdr_forward_bind: str | None = None
-    ktrdr_forward_callers: str | None = None
-    ktrdr_forward_target: str | None = None
+    ktrdr_forward_bind: _Address | None = None
+    ktrdr_forward_callers: _Subnets | None = None
+    ktrdr_forward_target: _Target | None = None
 
     @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  one of our own in its place
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  replaced by _Environment
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is read, the first first."""
+        """The sources in order of precedence."""
         return init_settings, _Environment(settings_cls), dotenv_settings
 
     @field_validator("ktrdr_sim_port")
@@ -162,41 +219,6 @@ class Settings(BaseSettings):
         if port in REAL_GATEWAY_PORTS:
             raise ValueError("a port that no real gateway uses, so none of 4001 4002 7496 7497")
         return port
-
-    @field_validator("ktrdr_ib_restart_at")
-    @classmethod
-    def _is_a_time_of_day(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_restart(text, UTC)
-        return text
-
-    @field_validator("ib_host", "ktrdr_status_host")
-    @classmethod
-    def _is_a_host(cls, text: str | None) -> str | None:
-        try:
-            return None if text is None else read_host(text)
-        except ValueError:
-            raise ValueError("a host name or address, without a port") from None
-
-    @field_validator("ktrdr_status_callers")
-    @classmethod
-    def _are_subnets(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_callers(text)
-        return text
-
-    @field_validator("ktrdr_status_url")
-    @classmethod
-    def _has_only_origins(cls, text: str | None) -> str | None:
-        try:
-            return (
-                None if text is None else ",".join(read_origin(u.strip()) for u in text.split(","))
-            )
-        except ValueError:
-            raise ValueError(
-                "URLs such as https://ktrdr.example.org, separated by commas, without a path, user"
-                " or password"
-            ) from None
 
     @field_validator("ktrdr_status_token")
     @classmethod
@@ -207,30 +229,6 @@ class Settings(BaseSettings):
                 " openssl rand -hex 16"
             )
         return token
-
-    @field_validator("ktrdr_forward_target")
-    @classmethod
-    def _has_a_port(cls, text: str | None) -> str | None:
-        try:
-            return None if text is None else as_host_and_port(*read_host_and_port(text))
-        except ValueError:
-            raise ValueError("HOST:PORT, with a port from 1 to 65535") from None
-
-    @field_validator("ktrdr_forward_bind")
-    @classmethod
-    def _is_an_ipv4_address(cls, text: str | None) -> str | None:
-        try:
-            return None if text is None else str(ipaddress.IPv4Address(text))
-        except ValueError:
-            raise ValueError("an IPv4 address of this machine") from None
-
-    @field_validator("ktrdr_forward_callers")
-    @classmethod
-    def _are_subnets_of_callers(cls, text: str | None) -> str | None:
-        try:
-            return None if text is None else ",".join(map(str, read_subnets(text)))
-        except ValueError:
-            raise ValueError("subnets such as 172.18.0.0/16, separated by commas") from None
 
     @field_validator("ktrdr_run_dir", "ktrdr_data_dir")
     @classmethod
@@ -259,17 +257,17 @@ class Settings(BaseSettings):
 
     @property
     def is_simulated(self) -> bool:
-        """True while no real gateway is configured."""
+        """True if no real gateway is set."""
         return self.ib_host is None
 
     @property
     def source(self) -> str:
-        """`live` or `simulated`: what the store's bars come from."""
+        """The source of bars: `live` or `simulated`."""
         return "simulated" if self.is_simulated else "live"
 
     @property
     def gateway_host(self) -> str:
-        """Where the connection goes: the configured gateway, or the simulated one."""
+        """The host to connect to: that of the gateway that is set, or of the simulated one."""
         return self.ib_host or "127.0.0.1"
 
     @property
@@ -279,77 +277,77 @@ class Settings(BaseSettings):
 
     @property
     def gateway(self) -> str:
-        """Both as one text."""
+        """The gateway as `HOST:PORT`."""
         return as_host_and_port(self.gateway_host, self.gateway_port)
 
     @property
     def forward_target(self) -> tuple[str, int] | None:
-        """Host and port of KTRDR_FORWARD_TARGET; None: it is not given."""
+        """Host and port of KTRDR_FORWARD_TARGET; None: not set."""
         text = self.ktrdr_forward_target
         return None if text is None else read_host_and_port(text)
 
     @property
     def forward_callers(self) -> tuple[ipaddress.IPv4Network, ...]:
-        """The subnets of KTRDR_FORWARD_CALLERS; none where it is not given."""
+        """The subnets of KTRDR_FORWARD_CALLERS; none if it is not set."""
         text = self.ktrdr_forward_callers
         return () if text is None else read_subnets(text)
 
     @property
     def status_urls(self) -> tuple[str, ...]:
-        """What the page is called elsewhere: `https://ktrdr.example.org`, without a closing `/`."""
+        """The page's URLs elsewhere: `https://ktrdr.example.org`, without a slash at the end."""
         return tuple(self.ktrdr_status_url.split(",")) if self.ktrdr_status_url else ()
 
     @property
     def status_token(self) -> str:
-        """What a caller of the page must know; empty: nothing."""
+        """The token that the page requires; empty: none."""
         return self.ktrdr_status_token.get_secret_value() if self.ktrdr_status_token else ""
 
     @property
     def data_dir(self) -> Path:
-        """The folder with the CSV files; one of its own for simulated bars."""
+        """The folder of the CSV files; simulated bars have one of their own."""
         if self.ktrdr_data_dir is not None:
             return self.ktrdr_data_dir
         return ROOT / ("data/simulated" if self.is_simulated else "data")
 
     @property
     def is_live_folder(self) -> bool:
-        """True when `data_dir` is the one that live bars go to by default."""
+        """True if `data_dir` is the default folder of live bars."""
         return self.data_dir.resolve() == (ROOT / "data").resolve()
 
     @property
     def presumed_source(self) -> str | None:
-        """`simulated` for the folder of simulated bars; None: its place says nothing."""
+        """`simulated` for the default folder of simulated bars; None for any other."""
         is_simulators = self.data_dir.resolve() == (ROOT / "data/simulated").resolve()
         return "simulated" if is_simulators else None
 
     @property
     def run_dir(self) -> Path:
-        """The folder with sockets, pid files and locks."""
+        """The folder of sockets, pid files and locks."""
         return ROOT / self.ktrdr_run_dir
 
     @property
     def connection_socket(self) -> Path:
-        """The local API of ib-connection."""
+        """The socket of ib-connection."""
         return self.run_dir / _LONGEST_SOCKET
 
     @property
     def connection_history(self) -> Path:
-        """What states the connection to this gateway was in."""
+        """The history of the connection to this source."""
         return self.data_dir / ".ktrdr" / f"connection-{self.source}.sqlite"
 
     @property
     def gap_filler_socket(self) -> Path:
-        """The local API of gap-filler."""
+        """The socket of gap-filler."""
         return self.run_dir / "gap-filler.sock"
 
     @property
     def sim_socket(self) -> Path:
-        """The controls of gateway-sim."""
+        """The socket of gateway-sim's controls."""
         return self.run_dir / "gateway-sim.sock"
 
 
 class _OfValues(Settings):
-    """Settings of nothing but what they are made of."""
+    """Settings from the given values alone."""
 
     @classmethod
     def settings_customise_sources(
@@ -364,14 +362,14 @@ class _OfValues(Settings):
 
 
 NAMES = tuple(name.upper() for name in Settings.model_fields)
-"""Every setting, as a variable of the environment."""
+"""All settings, as names of environment variables."""
 
 
 def load_settings(**given: Any) -> Settings:
-    """Settings from `given`, the environment and `.env`, in this order.
+    """Settings from `given`, the environment and `.env`, in this order of precedence.
 
-    Misconfigured has one line for each wrong value: the variable, the value, what was expected;
-    and for each name that looks like one of ours and is none, with the nearest that is.
+    Misconfigured lists each wrong value, with variable, value and what was expected, and each
+    unknown name, with the nearest known one.
     """
     file = None if os.environ.get(IGNORE_ENV_FILE) else ROOT / ENV_FILE
     file = given.setdefault("_env_file", file)
@@ -381,7 +379,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def settings_of(values: Mapping[str, str]) -> Settings:
-    """Settings of these texts by their names, whatever environment and `.env` say.
+    """Settings from texts by their names, without environment and `.env`.
 
     The inverse of `as_environment`. Misconfigured as `load_settings`.
     """
@@ -390,20 +388,20 @@ def settings_of(values: Mapping[str, str]) -> Settings:
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
-    """The settings as variables, each that has a value: for the programs, secrets included."""
+    """The settings that have a value as variables for the programs, secrets included."""
     values = settings.model_dump()
     return {name.upper(): _as_written(value) for name, value in values.items() if value is not None}
 
 
 def without_secrets(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those that may be noted and told."""
+    """The variables that may be written down and shown."""
     return {name: value for name, value in variables.items() if name not in SECRETS}
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """What `.env` says, by name in capitals; nothing where it is not there, or says it empty.
+    """The variables in `.env` by name in capitals, without empty ones; none if there is no file.
 
-    Misconfigured: it cannot be read, or has a line that is no NAME=VALUE.
+    Misconfigured: it cannot be read, or has a line that is not NAME=VALUE.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -423,7 +421,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _checked(make: Callable[[], Settings], wrong: list[str]) -> Settings:
-    """The settings; Misconfigured: something is wrong already, or is found out now."""
+    """The settings. Misconfigured: something was `wrong` before, or is now."""
     try:
         settings = make()
     except ValidationError as error:
@@ -436,7 +434,7 @@ def _checked(make: Callable[[], Settings], wrong: list[str]) -> Settings:
 
 
 def _explain(error: Mapping[str, Any]) -> str:
-    """One line for one wrong value."""
+    """The message on one wrong value, in one line."""
     name = str(error["loc"][0])
     rule = error.get("ctx", {}).get("error")
     expected = str(rule) if rule else Settings.model_fields[name].description or error["msg"]
@@ -448,7 +446,7 @@ def _explain(error: Mapping[str, Any]) -> str:
 def without_password(text: str) -> str:
     """The text as it may be shown: `http://…@host` for `http://user:password@host`.
 
-    Of several, all that stands before the last one's host is left out: in a password anything may.
+    Of several URLs all before the last host is left out, as a password may contain anything.
     """
     secret, at, place = text.rpartition("@")
     scheme = _SCHEME.match(secret)
@@ -456,7 +454,7 @@ def without_password(text: str) -> str:
 
 
 def _as_written(value: object) -> str:
-    """The value as somebody wrote it into the environment."""
+    """The value as it is written in the environment."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,7 +1,7 @@
-"""The forwarder's settings: read as every program reads them, or without a .venv.
+"""The forwarder's settings: those of the group, or its few variables read without a .venv.
 
-Without one there is no pydantic and no dotenv: then the few variables that matter here are read
-from the environment and from plain lines of `.env`; a line of theirs that needs more is refused.
+Without a .venv there is no pydantic and no dotenv: then its variables are read from the environment
+and from plain lines of `.env`, and a line for one of them that is more than NAME=VALUE is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ from ktrdr.addresses import (
     as_host_and_port,
     read_host,
     read_host_and_port,
+    read_ipv4,
     read_port,
     read_subnets,
 )
@@ -50,7 +51,7 @@ _Read = TypeVar("_Read")
 
 @dataclass(frozen=True)
 class ForwardSettings:
-    """Checked: which port, where (None: chosen), for whom, to which gateway, and the run folder."""
+    """Checked settings. `bind` None: where to listen follows from the interfaces."""
 
     port: int
     bind: str | None
@@ -59,9 +60,7 @@ class ForwardSettings:
     run_dir: Path
 
     def __post_init__(self) -> None:
-        """Misconfigured: the address is none, or it would call itself."""
-        if self.bind is not None:
-            check_bind(self.bind)
+        """Misconfigured: the forwarder would connect to itself."""
         host, port = self.target
         if port == self.port and host in LOCAL:
             raise Misconfigured(
@@ -71,25 +70,15 @@ class ForwardSettings:
 
     @property
     def gateway(self) -> str:
-        """The target as one text."""
+        """The target as `HOST:PORT`."""
         return as_host_and_port(*self.target)
-
-
-def check_bind(address: str) -> None:
-    """Misconfigured: KTRDR_FORWARD_BIND is no IPv4 address."""
-    try:
-        IPv4Address(address)
-    except ValueError:
-        raise Misconfigured(
-            f"KTRDR_FORWARD_BIND={address}: expected an IPv4 address of this machine"
-        ) from None
 
 
 def of_settings(settings: Settings, *, is_alone: bool = False) -> ForwardSettings:
     """From the settings of the group.
 
-    `is_alone`: this is not part of a group. Who then says nothing of the simulator means a real
-    gateway on this machine.
+    `is_alone`: the forwarder runs outside of a group. Then a real gateway on this machine is meant,
+    unless the simulator or a target is set.
     """
     target = settings.forward_target or (settings.gateway_host, settings.gateway_port)
     is_by_default = settings.model_fields_set.isdisjoint({"ktrdr_sim_port", "ktrdr_forward_target"})
@@ -105,7 +94,7 @@ def of_settings(settings: Settings, *, is_alone: bool = False) -> ForwardSetting
 
 
 def of_variables(environment: Mapping[str, str], root: Path = ROOT) -> ForwardSettings:
-    """From the environment and `.env` alone, for who runs this without a .venv.
+    """From the environment and `.env` alone, without a .venv.
 
     Misconfigured as `ktrdr.config.settings.load_settings`.
     """
@@ -127,7 +116,7 @@ def of_variables(environment: Mapping[str, str], root: Path = ROOT) -> ForwardSe
     port = sim_port if sim_port and "IB_HOST" not in values else ib_port
     return ForwardSettings(
         read("KTRDR_FORWARD_PORT", read_port, 4003, a_port),
-        values.get("KTRDR_FORWARD_BIND"),
+        read("KTRDR_FORWARD_BIND", read_ipv4, None, "an IPv4 address of this machine"),
         read("KTRDR_FORWARD_CALLERS", read_subnets, (), "subnets such as 172.18.0.0/16"),
         read("KTRDR_FORWARD_TARGET", read_host_and_port, (host, port), f"HOST:PORT, with {a_port}"),
         root / Path(values.get("KTRDR_RUN_DIR", "var/run")).expanduser(),
@@ -135,7 +124,7 @@ def of_variables(environment: Mapping[str, str], root: Path = ROOT) -> ForwardSe
 
 
 def plain_env_file(path: Path) -> dict[str, str]:
-    """The forwarder's variables in `.env`, by name in capitals; none where there is no such file.
+    """The forwarder's variables in `.env`, by name in capitals; none if there is no such file.
 
     Misconfigured: a line with one of them is more than NAME=VALUE, in quotes or not.
     """
@@ -151,8 +140,8 @@ def plain_env_file(path: Path) -> dict[str, str]:
             continue
         if not (match := _LINE.fullmatch(line)):
             raise Misconfigured(
-                f"{path}, line {number}: {ours[1]} cannot be read without a .venv, for it is more"
-                " than NAME=VALUE; ./scripts/up makes one"
+                f"{path}, line {number}: {ours[1]} cannot be read without a .venv, because it is"
+                " more than NAME=VALUE; ./scripts/up makes a .venv"
             )
         if value := match[2] or match[3] or match[4]:
             found[match[1].upper()] = value
@@ -160,12 +149,12 @@ def plain_env_file(path: Path) -> dict[str, str]:
 
 
 def is_supervised() -> bool:
-    """True in a group, whose settings are one and the same for all its programs."""
+    """True for a program of a group, all of which have the same settings."""
     return "SUPERVISOR_ENABLED" in os.environ
 
 
 def load() -> ForwardSettings:
-    """What this run is told: as every program reads it where that can be had."""
+    """The settings of this run: the group's if there is a .venv, else as `of_variables`."""
     try:
         from ktrdr.config.running_group import settings_to_run_with  # noqa: PLC0415  not without a .venv
     except ImportError:
@@ -176,5 +165,5 @@ def load() -> ForwardSettings:
 
 
 def is_linux() -> bool:
-    """Elsewhere containers live in a virtual machine, which calls 127.0.0.1."""
+    """Elsewhere containers run in a virtual machine, which connects to 127.0.0.1."""
     return sys.platform == "linux"
