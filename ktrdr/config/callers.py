@@ -1,6 +1,6 @@
-"""Whose calls a listener takes: from subnets that were named, or from this machine's own.
+"""The callers of a listener: who may connect, from named subnets or this machine's own networks.
 
-Decides on values; who calls, and what networks there are, is found out elsewhere.
+Decides on values; which networks there are is found out elsewhere.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from ktrdr.addresses import is_from_here, plain_address
 Network = IPv4Network | IPv6Network
 
 OWN_NETWORKS = "own-networks"
-"""The word for the subnets of this machine's own interfaces, as they are when somebody calls."""
+"""Stands for the subnets of this machine's interfaces at the moment of a connection."""
 
 CALLERS_RULE = f"subnets such as 192.168.1.0/24, separated by commas, or {OWN_NETWORKS}"
 
 
 @dataclass(frozen=True)
 class Callers:
-    """Subnets whose calls are taken. This machine's own calls are taken as well."""
+    """The subnets that may connect. This machine itself always may."""
 
     named: tuple[Network, ...]
     with_own: bool
-    """The networks that this machine is in, too."""
+    """Also the networks that this machine is in."""
 
     @property
     def are_named(self) -> bool:
-        """Whether it is for others than this machine at all."""
+        """Whether others than this machine may connect."""
         return bool(self.named) or self.with_own
 
 
 def parse_callers(text: str) -> Callers:
-    """`192.168.1.0/24,fd00::/64` or `own-networks`, or both. ValueError: it is not that.
+    """Read `192.168.1.0/24,fd00::/64`, `own-networks`, or both. ValueError: it is neither.
 
-    An address counts as a subnet of one. One with a mask that leaves bits over, `192.168.1.5/24`,
-    could mean either, and is refused.
+    An address counts as a subnet of one. An address with a shorter mask, `192.168.1.5/24`, could
+    mean either, and is refused.
     """
     words = [word.strip() for word in text.split(",")]
     try:
@@ -47,16 +47,16 @@ def parse_callers(text: str) -> Callers:
     return Callers(named, OWN_NETWORKS in words)
 
 
-def is_taken(callers: Callers, caller: str, reached: str, own: Iterable[Network]) -> bool:
-    """Whether a call is taken: from `caller`, at our address `reached`, while we are in `own`."""
-    if is_from_here(caller, reached):
+def may_connect(callers: Callers, client: str, reached: str, own: Iterable[Network]) -> bool:
+    """Whether `client` may connect to our address `reached` while we are in the networks `own`."""
+    if is_from_here(client, reached):
         return True
     networks = [*callers.named, *(own if callers.with_own else ())]
-    return any(plain_address(caller) in network for network in networks)
+    return any(plain_address(client) in network for network in networks)
 
 
 def network_of(address: str, mask: str | None) -> Network | None:
-    """The subnet of an interface's address; None: it has none, or it would be everybody."""
+    """The subnet of an interface's address; None: it has none, or it is the whole internet."""
     try:
         bits = f"/{int(ip_address(mask)).bit_count()}" if mask else ""
         found = ip_interface(address.partition("%")[0] + bits).network
@@ -66,7 +66,7 @@ def network_of(address: str, mask: str | None) -> Network | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can call there, as far as the host's name tells."""
+    """Whether only this machine can connect to a host, as far as its name shows."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The program `port-forward`: `python -m ktrdr.forwarder`; `--check` looks at one that runs."""
+"""The program `port-forward`: `python -m ktrdr.forwarder`; `--check` checks a running one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from ktrdr.errors import Misconfigured
 from ktrdr.forwarder import copying
 from ktrdr.forwarder.check import check
 from ktrdr.forwarder.gateway import Gateway
-from ktrdr.forwarder.interfaces import interfaces
-from ktrdr.forwarder.listeners import Listeners
-from ktrdr.forwarder.places import Plan, places_for
+from ktrdr.forwarder.listeners import Listeners, current_plan
 from ktrdr.forwarder.service import Forwarder
-from ktrdr.forwarder.settings import ForwardSettings, is_linux, is_supervised, load, of_settings
+from ktrdr.forwarder.settings import ForwardSettings, is_supervised, load, of_settings
 from ktrdr.run_folder import prepare_run_folder
 
 NAME = "port-forward"
@@ -26,7 +24,7 @@ EXIT_FAILED, EXIT_MISUSED, EXIT_MISCONFIGURED = 1, 64, 78  # the last two of sys
 _USAGE = """\
 usage: ./scripts/ib_port_forward.sh [--check]
 Forwards port 4003 to IB Gateway for this machine's containers, in the foreground; Ctrl-C ends it.
-  --check   checks the one that runs: what listens, for whom, does a TWS greeting come back?
+  --check   checks the running one: what listens, for whom, does a TWS greeting come back?
 Settings are variables of the environment or lines in .env: see .env.example.
 """
 
@@ -34,28 +32,27 @@ log = logging.getLogger("ktrdr.forwarder")
 
 
 def forward(settings: ForwardSettings, stop: threading.Event) -> None:
-    """Forward until told to stop. SystemExit: nothing can be listened on. Misconfigured: not so."""
+    """Forward until `stop` is set.
 
-    def plan() -> Plan:
-        return places_for(settings.bind, settings.callers, interfaces(), is_linux=is_linux())
-
-    listeners = Listeners(settings.port, plan)
+    SystemExit: it is not possible to listen anywhere. Misconfigured as `places_for`.
+    """
+    listeners = Listeners(settings.port, lambda: current_plan(settings))
     listeners.follow()
-    if listeners.are_none:
-        sys.exit(EXIT_FAILED)  # each place was told in a line
+    if listeners.all_failed:
+        sys.exit(EXIT_FAILED)  # the log has a line for each place
     way = copying.choose()
     log.info("port %d -> %s with %s", settings.port, settings.gateway, way.name)
     Forwarder(settings, listeners, way, Gateway(settings.target, settings.gateway)).run(stop)
 
 
 def main(words: list[str]) -> None:
-    """The program; SystemExit with its code."""
+    """Run the program. SystemExit has its exit code."""
     if words not in ([], ["--check"]):
         wanted = words in (["--help"], ["-h"])
         (sys.stdout if wanted else sys.stderr).write(_USAGE)
         sys.exit(0 if wanted else EXIT_MISUSED)
     if words:
-        sys.exit(_checked())
+        sys.exit(_check())
     try:
         from ktrdr import process  # noqa: PLC0415  needs the .venv
     except ImportError:
@@ -67,7 +64,7 @@ def main(words: list[str]) -> None:
             of_settings(settings, is_alone=not is_supervised()), stop))  # fmt: skip
 
 
-def _checked() -> int:
+def _check() -> int:
     try:
         return check(load())
     except Misconfigured as error:
@@ -76,7 +73,7 @@ def _checked() -> int:
 
 
 def _run_alone() -> None:
-    """Without a .venv: the same, but the port alone tells whether another one runs."""
+    """The same without a .venv: no lock or pid file, only the port shows that another one runs."""
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(
         stream=sys.stdout,

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ktrdr.forwarder.interfaces import interfaces
-from ktrdr.forwarder.places import EVERYWHERE, Place, Plan, places_for
+from ktrdr.forwarder.listeners import current_plan
+from ktrdr.forwarder.places import EVERYWHERE, Place
 from ktrdr.forwarder.report import Report, read
-from ktrdr.forwarder.settings import ForwardSettings, is_linux
+from ktrdr.forwarder.settings import ForwardSettings
 
 _PATIENCE_S = 5.0
 _LONGEST_GREETING = 99
@@ -21,31 +21,31 @@ _HELLO = b"API\0\0\0\0\x09v157..178"
 
 
 class Line(NamedTuple):
-    """One thing that was checked."""
+    """The result of one check."""
 
-    is_well: bool
+    is_ok: bool
     text: str
 
 
 def check(settings: ForwardSettings) -> int:
-    """Print what there is, a line each; 0: all is well, 1: something is not."""
+    """Print the results, a line each, and return the exit code: 0 if all are ok, else 1."""
     report = read(settings.run_dir, time.time())
     lines = [*_of_the_program(report, settings), _of_the_gateway(report, settings)]
     for line in lines:
-        sys.stdout.write(f"{'ok ' if line.is_well else 'NO '} {line.text}\n")
-    return 0 if all(line.is_well for line in lines) else 1
+        sys.stdout.write(f"{'ok ' if line.is_ok else 'NO '} {line.text}\n")
+    return 0 if all(line.is_ok for line in lines) else 1
 
 
 def _of_the_program(report: Report | None, settings: ForwardSettings) -> list[Line]:
     if report is None:
-        return _of_nobody(settings)
+        return _if_started(settings)
     return [*_of_the_running(report), *_of_other_settings(report, settings)]
 
 
-def _of_nobody(settings: ForwardSettings) -> list[Line]:
-    """None runs here: what one would do."""
+def _if_started(settings: ForwardSettings) -> list[Line]:
+    """No forwarder runs here: what one would do."""
     advice = "./scripts/ib_port_forward.sh starts it, and ./scripts/up the whole group"
-    plan = _plan(settings)
+    plan = current_plan(settings)
     return [
         Line(False, f"nothing forwards port {settings.port} here; {advice}"),
         *(Line(True, f"would listen on {one.name} for {one.whom}") for one in plan.places),
@@ -55,39 +55,39 @@ def _of_nobody(settings: ForwardSettings) -> list[Line]:
 
 
 def _of_the_running(report: Report) -> list[Line]:
-    how = f"with {report.copying} (pid {report.pid}), {report.open_calls} calls are open"
-    found = [Line(True, f"port {report.port} is forwarded to {report.target} {how}")]
+    how = f"with {report.copying} (pid {report.pid}), {report.open_calls} connections are open"
+    lines = [Line(True, f"port {report.port} is forwarded to {report.target} {how}")]
     for one in report.listening:
-        state = f"does not: {one.trouble}" if one.trouble else f"takes calls from {one.whom}"
-        found.append(Line(not one.trouble, f"listening on {one.name}: {state}"))
+        if one.trouble:
+            lines.append(Line(False, f"not listening on {one.name}: {one.trouble}"))
+        else:
+            text = f"listening on {one.name}: accepts connections from {one.whom}"
+            lines.append(Line(True, text))
     if not report.listening:
-        found.append(Line(False, "it listens nowhere"))
-    found += [Line(False, f"it takes no more calls: {line}") for line in report.full]
+        lines.append(Line(False, "it listens nowhere"))
+    lines += [Line(False, f"it accepts no more connections: {line}") for line in report.full]
     if report.last_error:
-        found.append(Line(True, f"its last error: {report.last_error}"))
-    found += [Line(False, complaint) for complaint in report.complaints]
-    return found + [Line(True, note) for note in report.notes]
+        lines.append(Line(True, f"its last error: {report.last_error}"))
+    lines += [Line(False, complaint) for complaint in report.complaints]
+    return lines + [Line(True, note) for note in report.notes]
 
 
 def _of_other_settings(report: Report, settings: ForwardSettings) -> Iterator[Line]:
-    """What was set since that one started: containers may go by it already."""
+    """Settings changed since the forwarder's start, which containers may already go by."""
     for name, runs_with, is_set in (
         ("port", str(report.port), str(settings.port)),
         ("gateway", report.target, settings.gateway),
     ):
         if runs_with != is_set:
-            what = f"the {name} is set to {is_set} by now, and it runs with {runs_with}"
-            yield Line(False, f"{what}: start it again (./scripts/up)")
-
-
-def _plan(settings: ForwardSettings) -> Plan:
-    return places_for(settings.bind, settings.callers, interfaces(), is_linux=is_linux())
+            what = f"the {name} is set to {is_set} now, but it runs with {runs_with}"
+            yield Line(False, f"{what}: restart it (./scripts/up)")
 
 
 def _of_the_gateway(report: Report | None, settings: ForwardSettings) -> Line:
-    """Through the forwarder where this machine may call it, else at the gateway itself."""
+    """A greeting through the forwarder where it serves this machine, else from the gateway."""
     is_full = report is not None and report.full
-    mine = next((place for place in _plan(settings).places if place.callers is None), None)
+    places = current_plan(settings).places
+    mine = next((place for place in places if place.callers is None), None)
     through = _own_address(mine) if mine and not is_full else None
     if through is not None and _greeting((through, settings.port)) is not None:
         where, address = f"through {through}:{settings.port}", (through, settings.port)
@@ -98,7 +98,7 @@ def _of_the_gateway(report: Report | None, settings: ForwardSettings) -> Line:
         advice = "start IB Gateway or TWS and log in; is its socket port this one?"
         return Line(False, f"no connection {where}: {advice}")
     if not greeting:
-        advice = "is the gateway logged in, does it take API clients (Configure, API, Settings)?"
+        advice = "is the gateway logged in, does it accept API clients (Configure, API, Settings)?"
         return Line(False, f"no TWS greeting comes back {where}: {advice}")
     version = greeting[4:].partition(b"\0")[0]
     if len(greeting) < 5 or not version.isdigit():
@@ -111,12 +111,12 @@ def _own_address(place: Place) -> str:
 
 
 def _greeting(address: tuple[str, int]) -> bytes | None:
-    """The reply to a client's handshake; empty: none; None: no connection."""
+    """The reply to a client's handshake; empty: no reply; None: no connection."""
     try:
-        with socket.create_connection(address, _PATIENCE_S) as call:
+        with socket.create_connection(address, _PATIENCE_S) as connection:
             with contextlib.suppress(OSError):
-                call.sendall(_HELLO)
-                return call.recv(_LONGEST_GREETING)
+                connection.sendall(_HELLO)
+                return connection.recv(_LONGEST_GREETING)
             return b""
     except (OSError, UnicodeError):
         return None

@@ -1,7 +1,7 @@
-"""Closing connections whose other side may still talk, without a reset and without waiting.
+"""Closing connections whose peer may still be sending, without a reset and without waiting.
 
-A socket that is closed with unread data is reset by the system, which looks like a refusal. So the
-end is sent, what still comes is read, and the socket is closed a little later.
+When a socket with unread data is closed, the system resets the connection, which looks like a
+refusal. So the end is sent, what still arrives is read, and the socket is closed a little later.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import threading
 from collections import deque
 
 MOST = 32
-"""At a time; of more, the oldest is closed at once."""
+"""Connections being closed at a time; beyond that the oldest is closed at once."""
 PATIENCE_S = 1.0
 _READ_BYTES = 65536
 
 
 class Closing:
-    """Those that are being closed. Nothing here blocks; thread-safe."""
+    """The connections that are being closed. Nothing here blocks. Thread-safe."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, socket.socket]] = deque()
         self._lock = threading.Lock()
 
     def add(self, connection: socket.socket, now_s: float) -> None:
-        """Take it over, and say that nothing more comes; `go_on` closes it."""
-        # Told, as macOS does not tell what a connection is that was reset.
+        """Take over a connection and send its end; `go_on` closes it later."""
+        # Given here because macOS cannot tell the kind of a connection that was reset.
         kind = (
             connection.family,
             connection.type,
@@ -36,7 +36,7 @@ class Closing:
         try:
             mine.setblocking(False)
             mine.shutdown(socket.SHUT_WR)
-        except OSError:  # it is gone
+        except OSError:  # the peer is gone
             mine.close()
             return
         with self._lock:
@@ -45,7 +45,7 @@ class Closing:
                 _close(self._waiting.popleft()[1])
 
     def go_on(self, now_s: float) -> None:
-        """Close those whose other side has ended, too, and those that were waited for enough."""
+        """Close the connections whose peer has ended too, or that have waited for `PATIENCE_S`."""
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
             for until_s, one in waiting:
@@ -56,18 +56,18 @@ class Closing:
 
     @property
     def count(self) -> int:
-        """How many are not closed yet."""
+        """How many connections are not closed yet."""
         return len(self._waiting)
 
     def end(self) -> None:
-        """Close all."""
+        """Close all connections now."""
         with self._lock:
             while self._waiting:
                 _close(self._waiting.popleft()[1])
 
 
 def _has_ended(connection: socket.socket) -> bool:
-    """Read a little of what has come; True: nothing more will."""
+    """Read a little of what has arrived. True: nothing more will."""
     try:
         return not connection.recv(_READ_BYTES)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Copying bytes between two connected sockets, both ways, until both have ended.
+"""Copying bytes between two connected sockets in both directions until both have ended.
 
-Either way an end of one side is passed on to the other, which may still answer: for as long as it
-does, and `QUIET_S` more. Nothing is cut for being quiet while both sides are open.
+When one side ends, the end is passed on to the other, which may go on sending; after `QUIET_S`
+without data it is ended, too. While both sides are open, silence ends nothing.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import IO
 
 QUIET_S = 120
-"""How long a side that has only one direction left may be silent."""
+"""How long a connection with only one direction left may be silent."""
 
 _CHUNK = 2**20
 _PIPE = 2**18
-"""All 64 calls together then have half of what Linux lets a user have in pipes (64 MiB)."""
+"""So 64 connections together have half of the memory in pipes that Linux grants a user (64 MiB)."""
 _LAST_ERROR_BYTES = 4096
 _TRY_S = 3.0
 _RECHECK_S = 1.0
@@ -46,21 +46,21 @@ class Copying(ABC):
 
     @abstractmethod
     def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
-        """Copy until both have ended: bytes passed on in both directions, and what went wrong."""
+        """Copy until both have ended; return the bytes copied both ways, and what went wrong."""
 
     def under_way(self) -> int:
-        """Bytes so far of what is being copied now, as far as can be told."""
+        """Bytes copied so far on connections that are still open, as far as known."""
         return 0
 
     @abstractmethod
     def end(self) -> None:
-        """End at once whatever is being copied; nothing is left behind."""
+        """End all copying at once; no process or thread is left behind."""
 
 
 class Threads(Copying):
-    """Two threads a connection; on Linux the bytes never leave the kernel."""
+    """Two threads per connection; on Linux the bytes never leave the kernel."""
 
-    name = "our own copying"
+    name = "threads"
 
     def __init__(self, quiet_s: float = QUIET_S) -> None:
         self._quiet_s = quiet_s
@@ -100,9 +100,9 @@ class _OneWay:
         self._ended = threading.Event()
 
     def copy(self, other: _OneWay, quiet_s: float) -> None:
-        """Until the source ends, or one side breaks: then both directions end.
+        """Copy until the source ends. An error ends both directions.
 
-        After its end the `other` direction goes on, but not when it is silent for `quiet_s`.
+        After its end the `other` direction goes on until it is silent for `quiet_s`.
         """
         try:
             for count in _passed_on(self._source, self._sink):
@@ -116,7 +116,7 @@ class _OneWay:
         other.wait(quiet_s)
 
     def wait(self, quiet_s: float) -> None:
-        """Until this direction has ended; it is ended when nothing passes for so long."""
+        """Wait until this direction has ended; end it when nothing passes for `quiet_s`."""
         before = self.passed
         while not self._ended.wait(quiet_s):
             if self.passed == before:
@@ -125,14 +125,14 @@ class _OneWay:
             before = self.passed
 
     def abort(self) -> None:
-        """End both directions, whatever they wait for."""
+        """End both directions, even while they wait."""
         for one in (self._source, self._sink):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
 
 def _passed_on(source: socket.socket, sink: socket.socket) -> Iterator[int]:
-    """Copy until the source ends: how many bytes, whenever some were passed on."""
+    """Copy until the source ends; yield the number of bytes each time some were copied."""
     if sys.platform == "linux" and hasattr(os, "splice"):  # since Python 3.10
         with contextlib.suppress(_NotSpliced):
             yield from _spliced(source, sink)
@@ -144,17 +144,17 @@ def _passed_on(source: socket.socket, sink: socket.socket) -> Iterator[int]:
 
 
 class _NotSpliced(Exception):
-    """The system does not splice these sockets; nothing was taken from the source."""
+    """The system cannot splice these sockets; nothing was read from the source."""
 
 
 def _spliced(source: socket.socket, sink: socket.socket) -> Iterator[int]:
-    """As `_passed_on`, by way of a pipe in the kernel. _NotSpliced: that cannot be had here."""
+    """As `_passed_on`, through a pipe in the kernel. _NotSpliced: that does not work here."""
     try:
         drain, pipe = os.pipe()
     except OSError as error:
         raise _NotSpliced from error
     try:
-        with contextlib.suppress(OSError):  # more than a user may have is refused: then it is small
+        with contextlib.suppress(OSError):  # beyond the user's limit the pipe stays small
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
         while True:
             try:
@@ -163,7 +163,7 @@ def _spliced(source: socket.socket, sink: socket.socket) -> Iterator[int]:
                 if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
                     raise _NotSpliced from error
                 raise
-            if not count:  # the end, or what was sent as urgent, which IB and its clients do not
+            if not count:  # the end, or urgent data, which IB and its clients do not send
                 if not (more := source.recv(_PIPE)):
                     return
                 sink.sendall(more)
@@ -178,7 +178,7 @@ def _spliced(source: socket.socket, sink: socket.socket) -> Iterator[int]:
 
 
 class Socat(Copying):
-    """A socat process for each connection, in one process group that a guard ends with us."""
+    """One socat process per connection, in a process group that a guard process ends with us."""
 
     name = "socat"
 
@@ -194,9 +194,9 @@ class Socat(Copying):
         self._is_ending = False
 
     def between(self, near: socket.socket, far: socket.socket) -> tuple[int, str]:
-        """As `Copying.between`. Where socat cannot be started by now, it is done without.
+        """As `Copying.between`; with threads where socat cannot be started.
 
-        One that starts and does not work any more costs one connection, and is not tried again.
+        If socat starts and no longer works, one connection is lost and it is not tried again.
         """
         if self._is_broken:
             return self._without.between(near, far)
@@ -215,11 +215,11 @@ class Socat(Copying):
         """OSError: socat cannot be started."""
         process = self._start(near, far)
         self._trouble = ""
-        near.close()  # socat has them now: only its end is to close them
+        near.close()  # socat has them now, and must be the last to close them
         far.close()
         try:
             errors = _end_of(process.stderr) if process.stderr else b""
-            with contextlib.suppress(ChildProcessError):  # `end` was quicker
+            with contextlib.suppress(ChildProcessError):  # `end` was faster
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             passed = _written_by(process.pid)
         finally:
@@ -231,14 +231,14 @@ class Socat(Copying):
         return passed, _last_error(errors) if process.returncode else ""
 
     def _check_it_works(self, why: str) -> None:
-        """After one has failed, which resets make it do, too: one look at a time, and seldom."""
+        """Check socat after a failure, which may be a mere reset: one check at a time, seldom."""
         with self._lock:
             if self._is_broken or time.monotonic() < self._recheck_at_s:
                 return
             self._recheck_at_s = math.inf
         try:
             self._is_broken = not _works(self._command)
-        except OSError as error:  # this machine is busy, or has no more files
+        except OSError as error:  # this machine is busy, or out of files
             log.warning("cannot check whether socat still works: %s", error)
         if self._is_broken:
             log.warning("copying without socat, which no longer works: %s", why)
@@ -251,7 +251,7 @@ class Socat(Copying):
         with self._lock:
             if self._guard is None or self._guard.poll() is not None:
                 self._guard = self._new_guard()
-            process = subprocess.Popen(  # noqa: S603 - found on the PATH, as the user wants it
+            process = subprocess.Popen(  # noqa: S603 - found on the user's PATH
                 [self._command, "-b", str(_CHUNK), "-t", str(QUIET_S), *ends],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -279,7 +279,7 @@ class Socat(Copying):
         return by_socat + self._without.under_way()
 
     def end(self) -> None:
-        """As `Copying.end`: the group goes, and who waits for a process of it sees that."""
+        """As `Copying.end`: kills the process group, which ends all waiting for its processes."""
         with self._lock:
             self._is_ending, self._recheck_at_s = True, math.inf
             guard, self._guard = self._guard, None
@@ -289,36 +289,36 @@ class Socat(Copying):
                 os.killpg(guard.pid, signal.SIGKILL)
             guard.communicate()
         for process in left:
-            process.kill()  # of a guard that was gone already
+            process.kill()  # its guard was gone already
         self._without.end()
 
 
 def choose() -> Copying:
-    """Socat where there is one that does it, else our own."""
+    """Socat if there is one that works, else threads."""
     command = shutil.which("socat")
     if command is None or sys.platform != "linux" or sys.version_info < (3, 11):
         return Threads()
     with contextlib.suppress(OSError):
         if _works(command):
             return Socat(command)
-    log.warning("%s does not take two sockets (FD:…): copying without it", command)
+    log.warning("%s cannot copy between two sockets (FD:…): copying without it", command)
     return Threads()
 
 
 def _works(command: str) -> bool:
-    """Whether this socat takes two sockets and passes bytes on; it takes some milliseconds.
+    """Whether this socat copies bytes between two sockets; tried out within milliseconds.
 
-    OSError: that cannot be tried now, or it did nothing for some seconds.
+    OSError: that could not be tried, or it did nothing for some seconds.
     """
     tried = Socat(command)
-    (caller, near), (far, gateway) = socket.socketpair(), socket.socketpair()
+    (client, near), (far, gateway) = socket.socketpair(), socket.socketpair()
 
     def copy() -> None:
         with near, far, contextlib.suppress(OSError):
             tried._between(near, far)  # noqa: SLF001
 
-    with caller, gateway:
-        caller.settimeout(_TRY_S)
+    with client, gateway:
+        client.settimeout(_TRY_S)
         gateway.settimeout(_TRY_S)
         try:
             threading.Thread(target=copy, name="try", daemon=True).start()
@@ -327,12 +327,12 @@ def _works(command: str) -> bool:
             far.close()
             raise OSError(str(error)) from error
         try:
-            caller.sendall(b"?")
-            caller.shutdown(socket.SHUT_WR)
+            client.sendall(b"?")
+            client.shutdown(socket.SHUT_WR)
             received = gateway.recv(9) + gateway.recv(9)
             gateway.sendall(b"!")
             gateway.close()
-            return received + caller.recv(9) + caller.recv(9) == b"?!"
+            return received + client.recv(9) + client.recv(9) == b"?!"
         except (BrokenPipeError, ConnectionResetError):
             return False
         finally:
@@ -340,7 +340,7 @@ def _works(command: str) -> bool:
 
 
 def _written_by(pid: int) -> int:
-    """Bytes that a process has written, also one that has ended and was not asked for its code."""
+    """Bytes that a process has written, also one that has ended and was not waited for."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/io").read_text("ascii").splitlines():
             name, _, value = line.partition(":")
@@ -350,7 +350,7 @@ def _written_by(pid: int) -> int:
 
 
 def _end_of(stream: IO[bytes]) -> bytes:
-    """What comes last from a stream, read until it ends, however much that is."""
+    """The last bytes of a stream, which is read to its end."""
     kept = b""
     while more := os.read(stream.fileno(), 65536):
         kept = (kept + more)[-_LAST_ERROR_BYTES:]
@@ -358,11 +358,11 @@ def _end_of(stream: IO[bytes]) -> bytes:
 
 
 def _failure(error: OSError) -> str:
-    """What broke; nothing where it was we who ended it."""
+    """What broke; empty if we ended it ourselves."""
     return "" if error.errno in (errno.ENOTCONN, errno.EBADF) else str(error.strerror)
 
 
 def _last_error(errors: bytes) -> str:
-    """The last error that socat wrote, without its time, name and pid."""
+    """The last error that socat wrote, without time, name and pid."""
     lines = errors.decode(errors="replace").strip().splitlines()
     return lines[-1].rpartition("] E ")[2] if lines else "socat was ended"

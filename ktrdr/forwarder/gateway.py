@@ -1,4 +1,4 @@
-"""The gateway that calls are passed on to: connected to, and whether that worked lately."""
+"""The gateway that connections are forwarded to: connecting, and whether it worked lately."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """The one behind: connects to it, and remembers whether that worked. Thread-safe."""
+    """Connects to the gateway and remembers whether that worked. Thread-safe."""
 
     def __init__(self, target: tuple[str, int], name: str) -> None:
         self._target = target
@@ -26,7 +26,7 @@ class Gateway:
         self._lock = threading.Lock()
 
     def connect(self) -> socket.socket:
-        """A connection. OSError: there is none, and why."""
+        """Open a connection. OSError says why there is none."""
         try:
             found = socket.create_connection(self._target, _CONNECT_S)
             found.settimeout(None)
@@ -38,7 +38,7 @@ class Gateway:
         return found
 
     def probe(self, now_s: float) -> None:
-        """Connect and leave where nobody has called for a while; does not wait for it."""
+        """Try a connection in the background where nobody has connected for a while."""
         if now_s - self._tried < (_PROBE_S if self.state == "reached" else _PROBE_AGAIN_S):
             return
         self._tried = now_s
@@ -63,7 +63,7 @@ class Gateway:
 
 
 def words(error: OSError | UnicodeError | RuntimeError) -> str:
-    """A system's error as one would say it."""
+    """A system error in plain words."""
     if isinstance(error, socket.gaierror):
         return f"no such host ({error.strerror})"
     if isinstance(error, UnicodeError):

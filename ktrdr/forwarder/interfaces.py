@@ -1,6 +1,6 @@
-"""The network interfaces of this machine, asked of Linux now; elsewhere none are told.
+"""The network interfaces of this machine as Linux has them now; none on other systems.
 
-With nothing but the standard library, for what must run without a .venv.
+Uses only the standard library, because it must run without a .venv.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 
-from ktrdr.forwarder.netlink import Link, links, ways_out
+from ktrdr.forwarder.netlink import Link, default_route_links, links
 
 _SIOCGIFCONF, _SIOCGIFNETMASK, _SIOCETHTOOL = 0x8912, 0x891B, 0x8946  # linux/sockios.h
 _ETHTOOL_GDRVINFO, _DRVINFO_BYTES = 3, 196  # linux/ethtool.h
@@ -24,29 +24,29 @@ _IFREQ_BYTES = 40 if sys.maxsize > 2**32 else 32
 
 @dataclass(frozen=True)
 class Interface:
-    """One interface. `index` is its own: one of the same name that comes later has another."""
+    """One interface. Its `index` is unique: a later one of the same name has another."""
 
     name: str
     index: int
     addresses: tuple[IPv4Interface, ...] = ()
     driver: str = ""
-    """`bridge`, `veth`, `virtio_net` …; empty: it has none, or does not tell."""
+    """`bridge`, `veth`, `virtio_net` …; empty: none, or not known."""
     ports: tuple[tuple[str, str], ...] = ()
-    """Of a bridge: name and driver of what is attached to it, or to another that is joined to it
-    by a cable of this machine (a `veth` with both ends here)."""
-    is_way_out: bool = False
-    """A default route leads through it, or through one that is joined to it."""
+    """Of a bridge: name and driver of each interface attached to it, or to another bridge that is
+    joined to it by a `veth` pair with both ends on this machine."""
+    has_default_route: bool = False
+    """A default route leads through it, or through a bridge that is joined to it."""
 
 
 def interfaces() -> tuple[Interface, ...]:
-    """All of them, sorted by index; none where this is not Linux."""
+    """All interfaces, sorted by index; none where this is not Linux."""
     if sys.platform != "linux":
         return ()
     names = dict(socket.if_nameindex())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         addresses = _addresses(probe)
         drivers = {index: _driver(probe, name) for index, name in names.items()}
-    found, out = links(), ways_out()
+    found, routed = links(), default_route_links()
     return tuple(
         Interface(
             name,
@@ -54,7 +54,7 @@ def interfaces() -> tuple[Interface, ...]:
             tuple(addresses.get(name, ())),
             drivers[index],
             tuple((names.get(port, str(port)), drivers.get(port, "")) for port in ports),
-            not out.isdisjoint(joined),
+            not routed.isdisjoint(joined),
         )
         for index, name in sorted(names.items())
         for joined, ports in [_attached(index, found)]
@@ -62,7 +62,7 @@ def interfaces() -> tuple[Interface, ...]:
 
 
 def _attached(index: int, found: dict[int, Link]) -> tuple[set[int], list[int]]:
-    """A bridge with those that are joined to it, and what is attached to any of them, by index."""
+    """The bridges joined to one, itself included, and what is attached to any of them, by index."""
     joined, ports, to_look = {index}, [], [index]
     for bridge in to_look:
         for port, link in sorted(found.items()):
@@ -81,7 +81,7 @@ def _addresses(probe: socket.socket) -> dict[str, list[IPv4Interface]]:
     found: dict[str, list[IPv4Interface]] = {}
     for request in _requests(probe):
         label, address = request[:16].rstrip(b"\0"), request[20:24]
-        with contextlib.suppress(OSError):  # it went meanwhile
+        with contextlib.suppress(OSError):  # gone in the meantime
             netmask = _ioctl(probe, _SIOCGIFNETMASK, request)[20:24]
             own = IPv4Interface(f"{IPv4Address(address)}/{IPv4Address(netmask)}")
             name = os.fsdecode(label).partition(":")[0]  # `docker0:1` is an address of docker0
@@ -113,6 +113,6 @@ def _driver(probe: socket.socket, name: str) -> str:
 
 
 def _ioctl(probe: socket.socket, request: int, argument: bytes) -> bytes:
-    import fcntl  # noqa: PLC0415  Windows has none, and must be able to say so
+    import fcntl  # noqa: PLC0415  Windows has none, and must get as far as saying so
 
     return fcntl.ioctl(probe, request, argument)

@@ -1,4 +1,4 @@
-"""The sockets that listen: opened, followed and closed as the places come, move and go."""
+"""The listening sockets: opened, kept and closed as the plan of places changes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ktrdr.errors import Misconfigured
-from ktrdr.forwarder.places import EVERYWHERE, LOOPBACK, Place, Plan
+from ktrdr.forwarder.interfaces import interfaces
+from ktrdr.forwarder.places import EVERYWHERE, LOOPBACK, Place, Plan, places_for
 from ktrdr.forwarder.port_holder import holder_of
 from ktrdr.forwarder.report import Listening
+from ktrdr.forwarder.settings import ForwardSettings, is_linux
 
 BACKLOG = 128
 
@@ -22,21 +24,26 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Call:
-    """One that was taken from the system, and by whose listener; nobody has served it yet."""
+class Connection:
+    """An accepted connection that is not served yet, and the place where it came in."""
 
     socket: socket.socket
-    caller: str
+    client: str
     reached: str
-    """Our address that was called."""
+    """Our address that the client connected to."""
     place: Place
 
 
-class Listeners:
-    """All that listen on one port; one thread calls this.
+def current_plan(settings: ForwardSettings) -> Plan:
+    """Where to listen with these settings and the present interfaces. Raises as `places_for`."""
+    return places_for(settings.bind, settings.callers, interfaces(), is_linux=is_linux())
 
-    `plan` says where at this moment. Its Misconfigured passes through at first, and counts as a
-    complaint later.
+
+class Listeners:
+    """All listening sockets of one port. For one thread.
+
+    `plan` returns where to listen at the moment. Its Misconfigured is raised as long as nothing
+    listens, and later becomes a complaint.
     """
 
     def __init__(self, port: int, plan: Callable[[], Plan]) -> None:
@@ -49,14 +56,14 @@ class Listeners:
         self._selector = selectors.DefaultSelector()
 
     def follow(self) -> None:
-        """Listen where the plan says by now, and nowhere else."""
+        """Listen where the plan now says, and nowhere else."""
         for key, place in self.refresh().items():
             if key not in self._open:
                 self._try(key, place)
 
     def refresh(self) -> dict[tuple[str, int, str], Place]:
-        """Where the plan says by now; nowhere else is listened any more. Quick: opens nothing."""
-        plan = self._plan_of_now()
+        """Close what the plan no longer contains, and return its places. Quick: opens nothing."""
+        plan = self._current_plan()
         wanted = {place.key: place for place in plan.places}
         for key in [key for key in self._open if key not in wanted]:
             self._close(key)
@@ -69,7 +76,7 @@ class Listeners:
         self.complaints, self.notes = plan.complaints, plan.notes
         return wanted
 
-    def _plan_of_now(self) -> Plan:
+    def _current_plan(self) -> Plan:
         try:
             return self._plan()
         except Misconfigured as error:
@@ -80,7 +87,7 @@ class Listeners:
     def _update(self, key: tuple[str, int, str], place: Place) -> None:
         before, listener = self._open[key]
         if before.callers != place.callers:
-            log.info("%s has moved: now takes calls from %s", place.name, place.whom)
+            log.info("%s has changed: accepts connections from %s", place.name, place.whom)
         self._open[key] = place, listener
 
     def _try(self, key: tuple[str, int, str], place: Place) -> None:
@@ -88,7 +95,7 @@ class Listeners:
             listener = listen(place, self.port)
         except OSError as error:
             _, before, why = self._failed.get(key, (place, 0, ""))
-            if before != error.errno:  # who has the port is asked once: that takes a while
+            if before != error.errno:  # who has the port is looked up once, as that takes a while
                 why = explain(error, place, self.port)
                 log.error("cannot listen on %s: %s", place.name, why)
             self._failed[key] = place, error.errno or 0, why
@@ -97,7 +104,7 @@ class Listeners:
         self._open[key] = place, listener
         self._selector.register(listener, selectors.EVENT_READ, key)
         log.info(
-            "listens on %s, port %d (%s): takes calls from %s",
+            "listening on %s, port %d (%s): accepts connections from %s",
             place.name, self.port, place.reason, place.whom,
         )  # fmt: skip
 
@@ -105,48 +112,48 @@ class Listeners:
         place, listener = self._open.pop(key)
         self._selector.unregister(listener)
         listener.close()
-        log.info("no longer listens on %s: it is gone", place.name)
+        log.info("no longer listening on %s: it is gone", place.name)
 
-    def calls(self, timeout_s: float) -> Iterator[Call]:
-        """Who calls within this time; each is asked for after the last one was dealt with."""
+    def accept(self, timeout_s: float) -> Iterator[Connection]:
+        """The connections that arrive within this time, each accepted when it is iterated to."""
         for ready, _ in self._selector.select(timeout_s):
             for _ in range(BACKLOG):
                 if ready.data not in self._open:
                     break
                 place, listener = self._open[ready.data]
                 try:
-                    taken, (caller, _) = listener.accept()
+                    taken, (client, _) = listener.accept()
                 except OSError as error:
                     if error.errno not in (errno.EAGAIN, errno.ECONNABORTED):
                         raise
                     break
                 try:
                     reached = taken.getsockname()[0]
-                except OSError:  # macOS, of one that has gone again
+                except OSError:  # macOS: it is closed already
                     taken.close()
                     continue
-                yield Call(taken, caller, reached, place)
+                yield Connection(taken, client, reached, place)
 
-    def place_of_now(self, call: Call) -> Place | None:
-        """The place by which somebody called, as it is now; None: it is gone."""
-        found = self._open.get(call.place.key)
+    def current_place(self, connection: Connection) -> Place | None:
+        """The place where a connection came in, as it is now; None: it is gone."""
+        found = self._open.get(connection.place.key)
         return found[0] if found else None
 
     @property
     def listening(self) -> tuple[Listening, ...]:
-        """All places, for the report."""
+        """All places to listen, for the report."""
         return (
             *(Listening(place.name, place.whom) for place, _ in self._open.values()),
             *(Listening(place.name, place.whom, why) for place, _, why in self._failed.values()),
         )
 
     @property
-    def are_none(self) -> bool:
-        """True where nothing could be had of what was wanted."""
+    def all_failed(self) -> bool:
+        """True if some place was wanted and none could be listened on."""
         return bool(self._failed) and not self._open
 
     def close(self) -> None:
-        """Listen nowhere."""
+        """Stop listening everywhere."""
         for _, listener in self._open.values():
             listener.close()
         self._open = {}
@@ -154,9 +161,9 @@ class Listeners:
 
 
 def listen(place: Place, port: int) -> socket.socket:
-    """A socket that listens there, and does not block. OSError: it cannot be had.
+    """A non-blocking socket that listens at a place. OSError: that is not possible.
 
-    Linux lets an ordinary user bind to a device since 5.7.
+    Since Linux 5.7 an ordinary user may bind to a device.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -180,7 +187,7 @@ def listen(place: Place, port: int) -> socket.socket:
 
 
 def explain(error: OSError, place: Place, port: int) -> str:
-    """Why that cannot be had, and what to do."""
+    """Why it is not possible to listen at a place, and what to do."""
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {port} is taken by {holder_of(port)}; stop that program, or choose another port"
@@ -195,9 +202,11 @@ def explain(error: OSError, place: Place, port: int) -> str:
     return f"port {port} of {place.address}: {why} (see KTRDR_FORWARD_BIND, KTRDR_FORWARD_PORT)"
 
 
-def close_all(call: Call, *, rudely: bool = False) -> None:
-    """Close a call that is not served; `rudely`: with a reset, which says that it is not wanted."""
+def drop(connection: Connection, *, reset: bool = False) -> None:
+    """Close a connection that is not served; with a `reset` it looks refused."""
     with contextlib.suppress(OSError):
-        if rudely:
-            call.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        call.socket.close()
+        if reset:
+            connection.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+        connection.socket.close()

@@ -1,4 +1,4 @@
-"""Which lines are written where very many come, and how many were left out. Knows no clock."""
+"""A limit on log lines of one kind per minute, and the count of those left out. Logs nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 MOST = 30
-"""Of one kind within a minute; a program that calls now and then has fewer."""
+"""Lines of one kind in a minute; a program that connects now and then has fewer."""
 MINUTE_S = 60.0
 
 
@@ -19,7 +19,7 @@ class _Minute:
 
 
 class LogLimit:
-    """Counts lines by kind. A kind is named in the singular, as in "and 1 more refused call".
+    """Counts lines by kind. A kind is a noun in the singular: "and 1 more refused connection".
 
     A minute begins with its first line and ends with `summaries`. Not thread-safe.
     """
@@ -28,7 +28,7 @@ class LogLimit:
         self._minutes: dict[str, _Minute] = {}
 
     def writes(self, kind: str, now_s: float, *, once: Hashable = None) -> bool:
-        """Whether one more line is written; what is said `once` only once within the minute."""
+        """Whether to write one more line; with the same `once` only the first in a minute."""
         minute = self._minutes.setdefault(kind, _Minute(now_s))
         if minute.written >= MOST or (once is not None and once in minute.texts):
             minute.left_out += 1

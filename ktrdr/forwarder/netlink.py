@@ -1,7 +1,7 @@
-"""What Linux says of links and default routes by rtnetlink, which any user may ask.
+"""Links and default routes as Linux reports them over rtnetlink, to any user. Changes nothing.
 
-The answer is of the network namespace that this process is in. `/sys/class/net` may be another's,
-or not there at all: then a bridge would seem to have nothing attached to it.
+It reports the network namespace of this process. `/sys/class/net` may be that of another one, or
+missing: then a bridge would seem to have nothing attached.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _LINK_BYTES, _ROUTE_BYTES, _NEXTHOP_BYTES = 16, 12, 8
 _HEADER = struct.Struct("=IHHII")
 _ROOM = 2**18
 _LONGEST = {int(socket.AF_INET): 1, int(socket.AF_INET6): 3}
-"""Prefixes that stand for the whole internet: also its halves, and IPv6's 2000::/3."""
+"""The longest prefixes that count as default routes: halves of IPv4, and IPv6's 2000::/3."""
 
 
 class Link(NamedTuple):
-    """How an interface hangs together with others of this namespace, by index; 0: with none."""
+    """The indexes of the interfaces that one is connected with in this namespace; 0: none."""
 
     master: int
     """The bridge (bond, switch …) that it is attached to."""
     peer: int
-    """The other end of a cable (`veth`). 0 where that is in another namespace: a container's."""
+    """The other end of a `veth` pair; 0 if it is in another namespace, such as a container's."""
 
 
 def links() -> dict[int, Link]:
-    """All interfaces by index. OSError: Linux does not say."""
+    """All interfaces by index. OSError: Linux does not report them."""
     found = {}
     for message in _dump(_GETLINK, _NEWLINK, _LINK_BYTES):
         (index,) = struct.unpack_from("=i", message, 4)
@@ -45,17 +45,17 @@ def links() -> dict[int, Link]:
     return found
 
 
-def ways_out() -> frozenset[int]:
-    """Interfaces that a default route of any table leads through, IPv6's too, by index."""
+def default_route_links() -> frozenset[int]:
+    """Indexes of the interfaces with a default route, in any table, IPv6 included."""
     return frozenset(
         index
         for message in _dump(_GETROUTE, _NEWROUTE, _ROUTE_BYTES)
         if message[7] == _UNICAST and message[1] <= _LONGEST.get(message[0], -1)
-        for index in _leads_through(message)
+        for index in _interfaces_of(message)
     )
 
 
-def _leads_through(route: bytes) -> Iterator[int]:
+def _interfaces_of(route: bytes) -> Iterator[int]:
     for kind, value in _attributes(route[_ROUTE_BYTES:]):
         if kind == _RTA_OIF:
             yield _number(value)
@@ -66,13 +66,13 @@ def _leads_through(route: bytes) -> Iterator[int]:
 
 
 def _dump(request: int, answer: int, body_bytes: int) -> Iterator[bytes]:
-    """The bodies of all messages that answer."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as requested:
-        requested.bind((0, 0))
+    """The bodies of all messages in the response."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.bind((0, 0))
         header = _HEADER.pack(_HEADER.size + body_bytes, request, _DUMP, 1, 0)
-        requested.send(header + bytes(body_bytes))
+        netlink.send(header + bytes(body_bytes))
         while True:
-            received, at = requested.recv(_ROOM), 0
+            received, at = netlink.recv(_ROOM), 0
             while at + _HEADER.size <= len(received):
                 length, kind, _, _, _ = _HEADER.unpack_from(received, at)
                 body = received[at + _HEADER.size : at + length]

@@ -1,4 +1,4 @@
-"""Which program listens on a TCP port of this machine, as far as this user may know."""
+"""The program that listens on a TCP port of this machine, as far as this user may see it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNKNOWN = "a program that this user may not see"
 
 
 def holder_of(port: int) -> str:
-    """Its command line and pid; without psutil, which is in the .venv, nobody can tell."""
+    """Its command line and pid; without psutil, which is in the .venv, just "another program"."""
     try:
         import psutil  # noqa: PLC0415  the forwarder runs without it, too
     except ImportError:
@@ -26,7 +26,7 @@ def holder_of(port: int) -> str:
 
 
 def listening_ports(running: psutil.Process) -> set[int]:
-    """The TCP ports that a process listens on; none when we may not know."""
+    """The TCP ports that a process listens on; none where this user may not see them."""
     import psutil  # noqa: PLC0415
 
     with contextlib.suppress(psutil.Error):

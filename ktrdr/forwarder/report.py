@@ -1,4 +1,4 @@
-"""What the forwarder says of itself: one small file in the run folder, replaced whole."""
+"""The forwarder's report on itself: one small file in the run folder, replaced whole."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 FILE = "port-forward.json"
 STALE_S = 15.0
-"""Older than that, nobody writes it any more: it is written every few seconds."""
+"""A report that is older is ignored: a running forwarder writes one every second."""
 
 
 @dataclass(frozen=True)
 class Listening:
-    """One place: what it is called, for whom, and why nobody listens there (empty: we do)."""
+    """A place to listen: its name, for whom, and why we do not listen there (empty: we do)."""
 
     name: str
     whom: str
@@ -25,7 +25,7 @@ class Listening:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything since the start of this process. Times are seconds since 1970, UTC."""
+    """State and counts since the start of this process. Times are seconds since 1970, UTC."""
 
     time: float
     started: float
@@ -35,18 +35,19 @@ class Report:
     target: str
     listening: tuple[Listening, ...] = ()
     complaints: tuple[str, ...] = ()
-    """What else keeps callers away: an address that is gone."""
+    """What else keeps clients from connecting, such as an address that is gone."""
     notes: tuple[str, ...] = ()
-    """What is left out on purpose: a bridge that others than containers are on."""
+    """What is left out on purpose, such as a bridge that others than containers use."""
     open_calls: int = 0
+    """Open connections."""
     full: tuple[str, ...] = ()
-    """Who may open no more of them."""
+    """Who may open no more connections, a line each."""
     calls: int = 0
-    """Taken and passed on."""
+    """Connections that were forwarded."""
     refused: Mapping[str, int] = field(default_factory=dict)
-    """Not served, by reason: `foreign`, `too_many`, `too_many_of_one`, `no_gateway`."""
+    """Connections by reason: `foreign`, `too_many`, `too_many_of_one`, `no_gateway`."""
     bytes: int = 0
-    """Passed on, both directions together."""
+    """Forwarded, both directions together."""
     gateway: str = ""
     """`reached`, `not_reached`; empty: not tried yet."""
     gateway_why: str = ""
@@ -55,13 +56,13 @@ class Report:
 
     @property
     def takes(self) -> str:
-        """Where calls are taken and from whom, in words."""
+        """Where connections are accepted and from whom, in words."""
         places = (f"{one.name} ({one.whom})" for one in self.listening if not one.trouble)
         return ", ".join(places) or "nowhere"
 
     @property
     def troubles(self) -> tuple[str, ...]:
-        """What keeps containers from calling, a line each; the gateway behind is not in it."""
+        """What keeps containers from connecting, a line each; nothing about the gateway."""
         return (
             *(f"{one.name}: {one.trouble}" for one in self.listening if one.trouble),
             *self.complaints,
@@ -69,7 +70,7 @@ class Report:
 
 
 def write(folder: Path, report: Report) -> None:
-    """Replace the file, in one step and never through a link. OSError: it cannot be written."""
+    """Replace the file in one step, never through a link. OSError: it cannot be written."""
     path = folder / f".{FILE}.{report.pid}"
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -79,12 +80,12 @@ def write(folder: Path, report: Report) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Take the file away at a program's end."""
+    """Remove the file at the program's end."""
     (folder / FILE).unlink(missing_ok=True)
 
 
 def read(folder: Path, now: float) -> Report | None:
-    """What was written lately (`now` in seconds since 1970); None: nothing that counts."""
+    """The report if it is recent (`now` in seconds since 1970) and complete, else None."""
     try:
         report = _report(json.loads((folder / FILE).read_text("utf-8")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -93,7 +94,7 @@ def read(folder: Path, now: float) -> Report | None:
 
 
 def _report(values: dict[str, Any]) -> Report:
-    """ValueError, TypeError, KeyError: it is not one."""
+    """ValueError, TypeError, KeyError: these are not the values of a report."""
     listening = tuple(Listening(**one) for one in values.pop("listening"))
     values |= {
         name: tuple(map(str, values.get(name, ()))) for name in ("complaints", "notes", "full")

@@ -1,4 +1,4 @@
-"""Listens for the page, and takes the calls that are for it: others are closed unread."""
+"""The page's listener: accepts connections from its callers and closes all others unread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waitress.adjustments import Adjustments  # type: ignore[import-untyped]
 from waitress.server import TcpWSGIServer  # type: ignore[import-untyped]
 from waitress.task import ThreadedTaskDispatcher  # type: ignore[import-untyped]
 
-from ktrdr.config.callers import Callers, is_taken
+from ktrdr.config.callers import Callers, may_connect
 from ktrdr.config.settings import Settings
 from ktrdr.errors import Misconfigured
 from ktrdr.web.page_access import is_not_here, own_networks, page_callers
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> ThreadedTaskDispatcher:
-    """Listen at each address of the host's name that is here; what answers is to be shut down.
+    """Listen at each of the host's addresses on this machine; return what answers, to be shut down.
 
-    `sockets` is waitress's map, for its loop. Misconfigured when nobody can listen there, or
-    nothing says whose calls to take.
+    `sockets` is waitress's map, for its loop. Misconfigured: it is not possible to listen there, or
+    as `page_callers`.
     """
     host, port = settings.ktrdr_status_host, settings.ktrdr_status_port
     callers = page_callers(settings)
@@ -53,8 +53,8 @@ def listen(app: Flask, settings: Settings, sockets: dict[int, Any]) -> ThreadedT
                 f"available: {error.strerror}"
             ) from error
         raise _no_address(host, error.strerror) from error
-    except ValueError as error:  # waitress's word for it
-        raise _no_address(host, "the name leads to none, or cannot be looked up now") from error
+    except ValueError as error:  # how waitress says it
+        raise _no_address(host, "the name has no address, or cannot be looked up now") from error
     dispatcher.set_thread_count(_THREADS)
     return dispatcher
 
@@ -64,7 +64,7 @@ def _no_address(host: str, why: str | None) -> Misconfigured:
 
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
-    """waitress's listener at one address, for some callers."""
+    """waitress's listener at one address, for certain callers only."""
 
     def __init__(self, callers: Callers, *arguments: Any, **named: Any) -> None:
         try:
@@ -76,20 +76,20 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
         self._logged: set[str] = set()
 
     def accept(self) -> tuple[socket.socket, Any] | None:
-        """A call that is taken; None: there is none, or it was closed."""
-        call: tuple[socket.socket, Any] | None = super().accept()
-        if call is None or self._takes(*call):
-            return call
-        call[0].close()
+        """An accepted connection of a caller; None: there is none, or it was closed."""
+        accepted: tuple[socket.socket, Any] | None = super().accept()
+        if accepted is None or self._is_for(*accepted):
+            return accepted
+        accepted[0].close()
         return None
 
-    def _takes(self, connection: socket.socket, address: Any) -> bool:
-        caller = address[0]
+    def _is_for(self, connection: socket.socket, address: Any) -> bool:
+        client = address[0]
         own = own_networks() if self._callers.with_own else []
-        if is_taken(self._callers, caller, connection.getsockname()[0], own):
+        if may_connect(self._callers, client, connection.getsockname()[0], own):
             return True
-        if caller not in self._logged and len(self._logged) < _MOST_LOGGED:
-            self._logged.add(caller)
+        if client not in self._logged and len(self._logged) < _MOST_LOGGED:
+            self._logged.add(client)
             why = "not in KTRDR_STATUS_CALLERS" if self._callers.are_named else "another machine's"
-            log.warning("a call from %s was closed: it is %s", caller, why)
+            log.warning("a connection from %s was closed: it is %s", client, why)
         return False

@@ -1,10 +1,10 @@
-"""ktrdr/config/callers.py: whose calls are taken."""
+"""ktrdr/config/callers.py: who may connect."""
 
 from ipaddress import ip_network
 
 import pytest
 
-from ktrdr.config.callers import is_loopback, is_taken, network_of, parse_callers
+from ktrdr.config.callers import is_loopback, may_connect, network_of, parse_callers
 
 METADATA_DIR = [ip_network("192.168.1.0/24"), ip_network("fd00:1::/64")]
 
@@ -54,12 +54,12 @@ def test_what_is_neither_is_refused(text):
         ("172.16.0.0/12", "::ffff:192.168.1.9", True),
     ],
 )
-def test_a_call_is_taken_from_them_and_from_this_machine(text, caller, taken):
-    assert is_taken(parse_callers(text), caller, "192.168.1.9", METADATA_DIR) == taken
+def test_a_call_may_connect_from_them_and_from_this_machine(text, caller, taken):
+    assert may_connect(parse_callers(text), caller, "192.168.1.9", METADATA_DIR) == taken
 
 
 def test_networks_of_ours_count_only_where_the_word_is_said():
-    assert not is_taken(parse_callers("10.0.0.0/8"), "192.168.1.77", "192.168.1.9", METADATA_DIR)
+    assert not may_connect(parse_callers("10.0.0.0/8"), "192.168.1.77", "192.168.1.9", METADATA_DIR)
 
 
 @pytest.mark.parametrize(

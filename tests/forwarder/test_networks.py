@@ -239,7 +239,7 @@ def test_a_lan_that_is_routed_to_loopback_addresses_gets_no_byte(forwarding, nod
     lan.ip("route", "add", "127.0.0.0/8", "via", "10.92.0.1", "src", "10.92.0.2")
     targets = [f"127.0.0.1:{port}" for port in (FORWARD, SIMULATED, PAGE)]
     assert received(lan, *targets) == [0, 0, 0]
-    until(lambda: "a call from 10.92.0.2 was closed" in forwarding.log("page"))
+    until(lambda: "a connection from 10.92.0.2 was closed" in forwarding.log("page"))
     lan.ip("route", "del", "127.0.0.0/8")
     node.ip("link", "del", "lan6")
 
@@ -259,7 +259,7 @@ def test_a_containers_page_answers_its_own_network_and_no_lan_that_is_routed_the
         assert received(forwarding.node, at) != [0], "as what Docker publishes calls it"
         for lan in lans.values():
             assert received(lan, at) == [0]
-        assert "a call from 10.66.0.2 was closed" in inside.log("page"), "it did get there"
+        assert "a connection from 10.66.0.2 was closed" in inside.log("page"), "it did get there"
         router = lans["home"]
         router.ip("addr", "add", "172.31.203.9/32", "dev", "lo")
         assert received(router, at, source="172.31.203.9") == [0]
@@ -322,7 +322,7 @@ def test_a_bridge_that_comes_late_is_listened_on_and_followed_and_left(forwardin
 
     node.ip("link", "del", "br-late")
     until(lambda: "br-late" not in forwarding.listens_on(), 5)
-    assert "no longer listens on br-late" in forwarding.log()
+    assert "no longer listening on br-late" in forwarding.log()
 
 
 def test_docker0_that_is_made_anew_is_listened_on_again(forwarding, nodes):
@@ -392,7 +392,7 @@ def test_each_way_out_counts(forwarding, route):
     node.ip("addr", "add", "fd95::1/64", "dev", "br-out", "nodad")
     through = [] if "nexthop" in route else ["dev", "br-out"]
     node.ip(family, "route", "add", route[0], "metric", "7", *route[1:], *through)
-    why = "not listening on br-out: it is this machine's way out"
+    why = "not listening on br-out: a default route leads through it"
     until(lambda: why in " ".join(forwarding.report()["notes"]), 5)
     assert "br-out" not in forwarding.listens_on()
     node.ip("link", "del", "br-out")

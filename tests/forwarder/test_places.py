@@ -13,7 +13,7 @@ from ktrdr.forwarder.interfaces import Interface
 from ktrdr.forwarder.places import places_for
 
 LO = Interface("lo", 1, (IPv4Interface("127.0.0.1/8"),))
-LAN = Interface("eth0", 2, (IPv4Interface("172.20.10.2/28"),), "e1000e", is_way_out=True)
+LAN = Interface("eth0", 2, (IPv4Interface("172.20.10.2/28"),), "e1000e", has_default_route=True)
 VETH = ("veth1a2b", "veth")
 INDEXES = itertools.count(3)
 
@@ -93,7 +93,10 @@ def test_nothing_is_said_of_bridges_that_can_be_no_containers(found):
     [
         (bridge("br-lan", "192.168.1.5/24", ports=[VETH, ("eth1", "r8169")]), "eth1 (r8169)"),
         (bridge("br-lan", "192.168.1.5/24", ports=[("wlan0", "")]), "wlan0 (of an unknown kind)"),
-        (bridge("br-lan", "192.168.1.5/24", is_way_out=True), "this machine's way out"),
+        (
+            bridge("br-lan", "192.168.1.5/24", has_default_route=True),
+            "a default route leads",
+        ),
         (replace(DOCKER0, driver="openvswitch"), "no bridge of the kernel (openvswitch)"),
         (bridge("br-6"), "it has no IPv4 address"),
     ],
@@ -112,8 +115,8 @@ def test_a_bridge_that_is_made_anew_is_another_listener_and_one_that_moves_is_no
     moved = places_for(None, (), [replace(DOCKER0, addresses=(IPv4Interface("10.1.0.1/24"),))])
     assert before.key != anew.key
     assert before.key == moved.places[-1].key
-    assert moved.places[-1].takes("10.1.0.9")
-    assert not moved.places[-1].takes("172.17.0.9")
+    assert moved.places[-1].accepts("10.1.0.9")
+    assert not moved.places[-1].accepts("172.17.0.9")
 
 
 def test_on_a_desktop_containers_call_127_0_0_1():

@@ -96,7 +96,7 @@ def needs_socat():
         pytest.skip("socat is not installed")
 
 
-@pytest.fixture(params=["socat", "our own copying"])
+@pytest.fixture(params=["socat", "threads"])
 def forward(request, copy):
     if request.param == "socat":
         needs_socat()
@@ -203,7 +203,7 @@ def test_a_33rd_call_of_one_caller_is_closed_at_once(forward, gateway):
         with forward.call() as one_too_many:
             assert one_too_many.recv(1) == b""
         process.terminate()
-        assert "it has 32 open, all that one may have" in process.communicate(timeout=20)[0]
+        assert "it has 32 open, the limit for one client" in process.communicate(timeout=20)[0]
 
 
 def test_a_call_too_many_is_not_reset_though_it_has_said_something(forward, gateway):
@@ -378,7 +378,7 @@ def test_of_very_many_calls_most_are_one_line(forward, gateway):
         output = process.communicate(timeout=20)[0]
     assert output.count(" is connected to ") == 30
     assert output.count(" is disconnected after ") == 30
-    assert f"... and {before + 70} more calls in the last minute" in output
+    assert f"... and {before + 70} more connections in the last minute" in output
 
 
 def test_the_same_refusal_is_one_line_and_the_rest_another(forward, gateway):
@@ -392,8 +392,8 @@ def test_the_same_refusal_is_one_line_and_the_rest_another(forward, gateway):
                 assert one_too_many.recv(1) == b""
         process.terminate()
         output = process.communicate(timeout=20)[0]
-    assert output.count("127.0.0.1: refused a call: it has 32 open") == 1
-    assert "... and 4 more refused calls in the last minute" in output
+    assert output.count("127.0.0.1: refused a connection: it has 32 open") == 1
+    assert "... and 4 more refused connections in the last minute" in output
 
 
 def test_of_very_many_resets_most_are_one_line(copy, gateway):
@@ -409,7 +409,7 @@ def test_of_very_many_resets_most_are_one_line(copy, gateway):
         process.terminate()
         output = process.communicate(timeout=20)[0]
     assert 30 <= output.count("reset by peer") <= 60
-    assert re.search(r"\.\.\. and \d+ more broken calls in the last minute", output)
+    assert re.search(r"\.\.\. and \d+ more broken connections in the last minute", output)
 
 
 def test_where_no_more_files_may_be_opened_it_goes_on_with_what_it_can(forward, gateway):
@@ -474,7 +474,7 @@ def test_a_host_that_is_none_is_one_line_a_minute(forward, gateway):
     warnings = [line for line in output.splitlines() if "WARNING" in line]
     assert len(warnings) == 2, output
     assert "no-such-host.invalid:4002 cannot be reached: no such host" in warnings[0]
-    assert "127.0.0.1: called, but no-such-host.invalid:4002 cannot be reached" in warnings[1]
+    assert "127.0.0.1: connected, but no-such-host.invalid:4002 cannot be reached" in warnings[1]
 
 
 def test_a_socat_that_cannot_do_it_is_done_without(copy, gateway):
@@ -487,8 +487,8 @@ def test_a_socat_that_cannot_do_it_is_done_without(copy, gateway):
         assert forward.ask(b"hello") == b"HELLO"
         process.terminate()
         output = process.communicate(timeout=20)[0]
-    assert "does not take two sockets" in output
-    assert "with our own copying" in output
+    assert "cannot copy between two sockets" in output
+    assert "with threads" in output
 
 
 @pytest.mark.parametrize("limit", ["ulimit -n 30", "ulimit -s 262144; ulimit -v 1500000"])
@@ -501,14 +501,16 @@ def test_it_goes_on_when_no_more_files_or_threads_may_be_had(copy, gateway, limi
         with contextlib.ExitStack() as held:
             for _ in range(32):
                 held.enter_context(forward.call()).sendall(b"hello")
-            received = next(line for line in process.stdout if "calls could not be taken: " in line)
+            received = next(
+                line for line in process.stdout if "connections could not be accepted: " in line
+            )
             assert "Too many open files" in received or "can't start new thread" in received
         copy.until(lambda: forward.is_requested(b"again"), "it serves again")
         process.terminate()
         output = process.communicate(timeout=20)[0]
         assert process.returncode == 0
     assert "Traceback" not in output
-    assert "calls could not be taken" not in output, "it says so once a minute"
+    assert "connections could not be accepted" not in output, "it says so once a minute"
 
 
 def test_a_socat_that_is_gone_meanwhile_is_done_without(copy, gateway):
@@ -560,7 +562,7 @@ def test_a_socat_that_is_broken_leaves_no_traceback(copy, gateway, text):
         process.terminate()
         output = process.communicate(timeout=20)[0]
     assert "Traceback" not in output
-    assert "with our own copying" in output
+    assert "with threads" in output
 
 
 def with_another_socat(copy, does):
@@ -634,7 +636,7 @@ def test_a_check_greets_through_the_one_that_runs(forward):
         code, output = forward.check(gateway)
         assert code == 0, output
         assert f"a TWS greeting came back through 127.0.0.1:{forward.port}: protocol 176" in output
-        assert "ok  listening on lo: takes calls from this machine" in output
+        assert "ok  listening on lo: accepts connections from this machine" in output
 
 
 def test_a_check_says_that_it_is_full_and_takes_no_call_for_that(forward, gateway):
@@ -647,7 +649,7 @@ def test_a_check_says_that_it_is_full_and_takes_no_call_for_that(forward, gatewa
         with Greeting(b"\0\0\0\x1a176\x0020261127 10:00:00 UTC\0") as other:
             code, output = forward.check(other)
         assert code == 1, output
-        assert "NO  it takes no more calls: 127.0.0.1 has 32 calls open" in output
+        assert "NO  it accepts no more connections: 127.0.0.1 has 32 connections open" in output
         assert f"ok  a TWS greeting came back at 127.0.0.1:{other.port}" in output
         assert "too_many_of_one" not in forward.report()["refused"]
 
@@ -666,7 +668,7 @@ def test_a_check_says_that_something_else_is_set_by_now(forward, name):
         }
         code, output = forward.copy.run(forward.script, "--check", **env | {name: values[name]})
         assert code == 1, output
-        assert f" is set to {values[name]} by now, and it runs with " in output
+        assert f" is set to {values[name]} now, but it runs with " in output
 
 
 @pytest.mark.parametrize(

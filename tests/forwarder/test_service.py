@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from ktrdr.forwarder import report
-from ktrdr.forwarder.calls import full, refusal
+from ktrdr.forwarder.connections import full, refusal
 from ktrdr.forwarder.interfaces import interfaces
 from ktrdr.forwarder.places import Place
 from ktrdr.forwarder.report import Listening, Report
@@ -67,10 +67,10 @@ def test_all_together_may_have_64():
 def test_who_may_open_no_more_is_named():
     assert full(Counter({"172.17.0.2": 31, "172.17.0.3": 31})) == ()
     assert full(Counter({"172.17.0.2": 32, "172.17.0.3": 2})) == (
-        "172.17.0.2 has 32 calls open, all that one may have",
+        "172.17.0.2 has 32 connections open, the limit for one client",
     )
     assert full(Counter({"172.17.0.2": 32, "172.17.0.3": 31, "172.17.0.4": 1})) == (
-        "64 calls are open, and no more are allowed",
+        "64 connections are open, the limit for all clients",
     )
 
 
@@ -138,7 +138,7 @@ REPORT = Report(
     target="127.0.0.1:4002",
     listening=(Listening("lo", "this machine"), Listening("br-x", "10.1.0.0/24", "it is taken")),
     complaints=("10.9.9.9 is no address of this machine now",),
-    full=("64 calls are open, and no more are allowed",),
+    full=("64 connections are open, the limit for all clients",),
     refused={"foreign": 2},
 )
 

@@ -61,10 +61,10 @@ def test_the_api_tells_it(client):
 @pytest.mark.usefixtures("peers", "runs")
 def test_who_has_all_the_calls_is_told(client, run_dir, forwarding):
     assert client.get(STATUS).json["full"] == []
-    line = "172.17.0.2 has 32 calls open, all that one may have"
+    line = "172.17.0.2 has 32 connections open, the limit for one client"
     report.write(run_dir, replace(forwarding, full=(line,)))
     assert client.get(STATUS).json["full"] == [line]
-    assert f"It takes no more calls: {line}." in client.get("/").text
+    assert f"It accepts no more connections: {line}." in client.get("/").text
 
 
 @pytest.mark.usefixtures("peers")
@@ -79,7 +79,7 @@ def test_without_one_the_api_says_so(client):
 def test_the_page_tells_it(client):
     page = " ".join(client.get("/").text.split())
     assert "docker0 (172.17.0.0/16)" in page
-    assert "17 passed on, 4 refused, 5 MiB" in page
+    assert "17 forwarded, 4 refused, 5 MiB" in page
     assert "not listening on br-lan" in page
 
 

@@ -122,7 +122,9 @@ def test_calls_from_elsewhere_are_closed_without_a_byte(run_dir, port, token):
         assert b"200 OK" in answer_to(other, port, reached=other)  # ourselves, whatever the way
         program.terminate()
         rest = program.stdout.read()
-    assert rest.count(f"a call from {other} was closed: it is not in KTRDR_STATUS_CALLERS") == 1
+    assert (
+        rest.count(f"a connection from {other} was closed: it is not in KTRDR_STATUS_CALLERS") == 1
+    )
 
 
 @pytest.mark.parametrize("word", ["own-networks", "{}", "203.0.113.0/29, {}/32"])
