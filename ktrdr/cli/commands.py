@@ -231,7 +231,7 @@ def scan() -> None:
     with _explained() as settings:
         _, gap_filler = _peers(settings)
         _out.print(
-            f"scan {gap_filler.ask(ScanAccepted, 'POST', '/scan').scan_id} has been requested"
+            f"scan {gap_filler.request(ScanAccepted, 'POST', '/scan').scan_id} has been requested"
         )
 
 
@@ -254,7 +254,7 @@ def gaps(
             coverage = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
             _out.print(_day_table(coverage) if coverage["bars"] else _day_title(coverage))
             return
-        kept = gap_filler.ask(StoreCoverage, "GET", "/coverage", days="0").series
+        kept = gap_filler.request(StoreCoverage, "GET", "/coverage", days="0").series
         _out.print(_series_table(_chosen(kept, symbol, timeframe)))
 
 
@@ -349,7 +349,7 @@ def fill(
         _, gap_filler = _peers(settings)
         if cancel:
             chosen = {"symbol": symbol, "timeframe": timeframe} if timeframe else {"id": symbol}
-            response = gap_filler.ask(FillsCancelled, "DELETE", "/fills", 5.0, **chosen)
+            response = gap_filler.request(FillsCancelled, "DELETE", "/fills", 5.0, **chosen)
             for one in response.cancelled:
                 _out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
             return
@@ -387,7 +387,7 @@ def fills(
     with _explained() as settings:
         _, gap_filler = _peers(settings)
         chosen = {"symbol": symbol} if symbol else {}
-        listed = gap_filler.ask(FillList, "GET", "/fills", 5.0, **chosen).fills
+        listed = gap_filler.request(FillList, "GET", "/fills", 5.0, **chosen).fills
         columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
         rows = [_fill_row(one) for one in listed]
         if not _out.is_terminal:

@@ -35,7 +35,7 @@ def request_fill(gap_filler: LocalClient, wanted: Mapping[str, str], out: Consol
     Ctrl-C ends the program with code 130; the gap filler may have the fill by then.
     """
     try:
-        return gap_filler.ask(FillAccepted, "POST", "/fill", 5.0, **wanted)
+        return gap_filler.request(FillAccepted, "POST", "/fill", 5.0, **wanted)
     except KeyboardInterrupt:
         out.print(
             "It may have been requested already; `ktrdr fills` shows whether",
@@ -106,7 +106,7 @@ class _Follower:
             time.sleep(_POLL_S)
 
     def _fill(self) -> FillStatus:
-        listed = self._gap_filler.ask(FillList, "GET", "/fills", symbol=self._requested.symbol)
+        listed = self._gap_filler.request(FillList, "GET", "/fills", symbol=self._requested.symbol)
         for fill in listed.fills:
             if fill.id == self._requested.id:
                 return fill

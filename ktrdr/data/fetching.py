@@ -243,7 +243,7 @@ class Fetching:
     def _ask(self, request: BarsRequest) -> tuple[Answer, str]:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
         patience_s = request.timeout_s + _PATIENCE_S
-        said = self._connection.ask(
+        said = self._connection.request(
             BarsMessage,
             "GET",
             "/bars",

@@ -100,7 +100,9 @@ class Peers:
     def scan(self) -> Answer[str]:
         """Have the gap filler look for gaps now; the scan's id."""
         return _answer(
-            lambda: self._gap_filler.ask(ScanAccepted, "POST", "/scan", REQUEST_TIMEOUT_S).scan_id
+            lambda: (
+                self._gap_filler.request(ScanAccepted, "POST", "/scan", REQUEST_TIMEOUT_S).scan_id
+            )
         )
 
     def open_fills(self) -> Answer[list[FillStatus]]:
@@ -123,19 +125,19 @@ class Peers:
 
     def _fetch_open_fills(self) -> Answer[list[FillStatus]]:
         def fetch() -> list[FillStatus]:
-            response = self._gap_filler.ask(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
+            response = self._gap_filler.request(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
             return [fill for fill in response.fills if fill.is_open]
 
         return _answer(fetch)
 
     def _fetch_connection(self) -> Answer[ConnectionStatus]:
         return _answer(
-            lambda: self._connection.ask(ConnectionStatus, "GET", "/status", REQUEST_TIMEOUT_S)
+            lambda: self._connection.request(ConnectionStatus, "GET", "/status", REQUEST_TIMEOUT_S)
         )
 
     def _fetch_history(self, days: int) -> Answer[ConnectionHistory]:
         def fetch() -> ConnectionHistory:
-            history = self._connection.ask(
+            history = self._connection.request(
                 ConnectionHistory, "GET", "/history", REQUEST_TIMEOUT_S, days=str(days)
             )
             return replace(history, outages=self._with_costs(history.outages, history.until))
@@ -147,7 +149,7 @@ class Peers:
         older, newest = outages[:-_COSTS], outages[-_COSTS:]
         spans = [f"{one.start.isoformat()}/{(one.end or until).isoformat()}" for one in newest]
         try:
-            response = self._gap_filler.ask(
+            response = self._gap_filler.request(
                 OutageCosts, "GET", "/cost", REQUEST_TIMEOUT_S, spans=",".join(spans)
             )
             with_costs = [
@@ -160,12 +162,12 @@ class Peers:
 
     def _fetch_gap_filler(self) -> Answer[GapFillerStatus]:
         return _answer(
-            lambda: self._gap_filler.ask(GapFillerStatus, "GET", "/status", REQUEST_TIMEOUT_S)
+            lambda: self._gap_filler.request(GapFillerStatus, "GET", "/status", REQUEST_TIMEOUT_S)
         )
 
     def _fetch_series(self) -> Answer[list[SeriesStatus]]:
         def fetch() -> list[SeriesStatus]:
-            coverage = self._gap_filler.ask(
+            coverage = self._gap_filler.request(
                 StoreCoverage, "GET", "/coverage", REQUEST_TIMEOUT_S, days="0"
             )
             return coverage.series

@@ -46,7 +46,7 @@ def gather_facts(settings: Settings) -> Facts:
 
 def _trial(connection: LocalClient) -> TrialResult:
     try:
-        return connection.ask(TrialResult, "POST", "/trial", _TRIAL_S)
+        return connection.request(TrialResult, "POST", "/trial", _TRIAL_S)
     except KtrdrError as error:
         return TrialResult(None, None, error.outcome, error.outcome, "", error.message)
 
@@ -54,7 +54,7 @@ def _trial(connection: LocalClient) -> TrialResult:
 def _status(connection: LocalClient) -> tuple[ConnectionStatus | None, str]:
     """The status; or None, and the reason."""
     try:
-        return connection.ask(ConnectionStatus, "GET", "/status"), ""
+        return connection.request(ConnectionStatus, "GET", "/status"), ""
     except KtrdrError as error:
         return None, error.message
 

@@ -1,4 +1,4 @@
-"""Bars on their way to another program: in columns, which are quick to write and to read."""
+"""The message of bars between programs: in columns, which are quick to encode and to parse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ktrdr.market.bars import Answer, Bar
 
 @dataclass(frozen=True)
 class BarColumns:
-    """Bars, a column for each of their fields; all columns have one length."""
+    """Bars as one column for each of their fields; all columns have the same length."""
 
     start: tuple[int, ...]
     open: tuple[float, ...]
@@ -27,7 +27,7 @@ class BarColumns:
         return cls(*columns)
 
     def bars(self) -> list[Bar]:
-        """The bars again. InvalidRequest: a column is shorter than another."""
+        """The bars of these columns. InvalidRequest: the columns differ in length."""
         columns = (self.start, self.open, self.high, self.low, self.close, self.volume)
         try:
             return list(map(Bar._make, zip(*columns, strict=True)))
@@ -42,17 +42,17 @@ class BarsMessage:
 
     bars: BarColumns
     invalid: tuple[int, ...] = ()
-    """Starts of bars that were sent and cannot be true."""
+    """Starts of the invalid bars that IB sent."""
     neighbours: BarColumns | None = None
-    """Bars next to the span that was asked for."""
+    """Bars just before and after the requested interval."""
     outcome: str = ""
     """`bars` or `no_data`."""
     gateway: str | None = None
     """`live` or `simulated`."""
     at_once: int | None = None
-    """How many requests may be under way now; None: it is not known."""
+    """How many requests may be in flight now; None: not known."""
 
     def answer(self) -> Answer:
-        """What IB sent. InvalidRequest: the bars are not of this form."""
+        """IB's answer. InvalidRequest: the columns differ in length."""
         neighbours = self.neighbours.bars() if self.neighbours else ()
         return Answer(self.bars.bars(), self.invalid, tuple(neighbours))

@@ -1,4 +1,4 @@
-"""Asks another program of the group over HTTP, at its Unix socket."""
+"""The client of another program of the group: HTTP over its Unix socket. Retries nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class LocalClient:
-    """Asks another program of the group at its socket. Thread-safe; a connection per question."""
+    """Sends requests to one program. Thread-safe; each request has a connection of its own."""
 
     def __init__(self, path: Path, program: str) -> None:
         self._path = path
@@ -29,7 +29,7 @@ class LocalClient:
         self._lock = threading.Lock()
 
     def abort(self) -> None:
-        """Break off all questions, also those to come: each raises PeerDown."""
+        """End all requests, also those to come: each raises PeerDown."""
         with self._lock:
             self._aborted = True
             for connection in self._open:
@@ -38,39 +38,36 @@ class LocalClient:
     def get(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
         """The JSON answer to `GET path?parameters`.
 
-        PeerDown when nobody answers there in time; InvalidRequest when a parameter is no text;
-        otherwise the peer's own error, as it was raised over there.
+        PeerDown: no answer came in time. InvalidRequest: a parameter is not valid text. Otherwise
+        the error that the other program raised.
         """
-        return self._ask("GET", path, timeout_s, parameters)
+        return self._read(self._send("GET", path, timeout_s, parameters))
 
     def post(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
         """The JSON answer to `POST path?parameters`. Raises as `get` does."""
-        return self._ask("POST", path, timeout_s, parameters)
+        return self._read(self._send("POST", path, timeout_s, parameters))
 
     def delete(self, path: str, timeout_s: float = 5.0, **parameters: str) -> Json:
         """The JSON answer to `DELETE path?parameters`. Raises as `get` does."""
-        return self._ask("DELETE", path, timeout_s, parameters)
+        return self._read(self._send("DELETE", path, timeout_s, parameters))
 
-    def ask(
+    def request(
         self, shape: type[T], method: str, path: str, timeout_s: float = 5.0, **parameters: str
     ) -> T:
-        """The answer to `METHOD path?parameters` as the message that it is.
+        """The answer to `METHOD path?parameters` as a message.
 
-        Raises as `get` does; PeerDown also where the answer is not of this shape.
+        Raises as `get` does; PeerDown also where the answer does not have this shape.
         """
-        body = self._ask_text(method, path, timeout_s, parameters)
+        body = self._send(method, path, timeout_s, parameters)
         try:
             return from_text(shape, body)
         except errors.InvalidRequest as error:
-            self._read(body)  # which says so where it is no JSON at all
+            self._read(body)  # raises if it is not even JSON
             raise self.unreadable(error.message) from error
 
     def text(self, path: str, timeout_s: float = 5.0, **parameters: str) -> bytes:
-        """The answer as it came, for `from_text`: a large one is better read late. As `get`."""
-        return self._ask_text("GET", path, timeout_s, parameters)
-
-    def _ask(self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]) -> Json:
-        return self._read(self._ask_text(method, path, timeout_s, parameters))
+        """The answer unparsed, for `from_text`: a large one is better parsed late. As `get`."""
+        return self._send("GET", path, timeout_s, parameters)
 
     def _read(self, body: bytes) -> Json:
         try:
@@ -78,7 +75,7 @@ class LocalClient:
         except errors.InvalidRequest as error:
             raise self._down("answers in a format that this version does not understand") from error
 
-    def _ask_text(
+    def _send(
         self, method: str, path: str, timeout_s: float, parameters: Mapping[str, str]
     ) -> bytes:
         expect_text(parameters)
@@ -90,7 +87,7 @@ class LocalClient:
             self._open.add(connection)
         try:
             connection.connect()
-            if self._aborted:  # before there was anything to shut down
+            if self._aborted:  # before its socket existed
                 raise self._down("is no longer contacted")
             connection.request(method, target)
             response = connection.getresponse()
@@ -109,15 +106,15 @@ class LocalClient:
         return body
 
     def _refusal(self, status: int, body: bytes) -> errors.KtrdrError:
-        """The peer's own error, as it was raised over there."""
+        """The error that the other program raised."""
         try:
-            said = from_text(ErrorMessage, body)
+            message = from_text(ErrorMessage, body)
         except errors.InvalidRequest:
             return self._down("answers in a format that this version does not understand")
-        return error_of(said, f"HTTP {status}")
+        return error_of(message, f"HTTP {status}")
 
     def unreadable(self, why: str) -> errors.PeerDown:
-        """What to raise where an answer of the peer makes no sense."""
+        """The error for an answer that cannot be read."""
         return errors.PeerDown(
             f"{self._program} gave an answer that cannot be read ({why})",
             hint=f".venv/bin/supervisorctl restart {self._program}",

@@ -1,4 +1,4 @@
-"""Messages as JSON, and read again. Speaks to nobody."""
+"""Messages as JSON, and back. Sends nothing."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ T = TypeVar("T")
 
 def to_json(message: object) -> Json:
     """A message, which is a dataclass, as JSON-able values; times as ISO 8601 with `+00:00`."""
-    said: Json = _adapter(type(message)).dump_python(message, mode="json", by_alias=True)
-    return said
+    encoded: Json = _adapter(type(message)).dump_python(message, mode="json", by_alias=True)
+    return encoded
 
 
 def to_text(message: object) -> bytes:
-    """A message as JSON, several times as quickly. All its text must be UTF-8."""
+    """A message as JSON text, several times faster. All its text must be UTF-8."""
     return _adapter(type(message)).dump_json(message, by_alias=True)
 
 
 def from_text(shape: type[T], body: bytes) -> T:
-    """The message that JSON stands for, with no leniency about types.
+    """The message of this shape from JSON text, with strict types.
 
-    What the shape does not know is ignored. InvalidRequest names what is missing or wrong.
+    Unknown fields are ignored. InvalidRequest names what is missing or wrong.
     """
     try:
         return _adapter(shape).validate_json(body, strict=True)
     except ValidationError as error:
         if error.errors()[0]["type"] != "json_invalid":
             raise errors.InvalidRequest(_first_problem(error)) from error
-    said = read_json(body)  # half a character in a text is no JSON to pydantic
+    values = read_json(body)  # pydantic refuses half a surrogate pair in a text
     try:
-        return _adapter(shape).validate_python(said)
+        return _adapter(shape).validate_python(values)
     except ValidationError as error:
         raise errors.InvalidRequest(_first_problem(error)) from error
 
@@ -50,7 +50,7 @@ def _adapter(shape: type[T]) -> TypeAdapter[T]:
 
 
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
-"""Made once for each shape, which takes some milliseconds."""
+"""Each is made once, since that takes some milliseconds."""
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -59,15 +59,15 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def schedule_to_json(schedule: Schedule) -> Json:
-    """The sessions in the answer of `GET /sessions`; days that IB denies are not told."""
-    said: Json = _adapter(Schedule).dump_python(schedule, mode="json", exclude={"denied"})
-    return said
+    """The sessions in the answer of `GET /sessions`, without the days that IB denies."""
+    encoded: Json = _adapter(Schedule).dump_python(schedule, mode="json", exclude={"denied"})
+    return encoded
 
 
-def schedule_from_json(said: Json) -> Schedule:
-    """The inverse of `schedule_to_json`. InvalidRequest: not of this form."""
+def schedule_from_json(received: Json) -> Schedule:
+    """The inverse of `schedule_to_json`. InvalidRequest: it has another form."""
     try:
-        schedule = _adapter(Schedule).validate_python(said)
+        schedule = _adapter(Schedule).validate_python(received)
     except ValidationError as error:
         why = _first_problem(error)
         raise errors.InvalidRequest(f"sessions that cannot be read: {why}") from error
@@ -77,11 +77,11 @@ def schedule_from_json(said: Json) -> Schedule:
 
 
 def read_json(body: bytes) -> Json:
-    """What an answer says. InvalidRequest: it is no JSON object."""
+    """The JSON object of an answer. InvalidRequest: it is none."""
     try:
-        said = json.loads(body)
+        answer = json.loads(body)
     except ValueError as error:
         raise errors.InvalidRequest("an answer that cannot be read") from error
-    if not isinstance(said, dict):
+    if not isinstance(answer, dict):
         raise errors.InvalidRequest("an answer that is no object")
-    return said
+    return answer

@@ -1,4 +1,4 @@
-"""Requests as the parameters of a query, and read again. Speaks to nobody."""
+"""Requests as the parameters of a query, and back. Sends nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ktrdr.market.timeframes import Timeframe
 def request_to_query(
     instrument: Instrument, timeframe: Timeframe | None, start: int, end: int
 ) -> dict[str, str]:
-    """A question about an instrument in `[start, end)` as the parameters of a query."""
+    """A request about an instrument in `[start, end)` as the parameters of a query."""
     query = {name: str(getattr(instrument, name)) for name in _INSTRUMENT_FIELDS}
     query["con_id"] = str(instrument.con_id or "")
     query |= {"start": _iso(start), "end": _iso(end)}
@@ -28,7 +28,7 @@ def request_to_query(
 
 
 def instrument_from_query(query: Mapping[str, str]) -> Instrument:
-    """The instrument of a query; what it leaves out is as it is without an entry.
+    """The instrument of a query; omitted parameters are as without an entry in instruments.toml.
 
     InvalidRequest names the parameter, the value and what was expected.
     """
@@ -45,7 +45,7 @@ def instrument_from_query(query: Mapping[str, str]) -> Instrument:
 
 
 def timeframe_from_query(query: Mapping[str, str]) -> Timeframe:
-    """The timeframe of a query. InvalidRequest says which there are."""
+    """The timeframe of a query. InvalidRequest lists the possible ones."""
     try:
         return Timeframe.parse(query.get("timeframe", ""))
     except ValueError as error:
@@ -71,19 +71,19 @@ def spans_from_query(query: Mapping[str, str]) -> list[tuple[int, int]]:
     spans = []
     for text in texts:
         first, _, last = text.partition("/")
-        span = time_from_text("spans", first), time_from_text("spans", last)
-        if span[0] > span[1]:
+        start, end = time_from_text("spans", first), time_from_text("spans", last)
+        if start > end:
             raise errors.InvalidRequest(f"spans={text}: expected an end behind the start")
-        spans.append(span)
+        spans.append((start, end))
     return spans
 
 
 MOST_SPANS = 50
-"""In one question."""
+"""Maximum in one request."""
 
 
 def priority_from_query(query: Mapping[str, str]) -> Priority:
-    """What goes first; a hole of the last days where nothing is said. InvalidRequest: no such."""
+    """The priority of a query; by default that of a recent gap. InvalidRequest: an unknown one."""
     name = query.get("priority", Priority.RECENT.name)
     try:
         return Priority[name.upper()]
@@ -93,7 +93,7 @@ def priority_from_query(query: Mapping[str, str]) -> Priority:
 
 
 def number_from_query(query: Mapping[str, str], name: str) -> float | None:
-    """A number above 0 of a query; None: it is not given. InvalidRequest: it is none."""
+    """A number above 0 of a query; None: it is not given. InvalidRequest: anything else."""
     if name not in query:
         return None
     try:
@@ -106,7 +106,7 @@ def number_from_query(query: Mapping[str, str], name: str) -> float | None:
 
 
 def expect_text(query: Mapping[str, str]) -> None:
-    """InvalidRequest: a parameter has what is no text, such as bytes of another encoding."""
+    """InvalidRequest: a parameter is not valid text, such as bytes of another encoding."""
     for name, value in query.items():
         try:
             f"{name}{value}".encode()

@@ -1,4 +1,4 @@
-"""Serves a program of ours to the others: HTTP at a Unix socket. What is served, others say."""
+"""The server of a program's local API: HTTP over a Unix socket. Its handlers are elsewhere."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ktrdr.unix_socket import clear_place
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Mapping[str, str]], Awaitable[Json | bytes]]
-"""The query's parameters in, the answer out; a KtrdrError becomes an error answer.
+"""Receives the query's parameters; a KtrdrError becomes an error response.
 
-The answer is JSON-able values, or a text that is JSON, such as `to_text` makes.
+The answer is JSON-able values, or JSON text such as that of `to_text`.
 """
 
 
@@ -41,13 +41,13 @@ class LocalServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Begin to serve. Misconfigured: something that is ours to respect is in the way."""
+        """Begin to serve. Misconfigured: something else is in the socket's place."""
         prepare_folder(self._path.parent)
         clear_place(self._path)
         app = web.Application()
         for (method, path), handler in self._routes.items():
             app.router.add_route(method, path, _serve(handler))
-        # A question that nobody waits for any more is not worth an answer of IB's.
+        # A request whose client has gone is cancelled, and so need not go to IB.
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=1.0, handler_cancellation=True
         )
@@ -70,7 +70,7 @@ class LocalServer:
 
 @contextlib.contextmanager
 def serving(server: LocalServer) -> Iterator[None]:
-    """The server on an event loop in a thread of its own, for a program that has none.
+    """The server on an event loop in a thread of its own, for a program without an event loop.
 
     Raises what `LocalServer.start` raises.
     """
@@ -80,7 +80,7 @@ def serving(server: LocalServer) -> Iterator[None]:
         stop = asyncio.Event()
         try:
             await server.start()
-        except Exception as error:  # noqa: BLE001  # whoever waits for the start gets it
+        except Exception as error:  # noqa: BLE001  # raised where the start is awaited
             started.set_exception(error)
             return
         started.set_result((asyncio.get_running_loop(), stop))
@@ -98,18 +98,18 @@ def serving(server: LocalServer) -> Iterator[None]:
 
 
 def _serve(handler: Handler) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(request: web.Request) -> web.Response:
+    async def respond(request: web.Request) -> web.Response:
         try:
             expect_text(request.query)
-            said = await handler(request.query)
+            answer = await handler(request.query)
         except errors.KtrdrError as error:
             return web.json_response(to_json(error_message(error)), status=error.http_status)
         except Exception:  # a request must not end the program that serves it
             log.exception("%s %s failed", request.method, request.path)
             mistake = errors.RequestFailed("internal error", hint="the program's log says more")
             return web.json_response(to_json(error_message(mistake)), status=500)
-        if isinstance(said, bytes):
-            return web.Response(body=said, content_type="application/json", charset="utf-8")
-        return web.json_response(said, status=202 if said.get(ACCEPTED) else 200)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer, content_type="application/json", charset="utf-8")
+        return web.json_response(answer, status=202 if answer.get(ACCEPTED) else 200)
 
-    return answer
+    return respond

@@ -1,4 +1,4 @@
-"""Why bars are missing or not expected, in words for people. Decides nothing."""
+"""Texts for people: why bars are missing or not expected. Decides nothing."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _SESSIONS = {
 
 
 def because(reason: str) -> str:
-    """What is known of some bars, to be read after their number; an unknown reason as it is."""
+    """The reason in words, to follow a number of bars; an unknown reason as it is."""
     return _WORDS.get(reason, reason.replace("_", " "))
 
 
 def day_of(state: str) -> str:
-    """What a day is, as in the answer for the bars of one day."""
+    """The state of a day in words; an unknown one as it is."""
     return _DAYS.get(state, state.replace("_", " "))
 
 
@@ -49,7 +49,7 @@ def remarks(
     expires: datetime | None,
     sessions_from: str | None,
 ) -> list[str]:
-    """Why a series expects no more bars than it does, as far as that is not plain."""
+    """Why a series has no earlier, later or more exact expectation, where that is not obvious."""
     found = []
     if listed is not None and looked_from is not None and listed > looked_from:
         found.append(f"listed on {listed:%Y-%m-%d}, nothing is expected before")

@@ -434,7 +434,7 @@ class Restarted:
     def __init__(self):
         self.coming = [FILL, None, DONE]
 
-    def ask(self, shape, _method, _path, **_query):
+    def request(self, shape, _method, _path, **_query):
         now = self.coming.pop(0)
         if now is None:
             raise PeerDown("gap-filler is not running", hint="supervisorctl status")

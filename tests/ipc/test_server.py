@@ -329,7 +329,7 @@ def test_bars_survive_the_way_to_the_last_digit(path):
         return to_text(BarsMessage(BarColumns.of(bars), (180,), BarColumns.of([])))
 
     with served(path, bars=tell) as client:
-        assert client.ask(BarsMessage, "GET", "/bars").answer() == (bars, (180,), ())
+        assert client.request(BarsMessage, "GET", "/bars").answer() == (bars, (180,), ())
         assert client.get("/bars")["bars"]["close"] == [92.58, 1]
 
 
@@ -380,7 +380,7 @@ def test_text_that_is_not_utf8_is_told_all_the_same(path):
 
     with served(path, status=tell) as client:
         assert client.get("/status")["message"] == "n\udce9ant"
-        assert client.ask(LastError, "GET", "/status").message == "n\udce9ant"
+        assert client.request(LastError, "GET", "/status").message == "n\udce9ant"
 
 
 def test_an_error_whose_text_is_not_utf8_arrives_as_it_was_raised(path):
@@ -399,7 +399,7 @@ def test_a_message_of_a_later_version_is_understood(path):
         return {"bars_late": 12, "bars_lost": 0, "why": "the farm was broken"}
 
     with served(path, cost=tell) as client:
-        assert client.ask(OutageCost, "GET", "/cost") == OutageCost(12, 0)
+        assert client.request(OutageCost, "GET", "/cost") == OutageCost(12, 0)
 
 
 def test_what_an_earlier_version_does_not_tell_is_as_if_nothing_was_known(path):
@@ -408,7 +408,7 @@ def test_what_an_earlier_version_does_not_tell_is_as_if_nothing_was_known(path):
         return {"id": 3, "symbol": "AAPL", "timeframe": "1m", "from": since, "state": "waiting"}
 
     with served(path, fill=tell) as client:
-        received = client.ask(FillStatus, "GET", "/fill")
+        received = client.request(FillStatus, "GET", "/fill")
     since = datetime(2015, 1, 1, tzinfo=UTC)
     assert received == FillStatus(3, "AAPL", "1m", since, "waiting", "", "", None, None)
 
@@ -430,7 +430,7 @@ def test_an_answer_of_another_shape_is_a_peer_that_cannot_be_understood(path, ch
 
     named = rf"peer gave an answer that cannot be read \({why}"
     with served(path, farm=tell) as client, pytest.raises(PeerDown, match=named) as raised:
-        client.ask(FarmStatus, "GET", "/farm")
+        client.request(FarmStatus, "GET", "/farm")
     assert raised.value.hint == ".venv/bin/supervisorctl restart peer"
 
 
