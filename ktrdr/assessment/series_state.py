@@ -265,7 +265,7 @@ class SeriesState:
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
     ) -> None:
-        """Put it back for a growing while; as `ErrorState.failed`."""
+        """Defer it for a growing time; as `ErrorState.failed`."""
         self.error_state = self.error_state.failed(error, now, delays_s)
         if self.coverage is not None:
             self.assessment = replace(self.assessment, coverage=self.coverage.refused(self.reason))

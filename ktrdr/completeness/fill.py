@@ -179,7 +179,7 @@ class FillFacts:
     is_requested: bool
     """A request for the series is in flight."""
     error: KtrdrError | None
-    """Why the series was put back, after the fill was requested."""
+    """Why the series is deferred or blocked, if that happened after the fill was requested."""
     retry_at: float
     """When it is retried (UTC seconds)."""
     hold: Trouble | None

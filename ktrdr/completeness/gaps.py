@@ -38,7 +38,7 @@ class Reason(StrEnum):
     OTHER_CONTRACT = "other_contract"
     """The symbol means another contract than the one whose bars are stored."""
     BROKEN_FILE = "broken_file"
-    """The file, or its entry in `instruments.toml`, is broken: nothing is requested meanwhile."""
+    """The file or its entry in `instruments.toml` is broken: no bars are requested."""
 
 
 @dataclass(frozen=True)

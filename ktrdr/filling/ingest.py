@@ -189,11 +189,11 @@ class Ingest:
         is_damaged = bool(answer.invalid) or gridded.is_incomplete
         outside += gridded.odd
         if outside:
-            believed, outside, is_shifted = self._unscheduled.screen(
+            repeated, outside, is_shifted = self._unscheduled.screen(
                 state, request, answer, outside, requested_at, is_sure=is_sure
             )
             is_damaged |= is_shifted
-            answer = answer._replace(bars=sorted([*answer.bars, *believed]))
+            answer = answer._replace(bars=sorted([*answer.bars, *repeated]))
             schedule = self._sessions.known_schedule(state.instrument) or schedule
         self._report_invalid(
             state,

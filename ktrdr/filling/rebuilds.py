@@ -124,7 +124,7 @@ class Rebuilds:
         if rebuild.state.is_blocked or rebuild.state.error_state.retry_at > self._clock():
             return  # its file could not be assessed
         if not self._owner.is_tracked(rebuild.state) or not rebuild.state.is_owned:
-            self._leave(staging, "the file was changed meanwhile")
+            self._leave(staging, "the file was changed in the meantime")
             return
         if staging.coverage is None or staging.coverage.fillable or _is_missing_bars(rebuild):
             return

@@ -228,7 +228,7 @@ class Scheduler:
     def _handle(self, task: Task, done: Future[object]) -> None:
         known = tuple(one for one in task.series if self._may_be_handled(one))
         if not known:
-            return  # their files were removed or broken meanwhile
+            return  # their files were removed or broken since
         task = replace(task, series=known)
         with self._isolation.of(*known):
             match task.kind:

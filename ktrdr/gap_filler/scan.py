@@ -224,7 +224,7 @@ class Scan:
         return False
 
     def is_tracked(self, state: SeriesState) -> bool:
-        """The series is still there: its file may have disappeared meanwhile."""
+        """The series is still there: its file was not removed."""
         return self.series.get(state.series) is state
 
     def forget(self, state: SeriesState) -> None:

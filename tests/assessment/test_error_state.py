@@ -15,7 +15,7 @@ def test_every_state_has_an_answer_to_every_event():
     assert TABLE.keys() == {(state, event) for state in State for event in Event}
 
 
-def test_what_fails_is_put_back_for_a_while_that_grows_up_to_half_an_hour():
+def test_what_fails_is_deferred_for_a_while_that_grows_up_to_half_an_hour():
     error_state, waits = ErrorState(), []
     for _ in range(8):
         error_state = error_state.failed(NotConnected("gone"), NOW)
@@ -25,7 +25,7 @@ def test_what_fails_is_put_back_for_a_while_that_grows_up_to_half_an_hour():
     assert not error_state.is_blocked
 
 
-def test_what_needs_a_person_is_asked_for_more_and_more_rarely():
+def test_what_needs_a_person_is_retried_less_and_less_often():
     error_state, waits = ErrorState(), []
     for _ in range(6):
         error_state = error_state.failed(UnknownContract("no such"), NOW)

@@ -41,7 +41,7 @@ def series(data_dir):
     return [SeriesState(parse_series("AAPL_1d.csv"), AAPL, CsvStore(data_dir))]
 
 
-def test_sessions_are_asked_for_again_after_a_day(sessions, series):
+def test_sessions_are_requested_again_after_a_day(sessions, series):
     assert sessions.are_stale(AAPL, START, NOW)
     sessions.take_schedule(series, schedule(), NOW)
     assert not sessions.are_stale(AAPL, START, NOW + DAY - 1)
@@ -49,16 +49,14 @@ def test_sessions_are_asked_for_again_after_a_day(sessions, series):
     assert sessions.are_stale(AAPL, START - DAY, NOW)
 
 
-def test_after_bars_were_told_at_times_without_trading_they_are_asked_for_again_in_five_minutes(
-    sessions, series
-):
+def test_bars_at_times_without_trading_have_sessions_requested_in_five_minutes(sessions, series):
     sessions.take_schedule(series, schedule(), NOW)
     sessions.request_soon(AAPL, NOW)
     assert not sessions.are_stale(AAPL, START, NOW + 299)
     assert sessions.are_stale(AAPL, START, NOW + 300)
 
 
-def test_what_is_old_and_known_is_not_asked_for_again(sessions, series):
+def test_what_is_old_and_known_is_not_requested_again(sessions, series):
     assert sessions.again_from(AAPL, START - 100 * DAY, NOW) == START - 100 * DAY
     sessions.take_schedule(series, schedule(start=START - 100 * DAY), NOW)
     assert sessions.again_from(AAPL, START - 100 * DAY, NOW) == NOW - 40 * DAY

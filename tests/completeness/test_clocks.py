@@ -128,7 +128,7 @@ def test_small_steps_are_no_jump_however_many():
     assert after(*readings).now(at) == at.wall_s
 
 
-def test_what_is_behind_counts_also_while_a_jump_is_not_believed():
+def test_what_is_behind_counts_also_while_a_jump_is_not_accepted():
     at = moment(10, DAY)
     assert after((0, 0), offset_s=-2 * DAY).now(at) == 1010.0 - DAY
     assert after((0, 0), offset_s=2 * DAY).now(at) == 1010.0

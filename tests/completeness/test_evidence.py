@@ -70,16 +70,16 @@ class Series:
         return [*times, "never"]
 
 
-def test_a_minute_without_trades_between_others_is_believed_at_once():
+def test_a_minute_without_trades_between_others_is_accepted_at_once():
     assert Series(5, [250]).hear_until_believed() == [0]
 
 
-def test_so_are_the_many_of_a_series_that_is_known_to_be_thin():
+def test_so_are_the_many_of_a_series_that_is_known_to_be_illiquid():
     gap = [i for i in range(1, 498) if i % 10 not in (0, 3, 7)]
     assert Series(5, gap, SPARSE).hear_until_believed() == [0]
 
 
-def test_what_is_not_known_to_be_thin_is_asked_for_once_more():
+def test_what_is_not_known_to_be_illiquid_is_requested_once_more():
     gap = [i for i in range(1, 498) if i % 10 not in (0, 3, 7)]
     for density in (Density(), LIQUID):
         assert Series(5, gap, density).hear_until_believed() == [0, HOUR]
@@ -89,7 +89,7 @@ def test_few_bars_at_the_edge_of_an_answer_may_have_been_cut_off():
     assert Series(5, slice(495, 500), SPARSE).hear_until_believed() == [0, 300, 25 * HOUR]
 
 
-def test_what_was_at_the_edge_is_asked_for_again_as_soon_as_bars_are_told_beyond_it():
+def test_what_was_at_the_edge_is_requested_again_as_soon_as_bars_are_received_beyond_it():
     missing, requested, received = (np.zeros(10, np.bool_) for _ in range(3))
     missing[[0, 3, 4, 9]] = True
     received[5:7] = requested[5:7] = True
@@ -100,24 +100,24 @@ def test_what_was_at_the_edge_is_asked_for_again_as_soon_as_bars_are_told_beyond
     assert not flanked_now(missing, requested, received).any()
 
 
-def test_a_session_of_a_liquid_series_is_not_believed_absent_on_one_day():
+def test_a_session_of_a_liquid_series_is_not_taken_for_absent_on_one_day():
     times = Series(5, slice(200, 300)).hear_until_believed()
     assert len(times) >= 3
     assert times[-1] > DAY
 
 
 @pytest.mark.parametrize("received", [None, slice(0, 200), slice(300, 500)])
-def test_nor_is_it_where_nothing_was_told_on_one_side_or_at_all(received):
+def test_nor_is_it_where_nothing_was_received_on_one_side_or_at_all(received):
     assert Series(5, slice(200, 300)).hear_until_believed(received=received)[-1] > DAY
 
 
-def test_whole_weeks_are_not_believed_from_one_episode():
+def test_whole_weeks_are_not_accepted_from_one_episode():
     times = Series(30, slice(500, 2500)).hear_until_believed()
     assert len(times) >= 4
     assert times[-1] > 3 * DAY
 
 
-def test_a_gap_is_weighed_as_a_whole_though_it_is_asked_for_in_parts():
+def test_a_gap_is_weighed_as_a_whole_though_it_is_requested_in_parts():
     series = Series(30, slice(500, 2500))
     series.control_at = NOW + 2 * DAY
     for _ in range(20):
@@ -127,7 +127,7 @@ def test_a_gap_is_weighed_as_a_whole_though_it_is_asked_for_in_parts():
         series.now += 2 * HOUR
 
 
-def test_what_was_asked_for_often_on_one_day_is_not_believed_for_it():
+def test_what_was_requested_often_on_one_day_is_not_accepted_for_it():
     series = Series(5, slice(200, 300))
     series.control_at = NOW + 100 * DAY
     for _ in range(80):
@@ -135,7 +135,7 @@ def test_what_was_asked_for_often_on_one_day_is_not_believed_for_it():
         series.now += 1000
 
 
-def test_without_a_control_it_is_never_believed_and_asked_for_ever_more_rarely():
+def test_without_a_control_it_is_never_accepted_and_requested_less_and_less_often():
     series = Series(5, slice(200, 300))
     times = [NOW]
     for _ in range(9):
@@ -158,7 +158,7 @@ def test_a_control_that_answered_before_proves_nothing():
     assert found.wants_control[200:300].all()
 
 
-def test_a_day_that_the_schedule_lacks_too_is_believed_at_once_where_others_were_told_around_it():
+def test_a_day_missing_from_schedule_too_is_absent_at_once_between_received_bars():
     series = Series(5, slice(200, 300))
     agreed = np.zeros(500, np.bool_)
     agreed[200:300] = True
@@ -170,7 +170,7 @@ def test_a_day_that_the_schedule_lacks_too_is_believed_at_once_where_others_were
     )
 
 
-def test_what_was_not_asked_for_is_neither_believed_nor_counted():
+def test_what_was_not_requested_is_neither_accepted_nor_counted():
     series = Series(5, slice(0, 500), SPARSE)
     found = series.receive(received=None, requested=slice(0, 100))
     assert not found.still_missing[100:].any()
@@ -179,7 +179,7 @@ def test_what_was_not_asked_for_is_neither_believed_nor_counted():
     assert not found.unproven.times[100:].any()
 
 
-def test_bars_that_have_come_are_doubted_no_more():
+def test_bars_that_have_come_are_unproven_no_more():
     series = Series(5, slice(200, 300))
     series.receive(received=None)
     series.missing[:] = False
@@ -188,12 +188,12 @@ def test_bars_that_have_come_are_doubted_no_more():
     assert not found.still_missing.any()
 
 
-def test_an_answer_with_every_third_bar_left_out_is_not_believed_of_a_liquid_series():
+def test_an_answer_with_every_third_bar_left_out_is_not_accepted_of_a_liquid_series():
     found = Series(5, slice(1, 499, 3)).receive()
     assert not found.absent.any()
 
 
-def test_a_halt_of_some_minutes_is_believed_when_it_is_told_again():
+def test_a_halt_of_some_minutes_is_accepted_when_it_is_received_again():
     assert Series(5, slice(220, 240)).hear_until_believed() == [0, HOUR]
 
 

@@ -87,7 +87,7 @@ def test_its_turn_comes():
     assert event_of(seen()) == (Event.QUEUED, Trouble(""))
 
 
-def test_it_is_filled_while_its_bars_are_asked_for():
+def test_it_is_filled_while_its_bars_are_requested():
     assert after(seen(is_requested=True)) is Event.TAKEN_UP
 
 
@@ -119,18 +119,18 @@ def test_a_file_that_was_removed_needs_a_person():
     assert trouble.hint
 
 
-def test_what_is_doubted_is_neither_done_nor_to_be_had_now():
+def test_what_is_unproven_is_neither_done_nor_fillable():
     event, trouble = event_of(seen(UNPROVEN))
     assert event is Event.UNPROVEN
     assert trouble.why
 
 
-def test_it_is_done_when_nothing_is_to_be_had_any_more():
+def test_it_is_done_when_nothing_is_fillable_any_more():
     assert after(seen(WHOLE)) is Event.COMPLETED
 
 
 @pytest.mark.parametrize("found", [WHOLE, UNPROVEN])
-def test_what_was_judged_before_it_was_asked_for_proves_nothing(found):
+def test_what_was_assessed_before_it_was_requested_proves_nothing(found):
     assert after(seen(found, is_assessed=False)) is Event.QUEUED
 
 
@@ -152,13 +152,13 @@ def test_a_hole_that_reaches_into_its_days_is_its_own():
     assert progress(coverage(present=(3 * DAY,)), 2 * DAY, NOW).is_fillable
 
 
-def test_bars_that_are_due_later_than_it_was_asked_for_are_not_awaited():
+def test_bars_that_are_due_later_than_it_was_requested_are_not_awaited():
     last_is_missing = coverage(present=(0, DAY, 2 * DAY))
     assert not progress(last_is_missing, 0, 3 * DAY + NOON + 1).is_complete
     assert progress(last_is_missing, 0, 3 * DAY).is_complete
 
 
-def test_what_ib_may_have_later_is_doubtful():
+def test_what_ib_may_have_later_is_unproven():
     found = progress(coverage(present=(0, DAY, 2 * DAY), late=(3 * DAY,)), 0, NOW)
     assert (found.is_fillable, found.is_unproven) == (False, True)
 

@@ -44,7 +44,7 @@ def test_gaps_are_counted_once_however_they_change(before, after, expected):
     assert counted(before, after) == expected
 
 
-def test_what_is_not_judged_any_more_was_not_filled():
+def test_what_is_not_assessed_any_more_was_not_filled():
     assert counted(gaps("abc"), gaps(""), since=600) == (0, 0)
     assert counted(gaps("abc"), gaps(""), since=120) == (0, 1)
 

@@ -116,7 +116,7 @@ def received(*answers):
 HALVES, USUALLY, OTHERS = "09:30 10:30 11:30 12:30", "09:30 10:00 11:00", "10:20 11:20 12:20"
 
 
-def test_another_grid_is_believed_when_it_is_told_again_some_minutes_later():
+def test_another_grid_is_accepted_when_it_is_received_again_some_minutes_later():
     once, at_once, again = (
         received((HALVES, NOW), *more)
         for more in ((), ((HALVES, NOW + 10),), ((HALVES, NOW + 300),))
@@ -127,7 +127,7 @@ def test_another_grid_is_believed_when_it_is_told_again_some_minutes_later():
 
 
 @pytest.mark.parametrize("between", [USUALLY, OTHERS, "10:30 12:00 13:00"])
-def test_what_is_told_otherwise_in_between_is_counted_anew(between):
+def test_what_is_received_differently_in_between_is_counted_anew(between):
     grid = received((HALVES, NOW), (between, NOW + 300), (HALVES, NOW + 600))
     assert (grid.seen, grid.times, grid.first_at) == (30, 1, NOW + 600)
 
@@ -138,7 +138,7 @@ def test_an_answer_that_says_nothing_of_it_denies_nothing(between):
     assert is_accepted(grid, is_against=False)
 
 
-def test_against_bars_that_are_stored_it_is_believed_only_on_another_day():
+def test_against_bars_that_are_stored_it_is_accepted_only_on_another_day():
     hours = [(HALVES, NOW + 3600 * hour) for hour in (0, 1, 24, 26)]
     accepted = [
         is_accepted(received(*hours[: count + 1]), is_against=True) for count in range(len(hours))
@@ -146,7 +146,7 @@ def test_against_bars_that_are_stored_it_is_believed_only_on_another_day():
     assert accepted == [False, False, False, True]
 
 
-def test_it_is_asked_for_again_ever_more_rarely():
+def test_it_is_requested_again_less_and_less_often():
     grids = [Grid(0, 30, times, NOW, NOW) for times in (0, 1, 2, 3, 40, 4000)]
     assert [grid.again_s for grid in grids] == [300, 300, 600, 1200, 6 * 3600, 6 * 3600]
 

@@ -41,7 +41,7 @@ def test_another_id_or_currency_is_another_contract_and_another_exchange_is_none
     assert not is_another(KO, KO._replace(exchange="NASDAQ", name="THE COCA-COLA CO"))
 
 
-def test_what_was_never_known_is_what_is_told():
+def test_what_was_never_known_is_what_is_reported():
     assert settled(None, KO, has_bars=True) == KnownContract(KO)
 
 
@@ -50,7 +50,7 @@ def test_another_contract_is_a_question_where_bars_are_stored():
     assert settled(KnownContract(KO), SPLIT, has_bars=False) == KnownContract(SPLIT)
 
 
-def test_the_question_is_over_when_the_old_one_is_told_again():
+def test_it_is_confirmed_when_the_old_one_is_received_again():
     assert settled(KnownContract(KO, SPLIT), KO, has_bars=True) == KnownContract(KO)
 
 
@@ -88,11 +88,11 @@ def test_a_contract_without_bars_at_those_times_is_another():
     assert likeness(bars(closes), received([18.45, 18.46])) is Likeness.OTHER
 
 
-def test_a_single_bar_that_is_told_alike_is_the_same():
+def test_a_single_bar_that_matches_is_the_same():
     assert likeness(bars([54.88]), received([54.88])) is Likeness.SAME
 
 
-def test_prices_of_too_few_ticks_cannot_be_told_apart():
+def test_prices_of_too_few_ticks_cannot_be_distinguished():
     closes = walk(54.88)
     assert likeness(bars(closes), received([round(c / 100, 2) for c in closes])) is Likeness.OTHER
     assert likeness(bars(closes), received([round(c / 100, 4) for c in closes])) is Likeness.RATIO
@@ -105,6 +105,6 @@ def test_few_bars_in_one_ratio_are_a_split_only_if_that_is_a_simple_one():
         assert likeness(bars(closes), now) is (Likeness.RATIO if is_split else Likeness.OTHER)
 
 
-def test_two_flat_stocks_are_told_apart_in_enough_bars():
+def test_two_flat_stocks_are_distinguished_in_enough_bars():
     flat, other = walk(62.8, seed=3), walk(61.2, seed=4)
     assert likeness(bars(flat), received(other)) is Likeness.OTHER

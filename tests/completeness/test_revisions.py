@@ -25,7 +25,7 @@ def volumes(numbers):
     return [Bar(60 * i, 10.0, 10.0, 10.0, 10.0, number) for i, number in enumerate(numbers)]
 
 
-def test_what_is_told_alike_is_no_drift():
+def test_what_matches_is_no_revision():
     assert compare(STORED, received()) is None
     assert compare(STORED, {}) is None
     assert compare([], received()) is None
@@ -59,7 +59,7 @@ def test_one_factor_of_all_volumes_is_found_though_small_ones_are_rounded(factor
 
 
 @pytest.mark.parametrize("factor", [4, 100])
-def test_volumes_that_were_cut_off_and_are_told_in_full_have_one_factor(factor):
+def test_volumes_that_were_cut_off_and_are_received_in_full_have_one_factor(factor):
     """As after lots of 100 have become shares."""
     whole = [731, 4190, 1288, 25_377, 412, 903, 666, 1999, 10_055, 8731, 840]
     drift = compare(
@@ -82,7 +82,7 @@ def test_prices_of_few_digits_have_a_factor_too():
     assert drift.price == pytest.approx(10, rel=0.05)
 
 
-def test_one_bar_in_ten_may_have_been_revised_besides():
+def test_one_bar_in_ten_may_have_been_revised_as_well():
     now = received(times(volume=100))
     now[0] = now[0]._replace(volume=4711)
     now[60] = now[60]._replace(close=99.9)
@@ -141,7 +141,7 @@ def test_nearly_the_same_prices_are_another_unit_only_if_all_of_many_have_the_fa
     assert not compare(STORED, received(lambda bar: bar._replace(close=bar.close + 0.1))).is_whole()
 
 
-def test_all_of_a_few_bars_are_doubtful():
+def test_all_of_a_few_bars_are_unclear():
     assert compare(STORED[:5], received(times(price=0.25))).unclear_at == 0
     assert compare(STORED[:5], received(times(volume=100))).unclear_at == 0
     assert compare(STORED[:1], received(lambda bar: bar._replace(volume=4711))).unclear_at == 0
@@ -157,7 +157,7 @@ def test_a_bar_without_trades_says_nothing_of_the_unit_of_volumes():
     assert compare(stored, dearer | received(stored=stored[1:2])).unclear_at is None
 
 
-def test_all_bars_on_one_side_of_what_was_asked_for_are_doubtful():
+def test_all_bars_on_one_side_of_what_was_requested_are_unclear():
     one = received() | received(lambda bar: bar._replace(volume=4711), STORED[15:16])
     six = [*STORED[:5], STORED[15]]
     assert compare(six, one).unclear_at is None
@@ -167,7 +167,7 @@ def test_all_bars_on_one_side_of_what_was_asked_for_are_doubtful():
     assert compare(six, first, (60 * 2, 60 * 15)).unclear_at == 0
 
 
-def test_a_factor_of_the_volumes_of_a_few_bars_is_doubtful_where_others_are_as_they_were():
+def test_a_factor_of_the_volumes_of_a_few_bars_is_unclear_where_others_are_as_they_were():
     drift = compare(STORED, received() | received(times(volume=100), STORED[:5]))
     assert drift.unclear_at == 0
     assert drift.is_whole()

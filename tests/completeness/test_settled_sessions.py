@@ -42,7 +42,7 @@ def days_of(found):
     return [session.day for session in found.schedule.sessions]
 
 
-def test_all_that_is_told_is_believed():
+def test_all_that_is_reported_is_accepted():
     found = settled(schedule(DAYS))
     assert (days_of(found), found.missing, found.is_suspect) == (DAYS, {}, False)
 
@@ -59,7 +59,7 @@ def test_none_at_all_where_nothing_was_known_leaves_the_usual_ones():
     assert (found.schedule.source, found.is_suspect) == ("hours", True)
 
 
-def test_the_oldest_and_the_newest_that_are_lacking_are_expected_all_the_same():
+def test_the_oldest_and_the_newest_that_are_missing_are_expected_all_the_same():
     for part in (DAYS[5:], DAYS[:-5]):
         found = settled(schedule(part), known=schedule(DAYS))
         assert days_of(found) == DAYS
@@ -74,7 +74,7 @@ def test_a_day_between_others_is_expected_once_more_and_denied():
     assert not found.is_suspect
 
 
-def test_what_was_lacking_three_times_over_a_day_is_believed_unless_bars_are_stored():
+def test_what_was_missing_three_times_over_a_day_is_accepted_unless_bars_are_stored():
     received, missing, known = schedule(DAYS[:-1]), {}, schedule(DAYS)
     for later in (0, HOUR, 24 * HOUR):
         found = settled(received, known, missing, NOW + later)
@@ -85,26 +85,26 @@ def test_what_was_lacking_three_times_over_a_day_is_believed_unless_bars_are_sto
     assert days_of(settled(received, **last, is_traded=lambda s: s.day == DAYS[-1])) == DAYS
 
 
-def test_what_is_told_again_was_never_lacking():
+def test_what_is_received_again_was_never_missing():
     missing = settled(schedule(DAYS[:-1]), schedule(DAYS)).missing
     assert set(missing) == {DAYS[-1]}
     assert settled(schedule(DAYS), schedule(DAYS), missing).missing == {}
 
 
-def test_a_holiday_of_which_the_hours_have_told_before_is_no_doubt():
+def test_a_holiday_of_which_the_hours_have_reported_before_is_certain():
     known = schedule(DAYS[:-1])  # the contract's hours: closed on Friday
     found = settled(schedule(DAYS[:-1]), known)
     assert (days_of(found), found.missing, found.is_suspect) == (DAYS[:-1], {}, False)
 
 
-def test_a_holiday_of_which_another_calendar_knows_is_no_doubt():
+def test_a_holiday_of_which_another_calendar_knows_is_certain():
     received, usual = schedule(DAYS[:-1]), usual_week(None, schedule(DAYS[:-1]), "STK", NOW)
     assert settle(None, received, usual, {}, never, NOW).is_suspect
     found = settle(None, received, usual, {}, never, NOW, {DAYS[-1]})
     assert (days_of(found), found.missing, found.is_suspect) == (DAYS[:-1], {}, False)
 
 
-def test_a_session_under_way_that_is_lacking_is_expected_too():
+def test_a_session_under_way_that_is_missing_is_expected_too():
     """The contract's hours may have been unreadable, so that nobody else tells of it."""
     noon = DAYS[-1] + 16 * HOUR
     known = schedule(DAYS[:-1], end=DAYS[-2] + DAY_S)
@@ -126,7 +126,7 @@ def test_of_days_of_which_nothing_was_known_the_usual_ones_count():
     assert days_of(found) == DAYS
 
 
-def test_hours_beside_those_of_schedule_stay_where_bars_are_stored():
+def test_hours_other_than_those_of_schedule_stay_where_bars_are_stored():
     evening = Session(DAYS[3] + 75_600, DAYS[3] + 79_200, DAYS[3])
     known = schedule(DAYS)
     known = replace(known, sessions=tuple(sorted([*known.sessions, evening])))

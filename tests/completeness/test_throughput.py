@@ -134,7 +134,7 @@ def test_a_pause_is_not_counted():
     assert known.left({M1: 5000}, {}, 10_005).likely == pytest.approx(5)
 
 
-def test_a_request_that_failed_or_was_not_asked_is_forgotten():
+def test_a_request_that_failed_or_was_not_sent_is_forgotten():
     known = Throughput()
     served(known, at=0)
     known.sent("failed", M1, 9000, 5)
@@ -152,7 +152,7 @@ def test_requests_for_a_few_bars_say_nothing_of_what_a_bar_costs():
     assert known.left({M1: 1}, {}, 25).likely == pytest.approx(1)
 
 
-def test_series_that_nobody_has_looked_at_lack_what_others_did():
+def test_series_that_nobody_has_assessed_miss_what_others_did():
     known = Throughput()
     served(known, at=0)
     assert known.left({M1: 1000}, {M1: 2}, 5) is None
@@ -176,5 +176,5 @@ def test_series_that_nobody_has_looked_at_lack_what_others_did():
         (2 * 86400, 3 * 86400, "about 2 to 3 d"),
     ],
 )
-def test_a_span_is_told_as_a_person_would(low_s, high_s, words):
+def test_a_length_of_time_is_reported_as_a_person_would(low_s, high_s, words):
     assert span_words(low_s, high_s) == words

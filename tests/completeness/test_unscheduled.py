@@ -42,16 +42,16 @@ def received(*answers):
     return accepted
 
 
-def test_many_bars_are_believed_when_they_are_told_alike_again_a_while_later():
+def test_many_bars_are_accepted_when_they_are_received_again_a_while_later():
     assert received((bars(60), NOW), (bars(60), NOW + 60), (bars(60), NOW + 300)) == [0, 0, 60]
 
 
-def test_a_few_are_believed_only_on_another_day():
+def test_a_few_are_accepted_only_on_another_day():
     answers = [(bars(2), NOW + hours * 3600) for hours in (0, 1, 24, 26)]
     assert received(*answers) == [0, 0, 0, 2]
 
 
-def test_what_is_told_otherwise_is_counted_anew():
+def test_what_is_received_differently_is_counted_anew():
     assert received((bars(60), NOW), (bars(60, close=100.5), NOW + 300), (bars(60), NOW + 600)) == [
         0,
         0,
@@ -69,7 +69,7 @@ def test_if_as_many_are_missing_they_are_accepted_only_on_another_day(lacking, a
     assert len(again.accepted) + len(later.accepted) >= 60
 
 
-def test_volumes_may_grow_meanwhile():
+def test_volumes_may_grow_in_the_meantime():
     grown = [bar._replace(volume=11.0) for bar in bars(60)]
     assert received((bars(60), NOW), (grown, NOW + 300)) == [0, 60]
 

@@ -30,7 +30,7 @@ def has_all_until(group, path, until):
 
 
 @pytest.mark.parametrize("kind", ["historical_data", "data"])
-def test_one_no_data_is_not_believed(group, kind):
+def test_one_no_data_is_not_accepted(group, kind):
     path = group.watch("AAPL_5m")
     with group.gateway.fault("false_no_data", kind=kind):
         group.fill()
@@ -74,7 +74,7 @@ def test_a_schedule_without_sessions_takes_none_back_a_day_later(group):
     assert coverage_of(group.filler)["series"][0]["expected"] == len(bars)
 
 
-def test_a_holiday_is_no_doubt_to_who_has_known_the_contracts_hours(group):
+def test_a_holiday_is_certain_if_the_contracts_hours_were_known(group):
     group.now = utc("2026-11-25 22:00")
     path = group.watch("AAPL_5m")
     group.fill()
@@ -154,7 +154,7 @@ def test_a_clock_that_jumps_and_is_set_right_again_holds_nothing_up(group, secon
     assert state(group) == "complete"
 
 
-def test_where_both_clocks_are_set_back_it_looks_again_all_the_same(group):
+def test_where_both_clocks_are_set_back_it_assesses_again_all_the_same(group):
     """As on one machine, on which the gateway runs too."""
     group.watch("AAPL_5m")
     group.now = utc("2026-11-20 17:02")
@@ -174,7 +174,7 @@ def host_clock_off(group, seconds):
 
 
 @pytest.mark.parametrize("seconds", [-DAY, -600, 600, 3600, DAY, 30 * DAY])
-def test_where_both_clocks_jump_for_a_while_nothing_is_judged(group, seconds):
+def test_where_both_clocks_jump_for_a_while_nothing_is_assessed(group, seconds):
     path = group.watch("AAPL_5m")
     group.now = utc("2026-11-20 17:02")  # in the middle of a session, and of a bar
     group.fill()
@@ -209,7 +209,7 @@ def test_what_was_found_out_by_a_clock_that_was_ahead_is_found_out_anew(group):
     assert (state(group), group.filler.status.unfillable) == ("complete", {})
 
 
-def test_a_clock_that_is_set_ahead_makes_no_doubt_older(group):
+def test_a_clock_that_is_set_ahead_makes_no_evidence_older(group):
     """Few bars at the end of an answer are believed absent when that is told a day later, too."""
     path = group.watch("AAPL_5m", group.truth("AAPL", "5m", *RECENT)[:-5])
     group.now = utc("2026-11-21 12:00")  # Saturday: no bar becomes due
@@ -229,7 +229,7 @@ def test_a_clock_that_is_set_ahead_makes_no_doubt_older(group):
 
 
 @pytest.mark.parametrize("boot", ["first", "second", ""])
-def test_a_clock_that_is_set_ahead_makes_no_doubt_older_over_a_restart(group, boot):
+def test_a_clock_that_is_set_ahead_makes_no_evidence_older_over_a_restart(group, boot):
     """Of gap-filler alone, and of the machine, whose clock is wrong until NTP sets it."""
     path = group.watch("AAPL_5m", group.truth("AAPL", "5m", *RECENT)[:-2])
     group.now = utc("2026-11-21 12:00")  # Saturday: no bar becomes due
@@ -250,7 +250,7 @@ def test_a_clock_that_is_set_ahead_makes_no_doubt_older_over_a_restart(group, bo
     assert state(group) == "complete"
 
 
-def test_a_clock_that_is_set_for_good_is_believed(group):
+def test_a_clock_that_is_set_for_good_is_accepted(group):
     """As at the start of a machine whose clock keeps no time while it is off."""
     path = group.watch("AAPL_5m")
     group.off_s = -4 * DAY
@@ -313,7 +313,7 @@ def test_a_gateway_whose_clock_goes_wrong_is_noticed_before_the_next_scan(group)
     assert (state(group), group.filler.status.state) == ("complete", "idle")
 
 
-def test_a_clock_that_is_set_right_by_a_gateways_is_believed_before_the_next_scan(group):
+def test_a_clock_that_is_set_right_by_a_gateways_is_accepted_before_the_next_scan(group):
     group.watch("AAPL_5m")
     group.off_s = -DAY
     heartbeat(group)
@@ -348,7 +348,7 @@ def set_right_after_a_day_behind(group):
     return store
 
 
-def test_nothing_is_complete_while_all_is_looked_at_anew(group):
+def test_nothing_is_complete_while_all_is_assessed_again(group):
     path = group.watch("AAPL_5m")
     store = set_right_after_a_day_behind(group)
     seen = []
@@ -359,7 +359,7 @@ def test_nothing_is_complete_while_all_is_looked_at_anew(group):
     assert state(group) == "complete"
 
 
-def test_all_is_looked_at_anew_also_where_that_fails_at_first(group):
+def test_all_is_assessed_again_also_where_that_fails_at_first(group):
     path = group.watch("AAPL_5m")
     store = set_right_after_a_day_behind(group)
     fails = [True]

@@ -65,7 +65,7 @@ def test_missing_bars_are_not_taken_for_absent_after_one_answer(group):
     assert coverage_of(group.filler)["series"][0]["state"] == "complete"
 
 
-def test_bars_that_ib_lacks_each_time_are_taken_for_absent_until_the_next_day(group):
+def test_bars_that_ib_does_not_have_each_time_are_taken_for_absent_until_the_next_day(group):
     path = group.watch("AAPL_5m")
     there = group.truth("AAPL", "5m", *RECENT)
     with group.gateway.missing_bars(every=3):
@@ -95,7 +95,7 @@ def test_bars_that_ib_lacks_each_time_are_taken_for_absent_until_the_next_day(gr
         ("night", "bars at times without trading, the first at 2026-11-17T02:35"),
     ],
 )
-def test_of_a_damaged_answer_what_is_sound_is_stored_and_the_rest_asked_for_again(group, how, why):
+def test_of_a_damaged_answer_what_is_valid_is_stored_and_the_rest_requested_again(group, how, why):
     path = group.watch("AAPL_5m")
     there = group.truth("AAPL", "5m", *RECENT)
     with group.gateway.wrong_bars(how):
@@ -133,7 +133,7 @@ AFTER_THE_SPLIT = utc("2026-11-30 22:00")
 
 
 @pytest.mark.parametrize("timeframe", ["5m", "1h", "1d"])
-def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(group, timeframe):
+def test_after_a_split_an_owned_series_is_rebuilt_and_swapped(group, timeframe):
     group.now = BEFORE_THE_SPLIT
     path = group.watch(f"SPLT_{timeframe}")
     group.fill()
@@ -167,13 +167,13 @@ def at_the_split(group):
     return path, old
 
 
-def test_a_file_that_is_edited_while_it_is_pulled_again_is_left(group):
+def test_a_file_that_is_edited_while_it_is_rebuilt_is_left(group):
     path, _ = at_the_split(group)
     edited = path.read_text() + "2026-11-30 23:00:00+00:00,1.0,1.0,1.0,1.0,1\n"
     path.write_text(edited)
     group.fill()
     assert path.read_text() == edited
-    assert "the file was changed meanwhile" in "".join(group.problems())
+    assert "the file was changed in the meantime" in "".join(group.problems())
     assert list((group.folder / ".ktrdr" / "renewed").glob("*.csv")) == []
     group.scan()
     assert path.read_text() == edited
@@ -181,7 +181,7 @@ def test_a_file_that_is_edited_while_it_is_pulled_again_is_left(group):
     assert "nothing is added in another unit" in group.problems()[0]
 
 
-def test_a_series_whose_new_file_is_removed_is_pulled_again_when_it_is_checked_next(group):
+def test_a_series_whose_new_file_is_removed_is_rebuilt_when_it_is_checked_next(group):
     path, _ = at_the_split(group)
     (group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv").unlink()
     group.fill()
@@ -202,7 +202,7 @@ def test_a_series_that_was_whole_again_when_all_ended_is_swapped_at_the_next_sta
     assert coverage_of(group.filler)["series"][0]["state"] == "complete"
 
 
-def test_what_is_left_of_an_earlier_renewal_is_not_taken_for_this_one(group):
+def test_what_is_left_of_an_earlier_rebuild_is_not_taken_for_this_one(group):
     group.now = BEFORE_THE_SPLIT
     stale = group.truth("SPLT", "1h", utc("2026-11-23"), utc("2026-11-25"))
     renewed = group.folder / ".ktrdr" / "renewed" / "SPLT_1h.csv"
@@ -216,7 +216,7 @@ def test_what_is_left_of_an_earlier_renewal_is_not_taken_for_this_one(group):
     assert group.problems() == []
 
 
-def test_after_a_split_a_file_with_rows_of_others_is_reported_and_left(group):
+def test_after_a_split_a_file_with_foreign_rows_is_reported_and_left(group):
     group.now = BEFORE_THE_SPLIT
     theirs = group.truth("SPLT", "5m", utc("2026-11-23"), utc("2026-11-26"))
     path = group.watch("SPLT_5m", theirs)
@@ -229,7 +229,7 @@ def test_after_a_split_a_file_with_rows_of_others_is_reported_and_left(group):
     assert not (group.folder / ".ktrdr" / "replaced").exists()
 
 
-def test_the_newest_daily_bar_is_asked_for_again_when_it_has_settled(group):
+def test_the_newest_daily_bar_is_requested_again_when_it_has_settled(group):
     """On a Saturday, when there is no newer bar that would bring it along."""
     path = group.watch("ESZ6_1d")
     group.now = utc("2026-11-20 23:00")

@@ -48,7 +48,7 @@ def test_what_has_not_begun_can_be_given_up(threads):
     assert sorted(task for task, _ in all_of(requests)) == [0, 1]
 
 
-def test_it_waits_no_longer_than_it_is_told(threads):
+def test_it_waits_no_longer_than_it_should(threads):
     gate = threading.Event()
     requests = InFlight(threads, at_once=9)
     requests.send("slow", gate.wait)

@@ -40,7 +40,7 @@ def waits(ledger, state):
     return lambda at: len(ledger.absences.late(state.absence_key, np.array([START]), at)) == 1
 
 
-def test_what_nothing_was_written_of_is_asked_for_at_once_and_the_next_times_ever_later(
+def test_what_nothing_was_written_of_is_requested_at_once_and_the_next_times_ever_later(
     later, state, waits
 ):
     assert not later.put_off(state, [GAP], NOW)
@@ -51,27 +51,29 @@ def test_what_nothing_was_written_of_is_asked_for_at_once_and_the_next_times_eve
         assert not waits(NOW + wait_s)
 
 
-def test_it_is_asked_for_once_a_day_at_least(later, state, waits):
+def test_it_is_requested_once_a_day_at_least(later, state, waits):
     for _ in range(30):
         later.put_off(state, [GAP], NOW)
     assert waits(NOW + DAY - 1)
     assert not waits(NOW + DAY)
 
 
-def test_after_something_was_written_it_is_asked_for_at_once_again(later, state, waits):
+def test_after_something_was_written_it_is_requested_at_once_again(later, state, waits):
     later.put_off(state, [GAP], NOW)
     later.was_written(state)
     assert not later.put_off(state, [GAP], NOW)
     assert not waits(NOW)
 
 
-def test_a_series_that_is_pulled_again_is_not_taken_for_whole(later, state, waits):
+def test_a_series_that_is_rebuilt_is_not_taken_for_whole(later, state, waits):
     state.rebuilds_from = 0
     assert [later.put_off(state, [GAP], NOW) for _ in range(3)] == [False, True, True]
     assert not waits(NOW)
 
 
-def test_what_damaged_answers_lack_is_asked_for_again_an_hour_later_then_two(later, state, waits):
+def test_bars_missing_from_damaged_answers_are_requested_an_hour_later_then_two(
+    later, state, waits
+):
     due = Expected(np.array([START, START + 60]), np.array([0, 0]))
     answer = Answer([Bar(START + 60, 1.0, 1.0, 1.0, 1.0, 1.0)])
     for wait_s in (HOUR, 2 * HOUR, 4 * HOUR):

@@ -112,7 +112,7 @@ def test_sessions_that_are_refused_are_taken_from_the_contracts_hours(group, cod
     assert rows(path) == week(group)
 
 
-def test_sessions_that_are_never_told_are_taken_from_the_contracts_hours(group):
+def test_sessions_that_are_never_reported_are_taken_from_the_contracts_hours(group):
     path = group.watch("AAPL_5m")
     with group.gateway.unanswered("schedule"):
         group.fill()

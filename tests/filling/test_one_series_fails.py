@@ -141,7 +141,7 @@ def test_it_is_filled_too_as_soon_as_it_can_be(method, error, filler, store, con
 
 @pytest.mark.parametrize("error", ["a link loop", "assertion", "malformed", "no permission"])
 @pytest.mark.parametrize("method", ["contents", "rows", "nearest", "add"])
-def test_it_is_told_of_once_and_tried_ever_more_rarely(method, error, filler, store, clock, caplog):
+def test_it_is_reported_once_and_tried_less_often(method, error, filler, store, clock, caplog):
     fill(filler)
     next_day(filler, clock)
     store.faults = {method: ERRORS[error]}
@@ -218,7 +218,7 @@ def test_one_that_is_removed_just_before_it_is_compared_is_forgotten(filled_mean
         *(("file", method) for method in ("contents", "key", "rows", "take_staged")),
     ],
 )
-def test_one_that_cannot_be_pulled_again_holds_up_nobody(
+def test_one_that_cannot_be_rebuilt_holds_up_nobody(
     place, method, error, filler, store, connection, clock
 ):
     fill(filler)
@@ -357,7 +357,7 @@ def test_what_is_wrong_with_the_whole_store_is_put_to_no_series(
     filler.close()
 
 
-def test_a_mistake_that_is_of_no_series_is_told_and_ends_nothing(filler, store, monkeypatch, clock):
+def test_a_bug_that_is_of_no_series_is_reported_and_ends_nothing(filler, store, monkeypatch, clock):
     fill(filler)
 
     def fail():

@@ -16,7 +16,7 @@ def has_all(group, path, timeframe):
 
 
 @pytest.mark.parametrize("timeframe", ["1m", "5m", "1h"])
-def test_nothing_is_written_before_ib_was_asked_which_contract_it_is(group, timeframe):
+def test_nothing_is_written_before_ib_has_reported_which_contract_it_is(group, timeframe):
     group.now = utc("2026-11-19 16:00")  # a session under way
     path = group.watch(f"KO_{timeframe}")
     group.fill()
@@ -34,7 +34,7 @@ def test_nothing_is_written_before_ib_was_asked_which_contract_it_is(group, time
 
 
 @pytest.mark.parametrize("timeframe", ["5m", "1d"])
-def test_a_symbol_that_has_become_another_company_stops_and_is_asked_about(group, timeframe):
+def test_a_symbol_that_has_become_another_company_stops_and_is_reported(group, timeframe):
     group.now = NOW - 2 * DAY
     path = group.watch(f"KO_{timeframe}")
     group.fill()
@@ -59,7 +59,7 @@ def test_a_symbol_that_has_become_another_company_stops_and_is_asked_about(group
     assert state(group) == "complete"
 
 
-def test_another_id_with_the_same_bars_goes_on_and_is_told(group):
+def test_another_id_with_the_same_bars_goes_on_and_is_reported(group):
     group.now = NOW - 2 * DAY
     path = group.watch("KO_5m")
     group.fill()
@@ -84,7 +84,7 @@ def test_a_lie_about_the_comparison_stops_nothing_for_long(group):
         assert state(group) == "complete"
 
 
-def test_two_bars_that_are_told_alike_are_enough_to_go_on(group):
+def test_two_bars_that_match_are_enough_to_go_on(group):
     group.now = NOW - 2 * DAY
     bars = group.truth("KO", "1d", utc("2026-11-01"), group.now)[-3:-1]
     path = group.watch("KO_1d", bars)
@@ -98,7 +98,7 @@ def test_two_bars_that_are_told_alike_are_enough_to_go_on(group):
 
 
 @pytest.mark.parametrize("prices", ["same", "other"])
-def test_while_the_clocks_are_apart_a_comparison_is_not_asked_for_without_end(group, prices):
+def test_while_the_clocks_are_apart_a_comparison_is_not_requested_without_end(group, prices):
     group.now = NOW - 2 * DAY
     group.watch("KO_5m")
     group.fill()

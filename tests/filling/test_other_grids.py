@@ -33,7 +33,7 @@ def found(group):
 
 
 @pytest.mark.parametrize(("timeframe", "minutes"), GRIDS)
-def test_another_grid_is_a_finding_and_learnt_when_it_is_told_again(group, timeframe, minutes):
+def test_another_grid_is_a_finding_and_learnt_when_it_is_received_again(group, timeframe, minutes):
     name = f"AAPL_{timeframe}"
     path = group.watch(name)
     with group.gateway.fault("other_grid", minutes=minutes):
@@ -87,7 +87,7 @@ def test_what_was_learnt_holds_for_other_days_and_after_a_restart(group, timefra
     assert found(group) == []
 
 
-def test_a_bar_of_a_learnt_grid_is_asked_for_as_soon_as_it_is_due(group):
+def test_a_bar_of_a_learnt_grid_is_requested_as_soon_as_it_is_due(group):
     path = group.watch("AAPL_15m")
     with group.gateway.fault("other_grid", minutes=5):
         later(group, 0)
@@ -159,7 +159,7 @@ def days_later(group, days):
 
 
 @pytest.mark.parametrize(("before", "since"), [(30, 0), (0, 30)])
-def test_when_ib_changes_its_grid_the_series_is_pulled_again_a_day_later(group, before, since):
+def test_when_ib_changes_its_grid_the_series_is_rebuilt_a_day_later(group, before, since):
     path = group.watch("AAPL_1h")
     with group.gateway.fault("other_grid", minutes=before):
         later(group, 0)
@@ -184,7 +184,7 @@ def test_when_ib_changes_its_grid_the_series_is_pulled_again_a_day_later(group, 
     assert kept.read_text() == HEADER + old
 
 
-def test_beside_rows_of_others_no_other_grid_is_stored_and_the_way_out_is_named(group):
+def test_next_to_foreign_rows_no_other_grid_is_stored_and_the_way_out_is_named(group):
     there = group.truth("AAPL", "1h", SINCE, utc("2026-11-18"))
     path = group.watch("AAPL_1h", there)
     before = path.read_text()
@@ -209,7 +209,7 @@ def test_beside_rows_of_others_no_other_grid_is_stored_and_the_way_out_is_named(
     assert clocks == {"30"}
 
 
-def test_a_series_that_is_pulled_again_takes_its_place_only_with_bars_in_it(group):
+def test_a_series_that_is_rebuilt_takes_its_place_only_with_bars_in_it(group):
     """Its old file has them, and the gateway tells of others for a while."""
     group.now = utc("2026-11-27 22:00")
     path = group.watch("SPLT_1h")

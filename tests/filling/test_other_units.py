@@ -67,7 +67,7 @@ def entry(group):
 
 @pytest.mark.parametrize("timeframe", ["1m", "5m", "1h", "4h", "1d"])
 @pytest.mark.parametrize(("of", "factor"), UNITS)
-def test_a_series_of_ours_goes_over_to_another_unit_as_a_whole(group, of, factor, timeframe):
+def test_an_owned_series_goes_over_to_another_unit_as_a_whole(group, of, factor, timeframe):
     path = group.watch(f"AAPL_{timeframe}")
     group.fill()
     before = path.read_text()
@@ -85,7 +85,7 @@ def test_a_series_of_ours_goes_over_to_another_unit_as_a_whole(group, of, factor
 
 
 @pytest.mark.parametrize(("of", "factor"), UNITS)
-def test_in_a_file_with_rows_of_others_nothing_is_written_and_a_person_is_asked(group, of, factor):
+def test_in_a_file_with_foreign_rows_nothing_is_written_and_a_person_must_decide(group, of, factor):
     theirs = group.truth("AAPL", "5m", SINCE, utc("2026-11-17"))
     path = group.watch("AAPL_5m", theirs)
     group.fill()
@@ -113,7 +113,7 @@ def test_in_a_file_with_rows_of_others_nothing_is_written_and_a_person_is_asked(
     assert entry(group)["state"] == "complete"
 
 
-def test_rows_of_others_that_a_person_has_brought_to_the_new_unit_are_added_to_at_once(group):
+def test_foreign_rows_that_a_person_has_brought_to_the_new_unit_are_added_to_at_once(group):
     theirs = group.truth("AAPL", "5m", SINCE, WEDNESDAY)
     path = group.watch("AAPL_5m", theirs)
     group.fill()

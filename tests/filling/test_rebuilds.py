@@ -125,7 +125,7 @@ def test_of_a_file_that_is_gone_or_broken_there_is_no_copy(data_dir):
     assert not store.staging.path(AAPL).exists()
 
 
-def test_a_file_with_rows_of_others_is_not_pulled_again(make_filler, connection, clock, data_dir):
+def test_a_file_with_foreign_rows_is_not_rebuilt(make_filler, connection, clock, data_dir):
     path = data_dir / AAPL.file_name
     path.write_text(HEADERS["a further column"])
     fill(filler := make_filler(ktrdr_gap_max_age_days=30))

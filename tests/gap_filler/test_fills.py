@@ -73,7 +73,7 @@ def test_a_fill_goes_on_after_a_kill_at_once_after_it_was_acknowledged(
     assert state(again) == "done"
 
 
-def test_a_symbol_in_other_letters_is_asked_back_about(filler):
+def test_a_symbol_in_other_letters_is_suggested(filler):
     run(filler)
     with pytest.raises(InvalidRequest, match="not in the store") as caught:
         fill(filler, symbol="aapl")
@@ -306,7 +306,7 @@ def test_a_contract_that_does_not_exist_is_accepted_and_says_so(filler, connecti
     assert state(filler) == "done"
 
 
-def test_an_error_of_before_it_was_asked_for_is_none_of_its_own(filler, connection):
+def test_an_error_of_before_it_was_requested_is_none_of_its_own(filler, connection):
     connection.bars_refusals["AAPL"] = RequestFailed("an old one", code=162)
     run(filler)
     assert coverage_of(filler)["series"][0]["error"] == "an old one"
@@ -317,7 +317,7 @@ def test_an_error_of_before_it_was_asked_for_is_none_of_its_own(filler, connecti
     assert "a new one; tried again at" in fills(filler)[0]["why"]
 
 
-def test_a_lost_connection_in_the_middle_is_told(filler, connection):
+def test_a_lost_connection_in_the_middle_is_reported(filler, connection):
     fill(filler)
     connection.bars_refusals["AAPL"] = NotConnected("the connection broke")
     filler.step()
@@ -325,7 +325,7 @@ def test_a_lost_connection_in_the_middle_is_told(filler, connection):
     assert state(filler) == "waiting"
 
 
-def test_a_file_that_goes_meanwhile_is_told_and_the_fill_goes_on_when_it_is_back(
+def test_a_file_that_goes_in_the_meantime_is_reported_and_the_fill_goes_on_when_it_is_back(
     filler, connection, put, data_dir
 ):
     connection.connected = False
@@ -394,7 +394,7 @@ def test_the_status_counts_the_open_ones(filler, connection):
     assert filler.status.fills == {}
 
 
-def test_fills_of_one_symbol_can_be_asked_for(filler, put):
+def test_fills_of_one_symbol_can_be_requested(filler, put):
     put("MSFT_1d")
     fill(filler)
     fill(filler, symbol="MSFT")
@@ -410,7 +410,7 @@ class SlowStore(CsvStore):
         return super().add(series, bars, correct=correct)
 
 
-def test_what_is_asked_for_has_its_turn_while_many_answers_wait(
+def test_what_is_requested_has_its_turn_while_many_answers_wait(
     make_settings, connection, clock, put
 ):
     """All answers are there at once, and two seconds are not enough to store them."""

@@ -76,7 +76,7 @@ def test_all_seven_timeframes_are_filled(put, make_filler, connection, timeframe
     assert starts_in(path) == [bar.start for bar in wanted]
 
 
-def test_holes_inside_a_file_are_closed_like_the_tail(put, make_filler):
+def test_gaps_inside_a_file_are_closed_like_the_tail(put, make_filler):
     there = minutes(*RECENT)
     path = put("AAPL_1m", there[:50] + there[51:130] + there[190:400])
     filler = make_filler()
@@ -85,7 +85,7 @@ def test_holes_inside_a_file_are_closed_like_the_tail(put, make_filler):
     assert filler.status.gaps_detected == filler.status.gaps_filled == 3
 
 
-def test_what_ib_has_not_is_remembered_and_not_asked_for_again(put, make_filler, connection, clock):
+def test_what_ib_has_not_is_remembered_and_not_requested_again(put, make_filler, connection, clock):
     connection.absent = set(minutes(*RECENT)[100:110])
     path = put("AAPL_1m")
     filler = make_filler()
@@ -143,7 +143,7 @@ def test_what_is_known_is_known_as_of_the_last_scan(put, make_filler, clock):
     assert path.read_text() == there
 
 
-def test_of_the_past_nothing_is_proven_until_it_was_looked_at_as_it_is_now(put, make_filler, clock):
+def test_of_the_past_nothing_is_proven_until_it_was_assessed_as_it_is_now(put, make_filler, clock):
     old = [*minutes("2026-10-05", "2026-10-06"), *minutes(*RECENT)]
     path = put("AAPL_1m", old)
     filler = make_filler()
@@ -188,7 +188,7 @@ def after(seconds: float, filler: GapFiller, clock: SetClock) -> None:
 
 
 @pytest.mark.parametrize("is_down", [False, True])
-def test_files_are_looked_at_while_answers_are_waited_for(
+def test_files_are_assessed_while_answers_are_waited_for(
     put, make_settings, connection, clock, is_down
 ):
     names = [f"AAPL_{timeframe}" for timeframe in ("1m", "5m", "15m")]
@@ -252,7 +252,7 @@ def test_what_failed_is_tried_again_at_the_next_scan(put, make_filler, connectio
     assert len(starts_in(path)) == 8
 
 
-def test_what_failed_for_want_of_data_is_asked_for_as_soon_as_they_are_back(
+def test_what_failed_for_want_of_data_is_requested_as_soon_as_they_are_back(
     put, make_filler, connection, clock
 ):
     clock.now += 60
@@ -272,7 +272,7 @@ def test_what_failed_for_want_of_data_is_asked_for_as_soon_as_they_are_back(
     assert len(starts_in(path)) == 8
 
 
-def test_what_is_refused_to_the_account_is_not_asked_for_when_data_are_back(
+def test_what_is_refused_to_the_account_is_not_requested_when_data_are_back(
     put, make_filler, connection, clock
 ):
     put("AAPL_1h")
@@ -286,7 +286,7 @@ def test_what_is_refused_to_the_account_is_not_asked_for_when_data_are_back(
     assert len(connection.requested) == requested
 
 
-def test_what_was_late_is_asked_for_again_at_the_next_scan(put, make_filler, connection, clock):
+def test_what_was_late_is_requested_again_at_the_next_scan(put, make_filler, connection, clock):
     clock.now = utc("2026-11-20 11:01")
     last = utc("2026-11-20 10:00")
     connection.absent = {last}
@@ -331,7 +331,7 @@ def test_where_ib_is_behind_nothing_is_taken_for_absent(put, make_filler, connec
     assert starts_in(path)[-1] == there[79]
 
 
-def test_what_never_comes_is_asked_for_ever_more_rarely(put, make_filler, connection, clock):
+def test_what_never_comes_is_requested_less_and_less_often(put, make_filler, connection, clock):
     """A day without a trade has no daily bar, and nobody knows so before the next morning."""
     clock.now = utc("2026-11-20 12:05:00")
     connection.absent = {utc("2026-11-20")}
@@ -346,7 +346,7 @@ def test_what_never_comes_is_asked_for_ever_more_rarely(put, make_filler, connec
     assert 5 < len(connection.requested) - requested < 16
 
 
-def test_bars_of_a_session_that_schedule_lacks_are_stored_when_they_are_told_again(
+def test_bars_of_a_session_that_schedule_does_not_have_are_stored_when_they_are_received_again(
     put, make_filler, connection, clock
 ):
     weekend = ("2026-11-14", "2026-11-15")
@@ -369,7 +369,7 @@ def test_bars_of_a_session_that_schedule_lacks_are_stored_when_they_are_told_aga
     assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
-def test_bars_of_a_session_that_schedule_lacks_are_forgotten_when_they_were_a_mistake(
+def test_bars_of_a_session_that_schedule_does_not_have_are_forgotten_when_they_were_a_mistake(
     put, make_filler, connection, clock
 ):
     connection.is_closed = lambda day: (day // DAY + 3) % 7 > 4
@@ -390,7 +390,7 @@ def is_moved(bar):
     return bar._replace(start=ODD) if bar.start == MOVED else bar
 
 
-def test_a_single_odd_bar_is_left_out_and_what_its_answer_lacks_is_asked_for_again(
+def test_a_single_odd_bar_is_left_out_and_what_its_answer_does_not_have_is_requested_again(
     put, make_filler, connection, clock
 ):
     path = put("AAPL_15m")
@@ -409,7 +409,7 @@ def test_a_single_odd_bar_is_left_out_and_what_its_answer_lacks_is_asked_for_aga
     assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
-def test_an_odd_bar_that_is_told_alike_for_more_than_a_day_is_stored(
+def test_an_odd_bar_that_is_the_same_for_more_than_a_day_is_stored(
     put, make_filler, connection, clock
 ):
     path = put("AAPL_15m")
@@ -437,7 +437,7 @@ def test_the_first_bar_of_a_session_is_left_out_where_the_next_one_is_odd(
     assert not {open_, second, second + 300} & {*starts_in(path)}
 
 
-def test_a_control_is_the_very_bar_that_was_asked_for(put, make_filler, connection, clock):
+def test_a_control_is_the_very_bar_that_was_requested(put, make_filler, connection, clock):
     """Another one in its place proves nothing of what IB lacks."""
     there = minutes(*RECENT)
     put("AAPL_1m", there[:200] + there[210:])
@@ -555,7 +555,7 @@ def test_an_unknown_symbol_is_named_and_the_others_go_on(put, make_filler, conne
     )
 
 
-def test_the_log_has_what_to_do_beside_what_it_is_about(put, make_filler, connection, caplog):
+def test_the_log_has_what_to_do_next_to_what_it_is_about(put, make_filler, connection, caplog):
     hint = 'say so:\n[CLF7]\nlocal_symbol = "CLF27"'
     connection.refusals["CLF7"] = UnknownContract("none such", code=200, hint=hint)
     put("CLF7_1m")
@@ -568,7 +568,7 @@ def test_the_log_has_what_to_do_beside_what_it_is_about(put, make_filler, connec
 @pytest.mark.parametrize(
     "error", [UnknownContract("none such", code=200), NotEntitled("subscribe", code=354)]
 )
-def test_what_ib_refuses_for_good_is_asked_for_again_all_the_same(
+def test_what_ib_refuses_for_good_is_requested_again_all_the_same(
     put, make_filler, connection, clock, error
 ):
     connection.refusals["AAPL"] = error
@@ -587,9 +587,7 @@ def test_what_ib_refuses_for_good_is_asked_for_again_all_the_same(
     assert set(minutes(*RECENT)) <= set(starts_in(path))
 
 
-def test_without_permission_the_holes_say_so_until_a_scan_is_asked_for(
-    put, make_filler, connection
-):
+def test_without_permission_the_gaps_say_so_until_a_scan_is_requested(put, make_filler, connection):
     path = put("AAPL_1m")
     filler = make_filler()
     fill(filler)
@@ -683,7 +681,7 @@ def test_simulated_bars_do_not_enter_a_live_store_through_a_forwarder(
     assert path.read_text() == HEADER
 
 
-def test_a_wrong_entry_is_named_and_nothing_is_asked_for_it(put, make_filler, connection, data_dir):
+def test_a_wrong_entry_is_named_and_nothing_is_requested(put, make_filler, connection, data_dir):
     path = put("AAPL_1m")
     (data_dir / "instruments.toml").write_text('[AAPL]\nsec_type = "SHARE"\n')
     filler = make_filler()
@@ -707,7 +705,7 @@ def test_a_wrong_entry_stops_nobody_else(put, make_filler, data_dir):
     assert filler.status.series_blocked == 1
 
 
-def test_instruments_that_are_no_toml_are_named_and_nothing_is_asked_for(
+def test_instruments_that_are_no_toml_are_named_and_nothing_is_requested(
     put, make_filler, connection, data_dir
 ):
     put("AAPL_1m")
@@ -749,7 +747,7 @@ def test_a_connection_that_breaks_between_costs_nothing_that_has_come(put, make_
     assert all(len(starts_in(p)) == 4 * MINUTES_A_DAY for p in paths)
 
 
-def test_older_holes_are_shown_and_filled_only_when_asked_for(put, make_filler):
+def test_older_gaps_are_shown_and_filled_only_when_requested(put, make_filler):
     old = minutes("2026-11-10", "2026-11-11")
     path = put("AAPL_1m", old[:5] + old[8:])
     filler = make_filler()
@@ -839,7 +837,7 @@ def test_since_takes_effect_without_a_restart(put, make_filler, data_dir):
     assert starts_in(path) == list(range(utc("2026-10-01"), utc("2026-11-21"), DAY))
 
 
-def test_a_long_history_beside_a_short_one_goes_on_day_after_day(put, make_filler, data_dir, clock):
+def test_a_long_history_with_a_short_one_goes_on_day_after_day(put, make_filler, data_dir, clock):
     (data_dir / "instruments.toml").write_text('[AAPL]\nsince = { "1d" = 2026-06-01 }\n')
     daily, minute = put("AAPL_1d"), put("AAPL_1m")
     filler = make_filler()
@@ -860,7 +858,7 @@ def test_after_a_long_sleep_it_knows_that_it_knows_nothing(put, make_filler, clo
     assert starts_in(path)[-1] == utc("2026-12-10 11:59")
 
 
-def test_a_bar_that_cannot_be_true_is_not_asked_for_over_and_over(
+def test_a_bar_that_cannot_be_true_is_not_requested_over_and_over(
     put, make_filler, connection, clock
 ):
     bad = minutes(*RECENT)[30]
@@ -877,7 +875,7 @@ def test_a_bar_that_cannot_be_true_is_not_asked_for_over_and_over(
     assert bad in starts_in(path)
 
 
-def test_a_bar_that_is_never_sound_is_asked_for_ever_more_rarely(
+def test_a_bar_that_is_never_valid_is_requested_less_and_less_often(
     put, make_filler, connection, clock
 ):
     bad = utc("2026-11-18 11:00")
@@ -896,7 +894,7 @@ def test_a_bar_that_is_never_sound_is_asked_for_ever_more_rarely(
     assert times == [1, 3, 7, 15, 31, 63, 127]
 
 
-def test_a_damaged_answer_proves_nothing_of_what_it_lacks(put, make_filler, connection, clock):
+def test_a_damaged_answer_proves_no_absence(put, make_filler, connection, clock):
     """It has every second minute only, and one bar that cannot be."""
     there = minutes(*RECENT)
     connection.absent, connection.invalid = set(there[1:200:2]), {there[4]}
@@ -1011,7 +1009,7 @@ def test_a_ledger_that_is_damaged_inside_is_left_for_a_new_one_with_its_fills(
     assert [one.id for one in again.requests.listed("AAPL").fills] == [1]
 
 
-def test_what_one_contract_lacks_says_nothing_about_another(put, make_filler, connection, data_dir):
+def test_absences_of_one_contract_say_nothing_of_another(put, make_filler, connection, data_dir):
     entries = data_dir / "instruments.toml"
     entries.write_text('[ES]\nsec_type = "FUT"\nexpiry = "202509"\n')
     connection.absent = set(minutes(*RECENT))
@@ -1059,7 +1057,7 @@ def test_it_takes_none_either_when_the_gateway_says_only_later_what_it_is(
     assert connection.requested == []
 
 
-def test_an_empty_answer_is_believed_only_when_the_contract_answers_at_all(
+def test_an_empty_answer_is_accepted_only_when_the_contract_answers_at_all(
     put, make_filler, connection, clock
 ):
     """The tail is missing because IB sends nothing, not because nothing was traded."""
@@ -1079,7 +1077,7 @@ def test_an_empty_answer_is_believed_only_when_the_contract_answers_at_all(
     assert set(there) <= set(starts_in(path))
 
 
-def test_a_day_without_any_bar_is_not_believed_absent_on_one_day(
+def test_a_day_without_any_bar_is_not_taken_for_absent_on_one_day(
     put, make_filler, connection, clock
 ):
     connection.absent = set(minutes("2026-11-18"))
@@ -1098,7 +1096,7 @@ def test_a_day_without_any_bar_is_not_believed_absent_on_one_day(
     assert len(requested) == 4, "an answer that lacked it, and three more"
 
 
-def test_empty_days_at_the_edge_of_an_answer_are_asked_for_once_more(put, make_filler, connection):
+def test_empty_days_at_the_edge_of_an_answer_are_requested_once_more(put, make_filler, connection):
     before = [f"2026-11-{day}" for day in range(10, 18)]
     connection.absent = set(minutes(*before))
     put("AAPL_1m")
@@ -1127,7 +1125,7 @@ def test_what_is_older_than_ibs_first_bar_is_not_expected_where_bars_bear_that_o
     assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
-def test_a_first_bar_that_is_told_too_late_takes_nothing_away(put, make_filler, connection, clock):
+def test_a_first_bar_reported_too_late_takes_nothing_away(put, make_filler, connection, clock):
     """The answer was cut off, and the first bar is a lie."""
     connection.most = 150
     head = connection._head
@@ -1171,13 +1169,13 @@ def failing_for_hours(filler, connection, clock) -> int:
     return len(connection.requested) - requested
 
 
-def test_a_proof_that_fails_is_tried_ever_more_rarely(put, make_filler, connection, clock):
+def test_a_proof_that_fails_is_tried_less_and_less_often(put, make_filler, connection, clock):
     put("AAPL_1m", minutes(*RECENT)[:-MINUTES_A_DAY])
     connection.silent = True
     assert failing_for_hours(make_filler(), connection, clock) < 2 * 12 * 2 + 20
 
 
-def test_a_first_bar_that_nobody_tells_is_asked_for_ever_more_rarely(
+def test_a_first_bar_that_nobody_reports_is_requested_less_and_less_often(
     put, make_filler, connection, clock
 ):
     put("AAPL_1m")
@@ -1288,7 +1286,7 @@ def test_after_its_last_day_nothing_is_expected_of_a_future(put, make_filler, co
     assert entry["missing"] == {}
 
 
-def test_a_last_day_that_is_told_too_early_takes_nothing_away_that_is_stored(
+def test_a_last_day_that_is_reported_too_early_takes_nothing_away_that_is_stored(
     put, make_filler, connection
 ):
     there = minutes(*RECENT)
@@ -1298,7 +1296,7 @@ def test_a_last_day_that_is_told_too_early_takes_nothing_away_that_is_stored(
     assert starts_in(path) == there
 
 
-def test_a_contract_of_which_ib_has_nothing_is_looked_at_again_tomorrow(
+def test_a_contract_of_which_ib_has_nothing_is_requested_again_tomorrow(
     put, make_filler, connection, clock
 ):
     connection.heads["NONE"] = utc("2030-01-01")
@@ -1317,7 +1315,7 @@ def test_a_contract_of_which_ib_has_nothing_is_looked_at_again_tomorrow(
     assert len(connection.requested) > requested
 
 
-def test_a_revised_bar_of_ours_is_corrected(put, make_filler, connection, clock):
+def test_a_revised_bar_that_is_owned_is_corrected(put, make_filler, connection, clock):
     path = put("AAPL_1d")
     filler = make_filler()
     fill(filler)
@@ -1344,7 +1342,7 @@ def split(bar):
     return bar._replace(**{k: getattr(bar, k) / 4 for k in ("open", "high", "low", "close")})
 
 
-def test_after_a_split_a_series_of_ours_is_pulled_again_and_swapped(
+def test_after_a_split_an_owned_series_is_rebuilt_and_swapped(
     put, make_filler, connection, clock, data_dir
 ):
     path = put("AAPL_1m")
@@ -1390,7 +1388,7 @@ def test_a_split_that_the_older_bars_alone_show_is_followed(put, make_filler, co
 @pytest.mark.parametrize(
     "error", [IndexError("index 3 is out of bounds"), ValueError("year 0 is out of range")]
 )
-def test_a_mistake_of_ours_in_one_series_costs_no_other(put, make_filler, connection, error):
+def test_a_bug_in_one_series_costs_no_other(put, make_filler, connection, error):
     put("AAPL_1m")
     path = put("MSFT_1m")
     connection.refusals["AAPL"] = error
@@ -1402,7 +1400,7 @@ def test_a_mistake_of_ours_in_one_series_costs_no_other(put, make_filler, connec
     assert str(error) in problem.message
 
 
-def test_a_series_that_is_pulled_again_goes_on_after_a_crash(
+def test_a_series_that_is_rebuilt_goes_on_after_a_crash(
     put, make_filler, connection, clock, data_dir
 ):
     path = put("AAPL_1m")
@@ -1427,7 +1425,7 @@ def test_a_series_that_is_pulled_again_goes_on_after_a_crash(
     assert line(split(price(minutes(*RECENT)[0]))) in path.read_text()
 
 
-def test_after_a_split_a_file_with_rows_of_others_is_left(put, make_filler, connection):
+def test_after_a_split_a_file_with_foreign_rows_is_left(put, make_filler, connection):
     there = minutes(*RECENT)
     path = put("AAPL_1m", there[:300])
     connection.factor = split
@@ -1460,7 +1458,7 @@ def test_what_comes_with_nothing_but_revised_bars_is_stored_at_once(
     assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
-def test_what_is_told_in_another_unit_and_then_not_is_asked_for_ever_more_rarely(
+def test_what_is_received_in_another_unit_and_then_not_is_requested_less_and_less_often(
     put, make_filler, connection, clock
 ):
     path = put("AAPL_1m")
@@ -1487,7 +1485,7 @@ def test_what_is_told_in_another_unit_and_then_not_is_asked_for_ever_more_rarely
     assert coverage_of(filler)["series"][0]["state"] == "complete"
 
 
-def test_while_a_series_cannot_be_pulled_again_in_one_unit_its_file_is_left_as_it_is(
+def test_while_a_series_cannot_be_rebuilt_in_one_unit_its_file_is_left_as_it_is(
     put, make_filler, connection, clock, data_dir
 ):
     path = put("AAPL_1m")
@@ -1555,7 +1553,7 @@ def test_what_touches_no_stored_bar_is_not_written_before_any_was_compared(
         assert set(starts_in(path)) > set(minutes(*RECENT)) | set(there)
 
 
-def test_an_answer_that_was_under_way_when_a_series_is_pulled_again_is_not_written(
+def test_an_answer_that_was_under_way_when_a_series_is_rebuilt_is_not_written(
     put, make_filler, connection, data_dir
 ):
     path = put("AAPL_1m")
@@ -1575,7 +1573,7 @@ def test_an_answer_that_was_under_way_when_a_series_is_pulled_again_is_not_writt
     assert [one.read_text() for one in kept] == [before]
 
 
-def test_to_old_rows_of_others_in_another_unit_bars_are_added_as_long_as_the_newest_are_alike(
+def test_to_old_foreign_rows_in_another_unit_bars_are_added_as_long_as_the_newest_are_alike(
     put, make_filler, connection, clock
 ):
     there = minutes("2026-11-09", "2026-11-10")
@@ -1610,7 +1608,7 @@ def test_however_many_bars_are_revised_only_those_are_written_anew(
     assert not (data_dir / ".ktrdr" / "replaced").exists()
 
 
-def test_what_is_adjusted_for_dividends_is_pulled_again_after_one(
+def test_what_is_adjusted_for_dividends_is_rebuilt_after_one(
     put, make_filler, connection, clock, data_dir
 ):
     (data_dir / "instruments.toml").write_text('[AAPL]\nwhat_to_show = "ADJUSTED_LAST"\n')
@@ -1627,7 +1625,7 @@ def test_what_is_adjusted_for_dividends_is_pulled_again_after_one(
     assert len(list((data_dir / ".ktrdr" / "replaced").iterdir())) == 1
 
 
-def test_a_file_that_somebody_has_edited_is_not_ours_any_more(put, make_filler):
+def test_a_file_that_somebody_has_edited_is_not_owned_any_more(put, make_filler):
     path = put("AAPL_1m")
     filler = make_filler()
     fill(filler)
@@ -1687,7 +1685,7 @@ def test_old_bars_are_compared_once_a_day(put, make_filler, connection, clock):
     assert wanted.exists()
 
 
-def test_what_is_asked_for_is_called_so(put, make_filler, connection):
+def test_what_is_requested_is_called_so(put, make_filler, connection):
     put("AAPL_1m")
     filler = make_filler()
     seen = []

@@ -177,7 +177,7 @@ def test_a_series_whose_file_was_removed_needs_nobody(put, make_filler, connecti
     assert [problem.is_over for problem in said.recent_errors] == [True]
 
 
-def test_bars_that_a_broken_file_lacks_are_not_hidden(put, make_filler):
+def test_bars_that_a_broken_file_does_not_have_are_not_hidden(put, make_filler):
     path = put("AAPL_1h")
     path.write_text(HEADER + "2026-11-17 10:00:00+00:00,1,2,oops,1,5\n")
     fill(filler := make_filler())
@@ -191,7 +191,7 @@ def test_bars_that_a_broken_file_lacks_are_not_hidden(put, make_filler):
     assert (filler.status.gaps_remaining, filler.status.unfillable) == (0, {})
 
 
-def test_holes_of_a_file_that_breaks_are_not_waited_for(put, make_filler, connection):
+def test_gaps_of_a_file_that_breaks_are_not_waited_for(put, make_filler, connection):
     path = put("AAPL_1h")
     connection.bars_refusals = {"AAPL": RequestFailed("once", code=162)}
     fill(filler := make_filler())
@@ -316,7 +316,7 @@ def locked(make_settings, connection, clock, data_dir):
     store.filler.close()
 
 
-def test_what_the_store_refuses_is_told_until_a_try_went_well(locked):
+def test_what_the_store_refuses_is_reported_until_a_try_went_well(locked):
     for _ in range(4):
         assert not locked.filler.step()
     first, *later = [status.store_trouble for status in locked.said]
@@ -329,7 +329,7 @@ def test_what_the_store_refuses_is_told_until_a_try_went_well(locked):
     assert (locked.filler.status.state, locked.filler.status.series_current) == ("idle", 1)
 
 
-def test_entries_that_cannot_be_read_are_told_until_they_can(locked, data_dir):
+def test_entries_that_cannot_be_read_are_reported_until_they_can(locked, data_dir):
     locked.is_locked = False
     (data_dir / "instruments.toml").write_text("[[[ broken")
     for _ in range(4):

@@ -33,12 +33,12 @@ def wanted(path, series=AAPL):
         return ledger.series.wanted(series)
 
 
-def test_a_store_in_which_nothing_was_asked_for_gets_no_ledger(records, path):
+def test_a_store_in_which_nothing_was_requested_gets_no_ledger(records, path):
     assert records.listed() == []
     assert not path.exists()
 
 
-def test_a_fill_that_was_asked_for_is_there_after_a_restart(records, path):
+def test_a_fill_that_was_requested_is_there_after_a_restart(records, path):
     fill = records.request(AAPL, 5 * DAY, NOW)
     assert FillRecords(path).listed() == [fill]
     assert (fill.state, fill.requested_at) == (State.QUEUED, NOW)
@@ -55,7 +55,7 @@ def test_of_several_fills_the_earliest_day_stands_until_it_is_cancelled(records,
     assert wanted(path) is None
 
 
-def test_the_same_day_asked_for_twice_is_one_fill(records):
+def test_the_same_day_requested_twice_is_one_fill(records):
     assert records.request(AAPL, 5 * DAY, NOW) == records.request(AAPL, 5 * DAY, NOW + 60)
 
 
@@ -68,7 +68,7 @@ def test_what_is_done_says_how_many_bars_there_were_and_is_kept_complete(records
     assert wanted(path) == 5 * DAY
 
 
-def test_what_was_cancelled_meanwhile_is_not_done(records):
+def test_what_was_cancelled_in_the_meantime_is_not_done(records):
     fill = records.request(AAPL, 5 * DAY, NOW)
     records.cancel({fill.id}, NOW)
     records.complete(fill.id, COUNTS, NOW + 7)
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(data_dir):
         FillRecords(data_dir / ".ktrdr/ledger.sqlite").request(AAPL, DAY, NOW)
 
 
-def test_nothing_is_written_beside_the_log_of_a_ledger_that_was_just_deleted(records, path):
+def test_nothing_is_written_next_to_the_log_of_a_ledger_that_was_just_deleted(records, path):
     ledger = Ledger(path)
     ledger.series.note_check(AAPL, "sample", NOW)
     path.unlink()

@@ -69,7 +69,7 @@ def test_old_absence_expires_after_a_month(ledger):
     assert len(ledger.absences.absent(AAPL, starts(old), NOW + 30 * DAY)) == 0
 
 
-def test_a_late_bar_is_no_absent_one_and_may_soon_be_asked_for_again(ledger):
+def test_a_late_bar_is_no_absent_one_and_may_soon_be_requested_again(ledger):
     late = NOW - 120
     ledger.absences.record_late(AAPL, [Gap(late, late, 1)], NOW, until=NOW + 150)
     assert len(ledger.absences.late(AAPL, starts(late), NOW + 149)) == 1
@@ -93,7 +93,7 @@ def test_it_survives_a_restart(ledger, path):
     again.close()
 
 
-def test_what_was_asked_for_before_there_were_fills_is_one_now(path):
+def test_what_was_requested_before_there_were_fills_is_one_now(path):
     open_database(path, LEDGER).close()
     with contextlib.closing(sqlite3.connect(path)) as old, old:
         old.execute("DROP TABLE fills")
@@ -121,7 +121,7 @@ def test_it_notices_that_its_file_was_deleted_also_when_there_is_another_one(led
     assert not ledger.file.is_in_place
 
 
-def test_a_ledger_is_made_when_something_is_asked_of_it_and_not_before(ledger, path):
+def test_a_ledger_is_made_when_something_is_recorded_and_not_before(ledger, path):
     ledger.file.notice_deletion()
     ledger.put_off(DAY, NOW)
     assert ledger.forget_after(NOW) == 0

@@ -1,4 +1,4 @@
-"""Other threads ask the gap filler while it works: what they hear is of one moment."""
+"""Other threads query the gap filler while it works: each answer is of one moment."""
 
 import contextlib
 import sys
@@ -35,20 +35,20 @@ def hurried():
     sys.setswitchinterval(before)
 
 
-class Askers:
-    """Threads that ask one thing after another until they are told to stop."""
+class Readers:
+    """Threads that send one query after another until they are stopped."""
 
-    def __init__(self, asks, count=4):
+    def __init__(self, queries, count=4):
         self.stopping = threading.Event()
         self.answers = 0
         self.errors = []
-        self.threads = [threading.Thread(target=self._ask, args=(asks,)) for _ in range(count)]
+        self.threads = [threading.Thread(target=self._query, args=(queries,)) for _ in range(count)]
 
-    def _ask(self, asks):
+    def _query(self, queries):
         while not self.stopping.is_set() and not self.errors:
-            for ask in asks:
+            for query in queries:
                 try:
-                    ask()
+                    query()
                 except Exception as error:  # noqa: BLE001  whatever it is, it should not be
                     self.errors.append(repr(error))
                 self.answers += 1
@@ -65,66 +65,66 @@ class Askers:
 
 
 def remove_ledger(data_dir):
-    """As somebody may do at any time: it is closed then, and begun anew."""
+    """As somebody may do at any time: it is closed then, and begun again."""
     for path in (data_dir / ".ktrdr").glob("ledger.sqlite*"):
         path.unlink(missing_ok=True)
 
 
 @pytest.mark.usefixtures("hurried")
-def test_whoever_asks_while_the_ledger_is_closed_and_made_anew_is_answered(
+def test_queries_are_answered_while_the_ledger_is_closed_and_begun_again(
     filler, put, data_dir, clock
 ):
-    """What crashed the program: a connection to the ledger that another thread had closed.
+    """This crashed the program: another thread had closed the connection to the ledger.
 
-    As long as the sessions are not learnt anew, nothing is known of any day.
+    Until the sessions are requested again, nothing is known of any day.
     """
     for name in NAMES:
         put(name)
     fill(filler)
     series = [parse_series(f"{name}.csv") for name in NAMES]
 
-    def ask_of(one):
+    def query_of(one):
         with contextlib.suppress(InvalidRequest):
             filler.bars_of_day(one, THE_DAY)
 
-    asks = [partial(ask_of, one) for one in series]
+    queries = [partial(query_of, one) for one in series]
     until = time.monotonic() + 2.0
-    with Askers([*asks, lambda: coverage_of(filler), lambda: filler.status]) as askers:
-        while time.monotonic() < until and not askers.errors:
+    with Readers([*queries, lambda: coverage_of(filler), lambda: filler.status]) as readers:
+        while time.monotonic() < until and not readers.errors:
             clock.now += 300
-            for entries in [*["[broken"] * 9, ""]:  # what is forgotten is not learnt at once
+            for entries in [*["[broken"] * 9, ""]:  # what is forgotten is not requested at once
                 (data_dir / "instruments.toml").write_text(entries)
                 remove_ledger(data_dir)
                 filler.request_scan()
                 filler.step()
-    assert not askers.errors
-    assert askers.answers > 100
+    assert not readers.errors
+    assert readers.answers > 100
     assert filler.status.last_scan_time.timestamp() > NOW + 300  # there was something to disturb
 
 
 @pytest.mark.usefixtures("hurried")
-def test_what_is_told_of_all_series_is_of_one_moment(filler, put, clock):
-    """Each is judged at each scan, by the same clock: no answer has some before and some after."""
+def test_what_is_reported_of_all_series_is_of_one_moment(filler, put, clock):
+    """All are assessed at each scan, by the same clock: each answer is of one scan."""
     for name in NAMES:
         put(name)
     fill(filler)
 
-    def ask():
-        said = coverage_of(filler)
-        untils = {entry["until"] for entry in said["series"]}
-        assert untils == {said["scan_time"]}
+    def query():
+        coverage = coverage_of(filler)
+        untils = {entry["until"] for entry in coverage["series"]}
+        assert untils == {coverage["scan_time"]}
 
     until = time.monotonic() + 1.0
-    with Askers([ask]) as askers:
-        while time.monotonic() < until and not askers.errors:
+    with Readers([query]) as readers:
+        while time.monotonic() < until and not readers.errors:
             clock.now += 300
             filler.request_scan()
             filler.step()
-    assert not askers.errors
-    assert askers.answers > 100
+    assert not readers.errors
+    assert readers.answers > 100
 
 
-def test_what_is_asked_for_is_told_with_the_gaps_that_it_is_for(
+def test_what_is_requested_is_reported_with_the_gaps_that_it_is_for(
     make_settings, connection, clock, put
 ):
     put("AAPL_1h")
@@ -147,61 +147,61 @@ def test_what_is_asked_for_is_told_with_the_gaps_that_it_is_for(
 
 
 @pytest.fixture
-def ask_of_day(filler, make_settings):
-    """Over the socket, as the page asks."""
+def query_day(filler, make_settings):
+    """Over the socket, as the page does."""
     path = make_settings().gap_filler_socket
     with serving(LocalServer(path, routes(filler))):
         client = LocalClient(path, "gap-filler")
         yield lambda: client.get("/coverage", symbol="AAPL", timeframe="1h", day="2026-11-19")
 
 
-def test_each_bar_of_a_day_is_told(filler, put, ask_of_day):
+def test_each_bar_of_a_day_is_reported(filler, put, query_day):
     put("AAPL_1h")
     fill(filler)
     ten = utc("2026-11-19 10:00")
-    assert ask_of_day() == {
+    assert query_day() == {
         "day": "2026-11-19",
         "state": "open",
         "bars": [[ten, "present"], [ten + 3600, "present"]],
     }
 
 
-def test_of_a_file_that_was_removed_since_it_is_told_that_it_is_gone(filler, put, ask_of_day):
+def test_of_a_file_that_was_removed_since_it_is_reported_that_it_is_gone(filler, put, query_day):
     path = put("AAPL_1h")
     fill(filler)
     path.unlink()
     with pytest.raises(UnknownSeries, match=r"AAPL_1h\.csv is not in the store any more") as raised:
-        ask_of_day()
+        query_day()
     assert "create it with the header" in raised.value.hint
 
 
-def test_of_a_file_that_was_broken_since_its_line_is_told(filler, put, ask_of_day):
+def test_of_a_file_that_was_broken_since_its_line_is_reported(filler, put, query_day):
     path = put("AAPL_1h")
     fill(filler)
     path.write_text(path.read_text().replace("2026-11-19 10", "2026-11-19 x"))
     with pytest.raises(MalformedFile, match=r"AAPL_1h\.csv line \d: '2026-11-19 x"):
-        ask_of_day()
+        query_day()
 
 
-def test_of_a_file_that_is_known_to_be_broken_the_same_is_told(filler, put, ask_of_day):
+def test_of_a_file_that_is_known_to_be_broken_the_same_is_reported(filler, put, query_day):
     path = put("AAPL_1h")
     path.write_text(HEADER + "yesterday,1,1,1,1,1\n")
     fill(filler)
     with pytest.raises(MalformedFile, match=r"AAPL_1h\.csv line 2: 'yesterday'") as raised:
-        ask_of_day()
+        query_day()
     assert "ktrdr check AAPL 1h" in raised.value.hint
 
 
-def test_of_a_file_that_cannot_be_opened_it_is_told_why(filler, put, ask_of_day):
+def test_of_a_file_that_cannot_be_opened_it_is_reported_why(filler, put, query_day):
     path = put("AAPL_1h")
     fill(filler)
     path.unlink()
     path.symlink_to(path.name)
     with pytest.raises(StoreUnwritable, match=r"AAPL_1h\.csv: Too many levels") as raised:
-        ask_of_day()
+        query_day()
     assert raised.value.hint
 
 
-def test_of_a_series_that_was_never_looked_at_nothing_is_known(ask_of_day):
+def test_of_a_series_that_was_never_assessed_nothing_is_known(query_day):
     with pytest.raises(InvalidRequest, match="its bars have not been assessed yet"):
-        ask_of_day()
+        query_day()
