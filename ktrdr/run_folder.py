@@ -1,4 +1,4 @@
-"""The run folder: for its owner alone. One that somebody else made is checked, never changed."""
+"""The run folder, which is for its owner alone: made or checked, and its small files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ktrdr.errors import Misconfigured
 
 _ENDS = (".sock", ".pid", ".lock")
 _BEGINS = ("supervis", "settings.json", "port-forward", ".port-forward")
-"""How the names in a run folder end, or begin."""
+"""How the names of our files in a run folder end or begin."""
 
 _PID_BYTES = 32
 _FILE_BYTES = 2**20
 
 
 def prepare_folder(folder: Path, name: str = "KTRDR_RUN_DIR") -> None:
-    """Make a folder for sockets, with mode 0700; one that is there must have it already.
+    """Make a folder for sockets with mode 0700; an existing one must have it already.
 
-    `name`: what it is called in an error. Misconfigured: it cannot be made, is somebody else's, or
+    `name`: the setting, for errors. Misconfigured: it cannot be made, belongs to another user, or
     others may enter it too.
     """
     try:
@@ -37,9 +37,9 @@ def prepare_folder(folder: Path, name: str = "KTRDR_RUN_DIR") -> None:
 
 
 def prepare_run_folder(folder: Path, name: str = "KTRDR_RUN_DIR") -> None:
-    """The same for KTRDR_RUN_DIR itself, which must not be a folder of other things.
+    """The same for KTRDR_RUN_DIR itself, which must not be a folder for anything else.
 
-    Misconfigured as above, and where there are files and none of them is one of ours.
+    Misconfigured as above, and if it has files of which none is ours.
     """
     prepare_folder(folder, name)
     if other := other_than_ours(folder):
@@ -49,15 +49,15 @@ def prepare_run_folder(folder: Path, name: str = "KTRDR_RUN_DIR") -> None:
 
 
 def other_than_ours(folder: Path) -> str:
-    """A name in a folder that has no files of ktrdr's; empty: the folder is empty, or ktrdr's."""
+    """A name in a folder without any of our files; empty: the folder is empty, or ours."""
     names = sorted(entry.name for entry in folder.iterdir())
     return "" if any(map(_is_ours, names)) else next(iter(names), "")
 
 
 def write_anew(path: Path, text: str) -> None:
-    """Write a small file in the place of what has its name, and never through a link.
+    """Write a small file, replacing what has its name, and never through a link.
 
-    Misconfigured: it cannot be, as where a folder has its name.
+    Misconfigured: it cannot be written, as when a folder has its name.
     """
     try:
         make_way(path)
@@ -69,7 +69,7 @@ def write_anew(path: Path, text: str) -> None:
 
 
 def make_way(path: Path) -> None:
-    """Remove what has this name, a file, link, pipe or socket. Misconfigured: it is a folder."""
+    """Remove a file, link, pipe or socket of this name. Misconfigured: it is a folder."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -79,17 +79,17 @@ def make_way(path: Path) -> None:
 
 
 def in_the_way(path: Path) -> Misconfigured:
-    """Something else has a name that we need."""
+    """The error for a name that we need and something else has."""
     return Misconfigured(
         f"{path} is in the way: expected a file or nothing", hint="move it away or remove it"
     )
 
 
 def read_own(path: Path, most: int = _FILE_BYTES) -> str:
-    """The text of a small file, which is no link, and no pipe that one would wait at for ever.
+    """The text of a small plain file, not through a link, nor from a pipe that would block.
 
-    OSError: it is not there, or is something else. ValueError: it is no text, or longer than `most`
-    bytes.
+    OSError: it does not exist, or is something else. ValueError: it is not text, or longer than
+    `most` bytes.
     """
     with open_plain(path) as file:
         data = file.read(most + 1)
@@ -99,7 +99,7 @@ def read_own(path: Path, most: int = _FILE_BYTES) -> str:
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """A file to read that is there under this name. OSError: it is not, or is something else."""
+    """Open a plain file to read, not through a link. OSError: there is none of this name."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -107,13 +107,20 @@ def open_plain(path: Path) -> BinaryIO:
     return file
 
 
+def read_end(path: Path, most: int) -> bytes:
+    """The last bytes of a plain file, at most `most`. OSError as `open_plain`."""
+    with open_plain(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+        return file.read(most)
+
+
 def read_pid(path: Path) -> int:
-    """What a pid file says. OSError, ValueError: it says nothing."""
+    """The pid in a pid file. OSError, ValueError: there is none."""
     return int(read_own(path, _PID_BYTES))
 
 
 def _respect(folder: Path, name: str) -> None:
-    """Misconfigured: a folder that somebody made is not for us alone."""
+    """Misconfigured: an existing folder is not for this user alone."""
     found = folder.stat()
     mode = stat.S_IMODE(found.st_mode)
     why = ""

@@ -42,17 +42,16 @@ from ktrdr.config.settings import (
     SOCKET_PATH_MAX,
     Settings,
     as_environment,
-    as_host_and_port,
     load_settings,
     read_env_file,
     without_secrets,
 )
 from ktrdr.errors import KtrdrError, Misconfigured, Retryable, WrongSource
 from ktrdr.escapes import visible, visible_lines
-from ktrdr.forwarder.interfaces import interfaces
-from ktrdr.forwarder.places import Plan, places_for
+from ktrdr.forwarder.listeners import current_plan
+from ktrdr.forwarder.places import Plan
 from ktrdr.forwarder.port_holder import holder_of, listening_ports
-from ktrdr.forwarder.settings import is_linux, of_settings
+from ktrdr.forwarder.settings import of_settings
 from ktrdr.health.programs import NAMES
 from ktrdr.health.supervisor import UnixTransport
 from ktrdr.process import EXIT_MISCONFIGURED
@@ -64,7 +63,7 @@ from ktrdr.run_folder import (
     read_pid,
 )
 from ktrdr.store.csv_store import CsvStore
-from ktrdr.web.page_access import is_not_here, page_callers, page_is_for
+from ktrdr.web.page_access import is_not_here, local_host, page_callers, page_is_for, page_url
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "etc/supervisord.conf"
@@ -110,7 +109,7 @@ def start() -> int:
 def wait() -> int:
     """Wait until the status page reports that all is ready; 1 if it does not in time."""
     settings = load_settings()
-    page = _page(settings)
+    page = page_url(settings)
     print("Waiting until everything is ready ...", flush=True)
     deadline = time.monotonic() + READY_S
     printed: list[str] = []
@@ -211,10 +210,9 @@ def _check_ports(settings: Settings) -> None:
 
 def _forward_plan(settings: Settings) -> Plan:
     """Where port-forward will listen; Misconfigured: nowhere with these settings."""
-    wanted = of_settings(settings)
-    plan = places_for(wanted.bind, wanted.callers, interfaces(), is_linux=is_linux())
+    plan = current_plan(of_settings(settings))
     for complaint in plan.complaints:
-        print(f"{complaint}: containers cannot call until it is one.")
+        print(f"{complaint}: containers cannot connect until it is one.")
     return plan
 
 
@@ -509,7 +507,7 @@ def _differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
 def _reasons(settings: Settings) -> list[str]:
     """Why the group is not ready yet; empty when it is."""
     connection = http.client.HTTPConnection(
-        _reachable(settings.ktrdr_status_host), settings.ktrdr_status_port, timeout=5
+        local_host(settings), settings.ktrdr_status_port, timeout=5
     )
     try:
         token = settings.status_token
@@ -545,17 +543,6 @@ def _explain_not_ready(page: str, reasons: list[str]) -> None:
         log = _shown(LOGS / "supervisord.log")
         print(f"  - supervisord does not answer: see {log}", file=sys.stderr)
     print(f"The status page: {page}   The logs: {_shown(LOGS)}/*.log", file=sys.stderr)
-
-
-def _page(settings: Settings) -> str:
-    host = _reachable(settings.ktrdr_status_host)
-    local = f"http://{as_host_and_port(host, settings.ktrdr_status_port)}/"
-    return " or ".join([local, *settings.status_urls[:1]])
-
-
-def _reachable(host: str) -> str:
-    """The address to call for one that is listened on."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - nothing is bound
 
 
 def _shown(path: Path) -> str:

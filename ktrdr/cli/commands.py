@@ -1,6 +1,6 @@
-"""The command line `ktrdr`: asks the running group and the store.
+"""The commands of `ktrdr`, on the running group and the store.
 
-It starts and stops nothing itself; `ktrdr ctl` hands over to supervisorctl.
+They start and stop nothing themselves; `ktrdr ctl` hands over to supervisorctl.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ktrdr.check.defects import Finding, FindingState
-from ktrdr.cli.fill_progress import follow, request_fill
+from ktrdr.cli.fill_progress import counts_by_reason, follow, request_fill
 from ktrdr.cli.supervisorctl import become_supervisorctl
 from ktrdr.cli.terminal import Terminal
 from ktrdr.config.running_group import settings_to_read_with
@@ -74,10 +74,7 @@ _err = Terminal(stderr=True, soft_wrap=True)
 
 @contextlib.contextmanager
 def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
-    """Settings for a command: the running group's, where nothing else is said.
-
-    An error of ours ends it with one line and exit code 1.
-    """
+    """The settings of a command, the running group's by default; errors as in `_errors_shown`."""
     with _errors_shown():
         settings, note = settings_to_read_with(reads_bars=reads_bars)
         if note:
@@ -87,7 +84,7 @@ def _explained(*, reads_bars: bool = False) -> Iterator[Settings]:
 
 @contextlib.contextmanager
 def _errors_shown() -> Iterator[None]:
-    """An error of ours ends the command with one line, the next step, and exit code 1."""
+    """A KtrdrError ends the command with its message, the next step, and exit code 1."""
     try:
         yield
     except KtrdrError as error:
@@ -98,12 +95,12 @@ def _errors_shown() -> Iterator[None]:
 
 
 def _next(hint: str, margin: str = "") -> str:
-    """The next step; what follows its first line is to be pasted, and stands below it."""
+    """The next step; its further lines, which are to be pasted, are indented below the first."""
     return f"{margin}next: " + hint.replace("\n", f"\n{margin}      ")
 
 
 def _warn_if_simulated(source: str | None) -> None:
-    """Say on standard error what must not be taken for prices."""
+    """Say on standard error that simulated prices are no market prices."""
     if source == "simulated":
         _err.print("SIMULATED: these prices are invented", markup=False, highlight=False)
 
@@ -129,7 +126,7 @@ def status() -> None:
 
 
 def _check_group(settings: Settings) -> Snapshot:
-    from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil, for this alone
+    from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil is needed here only
     from ktrdr.health.system import System  # noqa: PLC0415  # as above
 
     return System(settings, find_supervisor(settings.run_dir)).snapshot()
@@ -141,7 +138,7 @@ def _print_summary(verdict: Verdict) -> None:
 
 
 def _print_concern(concern: Concern) -> None:
-    """What it is, what comes of it, and what to do."""
+    """Print a concern with its consequence and the next step."""
     mark = "[red]✗[/]" if concern.next_step else "[yellow]…[/]"
     _out.print(f"{mark} {escape(concern.claim)}", highlight=False, soft_wrap=True)
     if concern.consequence:
@@ -151,15 +148,15 @@ def _print_concern(concern: Concern) -> None:
 
 
 def _group_table(found: Snapshot) -> Table:
-    table = Table("program", "what it says", show_header=False)
+    table = Table("program", "state", show_header=False)
     connection, filler = found.connection, found.gap_filler
     lines = {
         "ib-connection": _connection_lines(connection.content) if connection.content else [],
         "gap-filler": _filler_lines(filler.content) if filler.content else [],
     }
     reasons = {"ib-connection": connection.reason, "gap-filler": filler.reason}
-    for name, words in lines.items():
-        table.add_row(name, escape("\n".join(words or [f"down: {reasons[name]}"])))
+    for name, shown in lines.items():
+        table.add_row(name, escape("\n".join(shown or [f"down: {reasons[name]}"])))
     return table
 
 
@@ -200,7 +197,7 @@ def _filler_lines(status: GapFillerStatus) -> list[str]:
 @app.command()
 def doctor() -> None:
     """Diagnose the group and its connection to IB. Exit code 1 unless all is well."""
-    from ktrdr.health.verdict import with_findings  # noqa: PLC0415  # psutil, for this alone
+    from ktrdr.health.verdict import with_findings  # noqa: PLC0415  # psutil is needed here only
 
     with _explained() as settings:
         facts = gather_facts(settings)
@@ -261,7 +258,7 @@ def gaps(
 def _chosen(
     kept: list[SeriesStatus], symbol: str | None, timeframe: str | None
 ) -> list[SeriesStatus]:
-    """The series that were asked for. UnknownSeries, InvalidRequest: there are none, and why."""
+    """The series with this symbol and timeframe. UnknownSeries, InvalidRequest: there are none."""
     if timeframe is not None:
         try:
             timeframe = Timeframe.parse(timeframe).value
@@ -288,7 +285,7 @@ def _chosen(
 def _series_table(listed: list[SeriesStatus]) -> Table:
     table = Table("series", "state", "expected", "present", "missing", "last bar")
     for one in listed:
-        missing = [f"{count} {because(reason)}" for reason, count in one.missing.items()]
+        missing = counts_by_reason(one.missing)
         if one.error:
             code = f" (IB's code {one.error_code})" if one.error_code else ""
             missing.insert(0, f"{one.error}{code}{f' (next: {one.hint})' if one.hint else ''}")
@@ -312,7 +309,7 @@ def _day_title(coverage: Json) -> str:
 
 
 def _day_table(coverage: Json) -> Table:
-    """The bars of a day, those alike that follow each other in one row."""
+    """The bars of a day; consecutive ones of the same state are one row."""
     table = Table("from", "to", "bars", "what is known", title=_day_title(coverage))
     for status, group in groupby(coverage["bars"], key=lambda bar: bar[1]):
         starts = [start for start, _ in group]
@@ -323,7 +320,7 @@ def _day_table(coverage: Json) -> Table:
 
 @app.command()
 def fill(
-    symbol: Annotated[str, typer.Argument(help="With --cancel also a number of `ktrdr fills`.")],
+    symbol: Annotated[str, typer.Argument(help="With --cancel also a number from `ktrdr fills`.")],
     timeframe: Annotated[
         str | None, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d", show_default=False)
     ] = None,
@@ -332,19 +329,19 @@ def fill(
     ] = None,
     *,
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="Give it up; what was fetched stays.")
+        bool, typer.Option("--cancel", help="Cancel the fill; the bars fetched so far stay.")
     ] = False,
-    wait: Annotated[bool, typer.Option(help="Show how far it is, until it is done.")] = True,
+    wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
 ) -> None:
     """Fill a series from a day on, however old. It goes on when this command is ended.
 
-    It is kept until it is done or cancelled, over any restart: `ktrdr fill --cancel AAPL 1m`, or
-    with its number, `ktrdr fill --cancel 3`. `ktrdr fills` lists all of them.
+    It is kept, also over restarts, until it is done or cancelled: `ktrdr fill --cancel AAPL 1m`, or
+    by its number, `ktrdr fill --cancel 3`. `ktrdr fills` lists all fills.
     """
     if cancel == bool(start):
         raise typer.BadParameter("expected either --from DAY or --cancel")
     if timeframe is None and not (cancel and symbol.isdecimal()):
-        raise typer.BadParameter("expected a timeframe behind the symbol, such as 1m")
+        raise typer.BadParameter("expected a timeframe after the symbol, such as 1m")
     with _explained() as settings:
         _, gap_filler = _peers(settings)
         if cancel:
@@ -367,7 +364,7 @@ def _title(fill: FillStatus) -> str:
 
 
 def _fill_lines(accepted: FillAccepted) -> list[str]:
-    """What was asked for, and what was wanted before."""
+    """What was requested now, and what had been requested before."""
     lines = [f"{_title(accepted)} begins with the newest bars"]
     setting = accepted.setting_since
     since = f"since = {setting.date()} in instruments.toml" if setting else ""
@@ -380,9 +377,9 @@ def _fill_lines(accepted: FillAccepted) -> list[str]:
 def fills(
     symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
 ) -> None:
-    """List the fills requested with `ktrdr fill`: how far each is, and what it waits for.
+    """List the fills requested with `ktrdr fill`: the progress of each, and what it waits for.
 
-    Where standard output is no terminal: a line each, with tabs between the columns.
+    If standard output is not a terminal: a line each, with tabs between the columns.
     """
     with _explained() as settings:
         _, gap_filler = _peers(settings)
@@ -402,8 +399,7 @@ def fills(
 
 def _fill_row(fill: FillStatus) -> tuple[str, ...]:
     counts = ("?" if count is None else str(count) for count in (fill.present, fill.expected))
-    missing = [f"{count} {because(reason)}" for reason, count in fill.missing.items()]
-    known = "; ".join([*filter(None, [fill.why]), *missing])
+    known = "; ".join([*filter(None, [fill.why]), *counts_by_reason(fill.missing)])
     if fill.hint:
         known += f"; next: {' '.join(fill.hint.split())}"
     series = f"{fill.symbol}_{fill.timeframe}"
@@ -417,10 +413,10 @@ def show(
     start: Annotated[str | None, typer.Option(help="From this date or time on (UTC).")] = None,
     end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
     *,
-    fetch: Annotated[bool, typer.Option(help="Ask IB for what the store lacks.")] = False,
+    fetch: Annotated[bool, typer.Option(help="Request bars that the store lacks from IB.")] = False,
 ) -> None:
-    """Print the bars of a series as CSV, and on standard error whether that is all."""
-    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
+    """Print the bars of a series as CSV, and on standard error if some are missing."""
+    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas is needed here only
 
     with _explained(reads_bars=True) as settings, _requests_shown(shown=fetch) as progress:
         frame = DataManager(settings).load(
@@ -428,7 +424,7 @@ def show(
         )
         _warn_if_simulated(frame.attrs["source"])
         volumes = frame["volume"]
-        if (volumes % 1 == 0).all():  # as they stand in the store
+        if (volumes % 1 == 0).all():  # as in the store
             frame["volume"] = volumes.astype("int64")
         frame.to_csv(sys.stdout)
         if not frame.attrs["complete"]:
@@ -437,7 +433,7 @@ def show(
 
 @contextlib.contextmanager
 def _requests_shown(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show on standard error how many requests to IB are answered."""
+    """Show on standard error how many requests IB has answered."""
     columns = (
         "[progress.description]{task.description}",
         BarColumn(),
@@ -445,7 +441,7 @@ def _requests_shown(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=_err, transient=True, disable=not shown) as progress:
-        task = progress.add_task("asking IB", total=None)
+        task = progress.add_task("requests to IB", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -459,7 +455,7 @@ def export(
     end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
 ) -> None:
     """Write bars into a Parquet or Feather file: symbol, timestamp and the values of each."""
-    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas, for this alone
+    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas is needed here only
     from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
 
     with _explained(reads_bars=True) as settings:
@@ -539,15 +535,15 @@ def ctl(
         list[str] | None,
         typer.Argument(
             metavar="WORDS",
-            help="status, start, stop, restart, tail -f, …; none: a prompt.",
+            help="status, start, stop, restart, tail -f, …; without any: a prompt.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Control the programs: supervisorctl for this group, from whichever folder.
+    """Control the programs: supervisorctl for this group, from any folder.
 
-    Its words and its exit code are supervisorctl's, such as `ktrdr ctl status`, `ktrdr ctl restart
-    gap-filler`, `ktrdr ctl tail -f ib-connection`; `ktrdr ctl help` lists all of them.
+    Commands and exit codes are supervisorctl's, such as `ktrdr ctl status`, `ktrdr ctl restart
+    gap-filler`, `ktrdr ctl tail -f ib-connection`; `ktrdr ctl help` lists all commands.
     """
     with _errors_shown():
         become_supervisorctl(words or [])
@@ -559,7 +555,7 @@ def _simulator(settings: Settings) -> LocalClient:
 
 @sim.command("status")
 def sim_status() -> None:
-    """Show where it listens, its clock, who is connected and what is broken."""
+    """Show where it listens, its clock, its clients and its faults."""
     with _explained() as settings:
         _out.print_json(data=_simulator(settings).get("/status"), ensure_ascii=True)
 
@@ -573,7 +569,7 @@ def sim_summary() -> None:
 
 @sim.command("faults")
 def sim_faults() -> None:
-    """List the faults that there are."""
+    """List all faults with their parameters."""
     with _explained() as settings:
         table = Table("fault", "what it does", "parameters")
         for name, fault in _simulator(settings).get("/faults").items():
@@ -586,7 +582,7 @@ def sim_faults() -> None:
 def sim_fault(
     name: Annotated[str, typer.Argument(help="One of `ktrdr sim faults`.")],
     values: Annotated[
-        list[str] | None, typer.Argument(help="Parameters, and for_s=SECONDS to end it then.")
+        list[str] | None, typer.Argument(help="Parameters; for_s=SECONDS ends it after that time.")
     ] = None,
     *,
     end: Annotated[bool, typer.Option("--end", help="End it; logged_out: log in.")] = False,

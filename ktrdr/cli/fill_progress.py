@@ -1,4 +1,4 @@
-"""Asks for a fill, and shows how far it is: for `ktrdr fill`. Asks the gap filler alone."""
+"""The progress of a fill for `ktrdr fill`: requests it from the gap filler and polls its state."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ktrdr.ipc.wording import because
 
 _POLL_S = 0.5
 _AWAY_S = 30.0
-"""How long the gap filler may be away, such as for a restart, before nobody waits any more."""
+"""How long the gap filler may be away, as for a restart, before the command gives up."""
 _RATE_OVER_S = 60.0
-"""What was fetched in the last minute says how long the rest will take."""
+"""The rate of the last minute is used to estimate the time left."""
 _LEAST_S, _SPREAD = 3.0, 1.5
-"""How long bars must have come before an estimate is shown, and its uncertainty as a factor."""
+"""How long bars must have arrived before an estimate is shown, and its uncertainty factor."""
 _INTERRUPTED = 130
 
 
 def request_fill(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> FillAccepted:
-    """What the gap filler says to a fill that is wanted.
+    """Request a fill from the gap filler and return its answer.
 
-    Ctrl-C ends the program with code 130; the gap filler may have the fill by then.
+    Ctrl-C ends the program with code 130; the gap filler may have accepted the fill by then.
     """
     try:
         return gap_filler.request(FillAccepted, "POST", "/fill", 5.0, **wanted)
@@ -46,10 +46,10 @@ def request_fill(gap_filler: LocalClient, wanted: Mapping[str, str], out: Consol
 
 
 def follow(gap_filler: LocalClient, requested: FillAccepted, out: Console) -> None:
-    """The bars of a fill as they come, until no more can be had now, and then what there is.
+    """Show the progress of a fill until no more bars are available now, then a summary.
 
-    RequestFailed: it needs a person, was cancelled, or is not kept any more. PeerDown: the gap
-    filler is away for long. Ctrl-C ends the program with code 130, and not the fill.
+    RequestFailed: the fill needs a person, was cancelled, or is gone. PeerDown: the gap filler is
+    away for too long. Ctrl-C ends the program with code 130, and not the fill.
     """
     try:
         with Progress(
@@ -68,14 +68,14 @@ def follow(gap_filler: LocalClient, requested: FillAccepted, out: Console) -> No
 
 
 def _name(requested: FillAccepted) -> str:
-    """How to name a fill: by its series, unless another one of it is open, which shall go on."""
+    """The arguments that name a fill: its series, or its number if that has other open fills."""
     if any(one.is_open for one in requested.already):
         return str(requested.id)
     return f"{shlex.quote(requested.symbol)} {requested.timeframe}"
 
 
 class _Follower:
-    """Polls one fill."""
+    """Polls one fill and shows its progress."""
 
     def __init__(self, gap_filler: LocalClient, requested: FillAccepted, shown: Progress) -> None:
         self._gap_filler = gap_filler
@@ -89,7 +89,7 @@ class _Follower:
         self._last_reason = ""
 
     def wait(self) -> FillStatus:
-        """The fill when no more can be had of it now."""
+        """Poll until no more bars are available now; return the fill then."""
         seen_at = time.monotonic()
         while True:
             try:
@@ -133,7 +133,7 @@ class _Follower:
         self._shown.update(self._task, total=fill.expected, completed=fill.present or 0, left=left)
 
     def _show_waiting(self, why: str, hint: str) -> None:
-        """What it waits for, and the next step: once, as long as that is the same."""
+        """Print what the fill waits for and the next step, once while the reason is the same."""
         self._shown.update(self._task, left="waiting")
         line = f"waiting: {why}" + (f"\nnext: {hint}" if hint else "")
         what = why.partition(AGAIN)[0]
@@ -142,7 +142,7 @@ class _Follower:
         self._last_reason = what
 
     def _left(self, present: int, expected: int) -> str:
-        """How long the rest takes, as far as that is known."""
+        """The estimate of the time left, or the state while there is none."""
         now = time.monotonic()
         self._known.append((now, present))
         while now - self._known[0][0] > _RATE_OVER_S:
@@ -150,19 +150,24 @@ class _Follower:
         return time_left(self._known, expected) or "filling"
 
 
-def time_left(looks: Sequence[tuple[float, int]], expected: int) -> str:
-    """How long the rest takes at the rate of these looks, for a person; empty: not known yet.
+def time_left(counts: Sequence[tuple[float, int]], expected: int) -> str:
+    """An estimate of the time left at the rate of these counts, in words; empty: not known yet.
 
-    `looks`: times (seconds) and the bar counts then. What passed before the first came is no work.
+    `counts`: times (seconds) and the bar counts then. The time before the first new bar is ignored.
     """
-    (_, before), (now, present) = looks[0], looks[-1]
-    began = max(at for at, bars in looks if bars == before)
+    (_, before), (now, present) = counts[0], counts[-1]
+    began = max(at for at, bars in counts if bars == before)
     if present <= before or now - began < _LEAST_S:
         return ""
     likely_s = (expected - present) * (now - began) / (present - before)
     return f"{span_words(likely_s / _SPREAD, likely_s * _SPREAD)} left"
 
 
+def counts_by_reason(missing: Mapping[str, int]) -> list[str]:
+    """How many bars or gaps there are for each reason, in words."""
+    return [f"{count} {because(reason)}" for reason, count in missing.items()]
+
+
 def _summary(fill: FillStatus) -> str:
-    missing = [f"{count} {because(reason)}" for reason, count in fill.missing.items()]
-    return f"{fill.present} of {fill.expected} bars; {', '.join(missing) or 'none is missing'}"
+    missing = ", ".join(counts_by_reason(fill.missing))
+    return f"{fill.present} of {fill.expected} bars; {missing or 'none is missing'}"

@@ -1,7 +1,7 @@
-"""`ktrdr ctl`: supervisorctl for the group of this checkout, from whichever folder.
+"""`ktrdr ctl`: supervisorctl for the group of this checkout, from any folder.
 
-supervisorctl by itself looks for a configuration in the folder where it is called, and elsewhere
-finds another server, or none.
+supervisorctl itself looks for a configuration in the current folder, and so finds another server or
+none elsewhere.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NEEDS_NO_GROUP = ("help", "version")
 
 
 def become_supervisorctl(words: Sequence[str], folder: Path = FOLDER) -> NoReturn:
-    """Go on as supervisorctl with these words: its terminal, output and exit code are ours.
+    """Replace this process by supervisorctl with these arguments.
 
-    PeerDown: no supervisord listens in `folder`. Misconfigured: this user may not look.
+    PeerDown: no supervisord listens in `folder`. Misconfigured: this user may not read the folder.
     """
     if not words or words[0] not in _NEEDS_NO_GROUP:
         _expect_supervisord(folder)
-    program = ["-P", "-m", "supervisor.supervisorctl"]  # -P: no module of the caller's folder
+    program = ["-P", "-m", "supervisor.supervisorctl"]  # -P: no modules from the current folder
     command = [sys.executable, *program, "-c", str(_CONFIGURATION), *words]
     os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
 

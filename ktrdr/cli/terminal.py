@@ -1,4 +1,4 @@
-"""What the command line writes to: texts of others are shown there, and never obeyed."""
+"""The terminal that commands write to; control characters in texts have no effect there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from ktrdr.escapes import visible_lines
 
 
 class Terminal(Console):
-    """rich's console, which spells out what a terminal would obey: all but line ends.
-
-    rich takes each text through here, those in the cells of a table, too.
-    """
+    """rich's console, which escapes control characters except line ends in every text."""
 
     def render_str(self, text: str, **how: Any) -> Text:
-        """As rich does, of the text made harmless."""
+        """As rich does, from the escaped text. rich renders all texts with it, in tables too."""
         return super().render_str(visible_lines(text), **how)

@@ -1,4 +1,4 @@
-"""Why a program ended, in its own words: the end of its log. Never fails."""
+"""The last line of a program's log, which says why it ended. Never fails."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import re
 from pathlib import Path
 
 from ktrdr.escapes import shortened
-from ktrdr.run_folder import open_plain
+from ktrdr.run_folder import read_end
 
 _END_BYTES = 16 * 1024
 _MOST = 500
 _LINE = re.compile(r"[0-9T:.-]+Z +[A-Z]+ +[^ ]+: ")
-"""How a line of ours begins: time, level, and who says it."""
+"""How our log lines begin: time, level and logger."""
 
 
 def last_log_line(log: Path) -> str:
-    """The last line of a log, without its time; empty: there is none, or it cannot be read.
+    """The last line of a log, without its beginning; empty: none, or it cannot be read.
 
-    Of an error that nobody handled, what it was as well: the last of the lines that are indented
-    below it.
+    If indented lines follow it, such as a traceback, the last of these is added.
     """
     try:
-        with open_plain(log) as file:
-            file.seek(max(0, file.seek(0, 2) - _END_BYTES))
-            lines = file.read(_END_BYTES).decode(errors="replace").splitlines()
+        lines = read_end(log, _END_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return ""
     below = ""

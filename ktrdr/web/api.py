@@ -1,9 +1,8 @@
-"""The JSON endpoints on the system's state, as the contract names them."""
+"""The status API's endpoints on the group's state, in JSON; those on bars are in `bars`."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flask import Blueprint, abort, request
@@ -16,6 +15,7 @@ from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import Concern, Service
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json
+from ktrdr.times import iso
 from ktrdr.web.logs import MOST_LINES, tail
 
 _LOG_LINES = 50
@@ -73,9 +73,9 @@ def probes(system: System) -> Blueprint:
 
     @api.get("/livez")
     def livez() -> ResponseReturnValue:
-        """503 while something is wrong here; a gateway that is away, or restarts, is not."""
-        is_sound = not system.snapshot().verdict.faults
-        return {"live": is_sound}, 200 if is_sound else 503
+        """503 while something is wrong on this machine; a gateway that is away does not count."""
+        is_live = not system.snapshot().verdict.faults
+        return {"live": is_live}, 200 if is_live else 503
 
     @api.get("/readyz")
     def readyz() -> ResponseReturnValue:
@@ -112,7 +112,7 @@ def _concern_json(concern: Concern) -> Json:
 
 
 def forwarding_json(report: Report | None) -> Json:
-    """What port-forward says; `bytes` are of both directions, all counts since its start."""
+    """port-forward's report; `bytes` are of both directions, all counts since its start."""
     if report is None:
         return {"running": False, "reason": "port-forward has not reported lately"}
     return {
@@ -121,7 +121,7 @@ def forwarding_json(report: Report | None) -> Json:
         "port": report.port,
         "target": report.target,
         "copying": report.copying,
-        "since": _iso(report.started),
+        "since": iso(report.started),
         "listening": [
             {"name": one.name, "takes": one.whom, "trouble": one.trouble or None}
             for one in report.listening
@@ -135,12 +135,8 @@ def forwarding_json(report: Report | None) -> Json:
         "gateway": report.gateway or None,
         "gateway_why": report.gateway_why or None,
         "last_error": report.last_error or None,
-        "last_error_time": None if report.last_error_time is None else _iso(report.last_error_time),
+        "last_error_time": iso(report.last_error_time),
     }
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _service_json(service: Service) -> Json:

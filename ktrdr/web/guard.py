@@ -1,6 +1,6 @@
-"""Who may ask: decides on Host, Origin and token, and says what a browser may do.
+"""The guard of the page: checks Host, Origin and token, and sets the security headers.
 
-It stands in for Flask's TRUSTED_HOSTS, which refuses `[::1]` even when it is listed.
+It replaces Flask's TRUSTED_HOSTS, which refuses `[::1]` even when it is listed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ktrdr.web.guesses import Guesses
 _ALWAYS = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
 _FOR_ALL = ("/healthz", "/livez")
-"""What a probe asks, which has no token: they say nothing."""
+"""Paths that need no token: probes have none, and the answers reveal nothing."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OUR_OWN_SITES = frozenset({"same-origin", "none"})
 
@@ -40,10 +40,10 @@ _HEADERS: Mapping[str, str] = {
 
 
 def protect(app: Flask, settings: Settings) -> None:
-    """Refuse, before anything else, whom the page is not for.
+    """Check each request first, and refuse it if the page is not for it.
 
-    Foreign hosts (400), other sites' writing requests (403), and where there is a token, whoever
-    does not say it (401), or has said too many others in its place (429).
+    That is: a foreign host (400), another site's writing request (403), and where a token is set,
+    a request without it (401), or after too many wrong ones (429).
     """
     urls, token = settings.status_urls, settings.status_token
     trusted = trusted_hosts(settings.ktrdr_status_host, urls)
@@ -77,22 +77,20 @@ def protect(app: Flask, settings: Settings) -> None:
 
 
 def _expect_token(token: str, guesses: Guesses) -> None:
-    authorization, caller = request.headers.get("Authorization", ""), request.remote_addr or ""
+    authorization, client = request.headers.get("Authorization", ""), request.remote_addr or ""
     if authorization:
-        if is_token(
-            authorization, token
-        ):  # whoever else guesses at the same address, as behind a proxy
+        if is_token(authorization, token):  # even if others at its address guess, as behind a proxy
             return
         now = time.monotonic()
-        if wait_s := guesses.wait_s(caller, now):
-            why = f"too many wrong tokens from {caller}"
+        if wait_s := guesses.wait_s(client, now):
+            why = f"too many wrong tokens from {client}"
             raise TooManyRequests(why, retry_after=math.ceil(wait_s))
-        guesses.note(caller, authorization, now)
+        guesses.note(client, authorization, now)
     abort(401, "send KTRDR_STATUS_TOKEN as a bearer token, or as the password of any user")
 
 
 def is_token(authorization: str, token: str) -> bool:
-    """Whether a header says the token: `Bearer TOKEN`, or `Basic` with it as the password."""
+    """Whether a header has the token: `Bearer TOKEN`, or `Basic` with it as the password."""
     scheme, _, credentials = authorization.partition(" ")
     given = credentials.strip().encode(errors="replace")
     if scheme.lower() == "basic":
@@ -106,15 +104,15 @@ def is_token(authorization: str, token: str) -> bool:
 
 
 def trusted_hosts(status_host: str, urls: Sequence[str] = ()) -> frozenset[str]:
-    """Names under which a browser may know us: this machine's, the one we are bound to, `urls`'."""
-    named = {host_name(url.partition("://")[2]) for url in urls}
-    return _ALWAYS | named | (set() if _is_everywhere(status_host) else {_as_called(status_host)})
+    """Host names that a browser may use: this machine's, the one listened on, those of `urls`."""
+    own = set() if _is_everywhere(status_host) else {_without_zone(status_host)}
+    return _ALWAYS | _names(urls) | own
 
 
 def host_name(host: str) -> str:
     """The name in a Host header, without the port; `::1` for `[::1]:8000`.
 
-    Empty: it is none, such as `localhost:80@evil`, `[::1]evil` or `localhost:99999`.
+    Empty: it is not valid, such as `localhost:80@evil`, `[::1]evil` or `localhost:99999`.
     """
     found = _HOST.fullmatch(host)
     if not found or (found[3] is not None and not 1 <= int(found[3]) <= 65535):
@@ -130,27 +128,31 @@ def host_name(host: str) -> str:
 def is_foreign(
     host: str, origin: str | None, fetch_site: str | None, urls: Sequence[str] = ()
 ) -> bool:
-    """True when a browser says that another site makes the request; curl says nothing.
+    """True if a browser declares that another site makes the request; curl declares nothing.
 
-    Where the page has names of its own (`urls`), calls under them come from these URLs alone: the
-    same name without its TLS may be somebody else's.
+    Requests under one of the page's own names (`urls`) must come from exactly these URLs: the same
+    name without TLS may be another site.
     """
     if fetch_site is not None and fetch_site not in _OUR_OWN_SITES:
         return True
     if origin is None or origin.lower() in urls:
         return False
-    is_named = host_name(host) in {host_name(url.partition("://")[2]) for url in urls} - _ALWAYS
+    is_named = host_name(host) in _names(urls) - _ALWAYS
     return is_named or origin.lower() != f"http://{host.lower()}"
 
 
-def _as_called(status_host: str) -> str:
-    """What `host_name` makes of it: without a zone, which no browser sends."""
+def _names(urls: Sequence[str]) -> set[str]:
+    return {host_name(url.partition("://")[2]) for url in urls}
+
+
+def _without_zone(status_host: str) -> str:
+    """The name in a browser's Host header, which has no zone."""
     host = status_host.partition("%")[0]
     return host_name(f"[{host}]" if ":" in host else host)
 
 
 def _is_address(name: str) -> bool:
-    """True for an address: a page elsewhere can make a name lead here, but not an address."""
+    """True for an address: another site can point a name of its own here, but not an address."""
     try:
         return not ip_address(name).is_unspecified
     except ValueError:

@@ -1,4 +1,4 @@
-"""The last lines of a program's log. Reads the end of the file only, and never fails."""
+"""The last lines of a program's log. Reads only the end of the file, and never fails."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktrdr.escapes import visible
-from ktrdr.run_folder import open_plain
+from ktrdr.run_folder import read_end
 
 MOST_LINES = 1000
 
@@ -25,18 +25,15 @@ class Tail:
 
 
 def tail(path: Path, lines: int) -> Tail:
-    """At most the last `lines` lines of what fits in 64 KiB; bytes that are no UTF-8 become `�`."""
+    """At most the last `lines` lines within 64 KiB; bytes that are not UTF-8 become `�`."""
     try:
-        with open_plain(path) as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _TAIL_BYTES))
-            end = file.read(_TAIL_BYTES)
+        end = read_end(path, _TAIL_BYTES + 1)
     except FileNotFoundError:
         return Tail(path, reason="there is no such file yet")
     except OSError as error:
         return Tail(path, reason=f"it cannot be read: {error.strerror}")
-    if size > _TAIL_BYTES:
-        end = end.partition(b"\n")[2] or end
+    if len(end) > _TAIL_BYTES:  # it begins within a line
+        end = end.partition(b"\n")[2] or end[1:]
     kept = tuple(_readable(line) for line in end.splitlines()[-lines:]) if lines > 0 else ()
     return Tail(path, kept, "" if kept else "it is empty")
 

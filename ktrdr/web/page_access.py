@@ -1,7 +1,7 @@
-"""Who may call the status page: what its settings mean, and what is said of it.
+"""Who may use the status page: the meaning of its settings, and their description in words.
 
-It shows bars and logs, and has a few buttons: so it is for this machine alone, unless somebody says
-that others may reach it, and says whom it is for.
+It shows bars and logs and has a few buttons. So it is for this machine alone, unless the settings
+let others reach it and name them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 
 import psutil
 
+from ktrdr.addresses import as_host_and_port
 from ktrdr.config.callers import (
     OWN_NETWORKS,
     Callers,
@@ -26,33 +27,33 @@ THIS_MACHINE = Callers((), with_own=False)
 
 
 def page_callers(settings: Settings) -> Callers:
-    """Whose calls the page takes.
+    """Who may connect to the page.
 
-    Misconfigured: it listens for others than this machine, and nothing says whom it is for.
+    Misconfigured: it is to listen for others than this machine, and no setting names them.
     """
     if settings.ktrdr_status_callers:
         return parse_callers(settings.ktrdr_status_callers)
     if is_loopback(settings.ktrdr_status_host):
         return THIS_MACHINE
     if settings.status_token:
-        return ANYBODY  # who knows it
+        return ANYBODY  # who knows the token
     raise Misconfigured(
         f"KTRDR_STATUS_HOST={settings.ktrdr_status_host}: expected 127.0.0.1; elsewhere others"
-        " reach the page: say whose calls it takes with KTRDR_STATUS_CALLERS (subnets such as"
+        " reach the page: name those that may with KTRDR_STATUS_CALLERS (subnets such as"
         f" 192.168.1.0/24, or {OWN_NETWORKS}), or set KTRDR_STATUS_TOKEN"
     )
 
 
 def is_not_here(error: OSError) -> bool:
-    """Whether nobody can listen at an address as this machine lacks it, or its kind.
+    """Whether listening failed because this machine does not have the address, or its family.
 
-    A name may lead to others beside it: `localhost` to ::1, where there is no IPv6.
+    A name may have such addresses beside others: `localhost` has ::1, also without IPv6.
     """
     return error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def own_networks() -> list[Network]:
-    """The subnets of this machine's interfaces now, that of its loopback included."""
+    """The subnets of this machine's interfaces now, loopback included."""
     found = {
         network_of(address.address, address.netmask)
         for addresses in psutil.net_if_addrs().values()
@@ -61,8 +62,20 @@ def own_networks() -> list[Network]:
     return sorted((one for one in found if one), key=lambda one: (one.version, one))
 
 
+def local_host(settings: Settings) -> str:
+    """A host name or address at which this machine can connect to the page."""
+    host = settings.ktrdr_status_host
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared
+
+
+def page_url(settings: Settings) -> str:
+    """The page's URL on this machine, with the first of its URLs elsewhere, if it has any."""
+    local = f"http://{as_host_and_port(local_host(settings), settings.ktrdr_status_port)}/"
+    return " or ".join([local, *settings.status_urls[:1]])
+
+
 def page_is_for(settings: Settings) -> str:
-    """Whom the page answers, in words: `this machine alone`."""
+    """Who may use the page, in words: `this machine alone`."""
     known = ", with the token" if settings.status_token else ""
     if is_loopback(settings.ktrdr_status_host):
         return f"this machine alone{known}"
