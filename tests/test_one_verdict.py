@@ -194,7 +194,7 @@ def troubles_of_series(group: SeriesState, trials: Trials) -> None:
     misspelt = group.data / "BTC_1min.csv"
     with trials.after(misspelt.unlink):
         misspelt.write_text(HEADER)
-        trials.expect(AMBER, "A file is not kept: 'BTC_1min.csv'", "or move it away", is_ready=True)
+        trials.expect(AMBER, "A file is ignored: 'BTC_1min.csv'", "or move it away", is_ready=True)
 
     loop = group.data / "LOOP_1m.csv"
     with trials.after(loop.unlink):

@@ -1,6 +1,6 @@
-"""The one verdict on the group: all is well, or what is not, who sees to it, and how. Pure.
+"""The one verdict on the group: healthy, or what is wrong and what to do. Values only.
 
-It is green only when every part is. Page, API, metrics, command line and exit codes show it.
+It is healthy only if every part is. Page, API, metrics, command line and exit codes show it.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from ktrdr.ib.diagnosis import Finding
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
 
 ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
-"""States in which a gateway answers, whether or not data come."""
+"""Connection states in which the gateway answers, with or without data."""
 LOGGED_OUT = "logged_out"
 _CANNOT_START = " cannot start: "
 """How a program reports wrong settings (`process.run`)."""
 FARM_DOWN = "farm_down"
-"""Bars can be had, and one of IB's farms is broken."""
+"""Bars are available, and one of IB's farms is broken."""
 CLOCK_S = 5.0
-"""A gateway's clock that is further off than this is worth a word."""
+"""A gateway's clock that is off by this much is a concern."""
 
 _STARTING = "STARTING"
-"""What supervisord calls a program that runs for less than its `startsecs`."""
+"""supervisord's state of a program that has run for less than its `startsecs`."""
 _STALE_HEARTBEATS = 3
 _STUCK_S = 600.0
-"""A gap filler that has reported nothing new for this long is stuck."""
+"""A gap filler without a new report for this long is stuck."""
 _TIGHT_BYTES = 100 * 2**20
 _TIGHT_SHARE = 0.02
 """A disk with less than both of these free is nearly full."""
@@ -47,7 +47,7 @@ _PASSING = (
     "history_down",
     "connected",
 )
-"""States without data that end without anybody's doing."""
+"""Connection states without data that end by themselves."""
 _VITAL = {
     "ib-connection": "nothing can be requested from IB",
     "gap-filler": "the store is not kept complete",
@@ -69,12 +69,12 @@ _ACTIVITIES = {
 
 
 class Health(StrEnum):
-    """How the group is, in the words of the status API."""
+    """The group's health, with the status API's values."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
     CRITICAL = "critical"
-    """Nothing is kept complete until it is over."""
+    """Nothing is kept complete while it lasts."""
 
 
 @dataclass(frozen=True)
@@ -85,38 +85,38 @@ class Service:
     status: str
     healthy: bool
     why: str = ""
-    """Why it is not; else empty."""
+    """Why it is not; empty if it is."""
     next_step: str = ""
     answers: bool = False
-    """It says itself how it is: what keeps it from its work is no concern of its own."""
+    """It reports its own state; what keeps it from working is then a concern of the store."""
 
 
 @dataclass(frozen=True)
 class Concern:
-    """One thing that is not as it should be."""
+    """One problem."""
 
     what: str
-    """What it is about, in a sentence's beginning: `the disk with data is full`."""
+    """The problem as a clause: `the disk with data is full`."""
     cause: str = ""
     consequence: str = ""
     next_step: str = ""
     """What a person has to do; empty: it heals by itself."""
     health: Health = Health.DEGRADED
     stops: bool = False
-    """Nothing can be done for any series meanwhile."""
+    """No series can be filled while it lasts."""
     is_fault: bool = False
-    """A program, the store or its disk fails: nothing that a gateway does, and no mere start."""
+    """A program, the store or its disk fails; not a gateway, and not a program that starts."""
     about: str = "connection"
     """`program`, `source`, `store`, `connection`, `clock` or `series`."""
 
     @property
     def claim(self) -> str:
-        """What it is, and why."""
+        """The problem and its cause."""
         return f"{self.what}: {self.cause}" if self.cause else self.what
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
+        """Problem, cause, consequence and next step in one line."""
         more = f"; {self.consequence}" if self.consequence else ""
         step = f" – next step: {self.next_step}" if self.next_step else ""
         return f"{self.claim}{more}{step}"
@@ -124,34 +124,34 @@ class Concern:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The group's health in one sentence, and every concern, the worst first."""
+    """The group's state in one sentence, and all concerns, the worst first."""
 
     summary: str
     concerns: tuple[Concern, ...] = ()
 
     @property
     def health(self) -> Health:
-        """That of the worst concern."""
+        """The health of the worst concern."""
         return max((c.health for c in self.concerns), key=list(Health).index, default=_WELL)
 
     @property
     def needs_person(self) -> tuple[Concern, ...]:
-        """What somebody has to see to."""
+        """Concerns that a person has to act on."""
         return tuple(c for c in self.concerns if c.next_step and c.health is not _WELL)
 
     @property
     def heals(self) -> tuple[Concern, ...]:
-        """What ends by itself."""
+        """Concerns that end by themselves."""
         return tuple(c for c in self.concerns if not c.next_step and c.health is not _WELL)
 
     @property
     def obstacles(self) -> tuple[Concern, ...]:
-        """Why nothing can be done for any series; empty: the group is ready."""
+        """Why no series can be filled; empty: the group is ready."""
         return tuple(c for c in self.concerns if c.stops)
 
     @property
     def faults(self) -> tuple[Concern, ...]:
-        """What is wrong here, whatever the gateway does; empty: the programs can do their work."""
+        """Faults on this machine, whatever the gateway does; empty: the programs can work."""
         return tuple(c for c in self.concerns if c.is_fault)
 
 
@@ -166,7 +166,7 @@ def services(
     is_simulated: bool,
     forwarding: Report | None = None,
 ) -> dict[str, Service]:
-    """Each program's state. One that answers runs, whatever else is known of it."""
+    """Each program's state. One that answers counts as running, whatever supervisord says."""
     answers: dict[str, Answer[ConnectionStatus] | Answer[GapFillerStatus]] = {
         "ib-connection": connection,
         "gap-filler": gap_filler,
@@ -189,30 +189,23 @@ def judge(
     now: datetime,
     forwarding: Report | None = None,
 ) -> Verdict:
-    """Everything that is known, weighed: `found` are the programs, `now` is in UTC."""
-    concerns = [
-        *_of_programs(found),
-        *_of_sources(settings, connection.content, gap_filler.content),
-    ]
-    if gap_filler.content is not None:
-        is_connected = bool(connection.content and connection.content.connected)
-        concerns += _of_store(gap_filler.content, now, is_connected=is_connected)
-        concerns += _of_jump(gap_filler.content)
-    if connection.content is not None:
-        concerns += [
-            *_of_connection(connection.content, settings, now),
-            *_of_clock(connection.content),
-        ]
-        concerns += _of_texts(connection.content)
-        concerns += _of_forwarding(forwarding, is_connected=connection.content.connected)
-    if gap_filler.content is not None:
-        concerns += _of_series(gap_filler.content)
+    """The verdict on everything known. `found`: the programs; `now` is in UTC."""
+    status, filler = connection.content, gap_filler.content
+    concerns = [*_of_programs(found), *_of_sources(settings, status, filler)]
+    if filler is not None:
+        concerns += _of_store(filler, is_connected=status is not None and status.connected)
+        concerns += [*_of_other_files(filler), *_of_standstill(filler, now), *_of_jump(filler)]
+    if status is not None:
+        concerns += [*_of_connection(status, settings, now), *_of_clock(status), *_of_texts(status)]
+        concerns += _of_forwarding(forwarding, is_connected=status.connected)
+    if filler is not None:
+        concerns += _of_series(filler)
     ordered = sorted(concerns, key=lambda c: (-list(Health).index(c.health), c.about == "series"))
-    return Verdict(_summary(ordered, gap_filler.content, now), tuple(ordered))
+    return Verdict(_summary(ordered, filler, now), tuple(ordered))
 
 
 def with_findings(verdict: Verdict, findings: Iterable[Finding]) -> Verdict:
-    """The verdict with what only the doctor's own questions have shown, where all else is well."""
+    """A healthy verdict with the troubles that only the doctor's requests have found."""
     troubles = [finding for finding in findings if finding.is_trouble]
     if not troubles or verdict.health is not _WELL:
         return verdict
@@ -224,7 +217,7 @@ def with_findings(verdict: Verdict, findings: Iterable[Finding]) -> Verdict:
 def sources(
     settings: Settings, connection: ConnectionStatus | None, gap_filler: GapFillerStatus | None
 ) -> list[str]:
-    """`live` and `simulated`, as far as anybody claims them: both is a problem of its own."""
+    """The sources of settings and peers: `live`, `simulated`, or both, which is a problem."""
     claims = {settings.source}
     claims |= {connection.gateway} if connection else set()
     claims |= {gap_filler.source} if gap_filler else set()
@@ -232,7 +225,7 @@ def sources(
 
 
 def is_stale(status: ConnectionStatus, settings: Settings, now: datetime) -> bool:
-    """True when the last real answer is older than a living connection's can be."""
+    """True if the last real answer is older than it can be on a working connection."""
     if status.last_answer_time is None:
         return True
     age_s = (now - status.last_answer_time).total_seconds()
@@ -245,24 +238,24 @@ def is_stale(status: ConnectionStatus, settings: Settings, now: datetime) -> boo
 def _is_needed(program: Program, *, is_simulated: bool) -> bool:
     if program.name == "gateway-sim":
         return is_simulated
-    return program.name != "port-forward" or program.ever_started  # in a container nobody starts it
+    return program.name != "port-forward" or program.ever_started  # containers do not start it
 
 
 def _answering(
     program: Program, answer: Answer[ConnectionStatus] | Answer[GapFillerStatus]
 ) -> Service:
     if answer.content:
-        why, hint = _hampered(answer.content)
+        why, hint = _why_idle(answer.content)
         return Service(program, RUNNING, not why, why, hint, answers=True)
     if program.runs:
         return Service(program, program.status, False, answer.why, answer.hint)
     return _stopped(program)
 
 
-def _hampered(status: ConnectionStatus | GapFillerStatus) -> tuple[str, str]:
-    """What keeps it from its work altogether, and what to do; empty: nothing does."""
+def _why_idle(status: ConnectionStatus | GapFillerStatus) -> tuple[str, str]:
+    """Why it cannot work at all, and what to do; empty: it can."""
     if isinstance(status, ConnectionStatus):
-        return "", ""  # a gateway that is away is none of its faults
+        return "", ""  # that a gateway is away is not its fault
     if status.store_trouble is not None:
         return status.store_trouble.message, status.store_trouble.hint
     return (status.reason, status.hint or _SET_IT) if status.state == "refused" else ("", "")
@@ -275,7 +268,7 @@ def _standing(program: Program, *, is_needed: bool) -> Service:
 
 
 def _forwarding(program: Program, report: Report) -> Service:
-    """One that runs, and says what it listens on."""
+    """port-forward while it runs and has a recent report."""
     if not report.troubles:
         return Service(program, program.status, healthy=True)
     why = f"port-forward does not listen everywhere: {'; '.join(report.troubles)}"
@@ -293,7 +286,7 @@ def _stopped(program: Program) -> Service:
     see = f"see why: .venv/bin/supervisorctl tail {program.name}"
     if program.last_log_line:
         why = f"{why}: {program.last_log_line}"
-    if _CANNOT_START in program.last_log_line:  # a restart has the settings of the group's start
+    if _CANNOT_START in program.last_log_line:  # a restart uses the settings of the group's start
         return Service(program, program.status, False, why, "correct that; then ./scripts/up")
     return Service(
         program,
@@ -321,7 +314,7 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
 
 
 def _of_forwarding(report: Report | None, *, is_connected: bool) -> Iterator[Concern]:
-    """A gateway behind that is gone while ours is there: another one was named for containers."""
+    """The forwarder's gateway is away while ours is not: containers are to use another one."""
     if report is not None and report.gateway == "not_reached" and is_connected:
         yield Concern(
             f"port-forward cannot reach {report.target}",
@@ -352,7 +345,7 @@ def _of_sources(
 # The store.
 
 
-def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> Iterator[Concern]:
+def _of_store(status: GapFillerStatus, *, is_connected: bool) -> Iterator[Concern]:
     if status.state == "refused":
         yield Concern(
             "gap-filler refuses to work",
@@ -387,18 +380,25 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
             "free some space",
             about="store",
         )
+
+
+def _of_other_files(status: GapFillerStatus) -> Iterator[Concern]:
+    """Files in the store whose name is none of a series."""
     if status.strange:
         one = status.strange == 1
         yield Concern(
-            "a file is not kept" if one else f"{status.strange} files are not kept",
+            "a file is ignored" if one else f"{status.strange} files are ignored",
             status.strange_one,
             next_step="give it the name of a series, such as AAPL_1m.csv, or move it away",
             about="store",
         )
+
+
+def _of_standstill(status: GapFillerStatus, now: datetime) -> Iterator[Concern]:
     if _age_s(status, now) > _STUCK_S:
         yield Concern(
             f"gap-filler has reported nothing new for {_age_s(status, now) / 60:.0f} min",
-            consequence="what is shown of the series is that old",
+            consequence="the state of the series that is shown is that old",
             next_step=".venv/bin/supervisorctl restart gap-filler",
             is_fault=True,
             about="program",
@@ -406,7 +406,7 @@ def _of_store(status: GapFillerStatus, now: datetime, *, is_connected: bool) -> 
 
 
 def _age_s(status: GapFillerStatus, now: datetime) -> float:
-    """Of what gap-filler says; 0 where it does not say."""
+    """The age of gap-filler's report; 0 where it is not known."""
     return (now - status.as_of).total_seconds() if status.as_of else 0.0
 
 
@@ -484,7 +484,7 @@ def _of_jump(status: GapFillerStatus) -> Iterator[Concern]:
 
 
 def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
-    """Those that somebody has to see to, for each reason, and those that are on their way."""
+    """Series that need a person, by reason, and those that are being completed."""
     if status.last_scan_time is None:
         if status.state != "refused" and status.store_trouble is None:
             yield Concern("the store has not been scanned yet", about="series")
@@ -492,7 +492,7 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
     if not status.series:
         yield Concern(
             f"there is no series in {status.data_dir}",
-            consequence="nothing is kept",
+            consequence="nothing is kept complete",
             next_step="create a file with the header line alone, such as AAPL_1m.csv; where there "
             "were files: is the folder's disk mounted?",
             about="series",
@@ -518,7 +518,7 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
 
 
 def _healing(status: GapFillerStatus) -> int:
-    """Series that are not complete, and need nobody."""
+    """The number of series that are incomplete and need no person."""
     return max(0, status.series - status.series_current - status.series_troubled)
 
 
@@ -537,7 +537,7 @@ def _listed(names: tuple[str, ...], count: int) -> str:
 
 
 def _summary(concerns: list[Concern], status: GapFillerStatus | None, now: datetime) -> str:
-    """The first concern that is nobody's series', and how many series are complete."""
+    """The first concern that is not about series, and how many series are complete."""
     of_group = [c for c in concerns if c.about != "series"]
     parts = [_claims(of_group)] if of_group else []
     if status is None:
@@ -550,7 +550,7 @@ def _summary(concerns: list[Concern], status: GapFillerStatus | None, now: datet
 
 
 def _sentence(text: str) -> str:
-    """With a full stop, and a capital where it does not begin with a program's name."""
+    """With a full stop, and a capital unless it begins with a program's name."""
     is_name = "-" in text.partition(" ")[0]
     return f"{text if is_name else text[:1].upper() + text[1:]}."
 
@@ -575,13 +575,13 @@ def _counts(status: GapFillerStatus, now: datetime) -> str:
 
 
 def _is_of_before(status: GapFillerStatus, now: datetime) -> bool:
-    """What it says of the series cannot be seen any more."""
+    """Its report on the series is out of date: the store is gone, or gap-filler is stuck."""
     is_gone = status.store_trouble is not None and status.store_trouble.is_gone
     return is_gone or _age_s(status, now) > _STUCK_S
 
 
 def _symbols(status: GapFillerStatus) -> str:
-    """The symbols of the series that need somebody."""
+    """The symbols of the series that need a person."""
     names = [name.rpartition("_")[0] for trouble in status.troubles for name in trouble.series]
     symbols = list(dict.fromkeys(names))
     are_all = sum(len(trouble.series) for trouble in status.troubles) == status.series_troubled

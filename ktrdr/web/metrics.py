@@ -1,8 +1,9 @@
-"""The group's state for Prometheus, gathered when somebody asks."""
+"""The group's state as Prometheus metrics, collected at each request. Counts nothing itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from flask import Blueprint, Response
 from prometheus_client import CollectorRegistry, generate_latest
@@ -34,84 +35,71 @@ class _Group(Collector):
         self._system = system
 
     def describe(self) -> list[Metric]:
-        return []  # so that registering asks nobody
+        return []  # so that registering requests nothing
 
     def collect(self) -> Iterator[Metric]:
         yield from families(self._system.snapshot())
 
 
 def families(snapshot: Snapshot) -> Iterator[Metric]:
-    """Every metric; of a peer that is down only that it is down, for a made-up 0 would lie."""
+    """Every metric whose value is known; of a peer that is down, only that it is down."""
     verdict = snapshot.verdict
-    yield GaugeMetricFamily(
-        "ktrdr_ready", "The group can do its work.", value=not verdict.obstacles
+    yield from _gauge("ready", "The group can do its work.", not verdict.obstacles)
+    yield from _gauges(
+        "health",
+        "The verdict: 1 for the health that the group has.",
+        "health",
+        {one: one is verdict.health for one in Health},
     )
-    health = GaugeMetricFamily("ktrdr_health", "The verdict: 1 for how it is.", labels=["health"])
-    for one in Health:
-        health.add_metric([one], one is verdict.health)
-    yield health
-    yield GaugeMetricFamily(
-        "ktrdr_needs_person", "Problems that need a person.", value=len(verdict.needs_person)
-    )
+    yield from _gauge("needs_person", "Problems that need a person.", len(verdict.needs_person))
     yield from _of_services(snapshot.services)
     if snapshot.forwarding is not None:
         yield from _of_forwarding(snapshot.forwarding)
     connection, gap_filler = snapshot.connection.content, snapshot.gap_filler.content
-    yield GaugeMetricFamily(
-        "ktrdr_connection_up",
+    yield from _gauge(
+        "connection_up",
         "A real request was answered lately.",
-        value=connection is not None and connection.connected,
+        connection is not None and connection.connected,
     )
     if connection is not None:
         yield from _of_connection(connection)
     if gap_filler is not None:
-        yield from _of_gap_filler(gap_filler)
+        yield from _of_gaps(gap_filler)
+        yield from _of_store(gap_filler)
 
 
 def _of_services(services: dict[str, Service]) -> Iterator[Metric]:
-    up = GaugeMetricFamily("ktrdr_program_up", "The program runs.", labels=["program"])
-    well = GaugeMetricFamily(
-        "ktrdr_program_healthy", "The program is as it should be.", labels=["program"]
-    )
-    cpu = GaugeMetricFamily(
-        "ktrdr_program_cpu_percent", "CPU in percent of one core.", labels=["program"]
-    )
-    rss = GaugeMetricFamily("ktrdr_program_rss_bytes", "Resident memory.", labels=["program"])
-    uptime = GaugeMetricFamily(
-        "ktrdr_program_uptime_seconds", "Time since the start.", labels=["program"]
-    )
-    for name, service in services.items():
-        program = service.program
-        up.add_metric([name], service.status == "RUNNING")
-        well.add_metric([name], service.healthy)
-        for family, value in (
-            (cpu, program.cpu_percent),
-            (rss, program.rss_bytes),
-            (uptime, program.uptime_s),
-        ):
-            if value is not None:
-                family.add_metric([name], value)
-    yield from (up, well, cpu, rss, uptime)
+    programs = {name: service.program for name, service in services.items()}
+    for name, meaning, values in (
+        ("up", "The program runs.", {n: s.status == "RUNNING" for n, s in services.items()}),
+        ("healthy", "The program is as it should be.", {n: s.healthy for n, s in services.items()}),
+        (
+            "cpu_percent",
+            "CPU in percent of one core.",
+            {n: p.cpu_percent for n, p in programs.items()},
+        ),
+        ("rss_bytes", "Resident memory.", {n: p.rss_bytes for n, p in programs.items()}),
+        ("uptime_seconds", "Time since the start.", {n: p.uptime_s for n, p in programs.items()}),
+    ):
+        yield from _gauges(f"program_{name}", meaning, "program", values)
 
 
 def _of_forwarding(report: Report) -> Iterator[Metric]:
-    listening = sum(not one.trouble for one in report.listening)
-    yield GaugeMetricFamily(
-        "ktrdr_forward_listeners", "Places where port-forward takes calls.", value=listening
+    yield from _gauge(
+        "forward_listeners",
+        "Places where port-forward accepts connections.",
+        sum(not one.trouble for one in report.listening),
     )
-    yield GaugeMetricFamily(
-        "ktrdr_forward_open_calls", "Calls that are open now.", value=report.open_calls
+    yield from _gauge("forward_open_calls", "Connections that are open now.", report.open_calls)
+    yield from _gauge(
+        "forward_gateway_reached",
+        "port-forward could reach the gateway when it last tried.",
+        report.gateway == "reached" if report.gateway else None,
     )
-    if report.gateway:
-        yield GaugeMetricFamily(
-            "ktrdr_forward_gateway_reached",
-            "The gateway behind port-forward could be reached when it was tried last.",
-            value=report.gateway == "reached",
-        )
-    yield _counter("forward_calls", "Calls that were passed on.", report.calls)
-    yield _counter("forward_bytes", "Bytes passed on, both directions.", report.bytes)
+    yield _counter("forward_calls", "Connections that were forwarded.", report.calls)
+    yield _counter("forward_bytes", "Bytes forwarded, both directions.", report.bytes)
     refused = CounterMetricFamily(
-        "ktrdr_forward_refused_calls", "Calls that were not served.", labels=["reason"]
+        "ktrdr_forward_refused_calls", "Connections that were refused.", labels=["reason"]
     )
     for reason, number in sorted(report.refused.items()):
         refused.add_metric([reason], number)
@@ -124,84 +112,71 @@ def _of_connection(status: ConnectionStatus) -> Iterator[Metric]:
         "connection_failed_attempts", "Attempts to connect that failed.", status.failed_attempts
     )
     yield _counter("requests_answered", "Requests that IB answered.", status.requests_answered)
-    yield GaugeMetricFamily(
-        "ktrdr_requests_open", "Requests without an answer yet.", value=status.requests_open
+    yield from _gauge("requests_open", "Requests without an answer yet.", status.requests_open)
+    yield from _gauge(
+        "farms_broken",
+        "IB's data farms that are broken.",
+        sum(not farm.up for farm in status.farms),
     )
-    yield GaugeMetricFamily(
-        "ktrdr_farms_broken",
-        "Data farms of IB's that are broken.",
-        value=sum(not farm.up for farm in status.farms),
+    yield from _gauge("contracts_refused", "Contracts that IB refuses.", len(status.refused))
+    yield from _gauge(
+        "gateway_clock_offset_seconds",
+        "The gateway's clock minus this machine's.",
+        status.clock_offset_s,
     )
-    yield GaugeMetricFamily(
-        "ktrdr_contracts_refused", "Contracts that IB refuses.", value=len(status.refused)
-    )
-    if status.clock_offset_s is not None:
-        yield GaugeMetricFamily(
-            "ktrdr_gateway_clock_offset_seconds",
-            "The gateway's clock minus this machine's.",
-            value=status.clock_offset_s,
-        )
-    if status.last_answer_time is not None:
-        yield GaugeMetricFamily(
-            "ktrdr_last_answer_timestamp_seconds",
-            "When IB answered last.",
-            value=status.last_answer_time.timestamp(),
-        )
+    yield from _time("last_answer", "When IB last answered.", status.last_answer_time)
 
 
-def _of_gap_filler(status: GapFillerStatus) -> Iterator[Metric]:
+def _of_gaps(status: GapFillerStatus) -> Iterator[Metric]:
     yield _counter("gaps_detected", "Gaps found since the start.", status.gaps_detected)
     yield _counter("gaps_filled", "Gaps closed with bars since the start.", status.gaps_filled)
     yield _counter(
         "requests_failed", "Requests for bars that failed since the start.", status.requests_failed
     )
-    yield GaugeMetricFamily(
-        "ktrdr_gaps_remaining", "Gaps still to be closed.", value=status.gaps_remaining
+    yield from _gauge("gaps_remaining", "Gaps still to be closed.", status.gaps_remaining)
+    yield from _gauge("gaps_failed", "Gaps whose last request failed.", status.gaps_failed)
+    yield from _gauges(
+        "gaps_unfillable", "Gaps that stay for now, by reason.", "reason", status.unfillable
     )
-    yield GaugeMetricFamily(
-        "ktrdr_gaps_failed", "Those whose last request failed.", value=status.gaps_failed
-    )
-    unfillable = GaugeMetricFamily(
-        "ktrdr_gaps_unfillable", "Gaps that stay for now, by reason.", labels=["reason"]
-    )
-    for reason, holes in status.unfillable.items():
-        unfillable.add_metric([reason], holes)
-    yield unfillable
     yield _counter("bars_added", "Bars written since the start.", status.bars_added)
-    if status.counted_since is not None:
-        yield GaugeMetricFamily(
-            "ktrdr_gap_filler_counted_since_timestamp_seconds",
-            "Since when the gap filler counts.",
-            value=status.counted_since.timestamp(),
-        )
-    yield GaugeMetricFamily("ktrdr_series", "Files in the store.", value=status.series)
-    yield GaugeMetricFamily(
-        "ktrdr_series_complete",
+    yield from _time(
+        "gap_filler_counted_since", "Since when the gap filler counts.", status.counted_since
+    )
+
+
+def _of_store(status: GapFillerStatus) -> Iterator[Metric]:
+    yield from _gauge("series", "Files in the store.", status.series)
+    yield from _gauge(
+        "series_complete",
         "Series that are complete, and as new as their market allows.",
-        value=status.series_current,
+        status.series_current,
     )
-    yield GaugeMetricFamily(
-        "ktrdr_series_need_person",
-        "Series that need a person.",
-        value=status.series_troubled,
-    )
-    if status.disk_free_bytes is not None:
-        yield GaugeMetricFamily(
-            "ktrdr_disk_free_bytes", "Free space of the store.", value=status.disk_free_bytes
-        )
-    if status.newest_bar_time is not None:
-        yield GaugeMetricFamily(
-            "ktrdr_newest_bar_timestamp_seconds",
-            "The start of the store's newest bar.",
-            value=status.newest_bar_time.timestamp(),
-        )
-    if status.last_scan_time is not None:
-        yield GaugeMetricFamily(
-            "ktrdr_last_scan_timestamp_seconds",
-            "When the store was last scanned.",
-            value=status.last_scan_time.timestamp(),
-        )
+    yield from _gauge("series_need_person", "Series that need a person.", status.series_troubled)
+    yield from _gauge("disk_free_bytes", "Free space of the store.", status.disk_free_bytes)
+    yield from _time("newest_bar", "The start of the store's newest bar.", status.newest_bar_time)
+    yield from _time("last_scan", "When the store was last scanned.", status.last_scan_time)
 
 
 def _counter(name: str, meaning: str, value: float) -> Metric:
     return CounterMetricFamily(f"ktrdr_{name}", meaning, value=value)
+
+
+def _gauge(name: str, meaning: str, value: float | None) -> Iterator[Metric]:
+    if value is not None:
+        yield GaugeMetricFamily(f"ktrdr_{name}", meaning, value=value)
+
+
+def _time(name: str, meaning: str, when: datetime | None) -> Iterator[Metric]:
+    value = None if when is None else when.timestamp()
+    yield from _gauge(f"{name}_timestamp_seconds", meaning, value)
+
+
+def _gauges(
+    name: str, meaning: str, label: str, values: Mapping[str, float | None]
+) -> Iterator[Metric]:
+    """One gauge for each value that is known, by its label."""
+    family = GaugeMetricFamily(f"ktrdr_{name}", meaning, labels=[label])
+    for key, value in values.items():
+        if value is not None:
+            family.add_metric([key], value)
+    yield family

@@ -158,11 +158,11 @@ def test_the_sentence_counts_series_and_names_those_that_need_somebody(verdict, 
 def test_files_that_are_of_no_series_are_not_kept_and_said(verdict, complete):
     one = "'AAPL_2x.csv' is no series: unknown timeframe '2x'"
     found = verdict(filler=replace(complete, strange=1, strange_one=one))
-    assert found.summary == f"A file is not kept: {one}; all 14 series are complete."
+    assert found.summary == f"A file is ignored: {one}; all 14 series are complete."
     assert "AAPL_1m.csv" in found.needs_person[0].next_step
     assert not found.obstacles
     found = verdict(filler=replace(complete, strange=3, strange_one=one))
-    assert found.needs_person[0].what == "3 files are not kept"
+    assert found.needs_person[0].what == "3 files are ignored"
 
 
 def test_troubles_that_are_not_named_count_too(verdict, complete):
