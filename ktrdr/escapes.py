@@ -1,9 +1,9 @@
-"""Text of others within one line: what a terminal obeys, or nobody sees, is spelled out."""
+"""Texts from outside made harmless: control and invisible characters become escapes."""
 
 from __future__ import annotations
 
 _SEEN = frozenset("\u00a0\u2007\u202f\u3000")
-"""Spaces of other alphabets: not printable by Python's word, and harmless."""
+"""Harmless spaces of other scripts, which Python does not count as printable."""
 
 
 def visible(text: str) -> str:
@@ -17,12 +17,12 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """The same where the text may have several lines, which stay."""
+    """The same for a text of several lines, which stay."""
     return "\n".join(map(visible, text.split("\n")))
 
 
 def shortened(text: str, most: int) -> str:
-    """The beginning of a text that is longer than `most` characters, and how much there is."""
+    """The text, cut after `most` characters with a note of its length."""
     return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
 
 

@@ -1,4 +1,4 @@
-"""What every program does at its beginning and end: log lines, lock, pid file, signals, parent."""
+"""Start and end of every program: logging, lock, pid file, signals, and watching supervisord."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ktrdr.run_folder import prepare_run_folder, read_pid, write_anew
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
 _ALLOCATOR = {-8: 1, -3: 65_536, -1: 131_072}
-"""glibc's `mallopt`: one arena for all threads; large blocks apart; what is free is given back."""
+"""glibc's `mallopt`: one arena for all threads, mmap for large blocks, early return of memory."""
 HINT = "hint"
-"""The key of a log record's `extra` for what a person can do about it."""
+"""The key in a log record's `extra` for what a person can do about it."""
 
 _LONGEST = 4000
-"""Characters of a message; IB's longest are a few hundred."""
+"""Characters of a message; IB's longest have a few hundred."""
 _LINES = 100
-"""At each end of a traceback or a hint."""
+"""Lines kept at each end of a traceback or hint."""
 
 _Raised = tuple[type[BaseException], BaseException, TracebackType | None]
 
@@ -44,12 +44,12 @@ log = logging.getLogger(__name__)
 def run(
     name: str, main: Callable[[Settings, threading.Event], None], *, exclusive: bool = True
 ) -> None:
-    """Run a program until it ends or is told to.
+    """Run a program until it ends or is stopped.
 
     `main` gets the checked settings and an event that SIGTERM and SIGINT set; it returns soon
-    after. A Misconfigured ends the program with one line and exit code 78. `exclusive`: it belongs
-    to a group, whose settings it has, and a second one in the same run folder is refused; otherwise
-    it has its own, and runs without a pid file.
+    after. Misconfigured ends the program with one line and exit code 78. `exclusive`: the program
+    belongs to a group and has its settings, and a second one in the same run folder is refused;
+    otherwise it has its own settings, and a second one runs without a pid file.
     """
     start_logging()
     _give_memory_back()
@@ -69,7 +69,7 @@ def run(
 
 
 def _log_pending(settings: Settings) -> None:
-    """In a group, whose settings stay as they were at its start: what has been written since."""
+    """In a group, which keeps the settings of its start: log what `.env` has otherwise by now."""
     pending = pending_changes(settings) if os.environ.get(IGNORE_ENV_FILE) else ""
     if pending:
         log.warning(".env has changed since the start, and ./scripts/up applies it: %s", pending)
@@ -77,7 +77,7 @@ def _log_pending(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
-    """Hold the program's lock, and say its pid in `NAME.pid`, which is gone when it ends well."""
+    """Hold the program's lock, and keep its pid in `NAME.pid` until it ends."""
     prepare_run_folder(run_dir)
     pid_file = run_dir / f"{name}.pid"
     lock = FileLock(run_dir / f"{name}.lock")
@@ -110,11 +110,11 @@ def _pid_in(pid_file: Path) -> str:
 
 
 class _LogLines(logging.Formatter):
-    """A record is one line, whatever a text of IB's or of a file has in it: nobody can forge one.
+    """One line per record, so that no text from IB or a file can forge a log line.
 
-    A hint (`extra={HINT: …}`) stands behind the message; several lines, which are to be pasted,
-    stand below it, as a traceback does: indented, so that none passes for a line of ours. What is
-    longer than anybody reads is cut.
+    A hint (`extra={HINT: …}`) follows the message. A hint of several lines, which are to be pasted,
+    and a traceback follow below, indented, so that they cannot pass for log lines. What is too long
+    is cut.
     """
 
     converter = staticmethod(time.gmtime)
@@ -147,7 +147,7 @@ def _below(text: str) -> str:
 
 
 class _NoHttp(logging.Filter):
-    """What aiohttp says of a request that is no HTTP: one line, without the stack of its parser."""
+    """Makes aiohttp's record on a request that is not HTTP one line, without its stack."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -159,8 +159,8 @@ class _NoHttp(logging.Filter):
 
 
 def start_logging() -> None:
-    """Log lines to standard output, with UTC times; also of errors that nobody handles."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: nothing is lost
+    """Log to standard output with UTC times, unhandled errors included."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in any locale
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_LogLines())
@@ -173,18 +173,18 @@ def start_logging() -> None:
 
 
 def _log_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """In place of Python's own words, whose text of the error may pass for lines of ours."""
+    """Replaces Python's output, where an error's text could pass for log lines."""
     if isinstance(error, KeyboardInterrupt):
         log.warning("interrupted")
     else:
-        log.critical("ended by an error that nobody handled", exc_info=(kind, error, trace))
+        log.critical("ended by an unhandled error", exc_info=(kind, error, trace))
 
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
     if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
         name = ended.thread.name if ended.thread else "?"
         what = (ended.exc_type, ended.exc_value, ended.exc_traceback)
-        log.critical("the thread %s ended by an error that nobody handled", name, exc_info=what)
+        log.critical("the thread %s ended by an unhandled error", name, exc_info=what)
 
 
 def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
@@ -194,7 +194,7 @@ def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def boot() -> str:
-    """The name of this run of the machine; empty where the system gives it none."""
+    """The id of this boot of the machine; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -202,9 +202,9 @@ def boot() -> str:
 
 
 def _give_memory_back() -> None:
-    """Let the allocator keep little of what was freed: a program that lives long has bursts.
+    """Let the allocator return freed memory, because long-running programs have bursts.
 
-    By itself glibc keeps a heap for each few threads, each as large as it ever was.
+    By default glibc keeps several heaps for the threads, each as large as it ever was.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # glibc
@@ -221,7 +221,7 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 
 def _stop_with_supervisor(stop: threading.Event) -> None:
-    """Under supervisord: stop when it is gone, since a SIGKILL gives it no time to say so."""
+    """Under supervisord: stop when it is gone, since after a SIGKILL it stops nothing itself."""
     if not os.environ.get("SUPERVISOR_ENABLED"):
         return
     parent = _supervisor_pid()
@@ -236,10 +236,10 @@ def _stop_with_supervisor(stop: threading.Event) -> None:
 
 
 def _supervisor_pid() -> int:
-    """The pid that supervisord wrote beside its socket before it started anything.
+    """The pid that supervisord wrote beside its socket before it started any program.
 
-    It may be gone already while this program is still being imported: then its place as our
-    parent is another's.
+    Not simply our parent's: if supervisord ends while this program is still being imported, our
+    parent is already another process.
     """
     server = os.environ.get("SUPERVISOR_SERVER_URL", "").removeprefix("unix://")
     try:

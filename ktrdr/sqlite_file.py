@@ -1,13 +1,13 @@
-"""State in a SQLite file: opened, and begun anew where it must be. Knows no tables of its own.
+"""A SQLite file with state: opened, upgraded, or replaced by a new one. Has no tables of its own.
 
-One file has one program that writes it. What becomes of it is the same for all of them:
+Each file is written by one program. The rules are the same for all files:
 
-- locked by another process: waited for, then an error; it is tried again when it is needed next;
-- of an earlier version: brought up to date where its schema knows how, else as damaged;
-- damaged, or of a later version: put aside as `.broken`, and begun anew with what the schema can
-  take over from it;
+- locked by another process: waited for, then an error; the next use tries again;
+- from an earlier version: upgraded if its schema can, else treated as damaged;
+- damaged, or from a later version: put aside as `.broken` and replaced by a new one, with what the
+  schema can take over;
 - deleted or replaced: begun anew;
-- a disk that is full or refuses: an error, and nothing has changed.
+- disk full or not writable: an error, and nothing has changed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 Database = sqlite3.Connection
-"""Of one thread, unless it was opened for any."""
+"""For one thread, unless it was opened for any."""
 DatabaseError = sqlite3.Error
 
 _WAIT_S = 10.0
-"""How long another process that writes just now is waited for."""
+"""How long to wait for another process that is writing."""
 _NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
 _ERRNO = {
@@ -40,16 +40,16 @@ log = logging.getLogger(__name__)
 
 
 class Schema(NamedTuple):
-    """The tables of a file, and what becomes of those of before."""
+    """The tables of a file, and how earlier ones are upgraded."""
 
     tables: str
     """Statements that create missing tables."""
     version: int = 1
-    """Of another one nothing is understood."""
+    """Files of any other version are not read."""
     upgrades: tuple[Callable[[Database, Path], None], ...] = ()
-    """Each brings a file at that path up to date that an earlier release has left."""
+    """Each upgrades the database at a path from an earlier release."""
     take_over: Callable[[Database, Path], None] | None = None
-    """Fetches from a file that was put aside there what nobody can find out again."""
+    """Copies from a file that was put aside what cannot be found out again."""
 
 
 def open_database(path: Path, schema: Schema, wait_s: float = _WAIT_S) -> Database:
@@ -62,15 +62,15 @@ def open_database(path: Path, schema: Schema, wait_s: float = _WAIT_S) -> Databa
         return _open(path, schema, wait_s)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
-            raise  # it is as good as ever
+            raise  # the file is not damaged
         return begin_anew(path, error, schema, wait_s)
 
 
 @contextlib.contextmanager
 def reading(path: Path, wait_s: float = 5.0) -> Iterator[Database]:
-    """The database at `path` for who only reads; it is neither made nor changed.
+    """The database at `path`, to be read only; it is neither made nor changed.
 
-    DatabaseError: there is none, or it cannot be read just now.
+    DatabaseError: there is none, or it cannot be read at the moment.
     """
     where = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(where, timeout=wait_s, uri=True)) as database:
@@ -78,17 +78,17 @@ def reading(path: Path, wait_s: float = 5.0) -> Iterator[Database]:
 
 
 def is_damage(error: BaseException) -> bool:
-    """What is in the file cannot be read, and does not heal."""
+    """Whether an error means that the file is damaged for good."""
     return _code_of(error) in _NO_DATABASE
 
 
 def is_busy(error: BaseException) -> bool:
-    """What is in the file cannot be read just now; it may be as good as ever."""
+    """Whether an error means that the file cannot be read at the moment."""
     return _code_of(error) in _BUSY
 
 
 def errno_of(error: BaseException) -> int | None:
-    """The system's number for what an error of SQLite's stands for; None: it is of SQLite alone."""
+    """The errno that corresponds to an error of SQLite; None: none does."""
     return _ERRNO.get(_code_of(error))
 
 
@@ -97,7 +97,7 @@ def _code_of(error: BaseException) -> int:
 
 
 def begin_anew(path: Path, why: DatabaseError, schema: Schema, wait_s: float = _WAIT_S) -> Database:
-    """A new database in the place of one that is put aside; all else as `open_database`."""
+    """Put a database aside and open a new one in its place. Raises as `open_database`."""
     aside = path.with_suffix(".broken")
     log.warning("%s cannot be read (%s): put aside as %s", path, why, aside.name)
     _put_aside(path, aside)
@@ -108,21 +108,20 @@ def begin_anew(path: Path, why: DatabaseError, schema: Schema, wait_s: float = _
 
 
 class StateFile:
-    """One such file over its whole life. For one thread.
+    """A SQLite file that is opened when needed, also after a deletion or damage. For one thread.
 
-    Opened when it is first needed, and again after it was closed, deleted or put aside.
-    DatabaseError, OSError from `database`: as `open_database`.
+    `database` raises as `open_database`.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
         self.path = path
         self._schema = schema
         self._opened: tuple[Database, int] | None = None
-        """And the file's inode."""
+        """The database, and the inode of its file."""
         self._readers: list[Callable[[], None]] = []
 
     def database(self) -> Database:
-        """Open now."""
+        """The database, opened if it is not."""
         if self._opened is None:
             database = open_database(self.path, self._schema)
             self._opened = database, self.path.stat().st_ino
@@ -130,12 +129,12 @@ class StateFile:
 
     @property
     def exists(self) -> bool:
-        """There is one, so that looking into it makes none."""
+        """Whether the file exists, so that reading makes none."""
         return self._opened is not None or self.path.exists()
 
     @property
     def is_in_place(self) -> bool:
-        """Nobody has removed or replaced it since it was opened."""
+        """Whether the file is still the one that was opened."""
         if self._opened is None:
             return True
         try:
@@ -144,37 +143,37 @@ class StateFile:
             return False
 
     def when_void(self, forget: Callable[[], None]) -> None:
-        """Call this each time what was read of it does not hold any more."""
+        """Have `forget` called whenever values read from the file are no longer valid."""
         self._readers.append(forget)
 
     def void(self) -> None:
-        """What was read of it does not hold any more."""
+        """Values read from the file are no longer valid."""
         for forget in self._readers:
             forget()
 
     def close(self) -> None:
-        """It is opened again when it is needed."""
+        """Close the database until it is needed again."""
         if self._opened is not None:
             self._opened[0].close()
             self._opened = None
 
     def notice_deletion(self) -> None:
-        """Somebody may delete the file at any time: then begin a new one."""
+        """Begin a new file if somebody has deleted or replaced it."""
         if not self.is_in_place:
             self.close()
             self.void()
-            if not self.path.exists():  # SQLite would take the old log for that of the new one
+            if not self.path.exists():  # SQLite would use the old log for the new file
                 _remove_companions(self.path)
 
     def leave_damaged(self, why: DatabaseError) -> None:
-        """What stands in it cannot be read: begin a new one. Errors as `open_database`."""
+        """Put the damaged file aside and begin a new one. Raises as `open_database`."""
         self.close()
         self.void()
         begin_anew(self.path, why, self._schema).close()
 
 
 def remove(path: Path) -> None:
-    """Delete a database that nobody has open, with its log."""
+    """Delete a database that is not open, with its log."""
     path.unlink(missing_ok=True)
     _remove_companions(path)
 
@@ -185,7 +184,7 @@ def _remove_companions(path: Path) -> None:
 
 
 def _put_aside(path: Path, aside: Path) -> None:
-    """Move a database away with its log, which may have what was written last."""
+    """Move a database away with its log, which may contain the latest changes."""
     _remove_companions(aside)
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     path.replace(aside)
@@ -210,7 +209,7 @@ def _open(path: Path, schema: Schema, wait_s: float) -> Database:
 
 
 def _log_ahead(database: Database, wait_s: float) -> None:
-    """Switch to WAL. SQLite itself waits for nobody who does the same at that moment."""
+    """Switch to WAL. SQLite itself does not wait for another process that is doing the same."""
     until = time.monotonic() + wait_s
     while True:
         try:
@@ -224,18 +223,18 @@ def _log_ahead(database: Database, wait_s: float) -> None:
 
 
 def _check_version(database: Database, version: int) -> None:
-    """A new file is of this version from now on; a DatabaseError for another one's."""
+    """Give a new file this version. DatabaseError: the file has another one."""
     if _version_of(database) == version:
         return
     with database:
-        database.execute("BEGIN IMMEDIATE")  # of several that open a new file one is the first
+        database.execute(
+            "BEGIN IMMEDIATE"
+        )  # only the first of several that open a new file goes on
         found = _version_of(database)
         if found == version:
             return
         if found or database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            error = sqlite3.DatabaseError(
-                f"its tables are of version {found}, and not of {version}"
-            )
+            error = sqlite3.DatabaseError(f"its tables have version {found}, and not {version}")
             error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
             raise error
         database.execute(f"PRAGMA user_version = {version:d}")

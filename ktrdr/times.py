@@ -1,4 +1,4 @@
-"""UTC seconds as times and as text. Reads no clock."""
+"""Conversions of UTC seconds to datetimes and to text. Reads no clock."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 
 def moment(time_s: float | None) -> datetime | None:
-    """UTC seconds as a time."""
+    """UTC seconds as a datetime; None stays None."""
     return None if time_s is None else datetime.fromtimestamp(time_s, UTC)
 
 
 def iso(time_s: float | None) -> str | None:
-    """UTC seconds as ISO 8601."""
+    """UTC seconds as ISO 8601, without fractions; None stays None."""
     return None if time_s is None else datetime.fromtimestamp(int(time_s), UTC).isoformat()

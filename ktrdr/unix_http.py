@@ -1,7 +1,7 @@
-"""The one client of HTTP over a Unix socket: for our own programs, and for supervisord's XML-RPC.
+"""An HTTP connection over a Unix socket: to our own programs, and to supervisord's XML-RPC.
 
-It is http.client's connection, which xmlrpc.client needs in any case, and whose socket another
-thread can shut down while an answer is awaited. Knows nothing of what is asked.
+It is http.client's, because xmlrpc.client needs that one, and because another thread can shut its
+socket down while a response is awaited. It knows nothing about the requests.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import socket
 from pathlib import Path
 
 HTTP_ERRORS = (OSError, http.client.HTTPException)
-"""What a connection raises when nobody is there, or what is there speaks no HTTP."""
+"""What a connection raises if no program listens there, or one that does not speak HTTP."""
 
 
 class UnixConnection(http.client.HTTPConnection):
     """A connection to the program that listens at a path."""
 
     def __init__(self, path: Path, timeout_s: float | None) -> None:
-        """`timeout_s`: how long it may be silent; None: for ever."""
+        """`timeout_s`: how long to wait for each reply; None: for ever."""
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
-        """Connect. OSError: nobody listens there, or not in time."""
+        """Connect. OSError: no program listens there, or it does not accept in time."""
         self.sock = socket.socket(socket.AF_UNIX)
         try:
             self.sock.settimeout(self.timeout)
@@ -35,7 +35,7 @@ class UnixConnection(http.client.HTTPConnection):
             raise
 
     def abort(self) -> None:
-        """Break off, from any thread: whoever awaits an answer gets one of HTTP_ERRORS."""
+        """Shut it down, from any thread. A thread that waits for a reply gets an HTTP_ERRORS."""
         if (connected := self.sock) is not None:
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)

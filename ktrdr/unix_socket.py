@@ -1,4 +1,4 @@
-"""A Unix socket's place: whether somebody listens there, and clearing it of a dead program's."""
+"""The path of a Unix socket: whether a program listens there, and removing a dead one's socket."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _ANSWER_S = 2.0
 
 
 def listens(path: Path) -> bool:
-    """Whether a program has that socket, answering or stuck."""
+    """Whether a program listens at a path, even if it hangs."""
     failure = _connect(path)
     return failure is None or isinstance(failure, TimeoutError | BlockingIOError)
 
 
 def clear_place(path: Path, hint: str = "") -> None:
-    """Remove a dead program's socket, so that another can be made at this path.
+    """Remove a dead program's socket, so that a new one can be made at its path.
 
-    `hint`: the next step where it is taken. AlreadyRunning: somebody listens there, or may.
-    Misconfigured: there is something else than a socket. Both are left as they are.
+    `hint`: the next step if it is in use. AlreadyRunning: a program listens there, or may.
+    Misconfigured: it is not a socket. In both cases nothing is removed.
     """
     try:
         mode = path.lstat().st_mode
@@ -36,9 +36,9 @@ def clear_place(path: Path, hint: str = "") -> None:
 
 
 def _connect(path: Path) -> OSError | None:
-    """Why nobody can be reached there; None: somebody was."""
+    """Why it is not possible to connect to a path; None: it is."""
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_ANSWER_S)  # a program that is stuck takes no connection, or late
+        probe.settimeout(_ANSWER_S)  # a program that hangs accepts no connection, or late
         try:
             probe.connect(os.fspath(path))
         except OSError as error:

@@ -219,7 +219,7 @@ def test_nor_does_that_of_an_error_that_nobody_handles(start, where):
     process = start(UNHANDLED, **where)
     lines = process.stdout.read().splitlines()
     assert process.wait(10) == 1
-    assert len([line for line in lines if "ended by an error that nobody handled" in line]) == 2
+    assert len([line for line in lines if "ended by an unhandled error" in line]) == 2
     assert not [line for line in lines if line.startswith("2026-11-27T00:00:00.000Z")]
     assert not [line for line in lines if "\x1b" in line]
     ours = re.compile(r"20\d\d-\d\d-\d\dT[0-9:.]{12}Z [A-Z]+ +|    ")

@@ -1,4 +1,4 @@
-"""Which names of variables are ours, and what is said of one that is not. Reads nothing."""
+"""The names of our variables, and the messages on unknown ones. Reads no environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from difflib import get_close_matches
 ENV_FILE = ".env"
 
 IGNORE_ENV_FILE = "KTRDR_IGNORE_ENV_FILE"
-"""Set by scripts/up for the programs of a group, which got all settings at its start."""
+"""Set by scripts/up for the programs of a group, which have all settings in the environment."""
 
 SIMULATOR = (
     "KTRDR_SIM_ACCOUNT",
@@ -18,24 +18,24 @@ SIMULATOR = (
     "KTRDR_SIM_REPLAY",
     "KTRDR_SIM_SEED",
 )
-"""Options of `python -m ktrdr.sim`, which takes them from the environment alone."""
+"""Options of `python -m ktrdr.sim`, which reads them from the environment only."""
 
 TESTS = ("KTRDR_TEST_COPY",)
-"""Marks the processes of a test."""
+"""Variables that mark the processes of a test."""
 
 SECRETS = ("KTRDR_STATUS_TOKEN",)
-"""Settings whose values stand in no log, note, message or list of processes."""
+"""Settings whose values never appear in a log, note, message or process list."""
 
 NOT_YET = (
     "KTRDR_ALERTS",
     "KTRDR_DATABASE_URL",
     "KTRDR_LIVE_STREAMS",
 )
-"""Names of a later version."""
+"""Names reserved for a later version."""
 
 
 def unknown_in_environment(given: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
-    """A line for each `KTRDR_…` that means nothing here. An empty value counts as none."""
+    """A line for each `KTRDR_…` variable that is not known. Empty ones are ignored."""
     known = {*settings, *SIMULATOR, *TESTS, IGNORE_ENV_FILE}
     for name, value in given.items():
         if value and name.upper().startswith("KTRDR_") and name.upper() not in known:
@@ -43,7 +43,7 @@ def unknown_in_environment(given: Mapping[str, str], settings: Collection[str]) 
 
 
 def unknown_in_file(given: Mapping[str, str], settings: Collection[str]) -> Iterator[str]:
-    """The same for `.env`, where an `IB_…` can be meant for us alone."""
+    """The same for `.env`, where `IB_…` variables must be known, too."""
     for name, value in given.items():
         ours = name.upper().startswith(("KTRDR_", "IB_"))
         if not value or not ours or name.upper() in settings:
@@ -55,7 +55,7 @@ def unknown_in_file(given: Mapping[str, str], settings: Collection[str]) -> Iter
 
 
 def _line(name: str, where: str, settings: Collection[str]) -> str:
-    """What is said of it; never its value, which may be secret: nobody knows what it means."""
+    """The message on an unknown name, without its value, which may be a secret."""
     if name.upper() in NOT_YET:
         return f"{name}{where}: not supported by this version"
     near = get_close_matches(name.upper(), [*settings, *SIMULATOR, *NOT_YET], n=1)

@@ -1,4 +1,4 @@
-"""The gateway's daily restart as a setting says it. When one is expected is not decided here."""
+"""The gateway's daily restart as in the setting; when one is expected is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Restart:
     how_known: str = "assumed"
     """`configured`, `learnt` or `assumed`."""
     elsewhere: tuple[tuple[time, tzinfo], ...] = ()
-    """The same hour by other wall clocks, while the past does not tell which one is meant."""
+    """The same time in other zones, while the past does not show which zone is right."""
 
 
 def parse_restart(text: str, local: tzinfo) -> Restart | None:
     """The restart in a setting such as `23:45` or `23:45 America/New_York`; None: `never`.
 
-    ValueError says what was expected.
+    ValueError has what was expected.
     """
     if text.strip().lower() == "never":
         return None

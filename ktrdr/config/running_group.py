@@ -1,7 +1,7 @@
-"""The running group of this checkout: what it was started with, and what goes by that.
+"""The running group of this checkout: the settings it was started with, for commands to use.
 
-`scripts/up` notes it beside supervisord's socket. A command that is told nothing else goes by it,
-so that `IB_HOST=… ./scripts/up` in one shell and `ktrdr show` in another mean the same bars.
+`scripts/up` notes them beside supervisord's socket. A command without settings of its own uses
+them, so that `IB_HOST=… ./scripts/up` in one shell and `ktrdr show` in another mean the same bars.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ktrdr.run_folder import in_the_way, read_own, read_pid, write_anew
 from ktrdr.unix_socket import listens
 
 FOLDER = ROOT / "var/run"
-"""Where supervisord's socket and pid are, whatever KTRDR_RUN_DIR is."""
+"""The folder of supervisord's socket and pid file, whatever KTRDR_RUN_DIR is."""
 
 _NOTE = "settings.json"
 _ROUNDS = 100_000
@@ -38,17 +38,17 @@ _ROUNDS = 100_000
 
 @dataclass(frozen=True)
 class RunningGroup:
-    """What the group that runs now was started with."""
+    """The settings that the running group was started with."""
 
     settings: Settings
     given: tuple[str, ...]
-    """What was said at its start, as `IB_HOST=127.0.0.1` or `IB_HOST=127.0.0.1 in .env`."""
+    """The settings given at its start, as `IB_HOST=127.0.0.1` or `IB_HOST=127.0.0.1 in .env`."""
     secrets: tuple[tuple[str, str], ...] = ()
-    """Of each secret that it has: its name, and its fingerprint. `settings` has none of them."""
+    """Name and fingerprint of each of its secrets, which `settings` does not contain."""
 
     @property
     def values(self) -> dict[str, str]:
-        """Its settings by name, those folders included that nobody named."""
+        """Its settings by name, the folders also where they are defaults."""
         folders = {
             "KTRDR_DATA_DIR": str(self.settings.data_dir),
             "KTRDR_RUN_DIR": str(self.settings.run_dir),
@@ -57,7 +57,7 @@ class RunningGroup:
 
     @property
     def words(self) -> str:
-        """The same in words, after “the group”."""
+        """The same as a clause, to follow “the group”."""
         names = [n for n in MATTERS if n != "KTRDR_SIM_PORT" or self.settings.is_simulated]
         wanted = [one for one in self.given if one.startswith(tuple(names))]
         how = f"started with {', '.join(wanted)}" if wanted else "started without IB_HOST"
@@ -65,9 +65,9 @@ class RunningGroup:
 
 
 def running_group(folder: Path = FOLDER) -> RunningGroup | None:
-    """The group whose supervisord lives in a folder; None: none does, or it noted nothing.
+    """The group whose supervisord runs in a folder; None: none does, or it has no note.
 
-    PermissionError: this user may not look. Misconfigured: what it noted cannot be read.
+    PermissionError: this user may not read the folder. Misconfigured: the note cannot be read.
     """
     noted = read_note(folder)
     if noted is None:
@@ -80,7 +80,7 @@ def running_group(folder: Path = FOLDER) -> RunningGroup | None:
 
 
 def read_note(folder: Path = FOLDER) -> dict[str, Any] | None:
-    """What was noted at the start of the supervisord that lives there. As `running_group`."""
+    """The note of the supervisord that runs in a folder. Returns None and raises as above."""
     try:
         pid = read_pid(folder / "supervisord.pid")
     except PermissionError:
@@ -93,16 +93,16 @@ def read_note(folder: Path = FOLDER) -> dict[str, Any] | None:
         noted = json.loads(read_own(folder / _NOTE))
         is_its_own = noted["supervisord"] == pid
     except FileNotFoundError:
-        return None  # started by hand, or not quite yet by scripts/up
+        return None  # started by hand, or just being started by scripts/up
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _unreadable(folder / _NOTE) from error
     return noted if is_its_own else None
 
 
 def write_note(folder: Path, supervisord: int, settings: Settings, **further: str) -> None:
-    """Note what a group was started with, in one step; `further` is for whoever starts it.
+    """Write the note on a group in one step; `further` is kept for `scripts/up`.
 
-    Secrets stay out of it: a note is what people show when something goes wrong.
+    It contains no secrets, because people show it to others when something goes wrong.
     """
     here = {n: one for n, one in settings_here(settings).items() if n not in SECRETS}
     given = [f"{n}={one.value}{' in .env' if one.in_file else ''}" for n, one in here.items()]
@@ -121,7 +121,7 @@ def write_note(folder: Path, supervisord: int, settings: Settings, **further: st
 
 
 def fingerprints(settings: Settings) -> dict[str, str]:
-    """Of each secret by which it can be known again, and not found out, on this checkout."""
+    """Hashes by which this checkout's secrets can be compared but not found out."""
     values = as_environment(settings)
     return {name: _fingerprint(values[name]) for name in SECRETS if name in values}
 
@@ -131,12 +131,12 @@ def _fingerprint(secret: str) -> str:
 
 
 def forget_note(folder: Path = FOLDER) -> None:
-    """The group has ended."""
+    """Remove the note of a group that has ended."""
     (folder / _NOTE).unlink(missing_ok=True)
 
 
 def settings_here(settings: Settings) -> dict[str, GivenSetting]:
-    """Which settings the environment and `.env` of this process name, with their values."""
+    """The settings that this process's environment and `.env` give, with their values."""
     environment = {name.upper() for name, value in os.environ.items() if value}
     values = as_environment(settings)
     names = [name.upper() for name in settings.model_fields_set]
@@ -146,12 +146,10 @@ def settings_here(settings: Settings) -> dict[str, GivenSetting]:
 def settings_to_read_with(
     folder: Path = FOLDER, *, reads_bars: bool = True
 ) -> tuple[Settings, str]:
-    """Settings of a command that reads, and what is to be told of them (empty: nothing).
+    """The settings of a command that only reads, and a note for its user, or an empty text.
 
-    `reads_bars`: as in `choose`.
-
-    Those of the running group, or its own where none runs or another is meant. Misconfigured:
-    they contradict each other, in one line; or as `load_settings`.
+    They are the running group's, or its own if no group runs or another one is meant; `reads_bars`:
+    as in `choose`. Misconfigured: both contradict each other; or as `load_settings`.
     """
     own = load_settings()
     here = settings_here(own)
@@ -160,8 +158,8 @@ def settings_to_read_with(
     except PermissionError as error:
         if reads_bars and not here.keys() & {"IB_HOST", "KTRDR_DATA_DIR"}:
             raise Misconfigured(
-                f"this user may not check whether a group runs here ({error.filename}): say"
-                " with KTRDR_DATA_DIR which store is meant"
+                f"this user may not check whether a group runs here ({error.filename}): name"
+                " the store with KTRDR_DATA_DIR"
             ) from error
         group = None
     if group is None:
@@ -177,10 +175,10 @@ def settings_to_read_with(
 
 
 def settings_to_run_with(folder: Path = FOLDER) -> Settings:
-    """Settings of a program: its own, which are the group's where scripts/up started it.
+    """The settings of a program: its own, or the running group's if it belongs to that.
 
-    One that is started by hand in the run folder of the running group goes by that group's.
-    Misconfigured: it is told otherwise; or as `load_settings`.
+    A program started by hand in the group's run folder does. Misconfigured: its own settings
+    contradict the group's; or as `load_settings`.
     """
     own = load_settings()
     if os.environ.get(IGNORE_ENV_FILE):
@@ -198,14 +196,14 @@ def settings_to_run_with(folder: Path = FOLDER) -> Settings:
 
 
 def _with_secrets(group: RunningGroup, own: Settings) -> Settings:
-    """The group's settings, with its secrets as they are said here.
+    """The group's settings with the secrets, which only this process's own settings have.
 
-    Misconfigured: other ones are, or none.
+    Misconfigured: those differ from the group's.
     """
     if fingerprints(own) != dict(group.secrets):
         raise Misconfigured(
             f"the group's {' and '.join(SECRETS)} differs from what is set here: set it as"
-            " it was at the group's start, or start the group anew with it: ./scripts/up"
+            " it was at the group's start, or restart the group with it: ./scripts/up"
         )
     known = as_environment(own)
     secrets = {name: known[name] for name in SECRETS if name in known}
@@ -213,7 +211,7 @@ def _with_secrets(group: RunningGroup, own: Settings) -> Settings:
 
 
 def pending_changes(settings: Settings) -> str:
-    """What `.env` says by now that the group of these settings was not started with; or nothing."""
+    """The lines of `.env` that differ from a group's settings; empty: none."""
     try:
         in_file = read_env_file(ROOT / ENV_FILE)
         wanted = as_environment(settings_of(in_file))
@@ -230,6 +228,4 @@ def _changed(
 
 
 def _unreadable(path: Path) -> Misconfigured:
-    return Misconfigured(
-        f"{path} cannot be read: ./scripts/up starts the group anew, and writes it"
-    )
+    return Misconfigured(f"{path} cannot be read: ./scripts/up restarts the group, and writes it")

@@ -1,1 +1,1 @@
-"""What is known of the group at one moment, and the one verdict on it."""
+"""The state of the group at one moment, and the one verdict on it."""

@@ -1,4 +1,4 @@
-"""One answer for many callers: a value that is requested again once it is too old."""
+"""A cached value, fetched again when it is too old: one request for many readers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ T = TypeVar("T")
 class Latest(Generic[T]):
     """The last value of `fetch`, at most `max_age_s` old. Thread-safe.
 
-    One thread asks while the others wait for its answer, so twenty open pages cost a peer that
-    hangs, and the threads that wait for it, no more than one does.
+    One thread fetches while the others wait for its result. So twenty open pages cost no more
+    requests and time than one, also when the peer hangs.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Latest(Generic[T]):
         self._held: tuple[T, float] | None = None
 
     def get(self) -> T:
-        """The value; its age counts from the moment the answer came. Raises what `fetch` raises."""
+        """The value; its age counts from when `fetch` returned. Raises what `fetch` raises."""
         with self._lock:
             if self._held is None or self._clock() - self._held[1] >= self._max_age_s:
                 self._held = self._fetch(), self._clock()

@@ -1,4 +1,4 @@
-"""What ib-connection and gap-filler say of themselves, or why they say nothing. Never raises."""
+"""The answers of ib-connection and gap-filler to requests, or why there are none; cached."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from ktrdr.ipc.messages import (
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 2.0
-"""A peer serves cached state: what takes longer than this hangs."""
+"""Peers serve cached state: one that takes longer hangs."""
 
 _WRITE_TIMEOUT_S = 5.0
-"""How long what is to be written down may take: a ledger may be locked for a moment."""
+"""The time-out of requests that are written down: a ledger may be locked for a moment."""
 
 _FRESH_S = 0.5
 _COVERAGE_FRESH_S = 3.0
 _HISTORY_FRESH_S = 20.0
 _COSTS = 10
-"""Outages whose cost is requested."""
+"""The number of outages whose cost is requested: the newest."""
 HISTORY_DAYS = (1, 30)
-"""The spans of time of which the page shows how the connection was."""
+"""The periods, in days, whose connection history the page shows."""
 
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What a peer answered; or None, and why, with the next step."""
+    """The answer of a peer: its content; or None, why there is none, and the next step."""
 
     content: T | None
     why: str = ""
@@ -55,12 +55,12 @@ class Answer(Generic[T]):
 
     @property
     def reason(self) -> str:
-        """Why there is no content, in a sentence that names the next step; else empty."""
+        """Why there is no content, with the next step, in a sentence; else empty."""
         return f"{self.why} – next step: {self.hint}" if self.hint else self.why
 
 
 class Peers:
-    """Asks the two programs at their sockets, each question at most twice a second."""
+    """The two programs at their sockets; their state is requested at most twice a second."""
 
     def __init__(self, settings: Settings) -> None:
         self._connection = LocalClient(settings.connection_socket, "ib-connection")
@@ -79,7 +79,7 @@ class Peers:
         return self._connection_status.get()
 
     def history(self, days: int) -> Answer[ConnectionHistory]:
-        """How the connection was in the last days, one of HISTORY_DAYS."""
+        """The connection's history of the last `days`, one of HISTORY_DAYS."""
         return self._histories[days].get()
 
     def gap_filler(self) -> Answer[GapFillerStatus]:
@@ -87,18 +87,18 @@ class Peers:
         return self._gap_filler_status.get()
 
     def series(self) -> Answer[list[SeriesStatus]]:
-        """Every file of the store, without its days."""
+        """The state of every series, without its days."""
         return self._series.get()
 
-    def coverage(self, question: Mapping[str, str]) -> Answer[Json]:
-        """The gap filler's own words on what is expected and present, day by day.
+    def coverage(self, query: Mapping[str, str]) -> Answer[Json]:
+        """Expected and present bars day by day, as the gap filler's JSON has it.
 
-        Permanent when the question is wrong, such as for a series that is not there.
+        Permanent when the query is wrong, such as for a series that does not exist.
         """
-        return _answer(lambda: self._checked_coverage(question))
+        return _answer(lambda: self._checked_coverage(query))
 
     def scan(self) -> Answer[str]:
-        """Have the gap filler look for gaps now; the scan's id."""
+        """Have the gap filler scan for gaps now; the content is the scan's id."""
         return _answer(
             lambda: (
                 self._gap_filler.request(ScanAccepted, "POST", "/scan", REQUEST_TIMEOUT_S).scan_id
@@ -106,21 +106,21 @@ class Peers:
         )
 
     def open_fills(self) -> Answer[list[FillStatus]]:
-        """What was asked for, and is neither done nor cancelled."""
+        """The requested fills that are neither done nor cancelled."""
         return self._open_fills.get()
 
     def fills_of(self, symbol: str | None) -> Answer[Json]:
-        """The gap filler's own words on all that was asked for, of one symbol where it is given."""
+        """All requested fills, of one symbol where it is given, as the gap filler's JSON has it."""
         chosen = {} if symbol is None else {"symbol": symbol}
         return _answer(lambda: self._gap_filler.get("/fills", REQUEST_TIMEOUT_S, **chosen))
 
     def request_fill(self, requested: Mapping[str, str]) -> Json:
-        """Have a series (`symbol`, `timeframe`) filled from `from` on. Raises its errors."""
+        """Request a fill: `symbol`, `timeframe`, `from`. Raises the gap filler's errors."""
         accepted = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **requested)
         return {key: value for key, value in accepted.items() if key != ACCEPTED}
 
     def cancel_fill(self, number: str) -> Json:
-        """Give a fill up. Raises the gap filler's errors, such as UnknownFill."""
+        """Cancel a fill. Raises the gap filler's errors, such as UnknownFill."""
         return self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
 
     def _fetch_open_fills(self) -> Answer[list[FillStatus]]:
@@ -145,7 +145,7 @@ class Peers:
         return _answer(fetch)
 
     def _with_costs(self, outages: tuple[Outage, ...], until: datetime) -> tuple[Outage, ...]:
-        """The newest ones with what they have cost, as far as the gap filler says."""
+        """The outages, the newest ones with their cost if the gap filler answers."""
         older, newest = outages[:-_COSTS], outages[-_COSTS:]
         spans = [f"{one.start.isoformat()}/{(one.end or until).isoformat()}" for one in newest]
         try:
@@ -177,21 +177,21 @@ class Peers:
         except Permanent as error:
             return Answer(None, error.message, error.hint)
 
-    def _checked_coverage(self, question: Mapping[str, str]) -> Json:
-        response = self._gap_filler.get("/coverage", REQUEST_TIMEOUT_S, **question)
+    def _checked_coverage(self, query: Mapping[str, str]) -> Json:
+        response = self._gap_filler.get("/coverage", REQUEST_TIMEOUT_S, **query)
         if not isinstance(response.get("series"), list):
             raise self._gap_filler.unreadable("series: a list was expected")
         return response
 
 
 def connection_json(answer: Answer[ConnectionStatus]) -> Json:
-    """The status API's `ib-status`: all keys, always."""
+    """The status API's `ib-status`, always with all keys."""
     status = _all_keys(ConnectionStatus, answer.content)
     return status | {"connected": bool(status["connected"]), "reason": answer.reason or None}
 
 
 def gap_filler_json(answer: Answer[GapFillerStatus]) -> Json:
-    """The status API's `gap-filler-status`: all keys, always."""
+    """The status API's `gap-filler-status`, always with all keys."""
     status = _all_keys(GapFillerStatus, answer.content)
     reason = status["reason"] if answer.content else answer.reason
     return status | {"running": bool(status["running"]), "reason": reason or None}
@@ -202,7 +202,7 @@ def _all_keys(shape: type[Any], content: object | None) -> Json:
 
 
 def _answer(fetch: Callable[[], T]) -> Answer[T]:
-    """The answer, or the reason why there is none. A Permanent passes: the question is wrong."""
+    """The answer, or why there is none. Permanent is raised, because the query is wrong."""
     try:
         return Answer(fetch())
     except Permanent:

@@ -1,4 +1,4 @@
-"""The five programs as the operating system sees them: which run, since when, at what cost."""
+"""The five programs as the operating system sees them: which run, since when, CPU and memory."""
 
 from __future__ import annotations
 
@@ -22,47 +22,47 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "status-app": ("ktrdr.web", "ktrdr/web/"),
     "gateway-sim": ("ktrdr.sim", "ktrdr/sim/"),
 }
-"""Program → what its command line contains, one of them: a pid may be somebody else's by now."""
+"""Program → texts of which its command line contains one: its old pid may be another's now."""
 
 NAMES = tuple(COMMANDS)
 RUNNING = "RUNNING"
 STOPPED = "STOPPED"
 
 ENDS_ITSELF = ("BACKOFF", "FATAL", "EXITED")
-"""supervisord's words for one that was not stopped, but ended."""
+"""supervisord's states of a program that ended without being stopped."""
 
 _SHORTEST_MEASURE_S = 0.5
 
 
 @dataclass(frozen=True)
 class Program:
-    """One program. Without a process the measures are None."""
+    """One program. Without a process the measurements are None."""
 
     name: str
     status: str
-    """supervisord's word where it answers, otherwise `RUNNING` or `STOPPED`."""
+    """supervisord's state where it answers, otherwise `RUNNING` or `STOPPED`."""
     pid: int | None = None
     uptime_s: float | None = None
     cpu_percent: float | None = None
-    """Of one core, its children's included: since the last look, the first time since its start."""
+    """Of one core, with its children: since the last measurement, at first since its start."""
     rss_bytes: int | None = None
     ever_started: bool = False
-    """False: nobody here has asked for it."""
+    """False: it has never been started in this group."""
     is_supervised: bool = True
-    """False: no supervisord that answers knows it."""
+    """False: supervisord does not answer, or does not know it."""
     last_log_line: str = ""
-    """Of one that ends again and again: the last line of its log."""
+    """The last line of its log if it keeps ending."""
 
     @property
     def runs(self) -> bool:
-        """True while its process is there, and has been for a while where supervisord says so."""
+        """True while it runs; under supervisord, once it has run for its `startsecs`."""
         return self.status == RUNNING
 
 
 class Programs:
-    """Looks at the programs' processes. Remembers CPU times between looks. Thread-safe.
+    """Reads the programs' processes and keeps CPU times between readings. Thread-safe.
 
-    `own`: the program that looks, which runs, whatever is known of it; empty: none of them.
+    `own`: the program that this runs in, which is not looked up; empty: none of the five.
     """
 
     def __init__(self, run_dir: Path, supervisor_socket: Path, own: str = "") -> None:
@@ -76,12 +76,12 @@ class Programs:
         """All five, by name, in the order in which data flows."""
         supervised = query_supervisor(self._supervisor_socket)
         with self._lock:
-            found = {name: self._look_at(name, supervised.get(name)) for name in NAMES}
+            found = {name: self._read_one(name, supervised.get(name)) for name in NAMES}
             pids = {program.pid for program in found.values()}
             self._meters = {pid: meter for pid, meter in self._meters.items() if pid in pids}
         return found
 
-    def _look_at(self, name: str, supervised: Supervised | None) -> Program:
+    def _read_one(self, name: str, supervised: Supervised | None) -> Program:
         if name == self._own:
             found = self._measure(name, RUNNING, os.getpid())
         elif supervised and supervised.pid:
@@ -108,7 +108,7 @@ class Programs:
         return Program(name, status, pid, uptime_s, cpu_percent, rss_bytes, ever_started=True)
 
     def _pid_from_file(self, name: str) -> int | None:
-        """The pid in `NAME.pid`, if that process lives and is this program."""
+        """The pid in `NAME.pid`, if its process runs and is this program."""
         try:
             pid = read_pid(self._run_dir / f"{name}.pid")
             command = " ".join(psutil.Process(pid).cmdline())
@@ -146,7 +146,7 @@ class _Meter:
             try:
                 more_s, more_bytes = _cost(child)
             except psutil.Error:
-                continue  # it ended meanwhile
+                continue  # it has ended
             cpu_s, rss_bytes = cpu_s + more_s, rss_bytes + more_bytes
         return self._percent_since(cpu_s), rss_bytes
 
@@ -154,7 +154,7 @@ class _Meter:
         now = time.monotonic()
         elapsed_s = now - self._since
         if self._first or elapsed_s >= _SHORTEST_MEASURE_S:
-            spent_s = max(0.0, cpu_s - self._cpu_s)  # a child that ended takes its seconds along
+            spent_s = max(0.0, cpu_s - self._cpu_s)  # the seconds of a child that ended are gone
             self._percent = round(100 * spent_s / max(elapsed_s, 0.01), 1)
             self._since, self._cpu_s, self._first = now, cpu_s, False
         return self._percent

@@ -1,4 +1,4 @@
-"""What supervisord says of its programs. Asks only; starts and stops nothing."""
+"""The state of supervisord's programs, over XML-RPC. Starts and stops nothing."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Supervised:
     """A program as supervisord knows it."""
 
     status: str
-    """supervisord's own word: `RUNNING`, `STOPPED`, `BACKOFF`, `FATAL`, `EXITED`, …"""
+    """supervisord's state: `RUNNING`, `STOPPED`, `BACKOFF`, `FATAL`, `EXITED`, …"""
     pid: int | None
     ever_started: bool
     log: Path | None = field(default=None, compare=False)
-    """Where what it says is written."""
+    """Its log file."""
 
 
 def find_supervisor(run_dir: Path) -> Path:
-    """The socket of the supervisord that runs the programs of a run folder, as far as one does.
+    """The socket of the supervisord that runs the programs of a run folder, if one does.
 
-    It listens beside its configuration, whatever the run folder is.
+    scripts/up has it listen in `var/run`, whatever the run folder is.
     """
     with contextlib.suppress(Misconfigured, PermissionError):
         group = running_group()
@@ -41,7 +41,7 @@ def find_supervisor(run_dir: Path) -> Path:
 
 
 def query_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Supervised]:
-    """Every program that supervisord knows; empty when nobody answers at the socket in time."""
+    """Every program that supervisord knows; empty if it does not answer in time."""
     transport = UnixTransport(path, timeout_s)
     try:
         proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
@@ -68,17 +68,17 @@ def _read(response: Any) -> dict[str, Supervised]:
 
 
 class UnixTransport(xmlrpc.client.Transport):
-    """supervisor's own transport has no time-out, and a hung supervisord must not hang us."""
+    """XML-RPC over a Unix socket with a time-out, which supervisor's own transport lacks."""
 
     def __init__(self, path: Path, timeout_s: float | None) -> None:
-        """`timeout_s`: how long supervisord may be silent; None: for ever."""
+        """`timeout_s`: how long to wait for supervisord; None: for ever."""
         super().__init__()
         self._opened = UnixConnection(path, timeout_s)
 
     def make_connection(self, host: Any) -> UnixConnection:  # noqa: ARG002 - one only
-        """The connection: there is but one."""
+        """The one connection."""
         return self._opened
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._opened.close()

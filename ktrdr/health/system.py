@@ -29,13 +29,13 @@ class Snapshot:
     services: dict[str, Service]
     verdict: Verdict
     forwarding: report.Report | None = None
-    """What port-forward says of itself; None: nothing lately."""
+    """The report of port-forward; None: no recent one."""
 
 
 class System:
-    """Looks at everything at once, so that two peers that hang cost the time of one.
+    """Reads everything at the same time, so two peers that hang cost no more time than one.
 
-    `own`: the program that looks; empty: none of the group's.
+    `own`: the program that this runs in; empty: none of the group's.
     """
 
     def __init__(self, settings: Settings, supervisor_socket: Path, own: str = "") -> None:
@@ -63,13 +63,13 @@ class System:
         return Snapshot(now, connection, gap_filler, found, verdict, forwarding)
 
     def series(self, snapshot: Snapshot) -> Answer[list[SeriesStatus]]:
-        """The store's files; a gap filler that has just not answered is not asked again."""
+        """The series; not requested if the gap filler has just failed to answer."""
         if snapshot.gap_filler.content is None:
             return Answer(None, snapshot.gap_filler.why, snapshot.gap_filler.hint)
         return self.peers.series()
 
     def open_fills(self, snapshot: Snapshot) -> Answer[list[FillStatus]]:
-        """What was asked for and is not done; where there is none, nobody is asked."""
+        """The open fills; not requested if there are none."""
         if snapshot.gap_filler.content is None:
             return Answer(None, snapshot.gap_filler.reason)
         return self.peers.open_fills() if snapshot.gap_filler.content.fills else Answer([])

@@ -1,4 +1,4 @@
-"""The status app: shows what the group does. It changes nothing but by asking the gap filler."""
+"""The status app: page and API on the group's state. The gap filler makes all changes."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ktrdr.web.page import page
 
 
 class _Json(DefaultJSONProvider):
-    """Keys in the contract's order, and letters as they are: people read it with curl.
+    """JSON with keys in the contract's order and letters as they are, for people with curl.
 
-    What a terminal would obey is an escape, as JSON has it for some of that anyway.
+    Control characters that a terminal would obey are escaped, all of them and not only JSON's.
     """
 
     sort_keys = False
     ensure_ascii = False
 
     def dumps(self, obj: Any, **how: Any) -> str:
-        """As Flask does. Outside of its strings JSON has line ends and printable ASCII alone."""
+        """As Flask does. Outside of strings JSON has only line ends and printable ASCII."""
         text = super().dumps(obj, **how)
         return "\n".join(map(_json_escaped, text.split("\n")))
 
@@ -47,7 +47,7 @@ class _App(Flask):
 
 
 def _harmless(value: Any) -> Any:
-    """A text that the page shows, without signs that nobody sees, or that turn others around."""
+    """A text for the page, with invisible and direction-changing characters escaped."""
     return visible_lines(value) if type(value) is str else value
 
 
@@ -56,8 +56,8 @@ def create_app(
 ) -> Flask:
     """The WSGI application.
 
-    `supervisor_socket`: where supervisord answers, by default in the run folder. `log_dir`: where
-    it writes the programs' logs, by default `var/log` under the project's root.
+    `supervisor_socket`: supervisord's, by default in the run folder. `log_dir`: the programs' logs,
+    by default `var/log` under the project's root.
     """
     app = _App(__name__)
     app.jinja_env.finalize = _harmless

@@ -1,6 +1,6 @@
-"""The data endpoints: what the store has, and the bars themselves.
+"""The data endpoints: the store's coverage, and the bars.
 
-pandas comes with the first request for bars, and not before: the page does without it.
+pandas is imported at the first request for bars; the page does not need it.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
 
 
 def _load(settings: Settings, symbol: str, timeframe: str) -> DataFrame:
-    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415 - 100 MiB that few need
+    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415 - 100 MiB that few requests need
 
     return DataManager(settings).load(symbol, timeframe, start=_time("start"), end=_time("end"))
 
 
 def _time(name: str) -> str | None:
-    """A parameter that is a time; a `+` of its zone that nobody escaped arrives as a space."""
+    """A time in the query, where an unescaped `+` of its zone has become a space."""
     return _BARE_ZONE.sub("+", request.args.get(name, "")) or None
 
 
 def _csv_response(found: DataFrame, name: str) -> Response:
-    """The store's own format, so that it can be put into a store again."""
+    """CSV in the store's own format, so that it can be put into a store again."""
     response = Response(_csv_parts(found), mimetype="text/csv")
     response.headers.set("Content-Disposition", "attachment", filename=name)
     response.headers["X-Complete"] = "true" if found.attrs.get("complete") else "false"
@@ -76,7 +76,7 @@ def _csv_parts(found: DataFrame) -> Iterator[str]:
 
 
 def _json_parts(found: DataFrame) -> Iterator[str]:
-    """One object: what it is, the columns' names, and a row for each bar."""
+    """One JSON object: what the bars are, the columns' names, and a row per bar."""
     names = ("symbol", "timeframe", "source", "complete", "why")
     about = {name: found.attrs.get(name) for name in names}
     about |= {"count": len(found), "columns": [found.index.name, *found.columns]}

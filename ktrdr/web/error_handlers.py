@@ -1,4 +1,4 @@
-"""Has Flask answer errors in one JSON shape for everything under /api."""
+"""Error handlers for Flask: errors under /api become JSON of one shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ktrdr.errors import KtrdrError
 
 
 def answer_errors(app: Flask) -> None:
-    """Have errors answered, never shown raw."""
+    """Register the handlers."""
 
     @app.errorhandler(KtrdrError)
     def _ours(error: KtrdrError) -> ResponseReturnValue:

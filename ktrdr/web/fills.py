@@ -1,4 +1,4 @@
-"""Fills on the status API: what somebody asks for, and gives up. The gap filler keeps them."""
+"""Fills on the status API: listed, requested and cancelled. The gap filler keeps them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ktrdr.health.peers import Peers
 
 _PARAMETERS = ("symbol", "timeframe", "from")
 _LONGEST = 100
-"""Characters of each; the gap filler's socket takes a few thousand."""
+"""Characters per value; the gap filler's socket accepts a few thousand in all."""
 
 
 def fills_api(peers: Peers) -> Blueprint:
@@ -33,7 +33,7 @@ def fills_api(peers: Peers) -> Blueprint:
 
 
 def _requested() -> dict[str, str]:
-    """What is asked for: as JSON, as a form or in the query. What is left out is refused."""
+    """The fill in the request: as JSON, as a form or in the query. Aborts if values are missing."""
     values = request.get_json() if request.is_json else request.values
     if not isinstance(values, dict):
         abort(400, "expected an object with symbol, timeframe and from")

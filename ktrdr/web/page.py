@@ -1,6 +1,6 @@
-"""The page: rendered here, whole for a browser without JavaScript, section by section for one with.
+"""The status page: rendered whole, or section by section for the JavaScript that refreshes it.
 
-A section is a block of the template, so both see the same words.
+A section is a block of the template, so both show the same.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ _FILL_RESULTS = {
 
 @dataclass(frozen=True)
 class Badge:
-    """How a state is shown: `good`, `busy`, `warn`, `bad` or `idle`, and in which words."""
+    """How a state is shown: its tone (`good`, `busy`, `warn`, `bad`, `idle`) and its words."""
 
     tone: str
     words: str
 
 
 def page(system: System, log_dir: Path) -> Blueprint:
-    """`/`, what it polls (`/live`), and its forms (`/scan`, `/fills/cancel`)."""
+    """`/`, `/live`, which it polls, and the targets of its forms, `/scan` and `/fills/cancel`."""
     bp = Blueprint("page", __name__)
     for name in ("absolute", "count", "duration", "moment", "size", "percent", "spoken"):
         bp.add_app_template_filter(getattr(words, name), name)
@@ -138,7 +138,7 @@ def view(system: System, log_dir: Path) -> dict[str, Any]:
 
 
 def verdict_tone(verdict: Verdict) -> str:
-    """Green only when all is well; blue where all that is left is on its way."""
+    """`good` only if healthy; `busy` if the only concerns are series that are being completed."""
     if verdict.health is not Health.DEGRADED:
         return "good" if verdict.health is Health.HEALTHY else "bad"
     is_on_its_way = all(c.about == "series" and not c.next_step for c in verdict.concerns)
@@ -148,7 +148,7 @@ def verdict_tone(verdict: Verdict) -> str:
 def connection_badge(
     answer: Answer[ConnectionStatus], settings: Settings, snapshot: Snapshot
 ) -> Badge:
-    """Good only while real requests are answered."""
+    """`good` only while real requests are answered."""
     status = answer.content
     if status is None:
         return Badge("bad", "unknown")
@@ -172,19 +172,19 @@ def _badge_without_data(status: ConnectionStatus, state: str) -> Badge:
 
 @dataclass(frozen=True)
 class Timeline:
-    """How the connection was over some days: runs of slices of one look."""
+    """The connection over some days, as runs of equal time slices of one tone."""
 
     title: str
     uptime: float | None
     slices: int
     runs: tuple[tuple[int, int, str], ...]
-    """First slice, length, and `good`, `warn` (partly), `bad` or `idle` (not known)."""
+    """First slice, length, and tone: `good`, `warn` (partly), `bad` or `idle` (not known)."""
     outages: tuple[tuple[Outage, float], ...]
-    """Those of the last 30 days, the newest first, each with its seconds so far."""
+    """The newest first, each with its length so far in seconds."""
 
 
 def timelines(system: System, connection: Answer[ConnectionStatus]) -> list[Timeline]:
-    """One for each span of time; none when nobody can tell."""
+    """One for each of HISTORY_DAYS; none if ib-connection does not answer."""
     if connection.content is None:
         return []
     found = []
@@ -213,7 +213,7 @@ def _timeline(title: str, history: ConnectionHistory) -> Timeline:
 
 
 def filler_badge(answer: Answer[GapFillerStatus], verdict: Verdict) -> Badge:
-    """Good only when nothing is left that could be closed."""
+    """`good` only if all series are complete."""
     status = answer.content
     if status is None:
         return Badge("bad", "unknown")
@@ -226,7 +226,7 @@ def filler_badge(answer: Answer[GapFillerStatus], verdict: Verdict) -> Badge:
 
 
 def remarks_on(series: SeriesStatus, now: datetime) -> list[str]:
-    """Why a series expects no more bars, and what is done about it that its state does not say."""
+    """Remarks on a series: why it expects no more bars, or that it is being rebuilt."""
     found = remarks(now, series.looked_from, series.listed, series.expires, series.sessions_from)
     if series.state == "renewed":
         found.append("IB revised its bars, as after a split: the whole series is rebuilt")
@@ -234,7 +234,7 @@ def remarks_on(series: SeriesStatus, now: datetime) -> list[str]:
 
 
 def worst_first(series: list[SeriesStatus]) -> list[SeriesStatus]:
-    """What needs eyes on top; then by symbol, and by timeframe as time goes."""
+    """Series that need attention first, then by symbol and timeframe."""
 
     def rank(one: SeriesStatus) -> tuple[int, str, int]:
         return _place(_WORST_FIRST, one.state), one.symbol, _place(_TIMEFRAMES, one.timeframe)

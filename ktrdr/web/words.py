@@ -1,4 +1,4 @@
-"""Numbers, times and names as people read them. Pure."""
+"""Numbers, times and names as the page shows them. Reads no clock."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def size(number: float | None) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """Rounded down, so that only what is whole is 100 %."""
+    """Rounded down, so that only the whole is 100 %."""
     if whole <= 0:
         return NOTHING
     tenths = min(1000, int(1000 * part / whole))

@@ -150,7 +150,7 @@ def another_user(noted):
 
 
 def test_who_may_not_look_must_say_which_store(another_user, monkeypatch):
-    with pytest.raises(Misconfigured, match="say with KTRDR_DATA_DIR which store is meant"):
+    with pytest.raises(Misconfigured, match="name the store with KTRDR_DATA_DIR"):
         settings_to_read_with(another_user)
     monkeypatch.setenv("KTRDR_DATA_DIR", "/other")
     assert str(settings_to_read_with(another_user)[0].data_dir) == "/other"

@@ -40,16 +40,16 @@ def test_who_is_told_nothing_else_goes_by_the_group(here):
 @pytest.mark.parametrize(
     ("here", "words"),
     [
-        (shell(IB_HOST="10.0.0.9"), "but this shell says IB_HOST=10.0.0.9: unset it"),
-        (file(IB_PORT="4001"), "but .env says IB_PORT=4001: take it out of .env"),
-        (shell(KTRDR_SIM_PORT="4555"), "but this shell says KTRDR_SIM_PORT=4555: unset it"),
-        (file(KTRDR_DATA_DIR="/other"), "but .env says KTRDR_DATA_DIR=/other: take it out"),
-        (shell(KTRDR_RUN_DIR="/r"), "say with KTRDR_DATA_DIR which store is meant"),
+        (shell(IB_HOST="10.0.0.9"), "but this shell sets IB_HOST=10.0.0.9: unset it"),
+        (file(IB_PORT="4001"), "but .env sets IB_PORT=4001: take it out of .env"),
+        (shell(KTRDR_SIM_PORT="4555"), "but this shell sets KTRDR_SIM_PORT=4555: unset it"),
+        (file(KTRDR_DATA_DIR="/other"), "but .env sets KTRDR_DATA_DIR=/other: take it out"),
+        (shell(KTRDR_RUN_DIR="/r"), "name the store with KTRDR_DATA_DIR"),
         (
             shell(IB_HOST="gw") | file(IB_PORT="1"),
-            "this shell says IB_HOST=gw and .env says IB_PORT=1",
+            "this shell sets IB_HOST=gw and .env sets IB_PORT=1",
         ),
-        (shell(IB_HOST="gw", KTRDR_DATA_DIR="/other"), "this shell says IB_HOST=gw: unset it"),
+        (shell(IB_HOST="gw", KTRDR_DATA_DIR="/other"), "this shell sets IB_HOST=gw: unset it"),
     ],
 )
 def test_a_contradiction_is_one_line_with_both_sides(here, words):

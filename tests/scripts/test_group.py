@@ -423,7 +423,7 @@ def test_a_program_that_is_restarted_stays_what_the_group_is(group):
     code, output = group.ktrdr("status")
     assert code == 1
     assert "runs simulated on" in output
-    assert ".env says IB_HOST=127.0.0.1" in output
+    assert ".env sets IB_HOST=127.0.0.1" in output
     assert "Changed since the group was started: IB_HOST, IB_PORT." in group.tell("start")[1]
     group.until_all_run(simulated=False)
     group.copy.until(
