@@ -132,7 +132,7 @@ def copy():
 
 
 class Gateway:
-    """Listens like a gateway, and answers with what it was told, in capitals."""
+    """Listens like a gateway, and answers with what it was sent, in capitals."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -165,7 +165,7 @@ class Gateway:
 
 @pytest.fixture
 def gateway(copy):
-    """Its callers, the copy's programs, end first: its threads wait for them."""
+    """Its clients, the copy's programs, end first: its threads wait for them."""
     listening = Gateway()
     yield listening
     copy.end_all()

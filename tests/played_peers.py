@@ -62,7 +62,7 @@ FILL = {
 
 
 class Peers:
-    """Plays ib-connection and gap-filler. What each says may be changed at any time."""
+    """Plays ib-connection and gap-filler. What each answers may be changed at any time."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
@@ -177,7 +177,7 @@ def pretended(run_dir: Path, *names: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hung(path: Path) -> Iterator[None]:
-    """A program that lets callers connect, and says nothing."""
+    """A program that accepts connections, and sends nothing."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(64)
@@ -256,7 +256,7 @@ def connected() -> ConnectionStatus:
 
 
 def connected_status() -> ConnectionStatus:
-    """What a connection says that is well."""
+    """The status of a connection that is well."""
     now = datetime.now(UTC)
     return ConnectionStatus(
         connected=True,
@@ -284,7 +284,7 @@ def filling(tmp_path: Path) -> GapFillerStatus:
 
 
 def filling_status(folder: Path) -> GapFillerStatus:
-    """What a gap filler says that is at work."""
+    """The status of a gap filler that is at work."""
     now = datetime.now(UTC)
     return GapFillerStatus(
         running=True,

@@ -34,8 +34,8 @@ OBEYING = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 """Has even root heed the permissions of files."""
 
 
-class SeriesState(Group):
-    """The group, and all that people look at."""
+class ShownGroup(Group):
+    """The group and the surfaces that show its verdict."""
 
     def fetch(self, path: str) -> tuple[int, str]:
         """The status and the body of an answer of the status app."""
@@ -69,7 +69,7 @@ class SeriesState(Group):
         self.gateway.delete(f"/fault/{name}")
 
     def shown(self) -> dict[str, tuple[str, str]]:
-        """Surface → the health and the sentence that it shows; fails where a code says another."""
+        """Surface → the health and the sentence that it shows; fails where an exit code differs."""
         verdict = self.verdict()
         code, body = self.fetch("/readyz")
         ready = json.loads(body)
@@ -96,8 +96,8 @@ class SeriesState(Group):
 
 
 @pytest.fixture
-def group(scratch: Path) -> Iterator[SeriesState]:
-    group = SeriesState(scratch, "--latency-ms", "20", "--bars-per-second", "250")
+def group(scratch: Path) -> Iterator[ShownGroup]:
+    group = ShownGroup(scratch, "--latency-ms", "20", "--bars-per-second", "250")
     group._environment |= {
         "KTRDR_GAP_CHECK_INTERVAL_S": "2",
         "KTRDR_GAP_MAX_AGE_DAYS": "5",
@@ -127,7 +127,7 @@ def mount(folder: Path) -> None:
 class Trials:
     """One trouble after the other, each until it is over."""
 
-    def __init__(self, group: SeriesState) -> None:
+    def __init__(self, group: ShownGroup) -> None:
         self._group = group
 
     def expect(self, health: str, *words: str, is_ready: bool | None = None) -> dict:
@@ -164,7 +164,7 @@ class Trials:
         assert (status["needs_person"], status["heals"]) == ([], [])
 
 
-def test_every_surface_shows_the_one_verdict_in_every_trouble(group: SeriesState) -> None:
+def test_every_surface_shows_the_one_verdict_in_every_trouble(group: ShownGroup) -> None:
     trials = Trials(group)
     group.start()
     trials.expect(GREEN, "All 2 series are complete.", is_ready=True)
@@ -174,7 +174,7 @@ def test_every_surface_shows_the_one_verdict_in_every_trouble(group: SeriesState
     troubles_of_the_store(group.data, trials)
 
 
-def troubles_of_series(group: SeriesState, trials: Trials) -> None:
+def troubles_of_series(group: ShownGroup, trials: Trials) -> None:
     more = group.data / "BTC_1m.csv"  # so many bars that it takes half a minute
     with trials.after(more.unlink):
         more.write_text(HEADER)
@@ -211,14 +211,14 @@ def troubles_of_series(group: SeriesState, trials: Trials) -> None:
         trials.expect(AMBER, "1 of 2 series are complete, 1 needs you: ETH", "oops")
 
 
-def troubles_of_programs(group: SeriesState, trials: Trials) -> None:
+def troubles_of_programs(group: ShownGroup, trials: Trials) -> None:
     for name in ("gap-filler", "ib-connection"):
         with trials.after(lambda name=name: group.start(name)):
             group.end(name)
             trials.expect(RED, f"{name} is not running", "./scripts/up", is_ready=False)
 
 
-def troubles_of_the_gateway(group: SeriesState, trials: Trials) -> None:
+def troubles_of_the_gateway(group: ShownGroup, trials: Trials) -> None:
     with trials.after(lambda: group.start("gateway-sim")):
         group.end("gateway-sim", signal.SIGKILL)
         trials.expect(AMBER, "not connected to the simulated gateway", is_ready=False)
@@ -292,7 +292,7 @@ FAILING = """
 """
 
 
-def test_a_program_that_supervisord_has_given_up_is_told_everywhere(group: SeriesState) -> None:
+def test_a_program_that_supervisord_has_given_up_is_shown_everywhere(group: ShownGroup) -> None:
     run = group.folder / "run"
     run.mkdir(mode=0o700)
     (run / "failing.conf").write_text(textwrap.dedent(FAILING.format(run=run)))

@@ -14,7 +14,7 @@ PROGRAM = "from ktrdr.process import run\nrun('probe', lambda settings, stop: st
 
 @pytest.fixture
 def start(scratch):
-    """Start a program that waits to be told to stop."""
+    """Start a program that waits for a signal to stop."""
     started = []
 
     def start(code=PROGRAM, **environment):

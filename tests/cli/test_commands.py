@@ -75,7 +75,7 @@ def ktrdr(settings):
 
 
 def of_now(status):
-    """The same, said just now."""
+    """The same, as of now."""
     moment = "last_answer_time" if status in (CONNECTED, LOST) else "as_of"
     return replace(status, **{moment: datetime.now(UTC)})
 
@@ -108,7 +108,7 @@ def gap_filler(settings):
 
 @pytest.fixture
 def others(settings):
-    """The programs that nobody asks anything."""
+    """The programs, which get no request."""
     with pretended(settings.run_dir, "port-forward", "status-app", "gateway-sim"):
         yield
 
@@ -193,7 +193,7 @@ def test_nor_is_that_of_a_file(ktrdr, settings):
 
 
 @pytest.mark.usefixtures("gap_filler", "others")
-def test_a_lost_connection_is_told_with_the_next_step(ktrdr, connection):
+def test_a_lost_connection_is_shown_with_the_next_step(ktrdr, connection):
     with connection(LOST):
         result = ktrdr("status")
     assert result.exit_code == 1
@@ -249,7 +249,7 @@ def test_what_is_no_text_is_refused_in_a_line(ktrdr, words):
 
 
 @pytest.mark.usefixtures("gap_filler")
-def test_a_scan_is_asked_for(ktrdr):
+def test_a_scan_is_requested(ktrdr):
     assert "scan abc123" in ktrdr("scan").output
 
 
@@ -290,7 +290,7 @@ def test_bars_of_nobody_are_not_called_simulated(ktrdr, simulated):
     "words", [("gaps",), ("fill", "AAPL", "1m", "--from", "2020-01-01", "--no-wait")]
 )
 @pytest.mark.parametrize(("source", "times"), [("simulated", 1), ("live", 0)])
-def test_coverage_of_simulated_bars_is_told_with_that_word(ktrdr, filler, words, source, times):
+def test_coverage_of_simulated_bars_is_shown_with_that_word(ktrdr, filler, words, source, times):
     filler(status=replace(FILLER, source=source))
     assert ktrdr(*words).stderr.count("SIMULATED: ") == times
 
@@ -345,7 +345,7 @@ WAITING = FILL | {"state": "waiting", "why": "no data from IB: refused", "hint":
 
 @pytest.fixture
 def filler(settings):
-    """`filler(**answers)`: a gap filler that answers so; `fills` are told one after another."""
+    """`filler(**answers)`: a gap filler with these answers; `fills` are given one after another."""
     with contextlib.ExitStack() as stack:
 
         def play(
@@ -395,7 +395,7 @@ def filler(settings):
 START = ("fill", "AAPL", "1m", "--from", "2020-01-01")
 
 
-def test_a_fill_is_asked_for_and_followed_to_its_end(ktrdr, filler):
+def test_a_fill_is_requested_and_followed_to_its_end(ktrdr, filler):
     requested = filler(fills=[FILL, DONE])
     done = ktrdr(*START)
     assert done.exit_code == 0, done.output
@@ -410,7 +410,7 @@ def test_a_fill_need_not_be_waited_for(ktrdr, filler):
     assert [what for what, _ in requested] == ["fill"]
 
 
-def test_what_was_wanted_already_is_told(ktrdr, filler):
+def test_what_was_requested_already_is_shown(ktrdr, filler):
     earlier = FILL | {"id": 1, "from": "2015-01-01T00:00:00+00:00"}
     filler(fill=FILL | {"already": [earlier], "since": "2018-01-01T00:00:00+00:00"})
     output = ktrdr(*START, "--no-wait").output
@@ -521,7 +521,7 @@ def test_ctrl_c_before_the_fill_was_acknowledged_says_where_to_see_whether_it_wa
     assert output == "It may have been requested already; `ktrdr fills` shows whether\n"
 
 
-def test_a_fill_that_was_acknowledged_is_told_though_the_gap_filler_goes_then(ktrdr, settings):
+def test_a_fill_that_was_acknowledged_is_shown_though_the_gap_filler_goes_then(ktrdr, settings):
     async def goes(_query):
         raise StoreUnwritable("it is being stopped")
 
@@ -580,11 +580,11 @@ def test_the_time_left_is_a_range_that_holds_it_whatever_was_waited_for_before(s
 
 
 @pytest.mark.parametrize(("stalled_s", "coming_s"), [(0, 0), (30, 0), (30, 2.5)])
-def test_the_time_left_is_not_told_before_bars_have_come_for_a_while(stalled_s, coming_s):
+def test_the_time_left_is_not_shown_before_bars_have_come_for_a_while(stalled_s, coming_s):
     assert time_left(looks(stalled_s, coming_s), expected=6700) == ""
 
 
-def test_where_bars_were_removed_meanwhile_no_time_is_told():
+def test_where_bars_were_removed_in_between_no_time_is_shown():
     assert time_left([(0.0, 900), (5.0, 400)], expected=6700) == ""
 
 
@@ -617,7 +617,7 @@ def test_lines_to_be_pasted_stand_below_the_next_step(ktrdr, filler):
     ) in done.output
 
 
-def test_each_bar_of_a_day_is_told(ktrdr, filler):
+def test_each_bar_of_a_day_is_shown(ktrdr, filler):
     start = 1795185000  # 2026-11-20 14:30
     bars = [[start + 60 * i, "no_trades" if i in (3, 4) else "present"] for i in range(10)]
     filler(day={"day": "2026-11-20", "state": "open", "bars": bars})
@@ -661,7 +661,7 @@ def test_a_failure_is_shown_with_what_to_do(ktrdr, filler):
     assert "line 7 (next: ktrdr check)" in ktrdr("gaps").output
 
 
-def test_why_nothing_is_known_of_a_series_is_told_with_its_bars(ktrdr, filler, settings):
+def test_why_nothing_is_known_of_a_series_is_shown_with_its_bars(ktrdr, filler, settings):
     (settings.data_dir / "AAPL_1m.csv").write_text(HEADER)
     unknown = {"expected": None, "error": "it is two series' file", "hint": "remove the link"}
     filler(coverage=[SERIES | unknown | {"state": "failed"}])

@@ -54,11 +54,11 @@ def test_what_is_neither_is_refused(text):
         ("172.16.0.0/12", "::ffff:192.168.1.9", True),
     ],
 )
-def test_a_call_may_connect_from_them_and_from_this_machine(text, caller, taken):
+def test_a_client_may_connect_from_them_and_from_this_machine(text, caller, taken):
     assert may_connect(parse_callers(text), caller, "192.168.1.9", METADATA_DIR) == taken
 
 
-def test_networks_of_ours_count_only_where_the_word_is_said():
+def test_networks_of_ours_count_only_where_the_word_is_given():
     assert not may_connect(parse_callers("10.0.0.0/8"), "192.168.1.77", "192.168.1.9", METADATA_DIR)
 
 
@@ -78,7 +78,7 @@ def test_an_interface_is_in_one_subnet(address, mask, network):
     assert str(network_of(address, mask)) == network
 
 
-def test_only_this_machine_calls_on_its_loopback():
+def test_only_this_machine_connects_to_its_loopback():
     assert all(map(is_loopback, ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LocalHost"]))
     assert not any(
         map(is_loopback, ["0.0.0.0", "::", "192.168.1.9", "box.lan", "127.1", "fe80::1"])

@@ -96,7 +96,7 @@ def test_what_another_groups_supervisord_noted_is_not_believed(noted):
         assert running_group(noted) is None
 
 
-def test_a_supervisord_without_a_note_says_nothing(noted):
+def test_a_supervisord_without_a_note_is_no_group(noted):
     forget_note(noted)
     forget_note(noted)
     with supervisord(noted):
@@ -118,13 +118,13 @@ def test_names_of_another_version_are_passed_over(noted):
         assert running_group(noted).settings.source == "live"
 
 
-def test_a_reader_who_is_told_otherwise_is_refused(noted, monkeypatch):
+def test_a_reader_with_other_settings_is_refused(noted, monkeypatch):
     monkeypatch.setenv("IB_HOST", "10.0.0.9")
     with supervisord(noted), pytest.raises(Misconfigured, match=r"live on .* IB_HOST=10\.0\.0\.9"):
         settings_to_read_with(noted)
 
 
-def test_a_reader_may_choose_another_store_and_that_is_told(noted, monkeypatch):
+def test_a_reader_may_choose_another_store_with_a_note(noted, monkeypatch):
     monkeypatch.setenv("KTRDR_DATA_DIR", "/other")
     with supervisord(noted):
         settings, note = settings_to_read_with(noted)

@@ -349,7 +349,7 @@ def test_in_the_file_names_of_ib_must_be_ours_too(from_file, text, lines):
     assert str(raised.value).split("; ") == [part for line in lines for part in line.split("; ")]
 
 
-def test_a_line_that_says_nothing_is_named(from_file):
+def test_a_line_without_a_value_is_named(from_file):
     with pytest.raises(Misconfigured, match=r"\.env, line 2: expected NAME=VALUE"):
         from_file("IB_PORT=4001\nKTRDR_GAP_MAX_AGE_DAYS 5\n")
 

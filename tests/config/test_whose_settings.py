@@ -33,7 +33,7 @@ def file(**given):
         shell(KTRDR_STATUS_PORT="9000", KTRDR_GAP_MAX_AGE_DAYS="5"),  # of no reader's concern
     ],
 )
-def test_who_is_told_nothing_else_goes_by_the_group(here):
+def test_a_command_without_other_settings_uses_the_groups(here):
     assert choose(LIVE, RUNS, here) == Choice()
 
 
@@ -63,7 +63,7 @@ def test_a_live_gateway_contradicts_a_simulated_group():
     assert "IB_HOST=gw" in choose(SIMULATED, RUNS, file(IB_HOST="gw")).refusal
 
 
-def test_another_store_may_be_read_and_that_is_told():
+def test_another_store_may_be_read_with_a_note():
     choice = choose(LIVE, RUNS, shell(KTRDR_DATA_DIR="/other", IB_PORT="4999"))
     assert (choice.data_dir, choice.refusal) == ("/other", "")
     assert choice.note == f"reads /other (KTRDR_DATA_DIR), while the group {RUNS}"
@@ -74,7 +74,7 @@ def test_another_run_folder_and_a_store_are_another_group():
     assert choose(LIVE, RUNS, here) == Choice(is_apart=True)
 
 
-def test_another_run_folder_will_do_for_who_only_asks_programs():
+def test_another_run_folder_will_do_for_commands_that_read_no_bars():
     here = shell(KTRDR_RUN_DIR="/r")
     assert choose(LIVE, RUNS, here, reads_bars=False) == Choice(is_apart=True)
     assert choose(LIVE, RUNS, file(KTRDR_RUN_DIR="/r"), reads_bars=False).refusal
@@ -85,7 +85,7 @@ def test_a_program_may_not_even_have_another_store():
     assert "KTRDR_DATA_DIR=/other" in contradiction(LIVE, RUNS, shell(KTRDR_DATA_DIR="/other"))
 
 
-def test_what_asks_the_programs_alone_says_nothing_of_another_store():
+def test_a_command_that_reads_no_bars_ignores_another_store():
     here = shell(KTRDR_DATA_DIR="/elsewhere")
     assert choose(LIVE, RUNS, here, reads_bars=False) == Choice()
     assert choose(LIVE, RUNS, here).data_dir == "/elsewhere"

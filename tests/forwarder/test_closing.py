@@ -20,7 +20,7 @@ def closing():
 
 @pytest.fixture
 def connect():
-    """`connect()`: a caller, and the end that is to be closed."""
+    """`connect()`: a client, and the end that is to be closed."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
@@ -52,7 +52,7 @@ def until_none_is_left(closing, now_s):
         closing.go_on(now_s)
 
 
-def test_who_has_said_much_sees_an_end_and_no_reset(closing, connect):
+def test_who_has_sent_much_sees_an_end_and_no_reset(closing, connect):
     caller, end = connect()
     caller.sendall(b"x" * 100_000)
     closing.add(end, 0.0)

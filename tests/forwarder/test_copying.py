@@ -35,7 +35,7 @@ def no_more_files():
 
 
 class Copied:
-    """A caller and a gateway, between whom it is copied."""
+    """A client and a gateway, and the copying between them."""
 
     def __init__(self, caller, gateway, thread, result):
         self.caller = caller

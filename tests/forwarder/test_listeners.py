@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="all of 127.0.0.
 PLACES = tuple(Place("", 0, address, None, "a test") for address in ("127.0.0.2", "127.0.0.3"))
 
 
-def test_a_look_before_each_call_opens_nothing_and_asks_for_no_holder():
-    """To ask who has a port takes longer than a hundred calls; only `follow` does, and once."""
+def test_a_refresh_before_each_connection_opens_nothing_and_looks_up_no_holder():
+    """To look up who has a port takes longer than 100 connections; only `follow` does, once."""
     port = free_port()
     listeners = Listeners(port, lambda: Plan(PLACES))
     with contextlib.closing(listeners):

@@ -291,12 +291,12 @@ def test_somebody_on_a_bridge_with_an_address_of_another_network_gets_no_byte(co
 
 
 def test_this_machine_is_served_at_each_of_its_addresses(forwarding):
-    """Containers in the host's network call host.docker.internal, too."""
+    """Containers in the host's network connect to host.docker.internal, too."""
     targets = [f"{a}:{FORWARD}" for a in ("127.0.0.1", "172.17.0.1", "172.31.203.1")]
     assert all(received(forwarding.node, *targets))
 
 
-def test_one_caller_that_takes_all_it_may_shuts_nobody_out(forwarding, containers):
+def test_one_client_that_takes_all_it_may_shuts_nobody_out(forwarding, containers):
     words = containers["docker0"].command(sys.executable, "-ISc", HOLD, "172.17.0.1", 40)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as hog:
         assert hog.stdout.readline() == "32\n"
@@ -398,7 +398,9 @@ def test_each_way_out_counts(forwarding, route):
     node.ip("link", "del", "br-out")
 
 
-def test_everywhere_takes_calls_from_the_subnets_that_are_named_and_no_others(forwarding, lans):
+def test_everywhere_accepts_connections_from_the_subnets_that_are_named_and_no_others(
+    forwarding, lans
+):
     forwarding.stop("port-forward")
     env = {"KTRDR_FORWARD_BIND": "0.0.0.0", "KTRDR_FORWARD_CALLERS": "10.66.0.0/24,10.7.0.0/16"}
     forwarding.start_forwarder(**env)

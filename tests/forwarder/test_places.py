@@ -1,4 +1,4 @@
-"""ktrdr/forwarder/places.py: where it listens and whose calls it takes, as values."""
+"""ktrdr/forwarder/places.py: where it listens and for whom, as values."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def listened_on(*found, bind=None, callers=(), is_linux=True):
     return {place.name: place.whom for place in plan.places}
 
 
-def test_without_bridges_only_this_machine_can_call():
+def test_without_bridges_only_this_machine_can_connect():
     assert listened_on(LO, LAN) == {"lo": "this machine"}
 
 
-def test_each_container_bridge_takes_calls_from_its_own_subnets():
+def test_each_container_bridge_accepts_connections_from_its_own_subnets():
     more = bridge("br-1f2e3d4c5b6a", "192.168.16.1/20", "10.99.0.1/24")
     assert listened_on(LO, LAN, DOCKER0, more) == {
         "lo": "this machine",
@@ -63,7 +63,7 @@ def test_other_bridges_are_left_alone(name):
     assert listened_on(LO, bridge(name, "192.168.122.1/24")) == {"lo": "this machine"}
 
 
-def test_a_bridge_of_another_name_is_said_with_what_would_take_its_calls():
+def test_a_bridge_of_another_name_is_noted_with_the_settings_that_would_serve_it():
     """`com.docker.network.bridge.name` may be anything."""
     found = [LO, bridge("mynet0", "10.20.0.1/24")]
     (note,) = places_for(None, (), found).notes
@@ -84,7 +84,7 @@ def test_a_bridge_of_another_name_is_said_with_what_would_take_its_calls():
     ],
     ids=str,
 )
-def test_nothing_is_said_of_bridges_that_can_be_no_containers(found):
+def test_there_is_no_note_on_bridges_without_containers(found):
     assert places_for(None, (), [LO, found]).notes == ()
 
 
@@ -101,7 +101,7 @@ def test_nothing_is_said_of_bridges_that_can_be_no_containers(found):
         (bridge("br-6"), "it has no IPv4 address"),
     ],
 )
-def test_a_bridge_that_others_are_on_or_nobody_can_call_is_left_out_and_said(found, why):
+def test_a_bridge_that_others_are_on_or_nobody_can_use_is_left_out_with_a_note(found, why):
     plan = places_for(None, (), [LO, found])
     assert [place.name for place in plan.places] == ["lo"]
     assert plan.notes[0].startswith(f"not listening on {found.name}: ")
@@ -119,7 +119,7 @@ def test_a_bridge_that_is_made_anew_is_another_listener_and_one_that_moves_is_no
     assert not moved.places[-1].accepts("172.17.0.9")
 
 
-def test_on_a_desktop_containers_call_127_0_0_1():
+def test_on_a_desktop_containers_connect_to_127_0_0_1():
     plan = places_for(None, (), [], is_linux=False)
     assert [(p.device, p.address, p.callers) for p in plan.places] == [("", "127.0.0.1", None)]
 
@@ -131,7 +131,7 @@ def test_a_loopback_address_is_this_machines_alone():
     assert listened_on(LO, DOCKER0, bind="127.0.0.2") == {"lo": "this machine"}
 
 
-def test_a_bridges_address_takes_calls_from_its_subnets_on_that_device():
+def test_a_bridges_address_accepts_connections_from_its_subnets_on_that_device():
     place = places_for("172.17.0.1", (), [LO, DOCKER0]).places[0]
     assert (place.device, place.address, place.whom) == ("docker0", "172.17.0.1", "172.17.0.0/16")
 
@@ -158,7 +158,7 @@ def test_subnets_alone_are_not_enough():
         places_for(None, [IPv4Network("172.18.0.0/16")], [LO])
 
 
-def test_an_address_that_is_gone_is_said():
+def test_an_address_that_is_gone_is_a_complaint():
     plan = places_for("10.9.9.9", (), [LO, LAN])
     assert not plan.places
     assert plan.complaints == ("10.9.9.9 is no address of this machine now (KTRDR_FORWARD_BIND)",)

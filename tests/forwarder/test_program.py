@@ -55,7 +55,7 @@ class Forward:
         return json.loads((self.copy.run_dir / "port-forward.json").read_text())
 
     def until_none_is_open(self):
-        """Also the call that looked whether it listens is over, and counted."""
+        """The connection that checked whether it listens is over, too, and counted."""
 
         def is_quiet():
             with contextlib.suppress(FileNotFoundError):
@@ -65,7 +65,7 @@ class Forward:
                 )
             return False
 
-        self.copy.until(is_quiet, "no call is open")
+        self.copy.until(is_quiet, "no connection is open")
 
     def is_requested(self, text):
         with contextlib.suppress(OSError, AssertionError):
@@ -111,7 +111,7 @@ def test_it_passes_bytes_both_ways(forward, gateway):
         assert forward.ask(b"bars" * 10_000) == b"BARS" * 10_000
 
 
-def test_it_serves_several_callers_at_a_time(forward, gateway):
+def test_it_serves_several_clients_at_a_time(forward, gateway):
     with forward.started(gateway), contextlib.ExitStack() as open_calls:
         forward.until_it_listens()
         calls = [open_calls.enter_context(forward.call()) for _ in range(5)]
@@ -126,7 +126,7 @@ def test_its_pid_file_names_it(forward, gateway):
         assert int((forward.copy.run_dir / "port-forward.pid").read_text()) == process.pid
 
 
-def test_sigterm_leaves_nothing_though_a_call_is_open(forward, gateway):
+def test_sigterm_leaves_nothing_though_a_connection_is_open(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         with forward.call() as call:
@@ -185,7 +185,7 @@ def test_a_second_one_is_refused(forward, gateway):
         assert forward.ask(b"hello") == b"HELLO"
 
 
-def test_a_gateway_that_is_down_ends_the_call_and_nothing_else(forward, gateway):
+def test_a_gateway_that_is_down_ends_the_connection_and_nothing_else(forward, gateway):
     nobody = f"127.0.0.1:{free_port()}"
     with forward.started(gateway, KTRDR_FORWARD_TARGET=nobody) as process:
         forward.until_it_listens()
@@ -194,7 +194,7 @@ def test_a_gateway_that_is_down_ends_the_call_and_nothing_else(forward, gateway)
         assert process.poll() is None
 
 
-def test_a_33rd_call_of_one_caller_is_closed_at_once(forward, gateway):
+def test_a_33rd_connection_of_one_client_is_closed_at_once(forward, gateway):
     with forward.started(gateway) as process, contextlib.ExitStack() as open_calls:
         forward.until_it_listens()
         forward.until_none_is_open()
@@ -206,7 +206,7 @@ def test_a_33rd_call_of_one_caller_is_closed_at_once(forward, gateway):
         assert "it has 32 open, the limit for one client" in process.communicate(timeout=20)[0]
 
 
-def test_a_call_too_many_is_not_reset_though_it_has_said_something(forward, gateway):
+def test_a_connection_too_many_is_not_reset_though_it_has_sent_something(forward, gateway):
     with forward.started(gateway), contextlib.ExitStack() as open_calls:
         forward.until_it_listens()
         forward.until_none_is_open()
@@ -218,7 +218,7 @@ def test_a_call_too_many_is_not_reset_though_it_has_said_something(forward, gate
                 assert one_too_many.recv(1) == b""
 
 
-def test_a_gateway_that_is_down_resets_nobody_who_has_said_something(forward, gateway):
+def test_a_gateway_that_is_down_resets_nobody_who_has_sent_something(forward, gateway):
     nobody = f"127.0.0.1:{free_port()}"
     with forward.started(gateway, KTRDR_FORWARD_TARGET=nobody):
         forward.until_it_listens()
@@ -229,7 +229,7 @@ def test_a_gateway_that_is_down_resets_nobody_who_has_said_something(forward, ga
 
 
 def test_what_a_killed_one_leaves_is_no_listener(copy, gateway):
-    """Forwarder and guard were killed: socat serves its call to the end, and nobody else."""
+    """Forwarder and guard were killed: socat serves its connection to the end, and nobody else."""
     needs_socat()
     forward = Forward(copy, os.environ["PATH"])
     with forward.started(gateway) as process:
@@ -276,7 +276,7 @@ def is_dead(process):
 
 
 class Late:
-    """Answers only when the caller has said that it is done: then with all that was said."""
+    """Answers only after the client's end, with all that was sent."""
 
     def __init__(self):
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -301,7 +301,7 @@ class Late:
         self._thread.join(20)
 
 
-def test_a_caller_that_says_it_is_done_gets_the_whole_answer(forward, copy):
+def test_a_client_that_has_ended_its_side_gets_the_whole_answer(forward, copy):
     late = Late()
     sent = os.urandom(2**20).hex().encode() * 4
     with forward.started(late):
@@ -315,7 +315,7 @@ def test_a_caller_that_says_it_is_done_gets_the_whole_answer(forward, copy):
     late.close()
 
 
-def test_calls_that_are_reset_leave_nothing_and_no_traceback(forward, gateway):
+def test_connections_that_are_reset_leave_nothing_and_no_traceback(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         for number in range(150):
@@ -335,7 +335,7 @@ def test_calls_that_are_reset_leave_nothing_and_no_traceback(forward, gateway):
     assert "Exception" not in output
 
 
-def test_a_call_goes_on_whatever_others_do(forward, gateway):
+def test_a_connection_goes_on_whatever_others_do(forward, gateway):
     """Resets, for which a socat ends with a failure now and then."""
     with forward.started(gateway), contextlib.ExitStack() as open_calls:
         forward.until_it_listens()
@@ -348,7 +348,7 @@ def test_a_call_goes_on_whatever_others_do(forward, gateway):
             assert received(mine, b"hello") == b"HELLO"
 
 
-def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
+def test_bursts_of_connections_are_all_answered_and_leave_nothing(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         forward.until_none_is_open()
@@ -365,7 +365,7 @@ def test_bursts_of_calls_are_all_answered_and_leave_nothing(forward, gateway):
         assert [p.name() for p in program.children() if p.name() == "socat"] == []
 
 
-def test_of_very_many_calls_most_are_one_line(forward, gateway):
+def test_of_very_many_connections_most_are_one_line(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         forward.until_none_is_open()
@@ -424,7 +424,7 @@ def test_where_no_more_files_may_be_opened_it_goes_on_with_what_it_can(forward, 
         assert process.poll() is None
 
 
-def test_it_says_what_it_has_done(forward, gateway):
+def test_it_reports_what_it_has_done(forward, gateway):
     with forward.started(gateway) as process:
         forward.until_it_listens()
         forward.until_none_is_open()
@@ -566,7 +566,7 @@ def test_a_socat_that_is_broken_leaves_no_traceback(copy, gateway, text):
 
 
 def with_another_socat(copy, does):
-    """One that does this at each call; when it is tried, it is as always, and `$socat` is that."""
+    """One that does this at each connection, and works when tried; `$socat` is the real one."""
     needs_socat()
     tools = Path(copy.path_with_tools_only("yes"))
     mark = tools / "was tried"
@@ -602,7 +602,7 @@ def test_it_ends_at_once_though_a_socat_talks_without_end(copy, gateway):
         copy.until_nothing_is_left()
 
 
-def test_what_socat_said_last_is_why_a_call_broke(copy, gateway):
+def test_the_last_error_of_socat_is_why_a_connection_broke(copy, gateway):
     words = "2026/11/28 12:00:00 socat[7] E no luck"
     forward = with_another_socat(copy, f"yes | head -c 99999 >&2; echo '{words}' >&2; exit 1")
     with forward.started(gateway) as process:
@@ -639,7 +639,7 @@ def test_a_check_greets_through_the_one_that_runs(forward):
         assert "ok  listening on lo: accepts connections from this machine" in output
 
 
-def test_a_check_says_that_it_is_full_and_takes_no_call_for_that(forward, gateway):
+def test_a_check_says_that_it_is_full_and_opens_no_connection_for_that(forward, gateway):
     with forward.started(gateway), contextlib.ExitStack() as open_calls:
         forward.until_it_listens()
         forward.until_none_is_open()
@@ -656,7 +656,7 @@ def test_a_check_says_that_it_is_full_and_takes_no_call_for_that(forward, gatewa
 
 @pytest.mark.parametrize("name", ["KTRDR_FORWARD_PORT", "KTRDR_FORWARD_TARGET"])
 def test_a_check_says_that_something_else_is_set_by_now(forward, name):
-    """Else all would be well, and containers call a port where nobody listens."""
+    """Else all would be well, and containers connect to a port where nobody listens."""
     greeting = b"\0\0\0\x1a176\x0020261127 10:00:00 UTC\0"
     with Greeting(greeting) as gateway, Greeting(greeting) as other, forward.started(gateway):
         forward.until_it_listens()
@@ -685,7 +685,7 @@ def test_a_check_says_what_is_no_gateway(forward, says, expected):
 
 
 class Greeting(Late):
-    """Says one thing to whoever calls and has said something, and closes."""
+    """Sends one thing to each client that has sent something, and closes."""
 
     def __init__(self, says):
         self._says = says
@@ -736,7 +736,7 @@ def test_a_wrong_value_is_one_line(copy, name, value, expected):
     assert f"{name}={value}: expected {expected}" in output
 
 
-def test_it_does_not_call_itself(copy):
+def test_it_does_not_connect_to_itself(copy):
     env = {"KTRDR_FORWARD_PORT": "4999", "KTRDR_FORWARD_TARGET": "localhost:4999"}
     code, output = copy.run(copy.folder / SCRIPT, **env)
     assert code == MISCONFIGURED
@@ -829,7 +829,7 @@ def test_it_finds_the_project_by_a_link_from_elsewhere(wrong):
 
 
 @pytest.mark.parametrize("name", ["CDPATH", "PYTHONSAFEPATH"])
-def test_it_finds_the_project_whatever_a_shell_is_told(wrong, name):
+def test_it_finds_the_project_whatever_a_shell_is_set_to(wrong, name):
     elsewhere = wrong.folder.parent / "elsewhere"
     (elsewhere / "scripts").mkdir(parents=True)
     command = ["bash", "-c", f'cd "$0" && bash {SCRIPT} --check', wrong.folder]

@@ -1,4 +1,4 @@
-"""Who is served beside others, what the forwarder says of itself, and the interfaces there are."""
+"""Which connections are accepted, the forwarder's report, and the interfaces there are."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_anybody_else_is_foreign(caller):
 
 
 @pytest.mark.parametrize("place", [Place("", 0, "127.0.0.1", None, "as told"), DOCKER0])
-def test_who_calls_a_loopback_address_from_elsewhere_is_foreign(place):
+def test_who_connects_to_a_loopback_address_from_elsewhere_is_foreign(place):
     """A network's interface with `route_localnet` lets its machines get there."""
     assert reason("192.168.1.2", place, reached="127.0.0.1") == "foreign"
     assert reason("172.17.0.2", place, reached="127.0.0.9") == "foreign"
@@ -53,7 +53,7 @@ def test_whoever_comes_by_a_bridge_that_is_gone_is_foreign():
     assert reason("172.17.0.2", place=None) == "foreign"
 
 
-def test_one_caller_may_have_32_and_shuts_nobody_out():
+def test_one_client_may_have_32_and_shuts_nobody_out():
     assert reason("172.17.0.2", **{"172.17.0.2": 31}) is None
     assert reason("172.17.0.2", **{"172.17.0.2": 32}) == "too_many_of_one"
     assert reason("172.17.0.3", **{"172.17.0.2": 32}) is None
@@ -74,7 +74,7 @@ def test_who_may_open_no_more_is_named():
     )
 
 
-def test_what_an_earlier_version_says_is_read(tmp_path):
+def test_what_an_earlier_version_wrote_is_read(tmp_path):
     report.write(tmp_path, REPORT)
     file = tmp_path / "port-forward.json"
     values = json.loads(file.read_text())
@@ -88,7 +88,7 @@ def test_what_an_earlier_version_says_is_read(tmp_path):
 
 @pytest.fixture
 def kept():
-    """One end of a connection, made ready as those of calls are."""
+    """One end of a connection, made ready as the forwarder does."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname()) as connection,
@@ -105,7 +105,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="these are Linu
 
 
 @needs_linux
-def test_who_vanished_while_nothing_was_said_is_noticed_within_two_minutes(kept):
+def test_who_vanished_while_nothing_was_sent_is_noticed_within_two_minutes(kept):
     assert kept.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     attempts = option(kept, socket.TCP_KEEPINTVL) * option(kept, socket.TCP_KEEPCNT)
     assert option(kept, socket.TCP_KEEPIDLE) + attempts == 120
@@ -171,7 +171,7 @@ def test_a_value_of_another_kind_counts_as_nothing(tmp_path, name):
     assert report.read(tmp_path, 1000.0) is None
 
 
-def test_troubles_are_all_that_keeps_callers_away():
+def test_troubles_are_all_that_keeps_clients_away():
     assert REPORT.troubles == (
         "br-x: it is taken",
         "10.9.9.9 is no address of this machine now",

@@ -43,7 +43,7 @@ def test_without_a_venv_they_mean_what_they_mean_with_one(words, tmp_path):
         ("IB_PORT", "abc"),
     ],
 )
-def test_a_wrong_value_is_said_in_the_same_words(name, value, tmp_path):
+def test_a_wrong_value_has_the_same_message(name, value, tmp_path):
     with pytest.raises(Misconfigured) as with_venv:
         load_settings(**{name.lower(): value}, _env_file=None)
     with pytest.raises(Misconfigured) as without:
@@ -52,7 +52,7 @@ def test_a_wrong_value_is_said_in_the_same_words(name, value, tmp_path):
     assert without.value.message[:60] == with_venv.value.message[:60]
 
 
-def test_it_does_not_call_itself(tmp_path):
+def test_it_does_not_connect_to_itself(tmp_path):
     with pytest.raises(Misconfigured, match="another port than that of the gateway"):
         of_variables({"KTRDR_FORWARD_TARGET": "localhost:4003"}, tmp_path)
 

@@ -7,7 +7,7 @@ import pytest
 from ktrdr.health.latest import Latest
 
 
-def test_it_asks_again_only_when_the_answer_is_old():
+def test_it_fetches_again_only_when_the_value_is_old():
     now, answers = [0.0], iter("ab")
     latest = Latest(lambda: next(answers), 1.0, clock=lambda: now[0])
 
@@ -17,7 +17,7 @@ def test_it_asks_again_only_when_the_answer_is_old():
     assert (first, again, latest.get()) == ("a", "a", "b")
 
 
-def test_one_asks_and_the_others_wait_for_its_answer():
+def test_one_fetches_and_the_others_wait_for_its_value():
     requested, release = [], threading.Event()
 
     def ask():

@@ -34,7 +34,7 @@ def programs(run_dir):
 
 @contextlib.contextmanager
 def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A Python process that has said `up`."""
+    """A Python process that has printed `up`."""
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
@@ -173,7 +173,7 @@ def test_supervisord_is_believed_first(run_dir, programs):
         assert found["gateway-sim"].status == "STOPPED"
 
 
-def test_a_supervisord_that_is_not_there_says_nothing(run_dir):
+def test_a_supervisord_that_is_not_there_has_no_programs(run_dir):
     assert query_supervisor(run_dir / "supervisor.sock") == {}
 
 
@@ -196,7 +196,7 @@ def test_a_supervisord_that_hangs_costs_a_moment(run_dir, hang, programs):
         b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(A_FIVE), A_FIVE),
     ],
 )
-def test_a_supervisord_that_talks_nonsense_says_nothing(run_dir, babble, words):
+def test_a_supervisord_that_answers_nonsense_has_no_programs(run_dir, babble, words):
     with babble(run_dir / "supervisor.sock", words):
         assert query_supervisor(run_dir / "supervisor.sock") == {}
 

@@ -155,7 +155,7 @@ def test_the_sentence_counts_series_and_names_those_that_need_somebody(verdict, 
     assert third.claim == "8 series are not complete yet: 8 being filled"
 
 
-def test_files_that_are_of_no_series_are_not_kept_and_said(verdict, complete):
+def test_files_that_are_of_no_series_are_ignored_and_reported(verdict, complete):
     one = "'AAPL_2x.csv' is no series: unknown timeframe '2x'"
     found = verdict(filler=replace(complete, strange=1, strange_one=one))
     assert found.summary == f"A file is ignored: {one}; all 14 series are complete."
@@ -171,7 +171,7 @@ def test_troubles_that_are_not_named_count_too(verdict, complete):
 
 
 @pytest.mark.parametrize(("by_s", "way"), [(86400.0, "ahead"), (-86400.0, "back")])
-def test_a_clock_that_has_jumped_is_told_with_what_to_do(verdict, complete, by_s, way):
+def test_a_clock_that_has_jumped_is_reported_with_what_to_do(verdict, complete, by_s, way):
     found = verdict(filler=replace(complete, clock_jump_s=by_s))
     assert f"his machine's clock has jumped by 86400 s, {way}" in found.summary
     assert found.needs_person[0].next_step.startswith("set it")
@@ -181,7 +181,7 @@ def test_no_answer_at_all_is_stale(settings, connected):
     assert is_stale(replace(connected, last_answer_time=None), settings, NOW)
 
 
-def test_no_wrong_number_is_told_where_not_all_are_named(verdict, complete):
+def test_no_wrong_number_is_shown_where_not_all_are_named(verdict, complete):
     names = tuple(f"Q{letter}_1d" for letter in "ABCDEFG")
     unknown = replace(UNKNOWN, series=names, count=7)
     filler = replace(complete, series=99, series_current=0, series_troubled=99, troubles=(unknown,))
@@ -198,7 +198,7 @@ def test_what_stands_in_the_way_of_all_comes_first(verdict, complete):
     assert found.needs_person[0].consequence == "no bar can be stored"
 
 
-def test_what_is_not_known_any_more_is_told_as_of_before(verdict, complete):
+def test_what_is_not_known_any_more_is_shown_as_of_before(verdict, complete):
     gone = StoreTrouble("the folder data has gone", "mount its disk", is_gone=True)
     old = replace(complete, as_of=NOW - timedelta(minutes=30))
     for filler in (replace(complete, store_trouble=gone), old):
@@ -216,7 +216,7 @@ def test_what_is_not_known_any_more_is_told_as_of_before(verdict, complete):
         {"state": "refused", "reason": "the disk with data is full"},
     ],
 )
-def test_a_program_that_cannot_work_is_not_as_it_should_be_and_told_once(
+def test_a_program_that_cannot_work_is_not_as_it_should_be_and_reported_once(
     settings, verdict, complete, changes
 ):
     filler = Answer(replace(complete, **changes))
@@ -320,7 +320,7 @@ def test_a_broken_farm_is_named_though_bars_can_be_had(verdict, well):
     assert (found.health, found.needs_person, found.obstacles) == ("degraded", (), ())
 
 
-def test_a_clock_that_is_off_is_told_and_not_green(verdict, well):
+def test_a_clock_that_is_off_is_reported_and_not_green(verdict, well):
     found = verdict(connection=replace(well, clock_offset_s=-7.0))
     assert found.health == "degraded"
     assert "7 s apart" in found.summary
@@ -373,7 +373,7 @@ def test_live_and_simulated_at_once_are_a_fault(verdict):
 
 
 @pytest.mark.parametrize(("free", "total", "is_told"), [(50, 10**6, True), (150, 10**6, False)])
-def test_a_disk_that_is_nearly_full_is_told(verdict, complete, free, total, is_told):
+def test_a_disk_that_is_nearly_full_is_reported(verdict, complete, free, total, is_told):
     filler = replace(complete, disk_free_bytes=free * 2**20, disk_total_bytes=total * 2**20)
     assert bool(verdict(filler=filler).needs_person) is is_told
 
@@ -383,7 +383,7 @@ def test_a_small_disk_is_not_nearly_full_by_being_small(verdict, complete):
     assert verdict(filler=filler).health == "healthy"
 
 
-def test_what_only_the_doctor_has_found_is_said_where_all_else_is_well(verdict, well):
+def test_what_only_the_doctor_has_found_is_reported_where_all_else_is_well(verdict, well):
     found = [
         Finding("another session has the data", "log out there"),
         Finding("the API is read-only", is_trouble=False),

@@ -153,7 +153,7 @@ def test_the_system_has_all_five_programs(client):
     assert body["services"]["status-app"]["uptime_s"] > 0
 
 
-def test_a_scan_is_asked_for(client, peers):
+def test_a_scan_is_requested(client, peers):
     answer = client.post(SCAN)
 
     assert (answer.status_code, answer.json) == (202, {"scan_id": "5f1c"})
@@ -177,7 +177,7 @@ def test_no_scan_when_the_gap_filler_gives_no_id(client, peers, scan):
     assert answer.json["reason"]
 
 
-def test_a_scan_is_not_asked_for_by_reading(client, peers):
+def test_a_scan_is_not_requested_by_reading(client, peers):
     answer = client.get(SCAN)
 
     assert answer.status_code == 405
@@ -200,7 +200,7 @@ def test_coverage_is_null_without_a_gap_filler(client):
     assert "gap-filler is not running" in answer.json["reason"]
 
 
-def test_a_wrong_question_about_coverage_is_the_askers(client, peers):
+def test_a_wrong_query_about_coverage_is_the_clients_error(client, peers):
     peers.coverage = InvalidRequest("timeframe=2m: expected one of 1m 5m 15m")
 
     answer = client.get(COVERAGE, query_string={"timeframe": "2m"})
@@ -271,7 +271,7 @@ def test_it_is_not_ready_without_a_connection(client, peers, connected):
     assert reason.endswith("next step: .venv/bin/ktrdr doctor")
 
 
-def test_logs_are_told_by_name(client, log_dir):
+def test_logs_are_shown_by_name(client, log_dir):
     (log_dir / "gap-filler.log").write_text("one\ntwo\nthree\n")
 
     body = client.get("/api/v1/system/logs/gap-filler?lines=2").json
@@ -284,7 +284,7 @@ def test_logs_are_told_by_name(client, log_dir):
 
 
 @pytest.mark.parametrize("name", ["supervisord", "..", "%2e%2e%2fx", "gap-filler.log", "x" * 300])
-def test_no_other_file_is_told(client, name):
+def test_no_other_file_is_shown(client, name):
     answer = client.get(f"/api/v1/system/logs/{name}")
 
     assert answer.status_code == 404
@@ -297,7 +297,7 @@ def test_a_number_of_lines_that_cannot_be_is_refused(client, lines):
 
 
 @pytest.mark.usefixtures("peers")
-def test_the_history_of_the_connection_is_told(client):
+def test_the_history_of_the_connection_is_shown(client):
     body = client.get("/api/v1/system/ib-history?days=30")
     assert body.status_code == 200
     assert body.json["uptime"] == 0.998

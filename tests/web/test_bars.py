@@ -117,7 +117,7 @@ def test_a_question_that_cannot_be_is_refused_by_name(client, path, code, word):
     assert word in answer.json["reason"]
 
 
-def test_a_broken_file_is_said_so(client, store):
+def test_a_broken_file_is_reported(client, store):
     (store / "AAPL_1m.csv").write_text("what is this\n")
 
     answer = client.get("/api/v1/data/AAPL/1m")

@@ -26,7 +26,7 @@ def test_fills_are_null_without_a_gap_filler(client):
 
 
 @pytest.mark.parametrize("how", ["json", "data", "query_string"])
-def test_a_fill_is_asked_for_in_each_of_the_usual_ways(client, peers, how):
+def test_a_fill_is_requested_in_each_of_the_usual_ways(client, peers, how):
     answer = client.post(FILLS, **{how: ASKED})
 
     assert answer.status_code == 202
@@ -127,20 +127,22 @@ def test_the_page_lists_what_is_open_with_a_button_for_each(section, filled):
     assert html.count('name="id" value="3"') == html.count("<form") == 1
 
 
-def test_where_nothing_is_open_nobody_is_asked_and_the_command_is_told(section, filled, peers):
+def test_where_nothing_is_open_nothing_is_requested_and_the_command_is_shown(
+    section, filled, peers
+):
     filled(0)
     assert "ktrdr fill AAPL 1m --from 2020-01-01" in section()
     assert "fills" not in [one["what"] for one in peers.requested]
 
 
-def test_bars_that_are_not_counted_yet_are_said_so(section, filled, peers):
+def test_bars_that_are_not_counted_yet_are_reported(section, filled, peers):
     filled(1)
     peers.fills = {"fills": [FILL | {"expected": None, "present": None, "state": "queued"}]}
     assert "not known yet" in section()
 
 
 @pytest.mark.parametrize("answer", [{"fills": [{"id": "x"}]}, StoreUnwritable("locked"), {}])
-def test_an_answer_that_cannot_be_read_is_said_so(section, filled, peers, answer):
+def test_an_answer_that_cannot_be_read_is_reported(section, filled, peers, answer):
     filled(1)
     peers.fills = answer
     assert "Not known:" in section()

@@ -1,4 +1,4 @@
-"""What port-forward says of itself, on the page, in the API, in the metrics and in the verdict."""
+"""The report of port-forward on the page, in the API, in the metrics and in the verdict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def forwarding():
 
 @pytest.fixture
 def runs(run_dir, forwarding):
-    """The program runs, and says this."""
+    """The program runs and has written this report."""
     with pretended(run_dir, "port-forward", "status-app", "gateway-sim"):
         report.write(run_dir, forwarding)
         yield
@@ -59,7 +59,7 @@ def test_the_api_tells_it(client):
 
 
 @pytest.mark.usefixtures("peers", "runs")
-def test_who_has_all_the_calls_is_told(client, run_dir, forwarding):
+def test_who_has_all_the_connections_is_shown(client, run_dir, forwarding):
     assert client.get(STATUS).json["full"] == []
     line = "172.17.0.2 has 32 connections open, the limit for one client"
     report.write(run_dir, replace(forwarding, full=(line,)))

@@ -51,7 +51,7 @@ def test_more_addresses_give_no_more_guesses(addresses):
     assert guesses.wait_s(addresses[-1], 1.0) > 0
 
 
-def test_after_an_hour_new_callers_are_known_by_themselves_again():
+def test_after_an_hour_new_clients_are_counted_by_themselves_again():
     guesses = Guesses()
     for number in range(500):
         guesses.note(f"10.1.{number // 250}.{number % 250}", "Bearer guess", 0.0)
@@ -60,7 +60,7 @@ def test_after_an_hour_new_callers_are_known_by_themselves_again():
     assert guesses.wait_s("192.0.2.2", 2.0 * HOUR) == 0
 
 
-def test_a_caller_is_told_of_once_an_hour(caplog):
+def test_a_client_is_logged_once_an_hour(caplog):
     guesses = Guesses()
     for minute in range(60):
         guess(guesses, "192.0.2.1", 50, now=float(minute * MINUTE))
@@ -72,7 +72,7 @@ def test_a_caller_is_told_of_once_an_hour(caplog):
     assert [record.getMessage() for record in caplog.records] == [first]
 
 
-def test_the_log_is_not_flooded_however_many_call(caplog):
+def test_the_log_is_not_flooded_however_many_clients_there_are(caplog):
     guesses = Guesses()
     for number in range(20_000):
         guesses.note(f"10.{number % 250}.{number // 250}.1", f"Bearer guess-{number}", number / 10)
@@ -84,7 +84,7 @@ def basic(user, password):
     return {"Authorization": f"Basic {credentials}"}
 
 
-def test_who_guesses_is_named_and_told_to_wait_and_who_knows_it_is_answered(new_client, caplog):
+def test_who_guesses_is_logged_and_has_to_wait_and_who_knows_it_is_answered(new_client, caplog):
     caplog.set_level(logging.DEBUG)
     client = new_client(ktrdr_status_token=SecretStr(TOKEN))
     answers = [
@@ -104,7 +104,7 @@ def test_who_guesses_is_named_and_told_to_wait_and_who_knows_it_is_answered(new_
     assert "wrong-" not in caplog.text
 
 
-def test_who_says_nothing_yet_does_not_guess(new_client, caplog):
+def test_who_sends_no_token_does_not_guess(new_client, caplog):
     client = new_client(ktrdr_status_token=SecretStr(TOKEN))
     assert {client.get("/").status_code for _ in range(30)} == {401}
     assert not caplog.records

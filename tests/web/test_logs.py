@@ -24,20 +24,20 @@ def test_a_last_line_may_be_unfinished(log):
     assert tail(log, 15).lines == ("whole", "hal")
 
 
-def test_a_file_that_is_not_there_is_said_so(log):
+def test_a_file_that_is_not_there_is_reported(log):
     found = tail(log, 15)
 
     assert found.lines == ()
     assert found.reason == "there is no such file yet"
 
 
-def test_an_empty_file_is_said_so(log):
+def test_an_empty_file_is_reported(log):
     log.touch()
 
     assert tail(log, 15).reason == "it is empty"
 
 
-def test_a_folder_in_its_place_is_said_so(log):
+def test_a_folder_in_its_place_is_reported(log):
     log.mkdir()
 
     assert "cannot be read" in tail(log, 15).reason

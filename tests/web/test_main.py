@@ -51,14 +51,14 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def wait_until_alive(program: subprocess.Popen[str]) -> str:
-    """The line that says where it is."""
+    """The line with the page's address."""
     for line in program.stdout:
         if "status page at" in line:
             return line
     raise AssertionError("it ended before it served")
 
 
-def test_it_serves_and_stops_when_told(run_dir, port):
+def test_it_serves_and_stops_at_a_signal(run_dir, port):
     with status_app(run_dir, port) as program:
         wait_until_alive(program)
         assert get(port, "/healthz")[0] == 200
@@ -79,7 +79,7 @@ def test_the_log_names_its_own_address_beside_the_local_one(run_dir, port):
     assert f"status page at http://127.0.0.1:{port}/ or https://ktrdr.example.org" in line
 
 
-def test_for_others_it_does_not_start_until_it_is_said_for_whom(run_dir, port):
+def test_for_others_it_does_not_start_until_a_setting_names_for_whom(run_dir, port):
     with status_app(run_dir, port, KTRDR_STATUS_HOST="0.0.0.0") as program:
         output, _ = program.communicate(timeout=20)
 
@@ -90,7 +90,7 @@ def test_for_others_it_does_not_start_until_it_is_said_for_whom(run_dir, port):
 
 
 def own_address():
-    """One of this machine that is no loopback one: from it, 127.0.0.1 is called from elsewhere."""
+    """One of this machine, but not a loopback one: to 127.0.0.1 it comes from elsewhere."""
     for addresses in psutil.net_if_addrs().values():
         for one in addresses:
             if one.family == socket.AF_INET and not one.address.startswith("127."):
@@ -99,7 +99,7 @@ def own_address():
 
 
 def answer_to(caller, port, reached="127.0.0.1"):
-    """What a caller at that address hears; nothing: it is closed."""
+    """What a client at that address receives; nothing: it is closed."""
     with socket.create_connection((reached, port), 10, (caller, 0)) as call:
         try:
             call.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
@@ -109,7 +109,7 @@ def answer_to(caller, port, reached="127.0.0.1"):
 
 
 @pytest.mark.parametrize("token", ["", "k7Hq2pZx9Lm0vBn3"])
-def test_calls_from_elsewhere_are_closed_without_a_byte(run_dir, port, token):
+def test_connections_from_elsewhere_are_closed_without_a_byte(run_dir, port, token):
     other = own_address()
     named = {"KTRDR_STATUS_HOST": "0.0.0.0", "KTRDR_STATUS_CALLERS": "203.0.113.0/29"}
     with status_app(run_dir, port, KTRDR_STATUS_TOKEN=token, **named) as program:
@@ -128,7 +128,7 @@ def test_calls_from_elsewhere_are_closed_without_a_byte(run_dir, port, token):
 
 
 @pytest.mark.parametrize("word", ["own-networks", "{}", "203.0.113.0/29, {}/32"])
-def test_calls_from_those_who_are_named_are_answered(run_dir, port, word):
+def test_connections_from_named_subnets_are_answered(run_dir, port, word):
     other = own_address()
     named = {"KTRDR_STATUS_HOST": "0.0.0.0", "KTRDR_STATUS_CALLERS": word.format(other)}
     with status_app(run_dir, port, **named) as program:

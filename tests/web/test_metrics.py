@@ -54,7 +54,7 @@ def test_what_is_now_is_a_gauge_and_what_was_counted_a_counter(client, names, ki
     assert {name: kinds.get(f"ktrdr_{name}") for name in names} == dict.fromkeys(names, kind)
 
 
-def test_what_was_counted_says_since_when(metrics, peers, filling):
+def test_counters_have_the_time_since_when_they_count(metrics, peers, filling):
     since = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
     peers.gap_filler = replace(filling, gaps_failed=3, requests_failed=41, counted_since=since)
 

@@ -127,7 +127,7 @@ def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, p
     assert pills("connection") == [("warn", "not connected (retrying)")]
 
 
-def test_an_outage_is_told_with_its_own_begin_and_no_try_where_nothing_is_tried(
+def test_an_outage_is_shown_with_its_own_begin_and_no_try_where_nothing_is_tried(
     text, peers, connected
 ):
     peers.connection = replace(
@@ -143,7 +143,7 @@ def test_an_outage_is_told_with_its_own_begin_and_no_try_where_nothing_is_tried(
     assert "Lost" not in shown
 
 
-def test_a_try_that_is_under_way_is_said(text, peers, connected):
+def test_a_try_that_is_under_way_is_shown(text, peers, connected):
     peers.connection = replace(connected, connected=False, state="connecting")
     assert "Next try under way" in text()
 
@@ -248,13 +248,13 @@ def test_a_store_that_was_not_looked_at_is_not_called_empty(text, peers):
     assert "The store has not been scanned yet" in text()
 
 
-def test_coverage_that_cannot_be_read_is_said_so(text, peers):
+def test_coverage_that_cannot_be_read_is_reported(text, peers):
     peers.coverage = {"scan_time": None, "series": [{"symbol": 5}]}
 
     assert "What the store holds is not known: gap-filler gave an answer" in text()
 
 
-def test_a_series_that_nobody_has_looked_at_is_said_so(text, peers):
+def test_a_series_that_is_not_assessed_yet_is_reported(text, peers):
     peers.coverage["series"] = [
         {"symbol": "MSFT", "timeframe": "1d", "file": "MSFT_1d.csv", "state": "waiting"}
         | {"expected": None, "present": None, "holes": None, "missing": {}}
@@ -372,7 +372,7 @@ def test_its_parts_are_served_by_itself(client, name, kind):
         assert answer.content_type.startswith(kind)
 
 
-def test_the_form_asks_for_a_scan_and_comes_back(client, peers):
+def test_the_form_requests_a_scan_and_comes_back(client, peers):
     answer = client.post("/scan")
 
     assert (answer.status_code, answer.location) == (303, "/?scan=asked")
@@ -380,7 +380,7 @@ def test_the_form_asks_for_a_scan_and_comes_back(client, peers):
     assert "Scan requested." in client.get(answer.location).text
 
 
-def test_the_form_says_when_it_was_for_nothing(client):
+def test_the_form_says_when_it_did_not_work(client):
     answer = client.post("/scan")
 
     assert answer.location == "/?scan=failed"
@@ -492,7 +492,7 @@ def test_what_needs_somebody_is_named_with_what_to_do(client, text, peers, filli
         assert ".hint { white-space: pre-wrap; }" in style.text
 
 
-def test_an_error_that_is_over_is_told_as_that(text, peers, filling):
+def test_an_error_that_is_over_is_shown_as_over(text, peers, filling):
     over = Problem(NOW, "NVDA_1d", "it timed out", is_over=True)
     peers.gap_filler = replace(filling, recent_errors=(over, Problem(NOW, "IBM_1d", "it failed")))
 
@@ -548,7 +548,7 @@ def test_without_a_history_the_page_is_whole(client, peers):
     assert client.get("/").status_code == 200
 
 
-def test_it_says_whom_it_is_for(client, new_client):
+def test_it_shows_whom_it_is_for(client, new_client):
     assert "This page is for this machine alone." in client.get("/").text
     wider = new_client(ktrdr_status_host="0.0.0.0", ktrdr_status_callers="192.168.1.0/24")
     assert "This page is for this machine, 192.168.1.0/24." in wider.get("/").text

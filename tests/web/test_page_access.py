@@ -1,4 +1,4 @@
-"""ktrdr/web/page_access.py: whom the page is for, and that it is said."""
+"""ktrdr/web/page_access.py: whom the page is for, and its description."""
 
 import pytest
 
@@ -9,7 +9,7 @@ TOKEN = "k7Hq2pZx9Lm0vBn3"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "0", "192.168.1.9", "fe80::1%eth0", "box.lan"])
-def test_where_others_call_it_must_be_said_whom_it_is_for(make_settings, host):
+def test_where_others_can_connect_a_setting_must_name_them(make_settings, host):
     with pytest.raises(Misconfigured) as raised:
         page_callers(make_settings(ktrdr_status_host=host))
     message = str(raised.value)
@@ -45,7 +45,7 @@ def test_where_others_call_it_must_be_said_whom_it_is_for(make_settings, host):
         ),
     ],
 )
-def test_it_is_said_whom_it_is_for(make_settings, given, words):
+def test_it_is_described_whom_it_is_for(make_settings, given, words):
     settings = make_settings(**given)
     page_callers(settings)
     assert page_is_for(settings) == words

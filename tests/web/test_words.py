@@ -55,7 +55,7 @@ def test_nothing_of_nothing_is_no_percentage():
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(-12, "12 s ago"), (0.2, "now"), (200, "in 3 min 20 s")]
 )
-def test_a_time_is_told_by_its_distance(seconds, expected):
+def test_a_time_is_shown_by_its_distance(seconds, expected):
     assert plain(words.relative(NOW + timedelta(seconds=seconds), NOW)) == expected
 
 
