@@ -22,7 +22,7 @@ from ktrdr.config.running_group import pending_changes, settings_to_run_with
 from ktrdr.config.settings import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
 from ktrdr.escapes import shortened, visible
-from ktrdr.run_folder import prepare_run_folder, read_pid, write_anew
+from ktrdr.run_folder import prepare_run_folder, read_pid, replace_file
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
@@ -93,7 +93,7 @@ def _registered(run_dir: Path, name: str, exclusive: bool) -> Iterator[None]:
     except OSError as error:
         raise Misconfigured(f"{lock.lock_file} cannot be locked: {error.strerror}") from error
     try:
-        write_anew(pid_file, f"{os.getpid()}\n")
+        replace_file(pid_file, f"{os.getpid()}\n")
         try:
             yield
         finally:

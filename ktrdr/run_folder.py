@@ -54,7 +54,7 @@ def other_than_ours(folder: Path) -> str:
     return "" if any(map(_is_ours, names)) else next(iter(names), "")
 
 
-def write_anew(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a small file, replacing what has its name, and never through a link.
 
     Misconfigured: it cannot be written, as when a folder has its name.

@@ -63,7 +63,7 @@ def open_database(path: Path, schema: Schema, wait_s: float = _WAIT_S) -> Databa
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise  # the file is not damaged
-        return begin_anew(path, error, schema, wait_s)
+        return _replace_damaged(path, error, schema, wait_s)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,9 @@ def _code_of(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def begin_anew(path: Path, why: DatabaseError, schema: Schema, wait_s: float = _WAIT_S) -> Database:
+def _replace_damaged(
+    path: Path, why: DatabaseError, schema: Schema, wait_s: float = _WAIT_S
+) -> Database:
     """Put a database aside and open a new one in its place. Raises as `open_database`."""
     aside = path.with_suffix(".broken")
     log.warning("%s cannot be read (%s): put aside as %s", path, why, aside.name)
@@ -169,7 +171,7 @@ class StateFile:
         """Put the damaged file aside and begin a new one. Raises as `open_database`."""
         self.close()
         self.void()
-        begin_anew(self.path, why, self._schema).close()
+        _replace_damaged(self.path, why, self._schema).close()
 
 
 def remove(path: Path) -> None:

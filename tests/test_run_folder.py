@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from ktrdr.errors import Misconfigured
-from ktrdr.run_folder import prepare_folder, prepare_run_folder, read_pid, write_anew
+from ktrdr.run_folder import prepare_folder, prepare_run_folder, read_pid, replace_file
 
 
 def mode(path):
@@ -96,7 +96,7 @@ def planted(request, scratch):
 
 
 def test_a_file_takes_the_place_of_what_was_planted(planted, scratch):
-    write_anew(planted, "42\n")
+    replace_file(planted, "42\n")
     assert (scratch / "victim").read_text() == "4711"
     assert not (scratch / "made").exists()
     assert stat.S_ISREG(planted.lstat().st_mode)
@@ -114,7 +114,7 @@ def test_what_was_planted_is_not_read(planted):
 def test_a_folder_in_the_place_of_a_file_is_one_line(scratch):
     (scratch / "name.pid").mkdir()
     with pytest.raises(Misconfigured, match=r"name\.pid is in the way: expected a file") as raised:
-        write_anew(scratch / "name.pid", "42\n")
+        replace_file(scratch / "name.pid", "42\n")
     assert raised.value.hint
     with pytest.raises(OSError, match=r"no file|directory"):
         read_pid(scratch / "name.pid")
@@ -131,7 +131,7 @@ def test_a_file_is_not_written_through_a_link(scratch):
     victim = scratch / "victim"
     victim.write_text("precious")
     (scratch / "name.pid").symlink_to(victim)
-    write_anew(scratch / "name.pid", "42\n")
+    replace_file(scratch / "name.pid", "42\n")
     assert victim.read_text() == "precious"
     assert (scratch / "name.pid").read_text() == "42\n"
     assert not (scratch / "name.pid").is_symlink()

@@ -26,7 +26,7 @@ from ktrdr.config.settings import (
 )
 from ktrdr.config.whose_settings import MATTERS, GivenSetting, choose, contradiction
 from ktrdr.errors import Misconfigured
-from ktrdr.run_folder import in_the_way, read_own, read_pid, write_anew
+from ktrdr.run_folder import in_the_way, read_own, read_pid, replace_file
 from ktrdr.unix_socket import listens
 
 FOLDER = ROOT / "var/run"
@@ -113,7 +113,7 @@ def write_note(folder: Path, supervisord: int, settings: Settings, **further: st
         "further": further | fingerprints(settings),
     }
     fresh = folder / f"{_NOTE}.new"
-    write_anew(fresh, json.dumps(noted, indent=1))
+    replace_file(fresh, json.dumps(noted, indent=1))
     try:
         fresh.replace(folder / _NOTE)
     except IsADirectoryError as error:

@@ -50,7 +50,7 @@ _OUTAGES = 200
 _WORST_FIRST = ("refused", "failed", "renewed", "filling", "unproven", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 _SCAN_RESULTS = {
-    "asked": "Scan requested.",
+    "requested": "Scan requested.",
     "failed": "The gap filler could not be reached; its card says why.",
 }
 _FILL_RESULTS = {
@@ -95,7 +95,7 @@ def page(system: System, log_dir: Path) -> Blueprint:
     @bp.post("/scan")
     def scan() -> ResponseReturnValue:
         requested = system.peers.scan().content is not None
-        return redirect(f"/?scan={'asked' if requested else 'failed'}", 303)
+        return redirect(f"/?scan={'requested' if requested else 'failed'}", 303)
 
     @bp.post("/fills/cancel")
     def cancel_fill() -> ResponseReturnValue:

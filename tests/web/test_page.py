@@ -123,7 +123,7 @@ def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, p
     assert "client id 1 is in use" in shown
     assert "IB’s code 326" in shown
     assert "Next step: stop the other program" in shown
-    assert re.search("Next try in 1 min (29|30) s", shown)
+    assert re.search("Next attempt in 1 min (29|30) s", shown)
     assert pills("connection") == [("warn", "not connected (retrying)")]
 
 
@@ -139,19 +139,19 @@ def test_an_outage_is_shown_with_its_own_begin_and_no_try_where_nothing_is_tried
     )
     shown = text()
     assert "No data since 2026-11-20 14:30:05 UTC" in shown
-    assert "Next try" not in shown
+    assert "Next attempt" not in shown
     assert "Lost" not in shown
 
 
 def test_a_try_that_is_under_way_is_shown(text, peers, connected):
     peers.connection = replace(connected, connected=False, state="connecting")
-    assert "Next try under way" in text()
+    assert "Next attempt in progress" in text()
 
 
 def test_a_trouble_that_takes_no_data_away_has_its_time(text, peers, connected):
     broken = LastError(2103, "usfarm is broken", "wait", datetime.now(UTC) - timedelta(minutes=5))
     peers.connection = replace(connected, state="farm_down", last_error=broken)
-    assert re.search(r"Trouble usfarm is broken ?, 5 min (\d s )?ago", text())
+    assert re.search(r"Last error usfarm is broken ?, 5 min (\d s )?ago", text())
 
 
 @pytest.mark.usefixtures("peers")
@@ -375,7 +375,7 @@ def test_its_parts_are_served_by_itself(client, name, kind):
 def test_the_form_requests_a_scan_and_comes_back(client, peers):
     answer = client.post("/scan")
 
-    assert (answer.status_code, answer.location) == (303, "/?scan=asked")
+    assert (answer.status_code, answer.location) == (303, "/?scan=requested")
     assert peers.requested == [{"what": "scan"}]
     assert "Scan requested." in client.get(answer.location).text
 
@@ -536,7 +536,7 @@ def test_each_time_without_data_is_one_row_with_its_hour_the_newest_first(text):
     shown = text()
     restart = "restart (expected) 2026-11-02 04:45:00 UTC, for 1 min 30 s; at worst waiting"
     still = (
-        "the history farm ushmds was broken 2026-11-19 21:00:00 UTC, and still, for 3 h; "
+        "the history farm ushmds was broken 2026-11-19 21:00:00 UTC, ongoing for 3 h; "
         "at worst history down"
     )
     assert restart in shown

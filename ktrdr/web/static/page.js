@@ -1,4 +1,4 @@
-// Keeps the page's sections fresh, and says so loudly when it cannot. The page works without it.
+// Refreshes the page's sections, and shows when it cannot. The page works without it.
 "use strict";
 
 const POLL_MS = 2000;
@@ -45,7 +45,7 @@ function show(update) {
   }
 }
 
-// A person who selects a line to copy it, or stands on a link, keeps it.
+// Leave a section alone while a person selects text in it or has the focus there.
 function isInUse(place) {
   const selection = getSelection();
   if (!selection.isCollapsed && place.contains(selection.anchorNode)) return true;
@@ -53,7 +53,7 @@ function isInUse(place) {
   return place.contains(focus) && focus.matches("a, pre, button");
 }
 
-// Rendered and escaped by our own server: the words are the same as on the first load.
+// The HTML is rendered and escaped by our own server, as on the first load.
 function replace(place, html) {
   const open = new Map([...place.querySelectorAll("details")].map((one) => [one.id, one.open]));
   const focused = place.contains(document.activeElement) ? document.activeElement.closest("details") : null;
