@@ -65,12 +65,18 @@ class Peers:
     def __init__(self, settings: Settings) -> None:
         self._connection = LocalClient(settings.connection_socket, "ib-connection")
         self._gap_filler = LocalClient(settings.gap_filler_socket, "gap-filler")
-        self._connection_status = Latest(self._fetch_connection, _FRESH_S)
-        self._gap_filler_status = Latest(self._fetch_gap_filler, _FRESH_S)
+        self._connection_status = _latest(
+            lambda: self._connection.request(ConnectionStatus, "GET", "/status", REQUEST_TIMEOUT_S),
+            _FRESH_S,
+        )
+        self._gap_filler_status = _latest(
+            lambda: self._gap_filler.request(GapFillerStatus, "GET", "/status", REQUEST_TIMEOUT_S),
+            _FRESH_S,
+        )
         self._series = Latest(self._fetch_series, _COVERAGE_FRESH_S)
-        self._open_fills = Latest(self._fetch_open_fills, _FRESH_S)
+        self._open_fills = _latest(self._fetch_open_fills, _FRESH_S)
         self._histories = {
-            days: Latest(partial(self._fetch_history, days), _HISTORY_FRESH_S)
+            days: _latest(partial(self._fetch_history, days), _HISTORY_FRESH_S)
             for days in HISTORY_DAYS
         }
 
@@ -123,26 +129,15 @@ class Peers:
         """Cancel a fill. Raises the gap filler's errors, such as UnknownFill."""
         return self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
 
-    def _fetch_open_fills(self) -> Answer[list[FillStatus]]:
-        def fetch() -> list[FillStatus]:
-            response = self._gap_filler.request(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
-            return [fill for fill in response.fills if fill.is_open]
+    def _fetch_open_fills(self) -> list[FillStatus]:
+        listed = self._gap_filler.request(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
+        return [fill for fill in listed.fills if fill.is_open]
 
-        return _answer(fetch)
-
-    def _fetch_connection(self) -> Answer[ConnectionStatus]:
-        return _answer(
-            lambda: self._connection.request(ConnectionStatus, "GET", "/status", REQUEST_TIMEOUT_S)
+    def _fetch_history(self, days: int) -> ConnectionHistory:
+        history = self._connection.request(
+            ConnectionHistory, "GET", "/history", REQUEST_TIMEOUT_S, days=str(days)
         )
-
-    def _fetch_history(self, days: int) -> Answer[ConnectionHistory]:
-        def fetch() -> ConnectionHistory:
-            history = self._connection.request(
-                ConnectionHistory, "GET", "/history", REQUEST_TIMEOUT_S, days=str(days)
-            )
-            return replace(history, outages=self._with_costs(history.outages, history.until))
-
-        return _answer(fetch)
+        return replace(history, outages=self._with_costs(history.outages, history.until))
 
     def _with_costs(self, outages: tuple[Outage, ...], until: datetime) -> tuple[Outage, ...]:
         """The outages, the newest ones with their cost if the gap filler answers."""
@@ -159,11 +154,6 @@ class Peers:
         except (KtrdrError, ValueError):
             return outages
         return (*older, *with_costs)
-
-    def _fetch_gap_filler(self) -> Answer[GapFillerStatus]:
-        return _answer(
-            lambda: self._gap_filler.request(GapFillerStatus, "GET", "/status", REQUEST_TIMEOUT_S)
-        )
 
     def _fetch_series(self) -> Answer[list[SeriesStatus]]:
         def fetch() -> list[SeriesStatus]:
@@ -209,3 +199,7 @@ def _answer(fetch: Callable[[], T]) -> Answer[T]:
         raise
     except KtrdrError as error:
         return Answer(None, error.message, error.hint)
+
+
+def _latest(fetch: Callable[[], T], max_age_s: float) -> Latest[Answer[T]]:
+    return Latest(lambda: _answer(fetch), max_age_s)
