@@ -76,7 +76,7 @@ class PersistentIbConnectionManager:
     """The one connection of an application: connects, monitors, retries, and paces requests.
 
     Its event loop lives in a thread of its own, so that any thread may call it. It stays until
-    `stop`, and may be started again. `history`: where its states are kept, and closed with it.
+    `stop`, and may be started again. `history`: keeps its states, and is closed with it.
     `now`: the wall clock, aware. `new_loop` makes its event loop, whose clock all waiting uses.
     """
 
@@ -100,7 +100,7 @@ class PersistentIbConnectionManager:
         return f"<PersistentIbConnectionManager {self._connection!r}>"
 
     def _make_connection(self) -> None:
-        """A new one for each loop, for what it waits on belongs to that."""
+        """A new connection for each event loop, to which its events and futures belong."""
         self._connection = Connection(self._settings, self._now, self._history)
         self._requests = Requests(self._connection, self._now, self._settings.ktrdr_ib_heartbeat_s)
         self._sessions = ContractSessions(self._requests, self._now)
@@ -130,9 +130,9 @@ class PersistentIbConnectionManager:
         """The error that ended its thread; None: none."""
         return self._thread.broken
 
-    def when_broken(self, tell: Callable[[], object]) -> None:
+    def when_broken(self, notify: Callable[[], object]) -> None:
         """Call this, from another thread, if its thread ends unexpectedly; `broken` says why."""
-        self._thread.when_broken(tell)
+        self._thread.when_broken(notify)
 
     def stop(self) -> None:
         """Close the connection and end the thread."""
@@ -146,7 +146,7 @@ class PersistentIbConnectionManager:
 
     @property
     def is_connected(self) -> bool:
-        """A real request was answered lately, and bars can be had as far as anybody knows."""
+        """A real request was answered recently, and bars are available as far as is known."""
         return self._connection.is_connected(self._thread.time)
 
     def status(self) -> ConnectionStatus:
@@ -173,7 +173,7 @@ class PersistentIbConnectionManager:
 
     @property
     def at_once(self) -> int:
-        """How many requests may be under way at IB now."""
+        """How many requests may be in flight at IB now."""
         return self._requests.at_once
 
     async def bars(
@@ -184,8 +184,8 @@ class PersistentIbConnectionManager:
     ) -> Answer:
         """IB's finished bars for a request, paced. Raises the outcome if there are none.
 
-        Sent again after a loss of the connection, for `patience_s` in all; by default for as long
-        as the request says.
+        It is resent after a loss of the connection. `patience_s`: the time limit in all; by default
+        that of the request.
         """
         return await self._requests.answered(
             request,
@@ -214,14 +214,14 @@ class PersistentIbConnectionManager:
         return await send_trial_requests(self._connection, self.status())
 
     async def clock(self) -> float | None:
-        """The gateway's clock minus this machine's, in seconds, asked for now."""
+        """The gateway's clock minus this machine's, in seconds, measured now."""
         await self._connection.measure_clock(TRIAL_S)
         return self.status().clock_offset_s
 
     async def history(self, days: float) -> HistoryMessage:
         """The states of the last days, and the share of the time in which bars were available.
 
-        The times without data are those of all days that are kept.
+        Its outages are those of all days that are kept.
         """
         now = self._now()
         since = now - timedelta(days=days)
@@ -241,7 +241,7 @@ class PersistentIbConnectionManager:
         )
 
     async def _kept(self, since: float, until: float) -> list[Span]:
-        """The states in this time, as far as they are kept."""
+        """The recorded states in this time."""
         if self._history is None:
             return []
         return await asyncio.to_thread(self._history.spans, since, until)
@@ -256,9 +256,9 @@ def get_connection_manager(
 ) -> PersistentIbConnectionManager:
     """The application's one connection, started by the first call.
 
-    AlreadyRunning when another process, such as ib-connection, has this run folder's.
+    AlreadyRunning: another process, such as ib-connection, has the one of this run folder.
     """
-    global _manager  # noqa: PLW0603  one for each application is the point
+    global _manager  # noqa: PLW0603  one for each application is intended
     with _manager_lock:
         if _manager is None:
             settings = settings or settings_to_run_with()
@@ -293,7 +293,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
 
 
 class _LocalApi:
-    """The routes of the socket: queries in, JSON out."""
+    """The handlers of the routes: from a query to JSON."""
 
     def __init__(self, manager: PersistentIbConnectionManager) -> None:
         self._manager = manager
@@ -324,9 +324,9 @@ class _LocalApi:
 
     async def contract(self, query: Mapping[str, str]) -> Json:
         facts = await self._manager.contract(instrument_from_query(query))
-        said = to_json(facts)
-        del said["hours"]  # GET /sessions has them
-        return said
+        answer = to_json(facts)
+        del answer["hours"]  # GET /sessions has them
+        return answer
 
     async def sessions(self, query: Mapping[str, str]) -> Json:
         start, end = span_from_query(query)
@@ -377,7 +377,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def _history(settings: Settings) -> ConnectionHistory | None:
-    """Where the states are kept: with the store, unless that is another source's or unreadable."""
+    """The history beside the store; None: the store is of another source, or unreadable."""
     try:
         owner = source_of(settings.data_dir)
     except StoreUnwritable:  # the writer of bars reports it

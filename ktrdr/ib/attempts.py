@@ -21,7 +21,7 @@ log = logging.getLogger("ib-connection")
 _GREETING_S = 15.0
 """Seconds for the handshake and the first answer; a fresh gateway takes several."""
 _APART_S = 1.0
-"""Minimum seconds between the starts of two attempts, whoever requests them."""
+"""Minimum seconds between the starts of two attempts, also of requested ones."""
 _NO_CONNECTION = 502
 """The error code for "could not connect"."""
 

@@ -20,7 +20,7 @@ _UNSET_VOLUMES = frozenset(map(float, (2**31 - 1, 2**63 - 1, 2**127 - 1)))
 """IB's values for "not set": UNSET_INTEGER, _LONG and _DECIMAL (TWS API, `ibapi/const.py`)."""
 
 
-class BarColumns(list[Any]):
+class ReceivedBars(list[Any]):
     """Received bars in columns: the library's own objects are ten times as large."""
 
     def __init__(self) -> None:

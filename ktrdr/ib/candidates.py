@@ -34,7 +34,7 @@ _PLAINEST_FIRST = (
     "local_symbol",
 )
 _SHARE_CLASS = re.compile(r"([A-Za-z]+)[.-]([A-Za-z]{1,2})")
-_IB_NAMES_OTHERWISE = frozenset("6A 6B 6C 6E 6J 6M 6N 6S BTC ETH SIL".split())
+_OTHER_NAMES_AT_IB = frozenset("6A 6B 6C 6E 6J 6M 6N 6S BTC ETH SIL".split())
 """Roots that are not IB symbols: for 6E it has EUR, for BTC it has BRR (IB's contract search)."""
 
 
@@ -107,22 +107,22 @@ def how_else_spelt(instrument: Instrument, today: date) -> str:
     Where the entry has fields beyond the symbol, the hint is to check these.
     """
     if instrument.con_id:
-        said = f"con_id = {instrument.con_id} on the exchange {instrument.exchange}"
-        return _check(instrument, said)
+        words = f"con_id = {instrument.con_id} on the exchange {instrument.exchange}"
+        return _check(instrument, words)
     closer = {name: getattr(instrument, name) for name in _PLAINEST_FIRST[2:]}
-    if said := ", ".join(_line(name, value) for name, value in closer.items() if value):
-        return _check(instrument, said)
+    if words := ", ".join(_line(name, value) for name, value in closer.items() if value):
+        return _check(instrument, words)
     if instrument.sec_type == "STK" and (share := _SHARE_CLASS.fullmatch(instrument.symbol)):
-        said = "IB writes a space before a class of shares; say so in instruments.toml:"
+        words = "IB writes a space before a class of shares; say so in instruments.toml:"
         return "\n".join(
-            [said, _table(instrument.symbol), _line("local_symbol", f"{share[1]} {share[2]}")]
+            [words, _table(instrument.symbol), _line("local_symbol", f"{share[1]} {share[2]}")]
         )
     dated = dated_future(instrument.symbol) if instrument.sec_type == "FUT" else None
     return _other_year(instrument, dated, today) if dated else CHECK_THE_SYMBOL
 
 
-def _check(instrument: Instrument, said: str) -> str:
-    return f"IB knows none with {said}: check {_table(instrument.symbol)} in instruments.toml"
+def _check(instrument: Instrument, words: str) -> str:
+    return f"IB knows none with {words}: check {_table(instrument.symbol)} in instruments.toml"
 
 
 def _other_year(instrument: Instrument, dated: DatedFuture, today: date) -> str:
@@ -138,7 +138,7 @@ def _other_year(instrument: Instrument, dated: DatedFuture, today: date) -> str:
         _table(instrument.symbol),
         _line("local_symbol", f"{dated.root}{dated.month}{digits}"),
     ]
-    if dated.root not in _IB_NAMES_OTHERWISE:
+    if dated.root not in _OTHER_NAMES_AT_IB:
         by_root = instrument_for(dated.root, {"sec_type": "FUT"})
         lines += [
             f"# or name the file after the root, {dated.root}_….csv, and say:",

@@ -25,7 +25,7 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.ib import connect_errors, raw_messages
-from ktrdr.ib.bars_answer import BarColumns, checked, start_of, start_of_odd
+from ktrdr.ib.bars_answer import ReceivedBars, checked, start_of, start_of_odd
 from ktrdr.ib.candidates import candidate_of, which_is_meant
 from ktrdr.ib.contract_facts import ContractFacts, facts_of
 from ktrdr.ib.error_codes import NoDataError, Weight, translate, weight
@@ -111,7 +111,7 @@ class IbClient:
 
     @property
     def why_closed(self) -> KtrdrError:
-        """What ended the connection."""
+        """The reason for the end of the connection."""
         return self._socket.why_closed
 
     async def connect(self, host: str, port: int, client_id: int, timeout_s: float) -> None:
@@ -176,7 +176,7 @@ class IbClient:
             f"the contract {instrument.symbol}",
         )
         if not all(hasattr(one, "contract") for one in found):
-            raise RequestFailed(f"IB's answer is none to the question: {instrument.symbol}")
+            raise RequestFailed(f"IB sent an answer to another request: {instrument.symbol}")
         if len(found) != 1:
             raise UnknownContract(
                 f"IB knows {len(found)} contracts for {instrument.symbol} ({_kind(instrument)})",
@@ -206,7 +206,7 @@ class IbClient:
         except NoDataError:
             return None
         if not hasattr(answer, "sessions"):
-            raise RequestFailed(f"IB's answer is none to the question: {instrument.symbol}")
+            raise RequestFailed(f"IB sent an answer to another request: {instrument.symbol}")
         sessions = (
             ReceivedSession(s.startDateTime, s.endDateTime, s.refDate) for s in answer.sessions
         )
@@ -257,8 +257,8 @@ class IbClient:
             )
         except NoDataError:
             return Answer([])
-        if not isinstance(found, BarColumns):
-            raise RequestFailed(f"IB's answer is none to the question for bars of {name}")
+        if not isinstance(found, ReceivedBars):
+            raise RequestFailed(f"IB sent an answer to another request: bars of {name}")
         return _checked(name, request, found)
 
     async def probe(self, instrument: Instrument, timeout_s: float) -> None:
@@ -294,7 +294,7 @@ class IbClient:
             )
 
         try:
-            return await self._socket.answer(number, wanted, send, timeout_s, what, BarColumns())
+            return await self._socket.answer(number, wanted, send, timeout_s, what, ReceivedBars())
         except (TimedOut, asyncio.CancelledError):
             self._socket.take_back(self._socket.wire.cancelHistoricalData, number)
             raise
@@ -377,7 +377,7 @@ class _GatewaySocket:
         try:
             return int(self.wire.getReqId())
         except ConnectionError as error:
-            raise NotConnected("the connection broke before IB was asked") from error
+            raise NotConnected("the connection broke before the request was sent") from error
 
     async def answer(
         self,
@@ -394,7 +394,7 @@ class _GatewaySocket:
         whether an empty list was an answer or a time-out.
         """
         if self.closed.is_set():
-            raise NotConnected(f"the connection broke before IB was asked: {what}")
+            raise NotConnected(f"the connection broke before the request was sent: {what}")
         answer = self._requests.begin(key, contract, container)
         gone = asyncio.ensure_future(self.closed.wait())
         try:
@@ -450,7 +450,7 @@ class _GatewaySocket:
         except NoMessageError as error:
             self.end(connect_errors.no_gateway(self.where, str(error)))
         except (ValueError, IndexError) as error:
-            words = f"it sent what cannot be read before the log-in was over ({error})"
+            words = f"it sent an unreadable message during the log-in ({error})"
             self.end(connect_errors.no_gateway(self.where, words))
 
     def _check_greeting(self, message: bytes) -> None:
@@ -512,7 +512,7 @@ class _OpenRequests:
         """The warning about a request; empty: none."""
         return self._advice.get(key, "")
 
-    def take_error(self, error: raw_messages.Said) -> None:
+    def take_error(self, error: raw_messages.GatewayError) -> None:
         """Handle an error about one request; an error about none is ignored here."""
         key: Key = error.request_id
         if error.request_id == -1 and error.code == _READ_ONLY:
@@ -561,7 +561,7 @@ class _OpenRequests:
         """Parse bars once more, without the unreadable ones, so that the others are kept."""
         bars = self._wrapper._results.get(number)  # noqa: SLF001
         found = raw_messages.without_odd_bars(message, lambda time: _read_time(time) is not None)
-        if found is None or not isinstance(bars, BarColumns):
+        if found is None or not isinstance(bars, ReceivedBars):
             return
         rest, bars.odd = found
         bars.clear()
@@ -575,7 +575,7 @@ def _fail(answer: asyncio.Future[Any], error: Exception) -> None:
 
 
 def _late(what: str, timeout_s: float, advice: str = "") -> TimedOut:
-    after = f" after it said “{advice}”" if advice else ""
+    after = f" after it sent “{advice}”" if advice else ""
     return TimedOut(f"IB did not answer within {timeout_s:.0f} s{after}: {what}")
 
 
@@ -609,12 +609,12 @@ def _utc(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y%m%d-%H:%M:%S")
 
 
-def _checked(name: str, request: BarsRequest, found: BarColumns) -> Answer:
+def _checked(name: str, request: BarsRequest, found: ReceivedBars) -> Answer:
     """The requested bars; invalid and unreadable ones are logged."""
     unreadable = {start_of_odd(bar, request, _read_time) for bar in found.odd}
     answer, wrong = checked(request, found, unreadable)
     if wrong:
-        log.warning("%s: IB sent %d bars that cannot be: %s …", name, len(wrong), wrong[0])
+        log.warning("%s: IB sent %d invalid bars: %s …", name, len(wrong), wrong[0])
     if found.odd:
         log.warning(
             "%s: IB sent %d bars that cannot be read: %s …",

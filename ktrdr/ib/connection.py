@@ -33,7 +33,7 @@ from ktrdr.ipc.messages import ConnectionStatus
 
 log = logging.getLogger("ib-connection")
 
-_NO_DATA = "the gateway tells the time, and answers no request for data"
+_NO_DATA = "the gateway gives the time, but answers no request for data"
 _COMES_BACK = "it is being connected again"
 
 

@@ -54,7 +54,7 @@ class ContractControls:
                 f"IB knows no contract at present, not even {good.symbol}, so that "
                 f"nothing is known of {instrument.symbol}",
                 code=error.code,
-                hint="IB's servers are being reset; it is asked again later",
+                hint="IB's servers are being reset; it is requested again later",
             )
         except KtrdrError as unsure:
             return unsure

@@ -98,7 +98,7 @@ class ContractSessions:
             )
         except (InvalidRequest, RequestFailed, TimedOut) as error:
             log.warning(
-                "%s: IB tells no sessions, its usual ones are taken: %s", instrument.symbol, error
+                "%s: IB sends no sessions, the usual ones are used: %s", instrument.symbol, error
             )
             return self._usual_sessions(instrument, await facts, start, end)
         if received is None or not received.sessions:
@@ -159,5 +159,5 @@ def _name_unreadable(instrument: Instrument, sessions: Sequence[str]) -> None:
     if sessions:
         some = "; ".join(sessions[:_NAMED_MOST])
         log.warning(
-            "%s: %d sessions of IB's cannot be read: %s", instrument.symbol, len(sessions), some
+            "%s: %d of IB's sessions cannot be read: %s", instrument.symbol, len(sessions), some
         )

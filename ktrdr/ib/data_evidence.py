@@ -149,12 +149,12 @@ class DataEvidence:
         self._farms.refused(instrument.symbol, self._now().timestamp())
         names = " ".join(self._farms.broken_history)
         known = self.contracts.kinds
-        if not self._refusals.note_probe(kind(instrument), known, is_told=bool(names)):
+        if not self._refusals.note_probe(kind(instrument), known, is_announced=bool(names)):
             self.probe_wanted.set()
         elif self._status.state.has_data:
             farm = f"IB's history farm {names}".strip()
-            said = error.message.rpartition("message:")[2].split(".")[0]
-            broken = RequestFailed(f"{farm} is broken: {said}", code=error.code)
+            text = error.message.rpartition("message:")[2].split(".")[0]
+            broken = RequestFailed(f"{farm} is broken: {text}", code=error.code)
             self._status.note_error(broken, hint=error.hint)
             self._emit(Event.HISTORY_LOST)
 

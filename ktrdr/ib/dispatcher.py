@@ -82,7 +82,7 @@ class Requests:
         self,
         request: Hashable,
         instrument: Instrument,
-        ask: Callable[[IbClient], Awaitable[T]],
+        send: Callable[[IbClient], Awaitable[T]],
         *,
         patience_s: float = ANSWER_S + RETURN_S,
         priority: Priority = Priority.INTERACTIVE,
@@ -101,7 +101,7 @@ class Requests:
         while True:
             client = await self._connection.client_by(deadline, is_patient=is_patient)
             try:
-                return await self._requested(queued, instrument, ask, deadline)
+                return await self._requested(queued, instrument, send, deadline)
             except RepeatError as again:
                 cause = again.cause
             except TimedOut as late:  # the earlier refusal is more specific
@@ -119,7 +119,7 @@ class Requests:
         self,
         queued: QueuedRequest,
         instrument: Instrument,
-        ask: Callable[[IbClient], Awaitable[T]],
+        send: Callable[[IbClient], Awaitable[T]],
         deadline: float,
     ) -> T:
         """The answer to one attempt at the request. RepeatError: none came; resend it."""
@@ -129,7 +129,7 @@ class Requests:
             async with self._turns.turn(queued, deadline):
                 client = self._connection.client_now()
                 requested_at = loop.time()
-                answer = await self._answer_of_its_farm(client, instrument, ask, deadline)
+                answer = await self._answer_of_its_farm(client, instrument, send, deadline)
         except NotConnected as error:
             raise RepeatError(error) from error
         except (PacingViolation, TimedOut, RequestFailed) as error:
@@ -153,12 +153,12 @@ class Requests:
         self,
         client: IbClient,
         instrument: Instrument,
-        ask: Callable[[IbClient], Awaitable[T]],
+        send: Callable[[IbClient], Awaitable[T]],
         deadline: float,
     ) -> T:
         """The answer. RepeatError: refused for a broken farm; it may be resent at any time."""
         try:
-            return await self._one_answer(client, ask, deadline)
+            return await self._one_answer(client, send, deadline)
         except RequestFailed as error:
             if not says_no_farm(error):
                 raise
@@ -188,13 +188,13 @@ class Requests:
             await asyncio.wait_for(turn.wait(), min(seconds, left_s))
 
     async def _one_answer(
-        self, client: IbClient, ask: Callable[[IbClient], Awaitable[T]], deadline: float
+        self, client: IbClient, send: Callable[[IbClient], Awaitable[T]], deadline: float
     ) -> T:
         """The answer. RepeatError: it will not come, and the request should be resent."""
         loop = asyncio.get_running_loop()
         requested_at = loop.time()
         with self._connection.liveness.waiting_for_data():
-            answer = asyncio.ensure_future(ask(client))
+            answer = asyncio.ensure_future(send(client))
             again = asyncio.ensure_future(self._connection.availability.repeat.wait())
             try:
                 while not answer.done():
@@ -209,9 +209,7 @@ class Requests:
                     if again.done() or loop.time() >= self._stale_at(requested_at):
                         raise RepeatError(None)
                     if loop.time() >= deadline:
-                        raise TimedOut(
-                            "IB did not answer before the time of whoever asked was over"
-                        )
+                        raise TimedOut("IB did not answer within the time limit of the request")
                 return answer.result()
             finally:
                 answer.cancel()

@@ -72,8 +72,8 @@ def says_several(error: KtrdrError) -> bool:
 
 def says_no_farm(error: KtrdrError) -> bool:
     """Whether IB refuses history because the farm that serves it is broken."""
-    said = error.message.lower()
-    return error.code in _QUERY and any(words in said for words in _NO_FARM)
+    text = error.message.lower()
+    return error.code in _QUERY and any(words in text for words in _NO_FARM)
 
 
 def _translate_162(code: int, text: str, message: str) -> KtrdrError:
@@ -82,8 +82,8 @@ def _translate_162(code: int, text: str, message: str) -> KtrdrError:
 
 
 def _meaning(text: str) -> tuple[type[KtrdrError], str] | None:
-    said = text.lower()
-    return next(((kind, hint) for words, kind, hint in _BY_TEXT if words in said), None)
+    text = text.lower()
+    return next(((kind, hint) for words, kind, hint in _BY_TEXT if words in text), None)
 
 
 NOT_ENGLISH = (
@@ -109,7 +109,7 @@ _BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
     ("no data", NoDataError, ""),
     ("no head time stamp", NoDataError, ""),
     *((words, RequestFailed, "IB brings its farms back by itself") for words in _NO_FARM),
-    ("pacing violation", PacingViolation, "another program may be asking IB for history too"),
+    ("pacing violation", PacingViolation, "another program may be requesting history from IB too"),
     ("no market data permissions", NotEntitled, _SUBSCRIBE),
     ("different ip address", CompetingSession, _OTHER_SESSION),
 )

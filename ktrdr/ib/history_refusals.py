@@ -30,15 +30,15 @@ class HistoryRefusals:
         """Note a refused request: perhaps all history is refused, which a probe should test."""
         self._count += 1
 
-    def note_probe(self, kind: Kind, known: AbstractSet[Kind], *, is_told: bool) -> bool:
+    def note_probe(self, kind: Kind, known: AbstractSet[Kind], *, is_announced: bool) -> bool:
         """Note a refused probe. True: no history is available; False: another probe should test it.
 
         Other known kinds may have other farms, and without a notice that a farm is broken
-        (`is_told`) one refusal proves nothing.
+        (`is_announced`) one refusal proves nothing.
         """
         self._count += 1
         self.kinds |= {kind}
-        if known - self.kinds or (not is_told and self._count < _BELIEVED):
+        if known - self.kinds or (not is_announced and self._count < _BELIEVED):
             return False
         self.kinds = frozenset()
         return True

@@ -26,10 +26,10 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._calls = threading.Lock()
-        self._life: asyncio.Task[None] | None = None
+        self._main: asyncio.Task[None] | None = None
         self.broken: BaseException | None = None
         """The error that ended the main coroutine unexpectedly; None: it did not."""
-        self._tell_broken: Callable[[], object] | None = None
+        self._notify_broken: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         return f"<LoopThread {'running' if self.is_started else 'stopped'}>"
@@ -47,20 +47,20 @@ class LoopThread:
         loop = self._loop
         return loop.time() if loop else float("inf")
 
-    def start(self, live: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `live` in the thread until `stop`; it must not end before."""
+    def start(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `main` in the thread until `stop`; it must not end before."""
         self.broken = None
         self._loop = self._new_loop()
         self._thread = threading.Thread(
-            target=self._run, args=(self._loop, live), name="ib-connection", daemon=True
+            target=self._run, args=(self._loop, main), name="ib-connection", daemon=True
         )
         self._thread.start()
 
-    def when_broken(self, tell: Callable[[], object]) -> None:
-        """Call `tell` if the main coroutine ends unexpectedly, from the thread; see `broken`."""
-        self._tell_broken = tell
+    def when_broken(self, notify: Callable[[], object]) -> None:
+        """Call `notify` if the main coroutine ends unexpectedly, from the thread; see `broken`."""
+        self._notify_broken = notify
         if self.broken is not None:
-            tell()
+            notify()
 
     def stop(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Cancel the main coroutine, run `finish`, and end the thread; False: there was none."""
@@ -101,11 +101,11 @@ class LoopThread:
     # The thread.
 
     def _run(
-        self, loop: asyncio.AbstractEventLoop, live: Callable[[], Coroutine[Any, Any, None]]
+        self, loop: asyncio.AbstractEventLoop, main: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
         asyncio.set_event_loop(loop)
-        self._life = loop.create_task(live())
-        self._life.add_done_callback(self._life_ended)
+        self._main = loop.create_task(main())
+        self._main.add_done_callback(self._main_ended)
         loop.run_forever()
         while left := asyncio.all_tasks(loop):
             for task in left:
@@ -115,17 +115,19 @@ class LoopThread:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
-    def _life_ended(self, life: asyncio.Task[None]) -> None:
+    def _main_ended(self, main: asyncio.Task[None]) -> None:
         """Report a main coroutine that ended unexpectedly: nothing would be answered any more."""
-        if life.cancelled():
+        if main.cancelled():
             return
-        self.broken = life.exception()
-        log.critical("the connection's life has ended: %r", self.broken, exc_info=self.broken)
-        if self._tell_broken is not None:
-            self._tell_broken()
+        self.broken = main.exception()
+        log.critical(
+            "the connection's main coroutine has ended: %r", self.broken, exc_info=self.broken
+        )
+        if self._notify_broken is not None:
+            self._notify_broken()
 
     async def _end(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        if self._life is not None:
-            self._life.cancel()
-            await asyncio.wait({self._life})
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.wait({self._main})
         await finish()

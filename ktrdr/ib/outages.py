@@ -75,7 +75,7 @@ _BY_WORDS = (
 )
 _BY_EVENT = {
     "start": "ib-connection was starting",
-    "reconnect": "a new connection was asked for",
+    "reconnect": "a new connection was requested",
     "port_opened": "the gateway was being reached",
     "retry_due": "the gateway was being reached",
 }
@@ -131,7 +131,7 @@ def _words(span: Span) -> str:
         return (
             f"the history farm {farm[1]} was broken" if farm[1] else "the history farm was broken"
         )
-    known = next((words for said, words in _BY_WORDS if said in span.why), "")
+    known = next((words for part, words in _BY_WORDS if part in span.why), "")
     return known or _BY_EVENT.get(span.why) or span.why or span.state.replace("_", " ")
 
 

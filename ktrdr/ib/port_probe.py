@@ -1,4 +1,4 @@
-"""The state of the gateway's port: closed, unresponsive, foreign or greeted. Takes no client id.
+"""Probes of the gateway's port: one handshake, or a wait for a change. They use no client id.
 
 An open port is not yet a gateway: socat in between accepts every connection, and closes it when
 no gateway is behind it.
@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 
 from ktrdr.ib.framing import Frames, NoMessageError
 from ktrdr.ib.port_state import RESET, PortProbe, PortState
+from ktrdr.ib.raw_messages import greeted_version
 
 _HELLO = b"v157..178"
 _FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 5.0
@@ -56,7 +57,7 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
             writer.write(b"API\0" + len(_HELLO).to_bytes(4) + _HELLO)
             try:
                 async with asyncio.timeout(timeout_s):
-                    greeting = await _first_words(reader)
+                    greeting = await _first_message(reader)
             except TimeoutError:
                 return PortProbe(PortState.UNRESPONSIVE)
             except ConnectionResetError:
@@ -73,27 +74,27 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
     return _read(greeting)
 
 
-async def _first_words(reader: asyncio.StreamReader) -> bytes:
+async def _first_message(reader: asyncio.StreamReader) -> bytes:
     """The first message, or the bytes received that are not a message."""
     frames = Frames()
-    said = b""
+    received = b""
     while data := await reader.read(1024):
-        said += data
+        received += data
         try:
             if messages := frames.feed(data):
                 return messages[0]
         except NoMessageError:
             break
-    return said
+    return received
 
 
-def _read(said: bytes) -> PortProbe:
-    fields = said[4:].split(b"\0")
-    if not said:
+def _read(received: bytes) -> PortProbe:
+    if not received:
         return PortProbe(PortState.CLOSES)
-    if len(fields) != 3 or not fields[0].isdigit():
-        return PortProbe(PortState.FOREIGN, repr(said[:40]))
-    return PortProbe(PortState.GREETED, version=int(fields[0]))
+    version = greeted_version(received)
+    if version is None:
+        return PortProbe(PortState.FOREIGN, repr(received[:40]))
+    return PortProbe(PortState.GREETED, version=version)
 
 
 async def _keeps_connections(host: str, port: int) -> bool:
@@ -118,7 +119,7 @@ async def _connected(
         async with asyncio.timeout(_CONNECT_S):
             reader, writer = await asyncio.open_connection(host, port)
     except UnicodeError as error:
-        raise OSError(f"{host!r} can be no host's name") from error
+        raise OSError(f"{host!r} is not a valid host name") from error
     try:
         yield reader, writer
     finally:

@@ -1,4 +1,4 @@
-"""Probes: small requests for data that test whether data come while others wait for them."""
+"""Probes: small requests for data that test whether data come while other requests wait."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Prober:
         return f"<Prober every {self._heartbeat_s:g} s>"
 
     async def probe_until_silent(self, client: IbClient) -> None:
-        """Probe at once, and when others wait for data in vain; ends when no answer comes."""
+        """Probe at once, and whenever requests for data are overdue; ends when no answer comes."""
         patience_s = 2 * self._heartbeat_s
         if await self._is_unanswered(client, 2 * patience_s):  # a new one first calls its farms
             return

@@ -22,7 +22,7 @@ _NUMBERS = slice(1, 6)
 _HIGH_RUNS = re.compile(rb"[\x80-\xff]+")
 
 
-class Said(NamedTuple):
+class GatewayError(NamedTuple):
     """The contents of an error message."""
 
     request_id: int
@@ -63,14 +63,14 @@ def greeted_version(message: bytes) -> int | None:
     return int(fields[0]) if len(fields) == 3 and fields[0].isdigit() else None
 
 
-def read_error(message: bytes) -> Said | None:
+def read_error(message: bytes) -> GatewayError | None:
     """The contents of an error message, in any language; None: it cannot be read.
 
     Its fields are kind, version, request, code, text, and later ones (TWS API, `error`).
     """
     fields = message[_PREFIX:].split(b"\0")
     try:
-        return Said(int(fields[2]), int(fields[3]), readable(fields[4]))
+        return GatewayError(int(fields[2]), int(fields[3]), readable(fields[4]))
     except (ValueError, IndexError):
         return None
 

@@ -64,7 +64,7 @@ class Retries:
                 self.was_port_closed = False
                 return event
             if turned.done():  # the port cannot be monitored: only the backoff counts
-                log.warning("the port cannot be watched: %s", turned.exception())
+                log.warning("the port cannot be monitored: %s", turned.exception())
                 await asyncio.wait({requested}, timeout=left_s)
                 return Event.RECONNECT if requested.done() else Event.RETRY_DUE
         finally:

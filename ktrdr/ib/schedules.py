@@ -85,8 +85,8 @@ def read_schedule(
     near = {day for day in map(_day_of, odd) if day and oldest <= day <= end + _NEAR_S}
     sessions = sorted([*sessions, *_usual_ones(sessions, near, zone, sec_type)])
     begin = _moment(received.start, local)
-    is_told = begin is not None and begin >= oldest
-    start = min([begin if begin is not None and is_told else end, *(s.open for s in sessions)])
+    has_begin = begin is not None and begin >= oldest
+    start = min([begin if begin is not None and has_begin else end, *(s.open for s in sessions)])
     until = max([end, *(s.close for s in sessions)])
     return Read(Schedule(zone, start, until, tuple(sessions)), tuple(map(str, odd)))
 

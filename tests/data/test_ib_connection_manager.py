@@ -539,7 +539,7 @@ def test_a_gateway_that_tells_the_time_and_no_more_is_not_connected(connect, gat
             wait_for(lambda: not manager.is_connected)
             wait_for(lambda: manager.status().last_error)
             said = manager.status().last_error.message
-            assert said == "the gateway tells the time, and answers no request for data"
+            assert said == "the gateway gives the time, but answers no request for data"
         assert requested.result(30).bars
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ktrdr.ib.bars_answer import BarColumns, checked, start_of, start_of_odd
+from ktrdr.ib.bars_answer import ReceivedBars, checked, start_of, start_of_odd
 from ktrdr.ib.raw_messages import OddBar
 from ktrdr.market.bars import Bar
 from ktrdr.market.bars_request import BarsRequest
@@ -90,7 +90,7 @@ def test_bars_in_columns_come_back_as_they_went_in():
     class Theirs:
         date, open, high, low, close, volume = "2026-11-02", 1.5, 2.5, 0.5, 2.0, 100
 
-    columns = BarColumns()
+    columns = ReceivedBars()
     columns.append(Theirs)
     assert list(columns) == [Bar(1793577600, 1.5, 2.5, 0.5, 2.0, 100)]
     columns.clear()

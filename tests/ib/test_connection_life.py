@@ -112,7 +112,7 @@ def test_the_program_ends_with_what_ended_the_life_of_its_connection(make_settin
 
 
 def test_a_loss_right_after_the_time_was_told_costs_no_attempt(connect, gateway, wait_for):
-    """IB tells the time once a second, and leaves the next question unanswered."""
+    """IB gives the time once a second, and leaves the next request unanswered."""
     with gateway.fault("time_once"):
         manager = connect(gateway.port, ktrdr_ib_heartbeat_s=2)
         wait_for(lambda: gateway.summary()["requests"].get("current_time") == 2)  # its heartbeat

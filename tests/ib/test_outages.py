@@ -57,11 +57,11 @@ def test_a_broken_farm_of_market_data_is_no_time_without_data():
         ("waiting", "no route to the moon", "no route to the moon"),
         ("waiting", "", "waiting"),
         (NOT_RUNNING, "", "ib-connection was not running"),
-        ("connecting", "reconnect", "a new connection was asked for"),
+        ("connecting", "reconnect", "a new connection was requested"),
         ("connecting", "start", "ib-connection was starting"),
         (
             "dead",
-            "the gateway tells the time, and answers no request for data",
+            "the gateway gives the time, but answers no request for data",
             "the gateway answered no request for data",
         ),
     ],
