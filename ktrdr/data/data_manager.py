@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
@@ -21,10 +21,10 @@ import pandas as pd
 from ktrdr.config.running_group import settings_to_read_with
 from ktrdr.config.settings import Settings
 from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
-from ktrdr.data.frames import aggregated, frame_of, side_by_side, starts_of, with_bars
+from ktrdr.data.frames import aggregated, common_attrs, frame_of, side_by_side, starts_of, with_bars
 from ktrdr.errors import InvalidRequest, KtrdrError, StoreUnwritable, UnknownSeries
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.query import time_from_text
+from ktrdr.ipc.messages import DetailedCoverage, SeriesCoverage
 from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.instruments import (
     Instrument,
@@ -49,10 +49,10 @@ log = logging.getLogger(__name__)
 Moment = str | date | datetime | pd.Timestamp | None
 
 _POLL_S = 60
-"""How long a scan of the whole store may take."""
+"""Seconds that a scan of the whole store may take."""
 _FRAMES_KEPT = 16
 _ROWS_KEPT = 500_000
-"""In a cached frame: a longer one is seldom loaded twice."""
+"""Maximum rows of a cached frame: a longer one is seldom loaded twice."""
 
 
 class DataManager:
@@ -108,15 +108,7 @@ class DataManager:
         if not frames:
             raise InvalidRequest("no symbol: expected one or more")
         together = side_by_side(frames)
-        incomplete = {s: f.attrs["why"] for s, f in frames.items() if not f.attrs["complete"]}
-        sources = {frame.attrs["source"] for frame in frames.values()} - {None}
-        together.attrs = {
-            "symbol": list(frames),
-            "timeframe": _series(next(iter(frames)), timeframe).timeframe.value,
-            "source": next(iter(sources), None),
-            "complete": not incomplete,
-            "why": "; ".join(f"{one}: {why}" for one, why in incomplete.items()),
-        }
+        together.attrs = {"symbol": list(frames), **common_attrs(frames)}
         return together
 
     def resample(
@@ -158,8 +150,8 @@ class DataManager:
         fetch: bool = False,
         progress: Progress | None = None,
     ) -> tuple[pd.DataFrame, FetchResult]:
-        """The frame, and the result that its `attrs` report."""
-        said, why = (None, "") if fetch else self._coverage(series)  # before the file is read
+        """The frame, and the result from which its `attrs` come."""
+        entry, why = (None, "") if fetch else self._coverage(series)  # before the file is read
         key, local = self._local(series, span)
         if local is None and not fetch:
             raise UnknownSeries(
@@ -171,8 +163,8 @@ class DataManager:
             present = None if local is None else starts_of(local)
             instrument = self._instrument(series.symbol)
             found = self._fetching.fetch(series, instrument, present, span, progress)
-        elif said is not None:
-            found = _judge(said, key, span, self._settings.ktrdr_gap_check_interval_s)
+        elif entry is not None:
+            found = _judge(entry, key, span, self._settings.ktrdr_gap_check_interval_s)
         else:
             found = FetchResult(complete=False, why=why)
         frame = with_bars(frame, found.bars)
@@ -186,7 +178,7 @@ class DataManager:
         return frame, found
 
     def _source(self, fetched: str | None = None) -> str | None:
-        """Whose bars these are: by the store's mark, the gateway's report, or the store's place."""
+        """The bars' source: by the store's mark, the gateway's report, or the store's place."""
         return self._store.source() or fetched or self._settings.presumed_source
 
     def _local(
@@ -228,20 +220,16 @@ class DataManager:
                 self._verified[series] = key
         return frame_of(series.file_name, self._store.rows(series, *span))
 
-    def _coverage(self, series: Series) -> tuple[dict[str, Any] | None, str]:
-        """What the gap filler knows of a series, or why nothing is known."""
+    def _coverage(self, series: Series) -> tuple[SeriesCoverage | None, str]:
+        """The gap filler's facts about a series; or None, and the reason."""
+        symbol, timeframe = series.symbol, series.timeframe.value
         try:
-            said = self._gap_filler.get(
-                "/coverage", symbol=series.symbol, timeframe=series.timeframe.value
-            )
-            entries = said["series"]
+            found = self._gap_filler.request(
+                DetailedCoverage, "GET", "/coverage", symbol=symbol, timeframe=timeframe
+            ).series
         except KtrdrError as error:
             return None, error.message
-        if not entries:
-            return None, "the gap filler does not know this series yet"
-        if entries[0]["expected"] is None:
-            return None, _why_unknown(entries[0])
-        return entries[0], ""
+        return (found[0], "") if found else (None, "the gap filler does not know this series yet")
 
     def _sessions(
         self, symbol: str, timeframe: Timeframe, starts: Any
@@ -262,12 +250,11 @@ class DataManager:
         return instrument_of_entry(symbol, tables_of(self._store.folder).get(symbol))
 
 
-def _why_unknown(entry: Mapping[str, Any]) -> str:
-    """Why the gap filler cannot say what a series should have."""
-    error, hint = entry.get("error"), entry.get("hint")
-    if not error:
+def _why_unknown(entry: SeriesCoverage) -> str:
+    """Why it is not known which bars a series should have."""
+    if not entry.error:
         return "the gap filler has not assessed this series yet"
-    return f"{error} – next step: {hint}" if hint else str(error)
+    return f"{entry.error} – next step: {entry.hint}" if entry.hint else entry.error
 
 
 def _settings() -> Settings:
@@ -309,30 +296,33 @@ def _seconds(name: str, moment: str | date | datetime) -> int:
 
 
 def _judge(
-    entry: dict[str, Any], key: FileKey | None, span: tuple[int, int], interval_s: float
+    entry: SeriesCoverage, key: FileKey | None, span: tuple[int, int], interval_s: float
 ) -> FetchResult:
     """Complete if this interval was assessed, and only bars that IB does not have are missing.
 
     An open start means: from the first bar on; an open end: as of the gap filler's last scan.
     `key`: that of the file that was read, which must be the one that was assessed.
     """
+    since, until = entry.looked_from, entry.proven_until
+    if entry.expected is None or since is None or until is None:
+        return FetchResult(complete=False, why=_why_unknown(entry))
     start, end = span
     now = datetime.now(UTC).timestamp()
-    known_from, known_until = (time_from_text(k, entry[k]) for k in ("from", "until"))
+    known_from, known_until = int(since.timestamp()), int(until.timestamp())
     if start == ALWAYS[0]:
-        start = known_from if entry["first"] is None else time_from_text("first", entry["first"])
+        start = int((entry.first or since).timestamp())
     missing = sum(
         bars
-        for first, last, bars, reason in entry["gaps"]
+        for first, last, bars, reason in entry.gaps
         if first < end and last >= start and reason != "no_trades"
     )
     why = ""
-    if key is None or entry["key"] != [*key]:
+    if key is None or entry.key != key:
         why = "the gap filler has not assessed the file as it is now"
     elif start < known_from:
-        why = f"nothing is known before {entry['from']}"
+        why = f"nothing is known before {since.isoformat()}"
     elif min(end, now) > known_until + (interval_s + _POLL_S if end > now else 0):
-        why = f"nothing is known after {entry['until']}"
+        why = f"nothing is known after {until.isoformat()}"
     elif missing:
         why = f"up to {missing} bars are missing"
     return FetchResult(complete=not why, why=why, until=known_until)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ktrdr import __version__
 from ktrdr.data.data_manager import DataManager, Moment
+from ktrdr.data.frames import common_attrs
 from ktrdr.errors import InvalidRequest, Misconfigured, StoreUnwritable
 from ktrdr.store.atomic_write import write_whole
 
@@ -48,26 +48,15 @@ def export_bars(
     parts = [frame.reset_index().assign(symbol=one) for one, frame in frames.items()]
     table = pd.concat(parts, ignore_index=True)
     table = table[["symbol", *(name for name in table.columns if name != "symbol")]]
-    table.attrs = _facts(frames)
+    table.attrs = common_attrs(frames) | {
+        "symbols": list(frames),
+        "written_by": f"ktrdr {__version__}",
+    }
     try:
         write_whole(path, [_encoded(table, path.suffix)])
     except OSError as error:
         raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
     return frames
-
-
-def _facts(frames: Mapping[str, pd.DataFrame]) -> dict[Hashable | None, Any]:
-    """The facts about the bars, as JSON values."""
-    incomplete = {one: f.attrs["why"] for one, f in frames.items() if not f.attrs["complete"]}
-    any_attrs = next(iter(frames.values())).attrs
-    return {
-        "source": any_attrs["source"],
-        "complete": not incomplete,
-        "why": "; ".join(f"{one}: {why}" for one, why in incomplete.items()),
-        "symbols": list(frames),
-        "timeframe": any_attrs["timeframe"],
-        "written_by": f"ktrdr {__version__}",
-    }
 
 
 def _encoded(table: pd.DataFrame, ending: str) -> bytes:

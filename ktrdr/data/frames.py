@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,18 @@ def with_bars(local: pd.DataFrame, bars: Sequence[Bar]) -> pd.DataFrame:
 def side_by_side(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Several symbols in one frame: columns are (symbol, value), rows every time that one has."""
     return pd.concat(dict(frames), axis=1, names=["symbol", None]).sort_index()
+
+
+def common_attrs(frames: Mapping[str, pd.DataFrame]) -> dict[Hashable | None, Any]:
+    """The `attrs` of several symbols' bars together, as JSON values."""
+    each = [frame.attrs for frame in frames.values()]
+    incomplete = [f"{s}: {f.attrs['why']}" for s, f in frames.items() if not f.attrs["complete"]]
+    return {
+        "timeframe": each[0]["timeframe"],
+        "source": next((one["source"] for one in each if one["source"]), None),
+        "complete": not incomplete,
+        "why": "; ".join(incomplete),
+    }
 
 
 def aggregated(frame: pd.DataFrame, into: Int64Array) -> pd.DataFrame:

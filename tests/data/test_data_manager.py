@@ -290,6 +290,10 @@ def entry(path, **given):
     status = path.stat()
     tuesday, wednesday = utc("2026-11-17 14:30"), utc("2026-11-18 14:30")
     return {
+        "symbol": path.name.partition("_")[0],
+        "timeframe": "1m",
+        "file": path.name,
+        "state": "filling",
         "expected": 30,
         "key": [status.st_size, status.st_mtime_ns, status.st_ino],
         "first": "2026-11-16T14:30:00+00:00",
@@ -341,6 +345,13 @@ def test_complete_is_what_the_gap_filler_can_prove(
         frame = manager.load("AAPL", "1m", start, end)
     assert frame.attrs["complete"] is complete
     assert bool(frame.attrs["why"]) is not complete
+
+
+def test_a_gap_filler_of_another_version_proves_nothing(manager, told_of, path):
+    with told_of(entry(path, gaps="none")):
+        frame = manager.load("AAPL", "1m")
+    assert not frame.attrs["complete"]
+    assert "cannot be read (series.0.gaps: " in frame.attrs["why"]
 
 
 @pytest.mark.usefixtures("path")
