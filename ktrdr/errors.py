@@ -1,8 +1,8 @@
-"""The exception tree: what went wrong, and so what happens next. Nothing is handled here.
+"""The exceptions of all programs, as one tree by what happens next. Nothing is handled here.
 
-`Retryable`      ask again later, with growing delays.
-`Permanent`      asking again does not help until somebody changes something.
-`Misconfigured`  the program cannot work like this: it says why in one line and stops.
+`Retryable`      may work later: it is retried with growing delays.
+`Permanent`      does not work until a person changes something.
+`Misconfigured`  the program cannot work with its settings: it reports why in one line and stops.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class KtrdrError(Exception):
     outcome: ClassVar[str] = "failed"
     """The name of this error in the local API and in the ledger."""
     http_status: ClassVar[int] = 500
-    """What each of our servers answers: 4xx where it is the caller's turn, 5xx where it is ours."""
+    """The response of each of our servers: 4xx where the caller must change something, else 5xx."""
 
     def __init__(self, message: str, *, code: int | None = None, hint: str = "") -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class Retryable(KtrdrError):
 
 
 class Permanent(KtrdrError):
-    """It will not work until somebody changes something."""
+    """It will not work until a person changes something."""
 
     http_status = 400
 
@@ -77,7 +77,7 @@ class TimedOut(Retryable):
 
 
 class PacingViolation(Retryable):
-    """IB says that too much was requested in too short a time."""
+    """IB reports too many requests in too short a time."""
 
     outcome = "paced"
     http_status = 429
@@ -96,7 +96,7 @@ class PeerDown(Retryable):
 
 
 class PeerTimedOut(PeerDown):
-    """It accepts the request and does not answer in time: only that request fails."""
+    """The program accepts the request but does not answer in time: only that request fails."""
 
 
 class StoreUnwritable(Retryable):
@@ -106,7 +106,7 @@ class StoreUnwritable(Retryable):
 
 
 class StoreGone(StoreUnwritable):
-    """Its folder is gone, or is another one: what was known of it is out of date."""
+    """The store's folder is gone, or is another one: all facts about it are out of date."""
 
 
 class NotEntitled(Permanent):
@@ -124,7 +124,7 @@ class UnknownContract(Permanent):
 
 
 class OtherContract(Permanent):
-    """The symbol has become another contract, whose bars are not those that are stored."""
+    """The symbol is now another contract than the one whose bars are stored."""
 
     outcome = "other_contract"
 
@@ -137,7 +137,7 @@ class UnknownSeries(Permanent):
 
 
 class UnknownFill(Permanent):
-    """The store has no fill of this number, or none of this series that is open."""
+    """The store has no fill with this number, or no open one of this series."""
 
     outcome = "unknown_fill"
     http_status = 404
@@ -150,7 +150,7 @@ class InvalidRequest(Permanent):
 
 
 class MalformedFile(Permanent):
-    """A bar file that cannot be read as the contract says. It is left as it is."""
+    """A bar file that does not have the documented format. It is left as it is."""
 
     outcome = "malformed_file"
     http_status = 422
@@ -159,7 +159,7 @@ class MalformedFile(Permanent):
 class OtherUnit(Permanent):
     """IB reports a whole series in another unit than its file, which has foreign rows.
 
-    Nothing is written, so that the file is not half in one unit and half in the other.
+    Nothing is written: the file must not mix two units.
     """
 
     outcome = "other_unit"

@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 """Called with the number of requests answered, and their total."""
 
 _PATIENCE_S = 10.0
-"""A person is waiting at the screen: no waiting for a gateway that restarts."""
+"""Short, since a person is waiting: it does not cover the restart of a gateway."""
 ALWAYS = (-(2**62), 2**62)
 """The interval of all times (UTC seconds)."""
 _NO_STARTS = np.empty(0, dtype=np.int64)
@@ -64,7 +64,7 @@ class FetchResult:
 
 @dataclass(frozen=True)
 class _Due:
-    """Which bars of a span there should be, by the accepted sessions."""
+    """The bars that should exist in an interval, by the accepted sessions."""
 
     span: tuple[int, int]
     schedule: Schedule
@@ -73,7 +73,7 @@ class _Due:
     alignment: frozenset[int]
     bars: Expected
     everything: bool
-    """Where bars begin is not known: all of the span is requested."""
+    """Where bars begin is not known: the whole interval is requested."""
 
 
 @dataclass
@@ -86,22 +86,22 @@ class _Work:
     now: int
     due: _Due
     absent: Int64Array
-    """Those of the due bars that IB has not."""
+    """The due bars that IB is known not to have."""
     bars: list[Bar] = field(default_factory=list)
     source: str | None = None
     invalid: int = 0
     odd: str = ""
-    """What is wrong with bars that begin off the grid, where there were any."""
+    """The problem with bars that begin off the grid; empty: there were none."""
 
     def requests(self) -> list[BarsRequest]:
-        """The fewest that cover what is missing."""
+        """The fewest requests that cover the missing bars."""
         gaps = missing(self.due.bars.starts, self.present, self.absent)
         if self.due.everything:
             gaps = [Gap(self.due.span[0], self.due.span[1] - 1, 0)]
         return plan(gaps, self.instrument, self.series.timeframe)
 
     def take(self, request: BarsRequest, answer: Answer, source: str) -> None:
-        """Take in an answer, and mark what it proves absent at once."""
+        """Process an answer, and note the bars that it alone proves absent."""
         self.source = source
         self.invalid += len(answer.invalid)
         answer, is_odd = self._without_odd(answer)
@@ -125,7 +125,7 @@ class _Work:
             self.absent = np.union1d(self.absent, starts[judgement.absent])
 
     def _without_odd(self, answer: Answer) -> tuple[Answer, bool]:
-        """The answer without bars that begin off the grid; whether there were any."""
+        """The answer without bars that begin off the grid, and whether there were any."""
         schedule, timeframe = self.due.schedule, self.series.timeframe
         received = np.array(
             sorted(bar.start for bar in (*answer.bars, *answer.neighbours)), np.int64
@@ -159,7 +159,7 @@ class _Work:
 
 
 class Fetching:
-    """Through the one connection to IB."""
+    """Fetches missing bars through the one connection to IB."""
 
     def __init__(self, settings: Settings, store: BarStore) -> None:
         self._settings = settings
@@ -193,7 +193,7 @@ class Fetching:
             for count, request in enumerate(requests):
                 if progress is not None:
                     progress(count, len(requests))
-                work.take(request, *self._ask(request))
+                work.take(request, *self._bars(request))
             if progress is not None:
                 progress(len(requests), len(requests))
         except KtrdrError as error:
@@ -240,10 +240,10 @@ class Fetching:
         absent = absent_of(path, f"{series} {name}", bars.starts, now)
         return _Work(series, instrument, present, now, due, absent)
 
-    def _ask(self, request: BarsRequest) -> tuple[Answer, str]:
+    def _bars(self, request: BarsRequest) -> tuple[Answer, str]:
         query = request_to_query(request.instrument, request.timeframe, request.start, request.end)
         patience_s = request.timeout_s + _PATIENCE_S
-        said = self._connection.request(
+        message = self._connection.request(
             BarsMessage,
             "GET",
             "/bars",
@@ -253,9 +253,9 @@ class Fetching:
             **query,
         )
         owner = self._store.source()
-        if owner is not None and said.gateway != owner:
-            raise WrongSource(f"the store holds {owner} bars, the gateway is {said.gateway}")
-        return said.answer(), str(said.gateway)
+        if owner is not None and message.gateway != owner:
+            raise WrongSource(f"the store holds {owner} bars, the gateway is {message.gateway}")
+        return message.answer(), str(message.gateway)
 
 
 def _has_bars(present: Int64Array, session: Session, *, is_daily: bool) -> bool:

@@ -25,7 +25,7 @@ log = logging.getLogger("gap-filler")  # as a program it has another name
 
 
 def serve(settings: Settings, stop: threading.Event) -> None:
-    """The program: step after step, until it is stopped."""
+    """The program: one step after another, until it is stopped."""
     connection = LocalClient(settings.connection_socket, "ib-connection")
     filler = GapFiller(settings, connection, monotonic=time.monotonic, boot=boot())
 

@@ -1,4 +1,4 @@
-"""The messages of the programs' sockets, as values."""
+"""The messages between the programs, as values. Encoding them is the codec's work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, PlainSerializer
 
 Json = dict[str, Any]
 ACCEPTED = "accepted"
-"""A key of a response: True when the work was only begun (HTTP 202)."""
+"""A key of a response: True if the work was only accepted (HTTP 202)."""
 
 
 def _in_seconds(time: datetime) -> str:
@@ -26,10 +26,10 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class ErrorMessage:
-    """An error as it is sent. Each part may be missing, as of another version."""
+    """An error in a response. Another version may omit any part."""
 
     kind: str | None = None
-    """The name of its class."""
+    """The name of the class in `ktrdr.errors`."""
     outcome: str | None = None
     message: str | None = None
     code: int | None = None
@@ -50,7 +50,7 @@ class LastError:
 
 @dataclass(frozen=True)
 class FarmStatus:
-    """One of IB's data farms, by the gateway's notices."""
+    """One of IB's data farms, according to the gateway's notices."""
 
     name: str
     serves: str
@@ -64,7 +64,7 @@ class FarmStatus:
 
 @dataclass(frozen=True)
 class RefusedContract:
-    """A contract whose data IB refuses, until they are answered again."""
+    """A contract whose data IB refuses, until a request for them is answered."""
 
     symbol: str
     outcome: str
@@ -80,7 +80,7 @@ class ConnectionStatus:
     """The state of ib-connection: the response of `GET /status`. Times are UTC."""
 
     connected: bool
-    """A real request was answered lately, and bars are available as far as is known."""
+    """A real request was answered recently, and bars are available as far as is known."""
     state: str
     """One of `ib.states.State`."""
     gateway: str
@@ -112,18 +112,18 @@ class ConnectionStatus:
     library: str = ""
     """IB's library: `ib_insync` or `ib_async`."""
     foreign_text: str = ""
-    """Its last text in another language since the last attempt; empty: it speaks English."""
+    """The gateway's last text in another language than English since the last attempt; or empty."""
     no_data_since: Time | None = None
-    """Since when no data is available; None: it is."""
+    """Since when no data are available; None: they are."""
     data_back_at: Time | None = None
-    """When data was available again, or its farm was back; None: never yet."""
+    """When data last became available again, or a farm came back; None: never yet."""
     farms: tuple[FarmStatus, ...] = ()
     refused: tuple[RefusedContract, ...] = ()
 
 
 @dataclass(frozen=True)
 class StateSpan:
-    """The connection was in one state for a while."""
+    """An interval in which the connection was in one state."""
 
     start: Time
     end: Time
@@ -134,17 +134,17 @@ class StateSpan:
 
 @dataclass(frozen=True)
 class Outage:
-    """A time without data, whatever states it was made of."""
+    """A time without data, of one state or several."""
 
     start: Time
     end: Time | None
-    """None: it lasts."""
+    """None: it continues."""
     cause: str
     """The cause in plain words."""
     worst: str
     """The worst state in it; one of those of StateSpan."""
     expected_kind: str = ""
-    """`restart` or `log_out`, where it was to be expected."""
+    """`restart` or `log_out`, where it was expected; else empty."""
     bars_late: int | None = None
     """Bars that became due meanwhile. None, like the next: not known from the gap filler."""
     bars_lost: int | None = None
@@ -153,7 +153,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class ConnectionHistory:
-    """What `GET /history` reports of the last days."""
+    """The connection in the last days: the response of `GET /history`."""
 
     since: Time
     until: Time
@@ -175,9 +175,9 @@ class TrialResult:
     is_read_only: bool | None
     """None: not known."""
     contract: str
-    """The outcome of a request for a contract that is known to be good; `answered`: it came."""
+    """The outcome of a request for a contract that is known to be good, such as `answered`."""
     data: str
-    """The same of a request for bars."""
+    """The outcome of a request for bars."""
     probed: str
     """The symbol that was requested."""
     message: str
@@ -186,14 +186,14 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that went wrong with one thing, such as a file."""
+    """A problem with one thing, such as a file."""
 
     time: Time
     what: str
     message: str
     hint: str = ""
     is_over: bool = False
-    """It is well again, or gone."""
+    """The problem is solved, or the thing is gone."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class StoreTrouble:
     message: str
     hint: str
     is_gone: bool = False
-    """The folder is not there: what is known of its series is older."""
+    """The folder is missing: the facts about its series are from before that."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class SeriesTrouble:
 
 @dataclass(frozen=True)
 class GapFillerStatus:
-    """The state of gap-filler: the response of `GET /status`. A gap is a run of bars.
+    """The state of gap-filler: the response of `GET /status`. A gap is a run of missing bars.
 
     `gaps_detected`, `gaps_filled`, `bars_added`, `symbols_processed` and `requests_failed` count
     since `counted_since`; all other numbers are of `as_of`.
@@ -245,15 +245,15 @@ class GapFillerStatus:
     next_scan_time: Time | None
     series: int
     series_blocked: int
-    """Those that cannot be kept: a file or an entry in instruments.toml is broken."""
+    """Series that cannot be kept complete: a file or an entry in instruments.toml is broken."""
     gaps_detected: int
-    """Found, each counted once."""
+    """Found since then, each counted once."""
     gaps_filled: int
     """Closed with bars."""
     gaps_failed: int
-    """Those still to be closed whose last request failed."""
+    """Gaps still to be closed whose last request failed."""
     gaps_remaining: int
-    """Those still to be closed, the failed ones among them."""
+    """Gaps still to be closed, including the failed ones."""
     unfillable: Mapping[str, int]
     """Reason → gaps that remain for now."""
     bars_added: int
@@ -266,19 +266,19 @@ class GapFillerStatus:
     clock_jump_s: Number = 0.0
     """How far this machine's clock has jumped ahead, until that is accepted; 0: it has not."""
     as_of: Time | None = None
-    """When all this was so."""
+    """The time of all numbers but the counters."""
     counted_since: Time | None = None
     """Since when the counters count: the start of the program."""
     requests_failed: int = 0
     """Requests for bars that were refused or not answered."""
     series_current: int = 0
-    """Series that miss nothing that is available, but for bars that became due just now."""
+    """Series without missing bars, except bars that became due just now."""
     series_states: Mapping[str, int] = field(default_factory=dict)
-    """State, as in `GET /coverage`, → how many of those that are neither that nor troubled."""
+    """State, as in `GET /coverage`, → series that are neither current nor troubled."""
     series_troubled: int = 0
     """Series that need a person."""
     troubles: tuple[SeriesTrouble, ...] = ()
-    """Why, the first of the reasons."""
+    """The first of the reasons why they do."""
     newest_bar_time: Time | None = None
     """The start of the newest bar of the store."""
     store_trouble: StoreTrouble | None = None
@@ -289,15 +289,15 @@ class GapFillerStatus:
     eta_words: str = ""
     """`about 2 to 3 min`; empty: not known, or nothing is being filled."""
     waits_for: str = ""
-    """Why nothing is requested, though something is missing."""
+    """Why nothing is requested although bars are missing; else empty."""
     hint: str = ""
     """What a person can do where it waits or refuses; else empty."""
     fills: Mapping[str, int] = field(default_factory=dict)
     """State → fills that are neither done nor cancelled."""
     strange: int = 0
-    """Files whose names are not those of a series."""
+    """Files without the name of a series."""
     strange_one: str = ""
-    """What is wrong with the name of the first of them."""
+    """The problem with the name of the first of them."""
 
 
 @dataclass(frozen=True)
@@ -329,11 +329,11 @@ class SeriesStatus:
     sessions_from: str | None = None
     """`ib`, `hours` or `rules`: the source of the sessions."""
     is_owned: Annotated[bool | None, Field(alias="ours")] = None
-    """Every row was written by ktrdr; None: not known."""
+    """Whether ktrdr wrote every row; None: not known."""
     key: tuple[int, int, int] | None = None
     """Size, time of change (ns) and inode of the file that was read."""
     proven_until: Annotated[Time | None, Field(alias="until")] = None
-    """Nothing is proven from then on."""
+    """Nothing is known of later bars."""
 
 
 @dataclass(frozen=True)
@@ -383,7 +383,7 @@ class FillStatus:
     state: str
     """One of `completeness.fill.State`."""
     why: str = ""
-    """What is in the way; else empty."""
+    """The obstacle; else empty."""
     hint: str = ""
     expected: int | None = None
     """None, like the next one: not known yet."""
@@ -408,14 +408,14 @@ class FillList:
 
 @dataclass(frozen=True)
 class FillAccepted(FillStatus):
-    """The response of `POST /fill`: the fill, and those of its series from before."""
+    """The response of `POST /fill`: the fill, and earlier ones of its series."""
 
     scan_id: str = ""
-    """That of the scan which takes it up."""
+    """The id of the scan that begins it."""
     already: list[FillStatus] = field(default_factory=list)
-    """Other fills of the series, but for cancelled ones."""
+    """Other fills of the series, except cancelled ones."""
     setting_since: Annotated[Time | None, Field(alias="since")] = None
-    """From when on instruments.toml wants history."""
+    """The start of the history that instruments.toml requests."""
 
 
 @dataclass(frozen=True)
@@ -430,9 +430,9 @@ class OutageCost:
     """The cost of a time without data, in bars of all series."""
 
     bars_late: int
-    """They became due meanwhile, and could only come afterwards."""
+    """Bars that became due meanwhile, and could only come afterwards."""
     bars_lost: int
-    """Those of them still missing, and not proven absent."""
+    """Those of them that are still missing, and not proven absent."""
 
 
 @dataclass(frozen=True)
