@@ -28,12 +28,11 @@ from ktrdr.ib.contract_sessions import ContractSessions
 from ktrdr.ib.dispatcher import Requests
 from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.loop_thread import LoopThread
-from ktrdr.ib.outages import Downtime, Span
 from ktrdr.ib.trial_requests import TRIAL_S, send_trial_requests
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.codec import schedule_to_json, to_json, to_text
 from ktrdr.ipc.messages import ConnectionHistory as HistoryMessage
-from ktrdr.ipc.messages import ConnectionStatus, Json, Outage, StateSpan, TrialResult
+from ktrdr.ipc.messages import ConnectionStatus, Json, StateSpan, TrialResult
 from ktrdr.ipc.query import (
     instrument_from_query,
     number_from_query,
@@ -61,15 +60,6 @@ _SLICES, _SPANS_SHOWN = 288, 200
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-def _outage(one: Downtime) -> Outage:
-    end = None if one.end is None else _moment(one.end)
-    return Outage(_moment(one.start), end, one.cause, one.worst, one.expected_kind)
-
-
-def _moment(time_s: float) -> datetime:
-    return datetime.fromtimestamp(time_s, UTC)
 
 
 class PersistentIbConnectionManager:
@@ -225,25 +215,22 @@ class PersistentIbConnectionManager:
         """
         now = self._now()
         since = now - timedelta(days=days)
-        bounds = since.timestamp(), now.timestamp()
-        kept = await self._kept(bounds[1] - KEPT_S, bounds[1])
-        spans = [replace(s, start=max(s.start, bounds[0])) for s in kept if s.end > bounds[0]]
+        kept = await self._kept(now)
+        spans = [replace(s, start=max(s.start, since)) for s in kept if s.end > since]
         return HistoryMessage(
             since,
             now,
             uptime(spans),
-            tuple(shares(spans, *bounds, _SLICES)),
-            tuple(
-                StateSpan(_moment(span.start), _moment(span.end), span.state, span.why)
-                for span in spans[-_SPANS_SHOWN:]
-            ),
-            tuple(map(_outage, self._connection.downtimes(kept))),
+            tuple(shares(spans, since, now, _SLICES)),
+            tuple(spans[-_SPANS_SHOWN:]),
+            tuple(self._connection.outages(kept)),
         )
 
-    async def _kept(self, since: float, until: float) -> list[Span]:
-        """The recorded states in this time."""
+    async def _kept(self, until: datetime) -> list[StateSpan]:
+        """All recorded states up to that time."""
         if self._history is None:
             return []
+        since = until - timedelta(seconds=KEPT_S)
         return await asyncio.to_thread(self._history.spans, since, until)
 
 

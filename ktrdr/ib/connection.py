@@ -23,13 +23,12 @@ from ktrdr.ib.data_evidence import DataEvidence
 from ktrdr.ib.history import ConnectionHistory
 from ktrdr.ib.liveness import Liveness
 from ktrdr.ib.outage_log import OutageLog
-from ktrdr.ib.outages import Downtime, Span
 from ktrdr.ib.probing import Prober
 from ktrdr.ib.retries import Retries
 from ktrdr.ib.signals import Signal
 from ktrdr.ib.states import RETRYING, Action, Event, State, after, if_all_else_fails
 from ktrdr.ib.status_record import StatusRecord
-from ktrdr.ipc.messages import ConnectionStatus
+from ktrdr.ipc.messages import ConnectionStatus, Outage, StateSpan
 
 log = logging.getLogger("ib-connection")
 
@@ -138,9 +137,9 @@ class Connection:
         """Request the gateway's time. NotConnected, TimedOut."""
         await self.liveness.measure_clock(self.client_now(), timeout_s)
 
-    def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
+    def outages(self, spans: Sequence[StateSpan]) -> list[Outage]:
         """The times without data in these past states of the connection."""
-        return self._outages.downtimes(spans)
+        return self._outages.outages(spans)
 
     # Its main loop.
 

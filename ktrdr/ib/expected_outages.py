@@ -29,6 +29,7 @@ _GRACE_S = 300.0
 _LOG_OUT_EARLY_S, _LOG_OUT_LATE_S = 300.0, 1800.0
 _REMIND_S = 12 * 3600.0
 
+_HALF_DAY = timedelta(hours=12)
 _LEARN_RESTARTS = 3
 """Nights on which the connection must have been lost at about the same time."""
 _LEARN_WITHIN_S = 600.0
@@ -37,11 +38,16 @@ _LEARN_AWAY_MAX_S = 900.0
 
 
 @dataclass(frozen=True)
-class Outage:
-    """A time without a connection, from `start` to `end` (UTC seconds)."""
+class Disconnection:
+    """A time without a connection."""
 
-    start: float
-    end: float
+    start: datetime
+    end: datetime
+
+    @property
+    def length_s(self) -> float:
+        """Its length in seconds."""
+        return (self.end - self.start).total_seconds()
 
 
 @dataclass(frozen=True)
@@ -78,28 +84,28 @@ class Expectation:
         return reminder(now) if self.logs_out else ""
 
 
-def learn_restart(outages: Sequence[Outage], zone: tzinfo) -> Restart | None:
+def learn_restart(outages: Sequence[Disconnection], zone: tzinfo) -> Restart | None:
     """The restart that past outages show: short ones at about the same hour on several nights.
 
     None: there is no such hour. The hour is that of the gateway's wall clock, whose changes may
     differ from those of this machine's (`zone`): the zones in which most nights agree are used.
     """
-    short = [o for o in outages if o.end - o.start <= _LEARN_AWAY_MAX_S]
+    short = [o for o in outages if o.length_s <= _LEARN_AWAY_MAX_S]
     found = [(_same_hour(short, where), where) for where in (zone, *_CLOCKS)]
     most = max(_restarts(best, where) for best, where in found)
     if most < _LEARN_RESTARTS:
         return None
     agreeing = [(best, where) for best, where in found if _restarts(best, where) == most]
     (best, where), *others = agreeing
-    away_s = statistics.median(o.end - o.start for o in best)
+    away_s = statistics.median(o.length_s for o in best)
     elsewhere = tuple((_hour(same, other), other) for same, other in others)
     return Restart(_hour(best, where), where, away_s, "learnt", elsewhere)
 
 
-def _same_hour(short: Sequence[Outage], zone: tzinfo) -> list[Outage]:
+def _same_hour(short: Sequence[Disconnection], zone: tzinfo) -> list[Disconnection]:
     """The outages that began at about the same hour of this zone's clock, on the most nights."""
-    clock = {o: _second_of_day(datetime.fromtimestamp(o.start, zone)) for o in short}
-    best: list[Outage] = []
+    clock = {o: _second_of_day(o.start.astimezone(zone)) for o in short}
+    best: list[Disconnection] = []
     for candidate in short:
         near = [o for o in short if _apart_s(clock[o], clock[candidate]) <= _LEARN_WITHIN_S]
         if _restarts(near, zone) > _restarts(best, zone):
@@ -107,9 +113,9 @@ def _same_hour(short: Sequence[Outage], zone: tzinfo) -> list[Outage]:
     return best
 
 
-def _hour(outages: Sequence[Outage], zone: tzinfo) -> time:
+def _hour(outages: Sequence[Disconnection], zone: tzinfo) -> time:
     """The median time at which they began, by this zone's clock."""
-    clock = [_second_of_day(datetime.fromtimestamp(o.start, zone)) for o in outages]
+    clock = [_second_of_day(o.start.astimezone(zone)) for o in outages]
     # Relative to the first of them, so that 23:59 and 00:01 are close.
     offsets = [(each - clock[0] + 43200) % 86400 - 43200 for each in clock]
     at_s = round(clock[0] + statistics.median(offsets)) % 86400
@@ -194,6 +200,6 @@ def _apart_s(one: int, other: int) -> int:
     return min(apart, 86400 - apart)
 
 
-def _restarts(outages: Sequence[Outage], zone: tzinfo) -> int:
+def _restarts(outages: Sequence[Disconnection], zone: tzinfo) -> int:
     """The number of days on which they began; a day ends at noon, so that a night counts once."""
-    return len({datetime.fromtimestamp(o.start - 43200, zone).date() for o in outages})
+    return len({(o.start - _HALF_DAY).astimezone(zone).date() for o in outages})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from ktrdr.ib.expected_outages import Outage
-from ktrdr.ib.outages import NOT_RUNNING, Span
+from ktrdr.ib.expected_outages import Disconnection
+from ktrdr.ib.outages import NOT_RUNNING, has_data
 from ktrdr.ib.states import State
+from ktrdr.ipc.messages import StateSpan
 from ktrdr.sqlite_file import Database, DatabaseError, Schema, open_database
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ KEPT_S = 30 * 86400
 ROWS_MAX = 20_000
 """Enough for a month of changes every two minutes; beyond this the oldest rows are removed."""
 
+_NO_TIME = timedelta(0)
 _WAIT_S = 0.5
 """Seconds to wait for another process that writes; history must not delay anything."""
 
@@ -64,14 +67,14 @@ class ConnectionHistory:
         """The program still runs, and the state is unchanged."""
         self._do(lambda db: _seen(db, at), None)
 
-    def spans(self, since: float, until: float) -> list[Span]:
+    def spans(self, since: datetime, until: datetime) -> list[StateSpan]:
         """The states in `[since, until)`, oldest first, without gaps from the first known one."""
         rows: list[_Row] = self._do(_all_rows, [])
-        ends = [at for at, _, _ in rows[1:]] + [until]
+        starts = [datetime.fromtimestamp(at, UTC) for at, _, _ in rows]
         return [
-            Span(max(at, since), min(end, until), state, why)
-            for (at, state, why), end in zip(rows, ends, strict=bool(rows))
-            if end > since and at < until
+            StateSpan(max(start, since), min(end, until), state, why)
+            for (_, state, why), start, end in zip(rows, starts, [*starts[1:], until], strict=False)
+            if end > since and start < until
         ]
 
     def _do(self, work: Callable[[Database], T], otherwise: T) -> T:
@@ -93,18 +96,18 @@ class ConnectionHistory:
         return done
 
 
-def outages(spans: Sequence[Span]) -> list[Outage]:
+def disconnections(spans: Sequence[StateSpan]) -> list[Disconnection]:
     """The times when the connection was lost and came back while the program ran.
 
     A broken history farm of IB's is not a lost connection.
     """
-    found: list[Outage] = []
-    lost_at: float | None = None
+    found: list[Disconnection] = []
+    lost_at: datetime | None = None
     was_up = False
     for span in spans:
-        if span.has_data:
+        if has_data(span):
             if lost_at is not None:
-                found.append(Outage(lost_at, span.start))
+                found.append(Disconnection(lost_at, span.start))
             lost_at, was_up = None, True
         elif span.state == NOT_RUNNING:
             lost_at, was_up = None, False
@@ -113,31 +116,34 @@ def outages(spans: Sequence[Span]) -> list[Outage]:
     return found
 
 
-def uptime(spans: Sequence[Span]) -> float | None:
+def uptime(spans: Sequence[StateSpan]) -> float | None:
     """The share of the recorded time in which bars were available; None: nothing is recorded."""
     known = [span for span in spans if span.end > span.start]
-    total = sum(span.end - span.start for span in known)
-    return sum(s.end - s.start for s in known if s.has_data) / total if total else None
+    total = sum((span.end - span.start for span in known), _NO_TIME)
+    up = sum((span.end - span.start for span in known if has_data(span)), _NO_TIME)
+    return up / total if total else None
 
 
-def shares(spans: Sequence[Span], since: float, until: float, slices: int) -> list[float | None]:
+def shares(
+    spans: Sequence[StateSpan], since: datetime, until: datetime, slices: int
+) -> list[float | None]:
     """The same for each of `slices` equal parts of `[since, until)`; for a chart."""
     length = (until - since) / slices
-    known, up = [0.0] * slices, [0.0] * slices
+    known, up = [_NO_TIME] * slices, [_NO_TIME] * slices
     for span in spans:
         first = max(int((span.start - since) / length), 0)
         last = min(int((span.end - since) / length), slices - 1)
         for place in range(first, last + 1):
             begin = since + place * length
-            seconds = max(min(span.end, begin + length) - max(span.start, begin), 0.0)
-            known[place] += seconds
-            up[place] += seconds if span.has_data else 0.0
-    return [u / k if k > 0 else None for u, k in zip(up, known, strict=True)]
+            part = max(min(span.end, begin + length) - max(span.start, begin), _NO_TIME)
+            known[place] += part
+            up[place] += part if has_data(span) else _NO_TIME
+    return [u / k if k else None for u, k in zip(up, known, strict=True)]
 
 
-def lost_at(spans: Sequence[Span]) -> float | None:
+def lost_at(spans: Sequence[StateSpan]) -> datetime | None:
     """When the connection last had data; None: it has data now, or never had."""
-    up = [span for span in spans if span.has_data]
+    up = [span for span in spans if has_data(span)]
     return up[-1].end if up and up[-1] is not spans[-1] else None
 
 

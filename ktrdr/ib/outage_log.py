@@ -11,19 +11,20 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
 from dateutil.tz import tzlocal
 
 from ktrdr.config.restart_times import Restart, parse_restart
 from ktrdr.config.settings import Settings
 from ktrdr.ib.expected_outages import USUAL_RESTART_AT, Expectation, learn_restart
-from ktrdr.ib.history import ConnectionHistory, lost_at, outages
-from ktrdr.ib.outages import Downtime, Span, downtimes
+from ktrdr.ib.history import ConnectionHistory, disconnections, lost_at
+from ktrdr.ib.outages import outages
+from ktrdr.ipc.messages import Outage, StateSpan
 
 log = logging.getLogger("ib-connection")
 
-_LEARN_FROM_S = 14 * 86400
+_LEARN_FROM = timedelta(days=14)
 _KEEP_S = 60.0
 _CLOSE_S = 2.0
 _HERE = tzlocal()
@@ -57,7 +58,7 @@ class OutageLog:
     async def open(self) -> None:
         """Read the history of the last run."""
         if (lost := lost_at(await self._read())) is not None:
-            self._set(replace(self.expectation, lost_at=datetime.fromtimestamp(lost, UTC)))
+            self._set(replace(self.expectation, lost_at=lost))
         await self._keep()
 
     async def keep(self) -> None:
@@ -88,9 +89,9 @@ class OutageLog:
                 await asyncio.wait_for(asyncio.wrap_future(closed), _CLOSE_S)
             self._writer.shutdown(wait=False, cancel_futures=True)
 
-    def downtimes(self, spans: Sequence[Span]) -> list[Downtime]:
+    def outages(self, spans: Sequence[StateSpan]) -> list[Outage]:
         """The times without data in these past states of the connection."""
-        return downtimes(spans, self.expectation.restart, logs_out=self.expectation.logs_out)
+        return outages(spans, self.expectation.restart, logs_out=self.expectation.logs_out)
 
     @property
     def _logs_out(self) -> bool:
@@ -111,18 +112,18 @@ class OutageLog:
         wanted = self._settings.ktrdr_ib_restart_at
         if wanted is not None:
             return parse_restart(wanted, _HERE)
-        learnt = learn_restart(outages(await self._read()), _HERE)
+        learnt = learn_restart(disconnections(await self._read()), _HERE)
         return learnt or (Restart(USUAL_RESTART_AT, _HERE) if self._is_live else None)
 
     def _set(self, expectation: Expectation) -> None:
         self.expectation = expectation
         self._publish(expectation)
 
-    async def _read(self) -> list[Span]:
+    async def _read(self) -> list[StateSpan]:
         if self._history is None or self._writer is None:
             return []
-        until = self._now().timestamp()
-        read = self._writer.submit(self._history.spans, until - _LEARN_FROM_S, until)
+        until = self._now()
+        read = self._writer.submit(self._history.spans, until - _LEARN_FROM, until)
         return await asyncio.wrap_future(read)
 
     def _submit(self, work: Callable[[ConnectionHistory], None]) -> None:

@@ -1,4 +1,4 @@
-"""The times without data, each as one row: start, end and cause. Reads no history itself.
+"""The outages of data, each as one row: start, end and cause. Reads no history itself.
 
 A restart of a minute and a half is ten states: attempts, and the waits between them. This merges
 them into one row.
@@ -9,46 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import timedelta
 from itertools import groupby
 
 from ktrdr.config.restart_times import Restart
 from ktrdr.ib.expected_outages import absence
-from ktrdr.ib.states import LINKED, State
+from ktrdr.ib.states import LINKED, WITH_DATA, State
+from ktrdr.ipc.messages import Outage, StateSpan
 
 NOT_RUNNING = "not_running"
 """From the end of one run of the program to the beginning of the next."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """An interval in one state of the connection, `start` to `end` (UTC seconds)."""
-
-    start: float
-    end: float
-    state: str
-    why: str = ""
-
-    @property
-    def has_data(self) -> bool:
-        """Whether bars were available."""
-        return self.state in (State.CONNECTED, State.FARM_DOWN)
-
-
-@dataclass(frozen=True)
-class Downtime:
-    """A time without data, from `start` to `end` (UTC seconds)."""
-
-    start: float
-    end: float | None
-    """None: it continues."""
-    cause: str
-    """A description for a person."""
-    worst: str
-    """The worst state in it."""
-    expected_kind: str = ""
-    """`restart` or `log_out`, where it was expected; else empty."""
 
 
 _FROM_GOOD_TO_BAD = (
@@ -82,49 +52,53 @@ _BY_EVENT = {
 _FARM = re.compile(r"history farm (?:([\w.]+(?: [\w.]+)*) )?is broken")
 
 
-def downtimes(spans: Sequence[Span], restart: Restart | None, *, logs_out: bool) -> list[Downtime]:
+def has_data(span: StateSpan) -> bool:
+    """Whether bars were available."""
+    return span.state in WITH_DATA
+
+
+def outages(spans: Sequence[StateSpan], restart: Restart | None, *, logs_out: bool) -> list[Outage]:
     """Each time without data as one row, oldest first; the last one continues if no data follow it.
 
     `spans`: oldest first, without gaps. `restart`, `logs_out`: the gateway's usual absences.
     """
     found = []
-    for has_data, run in groupby(spans, lambda span: span.has_data):
-        if not has_data:
+    for is_up, run in groupby(spans, has_data):
+        if not is_up:
             states = list(run)
-            found.append(_downtime(states, states[-1] is spans[-1], restart, logs_out=logs_out))
+            found.append(_outage(states, states[-1] is spans[-1], restart, logs_out=logs_out))
     return found
 
 
-def _downtime(
-    states: Sequence[Span], lasts: bool, restart: Restart | None, *, logs_out: bool
-) -> Downtime:
+def _outage(
+    states: Sequence[StateSpan], lasts: bool, restart: Restart | None, *, logs_out: bool
+) -> Outage:
     start, end = states[0].start, states[-1].end
     kind = _expected_kind(states, restart, logs_out=logs_out)
     cause = {"restart": "restart", "log_out": "logged out"}.get(kind) or _cause(states)
     worst = max((span.state for span in states), key=_rank)
-    return Downtime(start, None if lasts else end, cause, worst, kind)
+    return Outage(start, None if lasts else end, cause, worst, kind)
 
 
-def _expected_kind(states: Sequence[Span], restart: Restart | None, *, logs_out: bool) -> str:
+def _expected_kind(states: Sequence[StateSpan], restart: Restart | None, *, logs_out: bool) -> str:
     """The kind of the usual absence that these states fit; empty: none."""
     names = {span.state for span in states}
     if names <= set(LINKED) or NOT_RUNNING in names:
         return ""
-    begin, now = (datetime.fromtimestamp(at, UTC) for at in (states[0].start, states[-1].end))
     logs_out = logs_out and State.LOGGED_OUT in names
-    away = absence(restart, logs_out=logs_out, lost_at=begin, now=now)
+    away = absence(restart, logs_out=logs_out, lost_at=states[0].start, now=states[-1].end)
     return away.kind if away else ""
 
 
-def _cause(states: Sequence[Span]) -> str:
+def _cause(states: Sequence[StateSpan]) -> str:
     """The cause with the longest total time; of equals the first."""
-    seconds: Counter[str] = Counter()
+    total_ms: Counter[str] = Counter()
     for span in states:
-        seconds[_words(span)] += max(int((span.end - span.start) * 1000), 0)
-    return seconds.most_common(1)[0][0]
+        total_ms[_words(span)] += max((span.end - span.start) // timedelta(milliseconds=1), 0)
+    return total_ms.most_common(1)[0][0]
 
 
-def _words(span: Span) -> str:
+def _words(span: StateSpan) -> str:
     if span.state in _BY_STATE:
         return _BY_STATE[span.state]
     if farm := _FARM.search(span.why):

@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ktrdr.config.restart_times import Restart, parse_restart
-from ktrdr.ib.expected_outages import Outage, absence, learn_restart, reminder
+from ktrdr.ib.expected_outages import Disconnection, absence, learn_restart, reminder
 
 NEW_YORK = ZoneInfo("America/New_York")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -16,8 +16,8 @@ def ny(text):
 
 
 def outage(text, seconds, zone=NEW_YORK):
-    start = datetime.fromisoformat(text).replace(tzinfo=zone).timestamp()
-    return Outage(start, start + seconds)
+    start = datetime.fromisoformat(text).replace(tzinfo=zone).astimezone(UTC)
+    return Disconnection(start, start + timedelta(seconds=seconds))
 
 
 def test_a_loss_at_the_hour_of_the_restart_is_expected_and_says_until_when():
@@ -161,8 +161,8 @@ def test_what_is_no_time_of_day_is_refused(text):
 def nightly(first, nights, zone=NEW_YORK, at=time(23, 45, 10)):
     """Restarts of a gateway in that zone, a minute each."""
     days = [datetime.fromisoformat(first).date() + timedelta(days=n) for n in range(nights)]
-    starts = [datetime.combine(day, at, zone).timestamp() for day in days]
-    return [Outage(start, start + 60) for start in starts]
+    starts = [datetime.combine(day, at, zone).astimezone(UTC) for day in days]
+    return [Disconnection(start, start + timedelta(minutes=1)) for start in starts]
 
 
 @pytest.mark.parametrize("here", [UTC, BERLIN, NEW_YORK, ZoneInfo("Asia/Tokyo")])
@@ -171,7 +171,7 @@ def test_a_change_of_the_gateways_clock_alarms_nobody_on_a_machine_with_another(
     nights = nightly("2026-10-18", 22)
     for known in range(4, len(nights)):
         found = learn_restart(nights[max(known - 14, 0) : known], here)
-        lost = datetime.fromtimestamp(nights[known].start, UTC)
+        lost = nights[known].start
         away = absence(found, logs_out=False, lost_at=lost, now=lost + timedelta(seconds=30))
         assert away is not None, lost
         assert away.kind == "restart"
@@ -182,7 +182,7 @@ def test_nor_does_a_change_of_this_machines_where_the_gateways_does_not_change(z
     nights = nightly("2026-10-18", 22, zone)
     for known in range(4, len(nights)):
         found = learn_restart(nights[max(known - 14, 0) : known], NEW_YORK)
-        lost = datetime.fromtimestamp(nights[known].start, UTC)
+        lost = nights[known].start
         assert absence(found, logs_out=False, lost_at=lost, now=lost), lost
 
 

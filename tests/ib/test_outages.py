@@ -4,38 +4,43 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ktrdr.config.restart_times import Restart
-from ktrdr.ib.outages import NOT_RUNNING, Downtime, Span, downtimes
+from ktrdr.ib.outages import NOT_RUNNING, outages
+from ktrdr.ipc.messages import Outage, StateSpan
 
-HUNG_UP = "127.0.0.1:4002 closed the connection"
+CLOSED = "127.0.0.1:4002 closed the connection"
 REFUSED = "cannot connect to 127.0.0.1:4002: Connection refused"
 NO_HISTORY = "IB's history farm ushmds is broken: Historical Market Data Service error message"
+
+
+def moment(time_s):
+    return datetime.fromtimestamp(time_s, UTC)
 
 
 def rows(*states, restart=None, logs_out=False, begin=0.0):
     """The times without data in `(seconds, state, why)`, one after the other."""
     spans, at = [], begin
     for seconds, state, *why in states:
-        spans.append(Span(at, at + seconds, state, *why))
+        spans.append(StateSpan(moment(at), moment(at + seconds), state, "".join(why)))
         at += seconds
-    return downtimes(spans, restart, logs_out=logs_out)
+    return outages(spans, restart, logs_out=logs_out)
 
 
 def test_attempts_and_waits_are_one_row_from_its_first_second_to_its_last():
     found = rows(
         (100, "connected"),
-        (0, "waiting", HUNG_UP),
-        (1, "connecting", HUNG_UP),
+        (0, "waiting", CLOSED),
+        (1, "connecting", CLOSED),
         (5, "waiting", REFUSED),
         (1, "connecting", REFUSED),
         (83, "waiting", REFUSED),
         (500, "connected", "answered"),
     )
-    assert found == [Downtime(100, 190, "connection refused", "waiting")]
+    assert found == [Outage(moment(100), moment(190), "connection refused", "waiting")]
 
 
 def test_one_that_lasts_has_no_end():
     assert rows((60, "connected"), (30, "dead", "the gateway has answered nothing for 30 s")) == [
-        Downtime(60, None, "the gateway answered nothing", "dead")
+        Outage(moment(60), None, "the gateway answered nothing", "dead")
     ]
 
 
@@ -52,7 +57,7 @@ def test_a_broken_farm_of_market_data_is_no_time_without_data():
         ("competing_session", "x", "another session of the same user had the data"),
         ("logged_out", "x", "logged out"),
         ("waiting", REFUSED, "connection refused"),
-        ("waiting", HUNG_UP, "the gateway closed the connection"),
+        ("waiting", CLOSED, "the gateway closed the connection"),
         ("waiting", "all client ids from 1 to 50 are in use", "all client ids were in use"),
         ("waiting", "no route to the moon", "no route to the moon"),
         ("waiting", "", "waiting"),
@@ -112,7 +117,7 @@ def test_a_farm_that_breaks_at_the_hour_of_the_restart_is_none():
 def test_the_weekly_log_out_is_one_row_of_six_hours():
     (found,) = rows(
         (60, "connected"),
-        (1, "waiting", HUNG_UP),
+        (1, "waiting", CLOSED),
         *[(30, "logged_out", REFUSED), (1, "connecting", REFUSED)] * 700,
         (9, "connected"),
         logs_out=True,
@@ -123,4 +128,4 @@ def test_the_weekly_log_out_is_one_row_of_six_hours():
         "log_out",
         "logged_out",
     )
-    assert found.end - found.start == 1 + 700 * 31
+    assert (found.end - found.start).total_seconds() == 1 + 700 * 31
