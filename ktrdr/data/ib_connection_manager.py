@@ -364,7 +364,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def _history(settings: Settings) -> ConnectionHistory | None:
-    """The history beside the store; None: the store is of another source, or unreadable."""
+    """The history in the store's folder; None: the store is of another source, or unreadable."""
     try:
         owner = source_of(settings.data_dir)
     except StoreUnwritable:  # the writer of bars reports it
