@@ -15,7 +15,8 @@ import pytest
 from ktrdr.errors import KtrdrError
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.bars_message import BarColumns
-from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.codec import from_text, to_json
+from ktrdr.ipc.messages import ConnectionStatus, LastError
 from ktrdr.ipc.query import span_from_query
 from ktrdr.market.bars import Bar
 from ktrdr.sim.market.market import GeneratedMarket
@@ -54,6 +55,29 @@ class Inline(Executor):
         return done
 
 
+def connection_status(**given: object) -> ConnectionStatus:
+    """A connection that was made at the first attempt, and has answered nothing yet."""
+    usual = {
+        "connected": True,
+        "state": "connected",
+        "gateway": "simulated",
+        "host": "127.0.0.1",
+        "port": 4002,
+        "client_id": 1,
+        "server_version": 176,
+        "last_connect_time": None,
+        "last_disconnect_time": None,
+        "last_answer_time": None,
+        "connection_attempts": 1,
+        "failed_attempts": 0,
+        "next_retry_time": None,
+        "requests_open": 0,
+        "requests_answered": 0,
+        "last_error": None,
+    }
+    return ConnectionStatus(**usual | given)
+
+
 @dataclass
 class FakeConnection:
     """Speaks as ib-connection does. Its market is open every day from 10:00 to 12:00 UTC.
@@ -85,7 +109,8 @@ class FakeConnection:
     """So many bars are told in one answer, the newest."""
     is_closed: Callable[[int], bool] = lambda _day: False
     """Days that SCHEDULE lacks; bars are told of them all the same."""
-    data_back_at: str | None = None
+    last_error: LastError | None = None
+    data_back_at: datetime | None = None
     """When data could be had again, as ib-connection says it."""
     silent: bool = False
     """It answers every question for bars with none."""
@@ -111,6 +136,10 @@ class FakeConnection:
         }
         return routes[path](query)
 
+    def request(self, shape, method: str, path: str, timeout_s: float = 5.0, **query: str):
+        assert method == "GET"
+        return from_text(shape, self.text(path, timeout_s, **query))
+
     def text(self, path: str, timeout_s: float = 5.0, **query: str) -> bytes:
         return json.dumps(self.get(path, timeout_s, **query)).encode()
 
@@ -118,9 +147,15 @@ class FakeConnection:
         pass
 
     def _status(self, _query: dict[str, str]) -> dict:
-        state = "connected" if self.connected else "waiting"
-        said = {"connected": self.connected, "gateway": self.gateway, "state": state}
-        return said | {"data_back_at": self.data_back_at}
+        return to_json(
+            connection_status(
+                connected=self.connected,
+                state="connected" if self.connected else "waiting",
+                gateway=self.gateway,
+                last_error=self.last_error,
+                data_back_at=self.data_back_at,
+            )
+        )
 
     def _sessions(self, query: dict[str, str]) -> dict:
         self._refuse(query)

@@ -22,8 +22,10 @@ import pytest
 
 from ktrdr.errors import PeerDown
 from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.sim.market.market import truth
+from tests.fake_connection import connection_status
 from tests.ports import free_port
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -293,7 +295,7 @@ def test_the_gap_filler_stops_in_time_while_its_questions_hang(make_group, wait_
     hanging = []
 
     async def status(_query):
-        return {"connected": True, "gateway": "simulated"}
+        return to_json(connection_status())
 
     async def sessions(_query):
         now = int(time.time())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 from ktrdr.errors import CompetingSession, NotConnected, RequestFailed, TimedOut
 from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.messages import ConnectionStatus
 
 NO_DATA = "no data from IB"
 FOR_WANT_OF_DATA = (RequestFailed, TimedOut, NotConnected, CompetingSession)
@@ -30,7 +30,7 @@ class GatewayStatus:
     """How many requests may be under way; None: not known."""
     clock_offset_s: float | None = None
     """The gateway's clock minus this machine's."""
-    data_back_at: str | None = None
+    data_back_at: datetime | None = None
     """When data became available again."""
 
 
@@ -43,8 +43,8 @@ class GatewayCheck:
         """The last status; its `source` is certain only once there was an answer."""
 
     def query(self) -> GatewayStatus:
-        """The status now. PeerDown: it does not answer."""
-        self.last = _read(self._connection.get("/status"))
+        """The status now. PeerDown: it does not answer, or has another version."""
+        self.last = _read(self._connection.request(ConnectionStatus, "GET", "/status"))
         return self.last
 
     def measure_clock(self) -> float | None:
@@ -57,19 +57,17 @@ class GatewayCheck:
         self._connection.abort()
 
 
-def _read(status: Mapping[str, Any]) -> GatewayStatus:
-    error = status.get("last_error") or {}
+def _read(status: ConnectionStatus) -> GatewayStatus:
     why_not = hint = ""
-    if not status.get("connected"):
-        why = status.get("expected") or error.get("message") or status.get("state")
-        why_not = f"{NO_DATA}: {why}"
-        hint = "" if status.get("expected") else str(error.get("hint") or "")
-    at_once = status.get("requests_at_once")
+    if not status.connected:
+        error = status.last_error
+        why_not = f"{NO_DATA}: {status.expected or (error and error.message) or status.state}"
+        hint = "" if status.expected or error is None else error.hint
     return GatewayStatus(
-        str(status.get("gateway")),
+        status.gateway,
         why_not,
         hint,
-        int(at_once) if at_once else None,
-        status.get("clock_offset_s"),
-        status.get("data_back_at"),
+        status.requests_at_once or None,
+        status.clock_offset_s,
+        status.data_back_at,
     )

@@ -33,7 +33,7 @@ class Facts:
     first_client_id: int
     probe: PortProbe
     status: ConnectionStatus | None
-    """None: ib-connection does not respond."""
+    """None: ib-connection gives none."""
     why_silent: str
     """Why not; else empty."""
     trial: TrialResult
@@ -63,7 +63,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     status, trial = facts.status, facts.trial
     if status is None:
         silent = Finding(
-            f"ib-connection does not respond: {facts.why_silent}",
+            f"no status from ib-connection: {facts.why_silent}",
             ".venv/bin/supervisorctl restart ib-connection, or ./scripts/up",
         )
         return [silent, *_of_the_port(facts), *_of_the_forwarder(facts)]

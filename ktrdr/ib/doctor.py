@@ -61,7 +61,8 @@ def _status(connection: LocalClient) -> tuple[ConnectionStatus | None, str]:
 
 def _troubles(status: report.Report) -> tuple[str, ...]:
     """Problems that keep containers from the gateway, a line each."""
-    troubles = *status.troubles, *(f"it takes no more calls: {line}" for line in status.full)
+    full = (f"it accepts no more connections: {line}" for line in status.full)
+    troubles = (*status.troubles, *full)
     if status.gateway != "not_reached":
         return troubles
     return (*troubles, f"{status.target} behind it cannot be reached: {status.gateway_why}")

@@ -21,9 +21,18 @@ from ktrdr.errors import (
 )
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.bars_message import BarColumns
-from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.codec import from_text, to_json
 from ktrdr.ipc.query import span_from_query
-from tests.fake_connection import DAY, LENGTHS, Inline, coverage_of, line, price, utc
+from tests.fake_connection import (
+    DAY,
+    LENGTHS,
+    Inline,
+    connection_status,
+    coverage_of,
+    line,
+    price,
+    utc,
+)
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 FIRST, DAYS = utc("2026-11-10"), 7
@@ -62,13 +71,17 @@ class Market:
             }
         return sorted(found - self.absent)
 
+    def request(self, shape, method, path, timeout_s=5.0, **query):
+        assert method == "GET"
+        return from_text(shape, self.text(path, timeout_s, **query))
+
     def text(self, path, timeout_s=5.0, **query):
         return json.dumps(self.get(path, timeout_s, **query)).encode()
 
     def get(self, path, timeout_s=5.0, **query):
         assert timeout_s > 0
         if path == "/status":
-            return {"connected": True, "gateway": "simulated", "state": "connected"}
+            return to_json(connection_status())
         if path == "/head":
             return {"head": None}
         if path == "/sessions":

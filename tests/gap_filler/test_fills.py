@@ -20,6 +20,7 @@ from ktrdr.errors import (
 )
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.gap_filler.routes import routes
+from ktrdr.ipc.messages import LastError
 from ktrdr.market.instruments import parse_series
 from ktrdr.store.csv_store import CsvStore
 from tests.fake_connection import DAY, Inline, coverage_of, utc
@@ -249,10 +250,8 @@ def test_it_waits_for_the_connection_and_says_what_to_do(filler, connection):
 
 
 def test_it_waits_for_the_gateway_and_says_what_to_do(filler, connection):
-    tells = connection._status
-    error = {"message": "Connection refused", "hint": "start the gateway"}
+    connection.last_error = LastError(502, "Connection refused", "start the gateway")
     connection.connected = False
-    connection._status = lambda query: tells(query) | {"last_error": error}
     fill(filler)
     filler.step()
     (one,) = fills(filler)
@@ -273,9 +272,7 @@ def test_what_is_under_way_when_the_gateway_goes_waits_for_it_and_goes_on(
     make_settings, connection, clock, put
 ):
     """ib-connection keeps such requests for a while, and answers none of them."""
-    tells = connection._status
-    error = {"message": "Connection refused", "hint": "start the gateway"}
-    connection._status = lambda query: tells(query) | {"last_error": error}
+    connection.last_error = LastError(502, "Connection refused", "start the gateway")
     put("AAPL_1d")
     with contextlib.closing(GapFiller(make_settings(), connection, clock, Unanswered())) as filler:
         fill(filler)
@@ -290,7 +287,7 @@ def test_what_is_under_way_when_the_gateway_goes_waits_for_it_and_goes_on(
             filler.step()
             assert (filler.status.state, filler.status.waits_for) == (state, why)
             (one,) = fills(filler)
-            assert (one["why"], one["hint"]) == (why, error["hint"] if why else "")
+            assert (one["why"], one["hint"]) == (why, "start the gateway" if why else "")
 
 
 def test_a_contract_that_does_not_exist_is_accepted_and_says_so(filler, connection):

@@ -266,7 +266,7 @@ def test_what_failed_for_want_of_data_is_requested_as_soon_as_they_are_back(
     clock.now += 61
     fill(filler)
     assert starts_in(path) == []
-    connection.data_back_at = "2026-11-20T14:00:00+00:00"
+    connection.data_back_at = datetime(2026, 11, 20, 14, tzinfo=UTC)
     clock.now += 6
     fill(filler)
     assert len(starts_in(path)) == 8
@@ -280,7 +280,7 @@ def test_what_is_refused_to_the_account_is_not_requested_when_data_are_back(
     filler = make_filler()
     fill(filler)
     requested = len(connection.requested)
-    connection.data_back_at = "2026-11-20T14:00:00+00:00"
+    connection.data_back_at = datetime(2026, 11, 20, 14, tzinfo=UTC)
     clock.now += 61
     fill(filler)
     assert len(connection.requested) == requested

@@ -370,7 +370,7 @@ def test_a_restart_at_its_hour_is_named_and_not_called_well(group, gateway, wait
 
 def test_the_program_itself_is_down(group, gateway):
     group(gateway.port, runs=False)
-    says("ib-connection does not respond", "supervisorctl restart ib-connection")
+    says("no status from ib-connection", "supervisorctl restart ib-connection")
 
 
 def test_the_program_is_of_another_version(group, gateway, make_settings):
@@ -381,7 +381,7 @@ def test_the_program_is_of_another_version(group, gateway, make_settings):
     paths = {("GET", "/status"): responds, ("POST", "/trial"): responds}
     with serving(LocalServer(make_settings().connection_socket, paths)):
         says(
-            "✗ ib-connection does not respond: ",
+            "✗ no status from ib-connection: ",
             "cannot be read (connected: Field required)",
             "supervisorctl restart ib-connection",
         )
@@ -411,17 +411,17 @@ def test_another_protocol_is_spoken_at_the_port(group, wait_for):
 def test_the_forwarder_is_full(group, gateway, wait_for):
     manager = group(gateway.port)
     wait_for(lambda: manager.status().requests_answered >= 2)
-    full = ("172.17.0.2 has 32 calls open, all that one may have",)
+    full = ("172.17.0.2 has 32 connections open, the limit for one client",)
     said = Report(time.time(), 0, os.getpid(), "socat", 4003, "127.0.0.1:4102", full=full)
     report.write(Path(os.environ["KTRDR_RUN_DIR"]), said)
     says(
-        "port-forward: it takes no more calls: 172.17.0.2 has 32 calls open",
+        "port-forward: it accepts no more connections: 172.17.0.2 has 32 connections open",
         "then run ./scripts/ib_port_forward.sh --check",
     )
 
 
 def test_the_forwarder_serves_nobody_here(group, wait_for):
-    """It resets whom it does not serve, and closes the calls of the others."""
+    """It resets whom it does not serve, and closes the connections of the others."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         stopped = threading.Event()
 
