@@ -14,7 +14,7 @@ from ktrdr.config.settings import Settings
 from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import RUNNING, Program
-from ktrdr.ib.diagnosis import Finding
+from ktrdr.ib.diagnosis import CLOCK_S, Finding
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
 
 ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
@@ -24,8 +24,6 @@ _CANNOT_START = " cannot start: "
 """How a program reports wrong settings (`process.run`)."""
 FARM_DOWN = "farm_down"
 """Bars are available, and one of IB's farms is broken."""
-CLOCK_S = 5.0
-"""A gateway's clock that is off by this much is a concern."""
 
 _STARTING = "STARTING"
 """supervisord's state of a program that has run for less than its `startsecs`."""

@@ -18,7 +18,8 @@ from ktrdr.errors import KtrdrError
 from ktrdr.health.peers import HISTORY_DAYS, Answer
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
-from ktrdr.health.verdict import ANSWERING, CLOCK_S, LOGGED_OUT, Health, Verdict, is_stale, sources
+from ktrdr.health.verdict import ANSWERING, LOGGED_OUT, Health, Verdict, is_stale, sources
+from ktrdr.ib.diagnosis import CLOCK_S
 from ktrdr.ipc.messages import (
     ConnectionHistory,
     ConnectionStatus,
