@@ -1,4 +1,4 @@
-"""The exceptions of all programs, as one tree by what happens next. Nothing is handled here.
+"""The exceptions of all programs, with the HTTP status of each, as one tree by what happens next.
 
 `Retryable`      may work later: it is retried with growing delays.
 `Permanent`      does not work until a person changes something.

@@ -1,4 +1,4 @@
-"""A SQLite file with state: opened, upgraded, or replaced by a new one. Has no tables of its own.
+"""Any SQLite file of ours: how it is opened, waited for if locked, upgraded, replaced. No tables.
 
 Each file is written by one program. The rules are the same for all files:
 

@@ -1,4 +1,4 @@
-"""The kinds of defects in a bar file, and which can be fixed without loss. Reads no file."""
+"""The kinds of defects in a bar file: names, and which can be fixed without loss. Finds none."""
 
 from __future__ import annotations
 

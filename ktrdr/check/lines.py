@@ -1,4 +1,4 @@
-"""The lines of a bar file, each with its time and its defect, if any. Does not check their order.
+"""The lines of a bar file: finds the time and the defect of each, but does not check their order.
 
 It continues past broken lines, unlike `BarFile`, which stops at the first.
 """

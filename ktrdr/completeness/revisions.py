@@ -1,4 +1,4 @@
-"""Revisions: received bars that differ from the stored ones, few or all of them. Pure.
+"""Revisions: bars that IB now sends otherwise than stored, and when to accept that. Pure.
 
 All of them differ by one factor after a split, or after a change of unit (cents for dollars).
 """

@@ -1,4 +1,4 @@
-"""Revision checks: do stored bars still match IB's? If not, they are corrected. Fills no gaps."""
+"""Revision checks: compare stored bars with those IB has now, and correct them. Fill no gaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report on a store in messages of the API: counts, states and coverage of series. Pure."""
+"""The series in messages of the API: counts, states and coverage of each. Pure."""
 
 from __future__ import annotations
 

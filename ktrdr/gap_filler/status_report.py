@@ -1,4 +1,4 @@
-"""The status report of the gap filler: a frozen record of one moment, for any thread. Pure."""
+"""The gap filler's status message, and the frozen record of one moment for any thread. Pure."""
 
 from __future__ import annotations
 

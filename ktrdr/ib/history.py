@@ -1,4 +1,4 @@
-"""The past states of the connection and their times: SQLite, the last 30 days. Decides nothing."""
+"""The connection's past states and their times, of the last 30 days, in SQLite. No bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the next request may be sent, and how many at once. Has no clock and does not wait.
+"""When the next request may be sent, and how many at once: IB's limits. Has no clock, never waits.
 
 IB documents three rules (no identical request within 15 s, fewer than 6 for one contract in 2 s,
 at most 60 in 10 min) for bars of 30 s or less and for head timestamps. For larger bars it

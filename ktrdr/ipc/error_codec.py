@@ -1,4 +1,4 @@
-"""Errors as messages, and back. Sends nothing."""
+"""Errors as messages between our programs, and back. Their HTTP status is in `errors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Error handlers for Flask: errors under /api become JSON of one shape."""
+"""Error handlers for Flask: errors become JSON of one shape, with the HTTP status from `errors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Injects faults: changes the port and the connections when a fault begins or ends."""
+"""Begins and ends faults, and applies those of the port and of whole connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Special contracts with one difficulty each, under fixed symbols. None of them is real.
+"""Special contracts under fixed symbols: illiquid, newly listed, delisted, split. None is real.
 
 | symbol | difficulty |
 |---|---|
