@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ktrdr.errors import CompetingSession, NotConnected
+from ktrdr.errors import CompetingSession, NotConnected, PeerDown
 from ktrdr.ib.port_state import RESET, PortProbe, PortState
 from ktrdr.ib.states import RETRYING, WITH_DATA, State
 from ktrdr.ipc.messages import ConnectionStatus, TrialResult
@@ -14,6 +14,7 @@ CLOCK_S = 5.0
 """A clock that is further off counts as wrong: it decides whether a bar is finished."""
 
 _MENU = "Configure, Settings, API, Settings"
+_RESTART = ".venv/bin/supervisorctl restart ib-connection, or ./scripts/up"
 _OLDEST_VERSION = 157
 """The oldest protocol that IB's library speaks."""
 _ID_IN_USE = 326
@@ -62,10 +63,7 @@ def diagnose(facts: Facts) -> list[Finding]:
     """All findings from the facts, those that block data first; never empty."""
     status, trial = facts.status, facts.trial
     if status is None:
-        silent = Finding(
-            f"no status from ib-connection: {facts.why_silent}",
-            ".venv/bin/supervisorctl restart ib-connection, or ./scripts/up",
-        )
+        silent = Finding(f"no status from ib-connection: {facts.why_silent}", _RESTART)
         return [silent, *_of_the_port(facts), *_of_the_forwarder(facts)]
     found = [
         *([_awaited(status)] if status.expected else _of_the_port(facts)),
@@ -201,7 +199,9 @@ def _of_the_data(status: ConnectionStatus, trial: TrialResult) -> Iterator[Findi
         )
     for one in status.refused:
         yield Finding(f"{one.symbol}: {one.message}", one.hint)
-    if trial.data not in ("answered", CompetingSession.outcome, NotConnected.outcome):
+    if trial.data == PeerDown.outcome:
+        yield Finding(f"ib-connection tried no request: {trial.message}", _RESTART)
+    elif trial.data not in ("answered", CompetingSession.outcome, NotConnected.outcome):
         step = "restart the gateway when this stays so"
         yield Finding(f"a historical-data request failed: {trial.message}", step)
     offset_s = abs(trial.clock_offset_s or 0)

@@ -29,6 +29,7 @@ from ktrdr.market.instruments import instrument_for
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.sim.gateway.in_thread import running_gateway
 from ktrdr.sim.gateway.limits import Limits
+from tests.fake_connection import connection_status
 from tests.played_peers import filling_status, idle_status, pretended
 from tests.ports import free_port
 
@@ -385,6 +386,16 @@ def test_the_program_is_of_another_version(group, gateway, make_settings):
             "cannot be read (connected: Field required)",
             "supervisorctl restart ib-connection",
         )
+
+
+def test_the_program_knows_no_trial_requests(group, gateway, make_settings):
+    async def responds(_query):
+        return to_json(connection_status(port=gateway.port))
+
+    group(gateway.port, runs=False)
+    paths = {("GET", "/status"): responds}
+    with serving(LocalServer(make_settings().connection_socket, paths)):
+        says("✗ ib-connection tried no request: ", "supervisorctl restart ib-connection")
 
 
 def test_another_protocol_is_spoken_at_the_port(group, wait_for):
