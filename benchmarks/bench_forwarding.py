@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     folder = Path(tempfile.mkdtemp(prefix="ktb"))
-    ways = ["direct", "socat", "threads"]
+    ways = ["direct", "socat", "our own copying"]
     if shutil.which("socat") is None:
         ways.remove("socat")
     echo = Echo()

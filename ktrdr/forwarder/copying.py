@@ -60,7 +60,7 @@ class Copying(ABC):
 class Threads(Copying):
     """Two threads per connection; on Linux the bytes never leave the kernel."""
 
-    name = "threads"
+    name = "our own copying"
 
     def __init__(self, quiet_s: float = QUIET_S) -> None:
         self._quiet_s = quiet_s

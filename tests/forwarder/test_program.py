@@ -96,7 +96,7 @@ def needs_socat():
         pytest.skip("socat is not installed")
 
 
-@pytest.fixture(params=["socat", "threads"])
+@pytest.fixture(params=["socat", "our own copying"])
 def forward(request, copy):
     if request.param == "socat":
         needs_socat()
@@ -488,7 +488,7 @@ def test_a_socat_that_cannot_do_it_is_done_without(copy, gateway):
         process.terminate()
         output = process.communicate(timeout=20)[0]
     assert "cannot copy between two sockets" in output
-    assert "with threads" in output
+    assert "with our own copying" in output
 
 
 @pytest.mark.parametrize("limit", ["ulimit -n 30", "ulimit -s 262144; ulimit -v 1500000"])
@@ -562,7 +562,7 @@ def test_a_socat_that_is_broken_leaves_no_traceback(copy, gateway, text):
         process.terminate()
         output = process.communicate(timeout=20)[0]
     assert "Traceback" not in output
-    assert "with threads" in output
+    assert "with our own copying" in output
 
 
 def with_another_socat(copy, does):
