@@ -128,7 +128,7 @@ def shares(
     spans: Sequence[StateSpan], since: datetime, until: datetime, slices: int
 ) -> list[float | None]:
     """The same for each of `slices` equal parts of `[since, until)`; for a chart."""
-    length = (until - since) / slices
+    length = max((until - since) / slices, timedelta.resolution)
     known, up = [_NO_TIME] * slices, [_NO_TIME] * slices
     for span in spans:
         first = max(int((span.start - since) / length), 0)

@@ -117,6 +117,7 @@ def test_each_slice_of_time_has_its_share():
     spans = [span(10, 25, "connected"), span(25, 30, "dead"), span(30, 40, NOT_RUNNING)]
     assert shares(spans, at(0), at(50), 5) == [None, 1.0, 0.5, 0.0, None]
     assert shares([], at(0), at(50), 2) == [None, None]
+    assert shares(spans, at(20), at(20), 2) == [1.0, 1.0]  # shorter than a microsecond each
 
 
 def test_outages_are_losses_and_not_the_programs_own_pauses():
