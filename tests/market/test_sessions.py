@@ -232,6 +232,8 @@ FRIDAY_AND_MONDAY = stock_days("2026-11-20", "2026-11-23")
         ("2026-11-20 14:00", Timeframe.H1, False),  # half of it is in the session
         ("2026-11-21 16:00", Timeframe.H4, True),
         ("2026-11-19 16:00", Timeframe.H1, False),  # nothing is known of that day
+        ("2026-11-23 21:00", Timeframe.M1, True),
+        ("2026-11-23 22:00", Timeframe.H4, False),  # its end is beyond what is known
         ("2026-11-20 00:00", Timeframe.D1, False),
         ("2026-11-21 00:00", Timeframe.D1, True),
     ],
