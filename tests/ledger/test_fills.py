@@ -19,11 +19,6 @@ AAPL, MSFT = parse_series("AAPL_1m.csv"), parse_series("MSFT_1d.csv")
 
 
 @pytest.fixture
-def path(data_dir):
-    return data_dir / ".ktrdr/ledger.sqlite"
-
-
-@pytest.fixture
 def records(path):
     return FillRecords(path)
 

@@ -2,7 +2,6 @@ import contextlib
 import sqlite3
 
 import numpy as np
-import pytest
 
 from ktrdr.completeness.evidence import MissingSession, UnprovenAbsences
 from ktrdr.completeness.gaps import Gap
@@ -23,18 +22,6 @@ DAY = 86400
 NOW = 400 * DAY
 AAPL, MSFT = "AAPL_1m AAPL/STK", "MSFT_1m MSFT/STK"
 SERIES, OTHER = Series("AAPL", Timeframe.M1), Series("MSFT", Timeframe.M1)
-
-
-@pytest.fixture
-def path(data_dir):
-    return data_dir / ".ktrdr" / "ledger.sqlite"
-
-
-@pytest.fixture
-def ledger(path):
-    ledger = Ledger(path)
-    yield ledger
-    ledger.close()
 
 
 def starts(*values):

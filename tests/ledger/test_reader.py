@@ -1,11 +1,9 @@
 """What other programs read of a ledger: the same as its writer, or nothing."""
 
 import numpy as np
-import pytest
 
 from ktrdr.completeness.gaps import Gap
 from ktrdr.completeness.lifetime import ContractLifetime
-from ktrdr.ledger.ledger import Ledger
 from ktrdr.ledger.reader import absent_of, lifetime_of, own_file
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
@@ -15,18 +13,6 @@ NOW = 400 * DAY
 AAPL = "AAPL_1m AAPL/STK"
 SERIES = Series("AAPL", Timeframe.M1)
 BARS = np.array([60, 120], np.int64)
-
-
-@pytest.fixture
-def path(data_dir):
-    return data_dir / ".ktrdr" / "ledger.sqlite"
-
-
-@pytest.fixture
-def ledger(path):
-    ledger = Ledger(path)
-    yield ledger
-    ledger.close()
 
 
 def test_absences_are_read(ledger, path):
