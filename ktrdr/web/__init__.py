@@ -13,12 +13,14 @@ from ktrdr.config.settings import ROOT, Settings
 from ktrdr.escapes import visible, visible_lines
 from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
+from ktrdr.web.assets import serve_assets
 from ktrdr.web.bars import data_api
 from ktrdr.web.error_handlers import answer_errors
 from ktrdr.web.fills import fills_api
 from ktrdr.web.guard import protect
 from ktrdr.web.metrics import metrics_api
-from ktrdr.web.page import page
+from ktrdr.web.pages.page import Site
+from ktrdr.web.pages.site import pages
 
 
 class _Json(DefaultJSONProvider):
@@ -59,14 +61,16 @@ def create_app(
     `supervisor_socket`: supervisord's, by default in the run folder. `log_dir`: the programs' logs,
     by default `var/log` under the project's root.
     """
-    app = _App(__name__)
+    app = _App(__name__, static_folder=None)
     app.jinja_env.finalize = _harmless
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     logs = log_dir or ROOT / "var/log"
     supervisor_socket = supervisor_socket or settings.run_dir / "supervisor.sock"
     system = System(settings, supervisor_socket, own="status-app")
     protect(app, settings)
     answer_errors(app)
-    app.register_blueprint(page(system, logs))
+    serve_assets(app)
+    app.register_blueprint(pages(Site(system, logs)))
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from ktrdr.escapes import visible_lines
+
 NOTHING = "–"
 
+_COMMAND = re.compile(r"((?:\.venv/bin|\./scripts)/[^;,–\n]*[^;,–\s.])")
+"""A command of ours within a sentence."""
 _SPARSE = "\N{NARROW NO-BREAK SPACE}"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -29,26 +34,24 @@ def duration(seconds: float | None) -> str:
     return " ".join(part for part in parts[:2] if part) or f"0{_SPARSE}s"
 
 
-def relative(when: datetime, now: datetime) -> str:
-    """`12 s ago`, `in 3 min`, `now`."""
-    seconds = (when - now).total_seconds()
-    if abs(seconds) < 1:
-        return "now"
-    return f"in {duration(seconds)}" if seconds > 0 else f"{duration(-seconds)} ago"
-
-
 def absolute(when: datetime) -> str:
     """`2026-11-20 14:30:00 UTC`."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def moment(when: datetime | None, now: datetime, *, never: str = "never") -> Markup:
-    """A `<time>` that shows the distance, and the date when pointed at."""
+def moment(when: datetime | None, *, never: str = "never") -> Markup:
+    """A `<time>` in UTC; with JavaScript it shows the distance, and the time when pointed at."""
     if when is None:
         return Markup("<span>{}</span>").format(never)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        when.isoformat(), absolute(when), relative(when, now)
-    )
+    return Markup('<time datetime="{}">{}</time>').format(when.isoformat(), absolute(when))
+
+
+def command(step: str) -> Markup:
+    """A next step with its commands marked, to be copied; invisible characters are escaped."""
+    parts = _COMMAND.split(visible_lines(step))
+    code = Markup('<code class="copy">{}</code>')
+    shown = [code.format(part) if n % 2 else part for n, part in enumerate(parts)]
+    return Markup("").join(shown)
 
 
 def size(number: float | None) -> str:

@@ -64,7 +64,7 @@ def test_who_has_all_the_connections_is_shown(client, run_dir, forwarding):
     line = "172.17.0.2 has 32 connections open, the limit for one client"
     report.write(run_dir, replace(forwarding, full=(line,)))
     assert client.get(STATUS).json["full"] == [line]
-    assert f"It accepts no more connections: {line}." in client.get("/").text
+    assert f"It accepts no more connections: {line}." in client.get("/programs").text
 
 
 @pytest.mark.usefixtures("peers")
@@ -77,7 +77,7 @@ def test_without_one_the_api_says_so(client):
 
 @pytest.mark.usefixtures("peers", "runs")
 def test_the_page_tells_it(client):
-    page = " ".join(client.get("/").text.split())
+    page = " ".join(client.get("/programs").text.split())
     assert "docker0 (172.17.0.0/16)" in page
     assert "17 forwarded, 4 refused, 5 MiB" in page
     assert "not listening on br-lan" in page
@@ -116,4 +116,4 @@ def test_a_gateway_of_its_own_that_is_gone_is_a_concern_while_ours_is_there(
 @pytest.mark.usefixtures("peers", "runs")
 def test_text_of_its_report_is_no_markup(client, run_dir, forwarding):
     report.write(run_dir, replace(forwarding, last_error="<script>alert(1)</script>"))
-    assert "<script>alert" not in client.get("/").text
+    assert "<script>alert" not in client.get("/programs").text

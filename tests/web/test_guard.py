@@ -181,7 +181,9 @@ def basic(user, password):
         basic("", TOKEN),
     ],
 )
-@pytest.mark.parametrize("path", ["/metrics", "/", "/live", "/static/page.css", "/api/v1/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/", "/live/overview", "/static/page.css", "/api/v1/nothing"]
+)
 @pytest.mark.usefixtures("peers")
 def test_whoever_sends_the_token_is_answered(new_client, path, headers):
     client = new_client(ktrdr_status_token=SecretStr(TOKEN))
@@ -208,7 +210,7 @@ def test_whoever_sends_the_token_is_answered(new_client, path, headers):
     ],
 )
 @pytest.mark.parametrize(
-    "path", ["/", "/live", "/metrics", "/readyz", "/static/page.css", "/nothing"]
+    "path", ["/", "/live/overview", "/metrics", "/readyz", "/static/page.css", "/nothing"]
 )
 def test_whoever_does_not_learns_that_there_is_one_and_nothing_else(new_client, path, headers):
     client = new_client(ktrdr_status_token=SecretStr(TOKEN))

@@ -233,7 +233,7 @@ import sys
 from ktrdr.config.settings import load_settings
 from ktrdr.web import create_app
 client = create_app(load_settings()).test_client()
-for path in ("/", "/live", "/metrics", "/readyz", "/api/v1/system/system-status",
+for path in ("/", "/live/overview", "/metrics", "/readyz", "/api/v1/system/system-status",
              "/api/v1/data/coverage", "/api/v1/data/AAPL/1m?format=nonsense"):
     client.get(path)
 print([name for name in ("pandas", "ib_insync", "exchange_calendars") if name in sys.modules])

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from ktrdr.web import words
-
-NOW = datetime(2026, 11, 20, 14, 30, tzinfo=UTC)
 
 
 def plain(text: str) -> str:
@@ -52,19 +50,31 @@ def test_nothing_of_nothing_is_no_percentage():
     assert words.percent(0, 0) == "–"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"), [(-12, "12 s ago"), (0.2, "now"), (200, "in 3 min 20 s")]
-)
-def test_a_time_is_shown_by_its_distance(seconds, expected):
-    assert plain(words.relative(NOW + timedelta(seconds=seconds), NOW)) == expected
-
-
-def test_a_time_shows_its_date_in_utc_when_pointed_at():
+def test_a_time_is_shown_in_utc_for_those_without_scripts():
     when = datetime(2026, 11, 20, 9, 29, 30, tzinfo=timezone(timedelta(hours=-5)))
 
-    assert 'title="2026-11-20 14:29:30 UTC"' in words.moment(when, NOW)
-    assert "30" in words.moment(when, NOW)
+    shown = words.moment(when)
+
+    assert shown == '<time datetime="2026-11-20T09:29:30-05:00">2026-11-20 14:29:30 UTC</time>'
 
 
 def test_a_time_that_never_was_says_so():
-    assert words.moment(None, NOW, never="none <yet>") == "<span>none &lt;yet&gt;</span>"
+    assert words.moment(None, never="none <yet>") == "<span>none &lt;yet&gt;</span>"
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ("log in", "log in"),
+        ("./scripts/down, ./scripts/up", "[./scripts/down], [./scripts/up]"),
+        (
+            "see why: .venv/bin/supervisorctl tail x; then .venv/bin/supervisorctl restart x",
+            "see why: [.venv/bin/supervisorctl tail x]; then [.venv/bin/supervisorctl restart x]",
+        ),
+        ("set <it>, then ./scripts/up.", "set &lt;it&gt;, then [./scripts/up]."),
+    ],
+)
+def test_commands_in_a_next_step_are_marked_to_be_copied(step, expected):
+    shown = words.command(step)
+
+    assert shown.replace('<code class="copy">', "[").replace("</code>", "]") == expected

@@ -1,27 +1,50 @@
-// Refreshes the page's sections, and shows when it cannot. The page works without it.
+// Keeps the live part of a page new, and shows when it cannot. The page works without it.
 "use strict";
 
-const POLL_MS = 2000;
+const LIVE = document.getElementById("live");
 const PATIENCE_MS = 8000;
+const TICK_MS = 1000;
 
-const shown = new Map();
+// Live updates: one request every two seconds, answered with 304 while nothing has changed.
+
+let tag = "";
 let lastAnswer = new Date();
-let timer = 0;
 
-async function poll() {
-  clearTimeout(timer);
-  try {
-    const response = await fetch("/live", { signal: AbortSignal.timeout(PATIENCE_MS) });
-    if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    show(await response.json());
-    lastAnswer = new Date();
-    document.body.classList.remove("is-lost");
-    document.getElementById("lost").hidden = true;
-  } catch {
+document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement !== LIVE) return;
+  ctx.request.timeout = PATIENCE_MS;
+  if (tag) ctx.request.headers["If-None-Match"] = tag;
+});
+
+document.addEventListener("htmx:before:request", (event) => {
+  if (event.detail.ctx.sourceElement === LIVE && document.hidden) event.preventDefault();
+});
+
+document.addEventListener("htmx:before:response", (event) => {
+  const { ctx } = event.detail;
+  if (ctx.sourceElement !== LIVE) return;
+  if (ctx.response.status !== 200 && ctx.response.status !== 304) {
+    event.preventDefault();
     showLost();
+    return;
   }
-  if (!document.hidden) timer = setTimeout(poll, POLL_MS);
-}
+  tag = ctx.response.headers.get("ETag") ?? "";
+  lastAnswer = new Date();
+  document.body.classList.remove("is-lost");
+  document.getElementById("lost").hidden = true;
+});
+
+document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
+  if (ctx?.sourceElement === LIVE) showLost();
+});
+
+document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement === LIVE) freshen();
+});
+
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) LIVE.dispatchEvent(new Event("refresh"));
+});
 
 function showLost() {
   const at = lastAnswer.toISOString().slice(0, 19).replace("T", " ");
@@ -34,59 +57,126 @@ function showLost() {
   document.title = "no answer – ktrdr";
 }
 
-function show(update) {
-  document.title = update.title;
-  document.getElementById("as-of").textContent = update.time.slice(0, 19).replace("T", " ");
-  for (const [name, html] of Object.entries(update.sections)) {
-    const place = document.querySelector(`[data-live="${name}"]`);
-    if (shown.get(name) === html || isInUse(place)) continue;
-    replace(place, html);
-    shown.set(name, html);
+function freshen() {
+  const icon = document.querySelector("[data-icon]");
+  const link = document.getElementById("icon");
+  if (icon && link.getAttribute("href") !== icon.dataset.icon) link.href = icon.dataset.icon;
+  for (const log of document.querySelectorAll("pre.log:not(:hover)")) log.scrollTop = log.scrollHeight;
+  for (const code of document.querySelectorAll("code.copy:not([tabindex])")) {
+    code.tabIndex = 0;
+    code.title = "Click or press Enter to copy";
+  }
+  showTimes();
+}
+
+// Times: how long ago, or in this machine's zone, or in UTC; the others when pointed at or in focus.
+
+const ZONES = { ago: "how long ago", local: "local time", utc: "UTC" };
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+let zone = localStorage.getItem("zone");
+if (!(zone in ZONES)) zone = "ago";
+
+function showTimes() {
+  const now = Date.now();
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const when = new Date(time.dateTime);
+    const words = zone === "ago" ? distance((when - now) / 1000) : zone === "utc" ? inUtc(when) : inLocal(when);
+    if (time.textContent !== words) time.textContent = words;
+    const all = [inUtc(when), inLocal(when), inZone(when, time.dataset.zone)].filter(Boolean).join("\n");
+    if (time.title !== all) time.title = all;
+    time.tabIndex = 0;
   }
 }
 
-// Leave a section alone while a person selects text in it or has the focus there.
-function isInUse(place) {
-  const selection = getSelection();
-  if (!selection.isCollapsed && place.contains(selection.anchorNode)) return true;
-  const focus = document.activeElement;
-  return place.contains(focus) && focus.matches("a, pre, button");
-}
-
-// The HTML is rendered and escaped by our own server, as on the first load.
-function replace(place, html) {
-  const open = new Map([...place.querySelectorAll("details")].map((one) => [one.id, one.open]));
-  const focused = place.contains(document.activeElement) ? document.activeElement.closest("details") : null;
-  place.innerHTML = html;
-  for (const one of place.querySelectorAll("details")) {
-    if (open.has(one.id)) one.open = open.get(one.id);
-    if (focused && one.id === focused.id) one.querySelector("summary").focus();
+function distance(seconds) {
+  if (Math.abs(seconds) < 1) return "now";
+  let left = Math.round(Math.abs(seconds));
+  const parts = [];
+  for (const [length, unit] of UNITS) {
+    const whole = Math.floor(left / length);
+    left -= whole * length;
+    if (whole || parts.length) parts.push(whole ? `${whole}\u202f${unit}` : "");
   }
-  scrollLogs();
+  const words = parts.slice(0, 2).filter(Boolean).join(" ") || "0\u202fs";
+  return seconds > 0 ? `in ${words}` : `${words} ago`;
 }
 
-function scrollLogs() {
-  for (const log of document.querySelectorAll("pre")) log.scrollTop = log.scrollHeight;
+const inUtc = (when) => `${when.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+const inLocal = (when) => inZone(when, Intl.DateTimeFormat().resolvedOptions().timeZone);
+
+function inZone(when, name) {
+  if (!name) return "";
+  const how = { timeZone: name, dateStyle: "short", timeStyle: "medium", hourCycle: "h23" };
+  return `${new Intl.DateTimeFormat("sv-SE", how).format(when)} ${name}`;
 }
 
-async function scan(event) {
-  event.preventDefault();
-  const button = event.target.querySelector("button");
-  const output = document.getElementById("scan-result");
-  button.disabled = true;
-  output.textContent = "Requesting …";
+function addZones() {
+  const place = document.getElementById("zones");
+  place.textContent = "";
+  for (const [name, words] of Object.entries(ZONES)) {
+    const label = document.createElement("label");
+    const input = document.createElement("input");
+    Object.assign(input, { type: "radio", name: "zone", value: name, checked: name === zone });
+    input.addEventListener("change", () => {
+      zone = name;
+      localStorage.setItem("zone", name);
+      showTimes();
+    });
+    label.append(input, ` ${words}`);
+    place.append(label, " ");
+  }
+}
+
+// A time in focus or tapped is shown exactly, and so is what stands in a title where nobody can point.
+
+function showExact(event) {
+  const time = event.target.closest?.("time[title]");
+  document.querySelector(".exact")?.remove();
+  if (!time) return;
+  const exact = document.createElement("span");
+  exact.className = "exact";
+  exact.setAttribute("role", "tooltip");
+  exact.textContent = time.title;
+  document.body.append(exact);
+  const box = time.getBoundingClientRect();
+  const left = Math.min(box.left, document.documentElement.clientWidth - exact.offsetWidth - 8);
+  exact.style.left = `${Math.max(8, left) + scrollX}px`;
+  exact.style.top = `${box.bottom + scrollY + 4}px`;
+}
+
+document.addEventListener("focusin", showExact);
+document.addEventListener("click", showExact);
+
+// Copying, and keys.
+
+async function copy(event) {
+  const code = event.target.closest?.("code.copy");
+  if (!code || !navigator.clipboard) return;
   try {
-    const response = await fetch("/api/v1/system/gap-filler/force-scan", { method: "POST" });
-    const answer = await response.json();
-    output.textContent = response.ok ? "Scan requested." : `Not done: ${answer.reason}`;
+    await navigator.clipboard.writeText(code.textContent);
   } catch {
-    output.textContent = "Not done: the status app does not answer.";
+    return;
   }
-  button.disabled = false;
-  poll();
+  code.classList.add("is-copied");
+  setTimeout(() => code.classList.remove("is-copied"), 1200);
 }
 
-document.getElementById("scan").addEventListener("submit", scan);
-document.addEventListener("visibilitychange", () => document.hidden || poll());
-scrollLogs();
-timer = setTimeout(poll, POLL_MS);
+document.addEventListener("click", copy);
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, textarea")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  if (event.key === "Enter") copy(event);
+  if (event.key === "Escape") document.querySelector(".exact")?.remove();
+  const search = document.getElementById("q");
+  if (event.key === "/" && search && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    search.focus();
+    search.select();
+  }
+});
+
+addZones();
+freshen();
+setInterval(showTimes, TICK_MS);

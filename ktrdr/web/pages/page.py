@@ -1,0 +1,36 @@
+"""A page: its address, its name in the navigation, and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ktrdr.health.system import Snapshot, System
+
+Values = Mapping[str, str]
+"""The parameters of a page, from its path and query; empty where they are not given."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What pages are made from: the group, and the folder of its logs."""
+
+    system: System
+    log_dir: Path
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page. Its template is `NAME.html`."""
+
+    name: str
+    path: str
+    label: str
+    """In the navigation; empty: it is not there."""
+    view: Callable[[Site, Snapshot, Values], dict[str, Any]]
+    """What the template shows. A KtrdrError becomes the page's answer."""
+    parameters: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    """Beside those that all pages have."""

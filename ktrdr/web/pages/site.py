@@ -1,0 +1,132 @@
+"""The site: serves the pages, their live parts, and the targets of their forms.
+
+A page is a frame with its live part in it; the live part is requested again every two seconds, and
+replaced where it has changed. Without JavaScript the whole page is loaded again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from markupsafe import Markup
+
+from ktrdr.errors import KtrdrError
+from ktrdr.health.system import System
+from ktrdr.health.verdict import sources
+from ktrdr.ipc.wording import because
+from ktrdr.web import words
+from ktrdr.web.fragments import Fragments
+from ktrdr.web.page_access import page_is_for
+from ktrdr.web.pages.badges import connection_badge, filler_badge, verdict_tone
+from ktrdr.web.pages.connection import CONNECTION
+from ktrdr.web.pages.fills import FILLS
+from ktrdr.web.pages.overview import OVERVIEW, remarks_on
+from ktrdr.web.pages.page import Page, Site
+from ktrdr.web.pages.programs import PROGRAMS
+
+PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS)
+
+_LONGEST = 100
+"""Characters of a parameter."""
+_NOTICES = {
+    "scan-requested": "Scan requested.",
+    "scan-failed": "The gap filler could not be reached; its card says why.",
+    "fill-cancelled": "The fill was cancelled; what was fetched stays.",
+    "fill-not-cancelled": "The fill was not cancelled: the gap filler did not do it.",
+}
+
+Key = tuple[str, tuple[str, ...]]
+"""A page's name, and the values of its parameters."""
+
+
+def pages(site: Site) -> Blueprint:
+    """All pages, `/live/NAME` for each, and `/scan` and `/fills/cancel` for their forms."""
+    bp = Blueprint("page", __name__)
+    _add_words(bp)
+    by_name = {page.name: page for page in PAGES}
+    fragments = Fragments[Key](lambda key: _rendered(site, by_name[key[0]], key[1]))
+
+    def show(page: Page, **path: str) -> ResponseReturnValue:
+        key = _key(page, path)
+        title, end, live = fragments.get(key).html.partition("</title>")
+        return render_template(
+            "frame.html",
+            page=page,
+            title=Markup(title + end),  # noqa: S704 - rendered and escaped by us, as the next
+            live=Markup(live),  # noqa: S704
+            live_url=_live_url(page, key),
+            notice=_NOTICES.get(request.args.get("notice", ""), ""),
+            is_for=page_is_for(site.system.settings),
+        )
+
+    for page in PAGES:
+        bp.add_url_rule(page.path, page.name, partial(show, page), methods=["GET"])
+
+    @bp.get("/live/<name>")
+    def live(name: str) -> Response:
+        page = by_name.get(name) or abort(404)
+        return fragments.get(_key(page, {})).response()
+
+    _add_forms(bp, site.system)
+    return bp
+
+
+def _add_words(bp: Blueprint) -> None:
+    for name in ("absolute", "count", "duration", "moment", "size", "percent", "spoken", "command"):
+        bp.add_app_template_filter(getattr(words, name), name)
+    bp.add_app_template_filter(because, "because")
+    bp.add_app_template_filter(remarks_on, "remarks")
+
+
+def _add_forms(bp: Blueprint, system: System) -> None:
+    @bp.post("/scan")
+    def scan() -> ResponseReturnValue:
+        requested = system.peers.scan().content is not None
+        notice = "scan-requested" if requested else "scan-failed"
+        return redirect(url_for("page.overview", notice=notice), 303)
+
+    @bp.post("/fills/cancel")
+    def cancel_fill() -> ResponseReturnValue:
+        notice = "fill-cancelled"
+        try:
+            system.peers.cancel_fill(request.form.get("id", ""))
+        except KtrdrError:
+            notice = "fill-not-cancelled"
+        return redirect(url_for("page.fills", notice=notice), 303)
+
+
+def _key(page: Page, path: dict[str, str]) -> Key:
+    given = request.args | path
+    return page.name, tuple(given.get(name, "")[:_LONGEST] for name in page.parameters)
+
+
+def _live_url(page: Page, key: Key) -> str:
+    given = {k: v for k, v in zip(page.parameters, key[1], strict=True) if v}
+    return f"/live/{page.name}" + (f"?{urlencode(given)}" if given else "")
+
+
+def _rendered(site: Site, page: Page, values: tuple[str, ...]) -> str:
+    """The live part of a page, as HTML."""
+    snapshot, settings = site.system.snapshot(), site.system.settings
+    connection, gap_filler = snapshot.connection, snapshot.gap_filler
+    context: dict[str, Any] = {
+        "page": page,
+        "pages": PAGES,
+        "now": snapshot.time,
+        "settings": settings,
+        "verdict": snapshot.verdict,
+        "verdict_tone": verdict_tone(snapshot.verdict),
+        "sources": sources(settings, connection.content, gap_filler.content),
+        "connection": connection,
+        "connection_badge": connection_badge(connection, settings, snapshot.time),
+        "filler": gap_filler,
+        "filler_badge": filler_badge(gap_filler, snapshot.verdict),
+        "services": snapshot.services,
+        "forwarding": snapshot.forwarding,
+    }
+    context |= page.view(site, snapshot, dict(zip(page.parameters, values, strict=True)))
+    return render_template("live.html", **context)
