@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 from ktrdr.completeness.fill import DAY_HINT
 from ktrdr.errors import InvalidRequest
+from ktrdr.gap_filler.coverage_grid import CoverageGrids, span_of
 from ktrdr.gap_filler.fill_requests import FillRequests, series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
-from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.codec import to_json, to_text
 from ktrdr.ipc.messages import ACCEPTED, Json, OutageCosts
 from ktrdr.ipc.query import spans_from_query, time_from_text, timeframe_from_query
 from ktrdr.ipc.server import Handler
@@ -30,6 +31,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("GET", "/status"): status,
         ("GET", "/coverage"): _coverage(filler),
         ("GET", "/cost"): _cost(filler),
+        ("GET", "/grid"): _grid(filler),
         ("POST", "/scan"): scan,
         **_fill_routes(filler.requests),
     }
@@ -54,6 +56,24 @@ def _coverage(filler: GapFiller) -> Handler:
         return await asyncio.to_thread(lambda: to_json(found(is_wanted)))
 
     return coverage
+
+
+def _grid(filler: GapFiller) -> Handler:
+    """All series, a character a trading day."""
+    grids = CoverageGrids(filler.status.max_gap_age_days)
+
+    async def grid(query: Mapping[str, str]) -> bytes:
+        span, known, context = (
+            span_of(query),
+            filler.published.store,
+            filler.requests.snapshot_now(),
+        )
+        is_held = context.hold is not None
+        return await asyncio.to_thread(
+            lambda: to_text(grids.grid(known, span, context.now, is_held=is_held))
+        )
+
+    return grid
 
 
 def _cost(filler: GapFiller) -> Handler:

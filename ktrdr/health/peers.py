@@ -27,6 +27,7 @@ from ktrdr.ipc.messages import (
     SeriesStatus,
     StoreCoverage,
 )
+from ktrdr.ipc.series_messages import CoverageGrid
 
 T = TypeVar("T")
 
@@ -102,6 +103,17 @@ class Peers:
         Permanent when the query is wrong, such as for a series that does not exist.
         """
         return _answer(lambda: self._checked_coverage(query))
+
+    def grid(self, query: Mapping[str, str]) -> Answer[CoverageGrid]:
+        """The coverage of all series, a character a trading day; `from` and `to` are days.
+
+        Permanent when the query is wrong.
+        """
+        return _answer(
+            lambda: self._gap_filler.request(
+                CoverageGrid, "GET", "/grid", REQUEST_TIMEOUT_S, **query
+            )
+        )
 
     def scan(self) -> Answer[str]:
         """Have the gap filler scan for gaps now; the content is the scan's id."""
