@@ -40,6 +40,8 @@ class State(StrEnum):
     """Waits for something that may pass by itself, such as a lost connection."""
     UNPROVEN = "unproven"
     """It has all bars that IB returned; the missing ones are not proven absent yet (`evidence`)."""
+    PAUSED = "paused"
+    """A person has paused it: nothing is requested for it until it is resumed."""
     FAILED = "failed"
     """It needs a person; it is retried all the same, less and less often."""
     DONE = "done"
@@ -62,6 +64,8 @@ class Event(Enum):
     REFUSED = auto()
     COMPLETED = auto()
     CANCELLED = auto()
+    PAUSED = auto()
+    RESUMED = auto()
 
 
 _FROM_OPEN: Mapping[Event, State] = {
@@ -72,9 +76,14 @@ _FROM_OPEN: Mapping[Event, State] = {
     Event.REFUSED: State.FAILED,
     Event.COMPLETED: State.DONE,
     Event.CANCELLED: State.CANCELLED,
+    Event.PAUSED: State.PAUSED,
 }
 TABLE: Mapping[tuple[State, Event], State] = {
     **{(state, event): to for state in State if state.is_open for event, to in _FROM_OPEN.items()},
+    **{(state, Event.RESUMED): state for state in State if state.is_open},
+    **{(State.PAUSED, event): State.PAUSED for event in Event},
+    (State.PAUSED, Event.RESUMED): State.QUEUED,
+    (State.PAUSED, Event.CANCELLED): State.CANCELLED,
     **{(State.DONE, event): State.DONE for event in Event},  # gaps that appear later are new ones
     (State.DONE, Event.CANCELLED): State.CANCELLED,
     **{(State.CANCELLED, event): State.CANCELLED for event in Event},
@@ -107,7 +116,9 @@ class Fill:
     ended_at: int | None = None
     """When it was done or cancelled (UTC seconds)."""
     counts: Counts | None = None
-    """From the first day on, when it was done; None: never counted."""
+    """From the first day on, when it was done or paused; None: never counted."""
+    paused_at: int | None = None
+    """Since when it is paused (UTC seconds); None: it is not."""
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,22 @@
-"""Requests for fills by people: recorded before they are acknowledged; listed, cancelled."""
+"""Requests for fills by people: recorded before they are acknowledged, and changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from ktrdr.completeness.fill import State, first_day
+from ktrdr.completeness.fill import Fill, State, first_day
 from ktrdr.errors import InvalidRequest, StoreUnwritable, UnknownFill
 from ktrdr.gap_filler.fills import FillContext, Fills
-from ktrdr.ipc.messages import FillAccepted, FillList, FillsCancelled
+from ktrdr.ipc.messages import FillAccepted, FillList, FillsCancelled, FillStatus
 from ktrdr.ipc.query import timeframe_from_query
 from ktrdr.market.instruments import Series, check_symbol
 from ktrdr.market.sessions import utc_midnight
 from ktrdr.store.instruments_file import INSTRUMENTS
 from ktrdr.store.interface import BarStore
 from ktrdr.times import iso, moment
+
+_LIST_HINT = ".venv/bin/ktrdr fills lists all of them"
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,41 @@ class FillRequests:
             chosen = [f for f in listed if f.series == series and f.state.is_open]
             what = f"open fill of {series}"
         if not chosen:
-            raise UnknownFill(f"there is no {what}", hint=".venv/bin/ktrdr fills lists all of them")
+            raise UnknownFill(f"there is no {what}", hint=_LIST_HINT)
         cancelled = self.fills.cancel({fill.id for fill in chosen}, self.snapshot_now().now)
         self.note_changed_files({fill.series.file_name for fill in cancelled})
         snapshot = self.snapshot_now()
         return FillsCancelled([self.fills.status(fill, snapshot) for fill in cancelled])
+
+    def pause(self, query: Mapping[str, str]) -> FillStatus:
+        """Request nothing more for the fill with this `id`, until it is resumed.
+
+        What other fills, `since` and the last days cover is still requested. UnknownFill: there is
+        no such fill. InvalidRequest: it is done or cancelled.
+        """
+        return self._changed(query, lambda id_: self.fills.pause(id_, self.snapshot_now()))
+
+    def resume(self, query: Mapping[str, str]) -> FillStatus:
+        """Go on with the paused fill with this `id`. Errors as `pause`."""
+        return self._changed(query, self.fills.resume)
+
+    def _changed(
+        self, query: Mapping[str, str], change: Callable[[int], Fill | None]
+    ) -> FillStatus:
+        """The fill with this `id` after a change."""
+        self.check_owner()
+        text = query.get("id", "")
+        is_number = text.isascii() and text.isdecimal() and len(text) < 16
+        fill = change(int(text)) if is_number else None
+        if fill is None:
+            raise UnknownFill(f"there is no fill {text}", hint=_LIST_HINT)
+        if not fill.state.is_open:
+            raise InvalidRequest(
+                f"fill {fill.id} is {fill.state.value}: it cannot be paused or resumed",
+                hint="request it again" if fill.state is State.CANCELLED else "",
+            )
+        self.note_changed_files([fill.series.file_name])
+        return self.fills.status(fill, self.snapshot_now())
 
     def listed(self, symbol: str | None) -> FillList:
         """All recorded fills, or those of one symbol, oldest first."""

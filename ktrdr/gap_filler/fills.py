@@ -1,6 +1,6 @@
 """Fills of a running gap filler: the progress of each, and why it waits. Requests no bars.
 
-One thread assesses them; any thread may request, cancel and list them.
+One thread assesses them; any thread may request, pause, cancel and list them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ktrdr.assessment.series_state import SeriesSnapshot
@@ -23,6 +23,7 @@ from ktrdr.completeness.fill import (
     event_of,
     progress,
 )
+from ktrdr.completeness.fill_rate import RecentCounts, eta_words
 from ktrdr.errors import KtrdrError, StoreUnwritable
 from ktrdr.ipc.messages import FillStatus
 from ktrdr.ledger.fills import FillRecords
@@ -30,6 +31,7 @@ from ktrdr.market.instruments import Series
 from ktrdr.times import moment
 
 _REBUILDING = Trouble("IB revised its bars: the whole series is rebuilt first")
+_NO_COUNTS = RecentCounts()
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class AssessedFill:
     progress: Progress | None
     coverage: Coverage | None
     """What the progress was counted from."""
+    recent: RecentCounts = _NO_COUNTS
+
+    @property
+    def bars_per_s(self) -> float | None:
+        """How fast its bars have arrived lately; None: not known, or they do not."""
+        return self.recent.bars_per_s if self.state is State.FILLING else None
 
 
 @dataclass(frozen=True)
@@ -86,15 +94,34 @@ class Fills:
         self._is_stale = True
         return cancelled
 
+    def pause(self, id_: int, snapshot: FillContext) -> Fill | None:
+        """Pause a fill; bars already fetched stay. None: there is none. StoreUnwritable as above.
+
+        One that is done or cancelled stays as it is.
+        """
+        assessed = self._assessed.get(id_)
+        counts = assessed.progress.counts if assessed and assessed.progress else None
+        fill = self._ledger.pause(id_, counts, int(snapshot.now))
+        self._is_stale = True
+        return fill
+
+    def resume(self, id_: int) -> Fill | None:
+        """Go on with a paused fill. None, StoreUnwritable: as `pause`."""
+        fill = self._ledger.resume(id_)
+        self._is_stale = True
+        return fill
+
     def listed(self) -> list[Fill]:
         """All of them, oldest first. StoreUnwritable: the ledger cannot be read."""
         return self._ledger.listed()
 
     def status(self, fill: Fill, snapshot: FillContext) -> FillStatus:
         """The status of a fill now: its last assessment may be old."""
-        assessed = self._assess_fill(fill, snapshot) if fill.state.is_open else None
+        is_active = fill.state.is_open and fill.state is not State.PAUSED
+        assessed = self._assess_fill(fill, snapshot) if is_active else None
         counts = assessed.progress.counts if assessed and assessed.progress else fill.counts
         trouble = assessed.trouble if assessed else Trouble("")
+        bars_per_s = assessed.bars_per_s if assessed else None
         return FillStatus(
             id=fill.id,
             symbol=fill.series.symbol,
@@ -108,6 +135,9 @@ class Fills:
             missing=counts.missing if counts else {},
             requested_at=moment(fill.requested_at),
             ended_at=moment(fill.ended_at),
+            paused_at=moment(fill.paused_at),
+            bars_per_s=round(bars_per_s, 1) if bars_per_s else None,
+            eta_words=eta_words(counts, bars_per_s) if counts else "",
         )
 
     @property
@@ -129,7 +159,8 @@ class Fills:
             if self._is_stale:
                 self._is_stale = False
                 self._read()
-            self._assessed = {fill.id: self._assess_fill(fill, snapshot) for fill in self._open}
+            assessed = {fill.id: self._assess_fill(fill, snapshot) for fill in self._open}
+            self._assessed = {id_: _counted(one, snapshot.now) for id_, one in assessed.items()}
             for fill in list(self._open):
                 self._write_if_done(fill, int(snapshot.now))
 
@@ -166,7 +197,19 @@ class Fills:
                 hold=_REBUILDING if series_state and series_state.is_rebuilding else snapshot.hold,
             )
         )
-        return AssessedFill(TABLE[fill.state, event], trouble, found, coverage)
+        state = TABLE[fill.state, event]
+        if state is State.PAUSED:
+            return AssessedFill(state, Trouble(""), found, coverage)
+        recent = last.recent if last else _NO_COUNTS
+        return AssessedFill(state, trouble, found, coverage, recent)
 
     def _error_of(self, fill: Fill, series_state: SeriesSnapshot | None) -> KtrdrError | None:
         return None if series_state is None or fill.id in self._unseen else series_state.error
+
+
+def _counted(assessed: AssessedFill, now: float) -> AssessedFill:
+    """With the count of its bars now, while it is being filled."""
+    if assessed.state is not State.FILLING or assessed.progress is None:
+        return assessed
+    recent = assessed.recent.with_count(now, assessed.progress.counts.present)
+    return replace(assessed, recent=recent)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ktrdr.completeness.fill import DAY_HINT
 from ktrdr.errors import InvalidRequest
 from ktrdr.gap_filler.coverage_grid import CoverageGrids, span_of
-from ktrdr.gap_filler.fill_requests import FillRequests, series_from_query
+from ktrdr.gap_filler.fill_requests import series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
+from ktrdr.gap_filler.queue import rule
 from ktrdr.ipc.codec import to_json, to_text
 from ktrdr.ipc.messages import ACCEPTED, Json, OutageCosts
 from ktrdr.ipc.query import spans_from_query, time_from_text, timeframe_from_query
@@ -33,7 +35,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("GET", "/cost"): _cost(filler),
         ("GET", "/grid"): _grid(filler),
         ("POST", "/scan"): scan,
-        **_fill_routes(filler.requests),
+        **_fill_routes(filler),
     }
 
 
@@ -88,8 +90,9 @@ def _cost(filler: GapFiller) -> Handler:
     return cost
 
 
-def _fill_routes(requests: FillRequests) -> Mapping[tuple[str, str], Handler]:
-    """Fills: requested, listed, cancelled."""
+def _fill_routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
+    """Fills: requested, listed, paused, cancelled."""
+    requests = filler.requests
 
     async def fill(query: Mapping[str, str]) -> Json:
         series = series_from_query(query)
@@ -102,9 +105,23 @@ def _fill_routes(requests: FillRequests) -> Mapping[tuple[str, str], Handler]:
         return {ACCEPTED: True} | to_json(requested)
 
     async def fills(query: Mapping[str, str]) -> Json:
-        return to_json(await asyncio.to_thread(requests.listed, query.get("symbol")))
+        listed = await asyncio.to_thread(requests.listed, query.get("symbol"))
+        queue = [*filler.published.queue]
+        return to_json(replace(listed, queue=queue, rule=rule(filler.status.batch_symbols)))
 
     async def cancel(query: Mapping[str, str]) -> Json:
         return to_json(await asyncio.to_thread(requests.cancel, query))
 
-    return {("POST", "/fill"): fill, ("GET", "/fills"): fills, ("DELETE", "/fills"): cancel}
+    async def pause(query: Mapping[str, str]) -> Json:
+        return to_json(await asyncio.to_thread(requests.pause, query))
+
+    async def resume(query: Mapping[str, str]) -> Json:
+        return to_json(await asyncio.to_thread(requests.resume, query))
+
+    return {
+        ("POST", "/fill"): fill,
+        ("GET", "/fills"): fills,
+        ("DELETE", "/fills"): cancel,
+        ("POST", "/fills/pause"): pause,
+        ("POST", "/fills/resume"): resume,
+    }

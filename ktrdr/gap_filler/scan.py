@@ -13,6 +13,8 @@ from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.clocks import APART_S
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
 from ktrdr.filling.scheduler import Scheduler
+from ktrdr.gap_filler.queue import SHOWN, queue_of, turn_of
+from ktrdr.ipc.messages import QueuedSeries
 from ktrdr.market.instruments import Series, instrument_for, instrument_of_entry, parse_series
 from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
@@ -240,19 +242,31 @@ class Scan:
 
     def next_batch(self) -> list[SeriesState]:
         """The series of those few symbols that have waited longest and may be requested now."""
+        idle = self._idle()
+        chosen = _by_age(idle)[: self._batch_symbols]
+        return [state for state in idle if state.series.symbol in chosen]
+
+    def _idle(self) -> list[SeriesState]:
+        """Those that may be requested now, and of which nothing is requested."""
         now = self._clock()
-        idle = [
+        return [
             state
             for state in (*self.series.values(), *self._scheduler.rebuilds)
             if state.has_work(now) and not self._scheduler.fetcher.is_requesting(state)
         ]
-        oldest: dict[str, float] = {}
-        for state in idle:
-            symbol = state.series.symbol
-            oldest[symbol] = min(state.tried_at, oldest.get(symbol, state.tried_at))
-        by_age = sorted(oldest, key=lambda symbol: (oldest[symbol], symbol))
-        chosen = by_age[: self._batch_symbols]
-        return [state for state in idle if state.series.symbol in chosen]
+
+    def queue(self) -> list[QueuedSeries]:
+        """The series that are filled now, next and later, with the reasons."""
+        now, current = self._clock(), self._scheduler.fetcher.current
+        by_name = {str(series): state for series, state in self.series.items()}
+        idle = self._idle()
+        place = {symbol: number for number, symbol in enumerate(_by_age(idle))}
+        following = sorted(idle, key=lambda state: place[state.series.symbol])
+        return queue_of(
+            [turn_of(by_name[name]) for name in current if name in by_name],
+            [turn_of(state) for state in following[:SHOWN]],
+            [turn_of(one) for one in self.series.values() if one.error_state.retry_at > now],
+        )
 
     def retry_times(self) -> list[float]:
         """When deferred series may be requested again (UTC seconds)."""
@@ -283,6 +297,15 @@ def _series_of(name: str) -> Series | None:
         return parse_series(name)
     except ValueError:
         return None
+
+
+def _by_age(states: Iterable[SeriesState]) -> list[str]:
+    """The symbols of these series, those first that have waited longest."""
+    oldest: dict[str, float] = {}
+    for state in states:
+        symbol = state.series.symbol
+        oldest[symbol] = min(state.tried_at, oldest.get(symbol, state.tried_at))
+    return sorted(oldest, key=lambda symbol: (oldest[symbol], symbol))
 
 
 def _order(series: Series) -> tuple[str, int]:

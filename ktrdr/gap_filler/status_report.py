@@ -32,6 +32,7 @@ from ktrdr.ipc.messages import (
     Json,
     OutageCost,
     Problem,
+    QueuedSeries,
     StoreCoverage,
 )
 from ktrdr.market.instruments import Series
@@ -50,6 +51,8 @@ class Published:
     status: GapFillerStatus
     store: StoreSnapshot
     fill_context: FillContext
+    queue: tuple[QueuedSeries, ...] = ()
+    """The series that are filled now, next and later."""
 
     def counts_of(self, is_wanted: Callable[[Series], bool]) -> StoreCoverage:
         """Some series, without their days and gaps."""
@@ -128,7 +131,7 @@ class StatusReport:
         if self.phase.state not in (State.SCANNING, State.REFUSED):
             self.fills.assess(known)
         status = self._status(store, source, is_running=is_running)
-        self.published = Published(status, store, known)
+        self.published = Published(status, store, known, tuple(self.scan.queue()))
 
     def snapshot_now(self) -> FillContext:
         """What fills are assessed by, as last published, with the time now. From any thread."""

@@ -141,6 +141,14 @@ class Peers:
         """Cancel a fill. Raises the gap filler's errors, such as UnknownFill."""
         return self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
 
+    def pause_fill(self, number: str) -> Json:
+        """Pause a fill; returns it. Raises the gap filler's errors, such as UnknownFill."""
+        return self._gap_filler.post("/fills/pause", _WRITE_TIMEOUT_S, id=number)
+
+    def resume_fill(self, number: str) -> Json:
+        """Go on with a paused fill; returns it. Raises the gap filler's errors."""
+        return self._gap_filler.post("/fills/resume", _WRITE_TIMEOUT_S, id=number)
+
     def _fetch_open_fills(self) -> list[FillStatus]:
         listed = self._gap_filler.request(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
         return [fill for fill in listed.fills if fill.is_open]

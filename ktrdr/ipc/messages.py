@@ -392,6 +392,12 @@ class FillStatus:
     """Reason → bars that are missing for it."""
     requested_at: Annotated[Time | None, Field(alias="asked_at")] = None
     ended_at: Time | None = None
+    paused_at: Time | None = None
+    """Since when it is paused; None: it is not."""
+    bars_per_s: Number | None = None
+    """How fast its bars have arrived lately; None: not known, or they do not."""
+    eta_words: str = ""
+    """How long the rest takes, such as `about 2 to 3 min`; empty: not known."""
 
     @property
     def is_open(self) -> bool:
@@ -400,10 +406,30 @@ class FillStatus:
 
 
 @dataclass(frozen=True)
+class QueuedSeries:
+    """A series whose bars are requested now, next or later, in the response of `GET /fills`."""
+
+    symbol: str
+    timeframe: str
+    state: str
+    """`filling`, `next` or `later`."""
+    why: str
+    """Why it is its turn then."""
+    missing: int | None
+    """Bars that can be filled; None: not known yet."""
+    at: Time | None = None
+    """When it is tried again, if later."""
+
+
+@dataclass(frozen=True)
 class FillList:
     """The response of `GET /fills`."""
 
     fills: list[FillStatus]
+    queue: list[QueuedSeries] = field(default_factory=list)
+    """The series that are filled next, in order; the first of many."""
+    rule: str = ""
+    """Why in this order."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS lives (
 );
 CREATE TABLE IF NOT EXISTS fills (
     id INTEGER PRIMARY KEY AUTOINCREMENT, series TEXT, since INTEGER, asked_at INTEGER, state TEXT,
-    ended_at INTEGER, expected INTEGER, present INTEGER, missing TEXT
+    ended_at INTEGER, expected INTEGER, present INTEGER, missing TEXT, paused_at INTEGER
 );
 CREATE INDEX IF NOT EXISTS fills_of ON fills (series);
 CREATE TABLE IF NOT EXISTS spans (timeframe TEXT PRIMARY KEY, days REAL);
@@ -74,18 +74,37 @@ def _make_fills_of_what_was_wanted(database: Database, _path: Path) -> None:
             database.execute("DROP TABLE wanted")
 
 
+def _add_pauses(database: Database, _path: Path) -> None:
+    """Before fills could be paused, the table lacked a column."""
+    if has_pauses(database):
+        return
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        if not has_pauses(database):
+            database.execute("ALTER TABLE fills ADD COLUMN paused_at INTEGER")
+
+
+def has_pauses(database: Database) -> bool:
+    """Whether the table of fills has the time at which each was paused."""
+    query = "SELECT 1 FROM pragma_table_info('fills') WHERE name = 'paused_at'"
+    return database.execute(query).fetchone() is not None
+
+
 def _take_over_fills(database: Database, aside: Path) -> None:
     """Fill requests are kept, as far as a ledger that was put aside can still be read."""
     found: list[tuple[Any, ...]] = []
-    query = (
-        "SELECT id, series, since, asked_at, state, ended_at, expected, present, missing FROM fills"
-    )
+    columns = "id, series, since, asked_at, state, ended_at, expected, present, missing"
     try:
         with reading(aside) as old:
+            paused_at = "paused_at" if has_pauses(old) else "NULL"
+            query = f"SELECT {columns}, {paused_at} FROM fills"  # noqa: S608  both are fixed
             found.extend(row for row in old.execute(query) if _is_fill(row[1], row[2], row[4]))
     except DatabaseError as error:
         log.warning("its fill requests cannot be read (%s): request them again", error)
-    insert = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    insert = (
+        f"INSERT OR IGNORE INTO fills ({columns}, paused_at) "  # noqa: S608  as above
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    )
     with database:
         database.executemany(insert, found)
 
@@ -103,7 +122,7 @@ def _is_fill(series: object, since: object, state: object) -> bool:
 LEDGER = Schema(
     _TABLES + INDEX.tables,
     INDEX.version,
-    (_make_fills_of_what_was_wanted, *INDEX.upgrades),
+    (_make_fills_of_what_was_wanted, _add_pauses, *INDEX.upgrades),
     _take_over_fills,
 )
 """All that the gap filler keeps of a store, including its index of the files."""

@@ -1,4 +1,4 @@
-"""Fill records in the ledger: requested, done, cancelled. Decides nothing about them.
+"""Fill records in the ledger: requested, paused, done, cancelled. Decides nothing about them.
 
 Each call opens the ledger by itself, so a fill is recorded before it is acknowledged, whatever the
 gap filler is doing at that time.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ktrdr.completeness.fill import TABLE, Counts, Event, Fill, State
 from ktrdr.errors import StoreUnwritable
-from ktrdr.ledger.file import LEDGER
+from ktrdr.ledger.file import LEDGER, has_pauses
 from ktrdr.market.instruments import Series, parse_series
 from ktrdr.market.timeframes import DAY_S
 from ktrdr.sqlite_file import Database, DatabaseError, open_database, reading
@@ -51,12 +52,12 @@ class FillRecords:
     def request(self, series: Series, since: int, now: int) -> Fill:
         """Record that a series is wanted from a UTC midnight on (UTC seconds).
 
-        If an open fill has the same start, that one is returned.
+        If an open fill has the same start, that one is returned, and resumed if it is paused.
         """
         with self._writing() as database:
             for fill in _all(database, "series = ? AND since = ?", str(series), since):
                 if fill.state.is_open:
-                    return fill
+                    return _resumed(database, fill)
             made = database.execute(
                 "INSERT INTO fills (series, since, asked_at, state) VALUES (?, ?, ?, ?)",
                 (str(series), since, now, State.QUEUED.value),
@@ -76,19 +77,32 @@ class FillRecords:
                 )
             return [fill for fill in _all(database) if fill.id in ids]
 
+    def pause(self, id_: int, counted: Counts | None, now: int) -> Fill | None:
+        """Record that a fill is paused, with the counts of its bars; returns it, None: no such.
+
+        One that is done, cancelled or paused already stays as it is.
+        """
+        with self._writing() as database:
+            database.execute(
+                "UPDATE fills SET state = 'paused', paused_at = ?, expected = ?, present = ?, "
+                "missing = ? WHERE id = ? AND state NOT IN ('done', 'cancelled', 'paused')",
+                (now, *_columns_of(counted), id_),
+            )
+            return next(iter(_all(database, "id = ?", id_)), None)
+
+    def resume(self, id_: int) -> Fill | None:
+        """Record that a paused fill goes on; returns it, None: there is no such fill."""
+        with self._writing() as database:
+            found = _all(database, "id = ?", id_)
+            return _resumed(database, found[0]) if found else None
+
     def complete(self, id_: int, counted: Counts, now: int) -> None:
         """Record that an open fill is done, with the counts of its bars."""
-        row = (
-            State.DONE.value,
-            now,
-            counted.expected,
-            counted.present,
-            json.dumps(counted.missing),
-        )
+        row = (State.DONE.value, now, *_columns_of(counted))
         with self._writing() as database:
             database.execute(
                 "UPDATE fills SET state = ?, ended_at = ?, expected = ?, present = ?, missing = ? "
-                "WHERE id = ? AND state NOT IN ('done', 'cancelled')",
+                "WHERE id = ? AND state NOT IN ('done', 'cancelled', 'paused')",
                 (*row, id_),
             )
 
@@ -136,9 +150,27 @@ class FillRecords:
             )
 
 
+def _resumed(database: Database, fill: Fill) -> Fill:
+    """An open fill, which is not paused any more."""
+    if fill.state is not State.PAUSED:
+        return fill
+    to = TABLE[fill.state, Event.RESUMED]
+    database.execute(
+        "UPDATE fills SET state = ?, paused_at = NULL WHERE id = ?", (to.value, fill.id)
+    )
+    return replace(fill, state=to, paused_at=None)
+
+
+def _columns_of(counted: Counts | None) -> tuple[object, object, object]:
+    if counted is None:
+        return None, None, None
+    return counted.expected, counted.present, json.dumps(dict(counted.missing))
+
+
 def _all(database: Database, where: str = "1", *values: object) -> list[Fill]:
     """Those that meet a fixed SQL condition, oldest first."""
-    query = f"SELECT {_COLUMNS} FROM fills WHERE {where} ORDER BY id"  # noqa: S608
+    paused_at = "paused_at" if has_pauses(database) else "NULL"  # an earlier one is only read
+    query = f"SELECT {_COLUMNS}, {paused_at} FROM fills WHERE {where} ORDER BY id"  # noqa: S608
     return [_fill(*row) for row in database.execute(query, values)]
 
 
@@ -151,7 +183,9 @@ def _fill(
     ended_at: int | None,
     *of: Any,
 ) -> Fill:
-    expected, present, missing = of
+    expected, present, missing, paused_at = of
     counts = None if expected is None else Counts(expected, present, json.loads(missing))
     name = f"{series}.csv"
-    return Fill(id_, parse_series(name), since, requested_at, State(state), ended_at, counts)
+    return Fill(
+        id_, parse_series(name), since, requested_at, State(state), ended_at, counts, paused_at
+    )

@@ -60,7 +60,12 @@ class SeriesRecords:
             database.execute("DELETE FROM renewals WHERE series = ?", (str(series),))
 
     def wanted(self, series: Series) -> int | None:
-        """The earliest day wanted of the series by fills that were not cancelled; None: none."""
-        query = "SELECT min(since) FROM fills WHERE series = ? AND state != 'cancelled'"
+        """The earliest day wanted of the series by fills; None: none.
+
+        Fills that were cancelled or are paused do not count.
+        """
+        query = (
+            "SELECT min(since) FROM fills WHERE series = ? AND state NOT IN ('cancelled', 'paused')"
+        )
         row = self._db().execute(query, (str(series),)).fetchone()
         return None if row[0] is None else int(row[0])

@@ -76,8 +76,18 @@ def test_what_is_cancelled_stays_so():
 
 
 def test_what_is_open_goes_to_and_fro_between_all_states_that_are_open():
-    for state in (state for state in State if state.is_open):
+    for state in (state for state in State if state.is_open and state is not State.PAUSED):
         assert {TABLE[state, event] for event in Event} == set(State)
+        assert TABLE[state, Event.PAUSED] is State.PAUSED
+        assert TABLE[state, Event.RESUMED] is state
+
+
+def test_what_is_paused_stays_so_until_it_is_resumed_or_cancelled():
+    assert State.PAUSED.is_open
+    changes = {event: TABLE[State.PAUSED, event] for event in Event}
+    assert changes.pop(Event.RESUMED) is State.QUEUED
+    assert changes.pop(Event.CANCELLED) is State.CANCELLED
+    assert set(changes.values()) == {State.PAUSED}
 
 
 # What is in the way.

@@ -428,3 +428,161 @@ def test_what_is_requested_has_its_turn_while_many_answers_wait(
         assert 0 < filler.status.bars_added < 20 * 4
         run(filler)
         assert filler.status.bars_added == 21 * 4
+
+
+# Paused.
+
+
+def pause(filler, number=1):
+    return ask(filler, "POST", "/fills/pause", id=str(number))
+
+
+def resume(filler, number=1):
+    return ask(filler, "POST", "/fills/resume", id=str(number))
+
+
+def test_a_paused_fill_requests_nothing_and_the_last_days_are_kept(
+    filler, connection, clock, data_dir
+):
+    fill(filler, "2026-06-01")
+    said = pause(filler)
+    assert (said["state"], said["paused_at"]) == ("paused", "2026-11-20T15:00:00+00:00")
+    run(filler)
+    assert first_day(data_dir) == "2026-11-17"
+    clock.now += DAY
+    run(filler)
+    assert (data_dir / "AAPL_1d.csv").read_text().splitlines()[-1][:10] == "2026-11-21"
+    assert min(start for _, _, start, _ in connection.requested) >= utc("2026-11-16")
+    assert state(filler) == "paused"
+    assert filler.status.fills == {"paused": 1}
+    assert filler.status.series_troubled == 0
+
+
+def test_a_resumed_fill_goes_on(filler, data_dir):
+    fill(filler, "2026-06-01")
+    pause(filler)
+    run(filler)
+    said = resume(filler)
+    assert (said["state"], said["paused_at"]) == ("queued", None)
+    run(filler)
+    assert first_day(data_dir) == "2026-06-01"
+    assert state(filler) == "done"
+
+
+def test_a_fill_stays_paused_after_a_restart(filler, make_filler, data_dir):
+    fill(filler, "2026-06-01")
+    pause(filler)
+    again = make_filler()
+    run(again)
+    assert state(again) == "paused"
+    assert first_day(data_dir) == "2026-11-17"
+
+
+def test_a_paused_fill_keeps_the_counts_of_its_bars(filler, connection):
+    connection.absent = {utc(f"2026-11-{day}") for day in range(10, 18)}
+    fill(filler)
+    run(filler)
+    pause(filler)
+    run(filler)
+    (one,) = fills(filler)
+    assert (one["state"], one["why"]) == ("paused", "")
+    assert (one["expected"], one["present"], one["missing"]) == (20, 12, {"unproven": 8})
+
+
+def test_a_fill_that_is_requested_again_is_not_paused_any_more(filler, data_dir):
+    fill(filler, "2026-06-01")
+    pause(filler)
+    assert (fill(filler, "2026-06-01")["id"], state(filler)) == (1, "queued")
+    run(filler)
+    assert first_day(data_dir) == "2026-06-01"
+
+
+def test_a_paused_fill_takes_nothing_away_from_another(filler, data_dir):
+    fill(filler, "2026-06-01")
+    fill(filler, "2026-11-01")
+    pause(filler)
+    run(filler)
+    assert first_day(data_dir) == "2026-11-01"
+    assert [one["state"] for one in fills(filler)] == ["paused", "done"]
+
+
+def test_a_paused_fill_can_be_cancelled(filler):
+    fill(filler)
+    pause(filler)
+    ask(filler, "DELETE", "/fills", id="1")
+    assert state(filler) == "cancelled"
+
+
+@pytest.mark.parametrize("number", ["7", "", "-1", "1.5", "²", "9" * 30])
+def test_a_fill_that_is_not_there_cannot_be_paused(filler, number):
+    fill(filler)
+    for change in (pause, resume):
+        with pytest.raises(UnknownFill, match="there is no fill"):
+            change(filler, number)
+
+
+def test_a_fill_that_is_done_or_cancelled_cannot_be_paused(filler):
+    fill(filler)
+    run(filler)
+    with pytest.raises(InvalidRequest, match="fill 1 is done"):
+        pause(filler)
+    ask(filler, "DELETE", "/fills", id="1")
+    with pytest.raises(InvalidRequest, match="fill 1 is cancelled") as refused:
+        resume(filler)
+    assert refused.value.hint == "request it again"
+
+
+# What comes next.
+
+
+def queue(filler):
+    listed = ask(filler, "GET", "/fills")
+    return [(one["symbol"], one["timeframe"], one["state"]) for one in listed["queue"]]
+
+
+def test_the_queue_has_the_series_in_the_order_of_the_next_batches(
+    make_filler, connection, put, clock
+):
+    for name in ("AAPL_1d", "IBM_1d", "MSFT_1d", "MSFT_1h", "SPY_1d"):
+        put(name)
+    filler = make_filler(ktrdr_gap_batch_symbols=1)
+    connection.bars_refusals = {"IBM": RequestFailed("IB's 162")}
+    run(filler)
+    connection.connected = False
+    clock.now += DAY
+    filler.step()
+    assert queue(filler) == [
+        ("AAPL", "1d", "next"),
+        ("IBM", "1d", "next"),
+        ("MSFT", "1h", "next"),
+        ("MSFT", "1d", "next"),
+        ("SPY", "1d", "next"),
+    ]
+    put("ACME_1d")
+    filler.note_changed_files(["ACME_1d.csv"])
+    filler.step()
+    assert queue(filler)[0] == ("ACME", "1d", "next")  # it has never had a turn
+    connection.connected = True
+    filler.step()
+    assert "ACME" not in [symbol for symbol, _, _ in queue(filler)]
+    assert queue(filler)[0] == ("AAPL", "1d", "next")
+    listed = ask(filler, "GET", "/fills")
+    assert (
+        listed["queue"][0]["why"] == "has waited since its last turn at 2026-11-20T15:00:00+00:00"
+    )
+    assert listed["queue"][0]["missing"] == 1
+    assert "1 at a time" in listed["rule"]
+
+
+def test_the_queue_says_when_a_refused_series_is_tried_again(filler, connection):
+    connection.refusals = {"AAPL": RequestFailed("IB's 162")}
+    run(filler)
+    (one,) = ask(filler, "GET", "/fills")["queue"]
+    assert (one["state"], one["why"]) == ("later", "tried again later: IB's 162")
+    assert one["at"] == "2026-11-20T15:00:30+00:00"
+
+
+def test_nothing_is_queued_when_nothing_is_missing(filler):
+    assert queue(filler) == []
+    run(filler)
+    assert queue(filler) == []

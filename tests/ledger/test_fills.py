@@ -191,3 +191,80 @@ def test_what_stands_in_the_log_of_such_a_ledger_alone_is_not_lost(records, path
         make_another_versions(path)
         assert path.with_name("ledger.sqlite-wal").stat().st_size
         assert records.request(AAPL, 5 * DAY, NOW + 60) == fill
+
+
+# Paused.
+
+
+def test_a_paused_fill_is_wanted_no_more_until_it_is_resumed(records, path):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    paused = records.pause(fill.id, COUNTS, NOW + 7)
+    assert (paused.state, paused.paused_at, paused.counts) == (State.PAUSED, NOW + 7, COUNTS)
+    assert FillRecords(path).listed() == [paused]
+    assert wanted(path) is None
+    resumed = records.resume(fill.id)
+    assert (resumed.state, resumed.paused_at) == (State.QUEUED, None)
+    assert wanted(path) == 5 * DAY
+    assert records.listed() == [resumed]
+
+
+def test_a_fill_that_is_paused_twice_is_paused_since_the_first_time(records):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    records.pause(fill.id, COUNTS, NOW + 7)
+    assert records.pause(fill.id, None, NOW + 9).paused_at == NOW + 7
+
+
+def test_a_fill_that_was_paused_meanwhile_is_not_done(records):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    records.pause(fill.id, None, NOW)
+    records.complete(fill.id, COUNTS, NOW)
+    assert records.listed()[0].state is State.PAUSED
+
+
+def test_what_is_not_there_is_neither_paused_nor_resumed(records):
+    assert records.pause(7, None, NOW) is None
+    assert records.resume(7) is None
+
+
+OLD_FILLS = (
+    "CREATE TABLE fills (id INTEGER PRIMARY KEY AUTOINCREMENT, series TEXT, since INTEGER, "
+    "asked_at INTEGER, state TEXT, ended_at INTEGER, expected INTEGER, present INTEGER, "
+    "missing TEXT)"
+)
+
+
+@pytest.fixture
+def of_before(path):
+    """A ledger as it was before fills could be paused."""
+    path.parent.mkdir(exist_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as old, old:
+        old.execute(OLD_FILLS)
+        row = (str(AAPL), 5 * DAY, NOW, "queued")
+        old.execute("INSERT INTO fills (series, since, asked_at, state) VALUES (?, ?, ?, ?)", row)
+        old.execute(f"PRAGMA user_version = {LEDGER.version}")
+
+
+@pytest.mark.usefixtures("of_before")
+def test_fills_of_before_they_could_be_paused_are_listed_and_paused(records, path):
+    (fill,) = records.listed()
+    assert (fill.series, fill.paused_at) == (AAPL, None)
+    assert records.pause(fill.id, None, NOW).state is State.PAUSED
+    assert FillRecords(path).listed()[0].paused_at == NOW
+
+
+@pytest.mark.usefixtures("of_before")
+def test_fills_of_a_damaged_ledger_of_before_are_taken_over(records, path):
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("PRAGMA user_version = 99")
+    open_database(path, LEDGER).close()
+    (fill,) = records.listed()
+    assert (fill.series, fill.since, fill.state) == (AAPL, 5 * DAY, State.QUEUED)
+
+
+def test_a_paused_fill_of_a_damaged_ledger_stays_paused(records, path):
+    fill = records.request(AAPL, 5 * DAY, NOW)
+    paused = records.pause(fill.id, COUNTS, NOW)
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.execute("PRAGMA user_version = 99")
+    open_database(path, LEDGER).close()
+    assert records.listed() == [paused]
