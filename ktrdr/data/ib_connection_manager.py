@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from ktrdr.config.running_group import settings_to_run_with
 from ktrdr.config.settings import Settings
-from ktrdr.errors import AlreadyRunning, StoreUnwritable
+from ktrdr.errors import AlreadyRunning, StoreUnwritable, UnknownContract
+from ktrdr.ib.candidates import AmbiguousContract, candidate_messages
 from ktrdr.ib.client import LIBRARY
 from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_facts import ContractFacts
@@ -40,6 +41,7 @@ from ktrdr.ipc.query import (
     span_from_query,
     timeframe_from_query,
 )
+from ktrdr.ipc.series_messages import CandidateContract, ContractCandidates
 from ktrdr.ipc.server import Handler, LocalServer
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
@@ -195,6 +197,27 @@ class PersistentIbConnectionManager:
         """IB's details of the instrument's contract, at most an hour old."""
         return await self._sessions.contract(instrument)
 
+    async def candidates(self, instrument: Instrument) -> ContractCandidates:
+        """The contracts that the instrument may stand for; one that IB refuses is not recorded."""
+        before = {one.symbol for one in self._requests.refused}
+        try:
+            facts = await self.contract(instrument)
+        except UnknownContract as error:
+            if instrument.symbol not in before:
+                self._requests.forget_refusal(instrument.symbol)
+            found = error.candidates if isinstance(error, AmbiguousContract) else ()
+            listed = candidate_messages(instrument.symbol, found, self._now().date())
+            return ContractCandidates(instrument.symbol, listed, error.message, error.hint)
+        one = CandidateContract(
+            facts.con_id,
+            facts.local_symbol,
+            facts.exchange,
+            facts.currency,
+            facts.long_name,
+            facts.last_trade_date,
+        )
+        return ContractCandidates(instrument.symbol, [one])
+
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
         """The contract's own sessions in `[start, end)`, and those of the coming days."""
         return await self._sessions.sessions(instrument, start, end)
@@ -271,6 +294,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         ("GET", "/bars"): api.bars,
         ("GET", "/head"): api.head,
         ("GET", "/contract"): api.contract,
+        ("GET", "/candidates"): api.candidates,
         ("GET", "/sessions"): api.sessions,
         ("GET", "/history"): api.history,
         ("GET", "/clock"): api.clock,
@@ -314,6 +338,9 @@ class _LocalApi:
         answer = to_json(facts)
         del answer["hours"]  # GET /sessions has them
         return answer
+
+    async def candidates(self, query: Mapping[str, str]) -> Json:
+        return to_json(await self._manager.candidates(instrument_from_query(query)))
 
     async def sessions(self, query: Mapping[str, str]) -> Json:
         start, end = span_from_query(query)

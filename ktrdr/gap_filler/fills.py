@@ -31,6 +31,9 @@ from ktrdr.market.instruments import Series
 from ktrdr.times import moment
 
 _REBUILDING = Trouble("IB revised its bars: the whole series is rebuilt first")
+_UNWATCHED = Trouble(
+    "its series is not watched", "add it again with ktrdr watch add, or cancel the fill"
+)
 _NO_COUNTS = RecentCounts()
 
 
@@ -64,6 +67,8 @@ class FillContext:
     """Why nothing at all is requested."""
     clocks_agree: bool
     now: float
+    unwatched: frozenset[Series] = frozenset()
+    """Series that are left alone."""
 
 
 class Fills:
@@ -194,7 +199,7 @@ class Fills:
                 is_requested=str(fill.series) in snapshot.current,
                 error=self._error_of(fill, series_state),
                 retry_at=series_state.retry_at if series_state else 0.0,
-                hold=_REBUILDING if series_state and series_state.is_rebuilding else snapshot.hold,
+                hold=_hold(fill, series_state, snapshot),
             )
         )
         state = TABLE[fill.state, event]
@@ -205,6 +210,13 @@ class Fills:
 
     def _error_of(self, fill: Fill, series_state: SeriesSnapshot | None) -> KtrdrError | None:
         return None if series_state is None or fill.id in self._unseen else series_state.error
+
+
+def _hold(fill: Fill, series: SeriesSnapshot | None, snapshot: FillContext) -> Trouble | None:
+    """Why nothing is requested for the fill, apart from errors of its series."""
+    if fill.series in snapshot.unwatched:
+        return _UNWATCHED
+    return _REBUILDING if series and series.is_rebuilding else snapshot.hold
 
 
 def _counted(assessed: AssessedFill, now: float) -> AssessedFill:

@@ -33,6 +33,7 @@ from ktrdr.gap_filler.scan_schedule import ScanSchedule
 from ktrdr.gap_filler.states import Event, Phase, State
 from ktrdr.gap_filler.status_report import Published, StatusReport
 from ktrdr.gap_filler.store_health import StoreHealth
+from ktrdr.gap_filler.watch_list import WatchRequests
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import GapFillerStatus, Json
 from ktrdr.ledger.fills import FillRecords
@@ -102,6 +103,8 @@ class GapFiller:
         )
         self.requests = self._fill_requests(fills)
         """Fills, as people request them. For any thread."""
+        self.watch_list = self._watch_requests(connection)
+        """Which series are kept. For any thread."""
 
     def _fill_requests(self, fills: Fills) -> FillRequests:
         return FillRequests(
@@ -111,6 +114,16 @@ class GapFiller:
             self._report.snapshot_now,
             self.note_changed_files,
             self.request_scan,
+        )
+
+    def _watch_requests(self, connection: LocalClient) -> WatchRequests:
+        return WatchRequests(
+            self._scan.store,
+            connection,
+            lambda: self._health.ownership.check(self._gateway.source),
+            lambda: self.published.store,
+            self.note_changed_files,
+            self._gateway.clocks.now,
         )
 
     # Any thread.

@@ -59,6 +59,8 @@ class StoreSnapshot:
     requested: Mapping[Series, Sequence[tuple[int, int]]] = field(default_factory=dict)
     """The intervals being requested."""
     scan_time: float | None = None
+    unwatched: frozenset[Series] = frozenset()
+    """Series that are left alone, since instruments.toml says so."""
     current: Collection[str] = ()
     """Series that are being filled."""
     is_refused: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ktrdr.completeness.fill import DAY_HINT
@@ -12,6 +12,7 @@ from ktrdr.gap_filler.coverage_grid import CoverageGrids, span_of
 from ktrdr.gap_filler.fill_requests import series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.gap_filler.queue import rule
+from ktrdr.gap_filler.watch_list import WatchRequests
 from ktrdr.ipc.codec import to_json, to_text
 from ktrdr.ipc.messages import ACCEPTED, Json, OutageCosts
 from ktrdr.ipc.query import spans_from_query, time_from_text, timeframe_from_query
@@ -36,6 +37,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("GET", "/grid"): _grid(filler),
         ("POST", "/scan"): scan,
         **_fill_routes(filler),
+        **_series_routes(filler.watch_list),
     }
 
 
@@ -124,4 +126,23 @@ def _fill_routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("DELETE", "/fills"): cancel,
         ("POST", "/fills/pause"): pause,
         ("POST", "/fills/resume"): resume,
+    }
+
+
+def _series_routes(watch: WatchRequests) -> Mapping[tuple[str, str], Handler]:
+    """Series: listed, added, removed, changed; and their contracts."""
+
+    def route(answer: Callable[[Mapping[str, str]], object]) -> Handler:
+        async def respond(query: Mapping[str, str]) -> Json:
+            return to_json(await asyncio.to_thread(answer, query))
+
+        return respond
+
+    return {
+        ("GET", "/series"): route(lambda _query: watch.listed()),
+        ("POST", "/series"): route(watch.add),
+        ("DELETE", "/series"): route(watch.remove),
+        ("POST", "/series/settings"): route(watch.change),
+        ("PATCH", "/series"): route(watch.change),
+        ("GET", "/series/candidates"): route(watch.candidates),
     }

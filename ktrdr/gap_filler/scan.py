@@ -29,6 +29,28 @@ INVALID_NAME_HINT = "give it the name of a series, such as AAPL_1m.csv, or move 
 """What to do about a file whose name is not that of a series."""
 
 
+class _ChangedNames:
+    """Names of files that may have changed since they were assessed. For any thread."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self._lock = threading.Lock()
+
+    def note(self, names: Iterable[str]) -> None:
+        with self._lock:
+            self._names.update(names)
+
+    def discard(self, name: str) -> None:
+        with self._lock:
+            self._names.discard(name)
+
+    def take(self) -> set[str]:
+        """All of them; they are noted no more."""
+        with self._lock:
+            names, self._names = self._names, set()
+        return names
+
+
 class Scan:
     """The series of one store. For the stepping thread, except `note_changed`."""
 
@@ -49,15 +71,15 @@ class Scan:
         self._report = report
         self.series: dict[Series, SeriesState] = {}
         """In order of their names."""
+        self.unwatched: frozenset[Series] = frozenset()
+        """Those that are left alone, since instruments.toml says so."""
         self.invalid_names: tuple[str, ...] = ()
         """Messages about files of no series, from the last listing."""
         self._checks_are_planned = False
         """The series to compare with IB were chosen since the last assessment."""
         self._behind: deque[SeriesState] = deque()
         """Series whose past is to be assessed while there is nothing else to do."""
-        self._changed: set[str] = set()
-        self._changed_lock = threading.Lock()
-        """Names of files that may have changed since they were assessed."""
+        self._changed = _ChangedNames()
 
     def leave_damaged_ledger(self, why: DatabaseError) -> None:
         """Begin a new ledger: this one is damaged. DatabaseError, OSError: as when opening."""
@@ -71,14 +93,11 @@ class Scan:
 
     def note_changed(self, names: Iterable[str]) -> None:
         """Note that these files were created, changed or removed. From any thread."""
-        with self._changed_lock:
-            self._changed.update(names)
+        self._changed.note(names)
 
     def take_changed(self) -> set[str]:
         """The files noted since the last call."""
-        with self._changed_lock:
-            names, self._changed = self._changed, set()
-        return names
+        return self._changed.take()
 
     def list_all(self) -> Mapping[Series, MalformedFile]:
         """List the series anew; returns those that have no file of their own, and why.
@@ -93,13 +112,14 @@ class Scan:
         for line in filter(None, lines):
             self._report("store", InvalidRequest(line, hint=INVALID_NAME_HINT))
         entries = self._entries_of_now()
-        self.series = {s: self._known(s, entries.get(s.symbol)) for s in ordered}
-        return blocked
+        self.unwatched = frozenset(s for s in ordered if not is_watched(s, entries.get(s.symbol)))
+        watched = [series for series in ordered if series not in self.unwatched]
+        self.series = {s: self._known(s, entries.get(s.symbol)) for s in watched}
+        return {series: why for series, why in blocked.items() if series in self.series}
 
     def _entries_of_now(self) -> dict[str, object]:
         """The entries of instruments.toml; its changes until now need not be assessed any more."""
-        with self._changed_lock:
-            self._changed.discard(INSTRUMENTS)
+        self._changed.discard(INSTRUMENTS)
         try:
             return tables_of(self.store.folder)
         except Exception:
@@ -137,7 +157,9 @@ class Scan:
         without_file = [
             series for series, one in self.series.items() if one.error_state.state is State.NO_FILE
         ]
-        for series in sorted({*changed, *blocked, *without_file}, key=_order):
+        left_alone = {s for s in changed if not is_watched(s, entries.get(s.symbol))}
+        self.unwatched |= left_alone
+        for series in sorted({*changed, *blocked, *without_file} - self.unwatched, key=_order):
             if series in found or series in blocked:
                 self._assess_one(series, entries.get(series.symbol), blocked.get(series))
             elif (state := self.series.get(series)) is not None:
@@ -297,6 +319,14 @@ def _series_of(name: str) -> Series | None:
         return parse_series(name)
     except ValueError:
         return None
+
+
+def is_watched(series: Series, entry: object) -> bool:
+    """Whether a series is kept, by its entry in instruments.toml; a wrong entry is reported."""
+    try:
+        return instrument_of_entry(series.symbol, entry).is_watched(series.timeframe)
+    except Misconfigured:
+        return True
 
 
 def _by_age(states: Iterable[SeriesState]) -> list[str]:

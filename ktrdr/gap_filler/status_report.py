@@ -121,6 +121,7 @@ class StatusReport:
             {series: state.snapshot for series, state in self.scan.series.items()},
             self.scheduler.fetcher.requested,
             self.schedule.last_time,
+            self.scan.unwatched,
             frozenset(self.scheduler.fetcher.current),
             is_refused=self.phase.state is State.REFUSED,
             is_sure=self.clocks.agree and self.schedule.is_up_to_date,
@@ -148,6 +149,7 @@ class StatusReport:
             Trouble(why, phase.hint) if phase.state.is_held else None,
             self.clocks.agree and self.schedule.is_up_to_date,
             self.clocks.now(),
+            store.unwatched,
         )
 
     def _status(self, store: StoreSnapshot, source: str, *, is_running: bool) -> GapFillerStatus:

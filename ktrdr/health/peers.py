@@ -27,7 +27,7 @@ from ktrdr.ipc.messages import (
     SeriesStatus,
     StoreCoverage,
 )
-from ktrdr.ipc.series_messages import CoverageGrid
+from ktrdr.ipc.series_messages import ContractCandidates, CoverageGrid, SeriesChange, WatchList
 
 T = TypeVar("T")
 
@@ -36,6 +36,9 @@ REQUEST_TIMEOUT_S = 2.0
 
 _WRITE_TIMEOUT_S = 5.0
 """The time-out of requests that are written down: a ledger may be locked for a moment."""
+
+_CONTRACT_S = 30.0
+"""The time-out of requests for which IB may be asked about contracts, up to twice."""
 
 _FRESH_S = 0.5
 _COVERAGE_FRESH_S = 3.0
@@ -148,6 +151,41 @@ class Peers:
     def resume_fill(self, number: str) -> Json:
         """Go on with a paused fill; returns it. Raises the gap filler's errors."""
         return self._gap_filler.post("/fills/resume", _WRITE_TIMEOUT_S, id=number)
+
+    def watch_list(self) -> Answer[WatchList]:
+        """All files of the store, kept or not."""
+        return _answer(
+            lambda: self._gap_filler.request(WatchList, "GET", "/series", REQUEST_TIMEOUT_S)
+        )
+
+    def add_series(self, wanted: Mapping[str, str]) -> SeriesChange:
+        """Keep a series: `symbol`, `timeframe`, and `since`, `con_id`, `unchecked`, `dry_run`.
+
+        Raises the gap filler's errors; an ambiguous or unknown symbol is none, see `outcome`.
+        """
+        return self._gap_filler.request(SeriesChange, "POST", "/series", _CONTRACT_S, **wanted)
+
+    def remove_series(self, symbol: str, timeframe: str) -> SeriesChange:
+        """Do not keep a series any more; its file stays. Raises the gap filler's errors."""
+        series = {"symbol": symbol, "timeframe": timeframe}
+        return self._gap_filler.request(
+            SeriesChange, "DELETE", "/series", _WRITE_TIMEOUT_S, **series
+        )
+
+    def change_series(self, wanted: Mapping[str, str]) -> SeriesChange:
+        """Change how a series is kept: `symbol`, `timeframe`, and `since` or `con_id`.
+
+        Raises the gap filler's errors.
+        """
+        return self._gap_filler.request(
+            SeriesChange, "POST", "/series/settings", _CONTRACT_S, **wanted
+        )
+
+    def candidates(self, symbol: str) -> ContractCandidates:
+        """The contracts that a symbol may stand for. Raises the gap filler's errors."""
+        return self._gap_filler.request(
+            ContractCandidates, "GET", "/series/candidates", _CONTRACT_S, symbol=symbol
+        )
 
     def _fetch_open_fills(self) -> list[FillStatus]:
         listed = self._gap_filler.request(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)

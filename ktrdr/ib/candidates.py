@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from ktrdr.errors import UnknownContract
+from ktrdr.ipc.series_messages import CandidateContract
 from ktrdr.market.instruments import (
     FUTURE_MONTHS,
     DatedFuture,
@@ -54,6 +56,14 @@ class Candidate:
     long_name: str = ""
 
 
+class AmbiguousContract(UnknownContract):
+    """IB knows several contracts for a symbol, or none."""
+
+    def __init__(self, message: str, *, hint: str, candidates: Sequence[Candidate]) -> None:
+        super().__init__(message, hint=hint)
+        self.candidates = candidates
+
+
 def candidate_of(details: Any) -> Candidate:
     """One of several contracts, from its details (TWS API, `ContractDetails`)."""
     contract = details.contract
@@ -68,6 +78,27 @@ def candidate_of(details: Any) -> Candidate:
         expiry=contract.lastTradeDateOrContractMonth,
         long_name=details.longName,
     )
+
+
+def candidate_messages(
+    symbol: str, candidates: Sequence[Candidate], today: date
+) -> list[CandidateContract]:
+    """The contracts named `symbol`, each with the line for `instruments.toml` that identifies it.
+
+    Those that expire next come first, and those that have expired last.
+    """
+    ordered = sorted(candidates, key=lambda one: (_has_expired(one, today), one.expiry))
+    found = []
+    for one in ordered:
+        name, value = singled_out(one, candidates)
+        lines = "\n".join([_table(symbol), _line(name, value)])
+        described = (one.local_symbol, one.primary_exchange or one.exchange, one.currency)
+        found.append(
+            CandidateContract(
+                one.con_id, *described, one.long_name, one.expiry, {name: value}, lines
+            )
+        )
+    return found
 
 
 def which_is_meant(symbol: str, candidates: Sequence[Candidate], today: date) -> str:

@@ -22,11 +22,10 @@ from ktrdr.errors import (
     NotConnected,
     RequestFailed,
     TimedOut,
-    UnknownContract,
 )
 from ktrdr.ib import connect_errors, raw_messages
 from ktrdr.ib.bars_answer import ReceivedBars, checked, start_of, start_of_odd
-from ktrdr.ib.candidates import candidate_of, which_is_meant
+from ktrdr.ib.candidates import AmbiguousContract, candidate_of, which_is_meant
 from ktrdr.ib.contract_facts import ContractFacts, facts_of
 from ktrdr.ib.error_codes import NoDataError, Weight, translate, weight
 from ktrdr.ib.framing import Frames, NoMessageError
@@ -178,13 +177,12 @@ class IbClient:
         if not all(hasattr(one, "contract") for one in found):
             raise RequestFailed(f"IB sent an answer to another request: {instrument.symbol}")
         if len(found) != 1:
-            raise UnknownContract(
+            candidates = [candidate_of(one) for one in found]
+            today = datetime.now(UTC).date()
+            raise AmbiguousContract(
                 f"IB knows {len(found)} contracts for {instrument.symbol} ({_kind(instrument)})",
-                hint=which_is_meant(
-                    instrument.symbol,
-                    [candidate_of(one) for one in found],
-                    datetime.now(UTC).date(),
-                ),
+                hint=which_is_meant(instrument.symbol, candidates, today),
+                candidates=candidates,
             )
         return facts_of(found[0], extended_hours=instrument.extended_hours)
 

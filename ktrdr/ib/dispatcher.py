@@ -73,6 +73,10 @@ class Requests:
         """How many requests may be in flight now."""
         return self._turns.pacer.at_once
 
+    def forget_refusal(self, symbol: str) -> None:
+        """Do not list the contract as refused: nobody keeps it."""
+        self._refused.note_answer(symbol)
+
     @property
     def refused(self) -> tuple[RefusedContract, ...]:
         """Contracts whose data IB refuses, and that were requested recently."""

@@ -89,6 +89,8 @@ class Instrument:
     """False: regular hours (IB's `useRTH=1`)."""
     since: Mapping[str, date] = field(default_factory=dict, compare=False)
     """Timeframe (`""`: all of them) → the day from which history is wanted."""
+    watch: Mapping[str, bool] = field(default_factory=dict, compare=False)
+    """Timeframe (`""`: all of them) → whether the series is kept; by default it is."""
 
     @property
     def ib_symbol(self) -> str:
@@ -113,6 +115,10 @@ class Instrument:
     def since_for(self, timeframe: Timeframe) -> date | None:
         """The day from which history of this timeframe is requested; None: the entry has none."""
         return self.since.get(timeframe.value, self.since.get(""))
+
+    def is_watched(self, timeframe: Timeframe) -> bool:
+        """Whether the series of this timeframe is kept complete."""
+        return self.watch.get(timeframe.value, self.watch.get("", True))
 
 
 def check_symbol(symbol: str) -> str:
@@ -218,6 +224,8 @@ def read_instruments(text: str, name: str = "instruments.toml") -> dict[str, dic
     since = { "1d" = 2005-01-01, "1m" = 2026-01-01 }   # or one date for all timeframes
     ["BRK.B"]
     local_symbol = "BRK B"
+    [TSLA]
+    watch = { "1m" = false }   # its file is left alone; false: all of its files
     ```
     Misconfigured names the entry, the value and what was expected.
     """
@@ -242,8 +250,11 @@ def check_entry(where: str, symbol: str, entry: object) -> dict[str, Any]:
     for key, value in entry.items():
         if key == "since":
             checked[key] = _read_since(where, value)
+        elif key == "watch":
+            checked[key] = _read_watch(where, value)
         elif key not in _FIELDS:
-            raise Misconfigured(f"{where} {key}: expected one of {', '.join([*_FIELDS, 'since'])}")
+            known = ", ".join([*_FIELDS, "since", "watch"])
+            raise Misconfigured(f"{where} {key}: expected one of {known}")
         else:
             if not accepts(key, value):
                 raise Misconfigured(f"{where} {key} = {value!r}: expected {_FIELDS[key][1]}")
@@ -251,13 +262,29 @@ def check_entry(where: str, symbol: str, entry: object) -> dict[str, Any]:
     return checked
 
 
+def _by_timeframe(where: str, name: str, value: object) -> dict[str, object]:
+    """A value for all timeframes, or a table timeframe → value."""
+    table = value if isinstance(value, dict) else {"": value}
+    for timeframe in table:
+        if timeframe and timeframe not in {t.value for t in Timeframe}:
+            raise Misconfigured(f"{where} {name}.{timeframe}: expected a timeframe")
+    return table
+
+
+def _read_watch(where: str, value: object) -> dict[str, bool]:
+    """`watch`: true or false for all timeframes, or a table timeframe → true or false."""
+    watch: dict[str, bool] = {}
+    for timeframe, is_watched in _by_timeframe(where, "watch", value).items():
+        if not isinstance(is_watched, bool):
+            raise Misconfigured(f"{where} watch = {is_watched!r}: expected true or false")
+        watch[timeframe] = is_watched
+    return watch
+
+
 def _read_since(where: str, value: object) -> dict[str, date]:
     """`since`: a date for all timeframes, or a table timeframe → date."""
-    table = value if isinstance(value, dict) else {"": value}
     since: dict[str, date] = {}
-    for timeframe, day in table.items():
-        if timeframe and timeframe not in {t.value for t in Timeframe}:
-            raise Misconfigured(f"{where} since.{timeframe}: expected a timeframe")
+    for timeframe, day in _by_timeframe(where, "since", value).items():
         if not isinstance(day, date):
             raise Misconfigured(f"{where} since = {day!r}: expected a date such as 2020-01-01")
         since[timeframe] = day.date() if isinstance(day, datetime) else day
