@@ -1,5 +1,10 @@
 """The command line `ktrdr`."""
 
 from ktrdr.cli.commands import app
+from ktrdr.cli.contract import contract
+from ktrdr.cli.watch import watch
+
+app.add_typer(watch, name="watch")
+app.command()(contract)
 
 __all__ = ["app"]

@@ -152,11 +152,9 @@ class Peers:
         """Go on with a paused fill; returns it. Raises the gap filler's errors."""
         return self._gap_filler.post("/fills/resume", _WRITE_TIMEOUT_S, id=number)
 
-    def watch_list(self) -> Answer[WatchList]:
-        """All files of the store, kept or not."""
-        return _answer(
-            lambda: self._gap_filler.request(WatchList, "GET", "/series", REQUEST_TIMEOUT_S)
-        )
+    def watch_list(self) -> WatchList:
+        """All files of the store, kept or not. Raises the gap filler's errors."""
+        return self._gap_filler.request(WatchList, "GET", "/series", REQUEST_TIMEOUT_S)
 
     def add_series(self, wanted: Mapping[str, str]) -> SeriesChange:
         """Keep a series: `symbol`, `timeframe`, and `since`, `con_id`, `unchecked`, `dry_run`.
