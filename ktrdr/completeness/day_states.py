@@ -34,7 +34,7 @@ class DayState(StrEnum):
     OUTSIDE = "outside"
     """Not kept, not known, or still to come."""
     CLOSED = "closed"
-    """No session that day."""
+    """No session that day, or a holiday: IB's sessions lack it, and its bars are proven absent."""
     NO_TRADES = "no_trades"
     """All expected bars are proven absent."""
     COMPLETE = "complete"
@@ -145,6 +145,7 @@ def row_of(
         inside = (place >= 0) & (place < len(ranks))
         part_ranks = _ranks_of(part, open_state)
         ranks[place[inside]] = _worse(ranks[place[inside]], part_ranks[inside])
+    _mark_holidays(ranks, first, schedule)
     return DayRow(first, _CHARACTERS[ranks].tobytes().decode())
 
 
@@ -170,6 +171,15 @@ def _mark_closed(ranks: _Ranks, first: int, schedule: Schedule | None, today: in
     days = first + DAY_S * np.arange(len(ranks), dtype=np.int64)
     is_known = (schedule.start <= days) & (days + DAY_S <= schedule.end) & (days <= today)
     ranks[is_known & ~np.isin(days, schedule.columns[2])] = _RANK[DayState.CLOSED]
+
+
+def _mark_holidays(ranks: _Ranks, first: int, schedule: Schedule | None) -> None:
+    """Mark days as closed that IB's sessions lack, and whose bars are all proven absent."""
+    if schedule is None or not schedule.denied:
+        return
+    place = (np.array(schedule.denied, np.int64) - first) // DAY_S
+    place = place[(place >= 0) & (place < len(ranks))]
+    ranks[place[ranks[place] == _RANK[DayState.NO_TRADES]]] = _RANK[DayState.CLOSED]
 
 
 def _ranks_of(part: Coverage, open_state: DayState) -> _Ranks:

@@ -20,8 +20,7 @@ from filelock import FileLock, Timeout
 
 from ktrdr.config.running_group import settings_to_run_with
 from ktrdr.config.settings import Settings
-from ktrdr.errors import AlreadyRunning, StoreUnwritable, UnknownContract
-from ktrdr.ib.candidates import AmbiguousContract, candidate_messages
+from ktrdr.errors import AlreadyRunning, StoreUnwritable
 from ktrdr.ib.client import LIBRARY
 from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_facts import ContractFacts
@@ -41,7 +40,7 @@ from ktrdr.ipc.query import (
     span_from_query,
     timeframe_from_query,
 )
-from ktrdr.ipc.series_messages import CandidateContract, ContractCandidates
+from ktrdr.ipc.series_messages import ContractCandidates
 from ktrdr.ipc.server import Handler, LocalServer
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
@@ -198,25 +197,8 @@ class PersistentIbConnectionManager:
         return await self._sessions.contract(instrument)
 
     async def candidates(self, instrument: Instrument) -> ContractCandidates:
-        """The contracts that the instrument may stand for; one that IB refuses is not recorded."""
-        before = {one.symbol for one in self._requests.refused}
-        try:
-            facts = await self.contract(instrument)
-        except UnknownContract as error:
-            if instrument.symbol not in before:
-                self._requests.forget_refusal(instrument.symbol)
-            found = error.candidates if isinstance(error, AmbiguousContract) else ()
-            listed = candidate_messages(instrument.symbol, found, self._now().date())
-            return ContractCandidates(instrument.symbol, listed, error.message, error.hint)
-        one = CandidateContract(
-            facts.con_id,
-            facts.local_symbol,
-            facts.exchange,
-            facts.currency,
-            facts.long_name,
-            facts.last_trade_date,
-        )
-        return ContractCandidates(instrument.symbol, [one])
+        """The contracts that the instrument may stand for, as IB knew them a minute ago at most."""
+        return await self._sessions.candidates(instrument)
 
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
         """The contract's own sessions in `[start, end)`, and those of the coming days."""

@@ -7,12 +7,14 @@ import logging
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 
-from ktrdr.errors import InvalidRequest, RequestFailed, TimedOut
+from ktrdr.errors import InvalidRequest, RequestFailed, TimedOut, UnknownContract
+from ktrdr.ib.candidates import AmbiguousContract, candidate_messages
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.dispatcher import Requests
 from ktrdr.ib.schedules import ReceivedSchedule, read_hours, read_schedule
+from ktrdr.ipc.series_messages import CandidateContract, ContractCandidates
 from ktrdr.market.instruments import Instrument
 from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import DAY_S
@@ -35,6 +37,8 @@ class ContractSessions:
         self._now = now
         self._facts: dict[Instrument, tuple[float, ContractFacts]] = {}
         self._past: dict[Instrument, tuple[float, Schedule]] = {}
+        self._unclear: dict[Instrument, tuple[float, ContractCandidates]] = {}
+        """Symbols that stand for no contract, or several."""
 
     def __repr__(self) -> str:
         return f"<ContractSessions, facts of {len(self._facts)}>"
@@ -49,6 +53,30 @@ class ContractSessions:
             )
             self._facts[instrument] = (requested_at, facts)
         return facts
+
+    async def candidates(self, instrument: Instrument) -> ContractCandidates:
+        """The contracts that the instrument may stand for, as IB knew them a minute ago at most.
+
+        IB refuses identical requests in quick succession. A symbol that it does not know is not
+        recorded as refused, since nobody keeps it.
+        """
+        at, known = self._unclear.get(instrument, (float("-inf"), None))
+        now = self._now().timestamp()
+        if known is not None and 0 <= now - at < _PAST_FRESH_S:
+            return known
+        before = {one.symbol for one in self._requests.refused}
+        try:
+            facts = await self.contract(instrument)
+        except UnknownContract as error:
+            if instrument.symbol not in before:
+                self._requests.forget_refusal(instrument.symbol)
+            found = _unclear(instrument, error, self._now().date())
+            self._unclear = self._unclear_since(now - _PAST_FRESH_S) | {instrument: (now, found)}
+            return found
+        return ContractCandidates(instrument.symbol, [_candidate(facts)])
+
+    def _unclear_since(self, since: float) -> dict[Instrument, tuple[float, ContractCandidates]]:
+        return {one: found for one, found in self._unclear.items() if found[0] > since}
 
     async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
         """The contract's own sessions in `[start, end)`, and those of the coming days.
@@ -121,6 +149,23 @@ class ContractSessions:
         if coming is not None and coming.sessions:
             return every_week(coming, instrument.sec_type, start, end)
         return by_rules(instrument.sec_type, start, end)
+
+
+def _unclear(instrument: Instrument, error: UnknownContract, today: date) -> ContractCandidates:
+    found = error.candidates if isinstance(error, AmbiguousContract) else ()
+    listed = candidate_messages(instrument.symbol, found, today)
+    return ContractCandidates(instrument.symbol, listed, error.message, error.hint)
+
+
+def _candidate(facts: ContractFacts) -> CandidateContract:
+    return CandidateContract(
+        facts.con_id,
+        facts.local_symbol,
+        facts.exchange,
+        facts.currency,
+        facts.long_name,
+        facts.last_trade_date,
+    )
 
 
 def _zone(

@@ -128,6 +128,20 @@ def test_a_day_without_a_session_is_closed_as_far_as_the_sessions_are_known():
     assert row_of(parts, DayState.FILLING, None, today).states == "c   "
 
 
+@pytest.mark.parametrize(
+    ("facts", "meant"),
+    [
+        ({"absent": at(10, 11)}, DayState.CLOSED),
+        ({"unproven": at(10, 11)}, DayState.WAITING),
+        ({"present": at(10), "absent": at(11)}, DayState.COMPLETE),
+    ],
+)
+def test_a_day_that_ibs_sessions_lack_is_a_holiday_once_its_bars_are_proven_absent(facts, meant):
+    session = Session(MONDAY + 36000, MONDAY + 43200, MONDAY)
+    schedule = Schedule("UTC", MONDAY, MONDAY + DAY, (session,), denied=(MONDAY - DAY, MONDAY))
+    assert state([coverage(**facts)], schedule=schedule) is meant
+
+
 def test_a_session_that_belongs_to_tomorrow_is_shown_there():
     row = row_of([coverage(present=at(10))], DayState.FILLING, None, MONDAY - DAY)
     assert (row.first, row.states, row.newest) == (MONDAY, "f", MONDAY)

@@ -92,6 +92,18 @@ def test_an_ambiguous_symbol_makes_nothing_until_one_is_chosen(watched, group, d
     assert (data_dir / "TWIN_1d.csv").read_text().splitlines()[1][:10] == "2026-11-10"
 
 
+def test_the_contracts_of_a_symbol_are_requested_once_in_a_minute(watched, group):
+    for timeframe in ("1d", "1h"):
+        assert add(watched, "TWIN", timeframe)["outcome"] == "ambiguous"
+        assert add(watched, "XYZQ", timeframe)["outcome"] == "unknown"
+    requested = [
+        one["symbol"]
+        for one in group.gateway.record
+        if (one["event"], one["kind"]) == ("received", "contract_details")
+    ]
+    assert (requested.count("TWIN"), requested.count("XYZQ")) == (1, 1)
+
+
 @pytest.mark.parametrize("symbol", ["XYZQ", "aapl"])
 def test_an_unknown_symbol_makes_nothing(watched, group, data_dir, symbol):
     said = add(watched, symbol)
