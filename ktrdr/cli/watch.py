@@ -123,6 +123,8 @@ class _Changes:
         self._as_json = as_json
         self._listed: list[Json] = []
         self._is_refused = False
+        self._shown: set[str] = set()
+        """Symbols whose candidates were shown."""
 
     def make(
         self,
@@ -151,7 +153,23 @@ class _Changes:
         self._is_refused |= made.is_refused
         self._listed.append(to_json(made))
         if not self._as_json:
-            _show(made)
+            self._show(made)
+
+    def _show(self, made: SeriesChange) -> None:
+        """Show a change; the candidates of a symbol only once."""
+        is_kept = not made.is_refused and made.outcome not in ("removed", "not_watched")
+        since = f", from {made.since.date()} on" if is_kept and made.since else ""
+        trial = " (only shown: nothing was changed)" if is_kept and made.is_trial else ""
+        show_line(f"{made.message}{since}{trial}")
+        if not made.is_refused or made.symbol in self._shown:
+            return
+        self._shown.add(made.symbol)
+        if made.candidates:
+            show_candidates(made.candidates)
+            command = f"ktrdr watch add {shlex.quote(made.symbol)} {made.timeframe}"
+            show_hint(f"choose one: {command} --con-id {made.candidates[0].con_id}")
+        else:
+            show_hint(made.hint)
 
     def end(self) -> None:
         """End the command, with exit code 1 if any was refused."""
@@ -159,18 +177,6 @@ class _Changes:
             show_json({"series": self._listed})
         if self._is_refused:
             sys.exit(REFUSED)
-
-
-def _show(made: SeriesChange) -> None:
-    since = f", from {made.since.date()} on" if made.since else ""
-    trial = " (only shown: nothing was changed)" if made.is_trial and not made.is_refused else ""
-    show_line(f"{made.message}{'' if made.is_refused else since}{trial}")
-    if made.outcome == "ambiguous":
-        show_candidates(made.candidates)
-        command = f"ktrdr watch add {shlex.quote(made.symbol)} {made.timeframe}"
-        show_hint(f"choose one: {command} --con-id {made.candidates[0].con_id}")
-    elif made.is_refused:
-        show_hint(made.hint)
 
 
 def _wanted(words: Sequence[str], from_file: Path | None) -> dict[Series, date | None]:

@@ -210,13 +210,10 @@ class WatchRequests:
 
     def _choices(self, instrument: Instrument) -> ContractCandidates:
         """All contracts of which the entry may have chosen one."""
-        found = self._requested(instrument)
         usual = {name: getattr(_NO_CHOICE, name) for name in _CHOOSING}
         open_ = replace(instrument, **usual)
-        if open_ == instrument:
-            return found
-        more = self._requested(open_)
-        return more if more.candidates else found
+        found = self._requested(open_)
+        return found if found.candidates or open_ == instrument else self._requested(instrument)
 
     def _requested(self, instrument: Instrument) -> ContractCandidates:
         now = int(self.clock())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tomlkit
+from tomlkit.items import Table
 
 from ktrdr.errors import Misconfigured, StoreUnwritable
 from ktrdr.market.instruments import read_instruments
@@ -162,7 +163,7 @@ def _set_by_timeframe(
         del entry[name]
     elif after.keys() == {""}:
         entry[name] = after[""]
-    elif isinstance(there, Mapping):
+    elif isinstance(there, Table):
         _update(there, after)
     else:
         table = tomlkit.inline_table()

@@ -41,10 +41,12 @@ def test_each_symbol_is_added_in_each_timeframe(ktrdr, group, data_dir):
 
 
 def test_an_ambiguous_symbol_shows_the_choice_and_the_others_are_added(ktrdr, data_dir):
-    result = ktrdr("watch", "add", "TWIN AAPL XYZQ 1d")
+    result = ktrdr("watch", "add", "TWIN AAPL XYZQ 1d 1h")
     assert result.exit_code == 1
-    assert files(data_dir) == ["AAPL_1d.csv"]
+    assert files(data_dir) == ["AAPL_1d.csv", "AAPL_1h.csv"]
     text = result.output
+    assert "TWIN_1h was not added: IB knows 2 contracts for TWIN" in text
+    assert text.count("\tNYSE\t") == 1  # the same choice is shown once
     assert "TWIN_1d was not added: IB knows 2 contracts for TWIN" in text
     nyse = next(line for line in text.splitlines() if "\tNYSE\t" in line)
     assert "primary_exchange = NYSE" in nyse
@@ -86,13 +88,13 @@ def test_a_symbol_with_a_space_is_one_argument(ktrdr):
 
 
 def test_a_series_is_removed_and_its_file_stays(ktrdr, group, data_dir):
-    ktrdr("watch", "add", "AAPL", "1d")
+    ktrdr("watch", "add", "AAPL", "1d", "since", "2026-11-10")
     group.fill()
     result = ktrdr("watch", "remove", "AAPL", "1d")
     assert (result.exit_code, files(data_dir)) == (0, ["AAPL_1d.csv"])
     assert result.output == "AAPL_1d is not kept any more; AAPL_1d.csv stays\n"
     group.fill()
-    assert ktrdr("watch", "list").output.splitlines()[1:] == ["AAPL_1d\tnot watched\t"]
+    assert ktrdr("watch", "list").output.splitlines()[1:] == ["AAPL_1d\tnot watched\t2026-11-10"]
     missing = ktrdr("watch", "remove", "AAPL", "1h")
     assert missing.exit_code == 1
     assert "AAPL_1h.csv is not in the store" in missing.output

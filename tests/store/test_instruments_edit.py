@@ -54,7 +54,12 @@ def changed(text, **change):
         (
             {"since": {"1m": None}},
             '[AAPL]\nsince = {"1d" = 2010-01-01, "1m" = 2020-01-01}\n',
-            '[AAPL]\nsince = {"1d" = 2010-01-01 }\n',
+            "[AAPL]\nsince = {1d = 2010-01-01}\n",
+        ),
+        (
+            {"since": {"1m": DAY}},
+            '[AAPL]\nsince = {"1d" = 2010-01-01} # long\n',
+            "[AAPL]\nsince = {1d = 2010-01-01, 1m = 2020-01-01} # long\n",
         ),
         ({"since": {"1m": None}}, '[AAPL]\nsince = {"1m" = 2020-01-01}\n', ""),
         (
