@@ -108,7 +108,9 @@ def with_change(content: bytes, change: EntryChange) -> bytes:
         text = content[len(mark) :].decode()
     except UnicodeDecodeError as error:
         raise Misconfigured(f"{INSTRUMENTS}: {error}", hint="write it as UTF-8") from error
-    read_instruments(text)
+    is_usual = all(change.watch.values()) and not change.fields and not any(change.since.values())
+    if change.symbol not in read_instruments(text) and is_usual:
+        return content  # without the effort of keeping comments
     document = tomlkit.parse(text)
     _apply(document, change)
     changed = tomlkit.dumps(document)
