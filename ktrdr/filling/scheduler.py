@@ -46,7 +46,8 @@ _COMPARED_S = HOUR_S
 """How long after a comparison requests that include no stored bars may be sent."""
 _TOUCH_S = 4 * DAY_S
 """Requests nearer than this to stored bars return some of them, even over a long weekend."""
-_RECENT_S = 40 * DAY_S
+RECENT_S = 40 * DAY_S
+"""Gaps within this time come before older history."""
 
 
 @dataclass
@@ -363,7 +364,7 @@ def _priority(state: SeriesState, request: BarsRequest, now: int) -> Priority:
         return Priority.BACKFILL
     if state.last is not None and request.start > state.last:
         return Priority.TAIL
-    return Priority.RECENT if request.end > now - _RECENT_S else Priority.BACKFILL
+    return Priority.RECENT if request.end > now - RECENT_S else Priority.BACKFILL
 
 
 def _gaps_within(state: SeriesState, span: tuple[int, int]) -> list[Gap]:

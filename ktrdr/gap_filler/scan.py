@@ -284,10 +284,12 @@ class Scan:
         idle = self._idle()
         place = {symbol: number for number, symbol in enumerate(_by_age(idle))}
         following = sorted(idle, key=lambda state: place[state.series.symbol])
+        later = [one for one in self.series.values() if one.error_state.retry_at > now]
+        deferred = sorted(later, key=lambda one: (one.error_state.retry_at, str(one.series)))
         return queue_of(
-            [turn_of(by_name[name]) for name in current if name in by_name],
-            [turn_of(state) for state in following[:SHOWN]],
-            [turn_of(one) for one in self.series.values() if one.error_state.retry_at > now],
+            [turn_of(by_name[name], now) for name in current if name in by_name],
+            [turn_of(state, now) for state in following[:SHOWN]],
+            [turn_of(state, now) for state in deferred[:SHOWN]],
         )
 
     def retry_times(self) -> list[float]:

@@ -567,11 +567,33 @@ def test_the_queue_has_the_series_in_the_order_of_the_next_batches(
     assert "ACME" not in [symbol for symbol, _, _ in queue(filler)]
     assert queue(filler)[0] == ("AAPL", "1d", "next")
     listed = ask(filler, "GET", "/fills")
-    assert (
-        listed["queue"][0]["why"] == "has waited since its last turn at 2026-11-20T15:00:00+00:00"
-    )
+    waited = "it has waited since its last turn at 2026-11-20T15:00:00+00:00"
+    assert listed["queue"][0]["why"] == f"its newest bars; {waited}"
     assert listed["queue"][0]["missing"] == 1
     assert "1 at a time" in listed["rule"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "what"),
+    [
+        ({"2026-11-20"}, "its newest bars; "),
+        ({"2026-11-10"}, "gaps of the last 40 days; "),
+        ({"2026-09-10"}, "older history; "),
+        ({"2026-09-10", "2026-11-10"}, "gaps of the last 40 days; "),
+    ],
+)
+def test_the_queue_says_what_is_requested_first(make_filler, connection, put, missing, what):
+    put("AAPL_1d")
+    filler = make_filler(ktrdr_gap_max_age_days=90)
+    run(filler)
+    connection.connected = False
+    days = range(utc("2026-08-22"), utc("2026-11-21"), DAY)
+    put("AAPL_1d", [day for day in days if day not in {utc(one) for one in missing}])
+    filler.note_changed_files(["AAPL_1d.csv"])
+    filler.step()
+    (one,) = ask(filler, "GET", "/fills")["queue"]
+    assert one["missing"] == len(missing)
+    assert one["why"].startswith(what)
 
 
 def test_the_queue_says_when_a_refused_series_is_tried_again(filler, connection):
