@@ -6,6 +6,7 @@ Cold: no row is known. Changed: one series has changed. Warm: nothing has. Print
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import time
 from dataclasses import replace
@@ -64,7 +65,7 @@ def measure(series: int, days: int) -> dict[str, float]:
         began = time.perf_counter()
         text = to_text(grids.grid(known, (None, None), NOW, is_held=False))
         took[f"{what}_ms"] = round(1000 * (time.perf_counter() - began), 1)
-    return took | {"bytes": len(text)}
+    return took | {"bytes": len(text), "gzip_bytes": len(gzip.compress(text, 6))}
 
 
 if __name__ == "__main__":

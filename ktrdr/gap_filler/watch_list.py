@@ -92,7 +92,7 @@ class WatchRequests:
 
         Where the symbol stands for no contract, or several, nothing is made, and the answer has
         these; `con_id` chooses one. `unchecked`: IB is not consulted. `dry_run`: nothing is
-        changed. A file that is there already stays as it is.
+        changed. A file that is there already stays as it is, and so does an earlier `since`.
 
         InvalidRequest, Misconfigured, WrongSource, StoreUnwritable: nothing was made. Retryable:
         IB cannot be consulted now.
@@ -106,11 +106,13 @@ class WatchRequests:
             found, fields = self._confirmed(instrument, query)
             if not found.is_clear and not fields:
                 return _refused(series, found, is_trial=is_trial)
+        known = instrument.since_for(series.timeframe)
+        is_earlier = since is not None and (known is None or since < known)
         change = EntryChange(
             series.symbol,
             fields,
             ("con_id",) if fields else (),
-            {series.timeframe.value: since} if since else {},
+            {series.timeframe.value: since} if is_earlier else {},
             {series.timeframe.value: True},
         )
         return self._make(series, change, found.candidates, is_trial=is_trial)

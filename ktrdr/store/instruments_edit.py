@@ -1,6 +1,7 @@
 """Changes a store's `instruments.toml`; comments, order and everything else in it stay.
 
-Only valid files are changed, and only into valid ones. Somebody may write it at the same time: a
+Only valid TOML is changed, and an entry only into a valid one; wrong entries of other symbols are
+reported by the gap filler, and stay. Somebody may write it at the same time: a
 file that has changed since it was read is read again, and never overwritten.
 """
 
@@ -18,7 +19,7 @@ import tomlkit
 from tomlkit.items import Table
 
 from ktrdr.errors import Misconfigured, StoreUnwritable
-from ktrdr.market.instruments import read_instruments
+from ktrdr.market.instruments import instrument_of_entry, read_tables
 from ktrdr.store.atomic_write import take_after, write_whole
 from ktrdr.store.file_errors import hint_for
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
@@ -102,22 +103,32 @@ def _replaced(path: Path, before: bytes | None, after: bytes) -> bool:
 
 
 def with_change(content: bytes, change: EntryChange) -> bytes:
-    """The content with the change. Misconfigured: it is wrong before or after that."""
+    """The content with the change.
+
+    Misconfigured: it is not TOML, or the symbol's entry is wrong before or after the change.
+    """
     mark = _BOM if content.startswith(_BOM) else b""
     try:
         text = content[len(mark) :].decode()
     except UnicodeDecodeError as error:
         raise Misconfigured(f"{INSTRUMENTS}: {error}", hint="write it as UTF-8") from error
     is_usual = all(change.watch.values()) and not change.fields and not any(change.since.values())
-    if change.symbol not in read_instruments(text) and is_usual:
+    if change.symbol not in _checked(text, change.symbol) and is_usual:
         return content  # without the effort of keeping comments
     document = tomlkit.parse(text)
     _apply(document, change)
     changed = tomlkit.dumps(document)
     if "\r\n" in text:
         changed = changed.replace("\r\n", "\n").replace("\n", "\r\n")
-    read_instruments(changed)
+    _checked(changed, change.symbol)
     return mark + changed.encode()
+
+
+def _checked(text: str, symbol: str) -> dict[str, object]:
+    """The tables of a text, with the entry of this symbol checked."""
+    tables = read_tables(text)
+    instrument_of_entry(symbol, tables.get(symbol))
+    return tables
 
 
 def _apply(document: tomlkit.TOMLDocument, change: EntryChange) -> None:

@@ -188,6 +188,14 @@ def test_a_file_that_is_there_stays_and_since_applies(filler, data_dir):
     assert (data_dir / "AAPL_1d.csv").read_text().splitlines()[1][:10] == "2026-11-10"
 
 
+def test_a_later_since_takes_nothing_away(filler, data_dir):
+    add(filler, "AAPL", since="2026-11-01")
+    assert add(filler, "AAPL", since="2026-11-10")["since"] == "2026-11-01T00:00:00+00:00"
+    assert add(filler, "AAPL", since="2026-10-01")["since"] == "2026-10-01T00:00:00+00:00"
+    assert change(filler, "AAPL", since="2026-11-10")["since"] == "2026-11-10T00:00:00+00:00"
+    assert toml(data_dir) == "[AAPL]\nsince = {1d = 2026-11-10}\n"
+
+
 def test_another_timeframe_of_a_kept_contract_needs_no_second_look(filler, data_dir):
     assert add(filler, "AAPL", "1h")["outcome"] == "added"  # this connection knows no candidates
     assert (data_dir / "AAPL_1h.csv").exists()

@@ -123,9 +123,9 @@ def test_a_change_is_what_is_read_afterwards_and_others_keep_theirs(since, watch
     [
         ("[AAPL]\nsince = \n", "at line 2"),
         ("[AAPL]\n[AAPL]\n", "line 2"),
-        ("[MSFT]\ncolour = 1\n", r"\[MSFT\] colour"),
-        ("[MSFT]\nwatch = 1\n", r"\[MSFT\] watch = 1: expected true or false"),
-        ('[MSFT]\nwatch = { "2m" = false }\n', r"\[MSFT\] watch.2m: expected a timeframe"),
+        ("[AAPL]\ncolour = 1\n", r"\[AAPL\] colour"),
+        ("[AAPL]\nwatch = 1\n", r"\[AAPL\] watch = 1: expected true or false"),
+        ('[AAPL]\nwatch = { "2m" = false }\n', r"\[AAPL\] watch.2m: expected a timeframe"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_untouched(tmp_path, text, named):
@@ -134,6 +134,14 @@ def test_a_file_that_is_wrong_is_refused_untouched(tmp_path, text, named):
     with pytest.raises(Misconfigured, match=named):
         change_entry(tmp_path, EntryChange("AAPL", since={"1m": DAY}))
     assert path.read_text() == text
+
+
+def test_a_wrong_entry_of_another_symbol_is_no_obstacle_and_stays(tmp_path):
+    path = tmp_path / "instruments.toml"
+    path.write_text("[MSFT]\ncolour = 1\n")
+    assert not change_entry(tmp_path, EntryChange("AAPL", watch={"1m": True}))
+    assert change_entry(tmp_path, EntryChange("AAPL", watch={"1m": False}))
+    assert path.read_text() == "[MSFT]\ncolour = 1\n\n[AAPL]\nwatch = {1m = false}\n"
 
 
 def test_a_change_that_would_be_wrong_is_refused_untouched(tmp_path):
