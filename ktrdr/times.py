@@ -10,6 +10,11 @@ def moment(time_s: float | None) -> datetime | None:
     return None if time_s is None else datetime.fromtimestamp(time_s, UTC)
 
 
+def utc(time_s: float) -> datetime:
+    """UTC seconds as a datetime."""
+    return datetime.fromtimestamp(time_s, UTC)
+
+
 def iso(time_s: float | None) -> str | None:
     """UTC seconds as ISO 8601, without fractions; None stays None."""
     return None if time_s is None else datetime.fromtimestamp(int(time_s), UTC).isoformat()

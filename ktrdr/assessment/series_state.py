@@ -82,6 +82,11 @@ class Basis:
         return in_lifetime(found, lifetime, timeframe)
 
 
+def absence_key(series: Series, instrument: Instrument) -> str:
+    """The key of a series' absences in the ledger: those of one contract alone."""
+    return f"{series} {contract_name(instrument)}"
+
+
 class SeriesSnapshot(NamedTuple):
     """A series at one moment, for any thread. Fields as in `SeriesState`."""
 
@@ -231,7 +236,7 @@ class SeriesState:
     @property
     def absence_key(self) -> str:
         """The key of its absences in the ledger."""
-        return f"{self.series} {contract_name(self.instrument)}"
+        return absence_key(self.series, self.instrument)
 
     @property
     def reason(self) -> Reason:

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from ktrdr.assessment.series_state import absence_key
 from ktrdr.completeness.fill import DAY_HINT
 from ktrdr.errors import InvalidRequest
 from ktrdr.gap_filler.coverage_grid import CoverageGrids, span_of
+from ktrdr.gap_filler.day_evidence import evidence_of_day
 from ktrdr.gap_filler.fill_requests import series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.gap_filler.queue import rule
@@ -19,6 +21,7 @@ from ktrdr.ipc.query import spans_from_query, time_from_text, timeframe_from_que
 from ktrdr.ipc.server import Handler
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.store.source import ledger_path
 
 
 def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
@@ -35,6 +38,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("GET", "/coverage"): _coverage(filler),
         ("GET", "/cost"): _cost(filler),
         ("GET", "/grid"): _grid(filler),
+        ("GET", "/requests"): _requests(filler),
         ("POST", "/scan"): scan,
         **_fill_routes(filler),
         **_series_routes(filler.watch_list),
@@ -78,6 +82,24 @@ def _grid(filler: GapFiller) -> Handler:
         )
 
     return grid
+
+
+def _requests(filler: GapFiller) -> Handler:
+    """The evidence for one trading day: requests to IB, and what they have proven."""
+
+    def evidence(series: Series, day: int) -> Json:
+        bars = filler.bars_of_day(series, day)
+        one = filler.published.store.series[series]
+        ledger = ledger_path(filler.requests.store.folder)
+        starts, key = [start for start, _ in bars["bars"]], absence_key(series, one.instrument)
+        return to_json(evidence_of_day(ledger, series, key, bars["day"], starts))
+
+    async def requests(query: Mapping[str, str]) -> Json:
+        series = series_from_query(query)
+        day = time_from_text("day", query.get("day", ""))
+        return await asyncio.to_thread(evidence, series, day - day % DAY_S)
+
+    return requests
 
 
 def _cost(filler: GapFiller) -> Handler:

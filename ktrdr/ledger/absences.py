@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,21 @@ _OLD_EXPIRY_S = 30 * DAY_S
 _TWICE_EXPIRY_S = 365 * DAY_S
 _EXPIRED_KEPT_S = 400 * DAY_S
 """Expired absences are kept this long: verified again, they hold for a year."""
+
+
+class AbsenceRecord(NamedTuple):
+    """A run of bars that IB's answers did not have; times in UTC seconds."""
+
+    first: int
+    last: int
+    reason: str
+    """`no_trades` (proven), `late` or `unproven`."""
+    at: int
+    """When the request was sent whose answer shows it; if unproven, the first such request."""
+    times: int | None
+    """How many answers did not have them so far; None: not counted any more."""
+    again_at: int
+    """When they may be requested again."""
 
 
 class AbsenceRecords:
@@ -87,6 +103,17 @@ class AbsenceRecords:
         where = f"verified = {int(verified)} AND expires_at > {now} AND at <= {latest}"
         runs = self._runs(series, where)
         return in_runs(runs, expected)
+
+    def within(self, series: str, start: int, end: int) -> list[AbsenceRecord]:
+        """The records that touch `[start, end)`, expired ones too, oldest bars first."""
+        query = (
+            "SELECT first, last, CASE verified WHEN 1 THEN 'no_trades' ELSE 'late' END, at, NULL, "
+            "expires_at FROM absent WHERE series = :series AND first < :end AND last >= :start "
+            "UNION ALL SELECT first, last, 'unproven', first_at, times, again_at FROM doubts "
+            "WHERE series = :series AND first < :end AND last >= :start ORDER BY 1"
+        )
+        values = {"series": series, "start": start, "end": end}
+        return [AbsenceRecord(*row) for row in self._db().execute(query, values).fetchall()]
 
     def _runs(self, series: str, where: str) -> list[tuple[int, int]]:
         """The first and last bar of each record that meets an SQL condition, oldest first."""

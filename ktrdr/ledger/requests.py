@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from ktrdr.completeness.gaps import Gap
 from ktrdr.market.instruments import Series
@@ -10,6 +11,21 @@ from ktrdr.market.timeframes import DAY_S
 from ktrdr.sqlite_file import Database
 
 _REQUESTS_KEPT_S = 30 * DAY_S
+_MOST_WITHIN = 200
+
+
+class RequestRecord(NamedTuple):
+    """One request for the bars in `[start, end)`; times in UTC seconds."""
+
+    at: int
+    start: int
+    end: int
+    outcome: str
+    """`bars`, `no_data`, or the name of an error."""
+    code: int | None
+    """IB's."""
+    bars: int
+    """How many were received."""
 
 
 class RequestRecords:
@@ -43,6 +59,15 @@ class RequestRecords:
         with self._db() as database:
             database.execute("INSERT INTO asked VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             database.execute("DELETE FROM asked WHERE at < ?", (now - _REQUESTS_KEPT_S,))
+
+    def within(self, series: Series, start: int, end: int) -> list[RequestRecord]:
+        """The newest requests that touched `[start, end)`, the newest first."""
+        query = (
+            "SELECT at, start, end, outcome, code, bars FROM asked WHERE series = ? "
+            "AND start < ? AND end > ? ORDER BY at DESC, start DESC LIMIT ?"
+        )
+        rows = self._db().execute(query, (str(series), end, start, _MOST_WITHIN)).fetchall()
+        return [RequestRecord(*row) for row in rows]
 
     def last_bars_at(self, series: Series, around: Gap, reach_s: int) -> int | None:
         """When the last request near a gap was sent that was answered with bars; None: never."""
