@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -56,6 +57,12 @@ def pills(client):
 
 NASTY = "a\x1b[2J\x9b31mb\rc\u202ed\u200be"
 SPELLED = r"a\x1b[2J\x9b31mb\rc\u202ed\u200be"
+
+
+@pytest.mark.usefixtures("peers")
+def test_what_a_morph_leaves_alone_is_a_list_as_htmx_reads_it(client):
+    content = re.search("name=\"htmx-config\" content='([^']*)'", client.get("/").text)[1]
+    assert json.loads(content)["morphIgnore"] == ["data-htmx-powered", "open"]
 
 
 def test_signs_that_nobody_sees_are_spelled_out(client, peers, connected, filling):
