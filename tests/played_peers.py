@@ -106,6 +106,8 @@ class Peers:
             ],
         }
         self.cost: object = {"costs": [{"bars_late": 12, "bars_lost": 0}] * 2}
+        self.day: object = {"day": "2026-11-20", "state": "closed", "bars": []}
+        self.evidence: object = {"day": "2026-11-20", "requests": [], "absences": []}
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
         self.fill: object = {"accepted": True, "scan_id": "5f1c", "already": [], **FILL}
         self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
@@ -120,7 +122,8 @@ class Peers:
             },
             "gap-filler.sock": {
                 ("GET", "/status"): self._says("gap_filler"),
-                ("GET", "/coverage"): self._says("coverage"),
+                ("GET", "/coverage"): self._covers,
+                ("GET", "/requests"): self._says("evidence"),
                 ("GET", "/cost"): self._says("cost"),
                 ("POST", "/scan"): self._says("scan"),
                 ("POST", "/fill"): self._says("fill"),
@@ -128,6 +131,9 @@ class Peers:
                 ("DELETE", "/fills"): self._says("cancelled"),
             },
         }
+
+    async def _covers(self, query: Mapping[str, str]) -> dict:
+        return await self._says("day" if "day" in query else "coverage")(query)
 
     def _says(self, what: str) -> Handler:
         async def handler(query: Mapping[str, str]) -> dict:

@@ -13,10 +13,12 @@ from ktrdr.errors import KtrdrError, Permanent
 from ktrdr.health.latest import Latest
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.evidence_messages import DayBars, DayEvidence
 from ktrdr.ipc.messages import (
     ACCEPTED,
     ConnectionHistory,
     ConnectionStatus,
+    DetailedCoverage,
     FillList,
     FillStatus,
     GapFillerStatus,
@@ -24,11 +26,13 @@ from ktrdr.ipc.messages import (
     Outage,
     OutageCosts,
     ScanAccepted,
+    SeriesCoverage,
     SeriesStatus,
     StoreCoverage,
 )
 from ktrdr.ipc.series_messages import ContractCandidates, CoverageGrid, SeriesChange, WatchList
 
+M = TypeVar("M")
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 2.0
@@ -117,6 +121,35 @@ class Peers:
                 CoverageGrid, "GET", "/grid", REQUEST_TIMEOUT_S, **query
             )
         )
+
+    def coverage_of(self, symbol: str, timeframe: str) -> Answer[list[SeriesCoverage]]:
+        """One series with its gaps and days; an empty list if the store has no such series."""
+        return self._of_series(DetailedCoverage, "/coverage", symbol, timeframe, lambda m: m.series)
+
+    def bars_of_day(self, symbol: str, timeframe: str, day: str) -> Answer[DayBars]:
+        """What is known of each bar of a trading day."""
+        return self._of_series(DayBars, "/coverage", symbol, timeframe, lambda m: m, day=day)
+
+    def requests_of(self, symbol: str, timeframe: str, day: str) -> Answer[DayEvidence]:
+        """The requests that touched a trading day, and what they have proven."""
+        return self._of_series(DayEvidence, "/requests", symbol, timeframe, lambda m: m, day=day)
+
+    def _of_series(
+        self,
+        shape: type[M],
+        path: str,
+        symbol: str,
+        timeframe: str,
+        content: Callable[[M], T],
+        **more: str,
+    ) -> Answer[T]:
+        """An answer about one series; also if the gap filler refuses the query."""
+        query = {"symbol": symbol, "timeframe": timeframe, **more}
+        try:
+            found = self._gap_filler.request(shape, "GET", path, REQUEST_TIMEOUT_S, **query)
+        except KtrdrError as error:
+            return Answer(None, error.message, error.hint)
+        return Answer(content(found))
 
     def scan(self) -> Answer[str]:
         """Have the gap filler scan for gaps now; the content is the scan's id."""

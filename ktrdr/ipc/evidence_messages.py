@@ -1,4 +1,4 @@
-"""The messages on the evidence for a day: which requests were sent, and what they have proven."""
+"""The messages on one day of a series: its bars, the requests for them, and what these prove."""
 
 from __future__ import annotations
 
@@ -52,3 +52,14 @@ class DayEvidence:
     requests: tuple[RequestEvidence, ...]
     """The newest of the last 30 days, the newest first."""
     absences: tuple[AbsenceEvidence, ...]
+
+
+@dataclass(frozen=True)
+class DayBars:
+    """The response of `GET /coverage` with a `day`."""
+
+    day: str
+    state: str
+    """`open`; or why it has no bars: `closed`, `before_listing`, `expired`, `not_looked_at`."""
+    bars: list[tuple[int, str]]
+    """Start (UTC seconds), and `present`, `not_due` or why it is missing."""

@@ -39,6 +39,11 @@ def absolute(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def minute(when: datetime) -> str:
+    """`2026-11-20 14:30 UTC`: the start of a bar, of which the distance says nothing."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def moment(when: datetime | None, *, never: str = "never") -> Markup:
     """A `<time>` in UTC; with JavaScript it shows the distance, and the time when pointed at."""
     if when is None:
@@ -52,6 +57,11 @@ def command(step: str) -> Markup:
     code = Markup('<code class="copy">{}</code>')
     shown = [code.format(part) if n % 2 else part for n, part in enumerate(parts)]
     return Markup("").join(shown)
+
+
+def price(number: float) -> str:
+    """A price or a volume as it is in the file, without a needless `.0`."""
+    return f"{number:.0f}" if number % 1 == 0 else repr(number)
 
 
 def size(number: float | None) -> str:

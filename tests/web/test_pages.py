@@ -19,9 +19,10 @@ from ktrdr.ipc.messages import (
     StoreTrouble,
 )
 from ktrdr.web.pages.overview import worst_first
-from ktrdr.web.pages.site import PAGES
+from ktrdr.web.pages.site import PAGES as ALL_PAGES
 from tests.played_peers import SERIES, pretended
 
+PAGES = [page for page in ALL_PAGES if page.label]
 SIMULATED = "SIMULATED GATEWAY – these are not market prices"
 
 
@@ -331,7 +332,9 @@ def listed(client, peers):
 
     def read(query):
         html = client.get(f"/{query}").text
-        return re.findall(r'<th scope="row">([^<]*) <span class="muted">([^<]*)</span>', html)
+        return re.findall(
+            r'<th scope="row"><a href="[^"]*">([^<]*) <span class="muted">([^<]*)</span>', html
+        )
 
     return read
 

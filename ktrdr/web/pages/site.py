@@ -17,19 +17,27 @@ from markupsafe import Markup
 from ktrdr.errors import KtrdrError
 from ktrdr.health.system import System
 from ktrdr.health.verdict import sources
-from ktrdr.ipc.wording import because
+from ktrdr.ipc.wording import because, day_of
 from ktrdr.web import words
 from ktrdr.web.fragments import Fragments
 from ktrdr.web.page_access import page_is_for
 from ktrdr.web.pages.badges import connection_badge, filler_badge, verdict_tone
 from ktrdr.web.pages.connection import CONNECTION
+from ktrdr.web.pages.day import DAY
 from ktrdr.web.pages.fills import FILLS
 from ktrdr.web.pages.overview import OVERVIEW, remarks_on
 from ktrdr.web.pages.page import Page, Site
 from ktrdr.web.pages.programs import PROGRAMS
+from ktrdr.web.pages.series import SERIES
+from ktrdr.web.pages.series_forms import NOTICES as SERIES_NOTICES
+from ktrdr.web.pages.series_forms import add_series_forms
 
-PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS)
+PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY)
 
+_FILTERS = (
+    *("absolute", "command", "count", "duration", "minute"),
+    *("moment", "percent", "price", "size", "spoken"),
+)
 _LONGEST = 100
 """Characters of a parameter."""
 _NOTICES = {
@@ -37,7 +45,7 @@ _NOTICES = {
     "scan-failed": "The gap filler could not be reached; its card says why.",
     "fill-cancelled": "The fill was cancelled; what was fetched stays.",
     "fill-not-cancelled": "The fill was not cancelled: the gap filler did not do it.",
-}
+} | SERIES_NOTICES
 
 Key = tuple[str, tuple[str, ...]]
 """A page's name, and the values of its parameters."""
@@ -72,13 +80,15 @@ def pages(site: Site) -> Blueprint:
         return fragments.get(_key(page, {})).response()
 
     _add_forms(bp, site.system)
+    add_series_forms(bp, site.system)
     return bp
 
 
 def _add_words(bp: Blueprint) -> None:
-    for name in ("absolute", "count", "duration", "moment", "size", "percent", "spoken", "command"):
+    for name in _FILTERS:
         bp.add_app_template_filter(getattr(words, name), name)
     bp.add_app_template_filter(because, "because")
+    bp.add_app_template_filter(day_of, "day_of")
     bp.add_app_template_filter(remarks_on, "remarks")
 
 
