@@ -68,6 +68,22 @@ def test_each_gap_has_its_reason_and_leads_to_its_proof(client, read):
     assert 'href="/series/AAPL/1m/2026-11-20#h-evidence"' in client.get(PAGE).text
 
 
+def test_a_gap_of_an_evening_leads_to_the_trading_day_that_lacks_it(client, one):
+    evening = FIRST + 9 * 3600  # 23:30 UTC, Friday
+    one |= {"gaps": [[evening, evening, 1, "open"]]}
+    one["days"] = [
+        {"date": "2026-11-20", "expected": 9, "present": 9, "missing": {}},
+        {"date": "2026-11-23", "expected": 9, "present": 8, "missing": {"open": 1}},
+    ]
+    assert 'href="/series/AAPL/1m/2026-11-23#h-evidence"' in client.get(PAGE).text
+
+
+def test_of_many_gaps_the_newest_are_shown(client, read, one):
+    one["gaps"] = [[FIRST + 600 * n, FIRST + 600 * n, 1, "open"] for n in range(150)]
+    assert "The newest 100 of 150." in read()
+    assert client.get(PAGE).text.count("#h-evidence") == 100
+
+
 @pytest.mark.usefixtures("one")
 def test_the_live_part_is_of_the_same_series(client):
     assert 'hx-get="/live/series?symbol=AAPL&amp;timeframe=1m"' in client.get(PAGE).text
@@ -97,7 +113,7 @@ def test_the_newest_bars_are_a_table_too(read):
 @pytest.mark.usefixtures("one")
 def test_without_its_file_the_rest_is_shown(read):
     text = read()
-    assert "AAPL_1m.csv" in text
+    assert re.search("The newest bars as a table .*AAPL_1m.csv.* Gaps First missing bar", text)
     assert "380 of 390" in text
 
 
@@ -224,7 +240,7 @@ def test_the_chart_gets_the_gaps_of_its_range(client):
 
     both = [[*GAPS[0][:3], "without trades, verified"], [*GAPS[1][:3], "to be fetched"]]
     assert gaps("2026-11-20", "2026-11-21T00:00:00.000Z") == both
-    assert gaps("2026-11-20T14:35:00Z", "2026-11-21") == both[1:]
+    assert gaps("2026-11-20T14:42:00Z", "2026-11-21") == both[1:]
     assert gaps("2026-11-19", "2026-11-20T14:40:00Z") == both[:1]
 
 

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,6 +25,8 @@ from ktrdr.web.pages.page import Page, Site, Values
 CHART_BARS = 1500
 _TABLE_BARS = 20
 _GAPS = 100
+_EVENING_DAYS = 4
+"""A session that begins on an evening is of one of these days: over a weekend, of Monday."""
 _DAYS = 60
 _TONES = {
     "complete": "good",
@@ -45,7 +47,7 @@ class GapRow:
     bars: int
     reason: str
     day: str
-    """Of its first bar; ISO 8601."""
+    """The trading day of its first bar; ISO 8601."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,19 @@ def tone_of(state: str) -> str:
 
 
 def gap_rows(series: SeriesCoverage) -> list[GapRow]:
-    """The gaps, the newest first."""
+    """The newest gaps, the newest first."""
     return [
-        GapRow(_utc(first), _utc(last), bars, reason, _utc(first).date().isoformat())
-        for first, last, bars, reason in reversed(series.gaps)
+        GapRow(_utc(first), _utc(last), bars, reason, _day_of(series, _utc(first), reason))
+        for first, last, bars, reason in reversed(series.gaps[-_GAPS:])
     ]
+
+
+def _day_of(series: SeriesCoverage, first: datetime, reason: str) -> str:
+    """The trading day of a missing bar: that of a bar late in the evening may be the next one."""
+    date = first.date()
+    near = {(date + timedelta(days=n)).isoformat() for n in range(_EVENING_DAYS)}
+    lacking = (day.date for day in series.days if day.date in near and reason in day.missing)
+    return next(lacking, date.isoformat())
 
 
 def same_elsewhere(one: SeriesStatus, start: str | None, end: str | None, site: Settings) -> Same:
@@ -144,7 +154,7 @@ def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
         "timeframe": one.timeframe,
         "tone": tone_of(one.state),
         "hint": hint_parts(one.hint or ""),
-        "gaps": gap_rows(one)[:_GAPS],
+        "gaps": gap_rows(one),
         "days": one.days[: -_DAYS - 1 : -1],
         "table": _newest_rows(site, one),
         "chart_from": begin_of_newest(one.days, CHART_BARS),

@@ -23,6 +23,7 @@ let loadedFrom = 0;
 let isBusy = false;
 let shownVersion = "";
 let bands = []; // [first, last] of each session that is shaded
+let hatched = []; // [first, last] of each gap that is drawn
 
 async function fetchBars(start, end) {
   const query = new URLSearchParams({ start: iso(start), end: iso(end), format: "json" });
@@ -83,10 +84,9 @@ async function loadNewest() {
 }
 
 async function loadOlder() {
-  const first = seconds(facts().first);
+  const [first, last] = [seconds(facts().first), seconds(facts().last)];
   for (let width = 1; !isBusy && loadedFrom > first && bars.size < MOST_BARS; width *= 4) {
-    const times = [...bars.keys()];
-    const spacing = bars.size > 1 ? (Math.max(...times.slice(-MOST_REFRESHED)) - loadedFrom) / bars.size : length();
+    const spacing = bars.size ? (last - loadedFrom) / bars.size : length();
     const start = Math.max(first, Math.floor(loadedFrom - CHUNK * Math.max(spacing, length()) * width));
     if ((await load(start, loadedFrom)) !== 0) return;
   }
@@ -206,6 +206,10 @@ function paint() {
 function show() {
   const all = points();
   bands = sessions(all);
+  hatched = gaps.flatMap((gap) => {
+    const starts = startsOf(gap).filter((time) => time >= loadedFrom && !bars.has(time));
+    return starts.length ? [[starts[0], starts.at(-1)]] : [];
+  });
   candles.setData(all);
   volume.setData(all.map((bar) => (bar.volume > 0 ? { time: bar.time, value: bar.volume } : { time: bar.time })));
 }
@@ -236,7 +240,7 @@ function hatch(context, ratio) {
   tile.width = tile.height = size;
   const pen = tile.getContext("2d");
   pen.strokeStyle = colour("--warn");
-  pen.lineWidth = 1.5 * ratio;
+  pen.lineWidth = ratio;
   pen.beginPath();
   for (const shift of [-size, 0, size]) {
     pen.moveTo(shift, size);
@@ -250,10 +254,7 @@ function hatch(context, ratio) {
 function drawBackdrop({ context, bitmapSize, horizontalPixelRatio: ratio }) {
   const { lines, back, band } = hatch(context, ratio);
   for (const [first, last] of bands) fillBetween(context, bitmapSize, ratio, first, last, [band]);
-  for (const gap of gaps) {
-    const starts = startsOf(gap).filter((time) => time >= loadedFrom && !bars.has(time));
-    if (starts.length) fillBetween(context, bitmapSize, ratio, starts[0], starts.at(-1), [back, lines]);
-  }
+  for (const [first, last] of hatched) fillBetween(context, bitmapSize, ratio, first, last, [back, lines]);
 }
 
 function fillBetween(context, { width, height }, ratio, first, last, fills) {
