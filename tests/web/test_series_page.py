@@ -278,4 +278,5 @@ def test_a_series_that_is_new_says_that_nothing_is_known_yet(peers, read, fillin
     text = read()
     assert "Bars not assessed yet" in text
     assert "First bar none yet" in text
+    assert "No bar is stored yet." in text
     assert "There are none yet." in text

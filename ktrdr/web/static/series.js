@@ -307,11 +307,16 @@ function zoom({ from, to }, by) {
   chart.timeScale().setVisibleLogicalRange({ from: to - Math.max(5, (to - from) * by), to });
 }
 
-if (PLACE && window.LightweightCharts) {
+function begin() {
+  if (!facts().last) return;
   build();
+  loadNewest();
+}
+
+if (PLACE && window.LightweightCharts) {
+  begin();
   PLACE.addEventListener("keydown", press);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
-  document.addEventListener("htmx:after:swap", refresh);
-  if (facts().last) loadNewest();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart && paint());
+  document.addEventListener("htmx:after:swap", () => (chart ? refresh() : begin()));
 }
 }
