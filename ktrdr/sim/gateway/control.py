@@ -68,13 +68,25 @@ def status(gateway: SimulatedGateway) -> Json:
         "now": gateway.now().isoformat(timespec="seconds"),
         "client_ids": gateway.client_ids,
         "faults": gateway.faults,
+        "periods": {
+            name: {
+                "since": one.since.isoformat(timespec="seconds"),
+                "until": one.until and one.until.isoformat(timespec="seconds"),
+            }
+            for name, one in gateway.fault_periods.items()
+        },
     }
 
 
 def fault_list() -> Json:
-    """Every fault with its description and its parameters."""
+    """Every fault: its description, its parameters with defaults, and the values they may have."""
     return {
-        fault.name: {"says": fault.description, "values": dict(fault.values)}
+        fault.name: {
+            "says": fault.description,
+            "values": dict(fault.values),
+            "choices": {name: list(fault.choices_of(name)) for name in fault.values},
+            "momentary": fault.is_momentary,
+        }
         for fault in FAULTS.values()
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from ktrdr.errors import InvalidRequest, Misconfigured
 from ktrdr.sim.gateway import answer_damage, notices
@@ -16,8 +17,17 @@ from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.refusals import Refusal
 
 _CLOSED_PORT = ("refuse", "restart", "logged_out")
+_LONGEST_S = 1e9
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Period:
+    """When a fault began, and when it ends by itself; None: it does not. In real time."""
+
+    since: datetime
+    until: datetime | None
 
 
 class FaultInjector:
@@ -37,6 +47,12 @@ class FaultInjector:
         self._record = record
         self._now = now
         self._ends: dict[str, asyncio.TimerHandle] = {}
+        self._periods: dict[str, Period] = {}
+
+    @property
+    def periods(self) -> dict[str, Period]:
+        """The periods of the faults in force, by name."""
+        return {name: self._periods[name] for name in self._faults.active}
 
     def begin(self, name: str, given: Values) -> None:
         """Begin a fault. Parameter `for_s`: it ends by itself after that many seconds.
@@ -48,6 +64,7 @@ class FaultInjector:
             notices.notice(int(known(name).read(own)["code"]))
         values = self._faults.begin(name, own)
         self._forget_end(name)
+        self._periods[name] = _period(for_s)
         if for_s is not None:
             loop = asyncio.get_running_loop()
             self._ends[name] = loop.call_later(for_s, self._end_by_itself, name)
@@ -125,6 +142,11 @@ class FaultInjector:
             timer.cancel()
 
 
+def _period(for_s: float | None) -> Period:
+    since = datetime.now(UTC)  # timers run in real time, whatever the gateway's clock does
+    return Period(since, None if for_s is None else since + timedelta(seconds=for_s))
+
+
 def _duration(given: Values) -> tuple[float | None, dict[str, Value]]:
     """`for_s` in seconds, and the fault's own parameters."""
     own = dict(given)
@@ -135,6 +157,6 @@ def _duration(given: Values) -> tuple[float | None, dict[str, Value]]:
         for_s = float(text)
     except ValueError:
         for_s = -1.0
-    if not 0 <= for_s <= 1e9:
+    if not 0 <= for_s <= _LONGEST_S:
         raise InvalidRequest(f"for_s={text!r}, expected seconds")
     return for_s, own

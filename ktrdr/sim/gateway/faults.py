@@ -66,9 +66,13 @@ class Fault:
             read[name] = self._read(name, value)
         return read
 
+    def choices_of(self, name: str) -> tuple[Value, ...]:
+        """The values that a parameter may have; empty: any."""
+        return self.among.get(name, self.choices)
+
     def _read(self, name: str, text: Value) -> Value:
         kind = type(self.values[name])
-        choices = self.among.get(name, self.choices)
+        choices = self.choices_of(name)
         expected = " or ".join(map(str, choices)) or (
             "text" if kind is str else f"a number from {self.least:g} to {_MAX:g}"
         )

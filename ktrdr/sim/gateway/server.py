@@ -14,7 +14,7 @@ from ktrdr.sim.gateway.clients import Clients
 from ktrdr.sim.gateway.clock import Clock
 from ktrdr.sim.gateway.connection import Connection
 from ktrdr.sim.gateway.fault_contexts import FaultContexts
-from ktrdr.sim.gateway.fault_injector import FaultInjector
+from ktrdr.sim.gateway.fault_injector import FaultInjector, Period
 from ktrdr.sim.gateway.faults import Faults, Value
 from ktrdr.sim.gateway.limits import HistoryPace
 from ktrdr.sim.gateway.listener import Listener
@@ -94,6 +94,11 @@ class SimulatedGateway(FaultContexts):
     def faults(self) -> dict[str, dict[str, Value]]:
         """The faults that are in force, with their parameters."""
         return self._faults.active
+
+    @property
+    def fault_periods(self) -> dict[str, Period]:
+        """When each fault in force began, and when it will end by itself."""
+        return self._fault_injector.periods
 
     @property
     def is_listening(self) -> bool:

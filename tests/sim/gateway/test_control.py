@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from ib_insync import IB, Stock
@@ -127,8 +128,35 @@ def test_the_summary_counts_what_a_client_did(controlled, request_control):
     assert (body["connects_by_id"], body["violations"]) == ({"7": 1}, {})
 
 
-def test_all_faults_are_listed(request_control):
-    assert set(request_control("GET", "/faults")[1]) == set(FAULTS)
+def test_all_faults_are_listed_with_what_they_take(request_control):
+    listed = request_control("GET", "/faults")[1]
+    assert set(listed) == set(FAULTS)
+    assert listed["drop"] == {
+        "says": "all connections are closed; `how`: fin or rst",
+        "values": {"how": "rst"},
+        "choices": {"how": ["fin", "rst"]},
+        "momentary": True,
+    }
+    assert listed["late"]["choices"] == {"seconds": [], "rate": []}
+    assert listed["farm_broken"]["choices"] == {"farm": [], "told": ["yes", "no", "begin"]}
+    assert not listed["late"]["momentary"]
+
+
+def test_a_fault_in_force_has_its_begin_and_its_end(request_control):
+    before = datetime.now(UTC).replace(microsecond=0)
+    request_control("POST", "/fault/late")
+    _, body = request_control("POST", "/fault/wedged?for_s=90")
+    since, until = (
+        datetime.fromisoformat(body["periods"]["wedged"][key]) for key in ("since", "until")
+    )
+    assert before <= since <= datetime.now(UTC)
+    assert timedelta(seconds=89) <= until - since <= timedelta(seconds=91)
+    assert body["periods"]["late"]["until"] is None
+    assert set(request_control("DELETE", "/fault/wedged")[1]["periods"]) == {"late"}
+
+
+def test_a_fault_that_happens_once_has_no_period(request_control):
+    assert request_control("POST", "/fault/drop")[1]["periods"] == {}
 
 
 def test_the_socket_is_its_owners_alone_and_taken_by_one(request_control, path):
