@@ -11,6 +11,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from ktrdr.config.settings import ROOT, Settings
 from ktrdr.escapes import visible, visible_lines
+from ktrdr.health.simulator import Simulator
 from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
 from ktrdr.web.assets import serve_assets
@@ -70,7 +71,7 @@ def create_app(
     protect(app, settings)
     answer_errors(app)
     serve_assets(app)
-    app.register_blueprint(pages(Site(system, logs)))
+    app.register_blueprint(pages(Site(system, logs, Simulator(settings))))
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))

@@ -64,6 +64,13 @@ def price(number: float) -> str:
     return f"{number:.0f}" if number % 1 == 0 else repr(number)
 
 
+def marked(text: str) -> Markup:
+    """A text with what stands in backquotes as code."""
+    code = Markup("<code>{}</code>")
+    parts = visible_lines(text).split("`")
+    return Markup("").join(code.format(part) if n % 2 else part for n, part in enumerate(parts))
+
+
 def size(number: float | None) -> str:
     """Bytes in MiB."""
     return NOTHING if number is None else f"{count(number / 2**20)}{_SPARSE}MiB"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ktrdr.config.settings import Settings
+from ktrdr.health.simulator import Simulator
 from ktrdr.health.system import Snapshot, System
 
 Values = Mapping[str, str]
@@ -15,10 +17,11 @@ Values = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Site:
-    """What pages are made from: the group, and the folder of its logs."""
+    """What pages are made from: the group, the folder of its logs, and the simulated gateway."""
 
     system: System
     log_dir: Path
+    simulator: Simulator
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,8 @@ class Page:
     parameters: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
     """Beside those that all pages have."""
+    is_for_simulated_alone: bool = False
+
+    def is_served(self, settings: Settings) -> bool:
+        """Whether a group with these settings has this page."""
+        return settings.is_simulated or not self.is_for_simulated_alone

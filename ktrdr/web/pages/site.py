@@ -6,6 +6,7 @@ replaced where it has changed. Without JavaScript the whole page is loaded again
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
@@ -31,11 +32,13 @@ from ktrdr.web.pages.programs import PROGRAMS
 from ktrdr.web.pages.series import SERIES
 from ktrdr.web.pages.series_forms import NOTICES as SERIES_NOTICES
 from ktrdr.web.pages.series_forms import add_series_forms
+from ktrdr.web.pages.simulator import NOTICES as SIMULATOR_NOTICES
+from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 
-PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY)
+PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY, SIMULATOR)
 
 _FILTERS = (
-    *("absolute", "command", "count", "duration", "minute"),
+    *("absolute", "command", "count", "duration", "marked", "minute"),
     *("moment", "percent", "price", "size", "spoken"),
 )
 _LONGEST = 100
@@ -45,20 +48,22 @@ _NOTICES = {
     "scan-failed": "The gap filler could not be reached; its card says why.",
     "fill-cancelled": "The fill was cancelled; what was fetched stays.",
     "fill-not-cancelled": "The fill was not cancelled: the gap filler did not do it.",
-} | SERIES_NOTICES
+    **SERIES_NOTICES,
+    **SIMULATOR_NOTICES,
+}
 
 Key = tuple[str, tuple[str, ...]]
 """A page's name, and the values of its parameters."""
 
 
 def pages(site: Site) -> Blueprint:
-    """All pages, `/live/NAME` for each, and `/scan` and `/fills/cancel` for their forms."""
+    """The pages that the group has, `/live/NAME` for each, and the targets of their forms."""
     bp = Blueprint("page", __name__)
     _add_words(bp)
-    by_name = {page.name: page for page in PAGES}
+    by_name = {page.name: page for page in _served(site)}
     fragments = Fragments[Key](lambda key: _rendered(site, by_name[key[0]], key[1]))
 
-    def show(page: Page, **path: str) -> ResponseReturnValue:
+    def show(page: Page, notice: str = "", **path: str) -> str:
         key = _key(page, path)
         title, end, live = fragments.get(key).html.partition("</title>")
         return render_template(
@@ -67,11 +72,11 @@ def pages(site: Site) -> Blueprint:
             title=Markup(title + end),  # noqa: S704 - rendered and escaped by us, as the next
             live=Markup(live),  # noqa: S704
             live_url=_live_url(page, key),
-            notice=_NOTICES.get(request.args.get("notice", ""), ""),
+            notice=notice or _NOTICES.get(request.args.get("notice", ""), ""),
             is_for=page_is_for(site.system.settings),
         )
 
-    for page in PAGES:
+    for page in by_name.values():
         bp.add_url_rule(page.path, page.name, partial(show, page), methods=["GET"])
 
     @bp.get("/live/<name>")
@@ -81,7 +86,13 @@ def pages(site: Site) -> Blueprint:
 
     _add_forms(bp, site.system)
     add_series_forms(bp, site.system)
+    if SIMULATOR.name in by_name:
+        _add_fault_forms(bp, site, partial(show, SIMULATOR))
     return bp
+
+
+def _served(site: Site) -> list[Page]:
+    return [page for page in PAGES if page.is_served(site.system.settings)]
 
 
 def _add_words(bp: Blueprint) -> None:
@@ -109,6 +120,17 @@ def _add_forms(bp: Blueprint, system: System) -> None:
         return redirect(url_for("page.fills", notice=notice), 303)
 
 
+def _add_fault_forms(bp: Blueprint, site: Site, show: Callable[[str], str]) -> None:
+    @bp.post(SIMULATOR.path)
+    def break_something() -> ResponseReturnValue:
+        try:
+            notice = carry_out(site.simulator, request.form)
+        except KtrdrError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            return show(f"Not done: {error.message}{hint}"), error.http_status
+        return redirect(url_for("page.simulator", notice=notice), 303)
+
+
 def _key(page: Page, path: dict[str, str]) -> Key:
     given = request.args | path
     return page.name, tuple(given.get(name, "")[:_LONGEST] for name in page.parameters)
@@ -125,7 +147,7 @@ def _rendered(site: Site, page: Page, values: tuple[str, ...]) -> str:
     connection, gap_filler = snapshot.connection, snapshot.gap_filler
     context: dict[str, Any] = {
         "page": page,
-        "pages": PAGES,
+        "pages": _served(site),
         "now": snapshot.time,
         "settings": settings,
         "verdict": snapshot.verdict,
