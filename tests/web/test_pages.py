@@ -86,6 +86,12 @@ def test_nor_are_they_in_json_whose_letters_stay(client, peers, connected):
     assert not [c for c in NASTY if visible(c) != c and c in answer.text]
 
 
+def test_what_the_browser_keeps_is_a_list_as_htmx_needs_it(client):
+    content = re.search('name="htmx-config" content="([^"]*)"', client.get("/").text)[1]
+    kept = re.search("morphIgnore:'([^']*)'", unescape(content))[1]
+    assert json.loads(kept) == ["data-htmx-powered", "open"]
+
+
 @pytest.mark.usefixtures("peers")
 def test_simulated_prices_are_called_so_in_words(text):
     assert SIMULATED in text()
