@@ -35,3 +35,8 @@ class Latest(Generic[T]):
             if self._held is None or self._clock() - self._held[1] >= self._max_age_s:
                 self._held = self._fetch(), self._clock()
             return self._held[0]
+
+    def forget(self) -> None:
+        """Have it fetched anew: something was changed."""
+        with self._lock:
+            self._held = None

@@ -78,11 +78,14 @@ class Simulator:
         given = dict(values) | ({"for_s": for_s} if for_s else {})
         expect_text({"fault": name} | given)
         self._client.post(f"{_path(name)}?{urlencode(given)}", REQUEST_TIMEOUT_S)
+        self._board.forget()
 
     def end(self, name: str) -> bool:
         """End a fault; False: it was not in force. Raises as `begin`."""
         expect_text({"fault": name})
-        return bool(self._client.delete(_path(name), REQUEST_TIMEOUT_S).get("was_in_force"))
+        answer = self._client.delete(_path(name), REQUEST_TIMEOUT_S)
+        self._board.forget()
+        return bool(answer.get("was_in_force"))
 
     def end_all(self) -> int:
         """End the faults that are in force; returns how many there were. PeerDown: no answer."""

@@ -76,6 +76,12 @@ class Fragments(Generic[Key]):
                 self._held.popitem(last=False)
         return latest.get()
 
+    def forget(self) -> None:
+        """Have all rendered anew: something was changed."""
+        with self._lock:
+            for latest in self._held.values():
+                latest.forget()
+
     def _new(self, key: Key) -> Latest[Fragment]:
         before: list[Fragment] = []
 

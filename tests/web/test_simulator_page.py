@@ -54,9 +54,9 @@ def text_of(html):
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", html)).split())
 
 
-def shown_in_force(new_client):
-    """The list of the faults in force, as a page that is loaded now has it."""
-    html = new_client().get(PAGE).text
+def shown_in_force(client):
+    """The list of the faults in force, as the page has it at once."""
+    html = client.get(PAGE).text
     return text_of(html.partition('id="h-force"')[2].partition("</section>")[0])
 
 
@@ -86,26 +86,26 @@ def test_what_a_fault_does_and_what_ktrdr_says_stand_beside_it(client):
     assert "the gateway has answered nothing for 30 s" in text
 
 
-def test_a_fault_is_begun_with_the_values_of_its_form(gateway, send, new_client):
+def test_a_fault_is_begun_with_the_values_of_its_form(gateway, send, client):
     answer = send("begin", "late", seconds="2.5", rate="1.0")
 
     assert answer.status_code == 303
     assert gateway.faults == {"late": {"seconds": 2.5, "rate": 1.0}}
-    page = new_client().get(answer.headers["Location"]).text
+    page = client.get(answer.headers["Location"]).text
     assert "Late answers: begun." in page
-    assert "Late answers seconds=2.5 rate=1.0 began" in shown_in_force(new_client)
-    assert "ends" not in shown_in_force(new_client)
+    assert "Late answers seconds=2.5 rate=1.0 began" in shown_in_force(client)
+    assert "ends" not in shown_in_force(client)
 
 
-def test_it_ends_by_itself_after_the_time_that_was_chosen(gateway, send, new_client):
+def test_it_ends_by_itself_after_the_time_that_was_chosen(gateway, send, client):
     send("begin", "wedged", for_s="120")
 
     assert gateway.faults == {"wedged": {}}
-    begun, ended = re.search(r"began (.*?), ends (.*?) UTC", shown_in_force(new_client)).groups()
+    begun, ended = re.search(r"began (.*?), ends (.*?) UTC", shown_in_force(client)).groups()
     assert begun < ended
 
 
-def test_it_is_ended_and_so_are_all(gateway, send, new_client):
+def test_it_is_ended_and_so_are_all(gateway, send, client):
     for name in ("late", "wedged", "stall"):
         send("begin", name)
 
@@ -113,7 +113,7 @@ def test_it_is_ended_and_so_are_all(gateway, send, new_client):
     assert set(gateway.faults) == {"wedged", "stall"}
     assert send("end-all").headers["Location"] == f"{PAGE}?notice=faults-ended"
     assert gateway.faults == {}
-    assert "None." in shown_in_force(new_client)
+    assert "None." in shown_in_force(client)
 
 
 def test_one_that_happens_once_says_what_to_expect(gateway, send, client):

@@ -87,7 +87,7 @@ def pages(site: Site) -> Blueprint:
     _add_forms(bp, site.system)
     add_series_forms(bp, site.system)
     if SIMULATOR.name in by_name:
-        _add_fault_forms(bp, site, partial(show, SIMULATOR))
+        _add_fault_forms(bp, site, fragments, partial(show, SIMULATOR))
     return bp
 
 
@@ -120,7 +120,9 @@ def _add_forms(bp: Blueprint, system: System) -> None:
         return redirect(url_for("page.fills", notice=notice), 303)
 
 
-def _add_fault_forms(bp: Blueprint, site: Site, show: Callable[[str], str]) -> None:
+def _add_fault_forms(
+    bp: Blueprint, site: Site, fragments: Fragments[Key], show: Callable[[str], str]
+) -> None:
     @bp.post(SIMULATOR.path)
     def break_something() -> ResponseReturnValue:
         try:
@@ -128,6 +130,7 @@ def _add_fault_forms(bp: Blueprint, site: Site, show: Callable[[str], str]) -> N
         except KtrdrError as error:
             hint = f" ({error.hint})" if error.hint else ""
             return show(f"Not done: {error.message}{hint}"), error.http_status
+        fragments.forget()  # the page that follows shows what was done
         return redirect(url_for("page.simulator", notice=notice), 303)
 
 
