@@ -1,6 +1,6 @@
 """A store with gaps, for a demonstration (`--starter-store`). Not a part of the gateway.
 
-It is large enough to watch while it is filled, for some two minutes: 60 series over two years.
+It is large enough to watch while it is filled, for about a minute: 60 series over two years.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def _some_of_all(place: int, age_s: int) -> bool:
 def planned(es: str, nq: str) -> list[Planned]:
     """The files of a sample store; `es` and `nq` are the current futures of these roots."""
     return [
-        *_with_bars(es),
-        *(Planned(symbol, Timeframe.M1, days=_RECENT_DAYS) for symbol in ("NVDA", "SPY")),
+        *_with_bars(),
+        *(Planned(symbol, Timeframe.M1, days=_RECENT_DAYS) for symbol in ("MSFT", "NVDA", "SPY")),
         *_without(Timeframe.M1, "AAPL"),
         *_without(Timeframe.M5, "AAPL", "NVDA", "TSLA", "QQQ"),
         *_without(Timeframe.M15, "AMZN", "META", "GOOG", "XOM", "SPY", "EURUSD", "BTC", es),
         *_without(Timeframe.M30, "NVDA", "JPM"),
         *_without(Timeframe.H1, "AMZN", "TSLA", "META", "JPM", "IWM", "QQQ"),
-        *_without(Timeframe.H1, "EURUSD", "GBPUSD", "USDJPY", "BTC", "ETH", nq),
+        *_without(Timeframe.H1, "EURUSD", "GBPUSD", "USDJPY", "BTC", "ETH", es, nq),
         *_without(Timeframe.H4, "AAPL", "TSLA", "QQQ", "BTC"),
         *_without(Timeframe.D1, "AMZN", "GOOG", "META", "GLD", "QQQ", "TSLA", "XOM"),
         *_without(Timeframe.D1, "EURUSD", "USDJPY", "ETH"),
@@ -98,9 +98,8 @@ def _without(timeframe: Timeframe, *symbols: str) -> list[Planned]:
     return [Planned(symbol, timeframe) for symbol in symbols]
 
 
-def _with_bars(es: str) -> list[Planned]:
+def _with_bars() -> list[Planned]:
     return [
-        Planned("MSFT", Timeframe.M1, _some_of_all, _RECENT_DAYS),
         Planned("SPY", Timeframe.M5, _head_missing),
         Planned("MSFT", Timeframe.M15, _weeks_missing),
         Planned("AAPL", Timeframe.H1, _some_of_all),
@@ -110,7 +109,6 @@ def _with_bars(es: str) -> list[Planned]:
         Planned("GLD", Timeframe.H1, _middle_missing),
         Planned("XOM", Timeframe.H1, _weeks_missing),
         Planned("GOOG", Timeframe.H1, _tail_missing),
-        Planned(es, Timeframe.H1, _days_missing),
         Planned("SPY", Timeframe.H4, _weeks_missing),
         Planned("AAPL", Timeframe.D1, _tail_missing),
         Planned("MSFT", Timeframe.D1, _middle_missing),
