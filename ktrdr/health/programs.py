@@ -46,6 +46,10 @@ class Program:
     cpu_percent: float | None = None
     """Of one core, with its children: since the last measurement, at first since its start."""
     rss_bytes: int | None = None
+    started: float | None = None
+    """When its process was started (seconds since 1970, UTC)."""
+    cpu_s: float | None = None
+    """CPU time that it and its children have used since then; never less than before."""
     ever_started: bool = False
     """False: it has never been started in this group."""
     is_supervised: bool = True
@@ -101,11 +105,21 @@ class Programs:
             meter = self._meters.get(pid)
             if meter is None or not meter.is_valid():
                 meter = self._meters[pid] = _Meter(pid)
-            cpu_percent, rss_bytes = meter.read()
+            cpu_percent, cpu_s, rss_bytes = meter.read()
         except psutil.Error:
             return None
         uptime_s = round(max(0.0, time.time() - meter.started), 1)
-        return Program(name, status, pid, uptime_s, cpu_percent, rss_bytes, ever_started=True)
+        return Program(
+            name,
+            status,
+            pid,
+            uptime_s,
+            cpu_percent,
+            rss_bytes,
+            started=meter.started,
+            cpu_s=cpu_s,
+            ever_started=True,
+        )
 
     def _pid_from_file(self, name: str) -> int | None:
         """The pid in `NAME.pid`, if its process runs and is this program."""
@@ -133,14 +147,15 @@ class _Meter:
         self.started = self._process.create_time()
         self._since = time.monotonic() - max(0.0, time.time() - self.started)
         self._cpu_s = 0.0
+        self._most_cpu_s = 0.0
         self._percent = 0.0
         self._first = True
 
     def is_valid(self) -> bool:
         return self._process.is_running()
 
-    def read(self) -> tuple[float, int]:
-        """CPU in percent and resident bytes. psutil.Error when the process is gone."""
+    def read(self) -> tuple[float, float, int]:
+        """CPU in percent and in seconds, and resident bytes. psutil.Error: the process is gone."""
         cpu_s, rss_bytes = _cost(self._process)
         for child in self._process.children(recursive=True):
             try:
@@ -148,13 +163,14 @@ class _Meter:
             except psutil.Error:
                 continue  # it has ended
             cpu_s, rss_bytes = cpu_s + more_s, rss_bytes + more_bytes
-        return self._percent_since(cpu_s), rss_bytes
+        self._most_cpu_s = max(self._most_cpu_s, cpu_s)
+        return self._percent_since(cpu_s), round(self._most_cpu_s, 2), rss_bytes
 
     def _percent_since(self, cpu_s: float) -> float:
         now = time.monotonic()
         elapsed_s = now - self._since
         if self._first or elapsed_s >= _SHORTEST_MEASURE_S:
-            spent_s = max(0.0, cpu_s - self._cpu_s)  # the seconds of a child that ended are gone
+            spent_s = max(0.0, cpu_s - self._cpu_s)  # those of a child may be gone with it
             self._percent = round(100 * spent_s / max(elapsed_s, 0.01), 1)
             self._since, self._cpu_s, self._first = now, cpu_s, False
         return self._percent
@@ -163,4 +179,5 @@ class _Meter:
 def _cost(process: psutil.Process) -> tuple[float, int]:
     with process.oneshot():
         times = process.cpu_times()
-        return times.user + times.system, process.memory_info().rss
+        of_ended = times.children_user + times.children_system  # of its children
+        return times.user + times.system + of_ended, process.memory_info().rss

@@ -66,6 +66,10 @@ _ACTIVITIES = {
 }
 
 
+ABOUT = ("program", "source", "store", "connection", "clock", "series")
+"""What concerns are about."""
+
+
 class Health(StrEnum):
     """The group's health, with the status API's values."""
 
@@ -105,7 +109,7 @@ class Concern:
     is_fault: bool = False
     """A program, the store or its disk fails; not a gateway, and not a program that starts."""
     about: str = "connection"
-    """`program`, `source`, `store`, `connection`, `clock` or `series`."""
+    """One of ABOUT."""
 
     @property
     def claim(self) -> str:
