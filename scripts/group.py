@@ -70,6 +70,7 @@ CONF = ROOT / "etc/supervisord.conf"
 LOGS = ROOT / "var/log"
 SOCKET = RUN / "supervisor.sock"
 SIMULATOR = "gateway-sim"
+ALERTS = "alerts"
 
 SUPERVISORD_S = 15  # from its start until supervisord answers
 READY_S = 60
@@ -84,6 +85,7 @@ def start() -> int:
     _check_paths()
     wanted = without_secrets(as_environment(settings)) | fingerprints(settings)
     others = _further_inputs()
+    _check_alerts(settings)
     page_callers(settings)  # refuses a page that others reach and that names no callers
     _check_ports(settings)
     _make_folders(settings)
@@ -179,6 +181,14 @@ def _check_paths() -> None:
             f"supervisor cannot take a path with {bad.group()!r} in it ({ROOT})",
             hint="rename the folder",
         )
+
+
+def _check_alerts(settings: Settings) -> None:
+    """Each target of alerts is one that apprise understands."""
+    if settings.alert_targets:
+        from ktrdr.alerts.targets import read_targets  # noqa: PLC0415 - most groups have none
+
+        read_targets(settings.alert_targets)
 
 
 def _check_ports(settings: Settings) -> None:
@@ -370,10 +380,15 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _start_programs(settings: Settings) -> None:
-    """Start the programs that should run and do not; the simulator only without a real gateway."""
+    """Start the programs that should run and do not.
+
+    The simulator only without a real gateway, alerts only with targets.
+    """
+    unwanted = {SIMULATOR} if not settings.is_simulated else set()
+    unwanted |= {ALERTS} if not settings.alert_targets else set()
     for program in _programs():
         name, state = program["name"], program["statename"]
-        if name == SIMULATOR and not settings.is_simulated:
+        if name in unwanted:
             if state in {"STARTING", "RUNNING", "BACKOFF"}:
                 _call("stopProcess", name)
         elif state not in {"STARTING", "RUNNING", "STOPPING"}:
@@ -536,7 +551,7 @@ def _explain_not_ready(page: str, reasons: list[str]) -> None:
     programs = _programs()
     for program in programs:
         name, state = program["name"], program["statename"]
-        if state not in {"RUNNING", "STARTING"} and name != SIMULATOR:
+        if state not in {"RUNNING", "STARTING"} and name not in {SIMULATOR, ALERTS}:
             log = _shown(LOGS / f"{name}.log")
             print(f"  - {name} is {state} ({program['description']}): see {log}", file=sys.stderr)
     if not programs:

@@ -23,11 +23,10 @@ SIMULATOR = (
 TESTS = ("KTRDR_TEST_COPY",)
 """Variables that mark the processes of a test."""
 
-SECRETS = ("KTRDR_STATUS_TOKEN",)
+SECRETS = ("KTRDR_ALERTS", "KTRDR_STATUS_TOKEN")
 """Settings whose values never appear in a log, note, message or process list."""
 
 NOT_YET = (
-    "KTRDR_ALERTS",
     "KTRDR_DATABASE_URL",
     "KTRDR_LIVE_STREAMS",
 )

@@ -38,6 +38,7 @@ from ktrdr.addresses import (
     read_origin,
     read_subnets,
 )
+from ktrdr.config.alert_targets import split_targets
 from ktrdr.config.callers import CALLERS_RULE, parse_callers
 from ktrdr.config.names import (
     ENV_FILE,
@@ -46,6 +47,7 @@ from ktrdr.config.names import (
     unknown_in_environment,
     unknown_in_file,
 )
+from ktrdr.config.quiet_hours import QUIET_RULE, QuietHours, parse_quiet_hours
 from ktrdr.config.restart_times import RESTART_RULE, parse_restart
 from ktrdr.errors import Misconfigured
 from ktrdr.escapes import visible
@@ -99,12 +101,18 @@ def _restart(text: str) -> str:
     return text
 
 
+def _quiet_hours(text: str) -> str:
+    parse_quiet_hours(text)
+    return text
+
+
 _Host = Annotated[str, _read_as(read_host, "a host name or address, without a port")]
 _Address = Annotated[str, _read_as(read_ipv4, "an IPv4 address of this machine")]
 _Target = Annotated[str, _read_as(_host_and_port, "HOST:PORT, with a port from 1 to 65535")]
 _Subnets = Annotated[str, _read_as(_subnets, "subnets such as 172.18.0.0/16, separated by commas")]
 _Callers = Annotated[str, _read_as(_callers, CALLERS_RULE)]
 _RestartTime = Annotated[str, _read_as(_restart, RESTART_RULE)]
+_QuietTime = Annotated[str, _read_as(_quiet_hours, QUIET_RULE)]
 _Urls = Annotated[
     str,
     _read_as(
@@ -196,6 +204,11 @@ class Settings(BaseSettings):
     ktrdr_gap_batch_symbols: Annotated[
         int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")
     ] = 5
+    ktrdr_alerts: SecretStr | None = None
+    ktrdr_alerts_grace_s: Annotated[
+        float, Field(ge=0, le=86400, description="seconds from 0 to 86400")
+    ] = 300
+    ktrdr_alerts_quiet: _QuietTime | None = None
     ktrdr_forward_port: _Port = 4003
     ktrdr_forward_bind: _Address | None = None
     ktrdr_forward_callers: _Subnets | None = None
@@ -229,6 +242,13 @@ class Settings(BaseSettings):
                 " openssl rand -hex 16"
             )
         return token
+
+    @field_validator("ktrdr_alerts")
+    @classmethod
+    def _are_urls(cls, targets: SecretStr | None) -> SecretStr | None:
+        if targets is not None:
+            split_targets(targets.get_secret_value())
+        return targets
 
     @field_validator("ktrdr_run_dir", "ktrdr_data_dir")
     @classmethod
@@ -301,6 +321,23 @@ class Settings(BaseSettings):
     def status_token(self) -> str:
         """The token that the page requires; empty: none."""
         return self.ktrdr_status_token.get_secret_value() if self.ktrdr_status_token else ""
+
+    @property
+    def alert_targets(self) -> tuple[str, ...]:
+        """The URLs of apprise that alerts go to; none: nobody is notified."""
+        given = self.ktrdr_alerts
+        return tuple(split_targets(given.get_secret_value())) if given else ()
+
+    @property
+    def quiet_hours(self) -> QuietHours | None:
+        """The hours in which only what is critical is notified of."""
+        text = self.ktrdr_alerts_quiet
+        return None if text is None else parse_quiet_hours(text)
+
+    @property
+    def alerts_record(self) -> Path:
+        """What was notified of, and what is still to be sent; kept with the store."""
+        return self.data_dir / ".ktrdr" / f"alerts-{self.source}.json"
 
     @property
     def data_dir(self) -> Path:

@@ -1,4 +1,4 @@
-"""The five programs as the operating system sees them: which run, since when, CPU and memory."""
+"""The programs as the operating system sees them: which run, since when, CPU and memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "ib-connection": ("ktrdr.data.ib_connection_manager", "ib_connection_manager.py"),
     "gap-filler": ("ktrdr.data.ib_gap_filler", "ib_gap_filler.py"),
     "status-app": ("ktrdr.web", "ktrdr/web/"),
+    "alerts": ("ktrdr.alerts",),
     "gateway-sim": ("ktrdr.sim", "ktrdr/sim/"),
 }
 """Program → texts of which its command line contains one: its old pid may be another's now."""
@@ -66,7 +67,7 @@ class Program:
 class Programs:
     """Reads the programs' processes and keeps CPU times between readings. Thread-safe.
 
-    `own`: the program that this runs in, which is not looked up; empty: none of the five.
+    `own`: the program that this runs in, which is not looked up; empty: none of them.
     """
 
     def __init__(self, run_dir: Path, supervisor_socket: Path, own: str = "") -> None:
@@ -77,7 +78,7 @@ class Programs:
         self._lock = threading.Lock()
 
     def read(self) -> dict[str, Program]:
-        """All five, by name, in the order in which data flows."""
+        """All of them, by name, in the order in which data flows."""
         supervised = query_supervisor(self._supervisor_socket)
         with self._lock:
             found = {name: self._read_one(name, supervised.get(name)) for name in NAMES}

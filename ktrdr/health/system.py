@@ -1,4 +1,4 @@
-"""The whole group at one moment: both peers, the five programs, and the verdict on them."""
+"""The whole group at one moment: both peers, the programs, and the verdict on them."""
 
 from __future__ import annotations
 

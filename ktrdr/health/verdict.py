@@ -36,6 +36,12 @@ _TIGHT_SHARE = 0.02
 _SET_IT = "set what it names, then ./scripts/up"
 _CHECK_IT = "correct what it names; ./scripts/ib_port_forward.sh --check checks again"
 _NAMED = 5
+AWAY = "away"
+LATE = "series_late"
+FILLING = "series_filling"
+"""Kinds of concerns: the gateway is away; series are incomplete and held up; being completed."""
+_HELD_UP = {"waiting", "failed"}
+"""States of series for which nothing happens now."""
 _PASSING = (
     "connecting",
     "disconnected",
@@ -53,8 +59,11 @@ _VITAL = {
 _USEFUL = {
     "port-forward": "containers cannot reach the gateway",
     "status-app": "there is no status page",
+    "alerts": "nobody is notified",
     "gateway-sim": "there is no gateway to connect to",
 }
+_STARTED_IF_WANTED = ("port-forward", "alerts")
+"""Programs that are not started in containers, or without targets."""
 _ACTIVITIES = {
     "filling": "being filled",
     "waiting": "waiting",
@@ -110,6 +119,8 @@ class Concern:
     """A program, the store or its disk fails; not a gateway, and not a program that starts."""
     about: str = "connection"
     """One of ABOUT."""
+    kind: str = ""
+    """A name by which it is recognized while its words change."""
 
     @property
     def claim(self) -> str:
@@ -196,7 +207,12 @@ def judge(
     concerns = [*_of_programs(found), *_of_sources(settings, status, filler)]
     if filler is not None:
         concerns += _of_store(filler, is_connected=status is not None and status.connected)
-        concerns += [*_of_other_files(filler), *_of_standstill(filler, now), *_of_jump(filler)]
+        concerns += [
+            *_of_fills(filler),
+            *_of_other_files(filler),
+            *_of_standstill(filler, now),
+            *_of_jump(filler),
+        ]
     if status is not None:
         concerns += [*_of_connection(status, settings, now), *_of_clock(status), *_of_texts(status)]
         concerns += _of_forwarding(forwarding, is_connected=status.connected)
@@ -240,7 +256,7 @@ def is_stale(status: ConnectionStatus, settings: Settings, now: datetime) -> boo
 def _is_needed(program: Program, *, is_simulated: bool) -> bool:
     if program.name == "gateway-sim":
         return is_simulated
-    return program.name != "port-forward" or program.ever_started  # containers do not start it
+    return program.name not in _STARTED_IF_WANTED or program.ever_started
 
 
 def _answering(
@@ -312,6 +328,7 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
             stops=is_vital,
             is_fault=not is_starting and (is_vital or not service.program.runs),
             about="program",
+            kind=f"program:{name}",
         )
 
 
@@ -324,6 +341,7 @@ def _of_forwarding(report: Report | None, *, is_connected: bool) -> Iterator[Con
             "containers cannot reach the gateway",
             "start what listens there, or set KTRDR_FORWARD_TARGET, then ./scripts/up",
             about="program",
+            kind="forward_target",
         )
 
 
@@ -341,6 +359,7 @@ def _of_sources(
             stops=True,
             is_fault=True,
             about="source",
+            kind="two_sources",
         )
 
 
@@ -358,6 +377,7 @@ def _of_store(status: GapFillerStatus, *, is_connected: bool) -> Iterator[Concer
             stops=True,
             is_fault=True,
             about="store",
+            kind="store_refused",
         )
     elif status.store_trouble is not None:
         trouble = status.store_trouble
@@ -369,10 +389,16 @@ def _of_store(status: GapFillerStatus, *, is_connected: bool) -> Iterator[Concer
             stops=True,
             is_fault=True,
             about="store",
+            kind="store_trouble",
         )
     elif status.state == "waiting" and is_connected and not status.clock_jump_s:
         yield Concern(
-            "gap-filler waits", status.reason, "nothing is filled", stops=True, about="store"
+            "gap-filler waits",
+            status.reason,
+            "nothing is filled",
+            stops=True,
+            about="store",
+            kind="filler_waits",
         )
     elif _is_tight(status):
         yield Concern(
@@ -381,6 +407,7 @@ def _of_store(status: GapFillerStatus, *, is_connected: bool) -> Iterator[Concer
             "soon no bar can be stored",
             "free some space",
             about="store",
+            kind="disk_nearly_full",
         )
 
 
@@ -393,6 +420,19 @@ def _of_other_files(status: GapFillerStatus) -> Iterator[Concern]:
             status.strange_one,
             next_step="give it the name of a series, such as AAPL_1m.csv, or move it away",
             about="store",
+            kind="ignored_files",
+        )
+
+
+def _of_fills(status: GapFillerStatus) -> Iterator[Concern]:
+    """Requested fills that need a person."""
+    if failed := status.fills.get("failed", 0):
+        yield Concern(
+            "a requested fill has failed" if failed == 1 else f"{failed} requested fills failed",
+            consequence="it is tried again, less and less often",
+            next_step=".venv/bin/ktrdr fills shows why",
+            about="store",
+            kind="failed_fills",
         )
 
 
@@ -404,6 +444,7 @@ def _of_standstill(status: GapFillerStatus, now: datetime) -> Iterator[Concern]:
             next_step=".venv/bin/supervisorctl restart gap-filler",
             is_fault=True,
             about="program",
+            kind="filler_stuck",
         )
 
 
@@ -427,16 +468,17 @@ def _of_connection(
 ) -> Iterator[Concern]:
     if status.connected:
         if is_stale(status, settings, now):
-            yield Concern("connected, but no real request was answered lately")
+            yield Concern("connected, but no real request was answered lately", kind="stale")
         if status.state == FARM_DOWN:
             yield Concern(
                 "data farms of IB's are broken",
                 ", ".join(farm.name for farm in status.farms if not farm.up),
                 "some data may come late",
+                kind="farms",
             )
         return
     if status.expected and status.state != LOGGED_OUT:
-        yield Concern("the gateway is away", status.expected, health=_WELL, stops=True)
+        yield Concern("the gateway is away", status.expected, health=_WELL, stops=True, kind=AWAY)
         return
     error = status.last_error
     lost = "connected, but no data come from" if status.state in ANSWERING else "not connected to"
@@ -447,6 +489,7 @@ def _of_connection(
         "nothing new can be requested",
         "" if status.state in _PASSING else hint or ".venv/bin/ktrdr doctor",
         stops=True,
+        kind=AWAY,
     )
 
 
@@ -458,6 +501,7 @@ def _of_clock(status: ConnectionStatus) -> Iterator[Concern]:
             consequence="which bars are finished is judged by the one that is behind",
             next_step="set both by the network's time",
             about="clock",
+            kind="clocks_apart",
         )
 
 
@@ -468,6 +512,7 @@ def _of_texts(status: ConnectionStatus) -> Iterator[Concern]:
             consequence="what an error means is decided by its text, and may be mistaken",
             next_step='switch on "Show API error messages in English" in the gateway (Configure, '
             "Settings, API, Settings)",
+            kind="foreign_texts",
         )
 
 
@@ -479,6 +524,7 @@ def _of_jump(status: GapFillerStatus) -> Iterator[Concern]:
             consequence="nothing counts as complete until it has stayed there for five minutes",
             next_step="set it by the network's time, unless it is right now",
             about="clock",
+            kind="clock_jump",
         )
 
 
@@ -489,7 +535,7 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
     """Series that need a person, by reason, and those that are being completed."""
     if status.last_scan_time is None:
         if status.state != "refused" and status.store_trouble is None:
-            yield Concern("the store has not been scanned yet", about="series")
+            yield Concern("the store has not been scanned yet", about="series", kind="not_scanned")
         return
     if not status.series:
         yield Concern(
@@ -498,6 +544,7 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
             next_step="create a file with the header line alone, such as AAPL_1m.csv; where there "
             "were files: is the folder's disk mounted?",
             about="series",
+            kind="no_series",
         )
     named = 0
     for trouble in status.troubles:
@@ -509,14 +556,16 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
             f"{'it is' if one else 'they are'} not kept complete",
             trouble.hint or ".venv/bin/ktrdr gaps shows what is known",
             about="series",
+            kind=f"series:{trouble.outcome}:{trouble.message}",
         )
     if status.series_troubled > named:
         more = f"{status.series_troubled - named} more series need you"
-        yield Concern(more, next_step=".venv/bin/ktrdr gaps", about="series")
+        yield Concern(more, next_step=".venv/bin/ktrdr gaps", about="series", kind="more_series")
     if under_way := _under_way(status):
         count = _healing(status)
         are = "1 series is" if count == 1 else f"{count} series are"
-        yield Concern(f"{are} not complete yet", under_way, about="series")
+        kind = LATE if status.series_states.keys() & _HELD_UP else FILLING
+        yield Concern(f"{are} not complete yet", under_way, about="series", kind=kind)
 
 
 def _healing(status: GapFillerStatus) -> int:

@@ -1,3 +1,4 @@
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -272,7 +273,7 @@ def test_an_address_of_the_newer_kind_has_brackets_before_its_port(bare, monkeyp
             "KTRDR_SIM_SEEDS: no such setting; did you mean KTRDR_SIM_SEED?",
         ),
         ("KTRDR_ZZZZZ", "1", "KTRDR_ZZZZZ: no such setting; .env.example has all of them"),
-        ("KTRDR_ALERTS", "mailto://me:pw@x", "KTRDR_ALERTS: not supported by this version"),
+        ("KTRDR_DATABASE_URL", "pg://me:pw@x", "KTRDR_DATABASE_URL: not supported by this version"),
         (
             "KTRDR_STATUS_HOTS",
             "s3cret",
@@ -324,10 +325,10 @@ def from_file(bare_environment, scratch):  # noqa: ARG001
             ["IB_HOTS in .env: no such setting; did you mean IB_HOST?"],
         ),
         (
-            "KTRDR_DATADIR=/x\nKTRDR_ALERTS=x",
+            "KTRDR_DATADIR=/x\nKTRDR_DATABASE_URL=x",
             [
                 "KTRDR_DATADIR in .env: no such setting; did you mean KTRDR_DATA_DIR?",
-                "KTRDR_ALERTS in .env: not supported by this version",
+                "KTRDR_DATABASE_URL in .env: not supported by this version",
             ],
         ),
         (
@@ -419,3 +420,50 @@ def test_settings_come_back_from_their_environment(monkeypatch):
 def test_settings_of_values_heed_no_environment(monkeypatch):
     monkeypatch.setenv("IB_HOST", "gw")
     assert settings_of({"IB_PORT": "4001"}).is_simulated
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"ktrdr_alerts": "me:s3cret"}, "KTRDR_ALERTS: expected URLs of apprise such as ntfy://"),
+        ({"ktrdr_alerts": "ntfy://a b s3cret"}, "KTRDR_ALERTS: expected URLs of apprise"),
+        ({"ktrdr_alerts_quiet": "22:00"}, "KTRDR_ALERTS_QUIET=22:00: expected HH:MM-HH:MM on"),
+        ({"ktrdr_alerts_quiet": "7:00-25:00"}, "KTRDR_ALERTS_QUIET=7:00-25:00: expected HH:MM"),
+        ({"ktrdr_alerts_quiet": "7:00-7:00"}, "KTRDR_ALERTS_QUIET=7:00-7:00: expected HH:MM"),
+        ({"ktrdr_alerts_grace_s": "-1"}, "KTRDR_ALERTS_GRACE_S=-1: expected seconds from 0 to"),
+    ],
+)
+def test_wrong_settings_of_alerts_are_named_without_their_secrets(given, line):
+    with pytest.raises(Misconfigured) as raised:
+        load_settings(_env_file=None, **given)
+    assert str(raised.value).startswith(line)
+    assert "s3cret" not in str(raised.value)
+
+
+def test_targets_are_separated_by_spaces_or_commas_and_may_have_commas():
+    text = "ntfy://ntfy.sh/a, mailto://u:p@x.de?to=a@b.c,d@e.f json://127.0.0.1:1/x,"
+    given = load_settings(_env_file=None, ktrdr_alerts=text)
+
+    assert given.alert_targets == (
+        "ntfy://ntfy.sh/a",
+        "mailto://u:p@x.de?to=a@b.c,d@e.f",
+        "json://127.0.0.1:1/x",
+    )
+    assert load_settings(_env_file=None).alert_targets == ()
+
+
+@pytest.mark.parametrize(
+    ("hours", "clock", "is_quiet"),
+    [
+        ("22:00-07:00", "23:30", True),
+        ("22:00-07:00", "06:59", True),
+        ("22:00-07:00", "07:00", False),
+        ("22:00-07:00", "21:59", False),
+        ("12:00-13:30", "12:00", True),
+        ("12:00-13:30", "13:30", False),
+    ],
+)
+def test_quiet_hours_go_over_midnight(hours, clock, is_quiet):
+    quiet = load_settings(_env_file=None, ktrdr_alerts_quiet=hours).quiet_hours
+
+    assert quiet.contains(datetime.fromisoformat(f"2026-11-20T{clock}")) == is_quiet

@@ -80,6 +80,7 @@ def of_filler(complete):
         (complete, GREEN, False),
         (replace(part, state="filling", series_states={"filling": 2}), AMBER, False),
         (replace(part, series_troubled=2, troubles=(AMBIGUOUS,)), AMBER, True),
+        (replace(part, series_troubled=3, troubles=(AMBIGUOUS, UNKNOWN)), AMBER, True),
         (replace(part, series_states={"unproven": 2}), AMBER, False),
         (replace(complete, series=0, series_current=0), AMBER, True),
         (replace(complete, state="starting", last_scan_time=None, series=0), AMBER, False),
@@ -394,3 +395,27 @@ def test_what_only_the_doctor_has_found_is_reported_where_all_else_is_well(verdi
     assert with_findings(verdict(), found[1:]) == verdict()
     silent = verdict(connection=lost(well, "waiting"))
     assert with_findings(silent, found) == silent
+
+
+def test_a_fill_that_has_failed_needs_a_person(verdict, complete):
+    found = verdict(filler=replace(complete, fills={"failed": 2, "filling": 1}))
+
+    assert (found.health, len(found.needs_person)) == (AMBER, 1)
+    assert found.needs_person[0].what == "2 requested fills failed"
+    assert verdict(filler=replace(complete, fills={"filling": 1})).health == GREEN
+
+
+def test_each_problem_has_a_kind_of_its_own(verdict, well, complete):
+    """Alerts recognize it by that, while its words change."""
+    for connection, filler in product(of_connection(well), of_filler(complete)):
+        concerns = verdict(connection=connection[0], filler=filler[0]).concerns
+        kinds = [one.kind for one in concerns]
+        assert all(kinds), concerns
+        assert len(set(kinds)) == len(kinds), concerns
+
+
+def test_alerts_that_were_never_started_are_off_and_no_problem():
+    programs = {"alerts": Program("alerts", "STOPPED")}
+    assert services(programs, DOWN, DOWN, is_simulated=True)["alerts"].healthy
+    programs = {"alerts": Program("alerts", "FATAL", ever_started=True)}
+    assert not services(programs, DOWN, DOWN, is_simulated=True)["alerts"].healthy

@@ -16,6 +16,7 @@ PROGRAMS = {
     "ktrdr/data/ib_connection_manager.py": "ib-connection",
     "ktrdr/data/ib_gap_filler.py": "gap-filler",
     "ktrdr/web/__main__.py": "status-app",
+    "ktrdr/alerts/__main__.py": "alerts",
     "ktrdr/sim/__main__.py": "gateway-sim",
 }
 PROGRAM = """
@@ -657,3 +658,15 @@ def test_a_path_too_long_for_sockets_is_refused(group):
     assert code == 78
     assert "too long for the sockets" in output
     assert "shorter path" in output
+
+
+def test_alerts_start_when_they_have_targets_that_are_understood(group):
+    code, output = group.tell("start", KTRDR_ALERTS="foo://s3cret")
+    assert code == 78
+    assert "KTRDR_ALERTS, target 1 (foo): apprise does not understand it" in output
+    assert "s3cret" not in output
+    code, output = group.tell("start", KTRDR_ALERTS="json://127.0.0.1:9/s3cret")
+    assert code == 0, output
+    group.copy.until(lambda: "alerts" in group.pids(), "alerts run")
+    noted = [f.read_bytes() for f in (group.copy.folder / "var/run").iterdir() if f.is_file()]
+    assert not any(b"s3cret" in one for one in noted)

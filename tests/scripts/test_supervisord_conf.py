@@ -1,4 +1,4 @@
-"""etc/supervisord.conf: the five programs as the contract names them."""
+"""etc/supervisord.conf: the programs as the contract names them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "ib-connection": [".venv/bin/python", "-m", "ktrdr.data.ib_connection_manager"],
     "gap-filler": [".venv/bin/python", "-m", "ktrdr.data.ib_gap_filler"],
     "status-app": [".venv/bin/python", "-m", "ktrdr.web"],
+    "alerts": [".venv/bin/python", "-m", "ktrdr.alerts"],
     "gateway-sim": [".venv/bin/python", "-m", "ktrdr.sim"],
 }
 
@@ -45,7 +46,7 @@ def programs(groups):
     return {name: configs[0] for name, configs in groups.items()}
 
 
-def test_it_has_five_programs_in_no_group(groups):
+def test_it_has_the_programs_in_no_group(groups):
     assert set(groups) == set(COMMANDS)
     assert all([config.name for config in configs] == [name] for name, configs in groups.items())
 
@@ -58,8 +59,9 @@ def test_each_program_has_the_contracts_command(root, programs, name):
     assert arguments == expected_arguments
 
 
-def test_all_but_the_simulator_start_by_themselves(programs):
-    assert [name for name, it in programs.items() if not it.autostart] == ["gateway-sim"]
+def test_all_but_alerts_and_the_simulator_start_by_themselves(programs):
+    by_themselves = {name for name, it in programs.items() if it.autostart}
+    assert set(COMMANDS) - by_themselves == {"alerts", "gateway-sim"}
 
 
 def test_each_program_comes_back_and_goes_as_a_whole(programs):

@@ -21,7 +21,7 @@ CONTRACT_FILLER = """running state check_interval_s max_gap_age_days batch_symbo
     supported_timeframes last_scan_time gaps_detected gaps_filled gaps_failed gaps_remaining
     unfillable bars_added symbols_processed current eta_s recent_errors""".split()
 CONTRACT_SERVICE = ["status", "healthy", "pid", "uptime_s", "cpu_percent", "rss_bytes"]
-PROGRAMS = ["port-forward", "ib-connection", "gap-filler", "status-app", "gateway-sim"]
+PROGRAMS = ["port-forward", "ib-connection", "gap-filler", "status-app", "alerts", "gateway-sim"]
 
 PATIENCE_S = 6
 
@@ -143,7 +143,7 @@ def test_a_peer_that_answers_with_an_error_is_quoted(client, peers):
 
 
 @pytest.mark.usefixtures("peers")
-def test_the_system_has_all_five_programs(client):
+def test_the_system_has_all_programs(client):
     body = client.get(SYSTEM).json
 
     assert set(body) == {"health", "services", "summary", "needs_person", "heals"}

@@ -1,0 +1,1 @@
+"""What is notified of, when, and to whom: the verdict's problems, each once."""
