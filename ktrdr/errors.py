@@ -13,7 +13,8 @@ from typing import ClassVar
 class KtrdrError(Exception):
     """Base of all errors of this project.
 
-    `code` is IB's error code where IB gave one; `hint` is the next step for a person.
+    `code` is IB's error code where IB gave one; `hint` is the next step for a person. Its `str`,
+    and so a traceback, has message and hint; what shows the hint elsewhere shows `message`.
     """
 
     outcome: ClassVar[str] = "failed"
@@ -26,6 +27,9 @@ class KtrdrError(Exception):
         self.message = message
         self.code = code
         self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} – next step: {self.hint}" if self.hint else self.message
 
 
 class Retryable(KtrdrError):

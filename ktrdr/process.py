@@ -64,7 +64,7 @@ def run(
             main(settings, stop)
             log.info("%s ends", name)
     except Misconfigured as error:
-        log.error("%s cannot start: %s", name, error, extra={HINT: error.hint})
+        log.error("%s cannot start: %s", name, error.message, extra={HINT: error.hint})
         sys.exit(EXIT_MISCONFIGURED)
 
 

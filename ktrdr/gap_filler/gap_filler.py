@@ -190,7 +190,7 @@ class GapFiller:
         try:
             more = self._step()
         except Misconfigured as error:
-            self._phase.take(Event.REFUSE, str(error), error.hint)
+            self._phase.take(Event.REFUSE, error.message, error.hint)
             self.report("store", error)
             return False
         except (KtrdrError, OSError, DatabaseError) as error:

@@ -115,7 +115,7 @@ class StatusRecord:
         last = LastError(error.code, error.message, error.hint or hint, self._now())
         self._note(last_error=last)
         level = logging.INFO if is_expected else logging.WARNING
-        log.log(level, "%s%s", error, f" ({last.hint})" if last.hint else "")
+        log.log(level, "%s%s", error.message, f" ({last.hint})" if last.hint else "")
 
     def forget_error(self, *, but_of_attempt: bool) -> None:
         """The error is over; `but_of_attempt`: keep one that was reported during this attempt."""

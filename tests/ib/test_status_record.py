@@ -61,3 +61,8 @@ def test_whoever_has_a_snapshot_keeps_it_as_it_was(record):
     record.note_state(State.CONNECTING, 1)
     assert (before.state, before.noted.connection_attempts) == (State.DISCONNECTED, 0)
     assert record.snapshot.noted.connection_attempts == 1
+
+
+def test_a_logged_error_has_its_next_step_once(record, caplog):
+    record.note_error(NotConnected("no gateway answers", hint="start it"))
+    assert caplog.messages == ["no gateway answers (start it)"]
