@@ -13,25 +13,27 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 import pandas as pd
 
+from ktrdr.completeness.gaps import Reason
 from ktrdr.config.running_group import settings_to_read_with
 from ktrdr.config.settings import Settings
+from ktrdr.data.coverage_frames import day_frame, gap_frame, series_frame
+from ktrdr.data.coverage_reading import CoverageReading, SeriesContents, unknown_series
 from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
 from ktrdr.data.frames import aggregated, common_attrs, frame_of, side_by_side, starts_of, with_bars
-from ktrdr.errors import InvalidRequest, KtrdrError, StoreUnwritable, UnknownSeries
-from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.messages import DetailedCoverage, SeriesCoverage
+from ktrdr.data.proofs import CHANGED, is_whole, judge, start_of
+from ktrdr.errors import InvalidRequest, StoreUnwritable
+from ktrdr.ipc.messages import SeriesCoverage
 from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.instruments import (
-    Instrument,
     Series,
     check_symbol,
     contract_name,
-    instrument_of_entry,
 )
 from ktrdr.market.resampling import larger_bars
 from ktrdr.market.sessions import Schedule
@@ -40,7 +42,6 @@ from ktrdr.market.usual_sessions import by_rules
 from ktrdr.store.bar_file import FileKey
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.index import is_settled
-from ktrdr.store.instruments_file import tables_of
 from ktrdr.store.interface import BarStore
 from ktrdr.store.source import ledger_path
 
@@ -48,8 +49,6 @@ log = logging.getLogger(__name__)
 
 Moment = str | date | datetime | pd.Timestamp | None
 
-_POLL_S = 60
-"""Seconds that a scan of the whole store may take."""
 _FRAMES_KEPT = 16
 _ROWS_KEPT = 500_000
 """Maximum rows of a cached frame: a longer one is seldom loaded twice."""
@@ -68,7 +67,7 @@ class DataManager:
         self._store: BarStore = store or CsvStore(self._settings.data_dir)
         if settings is None and self._source() == "simulated":
             log.warning("SIMULATED: the prices in %s are invented", self._store.folder)
-        self._gap_filler = LocalClient(self._settings.gap_filler_socket, "gap-filler")
+        self._coverage = CoverageReading(self._settings, self._store)
         self._fetching = Fetching(self._settings, self._store)
         self._frames: OrderedDict[tuple[Any, ...], pd.DataFrame] = OrderedDict()
         self._verified: dict[Series, FileKey] = {}
@@ -142,6 +141,79 @@ class DataManager:
         made.attrs = frame.attrs | {"timeframe": target.value}
         return made
 
+    def series(self) -> pd.DataFrame:
+        """Every series of the store, one row each, ordered by symbol and bar length.
+
+        Columns: symbol, timeframe, state, first, last (starts of bars, UTC), expected, present,
+        missing (bars that IB may have), complete (none is missing), why, next_step. What is not
+        known is NA. `attrs`: `by` is `gap-filler`, or `folder` if that does not answer, and only
+        the files are known; `why` then says so; `as_of` (ISO 8601); `source` as in `load`.
+
+        StoreUnwritable: the folder cannot be read.
+        """
+        found = self._coverage.store()
+        frame = series_frame(found.series)
+        as_of = found.as_of.isoformat() if found.as_of else None
+        frame.attrs = {"source": self._source(), "by": found.by, "why": found.why, "as_of": as_of}
+        return frame
+
+    def coverage(
+        self,
+        symbol: str,
+        timeframe: str | Timeframe,
+        start: Moment = None,
+        end: Moment = None,
+    ) -> pd.DataFrame:
+        """How many bars each trading day should have and has, and why the others are missing.
+
+        One row for each day from that of `start` to before `end`; the index `day` is its midnight
+        in UTC, as of daily bars. Columns, all counts of bars: expected, present, missing (those
+        that IB may have), and one for each reason of `docs/completeness.md`; `no_trades` are those
+        that IB is known not to have. `attrs`: `since` and `until` are what is known (ISO 8601,
+        None: nothing); `by` is `gap-filler`, or `ledger` if that does not answer: then only
+        sessions and proven absences are known, and `why` says so; `source`, `symbol` and
+        `timeframe` as in `load`.
+
+        Errors as in `load`.
+        """
+        series = _series(symbol, timeframe)
+        found = self._coverage.series(series, _span(start, end))
+        return self._with_attrs(day_frame(found.days), series, found)
+
+    def missing(
+        self,
+        symbol: str,
+        timeframe: str | Timeframe,
+        start: Moment = None,
+        end: Moment = None,
+        *,
+        absent: bool = False,
+    ) -> pd.DataFrame:
+        """The missing intervals of a series that reach into `[start, end)`, oldest first.
+
+        Columns: start, end (UTC; exclusive: the start of the last missing bar plus its length),
+        bars, reason. With `absent` also those that IB is known not to have (`no_trades`). `attrs`
+        and errors as in `coverage`.
+        """
+        series = _series(symbol, timeframe)
+        found = self._coverage.series(series, _span(start, end))
+        gaps = [gap for gap in found.gaps if absent or gap[3] != Reason.NO_TRADES]
+        return self._with_attrs(gap_frame(gaps, series.timeframe), series, found)
+
+    def _with_attrs(
+        self, frame: pd.DataFrame, series: Series, found: SeriesContents
+    ) -> pd.DataFrame:
+        frame.attrs = {
+            "symbol": series.symbol,
+            "timeframe": series.timeframe.value,
+            "source": self._source(),
+            "by": found.by,
+            "why": found.why,
+            "since": found.since.isoformat() if found.since else None,
+            "until": found.until.isoformat() if found.until else None,
+        }
+        return frame
+
     def _load(
         self,
         series: Series,
@@ -151,20 +223,19 @@ class DataManager:
         progress: Progress | None = None,
     ) -> tuple[pd.DataFrame, FetchResult]:
         """The frame, and the result from which its `attrs` come."""
-        entry, why = (None, "") if fetch else self._coverage(series)  # before the file is read
+        entry, why = (
+            (None, "") if fetch else self._coverage.of_gap_filler(series)
+        )  # before the file is read
         key, local = self._local(series, span)
         if local is None and not fetch:
-            raise UnknownSeries(
-                f"the store {self._store.folder} has no {series.file_name}",
-                hint="create it with the header line, and the gap filler fills it",
-            )
+            raise unknown_series(self._store, series)
         frame = frame_of(series.file_name, None) if local is None else local
         if fetch:
             present = None if local is None else starts_of(local)
-            instrument = self._instrument(series.symbol)
+            instrument = self._coverage.instrument(series.symbol)
             found = self._fetching.fetch(series, instrument, present, span, progress)
         elif entry is not None:
-            found = _judge(entry, key, span, self._settings.ktrdr_gap_check_interval_s)
+            found = self._judged(series, entry, key, frame, span)
         else:
             found = FetchResult(complete=False, why=why)
         frame = with_bars(frame, found.bars)
@@ -176,6 +247,29 @@ class DataManager:
             "why": found.why,
         }
         return frame, found
+
+    def _judged(
+        self,
+        series: Series,
+        entry: SeriesCoverage,
+        key: FileKey | None,
+        frame: pd.DataFrame,
+        span: tuple[int, int],
+    ) -> FetchResult:
+        """Whether the interval is complete. A file that has changed since is looked at again.
+
+        While a fill runs, it changes all the time, in other days than those.
+        """
+        now = datetime.now(UTC).timestamp()
+        found = judge(entry, span, self._settings.ktrdr_gap_check_interval_s, now)
+        if not found.complete or (key is not None and entry.key == key):
+            return found
+        start, end = start_of(entry, span), int(min(span[1], found.until))
+        as_of = int(found.until)
+        coverage, _ = self._coverage.by_ledger(series, starts_of(frame), (start, end), as_of)
+        return (
+            found if is_whole(coverage, start, end) else replace(found, complete=False, why=CHANGED)
+        )
 
     def _source(self, fetched: str | None = None) -> str | None:
         """The bars' source: by the store's mark, the gateway's report, or the store's place."""
@@ -220,22 +314,11 @@ class DataManager:
                 self._verified[series] = key
         return frame_of(series.file_name, self._store.rows(series, *span))
 
-    def _coverage(self, series: Series) -> tuple[SeriesCoverage | None, str]:
-        """The gap filler's facts about a series; or None, and the reason."""
-        symbol, timeframe = series.symbol, series.timeframe.value
-        try:
-            found = self._gap_filler.request(
-                DetailedCoverage, "GET", "/coverage", symbol=symbol, timeframe=timeframe
-            ).series
-        except KtrdrError as error:
-            return None, error.message
-        return (found[0], "") if found else (None, "the gap filler does not know this series yet")
-
     def _sessions(
         self, symbol: str, timeframe: Timeframe, starts: Any
     ) -> tuple[Schedule, frozenset[int]]:
         """Sessions, and where bars begin, as learnt by the gap filler; else the usual ones."""
-        instrument = self._instrument(symbol)
+        instrument = self._coverage.instrument(symbol)
         path = ledger_path(self._store.folder)
         schedule, alignment = sessions_of(path, contract_name(instrument), timeframe)
         if not len(starts):
@@ -245,16 +328,6 @@ class DataManager:
             usual = by_rules(instrument.sec_type, first, last)
             schedule = usual if schedule is None else usual.joined(schedule)
         return schedule, alignment
-
-    def _instrument(self, symbol: str) -> Instrument:
-        return instrument_of_entry(symbol, tables_of(self._store.folder).get(symbol))
-
-
-def _why_unknown(entry: SeriesCoverage) -> str:
-    """Why it is not known which bars a series should have."""
-    if not entry.error:
-        return "the gap filler has not assessed this series yet"
-    return f"{entry.error} – next step: {entry.hint}" if entry.hint else entry.error
 
 
 def _settings() -> Settings:
@@ -293,36 +366,3 @@ def _seconds(name: str, moment: str | date | datetime) -> int:
         raise InvalidRequest(f"{name}={moment!r}: expected a date or time such as 2026-11-20")
     zone: tzinfo | None = stamp.tzinfo
     return math.ceil((stamp if zone else stamp.tz_localize("UTC")).timestamp())
-
-
-def _judge(
-    entry: SeriesCoverage, key: FileKey | None, span: tuple[int, int], interval_s: float
-) -> FetchResult:
-    """Complete if this interval was assessed, and only bars that IB does not have are missing.
-
-    An open start means: from the first bar on; an open end: as of the gap filler's last scan.
-    `key`: that of the file that was read, which must be the one that was assessed.
-    """
-    since, until = entry.looked_from, entry.proven_until
-    if entry.expected is None or since is None or until is None:
-        return FetchResult(complete=False, why=_why_unknown(entry))
-    start, end = span
-    now = datetime.now(UTC).timestamp()
-    known_from, known_until = int(since.timestamp()), int(until.timestamp())
-    if start == ALWAYS[0]:
-        start = int((entry.first or since).timestamp())
-    missing = sum(
-        bars
-        for first, last, bars, reason in entry.gaps
-        if first < end and last >= start and reason != "no_trades"
-    )
-    why = ""
-    if key is None or entry.key != key:
-        why = "the gap filler has not assessed the file as it is now"
-    elif start < known_from:
-        why = f"nothing is known before {since.isoformat()}"
-    elif min(end, now) > known_until + (interval_s + _POLL_S if end > now else 0):
-        why = f"nothing is known after {until.isoformat()}"
-    elif missing:
-        why = f"up to {missing} bars are missing"
-    return FetchResult(complete=not why, why=why, until=known_until)

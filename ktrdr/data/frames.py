@@ -22,7 +22,7 @@ _NO_STARTS = np.empty(0, dtype=np.int64)
 def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
     """The rows of a file exactly as written, to the last digit. MalformedFile: not numbers."""
     if rows is None or not len(rows.starts):
-        return pd.DataFrame(columns=VALUES, dtype=np.float64, index=_index(_NO_STARTS))
+        return pd.DataFrame(columns=VALUES, dtype=np.float64, index=times_of(_NO_STARTS))
     places = rows.layout.value_places
     try:
         values = pd.read_csv(
@@ -41,7 +41,7 @@ def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
         check_each(name, rows)
         expected = "expected six fields in each row, prices as numbers"
         raise MalformedFile(f"{name}: {expected}", hint=check_command(name))
-    values.index = _index(rows.starts)
+    values.index = times_of(rows.starts)
     return values
 
 
@@ -49,7 +49,7 @@ def with_bars(local: pd.DataFrame, bars: Sequence[Bar]) -> pd.DataFrame:
     """Local and fetched bars in order; a local one takes precedence."""
     if not bars:
         return local
-    index = _index([bar.start for bar in bars])
+    index = times_of([bar.start for bar in bars])
     fetched = pd.DataFrame([bar[1:] for bar in bars], columns=VALUES, index=index, dtype=np.float64)
     new = fetched[~fetched.index.isin(local.index)]
     return (new if local.empty else pd.concat([local, new])).sort_index()
@@ -76,7 +76,7 @@ def aggregated(frame: pd.DataFrame, into: Int64Array) -> pd.DataFrame:
     """Bars aggregated from others: `into` has for each row the start of its larger bar."""
     if frame.empty:
         return frame
-    grouped = frame.groupby(_index(into))
+    grouped = frame.groupby(times_of(into))
     made = grouped.agg({"open": "first", "high": "max", "low": "min", "close": "last"})
     has_volume = grouped["volume"].max() >= 0
     made["volume"] = grouped["volume"].sum().where(has_volume, -1.0)
@@ -91,6 +91,7 @@ def starts_of(frame: pd.DataFrame) -> Int64Array:
     return index.as_unit("s").asi8
 
 
-def _index(starts: Any) -> pd.DatetimeIndex:
+def times_of(starts: Any) -> pd.DatetimeIndex:
+    """UTC seconds as an index named `timestamp`."""
     seconds = np.asarray(starts, dtype=np.int64).astype("datetime64[s]")
     return pd.DatetimeIndex(seconds, tz="UTC", name="timestamp")

@@ -60,6 +60,11 @@ def own_file(path: Path, series: Series) -> FileKey | None:
     return known[0] if known and known[1] else None
 
 
+def wanted_of(path: Path, series: Series) -> int | None:
+    """From when on fills want a series, according to a store's ledger (UTC seconds)."""
+    return _read(path, lambda ledger: SeriesRecords(ledger).wanted(series), None)
+
+
 def _read(path: Path, read: Callable[[Callable[[], Database]], T], otherwise: T) -> T:
     """What is read from a ledger; `otherwise` if there is none or it cannot be read now."""
     try:
