@@ -11,8 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
@@ -25,9 +24,11 @@ from ktrdr.config.settings import Settings
 from ktrdr.data.coverage_frames import day_frame, gap_frame, series_frame
 from ktrdr.data.coverage_reading import CoverageReading, SeriesContents, unknown_series
 from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
+from ktrdr.data.following import FinishedBar, Following, first_wanted, followed
 from ktrdr.data.frames import aggregated, common_attrs, frame_of, side_by_side, starts_of, with_bars
 from ktrdr.data.proofs import CHANGED, is_whole, judge, start_of
-from ktrdr.errors import InvalidRequest, StoreUnwritable
+from ktrdr.data.stored_frames import StoredFrames
+from ktrdr.errors import InvalidRequest
 from ktrdr.ipc.messages import SeriesCoverage
 from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.instruments import (
@@ -41,17 +42,12 @@ from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.market.usual_sessions import by_rules
 from ktrdr.store.bar_file import FileKey
 from ktrdr.store.csv_store import CsvStore
-from ktrdr.store.index import is_settled
 from ktrdr.store.interface import BarStore
 from ktrdr.store.source import ledger_path
 
 log = logging.getLogger(__name__)
 
 Moment = str | date | datetime | pd.Timestamp | None
-
-_FRAMES_KEPT = 16
-_ROWS_KEPT = 500_000
-"""Maximum rows of a cached frame: a longer one is seldom loaded twice."""
 
 
 class DataManager:
@@ -69,8 +65,7 @@ class DataManager:
             log.warning("SIMULATED: the prices in %s are invented", self._store.folder)
         self._coverage = CoverageReading(self._settings, self._store)
         self._fetching = Fetching(self._settings, self._store)
-        self._frames: OrderedDict[tuple[Any, ...], pd.DataFrame] = OrderedDict()
-        self._verified: dict[Series, FileKey] = {}
+        self._bars = StoredFrames(self._store)
 
     def load(
         self,
@@ -200,6 +195,34 @@ class DataManager:
         gaps = [gap for gap in found.gaps if absent or gap[3] != Reason.NO_TRADES]
         return self._with_attrs(gap_frame(gaps, series.timeframe), series, found)
 
+    def follow(
+        self,
+        symbols: str | Sequence[str],
+        timeframe: str | Timeframe,
+        since: Moment = None,
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[FinishedBar]:
+        """Each finished bar once, as the store gets it, until Ctrl-C; it needs no program.
+
+        It begins with the bars that end after this call, or with those that start at `since` or
+        later. Within a series they ascend: a bar that comes after a later one (a gap that is filled
+        late), and the new values of one that was given (a revision, a rebuilt series) are not
+        given; `load` has them. A series that is not there yet may come. `timeout`: end after so
+        many seconds without a bar.
+
+        InvalidRequest: an impossible symbol, timeframe or time. MalformedFile: a file cannot be
+        read, now or later.
+        """
+        names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+        if not names:
+            raise InvalidRequest("no symbol: expected one or more")
+        begin = None if since is None else _seconds("since", since)
+        now = int(time.time())
+        wanted = [_series(one, timeframe) for one in names]
+        starts = {one: first_wanted(self._store, one, begin, now) for one in wanted}
+        return followed(self._store, Following(self._store, starts), timeout)
+
     def _with_attrs(
         self, frame: pd.DataFrame, series: Series, found: SeriesContents
     ) -> pd.DataFrame:
@@ -226,7 +249,7 @@ class DataManager:
         entry, why = (
             (None, "") if fetch else self._coverage.of_gap_filler(series)
         )  # before the file is read
-        key, local = self._local(series, span)
+        key, local = self._bars.frame(series, span)
         if local is None and not fetch:
             raise unknown_series(self._store, series)
         frame = frame_of(series.file_name, None) if local is None else local
@@ -274,45 +297,6 @@ class DataManager:
     def _source(self, fetched: str | None = None) -> str | None:
         """The bars' source: by the store's mark, the gateway's report, or the store's place."""
         return self._store.source() or fetched or self._settings.presumed_source
-
-    def _local(
-        self, series: Series, span: tuple[int, int]
-    ) -> tuple[FileKey | None, pd.DataFrame | None]:
-        """The bars of the store, and the key of their file; None: it has no such series.
-
-        The caller may change the frame.
-        """
-        try:
-            read_ns = time.time_ns()
-            key = self._store.key(series)
-            if key is None:
-                return None, None
-            place = (series, key, *span)
-            kept = self._frames.get(place)
-            if kept is None:
-                kept = self._read(series, key, span, read_ns)
-                if len(kept) <= _ROWS_KEPT and is_settled(key, read_ns):
-                    self._frames[place] = kept
-            else:
-                self._frames.move_to_end(place)
-        except FileNotFoundError:
-            return None, None
-        except OSError as error:
-            raise StoreUnwritable(f"{series.file_name}: {error.strerror}") from error
-        while len(self._frames) > _FRAMES_KEPT:
-            self._frames.popitem(last=False)
-        return key, kept.copy()
-
-    def _read(
-        self, series: Series, key: FileKey, span: tuple[int, int], read_ns: int
-    ) -> pd.DataFrame:
-        """Rows are found by their order, which is verified once for each version of a file."""
-        if self._verified.get(series) != key:
-            if not self._store.was_verified(series):
-                self._store.verify(series)
-            if is_settled(key, read_ns):
-                self._verified[series] = key
-        return frame_of(series.file_name, self._store.rows(series, *span))
 
     def _sessions(
         self, symbol: str, timeframe: Timeframe, starts: Any
