@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from ktrdr.completeness.coverage import Coverage
 from ktrdr.config.settings import Settings
-from ktrdr.data.fetching import ALWAYS
+from ktrdr.data.fetching import ALWAYS, FetchResult
 from ktrdr.data.ledger_coverage import coverage_by_ledger
+from ktrdr.data.proofs import CHANGED, is_whole, judge, start_of, why_unknown
 from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable, UnknownSeries
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import (
@@ -22,6 +23,7 @@ from ktrdr.ipc.messages import (
 from ktrdr.market.instruments import Instrument, Series, instrument_of_entry
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.store.bar_file import FileKey
 from ktrdr.store.instruments_file import tables_of
 from ktrdr.store.interface import BarStore
 from ktrdr.times import moment
@@ -90,6 +92,28 @@ class CoverageReading:
             int(datetime.now(UTC).timestamp()),
             self._settings.ktrdr_gap_max_age_days,
         )
+
+    def judged(
+        self,
+        series: Series,
+        entry: SeriesCoverage,
+        key: FileKey | None,
+        present: Int64Array,
+        span: tuple[int, int],
+    ) -> FetchResult:
+        """Whether an interval is complete in the file with this key, which has these bars.
+
+        While a fill runs, the file changes all the time, in other days: then the ledger decides.
+        """
+        now = datetime.now(UTC).timestamp()
+        found = judge(entry, span, self._settings.ktrdr_gap_check_interval_s, now)
+        if not found.complete or (key is not None and entry.key == key):
+            return found
+        start, end = start_of(entry, span), int(min(span[1], found.until))
+        coverage, _ = self.by_ledger(series, present, (start, end), int(found.until))
+        if is_whole(coverage, start, end):
+            return found
+        return replace(found, complete=False, why=CHANGED)
 
     def instrument(self, symbol: str) -> Instrument:
         """By the store's `instruments.toml`. Misconfigured: its entry is wrong."""
@@ -168,13 +192,6 @@ def unknown_series(store: BarStore, series: Series) -> UnknownSeries:
         f"the store {store.folder} has no {series.file_name}",
         hint="create it with the header line, and the gap filler fills it",
     )
-
-
-def why_unknown(entry: SeriesCoverage) -> str:
-    """Why it is not known which bars a series should have."""
-    if not entry.error:
-        return "the gap filler has not assessed this series yet"
-    return f"{entry.error} – next step: {entry.hint}" if entry.hint else entry.error
 
 
 def _failed(series: Series, error: KtrdrError | OSError) -> SeriesStatus:

@@ -12,9 +12,8 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, tzinfo
-from typing import Any
+from typing import Any, Literal, overload
 
 import pandas as pd
 
@@ -25,11 +24,19 @@ from ktrdr.data.coverage_frames import day_frame, gap_frame, series_frame
 from ktrdr.data.coverage_reading import CoverageReading, SeriesContents, unknown_series
 from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
 from ktrdr.data.following import FinishedBar, Following, first_wanted, followed
-from ktrdr.data.frames import aggregated, common_attrs, frame_of, side_by_side, starts_of, with_bars
-from ktrdr.data.proofs import CHANGED, is_whole, judge, start_of
+from ktrdr.data.frames import (
+    aggregated,
+    below_each_other,
+    common_attrs,
+    frame_of,
+    side_by_side,
+    starts_of,
+    with_bars,
+)
+from ktrdr.data.results import as_kind, check_kind
 from ktrdr.data.stored_frames import StoredFrames
+from ktrdr.data.summary import as_html, summary
 from ktrdr.errors import InvalidRequest
-from ktrdr.ipc.messages import SeriesCoverage
 from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.instruments import (
     Series,
@@ -40,7 +47,6 @@ from ktrdr.market.resampling import larger_bars
 from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.market.usual_sessions import by_rules
-from ktrdr.store.bar_file import FileKey
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.interface import BarStore
 from ktrdr.store.source import ledger_path
@@ -67,6 +73,42 @@ class DataManager:
         self._fetching = Fetching(self._settings, self._store)
         self._bars = StoredFrames(self._store)
 
+    def __repr__(self) -> str:
+        known = ", ".join(f"{name}: {value}" for name, value in self._summary().items())
+        return f"<DataManager {known}>"
+
+    def _repr_html_(self) -> str:
+        return as_html(self._summary())
+
+    def _summary(self) -> dict[str, str]:
+        return summary(self._settings, self._store, self._source)
+
+    @overload
+    def load(
+        self,
+        symbol: str | Sequence[str],
+        timeframe: str | Timeframe,
+        start: Moment = ...,
+        end: Moment = ...,
+        *,
+        fetch: bool = ...,
+        progress: Progress | None = ...,
+        as_: Literal["pandas"] = ...,
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def load(
+        self,
+        symbol: str | Sequence[str],
+        timeframe: str | Timeframe,
+        start: Moment = ...,
+        end: Moment = ...,
+        *,
+        fetch: bool = ...,
+        progress: Progress | None = ...,
+        as_: Literal["polars", "pyarrow"],
+    ) -> Any: ...
+
     def load(
         self,
         symbol: str | Sequence[str],
@@ -76,7 +118,8 @@ class DataManager:
         *,
         fetch: bool = False,
         progress: Progress | None = None,
-    ) -> pd.DataFrame:
+        as_: str = "pandas",
+    ) -> Any:
         """The bars of a series that start in `[start, end)`.
 
         Dates and times without a zone are UTC; a date is its midnight. The index is
@@ -89,21 +132,29 @@ class DataManager:
         should exist is there or IB is known to have none, and False whenever that cannot be proven;
         `why` then says why; `source` is `live`, `simulated` or None.
 
-        InvalidRequest: an impossible symbol, timeframe or time. UnknownSeries: there is no such
-        file, and nothing is to be fetched. MalformedFile: it cannot be read.
+        `as_="polars"` and `as_="pyarrow"` give that library's table: `timestamp` is its first
+        column, in UTC (polars: milliseconds, pyarrow: seconds); several symbols are below each
+        other, with a column `symbol` before it. `attrs` are JSON under `ktrdr` in the metadata of
+        pyarrow's schema; polars has no place for them.
+
+        InvalidRequest: an impossible symbol, timeframe, time or `as_`. UnknownSeries: there is no
+        such file, and nothing is to be fetched. MalformedFile: it cannot be read. Misconfigured:
+        the library that `as_` names is not installed.
         """
+        check_kind(as_)
         span = _span(start, end)
         if isinstance(symbol, str):
-            return self._load(_series(symbol, timeframe), span, fetch=fetch, progress=progress)[0]
+            series = _series(symbol, timeframe)
+            return as_kind(self._load(series, span, fetch=fetch, progress=progress)[0], as_)
         frames = {
             one: self._load(_series(one, timeframe), span, fetch=fetch, progress=progress)[0]
             for one in dict.fromkeys(symbol)
         }
         if not frames:
             raise InvalidRequest("no symbol: expected one or more")
-        together = side_by_side(frames)
+        together = side_by_side(frames) if as_ == "pandas" else below_each_other(frames)
         together.attrs = {"symbol": list(frames), **common_attrs(frames)}
-        return together
+        return as_kind(together, as_)
 
     def resample(
         self,
@@ -258,7 +309,7 @@ class DataManager:
             instrument = self._coverage.instrument(series.symbol)
             found = self._fetching.fetch(series, instrument, present, span, progress)
         elif entry is not None:
-            found = self._judged(series, entry, key, frame, span)
+            found = self._coverage.judged(series, entry, key, starts_of(frame), span)
         else:
             found = FetchResult(complete=False, why=why)
         frame = with_bars(frame, found.bars)
@@ -270,29 +321,6 @@ class DataManager:
             "why": found.why,
         }
         return frame, found
-
-    def _judged(
-        self,
-        series: Series,
-        entry: SeriesCoverage,
-        key: FileKey | None,
-        frame: pd.DataFrame,
-        span: tuple[int, int],
-    ) -> FetchResult:
-        """Whether the interval is complete. A file that has changed since is looked at again.
-
-        While a fill runs, it changes all the time, in other days than those.
-        """
-        now = datetime.now(UTC).timestamp()
-        found = judge(entry, span, self._settings.ktrdr_gap_check_interval_s, now)
-        if not found.complete or (key is not None and entry.key == key):
-            return found
-        start, end = start_of(entry, span), int(min(span[1], found.until))
-        as_of = int(found.until)
-        coverage, _ = self._coverage.by_ledger(series, starts_of(frame), (start, end), as_of)
-        return (
-            found if is_whole(coverage, start, end) else replace(found, complete=False, why=CHANGED)
-        )
 
     def _source(self, fetched: str | None = None) -> str | None:
         """The bars' source: by the store's mark, the gateway's report, or the store's place."""

@@ -60,6 +60,15 @@ def side_by_side(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(dict(frames), axis=1, names=["symbol", None]).sort_index()
 
 
+def below_each_other(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Several symbols in one frame, in the given order, with a first column `symbol`."""
+    parts = [
+        frame.reset_index().assign(symbol=name).set_index("symbol")
+        for name, frame in frames.items()
+    ]
+    return pd.concat(parts)
+
+
 def common_attrs(frames: Mapping[str, pd.DataFrame]) -> dict[Hashable | None, Any]:
     """The `attrs` of several symbols' bars together, as JSON values."""
     each = [frame.attrs for frame in frames.values()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ktrdr.completeness.coverage import Coverage
 from ktrdr.completeness.gaps import Reason
-from ktrdr.data.coverage_reading import why_unknown
 from ktrdr.data.fetching import ALWAYS, FetchResult
 from ktrdr.ipc.messages import SeriesCoverage
 
@@ -55,3 +54,10 @@ def is_whole(coverage: Coverage | None, start: int, end: int) -> bool:
         and coverage.until >= end
         and not coverage.bars.keys() - {Reason.NO_TRADES}
     )
+
+
+def why_unknown(entry: SeriesCoverage) -> str:
+    """Why it is not known which bars a series should have."""
+    if not entry.error:
+        return "the gap filler has not assessed this series yet"
+    return f"{entry.error} – next step: {entry.hint}" if entry.hint else entry.error
