@@ -103,10 +103,16 @@ class CoverageReading:
     ) -> FetchResult:
         """Whether an interval is complete in the file with this key, which has these bars.
 
-        While a fill runs, the file changes all the time, in other days: then the ledger decides.
+        While a fill runs, the file changes all the time, in other days, and the series is assessed
+        anew: then the ledger decides about these days.
         """
         now = datetime.now(UTC).timestamp()
         found = judge(entry, span, self._settings.ktrdr_gap_check_interval_s, now)
+        if entry.expected is None:
+            if entry.error or span[0] == ALWAYS[0] or span[1] > now:
+                return found
+            coverage, _ = self.by_ledger(series, present, span, span[1])
+            return FetchResult(until=span[1]) if is_whole(coverage, *span) else found
         if not found.complete or (key is not None and entry.key == key):
             return found
         start, end = start_of(entry, span), int(min(span[1], found.until))

@@ -212,3 +212,16 @@ def test_a_day_stays_complete_while_a_fill_changes_others(
         "" if complete else "the gap filler has not assessed the file as it is now"
     )
     assert os.access(path, os.R_OK)
+
+
+@pytest.mark.usefixtures("path", "ledger")
+def test_a_day_stays_complete_while_a_fill_waits_for_older_sessions(manager, told):
+    """Until these are there, the gap filler knows nothing of the whole series."""
+    with told(said_of("AAPL", "1m", state="waiting")):
+        monday = manager.load("AAPL", "1m", "2026-11-16", "2026-11-17")
+        tuesday = manager.load("AAPL", "1m", "2026-11-17", "2026-11-18")
+        open_end = manager.load("AAPL", "1m", "2026-11-16")
+    with told(said_of("AAPL", "1m", error="another contract")):
+        refused = manager.load("AAPL", "1m", "2026-11-16", "2026-11-17")
+    complete = [frame.attrs["complete"] for frame in (monday, tuesday, open_end, refused)]
+    assert complete == [True, False, False, False]
