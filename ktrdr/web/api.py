@@ -16,6 +16,7 @@ from ktrdr.health.verdict import Concern, Service
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json
 from ktrdr.times import iso
+from ktrdr.web.error_handlers import unavailable
 from ktrdr.web.logs import MOST_LINES, tail
 
 _LOG_LINES = 50
@@ -33,7 +34,7 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     def ib_history() -> ResponseReturnValue:
         history = system.peers.history(_days(request.args.get("days", "")))
         if history.content is None:
-            return {"reason": history.reason}, 503
+            return unavailable(history)
         return to_json(history.content)
 
     @api.get("/gap-filler-status")
@@ -51,7 +52,7 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     @api.post("/gap-filler/force-scan")
     def force_scan() -> ResponseReturnValue:
         scan = system.peers.scan()
-        return ({"scan_id": scan.content}, 202) if scan.content else ({"reason": scan.reason}, 503)
+        return ({"scan_id": scan.content}, 202) if scan.content else unavailable(scan)
 
     @api.get("/logs/<name>")
     def logs(name: str) -> ResponseReturnValue:

@@ -1,30 +1,60 @@
-"""Error handlers for Flask: errors become JSON of one shape, with the HTTP status from `errors`."""
+"""Error handlers for Flask: an error becomes problem details, or a page for a person's browser."""
 
 from __future__ import annotations
 
-from flask import Flask, request
-from flask.typing import ResponseReturnValue
+from typing import Any
+
+from flask import Flask, Response, render_template, request
+from flask.json import dumps
 from werkzeug.exceptions import HTTPException
 
-from ktrdr.errors import KtrdrError
+from ktrdr.errors import KtrdrError, PeerDown
+from ktrdr.health.peers import Answer
+from ktrdr.ipc.messages import Json
+from ktrdr.web.problems import MEDIA_TYPE, http_problem, problem_of
+
+_MOST_BODY_BYTES = 1024 * 1024
+_FAILED = "the status app failed to answer this"
+_FAILED_HINT = ".venv/bin/supervisorctl tail status-app says more"
 
 
 def answer_errors(app: Flask) -> None:
     """Register the handlers."""
+    app.config["MAX_CONTENT_LENGTH"] = _MOST_BODY_BYTES
 
     @app.errorhandler(KtrdrError)
-    def _ours(error: KtrdrError) -> ResponseReturnValue:
-        body = {"outcome": error.outcome, "reason": error.message, "hint": error.hint or None}
-        return body, error.http_status
+    def _ours(error: KtrdrError) -> Response:
+        return problem_response(problem_of(error))
 
     @app.errorhandler(HTTPException)
-    def _https(error: HTTPException) -> ResponseReturnValue:
-        if not request.path.startswith("/api/"):
-            return error
-        body = {"outcome": error.name.lower().replace(" ", "_"), "reason": error.description}
-        return body, error.code or 500, _allowed(error)
+    def _https(error: HTTPException) -> Response:
+        code = error.code or 500
+        detail, hint = (_FAILED, _FAILED_HINT) if code == 500 else (error.description or "", None)
+        response = problem_response(http_problem(code, error.name, detail, hint))
+        for name, value in error.get_headers():  # those that belong to the code, as a 405's Allow
+            if name.lower() != "content-type":
+                response.headers[name] = value
+        return response
 
 
-def _allowed(error: HTTPException) -> list[tuple[str, str]]:
-    """The headers that belong to the code, such as a 405's Allow."""
-    return [(k, v) for k, v in error.get_headers() if k.lower() != "content-type"]
+def unavailable(answer: Answer[Any]) -> Response:
+    """503: why a peer gave no answer; `reason` has the next step in the same sentence."""
+    body = problem_of(PeerDown(answer.why, hint=answer.hint), answer.reason)
+    return problem_response(body)
+
+
+def problem_response(body: Json) -> Response:
+    """Problem details, as a page where the client prefers HTML; the API's are never HTML."""
+    if _is_for_a_person():
+        response = Response(render_template("error.html", **body), body["status"])
+    else:
+        response = Response(dumps(body) + "\n", body["status"], mimetype=MEDIA_TYPE)
+    response.vary.add("Accept")
+    return response
+
+
+def _is_for_a_person() -> bool:
+    if request.path.startswith("/api/"):
+        return False
+    wanted = request.accept_mimetypes
+    return wanted.best_match((MEDIA_TYPE, "application/json", "text/html")) == "text/html"

@@ -55,7 +55,7 @@ def test_what_is_left_out_is_named(client, peers, body, words):
 def test_json_that_is_none_is_refused(client, peers):
     answer = client.post(FILLS, data="{", content_type="application/json")
 
-    assert (answer.status_code, answer.json["outcome"]) == (400, "bad_request")
+    assert (answer.status_code, answer.json["outcome"]) == (400, "invalid_request")
     assert peers.requested == []
 
 
@@ -72,7 +72,15 @@ def test_a_fill_that_is_refused_says_why_and_what_to_do(client, peers, error, co
 
     answer = client.post(FILLS, json=ASKED)
 
-    assert answer.json == {"outcome": error.outcome, "reason": error.message, "hint": error.hint}
+    assert answer.json == {
+        "type": f"/api/v1/problems/{error.outcome}",
+        "title": answer.json["title"],
+        "status": code,
+        "detail": error.message,
+        "outcome": error.outcome,
+        "reason": error.message,
+        "hint": error.hint,
+    }
     assert answer.status_code == code
 
 
