@@ -33,7 +33,7 @@ def import_client():
 IB = import_client().IB
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def monday():
     return MONDAY
 
