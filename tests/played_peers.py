@@ -105,6 +105,13 @@ class Peers:
                 },
             ],
         }
+        self.grid: object = {
+            "version": "1a",
+            "first": "2026-11-16",
+            "days": 5,
+            "legend": {"c": "complete", ".": "closed", "!": "failed"},
+            "series": [{"symbol": "AAPL", "timeframe": "1m", "state": "failed", "row": "cc!.c"}],
+        }
         self.cost: object = {"costs": [{"bars_late": 12, "bars_lost": 0}] * 2}
         self.day: object = {"day": "2026-11-20", "state": "closed", "bars": []}
         self.evidence: object = {"day": "2026-11-20", "requests": [], "absences": []}
@@ -124,6 +131,7 @@ class Peers:
                 ("GET", "/status"): self._says("gap_filler"),
                 ("GET", "/coverage"): self._covers,
                 ("GET", "/requests"): self._says("evidence"),
+                ("GET", "/grid"): self._says("grid"),
                 ("GET", "/cost"): self._says("cost"),
                 ("POST", "/scan"): self._says("scan"),
                 ("POST", "/fill"): self._says("fill"),

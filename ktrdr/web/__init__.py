@@ -18,6 +18,7 @@ from ktrdr.web.assets import serve_assets
 from ktrdr.web.bars import data_api
 from ktrdr.web.error_handlers import answer_errors
 from ktrdr.web.fills import fills_api
+from ktrdr.web.grid import grid_api
 from ktrdr.web.guard import protect
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.pages.page import Site
@@ -75,6 +76,7 @@ def create_app(
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))
+    app.register_blueprint(grid_api(system.peers))
     app.register_blueprint(fills_api(system.peers))
     app.register_blueprint(metrics_api(system))
     return app

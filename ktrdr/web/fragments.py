@@ -27,7 +27,7 @@ _KEPT = 64
 
 @dataclass(frozen=True)
 class Fragment:
-    """A part of a page, and a tag that changes with it."""
+    """A part of a page, or JSON that pages request, and a tag that changes with it."""
 
     html: str
     tag: str
@@ -42,9 +42,9 @@ class Fragment:
         tag = hashlib.blake2b(content, digest_size=12).hexdigest()
         return cls(html, tag, gzip.compress(content, 6, mtime=0))
 
-    def response(self) -> Response:
+    def response(self, mimetype: str = "text/html") -> Response:
         """Its answer to this request: 304 if the client has it, else compressed if it may be."""
-        response = Response(mimetype="text/html")
+        response = Response(mimetype=mimetype)
         response.headers["Vary"] = "Accept-Encoding"
         response.headers["Cache-Control"] = "no-cache"
         response.set_etag(self.tag, weak=True)

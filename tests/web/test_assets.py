@@ -69,3 +69,12 @@ def test_files_of_others_are_unchanged_and_have_their_licence():
     for name in files:
         library = re.match(r"[a-z-]+-[0-9.]+[0-9]", name)[0]
         assert f"{library}.LICENSE" in files
+
+
+def test_each_block_of_the_style_is_closed():
+    style = re.sub(r"/\*.*?\*/|\"[^\"]*\"", "", (STATIC / "page.css").read_text(), flags=re.DOTALL)
+    depth = 0
+    for mark in re.findall("[{}]", style):
+        depth += 1 if mark == "{" else -1
+        assert 0 <= depth <= 2
+    assert depth == 0

@@ -76,6 +76,7 @@ OVERVIEW = Page(
     "Overview",
     _view,
     parameters=("state", "timeframe", "q", "page"),
+    scripts=("heatmap.js",),
 )
 
 

@@ -7,7 +7,10 @@ const TICK_MS = 1000;
 
 // Live updates: one request every two seconds, answered with 304 while nothing has changed.
 
+const NO_ANSWER = "no answer – ktrdr";
+
 let tag = "";
+let title = document.title;
 let lastAnswer = new Date();
 
 document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
@@ -32,6 +35,7 @@ document.addEventListener("htmx:before:response", (event) => {
   lastAnswer = new Date();
   document.body.classList.remove("is-lost");
   document.getElementById("lost").hidden = true;
+  if (document.title === NO_ANSWER) document.title = title;
 });
 
 document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
@@ -54,7 +58,8 @@ function showLost() {
   if (lost.textContent !== words) lost.textContent = words;
   lost.hidden = false;
   document.body.classList.add("is-lost");
-  document.title = "no answer – ktrdr";
+  if (document.title !== NO_ANSWER) title = document.title;
+  document.title = NO_ANSWER;
 }
 
 function freshen() {

@@ -1,0 +1,35 @@
+"""The heat map's data: the coverage of all series, a character a trading day."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, abort, current_app, request
+
+from ktrdr.health.peers import Peers
+from ktrdr.ipc.codec import to_json
+from ktrdr.web.fragments import Fragments
+
+_PARAMETERS = ("from", "to")
+_LONGEST = 40
+
+
+def grid_api(peers: Peers) -> Blueprint:
+    """`GET /api/v1/data/coverage/grid?from=&to=`: by default the last year."""
+    api = Blueprint("grid", __name__)
+
+    def render(span: tuple[str, ...]) -> str:
+        known = {name: day for name, day in zip(_PARAMETERS, span, strict=True) if day}
+        grid = peers.grid(known)
+        if grid.content is None:
+            return current_app.json.dumps({"series": None, "reason": grid.reason})
+        return current_app.json.dumps(to_json(grid.content))
+
+    grids = Fragments[tuple[str, ...]](render)
+
+    @api.get("/api/v1/data/coverage/grid")
+    def grid() -> Response:
+        if unknown := [name for name in request.args if name not in _PARAMETERS]:
+            abort(400, f"unknown parameter {unknown[0]!r}: expected {', '.join(_PARAMETERS)}")
+        span = tuple(request.args.get(name, "")[:_LONGEST] for name in _PARAMETERS)
+        return grids.get(span).response("application/json")
+
+    return api
