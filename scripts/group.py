@@ -574,7 +574,7 @@ def main(arguments: list[str]) -> int:
     try:
         return actions[arguments[0]]()
     except KtrdrError as error:
-        text = f"{error}{f' ({error.hint})' if error.hint else ''}"
+        text = f"{error.message}{f' ({error.hint})' if error.hint else ''}"
         print(visible_lines(text), file=sys.stderr)
         return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else 1
     except OSError as error:  # of the operating system, such as a full disk
