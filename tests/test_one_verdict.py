@@ -75,10 +75,12 @@ class ShownGroup(Group):
         ready = json.loads(body)
         assert (code == 200) is ready["ready"]
         _, page = self.fetch("/")
-        pill = re.search(r'<span class="pill \w+">(\w+)</span> ([^<]*)</p>', page)
+        pill = re.search(
+            r'<span class="pill \w+">(\w+)</span>\s*<span>([^<]*?)(?: Newest bar )?<', page
+        )
         assert pill is not None
         _, metrics = self.fetch("/metrics")
-        (health,) = re.findall(r'ktrdr_health\{health="(\w+)"\} 1\.0', metrics)
+        (health,) = re.findall(r'ktrdr_health\{ktrdr_health="(\w+)"\} 1\.0', metrics)
         assert f"ktrdr_ready {float(ready['ready'])}" in metrics
         found = {
             "api": (verdict["health"], verdict["summary"]),
@@ -91,7 +93,9 @@ class ShownGroup(Group):
             first = status.splitlines()[0]
             assert (code == 0) is first.startswith(GREEN), status
             found[command] = tuple(first.split(" ", 1))
-        assert re.search(rf"<title>{verdict['health']} ", page)
+        title = re.search("<title>(.*) – ktrdr .simulated.</title>", page)
+        assert title is not None
+        found["title"] = (verdict["health"], html.unescape(title[1]))
         return found
 
 
