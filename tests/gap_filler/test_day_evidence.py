@@ -1,6 +1,7 @@
 """The proof for each absence of a day, as the gap filler's socket gives it."""
 
 import asyncio
+import contextlib
 import sqlite3
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_ledger_that_cannot_be_read_is_not_taken_for_an_empty_one(put, make_fi
     fill(filler)
     filler.close()
     (ledger,) = data_dir.rglob("*.sqlite*")
-    with sqlite3.connect(ledger) as database:
+    with contextlib.closing(sqlite3.connect(ledger, isolation_level=None)) as database:
         database.execute("DROP TABLE doubts")
 
     with pytest.raises(RequestFailed, match="cannot be read now"):
