@@ -401,14 +401,18 @@ def _of_store(status: GapFillerStatus, *, is_connected: bool) -> Iterator[Concer
             kind="filler_waits",
         )
     elif _is_tight(status):
-        yield Concern(
-            f"the disk with {status.data_dir} is nearly full",
-            f"{(status.disk_free_bytes or 0) / 2**20:.1f} MiB are free",
-            "soon no bar can be stored",
-            "free some space",
-            about="store",
-            kind="disk_nearly_full",
-        )
+        yield _nearly_full(status)
+
+
+def _nearly_full(status: GapFillerStatus) -> Concern:
+    return Concern(
+        f"the disk with {status.data_dir} is nearly full",
+        f"{(status.disk_free_bytes or 0) / 2**20:.1f} MiB are free",
+        "soon no bar can be stored",
+        "free some space",
+        about="store",
+        kind="disk_nearly_full",
+    )
 
 
 def _of_other_files(status: GapFillerStatus) -> Iterator[Concern]:
