@@ -8,10 +8,18 @@ from collections.abc import Callable
 from datetime import datetime
 
 from ktrdr.config.settings import Settings
-from ktrdr.errors import GatewayUnresponsive, IdInUse, KtrdrError, NotConnected, TimedOut
+from ktrdr.errors import (
+    ConnectionClosedEarly,
+    GatewayUnresponsive,
+    IdInUse,
+    KtrdrError,
+    NotConnected,
+    TimedOut,
+)
 from ktrdr.ib.client import IbClient
 from ktrdr.ib.client_ids import LAST_ID, ClientIds
 from ktrdr.ib.liveness import LEAST_S
+from ktrdr.ib.port_state import PortState
 from ktrdr.ib.retries import Retries
 from ktrdr.ib.states import Event
 from ktrdr.ib.status_record import StatusRecord
@@ -72,7 +80,7 @@ class Attempts:
             failed = self._failed(error)
             return failed if failed is Event.LOGIN_NEEDED else Event.UNRESPONSIVE
         except KtrdrError as error:
-            self._retries.was_port_closed = error.code == _NO_CONNECTION
+            self._retries.port_before = _state_shown_by(error)
             return self._failed(error)
         self.client_ids.note_other_end()
         return answered
@@ -82,7 +90,7 @@ class Attempts:
         if self.client_ids.note_in_use():
             log.info("client id %d is in use, trying the next", self.client_ids.current)
             return Event.ID_IN_USE
-        self._retries.was_port_closed = False
+        self._retries.port_before = PortState.GREETED
         return self._failed(
             NotConnected(
                 f"all client ids from {self.client_ids.first} to {LAST_ID} are in use",
@@ -102,3 +110,10 @@ class Attempts:
         needed = NotConnected(f"{away.words} ({error.message})", code=error.code, hint=hint)
         self._status.note_error(needed, is_expected=True)
         return Event.LOGIN_NEEDED
+
+
+def _state_shown_by(error: KtrdrError) -> PortState:
+    """The state of the port that a failed attempt shows; greeted: open, and no more is known."""
+    if isinstance(error, ConnectionClosedEarly):
+        return PortState.CLOSES
+    return PortState.CLOSED if error.code == _NO_CONNECTION else PortState.GREETED

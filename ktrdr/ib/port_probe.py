@@ -20,16 +20,21 @@ _FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 5.0
 _PROBES_A_WAIT = 90
 """The wait between probes is a ninetieth of the time so far: short at first, longer later."""
 _CONNECT_S = 3.0
+_GREETS_WITHIN_S = 3.0
 _CLOSES_WITHIN_S = 0.25
 """Seconds in which a port that does not keep a new connection closes it."""
 
 
-async def opens(host: str, port: int, *, was_closed: bool) -> None:
+async def opens(host: str, port: int, before: PortState) -> None:
     """Wait until the port, having been closed, accepts a connection and keeps it.
 
-    If it was open all the time, nothing will change by itself: this then never returns.
+    `before` is the state in which the last attempt found it. If it was open then and still is,
+    nothing will change by itself: this then never returns.
     """
-    if not was_closed and await _keeps_connections(host, port):
+    if before is not PortState.CLOSED and await _keeps_connections(host, port):
+        if before is PortState.CLOSES:
+            await _greets_or_never(host, port)
+            return
         await asyncio.Event().wait()
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -72,6 +77,15 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
         number = error.errno or 0
         return PortProbe(PortState.CLOSED, os.strerror(number) if number > 0 else str(error))
     return _read(greeting)
+
+
+async def _greets_or_never(host: str, port: int) -> None:
+    """Return if the port that hung up during the handshake greets now: a gateway has come up.
+
+    One that does not trust us hangs up again; it is not asked a second time.
+    """
+    if (await probe(host, port, _GREETS_WITHIN_S)).state is not PortState.GREETED:
+        await asyncio.Event().wait()
 
 
 async def _first_message(reader: asyncio.StreamReader) -> bytes:

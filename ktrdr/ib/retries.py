@@ -10,10 +10,16 @@ from typing import Any
 from ktrdr.config.settings import Settings
 from ktrdr.ib import port_probe
 from ktrdr.ib.backoff import Backoff
+from ktrdr.ib.port_state import PortState
 from ktrdr.ib.states import Event, State
 from ktrdr.ib.status_record import StatusRecord
 
 log = logging.getLogger("ib-connection")
+
+_STATE_AFTER = {
+    Event.PORT_OPENED: PortState.GREETED,
+    Event.PORT_CLOSED: PortState.CLOSED,
+}
 
 
 class Retries:
@@ -25,8 +31,8 @@ class Retries:
         self._backoff = backoff
         self._due_at = 0.0
         """When the next attempt is due, by the loop's clock."""
-        self.was_port_closed = False
-        """Whether the last attempt could not connect."""
+        self.port_before = PortState.GREETED
+        """The state in which the last attempt, or the last wait, found the port."""
         self.reconnect_requested = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -61,7 +67,7 @@ class Retries:
             if requested.done():
                 return Event.RECONNECT
             if turned.done() and turned.exception() is None:
-                self.was_port_closed = False
+                self.port_before = _STATE_AFTER[event]
                 return event
             if turned.done():  # the port cannot be monitored: only the backoff counts
                 log.warning("the port cannot be monitored: %s", turned.exception())
@@ -77,5 +83,5 @@ class Retries:
         """The change of the port to wait for, and its event."""
         if self._status.state is State.DEAD:
             return port_probe.closes(host, port), Event.PORT_CLOSED
-        opens = port_probe.opens(host, port, was_closed=self.was_port_closed)
+        opens = port_probe.opens(host, port, self.port_before)
         return opens, Event.PORT_OPENED

@@ -331,6 +331,15 @@ def test_so_is_one_behind_a_forwarder_whose_port_is_always_open(connect, wait_fo
             assert manager.status().connection_attempts == 2
 
 
+def test_so_is_one_that_comes_up_between_the_attempt_and_the_first_look_at_the_port(
+    connect, gateway, wait_for
+):
+    with forwarding(gateway.port, hangs_up_at_first=True) as port:
+        manager = connect(port, ktrdr_ib_retry_delays_s=(3600,))
+        wait_for(lambda: manager.is_connected)
+        assert manager.status().connection_attempts == 2
+
+
 def test_a_gateway_that_does_not_trust_us_is_not_hammered(connect, gateway, wait_for):
     with gateway.untrusting():
         manager = connect(gateway.port, ktrdr_ib_retry_delays_s=(3600,))
@@ -343,7 +352,7 @@ def test_a_gateway_that_does_not_trust_us_is_not_hammered(connect, gateway, wait
 
 
 @contextlib.contextmanager
-def forwarding(port: int):
+def forwarding(port: int, *, hangs_up_at_first: bool = False):
     """A forwarder to `port` as socat is one: it takes everybody, and hangs up in vain."""
 
     def pump(source, target):
@@ -354,7 +363,15 @@ def forwarding(port: int):
             with contextlib.suppress(OSError):
                 side.shutdown(socket.SHUT_RDWR)
 
+    hang_up = threading.Event()
+    if hangs_up_at_first:
+        hang_up.set()
+
     def serve(client):
+        if hang_up.is_set():
+            hang_up.clear()
+            client.close()
+            return
         try:
             upstream = socket.create_connection(("127.0.0.1", port))
         except OSError:

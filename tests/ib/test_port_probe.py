@@ -95,7 +95,7 @@ def test_a_closed_port_and_an_unknown_host_are_closed():
 def test_a_port_that_opens_is_noticed():
     async def main():
         port = await free_port()
-        opens = asyncio.create_task(port_probe.opens(HOST, port, was_closed=True))
+        opens = asyncio.create_task(port_probe.opens(HOST, port, PortState.CLOSED))
         await asyncio.wait({opens}, timeout=0.2)
         assert not opens.done()
         async with serving(say_nothing, port):
@@ -107,7 +107,7 @@ def test_a_port_that_opens_is_noticed():
 def test_a_forwarder_that_hangs_up_is_a_closed_port():
     async def main():
         async with serving(close_all) as (port, taken):
-            opens = asyncio.create_task(port_probe.opens(HOST, port, was_closed=False))
+            opens = asyncio.create_task(port_probe.opens(HOST, port, PortState.GREETED))
             while len(taken) < 2:  # noqa: ASYNC110  it goes on looking
                 await asyncio.sleep(0.01)
             assert not opens.done()
@@ -120,12 +120,35 @@ def test_a_forwarder_that_hangs_up_is_a_closed_port():
 def test_a_port_that_was_open_all_the_time_is_not_knocked_at():
     async def main():
         async with serving(say_nothing) as (port, taken):
-            opens = asyncio.create_task(port_probe.opens(HOST, port, was_closed=False))
+            opens = asyncio.create_task(port_probe.opens(HOST, port, PortState.GREETED))
             await asyncio.wait({opens}, timeout=1.5)
             opens.cancel()
             return opens.done(), len(taken)
 
     assert asyncio.run(main()) == (False, 1)
+
+
+def test_a_gateway_that_came_up_behind_a_forwarder_before_the_wait_began_is_noticed():
+    async def main():
+        async with SimulatedGateway() as gateway:
+            await asyncio.wait_for(port_probe.opens(HOST, gateway.port, PortState.CLOSES), 5)
+
+    asyncio.run(main())
+
+
+def test_a_gateway_that_hangs_up_at_the_handshake_is_probed_once():
+    async def hang_up(reader, writer):
+        await reader.read(1)
+        writer.close()
+
+    async def main():
+        async with serving(hang_up) as (port, taken):
+            opens = asyncio.create_task(port_probe.opens(HOST, port, PortState.CLOSES))
+            await asyncio.wait({opens}, timeout=1.5)
+            opens.cancel()
+            return opens.done(), len(taken)  # one that sent nothing, one with the handshake
+
+    assert asyncio.run(main()) == (False, 2)
 
 
 def test_the_end_of_a_stuck_gateway_is_noticed_over_one_connection():
