@@ -66,7 +66,7 @@ def main(
         Path | None,
         typer.Option(
             "--starter-store",
-            help="Write a small store with gaps into this folder, for a demonstration, and exit. "
+            help="Write 60 series with gaps into this folder, for a demonstration, and exit. "
             "A folder that has bar files already is left alone.",
         ),
     ] = None,

@@ -33,7 +33,7 @@ def import_client():
 IB = import_client().IB
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def monday():
     return MONDAY
 

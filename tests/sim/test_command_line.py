@@ -121,6 +121,6 @@ def test_it_writes_a_starter_store_once(sim, tmp_path):
     store = tmp_path / "store"
     first, second = sim("--starter-store", store), sim("--starter-store", store)
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "14 series" in first.stdout
+    assert "60 series" in first.stdout
     assert "left as it is" in second.stdout
-    assert len(list(store.glob("*.csv"))) == 14
+    assert len(list(store.glob("*.csv"))) == 60
