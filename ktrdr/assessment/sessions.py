@@ -18,6 +18,8 @@ from ktrdr.market.usual_sessions import usual_week
 _SCHEDULE_FRESH_S = DAY_S
 _SCHEDULE_AGAIN_S = 40 * DAY_S
 """Sessions of older days are not requested again."""
+_AROUND_S = 8 * DAY_S
+"""How much earlier than a missing session to begin, so that the answer has sessions before it."""
 _MISSING_AGAIN_S = {1: 300, 2: 1800, 3: 7200}
 """How often an expected session was missing → how soon to request them again."""
 _UNSCHEDULED_AGAIN_S = 300
@@ -49,21 +51,17 @@ class KnownSessions:
             self._schedules[name] = (self._shared(kept[0]), kept[1])
         return self._schedules[name][0]
 
-    def has_missing_sessions(self, instrument: Instrument) -> bool:
-        """Sessions of the contract were missing from SCHEDULE that were expected there."""
-        return bool(self._ledger.contracts.missing_sessions(contract_name(instrument)))
-
     def take_schedule(
         self,
         series: Sequence[SeriesState],
         received: Schedule,
         now: int,
-        closed: Collection[int] | None = None,
+        closed: Collection[int] = (),
     ) -> None:
         """Record the sessions that IB reported for a contract, as far as they are accepted.
 
         `series`: those of that contract. `closed`: days without trading by another calendar, as
-        UTC midnights; None: it was not consulted, which is done soon if days are missing.
+        UTC midnights.
         """
         instrument, name = series[0].instrument, contract_name(series[0].instrument)
         known = self.known_schedule(instrument)
@@ -76,12 +74,11 @@ class KnownSessions:
             self._ledger.contracts.missing_sessions(name),
             lambda session: any(has_bars(state, session) for state in series),
             now,
-            closed or (),
+            closed,
         )
         most = max((one.times for one in accepted.missing.values()), default=0)
         again_s = _MISSING_AGAIN_S.get(most, _SCHEDULE_FRESH_S // 2)
-        is_open = accepted.is_suspect or (closed is None and bool(accepted.missing))
-        requested_at = now - _SCHEDULE_FRESH_S + again_s if is_open else now
+        requested_at = now - _SCHEDULE_FRESH_S + again_s if accepted.is_suspect else now
         self._schedules[name] = (self._shared(accepted.schedule), requested_at)
         self._ledger.contracts.keep_schedule(name, accepted.schedule, requested_at)
         self._ledger.contracts.keep_missing_sessions(name, accepted.missing)
@@ -112,12 +109,16 @@ class KnownSessions:
     def again_from(self, instrument: Instrument, start: int, now: int) -> int:
         """The start of the sessions to request: old ones that are known do not change.
 
-        `start`: the start of the sessions needed.
+        Those that SCHEDULE has missed are requested again until that is settled. `start`: the
+        start of the sessions needed.
         """
         known = self.known_schedule(instrument)
         if known is None or known.start > start or known.source != "ib":
             return start
-        return max(start, min(known.end, now) - _SCHEDULE_AGAIN_S)
+        missing = self._ledger.contracts.missing_sessions(contract_name(instrument))
+        unsettled = (day for day, one in missing.items() if not one.is_settled(now))
+        oldest = min(unsettled, default=now) - _AROUND_S
+        return max(start, min(oldest, known.end - _SCHEDULE_AGAIN_S, now - _SCHEDULE_AGAIN_S))
 
     def are_stale(self, instrument: Instrument, start: int, now: int) -> bool:
         """They are unknown from `start` on, or a day old: holidays are added, and hours change."""

@@ -273,6 +273,11 @@ class MissingSession(NamedTuple):
     first_at: int
     """When it was first missing (UTC seconds)."""
 
+    def is_settled(self, now: int) -> bool:
+        """Whether it has been missing so often and for so long that it counts as a holiday."""
+        is_often = self.times >= len(_SESSION_AFTER_S) + 1
+        return is_often and now - self.first_at >= _SESSION_AFTER_S[-1]
+
 
 @dataclass(frozen=True)
 class Settled:
@@ -321,9 +326,7 @@ def settle(
             continue
         before = missing.get(day, MissingSession(0, now))
         counted[day] = after = MissingSession(before.times + 1, before.first_at)
-        is_often = after.times >= len(_SESSION_AFTER_S) + 1
-        is_long = now - after.first_at >= _SESSION_AFTER_S[-1]
-        if is_often and is_long and not any(map(is_traded, sessions)):
+        if after.is_settled(now) and not any(map(is_traded, sessions)):
             continue
         kept += sessions
         if first < day < last:

@@ -47,8 +47,8 @@ class SessionsAnswer:
     """Its last trading day (UTC midnight); None: it has none, or only its month is known."""
     identity: Identity | None
     """Which contract it is; None: not reported."""
-    closed: frozenset[int] | None
-    """Days without trading by another calendar than IB's (UTC midnights); None: not consulted."""
+    closed: frozenset[int]
+    """Days without trading by another calendar than IB's (UTC midnights), as far as it is known."""
 
 
 class Fetcher:
@@ -129,16 +129,11 @@ class Fetcher:
 
     # Sending.
 
-    def request_sessions(
-        self, series: tuple[SeriesState, ...], start: int, now: int, *, with_holidays: bool
-    ) -> None:
-        """Request the sessions of a contract, for all of its series, up to now.
-
-        `with_holidays`: also consult another calendar than IB's.
-        """
+    def request_sessions(self, series: tuple[SeriesState, ...], start: int, now: int) -> None:
+        """Request the sessions of a contract, for all of its series, up to now."""
         task = Task(Kind.SESSIONS, series, now, self._stopwatch())
         instrument = task.state.instrument
-        self._in_flight.send(task, partial(self._sessions, instrument, start, now, with_holidays))
+        self._in_flight.send(task, partial(self._sessions, instrument, start, now))
 
     def request_head(self, state: SeriesState, requested_at: int) -> None:
         """Request the time of IB's first bar of a contract."""
@@ -162,9 +157,7 @@ class Fetcher:
 
     # In the requesting threads.
 
-    def _sessions(
-        self, instrument: Instrument, start: int, end: int, with_holidays: bool
-    ) -> SessionsAnswer:
+    def _sessions(self, instrument: Instrument, start: int, end: int) -> SessionsAnswer:
         query = request_to_query(instrument, None, start, end)
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
         response = self._connection.get("/sessions", timeout_s, **query)
@@ -174,7 +167,7 @@ class Fetcher:
             schedule_from_json(response),
             _day(str(response.get("last_trade_date") or "")),
             identity,
-            closed_days(exchange, start, end) if with_holidays else None,
+            closed_days(exchange, start, end),
         )
 
     def _head(self, instrument: Instrument) -> object:

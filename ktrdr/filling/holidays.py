@@ -10,6 +10,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from datetime import UTC, date, datetime
 from functools import lru_cache
 
@@ -19,6 +20,7 @@ log = logging.getLogger("gap-filler")
 
 _TIMEOUT_S = 30.0
 _PROGRAM = "ktrdr.filling.print_closed_days"
+_ONE_AT_A_TIME = threading.Lock()
 _EXCHANGES = {
     "XNYS": "NYSE NASDAQ ISLAND ARCA AMEX BATS BYX IEX PINK",
     "XTSE": "TSE VENTURE",
@@ -56,6 +58,7 @@ _EXCHANGES = {
     "XASX": "ASX",
     "XNZE": "NZSE",
     "XJSE": "JSE",
+    "CMES": "CME GLOBEX CBOT ECBOT NYMEX COMEX",
 }
 CALENDARS = {
     exchange: calendar for calendar, names in _EXCHANGES.items() for exchange in names.split()
@@ -79,8 +82,14 @@ def closed_days(exchange: str, start: int, end: int) -> frozenset[int]:
         return frozenset()
 
 
-@lru_cache(maxsize=64)
 def _requested(calendar: str, first: int, last: int) -> frozenset[int]:
+    """As `_read`, one at a time: contracts of one exchange are assessed side by side."""
+    with _ONE_AT_A_TIME:
+        return _read(calendar, first, last)
+
+
+@lru_cache(maxsize=64)
+def _read(calendar: str, first: int, last: int) -> frozenset[int]:
     """The closed days of whole years, so that each calendar is read once; failures are retried."""
     command = [sys.executable, "-m", _PROGRAM, calendar, f"{first}-01-01", f"{last}-12-31"]
     done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=True)  # noqa: S603

@@ -135,8 +135,7 @@ class Scheduler:
         for same in by_contract.values():
             with self._isolation.of(*same):
                 start = self._assessor.schedule_from(same, now)
-                has_missing = self._assessor.sessions.has_missing_sessions(same[0].instrument)
-                self.fetcher.request_sessions(tuple(same), start, now, with_holidays=has_missing)
+                self.fetcher.request_sessions(tuple(same), start, now)
 
     def plan_checks(self, series: Iterable[SeriesState]) -> None:
         """Find the complete series to compare with what IB has now."""

@@ -10,7 +10,14 @@ from tests.fake_connection import utc
 
 DAY = 86400
 START, NOW, END = utc("2026-11-02"), utc("2026-11-21"), utc("2026-11-28")  # to a Saturday
-DAYS = [day for day in range(START, END, DAY) if (day // DAY + 3) % 7 < 5]
+EARLY = START - 98 * DAY  # a Monday too
+
+
+def weekdays(start):
+    return [day for day in range(start, END, DAY) if (day // DAY + 3) % 7 < 5]
+
+
+DAYS = weekdays(START)
 AAPL = instrument_for("AAPL")
 
 
@@ -57,11 +64,34 @@ def test_bars_at_times_without_trading_have_sessions_requested_in_five_minutes(s
 
 
 def test_what_is_old_and_known_is_not_requested_again(sessions, series):
-    assert sessions.again_from(AAPL, START - 100 * DAY, NOW) == START - 100 * DAY
-    sessions.take_schedule(series, schedule(start=START - 100 * DAY), NOW)
-    assert sessions.again_from(AAPL, START - 100 * DAY, NOW) == NOW - 40 * DAY
+    assert sessions.again_from(AAPL, EARLY, NOW) == EARLY
+    sessions.take_schedule(series, schedule(weekdays(EARLY), EARLY), NOW)
+    assert sessions.again_from(AAPL, EARLY, NOW) == NOW - 40 * DAY
     assert sessions.again_from(AAPL, START, NOW) == START
-    assert sessions.again_from(AAPL, START - 101 * DAY, NOW) == START - 101 * DAY
+    assert sessions.again_from(AAPL, EARLY - DAY, NOW) == EARLY - DAY
+
+
+def test_an_old_session_that_was_missing_is_requested_again_until_that_is_settled(sessions, series):
+    """It stayed expected for ever: what was requested again began 40 days ago."""
+    days = weekdays(EARLY)
+    holiday = days[30]
+    received = schedule([day for day in days if day != holiday], EARLY)
+    for later in (0, DAY, 2 * DAY):
+        sessions.take_schedule(series, received, NOW + later)
+        if later < 2 * DAY:
+            assert sessions.again_from(AAPL, EARLY, NOW + later) == holiday - 8 * DAY
+    assert sessions.again_from(AAPL, EARLY, NOW + 2 * DAY) == NOW + 2 * DAY - 40 * DAY
+    expected = {session.day for session in sessions.known_schedule(AAPL).sessions}
+    assert expected == set(days) - {holiday}
+
+
+def test_a_holiday_by_another_calendar_is_one_at_the_first_answer(sessions, series):
+    days = weekdays(EARLY)
+    holiday = days[30]
+    received = schedule([day for day in days if day != holiday], EARLY)
+    sessions.take_schedule(series, received, NOW, {holiday})
+    assert holiday not in {session.day for session in sessions.known_schedule(AAPL).sessions}
+    assert sessions.again_from(AAPL, EARLY, NOW) == NOW - 40 * DAY
 
 
 def test_sessions_that_bars_have_shown_outlast_the_process(sessions, series, ledger):

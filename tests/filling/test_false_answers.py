@@ -85,12 +85,10 @@ def test_a_holiday_is_certain_if_the_contracts_hours_were_known(group):
     assert path.read_text() == text_of(group.truth("AAPL", "5m", utc("2026-11-19"), group.now))
 
 
-def test_on_a_fresh_store_a_holiday_that_a_calendar_knows_is_one_after_five_minutes(group):
+def test_on_a_fresh_store_a_holiday_that_a_calendar_knows_is_one_at_once(group):
     group.now = utc("2026-11-26 22:00")  # Thanksgiving
     path = group.watch("AAPL_5m")
     group.fill()
-    assert state(group) != "complete"
-    later(group, 301)
     assert state(group) == "complete"
     assert path.read_text() == text_of(group.truth("AAPL", "5m", utc("2026-11-20"), group.now))
 
@@ -101,9 +99,6 @@ def test_so_it_is_where_bars_of_the_next_day_are_there_already(group):
     there = group.truth("AAPL", "1h", utc("2026-11-20"), utc("2026-11-27 17:00"))
     path = group.watch("AAPL_1h", there)
     group.fill()
-    assert state(group) == "unproven"
-    later(group, 301)
-    later(group, 301)
     assert state(group) == "complete"
     has = path.read_text()
     assert has == text_of(group.truth("AAPL", "1h", utc("2026-11-20"), utc("2026-11-27 17:00")))

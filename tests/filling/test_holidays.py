@@ -15,6 +15,12 @@ def test_thanksgiving_is_a_holiday_in_new_york_and_none_in_frankfurt():
     assert thanksgiving not in closed_days("IBIS", *YEAR)
 
 
+def test_futures_of_chicago_and_new_york_rest_at_christmas():
+    for exchange in ("CME", "CBOT", "NYMEX", "COMEX"):
+        assert utc("2025-12-25") in closed_days(exchange, utc("2025-12-01"), utc("2025-12-31"))
+        assert utc("2025-12-26") not in closed_days(exchange, utc("2025-12-01"), utc("2025-12-31"))
+
+
 def test_whole_years_are_known():
     assert {utc("2026-01-01"), utc("2026-12-25")} <= closed_days("NYSE", *YEAR)
 
