@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime
@@ -60,12 +60,13 @@ def start_of(when: Any) -> int:
 
 
 def checked(
-    request: BarsRequest, found: Iterable[Bar], unreadable: AbstractSet[int]
+    request: BarsRequest, found: Iterable[Bar], unreadable: AbstractSet[int], now: int
 ) -> tuple[Answer, list[Bar]]:
     """The requested bars, in order, each start once; and the invalid bars, which are left out.
 
     Two different bars with the same start are both left out: either may be wrong.
-    `unreadable`: the starts of bars of the same answer that could not be read.
+    A neighbour that ends after the end that IB was told at `now` is left out: it may have only its
+    beginning. `unreadable`: the starts of bars of the same answer that could not be read.
     """
     bars: dict[int, Bar] = {}
     wrong: list[Bar] = []
@@ -79,7 +80,9 @@ def checked(
     starts = sorted(bars.keys() - contradicted)
     invalid = ({bar.start for bar in wrong} | unreadable).difference(starts)
     first, end = bisect_left(starts, request.start), bisect_left(starts, request.end)
-    neighbours = starts[max(first - _NEIGHBOURS, 0) : first] + starts[end : end + _NEIGHBOURS]
+    whole = bisect_right(starts, request.until(now) - request.timeframe.length_s)
+    after = starts[end : min(end + _NEIGHBOURS, whole)]
+    neighbours = starts[max(first - _NEIGHBOURS, 0) : first] + after
     answer = Answer(
         [bars[start] for start in starts[first:end]],
         tuple(sorted(start for start in invalid if request.start <= start < request.end)),

@@ -257,7 +257,7 @@ class IbClient:
             return Answer([])
         if not isinstance(found, ReceivedBars):
             raise RequestFailed(f"IB sent an answer to another request: bars of {name}")
-        return _checked(name, request, found)
+        return _checked(name, request, found, now)
 
     async def probe(self, instrument: Instrument, timeout_s: float) -> None:
         """Request one day of hourly bars, to test whether history requests get any response.
@@ -607,10 +607,10 @@ def _utc(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y%m%d-%H:%M:%S")
 
 
-def _checked(name: str, request: BarsRequest, found: ReceivedBars) -> Answer:
+def _checked(name: str, request: BarsRequest, found: ReceivedBars, now: int) -> Answer:
     """The requested bars; invalid and unreadable ones are logged."""
     unreadable = {start_of_odd(bar, request, _read_time) for bar in found.odd}
-    answer, wrong = checked(request, found, unreadable)
+    answer, wrong = checked(request, found, unreadable, now)
     if wrong:
         log.warning("%s: IB sent %d invalid bars: %s …", name, len(wrong), wrong[0])
     if found.odd:

@@ -49,10 +49,16 @@ class BarsRequest:
         no other end. Daily bars are dated by the day on which their session closes, which west of
         Greenwich can be the next UTC day.
         """
-        late = self.end + (2 * DAY_S if self.timeframe.is_daily else self.timeframe.length_s)
-        if late >= now or not self.instrument.can_be_paged:
-            return ""
-        return datetime.fromtimestamp(late, UTC).strftime("%Y%m%d-%H:%M:%S")
+        until = self.until(now)
+        return (
+            "" if until == now else datetime.fromtimestamp(until, UTC).strftime("%Y%m%d-%H:%M:%S")
+        )
+
+    def until(self, now: int) -> int:
+        """The end that IB is told (UTC seconds): a bar that ends later has only its beginning."""
+        if not self.instrument.can_be_paged:
+            return now
+        return min(self.end + self._margin_s, now)
 
     def ib_duration(self, now: int) -> str:
         """IB's `durationStr`, long enough to reach back to the start.
@@ -60,13 +66,15 @@ class BarsRequest:
         `S` and `D` count trading seconds and trading days [observed], so they reach at least as
         far as calendar seconds and days; the day of the end counts as one.
         """
-        margin = 2 * DAY_S if self.timeframe.is_daily else self.timeframe.length_s
-        end = min(self.end + margin, now) if self.instrument.can_be_paged else now
-        span = max(end - self.start, 0) + self.timeframe.length_s
+        span = max(self.until(now) - self.start, 0) + self.timeframe.length_s
         if span <= _SECONDS_MAX and not self.timeframe.is_daily:
             return f"{max(span, _LEAST_S)} S"
         days = -(-span // DAY_S) + 1
         return f"{days} D" if days <= _DAYS_MAX else f"{-(-days // _DAYS_MAX)} Y"
+
+    @property
+    def _margin_s(self) -> int:
+        return 2 * DAY_S if self.timeframe.is_daily else self.timeframe.length_s
 
 
 class Priority(IntEnum):

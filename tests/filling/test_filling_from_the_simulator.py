@@ -48,6 +48,17 @@ def test_bars_that_come_twice_or_out_of_order_are_stored_once_and_in_order(group
     assert group.problems() == []
 
 
+def test_the_beginning_of_a_bar_at_the_end_of_an_answer_is_no_revision(group):
+    """A session's first hour has 30 minutes: an hour after it the next but one is under way."""
+    bars = group.truth("AAPL", "1h", utc("2026-11-16"), NOW)
+    missing = [bar for bar in bars if bar.start == utc("2026-11-18 14:30")]
+    path = group.watch("AAPL_1h", [bar for bar in bars if bar not in missing])
+    group.fill()
+    assert path.read_text() == text_of(bars)
+    assert coverage_of(group.filler)["series"][0]["state"] == "complete"
+    assert group.problems() == []
+
+
 def test_missing_bars_are_not_taken_for_absent_after_one_answer(group):
     path = group.watch("AAPL_5m")
     there = group.truth("AAPL", "5m", *RECENT)

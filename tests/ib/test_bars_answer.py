@@ -12,6 +12,7 @@ from ktrdr.market.instruments import instrument_for
 from ktrdr.market.timeframes import Timeframe
 
 START = 1793624400
+NOW = START + 86400
 REQUEST = BarsRequest(instrument_for("AAPL"), Timeframe.M5, START, START + 3600)
 
 
@@ -24,23 +25,39 @@ def read(text: str) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def test_only_what_is_asked_for_is_answered_and_five_beside_it_on_either_side_are_told():
+@pytest.mark.parametrize(
+    ("now", "after"),
+    [
+        (START + 86400, 13),  # IB was told an end of one bar later
+        (START + 3600, 12),
+        (START + 3900, 13),
+        (START + 3600 + 299, 12),  # the bar after the last is under way
+    ],
+)
+def test_only_what_is_asked_for_is_answered_and_whole_bars_beside_it_are_told(now, after):
     found = [bar(n) for n in range(-8, 20)]
-    answer, wrong = checked(REQUEST, found, set())
+    answer, wrong = checked(REQUEST, found, set(), now)
     assert answer.bars == [bar(n) for n in range(12)]
-    assert answer.neighbours == tuple(bar(n) for n in (*range(-5, 0), *range(12, 17)))
+    assert answer.neighbours == tuple(bar(n) for n in (*range(-5, 0), *range(12, after)))
     assert (answer.invalid, wrong) == ((), [])
 
 
+def test_of_a_contract_that_has_no_other_end_than_now_five_beside_it_are_told():
+    future = instrument_for("ES", {"sec_type": "CONTFUT", "exchange": "CME"})
+    request = BarsRequest(future, Timeframe.M5, START, START + 3600)
+    answer, _ = checked(request, [bar(n) for n in range(30)], set(), START + 7200)
+    assert answer.neighbours == tuple(bar(n) for n in range(12, 17))
+
+
 def test_of_two_that_contradict_each_other_neither_is_taken():
-    answer, wrong = checked(REQUEST, [bar(0), bar(1), bar(1, close=2.1)], set())
+    answer, wrong = checked(REQUEST, [bar(0), bar(1), bar(1, close=2.1)], set(), NOW)
     assert answer.bars == [bar(0)]
     assert answer.invalid == (bar(1).start,)
     assert wrong == [bar(1, close=2.1)]
 
 
 def test_one_that_comes_twice_alike_is_one():
-    answer, wrong = checked(REQUEST, [bar(1), bar(0), bar(1)], set())
+    answer, wrong = checked(REQUEST, [bar(1), bar(0), bar(1)], set(), NOW)
     assert answer.bars == [bar(0), bar(1)]
     assert wrong == []
 
@@ -55,14 +72,14 @@ def test_one_that_comes_twice_alike_is_one():
     ],
 )
 def test_what_cannot_be_true_is_left_out_and_named(odd):
-    answer, wrong = checked(REQUEST, [odd, bar(1)], set())
+    answer, wrong = checked(REQUEST, [odd, bar(1)], set(), NOW)
     assert answer.bars == [bar(1)]
     assert answer.invalid == (odd.start,)
     assert wrong == [odd]
 
 
 def test_an_unreadable_bar_is_named_unless_another_of_the_same_start_is_sound():
-    answer, _ = checked(REQUEST, [bar(1)], {bar(1).start, bar(2).start})
+    answer, _ = checked(REQUEST, [bar(1)], {bar(1).start, bar(2).start}, NOW)
     assert answer.invalid == (bar(2).start,)
 
 
