@@ -13,14 +13,14 @@ from ktrdr.health.peers import Answer
 from ktrdr.ipc.messages import Json
 from ktrdr.web.problems import MEDIA_TYPE, http_problem, problem_of
 
-_MOST_BODY_BYTES = 1024 * 1024
+MOST_BODY_BYTES = 1024 * 1024
 _FAILED = "the status app failed to answer this"
 _FAILED_HINT = ".venv/bin/supervisorctl tail status-app says more"
 
 
 def answer_errors(app: Flask) -> None:
     """Register the handlers."""
-    app.config["MAX_CONTENT_LENGTH"] = _MOST_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
 
     @app.errorhandler(KtrdrError)
     def _ours(error: KtrdrError) -> Response:
