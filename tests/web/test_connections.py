@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import resource
+import select
 import socket
 import time
 from dataclasses import replace
@@ -212,3 +213,14 @@ def test_the_answer_to_a_wrong_head_has_no_body(site):
 
     assert answer.startswith(b"HTTP/1.1 414 ")
     assert answer.endswith(b"\r\n\r\n")
+
+
+def test_who_still_sends_when_it_is_refused_is_not_reset(site):
+    head = request(b"GET / HTTP/1.1", LONG)
+    with listening(site), connect(site) as client:
+        client.sendall(head[:100_000])
+        select.select([client], [], [], 10)  # the answer is there
+        for begin in range(100_000, len(head), 10_000):
+            client.sendall(head[begin : begin + 10_000])
+            time.sleep(0.001)  # for a reset to arrive
+        assert client.makefile("rb").readline().split()[1] == b"431"
