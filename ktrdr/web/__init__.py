@@ -6,7 +6,7 @@ from json import dumps
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Response
 from flask.json.provider import DefaultJSONProvider
 
 from ktrdr.config.settings import ROOT, Settings
@@ -16,6 +16,7 @@ from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
 from ktrdr.web.assets import serve_assets
 from ktrdr.web.bars import data_api
+from ktrdr.web.bars_tag import tag_bars
 from ktrdr.web.error_handlers import answer_errors
 from ktrdr.web.fills import fills_api
 from ktrdr.web.grid import grid_api
@@ -23,6 +24,7 @@ from ktrdr.web.guard import protect
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.pages.page import Site
 from ktrdr.web.pages.site import pages
+from ktrdr.web.validators import validate_answers
 
 
 class _Json(DefaultJSONProvider):
@@ -49,6 +51,13 @@ def _json_escaped(line: str) -> str:
 class _App(Flask):
     json_provider_class = _Json
 
+    def make_default_options_response(self) -> Response:
+        """An answer to OPTIONS without content, as it has none."""
+        response = super().make_default_options_response()
+        response.status_code = 204
+        del response.headers["Content-Type"]
+        return response
+
 
 def _harmless(value: Any) -> Any:
     """A text for the page, with invisible and direction-changing characters escaped."""
@@ -70,6 +79,8 @@ def create_app(
     supervisor_socket = supervisor_socket or settings.run_dir / "supervisor.sock"
     system = System(settings, supervisor_socket, own="status-app")
     protect(app, settings)
+    validate_answers(app)
+    tag_bars(app, settings)
     answer_errors(app)
     serve_assets(app)
     app.register_blueprint(pages(Site(system, logs, Simulator(settings))))

@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 
 from ktrdr.config.settings import Settings
 from ktrdr.health.peers import Peers
+from ktrdr.web.bars_tag import head_of_bars
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -39,6 +40,8 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
         wanted = request.args.get("format", "csv")
         if wanted not in _FORMATS:
             abort(400, f"format={wanted!r}: expected one of {', '.join(_FORMATS)}")
+        if request.method == "HEAD":
+            return head_of_bars(settings, symbol, timeframe, wanted)
         found = _load(settings, symbol, timeframe)
         if wanted == "csv":
             return _csv_response(found, f"{symbol}_{timeframe}.csv")

@@ -68,6 +68,8 @@ def protect(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def _restrict(response: Response) -> Response:
+        if response.status_code == 304:  # the client has the answer, and these headers with it
+            return response
         for name, value in _HEADERS.items():
             response.headers.setdefault(name, value)
         if response.status_code == 401:  # browsers ask for a user and a password
