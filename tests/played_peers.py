@@ -110,7 +110,8 @@ class Peers:
             "first": "2026-11-16",
             "days": 5,
             "legend": {"c": "complete", ".": "closed", "!": "failed"},
-            "series": [{"symbol": "AAPL", "timeframe": "1m", "state": "failed", "row": "cc!.c"}],
+            "series": [["AAPL", "1m", "failed", "cc!.c"]],
+            "columns": ["symbol", "timeframe", "state", "row"],
         }
         self.cost: object = {"costs": [{"bars_late": 12, "bars_lost": 0}] * 2}
         self.day: object = {"day": "2026-11-20", "state": "closed", "bars": []}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ktrdr.ipc.messages import Time
 
 
-@dataclass(frozen=True)
-class GridRow:
-    """One series of a grid."""
+class GridRow(NamedTuple):
+    """One series of a grid; in JSON an array, for with names 500 series would be a tenth larger."""
 
     symbol: str
     timeframe: str
@@ -32,6 +32,8 @@ class CoverageGrid:
     legend: Mapping[str, str]
     """Character → one of `completeness.day_states.DayState`."""
     series: list[GridRow]
+    columns: tuple[str, ...] = GridRow._fields
+    """What stands where in each of `series`."""
 
 
 @dataclass(frozen=True)

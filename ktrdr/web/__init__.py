@@ -38,6 +38,7 @@ class _Json(DefaultJSONProvider):
 
     def dumps(self, obj: Any, **how: Any) -> str:
         """As Flask does. Outside of strings JSON has only line ends and printable ASCII."""
+        how.setdefault("separators", (",", ":"))
         text = super().dumps(obj, **how)
         return "\n".join(map(_json_escaped, text.split("\n")))
 

@@ -18,7 +18,8 @@ def grids(filler):
 
 
 def rows(grid):
-    return {f"{one['symbol']}_{one['timeframe']}": one["row"] for one in grid["series"]}
+    assert grid["columns"] == ["symbol", "timeframe", "state", "row"]
+    return {f"{symbol}_{timeframe}": row for symbol, timeframe, _, row in grid["series"]}
 
 
 def test_it_has_a_year_of_days_until_today(make_filler, put):

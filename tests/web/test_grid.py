@@ -27,6 +27,15 @@ def test_who_has_it_is_told_so_in_a_few_bytes(client, peers, new_client):
     assert new_client().get(GRID, headers=tag).json["days"] == 4
 
 
+def test_a_year_of_500_series_is_below_200_kilobytes(client, peers):
+    rows = [[f"S{number:03}", "30m", "complete", "c" * 365] for number in range(500)]
+    peers.grid = peers.grid | {"days": 365, "series": rows}
+
+    answer = client.get(GRID)
+    assert len(answer.json["series"]) == 500
+    assert len(answer.data) < 200_000
+
+
 @pytest.mark.usefixtures("peers")
 def test_it_is_compressed(client):
     packed = client.get(GRID, headers={"Accept-Encoding": "gzip"})

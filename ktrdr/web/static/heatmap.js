@@ -99,7 +99,8 @@ class HeatMap {
       FRAMES.indexOf(a.timeframe) - FRAMES.indexOf(b.timeframe);
     this.grid = grid;
     this.first = Date.parse(`${grid.first}T00:00:00Z`);
-    this.rows = grid.series.filter(takes).sort(order);
+    const named = (row) => Object.fromEntries(grid.columns.map((name, place) => [name, row[place]]));
+    this.rows = grid.series.map(named).filter(takes).sort(order);
     const begins = this.rows.map((one) => one.row.search(/\S/)).filter((begin) => begin >= 0);
     this.kept = Math.max(LEAST_DAYS, grid.days - Math.min(grid.days, ...begins));
     this.draw();
