@@ -9,7 +9,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _IPV6 = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_URL = re.compile(r"(https?)://([^/?#@\\\s]+)/?", re.IGNORECASE)
+_URL = re.compile(
+    r"(https?)://([^/?#@\\\s]+)((?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)*)/?", re.IGNORECASE
+)
 
 
 def read_host(text: str) -> str:
@@ -77,8 +79,11 @@ def is_from_here(client: str, reached: str) -> bool:
     return address.is_loopback or address == plain_address(reached)
 
 
-def read_origin(url: str) -> str:
-    """Scheme, host and port of a URL, as in a browser's Origin. ValueError: it has more parts."""
+def read_site(url: str) -> str:
+    """A URL's origin, as browsers write it, and its path without a slash at the end.
+
+    ValueError: it has more parts, such as a query, or is none.
+    """
     found = _URL.fullmatch(url)
     if not found:
         raise ValueError(url)
@@ -90,4 +95,12 @@ def read_origin(url: str) -> str:
     if ":" in host and not place.startswith("["):
         raise ValueError(url)
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
+    origin = f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
+    return origin + found[3]
+
+
+def split_site(site: str) -> tuple[str, str]:
+    """Origin and path of what `read_site` has returned; the path is empty or `/ktrdr`."""
+    scheme, _, place = site.partition("://")
+    host, slash, path = place.partition("/")
+    return f"{scheme}://{host}", slash + path

@@ -19,6 +19,9 @@ OWN_NETWORKS = "own-networks"
 CALLERS_RULE = f"subnets such as 192.168.1.0/24, separated by commas, or {OWN_NETWORKS}"
 
 
+PROXIES_RULE = "addresses or subnets of proxies, such as 127.0.0.1,172.18.0.0/16"
+
+
 @dataclass(frozen=True)
 class Callers:
     """The subnets that may connect. This machine itself always may."""
@@ -45,6 +48,17 @@ def parse_callers(text: str) -> Callers:
     except ValueError:
         raise ValueError(CALLERS_RULE) from None
     return Callers(named, OWN_NETWORKS in words)
+
+
+def parse_proxies(text: str) -> tuple[Network, ...]:
+    """Read `127.0.0.1,172.18.0.0/16`. ValueError: it is not that, or half of all addresses."""
+    try:
+        found = tuple(ip_network(word.strip()) for word in text.split(","))
+    except ValueError:
+        raise ValueError(PROXIES_RULE) from None
+    if any(network.prefixlen < 2 for network in found):
+        raise ValueError(PROXIES_RULE)
+    return found
 
 
 def may_connect(callers: Callers, client: str, reached: str, own: Iterable[Network]) -> bool:

@@ -35,11 +35,17 @@ from ktrdr.addresses import (
     read_host,
     read_host_and_port,
     read_ipv4,
-    read_origin,
+    read_site,
     read_subnets,
 )
 from ktrdr.config.alert_targets import split_targets
-from ktrdr.config.callers import CALLERS_RULE, parse_callers
+from ktrdr.config.callers import (
+    CALLERS_RULE,
+    PROXIES_RULE,
+    Network,
+    parse_callers,
+    parse_proxies,
+)
 from ktrdr.config.names import (
     ENV_FILE,
     IGNORE_ENV_FILE,
@@ -87,8 +93,12 @@ def _subnets(text: str) -> str:
     return ",".join(map(str, read_subnets(text)))
 
 
-def _origins(text: str) -> str:
-    return ",".join(read_origin(url.strip()) for url in text.split(","))
+def _sites(text: str) -> str:
+    return ",".join(read_site(url.strip()) for url in text.split(","))
+
+
+def _proxies(text: str) -> str:
+    return ",".join(map(str, parse_proxies(text)))
 
 
 def _callers(text: str) -> str:
@@ -111,14 +121,15 @@ _Address = Annotated[str, _read_as(read_ipv4, "an IPv4 address of this machine")
 _Target = Annotated[str, _read_as(_host_and_port, "HOST:PORT, with a port from 1 to 65535")]
 _Subnets = Annotated[str, _read_as(_subnets, "subnets such as 172.18.0.0/16, separated by commas")]
 _Callers = Annotated[str, _read_as(_callers, CALLERS_RULE)]
+_Proxies = Annotated[str, _read_as(_proxies, PROXIES_RULE)]
 _RestartTime = Annotated[str, _read_as(_restart, RESTART_RULE)]
 _QuietTime = Annotated[str, _read_as(_quiet_hours, QUIET_RULE)]
 _Urls = Annotated[
     str,
     _read_as(
-        _origins,
-        "URLs such as https://ktrdr.example.org, separated by commas, without a path, user or"
-        " password",
+        _sites,
+        "URLs such as https://ktrdr.example.org or https://example.org/ktrdr, separated by commas,"
+        " without a query, user or password",
     ),
 ]
 
@@ -181,6 +192,7 @@ class Settings(BaseSettings):
     ktrdr_status_port: _Port = 8000
     ktrdr_status_callers: _Callers | None = None
     ktrdr_status_url: _Urls | None = None
+    ktrdr_status_proxies: _Proxies | None = None
     ktrdr_status_token: SecretStr | None = None
     ktrdr_ib_retry_delays_s: Annotated[
         tuple[Annotated[float, Field(gt=0, le=86400)], ...],
@@ -314,8 +326,14 @@ class Settings(BaseSettings):
 
     @property
     def status_urls(self) -> tuple[str, ...]:
-        """The page's URLs elsewhere: `https://ktrdr.example.org`, without a slash at the end."""
+        """The page's URLs elsewhere: `https://example.org/ktrdr`, without a slash at the end."""
         return tuple(self.ktrdr_status_url.split(",")) if self.ktrdr_status_url else ()
+
+    @property
+    def status_proxies(self) -> tuple[Network, ...]:
+        """The proxies that are believed whom they forward; none: nobody is."""
+        text = self.ktrdr_status_proxies
+        return parse_proxies(text) if text else ()
 
     @property
     def status_token(self) -> str:

@@ -24,6 +24,7 @@ from ktrdr.web.guard import protect
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.pages.page import Site
 from ktrdr.web.pages.site import pages
+from ktrdr.web.reverse_proxy import stand_behind_proxies
 from ktrdr.web.validators import validate_answers
 
 
@@ -79,6 +80,7 @@ def create_app(
     logs = log_dir or ROOT / "var/log"
     supervisor_socket = supervisor_socket or settings.run_dir / "supervisor.sock"
     system = System(settings, supervisor_socket, own="status-app")
+    stand_behind_proxies(app, settings)
     protect(app, settings)
     validate_answers(app)
     tag_bars(app, settings)

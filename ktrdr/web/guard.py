@@ -16,6 +16,7 @@ from ipaddress import IPv6Address, ip_address
 from flask import Flask, Response, abort, request
 from werkzeug.exceptions import TooManyRequests
 
+from ktrdr.addresses import split_site
 from ktrdr.config.settings import Settings
 from ktrdr.web.guesses import Guesses
 
@@ -45,7 +46,7 @@ def protect(app: Flask, settings: Settings) -> None:
     That is: a foreign host (400), another site's writing request (403), and where a token is set,
     a request without it (401), or after too many wrong ones (429).
     """
-    urls, token = settings.status_urls, settings.status_token
+    urls, token = [split_site(url)[0] for url in settings.status_urls], settings.status_token
     trusted = trusted_hosts(settings.ktrdr_status_host, urls)
     everywhere = _is_everywhere(settings.ktrdr_status_host)
     guesses = Guesses()
@@ -58,9 +59,9 @@ def protect(app: Flask, settings: Settings) -> None:
             abort(
                 400, f"Host {host!r} is not one of this page's names: {', '.join(sorted(trusted))}"
             )
-        if request.method not in _SAFE_METHODS and is_foreign(
-            host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site"), urls
-        ):
+        origin, fetch_site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        is_writing = request.method not in _SAFE_METHODS
+        if is_writing and is_foreign(host, origin, fetch_site, urls, request.scheme):
             abort(403, "this request comes from another site")
         needs_token = token and request.path not in _FOR_ALL
         if needs_token:
@@ -128,19 +129,23 @@ def host_name(host: str) -> str:
 
 
 def is_foreign(
-    host: str, origin: str | None, fetch_site: str | None, urls: Sequence[str] = ()
+    host: str,
+    origin: str | None,
+    fetch_site: str | None,
+    urls: Sequence[str] = (),
+    scheme: str = "http",
 ) -> bool:
     """True if a browser declares that another site makes the request; curl declares nothing.
 
-    Requests under one of the page's own names (`urls`) must come from exactly these URLs: the same
-    name without TLS may be another site.
+    Requests under one of the page's own names must come from exactly these origins (`urls`): the
+    same name without TLS may be another site. `scheme`: ours, or that of a trusted proxy.
     """
     if fetch_site is not None and fetch_site not in _OUR_OWN_SITES:
         return True
     if origin is None or origin.lower() in urls:
         return False
     is_named = host_name(host) in _names(urls) - _ALWAYS
-    return is_named or origin.lower() != f"http://{host.lower()}"
+    return is_named or origin.lower() != f"{scheme}://{host.lower()}"
 
 
 def _names(urls: Sequence[str]) -> set[str]:

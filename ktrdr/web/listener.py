@@ -21,7 +21,7 @@ from ktrdr.errors import Misconfigured
 from ktrdr.web.connection_limits import LIMITS, Limits, Neighbour, client_of, to_close
 from ktrdr.web.connections import MOST_HEADER_BYTES, Connection
 from ktrdr.web.error_handlers import MOST_BODY_BYTES
-from ktrdr.web.page_access import is_not_here, own_networks, page_callers
+from ktrdr.web.page_access import connecting, is_not_here, own_networks, page_callers
 
 _THREADS = 32  # with 4, four slow readers froze the page
 _MOST_LOGGED = 1000
@@ -41,7 +41,7 @@ def listen(
     as `page_callers`.
     """
     host, port = settings.ktrdr_status_host, settings.ktrdr_status_port
-    callers = page_callers(settings)
+    callers = connecting(page_callers(settings), settings.status_proxies)
     dispatcher = ThreadedTaskDispatcher()
     try:
         limits = replace(limits, most=min(limits.most, _most_connections()))
@@ -79,6 +79,7 @@ def _adjustments(host: str, port: int, limits: Limits) -> Adjustments:
         connection_limit=limits.most + 100,
         cleanup_interval=_CLEANUP_S,
         channel_timeout=limits.idle_s,
+        clear_untrusted_proxy_headers=False,  # the application does it
         max_request_header_size=MOST_HEADER_BYTES,
         max_request_body_size=MOST_BODY_BYTES + 1,
     )

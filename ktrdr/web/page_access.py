@@ -23,6 +23,10 @@ from ktrdr.config.settings import Settings
 from ktrdr.errors import Misconfigured
 
 ANYBODY = parse_callers("0.0.0.0/0,::/0")
+_WHO = (
+    "name those that may with KTRDR_STATUS_CALLERS (subnets such as 192.168.1.0/24, or"
+    f" {OWN_NETWORKS}), or set KTRDR_STATUS_TOKEN"
+)
 THIS_MACHINE = Callers((), with_own=False)
 
 
@@ -33,15 +37,24 @@ def page_callers(settings: Settings) -> Callers:
     """
     if settings.ktrdr_status_callers:
         return parse_callers(settings.ktrdr_status_callers)
+    if settings.status_proxies and not settings.status_token:
+        raise Misconfigured(
+            f"KTRDR_STATUS_PROXIES={settings.ktrdr_status_proxies}: expected a setting that says"
+            f" whom the proxy may forward: {_WHO}"
+        )
     if is_loopback(settings.ktrdr_status_host):
         return THIS_MACHINE
     if settings.status_token:
         return ANYBODY  # who knows the token
     raise Misconfigured(
         f"KTRDR_STATUS_HOST={settings.ktrdr_status_host}: expected 127.0.0.1; elsewhere others"
-        " reach the page: name those that may with KTRDR_STATUS_CALLERS (subnets such as"
-        f" 192.168.1.0/24, or {OWN_NETWORKS}), or set KTRDR_STATUS_TOKEN"
+        f" reach the page: {_WHO}"
     )
+
+
+def connecting(callers: Callers, proxies: tuple[Network, ...]) -> Callers:
+    """Who may connect: the callers, and the proxies that forward them."""
+    return Callers((*callers.named, *proxies), callers.with_own)
 
 
 def is_not_here(error: OSError) -> bool:
@@ -76,9 +89,12 @@ def page_url(settings: Settings) -> str:
 
 def page_is_for(settings: Settings) -> str:
     """Who may use the page, in words: `this machine alone`."""
-    known = ", with the token" if settings.status_token else ""
+    through = settings.ktrdr_status_proxies
+    proxies = f", and whom the proxy at {through} forwards" if through else ""
+    known = proxies + (", with the token" if settings.status_token else "")
     if is_loopback(settings.ktrdr_status_host):
-        return f"this machine alone{known}"
+        alone = "" if proxies else " alone"
+        return f"this machine{alone}{known}"
     if not settings.ktrdr_status_callers:
         return f"everybody who reaches {settings.ktrdr_status_host}{known}"
     callers = parse_callers(settings.ktrdr_status_callers)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from ktrdr.config.callers import may_connect
 from ktrdr.errors import Misconfigured
-from ktrdr.web.page_access import page_callers, page_is_for
+from ktrdr.web.page_access import connecting, page_callers, page_is_for
 
 TOKEN = "k7Hq2pZx9Lm0vBn3"
 
@@ -17,6 +18,30 @@ def test_where_others_can_connect_a_setting_must_name_them(make_settings, host):
     assert "KTRDR_STATUS_CALLERS" in message
     assert "KTRDR_STATUS_TOKEN" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_proxy_forwards_others_so_a_setting_must_name_them(make_settings, host):
+    given = {"ktrdr_status_host": host, "ktrdr_status_proxies": "127.0.0.1"}
+    with pytest.raises(Misconfigured) as raised:
+        page_callers(make_settings(**given))
+    message = str(raised.value)
+    assert message.startswith("KTRDR_STATUS_PROXIES=127.0.0.1/32: expected a setting that says")
+    assert "KTRDR_STATUS_CALLERS" in message
+    assert "KTRDR_STATUS_TOKEN" in message
+    page_callers(make_settings(**given, ktrdr_status_token=TOKEN))
+    page_callers(make_settings(**given, ktrdr_status_callers="10.0.0.0/8"))
+
+
+def test_a_proxy_may_connect_and_its_clients_may_not(make_settings):
+    settings = make_settings(
+        ktrdr_status_host="0.0.0.0",
+        ktrdr_status_callers="10.0.0.0/8",
+        ktrdr_status_proxies="172.18.0.2",
+    )
+    callers = page_callers(settings)
+    assert not may_connect(callers, "172.18.0.2", "172.18.0.1", [])
+    assert may_connect(connecting(callers, settings.status_proxies), "172.18.0.2", "172.18.0.1", [])
 
 
 @pytest.mark.parametrize(
@@ -42,6 +67,10 @@ def test_where_others_can_connect_a_setting_must_name_them(make_settings, host):
                 "ktrdr_status_token": TOKEN,
             },
             "this machine, 192.168.1.0/24, with the token",
+        ),
+        (
+            {"ktrdr_status_proxies": "127.0.0.1,::1", "ktrdr_status_token": TOKEN},
+            "this machine, and whom the proxy at 127.0.0.1/32,::1/128 forwards, with the token",
         ),
     ],
 )

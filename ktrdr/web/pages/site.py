@@ -52,8 +52,8 @@ _NOTICES = {
     **SIMULATOR_NOTICES,
 }
 
-Key = tuple[str, tuple[str, ...]]
-"""A page's name, and the values of its parameters."""
+Key = tuple[str, tuple[str, ...], str]
+"""A page's name, the values of its parameters, and the path of its links' root."""
 
 
 def pages(site: Site) -> Blueprint:
@@ -136,12 +136,13 @@ def _add_fault_forms(
 
 def _key(page: Page, path: dict[str, str]) -> Key:
     given = request.args | path
-    return page.name, tuple(given.get(name, "")[:_LONGEST] for name in page.parameters)
+    values = tuple(given.get(name, "")[:_LONGEST] for name in page.parameters)
+    return page.name, values, request.script_root
 
 
 def _live_url(page: Page, key: Key) -> str:
     given = {k: v for k, v in zip(page.parameters, key[1], strict=True) if v}
-    return f"/live/{page.name}" + (f"?{urlencode(given)}" if given else "")
+    return url_for("page.live", name=page.name) + (f"?{urlencode(given)}" if given else "")
 
 
 def _rendered(site: Site, page: Page, values: tuple[str, ...]) -> str:

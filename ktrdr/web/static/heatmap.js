@@ -1,6 +1,7 @@
 // The heat map: a row a series, a column a trading day, one year. The table below it says the same.
 "use strict";
 
+const ROOT = document.body.dataset.root;
 const POLL_MS = 3000;
 const DAY_MS = 86400000;
 const FRAMES = ["1m", "5m", "15m", "30m", "1h", "4h", "1d"];
@@ -78,7 +79,7 @@ class HeatMap {
     if (document.hidden) return;
     try {
       const headers = this.tag ? { "If-None-Match": this.tag } : {};
-      const response = await fetch("/api/v1/data/coverage/grid", { headers });
+      const response = await fetch(`${ROOT}/api/v1/data/coverage/grid`, { headers });
       if (response.status !== 200) return;
       const grid = await response.json();
       if (!grid.series) {
@@ -295,7 +296,7 @@ class HeatMap {
   open(cell) {
     if (!cell) return;
     const { symbol, timeframe, row } = this.rows[cell.row];
-    const series = `/series/${encodeURIComponent(symbol)}/${encodeURIComponent(timeframe)}`;
+    const series = `${ROOT}/series/${encodeURIComponent(symbol)}/${encodeURIComponent(timeframe)}`;
     const isDay = cell.day !== null && row[cell.day] in STATES;
     location.href = isDay ? `${series}/${new Date(this.dayOf(cell)).toISOString().slice(0, 10)}` : series;
   }
