@@ -26,6 +26,7 @@ from ktrdr.web.pages.page import Site
 from ktrdr.web.pages.site import pages
 from ktrdr.web.reverse_proxy import stand_behind_proxies
 from ktrdr.web.validators import validate_answers
+from ktrdr.web.verdict_badge import badges
 
 
 class _Json(DefaultJSONProvider):
@@ -93,4 +94,5 @@ def create_app(
     app.register_blueprint(grid_api(system.peers))
     app.register_blueprint(fills_api(system.peers))
     app.register_blueprint(metrics_api(system))
+    app.register_blueprint(badges(system))
     return app

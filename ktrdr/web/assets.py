@@ -15,6 +15,7 @@ _FOLDER = Path(__file__).parent / "static"
 _TEXTS = ("text/", "application/json", "image/svg+xml")
 _FOR_EVER = "public, max-age=31536000, immutable"
 _CHECK_FIRST = "no-cache"
+_NOTHING_FOR_ROBOTS = "User-agent: *\nDisallow: /\n"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,15 @@ def serve_assets(app: Flask) -> None:
         response.set_etag(f"{found.digest}-gzip" if is_compressed else found.digest)
         response.make_conditional(request)
         return response
+
+    @static.get("/favicon.ico")
+    def favicon() -> Response:
+        """For what a browser shows without a link to an icon, such as JSON."""
+        return asset("icons/idle.svg")
+
+    @static.get("/robots.txt")
+    def robots() -> Response:
+        return Response(_NOTHING_FOR_ROBOTS, mimetype="text/plain")
 
     @app.template_global()
     def asset_url(name: str) -> str:
