@@ -119,6 +119,9 @@ class Peers:
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
         self.fill: object = {"accepted": True, "scan_id": "5f1c", "already": [], **FILL}
         self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
+        self.paused: object = FILL | {"state": "paused"}
+        self.resumed: object = FILL | {"state": "queued"}
+        self.reconnected: object = {"accepted": True}
         self.cancelled: object = {"cancelled": [FILL | {"state": "cancelled"}]}
         self.requested: list[dict[str, str]] = []
 
@@ -127,6 +130,7 @@ class Peers:
             "ib-connection.sock": {
                 ("GET", "/status"): self._says("connection"),
                 ("GET", "/history"): self._says("history"),
+                ("POST", "/reconnect"): self._says("reconnected"),
             },
             "gap-filler.sock": {
                 ("GET", "/status"): self._says("gap_filler"),
@@ -137,6 +141,8 @@ class Peers:
                 ("POST", "/scan"): self._says("scan"),
                 ("POST", "/fill"): self._says("fill"),
                 ("GET", "/fills"): self._says("fills"),
+                ("POST", "/fills/pause"): self._says("paused"),
+                ("POST", "/fills/resume"): self._says("resumed"),
                 ("DELETE", "/fills"): self._says("cancelled"),
             },
         }

@@ -82,7 +82,7 @@ class Peers:
             _FRESH_S,
         )
         self._series = Latest(self._fetch_series, _COVERAGE_FRESH_S)
-        self._open_fills = _latest(self._fetch_open_fills, _FRESH_S)
+        self._fill_list = _latest(self._fetch_fill_list, _FRESH_S)
         self._histories = {
             days: _latest(partial(self._fetch_history, days), _HISTORY_FRESH_S)
             for days in HISTORY_DAYS
@@ -161,7 +161,14 @@ class Peers:
 
     def open_fills(self) -> Answer[list[FillStatus]]:
         """The requested fills that are neither done nor cancelled."""
-        return self._open_fills.get()
+        answer = self._fill_list.get()
+        if answer.content is None:
+            return Answer(None, answer.why, answer.hint)
+        return Answer([fill for fill in answer.content.fills if fill.is_open])
+
+    def fill_list(self) -> Answer[FillList]:
+        """All requested fills, and which series are filled next."""
+        return self._fill_list.get()
 
     def fills_of(self, symbol: str | None) -> Answer[Json]:
         """All requested fills, of one symbol where it is given, as the gap filler's JSON has it."""
@@ -171,19 +178,26 @@ class Peers:
     def request_fill(self, requested: Mapping[str, str]) -> Json:
         """Request a fill: `symbol`, `timeframe`, `from`. Raises the gap filler's errors."""
         accepted = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **requested)
+        self._fill_list.forget()
         return {key: value for key, value in accepted.items() if key != ACCEPTED}
 
     def cancel_fill(self, number: str) -> Json:
         """Cancel a fill. Raises the gap filler's errors, such as UnknownFill."""
-        return self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
+        changed = self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
+        self._fill_list.forget()
+        return changed
 
     def pause_fill(self, number: str) -> Json:
         """Pause a fill; returns it. Raises the gap filler's errors, such as UnknownFill."""
-        return self._gap_filler.post("/fills/pause", _WRITE_TIMEOUT_S, id=number)
+        changed = self._gap_filler.post("/fills/pause", _WRITE_TIMEOUT_S, id=number)
+        self._fill_list.forget()
+        return changed
 
     def resume_fill(self, number: str) -> Json:
         """Go on with a paused fill; returns it. Raises the gap filler's errors."""
-        return self._gap_filler.post("/fills/resume", _WRITE_TIMEOUT_S, id=number)
+        changed = self._gap_filler.post("/fills/resume", _WRITE_TIMEOUT_S, id=number)
+        self._fill_list.forget()
+        return changed
 
     def watch_list(self) -> WatchList:
         """All files of the store, kept or not. Raises the gap filler's errors."""
@@ -218,9 +232,8 @@ class Peers:
             ContractCandidates, "GET", "/series/candidates", _CONTRACT_S, symbol=symbol
         )
 
-    def _fetch_open_fills(self) -> list[FillStatus]:
-        listed = self._gap_filler.request(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
-        return [fill for fill in listed.fills if fill.is_open]
+    def _fetch_fill_list(self) -> FillList:
+        return self._gap_filler.request(FillList, "GET", "/fills", REQUEST_TIMEOUT_S)
 
     def _fetch_history(self, days: int) -> ConnectionHistory:
         history = self._connection.request(

@@ -13,7 +13,7 @@ from ktrdr.health.latest import Latest
 from ktrdr.health.peers import Answer, Peers
 from ktrdr.health.programs import Programs
 from ktrdr.health.verdict import Service, Verdict, judge, services
-from ktrdr.ipc.messages import ConnectionStatus, FillStatus, GapFillerStatus, SeriesStatus
+from ktrdr.ipc.messages import ConnectionStatus, FillList, FillStatus, GapFillerStatus, SeriesStatus
 
 _FRESH_S = 0.5
 _WORKERS = 6
@@ -73,3 +73,9 @@ class System:
         if snapshot.gap_filler.content is None:
             return Answer(None, snapshot.gap_filler.reason)
         return self.peers.open_fills() if snapshot.gap_filler.content.fills else Answer([])
+
+    def fill_list(self, snapshot: Snapshot) -> Answer[FillList]:
+        """All fills and the queue; not requested if the gap filler has just failed to answer."""
+        if snapshot.gap_filler.content is None:
+            return Answer(None, snapshot.gap_filler.why, snapshot.gap_filler.hint)
+        return self.peers.fill_list()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 
@@ -132,15 +134,62 @@ def test_the_page_lists_what_is_open_with_a_button_for_each(section, filled):
     assert "log in" in html
     assert '<progress class="warn" max="1000" value="250"' in html
     assert '<form method="post" action="/fills/cancel">' in html
-    assert html.count('name="id" value="3"') == html.count("<form") == 1
+    assert '<form method="post" action="/fills/pause">' in html
+    assert html.count('name="id" value="3"') == html.count("<form") == 2
 
 
-def test_where_nothing_is_open_nothing_is_requested_and_the_command_is_shown(
-    section, filled, peers
-):
+def test_where_nothing_is_open_the_command_is_shown(section, filled, peers):
     filled(0)
+    peers.fills = {"fills": [FILL | {"state": "done"}]}
     assert "ktrdr fill AAPL 1m --from 2020-01-01" in section()
-    assert "fills" not in [one["what"] for one in peers.requested]
+
+
+def test_a_running_fill_says_how_fast_and_how_long(section, filled, peers):
+    filled(1)
+    running = {"state": "filling", "bars_per_s": 412.0, "eta_words": "about 2 to 3 min"}
+    peers.fills = {"fills": [FILL | running]}
+    assert re.search("about 2 to 3 min.*412 bars/s", section(), re.DOTALL)
+
+
+def test_a_paused_fill_says_since_when_and_offers_to_go_on(section, filled, peers):
+    filled(1)
+    peers.fills = {
+        "fills": [FILL | {"state": "paused", "paused_at": "2026-11-20T21:30:00+00:00", "why": ""}]
+    }
+    html = section()
+    assert '<span class="pill idle">paused</span>' in html
+    assert "2026-11-20 21:30:00 UTC</time>; nothing is requested for it until it is resumed" in html
+    assert "not while it is paused" in html
+    assert 'action="/fills/resume"' in html
+    assert 'action="/fills/pause"' not in html
+
+
+def test_what_is_filled_next_is_listed_in_order_with_the_reason(client, peers):
+    turn = {"symbol": "AAPL", "timeframe": "1m", "state": "filling", "why": "in flight"}
+    peers.fills = {
+        "fills": [],
+        "queue": [
+            turn | {"missing": 8},
+            turn | {"symbol": "MSFT", "state": "next", "why": "its newest bars", "missing": None},
+            turn
+            | {"symbol": "TWIN", "state": "later", "why": "tried again later: no such contract"}
+            | {"missing": 3, "at": "2026-11-20T21:45:00+00:00"},
+        ],
+        "rule": "symbols that have waited longest come first",
+    }
+    html = client.get("/fills").text.partition('"h-queue">')[2].partition("</section>")[0]
+    text = unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html)))
+    assert re.search(
+        "AAPL 1m now 8 in flight MSFT 1m next – its newest bars"
+        " TWIN 1m later 2026-11-20 21:45:00 UTC 3 tried again later: no such contract"
+        " The order: symbols that have waited longest come first.",
+        text,
+    )
+
+
+def test_an_empty_queue_says_so(client, peers):
+    peers.fills = {"fills": [], "queue": []}
+    assert "Nothing waits for its turn." in client.get("/fills").text
 
 
 def test_bars_that_are_not_counted_yet_are_reported(section, filled, peers):
@@ -182,3 +231,27 @@ def test_what_is_no_text_is_refused(client, name):
 
     assert answer.status_code == 400
     assert answer.json["reason"].endswith("not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "shown"),
+    [("pause", "paused", "The fill is paused"), ("resume", "resumed", "The fill goes on")],
+)
+def test_the_buttons_pause_and_resume_and_come_back(client, peers, verb, word, shown):
+    answer = client.post(f"/fills/{verb}", data={"id": "3"})
+    assert (answer.status_code, answer.location) == (303, f"/fills?notice=fill-{word}")
+    assert peers.requested == [{"what": word, "id": "3"}]
+    assert shown in client.get(answer.location).text
+
+    setattr(peers, word, UnknownFill("there is no fill 3"))
+    answer = client.post(f"/fills/{verb}", data={"id": "3"})
+    assert answer.location == f"/fills?notice=fill-not-{word}"
+    assert f"The fill was not {word}" in client.get(answer.location).text
+
+
+def test_after_a_button_the_page_shows_what_was_done(client, section, filled, peers):
+    filled(1)
+    assert 'action="/fills/pause"' in section()
+    peers.fills = {"fills": [FILL | {"state": "paused", "why": "", "hint": ""}]}
+    client.post("/fills/pause", data={"id": "3"})
+    assert 'action="/fills/resume"' in section()

@@ -25,7 +25,8 @@ from ktrdr.web.page_access import page_is_for
 from ktrdr.web.pages.badges import connection_badge, filler_badge, verdict_tone
 from ktrdr.web.pages.connection import CONNECTION
 from ktrdr.web.pages.day import DAY
-from ktrdr.web.pages.fills import FILLS
+from ktrdr.web.pages.fills import FILLS, add_fill_forms
+from ktrdr.web.pages.fills import NOTICES as FILL_NOTICES
 from ktrdr.web.pages.overview import OVERVIEW, remarks_on
 from ktrdr.web.pages.page import Page, Site
 from ktrdr.web.pages.programs import PROGRAMS
@@ -46,8 +47,7 @@ _LONGEST = 100
 _NOTICES = {
     "scan-requested": "Scan requested.",
     "scan-failed": "The gap filler could not be reached; its card says why.",
-    "fill-cancelled": "The fill was cancelled; what was fetched stays.",
-    "fill-not-cancelled": "The fill was not cancelled: the gap filler did not do it.",
+    **FILL_NOTICES,
     **SERIES_NOTICES,
     **SIMULATOR_NOTICES,
 }
@@ -85,6 +85,7 @@ def pages(site: Site) -> Blueprint:
         return fragments.get(_key(page, {})).response()
 
     _add_forms(bp, site.system)
+    add_fill_forms(bp, site.system.peers, fragments.forget)
     add_series_forms(bp, site.system)
     if SIMULATOR.name in by_name:
         _add_fault_forms(bp, site, fragments, partial(show, SIMULATOR))
@@ -109,15 +110,6 @@ def _add_forms(bp: Blueprint, system: System) -> None:
         requested = system.peers.scan().content is not None
         notice = "scan-requested" if requested else "scan-failed"
         return redirect(url_for("page.overview", notice=notice), 303)
-
-    @bp.post("/fills/cancel")
-    def cancel_fill() -> ResponseReturnValue:
-        notice = "fill-cancelled"
-        try:
-            system.peers.cancel_fill(request.form.get("id", ""))
-        except KtrdrError:
-            notice = "fill-not-cancelled"
-        return redirect(url_for("page.fills", notice=notice), 303)
 
 
 def _add_fault_forms(
