@@ -78,3 +78,10 @@ def test_each_block_of_the_style_is_closed():
         depth += 1 if mark == "{" else -1
         assert 0 <= depth <= 2
     assert depth == 0
+
+
+def test_the_icons_of_the_verdict_differ_by_shape_and_not_by_colour_alone():
+    shapes = [
+        re.sub(r"#[0-9a-f]{3,6}", "", path.read_text()) for path in (STATIC / "icons").iterdir()
+    ]
+    assert len(set(shapes)) == len(shapes) == 5
