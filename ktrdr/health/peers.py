@@ -96,6 +96,11 @@ class Peers:
         """The connection's history of the last `days`, one of HISTORY_DAYS."""
         return self._histories[days].get()
 
+    def reconnect(self) -> None:
+        """Have the connection closed, or a wait cut short, and made anew. Raises KtrdrError."""
+        self._connection.post("/reconnect", REQUEST_TIMEOUT_S)
+        self._connection_status.forget()
+
     def gap_filler(self) -> Answer[GapFillerStatus]:
         """The state of the gap filler."""
         return self._gap_filler_status.get()

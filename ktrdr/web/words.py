@@ -51,6 +51,13 @@ def moment(when: datetime | None, *, never: str = "never") -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(when.isoformat(), absolute(when))
 
 
+def clock(when: datetime) -> Markup:
+    """A `<time>` that shows the day and the time of day, never the distance."""
+    return Markup('<time datetime="{}" data-clock>{} UTC</time>').format(
+        when.isoformat(), f"{when.astimezone(UTC):%a %d %b, %H:%M}"
+    )
+
+
 def command(step: str) -> Markup:
     """A next step with its commands marked, to be copied; invisible characters are escaped."""
     parts = _COMMAND.split(visible_lines(step))

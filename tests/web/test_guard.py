@@ -136,7 +136,9 @@ def test_posts_come_from_its_own_addresses_alone(new_client, host, origin, statu
         {"Sec-Fetch-Site": "same-origin", "Origin": "http://evil.example"},
     ],
 )
-@pytest.mark.parametrize("path", [SCAN, "/scan", FILLS, "/fills/cancel", "/fills/pause"])
+@pytest.mark.parametrize(
+    "path", [SCAN, "/scan", FILLS, "/fills/cancel", "/fills/pause", "/connection/reconnect"]
+)
 def test_another_sites_post_is_refused(client, peers, path, headers):
     answer = client.post(path, headers={"Host": "localhost:8000", **headers})
 

@@ -23,7 +23,8 @@ from ktrdr.web import words
 from ktrdr.web.fragments import Fragments
 from ktrdr.web.page_access import page_is_for
 from ktrdr.web.pages.badges import connection_badge, filler_badge, verdict_tone
-from ktrdr.web.pages.connection import CONNECTION
+from ktrdr.web.pages.connection import CONNECTION, add_connection_forms
+from ktrdr.web.pages.connection import NOTICES as CONNECTION_NOTICES
 from ktrdr.web.pages.day import DAY
 from ktrdr.web.pages.fills import FILLS, add_fill_forms
 from ktrdr.web.pages.fills import NOTICES as FILL_NOTICES
@@ -39,7 +40,7 @@ from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY, SIMULATOR)
 
 _FILTERS = (
-    *("absolute", "command", "count", "duration", "marked", "minute"),
+    *("absolute", "clock", "command", "count", "duration", "marked", "minute"),
     *("moment", "percent", "price", "size", "spoken"),
 )
 _LONGEST = 100
@@ -47,6 +48,7 @@ _LONGEST = 100
 _NOTICES = {
     "scan-requested": "Scan requested.",
     "scan-failed": "The gap filler could not be reached; its card says why.",
+    **CONNECTION_NOTICES,
     **FILL_NOTICES,
     **SERIES_NOTICES,
     **SIMULATOR_NOTICES,
@@ -85,6 +87,7 @@ def pages(site: Site) -> Blueprint:
         return fragments.get(_key(page, {})).response()
 
     _add_forms(bp, site.system)
+    add_connection_forms(bp, site.system.peers, fragments.forget)
     add_fill_forms(bp, site.system.peers, fragments.forget)
     add_series_forms(bp, site.system)
     if SIMULATOR.name in by_name:

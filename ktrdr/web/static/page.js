@@ -85,7 +85,8 @@ function showTimes() {
   const now = Date.now();
   for (const time of document.querySelectorAll("time[datetime]")) {
     const when = new Date(time.dateTime);
-    const words = zone === "ago" ? distance((when - now) / 1000) : zone === "utc" ? inUtc(when) : inLocal(when);
+    const isClock = "clock" in time.dataset;
+    const words = isClock ? clock(when) : zone === "ago" ? distance((when - now) / 1000) : zone === "utc" ? inUtc(when) : inLocal(when);
     if (time.textContent !== words) time.textContent = words;
     const all = [inUtc(when), inLocal(when), inZone(when, time.dataset.zone)].filter(Boolean).join("\n");
     if (time.title !== all) time.title = all;
@@ -115,6 +116,14 @@ function inZone(when, name) {
   return `${new Intl.DateTimeFormat("sv-SE", how).format(when)} ${name}`;
 }
 
+// A time of day stays one: where distances are shown, in UTC.
+function clock(when) {
+  const timeZone = zone === "local" ? undefined : "UTC";
+  const how = { timeZone, weekday: "short", day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const parts = Object.fromEntries(new Intl.DateTimeFormat("en-GB", how).formatToParts(when).map((part) => [part.type, part.value]));
+  return `${parts.weekday} ${parts.day} ${parts.month}, ${parts.hour}:${parts.minute}${timeZone ? " UTC" : ""}`;
+}
+
 function addZones() {
   const place = document.getElementById("zones");
   place.textContent = "";
@@ -135,13 +144,13 @@ function addZones() {
 // A time in focus or tapped is shown exactly, and so is what stands in a title where nobody can point.
 
 function showExact(event) {
-  const time = event.target.closest?.("time[title]");
+  const time = event.target.closest?.("time[title], [data-exact]");
   document.querySelector(".exact")?.remove();
   if (!time) return;
   const exact = document.createElement("span");
   exact.className = "exact";
   exact.setAttribute("role", "tooltip");
-  exact.textContent = time.title;
+  exact.textContent = time.dataset.exact ?? time.title;
   document.body.append(exact);
   const box = time.getBoundingClientRect();
   const left = Math.min(box.left, document.documentElement.clientWidth - exact.offsetWidth - 8);
