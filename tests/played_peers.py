@@ -61,6 +61,18 @@ FILL = {
 }
 
 
+CANDIDATE = {
+    "con_id": 265598,
+    "local_symbol": "AAPL",
+    "exchange": "NASDAQ",
+    "currency": "USD",
+    "name": "APPLE INC",
+    "expiry": "",
+    "fields": {},
+    "toml": "",
+}
+
+
 class Peers:
     """Plays ib-connection and gap-filler. What each answers may be changed at any time."""
 
@@ -113,6 +125,7 @@ class Peers:
             "series": [["AAPL", "1m", "failed", "cc!.c"]],
             "columns": ["symbol", "timeframe", "state", "row"],
         }
+        self.candidates: object = {"symbol": "AAPL", "candidates": [CANDIDATE]}
         self.cost: object = {"costs": [{"bars_late": 12, "bars_lost": 0}] * 2}
         self.day: object = {"day": "2026-11-20", "state": "closed", "bars": []}
         self.evidence: object = {"day": "2026-11-20", "requests": [], "absences": []}
@@ -121,6 +134,8 @@ class Peers:
         self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
         self.paused: object = FILL | {"state": "paused"}
         self.resumed: object = FILL | {"state": "queued"}
+        self.changes: dict[str, object] = {}
+        """Symbol → what becomes of its series, where that is not `added`."""
         self.reconnected: object = {"accepted": True}
         self.cancelled: object = {"cancelled": [FILL | {"state": "cancelled"}]}
         self.requested: list[dict[str, str]] = []
@@ -141,11 +156,35 @@ class Peers:
                 ("POST", "/scan"): self._says("scan"),
                 ("POST", "/fill"): self._says("fill"),
                 ("GET", "/fills"): self._says("fills"),
+                ("POST", "/series"): self._changes("added"),
+                ("DELETE", "/series"): self._changes("removed"),
+                ("POST", "/series/settings"): self._changes("changed"),
+                ("GET", "/series/candidates"): self._says("candidates"),
                 ("POST", "/fills/pause"): self._says("paused"),
                 ("POST", "/fills/resume"): self._says("resumed"),
                 ("DELETE", "/fills"): self._says("cancelled"),
             },
         }
+
+    def _changes(self, outcome: str) -> Handler:
+        async def handler(query: Mapping[str, str]) -> dict:
+            self.requested.append({"what": outcome, **query})
+            answer = self.changes.get(query["symbol"], {})
+            if isinstance(answer, KtrdrError):
+                raise answer
+            name = f"{query['symbol']}_{query['timeframe']}"
+            return {
+                "symbol": query["symbol"],
+                "timeframe": query["timeframe"],
+                "file": f"{name}.csv",
+                "outcome": outcome,
+                "message": f"{name}: {outcome}",
+                "candidates": [CANDIDATE],
+                "is_trial": query.get("dry_run") == "true",
+                **answer,
+            }
+
+        return handler
 
     async def _covers(self, query: Mapping[str, str]) -> dict:
         return await self._says("day" if "day" in query else "coverage")(query)

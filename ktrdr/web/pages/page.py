@@ -38,6 +38,10 @@ class Page:
     scripts: tuple[str, ...] = ()
     """Beside those that all pages have."""
     is_for_simulated_alone: bool = False
+    is_live: bool = True
+    """False: it is rendered when it is requested, and not renewed in the browser."""
+    longest: int = 100
+    """Characters of each parameter that are read."""
 
     def is_served(self, settings: Settings) -> bool:
         """Whether a group with these settings has this page."""

@@ -22,6 +22,8 @@ from ktrdr.ipc.wording import because, day_of
 from ktrdr.web import words
 from ktrdr.web.fragments import Fragments
 from ktrdr.web.page_access import page_is_for
+from ktrdr.web.pages.add_series import ADD, add_adding_form
+from ktrdr.web.pages.add_series import NOTICES as ADD_NOTICES
 from ktrdr.web.pages.badges import connection_badge, filler_badge, verdict_tone
 from ktrdr.web.pages.connection import CONNECTION, add_connection_forms
 from ktrdr.web.pages.connection import NOTICES as CONNECTION_NOTICES
@@ -37,17 +39,16 @@ from ktrdr.web.pages.series_forms import add_series_forms
 from ktrdr.web.pages.simulator import NOTICES as SIMULATOR_NOTICES
 from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 
-PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY, SIMULATOR)
+PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY, SIMULATOR, ADD)
 
 _FILTERS = (
     *("absolute", "clock", "command", "count", "duration", "marked", "minute"),
     *("moment", "percent", "price", "size", "spoken"),
 )
-_LONGEST = 100
-"""Characters of a parameter."""
 _NOTICES = {
     "scan-requested": "Scan requested.",
     "scan-failed": "The gap filler could not be reached; its card says why.",
+    **ADD_NOTICES,
     **CONNECTION_NOTICES,
     **FILL_NOTICES,
     **SERIES_NOTICES,
@@ -65,15 +66,17 @@ def pages(site: Site) -> Blueprint:
     by_name = {page.name: page for page in _served(site)}
     fragments = Fragments[Key](lambda key: _rendered(site, by_name[key[0]], key[1]))
 
-    def show(page: Page, notice: str = "", **path: str) -> str:
+    def show(page: Page, notice: str = "", html: str = "", **path: str) -> str:
         key = _key(page, path)
-        title, end, live = fragments.get(key).html.partition("</title>")
+        if not page.is_live:
+            html = html or _rendered(site, page, key[1])
+        title, end, live = (html or fragments.get(key).html).partition("</title>")
         return render_template(
             "frame.html",
             page=page,
             title=Markup(title + end),  # noqa: S704 - rendered and escaped by us, as the next
             live=Markup(live),  # noqa: S704
-            live_url=_live_url(page, key),
+            live_url=_live_url(page, key) if page.is_live else "",
             notice=notice or _NOTICES.get(request.args.get("notice", ""), ""),
             is_for=page_is_for(site.system.settings),
         )
@@ -83,13 +86,21 @@ def pages(site: Site) -> Blueprint:
 
     @bp.get("/live/<name>")
     def live(name: str) -> Response:
-        page = by_name.get(name) or abort(404)
+        page = by_name.get(name)
+        if page is None or not page.is_live:
+            abort(404)
         return fragments.get(_key(page, {})).response()
 
     _add_forms(bp, site.system)
     add_connection_forms(bp, site.system.peers, fragments.forget)
     add_fill_forms(bp, site.system.peers, fragments.forget)
     add_series_forms(bp, site.system)
+    add_adding_form(
+        bp,
+        site.system.peers,
+        lambda values: show(ADD, html=_rendered(site, ADD, (), values)),
+        fragments.forget,
+    )
     if SIMULATOR.name in by_name:
         _add_fault_forms(bp, site, fragments, partial(show, SIMULATOR))
     return bp
@@ -131,7 +142,7 @@ def _add_fault_forms(
 
 def _key(page: Page, path: dict[str, str]) -> Key:
     given = request.args | path
-    values = tuple(given.get(name, "")[:_LONGEST] for name in page.parameters)
+    values = tuple(given.get(name, "")[: page.longest] for name in page.parameters)
     return page.name, values, request.script_root
 
 
@@ -140,8 +151,10 @@ def _live_url(page: Page, key: Key) -> str:
     return url_for("page.live", name=page.name) + (f"?{urlencode(given)}" if given else "")
 
 
-def _rendered(site: Site, page: Page, values: tuple[str, ...]) -> str:
-    """The live part of a page, as HTML."""
+def _rendered(
+    site: Site, page: Page, values: tuple[str, ...], shown: dict[str, Any] | None = None
+) -> str:
+    """The live part of a page, as HTML. `shown`: what it shows, instead of its view."""
     snapshot, settings = site.system.snapshot(), site.system.settings
     connection, gap_filler = snapshot.connection, snapshot.gap_filler
     context: dict[str, Any] = {
@@ -159,5 +172,7 @@ def _rendered(site: Site, page: Page, values: tuple[str, ...]) -> str:
         "services": snapshot.services,
         "forwarding": snapshot.forwarding,
     }
-    context |= page.view(site, snapshot, dict(zip(page.parameters, values, strict=True)))
+    if shown is None:
+        shown = page.view(site, snapshot, dict(zip(page.parameters, values, strict=True)))
+    context |= shown
     return render_template("live.html", **context)
