@@ -27,6 +27,7 @@ from ktrdr.web.pages.add_series import NOTICES as ADD_NOTICES
 from ktrdr.web.pages.badges import connection_badge, filler_badge, verdict_tone
 from ktrdr.web.pages.connection import CONNECTION, add_connection_forms
 from ktrdr.web.pages.connection import NOTICES as CONNECTION_NOTICES
+from ktrdr.web.pages.contracts import CONTRACTS
 from ktrdr.web.pages.day import DAY
 from ktrdr.web.pages.fills import FILLS, add_fill_forms
 from ktrdr.web.pages.fills import NOTICES as FILL_NOTICES
@@ -39,7 +40,7 @@ from ktrdr.web.pages.series_forms import add_series_forms
 from ktrdr.web.pages.simulator import NOTICES as SIMULATOR_NOTICES
 from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 
-PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY, SIMULATOR, ADD)
+PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY, SIMULATOR, ADD, CONTRACTS)
 
 _FILTERS = (
     *("absolute", "clock", "command", "count", "duration", "marked", "minute"),
