@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ktrdr.errors import Misconfigured
 
 _ENDS = (".sock", ".pid", ".lock")
-_BEGINS = ("supervis", "settings.json", "port-forward", ".port-forward")
+_BEGINS = ("supervis", "settings.json", "port-forward", ".port-forward", "status-app")
 """How the names of our files in a run folder end or begin."""
 
 _PID_BYTES = 32

@@ -11,6 +11,7 @@ from flask.json.provider import DefaultJSONProvider
 
 from ktrdr.config.settings import ROOT, Settings
 from ktrdr.escapes import visible, visible_lines
+from ktrdr.health.recorder import FILE, Recorder
 from ktrdr.health.simulator import Simulator
 from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
@@ -27,6 +28,9 @@ from ktrdr.web.pages.site import pages
 from ktrdr.web.reverse_proxy import stand_behind_proxies
 from ktrdr.web.validators import validate_answers
 from ktrdr.web.verdict_badge import badges
+
+RECORDER = "ktrdr.recorder"
+"""The key of the app's recorder in its extensions; `serve` has it run."""
 
 
 class _Json(DefaultJSONProvider):
@@ -82,12 +86,13 @@ def create_app(
     supervisor_socket = supervisor_socket or settings.run_dir / "supervisor.sock"
     system = System(settings, supervisor_socket, own="status-app")
     stand_behind_proxies(app, settings)
+    recorder = app.extensions[RECORDER] = Recorder(system, settings.run_dir / FILE)
     protect(app, settings)
     validate_answers(app)
     tag_bars(app, settings)
     answer_errors(app)
     serve_assets(app)
-    app.register_blueprint(pages(Site(system, logs, Simulator(settings))))
+    app.register_blueprint(pages(Site(system, logs, Simulator(settings), recorder)))
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))

@@ -12,7 +12,7 @@ from waitress.wasyncore import close_all, loop  # type: ignore[import-untyped]
 
 from ktrdr import process
 from ktrdr.config.settings import Settings
-from ktrdr.web import create_app
+from ktrdr.web import RECORDER, create_app
 from ktrdr.web.listener import listen
 from ktrdr.web.page_access import page_is_for, page_url
 
@@ -29,10 +29,15 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     app = create_app(settings, supervisor_socket=_supervisor_socket())
     dispatcher = listen(app, settings, sockets)
     log.info("status page at %s, for %s", page_url(settings), page_is_for(settings))
+    recording = threading.Thread(
+        target=app.extensions[RECORDER].run, args=(stop,), name="recorder", daemon=True
+    )
+    recording.start()
     while not stop.is_set():
         loop(timeout=_NOTICE_STOP_S, use_poll=True, map=sockets, count=1)
     dispatcher.shutdown(timeout=_LAST_ANSWERS_S)
     close_all(sockets)
+    recording.join(_LAST_ANSWERS_S)
 
 
 def _supervisor_socket() -> Path | None:

@@ -13,10 +13,12 @@ from flask.typing import ResponseReturnValue
 from ktrdr.errors import KtrdrError
 from ktrdr.health.peers import Answer, Peers
 from ktrdr.health.system import Snapshot, System
+from ktrdr.health.usage import Pace
 from ktrdr.ib.diagnosis import CLOCK_S
 from ktrdr.ipc.messages import ConnectionHistory, ConnectionStatus, Outage
 from ktrdr.web.pages.outage_strip import DAYS, StripDay, kind_of, sentence, strip
 from ktrdr.web.pages.page import Page, Site, Values
+from ktrdr.web.pages.programs import UPLOT
 
 NOTICES = {
     "reconnect-requested": "A new connection was requested; requests in flight are sent again.",
@@ -91,15 +93,24 @@ def _histories(
 
 
 def _view(site: Site, snapshot: Snapshot, _: Values) -> dict[str, Any]:
+    samples = site.recorder.usage.samples
     day, days = _histories(site.system, snapshot.connection)
     return {
         "timeline": timeline(day) if day else None,
         "month": month(days) if days else None,
+        "pace": samples[-1].pace if samples else Pace(),
         "clock_s": CLOCK_S,
     }
 
 
-CONNECTION = Page("connection", "/connection", "Connection", _view)
+CONNECTION = Page(
+    "connection",
+    "/connection",
+    "Connection",
+    _view,
+    scripts=(f"{UPLOT}.js", "usage.js"),
+    styles=(f"{UPLOT}.css",),
+)
 
 
 def add_connection_forms(bp: Blueprint, peers: Peers, changed: Callable[[], None]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ktrdr.config.settings import Settings
+from ktrdr.health.recorder import Recorder
 from ktrdr.health.simulator import Simulator
 from ktrdr.health.system import Snapshot, System
 
@@ -17,11 +18,12 @@ Values = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Site:
-    """What pages are made from: the group, the folder of its logs, and the simulated gateway."""
+    """What pages are made from: the group, its logs' folder, the simulated gateway, the past."""
 
     system: System
     log_dir: Path
     simulator: Simulator
+    recorder: Recorder
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Page:
     parameters: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
     """Beside those that all pages have."""
+    styles: tuple[str, ...] = ()
+    """The same."""
     is_for_simulated_alone: bool = False
     is_live: bool = True
     """False: it is rendered when it is requested, and not renewed in the browser."""

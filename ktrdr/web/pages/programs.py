@@ -1,19 +1,49 @@
-"""The page of the programs: which run, what they use, and the ends of their logs."""
+"""The page of the programs: which run, what they used in 24 hours, and the ends of their logs."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from flask import Blueprint, Response
+
 from ktrdr.health.programs import NAMES
+from ktrdr.health.recorder import Recorder
 from ktrdr.health.system import Snapshot
+from ktrdr.health.usage import chart, figures
+from ktrdr.web.fragments import Fragments
 from ktrdr.web.logs import tail
 from ktrdr.web.pages.page import Page, Site, Values
 
+UPLOT = "vendor/uplot-1.6.32.min"
 _LOG_LINES = 15
 
 
 def _view(site: Site, _snapshot: Snapshot, _: Values) -> dict[str, Any]:
-    return {"logs": {name: tail(site.log_dir / f"{name}.log", _LOG_LINES) for name in NAMES}}
+    usage = site.recorder.usage
+    return {
+        "logs": {name: tail(site.log_dir / f"{name}.log", _LOG_LINES) for name in NAMES},
+        "figures": {name: figures(usage, name) for name in NAMES},
+        "is_measured": len(usage.samples) > 1,
+    }
 
 
-PROGRAMS = Page("programs", "/programs", "Programs", _view)
+PROGRAMS = Page(
+    "programs",
+    "/programs",
+    "Programs",
+    _view,
+    scripts=(f"{UPLOT}.js", "usage.js"),
+    styles=(f"{UPLOT}.css",),
+)
+
+
+def add_usage(bp: Blueprint, recorder: Recorder) -> None:
+    """`/usage`: what the charts of programs and pace draw, once rendered for all."""
+    fragments = Fragments[str](
+        lambda _: json.dumps(chart(recorder.usage, NAMES), separators=(",", ":"))
+    )
+
+    @bp.get("/usage")
+    def usage() -> Response:
+        return fragments.get("").response("application/json")

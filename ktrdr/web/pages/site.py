@@ -33,7 +33,7 @@ from ktrdr.web.pages.fills import FILLS, add_fill_forms
 from ktrdr.web.pages.fills import NOTICES as FILL_NOTICES
 from ktrdr.web.pages.overview import OVERVIEW, remarks_on
 from ktrdr.web.pages.page import Page, Site
-from ktrdr.web.pages.programs import PROGRAMS
+from ktrdr.web.pages.programs import PROGRAMS, add_usage
 from ktrdr.web.pages.series import SERIES
 from ktrdr.web.pages.series_forms import NOTICES as SERIES_NOTICES
 from ktrdr.web.pages.series_forms import add_series_forms
@@ -93,6 +93,7 @@ def pages(site: Site) -> Blueprint:
         return fragments.get(_key(page, {})).response()
 
     _add_forms(bp, site.system)
+    add_usage(bp, site.recorder)
     add_connection_forms(bp, site.system.peers, fragments.forget)
     add_fill_forms(bp, site.system.peers, fragments.forget)
     add_series_forms(bp, site.system)
