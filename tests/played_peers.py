@@ -302,10 +302,16 @@ def client(new_client: Callable[..., FlaskClient]) -> FlaskClient:
 
 
 @pytest.fixture
-def peers(run_dir: Path, connected: ConnectionStatus, filling: GapFillerStatus) -> Iterator[Peers]:
-    """Both programs, answering."""
+def played(run_dir: Path, connected: ConnectionStatus, filling: GapFillerStatus) -> Peers:
+    """Both programs, which answer once they are served."""
     played = Peers(run_dir)
     played.connection, played.gap_filler = connected, filling
+    return played
+
+
+@pytest.fixture
+def peers(run_dir: Path, played: Peers) -> Iterator[Peers]:
+    """Both programs, answering."""
     with served(run_dir, played.routes()):
         yield played
 

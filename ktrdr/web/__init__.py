@@ -96,7 +96,7 @@ def create_app(
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))
-    app.register_blueprint(grid_api(system.peers))
+    app.register_blueprint(grid_api(system.peers, recorder))
     app.register_blueprint(fills_api(system.peers))
     app.register_blueprint(metrics_api(system))
     app.register_blueprint(badges(system))

@@ -58,10 +58,13 @@ def rows_of(series: list[SeriesStatus], choice: Choice, page: str) -> Rows:
 def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
     series = site.system.series(snapshot)
     choice = Choice(values["state"], values["timeframe"], values["q"])
-    known = series.content or []
+    past = site.recorder.known if series.content is None else None
+    known = (past.series if past else series.content) or []
     states, timeframes = Counter(o.state for o in known), Counter(o.timeframe for o in known)
     return {
         "series": series,
+        "listed": known,
+        "known_at": past.at if past else None,
         "choice": choice,
         "rows": rows_of(known, choice, values["page"]),
         "states": {name: states[name] for name in sorted(states, key=_state_place)},

@@ -49,6 +49,9 @@ class HeatMap {
     this.said = this.add(this.place, "p", "muted");
     this.said.id = "heatmap-cell";
     this.said.setAttribute("aria-live", "polite");
+    this.old = this.add(this.place, "p", "notice warn");
+    this.old.hidden = true;
+    this.place.prepend(this.old);
     this.legend = this.add(this.place, "ul", "legend");
     for (const [letter, state] of Object.entries(STATES)) {
       const item = this.add(this.legend, "li", "");
@@ -99,6 +102,7 @@ class HeatMap {
     const order = (a, b) => a.symbol < b.symbol ? -1 : a.symbol > b.symbol ? 1 :
       FRAMES.indexOf(a.timeframe) - FRAMES.indexOf(b.timeframe);
     this.grid = grid;
+    this.showAge(grid);
     this.first = Date.parse(`${grid.first}T00:00:00Z`);
     const named = (row) => Object.fromEntries(grid.columns.map((name, place) => [name, row[place]]));
     this.rows = grid.series.map(named).filter(takes).sort(order);
@@ -106,6 +110,13 @@ class HeatMap {
     this.kept = Math.max(LEAST_DAYS, grid.days - Math.min(grid.days, ...begins));
     this.draw();
     if (this.cursor) this.focusOn(this.cursor);
+  }
+
+  // Without the gap filler these are the days as they were: greyed, framed, and said so.
+  showAge({ known_at: at }) {
+    this.place.classList.toggle("is-old", Boolean(at));
+    this.old.hidden = !at;
+    if (at) this.old.textContent = `OLD: the days as they were known at ${at.slice(0, 16).replace("T", " ")} UTC.`;
   }
 
   // Drawing: only what is in sight, as whole lines of pixels.
