@@ -80,7 +80,7 @@ def test_an_ambiguous_symbol_has_a_button_and_the_toml_for_each_contract(client,
     assert text.count("TWIN may be one of several contracts") == 1
     assert 'TWIN TWIN PLC LSE GBP – ["TWIN"] con_id = 11 Add this one' in text
     assert 'TWIN TWIN AG IBIS EUR – ["TWIN"] con_id = 22 Add this one' in text
-    assert "Add them without the rest" in text
+    assert "Add the clear ones" in text
     form = html.partition("several contracts")[2].partition("</form>")[0]
     assert fields(form) == {"words": '"TWIN" 1m 1h', "con_id": "11"}
 

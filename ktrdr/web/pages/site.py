@@ -31,6 +31,7 @@ from ktrdr.web.pages.contracts import CONTRACTS
 from ktrdr.web.pages.day import DAY
 from ktrdr.web.pages.fills import FILLS, add_fill_forms
 from ktrdr.web.pages.fills import NOTICES as FILL_NOTICES
+from ktrdr.web.pages.log import LOG, add_log
 from ktrdr.web.pages.overview import OVERVIEW, remarks_on
 from ktrdr.web.pages.page import Page, Site
 from ktrdr.web.pages.programs import PROGRAMS, add_usage
@@ -40,7 +41,7 @@ from ktrdr.web.pages.series_forms import add_series_forms
 from ktrdr.web.pages.simulator import NOTICES as SIMULATOR_NOTICES
 from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 
-PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, SERIES, DAY, SIMULATOR, ADD, CONTRACTS)
+PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, LOG, SERIES, DAY, SIMULATOR, ADD, CONTRACTS)
 
 _FILTERS = (
     *("absolute", "clock", "command", "count", "duration", "marked", "minute"),
@@ -94,6 +95,7 @@ def pages(site: Site) -> Blueprint:
 
     _add_forms(bp, site.system)
     add_usage(bp, site.recorder)
+    add_log(bp, site)
     add_connection_forms(bp, site.system.peers, fragments.forget)
     add_fill_forms(bp, site.system.peers, fragments.forget)
     add_series_forms(bp, site.system)
