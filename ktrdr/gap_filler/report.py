@@ -114,6 +114,7 @@ def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
         listed=moment(lifetime.head),
         expires=moment(lifetime.expires),
         sessions_from=schedule.source if schedule else None,
+        zone=schedule.zone if schedule else None,
         is_owned=one.is_owned,
         key=one.key,
         looked_from=moment(first_known.since) if first_known else None,

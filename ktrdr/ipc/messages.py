@@ -328,6 +328,8 @@ class SeriesStatus:
     expires: Time | None = None
     sessions_from: str | None = None
     """`ib`, `hours` or `rules`: the source of the sessions."""
+    zone: str | None = None
+    """The exchange's time zone, such as `America/New_York`; None: not known yet."""
     is_owned: Annotated[bool | None, Field(alias="ours")] = None
     """Whether ktrdr wrote every row; None: not known."""
     key: tuple[int, int, int] | None = None

@@ -39,22 +39,34 @@ def absolute(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def minute(when: datetime) -> str:
-    """`2026-11-20 14:30 UTC`: the start of a bar, of which the distance says nothing."""
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def minute(when: datetime, zone: str | None = None) -> Markup:
+    """A `<time>` such as `2026-11-20 14:30 UTC`: the start of a bar, never a distance.
+
+    `zone`: the exchange's, in which it can be shown.
+    """
+    shown = f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return _time(when, shown, Markup(" data-minute"), zone)
 
 
-def moment(when: datetime | None, *, never: str = "never") -> Markup:
-    """A `<time>` in UTC; with JavaScript it shows the distance, and the time when pointed at."""
+def moment(when: datetime | None, *, never: str = "never", zone: str | None = None) -> Markup:
+    """A `<time>` in UTC; with JavaScript it shows the distance, and the time when pointed at.
+
+    `zone`: as for `minute`.
+    """
     if when is None:
         return Markup("<span>{}</span>").format(never)
-    return Markup('<time datetime="{}">{}</time>').format(when.isoformat(), absolute(when))
+    return _time(when, absolute(when), Markup(), zone)
 
 
 def clock(when: datetime) -> Markup:
     """A `<time>` that shows the day and the time of day, never the distance."""
-    return Markup('<time datetime="{}" data-clock>{} UTC</time>').format(
-        when.isoformat(), f"{when.astimezone(UTC):%a %d %b, %H:%M}"
+    return _time(when, f"{when.astimezone(UTC):%a %d %b, %H:%M} UTC", Markup(" data-clock"), None)
+
+
+def _time(when: datetime, shown: str, kind: Markup, zone: str | None) -> Markup:
+    in_zone = Markup(' data-zone="{}"').format(zone) if zone else Markup()
+    return Markup('<time datetime="{}"{}{}>{}</time>').format(
+        when.isoformat(), kind, in_zone, shown
     )
 
 

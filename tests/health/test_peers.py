@@ -47,3 +47,7 @@ def test_series_are_added_changed_and_removed(peers):
         peers.remove_series("AAPL", "1h")
     kept = {one.symbol: one.since for one in peers.watch_list().series}
     assert kept == {"AAPL": changed.since}  # the next scan finds the other one
+
+
+def test_a_series_names_the_time_zone_of_its_exchange(peers):
+    assert [one.zone for one in peers.series().content] == ["UTC"]  # that of the sessions

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -56,6 +56,20 @@ def test_a_time_is_shown_in_utc_for_those_without_scripts():
     shown = words.moment(when)
 
     assert shown == '<time datetime="2026-11-20T09:29:30-05:00">2026-11-20 14:29:30 UTC</time>'
+
+
+def test_a_time_has_the_zone_in_which_it_can_be_shown():
+    when, zone = datetime(2026, 11, 20, 14, 30, tzinfo=UTC), "America/New_York"
+    datetime_ = 'datetime="2026-11-20T14:30:00+00:00"'
+    in_zone = 'data-zone="America/New_York"'
+
+    assert words.moment(when, zone=zone).startswith(f"<time {datetime_} {in_zone}>2026-11-20 14:30")
+    assert (
+        words.minute(when, zone)
+        == f"<time {datetime_} data-minute {in_zone}>2026-11-20 14:30 UTC</time>"
+    )
+    assert words.clock(when) == f"<time {datetime_} data-clock>Fri 20 Nov, 14:30 UTC</time>"
+    assert '"><b>' not in words.minute(when, '"><b>')
 
 
 def test_a_time_that_never_was_says_so():

@@ -74,10 +74,11 @@ function freshen() {
   showTimes();
 }
 
-// Times: how long ago, or in this machine's zone, or in UTC; the others when pointed at or in focus.
+// Times: how long ago, or in the zone of exchange, machine or UTC; all of these when pointed at or in focus.
 
-const ZONES = { ago: "how long ago", local: "local time", utc: "UTC" };
+const ZONES = { ago: "how long ago", exchange: "exchange time", local: "local time", utc: "UTC" };
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+const LOCAL = Intl.DateTimeFormat().resolvedOptions().timeZone;
 let zone = localStorage.getItem("zone");
 if (!(zone in ZONES)) zone = "ago";
 
@@ -85,13 +86,21 @@ function showTimes() {
   const now = Date.now();
   for (const time of document.querySelectorAll("time[datetime]")) {
     const when = new Date(time.dateTime);
-    const isClock = "clock" in time.dataset;
-    const words = isClock ? clock(when) : zone === "ago" ? distance((when - now) / 1000) : zone === "utc" ? inUtc(when) : inLocal(when);
+    const isFixed = "clock" in time.dataset || "minute" in time.dataset;
+    const words = zone === "ago" && !isFixed ? distance((when - now) / 1000) : inChosenZone(time, when);
     if (time.textContent !== words) time.textContent = words;
-    const all = [inUtc(when), inLocal(when), inZone(when, time.dataset.zone)].filter(Boolean).join("\n");
-    if (time.title !== all) time.title = all;
-    time.tabIndex = 0;
+    const all = [inZone(when, "UTC"), inZone(when, LOCAL), inZone(when, time.dataset.zone)];
+    const title = [...new Set(all.filter(Boolean))].join("\n");
+    if (time.title !== title) time.title = title;
+    if (!("minute" in time.dataset)) time.tabIndex = 0; // it is exact as it stands
   }
+}
+
+// Where no exchange is known, and for the starts of bars while distances are shown: in UTC.
+function inChosenZone(time, when) {
+  const name = zone === "local" ? LOCAL : zone === "exchange" ? time.dataset.zone ?? "UTC" : "UTC";
+  if ("clock" in time.dataset) return clock(when, name);
+  return inZone(when, name, "minute" in time.dataset ? "short" : "medium") || inZone(when, "UTC");
 }
 
 function distance(seconds) {
@@ -107,21 +116,22 @@ function distance(seconds) {
   return seconds > 0 ? `in ${words}` : `${words} ago`;
 }
 
-const inUtc = (when) => `${when.toISOString().slice(0, 19).replace("T", " ")} UTC`;
-const inLocal = (when) => inZone(when, Intl.DateTimeFormat().resolvedOptions().timeZone);
-
-function inZone(when, name) {
+// Empty: the browser does not know the zone.
+function inZone(when, name, timeStyle = "medium") {
   if (!name) return "";
-  const how = { timeZone: name, dateStyle: "short", timeStyle: "medium", hourCycle: "h23" };
-  return `${new Intl.DateTimeFormat("sv-SE", how).format(when)} ${name}`;
+  try {
+    const how = { timeZone: name, dateStyle: "short", timeStyle, hourCycle: "h23" };
+    return `${new Intl.DateTimeFormat("sv-SE", how).format(when)} ${name}`;
+  } catch {
+    return "";
+  }
 }
 
-// A time of day stays one: where distances are shown, in UTC.
-function clock(when) {
-  const timeZone = zone === "local" ? undefined : "UTC";
+// The time of day, with its day.
+function clock(when, timeZone) {
   const how = { timeZone, weekday: "short", day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   const parts = Object.fromEntries(new Intl.DateTimeFormat("en-GB", how).formatToParts(when).map((part) => [part.type, part.value]));
-  return `${parts.weekday} ${parts.day} ${parts.month}, ${parts.hour}:${parts.minute}${timeZone ? " UTC" : ""}`;
+  return `${parts.weekday} ${parts.day} ${parts.month}, ${parts.hour}:${parts.minute} ${timeZone}`;
 }
 
 function addZones() {

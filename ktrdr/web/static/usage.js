@@ -3,7 +3,7 @@
 
 const USAGE = document.getElementById("usage");
 const RENEWED_MS = 60_000;
-const HEIGHT = 110;
+const HEIGHT = 96;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -26,7 +26,7 @@ function options(title, restarts, width) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { sync: { key: "usage" }, drag: { x: false, y: false }, y: false },
     scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, low ?? 0, 1) * 1.05] } },
-    axes: [{ ...axis, space: 60, values: (_, splits) => splits.map(timeOfDay) }, { ...axis, size: 44, space: 25 }],
+    axes: [{ ...axis, size: 24, space: 60, values: (_, splits) => splits.map(timeOfDay) }, { ...axis, size: 44, space: 25 }],
     series: [
       { value: (_, seconds) => (seconds === null ? "–" : exact(seconds)) },
       { label: title.split(": ").at(-1), stroke: () => colour("link"), width: 1.5, points: { show: false } },
