@@ -10,8 +10,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
+import typer
+
+from ktrdr.cli.group import errors_shown
 from ktrdr.config.running_group import FOLDER
 from ktrdr.config.settings import ROOT
 from ktrdr.errors import Misconfigured, PeerDown
@@ -19,6 +22,25 @@ from ktrdr.unix_socket import listens
 
 _CONFIGURATION = ROOT / "etc/supervisord.conf"
 _NEEDS_NO_GROUP = ("help", "version")
+
+
+def ctl(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="WORDS",
+            help="status, start, stop, restart, tail -f, …; without any: a prompt.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Control the programs: supervisorctl for this group, from any folder.
+
+    Commands and exit codes are supervisorctl's, such as `ktrdr ctl status`, `ktrdr ctl restart
+    gap-filler`, `ktrdr ctl tail -f ib-connection`; `ktrdr ctl help` lists all commands.
+    """
+    with errors_shown():
+        become_supervisorctl(words or [])
 
 
 def become_supervisorctl(words: Sequence[str], folder: Path = FOLDER) -> NoReturn:
