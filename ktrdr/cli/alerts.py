@@ -16,7 +16,9 @@ from ktrdr.config.settings import load_settings
 from ktrdr.errors import KtrdrError, Misconfigured
 
 alerts = typer.Typer(
-    help="Notifications of the group's problems, such as by mail or ntfy.", no_args_is_help=True
+    help="Notifications of the group's problems, such as by mail or ntfy.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 _out = Terminal(soft_wrap=True)
 _err = Terminal(stderr=True, soft_wrap=True)

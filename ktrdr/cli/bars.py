@@ -22,7 +22,7 @@ def show(
     *,
     fetch: Annotated[bool, typer.Option(help="Request bars that the store lacks from IB.")] = False,
 ) -> None:
-    """Print the bars of a series as CSV, and on standard error if some are missing."""
+    """Print the bars of a series as CSV. Whether some are missing is said on standard error."""
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas is needed here only
 
     with settings_of_group(reads_bars=True) as settings, _requests_shown(shown=fetch) as progress:
@@ -60,7 +60,7 @@ def export(
     start: Annotated[str | None, typer.Option(help="From this date or time on (UTC).")] = None,
     end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
 ) -> None:
-    """Write bars into a Parquet or Feather file: symbol, timestamp and the values of each."""
+    """Write bars into a Parquet or Feather file. The columns: symbol, timestamp, and the values."""
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas is needed here only
     from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
 

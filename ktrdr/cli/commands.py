@@ -1,33 +1,63 @@
-"""All commands of `ktrdr`, put together. What each does is in a file of its own."""
+"""All commands of `ktrdr`, in the order in which its help lists them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import typer
 
-from ktrdr.cli.alerts import alerts
-from ktrdr.cli.bars import export, show
-from ktrdr.cli.check import check
-from ktrdr.cli.contract import contract
-from ktrdr.cli.doctor import doctor
-from ktrdr.cli.fills import fill, fills
-from ktrdr.cli.gaps import gaps, scan
-from ktrdr.cli.sim import sim
-from ktrdr.cli.status import status
-from ktrdr.cli.supervisorctl import ctl
-from ktrdr.cli.watch import watch
+from ktrdr.cli.command_table import CommandTable, Place
+
+_LOOK, _KEEP, _READ, _RUN = "Look", "Keep series complete", "Read bars", "Run the programs"
+
+
+class _Commands(CommandTable):
+    places: ClassVar[Mapping[str, Place]] = {
+        "status": Place("status", "status", "Show the group's health and what needs you.", _LOOK),
+        "doctor": Place("doctor", "doctor", "Diagnose the group and its connection to IB.", _LOOK),
+        "gaps": Place(
+            "gaps",
+            "gaps",
+            "Show each series: bars expected, bars there, and why the others are not.",
+            _LOOK,
+        ),
+        "watch": Place("watch", "watch", "The series that are kept complete.", _KEEP),
+        "contract": Place(
+            "contract", "contract", "Show which contracts a symbol may stand for.", _KEEP
+        ),
+        "fill": Place("fills", "fill", "Fill a series from a day on, however old.", _KEEP),
+        "fills": Place("fills", "fills", "List the fills requested with `ktrdr fill`.", _KEEP),
+        "scan": Place(
+            "gaps", "scan", "Look for gaps now, also in series that were given up.", _KEEP
+        ),
+        "show": Place("bars", "show", "Print the bars of a series as CSV.", _READ),
+        "export": Place("bars", "export", "Write bars into a Parquet or Feather file.", _READ),
+        "check": Place("check", "check", "Read the whole store and report what is broken.", _READ),
+        "ctl": Place(
+            "supervisorctl",
+            "ctl",
+            "Control the programs: supervisorctl for this group, from any folder.",
+            _RUN,
+        ),
+        "alerts": Place(
+            "alerts",
+            "alerts",
+            "Notifications of the group's problems, such as by mail or ntfy.",
+            _RUN,
+        ),
+        "sim": Place("sim", "sim", "The simulated gateway: what it does, and how it fails.", _RUN),
+    }
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.add_typer(sim, name="sim")
-for _command in (status, doctor, scan, gaps, fill, fills, show, export, check):
-    app.command()(_command)
-app.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    options_metavar="",
-)(ctl)
-app.add_typer(watch, name="watch")
-app.command()(contract)
-app.add_typer(alerts, name="alerts")
+
+
+@app.callback()
+def ktrdr() -> None:
+    """Keeps a folder of OHLCV CSV files complete from Interactive Brokers."""

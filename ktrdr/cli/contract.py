@@ -27,8 +27,9 @@ def contract(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show which contracts a symbol may stand for, as a table and as lines for instruments.toml.
+    """Show which contracts a symbol may stand for.
 
+    They are shown as a table and as lines for instruments.toml.
     Such as `ktrdr contract TWIN`. Exit code 1 if IB knows none.
     """
     with peers_of_group() as peers:

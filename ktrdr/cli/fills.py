@@ -71,7 +71,9 @@ def _fill_lines(accepted: FillAccepted) -> list[str]:
 def fills(
     symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
 ) -> None:
-    """List the fills requested with `ktrdr fill`: the progress of each, and what it waits for.
+    """List the fills requested with `ktrdr fill`.
+
+    Each with its progress, and what it waits for.
 
     If standard output is not a terminal: a line each, with tabs between the columns.
     """

@@ -14,7 +14,9 @@ from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.query import expect_text
 
 sim = typer.Typer(
-    help="The simulated gateway: what it does, and how it fails.", no_args_is_help=True
+    help="The simulated gateway: what it does, and how it fails.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 

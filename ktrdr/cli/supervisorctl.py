@@ -24,7 +24,14 @@ _CONFIGURATION = ROOT / "etc/supervisord.conf"
 _NEEDS_NO_GROUP = ("help", "version")
 
 
-def ctl(
+ctl = typer.Typer(add_completion=False)
+
+
+@ctl.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    options_metavar="",
+)
+def control(
     words: Annotated[
         list[str] | None,
         typer.Argument(

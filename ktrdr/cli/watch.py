@@ -28,7 +28,11 @@ from ktrdr.ipc.series_messages import SeriesChange
 from ktrdr.market.instruments import Series
 from ktrdr.market.series_words import SeriesWanted, series_of_words
 
-watch = typer.Typer(help="The series that are kept complete.", no_args_is_help=True)
+watch = typer.Typer(
+    help="The series that are kept complete.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 _WORDS = "Symbols and timeframes, such as AAPL MSFT 'BRK B' 1m 1h."
 _AS_JSON = typer.Option("--json", help="Print JSON.")

@@ -19,8 +19,8 @@ from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError, WrongSource
 from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import schedule_from_json
 from ktrdr.ipc.query import request_to_query
+from ktrdr.ipc.sessions_codec import schedule_from_json
 from ktrdr.ledger.reader import absent_of, lifetime_of, sessions_of
 from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority

@@ -30,7 +30,7 @@ from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.loop_thread import LoopThread
 from ktrdr.ib.trial_requests import TRIAL_S, send_trial_requests
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
-from ktrdr.ipc.codec import schedule_to_json, to_json, to_text
+from ktrdr.ipc.codec import to_json, to_text
 from ktrdr.ipc.messages import ConnectionHistory as HistoryMessage
 from ktrdr.ipc.messages import ConnectionStatus, Json, StateSpan, TrialResult
 from ktrdr.ipc.query import (
@@ -42,6 +42,7 @@ from ktrdr.ipc.query import (
 )
 from ktrdr.ipc.series_messages import ContractCandidates
 from ktrdr.ipc.server import Handler, LocalServer
+from ktrdr.ipc.sessions_codec import schedule_to_json
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Instrument

@@ -21,8 +21,9 @@ from ktrdr.filling.in_flight import InFlight
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.ipc.bars_message import BarsMessage
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import from_text, schedule_from_json
+from ktrdr.ipc.codec import from_text
 from ktrdr.ipc.query import request_to_query
+from ktrdr.ipc.sessions_codec import schedule_from_json
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Instrument, Series

@@ -20,7 +20,7 @@ from ktrdr.errors import (
 )
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.codec import from_text, schedule_from_json, schedule_to_json, to_json, to_text
+from ktrdr.ipc.codec import from_text, to_json, to_text
 from ktrdr.ipc.messages import ACCEPTED, FarmStatus, FillStatus, LastError, OutageCost
 from ktrdr.ipc.query import (
     instrument_from_query,
@@ -29,6 +29,7 @@ from ktrdr.ipc.query import (
     timeframe_from_query,
 )
 from ktrdr.ipc.server import LocalServer, serving
+from ktrdr.ipc.sessions_codec import schedule_from_json, schedule_to_json
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import instrument_for
 from ktrdr.market.sessions import Schedule, Session
