@@ -5,27 +5,29 @@ from __future__ import annotations
 import platform
 import sys
 from datetime import UTC, datetime
-from typing import NoReturn
 
 import typer
 
-from ktrdr.cli.terminal import Terminal
+from ktrdr.alerts.record import Record, read_record
+from ktrdr.cli.arguments import AsJson
+from ktrdr.cli.exit_codes import ExitCode
+from ktrdr.cli.group import settings_of_group
+from ktrdr.cli.output import show_json, show_line
 from ktrdr.config.alert_targets import TARGETS_RULE
-from ktrdr.config.running_group import settings_to_read_with
 from ktrdr.config.settings import load_settings
-from ktrdr.errors import KtrdrError, Misconfigured
+from ktrdr.errors import Misconfigured
+from ktrdr.ipc.messages import Json
 
 alerts = typer.Typer(
-    help="Notifications of the group's problems, such as by mail or ntfy.",
+    help="Notifications of the group's problems, such as by mail or ntfy."
+    "\n\nExample: ktrdr alerts list",
     no_args_is_help=True,
     add_completion=False,
 )
-_out = Terminal(soft_wrap=True)
-_err = Terminal(stderr=True, soft_wrap=True)
 
 
 @alerts.command("test")
-def send_test() -> None:
+def send_test(*, as_json: AsJson = False) -> None:
     """Send a test message to each target of KTRDR_ALERTS. Exit code 1 if one did not take it.
 
     Example: KTRDR_ALERTS=ntfy://ntfy.sh/my-topic ktrdr alerts test
@@ -33,58 +35,78 @@ def send_test() -> None:
     from ktrdr.alerts.targets import read_targets  # noqa: PLC0415  # apprise is needed here only
     from ktrdr.alerts.wording import message  # noqa: PLC0415  # as above
 
-    try:
-        settings = load_settings()  # the group's note has no secrets
-        targets = read_targets(settings.alert_targets)
-        if not targets:
-            raise Misconfigured(f"KTRDR_ALERTS is not set: expected {TARGETS_RULE}")
-    except KtrdrError as error:
-        _fail(error)
+    settings = load_settings()  # the group's note has no secrets
+    targets = read_targets(settings.alert_targets)
+    if not targets:
+        raise Misconfigured(f"KTRDR_ALERTS is not set: expected {TARGETS_RULE}")
     test = message(
         "a test", ["This is a test: alerts reach you here."], settings.source, platform.node()
     )
     results = {target.name: target.send(test) for target in targets}
-    for name, why in results.items():
-        _print(f"✗ {name}: {why}" if why else f"✓ {name} has taken it")
+    if as_json:
+        show_json({"targets": [{"name": n, "error": why or None} for n, why in results.items()]})
+    else:
+        for name, why in results.items():
+            show_line(f"{name}: {why}" if why else f"{name} has taken it", *_mark(why))
     if any(results.values()):
-        sys.exit(1)
+        sys.exit(ExitCode.NOT_GREEN)
+
+
+def _mark(why: str) -> tuple[str, str]:
+    return ("✗", "red") if why else ("✓", "green")
 
 
 @alerts.command("list")
-def show_list() -> None:
+def show_list(*, as_json: AsJson = False) -> None:
     """Show the problems that there are, since when, and what was sent.
 
     Example: ktrdr alerts list
     """
-    from ktrdr.alerts.record import read_record  # noqa: PLC0415  # as above
-
-    try:
-        settings, _ = settings_to_read_with(reads_bars=False)
-        record = read_record(settings.alerts_record)
-    except KtrdrError as error:
-        _fail(error)
+    settings = settings_of_group()
+    record = read_record(settings.alerts_record)
+    if as_json:
+        show_json(_as_json(record) | {"source": settings.source})
+        return
     if settings.is_simulated:
-        _print("SIMULATED: the prices are invented.")
+        show_line("SIMULATED: the prices are invented.")
+    _show(record)
+
+
+def _show(record: Record) -> None:
     for one in record.incidents:
         state = "over, to be told after the quiet hours" if one.is_over else "not sent yet"
         state = f"sent {_shown(one.notified)}" if one.notified else state
-        _print(f"since {_shown(one.began)}, {state}: {one.condition.sentence}")
+        show_line(f"since {_shown(one.began)}, {state}: {one.condition.sentence}")
     if not record.incidents:
-        _print("no problems are open")
+        show_line("no problems are open")
     if record.outgoing:
-        _print(f"waiting to be sent: {len(record.outgoing)}")
+        show_line(f"waiting to be sent: {len(record.outgoing)}")
     for sent in record.sent:
-        _print(f"{_shown(sent.time)} to {sent.target}: {sent.title}")
+        show_line(f"{_shown(sent.time)} to {sent.target}: {sent.title}")
+
+
+def _as_json(record: Record) -> Json:
+    return {
+        "problems": [
+            {
+                "since": _iso(one.began),
+                "sent": _iso(one.notified) if one.notified else None,
+                "is_over": one.is_over,
+                "problem": one.condition.sentence,
+            }
+            for one in record.incidents
+        ],
+        "waiting_to_be_sent": len(record.outgoing),
+        "sent": [
+            {"time": _iso(sent.time), "target": sent.target, "title": sent.title}
+            for sent in record.sent
+        ],
+    }
+
+
+def _iso(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _shown(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _fail(error: KtrdrError) -> NoReturn:
-    _err.print(f"ktrdr: {error.message}", markup=False, highlight=False)
-    sys.exit(1)
-
-
-def _print(text: str) -> None:
-    _out.print(text, markup=False, highlight=False)

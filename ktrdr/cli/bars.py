@@ -4,72 +4,158 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import pandas as pd
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from ktrdr.cli.group import err, out, settings_of_group, warn_if_simulated
+from ktrdr.cli.arguments import AsJson, End, Start, Symbol, TimeframeName
+from ktrdr.cli.completion import complete_symbol, complete_timeframe
+from ktrdr.cli.group import settings_of_group, warn_if_simulated
+from ktrdr.cli.nearest import checked_timeframe, nearest_named
+from ktrdr.cli.output import note, show_json, show_line
+from ktrdr.data.data_manager import DataManager
+from ktrdr.data.export import export_bars
+
+_NEWEST = 1000
 
 
 def show(
-    symbol: str,
-    timeframe: Annotated[str, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d")],
-    start: Annotated[str | None, typer.Option(help="From this date or time on (UTC).")] = None,
-    end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
+    symbol: Symbol,
+    timeframe: TimeframeName,
+    start: Start = None,
+    end: End = None,
     *,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Only so many, the newest, unless --start or --all is given.")
+    ] = _NEWEST,
+    all_: Annotated[bool, typer.Option("--all", help="All bars, however many.")] = False,
     fetch: Annotated[bool, typer.Option(help="Request bars that the store lacks from IB.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print the bars of a series as CSV. Whether some are missing is said on standard error."""
-    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas is needed here only
+    """Print the bars of a series as CSV. Whether some are missing is said on standard error.
 
-    with settings_of_group(reads_bars=True) as settings, _requests_shown(shown=fetch) as progress:
+    Example: ktrdr show AAPL 1m --start 2026-11-20
+
+    Example: ktrdr show AAPL 1m --all > AAPL.csv
+    """
+    timeframe = str(checked_timeframe(timeframe))
+    settings = settings_of_group(reads_bars=True)
+    with nearest_named(settings.data_dir, symbol, timeframe), _requests_shown(shown=fetch) as done:
         frame = DataManager(settings).load(
-            symbol, timeframe, start, end, fetch=fetch, progress=progress
+            symbol, timeframe, start, end, fetch=fetch, progress=done
         )
-        warn_if_simulated(frame.attrs["source"])
-        volumes = frame["volume"]
-        if (volumes % 1 == 0).all():  # as in the store
-            frame["volume"] = volumes.astype("int64")
+    total = len(frame)
+    if start is None and not all_:
+        frame = frame.tail(limit)
+    warn_if_simulated(frame.attrs["source"])
+    volumes = frame["volume"]
+    if (volumes % 1 == 0).all():  # as in the store
+        frame = frame.assign(volume=volumes.astype("int64"))
+    if as_json:
+        show_json(_as_json(frame))
+    else:
         frame.to_csv(sys.stdout)
-        if not frame.attrs["complete"]:
-            err.print(f"not complete: {frame.attrs['why']}", markup=False, highlight=False)
+    if len(frame) < total:
+        note(f"the newest {len(frame):,} of {total:,} bars; --all prints all of them")
+    if not frame.attrs["complete"]:
+        note(f"not complete: {frame.attrs['why']}")
+
+
+def _as_json(frame: pd.DataFrame) -> dict[str, Any]:
+    """The same as the status API's bars in JSON."""
+    names = ("symbol", "timeframe", "source", "complete", "why")
+    values = zip(*(frame[name].tolist() for name in frame.columns), strict=True)
+    times = [time.isoformat() for time in frame.index]
+    return {
+        **{name: frame.attrs.get(name) for name in names},
+        "count": len(frame),
+        "columns": [frame.index.name, *frame.columns],
+        "bars": [[time, *row] for time, row in zip(times, values, strict=True)],
+    }
 
 
 @contextlib.contextmanager
 def _requests_shown(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show on standard error how many requests IB has answered."""
+    """Show on standard error how many requests IB has answered, if that is a terminal."""
+    if not shown or not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.progress import (  # noqa: PLC0415  # as rarely
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TimeRemainingColumn,
+    )
+
+    from ktrdr.cli.terminal import Terminal  # noqa: PLC0415
+
     columns = (
         "[progress.description]{task.description}",
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not shown) as progress:
+    with Progress(*columns, console=Terminal(stderr=True), transient=True) as progress:
         task = progress.add_task("requests to IB", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def export(
-    symbols: Annotated[list[str], typer.Argument(help="One or more.")],
+    symbols: Annotated[
+        list[str], typer.Argument(help="One or more.", autocompletion=complete_symbol)
+    ],
     *,
-    timeframe: Annotated[str, typer.Option(help="1m 5m 15m 30m 1h 4h 1d")],
+    timeframe: Annotated[
+        str,
+        typer.Option(help="1m 5m 15m 30m 1h 4h 1d", autocompletion=complete_timeframe),
+    ],
     to: Annotated[Path, typer.Option(help="A file that ends in .parquet or .feather.")],
-    start: Annotated[str | None, typer.Option(help="From this date or time on (UTC).")] = None,
-    end: Annotated[str | None, typer.Option(help="Before this date or time (UTC).")] = None,
+    start: Start = None,
+    end: End = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write bars into a Parquet or Feather file. The columns: symbol, timestamp, and the values."""
-    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415  # pandas is needed here only
-    from ktrdr.data.export import export_bars  # noqa: PLC0415  # as above
+    """Write bars into a Parquet or Feather file. The columns: symbol, timestamp, and the values.
 
-    with settings_of_group(reads_bars=True) as settings:
-        frames = export_bars(DataManager(settings), symbols, timeframe, to, start, end)
-        count = sum(len(frame) for frame in frames.values())
-        out.print(f"{count:,} bars in {to}", markup=False, highlight=False)
-        warn_if_simulated(next(iter(frames.values())).attrs["source"])
-        for symbol, frame in frames.items():
-            if not frame.attrs["complete"]:
-                why = f"{symbol} is not complete: {frame.attrs['why']}"
-                err.print(why, markup=False, highlight=False)
+    Example: ktrdr export AAPL MSFT --timeframe 1m --to bars.parquet
+    """
+    timeframe = str(checked_timeframe(timeframe))
+    settings = settings_of_group(reads_bars=True)
+    frames = _exported(DataManager(settings), settings.data_dir, symbols, timeframe, to, start, end)
+    source = next(iter(frames.values())).attrs["source"]
+    warn_if_simulated(source)
+    count = sum(len(frame) for frame in frames.values())
+    if as_json:
+        about = [_summary_of(one, frame) for one, frame in frames.items()]
+        show_json(
+            {"file": f"{to}", "bars": count, "timeframe": timeframe, "source": source}
+            | {"symbols": about}
+        )
+        return
+    show_line(f"{count:,} bars in {to}")
+    for symbol, frame in frames.items():
+        if not frame.attrs["complete"]:
+            note(f"{symbol} is not complete: {frame.attrs['why']}")
+
+
+def _exported(
+    manager: DataManager,
+    folder: Path,
+    symbols: Sequence[str],
+    timeframe: str,
+    to: Path,
+    start: str | None,
+    end: str | None,
+) -> dict[str, pd.DataFrame]:
+    """The exported bars by symbol; a wrong symbol is named with the nearest right one."""
+    with contextlib.ExitStack() as named:
+        for symbol in symbols:
+            named.enter_context(nearest_named(folder, symbol, timeframe))
+        return export_bars(manager, symbols, timeframe, to, start, end)
+
+
+def _summary_of(symbol: str, frame: pd.DataFrame) -> dict[str, Any]:
+    known = {name: frame.attrs.get(name) for name in ("complete", "why")}
+    return {"symbol": symbol, "bars": len(frame), **known}

@@ -15,6 +15,10 @@ import typer
 from typer.core import MarkupMode, TyperCommand, TyperGroup
 from typer.main import get_command
 
+from ktrdr.cli.exit_codes import code_of
+from ktrdr.cli.output import show_error
+from ktrdr.errors import KtrdrError
+
 
 @dataclass(frozen=True)
 class Place:
@@ -50,6 +54,14 @@ class CommandTable(TyperGroup):
             for name, place in self.places.items()
         }
         super().__init__(**attributes | {"commands": stubs, "rich_markup_mode": markup_mode()})
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. A KtrdrError ends it with its message, the next step and its code."""
+        try:
+            return super().invoke(ctx)
+        except KtrdrError as error:
+            show_error(error)
+            sys.exit(code_of(error))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that the words begin with, imported, and the other words."""

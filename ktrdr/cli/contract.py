@@ -8,14 +8,12 @@ from typing import Annotated
 
 import typer
 
-from ktrdr.cli.group_request import (
-    REFUSED,
-    peers_of_group,
-    show_hint,
-    show_json,
-    show_line,
-    show_rows,
-)
+from ktrdr.cli.arguments import AsJson
+from ktrdr.cli.completion import complete_symbol
+from ktrdr.cli.exit_codes import ExitCode
+from ktrdr.cli.group import settings_of_group
+from ktrdr.cli.output import show_json, show_line, show_next, show_rows
+from ktrdr.health.peers import Peers
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.series_messages import CandidateContract
 
@@ -23,27 +21,32 @@ _COLUMNS = ("con_id", "local symbol", "exchange", "currency", "expiry", "name", 
 
 
 def contract(
-    symbol: Annotated[str, typer.Argument(help="As in file names, such as AAPL, 'BRK B', ESZ6.")],
+    symbol: Annotated[
+        str,
+        typer.Argument(
+            help="As in file names, such as AAPL, 'BRK B', ESZ6.", autocompletion=complete_symbol
+        ),
+    ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show which contracts a symbol may stand for.
 
-    They are shown as a table and as lines for instruments.toml.
-    Such as `ktrdr contract TWIN`. Exit code 1 if IB knows none.
+    They are shown as a table and as lines for instruments.toml. Exit code 1 if IB knows none.
+
+    Example: ktrdr contract TWIN
     """
-    with peers_of_group() as peers:
-        found = peers.candidates(symbol)
-        if as_json:
-            show_json(to_json(found))
-        elif found.candidates:
-            show_candidates(found.candidates)
-            show_toml(found.candidates)
-        else:
-            show_line(found.message)
-            show_hint(found.hint)
-        if not found.candidates:
-            sys.exit(REFUSED)
+    found = Peers(settings_of_group()).candidates(symbol)
+    if as_json:
+        show_json(to_json(found))
+    elif found.candidates:
+        show_candidates(found.candidates)
+        show_toml(found.candidates)
+    else:
+        show_line(found.message)
+        show_next(found.hint)
+    if not found.candidates:
+        sys.exit(ExitCode.NOT_GREEN)
 
 
 def show_candidates(candidates: Sequence[CandidateContract]) -> None:

@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn
 
+from ktrdr.cli.exit_codes import ExitCode
+from ktrdr.cli.output import show_line
 from ktrdr.completeness.fill import AGAIN
 from ktrdr.completeness.throughput import span_words
 from ktrdr.errors import PeerDown, RequestFailed
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import FillAccepted, FillList, FillStatus
-from ktrdr.ipc.wording import because
+from ktrdr.ipc.wording import counts_by_reason
 
 _POLL_S = 0.5
 _AWAY_S = 30.0
@@ -26,10 +28,9 @@ _RATE_OVER_S = 60.0
 """The rate of the last minute is used to estimate the time left."""
 _LEAST_S, _SPREAD = 3.0, 1.5
 """How long bars must have arrived before an estimate is shown, and its uncertainty factor."""
-_INTERRUPTED = 130
 
 
-def request_fill(gap_filler: LocalClient, wanted: Mapping[str, str], out: Console) -> FillAccepted:
+def request_fill(gap_filler: LocalClient, wanted: Mapping[str, str]) -> FillAccepted:
     """Request a fill from the gap filler and return its answer.
 
     Ctrl-C ends the program with code 130; the gap filler may have accepted the fill by then.
@@ -37,19 +38,21 @@ def request_fill(gap_filler: LocalClient, wanted: Mapping[str, str], out: Consol
     try:
         return gap_filler.request(FillAccepted, "POST", "/fill", 5.0, **wanted)
     except KeyboardInterrupt:
-        out.print(
-            "It may have been requested already; `ktrdr fills` shows whether",
-            markup=False,
-            highlight=False,
-        )
-        sys.exit(_INTERRUPTED)
+        show_line("It may have been requested already; `ktrdr fills` shows whether")
+        sys.exit(ExitCode.INTERRUPTED)
 
 
-def follow(gap_filler: LocalClient, requested: FillAccepted, out: Console) -> None:
+def follow(
+    gap_filler: LocalClient,
+    requested: FillAccepted,
+    out: Console,
+    timeout_s: float | None = None,
+) -> FillStatus:
     """Show the progress of a fill until no more bars are available now, then a summary.
 
-    RequestFailed: the fill needs a person, was cancelled, or is gone. PeerDown: the gap filler is
-    away for too long. Ctrl-C ends the program with code 130, and not the fill.
+    RequestFailed: the fill needs a person, was cancelled, is gone, or takes longer than
+    `timeout_s`. PeerDown: the gap filler is away for too long. Ctrl-C ends the program with code
+    130, and not the fill.
     """
     try:
         with Progress(
@@ -58,13 +61,18 @@ def follow(gap_filler: LocalClient, requested: FillAccepted, out: Console) -> No
             TaskProgressColumn(),
             "{task.fields[left]}",
             console=out,
+            disable=not out.is_terminal,
         ) as shown:
-            fill = _Follower(gap_filler, requested, shown).wait()
+            fill = _Follower(gap_filler, requested, shown).wait(timeout_s)
     except KeyboardInterrupt:
-        stop = f"`ktrdr fill --cancel {_name(requested)}`"
-        out.print(f"The fill goes on; {stop} stops it", markup=False, highlight=False)
-        sys.exit(_INTERRUPTED)
-    out.print(_summary(fill), markup=False, highlight=False)
+        out.print(f"The fill goes on; {_stop(requested)}", markup=False, highlight=False)
+        sys.exit(ExitCode.INTERRUPTED)
+    out.print(_summary(fill), markup=False, highlight=False, soft_wrap=True)
+    return fill
+
+
+def _stop(requested: FillAccepted) -> str:
+    return f"`ktrdr fill --cancel {_name(requested)}` stops it"
 
 
 def _name(requested: FillAccepted) -> str:
@@ -88,9 +96,9 @@ class _Follower:
         """Times and bar counts of the last minute."""
         self._last_reason = ""
 
-    def wait(self) -> FillStatus:
+    def wait(self, timeout_s: float | None) -> FillStatus:
         """Poll until no more bars are available now; return the fill then."""
-        seen_at = time.monotonic()
+        began = seen_at = time.monotonic()
         while True:
             try:
                 fill, seen_at = self._fill(), time.monotonic()
@@ -103,6 +111,11 @@ class _Follower:
                 if fill.state in ("done", "unproven"):
                     return fill
                 self._refuse(fill)
+            if timeout_s is not None and time.monotonic() - began >= timeout_s:
+                raise RequestFailed(
+                    f"not done after {timeout_s:g} s; the fill goes on",
+                    hint=f"`ktrdr fills` shows it, {_stop(self._requested)}",
+                )
             time.sleep(_POLL_S)
 
     def _fill(self) -> FillStatus:
@@ -161,11 +174,6 @@ def time_left(counts: Sequence[tuple[float, int]], expected: int) -> str:
         return ""
     likely_s = (expected - present) * (now - began) / (present - before)
     return f"{span_words(likely_s / _SPREAD, likely_s * _SPREAD)} left"
-
-
-def counts_by_reason(missing: Mapping[str, int]) -> list[str]:
-    """How many bars or gaps there are for each reason, in words."""
-    return [f"{count} {because(reason)}" for reason, count in missing.items()]
 
 
 def _summary(fill: FillStatus) -> str:

@@ -5,19 +5,33 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from ktrdr.cli.fill_progress import counts_by_reason, follow, request_fill
-from ktrdr.cli.group import gap_filler_of, out, settings_of_group, warn_if_simulated
-from ktrdr.escapes import visible
-from ktrdr.ipc.messages import FillAccepted, FillList, FillsCancelled, FillStatus
+from ktrdr.cli.arguments import AsJson, OnlySymbol
+from ktrdr.cli.completion import complete_symbol, complete_timeframe
+from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
+from ktrdr.cli.nearest import checked_timeframe, nearest_named
+from ktrdr.cli.output import show_json, show_line, show_rows
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.messages import ACCEPTED, FillAccepted, FillList, FillsCancelled, FillStatus
+from ktrdr.ipc.wording import counts_by_reason
+
+_WRITE_S = 5.0
+"""A request that is written down: the ledger may be locked for a moment."""
 
 
 def fill(
-    symbol: Annotated[str, typer.Argument(help="With --cancel also a number from `ktrdr fills`.")],
+    symbol: Annotated[
+        str,
+        typer.Argument(
+            help="With --cancel also a number from `ktrdr fills`.", autocompletion=complete_symbol
+        ),
+    ],
     timeframe: Annotated[
-        str | None, typer.Argument(help="1m 5m 15m 30m 1h 4h 1d", show_default=False)
+        str | None,
+        typer.Argument(
+            help="1m 5m 15m 30m 1h 4h 1d", show_default=False, autocompletion=complete_timeframe
+        ),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="History from this day on, however old.")
@@ -27,31 +41,69 @@ def fill(
         bool, typer.Option("--cancel", help="Cancel the fill; the bars fetched so far stay.")
     ] = False,
     wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
+    timeout_s: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout", min=0, help="Wait at most so many seconds; exit code 1 if it is not done."
+        ),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fill a series from a day on, however old. It goes on when this command is ended.
 
-    It is kept, also over restarts, until it is done or cancelled: `ktrdr fill --cancel AAPL 1m`, or
-    by its number, `ktrdr fill --cancel 3`. `ktrdr fills` lists all fills.
+    It is kept, also over restarts, until it is done or cancelled, by its series or by its number.
+    `ktrdr fills` lists all fills.
+
+    Example: ktrdr fill AAPL 1m --from 2020-01-01 --timeout 600
+
+    Example: ktrdr fill --cancel AAPL 1m
     """
     if cancel == bool(start):
         raise typer.BadParameter("expected either --from DAY or --cancel")
     if timeframe is None and not (cancel and symbol.isdecimal()):
         raise typer.BadParameter("expected a timeframe after the symbol, such as 1m")
-    with settings_of_group() as settings:
-        gap_filler = gap_filler_of(settings)
+    timeframe = checked_timeframe(timeframe)
+    settings = settings_of_group()
+    gap_filler = gap_filler_of(settings)
+    with nearest_named(settings.data_dir, symbol, timeframe):
         if cancel:
             chosen = {"symbol": symbol, "timeframe": timeframe} if timeframe else {"id": symbol}
-            response = gap_filler.request(FillsCancelled, "DELETE", "/fills", 5.0, **chosen)
-            for one in response.cancelled:
-                out.print(f"{_title(one)} is cancelled; what was fetched stays", highlight=False)
+            _cancel(gap_filler, chosen, as_json=as_json)
             return
         requested = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
-        accepted = request_fill(gap_filler, requested, out)
+        _fill(gap_filler, requested, wait=wait, timeout_s=timeout_s, as_json=as_json)
+
+
+def _cancel(gap_filler: LocalClient, chosen: dict[str, str], *, as_json: bool) -> None:
+    response = gap_filler.request(FillsCancelled, "DELETE", "/fills", _WRITE_S, **chosen)
+    if as_json:
+        show_json(to_json(response))
+        return
+    for one in response.cancelled:
+        show_line(f"{_title(one)} is cancelled; what was fetched stays")
+
+
+def _fill(
+    gap_filler: LocalClient,
+    requested: dict[str, str],
+    *,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> None:
+    from ktrdr.cli.fill_progress import follow, request_fill  # noqa: PLC0415  # rich's bar
+    from ktrdr.cli.terminal import Terminal  # noqa: PLC0415  # as above
+
+    accepted = request_fill(gap_filler, requested)
+    if not as_json:
         for line in _fill_lines(accepted):
-            out.print(line, highlight=False)
-        warn_if_simulated(gap_filler.get("/status").get("source"))
-        if wait:
-            follow(gap_filler, accepted, out)
+            show_line(line)
+    warn_if_simulated(gap_filler.get("/status").get("source"))
+    found: FillStatus = accepted
+    if wait:
+        found = follow(gap_filler, accepted, Terminal(stderr=as_json), timeout_s)
+    if as_json:
+        show_json({name: value for name, value in to_json(found).items() if name != ACCEPTED})
 
 
 def _title(fill: FillStatus) -> str:
@@ -68,29 +120,21 @@ def _fill_lines(accepted: FillAccepted) -> list[str]:
     return [*lines, f"already requested, and kept: {wanted}"] if wanted else lines
 
 
-def fills(
-    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
-) -> None:
+def fills(symbol: OnlySymbol = None, *, as_json: AsJson = False) -> None:
     """List the fills requested with `ktrdr fill`.
 
     Each with its progress, and what it waits for.
 
-    If standard output is not a terminal: a line each, with tabs between the columns.
+    Example: ktrdr fills AAPL
     """
-    with settings_of_group() as settings:
-        gap_filler = gap_filler_of(settings)
-        chosen = {"symbol": symbol} if symbol else {}
-        listed = gap_filler.request(FillList, "GET", "/fills", 5.0, **chosen).fills
-        columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
-        rows = [_fill_row(one) for one in listed]
-        if not out.is_terminal:
-            for row in (columns, *rows):
-                typer.echo("\t".join(map(visible, row)))
-            return
-        table = Table(*columns)
-        for row in rows:
-            table.add_row(*map(escape, row))
-        out.print(table if rows else "no fills requested")
+    gap_filler = gap_filler_of(settings_of_group())
+    chosen = {"symbol": symbol} if symbol else {}
+    if as_json:
+        show_json(gap_filler.get("/fills", _WRITE_S, **chosen))
+        return
+    listed = gap_filler.request(FillList, "GET", "/fills", _WRITE_S, **chosen).fills
+    columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
+    show_rows(columns, [_fill_row(one) for one in listed])
 
 
 def _fill_row(fill: FillStatus) -> tuple[str, ...]:

@@ -2,96 +2,115 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from ktrdr.cli.fill_progress import counts_by_reason
-from ktrdr.cli.group import gap_filler_of, out, settings_of_group, warn_if_simulated
-from ktrdr.errors import InvalidRequest, UnknownSeries
+from ktrdr.cli.arguments import AsJson, OnlySymbol, OnlyTimeframe
+from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
+from ktrdr.cli.nearest import checked_timeframe, chosen_of, nearest_word
+from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
+from ktrdr.errors import InvalidRequest
+from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json, ScanAccepted, SeriesStatus, StoreCoverage
-from ktrdr.ipc.wording import because, day_of, remarks
+from ktrdr.ipc.wording import because, counts_by_reason, day_of, remarks
+from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
 
+_STATES = ("complete", "filling", "waiting", "unproven", "renewed", "failed", "refused")
+_WHERE = "the gap filler"
 
-def scan() -> None:
-    """Look for gaps now, also in series that were given up."""
-    with settings_of_group() as settings:
-        gap_filler = gap_filler_of(settings)
-        out.print(
-            f"scan {gap_filler.request(ScanAccepted, 'POST', '/scan').scan_id} has been requested"
-        )
+
+def scan(*, as_json: AsJson = False) -> None:
+    """Look for gaps now, also in series that were given up.
+
+    Example: ktrdr scan
+    """
+    gap_filler = gap_filler_of(settings_of_group())
+    accepted = gap_filler.request(ScanAccepted, "POST", "/scan")
+    if as_json:
+        show_json({"scan_id": accepted.scan_id})
+    else:
+        show_line(f"scan {accepted.scan_id} has been requested")
 
 
 def gaps(
-    symbol: Annotated[str | None, typer.Argument(help="Only this symbol.")] = None,
-    timeframe: Annotated[str | None, typer.Argument(help="Only this timeframe.")] = None,
+    symbol: OnlySymbol = None,
+    timeframe: OnlyTimeframe = None,
     *,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only series in this state: {' '.join(_STATES)}.", show_default=False),
+    ] = None,
     day: Annotated[
         str | None, typer.Option(help="Each bar of this trading day, such as 2026-11-20.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show each series: bars expected, bars there, and why the others are not."""
-    with settings_of_group() as settings:
-        gap_filler = gap_filler_of(settings)
-        warn_if_simulated(gap_filler.get("/status").get("source"))
-        if day is not None:
-            if symbol is None or timeframe is None:
-                raise InvalidRequest("--day needs a symbol and a timeframe")
-            coverage = gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day)
-            out.print(_day_table(coverage) if coverage["bars"] else _day_title(coverage))
-            return
-        kept = gap_filler.request(StoreCoverage, "GET", "/coverage", days="0").series
-        out.print(_series_table(_chosen(kept, symbol, timeframe)))
+    """Show each series: bars expected, bars there, and why the others are not.
+
+    Example: ktrdr gaps --only failed
+
+    Example: ktrdr gaps AAPL 1m --day 2026-11-20
+    """
+    states = [nearest_word(state, _STATES, "--only") for state in only or _STATES]
+    timeframe = checked_timeframe(timeframe)
+    gap_filler = gap_filler_of(settings_of_group())
+    warn_if_simulated(gap_filler.get("/status").get("source"))
+    if day is not None:
+        if symbol is None or timeframe is None:
+            raise InvalidRequest("--day needs a symbol and a timeframe")
+        _show_day(
+            gap_filler.get("/coverage", symbol=symbol, timeframe=timeframe, day=day),
+            as_json=as_json,
+        )
+        return
+    found = gap_filler.request(StoreCoverage, "GET", "/coverage", days="0")
+    listed = [one for one in _chosen(found.series, symbol, timeframe) if one.state in states]
+    if as_json:
+        time = found.scan_time.isoformat() if found.scan_time else None
+        show_json({"scan_time": time, "series": [_series_json(one) for one in listed]})
+    else:
+        last = "last bar (UTC)" if is_terminal() else "last bar"
+        columns = ("series", "state", "expected", "present", "missing", last)
+        show_rows(columns, [_series_row(one) for one in listed])
 
 
 def _chosen(
-    kept: list[SeriesStatus], symbol: str | None, timeframe: str | None
+    kept: Sequence[SeriesStatus], symbol: str | None, timeframe: str | None
 ) -> list[SeriesStatus]:
-    """The series with this symbol and timeframe. UnknownSeries, InvalidRequest: there are none."""
-    if timeframe is not None:
-        try:
-            timeframe = Timeframe.parse(timeframe).value
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from error
-    of_symbol = [one for one in kept if symbol in (None, one.symbol)]
-    if symbol is not None and not of_symbol:
-        near = {one.symbol.upper(): one.symbol for one in kept}
-        meant = difflib.get_close_matches(symbol.upper(), near, 1)
-        raise UnknownSeries(
-            f"the gap filler has no series of {symbol!r}",
-            hint=f"did you mean {near[meant[0]]}?" if meant else "ktrdr gaps shows all series",
-        )
-    chosen = [one for one in of_symbol if timeframe in (None, one.timeframe)]
-    if of_symbol and not chosen:
-        known = ", ".join(one.timeframe for one in of_symbol)
-        raise UnknownSeries(
-            f"the gap filler has {symbol} in {known}, and not in {timeframe}",
-            hint=f"create {symbol}_{timeframe}.csv with the header line to have it filled",
-        )
-    return chosen
+    """The series with this symbol and timeframe. UnknownSeries: there are none."""
+    series = {Series(one.symbol, Timeframe.parse(one.timeframe)): one for one in kept}
+    chosen = chosen_of(series, _WHERE, symbol, timeframe)
+    return [status for one, status in series.items() if one in chosen]
 
 
-def _series_table(listed: list[SeriesStatus]) -> Table:
-    table = Table("series", "state", "expected", "present", "missing", "last bar")
-    for one in listed:
-        missing = counts_by_reason(one.missing)
-        if one.error:
-            code = f" (IB's code {one.error_code})" if one.error_code else ""
-            missing.insert(0, f"{one.error}{code}{f' (next: {one.hint})' if one.hint else ''}")
-        table.add_row(
-            f"{one.symbol}_{one.timeframe}",
-            one.state,
-            *("?" if count is None else str(count) for count in (one.expected, one.present)),
-            escape("; ".join([*missing, *_remarks_on(one)])),
-            one.last.isoformat() if one.last else "",
-        )
-    return table
+def _series_json(one: SeriesStatus) -> Json:
+    return {name: value for name, value in to_json(one).items() if name != "key"}
+
+
+def _series_row(one: SeriesStatus) -> tuple[str, ...]:
+    missing = counts_by_reason(one.missing)
+    if one.error:
+        code = f" (IB's code {one.error_code})" if one.error_code else ""
+        missing.insert(0, f"{one.error}{code}{f' (next: {one.hint})' if one.hint else ''}")
+    return (
+        f"{one.symbol}_{one.timeframe}",
+        one.state,
+        *("?" if count is None else str(count) for count in (one.expected, one.present)),
+        "; ".join([*missing, *_remarks_on(one)]),
+        _last_bar(one),
+    )
+
+
+def _last_bar(one: SeriesStatus) -> str:
+    """The start of the last bar: short for a person, and exact for a program."""
+    if one.last is None:
+        return ""
+    return f"{one.last:%Y-%m-%d %H:%M}" if is_terminal() else one.last.isoformat()
 
 
 def _remarks_on(one: SeriesStatus) -> list[str]:
@@ -99,15 +118,16 @@ def _remarks_on(one: SeriesStatus) -> list[str]:
     return remarks(now, one.looked_from, one.listed, one.expires, one.sessions_from)
 
 
-def _day_title(coverage: Json) -> str:
-    return f"{coverage['day']}: {day_of(coverage['state'])}"
-
-
-def _day_table(coverage: Json) -> Table:
+def _show_day(coverage: Json, *, as_json: bool) -> None:
     """The bars of a day; consecutive ones of the same state are one row."""
-    table = Table("from", "to", "bars", "what is known", title=_day_title(coverage))
+    if as_json:
+        show_json(coverage)
+        return
+    show_line(f"{coverage['day']}: {day_of(coverage['state'])}")
+    rows = []
     for status, group in groupby(coverage["bars"], key=lambda bar: bar[1]):
-        starts = [start for start, _ in group]
-        first, last = (datetime.fromtimestamp(t, UTC) for t in (starts[0], starts[-1]))
-        table.add_row(f"{first:%Y-%m-%d %H:%M}", f"{last:%H:%M}", str(len(starts)), because(status))
-    return table
+        starts = [datetime.fromtimestamp(start, UTC) for start, _ in group]
+        first, last = starts[0], starts[-1]
+        rows.append((f"{first:%Y-%m-%d %H:%M}", f"{last:%H:%M}", str(len(starts)), because(status)))
+    if rows:
+        show_rows(("from", "to", "bars", "what is known"), rows)

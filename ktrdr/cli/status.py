@@ -3,68 +3,70 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
-
-from ktrdr.cli.group import next_step, out, settings_of_group
+from ktrdr.cli.exit_codes import ExitCode
+from ktrdr.cli.group import settings_of_group
+from ktrdr.cli.output import show_line, show_next
 from ktrdr.config.settings import Settings
+from ktrdr.health.supervisor import find_supervisor
+from ktrdr.health.system import Snapshot, System
+from ktrdr.health.verdict import Concern, Health, Verdict
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
 from ktrdr.ipc.wording import because
 
-if TYPE_CHECKING:
-    from ktrdr.health.system import Snapshot
-    from ktrdr.health.verdict import Concern, Verdict
+_COLORS = {Health.HEALTHY: "green", Health.DEGRADED: "yellow", Health.CRITICAL: "red"}
+_INDENT = 15
 
 
 def status() -> None:
     """Show the group's health and what needs you. Exit code 1 unless all is well."""
-    with settings_of_group() as settings:
-        found = check_group(settings)
-        print_summary(found.verdict)
-        for concern in found.verdict.concerns:
-            print_concern(concern)
-        out.print(_group_table(found))
-        if found.verdict.health != "healthy":
-            sys.exit(1)
+    found = check_group(settings_of_group())
+    show_verdict(found.verdict)
+    for concern in found.verdict.concerns:
+        show_concern(concern)
+    for line in _program_lines(found):
+        show_line(line)
+    sys.exit(code_of_group(found, found.verdict))
 
 
 def check_group(settings: Settings) -> Snapshot:
     """The whole group now."""
-    from ktrdr.health.supervisor import find_supervisor  # noqa: PLC0415  # psutil is needed here only
-    from ktrdr.health.system import System  # noqa: PLC0415  # as above
-
     return System(settings, find_supervisor(settings.run_dir)).snapshot()
 
 
-def print_summary(verdict: Verdict) -> None:
+def code_of_group(found: Snapshot, verdict: Verdict) -> ExitCode:
+    """The exit code of a command that shows this verdict."""
+    if found.connection.content is None or found.gap_filler.content is None:
+        return ExitCode.DOWN
+    return ExitCode.GREEN if verdict.health is Health.HEALTHY else ExitCode.NOT_GREEN
+
+
+def show_verdict(verdict: Verdict) -> None:
     """Print the health and the sentence."""
-    color = {"healthy": "green", "degraded": "yellow"}.get(verdict.health, "red")
-    out.print(f"[{color}]{verdict.health}[/] {escape(verdict.summary)}", highlight=False)
+    show_line(verdict.summary, mark=verdict.health, color=_COLORS[verdict.health])
 
 
-def print_concern(concern: Concern) -> None:
+def show_concern(concern: Concern) -> None:
     """Print a concern with its consequence and the next step."""
-    mark = "[red]✗[/]" if concern.next_step else "[yellow]…[/]"
-    out.print(f"{mark} {escape(concern.claim)}", highlight=False, soft_wrap=True)
+    mark = ("✗", "red") if concern.next_step else ("…", "yellow")
+    show_line(concern.claim, *mark)
     if concern.consequence:
-        out.print(escape(f"  {concern.consequence}"), highlight=False, soft_wrap=True)
-    if concern.next_step:  # whole lines, to be pasted
-        out.print(escape(next_step(concern.next_step, "  ")), highlight=False, soft_wrap=True)
+        show_line(f"  {concern.consequence}")
+    show_next(concern.next_step, "  ")
 
 
-def _group_table(found: Snapshot) -> Table:
-    table = Table("program", "state", show_header=False)
+def _program_lines(found: Snapshot) -> list[str]:
     connection, filler = found.connection, found.gap_filler
-    lines = {
-        "ib-connection": _connection_lines(connection.content) if connection.content else [],
-        "gap-filler": _filler_lines(filler.content) if filler.content else [],
+    programs = {
+        "ib-connection": _connection_lines(connection.content)
+        if connection.content
+        else [f"down: {connection.reason}"],
+        "gap-filler": _filler_lines(filler.content)
+        if filler.content
+        else [f"down: {filler.reason}"],
     }
-    reasons = {"ib-connection": connection.reason, "gap-filler": filler.reason}
-    for name, shown in lines.items():
-        table.add_row(name, escape("\n".join(shown or [f"down: {reasons[name]}"])))
-    return table
+    margin = "\n" + " " * _INDENT
+    return [f"{name:{_INDENT}}{margin.join(lines)}" for name, lines in programs.items()]
 
 
 def _connection_lines(status: ConnectionStatus) -> list[str]:

@@ -14,7 +14,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ktrdr.cli.group import errors_shown
 from ktrdr.config.running_group import FOLDER
 from ktrdr.config.settings import ROOT
 from ktrdr.errors import Misconfigured, PeerDown
@@ -43,11 +42,11 @@ def control(
 ) -> None:
     """Control the programs: supervisorctl for this group, from any folder.
 
-    Commands and exit codes are supervisorctl's, such as `ktrdr ctl status`, `ktrdr ctl restart
-    gap-filler`, `ktrdr ctl tail -f ib-connection`; `ktrdr ctl help` lists all commands.
+    Commands and exit codes are supervisorctl's; `ktrdr ctl help` lists all commands.
+
+    Example: ktrdr ctl restart gap-filler
     """
-    with errors_shown():
-        become_supervisorctl(words or [])
+    become_supervisorctl(words or [])
 
 
 def become_supervisorctl(words: Sequence[str], folder: Path = FOLDER) -> NoReturn:

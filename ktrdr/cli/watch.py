@@ -11,17 +11,14 @@ from typing import Annotated
 
 import typer
 
+from ktrdr.cli.arguments import AsJson
+from ktrdr.cli.completion import complete_series_word
 from ktrdr.cli.contract import show_candidates
-from ktrdr.cli.group_request import (
-    REFUSED,
-    peers_of_group,
-    show_error,
-    show_hint,
-    show_json,
-    show_line,
-    show_rows,
-)
+from ktrdr.cli.exit_codes import ExitCode, code_of
+from ktrdr.cli.group import settings_of_group
+from ktrdr.cli.output import show_error, show_json, show_line, show_next, show_rows
 from ktrdr.errors import InvalidRequest, KtrdrError, Permanent
+from ktrdr.health.peers import Peers
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json
 from ktrdr.ipc.series_messages import SeriesChange
@@ -29,19 +26,23 @@ from ktrdr.market.instruments import Series
 from ktrdr.market.series_words import SeriesWanted, series_of_words
 
 watch = typer.Typer(
-    help="The series that are kept complete.",
+    help="The series that are kept complete.\n\nExample: ktrdr watch list",
     no_args_is_help=True,
     add_completion=False,
 )
 
 _WORDS = "Symbols and timeframes, such as AAPL MSFT 'BRK B' 1m 1h."
-_AS_JSON = typer.Option("--json", help="Print JSON.")
 
 
 @watch.command()
 def add(
     words: Annotated[
-        list[str] | None, typer.Argument(help=f"{_WORDS[:-1]} since 2020.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help=f"{_WORDS[:-1]} since 2020.",
+            show_default=False,
+            autocompletion=complete_series_word,
+        ),
     ] = None,
     *,
     from_file: Annotated[
@@ -55,69 +56,75 @@ def add(
     con_id: Annotated[
         int | None, typer.Option(help="The contract, by its number in `ktrdr contract`.")
     ] = None,
-    as_json: Annotated[bool, _AS_JSON] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Keep series: each symbol in each timeframe, such as `ktrdr watch add AAPL BRK B 1m 1h`.
+    """Keep series: each symbol in each timeframe.
 
     The contract is confirmed with IB before a file is made; where IB knows several, they are shown
     and nothing is made. A file that is there stays as it is. Exit code 1 if any was refused.
+
+    Example: ktrdr watch add AAPL MSFT 'BRK B' 1m 1h since 2020
+
+    Example: ktrdr watch add 1d --from-file universe.txt
     """
-    with peers_of_group() as peers:
-        wanted = _wanted(words or [], from_file)
-        if con_id is not None and len({series.symbol for series in wanted}) > 1:
-            raise InvalidRequest("--con-id is for one symbol", hint="add the others without it")
-        more = {"con_id": str(con_id)} if con_id is not None else {}
-        more |= {"unchecked": "true"} if unchecked else {}
-        more |= {"dry_run": "true"} if dry_run else {}
-        changes = _Changes(as_json=as_json)
-        for series, since in wanted.items():
-            of_series = {"since": since.isoformat()} if since else {}
-            changes.make(peers.add_series, series, of_series | more)
-        changes.end()
+    peers = Peers(settings_of_group())
+    wanted = _wanted(words or [], from_file)
+    if con_id is not None and len({series.symbol for series in wanted}) > 1:
+        raise InvalidRequest("--con-id is for one symbol", hint="add the others without it")
+    more = {"con_id": str(con_id)} if con_id is not None else {}
+    more |= {"unchecked": "true"} if unchecked else {}
+    more |= {"dry_run": "true"} if dry_run else {}
+    changes = _Changes(as_json=as_json)
+    for series, since in wanted.items():
+        of_series = {"since": since.isoformat()} if since else {}
+        changes.make(peers.add_series, series, of_series | more)
+    changes.end()
 
 
 @watch.command()
 def remove(
-    words: Annotated[list[str], typer.Argument(help=_WORDS)],
+    words: Annotated[list[str], typer.Argument(help=_WORDS, autocompletion=complete_series_word)],
     *,
-    as_json: Annotated[bool, _AS_JSON] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Do not keep series any more; their files stay. Such as `ktrdr watch remove AAPL 1m`.
+    """Do not keep series any more; their files stay.
 
-    `ktrdr watch add` undoes it. Exit code 1 if any is not there.
+    `ktrdr watch add` undoes it. Exit code 2 if one of them is not there.
+
+    Example: ktrdr watch remove AAPL 1m
     """
-    with peers_of_group() as peers:
-        wanted = _read(_text_of(words))
-        if wanted.since is not None:
-            raise InvalidRequest("since: nothing that remove needs", hint="leave it out")
-        changes = _Changes(as_json=as_json)
-        for series in wanted.series:
-            changes.make(
-                lambda query: peers.remove_series(query["symbol"], query["timeframe"]), series, {}
-            )
-        changes.end()
+    peers = Peers(settings_of_group())
+    wanted = _read(_text_of(words))
+    if wanted.since is not None:
+        raise InvalidRequest("since: nothing that remove needs", hint="leave it out")
+    changes = _Changes(as_json=as_json)
+    for series in wanted.series:
+        changes.make(
+            lambda query: peers.remove_series(query["symbol"], query["timeframe"]), series, {}
+        )
+    changes.end()
 
 
 @watch.command("list")
-def list_all(*, as_json: Annotated[bool, _AS_JSON] = False) -> None:
+def list_all(*, as_json: AsJson = False) -> None:
     """List all files of the store, kept or not, and from which day on history is wanted.
 
-    Without a terminal: a line each, with tabs between the columns.
+    Example: ktrdr watch list
     """
-    with peers_of_group() as peers:
-        listed = peers.watch_list()
-        if as_json:
-            show_json(to_json(listed))
-            return
-        rows = [
-            (
-                f"{one.symbol}_{one.timeframe}",
-                one.state.replace("_", " "),
-                f"{one.since.date()}" if one.since else "",
-            )
-            for one in listed.series
-        ]
-        show_rows(("series", "state", "since"), rows)
+    peers = Peers(settings_of_group())
+    listed = peers.watch_list()
+    if as_json:
+        show_json(to_json(listed))
+        return
+    rows = [
+        (
+            f"{one.symbol}_{one.timeframe}",
+            one.state.replace("_", " "),
+            f"{one.since.date()}" if one.since else "",
+        )
+        for one in listed.series
+    ]
+    show_rows(("series", "state", "since"), rows)
 
 
 class _Changes:
@@ -126,7 +133,7 @@ class _Changes:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._listed: list[Json] = []
-        self._is_refused = False
+        self._code = ExitCode.GREEN
         self._shown: set[str] = set()
         """Symbols whose candidates were shown."""
 
@@ -145,7 +152,7 @@ class _Changes:
         try:
             made = change(query)
         except Permanent as error:
-            self._is_refused = True
+            self._code = max(self._code, code_of(error))
             self._listed.append(query | {"outcome": error.outcome, "message": error.message})
             if not self._as_json:
                 show_error(error, str(series))
@@ -154,7 +161,7 @@ class _Changes:
             if self._as_json:
                 show_json({"series": self._listed})
             raise
-        self._is_refused |= made.is_refused
+        self._code = max(self._code, ExitCode.NOT_GREEN if made.is_refused else ExitCode.GREEN)
         self._listed.append(to_json(made))
         if not self._as_json:
             self._show(made)
@@ -171,16 +178,15 @@ class _Changes:
         if made.candidates:
             show_candidates(made.candidates)
             command = f"ktrdr watch add {shlex.quote(made.symbol)} {made.timeframe}"
-            show_hint(f"choose one: {command} --con-id {made.candidates[0].con_id}")
+            show_next(f"choose one: {command} --con-id {made.candidates[0].con_id}")
         else:
-            show_hint(made.hint)
+            show_next(made.hint)
 
     def end(self) -> None:
-        """End the command, with exit code 1 if any was refused."""
+        """End the command; its exit code says whether any was refused."""
         if self._as_json:
             show_json({"series": self._listed})
-        if self._is_refused:
-            sys.exit(REFUSED)
+        sys.exit(self._code)
 
 
 def _wanted(words: Sequence[str], from_file: Path | None) -> dict[Series, date | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 _WORDS = {
@@ -35,6 +36,11 @@ _SESSIONS = {
 def because(reason: str) -> str:
     """The reason in words, to follow a number of bars; an unknown reason as it is."""
     return _WORDS.get(reason, reason.replace("_", " "))
+
+
+def counts_by_reason(missing: Mapping[str, int]) -> list[str]:
+    """How many bars or gaps there are for each reason, in words."""
+    return [f"{count} {because(reason)}" for reason, count in missing.items()]
 
 
 def day_of(state: str) -> str:

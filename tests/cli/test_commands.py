@@ -115,7 +115,7 @@ def others(settings):
 
 def test_with_nothing_running_status_says_so_and_fails(ktrdr):
     result = ktrdr("status")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "critical ib-connection is not running" in result.output
     assert result.output.count("next: ./scripts/up") == 4
 
@@ -189,7 +189,7 @@ def test_nor_is_that_of_a_file(ktrdr, settings):
     (settings.data_dir / f"{NASTY}_1x.csv").touch()
     output = ktrdr("check").output
     assert r"\x1b" in output
-    assert not [c for c in output if c != "\n" and visible(c) != c]
+    assert not [c for c in output if c not in "\n\t" and visible(c) != c]
 
 
 @pytest.mark.usefixtures("gap_filler", "others")
@@ -213,15 +213,15 @@ def test_gaps_shows_why_bars_are_missing(ktrdr):
 @pytest.mark.parametrize(
     ("words", "expected", "hint"),
     [
-        (["ZZZZ"], "has no series of 'ZZZZ'", "ktrdr gaps shows all series"),
+        (["ZZZZ"], "has no series of 'ZZZZ'", "ktrdr watch list shows all series"),
         (["aapl"], "has no series of 'aapl'", "did you mean AAPL?"),
-        (["AAPL", "5m"], "has AAPL in 1m, and not in 5m", "create AAPL_5m.csv"),
-        (["AAPL", "2m"], "'2m': expected one of", ""),
+        (["AAPL", "5m"], "has AAPL in 1m, and not in 5m", "ktrdr watch add AAPL 5m\n"),
+        (["AAPL", "2m"], "'2m': expected one of 1m 5m 15m 30m 1h 4h 1d", "did you mean 1m?"),
     ],
 )
 def test_a_series_that_nobody_watches_is_named_with_what_there_is(ktrdr, words, expected, hint):
     result = ktrdr("gaps", *words)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert expected in result.stderr
     assert hint in result.stderr
 
@@ -242,7 +242,7 @@ def test_a_series_that_nobody_watches_is_named_with_what_there_is(ktrdr, words, 
 )
 def test_what_is_no_text_is_refused_in_a_line(ktrdr, words):
     result = ktrdr(*words)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("ktrdr: "))
     assert r"\udcff" in line
     assert line.endswith("not UTF-8")
@@ -296,18 +296,18 @@ def test_coverage_of_simulated_bars_is_shown_with_that_word(ktrdr, filler, words
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "named", "code"),
     [
-        (("show", "../../etc/passwd", "1m"), "'../../etc/passwd'"),
-        (("show", "AAPL", "2m"), "'2m'"),
-        (("show", "AAPL", "1m"), "has no AAPL_1m.csv"),
-        (("scan",), "gap-filler is not running"),
-        (("gaps", "AAPL"), "gap-filler is not running"),
+        (("show", "../../etc/passwd", "1m"), "'../../etc/passwd'", 2),
+        (("show", "AAPL", "2m"), "'2m'", 2),
+        (("show", "AAPL", "1m"), "has no AAPL_1m.csv", 2),
+        (("scan",), "gap-filler is not running", 3),
+        (("gaps", "AAPL"), "gap-filler is not running", 3),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_code_1(ktrdr, words, named):
+def test_what_cannot_be_done_is_one_line_with_its_code(ktrdr, words, named, code):
     result = ktrdr(*words)
-    assert result.exit_code == 1
+    assert result.exit_code == code
     assert named in result.stderr
     assert "Traceback" not in result.output
 
@@ -315,14 +315,14 @@ def test_what_cannot_be_done_is_one_line_and_code_1(ktrdr, words, named):
 def test_a_wrong_setting_is_one_line(ktrdr, monkeypatch):
     monkeypatch.setenv("IB_PORT", "http")
     result = ktrdr("status")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "IB_PORT=http" in result.stderr
 
 
 def test_an_unknown_name_is_one_line(ktrdr, monkeypatch):
     monkeypatch.setenv("KTRDR_GAP_MAX_AGE_DAY", "5")
     result = ktrdr("status")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.endswith("did you mean KTRDR_GAP_MAX_AGE_DAYS?\n")
     assert result.stderr.count("\n") == 1
 
@@ -477,7 +477,7 @@ def test_a_fill_that_is_given_up_meanwhile_ends_with_one_line(ktrdr, filler, now
 def test_a_fill_that_is_refused_says_what_to_do(ktrdr, filler):
     filler(fill=InvalidRequest("from=2030-01-01: expected a day", hint="name the first day"))
     done = ktrdr("fill", "AAPL", "1m", "--from", "2030-01-01")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "next: name the first day" in done.output
 
 
@@ -548,7 +548,7 @@ def test_a_fill_is_cancelled_by_its_series_or_its_number(ktrdr, filler, words, q
 def test_a_fill_that_is_not_there_cannot_be_cancelled(ktrdr, filler):
     filler(cancelled=UnknownFill("there is no fill 7", hint="ktrdr fills"))
     done = ktrdr("fill", "--cancel", "7")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "there is no fill 7" in done.stderr
 
 
@@ -647,7 +647,7 @@ def test_what_is_not_expected_is_remarked(ktrdr, filler):
 def test_a_day_needs_a_series(ktrdr, filler):
     filler()
     done = ktrdr("gaps", "AAPL", "--day", "2026-11-20")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "--day needs a symbol and a timeframe" in done.output
 
 
@@ -714,8 +714,10 @@ def test_check_can_check_one_series(ktrdr, settings):
     assert ktrdr("check", "AAPL").exit_code == 0
     assert ktrdr("check", "MSFT", "1m").exit_code == 1
     result = ktrdr("check", "MSFT", "1d")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "has no series MSFT_1d" in result.output
+    assert "next: MSFT is there in 1m; to have it kept: ktrdr watch add MSFT 1d" in result.output
+    assert "next: did you mean MSFT?" in ktrdr("check", "msft").output
 
 
 def test_a_note_is_not_a_failure(ktrdr, settings):
@@ -729,6 +731,6 @@ def test_a_note_is_not_a_failure(ktrdr, settings):
 def test_an_answer_that_cannot_be_understood_is_one_line_and_a_next_step(ktrdr, filler):
     filler(coverage=[{key: value for key, value in SERIES.items() if key != "state"}])
     done = ktrdr("gaps")
-    assert (done.exit_code, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (3, "")
     assert "gap-filler gave an answer that cannot be read (series.0.state: " in done.stderr
     assert "next: .venv/bin/supervisorctl restart gap-filler" in done.stderr

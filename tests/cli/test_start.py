@@ -38,7 +38,10 @@ def test_a_command_imports_nothing_heavy_that_it_does_not_need(make_settings, wo
 @pytest.mark.parametrize("words", [("--help",), ("nonsense",)])
 def test_help_and_mistakes_need_nothing_of_ours_but_the_table(make_settings, words):
     ours = {name for name in imported(make_settings, *words) if name.startswith("ktrdr.")}
-    assert {name for name in ours if not name.startswith("ktrdr.cli")} <= {"ktrdr.errors"}
+    assert {name for name in ours if not name.startswith("ktrdr.cli")} <= {
+        "ktrdr.errors",
+        "ktrdr.escapes",
+    }
 
 
 def test_the_table_has_the_beginning_of_each_command_s_own_help():

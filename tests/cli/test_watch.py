@@ -96,7 +96,7 @@ def test_a_series_is_removed_and_its_file_stays(ktrdr, group, data_dir):
     group.fill()
     assert ktrdr("watch", "list").output.splitlines()[1:] == ["AAPL_1d\tnot watched\t2026-11-10"]
     missing = ktrdr("watch", "remove", "AAPL", "1h")
-    assert missing.exit_code == 1
+    assert missing.exit_code == 2
     assert "AAPL_1h.csv is not in the store" in missing.output
     assert "did you mean AAPL_1d?" in missing.output
 

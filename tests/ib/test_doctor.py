@@ -371,7 +371,7 @@ def test_a_restart_at_its_hour_is_named_and_not_called_well(group, gateway, wait
 
 def test_the_program_itself_is_down(group, gateway):
     group(gateway.port, runs=False)
-    says("no status from ib-connection", "supervisorctl restart ib-connection")
+    says("no status from ib-connection", "supervisorctl restart ib-connection", code=3)
 
 
 def test_the_program_is_of_another_version(group, gateway, make_settings):
@@ -385,6 +385,7 @@ def test_the_program_is_of_another_version(group, gateway, make_settings):
             "✗ no status from ib-connection: ",
             "cannot be read (connected: Field required)",
             "supervisorctl restart ib-connection",
+            code=3,
         )
 
 

@@ -203,8 +203,8 @@ def test_the_command_line_begins_ends_and_lists_faults(controlled, ktrdr):
 
 @pytest.mark.usefixtures("controlled")
 def test_the_command_line_fails_for_an_unknown_fault(ktrdr):
-    assert ktrdr("sim", "fault", "nonsense").exit_code == 1
+    assert ktrdr("sim", "fault", "nonsense").exit_code == 2
 
 
-def test_the_command_line_without_a_simulator_ends_with_1(ktrdr):
-    assert ktrdr("sim", "status").exit_code == 1
+def test_the_command_line_without_a_simulator_ends_with_3(ktrdr):
+    assert ktrdr("sim", "status").exit_code == 3
