@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import typer
 
+from ktrdr import __version__
 from ktrdr.cli.command_table import CommandTable, Place
 
 _LOOK, _KEEP, _READ, _RUN = "Look", "Keep series complete", "Read bars", "Run the programs"
@@ -52,12 +53,38 @@ class _Commands(CommandTable):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Keeps a folder of OHLCV CSV files complete from Interactive Brokers.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
 
 
+def _show_version(*, is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"ktrdr {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def ktrdr() -> None:
-    """Keeps a folder of OHLCV CSV files complete from Interactive Brokers."""
+def ktrdr(
+    ctx: typer.Context,
+    *,
+    version: Annotated[  # noqa: ARG001  # its callback shows it
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version.",
+            callback=lambda value: _show_version(is_wanted=value),
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Keeps a folder of OHLCV CSV files complete from Interactive Brokers.
+
+    Alone it shows the verdict in a sentence, and what needs you.
+
+    Example: ktrdr
+    """
+    if ctx.invoked_subcommand is None:
+        from ktrdr.cli.status import show_what_needs_you  # noqa: PLC0415  # not for other commands
+
+        show_what_needs_you()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
+from ktrdr.cli.arguments import AsJson
 from ktrdr.cli.exit_codes import ExitCode
 from ktrdr.cli.group import settings_of_group
-from ktrdr.cli.output import show_line, show_next
+from ktrdr.cli.output import show_json, show_line, show_next
 from ktrdr.config.settings import Settings
 from ktrdr.health.supervisor import find_supervisor
 from ktrdr.health.system import Snapshot, System
+from ktrdr.health.system_json import system_json
 from ktrdr.health.verdict import Concern, Health, Verdict
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
 from ktrdr.ipc.wording import because
@@ -18,14 +21,36 @@ _COLORS = {Health.HEALTHY: "green", Health.DEGRADED: "yellow", Health.CRITICAL: 
 _INDENT = 15
 
 
-def status() -> None:
-    """Show the group's health and what needs you. Exit code 1 unless all is well."""
+def status(*, as_json: AsJson = False) -> None:
+    """Show the group's health and what needs you. Exit code 1 unless all is well.
+
+    Exit code 3 if ib-connection or gap-filler does not answer.
+
+    Example: ktrdr status
+    """
+    found = check_group(settings_of_group())
+    if as_json:
+        show_json(system_json(found))
+    else:
+        show_verdict(found.verdict)
+        for concern in found.verdict.concerns:
+            show_concern(concern)
+        for line in _program_lines(found):
+            show_line(line)
+    sys.exit(code_of_group(found, found.verdict))
+
+
+def show_what_needs_you() -> NoReturn:
+    """`ktrdr` alone: the verdict, and what a person has to do; the same steps once."""
     found = check_group(settings_of_group())
     show_verdict(found.verdict)
-    for concern in found.verdict.concerns:
-        show_concern(concern)
-    for line in _program_lines(found):
-        show_line(line)
+    steps: dict[str, list[Concern]] = {}
+    for concern in found.verdict.needs_person:
+        steps.setdefault(concern.next_step, []).append(concern)
+    for step, concerns in steps.items():
+        for concern in concerns:
+            show_line(concern.claim, "✗", "red")
+        show_next(step, "  ")
     sys.exit(code_of_group(found, found.verdict))
 
 

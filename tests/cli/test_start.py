@@ -9,7 +9,17 @@ from typer.main import get_command
 
 from ktrdr.cli.commands import app
 
-HEAVY = ("numpy", "pandas", "pyarrow", "ib_insync", "ib_async", "flask", "aiohttp", "apprise")
+HEAVY = (
+    "rich",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "ib_insync",
+    "ib_async",
+    "flask",
+    "aiohttp",
+    "apprise",
+)
 LIST_IMPORTS = """
 import json, sys
 from ktrdr.cli import app
@@ -30,12 +40,14 @@ def imported(make_settings, *words):
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("words", [("--help",), ("status",), ("watch", "list"), ("ctl", "--help")])
+@pytest.mark.parametrize(
+    "words", [(), ("--help",), ("status",), ("watch", "list"), ("ctl", "--help")]
+)
 def test_a_command_imports_nothing_heavy_that_it_does_not_need(make_settings, words):
     assert not imported(make_settings, *words) & set(HEAVY)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("nonsense",)])
+@pytest.mark.parametrize("words", [("--help",), ("--version",), ("nonsense",)])
 def test_help_and_mistakes_need_nothing_of_ours_but_the_table(make_settings, words):
     ours = {name for name in imported(make_settings, *words) if name.startswith("ktrdr.")}
     assert {name for name in ours if not name.startswith("ktrdr.cli")} <= {
