@@ -109,12 +109,13 @@ class Peers:
         """The state of every series, without its days."""
         return self._series.get()
 
-    def coverage(self, query: Mapping[str, str]) -> Answer[Json]:
-        """Expected and present bars day by day, as the gap filler's JSON has it.
-
-        Permanent when the query is wrong, such as for a series that does not exist.
-        """
-        return _answer(lambda: self._checked_coverage(query))
+    def coverage(self, query: Mapping[str, str]) -> Answer[DetailedCoverage]:
+        """Expected and present bars day by day. Permanent when the query is wrong."""
+        return _answer(
+            lambda: self._gap_filler.request(
+                DetailedCoverage, "GET", "/coverage", REQUEST_TIMEOUT_S, **query
+            )
+        )
 
     def grid(self, query: Mapping[str, str]) -> Answer[CoverageGrid]:
         """The coverage of all series, a character a trading day; `from` and `to` are days.
@@ -273,12 +274,6 @@ class Peers:
             return _answer(fetch)
         except Permanent as error:
             return Answer(None, error.message, error.hint)
-
-    def _checked_coverage(self, query: Mapping[str, str]) -> Json:
-        response = self._gap_filler.get("/coverage", REQUEST_TIMEOUT_S, **query)
-        if not isinstance(response.get("series"), list):
-            raise self._gap_filler.unreadable("series: a list was expected")
-        return response
 
 
 def connection_json(answer: Answer[ConnectionStatus]) -> Json:

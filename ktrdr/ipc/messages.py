@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import Field, PlainSerializer
+from pydantic import Field, PlainSerializer, WithJsonSchema
 
 Json = dict[str, Any]
 ACCEPTED = "accepted"
@@ -18,7 +18,11 @@ def _in_seconds(time: datetime) -> str:
     return time.isoformat(timespec="seconds")
 
 
-Time = Annotated[datetime, PlainSerializer(_in_seconds, return_type=str, when_used="json")]
+Time = Annotated[
+    datetime,
+    PlainSerializer(_in_seconds, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 """A time (UTC), written as ISO 8601 with `+00:00`."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """A number that JSON can represent."""
@@ -301,8 +305,8 @@ class GapFillerStatus:
 
 
 @dataclass(frozen=True)
-class SeriesStatus:
-    """One file of the store, in the response of `GET /coverage`. Counts are bars."""
+class SeriesFacts:
+    """What is known of one file of the store. Counts are bars."""
 
     symbol: str
     timeframe: str
@@ -332,10 +336,16 @@ class SeriesStatus:
     """The exchange's time zone, such as `America/New_York`; None: not known yet."""
     is_owned: Annotated[bool | None, Field(alias="ours")] = None
     """Whether ktrdr wrote every row; None: not known."""
-    key: tuple[int, int, int] | None = None
-    """Size, time of change (ns) and inode of the file that was read."""
     proven_until: Annotated[Time | None, Field(alias="until")] = None
     """Nothing is known of later bars."""
+
+
+@dataclass(frozen=True)
+class SeriesStatus(SeriesFacts):
+    """One file of the store, in the response of `GET /coverage`."""
+
+    key: tuple[int, int, int] | None = None
+    """Size, time of change (ns) and inode of the file that was read."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ktrdr.web.error_handlers import answer_errors
 from ktrdr.web.fills import fills_api
 from ktrdr.web.grid import grid_api
 from ktrdr.web.guard import protect
+from ktrdr.web.index import index_api
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.pages.page import Site
 from ktrdr.web.pages.site import pages
@@ -93,6 +94,7 @@ def create_app(
     answer_errors(app)
     serve_assets(app)
     app.register_blueprint(pages(Site(system, logs, Simulator(settings), recorder)))
+    app.register_blueprint(index_api())
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))

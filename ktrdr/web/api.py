@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import Annotated, Literal
 
-from flask import Blueprint, abort, request
+from flask import Blueprint, abort
 from flask.typing import ResponseReturnValue
+from pydantic import Field
 
+from ktrdr.errors import PeerDown
 from ktrdr.forwarder.report import Report
-from ktrdr.health.peers import HISTORY_DAYS, connection_json, gap_filler_json
+from ktrdr.health.peers import connection_json, gap_filler_json
 from ktrdr.health.programs import NAMES
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.verdict import Concern, Service
 from ktrdr.ipc.codec import to_json
-from ktrdr.ipc.messages import Json
+from ktrdr.ipc.messages import (
+    ConnectionHistory,
+    ConnectionStatus,
+    GapFillerStatus,
+    Json,
+    ScanAccepted,
+)
 from ktrdr.times import iso
+from ktrdr.web.answers import ForwardingAnswer, LogAnswer, SystemAnswer
+from ktrdr.web.endpoints import Shape, endpoint
 from ktrdr.web.error_handlers import unavailable
 from ktrdr.web.logs import MOST_LINES, tail
+from ktrdr.web.parameters import DIGITS, Parameters
 
-_LOG_LINES = 50
+
+class HistoryQuery(Parameters):
+    """How long ago the history begins."""
+
+    days: Annotated[Literal[1, 30], DIGITS] = Field(1, description="how many days")
+
+
+class LogQuery(Parameters):
+    """How much of a log."""
+
+    lines: Annotated[int, Field(ge=1, le=MOST_LINES), DIGITS] = Field(
+        50, description="how many lines at most, counted from the end"
+    )
 
 
 def system_api(system: System, log_dir: Path) -> Blueprint:
@@ -27,38 +50,57 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     api = Blueprint("system", __name__, url_prefix="/api/v1/system")
 
     @api.get("/ib-status")
+    @endpoint(Shape(ConnectionStatus, name="IbStatus", flag="connected"))
     def ib_status() -> ResponseReturnValue:
+        """The state of the connection to IB."""
         return connection_json(system.peers.connection())
 
     @api.get("/ib-history")
-    def ib_history() -> ResponseReturnValue:
-        history = system.peers.history(_days(request.args.get("days", "")))
+    @endpoint(Shape(ConnectionHistory), query=HistoryQuery, problems=(PeerDown,))
+    def ib_history(query: HistoryQuery) -> ResponseReturnValue:
+        """The connection's states and outages in the last days."""
+        history = system.peers.history(query.days)
         if history.content is None:
             return unavailable(history)
         return to_json(history.content)
 
     @api.get("/gap-filler-status")
+    @endpoint(Shape(GapFillerStatus, name="FillerStatus", flag="running"))
     def gap_filler_status() -> ResponseReturnValue:
+        """What the gap filler does, and what is still missing."""
         return gap_filler_json(system.peers.gap_filler())
 
     @api.get("/system-status")
+    @endpoint(Shape(SystemAnswer))
     def system_status() -> ResponseReturnValue:
+        """The verdict on everything, and the programs."""
         return system_json(system.snapshot())
 
     @api.get("/port-forward-status")
+    @endpoint(Shape(ForwardingAnswer))
     def port_forward_status() -> ResponseReturnValue:
+        """Where port-forward listens, for whom, and how much it has forwarded."""
         return forwarding_json(system.snapshot().forwarding)
 
     @api.post("/gap-filler/force-scan")
+    @endpoint(Shape(ScanAccepted), status=202, problems=(PeerDown,))
     def force_scan() -> ResponseReturnValue:
+        """Have the gap filler look for gaps now."""
         scan = system.peers.scan()
         return ({"scan_id": scan.content}, 202) if scan.content else unavailable(scan)
 
     @api.get("/logs/<name>")
-    def logs(name: str) -> ResponseReturnValue:
+    @endpoint(
+        Shape(LogAnswer),
+        query=LogQuery,
+        further={404: "there is no such program"},
+        path={"name": {"type": "string", "enum": [*NAMES]}},
+    )
+    def logs(query: LogQuery, name: str) -> ResponseReturnValue:
+        """The last lines of a program's log."""
         if name not in NAMES:
             abort(404, f"no program has the name {name!r}: expected one of {', '.join(NAMES)}")
-        found = tail(log_dir / f"{name}.log", _line_count(request.args.get("lines", "")))
+        found = tail(log_dir / f"{name}.log", query.lines)
         return {"file": str(found.path), "lines": found.lines, "reason": found.reason or None}
 
     return api
@@ -150,18 +192,3 @@ def _service_json(service: Service) -> Json:
         "cpu_percent": program.cpu_percent,
         "rss_bytes": program.rss_bytes,
     }
-
-
-def _days(text: str) -> int:
-    known = {str(days): days for days in HISTORY_DAYS}
-    if text and text not in known:
-        abort(400, f"days={text!r}: expected one of {', '.join(known)}")
-    return known.get(text, HISTORY_DAYS[0])
-
-
-def _line_count(text: str) -> int:
-    if not text:
-        return _LOG_LINES
-    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= MOST_LINES:
-        abort(400, f"lines={text!r}: expected a whole number from 1 to {MOST_LINES}")
-    return int(text)

@@ -5,24 +5,44 @@ pandas is imported at the first request for bars; the page does not need it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from flask import Blueprint, Response, abort, request
+from flask import Blueprint, Response, request
 from flask.json import dumps
 from flask.typing import ResponseReturnValue
+from pydantic import Field
 
 from ktrdr.config.settings import Settings
+from ktrdr.errors import MalformedFile, UnknownSeries
 from ktrdr.health.peers import Peers
+from ktrdr.ipc.codec import to_json
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.times import moment
+from ktrdr.web.answers import CoverageAnswer, coverage_answer
 from ktrdr.web.bars_tag import head_of_bars
+from ktrdr.web.endpoints import Shape, endpoint
+from ktrdr.web.parameters import Moment, Parameters, Symbol
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_FORMATS = ("csv", "json")
 _ROWS_AT_ONCE = 20_000
-_BARE_ZONE = re.compile(r"(?<=:\d\d) (?=\d\d:\d\d$)")
+
+
+class CoverageQuery(Parameters):
+    """Which series."""
+
+    symbol: Symbol | None = Field(None, description="only series of this symbol")
+    timeframe: Timeframe | None = Field(None, description="only series of this bar length")
+
+
+class BarsQuery(Parameters):
+    """Which bars, and how they are written."""
+
+    start: Moment | None = Field(None, description="the first bar starts then or later")
+    end: Moment | None = Field(None, description="the last bar starts before")
+    format: Literal["csv", "json"] = Field("csv", description="how they are written")
 
 
 def data_api(settings: Settings, peers: Peers) -> Blueprint:
@@ -30,35 +50,37 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
     api = Blueprint("data", __name__, url_prefix="/api/v1/data")
 
     @api.get("/coverage")
-    def coverage() -> ResponseReturnValue:
-        known = {k: v for k, v in request.args.items() if k in ("symbol", "timeframe")}
-        answer = peers.coverage(known)
-        return answer.content or {"scan_time": None, "series": None, "reason": answer.reason}
+    @endpoint(Shape(CoverageAnswer), query=CoverageQuery, problems=(UnknownSeries,))
+    def coverage(query: CoverageQuery) -> ResponseReturnValue:
+        """How many bars are expected and present, day by day, and why the others are not."""
+        answer = peers.coverage(query.model_dump(mode="json", exclude_none=True))
+        if answer.content is None:
+            return to_json(CoverageAnswer(None, None, answer.reason))
+        return to_json(coverage_answer(answer.content))
 
     @api.get("/<symbol>/<timeframe>")
-    def bars(symbol: str, timeframe: str) -> ResponseReturnValue:
-        wanted = request.args.get("format", "csv")
-        if wanted not in _FORMATS:
-            abort(400, f"format={wanted!r}: expected one of {', '.join(_FORMATS)}")
+    @endpoint(
+        Shape(None, ("text/csv", "application/json")),
+        query=BarsQuery,
+        problems=(UnknownSeries, MalformedFile),
+    )
+    def bars(query: BarsQuery, symbol: str, timeframe: str) -> ResponseReturnValue:
+        """The bars of a series that the store has."""
         if request.method == "HEAD":
-            return head_of_bars(settings, symbol, timeframe, wanted)
-        found = _load(settings, symbol, timeframe)
-        if wanted == "csv":
+            return head_of_bars(settings, symbol, timeframe, query.format)
+        found = _load(settings, symbol, timeframe, query)
+        if query.format == "csv":
             return _csv_response(found, f"{symbol}_{timeframe}.csv")
         return Response(_json_parts(found), mimetype="application/json")
 
     return api
 
 
-def _load(settings: Settings, symbol: str, timeframe: str) -> DataFrame:
+def _load(settings: Settings, symbol: str, timeframe: str, query: BarsQuery) -> DataFrame:
     from ktrdr.data.data_manager import DataManager  # noqa: PLC0415 - 100 MiB that few requests need
 
-    return DataManager(settings).load(symbol, timeframe, start=_time("start"), end=_time("end"))
-
-
-def _time(name: str) -> str | None:
-    """A time in the query, where an unescaped `+` of its zone has become a space."""
-    return _BARE_ZONE.sub("+", request.args.get(name, "")) or None
+    start, end = moment(query.start), moment(query.end)
+    return DataManager(settings).load(symbol, timeframe, start=start, end=end)
 
 
 def _csv_response(found: DataFrame, name: str) -> Response:

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, abort, request
+from typing import Annotated
+
+from flask import Blueprint
 from flask.typing import ResponseReturnValue
+from pydantic import AfterValidator, Field, ValidationInfo
 
+from ktrdr.errors import PeerDown, StoreUnwritable, UnknownFill, UnknownSeries, WrongSource
 from ktrdr.health.peers import Peers
+from ktrdr.ipc.messages import FillAccepted, FillsCancelled
+from ktrdr.ipc.query import time_from_text
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.web.answers import FillsAnswer
+from ktrdr.web.endpoints import Shape, endpoint
+from ktrdr.web.parameters import Parameters, Symbol
 
-_PARAMETERS = ("symbol", "timeframe", "from")
-_LONGEST = 100
-"""Characters per value; the gap filler's socket accepts a few thousand in all."""
+
+def _time(text: str, _info: ValidationInfo) -> str:
+    time_from_text("from", text)
+    return text
+
+
+class FillsQuery(Parameters):
+    """Whose fills."""
+
+    symbol: Symbol | None = Field(None, description="only those of this symbol")
+
+
+class FillRequest(Parameters):
+    """The history that is requested."""
+
+    symbol: Symbol = Field(description="as in the name of the series' file")
+    timeframe: Timeframe = Field(description="the series' bar length")
+    since: Annotated[str, AfterValidator(_time)] = Field(
+        alias="from",
+        description="the first day",
+        json_schema_extra={"format": "date", "examples": ["2020-01-01"]},
+    )
 
 
 def fills_api(peers: Peers) -> Blueprint:
@@ -17,28 +46,34 @@ def fills_api(peers: Peers) -> Blueprint:
     api = Blueprint("fills", __name__, url_prefix="/api/v1/data/fills")
 
     @api.get("")
-    def fills() -> ResponseReturnValue:
-        answer = peers.fills_of(request.args.get("symbol"))
+    @endpoint(Shape(FillsAnswer), query=FillsQuery)
+    def fills(query: FillsQuery) -> ResponseReturnValue:
+        """The fills that were requested, and which series come next."""
+        answer = peers.fills_of(query.symbol)
         return answer.content or {"fills": None, "reason": answer.reason}
 
     @api.post("")
-    def request_fill() -> ResponseReturnValue:
-        return peers.request_fill(_requested()), 202
+    @endpoint(
+        Shape(FillAccepted),
+        status=202,
+        body=FillRequest,
+        problems=(UnknownSeries, WrongSource, PeerDown, StoreUnwritable),
+    )
+    def request_fill(body: FillRequest) -> ResponseReturnValue:
+        """Request older history of a series.
+
+        The values are JSON, a form, or in the query.
+        """
+        return peers.request_fill(body.model_dump(mode="json", by_alias=True)), 202
 
     @api.delete("/<int:number>")
-    def cancel(number: int) -> ResponseReturnValue:
+    @endpoint(
+        Shape(FillsCancelled),
+        problems=(UnknownFill, PeerDown, StoreUnwritable),
+        path={"number": {"type": "integer", "minimum": 0}},
+    )
+    def cancel_fill(number: int) -> ResponseReturnValue:
+        """Cancel a fill; what it has fetched stays."""
         return peers.cancel_fill(str(number))
 
     return api
-
-
-def _requested() -> dict[str, str]:
-    """The fill in the request: as JSON, as a form or in the query. Aborts if values are missing."""
-    values = request.get_json() if request.is_json else request.values
-    if not isinstance(values, dict):
-        abort(400, "expected an object with symbol, timeframe and from")
-    if missing := [name for name in _PARAMETERS if not isinstance(values.get(name), str)]:
-        abort(400, f"expected {', '.join(_PARAMETERS)} as texts; missing: {', '.join(missing)}")
-    if long := [name for name in _PARAMETERS if len(values[name]) > _LONGEST]:
-        abort(400, f"expected at most {_LONGEST} characters; longer: {', '.join(long)}")
-    return {name: values[name] for name in _PARAMETERS}

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, abort, current_app, request
+from typing import Any
+
+from flask import Blueprint, Response, current_app
+from pydantic import Field
 
 from ktrdr.health.peers import Peers
 from ktrdr.health.recorder import Recorder
 from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.messages import Json
+from ktrdr.web.answers import GridAnswer
+from ktrdr.web.endpoints import Shape, endpoint
 from ktrdr.web.fragments import Fragments
+from ktrdr.web.parameters import Parameters
 
-_PARAMETERS = ("from", "to")
+_DATE: dict[str, Any] = {"format": "date", "examples": ["2026-11-20"]}
 _LONGEST = 40
+
+
+class GridQuery(Parameters):
+    """Which days."""
+
+    first: str | None = Field(
+        None,
+        alias="from",
+        max_length=_LONGEST,
+        description="the first day",
+        json_schema_extra=_DATE,
+    )
+    last: str | None = Field(
+        None, alias="to", max_length=_LONGEST, description="the last day", json_schema_extra=_DATE
+    )
 
 
 def grid_api(peers: Peers, recorder: Recorder) -> Blueprint:
@@ -21,23 +43,29 @@ def grid_api(peers: Peers, recorder: Recorder) -> Blueprint:
     api = Blueprint("grid", __name__)
 
     def render(span: tuple[str, ...]) -> str:
-        known = {name: day for name, day in zip(_PARAMETERS, span, strict=True) if day}
+        known = {name: day for name, day in zip(GridQuery.names(), span, strict=True) if day}
         grid = peers.grid(known)
         past = recorder.known
         if grid.content is None and past is not None and past.grid is not None and not known:
             old = {"known_at": past.at.isoformat(), "reason": grid.reason}
             return current_app.json.dumps(to_json(past.grid) | old)
         if grid.content is None:
-            return current_app.json.dumps({"series": None, "reason": grid.reason})
-        return current_app.json.dumps(to_json(grid.content))
+            return _compact({"series": None, "reason": grid.reason})
+        return _compact(to_json(grid.content))
 
     grids = Fragments[tuple[str, ...]](render)
 
     @api.get("/api/v1/data/coverage/grid")
-    def grid() -> Response:
-        if unknown := [name for name in request.args if name not in _PARAMETERS]:
-            abort(400, f"unknown parameter {unknown[0]!r}: expected {', '.join(_PARAMETERS)}")
-        span = tuple(request.args.get(name, "")[:_LONGEST] for name in _PARAMETERS)
-        return grids.get(span).response("application/json")
+    @endpoint(
+        Shape(GridAnswer, headers={"ETag": "changes with the grid"}),
+        query=GridQuery,
+    )
+    def coverage_grid(query: GridQuery) -> Response:
+        """All series by trading day, a character a day; by default the last year."""
+        return grids.get((query.first or "", query.last or "")).response("application/json")
 
     return api
+
+
+def _compact(answer: Json) -> str:
+    return current_app.json.dumps(answer, separators=(",", ":"))

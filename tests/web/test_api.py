@@ -8,6 +8,7 @@ import pytest
 
 from ktrdr.errors import InvalidRequest, RequestFailed
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus, LastError, StoreTrouble
+from tests.played_peers import SERIES
 
 IB = "/api/v1/system/ib-status"
 FILLER = "/api/v1/system/gap-filler-status"
@@ -185,11 +186,32 @@ def test_a_scan_is_not_requested_by_reading(client, peers):
     assert peers.requested == []
 
 
-def test_coverage_is_passed_through(client, peers):
-    answer = client.get(COVERAGE, query_string={"symbol": "BRK B", "timeframe": "1m", "x": "1"})
+def test_coverage_is_of_what_was_requested(client, peers):
+    answer = client.get(COVERAGE, query_string={"symbol": "BRK B", "timeframe": "1m"})
 
-    assert answer.json == peers.coverage
+    assert answer.json["scan_time"] == "2026-11-20T21:00:00+00:00"
+    assert answer.json["reason"] is None
+    (series,) = answer.json["series"]
+    assert {name: series[name] for name in SERIES} == SERIES
     assert peers.requested == [{"what": "coverage", "symbol": "BRK B", "timeframe": "1m"}]
+
+
+def test_coverage_has_times_and_nothing_of_the_programs_own(client, peers):
+    gap = [1795186800, 1795188540, 30, "failed"]  # 2026-11-20 15:00 and 15:29
+    entry = SERIES | {"gaps": [gap], "key": [4711, 1795188540000000000, 815]}
+    peers.coverage = {"scan_time": None, "series": [entry]}
+
+    (series,) = client.get(COVERAGE).json["series"]
+
+    assert "key" not in series
+    assert series["gaps"] == [
+        {
+            "first": "2026-11-20T15:00:00+00:00",
+            "last": "2026-11-20T15:29:00+00:00",
+            "bars": 30,
+            "reason": "failed",
+        }
+    ]
 
 
 def test_coverage_is_null_without_a_gap_filler(client):
@@ -201,12 +223,12 @@ def test_coverage_is_null_without_a_gap_filler(client):
 
 
 def test_a_wrong_query_about_coverage_is_the_clients_error(client, peers):
-    peers.coverage = InvalidRequest("timeframe=2m: expected one of 1m 5m 15m")
+    peers.coverage = InvalidRequest("symbol=NOPE: expected one of the store")
 
-    answer = client.get(COVERAGE, query_string={"timeframe": "2m"})
+    answer = client.get(COVERAGE, query_string={"symbol": "NOPE"})
 
     assert answer.status_code == 400
-    assert answer.json["reason"] == "timeframe=2m: expected one of 1m 5m 15m"
+    assert answer.json["reason"] == "symbol=NOPE: expected one of the store"
 
 
 def test_it_is_alive_whatever_else_is_not(client):

@@ -15,7 +15,7 @@ ASKED = {"symbol": "AAPL", "timeframe": "1m", "from": "2015-01-01"}
 
 def test_fills_are_passed_through(client, peers):
     assert client.get(FILLS).json == peers.fills
-    client.get(f"{FILLS}?symbol=BRK B&x=1")
+    client.get(f"{FILLS}?symbol=BRK B")
     assert peers.requested == [{"what": "fills"}, {"what": "fills", "symbol": "BRK B"}]
 
 

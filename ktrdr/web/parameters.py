@@ -1,0 +1,148 @@
+"""Parameters of the API: which there are, and their values as types. Answers no request.
+
+An unknown one is refused, since a misspelt filter that is ignored gives the answer to another
+question. An empty one is as good as none, for that is what HTML's forms send.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from werkzeug.datastructures import MultiDict
+
+from ktrdr.errors import InvalidRequest
+from ktrdr.escapes import visible
+from ktrdr.ipc.query import expect_text
+from ktrdr.market.instruments import check_symbol
+
+Q = TypeVar("Q", bound="Parameters")
+
+_EXAMPLE = "2026-11-20 or 2026-11-20T14:30:00+00:00"
+_BARE_ZONE = re.compile(r"(?<=:\d\d) (?=\d\d:\d\d$)")
+_LONGEST = 100
+"""Characters of a text; the programs' sockets accept a few thousand in all."""
+
+
+class Parameters(BaseModel):
+    """The parameters of one endpoint, each with its type, default and meaning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """As they are written in a query."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+def _whole(text: Any) -> Any:
+    """Digits as a number; Python's and pydantic's reading would accept `1_0` too."""
+    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
+        raise ValueError
+    return int(text)
+
+
+def _seconds(text: Any, info: ValidationInfo) -> Any:
+    """UTC seconds of a date or time; no bar starts before the next whole one."""
+    spelled = _BARE_ZONE.sub("+", text) if isinstance(text, str) else ""
+    try:
+        found = datetime.fromisoformat(spelled)
+        return math.ceil((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        raise ValueError(_expected(info.field_name or "", text, _A_TIME)) from None
+
+
+_A_TIME = f"a date or time such as {_EXAMPLE}"
+
+DIGITS = BeforeValidator(_whole)
+"""For numbers: only digits are one."""
+Moment = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date"},
+                {"type": "string", "format": "date-time"},
+            ],
+            "examples": ["2026-11-20", "2026-11-20T14:30:00+00:00"],
+        }
+    ),
+]
+"""A date or time in ISO 8601, without a zone in UTC; as UTC seconds."""
+Symbol = Annotated[str, AfterValidator(check_symbol), Field(max_length=_LONGEST)]
+"""As it is in a file's name."""
+
+
+def read_query(shape: type[Q] | None, given: MultiDict[str, str]) -> Q | None:
+    """The parameters of a query. InvalidRequest names what is unknown, doubled or wrong."""
+    names = shape.names() if shape else []
+    refuse_unknown("parameter", given, names)
+    if doubled := [name for name in given if len(given.getlist(name)) > 1]:
+        raise InvalidRequest(f"parameter {doubled[0]!r} is there more than once: expected one")
+    return read(shape, {k: v for k, v in given.items() if v}) if shape else None
+
+
+def read(shape: type[Q], given: Mapping[str, Any]) -> Q:
+    """The parameters with these values. InvalidRequest names the first that is wrong."""
+    expect_text({name: str(value) for name, value in given.items()})
+    try:
+        return shape.model_validate(dict(given))
+    except ValidationError as error:
+        raise InvalidRequest(_words(shape, error)) from None
+
+
+def refuse_unknown(kind: str, given: Iterable[str], names: Collection[str]) -> None:
+    """InvalidRequest: one of the given names is none of `names`; the hint has the nearest one."""
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name.lower(), names, 1)
+            known = ", ".join(names) or "none"
+            raise InvalidRequest(
+                f"unknown {kind} {visible(name[:_LONGEST])!r}: expected {known}",
+                hint=f"did you mean {near[0]}?" if near else "",
+            )
+
+
+def _words(shape: type[Parameters], error: ValidationError) -> str:
+    """The first error in words, with what the schema allows."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if reason := str(first.get("ctx", {}).get("error", "")):  # of our own checks
+        return reason
+    schema = shape.model_json_schema()
+    return _expected(name, first["input"], allowed(schema["properties"][name], schema))
+
+
+def _expected(name: str, value: object, what: str) -> str:
+    return f"{name}={visible(str(value)[:_LONGEST])!r}: expected {what}"
+
+
+def allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    while "$ref" in schema or "anyOf" in schema or "allOf" in schema:
+        chosen = schema.get("anyOf") or schema.get("allOf") or [schema]
+        schema = chosen[0]
+        if "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if schema.get("type") == "integer":
+        most = f" to {schema['maximum']}" if "maximum" in schema else " on"
+        return f"a whole number from {schema.get('minimum', 0)}{most}"
+    longest = f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
+    return f"a text{longest}"
