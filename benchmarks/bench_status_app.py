@@ -1,0 +1,485 @@
+"""How the status app serves: while a fill runs, to fifty tabs, at 500 series, and to idle clients.
+
+`speed`: the answers of ib-status at a steady rate while the simulated group fills ten years, beside
+an app of three lines on the same server, and what that costs the fill. `tabs`: fifty open tabs
+beside one. `sizes`: the first page, a poll, the grid. `idle`: an answer while 500 connections hang.
+Prints a table and a line of JSON for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gzip
+import http.client
+import itertools
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+from bench_grid import NOW, schedule_of, state_of
+from bench_memory import HEADER, free_port, group
+
+from ktrdr.config.settings import load_settings
+from ktrdr.errors import PeerDown
+from ktrdr.gap_filler.coverage_grid import CoverageGrids
+from ktrdr.gap_filler.report import StoreSnapshot
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.codec import to_text
+from ktrdr.ipc.messages import (
+    ConnectionStatus,
+    GapFillerStatus,
+    SeriesStatus,
+    StoreCoverage,
+)
+from ktrdr.ipc.server import Handler, LocalServer
+from ktrdr.store.csv_store import CsvStore
+
+STATUS = "/api/v1/system/ib-status"
+GRID = "/api/v1/data/coverage/grid"
+LIVE = "/live/overview"
+SERIES, DAYS = 500, 365
+CLIENTS = 20
+YARDSTICK = """
+import sys
+from flask import Flask
+from waitress import serve
+app = Flask("yardstick")
+app.get("/api/v1/system/ib-status")(lambda: {"connected": True})
+serve(app, host="127.0.0.1", port=int(sys.argv[1]), threads=32)
+"""
+
+
+def get(port: int, path: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+    """Status, headers and body of one answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+    finally:
+        connection.close()
+
+
+def wait_for(port: int, path: str, timeout_s: float = 60) -> None:
+    """Until it is answered."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            get(port, path)
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"nobody answers at port {port}")
+
+
+# Speed: a steady rate of requests, whatever the answers take.
+
+
+def load(port: int, rate: float, seconds: float) -> list[float]:
+    """Milliseconds of each answer, from the moment at which its request was due."""
+    begin, turns = time.monotonic() + 0.2, itertools.count()
+
+    def client() -> list[float]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        took = []
+        while (due := begin + next(turns) / rate) < begin + seconds:
+            time.sleep(max(0.0, due - time.monotonic()))
+            connection.request("GET", STATUS)
+            connection.getresponse().read()
+            took.append(1000 * (time.monotonic() - due))
+        connection.close()
+        return took
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        running = [pool.submit(client) for _ in range(CLIENTS)]
+        return [ms for one in running for ms in one.result()]
+
+
+def percentiles(took: list[float]) -> dict[str, float]:
+    """The median, and what one in a hundred takes longer than."""
+    ordered = sorted(took)
+    return {
+        "requests": len(took),
+        "p50_ms": round(statistics.median(ordered), 1),
+        "p99_ms": round(ordered[int(len(ordered) * 0.99)], 1),
+    }
+
+
+@contextlib.contextmanager
+def yardstick() -> Iterator[int]:
+    """An app of three lines, on the same server in a process of its own."""
+    port = free_port()
+    with subprocess.Popen([sys.executable, "-c", YARDSTICK, str(port)]) as process:
+        try:
+            wait_for(port, STATUS)
+            yield port
+        finally:
+            process.terminate()
+
+
+def bars_added(filler: LocalClient) -> int:
+    """Bars that the gap filler has written since its start."""
+    added: int = filler.get("/status")["bars_added"]
+    return added
+
+
+def fill_rate(filler: LocalClient, seconds: float) -> float:
+    """Bars a second, over that time."""
+    before, began = bars_added(filler), time.monotonic()
+    time.sleep(seconds)
+    return (bars_added(filler) - before) / (time.monotonic() - began)
+
+
+def start_fill(filler: LocalClient) -> None:
+    """Ten years of minutes, and wait until they come."""
+    until = time.monotonic() + 120
+    wanted = {"symbol": "AAPL", "timeframe": "1m", "from": "2010-01-01"}
+    while time.monotonic() < until:
+        with contextlib.suppress(PeerDown):
+            filler.post("/fill", **wanted)
+            break
+        time.sleep(0.5)
+    while time.monotonic() < until:
+        if fill_rate(filler, 2) > 0:
+            return
+    raise SystemExit(f"no bar is filled: {filler.get('/status')}")
+
+
+def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
+    """With and without requests by turns, so that both see the same machine."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    quiet, loaded = [], []
+    with tempfile.TemporaryDirectory(prefix="ktrdr-bench-") as scratch, yardstick() as other:
+        (Path(scratch) / "data").mkdir()
+        (Path(scratch) / "data" / "AAPL_1m.csv").write_text(HEADER)
+        with group(Path(scratch)) as (settings, _):
+            wait_for(settings.ktrdr_status_port, "/healthz")
+            filler = LocalClient(settings.gap_filler_socket, "gap-filler")
+            start_fill(filler)
+            for _ in range(rounds):
+                quiet.append(fill_rate(filler, seconds))
+                before, began = bars_added(filler), time.monotonic()
+                ours += load(settings.ktrdr_status_port, rate, seconds)
+                loaded.append((bars_added(filler) - before) / (time.monotonic() - began))
+                theirs += load(other, rate, seconds)
+    slower = 100 * (1 - statistics.median(loaded) / statistics.median(quiet))
+    return {
+        "ib_status": percentiles(ours),
+        "yardstick": percentiles(theirs),
+        "bars_per_s": [round(statistics.median(found)) for found in (quiet, loaded)],
+        "fill_slower_percent": round(slower, 1),
+    }
+
+
+# The status app alone, beside peers that answer for a store of 500 series.
+
+
+def connection_status() -> ConnectionStatus:
+    """A connection that is well."""
+    now = datetime.now(UTC)
+    return ConnectionStatus(
+        connected=True,
+        state="connected",
+        gateway="simulated",
+        host="127.0.0.1",
+        port=4102,
+        client_id=1,
+        server_version=178,
+        last_connect_time=now - timedelta(hours=3),
+        last_disconnect_time=None,
+        last_answer_time=now,
+        connection_attempts=1,
+        failed_attempts=0,
+        next_retry_time=None,
+        requests_open=0,
+        requests_answered=48_213,
+        last_error=None,
+    )
+
+
+def filler_status(folder: Path) -> GapFillerStatus:
+    """A gap filler that has done its work."""
+    now = datetime.now(UTC)
+    return GapFillerStatus(
+        running=True,
+        state="idle",
+        reason="",
+        source="simulated",
+        data_dir=str(folder),
+        check_interval_s=300,
+        max_gap_age_days=30,
+        batch_symbols=5,
+        supported_timeframes=("1m", "5m", "15m", "30m", "1h", "4h", "1d"),
+        last_scan_time=now,
+        last_scan_id="ab12",
+        next_scan_time=now + timedelta(seconds=300),
+        series=SERIES,
+        series_current=SERIES,
+        gaps_detected=0,
+        gaps_filled=0,
+        gaps_failed=0,
+        series_blocked=0,
+        gaps_remaining=0,
+        unfillable={},
+        bars_added=0,
+        symbols_processed=0,
+        current=(),
+        eta_s=0.0,
+        eta_words="",
+        as_of=now,
+        counted_since=now,
+        series_states={},
+    )
+
+
+def series_status(number: int) -> SeriesStatus:
+    """A complete series."""
+    name, last = f"S{number:03}", datetime(2026, 11, 20, 21, tzinfo=UTC)
+    return SeriesStatus(name, "30m", f"{name}_30m.csv", "complete", None, last, 3263, 3263, 0)
+
+
+def filler_routes(folder: Path) -> dict[tuple[str, str], Handler]:
+    """The gap filler's answers; the grid is computed as it does it."""
+    schedule, store = schedule_of(DAYS), CsvStore(folder)
+    states = [state_of(number, schedule, store) for number in range(SERIES)]
+    known, grids = StoreSnapshot({one.series: one.snapshot for one in states}), CoverageGrids(30)
+    status = to_text(filler_status(folder))
+    listed = [series_status(number) for number in range(SERIES)]
+    coverage = to_text(StoreCoverage(listed, datetime.now(UTC)))
+
+    async def grid(_query: Mapping[str, str]) -> bytes:
+        return to_text(grids.grid(known, (None, None), NOW, is_held=False))
+
+    def always(answer: bytes) -> Handler:
+        async def handler(_query: Mapping[str, str]) -> bytes:
+            return answer
+
+        return handler
+
+    return {
+        ("GET", "/status"): always(status),
+        ("GET", "/coverage"): always(coverage),
+        ("GET", "/fills"): always(b'{"fills": []}'),
+        ("GET", "/grid"): grid,
+    }
+
+
+@contextlib.contextmanager
+def played(run_dir: Path, folder: Path) -> Iterator[None]:
+    """Both peers at their sockets, on a loop in a thread."""
+
+    async def status(_query: Mapping[str, str]) -> bytes:
+        return to_text(connection_status())
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    servers = [
+        LocalServer(run_dir / "ib-connection.sock", {("GET", "/status"): status}),
+        LocalServer(run_dir / "gap-filler.sock", filler_routes(folder)),
+    ]
+    for server in servers:
+        asyncio.run_coroutine_threadsafe(server.start(), loop).result()
+    try:
+        yield
+    finally:
+        for server in servers:
+            asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+@contextlib.contextmanager
+def status_app() -> Iterator[tuple[int, psutil.Process]]:
+    """The status app with its played peers; its port and process."""
+    with tempfile.TemporaryDirectory(prefix="ktrdr-bench-") as scratch:
+        run_dir, folder, port = Path(scratch) / "run", Path(scratch) / "data", free_port()
+        folder.mkdir()
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("KTRDR_", "IB_"))}
+        given = {"KTRDR_RUN_DIR": run_dir, "KTRDR_DATA_DIR": folder, "KTRDR_STATUS_PORT": port}
+        load_settings(_env_file=None, **{k.lower(): v for k, v in given.items()})
+        environment = kept | {name: str(value) for name, value in given.items()}
+        with (
+            played(run_dir, folder),
+            (Path(scratch) / "log").open("wb") as log,
+            subprocess.Popen(
+                [sys.executable, "-m", "ktrdr.web"], env=environment, stdout=log, stderr=log
+            ) as process,
+        ):
+            try:
+                wait_for(port, "/healthz")
+                yield port, psutil.Process(process.pid)
+            finally:
+                process.terminate()
+
+
+# Tabs: each requests what the first page does, with the tags of what it has.
+
+
+async def tab(port: int, until: float, begin_s: float) -> int:
+    """One open tab; the number of its requests. The connection is its own."""
+    await asyncio.sleep(begin_s)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    tags: dict[str, str] = {}
+    due = {LIVE: time.monotonic(), GRID: time.monotonic()}
+    count = 0
+    while (path := min(due, key=lambda one: due[one])) and due[path] < until:
+        await asyncio.sleep(max(0.0, due[path] - time.monotonic()))
+        have = f"If-None-Match: {tags[path]}\r\n" if path in tags else ""
+        accepted = "Host: localhost\r\nAccept-Encoding: gzip"
+        writer.write(f"GET {path} HTTP/1.1\r\n{accepted}\r\n{have}\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"Content-Length: (\d+)", head)
+        if length and " 304 " not in head.partition("\r\n")[0]:
+            await reader.readexactly(int(length[1]))
+        tag = re.search(r"Etag: (\S+)", head, re.IGNORECASE)
+        tags[path] = tag[1] if tag else ""
+        due[path] += 2 if path == LIVE else 3
+        count += 1
+    writer.close()
+    return count
+
+
+async def open_tabs(port: int, how_many: int, seconds: float) -> int:
+    """That many tabs, opened within two seconds; the number of their requests."""
+    until = time.monotonic() + seconds
+    running = [tab(port, until, 2 * n / how_many) for n in range(how_many)]
+    return sum(await asyncio.gather(*running))
+
+
+def tabs(seconds: float) -> dict[str, object]:
+    """CPU seconds and memory of the status app: nobody, one tab, fifty tabs."""
+    found: dict[str, object] = {"seconds": seconds}
+    with status_app() as (port, process):
+        asyncio.run(open_tabs(port, 50, 6))  # everything is imported and rendered once
+        for how_many in (0, 1, 50):
+            before, rss = process.cpu_times(), process.memory_info().rss
+            if how_many:
+                requests = asyncio.run(open_tabs(port, how_many, seconds))
+            else:
+                requests, _ = 0, time.sleep(seconds)
+            after = process.cpu_times()
+            cpu = after.user + after.system - before.user - before.system
+            grown = process.memory_info().rss - rss
+            found[f"{how_many}_tabs"] = {
+                "requests": requests,
+                "cpu_s": round(cpu, 2),
+                "grown_mib": round(grown / 2**20, 1),
+            }
+    return found
+
+
+# Sizes, and idle clients.
+
+
+def assets_of(html: bytes) -> set[str]:
+    """What a browser loads for a page."""
+    return set(re.findall(r'(?:src|href)="(/static/[^"]+)"', html.decode()))
+
+
+def sizes() -> dict[str, object]:
+    """Bytes, and milliseconds of the grid."""
+    with status_app() as (port, _):
+        html = get(port, "/")[2]
+        loaded = ["/", *sorted(assets_of(html))]
+        plain = {path: len(get(port, path)[2]) for path in loaded}
+        packed = {path: len(get(port, path, **{"Accept-Encoding": "gzip"})[2]) for path in loaded}
+        tag = get(port, LIVE)[1]["ETag"]
+        grid, times = b"", []
+        for _ in range(20):
+            time.sleep(1.1)  # what is rendered for all is older than that
+            began = time.perf_counter()
+            grid = get(port, GRID)[2]
+            times.append(1000 * (time.perf_counter() - began))
+        return {
+            "html": len(html),
+            "all": sum(plain.values()),
+            "all_gzip": sum(packed.values()),
+            "poll": len(poll(port, tag)),
+            "grid": len(grid),
+            "grid_gzip": len(gzip.compress(grid, 6)),
+            "grid_ms": round(statistics.median(times), 1),
+            "grid_most_ms": round(max(times), 1),
+        }
+
+
+def poll(port: int, tag: str) -> bytes:
+    """All that comes for a poll without a change."""
+    with socket.create_connection(("127.0.0.1", port), 10) as client:
+        head = f"GET {LIVE} HTTP/1.1\r\nHost: localhost\r\nIf-None-Match: {tag}\r\n\r\n"
+        client.sendall(head.encode())
+        answer = client.recv(65536)
+    if b" 304 " not in answer.split(b"\r\n")[0]:
+        raise SystemExit(f"the page has changed: {answer[:200]!r}")
+    return answer
+
+
+def idle(how_many: int) -> dict[str, object]:
+    """Milliseconds of an answer while connections hang that request nothing."""
+    with status_app() as (port, _), contextlib.ExitStack() as open_ones:
+        alone = min(_answer_ms(port) for _ in range(20))
+        for _ in range(how_many):
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+        took = [_answer_ms(port) for _ in range(20)]
+    return {
+        "idle": how_many,
+        "alone_ms": round(alone, 1),
+        "median_ms": round(statistics.median(took), 1),
+        "most_ms": round(max(took), 1),
+    }
+
+
+def _answer_ms(port: int) -> float:
+    began = time.perf_counter()
+    get(port, "/healthz")
+    return 1000 * (time.perf_counter() - began)
+
+
+PARTS = ("speed", "tabs", "sizes", "idle")
+TARGETS = {
+    "speed": "p99 <= 25 ms at 200 requests/s, the fill slower by <= 5 %",
+    "tabs": "CPU of 50 tabs <= 1.3 x that of one, memory flat",
+    "sizes": "html <= 30 KB, all <= 150 KB, 50 KB packed; poll <= 300; grid <= 200 KB, 150 ms",
+    "idle": "as if they were not there",
+}
+
+
+def main() -> None:
+    """Measure the parts that are wanted."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=PARTS, help=", ".join(PARTS))
+    parser.add_argument("--rate", type=float, default=200, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=15, help="of each round of `speed`")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--tab-seconds", type=float, default=600, help="for which tabs are open")
+    given = parser.parse_args()
+    measures = {
+        "speed": lambda: speed(given.rate, given.seconds, given.rounds),
+        "tabs": lambda: tabs(given.tab_seconds),
+        "sizes": sizes,
+        "idle": lambda: idle(500),
+    }
+    for part in given.parts:
+        found = measures[part]()
+        print(f"{part}: target {TARGETS[part]}")
+        for name, value in found.items():
+            print(f"  {name:20} {value}")
+        print(json.dumps({part: found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
