@@ -13,7 +13,7 @@ from typing import Any
 
 from waitress.channel import HTTPChannel  # type: ignore[import-untyped]
 from waitress.parser import HTTPRequestParser, ParsingError  # type: ignore[import-untyped]
-from waitress.task import ErrorTask  # type: ignore[import-untyped]
+from waitress.task import ErrorTask, WSGITask  # type: ignore[import-untyped]
 from waitress.utilities import Error, RequestHeaderFieldsTooLarge  # type: ignore[import-untyped]
 
 from ktrdr.web.connection_limits import Limits, client_of
@@ -79,6 +79,16 @@ class _Request(HTTPRequestParser):  # type: ignore[misc]
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
 
 
+class _Answer(WSGITask):  # type: ignore[misc]
+    """The application's answer. waitress would close the connection after each 304."""
+
+    def set_close_on_finish(self) -> None:
+        """Close the connection after it, unless it has no body, and the client keeps it open."""
+        wants_it_closed = self.request.headers.get("CONNECTION", "").lower() == "close"
+        if self.has_body or wants_it_closed or self.version != "1.1":
+            super().set_close_on_finish()
+
+
 class _Refusal(ErrorTask):  # type: ignore[misc]
     """The answer to a request that never reaches the application: problem details."""
 
@@ -105,6 +115,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
     """waitress's connection, with deadlines and polite refusals."""
 
     parser_class = _Request
+    task_class = _Answer
     error_task_class = _Refusal
     waits_since = 0.0
     """When it last had nothing to do: it was opened, or a request was answered."""

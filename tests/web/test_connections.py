@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import resource
 import select
 import socket
@@ -39,6 +40,13 @@ def sent(site, request: bytes) -> tuple[int, dict[str, str], bytes]:
         answer = http.client.HTTPResponse(client)
         answer.begin()
         return answer.status, dict(answer.headers), answer.read()
+
+
+def read_head(answers) -> tuple[bytes, int]:
+    """An answer's first line and headers, and the length of its body."""
+    head = b"".join(iter(answers.readline, b"\r\n"))
+    length = re.search(rb"Content-Length: (\d+)", head)
+    return head, int(length[1]) if length else 0
 
 
 def keep_sending(client: socket.socket, data: bytes) -> None:
@@ -139,6 +147,33 @@ def test_a_connection_serves_many_requests(site):
             client.request("GET", "/healthz")
             assert json.loads(client.getresponse().read()) == {"alive": True}
         client.close()
+
+
+def test_a_connection_is_kept_after_an_answer_without_a_body(site):
+    with listening(site), connect(site) as client:
+        answers = client.makefile("rb")
+        client.sendall(request(b"GET /static/page.css HTTP/1.1"))
+        head, length = read_head(answers)
+        assert len(answers.read(length)) == length > 1000
+        have = b"If-None-Match: " + re.search(rb"(?i)etag: (\S+)", head)[1]
+        for _ in range(3):
+            client.sendall(request(b"GET /static/page.css HTTP/1.1", have))
+            assert read_head(answers)[0].startswith(b"HTTP/1.1 304 ")
+            client.sendall(request(b"OPTIONS / HTTP/1.1"))
+            assert read_head(answers)[0].startswith(b"HTTP/1.1 204 ")
+
+
+@pytest.mark.parametrize(
+    ("first", "headers"),
+    [
+        (b"OPTIONS / HTTP/1.1", [b"Connection: close"]),
+        (b"OPTIONS / HTTP/1.0", []),
+    ],
+)
+def test_who_wants_it_closed_has_it_closed(site, first, headers):
+    with listening(site), connect(site) as client:
+        client.sendall(request(first, *headers))
+        assert b"Connection: close\r\n" in client.makefile("rb").read()
 
 
 LONG = b"X-Long: " + b"y" * 300_000
