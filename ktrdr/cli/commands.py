@@ -23,6 +23,24 @@ class _Commands(CommandTable):
             "Show each series: bars expected, bars there, and why the others are not.",
             _LOOK,
         ),
+        "coverage": Place(
+            "coverage",
+            "coverage",
+            "Show the state of each trading day of each series, as a heat map.",
+            _LOOK,
+        ),
+        "logs": Place(
+            "logs",
+            "logs",
+            "Show the last lines of the programs' logs, and with -f those that come.",
+            _LOOK,
+        ),
+        "config": Place(
+            "config",
+            "config",
+            "Show the settings that are in force, and where each is from.",
+            _LOOK,
+        ),
         "watch": Place("watch", "watch", "The series that are kept complete.", _KEEP),
         "contract": Place(
             "contract", "contract", "Show which contracts a symbol may stand for.", _KEEP
@@ -35,6 +53,15 @@ class _Commands(CommandTable):
         "show": Place("bars", "show", "Print the bars of a series as CSV.", _READ),
         "export": Place("bars", "export", "Write bars into a Parquet or Feather file.", _READ),
         "check": Place("check", "check", "Read the whole store and report what is broken.", _READ),
+        "up": Place(
+            "group_scripts",
+            "up",
+            "Start the group, or restart it with changed settings: ./scripts/up, from any folder.",
+            _RUN,
+        ),
+        "down": Place(
+            "group_scripts", "down", "Stop the group: ./scripts/down, from any folder.", _RUN
+        ),
         "ctl": Place(
             "supervisorctl",
             "ctl",
