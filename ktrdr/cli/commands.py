@@ -53,6 +53,12 @@ class _Commands(CommandTable):
         "show": Place("bars", "show", "Print the bars of a series as CSV.", _READ),
         "export": Place("bars", "export", "Write bars into a Parquet or Feather file.", _READ),
         "check": Place("check", "check", "Read the whole store and report what is broken.", _READ),
+        "init": Place(
+            "init",
+            "init",
+            "Choose the gateway: find it, test the connection, and write it into `.env`.",
+            _RUN,
+        ),
         "up": Place(
             "group_scripts",
             "up",

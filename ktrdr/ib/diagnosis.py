@@ -81,6 +81,16 @@ def diagnose(facts: Facts) -> list[Finding]:
     return [Finding(f"no data yet ({status.state}): {why}", "check again in a minute"), *found]
 
 
+def diagnose_port(facts: Facts) -> list[Finding]:
+    """The findings from the port alone, before there is a group; never empty."""
+    return [*_of_the_port(facts)] or [
+        Finding(
+            f"{facts.where} answers as a gateway does (protocol {facts.probe.version})",
+            is_trouble=False,
+        )
+    ]
+
+
 def _awaited(status: ConnectionStatus) -> Finding:
     if status.expected_kind == "log_out":
         return Finding(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from ktrdr.config.callers import is_loopback
 from ktrdr.config.settings import Settings
@@ -11,6 +12,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.forwarder import report
 from ktrdr.ib import port_probe
 from ktrdr.ib.diagnosis import Facts
+from ktrdr.ib.port_state import PortProbe
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import ConnectionStatus, TrialResult
 
@@ -41,6 +43,33 @@ def gather_facts(settings: Settings) -> Facts:
         trial=trial,
         forwarding="" if forwarding is None else f"port {forwarding.port} on {forwarding.takes}",
         forwarding_troubles=() if forwarding is None else _troubles(forwarding),
+    )
+
+
+def probe_ports(host: str, ports: Sequence[int]) -> dict[int, PortProbe]:
+    """One handshake with each port of a host, all at once. No log-in, and no client id is taken."""
+
+    async def probe_all() -> list[PortProbe]:
+        return await asyncio.gather(*(port_probe.probe(host, port, _PROBE_S) for port in ports))
+
+    return dict(zip(ports, asyncio.run(probe_all()), strict=True))
+
+
+def facts_of_port(host: str, port: int, probe: PortProbe, *, is_forwarded: bool) -> Facts:
+    """The facts about a port, where there is no group yet."""
+    return Facts(
+        host=host,
+        port=port,
+        is_simulated=False,
+        is_this_machine=is_loopback(host),
+        is_forwarded=is_forwarded or host == _DOCKERS_HOST,
+        first_client_id=1,
+        probe=probe,
+        status=None,
+        why_silent="",
+        trial=TrialResult(None, None, "", "", "", ""),
+        forwarding="",
+        forwarding_troubles=(),
     )
 
 
