@@ -15,14 +15,14 @@ TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 
 
 def complete_symbol(incomplete: str) -> list[tuple[str, str]]:
-    """The store's symbols that begin so, in capitals or not, with their timeframes."""
+    """The store's symbols that begin so, with their timeframes."""
     by_symbol: dict[str, list[str]] = {}
     for one in _stored():
         by_symbol.setdefault(one.symbol, []).append(one.timeframe.value)
     return [
         (symbol, " ".join(sorted(timeframes, key=TIMEFRAMES.index)))
         for symbol, timeframes in sorted(by_symbol.items())
-        if symbol.startswith(incomplete.upper())
+        if symbol.startswith(incomplete)
     ]
 
 
