@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import unescape
 
 import pytest
@@ -44,6 +44,12 @@ def test_an_outage_over_midnight_is_of_both_days():
         ("2026-11-20", "trouble", 75.0, 25.0),
         ("2026-11-21", "trouble", 0.0, 25.0),
     ]
+
+
+def test_one_of_a_second_is_drawn_all_the_same():
+    start = at(20, "12:00")
+    days = strip(history(outage(start, start + timedelta(seconds=1))))
+    assert [(m.begin, m.length) for d in days for m in d.outages] == [(50.0, 0.1)]
 
 
 def test_one_that_goes_on_ends_now():

@@ -115,7 +115,8 @@ def _query(series: Series, wanted: SeriesWanted, more: Mapping[str, str]) -> dic
 def _row(series: Series, change: SeriesChange) -> Row:
     tone = "good" if change.outcome in _READY else "warn" if change.candidates else "bad"
     contract = change.candidates[0] if len(change.candidates) == 1 else None
-    return Row(series, _message(change), tone, change.hint, contract)
+    hint = "" if change.candidates else change.hint  # the candidates follow, each with a button
+    return Row(series, _message(change), tone, hint, contract)
 
 
 def _message(change: SeriesChange) -> str:

@@ -12,6 +12,8 @@ from ktrdr.web import words
 
 DAYS = 30
 _DAY = timedelta(days=1)
+_LEAST = 0.1
+"""Percent: what has no height is not drawn at all."""
 _NAMED = 4
 """Outages of a day that its label names."""
 
@@ -110,7 +112,7 @@ def _touches(span: tuple[datetime, datetime], begin: datetime) -> bool:
 
 def _mark(kind: str, span: tuple[datetime, datetime], begin: datetime) -> Mark:
     first, last = max(span[0], begin), min(span[1], begin + _DAY)
-    return Mark(kind, _percent(first - begin), _percent(last - first))
+    return Mark(kind, _percent(first - begin), max(_LEAST, _percent(last - first)))
 
 
 def _percent(part: timedelta) -> float:

@@ -2,6 +2,7 @@
 "use strict";
 
 const USAGE = document.getElementById("usage");
+const LEAST_S = 3600;
 const RENEWED_MS = 60_000;
 const HEIGHT = 96;
 
@@ -25,7 +26,7 @@ function options(title, restarts, width) {
     title, width, height: HEIGHT,
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     cursor: { sync: { key: "usage" }, drag: { x: false, y: false }, y: false },
-    scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, low ?? 0, 1) * 1.05] } },
+    scales: { x: { range: (_, first, last) => [Math.min(first, last - LEAST_S), last] }, y: { range: (_, low, high) => [0, Math.max(high ?? 0, low ?? 0, 1) * 1.05] } },
     axes: [{ ...axis, size: 24, space: 60, values: (_, splits) => splits.map(timeOfDay) }, { ...axis, size: 44, space: 25 }],
     series: [
       { value: (_, seconds) => (seconds === null ? "–" : exact(seconds)) },
