@@ -56,6 +56,11 @@ class Known:
     series: list[SeriesStatus]
     grid: CoverageGrid | None
 
+    def find(self, symbol: str, timeframe: str) -> SeriesStatus | None:
+        """One series; None: it was not there."""
+        named = (one for one in self.series if one.symbol == symbol)
+        return next((one for one in named if one.timeframe == timeframe), None)
+
 
 class Recorder:
     """Records one group. `step` and `run` are for one thread."""

@@ -49,6 +49,14 @@ def test_they_can_be_searched(restarted):
     assert "was filling" in restarted.get("/?q=AAPL").text
 
 
+def test_a_series_page_has_its_last_known_facts_marked_as_old(restarted):
+    text = text_of(restarted.get("/series/AAPL/1m").text)
+    assert "OLD: as it was 2026-11-18 11:06:40 UTC" in text
+    assert "State was filling Bars 380 of 390 expected (97.4 %)" in text
+    assert "Missing 8 to be fetched, 2 without trades, verified" in text
+    assert "OLD" not in restarted.get("/series/MSFT/1m").text
+
+
 def test_the_last_known_days_are_drawn_with_their_age(restarted, played):
     answer = restarted.get(GRID).json
     assert answer["series"] == played.grid["series"]

@@ -147,7 +147,15 @@ def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
     found = find_series(site.system, snapshot, symbol, timeframe)
     one = found.content
     if one is None:
-        return {"found": found, "symbol": symbol, "timeframe": timeframe}
+        past = site.recorder.known
+        old = past.find(symbol, timeframe) if past else None
+        return {
+            "found": found,
+            "symbol": symbol,
+            "timeframe": timeframe,
+            "old": old,
+            "known_at": past.at if past else None,
+        }
     return {
         "found": found,
         "symbol": one.symbol,
