@@ -16,6 +16,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import PIPE
+from xmlrpc.client import Fault
+from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler
 
 import pytest
 from flask.testing import FlaskClient
@@ -233,6 +235,61 @@ def pretended(run_dir: Path, *names: str) -> Iterator[None]:
         for name in names:
             (run_dir / f"{name}.pid").unlink()
         process.communicate(b"\n")
+
+
+class Supervisor:
+    """Plays supervisord for `supervised`."""
+
+    def __init__(self, states: Mapping[str, tuple[str, int]]) -> None:
+        self.states = states
+        self.called: list[tuple[object, ...]] = []
+        self.fault: Fault | None = None
+
+    def answer(self, method: str, arguments: tuple[object, ...]) -> object:
+        name = method.removeprefix("supervisor.")
+        if name == "getAllProcessInfo":
+            return [
+                {"name": one, "statename": state, "pid": pid, "start": 1}
+                for one, (state, pid) in self.states.items()
+            ]
+        self.called.append((name, *arguments))
+        if self.fault:
+            raise self.fault
+        return True
+
+
+@contextlib.contextmanager
+def supervised(path: Path, states: Mapping[str, tuple[str, int]]) -> Iterator[Supervisor]:
+    """supervisord at its socket, with programs in these states (and their pids)."""
+    played = Supervisor(states)
+
+    class Handler(SimpleXMLRPCRequestHandler):
+        rpc_paths = ("/", "/RPC2")
+        disable_nagle_algorithm = False
+
+        def address_string(self) -> str:
+            return "a Unix socket"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(socketserver.ThreadingUnixStreamServer, SimpleXMLRPCDispatcher):
+        logRequests = False  # noqa: N815 - xmlrpc's name
+
+        def __init__(self) -> None:
+            SimpleXMLRPCDispatcher.__init__(self)
+            socketserver.ThreadingUnixStreamServer.__init__(self, str(path), Handler)
+
+        def _dispatch(self, method: str, params: tuple[object, ...]) -> object:
+            return played.answer(method, params)
+
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield played
+        server.shutdown()
+        thread.join()
+    path.unlink()
 
 
 @contextlib.contextmanager

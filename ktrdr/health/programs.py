@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -94,7 +94,7 @@ class Programs:
         else:
             found = self._measure(name, RUNNING, self._pid_from_file(name))
         if found is not None:
-            return found
+            return replace(found, is_supervised=supervised is not None)
         if supervised:
             return _ended(name, supervised)
         return Program(name, STOPPED, is_supervised=False)

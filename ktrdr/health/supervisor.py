@@ -1,4 +1,4 @@
-"""The state of supervisord's programs, over XML-RPC. Starts and stops nothing."""
+"""The programs of supervisord, over XML-RPC: their state, and how they are started and stopped."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from ktrdr.config.running_group import FOLDER, running_group
-from ktrdr.errors import Misconfigured
+from ktrdr.errors import InvalidRequest, Misconfigured, PeerDown
 from ktrdr.unix_http import HTTP_ERRORS, UnixConnection
 
+ACTIONS = ("start", "stop", "restart")
+"""What may be done to a program."""
+
 _TIMEOUT_S = 1.0
+_CONTROL_TIMEOUT_S = 5.0
+_NOTHING_TO_DO = (60, 70)
+"""supervisord's faults: it is started already, or not running."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,34 @@ def query_supervisor(path: Path, timeout_s: float = _TIMEOUT_S) -> dict[str, Sup
         return _read(proxy.supervisor.getAllProcessInfo())
     except (*HTTP_ERRORS, xmlrpc.client.Error, ExpatError):
         return {}
+    finally:
+        transport.close()
+
+
+def control(path: Path, name: str, action: str) -> None:
+    """Do one of ACTIONS to a program; the end of it is not waited for.
+
+    A program that is restarted is told to end, and supervisord starts whatever has ended: so the
+    one that asks may be restarted too. InvalidRequest: supervisord refused. PeerDown: it does not
+    answer.
+    """
+    transport = UnixTransport(path, _CONTROL_TIMEOUT_S)
+    try:
+        supervisor = xmlrpc.client.ServerProxy("http://localhost", transport=transport).supervisor
+        if action == "start":
+            supervisor.startProcess(name, False)
+        elif action == "stop":
+            supervisor.stopProcess(name, False)
+        else:
+            supervisor.signalProcess(name, "TERM")
+    except xmlrpc.client.Fault as fault:
+        if action == "restart" or fault.faultCode not in _NOTHING_TO_DO:
+            raise InvalidRequest(
+                f"supervisord does not {action} {name}: {fault.faultString}",
+                hint=f".venv/bin/supervisorctl status {name} shows its state",
+            ) from fault
+    except (*HTTP_ERRORS, xmlrpc.client.Error, ExpatError) as error:
+        raise PeerDown("supervisord does not answer", hint="./scripts/up starts it") from error
     finally:
         transport.close()
 

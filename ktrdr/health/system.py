@@ -12,6 +12,7 @@ from ktrdr.forwarder import report
 from ktrdr.health.latest import Latest
 from ktrdr.health.peers import Answer, Peers
 from ktrdr.health.programs import Programs
+from ktrdr.health.supervisor import control
 from ktrdr.health.verdict import Service, Verdict, judge, services
 from ktrdr.ipc.messages import ConnectionStatus, FillList, FillStatus, GapFillerStatus, SeriesStatus
 
@@ -42,6 +43,7 @@ class System:
         self.settings = settings
         self.peers = Peers(settings)
         self._programs = Latest(Programs(settings.run_dir, supervisor_socket, own).read, _FRESH_S)
+        self._supervisor_socket = supervisor_socket
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="fetch")
 
     def snapshot(self) -> Snapshot:
@@ -61,6 +63,11 @@ class System:
         )
         verdict = judge(found, connection, gap_filler, self.settings, now, forwarding)
         return Snapshot(now, connection, gap_filler, found, verdict, forwarding)
+
+    def control(self, program: str, action: str) -> None:
+        """Start, stop or restart a program of the group; raises as `supervisor.control`."""
+        control(self._supervisor_socket, program, action)
+        self._programs.forget()
 
     def series(self, snapshot: Snapshot) -> Answer[list[SeriesStatus]]:
         """The series; not requested if the gap filler has just failed to answer."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ktrdr.errors import InvalidRequest, PeerDown
 from ktrdr.health.last_log_line import last_log_line
 from ktrdr.health.programs import NAMES, Programs
-from ktrdr.health.supervisor import Supervised, query_supervisor
+from ktrdr.health.supervisor import Supervised, control, query_supervisor
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
 BURNS = "print('up', flush=True)\nwhile True: pass"
@@ -171,6 +172,31 @@ def test_supervisord_is_believed_first(run_dir, programs):
         assert supervised["port-forward"] == Supervised("STOPPED", None, ever_started=False)
         assert not found["port-forward"].ever_started
         assert found["gateway-sim"].status == "STOPPED"
+
+
+def test_programs_are_restarted_stopped_and_started(run_dir):
+    with supervisord(run_dir) as path:
+        until(lambda: query_supervisor(path).get("ib-connection"))
+        until(lambda: query_supervisor(path)["ib-connection"].status == "RUNNING")
+        pid = query_supervisor(path)["ib-connection"].pid
+
+        control(path, "ib-connection", "restart")
+        until(lambda: query_supervisor(path)["ib-connection"].pid not in (None, pid))
+        for _ in range(2):  # what is done already is no error
+            control(path, "ib-connection", "stop")
+            until(lambda: query_supervisor(path)["ib-connection"].status == "STOPPED")
+        for _ in range(2):
+            control(path, "ib-connection", "start")
+            until(lambda: query_supervisor(path)["ib-connection"].status == "RUNNING")
+        with pytest.raises(InvalidRequest, match="does not restart port-forward: NOT_RUNNING"):
+            control(path, "port-forward", "restart")
+        with pytest.raises(InvalidRequest, match="does not start nobody: BAD_NAME"):
+            control(path, "nobody", "start")
+
+
+def test_a_supervisord_that_is_not_there_is_told_to_who_wants_to_start_something(run_dir):
+    with pytest.raises(PeerDown, match="supervisord does not answer"):
+        control(run_dir / "supervisor.sock", "ib-connection", "start")
 
 
 def test_a_supervisord_that_is_not_there_has_no_programs(run_dir):

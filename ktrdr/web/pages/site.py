@@ -34,7 +34,8 @@ from ktrdr.web.pages.fills import NOTICES as FILL_NOTICES
 from ktrdr.web.pages.log import LOG, add_log
 from ktrdr.web.pages.overview import OVERVIEW, remarks_on
 from ktrdr.web.pages.page import Page, Site
-from ktrdr.web.pages.programs import PROGRAMS, add_usage
+from ktrdr.web.pages.programs import NOTICES as PROGRAM_NOTICES
+from ktrdr.web.pages.programs import PROGRAMS, add_program_forms, add_usage
 from ktrdr.web.pages.series import SERIES
 from ktrdr.web.pages.series_forms import NOTICES as SERIES_NOTICES
 from ktrdr.web.pages.series_forms import add_series_forms
@@ -53,6 +54,7 @@ _NOTICES = {
     **ADD_NOTICES,
     **CONNECTION_NOTICES,
     **FILL_NOTICES,
+    **PROGRAM_NOTICES,
     **SERIES_NOTICES,
     **SIMULATOR_NOTICES,
 }
@@ -94,6 +96,7 @@ def pages(site: Site) -> Blueprint:
         return fragments.get(_key(page, {})).response()
 
     _add_forms(bp, site.system)
+    add_program_forms(bp, site.system, fragments.forget)
     add_usage(bp, site.recorder)
     add_log(bp, site)
     add_connection_forms(bp, site.system.peers, fragments.forget)
