@@ -52,7 +52,7 @@ def run(
     otherwise it has its own settings, and a second one runs without a pid file.
     """
     start_logging()
-    _give_memory_back()
+    give_memory_back()
     stop = threading.Event()
     try:
         settings = settings_to_run_with() if exclusive else load_settings()
@@ -201,7 +201,7 @@ def boot() -> str:
         return ""
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """Let the allocator return freed memory, because long-running programs have bursts.
 
     By default glibc keeps several heaps for the threads, each as large as it ever was.

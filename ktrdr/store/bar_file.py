@@ -17,6 +17,7 @@ from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.csv_text import (
     HEADER,
     Layout,
+    Lines,
     Rows,
     check_command,
     check_values,
@@ -77,6 +78,10 @@ class BarFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         os.close(self.descriptor)
 
     @property
@@ -113,6 +118,20 @@ class BarFile:
             _, until = self._around(end)
         return self._read(begin, max(begin, until)).between(start, end), begin
 
+    def pieces(self, start: int, end: int, most_bytes: int) -> Iterator[Lines]:
+        """The same rows as lines, some at a time: about `most_bytes` of the file are in memory."""
+        for raw in self._lines(self._place(start), self._place(end), most_bytes):
+            yield Lines(self.path.name, self.layout, self.timeframe, raw)
+
+    def _place(self, time_s: int) -> int:
+        """Where the line of the first row from `time_s` on begins; or the end of all lines."""
+        last = self.end.last
+        if last is None or time_s > last:
+            return self.end.whole_until
+        begin, until = self._around(time_s)
+        rows = self._read(begin, until)
+        return begin + int(rows.offsets[np.searchsorted(rows.starts, time_s)])
+
     def nearest(self, start: int, end: int) -> int | None:
         """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""
         low, high = (self._read(*self._around(time_s)).starts for time_s in (start, end))
@@ -147,41 +166,50 @@ class BarFile:
 
     def starts(self) -> Int64Array:
         """The starts of all rows, after reading every one of them. MalformedFile names the line."""
-        pieces: list[Int64Array] = [np.empty(0, np.int64)]
-        line = 2
-        for rows in self._chunks():
-            if len(rows.starts) and len(pieces[-1]) and rows.starts[0] <= pieces[-1][-1]:
+        return np.concatenate([np.empty(0, np.int64), *self._verified()])
+
+    def verify(self) -> None:
+        """Read every row, and keep none. MalformedFile names the first line that is wrong."""
+        for _ in self._verified():
+            pass
+
+    def _verified(self) -> Iterator[Int64Array]:
+        """The starts of all rows, some at a time."""
+        last, line = None, 2
+        for raw in self._lines(self.layout.begin, self.size, _CHUNK_BYTES, line):
+            rows = read_rows(self.path.name, self.layout, raw, self.timeframe, line=line)
+            if last is not None and rows.starts[0] <= last:
                 raise unordered(rows, 0, line)
             check_values(self.path.name, rows, line=line)
-            line += len(rows.starts)
-            if len(rows.starts):
-                pieces.append(rows.starts)
-        return np.concatenate(pieces)
+            last, line = rows.starts[-1], line + len(rows.starts)
+            yield rows.starts
 
-    def _chunks(self) -> Iterator[Rows]:
-        """All rows, some at a time."""
-        at, line = self.layout.begin, 2
-        reach = _CHUNK_BYTES
-        while at < self.size:
-            wanted = min(reach, self.size - at)
+    def _lines(
+        self, begin: int, until: int, most_bytes: int, first_line: int | None = None
+    ) -> Iterator[bytes]:
+        """The whole lines between two places, some at a time; `first_line` is for MalformedFile."""
+        at, line, reach = begin, first_line, most_bytes
+        while at < until:
+            wanted = min(reach, until - at)
             raw = os.pread(self.descriptor, wanted, at)
-            rows = read_rows(self.path.name, self.layout, raw, self.timeframe, line=line)
-            whole = int(rows.offsets[-1])
+            whole = raw.rfind(b"\n") + 1
             if whole:
-                yield rows
-                reach = _CHUNK_BYTES
-            elif at + wanted == self.size or len(raw) < wanted:
+                line = line and line + raw.count(b"\n")
+                yield raw[:whole]
+                reach = most_bytes
+            elif at + wanted == until or len(raw) < wanted:
                 return  # a last line without an end
             elif reach > _MOST_BYTES:
-                name = self.path.name
-                raise MalformedFile(
-                    f"{name} line {line}: it is longer than {reach >> 20} MiB",
-                    hint=check_command(name),
-                )
+                raise self._too_long(line, reach)
             else:
                 reach *= 2
             at += whole
-            line += len(rows.starts)
+
+    def _too_long(self, line: int | None, reach: int) -> MalformedFile:
+        name = self.path.name
+        where = name if line is None else f"{name} line {line}"
+        message = f"{where}: it is longer than {reach >> 20} MiB"
+        return MalformedFile(message, hint=check_command(name))
 
     def _read(self, begin: int, end: int) -> Rows:
         raw = os.pread(self.descriptor, end - begin, begin)

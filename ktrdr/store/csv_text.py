@@ -21,7 +21,7 @@ COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(COLUMNS)
 
 _BOM = b"\xef\xbb\xbf"
-_COMMA, _NEWLINE, _COLON = b",\n:"
+_COMMA, _NEWLINE, _COLON, _SPACE = b",\n: "
 _EXAMPLE = "2026-11-20 14:30:00+00:00"
 _VIEWED = 32
 """Bytes at the beginning of a row that are read as columns; a shorter row is parsed by itself."""
@@ -39,6 +39,7 @@ _MONTH_STARTS = DAY_S * (
 """Number of a month → its beginning, UTC seconds; the invalid one has no days."""
 _NEVER = -(2**28)
 _SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
+_ZONE = np.frombuffer(b"0+00:00,", "<u8")[0]
 _END = np.frombuffer(b"0,\0\0\0\0\0\0", "<u8")[0]
 _SPACE_AND_COLON = np.frombuffer(b"\0\0 \0\0:\0\0", "<u8")[0]
 _EPOCH_DIGITS = range(1, 12)
@@ -140,6 +141,35 @@ class Rows:
     @cached_property
     def _places(self) -> list[int]:
         return self.layout.value_places
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Consecutive lines of a file, whole, which were not parsed."""
+
+    name: str
+    """The file's."""
+    layout: Layout
+    timeframe: Timeframe
+    raw: bytes
+
+    @property
+    def is_usual(self) -> bool:
+        """Valid lines are as in a file of ours: usual columns, and spelling of times."""
+        layout, length = self.layout, len(_EXAMPLE)
+        if layout.columns != COLUMNS or layout.newline != b"\n" or len(self.raw) <= length:
+            return False
+        buffer = np.frombuffer(self.raw, dtype=np.uint8)
+        begins = np.concatenate([[0], (buffer == _NEWLINE).nonzero()[0][:-1] + 1])
+        if begins[-1] + length >= len(self.raw):
+            return False
+        every_place = np.ndarray((len(self.raw) - 7,), "V8", self.raw, 0, (1,))
+        zones = every_place[begins + length - 7].view("<u8")
+        return bool((zones == _ZONE).all() and (buffer[begins + 10] == _SPACE).all())
+
+    def rows(self) -> Rows:
+        """The same as rows. MalformedFile."""
+        return read_rows(self.name, self.layout, self.raw, self.timeframe)
 
 
 def read_layout(name: str, head: bytes) -> Layout:

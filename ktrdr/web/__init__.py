@@ -17,7 +17,6 @@ from ktrdr.health.system import System
 from ktrdr.web.api import probes, system_api
 from ktrdr.web.assets import serve_assets
 from ktrdr.web.bars import data_api
-from ktrdr.web.bars_tag import tag_bars
 from ktrdr.web.error_handlers import answer_errors
 from ktrdr.web.fills import fills_api
 from ktrdr.web.grid import grid_api
@@ -90,7 +89,6 @@ def create_app(
     recorder = app.extensions[RECORDER] = Recorder(system, settings.run_dir / FILE)
     protect(app, settings)
     validate_answers(app)
-    tag_bars(app, settings)
     answer_errors(app)
     serve_assets(app)
     app.register_blueprint(pages(Site(system, logs, Simulator(settings), recorder)))

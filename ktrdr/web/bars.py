@@ -1,33 +1,44 @@
-"""The data endpoints: the store's coverage, and the bars.
-
-pandas is imported at the first request for bars; the page does not need it.
-"""
+"""The data endpoints: the store's coverage, and its bars, which are passed on piece by piece."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from importlib.util import find_spec
+from typing import Annotated, Literal
+from urllib.parse import quote, urlencode
 
-from flask import Blueprint, Response, request
-from flask.json import dumps
+from flask import Blueprint, Response, abort, request
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from ktrdr.config.settings import Settings
-from ktrdr.errors import MalformedFile, UnknownSeries
+from ktrdr.data.bar_reading import EVER, BarReading, OpenBars
+from ktrdr.errors import InvalidRequest, MalformedFile, StoreUnwritable, UnknownSeries
+from ktrdr.escapes import visible
 from ktrdr.health.peers import Peers
 from ktrdr.ipc.codec import to_json
+from ktrdr.ipc.messages import Json
+from ktrdr.market.instruments import Series, check_symbol
 from ktrdr.market.timeframes import Timeframe
-from ktrdr.times import moment
-from ktrdr.web.answers import CoverageAnswer, coverage_answer
-from ktrdr.web.bars_tag import head_of_bars
+from ktrdr.times import iso
+from ktrdr.web.answers import BarsAnswer, CoverageAnswer, coverage_answer
+from ktrdr.web.bar_formats import MEDIA_TYPES, csv_parts, json_parts, parquet_parts
 from ktrdr.web.endpoints import Shape, endpoint
-from ktrdr.web.parameters import Moment, Parameters, Symbol
+from ktrdr.web.parameters import DIGITS, Moment, Parameters, Symbol
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-_ROWS_AT_ONCE = 20_000
+MOST_ROWS = 10_000_000
+_NO_PARQUET = (
+    "Parquet needs pyarrow, which is not installed here:"
+    " python3 -m pip --python .venv/bin/python install 'pyarrow>=26,<27'"
+)
+_HEADERS = {
+    "X-Complete": "`true`: it is proven that no bar is missing; else `false`",
+    "X-Complete-Why": "why it is not",
+    "X-Source": "`live` or `simulated`",
+    "Link": '`<…>; rel="next"`: the next page, if `limit` has left bars out',
+    "ETag": "changes with the bars and with what is known of them",
+}
 
 
 class CoverageQuery(Parameters):
@@ -42,12 +53,18 @@ class BarsQuery(Parameters):
 
     start: Moment | None = Field(None, description="the first bar starts then or later")
     end: Moment | None = Field(None, description="the last bar starts before")
-    format: Literal["csv", "json"] = Field("csv", description="how they are written")
+    limit: Annotated[int, Field(ge=1, le=MOST_ROWS), DIGITS] | None = Field(
+        None, description="so many bars at most; a `Link` leads to the next ones"
+    )
+    format: Literal["csv", "json", "parquet"] | None = Field(
+        None, description="otherwise `Accept` decides, and CSV is the default"
+    )
 
 
 def data_api(settings: Settings, peers: Peers) -> Blueprint:
     """`/api/v1/data/…`."""
     api = Blueprint("data", __name__, url_prefix="/api/v1/data")
+    reading = BarReading(settings)
 
     @api.get("/coverage")
     @endpoint(Shape(CoverageAnswer), query=CoverageQuery, problems=(UnknownSeries,))
@@ -60,63 +77,99 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
 
     @api.get("/<symbol>/<timeframe>")
     @endpoint(
-        Shape(None, ("text/csv", "application/json")),
+        Shape(
+            BarsAnswer, ("text/csv", "application/json", MEDIA_TYPES["parquet"]), headers=_HEADERS
+        ),
         query=BarsQuery,
-        problems=(UnknownSeries, MalformedFile),
+        problems=(UnknownSeries, MalformedFile, StoreUnwritable),
+        further={406: "`Accept` has none of these media types"},
+        path={"timeframe": {"type": "string", "enum": [one.value for one in Timeframe]}},
     )
     def bars(query: BarsQuery, symbol: str, timeframe: str) -> ResponseReturnValue:
-        """The bars of a series that the store has."""
-        if request.method == "HEAD":
-            return head_of_bars(settings, symbol, timeframe, query.format)
-        found = _load(settings, symbol, timeframe, query)
-        if query.format == "csv":
-            return _csv_response(found, f"{symbol}_{timeframe}.csv")
-        return Response(_json_parts(found), mimetype="application/json")
+        """The bars of a series that the store has.
+
+        CSV is in the store's own format. A row of JSON is a list in the order of `columns`.
+        """
+        series, span, chosen = _series(symbol, timeframe), _span(query), _format(query)
+        found = reading.open(series, span, query.limit)
+        response = Response(_parts(found, chosen), mimetype=MEDIA_TYPES[chosen])
+        response.call_on_close(found.close)
+        response.implicit_sequence_conversion = False  # never all of it in memory
+        _describe(response, found, chosen)
+        response.make_conditional(request)
+        if response.status_code == 304:
+            del response.headers["Content-Disposition"]
+        return response
 
     return api
 
 
-def _load(settings: Settings, symbol: str, timeframe: str, query: BarsQuery) -> DataFrame:
-    from ktrdr.data.data_manager import DataManager  # noqa: PLC0415 - 100 MiB that few requests need
-
-    start, end = moment(query.start), moment(query.end)
-    return DataManager(settings).load(symbol, timeframe, start=start, end=end)
-
-
-def _csv_response(found: DataFrame, name: str) -> Response:
-    """CSV in the store's own format, so that it can be put into a store again."""
-    response = Response(_csv_parts(found), mimetype="text/csv")
-    response.headers.set("Content-Disposition", "attachment", filename=name)
-    response.headers["X-Complete"] = "true" if found.attrs.get("complete") else "false"
-    if found.attrs.get("source"):
-        response.headers["X-Source"] = found.attrs["source"]
-    return response
+def _series(symbol: str, timeframe: str) -> Series:
+    try:
+        return Series(check_symbol(symbol), Timeframe.parse(timeframe))
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
 
 
-def _csv_parts(found: DataFrame) -> Iterator[str]:
-    yield found.iloc[:0].to_csv(lineterminator="\n")
-    for begin in range(0, len(found), _ROWS_AT_ONCE):
-        part = found.iloc[begin : begin + _ROWS_AT_ONCE]
-        yield _exact(part).to_csv(header=False, lineterminator="\n")
+def _span(query: BarsQuery) -> tuple[int, int]:
+    start = EVER[0] if query.start is None else query.start
+    end = EVER[1] if query.end is None else query.end
+    if start > end:
+        raise InvalidRequest(f"start={iso(start)}: expected a time before end={iso(end)}")
+    return start, end
 
 
-def _json_parts(found: DataFrame) -> Iterator[str]:
-    """One JSON object: what the bars are, the columns' names, and a row per bar."""
-    names = ("symbol", "timeframe", "source", "complete", "why")
-    about = {name: found.attrs.get(name) for name in names}
-    about |= {"count": len(found), "columns": [found.index.name, *found.columns]}
-    yield dumps(about)[:-1] + ', "bars": ['
-    for begin in range(0, len(found), _ROWS_AT_ONCE):
-        part = _exact(found.iloc[begin : begin + _ROWS_AT_ONCE])
-        times = [when.isoformat() for when in part.index]
-        rows = [[when, *row] for when, row in zip(times, part.to_numpy().tolist(), strict=True)]
-        yield ("," if begin else "") + dumps(rows)[1:-1]
-    yield "]}\n"
+def _format(query: BarsQuery) -> str:
+    """The format's name: by the parameter, or by `Accept`. Aborts if there is none."""
+    possible = {k: v for k, v in MEDIA_TYPES.items() if k != "parquet" or find_spec("pyarrow")}
+    if query.format is not None:
+        return query.format if query.format in possible else abort(406, _NO_PARQUET)
+    accepted = request.accept_mimetypes.best_match(possible.values(), MEDIA_TYPES["csv"])
+    if request.accept_mimetypes and not request.accept_mimetypes.quality(accepted):
+        known = ", ".join(possible.values())
+        abort(406, f"Accept {visible(str(request.accept_mimetypes))!r}: expected one of {known}")
+    return next(name for name, media_type in possible.items() if media_type == accepted)
 
 
-def _exact(part: DataFrame) -> DataFrame:
-    """Whole volumes as whole numbers, as IB and the store write them."""
-    volume = part["volume"]
-    if volume.dtype.kind != "f" or not (volume % 1 == 0).all():
-        return part
-    return part.assign(volume=volume.astype("int64")).astype({"volume": object})
+def _parts(found: OpenBars, chosen: str) -> Iterator[bytes]:
+    pieces = found.pieces()
+    if chosen == "csv":
+        return csv_parts(pieces)
+    about: Json = {
+        "symbol": found.series.symbol,
+        "timeframe": found.series.timeframe.value,
+        "source": found.source,
+        "complete": found.complete,
+        "why": found.why,
+    }
+    if chosen == "parquet":
+        return parquet_parts(about, pieces)
+    return json_parts(about | {"next": _next(found)}, pieces)
+
+
+def _next(found: OpenBars) -> str | None:
+    """Where the bars are that `limit` has left out."""
+    if found.next_start is None:
+        return None
+    given = {k: v for k, v in request.args.items() if v} | {"start": iso(found.next_start)}
+    return f"{quote(request.script_root + request.path)}?{urlencode(given)}"
+
+
+def _describe(response: Response, found: OpenBars, chosen: str) -> None:
+    """The headers of bars."""
+    headers = response.headers
+    headers["X-Complete"] = "true" if found.complete else "false"
+    if found.why:
+        headers["X-Complete-Why"] = visible(found.why).encode("ascii", "replace").decode()
+    if found.source:
+        headers["X-Source"] = found.source
+    if (following := _next(found)) is not None:
+        headers["Link"] = f'<{following}>; rel="next"'
+    if chosen != "json":
+        name = f"{found.series.symbol}_{found.series.timeframe.value}.{chosen}"
+        headers.set("Content-Disposition", "attachment", filename=name)
+    headers["Cache-Control"] = "no-cache"
+    response.vary.add("Accept")
+    facts = (found.key, found.span, found.next_start, found.source, found.complete, found.why)
+    tag = hashlib.blake2b(repr((facts, chosen)).encode(), digest_size=12).hexdigest()
+    response.set_etag(tag, weak=True)

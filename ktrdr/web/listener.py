@@ -28,6 +28,8 @@ _MOST_LOGGED = 1000
 _CLEANUP_S = 1
 _FILES_EACH = 2
 """Files that this process may open, per connection: itself, and what is read for it."""
+_MOST_UNSENT_BYTES = 1024 * 1024
+"""Of one answer in memory: with waitress' 16 MiB, ten large downloads took a gigabyte."""
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ def _adjustments(host: str, port: int, limits: Limits) -> Adjustments:
         clear_untrusted_proxy_headers=False,  # the application does it
         max_request_header_size=MOST_HEADER_BYTES,
         max_request_body_size=MOST_BODY_BYTES + 1,
+        outbuf_high_watermark=_MOST_UNSENT_BYTES,
     )
 
 

@@ -58,7 +58,7 @@ class Reader:
     def _read(
         self, symbol: str, timeframe: str, start: str | None, end: str | None, _: Version
     ) -> BarRows:
-        from ktrdr.data.data_manager import DataManager  # noqa: PLC0415 - as in `web.bars`
+        from ktrdr.data.data_manager import DataManager  # noqa: PLC0415 - 100 MiB that few need
 
         try:
             found = DataManager(self._settings).load(symbol, timeframe, start, end)
