@@ -9,12 +9,16 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+BRIDGED_S = 2.0
+"""How much older a value may be while a newer one is being fetched."""
+
 
 class Latest(Generic[T]):
     """The last value of `fetch`, at most `max_age_s` old. Thread-safe.
 
-    One thread fetches while the others wait for its result. So twenty open pages cost no more
-    requests and time than one, also when the peer hangs.
+    One thread fetches; the others have the value before meanwhile, or wait for the result if that
+    is older than BRIDGED_S more. So twenty open pages cost no more requests and time than one, also
+    when the peer hangs, and a peer that is slow for once holds up one request.
     """
 
     def __init__(
@@ -31,10 +35,22 @@ class Latest(Generic[T]):
 
     def get(self) -> T:
         """The value; its age counts from when `fetch` returned. Raises what `fetch` raises."""
-        with self._lock:
-            if self._held is None or self._clock() - self._held[1] >= self._max_age_s:
+        held = self._held
+        if held is not None and self._age_s(held) < self._max_age_s:
+            return held[0]
+        if not self._lock.acquire(blocking=False):
+            if held is not None and self._age_s(held) < self._max_age_s + BRIDGED_S:
+                return held[0]
+            self._lock.acquire()
+        try:
+            if self._held is None or self._age_s(self._held) >= self._max_age_s:
                 self._held = self._fetch(), self._clock()
             return self._held[0]
+        finally:
+            self._lock.release()
+
+    def _age_s(self, held: tuple[T, float]) -> float:
+        return self._clock() - held[1]
 
     def forget(self) -> None:
         """Have it fetched anew: something was changed."""

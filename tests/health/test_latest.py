@@ -50,3 +50,31 @@ def test_a_failure_is_not_kept():
     with pytest.raises(ValueError, match="no"):
         latest.get()
     assert latest.get() == "yes"
+
+
+@pytest.mark.parametrize(("age_s", "got"), [(1.0, ["old"]), (2.9, ["old"]), (3.0, []), (9.0, [])])
+def test_who_comes_while_a_value_is_fetched_has_the_one_before_if_it_is_not_too_old(age_s, got):
+    now, fetching, release = [0.0], threading.Event(), threading.Event()
+    answers = iter(["old", "new"])
+
+    def ask():
+        answer = next(answers)
+        if answer == "new":
+            fetching.set()
+            release.wait(10)
+        return answer
+
+    latest, found, others = Latest(ask, 1.0, clock=lambda: now[0]), [], []
+    latest.get()
+    now[0] = age_s
+    first = threading.Thread(target=lambda: found.append(latest.get()))
+    other = threading.Thread(target=lambda: others.append(latest.get()))
+    first.start()
+    assert fetching.wait(10)
+    other.start()
+    other.join(10 if got else 0.2)
+    assert others == got
+    release.set()
+    first.join()
+    other.join()
+    assert (found, others) == (["new"], got or ["new"])

@@ -1,7 +1,7 @@
 // The heat map: a row a series, a column a trading day, one year. The table below it says the same.
 "use strict";
 
-const ROOT = document.body.dataset.root;
+const ROOT = document.documentElement.dataset.root;
 const POLL_MS = 3000;
 const DAY_MS = 86400000;
 const FRAMES = ["1m", "5m", "15m", "30m", "1h", "4h", "1d"];
