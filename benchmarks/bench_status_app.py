@@ -53,6 +53,8 @@ GRID = "/api/v1/data/coverage/grid"
 LIVE = "/live/overview"
 SERIES, DAYS = 500, 365
 CLIENTS = 20
+WARM_UP_S = 3
+"""The first request after a pause waits for a peer; those that are measured come steadily."""
 YARDSTICK = """
 import sys
 from flask import Flask
@@ -176,6 +178,7 @@ def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
             start_fill(filler)
             for _ in range(rounds):
                 quiet.append(fill_rate(filler, seconds))
+                load(settings.ktrdr_status_port, rate, WARM_UP_S)
                 before, began = bars_added(filler), time.monotonic()
                 ours.append(load(settings.ktrdr_status_port, rate, seconds))
                 loaded.append((bars_added(filler) - before) / (time.monotonic() - began))

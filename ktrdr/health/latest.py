@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-BRIDGED_S = 2.0
-"""How much older a value may be while a newer one is being fetched."""
+BRIDGED_S = 3.0
+"""How much older a value may be while a newer one is being fetched: longer than peers may take."""
 
 
 class Latest(Generic[T]):
