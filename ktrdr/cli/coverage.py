@@ -83,10 +83,11 @@ def heat_map(grid: CoverageGrid, columns: int, *, in_color: bool) -> Iterator[st
     """The lines of the map, `columns` wide: colours, or else the legend's characters."""
     names = [visible(f"{one.symbol} {one.timeframe}") for one in grid.series]
     troubles = [(c, state) for state in _TROUBLES for c, s in grid.legend.items() if s == state]
-    notes = [", ".join(counts(one.row, troubles)) or "complete" for one in grid.series]
+    notes = [", ".join(counts(one.row, troubles)) or one.state for one in grid.series]
     name_width, note_width = max(map(len, names), default=0), max(map(len, notes), default=0)
     room = max(columns - name_width - note_width - 2 * _MARGIN, _FEWEST)
-    days = min(grid.days, room * 2 if in_color else room)
+    outside = min((len(one.row) - len(one.row.lstrip(OUTSIDE)) for one in grid.series), default=0)
+    days = max(1, min(grid.days - outside, room * 2 if in_color else room))
     width = -(-days // 2) if in_color else days
     yield _dates(grid, days, width, name_width)
     for one, name, said in zip(grid.series, names, notes, strict=True):

@@ -10,7 +10,7 @@ from ktrdr.cli.arguments import AsJson, OnlySymbol
 from ktrdr.cli.completion import complete_symbol, complete_timeframe
 from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
 from ktrdr.cli.nearest import checked_timeframe, nearest_named
-from ktrdr.cli.output import show_json, show_line, show_rows
+from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import ACCEPTED, FillAccepted, FillList, FillsCancelled, FillStatus
@@ -133,6 +133,9 @@ def fills(symbol: OnlySymbol = None, *, as_json: AsJson = False) -> None:
         show_json(gap_filler.get("/fills", _WRITE_S, **chosen))
         return
     listed = gap_filler.request(FillList, "GET", "/fills", _WRITE_S, **chosen).fills
+    if not listed and is_terminal():
+        show_line("no fills requested")
+        return
     columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
     show_rows(columns, [_fill_row(one) for one in listed])
 

@@ -88,3 +88,11 @@ def test_as_many_days_are_drawn_as_fit_and_the_newest(columns, days):
     assert line == f"AAPL 1m  {row[-days:]}  1 failed"
     assert len(first) <= columns
     assert first.endswith("2026-11-20")
+
+
+def test_days_before_all_series_are_not_drawn_and_a_series_without_days_has_its_state():
+    rows = [GridRow("AAPL", "1m", "complete", "   cc"), GridRow("MSFT", "1m", "waiting", "     ")]
+    grid = CoverageGrid("1", "2026-11-16", 5, LEGEND, rows)
+    first, aapl, msft, _ = heat_map(grid, 80, in_color=False)
+    assert first.split() == ["2026-11-19", "2026-11-20"]
+    assert (aapl, msft) == ("AAPL 1m  cc  complete", "MSFT 1m      waiting")
