@@ -1,5 +1,10 @@
 """The command line `ktrdr`."""
 
-from ktrdr.cli.commands import app
+import os
+
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+"""pydantic would look for plugins in every package that is installed, at each start."""
+
+from ktrdr.cli.commands import app  # noqa: E402  # after that
 
 __all__ = ["app"]

@@ -14,8 +14,9 @@ import typer
 from ktrdr.cli.arguments import AsJson, End, Start, Symbol, TimeframeName
 from ktrdr.cli.completion import complete_symbol, complete_timeframe
 from ktrdr.cli.group import settings_of_group, warn_if_simulated
-from ktrdr.cli.nearest import checked_timeframe, nearest_named
+from ktrdr.cli.nearest import checked_timeframe
 from ktrdr.cli.output import note, show_json, show_line
+from ktrdr.cli.stored_names import nearest_named
 from ktrdr.data.data_manager import DataManager
 from ktrdr.data.export import export_bars
 

@@ -17,8 +17,9 @@ from ktrdr.check.store import StoreCheck
 from ktrdr.cli.arguments import AsJson, OnlySymbol, OnlyTimeframe
 from ktrdr.cli.exit_codes import ExitCode
 from ktrdr.cli.group import settings_of_group
-from ktrdr.cli.nearest import checked_timeframe, nearest_named
+from ktrdr.cli.nearest import checked_timeframe
 from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
+from ktrdr.cli.stored_names import nearest_named
 
 _COLUMNS = ("file", "line", "what is broken", "how it is fixed")
 

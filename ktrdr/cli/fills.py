@@ -9,8 +9,9 @@ import typer
 from ktrdr.cli.arguments import AsJson, OnlySymbol
 from ktrdr.cli.completion import complete_symbol, complete_timeframe
 from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
-from ktrdr.cli.nearest import checked_timeframe, nearest_named
+from ktrdr.cli.nearest import checked_timeframe
 from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
+from ktrdr.cli.stored_names import nearest_named
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import ACCEPTED, FillAccepted, FillList, FillsCancelled, FillStatus

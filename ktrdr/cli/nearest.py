@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import shlex
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Collection
 
 from ktrdr.errors import InvalidRequest, UnknownSeries
 from ktrdr.market.instruments import Series
 from ktrdr.market.series_words import timeframe_of_word
-from ktrdr.store.entries import read_entries
 
 
 def checked_timeframe(text: str | None) -> str | None:
@@ -30,35 +27,14 @@ def chosen_of(
     of_symbol = [one for one in known if symbol in (None, one.symbol)]
     chosen = {one for one in of_symbol if timeframe in (None, one.timeframe.value)}
     if symbol is not None and not of_symbol:
-        hint = _similar(symbol, known) or "ktrdr watch list shows all series"
+        hint = similar(symbol, known) or "ktrdr watch list shows all series"
         raise UnknownSeries(f"{where} has no series of {symbol!r}", hint=hint)
     if timeframe is not None and not chosen:
-        what = f"{where} has {symbol} in {_timeframes(of_symbol)}, and not in {timeframe}"
+        what = f"{where} has {symbol} in {timeframes_of(of_symbol)}, and not in {timeframe}"
         if symbol is None:
             what = f"{where} has no series in {timeframe}"
-        raise UnknownSeries(what, hint=_adding(symbol or "SYMBOL", timeframe))
+        raise UnknownSeries(what, hint=adding(symbol or "SYMBOL", timeframe))
     return chosen
-
-
-@contextlib.contextmanager
-def nearest_named(folder: Path, symbol: str | None, timeframe: str | None) -> Iterator[None]:
-    """Have an UnknownSeries of this symbol and timeframe name the nearest one in the store."""
-    try:
-        yield
-    except UnknownSeries as error:
-        try:
-            known = read_entries(folder)
-        except OSError:
-            raise error from None
-        series = [*known.found, *known.blocked]
-        of_symbol = [one for one in series if one.symbol == symbol]
-        hint = error.hint
-        if of_symbol and timeframe:
-            there = f"{symbol} is there in {_timeframes(of_symbol)}"
-            hint = f"{there}; {_adding(str(symbol), timeframe)}"
-        elif symbol:
-            hint = _similar(symbol, series) or hint
-        raise UnknownSeries(error.message, hint=hint) from None
 
 
 def nearest_word(text: str, possible: Collection[str], what: str) -> str:
@@ -72,17 +48,20 @@ def nearest_word(text: str, possible: Collection[str], what: str) -> str:
     )
 
 
-def _similar(symbol: str, known: Collection[Series]) -> str:
+def similar(symbol: str, known: Collection[Series]) -> str:
+    """The nearest symbol as a question; empty: none is near."""
     names = {one.symbol.upper(): one.symbol for one in known}
     meant = difflib.get_close_matches(symbol.upper(), names, 1)
     return f"did you mean {names[meant[0]]}?" if meant else ""
 
 
-def _timeframes(series: Collection[Series]) -> str:
+def timeframes_of(series: Collection[Series]) -> str:
+    """The timeframes of some series, the shortest first."""
     return ", ".join(
         one.timeframe.value for one in sorted(series, key=lambda one: one.timeframe.length_s)
     )
 
 
-def _adding(symbol: str, timeframe: str) -> str:
+def adding(symbol: str, timeframe: str) -> str:
+    """What has a series kept."""
     return f"to have it kept: ktrdr watch add {shlex.quote(symbol)} {timeframe}"
