@@ -28,5 +28,5 @@ def nearest_named(folder: Path, symbol: str | None, timeframe: str | None) -> It
             there = f"{symbol} is there in {timeframes_of(of_symbol)}"
             hint = f"{there}; {adding(str(symbol), timeframe)}"
         elif symbol:
-            hint = similar(symbol, series) or hint
+            hint = similar(symbol, series) or (adding(symbol, timeframe) if timeframe else hint)
         raise UnknownSeries(error.message, hint=hint) from None

@@ -146,6 +146,8 @@ def test_an_export_as_json_says_what_was_written(ktrdr, bars, tmp_path):
         (("show", "aapl", "1m"), "did you mean AAPL?"),
         (("show", "AAPL", "1h"), "AAPL is there in 1m; to have it kept: ktrdr watch add AAPL 1h"),
         (("show", "AAPL", "2m"), "did you mean 1m?"),
+        (("show", "ZZZZ", "1m"), "to have it kept: ktrdr watch add ZZZZ 1m"),
+        (("show", "BRK B", "1m"), "to have it kept: ktrdr watch add 'BRK B' 1m"),
         (("export", "APL", "--timeframe", "1m", "--to", "x.parquet"), "did you mean AAPL?"),
         (("fill", "AAPL", "1min", "--from", "2026-01-01"), "did you mean 1m?"),
     ],
