@@ -25,7 +25,7 @@ from ktrdr.times import iso
 from ktrdr.web.answers import BarsAnswer, CoverageAnswer, coverage_answer
 from ktrdr.web.bar_formats import MEDIA_TYPES, csv_parts, json_parts, parquet_parts
 from ktrdr.web.endpoints import Shape, endpoint
-from ktrdr.web.parameters import DIGITS, Moment, Parameters, Symbol
+from ktrdr.web.parameters import DIGITS, SYMBOL, Moment, Parameters, Symbol
 
 MOST_ROWS = 10_000_000
 _NO_PARQUET = (
@@ -51,8 +51,8 @@ class CoverageQuery(Parameters):
 class BarsQuery(Parameters):
     """Which bars, and how they are written."""
 
-    start: Moment | None = Field(None, description="the first bar starts then or later")
-    end: Moment | None = Field(None, description="the last bar starts before")
+    start: Moment = Field(None, description="the first bar starts then or later")
+    end: Moment = Field(None, description="the last bar starts before")
     limit: Annotated[int, Field(ge=1, le=MOST_ROWS), DIGITS] | None = Field(
         None, description="so many bars at most; a `Link` leads to the next ones"
     )
@@ -83,7 +83,10 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
         query=BarsQuery,
         problems=(UnknownSeries, MalformedFile, StoreUnwritable),
         further={406: "`Accept` has none of these media types"},
-        path={"timeframe": {"type": "string", "enum": [one.value for one in Timeframe]}},
+        path={
+            "symbol": SYMBOL,
+            "timeframe": {"type": "string", "enum": [one.value for one in Timeframe]},
+        },
     )
     def bars(query: BarsQuery, symbol: str, timeframe: str) -> ResponseReturnValue:
         """The bars of a series that the store has.

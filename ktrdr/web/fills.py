@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from flask import Blueprint
 from flask.typing import ResponseReturnValue
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import Field
 
 from ktrdr.errors import PeerDown, StoreUnwritable, UnknownFill, UnknownSeries, WrongSource
 from ktrdr.health.peers import Peers
 from ktrdr.ipc.messages import FillAccepted, FillsCancelled
-from ktrdr.ipc.query import time_from_text
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.web.answers import FillsAnswer
 from ktrdr.web.endpoints import Shape, endpoint
-from ktrdr.web.parameters import Parameters, Symbol
-
-
-def _time(text: str, _info: ValidationInfo) -> str:
-    time_from_text("from", text)
-    return text
+from ktrdr.web.parameters import Day, Parameters, Symbol
 
 
 class FillsQuery(Parameters):
@@ -34,11 +26,7 @@ class FillRequest(Parameters):
 
     symbol: Symbol = Field(description="as in the name of the series' file")
     timeframe: Timeframe = Field(description="the series' bar length")
-    since: Annotated[str, AfterValidator(_time)] = Field(
-        alias="from",
-        description="the first day",
-        json_schema_extra={"format": "date", "examples": ["2020-01-01"]},
-    )
+    since: Day = Field(alias="from", description="the first day")
 
 
 def fills_api(peers: Peers) -> Blueprint:
@@ -62,7 +50,7 @@ def fills_api(peers: Peers) -> Blueprint:
     def request_fill(body: FillRequest) -> ResponseReturnValue:
         """Request older history of a series.
 
-        The values are JSON, a form, or in the query.
+        The values are JSON or a form; without a body they may be in the query.
         """
         return peers.request_fill(body.model_dump(mode="json", by_alias=True)), 202
 

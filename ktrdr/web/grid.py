@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, current_app
 from pydantic import Field
 
@@ -14,25 +12,14 @@ from ktrdr.ipc.messages import Json
 from ktrdr.web.answers import GridAnswer
 from ktrdr.web.endpoints import Shape, endpoint
 from ktrdr.web.fragments import Fragments
-from ktrdr.web.parameters import Parameters
-
-_DATE: dict[str, Any] = {"format": "date", "examples": ["2026-11-20"]}
-_LONGEST = 40
+from ktrdr.web.parameters import Day, Parameters
 
 
 class GridQuery(Parameters):
     """Which days."""
 
-    first: str | None = Field(
-        None,
-        alias="from",
-        max_length=_LONGEST,
-        description="the first day",
-        json_schema_extra=_DATE,
-    )
-    last: str | None = Field(
-        None, alias="to", max_length=_LONGEST, description="the last day", json_schema_extra=_DATE
-    )
+    first: Day | None = Field(None, alias="from", description="the first day")
+    last: Day | None = Field(None, alias="to", description="the last day")
 
 
 def grid_api(peers: Peers, recorder: Recorder) -> Blueprint:

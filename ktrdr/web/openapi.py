@@ -109,7 +109,7 @@ def _operation(one: Operation, schemas: _Schemas) -> Json:
     if stated.body is not None:
         content = {"schema": schemas.of(stated.body, "validation")}
         types = ("application/json", "application/x-www-form-urlencoded")
-        found["requestBody"] = {"content": dict.fromkeys(types, content)}
+        found["requestBody"] = {"required": True, "content": dict.fromkeys(types, content)}
     found["responses"] = _responses(stated, found["summary"], schemas)
     return found
 
@@ -121,17 +121,15 @@ def _path_parameters(one: Operation) -> Iterator[Json]:
 
 
 def _query_parameters(stated: Endpoint, schemas: _Schemas) -> Iterator[Json]:
-    shape = stated.query or stated.body
-    if shape is None:
+    if stated.query is None:
         return
-    whole = schemas.whole(shape)
+    whole = schemas.whole(stated.query)
     for name, schema in whole["properties"].items():
         about_it = schema.pop("description", "")
-        is_needed = stated.body is None and name in whole.get("required", ())
         yield {
             "name": name,
             "in": "query",
-            "required": is_needed,
+            "required": name in whole.get("required", ()),
             "description": about_it,
             "schema": _without_null(schema),
         }

@@ -1,7 +1,7 @@
 """Parameters of the API: which there are, and their values as types. Answers no request.
 
 An unknown one is refused, since a misspelt filter that is ignored gives the answer to another
-question. An empty one is as good as none, for that is what HTML's forms send.
+question; so is an empty one, but for times.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
@@ -18,9 +18,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
     ValidationError,
-    ValidationInfo,
     WithJsonSchema,
 )
 from werkzeug.datastructures import MultiDict
@@ -56,22 +54,36 @@ def _whole(text: Any) -> Any:
     return int(text)
 
 
-def _seconds(text: Any, info: ValidationInfo) -> Any:
-    """UTC seconds of a date or time; no bar starts before the next whole one."""
+def _seconds(text: Any) -> int | None:
+    """UTC seconds of a date or time; no bar starts before the next whole one. None: empty."""
+    if text == "":
+        return None
     spelled = _BARE_ZONE.sub("+", text) if isinstance(text, str) else ""
     try:
         found = datetime.fromisoformat(spelled)
         return math.ceil((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, OverflowError):
-        raise ValueError(_expected(info.field_name or "", text, _A_TIME)) from None
+    except OverflowError:
+        raise ValueError from None
 
 
-_A_TIME = f"a date or time such as {_EXAMPLE}"
+def _day(text: str) -> str:
+    """A day of the calendar, as it is written."""
+    if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError
+    date.fromisoformat(text)
+    return text
+
 
 DIGITS = BeforeValidator(_whole)
 """For numbers: only digits are one."""
+Day = Annotated[
+    str,
+    AfterValidator(_day),
+    WithJsonSchema({"type": "string", "format": "date", "examples": ["2026-11-20"]}),
+]
+"""A day in ISO 8601, as it is written."""
 Moment = Annotated[
-    int,
+    int | None,
     BeforeValidator(_seconds),
     WithJsonSchema(
         {
@@ -84,7 +96,14 @@ Moment = Annotated[
     ),
 ]
 """A date or time in ISO 8601, without a zone in UTC; as UTC seconds."""
-Symbol = Annotated[str, AfterValidator(check_symbol), Field(max_length=_LONGEST)]
+SYMBOL: Mapping[str, Any] = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*( [A-Za-z0-9._-]+)*$",
+    "maxLength": 40,
+    "examples": ["AAPL", "BRK B"],
+}
+"""The JSON schema of a symbol, which is what `check_symbol` checks."""
+Symbol = Annotated[str, AfterValidator(check_symbol), WithJsonSchema(dict(SYMBOL))]
 """As it is in a file's name."""
 
 
@@ -94,7 +113,7 @@ def read_query(shape: type[Q] | None, given: MultiDict[str, str]) -> Q | None:
     refuse_unknown("parameter", given, names)
     if doubled := [name for name in given if len(given.getlist(name)) > 1]:
         raise InvalidRequest(f"parameter {doubled[0]!r} is there more than once: expected one")
-    return read(shape, {k: v for k, v in given.items() if v}) if shape else None
+    return read(shape, given.to_dict()) if shape else None
 
 
 def read(shape: type[Q], given: Mapping[str, Any]) -> Q:
@@ -122,8 +141,8 @@ def _words(shape: type[Parameters], error: ValidationError) -> str:
     """The first error in words, with what the schema allows."""
     first = error.errors()[0]
     name = str(first["loc"][0])
-    if reason := str(first.get("ctx", {}).get("error", "")):  # of our own checks
-        return reason
+    if first["loc"][0] == "symbol":
+        return str(first["ctx"]["error"])  # the rule for symbols
     schema = shape.model_json_schema()
     return _expected(name, first["input"], allowed(schema["properties"][name], schema))
 
@@ -133,16 +152,20 @@ def _expected(name: str, value: object, what: str) -> str:
 
 
 def allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
-    while "$ref" in schema or "anyOf" in schema or "allOf" in schema:
-        chosen = schema.get("anyOf") or schema.get("allOf") or [schema]
-        schema = chosen[0]
-        if "$ref" in schema:
-            schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
-    if "enum" in schema:
-        return f"one of {', '.join(map(str, schema['enum']))}"
-    if schema.get("type") == "integer":
-        most = f" to {schema['maximum']}" if "maximum" in schema else " on"
-        return f"a whole number from {schema.get('minimum', 0)}{most}"
-    longest = f" of at most {schema['maxLength']} characters" if "maxLength" in schema else ""
-    return f"a text{longest}"
+    """What a JSON schema of a parameter allows, in words."""
+    choices = [_resolved(one, root) for one in schema.get("anyOf", [schema])]
+    formats = {one["format"] for one in choices if "format" in one}
+    if formats:
+        is_day = formats == {"date"}
+        return "a day such as 2026-11-20" if is_day else f"a date or time such as {_EXAMPLE}"
+    chosen = choices[0]
+    if "enum" in chosen:
+        return f"one of {', '.join(map(str, chosen['enum']))}"
+    if chosen.get("type") == "integer":
+        return f"a whole number from {chosen['minimum']} to {chosen['maximum']}"
+    return "a text"
+
+
+def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return root["$defs"][name] if name else schema

@@ -50,11 +50,21 @@ def test_the_days_that_were_requested_are(client, peers):
 
 
 def test_wrong_days_are_refused_in_the_gap_fillers_words(client, peers):
-    peers.grid = InvalidRequest("from='soon': expected a day", hint="such as 2026-11-20")
+    peers.grid = InvalidRequest("from=1969-12-31: expected a day from 1970-01-01 on")
 
-    answer = client.get(f"{GRID}?from=soon")
+    answer = client.get(f"{GRID}?from=1969-12-31")
 
-    assert (answer.status_code, answer.json["detail"]) == (400, "from='soon': expected a day")
+    assert answer.status_code == 400
+    assert answer.json["detail"] == "from=1969-12-31: expected a day from 1970-01-01 on"
+
+
+@pytest.mark.parametrize("day", ["soon", "2026-02-30", "20261120", "2026-11-20T00:00", "x" * 5000])
+def test_what_is_no_day_is_refused(client, peers, day):
+    answer = client.get(f"{GRID}?to={day}")
+
+    assert answer.status_code == 400
+    assert answer.json["detail"] == f"to='{day[:100]}': expected a day such as 2026-11-20"
+    assert peers.requested == []
 
 
 def test_what_it_does_not_know_is_named(client, peers):
