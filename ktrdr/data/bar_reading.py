@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ktrdr.market.sessions import Int64Array
 from ktrdr.store.bar_file import BarFile, FileKey
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.csv_text import Lines
+from ktrdr.store.index import is_settled
 
 EVER = ALWAYS
 """The interval of all times (UTC seconds)."""
@@ -127,8 +129,11 @@ class BarReading:
         with self._lock:
             if self._verified.get(series) == file.key:
                 return
+        read_ns = time.time_ns()
         if not self._store.was_verified(series):
             file.verify()
+        if not is_settled(file.key, read_ns):
+            return
         with self._lock:
             self._verified[series] = file.key
             while len(self._verified) > _VERIFIED_KEPT:

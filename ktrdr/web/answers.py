@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 from ktrdr.ipc.messages import (
     DayStatus,
@@ -81,7 +84,7 @@ class BarsAnswer:
     next: str | None
     """Where the bars are that `limit` has left out."""
     columns: list[str]
-    bars: list[tuple[str, float, float, float, float, float]]
+    bars: list[Annotated[list[str | float], Field(min_length=6, max_length=6)]]
     """The values of a bar, in the order of `columns`."""
     count: int
     """How many bars there are here."""

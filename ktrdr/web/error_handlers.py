@@ -48,7 +48,8 @@ def problem_response(body: Json) -> Response:
     if _is_for_a_person():
         response = Response(render_template("error.html", **body), body["status"])
     else:
-        response = Response(dumps(body) + "\n", body["status"], mimetype=MEDIA_TYPE)
+        text = dumps(body, separators=(",", ":")) + "\n"
+        response = Response(text, body["status"], mimetype=MEDIA_TYPE)
     response.vary.add("Accept")
     return response
 

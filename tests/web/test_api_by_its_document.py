@@ -13,6 +13,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ktrdr.config.settings import load_settings
 from ktrdr.web import create_app
@@ -73,6 +74,8 @@ def _check(operation, mode):
     @HOW
     @given(case=operation.as_strategy(generation_mode=mode))
     def check(case):
-        case.call_and_validate(headers={"Accept-Encoding": "identity"})
+        # A document cannot say that a start is to be before its end.
+        unsure = [positive_data_acceptance] if {"start", "end"} <= {*(case.query or ())} else []
+        case.call_and_validate(headers={"Accept-Encoding": "identity"}, excluded_checks=unsure)
 
     check()
