@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ MEDIA_TYPES: Mapping[str, str] = {"csv": CSV, "json": JSON, "parquet": PARQUET}
 """Name of a format → its media type."""
 
 _WITH_T = bytes.maketrans(b" ", b"T")
-_GROUP_ROWS = 100_000
+_GROUP_ROWS = 50_000
 """Of a group of a Parquet file, which its readers take at a time."""
 
 
@@ -80,6 +81,8 @@ def parquet_parts(about: Json, pieces: Iterable[Lines]) -> Iterator[bytes]:
 
     The metadata are JSON under `ktrdr`, as of `DataManager.load(as_="pyarrow")`.
     """
+    # Its own pool keeps what it once had. It is chosen when pyarrow is imported.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     import pyarrow as pa  # noqa: PLC0415  # for those who have it, and only when it is needed
     from pyarrow import parquet  # noqa: PLC0415  # as above
 
