@@ -39,13 +39,24 @@ class ShownGroup(Group):
 
     def fetch(self, path: str) -> tuple[int, str]:
         """The status and the body of an answer of the status app."""
-        port = self._environment["KTRDR_STATUS_PORT"]
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+            with urllib.request.urlopen(f"{self.address}{path}", timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:  # an answer to be closed, too
                 return error.code, error.read().decode()
+
+    @property
+    def address(self) -> str:
+        """Of the page."""
+        return f"http://127.0.0.1:{self._environment['KTRDR_STATUS_PORT']}"
+
+    def end_all(self) -> None:
+        """End all programs."""
+        for process in self.running.values():
+            process.terminate()
+        for process in self.running.values():
+            process.wait(15)
 
     def verdict(self) -> dict:
         return json.loads(self.fetch("/api/v1/system/system-status")[1])
@@ -111,21 +122,20 @@ def group(scratch: Path) -> Iterator[ShownGroup]:
         if IS_ROOT:
             group.prefix = OBEYING
             mount(group.data)
-            stack.callback(subprocess.run, ["umount", "-l", group.data], check=False)
+            stack.callback(unmount, group.data)
         (group.data / "instruments.toml").write_text(TOML)
         for name in ("BTC_1h", "ETH_1h"):
             (group.data / f"{name}.csv").write_text(HEADER)
-        try:
-            yield group
-        finally:
-            for process in group.running.values():
-                process.terminate()
-            for process in group.running.values():
-                process.wait(15)
+        stack.callback(group.end_all)
+        yield group
 
 
 def mount(folder: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], check=True)
+
+
+def unmount(folder: Path) -> None:
+    subprocess.run(["umount", "-l", folder], check=False)
 
 
 class Trials:
