@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from typer.testing import CliRunner
@@ -91,6 +92,8 @@ def test_new_lines_are_followed_also_in_the_next_file(folder):
     with subprocess.Popen(
         [*command, "--folder", str(folder)], stdout=subprocess.PIPE, text=True
     ) as run:
+        end = threading.Timer(30, run.kill)  # the lines end then, and the test fails
+        end.start()
         assert run.stdout.readline() == FILLER.splitlines(keepends=True)[-1]
         with path.open("a") as log:
             log.write("one\n")
@@ -101,6 +104,7 @@ def test_new_lines_are_followed_also_in_the_next_file(folder):
         assert run.stdout.readline() == "two\n"
         run.send_signal(signal.SIGINT)
         assert run.wait(20) == 130
+        end.cancel()
 
 
 def test_each_line_is_read_once_and_whole(tmp_path):
