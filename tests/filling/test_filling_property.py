@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,8 @@ from tests.fake_connection import (
     price,
     utc,
 )
+
+pytestmark = pytest.mark.timeout(360)  # many runs, on a machine that does more
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 FIRST, DAYS = utc("2026-11-10"), 7

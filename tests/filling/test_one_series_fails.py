@@ -15,6 +15,8 @@ from ktrdr.market.instruments import parse_series
 from tests.fake_connection import DAY, Inline, SetClock, coverage_of, fill, price, utc
 from tests.store.dict_store import DictStore
 
+pytestmark = pytest.mark.timeout(360)  # many runs, on a machine that does more
+
 BROKEN = parse_series("AAPL_1h.csv")
 OTHERS = [parse_series(f"{name}.csv") for name in ("AAPL_30m", "MSFT_1h")]
 """Another contract, and the same contract in another timeframe."""
