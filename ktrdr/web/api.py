@@ -13,8 +13,8 @@ from ktrdr.errors import PeerDown
 from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import connection_json, gap_filler_json
 from ktrdr.health.programs import NAMES
-from ktrdr.health.system import Snapshot, System
-from ktrdr.health.verdict import Concern, Service
+from ktrdr.health.system import System
+from ktrdr.health.system_json import system_json
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import (
     ConnectionHistory,
@@ -131,29 +131,6 @@ def probes(system: System) -> Blueprint:
     return api
 
 
-def system_json(snapshot: Snapshot) -> Json:
-    """The status API's `system-status`: the verdict, and the programs."""
-    verdict = snapshot.verdict
-    return {
-        "health": verdict.health,
-        "summary": verdict.summary,
-        "needs_person": [
-            _concern_json(concern) | {"next_step": concern.next_step}
-            for concern in verdict.needs_person
-        ],
-        "heals": [_concern_json(concern) for concern in verdict.heals],
-        "services": {name: _service_json(s) for name, s in snapshot.services.items()},
-    }
-
-
-def _concern_json(concern: Concern) -> Json:
-    return {
-        "what": concern.what,
-        "cause": concern.cause or concern.what,
-        "consequence": concern.consequence,
-    }
-
-
 def forwarding_json(report: Report | None) -> Json:
     """port-forward's report; `bytes` are of both directions, all counts since its start."""
     if report is None:
@@ -179,16 +156,4 @@ def forwarding_json(report: Report | None) -> Json:
         "gateway_why": report.gateway_why or None,
         "last_error": report.last_error or None,
         "last_error_time": iso(report.last_error_time),
-    }
-
-
-def _service_json(service: Service) -> Json:
-    program = service.program
-    return {
-        "status": service.status,
-        "healthy": service.healthy,
-        "pid": program.pid,
-        "uptime_s": program.uptime_s,
-        "cpu_percent": program.cpu_percent,
-        "rss_bytes": program.rss_bytes,
     }
