@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS known (
     name TEXT PRIMARY KEY, at INTEGER NOT NULL, content BLOB NOT NULL
 ) WITHOUT ROWID;
 """)
+_SOON_S = 2.0
+"""How often it is requested until it is known for the first time."""
 _READ_S = 300
 """How often what the store holds is requested for the file."""
 
@@ -80,13 +82,26 @@ class Recorder:
         """Record each minute until `stop` is set."""
         self.load()
         while True:
-            try:
-                self.step()
-            except KtrdrError as error:
-                log.warning("what is used is not recorded now: %s", error)
-            if stop.wait(STEP_S):
+            self._attempt(self.step)
+            waited_s = 0.0
+            while self.known is None and waited_s < STEP_S and not stop.wait(_SOON_S):
+                waited_s += _SOON_S
+                self._attempt(self.learn)
+            if stop.wait(STEP_S - waited_s):
                 break
         self._file.close()
+
+    def _attempt(self, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except KtrdrError as error:
+            log.warning("what is used is not recorded now: %s", error)
+
+    def learn(self) -> None:
+        """Record what the store holds, if that is due and known."""
+        if self._refresh_known(self._system.snapshot(), self._clock()) and self.known is not None:
+            known = self.known
+            self._with_file(lambda database: self._write_known(database, known))
 
     def load(self) -> None:
         """Read what was recorded before the start."""
@@ -185,17 +200,18 @@ class Recorder:
             database.execute("DELETE FROM starts")
             named = [(name, at) for name, times in starts.items() for at in times]
             database.executemany("INSERT INTO starts VALUES (?, ?)", named)
-            if is_new and self.known is not None:
-                self._write_known(database, self.known)
+        if is_new and self.known is not None:
+            self._write_known(database, self.known)
 
     def _write_known(self, database: Database, known: Known) -> None:
         at = int(known.at.timestamp())
         contents: dict[str, object] = {"series": StoreCoverage(known.series), "grid": known.grid}
-        database.execute("DELETE FROM known")
-        for name, content in contents.items():
-            if content is not None:
-                packed = gzip.compress(to_text(content), 6)
-                database.execute("INSERT INTO known VALUES (?, ?, ?)", (name, at, packed))
+        with database:
+            database.execute("DELETE FROM known")
+            for name, content in contents.items():
+                if content is not None:
+                    packed = gzip.compress(to_text(content), 6)
+                    database.execute("INSERT INTO known VALUES (?, ?, ?)", (name, at, packed))
 
 
 def _sample(at: int, loads: str, pace: str) -> Sample:

@@ -130,6 +130,23 @@ def test_what_a_store_holds_is_not_known_before_its_first_scan(new_recorder, pee
     assert recorder.known is None
 
 
+def test_the_first_scan_is_known_within_seconds(new_recorder, peers, filling):
+    """The next sample is a minute away."""
+    peers.gap_filler = replace(filling, last_scan_time=None)
+    recorder, stop = new_recorder(), threading.Event()
+    running = threading.Thread(target=recorder.run, args=(stop,))
+    running.start()
+    try:
+        until(lambda: recorder.usage.samples)
+        peers.gap_filler = filling
+        until(lambda: recorder.known)
+        assert len(recorder.usage.samples) == 1
+    finally:
+        stop.set()
+        running.join()
+    assert new_recorder().known == recorder.known
+
+
 @pytest.mark.usefixtures("peers")
 def test_a_file_that_is_no_database_is_put_aside(new_recorder, run_dir):
     (run_dir / FILE).write_bytes(b"no database" * 1000)
