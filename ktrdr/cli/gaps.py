@@ -19,6 +19,7 @@ from ktrdr.ipc.messages import Json, ScanAccepted, SeriesStatus, StoreCoverage
 from ktrdr.ipc.wording import because, counts_by_reason, day_of, remarks
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
+from ktrdr.times import iso
 
 _STATES = ("complete", "filling", "waiting", "unproven", "renewed", "failed", "refused")
 _WHERE = "the gap filler"
@@ -121,7 +122,8 @@ def _remarks_on(one: SeriesStatus) -> list[str]:
 def _show_day(coverage: Json, *, as_json: bool) -> None:
     """The bars of a day; consecutive ones of the same state are one row."""
     if as_json:
-        show_json(coverage)
+        bars = [{"start": iso(start), "state": state} for start, state in coverage["bars"]]
+        show_json(coverage | {"bars": bars})
         return
     show_line(f"{coverage['day']}: {day_of(coverage['state'])}")
     rows = []

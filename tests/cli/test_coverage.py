@@ -43,7 +43,8 @@ def test_without_a_terminal_each_day_is_a_line(ktrdr):
 
 def test_a_span_and_a_series_are_chosen(ktrdr, peers):
     result = ktrdr("MSFT", "1h", "--from", "2026-11-16", "--to", "2026-11-21", "--json")
-    assert [one["symbol"] for one in json.loads(result.stdout)["series"]] == ["MSFT"]
+    grid = json.loads(result.stdout)
+    assert [row[grid["columns"].index("symbol")] for row in grid["series"]] == ["MSFT"]
     assert {"what": "grid", "from": "2026-11-16", "to": "2026-11-21"} in peers.requested
     assert "SIMULATED: " in result.stderr
 
