@@ -364,7 +364,7 @@ def test_readers_in_another_shell_read_what_the_group_keeps(live):
 
 def test_a_reader_who_is_told_otherwise_is_refused_in_one_line(live):
     code, output = live.ktrdr("show", "AAPL", "1h", IB_HOST="10.0.0.9")
-    assert code == 1
+    assert code == 2
     assert output.count("\n") == 1
     for words in ("the group runs live on ", "started with IB_HOST=127.0.0.1", "IB_HOST=10.0.0.9"):
         assert words in output
@@ -422,7 +422,7 @@ def test_a_program_that_is_restarted_stays_what_the_group_is(group):
     start = f"gateway 127.0.0.1:{group.env['KTRDR_SIM_PORT']}, bars in"
     group.copy.until(lambda: group.log("ib-connection").count(start) == 2, "as before")
     code, output = group.ktrdr("status")
-    assert code == 1
+    assert code == 2
     assert "runs simulated on" in output
     assert ".env sets IB_HOST=127.0.0.1" in output
     assert "Changed since the group was started: IB_HOST, IB_PORT." in group.tell("start")[1]
