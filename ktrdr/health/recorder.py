@@ -89,6 +89,10 @@ class Recorder:
                 self._attempt(self.learn)
             if stop.wait(STEP_S - waited_s):
                 break
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the next step opens it again."""
         self._file.close()
 
     def _attempt(self, part: Callable[[], None]) -> None:

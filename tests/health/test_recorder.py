@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -44,12 +45,15 @@ def system(settings, run_dir):
 def new_recorder(system, run_dir, clock):
     """A recorder as after a start of the status app."""
 
-    def make():
-        recorder = Recorder(system, run_dir / FILE, clock)
-        recorder.load()
-        return recorder
+    with contextlib.ExitStack() as stack:
 
-    return make
+        def make():
+            recorder = Recorder(system, run_dir / FILE, clock)
+            stack.callback(recorder.close)
+            recorder.load()
+            return recorder
+
+        yield make
 
 
 @pytest.mark.usefixtures("peers")

@@ -18,20 +18,28 @@ def text_of(html):
     return re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", html))
 
 
+def loaded(client):
+    """It has read what was recorded before."""
+    recorder = client.application.extensions["ktrdr.recorder"]
+    recorder.load()
+    recorder.close()
+    return client
+
+
 @pytest.fixture
 def recorded(settings, run_dir, played):
     """The gap filler has answered, and does so no longer."""
     with served(run_dir, played.routes()):
         system = System(settings, run_dir / "supervisor.sock", own="status-app")
-        Recorder(system, run_dir / FILE, lambda: AT).step()
+        recorder = Recorder(system, run_dir / FILE, lambda: AT)
+        recorder.step()
+        recorder.close()
 
 
 @pytest.fixture
 def restarted(new_client, recorded):  # noqa: ARG001 - it comes first
     """A client of a status app that was started after that."""
-    client = new_client()
-    client.application.extensions["ktrdr.recorder"].load()
-    return client
+    return loaded(new_client())
 
 
 def test_the_last_known_series_are_shown_with_their_age_and_marked_as_old(restarted):
@@ -75,8 +83,7 @@ def test_where_nothing_was_ever_known_nothing_is_made_up(client):
 
 @pytest.mark.usefixtures("recorded")
 def test_what_is_known_now_is_not_called_old(run_dir, played, new_client):
-    client = new_client()
-    client.application.extensions["ktrdr.recorder"].load()
+    client = loaded(new_client())
     with served(run_dir, played.routes()):
         assert "OLD" not in client.get("/").text
         assert "known_at" not in client.get(GRID).json
