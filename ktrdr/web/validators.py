@@ -20,8 +20,6 @@ _STREAM_LEVEL = 1
 _TEXTS = ("text/", "application/json", "application/openmetrics-text", "image/svg+xml")
 _GZIP = 31
 """zlib's number for gzip's format with the largest window."""
-_PACKED = "-gzip"
-"""After a strong tag: that of the compressed bytes."""
 _OF_CONTENT = ("Content-Type", "Content-Length", "Content-Disposition")
 
 
@@ -35,7 +33,7 @@ def validate_answers(app: Flask) -> None:
         if response.is_streamed:
             return _compressed_stream(response) if _may_compress(response) else response
         if response.get_etag()[0] is None and not response.cache_control.no_store:
-            set_tag(response, hashlib.blake2b(response.get_data(), digest_size=12).hexdigest())
+            _set_tag(response, hashlib.blake2b(response.get_data(), digest_size=12).hexdigest())
         if response.status_code == 200 and _may_compress(response):
             data = response.get_data()
             if len(data) >= COMPRESSED_FROM:
@@ -44,13 +42,12 @@ def validate_answers(app: Flask) -> None:
         return response
 
 
-def set_tag(response: Response, tag: str, *, is_strong: bool = False) -> None:
-    """The answer with this tag: 304 if the client has it. A weak one is for all encodings."""
+def _set_tag(response: Response, tag: str) -> None:
+    """The answer with this tag: 304 if the client has it. It is weak: one for all encodings."""
     given = request.if_none_match
-    had = next((one for one in (tag, tag + _PACKED) if given.contains_weak(one)), None)
-    response.set_etag(had or tag, weak=not is_strong)
+    response.set_etag(tag, weak=True)
     response.headers.setdefault("Cache-Control", "no-cache")
-    if had or given.star_tag:
+    if given.contains_weak(tag) or given.star_tag:
         response.status_code = 304
         for name in _OF_CONTENT:
             response.headers.pop(name, None)
@@ -65,10 +62,7 @@ def _may_compress(response: Response) -> bool:
 
 
 def _compressed_stream(response: Response) -> Response:
-    """The same answer, compressed as it comes; a strong tag is that of the compressed bytes."""
-    tag, is_weak = response.get_etag()
-    if tag is not None and not is_weak:
-        response.set_etag(tag + _PACKED)
+    """The same answer, compressed as it comes."""
     response.headers["Content-Encoding"] = "gzip"
     response.headers.pop("Content-Length", None)
     if request.method == "GET":
