@@ -6,7 +6,7 @@ from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
 from ktrdr.data.ib_connection_manager import routes as connection_routes
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.server import LocalServer
+from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.sim.gateway.in_thread import running_gateway
 from tests.fake_connection import coverage_of, line, utc
@@ -45,8 +45,7 @@ class Group:
         self.manager.start()
         stack.callback(self.manager.stop)
         server = LocalServer(settings.connection_socket, connection_routes(self.manager))
-        self.manager.call(server.start(), 10)
-        stack.callback(lambda: self.manager.call(server.stop(), 10))
+        stack.enter_context(serving(server))
         self.settings = settings
         self.start_filler()
         stack.callback(self.end_filler)

@@ -41,7 +41,7 @@ from ktrdr.ipc.query import (
     timeframe_from_query,
 )
 from ktrdr.ipc.series_messages import ContractCandidates
-from ktrdr.ipc.server import Handler, LocalServer
+from ktrdr.ipc.server import Handler, LocalServer, serving
 from ktrdr.ipc.sessions_codec import schedule_to_json
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
@@ -56,7 +56,6 @@ log = logging.getLogger("ib-connection")  # as a program it has another name
 
 T = TypeVar("T")
 
-_STOP_S = 8.0
 _SLICES, _SPANS_SHOWN = 288, 200
 
 
@@ -160,6 +159,10 @@ class PersistentIbConnectionManager:
         NotConnected: the manager was stopped meanwhile.
         """
         return self._thread.call(work, timeout_s)
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same for a coroutine of another event loop."""
+        return await self._thread.run(work)
 
     # On the connection's loop.
 
@@ -287,7 +290,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
 
 
 class _LocalApi:
-    """The handlers of the routes: from a query to JSON."""
+    """The handlers of the routes: from a query to JSON. On any event loop."""
 
     def __init__(self, manager: PersistentIbConnectionManager) -> None:
         self._manager = manager
@@ -302,7 +305,9 @@ class _LocalApi:
         start, end = span_from_query(query)
         request = BarsRequest(instrument_from_query(query), timeframe_from_query(query), start, end)
         patience_s = number_from_query(query, "patience_s")
-        answer = await self._manager.bars(request, patience_s, priority_from_query(query))
+        answer = await self._manager.run(
+            self._manager.bars(request, patience_s, priority_from_query(query))
+        )
         message = BarsMessage(
             BarColumns.of(answer.bars),
             answer.invalid,
@@ -314,22 +319,24 @@ class _LocalApi:
         return to_text(message)
 
     async def head(self, query: Mapping[str, str]) -> Json:
-        return {"head": await self._manager.head(instrument_from_query(query))}
+        head = self._manager.head(instrument_from_query(query))
+        return {"head": await self._manager.run(head)}
 
     async def contract(self, query: Mapping[str, str]) -> Json:
-        facts = await self._manager.contract(instrument_from_query(query))
-        answer = to_json(facts)
+        contract = self._manager.contract(instrument_from_query(query))
+        answer = to_json(await self._manager.run(contract))
         del answer["hours"]  # GET /sessions has them
         return answer
 
     async def candidates(self, query: Mapping[str, str]) -> Json:
-        return to_json(await self._manager.candidates(instrument_from_query(query)))
+        candidates = self._manager.candidates(instrument_from_query(query))
+        return to_json(await self._manager.run(candidates))
 
     async def sessions(self, query: Mapping[str, str]) -> Json:
         start, end = span_from_query(query)
         instrument = instrument_from_query(query)
-        schedule = await self._manager.sessions(instrument, start, end)
-        facts = await self._manager.contract(instrument)
+        schedule = await self._manager.run(self._manager.sessions(instrument, start, end))
+        facts = await self._manager.run(self._manager.contract(instrument))
         return schedule_to_json(schedule) | {
             "last_trade_date": facts.last_trade_date,
             "con_id": facts.con_id,
@@ -341,13 +348,13 @@ class _LocalApi:
 
     async def history(self, query: Mapping[str, str]) -> Json:
         days = number_from_query(query, "days") or 1.0
-        return to_json(await self._manager.history(min(days, KEPT_S / DAY_S)))
+        return to_json(await self._manager.run(self._manager.history(min(days, KEPT_S / DAY_S))))
 
     async def clock(self, _query: Mapping[str, str]) -> Json:
-        return {"clock_offset_s": await self._manager.clock()}
+        return {"clock_offset_s": await self._manager.run(self._manager.clock())}
 
     async def trial(self, _query: Mapping[str, str]) -> Json:
-        return to_json(await self._manager.trial())
+        return to_json(await self._manager.run(self._manager.trial()))
 
     async def reconnect(self, _query: Mapping[str, str]) -> Json:
         self._manager.reconnect()
@@ -357,17 +364,18 @@ class _LocalApi:
 def serve(settings: Settings, stop: threading.Event) -> None:
     """The program: the connection and its local API, until it is stopped.
 
+    The API has an event loop of its own: that of the connection reads all bars, and while a store
+    is filled a request for the status would wait for seconds.
+
     It exits with the error that ended the connection, so that it is restarted.
     """
     logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # our log reports its errors
     manager = get_connection_manager(settings, _history(settings))
-    server = LocalServer(settings.connection_socket, routes(manager))
     try:
-        manager.call(server.start(), _STOP_S)
-        manager.when_broken(stop.set)
-        stop.wait()
+        with serving(LocalServer(settings.connection_socket, routes(manager))):
+            manager.when_broken(stop.set)
+            stop.wait()
     finally:
-        manager.call(server.stop(), _STOP_S)
         manager.stop()
     if manager.broken is not None:
         raise manager.broken

@@ -16,6 +16,7 @@ log = logging.getLogger("ib-connection")
 T = TypeVar("T")
 
 _STOP_S = 8.0
+_STOPPED = "the connection manager was stopped"
 
 
 class LoopThread:
@@ -78,16 +79,30 @@ class LoopThread:
 
     def call(self, work: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the loop, and wait for it. NotConnected: stopped meanwhile."""
-        try:
-            with self._calls:
-                requested = asyncio.run_coroutine_threadsafe(work, self._running_loop())
-        except NotConnected:
-            work.close()
-            raise
+        requested = self._submit(work)
         try:
             return requested.result(timeout_s)
         except concurrent.futures.CancelledError:
-            raise NotConnected("the connection manager was stopped") from None
+            raise NotConnected(_STOPPED) from None
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same for a coroutine on any loop, whose cancellation cancels `work` too."""
+        requested = self._submit(work)
+        try:
+            return await asyncio.wrap_future(requested)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise NotConnected(_STOPPED) from None
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        try:
+            with self._calls:
+                return asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        except NotConnected:
+            work.close()
+            raise
 
     def call_soon(self, work: Callable[[], object]) -> None:
         """Call `work` on the loop, and do not wait. NotConnected: there is no loop."""

@@ -148,12 +148,11 @@ def group(make_settings, wait_for):
         connection = PersistentIbConnectionManager(settings)
         connection.start()
         server = LocalServer(settings.connection_socket, connection_routes(connection))
-        connection.call(server.start(), 10)
         try:
-            wait_for(lambda: connection.is_connected)
-            yield gateway
+            with serving(server):
+                wait_for(lambda: connection.is_connected)
+                yield gateway
         finally:
-            connection.call(server.stop(), 10)
             connection.stop()
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
+from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
 from ktrdr.errors import (
     AlreadyRunning,
     CompetingSession,
@@ -27,6 +27,8 @@ from ktrdr.errors import (
     UnknownContract,
 )
 from ktrdr.ib.history import ConnectionHistory
+from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import instrument_for, read_instruments
 from ktrdr.market.timeframes import Timeframe
@@ -349,6 +351,29 @@ def test_a_gateway_that_does_not_trust_us_is_not_hammered(connect, gateway, wait
         assert manager.status().connection_attempts == 1
     manager.reconnect()
     wait_for(lambda: manager.is_connected)
+
+
+def test_the_status_is_had_while_the_connection_reads_bars(connect, gateway, wait_for, scratch):
+    """It waited behind them for seconds, and the page called ib-connection unresponsive."""
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    is_busy, is_read = threading.Event(), threading.Event()
+
+    async def read():
+        is_busy.set()
+        is_read.wait(20)
+
+    path = scratch / "ib-connection.sock"
+    with serving(LocalServer(path, routes(manager))):
+        reading = threading.Thread(target=manager.call, args=(read(),))
+        reading.start()
+        try:
+            assert is_busy.wait(10)
+            answer = LocalClient(path, "ib-connection").get("/status", 5.0)
+            assert answer["connected"]
+        finally:
+            is_read.set()
+            reading.join()
 
 
 @contextlib.contextmanager

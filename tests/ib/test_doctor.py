@@ -67,8 +67,7 @@ def group(make_settings, monkeypatch, filler_says):
             manager.start()
             stack.callback(manager.stop)
             server = LocalServer(made.connection_socket, routes(manager))
-            manager.call(server.start(), 5)
-            stack.callback(lambda: manager.call(server.stop(), 5))
+            stack.enter_context(serving(server))
             return manager
 
         yield start
