@@ -6,10 +6,14 @@ Each picture is at most 200 KB. See scripts/pictures.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +28,7 @@ FOLDER = ROOT / "docs/pictures"
 MAX_BYTES = 200_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 5000
-COLUMNS = 100
+COLUMNS, LINES = 100, 40
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,12 @@ PICTURES = (
     Picture("/", "overview"),
     Picture("/", "overview-dark", scheme="dark"),
     Picture("/", "overview-phone", 400, 800),
+    Picture("/series/AAPL/1h", "series"),
     Picture("/connection", "connection"),
+    Picture("/programs", "programs"),
     Picture("/simulator", "simulator"),
 )
-COMMANDS = {"status": ("status",)}
+COMMANDS = {"status": ("status",), "coverage": ("coverage",)}
 """The name of an SVG, and the arguments of `ktrdr` whose output it shows."""
 
 
@@ -95,13 +101,28 @@ def take(browser: str, url: str, picture: Picture, path: Path) -> None:
 
 def draw(arguments: tuple[str, ...], path: Path) -> None:
     """Draw what `ktrdr` prints with these arguments."""
-    command = [sys.executable, "-m", "ktrdr.cli", *arguments]
-    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603 - our own
+    shown = in_a_terminal([sys.executable, "-m", "ktrdr.cli", *arguments])
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere)
-        console.print(Text.from_ansi(f"$ ktrdr {' '.join(arguments)}\n{done.stdout}"))
+        console.print(Text.from_ansi(f"$ ktrdr {' '.join(arguments)}\n{shown}"))
         path.write_text(console.export_svg(title="ktrdr"), encoding="utf-8")
     print(f"{path.name}: {path.stat().st_size} bytes")
+
+
+def in_a_terminal(command: list[str]) -> str:
+    """What a command prints into a terminal, where it has tables and colours."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (LINES, COLUMNS))
+    environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    process = subprocess.Popen(command, cwd=ROOT, stdout=theirs, env=environment)  # noqa: S603
+    os.close(theirs)
+    parts = []
+    with contextlib.suppress(OSError):  # EIO is a terminal's end
+        while part := os.read(ours, 65536):
+            parts.append(part)
+    os.close(ours)
+    process.wait()
+    return b"".join(parts).decode().replace("\r\n", "\n")
 
 
 if __name__ == "__main__":
