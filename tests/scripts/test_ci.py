@@ -11,6 +11,9 @@ RUN = Path(__file__).resolve().parents[2] / ".ci/run"
 FAKE_PYTHON = 'case "$*" in *print*) echo {version};; esac'
 
 
+WANTED = ("socat", "chromium")
+
+
 def add(file, text):
     file.write_text(f"#!/bin/sh\n{text}\n")
     file.chmod(0o755)
@@ -23,7 +26,8 @@ def ci(copy):
     shutil.copy(RUN, copy.folder / ".ci/run")
     path = copy.path_with_tools_only()
     tools = copy.folder / "tools"
-    add(tools / "socat", "")
+    for name in WANTED:
+        add(tools / name, "")
     for name in ("check", "fuzz", "test"):
         add(copy.folder / "scripts" / name, f'echo "{name} ${{TEST_PYTHON##*/}}"')
     for version in ("3.11", "3.12", "3.14"):
@@ -52,21 +56,26 @@ def test_a_suite_that_fails_is_named_and_the_others_run_all_the_same(ci):
     assert lines[2:] == ["python3.11", "python3.14", "The suite failed with Python 3.12."]
 
 
-def test_as_root_it_gets_socat_with_apt_get_and_says_so_where_that_fails(ci):
-    (ci.tools / "socat").unlink()
+def without(ci, wanted, user):
+    """This program is missing; apt-get notes what it is told, and installs nothing."""
+    (ci.tools / wanted).unlink()
     (ci.tools / "id").unlink()
-    add(ci.tools / "id", "echo 0")
+    add(ci.tools / "id", f"echo {user}")
     add(ci.tools / "apt-get", f'echo "$*" >>"{ci.tools}/asked"')
+
+
+@pytest.mark.parametrize("wanted", WANTED)
+def test_as_root_it_gets_what_tests_want_and_says_so_where_that_fails(ci, wanted):
+    without(ci, wanted, 0)
     code, lines = ci()
     assert code == 0
-    assert "install -y --no-install-recommends socat" in (ci.tools / "asked").read_text()
-    assert "socat is not installed: the tests that want it are skipped." in lines
+    asked = (ci.tools / "asked").read_text()
+    assert f"install -y --no-install-recommends {wanted}" in asked
+    assert f"{wanted} is not installed: the tests that want it are skipped." in lines
 
 
-def test_as_somebody_else_it_installs_nothing(ci):
-    (ci.tools / "socat").unlink()
-    (ci.tools / "id").unlink()
-    add(ci.tools / "id", "echo 1000")
-    add(ci.tools / "apt-get", f'echo "$*" >>"{ci.tools}/asked"')
+@pytest.mark.parametrize("wanted", WANTED)
+def test_as_somebody_else_it_installs_nothing(ci, wanted):
+    without(ci, wanted, 1000)
     assert ci()[0] == 0
     assert not (ci.tools / "asked").exists()
