@@ -12,8 +12,9 @@ from ktrdr.forwarder import report
 from ktrdr.health.latest import Latest
 from ktrdr.health.peers import Answer, Peers
 from ktrdr.health.programs import Programs
+from ktrdr.health.services import Service, services
 from ktrdr.health.supervisor import control
-from ktrdr.health.verdict import Service, Verdict, judge, services
+from ktrdr.health.verdict import Verdict, judge
 from ktrdr.ipc.messages import ConnectionStatus, FillList, FillStatus, GapFillerStatus, SeriesStatus
 
 _FRESH_S = 0.5

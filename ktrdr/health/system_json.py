@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ktrdr.health.services import Service
 from ktrdr.health.system import Snapshot
-from ktrdr.health.verdict import Concern, Service, Verdict
+from ktrdr.health.verdict import Concern, Verdict
 from ktrdr.ipc.messages import Json
 
 

@@ -23,8 +23,9 @@ from ktrdr.completeness import fill
 from ktrdr.completeness.gaps import Reason
 from ktrdr.forwarder.report import Report
 from ktrdr.health.restarts import Restarts
+from ktrdr.health.services import Service
 from ktrdr.health.system import Snapshot, System
-from ktrdr.health.verdict import ABOUT, Concern, Health, Service
+from ktrdr.health.verdict import ABOUT, Concern, Health
 from ktrdr.ib.states import State
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus, SeriesStatus
 

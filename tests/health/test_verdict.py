@@ -8,7 +8,8 @@ import pytest
 
 from ktrdr.health.peers import Answer
 from ktrdr.health.programs import NAMES, Program, Programs
-from ktrdr.health.verdict import is_stale, judge, services, with_findings
+from ktrdr.health.services import services
+from ktrdr.health.verdict import is_stale, judge, with_findings
 from ktrdr.ib.diagnosis import Finding
 from ktrdr.ipc.messages import FarmStatus, LastError, SeriesTrouble, StoreTrouble
 
