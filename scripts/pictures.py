@@ -46,12 +46,10 @@ PICTURES = (
     Picture("/", "overview"),
     Picture("/", "overview-dark", scheme="dark"),
     Picture("/", "overview-phone", 400, 800),
-    Picture("/series/AAPL/1h", "series"),
     Picture("/connection", "connection"),
-    Picture("/programs", "programs"),
     Picture("/simulator", "simulator"),
 )
-COMMANDS = {"status": ("status",), "coverage": ("coverage",)}
+COMMANDS = {"status": ("status",)}
 """The name of an SVG, and the arguments of `ktrdr` whose output it shows."""
 
 
