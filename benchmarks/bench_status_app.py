@@ -165,10 +165,20 @@ def start_fill(filler: LocalClient) -> None:
     raise SystemExit(f"no bar is filled: {filler.get('/status')}")
 
 
+def loaded_fill(
+    filler: LocalClient, port: int, rate: float, seconds: float
+) -> tuple[list[float], float]:
+    """Milliseconds of each answer, and bars a second meanwhile."""
+    load(port, rate, WARM_UP_S)
+    before, began = bars_added(filler), time.monotonic()
+    took = load(port, rate, seconds)
+    return took, (bars_added(filler) - before) / (time.monotonic() - began)
+
+
 def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
-    """With and without requests by turns, so that both see the same machine."""
+    """Without requests, with ours and with the yardstick's by turns: all see the same machine."""
     ours, theirs = [], []
-    quiet, loaded = [], []
+    alone, beside_ours, beside_theirs = [], [], []
     with tempfile.TemporaryDirectory(prefix="ktrdr-bench-") as scratch, yardstick() as (other, _):
         (Path(scratch) / "data").mkdir()
         (Path(scratch) / "data" / "AAPL_1m.csv").write_text(HEADER)
@@ -177,18 +187,25 @@ def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
             filler = LocalClient(settings.gap_filler_socket, "gap-filler")
             start_fill(filler)
             for _ in range(rounds):
-                quiet.append(fill_rate(filler, seconds))
-                load(settings.ktrdr_status_port, rate, WARM_UP_S)
-                before, began = bars_added(filler), time.monotonic()
-                ours.append(load(settings.ktrdr_status_port, rate, seconds))
-                loaded.append((bars_added(filler) - before) / (time.monotonic() - began))
-                theirs.append(load(other, rate, seconds))
-    slower = 100 * (1 - statistics.median(loaded) / statistics.median(quiet))
+                alone.append(fill_rate(filler, seconds))
+                for port, took, rates in (
+                    (settings.ktrdr_status_port, ours, beside_ours),
+                    (other, theirs, beside_theirs),
+                ):
+                    answers, bars_per_s = loaded_fill(filler, port, rate, seconds)
+                    took.append(answers)
+                    rates.append(bars_per_s)
+    without, with_ours, with_theirs = map(statistics.median, (alone, beside_ours, beside_theirs))
     return {
         "ib_status": percentiles(ours),
         "yardstick": percentiles(theirs),
-        "bars_per_s": [round(statistics.median(found)) for found in (quiet, loaded)],
-        "fill_slower_percent": round(slower, 1),
+        "bars_per_s": {
+            "alone": round(without),
+            "beside_ours": round(with_ours),
+            "beside_yardstick": round(with_theirs),
+        },
+        "fill_slower_percent": round(100 * (1 - with_ours / without), 1),
+        "fill_slower_than_beside_yardstick_percent": round(100 * (1 - with_ours / with_theirs), 1),
     }
 
 
