@@ -10,6 +10,7 @@ from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import stored
 from ktrdr.completeness.identity import Likeness, likeness
 from ktrdr.completeness.revisions import Revision, compare
+from ktrdr.ledger.revisions import RevisionRecords
 from ktrdr.market.bars import Answer, Bar
 
 log = logging.getLogger("gap-filler")
@@ -21,8 +22,9 @@ _OTHER_LEAST = 3
 class Comparison:
     """Compares and corrects the bars of one store. For one thread."""
 
-    def __init__(self, ownership: FileOwnership) -> None:
+    def __init__(self, ownership: FileOwnership, records: RevisionRecords) -> None:
         self._ownership = ownership
+        self._records = records
         self._revised: dict[str, frozenset[Bar]] = {}
         """Absence key → revised foreign bars, as received: the only revised ones of the series."""
 
@@ -43,10 +45,19 @@ class Comparison:
         """Note that only these foreign bars were revised: they are not checked again."""
         self._revised[state.absence_key] = frozenset(revision.changed)
 
-    def correct(self, state: SeriesState, revision: Revision) -> None:
-        """Replace owned bars by those received now."""
+    def correct(self, state: SeriesState, revision: Revision, now: int) -> None:
+        """Replace owned bars by those received now, and record which these were.
+
+        The bars come first: nothing is on record that was not done. A staging copy replaces its
+        file later, and that is on record as a whole.
+        """
+        received = {bar.start: bar for bar in revision.changed}
+        replaced = [(old, received[old.start]) for old in stored(state, received)]
         state.store.add(state.series, revision.changed, correct=True)
         self._ownership.note_written(state)
+        if state.rebuilds_from is None:
+            corrected = [(old, new) for old, new in replaced if old != new]
+            self._records.record(state.series, corrected, now)
         log.info("%s: %s; corrected", state.series, revision.words)
 
 

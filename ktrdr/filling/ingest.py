@@ -75,7 +75,7 @@ class Ingest:
             ledger.absences, ledger.requests, sessions, contracts, self._unscheduled
         )
         self.later = LaterRequests(ledger.absences, late_s)
-        self.comparison = Comparison(assessor.ownership)
+        self.comparison = Comparison(assessor.ownership, ledger.revisions)
 
     def take(
         self,

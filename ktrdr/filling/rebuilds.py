@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -128,12 +129,21 @@ class Rebuilds:
             return
         if staging.coverage is None or staging.coverage.fillable or _is_missing_bars(rebuild):
             return
-        stamp = f"{datetime.fromtimestamp(self._clock(), UTC):%Y%m%dT%H%M%SZ}"
-        kept = self._assessor.main_store.take_staged(staging.series, stamp)
-        self._assessor.ownership.note_swapped(rebuild.state)
+        kept = self._replace(rebuild.state)
         rebuild.state.succeeded()
         self._end(rebuild)
         log.warning("%s: rebuilt; the old file is %s", staging.series, kept)
+
+    def _replace(self, state: SeriesState) -> Path:
+        """Replace the old file, and record that; returns where the old one is kept."""
+        store, records, now = self._assessor.main_store, self._assessor.ledger, self._clock()
+        _, why = records.series.rebuilds().get(str(state.series), (None, ""))
+        stamp = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
+        kept = store.take_staged(state.series, stamp)
+        self._assessor.ownership.note_swapped(state)
+        place = kept.relative_to(store.folder).as_posix()
+        records.revisions.record_rebuild(state.series, why, place, int(now))
+        return kept
 
     def give_up(self, staging: SeriesState, why: str) -> None:
         """Leave the series as it is, and request none of its bars for a growing time.

@@ -164,7 +164,7 @@ class RevisionChecks:
         """Only some bars were revised."""
         state = task.state
         if state.is_owned:
-            self.ingest.comparison.correct(state, revision)
+            self.ingest.comparison.correct(state, revision, int(self.clock()))
             self.assess(state)
             return
         if task.kind is Kind.AROUND:

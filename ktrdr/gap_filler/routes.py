@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from ktrdr.assessment.series_state import absence_key
 from ktrdr.completeness.fill import DAY_HINT
-from ktrdr.errors import InvalidRequest
+from ktrdr.errors import InvalidRequest, UnknownSeries
 from ktrdr.gap_filler.coverage_grid import CoverageGrids, span_of
 from ktrdr.gap_filler.day_evidence import evidence_of_day
-from ktrdr.gap_filler.fill_requests import series_from_query
+from ktrdr.gap_filler.fill_requests import is_there, series_from_query
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.gap_filler.queue import rule
+from ktrdr.gap_filler.revision_list import RevisionQuery, revision_query, revisions_of
 from ktrdr.gap_filler.watch_list import WatchRequests
 from ktrdr.ipc.codec import to_json, to_text
 from ktrdr.ipc.messages import ACCEPTED, Json, OutageCosts
@@ -39,6 +40,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
         ("GET", "/cost"): _cost(filler),
         ("GET", "/grid"): _grid(filler),
         ("GET", "/requests"): _requests(filler),
+        ("GET", "/revisions"): _revisions(filler),
         ("POST", "/scan"): scan,
         **_fill_routes(filler),
         **_series_routes(filler.watch_list),
@@ -100,6 +102,23 @@ def _requests(filler: GapFiller) -> Handler:
         return await asyncio.to_thread(evidence, series, day - day % DAY_S)
 
     return requests
+
+
+def _revisions(filler: GapFiller) -> Handler:
+    """The bars of a series that were revised and corrected, the newest first."""
+    store = filler.requests.store
+
+    def found(series: Series, wanted: RevisionQuery) -> Json:
+        if not is_there(store, series):
+            raise UnknownSeries(
+                f"{series.file_name} is not in the store", hint="`ktrdr gaps` lists what is there"
+            )
+        return to_json(revisions_of(ledger_path(store.folder), series, wanted))
+
+    async def revisions(query: Mapping[str, str]) -> Json:
+        return await asyncio.to_thread(found, series_from_query(query), revision_query(query))
+
+    return revisions
 
 
 def _cost(filler: GapFiller) -> Handler:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ktrdr.completeness.fill import State
+from ktrdr.ledger.revisions import COLUMNS
 from ktrdr.market.instruments import parse_series
 from ktrdr.sqlite_file import Database, DatabaseError, Schema, reading
 from ktrdr.store.index import INDEX
@@ -57,6 +58,14 @@ CREATE TABLE IF NOT EXISTS clock (
     one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT, base_s REAL, wall_s REAL
 );
 CREATE TABLE IF NOT EXISTS looks (series TEXT, what TEXT, at INTEGER, PRIMARY KEY (series, what));
+CREATE TABLE IF NOT EXISTS revisions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, series TEXT, at INTEGER, start INTEGER,
+    old_open REAL, old_high REAL, old_low REAL, old_close REAL, old_volume REAL,
+    new_open REAL, new_high REAL, new_low REAL, new_close REAL, new_volume REAL,
+    why TEXT, kept TEXT
+);
+CREATE INDEX IF NOT EXISTS revisions_of ON revisions (series);
+CREATE INDEX IF NOT EXISTS revisions_at ON revisions (at);
 """
 
 
@@ -109,20 +118,58 @@ def _take_over_fills(database: Database, aside: Path) -> None:
         database.executemany(insert, found)
 
 
+def _take_over_revisions(database: Database, aside: Path) -> None:
+    """The same of revisions: what was stored before them is nowhere else."""
+    columns = ", ".join(COLUMNS)
+    found: list[tuple[Any, ...]] = []
+    try:
+        with reading(aside) as old:
+            if old.execute("SELECT 1 FROM sqlite_schema WHERE name = 'revisions'").fetchone():
+                query = f"SELECT {columns} FROM revisions"  # noqa: S608  they are fixed
+                found.extend(row for row in old.execute(query) if _is_revision(row))
+    except DatabaseError as error:
+        log.warning("its record of revised bars cannot be read (%s)", error)
+    marks = ", ".join("?" * len(COLUMNS))
+    insert = f"INSERT OR IGNORE INTO revisions ({columns}) VALUES ({marks})"  # noqa: S608  as above
+    with database:
+        database.executemany(insert, found)
+
+
+def _is_revision(row: tuple[Any, ...]) -> bool:
+    """As `_is_fill`."""
+    _, series, at, start, *numbers, why, kept = row
+    is_whole = start is None and numbers == [None] * len(numbers)
+    is_bar = isinstance(start, int) and all(isinstance(number, float) for number in numbers)
+    is_text = isinstance(why, str) and isinstance(kept, str)
+    return _is_series(series) and isinstance(at, int) and (is_whole or is_bar) and is_text
+
+
+def _is_series(name: object) -> bool:
+    try:
+        parse_series(f"{name}.csv")
+    except ValueError:
+        return False
+    return True
+
+
+def _take_over(database: Database, aside: Path) -> None:
+    _take_over_fills(database, aside)
+    _take_over_revisions(database, aside)
+
+
 def _is_fill(series: object, since: object, state: object) -> bool:
     """A row that this version understands, whichever version has written it."""
     try:
-        parse_series(f"{series}.csv")
         State(str(state))
     except ValueError:
         return False
-    return isinstance(since, int)
+    return _is_series(series) and isinstance(since, int)
 
 
 LEDGER = Schema(
     _TABLES + INDEX.tables,
     INDEX.version,
     (_make_fills_of_what_was_wanted, _add_pauses, *INDEX.upgrades),
-    _take_over_fills,
+    _take_over,
 )
 """All that the gap filler keeps of a store, including its index of the files."""

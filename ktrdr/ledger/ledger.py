@@ -9,6 +9,7 @@ from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.ledger.contracts import ContractRecords
 from ktrdr.ledger.file import LEDGER
 from ktrdr.ledger.requests import RequestRecords
+from ktrdr.ledger.revisions import RevisionRecords
 from ktrdr.ledger.series import SeriesRecords
 from ktrdr.sqlite_file import StateFile
 
@@ -24,6 +25,9 @@ _OF_LATER = (
     "UPDATE schedules SET fetched_at = 0 WHERE fetched_at > ?",
 )
 """Delete or reset findings dated after a moment."""
+
+_DATE_AT_MOST = "UPDATE revisions SET at = :moment WHERE at > :moment"
+"""What was done to files stays on record; it was done at that moment at the latest."""
 
 _PUT_OFF = (
     "UPDATE doubts SET first_at = min(first_at + :by_s, :now)",
@@ -57,6 +61,7 @@ class Ledger:
         self.absences = AbsenceRecords(self.file.database)
         self.contracts = ContractRecords(self.file.database)
         self.requests = RequestRecords(self.file.database)
+        self.revisions = RevisionRecords(self.file.database)
         self.series = SeriesRecords(self.file.database)
 
     @property
@@ -77,6 +82,7 @@ class Ledger:
             return 0
         with self.file.database() as database:
             changed = [database.execute(query, (moment,)).rowcount for query in _OF_LATER]
+            database.execute(_DATE_AT_MOST, {"moment": moment})
         if forgotten := sum(changed):
             self.file.void()
         return forgotten
