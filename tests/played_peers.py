@@ -63,6 +63,26 @@ FILL = {
 }
 
 
+REVISIONS = [
+    {
+        "id": 12,
+        "corrected_at": "2026-11-20T21:10:00+00:00",
+        "timestamp": None,
+        "old": None,
+        "new": None,
+        "why": "IB revised all prices by a split ratio (4:1, 10 of 10 bars)",
+        "old_file": ".ktrdr/replaced/AAPL_1m.20261120T211000Z.csv",
+    },
+    {
+        "id": 7,
+        "corrected_at": "2026-11-20T21:00:00+00:00",
+        "timestamp": "2026-11-20T14:31:00+00:00",
+        "old": {"open": 11.5, "high": 20.0, "low": 9.25, "close": 11.0, "volume": 1001.0},
+        "new": {"open": 11.5, "high": 20.0, "low": 9.25, "close": 12.75, "volume": 1234.0},
+    },
+]
+
+
 CANDIDATE = {
     "con_id": 265598,
     "local_symbol": "AAPL",
@@ -131,6 +151,12 @@ class Peers:
         self.cost: object = {"costs": [{"bars_late": 12, "bars_lost": 0}] * 2}
         self.day: object = {"day": "2026-11-20", "state": "closed", "bars": []}
         self.evidence: object = {"day": "2026-11-20", "requests": [], "absences": []}
+        self.revisions: object = {
+            "symbol": "AAPL",
+            "timeframe": "1m",
+            "total": 2,
+            "revisions": REVISIONS,
+        }
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
         self.fill: object = {"accepted": True, "scan_id": "5f1c", "already": [], **FILL}
         self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
@@ -153,6 +179,7 @@ class Peers:
                 ("GET", "/status"): self._says("gap_filler"),
                 ("GET", "/coverage"): self._covers,
                 ("GET", "/requests"): self._says("evidence"),
+                ("GET", "/revisions"): self._says("revisions"),
                 ("GET", "/grid"): self._says("grid"),
                 ("GET", "/cost"): self._says("cost"),
                 ("POST", "/scan"): self._says("scan"),

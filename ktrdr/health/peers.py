@@ -30,6 +30,7 @@ from ktrdr.ipc.messages import (
     SeriesStatus,
     StoreCoverage,
 )
+from ktrdr.ipc.revision_messages import RevisionList
 from ktrdr.ipc.series_messages import ContractCandidates, CoverageGrid, SeriesChange, WatchList
 
 M = TypeVar("M")
@@ -139,6 +140,20 @@ class Peers:
     def requests_of(self, symbol: str, timeframe: str, day: str) -> Answer[DayEvidence]:
         """The requests that touched a trading day, and what they have proven."""
         return self._of_series(DayEvidence, "/requests", symbol, timeframe, lambda m: m, day=day)
+
+    def revisions_of(
+        self, symbol: str, timeframe: str, query: Mapping[str, str]
+    ) -> Answer[RevisionList]:
+        """The bars of a series that were corrected; `start`, `end`, `limit` and `before`.
+
+        Permanent when the query is wrong, or the store has no such series.
+        """
+        series = {"symbol": symbol, "timeframe": timeframe}
+        return _answer(
+            lambda: self._gap_filler.request(
+                RevisionList, "GET", "/revisions", REQUEST_TIMEOUT_S, **series, **query
+            )
+        )
 
     def _of_series(
         self,

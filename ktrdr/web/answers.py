@@ -17,6 +17,7 @@ from ktrdr.ipc.messages import (
     SeriesFacts,
     Time,
 )
+from ktrdr.ipc.revision_messages import RevisionStatus
 from ktrdr.ipc.series_messages import GridRow
 from ktrdr.times import utc
 
@@ -109,6 +110,22 @@ class GridAnswer:
     """What stands where in each of `series`."""
     known_at: Time | None = None
     """When this was last known, while the gap filler does not answer."""
+
+
+@dataclass(frozen=True)
+class RevisionsAnswer:
+    """The stored bars of one series that IB revised and that were corrected."""
+
+    symbol: str
+    timeframe: str
+    revisions: list[RevisionStatus] | None
+    """The newest first; None: the gap filler does not answer."""
+    reason: str | None = None
+    """Why it does not."""
+    total: int | None = None
+    """How many are on record for the requested bars: of the last year, 1,000 at most."""
+    next: str | None = None
+    """Where those are that `limit` has left out."""
 
 
 @dataclass(frozen=True)

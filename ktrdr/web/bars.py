@@ -19,13 +19,12 @@ from ktrdr.escapes import visible
 from ktrdr.health.peers import Peers
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json
-from ktrdr.market.instruments import Series, check_symbol
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.times import iso
 from ktrdr.web.answers import BarsAnswer, CoverageAnswer, coverage_answer
 from ktrdr.web.bar_formats import MEDIA_TYPES, csv_parts, json_parts, parquet_parts
 from ktrdr.web.endpoints import Shape, endpoint
-from ktrdr.web.parameters import DIGITS, SYMBOL, Moment, Parameters, Symbol
+from ktrdr.web.parameters import DIGITS, SERIES_PATH, Moment, Parameters, Symbol, series_named
 
 MOST_ROWS = 10_000_000
 _NO_PARQUET = (
@@ -83,17 +82,14 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
         query=BarsQuery,
         problems=(UnknownSeries, MalformedFile, StoreUnwritable),
         further={406: "`Accept` has none of these media types"},
-        path={
-            "symbol": SYMBOL,
-            "timeframe": {"type": "string", "enum": [one.value for one in Timeframe]},
-        },
+        path=SERIES_PATH,
     )
     def bars(query: BarsQuery, symbol: str, timeframe: str) -> ResponseReturnValue:
         """The bars of a series that the store has.
 
         CSV is in the store's own format. A row of JSON is a list in the order of `columns`.
         """
-        series, span, chosen = _series(symbol, timeframe), _span(query), _format(query)
+        series, span, chosen = series_named(symbol, timeframe), _span(query), _format(query)
         found = reading.open(series, span, query.limit)
         response = Response(_parts(found, chosen), mimetype=MEDIA_TYPES[chosen])
         response.call_on_close(found.close)
@@ -105,13 +101,6 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
         return response
 
     return api
-
-
-def _series(symbol: str, timeframe: str) -> Series:
-    try:
-        return Series(check_symbol(symbol), Timeframe.parse(timeframe))
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from error
 
 
 def _span(query: BarsQuery) -> tuple[int, int]:

@@ -26,7 +26,8 @@ from werkzeug.datastructures import MultiDict
 from ktrdr.errors import InvalidRequest
 from ktrdr.escapes import visible
 from ktrdr.ipc.query import expect_text
-from ktrdr.market.instruments import check_symbol
+from ktrdr.market.instruments import Series, check_symbol
+from ktrdr.market.timeframes import Timeframe
 
 Q = TypeVar("Q", bound="Parameters")
 
@@ -103,8 +104,21 @@ SYMBOL: Mapping[str, Any] = {
     "examples": ["AAPL", "BRK B"],
 }
 """The JSON schema of a symbol, which is what `check_symbol` checks."""
+SERIES_PATH: Mapping[str, Mapping[str, Any]] = {
+    "symbol": SYMBOL,
+    "timeframe": {"type": "string", "enum": [one.value for one in Timeframe]},
+}
+"""The JSON schemas of a path's parts that name a series."""
 Symbol = Annotated[str, AfterValidator(check_symbol), WithJsonSchema(dict(SYMBOL))]
 """As it is in a file's name."""
+
+
+def series_named(symbol: str, timeframe: str) -> Series:
+    """The series that a path names. InvalidRequest: not a symbol, or not a timeframe."""
+    try:
+        return Series(check_symbol(symbol), Timeframe.parse(timeframe))
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
 
 
 def read_query(shape: type[Q] | None, given: MultiDict[str, str]) -> Q | None:
