@@ -155,7 +155,7 @@ class Peers:
             "symbol": "AAPL",
             "timeframe": "1m",
             "total": 2,
-            "revisions": REVISIONS,
+            "revisions": [one.copy() for one in REVISIONS],
         }
         self.scan: object = {"accepted": True, "scan_id": "5f1c"}
         self.fill: object = {"accepted": True, "scan_id": "5f1c", "already": [], **FILL}

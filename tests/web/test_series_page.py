@@ -8,10 +8,10 @@ from html import unescape
 import pytest
 from pydantic import SecretStr
 
-from ktrdr.errors import InvalidRequest, RequestFailed
+from ktrdr.errors import InvalidRequest, RequestFailed, UnknownSeries
 from ktrdr.ipc.messages import DayStatus
 from ktrdr.web.pages.bar_rows import begin_of_newest
-from tests.played_peers import SERIES
+from tests.played_peers import REVISIONS, SERIES
 
 IMPORT = "from ktrdr.data.data_manager import DataManager"
 PAGE = "/series/AAPL/1m"
@@ -93,6 +93,55 @@ def test_the_live_part_is_of_the_same_series(client):
         "/live/series?symbol=AAPL&timeframe=1m", headers={"If-None-Match": live.headers["ETag"]}
     )
     assert again.status_code == 304
+
+
+@pytest.mark.usefixtures("one")
+def test_each_revision_has_its_bar_its_time_and_its_values_before_and_after(read):
+    assert (
+        "Bar Corrected Old → new "
+        "all bars 2026-11-20 21:10:00 UTC rebuilt: IB revised all prices by a split ratio (4:1, 10 "
+        "of 10 bars); the old file is .ktrdr/replaced/AAPL_1m.20261120T211000Z.csv "
+        "2026-11-20 14:31 UTC 2026-11-20 21:00:00 UTC close 11 → 12.75 , volume 1001 → 1234 Gaps"
+    ) in read()
+
+
+@pytest.mark.usefixtures("one")
+def test_the_newest_twenty_are_requested_and_nothing_more_is_said_if_these_are_all(peers, read):
+    assert "all as JSON" not in read()
+    asked = {"what": "revisions", "symbol": "AAPL", "timeframe": "1m", "limit": "20"}
+    assert asked in peers.requested
+
+
+def test_of_many_revisions_the_others_are_linked(client, peers, one):
+    one["symbol"] = "BRK B"
+    peers.revisions |= {"total": 1000, "has_more": True}
+    url = "/api/v1/data/BRK%20B/1m/revisions"
+    html = client.get("/series/BRK B/1m").text
+    assert f'The newest 2 of 1\u202f000: <a href="{url}?limit=1000">all as JSON</a>' in html
+    assert f'data-revisions="{url}" data-revised="12"' in html
+
+
+@pytest.mark.usefixtures("one")
+def test_without_revisions_the_page_says_so(client, peers, read):
+    peers.revisions |= {"total": 0, "revisions": []}
+    assert "No stored bar was corrected in the last year." in read()
+    assert 'data-revised=""' in client.get(PAGE).text
+
+
+@pytest.mark.usefixtures("one")
+@pytest.mark.parametrize("error", [RequestFailed("it is locked"), UnknownSeries("it is gone")])
+def test_revisions_that_cannot_be_had_cost_nothing_else(peers, read, error):
+    peers.revisions = error
+    text = read()
+    assert f"Revisions They are not known: {error.message}" in text
+    assert "8 to be fetched requests of 2026-11-20" in text
+
+
+@pytest.mark.usefixtures("peers")
+def test_a_daily_bar_that_was_revised_is_named_by_its_day_alone(one, peers, read):
+    one |= {"timeframe": "1d", "zone": "America/New_York"}
+    peers.revisions["revisions"] = [REVISIONS[1] | {"timestamp": "2026-11-20T00:00:00+00:00"}]
+    assert "new 2026-11-20 2026-11-20 21:00:00 UTC close 11" in read("/series/AAPL/1d")
 
 
 def test_days_lead_to_their_pages_the_newest_first_and_sixty_at_most(client, one):
@@ -185,10 +234,11 @@ def test_an_answer_that_cannot_be_read_is_named(peers, read):
     assert "cannot be shown: gap-filler gave an answer that cannot be read" in read()
 
 
-def test_what_comes_from_others_is_text(client, one):
+def test_what_comes_from_others_is_text(client, one, peers):
     nasty = "<script>alert('x')</script>"
     one |= {"symbol": nasty, "file": nasty, "error": nasty, "hint": f"{nasty}\n[{nasty}]"}
     one |= {"missing": {nasty: 1}, "gaps": [[FIRST, FIRST, 1, nasty]]}
+    peers.revisions["revisions"][0] |= {"why": nasty, "old_file": nasty}
     for path in (PAGE, "/live/series?symbol=AAPL&timeframe=1m"):
         html = client.get(path).text
         assert "&lt;script&gt;alert" in html

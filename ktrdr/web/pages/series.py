@@ -14,10 +14,11 @@ from urllib.parse import quote, urlencode
 
 from ktrdr.addresses import as_host_and_port
 from ktrdr.config.settings import Settings
-from ktrdr.errors import UnknownSeries
+from ktrdr.errors import KtrdrError, UnknownSeries
 from ktrdr.health.peers import Answer
 from ktrdr.health.system import Snapshot, System
 from ktrdr.ipc.messages import SeriesCoverage, SeriesStatus
+from ktrdr.ipc.revision_messages import RevisionList, RevisionStatus
 from ktrdr.web.page_access import local_host
 from ktrdr.web.pages.bar_rows import BarRows, Reader, begin_of_newest, day_after
 from ktrdr.web.pages.page import Page, Site, Values
@@ -25,6 +26,7 @@ from ktrdr.web.pages.page import Page, Site, Values
 CHART_BARS = 1500
 _TABLE_BARS = 20
 _GAPS = 100
+_REVISIONS = 20
 _EVENING_DAYS = 4
 """A session that begins on an evening is of one of these days: over a weekend, of Monday."""
 _DAYS = 60
@@ -61,6 +63,19 @@ class Same:
     curl: str
 
 
+@dataclass(frozen=True)
+class RevisionRow:
+    """A bar that was corrected, or a rebuild of the whole series."""
+
+    bar: datetime | None
+    """Its start; None: a rebuild."""
+    corrected_at: datetime
+    changes: Sequence[tuple[str, float, float]]
+    """Name, value before and value since, of those that differ."""
+    why: str
+    old_file: str | None
+
+
 def tone_of(state: str) -> str:
     """The tone of a series' state; an unknown one is bad."""
     return _TONES.get(state, "bad")
@@ -72,6 +87,21 @@ def gap_rows(series: SeriesCoverage) -> list[GapRow]:
         GapRow(_utc(first), _utc(last), bars, reason, _day_of(series, _utc(first), reason))
         for first, last, bars, reason in reversed(series.gaps[-_GAPS:])
     ]
+
+
+def revision_rows(found: RevisionList) -> list[RevisionRow]:
+    """The revisions, in their order."""
+    return [
+        RevisionRow(one.timestamp, one.corrected_at, _changes(one), one.why, one.old_file)
+        for one in found.revisions
+    ]
+
+
+def _changes(one: RevisionStatus) -> list[tuple[str, float, float]]:
+    if one.old is None or one.new is None:
+        return []
+    pairs = [(name, value, getattr(one.new, name)) for name, value in vars(one.old).items()]
+    return [(name, old, new) for name, old, new in pairs if old != new]
 
 
 def _day_of(series: SeriesCoverage, first: datetime, reason: str) -> str:
@@ -156,11 +186,14 @@ def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
             "old": old,
             "known_at": past.at if past else None,
         }
+    revised = _revised(site, one)
     return {
         "found": found,
         "symbol": one.symbol,
         "timeframe": one.timeframe,
         "tone": tone_of(one.state),
+        "revised": revised,
+        "revisions": revision_rows(revised.content) if revised.content else [],
         "hint": hint_parts(one.hint or ""),
         "gaps": gap_rows(one),
         "days": one.days[: -_DAYS - 1 : -1],
@@ -168,6 +201,15 @@ def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
         "chart_from": begin_of_newest(one.days, CHART_BARS),
         "same": same_elsewhere(one, *_chart_range(one), site.system.settings),
     }
+
+
+def _revised(site: Site, one: SeriesCoverage) -> Answer[RevisionList]:
+    """Its newest revisions; the rest of the page does without them."""
+    newest = {"limit": str(_REVISIONS)}
+    try:
+        return site.system.peers.revisions_of(one.symbol, one.timeframe, newest)
+    except KtrdrError as error:
+        return Answer(None, error.message, error.hint)
 
 
 def _chart_range(one: SeriesCoverage) -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-// The chart of a series' page: candles and volume, gaps hatched, every other session shaded.
+// The chart of a series' page: candles and volume, gaps hatched, sessions shaded, revisions as dots.
 "use strict";
 
 {
@@ -6,6 +6,7 @@ const CHUNK = 1500;
 const MOST_BARS = 50000;
 const MOST_REFRESHED = 5000;
 const MOST_PAGES = 50;
+const MOST_REVISIONS = 1000; // as many as are on record
 const MOST_DRAWN = 300; // of one gap; a wider one is drawn narrower
 const NEAR_EDGE = 100;
 const LENGTHS = { "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": 86400 };
@@ -19,9 +20,11 @@ const iso = (time) => new Date(time * 1000).toISOString();
 
 let bars = new Map(); // start (UTC seconds) → bar
 let gaps = []; // [first, last, bars, why]
+let revisions = new Map(); // start → its revisions, the newest first
 let loadedFrom = 0;
 let isBusy = false;
 let shownVersion = "";
+let shownRevised = "";
 let bands = []; // [first, last] of each session that is shaded
 let hatched = []; // [first, last] of each gap that is drawn
 
@@ -55,6 +58,19 @@ async function fetchGaps(start) {
   return answer.ok ? (await answer.json()).gaps : gaps;
 }
 
+async function fetchRevisions(start) {
+  const query = new URLSearchParams({ start: iso(start), limit: MOST_REVISIONS });
+  const answer = await fetch(`${facts().revisions}?${query}`, { headers: { Accept: "application/json" } });
+  const found = answer.ok ? (await answer.json()).revisions : null;
+  if (!found) return revisions; // those that were known
+  const byStart = new Map();
+  for (const one of found.filter(({ timestamp }) => timestamp)) {
+    const time = seconds(one.timestamp);
+    byStart.set(time, [...(byStart.get(time) ?? []), one]);
+  }
+  return byStart;
+}
+
 /** Load the bars in [start, end) in place of those that are there. */
 async function load(start, end) {
   isBusy = true;
@@ -63,7 +79,7 @@ async function load(start, end) {
     for (const time of [...bars.keys()]) if (time >= start && time < end) bars.delete(time);
     for (const bar of found) bars.set(bar.time, bar);
     loadedFrom = Math.min(loadedFrom, start);
-    gaps = await fetchGaps(loadedFrom);
+    [gaps, revisions] = await Promise.all([fetchGaps(loadedFrom), fetchRevisions(loadedFrom)]);
     show();
     say("");
     return found.length;
@@ -80,6 +96,7 @@ async function loadNewest() {
   const start = facts().start ? seconds(facts().start) : last - CHUNK * length();
   loadedFrom = start;
   shownVersion = facts().version;
+  shownRevised = facts().revised;
   await load(start, last + length());
 }
 
@@ -93,12 +110,14 @@ async function loadOlder() {
 }
 
 async function refresh() {
-  const { version, last } = facts();
-  if (isBusy || version === shownVersion || !last) return;
+  const { version, revised, last } = facts();
+  const isRevised = revised !== shownRevised; // any of the bars may be another one
+  if (isBusy || (version === shownVersion && !isRevised) || !last) return;
   if (!bars.size) return loadNewest();
   shownVersion = version;
+  shownRevised = revised;
   const times = [...bars.keys()].sort((a, b) => a - b);
-  await load(times.at(-MOST_REFRESHED) ?? loadedFrom, seconds(last) + length());
+  await load((!isRevised && times.at(-MOST_REFRESHED)) || loadedFrom, seconds(last) + length());
 }
 
 const length = () => LENGTHS[facts().timeframe] ?? 60;
@@ -151,6 +170,7 @@ const weekOf = (time) => Math.floor((time / 86400 + 3) / 7); // weeks begin on M
 let chart;
 let candles;
 let volume;
+let dots;
 
 function colour(name) {
   const probe = document.createElement("span");
@@ -179,6 +199,7 @@ function build() {
   });
   volume.priceScale().applyOptions({ scaleMargins: { top: 0.82, bottom: 0 } });
   candles.attachPrimitive(backdrop);
+  dots = LightweightCharts.createSeriesMarkers(candles, []);
   chart.timeScale().subscribeVisibleLogicalRangeChange((visible) => {
     if (visible && visible.from < NEAR_EDGE && bars.size) loadOlder();
   });
@@ -201,6 +222,7 @@ function paint() {
   });
   volume.applyOptions({ color: colour("--chart-volume") });
   hatchOf = null;
+  showDots();
 }
 
 function show() {
@@ -212,6 +234,13 @@ function show() {
   });
   candles.setData(all);
   volume.setData(all.map((bar) => (bar.volume > 0 ? { time: bar.time, value: bar.volume } : { time: bar.time })));
+  showDots();
+}
+
+function showDots() {
+  const times = [...revisions.keys()].filter((time) => bars.has(time)).sort((a, b) => a - b);
+  const look = { position: "aboveBar", shape: "circle", color: colour("--busy") };
+  dots.setMarkers(times.map((time) => ({ time, ...look })));
 }
 
 const inUtcWords = (time) =>
@@ -226,7 +255,13 @@ function showBar(time) {
   if (!bar) return;
   const { open, high, low, close } = bar;
   const words = Object.entries({ open, high, low, close, volume: bar.volume });
-  place.textContent = `${inUtcWords(time)}: ${words.map(([name, value]) => `${name} ${value}`).join(", ")}`;
+  const revised = (revisions.get(time) ?? []).map(inWords).join("");
+  place.textContent = `${inUtcWords(time)}: ${words.map(([name, value]) => `${name} ${value}`).join(", ")}${revised}`;
+}
+
+function inWords({ corrected_at: at, old, new: now }) {
+  const changes = Object.keys(old).filter((name) => old[name] !== now[name]).map((name) => `${name} ${old[name]} → ${now[name]}`);
+  return `; corrected ${at.slice(0, 16).replace("T", " ")} UTC: ${changes.join(", ")}`;
 }
 
 // Behind the candles: sessions as bands, gaps as hatching.
