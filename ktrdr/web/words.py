@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from ktrdr.escapes import visible_lines
+from ktrdr.market.timeframes import Timeframe
 
 NOTHING = "–"
 
@@ -46,6 +47,12 @@ def minute(when: datetime, zone: str | None = None) -> Markup:
     """
     shown = f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return _time(when, shown, Markup(" data-minute"), zone)
+
+
+def bar_start(when: datetime, timeframe: str, zone: str | None = None) -> Markup:
+    """The start of a bar as by `minute`; of a daily bar its trading day, which no zone changes."""
+    is_daily = timeframe == Timeframe.D1.value
+    return Markup("{}").format(when.date().isoformat()) if is_daily else minute(when, zone)
 
 
 def moment(when: datetime | None, *, never: str = "never", zone: str | None = None) -> Markup:

@@ -110,6 +110,23 @@ def test_each_absence_has_the_request_that_proves_it(read):
     assert "failed (IB’s code 162) 0 no absence" in text
 
 
+def test_each_time_can_be_shown_in_the_exchanges_zone(client, known):
+    known.coverage["series"][0]["zone"] = "America/New_York"
+    times = re.findall(r"<time [^>]*>(?=2026-11-2[01])", client.get(DAY).text)
+    shown = [time for time in times if 'data-zone="America/New_York"' in time]
+    assert len(shown) == 5 * 2 + 4 + 2 * 3  # five runs, an absence, two requests
+    outside = set(times) - set(shown)
+    assert not outside
+
+
+def test_a_daily_bar_is_named_by_its_day_whatever_the_zone(known, read):
+    daily = {"timeframe": "1d", "zone": "America/New_York"}
+    known.coverage["series"][0] |= daily
+    known.day = BARS | {"bars": [[FIRST - FIRST % 86400, "failed"]]}
+    known.evidence = EVIDENCE | {"requests": []}
+    assert "2026-11-20 2026-11-20 1 failed, tried again later" in read("/series/AAPL/1d/2026-11-20")
+
+
 def test_it_asks_for_the_day_of_its_address(client, known):
     client.get(DAY)
     asked = {"symbol": "AAPL", "timeframe": "1m", "day": "2026-11-20"}

@@ -92,3 +92,10 @@ def test_commands_in_a_next_step_are_marked_to_be_copied(step, expected):
     shown = words.command(step)
 
     assert shown.replace('<code class="copy">', "[").replace("</code>", "]") == expected
+
+
+def test_a_daily_bar_starts_on_its_trading_day_in_every_zone():
+    when, zone = datetime(2026, 11, 20, tzinfo=UTC), "America/New_York"
+    assert words.bar_start(when, "1d", zone) == "2026-11-20"
+    assert words.bar_start(when, "1h", zone) == words.minute(when, zone)
+    assert words.bar_start(when, "1h") == words.minute(when)

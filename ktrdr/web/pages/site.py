@@ -45,7 +45,7 @@ from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, LOG, SERIES, DAY, SIMULATOR, ADD, CONTRACTS)
 
 _FILTERS = (
-    *("absolute", "clock", "command", "count", "duration", "marked", "minute"),
+    *("absolute", "bar_start", "clock", "command", "count", "duration", "marked", "minute"),
     *("moment", "percent", "price", "size", "spoken"),
 )
 _NOTICES = {
