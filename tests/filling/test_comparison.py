@@ -68,6 +68,14 @@ def test_a_bar_that_has_gone_from_the_file_meanwhile_was_not_corrected(correct, 
     assert recorded() == [(FIRST, FIRST._replace(volume=1.0))]
 
 
+def test_a_bar_that_somebody_has_corrected_meanwhile_was_not_corrected_by_us(
+    correct, recorded, data_dir
+):
+    state = series_in(CsvStore(data_dir), FIRST, REVISED)
+    correct(state, [FIRST, SECOND], FIRST, REVISED)
+    assert recorded() == []
+
+
 def test_a_staging_copy_is_corrected_and_nobody_has_read_it(correct, recorded, data_dir):
     store = CsvStore(data_dir)
     series_in(store, FIRST)

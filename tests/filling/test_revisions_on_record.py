@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import re
 from dataclasses import replace
 from datetime import date
+from html import unescape
 
 import numpy as np
 import pytest
 
 from ktrdr.errors import InvalidRequest, UnknownSeries
 from ktrdr.gap_filler.routes import routes
+from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.sim.market.market import GeneratedMarket
+from ktrdr.web import create_app
 from tests.fake_connection import DAY, utc
 from tests.simulated_group import Group, rows
 
@@ -181,3 +185,17 @@ def test_a_store_without_a_ledger_has_none_and_gets_none(group):
     group.watch("ESZ6_1d")
     assert revisions(group)["total"] == 0
     assert not list(group.folder.rglob("*.sqlite"))
+
+
+def test_the_page_and_the_api_show_what_the_gateway_has_revised(group, settled, tmp_path):
+    before, after = map(numbers, settled)
+    server = LocalServer(group.settings.gap_filler_socket, routes(group.filler))
+    with serving(server):
+        client = create_app(group.settings, log_dir=tmp_path).test_client()
+        html = client.get("/series/ESZ6/1d").text
+        answer = client.get("/api/v1/data/ESZ6/1d/revisions").json
+    text = unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html)))
+    change = f"volume {before['volume']:.0f} → {after['volume']:.0f}"
+    assert re.search(rf"Old → new 2026-11-20 2026-11-21 18:01:00 UTC .*{change} Gaps", text)
+    (one,) = answer["revisions"]
+    assert (one["timestamp"], one["old"], one["new"]) == (FRIDAY, before, after)
