@@ -101,6 +101,8 @@ class Coverage:
     """How many of the expected bars are there."""
     gaps: Gaps
     days: Days
+    given_up: Reason | None = None
+    """Why none of the bars that `days` counts as open can be filled now."""
 
     @cached_property
     def open_gaps(self) -> list[Gap]:
@@ -159,7 +161,7 @@ class Coverage:
     def refused(self, reason: Reason) -> Coverage:
         """The same coverage, with this reason for all open gaps: none of them can be filled."""
         is_open = self.gaps.reason == _NUMBER[Reason.OPEN]
-        return replace(self, gaps=self.gaps.renamed(is_open, reason))
+        return replace(self, gaps=self.gaps.renamed(is_open, reason), given_up=reason)
 
 
 def compute_coverage(

@@ -152,21 +152,23 @@ def _missing(known: Sequence[Coverage]) -> dict[str, int]:
 
 def _days(known: Sequence[Coverage]) -> list[DayStatus]:
     """The counts of each trading day; a day that is in both parts is listed once."""
-    parts: dict[int, list[DayCoverage]] = {}
+    parts: dict[int, list[tuple[DayCoverage, Reason]]] = {}
     for part in known:
+        reason_of_open = part.given_up or Reason.OPEN
         for day in part.days:
-            parts.setdefault(day.day, []).append(day)
+            parts.setdefault(day.day, []).append((day, reason_of_open))
     return [_day(days) for days in parts.values()]
 
 
-def _day(parts: Sequence[DayCoverage]) -> DayStatus:
+def _day(parts: Sequence[tuple[DayCoverage, Reason]]) -> DayStatus:
     missing: Counter[str] = Counter()
-    for day in parts:
-        missing.update({reason.value: count for reason, count in day.missing.items()})
+    for day, reason_of_open in parts:
+        for reason, count in day.missing.items():
+            missing[(reason_of_open if reason is Reason.OPEN else reason).value] += count
     return DayStatus(
-        datetime.fromtimestamp(parts[0].day, UTC).date().isoformat(),
-        sum(day.expected for day in parts),
-        sum(day.present for day in parts),
+        datetime.fromtimestamp(parts[0][0].day, UTC).date().isoformat(),
+        sum(day.expected for day, _ in parts),
+        sum(day.present for day, _ in parts),
         dict(missing),
     )
 

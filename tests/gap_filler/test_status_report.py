@@ -202,6 +202,22 @@ def test_gaps_of_a_file_that_breaks_are_not_waited_for(put, make_filler, connect
     assert (filler.status.gaps_remaining, filler.status.unfillable) == (0, {"broken_file": 1})
 
 
+def test_the_days_say_the_same_of_their_missing_bars_as_the_series(put, make_filler, connection):
+    put("AAPL_1h")
+    put("MSFT_1h")
+    connection.bars_refusals = {
+        "AAPL": RequestFailed("once", code=162),
+        "MSFT": NotEntitled("no permissions", code=162),
+    }
+    fill(filler := make_filler())
+    for entry, reason in zip(
+        coverage_of(filler)["series"], ("failed", "not_entitled"), strict=True
+    ):
+        by_day = [day["missing"] for day in entry["days"]]
+        assert {name for missing in by_day for name in missing} == {reason}
+        assert entry["missing"] == {reason: sum(missing[reason] for missing in by_day)}
+
+
 class OneRefused(DictStore):
     """The file of one series may not be written to."""
 
