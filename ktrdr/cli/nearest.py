@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 from collections.abc import Collection
 
 from ktrdr.errors import InvalidRequest, UnknownSeries
 from ktrdr.market.instruments import Series
+from ktrdr.market.nearest_series import adding, similar, timeframes_of
 from ktrdr.market.series_words import timeframe_of_word
 
 
@@ -46,22 +46,3 @@ def nearest_word(text: str, possible: Collection[str], what: str) -> str:
         f"{what} {text!r}: expected one of {' '.join(possible)}",
         hint=f"did you mean {near[0]}?" if near else "",
     )
-
-
-def similar(symbol: str, known: Collection[Series]) -> str:
-    """The nearest symbol as a question; empty: none is near."""
-    names = {one.symbol.upper(): one.symbol for one in known}
-    meant = difflib.get_close_matches(symbol.upper(), names, 1)
-    return f"did you mean {names[meant[0]]}?" if meant else ""
-
-
-def timeframes_of(series: Collection[Series]) -> str:
-    """The timeframes of some series, the shortest first."""
-    return ", ".join(
-        one.timeframe.value for one in sorted(series, key=lambda one: one.timeframe.length_s)
-    )
-
-
-def adding(symbol: str, timeframe: str) -> str:
-    """What has a series kept."""
-    return f"to have it kept: ktrdr watch add {shlex.quote(symbol)} {timeframe}"

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ktrdr.cli.nearest import adding, similar, timeframes_of
 from ktrdr.errors import UnknownSeries
+from ktrdr.market.nearest_series import next_step, similar
 from ktrdr.store.entries import read_entries
 
 
@@ -22,11 +22,7 @@ def nearest_named(folder: Path, symbol: str | None, timeframe: str | None) -> It
         except OSError:
             raise error from None
         series = [*known.found, *known.blocked]
-        of_symbol = [one for one in series if one.symbol == symbol]
-        hint = error.hint
-        if of_symbol and timeframe:
-            there = f"{symbol} is there in {timeframes_of(of_symbol)}"
-            hint = f"{there}; {adding(str(symbol), timeframe)}"
-        elif symbol:
-            hint = similar(symbol, series) or (adding(symbol, timeframe) if timeframe else hint)
-        raise UnknownSeries(error.message, hint=hint) from None
+        hint = ""
+        if symbol:
+            hint = next_step(symbol, timeframe, series) if timeframe else similar(symbol, series)
+        raise UnknownSeries(error.message, hint=hint or error.hint) from None

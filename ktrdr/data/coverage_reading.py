@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +22,7 @@ from ktrdr.ipc.messages import (
     StoreCoverage,
 )
 from ktrdr.market.instruments import Instrument, Series, instrument_of_entry
+from ktrdr.market.nearest_series import next_step
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
 from ktrdr.store.bar_file import FileKey
@@ -193,10 +195,14 @@ class CoverageReading:
 
 
 def unknown_series(store: BarStore, series: Series) -> UnknownSeries:
-    """The error for a series without a file."""
+    """The error for a series without a file; its hint names the one that was perhaps meant."""
+    known: list[Series] = []
+    with contextlib.suppress(KtrdrError, OSError):
+        found = store.scan()
+        known = [*found.found, *found.blocked]
     return UnknownSeries(
         f"the store {store.folder} has no {series.file_name}",
-        hint="create it with the header line, and the gap filler fills it",
+        hint=next_step(series.symbol, series.timeframe.value, known),
     )
 
 

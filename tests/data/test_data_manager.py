@@ -134,6 +134,26 @@ def test_a_series_that_is_not_there_is_named(manager):
         manager.load("MSFT", "1h")
 
 
+@pytest.mark.parametrize(
+    ("symbol", "timeframe", "hint"),
+    [
+        ("aapl", "1m", "did you mean AAPL?"),
+        ("AAPL", "4h", "AAPL is there in 1m; to have it kept: ktrdr watch add AAPL 4h"),
+        ("BRK B", "1d", "to have it kept: ktrdr watch add 'BRK B' 1d"),
+    ],
+)
+def test_the_error_of_a_series_that_is_not_there_has_the_next_step(
+    manager, data_dir, symbol, timeframe, hint
+):
+    for path in data_dir.glob("*.csv"):
+        path.unlink()
+    (data_dir / "AAPL_1m.csv").write_text(HEADER)
+    with pytest.raises(UnknownSeries) as caught:
+        manager.load(symbol, timeframe)
+    assert caught.value.hint == hint
+    assert str(caught.value).endswith(f"next step: {hint}")
+
+
 def test_a_broken_file_is_named(manager, data_dir):
     (data_dir / "X_1m.csv").write_text(HEADER + "x,1\n")
     with pytest.raises(MalformedFile, match=r"X_1m\.csv line 2"):
