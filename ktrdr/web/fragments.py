@@ -1,6 +1,6 @@
 """The live part of each page, rendered once for all who look at it.
 
-A client that has the newest one is told so in a few bytes. So fifty open tabs cost what one costs.
+A client that has the newest one is told so in a few bytes.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ class Fragment:
         content = html.encode()
         tag = hashlib.blake2b(content, digest_size=12).hexdigest()
         return cls(html, tag, gzip.compress(content, 6, mtime=0))
+
+    @property
+    def etag(self) -> str:
+        """The tag as it stands in the headers of requests and answers."""
+        return f'W/"{self.tag}"'
 
     def response(self, mimetype: str = "text/html") -> Response:
         """Its answer to this request: 304 if the client has it, else compressed if it may be."""

@@ -1,4 +1,4 @@
-"""A real group, and Chromium that looks at its pages."""
+"""Chromium, a real group whose pages it looks at, and peers to play."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from tests.played_peers import *  # noqa: F403  fixtures
 from tests.test_group_fills_the_store import HEADER
 from tests.test_one_verdict import GREEN, IS_ROOT, OBEYING, ShownGroup, mount, unmount
 

@@ -148,6 +148,6 @@ def test_what_could_not_be_added_is_told_beside_what_was(client, peers):
 @pytest.mark.usefixtures("peers")
 def test_the_page_is_not_requested_again_by_itself(client):
     html = client.get("/add", query_string={"words": "AAPL 1m"}).text
-    assert "hx-get" not in html
+    assert "data-live" not in html
     assert "http-equiv" not in html
     assert client.get("/live/add").status_code == 404

@@ -374,7 +374,7 @@ def test_many_series_are_shown_a_screen_at_a_time(listed, page, first, number):
 def test_what_was_searched_for_stays_in_the_live_part(client):
     html = client.get("/?q=A%26B+%22c&state=failed").text
 
-    assert 'hx-get="/live/overview?state=failed&amp;q=A%26B+%22c"' in html
+    assert 'data-live="/live/overview?state=failed&amp;q=A%26B+%22c"' in html
     assert 'value="A&amp;B &#34;c"' in html
     assert "No series matches." in client.get("/live/overview?state=failed&q=A%26B+%22c").text
 
@@ -439,7 +439,9 @@ def test_a_page_is_its_live_part_in_a_frame(client, page):
     title, _, rest = live.partition("</title>")
     assert f"{title}</title>" in html.partition("</head>")[0]
     assert rest in html.partition("<body>")[2]
-    assert f'hx-get="/live/{page.name}"' in html
+    assert f'data-live="/live/{page.name}"' in html
+    have = {"If-None-Match": unescape(re.search('data-tag="([^"]*)"', html)[1])}
+    assert client.get(f"/live/{page.name}", headers=have).status_code == 304
     assert re.findall('<a href="([^"]*)" aria-current="page">', html) == [page.path]
 
 

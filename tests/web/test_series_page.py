@@ -86,7 +86,7 @@ def test_of_many_gaps_the_newest_are_shown(client, read, one):
 
 @pytest.mark.usefixtures("one")
 def test_the_live_part_is_of_the_same_series(client):
-    assert 'hx-get="/live/series?symbol=AAPL&amp;timeframe=1m"' in client.get(PAGE).text
+    assert 'data-live="/live/series?symbol=AAPL&amp;timeframe=1m"' in client.get(PAGE).text
     live = client.get("/live/series?symbol=AAPL&timeframe=1m")
     assert "2 without trades, verified" in live.text
     again = client.get(

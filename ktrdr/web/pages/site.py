@@ -1,7 +1,8 @@
 """The site: serves the pages, their live parts, and the targets of their forms.
 
-A page is a frame with its live part in it; the live part is requested again every two seconds, and
-replaced where it has changed. Without JavaScript the whole page is loaded again.
+A page is a frame with its live part in it. That is requested again every two seconds, by one tab of
+a browser for all, and replaced where it has changed. Without JavaScript the whole page is loaded
+again.
 """
 
 from __future__ import annotations
@@ -71,16 +72,18 @@ def pages(site: Site) -> Blueprint:
     fragments = Fragments[Key](lambda key: _rendered(site, by_name[key[0]], key[1]))
 
     def show(page: Page, notice: str = "", html: str = "", **path: str) -> str:
-        key = _key(page, path)
-        if not page.is_live:
-            html = html or _rendered(site, page, key[1])
-        title, end, live = (html or fragments.get(key).html).partition("</title>")
+        key, tag = _key(page, path), ""
+        if page.is_live:
+            fragment = fragments.get(key)
+            html, tag = fragment.html, fragment.etag
+        title, end, live = (html or _rendered(site, page, key[1])).partition("</title>")
         return render_template(
             "frame.html",
             page=page,
             title=Markup(title + end),  # noqa: S704 - rendered and escaped by us, as the next
             live=Markup(live),  # noqa: S704
             live_url=_live_url(page, key) if page.is_live else "",
+            live_tag=tag,
             notice=notice or _NOTICES.get(request.args.get("notice", ""), ""),
             is_for=page_is_for(site.system.settings),
         )

@@ -29,11 +29,9 @@ class HeatMap {
     this.grid = null;
     this.rows = [];
     this.cursor = null;
-    this.tag = "";
     this.build();
     place.hidden = false;
-    this.poll();
-    setInterval(() => this.poll(), POLL_MS);
+    new SharedPoll(`${ROOT}/api/v1/data/coverage/grid`, POLL_MS, (answer) => this.take(answer));
   }
 
   build() {
@@ -76,22 +74,13 @@ class HeatMap {
     return element;
   }
 
-  // Data: requested with the tag of what is here, so an unchanged grid costs a few bytes.
+  // Data. Without an answer the page says that the status app does not answer.
 
-  async poll() {
-    if (document.hidden) return;
-    try {
-      const headers = this.tag ? { "If-None-Match": this.tag } : {};
-      const response = await fetch(`${ROOT}/api/v1/data/coverage/grid`, { headers });
-      if (response.status !== 200) return;
-      const grid = await response.json();
-      if (!grid.series) {
-        this.say(`The days are not known: ${grid.reason}`);
-        return;
-      }
-      this.tag = response.headers.get("ETag") ?? "";
-      this.show(grid);
-    } catch { /* the page says that the status app does not answer */ }
+  take({ text }) {
+    if (text === undefined) return;
+    const grid = JSON.parse(text);
+    if (grid.series) this.show(grid);
+    else this.say(`The days are not known: ${grid.reason}`);
   }
 
   show(grid) {

@@ -2,55 +2,28 @@
 "use strict";
 
 const LIVE = document.getElementById("live");
-const PATIENCE_MS = 8000;
+const RENEWED_MS = 2000;
 const TICK_MS = 1000;
 
-// Live updates: one request every two seconds, answered with 304 while nothing has changed.
+// Live updates: requested every two seconds, answered with 304 while nothing has changed.
 
 const NO_ANSWER = "no answer – ktrdr";
 
-let tag = "";
 let title = document.title;
-let lastAnswer = new Date();
 
-document.addEventListener("htmx:config:request", ({ detail: { ctx } }) => {
-  if (ctx.sourceElement !== LIVE) return;
-  ctx.request.timeout = PATIENCE_MS;
-  if (tag) ctx.request.headers["If-None-Match"] = tag;
-});
-
-document.addEventListener("htmx:before:request", (event) => {
-  if (event.detail.ctx.sourceElement === LIVE && document.hidden) event.preventDefault();
-});
-
-document.addEventListener("htmx:before:response", (event) => {
-  const { ctx } = event.detail;
-  if (ctx.sourceElement !== LIVE) return;
-  if (ctx.response.status !== 200 && ctx.response.status !== 304) {
-    event.preventDefault();
-    showLost();
-    return;
-  }
-  tag = ctx.response.headers.get("ETag") ?? "";
-  lastAnswer = new Date();
+function renew({ ok, at, text }) {
+  if (text !== undefined) htmx.swap({ sourceElement: LIVE, target: LIVE, swap: "innerMorph", text });
+  if (!ok) return showLost(at);
   document.body.classList.remove("is-lost");
   document.getElementById("lost").hidden = true;
   if (document.title === NO_ANSWER) document.title = title;
-});
-
-document.addEventListener("htmx:error", ({ detail: { ctx } }) => {
-  if (ctx?.sourceElement === LIVE) showLost();
-});
+}
 
 document.addEventListener("htmx:after:swap", ({ detail: { ctx } }) => {
   if (ctx.sourceElement === LIVE) freshen();
 });
 
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) LIVE.dispatchEvent(new Event("refresh"));
-});
-
-function showLost() {
+function showLost(lastAnswer) {
   const at = lastAnswer.toISOString().slice(0, 19).replace("T", " ");
   const words = `The status app does not answer: nothing below is newer than ${at} UTC. ` +
     "Next step: .venv/bin/supervisorctl restart status-app";
@@ -204,3 +177,4 @@ document.addEventListener("keydown", (event) => {
 addZones();
 freshen();
 setInterval(showTimes, TICK_MS);
+if (LIVE.dataset.live) new SharedPoll(LIVE.dataset.live, RENEWED_MS, renew, LIVE.dataset.tag);

@@ -3,7 +3,7 @@
 
 const USAGE = document.getElementById("usage");
 const LEAST_S = 3600;
-const RENEWED_MS = 60_000;
+const USAGE_EVERY_MS = 60_000;
 const HEIGHT = 96;
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -58,25 +58,17 @@ function drawRestarts(plot, restarts) {
 class Charts {
   constructor(place) {
     this.place = place;
-    this.tag = "";
     this.usage = null;
     this.drawn = [];
     new ResizeObserver(() => this.resize()).observe(place.parentElement);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
-    this.request();
-    setInterval(() => this.request(), RENEWED_MS);
+    new SharedPoll(place.dataset.usage, USAGE_EVERY_MS, (answer) => this.take(answer));
   }
 
-  async request() {
-    if (document.hidden) return;
-    try {
-      const response = await fetch(this.place.dataset.usage, { headers: this.tag ? { "If-None-Match": this.tag } : {} });
-      if (response.status !== 200) return;
-      this.tag = response.headers.get("ETag") ?? "";
-      this.usage = await response.json();
-    } catch {
-      return; // the page itself shows that nothing answers
-    }
+  // Without an answer the page itself shows that nothing answers.
+  take({ text }) {
+    if (text === undefined) return;
+    this.usage = JSON.parse(text);
     this.draw();
   }
 
