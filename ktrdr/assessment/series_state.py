@@ -30,7 +30,7 @@ from ktrdr.market.sessions import (
     expected,
 )
 from ktrdr.market.timeframes import DAY_S, Timeframe
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import BarStore
 
 _ANY_LIFETIME = ContractLifetime()

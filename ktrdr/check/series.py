@@ -15,8 +15,9 @@ from ktrdr.ledger.ledger import Ledger
 from ktrdr.ledger.reader import own_file
 from ktrdr.market.instruments import Series
 from ktrdr.store.atomic_write import keep, take_after, write_whole
-from ktrdr.store.bar_file import BarFile, FileKey, key_of
+from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.file_key import FileKey, key_of
 from ktrdr.store.source import ledger_path
 
 _TRIES = 20

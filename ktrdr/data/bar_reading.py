@@ -20,9 +20,10 @@ from ktrdr.errors import KtrdrError, StoreUnwritable
 from ktrdr.ipc.messages import SeriesCoverage
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
-from ktrdr.store.bar_file import BarFile, FileKey
+from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.csv_text import Lines
+from ktrdr.store.file_key import FileKey
 from ktrdr.store.index import is_settled
 
 EVER = ALWAYS

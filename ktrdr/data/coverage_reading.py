@@ -25,7 +25,7 @@ from ktrdr.market.instruments import Instrument, Series, instrument_of_entry
 from ktrdr.market.nearest_series import next_step
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 from ktrdr.store.instruments_file import tables_of
 from ktrdr.store.interface import BarStore
 from ktrdr.times import moment

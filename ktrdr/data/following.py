@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ktrdr.errors import StoreUnwritable
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 from ktrdr.store.folder_watch import FolderWatch
 from ktrdr.store.interface import BarStore
 

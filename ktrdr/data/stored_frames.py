@@ -11,7 +11,7 @@ import pandas as pd
 from ktrdr.data.frames import frame_of
 from ktrdr.errors import StoreUnwritable
 from ktrdr.market.instruments import Series
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 from ktrdr.store.index import is_settled
 from ktrdr.store.interface import BarStore
 

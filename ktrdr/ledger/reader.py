@@ -14,7 +14,7 @@ from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array, Schedule
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.sqlite_file import Database, DatabaseError, reading
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 
 T = TypeVar("T")
 

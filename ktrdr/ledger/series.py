@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ktrdr.market.instruments import Series
 from ktrdr.sqlite_file import Database
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 
 
 class SeriesRecords:

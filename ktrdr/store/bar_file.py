@@ -26,9 +26,7 @@ from ktrdr.store.csv_text import (
     read_rows,
     unordered,
 )
-
-FileKey = tuple[int, int, int]
-"""Size, mtime in ns, inode: the same key, the same content."""
+from ktrdr.store.file_key import key_of
 
 _NEAR_BYTES = 32 * 1024
 """A search ends this close to a row: reading this much takes no longer than searching on."""
@@ -292,8 +290,3 @@ def _regular(descriptor: int, name: str) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise MalformedFile(f"{name} is not a regular file", hint="remove it, or move it away")
     return status
-
-
-def key_of(status: os.stat_result) -> FileKey:
-    """The key of a file."""
-    return status.st_size, status.st_mtime_ns, status.st_ino

@@ -14,10 +14,11 @@ from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series, parse_series
 from ktrdr.sqlite_file import StateFile
 from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, write_new, write_whole
-from ktrdr.store.bar_file import BarFile, FileKey, key_of
+from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_text import HEADER, Rows
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import unwritable
+from ktrdr.store.file_key import FileKey, key_of
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import FileContents, Scan
 from ktrdr.store.known_files import KnownFiles

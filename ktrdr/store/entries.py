@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ktrdr.errors import MalformedFile
 from ktrdr.market.instruments import Series, parse_series
-from ktrdr.store.bar_file import FileKey, key_of
 from ktrdr.store.file_errors import hint_for
+from ktrdr.store.file_key import FileKey, key_of
 
 _KINDS = {
     stat.S_IFDIR: "a folder",

@@ -15,7 +15,7 @@ import numpy as np
 
 from ktrdr.market.sessions import Int64Array
 from ktrdr.sqlite_file import Database, DatabaseError, Schema, StateFile, reading, remove
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS file_index (

@@ -11,8 +11,8 @@ from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
-from ktrdr.store.bar_file import FileKey
 from ktrdr.store.csv_text import Rows
+from ktrdr.store.file_key import FileKey
 
 
 class Scan(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
-from ktrdr.store.bar_file import FileKey
+from ktrdr.store.file_key import FileKey
 from ktrdr.store.index import CoverageIndex, IndexEntry, is_settled
 from ktrdr.store.interface import FileContents
 

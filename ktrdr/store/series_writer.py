@@ -15,9 +15,10 @@ from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.atomic_write import Edit, append, rewrite
-from ktrdr.store.bar_file import BarFile, FileTail, key_of
+from ktrdr.store.bar_file import BarFile, FileTail
 from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.store.entries import read_entries
+from ktrdr.store.file_key import key_of
 from ktrdr.store.known_files import KnownFiles
 from ktrdr.store.lock import WriteLock
 

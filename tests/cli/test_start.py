@@ -41,7 +41,19 @@ def imported(make_settings, *words):
 
 
 @pytest.mark.parametrize(
-    "words", ["", "--help", "status", "gaps", "coverage", "config", "watch list", "ctl --help"]
+    "words",
+    [
+        "",
+        "--help",
+        "status",
+        "gaps",
+        "coverage",
+        "config",
+        "fills",
+        "logs",
+        "watch list",
+        "ctl --help",
+    ],
 )
 def test_a_command_imports_nothing_heavy_that_it_does_not_need(make_settings, words):
     assert not imported(make_settings, *words.split()) & set(HEAVY)

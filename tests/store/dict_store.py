@@ -10,8 +10,8 @@ import numpy as np
 from ktrdr.errors import WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
-from ktrdr.store.bar_file import FileKey
 from ktrdr.store.csv_text import Layout, Rows, format_rows, spell_time
+from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import FileContents, Scan
 
 
