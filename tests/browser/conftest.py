@@ -24,6 +24,7 @@ from tests.played_peers import *  # noqa: F403  fixtures
 from tests.test_group_fills_the_store import HEADER
 from tests.test_one_verdict import GREEN, IS_ROOT, OBEYING, ShownGroup, mount, unmount
 
+NAS = "nas.lan"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 COINS = "".join(f'[{name}]\nsec_type = "CRYPTO"\n' for name in ("BTC", "ETH", "LTC"))
 expect.set_options(timeout=30_000)
@@ -36,7 +37,8 @@ def browser() -> Iterator[Browser]:
     if found is None:
         pytest.skip("there is no Chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        arguments = ["--no-sandbox", f"--host-resolver-rules=MAP {NAS} 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
         yield browser
         browser.close()
 

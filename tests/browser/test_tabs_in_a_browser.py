@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, Request, expect
 
+from tests.browser.conftest import NAS
 from tests.played_peers import pretended
 from tests.ports import free_port
 from tests.web.listening import listening
@@ -57,7 +58,9 @@ class Tabs:
 
 @pytest.fixture
 def site(settings):
-    return settings.model_copy(update={"ktrdr_status_port": free_port()})
+    port = free_port()
+    named = {"ktrdr_status_url": f"http://{NAS}:{port}"}
+    return settings.model_copy(update={"ktrdr_status_port": port} | named)
 
 
 @pytest.fixture
@@ -70,7 +73,8 @@ def server(site, peers) -> Iterator[contextlib.ExitStack]:  # noqa: ARG001  the 
 
 @pytest.fixture
 def tabs(browser: Browser, site, server) -> Iterator[Tabs]:  # noqa: ARG001
-    context = browser.new_context(base_url=f"http://127.0.0.1:{site.ktrdr_status_port}")
+    """Their address is one in a network at home, where browsers have no locks."""
+    context = browser.new_context(base_url=site.ktrdr_status_url)
     context.set_default_timeout(20_000)
     yield Tabs(context)
     context.close()
@@ -82,6 +86,16 @@ def lose(peers, connected) -> Callable[[], None]:
 
     def change() -> None:
         peers.connection = replace(connected, connected=False, state="waiting")
+
+    return change
+
+
+@pytest.fixture
+def found_again(peers, connected) -> Callable[[], None]:
+    """Takes back what `lose` changed."""
+
+    def change() -> None:
+        peers.connection = connected
 
     return change
 
@@ -110,6 +124,7 @@ def freeze(page: Page) -> None:
 
 def test_one_tab_requests_for_all(tabs, lose):
     pages = tabs.open(how_many=4)
+    assert not pages[0].evaluate("isSecureContext")
     one = tabs.leader()
     assert tabs.next_ones(4) == [one] * 4
 
@@ -166,6 +181,27 @@ def test_a_tab_that_is_looked_at_again_shows_at_once_what_the_others_know(tabs, 
     server.close()
     hide(hidden, False)
     expect(hidden.locator(".verdict")).to_contain_text(LOST.pattern[1:])
+
+
+def test_a_tab_that_was_frozen_joins_the_others_again(tabs, lose, found_again):
+    """A browser freezes what nobody sees, and would keep all messages for it."""
+    pages = tabs.open(how_many=3)
+    one = tabs.leader()
+    frozen = next(page for page in pages if page is not one)
+    title = frozen.title()
+    hide(frozen)
+    frozen.evaluate("document.dispatchEvent(new Event('freeze'))")
+    lose()
+    for page in pages:
+        if page is not frozen:
+            expect(page).to_have_title(LOST)
+    frozen.evaluate("document.dispatchEvent(new Event('resume'))")
+    hide(frozen, False)
+    expect(frozen).to_have_title(LOST)
+    assert len({*tabs.next_ones(3)}) == 1
+    found_again()
+    for page in pages:
+        expect(page).to_have_title(title)
 
 
 def test_what_is_filtered_otherwise_is_not_shared(tabs, lose):

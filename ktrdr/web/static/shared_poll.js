@@ -12,11 +12,25 @@ class SharedPoll {
   // and what is new, or undefined. `tag`: the ETag of what is shown; empty: it is requested at once.
   constructor(address, everyMs, take, tag = "") {
     Object.assign(this, { address, everyMs, take, tag, leads: false, isOpen: false, ok: true, at: new Date() });
-    if (window.BroadcastChannel) this.channel = new BroadcastChannel(`ktrdr ${address}`);
-    this.channel?.addEventListener("message", ({ data }) => this.hear(data));
+    this.channel = null;
+    this.join();
+    document.addEventListener("freeze", () => this.leave());
+    document.addEventListener("resume", () => this.join());
     document.addEventListener("visibilitychange", () => this.catchUp());
     this.wait();
     if (!tag) this.request();
+  }
+
+  join() {
+    if (!window.BroadcastChannel) return;
+    this.channel = new BroadcastChannel(`ktrdr ${this.address}`);
+    this.channel.addEventListener("message", ({ data }) => this.hear(data));
+  }
+
+  // For a frozen tab the browser would keep all messages.
+  leave() {
+    this.channel?.close();
+    this.channel = null;
   }
 
   // The next request is due later in those that only step in, and not in all at once.
