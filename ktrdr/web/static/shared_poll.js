@@ -36,7 +36,7 @@ class SharedPoll {
   // The next request is due later in those that only step in, and not in all at once.
   wait() {
     this.heard = performance.now();
-    const times = this.leads || !this.channel ? 1 : 1.25 + Math.random() / 4;
+    const times = this.leads || !this.channel ? 1 : 1.35 + Math.random() / 3;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.request(), this.everyMs * times);
   }
