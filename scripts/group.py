@@ -117,7 +117,8 @@ def wait() -> int:
     printed: list[str] = []
     while (reasons := _reasons(settings)) and time.monotonic() < deadline:
         if reasons != printed:
-            print(f"  not yet: {visible('; '.join(reasons))}", flush=True)
+            causes = reasons if not settings.is_simulated else map(_without_step, reasons)
+            print(f"  not yet: {visible('; '.join(causes))}", flush=True)
             printed = reasons
         time.sleep(POLL_S)
     if reasons:
@@ -138,6 +139,11 @@ def wait() -> int:
         )
     print("To see the programs: .venv/bin/supervisorctl status; to stop them: ./scripts/down")
     return 0
+
+
+def _without_step(reason: str) -> str:
+    """A reason without its next step: a simulated gateway is ready in some seconds by itself."""
+    return reason.partition(" – next step: ")[0]
 
 
 def _explain_one_time_gateway(settings: Settings) -> None:

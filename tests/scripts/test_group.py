@@ -29,7 +29,8 @@ class Page(http.server.BaseHTTPRequestHandler):
             return self.send_error(401)
         self.send_response(200 if pathlib.Path("ready").exists() else 503)
         self.end_headers()
-        self.wfile.write(b'{"ready": false, "reasons": ["gap-filler has not looked yet"]}')
+        reason = b'gap-filler has not looked yet \\u2013 next step: look at it'
+        self.wfile.write(b'{"ready": false, "reasons": ["' + reason + b'"]}')
 
     def log_message(self, *args):
         pass
@@ -557,7 +558,8 @@ def test_not_ready_says_why_and_where_to_look(group):
     group.tell("start")
     code, output = group.tell("wait")
     assert code == 1
-    assert "gap-filler has not looked yet" in output
+    assert "not yet: gap-filler has not looked yet\n" in output  # the simulated gateway starts
+    assert "- gap-filler has not looked yet – next step: look at it\n" in output
     assert "var/log/*.log" in output
     group.until_all_run()
 
