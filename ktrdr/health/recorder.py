@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -44,7 +45,7 @@ CREATE TABLE IF NOT EXISTS known (
 _SOON_S = 2.0
 """How often it is requested until it is known for the first time."""
 _READ_S = 300
-"""How often what the store holds is requested for the file."""
+"""How often what the store holds is requested for the file, once all of it is assessed."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ class Known:
     at: datetime
     series: list[SeriesStatus]
     grid: CoverageGrid | None
+
+    @property
+    def is_assessed(self) -> bool:
+        """It is known of each series what it has, or why that is not known."""
+        return all(one.expected is not None or one.error for one in self.series)
 
     def find(self, symbol: str, timeframe: str) -> SeriesStatus | None:
         """One series; None: it was not there."""
@@ -151,7 +157,8 @@ class Recorder:
     def _refresh_known(self, snapshot: Snapshot, now: float) -> bool:
         """Request what the store holds if that is due; True: it was had."""
         filler = snapshot.gap_filler.content
-        is_fresh = self.known is not None and now - self.known.at.timestamp() < _READ_S
+        age_s = now - self.known.at.timestamp() if self.known is not None else math.inf
+        is_fresh = age_s < (_READ_S if self.known and self.known.is_assessed else STEP_S)
         if is_fresh or filler is None or filler.last_scan_time is None:
             return False
         series = self._system.series(snapshot).content

@@ -438,7 +438,7 @@ def _of_series(status: GapFillerStatus) -> Iterator[Concern]:
         yield Concern(
             f"there is no series in {status.data_dir}",
             consequence="nothing is kept complete",
-            next_step="create a file with the header line alone, such as AAPL_1m.csv; where there "
+            next_step=".venv/bin/ktrdr watch add AAPL 1m, or the page's box, adds one; where there "
             "were files: is the folder's disk mounted?",
             about="series",
             kind="no_series",

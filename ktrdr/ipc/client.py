@@ -93,8 +93,10 @@ class LocalClient:
             response = connection.getresponse()
             body = response.read()
         except TimeoutError as error:
-            late = self._down(f"did not answer within {timeout_s:g} s")
-            raise errors.PeerTimedOut(late.message, hint=late.hint) from error
+            raise errors.PeerTimedOut(
+                f"{self._program} did not answer within {timeout_s:g} s ({self._path.name})",
+                hint=f".venv/bin/supervisorctl restart {self._program}",
+            ) from error
         except HTTP_ERRORS as error:
             raise self._down("is not running") from error
         finally:

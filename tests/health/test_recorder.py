@@ -13,6 +13,7 @@ import pytest
 from ktrdr.health.recorder import FILE, Recorder
 from ktrdr.health.system import System
 from ktrdr.health.usage import restarts_of
+from tests.played_peers import SERIES
 
 T = 1_795_000_000
 
@@ -124,6 +125,29 @@ def test_what_was_known_stays_when_the_gap_filler_is_gone(system, new_recorder, 
     recorder.step()
     assert recorder.known == known
     assert new_recorder().known == known
+
+
+def test_what_a_store_holds_is_requested_again_in_a_minute_until_all_is_assessed(
+    system, new_recorder, peers, clock
+):
+    """The first seconds of a group must not be what is shown of it minutes later."""
+    assessed = peers.coverage
+    peers.coverage = {"series": [SERIES | {"state": "waiting", "expected": None}]}
+    recorder = new_recorder()
+    recorder.step()
+    assert [one.state for one in recorder.known.series] == ["waiting"]
+    peers.coverage = assessed
+    until(lambda: system.peers.series().content[0].state == "filling")
+    recorder.step()
+    assert [one.state for one in recorder.known.series] == ["waiting"]
+    clock.now += 60
+    recorder.step()
+    assert [one.state for one in recorder.known.series] == ["filling"]
+    peers.coverage = {"series": []}
+    until(lambda: system.peers.series().content == [])
+    clock.now += 60
+    recorder.step()
+    assert [one.state for one in recorder.known.series] == ["filling"]
 
 
 @pytest.mark.usefixtures("peers")

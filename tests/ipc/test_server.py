@@ -199,8 +199,12 @@ def test_a_peer_that_hangs_is_given_up(path):
     async def hang(_query):
         await asyncio.sleep(30)
 
-    with served(path, hang=hang) as client, pytest.raises(PeerTimedOut, match=r"within 0\.2 s"):
+    with (
+        served(path, hang=hang) as client,
+        pytest.raises(PeerTimedOut, match=r"within 0\.2 s") as raised,
+    ):
         client.get("/hang", 0.2)
+    assert raised.value.hint == ".venv/bin/supervisorctl restart peer"
 
 
 def test_questions_can_be_broken_off(path):
