@@ -108,7 +108,7 @@ _NO_FARM = ("hmds server disconnect", "hmds connection attempt failed")
 _BY_TEXT: tuple[tuple[str, type[KtrdrError], str], ...] = (
     ("no data", NoDataError, ""),
     ("no head time stamp", NoDataError, ""),
-    *((words, RequestFailed, "IB brings its farms back by itself") for words in _NO_FARM),
+    *((words, RequestFailed, "wait: IB brings its farms back by itself") for words in _NO_FARM),
     ("pacing violation", PacingViolation, "another program may be requesting history from IB too"),
     ("no market data permissions", NotEntitled, _SUBSCRIBE),
     ("different ip address", CompetingSession, _OTHER_SESSION),

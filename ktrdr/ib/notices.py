@@ -40,7 +40,7 @@ class Meaning:
 def meaning(farms: Farms, code: int, text: str, now: float) -> Meaning:
     """The meaning of a notice; updates `farms`. `now`: UTC seconds."""
     if code in _UPSTREAM_LOST:
-        hint = "the gateway is waiting for IB's servers"
+        hint = "wait until the gateway reaches IB's servers again"
         error = NotConnected(text, code=code, hint=hint)
         return Meaning(error=error, events=(Event.UPSTREAM_LOST,))
     if code in _UPSTREAM_BACK:
@@ -62,7 +62,7 @@ def _of_farm(
     """A farm has broken or come back."""
     if not farm.is_up:
         return Meaning(
-            error=RequestFailed(text, code=code, hint="IB brings its farms back by itself"),
+            error=RequestFailed(text, code=code, hint="wait: IB brings its farms back by itself"),
             events=(Event.FARM_BROKEN,),
             history=HistoryNews.BROKEN if farm.serves == "history" else None,
         )
