@@ -116,6 +116,12 @@ def test_without_ib_the_others_are_not_tried_and_they_can_be_added_unchecked(cli
     ]  # fmt: skip
 
 
+def test_without_a_gap_filler_nothing_is_offered(client):
+    html = client.get("/add?words=AAPL+1m").text
+    assert "gap-filler is not running" in html
+    assert '<form method="post"' not in html
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

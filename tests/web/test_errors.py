@@ -41,6 +41,7 @@ def test_a_browser_gets_a_page_with_a_way_home(client):
     assert answer.content_type.startswith("text/html")
     assert "404 Not Found" in answer.text
     assert '<a href="/">' in answer.text
+    assert '<nav aria-label="Pages">' in answer.text
 
 
 def test_the_api_never_answers_with_a_page(client):

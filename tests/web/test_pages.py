@@ -576,6 +576,44 @@ def test_what_needs_somebody_is_named_with_what_to_do(client, text, peers, filli
     assert ".hint { white-space: pre-wrap; }" in client.get("/static/page.css").text
 
 
+def test_a_series_that_needs_somebody_leads_to_its_page(client, peers, filling):
+    troubles = tuple(
+        SeriesTrouble("broken_file", "line 2", "correct it", (name,), 1)
+        for name in ("AAPL_1m", "GONE_1d")  # one is listed
+    )
+    peers.gap_filler = replace(filling, series_troubled=2, troubles=troubles, series_states={})
+    needed = client.get("/").text.partition('id="h-needs"')[2].partition("</section>")[0]
+    assert re.findall(r'<a href="([^"]*)">([^<]*)</a>', needed) == [("/series/AAPL/1m", "AAPL_1m")]
+    assert "GONE_1d" in needed
+
+
+def test_many_that_need_somebody_do_not_push_the_rest_away(client, peers, filling):
+    troubles = tuple(
+        SeriesTrouble("unknown_contract", "unknown", "check it", (f"X{n:02}_1d",), 1)
+        for n in range(12)
+    )
+    peers.gap_filler = replace(filling, series_troubled=12, troubles=troubles, series_states={})
+    needed = client.get("/").text.partition('id="h-needs"')[2].partition("</section>")[0]
+    first, _, more = needed.partition('<details id="needs-more">')
+    assert first.count("<li>") == 8
+    assert re.match(rf"<summary>{more.partition('</details>')[0].count('<li>')} more<", more)
+    assert re.findall(r"X\d\d_1d", needed) == [f"X{n:02}_1d" for n in range(12)]
+    assert first.count("<ul") == first.count("</ul>") == 1
+
+
+@pytest.mark.parametrize(("state", "is_old"), [("waiting", True), ("upstream_lost", False)])
+def test_farms_are_not_called_up_while_the_gateway_is_away(text, peers, connected, state, is_old):
+    farms = tuple(
+        FarmStatus(name, "history", up=is_up, since=NOW, breaks=0, last_break_s=None)
+        for name, is_up in (("ushmds", True), ("euhmds", False))
+    )
+    peers.connection = replace(connected, connected=False, state=state, farms=farms)
+    assert ("As the gateway said last" in text()) is is_old
+    assert ("was up ushmds" in text()) is is_old
+    assert ("was broken euhmds" in text()) is is_old
+    assert re.search("up ushmds .*broken euhmds", text())
+
+
 def test_an_error_that_is_over_is_shown_as_over(text, peers, filling):
     over = Problem(NOW, "NVDA_1d", "it timed out", is_over=True)
     peers.gap_filler = replace(filling, recent_errors=(over, Problem(NOW, "IBM_1d", "it failed")))

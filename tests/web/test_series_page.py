@@ -206,6 +206,33 @@ def test_what_is_wrong_has_a_next_step_and_lines_to_copy(client, read, one):
     assert f'<pre><code class="copy">{lines}</code></pre>' in unescape(client.get(PAGE).text)
 
 
+CHOICE = "Show the contracts that AAPL may be"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "has_choice"),
+    [
+        ({"error_code": 200, "hint": "check the symbol"}, True),
+        ({"error_code": None, "hint": "choose", "missing": {"other_contract": 3}}, True),
+        ({"error_code": None, "hint": "correct the file", "missing": {"broken_file": 3}}, False),
+        ({"error_code": 162, "hint": "subscribe", "missing": {"not_entitled": 3}}, False),
+    ],
+)
+def test_contracts_are_offered_where_another_one_may_help(read, one, trouble, has_choice):
+    one |= {"state": "failed", "error": "no", **trouble}
+    text = read()
+    assert "It is not kept complete no" in text
+    assert (CHOICE in text) is has_choice
+
+
+def test_what_is_tried_again_by_itself_is_a_warning_that_says_so(client, read, one):
+    one |= {"state": "failed", "error": "refused", "error_code": 162, "missing": {"failed": 8}}
+    text = read()
+    assert "It is not complete yet refused (IB’s code 162) It is requested again by itself" in text
+    assert CHOICE not in text
+    assert '<section class="notice warn"' in client.get(PAGE).text
+
+
 def test_an_unknown_series_is_404_with_the_nearest_names(client, peers):
     listed = [("AAPL", "1m"), ("AAPL", "1d"), ("BRK B", "1d"), ("MSFT", "1h")]
     coverage = [SERIES | {"symbol": s, "timeframe": t} for s, t in listed]
@@ -216,7 +243,7 @@ def test_an_unknown_series_is_404_with_the_nearest_names(client, peers):
         ("/series/aapl/1h", "there is /series/AAPL/1m, /series/AAPL/1d"),
         ("/series/MSTF/1h", "did you mean /series/MSFT/1h?"),
         ("/series/BRK B/1m", "there is /series/BRK%20B/1d"),
-        ("/series/%3Cb%3E/9", "the first page lists all series"),
+        ("/series/%3Cb%3E/9", "the first page lists all series, and adds others"),
     ):
         for url in (path, f"{path}/2026-11-20"):
             answer = client.get(url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,12 +142,15 @@ def _read(text: str) -> SeriesWanted:
     return wanted
 
 
-def _view(site: Site, _: Snapshot, values: Values) -> dict[str, Any]:
+def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
     text = values["words"]
     context: dict[str, Any] = {"words": text, "example": EXAMPLE, "found": None, "error": None}
     if text.strip():
         try:
-            context["found"] = look_up(site.system.peers, _read(text))
+            found = look_up(site.system.peers, _read(text))
+            is_filler_there = snapshot.gap_filler.content is not None
+            can_be = found.can_be_unchecked and is_filler_there  # the gap filler makes the file
+            context["found"] = replace(found, can_be_unchecked=can_be)
         except InvalidRequest as error:
             context["error"] = error
     return context

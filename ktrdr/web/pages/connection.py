@@ -14,6 +14,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.health.peers import Answer, Peers
 from ktrdr.health.system import Snapshot, System
 from ktrdr.health.usage import Pace
+from ktrdr.health.verdict import ANSWERING
 from ktrdr.ib.diagnosis import CLOCK_S
 from ktrdr.ipc.messages import ConnectionHistory, ConnectionStatus, Outage
 from ktrdr.web.pages.outage_strip import DAYS, StripDay, kind_of, sentence, strip
@@ -100,6 +101,7 @@ def _view(site: Site, snapshot: Snapshot, _: Values) -> dict[str, Any]:
         "month": month(days) if days else None,
         "pace": samples[-1].pace if samples else Pace(),
         "clock_s": CLOCK_S,
+        "answering": ANSWERING,
     }
 
 

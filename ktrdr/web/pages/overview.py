@@ -13,6 +13,8 @@ from ktrdr.ipc.wording import remarks
 from ktrdr.web.pages.page import Page, Site, Values
 
 _ROWS = 40
+_NEEDS = 8
+"""What needs a person is listed up to this number, and the rest on demand."""
 _WORST_FIRST = ("refused", "failed", "renewed", "filling", "unproven", "waiting", "complete")
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 
@@ -64,6 +66,8 @@ def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
     return {
         "series": series,
         "listed": known,
+        "most_needs": _NEEDS,
+        "by_name": {f"{one.symbol}_{one.timeframe}": one for one in known},
         "known_at": past.at if past else None,
         "choice": choice,
         "rows": rows_of(known, choice, values["page"]),

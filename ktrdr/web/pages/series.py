@@ -38,6 +38,10 @@ _TONES = {
     "unproven": "warn",
 }
 _TOML = re.compile(r"^\[", re.MULTILINE)
+_NO_CONTRACT = 200
+"""IB's code for no contract, or several ones."""
+_OF_CONTRACTS = frozenset({"unknown_contract", "other_contract"})
+_ALL_SERIES = "the first page lists all series, and adds others"
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,15 @@ def hint_parts(hint: str) -> tuple[str, str]:
     return (hint[: found.start()].strip(), hint[found.start() :].strip()) if found else (hint, "")
 
 
+def is_of_contract(one: SeriesStatus) -> bool:
+    """What is wrong with the series can be that another contract is meant."""
+    return (
+        one.error_code == _NO_CONTRACT
+        or bool(hint_parts(one.hint or "")[1])
+        or not _OF_CONTRACTS.isdisjoint(one.missing)
+    )
+
+
 def find_series(
     system: System, snapshot: Snapshot, symbol: str, timeframe: str
 ) -> Answer[SeriesCoverage]:
@@ -169,7 +182,7 @@ def _nearest(listed: Sequence[SeriesStatus], symbol: str, timeframe: str) -> str
     names = {f"{one.symbol} {one.timeframe}".upper(): one for one in listed}
     meant = difflib.get_close_matches(f"{symbol} {timeframe}".upper(), names, 3)
     paths = [f"/series/{quote(names[one].symbol)}/{names[one].timeframe}" for one in meant]
-    return f"did you mean {', '.join(paths)}?" if paths else "the first page lists all series"
+    return f"did you mean {', '.join(paths)}?" if paths else _ALL_SERIES
 
 
 def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
@@ -195,6 +208,8 @@ def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
         "revised": revised,
         "revisions": revision_rows(revised.content) if revised.content else [],
         "hint": hint_parts(one.hint or ""),
+        "is_retried": "failed" in one.missing and not one.hint,
+        "is_of_contract": is_of_contract(one),
         "gaps": gap_rows(one),
         "days": one.days[: -_DAYS - 1 : -1],
         "table": _newest_rows(site, one),

@@ -126,6 +126,7 @@ function say(words) {
   const place = document.getElementById("chart-trouble");
   place.textContent = words;
   place.hidden = !words;
+  PLACE.hidden = Boolean(words) && !bars.size; // an empty chart says nothing
 }
 
 // From bars and gaps to the points of the time axis, which has no place for what has no point.
