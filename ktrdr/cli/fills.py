@@ -1,87 +1,99 @@
-"""`ktrdr fill` and `ktrdr fills`: history is requested, followed, cancelled and listed."""
+"""`ktrdr fill` and `ktrdr fills`: history is requested, followed, changed and listed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from ktrdr.cli.arguments import AsJson, OnlySymbol
 from ktrdr.cli.completion import complete_symbol, complete_timeframe
+from ktrdr.cli.fill_changes import Change, change_fills, title
 from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
 from ktrdr.cli.nearest import checked_timeframe
 from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
 from ktrdr.cli.stored_names import nearest_named
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import to_json
-from ktrdr.ipc.messages import ACCEPTED, FillAccepted, FillList, FillsCancelled, FillStatus
+from ktrdr.ipc.messages import ACCEPTED, FillAccepted, FillList, FillStatus
 from ktrdr.ipc.wording import counts_by_reason
 
 _WRITE_S = 5.0
 """A request that is written down: the ledger may be locked for a moment."""
 
+_Name = Annotated[
+    str,
+    typer.Argument(
+        help="With --cancel, --pause and --resume also a number from `ktrdr fills`.",
+        autocompletion=complete_symbol,
+    ),
+]
+_Timeframe = Annotated[
+    str | None,
+    typer.Argument(
+        help="1m 5m 15m 30m 1h 4h 1d", show_default=False, autocompletion=complete_timeframe
+    ),
+]
+_From = Annotated[str | None, typer.Option("--from", help="History from this day on, however old.")]
+_Cancel = Annotated[
+    bool, typer.Option("--cancel", help="Cancel the fill; the bars fetched so far stay.")
+]
+_Pause = Annotated[
+    bool, typer.Option("--pause", help="Request nothing for the fill until it is resumed.")
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on with a paused fill.")]
+_Wait = Annotated[bool, typer.Option(help="Show the progress until it is done.")]
+_Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", min=0, help="Wait at most so many seconds; exit code 1 if it is not done."
+    ),
+]
+
 
 def fill(
-    symbol: Annotated[
-        str,
-        typer.Argument(
-            help="With --cancel also a number from `ktrdr fills`.", autocompletion=complete_symbol
-        ),
-    ],
-    timeframe: Annotated[
-        str | None,
-        typer.Argument(
-            help="1m 5m 15m 30m 1h 4h 1d", show_default=False, autocompletion=complete_timeframe
-        ),
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", help="History from this day on, however old.")
-    ] = None,
+    symbol: _Name,
+    timeframe: _Timeframe = None,
+    start: _From = None,
     *,
-    cancel: Annotated[
-        bool, typer.Option("--cancel", help="Cancel the fill; the bars fetched so far stay.")
-    ] = False,
-    wait: Annotated[bool, typer.Option(help="Show the progress until it is done.")] = True,
-    timeout_s: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout", min=0, help="Wait at most so many seconds; exit code 1 if it is not done."
-        ),
-    ] = None,
+    cancel: _Cancel = False,
+    pause: _Pause = False,
+    resume: _Resume = False,
+    wait: _Wait = True,
+    timeout_s: _Timeout = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill a series from a day on, however old. It goes on when this command is ended.
 
-    It is kept, also over restarts, until it is done or cancelled, by its series or by its number.
-    `ktrdr fills` lists all fills.
+    It is kept, also over restarts, until it is done or cancelled. It is cancelled, paused and
+    resumed by its series or by its number. `ktrdr fills` lists all fills.
 
     Example: ktrdr fill AAPL 1m --from 2020-01-01 --timeout 600
 
     Example: ktrdr fill --cancel AAPL 1m
     """
-    if cancel == bool(start):
-        raise typer.BadParameter("expected either --from DAY or --cancel")
-    if timeframe is None and not (cancel and symbol.isdecimal()):
+    change = _change(start, {Change.CANCEL: cancel, Change.PAUSE: pause, Change.RESUME: resume})
+    if timeframe is None and not (change and symbol.isdecimal()):
         raise typer.BadParameter("expected a timeframe after the symbol, such as 1m")
     timeframe = checked_timeframe(timeframe)
     settings = settings_of_group()
     gap_filler = gap_filler_of(settings)
     with nearest_named(settings.data_dir, symbol, timeframe):
-        if cancel:
+        if change:
             chosen = {"symbol": symbol, "timeframe": timeframe} if timeframe else {"id": symbol}
-            _cancel(gap_filler, chosen, as_json=as_json)
+            change_fills(gap_filler, change, chosen, as_json=as_json)
             return
         requested = {"symbol": symbol, "timeframe": str(timeframe), "from": str(start)}
         _fill(gap_filler, requested, wait=wait, timeout_s=timeout_s, as_json=as_json)
 
 
-def _cancel(gap_filler: LocalClient, chosen: dict[str, str], *, as_json: bool) -> None:
-    response = gap_filler.request(FillsCancelled, "DELETE", "/fills", _WRITE_S, **chosen)
-    if as_json:
-        show_json(to_json(response))
-        return
-    for one in response.cancelled:
-        show_line(f"{_title(one)} is cancelled; what was fetched stays")
+def _change(start: str | None, flags: Mapping[Change, bool]) -> Change | None:
+    """What is to be done to fills that there are; None: one is requested, from `start` on."""
+    wanted = [change for change, is_wanted in flags.items() if is_wanted]
+    if len(wanted) + bool(start) != 1:
+        raise typer.BadParameter("expected one of --from DAY, --cancel, --pause and --resume")
+    return wanted[0] if wanted else None
 
 
 def _fill(
@@ -107,13 +119,9 @@ def _fill(
         show_json({name: value for name, value in to_json(found).items() if name != ACCEPTED})
 
 
-def _title(fill: FillStatus) -> str:
-    return f"fill {fill.id}, {fill.symbol}_{fill.timeframe} from {fill.since.date()} on,"
-
-
 def _fill_lines(accepted: FillAccepted) -> list[str]:
     """What was requested now, and what had been requested before."""
-    lines = [f"{_title(accepted)} begins with the newest bars"]
+    lines = [f"{title(accepted)} begins with the newest bars"]
     setting = accepted.setting_since
     since = f"since = {setting.date()} in instruments.toml" if setting else ""
     known = [f"fill {one.id} from {one.since.date()} on" for one in accepted.already]

@@ -39,7 +39,7 @@ T = TypeVar("T")
 REQUEST_TIMEOUT_S = 2.0
 """Peers serve cached state: one that takes longer hangs."""
 
-_WRITE_TIMEOUT_S = 5.0
+WRITE_TIMEOUT_S = 5.0
 """The time-out of requests that are written down: a ledger may be locked for a moment."""
 
 _CONTRACT_S = 30.0
@@ -198,25 +198,25 @@ class Peers:
 
     def request_fill(self, requested: Mapping[str, str]) -> Json:
         """Request a fill: `symbol`, `timeframe`, `from`. Raises the gap filler's errors."""
-        accepted = self._gap_filler.post("/fill", _WRITE_TIMEOUT_S, **requested)
+        accepted = self._gap_filler.post("/fill", WRITE_TIMEOUT_S, **requested)
         self._fill_list.forget()
         return {key: value for key, value in accepted.items() if key != ACCEPTED}
 
     def cancel_fill(self, number: str) -> Json:
         """Cancel a fill. Raises the gap filler's errors, such as UnknownFill."""
-        changed = self._gap_filler.delete("/fills", _WRITE_TIMEOUT_S, id=number)
+        changed = self._gap_filler.delete("/fills", WRITE_TIMEOUT_S, id=number)
         self._fill_list.forget()
         return changed
 
     def pause_fill(self, number: str) -> Json:
         """Pause a fill; returns it. Raises the gap filler's errors, such as UnknownFill."""
-        changed = self._gap_filler.post("/fills/pause", _WRITE_TIMEOUT_S, id=number)
+        changed = self._gap_filler.post("/fills/pause", WRITE_TIMEOUT_S, id=number)
         self._fill_list.forget()
         return changed
 
     def resume_fill(self, number: str) -> Json:
         """Go on with a paused fill; returns it. Raises the gap filler's errors."""
-        changed = self._gap_filler.post("/fills/resume", _WRITE_TIMEOUT_S, id=number)
+        changed = self._gap_filler.post("/fills/resume", WRITE_TIMEOUT_S, id=number)
         self._fill_list.forget()
         return changed
 
@@ -235,7 +235,7 @@ class Peers:
         """Do not keep a series any more; its file stays. Raises the gap filler's errors."""
         series = {"symbol": symbol, "timeframe": timeframe}
         return self._gap_filler.request(
-            SeriesChange, "DELETE", "/series", _WRITE_TIMEOUT_S, **series
+            SeriesChange, "DELETE", "/series", WRITE_TIMEOUT_S, **series
         )
 
     def change_series(self, wanted: Mapping[str, str]) -> SeriesChange:

@@ -343,6 +343,16 @@ DONE = FILL | {"state": "done", "present": 388, "missing": {"no_trades": 2}}
 WAITING = FILL | {"state": "waiting", "why": "no data from IB: refused", "hint": "log in"}
 
 
+def changes(requested, what, state):
+    """The answer to a change of one fill."""
+
+    async def handler(query):
+        requested.append((what, dict(query)))
+        return FILL | {"id": int(query["id"]), "state": state}
+
+    return handler
+
+
 @pytest.fixture
 def filler(settings):
     """`filler(**answers)`: a gap filler with these answers; `fills` are given one after another."""
@@ -385,6 +395,8 @@ def filler(settings):
                 ("POST", "/fill"): says_fill,
                 ("GET", "/fills"): says_fills,
                 ("DELETE", "/fills"): says_cancelled,
+                ("POST", "/fills/pause"): changes(requested, "pause", "paused"),
+                ("POST", "/fills/resume"): changes(requested, "resume", "queued"),
             }
             stack.enter_context(serving(LocalServer(settings.gap_filler_socket, routes)))
             return requested
@@ -553,9 +565,42 @@ def test_a_fill_that_is_not_there_cannot_be_cancelled(ktrdr, filler):
 
 
 @pytest.mark.parametrize(
+    ("verb", "name", "words"),
+    [
+        ("pause", "paused", "is paused; nothing is requested for it until it is resumed"),
+        ("resume", "resumed", "goes on"),
+    ],
+)
+def test_a_fill_is_paused_and_resumed_by_its_series_or_its_number(ktrdr, filler, verb, name, words):
+    other = FILL | {"id": 5, "timeframe": "1h"}
+    requested = filler(fills=[[FILL | {"id": 4}, other, FILL | {"id": 6}, DONE | {"id": 2}]])
+    done = ktrdr("fill", f"--{verb}", "AAPL", "1m")
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        f"fill {number}, AAPL_1m from 2020-01-01 on, {words}" for number in (4, 6)
+    ]
+    assert requested[1:] == [(verb, {"id": "4"}), (verb, {"id": "6"})]
+
+    as_json = json.loads(ktrdr("fill", f"--{verb}", "5", "--json").stdout)
+    assert [one["id"] for one in as_json[name]] == [5]
+    assert requested[3:] == [(verb, {"id": "5"})]
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_series_without_an_open_fill_has_none_to_pause_or_resume(ktrdr, filler, verb):
+    filler(fills=[[DONE]])
+    done = ktrdr("fill", f"--{verb}", "AAPL", "1m")
+    assert done.exit_code == 2
+    assert "there is no open fill of AAPL_1m" in done.stderr
+    assert "next: .venv/bin/ktrdr fills lists all of them" in done.stderr
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("AAPL", "1m"),
+        ("AAPL", "1m", "--pause", "--resume"),
+        ("AAPL", "--pause"),
         ("AAPL", "1m", "--from", "2020-01-01", "--cancel"),
         ("AAPL", "--from", "2020-01-01"),
         ("AAPL", "--cancel"),
