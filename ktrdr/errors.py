@@ -127,6 +127,13 @@ class UnknownContract(Permanent):
     http_status = 404
 
 
+class AmbiguousContract(UnknownContract):
+    """IB knows several contracts by this symbol, and none of them was chosen."""
+
+    outcome = "ambiguous_contract"
+    http_status = 409
+
+
 class OtherContract(Permanent):
     """The symbol is now another contract than the one whose bars are stored."""
 

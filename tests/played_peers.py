@@ -95,6 +95,16 @@ CANDIDATE = {
 }
 
 
+KEPT = {
+    "symbol": "AAPL",
+    "timeframe": "1m",
+    "file": "AAPL_1m.csv",
+    "state": "filling",
+    "is_watched": True,
+    "since": "2020-01-01T00:00:00+00:00",
+}
+
+
 class Peers:
     """Plays ib-connection and gap-filler. What each answers may be changed at any time."""
 
@@ -162,6 +172,7 @@ class Peers:
         self.fills: object = {"fills": [FILL, FILL | {"id": 2, "state": "done"}]}
         self.paused: object = FILL | {"state": "paused"}
         self.resumed: object = FILL | {"state": "queued"}
+        self.kept: object = {"series": [KEPT]}
         self.changes: dict[str, object] = {}
         """Symbol → what becomes of its series, where that is not `added`."""
         self.reconnected: object = {"accepted": True}
@@ -185,6 +196,7 @@ class Peers:
                 ("POST", "/scan"): self._says("scan"),
                 ("POST", "/fill"): self._says("fill"),
                 ("GET", "/fills"): self._says("fills"),
+                ("GET", "/series"): self._says("kept"),
                 ("POST", "/series"): self._changes("added"),
                 ("DELETE", "/series"): self._changes("removed"),
                 ("POST", "/series/settings"): self._changes("changed"),

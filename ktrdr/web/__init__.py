@@ -22,6 +22,7 @@ from ktrdr.web.fills import fills_api
 from ktrdr.web.grid import grid_api
 from ktrdr.web.guard import protect
 from ktrdr.web.index import index_api
+from ktrdr.web.kept_series import kept_series_api
 from ktrdr.web.metrics import metrics_api
 from ktrdr.web.pages.page import Site
 from ktrdr.web.pages.site import pages
@@ -100,6 +101,7 @@ def create_app(
     app.register_blueprint(grid_api(system.peers, recorder))
     app.register_blueprint(fills_api(system.peers))
     app.register_blueprint(revisions_api(system.peers))
+    app.register_blueprint(kept_series_api(system.peers))
     app.register_blueprint(metrics_api(system))
     app.register_blueprint(badges(system))
     return app

@@ -24,7 +24,7 @@ from ktrdr.times import iso
 from ktrdr.web.answers import BarsAnswer, CoverageAnswer, coverage_answer
 from ktrdr.web.bar_formats import MEDIA_TYPES, csv_parts, json_parts, parquet_parts
 from ktrdr.web.endpoints import Shape, endpoint
-from ktrdr.web.parameters import DIGITS, SERIES_PATH, Moment, Parameters, Symbol, series_named
+from ktrdr.web.parameters import DIGITS, SERIES_PATH, Moment, Parameters, Symbol, series_of_path
 
 MOST_ROWS = 10_000_000
 _NO_PARQUET = (
@@ -89,7 +89,7 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
 
         CSV is in the store's own format. A row of JSON is a list in the order of `columns`.
         """
-        series, span, chosen = series_named(symbol, timeframe), _span(query), _format(query)
+        series, span, chosen = series_of_path(symbol, timeframe), _span(query), _format(query)
         found = reading.open(series, span, query.limit)
         response = Response(_parts(found, chosen), mimetype=MEDIA_TYPES[chosen])
         response.call_on_close(found.close)

@@ -43,6 +43,8 @@ class Endpoint:
 
     answer: Shape
     status: int = 200
+    also: Mapping[int, str] = field(default_factory=dict)
+    """Further statuses of the same answer → when."""
     query: type[Parameters] | None = None
     body: type[Parameters] | None = None
     """Values that may be JSON, a form, or in the query."""
@@ -58,6 +60,7 @@ def endpoint(
     answer: Shape,
     *,
     status: int = 200,
+    also: Mapping[int, str] | None = None,
     query: type[Parameters] | None = None,
     body: type[Parameters] | None = None,
     problems: tuple[type[KtrdrError], ...] = (),
@@ -68,7 +71,7 @@ def endpoint(
 
     What it does not take is refused: unknown parameters and unknown keys of a body.
     """
-    about = Endpoint(answer, status, query, body, problems, further or {}, path or {})
+    about = Endpoint(answer, status, also or {}, query, body, problems, further or {}, path or {})
 
     def stated(function: View) -> View:
         @wraps(function)
@@ -102,9 +105,10 @@ def _body(shape: type[B]) -> B:
     names = shape.names()
     values = _values(names)
     refuse_unknown("key" if request.is_json else "parameter", map(str, values), names)
-    if missing := [name for name in names if not isinstance(values.get(name), str)]:
-        abort(400, f"expected {', '.join(names)} as texts; missing: {', '.join(missing)}")
-    if long := [name for name in names if len(values[name]) > _LONGEST]:
+    needed = shape.needed()
+    if missing := [name for name in needed if not isinstance(values.get(name), str)]:
+        abort(400, f"expected {', '.join(needed)} as texts; missing: {', '.join(missing)}")
+    if long := [name for name, value in values.items() if len(str(value)) > _LONGEST]:
         abort(400, f"expected at most {_LONGEST} characters; longer: {', '.join(long)}")
     return read(shape, values)
 

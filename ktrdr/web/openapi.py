@@ -148,6 +148,8 @@ def _without_null(schema: Json) -> Json:
 
 def _responses(stated: Endpoint, summary: str, schemas: _Schemas) -> Json:
     found: Json = {str(stated.status): _answer(stated.answer, summary, schemas)}
+    for status, when in stated.also.items():
+        found[str(status)] = _answer(stated.answer, when, schemas)
     if stated.answer.headers.get("ETag"):
         found["304"] = {"description": "the client has it already (If-None-Match)"}
     whens = dict(_FOR_ALL)

@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     WithJsonSchema,
 )
@@ -33,6 +34,7 @@ Q = TypeVar("Q", bound="Parameters")
 
 _EXAMPLE = "2026-11-20 or 2026-11-20T14:30:00+00:00"
 _BARE_ZONE = re.compile(r"(?<=:\d\d) (?=\d\d:\d\d$)")
+_FLAGS = {"true": True, "false": False}
 _LONGEST = 100
 """Characters of a text; the programs' sockets accept a few thousand in all."""
 
@@ -47,10 +49,16 @@ class Parameters(BaseModel):
         """As they are written in a query."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
+    @classmethod
+    def needed(cls) -> list[str]:
+        """Those of them that have no default."""
+        fields = cls.model_fields.items()
+        return [field.alias or name for name, field in fields if field.is_required()]
+
 
 def _whole(text: Any) -> Any:
     """Digits as a number; Python's and pydantic's reading would accept `1_0` too."""
-    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
+    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,10}", text):
         raise ValueError
     return int(text)
 
@@ -75,8 +83,27 @@ def _day(text: str) -> str:
     return text
 
 
+def _contract_number(value: Any) -> Any:
+    """IB's number of a contract, as JSON has it or in digits."""
+    if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
+        return int(value)
+    return value if type(value) is int else _whole(value)
+
+
+def _flag(value: Any) -> Any:
+    """True or false, as JSON has it or in a text."""
+    found = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    if found is None:
+        raise ValueError
+    return found
+
+
 DIGITS = BeforeValidator(_whole)
 """For numbers: only digits are one."""
+ConId = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_contract_number)]
+"""IB's number of a contract."""
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""True or false."""
 Day = Annotated[
     str,
     AfterValidator(_day),
@@ -97,6 +124,8 @@ Moment = Annotated[
     ),
 ]
 """A date or time in ISO 8601, without a zone in UTC; as UTC seconds."""
+DayOrNull = Annotated[Day | None, BeforeValidator(lambda value: None if value == "null" else value)]
+"""The same, or none: `null`, also as the text that a form has for it."""
 SYMBOL: Mapping[str, Any] = {
     "type": "string",
     "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*( [A-Za-z0-9._-]+)*$",
@@ -113,7 +142,7 @@ Symbol = Annotated[str, AfterValidator(check_symbol), WithJsonSchema(dict(SYMBOL
 """As it is in a file's name."""
 
 
-def series_named(symbol: str, timeframe: str) -> Series:
+def series_of_path(symbol: str, timeframe: str) -> Series:
     """The series that a path names. InvalidRequest: not a symbol, or not a timeframe."""
     try:
         return Series(check_symbol(symbol), Timeframe.parse(timeframe))
@@ -175,6 +204,8 @@ def allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     chosen = choices[0]
     if "enum" in chosen:
         return f"one of {', '.join(map(str, chosen['enum']))}"
+    if chosen.get("type") == "boolean":
+        return "true or false"
     if chosen.get("type") == "integer":
         return f"a whole number from {chosen['minimum']} to {chosen['maximum']}"
     return "a text"

@@ -16,7 +16,7 @@ from ktrdr.ipc.revision_messages import RevisionList
 from ktrdr.times import iso
 from ktrdr.web.answers import RevisionsAnswer
 from ktrdr.web.endpoints import Shape, endpoint
-from ktrdr.web.parameters import DIGITS, SERIES_PATH, Moment, Parameters, series_named
+from ktrdr.web.parameters import DIGITS, SERIES_PATH, Moment, Parameters, series_of_path
 
 _MOST, _LARGEST = 1000, 999_999_999
 _FIRST = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
@@ -54,7 +54,7 @@ def revisions_api(peers: Peers) -> Blueprint:
         Each has its values before and after. A rebuild, as after a split, is one entry for the
         whole series, which any range has.
         """
-        series = series_named(symbol, timeframe)
+        series = series_of_path(symbol, timeframe)
         found = peers.revisions_of(series.symbol, series.timeframe.value, _wanted(query))
         answer = RevisionsAnswer(series.symbol, series.timeframe.value, None, found.reason)
         if found.content is not None:
