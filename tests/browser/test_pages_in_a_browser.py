@@ -116,6 +116,20 @@ def test_a_gateway_is_lost_and_found_at_a_click(open_page):
     expect(page).to_have_title(ALL_COMPLETE)
 
 
+def test_no_empty_chart_is_shown_of_a_file_that_cannot_be_read(group, open_page):
+    path = group.data / "ETH_1h.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("\n", "\noops\n", 1))
+    try:
+        page = open_page("/series/ETH/1h")
+        expect(page.locator("#chart-trouble")).to_contain_text("oops")
+        expect(page.locator("#chart")).to_be_hidden()
+    finally:
+        path.write_text(whole)
+    page.goto("/series/BTC/1h")
+    expect(page.locator("#chart")).to_be_visible()
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="a disk is mounted for it")
 def test_a_disk_that_fills_up_is_the_first_thing_to_be_read(group, open_page):
     page = open_page()

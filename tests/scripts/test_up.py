@@ -177,7 +177,8 @@ def test_where_there_is_room_a_failure_is_no_matter_of_room(up):
     code, output = up.run(PIP_INDEX_URL="http://127.0.0.1:9")
     assert code == 1
     assert output[-1] == (
-        "The packages could not be installed: see above. Run this script again to retry."
+        "The packages could not be installed: see above. If this machine was offline, connect it; "
+        "then run this script again."
     )
 
 
