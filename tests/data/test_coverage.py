@@ -178,7 +178,9 @@ def test_what_nobody_knows_is_said(manager, path):
     assert (len(days), days.attrs["since"]) == (0, None)
     assert "no sessions of this contract" in days.attrs["why"]
     path.unlink()
-    with pytest.raises(UnknownSeries, match=r"AAPL_1m\.csv – next step: create it"):
+    with pytest.raises(
+        UnknownSeries, match=r"AAPL_1m\.csv – next step: to have it kept: ktrdr watch add AAPL 1m"
+    ):
         manager.coverage("AAPL", "1m")
     with pytest.raises(InvalidRequest, match="2m"):
         manager.missing("AAPL", "2m")
