@@ -183,6 +183,14 @@ class SystemAnswer:
 
 
 @dataclass(frozen=True)
+class RequestedAction:
+    """What a program was requested to do; the end of it was not waited for."""
+
+    program: str
+    action: str
+
+
+@dataclass(frozen=True)
 class ListeningAnswer:
     """One address at which port-forward listens."""
 

@@ -13,6 +13,7 @@ from ktrdr.errors import PeerDown
 from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import connection_json, gap_filler_json
 from ktrdr.health.programs import NAMES
+from ktrdr.health.supervisor import ACTIONS
 from ktrdr.health.system import System
 from ktrdr.health.system_json import system_json
 from ktrdr.ipc.codec import to_json
@@ -24,7 +25,7 @@ from ktrdr.ipc.messages import (
     ScanAccepted,
 )
 from ktrdr.times import iso
-from ktrdr.web.answers import ForwardingAnswer, LogAnswer, SystemAnswer
+from ktrdr.web.answers import ForwardingAnswer, LogAnswer, RequestedAction, SystemAnswer
 from ktrdr.web.endpoints import Shape, endpoint
 from ktrdr.web.error_handlers import unavailable
 from ktrdr.web.logs import MOST_LINES, tail
@@ -82,12 +83,45 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
         """Where port-forward listens, for whom, and how much it has forwarded."""
         return forwarding_json(system.snapshot().forwarding)
 
+    _add_programs(api, system, log_dir)
+    return api
+
+
+def _add_programs(api: Blueprint, system: System, log_dir: Path) -> None:
+    """The programs' logs, and what they can be made to do."""
+
     @api.post("/gap-filler/force-scan")
     @endpoint(Shape(ScanAccepted), status=202, problems=(PeerDown,))
     def force_scan() -> ResponseReturnValue:
         """Have the gap filler look for gaps now."""
         scan = system.peers.scan()
         return ({"scan_id": scan.content}, 202) if scan.content else unavailable(scan)
+
+    @api.post("/ib-connection/reconnect")
+    @endpoint(Shape(RequestedAction), status=202, problems=(PeerDown,))
+    def reconnect() -> ResponseReturnValue:
+        """Close the connection to IB, or cut a wait short, and make it anew."""
+        system.peers.reconnect()
+        return to_json(RequestedAction("ib-connection", "reconnect")), 202
+
+    @api.post("/programs/<name>/<action>")
+    @endpoint(
+        Shape(RequestedAction),
+        status=202,
+        problems=(PeerDown,),
+        further={404: "there is no such program, or nothing of that kind to do"},
+        path={
+            "name": {"type": "string", "enum": [*NAMES]},
+            "action": {"type": "string", "enum": [*ACTIONS]},
+        },
+    )
+    def control_program(name: str, action: str) -> ResponseReturnValue:
+        """Start, stop or restart a program; the end of it is not waited for."""
+        _expect_program(name)
+        if action not in ACTIONS:
+            abort(404, f"nothing to do is named {action!r}: expected one of {', '.join(ACTIONS)}")
+        system.control(name, action)
+        return to_json(RequestedAction(name, action)), 202
 
     @api.get("/logs/<name>")
     @endpoint(
@@ -98,12 +132,14 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
     )
     def logs(query: LogQuery, name: str) -> ResponseReturnValue:
         """The last lines of a program's log."""
-        if name not in NAMES:
-            abort(404, f"no program has the name {name!r}: expected one of {', '.join(NAMES)}")
+        _expect_program(name)
         found = tail(log_dir / f"{name}.log", query.lines)
         return {"file": str(found.path), "lines": found.lines, "reason": found.reason or None}
 
-    return api
+
+def _expect_program(name: str) -> None:
+    if name not in NAMES:
+        abort(404, f"no program has the name {name!r}: expected one of {', '.join(NAMES)}")
 
 
 def probes(system: System) -> Blueprint:

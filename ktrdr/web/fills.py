@@ -1,4 +1,4 @@
-"""Fills on the status API: listed, requested and cancelled. The gap filler keeps them."""
+"""Fills on the status API: listed, requested, paused and cancelled. The gap filler keeps them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pydantic import Field
 
 from ktrdr.errors import PeerDown, StoreUnwritable, UnknownFill, UnknownSeries, WrongSource
 from ktrdr.health.peers import Peers
-from ktrdr.ipc.messages import FillAccepted, FillsCancelled
+from ktrdr.ipc.messages import FillAccepted, FillsCancelled, FillStatus
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.web.answers import FillsAnswer
 from ktrdr.web.endpoints import Shape, endpoint
 from ktrdr.web.parameters import Day, Parameters, Symbol
+
+_PROBLEMS = (UnknownFill, WrongSource, PeerDown, StoreUnwritable)
+_NUMBER = {"number": {"type": "integer", "minimum": 0}}
 
 
 class FillsQuery(Parameters):
@@ -54,14 +57,27 @@ def fills_api(peers: Peers) -> Blueprint:
         """
         return peers.request_fill(body.model_dump(mode="json", by_alias=True)), 202
 
+    _add_changes(api, peers)
+    return api
+
+
+def _add_changes(api: Blueprint, peers: Peers) -> None:
+    """`/api/v1/data/fills/NUMBER…`."""
+
     @api.delete("/<int:number>")
-    @endpoint(
-        Shape(FillsCancelled),
-        problems=(UnknownFill, PeerDown, StoreUnwritable),
-        path={"number": {"type": "integer", "minimum": 0}},
-    )
+    @endpoint(Shape(FillsCancelled), problems=_PROBLEMS, path=_NUMBER)
     def cancel_fill(number: int) -> ResponseReturnValue:
         """Cancel a fill; what it has fetched stays."""
         return peers.cancel_fill(str(number))
 
-    return api
+    @api.post("/<int:number>/pause")
+    @endpoint(Shape(FillStatus), problems=_PROBLEMS, path=_NUMBER)
+    def pause_fill(number: int) -> ResponseReturnValue:
+        """Pause a fill: nothing is requested for it until it is resumed."""
+        return peers.pause_fill(str(number))
+
+    @api.post("/<int:number>/resume")
+    @endpoint(Shape(FillStatus), problems=_PROBLEMS, path=_NUMBER)
+    def resume_fill(number: int) -> ResponseReturnValue:
+        """Go on with a paused fill."""
+        return peers.resume_fill(str(number))

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from ktrdr.config.settings import load_settings
 from ktrdr.web import create_app
-from tests.played_peers import Peers, connected_status, filling_status, served
+from tests.played_peers import Peers, connected_status, filling_status, served, supervised
 
 ROWS = "".join(
     f"2026-11-20 14:{minute}:00+00:00,228.06,228.21,227.98,228.15,41200\n"
@@ -52,10 +52,12 @@ def api():
     (folder / "store").mkdir()
     (folder / "store" / "AAPL_1m.csv").write_text(f"timestamp,open,high,low,close,volume\n{ROWS}")
     chosen = {"ktrdr_run_dir": folder / "run", "ktrdr_data_dir": folder / "store"}
-    app = create_app(load_settings(_env_file=None, ib_host=None, **chosen), log_dir=folder)
+    supervisor = folder / "run" / "supervisor.sock"  # played: no program is stopped by these
+    chosen_settings = load_settings(_env_file=None, ib_host=None, **chosen)
+    app = create_app(chosen_settings, supervisor_socket=supervisor, log_dir=folder)
     peers = Peers(folder / "run")
     peers.connection, peers.gap_filler = connected_status(), filling_status(folder / "store")
-    with served(folder / "run", peers.routes()):
+    with served(folder / "run", peers.routes()), supervised(supervisor, {}):
         yield schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)
     shutil.rmtree(folder)
 

@@ -109,6 +109,19 @@ def test_a_fill_that_is_not_there_is_not_found(client, peers):
     assert (answer.status_code, answer.json["outcome"]) == (404, "unknown_fill")
 
 
+@pytest.mark.parametrize(("verb", "word"), [("pause", "paused"), ("resume", "resumed")])
+def test_a_fill_is_paused_and_resumed_by_its_number(client, peers, verb, word):
+    answer = client.post(f"{FILLS}/3/{verb}")
+
+    assert (answer.status_code, answer.json) == (200, getattr(peers, word))
+    assert peers.requested == [{"what": word, "id": "3"}]
+
+    setattr(peers, word, UnknownFill("there is no fill 3"))
+    assert client.post(f"{FILLS}/3/{verb}").status_code == 404
+    setattr(peers, word, InvalidRequest("fill 3 is done"))
+    assert client.post(f"{FILLS}/3/{verb}").status_code == 400
+
+
 # On the page.
 
 
