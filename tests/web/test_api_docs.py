@@ -11,7 +11,8 @@ import pytest
 from ktrdr.config.settings import load_settings
 from ktrdr.web import create_app
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^(curl [^>|\n]*)", TEXT, re.MULTILINE)
 ROWS = "2026-11-20 14:30:00+00:00,228.06,228.21,227.98,228.15,41200\n"
 
@@ -76,6 +77,23 @@ def test_the_table_has_every_endpoint():
     table = TEXT.partition("| endpoint |")[2].partition("\n\n")[0]
 
     assert set(re.findall(r"`((?:GET|POST|PATCH|DELETE) /api/v1[^`]*)`", table)) == served
+
+
+def test_each_form_of_the_page_has_its_command_and_endpoint(client):
+    rows = TEXT.partition("| form of the page |")[2].partition("\n\n")[0].splitlines()[2:]
+    forms, commands, endpoints = zip(*(row.strip("| ").split(" | ") for row in rows), strict=True)
+    rules = client.application.url_map.iter_rules()
+    posted = {one.rule for one in rules if "POST" in one.methods and "/api/" not in one.rule}
+    links = {f"{one['method']} {one['path']}" for one in client.get("/api/v1").json["endpoints"]}
+
+    assert set(re.findall("`([^`]+)`", " ".join(forms))) == posted
+    assert set(re.findall("`([A-Z]+ [^`]+)`", " ".join(endpoints))) <= links
+    listed = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").splitlines()
+    named = re.findall("`(ktrdr(?: ctl|(?: [a-z]+)+))[^-`]*(?:--([a-z]+))?", " ".join(commands))
+    assert ("ktrdr fill", "pause") in named
+    for command, option in named:
+        row = next(line for line in listed if re.match(rf"\| `{command}[ `]", line))
+        assert f"--{option}`" in row or not option
 
 
 def test_the_example_of_an_error_is_a_real_one(client):
