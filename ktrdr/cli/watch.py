@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from ktrdr.cli.arguments import AsJson
+from ktrdr.cli.arguments import AsJson, Symbol, TimeframeName
 from ktrdr.cli.completion import complete_series_word
 from ktrdr.cli.contract import show_candidates
 from ktrdr.cli.exit_codes import ExitCode, code_of
@@ -23,7 +23,7 @@ from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json
 from ktrdr.ipc.series_messages import SeriesChange
 from ktrdr.market.instruments import Series
-from ktrdr.market.series_words import SeriesWanted, series_of_words
+from ktrdr.market.series_words import SeriesWanted, series_of_words, timeframe_of_word
 
 watch = typer.Typer(
     help="The series that are kept complete.\n\nExample: ktrdr watch list",
@@ -31,6 +31,7 @@ watch = typer.Typer(
     add_completion=False,
 )
 
+ConId = Annotated[int | None, typer.Option(help="The contract, by its number in `ktrdr contract`.")]
 _WORDS = "Symbols and timeframes, such as AAPL MSFT 'BRK B' 1m 1h."
 
 
@@ -53,9 +54,7 @@ def add(
     unchecked: Annotated[
         bool, typer.Option("--unchecked", help="Do not request the contract from IB first.")
     ] = False,
-    con_id: Annotated[
-        int | None, typer.Option(help="The contract, by its number in `ktrdr contract`.")
-    ] = None,
+    con_id: ConId = None,
     as_json: AsJson = False,
 ) -> None:
     """Keep series: each symbol in each timeframe.
@@ -102,6 +101,34 @@ def remove(
         changes.make(
             lambda query: peers.remove_series(query["symbol"], query["timeframe"]), series, {}
         )
+    changes.end()
+
+
+@watch.command("set")
+def change(
+    symbol: Symbol,
+    timeframe: TimeframeName,
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(help="History from this day on; with '' only that of the last days."),
+    ] = None,
+    con_id: ConId = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change since when a series is kept, or which contract it is, in instruments.toml.
+
+    Bars that are there stay. A contract holds for all timeframes of its symbol.
+
+    Example: ktrdr watch set AAPL 1m --since 2015-01-01
+    """
+    given = {"since": since, "con_id": None if con_id is None else str(con_id)}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    if not wanted:
+        raise typer.BadParameter("expected --since or --con-id")
+    series = Series(symbol, timeframe_of_word(timeframe))
+    changes = _Changes(as_json=as_json)
+    changes.make(Peers(settings_of_group()).change_series, series, wanted)
     changes.end()
 
 

@@ -101,6 +101,25 @@ def test_a_series_is_removed_and_its_file_stays(ktrdr, group, data_dir):
     assert "did you mean AAPL_1d?" in missing.output
 
 
+def test_since_and_the_contract_of_a_series_are_changed(ktrdr, data_dir):
+    ktrdr("watch", "add", "AAPL", "1d", "since", "2026-11-10")
+    result = ktrdr("watch", "set", "AAPL", "1d", "--since", "2026-11-12")
+    assert (result.exit_code, result.output) == (0, "AAPL_1d was changed, from 2026-11-12 on\n")
+    changed = json.loads(ktrdr("watch", "set", "AAPL", "1d", "--since", "", "--json").stdout)
+    assert changed["series"][0]["since"] is None
+
+    known = json.loads(ktrdr("contract", "TWIN", "--json").stdout)["candidates"]
+    ids = [one["con_id"] for one in known]
+    ktrdr("watch", "add", "TWIN", "1d", "--con-id", str(ids[0]))
+    assert ktrdr("watch", "set", "TWIN", "1d", "--con-id", str(ids[1])).exit_code == 0
+    assert 'primary_exchange = "NYSE"' in (data_dir / "instruments.toml").read_text()
+
+    assert ktrdr("watch", "set", "AAPL", "1d").exit_code == 2
+    wrong = ktrdr("watch", "set", "AAPL", "1h", "--since", "2026-11-12")
+    assert wrong.exit_code == 2
+    assert "AAPL_1h.csv is not in the store" in wrong.stderr
+
+
 def test_everything_can_be_had_as_json(ktrdr):
     result = ktrdr("watch", "add", "AAPL", "TWIN", "1d", "--json")
     outcomes = {one["symbol"]: one["outcome"] for one in json.loads(result.stdout)["series"]}
