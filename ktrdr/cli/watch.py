@@ -32,6 +32,9 @@ watch = typer.Typer(
 )
 
 ConId = Annotated[int | None, typer.Option(help="The contract, by its number in `ktrdr contract`.")]
+_Unchecked = Annotated[
+    bool, typer.Option("--unchecked", help="Do not request the contract from IB first.")
+]
 _WORDS = "Symbols and timeframes, such as AAPL MSFT 'BRK B' 1m 1h."
 
 
@@ -51,9 +54,7 @@ def add(
         typer.Option(help="One entry a line, with # comments; the words apply to each line."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be.")] = False,
-    unchecked: Annotated[
-        bool, typer.Option("--unchecked", help="Do not request the contract from IB first.")
-    ] = False,
+    unchecked: _Unchecked = False,
     con_id: ConId = None,
     as_json: AsJson = False,
 ) -> None:

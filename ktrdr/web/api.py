@@ -83,12 +83,13 @@ def system_api(system: System, log_dir: Path) -> Blueprint:
         """Where port-forward listens, for whom, and how much it has forwarded."""
         return forwarding_json(system.snapshot().forwarding)
 
-    _add_programs(api, system, log_dir)
+    _add_actions(api, system)
+    _add_logs(api, log_dir)
     return api
 
 
-def _add_programs(api: Blueprint, system: System, log_dir: Path) -> None:
-    """The programs' logs, and what they can be made to do."""
+def _add_actions(api: Blueprint, system: System) -> None:
+    """What programs can be made to do."""
 
     @api.post("/gap-filler/force-scan")
     @endpoint(Shape(ScanAccepted), status=202, problems=(PeerDown,))
@@ -122,6 +123,10 @@ def _add_programs(api: Blueprint, system: System, log_dir: Path) -> None:
             abort(404, f"nothing to do is named {action!r}: expected one of {', '.join(ACTIONS)}")
         system.control(name, action)
         return to_json(RequestedAction(name, action)), 202
+
+
+def _add_logs(api: Blueprint, log_dir: Path) -> None:
+    """`/api/v1/system/logs/…`."""
 
     @api.get("/logs/<name>")
     @endpoint(

@@ -95,12 +95,17 @@ def data_api(settings: Settings, peers: Peers) -> Blueprint:
         response.call_on_close(found.close)
         response.implicit_sequence_conversion = False  # never all of it in memory
         _describe(response, found, chosen)
-        response.make_conditional(request)
-        if response.status_code == 304:
-            del response.headers["Content-Disposition"]
-        return response
+        return _if_changed(response)
 
     return api
+
+
+def _if_changed(response: Response) -> Response:
+    """The answer, or 304 if the client has it already."""
+    response.make_conditional(request)
+    if response.status_code == 304:
+        del response.headers["Content-Disposition"]
+    return response
 
 
 def _span(query: BarsQuery) -> tuple[int, int]:

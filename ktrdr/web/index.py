@@ -81,6 +81,13 @@ def index_api() -> Blueprint:
             made.append(current_app.json.dumps(document(current_app), separators=(",", ":")))
         return Response(made[0], mimetype="application/json")
 
+    _add_problems(api)
+    return api
+
+
+def _add_problems(api: Blueprint) -> None:
+    """`/api/v1/problems/…`."""
+
     @api.get("/problems")
     @endpoint(Shape(ProblemKinds))
     def problems() -> ResponseReturnValue:
@@ -108,8 +115,6 @@ def index_api() -> Blueprint:
         )
         answer.vary.add("Accept")
         return answer
-
-    return api
 
 
 def _kind(kind: type[KtrdrError]) -> ProblemKind:

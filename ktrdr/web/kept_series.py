@@ -78,6 +78,7 @@ def kept_series_api(peers: Peers) -> Blueprint:
     """`/api/v1/data/series…` and `/api/v1/data/contracts`."""
     api = Blueprint("kept_series", __name__, url_prefix="/api/v1/data")
     _add_reading(api, peers)
+    _add_adding(api, peers)
     _add_changing(api, peers)
     return api
 
@@ -112,7 +113,7 @@ def _add_reading(api: Blueprint, peers: Peers) -> None:
         return to_json(peers.candidates(query.symbol))
 
 
-def _add_changing(api: Blueprint, peers: Peers) -> None:
+def _add_adding(api: Blueprint, peers: Peers) -> None:
     @api.post("/series")
     @endpoint(
         Shape(SeriesChange, headers=_PLACE),
@@ -135,6 +136,8 @@ def _add_changing(api: Blueprint, peers: Peers) -> None:
         place = f"{SERIES}/{quote(change.symbol)}/{change.timeframe}"
         return to_json(change), 201, {"Location": place}
 
+
+def _add_changing(api: Blueprint, peers: Peers) -> None:
     @api.patch("/series/<symbol>/<timeframe>")
     @endpoint(
         Shape(SeriesChange),
