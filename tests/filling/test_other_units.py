@@ -19,7 +19,7 @@ UNITS = [("price", 0.01), ("price", 100), ("volume", 100), ("volume", 0.01)]
 @pytest.fixture
 def group(make_settings, data_dir, wait_for):
     with contextlib.ExitStack() as stack:
-        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5), speed=50)
+        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5), speed=25)
         wait_for(lambda: group.manager.is_connected)
         group.now = WEDNESDAY
         yield group
@@ -135,7 +135,7 @@ def test_while_some_answers_are_in_another_unit_no_file_is_mixed_and_it_ends_rig
     make_settings, data_dir, wait_for, of, factor, seed
 ):
     with contextlib.ExitStack() as stack:
-        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5), seed=seed, speed=50)
+        group = Group(stack, make_settings, data_dir, GeneratedMarket(seed=5), seed=seed, speed=25)
         wait_for(lambda: group.manager.is_connected)
         group.now = utc("2026-11-11 22:00")
         path = group.watch("AAPL_5m")
