@@ -98,13 +98,7 @@ def pages(site: Site) -> Blueprint:
             abort(404)
         return fragments.get(_key(page, {})).response()
 
-    _add_forms(bp, site.system)
-    add_program_forms(bp, site.system, fragments.forget)
-    add_usage(bp, site.recorder)
-    add_log(bp, site)
-    add_connection_forms(bp, site.system.peers, fragments.forget)
-    add_fill_forms(bp, site.system.peers, fragments.forget)
-    add_series_forms(bp, site.system)
+    _add_parts(bp, site, fragments)
     add_adding_form(
         bp,
         site.system.peers,
@@ -114,6 +108,17 @@ def pages(site: Site) -> Blueprint:
     if SIMULATOR.name in by_name:
         _add_fault_forms(bp, site, fragments, partial(show, SIMULATOR))
     return bp
+
+
+def _add_parts(bp: Blueprint, site: Site, fragments: Fragments[Key]) -> None:
+    """The forms that lead back to a page, and what pages load on their own."""
+    _add_forms(bp, site.system)
+    add_program_forms(bp, site.system, fragments.forget)
+    add_usage(bp, site.recorder)
+    add_log(bp, site)
+    add_connection_forms(bp, site.system.peers, fragments.forget)
+    add_fill_forms(bp, site.system.peers, fragments.forget)
+    add_series_forms(bp, site.system)
 
 
 def _served(site: Site) -> list[Page]:
