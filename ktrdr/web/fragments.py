@@ -53,7 +53,8 @@ class Fragment:
         response.headers["Vary"] = "Accept-Encoding"
         response.headers["Cache-Control"] = "no-cache"
         response.set_etag(self.tag, weak=True)
-        if request.if_none_match.contains_weak(self.tag):
+        given = request.if_none_match
+        if given.contains_weak(self.tag) or given.star_tag:
             response.status_code = 304
             del response.headers["Content-Type"]
         elif request.accept_encodings.quality("gzip") > 0:

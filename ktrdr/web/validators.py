@@ -28,6 +28,8 @@ def validate_answers(app: Flask) -> None:
 
     @app.after_request
     def _validate(response: Response) -> Response:
+        if request.method in ("GET", "HEAD") and response.status_code == 304:
+            response.vary.add("Accept-Encoding")
         if request.method not in ("GET", "HEAD") or response.status_code != 200:
             return response
         if response.is_streamed:
@@ -49,6 +51,7 @@ def _set_tag(response: Response, tag: str) -> None:
     response.headers.setdefault("Cache-Control", "no-cache")
     if given.contains_weak(tag) or given.star_tag:
         response.status_code = 304
+        response.vary.add("Accept-Encoding")
         for name in _OF_CONTENT:
             response.headers.pop(name, None)
 

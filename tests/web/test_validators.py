@@ -43,6 +43,16 @@ def test_who_has_it_is_told_so_in_a_few_bytes(client, path):
     assert (other.status_code, other.data) == (200, first.data)
 
 
+@pytest.mark.parametrize("path", [*PATHS, "/metrics"])
+@pytest.mark.usefixtures("peers", "bars")
+def test_who_has_it_is_told_what_it_varies_by(client, path):
+    first = client.get(path)
+    again = client.get(path, headers={"If-None-Match": "*"})
+
+    assert again.status_code == 304
+    assert set(again.headers["Vary"].split(", ")) == set(first.headers["Vary"].split(", "))
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.usefixtures("peers", "bars")
 def test_it_is_compressed_for_those_who_can_read_that(client, path):
