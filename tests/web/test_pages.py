@@ -671,3 +671,15 @@ def test_it_shows_whom_it_is_for(client, new_client):
     assert "This page is for this machine alone." in client.get("/").text
     wider = new_client(ktrdr_status_host="0.0.0.0", ktrdr_status_callers="192.168.1.0/24")
     assert "This page is for this machine, 192.168.1.0/24." in wider.get("/").text
+
+
+@pytest.mark.usefixtures("peers")
+def test_a_filter_that_names_no_state_says_so(client):
+    answer = client.get("/?state=faild").text
+    assert "No series can have the state “faild”; expected " in answer
+    assert "No series matches" not in answer
+    assert (
+        "No series can have the timeframe “2m”; expected 1m, 5m,"
+        in client.get("/?timeframe=2m").text
+    )
+    assert "No series matches" in client.get("/?state=failed&timeframe=1m&q=none").text

@@ -37,6 +37,17 @@ class Choice:
             and " ".join(self.text.replace("_", " ").split()).casefold() in name.replace("_", " ")
         )
 
+    @property
+    def mistake(self) -> str:
+        """What no series can have, and what it could be; empty: nothing."""
+        for what, value, known in (
+            ("state", self.state, _WORST_FIRST),
+            ("timeframe", self.timeframe, _TIMEFRAMES),
+        ):
+            if value and value not in known:
+                return f"No series can have the {what} “{value}”; expected {', '.join(known)}."
+        return ""
+
 
 @dataclass(frozen=True)
 class Rows:
