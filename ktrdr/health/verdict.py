@@ -29,6 +29,8 @@ _STUCK_S = 600.0
 _TIGHT_BYTES = 100 * 2**20
 _TIGHT_SHARE = 0.02
 """A disk with less than both of these free is nearly full."""
+_TIGHT_ALWAYS_BYTES = 2**20
+"""Any disk with less than this free is nearly full, however small."""
 _NAMED = 5
 AWAY = "away"
 LATE = "series_late"
@@ -354,7 +356,7 @@ def _is_tight(status: GapFillerStatus) -> bool:
     free, total = status.disk_free_bytes, status.disk_total_bytes
     if free is None or total is None:
         return False
-    return free < min(_TIGHT_BYTES, _TIGHT_SHARE * total)
+    return free < min(_TIGHT_BYTES, max(_TIGHT_ALWAYS_BYTES, _TIGHT_SHARE * total))
 
 
 # The connection.

@@ -54,9 +54,9 @@ class StoreProbe:
         self._full_at: int | None = None
         """How much was free when the disk refused as full."""
         self.may_refuse = True
-        """A write was refused since the last check, or there was no check yet."""
+        """A write was refused since the last check or would be, or there was no check yet."""
         self.seen_room: Room | None = None
-        """As of the last check."""
+        """As of the last check of the folder."""
 
     def __repr__(self) -> str:
         return f"StoreProbe({str(self._folder)!r})"
@@ -80,7 +80,7 @@ class StoreProbe:
                 self._full_at = room.free if room else 0
 
     def check_folder(self) -> None:
-        """StoreGone: the folder is missing, or is not the same as before."""
+        """StoreGone: the folder is missing, or is not the same as before. Notes `may_refuse`."""
         try:
             found = self._folder.stat()
         except OSError as error:
@@ -94,11 +94,19 @@ class StoreProbe:
         if self._known not in (None, known) and self._was_owned and not is_owned:
             raise self._gone("it is another folder than before")
         self._known, self._was_owned = known, is_owned
+        self._look()
+
+    def _look(self) -> None:
+        """Notice at little cost that the disk is full, read-only or not writable."""
+        room = self.seen_room = self.room
+        is_out = room is not None and (room.free < _PROBE_BYTES or room.is_out_of_files)
+        if is_out or not os.access(self._folder, os.W_OK | os.X_OK):
+            self.may_refuse = True
 
     def check(self) -> None:
         """The same; StoreUnwritable: nothing can be written. Writes and removes a small file."""
-        room = self.seen_room = self.room
         self.check_folder()
+        room = self.seen_room
         if self._known is None:
             return
         if self._full_at is not None and room is not None:

@@ -385,6 +385,11 @@ def test_a_small_disk_is_not_nearly_full_by_being_small(verdict, complete):
     assert verdict(filler=filler).health == "healthy"
 
 
+def test_a_small_disk_is_nearly_full_without_room_for_the_ledger(verdict, complete):
+    filler = replace(complete, disk_free_bytes=700_000, disk_total_bytes=32 * 2**20)
+    assert verdict(filler=filler).health == "degraded"
+
+
 def test_what_only_the_doctor_has_found_is_reported_where_all_else_is_well(verdict, well):
     found = [
         Finding("another session has the data", "log out there"),

@@ -134,6 +134,32 @@ def test_a_full_disk_is_reported_until_there_is_room(folder):
 
 
 @needs_root
+def test_a_disk_that_fills_up_is_noticed_before_it_refuses_a_write(folder):
+    with mounted(folder, "size=1m"):
+        (folder / ".ktrdr").mkdir()
+        probe = StoreProbe(folder)
+        probe.check()
+        probe.check_folder()
+        assert not probe.may_refuse
+        with contextlib.suppress(OSError):
+            (folder / "ballast").write_bytes(bytes(2**21))
+        probe.check_folder()
+        assert probe.may_refuse
+        assert probe.seen_room.free == 0
+
+
+@needs_root
+def test_a_disk_that_becomes_read_only_is_noticed_before_it_refuses_a_write(folder):
+    with mounted(folder, "size=1m"):
+        (folder / ".ktrdr").mkdir()
+        probe = StoreProbe(folder)
+        probe.check()
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        probe.check_folder()
+        assert probe.may_refuse
+
+
+@needs_root
 def test_a_refusal_of_a_full_disk_is_believed_though_a_small_file_has_room(folder):
     with mounted(folder, "size=1m"):
         (folder / ".ktrdr").mkdir()
