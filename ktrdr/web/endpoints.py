@@ -5,6 +5,7 @@ The OpenAPI document is made of these statements, so it cannot say anything else
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -14,6 +15,7 @@ from flask import abort, request
 from werkzeug.datastructures import MultiDict
 
 from ktrdr.errors import InvalidRequest, KtrdrError
+from ktrdr.escapes import visible
 from ktrdr.web.parameters import Parameters, read, read_query, refuse_unknown
 
 View = Callable[..., Any]
@@ -96,8 +98,10 @@ def about(view: View) -> Endpoint | None:
 
 def _posted() -> list[str]:
     """The keys of the request's body, where it is JSON or a form."""
-    values = request.get_json(silent=True) if request.is_json else request.form
-    return [*map(str, values)] if isinstance(values, dict) else []
+    if not request.is_json:
+        return [*request.form]
+    values = _json() if request.get_data() else None
+    return [*values] if isinstance(values, dict) else []
 
 
 def _body(shape: type[B]) -> B:
@@ -110,12 +114,12 @@ def _body(shape: type[B]) -> B:
         abort(400, f"expected {', '.join(needed)} as texts; missing: {', '.join(missing)}")
     if long := [name for name, value in values.items() if len(str(value)) > _LONGEST]:
         abort(400, f"expected at most {_LONGEST} characters; longer: {', '.join(long)}")
-    return read(shape, values)
+    return read(shape, values, is_json=request.is_json and not request.args)
 
 
 def _values(names: list[str]) -> Mapping[str, Any]:
     """What was sent: in the body or in the query, but not in both."""
-    content = request.get_json() if request.is_json else _once(request.form)
+    content = _json() if request.is_json else _once(request.form)
     if not isinstance(content, dict):
         abort(400, f"expected an object with {', '.join(names)}")
     query = _once(request.args)
@@ -124,6 +128,31 @@ def _values(names: list[str]) -> Mapping[str, Any]:
             f"{next(iter(query))!r} is in the query, and there is a body: expected one of them"
         )
     return content or query
+
+
+def _json() -> Any:
+    """The body as JSON. InvalidRequest: it is none, or has a key more than once."""
+    try:
+        return json.loads(request.get_data(), object_pairs_hook=_object, parse_constant=_refuse)
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deep") from None
+    except ValueError as error:
+        raise InvalidRequest(f"the body is no JSON: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(
+            f"key {visible(doubled[:_LONGEST])!r} is there more than once: expected one"
+        )
+    return found
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _once(given: MultiDict[str, str]) -> dict[str, str]:

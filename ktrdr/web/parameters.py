@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
 )
 from werkzeug.datastructures import MultiDict
@@ -35,6 +36,10 @@ Q = TypeVar("Q", bound="Parameters")
 _EXAMPLE = "2026-11-20 or 2026-11-20T14:30:00+00:00"
 _BARE_ZONE = re.compile(r"(?<=:\d\d) (?=\d\d:\d\d$)")
 _FLAGS = {"true": True, "false": False}
+_IN_JSON = {"json": True}
+"""The context of values that are JSON's; other values have none."""
+_NO_TEXTS = ("a whole number", "true or false")
+"""How `allowed` names what has no quotes in JSON."""
 _LONGEST = 100
 """Characters of a text; the programs' sockets accept a few thousand in all."""
 
@@ -83,19 +88,28 @@ def _day(text: str) -> str:
     return text
 
 
-def _contract_number(value: Any) -> Any:
-    """IB's number of a contract, as JSON has it or in digits."""
+def _contract_number(value: Any, info: ValidationInfo) -> Any:
+    """IB's number of a contract, as a number of JSON or else in digits."""
+    if not info.context:
+        return _whole(value)
     if isinstance(value, float) and value.is_integer():  # JSON has one kind of number
         return int(value)
-    return value if type(value) is int else _whole(value)
+    if type(value) is not int:
+        raise ValueError
+    return value
 
 
-def _flag(value: Any) -> Any:
-    """True or false, as JSON has it or in a text."""
-    found = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
-    if found is None:
+def _flag(value: Any, info: ValidationInfo) -> Any:
+    """True or false, as JSON has it or else as a text."""
+    found = value if info.context else _FLAGS.get(str(value).lower())
+    if type(found) is not bool:
         raise ValueError
     return found
+
+
+def _day_or_null(value: Any, info: ValidationInfo) -> Any:
+    """None for the null of JSON, or else for the text `null`."""
+    return None if value == "null" and not info.context else value
 
 
 DIGITS = BeforeValidator(_whole)
@@ -124,8 +138,8 @@ Moment = Annotated[
     ),
 ]
 """A date or time in ISO 8601, without a zone in UTC; as UTC seconds."""
-DayOrNull = Annotated[Day | None, BeforeValidator(lambda value: None if value == "null" else value)]
-"""The same, or none: `null`, also as the text that a form has for it."""
+DayOrNull = Annotated[Day | None, BeforeValidator(_day_or_null)]
+"""The same, or none: `null`, which is a text in a form."""
 SYMBOL: Mapping[str, Any] = {
     "type": "string",
     "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*( [A-Za-z0-9._-]+)*$",
@@ -159,13 +173,16 @@ def read_query(shape: type[Q] | None, given: MultiDict[str, str]) -> Q | None:
     return read(shape, given.to_dict()) if shape else None
 
 
-def read(shape: type[Q], given: Mapping[str, Any]) -> Q:
-    """The parameters with these values. InvalidRequest names the first that is wrong."""
+def read(shape: type[Q], given: Mapping[str, Any], *, is_json: bool = False) -> Q:
+    """The parameters with these values. InvalidRequest names the first that is wrong.
+
+    `is_json`: numbers and flags are to be JSON's own; else they are texts.
+    """
     expect_text({name: str(value) for name, value in given.items()})
     try:
-        return shape.model_validate(dict(given))
+        return shape.model_validate(dict(given), context=_IN_JSON if is_json else None)
     except ValidationError as error:
-        raise InvalidRequest(_words(shape, error)) from None
+        raise InvalidRequest(_words(shape, error, is_json=is_json)) from None
 
 
 def refuse_unknown(kind: str, given: Iterable[str], names: Collection[str]) -> None:
@@ -180,14 +197,17 @@ def refuse_unknown(kind: str, given: Iterable[str], names: Collection[str]) -> N
             )
 
 
-def _words(shape: type[Parameters], error: ValidationError) -> str:
+def _words(shape: type[Parameters], error: ValidationError, *, is_json: bool) -> str:
     """The first error in words, with what the schema allows."""
     first = error.errors()[0]
     name = str(first["loc"][0])
     if first["loc"][0] == "symbol":
         return str(first["ctx"]["error"])  # the rule for symbols
     schema = shape.model_json_schema()
-    return _expected(name, first["input"], allowed(schema["properties"][name], schema))
+    what = allowed(schema["properties"][name], schema)
+    if is_json and isinstance(first["input"], str) and what.startswith(_NO_TEXTS):
+        what += ", without quotes"
+    return _expected(name, first["input"], what)
 
 
 def _expected(name: str, value: object, what: str) -> str:

@@ -183,3 +183,51 @@ def test_another_site_cannot_change_a_series(client, peers, method):
 def test_without_a_gap_filler_nothing_is_pretended(client):
     for answer in (client.get(SERIES), client.post(SERIES, json=WANTED), client.delete(AAPL)):
         assert (answer.status_code, answer.json["outcome"]) == (503, "peer_down")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"con_id": "265598"},
+            "con_id='265598': expected a whole number from 1 to 2147483647, without quotes",
+        ),
+        ({"con_id": 1.5}, "con_id='1.5': expected a whole number from 1 to 2147483647"),
+        ({"con_id": None}, "con_id='None': expected a whole number from 1 to 2147483647"),
+        ({"dry_run": "true"}, "dry_run='true': expected true or false, without quotes"),
+        ({"unchecked": 1}, "unchecked='1': expected true or false"),
+        ({"since": "null"}, "since='null': expected a day such as 2026-11-20"),
+    ],
+)
+def test_json_has_types_of_its_own(client, peers, more, words):
+    answer = client.post(SERIES, json=WANTED | more)
+
+    assert (answer.status_code, answer.json["detail"]) == (400, words)
+    assert peers.requested == []
+
+
+def test_beside_an_empty_body_the_query_has_texts(client, peers):
+    answer = client.post(SERIES, json={}, query_string=WANTED | {"dry_run": "true"})
+
+    assert (answer.status_code, answer.json["is_trial"]) == (200, True)
+    assert peers.requested == [{"what": "added", **WANTED, "dry_run": "true"}]
+
+
+@pytest.mark.parametrize("path", [SERIES, "/api/v1/system/ib-connection/reconnect"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("[" * 100_000, "the body is nested too deep"),
+        ('{"con_id": ' + "9" * 5000 + "}", "the body is no JSON: Exceeds the limit"),
+        ('{"con_id": NaN}', "the body is no JSON: NaN is no number of JSON"),
+        ('{"con_id": 1, "con_id": 2}', "key 'con_id' is there more than once: expected one"),
+        (b'{"con_id": "\xff"}', "the body is no JSON: 'utf-8' codec can't decode"),
+        ("{", "the body is no JSON: Expecting property name"),
+    ],
+)
+def test_a_body_that_is_no_json_is_refused_with_the_place(client, peers, path, body, words):
+    answer = client.post(path, data=body, content_type="application/json")
+
+    assert answer.status_code == 400
+    assert answer.json["detail"].startswith(words)
+    assert peers.requested == []
