@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from ktrdr.config.settings import Settings
-from ktrdr.errors import KtrdrError, Permanent
+from ktrdr.errors import KtrdrError, Permanent, UnknownFill
 from ktrdr.health.latest import Latest
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import to_json
@@ -195,6 +195,15 @@ class Peers:
         """All requested fills, of one symbol where it is given, as the gap filler's JSON has it."""
         chosen = {} if symbol is None else {"symbol": symbol}
         return _answer(lambda: self._gap_filler.get("/fills", REQUEST_TIMEOUT_S, **chosen))
+
+    def fill(self, number: int) -> FillStatus:
+        """A requested fill. UnknownFill: there is none with this number. PeerDown."""
+        for one in self._fetch_fill_list().fills:
+            if one.id == number:
+                return one
+        raise UnknownFill(
+            f"there is no fill {number}", hint=".venv/bin/ktrdr fills lists all of them"
+        )
 
     def request_fill(self, requested: Mapping[str, str]) -> Json:
         """Request a fill: `symbol`, `timeframe`, `from`. Raises the gap filler's errors."""

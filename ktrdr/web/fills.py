@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from flask import Blueprint, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
 from ktrdr.errors import PeerDown, StoreUnwritable, UnknownFill, UnknownSeries, WrongSource
 from ktrdr.health.peers import Peers
+from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import FillAccepted, FillsCancelled, FillStatus
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.web.answers import FillsAnswer
@@ -45,7 +46,7 @@ def fills_api(peers: Peers) -> Blueprint:
 
     @api.post("")
     @endpoint(
-        Shape(FillAccepted),
+        Shape(FillAccepted, headers={"Location": "where the fill is"}),
         status=202,
         body=FillRequest,
         problems=(UnknownSeries, WrongSource, PeerDown, StoreUnwritable),
@@ -55,7 +56,8 @@ def fills_api(peers: Peers) -> Blueprint:
 
         The values are JSON or a form; without a body they may be in the query.
         """
-        return peers.request_fill(body.model_dump(mode="json", by_alias=True)), 202
+        accepted = peers.request_fill(body.model_dump(mode="json", by_alias=True))
+        return accepted, 202, {"Location": url_for(".one_fill", number=accepted["id"])}
 
     _add_changes(api, peers)
     return api
@@ -63,6 +65,12 @@ def fills_api(peers: Peers) -> Blueprint:
 
 def _add_changes(api: Blueprint, peers: Peers) -> None:
     """`/api/v1/data/fills/NUMBER…`."""
+
+    @api.get("/<int:number>")
+    @endpoint(Shape(FillStatus), problems=(UnknownFill, PeerDown), path=_NUMBER)
+    def one_fill(number: int) -> ResponseReturnValue:
+        """One fill: how far it is, and what it waits for."""
+        return to_json(peers.fill(number))
 
     @api.delete("/<int:number>")
     @endpoint(Shape(FillsCancelled), problems=_PROBLEMS, path=_NUMBER)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint
+from flask import Blueprint, url_for
 from flask.typing import ResponseReturnValue
 from pydantic import ConfigDict, Field
 
@@ -133,7 +133,7 @@ def _add_adding(api: Blueprint, peers: Peers) -> None:
             raise _refusal(change)
         if change.outcome != "added" or change.is_trial:
             return to_json(change)
-        place = f"{SERIES}/{quote(change.symbol)}/{change.timeframe}"
+        place = url_for(".one_series", symbol=change.symbol, timeframe=change.timeframe)
         return to_json(change), 201, {"Location": place}
 
 

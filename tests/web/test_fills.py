@@ -27,6 +27,32 @@ def test_fills_are_null_without_a_gap_filler(client):
     assert "gap-filler is not running" in answer.json["reason"]
 
 
+@pytest.mark.usefixtures("peers")
+def test_a_fill_is_where_its_request_says(client):
+    place = client.post(FILLS, json=ASKED).headers["Location"]
+    answer = client.get(place)
+
+    assert (place, answer.status_code) == (f"{FILLS}/3", 200)
+    assert answer.json["id"] == 3
+    assert answer.json["from"] == "2015-01-01T00:00:00+00:00"
+    assert answer.json["missing"] == {"open": 750}
+
+
+@pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize("number", ["4", "9" * 30])
+def test_a_fill_that_there_is_not_is_unknown(client, number):
+    answer = client.get(f"{FILLS}/{number}")
+
+    assert (answer.status_code, answer.json["outcome"]) == (404, "unknown_fill")
+    assert answer.json["detail"] == f"there is no fill {number}"
+
+
+def test_without_the_gap_filler_a_fill_is_not_called_unknown(client):
+    answer = client.get(f"{FILLS}/3")
+
+    assert (answer.status_code, answer.json["outcome"]) == (503, "peer_down")
+
+
 @pytest.mark.parametrize("how", ["json", "data", "query_string"])
 def test_a_fill_is_requested_in_each_of_the_usual_ways(client, peers, how):
     answer = client.post(FILLS, **{how: ASKED})

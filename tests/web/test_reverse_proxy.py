@@ -76,6 +76,21 @@ def test_a_page_with_a_path_of_its_own_works_as_a_whole(site, added, stripped):
 
 
 @pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("data/series?symbol=BRK+B&timeframe=1d", "data/series/BRK%20B/1d"),
+        ("data/fills?symbol=AAPL&timeframe=1m&from=2015-01-01", "data/fills/3"),
+    ],
+)
+def test_what_was_made_is_below_the_path_of_the_page(site, path, place):
+    with listening(site), proxy(site.ktrdr_status_port, CADDY, "/ktrdr") as port:
+        _, headers, _ = call(port, "POST", f"/ktrdr/api/v1/{path}")
+
+    assert headers["Location"] == f"/ktrdr/api/v1/{place}"
+
+
+@pytest.mark.usefixtures("peers")
 def test_a_proxy_that_says_nothing_but_keeps_the_path_is_understood(site):
     with listening(site), proxy(site.ktrdr_status_port, {"Host": "127.0.0.1"}) as port:
         status, _, page = call(port, "GET", "/ktrdr/")
