@@ -160,6 +160,13 @@ class InvalidRequest(Permanent):
     outcome = "invalid_request"
 
 
+class ProgramRefused(Permanent):
+    """supervisord does not do this to the program in the state that it is in."""
+
+    outcome = "program_refused"
+    http_status = 409
+
+
 class MalformedFile(Permanent):
     """A bar file that does not have the documented format. It is left as it is."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from ktrdr.config.running_group import FOLDER, running_group
-from ktrdr.errors import InvalidRequest, Misconfigured, PeerDown
+from ktrdr.errors import Misconfigured, PeerDown, ProgramRefused
 from ktrdr.unix_http import HTTP_ERRORS, UnixConnection
 
 ACTIONS = ("start", "stop", "restart")
@@ -62,7 +62,7 @@ def control(path: Path, name: str, action: str) -> None:
     """Do one of ACTIONS to a program; the end of it is not waited for.
 
     A program that is restarted is told to end, and supervisord starts whatever has ended: so the
-    one that asks may be restarted too. InvalidRequest: supervisord refused. PeerDown: it does not
+    one that asks may be restarted too. ProgramRefused: supervisord refuses. PeerDown: it does not
     answer.
     """
     transport = UnixTransport(path, _CONTROL_TIMEOUT_S)
@@ -76,7 +76,7 @@ def control(path: Path, name: str, action: str) -> None:
             supervisor.signalProcess(name, "TERM")
     except xmlrpc.client.Fault as fault:
         if action == "restart" or fault.faultCode not in _NOTHING_TO_DO:
-            raise InvalidRequest(
+            raise ProgramRefused(
                 f"supervisord does not {action} {name}: {fault.faultString}",
                 hint=f".venv/bin/supervisorctl status {name} shows its state",
             ) from fault

@@ -9,7 +9,7 @@ from flask import Blueprint, abort
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
-from ktrdr.errors import PeerDown
+from ktrdr.errors import PeerDown, ProgramRefused
 from ktrdr.forwarder.report import Report
 from ktrdr.health.peers import connection_json, gap_filler_json
 from ktrdr.health.programs import NAMES
@@ -109,7 +109,7 @@ def _add_actions(api: Blueprint, system: System) -> None:
     @endpoint(
         Shape(RequestedAction),
         status=202,
-        problems=(PeerDown,),
+        problems=(PeerDown, ProgramRefused),
         further={404: "there is no such program, or nothing of that kind to do"},
         path={
             "name": {"type": "string", "enum": [*NAMES]},

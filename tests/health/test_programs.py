@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ktrdr.errors import InvalidRequest, PeerDown
+from ktrdr.errors import PeerDown, ProgramRefused
 from ktrdr.health.last_log_line import last_log_line
 from ktrdr.health.programs import NAMES, Programs
 from ktrdr.health.supervisor import Supervised, control, query_supervisor
@@ -188,9 +188,9 @@ def test_programs_are_restarted_stopped_and_started(run_dir):
         for _ in range(2):
             control(path, "ib-connection", "start")
             until(lambda: query_supervisor(path)["ib-connection"].status == "RUNNING")
-        with pytest.raises(InvalidRequest, match="does not restart port-forward: NOT_RUNNING"):
+        with pytest.raises(ProgramRefused, match="does not restart port-forward: NOT_RUNNING"):
             control(path, "port-forward", "restart")
-        with pytest.raises(InvalidRequest, match="does not start nobody: BAD_NAME"):
+        with pytest.raises(ProgramRefused, match="does not start nobody: BAD_NAME"):
             control(path, "nobody", "start")
 
 

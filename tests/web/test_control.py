@@ -61,7 +61,7 @@ def test_a_refusal_of_supervisord_is_passed_on(client, run_dir):
         supervisor.fault = Fault(10, "BAD_NAME")
         answer = client.post(f"{SYSTEM}/programs/gap-filler/start")
 
-    assert answer.status_code == 400
+    assert (answer.status_code, answer.json["outcome"]) == (409, "program_refused")
     assert answer.json["detail"] == "supervisord does not start gap-filler: BAD_NAME"
 
 
