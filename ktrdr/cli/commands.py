@@ -68,6 +68,12 @@ class _Commands(CommandTable):
         "down": Place(
             "group_scripts", "down", "Stop the group: ./scripts/down, from any folder.", _RUN
         ),
+        "reconnect": Place(
+            "reconnect",
+            "reconnect",
+            "Close the connection to IB, or cut a wait short, and make it anew.",
+            _RUN,
+        ),
         "ctl": Place(
             "supervisorctl",
             "ctl",

@@ -302,6 +302,7 @@ def test_coverage_of_simulated_bars_is_shown_with_that_word(ktrdr, filler, words
         (("show", "AAPL", "2m"), "'2m'", 2),
         (("show", "AAPL", "1m"), "has no AAPL_1m.csv", 2),
         (("scan",), "gap-filler is not running", 3),
+        (("reconnect",), "ib-connection is not running", 3),
         (("gaps", "AAPL"), "gap-filler is not running", 3),
     ],
 )

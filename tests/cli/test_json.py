@@ -79,6 +79,13 @@ def test_a_fill_is_waited_for_so_long_and_goes_on(ktrdr):
     assert "next: `ktrdr fills` shows it, `ktrdr fill --cancel AAPL 1m` stops it" in result.stderr
 
 
+def test_a_new_connection_is_requested_as_over_the_api(ktrdr, peers, client):
+    assert ktrdr("reconnect").stdout == "a new connection to IB has been requested\n"
+    served = client.post("/api/v1/system/ib-connection/reconnect").get_json()
+    assert as_json(ktrdr("reconnect", "--json")) == served
+    assert peers.requested == [{"what": "reconnected"}] * 3
+
+
 def test_scan_faults_and_lists_as_json(ktrdr, peers):
     assert as_json(ktrdr("scan", "--json")) == {"scan_id": peers.scan["scan_id"]}
     listed = as_json(ktrdr("alerts", "list", "--json"))
