@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
@@ -148,6 +149,10 @@ class PersistentIbConnectionManager:
             requests_at_once=self.at_once,
             refused=self._requests.refused,
         )
+
+    def withdraw_refusal(self, symbol: str) -> None:
+        """List the contract as refused no longer: no series of it is kept."""
+        self._thread.call_soon(partial(self._requests.forget_refusal, symbol))
 
     def reconnect(self) -> None:
         """Close the connection, or cut a wait short, and connect now."""
@@ -286,6 +291,7 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         ("GET", "/clock"): api.clock,
         ("POST", "/trial"): api.trial,
         ("POST", "/reconnect"): api.reconnect,
+        ("DELETE", "/refused"): api.withdraw_refusal,
     }
 
 
@@ -358,6 +364,10 @@ class _LocalApi:
 
     async def reconnect(self, _query: Mapping[str, str]) -> Json:
         self._manager.reconnect()
+        return {"accepted": True}
+
+    async def withdraw_refusal(self, query: Mapping[str, str]) -> Json:
+        self._manager.withdraw_refusal(instrument_from_query(query).symbol)
         return {"accepted": True}
 
 

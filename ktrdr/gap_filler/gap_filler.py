@@ -241,6 +241,7 @@ class GapFiller:
         if self._schedule.is_due(self._gateway.clocks.now()):
             self._scan_all()
         self._assess_changed()
+        self._gateway.withdraw_refusals()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
         wants_check = not batch and self._scan.wants_check()
         if (batch or wants_check) and not self._take_up(batch):

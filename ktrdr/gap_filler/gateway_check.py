@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ktrdr.errors import CompetingSession, NotConnected, RequestFailed, TimedOut
@@ -32,6 +33,8 @@ class GatewayStatus:
     """The gateway's clock minus this machine's."""
     data_back_at: datetime | None = None
     """When data became available again."""
+    refused: frozenset[str] = frozenset()
+    """The symbols of the contracts that it lists as refused by IB."""
 
 
 class GatewayCheck:
@@ -41,6 +44,7 @@ class GatewayCheck:
         self._connection = connection
         self.last = GatewayStatus(source)
         """The last status; its `source` is certain only once there was an answer."""
+        self._kept: frozenset[str] = frozenset()
 
     def query(self) -> GatewayStatus:
         """The status now. PeerDown: it does not answer, or has another version."""
@@ -51,6 +55,19 @@ class GatewayCheck:
         """The gateway's clock minus this machine's (s), measured now. KtrdrError: not possible."""
         offset_s: float | None = self._connection.get("/clock", _CLOCK_S)["clock_offset_s"]
         return offset_s
+
+    def withdraw_refusals(self, kept: AbstractSet[str]) -> None:
+        """Have contracts listed as refused no longer, unless they are of these symbols.
+
+        KtrdrError: it does not answer; the next query lists them again.
+        """
+        if not self._kept <= kept:  # one of those that are gone may have been refused lately
+            self.query()
+        self._kept = frozenset(kept)
+        unkept = sorted(self.last.refused - kept)
+        self.last = replace(self.last, refused=self.last.refused & kept)
+        for symbol in unkept:
+            self._connection.delete("/refused", symbol=symbol)
 
     def abort(self) -> None:
         """Cancel the queries that wait for answers."""
@@ -70,4 +87,5 @@ def _read(status: ConnectionStatus) -> GatewayStatus:
         status.requests_at_once or None,
         status.clock_offset_s,
         status.data_back_at,
+        frozenset(one.symbol for one in status.refused),
     )

@@ -99,6 +99,13 @@ class GatewayMonitor:
                 elif self.phase.reason.startswith(NO_DATA):
                     self.phase.take(Event.FILL)
 
+    def withdraw_refusals(self) -> None:
+        """Have contracts of which no series is kept listed as refused no longer."""
+        if self.schedule.last_time is None:  # which series there are is not known yet
+            return
+        with contextlib.suppress(KtrdrError):
+            self.check.withdraw_refusals({series.symbol for series in self.scan.series})
+
     def _compare_clocks(self) -> None:
         if self.clocks.compare(self.report, is_foreign=self.is_foreign):
             self.schedule.is_up_to_date = False

@@ -10,11 +10,13 @@ from ktrdr.errors import (
     InvalidRequest,
     Misconfigured,
     NotConnected,
+    NotEntitled,
     PeerDown,
     UnknownSeries,
     WrongSource,
 )
 from ktrdr.gap_filler.routes import routes
+from ktrdr.market.instruments import instrument_for
 from tests.fake_connection import HEADER, coverage_of, utc
 from tests.fake_connection import fill as run
 
@@ -118,6 +120,35 @@ def test_a_symbol_without_permission_is_kept_and_says_so(watched, group):
     assert add(watched, "NOPERM")["outcome"] == "added"
     group.fill()
     assert states(watched) == {"NOPERM_1d": "failed"}
+
+
+def refused(group):
+    return [one.symbol for one in group.manager.status().refused]
+
+
+def test_a_refused_contract_is_listed_until_no_series_of_it_is_kept(watched, group, data_dir):
+    add(watched, "NOPERM")
+    add(watched, "NOPERM", "1h")
+    add(watched, "XYZQ", unchecked="true")
+    group.fill()
+    assert sorted(refused(group)) == ["NOPERM", "XYZQ"]
+    (data_dir / "NOPERM_1d.csv").unlink()
+    (data_dir / "XYZQ_1d.csv").unlink()
+    watched.request_scan()
+    group.fill()
+    assert refused(group) == ["NOPERM"]  # NOPERM_1h is kept
+    remove(watched, "NOPERM", "1h")
+    group.fill()
+    assert (refused(group), states(watched)) == ([], {"NOPERM_1h": "not_watched"})
+
+
+def test_a_contract_that_is_refused_to_somebody_else_is_listed_no_longer(watched, group):
+    with pytest.raises(NotEntitled):
+        group.manager.call(group.manager.head(instrument_for("NOPERM")))
+    assert refused(group) == ["NOPERM"]
+    watched.request_scan()
+    group.fill()
+    assert refused(group) == []
 
 
 def test_the_candidates_are_shown_without_changing_anything(watched, data_dir):
