@@ -64,12 +64,17 @@ def show_list(*, as_json: AsJson = False) -> None:
     """
     settings = settings_of_group()
     record = read_record(settings.alerts_record)
+    # The group's note has no secrets: what was recorded shows that it has targets, if we have none.
+    is_on = record != Record() or bool(load_settings().alert_targets)
     if as_json:
-        show_json(_as_json(record) | {"source": settings.source})
+        show_json(_as_json(record) | {"source": settings.source, "is_on": is_on})
         return
     if settings.is_simulated:
         show_line("SIMULATED: the prices are invented.")
-    _show(record)
+    if is_on:
+        _show(record)
+    else:
+        show_line("alerts are off: KTRDR_ALERTS is not set. `ktrdr` says what is wrong now.")
 
 
 def _show(record: Record) -> None:

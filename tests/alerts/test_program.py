@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -182,6 +183,14 @@ def test_the_command_sends_a_test_and_says_who_took_it(hook, variables):
     assert bad.returncode == 1
     assert bad.stdout.startswith("✗ target 1 (json): ")
     assert "hook-secret" not in bad.stdout
+
+
+def test_without_targets_nothing_is_said_to_be_well(variables):
+    off = {name: value for name, value in variables.items() if name != "KTRDR_ALERTS"}
+    listed = ktrdr("alerts", "list", variables=off).stdout
+    assert "alerts are off: KTRDR_ALERTS is not set" in listed
+    assert "no problems" not in listed
+    assert json.loads(ktrdr("alerts", "list", "--json", variables=off).stdout)["is_on"] is False
 
 
 def test_the_command_lists_what_is_open_and_what_was_sent(well, hook, variables, connected):
