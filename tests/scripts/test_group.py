@@ -29,7 +29,7 @@ class Page(http.server.BaseHTTPRequestHandler):
             return self.send_error(401)
         self.send_response(200 if pathlib.Path("ready").exists() else 503)
         self.end_headers()
-        reason = b'gap-filler has not looked yet \\u2013 next step: look at it'
+        reason = b'gap-filler has not looked yet \\\\u2013 next step: look at it'
         self.wfile.write(b'{"ready": false, "reasons": ["' + reason + b'"]}')
 
     def log_message(self, *args):
