@@ -126,7 +126,9 @@ def refused(group):
     return [one.symbol for one in group.manager.status().refused]
 
 
-def test_a_refused_contract_is_listed_until_no_series_of_it_is_kept(watched, group, data_dir):
+def test_a_refused_contract_is_listed_until_no_series_of_it_is_kept(
+    watched, group, data_dir, wait_for
+):
     add(watched, "NOPERM")
     add(watched, "NOPERM", "1h")
     add(watched, "XYZQ", unchecked="true")
@@ -136,19 +138,20 @@ def test_a_refused_contract_is_listed_until_no_series_of_it_is_kept(watched, gro
     (data_dir / "XYZQ_1d.csv").unlink()
     watched.request_scan()
     group.fill()
-    assert refused(group) == ["NOPERM"]  # NOPERM_1h is kept
+    wait_for(lambda: refused(group) == ["NOPERM"])  # NOPERM_1h is kept
     remove(watched, "NOPERM", "1h")
     group.fill()
-    assert (refused(group), states(watched)) == ([], {"NOPERM_1h": "not_watched"})
+    wait_for(lambda: refused(group) == [])
+    assert states(watched) == {"NOPERM_1h": "not_watched"}
 
 
-def test_a_contract_that_is_refused_to_somebody_else_is_listed_no_longer(watched, group):
+def test_a_contract_that_is_refused_to_somebody_else_is_listed_no_longer(watched, group, wait_for):
     with pytest.raises(NotEntitled):
         group.manager.call(group.manager.head(instrument_for("NOPERM")))
     assert refused(group) == ["NOPERM"]
     watched.request_scan()
     group.fill()
-    assert refused(group) == []
+    wait_for(lambda: refused(group) == [])
 
 
 def test_the_candidates_are_shown_without_changing_anything(watched, data_dir):
