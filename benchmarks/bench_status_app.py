@@ -176,37 +176,40 @@ def loaded_fill(
 
 
 def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
-    """Without requests, with ours and with the yardstick's by turns: all see the same machine."""
-    ours, theirs = [], []
-    alone, beside_ours, beside_theirs = [], [], []
+    """Requests to ours and to the yardstick by turns, and none before and after each.
+
+    A fill slows as the file grows, so each rate is compared with the mean of those around it.
+    """
+    took: dict[str, list[list[float]]] = {"ours": [], "yardstick": []}
+    beside: dict[str, list[float]] = {"ours": [], "yardstick": []}
+    shares: dict[str, list[float]] = {"ours": [], "yardstick": []}
     with tempfile.TemporaryDirectory(prefix="ktrdr-bench-") as scratch, yardstick() as (other, _):
         (Path(scratch) / "data").mkdir()
         (Path(scratch) / "data" / "AAPL_1m.csv").write_text(HEADER)
         with group(Path(scratch)) as (settings, _):
+            ports = {"ours": settings.ktrdr_status_port, "yardstick": other}
             wait_for(settings.ktrdr_status_port, "/healthz")
             filler = LocalClient(settings.gap_filler_socket, "gap-filler")
             start_fill(filler)
-            for _ in range(rounds):
+            alone = [fill_rate(filler, seconds)]
+            for name in ["ours", "yardstick", "yardstick", "ours"] * rounds:
+                answers, bars_per_s = loaded_fill(filler, ports[name], rate, seconds)
                 alone.append(fill_rate(filler, seconds))
-                for port, took, rates in (
-                    (settings.ktrdr_status_port, ours, beside_ours),
-                    (other, theirs, beside_theirs),
-                ):
-                    answers, bars_per_s = loaded_fill(filler, port, rate, seconds)
-                    took.append(answers)
-                    rates.append(bars_per_s)
-    without, with_ours, with_theirs = map(statistics.median, (alone, beside_ours, beside_theirs))
+                took[name].append(answers)
+                beside[name].append(bars_per_s)
+                shares[name].append(bars_per_s / statistics.mean(alone[-2:]))
     return {
-        "ib_status": percentiles(ours),
-        "yardstick": percentiles(theirs),
-        "bars_per_s": {
-            "alone": round(without),
-            "beside_ours": round(with_ours),
-            "beside_yardstick": round(with_theirs),
-        },
-        "fill_slower_percent": round(100 * (1 - with_ours / without), 1),
-        "fill_slower_than_beside_yardstick_percent": round(100 * (1 - with_ours / with_theirs), 1),
+        "ib_status": percentiles(took["ours"]),
+        "yardstick": percentiles(took["yardstick"]),
+        "bars_per_s": {"alone": [round(one) for one in alone]}
+        | {f"beside_{name}": [round(one) for one in rates] for name, rates in beside.items()},
+        "fill_slower_percent": _slower(shares["ours"]),
+        "fill_slower_beside_yardstick_percent": _slower(shares["yardstick"]),
     }
+
+
+def _slower(shares: list[float]) -> float:
+    return round(100 * (1 - statistics.median(shares)), 1)
 
 
 # The status app alone, beside peers that answer for a store of 500 series.
@@ -490,7 +493,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=PARTS, help=", ".join(PARTS))
     parser.add_argument("--rate", type=float, default=200, help="requests a second")
     parser.add_argument("--seconds", type=float, default=15, help="of each round of `speed`")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2, help="of four turns each")
     parser.add_argument("--tab-seconds", type=float, default=600, help="for which tabs are open")
     given = parser.parse_args()
     measures = {

@@ -122,6 +122,31 @@ def freeze(page: Page) -> None:
     session.send("Debugger.pause")
 
 
+COUNT_FORMATTERS = """() => {
+    window.formatters = 0;
+    Intl.DateTimeFormat = new Proxy(Intl.DateTimeFormat, {
+      construct(made, given) { window.formatters++; return new made(...given); }
+    });
+}"""
+
+
+def test_a_renewed_page_makes_no_more_formatters_of_times(tabs, lose, found_again):
+    """A browser frees them late: a tab that made them each time grew by megabytes a second."""
+    (page,) = tabs.open()
+    page.evaluate(COUNT_FORMATTERS)
+
+    def change() -> int:
+        lose()
+        expect(page).to_have_title(LOST)
+        found_again()
+        expect(page).not_to_have_title(LOST)
+        return page.evaluate("window.formatters")
+
+    first = change()
+    assert page.locator("time[datetime]").count() > 0
+    assert change() == first
+
+
 def test_one_tab_requests_for_all(tabs, lose):
     pages = tabs.open(how_many=4)
     assert not pages[0].evaluate("isSecureContext")

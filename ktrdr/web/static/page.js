@@ -92,9 +92,9 @@ function distance(seconds) {
 // Empty: the browser does not know the zone.
 function inZone(when, name, timeStyle = "medium") {
   if (!name) return "";
+  const how = { timeZone: name, dateStyle: "short", timeStyle, hourCycle: "h23" };
   try {
-    const how = { timeZone: name, dateStyle: "short", timeStyle, hourCycle: "h23" };
-    return `${new Intl.DateTimeFormat("sv-SE", how).format(when)} ${name}`;
+    return `${formatter("sv-SE", how).format(when)} ${name}`;
   } catch {
     return "";
   }
@@ -103,8 +103,17 @@ function inZone(when, name, timeStyle = "medium") {
 // The time of day, with its day.
 function clock(when, timeZone) {
   const how = { timeZone, weekday: "short", day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  const parts = Object.fromEntries(new Intl.DateTimeFormat("en-GB", how).formatToParts(when).map((part) => [part.type, part.value]));
+  const parts = Object.fromEntries(formatter("en-GB", how).formatToParts(when).map((part) => [part.type, part.value]));
   return `${parts.weekday} ${parts.day} ${parts.month}, ${parts.hour}:${parts.minute} ${timeZone}`;
+}
+
+// Each is made once: a browser needs some 20 KB for one, and frees them late.
+const FORMATTERS = new Map();
+
+function formatter(language, how) {
+  const key = language + JSON.stringify(how);
+  if (!FORMATTERS.has(key)) FORMATTERS.set(key, new Intl.DateTimeFormat(language, how));
+  return FORMATTERS.get(key);
 }
 
 function addZones() {
