@@ -11,7 +11,7 @@ from ktrdr.cli.arguments import AsJson
 from ktrdr.cli.group import settings_of_group
 from ktrdr.cli.output import show_json, show_rows
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.query import expect_text
+from ktrdr.ipc.text import expect_text
 
 sim = typer.Typer(
     help="The simulated gateway: what it does, and how it fails.\n\nExample: ktrdr sim faults",

@@ -12,7 +12,7 @@ from ktrdr.errors import KtrdrError
 from ktrdr.health.latest import Latest
 from ktrdr.health.peers import REQUEST_TIMEOUT_S, Answer
 from ktrdr.ipc.client import LocalClient
-from ktrdr.ipc.query import expect_text
+from ktrdr.ipc.text import expect_text
 
 Value = str | int | float
 """A parameter of a fault."""

@@ -12,7 +12,7 @@ from ktrdr import errors
 from ktrdr.ipc.codec import from_text, read_json
 from ktrdr.ipc.error_codec import error_of
 from ktrdr.ipc.messages import ErrorMessage, Json
-from ktrdr.ipc.query import expect_text
+from ktrdr.ipc.text import expect_text
 from ktrdr.unix_http import HTTP_ERRORS, UnixConnection
 
 T = TypeVar("T")

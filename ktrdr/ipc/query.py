@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ktrdr import errors
-from ktrdr.escapes import visible
 from ktrdr.market.bars_request import Priority
 from ktrdr.market.instruments import Instrument, check_entry, instrument_for
 from ktrdr.market.timeframes import Timeframe
@@ -103,15 +102,6 @@ def number_from_query(query: Mapping[str, str], name: str) -> float | None:
     if not 0 < number < math.inf:
         raise errors.InvalidRequest(f"{name}={query[name]}: expected a number above 0")
     return number
-
-
-def expect_text(query: Mapping[str, str]) -> None:
-    """InvalidRequest: a parameter is not valid text, such as bytes of another encoding."""
-    for name, value in query.items():
-        try:
-            f"{name}{value}".encode()
-        except UnicodeEncodeError:
-            raise errors.InvalidRequest(f"{visible(name)}={visible(value)}: not UTF-8") from None
 
 
 def time_from_text(name: str, text: str) -> int:

@@ -16,7 +16,7 @@ from ktrdr import errors
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.error_codec import error_message
 from ktrdr.ipc.messages import ACCEPTED, Json
-from ktrdr.ipc.query import expect_text
+from ktrdr.ipc.text import expect_text
 from ktrdr.run_folder import prepare_folder
 from ktrdr.unix_socket import clear_place
 

@@ -27,7 +27,7 @@ from werkzeug.datastructures import MultiDict
 
 from ktrdr.errors import InvalidRequest
 from ktrdr.escapes import visible
-from ktrdr.ipc.query import expect_text
+from ktrdr.ipc.text import expect_text
 from ktrdr.market.instruments import Series, check_symbol
 from ktrdr.market.timeframes import Timeframe
 
