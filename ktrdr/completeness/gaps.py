@@ -89,9 +89,14 @@ def among(starts: Int64Array, known: Int64Array) -> BoolArray:
         there[(known[begin:end] - first) >> _SHIFT] = True
         inside: BoolArray = there[(starts - first) >> _SHIFT]
         return inside
-    place = np.searchsorted(known, starts)
-    place[place == len(known)] = 0
-    found: BoolArray = known[place] == starts
+    known = known[np.searchsorted(known, first) : np.searchsorted(known, last, side="right")]
+    found = np.zeros(len(starts), dtype=np.bool_)
+    if len(known) < len(starts):
+        place = np.searchsorted(starts, known)
+        found[place[starts[place] == known]] = True
+    elif len(known):
+        place = np.searchsorted(known, starts)
+        found = known[np.minimum(place, len(known) - 1)] == starts
     return found
 
 

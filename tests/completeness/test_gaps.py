@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.completeness.coverage import compute_coverage
-from ktrdr.completeness.gaps import Gap, Reason, missing
+from ktrdr.completeness.gaps import Gap, Reason, among, missing
 from ktrdr.market.sessions import Expected
 
 
@@ -79,3 +79,17 @@ def test_a_refusal_names_the_open_gaps_anew():
         Reason.NO_TRADES: 1,
         Reason.NOT_ENTITLED: 1,
     }
+
+
+MINUTES = st.lists(st.integers(0, 400_000), unique=True, max_size=60)
+
+
+@given(MINUTES, MINUTES)
+def test_what_is_known_of_long_and_short_series(starts, known):
+    """The minutes of a year, and of hours: looked up in different ways."""
+    for scale in (1, 10_000):
+        mine, theirs = (
+            np.array(sorted({m // scale for m in one}), np.int64) * 60 for one in (starts, known)
+        )
+        there = set(theirs.tolist())
+        assert among(mine, theirs).tolist() == [start in there for start in mine.tolist()]
