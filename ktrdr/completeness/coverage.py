@@ -220,15 +220,16 @@ def _gaps(starts: Int64Array, why: dict[Reason, BoolArray]) -> Gaps:
 
 
 def _by_day(days: Int64Array, there: BoolArray, why: dict[Reason, BoolArray]) -> Days:
-    each, place = np.unique(days, return_inverse=True)
+    begins = np.flatnonzero(np.diff(days, prepend=-1))  # of each run of one day's bars
+    each, place = np.unique(days[begins], return_inverse=True)
 
     def count(chosen: BoolArray) -> Int32Array:
-        counted: Int32Array = np.bincount(place[chosen], minlength=len(each)).astype(np.int32)
-        return counted
+        of_runs = np.add.reduceat(chosen, begins, dtype=np.int32)
+        return np.bincount(place, of_runs, minlength=len(each)).astype(np.int32)
 
     return Days(
         each,
-        np.bincount(place, minlength=len(each)).astype(np.int32),
+        count(np.ones(len(days), np.bool_)),
         count(there),
         {reason: count(chosen) for reason, chosen in why.items() if chosen.any()},
     )

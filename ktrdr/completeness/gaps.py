@@ -69,11 +69,13 @@ def missing(
 
 def in_runs(runs: Sequence[tuple[int, int]], expected: Int64Array) -> Int64Array:
     """Which of the expected bars lie in any of these runs, each given as its first and last bar."""
+    if not runs:
+        return expected[:0]
+    firsts, lasts = np.array(runs, dtype=np.int64).T
+    expected = expected[slice(*np.searchsorted(expected, (firsts.min(), lasts.max() + 1)))]
     known = np.zeros(len(expected) + 1, dtype=np.int64)
-    if runs:
-        firsts, lasts = np.array(runs, dtype=np.int64).T
-        np.add.at(known, np.searchsorted(expected, firsts), 1)
-        np.add.at(known, np.searchsorted(expected, lasts, side="right"), -1)
+    np.add.at(known, np.searchsorted(expected, firsts), 1)
+    np.add.at(known, np.searchsorted(expected, lasts, side="right"), -1)
     return expected[np.cumsum(known)[:-1] > 0]
 
 

@@ -23,12 +23,12 @@ class ContractLifetime(NamedTuple):
 
 def in_lifetime(found: Expected, lifetime: ContractLifetime, timeframe: Timeframe) -> Expected:
     """The expected bars within a contract's lifetime: from its first bar to its last day."""
-    chosen = np.ones(len(found.starts), dtype=np.bool_)
+    starts, days = found
     if lifetime.head is not None:
-        is_daily = timeframe.is_daily
-        chosen &= found.starts >= (
-            lifetime.head - lifetime.head % DAY_S if is_daily else lifetime.head
-        )
+        head = lifetime.head - lifetime.head % DAY_S if timeframe.is_daily else lifetime.head
+        begin = np.searchsorted(starts, head)
+        starts, days = starts[begin:], days[begin:]
     if lifetime.expires is not None:
-        chosen &= found.days <= lifetime.expires
-    return Expected(found.starts[chosen], found.days[chosen])
+        chosen = days <= lifetime.expires
+        starts, days = starts[chosen], days[chosen]
+    return Expected(starts, days)

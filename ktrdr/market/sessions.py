@@ -188,7 +188,7 @@ def _bars(
         ends = np.append(starts[1:], 0)
         lasts = np.flatnonzero(np.diff(place, append=-1))
         ends[lasts] = close[place[lasts]]
-    wanted = (starts >= start) & (starts < end)
+    wanted = slice(*np.searchsorted(starts, (start, end)))
     return starts[wanted], ends[wanted] + SETTLE_S, day[place[wanted]]
 
 
@@ -215,10 +215,10 @@ def _grid(
     second = open_ + length_s - (open_ + offset) % length_s
     counts = 1 + np.maximum(0, -((second - close) // length_s))
     place = np.repeat(np.arange(len(open_)), counts)
-    number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts: Int64Array = np.where(
-        number == 0, open_[place], second[place] + (number - 1) * length_s
-    )
+    firsts = np.cumsum(counts) - counts
+    starts: Int64Array = np.arange(len(place)) * length_s
+    starts += (second - (firsts + 1) * length_s)[place]
+    starts[firsts] = open_
     return starts, place
 
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.completeness.coverage import compute_coverage
-from ktrdr.completeness.gaps import Gap, Reason, among, missing
+from ktrdr.completeness.gaps import Gap, Reason, among, in_runs, missing
 from ktrdr.market.sessions import Expected
 
 
@@ -93,3 +93,34 @@ def test_what_is_known_of_long_and_short_series(starts, known):
         )
         there = set(theirs.tolist())
         assert among(mine, theirs).tolist() == [start in there for start in mine.tolist()]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40))
+def test_each_bar_is_counted_with_its_trading_day(bars):
+    """Also where the days do not ascend, as a calendar with an error may have it."""
+    days = np.array([day * 86400 for day, _ in bars], np.int64)
+    starts = np.arange(len(bars), dtype=np.int64) * 60
+    there = np.array([is_there for _, is_there in bars], np.bool_)
+    nothing = np.empty(0, np.int64)
+    coverage = compute_coverage(Expected(starts, days), starts[there], nothing, nothing, 0)
+    assert [(one.day, one.expected, one.present, one.missing) for one in coverage.days] == [
+        (
+            day,
+            len(of_day),
+            sum(of_day),
+            {Reason.OPEN: of_day.count(False)} if False in of_day else {},
+        )
+        for day in sorted(set(days.tolist()))
+        for of_day in [[is_there for other, is_there in bars if other * 86400 == day]]
+    ]
+
+
+SPANS = st.lists(st.tuples(st.integers(-5, 60), st.integers(0, 20)), max_size=8)
+
+
+@given(st.lists(st.integers(0, 50), unique=True), SPANS)
+def test_bars_within_recorded_runs(starts, spans):
+    expected = np.array(sorted(starts), np.int64) * 60
+    recorded = [(60 * first, 60 * (first + more)) for first, more in spans]
+    inside = [t for t in expected.tolist() if any(a <= t <= b for a, b in recorded)]
+    assert in_runs(recorded, expected).tolist() == inside
