@@ -88,7 +88,7 @@ class AbsenceProofs:
             | self._unscheduled.received_once(state, schedule, starts),
         )
         absent = judgement.absent | again
-        self._unscheduled.settle(state, set(starts[absent | present].tolist()))
+        self._unscheduled.settle(state, starts[absent | present])
         self._absences.record_absent(name, runs(starts, absent, Reason.NO_TRADES), requested_at)
         self._absences.record_late(name, runs(starts, young, Reason.LATE), requested_at, soon)
         is_flanked = flanked_now(~present & ~verified & ~absent, requested, new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -81,11 +81,13 @@ class UnscheduledBars:
         odd = find_grid(once, schedule, timeframe, self._contracts.alignment(state)).odd
         return among(starts, once[odd | closed(once, schedule, timeframe)])
 
-    def settle(self, state: SeriesState, starts: Collection[int]) -> None:
+    def settle(self, state: SeriesState, starts: Int64Array) -> None:
         """Drop the records of these bars: it is known by now whether they exist."""
-        known = self._contracts.unscheduled(state).items()
-        left = {start: one for start, one in known if start not in starts}
-        self._contracts.keep_unscheduled(state, left)
+        known = self._contracts.unscheduled(state)
+        if known:
+            settled = set(starts[np.isin(starts, list(known))].tolist())
+            left = {start: one for start, one in known.items() if start not in settled}
+            self._contracts.keep_unscheduled(state, left)
 
 
 def without_closed(
