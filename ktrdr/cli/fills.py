@@ -11,13 +11,16 @@ from ktrdr.cli.arguments import AsJson, OnlySymbol
 from ktrdr.cli.completion import complete_symbol, complete_timeframe
 from ktrdr.cli.fill_changes import Change, change_fills, title
 from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
-from ktrdr.cli.nearest import checked_timeframe
+from ktrdr.cli.nearest import checked_timeframe, chosen_of
 from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
 from ktrdr.cli.stored_names import nearest_named
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import ACCEPTED, FillAccepted, FillList, FillStatus
+from ktrdr.ipc.series_messages import WatchList
 from ktrdr.ipc.wording import counts_by_reason
+from ktrdr.market.instruments import Series
+from ktrdr.market.timeframes import Timeframe
 
 _WRITE_S = 5.0
 """A request that is written down: the ledger may be locked for a moment."""
@@ -138,15 +141,24 @@ def fills(symbol: OnlySymbol = None, *, as_json: AsJson = False) -> None:
     """
     gap_filler = gap_filler_of(settings_of_group())
     chosen = {"symbol": symbol} if symbol else {}
+    listed = gap_filler.request(FillList, "GET", "/fills", _WRITE_S, **chosen).fills
+    if symbol and not listed:
+        _refuse_unknown(gap_filler, symbol)
     if as_json:
         show_json(gap_filler.get("/fills", _WRITE_S, **chosen))
         return
-    listed = gap_filler.request(FillList, "GET", "/fills", _WRITE_S, **chosen).fills
     if not listed and is_terminal():
         show_line("no fills requested")
         return
     columns = ("fill", "series", "from", "state", "present", "expected", "what is known")
     show_rows(columns, [_fill_row(one) for one in listed])
+
+
+def _refuse_unknown(gap_filler: LocalClient, symbol: str) -> None:
+    """UnknownSeries: the store has no series of this symbol, so that nobody can fill it."""
+    kept = gap_filler.request(WatchList, "GET", "/series", _WRITE_S).series
+    series = [Series(one.symbol, Timeframe.parse(one.timeframe)) for one in kept]
+    chosen_of(series, "the store", symbol, None)
 
 
 def _fill_row(fill: FillStatus) -> tuple[str, ...]:

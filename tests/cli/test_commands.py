@@ -30,7 +30,7 @@ from ktrdr.ipc.codec import from_text, to_json
 from ktrdr.ipc.messages import ACCEPTED, FillAccepted, LastError, SeriesTrouble
 from ktrdr.ipc.server import LocalServer, serving
 from tests.conftest import wait_for
-from tests.played_peers import connected_status, filling_status, idle_status, pretended
+from tests.played_peers import KEPT, connected_status, filling_status, idle_status, pretended
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 CONNECTED = connected_status()
@@ -376,6 +376,9 @@ def filler(settings):
                 requested.append(("coverage", dict(query)))
                 return day if "day" in query else {"series": list(coverage)}
 
+            async def says_series(_):
+                return {"series": [KEPT]}
+
             async def says_fill(query):
                 requested.append(("fill", dict(query)))
                 answer = {ACCEPTED: True, "scan_id": "f1", "already": [], "since": None}
@@ -393,6 +396,7 @@ def filler(settings):
             routes = {
                 ("GET", "/status"): says_status,
                 ("GET", "/coverage"): says_coverage,
+                ("GET", "/series"): says_series,
                 ("POST", "/fill"): says_fill,
                 ("GET", "/fills"): says_fills,
                 ("DELETE", "/fills"): says_cancelled,
@@ -651,6 +655,15 @@ def test_fills_of_one_symbol_are_listed(ktrdr, filler):
     requested = filler(fills=[[FILL | {"expected": None, "present": None, "missing": {}}]])
     assert "3\tAAPL_1m\t2020-01-01\tfilling\t?\t?\t" in ktrdr("fills", "AAPL").output
     assert requested == [("fills", {"symbol": "AAPL"})]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_fills_of_a_symbol_that_the_store_has_not_are_no_empty_list(ktrdr, filler, more):
+    filler(fills=[[]])
+    assert ktrdr("fills", "AAPL", *more).exit_code == 0
+    done = ktrdr("fills", "aapl", *more)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "the store has no series of 'aapl'\nnext: did you mean AAPL?" in done.output
 
 
 def test_lines_to_be_pasted_stand_below_the_next_step(ktrdr, filler):

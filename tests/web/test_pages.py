@@ -361,13 +361,22 @@ def test_series_are_chosen_by_plain_links(listed, query, names):
 
 @pytest.mark.parametrize(
     ("page", "first", "number"),
-    [("", "AAPL", 40), ("2", "X38", 23), ("99", "X38", 23), ("0", "AAPL", 40), ("x", "AAPL", 40)],
+    [("", "AAPL", 40), ("2", "X38", 23), ("99", "X38", 23)],
 )
 def test_many_series_are_shown_a_screen_at_a_time(listed, page, first, number):
     shown = listed(f"?page={page}")
 
     assert shown[0][0] == first
     assert len(shown) == number
+
+
+@pytest.mark.parametrize("page", ["0", "x", "-1", "1.5", "01", "\u0662", f"{10**30}", 5000 * "9"])
+@pytest.mark.parametrize("path", ["/", "/live/overview"])
+def test_what_is_no_number_of_a_screen_is_refused(client, path, page):
+    answer = client.get(path, query_string={"page": page}, headers={"Accept": "text/html"})
+
+    assert answer.status_code == 400
+    assert "expected a whole number from 1 to 999999" in answer.text
 
 
 @pytest.mark.usefixtures("listed")

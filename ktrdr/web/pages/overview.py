@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ktrdr.errors import InvalidRequest
+from ktrdr.escapes import visible
 from ktrdr.health.system import Snapshot
 from ktrdr.ipc.messages import SeriesStatus
 from ktrdr.ipc.wording import remarks
@@ -60,10 +63,16 @@ class Rows:
 
 
 def rows_of(series: list[SeriesStatus], choice: Choice, page: str) -> Rows:
-    """The series of one screen, the worst first. `page`: its number from 1; else the first."""
+    """The series of one screen, the worst first. `page`: its number from 1; empty: the first.
+
+    Behind the last one is the last one: there may have been more series a moment ago.
+    InvalidRequest: no number of a page.
+    """
+    if page and not re.fullmatch("[1-9][0-9]{0,5}", page):
+        raise InvalidRequest(f"page={visible(page)!r}: expected a whole number from 1 to 999999")
     chosen = worst_first([one for one in series if choice.takes(one)])
     pages = max(1, -(-len(chosen) // _ROWS))
-    number = min(int(page), pages) if page.isdecimal() and page.isascii() and int(page) else 1
+    number = min(int(page or 1), pages)
     begin = (number - 1) * _ROWS
     return Rows(chosen[begin : begin + _ROWS], len(chosen), number, pages)
 
