@@ -140,6 +140,13 @@ class OtherContract(Permanent):
     outcome = "other_contract"
 
 
+class ContractConflict(Permanent):
+    """The symbol is kept as another contract than the one that was named."""
+
+    outcome = "contract_conflict"
+    http_status = 409
+
+
 class UnknownSeries(Permanent):
     """The store has no file for this series."""
 

@@ -7,12 +7,20 @@ one keeps its file. Nothing is made before IB has confirmed which contract the s
 from __future__ import annotations
 
 import difflib
+import shlex
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
-from ktrdr.errors import InvalidRequest, Misconfigured, Retryable, UnknownSeries
+from ktrdr.assessment.series_state import absence_key
+from ktrdr.errors import (
+    ContractConflict,
+    InvalidRequest,
+    Misconfigured,
+    Retryable,
+    UnknownSeries,
+)
 from ktrdr.gap_filler.fill_requests import is_there
 from ktrdr.gap_filler.report import StoreSnapshot
 from ktrdr.ipc.client import LocalClient
@@ -24,13 +32,16 @@ from ktrdr.ipc.series_messages import (
     SeriesChange,
     WatchList,
 )
+from ktrdr.ledger.reader import con_id_of
 from ktrdr.market.instruments import Instrument, Series, check_symbol, instrument_of_entry
+from ktrdr.market.nearest_series import similar
 from ktrdr.market.series_words import day_of_words, timeframe_of_word
 from ktrdr.market.sessions import utc_midnight
 from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.store.instruments_edit import EntryChange, change_entry
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
 from ktrdr.store.interface import BarStore
+from ktrdr.store.source import ledger_path
 from ktrdr.times import moment
 
 ANSWER_S = 12.0
@@ -82,7 +93,8 @@ class WatchRequests:
         """
         instrument = self._instrument(_symbol_of(query))
         try:
-            return self._choices(instrument)
+            found = self._choices(instrument)
+            return found if found.candidates else replace(found, hint=self._hint_for(found))
         except Retryable as error:
             what = f"the contracts of {instrument.symbol} cannot be requested: {error.message}"
             raise type(error)(what, code=error.code, hint=error.hint) from error
@@ -94,18 +106,21 @@ class WatchRequests:
         these; `con_id` chooses one. `unchecked`: IB is not consulted. `dry_run`: nothing is
         changed. A file that is there already stays as it is, and so does an earlier `since`.
 
-        InvalidRequest, Misconfigured, WrongSource, StoreUnwritable: nothing was made. Retryable:
-        IB cannot be consulted now.
+        ContractConflict: the symbol is kept as another contract. InvalidRequest, Misconfigured,
+        WrongSource, StoreUnwritable: nothing was made either. Retryable: IB cannot be consulted.
         """
         series, since = _series_of(query), _since_from(query, self.clock())
         self.check_owner()
         instrument, is_trial = self._instrument(series.symbol), _is_set(query, "dry_run")
         found = ContractCandidates(series.symbol, [])
         fields: Mapping[str, str | int] = {}
-        if not is_there(self.store, series):
-            found, fields = self._confirmed(instrument, query)
+        wanted = _con_id_of(query["con_id"]) if "con_id" in query else None
+        is_known = wanted is not None and self._is_kept_as(series, instrument, wanted)
+        if not is_known and (wanted is not None or not is_there(self.store, series)):
+            found, fields = self._confirmed(series, instrument, query)
             if not found.is_clear and not fields:
-                return _refused(series, found, is_trial=is_trial)
+                return _refused(series, found, self._hint_for(found), is_trial=is_trial)
+            fields = {n: one for n, one in fields.items() if getattr(instrument, n) != one}
         known = instrument.since_for(series.timeframe)
         is_earlier = since is not None and (known is None or since < known)
         change = EntryChange(
@@ -131,9 +146,11 @@ class WatchRequests:
             if not is_trial:
                 self._change(change)  # first, so that the file is filled as it says
                 self._create(series)
-        outcome = "added" if not was_there else "watched_already" if was_watched else ""
+        outcome = "watched_already" if was_watched else "watched_again"
+        if not was_there or change.fields:
+            outcome = "changed" if was_there else "added"
         chosen = [one for one in candidates if not change.fields or one.fields == change.fields]
-        return self._result(series, outcome or "watched_again", chosen, is_trial=is_trial)
+        return self._result(series, outcome, chosen, is_trial=is_trial)
 
     def remove(self, query: Mapping[str, str]) -> SeriesChange:
         """Do not keep a series any more; its file stays. UnknownSeries: there is none."""
@@ -173,8 +190,27 @@ class WatchRequests:
 
     # Contracts.
 
+    def _is_kept_as(self, series: Series, instrument: Instrument, con_id: int) -> bool:
+        """The symbol is kept as this contract. False: as which is not known yet.
+
+        ContractConflict: it is kept as another one.
+        """
+        ledger = ledger_path(self.store.folder)
+        recorded = (
+            con_id_of(ledger, absence_key(one, instrument)) for one in self._there(series.symbol)
+        )
+        kept = instrument.con_id or next(filter(None, recorded), None)
+        if kept not in (None, con_id):
+            raise _conflict(series, kept, con_id)
+        return kept is not None
+
+    def _there(self, symbol: str) -> list[Series]:
+        """The series of a symbol that have files, kept or not."""
+        every = (Series(symbol, timeframe) for timeframe in Timeframe)
+        return [one for one in every if is_there(self.store, one)]
+
     def _confirmed(
-        self, instrument: Instrument, query: Mapping[str, str]
+        self, series: Series, instrument: Instrument, query: Mapping[str, str]
     ) -> tuple[ContractCandidates, Mapping[str, str | int]]:
         """The candidates, and the fields that choose the one that was named by its `con_id`."""
         nothing = ContractCandidates(instrument.symbol, [])
@@ -194,6 +230,9 @@ class WatchRequests:
             ) from error
         if "con_id" not in query:
             return found, {}
+        only = found.candidates[0].con_id if len(found.candidates) == 1 else None
+        if only not in (None, _con_id_of(query["con_id"])) and self._there(series.symbol):
+            raise _conflict(series, only, _con_id_of(query["con_id"]))
         return found, _choice(found, query["con_id"]).fields
 
     def _is_confirmed(self, instrument: Instrument) -> bool:
@@ -221,6 +260,16 @@ class WatchRequests:
         now = int(self.clock())
         query = request_to_query(instrument, None, now - DAY_S, now)
         return self.connection.request(ContractCandidates, "GET", "/candidates", ANSWER_S, **query)
+
+    def _hint_for(self, found: ContractCandidates) -> str:
+        """What to do about a contract that is not clear, with the symbol that may be meant."""
+        if found.candidates:
+            return found.hint
+        upper, known = found.symbol.upper(), self.snapshot()
+        is_upper = upper == found.symbol
+        near = similar(found.symbol, [*known.series, *known.unwatched]) if is_upper else ""
+        meant = near if is_upper else f"did you mean {upper}?"
+        return f"{meant} Else {found.hint}" if meant else found.hint
 
     # The store.
 
@@ -277,11 +326,10 @@ _MESSAGES = {
 }
 
 
-def _refused(series: Series, found: ContractCandidates, *, is_trial: bool) -> SeriesChange:
+def _refused(
+    series: Series, found: ContractCandidates, hint: str, *, is_trial: bool
+) -> SeriesChange:
     """No file is made, since the contract is not clear."""
-    hint = found.hint
-    if not found.candidates and series.symbol != series.symbol.upper():
-        hint = f"did you mean {series.symbol.upper()}? Else {hint}"
     return SeriesChange(
         series.symbol,
         series.timeframe.value,
@@ -291,6 +339,16 @@ def _refused(series: Series, found: ContractCandidates, *, is_trial: bool) -> Se
         hint,
         candidates=found.candidates,
         is_trial=is_trial,
+    )
+
+
+def _conflict(series: Series, kept: int | None, wanted: int) -> ContractConflict:
+    symbol = series.symbol
+    return ContractConflict(
+        f"{symbol} is kept as the contract with con_id {kept}, and not {wanted}:"
+        " nothing was changed",
+        hint=f"ktrdr contract {shlex.quote(symbol)} shows both; to change it: ktrdr watch set "
+        f"{shlex.quote(symbol)} {series.timeframe.value} --con-id {wanted}",
     )
 
 

@@ -40,6 +40,12 @@ def _alignment_of(path: Path, contract: str, timeframe: Timeframe) -> frozenset[
     return _read(path, alignment, frozenset())
 
 
+def con_id_of(path: Path, series: str) -> int | None:
+    """IB's number of the contract whose bars a series has, according to a store's ledger."""
+    known = _read(path, lambda ledger: ContractRecords(ledger).identity(series), None)
+    return known.contract.con_id if known else None
+
+
 def lifetime_of(path: Path, contract: str) -> ContractLifetime:
     """When a contract can have bars, according to a store's ledger."""
     return _read(

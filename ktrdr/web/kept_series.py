@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from ktrdr.errors import (
     AmbiguousContract,
+    ContractConflict,
     InvalidRequest,
     NotConnected,
     PeerDown,
@@ -120,7 +121,13 @@ def _add_adding(api: Blueprint, peers: Peers) -> None:
         status=201,
         also={200: "it was kept already, or is kept again, or nothing was to be changed"},
         body=NewSeries,
-        problems=(UnknownContract, AmbiguousContract, *_UNWRITTEN, *_UNCONFIRMED),
+        problems=(
+            UnknownContract,
+            AmbiguousContract,
+            ContractConflict,
+            *_UNWRITTEN,
+            *_UNCONFIRMED,
+        ),
     )
     def add_series(body: NewSeries) -> ResponseReturnValue:
         """Keep a series.

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from ktrdr.errors import (
+    ContractConflict,
     InvalidRequest,
     Misconfigured,
     NotConnected,
@@ -168,6 +169,20 @@ def test_the_candidates_are_shown_without_changing_anything(watched, data_dir):
     assert not list(data_dir.glob("*.csv"))
 
 
+@pytest.mark.parametrize(("symbol", "meant"), [("twin", "TWIN"), ("AAPLX", "AAPL")])
+def test_of_a_symbol_without_contracts_the_one_that_may_be_meant_is_named(
+    watched, group, symbol, meant
+):
+    add(watched, "AAPL")
+    group.fill()
+    for said in (
+        ask(watched, "GET", "/series/candidates", symbol=symbol),
+        add(watched, symbol),
+    ):
+        assert said["candidates"] == []
+        assert said["hint"].startswith(f"did you mean {meant}? Else check the symbol")
+
+
 def test_another_contract_is_chosen_later(watched, data_dir):
     nasdaq, nyse = ask(watched, "GET", "/series/candidates", symbol="TWIN")["candidates"]
     add(watched, "TWIN", con_id=str(nyse["con_id"]))
@@ -176,6 +191,45 @@ def test_another_contract_is_chosen_later(watched, data_dir):
     assert toml(data_dir) == '[TWIN]\nprimary_exchange = "NASDAQ"\n'
     with pytest.raises(InvalidRequest, match="con_id=7: expected one of those of TWIN"):
         change(watched, "TWIN", con_id="7")
+
+
+def test_a_kept_series_keeps_its_contract_until_another_is_set(watched, group, data_dir):
+    nasdaq, nyse = ask(watched, "GET", "/series/candidates", symbol="TWIN")["candidates"]
+    add(watched, "TWIN", con_id=str(nyse["con_id"]))
+    before = toml(data_dir)
+    both = f"kept as the contract with con_id {nyse['con_id']}, and not {nasdaq['con_id']}"
+    for timeframe in ("1d", "1h"):
+        with pytest.raises(ContractConflict, match=both) as caught:
+            add(watched, "TWIN", timeframe, con_id=str(nasdaq["con_id"]))
+        assert f"ktrdr watch set TWIN {timeframe} --con-id" in caught.value.hint
+    assert [one.name for one in data_dir.glob("*.csv")] == ["TWIN_1d.csv"]
+    assert add(watched, "TWIN", con_id=str(nyse["con_id"]))["outcome"] == "watched_already"
+    group.fill()
+    assert add(watched, "TWIN", "1h", con_id=str(nyse["con_id"]))["outcome"] == "added"
+    assert toml(data_dir) == before
+
+
+@pytest.mark.parametrize("timeframe", ["1d", "1h"])
+@pytest.mark.parametrize("how", [{}, {"unchecked": "true"}, {"dry_run": "true"}])
+def test_no_entry_is_needed_to_tell_another_contract(watched, group, data_dir, timeframe, how):
+    add(watched, "AAPL")
+    group.fill()
+    (aapl,) = ask(watched, "GET", "/series/candidates", symbol="AAPL")["candidates"]
+    with pytest.raises(ContractConflict, match=f"con_id {aapl['con_id']}, and not 7:"):
+        add(watched, "AAPL", timeframe, con_id="7", **how)
+    remove(watched, "AAPL")
+    with pytest.raises(ContractConflict, match=f"con_id {aapl['con_id']}, and not 7:"):
+        add(watched, "AAPL", con_id="7", **how)
+    assert [one.name for one in data_dir.glob("*.csv")] == ["AAPL_1d.csv"]
+    assert toml(data_dir) == "[AAPL]\nwatch = {1d = false}\n"
+
+
+def test_a_file_whose_contract_is_ambiguous_takes_the_one_that_is_named(watched, data_dir, put):
+    put("TWIN_1d")
+    nyse = ask(watched, "GET", "/series/candidates", symbol="TWIN")["candidates"][1]
+    said = add(watched, "TWIN", con_id=str(nyse["con_id"]))
+    assert (said["outcome"], said["candidates"]) == ("changed", [nyse])
+    assert toml(data_dir) == '[TWIN]\nprimary_exchange = "NYSE"\n'
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ktrdr.errors import NotConnected, UnknownSeries
+from ktrdr.errors import ContractConflict, NotConnected, UnknownSeries
 from tests.played_peers import CANDIDATE, KEPT
 
 SERIES = "/api/v1/data/series"
@@ -74,6 +74,7 @@ def test_a_series_that_was_kept_already_is_no_new_one(client, peers):
             "unknown_contract",
             "see its name",
         ),
+        (ContractConflict("kept", hint="set it"), 409, "contract_conflict", "set it"),
         (NotConnected("no connection", hint="log in"), 503, "not_connected", "log in"),
     ],
 )

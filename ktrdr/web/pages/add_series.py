@@ -27,7 +27,7 @@ _PATIENCE_S = 20.0
 """How long a page looks contracts up; those that are left are not looked up."""
 _LONGEST = 1000
 
-_READY = ("added", "watched_again", "watched_already")
+_READY = ("added", "changed", "watched_again", "watched_already")
 
 
 @dataclass(frozen=True)
