@@ -110,7 +110,7 @@ class GapFiller:
         return FillRequests(
             fills,
             self._scan.store,
-            lambda: self._health.ownership.check(self._gateway.source),
+            lambda: self._health.check_owner(self._gateway.source),
             self._report.snapshot_now,
             self.note_changed_files,
             self.request_scan,
@@ -120,7 +120,7 @@ class GapFiller:
         return WatchRequests(
             self._scan.store,
             connection,
-            lambda: self._health.ownership.check(self._gateway.source),
+            lambda: self._health.check_owner(self._gateway.source),
             lambda: self.published.store,
             self.note_changed_files,
             self._gateway.clocks.now,

@@ -15,7 +15,7 @@ log = logging.getLogger("gap-filler")
 
 
 class StoreHealth:
-    """The health of one store. For the stepping thread."""
+    """The health of one store. For the stepping thread, but for `check_owner`."""
 
     def __init__(self, store: BarStore, *, is_live_folder: bool) -> None:
         """`is_live_folder`: as that of `Ownership`."""
@@ -34,6 +34,14 @@ class StoreHealth:
     def may_refuse(self) -> bool:
         """The store has refused a write lately, or may refuse the next one."""
         return self._probe.may_refuse or self.trouble is not None
+
+    def check_owner(self, source: str) -> None:
+        """StoreGone, WrongSource: nothing of this gateway may be written there. For any thread.
+
+        What is made while the store's disk is not mounted would be in its place.
+        """
+        self._probe.check_present()
+        self.ownership.check(source)
 
     def check_folder(self) -> None:
         """StoreUnwritable: its folder is missing, or is not the same as before."""

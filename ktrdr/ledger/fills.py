@@ -137,7 +137,8 @@ class FillRecords:
         except (DatabaseError, OSError) as error:
             raise StoreUnwritable(
                 f"{self._path.name} cannot be written: {error}; nothing was changed",
-                hint=f"see who uses {self._path}, and whether its disk is full, then try again",
+                hint=f"see whether the disk with {self._path} is full or read-only, and who else "
+                "uses it, then try again",
             ) from error
 
     def _refuse_remains(self) -> None:

@@ -17,7 +17,7 @@ from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, wr
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_text import HEADER, Rows
 from ktrdr.store.entries import read_entries
-from ktrdr.store.file_errors import unwritable
+from ktrdr.store.file_errors import BY_ITSELF, TRY_AGAIN, unwritable
 from ktrdr.store.file_key import FileKey, key_of
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import FileContents, Scan
@@ -172,7 +172,7 @@ class CsvStore:
     def create(self, series: Series) -> None:
         """Create an empty series, unless there is one."""
         path = self.path(series)
-        with _reported(path), contextlib.suppress(FileExistsError):
+        with _reported(path, TRY_AGAIN), contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(path, f"{HEADER}\n".encode())
 
@@ -240,7 +240,7 @@ class CsvStore:
         MalformedFile: there is no such line.
         """
         path = self.staging.path(series)
-        with _reported(path), contextlib.suppress(FileExistsError):
+        with _reported(path, TRY_AGAIN), contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._open(series) as file:
                 write_new(path, file.header)
@@ -304,14 +304,14 @@ class CsvStore:
 
 
 @contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
+def _reported(path: Path, then: str = BY_ITSELF) -> Iterator[None]:
     """Translate errors of the file system, except FileNotFoundError."""
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(path, error, then) from error
 
 
 def _known_from(first: int | None, since: int) -> int:

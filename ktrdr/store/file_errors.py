@@ -9,9 +9,9 @@ from ktrdr.errors import StoreUnwritable
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _HINTS = {
-    errno.ENOSPC: "free space on its disk; it goes on by itself then",
-    errno.EDQUOT: "free space, or have the quota raised; it goes on by itself then",
-    errno.EROFS: "mount its disk so that it can be written to; it goes on by itself then",
+    errno.ENOSPC: "free space on its disk",
+    errno.EDQUOT: "free space, or have the quota raised",
+    errno.EROFS: "mount its disk so that it can be written to",
     errno.EACCES: "let the user that runs the programs read and write it (chown, chmod)",
     errno.EPERM: "let the user that runs the programs read and write it (chown, chmod, chattr)",
     errno.ELOOP: "it is a link that leads back to itself: remove it",
@@ -24,6 +24,8 @@ _HINTS = {
     errno.EMFILE: "let the programs have more open files (ulimit -n)",
     errno.ENFILE: "let the machine have more open files (sysctl fs.file-max)",
 }
+BY_ITSELF, TRY_AGAIN = "it goes on by itself then", "then try again"
+"""What comes after the disk has room again: for bars, and for what a person has requested."""
 _HINT = "see whether it can be read and written by hand; it is tried again"
 
 
@@ -32,11 +34,12 @@ def is_of_the_disk(error: OSError) -> bool:
     return error.errno in _OF_THE_DISK
 
 
-def hint_for(error: OSError) -> str:
+def hint_for(error: OSError, then: str = BY_ITSELF) -> str:
     """What a person can do about the error; never empty."""
-    return _HINTS.get(error.errno or 0, _HINT)
+    hint = _HINTS.get(error.errno or 0, _HINT)
+    return f"{hint}; {then}" if is_of_the_disk(error) else hint
 
 
-def unwritable(what: object, error: OSError) -> StoreUnwritable:
+def unwritable(what: object, error: OSError, then: str = BY_ITSELF) -> StoreUnwritable:
     """The file system refused `what`, such as a file's name or path."""
-    return StoreUnwritable(f"{what}: {error.strerror or error}", hint=hint_for(error))
+    return StoreUnwritable(f"{what}: {error.strerror or error}", hint=hint_for(error, then))

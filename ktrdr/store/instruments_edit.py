@@ -21,7 +21,7 @@ from tomlkit.items import Table
 from ktrdr.errors import Misconfigured, StoreUnwritable
 from ktrdr.market.instruments import instrument_of_entry, read_tables
 from ktrdr.store.atomic_write import take_after, write_whole
-from ktrdr.store.file_errors import hint_for
+from ktrdr.store.file_errors import TRY_AGAIN, hint_for
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
 
 _ATTEMPTS = 5
@@ -69,7 +69,7 @@ def change_entry(
                     return True
             except OSError as error:
                 cannot = f"{INSTRUMENTS} cannot be written: {error.strerror or error}"
-                raise StoreUnwritable(cannot, hint=hint_for(error)) from error
+                raise StoreUnwritable(cannot, hint=hint_for(error, TRY_AGAIN)) from error
     raise StoreUnwritable(
         f"{INSTRUMENTS} is being changed by somebody else; nothing was written",
         hint="save it in the editor, then try again",

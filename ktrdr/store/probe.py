@@ -81,11 +81,18 @@ class StoreProbe:
 
     def check_folder(self) -> None:
         """StoreGone: the folder is missing, or is not the same as before. Notes `may_refuse`."""
+        found = self.check_present()
+        if found is not None:
+            self._known, self._was_owned = found
+            self._look()
+
+    def check_present(self) -> tuple[tuple[int, int], bool] | None:
+        """The same for any thread: notes nothing. Which folder it is, and whether it is ours."""
         try:
             found = self._folder.stat()
         except OSError as error:
             if self._known is None and isinstance(error, FileNotFoundError):
-                return
+                return None
             raise self._gone(error.strerror or str(error)) from error
         known = (found.st_dev, found.st_ino)
         is_owned = (self._folder / METADATA_DIR).is_dir()
@@ -93,8 +100,7 @@ class StoreProbe:
             _refuse_other(self._folder / METADATA_DIR)
         if self._known not in (None, known) and self._was_owned and not is_owned:
             raise self._gone("it is another folder than before")
-        self._known, self._was_owned = known, is_owned
-        self._look()
+        return known, is_owned
 
     def _look(self) -> None:
         """Notice at little cost that the disk is full, read-only or not writable."""

@@ -1,6 +1,7 @@
 """The watch list: series are added, removed and changed at the gap filler's socket."""
 
 import asyncio
+import contextlib
 import json
 import threading
 
@@ -13,6 +14,8 @@ from ktrdr.errors import (
     NotConnected,
     NotEntitled,
     PeerDown,
+    StoreGone,
+    StoreUnwritable,
     UnknownSeries,
     WrongSource,
 )
@@ -20,6 +23,7 @@ from ktrdr.gap_filler.routes import routes
 from ktrdr.market.instruments import instrument_for
 from tests.fake_connection import HEADER, coverage_of, utc
 from tests.fake_connection import fill as run
+from tests.store.test_probe import mounted, needs_root
 
 
 @pytest.fixture
@@ -305,6 +309,50 @@ def test_requests_at_once_make_one_file_and_keep_each_day(filler, data_dir):
     assert sorted(outcomes) == ["added"] + 7 * ["watched_already"]
     assert (data_dir / "MSFT_1d.csv").read_text() == HEADER
     assert all(f"[S{number}]" in toml(data_dir) for number in range(8))
+
+
+# A store that cannot be written to.
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_nothing_is_made_in_the_place_of_a_folder_that_has_gone(filler, data_dir, is_replaced):
+    data_dir.rename(data_dir.with_name("away"))
+    if is_replaced:  # as by the folder that its disk was mounted on
+        data_dir.mkdir()
+    named = {"symbol": "AAPL", "timeframe": "1d"}
+    for act in (
+        lambda: add(filler, "MSFT", unchecked="true"),
+        lambda: add(filler, "AAPL", "1h"),
+        lambda: remove(filler, "AAPL"),
+        lambda: change(filler, "AAPL", since="2020"),
+        lambda: ask(filler, "POST", "/fill", **named, **{"from": "2020-01-01"}),
+    ):
+        with pytest.raises(StoreGone, match=f"the folder {data_dir} has gone"):
+            act()
+    assert data_dir.exists() == is_replaced
+    assert not is_replaced or list(data_dir.iterdir()) == []
+
+
+@needs_root
+def test_what_a_full_disk_refuses_a_person_is_to_be_requested_again(make_filler, put, data_dir):
+    with mounted(data_dir, "size=512k"):
+        put("AAPL_1d")
+        filler = make_filler()
+        run(filler)
+        with contextlib.suppress(OSError), (data_dir / "other").open("wb", buffering=0) as other:
+            while other.write(bytes(4096)):
+                pass
+        for act in (
+            lambda: add(filler, "MSFT", unchecked="true"),
+            lambda: remove(filler, "AAPL"),
+            lambda: ask(
+                filler, "POST", "/fill", symbol="AAPL", timeframe="1d", **{"from": "2020-01-01"}
+            ),
+        ):
+            with pytest.raises(StoreUnwritable) as caught:
+                act()
+            assert caught.value.hint.endswith("then try again")
+        assert [one.name for one in data_dir.glob("*.csv")] == ["AAPL_1d.csv"]
 
 
 # Removing.
