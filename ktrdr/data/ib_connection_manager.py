@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from ktrdr.config.running_group import settings_to_run_with
 from ktrdr.config.settings import Settings
 from ktrdr.errors import AlreadyRunning, StoreUnwritable
+from ktrdr.ib import port_probe
 from ktrdr.ib.client import LIBRARY
 from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_facts import ContractFacts
@@ -29,6 +30,7 @@ from ktrdr.ib.contract_sessions import ContractSessions
 from ktrdr.ib.dispatcher import Requests
 from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.loop_thread import LoopThread
+from ktrdr.ib.port_state import PortState
 from ktrdr.ib.trial_requests import TRIAL_S, send_trial_requests
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.codec import to_json, to_text
@@ -58,6 +60,8 @@ log = logging.getLogger("ib-connection")  # as a program it has another name
 T = TypeVar("T")
 
 _SLICES, _SPANS_SHOWN = 288, 200
+_SIMULATOR_S, _POLL_S = 5.0, 0.1
+"""How long a simulated gateway may take to listen after its start, and how often that is tested."""
 
 
 def _utc_now() -> datetime:
@@ -380,6 +384,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     It exits with the error that ended the connection, so that it is restarted.
     """
     logging.getLogger(LIBRARY).setLevel(logging.CRITICAL)  # our log reports its errors
+    if settings.is_simulated:
+        _await_simulator(settings, stop)
     manager = get_connection_manager(settings, _history(settings))
     try:
         with serving(LocalServer(settings.connection_socket, routes(manager))):
@@ -389,6 +395,16 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         manager.stop()
     if manager.broken is not None:
         raise manager.broken
+
+
+def _await_simulator(settings: Settings, stop: threading.Event) -> None:
+    """Let the simulated gateway begin to listen, which is started at the same moment as this."""
+    host, port = settings.gateway_host, settings.gateway_port
+    until = time.monotonic() + _SIMULATOR_S
+    while time.monotonic() < until and not stop.is_set():
+        if asyncio.run(port_probe.probe(host, port, _SIMULATOR_S)).state is not PortState.CLOSED:
+            return
+        stop.wait(_POLL_S)
 
 
 def _history(settings: Settings) -> ConnectionHistory | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = "port-forward.json"
+_STARTING_S = 15.0
+"""A gateway may be started at the same moment as the forwarder: that long it is not missing."""
 STALE_S = 15.0
 """A report that is older is ignored: a running forwarder writes one every second."""
 
@@ -59,6 +61,11 @@ class Report:
         """Where connections are accepted and from whom, in words."""
         places = (f"{one.name} ({one.whom})" for one in self.listening if not one.trouble)
         return ", ".join(places) or "nowhere"
+
+    @property
+    def misses_gateway(self) -> bool:
+        """The gateway cannot be reached, and not only because both have just been started."""
+        return self.gateway == "not_reached" and self.time - self.started > _STARTING_S
 
     @property
     def troubles(self) -> tuple[str, ...]:

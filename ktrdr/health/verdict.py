@@ -229,7 +229,7 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
 
 def _of_forwarding(report: Report | None, *, is_connected: bool) -> Iterator[Concern]:
     """The forwarder's gateway is away while ours is not: containers are to use another one."""
-    if report is not None and report.gateway == "not_reached" and is_connected:
+    if report is not None and report.misses_gateway and is_connected:
         yield Concern(
             f"port-forward cannot reach {report.target}",
             report.gateway_why,

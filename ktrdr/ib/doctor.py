@@ -92,6 +92,6 @@ def _troubles(status: report.Report) -> tuple[str, ...]:
     """Problems that keep containers from the gateway, a line each."""
     full = (f"it accepts no more connections: {line}" for line in status.full)
     troubles = (*status.troubles, *full)
-    if status.gateway != "not_reached":
+    if not status.misses_gateway:
         return troubles
     return (*troubles, f"{status.target} behind it cannot be reached: {status.gateway_why}")

@@ -15,19 +15,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
+from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes, serve
 from ktrdr.errors import (
     AlreadyRunning,
     CompetingSession,
     InvalidRequest,
     NotConnected,
     NotEntitled,
+    PeerDown,
     RequestFailed,
     TimedOut,
     UnknownContract,
 )
 from ktrdr.ib.history import ConnectionHistory
 from ktrdr.ipc.client import LocalClient
+from ktrdr.ipc.messages import ConnectionStatus
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import instrument_for, read_instruments
@@ -1205,3 +1207,45 @@ def test_another_account_is_live(connect, wait_for):
         manager = connect(1, ib_host="127.0.0.1", ib_port=gateway.port)
         wait_for(lambda: manager.is_connected)
         assert manager.status().gateway == "live"
+
+
+def test_a_simulated_gateway_that_starts_at_the_same_time_is_no_failed_attempt(
+    make_settings, wait_for
+):
+    settings = make_settings(ktrdr_sim_port=free_port(), ktrdr_ib_heartbeat_s=1)
+    stop, client = threading.Event(), LocalClient(settings.connection_socket, "ib-connection")
+    program = threading.Thread(target=serve, args=(settings, stop))
+    program.start()
+    stop.wait(1)  # so much later does it listen
+    try:
+        with running_gateway(port=settings.ktrdr_sim_port):
+
+            def is_connected():
+                with contextlib.suppress(PeerDown):
+                    return client.request(ConnectionStatus, "GET", "/status").connected
+                return False
+
+            wait_for(is_connected)
+            status = client.request(ConnectionStatus, "GET", "/status")
+            assert (status.connection_attempts, status.failed_attempts) == (1, 0)
+    finally:
+        stop.set()
+        program.join()
+
+
+def test_a_simulated_gateway_that_does_not_start_is_a_failed_attempt(make_settings, wait_for):
+    settings = make_settings(ktrdr_sim_port=free_port())
+    stop, client = threading.Event(), LocalClient(settings.connection_socket, "ib-connection")
+    program = threading.Thread(target=serve, args=(settings, stop))
+    program.start()
+    try:
+
+        def has_failed():
+            with contextlib.suppress(PeerDown):
+                return client.request(ConnectionStatus, "GET", "/status").failed_attempts
+            return 0
+
+        wait_for(has_failed)
+    finally:
+        stop.set()
+        program.join()

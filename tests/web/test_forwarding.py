@@ -113,6 +113,18 @@ def test_a_gateway_of_its_own_that_is_gone_is_a_concern_while_ours_is_there(
     assert any("cannot reach 10.1.1.1:4001" in one["what"] for one in received["needs_person"])
 
 
+@pytest.mark.parametrize(("age_s", "is_missing"), [(5, False), (20, True)])
+@pytest.mark.usefixtures("peers", "runs")
+def test_a_gateway_that_is_started_at_the_same_time_is_no_concern_yet(
+    client, run_dir, forwarding, age_s, is_missing
+):
+    gone = replace(forwarding, gateway="not_reached", gateway_why="refused")
+    report.write(run_dir, replace(gone, started=gone.time - age_s))
+    needs = client.get(SYSTEM).json["needs_person"]
+    assert any("cannot reach" in one["what"] for one in needs) == is_missing
+    assert ("cannot be reached" in client.get("/programs").text) == is_missing
+
+
 @pytest.mark.usefixtures("peers", "runs")
 def test_text_of_its_report_is_no_markup(client, run_dir, forwarding):
     report.write(run_dir, replace(forwarding, last_error="<script>alert(1)</script>"))
