@@ -21,6 +21,10 @@ _ROOMY_BYTES = 16 * 2**20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LEDGER_HINT = "see who else has .ktrdr/ledger.sqlite open, and that it may be written to"
 _REFUSED = ("this user may not write to {}", "{1}")
+_OUT_OF_FILES = (
+    "the disk with {} can hold no more files, whatever is free",
+    "remove files that are not needed, see: df -i {}; it goes on by itself",
+)
 _WORDS = {
     errno.ENOSPC: ("the disk with {} is full", "free some space; it goes on by itself"),
     errno.EDQUOT: (
@@ -64,12 +68,7 @@ class StoreProbe:
     @property
     def room(self) -> Room | None:
         """The room now; None: unknown."""
-        try:
-            found = os.statvfs(self._folder)
-        except OSError:
-            return None
-        is_out = found.f_files > 0 and found.f_favail == 0
-        return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, is_out)
+        return _room(self._folder)
 
     def refused(self, error: BaseException) -> None:
         """Note that the disk refused a write; a full disk counts as full until more is free."""
@@ -136,6 +135,21 @@ class StoreProbe:
         )
 
 
+def _room(folder: Path) -> Room | None:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    is_out = found.f_files > 0 and found.f_favail == 0
+    return Room(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize, is_out)
+
+
+def _is_out_of_files(folder: Path) -> bool:
+    """There is room for bytes, and none for another file."""
+    room = _room(folder)
+    return room is not None and room.is_out_of_files and room.free >= _PROBE_BYTES
+
+
 def _refuse_other(metadata: Path) -> None:
     """StoreUnwritable: ktrdr's own folder is something else, such as a link."""
     if metadata.is_symlink():
@@ -153,7 +167,8 @@ def explained(error: BaseException, folder: Path) -> StoreUnwritable:
     """An error of the disk in words, with what to do about it."""
     number = _number_of(error)
     if number in _WORDS:
-        words, hint = _WORDS[number]
+        is_out_of_files = number == errno.ENOSPC and _is_out_of_files(folder)
+        words, hint = _OUT_OF_FILES if is_out_of_files else _WORDS[number]
         return StoreUnwritable(words.format(folder), hint=hint.format(folder, _permit(folder)))
     hint = f"look at its disk: df -h {folder}; it goes on by itself"
     if isinstance(error, DatabaseError) and is_damage(error):

@@ -185,8 +185,9 @@ def test_a_disk_without_room_for_another_file_is_well_again_when_some_are_gone(f
             for number in range(99):
                 (folder / str(number)).touch()
                 made.append(folder / str(number))
-        with pytest.raises(StoreUnwritable, match="is full"):
+        with pytest.raises(StoreUnwritable, match="can hold no more files") as caught:
             probe.check()
+        assert f"df -i {folder}" in caught.value.hint
         for path in made:
             path.unlink()
         probe.check()

@@ -368,3 +368,11 @@ def test_a_large_series_is_not_read_before_it_is_sent(client, settings):
     assert len(first) < 70_000
     assert len(first) + sum(map(len, parts)) == path.stat().st_size
     answer.close()
+
+
+def test_of_a_store_that_is_not_mounted_no_series_is_said_to_be_missing(client, store):
+    store.rename(store.with_name("away"))
+    answer = client.get("/api/v1/data/AAPL/1m")
+    assert (answer.status_code, answer.json["outcome"]) == (503, "store_unwritable")
+    assert answer.json["reason"] == f"the store's folder {store} is not there"
+    assert "mount its disk" in answer.json["hint"]
