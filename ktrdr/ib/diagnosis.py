@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from ktrdr.errors import CompetingSession, NotConnected, PeerDown
 from ktrdr.ib.port_state import RESET, PortProbe, PortState
@@ -42,6 +42,8 @@ class Facts:
     """The addresses on which this machine's port-forward listens; empty: it does not run."""
     forwarding_troubles: tuple[str, ...]
     """Where it fails to listen, and why; or that it is full, or cannot reach the gateway."""
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """Program that does not run → what starts it, where that is known."""
 
     @property
     def where(self) -> str:
@@ -63,7 +65,8 @@ def diagnose(facts: Facts) -> list[Finding]:
     """All findings from the facts, those that block data first; never empty."""
     status, trial = facts.status, facts.trial
     if status is None:
-        silent = Finding(f"no status from ib-connection: {facts.why_silent}", _RESTART)
+        step = facts.steps.get("ib-connection") or _RESTART
+        silent = Finding(f"no status from ib-connection: {facts.why_silent}", step)
         return [silent, *_of_the_port(facts), *_of_the_forwarder(facts)]
     found = [
         *([_awaited(status)] if status.expected else _of_the_port(facts)),
@@ -133,7 +136,7 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
 def _closed(facts: Facts) -> Finding:
     """The port refuses connections, or its host is unknown."""
     if facts.is_simulated:
-        step = ".venv/bin/supervisorctl start gateway-sim"
+        step = facts.steps.get("gateway-sim") or ".venv/bin/supervisorctl restart gateway-sim"
         return Finding(f"no simulated gateway at {facts.where}", step)
     if facts.is_forwarded:
         return Finding(

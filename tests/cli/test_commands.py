@@ -120,6 +120,13 @@ def test_with_nothing_running_status_says_so_and_fails(ktrdr):
     assert result.output.count("next: ./scripts/up") == 4
 
 
+def test_with_nothing_running_the_doctor_names_what_starts_the_group_and_nothing_else(ktrdr):
+    result = ktrdr("doctor")
+    assert result.exit_code == 3
+    steps = {line for line in result.output.splitlines() if "next: " in line}
+    assert steps == {"  next: ./scripts/up"}
+
+
 @pytest.mark.usefixtures("gap_filler", "others")
 def test_status_tells_that_all_is_well(ktrdr, connection):
     with connection(CONNECTED):

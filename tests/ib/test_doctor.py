@@ -130,7 +130,7 @@ def test_the_port_is_closed(group, wait_for):
 def test_the_simulated_gateway_is_not_there(group, wait_for):
     manager = group(free_port())
     wait_for(lambda: manager.status().failed_attempts)
-    says("✗ no simulated gateway", "supervisorctl start gateway-sim")
+    says("✗ no simulated gateway", "supervisorctl restart gateway-sim")
 
 
 def test_the_port_is_open_and_mute(group, gateway, wait_for):
@@ -370,7 +370,7 @@ def test_a_restart_at_its_hour_is_named_and_not_called_well(group, gateway, wait
 
 def test_the_program_itself_is_down(group, gateway):
     group(gateway.port, runs=False)
-    says("no status from ib-connection", "supervisorctl restart ib-connection", code=3)
+    says("no status from ib-connection", "./scripts/up", code=3)
 
 
 def test_the_program_is_of_another_version(group, gateway, make_settings):
@@ -379,7 +379,9 @@ def test_the_program_is_of_another_version(group, gateway, make_settings):
 
     group(gateway.port, runs=False)
     paths = {("GET", "/status"): responds, ("POST", "/trial"): responds}
-    with serving(LocalServer(make_settings().connection_socket, paths)):
+    made = make_settings()
+    server = serving(LocalServer(made.connection_socket, paths))
+    with server, pretended(made.run_dir, "ib-connection"):
         says(
             "✗ no status from ib-connection: ",
             "cannot be read (connected: Field required)",
