@@ -265,7 +265,7 @@ def served(
 @contextlib.contextmanager
 def pretended(run_dir: Path, *names: str) -> Iterator[None]:
     """Programs that seem to run: their pid files, and a process with their names."""
-    words = ["ktrdr.sim", "ktrdr.web", "ktrdr.forwarder"]
+    words = ["ktrdr.sim", "ktrdr.web", "ktrdr.forwarder", "ktrdr.data.ib_connection_manager"]
     with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=PIPE) as process:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in names:

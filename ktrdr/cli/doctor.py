@@ -26,8 +26,9 @@ def doctor(*, as_json: AsJson = False) -> None:
     settings = settings_of_group()
     facts = gather_facts(settings)
     found = check_group(settings)
-    stopped = {name: one.next_step for name, one in found.services.items() if not one.healthy}
-    facts = replace(facts, steps=stopped)
+    services = found.services.items()
+    alone = {name: one.next_step for name, one in services if not one.program.is_supervised}
+    facts = replace(facts, steps={name: step for name, step in alone.items() if step})
     if facts.status and found.gap_filler.content is not None:
         with_series = replace(facts.status, refused=())  # each is listed with its series
         facts = replace(facts, status=with_series)

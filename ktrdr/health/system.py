@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ktrdr.config.settings import Settings
+from ktrdr.config.settings import ROOT, Settings
 from ktrdr.forwarder import report
 from ktrdr.health.latest import Latest
+from ktrdr.health.own_folders import full_folders
 from ktrdr.health.peers import Answer, Peers
 from ktrdr.health.programs import Programs
 from ktrdr.health.services import Service, services
@@ -18,6 +19,7 @@ from ktrdr.health.verdict import Verdict, judge
 from ktrdr.ipc.messages import ConnectionStatus, FillList, FillStatus, GapFillerStatus, SeriesStatus
 
 _FRESH_S = 0.5
+_LOGS = ROOT / "var/log"
 _WORKERS = 6
 
 
@@ -62,7 +64,8 @@ class System:
             is_simulated=self.settings.is_simulated,
             forwarding=forwarding,
         )
-        verdict = judge(found, connection, gap_filler, self.settings, now, forwarding)
+        full = [*map(str, full_folders((self.settings.run_dir, _LOGS), self.settings.data_dir))]
+        verdict = judge(found, connection, gap_filler, self.settings, now, forwarding, full)
         return Snapshot(now, connection, gap_filler, found, verdict, forwarding)
 
     def control(self, program: str, action: str) -> None:

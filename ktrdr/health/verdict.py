@@ -5,7 +5,7 @@ It is healthy only if every part is. Page, API, metrics, command line and exit c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -158,10 +158,14 @@ def judge(
     settings: Settings,
     now: datetime,
     forwarding: Report | None = None,
+    full: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict on everything known. `found`: the programs; `now` is in UTC."""
+    """The verdict on everything known. `found`: the programs; `now` is in UTC.
+
+    `full`: folders of the programs, not of the store, whose disks are full.
+    """
     status, filler = connection.content, gap_filler.content
-    concerns = [*_of_programs(found), *_of_sources(settings, status, filler)]
+    concerns = [*_of_programs(found), *_of_sources(settings, status, filler), *_of_folders(full)]
     if filler is not None:
         concerns += _of_store(filler, is_connected=status is not None and status.connected)
         concerns += [
@@ -171,7 +175,9 @@ def judge(
             *_of_jump(filler),
         ]
     if status is not None:
-        concerns += [*_of_connection(status, settings, now), *_of_clock(status), *_of_texts(status)]
+        simulator = found.get("gateway-sim") if settings.is_simulated else None
+        concerns += _of_connection(status, settings, now, simulator)
+        concerns += [*_of_clock(status), *_of_texts(status)]
         concerns += _of_forwarding(forwarding, is_connected=status.connected)
     if filler is not None:
         concerns += _of_series(filler)
@@ -224,6 +230,17 @@ def _of_programs(found: Mapping[str, Service]) -> Iterator[Concern]:
             is_fault=not is_starting and (is_vital or not service.program.runs),
             about="program",
             kind=f"program:{name}",
+        )
+
+
+def _of_folders(full: Sequence[str]) -> Iterator[Concern]:
+    for folder in full:
+        yield Concern(
+            f"the disk with {folder} is full",
+            consequence="logs are lost, and a program may not start again",
+            next_step=f"free some space, see: df -h {folder}",
+            about="program",
+            kind=f"folder_full:{folder}",
         )
 
 
@@ -363,7 +380,7 @@ def _is_tight(status: GapFillerStatus) -> bool:
 
 
 def _of_connection(
-    status: ConnectionStatus, settings: Settings, now: datetime
+    status: ConnectionStatus, settings: Settings, now: datetime, simulator: Service | None
 ) -> Iterator[Concern]:
     if status.connected:
         if is_stale(status, settings, now):
@@ -382,11 +399,14 @@ def _of_connection(
     error = status.last_error
     lost = "connected, but no data come from" if status.state in ANSWERING else "not connected to"
     hint = error.hint if error else ""
+    is_starting = simulator is not None and simulator.status == STARTING
+    if simulator is not None and not simulator.healthy:
+        hint = simulator.next_step  # what the program itself needs
     yield Concern(
         f"{lost} the {status.gateway} gateway ({status.state.replace('_', ' ')})",
         error.message if error else "",
         "nothing new can be requested",
-        "" if status.state in _PASSING else hint or ".venv/bin/ktrdr doctor",
+        "" if status.state in _PASSING or is_starting else hint or ".venv/bin/ktrdr doctor",
         stops=True,
         kind=AWAY,
     )

@@ -37,7 +37,7 @@ def complete(idle):
 def verdict(settings, well, complete):
     """The judgement on a group in which all is well, but for what is given."""
 
-    def make(*, connection=well, filler=complete, live=False, **statuses):
+    def make(*, connection=well, filler=complete, live=False, full=(), **statuses):
         programs = {
             name: Program(name, statuses.get(name.replace("-", "_"), "RUNNING"), ever_started=True)
             for name in NAMES
@@ -45,9 +45,31 @@ def verdict(settings, well, complete):
         answers = [one if isinstance(one, Answer) else Answer(one) for one in (connection, filler)]
         found = services(programs, *answers, is_simulated=settings.is_simulated)
         given = settings.model_copy(update={"ib_host": "127.0.0.1"}) if live else settings
-        return judge(found, *answers, given, NOW)
+        return judge(found, *answers, given, NOW, full=full)
 
     return make
+
+
+def test_a_full_disk_of_the_programs_is_a_problem_while_bars_can_be_stored(verdict):
+    found = verdict(full=["/var/run/ktrdr"])
+    assert found.health == "degraded"
+    assert found.summary.startswith("The disk with /var/run/ktrdr is full; ")
+    assert found.obstacles == ()
+    (one,) = found.needs_person
+    assert (one.consequence, one.next_step) == (
+        "logs are lost, and a program may not start again",
+        "free some space, see: df -h /var/run/ktrdr",
+    )
+
+
+@pytest.mark.parametrize("state", ["STOPPED", "BACKOFF", "STARTING"])
+def test_without_the_simulated_gateway_both_problems_have_one_next_step(verdict, well, state):
+    found = verdict(
+        connection=lost(well, "waiting", hint="is IB Gateway running?"), gateway_sim=state
+    )
+    steps = {one.next_step for one in found.concerns}
+    assert len(steps) == 1
+    assert "IB Gateway" not in steps.pop()
 
 
 def lost(well, state, *, hint="", **more):
