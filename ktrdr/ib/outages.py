@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from itertools import groupby
 
@@ -83,11 +84,20 @@ def _outage(
 def _expected_kind(states: Sequence[StateSpan], restart: Restart | None, *, logs_out: bool) -> str:
     """The kind of the usual absence that these states fit; empty: none."""
     names = {span.state for span in states}
-    if names <= set(LINKED) or NOT_RUNNING in names:
+    if names <= {*LINKED, NOT_RUNNING} or not _is_the_gateways(names, states):
         return ""
     logs_out = logs_out and State.LOGGED_OUT in names
     away = absence(restart, logs_out=logs_out, lost_at=states[0].start, now=states[-1].end)
     return away.kind if away else ""
+
+
+def _is_the_gateways(names: AbstractSet[str], states: Sequence[StateSpan]) -> bool:
+    """The gateway was away for most of the time in which there were no data.
+
+    The program may have been restarted meanwhile; that it only had to connect again is no absence.
+    """
+    was_refused = not names.isdisjoint({State.WAITING, State.LOGGED_OUT})
+    return NOT_RUNNING not in names or (was_refused and _cause(states) != _BY_STATE[NOT_RUNNING])
 
 
 def _cause(states: Sequence[StateSpan]) -> str:

@@ -108,6 +108,28 @@ def test_one_that_took_too_long_is_no_usual_restart():
     assert (found.cause, found.expected_kind) == ("connection refused", "")
 
 
+def test_a_restart_of_the_program_within_the_expected_one_leaves_it_expected():
+    """As the status says, which a new run reckons from the last data as well."""
+    states = ((60, "connected"), (2, NOT_RUNNING), (1, "connecting", "start"))
+    (found,) = rows(
+        *states, (70, "waiting", REFUSED), restart=NIGHTLY, begin=new_york("2026-11-24 23:44:30")
+    )
+    assert (found.cause, found.expected_kind, found.end) == ("restart", "restart", None)
+
+
+@pytest.mark.parametrize(
+    ("states", "cause"),
+    [
+        (((300, NOT_RUNNING), (5, "waiting", REFUSED)), "ib-connection was not running"),
+        (((2, NOT_RUNNING), (8, "connecting", "start")), "ib-connection was starting"),
+    ],
+)
+def test_a_program_that_did_not_run_at_the_hour_of_the_restart_is_no_restart(states, cause):
+    begin = new_york("2026-11-24 23:44:30")
+    (found,) = rows((60, "connected"), *states, (9, "connected"), restart=NIGHTLY, begin=begin)
+    assert (found.cause, found.expected_kind) == (cause, "")
+
+
 def test_a_farm_that_breaks_at_the_hour_of_the_restart_is_none():
     states = ((60, "connected"), (90, "history_down", NO_HISTORY), (9, "connected"))
     (found,) = rows(*states, restart=NIGHTLY, begin=new_york("2026-11-24 23:44:30"))

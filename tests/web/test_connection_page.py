@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from html import unescape
 
@@ -111,6 +112,24 @@ def test_each_day_of_the_strip_can_be_focused_and_leads_to_its_diary(client, pee
     assert restart.strip() == 'href="#d-2026-11-02"'
     assert 'id="d-2026-11-02"' in html
     assert "Mon 02 Nov (UTC): 04:45:00 expected restart" in unescape(html)
+
+
+def test_the_diary_is_of_the_state_that_the_connection_is_in(client, peers, wait_for):
+    """Not of twenty seconds before, when another outage lasted."""
+    assert "the history farm ushmds was broken, ongoing" in client.get("/connection").text
+    since = "2026-11-19T22:00:00+00:00"
+    peers.connection = replace(
+        peers.connection,
+        state="waiting",
+        connected=False,
+        no_data_since=datetime.fromisoformat(since),
+    )
+    lost = {"start": since, "end": None, "cause": "connection refused", "worst": "waiting"}
+    peers.history |= {"outages": [lost]}
+    wait_for(lambda: "not connected (waiting)" in client.get("/connection").text)
+    html = client.get("/connection").text
+    assert "connection refused, ongoing" in html
+    assert "was broken, ongoing" not in html
 
 
 @pytest.mark.usefixtures("peers")
