@@ -88,13 +88,24 @@ class Peers:
             days: _latest(partial(self._fetch_history, days), _HISTORY_FRESH_S)
             for days in HISTORY_DAYS
         }
+        self._history_of: tuple[str, datetime | None] | None = None
+        """The state of the connection, and since when it has no data, that the histories end in."""
 
     def connection(self) -> Answer[ConnectionStatus]:
         """The state of the connection to IB."""
         return self._connection_status.get()
 
     def history(self, days: int) -> Answer[ConnectionHistory]:
-        """The connection's history of the last `days`, one of HISTORY_DAYS."""
+        """The connection's history of the last `days`, one of HISTORY_DAYS.
+
+        It is never that of another state than the connection is in.
+        """
+        status = self.connection().content
+        state = (status.state, status.no_data_since) if status else None
+        if state != self._history_of:
+            self._history_of = state
+            for history in self._histories.values():
+                history.forget()
         return self._histories[days].get()
 
     def reconnect(self) -> None:
