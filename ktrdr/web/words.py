@@ -65,6 +65,13 @@ def moment(when: datetime | None, *, never: str = "never", zone: str | None = No
     return _time(when, absolute(when), Markup(), zone)
 
 
+def due(when: datetime | None, *, never: str, then: str = "due", zone: str | None = None) -> Markup:
+    """A `<time>` to come, as by `moment`; with JavaScript it shows `then` once it has come."""
+    if when is None:
+        return moment(None, never=never)
+    return _time(when, absolute(when), Markup(' data-due="{}"').format(then), zone)
+
+
 def clock(when: datetime) -> Markup:
     """A `<time>` that shows the day and the time of day, never the distance."""
     return _time(when, f"{when.astimezone(UTC):%a %d %b, %H:%M} UTC", Markup(" data-clock"), None)

@@ -95,6 +95,17 @@ def test_a_program_that_stops_is_named_until_it_is_back(group, open_page):
     expect(needed).to_be_hidden()
 
 
+@pytest.mark.usefixtures("group")
+def test_what_is_to_come_is_never_said_to_be_past(open_page):
+    page = open_page("/fills")
+    next_scan = page.locator("dt:text-is('Next scan') + dd time")
+    last_scan = page.locator("dt:text-is('Last scan') + dd time")
+    page.clock.install()
+    page.clock.fast_forward("01:00:00")
+    expect(last_scan).to_contain_text("h ago")
+    expect(next_scan).to_have_text("due")
+
+
 def test_a_page_that_goes_blind_says_so(group, open_page):
     page = open_page()
     group.end("status-app")

@@ -50,6 +50,14 @@ def test_nothing_of_nothing_is_no_percentage():
     assert words.percent(0, 0) == "–"
 
 
+def test_a_time_to_come_has_the_words_for_when_it_has_come():
+    when = datetime(2026, 11, 20, 14, 29, 30, tzinfo=UTC)
+    assert words.due(when, never="not planned") == (
+        '<time datetime="2026-11-20T14:29:30+00:00" data-due="due">2026-11-20 14:29:30 UTC</time>'
+    )
+    assert words.due(None, never="not planned") == "<span>not planned</span>"
+
+
 def test_a_time_is_shown_in_utc_for_those_without_scripts():
     when = datetime(2026, 11, 20, 9, 29, 30, tzinfo=timezone(timedelta(hours=-5)))
 

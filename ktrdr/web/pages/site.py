@@ -46,8 +46,8 @@ from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, LOG, SERIES, DAY, SIMULATOR, ADD, CONTRACTS)
 
 _FILTERS = (
-    *("absolute", "bar_start", "clock", "command", "count", "duration", "marked", "minute"),
-    *("moment", "percent", "price", "size", "spoken"),
+    *("absolute", "bar_start", "clock", "command", "count", "due", "duration", "marked"),
+    *("minute", "moment", "percent", "price", "size", "spoken"),
 )
 _NOTICES = {
     "scan-requested": "Scan requested.",

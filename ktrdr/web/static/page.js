@@ -60,7 +60,9 @@ function showTimes() {
   for (const time of document.querySelectorAll("time[datetime]")) {
     const when = new Date(time.dateTime);
     const isFixed = "clock" in time.dataset || "minute" in time.dataset;
-    const words = zone === "ago" && !isFixed ? distance((when - now) / 1000) : inChosenZone(time, when);
+    const isDue = "due" in time.dataset && when <= now;
+    const words = isDue ? time.dataset.due :
+      zone === "ago" && !isFixed ? distance((when - now) / 1000) : inChosenZone(time, when);
     if (time.textContent !== words) time.textContent = words;
     const all = [inZone(when, "UTC"), inZone(when, LOCAL), inZone(when, time.dataset.zone)];
     const title = [...new Set(all.filter(Boolean))].join("\n");
