@@ -15,7 +15,7 @@ from ktrdr.health.system import Snapshot, System
 from ktrdr.health.system_json import system_json
 from ktrdr.health.verdict import Concern, Health, Verdict
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
-from ktrdr.ipc.wording import because
+from ktrdr.ipc.wording import because, noun
 
 _COLORS = {Health.HEALTHY: "green", Health.DEGRADED: "yellow", Health.CRITICAL: "red"}
 _INDENT = 15
@@ -113,16 +113,22 @@ def _filler_lines(status: GapFillerStatus) -> list[str]:
     lines.append(
         f"{status.series_current} of {status.series} series complete, in {status.data_dir}"
     )
-    lines.append(f"{status.gaps_remaining} gaps to close, {status.gaps_failed} of them failed")
+    left, failed = status.gaps_remaining, status.gaps_failed
+    lines.append(
+        f"{left} {noun(left, 'gap')} to close{f', {failed} of them failed' if failed else ''}"
+    )
     if status.waits_for and status.waits_for != status.reason:
         lines.append(f"waits for {status.waits_for}")
     elif status.eta_words:
         lines.append(f"done in {status.eta_words}")
     stay = status.unfillable.items()
-    lines += [f"{count} gaps remain: {because(reason)}" for reason, count in stay]
+    lines += [
+        f"{count} {'gap remains' if count == 1 else 'gaps remain'}: {because(reason)}"
+        for reason, count in stay
+    ]
     if status.counted_since:
         since = f"{status.counted_since:%Y-%m-%d %H:%M:%S} UTC"
-        lines.append(
-            f"since {since}: {status.bars_added} bars added, {status.gaps_filled} gaps filled"
-        )
+        bars, gaps = status.bars_added, status.gaps_filled
+        counts = f"{bars} {noun(bars, 'bar')} added, {gaps} {noun(gaps, 'gap')} filled"
+        lines.append(f"since {since}: {counts}")
     return lines

@@ -10,6 +10,7 @@ from ktrdr.config.settings import Settings
 from ktrdr.errors import KtrdrError
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import GapFillerStatus
+from ktrdr.ipc.wording import noun
 from ktrdr.store.interface import BarStore
 
 _MOST_S = 0.3
@@ -49,7 +50,8 @@ def _look(
         found["series"] = _count(store)
         return
     found["series"] = f"{status.series_current} of {status.series} complete"
-    found["missing"] = f"{status.gaps_remaining} gaps to be closed"
+    left = status.gaps_remaining
+    found["missing"] = f"{left} {noun(left, 'gap')} to be closed"
     found["gap-filler"] = status.state
 
 

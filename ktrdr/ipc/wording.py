@@ -43,6 +43,11 @@ def counts_by_reason(missing: Mapping[str, int]) -> list[str]:
     return [f"{count} {because(reason)}" for reason, count in missing.items()]
 
 
+def noun(number: float, singular: str) -> str:
+    """The noun as it follows a number: `gap` after 1, else `gaps`."""
+    return singular if number == 1 else f"{singular}s"
+
+
 def day_of(state: str) -> str:
     """The state of a day in words; an unknown one as it is."""
     return _DAYS.get(state, state.replace("_", " "))

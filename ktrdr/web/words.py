@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from ktrdr.escapes import visible_lines
+from ktrdr.ipc.wording import noun
 from ktrdr.market.timeframes import Timeframe
 
 NOTHING = "–"
@@ -21,6 +22,11 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 def count(number: float | None) -> str:
     """`12345` as `12 345`, with thin spaces."""
     return NOTHING if number is None else f"{number:,.0f}".replace(",", _SPARSE)
+
+
+def counted(number: float, singular: str) -> str:
+    """`1 gap`, `12 345 gaps`."""
+    return f"{count(number)} {noun(number, singular)}"
 
 
 def duration(seconds: float | None) -> str:

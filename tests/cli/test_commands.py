@@ -142,6 +142,17 @@ def test_status_tells_that_all_is_well(ktrdr, connection):
 
 
 @pytest.mark.usefixtures("others")
+def test_status_tells_one_of_a_kind_in_the_singular(ktrdr, connection, filler):
+    one = replace(FILLER, gaps_remaining=1, gaps_failed=1, gaps_filled=1, bars_added=1)
+    filler(status=replace(one, unfillable={"too_old": 1}, counted_since=datetime.now(UTC)))
+    with connection(CONNECTED):
+        output = ktrdr("status").output
+    assert "1 gap to close, 1 of them failed" in output
+    assert "1 gap remains: too old to be fetched unless requested" in output
+    assert "1 bar added, 1 gap filled" in output
+
+
+@pytest.mark.usefixtures("others")
 def test_status_tells_what_is_on_its_way(ktrdr, connection, filler):
     filler()
     with connection(CONNECTED):

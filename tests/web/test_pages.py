@@ -131,6 +131,17 @@ def test_it_tells_what_is_filled_and_what_is_left(text):
     assert "8 to be fetched, 2 without trades" in shown
 
 
+def test_one_of_a_kind_is_told_in_the_singular(text, peers, connected, filling):
+    peers.connection = replace(connected, requests_open=1)
+    one = {"gaps_remaining": 1, "gaps_detected": 1, "gaps_filled": 0, "bars_added": 1}
+    peers.gap_filler = replace(filling, requests_failed=1, **one)
+    shown = text()
+    assert "1 request open" in shown
+    assert shown.count("1 gap to close") == 2  # on its card and on its page
+    assert "0 of 1 gap filled, 1 request failed" in shown
+    assert "1 bar added" in shown
+
+
 def test_a_lost_connection_has_a_cause_a_next_step_and_a_next_try(text, peers, pills, connected):
     next_try = datetime.now(UTC) + timedelta(seconds=90)
     peers.connection = replace(

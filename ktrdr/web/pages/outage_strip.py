@@ -75,7 +75,7 @@ def _cost(outage: Outage) -> str:
         return ""
     if not late and not lost:
         return "no bar late or lost"
-    bars = f"{words.count(late)} {'bar' if late == 1 else 'bars'} late"
+    bars = f"{words.counted(late, 'bar')} late"
     return f"{bars}, {f'{words.count(lost)} of them lost' if lost else 'no bar lost'}"
 
 

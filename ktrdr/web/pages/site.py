@@ -19,7 +19,7 @@ from markupsafe import Markup
 from ktrdr.errors import KtrdrError
 from ktrdr.health.system import System
 from ktrdr.health.verdict import sources
-from ktrdr.ipc.wording import because, day_of
+from ktrdr.ipc.wording import because, day_of, noun
 from ktrdr.web import words
 from ktrdr.web.fragments import Fragments
 from ktrdr.web.page_access import page_is_for
@@ -46,7 +46,7 @@ from ktrdr.web.pages.simulator import SIMULATOR, carry_out
 PAGES = (OVERVIEW, CONNECTION, FILLS, PROGRAMS, LOG, SERIES, DAY, SIMULATOR, ADD, CONTRACTS)
 
 _FILTERS = (
-    *("absolute", "bar_start", "clock", "command", "count", "due", "duration", "marked"),
+    *("absolute", "bar_start", "clock", "command", "count", "counted", "due", "duration", "marked"),
     *("minute", "moment", "percent", "price", "size", "spoken"),
 )
 _NOTICES = {
@@ -130,6 +130,7 @@ def _add_words(bp: Blueprint) -> None:
         bp.add_app_template_filter(getattr(words, name), name)
     bp.add_app_template_filter(because, "because")
     bp.add_app_template_filter(day_of, "day_of")
+    bp.add_app_template_filter(noun, "noun")
     bp.add_app_template_filter(remarks_on, "remarks")
 
 
