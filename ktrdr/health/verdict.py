@@ -104,8 +104,8 @@ class Concern:
 
     @property
     def claim(self) -> str:
-        """The problem and its cause."""
-        return f"{self.what}: {self.cause}" if self.cause else self.what
+        """The problem and its cause, without a full stop of its own, since more may follow."""
+        return f"{self.what}: {self.cause}".removesuffix(".") if self.cause else self.what
 
     @property
     def sentence(self) -> str:

@@ -72,6 +72,15 @@ def test_without_the_simulated_gateway_both_problems_have_one_next_step(verdict,
     assert "IB Gateway" not in steps.pop()
 
 
+def test_a_cause_that_is_a_sentence_of_ibs_ends_none_of_ours(verdict, well):
+    error = LastError(1100, "Connectivity between IBKR and TWS has been lost.", "")
+    found = verdict(
+        connection=replace(well, connected=False, state="upstream_lost", last_error=error)
+    )
+    assert found.summary.endswith("has been lost; all 14 series are complete.")
+    assert "lost; nothing new can be requested" in found.concerns[0].sentence
+
+
 def lost(well, state, *, hint="", **more):
     error = LastError(502, "nobody listens", hint)
     return replace(well, connected=False, state=state, last_error=error, **more)

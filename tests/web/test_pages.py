@@ -131,6 +131,18 @@ def test_it_tells_what_is_filled_and_what_is_left(text):
     assert "8 to be fetched, 2 without trades" in shown
 
 
+@pytest.mark.parametrize(
+    ("why", "waits_for"),
+    [("no data from IB: history down",) * 2, ("the disk with data is full", "")],
+)
+def test_why_nothing_is_filled_stands_on_its_card(text, peers, filling, why, waits_for):
+    waiting = {"state": "waiting", "reason": why, "waits_for": waits_for, "current": ()}
+    peers.gap_filler = replace(filling, gaps_remaining=len(waits_for), **waiting)
+    shown = text()
+    assert shown.count(f"waiting {why}") == 2  # on the card, and on its page
+    assert f"waits for {why}" not in shown.lower()
+
+
 def test_one_of_a_kind_is_told_in_the_singular(text, peers, connected, filling):
     peers.connection = replace(connected, requests_open=1)
     one = {"gaps_remaining": 1, "gaps_detected": 1, "gaps_filled": 0, "bars_added": 1}
