@@ -73,11 +73,12 @@ class StoreSnapshot:
     def state_of(self, one: SeriesSnapshot) -> str:
         """The state of a series in one word, as in `GET /coverage`."""
         is_ahead = one.last is not None and one.last > self.time_to_come
+        is_complete = one.coverage is not None and one.coverage.is_complete
         words = {
             "refused": self.is_refused,
             "failed": one.error is not None,
             "renewed": one.is_rebuilding,
-            "filling": str(one.series) in self.current,
+            "filling": str(one.series) in self.current and not is_complete,
             "waiting": is_ahead or not self.is_sure,
         }
         return next((word for word, is_so in words.items() if is_so), _state_by(one.coverage))

@@ -290,6 +290,35 @@ def test_what_is_under_way_when_the_gateway_goes_waits_for_it_and_goes_on(
             assert (one["why"], one["hint"]) == (why, "start the gateway" if why else "")
 
 
+class Slow(Inline):
+    """Answers at once, until it is asked to keep requests for bars under way."""
+
+    is_slow = False
+
+    def submit(self, work, /, *args, **kwargs):
+        is_kept = self.is_slow and "_bars" in repr(work)
+        return Future() if is_kept else super().submit(work, *args, **kwargs)
+
+
+def test_a_series_is_complete_while_requests_of_a_paused_fill_are_under_way(
+    make_settings, connection, clock, put
+):
+    """Its state says the same as the verdict, which counts it among the complete ones."""
+    put("AAPL_1d")
+    slow = Slow()
+    with contextlib.closing(GapFiller(make_settings(), connection, clock, slow)) as filler:
+        run(filler)
+        slow.is_slow = True
+        fill(filler, since="2025-06-01")
+        filler.step()
+        assert [one["state"] for one in coverage_of(filler)["series"]] == ["filling"]
+        ask(filler, "POST", "/fills/pause", id="1")
+        filler.step()
+        assert (filler.status.state, filler.status.current) == ("filling", ("AAPL_1d",))
+        assert filler.status.series_current == 1
+        assert [one["state"] for one in coverage_of(filler)["series"]] == ["complete"]
+
+
 def test_a_contract_that_does_not_exist_is_accepted_and_says_so(filler, connection):
     error = UnknownContract("IB knows no AAPL", code=200, hint="see how IB spells it")
     connection.refusals["AAPL"] = error

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from ktrdr.errors import InvalidRequest
 
 GRID = "/api/v1/data/coverage/grid"
+PAGE = Path(__file__).parents[2] / "docs" / "page.md"
 
 
 def test_the_grid_is_passed_through(client, peers):
@@ -92,3 +95,15 @@ def test_the_map_is_hidden_until_a_script_draws_it_and_stays_when_the_page_chang
     ) in html
     assert "heatmap.js" in html
     assert "heatmap.js" not in client.get("/connection").text
+
+
+def test_the_heat_map_names_the_states_as_the_table_and_the_document_do(client):
+    script = re.search(r'src="([^"]*heatmap[^"]*)"', client.get("/").text)[1]
+    names = re.findall(r'words: "([^"]+)"', client.get(script).text)
+    document = PAGE.read_text().partition("## The heat map")[2].partition("No colour")[0]
+    assert names == re.findall(
+        r"^\| ([^|]+) \| (?:plain|blue|yellow|red|violet|pale)", document, re.MULTILINE
+    )
+    words = {word for name in names for word in name.partition(":")[0].split(" or ")}
+    of_table = {"complete", "filling", "waiting", "unproven", "failed"}
+    assert words == of_table | {"no trades, verified", "closed"}

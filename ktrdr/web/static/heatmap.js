@@ -14,10 +14,10 @@ const LEAST_DAYS = 30;
 // A state's colour, and its pattern: whether the pixel at x, y of its cells is of the second colour.
 const STATES = {
   c: { words: "complete", pattern: () => false },
-  f: { words: "being filled", pattern: (x) => x % 4 < 2 },
-  w: { words: "waiting", pattern: (x, y) => x % 4 < 2 && y % 4 < 2 },
+  f: { words: "filling", pattern: (x) => x % 4 < 2 },
+  w: { words: "waiting or unproven", pattern: (x, y) => x % 4 < 2 && y % 4 < 2 },
   "!": { words: "failed", pattern: (x, y) => (x + y) % 6 < 2 },
-  x: { words: "refused by IB", pattern: (x, y) => (x + y) % 6 < 2 || (x - y + 600) % 6 < 2 },
+  x: { words: "failed: contract or permission", pattern: (x, y) => (x + y) % 6 < 2 || (x - y + 600) % 6 < 2 },
   n: { words: "no trades, verified", pattern: (x, y) => y % 6 < 1 },
   ".": { words: "closed", pattern: () => false },
 };
