@@ -17,7 +17,7 @@ class Change(Enum):
     """What may be done to a fill: its name in JSON, and in words what came of it."""
 
     CANCEL = ("cancelled", "is cancelled; what was fetched stays")
-    PAUSE = ("paused", "is paused; nothing is requested for it until it is resumed")
+    PAUSE = ("paused", "is paused; nothing more is requested for it until it is resumed")
     RESUME = ("resumed", "goes on")
 
 

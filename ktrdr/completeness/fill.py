@@ -41,7 +41,7 @@ class State(StrEnum):
     UNPROVEN = "unproven"
     """It has all bars that IB returned; the missing ones are not proven absent yet (`evidence`)."""
     PAUSED = "paused"
-    """A person has paused it: nothing is requested for it until it is resumed."""
+    """A person has paused it: nothing more is requested for it until it is resumed."""
     FAILED = "failed"
     """It needs a person; it is retried all the same, less and less often."""
     DONE = "done"

@@ -32,7 +32,7 @@ from ktrdr.times import moment
 
 _REBUILDING = Trouble("IB revised its bars: the whole series is rebuilt first")
 _UNWATCHED = Trouble(
-    "its series is not watched", "add it again with ktrdr watch add, or cancel the fill"
+    "its series is not watched", "add it again with .venv/bin/ktrdr watch add, or cancel the fill"
 )
 _NO_COUNTS = RecentCounts()
 

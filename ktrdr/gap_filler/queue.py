@@ -56,8 +56,8 @@ def rule(batch_symbols: int) -> str:
     """The rule of the order."""
     return (
         f"symbols that have waited longest come first, {batch_symbols} at a time with all their "
-        "timeframes; of their requests the newest bars come first, then gaps of the last "
-        f"{RECENT_S // DAY_S} days, then older history, from its end back"
+        "timeframes; of their requests those for what follows the last stored bar come first, "
+        f"then gaps of the last {RECENT_S // DAY_S} days, then older history, from its end back"
     )
 
 

@@ -111,7 +111,8 @@ def _revisions(filler: GapFiller) -> Handler:
     def found(series: Series, wanted: RevisionQuery) -> Json:
         if not is_there(store, series):
             raise UnknownSeries(
-                f"{series.file_name} is not in the store", hint="`ktrdr gaps` lists what is there"
+                f"{series.file_name} is not in the store",
+                hint=".venv/bin/ktrdr gaps lists what is there",
             )
         return to_json(revisions_of(ledger_path(store.folder), series, wanted))
 

@@ -283,7 +283,11 @@ class WatchRequests:
         store = self.snapshot()
         names = {str(one).upper(): str(one) for one in (*store.series, *store.unwatched)}
         near = difflib.get_close_matches(str(series).upper(), names, 1)
-        hint = f"did you mean {names[near[0]]}?" if near else "ktrdr watch list shows all of them"
+        hint = (
+            f"did you mean {names[near[0]]}?"
+            if near
+            else ".venv/bin/ktrdr watch list shows all of them"
+        )
         raise UnknownSeries(f"{series.file_name} is not in the store", hint=hint)
 
     def _change(self, change: EntryChange) -> None:

@@ -274,9 +274,10 @@ def broken(name: str, line: int | None, found: object, expected: str) -> Malform
 
 
 def check_command(name: str) -> str:
-    """The command that checks the file `name` of a series: `ktrdr check AAPL 1m`."""
+    """The command that checks the file `name` of a series: `.venv/bin/ktrdr check AAPL 1m`."""
     symbol, _, timeframe = name.removesuffix(".csv").rpartition("_")
-    return f"ktrdr check {shlex.quote(symbol)} {timeframe}" if symbol else "ktrdr check"
+    which = f" {shlex.quote(symbol)} {timeframe}" if symbol else ""
+    return f".venv/bin/ktrdr check{which}"
 
 
 def unordered(rows: Rows, row: int, first_line: int | None) -> MalformedFile:

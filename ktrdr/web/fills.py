@@ -81,7 +81,7 @@ def _add_changes(api: Blueprint, peers: Peers) -> None:
     @api.post("/<int:number>/pause")
     @endpoint(Shape(FillStatus), problems=_PROBLEMS, path=_NUMBER)
     def pause_fill(number: int) -> ResponseReturnValue:
-        """Pause a fill: nothing is requested for it until it is resumed."""
+        """Pause a fill: nothing more is requested for it until it is resumed."""
         return peers.pause_fill(str(number))
 
     @api.post("/<int:number>/resume")

@@ -13,8 +13,11 @@ from ktrdr.market.timeframes import Timeframe
 
 NOTHING = "–"
 
-_COMMAND = re.compile(r"((?:\.venv/bin|\./scripts)/[^;,–\n]*[^;,–\s.])")
-"""A command of ours within a sentence."""
+_COMMAND = re.compile(
+    r"((?:\.venv/bin|\./scripts)/[^;,–\n]*?[^;,–\s.])"
+    r"(?=[;,–\n)]|\.?\s*$|\. | (?:adds|checks|lists|names|restarts|says|shows|starts|tells)\b)"
+)
+"""A command of ours within a sentence: up to what follows it, or what is said of it."""
 _SPARSE = "\N{NARROW NO-BREAK SPACE}"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 

@@ -590,7 +590,7 @@ def test_a_fill_that_is_not_there_cannot_be_cancelled(ktrdr, filler):
 @pytest.mark.parametrize(
     ("verb", "name", "words"),
     [
-        ("pause", "paused", "is paused; nothing is requested for it until it is resumed"),
+        ("pause", "paused", "is paused; nothing more is requested for it until it is resumed"),
         ("resume", "resumed", "goes on"),
     ],
 )

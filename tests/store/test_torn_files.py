@@ -497,5 +497,5 @@ def test_a_file_that_was_made_far_larger_and_not_written_is_named_and_not_read(s
     requested = {"contents": (0,), "add": ([bar(1)],), "verify": ()}[how]
     with pytest.raises(MalformedFile, match=r"AAPL_1m.csv.* MiB") as caught:
         getattr(store, how)(AAPL, *requested)
-    assert caught.value.hint == "ktrdr check AAPL 1m"
+    assert caught.value.hint == ".venv/bin/ktrdr check AAPL 1m"
     assert path.stat().st_size == 10**12

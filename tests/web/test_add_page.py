@@ -105,7 +105,7 @@ def test_an_unknown_symbol_is_told_and_not_offered(read, peers):
 def test_without_ib_the_others_are_not_tried_and_they_can_be_added_unchecked(client, read, peers):
     peers.changes["AAPL"] = NotConnected("no connection", hint="wait")
     html, text = read("AAPL MSFT 1m")
-    assert "refused no connection Next step: wait" in text
+    assert "failed no connection Next step: wait" in text
     assert "MSFT 1m – open not looked up" in text
     assert fields(html) == {"words": "AAPL MSFT 1m", "unchecked": "true"}
     peers.changes.clear()

@@ -197,7 +197,10 @@ def test_a_paused_fill_says_since_when_and_offers_to_go_on(section, filled, peer
     }
     html = section()
     assert '<span class="pill idle">paused</span>' in html
-    assert "2026-11-20 21:30:00 UTC</time>; nothing is requested for it until it is resumed" in html
+    assert (
+        "2026-11-20 21:30:00 UTC</time>; nothing more is requested for it until it is resumed"
+        in html
+    )
     assert "not while it is paused" in html
     assert 'action="/fills/resume"' in html
     assert 'action="/fills/pause"' not in html
@@ -224,6 +227,22 @@ def test_what_is_filled_next_is_listed_in_order_with_the_reason(client, peers):
         " The order: symbols that have waited longest come first.",
         text,
     )
+
+
+def test_what_is_under_way_without_a_missing_bar_is_not_none_to_be_fetched(client, peers):
+    """As for a fill that was paused while its requests were under way."""
+    turn = {"symbol": "AAPL", "timeframe": "1m", "state": "filling", "why": "in flight"}
+    peers.fills = {"fills": [], "queue": [turn | {"missing": 0}]}
+    html = client.get("/fills").text
+    assert re.search('data-label="Bars" class="number">([^<]*)<', html)[1] == "–"
+
+
+def test_without_the_gap_filler_nothing_is_offered_that_it_would_do(client):
+    """And why is said once."""
+    html = client.get("/fills").text
+    assert "Scan now" not in html
+    assert html.count("supervisorctl status gap-filler</code>; where nothing runs, <code") == 1
+    assert html.count("Not known: the gap filler does not answer.") == 3
 
 
 def test_an_empty_queue_says_so(client, peers):

@@ -94,6 +94,12 @@ def test_a_time_that_never_was_says_so():
             "see why: [.venv/bin/supervisorctl tail x]; then [.venv/bin/supervisorctl restart x]",
         ),
         ("set <it>, then ./scripts/up.", "set &lt;it&gt;, then [./scripts/up]."),
+        ("restart it (./scripts/up)", "restart it ([./scripts/up])"),
+        (".venv/bin/ktrdr fills shows why", "[.venv/bin/ktrdr fills] shows why"),
+        (
+            ".venv/bin/ktrdr check 'BRK B' 1d names each, and with --fix fixes them",
+            "[.venv/bin/ktrdr check &#39;BRK B&#39; 1d] names each, and with --fix fixes them",
+        ),
     ],
 )
 def test_commands_in_a_next_step_are_marked_to_be_copied(step, expected):

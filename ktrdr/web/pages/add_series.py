@@ -39,6 +39,8 @@ class Row:
     tone: str
     hint: str = ""
     contract: CandidateContract | None = None
+    is_refused: bool = True
+    """Of a bad one: it was refused; else nothing is known of it, since a program failed."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def look_up(peers: Peers, wanted: SeriesWanted) -> Found:
             change = peers.add_series(_query(series, wanted, {"dry_run": "true"}))
         except KtrdrError as error:
             is_held_up = not isinstance(error, Permanent)  # the others would fail as well
-            rows.append(Row(series, error.message, "bad", error.hint))
+            rows.append(_failed(series, error))
             continue
         rows.append(_row(series, change))
         if not change.is_refused:
@@ -101,7 +103,7 @@ def add_all(peers: Peers, wanted: SeriesWanted, more: Mapping[str, str]) -> list
         try:
             rows.append(_row(series, peers.add_series(_query(series, wanted, more))))
         except KtrdrError as error:
-            rows.append(Row(series, error.message, "bad", error.hint))
+            rows.append(_failed(series, error))
             if not isinstance(error, Permanent):
                 break
     return rows
@@ -110,6 +112,11 @@ def add_all(peers: Peers, wanted: SeriesWanted, more: Mapping[str, str]) -> list
 def _query(series: Series, wanted: SeriesWanted, more: Mapping[str, str]) -> dict[str, str]:
     since = {"since": wanted.since.isoformat()} if wanted.since else {}
     return {"symbol": series.symbol, "timeframe": series.timeframe.value, **since, **more}
+
+
+def _failed(series: Series, error: KtrdrError) -> Row:
+    is_refused = isinstance(error, Permanent)
+    return Row(series, error.message, "bad", error.hint, is_refused=is_refused)
 
 
 def _row(series: Series, change: SeriesChange) -> Row:
@@ -137,7 +144,7 @@ def _read(text: str) -> SeriesWanted:
     if len(wanted.symbols) > _MOST_SYMBOLS:
         raise InvalidRequest(
             f"expected {_MOST_SYMBOLS} symbols at most",
-            hint=".venv/bin/ktrdr watch add --from-file takes any number",
+            hint=".venv/bin/ktrdr watch add --from-file, which takes any number",
         )
     return wanted
 

@@ -17,7 +17,7 @@ from ktrdr.web.pages.page import Page, Site, Values
 NOTICES = {
     "fill-cancelled": "The fill was cancelled; what was fetched stays.",
     "fill-not-cancelled": "The fill was not cancelled: the gap filler did not do it.",
-    "fill-paused": "The fill is paused: nothing is requested for it until it is resumed.",
+    "fill-paused": "The fill is paused: nothing more is requested for it until it is resumed.",
     "fill-not-paused": "The fill was not paused: it is over, or the gap filler did not do it.",
     "fill-resumed": "The fill goes on.",
     "fill-not-resumed": "The fill was not resumed: it is over, or the gap filler did not do it.",
