@@ -21,6 +21,17 @@ PHONE = {"width": 320, "height": 800}
 PATHS = ("/", "/add", "/connection", "/fills", "/programs", "/series/BTC/1h", "/simulator")
 
 
+CAUGHT_CHART = """
+let library;
+Object.defineProperty(window, "LightweightCharts", {
+  get: () => library,
+  set(made) {
+    library = { ...made, createChart: (...given) => (window.chart = made.createChart(...given)) };
+  },
+});
+"""
+
+
 def row_of(page: Page, series: str) -> Locator:
     return page.get_by_role("row", name=re.compile(f"^{series} "))
 
@@ -93,6 +104,19 @@ def test_a_program_that_stops_is_named_until_it_is_back(group, open_page):
     group.start("gap-filler")
     expect(page).to_have_title(ALL_COMPLETE)
     expect(needed).to_be_hidden()
+
+
+def test_a_chart_has_as_many_decimals_as_its_prices(group, open_page, wait_for):
+    """Two do not tell one price of a currency from another."""
+    path = group.data / "EURUSD_1h.csv"
+    path.write_text(f"{HEADER}2026-11-20 14:00:00+00:00,1.0912,1.0921,1.0905,1.09135,-1\n")
+    page = open_page("/")
+    page.add_init_script(CAUGHT_CHART)
+    expect(row_of(page, "EURUSD 1h")).to_be_visible()
+    page.goto("/series/EURUSD/1h")
+    shown = "window.chart?.panes()[0].getSeries()[0].priceFormatter().format(1.09135)"
+    wait_for(lambda: page.evaluate(shown) == "1.09135")
+    path.unlink()
 
 
 @pytest.mark.usefixtures("group")

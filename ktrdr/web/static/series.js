@@ -9,6 +9,8 @@ const MOST_PAGES = 50;
 const MOST_REVISIONS = 1000; // as many as are on record
 const MOST_DRAWN = 300; // of one gap; a wider one is drawn narrower
 const NEAR_EDGE = 100;
+const DECIMALS_OF = 500; // bars whose prices are looked at
+const MOST_DECIMALS = 8;
 const LENGTHS = { "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": 86400 };
 
 const PLACE = document.getElementById("chart");
@@ -226,8 +228,16 @@ function paint() {
   showDots();
 }
 
+/** How many decimals the prices have: two of a stock, five of a currency. */
+function decimals() {
+  const closes = [...bars.values()].slice(-DECIMALS_OF).map(({ close }) => `${close}`.split(".")[1] ?? "");
+  return Math.min(MOST_DECIMALS, Math.max(2, ...closes.map((part) => part.length)));
+}
+
 function show() {
   const all = points();
+  const precision = decimals();
+  candles.applyOptions({ priceFormat: { type: "price", precision, minMove: 10 ** -precision } });
   bands = sessions(all);
   hatched = gaps.flatMap((gap) => {
     const starts = startsOf(gap).filter((time) => time >= loadedFrom && !bars.has(time));
