@@ -16,6 +16,7 @@ from ktrdr.health.peers import Answer
 from ktrdr.health.services import SET_IT, STARTING, Service
 from ktrdr.ib.diagnosis import CLOCK_S, Finding
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
+from ktrdr.ipc.wording import sentence
 
 ANSWERING = ("upstream_lost", "competing_session", "connected", "farm_down", "history_down")
 """Connection states in which the gateway answers, with or without data."""
@@ -192,7 +193,7 @@ def with_findings(verdict: Verdict, findings: Iterable[Finding]) -> Verdict:
         return verdict
     concerns = [Concern(finding.what, next_step=finding.next_step) for finding in troubles]
     rest = verdict.summary[:1].lower() + verdict.summary[1:-1]
-    return Verdict(_sentence(f"{_claims(concerns)}; {rest}"), tuple(concerns) + verdict.concerns)
+    return Verdict(sentence(f"{_claims(concerns)}; {rest}"), tuple(concerns) + verdict.concerns)
 
 
 def sources(
@@ -516,13 +517,7 @@ def _summary(concerns: list[Concern], status: GapFillerStatus | None, now: datet
         parts += [c.what for c in concerns if c.about == "series"]
     else:
         parts.append(_counts(status, now))
-    return _sentence("; ".join(parts))
-
-
-def _sentence(text: str) -> str:
-    """With a full stop, and a capital unless it begins with a program's name."""
-    is_name = "-" in text.partition(" ")[0]
-    return f"{text if is_name else text[:1].upper() + text[1:]}."
+    return sentence("; ".join(parts))
 
 
 def _claims(concerns: list[Concern]) -> str:

@@ -48,6 +48,12 @@ def noun(number: float, singular: str) -> str:
     return singular if number == 1 else f"{singular}s"
 
 
+def sentence(text: str) -> str:
+    """With a full stop, and a capital unless it begins with a program's name."""
+    is_name = "-" in text.partition(" ")[0]
+    return f"{text if is_name else text[:1].upper() + text[1:]}".removesuffix(".") + "."
+
+
 def day_of(state: str) -> str:
     """The state of a day in words; an unknown one as it is."""
     return _DAYS.get(state, state.replace("_", " "))

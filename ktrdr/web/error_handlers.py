@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask, Response, render_template, request
 from flask.json import dumps
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from ktrdr.errors import KtrdrError, PeerDown
 from ktrdr.health.peers import Answer
@@ -29,12 +29,23 @@ def answer_errors(app: Flask) -> None:
     @app.errorhandler(HTTPException)
     def _https(error: HTTPException) -> Response:
         code = error.code or 500
-        detail, hint = (_FAILED, _FAILED_HINT) if code == 500 else (error.description or "", None)
+        detail, hint = (_FAILED, _FAILED_HINT) if code == 500 else (_detail(error), None)
         response = problem_response(http_problem(code, error.name, detail, hint))
         for name, value in error.get_headers():  # those that belong to the code, as a 405's Allow
             if name.lower() != "content-type":
                 response.headers[name] = value
         return response
+
+
+def _detail(error: HTTPException) -> str:
+    """What is wrong with this request; werkzeug's own words name neither path nor method."""
+    if error.description == type(error).description:
+        if isinstance(error, NotFound):
+            return f"there is nothing at {request.path}"
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            taken = ", ".join(sorted(error.valid_methods))
+            return f"{request.path} does not take {request.method}: expected {taken}"
+    return error.description or ""
 
 
 def unavailable(answer: Answer[Any]) -> Response:

@@ -40,6 +40,7 @@ def test_a_browser_gets_a_page_with_a_way_home(client):
     assert answer.status_code == 404
     assert answer.content_type.startswith("text/html")
     assert "404 Not Found" in answer.text
+    assert "<p>There is nothing at /nothing.</p>" in answer.text
     assert '<a href="/">' in answer.text
     assert '<nav aria-label="Pages">' in answer.text
 
@@ -54,6 +55,17 @@ def test_a_wrong_method_names_the_right_one(client):
     answer = client.get("/api/v1/system/gap-filler/force-scan")
 
     assert "POST" in answer.headers["Allow"]
+    path = "/api/v1/system/gap-filler/force-scan"
+    assert answer.json["detail"] == f"{path} does not take GET: expected OPTIONS, POST"
+
+
+def test_a_page_of_an_error_marks_the_command_of_the_next_step(client):
+    @client.application.get("/mistake")
+    def mistake() -> None:
+        raise ZeroDivisionError("our secret")
+
+    html = client.get("/mistake", headers={"Accept": BROWSER}).text
+    assert '<code class="copy">.venv/bin/supervisorctl tail status-app</code> says more' in html
 
 
 def test_a_body_that_is_too_large_is_refused(client):

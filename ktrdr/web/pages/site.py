@@ -19,7 +19,7 @@ from markupsafe import Markup
 from ktrdr.errors import KtrdrError
 from ktrdr.health.system import System
 from ktrdr.health.verdict import sources
-from ktrdr.ipc.wording import because, day_of, noun
+from ktrdr.ipc.wording import because, day_of, noun, sentence
 from ktrdr.web import words
 from ktrdr.web.fragments import Fragments
 from ktrdr.web.page_access import page_is_for
@@ -131,6 +131,7 @@ def _add_words(bp: Blueprint) -> None:
     bp.add_app_template_filter(because, "because")
     bp.add_app_template_filter(day_of, "day_of")
     bp.add_app_template_filter(noun, "noun")
+    bp.add_app_template_filter(sentence, "sentence")
     bp.add_app_template_filter(remarks_on, "remarks")
 
 
