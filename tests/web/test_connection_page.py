@@ -91,7 +91,7 @@ def test_a_day_is_named_with_exact_times_and_the_first_of_many():
         ),
         (
             outage(at(1), None, "IB's servers were away", "dead", "", (12, 3)),
-            "IB's servers were away, ongoing, 12 bars late, 3 of them lost",
+            "IB's servers were away, ongoing, 12 bars late, 3 of them lost so far",
         ),
         (outage(at(1), at(1, "02:00"), "logged out", kind="log_out"), "expected log-out, 2 h"),
     ],

@@ -584,8 +584,10 @@ def test_a_broken_farm_is_a_warning_with_its_name(text, pills, peers, connected)
     idle = FarmStatus("cashfarm", "market data", up=True, since=NOW, breaks=0, last_break_s=None)
     peers.connection = replace(connected, state="farm_down", farms=(broken, mended, idle))
     assert pills("connection") == [("warn", "connected (farm down)")]
-    assert re.search("broken ushmds .history. since .* UTC broke 2 ×, last for 40 s", text())
-    assert "up usfarm (market data) broke 1 ×, last for 1 min 2 s" in text()
+    assert re.search(
+        "broken ushmds .history. broke .* UTC , broke 2 × since the start, last for 40 s", text()
+    )
+    assert "up usfarm (market data) broke 1 × since the start, last for 1 min 2 s" in text()
     assert "up cashfarm (market data) Last 30 days" in text()
 
 

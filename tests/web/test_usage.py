@@ -6,6 +6,7 @@ import pytest
 
 from ktrdr.health.usage import Load, Pace, Sample, Usage
 from ktrdr.web import RECORDER, create_app
+from tests.played_peers import pretended
 
 T = 1_795_000_000
 
@@ -32,6 +33,18 @@ def test_the_figures_stand_in_the_table_for_those_without_scripts(app):
     assert "most 100 MiB" in row
     assert "1 last 2026-11-18 11:05:40 UTC" in row
     assert 'data-usage="/usage"' in html
+
+
+def test_the_most_of_24_hours_is_no_less_than_what_is_used_now(settings, log_dir, run_dir):
+    """The measurement of a minute ago had less."""
+    with pretended(run_dir, "status-app"):
+        app = create_app(settings, log_dir=log_dir)
+        loads = {"status-app": Load(4.0, 1000)}
+        app.extensions[RECORDER].usage = Usage((Sample(T, loads), Sample(T + 60, loads)), {})
+        html = app.test_client().get("/programs").text
+    row = text_of(html.partition(">status-app")[2].partition("</tr>")[0]).replace("\u202f", " ")
+    now, most = re.findall(r"(\d+) MiB", row)
+    assert int(now) == int(most) > 0
 
 
 @pytest.mark.usefixtures("peers")

@@ -66,7 +66,9 @@ def sentence(outage: Outage, until: datetime) -> str:
     if outage.expected_kind == "log_out":
         cause = "expected log-out"
     lasts = length if outage.end else "ongoing"
-    return ", ".join(filter(None, (cause, lasts, _cost(outage))))
+    cost = _cost(outage)
+    so_far = " so far" if cost and not outage.end else ""
+    return ", ".join(filter(None, (cause, lasts, f"{cost}{so_far}")))
 
 
 def _cost(outage: Outage) -> str:

@@ -30,7 +30,6 @@ class HeatMap {
     this.rows = [];
     this.cursor = null;
     this.build();
-    place.hidden = false;
     new SharedPoll(`${ROOT}/api/v1/data/coverage/grid`, POLL_MS, (answer) => this.take(answer));
   }
 
@@ -79,7 +78,10 @@ class HeatMap {
   take({ text }) {
     if (text === undefined) return;
     const grid = JSON.parse(text);
-    if (grid.series) this.show(grid);
+    const isKnown = Boolean(grid.series);
+    this.place.hidden = false; // before the first answer there is nothing to be seen
+    this.scroller.hidden = this.legend.hidden = !isKnown;
+    if (isKnown) this.show(grid);
     else this.say(`The days are not known: ${grid.reason}`);
   }
 
