@@ -15,15 +15,20 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from playwright.sync_api import Browser, Page
+from werkzeug.serving import make_server
 
+from ktrdr.config.settings import load_settings
+from ktrdr.web import create_app
 from tests.browser.conftest import COINS
 from tests.test_group_fills_the_store import HEADER
 from tests.test_one_verdict import IS_ROOT, OBEYING, ShownGroup, unmount
@@ -127,6 +132,12 @@ def complete(stage: Stage) -> Iterator[tuple[str, str]]:
     yield "404", "/nothing"
     yield "404-series", "/series/NONE/1d"
     yield "405", "/scan"
+    yield "problem", "/api/v1/problems/unknown_series"
+    yield "notice", "/?notice=scan-requested"
+    yield "nothing-found", "/?q=ZZZ"
+    yield "no-such-state", "/?state=broken"
+    saturday = datetime.now(UTC).date() - timedelta((datetime.now(UTC).weekday() - 5) % 7)
+    yield "day-closed", f"/series/EURUSD/1h/{saturday}"
 
 
 @state
@@ -156,6 +167,7 @@ def fill_paused(stage: Stage) -> Iterator[tuple[str, str]]:
     yield "fills", "/fills"
     yield "overview", "/"
     stage.group.command("fill", "--cancel", "ETH", "1h")
+    yield "cancelled", "/fills"
 
 
 @state
@@ -333,6 +345,44 @@ def many_series(stage: Stage) -> Iterator[tuple[str, str]]:
         yield "overview", "/"
         yield "page-2", "/?page=2"
         yield "fills", "/fills"
+
+
+@state
+def alone(stage: Stage) -> Iterator[tuple[str, str]]:
+    """The status app of a real gateway, of which nothing else runs, with logs and a mistake."""
+    folder = stage.group.folder / "alone"
+    folder.mkdir()
+    stamp = "2026-11-20T14:30"
+    lines = [f"{stamp}:{n:02}.000Z INFO    gap-filler: AAPL_1m: {n} bars" for n in range(10, 40)]
+    lines += [f"{stamp}:41.000Z WARNING gap-filler: no data", f"{stamp}:42.000Z ERROR   x: broken"]
+    (folder / "gap-filler.log").write_text("\n".join(lines) + "\n")
+    given = {"ktrdr_run_dir": folder / "run", "ktrdr_data_dir": folder / "data"}
+    settings = load_settings(_env_file=None, ib_host="127.0.0.1", **given)
+    app = create_app(settings, log_dir=folder)
+
+    @app.get("/mistake")
+    def mistake() -> None:
+        raise ZeroDivisionError
+
+    with served(app) as address:
+        for name in ("", "connection", "fills", "programs", "programs/gap-filler/log"):
+            yield name.replace("/", "-") or "overview", f"{address}/{name}"
+        yield "500", f"{address}/mistake"
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """An app at an address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @state
