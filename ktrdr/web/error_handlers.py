@@ -43,7 +43,7 @@ def _detail(error: HTTPException) -> str:
         if isinstance(error, NotFound):
             return f"there is nothing at {request.path}"
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            taken = ", ".join(sorted(error.valid_methods))
+            taken = ", ".join(sorted({*error.valid_methods} - {"HEAD", "OPTIONS"}))
             return f"{request.path} does not take {request.method}: expected {taken}"
     return error.description or ""
 

@@ -56,7 +56,7 @@ def test_a_wrong_method_names_the_right_one(client):
 
     assert "POST" in answer.headers["Allow"]
     path = "/api/v1/system/gap-filler/force-scan"
-    assert answer.json["detail"] == f"{path} does not take GET: expected OPTIONS, POST"
+    assert answer.json["detail"] == f"{path} does not take GET: expected POST"
 
 
 def test_a_page_of_an_error_marks_the_command_of_the_next_step(client):
