@@ -110,6 +110,22 @@ def test_each_absence_has_the_request_that_proves_it(read):
     assert "failed (IB’s code 162) 0 no absence" in text
 
 
+@pytest.mark.parametrize(
+    ("state", "words", "can_be_filled"),
+    [
+        ("closed", "No bar is expected on this day, so there is nothing to be proven.", False),
+        ("expired", "No bar is expected on this day, so there is nothing to be proven.", False),
+        ("not_looked_at", "Nothing is known of this day yet.", True),
+    ],
+)
+def test_a_day_without_bars_has_nothing_to_be_proven(client, peers, state, words, can_be_filled):
+    peers.day = {"day": "2026-11-21", "state": state, "bars": []}
+    html = client.get("/series/AAPL/1m/2026-11-21").text
+    assert words in html
+    assert "no request of the last 30 days" not in html
+    assert ("Fill now" in html) is can_be_filled
+
+
 def test_each_time_can_be_shown_in_the_exchanges_zone(client, known):
     known.coverage["series"][0]["zone"] = "America/New_York"
     times = re.findall(r"<time [^>]*>(?=2026-11-2[01])", client.get(DAY).text)
@@ -163,7 +179,7 @@ def test_a_closed_day_says_so_and_asks_for_no_proof(read, known):
     known.day = {"day": "2026-11-20", "state": "closed", "bars": []}
     text = read()
     assert "State the market was closed" in text
-    assert "Nothing is on record" in text
+    assert "No bar is expected on this day" in text
     assert "evidence" not in {query["what"] for query in known.requested}
 
 

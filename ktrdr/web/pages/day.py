@@ -18,6 +18,9 @@ from ktrdr.web.pages.bar_rows import BarRows
 from ktrdr.web.pages.page import Page, Site, Values
 from ktrdr.web.pages.series import find_series, reader_of, tone_of
 
+_WITHOUT_BARS = ("closed", "before_listing", "expired")
+"""States of a day on which no bar is expected."""
+
 
 @dataclass(frozen=True)
 class BarRun:
@@ -63,6 +66,7 @@ def _view(site: Site, snapshot: Snapshot, values: Values) -> dict[str, Any]:
         "tone": tone_of(one.state),
         "bars": bars,
         "runs": runs,
+        "is_without_bars": bars.content is not None and bars.content.state in _WITHOUT_BARS,
         "expected": sum(run.bars for run in runs if run.state != "not_due"),
         "present": sum(run.bars for run in runs if run.state == "present"),
         "evidence": _evidence(site, one, day) if is_trading else Answer(DayEvidence(day, (), ())),

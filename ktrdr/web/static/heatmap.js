@@ -78,11 +78,11 @@ class HeatMap {
   take({ text }) {
     if (text === undefined) return;
     const grid = JSON.parse(text);
-    const isKnown = Boolean(grid.series);
     this.place.hidden = false; // before the first answer there is nothing to be seen
-    this.scroller.hidden = this.legend.hidden = !isKnown;
-    if (isKnown) this.show(grid);
+    if (grid.series) this.show(grid);
     else this.say(`The days are not known: ${grid.reason}`);
+    this.scroller.hidden = this.legend.hidden = !this.rows.length;
+    this.draw();
   }
 
   show(grid) {
@@ -99,7 +99,6 @@ class HeatMap {
     this.rows = grid.series.map(named).filter(takes).sort(order);
     const begins = this.rows.map((one) => one.row.search(/\S/)).filter((begin) => begin >= 0);
     this.kept = Math.max(LEAST_DAYS, grid.days - Math.min(grid.days, ...begins));
-    this.draw();
     if (this.cursor) this.focusOn(this.cursor);
   }
 
