@@ -407,10 +407,18 @@ def _of_connection(
         f"{lost} the {status.gateway} gateway ({status.state.replace('_', ' ')})",
         error.message if error else "",
         "nothing new can be requested",
-        "" if status.state in _PASSING or is_starting else hint or ".venv/bin/ktrdr doctor",
+        "" if _is_passing(status) or is_starting else hint or ".venv/bin/ktrdr doctor",
         stops=True,
         kind=AWAY,
     )
+
+
+def _is_passing(status: ConnectionStatus) -> bool:
+    """It ends by itself, as far as is known: an attempt after one that failed may fail as well."""
+    error, lost_at = status.last_error, status.no_data_since
+    if status.state == "connecting" and error is not None and error.time is not None:
+        return lost_at is not None and error.time <= lost_at
+    return status.state in _PASSING
 
 
 def _of_clock(status: ConnectionStatus) -> Iterator[Concern]:

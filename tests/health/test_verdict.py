@@ -72,6 +72,22 @@ def test_without_the_simulated_gateway_both_problems_have_one_next_step(verdict,
     assert "IB Gateway" not in steps.pop()
 
 
+@pytest.mark.parametrize(
+    ("failed_after_s", "needs_somebody"), [(None, False), (0, False), (20, True)]
+)
+def test_a_next_attempt_after_one_that_failed_still_needs_somebody(
+    verdict, well, failed_after_s, needs_somebody
+):
+    """The step is not gone for the seconds of each attempt; after a loss none has failed yet."""
+    lost_at = NOW - timedelta(minutes=1)
+    at = None if failed_after_s is None else lost_at + timedelta(seconds=failed_after_s)
+    error = LastError(504, "it does not respond", "restart the gateway", at)
+    trying = replace(well, connected=False, state="connecting", no_data_since=lost_at)
+    found = verdict(connection=replace(trying, last_error=error))
+    steps = [one.next_step for one in found.needs_person]
+    assert steps == (["restart the gateway"] if needs_somebody else [])
+
+
 def test_a_cause_that_is_a_sentence_of_ibs_ends_none_of_ours(verdict, well):
     error = LastError(1100, "Connectivity between IBKR and TWS has been lost.", "")
     found = verdict(
