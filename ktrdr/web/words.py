@@ -18,6 +18,7 @@ _COMMAND = re.compile(
     r"(?=[;,–\n)]|\.?\s*$|\. | (?:adds|checks|lists|names|restarts|says|shows|starts|tells)\b)"
 )
 """A command of ours within a sentence: up to what follows it, or what is said of it."""
+_AMOUNT = re.compile(r"(\d) (s|min|h)\b")
 _SPARSE = "\N{NARROW NO-BREAK SPACE}"
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -94,11 +95,17 @@ def _time(when: datetime, shown: str, kind: Markup, zone: str | None) -> Markup:
 
 
 def command(step: str) -> Markup:
-    """A next step with its commands marked, to be copied; invisible characters are escaped."""
-    parts = _COMMAND.split(visible_lines(step))
+    """A next step with its commands, and the lines that belong into a file, marked to be copied.
+
+    Invisible characters are escaped.
+    """
+    sentence, begin, lines = visible_lines(step).partition("\n[")
     code = Markup('<code class="copy">{}</code>')
-    shown = [code.format(part) if n % 2 else part for n, part in enumerate(parts)]
-    return Markup("").join(shown)
+    shown = [
+        code.format(part) if n % 2 else part for n, part in enumerate(_COMMAND.split(sentence))
+    ]
+    block = Markup('<code class="copy block">{}</code>').format(f"[{lines}") if begin else Markup()
+    return Markup("").join([*shown, block])
 
 
 def price(number: float) -> str:
@@ -107,9 +114,9 @@ def price(number: float) -> str:
 
 
 def marked(text: str) -> Markup:
-    """A text with what stands in backquotes as code."""
+    """A text with what stands in backquotes as code, and each time on one line."""
     code = Markup("<code>{}</code>")
-    parts = visible_lines(text).split("`")
+    parts = _AMOUNT.sub(rf"\1{_SPARSE}\2", visible_lines(text)).split("`")
     return Markup("").join(code.format(part) if n % 2 else part for n, part in enumerate(parts))
 
 

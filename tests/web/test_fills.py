@@ -245,6 +245,13 @@ def test_without_the_gap_filler_nothing_is_offered_that_it_would_do(client):
     assert html.count("Not known: the gap filler does not answer.") == 3
 
 
+def test_the_card_says_how_many_of_the_open_fills_are_paused(client, filled, peers):
+    filled(2)
+    peers.fills = {"fills": [FILL | {"state": "paused"}, FILL | {"id": 4}]}
+    card = client.get("/").text.partition("Requested fills")[2].partition("</a>")[0]
+    assert re.sub("<[^>]*>", " ", card).split() == ["2", "open,", "1", "paused"]
+
+
 def test_an_empty_queue_says_so(client, peers):
     peers.fills = {"fills": [], "queue": []}
     assert "Nothing waits for its turn." in client.get("/fills").text

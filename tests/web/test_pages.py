@@ -605,9 +605,11 @@ def test_what_needs_somebody_is_named_with_what_to_do(client, text, peers, filli
     assert "Needs you" in text()
     assert "BRK.B_1d : IB knows no BRK.B it is not kept complete" in text()
     html = client.get("/").text + client.get("/fills").text
-    shown = re.findall(r'<span class="hint">([^<]*)</span>', html)
-    assert [unescape(hint) for hint in shown].count(LINES) == 2  # lines to be pasted stay lines
-    assert ".hint { white-space: pre-wrap; }" in client.get("/static/page.css").text
+    shown = re.findall(r'<code class="copy block">([^<]*)</code>', html)
+    lines = LINES.partition("\n")[2]
+    assert [unescape(hint) for hint in shown] == [lines, lines]  # to be pasted as they are
+    style = client.get("/static/page.css").text
+    assert re.search(r"\.copy\.block {[^}]*white-space: pre-wrap", style)
 
 
 def test_a_series_that_needs_somebody_leads_to_its_page(client, peers, filling):

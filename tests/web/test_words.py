@@ -94,6 +94,7 @@ def test_a_time_that_never_was_says_so():
             "see why: [.venv/bin/supervisorctl tail x]; then [.venv/bin/supervisorctl restart x]",
         ),
         ("set <it>, then ./scripts/up.", "set &lt;it&gt;, then [./scripts/up]."),
+        ("say which:\n[X]\na = 1", 'say which:<code class="copy block">[X]\na = 1]'),
         ("restart it (./scripts/up)", "restart it ([./scripts/up])"),
         (".venv/bin/ktrdr fills shows why", "[.venv/bin/ktrdr fills] shows why"),
         (
