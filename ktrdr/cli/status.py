@@ -85,10 +85,8 @@ def _program_lines(found: Snapshot) -> list[str]:
     programs = {
         "ib-connection": _connection_lines(connection.content)
         if connection.content
-        else [f"down: {connection.reason}"],
-        "gap-filler": _filler_lines(filler.content)
-        if filler.content
-        else [f"down: {filler.reason}"],
+        else [f"down: {connection.why}"],
+        "gap-filler": _filler_lines(filler.content) if filler.content else [f"down: {filler.why}"],
     }
     margin = "\n" + " " * _INDENT
     return [f"{name:{_INDENT}}{margin.join(lines)}" for name, lines in programs.items()]

@@ -10,6 +10,7 @@ import gzip
 import json
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -76,6 +77,8 @@ class Recorder:
     def __init__(self, system: System, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._system = system
         self._file = StateFile(path, _SCHEMA)
+        self._store = os.fsencode(system.settings.data_dir)
+        """Whose series are known: the next group may keep another store."""
         self._clock = clock
         self._last: tuple[float, Snapshot] | None = None
         self._is_failing = False
@@ -196,7 +199,7 @@ class Recorder:
             name: (at, gzip.decompress(content))
             for name, at, content in database.execute("SELECT name, at, content FROM known")
         }
-        if "series" in contents:
+        if "series" in contents and contents.get("store", (0, b""))[1] == self._store:
             at, content = contents["series"]
             grid = from_text(CoverageGrid, contents["grid"][1]) if "grid" in contents else None
             self.known = Known(utc(at), from_text(StoreCoverage, content).series, grid)
@@ -216,13 +219,14 @@ class Recorder:
 
     def _write_known(self, database: Database, known: Known) -> None:
         at = int(known.at.timestamp())
-        contents: dict[str, object] = {"series": StoreCoverage(known.series), "grid": known.grid}
+        contents = {"series": to_text(StoreCoverage(known.series)), "store": self._store}
+        if known.grid is not None:
+            contents["grid"] = to_text(known.grid)
         with database:
             database.execute("DELETE FROM known")
             for name, content in contents.items():
-                if content is not None:
-                    packed = gzip.compress(to_text(content), 6)
-                    database.execute("INSERT INTO known VALUES (?, ?, ?)", (name, at, packed))
+                packed = gzip.compress(content, 6)
+                database.execute("INSERT INTO known VALUES (?, ?, ?)", (name, at, packed))
 
 
 def _sample(at: int, loads: str, pace: str) -> Sample:

@@ -401,7 +401,7 @@ def _of_connection(
     lost = "connected, but no data come from" if status.state in ANSWERING else "not connected to"
     hint = error.hint if error else ""
     is_starting = simulator is not None and simulator.status == STARTING
-    if simulator is not None and not simulator.healthy:
+    if simulator is not None and not simulator.healthy and status.state != LOGGED_OUT:
         hint = simulator.next_step  # what the program itself needs
     yield Concern(
         f"{lost} the {status.gateway} gateway ({status.state.replace('_', ' ')})",

@@ -54,6 +54,12 @@ def test_alone_without_programs_it_says_once_what_starts_them(ktrdr):
     assert result.output.endswith("next: ./scripts/up\n")
 
 
+def test_without_programs_status_names_one_next_step(ktrdr):
+    output = ktrdr("status").output
+    assert {line for line in output.splitlines() if "next" in line} == {"  next: ./scripts/up"}
+    assert "down: gap-filler is not running" in output
+
+
 @pytest.mark.parametrize("is_filling", [True, False])
 def test_status_as_json_is_what_the_status_api_gives(ktrdr, peers, idle, client, is_filling):
     if not is_filling:

@@ -52,6 +52,18 @@ def test_the_last_known_series_are_shown_with_their_age_and_marked_as_old(restar
     assert 'class="pill busy">filling' not in html
 
 
+def test_the_series_of_another_store_are_not_shown(settings, run_dir, recorded, new_client):  # noqa: ARG001 - it comes first
+    other = settings.model_copy(update={"ktrdr_data_dir": run_dir / "other"})
+    recorder = Recorder(System(other, run_dir / "supervisor.sock"), run_dir / FILE, lambda: AT)
+    recorder.load()
+    recorder.close()
+    assert recorder.known is None
+
+
+def test_one_next_step_is_named_for_a_program_that_does_not_run(restarted):
+    assert "next step" not in text_of(restarted.get("/").text).partition("OLD:")[2]
+
+
 def test_they_can_be_searched(restarted):
     assert "No series matches." in restarted.get("/?q=MSFT").text
     assert "was filling" in restarted.get("/?q=AAPL").text
