@@ -308,9 +308,11 @@ def _make_starter_store(settings: Settings) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
     command = [sys.executable, "-m", "ktrdr.sim", "--starter-store", str(fresh)]
-    made = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603 - our own program
+    made = subprocess.run(  # noqa: S603 - our own program, which logs to its standard output
+        command, cwd=ROOT, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if made.returncode:
-        why = (made.stderr.strip() or f"exit code {made.returncode}").splitlines()[-1]
+        why = (made.stdout.strip() or f"exit code {made.returncode}").splitlines()[-1].strip()
         where = _shown(settings.data_dir)
         raise Retryable(f"no starter store can be made in {where}: {why}", hint=ADVICE)
     for file in sorted(fresh.iterdir()):
