@@ -369,9 +369,9 @@ def run_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def settings(run_dir: Path, tmp_path: Path) -> Settings:
-    return load_settings(
-        _env_file=None, ib_host=None, ktrdr_run_dir=run_dir, ktrdr_data_dir=tmp_path / "store"
-    )
+    folder = tmp_path / "store"
+    folder.mkdir(exist_ok=True)  # as the gap filler does
+    return load_settings(_env_file=None, ib_host=None, ktrdr_run_dir=run_dir, ktrdr_data_dir=folder)
 
 
 @pytest.fixture

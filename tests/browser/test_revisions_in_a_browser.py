@@ -30,7 +30,6 @@ ANOTHER = REVISIONS[1] | {"id": 13, "timestamp": "2026-11-20T14:32:00+00:00"}
 @pytest.fixture
 def page(browser: Browser, settings, log_dir, peers) -> Iterator[Page]:
     """The page of a series with three bars, none of which was revised."""
-    settings.data_dir.mkdir()
     text = "timestamp,open,high,low,close,volume\n" + "".join(ROWS)
     (settings.data_dir / "AAPL_1m.csv").write_text(text)
     last = {"last": "2026-11-20T14:32:00+00:00", "zone": "America/New_York"}

@@ -22,7 +22,6 @@ FAILED = COUNTS | {"symbol": "MSFT", "state": "failed", "key": [1, 2, 3]}
 def ktrdr(peers, settings, monkeypatch):
     monkeypatch.setenv("KTRDR_RUN_DIR", str(settings.run_dir))
     monkeypatch.setenv("KTRDR_DATA_DIR", str(settings.data_dir))
-    settings.data_dir.mkdir()
     peers.coverage = {"scan_time": "2026-11-20T21:00:00+00:00", "series": [COUNTS, FAILED]}
     return lambda *words: CliRunner().invoke(app, words)
 

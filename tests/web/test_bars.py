@@ -20,7 +20,6 @@ ROWS = (
 
 @pytest.fixture
 def store(settings):
-    settings.data_dir.mkdir()
     (settings.data_dir / "AAPL_1m.csv").write_text(HEADER + ROWS)
     return settings.data_dir
 
@@ -79,7 +78,6 @@ def test_only_what_starts_in_the_span_comes(client, span, minutes):
 
 
 def test_many_bars_come_whole(client, settings):
-    settings.data_dir.mkdir()
     times = pd.date_range("2026-01-01", periods=45_001, freq="min", tz="UTC")
     lines = [f"{when},1.1,1.3,1.0,1.2,-1\n" for when in times]
     (settings.data_dir / "EURUSD_1m.csv").write_text(HEADER + "".join(lines))
@@ -93,7 +91,6 @@ def test_many_bars_come_whole(client, settings):
 
 
 def test_parts_of_a_coin_stay_parts(client, settings):
-    settings.data_dir.mkdir()
     row = "2026-11-20 14:30:00+00:00,1.0,1.0,1.0,1.0,0.25\n"
     (settings.data_dir / "BTC_1m.csv").write_text(HEADER + row)
 
@@ -299,7 +296,6 @@ def test_a_limit_that_cannot_be_is_refused(client, limit):
 
 
 def test_pages_of_a_long_series_fit_together(client, settings):
-    settings.data_dir.mkdir()
     times = pd.date_range("2026-01-01", periods=5_000, freq="min", tz="UTC")
     lines = [f"{when},1.1,1.3,1.0,1.2,-1\n" for when in times]
     (settings.data_dir / "EURUSD_1m.csv").write_text(HEADER + "".join(lines))
@@ -355,7 +351,6 @@ def test_who_has_the_bars_is_told_so(client, store):
 
 
 def test_a_large_series_is_not_read_before_it_is_sent(client, settings):
-    settings.data_dir.mkdir()
     row = "2026-01-01 00:00:00+00:00,1.1,1.3,1.0,1.2,-1\n"
     times = pd.date_range("2026-01-01", periods=20_000, freq="min", tz="UTC")
     path = settings.data_dir / "EURUSD_1m.csv"

@@ -203,7 +203,7 @@ def test_bars_that_cannot_be_had_are_said_to_be_unknown(read, known):
 @pytest.mark.usefixtures("known")
 def test_the_prices_of_the_day_are_a_table(read, tmp_path):
     folder = tmp_path / "store"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "AAPL_1m.csv").write_text(
         "timestamp,open,high,low,close,volume\n"
         "2026-11-19T20:59:00+00:00,1,2,0.5,1,7\n"

@@ -546,7 +546,7 @@ def test_an_expected_restart_is_no_alarm(text, pills, peers, connected):
     assert "is it running?" not in text()
 
 
-def test_a_log_in_that_somebody_must_do_is_an_alarm(text, pills, peers, connected):
+def test_a_log_in_that_somebody_must_do_is_an_alarm(text, pills, peers, connected, run_dir):
     peers.connection = replace(
         connected,
         connected=False,
@@ -555,8 +555,10 @@ def test_a_log_in_that_somebody_must_do_is_an_alarm(text, pills, peers, connecte
         expected="the weekly log-out: somebody has to log in to the gateway",
     )
     assert pills("connection") == [("warn", "not connected (logged out)")]
-    assert "not connected to the simulated gateway (logged out)" in text()
-    assert "Next step: log in to the gateway" in text()
+    with pretended(run_dir, "gateway-sim"):
+        shown = text()
+    assert "not connected to the simulated gateway (logged out)" in shown
+    assert "Next step: log in to the gateway" in shown
 
 
 def test_a_reminder_is_shown(text, peers, connected):

@@ -37,7 +37,6 @@ def _endpoints():
 
 @pytest.fixture
 def store(settings):
-    settings.data_dir.mkdir()
     row = "2026-11-20 14:30:00+00:00,1.0,1.0,1.0,1.0,1\n"
     text = f"timestamp,open,high,low,close,volume\n{row}"
     (settings.data_dir / "AAPL_1m.csv").write_text(text)

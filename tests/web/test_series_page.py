@@ -41,7 +41,7 @@ def read(client):
 def stored(tmp_path):
     """A file of the series with three bars."""
     folder = tmp_path / "store"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     rows = [f"2026-11-20T14:3{n}:00+00:00,1{n}.5,20,9.25,1{n},100{n}" for n in range(3)]
     (folder / "AAPL_1m.csv").write_text(
         "timestamp,open,high,low,close,volume\n" + "".join(f"{row}\n" for row in rows)

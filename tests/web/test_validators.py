@@ -21,7 +21,6 @@ PATHS = ["/", STATUS, "/api/v1/data/coverage", "/api/v1/data/coverage/grid", CSV
 
 @pytest.fixture
 def bars(settings):
-    settings.data_dir.mkdir()
     path = settings.data_dir / "AAPL_1m.csv"
     path.write_text(HEADER + ROWS)
     return path
