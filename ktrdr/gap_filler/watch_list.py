@@ -18,7 +18,9 @@ from ktrdr.errors import (
     ContractConflict,
     InvalidRequest,
     Misconfigured,
+    PeerTimedOut,
     Retryable,
+    TimedOut,
     UnknownSeries,
 )
 from ktrdr.gap_filler.fill_requests import is_there
@@ -259,7 +261,15 @@ class WatchRequests:
     def _requested(self, instrument: Instrument) -> ContractCandidates:
         now = int(self.clock())
         query = request_to_query(instrument, None, now - DAY_S, now)
-        return self.connection.request(ContractCandidates, "GET", "/candidates", ANSWER_S, **query)
+        try:
+            return self.connection.request(
+                ContractCandidates, "GET", "/candidates", ANSWER_S, **query
+            )
+        except PeerTimedOut as error:  # it is not stuck for that: its status would say so
+            raise TimedOut(
+                f"IB has named no contracts of {instrument.symbol} within {ANSWER_S:g} s",
+                hint="try again in a minute: while much is requested, IB answers late",
+            ) from error
 
     def _hint_for(self, found: ContractCandidates) -> str:
         """What to do about a contract that is not clear, with the symbol that may be meant."""

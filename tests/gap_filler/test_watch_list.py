@@ -14,8 +14,10 @@ from ktrdr.errors import (
     NotConnected,
     NotEntitled,
     PeerDown,
+    PeerTimedOut,
     StoreGone,
     StoreUnwritable,
+    TimedOut,
     UnknownSeries,
     WrongSource,
 )
@@ -256,6 +258,18 @@ def test_without_a_connection_nothing_is_made_unless_it_is_unchecked(
     assert add(filler, "MSFT", unchecked="true", con_id="272093")["outcome"] == "added"
     assert (data_dir / "MSFT_1d.csv").exists()
     assert toml(data_dir) == "[MSFT]\ncon_id = 272093\n"
+
+
+def test_a_late_answer_about_a_contract_restarts_nothing(filler, connection):
+    late = "ib-connection did not answer within 12 s"
+    connection.down = PeerTimedOut(late, hint="supervisorctl restart ib-connection")
+    for act in (
+        lambda: add(filler, "MSFT"),
+        lambda: ask(filler, "GET", "/series/candidates", symbol="MSFT"),
+    ):
+        with pytest.raises(TimedOut, match="IB has named no contracts of MSFT within") as caught:
+            act()
+        assert caught.value.hint.startswith("try again in a minute")
 
 
 def test_a_trial_says_what_would_be_and_changes_nothing(watched, data_dir):
