@@ -35,6 +35,12 @@ ConId = Annotated[int | None, typer.Option(help="The contract, by its number in 
 _Unchecked = Annotated[
     bool, typer.Option("--unchecked", help="Do not request the contract from IB first.")
 ]
+_TRIALS = {
+    "added": "would be added",
+    "changed": "would be changed",
+    "watched_again": "would be kept again",
+}
+"""What a trial says that changes something otherwise, by its outcome."""
 _WORDS = "Symbols and timeframes, such as AAPL MSFT 'BRK B' 1m 1h."
 
 
@@ -199,7 +205,9 @@ class _Changes:
         is_kept = not made.is_refused and made.outcome not in ("removed", "not_watched")
         since = f", from {made.since.date()} on" if is_kept and made.since else ""
         trial = " (only shown: nothing was changed)" if is_kept and made.is_trial else ""
-        show_line(f"{made.message}{since}{trial}")
+        words = _TRIALS.get(made.outcome) if made.is_trial else None
+        message = f"{made.symbol}_{made.timeframe} {words}" if words else made.message
+        show_line(f"{message}{since}{trial}")
         if not made.is_refused or made.symbol in self._shown:
             return
         self._shown.add(made.symbol)

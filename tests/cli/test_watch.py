@@ -60,7 +60,7 @@ def test_an_ambiguous_symbol_shows_the_choice_and_the_others_are_added(ktrdr, da
 def test_a_dry_run_changes_nothing(ktrdr, data_dir):
     result = ktrdr("watch", "add", "AAPL", "1d", "--dry-run")
     assert (result.exit_code, files(data_dir)) == (0, [])
-    assert "(only shown: nothing was changed)" in result.output
+    assert "AAPL_1d would be added (only shown: nothing was changed)" in result.output
 
 
 def test_a_file_of_entries_is_added_whole(ktrdr, data_dir, tmp_path):
