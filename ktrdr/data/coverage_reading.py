@@ -12,7 +12,7 @@ from ktrdr.config.settings import Settings
 from ktrdr.data.fetching import ALWAYS, FetchResult
 from ktrdr.data.ledger_coverage import coverage_by_ledger
 from ktrdr.data.proofs import CHANGED, is_whole, judge, start_of, why_unknown
-from ktrdr.errors import KtrdrError, MalformedFile, StoreGone, StoreUnwritable, UnknownSeries
+from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable, UnknownSeries
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import (
     DayStatus,
@@ -159,8 +159,7 @@ class CoverageReading:
         """The days and gaps of a series in an interval (UTC seconds).
 
         A gap that reaches beyond the interval is whole where the gap filler gives it.
-        UnknownSeries: there is no such file. StoreGone: nor its folder. MalformedFile: it cannot
-        be read.
+        UnknownSeries: there is no such file. MalformedFile: it cannot be read.
         """
         entry, why = self.of_gap_filler(series)
         if entry is None:
@@ -195,21 +194,16 @@ class CoverageReading:
         return SeriesContents(days, gaps, BY_LEDGER, why, since, until)
 
 
-def unknown_series(store: BarStore, series: Series) -> UnknownSeries | StoreGone:
+def unknown_series(store: BarStore, series: Series) -> UnknownSeries:
     """The error for a series without a file; its hint names the one that was perhaps meant."""
-    if not store.folder.is_dir():
-        return StoreGone(
-            f"the store's folder {store.folder} is not there",
-            hint="mount its disk, or set KTRDR_DATA_DIR to where the bar files are",
-        )
     known: list[Series] = []
     with contextlib.suppress(KtrdrError, OSError):
         found = store.scan()
         known = [*found.found, *found.blocked]
-    return UnknownSeries(
-        f"the store {store.folder} has no {series.file_name}",
-        hint=next_step(series.symbol, series.timeframe.value, known),
-    )
+    hint = next_step(series.symbol, series.timeframe.value, known)
+    if not store.folder.is_dir():
+        hint = f"{hint}; but first mount its disk: there is no folder {store.folder}"
+    return UnknownSeries(f"the store {store.folder} has no {series.file_name}", hint=hint)
 
 
 def _failed(series: Series, error: KtrdrError | OSError) -> SeriesStatus:

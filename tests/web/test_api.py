@@ -290,7 +290,7 @@ def test_it_is_not_ready_without_a_connection(client, peers, connected):
     assert reason.startswith(
         "not connected to the simulated gateway (retrying): connection refused"
     )
-    assert reason.endswith("next step: ./scripts/up")  # no supervisord runs the gateway
+    assert reason.endswith("next step: ./scripts/up")  # which starts gateway-sim
 
 
 def test_logs_are_shown_by_name(client, log_dir):
