@@ -22,7 +22,6 @@ FULL = StoreTrouble("the disk with the store is full", "free some space")
 
 @pytest.fixture
 def variables(settings, hook):
-    settings.data_dir.mkdir()
     return {
         "KTRDR_ALERTS": hook.url,
         "KTRDR_ALERTS_GRACE_S": "1",
