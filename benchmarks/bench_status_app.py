@@ -53,6 +53,8 @@ GRID = "/api/v1/data/coverage/grid"
 LIVE = "/live/overview"
 SERIES, DAYS = 500, 365
 CLIENTS = 20
+SYMBOLS = ("AAPL", "MSFT", "AMZN", "GOOG")
+"""Whose minutes are filled: enough of them for all rounds of `speed`."""
 WARM_UP_S = 3
 """The first request after a pause waits for a peer; those that are measured come steadily."""
 YARDSTICK = """
@@ -151,13 +153,14 @@ def fill_rate(filler: LocalClient, seconds: float) -> float:
 
 
 def start_fill(filler: LocalClient) -> None:
-    """Ten years of minutes, and wait until they come."""
+    """Sixteen years of minutes of each symbol, and wait until they come."""
     until = time.monotonic() + 120
-    wanted = {"symbol": "AAPL", "timeframe": "1m", "from": "2010-01-01"}
-    while time.monotonic() < until:
+    wanted = list(SYMBOLS)
+    while wanted and time.monotonic() < until:
         with contextlib.suppress(PeerDown):
-            filler.post("/fill", **wanted)
-            break
+            filler.post("/fill", symbol=wanted[0], timeframe="1m", **{"from": "2010-01-01"})
+            wanted.pop(0)
+            continue
         time.sleep(0.5)
     while time.monotonic() < until:
         if fill_rate(filler, 2) > 0:
@@ -185,7 +188,8 @@ def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
     shares: dict[str, list[float]] = {"ours": [], "yardstick": []}
     with tempfile.TemporaryDirectory(prefix="ktrdr-bench-") as scratch, yardstick() as (other, _):
         (Path(scratch) / "data").mkdir()
-        (Path(scratch) / "data" / "AAPL_1m.csv").write_text(HEADER)
+        for symbol in SYMBOLS:
+            (Path(scratch) / "data" / f"{symbol}_1m.csv").write_text(HEADER)
         with group(Path(scratch)) as (settings, _):
             ports = {"ours": settings.ktrdr_status_port, "yardstick": other}
             wait_for(settings.ktrdr_status_port, "/healthz")
