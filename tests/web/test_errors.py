@@ -81,7 +81,7 @@ def test_the_error_of_a_series_that_is_not_there_says_what_to_do(client):
     assert problem["title"] == "The store has no file for this series"
     assert problem["detail"] == problem["reason"]
     assert "MSFT_1m.csv" in problem["detail"]
-    assert problem["hint"].startswith("to have it kept: ktrdr watch add MSFT 1m")
+    assert problem["hint"] == "to have it kept: ktrdr watch add MSFT 1m"
 
 
 def test_who_is_down_is_named_with_the_next_step(client):
