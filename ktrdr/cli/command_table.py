@@ -16,6 +16,7 @@ from typer.core import MarkupMode, TyperCommand, TyperGroup
 from typer.main import get_command
 
 from ktrdr.cli.exit_codes import code_of
+from ktrdr.cli.interrupts import no_interrupt_lost
 from ktrdr.cli.output import show_error
 from ktrdr.errors import KtrdrError
 
@@ -58,7 +59,8 @@ class CommandTable(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command. A KtrdrError ends it with its message, the next step and its code."""
         try:
-            return super().invoke(ctx)
+            with no_interrupt_lost():
+                return super().invoke(ctx)
         except KtrdrError as error:
             show_error(error)
             sys.exit(code_of(error))
