@@ -229,7 +229,7 @@ def test_a_supervisord_that_answers_nonsense_has_no_programs(run_dir, babble, wo
 
 @contextlib.contextmanager
 def supervisord(folder: Path) -> Iterator[Path]:
-    """A real one, with three small programs."""
+    """A real one, with three small programs. One that runs has been executed, and gets signals."""
     socket_path, config = folder / "supervisor.sock", folder / "supervisord.conf"
     config.write_text(
         textwrap.dedent(f"""
@@ -244,7 +244,7 @@ def supervisord(folder: Path) -> Iterator[Path]:
         supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
         [program:ib-connection]
         command=sleep 60
-        startsecs=0
+        startsecs=1
         [program:gap-filler]
         command=false
         startretries=0
