@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,9 @@ class Latest(Generic[T]):
     One thread fetches; the others have the value before meanwhile, or wait for the result if that
     is older than BRIDGED_S more. So twenty open pages cost no more requests and time than one, also
     when the peer hangs, and a peer that is slow for once holds up one request.
+
+    `ahead_s`: who asks for a value that will be too old so soon has it fetched beside, in a thread
+    of its own, and does not wait. So where many ask, none of them does.
     """
 
     def __init__(
@@ -26,9 +30,11 @@ class Latest(Generic[T]):
         fetch: Callable[[], T],
         max_age_s: float,
         clock: Callable[[], float] = time.monotonic,
+        ahead_s: float = 0.0,
     ) -> None:
         self._fetch = fetch
         self._max_age_s = max_age_s
+        self._ahead_s = ahead_s
         self._clock = clock
         self._lock = threading.Lock()
         self._held: tuple[T, float] | None = None
@@ -37,6 +43,8 @@ class Latest(Generic[T]):
         """The value; its age counts from when `fetch` returned. Raises what `fetch` raises."""
         held = self._held
         if held is not None and self._age_s(held) < self._max_age_s:
+            if self._age_s(held) >= self._max_age_s - self._ahead_s:
+                self._renew_beside()
             return held[0]
         if not self._lock.acquire(blocking=False):
             if held is not None and self._age_s(held) < self._max_age_s + BRIDGED_S:
@@ -46,6 +54,22 @@ class Latest(Generic[T]):
             if self._held is None or self._age_s(self._held) >= self._max_age_s:
                 self._held = self._fetch(), self._clock()
             return self._held[0]
+        finally:
+            self._lock.release()
+
+    def _renew_beside(self) -> None:
+        """Fetch in a thread, unless somebody fetches."""
+        if self._ahead_s and self._lock.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._renew, name="renew", daemon=True).start()
+            except RuntimeError:  # no thread can be had; who comes when it is too old fetches
+                self._lock.release()
+
+    def _renew(self) -> None:
+        """Fetch and release the lock. An error is for who fetches again when it is too old."""
+        try:
+            with contextlib.suppress(Exception):
+                self._held = self._fetch(), self._clock()
         finally:
             self._lock.release()
 

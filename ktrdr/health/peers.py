@@ -46,6 +46,7 @@ _CONTRACT_S = 30.0
 """The time-out of requests for which IB may be asked about contracts, up to twice."""
 
 _FRESH_S = 0.5
+_AHEAD_S = 0.15
 _COVERAGE_FRESH_S = 3.0
 _HISTORY_FRESH_S = 20.0
 _COSTS = 10
@@ -69,7 +70,7 @@ class Answer(Generic[T]):
 
 
 class Peers:
-    """The two programs at their sockets; their state is requested at most twice a second."""
+    """The two programs at their sockets; their state is requested at most thrice a second."""
 
     def __init__(self, settings: Settings) -> None:
         self._connection = LocalClient(settings.connection_socket, "ib-connection")
@@ -339,4 +340,4 @@ def _answer(fetch: Callable[[], T]) -> Answer[T]:
 
 
 def _latest(fetch: Callable[[], T], max_age_s: float) -> Latest[Answer[T]]:
-    return Latest(lambda: _answer(fetch), max_age_s)
+    return Latest(lambda: _answer(fetch), max_age_s, ahead_s=_AHEAD_S)
