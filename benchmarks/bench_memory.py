@@ -49,8 +49,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def group(scratch: Path) -> Iterator[tuple[Settings, dict[str, psutil.Process]]]:
-    """The programs, with a store and ports of their own, while the block lasts."""
+def group(scratch: Path, **more: str) -> Iterator[tuple[Settings, dict[str, psutil.Process]]]:
+    """The programs, with a store and ports of their own, while the block lasts.
+
+    `more`: environment variables that none of the programs takes for a wrong setting.
+    """
     ports = {"KTRDR_SIM_PORT": free_port(), "KTRDR_STATUS_PORT": free_port()}
     folders = {"KTRDR_DATA_DIR": scratch / "data", "KTRDR_RUN_DIR": scratch / "run"}
     given = {name: str(value) for name, value in (ports | folders).items()}
@@ -58,7 +61,7 @@ def group(scratch: Path) -> Iterator[tuple[Settings, dict[str, psutil.Process]]]
     with (scratch / "log").open("wb") as log:
         started = {
             name: subprocess.Popen(
-                [sys.executable, "-m", module], env=kept | given, stdout=log, stderr=log
+                [sys.executable, "-m", module], env=kept | given | more, stdout=log, stderr=log
             )
             for name, module in PROGRAMS.items()
         }

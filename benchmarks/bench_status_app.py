@@ -53,8 +53,11 @@ GRID = "/api/v1/data/coverage/grid"
 LIVE = "/live/overview"
 SERIES, DAYS = 500, 365
 CLIENTS = 20
+OPEN_REQUESTS = 50
 SYMBOLS = ("AAPL", "MSFT", "AMZN", "GOOG")
 """Whose minutes are filled: enough of them for all rounds of `speed`."""
+ASKED = f"GET {STATUS} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+LENGTH = re.compile(rb"^content-length: (\d+)", re.IGNORECASE | re.MULTILINE)
 WARM_UP_S = 3
 """The first request after a pause waits for a peer; those that are measured come steadily."""
 YARDSTICK = """
@@ -97,19 +100,32 @@ def load(port: int, rate: float, seconds: float) -> list[float]:
     begin, turns = time.monotonic() + 0.2, itertools.count()
 
     def client() -> list[float]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         took = []
-        while (due := begin + next(turns) / rate) < begin + seconds:
-            time.sleep(max(0.0, due - time.monotonic()))
-            connection.request("GET", STATUS)
-            connection.getresponse().read()
-            took.append(1000 * (time.monotonic() - due))
-        connection.close()
+        with socket.create_connection(("127.0.0.1", port), 30) as connection:
+            while (due := begin + next(turns) / rate) < begin + seconds:
+                time.sleep(max(0.0, due - time.monotonic()))
+                connection.sendall(ASKED)
+                _whole_answer(connection)
+                took.append(1000 * (time.monotonic() - due))
         return took
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         running = [pool.submit(client) for _ in range(CLIENTS)]
         return [ms for one in running for ms in one.result()]
+
+
+def _whole_answer(connection: socket.socket) -> None:
+    """Read it. http.client takes as much of the processor as the app that answers it."""
+    answer = connection.recv(65536)
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = LENGTH.search(head)
+    if length is None or not head.startswith(b"HTTP/1.1 200 "):
+        raise SystemExit(f"no answer that is expected: {head!r}")
+    missing = int(length[1]) - len(body)
+    while missing > 0:
+        missing -= len(connection.recv(65536))
 
 
 def percentiles(rounds: list[list[float]]) -> dict[str, object]:
@@ -178,11 +194,13 @@ def loaded_fill(
     return took, (bars_added(filler) - before) / (time.monotonic() - began)
 
 
-def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
+def speed(rate: float, seconds: float, rounds: int, bars_per_s: float) -> dict[str, object]:
     """Requests to ours and to the yardstick by turns, and none before and after each.
 
     A fill slows as the file grows, so each rate is compared with the mean of those around it.
+    `bars_per_s`: what the simulated gateway sends at most, of 50 open requests together.
     """
+    paced = {"KTRDR_SIM_BARS_PER_SECOND": f"{bars_per_s / OPEN_REQUESTS:g}"}
     took: dict[str, list[list[float]]] = {"ours": [], "yardstick": []}
     beside: dict[str, list[float]] = {"ours": [], "yardstick": []}
     shares: dict[str, list[float]] = {"ours": [], "yardstick": []}
@@ -190,7 +208,7 @@ def speed(rate: float, seconds: float, rounds: int) -> dict[str, object]:
         (Path(scratch) / "data").mkdir()
         for symbol in SYMBOLS:
             (Path(scratch) / "data" / f"{symbol}_1m.csv").write_text(HEADER)
-        with group(Path(scratch)) as (settings, _):
+        with group(Path(scratch), **paced) as (settings, _):
             ports = {"ours": settings.ktrdr_status_port, "yardstick": other}
             wait_for(settings.ktrdr_status_port, "/healthz")
             filler = LocalClient(settings.gap_filler_socket, "gap-filler")
@@ -498,10 +516,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=200, help="requests a second")
     parser.add_argument("--seconds", type=float, default=15, help="of each round of `speed`")
     parser.add_argument("--rounds", type=int, default=2, help="of four turns each")
+    parser.add_argument(
+        "--bars-per-second", type=float, default=1_000_000, help="of the gateway; IB: 300 to 3300"
+    )
     parser.add_argument("--tab-seconds", type=float, default=600, help="for which tabs are open")
     given = parser.parse_args()
     measures = {
-        "speed": lambda: speed(given.rate, given.seconds, given.rounds),
+        "speed": lambda: speed(given.rate, given.seconds, given.rounds, given.bars_per_second),
         "tabs": lambda: tabs(given.tab_seconds),
         "sizes": sizes,
         "idle": lambda: idle(500),
