@@ -1,4 +1,4 @@
-"""Makes the pictures of the README from a running group: pages with Chromium, the CLI as SVG.
+"""Makes the pictures of the README from a running group, with Chromium.
 
 Each picture is at most 200 KB. See scripts/pictures.
 """
@@ -6,19 +6,12 @@ Each picture is at most 200 KB. See scripts/pictures.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
 import shutil
 import subprocess
 import sys
 import tempfile
-import termios
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
-from rich.text import Text
 
 from ktrdr.config.running_group import settings_to_read_with
 from ktrdr.web.page_access import page_url
@@ -28,7 +21,6 @@ FOLDER = ROOT / "docs/pictures"
 MAX_BYTES = 200_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 5000
-COLUMNS, LINES = 100, 40
 
 
 @dataclass(frozen=True)
@@ -49,8 +41,6 @@ PICTURES = (
     Picture("/connection", "connection"),
     Picture("/simulator", "simulator"),
 )
-COMMANDS = {"status": ("status",)}
-"""The name of an SVG, and the arguments of `ktrdr` whose output it shows."""
 
 
 def main() -> int:
@@ -63,8 +53,6 @@ def main() -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for picture in PICTURES:
         take(browser, url, picture, FOLDER / f"{picture.name}.png")
-    for name, arguments in COMMANDS.items():
-        draw(arguments, FOLDER / f"{name}.svg")
     large = too_large(FOLDER)
     for path in large:
         size = path.stat().st_size
@@ -95,32 +83,6 @@ def take(browser: str, url: str, picture: Picture, path: Path) -> None:
         ]
         subprocess.run(command, check=True, capture_output=True, timeout=120)  # noqa: S603 - found above
     print(f"{path.name}: {path.stat().st_size} bytes")
-
-
-def draw(arguments: tuple[str, ...], path: Path) -> None:
-    """Draw what `ktrdr` prints with these arguments."""
-    shown = in_a_terminal([sys.executable, "-m", "ktrdr.cli", *arguments])
-    with Path("/dev/null").open("w") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere)
-        console.print(Text.from_ansi(f"$ ktrdr {' '.join(arguments)}\n{shown}"))
-        path.write_text(console.export_svg(title="ktrdr"), encoding="utf-8")
-    print(f"{path.name}: {path.stat().st_size} bytes")
-
-
-def in_a_terminal(command: list[str]) -> str:
-    """What a command prints into a terminal, where it has tables and colours."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (LINES, COLUMNS))
-    environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    process = subprocess.Popen(command, cwd=ROOT, stdout=theirs, env=environment)  # noqa: S603
-    os.close(theirs)
-    parts = []
-    with contextlib.suppress(OSError):  # EIO is a terminal's end
-        while part := os.read(ours, 65536):
-            parts.append(part)
-    os.close(ours)
-    process.wait()
-    return b"".join(parts).decode().replace("\r\n", "\n")
 
 
 if __name__ == "__main__":

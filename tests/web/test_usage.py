@@ -53,6 +53,20 @@ def test_the_pace_stands_on_the_page_of_the_connection(app, client):
     assert "not measured yet" in client.get("/connection").text
 
 
+@pytest.mark.usefixtures("peers")
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (Pace(50, None, 12_793.8), "Pace 12 794 bars/s in the last minute"),
+        (Pace(1, 0.25, None), "Pace 0.25 requests/s in the last minute"),
+    ],
+)
+def test_of_the_pace_only_what_was_measured_is_told(app, pace, said):
+    usage = Usage((Sample(T, {}, pace),), {})
+    app.application.extensions[RECORDER].usage = usage
+    assert said in text_of(app.get("/connection").text).replace("\u202f", " ")
+
+
 def test_the_charts_are_small_and_the_same_is_not_sent_twice(app):
     answer = app.get("/usage")
     assert answer.json["times"] == [T, T + 60]
