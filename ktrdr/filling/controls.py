@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
@@ -15,6 +15,7 @@ from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
+from ktrdr.market.instruments import Instrument
 from ktrdr.market.timeframes import DAY_S
 from ktrdr.times import iso
 
@@ -32,9 +33,17 @@ class Controls:
     fetcher: Fetcher
     assess: Callable[[SeriesState], None]
     """Assess a series again."""
+    _early: dict[Instrument, tuple[int, int]] = field(default_factory=dict)
+    """Heads that came before the bars that may confirm them, and when these were requested."""
 
     def request_head(self, state: SeriesState, request: BarsRequest, now: int) -> None:
-        """Request the time of IB's first bar, if an answer begins later than its request."""
+        """Request the time of IB's first bar, if an answer begins later than its request.
+
+        One that came before the bars that may confirm it is looked at again instead.
+        """
+        if state.instrument in self._early:
+            self._settle_head(state, *self._early.pop(state.instrument))
+            return
         lifetime = self.assessor.contracts.lifetime(state.instrument)
         is_short = state.first is None or state.first > request.start
         has_unproven = state.coverage is not None and Reason.UNPROVEN in state.coverage.gap_counts
@@ -45,19 +54,28 @@ class Controls:
 
     def take_head(self, task: Task, head: int | None) -> None:
         """Accept IB's first bar if the stored bars confirm it; else request it again tomorrow."""
-        state = task.state
+        self._settle_head(task.state, head, task.requested_at)
+
+    def _settle_head(self, state: SeriesState, head: int | None, requested_at: int) -> None:
         contracts = self.assessor.contracts
         lifetime = contracts.lifetime(state.instrument)
-        known, requested_at = head, task.requested_at
-        if known is None or not contracts.head_is_confirmed(state, known, requested_at):
-            known, requested_at = lifetime.head, requested_at - _HEAD_AGAIN_S + DAY_S
+        if head is not None and contracts.head_is_confirmed(state, head, requested_at):
+            log.info("%s: IB has bars from %s on", state.series, iso(head))
+        elif head is not None and self._is_being_filled(state):
+            self._early[state.instrument] = (head, requested_at)
+            return
         else:
-            log.info("%s: IB has bars from %s on", state.series, iso(known))
+            head, requested_at = lifetime.head, requested_at - _HEAD_AGAIN_S + DAY_S
         contracts.keep_lifetime(
-            state.instrument, lifetime._replace(head=known, head_at=requested_at)
+            state.instrument, lifetime._replace(head=head, head_at=requested_at)
         )
         state.succeeded()
         self.assess(state)
+
+    def _is_being_filled(self, state: SeriesState) -> bool:
+        """More of its bars are requested, or will be."""
+        has_open = state.coverage is not None and bool(state.coverage.open_gaps)
+        return has_open or self.fetcher.is_requesting(state, Kind.FILL)
 
     def request_control(self, state: SeriesState, gaps: tuple[Gap, ...], now: int) -> None:
         """Request a bar of the same series that IB should have, near the missing ones.
