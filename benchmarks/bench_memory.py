@@ -52,7 +52,7 @@ def free_port() -> int:
 def group(scratch: Path, **more: str) -> Iterator[tuple[Settings, dict[str, psutil.Process]]]:
     """The programs, with a store and ports of their own, while the block lasts.
 
-    `more`: environment variables that none of the programs takes for a wrong setting.
+    `more`: further environment variables, of all programs.
     """
     ports = {"KTRDR_SIM_PORT": free_port(), "KTRDR_STATUS_PORT": free_port()}
     folders = {"KTRDR_DATA_DIR": scratch / "data", "KTRDR_RUN_DIR": scratch / "run"}
