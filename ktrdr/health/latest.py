@@ -42,8 +42,8 @@ class Latest(Generic[T]):
     def get(self) -> T:
         """The value; its age counts from when `fetch` returned. Raises what `fetch` raises."""
         held = self._held
-        if held is not None and self._age_s(held) < self._max_age_s:
-            if self._age_s(held) >= self._max_age_s - self._ahead_s:
+        if held is not None and (age_s := self._age_s(held)) < self._max_age_s:
+            if age_s >= self._max_age_s - self._ahead_s:
                 self._renew_beside()
             return held[0]
         if not self._lock.acquire(blocking=False):
@@ -59,7 +59,7 @@ class Latest(Generic[T]):
 
     def _renew_beside(self) -> None:
         """Fetch in a thread, unless somebody fetches."""
-        if self._ahead_s and self._lock.acquire(blocking=False):
+        if self._lock.acquire(blocking=False):
             try:
                 threading.Thread(target=self._renew, name="renew", daemon=True).start()
             except RuntimeError:  # no thread can be had; who comes when it is too old fetches
