@@ -5,8 +5,7 @@ import contextlib
 import random
 import shutil
 import sqlite3
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -27,14 +26,12 @@ from ktrdr.errors import (
 )
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.gap_filler.routes import routes
-from ktrdr.ipc.query import span_from_query
 from ktrdr.market.instruments import parse_series
 from tests.fake_connection import (
     DAY,
     HEADER,
     LENGTHS,
     NOW,
-    FakeConnection,
     Inline,
     SetClock,
     coverage_of,
@@ -1278,40 +1275,44 @@ def test_before_the_listing_nothing_is_expected(put, make_filler, connection):
     assert (len(connection.requested), connection.heads_asked) == (requested, ["FRESH"])
 
 
-class FirstBarsCome(FakeConnection):
-    """Answers for the days with the first bars only when it is told to."""
+class FirstBarsLate(Inline):
+    """Keeps back the answers about the days with the first bars until they are released."""
 
-    def __init__(self, head):
-        super().__init__(heads={"FRESH": head})
-        self.released = threading.Event()
+    def __init__(self, connection, first):
+        self.connection, self.first = connection, first
+        self.held = []
 
-    def _bars(self, query):
-        start, end = span_from_query(query)
-        assert not start <= self.heads["FRESH"] < end or self.released.wait(20)
-        return super()._bars(query)
+    def submit(self, work, /, *args, **kwargs):
+        before = len(self.connection.requested)
+        done = super().submit(work, *args, **kwargs)
+        if any(start <= self.first < end for *_, start, end in self.connection.requested[before:]):
+            self.held.append((Future(), done))
+            return self.held[-1][0]
+        return done
+
+    def release(self):
+        for late, done in self.held:
+            late.set_result(done.result())
 
 
 def test_a_listing_that_is_told_before_its_first_bars_is_believed_when_these_come(
-    put, make_settings, clock, wait_for
+    put, make_settings, connection, clock
 ):
-    connection = FirstBarsCome(minutes("2026-10-20")[0])
+    first = connection.heads["FRESH"] = minutes("2026-10-20")[0]
     path = put("FRESH_5m")
-    settings = make_settings(ktrdr_gap_max_age_days=120)
-    filler = GapFiller(settings, connection, clock, ThreadPoolExecutor(48))
-    try:
-        wait_for(lambda: filler.step() and connection.heads_asked)
-        for _ in range(2):  # it is handled meanwhile
-            filler.step()
-        connection.released.set()
-        wait_for(lambda: not filler.step())
-        assert starts_in(path)[0] == minutes("2026-10-20")[0]
-        assert filler.status.unfillable == {}
-        assert connection.heads_asked == ["FRESH"]
-        (entry,) = coverage_of(filler)["series"]
-        assert entry["listed"] == "2026-10-20T10:00:00+00:00"
-    finally:
-        connection.released.set()
-        filler.close()
+    executor = FirstBarsLate(connection, first)
+    filler = GapFiller(make_settings(ktrdr_gap_max_age_days=120), connection, clock, executor)
+    while not connection.heads_asked:
+        assert filler.step()
+    filler.step()  # it takes what was told
+    executor.release()
+    fill(filler)
+    filler.close()
+    assert starts_in(path)[0] == first
+    assert filler.status.unfillable == {}
+    assert connection.heads_asked == ["FRESH"]
+    (entry,) = coverage_of(filler)["series"]
+    assert entry["listed"] == "2026-10-20T10:00:00+00:00"
 
 
 def test_after_its_last_day_nothing_is_expected_of_a_future(put, make_filler, connection):
