@@ -54,7 +54,7 @@ LIVE = "/live/overview"
 SERIES, DAYS = 500, 365
 CLIENTS = 20
 OPEN_REQUESTS = 50
-SYMBOLS = ("AAPL", "MSFT", "AMZN", "GOOG")
+SYMBOLS = ("AAPL", "MSFT", "AMZN", "GOOG", "META", "NVDA", "SPY", "QQQ")
 """Whose minutes are filled: enough of them for all rounds of `speed`."""
 ASKED = f"GET {STATUS} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 LENGTH = re.compile(rb"^content-length: (\d+)", re.IGNORECASE | re.MULTILINE)
