@@ -24,6 +24,8 @@ SETTLE_S = 10
 """How long after its end an intraday bar counts as finished."""
 DAILY_SETTLE_S = 300
 """The same for daily bars, after the close."""
+_H4_MINUTES = 240
+_FAR = 2**62
 
 
 class Session(NamedTuple):
@@ -153,7 +155,8 @@ def expected(
     exchange's wall-clock time: IB's hours of US stocks are 09:30, 10:00, 11:00 … [observed].
     `alignment` is what bars have shown: the minutes past these multiples (empty: none). Where
     four-hour bars begin is not documented: for them it has the minutes of the local day at which
-    they have been seen to begin; while there are none, only a session's open is certain.
+    they have been seen to begin; while there are none, only a session's open is certain. A bar is
+    finished when the next one begins, the last of a session when that closes.
     """
     starts, due, days = _bars(schedule, timeframe, start, end, alignment or frozenset())
     wanted = due <= now
@@ -177,11 +180,13 @@ def _bars(
     if timeframe.is_daily:
         return _daily_bars(schedule, start, end)
     open_, close, day, offset = schedule.columns
-    near = (close > start - timeframe.length_s) & (open_ < end)
+    near = (close > start - timeframe.length_s) & (open_ < end + timeframe.length_s)
     open_, close, day, offset = open_[near], close[near], day[near], offset[near]
     if timeframe is Timeframe.H4:
         starts, place = _four_hour_grid(schedule, near, alignment)
-        ends = np.minimum(starts + timeframe.length_s, close[place])
+        minutes = (starts + offset[place]) // MINUTE_S % _H4_MINUTES
+        is_on_grid = np.isin(minutes, _four_hour_multiples(schedule, alignment))
+        ends = _four_hour_ends(starts, is_on_grid, open_, close)
     else:
         past_s = MINUTE_S * minute_of(alignment)
         starts, place = _grid(open_, close, offset - past_s, timeframe.length_s)
@@ -257,6 +262,34 @@ def _at_minutes(session: Session, zone: ZoneInfo, minutes: Iterable[int]) -> Ite
             if session.open - reach < start < session.close:
                 yield start
         day += timedelta(days=1)
+
+
+def _four_hour_multiples(schedule: Schedule, alignment: frozenset[int]) -> list[int]:
+    """At how many minutes past multiples of four hours bars have been seen to begin, but at opens.
+
+    Empty: at none yet, or at unlike ones, so that nothing is sure.
+    """
+    opens, _, _, offset = schedule.columns
+    at_opens = (opens + offset) // MINUTE_S % (DAY_S // MINUTE_S)
+    seen = {minute % _H4_MINUTES for minute in alignment.difference(at_opens.tolist())}
+    return list(seen) if len(seen) == 1 else []
+
+
+def _four_hour_ends(
+    starts: Int64Array, is_on_grid: BoolArray, open_: Int64Array, close: Int64Array
+) -> Int64Array:
+    """When these bars end: four hours later, unless the next one or the end of trading is sooner.
+
+    A bar may go on after a break. If it is not sure that the next one begins there, because it is
+    neither at an open nor on the grid, the whole length counts: a bar must not be taken for
+    finished too soon.
+    """
+    sure = np.append(starts[is_on_grid | np.isin(starts, open_)], _FAR)
+    following = sure[np.searchsorted(sure, starts, side="right")]
+    ends = np.minimum(starts + Timeframe.H4.length_s, following)
+    last = np.searchsorted(open_, ends) - 1
+    ends_traded: Int64Array = np.minimum(ends, close[last])
+    return ends_traded
 
 
 def closed(starts: Int64Array, schedule: Schedule, timeframe: Timeframe) -> BoolArray:

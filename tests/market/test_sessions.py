@@ -11,6 +11,7 @@ from ktrdr.market.sessions import (
     Schedule,
     Session,
     closed,
+    due_at,
     expected,
     finished,
     learnt_alignment,
@@ -162,6 +163,90 @@ def test_the_open_begins_a_four_hour_bar_though_only_the_later_one_was_seen():
     seen = learnt_alignment(day, [new_york("2026-11-19 12:00")])
     found = starts(day, Timeframe.H4, "2026-11-20", "2026-11-21", alignment=seen)
     assert found == ["11-20 14:30", "11-20 17:00"]
+
+
+def finished_at(schedule, bar, alignment):
+    """When a four-hour bar is due, which is also when it is first among the expected ones."""
+    due = due_at(schedule, Timeframe.H4, bar, alignment)
+
+    def known(now):
+        day = expected(schedule, Timeframe.H4, bar - 86400, bar + 86400, now, alignment=alignment)
+        return bar in day.starts.tolist()
+
+    assert (known(due - 1), known(due)) == (False, True)
+    return due - 10
+
+
+def minutes(*clocks):
+    return frozenset(int(clock[:2]) * 60 + int(clock[3:]) for clock in clocks)
+
+
+@pytest.mark.parametrize("day", ["2026-10-30", "2026-11-02"])  # the clocks change in between
+def test_the_first_four_hour_bar_of_a_session_is_due_when_the_next_one_begins(day):
+    schedule, seen = stock_days(day), minutes("09:30", "12:00")
+    first, second = new_york(f"{day} 09:30"), new_york(f"{day} 12:00")
+    assert finished_at(schedule, first, seen) == second
+    assert finished_at(schedule, second, seen) == new_york(f"{day} 16:00")
+    assert finished_at(schedule, first, minutes("09:30", "13:30")) == new_york(f"{day} 13:30")
+    assert finished_at(schedule, first, frozenset()) == new_york(f"{day} 13:30")
+
+
+def test_a_half_day_ends_its_last_four_hour_bar():
+    half, seen = stock_days("2026-11-27", close="13:00"), minutes("09:30", "12:00")
+    assert finished_at(half, new_york("2026-11-27 12:00"), seen) == new_york("2026-11-27 13:00")
+
+
+def test_four_hour_bars_of_a_session_through_the_night_are_due_one_after_another():
+    open_, close = new_york("2026-11-22 17:15"), new_york("2026-11-23 17:00")
+    forex = Schedule(
+        "America/New_York",
+        utc("2026-11-22"),
+        utc("2026-11-24"),
+        (Session(open_, close, utc("2026-11-23")),),
+    )
+    seen = minutes("17:15", "20:00", "00:00", "04:00", "08:00", "12:00", "16:00")
+    begins = expected(forex, Timeframe.H4, open_, close, close + 600, alignment=seen).starts
+    clocks = [datetime.fromtimestamp(t, NEW_YORK).strftime("%H:%M") for t in begins.tolist()]
+    assert clocks == ["17:15", "20:00", "00:00", "04:00", "08:00", "12:00", "16:00"]
+    dues = [finished_at(forex, begin, seen) for begin in begins.tolist()]
+    assert dues == [*begins[1:].tolist(), close]
+
+
+@pytest.mark.parametrize(
+    ("seen", "ends"),
+    [
+        (("09:00", "12:30"), {"09:00": "11:30", "12:30": "15:30"}),  # the afternoon begins one
+        (("09:00", "13:00"), {"09:00": "13:00", "13:00": "15:30"}),  # one goes on after lunch
+        (("08:00", "12:00"), {"08:00": "11:30", "12:00": "15:30"}),
+    ],
+)
+def test_a_four_hour_bar_goes_on_after_a_break_unless_another_one_begins(seen, ends):
+    tokyo = ZoneInfo("Asia/Tokyo")
+
+    def at(clock):
+        return int(datetime.fromisoformat(f"2026-11-20 {clock}").replace(tzinfo=tokyo).timestamp())
+
+    day = utc("2026-11-20")
+    sessions = (Session(at("09:00"), at("11:30"), day), Session(at("12:30"), at("15:30"), day))
+    schedule = Schedule("Asia/Tokyo", day - 86400, day + 86400, sessions)
+    for begin, end in ends.items():
+        assert finished_at(schedule, at(begin), minutes(*seen)) == at(end)
+
+
+def test_while_it_is_not_sure_where_the_next_one_begins_the_whole_length_counts():
+    """Bars at multiples in UTC have been seen at other minutes in summer than in winter."""
+    day, seen = "2026-11-20", minutes("09:30", "11:00", "12:00", "15:00")
+    due = finished_at(stock_days(day), new_york(f"{day} 09:30"), seen)
+    assert due == new_york(f"{day} 13:30")
+
+
+def test_a_late_opening_that_was_seen_once_ends_no_four_hour_bar():
+    day, seen = "2026-11-20", minutes("09:30", "10:30", "12:00")
+    late = Session(new_york("2026-11-19 10:30"), new_york("2026-11-19 16:00"), utc("2026-11-19"))
+    week = stock_days("2026-11-19", day)
+    week = replace(week, sessions=(late, week.sessions[1]))
+    due = finished_at(week, new_york(f"{day} 09:30"), seen)
+    assert due == new_york(f"{day} 12:00")
 
 
 def test_a_session_that_both_know_is_there_once():
