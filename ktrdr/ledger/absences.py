@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -49,10 +50,14 @@ class AbsenceRecords:
 
         `series` names the series and its contract: the absences of one contract say nothing about
         another under the same symbol. Absences expire: recent bars are requested again the next
-        day, old ones after 30 days, and those found absent a second time after a year.
+        day, old ones after 30 days, and those found absent a second time after a year; within half
+        a day of that, at the same time of day for the whole series.
         """
         known = self._runs(series, "verified = 1")
-        rows = [(gap, now + _expiry_s(gap, now, was_known=_covers(known, gap))) for gap in gaps]
+        rows = [
+            (gap, _expires_at(series, now + _expiry_s(gap, now, was_known=_covers(known, gap))))
+            for gap in gaps
+        ]
         self._record(series, rows, now, verified=True)
 
     def record_late(self, series: str, gaps: Iterable[Gap], now: int, until: int) -> None:
@@ -159,6 +164,17 @@ class AbsenceRecords:
                 (series, int(expected[-1]), int(expected[0])),
             )
             database.executemany("INSERT OR REPLACE INTO doubts VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _expires_at(series: str, about: int) -> int:
+    """The time within half a day of `about` at which absences of a series expire (UTC seconds).
+
+    It has one time of day for each series, so that absences that were found one by one, as they
+    are in an illiquid series, are requested again together. Series differ in it, so that they are
+    not all requested at once.
+    """
+    earliest = about - DAY_S // 2
+    return earliest + (zlib.crc32(series.encode()) - earliest) % DAY_S
 
 
 def _expiry_s(gap: Gap, now: int, *, was_known: bool) -> int:

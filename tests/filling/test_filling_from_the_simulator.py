@@ -87,7 +87,7 @@ def test_bars_that_ib_does_not_have_each_time_are_taken_for_absent_until_the_nex
     requested = len(group.requested())
     group.scan()
     assert len(group.requested()) == requested
-    group.now += DAY + 1
+    group.now += 3 * DAY // 2
     group.fill()
     assert path.read_text() == text_of(there)
 

@@ -2,6 +2,7 @@ import contextlib
 import sqlite3
 
 import numpy as np
+import pytest
 
 from ktrdr.completeness.evidence import MissingSession, UnprovenAbsences
 from ktrdr.completeness.gaps import Gap
@@ -42,18 +43,42 @@ def test_runs_that_overlap_count_once(ledger):
     assert found.tolist() == [100, 150, 200, 250, 300]
 
 
-def test_recent_absence_expires_the_next_day(ledger):
-    recent = NOW - 3600
-    ledger.absences.record_absent(AAPL, [Gap(recent, recent, 1)], NOW)
-    assert len(ledger.absences.absent(AAPL, starts(recent), NOW + DAY - 1)) == 1
-    assert len(ledger.absences.absent(AAPL, starts(recent), NOW + DAY)) == 0
+def expiries(ledger, series, bar, found_at):
+    """When the absence of a bar expires, by the time at which it was found."""
+    found = []
+    for at in found_at:
+        ledger.absences.record_absent(series, [Gap(bar, bar, 1)], at)
+        (record,) = ledger.absences.within(series, bar, bar + 1)
+        expected = starts(bar)
+        assert ledger.absences.absent(series, expected, record.again_at - 1).tolist() == [bar]
+        assert ledger.absences.absent(series, expected, record.again_at).tolist() == []
+        found.append(record.again_at)
+    return found
 
 
-def test_old_absence_expires_after_a_month(ledger):
-    old = NOW - 20 * DAY
-    ledger.absences.record_absent(AAPL, [Gap(old, old, 1)], NOW)
-    assert len(ledger.absences.absent(AAPL, starts(old), NOW + 30 * DAY - 1)) == 1
-    assert len(ledger.absences.absent(AAPL, starts(old), NOW + 30 * DAY)) == 0
+def test_absences_of_a_series_that_were_found_one_by_one_expire_together(ledger):
+    found_at = range(NOW, NOW + DAY, 300)
+    together = expiries(ledger, AAPL, NOW - 3600, found_at)
+    assert len(set(together)) == 2  # of one day and of the next
+    assert {time % DAY for time in together} == {together[0] % DAY}
+    assert {at % DAY for at in expiries(ledger, MSFT, NOW - 3600, found_at)} != {
+        together[0] % DAY  # so that not all series are requested at once
+    }
+
+
+@pytest.mark.parametrize(
+    ("age_days", "is_known", "days"),
+    [(0, False, 1), (0, True, 1), (20, False, 30), (20, True, 365)],
+    ids=["recent", "recent again", "old", "old again"],
+)
+def test_absences_expire_the_next_day_after_a_month_or_after_a_year(
+    ledger, age_days, is_known, days
+):
+    bar = NOW - age_days * DAY - 60
+    if is_known:
+        ledger.absences.record_absent(AAPL, [Gap(bar, bar, 1)], NOW - 3600)
+    (found,) = expiries(ledger, AAPL, bar, [NOW])
+    assert NOW + (days - 0.5) * DAY <= found < NOW + (days + 0.5) * DAY
 
 
 def test_a_late_bar_is_no_absent_one_and_may_soon_be_requested_again(ledger):
