@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ktrdr.store.file_key import FileKey
+
 TEMPORARY = ".ktrdr-new"
 """Suffix of the names of unfinished files."""
 
@@ -48,11 +50,13 @@ def append(descriptor: int, place: int, text: bytes) -> int:
 
 def rewrite(
     path: Path, descriptor: int, edits: Sequence[Edit], size: int, is_same: Callable[[], bool]
-) -> bool:
-    """Replace `path` by an edited copy, in one step; False: it has changed meanwhile.
+) -> FileKey | None:
+    """Replace `path` by an edited copy, in one step; None: it has changed meanwhile.
 
-    `descriptor`: the open file; `size`: how many of its bytes to copy; `is_same`: called last.
-    Permissions and, if allowed, the owner stay.
+    Returns the key of the copy. Its time is set as in `append`, so that no other content can have
+    this key; nor has the copy itself, where the time could not be set exactly. `descriptor`: the
+    open file; `size`: how many of its bytes to copy; `is_same`: called last. Permissions and, if
+    allowed, the owner stay.
     """
 
     def fill(new: int) -> None:
@@ -79,7 +83,7 @@ def write_whole(
         for piece in pieces:
             _write(new, piece)
 
-    return _replace(path, fill, accept, 0o666)
+    return _replace(path, fill, accept, 0o666) is not None
 
 
 def write_new(path: Path, text: bytes) -> None:
@@ -159,7 +163,7 @@ def clear_leftovers(folder: Path) -> int:
 
 def _replace(
     path: Path, fill: Callable[[int], None], accept: Callable[[Path], bool], mode: int
-) -> bool:
+) -> FileKey | None:
     target = Path(os.path.realpath(path))
     name = f".{target.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY}"
     temporary = target.with_name(name)
@@ -167,7 +171,11 @@ def _replace(
         new = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, mode)
         try:
             fill(new)
+            now_ns = time.time_ns()
+            with contextlib.suppress(PermissionError):
+                os.utime(new, ns=(now_ns, now_ns))
             os.fsync(new)
+            status = os.fstat(new)
         finally:
             os.close(new)
         is_wanted = accept(temporary)
@@ -178,9 +186,9 @@ def _replace(
         raise
     if is_wanted:
         sync_folder(target.parent)
-    else:
-        temporary.unlink()
-    return is_wanted
+        return status.st_size, now_ns, status.st_ino
+    temporary.unlink()
+    return None
 
 
 def _copy(source: int, target: int, start: int, end: int) -> None:

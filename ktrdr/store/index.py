@@ -86,19 +86,31 @@ class CoverageIndex:
         """Record an entry; other processes see it after `flush`."""
         self._keep(name, known, to_runs(starts, step_s))
 
-    def extend(self, name: str, key: FileKey, starts: Int64Array, step_s: int) -> None:
-        """Record that rows with these starts were appended; the file has this key now.
+    def extend(self, name: str, key: FileKey, starts: Int64Array, new: int, step_s: int) -> None:
+        """Record that rows with these starts were written; the file has this key now.
 
-        The entry was settled before, and no other content can have the new key.
+        `starts` ascend, and so many of them are `new`; where these do not fit what is known, the
+        file is to be read again. The entry was settled before, and no other content can have the
+        new key.
         """
         known, runs = self.known().get(name), self._runs(name)
-        if known is None or runs is None:
+        if known is None or runs is None or starts[0] < known.since:
             self.forget([name])
             return
-        first = known.first if known.first is not None else int(starts[0])
-        new = IndexEntry(key, True, first, int(starts[-1]), known.since, known.is_verified)
-        joined = joined_runs(runs, to_runs(starts, step_s), step_s)
-        self._keep(name, new, joined)
+        joined, added = with_starts(runs, starts, step_s)
+        if added != new:
+            self.forget([name])
+            return
+        first, last = int(starts[0]), int(starts[-1])
+        self._keep(
+            name,
+            known._replace(
+                key=key,
+                first=first if known.first is None else min(first, known.first),
+                last=last if known.last is None else max(last, known.last),
+            ),
+            joined,
+        )
 
     def _keep(self, name: str, known: IndexEntry, runs: bytes) -> None:
         self.known()[name] = known
@@ -188,15 +200,34 @@ def joined_runs(before: bytes, after: bytes, step_s: int) -> bytes:
     return before[:-16] + middle + after[16:]
 
 
+def with_starts(runs: bytes, starts: Int64Array, step_s: int) -> tuple[bytes, int]:
+    """The runs with these starts added, which ascend; and how many of them are new."""
+    before = _clipped(runs, None, int(starts[0]), step_s)
+    among = from_runs(_clipped(runs, None, int(starts[-1]) + 1, step_s), int(starts[0]), step_s)
+    after = _clipped(runs, int(starts[-1]) + 1, None, step_s)
+    together = np.union1d(among, starts)
+    joined = joined_runs(before, to_runs(together, step_s), step_s)
+    return joined_runs(joined, after, step_s), len(together) - len(among)
+
+
+def _clipped(runs: bytes, since: int | None, until: int | None, step_s: int) -> bytes:
+    """The parts of runs that start in `[since, until)`; None: no bound."""
+    firsts, counts = np.frombuffer(runs, "<i8").reshape(-1, 2).T
+    if until is not None:
+        counts = np.minimum(counts, -((firsts - until) // step_s))
+    if since is not None:
+        skipped = np.maximum(0, -((firsts - since) // step_s))
+        firsts, counts = firsts + skipped * step_s, counts - skipped
+    return np.stack((firsts, counts), axis=1)[counts > 0].tobytes()
+
+
 def from_runs(runs: bytes, since: int, step_s: int) -> Int64Array:
     """The starts from `since` on."""
-    firsts, counts = np.frombuffer(runs, "<i8").reshape(-1, 2).T
-    late = firsts + counts * step_s > since
-    firsts, counts = firsts[late], counts[late]
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.repeat(firsts, counts) + step_s * within
-    chosen: Int64Array = starts[starts >= since]
-    return chosen
+    firsts, counts = np.frombuffer(_clipped(runs, since, None, step_s), "<i8").reshape(-1, 2).T
+    places = np.cumsum(counts) - counts
+    starts: Int64Array = np.arange(int(counts.sum())) * step_s
+    starts += np.repeat(firsts - step_s * places, counts)
+    return starts
 
 
 def _take_over_index(database: Database, path: Path) -> None:

@@ -39,10 +39,13 @@ class KnownFiles:
             known = IndexEntry(contents.key, settled, *contents[1:4], contents.is_verified)
             self._index.keep(series.file_name, known, contents.starts, series.timeframe.length_s)
 
-    def extend(self, series: Series, key: FileKey, starts: Int64Array) -> None:
-        """Record that bars were appended to the known ones; the file has this key now."""
+    def extend(self, series: Series, key: FileKey, starts: Int64Array, new: int) -> None:
+        """Record that bars were added to the known ones, so many of them `new`.
+
+        The file has this key now.
+        """
         if self._index is not None:
-            self._index.extend(series.file_name, key, starts, series.timeframe.length_s)
+            self._index.extend(series.file_name, key, starts, new, series.timeframe.length_s)
 
     def forget(self, series: Series) -> None:
         """Remove the entry of a file that has changed otherwise: it is to be read again."""

@@ -18,7 +18,7 @@ from ktrdr.store.atomic_write import Edit, append, rewrite
 from ktrdr.store.bar_file import BarFile, FileTail
 from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
 from ktrdr.store.entries import read_entries
-from ktrdr.store.file_key import key_of
+from ktrdr.store.file_key import FileKey, key_of
 from ktrdr.store.known_files import KnownFiles
 from ktrdr.store.lock import WriteLock
 
@@ -101,9 +101,10 @@ class SeriesWriter:
         if not edits:
             return 0
         until = max(end.whole_until, edits[-1].end)
-        if not rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file)):
+        key = rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file))
+        if key is None:
             return None
-        self._known_files.forget(self._series)
+        self._remember(file, bars, added, key)
         return added
 
     def _refuse_shared(self, file: BarFile) -> None:
@@ -142,17 +143,22 @@ class SeriesWriter:
             return len(bars)  # they are written, and on the disk
         if key[2] != file.key[2]:
             return None
+        self._remember(file, bars, len(bars), key if key[:2] == size_and_time else None)
+        return len(bars)
+
+    def _remember(
+        self, file: BarFile, bars: Sequence[Bar], added: int, key: FileKey | None
+    ) -> None:
+        """Keep what is known of the file, which has these bars and this key now; None: not sure."""
         starts = np.array([bar.start for bar in bars], np.int64)
         try:
             known = self._known_files.of(self._series)
-            is_known = known is not None and known.is_current(file.key)
-            if is_known and key[:2] == size_and_time:
-                self._known_files.extend(self._series, key, starts)
+            if key is not None and known is not None and known.is_current(file.key):
+                self._known_files.extend(self._series, key, starts, added)
             else:
                 self._known_files.forget(self._series)
         except (DatabaseError, OSError):  # the bars are added all the same
             self._known_files.forget(self._series)
-        return len(bars)
 
     def _model(self, file: BarFile) -> FileTail:
         """The last row, whose spelling new rows follow; without one, that of the `like` file."""

@@ -4,6 +4,7 @@ import os
 import pytest
 
 from ktrdr.store.atomic_write import Edit, append, clear_leftovers, keep, rewrite, write_whole
+from ktrdr.store.file_key import key_of
 
 CONTENT = bytes(range(256)) * 20_000
 
@@ -56,6 +57,17 @@ def test_what_is_edited_is_in_its_place_and_the_rest_is_untouched(path, opened):
         b"first" + CONTENT[:1000] + CONTENT[3000:5000] + b"x" + CONTENT[5001:9000] + CONTENT[9000:]
     )  # fmt: skip
     assert path.read_bytes() == expected
+
+
+def test_the_key_of_an_edited_file_is_known_and_no_later_change_keeps_it(path, opened):
+    size = len(CONTENT) + 5 - 2000
+    key = rewrite(path, opened, EDITS, len(CONTENT), lambda: True)
+    assert key == key_of(path.stat())
+    assert key[0] == size
+    path.write_bytes(b"y" * size)  # at once, in the same file
+    changed = key_of(path.stat())
+    assert (changed[0], changed[2]) == (key[0], key[2])
+    assert changed != key
 
 
 @pytest.mark.usefixtures("system")

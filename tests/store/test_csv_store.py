@@ -19,7 +19,7 @@ from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.csv_text import Layout, read_rows
-from ktrdr.store.index import from_runs, joined_runs, to_runs
+from ktrdr.store.index import from_runs, joined_runs, to_runs, with_starts
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 AAPL = Series("AAPL", Timeframe.M1)
@@ -574,12 +574,57 @@ def test_what_is_appended_is_known_and_the_rest_stays_verified(indexed, long_fil
     assert CsvStore(long_file.parent).was_verified(AAPL)
 
 
-def test_what_is_spliced_is_to_be_verified_again(indexed, long_file):
+def test_what_is_spliced_is_known_and_the_rest_stays_verified(indexed, long_file):
+    age(long_file)
     indexed.verify(AAPL)
-    indexed.add(AAPL, [Bar(0, 1, 1, 1, 1, 1)])
+    indexed.add(AAPL, [Bar(60 * at, 1, 1, 1, 1, 1) for at in (0, 5, 999, 5000, 5001)])
+    indexed.add(AAPL, [Bar(60 * at, 1, 1, 1, 1, 1) for at in (998, 5000, 20999, 21000)])
+    indexed.add(AAPL, [Bar(60 * 5000, 2, 2, 2, 2, 2)], correct=True)
+    assert indexed.scan().changed == []
+    stamp = long_file.stat()
+    content = long_file.read_bytes()
+    long_file.write_text("x" * stamp.st_size)  # which nobody reads
+    os.utime(long_file, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+    seen = indexed.contents(AAPL, 0)
+    assert (seen.first, seen.last, seen.is_verified) == (0, 60 * 21000, True)
+    long_file.write_bytes(content)
+    assert seen.starts.tolist() == indexed.verify(AAPL).starts.tolist()
+    assert seen.starts.tolist() == [60 * at for at in (0, 5, *range(998, 21001))]
+
+
+def test_what_is_spliced_into_rows_that_were_not_all_read_leaves_these_unverified(
+    indexed, long_file
+):
+    age(long_file)
+    assert not indexed.contents(AAPL, 60 * 20000).is_verified
+    indexed.add(AAPL, [Bar(60 * 20500, 2, 2, 2, 2, 2)], correct=True)
+    indexed.add(AAPL, [Bar(60, 1, 1, 1, 1, 1), Bar(60 * 22000, 1, 1, 1, 1, 1)])
     assert not indexed.was_verified(AAPL)
-    assert not CsvStore(long_file.parent).was_verified(AAPL)
-    assert len(indexed.verify(AAPL).starts) == 20001
+    seen = indexed.contents(AAPL, 0)
+    assert seen.starts.tolist() == [60 * at for at in (1, *range(1000, 21000), 22000)]
+    assert (seen.first, seen.last) == (60, 60 * 22000)
+
+
+def test_what_another_program_writes_after_a_splice_is_read_again(indexed, write):
+    path = write(HEADER + row(0) + row(2))
+    age(path)
+    indexed.verify(AAPL)
+    indexed.add(AAPL, [bar(1)])
+    assert indexed.scan().changed == []
+    path.write_text(HEADER + row(0) + row(1) + row(3))  # as long as before
+    assert indexed.scan().changed == [AAPL]
+    assert indexed.contents(AAPL, 0).starts.tolist() == [bar(at).start for at in (0, 1, 3)]
+
+
+def test_what_is_known_is_given_up_if_the_file_has_other_rows(indexed, write):
+    path = write(HEADER + row(0) + row(2) + row(3))
+    age(path)
+    indexed.verify(AAPL)
+    stamp = path.stat()
+    path.write_text(HEADER + row(0) + row(1) + row(3))  # by a program that hides it
+    os.utime(path, ns=(stamp.st_mtime_ns, stamp.st_mtime_ns))
+    assert indexed.add(AAPL, [bar(1), bar(2)]) == 1
+    assert indexed.contents(AAPL, 0).starts.tolist() == [bar(at).start for at in (0, 1, 2, 3)]
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100])
@@ -658,6 +703,24 @@ def test_runs_return_the_starts_that_were_put_into_them(places, since, step_s):
     assert found == [t for t in starts.tolist() if t >= since * step_s]
 
 
+@given(
+    st.sets(st.integers(0, 60)),
+    st.sets(st.integers(0, 60), min_size=1),
+    st.sampled_from([60, 3600, 86400]),
+    st.sampled_from([0, 7, 60]),
+)
+def test_runs_with_starts_added_are_those_of_all_of_them(places, more, step_s, shift_s):
+    there = np.array(sorted(places), np.int64) * step_s
+    new = np.array(sorted(more), np.int64) * step_s + shift_s
+    together = np.union1d(there, new)
+    runs, added = with_starts(to_runs(there, step_s), new, step_s)
+    assert from_runs(runs, 0, step_s).tolist() == together.tolist()
+    assert added == len(together) - len(there)
+    assert from_runs(runs, int(new[0]), step_s).tolist() == [
+        start for start in together.tolist() if start >= new[0]
+    ]
+
+
 @pytest.mark.parametrize("name", [".ktrdr", ".ktrdr/source"])
 def test_the_source_of_a_store_without_a_record_is_not_guessed(store, name):
     path = store.folder / name
@@ -684,10 +747,10 @@ def test_what_is_known_of_a_file_goes_with_its_change_and_others_see_it(indexed,
     write(HEADER + row(0) + row(2))
     indexed.contents(AAPL, 0)
     indexed.flush()
+    write(HEADER + row(0) + row(2) + row(3))
     indexed.add(AAPL, [bar(1)])
-    assert indexed.contents(AAPL, 0).starts.tolist() == [bar(0).start, bar(1).start, bar(2).start]
-    indexed.add(AAPL, [bar(1, price=7)], correct=True)
     indexed.close()
     path = indexed.folder / ".ktrdr" / "ledger.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT count(*) FROM file_index").fetchone() == (0,)
+    assert indexed.contents(AAPL, 0).starts.tolist() == [bar(at).start for at in range(4)]
