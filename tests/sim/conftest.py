@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 
 from ktrdr.sim.gateway.server import SimulatedGateway
+from tests.sim.streaming import SetClock
 
 MONDAY = datetime(2026, 11, 23, 15, 30, 25, tzinfo=UTC)  # 10:30:25 in New York
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,6 +61,24 @@ def with_client():
                 client.disconnect()
 
     return lambda work, **options: asyncio.run(run(work, **options))
+
+
+@pytest.fixture
+def with_clock():
+    """`with_clock(work, now)`: what `await work(client, gateway, clock)` returns."""
+
+    async def run(work, now, options):
+        clock = SetClock(now)
+        async with SimulatedGateway(now=clock, **options) as gateway:
+            client = IB()
+            client.RaiseRequestErrors = True
+            await client.connectAsync("127.0.0.1", gateway.port, clientId=1)
+            try:
+                return await work(client, gateway, clock)
+            finally:
+                client.disconnect()
+
+    return lambda work, now=MONDAY, **options: asyncio.run(run(work, now, options))
 
 
 @pytest.fixture

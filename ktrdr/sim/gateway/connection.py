@@ -13,6 +13,7 @@ from ktrdr.sim.gateway.limits import MessageRate, Violation
 from ktrdr.sim.gateway.open_requests import OpenRequests, Shared
 from ktrdr.sim.gateway.outbox import Outbox
 from ktrdr.sim.gateway.refusals import Refusal
+from ktrdr.sim.gateway.stream_losses import Loss
 from ktrdr.sim.gateway.wire import Framer, Request, WireError
 
 _READ_BYTES = 65536
@@ -84,6 +85,11 @@ class Connection:
         """Send a notice, which has no request id, if the client has logged in."""
         if self.client_id is not None:
             self._send(answers.refusal(self._version, -1, notice))
+
+    def lose_streams(self, loss: Loss) -> None:
+        """Lose the streams that a fault takes away."""
+        if self._open_requests:
+            self._open_requests.lose_streams(loss)
 
     def send_raw(self, data: bytes) -> None:
         """Send any bytes, valid messages or not."""

@@ -15,6 +15,7 @@ from ktrdr.sim.gateway.faults import Faults, Value, Values, known
 from ktrdr.sim.gateway.listener import Listener
 from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.refusals import Refusal
+from ktrdr.sim.gateway.stream_losses import loss_of
 
 _CLOSED_PORT = ("refuse", "restart", "logged_out")
 _LONGEST_S = 1e9
@@ -71,6 +72,7 @@ class FaultInjector:
         log.warning("fault %s begins%s", name, f", {values}" if values else "")
         self._record.fault(self._now(), name, "begun", values)
         self._apply(name, values)
+        self._lose_streams(name, values)
 
     def end(self, name: str) -> bool:
         """End a fault; False: it was not in force. Misconfigured: the port cannot be reopened."""
@@ -107,6 +109,11 @@ class FaultInjector:
                 self._send_notice(notices.notice(int(values["code"])))
             case "farm_broken" if values["told"] != "no":
                 self._send_notice(notices.farm_broken(str(values["farm"])))
+
+    def _lose_streams(self, name: str, values: Values) -> None:
+        if loss := loss_of(name, values):
+            for connection in self._connections():
+                connection.lose_streams(loss)
 
     def _restore(self, name: str, values: Values) -> None:
         if name in _CLOSED_PORT and not any(map(self._faults.has, _CLOSED_PORT)):

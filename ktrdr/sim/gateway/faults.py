@@ -34,6 +34,8 @@ KINDS = (
 """The values of a fault's `kind`: the record's names, `data`, and `bars` for historical_data."""
 HISTORY_FARM = "ushmds"
 """The data farm that serves all history."""
+STREAMS_THEN = ("lost", "kept", "refused")
+"""What becomes of streams when a data farm breaks."""
 _ANY = "any"
 _FARM = re.compile(r"[a-z0-9.]*(farm|hmds|secdef)[a-z0-9.]*")
 _TIME_APART_S = 1.0
@@ -134,9 +136,9 @@ _ALL = (
         "farm_broken",
         "the data farm `farm` breaks (2103, or 2105 for HMDS) and is OK at the end (2104, 2106); "
         "`told`: whether clients receive these notices; without ushmds all history is refused: "
-        "162, HMDS server disconnect",
-        {"farm": HISTORY_FARM, "told": "yes"},
-        among={"told": ("yes", "no", "begin")},
+        "162, HMDS server disconnect; `streams` are lost, kept, or refused with 10182",
+        {"farm": HISTORY_FARM, "told": "yes", "streams": "lost"},
+        among={"told": ("yes", "no", "begin"), "streams": STREAMS_THEN},
     ),
     Fault("restart", "as every night: connections are closed, and so is the port until the end"),
     Fault("logged_out", "as on Sunday: the same; ending this fault is the next log-in"),
@@ -145,6 +147,20 @@ _ALL = (
         "history is refused with this `code`: 162 (another IP address) or 10197",
         {"code": 162},
         (162, 10197),
+    ),
+    Fault(
+        "silent_streams",
+        "streams stay open, and nothing comes in them, also after the end; `symbol`: only those of "
+        "it",
+        {"symbol": ""},
+    ),
+    Fault(
+        "ended_streams",
+        "streams get the error `code` (10182, 10225, 10197 or 162), and nothing after it; "
+        "`symbol`: only those of it",
+        {"code": 10182, "symbol": ""},
+        among={"code": (10182, 10225, 10197, 162)},
+        is_momentary=True,
     ),
     Fault("false_200", "no contract is known (200), at this `rate`", {"rate": 1.0}),
     Fault(
@@ -336,6 +352,11 @@ class Faults:
         if is_about and kind in kinds_of(self.text("unanswered", "kind"), DATA):
             return "unanswered"
         return ""
+
+    def pauses_streams(self, symbol: str) -> bool:
+        """Whether a fault keeps the bars of streams of this symbol back, which never come."""
+        farm = "" if "secdef" in (name := self.text("farm_broken", "farm")) else name
+        return bool(farm) or bool(self.silences("historical_data", symbol))
 
     def time_is_requested(self, now_s: float) -> bool:
         """Note a request for the time; True: it is too soon after another one to be answered."""

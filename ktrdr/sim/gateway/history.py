@@ -43,6 +43,10 @@ FUTURE_KEPT_S = 731 * DAY_S
 KEEP_UP_MIN_S = 5
 """The smallest bars that are kept up to date (TWS API, "keepUpToDate")."""
 
+_KEPT_UP = ("TRADES", "MIDPOINT", "BID", "ASK", "AGGTRADES")
+"""The kinds that are kept up to date (TWS API, "Keep Up To Date"). It does not name AGGTRADES,
+which are crypto's trades."""
+
 _END = re.compile(r"(?:(\d{8})(-| {1,2}))?(\d\d:\d\d:\d\d)(?: (\S+))?", re.ASCII)
 _ZONE = re.compile(r"UTC|GMT|[A-Za-z]+(/[A-Za-z0-9_+-]+)+", re.ASCII)
 
@@ -251,10 +255,18 @@ def _check_end(contract: Contract, request: Request, size: BarSize) -> None:
         raise refusals.end_of_continuous()
     if request.end.strip() and request.what_to_show == "ADJUSTED_LAST":
         raise refusals.invalid("End Date not supported with adjusted last")
-    if request.keep_up_to_date and request.end.strip():
-        raise refusals.invalid("End Date not supported with keepUpToDate")
-    if request.keep_up_to_date and size.length_s < KEEP_UP_MIN_S:
-        raise refusals.invalid(f"keepUpToDate is not supported with bars of {size.name}")
+    if request.keep_up_to_date:
+        _check_live(request, size)
+
+
+def _check_live(request: Request, size: BarSize) -> None:
+    """Refuse what is not kept up to date (texts: deepentropy/ibx, `check_bar_request`)."""
+    if request.end.strip():
+        raise refusals.invalid("End date not supported with live updates")
+    if request.what_to_show not in _KEPT_UP:
+        raise refusals.invalid("Source price not supported with live updates")
+    if size.length_s < KEEP_UP_MIN_S:
+        raise refusals.invalid(f"Live updates are not supported with bars of {size.name}")
 
 
 def _check_step(size: BarSize, duration: Duration) -> None:

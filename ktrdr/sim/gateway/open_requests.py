@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,13 +13,13 @@ from ktrdr.sim.gateway import answer_damage, answers, lies, refusals
 from ktrdr.sim.gateway.clients import Clients
 from ktrdr.sim.gateway.faults import DATA, HISTORY, HISTORY_FARM, Faults, kinds_of
 from ktrdr.sim.gateway.limits import HISTORY_KINDS, HistoryPace, Limits, Violation
+from ktrdr.sim.gateway.live_updates import LiveUpdates
 from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.request_handlers import Reply, RequestHandlers, refuse
+from ktrdr.sim.gateway.stream_losses import Loss, loss_at_start
+from ktrdr.sim.gateway.streams import Stream
 from ktrdr.sim.gateway.wire import Request
-
-_CHECK_EVERY_S = 0.25
-"""Seconds between checks whether a bar that is kept up to date has changed."""
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +70,7 @@ class OpenRequests:
         self._failed = failed
         self._open: dict[int, asyncio.Task[None]] = {}
         self._requested: dict[asyncio.Task[None], Request] = {}
+        self._streams: dict[int, Stream] = {}
 
     def __repr__(self) -> str:
         return f"client {self._client_id}"
@@ -99,7 +99,7 @@ class OpenRequests:
     def cancel(self, request: Request) -> None:
         """Cancel the history request with this id: error 162, or 366 if it is not open."""
         self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
-        task = self._open.pop(request.request_id, None)
+        task = self._free(request.request_id)
         if task is None:
             refused = refusals.nothing_to_cancel(request.request_id)
         else:
@@ -110,7 +110,7 @@ class OpenRequests:
     def cancel_head_timestamp(self, request: Request) -> None:
         """Cancel the head-timestamp request with this id, without a response."""
         self._shared.record.received(self._shared.handlers.now(), self._client_id, request)
-        task = self._open.pop(request.request_id, None)
+        task = self._free(request.request_id)
         if task is not None:
             task.cancel()
 
@@ -144,7 +144,7 @@ class OpenRequests:
         now_s = asyncio.get_running_loop().time()
         delay_s = self._shared.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
         outages = faults.times("connectivity_lost")
-        silenced = faults.silences(request.kind, _symbol(request))
+        silenced = faults.silences(request.kind, request.symbol)
         if request.kind == "current_time" and faults.time_is_requested(now_s):
             silenced = "time_once"
         late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
@@ -153,7 +153,7 @@ class OpenRequests:
             log.info("%r: %s is not supported; ignored", self, request.kind)
             return
         await asyncio.sleep(self._shared.latency.of(reply) + delay_s + late_s)
-        silence = silenced or faults.silences(request.kind, _symbol(request))
+        silence = silenced or faults.silences(request.kind, request.symbol)
         if request.kind in DATA and outages != faults.times("connectivity_lost"):
             silence = "connectivity_lost"
         if silence:
@@ -164,21 +164,46 @@ class OpenRequests:
         if request.kind == "head_timestamp" and faults.has("kept_heads"):
             await asyncio.Event().wait()
         if request.keep_up_to_date and reply.error_code is None:
-            await self._keep_up_to_date(request)
+            await self._keep_up_to_date(request, reply.until_s)
 
-    async def _keep_up_to_date(self, request: Request) -> None:
+    async def _keep_up_to_date(self, request: Request, since_s: int) -> None:
         """Send updates of the forming bar until the request is cancelled, which is not an error."""
-        handlers = self._shared.handlers
-        updates = handlers.live_updates(request, self._version)
-        with contextlib.suppress(asyncio.CancelledError):
-            while not self._lost_for_good():
-                if not self._shared.faults.silences(request.kind, _symbol(request)):
-                    self._send(await asyncio.to_thread(updates.update, handlers.now()))
-                await asyncio.sleep(_CHECK_EVERY_S)
+        shared = self._shared
+        subscription = shared.handlers.subscription(request, self._version)
+        updates = LiveUpdates(shared.handlers.market, subscription, since_s)
+        stream = Stream(subscription, updates, shared.faults, shared.handlers.now, self._update)
+        self._streams[request.request_id] = stream
+        if loss := loss_at_start(subscription, shared.faults.active):
+            self._lose(request.request_id, loss)
+        try:
+            await stream.run(since_s, shared.latency.base_s)
+        finally:
+            if self._streams.get(request.request_id) is stream:
+                del self._streams[request.request_id]
 
-    def _lost_for_good(self) -> bool:
-        """Whether IB's servers are lost, and the subscriptions with them (1101)."""
-        return self._shared.faults.number("connectivity_lost", "back") == 1101
+    def _update(self, messages: bytes, count: int) -> None:
+        was_sent = count > 0 and not self._send(messages)
+        self._shared.record.updated(count if was_sent else 0)
+
+    def lose_streams(self, loss: Loss) -> None:
+        """Lose the streams that a fault takes away."""
+        for request_id, stream in list(self._streams.items()):
+            if stream.subscription.is_of(loss.symbol):
+                self._lose(request_id, loss)
+
+    def _lose(self, request_id: int, loss: Loss) -> None:
+        stream = self._streams[request_id]
+        if not stream.is_lost:
+            stream.lose()
+            now = self._shared.handlers.now()
+            self._shared.record.lost(now, self._client_id, stream.subscription.request, loss.fault)
+            if loss.refused:
+                refused = loss.refused(request_id)
+                self._send(answers.refusal(self._version, request_id, refused))
+        if loss.is_forgotten:
+            del self._streams[request_id]
+            if task := self._free(request_id):
+                task.cancel()
 
     async def _reply(self, request: Request) -> tuple[Reply | None, str]:
         """The response and the fault in it; bars are made in a thread, so that nothing blocks."""
@@ -206,15 +231,20 @@ class OpenRequests:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         request = self._requested.pop(task)
-        if request.kind in HISTORY:
-            self._shared.pace.open -= 1
-            if self._open.get(request.request_id) is task:
-                del self._open[request.request_id]
+        if self._open.get(request.request_id) is task:
+            self._free(request.request_id)
         if task.cancelled():
             self._shared.record.cancelled(self._shared.handlers.now(), self._client_id, request)
         elif error := task.exception():
             log.error("%r: a request failed, and its connection ends", self, exc_info=error)
             self._failed()
+
+    def _free(self, request_id: int) -> asyncio.Task[None] | None:
+        """Free the id of a history request, and its place among those that may be open at once."""
+        task = self._open.pop(request_id, None)
+        if task:
+            self._shared.pace.open -= 1
+        return task
 
     def _respond(self, request: Request, reply: Reply, verdict: str = "") -> None:
         if reply.error_code is not None:
@@ -235,7 +265,7 @@ def _false_error(request: Request, faults: Faults) -> tuple[Refusal | None, str]
         return refusals.unknown_contract(), "false_200"
     if _is_meant(request, faults, "false_no_data") and faults.strikes("false_no_data"):
         what = "Schedule" if request.kind == "schedule" else request.what_to_show
-        return refusals.no_data(_symbol(request), "SMART", what), "false_no_data"
+        return refusals.no_data(request.symbol, "SMART", what), "false_no_data"
     if _is_meant(request, faults, "refused") and faults.strikes("refused"):
         text = faults.text("refused", "text").encode(faults.text("refused", "encoding"))
         code = int(faults.number("refused", "code"))
@@ -261,7 +291,7 @@ def _no_history(faults: Faults) -> tuple[Refusal, str] | None:
 def _is_meant(request: Request, faults: Faults, name: str) -> bool:
     """Whether a fault with `kind` and `symbol` applies to this request."""
     kinds, symbol = kinds_of(faults.text(name, "kind"), HISTORY), faults.text(name, "symbol")
-    return request.kind in kinds and symbol in ("", _symbol(request))
+    return request.kind in kinds and symbol in ("", request.symbol)
 
 
 def _falsified(request: Request, reply: Reply, faults: Faults) -> tuple[Reply, str]:
@@ -320,12 +350,6 @@ def _damaged(reply: Reply, verdict: str, faults: Faults) -> tuple[Reply, str]:
             message = answer_damage.change_bars(reply.message, change)
             reply, verdict = replace(reply, message=message), name
     return reply, verdict
-
-
-def _symbol(request: Request) -> str:
-    """The local symbol or symbol of a request; empty: none."""
-    query = request.query
-    return (query.local_symbol or query.symbol) if query else ""
 
 
 def _description(request: Request) -> str:

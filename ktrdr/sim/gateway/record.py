@@ -26,6 +26,8 @@ class Record:
     `error_code` (None: no error) and `verdict`, the limit or the fault behind the answer, empty
     for none.
 
+    A stream that a fault takes away has another entry, `lost` (`verdict`: the fault).
+
     Other events: `violation` (`verdict`: the limit), `fault` (`verdict`: its name, `state`: begun
     or ended, `values`), `connected` (`version`) and `disconnected`.
     """
@@ -73,6 +75,15 @@ class Record:
     def swallowed(self, now: datetime, client_id: int, request: Request, fault: str) -> None:
         """Record that a fault keeps a request from being answered."""
         self._add(_entry("swallowed", now, client_id, request) | {"verdict": fault})
+
+    def updated(self, count: int) -> None:
+        """Count the bars that a stream has sent at a time; none: a fault kept them back."""
+        self._summary.updates += count
+        self._summary.updates_held += not count
+
+    def lost(self, now: datetime, client_id: int, request: Request, fault: str) -> None:
+        """Record that a fault has taken a stream away."""
+        self._add(_entry("lost", now, client_id, request) | {"verdict": fault})
 
     def violation(
         self, now: datetime, client_id: int, violation: Violation, request: Request | None = None

@@ -151,6 +151,23 @@ def other_session() -> Refusal:
     return historical("Trading TWS session is connected from a different IP address")
 
 
+def no_live_updates() -> Refusal:
+    """10182: a stream has ended, or could not begin, since its data farm is away.
+
+    Its text is IB's (erdewit/ib_insync 670; nautechsystems/nautilus_trader 4412).
+    """
+    return Refusal(10182, "Failed to request live updates (disconnected).")
+
+
+def bust() -> Refusal:
+    """10225: IB has ended a stream of real-time bars, since trades were busted."""
+    return Refusal(
+        10225,
+        "Bust event occurred, current subscription is deactivated. "
+        "Please resubscribe real-time bars immediately.",
+    )
+
+
 def competing_session() -> Refusal:
     """10197: the same, with the code of market data."""
     return Refusal(10197, "No market data during competing live session")

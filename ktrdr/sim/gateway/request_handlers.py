@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ktrdr.sim.gateway import answers, history, refusals
-from ktrdr.sim.gateway.live_updates import LiveUpdates
+from ktrdr.sim.gateway.live_updates import Subscription
 from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.wire import Request
 from ktrdr.sim.market import contract_list
@@ -26,6 +26,8 @@ class Reply:
     bars: int = 0
     """The number of bars, which adds to the latency."""
     error_code: int | None = None
+    until_s: int = 0
+    """The time to which it has the bars (UTC seconds), for bars that are kept up to date."""
 
 
 class RequestHandlers:
@@ -79,11 +81,10 @@ class RequestHandlers:
         except Refusal as refused:
             return refuse(request, version, refused)
 
-    def live_updates(self, request: Request, version: int) -> LiveUpdates:
-        """The updates after the response of a history request. Refusals as for the request."""
+    def subscription(self, request: Request, version: int) -> Subscription:
+        """What a history request keeps up to date. Refusals as for the request."""
         contract = self._the_contract(request)
-        size = history.check(contract, request)
-        return LiveUpdates(self.market, contract, size, request, version)
+        return Subscription(contract, history.check(contract, request), request, version)
 
     def _historical_data(self, request: Request, version: int, shift_s: int = 0) -> Reply:
         contract = self._the_contract(request)
@@ -98,7 +99,11 @@ class RequestHandlers:
             request.format_date,
             daily=found.size.is_daily,
         )
-        return Reply(_zone_warning(end, request, version) + message, bars=len(found.bars))
+        return Reply(
+            _zone_warning(end, request, version) + message,
+            bars=len(found.bars),
+            until_s=found.end_s,
+        )
 
     def _schedule(self, request: Request, version: int) -> Reply:
         if version < SCHEDULE_SINCE:

@@ -16,7 +16,7 @@ _IDENTITY = (
 )  # fmt: skip
 """The fields of an entry that are equal for two identical requests."""
 
-_COUNTED = ("requests", "errors", "violations", "swallowed", "faults", "verdicts")
+_COUNTED = ("requests", "errors", "violations", "swallowed", "lost", "faults", "verdicts")
 """The sums that are kept by name."""
 
 
@@ -33,6 +33,10 @@ class Summary:
         self._most_clients = self._clients = 0
         self.most_messages_per_s = 0
         """The maximum number of messages of one client within a second."""
+        self.updates = 0
+        """The number of bars that streams have sent."""
+        self.updates_held = 0
+        """How often a fault kept those of a stream back."""
         self._newest: tuple[int, int, str] | None = None
         """The last request, which a violation may still refuse; else it is in flight."""
 
@@ -46,8 +50,8 @@ class Summary:
                 self._answer(entry)
             case "cancelled":
                 self._open.discard(_key(entry))
-            case "swallowed":
-                self._counts["swallowed"][entry["verdict"]] += 1
+            case "swallowed" | "lost" as event:
+                self._counts[event][entry["verdict"]] += 1
             case "violation":
                 self._counts["violations"][entry["verdict"]] += 1
             case "fault":
@@ -95,6 +99,9 @@ class Summary:
             "history_requests": sum(self._counts["requests"][kind] for kind in HISTORY),
             "answers": self._totals["answers"],
             "bars": self._totals["bars"],
+            "updates": self.updates,
+            "updates_held": self.updates_held,
+            "streams_lost": dict(self._counts["lost"]),
             "errors": dict(self._counts["errors"]),
             "violations": dict(self._counts["violations"]),
             "swallowed": dict(self._counts["swallowed"]),

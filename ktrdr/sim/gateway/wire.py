@@ -50,6 +50,11 @@ class Request:
     account: str = ""
     subscribe: bool = True
 
+    @property
+    def symbol(self) -> str:
+        """The local symbol or symbol of its contract; empty: it has none."""
+        return (self.query.local_symbol or self.query.symbol) if self.query else ""
+
 
 class Framer:
     """Collects bytes, however they are split, and returns whole messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -99,6 +100,11 @@ class Bars:
             self.close[chosen],
             self.volume[chosen],
         )
+
+    def each(self) -> Iterator[Bars]:
+        """The bars one by one."""
+        place = np.arange(len(self))
+        return (self.only(place == n) for n in range(len(self)))
 
     def followed_by(self, later: Bars) -> Bars:
         """These bars, then the later ones."""

@@ -110,6 +110,11 @@ class Contract:
         return self.expiry.strftime("%Y%m%d") if self.expiry else ""
 
     @property
+    def is_illiquid(self) -> bool:
+        """Whether there are minutes without a trade, and without a bar."""
+        return self.trade_share < 1 or self.quiet_day_share > 0
+
+    @property
     def head_day(self) -> int:
         """The first trading day with bars, as days since 1970."""
         return (self.listed - date(1970, 1, 1)).days

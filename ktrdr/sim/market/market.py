@@ -257,8 +257,7 @@ class GeneratedMarket(Market):
         self, contract: Contract, what_to_show: str, sessions: Sessions, start_s: int, end_s: int
     ) -> Bars:
         minutes = generate(self.seed, contract, *minutes_of(sessions, start_s, end_s))
-        is_illiquid = contract.trade_share < 1 or contract.quiet_day_share > 0
-        if is_illiquid and what_to_show in TRADED:
+        if contract.is_illiquid and what_to_show in TRADED:
             return minutes.only(with_a_trade(self.seed, contract, minutes))
         return minutes
 

@@ -27,10 +27,11 @@ _OUTAGES = "Outages at IB"
 _LIES = "Lies about contracts and sessions"
 _BARS = "Wrong bars"
 _REQUESTS = "Requests that fail"
+_STREAMS = "Live bars"
 _CLOCK = "Clock"
 OTHERS = "Others"
 
-GROUPS = (_CONNECTION, _OUTAGES, _LIES, _BARS, _REQUESTS, _CLOCK, OTHERS)
+GROUPS = (_CONNECTION, _OUTAGES, _LIES, _BARS, _STREAMS, _REQUESTS, _CLOCK, OTHERS)
 """The groups of faults, in the order of the page."""
 
 _WHILE_OPEN = "Nothing as long as the open connection lasts."
@@ -255,6 +256,18 @@ FAULT_WORDS = {
         "With the default, a series added meanwhile is “waiting for proof that bars are absent”.",
         "A refusal of the sessions is no statement about them: the usual ones are expected, and "
         "it asks again minutes later.",
+    ),
+    "silent_streams": FaultWords(
+        "Streams go silent",
+        _STREAMS,
+        "Nothing.",
+        "It opens no streams: bars are requested once they are finished.",
+    ),
+    "ended_streams": FaultWords(
+        "Streams end with an error",
+        _STREAMS,
+        "Nothing.",
+        "It opens no streams.",
     ),
     "unanswered": FaultWords(
         "Requests for data get no answer",

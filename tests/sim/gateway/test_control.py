@@ -138,7 +138,11 @@ def test_all_faults_are_listed_with_what_they_take(request_control):
         "momentary": True,
     }
     assert listed["late"]["choices"] == {"seconds": [], "rate": []}
-    assert listed["farm_broken"]["choices"] == {"farm": [], "told": ["yes", "no", "begin"]}
+    assert listed["farm_broken"]["choices"] == {
+        "farm": [],
+        "told": ["yes", "no", "begin"],
+        "streams": ["lost", "kept", "refused"],
+    }
     assert not listed["late"]["momentary"]
 
 

@@ -12,7 +12,7 @@ from ktrdr.sim.gateway.faults import known
 PAGE = (Path(__file__).parents[3] / "docs/simulator.md").read_text()
 ROW = re.compile(r"^\| `(\w+)` \|.*\| `(\w+)\(\)` \|$", re.MULTILINE)
 DOCUMENTED = ROW.findall(PAGE)
-AT_ONCE = ("drop", "garbage", "notice")
+AT_ONCE = ("drop", "ended_streams", "garbage", "notice")
 
 
 class Noted(FaultContexts):
@@ -68,7 +68,7 @@ def test_parameters_are_given_in_their_order_or_by_name(gateway):
     gateway.drop("fin")
     assert gateway.begun == [
         ("unanswered", {"kind": "bars", "symbol": "MSFT"}),
-        ("farm_broken", {"farm": "ushmds", "told": "no"}),
+        ("farm_broken", {"farm": "ushmds", "told": "no", "streams": "lost"}),
         ("old_version", {"version": 140}),
         ("drop", {"how": "fin"}),
     ]
