@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from ktrdr.sim.gateway.server import SimulatedGateway
-from tests.sim.streaming import SetClock
+from tests.sim.streaming import SetClock, Watched
 
 MONDAY = datetime(2026, 11, 23, 15, 30, 25, tzinfo=UTC)  # 10:30:25 in New York
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -79,6 +79,19 @@ def with_clock():
                 client.disconnect()
 
     return lambda work, now=MONDAY, **options: asyncio.run(run(work, now, options))
+
+
+@pytest.fixture
+def watched(with_clock):
+    """`watched(work)`: what `await work(watched, gateway)` returns."""
+
+    def run(work, **options):
+        async def begin(client, gateway, clock):
+            return await work(await Watched(client, gateway, clock).open(), gateway)
+
+        return with_clock(begin, MONDAY, **options)
+
+    return run
 
 
 @pytest.fixture

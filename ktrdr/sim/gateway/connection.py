@@ -14,6 +14,7 @@ from ktrdr.sim.gateway.open_requests import OpenRequests, Shared
 from ktrdr.sim.gateway.outbox import Outbox
 from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.stream_losses import Loss
+from ktrdr.sim.gateway.streams import Stream
 from ktrdr.sim.gateway.wire import Framer, Request, WireError
 
 _READ_BYTES = 65536
@@ -85,6 +86,11 @@ class Connection:
         """Send a notice, which has no request id, if the client has logged in."""
         if self.client_id is not None:
             self._send(answers.refusal(self._version, -1, notice))
+
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The client's open streams by the ids of their requests, also those that are lost."""
+        return self._open_requests.streams if self._open_requests else {}
 
     def lose_streams(self, loss: Loss) -> None:
         """Lose the streams that a fault takes away."""
@@ -168,7 +174,7 @@ class Connection:
             return self._reject(violation, request.client_id)
         self.client_id = request.client_id
         self._open_requests = OpenRequests(
-            self._shared, self.client_id, self._version, self._send, self.abort
+            self._shared, self.client_id, self._version, self._send, self.abort, self._has_room
         )
         log.info("%r connected, protocol %d", self, self._version)
         self._shared.record.connected(self._now(), self.client_id, self._version)
@@ -198,6 +204,9 @@ class Connection:
 
     def _now(self) -> datetime:
         return self._shared.handlers.now()
+
+    def _has_room(self) -> bool:
+        return self._outbox is not None and self._outbox.has_room
 
     def _send(self, message: bytes) -> str:
         """Send a message; returns the fault that swallowed it, or empty."""

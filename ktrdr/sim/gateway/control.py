@@ -67,6 +67,7 @@ def status(gateway: SimulatedGateway) -> Json:
         "serves": gateway.market.name,
         "now": gateway.now().isoformat(timespec="seconds"),
         "client_ids": gateway.client_ids,
+        "streams": gateway.streams,
         "faults": gateway.faults,
         "periods": {
             name: {

@@ -162,6 +162,29 @@ _ALL = (
         among={"code": (10182, 10225, 10197, 162)},
         is_momentary=True,
     ),
+    Fault(
+        "wrong_updates",
+        "streams send their bars wrongly, as `how` says; `symbol`: only those of it",
+        {"how": "repeated", "symbol": ""},
+        among={
+            "how": (
+                *("repeated", "skipped", "backwards", "yesterday", "less_volume", "together"),
+                *("revised", "unfinished"),
+            )
+        },
+    ),
+    Fault(
+        "late_updates",
+        "what streams send is this many `seconds` late; `symbol`: only those of it",
+        {"seconds": 5.0, "symbol": ""},
+    ),
+    Fault(
+        "update_flood",
+        "each stream sends the bar that is forming `per_s` times a second; `symbol`: only those "
+        "of it",
+        {"per_s": 10_000.0, "symbol": ""},
+        least=1,
+    ),
     Fault("false_200", "no contract is known (200), at this `rate`", {"rate": 1.0}),
     Fault(
         "false_no_data",

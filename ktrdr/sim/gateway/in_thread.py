@@ -53,6 +53,11 @@ class ThreadedGateway(FaultContexts):
         return self._run(_call(lambda: self._gateway.client_ids))
 
     @property
+    def streams(self) -> list[dict[str, Any]]:
+        """The open streams."""
+        return self._run(_call(lambda: self._gateway.streams))
+
+    @property
     def faults(self) -> dict[str, dict[str, Value]]:
         """The faults that are in force, with their parameters."""
         return self._run(_call(lambda: self._gateway.faults))

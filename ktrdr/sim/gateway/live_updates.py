@@ -7,6 +7,7 @@ form comes at its end, and the first one of the next bar 5 s later.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -39,8 +40,8 @@ class Subscription:
         local = self.contract.local_symbol
         return symbol in ("", self.contract.symbol, local, local.replace(".", ""))
 
-    def message(self, bars: Bars) -> bytes:
-        """The updates of a client with these bars, in their order."""
+    def message(self, forms: Iterable[Bars]) -> bytes:
+        """The updates of a client with these single bars, in their order."""
         return b"".join(
             answers.historical_update(
                 self.version,
@@ -49,7 +50,7 @@ class Subscription:
                 self.request.format_date,
                 daily=self.size.is_daily,
             )
-            for bar in bars.each()
+            for bar in forms
         )
 
 

@@ -18,7 +18,7 @@ from ktrdr.sim.gateway.record import Record
 from ktrdr.sim.gateway.refusals import Refusal
 from ktrdr.sim.gateway.request_handlers import Reply, RequestHandlers, refuse
 from ktrdr.sim.gateway.stream_losses import Loss, loss_at_start
-from ktrdr.sim.gateway.streams import Stream
+from ktrdr.sim.gateway.streams import Sink, Stream
 from ktrdr.sim.gateway.wire import Request
 
 log = logging.getLogger(__name__)
@@ -61,13 +61,18 @@ class OpenRequests:
         version: int,
         send: Callable[[bytes], str],
         failed: Callable[[], None],
+        has_room: Callable[[], bool],
     ) -> None:
-        """`send`: returns the fault that swallowed the bytes. `failed`: called after an error."""
+        """`send`: returns the fault that swallowed the bytes. `failed`: called after an error.
+
+        `has_room`: whether the client reads what it is sent.
+        """
         self._shared = shared
         self._client_id = client_id
         self._version = version
         self._send = send
         self._failed = failed
+        self._has_room = has_room
         self._open: dict[int, asyncio.Task[None]] = {}
         self._requested: dict[asyncio.Task[None], Request] = {}
         self._streams: dict[int, Stream] = {}
@@ -171,7 +176,8 @@ class OpenRequests:
         shared = self._shared
         subscription = shared.handlers.subscription(request, self._version)
         updates = LiveUpdates(shared.handlers.market, subscription, since_s)
-        stream = Stream(subscription, updates, shared.faults, shared.handlers.now, self._update)
+        sink = Sink(self._update, self._has_room)
+        stream = Stream(subscription, updates, shared.faults, shared.handlers.now, sink)
         self._streams[request.request_id] = stream
         if loss := loss_at_start(subscription, shared.faults.active):
             self._lose(request.request_id, loss)
@@ -184,6 +190,11 @@ class OpenRequests:
     def _update(self, messages: bytes, count: int) -> None:
         was_sent = count > 0 and not self._send(messages)
         self._shared.record.updated(count if was_sent else 0)
+
+    @property
+    def streams(self) -> dict[int, Stream]:
+        """The open streams by the ids of their requests, also those that are lost."""
+        return dict(self._streams)
 
     def lose_streams(self, loss: Loss) -> None:
         """Lose the streams that a fault takes away."""

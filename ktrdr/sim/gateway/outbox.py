@@ -10,6 +10,9 @@ from ktrdr.sim.gateway.faults import Faults
 _DRIP_S = 0.05
 """Seconds between two writes of the fault `slow_drip`."""
 
+_ROOM_BYTES = 1 << 20
+"""Bytes that may wait for a client to read them before a flood pauses."""
+
 
 class Outbox:
     """Writes data at once, unless a fault delays them, and always in order."""
@@ -39,6 +42,12 @@ class Outbox:
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._let_out())
         return ""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has read most of what was sent."""
+        waiting = self._writer.transport.get_write_buffer_size() + len(self._held)
+        return waiting < _ROOM_BYTES
 
     async def drain(self) -> None:
         """Wait until the client has read enough. ConnectionError: it is gone."""

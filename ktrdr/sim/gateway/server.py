@@ -101,6 +101,23 @@ class SimulatedGateway(FaultContexts):
         return self._fault_injector.periods
 
     @property
+    def streams(self) -> list[dict[str, Any]]:
+        """The open streams, documented in `docs/simulator.md` ("Controls")."""
+        return [
+            {
+                "client_id": connection.client_id,
+                "request_id": request_id,
+                "symbol": stream.subscription.contract.local_symbol,
+                "bar_size": stream.subscription.size.name,
+                "what_to_show": stream.subscription.request.what_to_show,
+                "is_lost": stream.is_lost,
+                "until_s": stream.mark_s,
+            }
+            for connection in self._connections
+            for request_id, stream in connection.streams.items()
+        ]
+
+    @property
     def is_listening(self) -> bool:
         """Whether a client can connect."""
         return self._listener.is_open

@@ -9,17 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ktrdr.sim.gateway.clock import Clock
 from ktrdr.sim.gateway.faults import Faults
 from ktrdr.sim.gateway.live_updates import EVERY_S, LiveUpdates, Subscription
+from ktrdr.sim.gateway.update_damage import WrongUpdates
+from ktrdr.sim.market.bars import Bars
 
-_CHECK_EVERY_S = 0.1
+_CHECK_EVERY_S = 0.05
 """Real seconds between readings of the clock at most, since a caller's clock may jump."""
 _LEAST_S = 0.02
 """Real seconds between two updates at least, however fast the gateway's clock runs."""
+_FLOOD_EVERY_S = 0.05
+"""Real seconds between the bursts of a flood."""
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where the updates of a client go."""
+
+    send: Callable[[bytes, int], None]
+    """Takes messages and the number of their bars; none: a fault keeps them back."""
+    has_room: Callable[[], bool]
+    """Whether the client reads what it is sent."""
 
 
 class Stream:
@@ -31,20 +47,26 @@ class Stream:
         updates: LiveUpdates,
         faults: Faults,
         now: Callable[[], datetime],
-        send: Callable[[bytes, int], None],
+        sink: Sink,
     ) -> None:
-        """`send`: takes the messages and their number; none: a fault keeps them back."""
         self.subscription = subscription
         self.is_lost = False
         """Whether nothing comes any more."""
+        self.mark_s = 0
+        """The last multiple of 5 s for which it has sent what there was (UTC seconds)."""
         self._updates = updates
         self._faults = faults
         self._now = now
-        self._send = send
+        self._sink = sink
+        self._damage: WrongUpdates | None = None
+        self._forming: Bars | None = None
+        self._delayed: deque[asyncio.TimerHandle] = deque()
 
     def lose(self) -> None:
         """Send nothing any more."""
         self.is_lost = True
+        for timer in self._delayed:
+            timer.cancel()
 
     async def run(self, since_s: int, latency_s: float) -> None:
         """Send updates until the task is cancelled, which is not an error.
@@ -56,25 +78,75 @@ class Stream:
             while not self.is_lost:
                 since_s = await self._mark(since_s)
                 await asyncio.sleep(latency_s)
-                await self._update(since_s)
+                if not self.is_lost:
+                    await self._update(since_s)
+                    self.mark_s = since_s
             await asyncio.Event().wait()
+        self.lose()
 
     async def _update(self, mark_s: int) -> None:
         if self._faults.pauses_streams(self.subscription.request.symbol):
             self._updates.skip(mark_s)
-            self._send(b"", 0)
+            self._sink.send(b"", 0)
             return
         bars = await asyncio.to_thread(self._updates.update, mark_s)
-        if len(bars) and not self.is_lost:
-            self._send(self.subscription.message(bars), len(bars))
+        forms = self._damaged(list(bars.each()), mark_s)
+        if forms and not self.is_lost:
+            self._forming = forms[-1]
+            self._send(self.subscription.message(forms), len(forms))
+
+    def _damaged(self, forms: list[Bars], mark_s: int) -> list[Bars]:
+        if not self._meets("wrong_updates"):
+            self._damage = None
+            return forms
+        how = self._faults.text("wrong_updates", "how")
+        if self._damage is None or self._damage.how != how:
+            self._damage = WrongUpdates(how, self.subscription.size.length_s)
+        return self._damage.apply(forms, mark_s)
+
+    def _send(self, messages: bytes, count: int) -> None:
+        """Send, at once or as late as a fault wants it, and always in order."""
+        loop = asyncio.get_running_loop()
+        while self._delayed and self._delayed[0].when() <= loop.time():
+            self._delayed.popleft()
+        late_s = self._faults.number("late_updates", "seconds")
+        at = loop.time() + (late_s if self._meets("late_updates") else 0.0)
+        if self._delayed:
+            at = max(at, self._delayed[-1].when() + _LEAST_S)
+        if at <= loop.time():
+            self._sink.send(messages, count)
+        else:
+            self._delayed.append(loop.call_at(at, self._sink.send, messages, count))
 
     async def _mark(self, after_s: int) -> int:
         """Wait for the first multiple of 5 s after that time; return the last one by then."""
         await asyncio.sleep(_LEAST_S)
         next_s = (after_s // EVERY_S + 1) * EVERY_S
-        while (now_s := int(self._now().timestamp())) < next_s:  # noqa: ASYNC110  a clock has no event
-            await asyncio.sleep(self._wait_s(next_s))
+        while (now_s := int(self._now().timestamp())) < next_s:
+            if self._meets("update_flood") and self._forming:
+                self._flood(self._forming)
+                await asyncio.sleep(_FLOOD_EVERY_S)
+            else:
+                await asyncio.sleep(self._wait_s(next_s))
         return now_s // EVERY_S * EVERY_S
+
+    def _flood(self, form: Bars) -> None:
+        """Send a bar very often, in turn with its high and its low as close, and at last as it is.
+
+        Not while the client leaves too much unread.
+        """
+        if not self._sink.has_room():
+            return
+        times = round(self._faults.number("update_flood", "per_s") * _FLOOD_EVERY_S / 2)
+        closes = (replace(form, close=form.high), replace(form, close=form.low))
+        both = self.subscription.message(closes)
+        self._sink.send(both * times + self.subscription.message([form]), 2 * times + 1)
+
+    def _meets(self, fault: str) -> bool:
+        """Whether this fault is in force, and for this stream's symbol."""
+        return self._faults.has(fault) and self.subscription.is_of(
+            self._faults.text(fault, "symbol")
+        )
 
     def _wait_s(self, next_s: int) -> float:
         if not isinstance(self._now, Clock):

@@ -36,6 +36,7 @@ GROUPS = (_CONNECTION, _OUTAGES, _LIES, _BARS, _STREAMS, _REQUESTS, _CLOCK, OTHE
 
 _WHILE_OPEN = "Nothing as long as the open connection lasts."
 _WITH_DROP = f"{_WHILE_OPEN} When that is closed as well (`drop`):"
+_NO_STREAMS = "It opens no streams."
 
 FAULT_WORDS = {
     "drop": FaultWords(
@@ -263,12 +264,10 @@ FAULT_WORDS = {
         "Nothing.",
         "It opens no streams: bars are requested once they are finished.",
     ),
-    "ended_streams": FaultWords(
-        "Streams end with an error",
-        _STREAMS,
-        "Nothing.",
-        "It opens no streams.",
-    ),
+    "ended_streams": FaultWords("Streams end with an error", _STREAMS, "Nothing.", _NO_STREAMS),
+    "wrong_updates": FaultWords("Streams send wrong bars", _STREAMS, "Nothing.", _NO_STREAMS),
+    "late_updates": FaultWords("Streams are late", _STREAMS, "Nothing.", _NO_STREAMS),
+    "update_flood": FaultWords("Streams send far too much", _STREAMS, "Nothing.", _NO_STREAMS),
     "unanswered": FaultWords(
         "Requests for data get no answer",
         _REQUESTS,

@@ -1,84 +1,48 @@
 """What faults do to streams, as a real client meets it: bars with keepUpToDate, that is."""
 
-import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
-from ib_insync import Crypto, Stock
 
 from ktrdr.sim.gateway.limits import Limits
-from tests.sim.streaming import Forms, subscribed
+from tests.sim.streaming import AAPL, BTC, until
 
-AAPL = Stock("AAPL", "SMART", "USD")
-BTC = Crypto("BTC", "PAXOS", "USD")
-START = datetime(2026, 11, 23, 15, 30, 25, tzinfo=UTC)
-MINUTE = int(START.timestamp()) // 60 * 60
+MINUTE = int(datetime(2026, 11, 23, 15, 30, tzinfo=UTC).timestamp())
 
 
-class Watched:
-    """A client with streams of AAPL and of BTC, each of which changes every 5 s."""
+def test_open_streams_are_listed_dead_or_not(watched):
+    async def work(seen, gateway):
+        await seen.pass_s(10)
+        gateway.ended_streams(symbol="BTC.USD")
+        await seen.pass_s(10)
+        listed = gateway.streams
+        seen.client.cancelHistoricalData(seen.btc)
+        await until(lambda: len(gateway.streams) == 1)
+        return listed
 
-    def __init__(self, client, clock):
-        self.client, self.clock, self.forms, self.errors = client, clock, Forms(client), []
-        client.errorEvent += lambda number, code, *_: self.errors.append((number, code))
-
-    async def open(self):
-        self.aapl, self.btc = await self.stream(AAPL), await self.stream(BTC)
-        self.errors.clear()
-        return self
-
-    async def stream(self, contract):
-        what = "AGGTRADES" if contract is BTC else "TRADES"
-        return await subscribed(self.client, contract, "1 min", what, duration="600 S")
-
-    async def pass_s(self, seconds, bars):
-        """Let so many seconds pass, mark by mark; each time these bars get an update."""
-        for _ in range(seconds // 5):
-            known = len(self.forms.of(bars))
-            self.clock.now += timedelta(seconds=5)
-            await self.forms.after(known, bars)
-
-    async def held(self, gateway, seconds):
-        """Let so many seconds pass at once, in which both streams send nothing."""
-        known = gateway.summary()["updates_held"]
-        self.clock.now += timedelta(seconds=seconds)
-        await until(lambda: gateway.summary()["updates_held"] == known + 2)
-
-    async def cancelled(self, bars):
-        """The error of its cancellation."""
-        known = len(self.errors)
-        self.client.cancelHistoricalData(bars)
-        await self.client.reqContractDetailsAsync(AAPL)
-        (answer,) = [one for one in self.errors[known:] if one[0] == bars.reqId]
-        return answer[1]
-
-
-async def until(is_so):
-    while not is_so():  # noqa: ASYNC110  what is waited for has no event
-        await asyncio.sleep(0.001)
-
-
-@pytest.fixture
-def watched(with_clock):
-    """`watched(work)`: what `await work(watched, gateway)` returns."""
-
-    def run(work, **options):
-        async def begin(client, gateway, clock):
-            return await work(await Watched(client, clock).open(), gateway)
-
-        return with_clock(begin, START, **options)
-
-    return run
+    aapl, btc = watched(work)
+    assert aapl == {
+        "client_id": 1,
+        "request_id": aapl["request_id"],
+        "symbol": "AAPL",
+        "bar_size": "1 min",
+        "what_to_show": "TRADES",
+        "is_lost": False,
+        "until_s": MINUTE + 45,
+    }
+    assert (btc["is_lost"], btc["until_s"]) == (True, MINUTE + 35)
 
 
 def test_a_silent_stream_stays_open_and_dead_until_it_is_opened_anew(watched):
     async def work(seen, gateway):
         with gateway.silent_streams("AAPL"):
-            await seen.pass_s(40, seen.btc)
-        await seen.pass_s(40, seen.btc)
+            await seen.pass_s(40)
+        await seen.pass_s(40)
         silent, told = seen.forms.of(seen.aapl), list(seen.errors)
         assert await seen.cancelled(seen.aapl) == 162
-        await seen.pass_s(10, await seen.stream(AAPL))
+        new = await seen.stream(AAPL)
+        await seen.pass_s(10)
+        assert len(seen.forms.of(new)) == 2
         return silent, told, gateway.summary()["streams_lost"]
 
     assert watched(work) == ([], [], {"silent_streams": 1})
@@ -88,7 +52,8 @@ def test_a_stream_that_is_opened_meanwhile_gets_history_and_nothing_else(watched
     async def work(seen, gateway):
         with gateway.silent_streams():
             another = await seen.stream(AAPL)
-        await seen.pass_s(10, await seen.stream(BTC))
+        await seen.stream(BTC)
+        await seen.pass_s(10)
         return len(another), seen.forms.of(another), seen.forms.of(seen.btc)
 
     assert watched(work) == (11, [], [])
@@ -100,7 +65,8 @@ def test_streams_are_dead_after_a_farm_was_broken_and_nothing_says_so(watched, f
         with gateway.farm_broken(farm):
             pass
         new = await seen.stream(BTC)
-        await seen.pass_s(40, new)
+        await seen.pass_s(40)
+        assert seen.forms.of(new)
         return seen.forms.of(seen.aapl) + seen.forms.of(seen.btc), seen.errors
 
     broken = 2103 if farm == "usfarm" else 2105
@@ -124,10 +90,10 @@ def test_a_broken_farm_ends_streams_with_10182_if_it_says_so(watched):
 
 def test_what_a_broken_farm_keeps_back_never_comes_and_then_streams_go_on(watched):
     async def work(seen, gateway):
-        await seen.pass_s(5, seen.btc)
+        await seen.pass_s(5)
         with gateway.farm_broken("usfarm", streams="kept"):
-            await seen.held(gateway, 100)
-        await seen.pass_s(60, seen.aapl)
+            await seen.step(100)
+        await seen.pass_s(60)
         return [form[0] - MINUTE for form in seen.forms.of(seen.aapl)]
 
     times = watched(work)
@@ -137,7 +103,7 @@ def test_what_a_broken_farm_keeps_back_never_comes_and_then_streams_go_on(watche
 def test_the_farm_of_contract_details_does_nothing_to_streams(watched):
     async def work(seen, gateway):
         with gateway.farm_broken("secdefil"):
-            await seen.pass_s(10, seen.aapl)
+            await seen.pass_s(10)
 
     watched(work)
 
@@ -145,8 +111,8 @@ def test_the_farm_of_contract_details_does_nothing_to_streams(watched):
 def test_after_1102_streams_go_on_without_the_bars_of_the_outage(watched):
     async def work(seen, gateway):
         with gateway.connectivity_lost():
-            await seen.held(gateway, 100)
-        await seen.pass_s(60, seen.aapl)
+            await seen.step(100)
+        await seen.pass_s(60)
         return seen.forms.of(seen.aapl), [code for _, code in seen.errors]
 
     forms, codes = watched(work)
@@ -159,7 +125,8 @@ def test_after_1101_the_gateway_knows_streams_no_more(watched):
         with gateway.connectivity_lost(1101):
             pass
         new = [await seen.stream(BTC), await seen.stream(AAPL)]
-        await seen.pass_s(40, new[0])
+        await seen.pass_s(40)
+        assert seen.forms.of(new[0])
         codes = [code for _, code in seen.errors]
         dead = seen.forms.of(seen.aapl) + seen.forms.of(seen.btc)
         return codes, dead, await seen.cancelled(seen.aapl)
@@ -173,7 +140,9 @@ def test_a_competing_session_ends_streams_for_good(watched, code):
         with gateway.competing_session(code):
             await seen.client.reqContractDetailsAsync(AAPL)
             told = [got for number, got in seen.errors if number == seen.aapl.reqId]
-        await seen.pass_s(40, await seen.stream(BTC))
+        new = await seen.stream(BTC)
+        await seen.pass_s(40)
+        assert seen.forms.of(new)
         return told, seen.forms.of(seen.aapl)
 
     assert watched(work) == ([10197] if code == 10197 else [], [])
@@ -183,7 +152,7 @@ def test_a_competing_session_ends_streams_for_good(watched, code):
 def test_a_stream_ends_with_an_error(watched, code):
     async def work(seen, gateway):
         gateway.ended_streams(code, "AAPL")
-        await seen.pass_s(40, seen.btc)
+        await seen.pass_s(40)
         return seen.errors == [(seen.aapl.reqId, code)], seen.forms.of(seen.aapl)
 
     assert watched(work) == (True, [])
@@ -194,7 +163,7 @@ def test_after_a_bust_ib_insync_opens_the_stream_anew(watched):
         known = gateway.summary()["answers"]
         gateway.ended_streams(10225, "AAPL")
         await until(lambda: gateway.summary()["answers"] == known + 2)  # 162, and bars
-        await seen.pass_s(10, seen.aapl)
+        await seen.pass_s(10)
         return [code for number, code in seen.errors if number == seen.aapl.reqId]
 
     assert watched(work) == [10225, 162]
@@ -204,9 +173,7 @@ def test_a_stall_holds_updates_back_and_then_all_come(watched):
     async def work(seen, gateway):
         with gateway.stalled():
             for _ in range(8):
-                sent = gateway.summary()["updates"]
-                seen.clock.now += timedelta(seconds=5)
-                await until(lambda: gateway.summary()["updates"] == sent + 2)  # noqa: B023
+                await seen.step(5)
             assert seen.forms.seen == []
         await seen.forms.after(7, seen.aapl)
         return [form[0] - MINUTE for form in seen.forms.of(seen.aapl)]
