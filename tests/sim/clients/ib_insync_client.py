@@ -36,9 +36,13 @@ class Talk:
         self.received = []
         self.refused = asyncio.Event()
         self.client.errorEvent += self.receive
+        self.news = asyncio.Event()
+        self.raw, self.told = [], []
 
-    def receive(self, _id, code, text, *_):
+    def receive(self, number, code, text, *_):
         self.received.append([code, text])
+        self.told.append([number, code])
+        self.news.set()
         if not 2100 <= code < 2200:
             self.refused.set()
 
@@ -57,7 +61,11 @@ class Talk:
         }
         for question in questions:
             self.received, self.refused = [], asyncio.Event()
-            result = await self.answer_or_error(getattr(self, question["ask"])(question))
+            work = getattr(self, question["ask"])(question)
+            if question["ask"] == "watch":  # its errors end nothing
+                result = await asyncio.wait_for(work, 3 * WAIT_S)
+            else:
+                result = await self.answer_or_error(work)
             report["answers"][question["name"]] = {"result": result, "errors": self.received}
         self.client.disconnect()
         return report
@@ -142,6 +150,60 @@ class Talk:
         self.client.cancelHistoricalData(bars)
         return {"first": first, "updates": [one for _, one in seen]}
 
+    async def watch(self, question):
+        """Two streams: what comes in the first until the second has had so many updates.
+
+        With `after` the second one begins once that code has come.
+        """
+        self.tap()
+        shown = []
+        first = await self.stream(question["contract"], question["what"], question["size"])
+        first.updateEvent += lambda bars, _: shown.append(row(bars[-1]))
+        bars = [row(bar) for bar in first]
+        codes_before = len(self.told)
+        while question["after"] not in [0, *(c for _, c in self.told[codes_before:])]:
+            await self.news_of()
+        before = len(self.of(first))
+        second = await self.stream(question["witness"], question["witness_what"], question["size"])
+        while len(self.of(second)) < question["count"]:
+            await self.news_of()
+        return {
+            "first": bars,
+            "updates": self.of(first),
+            "after": self.of(first)[before:],
+            "witness": self.of(second),
+            "shown": shown,
+            "told": [["stream" if n == first.reqId else n, c] for n, c in self.told[codes_before:]],
+        }
+
+    async def stream(self, contract, what, size):
+        return await self.client.reqHistoricalDataAsync(
+            self.contract(contract), "", "600 S", size, what, False, 2, True
+        )
+
+    async def news_of(self):
+        self.news.clear()
+        await self.news.wait()
+
+    def tap(self):
+        """Note the updates as they come, those included that the library shows nobody."""
+        handlers = self.client.client.decoder.handlers
+        show = handlers[90]
+
+        def take(fields):
+            _, number, count, time, opens, close, high, low, average, volume = fields
+            prices = [float(text) for text in (opens, high, low, close)]
+            self.raw.append(
+                (int(number), [int(time), *prices, float(volume), float(average), int(count)])
+            )
+            self.news.set()
+            show(fields)
+
+        handlers[90] = take
+
+    def of(self, bars):
+        return [one for number, one in self.raw if number == bars.reqId]
+
     async def time(self, _):
         return stamp(await self.client.reqCurrentTimeAsync())
 
@@ -160,7 +222,11 @@ async def main(module):
     logging.disable()
     plan = json.load(sys.stdin)
     library = importlib.import_module(module)
-    report = [await Talk(library).hold(one["port"], one["questions"]) for one in plan]
+    if any(question["ask"] == "watch" for one in plan for question in one["questions"]):
+        talks = [Talk(library).hold(one["port"], one["questions"]) for one in plan]
+        report = await asyncio.gather(*talks)
+    else:
+        report = [await Talk(library).hold(one["port"], one["questions"]) for one in plan]
     json.dump(report, sys.stdout)
 
 

@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -47,8 +48,10 @@ class Talk(EWrapper, EClient):
         EClient.__init__(self, wrapper=self)
         self.inbox = queue.Queue()
         self.number = 100
+        self.raw, self.told = [], []
 
     def error(self, reqId, errorTime, errorCode, errorString, advancedOrderRejectJson=""):  # noqa: ARG002, N803
+        self.told.append([reqId, errorCode])
         self.inbox.put(("error", [errorCode, errorString]))
 
     def managedAccounts(self, accountsList):  # noqa: N802, N803
@@ -94,7 +97,8 @@ class Talk(EWrapper, EClient):
     def historicalDataEnd(self, reqId, start, end):  # noqa: ARG002, N802, N803
         self.inbox.put(("end", None))
 
-    def historicalDataUpdate(self, reqId, bar):  # noqa: ARG002, N802, N803
+    def historicalDataUpdate(self, reqId, bar):  # noqa: N802, N803
+        self.raw.append((reqId, row(bar)))
         self.inbox.put(("update", row(bar)))
 
     def hold(self, port, questions):
@@ -110,7 +114,8 @@ class Talk(EWrapper, EClient):
             else:
                 report[kind] = value
         for question in questions:
-            report["answers"][question["name"]] = self.answer(question)
+            answer = self.watch if question["ask"] == "watch" else self.answer
+            report["answers"][question["name"]] = answer(question)
             if len(questions) > 1 / PAUSE_S:
                 time.sleep(PAUSE_S)
         self.disconnect()
@@ -136,6 +141,39 @@ class Talk(EWrapper, EClient):
                 if question["ask"] == "updates":
                     return {"result": self.updates(question, parts), "errors": errors}
                 return {"result": parts or value, "errors": errors}
+
+    def watch(self, question):
+        """Two streams: what comes in the first until the second has had so many updates.
+
+        With `after` the second one begins once that code has come.
+        """
+        stream = question | {"ask": "updates", "duration": "600 S", "end": "", "format": 2}
+        first, bars = self.stream(stream | {"rth": False})
+        known = len(self.told)
+        while question["after"] not in [0, *(code for _, code in self.told[known:])]:
+            self.inbox.get(timeout=WAIT_S)
+        before = len(self.of(first))
+        witness = {"contract": question["witness"], "what": question["witness_what"]}
+        second, _ = self.stream(stream | witness | {"rth": False})
+        while len(self.of(second)) < question["count"]:
+            self.inbox.get(timeout=WAIT_S)
+        told = [["stream" if n == first else n, code] for n, code in self.told[known:]]
+        result = {"first": bars, "updates": self.of(first), "after": self.of(first)[before:]}
+        result |= {"witness": self.of(second), "shown": None, "told": told}
+        return {"result": result, "errors": []}
+
+    def stream(self, question):
+        """The id of a request that is kept up to date, and its bars."""
+        self.number += 1
+        self.ask(question)
+        bars = []
+        while (got := self.inbox.get(timeout=WAIT_S))[0] != "end":
+            if got[0] == "part":
+                bars.append(got[1])
+        return self.number, bars
+
+    def of(self, number):
+        return [one for of, one in list(self.raw) if of == number]
 
     def ask(self, question):
         contract = Contract()
@@ -188,7 +226,10 @@ class Talk(EWrapper, EClient):
 def main():
     logging.disable()
     plan = json.load(sys.stdin)
-    json.dump([Talk().hold(one["port"], one["questions"]) for one in plan], sys.stdout)
+    asks = [question["ask"] for one in plan for question in one["questions"]]
+    with ThreadPoolExecutor(len(plan) if "watch" in asks else 1) as pool:
+        report = list(pool.map(lambda one: Talk().hold(one["port"], one["questions"]), plan))
+    json.dump(report, sys.stdout)
 
 
 if __name__ == "__main__":
