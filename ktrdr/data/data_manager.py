@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Literal, overload
 
@@ -23,7 +23,8 @@ from ktrdr.config.settings import Settings
 from ktrdr.data.coverage_frames import day_frame, gap_frame, series_frame
 from ktrdr.data.coverage_reading import CoverageReading, SeriesContents, unknown_series
 from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
-from ktrdr.data.following import FinishedBar, Following, first_wanted, followed
+from ktrdr.data.follower import Follower
+from ktrdr.data.following import Following, first_positions
 from ktrdr.data.frames import (
     aggregated,
     below_each_other,
@@ -253,26 +254,26 @@ class DataManager:
         since: Moment = None,
         *,
         timeout: float | None = None,
-    ) -> Iterator[FinishedBar]:
+    ) -> Follower:
         """Each finished bar once, as the store gets it, until Ctrl-C; it needs no program.
 
         It begins with the bars that end after this call, or with those that start at `since` or
         later. Within a series they ascend: a bar that comes after a later one (a gap that is filled
         late), and the new values of one that was given (a revision, a rebuilt series) are not
-        given; `load` has them. A series that is not there yet may come. `timeout`: end after so
-        many seconds without a bar.
+        given; `load` has them. The result is also an async iterator, and may be closed. `timeout`:
+        end when no bar has come for so many seconds.
 
-        InvalidRequest: an impossible symbol, timeframe or time. MalformedFile: a file cannot be
-        read, now or later.
+        InvalidRequest: an impossible symbol, timeframe or time. UnknownSeries: there is no such
+        file; one that vanishes later is waited for. MalformedFile: a file cannot be read, now or
+        later.
         """
         names = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
         if not names:
             raise InvalidRequest("no symbol: expected one or more")
         begin = None if since is None else _seconds("since", since)
-        now = int(time.time())
         wanted = [_series(one, timeframe) for one in names]
-        starts = {one: first_wanted(self._store, one, begin, now) for one in wanted}
-        return followed(self._store, Following(self._store, starts), timeout)
+        positions = first_positions(self._store, wanted, begin, int(time.time()))
+        return Follower(Following(self._store, positions), timeout)
 
     def _with_attrs(
         self, frame: pd.DataFrame, series: Series, found: SeriesContents

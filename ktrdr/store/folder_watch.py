@@ -50,8 +50,12 @@ class FolderWatch:
 
     def stop(self) -> None:
         """End the thread. It takes less than a second, unless the file system does not respond."""
-        self._stop.set()
+        self.stop_soon()
         self._thread.join(_END_S)
+
+    def stop_soon(self) -> None:
+        """Have the thread end, without waiting for that."""
+        self._stop.set()
 
     def _run(self) -> None:
         while not self._stop.is_set():
