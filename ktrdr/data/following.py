@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from ktrdr.config.settings import Settings
 from ktrdr.data.coverage_reading import unknown_series
 from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
+from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import BarStore
 
@@ -129,6 +131,26 @@ class Following:
         if self._reported.get(series) != error.message:
             self._reported[series] = error.message
             errors.append(error)
+
+
+class FollowedStore:
+    """The store of some settings, for followers. For any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._store: BarStore = CsvStore(settings.data_dir)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self._store.folder
+
+    def positions(self, series: Iterable[Series], since: int | None, now: int) -> dict[Series, int]:
+        """As `first_positions`."""
+        return first_positions(self._store, series, since, now)
+
+    def following(self, positions: Mapping[Series, int]) -> Following:
+        """Bars from these positions on."""
+        return Following(self._store, positions)
 
 
 def first_positions(

@@ -28,6 +28,7 @@ from ktrdr.web.pages.page import Site
 from ktrdr.web.pages.site import pages
 from ktrdr.web.reverse_proxy import stand_behind_proxies
 from ktrdr.web.revisions import revisions_api
+from ktrdr.web.streams import streams_api
 from ktrdr.web.validators import validate_answers
 from ktrdr.web.verdict_badge import badges
 
@@ -98,6 +99,7 @@ def create_app(
     app.register_blueprint(system_api(system, logs))
     app.register_blueprint(probes(system))
     app.register_blueprint(data_api(settings, system.peers))
+    app.register_blueprint(streams_api(settings))
     app.register_blueprint(grid_api(system.peers, recorder))
     app.register_blueprint(fills_api(system.peers))
     app.register_blueprint(revisions_api(system.peers))

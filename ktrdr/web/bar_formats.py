@@ -67,11 +67,11 @@ def _quoted(lines: Lines) -> bytes:
 
 
 def _json_rows(bars: Iterable[Bar]) -> bytes:
-    made = [[utc(bar.start).isoformat(), *bar[1:5], _volume(bar.volume)] for bar in bars]
+    made = [[utc(bar.start).isoformat(), *bar[1:5], whole_volume(bar.volume)] for bar in bars]
     return json.dumps(made, separators=(",", ":"))[1:-1].encode()
 
 
-def _volume(volume: float) -> float:
+def whole_volume(volume: float) -> float:
     """Whole volumes as whole numbers, as IB and the store write them."""
     return int(volume) if volume % 1 == 0 else volume
 

@@ -50,6 +50,8 @@ class Endpoint:
     query: type[Parameters] | None = None
     body: type[Parameters] | None = None
     """Values that may be JSON, a form, or in the query."""
+    sent: Mapping[str, str] = field(default_factory=dict)
+    """Headers of a request that matter: name → meaning."""
     problems: tuple[type[KtrdrError], ...] = ()
     """Besides a wrong parameter, which every endpoint refuses."""
     further: Mapping[int, str] = field(default_factory=dict)
@@ -65,6 +67,7 @@ def endpoint(
     also: Mapping[int, str] | None = None,
     query: type[Parameters] | None = None,
     body: type[Parameters] | None = None,
+    sent: Mapping[str, str] | None = None,
     problems: tuple[type[KtrdrError], ...] = (),
     further: Mapping[int, str] | None = None,
     path: Mapping[str, Mapping[str, Any]] | None = None,
@@ -73,7 +76,9 @@ def endpoint(
 
     What it does not take is refused: unknown parameters and unknown keys of a body.
     """
-    about = Endpoint(answer, status, also or {}, query, body, problems, further or {}, path or {})
+    about = Endpoint(
+        answer, status, also or {}, query, body, sent or {}, problems, further or {}, path or {}
+    )
 
     def stated(function: View) -> View:
         @wraps(function)

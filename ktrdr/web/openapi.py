@@ -103,7 +103,11 @@ def _operation(one: Operation, schemas: _Schemas) -> Json:
     }
     if more.strip():
         found["description"] = " ".join(more.split())
-    parameters = [*_path_parameters(one), *_query_parameters(stated, schemas)]
+    parameters = [
+        *_path_parameters(one),
+        *_query_parameters(stated, schemas),
+        *_header_parameters(stated),
+    ]
     if parameters:
         found["parameters"] = parameters
     if stated.body is not None:
@@ -126,13 +130,22 @@ def _query_parameters(stated: Endpoint, schemas: _Schemas) -> Iterator[Json]:
     whole = schemas.whole(stated.query)
     for name, schema in whole["properties"].items():
         about_it = schema.pop("description", "")
-        yield {
+        found: Json = {
             "name": name,
             "in": "query",
             "required": name in whole.get("required", ()),
             "description": about_it,
             "schema": _without_null(schema),
         }
+        if schema.get("type") == "array":
+            found |= {"style": "form", "explode": False}  # separated by commas
+        yield found
+
+
+def _header_parameters(stated: Endpoint) -> Iterator[Json]:
+    for name, meaning_ in stated.sent.items():
+        schema = {"type": "string"}
+        yield {"name": name, "in": "header", "description": meaning_, "schema": schema}
 
 
 def _without_null(schema: Json) -> Json:

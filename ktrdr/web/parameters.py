@@ -205,6 +205,8 @@ def _words(shape: type[Parameters], error: ValidationError, *, is_json: bool) ->
         return str(first["ctx"]["error"])  # the rule for symbols
     schema = shape.model_json_schema()
     what = allowed(schema["properties"][name], schema)
+    if first["type"] == "missing":
+        return f"{name} is missing: expected {what}"
     if is_json and isinstance(first["input"], str) and what.startswith(_NO_TEXTS):
         what += ", without quotes"
     return _expected(name, first["input"], what)
@@ -224,6 +226,8 @@ def allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     chosen = choices[0]
     if "enum" in chosen:
         return f"one of {', '.join(map(str, chosen['enum']))}"
+    if chosen.get("type") == "array":
+        return f"{', '.join(chosen['examples'][0])} or the like, separated by commas"
     if chosen.get("type") == "boolean":
         return "true or false"
     if chosen.get("type") == "integer":

@@ -18,6 +18,8 @@ _LEVEL = 6
 _STREAM_LEVEL = 1
 """Of what is sent while it is made: the client should wait for the bars, not for us."""
 _TEXTS = ("text/", "application/json", "application/openmetrics-text", "image/svg+xml")
+_EVENTS = "text/event-stream"
+"""It comes bit by bit over hours: packed, an event would wait for others."""
 _GZIP = 31
 """zlib's number for gzip's format with the largest window."""
 _OF_CONTENT = ("Content-Type", "Content-Length", "Content-Disposition")
@@ -58,7 +60,12 @@ def _set_tag(response: Response, tag: str) -> None:
 
 def _may_compress(response: Response) -> bool:
     """Whether it is a text that the client accepts compressed. Notes that this was looked at."""
-    if not (response.mimetype or "").startswith(_TEXTS) or "Content-Encoding" in response.headers:
+    mimetype = response.mimetype or ""
+    if (
+        not mimetype.startswith(_TEXTS)
+        or mimetype == _EVENTS
+        or "Content-Encoding" in response.headers
+    ):
         return False
     response.vary.add("Accept-Encoding")
     return request.accept_encodings.quality("gzip") > 0

@@ -19,7 +19,7 @@ ROWS = "2026-11-20 14:30:00+00:00,228.06,228.21,227.98,228.15,41200\n"
 
 @pytest.fixture
 def store(settings):
-    for name in ("AAPL_1m", "BRK B_1d"):
+    for name in ("AAPL_1m", "BRK B_1d", "ESZ6_1m"):
         rows = ROWS.replace("14:30", "00:00") if name.endswith("1d") else ROWS
         text = f"timestamp,open,high,low,close,volume\n{rows}"
         (settings.data_dir / f"{name}.csv").write_text(text)
