@@ -24,7 +24,14 @@ from ktrdr.errors import (
     StoreUnwritable,
 )
 from ktrdr.ledger.ledger import Ledger
-from ktrdr.market.sessions import DAILY_SETTLE_S, SETTLE_S, Expected, due_at, utc_midnight
+from ktrdr.market.sessions import (
+    DAILY_SETTLE_S,
+    SETTLE_S,
+    Expected,
+    due_at,
+    next_due,
+    utc_midnight,
+)
 from ktrdr.market.timeframes import DAY_S, MINUTE_S
 from ktrdr.store.interface import BarStore, FileContents
 
@@ -59,7 +66,9 @@ class Assessor:
         if only_if_changed and key == state.key and self._is_current(state, now):
             assert state.coverage is not None
             coverage = replace(state.coverage, until=now)
-            state.assessment = replace(state.assessment, coverage=coverage)
+            state.assessment = replace(
+                state.assessment, coverage=coverage, next_due=self._next_due(state, now)
+            )
             return
         since = self.fill_from(state, now)
         with self._blocking(state):
@@ -126,6 +135,7 @@ class Assessor:
             coverage=after,
             basis=self.contracts.basis(state),
             due_at=self._oldest_due(state, after),
+            next_due=self._next_due(state, now),
         )
 
     def _oldest_due(self, state: SeriesState, coverage: Coverage | None) -> int | None:
@@ -135,6 +145,18 @@ class Assessor:
         if schedule is None or first is None:
             return None
         return due_at(schedule, state.series.timeframe, first, self.contracts.alignment(state))
+
+    def _next_due(self, state: SeriesState, now: int) -> int | None:
+        """When its next bar becomes due; None: it is not known, or the contract has expired."""
+        known, schedule = state.assessment.next_due, self.sessions.known_schedule(state.instrument)
+        if schedule is None or schedule is not state.assessment.basis.schedule:
+            known = None
+        if schedule is None or (known is not None and known > now):
+            return known
+        expires = self.contracts.lifetime(state.instrument).expires
+        if expires is not None and expires + 2 * DAY_S < now:
+            return None
+        return next_due(schedule, state.series.timeframe, now, self.contracts.alignment(state))
 
     def _current_coverage(
         self, state: SeriesState, contents: FileContents, since: int, now: int

@@ -135,6 +135,8 @@ class Assessment:
     """What the assessment is based on."""
     due_at: int | None = None
     """When the oldest missing bar that can still be filled was due (UTC seconds)."""
+    next_due: int | None = None
+    """When its next bar becomes due (UTC seconds); None: that is not known."""
 
 
 _NOT_READ, _NOT_ASSESSED, _OK = FileSnapshot(), Assessment(), ErrorState()

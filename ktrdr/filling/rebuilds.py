@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.gaps import Reason
 from ktrdr.errors import KtrdrError, RequestFailed
+from ktrdr.filling.tasks import Task
+from ktrdr.market.bars import Answer
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S, HOUR_S
 
@@ -37,6 +39,9 @@ class Owner(Protocol):
 
     def forget(self, state: SeriesState) -> None:
         """Its file is gone."""
+
+    def answered(self, task: Task, answer: Answer, revised: Sequence[int]) -> None:
+        """Note IB's answer to a request for missing bars; `revised`: the starts of revised bars."""
 
     def report(self, what: str, error: KtrdrError) -> None:
         """Report a problem with one thing, such as a series."""

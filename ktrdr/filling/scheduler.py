@@ -130,7 +130,7 @@ class Scheduler:
                 if self._assessor.wants_schedule(state, now):
                     by_contract.setdefault(contract_name(state.instrument), []).append(state)
                 else:
-                    self.assess(state)
+                    self.assess(state, only_if_changed=True)
                     self._request_bars(state, len(batch))
         for same in by_contract.values():
             with self._isolation.of(*same):
@@ -294,6 +294,8 @@ class Scheduler:
             "%s: %s to %s: %d bars, %d new",
             *(state.series, iso(request.start), iso(request.end), len(answer.bars), result.added),
         )
+        revised = [bar.start for bar in result.revision.changed] if result.revision else []
+        self._owner.answered(task, answer, revised)
         self._follow_up(replace(task, gaps=tuple(gaps)), result)
 
     def _follow_up(self, task: Task, result: IngestResult) -> None:

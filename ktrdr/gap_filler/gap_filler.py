@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from ktrdr.assessment.assessment import Assessor
@@ -21,6 +21,7 @@ from ktrdr.errors import KtrdrError, Misconfigured, RequestFailed, StoreUnwritab
 from ktrdr.filling.fetcher import MAX_IN_FLIGHT
 from ktrdr.filling.isolation import MISTAKE_HINT
 from ktrdr.filling.scheduler import Scheduler
+from ktrdr.filling.tasks import Task
 from ktrdr.gap_filler.clock_check import ClockCheck
 from ktrdr.gap_filler.fill_requests import FillRequests
 from ktrdr.gap_filler.fills import Fills
@@ -38,6 +39,7 @@ from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import GapFillerStatus, Json
 from ktrdr.ledger.fills import FillRecords
 from ktrdr.ledger.ledger import Ledger
+from ktrdr.market.bars import Answer
 from ktrdr.market.instruments import Series
 from ktrdr.sqlite_file import DatabaseError, is_damage
 from ktrdr.store.csv_store import CsvStore
@@ -179,6 +181,11 @@ class GapFiller:
         """Its file is gone."""
         self._scan.forget(state)
 
+    def answered(self, task: Task, answer: Answer, revised: Sequence[int]) -> None:
+        """Learn from IB's answer when bars are due; `revised`: the starts of revised bars."""
+        known = (task.state, task.bars_request, answer, task.requested_at, revised)
+        self._schedule.due_times.answered(*known)
+
     def report(self, what: str, error: KtrdrError) -> None:
         """One line in the log and in the status; not repeated while it is the same."""
         self._problems.report(what, error)
@@ -241,6 +248,7 @@ class GapFiller:
         if self._schedule.is_due(self._gateway.clocks.now()):
             self._scan_all()
         self._assess_changed()
+        self._scan.assess_due(self._schedule.due_times)
         self._gateway.withdraw_refusals()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
         wants_check = not batch and self._scan.wants_check()
@@ -301,9 +309,7 @@ class GapFiller:
         self._health.check()
         if self._health.trouble is not None:
             self._schedule.is_up_to_date = False
-            for state in self._scan.series.values():
-                if isinstance(state.error, StoreUnwritable):
-                    state.succeeded()
+            self._scan.retry_unwritable()
 
     def _may_write(self) -> bool:
         """The store may be written to with this gateway's bars; WrongSource says why not."""
@@ -327,11 +333,7 @@ class GapFiller:
         self._schedule.end(requested, self._gateway.clocks.now())
         self._publish()  # the findings need not wait for what follows
         self._gateway.clocks.keep()
-        counts, bars = count_gaps(self._scan.series.values())
-        to_fill = sum(counts.get(reason, 0) for reason in FILLABLE)
-        series = len(self._scan.series) - len(blocked)
-        total = sum(bars.values())
-        log.info("scan: %d series, %d gaps to fill, %d bars", series, to_fill, total)
+        _log_scan(self._scan, len(self._scan.series) - len(blocked))
 
     def _assess_changed(self) -> None:
         """Assess only series whose files were changed, or that are newly wanted."""
@@ -351,7 +353,8 @@ class GapFiller:
         if self._phase.state.is_held or self._phase.state is State.STARTING:
             return min(RECHECK_S, interval_s)
         now = self._gateway.clocks.now()
-        due = min([self._schedule.next_time(now), *self._scan.retry_times()])
+        next_due = self._schedule.due_times.next_time(self._scan.series.values())
+        due = min([self._schedule.next_time(now), next_due, *self._scan.retry_times()])
         return max(0.05, min(interval_s, self._gateway.check_every_s, due - now))
 
 
@@ -360,3 +363,10 @@ def _assessor_of(settings: Settings, store: BarStore | None) -> Assessor:
     ledger = Ledger(ledger_path(store.folder if store else settings.data_dir))
     store = store or CsvStore(settings.data_dir, state=ledger.file)
     return Assessor(store, ledger, settings.ktrdr_gap_max_age_days)
+
+
+def _log_scan(scan: Scan, series: int) -> None:
+    counts, bars = count_gaps(scan.series.values())
+    to_fill = sum(counts.get(reason, 0) for reason in FILLABLE)
+    total = sum(bars.values())
+    log.info("scan: %d series, %d gaps to fill, %d bars", series, to_fill, total)

@@ -13,6 +13,7 @@ from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.clocks import APART_S
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
 from ktrdr.filling.scheduler import Scheduler
+from ktrdr.gap_filler.due_times import DueTimes
 from ktrdr.gap_filler.queue import SHOWN, queue_of, turn_of
 from ktrdr.ipc.messages import QueuedSeries
 from ktrdr.market.instruments import Series, instrument_for, instrument_of_entry, parse_series
@@ -164,6 +165,17 @@ class Scan:
                 self._assess_one(series, entries.get(series.symbol), blocked.get(series))
             elif (state := self.series.get(series)) is not None:
                 self.forget(state)
+
+    def assess_due(self, due_times: DueTimes) -> None:
+        """Assess the series of which a bar has become due since the last time."""
+        for state in due_times.take(self.series.values(), self._clock()):
+            self._scheduler.assess(state, only_if_changed=True)
+
+    def retry_unwritable(self) -> None:
+        """The store can be written to again: so can the series that it refused."""
+        for state in self.series.values():
+            if isinstance(state.error, StoreUnwritable):
+                state.succeeded()
 
     def _assess_one(self, series: Series, entry: object, why_not: MalformedFile | None) -> None:
         state = self.series.get(series)

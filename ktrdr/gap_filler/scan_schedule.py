@@ -1,8 +1,10 @@
-"""The scan schedule: when all files are scanned again. Scans none."""
+"""The scan schedule: when all files are scanned again, and single series between. Scans none."""
 
 from __future__ import annotations
 
 from uuid import uuid4
+
+from ktrdr.gap_filler.due_times import DueTimes
 
 
 class ScanSchedule:
@@ -10,6 +12,8 @@ class ScanSchedule:
 
     def __init__(self, interval_s: float) -> None:
         self.interval_s = interval_s
+        self.due_times = DueTimes()
+        """When single series are assessed between scans."""
         self.last_time: float | None = None
         """When the last one ended (UTC seconds)."""
         self.last_id: str | None = None

@@ -20,8 +20,8 @@ from ktrdr.market.zones import find_zone
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-SETTLE_S = 10
-"""How long after its end an intraday bar counts as finished."""
+SETTLE_S = 1
+"""How long after its end an intraday bar counts as finished, by the clock that is behind."""
 DAILY_SETTLE_S = 300
 """The same for daily bars, after the close."""
 _H4_MINUTES = 240
@@ -171,6 +171,22 @@ def due_at(schedule: Schedule, timeframe: Timeframe, start: int, alignment: froz
     starts, due, _ = _bars(schedule, timeframe, start, start + 1, alignment)
     found = due[starts == start]
     return int(found[0]) if len(found) else start + timeframe.length_s + SETTLE_S
+
+
+def next_due(
+    schedule: Schedule, timeframe: Timeframe, now: int, alignment: frozenset[int]
+) -> int | None:
+    """When the next bar after `now` counts as finished; None: no session to come is known."""
+    settle_s = DAILY_SETTLE_S if timeframe.is_daily else SETTLE_S
+    reach_s = (4 * DAY_S if timeframe.is_daily else timeframe.length_s) + settle_s
+    opens, closes, *_ = schedule.columns
+    coming = opens[np.searchsorted(closes, now - settle_s, side="right") :]
+    for begin in (now, *coming[:2].tolist()):
+        _, due, _ = _bars(schedule, timeframe, begin - reach_s, begin + reach_s, alignment)
+        later = due[due > now]
+        if len(later):
+            return int(later.min())
+    return None
 
 
 def _bars(

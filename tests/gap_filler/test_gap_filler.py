@@ -6,7 +6,7 @@ import random
 import shutil
 import sqlite3
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -488,18 +488,18 @@ def test_the_bar_that_is_still_forming_stays_out(put, make_filler, clock):
     assert starts_in(day)[-1] == utc("2026-11-19")
 
 
-def test_a_scan_is_due_after_the_interval(put, make_filler, connection, clock):
+def test_a_scan_is_due_after_the_interval(put, make_filler, clock):
     put("AAPL_1m")
     clock.now = utc("2026-11-20 11:00:30")
     filler = make_filler(ktrdr_gap_check_interval_s=300)
     fill(filler)
-    requested = len(connection.requested)
+    scanned = filler.status.last_scan_time
     clock.now += 299
     fill(filler)
-    assert len(connection.requested) == requested
+    assert filler.status.last_scan_time == scanned
     clock.now += 1
     fill(filler)
-    assert len(connection.requested) == requested + 1
+    assert filler.status.last_scan_time == scanned + timedelta(seconds=300)
 
 
 def test_five_symbols_a_cycle_and_the_next_at_once(put, make_filler, connection):

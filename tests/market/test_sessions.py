@@ -15,6 +15,7 @@ from ktrdr.market.sessions import (
     expected,
     finished,
     learnt_alignment,
+    next_due,
 )
 from ktrdr.market.timeframes import Timeframe
 
@@ -333,3 +334,31 @@ def test_sessions_that_are_only_the_usual_ones_close_nothing():
     assert not closed(np.array([utc("2026-11-21 16:00")]), usual, Timeframe.H1).any()
     unknown = replace(FRIDAY_AND_MONDAY, sessions=())
     assert closed(np.array([utc("2026-11-21 16:00")]), unknown, Timeframe.H1).all()
+
+
+def due_after(schedule, timeframe, now):
+    found = next_due(schedule, timeframe, utc(now), frozenset())
+    return found and datetime.fromtimestamp(found, UTC).strftime("%m-%d %H:%M:%S")
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "now", "due"),
+    [
+        (Timeframe.M1, "2026-11-20 14:30:30", "11-20 14:31:01"),
+        (Timeframe.M1, "2026-11-20 14:31:00", "11-20 14:31:01"),
+        (Timeframe.M1, "2026-11-20 14:31:01", "11-20 14:32:01"),
+        (Timeframe.M1, "2026-11-20 20:59:30", "11-20 21:00:01"),
+        (Timeframe.M1, "2026-11-20 21:00:00", "11-20 21:00:01"),
+        (Timeframe.M1, "2026-11-20 21:00:01", "11-23 14:31:01"),  # over the weekend
+        (Timeframe.M1, "2026-11-23 21:00:01", None),
+        (Timeframe.M5, "2026-11-20 14:31:01", "11-20 14:35:01"),
+        (Timeframe.H1, "2026-11-20 14:31:01", "11-20 15:00:01"),
+        (Timeframe.H1, "2026-11-20 12:00", "11-20 15:00:01"),
+        (Timeframe.H4, "2026-11-20 21:00:01", "11-23 18:30:01"),
+        (Timeframe.D1, "2026-11-20 14:31:01", "11-20 21:05:00"),
+        (Timeframe.D1, "2026-11-20 21:05:00", "11-23 21:05:00"),
+        (Timeframe.D1, "2026-11-22 21:05:00", "11-23 21:05:00"),
+    ],
+)
+def test_the_next_bar_is_due_a_second_after_its_end(timeframe, now, due):
+    assert due_after(stock_days("2026-11-20", "2026-11-23"), timeframe, now) == due

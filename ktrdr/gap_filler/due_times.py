@@ -1,0 +1,67 @@
+"""Due times: when a series is assessed since its next bar is due. Assesses none itself.
+
+Each series is taken up once a bar, at its end and as long after it as IB is known to need. The
+pace of the requests is decided by ib-connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ktrdr.assessment.series_state import SeriesState
+from ktrdr.completeness.settle_times import Newest, SettleTimes
+from ktrdr.market.bars import Answer
+from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.instruments import Series
+from ktrdr.market.sessions import SETTLE_S
+
+
+class DueTimes:
+    """The due times of one store. For the stepping thread."""
+
+    def __init__(self) -> None:
+        self.settle_times = SettleTimes()
+        self._taken: dict[Series, int] = {}
+        """Series → the due time at which it was taken up last."""
+
+    def take(self, states: Iterable[SeriesState], now: float) -> list[SeriesState]:
+        """The series that have a bar due, each once a bar."""
+        due = [state for state in states if (at := self._at(state)) is not None and at <= now]
+        for state in due:
+            assert state.assessment.next_due is not None
+            self._taken[state.series] = state.assessment.next_due
+        return due
+
+    def next_time(self, states: Iterable[SeriesState]) -> float:
+        """When the next series has a bar due (UTC seconds); infinite: none."""
+        times = (self._at(state) for state in states)
+        return min((at for at in times if at is not None), default=float("inf"))
+
+    def answered(
+        self,
+        state: SeriesState,
+        request: BarsRequest,
+        answer: Answer,
+        requested_at: int,
+        revised: Sequence[int],
+    ) -> None:
+        """Learn how long IB needs, from an answer; `revised`: the starts of revised bars."""
+        length_s = state.series.timeframe.length_s
+        waited_s = requested_at - request.end
+        if state.series.timeframe.is_daily or waited_s < 0 or state.rebuilds_from is not None:
+            return
+        received = {bar.start for bar in (*answer.neighbours, *answer.bars[-5:])}
+        start = request.end - length_s
+        newest = Newest(start, waited_s, start in received)
+        kind, name = state.instrument.sec_type, str(state.series)
+        self.settle_times.answered(kind, name, newest, received, revised)
+
+    def _at(self, state: SeriesState) -> float | None:
+        """When to take a series up; None: not until it was assessed again."""
+        due = state.assessment.next_due
+        if due is None or state.is_blocked or self._taken.get(state.series) == due:
+            return None
+        if state.series.timeframe.is_daily:
+            return due
+        wait_s = self.settle_times.wait_s(state.instrument.sec_type)
+        return due + wait_s - SETTLE_S
