@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ktrdr.data.arrow_arrays import BarArrays
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Int64Array
 from ktrdr.store.csv_text import COLUMNS, Rows, check_command, check_each
 
 VALUES = list(COLUMNS[1:])
+_COLUMNS = pd.Index(VALUES)
 _NO_STARTS = np.empty(0, dtype=np.int64)
 
 
@@ -43,6 +45,12 @@ def frame_of(name: str, rows: Rows | None) -> pd.DataFrame:
         raise MalformedFile(f"{name}: {expected}", hint=check_command(name))
     values.index = times_of(rows.starts)
     return values
+
+
+def frame_of_arrays(arrays: BarArrays) -> pd.DataFrame:
+    """The same from arrays, which become the frame's own: nothing is copied."""
+    index, columns = times_of(arrays.starts), _COLUMNS.copy()
+    return pd.DataFrame(arrays.numbers.T, index=index, columns=columns, copy=False)
 
 
 def with_bars(local: pd.DataFrame, bars: Sequence[Bar]) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from ktrdr.store.csv_text import (
     Layout,
     Lines,
     Rows,
+    Window,
     check_command,
     check_values,
     line_start,
@@ -108,13 +109,37 @@ class BarFile:
 
     def rows_from(self, start: int, end: int) -> tuple[Rows, int]:
         """The same rows, and where in the file their `raw` begins."""
+        begin, until = self._wide(start, end)
+        return self._read(begin, until).between(start, end), begin
+
+    def window(self, start: int, end: int, most_bytes: int) -> Window:
+        """The same rows as lines, and some around them, about `most_bytes` at a time.
+
+        MalformedFile, at the end: the file was changed meanwhile.
+        """
+        begin, until = self._wide(start, end)
+        return Window(until - begin, self._window(begin, until, most_bytes))
+
+    def _window(self, begin: int, until: int, most_bytes: int) -> Iterator[Lines]:
+        at = begin
+        while at < until:
+            # cut where a line ends, so that nothing is copied
+            end = self._next_line(at + most_bytes) if until - at > most_bytes else until
+            for raw in self._lines(at, min(end, until), most_bytes + _LINE_BYTES):
+                yield Lines(self.path.name, self.layout, self.timeframe, raw)
+            at = end
+        if key_of(os.fstat(self.descriptor)) != self.key:
+            name = self.path.name
+            raise MalformedFile(f"{name} was changed while it was read", hint=check_command(name))
+
+    def _wide(self, start: int, end: int) -> tuple[int, int]:
+        """Two places where lines begin, with the rows of `[start, end)` between them."""
         last = self.end.last
         if last is None or end > last:
-            begin, until = self._back_to(start), self.size
-        else:
-            begin, _ = self._around(start)
-            _, until = self._around(end)
-        return self._read(begin, max(begin, until)).between(start, end), begin
+            return self._back_to(start), self.size
+        begin, _ = self._around(start)
+        _, until = self._around(end)
+        return begin, max(begin, until)
 
     def pieces(self, start: int, end: int, most_bytes: int) -> Iterator[Lines]:
         """The same rows as lines, some at a time: about `most_bytes` of the file are in memory."""
@@ -259,6 +284,11 @@ class BarFile:
             if end:
                 return place + first, self._start(piece[first:end]), place + end
         return self.size, 0, self.size
+
+    def _next_line(self, place: int) -> int:
+        """Where the next line begins; the file's end if that is far."""
+        end = os.pread(self.descriptor, _LINE_BYTES, place).find(b"\n") + 1
+        return place + end if end else self.size
 
     def _start(self, line: bytes) -> int:
         """When a row starts."""

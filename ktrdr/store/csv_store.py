@@ -15,7 +15,7 @@ from ktrdr.market.instruments import Series, parse_series
 from ktrdr.sqlite_file import StateFile
 from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, write_new, write_whole
 from ktrdr.store.bar_file import BarFile
-from ktrdr.store.csv_text import HEADER, Rows
+from ktrdr.store.csv_text import HEADER, Rows, Window
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import BY_ITSELF, TRY_AGAIN, unwritable
 from ktrdr.store.file_key import FileKey, key_of
@@ -146,6 +146,12 @@ class CsvStore:
         """The rows of the bars that start in `[start, end)`. MalformedFile, FileNotFoundError."""
         with self._open(series) as file:
             return file.rows(start, end)
+
+    @contextlib.contextmanager
+    def window(self, series: Series, start: int, end: int, most_bytes: int) -> Iterator[Window]:
+        """The lines with the same rows, while the file is open. Errors as in `rows`."""
+        with self._open(series) as file:
+            yield file.window(start, end, most_bytes)
 
     def nearest(self, series: Series, start: int, end: int) -> int | None:
         """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""

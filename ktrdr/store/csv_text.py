@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,6 +171,15 @@ class Lines:
     def rows(self) -> Rows:
         """The same as rows. MalformedFile."""
         return read_rows(self.name, self.layout, self.raw, self.timeframe)
+
+
+class Window(NamedTuple):
+    """The lines of a file with the rows of an interval, and some around them."""
+
+    size: int
+    """Of all of them, in bytes; a last line without an end counts, and is left out."""
+    pieces: Iterator[Lines]
+    """In order, some lines at a time."""
 
 
 def read_layout(name: str, head: bytes) -> Layout:

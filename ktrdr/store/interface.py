@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -11,7 +12,7 @@ from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
-from ktrdr.store.csv_text import Rows
+from ktrdr.store.csv_text import Rows, Window
 from ktrdr.store.file_key import FileKey
 
 
@@ -77,6 +78,14 @@ class BarStore(Protocol):
 
     def rows(self, series: Series, start: int = ..., end: int = ...) -> Rows:
         """The rows of the bars that start in the interval, as lines of CSV. For any thread."""
+
+    def window(
+        self, series: Series, start: int, end: int, most_bytes: int
+    ) -> AbstractContextManager[Window]:
+        """The same as lines, and perhaps more lines around them, about `most_bytes` at a time.
+
+        They are read while the context lasts. MalformedFile also where they change meanwhile.
+        """
 
     def nearest(self, series: Series, start: int, end: int) -> int | None:
         """The start of the bar nearest to the interval and outside it; None: there is none."""

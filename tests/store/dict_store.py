@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from ktrdr.errors import WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
-from ktrdr.store.csv_text import Layout, Rows, format_rows, spell_time
+from ktrdr.store.csv_text import Layout, Lines, Rows, Window, format_rows, spell_time
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import FileContents, Scan
 
@@ -68,6 +69,15 @@ class DictStore:
         offsets = np.cumsum([0, *map(len, lines)])
         starts = np.array([bar.start for bar in bars], np.int64)
         return Rows(Layout(), starts, b"".join(lines), offsets)
+
+    @contextlib.contextmanager
+    def window(self, series: Series, start: int, end: int, most_bytes: int) -> Iterator[Window]:
+        rows = self.rows(series, start, end)
+        lines = rows.text.splitlines(keepends=True)
+        count = max(1, most_bytes // 64)
+        pieces = (b"".join(lines[at : at + count]) for at in range(0, len(lines), count))
+        made = (Lines(series.file_name, Layout(), series.timeframe, piece) for piece in pieces)
+        yield Window(len(rows.text), made)
 
     def nearest(self, series: Series, start: int, end: int) -> int | None:
         before = [(start - at, at) for at in self._of(series) if at < start]

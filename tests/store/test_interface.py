@@ -69,16 +69,31 @@ def test_what_was_created_already_stays(filled):
     assert filled.verify(AAPL).starts.tolist() == at(3, 4, 5, 8, 20)
 
 
+@pytest.mark.parametrize("span", [(0, 2**62), at(4, 9), at(6, 8), at(21, 30)])
+@pytest.mark.parametrize("most_bytes", [100, 10**6])
+def test_a_window_has_the_lines_of_its_rows(filled, span, most_bytes):
+    with filled.window(AAPL, *span, most_bytes) as window:
+        rows = [lines.rows() for lines in window.pieces]
+    found = [start for one in rows for start in one.starts if span[0] <= start < span[1]]
+    assert found == filled.rows(AAPL, *span).starts.tolist()
+
+
+def read_window(store):
+    with store.window(AAPL, 0, 60, 100):
+        pass
+
+
 @pytest.mark.parametrize(
     "read",
     [
         lambda store: store.contents(AAPL, 0),
         lambda store: store.verify(AAPL),
         lambda store: store.rows(AAPL),
+        read_window,
         lambda store: store.nearest(AAPL, 0, 60),
         lambda store: store.add(AAPL, bars(1)),
     ],
-    ids=["contents", "verify", "rows", "nearest", "add"],
+    ids=["contents", "verify", "rows", "window", "nearest", "add"],
 )
 def test_what_is_not_there_is_not_made_up(store, read):
     with pytest.raises(FileNotFoundError):
