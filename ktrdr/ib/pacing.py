@@ -30,8 +30,8 @@ _SLOWER = 2.0
 """Answers count as slow above this multiple of the usual time."""
 _MEMORY, _FORGETTING = 0.2, 0.01
 """The weight of the newest answer in the recent and in the usual time."""
-_MESSAGES_PER_S, _BURST = 38.0, 6
-"""Messages per second evenly, and in one burst: 44 in the worst second, of IB's 50."""
+_MESSAGES_PER_S, _BURST = 42.0, 3
+"""Messages per second evenly, and in one burst: 45 in the worst second, of IB's 50."""
 _PAUSE_S = 10.0
 """Seconds without new requests after a "pacing violation"."""
 
