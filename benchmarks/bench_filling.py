@@ -100,6 +100,8 @@ def gateway_process(pipe: Connection, start: datetime, options: dict[str, Any]) 
                 pipe.send(gateway.summary())
             elif name == "record":
                 pipe.send(gateway.record)
+            elif name == "now":
+                pipe.send(gateway.now())
             else:
                 gateway.begin_fault(name, **values)
                 pipe.send(None)
@@ -113,7 +115,7 @@ class Gateway:
     pipe: Connection
 
     def ask(self, command: str, **values: Any) -> Any:
-        """`summary`, `record`, or a fault to begin."""
+        """`summary`, `record`, `now` (its time), or a fault to begin."""
         self.pipe.send((command, values))
         return self.pipe.recv()
 
@@ -125,6 +127,7 @@ def gateway(start: datetime, options: dict[str, Any]) -> Iterator[Gateway]:
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=gateway_process, args=(theirs, start, options))
     process.start()
+    theirs.close()  # so that its end is noticed
     try:
         yield Gateway(ours.recv(), ours)
     finally:

@@ -39,7 +39,7 @@ PROFILES = (
 class FirstGuess(LearntLengths):
     """Request lengths that no quick or slow answer changes."""
 
-    def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:
+    def answered(self, ledger: Ledger, request: BarsRequest, took_s: float, bars: int) -> None:
         """Learn nothing."""
 
 
