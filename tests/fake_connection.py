@@ -123,6 +123,10 @@ class FakeConnection:
     requested: list[tuple[str, str, int, int]] = field(default_factory=list)
     """Symbol, timeframe, start and end of each request for bars."""
     after: Callable[[], None] = lambda: None
+    order: list[tuple[str, str]] = field(default_factory=list)
+    """Path and symbol of each request for sessions or bars."""
+    closes_of: dict[str, int] = field(default_factory=dict)
+    """Symbol → `closes`, if it is another one."""
 
     def get(self, path: str, timeout_s: float = 5.0, **query: str) -> dict:
         assert timeout_s > 0
@@ -134,6 +138,8 @@ class FakeConnection:
             "/bars": self._bars,
             "/head": self._head,
         }
+        if "symbol" in query:
+            self.order.append((path, query["symbol"]))
         return routes[path](query)
 
     def request(self, shape, method: str, path: str, timeout_s: float = 5.0, **query: str):
@@ -161,7 +167,8 @@ class FakeConnection:
         self._refuse(query)
         start, end = span_from_query(query)
         days = range(start - start % DAY - DAY, end + 3 * DAY, DAY)
-        sessions = [[day + 36000, day + self.closes, day] for day in days]
+        closes = self.closes_of.get(query["symbol"], self.closes)
+        sessions = [[day + 36000, day + closes, day] for day in days]
         sessions = [session for session in sessions if not self.is_closed(session[2])]
         return {
             "zone": "UTC",
@@ -212,20 +219,23 @@ class FakeConnection:
         if self.silent:
             return []
         head = self.heads.get(symbol, 0)
-        bars = [bar for bar in self.market(timeframe, start, end) if bar.start >= head]
+        closes = self.closes_of.get(symbol, self.closes)
+        bars = [bar for bar in self.market(timeframe, start, end, closes) if bar.start >= head]
         return [self.factor(self.revised.get(bar.start, bar)) for bar in bars]
 
     def _refuse(self, query: dict[str, str]) -> None:
         if query["symbol"] in self.refusals:
             raise self.refusals[query["symbol"]]
 
-    def market(self, timeframe: str, start: int, end: int) -> Iterable[Bar]:
+    def market(
+        self, timeframe: str, start: int, end: int, closes: int | None = None
+    ) -> Iterable[Bar]:
         """The bars that start in `[start, end)`; the forming one too, as IB does it."""
-        length = LENGTHS[timeframe]
+        length, closes = LENGTHS[timeframe], closes or self.closes
         if timeframe == "1d":
             starts = range(start - start % DAY, end, DAY)
         else:
-            starts = [t for t in range(start, end, 60) if 36000 <= t % DAY < self.closes]
+            starts = [t for t in range(start, end, 60) if 36000 <= t % DAY < closes]
             starts = [t for t in starts if t % length == 0 or t % DAY == 36000]
         return [price(t) for t in starts if t not in self.absent and t >= start]
 

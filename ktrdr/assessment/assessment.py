@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -119,8 +119,10 @@ class Assessor:
         is_another = contents.key != state.key
         is_repaired = state.is_blocked and not isinstance(state.error, Misconfigured)
         is_resolved = isinstance(state.error, OtherUnit) and is_another
-        if is_repaired or is_resolved or isinstance(state.error, StoreUnwritable):
+        if is_repaired or is_resolved:
             state.succeeded()
+        elif isinstance(state.error, StoreUnwritable):  # it may still refuse what comes next
+            state.error_state = state.error_state.cleared()
         is_owned = self.ownership.of(state, contents)
         state.file = FileSnapshot(
             state.key, contents.first, contents.last, contents.is_verified, is_owned
@@ -250,3 +252,15 @@ class Assessor:
     def wants_schedule(self, state: SeriesState, now: int) -> bool:
         """The sessions of its days are unknown, or due to be requested again."""
         return self.sessions.are_stale(state.instrument, self.assess_from(state, now), now)
+
+    def have_alike_sessions(self, series: Iterable[SeriesState], now: int) -> bool:
+        """Their own sessions were never received, but those of an alike contract reach as far.
+
+        Not for a series that has failed: it may be no contract at all.
+        """
+        return all(
+            self.sessions.are_of_another(state.instrument)
+            and not state.error_state.failures
+            and self.sessions.schedule(state.instrument, self.assess_from(state, now), now)
+            for state in series
+        )

@@ -285,7 +285,8 @@ class SeriesState:
 
     def has_work(self, now: float) -> bool:
         """A request may be sent now."""
-        is_open = self.coverage is None or bool(self.coverage.open_gaps)
+        coverage = self.coverage
+        is_open = coverage is None or bool(coverage.open_gaps) or coverage.given_up is not None
         return is_open and self.may_be_requested(now)
 
     def may_be_requested(self, now: float) -> bool:

@@ -28,6 +28,11 @@ _REGULAR_HOURS = 2.5
 _QUICK_S, _SLOW_S = 10.0, 30.0
 """An answer faster than this allows a longer request, a slower one calls for a shorter one."""
 _GROWTH = 1.5
+_GROWTH_MOST, _MANY_BARS = 6.0, 1000
+"""How much longer the next request is at most, if the answer had at least this many bars.
+
+Then it grows in proportion to how quick the answer was. One without bars shows nothing about that.
+"""
 
 
 class RequestLengths:
@@ -44,6 +49,11 @@ class RequestLengths:
             timeframe: min(max(known.get(timeframe.value, first), shortest), longest)
             for timeframe, (shortest, first, longest) in _LENGTH_DAYS.items()
         }
+        self._measured = {timeframe for timeframe in _LENGTH_DAYS if timeframe.value in known}
+
+    def are_measured(self, timeframe: Timeframe) -> bool:
+        """An answer with many bars of this size has shown how long one takes."""
+        return timeframe in self._measured
 
     @property
     def days(self) -> dict[str, float]:
@@ -54,13 +64,18 @@ class RequestLengths:
         """The length of the longest request for bars of this size."""
         return int(self._days[timeframe] * DAY_S * _sparseness(timeframe, instrument))
 
-    def answered(self, request: BarsRequest, took_s: float) -> bool:
-        """Learn from an answer, with bars or without. True: a length has changed."""
+    def answered(self, request: BarsRequest, took_s: float, bars: int = 0) -> bool:
+        """Learn from an answer, with this many bars or none. True: a length has changed."""
         longest = self.seconds(request.timeframe, request.instrument)
+        if bars >= _MANY_BARS:
+            self._measured.add(request.timeframe)
         if took_s > _SLOW_S and self._can_be_cut(request):
             return self._change(request.timeframe, _full_days(request) / _GROWTH)
         if took_s < _QUICK_S and request.end - request.start >= 0.8 * longest:
-            return self._change(request.timeframe, self._days[request.timeframe] * _GROWTH, up=True)
+            growth = _GROWTH
+            if bars >= _MANY_BARS:
+                growth = min(max(_QUICK_S / 2 / max(took_s, 0.1), _GROWTH), _GROWTH_MOST)
+            return self._change(request.timeframe, self._days[request.timeframe] * growth, up=True)
         return False
 
     def failed(self, request: BarsRequest) -> bool:

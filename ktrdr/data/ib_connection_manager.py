@@ -205,17 +205,25 @@ class PersistentIbConnectionManager:
             ("head", instrument), instrument, lambda client: client.head(instrument), is_small=True
         )
 
-    async def contract(self, instrument: Instrument) -> ContractFacts:
+    async def contract(
+        self, instrument: Instrument, priority: Priority = Priority.INTERACTIVE
+    ) -> ContractFacts:
         """IB's details of the instrument's contract, at most an hour old."""
-        return await self._sessions.contract(instrument)
+        return await self._sessions.contract(instrument, priority)
 
     async def candidates(self, instrument: Instrument) -> ContractCandidates:
         """The contracts that the instrument may stand for, as IB knew them a minute ago at most."""
         return await self._sessions.candidates(instrument)
 
-    async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
+    async def sessions(
+        self,
+        instrument: Instrument,
+        start: int,
+        end: int,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Schedule:
         """The contract's own sessions in `[start, end)`, and those of the coming days."""
-        return await self._sessions.sessions(instrument, start, end)
+        return await self._sessions.sessions(instrument, start, end, priority)
 
     async def trial(self) -> TrialResult:
         """Send the gateway a few small requests, whatever state the connection is in."""
@@ -316,7 +324,7 @@ class _LocalApi:
         request = BarsRequest(instrument_from_query(query), timeframe_from_query(query), start, end)
         patience_s = number_from_query(query, "patience_s")
         answer = await self._manager.run(
-            self._manager.bars(request, patience_s, priority_from_query(query))
+            self._manager.bars(request, patience_s, priority_from_query(query, Priority.RECENT))
         )
         message = BarsMessage(
             BarColumns.of(answer.bars),
@@ -345,8 +353,9 @@ class _LocalApi:
     async def sessions(self, query: Mapping[str, str]) -> Json:
         start, end = span_from_query(query)
         instrument = instrument_from_query(query)
-        schedule = await self._manager.run(self._manager.sessions(instrument, start, end))
-        facts = await self._manager.run(self._manager.contract(instrument))
+        priority = priority_from_query(query, Priority.INTERACTIVE)
+        schedule = await self._manager.run(self._manager.sessions(instrument, start, end, priority))
+        facts = await self._manager.run(self._manager.contract(instrument, priority))
         return schedule_to_json(schedule) | {
             "last_trade_date": facts.last_trade_date,
             "con_id": facts.con_id,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from ktrdr.ipc.query import request_to_query
 from ktrdr.ipc.sessions_codec import schedule_from_json
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
-from ktrdr.market.instruments import Instrument, Series
+from ktrdr.market.instruments import Instrument, Series, hours_group
 from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import DAY_S, Timeframe
 
@@ -37,6 +38,8 @@ _SCHEDULE_S, _SCHEDULE_A_YEAR_S = 400.0, 40.0
 """Timeout for the sessions of a contract, and how much each year adds."""
 _SHORT_S = 200.0
 """Timeout for a small answer, including the loss and return of the connection."""
+_SOON_S = 5.0
+"""How long sessions that were requested are expected to arrive soon."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Fetcher:
         self._clock = clock
         self._stopwatch = stopwatch
         self._in_flight: InFlight[Task] = InFlight(executor, MAX_IN_FLIGHT)
+        self._postponed: deque[tuple[tuple[SeriesState, ...], int]] = deque()
+        """Series of one contract each, and the start of the sessions to request for them."""
         self._throughput = Throughput()
         self.source = ""
         """`live` or `simulated`: the only source whose bars are accepted."""
@@ -84,6 +89,27 @@ class Fetcher:
     def is_busy(self) -> bool:
         """Requests are in flight."""
         return len(self._in_flight) > 0
+
+    @property
+    def has_postponed(self) -> bool:
+        """There are sessions to request once nothing else is to be sent."""
+        return bool(self._postponed)
+
+    @property
+    def busy(self) -> set[SeriesState]:
+        """The series of which something is in flight, or postponed."""
+        found = {state for task in self._in_flight.tasks for state in task.series}
+        return found.union(*(series for series, _ in self._postponed))
+
+    @property
+    def hours_coming(self) -> set[Hashable]:
+        """The `hours_group` of contracts whose sessions were requested a moment ago."""
+        since = self._stopwatch() - _SOON_S
+        tasks = (one for one in self._in_flight.tasks if one.kind is Kind.SESSIONS)
+        found: set[Hashable] = {
+            hours_group(one.state.instrument) for one in tasks if one.sent_at > since
+        }
+        return found - {None}
 
     def is_requesting(self, state: SeriesState, kind: Kind | None = None) -> bool:
         """A request for this series, or one of this kind, is in flight."""
@@ -132,9 +158,29 @@ class Fetcher:
 
     def request_sessions(self, series: tuple[SeriesState, ...], start: int, now: int) -> None:
         """Request the sessions of a contract, for all of its series, up to now."""
+        self._send_sessions(series, start, now, Priority.INTERACTIVE)
+
+    def postpone_sessions(self, series: tuple[SeriesState, ...], start: int) -> None:
+        """Request the sessions of a contract once nothing else is to be sent."""
+        self._postponed.append((series, start))
+
+    def request_postponed(self) -> None:
+        """Send the postponed requests, as far as there is room.
+
+        Not for series that have failed meanwhile: their sessions come first at the next attempt.
+        """
+        while self._postponed and self.room:
+            series, start = self._postponed.popleft()
+            sound = tuple(one for one in series if not one.error_state.failures)
+            if sound:
+                self._send_sessions(sound, start, int(self._clock()), Priority.BACKFILL)
+
+    def _send_sessions(
+        self, series: tuple[SeriesState, ...], start: int, now: int, priority: Priority
+    ) -> None:
         task = Task(Kind.SESSIONS, series, now, self._stopwatch())
         instrument = task.state.instrument
-        self._in_flight.send(task, partial(self._sessions, instrument, start, now))
+        self._in_flight.send(task, partial(self._sessions, instrument, start, now, priority))
 
     def request_head(self, state: SeriesState, requested_at: int) -> None:
         """Request the time of IB's first bar of a contract."""
@@ -158,8 +204,11 @@ class Fetcher:
 
     # In the requesting threads.
 
-    def _sessions(self, instrument: Instrument, start: int, end: int) -> SessionsAnswer:
+    def _sessions(
+        self, instrument: Instrument, start: int, end: int, priority: Priority
+    ) -> SessionsAnswer:
         query = request_to_query(instrument, None, start, end)
+        query["priority"] = priority.name.lower()
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
         response = self._connection.get("/sessions", timeout_s, **query)
         identity = _identity(response)

@@ -182,6 +182,8 @@ class Ingest:
         schedule = self._sessions.known_schedule(state.instrument)
         assert schedule is not None
         answer, outside = without_closed(answer, schedule, request.timeframe)
+        if self._sessions.are_of_another(state.instrument):
+            outside = []  # they are requested again if its own sessions have them
         gridded = self.grids.by_grid(state, schedule, answer, requested_at, is_sure=is_sure)
         answer, received = gridded.answer, len(gridded.answer.bars) + len(outside)
         if gridded.is_shifted:

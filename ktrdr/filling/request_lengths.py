@@ -19,9 +19,9 @@ class LearntLengths:
             self._known = RequestLengths(ledger.requests.spans())
         return self._known
 
-    def answered(self, ledger: Ledger, request: BarsRequest, took_s: float) -> None:
-        """Learn from a request that was answered in this time."""
-        if self.known(ledger).answered(request, took_s):
+    def answered(self, ledger: Ledger, request: BarsRequest, took_s: float, bars: int) -> None:
+        """Learn from a request that was answered in this time, with this many bars."""
+        if self.known(ledger).answered(request, took_s, bars):
             ledger.requests.keep_request_lengths(self.known(ledger).days)
 
     def timed_out(self, ledger: Ledger, request: BarsRequest) -> None:

@@ -1,7 +1,8 @@
 """The scheduler: requests missing bars, and handles the answers. Does not choose the series.
 
-It requests sessions first, then bars; a control if an answer proves too little; and sometimes
-stored bars, to check that they still match IB's.
+It requests sessions first, then bars; those of a contract that is like a known one, the other way
+round. A control if an answer proves too little; and sometimes stored bars, to check that they
+still match IB's.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ktrdr.filling.rebuilds import Owner, Rebuilds
 from ktrdr.filling.request_lengths import LearntLengths
 from ktrdr.filling.revision_checks import RevisionChecks
 from ktrdr.filling.tasks import Kind, Task
+from ktrdr.filling.wanted_sessions import request_sessions, without_waiting
 from ktrdr.ipc.client import LocalClient
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series, contract_name
@@ -108,6 +110,15 @@ class Scheduler:
         return self.fetcher.is_busy
 
     @property
+    def has_postponed(self) -> bool:
+        """Sessions are to be requested once nothing else is to be sent."""
+        return self.fetcher.has_postponed
+
+    def free(self, series: Iterable[SeriesState]) -> list[SeriesState]:
+        """Those that may be requested now: nothing of them is in flight, or about to be."""
+        return without_waiting(series, self._assessor, self.fetcher)
+
+    @property
     def rebuilds(self) -> Collection[SeriesState]:
         """The staging copies of series that are being rebuilt."""
         return self._rebuilds.staging_copies
@@ -119,23 +130,31 @@ class Scheduler:
     # Requesting.
 
     def begin(self, batch: list[SeriesState], source: str) -> None:
-        """Request the missing bars of these series, or first the sessions if they are needed."""
+        """Request the missing bars of these series, or first the sessions if they are needed.
+
+        Nothing of those whose hours are about to arrive: they are free again then.
+        """
         self.fetcher.source = source
-        self.summary.symbols += len({state.series.symbol for state in batch})
         now = int(self._clock())
         by_contract: dict[str, list[SeriesState]] = {}
         for state in batch:
-            state.tried_at = self._clock()
-            with self._isolation.of(state):
-                if self._assessor.wants_schedule(state, now):
-                    by_contract.setdefault(contract_name(state.instrument), []).append(state)
-                else:
-                    self.assess(state, only_if_changed=True)
-                    self._request_bars(state, len(batch))
+            by_contract.setdefault(contract_name(state.instrument), []).append(state)
         for same in by_contract.values():
             with self._isolation.of(*same):
-                start = self._assessor.schedule_from(same, now)
-                self.fetcher.request_sessions(tuple(same), start, now)
+                begun = self.free(same)
+                self.summary.symbols += bool(begun)
+                for state in begun:
+                    state.tried_at = self._clock()
+                ready = request_sessions(begun, self._assessor, self.fetcher, now)
+                for state in ready:
+                    with self._isolation.of(state):
+                        self.assess(state, only_if_changed=True)
+                        self._request_bars(state, len(batch))
+
+    def request_postponed(self, source: str) -> None:
+        """Request the sessions of contracts that were begun with those of another."""
+        self.fetcher.source = source
+        self.fetcher.request_postponed()
 
     def plan_checks(self, series: Iterable[SeriesState]) -> None:
         """Find the complete series to compare with what IB has now."""
@@ -179,12 +198,13 @@ class Scheduler:
             return
         if state.coverage is None:
             return
-        most = max(_REQUESTS_A_SERIES, self.fetcher.room // max(sharers, 1))
-        now = int(self._clock())
+        lengths, now = self._lengths.known(self._assessor.ledger), int(self._clock())
+        # Not many until it is known how long they may be: then they are fewer.
+        least = _REQUESTS_A_SERIES if lengths.are_measured(state.series.timeframe) else 1
+        most = max(least, self.fetcher.room // max(sharers, 1))
         gaps = state.coverage.open_gaps
         if state.error_state.failures and gaps:
             gaps, most = [gaps[-1 - (state.error_state.failures - 1) % len(gaps)]], 1
-        lengths = self._lengths.known(self._assessor.ledger)
         wanted = plan(gaps, state.instrument, state.series.timeframe, lengths)
         if not now - _COMPARED_S <= state.compared_at <= now:
             wanted = _touching(state, wanted) or wanted
@@ -268,7 +288,8 @@ class Scheduler:
                 self.assess(state)
                 if found.identity is not None:
                     self._assessor.contracts.take_identity(state, found.identity)
-                self._request_bars(state, len(task.series))
+                if not self.fetcher.is_requesting(state):  # its bars may have been requested before
+                    self._request_bars(state, len(task.series))
 
     def _take_bars(self, task: Task, done: Future[object]) -> None:
         """Ingest one answer, and follow up on it."""
@@ -287,7 +308,7 @@ class Scheduler:
         if not result.is_withheld:
             state.succeeded()
             state.compared_at = task.requested_at
-        self._lengths.answered(self._assessor.ledger, request, took_s)
+        self._lengths.answered(self._assessor.ledger, request, took_s, len(answer.bars))
         self.summary.bars_added += result.added
         self.assess(state)
         log.info(

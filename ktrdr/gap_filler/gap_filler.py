@@ -251,8 +251,9 @@ class GapFiller:
         self._scan.assess_due(self._schedule.due_times)
         self._gateway.withdraw_refusals()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
-        wants_check = not batch and self._scan.wants_check()
-        if (batch or wants_check) and not self._take_up(batch):
+        is_postponed = not batch and self._scheduler.has_postponed
+        wants_check = not batch and not is_postponed and self._scan.wants_check()
+        if (batch or is_postponed or wants_check) and not self._take_up(batch):
             return not self._signals.stopping.is_set() and self._scan.assess_one_history()
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
         if not self._receive(more=more):
@@ -278,12 +279,12 @@ class GapFiller:
 
     def _is_left(self, *, checked: bool) -> bool:
         """There is more to do at once."""
-        if self._scheduler.is_busy or self._scan.next_batch():
+        if self._scheduler.is_busy or self._scheduler.has_postponed or self._scan.next_batch():
             return True
         return not checked and self._scan.wants_check()
 
     def _take_up(self, batch: list[SeriesState]) -> bool:
-        """Begin to fill a batch, or to check complete series; False: not possible now."""
+        """Begin to fill a batch, or what comes after all of them; False: not possible now."""
         if not self._gateway.answers() or not self._may_write():  # they have reported why
             return False
         source = self._gateway.source
@@ -291,6 +292,9 @@ class GapFiller:
         if batch:
             self._phase.take(Event.FILL)
             self._scheduler.begin(batch, source)
+        elif self._scheduler.has_postponed:
+            self._phase.take(Event.FILL)
+            self._scheduler.request_postponed(source)
         else:
             self._scheduler.begin_checks(source)
         return True

@@ -281,13 +281,10 @@ class Scan:
         return [state for state in idle if state.series.symbol in chosen]
 
     def _idle(self) -> list[SeriesState]:
-        """Those that may be requested now, and of which nothing is requested."""
+        """Those that may be requested now."""
         now = self._clock()
-        return [
-            state
-            for state in (*self.series.values(), *self._scheduler.rebuilds)
-            if state.has_work(now) and not self._scheduler.fetcher.is_requesting(state)
-        ]
+        series = (*self.series.values(), *self._scheduler.rebuilds)
+        return self._scheduler.free(state for state in series if state.has_work(now))
 
     def queue(self) -> list[QueuedSeries]:
         """The series that are filled now, next and later, with the reasons."""

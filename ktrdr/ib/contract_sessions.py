@@ -15,6 +15,7 @@ from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.dispatcher import Requests
 from ktrdr.ib.schedules import ReceivedSchedule, read_hours, read_schedule
 from ktrdr.ipc.series_messages import CandidateContract, ContractCandidates
+from ktrdr.market.bars_request import Priority
 from ktrdr.market.instruments import Instrument
 from ktrdr.market.sessions import Schedule
 from ktrdr.market.timeframes import DAY_S
@@ -43,13 +44,18 @@ class ContractSessions:
     def __repr__(self) -> str:
         return f"<ContractSessions, facts of {len(self._facts)}>"
 
-    async def contract(self, instrument: Instrument) -> ContractFacts:
+    async def contract(
+        self, instrument: Instrument, priority: Priority = Priority.INTERACTIVE
+    ) -> ContractFacts:
         """IB's facts about the instrument's contract, at most an hour old."""
         at, facts = self._facts.get(instrument, (float("-inf"), None))
         requested_at = self._now().timestamp()
         if facts is None or not 0 <= requested_at - at < _FACTS_FRESH_S:
             facts = await self._requests.answered(
-                ("contract", instrument), instrument, lambda client: client.contract(instrument)
+                ("contract", instrument),
+                instrument,
+                lambda client: client.contract(instrument),
+                priority=priority,
             )
             self._facts[instrument] = (requested_at, facts)
         return facts
@@ -78,51 +84,69 @@ class ContractSessions:
     def _unclear_since(self, since: float) -> dict[Instrument, tuple[float, ContractCandidates]]:
         return {one: found for one, found in self._unclear.items() if found[0] > since}
 
-    async def sessions(self, instrument: Instrument, start: int, end: int) -> Schedule:
+    async def sessions(
+        self,
+        instrument: Instrument,
+        start: int,
+        end: int,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Schedule:
         """The contract's own sessions in `[start, end)`, and those of the coming days.
 
         The past is IB's SCHEDULE, the coming days are the contract's hours. Callers decide
         whether to trust missing sessions: nothing is kept for longer than a short time.
         """
         until = max(min(end, int(self._now().timestamp())), start + 1)
-        requested = asyncio.ensure_future(self.contract(instrument))
+        requested = asyncio.ensure_future(self.contract(instrument, priority))
         facts, past = await asyncio.gather(  # both requests are sent at once
-            requested, self._past_sessions(instrument, requested, start, until)
+            requested, self._past_sessions(instrument, requested, (start, until), priority)
         )
         coming = _coming(instrument, facts, past.zone)
         return past.joined(coming) if coming else past
 
     async def _past_sessions(
-        self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
+        self,
+        instrument: Instrument,
+        facts: Future[ContractFacts],
+        span: tuple[int, int],
+        priority: Priority,
     ) -> Schedule:
-        """IB's SCHEDULE for `[start, end)`, in as many requests as needed."""
+        """IB's SCHEDULE for the `span`, `[start, end)`, in as many requests as needed."""
+        start, end = span
         requested_at, known = self._past.get(instrument, (float("-inf"), None))
         now = self._now().timestamp()
         is_fresh = 0 <= now - requested_at < _PAST_FRESH_S
         if known is not None and is_fresh and known.start <= start:
             return replace(known, end=max(known.end, end))
-        found = await self._page_of_sessions(instrument, facts, start, end)
+        found = await self._page_of_sessions(instrument, facts, span, priority)
         while found.start > start:
-            older = await self._page_of_sessions(instrument, facts, start, found.start)
+            left = (start, found.start)
+            older = await self._page_of_sessions(instrument, facts, left, priority)
             found = older.joined(found)
         if found.sessions:
             self._past[instrument] = (now, found)
         return found
 
     async def _page_of_sessions(
-        self, instrument: Instrument, facts: Future[ContractFacts], start: int, end: int
+        self,
+        instrument: Instrument,
+        facts: Future[ContractFacts],
+        span: tuple[int, int],
+        priority: Priority,
     ) -> Schedule:
-        """IB's SCHEDULE for the days before `end`, back to `start` where one request reaches it.
+        """IB's SCHEDULE for the last days of the `span`; for all where one request reaches so far.
 
         Without any session: IB answers that there were none, as before the listing. Where its
         answer is an error or unreadable, the usual sessions are used.
         """
+        start, end = span
         days = min(-(-(end - start) // DAY_S) + 1, _SCHEDULE_DAYS_MAX)
         try:
             received = await self._requests.answered(
                 ("sessions", instrument, end, days),
                 instrument,
                 lambda client: client.sessions(instrument, end, days),
+                priority=priority,
             )
         except (InvalidRequest, RequestFailed, TimedOut) as error:
             log.warning(

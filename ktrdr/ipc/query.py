@@ -81,9 +81,9 @@ MOST_SPANS = 50
 """Maximum in one request."""
 
 
-def priority_from_query(query: Mapping[str, str]) -> Priority:
-    """The priority of a query; by default that of a recent gap. InvalidRequest: an unknown one."""
-    name = query.get("priority", Priority.RECENT.name)
+def priority_from_query(query: Mapping[str, str], usually: Priority) -> Priority:
+    """The priority of a query; `usually`: if it has none. InvalidRequest: an unknown one."""
+    name = query.get("priority", usually.name)
     try:
         return Priority[name.upper()]
     except KeyError:

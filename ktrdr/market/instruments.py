@@ -365,3 +365,21 @@ def contract_name(instrument: Instrument) -> str:
             *(f"{name}={value}" for name, value in more.items() if value),
         ]
     )
+
+
+def hours_group(instrument: Instrument) -> tuple[str, ...] | None:
+    """A key that contracts with the same sessions share, as far as their names tell; None: unknown.
+
+    Forex pairs of one venue, coins of one exchange, the months of one future, and stocks of one
+    exchange; on SMART only those in USD, since other currencies stand for several exchanges.
+    """
+    kind, exchange = instrument.sec_type, instrument.exchange
+    hours = "extended" if instrument.extended_hours else "regular"
+    if kind in ("CASH", "CRYPTO"):
+        return kind, exchange, hours
+    if kind == "FUT":
+        return kind, exchange, hours, future_root(instrument.symbol) or instrument.symbol
+    is_of_one_place = exchange != "SMART" or instrument.primary_exchange
+    if kind == "STK" and (is_of_one_place or instrument.currency == "USD"):
+        return kind, exchange, hours, instrument.primary_exchange, instrument.currency
+    return None

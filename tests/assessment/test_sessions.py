@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import KnownSessions
 from ktrdr.ledger.ledger import Ledger
-from ktrdr.market.instruments import instrument_for, parse_series
+from ktrdr.market.instruments import contract_name, instrument_for, parse_series
 from ktrdr.market.sessions import Schedule, Session
 from ktrdr.store.csv_store import CsvStore
 from tests.fake_connection import utc
@@ -111,3 +113,54 @@ def test_nothing_is_known_any_more_after_somebody_has_deleted_the_ledger(
     assert sessions.known_schedule(AAPL) is not None
     ledger.file.notice_deletion()
     assert sessions.known_schedule(AAPL) is None
+
+
+MSFT, BMW = instrument_for("MSFT"), instrument_for("BMW", {"exchange": "IBIS", "currency": "EUR"})
+
+
+def test_a_contract_has_the_sessions_of_an_alike_one_until_its_own_are_known(sessions, series):
+    sessions.take_schedule(series, schedule(), NOW)
+    assert sessions.schedule(MSFT, START, NOW) == sessions.schedule(AAPL, START, NOW)
+    assert sessions.are_of_another(MSFT)
+    assert sessions.are_stale(MSFT, START, NOW)
+    assert sessions.schedule(MSFT, START - DAY, NOW) is None
+    assert sessions.known_schedule(BMW) is None
+
+
+def test_its_own_sessions_take_the_place_of_those_of_another(sessions, series, data_dir):
+    sessions.take_schedule(series, schedule(), NOW)
+    own = Schedule(
+        "America/New_York",
+        START,
+        END,
+        tuple(session._replace(close=session.close + 900) for session in schedule().sessions),
+    )
+    of_msft = [SeriesState(parse_series("MSFT_1d.csv"), MSFT, CsvStore(data_dir))]
+    sessions.take_schedule(of_msft, own, NOW)
+    assert not sessions.are_of_another(MSFT)
+    assert not sessions.are_stale(MSFT, START, NOW)
+    assert sessions.known_schedule(MSFT).sessions == own.sessions
+    assert sessions.known_schedule(AAPL).sessions == schedule().sessions
+
+
+def test_the_sessions_of_another_are_never_kept_as_its_own(ledger, sessions, series):
+    sessions.take_schedule(series, schedule(), NOW)
+    sessions.add_sessions(MSFT, [Session(DAYS[3], DAYS[3] + 60, DAYS[3])])
+    sessions.request_soon(MSFT, NOW)
+    assert ledger.contracts.schedule(contract_name(MSFT)) is None
+    assert sessions.known_schedule(MSFT).sessions == schedule().sessions
+
+
+def test_sessions_that_ib_did_not_report_are_those_of_one_contract_alone(sessions, series):
+    rules = replace(schedule(), source="rules")
+    sessions.take_schedule(series, rules, NOW)
+    assert sessions.known_schedule(AAPL) is not None
+    assert sessions.known_schedule(MSFT) is None
+
+
+def test_after_a_restart_sessions_in_the_ledger_serve_alike_contracts(ledger, sessions, series):
+    sessions.take_schedule(series, schedule(), NOW)
+    again = KnownSessions(ledger)
+    assert again.known_schedule(MSFT) is None  # nobody has read those of AAPL yet
+    assert again.known_schedule(AAPL) is not None
+    assert again.known_schedule(MSFT) == again.known_schedule(AAPL)

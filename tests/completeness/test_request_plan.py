@@ -110,6 +110,22 @@ def test_a_length_grows_with_quick_answers_and_shrinks_with_none():
     assert lengths.days["5m"] == 31
 
 
+def test_a_length_grows_in_proportion_to_how_quick_many_bars_came():
+    lengths = RequestLengths()
+    whole = BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY)
+    lengths.answered(whole, took_s=1.25, bars=7000)
+    assert lengths.days["1m"] == 20  # which takes 5 s, if each bar takes as long
+    lengths = RequestLengths()
+    lengths.answered(whole, took_s=0.01, bars=7000)
+    assert lengths.days["1m"] == 30
+
+
+def test_an_answer_without_bars_shows_little_about_answers_with_many():
+    lengths = RequestLengths()
+    lengths.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY), took_s=0.1, bars=12)
+    assert lengths.days["1m"] == 7.5
+
+
 def test_a_short_request_shows_nothing_about_long_ones():
     lengths = RequestLengths()
     assert not lengths.answered(BarsRequest(EURUSD, Timeframe.M1, 0, DAY), took_s=0.1)

@@ -279,6 +279,8 @@ def test_what_is_refused_to_the_account_is_not_requested_when_data_are_back(
     connection.bars_refusals["AAPL"] = NotEntitled("subscribe", code=354)
     filler = make_filler()
     fill(filler)
+    clock.now += 61  # its own first retry, of which the next comes after five minutes
+    fill(filler)
     requested = len(connection.requested)
     connection.data_back_at = datetime(2026, 11, 20, 14, tzinfo=UTC)
     clock.now += 61
@@ -507,14 +509,49 @@ def test_five_symbols_a_cycle_and_the_next_at_once(put, make_filler, connection)
         put(f"S{i:02}_1h")
         put(f"S{i:02}_30m")
     filler = make_filler()
-    assert filler.step()
-    assert {symbol for symbol, *_ in connection.requested} == {f"S{i:02}" for i in range(5)}
-    assert filler.step()
-    assert len({symbol for symbol, *_ in connection.requested}) == 10
-    filler.step()
-    assert len({symbol for symbol, *_ in connection.requested}) == 12
+    begun = [0]
+    while filler.step():
+        begun.append(len({symbol for symbol, *_ in connection.requested}))
+    assert begun[:4] == [0, 1, 6, 11]  # the first one's hours are those of the others
     assert filler.status.symbols_processed == 12
     assert len(connection.requested) == 24
+
+
+def test_bars_need_not_wait_for_the_sessions_of_each_contract(put, make_filler, connection):
+    paths = [put(f"S{i}_1m") for i in range(4)]
+    filler = make_filler()
+    fill(filler)
+    assert connection.order == [
+        ("/sessions", "S0"),
+        *(("/bars", f"S{i}") for i in range(4)),
+        *(("/sessions", f"S{i}") for i in range(1, 4)),
+    ]
+    assert all(starts_in(path) == minutes(*RECENT) for path in paths)
+
+
+def test_a_contract_that_is_unlike_its_kind_is_complete_once_its_own_sessions_are_there(
+    put, make_filler, connection
+):
+    connection.closes_of = {"S1": 46800}
+    put("S0_1m")
+    path = put("S1_1m")
+    filler = make_filler()
+    fill(filler)
+    an_hour_longer = [t for t in range(utc("2026-11-17"), NOW, 60) if 36000 <= t % DAY < 46800]
+    assert starts_in(path) == an_hour_longer
+    assert filler.status.gaps_remaining == 0
+
+
+def test_what_is_no_contract_is_not_requested_a_second_time_for_its_sessions(
+    put, make_filler, connection
+):
+    connection.refusals["S1"] = UnknownContract("no such contract", code=200)
+    path = put("S0_1m")
+    put("S1_1m")
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path) == minutes(*RECENT)
+    assert [request for request in connection.order if request[1] == "S1"] == [("/bars", "S1")]
 
 
 def test_a_series_that_fails_starves_nobody_and_waits_longer_each_time(
@@ -731,7 +768,8 @@ def test_without_a_connection_it_waits_and_says_so(put, make_filler, connection,
 
 
 def test_a_connection_that_breaks_between_costs_nothing_that_has_come(put, make_filler, connection):
-    paths = [put(f"S{i}_1m") for i in range(4)]
+    paths = [put(f"{symbol}_1m") for symbol in ("AAPL", "ESZ6", "CLF7", "BMW")]  # none like another
+    (paths[0].parent / "instruments.toml").write_text('[BMW]\nexchange = "IBIS"\n')
 
     def break_after_two():
         if len(connection.requested) >= 2:

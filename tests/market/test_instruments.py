@@ -7,6 +7,7 @@ from ktrdr.errors import Misconfigured
 from ktrdr.market.instruments import (
     Series,
     check_symbol,
+    hours_group,
     instrument_for,
     parse_series,
     read_instruments,
@@ -161,3 +162,33 @@ def test_since_may_differ_by_timeframe():
 def test_a_wrong_entry_is_named(text, named):
     with pytest.raises(Misconfigured, match=re.escape(named)):
         read_instruments(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_alike"),
+    [
+        ("EURUSD", "USDJPY", True),
+        ("AAPL", "MSFT", True),
+        ("ESZ6", "ESH7", True),
+        ("AAPL", "EURUSD", False),
+        ("ESZ6", "CLF7", False),
+        ("ESZ6", "6EH7", False),
+    ],
+)
+def test_contracts_of_one_market_have_the_same_hours(one, other, are_alike):
+    groups = hours_group(instrument_for(one)), hours_group(instrument_for(other))
+    assert None not in groups
+    assert (groups[0] == groups[1]) is are_alike
+
+
+def test_stocks_in_regular_hours_have_others_than_in_all_hours():
+    extended = instrument_for("AAPL", {"extended_hours": True})
+    assert hours_group(extended) != hours_group(instrument_for("AAPL"))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"currency": "EUR"}, {"sec_type": "IND"}, {"sec_type": "CFD"}, {"sec_type": "CONTFUT"}],
+)
+def test_whose_exchange_is_not_known_has_hours_of_its_own(entry):
+    assert hours_group(instrument_for("ES", entry)) is None
