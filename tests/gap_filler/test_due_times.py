@@ -72,7 +72,7 @@ def test_nothing_is_requested_while_the_market_is_closed(put, filler, connection
     assert filler.status.last_scan_time == at("2026-11-20 12:00:05")
 
 
-def test_the_first_bar_of_the_next_session_is_due_too(put, filler, connection, clock):
+def test_the_first_bar_of_the_next_session_is_due_too(put, filler, clock):
     path = put("AAPL_1h")
     clock.now = utc("2026-11-20 12:00:05")
     fill(filler)
