@@ -19,9 +19,9 @@ class SetClock:
         return self.now
 
 
-def subscribed(client, contract, size, what="TRADES", duration="1 D", end=""):
+def subscribed(client, contract, size, what="TRADES", duration="1 D", end="", rth=True):
     return client.reqHistoricalDataAsync(
-        contract, end, duration, size, what, True, 2, keepUpToDate=True
+        contract, end, duration, size, what, rth, 2, keepUpToDate=True
     )
 
 

@@ -64,13 +64,14 @@ class LiveUpdates:
         self._since_s = since_s
         self._last: Bars | None = None
 
-    def update(self, mark_s: int) -> Bars:
+    def update(self, mark_s: int, shift_s: int = 0) -> Bars:
         """The bars that have changed or begun since the last update, as they are at `mark_s`.
 
         A bar that has ended since then is among them in its final form. Without a trade there is
-        none of trades, and none while the market is closed.
+        none of trades, and none while the market is closed. `shift_s`: seconds by which longer
+        intraday bars begin later than usual.
         """
-        bars = self._since_last(mark_s)
+        bars = self._since_last(mark_s, shift_s)
         if not len(bars):
             self._since_s = mark_s
         changed = [not self._was_sent(bars, place) for place in range(len(bars))]
@@ -83,7 +84,7 @@ class LiveUpdates:
         self._since_s = mark_s
         self._last = None
 
-    def _since_last(self, mark_s: int) -> Bars:
+    def _since_last(self, mark_s: int, shift_s: int) -> Bars:
         """The last bar that was sent, as it is now, and those after it."""
         contract, what = self._subscription.contract, self._subscription.request.what_to_show
         last_s = int(self._last.start[0]) if self._last else self._since_s
@@ -95,6 +96,7 @@ class LiveUpdates:
             mark_s,
             regular=self._subscription.request.use_rth,
             as_of=datetime.fromtimestamp(mark_s, UTC).date(),
+            shift_s=shift_s,
         )
         if what in TRADED and contract.is_illiquid:
             bars = bars.only(bars.volume > 0)

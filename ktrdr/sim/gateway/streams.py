@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from ktrdr.sim.gateway.clock import Clock
 from ktrdr.sim.gateway.faults import Faults
 from ktrdr.sim.gateway.live_updates import EVERY_S, LiveUpdates, Subscription
-from ktrdr.sim.gateway.update_damage import WrongUpdates
+from ktrdr.sim.gateway.update_damage import WrongUpdates, in_other_unit
 from ktrdr.sim.market.bars import Bars
 
 _CHECK_EVERY_S = 0.05
@@ -89,11 +89,18 @@ class Stream:
             self._updates.skip(mark_s)
             self._sink.send(b"", 0)
             return
-        bars = await asyncio.to_thread(self._updates.update, mark_s)
-        forms = self._damaged(list(bars.each()), mark_s)
+        shift_s = self._faults.shift_s(self.subscription.size.name)
+        bars = await asyncio.to_thread(self._updates.update, mark_s, shift_s)
+        forms = self._damaged(list(self._in_their_unit(bars).each()), mark_s)
         if forms and not self.is_lost:
             self._forming = forms[-1]
             self._send(self.subscription.message(forms), len(forms))
+
+    def _in_their_unit(self, bars: Bars) -> Bars:
+        if not self._faults.has("other_unit"):
+            return bars
+        factor = self._faults.number("other_unit", "factor")
+        return in_other_unit(bars, self._faults.text("other_unit", "of"), factor)
 
     def _damaged(self, forms: list[Bars], mark_s: int) -> list[Bars]:
         if not self._meets("wrong_updates"):

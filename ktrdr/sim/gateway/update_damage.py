@@ -15,6 +15,17 @@ _OF = 3
 """One bar of so many is skipped."""
 
 
+def in_other_unit(bars: Bars, of: str, factor: float) -> Bars:
+    """Bars with all prices, or all volumes as `of` says, times `factor`; -1 (none) is unchanged."""
+    if of == "volume":
+        volume = np.where(bars.volume > 0, np.rint(bars.volume * factor), bars.volume)
+        return replace(bars, volume=volume.astype(np.int64))
+    opens, high, low, close = (
+        np.round(side * factor, 8) for side in (bars.open, bars.high, bars.low, bars.close)
+    )
+    return replace(bars, open=opens, high=high, low=low, close=close)
+
+
 class WrongUpdates:
     """The updates of one stream, made wrong in one way. A form is a single bar."""
 

@@ -189,22 +189,37 @@ def test_quotes_and_coins_are_kept_up_to_date(with_clock, contract, what, volume
 
 
 def test_without_a_trade_there_is_no_update_and_then_a_whole_bar(with_clock):
-    async def work(client, gateway, clock):
+    async def work(client, _, clock):
         forms = Forms(client)
-        bars = await subscribed(client, ILLIQ, "1 min", duration="3600 S")
+        bars = await subscribed(client, ILLIQ, "1 min", duration="3600 S", rth=False)
         witness = await subscribed(client, BTC, "1 min", "AGGTRADES", duration="600 S")
-        for second in range(30, 605, 5):
+        for _ in range(68):
             known = len(forms.of(witness))
-            clock.now = OPEN.replace(second=0) + timedelta(seconds=second)
+            clock.now += timedelta(seconds=5)
             await forms.after(known, witness)
-        start = int(OPEN.timestamp()) // 60 * 60
-        return forms.of(bars), truth("ILLIQ", "1m", start, start + 600, market=gateway.market)
+        settled = await client.reqHistoricalDataAsync(
+            ILLIQ, "", "3600 S", "1 min", "TRADES", False, 2
+        )
+        return forms.of(bars), [bar for bar in settled if bar.date >= early.replace(second=0)]
 
-    forms, known = with_clock(work)
-    assert 0 < len(known) < 10
+    early = datetime(2026, 11, 23, 10, 18, 25, tzinfo=UTC)  # 05:18 in New York
+    forms, settled = with_clock(work, early)
+    assert 1 < len(settled) < 5
     assert all(form[5] > 0 for form in forms)
-    last = {form[0]: form[:6] for form in forms}
-    assert list(last.values()) == known
+    last = {form[0]: form[5] for form in forms}
+    assert last == {int(bar.date.timestamp()): bar.volume for bar in settled}
+
+
+def test_an_update_has_no_more_than_the_last_five_seconds_ended_with(with_clock):
+    def form(second):
+        async def work(client, _, clock):
+            forms = Forms(client)
+            await subscribed(client, AAPL, "1 min", duration="600 S")
+            return await at(clock, forms, second)
+
+        return with_clock(work)
+
+    assert form(30) == form(33) != form(35)
 
 
 def test_after_the_close_nothing_comes(with_clock):

@@ -1,11 +1,12 @@
 """What faults do to streams, as a real client meets it: bars with keepUpToDate, that is."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ktrdr.sim.gateway.limits import Limits
-from tests.sim.streaming import AAPL, BTC, until
+from ktrdr.sim.market.market import truth
+from tests.sim.streaming import AAPL, BTC, Forms, subscribed, until
 
 MINUTE = int(datetime(2026, 11, 23, 15, 30, tzinfo=UTC).timestamp())
 
@@ -179,3 +180,59 @@ def test_a_stall_holds_updates_back_and_then_all_come(watched):
         return [form[0] - MINUTE for form in seen.forms.of(seen.aapl)]
 
     assert watched(work) == [0] * 7 + [60]
+
+
+def test_prices_of_streams_are_in_the_other_unit_too(watched):
+    async def work(seen, gateway):
+        with gateway.other_unit("price", 0.01):
+            await seen.pass_s(35)
+        return seen.forms.of(seen.aapl)
+
+    forms = watched(work)
+    (row,) = truth("AAPL", "1m", MINUTE, MINUTE + 60)
+    ended = [form for form in forms if form[0] == MINUTE][-1]
+    assert ended[1:6] == (*(round(price / 100, 8) for price in row[1:5]), row.volume)
+
+
+def test_bars_of_streams_are_on_the_other_grid_too(with_clock):
+    async def work(client, gateway, clock):
+        forms = Forms(client)
+        with gateway.other_grid(20):
+            bars = await subscribed(client, AAPL, "1 hour", duration="1 D")
+            clock.now += timedelta(hours=1)
+            await forms.after(1)
+        return bars[-2].date, bars[-1].date
+
+    before, last = with_clock(work)
+    assert [before.strftime("%H:%M"), last.strftime("%H:%M")] == ["15:20", "16:20"]
+
+
+def test_in_a_half_open_connection_streams_are_silent_and_then_go_on(watched):
+    async def work(seen, gateway):
+        with gateway.half_open():
+            await seen.step(100)
+        await seen.pass_s(5)
+        return seen.forms.of(seen.aapl)
+
+    forms = watched(work)
+    assert [form[0] - MINUTE for form in forms] == [120]
+
+
+def test_a_restart_ends_the_connection_and_its_streams(watched):
+    async def work(seen, gateway):
+        with gateway.restarting():
+            await until(lambda: not seen.client.isConnected())
+            await until(lambda: gateway.client_ids == [])
+            return gateway.streams
+
+    assert watched(work) == []
+
+
+def test_streams_without_answers_stay_silent_until_the_end(watched):
+    async def work(seen, gateway):
+        with gateway.unanswered("bars", "AAPL"):
+            await seen.step(100)
+        await seen.pass_s(5)
+        return [{form[0] - MINUTE for form in seen.forms.of(b)} for b in (seen.aapl, seen.btc)]
+
+    assert watched(work) == [{120}, {0, 60, 120}]
