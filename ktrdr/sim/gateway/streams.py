@@ -127,22 +127,21 @@ class Stream:
 
     async def _mark(self, after_s: int) -> int:
         """Wait for the first multiple of 5 s after that time; return the last one by then."""
-        await asyncio.sleep(_LEAST_S)
         next_s = (after_s // EVERY_S + 1) * EVERY_S
+        await asyncio.sleep(_LEAST_S)
+        self._flood()
         while (now_s := int(self._now().timestamp())) < next_s:
-            if self._meets("update_flood") and self._forming:
-                self._flood(self._forming)
-                await asyncio.sleep(_FLOOD_EVERY_S)
-            else:
-                await asyncio.sleep(self._wait_s(next_s))
+            await asyncio.sleep(self._wait_s(next_s))
+            self._flood()
         return now_s // EVERY_S * EVERY_S
 
-    def _flood(self, form: Bars) -> None:
-        """Send a bar very often, in turn with its high and its low as close, and at last as it is.
+    def _flood(self) -> None:
+        """Send the forming bar very often, with its high and its low as close, and then as it is.
 
         Not while the client leaves too much unread.
         """
-        if not self._sink.has_room():
+        form = self._forming
+        if form is None or not self._meets("update_flood") or not self._sink.has_room():
             return
         times = round(self._faults.number("update_flood", "per_s") * _FLOOD_EVERY_S / 2)
         closes = (replace(form, close=form.high), replace(form, close=form.low))
@@ -156,6 +155,8 @@ class Stream:
         )
 
     def _wait_s(self, next_s: int) -> float:
+        if self._meets("update_flood"):
+            return _FLOOD_EVERY_S
         if not isinstance(self._now, Clock):
             return _CHECK_EVERY_S
         at = datetime.fromtimestamp(next_s, UTC) + timedelta(milliseconds=1)
