@@ -138,6 +138,12 @@ class FollowedStore:
 
     def __init__(self, settings: Settings) -> None:
         self._store: BarStore = CsvStore(settings.data_dir)
+        self._presumed_source = settings.presumed_source
+
+    @property
+    def source(self) -> str | None:
+        """`live` or `simulated`; None: not known."""
+        return self._store.source() or self._presumed_source
 
     @property
     def folder(self) -> Path:

@@ -83,7 +83,7 @@ def streams_api(settings: Settings) -> Blueprint:
 
     @api.get("/stream")
     @endpoint(
-        Shape(media_types=(MEDIA_TYPE,)),
+        Shape(media_types=(MEDIA_TYPE,), headers={"X-Source": "`live` or `simulated`"}),
         query=StreamQuery,
         sent={LAST_EVENT_ID: "the id of the last event that came: go on after it"},
         problems=(UnknownSeries, MalformedFile, StoreUnwritable),
@@ -110,6 +110,8 @@ def streams_api(settings: Settings) -> Blueprint:
         if hand_over:  # else it ends here, and the client comes again
             hand_over(partial(pump.add, events))
         response = Response(iter([begin]), mimetype=MEDIA_TYPE)
+        if source := store.source:
+            response.headers["X-Source"] = source
         response.headers["X-Accel-Buffering"] = "no"  # nginx would keep the events
         return response
 

@@ -293,4 +293,7 @@ def test_head_and_options_hold_nothing(client, store):
     assert store
     head = client.head("/api/v1/stream?series=AAPL_1m")
     assert (head.status_code, head.mimetype, head.data) == (200, "text/event-stream", b"")
+    store.claim("simulated")
+    head = client.head("/api/v1/stream?series=AAPL_1m")
+    assert head.headers["X-Source"] == "simulated"
     assert client.options("/api/v1/stream").status_code == 204
