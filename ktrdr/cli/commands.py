@@ -51,6 +51,7 @@ class _Commands(CommandTable):
             "gaps", "scan", "Look for gaps now, also in series that were given up.", _KEEP
         ),
         "show": Place("bars", "show", "Print the bars of a series as CSV.", _READ),
+        "follow": Place("follow", "follow", "Print each finished bar once, as it comes.", _READ),
         "export": Place("bars", "export", "Write bars into a Parquet or Feather file.", _READ),
         "check": Place("check", "check", "Read the whole store and report what is broken.", _READ),
         "init": Place(
