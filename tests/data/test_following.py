@@ -163,12 +163,14 @@ def test_who_waits_sees_it_closed(manager, path):
 
 
 def test_who_drops_it_leaves_no_thread(manager, path, wait_for):
-    before = threading.active_count()
+    before, begun = {*threading.enumerate()}, set()
     for _ in manager.follow("AAPL", "1m", "2026-11-18 10:04"):
+        begun = {*threading.enumerate()} - before
         break
     assert path.exists()
+    assert begun
     gc.collect()
-    wait_for(lambda: threading.active_count() == before)
+    wait_for(lambda: not any(one.is_alive() for one in begun))
 
 
 def test_tasks_follow_and_a_slow_one_delays_nobody(manager, path):
