@@ -216,6 +216,9 @@ class Settings(BaseSettings):
     ktrdr_gap_batch_symbols: Annotated[
         int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")
     ] = 5
+    ktrdr_live_streams: Annotated[
+        int, Field(ge=0, le=40, description="a whole number from 0 to 40")
+    ] = 30
     ktrdr_alerts: SecretStr | None = None
     ktrdr_alerts_grace_s: Annotated[
         float, Field(ge=0, le=86400, description="seconds from 0 to 86400")

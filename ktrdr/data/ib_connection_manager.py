@@ -31,6 +31,7 @@ from ktrdr.ib.dispatcher import Requests
 from ktrdr.ib.history import KEPT_S, ConnectionHistory, shares, uptime
 from ktrdr.ib.loop_thread import LoopThread
 from ktrdr.ib.port_state import PortState
+from ktrdr.ib.streams import Streams
 from ktrdr.ib.trial_requests import TRIAL_S, send_trial_requests
 from ktrdr.ipc.bars_message import BarColumns, BarsMessage
 from ktrdr.ipc.codec import to_json, to_text
@@ -46,11 +47,12 @@ from ktrdr.ipc.query import (
 from ktrdr.ipc.series_messages import ContractCandidates
 from ktrdr.ipc.server import Handler, LocalServer, serving
 from ktrdr.ipc.sessions_codec import schedule_to_json
+from ktrdr.ipc.stream_messages import StreamsMessage
 from ktrdr.market.bars import Answer
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Instrument
 from ktrdr.market.sessions import Schedule
-from ktrdr.market.timeframes import DAY_S
+from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.process import run
 from ktrdr.run_folder import prepare_folder
 from ktrdr.store.source import source_of
@@ -60,6 +62,8 @@ log = logging.getLogger("ib-connection")  # as a program it has another name
 T = TypeVar("T")
 
 _SLICES, _SPANS_SHOWN = 288, 200
+_LONG_POLL_S = 60.0
+"""The longest time for which a request for finished bars waits."""
 _SIMULATOR_S, _POLL_S = 5.0, 0.1
 """How long a simulated gateway may take to listen after its start, and how often that is tested."""
 
@@ -100,6 +104,8 @@ class PersistentIbConnectionManager:
         self._connection = Connection(self._settings, self._now, self._history)
         self._requests = Requests(self._connection, self._now, self._settings.ktrdr_ib_heartbeat_s)
         self._sessions = ContractSessions(self._requests, self._now)
+        most = self._settings.ktrdr_live_streams
+        self._streams = Streams(self._connection, self._requests, self._now, most)
 
     # Any thread.
 
@@ -225,6 +231,20 @@ class PersistentIbConnectionManager:
         """The contract's own sessions in `[start, end)`, and those of the coming days."""
         return await self._sessions.sessions(instrument, start, end, priority)
 
+    async def want_stream(
+        self, instrument: Instrument, timeframe: Timeframe, *, is_overdue: bool = False
+    ) -> None:
+        """Keep a stream of the forming bar open for a while; as `Streams.want`."""
+        await self._streams.want(instrument, timeframe, is_overdue=is_overdue)
+
+    async def unwant_stream(self, name: str) -> None:
+        """Close the stream of a series such as `AAPL_1m`."""
+        await self._streams.unwant(name)
+
+    async def streams(self, run: str, after: int, wait_s: float) -> StreamsMessage:
+        """The bars that streams have finished, and the state of each; as `Streams.message`."""
+        return await self._streams.message(run, after, wait_s)
+
     async def trial(self) -> TrialResult:
         """Send the gateway a few small requests, whatever state the connection is in."""
         return await send_trial_requests(self._connection, self.status())
@@ -304,6 +324,9 @@ def routes(manager: PersistentIbConnectionManager) -> Mapping[tuple[str, str], H
         ("POST", "/trial"): api.trial,
         ("POST", "/reconnect"): api.reconnect,
         ("DELETE", "/refused"): api.withdraw_refusal,
+        ("GET", "/streams"): api.streams,
+        ("POST", "/streams"): api.want_stream,
+        ("DELETE", "/streams"): api.unwant_stream,
     }
 
 
@@ -377,6 +400,24 @@ class _LocalApi:
 
     async def reconnect(self, _query: Mapping[str, str]) -> Json:
         self._manager.reconnect()
+        return {"accepted": True}
+
+    async def streams(self, query: Mapping[str, str]) -> bytes:
+        after = int(number_from_query(query, "after") or 0)
+        wait_s = min(number_from_query(query, "wait_s") or 0.001, _LONG_POLL_S)
+        message = self._manager.streams(query.get("run", ""), after, wait_s)
+        return to_text(await self._manager.run(message))
+
+    async def want_stream(self, query: Mapping[str, str]) -> Json:
+        instrument, timeframe = instrument_from_query(query), timeframe_from_query(query)
+        is_overdue = query.get("overdue", "") == "true"
+        wanted = self._manager.want_stream(instrument, timeframe, is_overdue=is_overdue)
+        await self._manager.run(wanted)
+        return {"accepted": True}
+
+    async def unwant_stream(self, query: Mapping[str, str]) -> Json:
+        name = f"{instrument_from_query(query).symbol}_{timeframe_from_query(query).value}"
+        await self._manager.run(self._manager.unwant_stream(name))
         return {"accepted": True}
 
     async def withdraw_refusal(self, query: Mapping[str, str]) -> Json:

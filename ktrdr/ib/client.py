@@ -24,6 +24,7 @@ from ktrdr.errors import (
     TimedOut,
 )
 from ktrdr.ib import connect_errors, raw_messages
+from ktrdr.ib.bar_updates import BarUpdates, Ended, Updated
 from ktrdr.ib.bars_answer import ReceivedBars, checked, start_of, start_of_odd
 from ktrdr.ib.candidates import AmbiguousContract, candidate_of, which_is_meant
 from ktrdr.ib.contract_facts import ContractFacts, facts_of
@@ -31,9 +32,10 @@ from ktrdr.ib.error_codes import NoDataError, Weight, translate, weight
 from ktrdr.ib.framing import Frames, NoMessageError
 from ktrdr.ib.pacing import MessageRate
 from ktrdr.ib.schedules import ReceivedSchedule, ReceivedSession
-from ktrdr.market.bars import Answer
+from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import Instrument
+from ktrdr.market.timeframes import Timeframe
 
 
 def _import_library() -> Any:
@@ -268,17 +270,49 @@ class IbClient:
         with contextlib.suppress(NoDataError):
             await self._history(instrument, requested, timeout_s, f"a bar of {instrument.symbol}")
 
+    async def follow(
+        self, instrument: Instrument, timeframe: Timeframe, updated: Updated, ended: Ended
+    ) -> tuple[int, Bar | None]:
+        """Open a stream of the forming bar; its number, for `unfollow`, and the bar so far.
+
+        It ends with the connection, when IB ends it (`ended`), or silently. Raises as `bars` does;
+        RequestFailed also if IB has no data.
+        """
+        requested = ("", "1800 S", timeframe.ib_bar_size, instrument.what_to_show)
+        what = f"a stream of {instrument.symbol}_{timeframe.value}"
+        number = self._socket.next_number()
+        self._socket.updates.begin(number, updated, ended)
+        try:
+            found = await self._history(instrument, requested, ANSWER_S, what, number)
+        except NoDataError as error:
+            self.unfollow(number)
+            raise RequestFailed(f"IB has no data for {what}") from error
+        except BaseException:
+            self._socket.updates.end(number)
+            raise
+        bars = sorted(found) if isinstance(found, ReceivedBars) else []
+        return number, bars[-1] if bars else None
+
+    def unfollow(self, number: int) -> None:
+        """End a stream; also one that has ended."""
+        self._socket.updates.end(number)
+        self._socket.take_back(self._socket.wire.cancelHistoricalData, number)
+
     async def _history(
         self,
         instrument: Instrument,
         requested: tuple[str, str, str, str],
         timeout_s: float,
         what: str,
+        stream: int | None = None,
     ) -> Any:
-        """The answer to a history request: end, duration, bar size, what to show."""
+        """The answer to a history request: end, duration, bar size, what to show.
+
+        `stream`: the number of a stream that the request opens.
+        """
         wanted = _contract(instrument)
         await self._socket.turn()
-        number = self._socket.next_number()
+        number = self._socket.next_number() if stream is None else stream
 
         def send(request_id: int | str) -> None:
             self._socket.wire.reqHistoricalData(
@@ -287,7 +321,7 @@ class IbClient:
                 *requested,
                 int(not instrument.extended_hours),
                 2,  # epoch seconds: no zone to misread
-                False,  # keepUpToDate
+                stream is not None,  # keepUpToDate
                 [],
             )
 
@@ -314,6 +348,7 @@ class _GatewaySocket:
         self.wire.conn.hasData += self._on_data
         self.wire.conn.disconnected += self._on_disconnected
         self._requests = _OpenRequests(self._ib.wrapper, self.wire)
+        self.updates = BarUpdates(self._ib.wrapper, _read_time)
         self._frames = Frames()
         self.where = ""
         self._is_greeted = False
@@ -470,6 +505,8 @@ class _GatewaySocket:
         if error.code == _ID_IN_USE:
             self.end(IdInUse(error.text, code=error.code))
         self._requests.take_error(error)
+        if weight(error.code, error.text) is not Weight.ADVISES:
+            self.updates.fail(error.request_id, translate(error.code, error.text, "a stream"))
         self._notice(error.code, error.text)
 
     def _on_disconnected(self, *_reason: object) -> None:

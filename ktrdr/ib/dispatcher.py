@@ -73,6 +73,10 @@ class Requests:
         """How many requests may be in flight now."""
         return self._turns.pacer.at_once
 
+    def note_streams(self, change: int) -> None:
+        """So many more streams are open, or fewer; each counts among IB's open requests."""
+        self._turns.pacer.streams += change
+
     def forget_refusal(self, symbol: str) -> None:
         """Do not list the contract as refused: nobody keeps it."""
         self._refused.note_answer(symbol)

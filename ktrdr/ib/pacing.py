@@ -126,6 +126,8 @@ class Pacer:
         self._served: dict[str, int] = {}
         self._turns = 0
         self._paused_until = float("-inf")
+        self.streams = 0
+        """Streams that are open; each counts among the open requests (TWS API, "keepUpToDate")."""
 
     def __repr__(self) -> str:
         return f"Pacer({self.open_requests} of {self._window.size} open)"
@@ -138,7 +140,7 @@ class Pacer:
     @property
     def at_once(self) -> int:
         """How many may be open now."""
-        return self._window.size
+        return max(1, min(self._window.size, MOST_AT_ONCE - _SPARE - self.streams))
 
     def next(
         self, waiting: list[QueuedRequest], now: float
@@ -148,7 +150,7 @@ class Pacer:
         None for the seconds: not before a request has ended. By priority; among equals by the
         symbol served longest ago, so that a symbol with many requests does not delay the others.
         """
-        if self.open_requests >= self._window.size or not waiting:
+        if self.open_requests >= self.at_once or not waiting:
             return None, None
         if now < self._paused_until:
             return None, self._paused_until - now
