@@ -120,6 +120,8 @@ def filler_process(pipe: Connection, offset_s: float, given: dict[str, Any]) -> 
     threading.Thread(target=listen, daemon=True).start()
     with serving(LocalServer(settings.gap_filler_socket, filler_routes(filler))):
         pipe.send(None)
+        if settings.ktrdr_live_streams:
+            filler.live.start()
         while not stop.is_set():
             if not filler.step():
                 filler.wait()
@@ -236,8 +238,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "ktrdr_data_dir": folder / "data",
         "ktrdr_gap_max_age_days": options.days,
     }
-    if options.streams:
-        given["ktrdr_live_streams"] = options.streams
+    given["ktrdr_live_streams"] = options.streams
     gateway = {"latency_s": options.latency_s, "bars_per_s": 50_000}
     with ExitStack() as stack:
         (port, peer), _ = stack.enter_context(program(gateway_process, offset_s, gateway))
@@ -322,8 +323,7 @@ def _until_complete(local: LocalClient) -> None:
 
 def _kept(local: LocalClient, names: Sequence[str]) -> dict[str, str]:
     """How each series is kept, as far as the gap filler says so."""
-    listed = local.get("/status", 30).get("live") or {}
-    streamed = set(listed.get("streams", ()))
+    streamed = set(local.get("/status", 30)["streams"])
     return {name: "stream" if f"{name}_1m" in streamed else "due" for name in names}
 
 

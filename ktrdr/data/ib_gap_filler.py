@@ -31,6 +31,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
     def stop_filler() -> None:
         stop.wait()
+        filler.live.stop()
         filler.stop()
 
     threading.Thread(target=stop_filler, name="stop", daemon=True).start()
@@ -40,6 +41,8 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         lambda names: filler.note_changed_files([INSTRUMENTS] if names is None else names),
     )
     watch.start()
+    if settings.ktrdr_live_streams:
+        filler.live.start()
     try:
         with serving(LocalServer(settings.gap_filler_socket, routes(filler))):
             while not stop.is_set():

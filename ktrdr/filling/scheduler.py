@@ -32,6 +32,7 @@ from ktrdr.filling.revision_checks import RevisionChecks
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.filling.wanted_sessions import request_sessions, without_waiting
 from ktrdr.ipc.client import LocalClient
+from ktrdr.market.bars import Answer, Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series, contract_name
 from ktrdr.market.timeframes import DAY_S, HOUR_S
@@ -169,6 +170,20 @@ class Scheduler:
         """Send the requests to compare a few of these series."""
         self.fetcher.source = source
         self._revision_checks.begin()
+
+    def compare(self, state: SeriesState, start: int, end: int) -> None:
+        """Request stored bars that start in `[start, end)` once more, and compare them."""
+        request = BarsRequest(state.instrument, state.series.timeframe, start, end)
+        self.fetcher.request_bars(Kind.CHECK, state, request, Priority.BACKFILL)
+
+    def take_streamed(self, state: SeriesState, bar: Bar) -> None:
+        """Ingest a finished bar that came without a request."""
+        end = bar.start + state.series.timeframe.length_s
+        request = BarsRequest(state.instrument, state.series.timeframe, bar.start, end)
+        with self._isolation.of(state):
+            result = self._ingest.take(state, request, Answer([bar]), int(self._clock()))
+            self.summary.bars_added += result.added
+            self.assess(state)
 
     def resume_rebuilds(self, known: Mapping[Series, SeriesState]) -> None:
         """Continue the rebuilds, also after a restart."""

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Sequence
 
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.completeness.settle_times import Newest, SettleTimes
+from ktrdr.filling.tasks import Task
 from ktrdr.market.bars import Answer
-from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import SETTLE_S
+
+_STREAM_S = 4.0
+"""How long after its end a bar may come from a stream before it is requested."""
 
 
 class DueTimes:
@@ -21,6 +24,8 @@ class DueTimes:
 
     def __init__(self) -> None:
         self.settle_times = SettleTimes()
+        self.streamed: frozenset[Series] = frozenset()
+        """Series whose bars come from streams: they are requested if these do not bring them."""
         self._taken: dict[Series, int] = {}
         """Series → the due time at which it was taken up last."""
 
@@ -37,15 +42,9 @@ class DueTimes:
         times = (self._at(state) for state in states)
         return min((at for at in times if at is not None), default=float("inf"))
 
-    def answered(
-        self,
-        state: SeriesState,
-        request: BarsRequest,
-        answer: Answer,
-        requested_at: int,
-        revised: Sequence[int],
-    ) -> None:
+    def answered(self, task: Task, answer: Answer, revised: Sequence[int]) -> None:
         """Learn how long IB needs, from an answer; `revised`: the starts of revised bars."""
+        state, request, requested_at = task.state, task.bars_request, task.requested_at
         length_s = state.series.timeframe.length_s
         waited_s = requested_at - request.end
         if state.series.timeframe.is_daily or waited_s < 0 or state.rebuilds_from is not None:
@@ -64,4 +63,6 @@ class DueTimes:
         if state.series.timeframe.is_daily:
             return due
         wait_s = self.settle_times.wait_s(state.instrument.sec_type)
+        if state.series in self.streamed:
+            wait_s = max(wait_s, _STREAM_S)
         return due + wait_s - SETTLE_S

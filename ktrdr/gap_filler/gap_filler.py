@@ -27,6 +27,7 @@ from ktrdr.gap_filler.fill_requests import FillRequests
 from ktrdr.gap_filler.fills import Fills
 from ktrdr.gap_filler.gateway_check import GatewayCheck
 from ktrdr.gap_filler.gateway_monitor import RECHECK_S, GatewayMonitor
+from ktrdr.gap_filler.live import Live
 from ktrdr.gap_filler.problems import Problems
 from ktrdr.gap_filler.report import count_gaps
 from ktrdr.gap_filler.scan import Scan
@@ -96,9 +97,9 @@ class GapFiller:
         self._gateway = GatewayMonitor(
             check, clocks, self._health.ownership, *shared, self._phase, self.report
         )
-        self._assesses_history = False
-        """Past days are being assessed, since no answers arrive just now."""
         self._signals = Signals()
+        self.live = Live(connection, *shared, now, self._signals.wake.set)
+        """Which series are kept new by streams; does nothing before it is started."""
         fills = Fills(FillRecords(assessor.ledger.file.path))
         self._report = StatusReport(
             settings, assessor, clocks, self._health, *shared, self._problems, fills, self._phase
@@ -182,9 +183,9 @@ class GapFiller:
         self._scan.forget(state)
 
     def answered(self, task: Task, answer: Answer, revised: Sequence[int]) -> None:
-        """Learn from IB's answer when bars are due; `revised`: the starts of revised bars."""
-        known = (task.state, task.bars_request, answer, task.requested_at, revised)
-        self._schedule.due_times.answered(*known)
+        """Learn when bars are due; `revised`: the starts of revised bars."""
+        self._schedule.due_times.answered(task, answer, revised)
+        self.live.answered(task.state, task.bars_request, answer)
 
     def report(self, what: str, error: KtrdrError) -> None:
         """One line in the log and in the status; not repeated while it is the same."""
@@ -248,6 +249,7 @@ class GapFiller:
         if self._schedule.is_due(self._gateway.clocks.now()):
             self._scan_all()
         self._assess_changed()
+        self.live.step(self._gateway.source, is_sure=self.clocks_agree)
         self._scan.assess_due(self._schedule.due_times)
         self._gateway.withdraw_refusals()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
@@ -258,7 +260,7 @@ class GapFiller:
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
         if not self._receive(more=more):
             return False
-        if self._assesses_history or self._is_left(checked=wants_check):
+        if self._schedule.assesses_history or self._is_left(checked=wants_check):
             return True
         self._scan.store.flush()
         why_not = self._gateway.clocks.words
@@ -268,13 +270,15 @@ class GapFiller:
     def _receive(self, *, more: bool) -> bool:
         """Handle answers, or assess past days if there are none. False: nothing more now."""
         received = self._scheduler.summary.received
-        lost = self._scheduler.receive(0.0 if more or self._assesses_history else _RECEIVE_S)
+        lost = self._scheduler.receive(
+            0.0 if more or self._schedule.assesses_history else _RECEIVE_S
+        )
         if lost is not None:
             self._phase.take(Event.HOLD, lost.message, lost.hint)
         if lost is not None or self._signals.stopping.is_set():
             return False
         is_quiet = not self._scheduler.is_busy or self._scheduler.summary.received == received
-        self._assesses_history = is_quiet and not more and self._scan.assess_one_history()
+        self._schedule.assesses_history = is_quiet and not more and self._scan.assess_one_history()
         return True
 
     def _is_left(self, *, checked: bool) -> bool:
@@ -357,7 +361,8 @@ class GapFiller:
         if self._phase.state.is_held or self._phase.state is State.STARTING:
             return min(RECHECK_S, interval_s)
         now = self._gateway.clocks.now()
-        next_due = self._schedule.due_times.next_time(self._scan.series.values())
+        bars_due = self._schedule.due_times.next_time(self._scan.series.values())
+        next_due = min(bars_due, self.live.next_time)
         due = min([self._schedule.next_time(now), next_due, *self._scan.retry_times()])
         return max(0.05, min(interval_s, self._gateway.check_every_s, due - now))
 

@@ -14,6 +14,8 @@ class ScanSchedule:
         self.interval_s = interval_s
         self.due_times = DueTimes()
         """When single series are assessed between scans."""
+        self.assesses_history = False
+        """Past days are being assessed, since no answers arrive just now."""
         self.last_time: float | None = None
         """When the last one ended (UTC seconds)."""
         self.last_id: str | None = None

@@ -194,6 +194,7 @@ class StatusReport:
             as_of=moment(self.clocks.wall()),
             counted_since=moment(self.started_at),
             requests_failed=self.scheduler.summary.failed,
+            streams=tuple(sorted(map(str, self.schedule.due_times.streamed))),
         )
 
     def _with_health(self, status: GapFillerStatus, series: SeriesSummary) -> GapFillerStatus:

@@ -302,6 +302,8 @@ class GapFillerStatus:
     """Files without the name of a series."""
     strange_one: str = ""
     """The problem with the name of the first of them."""
+    streams: tuple[str, ...] = ()
+    """Series that are kept new by streams, such as `AAPL_1m`; the others by requests."""
 
 
 @dataclass(frozen=True)

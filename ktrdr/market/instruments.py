@@ -91,6 +91,8 @@ class Instrument:
     """Timeframe (`""`: all of them) → the day from which history is wanted."""
     watch: Mapping[str, bool] = field(default_factory=dict, compare=False)
     """Timeframe (`""`: all of them) → whether the series is kept; by default it is."""
+    live: Mapping[str, bool] = field(default_factory=dict, compare=False)
+    """Timeframe (`""`: all of them) → whether the series may be streamed; by default it may."""
 
     @property
     def ib_symbol(self) -> str:
@@ -119,6 +121,10 @@ class Instrument:
     def is_watched(self, timeframe: Timeframe) -> bool:
         """Whether the series of this timeframe is kept complete."""
         return self.watch.get(timeframe.value, self.watch.get("", True))
+
+    def is_live(self, timeframe: Timeframe) -> bool:
+        """Whether the series of this timeframe may be kept new by a stream."""
+        return self.live.get(timeframe.value, self.live.get("", True))
 
 
 def check_symbol(symbol: str) -> str:
@@ -226,6 +232,7 @@ def read_instruments(text: str, name: str = "instruments.toml") -> dict[str, dic
     local_symbol = "BRK B"
     [TSLA]
     watch = { "1m" = false }   # its file is left alone; false: all of its files
+    live = false               # no stream; or a table of timeframes, as above
     ```
     Misconfigured names the entry, the value and what was expected.
     """
@@ -250,10 +257,10 @@ def check_entry(where: str, symbol: str, entry: object) -> dict[str, Any]:
     for key, value in entry.items():
         if key == "since":
             checked[key] = _read_since(where, value)
-        elif key == "watch":
-            checked[key] = _read_watch(where, value)
+        elif key in ("watch", "live"):
+            checked[key] = _read_switch(where, key, value)
         elif key not in _FIELDS:
-            known = ", ".join([*_FIELDS, "since", "watch"])
+            known = ", ".join([*_FIELDS, "since", "watch", "live"])
             raise Misconfigured(f"{where} {key}: expected one of {known}")
         else:
             if not accepts(key, value):
@@ -271,14 +278,14 @@ def _by_timeframe(where: str, name: str, value: object) -> dict[str, object]:
     return table
 
 
-def _read_watch(where: str, value: object) -> dict[str, bool]:
-    """`watch`: true or false for all timeframes, or a table timeframe → true or false."""
-    watch: dict[str, bool] = {}
-    for timeframe, is_watched in _by_timeframe(where, "watch", value).items():
-        if not isinstance(is_watched, bool):
-            raise Misconfigured(f"{where} watch = {is_watched!r}: expected true or false")
-        watch[timeframe] = is_watched
-    return watch
+def _read_switch(where: str, name: str, value: object) -> dict[str, bool]:
+    """`watch` or `live`: true or false for all timeframes, or a table timeframe → true or false."""
+    switch: dict[str, bool] = {}
+    for timeframe, is_on in _by_timeframe(where, name, value).items():
+        if not isinstance(is_on, bool):
+            raise Misconfigured(f"{where} {name} = {is_on!r}: expected true or false")
+        switch[timeframe] = is_on
+    return switch
 
 
 def _read_since(where: str, value: object) -> dict[str, date]:
