@@ -134,6 +134,18 @@ def coverage_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesCoverage:
     )
 
 
+def gaps_within(one: SeriesSnapshot, store: StoreSnapshot, span: tuple[int, int]) -> SeriesCoverage:
+    """One series with its gaps that reach into `[start, end)` (UTC seconds), without its days."""
+    start, end = span
+    gaps = [
+        (gap.first, gap.last, gap.bars, gap.reason.value)
+        for part in _parts(one, store)
+        for gap in part.gaps
+        if gap.first < end and gap.last >= start
+    ]
+    return SeriesCoverage(**vars(status_of(one, store)), gaps=gaps)
+
+
 def _parts(one: SeriesSnapshot, store: StoreSnapshot) -> list[Coverage]:
     """The coverage of older days, and of those that are kept complete; empty: it is unknown."""
     if one.coverage is None:

@@ -18,7 +18,12 @@ from ktrdr.gap_filler.revision_list import RevisionQuery, revision_query, revisi
 from ktrdr.gap_filler.watch_list import WatchRequests
 from ktrdr.ipc.codec import to_json, to_text
 from ktrdr.ipc.messages import ACCEPTED, Json, OutageCosts
-from ktrdr.ipc.query import spans_from_query, time_from_text, timeframe_from_query
+from ktrdr.ipc.query import (
+    interval_from_text,
+    spans_from_query,
+    time_from_text,
+    timeframe_from_query,
+)
 from ktrdr.ipc.server import Handler
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
@@ -48,7 +53,7 @@ def routes(filler: GapFiller) -> Mapping[tuple[str, str], Handler]:
 
 
 def _coverage(filler: GapFiller) -> Handler:
-    """Some series, with or without their days and gaps, or the bars of one day."""
+    """Some series: with days and gaps, without, with an interval's gaps; or the bars of a day."""
 
     async def coverage(query: Mapping[str, str]) -> Json:
         if "day" in query:
@@ -61,6 +66,9 @@ def _coverage(filler: GapFiller) -> Handler:
             return symbol in (None, series.symbol) and timeframe in (None, series.timeframe.value)
 
         known = filler.published
+        if "gaps" in query:
+            span = interval_from_text("gaps", query["gaps"])
+            return await asyncio.to_thread(lambda: to_json(known.gaps_of(is_wanted, span)))
         counts_only = query.get("days") == "0"  # thousands of series are many days
         found = known.counts_of if counts_only else known.coverage_of
         return await asyncio.to_thread(lambda: to_json(found(is_wanted)))

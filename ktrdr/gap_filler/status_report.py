@@ -20,7 +20,14 @@ from ktrdr.gap_filler.fill_requests import is_there
 from ktrdr.gap_filler.fills import FillContext, Fills
 from ktrdr.gap_filler.outage_cost import cost_of
 from ktrdr.gap_filler.problems import Problems
-from ktrdr.gap_filler.report import StoreSnapshot, bars_of_day, count_gaps, coverage_of, status_of
+from ktrdr.gap_filler.report import (
+    StoreSnapshot,
+    bars_of_day,
+    count_gaps,
+    coverage_of,
+    gaps_within,
+    status_of,
+)
 from ktrdr.gap_filler.scan import INVALID_NAME_HINT, Scan
 from ktrdr.gap_filler.scan_schedule import ScanSchedule
 from ktrdr.gap_filler.series_summary import SeriesSummary, needs_person, summed_up
@@ -64,6 +71,15 @@ class Published:
         """Some series, with their days and gaps."""
         store = self.store
         listed = [coverage_of(one, store) for key, one in store.series.items() if is_wanted(key)]
+        return DetailedCoverage(listed, moment(store.scan_time))
+
+    def gaps_of(
+        self, is_wanted: Callable[[Series], bool], span: tuple[int, int]
+    ) -> DetailedCoverage:
+        """Some series, with their gaps in an interval (UTC seconds), and without days."""
+        store = self.store
+        wanted = [one for key, one in store.series.items() if is_wanted(key)]
+        listed = [gaps_within(one, store, span) for one in wanted]
         return DetailedCoverage(listed, moment(store.scan_time))
 
     def cost_of(self, start: int, end: int) -> OutageCost:

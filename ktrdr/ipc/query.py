@@ -104,6 +104,21 @@ def number_from_query(query: Mapping[str, str], name: str) -> float | None:
     return number
 
 
+def interval_to_text(span: tuple[int, int]) -> str:
+    """An interval in UTC seconds, which may be that of all times, for a query."""
+    return f"{span[0]}/{span[1]}"
+
+
+def interval_from_text(name: str, text: str) -> tuple[int, int]:
+    """The interval in UTC seconds. InvalidRequest: it is none."""
+    try:
+        start, end = map(int, text.split("/"))
+    except ValueError:
+        expected = "UTC seconds such as 1795185000/1795188600"
+        raise errors.InvalidRequest(f"{name}={text}: expected {expected}") from None
+    return start, end
+
+
 def time_from_text(name: str, text: str) -> int:
     """UTC seconds of a date or time in ISO 8601, without a zone in UTC."""
     try:

@@ -1809,6 +1809,35 @@ def test_each_bar_of_a_day_is_accounted_for(put, make_filler, connection, clock)
     assert len(statuses) == MINUTES_A_DAY
 
 
+def test_the_gaps_of_an_interval_come_without_days(put, make_filler, connection, clock):
+    clock.now = utc("2026-11-20 11:00:30")
+    there = minutes("2026-11-20")
+    connection.absent = {there[3], there[10]}
+    put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    ask = routes(filler)["GET", "/coverage"]
+    query = {"symbol": "AAPL", "timeframe": "1m"}
+    (whole,) = asyncio.run(ask(query))["series"]
+    gaps = [tuple(gap) for gap in whole["gaps"]]
+    assert [gap[:2] for gap in gaps[-2:]] == [(there[n], there[n]) for n in (3, 10)]
+    for span, wanted in {
+        f"{there[3]}/{there[4]}": gaps[-2:-1],
+        f"{there[4]}/{there[10]}": [],
+        f"{there[3] + 1}/{there[10] + 1}": gaps[-1:],
+        f"{-(2**62)}/{2**62}": gaps,
+    }.items():
+        (one,) = asyncio.run(ask(query | {"gaps": span}))["series"]
+        assert [tuple(gap) for gap in one["gaps"]] == wanted
+        assert one["days"] == []
+        without = {"gaps", "days"}
+        assert {n: v for n, v in one.items() if n not in without} == {
+            n: v for n, v in whole.items() if n not in without
+        }
+    with pytest.raises(InvalidRequest, match="gaps=yesterday: expected UTC seconds"):
+        asyncio.run(ask(query | {"gaps": "yesterday"}))
+
+
 def test_a_day_without_bars_says_why(put, make_filler, connection):
     connection.heads["AAPL"] = minutes("2026-11-19")[0]
     put("AAPL_1m")
