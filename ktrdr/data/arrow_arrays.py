@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ktrdr.market.sessions import Int64Array
 from ktrdr.store.csv_text import Layout, Lines, Window
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 512 * 1024
 """Of a file at a time: it stays in the processor's cache, and threads pay from two of them on."""
 _SPARE = 1.02
 """Room for rows that are shorter than the first ones, so that the arrays seldom move."""
@@ -124,7 +124,7 @@ def _parsed(pieces: Iterator[Lines]) -> Iterator[tuple[int, _Piece | None]]:
             waiting.append((len(lines.raw), pool.submit(parse, lines)))
         for lines in pieces:
             waiting.append((len(lines.raw), pool.submit(parse, lines)))
-            if len(waiting) > count + 1:
+            if len(waiting) > count:
                 size, piece = waiting.popleft()
                 yield size, piece.result()
         for size, piece in waiting:

@@ -83,7 +83,7 @@ class BarReading:
         UnknownSeries: there is no such file. MalformedFile: one of its rows is invalid.
         StoreUnwritable: it cannot be read.
         """
-        entry, why = self._coverage.of_gap_filler(series)  # before the file is read
+        entry, why = self._coverage.of_gap_filler(series, span)  # before the file is read
         try:
             file = BarFile(self._store.path(series), series.timeframe)
         except FileNotFoundError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,6 +23,7 @@ from ktrdr.ipc.messages import (
     SeriesStatus,
     StoreCoverage,
 )
+from ktrdr.ipc.query import interval_to_text
 from ktrdr.market.instruments import Instrument, Series, instrument_of_entry
 from ktrdr.market.nearest_series import next_step
 from ktrdr.market.sessions import Int64Array
@@ -31,7 +34,10 @@ from ktrdr.store.interface import BarStore
 from ktrdr.times import moment
 
 BY_GAP_FILLER, BY_LEDGER, BY_FOLDER = "gap-filler", "ledger", "folder"
+Asked = Future[tuple[SeriesCoverage | None, str]]
+"""What the gap filler will have said about a series."""
 _FAR = ALWAYS[1]
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -69,16 +75,35 @@ class CoverageReading:
         self._store = store
         self._gap_filler = LocalClient(settings.gap_filler_socket, BY_GAP_FILLER)
 
-    def of_gap_filler(self, series: Series) -> tuple[SeriesCoverage | None, str]:
-        """The gap filler's facts about a series; or None, and the reason."""
-        symbol, timeframe = series.symbol, series.timeframe.value
+    def of_gap_filler(
+        self, series: Series, span: tuple[int, int] | None = None
+    ) -> tuple[SeriesCoverage | None, str]:
+        """The gap filler's facts about a series; or None, and the reason.
+
+        With `span` (UTC seconds) only the gaps in that interval, and no days, which takes less time
+        where there are years of them.
+        """
+        query = {"symbol": series.symbol, "timeframe": series.timeframe.value}
+        if span is not None:
+            query["gaps"] = interval_to_text(span)
         try:
             found = self._gap_filler.request(
-                DetailedCoverage, "GET", "/coverage", symbol=symbol, timeframe=timeframe
+                DetailedCoverage, "GET", "/coverage", _TIMEOUT_S, **query
             ).series
         except KtrdrError as error:
             return None, error.message
         return (found[0], "") if found else (None, "the gap filler does not know this series yet")
+
+    @contextlib.contextmanager
+    def asked_about(
+        self, wanted: Sequence[Series], span: tuple[int, int]
+    ) -> Iterator[Mapping[Series, Asked]]:
+        """The same for several, in their order: while one is awaited or read, the next is asked."""
+        pool = ThreadPoolExecutor(1)
+        try:
+            yield {one: pool.submit(self.of_gap_filler, one, span) for one in wanted}
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def by_ledger(
         self, series: Series, present: Int64Array, span: tuple[int, int], due_by: int

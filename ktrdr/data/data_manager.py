@@ -21,7 +21,7 @@ from ktrdr.completeness.gaps import Reason
 from ktrdr.config.running_group import settings_to_read_with
 from ktrdr.config.settings import Settings
 from ktrdr.data.coverage_frames import day_frame, gap_frame, series_frame
-from ktrdr.data.coverage_reading import CoverageReading, SeriesContents, unknown_series
+from ktrdr.data.coverage_reading import Asked, CoverageReading, SeriesContents, unknown_series
 from ktrdr.data.fetching import ALWAYS, Fetching, FetchResult, Progress
 from ktrdr.data.follower import Follower
 from ktrdr.data.following import Following, first_positions
@@ -30,11 +30,11 @@ from ktrdr.data.frames import (
     below_each_other,
     common_attrs,
     frame_of,
-    side_by_side,
     starts_of,
     with_bars,
 )
 from ktrdr.data.results import as_kind, check_kind
+from ktrdr.data.side_by_side import side_by_side
 from ktrdr.data.stored_frames import StoredFrames
 from ktrdr.data.summary import as_html, summary
 from ktrdr.errors import InvalidRequest
@@ -147,12 +147,14 @@ class DataManager:
         if isinstance(symbol, str):
             series = _series(symbol, timeframe)
             return as_kind(self._load(series, span, fetch=fetch, progress=progress)[0], as_)
-        frames = {
-            one: self._load(_series(one, timeframe), span, fetch=fetch, progress=progress)[0]
-            for one in dict.fromkeys(symbol)
-        }
-        if not frames:
+        wanted = [_series(one, timeframe) for one in dict.fromkeys(symbol)]
+        if not wanted:
             raise InvalidRequest("no symbol: expected one or more")
+        with self._coverage.asked_about([] if fetch else wanted, span) as asked:
+            frames = {
+                one.symbol: self._load(one, span, asked.get(one), fetch=fetch, progress=progress)[0]
+                for one in wanted
+            }
         together = side_by_side(frames) if as_ == "pandas" else below_each_other(frames)
         together.attrs = {"symbol": list(frames), **common_attrs(frames)}
         return as_kind(together, as_)
@@ -293,14 +295,15 @@ class DataManager:
         self,
         series: Series,
         span: tuple[int, int],
+        asked: Asked | None = None,
         *,
         fetch: bool = False,
         progress: Progress | None = None,
     ) -> tuple[pd.DataFrame, FetchResult]:
         """The frame, and the result from which its `attrs` come."""
-        entry, why = (
-            (None, "") if fetch else self._coverage.of_gap_filler(series)
-        )  # before the file is read
+        entry, why = None, ""
+        if not fetch:  # before the file is read
+            entry, why = asked.result() if asked else self._coverage.of_gap_filler(series, span)
         key, local = self._bars.frame(series, span)
         if local is None and not fetch:
             raise unknown_series(self._store, series)

@@ -63,11 +63,6 @@ def with_bars(local: pd.DataFrame, bars: Sequence[Bar]) -> pd.DataFrame:
     return (new if local.empty else pd.concat([local, new])).sort_index()
 
 
-def side_by_side(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Several symbols in one frame: columns are (symbol, value), rows every time that one has."""
-    return pd.concat(dict(frames), axis=1, names=["symbol", None]).sort_index()
-
-
 def below_each_other(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Several symbols in one frame, in the given order, with a first column `symbol`."""
     parts = [
@@ -110,5 +105,5 @@ def starts_of(frame: pd.DataFrame) -> Int64Array:
 
 def times_of(starts: Any) -> pd.DatetimeIndex:
     """UTC seconds as an index named `timestamp`."""
-    seconds = np.asarray(starts, dtype=np.int64).astype("datetime64[s]")
-    return pd.DatetimeIndex(seconds, tz="UTC", name="timestamp")
+    seconds = np.asarray(starts, dtype=np.int64)
+    return pd.DatetimeIndex(seconds, dtype="datetime64[s, UTC]", name="timestamp", copy=False)

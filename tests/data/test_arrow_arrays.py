@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ktrdr.data.arrow_arrays import arrays_of
@@ -48,6 +48,7 @@ def bits(values):
     return np.array(values, np.float64).view(np.uint64).tolist()
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(*[prices] * 5), min_size=1, max_size=12), st.integers(1, 12))
 def test_numbers_are_those_that_python_reads_to_the_last_bit(values, piece_lines):
     found = arrays_of(window(rows_of(values), piece_lines=piece_lines))
@@ -60,6 +61,7 @@ def test_numbers_are_those_that_python_reads_to_the_last_bit(values, piece_lines
     assert bits(found.numbers.T) == bits(wanted)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(*[st.one_of(oddities, prices)] * 5), min_size=1, max_size=3),
     spellings,
