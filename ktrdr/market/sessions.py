@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -26,6 +26,8 @@ DAILY_SETTLE_S = 300
 """The same for daily bars, after the close."""
 _H4_MINUTES = 240
 _FAR = 2**62
+_MANY = 50_000
+"""As many bars as it takes milliseconds to find."""
 
 
 class Session(NamedTuple):
@@ -158,8 +160,11 @@ def expected(
     they have been seen to begin; while there are none, only a session's open is certain. A bar is
     finished when the next one begins, the last of a session when that closes.
     """
-    starts, due, days = _bars(schedule, timeframe, start, end, alignment or frozenset())
-    wanted = due <= now
+    bars = _bars if end - start < _MANY * timeframe.length_s else _many_bars
+    until = end + -end % DAY_S  # the same ones for a day
+    starts, due, days = bars(schedule, timeframe, start, until, alignment or frozenset())
+    ended = np.searchsorted(due, now, side="right")
+    wanted = slice(min(ended, np.searchsorted(starts, end)))
     return Expected(starts[wanted], days[wanted])
 
 
@@ -192,7 +197,7 @@ def next_due(
 def _bars(
     schedule: Schedule, timeframe: Timeframe, start: int, end: int, alignment: frozenset[int]
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """The starts in `[start, end)`; for each when it is finished, and its trading day."""
+    """The starts in `[start, end)`; when each is finished, and its trading day. All ascend."""
     if timeframe.is_daily:
         return _daily_bars(schedule, start, end)
     open_, close, day, offset = schedule.columns
@@ -222,7 +227,21 @@ def _daily_bars(
     days, place = np.unique(day[near], return_inverse=True)
     ends = np.zeros(len(days), dtype=np.int64)
     np.maximum.at(ends, place, close[near])
-    return days, ends + DAILY_SETTLE_S, days
+    return days, np.maximum.accumulate(ends) + DAILY_SETTLE_S, days
+
+
+@lru_cache(maxsize=1)
+def _many_bars(
+    schedule: Schedule, timeframe: Timeframe, start: int, end: int, alignment: frozenset[int]
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """The same for a long series, of which they are wanted several times for each answer.
+
+    Only the last ones are kept: a million of them take 24 MB.
+    """
+    found = _bars(schedule, timeframe, start, end, alignment)
+    for column in found:
+        column.flags.writeable = False
+    return found
 
 
 def _grid(

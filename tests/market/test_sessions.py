@@ -305,6 +305,29 @@ def test_a_bar_is_finished_when_it_is_due_or_its_length_is_over():
     assert [b.start for b in kept] == [utc("2026-11-20 19:00"), utc("2026-11-20 20:00")]
 
 
+def test_the_bars_of_a_long_series_are_found_once_and_told_as_they_are_due():
+    first, minutes_a_day = utc("2026-10-01"), 1440
+    days = range(first, first + 60 * 86400, 86400)
+    always = tuple(Session(day, day + 86400, day) for day in days)
+    schedule = Schedule("UTC", first, days[-1] + 86400, always)
+    noon = first + 50 * 86400 + 43200
+
+    def minutes_at(now, sessions=schedule):
+        return expected(sessions, Timeframe.M1, first, now, now)
+
+    one, other = minutes_at(noon), minutes_at(noon + 3600)
+    assert np.shares_memory(one.starts, other.starts)
+    assert one.starts.tolist() == list(range(first, noon - 60, 60))
+    assert other.starts.tolist() == list(range(first, noon + 3600 - 60, 60))
+    assert set(other.days[-minutes_a_day // 2 :].tolist()) == {days[50]}
+    next_day = minutes_at(noon + 86400 - 49)
+    assert next_day.starts.tolist() == list(range(first, noon + 86400 - 60, 60))
+    holiday = replace(schedule, sessions=(*always[:30], *always[31:]))
+    assert len(minutes_at(noon, holiday).starts) == len(one.starts) - minutes_a_day
+    with pytest.raises(ValueError, match="read-only"):
+        one.starts[0] = 0
+
+
 FRIDAY_AND_MONDAY = stock_days("2026-11-20", "2026-11-23")
 
 
