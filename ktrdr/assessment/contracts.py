@@ -17,6 +17,9 @@ from ktrdr.market.instruments import Instrument, contract_name
 from ktrdr.market.sessions import Expected, Schedule, expected
 from ktrdr.market.timeframes import DAY_S, Timeframe
 
+_HEAD_NEAR_S = 30 * DAY_S
+"""No exchange is closed for longer than this: more than a trading day lies between."""
+
 
 class Contracts:
     """The contracts of one store, each fact read once from its ledger. For one thread."""
@@ -75,10 +78,12 @@ class Contracts:
             return False
         begin = head - head % DAY_S if state.series.timeframe.is_daily else head
         alignment = self.alignment(state)
+        if not begin <= state.first < begin + _HEAD_NEAR_S:  # years are not looked through for it
+            return False
         between = expected(
             schedule, state.series.timeframe, begin, state.first + 1, now, alignment=alignment
         )
-        return state.first >= begin and len(np.unique(between.days)) <= 1
+        return len(np.unique(between.days)) <= 1
 
     def alignment(self, state: SeriesState) -> frozenset[int]:
         """Where the bars of a series begin, as far as learnt; an argument of `expected`."""

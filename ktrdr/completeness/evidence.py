@@ -9,7 +9,7 @@ missing and over what time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -136,10 +136,8 @@ def weigh(
     absent = np.zeros(len(starts), np.bool_)
     wants_control = np.zeros(len(starts), np.bool_)
     again_at = np.zeros(len(starts), np.int64)
-    for begin, end, is_flanked, need in _needs(
-        starts, days, missing, not_received, answer, density, agreed
-    ):
-        run = slice(begin, end)
+    needs = _needs(starts, days, missing, not_received, answer, density, agreed)
+    for (is_flanked, need), run in _alike(needs):
         if answer.is_progress and not is_flanked:
             times[run], again_at[run] = np.where(missing[run], unproven.times[run], 0), now
             continue
@@ -164,9 +162,12 @@ def flanked_now(missing: BoolArray, requested: BoolArray, new: BoolArray) -> Boo
     Bars on both sides of them are known now, so an answer without them cannot have been cut off.
     """
     found = np.zeros(len(missing), np.bool_)
-    for begin, end in zip(*edges(missing), strict=True):
-        if begin > 0 and end < len(missing) and not requested[begin:end].any():
-            found[begin:end] = new[begin - 1] or new[end]
+    begins, ends = edges(missing)
+    is_within = (begins > 0) & (ends < len(missing))
+    begins, ends = begins[is_within], ends[is_within]
+    beside = new[begins - 1] | new[ends]
+    for begin, end in zip(begins[beside].tolist(), ends[beside].tolist(), strict=True):
+        found[begin:end] = not requested[begin:end].any()
     return found
 
 
@@ -242,6 +243,16 @@ def _needs(
             need = WHOLE_WEEKS if sessions[place] >= _MANY_SESSIONS else LIQUID
         found.append((begin, end, bool(is_flanked[place]), need))
     return found
+
+
+def _alike(
+    needs: Iterable[tuple[int, int, bool, Need]],
+) -> list[tuple[tuple[bool, Need], Int64Array]]:
+    """The indexes of all bars whose runs are alike: an illiquid series has thousands of runs."""
+    runs: dict[tuple[bool, Need], list[Int64Array]] = {}
+    for begin, end, is_flanked, need in needs:
+        runs.setdefault((is_flanked, need), []).append(np.arange(begin, end))
+    return [(kind, np.concatenate(bars)) for kind, bars in runs.items()]
 
 
 def _excess_bits(absent: int, bars: int, usual: float) -> float:

@@ -60,7 +60,7 @@ class AbsenceProofs:
         `soon`. Returns the gaps that only lack a control to count as absent.
         """
         name, (starts, days) = state.absence_key, expected
-        if not requested.any():
+        if not requested.any() or self._proves_nothing(state, starts[requested]):
             return ()
         present = among(starts, state.store.contents(state.series, int(starts[0])).starts)
         verified = among(starts, self._absences.absent(name, starts, requested_at))
@@ -97,6 +97,16 @@ class AbsenceProofs:
         again_at = np.where(judgement.still_missing, judgement.again_at, again_at)
         self._absences.keep_unproven(name, starts, judgement.unproven, again_at)
         return tuple(runs(starts, judgement.wants_control, Reason.UNPROVEN))
+
+    def _proves_nothing(self, state: SeriesState, requested: Int64Array) -> bool:
+        """All requested bars are stored, and nothing is on record that this could settle."""
+        is_open = self._contracts.unscheduled(state) or self._absences.has_unproven(
+            state.absence_key
+        )
+        if is_open:
+            return False
+        span = (int(requested[0]), int(requested[-1]) + 1)
+        return bool(among(requested, state.store.rows(state.series, *span).starts).all())
 
     def mark_absent(self, state: SeriesState, gaps: tuple[Gap, ...], requested_at: int) -> None:
         """Record these gaps as absent, since a control was answered."""

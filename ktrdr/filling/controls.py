@@ -74,7 +74,7 @@ class Controls:
 
     def _is_being_filled(self, state: SeriesState) -> bool:
         """More of its bars are requested, or will be."""
-        has_open = state.coverage is not None and bool(state.coverage.open_gaps)
+        has_open = state.coverage is not None and Reason.OPEN in state.coverage.gap_counts
         return has_open or self.fetcher.is_requesting(state, Kind.FILL)
 
     def request_control(self, state: SeriesState, gaps: tuple[Gap, ...], now: int) -> None:

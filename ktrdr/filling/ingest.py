@@ -116,7 +116,7 @@ class Ingest:
             self._requests.answered(series, *span, requested_at, accepted.received)
             return IngestResult(0, revision=revision, is_withheld=True)
         self.later.was_written(state)
-        there = among(expected.starts, state.store.contents(series, since).starts)
+        there = state.store.contents(series, since).starts
         done = finished(answer.bars, expected.starts[requested], series.timeframe, requested_at)
         added = state.store.add(series, done)
         if added:
@@ -125,7 +125,8 @@ class Ingest:
             self._requests.refused(series, *span, requested_at, "other_grid", None)
         else:
             self._requests.answered(series, *span, requested_at, accepted.received)
-        new = among(expected.starts, np.array([bar.start for bar in done], np.int64)) & ~there
+        written = np.array([bar.start for bar in done], np.int64)
+        new = among(expected.starts, written[~among(written, there)])
         unproven = self._request_missing(
             state, accepted, expected, requested, new, requested_at, is_sure=is_sure
         )

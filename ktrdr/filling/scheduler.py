@@ -18,7 +18,7 @@ import numpy as np
 
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.completeness.gaps import Gap
+from ktrdr.completeness.gaps import Gap, Reason
 from ktrdr.completeness.request_plan import plan
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSource
 from ktrdr.filling.contract_checks import ContractChecks
@@ -406,8 +406,10 @@ def _priority(state: SeriesState, request: BarsRequest, now: int) -> Priority:
 
 def _gaps_within(state: SeriesState, span: tuple[int, int]) -> list[Gap]:
     """The series' open gaps that reach into `[start, end)`."""
-    gaps = state.coverage.open_gaps if state.coverage else []
-    return [gap for gap in gaps if gap.first < span[1] and gap.last >= span[0]]
+    if state.coverage is None:
+        return []
+    gaps = state.coverage.gaps.of(Reason.OPEN)
+    return list(gaps.chosen((gaps.first < span[1]) & (gaps.last >= span[0])))
 
 
 def _head(found: Any) -> int | None:

@@ -129,6 +129,11 @@ class AbsenceRecords:
         """Which of the expected bars were verified as absent before, expired or not."""
         return in_runs(self._runs(series, "verified = 1"), expected)
 
+    def has_unproven(self, series: str) -> bool:
+        """Whether unproven absences of the series are on record."""
+        query = "SELECT EXISTS (SELECT 1 FROM doubts WHERE series = ?)"
+        return bool(self._db().execute(query, (series,)).fetchone()[0])
+
     def unproven(self, series: str, expected: Int64Array) -> tuple[UnprovenAbsences, Int64Array]:
         """The unproven absences of the expected bars, and when to request these again."""
         columns = np.zeros((3, len(expected)), dtype=np.int64)

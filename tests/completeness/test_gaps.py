@@ -81,18 +81,21 @@ def test_a_refusal_names_the_open_gaps_anew():
     }
 
 
-MINUTES = st.lists(st.integers(0, 400_000), unique=True, max_size=60)
+MINUTES = st.lists(st.integers(0, 4_000_000), unique=True, max_size=60)
 
 
 @given(MINUTES, MINUTES)
 def test_what_is_known_of_long_and_short_series(starts, known):
-    """The minutes of a year, and of hours: looked up in different ways."""
-    for scale in (1, 10_000):
+    """The minutes of eight years, of a month and of hours: looked up in different ways."""
+    for scale in (1, 100, 100_000):
         mine, theirs = (
             np.array(sorted({m // scale for m in one}), np.int64) * 60 for one in (starts, known)
         )
         there = set(theirs.tolist())
         assert among(mine, theirs).tolist() == [start in there for start in mine.tolist()]
+        some = mine[len(mine) // 3 : 2 * len(mine) // 3]
+        there = set(some.tolist())
+        assert among(mine, some).tolist() == [start in there for start in mine.tolist()]
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=40))
