@@ -77,11 +77,14 @@ class Attempts:
         except IdInUse as error:
             return self._id_in_use(error)
         except (GatewayUnresponsive, TimedOut) as error:
+            is_open = client.was_greeted
+            self._retries.port_before = PortState.GREETED if is_open else PortState.UNRESPONSIVE
             failed = self._failed(error)
             return failed if failed is Event.LOGIN_NEEDED else Event.UNRESPONSIVE
         except KtrdrError as error:
             self._retries.port_before = _state_shown_by(error)
             return self._failed(error)
+        self._retries.port_before = PortState.GREETED
         self.client_ids.note_other_end()
         return answered
 

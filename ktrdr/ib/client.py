@@ -106,6 +106,11 @@ class IbClient:
         return int(self._socket.wire.serverVersion())
 
     @property
+    def was_greeted(self) -> bool:
+        """Whether the gateway has answered the handshake."""
+        return self._socket.is_greeted
+
+    @property
     def is_simulated(self) -> bool:
         """True when the gateway's account is that of the group's simulated one."""
         return SIMULATED_ACCOUNT in self._socket.wire.getAccounts()
@@ -351,7 +356,8 @@ class _GatewaySocket:
         self.updates = BarUpdates(self._ib.wrapper, _read_time)
         self._frames = Frames()
         self.where = ""
-        self._is_greeted = False
+        self.is_greeted = False
+        """Whether the gateway has answered the handshake."""
         self._why_closed: KtrdrError | None = None
         self.closed = asyncio.Event()
 
@@ -475,9 +481,9 @@ class _GatewaySocket:
         """Pass complete and valid messages to the library, and nothing else."""
         try:
             for message in self._frames.feed(data):
-                if not self._is_greeted:
+                if not self.is_greeted:
                     self._check_greeting(message)
-                    self._is_greeted = True
+                    self.is_greeted = True
                 if not self.closed.is_set():
                     self._read(message)
         except NoMessageError as error:
@@ -510,7 +516,7 @@ class _GatewaySocket:
         self._notice(error.code, error.text)
 
     def _on_disconnected(self, *_reason: object) -> None:
-        why = connect_errors.closed if self._is_greeted else connect_errors.closed_before_greeting
+        why = connect_errors.closed if self.is_greeted else connect_errors.closed_before_greeting
         self.end(why(self.where))
 
 

@@ -16,11 +16,13 @@ from ktrdr.ib.port_state import RESET, PortProbe, PortState
 from ktrdr.ib.raw_messages import greeted_version
 
 _HELLO = b"v157..178"
-_FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 5.0
+_FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 2.0
 _PROBES_A_WAIT = 90
 """The wait between probes is a ninetieth of the time so far: short at first, longer later."""
 _CONNECT_S = 3.0
 _GREETS_WITHIN_S = 3.0
+_HELD_S = 60.0
+"""Seconds between two handshakes with a gateway that does not greet."""
 _CLOSES_WITHIN_S = 0.25
 """Seconds in which a port that does not keep a new connection closes it."""
 
@@ -33,7 +35,7 @@ async def opens(host: str, port: int, before: PortState) -> None:
     """
     if before is not PortState.CLOSED and await _keeps_connections(host, port):
         if before is PortState.CLOSES:
-            await _greets_or_never(host, port)
+            await _greets_again(host, port)
             return
         await asyncio.Event().wait()
     loop = asyncio.get_running_loop()
@@ -41,6 +43,20 @@ async def opens(host: str, port: int, before: PortState) -> None:
     while not await _keeps_connections(host, port):
         waited_s = loop.time() - began
         await asyncio.sleep(min(max(_FIRST_PROBE_S, waited_s / _PROBES_A_WAIT), _SLOWEST_PROBE_S))
+
+
+async def greets(host: str, port: int) -> PortState:
+    """Wait until a port that accepts connections in silence greets, or is closed; which of them.
+
+    One handshake is held open at a time, and begun anew every minute: a gateway that was stuck may
+    have forgotten it. No client logs in meanwhile.
+    """
+    while True:
+        found = (await probe(host, port, _HELD_S)).state
+        if found in (PortState.GREETED, PortState.CLOSED, PortState.CLOSES):
+            return found
+        if found is not PortState.UNRESPONSIVE:
+            await asyncio.sleep(_HELD_S)
 
 
 async def closes(host: str, port: int) -> None:
@@ -79,13 +95,15 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
     return _read(greeting)
 
 
-async def _greets_or_never(host: str, port: int) -> None:
-    """Return if the port that hung up during the handshake greets now: a gateway has come up.
+async def _greets_again(host: str, port: int) -> None:
+    """Wait until the port that hung up during the handshake greets: a gateway has come up.
 
-    One that does not trust us hangs up again; it is not asked a second time.
+    One that does not trust us hangs up again; it is tried once a minute.
     """
-    if (await probe(host, port, _GREETS_WITHIN_S)).state is not PortState.GREETED:
-        await asyncio.Event().wait()
+    while True:
+        if (await probe(host, port, _GREETS_WITHIN_S)).state is PortState.GREETED:
+            return
+        await asyncio.sleep(_HELD_S)
 
 
 async def _first_message(reader: asyncio.StreamReader) -> bytes:

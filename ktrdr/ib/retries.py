@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
 
 from ktrdr.config.settings import Settings
 from ktrdr.ib import port_probe
@@ -16,6 +14,8 @@ from ktrdr.ib.status_record import StatusRecord
 
 log = logging.getLogger("ib-connection")
 
+_MUTE_S = 60.0
+"""The longest wait before a gateway is tried that last greeted, and answered nothing else."""
 _STATE_AFTER = {
     Event.PORT_OPENED: PortState.GREETED,
     Event.PORT_CLOSED: PortState.CLOSED,
@@ -44,8 +44,13 @@ class Retries:
         return self._due_at - asyncio.get_running_loop().time()
 
     def plan(self) -> None:
-        """Set when the next attempt is due: by the backoff, at once after a working connection."""
+        """Set when the next attempt is due: by the backoff, at once after a working connection.
+
+        A gateway that greets and then answers nothing shows nothing until it is tried.
+        """
         delay_s = self._backoff.next_s()
+        if self._status.state is State.DEAD and self.port_before is PortState.GREETED:
+            delay_s = min(delay_s, _MUTE_S)
         self._due_at = asyncio.get_running_loop().time() + delay_s
         self._status.note_retry(delay_s)
         if delay_s:
@@ -57,8 +62,7 @@ class Retries:
         left_s = self.left_s
         if left_s <= 0:
             return Event.RETRY_DUE
-        turn, event = self._turn_of_port(host, port)
-        turned = asyncio.ensure_future(turn)
+        turned = asyncio.ensure_future(self._turn_of_port(host, port))
         requested = asyncio.ensure_future(self.reconnect_requested.wait())
         try:
             await asyncio.wait(
@@ -67,6 +71,7 @@ class Retries:
             if requested.done():
                 return Event.RECONNECT
             if turned.done() and turned.exception() is None:
+                event = turned.result()
                 self.port_before = _STATE_AFTER[event]
                 return event
             if turned.done():  # the port cannot be monitored: only the backoff counts
@@ -79,9 +84,13 @@ class Retries:
             await asyncio.gather(turned, requested, return_exceptions=True)
         return Event.RETRY_DUE
 
-    def _turn_of_port(self, host: str, port: int) -> tuple[Coroutine[Any, Any, None], Event]:
-        """The change of the port to wait for, and its event."""
-        if self._status.state is State.DEAD:
-            return port_probe.closes(host, port), Event.PORT_CLOSED
-        opens = port_probe.opens(host, port, self.port_before)
-        return opens, Event.PORT_OPENED
+    async def _turn_of_port(self, host: str, port: int) -> Event:
+        """Wait for a change of the port after which an attempt is likely to succeed; its event."""
+        if self._status.state is not State.DEAD:
+            await port_probe.opens(host, port, self.port_before)
+            return Event.PORT_OPENED
+        if self.port_before is PortState.GREETED:
+            await port_probe.closes(host, port)
+            return Event.PORT_CLOSED
+        found = await port_probe.greets(host, port)
+        return Event.PORT_OPENED if found is PortState.GREETED else Event.PORT_CLOSED

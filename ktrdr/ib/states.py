@@ -69,7 +69,7 @@ class Event(Enum):
     """An attempt failed after the hour at which the log-in ends."""
     RETRY_DUE = auto()
     PORT_OPENED = auto()
-    """The port was closed and accepts connections now: an attempt is likely to succeed."""
+    """The port was closed and accepts connections now, or was silent and greets."""
     PORT_CLOSED = auto()
     """The unresponsive gateway has closed its port: wait for the next one to open it."""
     RECONNECT = auto()
@@ -130,7 +130,7 @@ TABLE: _Row = {
     (_S.CONNECTING, _E.LOGIN_NEEDED): (_S.LOGGED_OUT, (_A.CLOSE, _A.PLAN_RETRY)),
     **_from_each(RETRYING, _E.RETRY_DUE, _S.CONNECTING),
     **_from_each(RETRYING, _E.RECONNECT, _S.CONNECTING),
-    **_from_each((_S.WAITING, _S.LOGGED_OUT), _E.PORT_OPENED, _S.CONNECTING),
+    **_from_each(RETRYING, _E.PORT_OPENED, _S.CONNECTING),
     (_S.DEAD, _E.PORT_CLOSED): (_S.WAITING, ()),
     **_from_each(LINKED, _E.LOST, _S.WAITING, _A.CLOSE, _A.PLAN_RETRY),
     **_from_each(LINKED, _E.SILENT, _S.DEAD, _A.CLOSE, _A.PLAN_RETRY),

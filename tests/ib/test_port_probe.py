@@ -8,6 +8,7 @@ import pytest
 from ktrdr.ib import port_probe
 from ktrdr.ib.port_state import PortProbe, PortState
 from ktrdr.sim.gateway.server import SimulatedGateway
+from tests.fast_loop import FastLoop
 
 HOST = "127.0.0.1"
 
@@ -45,6 +46,12 @@ def saying(words):
         await asyncio.sleep(30)
 
     return say
+
+
+def run_fast(work):
+    """By a clock that runs fast."""
+    with asyncio.Runner(loop_factory=lambda: FastLoop(100)) as runner:
+        return runner.run(work)
 
 
 async def free_port():
@@ -136,7 +143,7 @@ def test_a_gateway_that_came_up_behind_a_forwarder_before_the_wait_began_is_noti
     asyncio.run(main())
 
 
-def test_a_gateway_that_hangs_up_at_the_handshake_is_probed_once():
+def test_a_gateway_that_hangs_up_at_the_handshake_is_probed_once_a_minute():
     async def hang_up(reader, writer):
         await reader.read(1)
         writer.close()
@@ -144,11 +151,59 @@ def test_a_gateway_that_hangs_up_at_the_handshake_is_probed_once():
     async def main():
         async with serving(hang_up) as (port, taken):
             opens = asyncio.create_task(port_probe.opens(HOST, port, PortState.CLOSES))
-            await asyncio.wait({opens}, timeout=1.5)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            while len(taken) < 4:  # one that sent nothing, three with the handshake
+                await asyncio.wait({opens}, timeout=1)
             opens.cancel()
-            return opens.done(), len(taken)  # one that sent nothing, one with the handshake
+            return opens.done(), loop.time() - began
 
-    assert asyncio.run(main()) == (False, 2)
+    is_done, took_s = run_fast(main())
+    assert not is_done
+    assert took_s >= 120
+
+
+def test_a_gateway_that_ceases_to_be_stuck_is_noticed_over_the_connection_that_waits():
+    async def main():
+        async with SimulatedGateway() as gateway:
+            with gateway.wedged():
+                greets = asyncio.create_task(port_probe.greets(HOST, gateway.port))
+                await asyncio.wait({greets}, timeout=0.3)
+                assert not greets.done()
+            found = await asyncio.wait_for(greets, 5)
+            return found, gateway.summary()["connects"]
+
+    assert asyncio.run(main()) == (PortState.GREETED, 0)
+
+
+def test_a_gateway_that_has_forgotten_the_handshake_gets_another_one_a_minute_later():
+    greeting = b"176\x0020261118 15:00:00 UTC\x00"
+
+    async def main():
+        async def greet_the_third(_reader, writer):
+            if len(taken) == 3:
+                writer.write(len(greeting).to_bytes(4) + greeting)
+            await asyncio.Event().wait()
+
+        async with serving(greet_the_third) as (port, taken):
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            found = await port_probe.greets(HOST, port)
+            return found, loop.time() - began
+
+    found, took_s = run_fast(main())
+    assert found is PortState.GREETED
+    assert took_s >= 120
+
+
+def test_a_stuck_gateway_that_is_ended_has_closed_its_port():
+    async def main():
+        async with serving(say_nothing) as (port, _):
+            greets = asyncio.create_task(port_probe.greets(HOST, port))
+            await asyncio.wait({greets}, timeout=0.3)
+        return await asyncio.wait_for(greets, 5)
+
+    assert asyncio.run(main()) in (PortState.CLOSES, PortState.CLOSED)
 
 
 def test_the_end_of_a_stuck_gateway_is_noticed_over_one_connection():

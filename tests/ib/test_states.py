@@ -87,11 +87,12 @@ def test_every_wait_ends_when_it_is_over_or_somebody_wishes_so(state):
     assert after(state, Event.RECONNECT)[0] is State.CONNECTING
 
 
-def test_a_port_that_opens_ends_a_wait_but_not_that_for_a_stuck_gateway():
-    assert after(State.WAITING, Event.PORT_OPENED)[0] is State.CONNECTING
-    assert after(State.LOGGED_OUT, Event.PORT_OPENED)[0] is State.CONNECTING
-    with pytest.raises(ImpossibleEvent):
-        after(State.DEAD, Event.PORT_OPENED)
+@pytest.mark.parametrize("state", RETRYING)
+def test_a_port_that_opens_or_greets_ends_a_wait(state):
+    assert after(state, Event.PORT_OPENED)[0] is State.CONNECTING
+
+
+def test_a_stuck_gateway_that_closes_its_port_is_being_restarted():
     assert after(State.DEAD, Event.PORT_CLOSED)[0] is State.WAITING
 
 

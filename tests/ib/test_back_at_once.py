@@ -1,0 +1,57 @@
+"""How soon there is a connection when a gateway is well again, whatever the retry delays say."""
+
+import contextlib
+import time
+
+import pytest
+
+from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
+from ktrdr.sim.gateway.in_thread import running_gateway
+from tests.fast_loop import FastClock, FastLoop
+from tests.ib.test_fault_sequences import START
+
+SPEED = 40.0
+NEVER_S = 86400.0
+
+
+@contextlib.contextmanager
+def connected(make_settings, wait_for):
+    """A gateway and a connection on fast clocks, which by itself would not try a second time."""
+    clock = FastClock(START, SPEED)
+    with running_gateway(now=clock, new_loop=lambda: FastLoop(SPEED)) as gateway:
+        settings = make_settings(ktrdr_sim_port=gateway.port, ktrdr_ib_retry_delays_s=(NEVER_S,))
+        manager = PersistentIbConnectionManager(
+            settings, now=clock, new_loop=lambda: FastLoop(SPEED)
+        )
+        manager.start()
+        try:
+            wait_for(lambda: manager.status().requests_answered >= 2)  # data too
+            yield gateway, manager
+        finally:
+            manager.stop()
+
+
+def seconds_until(is_so, wait_for):
+    """By the fast clock."""
+    began = time.monotonic()
+    wait_for(is_so)
+    return (time.monotonic() - began) * SPEED
+
+
+@pytest.mark.parametrize("fault", ["wedged", "stall"])
+def test_a_gateway_that_was_stuck_is_connected_as_soon_as_it_greets(fault, make_settings, wait_for):
+    with connected(make_settings, wait_for) as (gateway, manager):
+        with gateway.fault(fault):
+            gateway.drop()
+            wait_for(lambda: manager.status().state == "dead")
+            attempts = manager.status().connection_attempts
+        assert seconds_until(lambda: manager.is_connected, wait_for) < NEVER_S
+        assert manager.status().connection_attempts == attempts + 1
+
+
+def test_a_gateway_that_greets_and_answers_nothing_is_tried_once_a_minute(make_settings, wait_for):
+    with connected(make_settings, wait_for) as (gateway, manager):
+        with gateway.unanswered("current_time"):
+            gateway.drop()
+            wait_for(lambda: manager.status().failed_attempts >= 2)
+        assert seconds_until(lambda: manager.is_connected, wait_for) < NEVER_S
