@@ -15,8 +15,6 @@ class Availability:
     def __init__(self) -> None:
         self.repeat = Signal()
         """Requests in flight will not be answered, and should be sent again."""
-        self.data_back = Signal()
-        """Data are available again, or a data farm is back."""
         self._farm_backs: deque[float] = deque(maxlen=_BACKS_KEPT)
         self._lost_until = float("-inf")
 

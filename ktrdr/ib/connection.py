@@ -23,7 +23,8 @@ from ktrdr.ib.data_evidence import DataEvidence
 from ktrdr.ib.history import ConnectionHistory
 from ktrdr.ib.liveness import Liveness
 from ktrdr.ib.outage_log import OutageLog
-from ktrdr.ib.probing import Prober
+from ktrdr.ib.probing import SELDOM_HEARTBEATS, Prober
+from ktrdr.ib.request_gate import RequestGate
 from ktrdr.ib.retries import Retries
 from ktrdr.ib.signals import Signal
 from ktrdr.ib.states import RETRYING, Action, Event, State, after, if_all_else_fails
@@ -56,7 +57,12 @@ class Connection:
         self.liveness = Liveness(heartbeat_s, self._status, backoff)
         self.availability = Availability()
         self.evidence = DataEvidence(
-            now, self._status, self.liveness, self.availability, self._emit
+            now,
+            self._status,
+            self.liveness,
+            self.availability,
+            self._emit,
+            RequestGate(SELDOM_HEARTBEATS * heartbeat_s),
         )
         self._prober = Prober(
             heartbeat_s, self._status, self.liveness, self.availability, self.evidence

@@ -56,6 +56,7 @@ class ContractSessions:
                 instrument,
                 lambda client: client.contract(instrument),
                 priority=priority,
+                is_history=False,
             )
             self._facts[instrument] = (requested_at, facts)
         return facts

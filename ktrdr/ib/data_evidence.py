@@ -15,9 +15,13 @@ from ktrdr.ib.history_refusals import HistoryRefusals
 from ktrdr.ib.known_contracts import KnownContracts, kind
 from ktrdr.ib.liveness import Liveness
 from ktrdr.ib.notices import HistoryNews, meaning
+from ktrdr.ib.request_gate import RequestGate
 from ktrdr.ib.states import Event, State
 from ktrdr.ib.status_record import StatusRecord
 from ktrdr.market.instruments import Instrument
+
+_FAILED_OF_MANY = 3
+"""Contracts refused for no known reason, and none answered: it is not the contracts."""
 
 log = logging.getLogger("ib-connection")
 
@@ -32,12 +36,15 @@ class DataEvidence:
         liveness: Liveness,
         availability: Availability,
         emit: Callable[[Event], None],
+        gate: RequestGate,
     ) -> None:
         self._now = now
         self._status = status
         self._liveness = liveness
         self._availability = availability
         self._emit = emit
+        self.gate = gate
+        """What holds back requests that IB would refuse."""
         self.contracts = KnownContracts()
         self._farms = Farms()
         self._refusals = HistoryRefusals()
@@ -85,6 +92,7 @@ class DataEvidence:
         """A connection begins."""
         self._taken_for = None
         self._refusals.forget()
+        self.gate.open()
 
     def end(self) -> None:
         """The connection is gone, and with it the notices about broken farms."""
@@ -98,7 +106,7 @@ class DataEvidence:
     def note_data_back(self) -> None:
         """Wake those who wait for data: requests may be sent now."""
         self._status.note_data_back()
-        self._availability.data_back.send()
+        self.gate.open()
 
     # Of requests.
 
@@ -108,9 +116,25 @@ class DataEvidence:
         self._liveness.note_data()
         if is_history:
             self._note_history(instrument, requested_at)
+        elif self.gate.answered(None):
+            self._status.note_data_back()
 
-    def note_no_farm(self, instrument: Instrument) -> None:
+    def note_failed(self, instrument: Instrument, error: KtrdrError) -> bool:
+        """IB refused this contract's history for no known reason. True: so it does for others.
+
+        Then a request now and then is enough, until one is answered.
+        """
+        self._refusals.failed.add(instrument.symbol)
+        if len(self._refusals.failed) < _FAILED_OF_MANY:
+            return False
+        if not self.gate.is_shut:
+            self.probe_wanted.set()
+        self.gate.shut(None, error)
+        return True
+
+    def note_no_farm(self, instrument: Instrument, error: KtrdrError) -> None:
         """IB refused this contract's history for a broken farm; perhaps it refuses all history."""
+        self.gate.shut(kind(instrument), error)
         self._refusals.note_request()
         self._farms.refused(instrument.symbol, self._now().timestamp())
         self.probe_wanted.set()
@@ -149,7 +173,10 @@ class DataEvidence:
         self._farms.refused(instrument.symbol, self._now().timestamp())
         names = " ".join(self._farms.broken_history)
         known = self.contracts.kinds
-        if not self._refusals.note_probe(kind(instrument), known, is_announced=bool(names)):
+        is_proven = self._refusals.note_probe(kind(instrument), known, is_announced=bool(names))
+        if self._status.state is State.HISTORY_DOWN:
+            return  # the next probe, of another kind, has time
+        if not is_proven:
             self.probe_wanted.set()
         elif self._status.state.has_data:
             farm = f"IB's history farm {names}".strip()
@@ -161,6 +188,8 @@ class DataEvidence:
     def _note_history(self, instrument: Instrument, requested_at: float) -> None:
         """A history request for this contract was answered."""
         self._refusals.note_answer()
+        if self.gate.answered(kind(instrument)):
+            self._status.note_data_back()
         if self._farms.answered(instrument.symbol, self._now().timestamp()):
             self._note_farm_back()
             if not self._farms.broken:

@@ -29,6 +29,7 @@ from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_controls import ContractControls
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.error_codes import says_no_farm
+from ktrdr.ib.known_contracts import kind
 from ktrdr.ib.pacing import QueuedRequest
 from ktrdr.ib.refused_contracts import RefusedContracts
 from ktrdr.ib.turns import RepeatError, Turns
@@ -41,8 +42,6 @@ T = TypeVar("T")
 
 _TROUBLE_PAUSE_S = 2.0
 """Seconds before a resend while there is trouble, unless the trouble ends before."""
-_NO_FARM_HEARTBEATS = 4
-"""Heartbeats before a resend after a refusal for a broken farm, unless a farm comes back."""
 _POLL_S = 1.0
 
 
@@ -54,7 +53,6 @@ class Requests:
     ) -> None:
         self._connection = connection
         self._after_farm_s = 2 * heartbeat_s
-        self._no_farm_pause_s = _NO_FARM_HEARTBEATS * heartbeat_s
         self._now = now
         self._turns = Turns()
         self._refused = RefusedContracts()
@@ -95,23 +93,30 @@ class Requests:
         patience_s: float = ANSWER_S + RETURN_S,
         priority: Priority = Priority.INTERACTIVE,
         is_small: bool = False,
+        is_history: bool = True,
     ) -> T:
         """The answer to one request, which is resent when the connection breaks before the answer.
 
         A new request fails at once with the reason while there is no connection; one that was
         sent before waits for the next connection until its time limit. `request`: equal for two
-        identical requests. `is_small`: it falls under IB's rules for small bars.
+        identical requests. `is_small`: it falls under IB's rules for small bars. `is_history`: a
+        history farm serves it, and it is held back while that is known to be broken.
         """
         deadline = asyncio.get_running_loop().time() + patience_s
         queued = self._turns.queued(request, instrument.symbol, priority, is_small=is_small)
+        gate = self._connection.evidence.gate
         cause: Retryable | None = None
         is_patient = False
         while True:
             client = await self._connection.client_by(deadline, is_patient=is_patient)
+            why_not = await gate.passed(kind(instrument) if is_history else None, deadline)
+            if why_not is not None:
+                self._connection.client_now()  # raises, if there are no data at all
+                raise why_not
             try:
                 return await self._requested(queued, instrument, send, deadline)
-            except RepeatError as again:
-                cause = again.cause
+            except RepeatError as repeat:
+                again, cause = repeat, repeat.cause
             except TimedOut as late:  # the earlier refusal is more specific
                 raise cause if cause and says_no_farm(cause) else late from None
             is_patient = True
@@ -120,8 +125,8 @@ class Requests:
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
                 raise cause
-            if self._connection.client is client:  # nothing has changed yet
-                await self._pause(cause, left_s)
+            if self._connection.client is client and not again.is_gated:  # nothing has changed yet
+                await self._pause(left_s)
 
     async def _requested(
         self,
@@ -141,7 +146,7 @@ class Requests:
         except NotConnected as error:
             raise RepeatError(error) from error
         except (PacingViolation, TimedOut, RequestFailed) as error:
-            await self._record_failure(error, requested_at)
+            await self._record_failure(instrument, error, requested_at)
             raise
         except CompetingSession as error:
             if requested_at is not None:  # else the error is the connection's own
@@ -150,8 +155,10 @@ class Requests:
         except Permanent as error:
             left_s = deadline - loop.time()
             raise await self._confirm_rejection(instrument, error, left_s) from error
-        if isinstance(answer, Answer):
-            self._turns.pacer.learn(loop.time() - requested_at, len(answer.bars), loop.time())
+        if isinstance(answer, Answer) and self._turns.pacer.learn(
+            loop.time() - requested_at, len(answer.bars), loop.time()
+        ):
+            self._connection.evidence.note_data_back()
         is_history = not isinstance(answer, ContractFacts)
         self._connection.evidence.note_data(instrument, requested_at, is_history=is_history)
         self._refused.note_answer(instrument.symbol)
@@ -170,10 +177,12 @@ class Requests:
         except RequestFailed as error:
             if not says_no_farm(error):
                 raise
-            self._connection.evidence.note_no_farm(instrument)
-            raise RepeatError(error) from error
+            self._connection.evidence.note_no_farm(instrument, error)
+            raise RepeatError(error, is_gated=True) from error
 
-    async def _record_failure(self, error: Retryable, requested_at: float | None) -> None:
+    async def _record_failure(
+        self, instrument: Instrument, error: Retryable, requested_at: float | None
+    ) -> None:
         """Record a failure. RepeatError: the request did not cause it."""
         if requested_at is None:  # never sent
             return
@@ -183,17 +192,16 @@ class Requests:
             self._turns.pacer.learn_failure(now, was_paced=was_paced)
             if was_paced:
                 raise RepeatError(error) from error
+        elif self._connection.evidence.note_failed(instrument, error):
+            raise RepeatError(error, is_gated=True) from error
         if self._connection.evidence.was_troubled_since(requested_at):
             raise RepeatError(error) from error
 
-    async def _pause(self, cause: Retryable, left_s: float) -> None:
+    async def _pause(self, left_s: float) -> None:
         """Wait before a resend: for the pause, or until the trouble is over."""
-        is_farm = says_no_farm(cause)
-        availability = self._connection.availability
-        seconds = self._no_farm_pause_s if is_farm else _TROUBLE_PAUSE_S
-        turn = availability.data_back if is_farm else availability.repeat
+        repeat = self._connection.availability.repeat
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(turn.wait(), min(seconds, left_s))
+            await asyncio.wait_for(repeat.wait(), min(_TROUBLE_PAUSE_S, left_s))
 
     async def _one_answer(
         self, client: IbClient, send: Callable[[IbClient], Awaitable[T]], deadline: float

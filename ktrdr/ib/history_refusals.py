@@ -15,6 +15,8 @@ class HistoryRefusals:
 
     def __init__(self) -> None:
         self._count = 0
+        self.failed: set[str] = set()
+        """Symbols whose history was refused for no known reason."""
         self.kinds: frozenset[Kind] = frozenset()
         """The kinds of contracts for which a probe was refused."""
         self.is_unproven = False
@@ -46,9 +48,11 @@ class HistoryRefusals:
     def note_answer(self) -> None:
         """History was answered."""
         self._count = 0
+        self.failed.clear()
         self.kinds = frozenset()
         self.is_unproven = False
 
     def forget(self) -> None:
         """Reset the count: the connection is new, or a notice says that the farm is back."""
         self._count = 0
+        self.failed.clear()

@@ -32,8 +32,8 @@ _MEMORY, _FORGETTING = 0.2, 0.01
 """The weight of the newest answer in the recent and in the usual time."""
 _MESSAGES_PER_S, _BURST = 42.0, 3
 """Messages per second evenly, and in one burst: 45 in the worst second, of IB's 50."""
-_PAUSE_S = 10.0
-"""Seconds without new requests after a "pacing violation"."""
+_PAUSE_S, _PAUSE_MAX_S = 10.0, 60.0
+"""Seconds without new requests after a "pacing violation": doubled while nothing is answered."""
 
 
 class MessageRate:
@@ -128,6 +128,8 @@ class Pacer:
         self._paused_until = float("-inf")
         self.streams = 0
         """Streams that are open; each counts among the open requests (TWS API, "keepUpToDate")."""
+        self._pauses = 0
+        """How many pauses there were since bars were last answered."""
 
     def __repr__(self) -> str:
         return f"Pacer({self.open_requests} of {self._window.size} open)"
@@ -139,7 +141,9 @@ class Pacer:
 
     @property
     def at_once(self) -> int:
-        """How many may be open now."""
+        """How many may be open now; one after a violation, until bars are answered."""
+        if self._pauses:
+            return 1
         return max(1, min(self._window.size, MOST_AT_ONCE - _SPARE - self.streams))
 
     def next(
@@ -181,15 +185,21 @@ class Pacer:
         if not was_answered:
             self._sent.pop(queued.request, None)
 
-    def learn(self, took_s: float, bars: int, now: float) -> None:
-        """Adjust the window to an answer."""
+    def learn(self, took_s: float, bars: int, now: float) -> bool:
+        """Adjust the window to an answer. True: it is the first one after a violation."""
+        is_first = bool(self._pauses) and now - took_s >= self._paused_until  # it was sent since
+        if is_first:
+            self._pauses = 0
         self._window.answered(took_s, bars, now)
+        return is_first
 
     def learn_failure(self, now: float, *, was_paced: bool) -> None:
         """A request was not answered in time, or was a pacing violation (`was_paced`)."""
         self._window.failed(now)
-        if was_paced:
-            self._paused_until = now + _PAUSE_S
+        if was_paced and now >= self._paused_until:  # once for all that were in flight together
+            pause_s = min(_PAUSE_S * 2**self._pauses, _PAUSE_MAX_S)
+            self._paused_until = now + pause_s
+            self._pauses += 1
 
     def _rank(self, queued: QueuedRequest) -> tuple[int, int, int]:
         return queued.priority, self._served.get(queued.symbol, 0), queued.number

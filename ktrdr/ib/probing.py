@@ -16,7 +16,7 @@ from ktrdr.ib.status_record import StatusRecord
 
 log = logging.getLogger("ib-connection")
 
-_SELDOM = 4
+SELDOM_HEARTBEATS = 4
 """Heartbeats between two history probes while its farm is broken: a minute by default."""
 _PATIENT = 4
 """Factor on a probe's time limit while a farm is broken, which may slow all answers."""
@@ -59,7 +59,7 @@ class Prober:
             now = asyncio.get_running_loop().time()
             if self._status.state is State.HISTORY_DOWN:
                 since_s = now - self._status.snapshot.state_since
-                seldom_s = _SELDOM * self._heartbeat_s
+                seldom_s = SELDOM_HEARTBEATS * self._heartbeat_s
                 await self._is_wanted(min(max(self._heartbeat_s, since_s), seldom_s))
                 return
             if not self._status.state.has_data:  # test now and then whether data come again

@@ -15,12 +15,13 @@ from ktrdr.market.bars_request import Priority
 class RepeatError(Exception):
     """A request that was not answered and should be resent; `cause`: the error if that fails too.
 
-    None: it was lost, and can be resent now.
+    None: it was lost, and can be resent now. `is_gated`: the gate says when it may be resent.
     """
 
-    def __init__(self, cause: Retryable | None) -> None:
+    def __init__(self, cause: Retryable | None, *, is_gated: bool = False) -> None:
         super().__init__(str(cause))
         self.cause = cause
+        self.is_gated = is_gated
 
 
 class Turns:

@@ -1,5 +1,6 @@
 """What the connection says of itself, and asks for, while IB's farm of history is broken."""
 
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -107,6 +108,17 @@ def test_a_broken_farm_is_not_asked_again_and_again(manager, gateway):
                     requested.result(30)
                 assert raised.value.code == 162
         assert gateway.summary()["requests"]["historical_data"] - before <= 3 + 2 + 5
+
+
+def test_without_history_one_probe_at_a_time_stands_for_all_kinds(manager, gateway, wait_for):
+    for symbol in ("AAPL", "EURUSD", "USDJPY"):
+        answers(manager, history_of(symbol))
+    with gateway.farm_broken():
+        wait_for(is_without_history(manager))
+        refused = gateway.summary()["verdicts"]["farm_broken"]
+        began = time.monotonic()
+        wait_for(lambda: gateway.summary()["verdicts"]["farm_broken"] >= refused + 3)
+        assert time.monotonic() - began > 2 * 1  # heartbeats; not one right after the other
 
 
 def test_who_waits_for_a_farm_is_answered_as_soon_as_it_is_back(connect, gateway, wait_for):

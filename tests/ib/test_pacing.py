@@ -173,3 +173,25 @@ def test_a_burst_that_is_late_on_its_way_leaves_room_for_the_next_one():
 
 def test_few_messages_wait_for_nothing():
     assert sent(MessageRate(), [0.0] * 3 + [10.0]) == [0.0] * 3 + [10.0]
+
+
+def test_after_a_pacing_violation_one_request_tries_and_the_pauses_grow_until_bars_come():
+    paced = pacer()
+    a, b = queued("a"), queued("b", number=1)
+    at, pauses = 0.0, []
+    for _ in range(5):
+        paced.learn_failure(at, was_paced=True)
+        paced.learn_failure(at + 0.1, was_paced=True)  # it was under way too
+        _, pause_s = paced.next([a, b], at)
+        at += pause_s
+        pauses.append(pause_s)
+    assert pauses == [10, 20, 40, 60, 60]
+    assert go(paced, a, b, now=at) == ["a"]
+    paced.end(a)
+    paced.learn(0.3, 60, at)
+    assert paced.at_once == 1, "it was sent before the violation"
+    at += 1
+    paced.learn(0.3, 60, at)
+    assert paced.at_once > 1
+    paced.learn_failure(at, was_paced=True)
+    assert paced.next([queued("d")], at) == (None, 10)

@@ -1,0 +1,73 @@
+"""The gate in front of what IB refuses at present: one request a minute goes through. Sends none.
+
+Where a history farm is broken, that is one of each kind of contract: which farm serves a contract
+IB does not report; presumably one serves all of a kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from ktrdr.errors import KtrdrError
+from ktrdr.ib.known_contracts import Kind
+from ktrdr.ib.signals import Signal
+
+_Shut = Kind | None
+"""A kind of contract whose history is refused; None: all requests are."""
+
+
+class RequestGate:
+    """Holds back requests that would be refused. For one event loop."""
+
+    def __init__(self, pause_s: float) -> None:
+        """`pause_s`: seconds between two requests of a kind that is refused."""
+        self._pause_s = pause_s
+        self._shut: dict[_Shut, tuple[float, KtrdrError]] = {}
+        """What is refused → when its next request may be sent (loop clock), and why not before."""
+        self._opened = Signal()
+
+    def __repr__(self) -> str:
+        return f"RequestGate(shut for {list(self._shut)})"
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether all requests are refused."""
+        return None in self._shut
+
+    def shut(self, kind: _Shut, why: KtrdrError) -> None:
+        """A request was refused for a reason that holds for all of this kind; None: for all."""
+        next_at, _ = self._shut.get(kind, (_now() + self._pause_s, why))
+        self._shut[kind] = (next_at, why)
+
+    def open(self) -> None:
+        """Data are available again, as far as known."""
+        self._shut.clear()
+        self._opened.send()
+
+    def answered(self, kind: _Shut) -> bool:
+        """Data of this kind were sent; True: which had been refused."""
+        was_shut = [one for one in (kind, None) if self._shut.pop(one, None) is not None]
+        if was_shut:
+            self._opened.send()
+        return bool(was_shut)
+
+    async def passed(self, kind: _Shut, deadline: float) -> KtrdrError | None:
+        """Wait until a request of this kind may be sent; if that is after `deadline`, why not."""
+        while shut := [self._shut[one] for one in {kind, None} if one in self._shut]:
+            next_at, why = max(shut, key=lambda one: one[0])
+            now = _now()
+            if now >= next_at:
+                for one in {kind, None} & self._shut.keys():  # the others wait for this one
+                    self._shut[one] = (now + self._pause_s, why)
+                return None
+            if now >= deadline:
+                return why
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), min(next_at, deadline) - now)
+        return None
+
+
+def _now() -> float:
+    """The current time of the loop's clock, in seconds."""
+    return asyncio.get_running_loop().time()

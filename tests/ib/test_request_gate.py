@@ -1,0 +1,117 @@
+"""Requests that IB would refuse: one a minute, of each kind of contract where it is a farm."""
+
+import asyncio
+import itertools
+
+from ktrdr.errors import RequestFailed
+from ktrdr.ib.request_gate import RequestGate
+from tests.fast_loop import FastLoop
+
+STOCKS, FOREX = ("STK", "USD"), ("CASH", "USD")
+BROKEN = RequestFailed("HMDS server disconnect", code=162)
+FOR_EVER = float("inf")
+
+
+def played(main):
+    with asyncio.Runner(loop_factory=lambda: FastLoop(200)) as runner:
+        return runner.run(main())
+
+
+def now():
+    return asyncio.get_running_loop().time()
+
+
+def test_nothing_is_held_back_while_nothing_was_refused():
+    async def main():
+        return await RequestGate(60).passed(STOCKS, now())
+
+    assert played(main) is None
+
+
+def test_of_many_that_wait_one_a_minute_is_let_through():
+    async def main():
+        gate, passed = RequestGate(60), []
+
+        async def one():
+            await gate.passed(STOCKS, FOR_EVER)
+            passed.append(now())
+
+        gate.shut(STOCKS, BROKEN)
+        times = [now()]
+        waiting = [asyncio.create_task(one()) for _ in range(40)]
+        while len(passed) < 3:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            waiting = [task for task in waiting if not task.done()]
+        for task in waiting:
+            task.cancel()
+        times += passed
+        return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+    pauses = played(main)
+    assert len(pauses) == 3
+    assert min(pauses) >= 60
+
+
+def test_a_refusal_of_the_one_that_was_let_through_changes_nothing():
+    async def main():
+        gate = RequestGate(60)
+        gate.shut(STOCKS, BROKEN)
+        began = now()
+        for _ in range(2):
+            await gate.passed(STOCKS, FOR_EVER)
+            gate.shut(STOCKS, BROKEN)
+        return now() - began
+
+    assert played(main) >= 120
+
+
+def test_an_answer_lets_all_of_its_kind_through_at_once_and_no_others():
+    async def main():
+        gate = RequestGate(1e6)
+        gate.shut(STOCKS, BROKEN)
+        gate.shut(FOREX, BROKEN)
+        stocks = [asyncio.create_task(gate.passed(STOCKS, FOR_EVER)) for _ in range(40)]
+        forex = asyncio.create_task(gate.passed(FOREX, FOR_EVER))
+        await asyncio.sleep(1)
+        assert gate.answered(STOCKS)
+        await asyncio.gather(*stocks)
+        was_held = not forex.done()
+        gate.open()
+        return was_held, await forex
+
+    assert played(main) == (True, None)
+
+
+def test_what_is_refused_to_all_is_tried_by_one_of_any_kind():
+    async def main():
+        gate = RequestGate(60)
+        gate.shut(None, BROKEN)
+        began, passed = now(), []
+
+        async def one(kind):
+            await gate.passed(kind, FOR_EVER)
+            passed.append(now() - began)
+
+        waiting = [asyncio.create_task(one(kind)) for kind in (STOCKS, FOREX, None)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        first = list(passed)
+        assert gate.answered(FOREX)
+        await asyncio.wait_for(asyncio.gather(*waiting), 30)
+        return first
+
+    (first,) = played(main)
+    assert first >= 60
+
+
+def test_an_answer_of_a_kind_that_was_not_refused_says_nothing_new():
+    gate = RequestGate(60)
+    assert not gate.answered(STOCKS)
+
+
+def test_whoever_has_no_more_time_hears_why():
+    async def main():
+        gate = RequestGate(1e6)
+        gate.shut(STOCKS, BROKEN)
+        return await gate.passed(STOCKS, now() + 5)
+
+    assert played(main) is BROKEN
