@@ -119,6 +119,7 @@ class FakeConnection:
     factor: Callable[[Bar], Bar] = lambda bar: bar
     priorities: list[str] = field(default_factory=list)
     heads_asked: list[str] = field(default_factory=list)
+    after_refusal: Callable[[], None] = lambda: None
     down: KtrdrError | None = None
     requested: list[tuple[str, str, int, int]] = field(default_factory=list)
     """Symbol, timeframe, start and end of each request for bars."""
@@ -191,6 +192,7 @@ class FakeConnection:
         self.priorities.append(query.get("priority", ""))
         self._refuse(query)
         if query["symbol"] in self.bars_refusals:
+            self.after_refusal()
             raise self.bars_refusals[query["symbol"]]
         for refused, error in self.refused_from.items():
             if start <= refused < end:

@@ -164,7 +164,7 @@ class GapFiller:
 
     def wait(self) -> None:
         """Wait until there may be something to do."""
-        self._signals.wake.wait(self._pause_s())
+        self._signals.wake.wait(self.pause_s)
         self._signals.wake.clear()
 
     # For the scheduler.
@@ -256,6 +256,7 @@ class GapFiller:
         is_postponed = not batch and self._scheduler.has_postponed
         wants_check = not batch and not is_postponed and self._scan.wants_check()
         if (batch or is_postponed or wants_check) and not self._take_up(batch):
+            self._scheduler.receive(0.0)
             return not self._signals.stopping.is_set() and self._scan.assess_one_history()
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
         if not self._receive(more=more):
@@ -355,7 +356,8 @@ class GapFiller:
             self._scan.note_changed(names)  # to be assessed again once the cause is repaired
             raise
 
-    def _pause_s(self) -> float:
+    @property
+    def pause_s(self) -> float:
         """Seconds until something is due."""
         interval_s = self._schedule.interval_s
         if self._phase.state.is_held or self._phase.state is State.STARTING:

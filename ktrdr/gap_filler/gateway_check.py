@@ -6,12 +6,18 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ktrdr.errors import CompetingSession, NotConnected, RequestFailed, TimedOut
+from ktrdr.errors import (
+    CompetingSession,
+    NotConnected,
+    PacingViolation,
+    RequestFailed,
+    TimedOut,
+)
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import ConnectionStatus
 
 NO_DATA = "no data from IB"
-FOR_WANT_OF_DATA = (RequestFailed, TimedOut, NotConnected, CompetingSession)
+FOR_WANT_OF_DATA = (RequestFailed, TimedOut, NotConnected, CompetingSession, PacingViolation)
 """Errors of requests while IB has no data at all."""
 _CLOCK_S = 15.0
 """Timeout for the gateway's time."""

@@ -18,7 +18,7 @@ from ktrdr.gap_filler.states import Event, Phase
 
 log = logging.getLogger("gap-filler")
 
-RECHECK_S = 5.0
+RECHECK_S = 2.0
 """How soon to check again while there is no connection, or the store refuses writes."""
 _CHECK_EVERY_S = 60.0
 """The longest time between two status queries to ib-connection."""
@@ -74,21 +74,25 @@ class GatewayMonitor:
         if status.at_once is not None:
             self.scheduler.fetcher.allow(status.at_once)
         if status.data_back_at != before.data_back_at:
-            self._retry_failed()
+            self.schedule.is_retry_due = True  # what became due meanwhile need not wait either
+            self._retry_failed(float("inf"))
         self.clocks.learn(status.clock_offset_s, self.check.measure_clock)
         self._compare_clocks()
         return status
 
-    def _retry_failed(self) -> None:
-        """Retry at once what failed for want of data: they are available again."""
-        for state in self.scan.series.values():
-            if isinstance(state.error, FOR_WANT_OF_DATA):
+    def _retry_failed(self, back_at: float) -> None:
+        """Retry at once what was requested before data were back, and failed for want of them."""
+        for state in (*self.scan.series.values(), *self.scheduler.rebuilds):
+            is_over = state.error_state.retry_at > 0 and state.tried_at <= back_at
+            if is_over and isinstance(state.error, FOR_WANT_OF_DATA):
                 state.error_state = state.error_state.retry_now()
                 self.schedule.is_retry_due = True
 
     def refresh(self) -> None:
         """Compare the clocks; query the gateway if they disagree, or if the last query is old."""
         self._compare_clocks()
+        if self.check.last.data_back_at is not None:  # failures of before may come afterwards
+            self._retry_failed(self.check.last.data_back_at.timestamp())
         if self.clocks.requested_lately(self.check_every_s):
             return
         with contextlib.suppress(KtrdrError):

@@ -15,6 +15,7 @@ import pytest
 
 from ktrdr.config.settings import ROOT, Settings
 from ktrdr.errors import (
+    CompetingSession,
     InvalidRequest,
     NotConnected,
     NotEntitled,
@@ -272,6 +273,39 @@ def test_what_failed_for_want_of_data_is_requested_as_soon_as_they_are_back(
     assert len(starts_in(path)) == 8
 
 
+def test_a_failure_of_before_that_is_received_after_data_are_back_is_retried_at_once(
+    put, make_filler, connection, clock
+):
+    path = put("AAPL_1h")
+    clock.now += 60
+    connection.bars_refusals["AAPL"] = CompetingSession("logged in elsewhere", code=162)
+
+    def data_are_back():  # while the refusal is on its way
+        connection.data_back_at = datetime.fromtimestamp(clock.now + 1, UTC)
+
+    connection.after_refusal = data_are_back
+    filler = make_filler()
+    fill(filler)
+    connection.bars_refusals.clear()
+    clock.now += 2
+    fill(filler)
+    assert len(starts_in(path)) == 8
+
+
+def test_what_became_due_without_data_is_requested_when_they_are_back(
+    put, make_filler, connection, clock
+):
+    clock.now = utc("2026-11-20 11:00:30")
+    path = put("AAPL_1m")
+    filler = make_filler()
+    fill(filler)
+    assert starts_in(path)[-1] == utc("2026-11-20 10:59")
+    clock.now += 120  # long before the next scan
+    connection.data_back_at = datetime.fromtimestamp(clock.now, UTC)
+    fill(filler)
+    assert starts_in(path)[-1] == utc("2026-11-20 11:01")
+
+
 def test_what_is_refused_to_the_account_is_not_requested_when_data_are_back(
     put, make_filler, connection, clock
 ):
@@ -279,8 +313,9 @@ def test_what_is_refused_to_the_account_is_not_requested_when_data_are_back(
     connection.bars_refusals["AAPL"] = NotEntitled("subscribe", code=354)
     filler = make_filler()
     fill(filler)
-    clock.now += 61  # its own first retry, of which the next comes after five minutes
-    fill(filler)
+    for _ in range(4):  # it is put back for hours
+        clock.now += 1900
+        fill(filler)
     requested = len(connection.requested)
     connection.data_back_at = datetime(2026, 11, 20, 14, tzinfo=UTC)
     clock.now += 61
