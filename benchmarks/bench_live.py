@@ -29,15 +29,10 @@ from typing import Any
 import psutil
 
 from ktrdr.config.settings import load_settings
-from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
-from ktrdr.gap_filler.gap_filler import GapFiller
-from ktrdr.gap_filler.routes import routes as filler_routes
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.instruments import CURRENCIES
 from ktrdr.process import give_memory_back
-from ktrdr.sim.gateway.in_thread import running_gateway
-from ktrdr.sim.market.market import truth
 
 WEDNESDAY = datetime(2026, 11, 18, 15, 2, 30, tzinfo=UTC)
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -55,6 +50,7 @@ OUTAGES: tuple[
     (0.25, "nightly restart", 60.0, "restart", {}),
     (0.45, "1101", 20.0, "connectivity_lost", {"back": 1101}),
     (0.62, "farm blip", 90.0, "farm_broken", {}),
+    (0.82, "silent death", 1.0, "silent_streams", {}),
 )
 
 
@@ -63,6 +59,8 @@ OUTAGES: tuple[
 
 def gateway_process(pipe: Connection, offset_s: float, options: dict[str, Any]) -> None:
     """Serve, and do what comes through the pipe, until it is told to end."""
+    from ktrdr.sim.gateway.in_thread import running_gateway  # noqa: PLC0415  each has its own
+
     start = datetime.fromtimestamp(time.time() + offset_s, UTC)
     with running_gateway(start=start, **options) as gateway:
         pipe.send(gateway.port)
@@ -88,6 +86,11 @@ def _requested(record: list[dict[str, Any]]) -> dict[str, int]:
 
 def connection_process(pipe: Connection, offset_s: float, given: dict[str, Any]) -> None:
     """ib-connection, until it is told to end."""
+    from ktrdr.data.ib_connection_manager import (  # noqa: PLC0415  each has its own
+        PersistentIbConnectionManager,
+        routes,
+    )
+
     _as_program(given["ktrdr_run_dir"].parent / "ib-connection.log")
 
     def now() -> datetime:
@@ -104,6 +107,9 @@ def connection_process(pipe: Connection, offset_s: float, given: dict[str, Any])
 
 def filler_process(pipe: Connection, offset_s: float, given: dict[str, Any]) -> None:
     """The gap filler, until it is told to end."""
+    from ktrdr.gap_filler.gap_filler import GapFiller  # noqa: PLC0415  each has its own
+    from ktrdr.gap_filler.routes import routes  # noqa: PLC0415
+
     _as_program(given["ktrdr_run_dir"].parent / "gap-filler.log")
     settings = load_settings(_env_file=None, **given)
     connection = LocalClient(settings.connection_socket, "ib-connection")
@@ -118,7 +124,7 @@ def filler_process(pipe: Connection, offset_s: float, given: dict[str, Any]) -> 
         filler.stop()
 
     threading.Thread(target=listen, daemon=True).start()
-    with serving(LocalServer(settings.gap_filler_socket, filler_routes(filler))):
+    with serving(LocalServer(settings.gap_filler_socket, routes(filler))):
         pipe.send(None)
         if settings.ktrdr_live_streams:
             filler.live.start()
@@ -163,6 +169,8 @@ def symbols(count: int) -> list[str]:
 
 def rows_of(symbol: str, first: float, last: float) -> Sequence[tuple[float, ...]]:
     """What the market traded in the minutes that start in `[first, last)`."""
+    from ktrdr.sim.market.market import truth  # noqa: PLC0415  not in each of the programs
+
     return truth(symbol, "1m", int(first), int(last), today=WEDNESDAY.date())
 
 

@@ -41,6 +41,11 @@ class IngestResult:
     is_shifted: bool = False
     """Its bars begin at other minutes than the stored ones: nothing was written."""
 
+    @property
+    def revised(self) -> list[int]:
+        """The starts of the bars that differ."""
+        return [bar.start for bar in self.revision.changed] if self.revision else []
+
 
 @dataclass(frozen=True)
 class _Accepted:
@@ -131,6 +136,12 @@ class Ingest:
             state, accepted, expected, requested, new, requested_at, is_sure=is_sure
         )
         return IngestResult(added, unproven, revision)
+
+    def take_streamed(self, state: SeriesState, bar: Bar, now: int) -> int:
+        """Write a finished bar that came without a request; how many were added. As `take`."""
+        end = bar.start + state.series.timeframe.length_s
+        request = BarsRequest(state.instrument, state.series.timeframe, bar.start, end)
+        return self.take(state, request, Answer([bar]), now).added
 
     def _request_missing(
         self,

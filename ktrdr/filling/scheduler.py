@@ -32,7 +32,7 @@ from ktrdr.filling.revision_checks import RevisionChecks
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.filling.wanted_sessions import request_sessions, without_waiting
 from ktrdr.ipc.client import LocalClient
-from ktrdr.market.bars import Answer, Bar
+from ktrdr.market.bars import Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series, contract_name
 from ktrdr.market.timeframes import DAY_S, HOUR_S
@@ -171,18 +171,10 @@ class Scheduler:
         self.fetcher.source = source
         self._revision_checks.begin()
 
-    def compare(self, state: SeriesState, start: int, end: int) -> None:
-        """Request stored bars that start in `[start, end)` once more, and compare them."""
-        request = BarsRequest(state.instrument, state.series.timeframe, start, end)
-        self.fetcher.request_bars(Kind.CHECK, state, request, Priority.BACKFILL)
-
     def take_streamed(self, state: SeriesState, bar: Bar) -> None:
         """Ingest a finished bar that came without a request."""
-        end = bar.start + state.series.timeframe.length_s
-        request = BarsRequest(state.instrument, state.series.timeframe, bar.start, end)
         with self._isolation.of(state):
-            result = self._ingest.take(state, request, Answer([bar]), int(self._clock()))
-            self.summary.bars_added += result.added
+            self.summary.bars_added += self._ingest.take_streamed(state, bar, int(self._clock()))
             self.assess(state)
 
     def resume_rebuilds(self, known: Mapping[Series, SeriesState]) -> None:
@@ -261,7 +253,7 @@ class Scheduler:
         return lost
 
     def _handle(self, task: Task, done: Future[object]) -> None:
-        known = tuple(one for one in task.series if self._may_be_handled(one))
+        known = tuple(s for s in task.series if self._is_tracked(s) and not s.is_blocked)
         if not known:
             return  # their files were removed or broken since
         task = replace(task, series=known)
@@ -285,9 +277,6 @@ class Scheduler:
 
     def _is_tracked(self, state: SeriesState) -> bool:
         return self._rebuilds.is_staging(state) or self._owner.is_tracked(state)
-
-    def _may_be_handled(self, state: SeriesState) -> bool:
-        return self._is_tracked(state) and not state.is_blocked
 
     def _take_sessions(self, task: Task, found: object) -> None:
         assert isinstance(found, SessionsAnswer)
@@ -326,12 +315,8 @@ class Scheduler:
         self._lengths.answered(self._assessor.ledger, request, took_s, len(answer.bars))
         self.summary.bars_added += result.added
         self.assess(state)
-        log.info(
-            "%s: %s to %s: %d bars, %d new",
-            *(state.series, iso(request.start), iso(request.end), len(answer.bars), result.added),
-        )
-        revised = [bar.start for bar in result.revision.changed] if result.revision else []
-        self._owner.answered(task, answer, revised)
+        _log_answer(request, state, len(answer.bars), result.added)
+        self._owner.answered(task, answer, result.revised)
         self._follow_up(replace(task, gaps=tuple(gaps)), result)
 
     def _follow_up(self, task: Task, result: IngestResult) -> None:
@@ -380,6 +365,11 @@ class Scheduler:
         with self._isolation.of(state):
             return self._assessor.assess_history(state, int(self._clock()))
         return True
+
+
+def _log_answer(request: BarsRequest, state: SeriesState, bars: int, new: int) -> None:
+    span = (iso(request.start), iso(request.end))
+    log.info("%s: %s to %s: %d bars, %d new", state.series, *span, bars, new)
 
 
 def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:

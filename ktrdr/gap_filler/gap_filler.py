@@ -184,8 +184,7 @@ class GapFiller:
 
     def answered(self, task: Task, answer: Answer, revised: Sequence[int]) -> None:
         """Learn when bars are due; `revised`: the starts of revised bars."""
-        self._schedule.due_times.answered(task, answer, revised)
-        self.live.answered(task.state, task.bars_request, answer)
+        self.live.answered(task, answer, revised)
 
     def report(self, what: str, error: KtrdrError) -> None:
         """One line in the log and in the status; not repeated while it is the same."""
@@ -218,8 +217,7 @@ class GapFiller:
             self._publish()
 
     def _publish(self) -> None:
-        is_running = not self._signals.stopping.is_set()
-        self._report.publish(self._gateway.source, is_running=is_running)
+        self._report.publish(self._gateway.source, is_running=not self._signals.stopping.is_set())
 
     def _wait_with(self, error: KtrdrError | OSError | DatabaseError) -> None:
         """Wait until the cause is over; a damaged ledger is replaced by a new one."""
@@ -363,9 +361,7 @@ class GapFiller:
         if self._phase.state.is_held or self._phase.state is State.STARTING:
             return min(RECHECK_S, interval_s)
         now = self._gateway.clocks.now()
-        bars_due = self._schedule.due_times.next_time(self._scan.series.values())
-        next_due = min(bars_due, self.live.next_time)
-        due = min([self._schedule.next_time(now), next_due, *self._scan.retry_times()])
+        due = min([self._schedule.next_time(now), self.live.next_time, *self._scan.retry_times()])
         return max(0.05, min(interval_s, self._gateway.check_every_s, due - now))
 
 

@@ -7,20 +7,22 @@ Otherwise everything from there on is requested, as any gap; so is a bar that di
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.errors import KtrdrError
 from ktrdr.filling.scheduler import Scheduler
+from ktrdr.filling.tasks import Kind, Task
 from ktrdr.gap_filler.live_choice import chosen
 from ktrdr.gap_filler.scan import Scan
 from ktrdr.gap_filler.scan_schedule import ScanSchedule
 from ktrdr.gap_filler.stream_reader import StreamReader
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.query import request_to_query
+from ktrdr.ipc.stream_messages import StreamsMessage
 from ktrdr.market.bars import Answer, Bar
-from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import SETTLE_S
 
@@ -72,6 +74,8 @@ class Live:
         self._pending: dict[Series, Bar] = {}
         """Bars that have ended just now, and are not due yet."""
         self._choose_at = 0.0
+        self._source = ""
+        """`live` or `simulated`: the source of the store's bars."""
 
     def start(self) -> None:
         """Begin to keep series live."""
@@ -84,10 +88,11 @@ class Live:
 
     @property
     def next_time(self) -> float:
-        """When there is something to do (UTC seconds); infinite: not before a bar comes."""
+        """When a series has a bar due, or there is something else to do (UTC seconds)."""
+        next_due = self._due_times.next_time(self._scan.series.values())
         if not self._is_started:
-            return float("inf")
-        return min([self._choose_at, *(_due(*one) for one in self._pending.items())])
+            return next_due
+        return min([next_due, self._choose_at, *(_due(*one) for one in self._pending.items())])
 
     def step(self, source: str, *, is_sure: bool) -> None:
         """Store the bars that are due, and now and then choose the series anew.
@@ -99,19 +104,25 @@ class Live:
         now, last = self._clock(), self._reader.last
         if now >= self._choose_at or self._choose_at > now + _CHOOSE_EVERY_S:
             self._choose_at = now + _CHOOSE_EVERY_S
-            self._choose(now, last.most if last is not None else 0)
+            self._choose(now, last)
+        self._source = source
         for each in self._reader.take():
             state = self._scan.named(each.series)
             if state is not None and last is not None and last.gateway == source and is_sure:
-                self._pending[state.series] = each.bar
+                self._note(state.series, each.bar)
         for series, bar in list(self._pending.items()):
             if _due(series, bar) <= now:
                 del self._pending[series]
                 if (state := self._scan.series.get(series)) is not None:
-                    self._store(state, bar, source)
+                    self._store(state, bar)
 
-    def answered(self, state: SeriesState, request: BarsRequest, answer: Answer) -> None:
-        """A gap of a live series had to be requested: its stream may be dead."""
+    def answered(self, task: Task, answer: Answer, revised: Sequence[int]) -> None:
+        """Learn from IB's answer when bars are due, and which streams may be dead.
+
+        `revised`: the starts of revised bars. That a newest bar had to be requested is a sign.
+        """
+        self._due_times.answered(task, answer, revised)
+        state, request = task.state, task.bars_request
         streamed = self._streamed.get(state.series)
         is_newest = request.end > self._clock() - 2 * state.series.timeframe.length_s
         if streamed is None or not answer.bars or not is_newest:
@@ -124,12 +135,18 @@ class Live:
 
     # Its streams.
 
-    def _choose(self, now: float, most: int) -> None:
-        """Request the streams of the series that gain most, and give up the others."""
-        wanted = chosen(self._scan.series.values(), self._streamed.keys(), most, now)
+    def _choose(self, now: float, last: StreamsMessage | None) -> None:
+        """Request the streams of the series that gain most, and give up the others.
+
+        `last`: what ib-connection has said of its streams; without it all series are requested.
+        """
+        if last is None:
+            self._due_times.streamed = frozenset()
+            return
+        wanted = chosen(self._scan.series.values(), self._streamed.keys(), last.most, now)
         for series in self._streamed.keys() - set(wanted):
             self._give_up(series)
-        opened = {one.series for one in self._reader.last.streams} if self._reader.last else set()
+        opened = {one.series for one in last.streams}
         for series in wanted:
             streamed = self._streamed.setdefault(series, _Streamed())
             is_there = str(series) in opened
@@ -166,7 +183,14 @@ class Live:
 
     # Its bars.
 
-    def _store(self, state: SeriesState, bar: Bar, source: str) -> None:
+    def _note(self, series: Series, bar: Bar) -> None:
+        """Keep a bar until it is due; one that cannot be right is left to a request."""
+        if bar.is_sound and series.timeframe.can_begin_at(bar.start):
+            self._pending[series] = bar
+        else:
+            log.warning("%s: its stream has finished an invalid bar: %s", series, bar)
+
+    def _store(self, state: SeriesState, bar: Bar) -> None:
         """Store a bar, if nothing else is missing before it; a request gets what is."""
         if not state.may_be_requested(self._clock()) or state.error is not None:
             return
@@ -175,7 +199,7 @@ class Live:
         self._scheduler.assess(state, only_if_changed=True)
         if not _is_next(state, bar):
             return
-        self._scan.store.claim(source)
+        self._scan.store.claim(self._source)
         self._scheduler.take_streamed(state, bar)
         streamed = self._streamed.setdefault(state.series, _Streamed())
         streamed.missed = 0
@@ -188,8 +212,11 @@ class Live:
         """Compare the streamed bars once with those that IB has now; differences are revisions."""
         if streamed.first is None or not self._scheduler.has_room:
             return
-        end = streamed.last + state.series.timeframe.length_s
-        self._scheduler.compare(state, streamed.first, end)
+        timeframe = state.series.timeframe
+        end = streamed.last + timeframe.length_s
+        request = BarsRequest(state.instrument, timeframe, streamed.first, end)
+        self._scheduler.fetcher.source = self._source
+        self._scheduler.fetcher.request_bars(Kind.CHECK, state, request, Priority.BACKFILL)
         streamed.first, streamed.bars = None, 0
 
 

@@ -220,3 +220,34 @@ def test_bars_of_the_other_source_are_not_stored(put, live, connection, clock, w
     clock.now = minute("11:01:02")
     comes(filler, connection, wait_for, "AAPL_1m", minute("11:00"))
     assert starts_in(path)[-1] == minute("10:59")
+
+
+def test_a_bar_that_cannot_be_right_is_requested(put, live, connection, clock, wait_for, caplog):
+    path = put("AAPL_1m")
+    filler = live()
+    clock.now = minute("11:01:02")
+    wrong = price(minute("11:00"))._replace(high=1.0)
+    comes(filler, connection, wait_for, "AAPL_1m", minute("11:00"), wrong)
+    assert starts_in(path)[-1] == minute("10:59")
+    assert "AAPL_1m: its stream has finished an invalid bar" in caplog.text
+    clock.now = minute("11:01:04")
+    fill(filler)
+    assert starts_in(path)[-1] == minute("11:00")
+
+
+def test_without_ib_connection_bars_are_requested_when_they_are_due(
+    put, live, connection, clock, wait_for
+):
+    path = put("AAPL_1m")
+    filler = live()
+    assert filler.status.streams == ("AAPL_1m",)
+    with connection.changed:
+        connection.is_over = True
+        connection.changed.notify_all()
+    wait_for(lambda: filler.live._reader.last is None)
+    clock.now = minute("11:01:02")
+    fill(filler)
+    clock.now += 0.1
+    fill(filler)
+    assert filler.status.streams == ()
+    assert starts_in(path)[-1] == minute("11:00")

@@ -192,3 +192,17 @@ def test_stocks_in_regular_hours_have_others_than_in_all_hours():
 )
 def test_whose_exchange_is_not_known_has_hours_of_its_own(entry):
     assert hours_group(instrument_for("ES", entry)) is None
+
+
+def test_series_may_be_streamed_unless_their_entry_says_otherwise():
+    entries = read_instruments('[AAPL]\nlive = false\n[MSFT]\nlive = { "1m" = false }\n')
+    aapl, msft = (instrument_for(symbol, entries[symbol]) for symbol in ("AAPL", "MSFT"))
+    assert not aapl.is_live(Timeframe.M1)
+    assert not msft.is_live(Timeframe.M1)
+    assert msft.is_live(Timeframe.M5)
+    assert instrument_for("NVDA").is_live(Timeframe.M1)
+
+
+def test_a_wrong_value_of_live_is_named():
+    with pytest.raises(Misconfigured, match=r"AAPL.*live = 'no': expected true or false"):
+        read_instruments('[AAPL]\nlive = "no"\n')
