@@ -133,9 +133,12 @@ class Scheduler:
     def begin(self, batch: list[SeriesState], source: str) -> None:
         """Request the missing bars of these series, or first the sessions if they are needed.
 
-        Nothing of those whose hours are about to arrive: they are free again then.
+        Nothing of those whose hours are about to arrive: they are free again then. Without any,
+        request the sessions that were postponed for bars.
         """
         self.fetcher.source = source
+        if not batch:
+            self.fetcher.request_postponed()
         now = int(self._clock())
         by_contract: dict[str, list[SeriesState]] = {}
         for state in batch:
@@ -151,11 +154,6 @@ class Scheduler:
                     with self._isolation.of(state):
                         self.assess(state, only_if_changed=True)
                         self._request_bars(state, len(batch))
-
-    def request_postponed(self, source: str) -> None:
-        """Request the sessions of contracts that were begun with those of another."""
-        self.fetcher.source = source
-        self.fetcher.request_postponed()
 
     def plan_checks(self, series: Iterable[SeriesState]) -> None:
         """Find the complete series to compare with what IB has now."""

@@ -251,9 +251,9 @@ class GapFiller:
         self._scan.assess_due(self._schedule.due_times)
         self._gateway.withdraw_refusals()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
-        is_postponed = not batch and self._scheduler.has_postponed
-        wants_check = not batch and not is_postponed and self._scan.wants_check()
-        if (batch or is_postponed or wants_check) and not self._take_up(batch):
+        is_more = bool(batch) or self._scheduler.has_postponed
+        wants_check = not is_more and self._scan.wants_check()
+        if (is_more or wants_check) and not self._take_up(batch):
             self._scheduler.receive(0.0)
             return not self._signals.stopping.is_set() and self._scan.assess_one_history()
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
@@ -269,9 +269,8 @@ class GapFiller:
     def _receive(self, *, more: bool) -> bool:
         """Handle answers, or assess past days if there are none. False: nothing more now."""
         received = self._scheduler.summary.received
-        lost = self._scheduler.receive(
-            0.0 if more or self._schedule.assesses_history else _RECEIVE_S
-        )
+        wait_s = 0.0 if more or self._schedule.assesses_history else _RECEIVE_S
+        lost = self._scheduler.receive(wait_s)
         if lost is not None:
             self._phase.take(Event.HOLD, lost.message, lost.hint)
         if lost is not None or self._signals.stopping.is_set():
@@ -292,12 +291,9 @@ class GapFiller:
             return False
         source = self._gateway.source
         self._scan.store.claim(source)
-        if batch:
+        if batch or self._scheduler.has_postponed:
             self._phase.take(Event.FILL)
             self._scheduler.begin(batch, source)
-        elif self._scheduler.has_postponed:
-            self._phase.take(Event.FILL)
-            self._scheduler.request_postponed(source)
         else:
             self._scheduler.begin_checks(source)
         return True

@@ -63,7 +63,8 @@ class Window:
 
     def __init__(self, first: float = _FIRST_AT_ONCE, most: float = MOST_AT_ONCE - _SPARE) -> None:
         self._size = first
-        self._most = most
+        self.most = most
+        """The largest number that `size` may become."""
         self._usual: dict[int, float] = {}
         """Bit length of a number of bars → best seconds for answers of about that many bars."""
         self._slowness = 1.0
@@ -87,7 +88,7 @@ class Window:
         self._usual[bars.bit_length()] = usual
         self._slowness += _MEMORY * (took_s / usual - self._slowness)
         if self._slowness <= _SLOWER:
-            self._size = min(self._size + 1, self._most)
+            self._size = min(self._size + 1, self.most)
         elif now - self._shrunk_at > took_s:  # once for all that were in flight together
             self._shrink(0.8, now)
 
@@ -144,7 +145,7 @@ class Pacer:
         """How many may be open now; one after a violation, until bars are answered."""
         if self._pauses:
             return 1
-        return max(1, min(self._window.size, MOST_AT_ONCE - _SPARE - self.streams))
+        return max(1, int(min(self._window.size, self._window.most - self.streams)))
 
     def next(
         self, waiting: list[QueuedRequest], now: float

@@ -203,14 +203,14 @@ class Streams:
         self._bars.wake()
 
     async def _pause(self, stream: Stream, why: str, failures: int) -> None:
-        """Wait before the next attempt: until data are back, or a while."""
+        """Wait before the next attempt: until requests are to be repeated, or a while."""
         if why != stream.error:
             log.warning("%s: its stream is opened again later: %s", stream.name, why)
         stream.error = why
         self._note(stream, "waiting")
         pause_s = _PAUSES_S[min(failures, len(_PAUSES_S)) - 1]
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._connection.availability.data_back.wait(), pause_s)
+            await asyncio.wait_for(self._connection.availability.repeat.wait(), pause_s)
 
     async def _follow(self, stream: Stream) -> None:
         """Open it once, and hand on its bars until it may have ended."""
