@@ -36,7 +36,7 @@ GROUPS = (_CONNECTION, _OUTAGES, _LIES, _BARS, _STREAMS, _REQUESTS, _CLOCK, OTHE
 
 _WHILE_OPEN = "Nothing as long as the open connection lasts."
 _WITH_DROP = f"{_WHILE_OPEN} When that is closed as well (`drop`):"
-_NO_STREAMS = "It opens no streams."
+_SECONDS_LATER = "Nothing: the newest bars come a few seconds later."
 
 FAULT_WORDS = {
     "drop": FaultWords(
@@ -261,13 +261,36 @@ FAULT_WORDS = {
     "silent_streams": FaultWords(
         "Streams go silent",
         _STREAMS,
-        "Nothing.",
-        "It opens no streams: bars are requested once they are finished.",
+        _SECONDS_LATER,
+        "A bar that has not come from its stream 4 s after its end is requested, as any "
+        "other; after two in a row the stream is opened anew.",
     ),
-    "ended_streams": FaultWords("Streams end with an error", _STREAMS, "Nothing.", _NO_STREAMS),
-    "wrong_updates": FaultWords("Streams send wrong bars", _STREAMS, "Nothing.", _NO_STREAMS),
-    "late_updates": FaultWords("Streams are late", _STREAMS, "Nothing.", _NO_STREAMS),
-    "update_flood": FaultWords("Streams send far too much", _STREAMS, "Nothing.", _NO_STREAMS),
+    "ended_streams": FaultWords(
+        "Streams end with an error",
+        _STREAMS,
+        "Nothing.",
+        "A stream that ends is opened again, and what it missed is requested.",
+    ),
+    "wrong_updates": FaultWords(
+        "Streams send wrong bars",
+        _STREAMS,
+        "Nothing.",
+        "What cannot be right is named in ib-connection's log, not stored, and requested "
+        "instead. What a stream sent is compared with IB's settled bars every 30 bars, and "
+        "corrected.",
+    ),
+    "late_updates": FaultWords(
+        "Streams are late",
+        _STREAMS,
+        _SECONDS_LATER,
+        "Bars that are not there 4 s after their end are requested.",
+    ),
+    "update_flood": FaultWords(
+        "Streams send far too much",
+        _STREAMS,
+        "Nothing.",
+        "Only the last form of a bar counts.",
+    ),
     "unanswered": FaultWords(
         "Requests for data get no answer",
         _REQUESTS,
