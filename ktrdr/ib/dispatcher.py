@@ -77,7 +77,7 @@ class Requests:
 
     def forget_refusal(self, symbol: str) -> None:
         """Do not list the contract as refused: nobody keeps it."""
-        self._refused.note_answer(symbol)
+        self._refused.withdraw(symbol)
 
     @property
     def refused(self) -> tuple[RefusedContract, ...]:
@@ -161,7 +161,7 @@ class Requests:
             self._connection.evidence.note_data_back()
         is_history = not isinstance(answer, ContractFacts)
         self._connection.evidence.note_data(instrument, requested_at, is_history=is_history)
-        self._refused.note_answer(instrument.symbol)
+        self._refused.note_answer(instrument.symbol, has_bars=isinstance(answer, Answer))
         return answer
 
     async def _answer_of_its_farm(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from ktrdr.errors import Permanent
+from ktrdr.errors import NotEntitled, Permanent
 from ktrdr.ipc.messages import RefusedContract
 
 _MOST = 200
@@ -35,8 +35,17 @@ class RefusedContracts:
         kept = list(self._others(symbol).items())[-_MOST + 1 :]
         self._refused = {**dict(kept), symbol: (refused, now)}
 
-    def note_answer(self, symbol: str) -> None:
-        """IB has answered a request for this contract."""
+    def note_answer(self, symbol: str, *, has_bars: bool) -> None:
+        """IB has answered a request for this contract; `has_bars`: a request for bars.
+
+        Its details and sessions are for everybody: they do not end a refusal of its bars.
+        """
+        refused = self._refused.get(symbol)
+        if refused is not None and (has_bars or refused[0].outcome != NotEntitled.outcome):
+            self.withdraw(symbol)
+
+    def withdraw(self, symbol: str) -> None:
+        """List the contract no longer."""
         if symbol in self._refused:
             self._refused = self._others(symbol)
 

@@ -23,8 +23,24 @@ def test_what_is_answered_is_refused_no_more():
     refused = RefusedContracts()
     refused.note("KO", UNKNOWN, NOW)
     refused.note("PEP", UNKNOWN, NOW)
-    refused.note_answer("KO")
+    refused.note_answer("KO", has_bars=False)
     assert symbols(refused) == ["PEP"]
+
+
+def test_what_the_account_may_not_have_is_refused_until_bars_come():
+    refused = RefusedContracts()
+    refused.note("KO", NotEntitled("no permissions", code=354), NOW)
+    refused.note_answer("KO", has_bars=False)  # its details, or its sessions
+    assert symbols(refused) == ["KO"]
+    refused.note_answer("KO", has_bars=True)
+    assert symbols(refused) == []
+
+
+def test_what_nobody_keeps_is_withdrawn():
+    refused = RefusedContracts()
+    refused.note("KO", NotEntitled("no permissions", code=354), NOW)
+    refused.withdraw("KO")
+    assert symbols(refused) == []
 
 
 def test_what_nobody_asks_for_any_more_is_told_no_more():
