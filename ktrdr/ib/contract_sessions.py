@@ -99,9 +99,14 @@ class ContractSessions:
         """
         until = max(min(end, int(self._now().timestamp())), start + 1)
         requested = asyncio.ensure_future(self.contract(instrument, priority))
-        facts, past = await asyncio.gather(  # both requests are sent at once
-            requested, self._past_sessions(instrument, requested, (start, until), priority)
-        )
+        span = (start, until)  # both requests are sent at once
+        found = asyncio.ensure_future(self._past_sessions(instrument, requested, span, priority))
+        try:
+            facts, past = await asyncio.gather(requested, found)
+        finally:  # where one fails, the other's end would be noted after the answer to both
+            requested.cancel()
+            found.cancel()
+            await asyncio.gather(requested, found, return_exceptions=True)
         coming = _coming(instrument, facts, past.zone)
         return past.joined(coming) if coming else past
 
