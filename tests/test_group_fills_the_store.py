@@ -325,10 +325,10 @@ def test_a_new_file_is_filled_long_before_the_next_scan(make_group, wait_for):
     wait_for(group.is_complete)
     path = group.data / "AAPL_1d.csv"
     path.write_text(HEADER)
-    wait_for(lambda: rows(path), 10)
+    wait_for(lambda: rows(path), 60)  # the next scan is after 300 s
     wait_for(group.is_complete)
     path.unlink()
-    wait_for(lambda: group.gap_filler.get("/coverage")["series"] == [], 10)
+    wait_for(lambda: group.gap_filler.get("/coverage")["series"] == [], 60)
     assert {group.end(name) for name in ("gap-filler", "ib-connection", "gateway-sim")} == {0}
 
 
@@ -344,7 +344,7 @@ def test_a_fill_goes_on_after_the_gap_filler_was_killed_in_its_middle(make_group
         (one,) = group.gap_filler.get("/fills")["fills"]
         return one
 
-    wait_for(lambda: fill()["state"] == "filling" and (fill()["present"] or 0) > 500)
+    wait_for(lambda: fill()["state"] == "filling" and (fill()["present"] or 0) > 500, 60)
     group.end("gap-filler", signal.SIGKILL)
     group.start("gap-filler")
     wait_for(lambda: group.answers("gap-filler"))
