@@ -36,9 +36,10 @@ def without_waiting(
 def request_sessions(
     series: Sequence[SeriesState], assessor: Assessor, fetcher: Fetcher, now: int
 ) -> list[SeriesState]:
-    """Request the sessions that these series of one contract want; returns those without need.
+    """Request the sessions that these series of one contract want.
 
-    So are all of them where those of an alike contract serve until their own are there.
+    Returns the series whose bars may be requested now: those that want none, and all of them where
+    the sessions of an alike contract serve until their own are there.
     """
     wanting = [state for state in series if assessor.wants_schedule(state, now)]
     if not wanting:
