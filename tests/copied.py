@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
-PATIENCE_S = 20
+PATIENCE_S = 60
 TOOLS = """awk bash cat chmod cksum cp date dirname env grep head id ip lsof mkdir mkfifo mv ps rm
            seq sh sleep ss tail tr uname""".split()
 
@@ -32,8 +32,7 @@ class Copy:
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
         self.env |= {"KTRDR_TEST_COPY": str(folder), "PYTHONPATH": str(folder)}
         for name in ("scripts", "etc", "ktrdr"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+            shutil.copytree(PROJECT / name, folder / name)  # with what is compiled of it
         for name in ("pyproject.toml", "requirements.txt", "requirements-dev.txt"):
             shutil.copy(PROJECT / name, folder)
         (folder / ".venv").symlink_to(sys.prefix)
@@ -97,10 +96,13 @@ class Copy:
 
     @staticmethod
     def until(condition, what, timeout_s=PATIENCE_S):
-        deadline = time.monotonic() + timeout_s
+        """Half of the time is left to those that are looked at: a look may start a program."""
+        looks = began = time.monotonic()
         while not condition():
-            assert time.monotonic() < deadline, f"not in {timeout_s} s: {what}"
-            time.sleep(0.02)
+            looked = time.monotonic()
+            assert looked - began < timeout_s, f"not in {timeout_s} s: {what}"
+            time.sleep(max(0.02, looked - looks))
+            looks = time.monotonic()
 
     def until_nothing_is_left(self, timeout_s=PATIENCE_S):
         deadline = time.monotonic() + timeout_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
@@ -233,13 +234,20 @@ class FakeConnection:
         self, timeframe: str, start: int, end: int, closes: int | None = None
     ) -> Iterable[Bar]:
         """The bars that start in `[start, end)`; the forming one too, as IB does it."""
-        length, closes = LENGTHS[timeframe], closes or self.closes
+        closes = closes or self.closes
+        days = range(start - start % DAY, end, DAY)
         if timeframe == "1d":
-            starts = range(start - start % DAY, end, DAY)
+            starts = list(days)
         else:
-            starts = [t for t in range(start, end, 60) if 36000 <= t % DAY < closes]
-            starts = [t for t in starts if t % length == 0 or t % DAY == 36000]
-        return [price(t) for t in starts if t not in self.absent and t >= start]
+            starts = [day + at for day in days for at in _starts_of_a_day(timeframe, closes)]
+        return [price(t) for t in starts if start <= t < end and t not in self.absent]
+
+
+@functools.cache
+def _starts_of_a_day(timeframe: str, closes: int) -> list[int]:
+    """The minutes from ten o'clock on that begin a bar: the first one, and all round ones."""
+    minutes = range(36000, closes, 60)
+    return [minute for minute in minutes if minute == 36000 or minute % LENGTHS[timeframe] == 0]
 
 
 def price(start: int) -> Bar:

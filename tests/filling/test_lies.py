@@ -4,8 +4,10 @@
 """
 
 import contextlib
+import itertools
 import tempfile
 import time
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from pathlib import Path
 
@@ -71,13 +73,15 @@ class Case:
     def __init__(self, group: Group):
         self.group = group
         self.market: dict[str, dict[str, int]] = {}
-        """Series → row → its start, as IB has them."""
+        """Series → row → its start, as IB has them, in their order."""
+        self.starts: dict[str, list[int]] = {}
         self.seen: dict[str, tuple] = {}
         horizon = NOW + 2 * DAY + HEALING_S[-1]
         for name in SERIES:
             symbol, timeframe = name.split("_")
             market = group.market_until(symbol, timeframe, NOW - 14 * DAY, horizon)
             self.market[name] = {line(bar).rstrip("\n"): bar.start for bar in market}
+            self.starts[name] = list(self.market[name].values())
             there = [bar for bar in market if NOW - 9 * DAY <= bar.start < NOW - 7 * DAY]
             group.watch(name, [] if "_1d" in name else there)
 
@@ -107,8 +111,10 @@ class Case:
         rows = self.rows(name)
         length = LENGTHS[name.split("_")[1]]
         until -= length + (DAY if "_1d" in name else SETTLE_S)
-        wanted = self.market[name].items()
-        return [at for row, at in wanted if since <= at <= until and row not in rows]
+        market, starts = self.market[name], self.starts[name]
+        within = bisect_left(starts, since), bisect_right(starts, until)
+        wanted = itertools.islice(market.items(), *within)
+        return [at for row, at in wanted if row not in rows]
 
     def rows(self, name):
         """Those of the file; read when it has changed."""

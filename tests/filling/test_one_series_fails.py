@@ -109,7 +109,7 @@ def state_of(filler, series):
 
 @pytest.mark.parametrize("error", list(ERRORS))
 @pytest.mark.parametrize("method", METHODS)
-def test_the_others_are_filled_whatever_is_wrong_with_one(
+def test_the_others_are_filled_whatever_is_wrong_with_one_and_then_it_too(
     method, error, filler, store, connection, clock
 ):
     fill(filler)
@@ -125,15 +125,6 @@ def test_the_others_are_filled_whatever_is_wrong_with_one(
     if (method, error) != ("key", "gone"):  # which says that the file was removed
         (problem,) = problems(filler)
         assert problem.hint
-
-
-@pytest.mark.parametrize("error", list(ERRORS))
-@pytest.mark.parametrize("method", METHODS)
-def test_it_is_filled_too_as_soon_as_it_can_be(method, error, filler, store, connection, clock):
-    fill(filler)
-    next_day(filler, clock)
-    store.faults = {method: ERRORS[error]}
-    next_day(filler, clock)
     store.faults = {}
     filler.request_scan()
     next_day(filler, clock)
@@ -305,15 +296,18 @@ def a_week_with_a_split(make_settings, connection, data_dir, error, number):
     return store, filler, clock.now
 
 
-def test_a_fault_at_any_touch_of_a_series_costs_nobody_a_bar(make_settings, connection, data_dir):
+def test_a_fault_at_any_touch_of_a_series_costs_nobody_a_bar(
+    make_settings, connection, data_dir, request
+):
     """One after the other: each is survived, and a week later nothing of it is to be seen."""
     store, *_ = a_week_with_a_split(make_settings, connection, data_dir, None, -1)
     touches = store.count[0] * 3 // 4  # those later have no time left to be seen to
     assert touches > 100
     kept = utc("2026-11-01")  # for thirty days, by the end of that week
     errors = [ERRORS[name] for name in ("assertion", "no permission", "gone", "malformed")]
-    for number in range(1, touches, 3):
-        error = errors[number // 3 % len(errors)]
+    step = request.config.getoption("--touches")
+    for number in range(1, touches, step):
+        error = errors[number // step % len(errors)]
         store, filler, now = a_week_with_a_split(make_settings, connection, data_dir, error, number)
         assert store.count[0] >= number
         assert filler.status.state == "idle", (number, error)

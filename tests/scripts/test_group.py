@@ -6,9 +6,11 @@ import contextlib
 import os
 import socket
 import subprocess
+from xmlrpc.client import ServerProxy
 
 import psutil
 import pytest
+from supervisor.xmlrpc import SupervisorTransport
 
 from tests.ports import free_port
 
@@ -94,8 +96,11 @@ class Group:
 
     def pids(self):
         """By program; those that run."""
-        lines = [line.split() for line in self.control("status").stdout.splitlines()]
-        return {line[0]: line[3].rstrip(",") for line in lines if line[1] == "RUNNING"}
+        socket_file = f"unix://{self.copy.run_dir}/supervisor.sock"
+        transport = SupervisorTransport(None, None, socket_file)
+        with ServerProxy("http://127.0.0.1", transport) as server:
+            programs = server.supervisor.getAllProcessInfo()
+        return {one["name"]: str(one["pid"]) for one in programs if one["statename"] == "RUNNING"}
 
     def until_all_run(self, *, simulated=True):
         wanted = {"port-forward", "ib-connection", "gap-filler", "status-app"}
@@ -394,7 +399,7 @@ def test_a_program_by_hand_is_what_its_group_is(live):
 
 def test_nobody_goes_by_a_group_that_has_ended(live):
     live.supervisord().kill()
-    live.copy.until_nothing_is_left(10)
+    live.copy.until_nothing_is_left()
     output = live.ktrdr("show", "AAPL", "1h")[1]
     assert "9.75" in output
     assert output.startswith("SIMULATED: ")  # by its place, though nobody has claimed it
@@ -493,7 +498,7 @@ def test_up_that_is_interrupted_says_what_to_do_and_the_next_one_goes_on(group):
     assert output.splitlines()[-1] == (
         "Interrupted. Run ./scripts/up again, or ./scripts/down to stop what was started."
     )
-    group.copy.until_nothing_is_left(5)
+    group.copy.until_nothing_is_left()
 
     maker.write_text(usual)
     (group.copy.folder / "ready").unlink()
@@ -531,7 +536,7 @@ def test_a_killed_supervisord_leaves_nothing_and_the_next_start_works(group):
     group.tell("start")
     group.until_all_run()
     group.supervisord().kill()
-    group.copy.until_nothing_is_left(10)
+    group.copy.until_nothing_is_left()
     code, output = group.tell("start")
     assert code == 0, output
     group.until_all_run()
