@@ -104,6 +104,7 @@ class SeriesSnapshot(NamedTuple):
     error: KtrdrError | None
     retry_at: float
     is_rebuilding: bool
+    next_due: int | None
     basis: Basis
 
 
@@ -189,6 +190,7 @@ class SeriesState:
             error_state.error,
             error_state.retry_at,
             self.is_rebuilding,
+            assessment.next_due,
             assessment.basis,
         )
 

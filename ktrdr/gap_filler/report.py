@@ -63,6 +63,8 @@ class StoreSnapshot:
     """Series that are left alone, since instruments.toml says so."""
     current: Collection[str] = ()
     """Series that are being filled."""
+    streamed: Collection[Series] = ()
+    """Series whose bars come from streams."""
     is_refused: bool = False
     """Nothing may be written to the store."""
     is_sure: bool = True
@@ -82,6 +84,12 @@ class StoreSnapshot:
             "waiting": is_ahead or not self.is_sure,
         }
         return next((word for word, is_so in words.items() if is_so), _state_by(one.coverage))
+
+    def kept_new_by(self, one: SeriesSnapshot) -> str | None:
+        """How its newest bars come: `stream`, `requests`, or not at all for now."""
+        if self.is_refused or one.error is not None or one.is_rebuilding or one.next_due is None:
+            return None
+        return "stream" if one.series in self.streamed else "requests"
 
 
 def _state_by(coverage: Coverage | None) -> str:
@@ -120,6 +128,8 @@ def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
         key=one.key,
         looked_from=moment(first_known.since) if first_known else None,
         proven_until=moment(coverage.until) if coverage else None,
+        kept_new_by=store.kept_new_by(one),
+        next_due=moment(one.next_due),
     )
 
 

@@ -139,6 +139,7 @@ class StatusReport:
             self.schedule.last_time,
             self.scan.unwatched,
             frozenset(self.scheduler.fetcher.current),
+            self.schedule.due_times.streamed,
             is_refused=self.phase.state is State.REFUSED,
             is_sure=self.clocks.agree and self.schedule.is_up_to_date,
             time_to_come=self.clocks.now() + APART_S,

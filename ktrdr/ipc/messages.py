@@ -340,6 +340,11 @@ class SeriesFacts:
     """Whether ktrdr wrote every row; None: not known."""
     proven_until: Annotated[Time | None, Field(alias="until")] = None
     """Nothing is known of later bars."""
+    kept_new_by: str | None = None
+    """`stream`: its bars come as they form; `requests`: each is requested when it is due; None:
+    neither, since nothing is known of it yet or something is wrong with it."""
+    next_due: Time | None = None
+    """When its next bar is due: a second after the end of that bar."""
 
 
 @dataclass(frozen=True)

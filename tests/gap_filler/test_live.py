@@ -9,7 +9,7 @@ import pytest
 from ktrdr.errors import PeerDown
 from ktrdr.ipc.codec import from_text, to_text
 from ktrdr.ipc.stream_messages import StreamedBar, StreamsMessage, StreamStatus
-from tests.fake_connection import FakeConnection, fill, price, utc
+from tests.fake_connection import FakeConnection, coverage_of, fill, price, utc
 from tests.gap_filler.test_gap_filler import starts_in
 
 BEGIN = utc("2026-11-20 11:00:30")
@@ -127,6 +127,14 @@ def test_a_streamed_bar_is_stored_a_second_after_its_end(put, live, connection, 
     assert len(connection.requested) == requested
     assert filler.status.gaps_remaining == 0
     assert filler.status.streams == ("AAPL_1m",)
+
+
+def test_it_is_told_of_each_series_how_its_newest_bars_come(put, live):
+    for name in ("AAPL_1m", "AAPL_1d"):
+        put(name)
+    told = {one["timeframe"]: one for one in coverage_of(live())["series"]}
+    assert [told[name]["kept_new_by"] for name in ("1m", "1d")] == ["stream", "requests"]
+    assert told["1m"]["next_due"] == "2026-11-20T11:01:01+00:00"
 
 
 def test_what_lies_between_is_requested_first(put, live, connection, clock, wait_for):

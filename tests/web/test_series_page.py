@@ -59,6 +59,18 @@ def test_its_state_is_told_in_figures(read):
     assert "/store/AAPL_1m.csv" in text
 
 
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("stream", "by a stream of IB’s: a bar is stored as soon as it has ended, the next one"),
+        ("requests", "by a request for each bar when it is due, the next one"),
+    ],
+)
+def test_it_says_how_its_newest_bars_come(read, one, how, said):
+    one |= {"kept_new_by": how, "next_due": "2026-11-20T21:31:01+00:00"}
+    assert f"Kept new {said} 2026-11-20 21:31:01 UTC ; and by a scan every 5 min" in read()
+
+
 @pytest.mark.usefixtures("one")
 def test_each_gap_has_its_reason_and_leads_to_its_proof(client, read):
     assert (
