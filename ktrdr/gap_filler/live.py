@@ -36,6 +36,10 @@ _COMPARED_BARS = 30
 """So many streamed bars are compared at once with what IB has of them later."""
 _DEAD_AFTER = 2
 """Bars in a row that had to be requested, without any update, before a stream counts as dead."""
+_JUDGED_BARS = 20
+"""After so many bars a stream that brought less than half of them makes room for another one."""
+_REST_S = 3600.0
+"""For so long it is not chosen again."""
 
 
 @dataclass
@@ -49,6 +53,14 @@ class _Streamed:
     bars: int = 0
     missed: int = 0
     """Bars in a row that had to be requested."""
+    brought: int = 0
+    requested: int = 0
+    """Bars that it brought, and that had to be requested, since it was judged last."""
+
+    @property
+    def is_of_use(self) -> bool:
+        """It brings most bars, as far as is known; a quiet market sends no end of a bar."""
+        return self.brought + self.requested < _JUDGED_BARS or self.brought >= self.requested
 
 
 class Live:
@@ -73,6 +85,8 @@ class Live:
         self._streamed: dict[Series, _Streamed] = {}
         self._pending: dict[Series, Bar] = {}
         """Bars that have ended just now, and are not due yet."""
+        self._resting: dict[Series, float] = {}
+        """Series that streams do not help, until then (UTC seconds)."""
         self._choose_at = 0.0
         self._source = ""
         """`live` or `simulated`: the source of the store's bars."""
@@ -128,6 +142,7 @@ class Live:
         if streamed is None or not answer.bars or not is_newest:
             return
         streamed.missed += 1
+        streamed.requested += 1
         if streamed.missed >= _DEAD_AFTER and self._is_silent(state.series, request.start):
             log.warning("%s: its stream has sent nothing for %d bars", state.series, _DEAD_AFTER)
             streamed.missed = 0
@@ -143,7 +158,9 @@ class Live:
         if last is None:
             self._due_times.streamed = frozenset()
             return
-        wanted = chosen(self._scan.series.values(), self._streamed.keys(), last.most, now)
+        self._judge(now)
+        states = [one for one in self._scan.series.values() if one.series not in self._resting]
+        wanted = chosen(states, self._streamed.keys(), last.most, now)
         for series in self._streamed.keys() - set(wanted):
             self._give_up(series)
         opened = {one.series for one in last.streams}
@@ -154,6 +171,17 @@ class Live:
                 streamed.renewed_at = now
                 self._request(self._scan.series[series])
         self._due_times.streamed = frozenset(self._streamed)
+
+    def _judge(self, now: float) -> None:
+        """Let those rest for a while that do not gain by their streams."""
+        resting = self._resting.items()
+        self._resting = {one: until for one, until in resting if 0 < until - now <= _REST_S}
+        for series, streamed in self._streamed.items():
+            if not streamed.is_of_use:
+                log.info("%s: its stream brings too few bars, they are requested", series)
+                self._resting[series] = now + _REST_S
+            elif streamed.brought + streamed.requested >= _JUDGED_BARS:
+                streamed.brought = streamed.requested = 0
 
     def _give_up(self, series: Series) -> None:
         streamed, state = self._streamed.pop(series), self._scan.series.get(series)
@@ -203,6 +231,7 @@ class Live:
         self._scheduler.take_streamed(state, bar)
         streamed = self._streamed.setdefault(state.series, _Streamed())
         streamed.missed = 0
+        streamed.brought += 1
         streamed.first = bar.start if streamed.first is None else streamed.first
         streamed.last, streamed.bars = bar.start, streamed.bars + 1
         if streamed.bars >= _COMPARED_BARS:

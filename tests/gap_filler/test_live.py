@@ -201,6 +201,25 @@ def test_the_shortest_bars_are_streamed_within_the_budget(put, live):
     assert filler.status.streams == ("AAPL_1m", "MSFT_1m", "NVDA_1m")
 
 
+def test_a_stream_that_brings_little_makes_room_for_an_hour(put, live, connection, clock, wait_for):
+    names = ("AAPL_1m", "MSFT_1m", "NVDA_1m", "SPY_1m")
+    paths = [put(name) for name in names]
+    filler = live()
+    for number in range(20):
+        start = minute("11:00") + 60 * number
+        clock.now = start + 61.0
+        for name, path in zip(names[:2], paths, strict=False):
+            connection.push(name, start)
+            wait_for(lambda path=path: fill(filler) or starts_in(path)[-1] == start)
+        clock.now = start + 64.5
+        fill(filler)
+        assert {starts_in(path)[-1] for path in paths} == {start}
+    clock.now += 15
+    fill(filler)
+    assert filler.status.streams == ("AAPL_1m", "MSFT_1m", "SPY_1m")
+    assert connection.deleted == ["NVDA_1m"]
+
+
 def test_live_false_leaves_a_series_to_requests(put, live, data_dir):
     (data_dir / "instruments.toml").write_text(
         '[AAPL]\nlive = false\n[MSFT]\nlive = { "1m" = false }\n'
