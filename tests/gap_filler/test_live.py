@@ -210,7 +210,7 @@ def test_a_stream_that_brings_little_makes_room_for_an_hour(put, live, connectio
         clock.now = start + 61.0
         for name, path in zip(names[:2], paths, strict=False):
             connection.push(name, start)
-            wait_for(lambda path=path: fill(filler) or starts_in(path)[-1] == start)
+            wait_for(lambda at=start, path=path: fill(filler) or starts_in(path)[-1] == at)
         clock.now = start + 64.5
         fill(filler)
         assert {starts_in(path)[-1] for path in paths} == {start}
