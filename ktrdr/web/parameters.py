@@ -132,12 +132,13 @@ Moment = Annotated[
             "anyOf": [
                 {"type": "string", "format": "date"},
                 {"type": "string", "format": "date-time"},
+                {"type": "string", "maxLength": 0},
             ],
             "examples": ["2026-11-20", "2026-11-20T14:30:00+00:00"],
         }
     ),
 ]
-"""A date or time in ISO 8601, without a zone in UTC; as UTC seconds."""
+"""A date or time in ISO 8601, without a zone in UTC; as UTC seconds. None: it is empty."""
 DayOrNull = Annotated[Day | None, BeforeValidator(_day_or_null)]
 """The same, or none: `null`, which is a text in a form."""
 SYMBOL: Mapping[str, Any] = {
