@@ -240,9 +240,19 @@ class Requests:
     async def _confirm_rejection(
         self, instrument: Instrument, error: Permanent, left_s: float
     ) -> KtrdrError:
-        """The error to raise, which is another one while IB's servers are being reset."""
+        """The error to raise, which is another one while IB's servers are being reset.
+
+        RepeatError: that all are refused is known.
+        """
         if isinstance(error, UnknownContract):
+            why_shut = self._connection.evidence.gate.why_shut
+            if isinstance(why_shut, RequestFailed):
+                raise RepeatError(why_shut, is_gated=True)
             doubt = await self._controls.doubt(instrument, error, left_s)
+            if isinstance(doubt, RequestFailed) and self._connection.evidence.note_failed(
+                instrument, doubt
+            ):
+                raise RepeatError(doubt, is_gated=True)
             if doubt is not None:
                 return doubt
             if error.code is not None:

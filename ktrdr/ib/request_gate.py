@@ -35,6 +35,11 @@ class RequestGate:
         """Whether all requests are refused."""
         return None in self._shut
 
+    @property
+    def why_shut(self) -> KtrdrError | None:
+        """Why all requests are refused; None: they are not."""
+        return self._shut[None][1] if None in self._shut else None
+
     def shut(self, kind: _Shut, why: KtrdrError) -> None:
         """A request was refused for a reason that holds for all of this kind; None: for all."""
         next_at, _ = self._shut.get(kind, (_now() + self._pause_s, why))

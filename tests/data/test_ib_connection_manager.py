@@ -34,6 +34,7 @@ from ktrdr.ipc.server import LocalServer, serving
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import instrument_for, read_instruments
 from ktrdr.market.timeframes import Timeframe
+from ktrdr.sim.gateway.faults import DATA
 from ktrdr.sim.gateway.in_thread import running_gateway
 from ktrdr.sim.gateway.limits import Limits
 from ktrdr.sim.market.market import truth
@@ -681,6 +682,27 @@ def test_many_who_are_told_of_no_contract_ask_for_one_control(connect, wait_for)
         assert received.count("historical_data") == len(requests)
         seconds = time.monotonic() - began
         assert 1 <= received.count("contract_details") <= 2 + seconds / 5
+
+
+def test_while_no_contract_is_known_one_request_a_minute_tests_that(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    names = ("AAPL", "MSFT", "NVDA", "KO", "SPY", "GOOG")
+    for name in names:
+        answers(manager, history_of(name))
+    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        with gateway.false_200():
+            for name in names[:3]:
+                with pytest.raises(RequestFailed, match="IB knows no contract at present"):
+                    answers(manager, history_of(name), patience_s=1)
+            before = len(gateway.record)
+            asked = [pool.submit(answers, manager, history_of(name), 1) for name in names]
+            for one in asked:
+                with pytest.raises(RequestFailed, match="IB knows no contract at present"):
+                    one.result(30)
+            received = [one for one in gateway.record[before:] if one["event"] == "received"]
+            assert sum(one["kind"] in DATA for one in received) <= 2  # a probe, and one of them
+        assert all(one.bars for one in pool.map(lambda n: answers(manager, history_of(n)), names))
 
 
 def test_a_refused_contract_is_forgotten_when_it_is_answered(connect, gateway, wait_for):
