@@ -38,6 +38,7 @@ class Talk:
         self.client.errorEvent += self.receive
         self.news = asyncio.Event()
         self.raw, self.told = [], []
+        self.before, self.shown = {}, {}  # by the number of a stream
 
     def receive(self, number, code, text, *_):
         self.received.append([code, text])
@@ -156,10 +157,8 @@ class Talk:
         With `after` the second one begins once that code has come.
         """
         self.tap()
-        shown = []
         first = await self.stream(question["contract"], question["what"], question["size"])
-        first.updateEvent += lambda bars, _: shown.append(row(bars[-1]))
-        bars = [row(bar) for bar in first]
+        bars = self.before.get(first.reqId) or [row(bar) for bar in first]
         codes_before = len(self.told)
         while question["after"] not in [0, *(c for _, c in self.told[codes_before:])]:
             await self.news_of()
@@ -172,7 +171,7 @@ class Talk:
             "updates": self.of(first),
             "after": self.of(first)[before:],
             "witness": self.of(second),
-            "shown": shown,
+            "shown": self.shown.get(first.reqId, []),
             "told": [["stream" if n == first.reqId else n, c] for n, c in self.told[codes_before:]],
         }
 
@@ -193,6 +192,7 @@ class Talk:
         def take(fields):
             _, number, count, time, opens, close, high, low, average, volume = fields
             prices = [float(text) for text in (opens, high, low, close)]
+            self.begin(int(number))
             self.raw.append(
                 (int(number), [int(time), *prices, float(volume), float(average), int(count)])
             )
@@ -200,6 +200,14 @@ class Talk:
             show(fields)
 
         handlers[90] = take
+
+    def begin(self, number):
+        """Note what the library has before its first update, which may come with the answer."""
+        bars = self.client.wrapper.reqId2Subscriber.get(number)
+        if number in self.before or bars is None:
+            return
+        self.before[number], shown = [row(bar) for bar in bars], self.shown.setdefault(number, [])
+        bars.updateEvent += lambda bars, _: shown.append(row(bars[-1]))
 
     def of(self, bars):
         return [one for number, one in self.raw if number == bars.reqId]
