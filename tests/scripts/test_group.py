@@ -95,10 +95,11 @@ class Group:
         )
 
     def pids(self):
-        """By program; those that run."""
+        """By program; those that run. None while supervisord does not answer."""
         socket_file = f"unix://{self.copy.run_dir}/supervisor.sock"
         transport = SupervisorTransport(None, None, socket_file)
-        with ServerProxy("http://127.0.0.1", transport) as server:
+        programs = []
+        with contextlib.suppress(OSError), ServerProxy("http://127.0.0.1", transport) as server:
             programs = server.supervisor.getAllProcessInfo()
         return {one["name"]: str(one["pid"]) for one in programs if one["statename"] == "RUNNING"}
 

@@ -171,7 +171,7 @@ class Talk:
             "updates": self.of(first),
             "after": self.of(first)[before:],
             "witness": self.of(second),
-            "shown": self.shown.get(first.reqId, []),
+            "shown": list(self.shown.get(first.reqId, [])),
             "told": [["stream" if n == first.reqId else n, c] for n, c in self.told[codes_before:]],
         }
 
