@@ -211,6 +211,8 @@ def test_a_program_that_cannot_start_says_why_in_the_verdict(group):
             "import contextlib", "from ktrdr.errors import Misconfigured\nimport contextlib"
         )
     )
+    # On a busy machine it takes more than a second until it ends, and counts as started then.
+    group.be_impatient("startsecs=1\n", "startsecs=60\n", "etc/supervisord.conf")
     group.tell("start")
     why = "(BACKOFF): gap-filler cannot start: IB_PORT=abc: expected a port"
     step = "next: correct that; then ./scripts/up"
