@@ -40,14 +40,8 @@ def pytest_addoption(parser) -> None:
     parser.addoption(
         "--lies",
         type=int,
-        default=25,
+        default=40,
         help="How many false answers of the gateway to go through.",
-    )
-    parser.addoption(
-        "--touches",
-        type=int,
-        default=7,
-        help="Of how many touches of a series one fails: 1 is each of them.",
     )
 
 

@@ -146,7 +146,7 @@ def at_both_ends():
 
 @example(at_both_ends())
 @given(situations())
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=30)
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=50)
 def test_what_can_be_had_is_there_in_the_end_and_the_rest_is_verified_to_be_absent(situation):
     market, stored = situation
     with tempfile.TemporaryDirectory(prefix="ktrdr-") as folder:

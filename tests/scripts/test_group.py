@@ -95,7 +95,7 @@ class Group:
         )
 
     def pids(self):
-        """By program; those that run. None while supervisord does not answer."""
+        """By program; those that run. Empty as long as supervisord does not answer."""
         socket_file = f"unix://{self.copy.run_dir}/supervisor.sock"
         transport = SupervisorTransport(None, None, socket_file)
         programs = []
@@ -402,7 +402,7 @@ def test_a_program_by_hand_is_what_its_group_is(live):
 
 def test_nobody_goes_by_a_group_that_has_ended(live):
     live.supervisord().kill()
-    live.copy.until_nothing_is_left()
+    live.copy.until_nothing_is_left(10)
     output = live.ktrdr("show", "AAPL", "1h")[1]
     assert "9.75" in output
     assert output.startswith("SIMULATED: ")  # by its place, though nobody has claimed it
@@ -501,7 +501,7 @@ def test_up_that_is_interrupted_says_what_to_do_and_the_next_one_goes_on(group):
     assert output.splitlines()[-1] == (
         "Interrupted. Run ./scripts/up again, or ./scripts/down to stop what was started."
     )
-    group.copy.until_nothing_is_left()
+    group.copy.until_nothing_is_left(5)
 
     maker.write_text(usual)
     (group.copy.folder / "ready").unlink()
@@ -539,7 +539,7 @@ def test_a_killed_supervisord_leaves_nothing_and_the_next_start_works(group):
     group.tell("start")
     group.until_all_run()
     group.supervisord().kill()
-    group.copy.until_nothing_is_left()
+    group.copy.until_nothing_is_left(10)
     code, output = group.tell("start")
     assert code == 0, output
     group.until_all_run()

@@ -100,7 +100,7 @@ def test_interrupted_it_ends_at_once_with_a_line_and_the_next_one_makes_it_anew(
         output = process.communicate(timeout=20)[0]
     assert process.returncode == code
     assert output.splitlines()[-1] == f"Interrupted. {AGAIN}"
-    up.copy.until_nothing_is_left()
+    up.copy.until_nothing_is_left(5)
 
     (up.venv / "half").touch()
     with up.start(PIP_INDEX_URL=index.url) as process:
