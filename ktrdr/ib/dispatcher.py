@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Hashable
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from ktrdr.errors import (
     CompetingSession,
@@ -245,13 +245,11 @@ class Requests:
         RepeatError: that all are refused is known.
         """
         if isinstance(error, UnknownContract):
-            why_shut = self._connection.evidence.gate.why_shut
-            if isinstance(why_shut, RequestFailed):
-                raise RepeatError(why_shut, is_gated=True)
+            evidence = self._connection.evidence
+            if _is_of_all(known := evidence.gate.why_shut, error):
+                raise RepeatError(known, is_gated=True)
             doubt = await self._controls.doubt(instrument, error, left_s)
-            if isinstance(doubt, RequestFailed) and self._connection.evidence.note_failed(
-                instrument, doubt
-            ):
+            if _is_of_all(doubt, error) and evidence.note_failed(instrument, doubt):
                 raise RepeatError(doubt, is_gated=True)
             if doubt is not None:
                 return doubt
@@ -262,3 +260,9 @@ class Requests:
             self._connection.evidence.contracts.refused(instrument)
             self._refused.note(instrument.symbol, error, self._now())
         return error
+
+
+def _is_of_all(failure: KtrdrError | None, error: KtrdrError) -> TypeGuard[RequestFailed]:
+    """The failure says of all contracts what the error says of one, by IB's code."""
+    is_known = error.code is not None
+    return is_known and isinstance(failure, RequestFailed) and failure.code == error.code

@@ -705,6 +705,19 @@ def test_while_no_contract_is_known_one_request_a_minute_tests_that(connect, gat
         assert all(one.bars for one in pool.map(lambda n: answers(manager, history_of(n)), names))
 
 
+def test_an_unknown_contract_is_named_though_all_bars_are_refused(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager)
+    failed = "Historical Market Data Service error message:Query failed"
+    with gateway.fault("refused", kind="bars", text=failed):
+        for name in ("AAPL", "MSFT", "KO"):
+            with pytest.raises(RequestFailed):
+                answers(manager, history_of(name), patience_s=1)
+        with pytest.raises(UnknownContract):
+            manager.call(manager.contract(instrument_for("NOSUCH")), 60)
+
+
 def test_a_refused_contract_is_forgotten_when_it_is_answered(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)
