@@ -3,51 +3,61 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ktrdr.ib.raw_messages import OddBar
-from ktrdr.market.bars import Answer, Bar
+from ktrdr.market.bars import Answer, Bar, are_sound
 from ktrdr.market.bars_request import BarsRequest
-from ktrdr.market.sessions import utc_midnight
+from ktrdr.market.sessions import BoolArray, utc_midnight
+
+Numbers = NDArray[np.float64]
+"""One row for each bar: its start (UTC seconds), open, high, low, close and volume."""
 
 _NEIGHBOURS = 5
 """How many bars before and after the requested ones are returned too."""
-_UNSET_VOLUMES = frozenset(map(float, (2**31 - 1, 2**63 - 1, 2**127 - 1)))
+_UNSET_VOLUMES = [float(2**31 - 1), float(2**63 - 1), float(2**127 - 1)]
 """IB's values for "not set": UNSET_INTEGER, _LONG and _DECIMAL (TWS API, `ibapi/const.py`)."""
 
 
 class ReceivedBars(list[Any]):
-    """Received bars in columns: the library's own objects are ten times as large."""
+    """Received bars as numbers: the library's own objects are ten times as large."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._columns = [array("d") for _ in Bar._fields]
+        self._numbers = array("d")
         self.odd: list[OddBar] = []
         """Bars that could not be read."""
 
     def clear(self) -> None:
         """Discard all bars."""
-        self._columns = [array("d") for _ in Bar._fields]
+        self._numbers = array("d")
 
     def append(self, each: Any, /) -> None:
         """Add one of the library's bars."""
-        for column, value in zip(self._columns, _bar(each), strict=True):
-            column.append(value)
+        bar = (start_of(each.date), each.open, each.high, each.low, each.close, each.volume)
+        self._numbers += array("d", bar)
+
+    def numbers(self) -> Numbers:
+        """All of them, in the order in which they came."""
+        return np.array(self._numbers).reshape(-1, len(Bar._fields))
 
     def __len__(self) -> int:
-        return len(self._columns[0])
+        return len(self._numbers) // len(Bar._fields)
 
     def __iter__(self) -> Iterator[Bar]:
-        for start, *values in zip(*self._columns, strict=True):
-            yield Bar(int(start), *values)
+        return iter(_bars(self.numbers()))
 
 
-def _bar(each: Any) -> Bar:
-    return Bar(start_of(each.date), each.open, each.high, each.low, each.close, each.volume)
+def _bars(numbers: Numbers) -> list[Bar]:
+    starts, *values = numbers.T
+    columns = (starts.astype(np.int64).tolist(), *(column.tolist() for column in values))
+    return list(map(Bar._make, zip(*columns, strict=True)))
 
 
 def start_of(when: Any) -> int:
@@ -60,7 +70,7 @@ def start_of(when: Any) -> int:
 
 
 def checked(
-    request: BarsRequest, found: Iterable[Bar], unreadable: AbstractSet[int], now: int
+    request: BarsRequest, found: Numbers, unreadable: AbstractSet[int], now: int
 ) -> tuple[Answer, list[Bar]]:
     """The requested bars, in order, each start once; and the invalid bars, which are left out.
 
@@ -68,27 +78,40 @@ def checked(
     A neighbour that ends after the end that IB was told at `now` is left out: it may have only its
     beginning. `unreadable`: the starts of bars of the same answer that could not be read.
     """
-    bars: dict[int, Bar] = {}
-    wrong: list[Bar] = []
-    contradicted: set[int] = set()
-    for bar in found:
-        if not bar.is_sound or _is_odd(bar) or not request.timeframe.can_begin_at(bar.start):
-            wrong.append(bar)
-        elif bars.setdefault(bar.start, bar) != bar:
-            wrong.append(bar)
-            contradicted.add(bar.start)
-    starts = sorted(bars.keys() - contradicted)
-    invalid = ({bar.start for bar in wrong} | unreadable).difference(starts)
-    first, end = bisect_left(starts, request.start), bisect_left(starts, request.end)
-    whole = bisect_right(starts, request.until(now) - request.timeframe.length_s)
-    after = starts[end : min(end + _NEIGHBOURS, whole)]
-    neighbours = starts[max(first - _NEIGHBOURS, 0) : first] + after
+    is_possible = found[:, 0] % request.timeframe.grid_s == 0
+    good = is_possible & are_sound(found[:, 1:]) & ~_are_odd(found)
+    wrong = _bars(found[~good])
+    numbers, contradicting = _ordered(found[good])
+    wrong += contradicting
+    starts = numbers[:, 0]
+    invalid = {*unreadable, *(bar.start for bar in wrong)}
+    if invalid:
+        invalid.difference_update(starts.tolist())
+    first, end = np.searchsorted(starts, [request.start, request.end]).tolist()
+    last_whole = request.until(now) - request.timeframe.length_s
+    whole = int(np.searchsorted(starts, last_whole, side="right"))
+    before = _bars(numbers[max(first - _NEIGHBOURS, 0) : first])
+    after = _bars(numbers[end : min(end + _NEIGHBOURS, whole)])
     answer = Answer(
-        [bars[start] for start in starts[first:end]],
+        _bars(numbers[first:end]),
         tuple(sorted(start for start in invalid if request.start <= start < request.end)),
-        tuple(bars[start] for start in neighbours),
+        (*before, *after),
     )
     return answer, wrong
+
+
+def _ordered(numbers: Numbers) -> tuple[Numbers, list[Bar]]:
+    """These bars by their starts, each once; and those that differ from one of the same start."""
+    starts = numbers[:, 0]
+    if (starts[1:] > starts[:-1]).all():
+        return numbers, []
+    numbers = numbers[np.argsort(starts, kind="stable")]
+    starts = numbers[:, 0]
+    is_first = np.concatenate(([True], starts[1:] != starts[:-1]))
+    first = np.maximum.accumulate(np.where(is_first, np.arange(len(starts)), 0))
+    differs = (numbers != numbers[first]).any(axis=1)
+    chosen = is_first & ~np.isin(starts, starts[differs])
+    return numbers[chosen], _bars(numbers[differs])
 
 
 def start_of_odd(odd: OddBar, request: BarsRequest, read: Callable[[str], int | None]) -> int:
@@ -104,9 +127,10 @@ def start_of_odd(odd: OddBar, request: BarsRequest, read: Callable[[str], int | 
     return max(request.start, min(after + length_s, request.end - length_s))
 
 
-def _is_odd(bar: Bar) -> bool:
-    """Placeholder numbers: all prices 0, or a volume that means "not set".
+def _are_odd(numbers: Numbers) -> BoolArray:
+    """Which bars have placeholder numbers: all prices 0, or a volume that means "not set".
 
     This is checked in IB's responses only, not in files, which other programs may have written.
     """
-    return not any(bar[1:5]) or bar.volume in _UNSET_VOLUMES
+    odd: BoolArray = ~numbers[:, 1:5].any(axis=1) | np.isin(numbers[:, 5], _UNSET_VOLUMES)
+    return odd

@@ -653,7 +653,7 @@ def _utc(time_s: int) -> str:
 def _checked(name: str, request: BarsRequest, found: ReceivedBars, now: int) -> Answer:
     """The requested bars; invalid and unreadable ones are logged."""
     unreadable = {start_of_odd(bar, request, _read_time) for bar in found.odd}
-    answer, wrong = checked(request, found, unreadable, now)
+    answer, wrong = checked(request, found.numbers(), unreadable, now)
     if wrong:
         log.warning("%s: IB sent %d invalid bars: %s …", name, len(wrong), wrong[0])
     if found.odd:

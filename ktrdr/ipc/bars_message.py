@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from ktrdr.errors import InvalidRequest
 from ktrdr.market.bars import Answer, Bar
@@ -21,10 +22,9 @@ class BarColumns:
     volume: tuple[float, ...]
 
     @classmethod
-    def of(cls, bars: Iterable[Bar]) -> BarColumns:
+    def of(cls, bars: Sequence[Bar]) -> BarColumns:
         """The columns of these bars."""
-        columns = list(zip(*bars, strict=True)) or [()] * len(Bar._fields)
-        return cls(*columns)
+        return cls(*(tuple(map(itemgetter(place), bars)) for place in range(len(Bar._fields))))
 
     def bars(self) -> list[Bar]:
         """The bars of these columns. InvalidRequest: the columns differ in length."""

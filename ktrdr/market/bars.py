@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 _UNSET = 1e300
 """IB's value for "not set" is the largest double (TWS API, `Double.MAX_VALUE`)."""
 
@@ -31,6 +34,15 @@ class Bar(NamedTuple):
             and self.high == max(prices)
             and (self.volume >= 0 or self.volume == -1)
         )
+
+
+def are_sound(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which bars are sound, as `Bar.is_sound`; a row each: open, high, low, close and volume."""
+    prices, (_, high, low, _, volume) = numbers[:, :4], numbers.T
+    is_number = np.abs(numbers).max(axis=1) < _UNSET  # NaN is not, nor is it less
+    is_between = (low == prices.min(axis=1)) & (high == prices.max(axis=1))
+    sound: NDArray[np.bool_] = is_number & is_between & ((volume >= 0) | (volume == -1))
+    return sound
 
 
 class Answer(NamedTuple):

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
-from ktrdr.ib.bars_answer import ReceivedBars, checked, start_of, start_of_odd
+from ktrdr.ib import bars_answer
+from ktrdr.ib.bars_answer import ReceivedBars, start_of, start_of_odd
 from ktrdr.ib.raw_messages import OddBar
 from ktrdr.market.bars import Bar
 from ktrdr.market.bars_request import BarsRequest
@@ -18,6 +20,11 @@ REQUEST = BarsRequest(instrument_for("AAPL"), Timeframe.M5, START, START + 3600)
 
 def bar(number: int, close: float = 2.0, volume: float = 100.0) -> Bar:
     return Bar(START + number * 300, 1.5, 2.5, 0.5, close, volume)
+
+
+def checked(request, found, unreadable, now):
+    """What is made of these bars."""
+    return bars_answer.checked(request, np.array(found, dtype=float), unreadable, now)
 
 
 def read(text: str) -> int | None:
