@@ -84,10 +84,12 @@ def compare(
     `requested`: the interval of the request (UTC seconds, `[start, end)`). Bars stored before it
     may have another unit than those after it.
     """
-    pairs = [(old, received[old.start]) for old in stored if old.start in received]
-    changed = [(old, new) for old, new in pairs if new != old]
-    if not changed:
+    there = [old for old in stored if old.start in received]
+    now = [received[old.start] for old in there]
+    if there == now:
         return None
+    pairs = list(zip(there, now, strict=True))
+    changed = [(old, new) for old, new in pairs if new != old]
     # Only of the changed bars: bars stored after a split are unchanged.
     price, volume = _common(pairs, changed, _prices), _common(pairs, changed, _volume)
     unclear = _unclear(pairs, requested or (0, 0))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
@@ -24,6 +25,7 @@ HEADER = ",".join(COLUMNS)
 _BOM = b"\xef\xbb\xbf"
 _COMMA, _NEWLINE, _COLON, _SPACE = b",\n: "
 _EXAMPLE = "2026-11-20 14:30:00+00:00"
+_NUMBER_BYTES = b"0123456789.-eE,\r\n"
 _VIEWED = 32
 """Bytes at the beginning of a row that are read as columns; a shorter row is parsed by itself."""
 _FIRST_YEAR, _MONTH_COUNT = 1900, 12 * 300
@@ -128,7 +130,11 @@ class Rows:
             chosen = np.flatnonzero(np.isin(self.starts, wanted))
         begins, ends = self.offsets[:-1][chosen].tolist(), self.offsets[1:][chosen].tolist()
         lines = [self.raw[begin:end] for begin, end in zip(begins, ends, strict=True)]
-        return list(map(self._bar, self.starts[chosen].tolist(), lines))
+        times = self.starts[chosen].tolist()
+        columns = _columns_of(lines) if self.layout.columns == COLUMNS else None
+        if columns is None:
+            return list(map(self._bar, times, lines))
+        return list(map(Bar._make, zip(times, *columns, strict=True)))
 
     def _bar(self, start: int, line: bytes) -> Bar:
         fields = line.split(b",")
@@ -142,6 +148,21 @@ class Rows:
     @cached_property
     def _places(self) -> list[int]:
         return self.layout.value_places
+
+
+def _columns_of(lines: list[bytes]) -> list[list[float]] | None:
+    """The numbers of rows with the usual columns, all at once; None: each is to be parsed."""
+    fields = [line.partition(b",")[2] for line in lines]
+    if b"".join(fields).translate(None, _NUMBER_BYTES):
+        return None
+    try:
+        rows: list[list[float]] = from_json(b"[[" + b"],[".join(fields) + b"]]")
+    except ValueError:  # numbers may be spelled otherwise than in JSON
+        return None
+    if set(map(len, rows)) != {len(COLUMNS) - 1}:
+        return None
+    columns: list[list[float]] = np.array(rows, np.float64).T.tolist()
+    return columns
 
 
 @dataclass(frozen=True)
