@@ -27,6 +27,7 @@ from typing import Any
 
 from ib_library import IB, Contract
 
+from ktrdr.completeness.gaps import FILLABLE
 from ktrdr.config.settings import load_settings
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager, routes
 from ktrdr.gap_filler.gap_filler import GapFiller
@@ -66,7 +67,6 @@ STORE = {
     "BTC": "1m 15m 1h 1d",
     "ETH": "5m",
 }
-OPEN = ("open", "asked", "failed")
 LOOK_S = 0.1
 PECULIAR = ("ILLIQ", "FLATV")
 """Of which nobody knows beforehand which minutes have bars: all of them are to be asked for."""
@@ -260,16 +260,18 @@ def known(filler: GapFiller) -> list[SeriesCoverage]:
 
 def is_restored(filler: GapFiller) -> bool:
     """Nothing that was missing at the beginning could still be had; newer bars may be due."""
-    if not is_looked_at(filler):
-        return False
-    gaps = [gap for series in known(filler) for gap in series.gaps]
-    return not any(first < SATURDAY.timestamp() and why in OPEN for first, _, _, why in gaps)
+    covered = [one.coverage for one in filler.published.store.series.values() if one.coverage]
+    before = SATURDAY.timestamp()
+    return is_looked_at(filler) and not any(
+        (one.gaps.of(*FILLABLE).first < before).any() for one in covered
+    )
 
 
 def is_looked_at(filler: GapFiller) -> bool:
     """What should be there is known of each series."""
-    return filler.status.last_scan_time is not None and all(
-        series.expected is not None for series in known(filler)
+    published = filler.published
+    return published.status.last_scan_time is not None and all(
+        series.coverage is not None for series in published.store.series.values()
     )
 
 
