@@ -17,7 +17,7 @@ from ktrdr.completeness.gaps import Gap
 from ktrdr.completeness.identity import Identity
 from ktrdr.completeness.throughput import Eta, Throughput
 from ktrdr.errors import WrongSource
-from ktrdr.filling.holidays import closed_days
+from ktrdr.filling.holidays import closed_days, read_ahead
 from ktrdr.filling.in_flight import InFlight
 from ktrdr.filling.tasks import Kind, Task
 from ktrdr.ipc.bars_message import BarsMessage
@@ -210,6 +210,7 @@ class Fetcher:
         query = request_to_query(instrument, None, start, end)
         query["priority"] = priority.name.lower()
         timeout_s = _SCHEDULE_S + _SCHEDULE_A_YEAR_S * (end - start) / (365 * DAY_S)
+        read_ahead(instrument, start, end)
         response = self._connection.get("/sessions", timeout_s, **query)
         identity = _identity(response)
         exchange = identity.exchange if identity else ""
