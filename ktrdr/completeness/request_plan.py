@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from ktrdr.completeness.gaps import Gap
 from ktrdr.market.bars_request import BarsRequest
@@ -49,6 +50,8 @@ class RequestLengths:
             timeframe: min(max(known.get(timeframe.value, first), shortest), longest)
             for timeframe, (shortest, first, longest) in _LENGTH_DAYS.items()
         }
+        self._least_s = 0.0
+        """How long the quickest answer took; 0: there was none yet."""
         self._measured = {timeframe for timeframe in _LENGTH_DAYS if timeframe.value in known}
 
     def are_measured(self, timeframe: Timeframe) -> bool:
@@ -69,14 +72,26 @@ class RequestLengths:
         longest = self.seconds(request.timeframe, request.instrument)
         if bars >= _MANY_BARS:
             self._measured.add(request.timeframe)
+        whole_s = self._whole_s(request, took_s, bars)
         if took_s > _SLOW_S and self._can_be_cut(request):
             return self._change(request.timeframe, _full_days(request) / _GROWTH)
-        if took_s < _QUICK_S and request.end - request.start >= 0.8 * longest:
+        if whole_s < _QUICK_S and request.end - request.start >= 0.8 * longest:
             growth = _GROWTH
             if bars >= _MANY_BARS:
-                growth = min(max(_QUICK_S / 2 / max(took_s, 0.1), _GROWTH), _GROWTH_MOST)
+                growth = min(max(_QUICK_S / 2 / max(whole_s, 0.1), _GROWTH), _GROWTH_MOST)
             return self._change(request.timeframe, self._days[request.timeframe] * growth, up=True)
         return False
+
+    def _whole_s(self, request: BarsRequest, took_s: float, bars: int) -> float:
+        """How long the answer would take in a market without pauses, which has more bars.
+
+        What the quickest answer took is not due to bars; unknown, that is nothing.
+        """
+        least_s, self._least_s = self._least_s, min(took_s, self._least_s or took_s)
+        if not bars or not (least_s or bars >= _MANY_BARS):
+            return took_s
+        full = _full_days(request) * DAY_S / request.timeframe.length_s
+        return least_s + max(took_s - least_s, 0.0) * max(full / bars, 1.0)
 
     def failed(self, request: BarsRequest) -> bool:
         """Learn from a request that was not answered in time. True: a length has changed."""
@@ -109,6 +124,19 @@ def _full_days(request: BarsRequest) -> float:
     """The days of a market without pauses with as many bars."""
     sparseness = _sparseness(request.timeframe, request.instrument)
     return (request.end - request.start) / DAY_S / sparseness
+
+
+def outside(gaps: Iterable[Gap], intervals: Iterable[tuple[int, int]], length_s: int) -> list[Gap]:
+    """What of these gaps lies in none of the intervals `[start, end)`; `length_s` is a bar's.
+
+    How many bars the parts have is not counted anew.
+    """
+    left = list(gaps)
+    for start, end in intervals:
+        parts = [(gap, gap.first, min(gap.last, start - length_s)) for gap in left]
+        parts += [(gap, max(gap.first, end), gap.last) for gap in left]
+        left = [replace(gap, first=first, last=last) for gap, first, last in parts if first <= last]
+    return sorted(left, key=lambda gap: gap.first)
 
 
 def plan(

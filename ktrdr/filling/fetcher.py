@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import deque
@@ -75,6 +76,8 @@ class Fetcher:
         self._postponed: deque[tuple[tuple[SeriesState, ...], int]] = deque()
         """Series of one contract each, and the start of the sessions to request for them."""
         self._throughput = Throughput()
+        self._answered_at = -math.inf
+        """When bars came last, by the stopwatch."""
         self.source = ""
         """`live` or `simulated`: the only source whose bars are accepted."""
 
@@ -100,6 +103,26 @@ class Fetcher:
         """The series of which something is in flight, or postponed."""
         found = {state for task in self._in_flight.tasks for state in task.series}
         return found.union(*(series for series, _ in self._postponed))
+
+    def filled_slowly(self, after_s: float) -> list[SeriesState]:
+        """The series of which only bars to fill are in flight, all of them for this long.
+
+        None of them if no answer at all came in this time.
+        """
+        since = self._stopwatch() - after_s
+        if self._answered_at < since:
+            return []
+        slow: set[SeriesState] = set()
+        others = {state for series, _ in self._postponed for state in series}
+        for task in self._in_flight.tasks:
+            is_slow = task.kind is Kind.FILL and task.sent_at <= since
+            (slow if is_slow else others).update(task.series)
+        return [state for state in slow if state not in others]
+
+    def spans_in_flight(self, state: SeriesState) -> list[tuple[int, int]]:
+        """The intervals of a series' bars that are being requested."""
+        tasks = [one for one in self._in_flight.tasks if one.state is state and one.request]
+        return [(one.bars_request.start, one.bars_request.end) for one in tasks]
 
     @property
     def hours_coming(self) -> set[Hashable]:
@@ -250,7 +273,8 @@ class Fetcher:
                 hint="set KTRDR_DATA_DIR to another folder, or IB_HOST to the right gateway; then "
                 "./scripts/up",
             )
-        self._throughput.answered(task.key, message.at_once or 1, self._stopwatch())
+        self._answered_at = self._stopwatch()
+        self._throughput.answered(task.key, message.at_once or 1, self._answered_at)
         return message.answer()
 
     def ended(self, task: Task) -> None:

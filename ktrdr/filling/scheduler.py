@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +18,9 @@ import numpy as np
 
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
+from ktrdr.completeness.coverage import Coverage
 from ktrdr.completeness.gaps import Gap, Reason
-from ktrdr.completeness.request_plan import plan
+from ktrdr.completeness.request_plan import RequestLengths, outside, plan
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSource
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.controls import Controls
@@ -45,6 +46,8 @@ _RECEIVE_FOR_S = 0.5
 """How long to handle answers before anything else gets its turn: there may be many large ones."""
 _REQUESTS_A_SERIES = 8
 """In flight at a time; the rest of a long history waits, so that other series get their turn."""
+_SLOW_S = 3.0
+"""After this long the answers will not make longer requests worth waiting for."""
 _COMPARED_S = HOUR_S
 """How long after a comparison requests that include no stored bars may be sent."""
 _TOUCH_S = 4 * DAY_S
@@ -155,6 +158,14 @@ class Scheduler:
                         self.assess(state, only_if_changed=True)
                         self._request_bars(state, len(batch))
 
+    def extend(self) -> None:
+        """Request more of series that are slow to fill, since nothing else is to be requested."""
+        slow = self.fetcher.filled_slowly(_SLOW_S)
+        for state in slow:
+            with self._isolation.of(state):
+                if not state.error_state.failures:
+                    self._request_bars(state, len(slow))
+
     def plan_checks(self, series: Iterable[SeriesState]) -> None:
         """Find the complete series to compare with what IB has now."""
         self._revision_checks.plan(series)
@@ -191,11 +202,7 @@ class Scheduler:
         self._request_bars(state, 1)
 
     def _request_bars(self, state: SeriesState, sharers: int) -> None:
-        """Send the requests for the open gaps of a series.
-
-        After a failure only one gap is requested, a different one each time: a gap that always
-        fails must not hold up the others, and a series without answers needs no more than one slot.
-        """
+        """Send the requests for the open gaps of a series, as far as there is room."""
         if not state.may_be_requested(self._clock()) or not self._is_tracked(state):
             return
         if self._assessor.contracts.unconfirmed_contract(state) is not None:
@@ -204,16 +211,12 @@ class Scheduler:
         if state.coverage is None:
             return
         lengths, now = self._lengths.known(self._assessor.ledger), int(self._clock())
-        # Not many until it is known how long they may be: then they are fewer.
-        least = _REQUESTS_A_SERIES if lengths.are_measured(state.series.timeframe) else 1
+        in_flight = self.fetcher.spans_in_flight(state)
+        # Not many until it is known how long they may be, or that they will not be longer.
+        is_known = bool(in_flight) or lengths.are_measured(state.series.timeframe)
+        least = _REQUESTS_A_SERIES if is_known else 1
         most = max(least, self.fetcher.room // max(sharers, 1))
-        gaps = state.coverage.open_gaps
-        if state.error_state.failures and gaps:
-            gaps, most = [gaps[-1 - (state.error_state.failures - 1) % len(gaps)]], 1
-        wanted = plan(gaps, state.instrument, state.series.timeframe, lengths)
-        if not now - _COMPARED_S <= state.compared_at <= now:
-            wanted = _touching(state, wanted) or wanted
-        for request in wanted[:most]:
+        for request in _next_requests(state, state.coverage, lengths, in_flight, now)[:most]:
             priority = _priority(state, request, now)
             self.fetcher.request_bars(Kind.FILL, state, request, priority)
 
@@ -368,6 +371,28 @@ class Scheduler:
 def _log_answer(request: BarsRequest, state: SeriesState, bars: int, new: int) -> None:
     span = (iso(request.start), iso(request.end))
     log.info("%s: %s to %s: %d bars, %d new", state.series, *span, bars, new)
+
+
+def _next_requests(
+    state: SeriesState,
+    coverage: Coverage,
+    lengths: RequestLengths,
+    in_flight: Sequence[tuple[int, int]],
+    now: int,
+) -> list[BarsRequest]:
+    """The requests for the open gaps of a series that are not in flight.
+
+    After a failure only one gap is requested, a different one each time: a gap that always fails
+    must not hold up the others, and a series without answers needs no more than one slot.
+    """
+    timeframe, failures = state.series.timeframe, state.error_state.failures
+    gaps = outside(coverage.open_gaps, in_flight, timeframe.length_s)
+    if failures and gaps:
+        gaps = [gaps[-1 - (failures - 1) % len(gaps)]]
+    wanted = plan(gaps, state.instrument, timeframe, lengths)
+    if not now - _COMPARED_S <= state.compared_at <= now:
+        wanted = _touching(state, wanted) or ([] if in_flight else wanted)
+    return wanted[:1] if failures else wanted
 
 
 def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:

@@ -256,6 +256,8 @@ class GapFiller:
         if (is_more or wants_check) and not self._take_up(batch):
             self._scheduler.receive(0.0)
             return not self._signals.stopping.is_set() and self._scan.assess_one_history()
+        if not is_more and self._scheduler.has_room:
+            self._scheduler.extend()
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
         if not self._receive(more=more):
             return False

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ktrdr.completeness.gaps import Gap
-from ktrdr.completeness.request_plan import RequestLengths, plan
+from ktrdr.completeness.request_plan import RequestLengths, outside, plan
 from ktrdr.market.bars_request import BarsRequest
 from ktrdr.market.instruments import instrument_for
 from ktrdr.market.timeframes import Timeframe
@@ -113,11 +113,43 @@ def test_a_length_grows_with_quick_answers_and_shrinks_with_none():
 def test_a_length_grows_in_proportion_to_how_quick_many_bars_came():
     lengths = RequestLengths()
     whole = BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY)
-    lengths.answered(whole, took_s=1.25, bars=7000)
+    lengths.answered(whole, took_s=1.25, bars=7200)
     assert lengths.days["1m"] == 20  # which takes 5 s, if each bar takes as long
     lengths = RequestLengths()
     lengths.answered(whole, took_s=0.01, bars=7000)
     assert lengths.days["1m"] == 30
+
+
+def test_bars_of_a_quiet_market_were_quick_because_they_were_few():
+    lengths = RequestLengths()
+    whole = BarsRequest(EURUSD, Timeframe.M1, 0, 5 * DAY)
+    assert not lengths.answered(whole, took_s=5, bars=1800)  # 20 s for 7,200
+    assert lengths.are_measured(Timeframe.M1)
+    assert not lengths.answered(BarsRequest(EURUSD, Timeframe.M1, 0, DAY), took_s=0.5)
+    assert not lengths.answered(whole, took_s=3, bars=1800)  # half a second, and ten for all
+    lengths.answered(whole, took_s=2, bars=1800)
+    assert lengths.days["1m"] == 7.5
+    assert not lengths.answered(BarsRequest(EURUSD, Timeframe.M1, 0, 8 * DAY), took_s=2, bars=900)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 10)), max_size=5),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(1, 10)), max_size=4),
+)
+def test_what_is_outside_of_intervals_is_what_they_do_not_cover(runs, spans):
+    taken: set[int] = set()
+    gaps: list[Gap] = []
+    for first, more in runs:
+        bars = set(range(first, first + more + 1))
+        if not bars & taken:
+            taken |= bars
+            gaps.append(Gap(60 * first, 60 * (first + more), more + 1))
+    intervals = [(60 * start, 60 * (start + length)) for start, length in spans]
+    covered = {bar for start, length in spans for bar in range(start, start + length)}
+    left = outside(gaps, intervals, 60)
+    assert [(gap.first, gap.last) for gap in left] == sorted((g.first, g.last) for g in left)
+    bars_left = [bar for gap in left for bar in range(gap.first // 60, gap.last // 60 + 1)]
+    assert sorted(bars_left) == sorted(taken - covered)
 
 
 def test_an_answer_without_bars_shows_little_about_answers_with_many():

@@ -1,8 +1,11 @@
 """A calendar that is not IB's, asked in a process of its own."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from ktrdr.filling.holidays import CALENDARS, closed_days
+from ktrdr.filling.holidays import CALENDARS, closed_days, read_ahead
+from ktrdr.market.instruments import instrument_for
 from tests.fake_connection import DAY, utc
 
 YEAR = (utc("2026-03-01"), utc("2026-11-20"))
@@ -36,3 +39,13 @@ def test_a_calendar_that_cannot_be_had_has_seen_nothing():
 
 def test_names_of_exchanges_are_words():
     assert all(name == name.upper() and " " not in name for name in CALENDARS)
+
+
+def test_calendars_wanted_at_once_do_not_disturb_each_other():
+    read_ahead(instrument_for("AAPL"), *YEAR)
+    wanted = [("NYSE", YEAR), ("TSEJ", YEAR), ("KSE", (0, DAY)), ("CME", YEAR), ("NYSE", YEAR)]
+    with ThreadPoolExecutor(len(wanted)) as threads:
+        found = list(threads.map(lambda one: closed_days(one[0], *one[1]), wanted))
+    new_year = utc("2026-01-01")
+    assert [new_year in days for days in found] == [True, True, False, True, True]
+    assert found[0] == found[4] != found[1]
