@@ -36,7 +36,7 @@ from ktrdr.ipc.client import LocalClient
 from ktrdr.market.bars import Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series, contract_name
-from ktrdr.market.timeframes import DAY_S, HOUR_S
+from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 from ktrdr.sqlite_file import DatabaseError
 from ktrdr.times import iso
 
@@ -218,7 +218,8 @@ class Scheduler:
         most = max(least, self.fetcher.room // max(sharers, 1))
         for request in _next_requests(state, state.coverage, lengths, in_flight, now)[:most]:
             priority = _priority(state, request, now)
-            self.fetcher.request_bars(Kind.FILL, state, request, priority)
+            whole = _whole(request, state, self._assessor, now)
+            self.fetcher.request_bars(Kind.FILL, state, whole, priority)
 
     # Receiving.
 
@@ -393,6 +394,18 @@ def _next_requests(
     if not now - _COMPARED_S <= state.compared_at <= now:
         wanted = _touching(state, wanted) or ([] if in_flight else wanted)
     return wanted[:1] if failures else wanted
+
+
+def _whole(request: BarsRequest, state: SeriesState, assessor: Assessor, now: int) -> BarsRequest:
+    """The request, and a session before and after it while it is unknown which bars these have.
+
+    So it is with four-hour bars, until some have shown at what hours they begin.
+    """
+    if request.timeframe is not Timeframe.H4 or assessor.contracts.alignment(state):
+        return request
+    kept_from = min(assessor.fill_from(state, now), request.start)
+    start = max(request.start - DAY_S, kept_from)
+    return replace(request, start=start, end=request.end + DAY_S)
 
 
 def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:

@@ -8,6 +8,7 @@ quick, and shrinks when they do not.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -24,12 +25,18 @@ IDENTICAL_S = 15.0
 _SMALL_S, _SMALL_MOST = 600.0, 55
 """Requests under the rules for small bars in 600 s: a few less than IB's 60."""
 
-_QUICK_S = 0.5
-"""Seconds within which an answer is always quick."""
+_QUICK_S = 5.0
+"""Seconds within which an answer is always quick.
+
+IB slows many requests down to balance its load (TWS API, "Historical Data Limitations"); fewer at
+once would be answered sooner, but fewer in all.
+"""
 _SLOWER = 2.0
 """Answers count as slow above this multiple of the usual time."""
-_MEMORY, _FORGETTING = 0.2, 0.01
-"""The weight of the newest answer in the recent and in the usual time."""
+_MEMORY = 0.2
+"""The weight of the newest answer in the recent time."""
+_FORGOTTEN_S = 600.0
+"""In how many seconds slow answers become usual, for the most part."""
 _MESSAGES_PER_S, _BURST = 42.0, 3
 """Messages per second evenly, and in one burst: 45 in the worst second, of IB's 50."""
 _PAUSE_S, _PAUSE_MAX_S = 10.0, 60.0
@@ -65,8 +72,9 @@ class Window:
         self._size = first
         self.most = most
         """The largest number that `size` may become."""
-        self._usual: dict[int, float] = {}
-        """Bit length of a number of bars → best seconds for answers of about that many bars."""
+        self._usual: dict[int, tuple[float, float]] = {}
+        """Bit length of a number of bars → best seconds for answers of about that many bars, and
+        when the last of them came."""
         self._slowness = 1.0
         """The recent time of answers as a multiple of the usual time."""
         self._shrunk_at = float("-inf")
@@ -82,10 +90,11 @@ class Window:
     def answered(self, took_s: float, bars: int, now: float) -> None:
         """Adjust to an answer: one more while answers are quick, fewer when they become slow."""
         took_s = max(took_s, _QUICK_S)
-        usual = self._usual.get(bars.bit_length(), took_s)
+        usual, at = self._usual.get(bars.bit_length(), (took_s, now))
         # The usual time falls at once and rises slowly, so that a slow hour does not become usual.
-        usual = min(took_s, usual + _FORGETTING * (took_s - usual))
-        self._usual[bars.bit_length()] = usual
+        forgotten = 1 - math.exp((at - now) / _FORGOTTEN_S)
+        usual = min(took_s, usual + forgotten * (took_s - usual))
+        self._usual[bars.bit_length()] = (usual, now)
         self._slowness += _MEMORY * (took_s / usual - self._slowness)
         if self._slowness <= _SLOWER:
             self._size = min(self._size + 1, self.most)

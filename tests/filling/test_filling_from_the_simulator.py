@@ -36,6 +36,16 @@ def text_of(bars):
     return HEADER + "".join(line(bar) for bar in bars)
 
 
+@pytest.mark.parametrize("symbol", ["EURUSD", "AAPL", "ESZ6"])
+def test_four_hour_bars_whose_hours_nobody_knows_yet_take_one_request(group, symbol):
+    path = group.watch(f"{symbol}_4h")
+    group.fill()
+    bars = group.truth(symbol, "4h", utc("2026-11-15"), NOW)
+    assert path.read_text() == text_of([bar for bar in bars if bar.start < NOW - 4 * 3600])
+    requested = [one for one in group.gateway.record if one.get("bar_size") == "4 hours"]
+    assert [one["event"] for one in requested] == ["received", "answered"]
+
+
 RECENT = (utc("2026-11-16"), NOW)
 
 

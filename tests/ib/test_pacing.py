@@ -111,11 +111,11 @@ def test_it_shrinks_when_answers_become_slow_and_grows_again():
     window = Window(first=8, most=48)
     for second in range(60):
         window.answered(1.0, 400, second)
-    for second in range(60, 120):
-        window.answered(6.0, 400, second)
+    for second in range(60, 300):
+        window.answered(30.0, 400, second)
     slow = window.size
     assert slow < 24
-    for second in range(120, 240):
+    for second in range(300, 420):
         window.answered(1.0, 400, second)
     assert window.size == 48
 
@@ -123,7 +123,7 @@ def test_it_shrinks_when_answers_become_slow_and_grows_again():
 def test_many_bars_may_take_longer_than_few():
     window = Window(first=8, most=48)
     for second in range(100):
-        window.answered(*((0.6, 5) if second % 2 else (9.0, 10_000)), second)
+        window.answered(*((0.6, 5) if second % 2 else (19.0, 10_000)), second)
     assert window.size == 48
 
 
@@ -132,7 +132,14 @@ def test_what_is_always_slow_is_usual_in_the_end():
     for second in range(50):
         window.answered(1.0, 400, second)
     for second in range(50, 600):
-        window.answered(4.0, 400, second)
+        window.answered(14.0, 400, second)
+    assert window.size == 48
+
+
+def test_answers_that_ib_slows_down_as_they_grow_many_do_not_shrink_it():
+    window = Window(first=32, most=48)
+    for second in range(300):
+        window.answered(min(0.15 + 0.014 * second, 5.0), 400, second)
     assert window.size == 48
 
 
@@ -149,7 +156,7 @@ def test_a_time_out_halves_it_once_for_all_that_were_under_way():
 def test_answers_too_quick_to_matter_never_shrink_it():
     window = Window(first=8, most=48)
     for second in range(100):
-        window.answered(0.01 if second % 2 else 0.4, 400, second)
+        window.answered(0.01 if second % 2 else 4.9, 400, second)
     assert window.size == 48
 
 
