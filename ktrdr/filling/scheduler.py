@@ -42,7 +42,7 @@ from ktrdr.times import iso
 
 log = logging.getLogger("gap-filler")
 
-_RECEIVE_FOR_S = 0.5
+_RECEIVE_FOR_S = 0.2
 """How long to handle answers before anything else gets its turn: there may be many large ones."""
 _REQUESTS_A_SERIES = 8
 """In flight at a time; the rest of a long history waits, so that other series get their turn."""

@@ -15,8 +15,13 @@ from ktrdr.market.bars import Answer
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import SETTLE_S
 
-_STREAM_S = 4.0
-"""How long after its end a bar may come from a stream before it is requested."""
+_STREAM_FIRST_S, _STREAM_LEAST_S, _STREAM_MOST_S = 4.0, 2.0, 6.0
+"""How long after its end a bar may come from a stream before it is requested: at first, and the
+bounds."""
+_STREAM_MORE_S, _FORGETTING = 1.0, 0.02
+"""So much more than streams have needed lately; and the share of that which each bar forgets."""
+_AT_ONCE = 20
+"""So many series are assessed before their requests are sent, and finished bars are stored."""
 
 
 class DueTimes:
@@ -26,16 +31,17 @@ class DueTimes:
         self.settle_times = SettleTimes()
         self.streamed: frozenset[Series] = frozenset()
         """Series whose bars come from streams: they are requested if these do not bring them."""
+        self._stream_s = _STREAM_FIRST_S
         self._taken: dict[Series, int] = {}
         """Series → the due time at which it was taken up last."""
 
     def take(self, states: Iterable[SeriesState], now: float) -> list[SeriesState]:
-        """The series that have a bar due, each once a bar."""
+        """Some of the series that have a bar due, each once a bar; none: no more have."""
         due = [state for state in states if (at := self._at(state)) is not None and at <= now]
-        for state in due:
+        for state in due[:_AT_ONCE]:
             assert state.assessment.next_due is not None
             self._taken[state.series] = state.assessment.next_due
-        return due
+        return due[:_AT_ONCE]
 
     def next_time(self, states: Iterable[SeriesState]) -> float:
         """When the next series has a bar due (UTC seconds); infinite: none."""
@@ -55,6 +61,14 @@ class DueTimes:
         kind, name = state.instrument.sec_type, str(state.series)
         self.settle_times.answered(kind, name, newest, received, revised)
 
+    def streamed_after(self, seconds: float) -> None:
+        """A stream has finished a bar so long after its end: others may need as long."""
+        if seconds > _STREAM_MOST_S:
+            return  # as after an outage
+        needed = min(max(seconds + _STREAM_MORE_S, _STREAM_LEAST_S), _STREAM_MOST_S)
+        slowly = self._stream_s + _FORGETTING * (needed - self._stream_s)
+        self._stream_s = max(needed, slowly)
+
     def _at(self, state: SeriesState) -> float | None:
         """When to take a series up; None: not until it was assessed again."""
         due = state.assessment.next_due
@@ -64,5 +78,5 @@ class DueTimes:
             return due
         wait_s = self.settle_times.wait_s(state.instrument.sec_type)
         if state.series in self.streamed:
-            wait_s = max(wait_s, _STREAM_S)
+            wait_s = max(wait_s, self._stream_s)
         return due + wait_s - SETTLE_S

@@ -50,7 +50,7 @@ from ktrdr.store.source import ledger_path
 
 log = logging.getLogger("gap-filler")
 
-_RECEIVE_S = 0.5
+_RECEIVE_S = 0.2
 """How long to wait for answers before anything else is done."""
 
 
@@ -248,7 +248,7 @@ class GapFiller:
             self._scan_all()
         self._assess_changed()
         self.live.step(self._gateway.source, is_sure=self.clocks_agree)
-        self._scan.assess_due(self._schedule.due_times)
+        are_due = self._scan.assess_due(self._schedule.due_times)
         self._gateway.withdraw_refusals()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
         is_more = bool(batch) or self._scheduler.has_postponed
@@ -259,9 +259,9 @@ class GapFiller:
         if not is_more and self._scheduler.has_room:
             self._scheduler.extend()
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
-        if not self._receive(more=more):
+        if not self._receive(more=more or are_due):
             return False
-        if self._schedule.assesses_history or self._is_left(checked=wants_check):
+        if are_due or self._schedule.assesses_history or self._is_left(checked=wants_check):
             return True
         self._scan.store.flush()
         why_not = self._gateway.clocks.words

@@ -214,6 +214,8 @@ class Live:
     def _note(self, series: Series, bar: Bar) -> None:
         """Keep a bar until it is due; one that cannot be right is left to a request."""
         if bar.is_sound and series.timeframe.can_begin_at(bar.start):
+            end = bar.start + series.timeframe.length_s
+            self._due_times.streamed_after(self._clock() - end)
             self._pending[series] = bar
         else:
             log.warning("%s: its stream has finished an invalid bar: %s", series, bar)

@@ -166,10 +166,12 @@ class Scan:
             elif (state := self.series.get(series)) is not None:
                 self.forget(state)
 
-    def assess_due(self, due_times: DueTimes) -> None:
-        """Assess the series of which a bar has become due since the last time."""
-        for state in due_times.take(self.series.values(), self._clock()):
+    def assess_due(self, due_times: DueTimes) -> bool:
+        """Assess some of the series of which a bar has become due. False: there are none."""
+        due = due_times.take(self.series.values(), self._clock())
+        for state in due:
             self._scheduler.assess(state, only_if_changed=True)
+        return bool(due)
 
     def retry_unwritable(self) -> None:
         """The store can be written to again: so can the series that it refused."""

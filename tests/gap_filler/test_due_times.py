@@ -48,6 +48,18 @@ def test_each_series_is_requested_once_a_bar(put, filler, connection, clock):
     assert len(connection.requested) - requested == 10 + 10 + 2
 
 
+def test_many_that_are_due_at_once_are_requested_some_at_a_time(put, filler, connection, clock):
+    paths = [put(f"S{number:02}_1m") for number in range(50)]
+    fill(filler)
+    requested = len(connection.requested)
+    clock.now = utc("2026-11-20 11:01:02")
+    assert filler.step()
+    assert 0 < len(connection.requested) - requested < 50
+    fill(filler)
+    assert [starts_in(path)[-1] for path in paths] == [utc("2026-11-20 11:00")] * 50
+    assert len(connection.requested) - requested == 50
+
+
 def test_a_minute_without_trades_is_requested_once_in_that_minute(put, filler, connection, clock):
     put("AAPL_1m")
     fill(filler)

@@ -159,6 +159,23 @@ def test_a_bar_that_does_not_come_is_requested(put, live, connection, clock):
     assert not [one for one in connection.posted if "overdue" in one]
 
 
+def test_bars_of_quick_streams_are_not_waited_for_so_long(put, live, connection, clock, wait_for):
+    names = ("AAPL_1m", "MSFT_1m")
+    paths = [put(name) for name in names]
+    filler = live()
+    for start in range(minute("11:00"), minute("11:45"), 60):
+        clock.now = start + 60.2
+        for name in names:
+            comes(filler, connection, wait_for, name, start)
+        clock.now = start + 61.0
+        fill(filler)
+        assert [starts_in(path)[-1] for path in paths] == [start] * 2
+    for seconds, is_there in ((1.9, False), (2.8, True)):
+        clock.now = minute("11:46") + seconds
+        fill(filler)
+        assert (starts_in(paths[0])[-1] == minute("11:45")) is is_there
+
+
 @pytest.mark.parametrize("is_alive", [False, True])
 def test_a_stream_that_died_silently_is_opened_anew(
     put, live, connection, clock, wait_for, is_alive
