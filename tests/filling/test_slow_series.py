@@ -64,7 +64,7 @@ def test_a_series_that_waits_for_slow_answers_requests_more_when_there_is_room(
         return all(connection.spans(pair) for pair in PAIRS)
 
     with contextlib.closing(filler), connection.in_the_end():
-        wait_for(all_have_begun)
+        wait_for(all_have_begun, 40)
         filler.step()  # it waits for answers, so that each request has been sent
         sent = {pair: len(connection.spans(pair)) for pair in PAIRS}
 
@@ -75,7 +75,7 @@ def test_a_series_that_waits_for_slow_answers_requests_more_when_there_is_room(
             unanswered = set(PAIRS) - set(connection.answered)
             return any(len(connection.spans(pair)) > sent[pair] for pair in unanswered)
 
-        wait_for(one_has_requested_more)
+        wait_for(one_has_requested_more, 40)
         connection.turns.release(ALL)
         wait_for(lambda: not filler.step(), 60)
     states = [one["state"] for one in coverage_of(filler)["series"]]
