@@ -157,11 +157,11 @@ def _columns_of(lines: list[bytes]) -> list[list[float]] | None:
         return None
     try:
         rows: list[list[float]] = from_json(b"[[" + b"],[".join(fields) + b"]]")
-    except ValueError:  # numbers may be spelled otherwise than in JSON
+        if set(map(len, rows)) != {len(COLUMNS) - 1}:
+            return None
+        columns: list[list[float]] = np.array(rows, np.float64).T.tolist()
+    except (ValueError, OverflowError):  # spelled otherwise than in JSON, or very large
         return None
-    if set(map(len, rows)) != {len(COLUMNS) - 1}:
-        return None
-    columns: list[list[float]] = np.array(rows, np.float64).T.tolist()
     return columns
 
 

@@ -44,6 +44,7 @@ def test_numbers_are_read_exactly_as_they_were_written(numbers):
         (" 1.5 ,2,+3,.5,5.", (1.5, 2, 3, 0.5, 5)),
         ("1e3,2E-2,01,-0,5", (1000, 0.02, 1, 0, 5)),
         ("1,2,3,4,5\r", (1, 2, 3, 4, 5)),
+        (f"1,2,3,4,{'9' * 400}", (1, 2, 3, 4, math.inf)),
         ("1,inf,-inf,4,1e999", (1, math.inf, -math.inf, 4, math.inf)),
     ],
 )
