@@ -89,7 +89,8 @@ class _Calendars:
         """Note that a calendar is wanted. False: it is known, or noted already."""
         with self._changing:
             is_new = one not in self._wanted and one not in self._closed
-            self._wanted.add(one)
+            if is_new:
+                self._wanted.add(one)
         return is_new
 
     def of(self, one: _Wanted) -> frozenset[int]:
