@@ -405,7 +405,7 @@ def _whole(request: BarsRequest, state: SeriesState, assessor: Assessor, now: in
         return request
     kept_from = min(assessor.fill_from(state, now), request.start)
     start = max(request.start - DAY_S, kept_from)
-    return replace(request, start=start, end=request.end + DAY_S)
+    return replace(request, start=start, end=min(request.end + DAY_S, max(request.end, now)))
 
 
 def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:
