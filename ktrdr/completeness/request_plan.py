@@ -131,11 +131,16 @@ def outside(gaps: Iterable[Gap], intervals: Iterable[tuple[int, int]], length_s:
 
     How many bars the parts have is not counted anew.
     """
-    left = list(gaps)
-    for start, end in intervals:
-        parts = [(gap, gap.first, min(gap.last, start - length_s)) for gap in left]
-        parts += [(gap, max(gap.first, end), gap.last) for gap in left]
-        left = [replace(gap, first=first, last=last) for gap, first, last in parts if first <= last]
+    ordered, left = sorted(intervals), list[Gap]()
+    for gap in gaps:
+        first = gap.first
+        for start, end in ordered:
+            if first < end and start <= gap.last:
+                if first <= start - length_s:
+                    left.append(replace(gap, first=first, last=start - length_s))
+                first = max(first, end)
+        if first <= gap.last:
+            left.append(gap if first == gap.first else replace(gap, first=first))
     return sorted(left, key=lambda gap: gap.first)
 
 

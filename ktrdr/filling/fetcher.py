@@ -76,8 +76,8 @@ class Fetcher:
         self._postponed: deque[tuple[tuple[SeriesState, ...], int]] = deque()
         """Series of one contract each, and the start of the sessions to request for them."""
         self._throughput = Throughput()
-        self._answered_at = -math.inf
-        """When bars came last, by the stopwatch."""
+        self._answered_at = self._looked_at = -math.inf
+        """When bars came last, and when slow series were last looked for, by the stopwatch."""
         self.source = ""
         """`live` or `simulated`: the only source whose bars are accepted."""
 
@@ -107,11 +107,13 @@ class Fetcher:
     def filled_slowly(self, after_s: float) -> list[SeriesState]:
         """The series of which only bars to fill are in flight, all of them for this long.
 
-        None of them if no answer at all came in this time.
+        None of them if no answer at all came in this time, or none since they were last looked for.
         """
-        since = self._stopwatch() - after_s
-        if self._answered_at < since:
+        now = self._stopwatch()
+        since = now - after_s
+        if self._answered_at < max(since, self._looked_at):
             return []
+        self._looked_at = now
         slow: set[SeriesState] = set()
         others = {state for series, _ in self._postponed for state in series}
         for task in self._in_flight.tasks:
@@ -120,9 +122,10 @@ class Fetcher:
         return [state for state in slow if state not in others]
 
     def spans_in_flight(self, state: SeriesState) -> list[tuple[int, int]]:
-        """The intervals of a series' bars that are being requested."""
-        tasks = [one for one in self._in_flight.tasks if one.state is state and one.request]
-        return [(one.bars_request.start, one.bars_request.end) for one in tasks]
+        """The intervals in which missing bars of a series are being requested."""
+        tasks = [one for one in self._in_flight.tasks if one.kind is Kind.FILL]
+        requests = [one.bars_request for one in tasks if one.state is state]
+        return [(one.start, one.end) for one in requests]
 
     @property
     def hours_coming(self) -> set[Hashable]:

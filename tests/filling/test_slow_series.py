@@ -71,7 +71,7 @@ def test_a_series_that_waits_for_slow_answers_requests_more_when_there_is_room(
         def one_has_requested_more() -> bool:
             connection.turns.release()
             filler.step()  # it has an answer
-            filler.step()  # it waits for the next one, for half a second
+            filler.step()  # it waits for the next one
             unanswered = set(PAIRS) - set(connection.answered)
             return any(len(connection.spans(pair)) > sent[pair] for pair in unanswered)
 
