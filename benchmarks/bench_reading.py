@@ -125,7 +125,7 @@ def _snapshot(store: CsvStore, symbol: str) -> SeriesSnapshot:
     whole = compute_coverage(expected, starts, nothing, nothing, 0, known)
     return SeriesSnapshot(
         series, instrument_for(symbol), store, whole, None, True, found.key, found.first,
-        found.last, True, None, 0.0, False, Basis(),
+        found.last, True, None, 0.0, False, None, Basis(),
     )  # fmt: skip
 
 
