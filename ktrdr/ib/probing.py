@@ -18,6 +18,8 @@ log = logging.getLogger("ib-connection")
 
 SELDOM_HEARTBEATS = 4
 """Heartbeats between two history probes while its farm is broken: a minute by default."""
+_APART_HEARTBEATS = 2
+"""Heartbeats between two probes of which the first is not answered: at most two a minute."""
 _PATIENT = 4
 """Factor on a probe's time limit while a farm is broken, which may slow all answers."""
 
@@ -83,7 +85,7 @@ class Prober:
     async def _is_unanswered(self, client: IbClient, patience_s: float) -> bool:
         """Whether a probe gets no answer, and no known trouble at IB explains this."""
         requested_at = asyncio.get_running_loop().time()
-        probe = asyncio.ensure_future(self._probe(client, patience_s))
+        probe = asyncio.ensure_future(self._probe_twice(client, patience_s))
         repeat = asyncio.ensure_future(self._availability.repeat.wait())
         try:
             await asyncio.wait({probe, repeat}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,6 +97,28 @@ class Prober:
         is_lost = self._status.state in (State.UPSTREAM_LOST, State.COMPETING_SESSION)
         was_lost = is_lost or self._availability.was_lost_after(requested_at)
         return not is_answered and not was_lost
+
+    async def _probe_twice(self, client: IbClient, patience_s: float) -> bool:
+        """Send a probe, and another beside it after half the time; whether an answer came.
+
+        What an outage swallowed is never answered, and would hide that it is over.
+        """
+        first = asyncio.ensure_future(self._probe(client, patience_s))
+        probes = {first}
+        try:
+            again_s = max(patience_s / 2, _APART_HEARTBEATS * self._heartbeat_s)
+            await asyncio.wait(probes, timeout=again_s)
+            if not first.done() and again_s < patience_s:
+                probes.add(asyncio.ensure_future(self._probe(client, patience_s - again_s)))
+            while probes:
+                done, probes = await asyncio.wait(probes, return_when=asyncio.FIRST_COMPLETED)
+                if any(one.result() for one in done):
+                    return True
+            return False
+        finally:
+            for one in probes:
+                one.cancel()
+            await asyncio.gather(*probes, return_exceptions=True)
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Send one probe; whether an answer came."""

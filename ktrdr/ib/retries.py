@@ -14,7 +14,7 @@ from ktrdr.ib.status_record import StatusRecord
 
 log = logging.getLogger("ib-connection")
 
-_MUTE_S = 60.0
+_MUTE_S = 30.0
 """The longest wait before a gateway is tried that last greeted, and answered nothing else."""
 _STATE_AFTER = {
     Event.PORT_OPENED: PortState.GREETED,

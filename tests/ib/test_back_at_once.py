@@ -49,7 +49,7 @@ def test_a_gateway_that_was_stuck_is_connected_as_soon_as_it_greets(fault, make_
         assert manager.status().connection_attempts == attempts + 1
 
 
-def test_a_gateway_that_greets_and_answers_nothing_is_tried_once_a_minute(make_settings, wait_for):
+def test_a_gateway_that_greets_and_answers_nothing_is_tried_all_the_same(make_settings, wait_for):
     with connected(make_settings, wait_for) as (gateway, manager):
         with gateway.unanswered("current_time"):
             gateway.drop()

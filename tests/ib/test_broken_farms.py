@@ -175,3 +175,21 @@ def test_after_an_end_without_data_it_is_connected_only_when_data_come(manager, 
         gateway.end_fault("unanswered")
         wait_for(lambda: manager.status().state == "connected")
         assert requested.result(30).bars
+
+
+def test_an_end_that_only_a_second_probe_can_find_is_noticed_over_the_same_connection(
+    manager, gateway, wait_for
+):
+    def probes():  # over the newest connection
+        connected = [i for i, entry in enumerate(gateway.events) if entry["event"] == "connected"]
+        since = gateway.events[connected[-1] :]
+        return [entry for entry in since if entry["event"] == "swallowed"]
+
+    with gateway.unanswered("bars"), asking(manager) as requested:
+        wait_for(lambda: gateway.summary()["connects"] == 2)
+        wait_for(is_without_history(manager))
+        wait_for(probes)
+        gateway.end_fault("unanswered")
+        wait_for(lambda: manager.status().state == "connected")
+        assert gateway.summary()["connects"] == 2
+        assert requested.result(30).bars
