@@ -15,10 +15,10 @@ from ktrdr.market.bars import Answer
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import SETTLE_S
 
-_STREAM_FIRST_S, _STREAM_LEAST_S, _STREAM_MOST_S = 4.0, 2.0, 6.0
+_STREAM_FIRST_S, _STREAM_LEAST_S, _STREAM_MOST_S = 4.0, 1.5, 6.0
 """How long after its end a bar may come from a stream before it is requested: at first, and the
 bounds."""
-_STREAM_MORE_S, _FORGETTING = 1.0, 0.02
+_STREAM_MORE_S, _FORGETTING = 0.5, 0.02
 """So much more than streams have needed lately; and the share of that which each bar forgets."""
 _AT_ONCE = 20
 """So many series are assessed before their requests are sent, and finished bars are stored."""

@@ -170,7 +170,7 @@ def test_bars_of_quick_streams_are_not_waited_for_so_long(put, live, connection,
         clock.now = start + 61.0
         fill(filler)
         assert [starts_in(path)[-1] for path in paths] == [start] * 2
-    for seconds, is_there in ((1.9, False), (2.8, True)):
+    for seconds, is_there in ((1.4, False), (2.0, True)):
         clock.now = minute("11:46") + seconds
         fill(filler)
         assert (starts_in(paths[0])[-1] == minute("11:45")) is is_there
