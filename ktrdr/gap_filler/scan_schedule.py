@@ -19,6 +19,8 @@ class ScanSchedule:
         self.last_time: float | None = None
         """When the last one ended (UTC seconds)."""
         self.last_id: str | None = None
+        """The last requested scan that was completed, or of none the first scan; other scans keep
+        it, or whoever waits for the requested one could miss it."""
         self.is_retry_due = False
         """Deferred series may be retried, so a scan is due."""
         self.is_up_to_date = True
@@ -48,7 +50,7 @@ class ScanSchedule:
         self.last_time = now
         if self._requested_id == requested_id:  # otherwise another was requested since
             self._requested_id = None
-        self.last_id = requested_id or uuid4().hex[:12]
+        self.last_id = requested_id or self.last_id or uuid4().hex[:12]
         self.is_up_to_date = True
 
     def next_time(self, now: float) -> float:

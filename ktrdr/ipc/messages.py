@@ -246,6 +246,7 @@ class GapFillerStatus:
     supported_timeframes: tuple[str, ...]
     last_scan_time: Time | None
     last_scan_id: str | None
+    """That of the last requested scan; before any was requested, that of the first."""
     next_scan_time: Time | None
     series: int
     series_blocked: int

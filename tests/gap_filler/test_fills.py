@@ -176,17 +176,18 @@ def test_bars_that_were_fetched_stay_when_the_fill_is_cancelled(filler, data_dir
     assert entry["state"] == "complete"
 
 
-def test_a_fill_that_was_cancelled_takes_effect_without_a_scan(filler, connection):
+def test_a_fill_that_was_cancelled_takes_effect_without_a_scan(filler, connection, clock):
     connection.connected = False
     fill(filler, "2026-06-01")
     filler.step()
-    scan = filler.status.last_scan_id
+    scanned = filler.status.last_scan_time
+    clock.now += 1
     ask(filler, "DELETE", "/fills", id="1")
     filler.step()
     connection.connected = True
     run(filler)
     assert min(start for _, _, start, _ in connection.requested) >= utc("2026-11-10")
-    assert filler.status.last_scan_id == scan
+    assert filler.status.last_scan_time == scanned
 
 
 def test_what_is_not_there_cannot_be_cancelled(filler):

@@ -981,6 +981,22 @@ def test_a_damaged_answer_proves_no_absence(put, make_filler, connection, clock)
     assert starts_in(path) == there
 
 
+def test_the_id_of_a_requested_scan_stays_when_others_follow(put, make_filler, clock):
+    put("AAPL_1d")
+    filler = make_filler()
+    fill(filler)
+    first = filler.status.last_scan_id
+    requested = filler.request_scan()
+    fill(filler)
+    assert requested != first
+    for _ in range(2):
+        scanned = filler.status.last_scan_time
+        clock.now += 400
+        fill(filler)
+        assert filler.status.last_scan_time > scanned
+        assert filler.status.last_scan_id == requested
+
+
 def test_scans_a_second_apart_do_not_hammer(put, make_filler, connection, clock):
     clock.now = utc("2026-11-20 11:00:30")
     connection.absent = {utc("2026-11-20 10:59")}

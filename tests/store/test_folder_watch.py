@@ -133,19 +133,25 @@ def filler(make_filler):
     return make_filler()
 
 
-def notice(filler, *names):
+@pytest.fixture
+def notice(clock):
     """What was reported; no other series is assessed, and no scan is made."""
-    scan = filler.status.last_scan_id
-    filler.note_changed_files(names)
-    fill(filler)
-    assert filler.status.last_scan_id == scan
+
+    def note(filler, *names):
+        scanned = filler.status.last_scan_time
+        clock.now += 1
+        filler.note_changed_files(names)
+        fill(filler)
+        assert filler.status.last_scan_time == scanned
+
+    return note
 
 
 def series(filler):
     return [f"{one['symbol']}_{one['timeframe']}" for one in coverage_of(filler)["series"]]
 
 
-def test_a_new_file_is_filled_without_a_scan(filler, put):
+def test_a_new_file_is_filled_without_a_scan(filler, put, notice):
     put("MSFT_1d")
     fill(filler)
     path = put("AAPL_1d")
@@ -154,7 +160,7 @@ def test_a_new_file_is_filled_without_a_scan(filler, put):
     assert len(path.read_text().splitlines()) == 5
 
 
-def test_a_file_of_which_rows_were_deleted_is_filled_again(filler, put):
+def test_a_file_of_which_rows_were_deleted_is_filled_again(filler, put, notice):
     path = put("AAPL_1d")
     fill(filler)
     text = path.read_text()
@@ -163,7 +169,7 @@ def test_a_file_of_which_rows_were_deleted_is_filled_again(filler, put):
     assert path.read_text() == text
 
 
-def test_a_file_that_was_removed_is_forgotten(filler, put):
+def test_a_file_that_was_removed_is_forgotten(filler, put, notice):
     put("AAPL_1d")
     path = put("MSFT_1d")
     fill(filler)
@@ -172,7 +178,7 @@ def test_a_file_that_was_removed_is_forgotten(filler, put):
     assert series(filler) == ["AAPL_1d"]
 
 
-def test_nothing_is_forgotten_while_the_whole_folder_is_missing(filler, put, data_dir):
+def test_nothing_is_forgotten_while_the_whole_folder_is_missing(filler, put, data_dir, notice):
     put("AAPL_1d")
     fill(filler)
     data_dir.rename(data_dir.with_name("away"))
@@ -191,7 +197,9 @@ class Counted(CsvStore):
         return super().contents(series, since)
 
 
-def test_the_gap_fillers_own_writing_causes_no_scan_and_no_request(make_settings, connection, put):
+def test_the_gap_fillers_own_writing_causes_no_scan_and_no_request(
+    make_settings, connection, put, notice
+):
     settings = make_settings(ktrdr_gap_max_age_days=30)
     store = Counted(settings.data_dir, indexed=True)
     connection.absent = {utc(f"2026-11-{day}") for day in range(10, 18)}
@@ -206,14 +214,14 @@ def test_the_gap_fillers_own_writing_causes_no_scan_and_no_request(make_settings
         assert (store.looks, len(connection.requested)) == before
 
 
-def test_names_that_are_no_series_are_left_to_the_scan(filler, put):
+def test_names_that_are_no_series_are_left_to_the_scan(filler, put, notice):
     put("AAPL_1d")
     fill(filler)
     notice(filler, "AAPL_2d.csv", "notes.txt", "..csv")
     assert series(filler) == ["AAPL_1d"]
 
 
-def test_a_file_that_was_broken_and_is_fixed_is_filled(filler, put):
+def test_a_file_that_was_broken_and_is_fixed_is_filled(filler, put, notice):
     path = put("AAPL_1d")
     path.write_text(HEADER + "oops\n")
     fill(filler)
@@ -245,7 +253,9 @@ def test_a_name_is_looked_at_again_when_instruments_toml_can_be_read(filler, put
     assert len(path.read_text().splitlines()) == 5
 
 
-def test_a_second_name_for_one_file_is_refused_at_once_and_taken_back_so(filler, put, data_dir):
+def test_a_second_name_for_one_file_is_refused_at_once_and_taken_back_so(
+    filler, put, data_dir, notice
+):
     path, other = put("AAPL_1d"), data_dir / "MSFT_1d.csv"
     fill(filler)
     text = path.read_text()
