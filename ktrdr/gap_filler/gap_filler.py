@@ -255,7 +255,7 @@ class GapFiller:
         wants_check = not is_more and self._scan.wants_check()
         if (is_more or wants_check) and not self._take_up(batch):
             self._scheduler.receive(0.0)
-            return not self._signals.stopping.is_set() and self._scan.assess_one_history()
+            return not self._signals.stopping.is_set() and self._scan.assess_histories()
         if not is_more and self._scheduler.has_room:
             self._scheduler.extend()
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
@@ -278,7 +278,7 @@ class GapFiller:
         if lost is not None or self._signals.stopping.is_set():
             return False
         is_quiet = not self._scheduler.is_busy or self._scheduler.summary.received == received
-        self._schedule.assesses_history = is_quiet and not more and self._scan.assess_one_history()
+        self._schedule.assesses_history = is_quiet and not more and self._scan.assess_histories()
         return True
 
     def _is_left(self, *, checked: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
@@ -26,6 +27,8 @@ log = logging.getLogger("gap-filler")
 
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
 _INVALID_SHOWN = 10
+_HISTORIES_S = 0.1
+"""For so long files are read for their past before answers are handled again."""
 INVALID_NAME_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
 """What to do about a file whose name is not that of a series."""
 
@@ -247,8 +250,18 @@ class Scan:
             self._checks_are_planned = True
         return self._scheduler.wants_check
 
-    def assess_one_history(self) -> bool:
-        """Read the whole file of one series, and assess its past; False: none is left."""
+    def assess_histories(self) -> bool:
+        """Read whole files for a moment, at least one, and assess their past; False: none is left.
+
+        Many in one step of small ones: each step looks at all series.
+        """
+        until = time.monotonic() + _HISTORIES_S
+        while self._assess_one_history():
+            if time.monotonic() >= until:
+                return True
+        return False
+
+    def _assess_one_history(self) -> bool:
         now = self._clock()
         while self._behind:
             state = self._behind.popleft()
