@@ -292,7 +292,7 @@ class GapFiller:
         if not self._gateway.answers() or not self._may_write():  # they have reported why
             return False
         source = self._gateway.source
-        self._scan.store.claim(source)
+        self._health.claim(source)
         if batch or self._scheduler.has_postponed:
             self._phase.take(Event.FILL)
             self._scheduler.begin(batch, source)

@@ -20,6 +20,7 @@ class StoreHealth:
     def __init__(self, store: BarStore, *, is_live_folder: bool) -> None:
         """`is_live_folder`: as that of `Ownership`."""
         self.ownership = Ownership(store, is_live_folder)
+        self._store = store
         self._folder = store.folder
         self._probe = StoreProbe(store.folder)
         self.trouble: StoreTrouble | None = None
@@ -42,6 +43,14 @@ class StoreHealth:
         """
         self._probe.check_present()
         self.ownership.check(source)
+
+    def claim(self, source: str) -> None:
+        """Make the store one of this source, and know its folder again. WrongSource as the store's.
+
+        StoreUnwritable: as `check_folder`.
+        """
+        self._store.claim(source)
+        self._probe.check_folder()
 
     def check_folder(self) -> None:
         """StoreUnwritable: its folder is missing, or is not the same as before."""
