@@ -40,6 +40,8 @@ class Prober:
         self._liveness = liveness
         self._availability = availability
         self._evidence = evidence
+        self._sent_at = float("-inf")
+        """When the last probe was sent, by the loop's clock."""
 
     def __repr__(self) -> str:
         return f"<Prober every {self._heartbeat_s:g} s>"
@@ -65,7 +67,8 @@ class Prober:
                 await self._is_wanted(min(max(self._heartbeat_s, since_s), seldom_s))
                 return
             if not self._status.state.has_data:  # test now and then whether data come again
-                await self._is_wanted(2 * self._heartbeat_s)
+                last = max(self._sent_at, self._status.snapshot.state_since)
+                await self._is_wanted(max(last + 2 * self._heartbeat_s - now, 0))
                 return
             due = self._liveness.probe_at
             wait_s = self._heartbeat_s / 2 if due is None else due - now
@@ -123,7 +126,7 @@ class Prober:
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Send one probe; whether an answer came."""
         instrument = self._evidence.to_probe()
-        requested_at = asyncio.get_running_loop().time()
+        requested_at = self._sent_at = asyncio.get_running_loop().time()
         try:
             with self._liveness.waiting_for_data():
                 await client.probe(instrument, patience_s)

@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
@@ -163,6 +164,21 @@ def test_an_answer_to_what_was_asked_before_does_not_say_that_the_servers_are_ba
         wait_for(lambda: manager.status().requests_answered >= 2)  # the time, and the probe
         assert manager.status().state == "upstream_lost"
         wait_for(lambda: manager.is_connected)  # what is asked from now on says so
+
+
+def test_probes_that_get_no_answer_follow_each_other_two_heartbeats_apart(
+    manager, gateway, wait_for
+):
+    def swallowed():
+        return [entry for entry in gateway.record if entry["event"] == "swallowed"]
+
+    with gateway.unanswered("data"):
+        gateway.notice(1100)
+        wait_for(lambda: manager.status().state == "upstream_lost")
+        since = len(swallowed())
+        wait_for(lambda: len(swallowed()) >= since + 4)
+    times = [datetime.fromisoformat(entry["time"]).timestamp() for entry in swallowed()[since:]]
+    assert min(after - before for before, after in pairwise(times)) < 3  # the heartbeat is 1 s
 
 
 def test_after_an_end_without_data_it_is_connected_only_when_data_come(manager, gateway, wait_for):
