@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from functools import cached_property, lru_cache
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import BoolArray, Int64Array
 from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.store.time_spelling import Spell, spell_time, spelling_like
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(COLUMNS)
@@ -322,7 +323,7 @@ def _spelled(rows: Rows, row: int) -> str:
     return _time_in(rows.layout, rows.raw[rows.offsets[row] : rows.offsets[row + 1]])
 
 
-def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]) -> bytes:
+def format_rows(bars: Iterable[Bar], layout: Layout, spell: Spell) -> bytes:
     """The bars as lines with their ends; columns of others stay empty."""
     lines = [_in_order(bar, spell) for bar in bars]
     if layout.columns != COLUMNS:
@@ -334,7 +335,7 @@ def format_rows(bars: Iterable[Bar], layout: Layout, spell: Callable[[int], str]
     return "".join([line + end for line in lines]).encode()
 
 
-def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
+def _in_order(bar: Bar, spell: Spell) -> str:
     """One line in the order of `COLUMNS`, with the shortest exact spelling of each number."""
     start, first, high, low, close, volume = bar
     amount = int(volume)
@@ -344,43 +345,18 @@ def _in_order(bar: Bar, spell: Callable[[int], str]) -> str:
     )
 
 
-def spell_time(start: int) -> str:
-    """A time in the usual spelling, `2026-11-20 14:30:00+00:00`."""
-    return _date(start // DAY_S) + _clock(start % DAY_S)
+def spelling_of(name: str, layout: Layout, line: bytes, start: int | None) -> Spell:
+    """The spelling of the time of a row; the usual one if there is no row.
 
-
-@lru_cache(maxsize=1_000)
-def _date(day: int) -> str:
-    return date.fromordinal(_EPOCH_DAY + day).isoformat()
-
-
-@lru_cache(maxsize=2_000)
-def _clock(second: int) -> str:
-    return f" {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}+00:00"
-
-
-def spelling_of(layout: Layout, line: bytes, start: int | None) -> Callable[[int], str]:
-    """The spelling of the time of a row; the usual one if unknown."""
+    MalformedFile: new rows of the file `name` cannot be spelled so.
+    """
     if start is None:
         return spell_time
-    text = line.split(b",")[layout.time_place].decode(errors="replace").strip()
-    return next((spell for spell in _SPELLINGS if spell(start) == text), spell_time)
-
-
-def _naive(start: int) -> datetime:
-    return datetime.fromtimestamp(start, UTC).replace(tzinfo=None)
-
-
-_SPELLINGS: tuple[Callable[[int], str], ...] = (
-    spell_time,
-    lambda start: _naive(start).isoformat("T") + "+00:00",
-    lambda start: _naive(start).isoformat("T") + "Z",
-    lambda start: _naive(start).isoformat(" ") + "Z",
-    lambda start: _naive(start).isoformat("T"),
-    lambda start: _naive(start).isoformat(" "),
-    lambda start: _naive(start).date().isoformat(),
-    str,
-)
+    text = _time_in(layout, line)
+    try:
+        return spelling_like(text, start)
+    except ValueError:
+        raise broken(name, None, text[:200], f"a time such as {_EXAMPLE}") from None
 
 
 def _number(first: int | None, row: int) -> int | None:
@@ -437,7 +413,6 @@ def _midnights(month: NDArray[np.uint64], day: NDArray[np.uint64]) -> tuple[Int6
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_DAY = _EPOCH.toordinal()
 
 
 def _parse_start(name: str, line: int | None, text: str) -> int:

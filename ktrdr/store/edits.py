@@ -12,12 +12,20 @@ from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.store.atomic_write import Edit
 from ktrdr.store.bar_file import BarFile, FileTail
-from ktrdr.store.csv_text import HEADER, Layout, format_rows, read_rows, spelling_of
+from ktrdr.store.csv_text import HEADER, broken, format_rows, read_rows, spelling_of
 
 
-def lines(bars: Sequence[Bar], layout: Layout, end: FileTail) -> bytes:
-    """The bars as lines, their times spelled as in the file's last row."""
-    return format_rows(bars, layout, spelling_of(layout, end.line, end.last))
+def lines(bars: Sequence[Bar], file: BarFile, model: FileTail) -> bytes:
+    """The bars as lines of a file, their times spelled as in the row `model`.
+
+    MalformedFile: a bar cannot be spelled so.
+    """
+    name = file.path.name
+    spell = spelling_of(name, file.layout, model.line, model.last)
+    try:
+        return format_rows(bars, file.layout, spell)
+    except ValueError as error:
+        raise broken(name, None, model.line.decode(errors="replace"), str(error)) from None
 
 
 def is_behind(end: FileTail, bars: Sequence[Bar]) -> bool:
@@ -50,7 +58,7 @@ def edits_for(
     """
     if not file.layout.is_whole:
         header = b"" if file.layout.has_header else HEADER.encode()
-        text = header + file.layout.newline + lines(bars, file.layout, end)
+        text = header + file.layout.newline + lines(bars, file, end)
         return [Edit(file.size, file.size, text)], len(bars)
     starts = [bar.start for bar in bars]
     rows, begin = file.rows_from(starts[0], starts[-1] + 1)
@@ -63,5 +71,5 @@ def edits_for(
         if not known or correct:
             new = [bar for _, _, bar in group]
             until = offsets[place + 1] if known else offsets[place]
-            edits.append(Edit(offsets[place], until, lines(new, file.layout, end)))
+            edits.append(Edit(offsets[place], until, lines(new, file, end)))
     return edits, is_there.count(False)

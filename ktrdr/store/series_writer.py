@@ -116,7 +116,7 @@ class SeriesWriter:
 
     def _append(self, file: BarFile, bars: Sequence[Bar]) -> int | None:
         """Append bars; None: the file has changed."""
-        text = lines(bars, file.layout, self._model(file))
+        text = lines(bars, file, self._model(file))
         self._lock.begin(file.key[2])
         try:
             is_same = _is_same(file)

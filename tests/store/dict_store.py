@@ -11,9 +11,10 @@ import numpy as np
 from ktrdr.errors import WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
-from ktrdr.store.csv_text import Layout, Lines, Rows, Window, format_rows, spell_time
+from ktrdr.store.csv_text import Layout, Lines, Rows, Window, format_rows
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import FileContents, Scan
+from ktrdr.store.time_spelling import spell_time
 
 
 class DictStore:

@@ -7,7 +7,8 @@ import pytest
 from ktrdr.errors import MalformedFile
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.bar_file import BarFile
-from ktrdr.store.csv_text import HEADER, spell_time
+from ktrdr.store.csv_text import HEADER
+from ktrdr.store.time_spelling import spell_time
 
 FIRST = 1_795_185_000
 FAR = 2**62

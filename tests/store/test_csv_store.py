@@ -424,28 +424,6 @@ def test_another_name_of_the_file_keeps_its_content(store, write, scratch):
     assert path.read_text() == HEADER + row(0) + row(1)
 
 
-@pytest.mark.parametrize(
-    "spelled",
-    [
-        "2026-11-20T14:30:00+00:00",
-        "2026-11-20T14:30:00Z",
-        "2026-11-20 14:30:00Z",
-        "2026-11-20T14:30:00",
-        "2026-11-20 14:30:00",
-        "1795185000",
-    ],
-)
-def test_new_rows_spell_their_time_as_the_last_one_does(store, write, spelled):
-    path = write(f"{HEADER}{spelled},1,1,1,1,1\n")
-    store.add(AAPL, [bar(1, price=2.0)])
-    store.add(AAPL, [bar(-1, price=2.0)])
-    later = spelled.replace("14:30", "14:31").replace("5000", "5060")
-    sooner = spelled.replace("14:30", "14:29").replace("5000", "4940")
-    assert path.read_text() == (
-        f"{HEADER}{sooner},2.0,2.0,2.0,2.0,100\n{spelled},1,1,1,1,1\n{later},2.0,2.0,2.0,2.0,100\n"
-    )
-
-
 def test_a_byte_order_mark_is_no_part_of_the_header(store, write):
     path = write("\ufeff" + HEADER + row(0))
     assert store.rows(AAPL).starts.tolist() == [bar(0).start]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.timeframes import Timeframe
-from ktrdr.store.csv_text import HEADER, Layout, format_rows, read_rows, spell_time
+from ktrdr.store.csv_text import HEADER, Layout, format_rows, read_rows
+from ktrdr.store.time_spelling import spell_time
 
 FIRST = 1_795_185_000
 LAYOUT = Layout(begin=len(HEADER) + 1, is_whole=True)

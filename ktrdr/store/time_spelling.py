@@ -1,0 +1,94 @@
+"""How the times of a file's rows are spelled, and new ones like them. Parses no file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+from ktrdr.market.timeframes import DAY_S
+
+Spell = Callable[[int], str]
+"""The text of a time that is given in UTC seconds. ValueError: it cannot be spelled so."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = _EPOCH.toordinal()
+_ISO = re.compile(
+    r"""
+    \d{4} (?P<dash>-?) \d\d (?P=dash) \d\d
+    (?: (?P<between>[^\d]) \d\d
+        (?P<minutes> (?P<colon>:?) \d\d (?P<seconds> (?P=colon) \d\d (?P<fraction>\.0+)? )? )?
+        (?P<zone> Z | (?P<sign>[+-]) (?P<zone_hours>\d\d) (?: :? (?P<zone_minutes>\d\d) )? )?
+    )?
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class _Iso:
+    """A spelling by ISO 8601, as of one row."""
+
+    form: str
+    """For `str.format` with a datetime."""
+    offset_s: int
+    """Of its zone from UTC."""
+    step_s: int
+    """It has only times that are multiples of this."""
+
+    def __call__(self, start: int) -> str:
+        local = start + self.offset_s
+        if local % self.step_s:
+            raise ValueError(f"{spell_time(start)} has no spelling like {self.form}")
+        return self.form.format(_EPOCH + timedelta(seconds=local))
+
+
+def spell_time(start: int) -> str:
+    """A time in the usual spelling, `2026-11-20 14:30:00+00:00`."""
+    return _date(start // DAY_S) + _clock(start % DAY_S)
+
+
+def spelling_like(text: str, start: int) -> Spell:
+    """The spelling of this text, which is the time `start`: digits, separators, zone and all.
+
+    ValueError: it is not one that new rows could have.
+    """
+    spells: tuple[Spell | None, ...] = (spell_time, str, _iso(text))
+    for spell in spells:
+        if spell is not None and spell(start) == text:
+            return spell
+    raise ValueError(f"{text!r}: new rows cannot spell their time so")
+
+
+def _iso(text: str) -> Spell | None:
+    found = _ISO.fullmatch(text)
+    if found is None:
+        return None
+    dash, between, colon = found["dash"], found["between"], found["colon"]
+    form = f"{{0.year:04}}{dash}{{0.month:02}}{dash}{{0.day:02}}"
+    step_s = DAY_S
+    if between is not None:
+        step_s = 3600
+        form += between.replace("{", "{{").replace("}", "}}") + "{0.hour:02}"
+    if found["minutes"] is not None:
+        step_s = 60
+        form += f"{colon}{{0.minute:02}}"
+    if found["seconds"] is not None:
+        step_s = 1
+        form += f"{colon}{{0.second:02}}{found['fraction'] or ''}"
+    offset_s = int(found["zone_hours"] or 0) * 3600 + int(found["zone_minutes"] or 0) * 60
+    return _Iso(
+        form + (found["zone"] or ""), -offset_s if found["sign"] == "-" else offset_s, step_s
+    )
+
+
+@lru_cache(maxsize=1_000)
+def _date(day: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + day).isoformat()
+
+
+@lru_cache(maxsize=2_000)
+def _clock(second: int) -> str:
+    return f" {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}+00:00"
