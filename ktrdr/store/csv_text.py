@@ -18,7 +18,7 @@ from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import BoolArray, Int64Array
 from ktrdr.market.timeframes import DAY_S, Timeframe
-from ktrdr.store.time_spelling import Spell, spell_time, spelling_like
+from ktrdr.store.time_spelling import EPOCH_DIGITS, Spell, spell_time, spelling_like
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 HEADER = ",".join(COLUMNS)
@@ -46,7 +46,6 @@ _SECONDS = np.frombuffer(b":00+00:0", "<u8")[0]
 _ZONE = np.frombuffer(b"0+00:00,", "<u8")[0]
 _END = np.frombuffer(b"0,\0\0\0\0\0\0", "<u8")[0]
 _SPACE_AND_COLON = np.frombuffer(b"\0\0 \0\0:\0\0", "<u8")[0]
-_EPOCH_DIGITS = range(1, 12)
 
 
 def _two_digits(first: int, end: int, unit_s: int) -> NDArray[np.int32]:
@@ -352,10 +351,11 @@ def spelling_of(name: str, layout: Layout, line: bytes, start: int | None) -> Sp
     """
     if start is None:
         return spell_time
-    text = _time_in(layout, line)
+    cell = line.rstrip(b"\r\n").split(b",")[layout.time_place]
     try:
-        return spelling_like(text, start)
+        return spelling_like(cell.decode(), start)
     except ValueError:
+        text = cell.decode(errors="replace")
         raise broken(name, None, text[:200], f"a time such as {_EXAMPLE}") from None
 
 
@@ -417,7 +417,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def _parse_start(name: str, line: int | None, text: str) -> int:
     """A time in another spelling: ISO 8601, without a zone in UTC, or seconds since 1970."""
-    if len(text) in _EPOCH_DIGITS and text.isascii() and text.isdigit():
+    if 0 < len(text) <= EPOCH_DIGITS and text.isascii() and text.isdigit():
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

@@ -13,6 +13,8 @@ from ktrdr.market.timeframes import DAY_S
 Spell = Callable[[int], str]
 """The text of a time that is given in UTC seconds. ValueError: it cannot be spelled so."""
 
+EPOCH_DIGITS = 11
+"""So many digits at most are seconds since 1970."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = _EPOCH.toordinal()
 _ISO = re.compile(
@@ -20,7 +22,8 @@ _ISO = re.compile(
     \d{4} (?P<dash>-?) \d\d (?P=dash) \d\d
     (?: (?P<between>[^\d]) \d\d
         (?P<minutes> (?P<colon>:?) \d\d (?P<seconds> (?P=colon) \d\d (?P<fraction>\.0+)? )? )?
-        (?P<zone> Z | (?P<sign>[+-]) (?P<zone_hours>\d\d) (?: :? (?P<zone_minutes>\d\d) )? )?
+        (?P<zone> Z | \ ?(?P<sign>[+-]) (?P<zone_hours>\d\d)
+            (?: :? (?P<zone_minutes>\d\d) (?: :? (?P<zone_seconds>\d\d) )? )? )?
     )?
     """,
     re.VERBOSE | re.ASCII,
@@ -41,25 +44,65 @@ class _Iso:
     def __call__(self, start: int) -> str:
         local = start + self.offset_s
         if local % self.step_s:
-            raise ValueError(f"{spell_time(start)} has no spelling like {self.form}")
-        return self.form.format(_EPOCH + timedelta(seconds=local))
+            raise ValueError(f"no time like this one for {spell_time(start)}")
+        try:
+            return self.form.format(_EPOCH + timedelta(seconds=local))
+        except OverflowError as error:
+            raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class _Seconds:
+    """Seconds since 1970, with leading zeros or none."""
+
+    width: int
+
+    def __call__(self, start: int) -> str:
+        if not 0 <= start < 10**EPOCH_DIGITS:
+            raise ValueError(f"no seconds since 1970 for {spell_time(start)}")
+        return f"{start:0{self.width}}"
+
+
+@dataclass(frozen=True)
+class _Padded:
+    """A spelling with blanks around it."""
+
+    before: str
+    inner: Spell
+    after: str
+
+    def __call__(self, start: int) -> str:
+        return self.before + self.inner(start) + self.after
 
 
 def spell_time(start: int) -> str:
-    """A time in the usual spelling, `2026-11-20 14:30:00+00:00`."""
+    """A time in the usual spelling, `2026-11-20 14:30:00+00:00`. ValueError: of no such year."""
     return _date(start // DAY_S) + _clock(start % DAY_S)
 
 
 def spelling_like(text: str, start: int) -> Spell:
-    """The spelling of this text, which is the time `start`: digits, separators, zone and all.
+    """The spelling of this text, which is the time `start`: digits, blanks, separators and zone.
 
     ValueError: it is not one that new rows could have.
     """
-    spells: tuple[Spell | None, ...] = (spell_time, str, _iso(text))
-    for spell in spells:
-        if spell is not None and spell(start) == text:
+    if _is_spelled(text, start, spell_time):
+        return spell_time
+    bare = text.strip()
+    if bare != text:
+        before, _, after = text.partition(bare)
+        return _Padded(before, spelling_like(bare, start), after)
+    seconds = _Seconds(len(text) if text.startswith("0") else 1)
+    for spell in (seconds, _iso(text)):
+        if spell is not None and _is_spelled(text, start, spell):
             return spell
     raise ValueError(f"{text!r}: new rows cannot spell their time so")
+
+
+def _is_spelled(text: str, start: int, spell: Spell) -> bool:
+    try:
+        return spell(start) == text
+    except ValueError:
+        return False
 
 
 def _iso(text: str) -> Spell | None:
@@ -78,7 +121,10 @@ def _iso(text: str) -> Spell | None:
     if found["seconds"] is not None:
         step_s = 1
         form += f"{colon}{{0.second:02}}{found['fraction'] or ''}"
-    offset_s = int(found["zone_hours"] or 0) * 3600 + int(found["zone_minutes"] or 0) * 60
+    hours, minutes, seconds = (
+        int(found[f"zone_{unit}"] or 0) for unit in ("hours", "minutes", "seconds")
+    )
+    offset_s = hours * 3600 + minutes * 60 + seconds
     return _Iso(
         form + (found["zone"] or ""), -offset_s if found["sign"] == "-" else offset_s, step_s
     )
