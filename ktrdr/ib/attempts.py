@@ -32,6 +32,8 @@ _APART_S = 1.0
 """Minimum seconds between the starts of two attempts, also of requested ones."""
 _NO_CONNECTION = 502
 """The error code for "could not connect"."""
+_TOO_OLD = 503
+"""The error code for "the gateway is out of date"."""
 
 
 class Attempts:
@@ -119,4 +121,6 @@ def _state_shown_by(error: KtrdrError) -> PortState:
     """The state of the port that a failed attempt shows; greeted: open, and no more is known."""
     if isinstance(error, ConnectionClosedEarly):
         return PortState.CLOSES
+    if error.code == _TOO_OLD:
+        return PortState.OUTDATED
     return PortState.CLOSED if error.code == _NO_CONNECTION else PortState.GREETED

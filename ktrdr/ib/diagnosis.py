@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ktrdr.errors import CompetingSession, NotConnected, PeerDown
-from ktrdr.ib.port_state import RESET, PortProbe, PortState
+from ktrdr.ib.port_state import OLDEST_VERSION, RESET, PortProbe, PortState
 from ktrdr.ib.states import RETRYING, WITH_DATA, State
 from ktrdr.ipc.messages import ConnectionStatus, TrialResult
 
@@ -15,7 +15,6 @@ CLOCK_S = 5.0
 
 _MENU = "Configure, Settings, API, Settings"
 _RESTART = ".venv/bin/supervisorctl restart ib-connection, or ./scripts/up"
-_OLDEST_VERSION = 157
 """The oldest protocol that IB's library speaks."""
 _ID_IN_USE = 326
 
@@ -125,10 +124,10 @@ def _of_the_port(facts: Facts) -> Iterator[Finding]:
                 f"what listens at {facts.where} is no IB Gateway: it sent {facts.probe.why}",
                 "set IB_PORT: 4001 and 4002 are IB Gateway's, 7496 and 7497 TWS's",
             )
-        case PortState.GREETED if (facts.probe.version or 0) < _OLDEST_VERSION:
+        case PortState.OUTDATED:
             yield Finding(
                 f"{facts.where} speaks protocol {facts.probe.version}; at least "
-                f"{_OLDEST_VERSION} is needed",
+                f"{OLDEST_VERSION} is needed",
                 "install a current IB Gateway or TWS",
             )
 

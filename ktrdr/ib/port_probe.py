@@ -12,10 +12,10 @@ import os
 from collections.abc import AsyncIterator
 
 from ktrdr.ib.framing import Frames, NoMessageError
-from ktrdr.ib.port_state import RESET, PortProbe, PortState
+from ktrdr.ib.port_state import OLDEST_VERSION, RESET, PortProbe, PortState
 from ktrdr.ib.raw_messages import greeted_version
 
-_HELLO = b"v157..178"
+_HELLO = f"v{OLDEST_VERSION}..178".encode()
 _FIRST_PROBE_S, _SLOWEST_PROBE_S = 0.5, 2.0
 _PROBES_A_WAIT = 90
 """The wait between probes is a ninetieth of the time so far: short at first, longer later."""
@@ -23,6 +23,8 @@ _CONNECT_S = 3.0
 _GREETS_WITHIN_S = 3.0
 _HELD_S = 60.0
 """Seconds between two handshakes with a gateway that does not greet."""
+_REFUSED_AGAIN_S = 8.0
+"""Seconds between two handshakes with a port that answers, but not as a usable gateway does."""
 _CLOSES_WITHIN_S = 0.25
 """Seconds in which a port that does not keep a new connection closes it."""
 
@@ -30,11 +32,12 @@ _CLOSES_WITHIN_S = 0.25
 async def opens(host: str, port: int, before: PortState) -> None:
     """Wait until the port, having been closed, accepts a connection and keeps it.
 
-    `before` is the state in which the last attempt found it. If it was open then and still is,
-    nothing will change by itself: this then never returns.
+    `before` is the state in which the last attempt found it. If it greeted then and is still open,
+    nothing will change by itself: this then never returns. If it answered otherwise, this waits
+    until it greets.
     """
     if before is not PortState.CLOSED and await _keeps_connections(host, port):
-        if before is PortState.CLOSES:
+        if before is not PortState.GREETED:
             await _greets_again(host, port)
             return
         await asyncio.Event().wait()
@@ -96,14 +99,11 @@ async def probe(host: str, port: int, timeout_s: float) -> PortProbe:
 
 
 async def _greets_again(host: str, port: int) -> None:
-    """Wait until the port that hung up during the handshake greets: a gateway has come up.
-
-    One that does not trust us hangs up again; it is tried once a minute.
-    """
+    """Wait until the port greets as a usable gateway: one has come up, or trusts us now."""
     while True:
         if (await probe(host, port, _GREETS_WITHIN_S)).state is PortState.GREETED:
             return
-        await asyncio.sleep(_HELD_S)
+        await asyncio.sleep(_REFUSED_AGAIN_S)
 
 
 async def _first_message(reader: asyncio.StreamReader) -> bytes:
@@ -126,6 +126,8 @@ def _read(received: bytes) -> PortProbe:
     version = greeted_version(received)
     if version is None:
         return PortProbe(PortState.FOREIGN, repr(received[:40]))
+    if version < OLDEST_VERSION:
+        return PortProbe(PortState.OUTDATED, version=version)
     return PortProbe(PortState.GREETED, version=version)
 
 

@@ -8,6 +8,9 @@ from enum import StrEnum
 RESET = "reset"
 """The reason when a connection is reset, as the forwarder does to clients that it rejects."""
 
+OLDEST_VERSION = 157
+"""The oldest protocol version that is spoken (both libraries, `Client.MinClientVersion`)."""
+
 
 class PortState(StrEnum):
     """The state of the port as a probe found it."""
@@ -21,6 +24,8 @@ class PortState(StrEnum):
     UNRESPONSIVE = "unresponsive"
     FOREIGN = "foreign"
     """A program other than a gateway responds."""
+    OUTDATED = "outdated"
+    """A gateway whose protocol is older than any that is spoken."""
     GREETED = "greeted"
 
 

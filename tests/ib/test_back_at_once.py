@@ -49,6 +49,20 @@ def test_a_gateway_that_was_stuck_is_connected_as_soon_as_it_greets(fault, make_
         assert manager.status().connection_attempts == attempts + 1
 
 
+@pytest.mark.parametrize("fault", ["untrusted", "old_version", "truncated"])
+def test_a_gateway_that_did_not_greet_as_one_is_connected_when_it_does(
+    fault, make_settings, wait_for
+):
+    with connected(make_settings, wait_for) as (gateway, manager):
+        with gateway.fault(fault):
+            gateway.drop()
+            wait_for(lambda: manager.status().failed_attempts >= 1)
+            wait_for(lambda: manager.status().state == "waiting")
+            attempts = manager.status().connection_attempts
+        assert seconds_until(lambda: manager.is_connected, wait_for) < NEVER_S
+        assert manager.status().connection_attempts == attempts + 1
+
+
 def test_a_gateway_that_greets_and_answers_nothing_is_tried_all_the_same(make_settings, wait_for):
     with connected(make_settings, wait_for) as (gateway, manager):
         with gateway.unanswered("current_time"):

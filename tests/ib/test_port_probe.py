@@ -143,24 +143,44 @@ def test_a_gateway_that_came_up_behind_a_forwarder_before_the_wait_began_is_noti
     asyncio.run(main())
 
 
-def test_a_gateway_that_hangs_up_at_the_handshake_is_probed_once_a_minute():
+@pytest.mark.parametrize("before", [PortState.CLOSES, PortState.FOREIGN, PortState.OUTDATED])
+def test_a_port_that_does_not_greet_as_a_gateway_is_probed_every_eight_seconds(before):
     async def hang_up(reader, writer):
         await reader.read(1)
         writer.close()
 
     async def main():
         async with serving(hang_up) as (port, taken):
-            opens = asyncio.create_task(port_probe.opens(HOST, port, PortState.CLOSES))
+            opens = asyncio.create_task(port_probe.opens(HOST, port, before))
             loop = asyncio.get_running_loop()
             began = loop.time()
-            while len(taken) < 4:  # one that sent nothing, three with the handshake
+            while len(taken) < 8:  # one that sent nothing, seven with the handshake
                 await asyncio.wait({opens}, timeout=1)
             opens.cancel()
             return opens.done(), loop.time() - began
 
     is_done, took_s = run_fast(main())
     assert not is_done
-    assert took_s >= 120
+    assert took_s >= 6 * 8
+
+
+@pytest.mark.parametrize("fault", ["untrusting", "truncating", "outdated"])
+def test_a_gateway_that_greets_again_is_noticed_within_ten_seconds(fault):
+    async def main():
+        async with SimulatedGateway() as gateway:
+            with getattr(gateway, fault)():
+                before = (await port_probe.probe(HOST, gateway.port, 5)).state
+                opens = asyncio.create_task(port_probe.opens(HOST, gateway.port, before))
+                await asyncio.wait({opens}, timeout=20)
+                assert not opens.done()
+            began = asyncio.get_running_loop().time()
+            await opens
+            return before, asyncio.get_running_loop().time() - began
+
+    with asyncio.Runner(loop_factory=lambda: FastLoop(20)) as runner:
+        before, took_s = runner.run(main())
+    assert before in (PortState.CLOSES, PortState.OUTDATED, PortState.FOREIGN)
+    assert took_s < 10
 
 
 def test_a_gateway_that_ceases_to_be_stuck_is_noticed_over_the_connection_that_waits():
