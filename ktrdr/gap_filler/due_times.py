@@ -36,8 +36,12 @@ class DueTimes:
         """Series → the due time at which it was taken up last."""
 
     def take(self, states: Iterable[SeriesState], now: float) -> list[SeriesState]:
-        """Some of the series that have a bar due, each once a bar; none: no more have."""
+        """Some of the series that have a bar due, each once a bar; none: no more have.
+
+        First those of which a stream should have brought it.
+        """
         due = [state for state in states if (at := self._at(state)) is not None and at <= now]
+        due.sort(key=lambda state: state.series not in self.streamed)
         for state in due[:_AT_ONCE]:
             assert state.assessment.next_due is not None
             self._taken[state.series] = state.assessment.next_due
@@ -47,6 +51,12 @@ class DueTimes:
         """When the next series has a bar due (UTC seconds); infinite: none."""
         times = (self._at(state) for state in states)
         return min((at for at in times if at is not None), default=float("inf"))
+
+    def is_overdue(self, state: SeriesState) -> bool:
+        """Its newest bar is missing, though a stream should have brought it."""
+        gaps = state.coverage.open_gaps if state.coverage is not None else []
+        is_newest = bool(gaps) and (state.last is None or gaps[-1].last > state.last)
+        return is_newest and state.series in self.streamed
 
     def answered(self, task: Task, answer: Answer, revised: Sequence[int]) -> None:
         """Learn how long IB needs, from an answer; `revised`: the starts of revised bars."""

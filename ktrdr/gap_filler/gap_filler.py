@@ -89,9 +89,8 @@ class GapFiller:
         self._schedule = ScanSchedule(interval_s)
         self._phase = Phase()
         self._scheduler = Scheduler(connection, assessor, executor, now, self, interval_s)
-        self._scan = Scan(
-            store, assessor, self._scheduler, now, self.report, settings.ktrdr_gap_batch_symbols
-        )
+        due_times, batch = self._schedule.due_times, settings.ktrdr_gap_batch_symbols
+        self._scan = Scan(assessor, self._scheduler, due_times, now, self.report, batch)
         shared = (self._scheduler, self._scan, self._schedule)
         check = GatewayCheck(connection, settings.source)
         self._gateway = GatewayMonitor(
@@ -248,7 +247,7 @@ class GapFiller:
             self._scan_all()
         self._assess_changed()
         self.live.step(self._gateway.source, is_sure=self.clocks_agree)
-        are_due = self._scan.assess_due(self._schedule.due_times)
+        are_due = self._scan.assess_due()
         self._gateway.withdraw_refusals()
         batch = self._scan.next_batch() if self._scheduler.has_room else []
         is_more = bool(batch) or self._scheduler.has_postponed

@@ -55,8 +55,9 @@ def _what(gaps: Sequence[Gap], last: int | None, now: float) -> str:
 def rule(batch_symbols: int) -> str:
     """The rule of the order."""
     return (
-        f"symbols that have waited longest come first, {batch_symbols} at a time with all their "
-        "timeframes; of their requests those for what follows the last stored bar come first, "
+        "symbols that lack a bar of their stream come first, then those that have waited longest, "
+        f"{batch_symbols} at a time with all their timeframes; of their requests "
+        "those for what follows the last stored bar come first, "
         f"then gaps of the last {RECENT_S // DAY_S} days, then older history, from its end back"
     )
 

@@ -60,14 +60,14 @@ class Scan:
 
     def __init__(
         self,
-        store: BarStore,
         assessor: Assessor,
         scheduler: Scheduler,
+        due_times: DueTimes,
         clock: Callable[[], float],
         report: Callable[[str, KtrdrError], None],
         batch_symbols: int,
     ) -> None:
-        self.store = store
+        self._due_times = due_times
         self._assessor = assessor
         self._batch_symbols = batch_symbols
         self._scheduler = scheduler
@@ -84,6 +84,11 @@ class Scan:
         self._behind: deque[SeriesState] = deque()
         """Series whose past is to be assessed while there is nothing else to do."""
         self._changed = _ChangedNames()
+
+    @property
+    def store(self) -> BarStore:
+        """The store that they are in."""
+        return self._assessor.main_store
 
     def leave_damaged_ledger(self, why: DatabaseError) -> None:
         """Begin a new ledger: this one is damaged. DatabaseError, OSError: as when opening."""
@@ -169,9 +174,9 @@ class Scan:
             elif (state := self.series.get(series)) is not None:
                 self.forget(state)
 
-    def assess_due(self, due_times: DueTimes) -> bool:
+    def assess_due(self) -> bool:
         """Assess some of the series of which a bar has become due. False: there are none."""
-        due = due_times.take(self.series.values(), self._clock())
+        due = self._due_times.take(self.series.values(), self._clock())
         for state in due:
             self._scheduler.assess(state, only_if_changed=True)
         return bool(due)
@@ -290,9 +295,13 @@ class Scan:
         return self.series.get(series) if series is not None else None
 
     def next_batch(self) -> list[SeriesState]:
-        """The series of those few symbols that have waited longest and may be requested now."""
+        """The series of those few symbols that come first, and may be requested now.
+
+        First come those of which a stream has not brought a bar, then those that have waited
+        longest.
+        """
         idle = self._idle()
-        chosen = _by_age(idle)[: self._batch_symbols]
+        chosen = self._in_order(idle)[: self._batch_symbols]
         return [state for state in idle if state.series.symbol in chosen]
 
     def _idle(self) -> list[SeriesState]:
@@ -301,12 +310,21 @@ class Scan:
         series = (*self.series.values(), *self._scheduler.rebuilds)
         return self._scheduler.free(state for state in series if state.has_work(now))
 
+    def _in_order(self, states: Iterable[SeriesState]) -> list[str]:
+        """The symbols of these series, as they are to be requested."""
+        rank: dict[str, tuple[bool, float, str]] = {}
+        for state in states:
+            symbol, has_time = state.series.symbol, not self._due_times.is_overdue(state)
+            last_turn = (has_time, state.tried_at, symbol)
+            rank[symbol] = min(last_turn, rank.get(symbol, last_turn))
+        return sorted(rank, key=rank.__getitem__)
+
     def queue(self) -> list[QueuedSeries]:
         """The series that are filled now, next and later, with the reasons."""
         now, current = self._clock(), self._scheduler.fetcher.current
         by_name = {str(series): state for series, state in self.series.items()}
         idle = self._idle()
-        place = {symbol: number for number, symbol in enumerate(_by_age(idle))}
+        place = {symbol: number for number, symbol in enumerate(self._in_order(idle))}
         following = sorted(idle, key=lambda state: place[state.series.symbol])
         later = [one for one in self.series.values() if one.error_state.retry_at > now]
         deferred = sorted(later, key=lambda one: (one.error_state.retry_at, str(one.series)))
@@ -353,15 +371,6 @@ def is_watched(series: Series, entry: object) -> bool:
         return instrument_of_entry(series.symbol, entry).is_watched(series.timeframe)
     except Misconfigured:
         return True
-
-
-def _by_age(states: Iterable[SeriesState]) -> list[str]:
-    """The symbols of these series, those first that have waited longest."""
-    oldest: dict[str, float] = {}
-    for state in states:
-        symbol = state.series.symbol
-        oldest[symbol] = min(state.tried_at, oldest.get(symbol, state.tried_at))
-    return sorted(oldest, key=lambda symbol: (oldest[symbol], symbol))
 
 
 def _order(series: Series) -> tuple[str, int]:

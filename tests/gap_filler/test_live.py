@@ -81,8 +81,8 @@ def live(make_filler, connection, clock, wait_for):
     clock.now = BEGIN
     fillers = []
 
-    def start():
-        filler = make_filler(ktrdr_gap_check_interval_s=86400)
+    def start(**settings):
+        filler = make_filler(ktrdr_gap_check_interval_s=86400, **settings)
         fillers.append(filler)
         fill(filler)
         filler.live.start()
@@ -157,6 +157,38 @@ def test_a_bar_that_does_not_come_is_requested(put, live, connection, clock):
     fill(filler)
     assert starts_in(path)[-1] == minute("11:00")
     assert not [one for one in connection.posted if "overdue" in one]
+
+
+def test_what_a_stream_has_not_brought_is_requested_before_what_has_waited_longer(
+    put, live, connection, clock
+):
+    connection.most_streams = 1
+    for name in ("AAPL_1m", "MSFT_1m", "TSLA_1m"):
+        put(name)
+    filler = live(ktrdr_gap_batch_symbols=1)
+    assert filler.status.streams == ("AAPL_1m",)
+    for seconds in (3, 5):
+        clock.now = minute("11:01:00") + seconds
+        fill(filler)
+    assert [one[0] for one in connection.requested[-3:]] == ["MSFT", "TSLA", "AAPL"]
+    clock.now = minute("11:02:05")
+    fill(filler)
+    assert [one[0] for one in connection.requested[-3:]] == ["AAPL", "MSFT", "TSLA"]
+
+
+def test_streamed_series_are_looked_at_first_when_many_are_due(put, live, connection, clock):
+    connection.most_streams = 1
+    for number in range(50):
+        put(f"S{number:02}_5m")
+    put("TSLA_1m")
+    filler = live(ktrdr_gap_batch_symbols=50)
+    assert filler.status.streams == ("TSLA_1m",)
+    requested = len(connection.requested)
+    clock.now = minute("11:05:05")
+    assert filler.step()
+    symbols = [one[0] for one in connection.requested[requested:]]
+    assert "TSLA" in symbols
+    assert len(symbols) < 51
 
 
 def test_bars_of_quick_streams_are_not_waited_for_so_long(put, live, connection, clock, wait_for):
