@@ -18,6 +18,7 @@ from ktrdr.store.atomic_write import keep, take_after, write_whole
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.file_key import FileKey, key_of
+from ktrdr.store.growing_files import GrowingFiles
 from ktrdr.store.source import ledger_path
 
 _TRIES = 20
@@ -151,6 +152,9 @@ class SeriesCheck:
         with (
             contextlib.ExitStack() as locks,
             BarFile(self._path, self._series.timeframe) as file,
+            GrowingFiles(self._store.folder).replacing(
+                self._series, self._path, file.descriptor, snapshot.key[0]
+            ),
         ):
             new = fixed_content(file, snapshot.inspection, snapshot.fixable)
 

@@ -28,24 +28,43 @@ class Edit(NamedTuple):
     text: bytes
 
 
-def append(descriptor: int, place: int, text: bytes) -> int:
-    """Append to a file at its end, `place`, and wait until that is on the disk.
+def append(path: Path, inode: int, text: bytes) -> tuple[int, int] | None:
+    """Append to a file at its end, and wait until that is on the disk; None: it is another file.
 
-    Sets and returns the file's modification time, in ns of the clock and not of the system's last
-    tick, so that any later change has a different one; not set if this user may not set it.
-    OSError: the file is as long as before. If killed midway, its last line has no end.
+    Returns where the text begins: behind what another program has appended meanwhile; and the
+    file's modification time, which is set, in ns of the clock and not of the system's last tick,
+    so that any later change has a different one; not set if this user may not set it.
+    OSError: nothing was appended. If killed midway, its last line has no end.
     """
-    now_ns = time.time_ns()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
     try:
-        _write_at(descriptor, text, place)
+        return _append(descriptor, text) if os.fstat(descriptor).st_ino == inode else None
+    finally:
+        os.close(descriptor)
+
+
+def _append(descriptor: int, text: bytes) -> tuple[int, int]:
+    now_ns = time.time_ns()
+    place, view = None, memoryview(text)
+    try:
+        while view:
+            count = os.write(descriptor, view)
+            view = view[count:]
+            end = os.lseek(descriptor, 0, os.SEEK_CUR)
+            place = end - count if place is None else place
+            if end - place != len(text) - len(view):
+                error = OSError(errno.EAGAIN, "another program wrote between its parts")
+                raise error
         with contextlib.suppress(PermissionError):
             os.utime(descriptor, ns=(now_ns, now_ns))
         sync_content(descriptor)
     except OSError:
         with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, place)
+            if place is not None and os.fstat(descriptor).st_size == place + len(text) - len(view):
+                os.ftruncate(descriptor, place)
         raise
-    return now_ns
+    assert place is not None
+    return place, now_ns
 
 
 def rewrite(
@@ -217,10 +236,3 @@ def _write(descriptor: int, text: bytes) -> None:
     view = memoryview(text)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _write_at(descriptor: int, text: bytes, place: int) -> None:
-    view = memoryview(text)
-    while view:
-        written = os.pwrite(descriptor, view, place)
-        view, place = view[written:], place + written

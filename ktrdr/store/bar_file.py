@@ -52,17 +52,16 @@ class FileTail(NamedTuple):
 
 
 class BarFile:
-    """The content of a file as of when it was opened; if `writable`, also open for writing.
+    """The content of a file as of when it was opened.
 
     FileNotFoundError: there is none. MalformedFile: it is not a file, or its header is invalid.
     The rows of each reading are in order; otherwise MalformedFile names the line.
     """
 
-    def __init__(self, path: Path, timeframe: Timeframe, *, writable: bool = False) -> None:
+    def __init__(self, path: Path, timeframe: Timeframe) -> None:
         self.path = path
         self.timeframe = timeframe
-        mode = os.O_RDWR if writable else os.O_RDONLY
-        self.descriptor = os.open(path, mode | os.O_NONBLOCK)  # a pipe may have no writer
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe may have no writer
         try:
             status = _regular(self.descriptor, path.name)
             self.key = key_of(status)

@@ -19,6 +19,7 @@ from ktrdr.store.csv_text import HEADER, Rows, Window
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import BY_ITSELF, TRY_AGAIN, unwritable
 from ktrdr.store.file_key import FileKey, key_of
+from ktrdr.store.growing_files import GrowingFiles
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import FileContents, Scan
 from ktrdr.store.known_files import KnownFiles
@@ -85,6 +86,7 @@ class CsvStore:
         """Every series of the store, and which of the files have changed since they were read."""
         if self._state is not None:
             self._state.notice_deletion()
+        self._bring_over()
         known = self._known_files.known()
         found, blocked, invalid_names = read_entries(self.folder)
         changed = []
@@ -195,6 +197,16 @@ class CsvStore:
         with _reported(self.path(series)), self._writing(series) as writer:
             return writer.add(new, correct=correct)
 
+    def _bring_over(self) -> None:
+        """Add what other programs have appended to replaced files."""
+        for name in GrowingFiles(self.folder).series_names():
+            series = parse_series(f"{name}.csv")
+            with (
+                contextlib.suppress(OSError, KtrdrError),  # the next `add` reports it
+                self._writing(series) as writer,
+            ):
+                writer.bring_over()
+
     # What killed writers left.
 
     def clear_leftovers(self) -> int:
@@ -261,8 +273,11 @@ class CsvStore:
             kept = self.place_for_old(series, stamp)
             target = Path(os.path.realpath(self.path(series)))
             keep(target, kept)
-            take_after(target, newer)
-            move(newer, target)
+            with self._open(series) as file:
+                grown = GrowingFiles(self.folder)
+                with grown.replacing(series, target, file.descriptor, file.size):
+                    take_after(target, newer)
+                    move(newer, target)
         self._known_files.forget(series)
         return kept
 

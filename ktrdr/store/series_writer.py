@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,13 +17,23 @@ from ktrdr.market.instruments import Series
 from ktrdr.sqlite_file import DatabaseError
 from ktrdr.store.atomic_write import Edit, append, rewrite
 from ktrdr.store.bar_file import BarFile, FileTail
-from ktrdr.store.edits import edits_for, is_behind, lacks_only_its_end, lines
+from ktrdr.store.edits import (
+    edits_for,
+    edits_for_lines,
+    is_behind,
+    is_being_written,
+    lacks_only_its_end,
+    lines,
+)
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_key import FileKey, key_of
+from ktrdr.store.growing_files import GrowingFiles, may_grow
 from ktrdr.store.known_files import KnownFiles
 from ktrdr.store.lock import WriteLock
 
 _TRIES = 20
+_LINE_S = 0.05
+"""How long another program is given to end its line, each time."""
 
 
 class SeriesWriter:
@@ -45,6 +56,7 @@ class SeriesWriter:
         self._known_files = known_files
         self._like = like
         self._path = folder / series.file_name
+        self._growing = GrowingFiles(folder)
 
     def add(self, bars: Sequence[Bar], *, correct: bool) -> int:
         """Add bars, ascending, unless the file has one of that start; returns how many were new.
@@ -52,14 +64,60 @@ class SeriesWriter:
         Raises as `CsvStore.add`, and OSError if the disk refuses.
         """
         self.remove_unfinished()
+        self.bring_over()
+        is_written = False
         for _ in range(_TRIES):
-            with self._open(writable=True) as file:
+            with self._open() as file:
                 self._refuse_shared(file)
-                added = self._put(file, bars, correct=correct)
+                is_written = is_being_written(file)
+                added = None if is_written else self._put(file, bars, correct=correct)
             if added is not None:
                 return added
+            if is_written:
+                time.sleep(_LINE_S)
+        what = "is writing its last line" if is_written else "keeps replacing it"
         raise StoreUnwritable(
-            f"{self._path}: another program keeps replacing it",
+            f"{self._path}: another program {what}",
+            hint="end that program, or have it write elsewhere; it is tried again",
+        )
+
+    def bring_over(self) -> None:
+        """Add what other programs have appended to replaced files that they still have open.
+
+        Their rows take the place of bars of the same time. What is half a line waits for its end.
+        """
+        for growing in self._growing.of(self._series):
+            with BarFile(growing.path, self._series.timeframe) as old:
+                if old.key[2] == self._open_inode():
+                    growing.end()
+                    continue
+                is_over = not may_grow(old.descriptor)
+                size = os.fstat(old.descriptor).st_size
+                raw = os.pread(old.descriptor, size - growing.size, growing.size)
+                whole = raw.rfind(b"\n") + 1
+                if whole:
+                    self._bring(old, raw[:whole])
+                    growing = growing.brought(growing.size + whole)  # noqa: PLW2901
+                if is_over:
+                    growing.end()
+
+    def _open_inode(self) -> int:
+        return self._path.stat().st_ino
+
+    def _bring(self, old: BarFile, raw: bytes) -> None:
+        """Add rows of another program, as lines. StoreUnwritable, MalformedFile: not now."""
+        for _ in range(_TRIES):
+            with self._open() as file:
+                if is_being_written(file):
+                    time.sleep(_LINE_S)
+                    continue
+                edits = edits_for_lines(file, old.layout, raw)
+                is_done = not edits or self._rewrite(file, edits) is not None
+            if is_done:
+                self._known_files.forget(self._series)
+                return
+        raise StoreUnwritable(
+            f"{self._path}: another program keeps writing to it",
             hint="end that program, or have it write elsewhere; it is tried again",
         )
 
@@ -76,23 +134,22 @@ class SeriesWriter:
             with self._open() as file:
                 is_this = left.inode in (file.key[2], 0)
                 until = file.size if left.is_withdrawn else file.end.whole_until
-                if is_this and (left.is_withdrawn or file.end.torn):
-                    is_same = partial(_is_same, file)
-                    if not rewrite(file.path, file.descriptor, [], until, is_same):
-                        continue
+                is_torn = is_this and bool(left.is_withdrawn or file.end.torn)
+                if is_torn and self._rewrite(file, [], until) is None:
+                    continue
             self._known_files.forget(self._series)
             self._lock.end()
             return is_this
         return False
 
-    def _open(self, *, writable: bool = False) -> BarFile:
-        return BarFile(self._path, self._series.timeframe, writable=writable)
+    def _open(self) -> BarFile:
+        return BarFile(self._path, self._series.timeframe)
 
     def _put(self, file: BarFile, bars: Sequence[Bar], *, correct: bool) -> int | None:
         """Add bars to an open file; None: it has changed, and must be read again."""
         end = file.end
-        if lacks_only_its_end(file, end, bars):
-            _complete(file, end)
+        if lacks_only_its_end(file, end):
+            self._complete(file, end)
             return None
         is_extended = not end.torn and file.links == 1
         if is_extended and file.layout.is_whole and is_behind(end, bars):
@@ -100,12 +157,37 @@ class SeriesWriter:
         edits, added = edits_for(file, end, bars, correct=correct)
         if not edits:
             return 0
-        until = max(end.whole_until, edits[-1].end)
-        key = rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file))
+        key = self._rewrite(file, edits)
         if key is None:
             return None
         self._remember(file, bars, added, key)
         return added
+
+    def _rewrite(
+        self, file: BarFile, edits: Sequence[Edit], size: int | None = None
+    ) -> FileKey | None:
+        """Replace the file by an edited copy of `size` bytes; None: it has changed.
+
+        By default a last line without an end is left out. What another program appends to the
+        replaced file meanwhile, or later, is brought over.
+        """
+        until = max(file.end.whole_until, edits[-1].end) if size is None else size
+        os.close(os.open(file.path, os.O_WRONLY | os.O_NONBLOCK))  # OSError: it is to stay as it is
+        with self._growing.replacing(self._series, file.path, file.descriptor, until):
+            key = rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file))
+        grown = os.fstat(file.descriptor).st_size
+        if key is not None and grown > file.size:
+            self._bring(file, os.pread(file.descriptor, grown - until, until))
+            return None
+        return key
+
+    def _complete(self, file: BarFile, end: FileTail) -> None:
+        """Add the line end of the last line, unless the file has changed."""
+        text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
+        if file.links > 1:
+            self._rewrite(file, [Edit(file.size, file.size, text)])
+        elif _is_same(file):
+            append(file.path, file.key[2], text)
 
     def _refuse_shared(self, file: BarFile) -> None:
         """MalformedFile: another series shares the file, perhaps only since the last scan."""
@@ -117,10 +199,11 @@ class SeriesWriter:
     def _append(self, file: BarFile, bars: Sequence[Bar]) -> int | None:
         """Append bars; None: the file has changed."""
         text = lines(bars, file, self._model(file))
+        if not _is_same(file):
+            return None
         self._lock.begin(file.key[2])
         try:
-            is_same = _is_same(file)
-            changed_ns = append(file.descriptor, file.size, text) if is_same else 0
+            appended = append(file.path, file.key[2], text)
         except OSError:
             with contextlib.suppress(OSError):
                 if os.fstat(file.descriptor).st_size == file.size:
@@ -128,7 +211,23 @@ class SeriesWriter:
             raise
         with contextlib.suppress(OSError):
             self._lock.end()
-        return self._learn(file, bars, (file.size + len(text), changed_ns)) if is_same else None
+        if appended is None:
+            return None
+        place, changed_ns = appended
+        if place != file.size:
+            self._take_back(file, place, len(text))
+            return None
+        return self._learn(file, bars, (file.size + len(text), changed_ns))
+
+    def _take_back(self, file: BarFile, place: int, size: int) -> None:
+        """Remove appended rows: another program's came before them, perhaps only half of one."""
+        self._known_files.forget(self._series)
+        for _ in range(_TRIES):
+            with self._open() as now:
+                if now.key[2] != file.key[2]:
+                    return  # replaced by another program
+                if self._rewrite(now, [Edit(place, place + size, b"")], now.size) is not None:
+                    return
 
     def _learn(
         self, file: BarFile, bars: Sequence[Bar], size_and_time: tuple[int, int]
@@ -170,16 +269,6 @@ class SeriesWriter:
             ):
                 return opened.end
         return file.end
-
-
-def _complete(file: BarFile, end: FileTail) -> None:
-    """Add the line end of the last line, unless the file has changed."""
-    text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
-    if file.links > 1:
-        edits = [Edit(file.size, file.size, text)]
-        rewrite(file.path, file.descriptor, edits, file.size, partial(_is_same, file))
-    elif _is_same(file):
-        append(file.descriptor, file.size, text)
 
 
 def _is_same(file: BarFile) -> bool:

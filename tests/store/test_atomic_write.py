@@ -72,19 +72,28 @@ def test_the_key_of_an_edited_file_is_known_and_no_later_change_keeps_it(path, o
 
 @pytest.mark.usefixtures("system")
 def test_what_is_appended_follows_what_there_is(path, opened):
-    append(opened, len(CONTENT), b"behind")
+    assert append(path, os.fstat(opened).st_ino, b"behind")[0] == len(CONTENT)
     assert path.read_bytes() == CONTENT + b"behind"
+
+
+def test_what_another_program_appended_just_before_stays(path, opened):
+    with path.open("ab", buffering=0) as other:
+        other.write(b"theirs")
+        assert append(path, os.fstat(opened).st_ino, b"ours")[0] == len(CONTENT) + 6
+        other.write(b"theirs too")
+    assert path.read_bytes() == CONTENT + b"theirs" + b"ours" + b"theirs too"
 
 
 def test_a_file_that_is_another_one_meanwhile_is_left_alone(path, opened):
     assert not rewrite(path, opened, EDITS, len(CONTENT), lambda: False)
+    assert append(path, os.fstat(opened).st_ino + 1, b"behind") is None
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == [path.name]
 
 
 CHANGES = {
     "rewrite": lambda path, opened: rewrite(path, opened, EDITS, len(CONTENT), lambda: True),
-    "append": lambda _, opened: append(opened, len(CONTENT), b"behind"),
+    "append": lambda path, opened: append(path, os.fstat(opened).st_ino, b"behind"),
 }
 
 
@@ -106,7 +115,7 @@ def test_wherever_the_disk_refuses_the_file_is_as_before(path, opened, monkeypat
 
         monkeypatch.setattr(os, name, call)
 
-    for name in ("write", "pwrite", "fsync", "fdatasync", "copy_file_range"):
+    for name in ("write", "fsync", "fdatasync", "copy_file_range"):
         if hasattr(os, name):
             refuse(name)
     for refused in range(100):
@@ -128,10 +137,9 @@ def test_wherever_the_disk_refuses_the_file_is_as_before(path, opened, monkeypat
 
 @pytest.mark.usefixtures("system")
 def test_writes_that_take_a_part_only_are_gone_on_with(path, opened, monkeypatch):
-    real_write, real_pwrite = os.write, os.pwrite
+    real_write = os.write
     monkeypatch.setattr(os, "write", lambda file, text: real_write(file, text[:7]))
-    monkeypatch.setattr(os, "pwrite", lambda file, text, at: real_pwrite(file, text[:3], at))
-    append(opened, len(CONTENT), b"behind the end")
+    append(path, os.fstat(opened).st_ino, b"behind the end")
     small = path.with_name("small")
     write_whole(small, [b"a piece that is longer than seven", b"and one more"])
     assert path.read_bytes() == CONTENT + b"behind the end"

@@ -1,0 +1,269 @@
+"""Other programs write to a file of the store, in their own ways: no row of theirs is lost."""
+
+import contextlib
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ktrdr.check.defects import FindingState
+from ktrdr.check.store import StoreCheck
+from ktrdr.errors import MalformedFile, StoreUnwritable
+from ktrdr.market.bars import Bar
+from ktrdr.market.instruments import Series
+from ktrdr.market.timeframes import Timeframe
+from ktrdr.store.csv_store import CsvStore
+from tests.store import recorders
+
+HEADER = "timestamp,open,high,low,close,volume\n"
+AAPL = Series("AAPL", Timeframe.M1)
+FIRST = int(datetime(2026, 11, 20, 14, 30, tzinfo=UTC).timestamp())
+on_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="who has a file open cannot be known"
+)
+
+
+def bar(minute: int) -> Bar:
+    return Bar(FIRST + 60 * minute, 2.0, 2.0, 2.0, 2.0, 7.0)
+
+
+def ours(minute: int) -> str:
+    return f"2026-11-20 14:{30 + minute}:00+00:00,2.0,2.0,2.0,2.0,7\n"
+
+
+def theirs(minute: int) -> str:
+    return f"2026-11-20 14:{30 + minute}:00+00:00,1,1,1,1,1\n"
+
+
+@pytest.fixture
+def store(data_dir):
+    with contextlib.closing(CsvStore(data_dir, indexed=True)) as store:
+        yield store
+
+
+@pytest.fixture
+def path(data_dir):
+    path = data_dir / "AAPL_1m.csv"
+    path.write_text(HEADER + theirs(0) + theirs(4))
+    return path
+
+
+@pytest.fixture
+def growing(data_dir):
+    """The names under which replaced files are kept."""
+
+    def names() -> list[Path]:
+        folder = data_dir / ".ktrdr" / "growing"
+        return list(folder.iterdir()) if folder.is_dir() else []
+
+    return names
+
+
+# A program that keeps the file open.
+
+
+@on_linux
+@pytest.mark.parametrize("by", ["write", "scan", "another process"])
+def test_what_is_appended_to_a_replaced_file_is_brought_over(store, path, growing, data_dir, by):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.write(theirs(5) + theirs(6))
+        match by:
+            case "write":
+                store.add(AAPL, [bar(3)])
+            case "scan":
+                store.scan()
+            case _:
+                CsvStore(data_dir).add(AAPL, [bar(3)])
+        added = "" if by == "scan" else ours(3)
+        before = HEADER + theirs(0) + ours(2) + added + theirs(4) + theirs(5) + theirs(6)
+        assert path.read_text() == before
+        assert len(growing()) == 1
+        recorder.write(theirs(7))
+    store.scan()
+    assert path.read_text() == before + theirs(7)
+    assert growing() == []
+
+
+@on_linux
+def test_each_row_is_brought_over_once(store, path):
+    with path.open("a", buffering=1) as recorder:
+        for minute in (2, 3, 1):
+            store.add(AAPL, [bar(minute)])
+            recorder.write(theirs(minute + 10))
+    store.scan()
+    store.scan()
+    lines = path.read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 1 + 2 + 3 + 3
+
+
+@on_linux
+def test_half_a_line_in_a_replaced_file_waits_for_its_end(store, path):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.write(theirs(5)[:30])
+        recorder.flush()
+        store.scan()
+        assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4)
+        recorder.write(theirs(5)[30:])
+        store.scan()
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5)
+
+
+@on_linux
+def test_a_recorders_row_takes_the_place_of_a_bar_that_was_there_first(store, path):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2), bar(5)])
+        recorder.write(theirs(5))
+        store.scan()
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5)
+
+
+@on_linux
+def test_a_line_that_cannot_be_read_comes_where_it_would_have_come(store, path):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.write("oops\n")
+    store.scan()
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + "oops\n"
+    with pytest.raises(MalformedFile, match="oops"):
+        store.verify(AAPL)
+
+
+def test_nothing_is_kept_of_a_file_that_nobody_else_has_open(store, path, growing):
+    with path.open():
+        store.add(AAPL, [bar(2)])
+    assert growing() == []
+
+
+@on_linux
+def test_nothing_is_brought_over_from_a_file_that_was_not_replaced(store, path, growing):
+    """We were killed just before we replaced it."""
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        (kept,) = growing()
+        status = path.stat()
+        os.link(path, kept.with_name(f"AAPL_1m.{status.st_ino}.{status.st_size}.csv"))
+        with path.open("a") as other:
+            other.write(theirs(5))
+        recorder.write(theirs(6))
+        store.scan()
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5) + theirs(6)
+
+
+def test_what_comes_in_the_moment_of_replacing_is_brought_over(store, path, monkeypatch):
+    replace = os.replace
+    left = [theirs(5)]
+
+    def replace_late(*arguments):
+        if left:
+            with path.open("a") as other:
+                other.write(left.pop())
+        replace(*arguments)
+
+    monkeypatch.setattr(os, "replace", replace_late)
+    monkeypatch.setattr(Path, "replace", replace_late)
+    store.add(AAPL, [bar(2)])
+    assert not left
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5)
+
+
+@on_linux
+def test_a_rebuilt_series_has_what_was_appended_to_the_old_file(store, path):
+    with path.open("a", buffering=1) as recorder:
+        store.begin_staging(AAPL)
+        store.staging.add(AAPL, [bar(0), bar(1)])
+        store.take_staged(AAPL, "20261120T000000Z")
+        recorder.write(theirs(5))
+        store.scan()
+    assert path.read_text() == HEADER + ours(0) + ours(1) + theirs(5)
+
+
+@on_linux
+def test_a_fixed_file_has_what_was_appended_to_the_old_one(store, data_dir, path):
+    with path.open("a", buffering=1) as recorder:
+        recorder.write(theirs(4))  # a duplicate
+        checked = StoreCheck(data_dir, lambda: FIRST + 3600.0).check(AAPL, fix=True)
+        assert [one.state for one in checked.findings] == [FindingState.FIXED]
+        recorder.write(theirs(5))
+        store.scan()
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(5)
+
+
+# A program that opens the file for each row, at the same time as we.
+
+
+@pytest.fixture
+def just_before(monkeypatch, path):
+    """Another program appends this when we are about to append our rows."""
+    left = []
+    write = os.write
+
+    def write_late(descriptor, text):
+        if bytes(text[:5]) == b"2026-" and left:
+            with path.open("a") as other:
+                other.write(left.pop())
+        return write(descriptor, text)
+
+    monkeypatch.setattr(os, "write", write_late)
+    return left.append
+
+
+@pytest.mark.parametrize(("minute", "new"), [(6, 5), (5, 6)])
+def test_a_row_that_comes_just_before_ours_stays(store, path, just_before, minute, new):
+    just_before(theirs(minute))
+    assert store.add(AAPL, [bar(new)]) == 1
+    rows = sorted([theirs(minute), ours(new)])
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + "".join(rows)
+    assert len(store.verify(AAPL).starts) == 4
+
+
+def test_ours_is_taken_back_where_half_a_line_came_before_it(store, path, just_before):
+    just_before(theirs(5)[:30])
+    with pytest.raises(StoreUnwritable, match="is writing its last line"):
+        store.add(AAPL, [bar(6)])
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(5)[:30]
+    with path.open("a") as other:
+        other.write(theirs(5)[30:])
+    assert store.add(AAPL, [bar(6)]) == 1
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(5) + ours(6)
+
+
+# Half a line.
+
+
+def test_a_line_that_is_being_written_is_waited_for(store, path, monkeypatch):
+    recorder = path.open("a", buffering=1)
+    recorder.write(theirs(5)[:30])
+    recorder.flush()
+    ends = iter([lambda: None, lambda: recorder.write(theirs(5)[30:]), recorder.close])
+    monkeypatch.setattr(time, "sleep", lambda _: next(ends)())
+    assert store.add(AAPL, [bar(6)]) == 1
+    recorder.close()
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(5) + ours(6)
+
+
+@pytest.mark.parametrize("minute", [2, 5, 6])
+def test_half_a_line_is_left_for_some_seconds(store, path, monkeypatch, minute):
+    text = HEADER + theirs(0) + theirs(4) + theirs(5)[:30]
+    path.write_text(text)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    with pytest.raises(StoreUnwritable, match=r"AAPL_1m\.csv: another program is writing"):
+        store.add(AAPL, [bar(minute)])
+    assert path.read_text() == text
+    os.utime(path, (time.time() - 6, time.time() - 6))
+    assert store.add(AAPL, [bar(minute)]) == 1
+
+
+# All of them, for real.
+
+
+@on_linux
+def test_recorders_lose_no_row_beside_splices(data_dir):
+    told = recorders.beside(data_dir, seconds=4.0, splices=20)
+    assert told.lost == []
+    assert told.splices == 20
+    assert all(count > 20 for count in told.written.values())
