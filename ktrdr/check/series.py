@@ -150,11 +150,8 @@ class SeriesCheck:
         """Where the old file is kept; None: check again."""
         kept: list[Path] = []
         with (
-            contextlib.ExitStack() as locks,
             BarFile(self._path, self._series.timeframe) as file,
-            GrowingFiles(self._store.folder).replacing(
-                self._series, self._path, file.descriptor, snapshot.key[0]
-            ),
+            contextlib.ExitStack() as locks,
         ):
             new = fixed_content(file, snapshot.inspection, snapshot.fixable)
 
@@ -163,6 +160,8 @@ class SeriesCheck:
                 locks.enter_context(self._store.locked(self._series))
                 if not self._is_same(snapshot):
                     return False
+                growing = GrowingFiles(self._store.folder)
+                locks.enter_context(growing.replacing(self._series, self._path, file.descriptor))
                 take_after(file.descriptor, path)
                 kept.append(self._keep(snapshot))
                 return True

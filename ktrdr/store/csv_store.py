@@ -86,7 +86,7 @@ class CsvStore:
         """Every series of the store, and which of the files have changed since they were read."""
         if self._state is not None:
             self._state.notice_deletion()
-        self._bring_over()
+            self._bring_over()
         known = self._known_files.known()
         found, blocked, invalid_names = read_entries(self.folder)
         changed = []
@@ -199,11 +199,10 @@ class CsvStore:
 
     def _bring_over(self) -> None:
         """Add what other programs have appended to replaced files."""
-        for name in GrowingFiles(self.folder).series_names():
-            series = parse_series(f"{name}.csv")
+        for series in GrowingFiles(self.folder).series():
             with (
                 contextlib.suppress(OSError, KtrdrError),  # the next `add` reports it
-                self._writing(series) as writer,
+                self._writing(series, timeout_s=0) as writer,
             ):
                 writer.bring_over()
 
@@ -272,12 +271,14 @@ class CsvStore:
         with _reported(self.path(series)), self.locked(series):
             kept = self.place_for_old(series, stamp)
             target = Path(os.path.realpath(self.path(series)))
-            keep(target, kept)
-            with self._open(series) as file:
-                grown = GrowingFiles(self.folder)
-                with grown.replacing(series, target, file.descriptor, file.size):
+            old = os.open(target, os.O_RDONLY)
+            try:
+                with GrowingFiles(self.folder).replacing(series, target, old):
+                    keep(target, kept)
                     take_after(target, newer)
                     move(newer, target)
+            finally:
+                os.close(old)
         self._known_files.forget(series)
         return kept
 
@@ -299,26 +300,28 @@ class CsvStore:
             self._state.close()
 
     @contextlib.contextmanager
-    def _writing(self, series: Series) -> Iterator[SeriesWriter]:
+    def _writing(
+        self, series: Series, timeout_s: float = _LOCK_TIMEOUT_S
+    ) -> Iterator[SeriesWriter]:
         like = self._like.folder if self._like else None
-        with self.locked(series) as lock:
+        with self.locked(series, timeout_s) as lock:
             yield SeriesWriter(self.folder, series, lock, self._known_files, like)
 
     def _lock_path(self, series: Series) -> Path:
         return self._locks / f"{series}.lock"
 
     @contextlib.contextmanager
-    def locked(self, series: Series) -> Iterator[WriteLock]:
+    def locked(self, series: Series, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[WriteLock]:
         """Hold the lock of a series' file: nobody else in ktrdr writes to it meanwhile.
 
         StoreUnwritable: another process holds it for too long. OSError: it cannot be made.
         """
         try:
-            with held(self._lock_path(series), _LOCK_TIMEOUT_S) as lock:
+            with held(self._lock_path(series), timeout_s) as lock:
                 yield lock
         except LockBusy:
             raise StoreUnwritable(
-                f"{series.file_name} has been locked by another process for {_LOCK_TIMEOUT_S:g} s",
+                f"{series.file_name} has been locked by another process for {timeout_s:g} s",
                 hint=f"end the program that has {METADATA_DIR}/locks/{series}.lock open; "
                 "it is tried again",
             ) from None

@@ -17,9 +17,10 @@ from ktrdr.store.csv_text import (
     HEADER,
     Layout,
     broken,
+    check_each,
     format_rows,
+    line_start,
     read_rows,
-    read_starts,
     spelling_of,
 )
 
@@ -37,7 +38,7 @@ def lines(bars: Sequence[Bar], file: BarFile, model: FileTail) -> bytes:
     try:
         return format_rows(bars, file.layout, spell)
     except ValueError as error:
-        raise broken(name, None, model.line.decode(errors="replace"), str(error)) from None
+        raise broken(name, None, model.line.decode(errors="replace").rstrip(), str(error)) from None
 
 
 def is_behind(end: FileTail, bars: Sequence[Bar]) -> bool:
@@ -47,21 +48,27 @@ def is_behind(end: FileTail, bars: Sequence[Bar]) -> bool:
 
 def is_being_written(file: BarFile) -> bool:
     """Its last line has no end yet, and something was written to it some seconds ago."""
-    since_s = time.time() - file.key[1] / 1e9
-    return bool(file.end.torn) and abs(since_s) < _PATIENCE_S
+    is_open = bool(file.end.torn) or (bool(file.size) and not file.layout.is_whole)
+    return is_open and abs(time.time() - file.key[1] / 1e9) < _PATIENCE_S
 
 
 def lacks_only_its_end(file: BarFile, end: FileTail) -> bool:
     """The last line lacks only its line end: it is a whole row, behind the others."""
-    line = end.torn.rstrip(b"\r")
-    if not line or line.count(b",") != len(file.layout.columns) - 1:
+    if not end.torn or not is_row(file, end.torn):
         return False
+    start = line_start(file.path.name, file.layout, end.torn, None)
+    return end.last is None or start > end.last
+
+
+def is_row(file: BarFile, line: bytes) -> bool:
+    """Whether this could be a row of the file, but for its line end."""
+    text = line.rstrip(b"\r")
     try:
-        row = read_rows(file.path.name, file.layout, line + b"\n", file.timeframe)
-        (bar,) = row.bars()
+        row = read_rows(file.path.name, file.layout, text + b"\n", file.timeframe)
+        check_each(file.path.name, row)
     except MalformedFile:
         return False
-    return is_behind(end, [bar])
+    return bool(text)
 
 
 def edits_for(
@@ -90,33 +97,61 @@ def edits_for(
     return edits, is_there.count(False)
 
 
-def edits_for_lines(file: BarFile, layout: Layout, raw: bytes) -> list[Edit]:
-    """The edits that add lines of another program, which are of this layout.
+def edits_for_lines(file: BarFile, old: BarFile, raw: bytes) -> list[Edit]:
+    """The edits that add lines which another program has appended to the `old` file.
 
     They replace rows of the same starts, and of two of them the later one counts. Lines that
     cannot be read are added at the end, where they would have come without us. MalformedFile.
     """
-    try:
-        starts, offsets = read_starts(file.path.name, layout, raw)
-    except MalformedFile:
-        return [Edit(file.end.whole_until, file.end.whole_until, raw)]
-    if not len(starts):
-        return []
-    begins = offsets.tolist()
-    new = {
-        start: raw[begins[number] : begins[number + 1]]
-        for number, start in enumerate(starts.tolist())
-    }
-    rows, begin = file.rows_from(min(new), max(new) + 1)
-    places = np.searchsorted(rows.starts, sorted(new)).tolist()
-    offsets_there = (rows.offsets + begin).tolist()
-    known = set(rows.starts.tolist())
+    if not file.layout.is_whole:
+        header = file.layout.newline if file.layout.has_header else old.header
+        return [Edit(file.size, file.size, header + raw)]
+    new, strange = _lines_by_start(file, old.layout, raw)
     edits: list[Edit] = []
-    for place, start in zip(places, sorted(new), strict=True):
-        until = offsets_there[place + 1] if start in known else offsets_there[place]
-        edit = Edit(offsets_there[place], until, new[start])
-        if edits and edits[-1].end == edit.start:
-            edit = Edit(edits[-1].start, edit.end, edits.pop().text + edit.text)
-        edits.append(edit)
-    there = rows.raw
-    return [one for one in edits if there[one.start - begin : one.end - begin] != one.text]
+    if new:
+        starts = sorted(new)
+        rows, begin = file.rows_from(starts[0], starts[-1] + 1)
+        places = np.searchsorted(rows.starts, starts).tolist()
+        offsets, known = (rows.offsets + begin).tolist(), set(rows.starts.tolist())
+        for place, start in zip(places, starts, strict=True):
+            until = offsets[place + 1] if start in known else offsets[place]
+            _join(edits, Edit(offsets[place], until, new[start]))
+        there = rows.raw
+        edits = [one for one in edits if there[one.start - begin : one.end - begin] != one.text]
+    if strange:
+        _join(edits, Edit(file.end.whole_until, file.end.whole_until, strange))
+    return edits
+
+
+def _join(edits: list[Edit], edit: Edit) -> None:
+    """Add an edit behind the others."""
+    if edits and edits[-1].end == edit.start:
+        last = edits.pop()
+        edit = Edit(last.start, edit.end, last.text + edit.text)
+    edits.append(edit)
+
+
+def _lines_by_start(file: BarFile, layout: Layout, raw: bytes) -> tuple[dict[int, bytes], bytes]:
+    """Lines of this layout as lines of the file, by their starts; and those that are no rows."""
+    found: dict[int, bytes] = {}
+    strange = b""
+    for text in raw.split(b"\n"):
+        line = text + b"\n"
+        if not text.strip():
+            continue
+        try:
+            row = read_rows(file.path.name, layout, line, file.timeframe)
+            check_each(file.path.name, row)
+        except MalformedFile:
+            strange += line
+        else:
+            found[int(row.starts[0])] = _in_columns(line, layout, file.layout)
+    return found, strange
+
+
+def _in_columns(line: bytes, of: Layout, wanted: Layout) -> bytes:
+    """The line of a file as one of another file, which may have other columns."""
+    if of.columns == wanted.columns:
+        return line
+    fields = dict(zip(of.columns, line.rstrip(b"\r\n").split(b","), strict=True))
+    return b",".join(fields.get(name, b"") for name in wanted.columns) + wanted.newline

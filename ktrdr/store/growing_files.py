@@ -13,13 +13,16 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from ktrdr.market.instruments import Series
+from ktrdr.market.instruments import Series, parse_series
 from ktrdr.store.source import METADATA_DIR
 
+_BLOCK_BYTES = 64 * 1024
 _NAME = re.compile(r"(.+)\.(\d+)\.(\d+)\.csv")
 
 
@@ -28,15 +31,15 @@ class GrowingFile(NamedTuple):
 
     path: Path
     """Its name in `.ktrdr/growing`."""
-    inode: int
     size: int
-    """What follows these bytes was not brought over yet."""
+    """What follows these bytes was not brought over yet; a line begins there."""
 
     def brought(self, size: int) -> GrowingFile:
         """Note that everything up to `size` was brought over."""
-        path = self.path.with_name(_name_of(self.path.name, self.inode, size))
+        name, inode, _ = _parts(self.path.name)
+        path = self.path.with_name(f"{name}.{inode}.{size}.csv")
         self.path.rename(path)
-        return GrowingFile(path, self.inode, size)
+        return GrowingFile(path, size)
 
     def end(self) -> None:
         """Nobody appends to it any more, or it was never replaced."""
@@ -44,7 +47,7 @@ class GrowingFile(NamedTuple):
 
 
 class GrowingFiles:
-    """Those of one store, for the holder of a series' lock."""
+    """Those of one store. A series' are for the holder of its lock."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / METADATA_DIR / "growing"
@@ -54,44 +57,58 @@ class GrowingFiles:
 
     def of(self, series: Series) -> list[GrowingFile]:
         """Those that were files of a series, in no order."""
-        try:
-            names = os.listdir(self._folder)  # noqa: PTH208  called at each write
-        except FileNotFoundError:
-            return []
-        found = [(name, _NAME.fullmatch(name)) for name in names]
         return [
-            GrowingFile(self._folder / name, int(match[2]), int(match[3]))
-            for name, match in found
-            if match and match[1] == str(series)
+            GrowingFile(self._folder / name, int(match[3]))
+            for name, match in self._names()
+            if match[1] == str(series)
         ]
 
-    def series_names(self) -> set[str]:
-        """The names of all series that have any."""
-        with contextlib.suppress(FileNotFoundError):
-            found = map(_NAME.fullmatch, os.listdir(self._folder))  # noqa: PTH208  at each scan
-            return {match[1] for match in found if match}
-        return set()
+    def series(self) -> set[Series]:
+        """All series that have any."""
+        found = set()
+        for _, match in self._names():
+            with contextlib.suppress(ValueError):  # it is somebody else's
+                found.add(parse_series(f"{match[1]}.csv"))
+        return found
+
+    def _names(self) -> list[tuple[str, re.Match[str]]]:
+        try:
+            names = os.listdir(self._folder)  # noqa: PTH208  called at each write
+        except OSError:  # there is none, or none that this user may see
+            return []
+        return [(name, match) for name in names if (match := _NAME.fullmatch(name))]
 
     @contextlib.contextmanager
-    def replacing(self, series: Series, path: Path, descriptor: int, size: int) -> Iterator[None]:
+    def replacing(self, series: Series, path: Path, descriptor: int) -> Iterator[None]:
         """Keep a name for the file that is replaced in this block, if it may still grow.
 
-        `descriptor`: the file, open for reading; `size`: what of it will be in the new file. On a
-        file system without links nothing can be kept.
+        `descriptor`: the file, open for reading. All of its whole lines are in the new file, or are
+        not wanted there. On a file system without links or leases nothing can be kept.
         """
-        kept = None
-        status = os.fstat(descriptor)
-        if may_grow(descriptor):
-            with contextlib.suppress(OSError):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                place = self._folder / _name_of(str(series), status.st_ino, size)
-                os.link(os.path.realpath(path), place)
-                kept = place
+        before = os.fstat(descriptor)
+        kept = self._keep(series, path, descriptor)
         try:
             yield
         finally:
-            if kept is not None and _inode(path) == status.st_ino:  # it was not replaced
-                kept.unlink(missing_ok=True)
+            if kept is not None:
+                is_over = _inode(path) == before.st_ino  # it was not replaced
+                is_over |= not may_grow(descriptor) and _size(descriptor) == before.st_size
+                if is_over:
+                    kept.unlink(missing_ok=True)
+
+    def _keep(self, series: Series, path: Path, descriptor: int) -> Path | None:
+        inode = os.fstat(descriptor).st_ino
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not _has_leases(self._folder):
+                return None
+            size = _end_of_lines(descriptor)
+            place = self._folder / f"{series}.{inode}.{size}.csv"
+            os.link(os.path.realpath(path), place)
+            if _inode(place) == inode:
+                return place
+            place.unlink()  # the path leads elsewhere by now
+        return None
 
 
 def may_grow(descriptor: int) -> bool:
@@ -100,8 +117,6 @@ def may_grow(descriptor: int) -> bool:
     `descriptor` is open for reading only. The kernel grants its owner a lease for reading only if
     nobody has the file open for writing (fcntl(2), "Leases"); it is Linux' that does.
     """
-    if not sys.platform.startswith("linux"):
-        return False
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # which does nothing, unlike SIGIO
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -111,9 +126,41 @@ def may_grow(descriptor: int) -> bool:
     return False
 
 
-def _name_of(name: str, inode: int, size: int) -> str:
+@cache
+def _has_leases(folder: Path) -> bool:
+    """Whether a lease is granted there for a file that nobody else has: not by all servers."""
+    if not sys.platform.startswith("linux"):
+        return False
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".lease-")
+    try:
+        os.close(descriptor)
+        descriptor = os.open(name, os.O_RDONLY)
+        return not may_grow(descriptor)
+    finally:
+        os.close(descriptor)
+        Path(name).unlink()
+
+
+def _end_of_lines(descriptor: int) -> int:
+    """Where the last whole line ends."""
+    end = _size(descriptor)
+    while end:
+        begin = max(end - _BLOCK_BYTES, 0)
+        place = os.pread(descriptor, end - begin, begin).rfind(b"\n") + 1
+        if place:
+            return begin + place
+        end = begin
+    return 0
+
+
+def _size(descriptor: int) -> int:
+    return os.fstat(descriptor).st_size
+
+
+def _parts(name: str) -> tuple[str, str, str]:
     match = _NAME.fullmatch(name)
-    return f"{match[1] if match else name}.{inode}.{size}.csv"
+    assert match is not None
+    return match[1], match[2], match[3]
 
 
 def _inode(path: Path) -> int | None:

@@ -14,7 +14,8 @@ from filelock import lock_descriptor, unlock_descriptor
 from ktrdr.store.atomic_write import write_over
 
 _POLL_S = 0.02
-_NOTHING, _WITHDRAWN = b"-", b"~"
+_NOTHING, _WITHDRAWN, _MISPLACED = b"-", b"~", b"^"
+_BYTES = 63
 
 
 class Unfinished(NamedTuple):
@@ -24,6 +25,8 @@ class Unfinished(NamedTuple):
     """Of the file; 0: unknown."""
     is_withdrawn: bool
     """The rows were removed again, but a reader of that file may have seen some of them."""
+    misplaced: tuple[int, int] | None = None
+    """Whole rows that came behind those of another program: their place in the file, and size."""
 
 
 class LockBusy(Exception):
@@ -41,7 +44,11 @@ class WriteLock:
 
     def begin(self, inode: int) -> None:
         """Record that rows are about to be appended to the file with this inode."""
-        write_over(self._descriptor, b"%020d" % inode)
+        write_over(self._descriptor, (b"%020d" % inode).ljust(_BYTES))
+
+    def misplace(self, inode: int, place: int, size: int) -> None:
+        """Record that rows came where they do not belong, and are about to be removed."""
+        write_over(self._descriptor, b"%b%020d %020d %020d" % (_MISPLACED, inode, place, size))
 
     def withdraw(self) -> None:
         """Record that the rows were removed again."""
@@ -92,8 +99,13 @@ def left_unfinished(path: Path) -> Unfinished | None:
 def _read(text: bytes) -> Unfinished | None:
     if not text or text.startswith(_NOTHING):
         return None
+    numbers = text.removeprefix(_MISPLACED).split()
+    if text.startswith(_MISPLACED) and len(numbers) == 3 and all(map(bytes.isdigit, numbers)):
+        inode, place, size = map(int, numbers)
+        return Unfinished(inode, is_withdrawn=False, misplaced=(place, size))
     digits = text.removeprefix(_WITHDRAWN)
-    return Unfinished(int(digits) if digits.isdigit() else 0, digits != text)
+    number = digits.rstrip()
+    return Unfinished(int(number) if number.isdigit() else 0, digits != text)
 
 
 def _lock(descriptor: int, path: Path, until: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ktrdr.errors import MalformedFile, StoreUnwritable
+from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.sqlite_file import DatabaseError
@@ -22,18 +22,21 @@ from ktrdr.store.edits import (
     edits_for_lines,
     is_behind,
     is_being_written,
+    is_row,
     lacks_only_its_end,
     lines,
 )
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_key import FileKey, key_of
-from ktrdr.store.growing_files import GrowingFiles, may_grow
+from ktrdr.store.growing_files import GrowingFile, GrowingFiles, may_grow
 from ktrdr.store.known_files import KnownFiles
-from ktrdr.store.lock import WriteLock
+from ktrdr.store.lock import Unfinished, WriteLock
 
 _TRIES = 20
 _LINE_S = 0.05
 """How long another program is given to end its line, each time."""
+_MOST_BYTES = 16 * 1024 * 1024
+"""So much of a replaced file is brought over at a time."""
 
 
 class SeriesWriter:
@@ -75,49 +78,60 @@ class SeriesWriter:
                 return added
             if is_written:
                 time.sleep(_LINE_S)
-        what = "is writing its last line" if is_written else "keeps replacing it"
-        raise StoreUnwritable(
-            f"{self._path}: another program {what}",
-            hint="end that program, or have it write elsewhere; it is tried again",
-        )
+        raise self._kept_busy("is writing its last line" if is_written else "keeps replacing it")
 
     def bring_over(self) -> None:
         """Add what other programs have appended to replaced files that they still have open.
 
         Their rows take the place of bars of the same time. What is half a line waits for its end.
+        What cannot be added now waits too.
         """
         for growing in self._growing.of(self._series):
-            with BarFile(growing.path, self._series.timeframe) as old:
-                if old.key[2] == self._open_inode():
-                    growing.end()
-                    continue
-                is_over = not may_grow(old.descriptor)
-                size = os.fstat(old.descriptor).st_size
-                raw = os.pread(old.descriptor, size - growing.size, growing.size)
-                whole = raw.rfind(b"\n") + 1
-                if whole:
-                    self._bring(old, raw[:whole])
-                    growing = growing.brought(growing.size + whole)  # noqa: PLW2901
-                if is_over:
-                    growing.end()
+            with (
+                contextlib.suppress(KtrdrError, FileNotFoundError),
+                BarFile(growing.path, self._series.timeframe) as old,
+            ):
+                self._bring_from(growing, old)
 
-    def _open_inode(self) -> int:
-        return self._path.stat().st_ino
+    def _bring_from(self, growing: GrowingFile, old: BarFile) -> None:
+        is_over = not may_grow(old.descriptor)
+        if not self._path.exists() or key_of(self._path.stat())[2] == old.key[2]:
+            if is_over or self._path.exists():
+                growing.end()
+            return
+        size = os.fstat(old.descriptor).st_size
+        begin = max(growing.size if growing.size <= size else 0, old.layout.begin)
+        raw = os.pread(old.descriptor, min(size - begin, _MOST_BYTES), begin)
+        whole = raw.rfind(b"\n") + 1
+        if is_over and begin + len(raw) == size and is_row(old, raw[whole:]):
+            raw, whole = raw + old.layout.newline, len(raw) + len(old.layout.newline)
+        if whole:
+            self._bring(old, raw[:whole])
+            growing = growing.brought(min(begin + whole, size))
+        if is_over and begin + len(raw) >= size:
+            growing.end()
 
     def _bring(self, old: BarFile, raw: bytes) -> None:
-        """Add rows of another program, as lines. StoreUnwritable, MalformedFile: not now."""
+        """Add lines of another program. StoreUnwritable, MalformedFile: not now."""
         for _ in range(_TRIES):
             with self._open() as file:
-                if is_being_written(file):
+                self._refuse_shared(file)
+                if is_being_written(file) and not raw.startswith(file.end.torn):
                     time.sleep(_LINE_S)
                     continue
-                edits = edits_for_lines(file, old.layout, raw)
+                if lacks_only_its_end(file, file.end):
+                    self._complete(file, file.end)
+                    continue
+                edits = edits_for_lines(file, old, raw)
                 is_done = not edits or self._rewrite(file, edits) is not None
             if is_done:
                 self._known_files.forget(self._series)
                 return
-        raise StoreUnwritable(
-            f"{self._path}: another program keeps writing to it",
+        raise self._kept_busy("keeps writing to it")
+
+    def _kept_busy(self, what: str) -> StoreUnwritable:
+        return StoreUnwritable(
+            f"{self._path}: another program {what}",
             hint="end that program, or have it write elsewhere; it is tried again",
         )
 
@@ -133,14 +147,21 @@ class SeriesWriter:
                 return False
             with self._open() as file:
                 is_this = left.inode in (file.key[2], 0)
-                until = file.size if left.is_withdrawn else file.end.whole_until
-                is_torn = is_this and bool(left.is_withdrawn or file.end.torn)
-                if is_torn and self._rewrite(file, [], until) is None:
+                if is_this and not self._remove(file, left):
                     continue
             self._known_files.forget(self._series)
             self._lock.end()
             return is_this
         return False
+
+    def _remove(self, file: BarFile, left: Unfinished) -> bool:
+        """Remove what was left unfinished; False: the file has changed."""
+        if left.misplaced is not None:
+            place, size = left.misplaced
+            return self._rewrite(file, [Edit(place, place + size, b"")], file.size) is not None
+        if left.is_withdrawn:
+            return self._rewrite(file, [], file.size) is not None
+        return not file.end.torn or self._rewrite(file, [], file.end.whole_until) is not None
 
     def _open(self) -> BarFile:
         return BarFile(self._path, self._series.timeframe)
@@ -161,6 +182,7 @@ class SeriesWriter:
         if key is None:
             return None
         self._remember(file, bars, added, key)
+        self.bring_over()
         return added
 
     def _rewrite(
@@ -169,17 +191,12 @@ class SeriesWriter:
         """Replace the file by an edited copy of `size` bytes; None: it has changed.
 
         By default a last line without an end is left out. What another program appends to the
-        replaced file meanwhile, or later, is brought over.
+        replaced file meanwhile, or later, can be brought over.
         """
         until = max(file.end.whole_until, edits[-1].end) if size is None else size
         os.close(os.open(file.path, os.O_WRONLY | os.O_NONBLOCK))  # OSError: it is to stay as it is
-        with self._growing.replacing(self._series, file.path, file.descriptor, until):
-            key = rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file))
-        grown = os.fstat(file.descriptor).st_size
-        if key is not None and grown > file.size:
-            self._bring(file, os.pread(file.descriptor, grown - until, until))
-            return None
-        return key
+        with self._growing.replacing(self._series, file.path, file.descriptor):
+            return rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file))
 
     def _complete(self, file: BarFile, end: FileTail) -> None:
         """Add the line end of the last line, unless the file has changed."""
@@ -187,7 +204,9 @@ class SeriesWriter:
         if file.links > 1:
             self._rewrite(file, [Edit(file.size, file.size, text)])
         elif _is_same(file):
-            append(file.path, file.key[2], text)
+            appended = append(file.path, file.key[2], text)
+            if appended is not None and appended[0] != file.size:
+                self._take_back(file, appended[0], text)
 
     def _refuse_shared(self, file: BarFile) -> None:
         """MalformedFile: another series shares the file, perhaps only since the last scan."""
@@ -209,25 +228,28 @@ class SeriesWriter:
                 if os.fstat(file.descriptor).st_size == file.size:
                     self._lock.withdraw()
             raise
+        if appended is not None and appended[0] != file.size:
+            self._take_back(file, appended[0], text)
+            return None
         with contextlib.suppress(OSError):
             self._lock.end()
         if appended is None:
             return None
-        place, changed_ns = appended
-        if place != file.size:
-            self._take_back(file, place, len(text))
-            return None
-        return self._learn(file, bars, (file.size + len(text), changed_ns))
+        return self._learn(file, bars, (file.size + len(text), appended[1]))
 
-    def _take_back(self, file: BarFile, place: int, size: int) -> None:
-        """Remove appended rows: another program's came before them, perhaps only half of one."""
-        self._known_files.forget(self._series)
+    def _take_back(self, file: BarFile, place: int, text: bytes) -> None:
+        """Remove what was appended: another program's came before it, perhaps only half a line."""
+        self._lock.misplace(file.key[2], place, len(text))
         for _ in range(_TRIES):
             with self._open() as now:
-                if now.key[2] != file.key[2]:
-                    return  # replaced by another program
-                if self._rewrite(now, [Edit(place, place + size, b"")], now.size) is not None:
+                is_there = os.pread(now.descriptor, len(text), place) == text
+                edits = [Edit(place, place + len(text), b"")]
+                is_other = now.key[2] != file.key[2] or not is_there
+                if is_other or self._rewrite(now, edits, now.size) is not None:
+                    self._known_files.forget(self._series)
+                    self._lock.end()
                     return
+        raise self._kept_busy("keeps writing to it")
 
     def _learn(
         self, file: BarFile, bars: Sequence[Bar], size_and_time: tuple[int, int]

@@ -92,7 +92,7 @@ def beside(folder: Path, seconds: float, splices: int) -> Told:
             assert program.returncode == 0
             told.written[kind] = len(starts)
             wanted = [f"{spell_time(int(start))},1,1,1,1,1,mine" for start in starts]
-            with contextlib.closing(CsvStore(folder)) as store:
+            with contextlib.closing(CsvStore(folder, indexed=True)) as store:
                 store.scan()
                 there = set(paths[kind].read_text().splitlines())
                 store.verify(parse_series(paths[kind].name))

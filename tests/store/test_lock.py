@@ -8,7 +8,7 @@ import time
 import pytest
 from filelock import FileLock, Timeout
 
-from ktrdr.store.lock import LockBusy, held, left_unfinished
+from ktrdr.store.lock import LockBusy, Unfinished, held, left_unfinished
 
 
 @pytest.fixture
@@ -92,18 +92,23 @@ def test_the_next_holder_learns_that_one_was_killed(path):
     with held(path, 0) as lock:
         assert lock.unfinished() is None
         lock.begin(4711)
-    assert left_unfinished(path) == (4711, False)
+    assert left_unfinished(path) == Unfinished(4711, False)
     with held(path, 0) as lock:
-        assert lock.unfinished() == (4711, False)
+        assert lock.unfinished() == Unfinished(4711, False)
         lock.withdraw()
-        assert lock.unfinished() == (4711, True)
+        assert lock.unfinished() == Unfinished(4711, True)
+        lock.misplace(4711, 12, 34)
+        assert lock.unfinished() == Unfinished(4711, False, (12, 34))
+        lock.begin(4712)
+        assert lock.unfinished() == Unfinished(4712, False)
         lock.end()
         assert lock.unfinished() is None
     assert left_unfinished(path) is None
 
 
-def test_a_note_that_cannot_be_read_is_of_any_file(path):
+@pytest.mark.parametrize("note", ["47\0\0", "^1 2", "^1 2 x", "^" + 62 * "\0"])
+def test_a_note_that_cannot_be_read_is_of_any_file(path, note):
     path.parent.mkdir(parents=True)
-    path.write_text("47\0\0")
+    path.write_text(note)
     with held(path, 0) as lock:
-        assert lock.unfinished() == left_unfinished(path) == (0, False)
+        assert lock.unfinished() == left_unfinished(path) == Unfinished(0, False)

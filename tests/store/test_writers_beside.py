@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.csv_store import CsvStore
 from tests.store import recorders
 
+NAMES = ("open", "high", "low", "close", "volume")
 HEADER = "timestamp,open,high,low,close,volume\n"
 AAPL = Series("AAPL", Timeframe.M1)
 FIRST = int(datetime(2026, 11, 20, 14, 30, tzinfo=UTC).timestamp())
@@ -154,21 +156,190 @@ def test_nothing_is_brought_over_from_a_file_that_was_not_replaced(store, path, 
     assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5) + theirs(6)
 
 
-def test_what_comes_in_the_moment_of_replacing_is_brought_over(store, path, monkeypatch):
-    replace = os.replace
-    left = [theirs(5)]
+@pytest.fixture
+def late(monkeypatch):
+    """This is done when we are about to replace a file."""
+    left, replace = [], os.replace
 
     def replace_late(*arguments):
         if left:
-            with path.open("a") as other:
-                other.write(left.pop())
+            left.pop()()
         replace(*arguments)
 
     monkeypatch.setattr(os, "replace", replace_late)
     monkeypatch.setattr(Path, "replace", replace_late)
+    return left.append
+
+
+@on_linux
+@pytest.mark.parametrize("is_open", [False, True])
+def test_what_comes_in_the_moment_of_replacing_is_brought_over(store, path, late, is_open):
+    opened = []
+
+    def open_it():
+        opened.append(path.open("a"))
+        if not is_open:
+            opened[0].write(theirs(5))
+            opened[0].close()
+
+    late(open_it)
     store.add(AAPL, [bar(2)])
-    assert not left
+    if is_open:
+        opened[0].write(theirs(5))
+        opened[0].close()
+        store.scan()
     assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5)
+
+
+@on_linux
+@pytest.mark.parametrize("columns", [("volume", "open", "high", "low", "close"), ("note", *NAMES)])
+def test_rows_are_brought_over_by_the_names_of_their_columns(store, path, data_dir, columns):
+    other = data_dir / "other"
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        wanted = ("timestamp", *columns, *(() if "volume" in columns else NAMES))
+        other.write_text(",".join(wanted) + "\n")
+        other.replace(path)
+        recorder.write("2026-11-20 14:35:00+00:00,10,11,9,10.5,5000\n")
+        store.scan()
+    (found,) = store.rows(AAPL).bars()
+    assert found[1:] == (10.0, 11.0, 9.0, 10.5, 5000.0)
+
+
+@on_linux
+def test_nothing_is_brought_over_into_the_file_of_another_series(store, path, data_dir):
+    other = data_dir / "MSFT_1m.csv"
+    other.write_text(HEADER + theirs(1))
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        path.unlink()
+        path.symlink_to(other.name)
+        recorder.write(theirs(5))
+        store.scan()
+    assert other.read_text() == HEADER + theirs(1)
+
+
+@on_linux
+@pytest.mark.parametrize("is_torn_there", [False, True])
+def test_a_last_row_without_a_line_end_is_brought_over_once_it_is_closed(
+    store, path, growing, is_torn_there
+):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        if is_torn_there:
+            path.write_text(path.read_text() + theirs(5).removesuffix("\n"))
+            os.utime(path, (0, 0))
+        recorder.write(theirs(6).removesuffix("\n"))
+    store.scan()
+    expected = HEADER + theirs(0) + ours(2) + theirs(4)
+    assert path.read_text() == expected + (theirs(5) if is_torn_there else "") + theirs(6)
+    assert growing() == []
+
+
+@on_linux
+@pytest.mark.parametrize("how", ["rebuilt", "fixed", "split"])
+def test_half_a_line_at_the_moment_of_replacing_is_brought_over_whole(store, path, data_dir, how):
+    recorder = path.open("a", buffering=1)
+    recorder.write(theirs(5)[:30])
+    recorder.flush()
+    os.utime(path, (0, 0))
+    match how:
+        case "rebuilt":
+            store.begin_staging(AAPL)
+            store.staging.add(AAPL, [bar(0), bar(4)])
+            store.take_staged(AAPL, "20261120T000000Z")
+        case "fixed":
+            StoreCheck(data_dir, lambda: FIRST + 3600.0).check(AAPL, fix=True)
+        case _:
+            store.add(AAPL, [bar(2)])
+    recorder.write(theirs(5)[30:])
+    recorder.close()
+    store.scan()
+    assert path.read_text().endswith(theirs(5))
+    assert len(store.verify(AAPL).starts) == (4 if how == "split" else 3)
+
+
+@on_linux
+def test_a_recorder_that_begins_with_its_header_loses_nothing(store, path):
+    path.write_text("")
+    with path.open("w", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.write(HEADER + theirs(5))
+        store.scan()
+    assert path.read_text() == HEADER + ours(2) + theirs(5)
+
+
+@on_linux
+def test_a_file_that_was_emptied_meanwhile_has_its_header_again(store, path):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        path.write_text("")
+        recorder.write(theirs(5))
+        store.scan()
+    assert path.read_text() == HEADER + theirs(5)
+
+
+@on_linux
+def test_only_lines_that_are_no_rows_come_at_the_end(store, path):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        no_values = theirs(4).split(",")[0] + ",1,oops,1,1,1\n"
+        recorder.write(theirs(3) + "oops\n" + no_values + "\n" + theirs(1))
+    store.scan()
+    rows = theirs(0) + theirs(1) + ours(2) + theirs(3) + theirs(4)
+    assert path.read_text() == HEADER + rows + "oops\n" + no_values
+
+
+@on_linux
+@pytest.mark.parametrize("text", ["", HEADER[:20], HEADER + "oops"])
+def test_a_replaced_file_that_became_shorter_stops_nothing(store, path, text):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.truncate(0)
+        recorder.write(text)
+        recorder.flush()
+        assert store.add(AAPL, [bar(7)]) == 1
+    assert store.add(AAPL, [bar(8)]) == 1
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + ours(7) + ours(8)
+
+
+@on_linux
+def test_a_series_that_was_deleted_comes_not_back(store, path, growing):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        path.unlink()
+        recorder.write(theirs(5))
+        store.scan()
+    store.scan()
+    assert growing() == []
+    assert not path.exists()
+
+
+@on_linux
+@pytest.mark.usefixtures("path")
+def test_strange_files_beside_the_names_stop_nothing(store, data_dir):
+    folder = data_dir / ".ktrdr" / "growing"
+    (folder / "AAPL_1m.1.2.csv").mkdir(parents=True)
+    (folder / "notes.1.2.csv").write_text("")
+    assert store.scan().found
+    assert store.add(AAPL, [bar(2)]) == 1
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+    assert store.scan().found
+    assert store.add(AAPL, [bar(3)]) == 1
+
+
+@on_linux
+def test_who_only_reads_changes_nothing(store, path, data_dir):
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.write(theirs(5))
+        before = path.read_text()
+        CsvStore(data_dir).scan()
+        checked = StoreCheck(data_dir, lambda: FIRST + 3600.0)
+        checked.check(AAPL)
+        checked.check_rest()
+        assert path.read_text() == before
 
 
 @on_linux
@@ -210,6 +381,21 @@ def just_before(monkeypatch, path):
 
     monkeypatch.setattr(os, "write", write_late)
     return left.append
+
+
+def test_rows_in_the_wrong_place_are_removed_by_the_next_writer_if_we_are_killed(
+    store, path, just_before, late
+):
+    child = os.fork()
+    if not child:
+        just_before(theirs(6))
+        late(lambda: os._exit(9))
+        store.add(AAPL, [bar(5)])
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(6) + ours(5)
+    assert CsvStore(path.parent).add(AAPL, [bar(5)]) == 1
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + ours(5) + theirs(6)
 
 
 @pytest.mark.parametrize(("minute", "new"), [(6, 5), (5, 6)])
