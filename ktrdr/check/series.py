@@ -158,10 +158,10 @@ class SeriesCheck:
             def accept(path: Path) -> bool:
                 self._verify(path, new, snapshot)
                 locks.enter_context(self._store.locked(self._series))
-                if not self._is_same(snapshot):
-                    return False
                 growing = GrowingFiles(self._store.folder)
                 locks.enter_context(growing.replacing(self._series, self._path, file.descriptor))
+                if not self._is_same(snapshot):
+                    return False
                 take_after(file.descriptor, path)
                 kept.append(self._keep(snapshot))
                 return True

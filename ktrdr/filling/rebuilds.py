@@ -144,7 +144,7 @@ class Rebuilds:
         store, records, now = self._assessor.main_store, self._assessor.ledger, self._clock()
         _, why = records.series.rebuilds().get(str(state.series), (None, ""))
         stamp = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
-        kept = store.take_staged(state.series, stamp)
+        kept = store.take_staged(state.series, stamp, state.key)
         self._assessor.ownership.note_swapped(state)
         place = kept.relative_to(store.folder).as_posix()
         records.revisions.record_rebuild(state.series, why, place, int(now))

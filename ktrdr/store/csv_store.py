@@ -211,7 +211,8 @@ class CsvStore:
     def clear_leftovers(self) -> int:
         """Remove what killed writers left; returns the number of files."""
         metadata = self.folder / METADATA_DIR
-        folders = {self.folder, metadata, metadata / "replaced", metadata / "renewed"}
+        ours = ("replaced", "renewed", "growing")
+        folders = {self.folder, metadata, *(metadata / name for name in ours)}
         targets: set[Path] = set()
         with contextlib.suppress(FileNotFoundError):
             links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
@@ -262,18 +263,21 @@ class CsvStore:
             with self._open(series) as file:
                 write_new(path, file.header)
 
-    def take_staged(self, series: Series, stamp: str) -> Path:
+    def take_staged(self, series: Series, stamp: str, key: FileKey | None = None) -> Path:
         """Replace a series by its staging copy, in one step.
 
-        Returns where the old file is kept. StoreUnwritable: nothing has changed.
+        Returns where the old file is kept. StoreUnwritable: nothing has changed, perhaps since the
+        series is not as it was with this `key` any more.
         """
         newer = self.staging.path(series)
         with _reported(self.path(series)), self.locked(series):
-            kept = self.place_for_old(series, stamp)
             target = Path(os.path.realpath(self.path(series)))
             old = os.open(target, os.O_RDONLY)
             try:
                 with GrowingFiles(self.folder).replacing(series, target, old):
+                    if key not in (None, key_of(os.fstat(old))):
+                        raise StoreUnwritable(f"{series.file_name} was changed just now")
+                    kept = self.place_for_old(series, stamp)
                     keep(target, kept)
                     take_after(target, newer)
                     move(newer, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -18,6 +18,7 @@ from ktrdr.store.csv_text import (
     Layout,
     broken,
     check_each,
+    check_values,
     format_rows,
     line_start,
     read_rows,
@@ -113,40 +114,63 @@ def edits_for_lines(file: BarFile, old: BarFile, raw: bytes) -> list[Edit]:
         rows, begin = file.rows_from(starts[0], starts[-1] + 1)
         places = np.searchsorted(rows.starts, starts).tolist()
         offsets, known = (rows.offsets + begin).tolist(), set(rows.starts.tolist())
-        for place, start in zip(places, starts, strict=True):
-            until = offsets[place + 1] if start in known else offsets[place]
-            _join(edits, Edit(offsets[place], until, new[start]))
+        ends = [
+            offsets[place + 1] if start in known else offsets[place]
+            for place, start in zip(places, starts, strict=True)
+        ]
+        edits = _joined(
+            Edit(offsets[place], end, new[start])
+            for place, end, start in zip(places, ends, starts, strict=True)
+        )
         there = rows.raw
         edits = [one for one in edits if there[one.start - begin : one.end - begin] != one.text]
-    if strange:
-        _join(edits, Edit(file.end.whole_until, file.end.whole_until, strange))
-    return edits
+    at = file.end.whole_until
+    return _joined([*edits, Edit(at, at, strange)]) if strange else edits
 
 
-def _join(edits: list[Edit], edit: Edit) -> None:
-    """Add an edit behind the others."""
-    if edits and edits[-1].end == edit.start:
-        last = edits.pop()
-        edit = Edit(last.start, edit.end, last.text + edit.text)
-    edits.append(edit)
+def _joined(edits: Iterable[Edit]) -> list[Edit]:
+    """Edits in order, those that follow each other as one."""
+    joined: list[tuple[int, int, list[bytes]]] = []
+    for start, end, text in edits:
+        if joined and joined[-1][1] == start:
+            first, _, texts = joined.pop()
+            joined.append((first, end, texts))
+            texts.append(text)
+        else:
+            joined.append((start, end, [text]))
+    return [Edit(start, end, b"".join(texts)) for start, end, texts in joined]
 
 
 def _lines_by_start(file: BarFile, layout: Layout, raw: bytes) -> tuple[dict[int, bytes], bytes]:
     """Lines of this layout as lines of the file, by their starts; and those that are no rows."""
     found: dict[int, bytes] = {}
-    strange = b""
-    for text in raw.split(b"\n"):
-        line = text + b"\n"
-        if not text.strip():
-            continue
-        try:
-            row = read_rows(file.path.name, layout, line, file.timeframe)
-            check_each(file.path.name, row)
-        except MalformedFile:
-            strange += line
+    strange = []
+    for starts, lines in _parsed(file, layout, raw):
+        if starts is None:
+            strange += lines
         else:
-            found[int(row.starts[0])] = _in_columns(line, layout, file.layout)
-    return found, strange
+            found |= zip(starts, lines, strict=True)
+    if layout.columns != file.layout.columns:
+        found = {start: _in_columns(found[start], layout, file.layout) for start in found}
+    return found, b"".join(strange)
+
+
+def _parsed(
+    file: BarFile, layout: Layout, raw: bytes
+) -> Iterator[tuple[list[int] | None, list[bytes]]]:
+    """Lines with their starts; None: they are no rows. One by one, if not all are rows in order."""
+    name, lines = file.path.name, [line + b"\n" for line in raw.split(b"\n")[:-1]]
+    try:
+        rows = read_rows(name, layout, raw, file.timeframe)
+        check_values(name, rows)
+    except MalformedFile:
+        for line in lines:
+            if len(lines) > 1:
+                yield from _parsed(file, layout, line)
+            elif line.strip():
+                yield None, lines
+    else:
+        yield rows.starts.tolist(), lines
 
 
 def _in_columns(line: bytes, of: Layout, wanted: Layout) -> bytes:

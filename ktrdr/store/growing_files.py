@@ -12,7 +12,6 @@ import fcntl
 import os
 import re
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -20,9 +19,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ktrdr.market.instruments import Series, parse_series
+from ktrdr.store.atomic_write import TEMPORARY
 from ktrdr.store.source import METADATA_DIR
 
 _BLOCK_BYTES = 64 * 1024
+_NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NAME = re.compile(r"(.+)\.(\d+)\.(\d+)\.csv")
 
 
@@ -44,6 +45,15 @@ class GrowingFile(NamedTuple):
     def end(self) -> None:
         """Nobody appends to it any more, or it was never replaced."""
         self.path.unlink(missing_ok=True)
+
+    @property
+    def is_over(self) -> bool:
+        """Nobody has it open for writing any more."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return has_writer(descriptor) is False
+        finally:
+            os.close(descriptor)
 
 
 class GrowingFiles:
@@ -83,36 +93,42 @@ class GrowingFiles:
         """Keep a name for the file that is replaced in this block, if it may still grow.
 
         `descriptor`: the file, open for reading. All of its whole lines are in the new file, or are
-        not wanted there. On a file system without links or leases nothing can be kept.
+        not wanted there. On a file system without links or leases nothing can be kept. OSError:
+        another program has it open, and no name can be kept though there could be one.
         """
-        before = os.fstat(descriptor)
+        inode, size = os.fstat(descriptor).st_ino, _size(descriptor)
         kept = self._keep(series, path, descriptor)
         try:
             yield
         finally:
             if kept is not None:
-                is_over = _inode(path) == before.st_ino  # it was not replaced
-                is_over |= not may_grow(descriptor) and _size(descriptor) == before.st_size
-                if is_over:
+                is_replaced = _inode(path) != inode
+                if not is_replaced or (not has_writer(descriptor) and _size(descriptor) == size):
                     kept.unlink(missing_ok=True)
 
     def _keep(self, series: Series, path: Path, descriptor: int) -> Path | None:
         inode = os.fstat(descriptor).st_ino
-        with contextlib.suppress(OSError):
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not _has_leases(self._folder):
                 return None
-            size = _end_of_lines(descriptor)
-            place = self._folder / f"{series}.{inode}.{size}.csv"
+            for one in self.of(series):
+                if _inode(one.path) == inode:  # we were killed when we were about to replace it
+                    one.end()
+            place = self._folder / f"{series}.{inode}.{_end_of_lines(descriptor)}.csv"
             os.link(os.path.realpath(path), place)
-            if _inode(place) == inode:
-                return place
-            place.unlink()  # the path leads elsewhere by now
+        except OSError as error:
+            if error.errno in _NO_LINKS or not has_writer(descriptor):
+                return None
+            raise OSError(error.errno, f"{error.strerror} ({self._folder})") from error
+        if _inode(place) == inode:
+            return place
+        place.unlink()  # the path leads elsewhere by now
         return None
 
 
-def may_grow(descriptor: int) -> bool:
-    """Whether another program has this file open for writing, as far as that can be known.
+def has_writer(descriptor: int) -> bool | None:
+    """Whether another program has this file open for writing; None: that cannot be known.
 
     `descriptor` is open for reading only. The kernel grants its owner a lease for reading only if
     nobody has the file open for writing (fcntl(2), "Leases"); it is Linux' that does.
@@ -120,8 +136,8 @@ def may_grow(descriptor: int) -> bool:
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # which does nothing, unlike SIGIO
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return error.errno == errno.EAGAIN
+    except (OSError, AttributeError) as error:
+        return True if isinstance(error, OSError) and error.errno == errno.EAGAIN else None
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return False
 
@@ -129,16 +145,13 @@ def may_grow(descriptor: int) -> bool:
 @cache
 def _has_leases(folder: Path) -> bool:
     """Whether a lease is granted there for a file that nobody else has: not by all servers."""
-    if not sys.platform.startswith("linux"):
-        return False
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".lease-")
-    try:
-        os.close(descriptor)
-        descriptor = os.open(name, os.O_RDONLY)
-        return not may_grow(descriptor)
-    finally:
-        os.close(descriptor)
-        Path(name).unlink()
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=TEMPORARY) as made:
+        made.file.close()
+        descriptor = os.open(made.name, os.O_RDONLY)
+        try:
+            return has_writer(descriptor) is False
+        finally:
+            os.close(descriptor)
 
 
 def _end_of_lines(descriptor: int) -> int:

@@ -112,5 +112,8 @@ class BarStore(Protocol):
     def begin_staging(self, series: Series) -> None:
         """Create an empty series in `staging`, unless there is one, with the same columns."""
 
-    def take_staged(self, series: Series, stamp: str) -> Path:
-        """Replace a series by its staging copy, in one step; returns where the old one is kept."""
+    def take_staged(self, series: Series, stamp: str, key: FileKey | None = ...) -> Path:
+        """Replace a series by its staging copy, in one step; returns where the old one is kept.
+
+        `key`: only if it still has this one, else StoreUnwritable.
+        """

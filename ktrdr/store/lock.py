@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +17,29 @@ from ktrdr.store.atomic_write import write_over
 
 _POLL_S = 0.02
 _NOTHING, _WITHDRAWN, _MISPLACED = b"-", b"~", b"^"
-_BYTES = 63
+_NOTE = re.compile(rb"([~^]?)(\d+)(?: (\d+) (\d+) ([0-9a-f]{8}))?\s*")
+_NOTE_BYTES = 63
+_NEAR_BYTES = 64 * 1024
+"""So far behind their place rows are looked for, if those of another program came before them."""
+
+
+class Appended(NamedTuple):
+    """Rows that were being appended."""
+
+    place: int
+    """Where in the file they should begin."""
+    size: int
+    checksum: int
+
+    def is_at(self, place: int, descriptor: int) -> bool:
+        """All of them are there."""
+        return zlib.crc32(os.pread(descriptor, self.size, place)) == self.checksum
+
+    def found(self, descriptor: int) -> int | None:
+        """Where all of them are; None: they are not there, or not whole."""
+        near = os.pread(descriptor, _NEAR_BYTES, self.place)
+        begins = (self.place + at for at in (0, *(m.end() for m in re.finditer(rb"\n", near))))
+        return next((place for place in begins if self.is_at(place, descriptor)), None)
 
 
 class Unfinished(NamedTuple):
@@ -25,8 +49,10 @@ class Unfinished(NamedTuple):
     """Of the file; 0: unknown."""
     is_withdrawn: bool
     """The rows were removed again, but a reader of that file may have seen some of them."""
-    misplaced: tuple[int, int] | None = None
-    """Whole rows that came behind those of another program: their place in the file, and size."""
+    is_misplaced: bool = False
+    """The rows are whole, but came behind what another program had written."""
+    rows: Appended | None = None
+    """None: it is not known which."""
 
 
 class LockBusy(Exception):
@@ -42,13 +68,13 @@ class WriteLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def begin(self, inode: int) -> None:
+    def begin(self, inode: int, place: int, text: bytes) -> None:
         """Record that rows are about to be appended to the file with this inode."""
-        write_over(self._descriptor, (b"%020d" % inode).ljust(_BYTES))
+        write_over(self._descriptor, _note(inode, place, text))
 
-    def misplace(self, inode: int, place: int, size: int) -> None:
+    def misplace(self, inode: int, place: int, text: bytes) -> None:
         """Record that rows came where they do not belong, and are about to be removed."""
-        write_over(self._descriptor, b"%b%020d %020d %020d" % (_MISPLACED, inode, place, size))
+        write_over(self._descriptor, _note(inode, place, text, _MISPLACED))
 
     def withdraw(self) -> None:
         """Record that the rows were removed again."""
@@ -96,16 +122,22 @@ def left_unfinished(path: Path) -> Unfinished | None:
         os.close(descriptor)
 
 
+def _note(inode: int, place: int, text: bytes, kind: bytes = b"") -> bytes:
+    note = b"%b%020d %015d %010d %08x" % (kind, inode, place, len(text), zlib.crc32(text))
+    return note.ljust(_NOTE_BYTES)
+
+
 def _read(text: bytes) -> Unfinished | None:
     if not text or text.startswith(_NOTHING):
         return None
-    numbers = text.removeprefix(_MISPLACED).split()
-    if text.startswith(_MISPLACED) and len(numbers) == 3 and all(map(bytes.isdigit, numbers)):
-        inode, place, size = map(int, numbers)
-        return Unfinished(inode, is_withdrawn=False, misplaced=(place, size))
-    digits = text.removeprefix(_WITHDRAWN)
-    number = digits.rstrip()
-    return Unfinished(int(number) if number.isdigit() else 0, digits != text)
+    kind, is_withdrawn = text[:1], text.startswith(_WITHDRAWN)
+    note = _NOTE.fullmatch(text)
+    if note is None:
+        return Unfinished(0, is_withdrawn)
+    rows = None
+    if note[3] is not None:
+        rows = Appended(int(note[3]), int(note[4]), int(note[5], 16))
+    return Unfinished(int(note[2]), is_withdrawn, kind == _MISPLACED, rows)
 
 
 def _lock(descriptor: int, path: Path, until: float) -> None:

@@ -28,14 +28,14 @@ from ktrdr.store.edits import (
 )
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_key import FileKey, key_of
-from ktrdr.store.growing_files import GrowingFile, GrowingFiles, may_grow
+from ktrdr.store.growing_files import GrowingFile, GrowingFiles, has_writer
 from ktrdr.store.known_files import KnownFiles
 from ktrdr.store.lock import Unfinished, WriteLock
 
 _TRIES = 20
 _LINE_S = 0.05
 """How long another program is given to end its line, each time."""
-_MOST_BYTES = 16 * 1024 * 1024
+_MOST_BYTES = 1024 * 1024
 """So much of a replaced file is brought over at a time."""
 
 
@@ -87,28 +87,39 @@ class SeriesWriter:
         What cannot be added now waits too.
         """
         for growing in self._growing.of(self._series):
-            with (
-                contextlib.suppress(KtrdrError, FileNotFoundError),
-                BarFile(growing.path, self._series.timeframe) as old,
-            ):
-                self._bring_from(growing, old)
+            with contextlib.suppress(KtrdrError, OSError):
+                self._bring_from(growing)
 
-    def _bring_from(self, growing: GrowingFile, old: BarFile) -> None:
-        is_over = not may_grow(old.descriptor)
-        if not self._path.exists() or key_of(self._path.stat())[2] == old.key[2]:
-            if is_over or self._path.exists():
+    def _bring_from(self, growing: GrowingFile) -> None:
+        try:
+            old = BarFile(growing.path, self._series.timeframe)
+        except MalformedFile:
+            if growing.is_over:
                 growing.end()
             return
+        with old:
+            is_over = has_writer(old.descriptor) is False
+            inode = self._path.stat().st_ino if self._path.exists() else None
+            if inode == old.key[2] or (inode is None and is_over):
+                growing.end()
+            elif inode is not None:
+                self._bring_all(growing, old, is_over=is_over)
+
+    def _bring_all(self, growing: GrowingFile, old: BarFile, *, is_over: bool) -> None:
         size = os.fstat(old.descriptor).st_size
         begin = max(growing.size if growing.size <= size else 0, old.layout.begin)
-        raw = os.pread(old.descriptor, min(size - begin, _MOST_BYTES), begin)
-        whole = raw.rfind(b"\n") + 1
-        if is_over and begin + len(raw) == size and is_row(old, raw[whole:]):
-            raw, whole = raw + old.layout.newline, len(raw) + len(old.layout.newline)
-        if whole:
+        while begin < size:
+            raw = os.pread(old.descriptor, min(size - begin, _MOST_BYTES), begin)
+            whole, at_end = raw.rfind(b"\n") + 1, begin + len(raw) == size
+            if is_over and at_end and is_row(old, raw[whole:]):
+                raw += b"\n" if raw.endswith(b"\r") else old.layout.newline
+                whole = len(raw)
+            if not whole:
+                break
             self._bring(old, raw[:whole])
-            growing = growing.brought(min(begin + whole, size))
-        if is_over and begin + len(raw) >= size:
+            begin = min(begin + whole, size)
+            growing = growing.brought(begin)
+        if is_over:
             growing.end()
 
     def _bring(self, old: BarFile, raw: bytes) -> None:
@@ -116,11 +127,13 @@ class SeriesWriter:
         for _ in range(_TRIES):
             with self._open() as file:
                 self._refuse_shared(file)
-                if is_being_written(file) and not raw.startswith(file.end.torn):
+                torn, end = file.end.torn, raw.index(b"\n") + 1
+                if torn and is_row(file, torn + raw[: end - 1]):
+                    raw = torn + raw  # its first half was copied
+                elif is_being_written(file) and not raw.startswith(torn):
                     time.sleep(_LINE_S)
                     continue
-                if lacks_only_its_end(file, file.end):
-                    self._complete(file, file.end)
+                if self._is_completed(file):
                     continue
                 edits = edits_for_lines(file, old, raw)
                 is_done = not edits or self._rewrite(file, edits) is not None
@@ -156,12 +169,18 @@ class SeriesWriter:
 
     def _remove(self, file: BarFile, left: Unfinished) -> bool:
         """Remove what was left unfinished; False: the file has changed."""
-        if left.misplaced is not None:
-            place, size = left.misplaced
-            return self._rewrite(file, [Edit(place, place + size, b"")], file.size) is not None
+        rows, until = left.rows, file.end.whole_until
         if left.is_withdrawn:
             return self._rewrite(file, [], file.size) is not None
-        return not file.end.torn or self._rewrite(file, [], file.end.whole_until) is not None
+        if rows is not None:
+            found = rows.place if left.is_misplaced else rows.found(file.descriptor)
+            if found is not None and rows.is_at(found, file.descriptor):
+                is_right = found == rows.place and not left.is_misplaced
+                edits = [Edit(found, found + rows.size, b"")]
+                return is_right or self._rewrite(file, edits, file.size) is not None
+            if left.is_misplaced or not rows.place <= until < rows.place + rows.size:
+                return True  # it is another program's, or the file is another one
+        return not file.end.torn or self._rewrite(file, [], until) is not None
 
     def _open(self) -> BarFile:
         return BarFile(self._path, self._series.timeframe)
@@ -169,10 +188,9 @@ class SeriesWriter:
     def _put(self, file: BarFile, bars: Sequence[Bar], *, correct: bool) -> int | None:
         """Add bars to an open file; None: it has changed, and must be read again."""
         end = file.end
-        if lacks_only_its_end(file, end):
-            self._complete(file, end)
+        if self._is_completed(file):
             return None
-        is_extended = not end.torn and file.links == 1
+        is_extended = not end.torn and file.links == 1 and not has_writer(file.descriptor)
         if is_extended and file.layout.is_whole and is_behind(end, bars):
             return self._append(file, bars)
         edits, added = edits_for(file, end, bars, correct=correct)
@@ -198,15 +216,22 @@ class SeriesWriter:
         with self._growing.replacing(self._series, file.path, file.descriptor):
             return rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file))
 
-    def _complete(self, file: BarFile, end: FileTail) -> None:
-        """Add the line end of the last line, unless the file has changed."""
-        text = b"\n" if end.torn.endswith(b"\r") else file.layout.newline
+    def _is_completed(self, file: BarFile) -> bool:
+        """Add the line end that a whole last row lacks; True: the file is to be read again.
+
+        Not while another program has the file open, and may add to the last value too.
+        """
+        torn = file.end.torn
+        if not lacks_only_its_end(file, file.end) or has_writer(file.descriptor):
+            return False
+        text = b"\n" if torn.endswith(b"\r") else file.layout.newline
         if file.links > 1:
             self._rewrite(file, [Edit(file.size, file.size, text)])
         elif _is_same(file):
             appended = append(file.path, file.key[2], text)
             if appended is not None and appended[0] != file.size:
                 self._take_back(file, appended[0], text)
+        return True
 
     def _refuse_shared(self, file: BarFile) -> None:
         """MalformedFile: another series shares the file, perhaps only since the last scan."""
@@ -220,7 +245,7 @@ class SeriesWriter:
         text = lines(bars, file, self._model(file))
         if not _is_same(file):
             return None
-        self._lock.begin(file.key[2])
+        self._lock.begin(file.key[2], file.size, text)
         try:
             appended = append(file.path, file.key[2], text)
         except OSError:
@@ -239,7 +264,7 @@ class SeriesWriter:
 
     def _take_back(self, file: BarFile, place: int, text: bytes) -> None:
         """Remove what was appended: another program's came before it, perhaps only half a line."""
-        self._lock.misplace(file.key[2], place, len(text))
+        self._lock.misplace(file.key[2], place, text)
         for _ in range(_TRIES):
             with self._open() as now:
                 is_there = os.pread(now.descriptor, len(text), place) == text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ktrdr.errors import WrongSource
+from ktrdr.errors import StoreUnwritable, WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.store.csv_text import Layout, Lines, Rows, Window, format_rows
@@ -105,7 +105,9 @@ class DictStore:
         self._of(series)
         self.staging.create(series)
 
-    def take_staged(self, series: Series, stamp: str) -> Path:
+    def take_staged(self, series: Series, stamp: str, key: FileKey | None = None) -> Path:
+        if key not in (None, self._key(series)):
+            raise StoreUnwritable(f"{series} was changed just now")
         self._bars[series] = self.staging._bars.pop(series)
         self._changes[series] = self._changes.get(series, 0) + 1
         return self.folder / f"{series}.{stamp}"

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktrdr.data.data_manager import DataManager
-from ktrdr.errors import UnknownSeries, WrongSource
+from ktrdr.errors import StoreUnwritable, UnknownSeries, WrongSource
 from ktrdr.gap_filler.gap_filler import GapFiller
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
@@ -189,6 +189,18 @@ def test_a_renewed_series_takes_the_place_of_the_old_one(filled):
     filled.take_staged(AAPL, "20261126T000000Z")
     assert filled.contents(AAPL, 0).starts.tolist() == at(1, 2)
     assert filled.staging.key(AAPL) is None
+
+
+def test_a_series_that_was_changed_is_not_replaced(filled):
+    filled.staging.create(AAPL)
+    filled.staging.add(AAPL, bars(1, 2))
+    key = filled.key(AAPL)
+    filled.add(AAPL, bars(9))
+    with pytest.raises(StoreUnwritable, match="was changed"):
+        filled.take_staged(AAPL, "20261126T000000Z", key)
+    assert filled.contents(AAPL, 0).starts.tolist() == at(3, 4, 5, 8, 9, 20)
+    filled.take_staged(AAPL, "20261126T000000Z", filled.key(AAPL))
+    assert filled.contents(AAPL, 0).starts.tolist() == at(1, 2)
 
 
 @settings(suppress_health_check=list(HealthCheck), max_examples=30, deadline=None)

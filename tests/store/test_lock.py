@@ -4,11 +4,12 @@ import contextlib
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 from filelock import FileLock, Timeout
 
-from ktrdr.store.lock import LockBusy, Unfinished, held, left_unfinished
+from ktrdr.store.lock import Appended, LockBusy, Unfinished, held, left_unfinished
 
 
 @pytest.fixture
@@ -88,22 +89,38 @@ def test_what_is_wrong_with_the_lock_is_not_said_of_the_file(path):
 
 
 def test_the_next_holder_learns_that_one_was_killed(path):
+    rows = Appended(12, 4, zlib.crc32(b"rows"))
     assert left_unfinished(path) is None
     with held(path, 0) as lock:
         assert lock.unfinished() is None
-        lock.begin(4711)
-    assert left_unfinished(path) == Unfinished(4711, False)
+        lock.begin(4711, 12, b"rows")
+    assert left_unfinished(path) == Unfinished(4711, False, False, rows)
     with held(path, 0) as lock:
-        assert lock.unfinished() == Unfinished(4711, False)
         lock.withdraw()
-        assert lock.unfinished() == Unfinished(4711, True)
-        lock.misplace(4711, 12, 34)
-        assert lock.unfinished() == Unfinished(4711, False, (12, 34))
-        lock.begin(4712)
-        assert lock.unfinished() == Unfinished(4712, False)
+        assert lock.unfinished() == Unfinished(4711, True, False, rows)
+        lock.misplace(4711, 12, b"rows")
+        assert lock.unfinished() == Unfinished(4711, False, True, rows)
+        lock.begin(4712, 12, b"rows")
+        assert lock.unfinished() == Unfinished(4712, False, False, rows)
         lock.end()
         assert lock.unfinished() is None
     assert left_unfinished(path) is None
+
+
+def test_a_note_of_an_older_version_is_read(path):
+    path.parent.mkdir(parents=True)
+    path.write_text("00000000000000004711")
+    assert left_unfinished(path) == Unfinished(4711, False)
+
+
+def test_rows_are_found_behind_those_of_another_program(scratch):
+    file = scratch / "file"
+    file.write_bytes(b"head\ntheirs\nours\ntheirs\n")
+    rows = Appended(5, 5, zlib.crc32(b"ours\n"))
+    with file.open("rb") as opened:
+        assert rows.found(opened.fileno()) == 12
+        assert rows._replace(checksum=1).found(opened.fileno()) is None
+        assert rows._replace(place=5000).found(opened.fileno()) is None
 
 
 @pytest.mark.parametrize("note", ["47\0\0", "^1 2", "^1 2 x", "^" + 62 * "\0"])

@@ -79,9 +79,12 @@ class BarFileMachine(RuleBasedStateMachine):
     def is_marked(self) -> bool:
         """We were killed while we appended: what has no end there has never been whole."""
         mark = self.folder / ".ktrdr" / "locks" / f"{AAPL}.lock"
-        text = mark.read_text() if mark.exists() else ""
-        inode = self.path.stat().st_ino
-        return text[:1] not in ("", "-", "~") and (not text.isdigit() or int(text) in (0, inode))
+        note = mark.read_text().split() if mark.exists() else []
+        if not note or note[0].startswith(("-", "~")):
+            return False
+        inode, place, size = map(int, note[:3])
+        whole = len(self.text()) - len(self.tail)
+        return inode in (0, self.path.stat().st_ino) and place <= whole < place + size
 
     def put(self, bars: list[Bar], *, correct: bool) -> int:
         """Do to the model what `add` does to a file."""

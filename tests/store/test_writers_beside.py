@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,8 @@ NAMES = ("open", "high", "low", "close", "volume")
 HEADER = "timestamp,open,high,low,close,volume\n"
 AAPL = Series("AAPL", Timeframe.M1)
 FIRST = int(datetime(2026, 11, 20, 14, 30, tzinfo=UTC).timestamp())
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root is anybody")
 on_linux = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="who has a file open cannot be known"
 )
@@ -38,6 +41,25 @@ def ours(minute: int) -> str:
 
 def theirs(minute: int) -> str:
     return f"2026-11-20 14:{30 + minute}:00+00:00,1,1,1,1,1\n"
+
+
+def spelled(minute: int) -> str:
+    return datetime.fromtimestamp(FIRST + 60 * minute, UTC).isoformat(" ")
+
+
+def in_a_child(work) -> int:
+    """Do it in a copy of this process, and return its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child starts no thread
+        child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.fixture
@@ -364,6 +386,111 @@ def test_a_fixed_file_has_what_was_appended_to_the_old_one(store, data_dir, path
     assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(5)
 
 
+@on_linux
+@pytest.mark.parametrize("by", ["write", "scan"])
+def test_a_row_is_not_ended_while_its_program_may_go_on_with_its_last_value(store, path, by):
+    with path.open("a") as recorder:
+        recorder.write(theirs(5).replace(",1\n", ",12"))
+        recorder.flush()
+        os.utime(path, (0, 0))
+        if by == "write":
+            store.add(AAPL, [bar(6)])
+        else:
+            store.scan()
+        recorder.write("345\n")
+    store.scan()
+    row = theirs(5).replace(",1\n", ",12345\n")
+    assert row in path.read_text()
+    assert len(store.verify(AAPL).starts) == (4 if by == "write" else 3)
+
+
+@on_linux
+def test_a_program_that_writes_where_it_is_loses_nothing(store, path):
+    """It opened the file to write it anew, and does not append."""
+    with path.open("w", buffering=1) as recorder:
+        recorder.write(HEADER + theirs(4))
+        store.add(AAPL, [bar(6)])
+        recorder.write(theirs(5))
+    store.scan()
+    assert path.read_text() == HEADER + theirs(4) + theirs(5) + ours(6)
+
+
+@on_linux
+def test_many_rows_are_brought_over_quickly(store, path):
+    """Line by line they would take minutes."""
+    with path.open("a") as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.writelines(spelled(minute) + ",1,1,1,1,1\n" for minute in range(5, 40_005))
+    store.scan()
+    assert len(store.verify(AAPL).starts) == 40_003
+
+
+@on_linux
+@pytest.mark.parametrize("text", [b"\0" * (2 << 20), b"oops"])
+def test_what_is_no_row_is_given_up_when_its_program_is_gone(store, path, growing, text):
+    with path.open("ab") as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.write(text)
+    store.scan()
+    assert growing() == []
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4)
+
+
+@on_linux
+def test_a_row_of_windows_without_its_end_is_completed(store, path):
+    path.write_bytes((HEADER + theirs(0) + theirs(4)).replace("\n", "\r\n").encode())
+    with path.open("ab") as recorder:
+        store.add(AAPL, [bar(2)])
+        recorder.write(theirs(5).replace("\n", "\r").encode())
+    store.scan()
+    expected = HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5)
+    assert path.read_bytes().decode() == expected.replace("\n", "\r\n")
+
+
+@on_linux
+def test_a_row_that_comes_while_a_file_is_fixed_is_not_lost(data_dir, path, monkeypatch):
+    path.write_text(HEADER + theirs(0) + theirs(4) + theirs(4))
+    link, left = os.link, [theirs(5)]
+
+    def link_late(*arguments):
+        if left:
+            with path.open("a") as other:
+                other.write(left.pop())
+        link(*arguments)
+
+    monkeypatch.setattr(os, "link", link_late)
+    StoreCheck(data_dir, lambda: FIRST + 3600.0).check(AAPL, fix=True)
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(5)
+
+
+@on_linux
+@needs_root
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_file_stays_as_it_is_where_no_name_could_be_kept(path, data_dir, is_open):
+    """Another user has made the folder."""
+    growing = data_dir / ".ktrdr" / "growing"
+    growing.mkdir(parents=True)
+    data_dir.parent.chmod(0o755)
+    for one in (data_dir, path, data_dir / ".ktrdr"):
+        os.chown(one, NOBODY, NOBODY)
+    text = path.read_text()
+
+    def work():
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        with contextlib.ExitStack() as stack:
+            if is_open:
+                stack.enter_context(path.open("a"))
+            if not is_open:
+                CsvStore(data_dir).add(AAPL, [bar(2)])
+                return
+            with pytest.raises(StoreUnwritable, match=str(growing)):
+                CsvStore(data_dir).add(AAPL, [bar(2)])
+
+    assert in_a_child(work) == 0
+    assert (path.read_text() == text) is is_open
+
+
 # A program that opens the file for each row, at the same time as we.
 
 
@@ -386,13 +513,12 @@ def just_before(monkeypatch, path):
 def test_rows_in_the_wrong_place_are_removed_by_the_next_writer_if_we_are_killed(
     store, path, just_before, late
 ):
-    child = os.fork()
-    if not child:
+    def work():
         just_before(theirs(6))
         late(lambda: os._exit(9))
         store.add(AAPL, [bar(5)])
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+    assert in_a_child(work) == 9
     assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(6) + ours(5)
     assert CsvStore(path.parent).add(AAPL, [bar(5)]) == 1
     assert path.read_text() == HEADER + theirs(0) + theirs(4) + ours(5) + theirs(6)
@@ -416,6 +542,51 @@ def test_ours_is_taken_back_where_half_a_line_came_before_it(store, path, just_b
         other.write(theirs(5)[30:])
     assert store.add(AAPL, [bar(6)]) == 1
     assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(5) + ours(6)
+
+
+def test_ours_is_found_behind_theirs_by_the_next_writer_if_we_are_killed(
+    store, path, just_before, monkeypatch
+):
+    def work():
+        just_before(theirs(6))
+        monkeypatch.setattr(os, "fdatasync", lambda _: os._exit(9))
+        store.add(AAPL, [bar(5)])
+
+    assert in_a_child(work) == 9
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + theirs(6) + ours(5)
+    assert CsvStore(path.parent).add(AAPL, [bar(5)]) == 1
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + ours(5) + theirs(6)
+
+
+@pytest.mark.parametrize("text", [theirs(5)[:30], theirs(5)[:-1]])
+def test_what_another_program_began_behind_ours_is_not_taken_for_ours(
+    store, path, monkeypatch, text
+):
+    def work():
+        monkeypatch.setattr(os, "fdatasync", lambda _: os._exit(9))
+        store.add(AAPL, [bar(5)])
+
+    assert in_a_child(work) == 9
+    before = path.read_text()
+    with path.open("a") as other:
+        other.write(text)
+    store.clear_leftovers()
+    assert path.read_text() == before + text
+
+
+def test_a_file_that_was_written_anew_stays_though_rows_were_to_be_removed(
+    store, path, just_before, late
+):
+    def work():
+        just_before(theirs(6))
+        late(lambda: os._exit(9))
+        store.add(AAPL, [bar(5)])
+
+    assert in_a_child(work) == 9
+    for text in (HEADER + "".join(map(theirs, range(1, 9))), HEADER):
+        path.write_text(text)
+        store.clear_leftovers()
+        assert path.read_text() == text
 
 
 # Half a line.
