@@ -32,10 +32,15 @@ class FileOwnership:
         return is_owned
 
     def note_written(self, state: SeriesState) -> None:
-        """Record that ktrdr has just changed the file, and nobody else since it was read."""
-        key = state.store.key(state.series)
-        if state.rebuilds_from is None and key is not None:
-            self._ledger.series.keep_file(state.series, key, is_owned=state.is_owned)
+        """Record that ktrdr has just changed the file, unless somebody else has done so too."""
+        keys = state.store.last_write(state.series)
+        if state.rebuilds_from is not None or keys is None:
+            return
+        before, after = keys
+        known = self._ledger.series.file(state.series) if self._ledger.exists else None
+        key, is_owned = known or (state.key, state.is_owned)
+        if key == before:
+            self._ledger.series.keep_file(state.series, after, is_owned=is_owned)
 
     def note_swapped(self, state: SeriesState) -> None:
         """Record that the file was replaced by one that is wholly owned."""

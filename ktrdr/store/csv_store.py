@@ -51,6 +51,7 @@ class CsvStore:
         self._like = like
         self._locks = folder / METADATA_DIR / "locks"
         self._state = StateFile(ledger_path(folder), INDEX) if indexed else state
+        self._last_writes: dict[Series, tuple[FileKey, FileKey]] = {}
         self._known_files = KnownFiles(CoverageIndex(self._state) if self._state else None)
 
     def __repr__(self) -> str:
@@ -194,8 +195,16 @@ class CsvStore:
         new = sorted({bar.start: bar for bar in bars}.values())
         if not new:
             return 0
+        self._last_writes.pop(series, None)
         with _reported(self.path(series)), self._writing(series) as writer:
-            return writer.add(new, correct=correct)
+            added = writer.add(new, correct=correct)
+            if writer.keys is not None:
+                self._last_writes[series] = writer.keys
+            return added
+
+    def last_write(self, series: Series) -> tuple[FileKey, FileKey] | None:
+        """The keys before and after the last `add`; None: others have changed the series too."""
+        return self._last_writes.get(series)
 
     def _bring_over(self) -> None:
         """Add what other programs have appended to replaced files."""
@@ -211,7 +220,7 @@ class CsvStore:
     def clear_leftovers(self) -> int:
         """Remove what killed writers left; returns the number of files."""
         metadata = self.folder / METADATA_DIR
-        ours = ("replaced", "renewed", "growing")
+        ours = ("replaced", "renewed", "growing", f"renewed/{METADATA_DIR}/growing")
         folders = {self.folder, metadata, *(metadata / name for name in ours)}
         targets: set[Path] = set()
         with contextlib.suppress(FileNotFoundError):

@@ -88,6 +88,18 @@ class GrowingFiles:
             return []
         return [(name, match) for name in names if (match := _NAME.fullmatch(name))]
 
+    def has_writer(self, descriptor: int) -> bool | None:
+        """As the function; None also where no name could be kept for the file."""
+        found = has_writer(descriptor)
+        if not found:
+            return found
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            is_here = os.fstat(descriptor).st_dev == self._folder.stat().st_dev
+        except OSError:
+            return found
+        return found if is_here and _has_leases(self._folder) else None
+
     @contextlib.contextmanager
     def replacing(self, series: Series, path: Path, descriptor: int) -> Iterator[None]:
         """Keep a name for the file that is replaced in this block, if it may still grow.
@@ -144,14 +156,20 @@ def has_writer(descriptor: int) -> bool | None:
 
 @cache
 def _has_leases(folder: Path) -> bool:
-    """Whether a lease is granted there for a file that nobody else has: not by all servers."""
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=TEMPORARY) as made:
-        made.file.close()
-        descriptor = os.open(made.name, os.O_RDONLY)
-        try:
-            return has_writer(descriptor) is False
-        finally:
-            os.close(descriptor)
+    """Whether a lease is granted there for a file that nobody else has: not by all servers.
+
+    True where no file can be made, so that whoever wants to keep a name learns why.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=TEMPORARY) as made:
+            made.file.close()
+            descriptor = os.open(made.name, os.O_RDONLY)
+            try:
+                return has_writer(descriptor) is False
+            finally:
+                os.close(descriptor)
+    except PermissionError:
+        return True
 
 
 def _end_of_lines(descriptor: int) -> int:

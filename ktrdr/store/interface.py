@@ -99,6 +99,9 @@ class BarStore(Protocol):
         Existing bars stay as they are, unless they are to be corrected.
         """
 
+    def last_write(self, series: Series) -> tuple[FileKey, FileKey] | None:
+        """The keys before and after the last `add`; None: others have changed the series too."""
+
     def flush(self) -> None:
         """Publish what was read to other processes, which saves them time."""
 

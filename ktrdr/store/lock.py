@@ -17,8 +17,9 @@ from ktrdr.store.atomic_write import write_over
 
 _POLL_S = 0.02
 _NOTHING, _WITHDRAWN, _MISPLACED = b"-", b"~", b"^"
-_NOTE = re.compile(rb"([~^]?)(\d+)(?: (\d+) (\d+) ([0-9a-f]{8}))?\s*")
-_NOTE_BYTES = 63
+_NOTE = re.compile(rb"([~^]?)(\d+)(?: (\d+) (\d+) ([0-9a-f]{8}) ([0-9a-f]{8}))?\s*")
+_NOTE_BYTES = 72
+_BEGIN_BYTES = 16
 _NEAR_BYTES = 64 * 1024
 """So far behind their place rows are looked for, if those of another program came before them."""
 
@@ -30,6 +31,18 @@ class Appended(NamedTuple):
     """Where in the file they should begin."""
     size: int
     checksum: int
+    begin_checksum: int
+    """Of the first bytes of the first row."""
+
+    @classmethod
+    def of(cls, place: int, text: bytes) -> Appended:
+        """These lines."""
+        return cls(place, len(text), zlib.crc32(text), zlib.crc32(text[:_BEGIN_BYTES]))
+
+    def may_begin(self, text: bytes) -> bool:
+        """A part of the first row may be this."""
+        begin = text[:_BEGIN_BYTES]
+        return len(begin) < _BEGIN_BYTES or zlib.crc32(begin) == self.begin_checksum
 
     def is_at(self, place: int, descriptor: int) -> bool:
         """All of them are there."""
@@ -38,8 +51,10 @@ class Appended(NamedTuple):
     def found(self, descriptor: int) -> int | None:
         """Where all of them are; None: they are not there, or not whole."""
         near = os.pread(descriptor, _NEAR_BYTES, self.place)
+        last = os.fstat(descriptor).st_size - self.size
         begins = (self.place + at for at in (0, *(m.end() for m in re.finditer(rb"\n", near))))
-        return next((place for place in begins if self.is_at(place, descriptor)), None)
+        there = (place for place in begins if place <= last and self.is_at(place, descriptor))
+        return next(there, None)
 
 
 class Unfinished(NamedTuple):
@@ -86,7 +101,7 @@ class WriteLock:
 
     def unfinished(self) -> Unfinished | None:
         """What the previous holder left unfinished; None: nothing."""
-        return _read(os.pread(self._descriptor, 64, 0))
+        return _read(os.pread(self._descriptor, _NOTE_BYTES, 0))
 
 
 @contextlib.contextmanager
@@ -117,13 +132,14 @@ def left_unfinished(path: Path) -> Unfinished | None:
     except FileNotFoundError:
         return None
     try:
-        return _read(os.read(descriptor, 64))
+        return _read(os.read(descriptor, _NOTE_BYTES))
     finally:
         os.close(descriptor)
 
 
 def _note(inode: int, place: int, text: bytes, kind: bytes = b"") -> bytes:
-    note = b"%b%020d %015d %010d %08x" % (kind, inode, place, len(text), zlib.crc32(text))
+    rows = Appended.of(place, text)
+    note = b"%b%020d %015d %010d %08x %08x" % (kind, inode, *rows)
     return note.ljust(_NOTE_BYTES)
 
 
@@ -136,7 +152,7 @@ def _read(text: bytes) -> Unfinished | None:
         return Unfinished(0, is_withdrawn)
     rows = None
     if note[3] is not None:
-        rows = Appended(int(note[3]), int(note[4]), int(note[5], 16))
+        rows = Appended(int(note[3]), int(note[4]), int(note[5], 16), int(note[6], 16))
     return Unfinished(int(note[2]), is_withdrawn, kind == _MISPLACED, rows)
 
 

@@ -60,6 +60,10 @@ class SeriesWriter:
         self._like = like
         self._path = folder / series.file_name
         self._growing = GrowingFiles(folder)
+        self._first_key: FileKey | None = None
+        """That of the file when it was first opened to add bars."""
+        self.keys: tuple[FileKey, FileKey] | None = None
+        """Of the file, before and after the bars were added; None: others have changed it too."""
 
     def add(self, bars: Sequence[Bar], *, correct: bool) -> int:
         """Add bars, ascending, unless the file has one of that start; returns how many were new.
@@ -72,6 +76,7 @@ class SeriesWriter:
         for _ in range(_TRIES):
             with self._open() as file:
                 self._refuse_shared(file)
+                self._first_key = self._first_key or file.key
                 is_written = is_being_written(file)
                 added = None if is_written else self._put(file, bars, correct=correct)
             if added is not None:
@@ -136,7 +141,9 @@ class SeriesWriter:
                 if self._is_completed(file):
                     continue
                 edits = edits_for_lines(file, old, raw)
-                is_done = not edits or self._rewrite(file, edits) is not None
+                if not edits:
+                    return
+                is_done = self._rewrite(file, edits) is not None
             if is_done:
                 self._known_files.forget(self._series)
                 return
@@ -178,7 +185,9 @@ class SeriesWriter:
                 is_right = found == rows.place and not left.is_misplaced
                 edits = [Edit(found, found + rows.size, b"")]
                 return is_right or self._rewrite(file, edits, file.size) is not None
-            if left.is_misplaced or not rows.place <= until < rows.place + rows.size:
+            is_near = rows.place <= until < rows.place + rows.size
+            is_begun = until != rows.place or rows.may_begin(file.end.torn)
+            if left.is_misplaced or not is_near or not is_begun:
                 return True  # it is another program's, or the file is another one
         return not file.end.torn or self._rewrite(file, [], until) is not None
 
@@ -190,7 +199,8 @@ class SeriesWriter:
         end = file.end
         if self._is_completed(file):
             return None
-        is_extended = not end.torn and file.links == 1 and not has_writer(file.descriptor)
+        has_writer = self._growing.has_writer(file.descriptor)
+        is_extended = not end.torn and file.links == 1 and not has_writer
         if is_extended and file.layout.is_whole and is_behind(end, bars):
             return self._append(file, bars)
         edits, added = edits_for(file, end, bars, correct=correct)
@@ -199,6 +209,7 @@ class SeriesWriter:
         key = self._rewrite(file, edits)
         if key is None:
             return None
+        self._note_keys(file, key)
         self._remember(file, bars, added, key)
         self.bring_over()
         return added
@@ -222,7 +233,7 @@ class SeriesWriter:
         Not while another program has the file open, and may add to the last value too.
         """
         torn = file.end.torn
-        if not lacks_only_its_end(file, file.end) or has_writer(file.descriptor):
+        if not lacks_only_its_end(file, file.end) or self._growing.has_writer(file.descriptor):
             return False
         text = b"\n" if torn.endswith(b"\r") else file.layout.newline
         if file.links > 1:
@@ -289,6 +300,7 @@ class SeriesWriter:
             return len(bars)  # they are written, and on the disk
         if key[2] != file.key[2]:
             return None
+        self._note_keys(file, (size_and_time[0], size_and_time[1], file.key[2]))
         self._remember(file, bars, len(bars), key if key[:2] == size_and_time else None)
         return len(bars)
 
@@ -305,6 +317,13 @@ class SeriesWriter:
                 self._known_files.forget(self._series)
         except (DatabaseError, OSError):  # the bars are added all the same
             self._known_files.forget(self._series)
+
+    def _note_keys(self, file: BarFile, expected: FileKey) -> None:
+        """Note that the file was changed, by nobody else if it is as long as expected."""
+        with contextlib.suppress(OSError):
+            after = key_of(file.path.stat())
+            is_ours = file.key == self._first_key and after[::2] == expected[::2]
+            self.keys = (file.key, after) if is_ours else None
 
     def _model(self, file: BarFile) -> FileTail:
         """The last row, whose spelling new rows follow; without one, that of the `like` file."""

@@ -26,6 +26,7 @@ class DictStore:
         self._changes: dict[Series, int] = {}
         self._verified: dict[Series, FileKey] = {}
         self._source: str | None = None
+        self._last_writes: dict[Series, tuple[FileKey, FileKey]] = {}
         self._renewals: DictStore | None = None
 
     def source(self) -> str | None:
@@ -89,11 +90,15 @@ class DictStore:
         self._bars.setdefault(series, {})
 
     def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
-        there, given = self._of(series), {bar.start: bar for bar in bars}
+        there, given, before = self._of(series), {bar.start: bar for bar in bars}, self._key(series)
         new = given.keys() - there.keys()
         self._bars[series] = there | given if correct else given | there
         self._changes[series] = self._changes.get(series, 0) + bool(new or (correct and given))
+        self._last_writes[series] = (before, self._key(series))
         return len(new)
+
+    def last_write(self, series: Series) -> tuple[FileKey, FileKey] | None:
+        return self._last_writes.get(series)
 
     @property
     def staging(self) -> DictStore:

@@ -4,7 +4,6 @@ import contextlib
 import subprocess
 import sys
 import time
-import zlib
 
 import pytest
 from filelock import FileLock, Timeout
@@ -89,7 +88,7 @@ def test_what_is_wrong_with_the_lock_is_not_said_of_the_file(path):
 
 
 def test_the_next_holder_learns_that_one_was_killed(path):
-    rows = Appended(12, 4, zlib.crc32(b"rows"))
+    rows = Appended.of(12, b"rows")
     assert left_unfinished(path) is None
     with held(path, 0) as lock:
         assert lock.unfinished() is None
@@ -116,7 +115,7 @@ def test_a_note_of_an_older_version_is_read(path):
 def test_rows_are_found_behind_those_of_another_program(scratch):
     file = scratch / "file"
     file.write_bytes(b"head\ntheirs\nours\ntheirs\n")
-    rows = Appended(5, 5, zlib.crc32(b"ours\n"))
+    rows = Appended.of(5, b"ours\n")
     with file.open("rb") as opened:
         assert rows.found(opened.fileno()) == 12
         assert rows._replace(checksum=1).found(opened.fileno()) is None

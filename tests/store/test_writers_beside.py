@@ -1,6 +1,8 @@
 """Other programs write to a file of the store, in their own ways: no row of theirs is lost."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import shutil
 import sys
@@ -14,10 +16,13 @@ import pytest
 from ktrdr.check.defects import FindingState
 from ktrdr.check.store import StoreCheck
 from ktrdr.errors import MalformedFile, StoreUnwritable
+from ktrdr.ledger.reader import own_file
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.file_key import key_of
+from tests.fake_connection import fill, utc
 from tests.store import recorders
 
 NAMES = ("open", "high", "low", "close", "volume")
@@ -587,6 +592,111 @@ def test_a_file_that_was_written_anew_stays_though_rows_were_to_be_removed(
         path.write_text(text)
         store.clear_leftovers()
         assert path.read_text() == text
+
+
+@on_linux
+def test_where_no_leases_are_granted_nobody_is_taken_for_a_writer(
+    store, path, growing, monkeypatch
+):
+    """As on some file servers, which refuse all of them as if somebody had the file open."""
+    control = fcntl.fcntl
+
+    def refuse(descriptor, command, *arguments):
+        if command == fcntl.F_SETLEASE:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return control(descriptor, command, *arguments)
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    path.write_text(path.read_text().removesuffix("\n"))
+    os.utime(path, (0, 0))
+    inode = path.stat().st_ino
+    store.add(AAPL, [bar(5)])
+    assert path.read_text() == HEADER + theirs(0) + theirs(4) + ours(5)
+    assert path.stat().st_ino == inode
+    store.add(AAPL, [bar(2)])
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + ours(5)
+    assert growing() == []
+
+
+def test_a_row_that_another_program_began_where_ours_should_have_come_stays(
+    store, path, monkeypatch
+):
+    def work():
+        monkeypatch.setattr(os, "write", nothing)
+        store.add(AAPL, [bar(5)])
+
+    write = os.write
+
+    def nothing(file, text):
+        if bytes(text[:5]) == b"2026-":
+            os._exit(9)
+        return write(file, text)
+
+    assert in_a_child(work) == 9
+    text = path.read_text() + theirs(6).removesuffix("\n")
+    path.write_text(text)
+    store.clear_leftovers()
+    assert path.read_text() == text
+
+
+# Whose rows a file has.
+
+
+@pytest.fixture
+def filler(make_filler, path, clock):
+    """It has filled a file without rows."""
+    path.write_text(HEADER)
+    clock.now = utc("2026-11-20 11:00:30")
+    fill(filler := make_filler())
+    assert is_owned(path)
+    return filler
+
+
+@pytest.fixture
+def a_minute_later(filler, path, clock):
+    """One more bar has been written."""
+
+    def wait() -> None:
+        rows = len(path.read_text().splitlines())
+        clock.now += 62
+        fill(filler)
+        assert len(path.read_text().splitlines()) > rows
+
+    return wait
+
+
+def is_owned(path) -> bool:
+    return own_file(path.parent / ".ktrdr" / "ledger.sqlite", AAPL) == key_of(path.stat())
+
+
+def test_a_file_stays_ours_while_only_we_write_to_it(path, a_minute_later):
+    for _ in range(3):
+        a_minute_later()
+        assert is_owned(path)
+
+
+@on_linux
+def test_a_file_with_a_row_that_was_brought_over_is_not_ours(filler, path, a_minute_later, clock):
+    lines = path.read_text().splitlines(keepends=True)
+    with path.open("a", buffering=1) as recorder:
+        a_minute_later()
+        assert is_owned(path)
+        recorder.write(lines[-1].split(",")[0] + ",1,1,1,1,1\n")
+        a_minute_later()
+    assert ",1,1,1,1,1\n" in path.read_text()
+    clock.now += 400
+    fill(filler)
+    assert not is_owned(path)
+
+
+def test_a_file_with_a_row_that_came_just_before_ours_is_not_ours(
+    filler, path, a_minute_later, just_before
+):
+    just_before("2026-11-20 11:01:00+00:00,1,1,1,1,1\n")
+    a_minute_later()
+    assert ",1,1,1,1,1\n" in path.read_text()
+    fill(filler)
+    assert not is_owned(path)
 
 
 # Half a line.
