@@ -16,7 +16,7 @@ from ktrdr.ledger.reader import own_file
 from ktrdr.market.instruments import Series
 from ktrdr.store.atomic_write import keep, take_after, write_whole
 from ktrdr.store.bar_file import BarFile
-from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.csv_store import CsvStore, place_for_old
 from ktrdr.store.file_key import FileKey, key_of
 from ktrdr.store.growing_files import GrowingFiles
 from ktrdr.store.source import ledger_path
@@ -159,7 +159,9 @@ class SeriesCheck:
                 self._verify(path, new, snapshot)
                 locks.enter_context(self._store.locked(self._series))
                 growing = GrowingFiles(self._store.folder)
-                locks.enter_context(growing.replacing(self._series, self._path, file.descriptor))
+                locks.enter_context(
+                    growing.replacing(self._series, self._path, file.descriptor, path)
+                )
                 if not self._is_same(snapshot):
                     return False
                 take_after(file.descriptor, path)
@@ -191,7 +193,7 @@ class SeriesCheck:
 
     def _keep(self, snapshot: _Snapshot) -> Path:
         stamp = f"{datetime.fromtimestamp(snapshot.now, UTC):%Y%m%dT%H%M%SZ}"
-        place = self._store.place_for_old(self._series, stamp)
+        place = place_for_old(self._store.folder, self._series, stamp)
         keep(self._path.resolve(), place)
         return place
 

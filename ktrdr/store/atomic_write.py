@@ -68,14 +68,14 @@ def _append(descriptor: int, text: bytes) -> tuple[int, int]:
 
 
 def rewrite(
-    path: Path, descriptor: int, edits: Sequence[Edit], size: int, is_same: Callable[[], bool]
+    path: Path, descriptor: int, edits: Sequence[Edit], size: int, accept: Callable[[Path], bool]
 ) -> FileKey | None:
-    """Replace `path` by an edited copy, in one step; None: it has changed meanwhile.
+    """Replace `path` by an edited copy, in one step; None: not accepted.
 
     Returns the key of the copy. Its time is set as in `append`, so that no other content can have
     this key; nor has the copy itself, where the time could not be set exactly. `descriptor`: the
-    open file; `size`: how many of its bytes to copy; `is_same`: called last. Permissions and, if
-    allowed, the owner stay.
+    open file; `size`: how many of its bytes to copy; `accept`: called last, with the path of the
+    copy, which still has another name. Permissions and, if allowed, the owner stay.
     """
 
     def fill(new: int) -> None:
@@ -87,7 +87,7 @@ def rewrite(
             at = edit.end
         _copy(descriptor, new, at, size)
 
-    return _replace(path, fill, lambda _: is_same(), 0o600)
+    return _replace(path, fill, accept, 0o600)
 
 
 def write_whole(

@@ -283,10 +283,10 @@ class CsvStore:
             target = Path(os.path.realpath(self.path(series)))
             old = os.open(target, os.O_RDONLY)
             try:
-                with GrowingFiles(self.folder).replacing(series, target, old):
+                with GrowingFiles(self.folder).replacing(series, target, old, newer):
                     if key not in (None, key_of(os.fstat(old))):
                         raise StoreUnwritable(f"{series.file_name} was changed just now")
-                    kept = self.place_for_old(series, stamp)
+                    kept = place_for_old(self.folder, series, stamp)
                     keep(target, kept)
                     take_after(target, newer)
                     move(newer, target)
@@ -294,13 +294,6 @@ class CsvStore:
                 os.close(old)
         self._known_files.forget(series)
         return kept
-
-    def place_for_old(self, series: Series, stamp: str) -> Path:
-        """A free name to keep a file under that is being replaced."""
-        folder = self.folder / METADATA_DIR / "replaced"
-        endings = chain([""], (f"-{number}" for number in count(2)))
-        places = (folder / f"{series}.{stamp}{ending}.csv" for ending in endings)
-        return next(place for place in places if not place.exists())
 
     def flush(self) -> None:
         """Publish the index to other processes."""
@@ -354,3 +347,11 @@ def _reported(path: Path, then: str = BY_ITSELF) -> Iterator[None]:
 def _known_from(first: int | None, since: int) -> int:
     """From when on all bars are known, if those from `since` on are; 0 or less: all are."""
     return min(first or 0, 0) if first is None or first >= since else since
+
+
+def place_for_old(folder: Path, series: Series, stamp: str) -> Path:
+    """A free name to keep a file of the store in `folder` under that is being replaced."""
+    endings = chain([""], (f"-{number}" for number in count(2)))
+    names = (f"{series}.{stamp}{ending}.csv" for ending in endings)
+    places = (folder / METADATA_DIR / "replaced" / name for name in names)
+    return next(place for place in places if not place.exists())

@@ -24,7 +24,7 @@ from ktrdr.store.source import METADATA_DIR
 
 _BLOCK_BYTES = 64 * 1024
 _NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_NAME = re.compile(r"(.+)\.(\d+)\.(\d+)\.csv")
+_NAME = re.compile(r"(.+)\.(\d+)\.(\d+)(?:-(\d+))?\.csv")
 
 
 class GrowingFile(NamedTuple):
@@ -34,11 +34,14 @@ class GrowingFile(NamedTuple):
     """Its name in `.ktrdr/growing`."""
     size: int
     """What follows these bytes was not brought over yet; a line begins there."""
+    replaced_by: int | None = None
+    """The inode of the file that was about to replace it; None: it has replaced it."""
 
     def brought(self, size: int) -> GrowingFile:
         """Note that everything up to `size` was brought over."""
-        name, inode, _ = _parts(self.path.name)
-        path = self.path.with_name(f"{name}.{inode}.{size}.csv")
+        match = _NAME.fullmatch(self.path.name)
+        assert match is not None
+        path = self.path.with_name(f"{match[1]}.{match[2]}.{size}.csv")
         self.path.rename(path)
         return GrowingFile(path, size)
 
@@ -68,7 +71,7 @@ class GrowingFiles:
     def of(self, series: Series) -> list[GrowingFile]:
         """Those that were files of a series, in no order."""
         return [
-            GrowingFile(self._folder / name, int(match[3]))
+            GrowingFile(self._folder / name, int(match[3]), int(match[4]) if match[4] else None)
             for name, match in self._names()
             if match[1] == str(series)
         ]
@@ -101,24 +104,32 @@ class GrowingFiles:
         return found if is_here and _has_leases(self._folder) else None
 
     @contextlib.contextmanager
-    def replacing(self, series: Series, path: Path, descriptor: int) -> Iterator[None]:
-        """Keep a name for the file that is replaced in this block, if it may still grow.
+    def replacing(
+        self, series: Series, path: Path, descriptor: int, new: Path, until: int | None = None
+    ) -> Iterator[None]:
+        """Keep a name for the file that is replaced by `new` in this block, if it may still grow.
 
-        `descriptor`: the file, open for reading. All of its whole lines are in the new file, or are
-        not wanted there. On a file system without links or leases nothing can be kept. OSError:
-        another program has it open, and no name can be kept though there could be one.
+        `descriptor`: the file, open for reading. All of it up to `until`, by default all of its
+        whole lines, is in the new file or is not wanted there. On a file system without links or
+        leases nothing can be kept. OSError: another program has it open, and no name can be kept
+        though there could be one.
         """
         inode, size = os.fstat(descriptor).st_ino, _size(descriptor)
-        kept = self._keep(series, path, descriptor)
+        until = _end_of_lines(descriptor) if until is None else until
+        kept = self._keep(series, path, descriptor, new, until)
         try:
             yield
         finally:
             if kept is not None:
-                is_replaced = _inode(path) != inode
-                if not is_replaced or (not has_writer(descriptor) and _size(descriptor) == size):
-                    kept.unlink(missing_ok=True)
+                is_over = not has_writer(descriptor) and _size(descriptor) == size
+                if is_over or _inode(path) == inode:
+                    kept.end()
+                else:
+                    kept.brought(kept.size)
 
-    def _keep(self, series: Series, path: Path, descriptor: int) -> Path | None:
+    def _keep(
+        self, series: Series, path: Path, descriptor: int, new: Path, until: int
+    ) -> GrowingFile | None:
         inode = os.fstat(descriptor).st_ino
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -127,15 +138,16 @@ class GrowingFiles:
             for one in self.of(series):
                 if _inode(one.path) == inode:  # we were killed when we were about to replace it
                     one.end()
-            place = self._folder / f"{series}.{inode}.{_end_of_lines(descriptor)}.csv"
-            os.link(os.path.realpath(path), place)
+            by = new.stat().st_ino
+            kept = GrowingFile(self._folder / f"{series}.{inode}.{until}-{by}.csv", until, by)
+            os.link(os.path.realpath(path), kept.path)
         except OSError as error:
             if error.errno in _NO_LINKS or not has_writer(descriptor):
                 return None
             raise OSError(error.errno, f"{error.strerror} ({self._folder})") from error
-        if _inode(place) == inode:
-            return place
-        place.unlink()  # the path leads elsewhere by now
+        if _inode(kept.path) == inode:
+            return kept
+        kept.end()  # the path leads elsewhere by now
         return None
 
 
@@ -186,12 +198,6 @@ def _end_of_lines(descriptor: int) -> int:
 
 def _size(descriptor: int) -> int:
     return os.fstat(descriptor).st_size
-
-
-def _parts(name: str) -> tuple[str, str, str]:
-    match = _NAME.fullmatch(name)
-    assert match is not None
-    return match[1], match[2], match[3]
 
 
 def _inode(path: Path) -> int | None:

@@ -39,9 +39,9 @@ class Appended(NamedTuple):
         """These lines."""
         return cls(place, len(text), zlib.crc32(text), zlib.crc32(text[:_BEGIN_BYTES]))
 
-    def may_begin(self, text: bytes) -> bool:
-        """A part of the first row may be this."""
-        begin = text[:_BEGIN_BYTES]
+    def may_be_begun(self, descriptor: int) -> bool:
+        """At their place is the beginning of their first row, or too little to say."""
+        begin = os.pread(descriptor, _BEGIN_BYTES, self.place)
         return len(begin) < _BEGIN_BYTES or zlib.crc32(begin) == self.begin_checksum
 
     def is_at(self, place: int, descriptor: int) -> bool:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +104,12 @@ class SeriesWriter:
         with old:
             is_over = has_writer(old.descriptor) is False
             inode = self._path.stat().st_ino if self._path.exists() else None
-            if inode == old.key[2] or (inode is None and is_over):
+            was_replaced = growing.replaced_by in (inode, None) and inode != old.key[2]
+            if not was_replaced or (inode is None and is_over):
                 growing.end()
             elif inode is not None:
+                if growing.replaced_by is not None:  # we were killed in that moment
+                    growing = growing.brought(growing.size)
                 self._bring_all(growing, old, is_over=is_over)
 
     def _bring_all(self, growing: GrowingFile, old: BarFile, *, is_over: bool) -> None:
@@ -186,10 +188,9 @@ class SeriesWriter:
                 edits = [Edit(found, found + rows.size, b"")]
                 return is_right or self._rewrite(file, edits, file.size) is not None
             is_near = rows.place <= until < rows.place + rows.size
-            is_begun = until != rows.place or rows.may_begin(file.end.torn)
-            if left.is_misplaced or not is_near or not is_begun:
+            if left.is_misplaced or not is_near or not rows.may_be_begun(file.descriptor):
                 return True  # it is another program's, or the file is another one
-        return not file.end.torn or self._rewrite(file, [], until) is not None
+        return not file.end.torn or self._rewrite(file, [], until, file.size) is not None
 
     def _open(self) -> BarFile:
         return BarFile(self._path, self._series.timeframe)
@@ -215,17 +216,28 @@ class SeriesWriter:
         return added
 
     def _rewrite(
-        self, file: BarFile, edits: Sequence[Edit], size: int | None = None
+        self,
+        file: BarFile,
+        edits: Sequence[Edit],
+        size: int | None = None,
+        wanted_from: int | None = None,
     ) -> FileKey | None:
         """Replace the file by an edited copy of `size` bytes; None: it has changed.
 
         By default a last line without an end is left out. What another program appends to the
-        replaced file meanwhile, or later, can be brought over.
+        replaced file meanwhile, or later, can be brought over: what follows `wanted_from`, by
+        default its whole lines.
         """
         until = max(file.end.whole_until, edits[-1].end) if size is None else size
         os.close(os.open(file.path, os.O_WRONLY | os.O_NONBLOCK))  # OSError: it is to stay as it is
-        with self._growing.replacing(self._series, file.path, file.descriptor):
-            return rewrite(file.path, file.descriptor, edits, until, partial(_is_same, file))
+        with contextlib.ExitStack() as kept:
+
+            def accept(new: Path) -> bool:
+                names = (self._series, file.path, file.descriptor, new, wanted_from)
+                kept.enter_context(self._growing.replacing(*names))
+                return _is_same(file)
+
+            return rewrite(file.path, file.descriptor, edits, until, accept)
 
     def _is_completed(self, file: BarFile) -> bool:
         """Add the line end that a whole last row lacks; True: the file is to be read again.
@@ -253,7 +265,7 @@ class SeriesWriter:
 
     def _append(self, file: BarFile, bars: Sequence[Bar]) -> int | None:
         """Append bars; None: the file has changed."""
-        text = lines(bars, file, self._model(file))
+        text = lines(bars, file, _model(file, self._like))
         if not _is_same(file):
             return None
         self._lock.begin(file.key[2], file.size, text)
@@ -300,9 +312,14 @@ class SeriesWriter:
             return len(bars)  # they are written, and on the disk
         if key[2] != file.key[2]:
             return None
-        self._note_keys(file, (size_and_time[0], size_and_time[1], file.key[2]))
+        if key[0] == size_and_time[0]:
+            self._note_keys(file, key)
         self._remember(file, bars, len(bars), key if key[:2] == size_and_time else None)
         return len(bars)
+
+    def _note_keys(self, file: BarFile, after: FileKey) -> None:
+        """Note that the file was changed by nobody else."""
+        self.keys = (file.key, after) if file.key == self._first_key else None
 
     def _remember(
         self, file: BarFile, bars: Sequence[Bar], added: int, key: FileKey | None
@@ -318,25 +335,16 @@ class SeriesWriter:
         except (DatabaseError, OSError):  # the bars are added all the same
             self._known_files.forget(self._series)
 
-    def _note_keys(self, file: BarFile, expected: FileKey) -> None:
-        """Note that the file was changed, by nobody else if it is as long as expected."""
-        with contextlib.suppress(OSError):
-            after = key_of(file.path.stat())
-            is_ours = file.key == self._first_key and after[::2] == expected[::2]
-            self.keys = (file.key, after) if is_ours else None
-
-    def _model(self, file: BarFile) -> FileTail:
-        """The last row, whose spelling new rows follow; without one, that of the `like` file."""
-        if self._like is not None and file.end.last is None:
-            like = self._like / self._series.file_name
-            with (
-                contextlib.suppress(OSError, MalformedFile),
-                BarFile(like, self._series.timeframe) as opened,
-            ):
-                return opened.end
-        return file.end
-
 
 def _is_same(file: BarFile) -> bool:
     """The path still leads to this file, and nobody has written to it."""
     return key_of(file.path.stat()) == file.key
+
+
+def _model(file: BarFile, like: Path | None) -> FileTail:
+    """The last row, whose spelling new rows follow; without one, that of the file in `like`."""
+    if like is not None and file.end.last is None:
+        path = like / file.path.name
+        with contextlib.suppress(OSError, MalformedFile), BarFile(path, file.timeframe) as opened:
+            return opened.end
+    return file.end

@@ -52,7 +52,7 @@ EDITS = [
 
 @pytest.mark.usefixtures("system")
 def test_what_is_edited_is_in_its_place_and_the_rest_is_untouched(path, opened):
-    assert rewrite(path, opened, EDITS, len(CONTENT), lambda: True)
+    assert rewrite(path, opened, EDITS, len(CONTENT), lambda _: True)
     expected = (
         b"first" + CONTENT[:1000] + CONTENT[3000:5000] + b"x" + CONTENT[5001:9000] + CONTENT[9000:]
     )  # fmt: skip
@@ -61,7 +61,7 @@ def test_what_is_edited_is_in_its_place_and_the_rest_is_untouched(path, opened):
 
 def test_the_key_of_an_edited_file_is_known_and_no_later_change_keeps_it(path, opened):
     size = len(CONTENT) + 5 - 2000
-    key = rewrite(path, opened, EDITS, len(CONTENT), lambda: True)
+    key = rewrite(path, opened, EDITS, len(CONTENT), lambda _: True)
     assert key == key_of(path.stat())
     assert key[0] == size
     path.write_bytes(b"y" * size)  # at once, in the same file
@@ -85,14 +85,14 @@ def test_what_another_program_appended_just_before_stays(path, opened):
 
 
 def test_a_file_that_is_another_one_meanwhile_is_left_alone(path, opened):
-    assert not rewrite(path, opened, EDITS, len(CONTENT), lambda: False)
+    assert not rewrite(path, opened, EDITS, len(CONTENT), lambda _: False)
     assert append(path, os.fstat(opened).st_ino + 1, b"behind") is None
     assert path.read_bytes() == CONTENT
     assert names(path.parent) == [path.name]
 
 
 CHANGES = {
-    "rewrite": lambda path, opened: rewrite(path, opened, EDITS, len(CONTENT), lambda: True),
+    "rewrite": lambda path, opened: rewrite(path, opened, EDITS, len(CONTENT), lambda _: True),
     "append": lambda path, opened: append(path, os.fstat(opened).st_ino, b"behind"),
 }
 

@@ -17,7 +17,7 @@ from ktrdr.errors import MalformedFile, StoreUnwritable, WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
-from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.csv_store import CsvStore, place_for_old
 from ktrdr.store.csv_text import Layout, read_rows
 from ktrdr.store.index import from_runs, joined_runs, to_runs, with_starts
 
@@ -138,10 +138,10 @@ def test_a_file_on_another_file_system_is_swapped_too(store, scratch, monkeypatc
 
 
 def test_a_place_for_an_old_file_is_never_taken(store):
-    first = store.place_for_old(AAPL, "20261126T000000Z")
+    first = place_for_old(store.folder, AAPL, "20261126T000000Z")
     first.parent.mkdir(parents=True)
     for ending in ("", "-2"):
-        taken = store.place_for_old(AAPL, "20261126T000000Z")
+        taken = place_for_old(store.folder, AAPL, "20261126T000000Z")
         assert taken == first.with_name(f"AAPL_1m.20261126T000000Z{ending}.csv")
         taken.write_text("old")
 

@@ -61,6 +61,8 @@ class BarFileMachine(RuleBasedStateMachine):
         self.rows: dict[int, str] = {}
         self.tail = ""
         self.touches = 0
+        self.begun = ""
+        """The first row that we were about to append when we were killed last."""
 
     def teardown(self) -> None:
         self.store.close()
@@ -77,14 +79,23 @@ class BarFileMachine(RuleBasedStateMachine):
 
     @property
     def is_marked(self) -> bool:
-        """We were killed while we appended: what has no end there has never been whole."""
-        mark = self.folder / ".ktrdr" / "locks" / f"{AAPL}.lock"
-        note = mark.read_text().split() if mark.exists() else []
+        """We were killed while we appended: what has no end there has never been whole.
+
+        Not if what is there begins as another row: then another program has written it.
+        """
+        note = self.note().split()
         if not note or note[0].startswith(("-", "~")):
             return False
         inode, place, size = map(int, note[:3])
         whole = len(self.text()) - len(self.tail)
-        return inode in (0, self.path.stat().st_ino) and place <= whole < place + size
+        is_there = inode in (0, self.path.stat().st_ino) and place <= whole < place + size
+        minute = self.text()[place : place + len("2026-11-20 14:30")]
+        return is_there and self.begun.startswith(minute)
+
+    def note(self) -> str:
+        """What our lock's file says."""
+        mark = self.folder / ".ktrdr" / "locks" / f"{AAPL}.lock"
+        return mark.read_text() if mark.exists() else ""
 
     def put(self, bars: list[Bar], *, correct: bool) -> int:
         """Do to the model what `add` does to a file."""
@@ -233,17 +244,19 @@ class BarFileMachine(RuleBasedStateMachine):
         if self.is_marked:
             states.append((before, ""))
         self.put(bars, correct=correct)
-        after = self.rows
+        after, note = self.rows, self.note()
         self.store.close()
         self.let_time_pass()
         finished = in_a_child(lambda: self.killed(bars, correct, call, share))
+        new = sorted(after.keys() - completed.keys())
+        if new and self.note() != note:
+            self.begun = after[new[0]]
         if self.path.read_text() == self.text():
             return
         assert not finished
         self.read_rows()
         if (self.rows, self.tail) not in states:
             assert self.is_marked
-            new = sorted(after.keys() - completed.keys())
             count = len(self.rows) - len(completed)
             assert new[0] > max(completed, default=0)
             assert self.rows == completed | {start: after[start] for start in new[:count]}

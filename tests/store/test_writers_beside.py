@@ -183,6 +183,52 @@ def test_nothing_is_brought_over_from_a_file_that_was_not_replaced(store, path, 
     assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4) + theirs(5) + theirs(6)
 
 
+@on_linux
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_who_was_killed_while_replacing_a_file_has_replaced_it_or_not(
+    store, path, growing, is_replaced
+):
+    """What another program has removed since does not come back."""
+    with path.open("a", buffering=1) as recorder:
+        store.add(AAPL, [bar(2)])
+        (kept,) = growing()
+        old, size = kept.name.split(".")[1:3]
+        new = path.stat().st_ino if is_replaced else path.stat().st_ino + 1_000_000
+        kept.rename(kept.with_name(f"AAPL_1m.{old}.{size}-{new}.csv"))
+        recorder.write(theirs(5))
+        store.scan()
+        store.add(AAPL, [bar(1)])
+        recorder.write(theirs(6))
+        store.scan()
+    brought = theirs(5) + theirs(6) if is_replaced else ""
+    assert path.read_text() == HEADER + theirs(0) + ours(1) + ours(2) + theirs(4) + brought
+
+
+@on_linux
+def test_a_row_of_ours_that_was_never_whole_does_not_come_back(store, path, data_dir):
+    """We were killed when it was written but for its end, and again just after it was removed."""
+    status = path.stat()
+    with store.locked(AAPL) as lock:
+        lock.begin(status.st_ino, status.st_size, ours(6).encode())
+    with path.open("a") as file:
+        file.write(ours(6).rstrip())
+
+    def remove_it_and_die():
+        replace = Path.replace
+
+        def replace_and_die(*arguments):
+            replace(*arguments)
+            os._exit(0)
+
+        Path.replace = replace_and_die
+        CsvStore(data_dir).add(AAPL, [bar(2)])
+
+    assert in_a_child(remove_it_and_die) == 0
+    assert path.read_text() == HEADER + theirs(0) + theirs(4)
+    store.add(AAPL, [bar(2)])
+    assert path.read_text() == HEADER + theirs(0) + ours(2) + theirs(4)
+
+
 @pytest.fixture
 def late(monkeypatch):
     """This is done when we are about to replace a file."""

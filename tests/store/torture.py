@@ -272,9 +272,8 @@ def slow_down(rng: random.Random) -> None:
 
         return taken
 
-    write, pwrite, copy = os.write, os.pwrite, getattr(os, "copy_file_range", None)
+    write, copy = os.write, getattr(os, "copy_file_range", None)
     os.write = taking_parts(lambda most, file, text: write(file, text[:most]), 400)
-    os.pwrite = taking_parts(lambda most, file, text, at: pwrite(file, text[:most], at), 400)
     if copy is not None:
         os.copy_file_range = taking_parts(
             lambda most, source, target, count, at: copy(source, target, min(count, most), at),
@@ -282,7 +281,7 @@ def slow_down(rng: random.Random) -> None:
         )
 
 
-WRITES = ["write", "pwrite", "copy_file_range", "fsync", "fdatasync", "open", "symlink"]
+WRITES = ["write", "copy_file_range", "fsync", "fdatasync", "open", "symlink", "link"]
 CALLS = [*WRITES, "pread", "stat", "fstat", "chmod", "ftruncate", "replace", "unlink", "utime"]
 
 
