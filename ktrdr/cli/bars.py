@@ -1,24 +1,21 @@
-"""`ktrdr show` and `ktrdr export`: the bars of the store."""
+"""`ktrdr show`: the bars of a series."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pandas as pd
 import typer
 
 from ktrdr.cli.arguments import AsJson, End, Start, Symbol, TimeframeName
-from ktrdr.cli.completion import complete_symbol, complete_timeframe
 from ktrdr.cli.group import settings_of_group, warn_if_simulated
 from ktrdr.cli.nearest import checked_timeframe
-from ktrdr.cli.output import note, show_json, show_line
+from ktrdr.cli.output import note, show_json
 from ktrdr.cli.stored_names import nearest_named
 from ktrdr.data.data_manager import DataManager
-from ktrdr.data.export import export_bars
 
 _NEWEST = 1000
 
@@ -102,61 +99,3 @@ def _requests_shown(*, shown: bool) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Terminal(stderr=True), transient=True) as progress:
         task = progress.add_task("requests to IB", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-def export(
-    symbols: Annotated[
-        list[str], typer.Argument(help="One or more.", autocompletion=complete_symbol)
-    ],
-    *,
-    timeframe: Annotated[
-        str,
-        typer.Option(help="1m 5m 15m 30m 1h 4h 1d", autocompletion=complete_timeframe),
-    ],
-    to: Annotated[Path, typer.Option(help="A file that ends in .parquet or .feather.")],
-    start: Start = None,
-    end: End = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write bars into a Parquet or Feather file. The columns: symbol, timestamp, and the values.
-
-    Example: ktrdr export AAPL MSFT --timeframe 1m --to bars.parquet
-    """
-    timeframe = str(checked_timeframe(timeframe))
-    settings = settings_of_group(reads_bars=True)
-    frames = _exported(DataManager(settings), settings.data_dir, symbols, timeframe, to, start, end)
-    source = next(iter(frames.values())).attrs["source"]
-    warn_if_simulated(source)
-    count = sum(len(frame) for frame in frames.values())
-    if as_json:
-        about = [_summary_of(one, frame) for one, frame in frames.items()]
-        show_json(
-            {"file": f"{to}", "bars": count, "timeframe": timeframe, "source": source}
-            | {"symbols": about}
-        )
-        return
-    show_line(f"{count:,} bars in {to}")
-    for symbol, frame in frames.items():
-        if not frame.attrs["complete"]:
-            note(f"{symbol} is not complete: {frame.attrs['why']}")
-
-
-def _exported(
-    manager: DataManager,
-    folder: Path,
-    symbols: Sequence[str],
-    timeframe: str,
-    to: Path,
-    start: str | None,
-    end: str | None,
-) -> dict[str, pd.DataFrame]:
-    """The exported bars by symbol; a wrong symbol is named with the nearest right one."""
-    with contextlib.ExitStack() as named:
-        for symbol in symbols:
-            named.enter_context(nearest_named(folder, symbol, timeframe))
-        return export_bars(manager, symbols, timeframe, to, start, end)
-
-
-def _summary_of(symbol: str, frame: pd.DataFrame) -> dict[str, Any]:
-    known = {name: frame.attrs.get(name) for name in ("complete", "why")}
-    return {"symbol": symbol, "bars": len(frame), **known}

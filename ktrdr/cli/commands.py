@@ -52,7 +52,9 @@ class _Commands(CommandTable):
         ),
         "show": Place("bars", "show", "Print the bars of a series as CSV.", _READ),
         "follow": Place("follow", "follow", "Print each finished bar once, as it comes.", _READ),
-        "export": Place("bars", "export", "Write bars into a Parquet or Feather file.", _READ),
+        "export": Place(
+            "export", "export", "Write bars into a Parquet or Feather file, or a folder.", _READ
+        ),
         "check": Place("check", "check", "Read the whole store and report what is broken.", _READ),
         "init": Place(
             "init",

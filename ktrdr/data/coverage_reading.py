@@ -31,7 +31,7 @@ from ktrdr.market.timeframes import DAY_S
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.instruments_file import tables_of
 from ktrdr.store.interface import BarStore
-from ktrdr.times import moment
+from ktrdr.times import moment, utc
 
 BY_GAP_FILLER, BY_LEDGER, BY_FOLDER = "gap-filler", "ledger", "folder"
 Asked = Future[tuple[SeriesCoverage | None, str]]
@@ -151,6 +151,22 @@ class CoverageReading:
     def instrument(self, symbol: str) -> Instrument:
         """By the store's `instruments.toml`. Misconfigured: its entry is wrong."""
         return instrument_of_entry(symbol, tables_of(self._store.folder).get(symbol))
+
+    def bounds(self, series: Series) -> tuple[datetime, datetime] | None:
+        """The starts of its first and last bar, for which not more than its ends are read.
+
+        None: it is empty. UnknownSeries: there is no such file. MalformedFile, StoreUnwritable: it
+        cannot be read.
+        """
+        try:
+            contents = self._store.contents(series, _FAR)
+        except FileNotFoundError:
+            raise unknown_series(self._store, series) from None
+        except OSError as error:
+            raise StoreUnwritable(f"{series.file_name}: {error.strerror}") from error
+        if contents.first is None or contents.last is None:
+            return None
+        return utc(contents.first), utc(contents.last)
 
     def store(self) -> StoreContents:
         """Every series. StoreUnwritable: the folder cannot be read."""

@@ -40,6 +40,7 @@ from ktrdr.data.summary import as_html, summary
 from ktrdr.errors import InvalidRequest
 from ktrdr.ledger.reader import sessions_of
 from ktrdr.market.instruments import (
+    Instrument,
     Series,
     check_symbol,
     contract_name,
@@ -143,7 +144,7 @@ class DataManager:
         the library that `as_` names is not installed.
         """
         check_kind(as_)
-        span = _span(start, end)
+        span = span_of(start, end)
         if isinstance(symbol, str):
             series = _series(symbol, timeframe)
             return as_kind(self._load(series, span, fetch=fetch, progress=progress)[0], as_)
@@ -177,7 +178,7 @@ class DataManager:
         series, target = _series(symbol, smaller), _series(symbol, larger).timeframe
         if target.length_s <= series.timeframe.length_s:
             raise InvalidRequest(f"larger={target.value}: expected more than {smaller}")
-        first, last = _span(start, end)
+        first, last = span_of(start, end)
         reach = 3 * DAY_S if target.is_daily else target.length_s
         wide = max(first - reach, ALWAYS[0]), min(last + reach, ALWAYS[1])
         frame, found = self._load(series, wide)
@@ -206,6 +207,14 @@ class DataManager:
         frame.attrs = {"source": self._source(), "by": found.by, "why": found.why, "as_of": as_of}
         return frame
 
+    def bounds(self, symbol: str, timeframe: str | Timeframe) -> tuple[datetime, datetime] | None:
+        """The starts of a series' first and last bar; None: it is empty. Errors as in `load`."""
+        return self._coverage.bounds(_series(symbol, timeframe))
+
+    def instrument(self, symbol: str) -> Instrument:
+        """The contract that a symbol stands for. Misconfigured: its entry is wrong."""
+        return self._coverage.instrument(symbol)
+
     def coverage(
         self,
         symbol: str,
@@ -226,7 +235,7 @@ class DataManager:
         Errors as in `load`.
         """
         series = _series(symbol, timeframe)
-        found = self._coverage.series(series, _span(start, end))
+        found = self._coverage.series(series, span_of(start, end))
         return self._with_attrs(day_frame(found.days), series, found)
 
     def missing(
@@ -245,7 +254,7 @@ class DataManager:
         and errors as in `coverage`.
         """
         series = _series(symbol, timeframe)
-        found = self._coverage.series(series, _span(start, end))
+        found = self._coverage.series(series, span_of(start, end))
         gaps = [gap for gap in found.gaps if absent or gap[3] != Reason.NO_TRADES]
         return self._with_attrs(gap_frame(gaps, series.timeframe), series, found)
 
@@ -363,7 +372,7 @@ def _series(symbol: str, timeframe: str | Timeframe) -> Series:
         raise InvalidRequest(str(error)) from error
 
 
-def _span(start: Moment, end: Moment) -> tuple[int, int]:
+def span_of(start: Moment, end: Moment) -> tuple[int, int]:
     """UTC seconds; all times by default. InvalidRequest names what is wrong."""
     first = ALWAYS[0] if start is None else _seconds("start", start)
     last = ALWAYS[1] if end is None else _seconds("end", end)

@@ -38,12 +38,11 @@ def export_bars(
     StoreUnwritable: the disk refused. Further errors as `DataManager.load`.
     """
     if path.suffix not in FORMATS:
-        raise InvalidRequest(f"{path}: expected a name that ends in {' or '.join(FORMATS)}")
-    if importlib.util.find_spec("pyarrow") is None:
-        raise Misconfigured(
-            "pyarrow is not installed",
-            hint="python3 -m pip --python .venv/bin/python install 'pyarrow>=26,<27'",
+        raise InvalidRequest(
+            f"{path}: expected a name that ends in {' or '.join(FORMATS)}, or a folder",
+            hint=f"for a folder, end its name with a slash: {path}/",
         )
+    check_pyarrow()
     frames = {one: manager.load(one, timeframe, start, end) for one in dict.fromkeys(symbols)}
     parts = [frame.reset_index().assign(symbol=one) for one, frame in frames.items()]
     table = pd.concat(parts, ignore_index=True)
@@ -57,6 +56,15 @@ def export_bars(
     except OSError as error:
         raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
     return frames
+
+
+def check_pyarrow() -> None:
+    """Misconfigured: pyarrow is not installed."""
+    if importlib.util.find_spec("pyarrow") is None:
+        raise Misconfigured(
+            "pyarrow is not installed",
+            hint="python3 -m pip --python .venv/bin/python install 'pyarrow>=26,<27'",
+        )
 
 
 def _encoded(table: pd.DataFrame, ending: str) -> bytes:
