@@ -106,15 +106,22 @@ def timeframe_of_word(text: str) -> Timeframe:
 
 def nearest_timeframe(text: str) -> Timeframe | None:
     """The timeframe that is meant or comes nearest; None: the text is no length of time."""
+    length_s = length_of_words(text)
+    if length_s is None:
+        return None
+    return min(Timeframe, key=lambda one: abs(math.log(one.length_s / length_s)))
+
+
+def length_of_words(text: str) -> int | None:
+    """The length in seconds of `60m`, `1 day` or `hourly`; None: the text is no length of time."""
     word = text.strip().lower()
     if word in _NAMED:
-        return _NAMED[word]
+        return _NAMED[word].length_s
     match = _TIMEFRAME_LIKE.fullmatch(word)
     unit = _UNIT_OF.get(match[2]) if match else None
     if match is None or unit is None or not int(match[1]):
         return None
-    length_s = int(match[1]) * _UNITS[unit]
-    return min(Timeframe, key=lambda one: abs(math.log(one.length_s / length_s)))
+    return int(match[1]) * _UNITS[unit]
 
 
 def _words(text: str) -> Iterator[_Word]:
