@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -22,21 +22,22 @@ from ktrdr.market.timeframes import DAY_S, MINUTE_S, Timeframe
 
 Float64Array = NDArray[np.float64]
 
-_PERSON = "a person must decide"
+A_PERSON = "a person must decide"
+"""What a finding says of how it is fixed if ktrdr cannot fix it."""
 _FAR = 2**62
 
 
 class Defect(Enum):
     """A kind of defect: its description, and how it is fixed or that a person must decide."""
 
-    HEADER = ("no header with the required columns", f"{_PERSON}: add the header")
-    TOO_LONG = ("a line too long to be a bar", f"{_PERSON}: bar files have no such lines")
-    NO_TIME = ("a time that cannot be read", f"{_PERSON}: correct the line or remove it")
-    FIELDS = ("more or fewer fields than the header has", f"{_PERSON}: correct the line")
-    NO_NUMBER = ("a price or volume that is not a finite number", f"{_PERSON}: correct the line")
-    UNEVEN = ("a time off the grid: whole minutes, or 00:00 UTC for daily bars", _PERSON)
-    IMPOSSIBLE = ("prices outside low and high, or a volume below 0 other than -1", _PERSON)
-    CONFLICT = ("a different row for the same time", f"{_PERSON} which of the two is right")
+    HEADER = ("no header with the required columns", f"{A_PERSON}: add the header")
+    TOO_LONG = ("a line too long to be a bar", f"{A_PERSON}: bar files have no such lines")
+    NO_TIME = ("a time that cannot be read", f"{A_PERSON}: correct the line or remove it")
+    FIELDS = ("more or fewer fields than the header has", f"{A_PERSON}: correct the line")
+    NO_NUMBER = ("a price or volume that is not a finite number", f"{A_PERSON}: correct the line")
+    UNEVEN = ("a time off the grid: whole minutes, or 00:00 UTC for daily bars", A_PERSON)
+    IMPOSSIBLE = ("prices outside low and high, or a volume below 0 other than -1", A_PERSON)
+    CONFLICT = ("a different row for the same time", f"{A_PERSON} which of the two is right")
     UNORDERED = ("a row out of order", "the rows are sorted by time")
     DOUBLE = ("a duplicate row", "it is kept once")
     BLANK = ("an empty line", "it is dropped")
@@ -60,7 +61,7 @@ class Defect(Enum):
     @property
     def refusal(self) -> str:
         """Why a defect of this kind, which can be fixed in most files, is not fixed in this one."""
-        return _REFUSALS.get(self, _PERSON)
+        return _REFUSALS.get(self, A_PERSON)
 
     @property
     def is_lossless(self) -> bool:
@@ -81,9 +82,9 @@ DROPPED = frozenset(
 _ALONE = frozenset({Defect.BLANK, Defect.HEADER_AGAIN, Defect.TORN, Defect.UNENDED})
 _IN_ORDER = frozenset({Defect.UNORDERED, Defect.DOUBLE})
 _REFUSALS = {
-    Defect.UNORDERED: f"{_PERSON}: it is not known where the lines without a time belong",
-    Defect.DOUBLE: f"{_PERSON}: it is dropped once every line has a readable time",
-    Defect.UNFINISHED: f"{_PERSON}: ktrdr did not write it, or the clock is wrong",
+    Defect.UNORDERED: f"{A_PERSON}: it is not known where the lines without a time belong",
+    Defect.DOUBLE: f"{A_PERSON}: it is dropped once every line has a readable time",
+    Defect.UNFINISHED: f"{A_PERSON}: ktrdr did not write it, or the clock is wrong",
 }
 _WITHOUT_TIME = frozenset({Defect.NO_TIME, Defect.TOO_LONG})
 
@@ -110,6 +111,8 @@ class Finding:
     lines: tuple[int, ...] = ()
     """The numbers of the first few; the header is line 1."""
     count: int = 1
+    files: Mapping[str, str] = field(default_factory=dict)
+    """For files that are not read: names of the first → the names that they should have, or ""."""
 
     @property
     def is_broken(self) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ktrdr.check.defects import Finding, FindingState, Sessions, sessions_from
+from ktrdr.check.defects import A_PERSON, Finding, FindingState, Sessions, sessions_from
 from ktrdr.check.series import Checked, SeriesCheck
 from ktrdr.errors import (
     KtrdrError,
@@ -31,8 +31,11 @@ from ktrdr.market.instruments import (
 from ktrdr.sqlite_file import DatabaseError, is_busy, reading
 from ktrdr.store.atomic_write import TEMPORARY
 from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.file_errors import hint_for
 from ktrdr.store.instruments_file import INSTRUMENTS, tables_of
 from ktrdr.store.source import METADATA_DIR, ledger_path
+from ktrdr.store.subfolders import Subfolders
+from ktrdr.store.unread_files import MOST_EXAMPLES
 
 SOURCES = ("live", "simulated")
 
@@ -71,7 +74,8 @@ class StoreCheck:
         ]
         if not found and (symbol or timeframe):
             wanted = "_".join(part for part in (symbol or "*", timeframe or "*"))
-            raise UnknownSeries(f"{self._folder} has no series {wanted}")
+            hint = "ktrdr check without a symbol reads the whole store"
+            raise UnknownSeries(f"{self._folder} has no series {wanted}", hint=hint)
         return sorted(found, key=str)
 
     # A series.
@@ -96,9 +100,11 @@ class StoreCheck:
                 series.file_name, error.message, "check it again when nobody writes to it"
             )
             return Checked(findings=(busy,))
-        except (KtrdrError, OSError) as error:
-            why = error.message if isinstance(error, KtrdrError) else error.strerror
-            return Checked(findings=(_by_hand(series.file_name, f"it cannot be read: {why}"),))
+        except KtrdrError as error:
+            why, hint = error.message, error.hint
+        except OSError as error:
+            why, hint = error.strerror or str(error), hint_for(error)
+        return Checked(findings=(_by_hand(series.file_name, f"it cannot be read: {why}", hint),))
 
     def _sessions(self, series: Series) -> Sessions | None:
         try:
@@ -113,7 +119,7 @@ class StoreCheck:
     def check_rest(self, *, fix: bool = False) -> list[Checked]:
         """Problems outside the series: names, leftovers, and the contents of `.ktrdr`."""
         findings = [
-            *self._invalid_names(),
+            *self._other_files(),
             *self._source(),
             *_read_tables(self._folder)[1],
             *self._databases(),
@@ -121,10 +127,17 @@ class StoreCheck:
         ]
         return [Checked(findings=(finding,)) for finding in findings]
 
-    def _invalid_names(self) -> Iterator[Finding]:
-        for line in self._store.scan().invalid_names:
-            name, _, why = line.partition(" is no series: ")
-            yield _by_hand(name.strip("'\""), f"no series: {why}", "rename it or move it away")
+    def _other_files(self) -> Iterator[Finding]:
+        """One for each kind of files that may have bars and are not read."""
+        for one in Subfolders(self._folder).unread(self._store.scan()):
+            more = f" and {one.count - 1:,} more" if one.count > 1 else ""
+            yield Finding(
+                f"{one.examples[0].name}{more}",
+                one.message,
+                f"{A_PERSON}: {one.hint_naming(MOST_EXAMPLES)}",
+                count=one.count,
+                files={file.name: file.proper_name for file in one.examples},
+            )
 
     def _source(self) -> Iterator[Finding]:
         try:
@@ -166,8 +179,8 @@ class StoreCheck:
             yield Finding(where, "left by a writer that was killed", "it is removed", state)
 
 
-def _by_hand(where: str, what: str, advice: str = "correct it") -> Finding:
-    return Finding(where, what, f"a person must decide: {advice}")
+def _by_hand(where: str, what: str, advice: str) -> Finding:
+    return Finding(where, what, f"{A_PERSON}: {advice}")
 
 
 @contextlib.contextmanager
@@ -194,7 +207,7 @@ def _read_tables(folder: Path) -> tuple[dict[str, object], list[Finding]]:
     try:
         tables = tables_of(folder)
     except Misconfigured as error:
-        return {}, [_by_hand(INSTRUMENTS, error.message)]
+        return {}, [_by_hand(INSTRUMENTS, error.message, error.hint)]
     return tables, [finding for one in tables.items() for finding in _entry(INSTRUMENTS, *one)]
 
 
@@ -202,7 +215,7 @@ def _entry(name: str, symbol: str, entry: object) -> Iterator[Finding]:
     try:
         check_entry(f"[{symbol}]", symbol, entry)
     except Misconfigured as error:
-        yield _by_hand(name, error.message)
+        yield _by_hand(name, error.message, error.hint or f"correct [{symbol}]")
 
 
 def _quick_check(path: Path) -> tuple[str, bool]:

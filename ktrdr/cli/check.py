@@ -93,6 +93,7 @@ def _as_json(checked: Sequence[Checked], files: int, taken_s: float) -> dict[str
                 "what": finding.what,
                 "fix": finding.fix,
                 "state": finding.state.name.lower(),
+                "files": dict(finding.files),
             }
             for one in checked
             for finding in one.findings

@@ -15,6 +15,7 @@ from ktrdr.completeness.clocks import APART_S
 from ktrdr.errors import InvalidRequest, KtrdrError, MalformedFile, Misconfigured, StoreUnwritable
 from ktrdr.filling.scheduler import Scheduler
 from ktrdr.gap_filler.due_times import DueTimes
+from ktrdr.gap_filler.other_files import OtherFiles
 from ktrdr.gap_filler.queue import SHOWN, queue_of, turn_of
 from ktrdr.ipc.messages import QueuedSeries
 from ktrdr.market.instruments import Series, instrument_for, instrument_of_entry, parse_series
@@ -26,11 +27,8 @@ from ktrdr.times import iso
 log = logging.getLogger("gap-filler")
 
 _AHEAD_HINT = "set this machine's clock by NTP; where it is right, the file's times are wrong"
-_INVALID_SHOWN = 10
 _HISTORIES_S = 0.1
 """For so long files are read for their past before answers are handled again."""
-INVALID_NAME_HINT = "give it the name of a series, such as AAPL_1m.csv, or move it away"
-"""What to do about a file whose name is not that of a series."""
 
 
 class _ChangedNames:
@@ -77,8 +75,8 @@ class Scan:
         """In order of their names."""
         self.unwatched: frozenset[Series] = frozenset()
         """Those that are left alone, since instruments.toml says so."""
-        self.invalid_names: tuple[str, ...] = ()
-        """Messages about files of no series, from the last listing."""
+        self.other_files = OtherFiles(assessor.main_store.folder, report)
+        """Files that are not read, as of the last listing."""
         self._checks_are_planned = False
         """The series to compare with IB were chosen since the last assessment."""
         self._behind: deque[SeriesState] = deque()
@@ -113,13 +111,11 @@ class Scan:
 
         Misconfigured: instruments.toml cannot be read.
         """
-        found, _, invalid_names, blocked = self.store.scan()
+        listed = self.store.scan()
+        found, blocked = listed.found, listed.blocked
         self._assessor.ledger.file.notice_deletion()
         ordered = sorted((*found, *blocked), key=_order)
-        self.invalid_names = tuple(invalid_names)
-        lines = [*invalid_names[:_INVALID_SHOWN], self.more_invalid]
-        for line in filter(None, lines):
-            self._report("store", InvalidRequest(line, hint=INVALID_NAME_HINT))
+        self.other_files.take(listed)
         entries = self._entries_of_now()
         self.unwatched = frozenset(s for s in ordered if not is_watched(s, entries.get(s.symbol)))
         watched = [series for series in ordered if series not in self.unwatched]
@@ -161,7 +157,9 @@ class Scan:
         changed = {series for series in changed if not self._is_as_known(series)}
         if not changed:
             return
-        found, _, _, blocked = self.store.scan()  # a file may have another name by now
+        listed = self.store.scan()  # a file may have another name by now
+        found, blocked = listed.found, listed.blocked
+        self.other_files.take(listed)
         entries = tables_of(self.store.folder)
         without_file = [
             series for series, one in self.series.items() if one.error_state.state is State.NO_FILE
@@ -349,12 +347,6 @@ class Scan:
             return None
         last = f"its last bar is at {iso(state.last)}, in the future"
         return InvalidRequest(last, hint=_AHEAD_HINT)
-
-    @property
-    def more_invalid(self) -> str:
-        """The message about files with invalid names beyond those named; empty: there are none."""
-        more = len(self.invalid_names) - _INVALID_SHOWN
-        return f"and {more} more" if more > 0 else ""
 
 
 def _series_of(name: str) -> Series | None:

@@ -18,6 +18,7 @@ from ktrdr.filling.scheduler import Scheduler
 from ktrdr.gap_filler.clock_check import ClockCheck
 from ktrdr.gap_filler.fill_requests import is_there
 from ktrdr.gap_filler.fills import FillContext, Fills
+from ktrdr.gap_filler.other_files import WHAT
 from ktrdr.gap_filler.outage_cost import cost_of
 from ktrdr.gap_filler.problems import Problems
 from ktrdr.gap_filler.report import (
@@ -28,7 +29,7 @@ from ktrdr.gap_filler.report import (
     gaps_within,
     status_of,
 )
-from ktrdr.gap_filler.scan import INVALID_NAME_HINT, Scan
+from ktrdr.gap_filler.scan import Scan
 from ktrdr.gap_filler.scan_schedule import ScanSchedule
 from ktrdr.gap_filler.series_summary import SeriesSummary, needs_person, summed_up
 from ktrdr.gap_filler.states import Phase, State
@@ -216,7 +217,7 @@ class StatusReport:
 
     def _with_health(self, status: GapFillerStatus, series: SeriesSummary) -> GapFillerStatus:
         """The status with the state of series, store and clock, and recent problems."""
-        room, invalid_names = self.health.room, self.scan.invalid_names
+        room, unread = self.health.room, self.scan.other_files.kinds
         return replace(
             status,
             recent_errors=self.problems.newest_first(self._is_over),
@@ -227,8 +228,9 @@ class StatusReport:
             troubles=series.troubles,
             newest_bar_time=moment(series.newest),
             store_trouble=self.health.trouble,
-            strange=len(invalid_names),
-            strange_one=invalid_names[0] if invalid_names else "",
+            strange=sum(one.count for one in unread),
+            strange_one=unread[0].cause if unread else "",
+            unread=unread,
             disk_free_bytes=room.free if room else None,
             disk_total_bytes=room.total if room else None,
         )
@@ -284,8 +286,8 @@ class StatusReport:
 
     def _is_over(self, problem: Problem) -> bool:
         """The problem is solved, or what it concerns is gone."""
-        if problem.hint == INVALID_NAME_HINT:
-            return problem.message not in (*self.scan.invalid_names, self.scan.more_invalid)
+        if problem.what == WHAT:
+            return self.scan.other_files.is_over(problem)
         if problem.what in ("store", "gap-filler"):
             return self.health.trouble is None and self.phase.state is not State.REFUSED
         if problem.what == "clock":

@@ -329,15 +329,16 @@ def _nearly_full(status: GapFillerStatus) -> Concern:
 
 
 def _of_other_files(status: GapFillerStatus) -> Iterator[Concern]:
-    """Files in the store whose name is none of a series."""
-    if status.strange:
-        one = status.strange == 1
+    """Files in the store that may have bars and are not read, by kind."""
+    for kind in status.unread:
+        more = "more than " if kind.is_limited else ""
+        one = kind.count == 1
         yield Concern(
-            "a file is ignored" if one else f"{status.strange} files are ignored",
-            status.strange_one,
-            next_step="give it the name of a series, such as AAPL_1m.csv, or move it away",
+            "a file is ignored" if one else f"{more}{kind.count:,} files are ignored",
+            kind.cause,
+            next_step=kind.hint,
             about="store",
-            kind="ignored_files",
+            kind=f"ignored_files:{kind.kind}",
         )
 
 

@@ -225,6 +225,22 @@ class SeriesTrouble:
 
 
 @dataclass(frozen=True)
+class UnreadKind:
+    """Files of one kind in the store's folder that may have bars and are not read."""
+
+    kind: str
+    """`name`, `capitals`, `compressed`, `text`, `format` or `subfolder`."""
+    count: int
+    cause: str
+    """Why they are not read, with an example."""
+    hint: str
+    files: Mapping[str, str]
+    """Names of the first → the names that they should have; empty: not certain."""
+    is_limited: bool = False
+    """Not all were counted."""
+
+
+@dataclass(frozen=True)
 class GapFillerStatus:
     """The state of gap-filler: the response of `GET /status`. A gap is a run of missing bars.
 
@@ -300,9 +316,12 @@ class GapFillerStatus:
     fills: Mapping[str, int] = field(default_factory=dict)
     """State → fills that are neither done nor cancelled."""
     strange: int = 0
-    """Files without the name of a series."""
+    """Files that may have bars and are not read, since they are not named like a series, have
+    another format, or are in a subfolder."""
     strange_one: str = ""
-    """The problem with the name of the first of them."""
+    """Why the first of them is not read."""
+    unread: tuple[UnreadKind, ...] = ()
+    """The same files by kind."""
     streams: tuple[str, ...] = ()
     """Series that are kept new by streams, such as `AAPL_1m`; the others by requests."""
 

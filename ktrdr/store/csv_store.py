@@ -89,13 +89,13 @@ class CsvStore:
             self._state.notice_deletion()
             self._bring_over()
         known = self._known_files.known()
-        found, blocked, invalid_names = read_entries(self.folder)
+        found, blocked, other_names, folders = read_entries(self.folder)
         changed = []
         for series, key in found.items():
             entry = known.get(series.file_name)
             if entry is None or not entry.is_current(key):
                 changed.append(series)
-        return Scan(found, changed, invalid_names, blocked)
+        return Scan(found, changed, other_names, blocked, folders)
 
     def path(self, series: Series) -> Path:
         """Where the series' file is, or would be."""

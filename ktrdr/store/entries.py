@@ -1,4 +1,4 @@
-"""The entries of a store's folder: series, blocked series, invalid names. Opens no file."""
+"""The entries of a store's folder: series, blocked series, other names. Opens no file."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ _KINDS = {
 
 
 class Entries(NamedTuple):
-    """The entries of a folder whose names end like those of bar files."""
+    """The entries of a folder, without hidden ones."""
 
     found: dict[Series, FileKey]
     blocked: dict[Series, MalformedFile]
     """Series without a file of their own, with the error and what to do."""
-    invalid_names: list[str]
-    """A message for each name that is not the name of a series."""
+    other_names: list[str]
+    """Names of files that are no series."""
+    folders: list[str]
+    """Names of folders that are none either."""
 
 
 class _File(NamedTuple):
@@ -43,16 +45,16 @@ def read_entries(folder: Path) -> Entries:
 
     A problem with one entry is reported for that entry. OSError: the folder cannot be read.
     """
-    entries = Entries({}, {}, [])
+    entries = Entries({}, {}, [], [])
     files: dict[tuple[int, FileKey], list[_File]] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as listed:
         for entry in listed:
-            if not entry.name.endswith(".csv") or entry.name.startswith("."):
+            if entry.name.startswith("."):
                 continue
             try:
                 series = parse_series(entry.name)
-            except ValueError as error:
-                entries.invalid_names.append(f"{entry.name!r} is no series: {error}")
+            except ValueError:
+                (entries.folders if _is_folder(entry) else entries.other_names).append(entry.name)
                 continue
             try:
                 status = _status(entry)
@@ -68,8 +70,15 @@ def read_entries(folder: Path) -> Entries:
         for series, why in _shared(same).items():
             del entries.found[series]
             entries.blocked[series] = why
-    entries.invalid_names.sort()
     return entries
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Links are not followed: what they lead to may not respond."""
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -23,10 +23,12 @@ class Scan(NamedTuple):
     """Every series, with a key that changes when it does."""
     changed: list[Series]
     """Those not read since they changed."""
-    invalid_names: list[str]
-    """A message for each entry that looks like a series but is not one."""
+    other_names: Sequence[str]
+    """Names of files that are no series."""
     blocked: Mapping[Series, MalformedFile] = MappingProxyType({})
     """Series that must not be read or written, such as two names of one file, and why."""
+    folders: Sequence[str] = ()
+    """Names of subfolders."""
 
 
 class FileContents(NamedTuple):

@@ -242,9 +242,24 @@ def test_a_name_that_is_no_series_is_reported(check, write, data_dir):
     os.mkfifo(data_dir / "PIPE_1d.csv")
     write("nothing of ours", "README.md")
     findings = check(fix=True)
-    names = ["AAPL_2m.csv", "DIR_1d.csv", "PIPE_1d.csv", "prices.csv"]
+    names = ["AAPL_2m.csv and 1 more", "DIR_1d.csv", "PIPE_1d.csv"]
     assert sorted(finding.where for finding in findings) == names
     assert set(states(findings)) == {FindingState.STAYS}
+
+
+def test_of_very_many_files_that_are_not_read_one_finding_is_made(check, write, data_dir):
+    write(SOUND)
+    for number in range(2_000):
+        (data_dir / f"S{number:04}-1d.csv").touch()
+    (finding,) = check()
+    assert (finding.where, finding.count) == ("S0000-1d.csv and 1,999 more", 2_000)
+    assert "'S0000-1d.csv' to S0000_1d.csv, " in finding.fix
+    assert "the other 1,990" in finding.fix
+    assert list(finding.files.items())[:2] == [
+        ("S0000-1d.csv", "S0000_1d.csv"),
+        ("S0001-1d.csv", "S0001_1d.csv"),
+    ]
+    assert len(finding.files) == 10
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

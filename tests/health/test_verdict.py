@@ -11,13 +11,17 @@ from ktrdr.health.programs import NAMES, Program, Programs
 from ktrdr.health.services import services
 from ktrdr.health.verdict import is_stale, judge, with_findings
 from ktrdr.ib.diagnosis import Finding
-from ktrdr.ipc.messages import FarmStatus, LastError, SeriesTrouble, StoreTrouble
+from ktrdr.ipc.messages import FarmStatus, LastError, SeriesTrouble, StoreTrouble, UnreadKind
 
 NOW = datetime(2026, 11, 20, 15, tzinfo=UTC)
 DOWN = Answer(None, "it does not answer", ".venv/bin/supervisorctl restart it")
 GREEN, AMBER, RED = "healthy", "degraded", "critical"
 UNKNOWN = SeriesTrouble("unknown_contract", "IB knows no XYZQ", "is it spelt so?", ("XYZQ_1d",), 1)
 BROKEN = FarmStatus("usfarm", "market data", up=False, since=NOW, breaks=1, last_break_s=None)
+IGNORED = UnreadKind(
+    "name", 1, "'AAPL_2x.csv' is no series", "rename it", {"AAPL_2x.csv": ""}, is_limited=False
+)
+
 AMBIGUOUS = SeriesTrouble(
     "unknown_contract", "TWIN is two", "set con_id", ("TWIN_1h", "TWIN_1m"), 2
 )
@@ -136,7 +140,7 @@ def of_filler(complete):
         (replace(complete, state="refused", reason="it is live"), RED, True),
         (replace(complete, state="waiting", reason="it waits"), AMBER, False),
         (replace(complete, disk_free_bytes=10**6, disk_total_bytes=10**12), AMBER, True),
-        (replace(complete, strange=1, strange_one="'A.csv' is no series"), AMBER, True),
+        (replace(complete, unread=(IGNORED,)), AMBER, True),
         (replace(complete, as_of=NOW - timedelta(minutes=11)), AMBER, True),
         (replace(complete, clock_jump_s=3600.0), AMBER, True),
         (DOWN, RED, True),
@@ -205,13 +209,19 @@ def test_the_sentence_counts_series_and_names_those_that_need_somebody(verdict, 
 
 
 def test_files_that_are_of_no_series_are_ignored_and_reported(verdict, complete):
-    one = "'AAPL_2x.csv' is no series: unknown timeframe '2x'"
-    found = verdict(filler=replace(complete, strange=1, strange_one=one))
-    assert found.summary == f"A file is ignored: {one}; all 14 series are complete."
-    assert "AAPL_1m.csv" in found.needs_person[0].next_step
+    found = verdict(filler=replace(complete, unread=(IGNORED,)))
+    assert found.summary == f"A file is ignored: {IGNORED.cause}; all 14 series are complete."
+    assert found.needs_person[0].next_step == IGNORED.hint
     assert not found.obstacles
-    found = verdict(filler=replace(complete, strange=3, strange_one=one))
-    assert found.needs_person[0].what == "3 files are ignored"
+    more = UnreadKind(
+        "subfolder", 5_000, "they are in subfolders", "move them", {}, is_limited=True
+    )
+    found = verdict(filler=replace(complete, unread=(replace(IGNORED, count=3), more)))
+    assert [one.what for one in found.needs_person] == [
+        "3 files are ignored",
+        "more than 5,000 files are ignored",
+    ]
+    assert len({one.kind for one in found.needs_person}) == 2
 
 
 def test_troubles_that_are_not_named_count_too(verdict, complete):

@@ -349,18 +349,19 @@ def test_real_files_are_read_as_they_stand():
 def test_it_lists_series_and_names_what_are_none(store, write):
     for name in ("MSFT_1d.csv", "AAPL_1m.csv", "AAPL_1h.csv", "notes.csv", ".x_1m.csv", "a.txt"):
         write(HEADER, name)
-    found, _, invalid_names, blocked = store.scan()
+    (store.folder / "more").mkdir()
+    found, _, other_names, blocked, folders = store.scan()
     assert {str(s) for s in found} == {"AAPL_1m", "AAPL_1h", "MSFT_1d"}
     assert not blocked
-    assert len(invalid_names) == 1
-    assert invalid_names[0].startswith("'notes.csv' is no series")
+    assert sorted(other_names) == ["a.txt", "notes.csv"]
+    assert folders == ["more"]
 
 
 def test_a_folder_or_pipe_under_a_series_name_is_none(store):
     (store.folder / "DIR_1d.csv").mkdir()
     os.mkfifo(store.folder / "PIPE_1d.csv")
-    found, _, invalid_names, blocked = store.scan()
-    assert (found, invalid_names) == ({}, [])
+    found, _, other_names, blocked, folders = store.scan()
+    assert (found, other_names, folders) == ({}, [], [])
     assert sorted(map(str, blocked)) == ["DIR_1d", "PIPE_1d"]
     with pytest.raises(MalformedFile, match="is not a regular file"):
         store.rows(Series("PIPE", Timeframe.D1))

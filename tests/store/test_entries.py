@@ -174,7 +174,7 @@ def test_an_invalid_name_is_reported_in_one_line(name, folder, filler, ktrdr):
         assert text
         assert "\n" not in text
         assert text.encode()  # it can be written to a log, which no surrogate can
-    assert problem.what == "store"
+    assert problem.what == "other files"
     assert list(shown(filler)) == ["AAPL_1h"]
     assert filler.status.state == "idle"
     result = ktrdr("check")
@@ -190,16 +190,52 @@ def test_an_invalid_name_is_reported_as_over_when_it_is_gone(folder, filler):
         assert [problem.is_over for problem in filler.status.recent_errors] == [is_over]
         assert filler.status.strange == (0 if is_over else 1)
         assert filler.status.strange_one.startswith("" if is_over else "'AAPL_2x.csv' is no series")
+        assert len(filler.status.unread) == filler.status.strange
         (folder / "AAPL_2x.csv").unlink(missing_ok=True)
 
 
-def test_of_many_invalid_names_ten_are_reported_and_the_others_counted(folder, filler):
-    for number in range(12):
-        (folder / f"AAPL_{number:02}x.csv").write_text(HEADER)
+def test_a_file_that_was_given_its_name_is_no_longer_reported_without_a_new_scan(folder, filler):
+    (folder / "IBM-1h.csv").write_text(HEADER)
     fill(filler)
-    received = [problem.message for problem in filler.status.recent_errors]
-    assert (len(received), "and 2 more" in received, filler.status.strange) == (11, True, 12)
-    assert not any(problem.is_over for problem in filler.status.recent_errors)
+    assert filler.status.strange == 1
+    (folder / "IBM-1h.csv").rename(folder / "IBM_1h.csv")
+    filler.note_changed_files({"IBM-1h.csv", "IBM_1h.csv"})
+    fill(filler)
+    assert filler.status.strange == 0
+    assert shown(filler)["IBM_1h"]["state"] == "complete"
+
+
+OTHERS = {
+    "name": ("AAPL-1d.csv", "AAPL_1d.csv"),
+    "capitals": ("MSFT_1d.CSV", "MSFT_1d.csv"),
+    "compressed": ("IBM_1d.csv.gz", "IBM_1d.csv"),
+    "text": ("KO_1d.txt", "KO_1d.csv"),
+    "format": ("T_1d.parquet", "T_1d.csv"),
+    "subfolder": ("stocks/META_1d.csv", "META_1d.csv"),
+}
+
+
+def test_files_that_are_not_read_are_reported_once_for_each_kind(folder, filler, caplog):
+    (folder / "stocks").mkdir()
+    for name, _ in OTHERS.values():
+        for number in range(12):
+            (folder / name.replace("_", f"{number:02}_").replace("-", f"{number:02}-")).touch()
+        (folder / name).touch()
+    for _ in range(2):
+        filler.request_scan()
+        fill(filler)
+    unread = {one.kind: one for one in filler.status.unread}
+    assert list(unread) == list(OTHERS)
+    assert filler.status.strange == 13 * len(OTHERS)
+    problems = {one.message: one for one in filler.status.recent_errors}
+    assert len(problems) == len(OTHERS)
+    assert caplog.text.count("other files: ") == len(OTHERS)
+    for kind, (name, proper) in OTHERS.items():
+        one = unread[kind]
+        assert (one.count, len(one.files)) == (13, 10)
+        assert problems[f"13 files are not read: {one.cause}"].hint == one.hint
+        shortened = {f.replace("00", ""): p.replace("00", "") for f, p in one.files.items()}
+        assert shortened[name] == proper
 
 
 @needs_root
