@@ -25,18 +25,20 @@ Float64Array = NDArray[np.float64]
 A_PERSON = "a person must decide"
 """What a finding says of how it is fixed if ktrdr cannot fix it."""
 _FAR = 2**62
+_TIME = f"{A_PERSON}: correct the time, or remove the line"
+_VALUES = f"{A_PERSON}: correct the line, or remove it, so that IB's bar is requested"
 
 
 class Defect(Enum):
     """A kind of defect: its description, and how it is fixed or that a person must decide."""
 
-    HEADER = ("no header with the required columns", f"{A_PERSON}: add the header")
+    HEADER = ("no header with the required columns", f"{A_PERSON}: add the header as first line")
     TOO_LONG = ("a line too long to be a bar", f"{A_PERSON}: bar files have no such lines")
-    NO_TIME = ("a time that cannot be read", f"{A_PERSON}: correct the line or remove it")
+    NO_TIME = ("a time that cannot be read", _TIME)
     FIELDS = ("more or fewer fields than the header has", f"{A_PERSON}: correct the line")
-    NO_NUMBER = ("a price or volume that is not a finite number", f"{A_PERSON}: correct the line")
-    UNEVEN = ("a time off the grid: whole minutes, or 00:00 UTC for daily bars", A_PERSON)
-    IMPOSSIBLE = ("prices outside low and high, or a volume below 0 other than -1", A_PERSON)
+    NO_NUMBER = ("a price or volume that is not a finite number", _VALUES)
+    UNEVEN = ("a time off the grid: whole minutes, or 00:00 UTC for daily bars", _TIME)
+    IMPOSSIBLE = ("prices outside low and high, or a volume below 0 other than -1", _VALUES)
     CONFLICT = ("a different row for the same time", f"{A_PERSON} which of the two is right")
     UNORDERED = ("a row out of order", "the rows are sorted by time")
     DOUBLE = ("a duplicate row", "it is kept once")

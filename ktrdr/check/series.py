@@ -84,7 +84,10 @@ class SeriesCheck:
             done = self._try_to_fix(snapshot)
             if done is not None:
                 return done
-        raise StoreUnwritable(f"other programs keep writing to {self._path.name}")
+        raise StoreUnwritable(
+            f"other programs keep writing to {self._path.name}",
+            hint="check it again when nobody writes to it",
+        )
 
     def _snapshot(self) -> _Snapshot:
         with BarFile(self._path, self._series.timeframe) as file:

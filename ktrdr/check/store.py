@@ -96,9 +96,7 @@ class StoreCheck:
         except FileNotFoundError:
             return Checked()
         except StoreUnwritable as error:
-            busy = Finding(
-                series.file_name, error.message, "check it again when nobody writes to it"
-            )
+            busy = Finding(series.file_name, error.message, error.hint)
             return Checked(findings=(busy,))
         except KtrdrError as error:
             why, hint = error.message, error.hint

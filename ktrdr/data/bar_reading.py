@@ -16,13 +16,14 @@ import numpy as np
 from ktrdr.config.settings import Settings
 from ktrdr.data.coverage_reading import CoverageReading, unknown_series
 from ktrdr.data.fetching import ALWAYS, FetchResult
-from ktrdr.errors import KtrdrError, StoreUnwritable
+from ktrdr.errors import KtrdrError
 from ktrdr.ipc.messages import SeriesCoverage
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.csv_text import Lines
+from ktrdr.store.file_errors import unwritable
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.index import is_settled
 
@@ -89,7 +90,7 @@ class BarReading:
         except FileNotFoundError:
             raise unknown_series(self._store, series) from None
         except OSError as error:
-            raise StoreUnwritable(f"{series.file_name}: {error.strerror}") from error
+            raise unwritable(series.file_name, error) from error
         try:
             return self._opened(file, series, span, limit, entry, why)
         except BaseException:

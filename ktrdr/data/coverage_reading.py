@@ -14,7 +14,7 @@ from ktrdr.config.settings import Settings
 from ktrdr.data.fetching import ALWAYS, FetchResult
 from ktrdr.data.ledger_coverage import coverage_by_ledger
 from ktrdr.data.proofs import CHANGED, is_whole, judge, start_of, why_unknown
-from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable, UnknownSeries
+from ktrdr.errors import KtrdrError, MalformedFile, UnknownSeries
 from ktrdr.ipc.client import LocalClient
 from ktrdr.ipc.messages import (
     DayStatus,
@@ -28,6 +28,7 @@ from ktrdr.market.instruments import Instrument, Series, instrument_of_entry
 from ktrdr.market.nearest_series import next_step
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.store.file_errors import hint_for, unwritable
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.instruments_file import tables_of
 from ktrdr.store.interface import BarStore
@@ -163,7 +164,7 @@ class CoverageReading:
         except FileNotFoundError:
             raise unknown_series(self._store, series) from None
         except OSError as error:
-            raise StoreUnwritable(f"{series.file_name}: {error.strerror}") from error
+            raise unwritable(series.file_name, error) from error
         if contents.first is None or contents.last is None:
             return None
         return utc(contents.first), utc(contents.last)
@@ -182,7 +183,7 @@ class CoverageReading:
         try:
             scan = self._store.scan()
         except OSError as error:
-            raise StoreUnwritable(f"{self._store.folder}: {error.strerror}") from error
+            raise unwritable(self._store.folder, error) from error
         blocked = [_failed(series, error) for series, error in scan.blocked.items()]
         found = [self._file(one) for one in scan.found if one not in scan.blocked]
         return StoreContents([*found, *blocked], BY_FOLDER, why, now)
@@ -251,7 +252,7 @@ def _failed(series: Series, error: KtrdrError | OSError) -> SeriesStatus:
     if isinstance(error, KtrdrError):
         why, hint = error.message, error.hint
     else:
-        why, hint = f"{series.file_name}: {error.strerror}", ""
+        why, hint = f"{series.file_name}: {error.strerror}", hint_for(error)
     state = "failed" if isinstance(error, MalformedFile) else ""
     names = (series.symbol, series.timeframe.value, series.file_name)
     return SeriesStatus(*names, state, error=why, hint=hint)

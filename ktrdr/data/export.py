@@ -13,8 +13,9 @@ import pandas as pd
 from ktrdr import __version__
 from ktrdr.data.data_manager import DataManager, Moment
 from ktrdr.data.frames import common_attrs
-from ktrdr.errors import InvalidRequest, Misconfigured, StoreUnwritable
+from ktrdr.errors import InvalidRequest, Misconfigured
 from ktrdr.store.atomic_write import write_whole
+from ktrdr.store.file_errors import TRY_AGAIN, unwritable
 
 FORMATS = (".parquet", ".feather")
 
@@ -54,7 +55,7 @@ def export_bars(
     try:
         write_whole(path, [_encoded(table, path.suffix)])
     except OSError as error:
-        raise StoreUnwritable(f"{path}: {error.strerror or error}") from error
+        raise unwritable(path, error, TRY_AGAIN) from error
     return frames
 
 

@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from ktrdr.config.settings import Settings
 from ktrdr.data.coverage_reading import unknown_series
-from ktrdr.errors import KtrdrError, MalformedFile, StoreUnwritable
+from ktrdr.errors import KtrdrError, MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.file_errors import unwritable
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import BarStore
 
@@ -83,7 +84,7 @@ class Following:
             try:
                 key = self._store.key(series)
             except OSError as error:
-                self._report(series, _refused(series, error), errors)
+                self._report(series, unwritable(series.file_name, error), errors)
                 continue
             if key is not None and self._read_keys.get(series) != key:
                 found[series] = key
@@ -113,7 +114,7 @@ class Following:
                 self._report(series, error, errors)
             except OSError as error:
                 del unread[series]
-                self._report(series, _refused(series, error), errors)
+                self._report(series, unwritable(series.file_name, error), errors)
             else:
                 bars += [(series, bar) for bar in found]
                 if after is not None:
@@ -176,12 +177,8 @@ def _first_position(store: BarStore, series: Series, since: int | None, now: int
     except FileNotFoundError:
         raise unknown_series(store, series) from None
     except OSError as error:
-        raise _refused(series, error) from error
+        raise unwritable(series.file_name, error) from error
     if since is not None:
         return since
     ends_later = now - series.timeframe.length_s + 1
     return ends_later if last is None else max(last + 1, ends_later)
-
-
-def _refused(series: Series, error: OSError) -> StoreUnwritable:
-    return StoreUnwritable(f"{series.file_name}: {error.strerror}")

@@ -14,7 +14,9 @@ from ktrdr.data.arrow_arrays import BarArrays
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Int64Array
-from ktrdr.store.csv_text import COLUMNS, Rows, check_command, check_each
+from ktrdr.store.columns import COLUMNS
+from ktrdr.store.csv_text import Rows, check_each
+from ktrdr.store.file_advice import check_command
 
 VALUES = list(COLUMNS[1:])
 _COLUMNS = pd.Index(VALUES)

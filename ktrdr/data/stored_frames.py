@@ -10,8 +10,9 @@ import pandas as pd
 
 from ktrdr.data.arrow_arrays import PIECE_BYTES, BarArrays, arrays_of, is_installed
 from ktrdr.data.frames import frame_of, frame_of_arrays
-from ktrdr.errors import MalformedFile, StoreUnwritable
+from ktrdr.errors import MalformedFile
 from ktrdr.market.instruments import Series
+from ktrdr.store.file_errors import unwritable
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.index import is_settled
 from ktrdr.store.interface import BarStore
@@ -49,7 +50,7 @@ class StoredFrames:
         except FileNotFoundError:
             return None, None
         except OSError as error:
-            raise StoreUnwritable(f"{series.file_name}: {error.strerror}") from error
+            raise unwritable(series.file_name, error) from error
 
     def _frame(
         self, series: Series, key: FileKey, span: tuple[int, int], read_ns: int

@@ -226,9 +226,7 @@ class Scan:
         """The known state of a series; a new one if its instrument has changed."""
         try:
             instrument = instrument_of_entry(series.symbol, entry)
-        except Misconfigured as error:
-            hint = error.hint or f"correct [{series.symbol}] in instruments.toml"
-            wrong = Misconfigured(error.message, hint=hint)
+        except Misconfigured as wrong:
             self._report(str(series), wrong)
             blocked = ErrorState().broken(wrong)
             return SeriesState(

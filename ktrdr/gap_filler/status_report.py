@@ -97,7 +97,10 @@ class Published:
         if one is not None and isinstance(one.error, MalformedFile):
             raise MalformedFile(one.error.message, hint=one.error.hint)
         if one is None or one.coverage is None:
-            raise InvalidRequest(f"{series}: its bars have not been assessed yet")
+            raise InvalidRequest(
+                f"{series}: its bars have not been assessed yet",
+                hint="try again after the scan; ktrdr status shows when that is",
+            )
         try:
             return bars_of_day(one, day, now)
         except FileNotFoundError:

@@ -204,10 +204,15 @@ def _guess(symbol: str, sec_type: str | None) -> Instrument:
 def instrument_of_entry(symbol: str, entry: object) -> Instrument:
     """The instrument that `symbol` stands for, with its entry checked. None: there is none.
 
-    Misconfigured names the field, the value and what was expected.
+    Misconfigured names the field, the value, what was expected, and where to correct it.
     """
-    where = f"instruments.toml: [{symbol}]"
-    return instrument_for(symbol, None if entry is None else check_entry(where, symbol, entry))
+    if entry is None:
+        return instrument_for(symbol)
+    try:
+        return instrument_for(symbol, check_entry(f"instruments.toml: [{symbol}]", symbol, entry))
+    except Misconfigured as error:
+        hint = error.hint or f"correct [{symbol}] in instruments.toml"
+        raise Misconfigured(error.message, hint=hint) from None
 
 
 def read_tables(text: str, name: str = "instruments.toml") -> dict[str, object]:

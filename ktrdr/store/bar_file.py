@@ -14,19 +14,19 @@ import numpy as np
 from ktrdr.errors import MalformedFile
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import Timeframe
+from ktrdr.store.columns import HEADER
 from ktrdr.store.csv_text import (
-    HEADER,
     Layout,
     Lines,
     Rows,
     Window,
-    check_command,
     check_values,
     line_start,
     read_layout,
     read_rows,
     unordered,
 )
+from ktrdr.store.file_advice import check_command
 from ktrdr.store.file_key import key_of
 
 _NEAR_BYTES = 32 * 1024
@@ -201,7 +201,7 @@ class BarFile:
         for raw in self._lines(self.layout.begin, self.size, _CHUNK_BYTES, line):
             rows = read_rows(self.path.name, self.layout, raw, self.timeframe, line=line)
             if last is not None and rows.starts[0] <= last:
-                raise unordered(rows, 0, line)
+                raise unordered(rows, 0, line, last)
             check_values(self.path.name, rows, line=line)
             last, line = rows.starts[-1], line + len(rows.starts)
             yield rows.starts
@@ -301,11 +301,12 @@ class BarFile:
         """MalformedFile: its header is invalid. The content behind a link is not shown."""
         try:
             return read_layout(self.path.name, self._head)
-        except MalformedFile as error:
+        except MalformedFile:
             if not self.path.is_symlink():
                 raise
             message = f"{self.path.name} line 1: expected the header {HEADER}: it is a link"
-            raise MalformedFile(message, hint=error.hint) from None
+            hint = "correct the first line of the file that it leads to, or remove the link"
+            raise MalformedFile(message, hint=hint) from None
 
     def _read_head(self) -> bytes:
         """The first two lines at least, and nothing that was written after it was opened."""

@@ -15,7 +15,8 @@ from ktrdr.market.instruments import Series, parse_series
 from ktrdr.sqlite_file import StateFile
 from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, write_new, write_whole
 from ktrdr.store.bar_file import BarFile
-from ktrdr.store.csv_text import HEADER, Rows, Window
+from ktrdr.store.columns import HEADER
+from ktrdr.store.csv_text import Rows, Window
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import BY_ITSELF, TRY_AGAIN, unwritable
 from ktrdr.store.file_key import FileKey, key_of
@@ -92,8 +93,7 @@ class CsvStore:
         found, blocked, other_names, folders = read_entries(self.folder)
         changed = []
         for series, key in found.items():
-            entry = known.get(series.file_name)
-            if entry is None or not entry.is_current(key):
+            if (entry := known.get(series.file_name)) is None or not entry.is_current(key):
                 changed.append(series)
         return Scan(found, changed, other_names, blocked, folders)
 
@@ -285,7 +285,8 @@ class CsvStore:
             try:
                 with GrowingFiles(self.folder).replacing(series, target, old, newer):
                     if key not in (None, key_of(os.fstat(old))):
-                        raise StoreUnwritable(f"{series.file_name} was changed just now")
+                        what = f"{series.file_name} was changed just now"
+                        raise StoreUnwritable(what, hint="it is tried again")
                     kept = place_for_old(self.folder, series, stamp)
                     keep(target, kept)
                     take_after(target, newer)

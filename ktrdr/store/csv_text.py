@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,14 +17,21 @@ from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import BoolArray, Int64Array
 from ktrdr.market.timeframes import DAY_S, Timeframe
+from ktrdr.store.columns import COLUMNS, HEADER
+from ktrdr.store.file_advice import (
+    EXAMPLE,
+    by_hand,
+    fraction_hint,
+    header_hint,
+    order_hint,
+    place_hint,
+    time_hint,
+    values_hint,
+)
 from ktrdr.store.time_spelling import EPOCH_DIGITS, Spell, spell_time, spelling_like
-
-COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
-HEADER = ",".join(COLUMNS)
 
 _BOM = b"\xef\xbb\xbf"
 _COMMA, _NEWLINE, _COLON, _SPACE = b",\n: "
-_EXAMPLE = "2026-11-20 14:30:00+00:00"
 _NUMBER_BYTES = b"0123456789.-eE,\r\n"
 _VIEWED = 32
 """Bytes at the beginning of a row that are read as columns; a shorter row is parsed by itself."""
@@ -142,7 +148,8 @@ class Rows:
             values = [float(fields[place]) for place in self._places]
         except (ValueError, IndexError):
             text = line.decode(errors="replace").rstrip()
-            raise broken(self.name, None, text[:200], "prices as numbers") from None
+            hint = values_hint(self.name, text, len(self.layout.columns))
+            raise broken(self.name, None, text[:200], "prices as numbers", hint) from None
         return Bar(start, *values)
 
     @cached_property
@@ -178,7 +185,7 @@ class Lines:
     @property
     def is_usual(self) -> bool:
         """Valid lines are as in a file of ours: usual columns, and spelling of times."""
-        layout, length = self.layout, len(_EXAMPLE)
+        layout, length = self.layout, len(EXAMPLE)
         if layout.columns != COLUMNS or layout.newline != b"\n" or len(self.raw) <= length:
             return False
         buffer = np.frombuffer(self.raw, dtype=np.uint8)
@@ -215,7 +222,7 @@ def read_layout(name: str, head: bytes) -> Layout:
     columns = tuple(part.strip() for part in text.split(","))
     if set(COLUMNS) - set(columns) or len(set(columns)) != len(columns):
         expected = f"the header {HEADER}, further columns allowed, each name once"
-        hint = "correct its first line, or move the file away"
+        hint = header_hint(line, text, columns)
         raise MalformedFile(f"{name} line 1: {text[:200]!r}: expected {expected}", hint=hint)
     newline = b"\r\n" if line.endswith(b"\r\n") else b"\n"
     return Layout(columns, newline, len(line), is_whole=bool(end))
@@ -291,35 +298,42 @@ def check_each(name: str, rows: Rows, *, line: int | None = None) -> None:
         if len(fields) != width or not all(_is_number(fields[place]) for place in places):
             found = text.decode(errors="replace")
             expected = f"{width} fields, prices as numbers"
-            raise broken(name, _number(line, row), found[:200], expected)
+            hint = values_hint(name, found, width)
+            raise broken(name, _number(line, row), found[:200], expected, hint)
 
 
-def broken(name: str, line: int | None, found: object, expected: str) -> MalformedFile:
+def broken(name: str, line: int | None, found: object, expected: str, hint: str) -> MalformedFile:
     """The error for a line of the file `name` that cannot be read."""
     where = f"{name} line {line}" if line is not None else name
-    hint = (
-        f"{check_command(name)} names each such line, and with --fix fixes what it can without "
-        "loss; correct the others, or delete them"
-    )
     return MalformedFile(f"{where}: {found!r}: expected {expected}", hint=hint)
 
 
-def check_command(name: str) -> str:
-    """The command that checks the file `name` of a series: `.venv/bin/ktrdr check AAPL 1m`."""
-    symbol, _, timeframe = name.removesuffix(".csv").rpartition("_")
-    which = f" {shlex.quote(symbol)} {timeframe}" if symbol else ""
-    return f".venv/bin/ktrdr check{which}"
+def unordered(
+    rows: Rows, row: int, first_line: int | None, before: int | None = None
+) -> MalformedFile:
+    """The error for a row out of order in its file, or a duplicate; the rows' first is 0.
 
-
-def unordered(rows: Rows, row: int, first_line: int | None) -> MalformedFile:
-    """The error for a row out of order in its file, or a duplicate; the rows' first is 0."""
+    `before`: the time of the row before the first one (UTC seconds).
+    """
     expected = "a time after that of the row before"
-    return broken(rows.name, _number(first_line, row), _spelled(rows, row), expected)
+    last = rows.starts[row - 1] if row else before
+    hint = order_hint(
+        rows.name,
+        is_double=bool(last == rows.starts[row]),
+        is_alike=_line(rows, row - 1) == _line(rows, row) if row else None,
+        is_newest_first=len(rows.starts) > 2 and bool((np.diff(rows.starts) < 0).all()),
+    )
+    return broken(rows.name, _number(first_line, row), _spelled(rows, row), expected, hint)
+
+
+def _line(rows: Rows, row: int) -> bytes:
+    """A row as in the file, without the end of its line."""
+    return rows.raw[rows.offsets[row] : rows.offsets[row + 1]].rstrip(b"\r\n")
 
 
 def _spelled(rows: Rows, row: int) -> str:
     """The time of a row as in the file."""
-    return _time_in(rows.layout, rows.raw[rows.offsets[row] : rows.offsets[row + 1]])
+    return _time_in(rows.layout, _line(rows, row))
 
 
 def format_rows(bars: Iterable[Bar], layout: Layout, spell: Spell) -> bytes:
@@ -356,7 +370,8 @@ def spelling_of(name: str, layout: Layout, line: bytes, start: int | None) -> Sp
         return spelling_like(cell.decode(), start)
     except ValueError:
         text = cell.decode(errors="replace")
-        raise broken(name, None, text[:200], f"a time such as {_EXAMPLE}") from None
+        hint = by_hand(name, f"spell the time of its last row like {EXAMPLE}")
+        raise broken(name, None, text[:200], f"a time such as {EXAMPLE}", hint) from None
 
 
 def _number(first: int | None, row: int) -> int | None:
@@ -422,10 +437,11 @@ def _parse_start(name: str, line: int | None, text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise broken(name, line, text[:200], f"a time such as {_EXAMPLE}") from None
+        expected, hint = f"a time such as {EXAMPLE}", time_hint(name, text)
+        raise broken(name, line, text[:200], expected, hint) from None
     since_1970 = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     if since_1970.microseconds:
-        raise broken(name, line, text[:200], "whole seconds")
+        raise broken(name, line, text[:200], "whole seconds", fraction_hint(name))
     return since_1970.days * DAY_S + since_1970.seconds
 
 
@@ -444,8 +460,9 @@ def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> N
         found = _spelled(rows, row)
         expected = "00:00:00 UTC" if timeframe.is_daily else "whole minutes"
         if found.isdigit():
-            expected += f", and digits alone are seconds since 1970 ({_EXAMPLE} is a time)"
-        raise broken(rows.name, _number(first_line, row), found, expected)
+            expected += f", and digits alone are seconds since 1970 ({EXAMPLE} is a time)"
+        hint = place_hint(rows.name, found, is_daily=timeframe.is_daily)
+        raise broken(rows.name, _number(first_line, row), found, expected, hint)
 
 
 def _is_plain(rows: Rows) -> bool:

@@ -13,8 +13,8 @@ from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.store.atomic_write import Edit
 from ktrdr.store.bar_file import BarFile, FileTail
+from ktrdr.store.columns import HEADER
 from ktrdr.store.csv_text import (
-    HEADER,
     Layout,
     broken,
     check_each,
@@ -24,6 +24,7 @@ from ktrdr.store.csv_text import (
     read_rows,
     spelling_of,
 )
+from ktrdr.store.file_advice import EXAMPLE, by_hand
 
 _PATIENCE_S = 5.0
 """For so long a line without an end may be one that another program is still writing."""
@@ -39,7 +40,9 @@ def lines(bars: Sequence[Bar], file: BarFile, model: FileTail) -> bytes:
     try:
         return format_rows(bars, file.layout, spell)
     except ValueError as error:
-        raise broken(name, None, model.line.decode(errors="replace").rstrip(), str(error)) from None
+        found = model.line.decode(errors="replace").rstrip()
+        hint = by_hand(name, f"spell the time of its last row like {EXAMPLE}")
+        raise broken(name, None, found[:200], str(error), hint) from None
 
 
 def is_behind(end: FileTail, bars: Sequence[Bar]) -> bool:

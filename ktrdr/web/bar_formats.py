@@ -13,7 +13,8 @@ from pydantic_core import from_json
 
 from ktrdr.ipc.messages import Json
 from ktrdr.market.bars import Bar
-from ktrdr.store.csv_text import COLUMNS, HEADER, Layout, Lines, format_rows
+from ktrdr.store.columns import COLUMNS, HEADER
+from ktrdr.store.csv_text import Layout, Lines, format_rows
 from ktrdr.store.time_spelling import spell_time
 from ktrdr.times import utc
 
