@@ -114,7 +114,10 @@ class Finding:
     """The numbers of the first few; the header is line 1."""
     count: int = 1
     files: Mapping[str, str] = field(default_factory=dict)
-    """For files that are not read: names of the first → the names that they should have, or ""."""
+    """For files that are not read: names of the first → the names that they should have.
+
+    Empty: it is not certain, or another file has that name.
+    """
 
     @property
     def is_broken(self) -> bool:

@@ -134,7 +134,7 @@ class StoreCheck:
                 one.message,
                 f"{A_PERSON}: {one.hint_naming(MOST_EXAMPLES)}",
                 count=one.count,
-                files={file.name: file.proper_name for file in one.examples},
+                files={file.name: file.free_name for file in one.examples},
             )
 
     def _source(self) -> Iterator[Finding]:

@@ -40,6 +40,6 @@ class OtherFiles:
 
 
 def _message(one: UnreadFiles) -> UnreadKind:
-    files = {file.name: file.proper_name for file in one.examples}
+    files = {file.name: file.free_name for file in one.examples}
     kind = one.kind.value
     return UnreadKind(kind, one.count, one.cause, one.hint, files, is_limited=one.is_limited)

@@ -235,7 +235,10 @@ class UnreadKind:
     """Why they are not read, with an example."""
     hint: str
     files: Mapping[str, str]
-    """Names of the first → the names that they should have; empty: not certain."""
+    """Names of the first → the names that they should have.
+
+    Empty: it is not certain, or another file has that name.
+    """
     is_limited: bool = False
     """Not all were counted."""
 

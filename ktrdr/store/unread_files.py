@@ -56,6 +56,11 @@ class UnreadFile(NamedTuple):
         return self.proper.file_name if self.proper else ""
 
     @property
+    def free_name(self) -> str:
+        """The same; empty also where another file has that name, or should have it."""
+        return "" if self.rival else self.proper_name
+
+    @property
     def coin(self) -> str:
         """The symbol that needs an entry; empty: none."""
         return self.proper.series.symbol if self.proper and self.proper.is_coin else ""

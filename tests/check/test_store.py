@@ -262,6 +262,20 @@ def test_of_very_many_files_that_are_not_read_one_finding_is_made(check, write, 
     assert len(finding.files) == 10
 
 
+def test_no_name_is_given_that_another_file_has(check, write):
+    write(SOUND, "AAPL_1h.csv")
+    for name in ("AAPL-1h.csv", "MSFT-1h.csv", "MSFT.1h.csv", "prices.csv"):
+        write(SOUND, name)
+    (finding,) = check()
+    assert finding.files == {
+        "AAPL-1h.csv": "",
+        "MSFT-1h.csv": "MSFT_1h.csv",
+        "MSFT.1h.csv": "",
+        "prices.csv": "",
+    }
+    assert "AAPL_1h.csv is there already" in finding.fix
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_reported(write, check):
     write(SOUND).chmod(0)
