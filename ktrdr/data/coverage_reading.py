@@ -24,6 +24,7 @@ from ktrdr.ipc.messages import (
     StoreCoverage,
 )
 from ktrdr.ipc.query import interval_to_text
+from ktrdr.market.file_names import file_meant
 from ktrdr.market.instruments import Instrument, Series, instrument_of_entry
 from ktrdr.market.nearest_series import next_step
 from ktrdr.market.sessions import Int64Array
@@ -239,10 +240,13 @@ class CoverageReading:
 def unknown_series(store: BarStore, series: Series) -> UnknownSeries:
     """The error for a series without a file; its hint names the one that was perhaps meant."""
     known: list[Series] = []
+    other = ""
     with contextlib.suppress(KtrdrError, OSError):
         found = store.scan()
         known = [*found.found, *found.blocked]
-    hint = next_step(series.symbol, series.timeframe.value, known)
+        other = file_meant(series, found.other_names)
+    to_rename = f"rename {other!r} to {series.file_name}"
+    hint = to_rename if other else next_step(series.symbol, series.timeframe.value, known)
     if not store.folder.is_dir():
         hint = f"{hint}; but first mount its disk: there is no folder {store.folder}"
     return UnknownSeries(f"the store {store.folder} has no {series.file_name}", hint=hint)

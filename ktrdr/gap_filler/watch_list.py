@@ -35,6 +35,7 @@ from ktrdr.ipc.series_messages import (
     WatchList,
 )
 from ktrdr.ledger.reader import con_id_of
+from ktrdr.market.file_names import proper_symbol
 from ktrdr.market.instruments import Instrument, Series, check_symbol, instrument_of_entry
 from ktrdr.market.nearest_series import similar
 from ktrdr.market.series_words import day_of_words, timeframe_of_word
@@ -273,7 +274,9 @@ class WatchRequests:
 
     def _hint_for(self, found: ContractCandidates) -> str:
         """What to do about a contract that is not clear, with the symbol that may be meant."""
-        if found.candidates:
+        proper = proper_symbol(found.symbol)
+        is_respelt = proper is not None and proper.symbol != found.symbol
+        if found.candidates or is_respelt:  # the hint has the other spelling
             return found.hint
         upper, known = found.symbol.upper(), self.snapshot()
         is_upper = upper == found.symbol

@@ -14,6 +14,7 @@ from typing import Any
 
 from ktrdr.errors import UnknownContract
 from ktrdr.ipc.series_messages import CandidateContract
+from ktrdr.market.file_names import proper_symbol
 from ktrdr.market.instruments import (
     FUTURE_MONTHS,
     DatedFuture,
@@ -143,13 +144,32 @@ def how_else_spelt(instrument: Instrument, today: date) -> str:
     closer = {name: getattr(instrument, name) for name in _PLAINEST_FIRST[2:]}
     if words := ", ".join(_line(name, value) for name, value in closer.items() if value):
         return _check(instrument, words)
-    if instrument.sec_type == "STK" and (share := _SHARE_CLASS.fullmatch(instrument.symbol)):
-        words = "IB writes a space before a class of shares; say so in instruments.toml:"
-        return "\n".join(
-            [words, _table(instrument.symbol), _line("local_symbol", f"{share[1]} {share[2]}")]
-        )
+    if instrument.sec_type == "STK" and (hint := _other_spelling(instrument.symbol)):
+        return hint
     dated = dated_future(instrument.symbol) if instrument.sec_type == "FUT" else None
     return _other_year(instrument, dated, today) if dated else CHECK_THE_SYMBOL
+
+
+def _other_spelling(symbol: str) -> str:
+    """The symbol of a stock, pair or coin as IB spells it; empty: it is not known to be another.
+
+    An entry can give IB's name of a class of shares; any other symbol is the name of the file.
+    """
+    proper = proper_symbol(symbol)
+    if proper is not None and proper.is_coin:
+        words = f"IB has this coin as {proper.symbol}: name the file {proper.symbol}_….csv, and say"
+        entry = [_table(proper.symbol), _line("sec_type", "CRYPTO")]
+        return "\n".join([f"{words} in instruments.toml:", *entry])
+    if share := _SHARE_CLASS.fullmatch(symbol):
+        meant = f"{share[1]} {share[2]}".upper()
+        if proper is None or proper.symbol == meant:
+            words = "IB writes a space before a class of shares; say so in instruments.toml:"
+            or_rename = f"# or name the file {meant}_….csv"
+            return "\n".join([words, _table(symbol), _line("local_symbol", meant), or_rename])
+    if proper is None or proper.symbol == symbol:
+        return ""
+    then = f"Then name the file {proper.symbol}_….csv, else"
+    return f"did you mean {proper.symbol}? {then} {CHECK_THE_SYMBOL}"
 
 
 def _check(instrument: Instrument, words: str) -> str:

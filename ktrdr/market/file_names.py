@@ -6,6 +6,7 @@ A name is proposed only where it is certain which series is meant. Looks nothing
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
@@ -121,6 +122,16 @@ def proper_name(path: str) -> ProperName | None:
     except ValueError:
         return None
     return ProperName(series, symbol.is_coin)
+
+
+def file_meant(series: Series, names: Iterable[str]) -> str:
+    """The first file that certainly has this series, and only needs another name; empty: none."""
+    renamed = (Kind.NAME, Kind.CAPITALS)
+    for name in sorted(names):
+        proper = proper_name(name) if kind_of(name) in renamed else None
+        if proper is not None and proper.series == series:
+            return name
+    return ""
 
 
 def proper_symbol(text: str) -> ProperSymbol | None:

@@ -134,6 +134,13 @@ def test_a_series_that_is_not_there_is_named(manager):
         manager.load("MSFT", "1h")
 
 
+def test_a_series_whose_file_has_another_name_is_named_with_it(manager, data_dir):
+    (data_dir / "MSFT-1h.csv").touch()
+    with pytest.raises(UnknownSeries) as raised:
+        manager.load("MSFT", "1h")
+    assert raised.value.hint == "rename 'MSFT-1h.csv' to MSFT_1h.csv"
+
+
 @pytest.mark.parametrize(
     ("symbol", "timeframe", "hint"),
     [

@@ -175,7 +175,9 @@ def test_the_candidates_are_shown_without_changing_anything(watched, data_dir):
     assert not list(data_dir.glob("*.csv"))
 
 
-@pytest.mark.parametrize(("symbol", "meant"), [("twin", "TWIN"), ("AAPLX", "AAPL")])
+@pytest.mark.parametrize(
+    ("symbol", "meant"), [("twin", "TWIN"), ("Twin", "TWIN"), ("AAPLX", "AAPL")]
+)
 def test_of_a_symbol_without_contracts_the_one_that_may_be_meant_is_named(
     watched, group, symbol, meant
 ):
@@ -186,7 +188,9 @@ def test_of_a_symbol_without_contracts_the_one_that_may_be_meant_is_named(
         add(watched, symbol),
     ):
         assert said["candidates"] == []
-        assert said["hint"].startswith(f"did you mean {meant}? Else check the symbol")
+        assert said["hint"].startswith(f"did you mean {meant}? ")
+        assert said["hint"].count("did you mean") == 1
+        assert "lse check the symbol" in said["hint"]
 
 
 def test_another_contract_is_chosen_later(watched, data_dir):

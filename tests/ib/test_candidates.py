@@ -131,10 +131,41 @@ def pasted(hint: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "local_symbol"), [("BRK.B", "BRK B"), ("BF-B", "BF B"), ("AGM.PR", "AGM PR")]
+    ("symbol", "local_symbol"),
+    [("BRK.B", "BRK B"), ("BF-B", "BF B"), ("AGM.PR", "AGM PR"), ("brk-b", "BRK B")],
 )
 def test_a_class_of_shares_is_spelt_with_a_space(symbol, local_symbol):
     assert pasted(spelt(symbol)) == {symbol: {"local_symbol": local_symbol}}
+    assert f"name the file {local_symbol}_….csv" in spelt(symbol)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "known_as"),
+    [
+        ("EUR.USD", "EURUSD"),
+        ("GBP-JPY", "GBPJPY"),
+        ("eurusd", "EURUSD"),
+        ("aapl", "AAPL"),
+        ("aapl.us", "AAPL"),
+    ],
+)
+def test_a_pair_and_a_symbol_in_small_letters_are_spelt_as_the_file_should_be_named(
+    symbol, known_as
+):
+    assert spelt(symbol) == (
+        f"did you mean {known_as}? Then name the file {known_as}_….csv, else check the symbol; "
+        "say in instruments.toml what it is"
+    )
+
+
+@pytest.mark.parametrize("symbol", ["BTC-USD", "BTCUSD", "btc-usd", "BTC.USD"])
+def test_a_coin_is_named_without_the_dollar_and_with_an_entry(symbol):
+    assert "name the file BTC_….csv" in spelt(symbol)
+    assert pasted(spelt(symbol)) == {"BTC": {"sec_type": "CRYPTO"}}
+
+
+def test_a_forex_contract_of_an_entry_is_not_taken_for_a_stock():
+    assert "name the file" not in spelt("EUR.USD", sec_type="CASH")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrdr.market.file_names import Kind, kind_of, proper_name, proper_symbol
+from ktrdr.market.file_names import Kind, file_meant, kind_of, proper_name, proper_symbol
 from ktrdr.market.instruments import parse_series
 
 PROPER = {
@@ -127,6 +127,12 @@ def test_the_symbol_as_ib_spells_it(text):
 @pytest.mark.parametrize("text", ["", "A_B", "AGM.PR", "XYZ.B", "Aapl", "data", "ABCDEFG"])
 def test_other_symbols_are_not_respelt(text):
     assert proper_symbol(text) is None
+
+
+def test_the_file_that_only_needs_another_name():
+    names = ["notes.csv", "AAPL_1d.csv.gz", "AAPL-1h.csv", "AAPL.1d.csv", "AAPL-1d.csv"]
+    assert file_meant(parse_series("AAPL_1d.csv"), names) == "AAPL-1d.csv"
+    assert file_meant(parse_series("AAPL_1m.csv"), names) == ""
 
 
 KINDS = {
