@@ -331,7 +331,7 @@ def _nearly_full(status: GapFillerStatus) -> Concern:
 def _of_other_files(status: GapFillerStatus) -> Iterator[Concern]:
     """Files in the store that may have bars and are not read, by kind."""
     for kind in status.unread:
-        more = "more than " if kind.is_limited else ""
+        more = "at least " if kind.is_limited else ""
         one = kind.count == 1
         yield Concern(
             "a file is ignored" if one else f"{more}{kind.count:,} files are ignored",

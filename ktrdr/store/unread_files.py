@@ -99,7 +99,7 @@ class UnreadFiles:
     @property
     def number(self) -> str:
         """How many there are, in words."""
-        return f"more than {self.count:,}" if self.is_limited else f"{self.count:,}"
+        return f"at least {self.count:,}" if self.is_limited else f"{self.count:,}"
 
     @property
     def hint(self) -> str:

@@ -166,7 +166,7 @@ def test_a_folder_with_very_many_files_is_not_read_to_its_end(put, unread):
     put(*(f"a/S{number}_1m.csv" for number in range(5_200)))
     one = unread()[Kind.SUBFOLDER]
     assert (one.count, one.is_limited) == (5_000, True)
-    assert one.message.startswith("more than 5,000 files are not read: they are in subfolders")
+    assert one.message.startswith("at least 5,000 files are not read: they are in subfolders")
 
 
 def test_of_very_many_folders_only_some_are_read(put, unread):
