@@ -181,6 +181,16 @@ class MalformedFile(Permanent):
     http_status = 422
 
 
+class NotUnderstood(Permanent):
+    """The rows of others in a bar file mean other times than they seem to.
+
+    Nothing is written: IB's bars do not belong between them.
+    """
+
+    outcome = "not_understood"
+    http_status = 422
+
+
 class OtherUnit(Permanent):
     """IB reports a whole series in another unit than its file, which has foreign rows.
 

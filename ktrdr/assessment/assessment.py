@@ -10,6 +10,7 @@ import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.error_state import State
+from ktrdr.assessment.file_looks import FileLooks
 from ktrdr.assessment.file_ownership import FileOwnership
 from ktrdr.assessment.series_state import FileSnapshot, SeriesState
 from ktrdr.assessment.sessions import KnownSessions
@@ -20,6 +21,7 @@ from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.errors import (
     MalformedFile,
     Misconfigured,
+    NotUnderstood,
     OtherUnit,
     StoreUnwritable,
 )
@@ -47,12 +49,15 @@ class Assessor:
         self.sessions = KnownSessions(self.ledger)
         self.contracts = Contracts(self.ledger, self.sessions)
         self.ownership = FileOwnership(self.ledger, self.contracts)
+        self._looks = FileLooks(self.sessions, self.contracts)
         self.detected = self.filled = 0
         """Gaps found and closed since the start, as `gap_counts` counts them."""
         self._max_age_days = max_age_days
 
     def assess(self, state: SeriesState, now: int, *, only_if_changed: bool = False) -> None:
         """Assess a series again. MalformedFile or FileNotFoundError: its file cannot be read.
+
+        NotUnderstood: it can be, but nothing may be written to it.
 
         `only_if_changed`: not if its file is the same and no bar has become due since. A file that
         was broken is read whole, so nothing is written before all of it is repaired.
@@ -127,6 +132,9 @@ class Assessor:
         state.file = FileSnapshot(
             state.key, contents.first, contents.last, contents.is_verified, is_owned
         )
+        refusal = None
+        if is_another or not self._waits_for_look(state, now):
+            refusal = self._looks.look(state, contents, now)
         before, after = state.coverage, self._current_coverage(state, contents, since, now)
         state.file = state.file._replace(key=contents.key)
         if after is not None:
@@ -139,6 +147,13 @@ class Assessor:
             due_at=self._oldest_due(state, after),
             next_due=self._next_due(state, now),
         )
+        if refusal is not None:
+            raise refusal
+
+    def _waits_for_look(self, state: SeriesState, now: int) -> bool:
+        """It was not understood, and has to wait for its next turn, or for new sessions."""
+        is_refused = isinstance(state.error, NotUnderstood)
+        return is_refused and (state.error_state.retry_at > now or self.wants_schedule(state, now))
 
     def _oldest_due(self, state: SeriesState, coverage: Coverage | None) -> int | None:
         """When the first bar was due that is missing, and is neither proven absent nor too old."""
@@ -260,6 +275,7 @@ class Assessor:
         """
         return all(
             self.sessions.are_of_another(state.instrument)
+            and (state.is_owned or state.first is None)  # rows of others need their own sessions
             and not state.error_state.failures
             and self.sessions.schedule(state.instrument, self.assess_from(state, now), now)
             for state in series

@@ -19,6 +19,7 @@ from ktrdr.errors import (
     MalformedFile,
     Misconfigured,
     NotEntitled,
+    NotUnderstood,
     OtherContract,
     UnknownContract,
 )
@@ -274,14 +275,27 @@ class SeriesState:
     def failed(
         self, error: KtrdrError, now: float, delays_s: Sequence[float] | None = None
     ) -> None:
-        """Defer it for a growing time; as `ErrorState.failed`."""
+        """Defer it for a growing time; as `ErrorState.failed`. That of its rows stays."""
+        if isinstance(self.error, NotUnderstood) and not isinstance(error, NotUnderstood):
+            return
         self.error_state = self.error_state.failed(error, now, delays_s)
         if self.coverage is not None:
             self.assessment = replace(self.assessment, coverage=self.coverage.refused(self.reason))
 
     def succeeded(self) -> None:
-        """Clear its error, since a request or a read succeeded."""
-        self.error_state = self.error_state.succeeded()
+        """Clear its error, since a request or a read succeeded; not that of its rows."""
+        if not isinstance(self.error, NotUnderstood):
+            self.error_state = self.error_state.succeeded()
+
+    def understood(self) -> None:
+        """Clear the error that its rows were not understood."""
+        if isinstance(self.error, NotUnderstood):
+            self.error_state = self.error_state.succeeded()
+
+    def check_understood(self) -> None:
+        """NotUnderstood: nothing may be written to its file."""
+        if isinstance(self.error, NotUnderstood):
+            raise self.error
 
     # Queries.
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ktrdr.market.instruments import Instrument
 from ktrdr.market.sessions import (
     DAILY_SETTLE_S,
     SETTLE_S,
@@ -163,13 +164,16 @@ class Sessions(NamedTuple):
     schedule: Schedule
     alignment: frozenset[int]
     """Local minutes at which bars begin; an argument of `expected` for their length."""
+    instrument: Instrument
 
 
-def sessions_from(schedule: Schedule | None, alignment: frozenset[int]) -> Sessions | None:
+def sessions_from(
+    schedule: Schedule | None, alignment: frozenset[int], instrument: Instrument
+) -> Sessions | None:
     """None: these sessions are guessed, from a week or from usual hours."""
     if schedule is None or schedule.source != "ib":
         return None
-    return Sessions(schedule, alignment)
+    return Sessions(schedule, alignment, instrument)
 
 
 def unfinished(

@@ -16,14 +16,19 @@ from ktrdr.check.defects import (
     unfinished,
 )
 from ktrdr.check.lines import NO_START, Lines, read_lines
+from ktrdr.completeness.file_fit import Hours, Misfit, misfit
 from ktrdr.market.sessions import Int64Array, closed
+from ktrdr.market.timeframes import DAY_S, MINUTE_S
 from ktrdr.store.bar_file import BarFile
+from ktrdr.store.time_spelling import has_zone
 
 _NAMED = 3
 """How many lines are named for each kind of defect."""
 _EXAMPLE_BYTES = 60
 _NEVER = 2**62
 _PIECE_BYTES = 1024 * 1024
+_PARTS = 24
+"""Blocks of lines of which the starts are kept."""
 
 
 @dataclass
@@ -48,6 +53,10 @@ class Inspection:
     is_in_order: bool = True
     first_unfinished: int = _NEVER
     """The earliest start of the bars that are certainly unfinished."""
+    has_zone: bool = True
+    """Whether the times of the rows say their zone, as far as was looked."""
+    starts: list[Int64Array] = field(default_factory=list)
+    """Those of days whose sessions are known; of a large file the last few hundred thousand."""
 
     def fixable(self, *, is_owned: bool) -> frozenset[Defect]:
         """The defects that can be fixed without loss. `is_owned`: ktrdr wrote every row.
@@ -77,6 +86,26 @@ def inspect(file: BarFile, sessions: Sessions | None, now: int) -> Inspection:
     return inspection
 
 
+def misfit_of(
+    file: BarFile, inspection: Inspection, sessions: Sessions | None, now: int
+) -> Misfit | None:
+    """Why the rows do not fit the sessions of their contract; None: they do, or cannot tell."""
+    if sessions is None or not inspection.starts:
+        return None
+    times = np.unique(np.concatenate(inspection.starts))
+    instrument = sessions.instrument
+    hours = Hours(
+        file.timeframe,
+        sessions.schedule,
+        sessions.alignment,
+        now,
+        has_zone=inspection.has_zone or bool(instrument.zone),
+        has_starts=bool(instrument.stamp),
+        has_extended_hours=instrument.extended_hours,
+    )
+    return misfit(times[times % MINUTE_S == 0], hours)
+
+
 def _inspect_times(
     inspection: Inspection, file: BarFile, sessions: Sessions | None, now: int, lines: Lines
 ) -> None:
@@ -84,12 +113,18 @@ def _inspect_times(
     starts = lines.starts[rows]
     if not len(rows):
         return
+    for row in (rows[0], rows[-1]):
+        cells = _text(file, lines, int(row)).decode(errors="replace").split(",")
+        inspection.has_zone &= has_zone(cells[file.layout.time_place])
     inspection.rows += len(rows)
     if starts[0] <= inspection.last or (np.diff(starts) <= 0).any():
         inspection.is_in_order = False
     inspection.last = max(inspection.last, int(starts.max()))
     if sessions is not None:
-        is_outside = closed(starts, sessions.schedule, file.timeframe)
+        schedule = sessions.schedule
+        near = starts[(starts > schedule.start - DAY_S) & (starts < schedule.end + DAY_S)]
+        inspection.starts = [*inspection.starts, near][-_PARTS:]
+        is_outside = closed(starts, schedule, file.timeframe)
         _note(inspection, file, Defect.OUTSIDE, lines, rows[is_outside].tolist())
     sure, doubtful = unfinished(starts, file.timeframe, sessions, now)
     _note(inspection, file, Defect.DOUBTFUL, lines, rows[doubtful].tolist())

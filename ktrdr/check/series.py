@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ktrdr.check.defects import Defect, Finding, FindingState, Sessions
-from ktrdr.check.file import FixedContent, Inspection, fixed_content, inspect
+from ktrdr.check.file import FixedContent, Inspection, fixed_content, inspect, misfit_of
+from ktrdr.completeness.file_fit import Misfit
 from ktrdr.errors import MalformedFile, StoreUnwritable
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.ledger.reader import own_file
@@ -43,6 +44,8 @@ class _Snapshot:
     now: int
     fixable: frozenset[Defect]
     is_owned: bool
+    misfit: Misfit | None
+    """Why rows of others cannot be what they seem to be."""
 
 
 class SeriesCheck:
@@ -73,7 +76,7 @@ class SeriesCheck:
                 self._store.remove_unfinished(self._series)
         for _ in range(_TRIES):
             snapshot = self._snapshot()
-            if not snapshot.inspection.found:
+            if not snapshot.inspection.found and snapshot.misfit is None:
                 return Checked(snapshot.inspection.rows)
             if not self._is_settled(snapshot):
                 continue
@@ -96,8 +99,9 @@ class SeriesCheck:
             if not file.layout.has_header and self._path.is_symlink():
                 _hide_examples(inspection)  # its target may be anything
             is_owned = own_file(self._ledger, self._series) == file.key
+            why = None if is_owned else misfit_of(file, inspection, self._sessions, now)
             return _Snapshot(
-                inspection, file.key, now, inspection.fixable(is_owned=is_owned), is_owned
+                inspection, file.key, now, inspection.fixable(is_owned=is_owned), is_owned, why
             )
 
     def _is_settled(self, snapshot: _Snapshot) -> bool:
@@ -130,7 +134,13 @@ class SeriesCheck:
                     found.count,
                 )
             )
+        if snapshot.misfit is not None:
+            findings.append(self._misfit(snapshot.misfit))
         return tuple(findings)
+
+    def _misfit(self, misfit: Misfit) -> Finding:
+        state = FindingState.STAYS if misfit.is_sure else FindingState.NOTE
+        return Finding(self._path.name, misfit.what, misfit.advice, state)
 
     # Fixing.
 

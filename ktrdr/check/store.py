@@ -108,7 +108,8 @@ class StoreCheck:
         try:
             instrument = instrument_of_entry(series.symbol, self._tables.get(series.symbol))
             name = contract_name(instrument)
-            return sessions_from(*sessions_of(self._ledger, name, series.timeframe))
+            found = sessions_of(self._ledger, name, series.timeframe)
+            return sessions_from(*found, instrument)
         except (Misconfigured, ValueError):
             return None
 

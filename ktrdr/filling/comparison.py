@@ -51,6 +51,7 @@ class Comparison:
         The bars come first: nothing is on record that was not done. A staging copy replaces its
         file later, and that is on record as a whole.
         """
+        state.check_understood()
         received = {bar.start: bar for bar in revision.changed}
         replaced = [(old, received[old.start]) for old in stored(state, received)]
         state.store.add(state.series, revision.changed, correct=True)

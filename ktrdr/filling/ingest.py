@@ -230,9 +230,13 @@ class Ingest:
         return not_accepted
 
     def notice_foreign(self, state: SeriesState, now: int) -> None:
-        """Assess a file again if somebody else has changed it: then it is not owned any more."""
+        """Assess a file again if somebody else has changed it: then it is not owned any more.
+
+        NotUnderstood: nothing may be written to it.
+        """
         if state.store.key(state.series) != state.key:
             self._assessor.assess(state, now)
+        state.check_understood()
 
     def _report_invalid(
         self,

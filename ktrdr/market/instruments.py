@@ -87,6 +87,10 @@ class Instrument:
     what_to_show: str = "TRADES"
     extended_hours: bool = False
     """False: regular hours (IB's `useRTH=1`)."""
+    zone: str = ""
+    """`UTC`: the times of its files are that, where they say no zone; empty: probably."""
+    stamp: str = ""
+    """`start`: the bars of its files are named by that; empty: probably."""
     since: Mapping[str, date] = field(default_factory=dict, compare=False)
     """Timeframe (`""`: all of them) → the day from which history is wanted."""
     watch: Mapping[str, bool] = field(default_factory=dict, compare=False)
@@ -350,6 +354,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "con_id": (_is_con_id, "IB's number of the contract, a whole number such as 265598"),
     "what_to_show": (lambda v: v in WHAT_TO_SHOW, "one of " + " ".join(WHAT_TO_SHOW)),
     "extended_hours": (lambda v: isinstance(v, bool), "true or false"),
+    "zone": (lambda v: v == "UTC", '"UTC": times of another zone need their offset in the file'),
+    "stamp": (lambda v: v == "start", '"start": bars that are named by their end cannot be read'),
 }
 
 

@@ -80,6 +80,12 @@ def spell_time(start: int) -> str:
     return _date(start // DAY_S) + _clock(start % DAY_S)
 
 
+def has_zone(text: str) -> bool:
+    """Whether a time that can be read says its zone, by an offset or as seconds since 1970."""
+    bare = text.strip()
+    return bare.isdigit() or datetime.fromisoformat(bare).tzinfo is not None
+
+
 def spelling_like(text: str, start: int) -> Spell:
     """The spelling of this text, which is the time `start`: digits, blanks, separators and zone.
 

@@ -13,6 +13,7 @@ from ktrdr.check.defects import (
     unfinished,
 )
 from ktrdr.market.bars import Bar
+from ktrdr.market.instruments import Instrument
 from ktrdr.market.sessions import Schedule, Session
 from ktrdr.market.timeframes import Timeframe
 
@@ -25,7 +26,9 @@ FRIDAY = utc("2026-11-27")
 SHORTENED = Session(utc("2026-11-27 14:30"), utc("2026-11-27 18:15"), FRIDAY)
 """A session that closes at a quarter past the hour, so that its last bars are shorter."""
 SESSIONS = sessions_from(
-    Schedule("America/New_York", utc("2026-11-26"), utc("2026-11-28"), (SHORTENED,)), frozenset()
+    Schedule("America/New_York", utc("2026-11-26"), utc("2026-11-28"), (SHORTENED,)),
+    frozenset(),
+    Instrument("AAPL"),
 )
 NUMBERS = st.sampled_from([-2.0, -1.0, -0.5, 0.0, 1.0, 2.5])
 
@@ -79,8 +82,8 @@ def test_without_sessions_only_a_minute_and_the_future_are_sure(timeframe, start
 
 def test_sessions_that_are_guesses_prove_nothing():
     guessed = Schedule("UTC", 0, 100, (), "rules")
-    assert sessions_from(guessed, frozenset()) is None
-    assert sessions_from(None, frozenset()) is None
+    assert sessions_from(guessed, frozenset(), Instrument("AAPL")) is None
+    assert sessions_from(None, frozenset(), Instrument("AAPL")) is None
 
 
 def test_rows_are_sorted_only_where_each_has_a_time():

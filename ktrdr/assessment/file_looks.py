@@ -1,0 +1,109 @@
+"""Looks at files with rows of others, before anything is written to them. Writes nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ktrdr.assessment.contracts import Contracts
+from ktrdr.assessment.series_state import SeriesState
+from ktrdr.assessment.sessions import KnownSessions
+from ktrdr.completeness.file_fit import Hours, Misfit, misfit
+from ktrdr.errors import NotUnderstood
+from ktrdr.market.instruments import Instrument, Series
+from ktrdr.market.sessions import Int64Array, Schedule
+from ktrdr.market.timeframes import DAY_S
+from ktrdr.store.file_key import FileKey
+from ktrdr.store.interface import FileContents
+from ktrdr.store.time_spelling import has_zone
+
+_ROWS = 20_000
+"""So many of the last rows are looked at."""
+_ENOUGH_ROWS = 200
+_BACK_S = (20 * DAY_S, 100 * DAY_S, 500 * DAY_S, 2**40)
+"""So far behind the last row, until there are enough."""
+
+
+class _Basis(NamedTuple):
+    """What a verdict depends on."""
+
+    key: FileKey
+    instrument: Instrument
+    schedule: Schedule
+    alignment: frozenset[int]
+
+
+class FileLooks:
+    """The verdicts on the files of one store since the start. For one thread."""
+
+    def __init__(self, sessions: KnownSessions, contracts: Contracts) -> None:
+        self._sessions = sessions
+        self._contracts = contracts
+        self._verdicts: dict[Series, tuple[_Basis, Misfit | None]] = {}
+
+    def look(self, state: SeriesState, contents: FileContents, now: int) -> NotUnderstood | None:
+        """Look at a file that others have changed, by the sessions of its contract.
+
+        The error, if IB's bars do not belong between its rows; otherwise it has that no more. It
+        may have been the sessions that were wrong: the series is to be looked at again once they
+        were requested anew.
+        """
+        schedule = self._sessions.known_schedule(state.instrument)
+        if state.is_owned or schedule is None:
+            state.understood()
+            return None
+        alignment = self._contracts.alignment(state)
+        basis = _Basis(contents.key, state.instrument, schedule, alignment)
+        why = self._verdict(state, contents, basis, now)
+        if why is None or not why.is_sure:
+            state.understood()
+            return None
+        message = f"{state.series.file_name} is not understood: {why.what}"
+        return NotUnderstood(message, hint=f"nothing is written to it; {why.advice}")
+
+    def _verdict(
+        self, state: SeriesState, contents: FileContents, basis: _Basis, now: int
+    ) -> Misfit | None:
+        """The known one, if nobody but ktrdr has changed the file since and nothing else has."""
+        known = self._verdicts.get(state.series)
+        if known is not None:
+            keys = state.store.last_write(state.series)
+            if keys is not None and keys[0] == known[0].key:
+                known = known[0]._replace(key=keys[1]), known[1]
+            if known[0] == basis:
+                self._verdicts[state.series] = known
+                return known[1]
+        times = _times(state, contents)
+        hours = Hours(
+            state.series.timeframe,
+            basis.schedule,
+            basis.alignment,
+            now,
+            has_zone=bool(state.instrument.zone) or _says_zone(state, times),
+            has_starts=bool(state.instrument.stamp),
+            has_extended_hours=state.instrument.extended_hours,
+        )
+        why = misfit(times, hours)
+        self._verdicts[state.series] = basis, why
+        return why
+
+
+def _times(state: SeriesState, contents: FileContents) -> Int64Array:
+    """The starts of its last rows: of the days that are kept complete, or of more if few."""
+    times = contents.starts
+    for back_s in _BACK_S:
+        is_all = bool(len(times)) and times[0] == contents.first
+        if len(times) >= _ENOUGH_ROWS or contents.last is None or is_all:
+            break
+        times = state.store.contents(state.series, max(contents.last - back_s, 0)).starts
+    return times[-_ROWS:]
+
+
+def _says_zone(state: SeriesState, times: Int64Array) -> bool:
+    """Its first and its last row that is looked at say their zone."""
+    return all(_row_says_zone(state, time) for time in {*times[:1].tolist(), *times[-1:].tolist()})
+
+
+def _row_says_zone(state: SeriesState, time: int) -> bool:
+    rows = state.store.rows(state.series, time, time + 1)
+    cells = rows.text.decode(errors="replace").split(",")
+    return has_zone(cells[rows.layout.time_place])

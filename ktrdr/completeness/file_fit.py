@@ -1,0 +1,361 @@
+"""How a file's rows fit the sessions of its contract: zone, stamp, grid and length. Pure.
+
+A file that somebody else wrote may mean other times than it seems to: those of an exchange without
+a zone, the ends of bars instead of their starts, bars of another length. Sessions show most of it,
+since in the right zone nearly all rows lie in them. They show little of a market that never closes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from ktrdr.completeness.gaps import among
+from ktrdr.completeness.grids import find_grid, shown
+from ktrdr.market.sessions import BoolArray, Int64Array, Schedule, expected
+from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
+from ktrdr.market.zones import EXCHANGE_ZONES, find_zone
+
+_LEAST_ROWS = 20
+"""Fewer rows prove nothing."""
+_STRAY = 0.05
+"""So large a part of the rows may lie elsewhere: half days, sessions that were extended."""
+_LEAST_STRAY = 10
+"""Fewer rows outside are a chance; and so many times fewer are no chance."""
+_BY_END = 0.9
+"""In so large a part of the sessions rows are at the ends of the first and the last bar, and none
+at the open, if bars are named by their end."""
+_LEAST_SESSIONS = 3
+"""Fewer sessions do not show that."""
+_LEAST_PLACES = 4
+"""Longer bars begin at so many times of day, or they may be auctions."""
+_OBSERVED_ZONE = "America/New_York"
+"""Where IB's grid was observed."""
+_FAR = 2**62
+_BEFORE_S, _AFTER_S = 5 * HOUR_S + HOUR_S // 2, 4 * HOUR_S
+"""Extended hours before and after regular ones: of US stocks from 04:00 to 20:00."""
+_AHEAD_S = 60
+"""A row begins no later than this, by the clock of this machine."""
+_OTHER_ZONES = ("UTC", "Etc/GMT+5", "Europe/Athens", "America/Los_Angeles")
+"""No zones of exchanges, but of files: `Etc/GMT+5` is New York's winter time all year, and the
+servers of many forex brokers have Eastern Europe's."""
+
+
+class Kind(Enum):
+    """What does not fit."""
+
+    ZONE = "zone"
+    STAMP = "stamp"
+    GRID = "grid"
+    LENGTH = "length"
+    EXTENDED_HOURS = "extended hours"
+    HOURS = "hours"
+
+
+_ADVICE = {
+    Kind.ZONE: "write each time in UTC or with its offset; or, if they are UTC, "
+    'zone = "UTC" for it in instruments.toml',
+    Kind.STAMP: "name each bar by its start; or, if they are starts, "
+    'stamp = "start" for it in instruments.toml',
+    Kind.GRID: "bring its bars onto IB's times, or move the file away",
+    Kind.LENGTH: "give the file the name of another timeframe, the length of its bars",
+    Kind.EXTENDED_HOURS: "extended_hours = true for it in instruments.toml, if they are wanted",
+    Kind.HOURS: "is it this contract?",
+}
+
+
+class Fit(NamedTuple):
+    """How many of a file's rows lie in the sessions, if its times are those of a zone."""
+
+    zone: str
+    """`UTC` also stands for times that have a zone in the file."""
+    rows: int
+    """Those on days whose sessions are known."""
+    inside: int
+    days_outside: int = 0
+    """The days on which others lie outside."""
+
+    @property
+    def outside(self) -> int:
+        """Those that do not."""
+        return self.rows - self.inside
+
+    @property
+    def is_good(self) -> bool:
+        """Nearly all of them do."""
+        return self.outside <= _STRAY * self.rows
+
+    @property
+    def share(self) -> float:
+        """The part of them that do."""
+        return self.inside / max(self.rows, 1)
+
+    def is_much_better(self, other: Fit) -> bool:
+        """Nearly none are outside, and of the other so many that it is no chance."""
+        is_clear = other.outside >= _LEAST_STRAY * max(self.outside, 1)
+        return is_clear and (other.days_outside > 1 or not other.is_good)
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Why the rows of a file cannot be what they seem to be."""
+
+    kind: Kind
+    why: str
+    fits: Fit | None = None
+    """The zone in which they would fit; None: it is not about the zone, or none is known."""
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        if self.fits is None:
+            return self.why
+        return f"{self.why}, as {self.fits.zone} {self.fits.inside} of {self.fits.rows}"
+
+    @property
+    def advice(self) -> str:
+        """What a person can do."""
+        return _ADVICE[self.kind]
+
+    @property
+    def is_sure(self) -> bool:
+        """IB's bars do not belong between these rows; otherwise it is only worth knowing."""
+        return self.kind not in (Kind.EXTENDED_HOURS, Kind.HOURS)
+
+
+@dataclass(frozen=True)
+class Hours:
+    """The sessions of a contract, and what is known of the times of a file."""
+
+    timeframe: Timeframe
+    schedule: Schedule
+    alignment: frozenset[int]
+    """As an argument of `sessions.expected`."""
+    now: int
+    """UTC seconds."""
+    has_zone: bool
+    """The rows say their zone, or it is known to be UTC."""
+    has_starts: bool = False
+    """They are known to be named by their start."""
+    has_extended_hours: bool = False
+    """The sessions include them."""
+
+    @property
+    def can_tell(self) -> bool:
+        """Not for daily bars, nor by guessed sessions."""
+        return not self.timeframe.is_daily and self.schedule.source == "ib"
+
+
+def misfit(times: Int64Array, hours: Hours) -> Misfit | None:
+    """Why rows do not fit the sessions of their contract; None: they do, or nothing tells.
+
+    `times`: ascending starts of intraday bars, in UTC seconds; those without a zone as if they
+    were UTC.
+    """
+    if not hours.can_tell or not hours.schedule.sessions or not len(times):
+        return None
+    here = _fit(times, "UTC", hours, hours.schedule)
+    if here.rows < _LEAST_ROWS:
+        return None
+    fits = here if hours.has_zone else _best(times, here, hours)
+    utc = in_utc(times, fits.zone) if fits.is_good else times
+    if (why := _other_length(utc, hours)) is not None:
+        return Misfit(Kind.LENGTH, why)
+    if fits is not here or not here.is_good:
+        return _elsewhere(times, here, fits, hours)
+    if _are_named_by_end(times, hours, hours.schedule):
+        return Misfit(Kind.STAMP, "its times are the ends of bars, not their starts")
+    return _other_grid(times, hours)
+
+
+def in_utc(times: Int64Array, zone: str) -> Int64Array:
+    """UTC seconds of the clock times of a zone, given as if they were UTC.
+
+    Of an hour that comes twice the first is meant.
+    """
+    if zone == "UTC":
+        return times
+    local = find_zone(zone)
+    begins, ends = (_offsets_s(times // DAY_S * DAY_S + at, local) for at in (0, DAY_S))
+    changes = begins != ends
+    begins[changes] = _offsets_s(times[changes] // HOUR_S * HOUR_S, local)
+    found: Int64Array = times - begins
+    return found
+
+
+def _offsets_s(clocks: Int64Array, zone: ZoneInfo) -> Int64Array:
+    each, place = np.unique(clocks, return_inverse=True)
+    offsets = [_offset_s(clock, zone) for clock in each.tolist()]
+    found: Int64Array = np.array(offsets, np.int64)[place]
+    return found
+
+
+def _offset_s(clock: int, zone: ZoneInfo) -> int:
+    """By how much a clock of the zone that shows this is ahead of UTC."""
+    shown_there = datetime.fromtimestamp(clock, UTC).replace(tzinfo=zone)
+    return int((shown_there.utcoffset() or timedelta()).total_seconds())
+
+
+# Their zone.
+
+
+def _fit(times: Int64Array, zone: str, hours: Hours, schedule: Schedule) -> Fit:
+    """Rows at the close count: they may be of an auction, or named by their end."""
+    utc = in_utc(times, zone)
+    known = utc[(utc >= schedule.start) & (utc <= schedule.end)]
+    opens, closes, *_ = schedule.columns
+    reach_s = hours.timeframe.length_s - MINUTE_S if hours.timeframe is Timeframe.H4 else 0
+    begun = np.searchsorted(opens, known + reach_s, side="right")
+    is_inside = begun > np.searchsorted(closes, known, side="left")
+    is_inside &= known <= hours.now + _AHEAD_S
+    days = len(np.unique(known[~is_inside] // DAY_S))
+    return Fit(zone, len(known), int(is_inside.sum()), days)
+
+
+def _best(times: Int64Array, here: Fit, hours: Hours) -> Fit:
+    """The zone in which rows that say none fit best: UTC, unless another one is much better."""
+    is_ahead = times[-1] > hours.now + _AHEAD_S
+    if here.outside < _LEAST_STRAY and not is_ahead:
+        return here
+    best = max(_by_zones(times, hours, hours.schedule), key=lambda one: one.share)
+    is_chosen = best.is_much_better(here) or not here.is_good
+    is_chosen |= bool(is_ahead) and best.outside < here.outside
+    return best if is_chosen else here
+
+
+def _by_zones(times: Int64Array, hours: Hours, schedule: Schedule) -> Iterator[Fit]:
+    """The fits in all zones that files are known to have; that of the exchange comes first."""
+    zones = (schedule.zone, "America/New_York", *_OTHER_ZONES, *EXCHANGE_ZONES.values())
+    for zone in dict.fromkeys(zones):
+        yield _fit(times, zone, hours, schedule)
+
+
+def _with_extended_hours(schedule: Schedule) -> Schedule:
+    """The same, each session with the hours before and after it; they may overlap."""
+    longer = (
+        one._replace(open=one.open - _BEFORE_S, close=one.close + _AFTER_S)
+        for one in schedule.sessions
+    )
+    return Schedule(
+        schedule.zone, schedule.start - DAY_S, schedule.end + DAY_S, tuple(longer), schedule.source
+    )
+
+
+def _elsewhere(times: Int64Array, here: Fit, fits: Fit, hours: Hours) -> Misfit | None:
+    """Too many rows lie outside the sessions: where they fit, if anywhere.
+
+    `here`: the fit as the times stand, `fits`: the best.
+    """
+    inside = f"{here.inside} of {here.rows} rows lie in the contract's sessions"
+    if times[-1] > hours.now + _AHEAD_S:
+        inside += " and not in the future"
+    if fits is not here and fits.is_good:
+        return Misfit(Kind.ZONE, f"as UTC {inside}", fits)
+    if not hours.has_extended_hours:
+        wide = _with_extended_hours(hours.schedule)
+        if _fit(times, "UTC", hours, wide).is_good:
+            return _in_extended_hours(times, wide, inside, hours)
+        if not hours.has_zone:
+            best = max(_by_zones(times, hours, wide), key=lambda one: one.share)
+            regular = _fit(times, best.zone, hours, hours.schedule)
+            if best.is_good and regular.inside >= here.inside:
+                return Misfit(Kind.ZONE, f"as UTC {inside}, even with extended hours", best)
+    if hours.has_zone:
+        return Misfit(Kind.HOURS, inside)
+    return Misfit(Kind.ZONE, f"as UTC {inside}, and in no other zone nearly all of them")
+
+
+def _in_extended_hours(times: Int64Array, wide: Schedule, inside: str, hours: Hours) -> Misfit:
+    """Most rows outside the sessions lie in the hours before and after."""
+    if _are_named_by_end(times, hours, wide):
+        return Misfit(Kind.STAMP, "its times are the ends of bars, not their starts")
+    if (found := _other_grid(times, hours)) is not None:
+        return found
+    opens, closes, *_ = hours.schedule.columns
+    later = np.searchsorted(times, opens)
+    have_rows = np.searchsorted(times, closes) > later
+    before = times[np.maximum(later - 1, 0)]
+    reach_in = have_rows & (before < opens) & (before + hours.timeframe.length_s > opens)
+    if 2 * reach_in.sum() > have_rows.sum():
+        return Misfit(Kind.GRID, "its bars begin before the sessions do, and reach into them")
+    return Misfit(Kind.EXTENDED_HOURS, f"{inside}, most others in extended hours")
+
+
+# Their length, stamp and grid.
+
+
+def _other_length(times: Int64Array, hours: Hours) -> str | None:
+    """Why the bars are of another length than the file's; None: they may be of that length."""
+    timeframe, schedule = hours.timeframe, hours.schedule
+    apart = np.diff(times)
+    least_s = HOUR_S if timeframe is Timeframe.H4 else timeframe.length_s
+    near = apart[apart < least_s]
+    if 2 * len(near) > len(apart) and not _are_expected(times, hours):
+        usual_s = int(np.bincount(near).argmax())
+        return f"most rows are {_minutes(usual_s)} apart, less than a bar of {timeframe.value}"
+    longer = [one for one in Timeframe if timeframe.length_s < one.length_s < DAY_S]
+    opens, _, _, offset = schedule.columns
+    place = np.maximum(np.searchsorted(opens, times, side="right") - 1, 0)
+    local = (times + offset[place])[~among(times, opens)]
+    if len(local) < _LEAST_ROWS or len(np.unique(local % DAY_S)) < _LEAST_PLACES:
+        return None
+    for one in reversed(longer):
+        if not (local % one.length_s).any():
+            return (
+                f"all rows begin as bars of {one.value} do, and not as those of {timeframe.value}"
+            )
+    return None
+
+
+def _are_expected(times: Int64Array, hours: Hours) -> bool:
+    """Most rows begin as IB's bars do."""
+    span = int(times[0]), int(times[-1]) + MINUTE_S
+    due = expected(hours.schedule, hours.timeframe, *span, _FAR, alignment=hours.alignment)
+    return bool(2 * among(times, due.starts).sum() > len(times))
+
+
+def _minutes(seconds: int) -> str:
+    minutes = seconds // MINUTE_S
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def _are_named_by_end(times: Int64Array, hours: Hours, schedule: Schedule) -> bool:
+    """In nearly all sessions rows are at the ends of its first and of its last bar, none before.
+
+    One at the close alone may be of an auction. Where four-hour bars end is not known.
+    """
+    if hours.has_starts or hours.timeframe is Timeframe.H4:
+        return False
+    opens, closes, _, offset = schedule.columns
+    length_s = hours.timeframe.length_s
+    have_rows = np.searchsorted(times, closes, side="right") > np.searchsorted(times, opens)
+    first_ends = opens + length_s, opens + length_s - (opens + offset) % length_s
+    has_first = _are_among(first_ends[0], times) | _are_among(first_ends[1], times)
+    by_end = _are_among(closes, times) & ~_are_among(opens, times) & has_first
+    sessions = int(have_rows.sum())
+    return sessions >= _LEAST_SESSIONS and bool(by_end.sum() >= _BY_END * sessions)
+
+
+def _are_among(few: Int64Array, times: Int64Array) -> BoolArray:
+    """Which of some times are among many, which ascend."""
+    place = np.minimum(np.searchsorted(times, few), len(times) - 1)
+    found: BoolArray = times[place] == few
+    return found
+
+
+def _other_grid(times: Int64Array, hours: Hours) -> Misfit | None:
+    """Elsewhere IB's grid is not known before its bars have shown it."""
+    if hours.schedule.zone != _OBSERVED_ZONE:
+        return None
+    found = find_grid(times, hours.schedule, hours.timeframe, hours.alignment)
+    if found.minute is None:
+        return None
+    there = shown(hours.schedule, hours.timeframe, frozenset({found.minute}))
+    here = shown(hours.schedule, hours.timeframe, hours.alignment)
+    return Misfit(Kind.GRID, f"its bars begin at {there} by the exchange's clock, IB's at {here}")
