@@ -35,6 +35,8 @@ _LEAST_SESSIONS = 3
 """Fewer sessions do not show that."""
 _LEAST_PLACES = 4
 """Longer bars begin at so many times of day, or they may be auctions."""
+_LEAST_H4_S = 2 * HOUR_S
+"""Four-hour bars may be cut this short by an open or a close, but not most of them."""
 _OBSERVED_ZONE = "America/New_York"
 """Where IB's grid was observed."""
 _FAR = 2**62
@@ -247,7 +249,7 @@ def _with_extended_hours(schedule: Schedule) -> Schedule:
     )
 
 
-def _elsewhere(times: Int64Array, here: Fit, fits: Fit, hours: Hours) -> Misfit | None:
+def _elsewhere(times: Int64Array, here: Fit, fits: Fit, hours: Hours) -> Misfit:
     """Too many rows lie outside the sessions: where they fit, if anywhere.
 
     `here`: the fit as the times stand, `fits`: the best.
@@ -294,7 +296,7 @@ def _other_length(times: Int64Array, hours: Hours) -> str | None:
     """Why the bars are of another length than the file's; None: they may be of that length."""
     timeframe, schedule = hours.timeframe, hours.schedule
     apart = np.diff(times)
-    least_s = HOUR_S if timeframe is Timeframe.H4 else timeframe.length_s
+    least_s = _LEAST_H4_S if timeframe is Timeframe.H4 else timeframe.length_s
     near = apart[apart < least_s]
     if 2 * len(near) > len(apart) and not _are_expected(times, hours):
         usual_s = int(np.bincount(near).argmax())

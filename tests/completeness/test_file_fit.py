@@ -271,6 +271,8 @@ def test_hours_from_half_past_are_of_another_grid():
     [
         (60, M5, "most rows are a minute apart, less than a bar of 5m"),
         (300, H1, "most rows are 5 minutes apart, less than a bar of 1h"),
+        (1800, H4, "most rows are 30 minutes apart, less than a bar of 4h"),
+        (3600, H4, "most rows are 60 minutes apart, less than a bar of 4h"),
         (300, M1, "all rows begin as bars of 5m do, and not as those of 1m"),
         (1800, M1, "all rows begin as bars of 30m do, and not as those of 1m"),
         (900, M5, "all rows begin as bars of 15m do, and not as those of 5m"),
