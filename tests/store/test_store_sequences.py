@@ -6,7 +6,6 @@ The model is a dictionary, start → line, and what follows the last line that e
 import os
 import shutil
 import tempfile
-import warnings
 from bisect import bisect_left
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.csv_store import CsvStore
 from tests.fake_connection import line, utc
+from tests.store.children import in_a_child
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 AAPL = Series("AAPL", Timeframe.M1)
@@ -247,13 +247,14 @@ class BarFileMachine(RuleBasedStateMachine):
         after, note = self.rows, self.note()
         self.store.close()
         self.let_time_pass()
-        finished = in_a_child(lambda: self.killed(bars, correct, call, share))
+        code = in_a_child(lambda: self.killed(bars, correct, call, share))
+        assert code in (0, KILLED)
         new = sorted(after.keys() - completed.keys())
         if new and self.note() != note:
             self.begun = after[new[0]]
         if self.path.read_text() == self.text():
             return
-        assert not finished
+        assert code == KILLED
         self.read_rows()
         if (self.rows, self.tail) not in states:
             assert self.is_marked
@@ -302,26 +303,6 @@ class BarFileMachine(RuleBasedStateMachine):
     def what_is_called_verified_is_in_order(self) -> None:
         if self.path.exists() and self.store.was_verified(AAPL):
             assert self.store.contents(AAPL, 0).starts.tolist() == self.starts
-
-
-def in_a_child(work) -> bool:
-    """Do it in a copy of this process; whether it came to its end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the child starts no thread
-        child = os.fork()
-    if not child:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException as error:  # noqa: BLE001  reported below
-            os.write(2, repr(error).encode())
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in (0, KILLED)
-    return code == 0
 
 
 KILLED = 77

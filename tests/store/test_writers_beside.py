@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.file_key import key_of
 from tests.fake_connection import fill, utc
 from tests.store import recorders
+from tests.store.children import in_a_child
 
 NAMES = ("open", "high", "low", "close", "volume")
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -50,21 +50,6 @@ def theirs(minute: int) -> str:
 
 def spelled(minute: int) -> str:
     return datetime.fromtimestamp(FIRST + 60 * minute, UTC).isoformat(" ")
-
-
-def in_a_child(work) -> int:
-    """Do it in a copy of this process, and return its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the child starts no thread
-        child = os.fork()
-    if not child:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.fixture
