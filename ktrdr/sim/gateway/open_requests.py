@@ -93,7 +93,8 @@ class OpenRequests:
             return True
         if request.kind in HISTORY and (violation := self._violated(request)):
             return not violation.is_end
-        task = asyncio.create_task(self._answer(request))
+        outages = self._shared.faults.times("connectivity_lost")
+        task = asyncio.create_task(self._answer(request, self._silenced(request), outages))
         self._requested[task] = request
         if keeps_id:
             self._open[request.request_id] = task
@@ -144,14 +145,22 @@ class OpenRequests:
             self._respond(request, refused, violation.limit)
         return violation
 
-    async def _answer(self, request: Request) -> None:
+    def _silenced(self, request: Request) -> str:
+        """The fault that keeps a request that comes now from being answered; empty: none."""
+        faults = self._shared.faults
+        now_s = asyncio.get_running_loop().time()
+        if request.kind == "current_time" and faults.time_is_requested(now_s):
+            return "time_once"
+        return faults.silences(request.kind, request.symbol)
+
+    async def _answer(self, request: Request, silenced: str, outages: int) -> None:
+        """Answer, unless a fault has silenced the request or the connection was lost since.
+
+        `outages`: how many had begun when the request came.
+        """
         faults = self._shared.faults
         now_s = asyncio.get_running_loop().time()
         delay_s = self._shared.pace.delay_s(now_s) if request.kind in HISTORY_KINDS else 0.0
-        outages = faults.times("connectivity_lost")
-        silenced = faults.silences(request.kind, request.symbol)
-        if request.kind == "current_time" and faults.time_is_requested(now_s):
-            silenced = "time_once"
         late_s = faults.number("late", "seconds") if faults.strikes("late") else 0.0
         reply, verdict = await self._reply(request)
         if reply is None:

@@ -200,6 +200,8 @@ def test_without_a_trade_there_is_no_update_and_then_a_whole_bar(with_clock):
         settled = await client.reqHistoricalDataAsync(
             ILLIQ, "", "3600 S", "1 min", "TRADES", False, 2
         )
+        while forms.of(bars)[-1][5] != settled[-1].volume:  # the witness may be the first of the two
+            await forms.after(len(forms.of(bars)), bars)
         return forms.of(bars), [bar for bar in settled if bar.date >= early.replace(second=0)]
 
     early = datetime(2026, 11, 23, 10, 18, 25, tzinfo=UTC)  # 05:18 in New York
