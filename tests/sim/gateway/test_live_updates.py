@@ -200,7 +200,9 @@ def test_without_a_trade_there_is_no_update_and_then_a_whole_bar(with_clock):
         settled = await client.reqHistoricalDataAsync(
             ILLIQ, "", "3600 S", "1 min", "TRADES", False, 2
         )
-        while forms.of(bars)[-1][5] != settled[-1].volume:  # the witness may be the first of the two
+        while (
+            forms.of(bars)[-1][5] != settled[-1].volume
+        ):  # the witness may be the first of the two
             await forms.after(len(forms.of(bars)), bars)
         return forms.of(bars), [bar for bar in settled if bar.date >= early.replace(second=0)]
 
