@@ -15,6 +15,7 @@ from ktrdr.ib.history_refusals import HistoryRefusals
 from ktrdr.ib.known_contracts import KnownContracts, kind
 from ktrdr.ib.liveness import Liveness
 from ktrdr.ib.notices import HistoryNews, meaning
+from ktrdr.ib.overtaken import AnswerTimes
 from ktrdr.ib.request_gate import RequestGate
 from ktrdr.ib.states import Event, State
 from ktrdr.ib.status_record import StatusRecord
@@ -48,6 +49,8 @@ class DataEvidence:
         self.contracts = KnownContracts()
         self._farms = Farms()
         self._refusals = HistoryRefusals()
+        self.answer_times = AnswerTimes()
+        """How long IB's history takes."""
         self.probe_wanted = asyncio.Event()
         """Set when a probe is needed to test whether data come."""
         self._taken_for: Instrument | None = None
@@ -152,6 +155,7 @@ class DataEvidence:
     def note_probe(self, instrument: Instrument, requested_at: float) -> None:
         """A probe was answered: the trouble in which it was sent is over."""
         self._liveness.note_data()
+        self.answer_times.answered_one(requested_at)
         self._note_history(instrument, requested_at)
         if requested_at < self._status.snapshot.state_since:
             return  # sent before the current state began, so it proves nothing about it

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeGuard, TypeVar
+from typing import Generic, TypeGuard, TypeVar
 
 from ktrdr.errors import (
     CompetingSession,
@@ -30,6 +32,7 @@ from ktrdr.ib.contract_controls import ContractControls
 from ktrdr.ib.contract_facts import ContractFacts
 from ktrdr.ib.error_codes import says_no_farm
 from ktrdr.ib.known_contracts import kind
+from ktrdr.ib.overtaken import Overtaking
 from ktrdr.ib.pacing import QueuedRequest
 from ktrdr.ib.refused_contracts import RefusedContracts
 from ktrdr.ib.turns import RepeatError, Turns
@@ -40,9 +43,23 @@ from ktrdr.market.instruments import Instrument
 
 T = TypeVar("T")
 
+log = logging.getLogger("ib-connection")
+
 _TROUBLE_PAUSE_S = 2.0
 """Seconds before a resend while there is trouble, unless the trouble ends before."""
-_POLL_S = 1.0
+_POLL_S, _OVERDUE_POLL_S = 1.0, 0.1
+
+
+@dataclass(frozen=True)
+class _Request(Generic[T]):
+    """One request, from its queue to its outcome."""
+
+    queued: QueuedRequest
+    instrument: Instrument
+    send: Callable[[IbClient], Awaitable[T]]
+    deadline: float
+    overtaking: Overtaking | None
+    """None: no history farm serves it, so that answers to others tell nothing."""
 
 
 class Requests:
@@ -55,6 +72,7 @@ class Requests:
         self._after_farm_s = 2 * heartbeat_s
         self._now = now
         self._turns = Turns()
+        self._times = connection.evidence.answer_times
         self._refused = RefusedContracts()
         self._controls = ContractControls(connection, self._turns, now)
 
@@ -104,6 +122,8 @@ class Requests:
         """
         deadline = asyncio.get_running_loop().time() + patience_s
         queued = self._turns.queued(request, instrument.symbol, priority, is_small=is_small)
+        overtaking = Overtaking(self._times, request) if is_history else None
+        one = _Request(queued, instrument, send, deadline, overtaking)
         gate = self._connection.evidence.gate
         cause: Retryable | None = None
         is_patient = False
@@ -114,7 +134,7 @@ class Requests:
                 self._connection.client_now()  # raises, if there are no data at all
                 raise why_not
             try:
-                return await self._requested(queued, instrument, send, deadline)
+                return await self._requested(one)
             except RepeatError as repeat:
                 again, cause = repeat, repeat.cause
             except TimedOut as late:  # the earlier refusal is more specific
@@ -128,21 +148,16 @@ class Requests:
             if self._connection.client is client and not again.is_gated:  # nothing has changed yet
                 await self._pause(left_s)
 
-    async def _requested(
-        self,
-        queued: QueuedRequest,
-        instrument: Instrument,
-        send: Callable[[IbClient], Awaitable[T]],
-        deadline: float,
-    ) -> T:
+    async def _requested(self, one: _Request[T]) -> T:
         """The answer to one attempt at the request. RepeatError: none came; resend it."""
         loop = asyncio.get_running_loop()
+        instrument = one.instrument
         requested_at: float | None = None
         try:
-            async with self._turns.turn(queued, deadline):
+            async with self._turns.turn(one.queued, one.deadline):
                 client = self._connection.client_now()
                 requested_at = loop.time()
-                answer = await self._answer_of_its_farm(client, instrument, send, deadline)
+                answer = await self._answer_of_its_farm(client, one)
         except NotConnected as error:
             raise RepeatError(error) from error
         except (PacingViolation, TimedOut, RequestFailed) as error:
@@ -153,31 +168,35 @@ class Requests:
                 self._connection.evidence.note_refused_session(instrument, error)
             raise
         except Permanent as error:
-            left_s = deadline - loop.time()
+            left_s = one.deadline - loop.time()
             raise await self._confirm_rejection(instrument, error, left_s) from error
         if isinstance(answer, Answer) and self._turns.pacer.learn(
             loop.time() - requested_at, len(answer.bars), loop.time()
         ):
             self._connection.evidence.note_data_back()
+        if one.overtaking is not None:
+            self._times.answered(one.queued.request, requested_at, loop.time())
         is_history = not isinstance(answer, ContractFacts)
         self._connection.evidence.note_data(instrument, requested_at, is_history=is_history)
         self._refused.note_answer(instrument.symbol, has_bars=isinstance(answer, Answer))
         return answer
 
-    async def _answer_of_its_farm(
-        self,
-        client: IbClient,
-        instrument: Instrument,
-        send: Callable[[IbClient], Awaitable[T]],
-        deadline: float,
-    ) -> T:
-        """The answer. RepeatError: refused for a broken farm; it may be resent at any time."""
+    async def _answer_of_its_farm(self, client: IbClient, one: _Request[T]) -> T:
+        """The answer. RepeatError: refused for a broken farm; it may be resent at any time.
+
+        A failure for which the pace is to blame slows it before the next request has its turn.
+        """
         try:
-            return await self._one_answer(client, send, deadline)
+            return await self._one_answer(client, one)
+        except (PacingViolation, TimedOut) as error:
+            now = asyncio.get_running_loop().time()
+            was_paced = isinstance(error, PacingViolation)
+            self._turns.pacer.learn_failure(now, was_paced=was_paced)
+            raise
         except RequestFailed as error:
             if not says_no_farm(error):
                 raise
-            self._connection.evidence.note_no_farm(instrument, error)
+            self._connection.evidence.note_no_farm(one.instrument, error)
             raise RepeatError(error, is_gated=True) from error
 
     async def _record_failure(
@@ -186,13 +205,11 @@ class Requests:
         """Record a failure. RepeatError: the request did not cause it."""
         if requested_at is None:  # never sent
             return
-        if not isinstance(error, RequestFailed):
-            was_paced = isinstance(error, PacingViolation)
-            now = asyncio.get_running_loop().time()
-            self._turns.pacer.learn_failure(now, was_paced=was_paced)
-            if was_paced:
-                raise RepeatError(error) from error
-        elif self._connection.evidence.note_failed(instrument, error):
+        if isinstance(error, PacingViolation):
+            raise RepeatError(error) from error
+        if isinstance(error, RequestFailed) and self._connection.evidence.note_failed(
+            instrument, error
+        ):
             raise RepeatError(error, is_gated=True) from error
         if self._connection.evidence.was_troubled_since(requested_at):
             raise RepeatError(error) from error
@@ -203,34 +220,60 @@ class Requests:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(repeat.wait(), min(_TROUBLE_PAUSE_S, left_s))
 
-    async def _one_answer(
-        self, client: IbClient, send: Callable[[IbClient], Awaitable[T]], deadline: float
-    ) -> T:
+    async def _one_answer(self, client: IbClient, one: _Request[T]) -> T:
         """The answer. RepeatError: it will not come, and the request should be resent."""
         loop = asyncio.get_running_loop()
         requested_at = loop.time()
+        if one.overtaking is not None:
+            one.overtaking.sent(requested_at)
         with self._connection.liveness.waiting_for_data():
-            answer = asyncio.ensure_future(send(client))
+            answer = asyncio.ensure_future(one.send(client))
             again = asyncio.ensure_future(self._connection.availability.repeat.wait())
             try:
                 while not answer.done():
-                    left_s = min(deadline, self._stale_at(requested_at)) - loop.time()
+                    left_s = min(one.deadline, self._stale_at(requested_at)) - loop.time()
                     await asyncio.wait(
                         {answer, again},
-                        timeout=min(max(left_s, 0), _POLL_S),
+                        timeout=min(max(left_s, 0), self._poll_s(one)),
                         return_when=asyncio.FIRST_COMPLETED,
                     )
                     if answer.done():
                         break
                     if again.done() or loop.time() >= self._stale_at(requested_at):
                         raise RepeatError(None)
-                    if loop.time() >= deadline:
+                    if self._is_overtaken(one):
+                        raise RepeatError(None)
+                    if loop.time() >= one.deadline:
                         raise TimedOut("IB did not answer within the time limit of the request")
                 return answer.result()
             finally:
                 answer.cancel()
                 again.cancel()
                 await asyncio.gather(answer, again, return_exceptions=True)
+
+    def _poll_s(self, one: _Request[T]) -> float:
+        """In how many seconds to look again whether the answer can still come."""
+        if one.overtaking is None:
+            return _POLL_S
+        until_s = one.overtaking.overdue_at - asyncio.get_running_loop().time()
+        return min(max(until_s, _OVERDUE_POLL_S), _POLL_S)
+
+    def _is_overtaken(self, one: _Request[T]) -> bool:
+        """Whether later requests are answered and this one is not; a probe tests that."""
+        if one.overtaking is None:
+            return False
+        if one.overtaking.has_happened:
+            one.overtaking.spend()
+            log.info(
+                "%s: IB answers what was requested later: it is requested again",
+                one.instrument.symbol,
+            )
+            return True
+        now = asyncio.get_running_loop().time()
+        is_overdue = one.overtaking.overdue_at <= now
+        if is_overdue and self._connection.state.has_data and self._times.wants_probe(now):
+            self._connection.evidence.probe_wanted.set()
+        return False
 
     def _stale_at(self, requested_at: float) -> float:
         """When to stop waiting for the answer: two heartbeats after a farm came back."""

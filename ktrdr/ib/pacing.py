@@ -39,7 +39,7 @@ _FORGOTTEN_S = 600.0
 """In how many seconds slow answers become usual, for the most part."""
 _MESSAGES_PER_S, _BURST = 42.0, 3
 """Messages per second evenly, and in one burst: 45 in the worst second, of IB's 50."""
-_PAUSE_S, _PAUSE_MAX_S = 10.0, 60.0
+_PAUSE_S, _PAUSE_MAX_S = 10.0, 30.0
 """Seconds without new requests after a "pacing violation": doubled while nothing is answered."""
 
 

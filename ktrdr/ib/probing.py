@@ -20,6 +20,11 @@ SELDOM_HEARTBEATS = 4
 """Heartbeats between two history probes while its farm is broken: a minute by default."""
 _APART_HEARTBEATS = 2
 """Heartbeats between two probes of which the first is not answered: at most two a minute."""
+_HURRY_S = 4.0
+"""Seconds between the first two probes, for most outages are short.
+
+Later ones that are refused are as far apart as the outage has lasted.
+"""
 _PATIENT = 4
 """Factor on a probe's time limit while a farm is broken, which may slow all answers."""
 
@@ -42,6 +47,8 @@ class Prober:
         self._evidence = evidence
         self._sent_at = float("-inf")
         """When the last probe was sent, by the loop's clock."""
+        self._may_hurry = True
+        """No probe has gone unanswered since the last one that was answered."""
 
     def __repr__(self) -> str:
         return f"<Prober every {self._heartbeat_s:g} s>"
@@ -68,7 +75,7 @@ class Prober:
                 return
             if not self._status.state.has_data:  # test now and then whether data come again
                 last = max(self._sent_at, self._status.snapshot.state_since)
-                await self._is_wanted(max(last + 2 * self._heartbeat_s - now, 0))
+                await self._is_wanted(max(last + self._apart_s(2 * self._heartbeat_s) - now, 0))
                 return
             due = self._liveness.probe_at
             wait_s = self._heartbeat_s / 2 if due is None else due - now
@@ -88,7 +95,7 @@ class Prober:
     async def _is_unanswered(self, client: IbClient, patience_s: float) -> bool:
         """Whether a probe gets no answer, and no known trouble at IB explains this."""
         requested_at = asyncio.get_running_loop().time()
-        probe = asyncio.ensure_future(self._probe_twice(client, patience_s))
+        probe = asyncio.ensure_future(self._probe_repeatedly(client, patience_s))
         repeat = asyncio.ensure_future(self._availability.repeat.wait())
         try:
             await asyncio.wait({probe, repeat}, return_when=asyncio.FIRST_COMPLETED)
@@ -101,27 +108,44 @@ class Prober:
         was_lost = is_lost or self._availability.was_lost_after(requested_at)
         return not is_answered and not was_lost
 
-    async def _probe_twice(self, client: IbClient, patience_s: float) -> bool:
-        """Send a probe, and another beside it after half the time; whether an answer came.
+    async def _probe_repeatedly(self, client: IbClient, patience_s: float) -> bool:
+        """Send a probe, and others beside it after a while; whether an answer came.
 
         What an outage swallowed is never answered, and would hide that it is over.
         """
-        first = asyncio.ensure_future(self._probe(client, patience_s))
-        probes = {first}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        probes: set[asyncio.Future[bool]] = set()
+        next_at = loop.time()
         try:
-            again_s = max(patience_s / 2, _APART_HEARTBEATS * self._heartbeat_s)
-            await asyncio.wait(probes, timeout=again_s)
-            if not first.done() and again_s < patience_s:
-                probes.add(asyncio.ensure_future(self._probe(client, patience_s - again_s)))
-            while probes:
-                done, probes = await asyncio.wait(probes, return_when=asyncio.FIRST_COMPLETED)
+            while True:
+                if next_at <= loop.time() < deadline:
+                    self._may_hurry &= not probes
+                    probes.add(asyncio.ensure_future(self._probe(client, deadline - loop.time())))
+                    apart_s = max(patience_s / 2, _APART_HEARTBEATS * self._heartbeat_s)
+                    next_at = loop.time() + self._apart_s(apart_s)
+                wait_s = max(next_at - loop.time(), 0) if next_at < deadline else None
+                done, probes = await asyncio.wait(
+                    probes, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                )
                 if any(one.result() for one in done):
+                    self._may_hurry = True
                     return True
-            return False
+                if not probes:
+                    return False
         finally:
             for one in probes:
                 one.cancel()
             await asyncio.gather(*probes, return_exceptions=True)
+
+    def _apart_s(self, most_s: float) -> float:
+        """Seconds between two probes: few while a trouble is short, and at most so many."""
+        if not self._may_hurry:
+            return most_s
+        if self._status.state.has_data:
+            return min(_HURRY_S, most_s)
+        since_s = asyncio.get_running_loop().time() - self._status.snapshot.state_since
+        return min(max(_HURRY_S, since_s), most_s)
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Send one probe; whether an answer came."""

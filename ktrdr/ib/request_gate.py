@@ -1,7 +1,8 @@
-"""The gate in front of what IB refuses at present: one request a minute goes through. Sends none.
+"""The gate in front of what IB refuses at present: a request now and then goes through. Sends none.
 
-Where a history farm is broken, that is one of each kind of contract: which farm serves a contract
-IB does not report; presumably one serves all of a kind.
+Where a history farm is broken, that is one of each kind of contract a minute: which farm serves
+a contract IB does not report; presumably one serves all of a kind. Where all is refused, it is two
+a minute.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import contextlib
 from ktrdr.errors import KtrdrError
 from ktrdr.ib.known_contracts import Kind
 from ktrdr.ib.signals import Signal
+
+_FIRST_OF_ALL, _LATER_OF_ALL = 1 / 4, 1 / 2
+"""The pauses while all is refused, as parts of that for a kind."""
 
 _Shut = Kind | None
 """A kind of contract whose history is refused; None: all requests are."""
@@ -42,7 +46,8 @@ class RequestGate:
 
     def shut(self, kind: _Shut, why: KtrdrError) -> None:
         """A request was refused for a reason that holds for all of this kind; None: for all."""
-        next_at, _ = self._shut.get(kind, (_now() + self._pause_s, why))
+        first_s = self._pause_s * (_FIRST_OF_ALL if kind is None else 1)
+        next_at, _ = self._shut.get(kind, (_now() + first_s, why))
         self._shut[kind] = (next_at, why)
 
     def open(self) -> None:
@@ -64,7 +69,8 @@ class RequestGate:
             now = _now()
             if now >= next_at:
                 for one in {kind, None} & self._shut.keys():  # the others wait for this one
-                    self._shut[one] = (now + self._pause_s, why)
+                    later_s = self._pause_s * (_LATER_OF_ALL if one is None else 1)
+                    self._shut[one] = (now + later_s, why)
                 return None
             if now >= deadline:
                 return why

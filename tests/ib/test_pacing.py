@@ -192,7 +192,7 @@ def test_after_a_pacing_violation_one_request_tries_and_the_pauses_grow_until_ba
         _, pause_s = paced.next([a, b], at)
         at += pause_s
         pauses.append(pause_s)
-    assert pauses == [10, 20, 40, 60, 60]
+    assert pauses == [10, 20, 30, 30, 30]
     assert go(paced, a, b, now=at) == ["a"]
     paced.end(a)
     paced.learn(0.3, 60, at)

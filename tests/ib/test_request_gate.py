@@ -100,7 +100,29 @@ def test_what_is_refused_to_all_is_tried_by_one_of_any_kind():
         return first
 
     (first,) = played(main)
-    assert first >= 60
+    assert first >= 15
+
+
+def test_what_is_refused_to_all_is_tried_soon_and_then_twice_a_minute():
+    async def main():
+        gate = RequestGate(60)
+        pauses = []
+        gate.shut(None, BROKEN)
+        for _ in range(3):
+            began = now()
+            await gate.passed(STOCKS, FOR_EVER)
+            gate.shut(None, BROKEN)
+            pauses.append(now() - began)
+        gate.answered(STOCKS)
+        gate.shut(None, BROKEN)
+        began = now()
+        await gate.passed(FOREX, FOR_EVER)
+        return [*pauses, now() - began]
+
+    pauses = played(main)
+    least = [15, 30, 30, 15]
+    assert all(pause >= one for pause, one in zip(pauses, least, strict=True))
+    assert all(pause < 2 * one for pause, one in zip(pauses, least, strict=True))
 
 
 def test_an_answer_of_a_kind_that_was_not_refused_says_nothing_new():
