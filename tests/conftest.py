@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ktrdr.config.settings import Settings, load_settings
+
+settings.register_profile("ktrdr", deadline=None)  # how long something takes depends on the machine
+settings.load_profile("ktrdr")
 
 HEADER = "timestamp,open,high,low,close,volume\n"
 

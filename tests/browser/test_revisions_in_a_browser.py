@@ -53,6 +53,7 @@ def page(browser: Browser, settings, log_dir, peers) -> Iterator[Page]:
 
 def point_at(page: Page, words: str) -> None:
     """Move the pointer over the newest bars until the line below the chart has these words."""
+    expect(page.locator("#chart")).to_be_visible()
     box = page.locator("#chart").bounding_box()
     line = page.locator("#chart-bar")
     deadline = time.monotonic() + 20

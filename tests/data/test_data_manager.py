@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -472,11 +473,12 @@ def test_bars_from_before_1970_are_bars(manager, data_dir):
 
 def test_what_is_written_within_the_clocks_tick_is_seen(manager, path):
     old, new = line(price(FIRST)), line(price(FIRST)).replace("107.", "907.")
-    status = path.stat()
+    not_before = time.time_ns() + 3_600_000_000_000  # however slow the machine is
+    os.utime(path, ns=(not_before, not_before))
     assert manager.load("AAPL", "1m").iloc[0]["open"] == price(FIRST).open
     with path.open("r+b") as file:
         file.write(path.read_text().replace(old, new).encode())
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.utime(path, ns=(not_before, not_before))
     assert manager.load("AAPL", "1m").iloc[0]["open"] == price(FIRST).open + 800
 
 

@@ -665,7 +665,7 @@ def test_a_contract_that_was_known_is_not_unknown_for_a_reset(connect, gateway, 
 
 def test_many_who_are_told_of_no_contract_ask_for_one_control(connect, wait_for):
     with running_gateway(latency_s=0.2) as gateway:
-        manager = connect(gateway.port)
+        manager = connect(gateway.port, ktrdr_ib_heartbeat_s=60)  # so that no probe is among them
         wait_for(lambda: manager.is_connected)
         answers(manager)
         day = utc("2026-11-10")
@@ -684,8 +684,8 @@ def test_many_who_are_told_of_no_contract_ask_for_one_control(connect, wait_for)
         assert 1 <= received.count("contract_details") <= 2 + seconds / 5
 
 
-def test_while_no_contract_is_known_one_request_a_minute_tests_that(connect, gateway, wait_for):
-    manager = connect(gateway.port)
+def test_while_no_contract_is_known_two_requests_a_minute_test_that(connect, gateway, wait_for):
+    manager = connect(gateway.port, ktrdr_ib_heartbeat_s=4)
     wait_for(lambda: manager.is_connected)
     names = ("AAPL", "MSFT", "NVDA", "KO", "SPY", "GOOG")
     for name in names:
