@@ -20,7 +20,7 @@ from ktrdr.market.sessions import utc_midnight
 
 log = logging.getLogger("gap-filler")
 
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 90.0
 _PROGRAM = "ktrdr.filling.print_closed_days"
 _GATHER_S = 0.05
 """How long to wait for others that want a calendar, since each process takes a second."""
