@@ -14,6 +14,7 @@ from ktrdr.assessment.file_looks import FileLooks
 from ktrdr.assessment.file_ownership import FileOwnership
 from ktrdr.assessment.series_state import FileSnapshot, SeriesState
 from ktrdr.assessment.sessions import KnownSessions
+from ktrdr.assessment.stored_bars import incomplete_rows
 from ktrdr.completeness.coverage import Coverage, compute_coverage
 from ktrdr.completeness.gap_counts import counted
 from ktrdr.completeness.gaps import Reason
@@ -130,7 +131,12 @@ class Assessor:
             state.error_state = state.error_state.cleared()
         is_owned = self.ownership.of(state, contents)
         state.file = FileSnapshot(
-            state.key, contents.first, contents.last, contents.is_verified, is_owned
+            state.key,
+            contents.first,
+            contents.last,
+            contents.is_verified,
+            is_owned,
+            incomplete_rows(state, contents),
         )
         refusal = None
         if is_another or not self._waits_for_look(state, now):
@@ -205,6 +211,7 @@ class Assessor:
             since,
             span,
             wanted.starts[again_at > now],
+            contents.incomplete,
         )
 
     def _is_current(self, state: SeriesState, now: int) -> bool:

@@ -103,6 +103,7 @@ class SeriesSnapshot(NamedTuple):
     last: int | None
     is_owned: bool
     error: KtrdrError | None
+    incomplete: MalformedFile | None
     retry_at: float
     is_rebuilding: bool
     next_due: int | None
@@ -121,6 +122,8 @@ class FileSnapshot(NamedTuple):
     """Every row was read and is in order."""
     is_owned: bool = False
     """Every row was written by ktrdr."""
+    incomplete: MalformedFile | None = None
+    """Which rows lack a value, if any do; the others are kept complete."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ class SeriesState:
             file.last,
             file.is_owned,
             error_state.error,
+            file.incomplete,
             error_state.retry_at,
             self.is_rebuilding,
             assessment.next_due,

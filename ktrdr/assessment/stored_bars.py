@@ -8,6 +8,8 @@ from ktrdr.assessment.series_state import SeriesState
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.sessions import Session
+from ktrdr.store.file_advice import missing_value_hint
+from ktrdr.store.interface import FileContents
 
 
 def stored(state: SeriesState, starts: Collection[int]) -> list[Bar]:
@@ -19,6 +21,23 @@ def stored(state: SeriesState, starts: Collection[int]) -> list[Bar]:
     except MalformedFile:
         state.store.verify(state.series)  # names the line, which reading a part of a file cannot
         raise
+
+
+def incomplete_rows(state: SeriesState, contents: FileContents) -> MalformedFile | None:
+    """Which rows lack a value, for a person; None: none does. FileNotFoundError, MalformedFile.
+
+    The message stays the same while rows are added before them, unlike the line in the hint.
+    """
+    if not len(contents.incomplete):
+        return None
+    series, count = state.series, len(contents.incomplete)
+    found = state.store.line_of(series, int(contents.incomplete[0]))
+    if found is None:
+        return None
+    number, text = found
+    what = "a row lacks a value" if count == 1 else f"{count} rows lack a value, the first one"
+    message = f"{series.file_name}: {what}: {text[:200]!r}"
+    return MalformedFile(message, hint=missing_value_hint(series.file_name, number))
 
 
 def latest(state: SeriesState, bars: int, until: int | None = None) -> tuple[int, int] | None:

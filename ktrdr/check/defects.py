@@ -37,6 +37,10 @@ class Defect(Enum):
     TOO_LONG = ("a line too long to be a bar", f"{A_PERSON}: bar files have no such lines")
     NO_TIME = ("a time that cannot be read", _TIME)
     FIELDS = ("more or fewer fields than the header has", f"{A_PERSON}: correct the line")
+    NO_VALUE = (
+        "a row that lacks a price or volume, as an empty cell or nan",
+        "it is removed, and IB's bar is requested in its place",
+    )
     NO_NUMBER = ("a price or volume that is not a finite number", _VALUES)
     UNEVEN = ("a time off the grid: whole minutes, or 00:00 UTC for daily bars", _TIME)
     IMPOSSIBLE = ("prices outside low and high, or a volume below 0 other than -1", _VALUES)
@@ -78,7 +82,14 @@ class Defect(Enum):
 
 
 DROPPED = frozenset(
-    {Defect.DOUBLE, Defect.BLANK, Defect.HEADER_AGAIN, Defect.TORN, Defect.UNFINISHED}
+    {
+        Defect.DOUBLE,
+        Defect.BLANK,
+        Defect.HEADER_AGAIN,
+        Defect.TORN,
+        Defect.UNFINISHED,
+        Defect.NO_VALUE,
+    }
 )
 """Fixed by dropping the line."""
 
@@ -87,6 +98,7 @@ _IN_ORDER = frozenset({Defect.UNORDERED, Defect.DOUBLE})
 _REFUSALS = {
     Defect.UNORDERED: f"{A_PERSON}: it is not known where the lines without a time belong",
     Defect.DOUBLE: f"{A_PERSON}: it is dropped once every line has a readable time",
+    Defect.NO_VALUE: f"{A_PERSON}: most rows lack one; a volume that is not known is -1",
     Defect.UNFINISHED: f"{A_PERSON}: ktrdr did not write it, or the clock is wrong",
 }
 _WITHOUT_TIME = frozenset({Defect.NO_TIME, Defect.TOO_LONG})
@@ -126,11 +138,14 @@ class Finding:
         return self.state in (FindingState.STAYS, FindingState.FIXABLE)
 
 
-def fixable(found: Iterable[Defect], *, drop_unfinished: bool) -> frozenset[Defect]:
+def fixable(
+    found: Iterable[Defect], *, drop_unfinished: bool, drop_incomplete: bool = True
+) -> frozenset[Defect]:
     """Those of a file's defects that can be fixed without loss.
 
     Rows are sorted only if each has a readable time: otherwise the place of some is unknown.
     `drop_unfinished`: there is one unfinished bar, the last, and ktrdr has written it.
+    `drop_incomplete`: half of the rows at least have all values.
     """
     present = frozenset(found)
     if Defect.HEADER in present:
@@ -138,7 +153,8 @@ def fixable(found: Iterable[Defect], *, drop_unfinished: bool) -> frozenset[Defe
     chosen = present & _ALONE
     if not present & _WITHOUT_TIME:
         chosen |= present & _IN_ORDER
-    return chosen | (present & {Defect.UNFINISHED} if drop_unfinished else frozenset())
+    dropped = {Defect.UNFINISHED: drop_unfinished, Defect.NO_VALUE: drop_incomplete}
+    return chosen | {defect for defect in present if dropped.get(defect)}
 
 
 def impossible(

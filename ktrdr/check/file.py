@@ -17,7 +17,7 @@ from ktrdr.check.defects import (
 )
 from ktrdr.check.lines import NO_START, Lines, read_lines
 from ktrdr.completeness.file_fit import Hours, Misfit, misfit
-from ktrdr.market.sessions import Int64Array, closed
+from ktrdr.market.sessions import BoolArray, Int64Array, closed
 from ktrdr.market.timeframes import DAY_S, MINUTE_S
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.time_spelling import has_zone
@@ -42,6 +42,9 @@ class DefectLines:
     """The beginning of the first one."""
 
 
+_NO_LINES = DefectLines()
+
+
 @dataclass
 class Inspection:
     """The result of reading every line of a file."""
@@ -61,10 +64,17 @@ class Inspection:
     def fixable(self, *, is_owned: bool) -> frozenset[Defect]:
         """The defects that can be fixed without loss. `is_owned`: ktrdr wrote every row.
 
-        Several unfinished bars are left alone: they are more likely due to a wrong clock.
+        Several unfinished bars are left alone: they are more likely due to a wrong clock. So are
+        rows that lack a value where most of them do: then it is the column that means something
+        else.
         """
         is_last = self.first_unfinished == self.last
-        return fixable(self.found, drop_unfinished=is_owned and is_last)
+        incomplete = self.found.get(Defect.NO_VALUE, _NO_LINES)
+        return fixable(
+            self.found,
+            drop_unfinished=is_owned and is_last,
+            drop_incomplete=2 * incomplete.count <= self.rows,
+        )
 
     @property
     def broken(self) -> dict[Defect, int]:
@@ -149,9 +159,9 @@ def _note(
 
 
 def _inspect_order(inspection: Inspection, file: BarFile) -> None:
-    lines = _all_lines(file)
+    lines = _all_lines(file, times_only=Defect.NO_VALUE not in inspection.found)
     doubles, conflicts = _same_times(file, lines)
-    kept = lines.starts != NO_START
+    kept = _are_bars(lines)
     kept[doubles] = False
     rows = np.flatnonzero(kept)
     starts = lines.starts[rows]
@@ -161,9 +171,16 @@ def _inspect_order(inspection: Inspection, file: BarFile) -> None:
     _note(inspection, file, Defect.UNORDERED, lines, late.tolist())
 
 
-def _all_lines(file: BarFile) -> Lines:
-    """The place and the time of each line in a file; defects only of whole lines."""
-    parts = list(read_lines(file, times_only=True))
+def _are_bars(lines: Lines) -> BoolArray:
+    """Which lines have a time and all values; others are no bars that there could be twice."""
+    found: BoolArray = lines.starts != NO_START
+    found[[row for row, defect in lines.defects.items() if defect is Defect.NO_VALUE]] = False
+    return found
+
+
+def _all_lines(file: BarFile, *, times_only: bool) -> Lines:
+    """The place and the time of each line in a file; with `times_only` few defects of rows."""
+    parts = list(read_lines(file, times_only=times_only))
     if not parts:  # the file became shorter
         return Lines(2, np.empty(0, np.int64), np.array([file.layout.begin], np.int64), {})
     starts = np.concatenate([part.starts for part in parts])
@@ -177,7 +194,7 @@ def _all_lines(file: BarFile) -> Lines:
 
 def _same_times(file: BarFile, lines: Lines) -> tuple[list[int], list[int]]:
     """Exact duplicates of earlier rows, and different rows of the same time."""
-    order = _by_time(lines.starts, np.flatnonzero(lines.starts != NO_START))
+    order = _by_time(lines.starts, np.flatnonzero(_are_bars(lines)))
     again = np.flatnonzero(np.diff(lines.starts[order]) == 0)
     doubles: list[int] = []
     conflicts: list[int] = []
@@ -216,7 +233,7 @@ class FixedContent:
 
 def fixed_content(file: BarFile, inspection: Inspection, fixed: frozenset[Defect]) -> FixedContent:
     """The content of the file with these defects `fixed`: its own lines, and no others."""
-    lines = _all_lines(file)
+    lines = _all_lines(file, times_only=Defect.NO_VALUE not in inspection.found)
     kept = np.ones(len(lines.starts), np.bool_)
     kept[[row for row, defect in lines.defects.items() if defect in fixed & DROPPED]] = False
     if Defect.DOUBLE in fixed:

@@ -20,6 +20,7 @@ from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.csv_text import Layout, line_start, read_starts
+from ktrdr.store.missing_values import is_missing
 
 NO_START = -(2**62)
 """In place of a time that is missing or cannot be read."""
@@ -167,12 +168,15 @@ def _defect_of(
     if len(fields) != len(layout.columns):
         return Defect.FIELDS
     texts = [fields[place] for place in layout.value_places]
+    there = [text for text in texts if not is_missing(text)]
     try:
-        values = [float(text) for text in texts]
+        values = [float(text) for text in there]
     except ValueError:
         return Defect.NO_NUMBER
-    if not all(map(math.isfinite, values)) or any(b"_" in text for text in texts):
+    if not all(map(math.isfinite, values)) or any(b"_" in text for text in there):
         return Defect.NO_NUMBER
+    if len(there) < len(texts):
+        return Defect.NO_VALUE
     if start % timeframe.grid_s:
         return Defect.UNEVEN
     return None if Bar(start, *values).is_sound else Defect.IMPOSSIBLE

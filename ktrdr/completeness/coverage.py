@@ -172,20 +172,25 @@ def compute_coverage(
     fill_from: int,
     span: tuple[int, int] = (0, 0),
     unproven: Int64Array = _NONE,
+    incomplete: Int64Array = _NONE,
 ) -> Coverage:
     """Which bars are missing, and why; before `fill_from` (UTC seconds) they are too old to fill.
 
     `absent`: IB is known not to have them; `late`: IB did not have them a moment ago;
-    `unproven`: IB did not have them, which is not proven, and they may not be requested yet.
-    `span`: as `since` and `until` of a coverage.
+    `unproven`: IB did not have them, which is not proven, and they may not be requested yet;
+    `incomplete`: the file has rows for them, which lack a value. `span`: as `since` and `until` of
+    a coverage.
     """
     starts = expected.starts
     there = among(starts, present)
-    verified = among(starts, absent) & ~there
-    waiting = among(starts, late) & ~there & ~verified
-    unverified = among(starts, unproven) & ~there & ~verified & ~waiting
-    open_ = ~there & ~verified & ~waiting & ~unverified
+    lacking = among(starts, incomplete)
+    known = there | lacking
+    verified = among(starts, absent) & ~known
+    waiting = among(starts, late) & ~known & ~verified
+    unverified = among(starts, unproven) & ~known & ~verified & ~waiting
+    open_ = ~known & ~verified & ~waiting & ~unverified
     why = {
+        Reason.INCOMPLETE_ROW: lacking,
         Reason.TOO_OLD: open_ & (starts < fill_from),
         Reason.OPEN: open_ & (starts >= fill_from),
         Reason.NO_TRADES: verified,

@@ -85,6 +85,7 @@ _RANK_OF = {
     Reason.NOT_ENTITLED: _RANK[DayState.REFUSED],
     Reason.UNKNOWN_CONTRACT: _RANK[DayState.REFUSED],
     Reason.OTHER_CONTRACT: _RANK[DayState.REFUSED],
+    Reason.INCOMPLETE_ROW: _RANK[DayState.FAILED],
     Reason.BROKEN_FILE: _RANK[DayState.FAILED],
 }
 """Reason of missing bars, except OPEN → the rank of their day at least."""

@@ -19,7 +19,8 @@ from ktrdr.market.timeframes import DAY_S
 
 _UNPROVEN = (Reason.LATE, Reason.UNPROVEN)
 """Reasons of missing bars that may not be requested yet."""
-_TO_BE_HAD = tuple(reason for reason in Reason if reason not in SETTLED + _UNPROVEN)
+_HELD_BY_A_ROW = (Reason.INCOMPLETE_ROW,)
+_TO_BE_HAD = tuple(r for r in Reason if r not in SETTLED + _UNPROVEN + _HELD_BY_A_ROW)
 
 DAY_HINT = "name the first day of the history that is wanted, such as 2020-01-01"
 AGAIN = "; tried again at "
@@ -130,11 +131,13 @@ class Progress:
     """Some bars that were due when the fill was requested can still be filled."""
     is_unproven: bool
     """Some of those bars may not be requested yet, and are not proven absent."""
+    is_held: bool = False
+    """Some of those bars are not requested, since the file has rows for them that lack a value."""
 
     @property
     def is_complete(self) -> bool:
         """Nothing more can be filled."""
-        return not self.is_fillable and not self.is_unproven
+        return not self.is_fillable and not self.is_unproven and not self.is_held
 
 
 def progress(coverage: Coverage | None, since: int, until: float) -> Progress | None:
@@ -155,12 +158,14 @@ def progress(coverage: Coverage | None, since: int, until: float) -> Progress | 
         ),
         is_fillable=_has_any(coverage, _TO_BE_HAD, since, until),
         is_unproven=_has_any(coverage, _UNPROVEN, since, until),
+        is_held=_has_any(coverage, _HELD_BY_A_ROW, since, until),
     )
 
 
 def _now(coverage: Coverage, reason: Reason) -> Reason:
     """Days are counted before a series is refused: their `open` bars may have another reason."""
-    refusals = coverage.gap_counts.keys() - {*SETTLED, *_UNPROVEN, Reason.OPEN, Reason.ASKED}
+    others = {*SETTLED, *_UNPROVEN, *_HELD_BY_A_ROW, Reason.OPEN, Reason.ASKED}
+    refusals = coverage.gap_counts.keys() - others
     return next(iter(refusals), reason) if reason is Reason.OPEN else reason
 
 
@@ -195,6 +200,8 @@ class FillFacts:
     """When it is retried (UTC seconds)."""
     hold: Trouble | None
     """Why the whole gap filler requests nothing; None: it does."""
+    incomplete: KtrdrError | None = None
+    """Which rows of the file lack a value, if any do."""
 
 
 def event_of(facts: FillFacts) -> tuple[Event, Trouble]:
@@ -209,8 +216,15 @@ def event_of(facts: FillFacts) -> tuple[Event, Trouble]:
     if facts.is_requested:
         return Event.TAKEN_UP, nothing
     if found is not None and not found.is_fillable:
-        return Event.UNPROVEN, Trouble(_UNPROVEN_WHY)
+        return _unfillable(found, facts.incomplete)
     return Event.QUEUED, nothing
+
+
+def _unfillable(found: Progress, incomplete: KtrdrError | None) -> tuple[Event, Trouble]:
+    """The event for a fill of which nothing can be requested now, though bars are missing."""
+    if found.is_held and incomplete is not None:
+        return Event.REFUSED, Trouble(incomplete.message, incomplete.hint)
+    return Event.UNPROVEN, Trouble(_UNPROVEN_WHY)
 
 
 def _trouble(facts: FillFacts) -> tuple[Event, Trouble] | None:

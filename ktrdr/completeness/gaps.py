@@ -38,6 +38,8 @@ class Reason(StrEnum):
     UNKNOWN_CONTRACT = "unknown_contract"
     OTHER_CONTRACT = "other_contract"
     """The symbol means another contract than the one whose bars are stored."""
+    INCOMPLETE_ROW = "incomplete_row"
+    """The file has a row for it that lacks a value: not requested until that is removed."""
     BROKEN_FILE = "broken_file"
     """The file or its entry in `instruments.toml` is broken: no bars are requested."""
 

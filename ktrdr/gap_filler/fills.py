@@ -200,6 +200,7 @@ class Fills:
                 error=self._error_of(fill, series_state),
                 retry_at=series_state.retry_at if series_state else 0.0,
                 hold=_hold(fill, series_state, snapshot),
+                incomplete=series_state.incomplete if series_state else None,
             )
         )
         state = TABLE[fill.state, event]

@@ -102,7 +102,7 @@ def _state_by(coverage: Coverage | None) -> str:
 
 def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
     """One series without its days and gaps."""
-    coverage, error = one.coverage, one.error
+    coverage, error = one.coverage, one.error or one.incomplete
     lifetime, schedule = one.basis.lifetime, one.basis.schedule
     parts = _parts(one, store)
     first_known = parts[0 if one.is_past_known else -1] if parts else None

@@ -219,8 +219,11 @@ class Scan:
         if is_anew and not isinstance(state.error, MalformedFile):
             state.succeeded()
         self._scheduler.assess(state, only_if_changed=not is_anew)
-        if (ahead := self.why_ahead(state)) is not None:
-            self._report(str(state.series), ahead)
+        self._report_trouble(state)
+
+    def _report_trouble(self, state: SeriesState) -> None:
+        if (trouble := self.trouble_of(state)) is not None:
+            self._report(str(state.series), trouble)
 
     def _known(self, series: Series, entry: object) -> SeriesState:
         """The known state of a series; a new one if its instrument has changed."""
@@ -272,6 +275,7 @@ class Scan:
             if state.is_blocked or is_unreadable or not self.is_tracked(state):
                 continue
             if self._scheduler.assess_history(state):
+                self._report_trouble(state)
                 return True
         return False
 
@@ -339,10 +343,13 @@ class Scan:
             if state.error_state.retry_at > now
         ]
 
-    def why_ahead(self, state: SeriesState) -> InvalidRequest | None:
-        """The problem of a series with bars in the future: the clock or the file is wrong."""
+    def trouble_of(self, state: SeriesState) -> KtrdrError | None:
+        """What is wrong with some rows of a series that is kept complete all the same.
+
+        Bars in the future: the clock or the file is wrong. Rows that lack a value.
+        """
         if state.last is None or state.last <= self._clock() + APART_S:
-            return None
+            return state.file.incomplete
         last = f"its last bar is at {iso(state.last)}, in the future"
         return InvalidRequest(last, hint=_AHEAD_HINT)
 

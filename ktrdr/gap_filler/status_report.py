@@ -285,7 +285,7 @@ class StatusReport:
         is_the_stores = self.health.trouble and isinstance(state.error, StoreUnwritable)
         if needs_person(state.error) and not is_the_stores:
             return state.error
-        return self.scan.why_ahead(state)
+        return self.scan.trouble_of(state)
 
     def _is_over(self, problem: Problem) -> bool:
         """The problem is solved, or what it concerns is gone."""
@@ -296,4 +296,4 @@ class StatusReport:
         if problem.what == "clock":
             return self.clocks.agree
         known = self.scan.named(problem.what)
-        return known is None or (known.error is None and self.scan.why_ahead(known) is None)
+        return known is None or (known.error is None and self.scan.trouble_of(known) is None)

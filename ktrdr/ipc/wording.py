@@ -17,6 +17,7 @@ _WORDS = {
     "not_entitled": "not in the account’s market data",
     "unknown_contract": "of a contract unknown to IB",
     "other_contract": "not requested: the symbol is another contract now",
+    "incomplete_row": "not requested: a row of the file lacks a value",
     "broken_file": "not requested: the file or its entry is broken",
     "not_due": "not due yet",
 }

@@ -21,6 +21,8 @@ from ktrdr.store.csv_text import (
     Rows,
     Window,
     check_values,
+    complete_lines,
+    left_out,
     line_start,
     read_layout,
     read_rows,
@@ -34,6 +36,8 @@ _NEAR_BYTES = 32 * 1024
 _LINE_BYTES = 512
 _MAX_LINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
+_FAR = 2**62
+_NONE = np.empty(0, np.int64)
 _MOST_BYTES = 16 * 1024 * 1024
 """Anything longer is not a row but, for example, the zeros of a file enlarged and not written."""
 
@@ -104,10 +108,10 @@ class BarFile:
 
     def rows(self, start: int, end: int) -> Rows:
         """The rows of the bars that start in `[start, end)`. MalformedFile."""
-        return self.rows_from(start, end)[0]
+        return self.rows_from(start, end)[0].complete()
 
     def rows_from(self, start: int, end: int) -> tuple[Rows, int]:
-        """The same rows, and where in the file their `raw` begins."""
+        """The same rows and those that lack a value, and where in the file their `raw` begins."""
         begin, until = self._wide(start, end)
         return self._read(begin, until).between(start, end), begin
 
@@ -125,7 +129,7 @@ class BarFile:
             # cut where a line ends, so that nothing is copied
             end = self._next_line(at + most_bytes) if until - at > most_bytes else until
             for raw in self._lines(at, min(end, until), most_bytes + _LINE_BYTES):
-                yield Lines(self.path.name, self.layout, self.timeframe, raw)
+                yield self._bars_in(raw)
             at = end
         if key_of(os.fstat(self.descriptor)) != self.key:
             name = self.path.name
@@ -143,7 +147,22 @@ class BarFile:
     def pieces(self, start: int, end: int, most_bytes: int) -> Iterator[Lines]:
         """The same rows as lines, some at a time: about `most_bytes` of the file are in memory."""
         for raw in self._lines(self._place(start), self._place(end), most_bytes):
-            yield Lines(self.path.name, self.layout, self.timeframe, raw)
+            yield self._bars_in(raw)
+
+    def _bars_in(self, raw: bytes) -> Lines:
+        """Whole lines, but those that lack a value."""
+        return Lines(self.path.name, self.layout, self.timeframe, complete_lines(self.layout, raw))
+
+    def line_of(self, start: int) -> tuple[int, str] | None:
+        """The number and the text of the line of the row that starts then; None: there is none.
+
+        The header is line 1.
+        """
+        rows, begin = self.rows_from(start, start + 1)
+        if not len(rows.starts):
+            return None
+        number = 1 + _count_lines(self.descriptor, begin + int(rows.offsets[0]))
+        return number, rows.text.decode(errors="replace").rstrip()
 
     def _place(self, time_s: int) -> int:
         """Where the line of the first row from `time_s` on begins; or the end of all lines."""
@@ -156,13 +175,28 @@ class BarFile:
 
     def nearest(self, start: int, end: int) -> int | None:
         """The start of the bar nearest to `[start, end)` and outside it; None: there is none."""
-        low, high = (self._read(*self._around(time_s)).starts for time_s in (start, end))
-        before, after = low[low < start], high[high >= end]
-        if not len(before) or not len(after):
-            near = before[-1:] if len(before) else after[:1]
-            return int(near[0]) if len(near) else None
-        is_before = start - int(before[-1]) <= int(after[0]) - end
-        return int(before[-1]) if is_before else int(after[0])
+        before, after = self._before(start), self._from(end)
+        if before is None or after is None:
+            return after if before is None else before
+        return before if start - before <= after - end else after
+
+    def _before(self, time_s: int) -> int | None:
+        """The start of the last bar before this time."""
+        while True:
+            rows = self._read(*self._around(time_s)).between(-_FAR, time_s)
+            complete = rows.complete().starts
+            if len(complete) or not len(rows.starts):
+                return int(complete[-1]) if len(complete) else None
+            time_s = int(rows.starts[0])
+
+    def _from(self, time_s: int) -> int | None:
+        """The start of the first bar from this time on."""
+        while True:
+            rows = self._read(*self._around(time_s)).between(time_s, _FAR)
+            complete = rows.complete().starts
+            if len(complete) or not len(rows.starts):
+                return int(complete[0]) if len(complete) else None
+            time_s = int(rows.starts[-1]) + 1
 
     @cached_property
     def end(self) -> FileTail:
@@ -186,25 +220,31 @@ class BarFile:
         last = self._start(line) if line else None
         return FileTail(line, last, at + end, raw[end:])
 
-    def starts(self) -> Int64Array:
-        """The starts of all rows, after reading every one of them. MalformedFile names the line."""
-        return np.concatenate([np.empty(0, np.int64), *self._verified()])
+    def starts(self) -> tuple[Int64Array, Int64Array]:
+        """The starts of all bars, and of the rows that lack a value, after reading every row.
+
+        MalformedFile names the line.
+        """
+        parts = list(self._verified())
+        lacking = [left_out(*both) for both in parts]
+        bars = [complete for _, complete in parts]
+        return np.concatenate([_NONE, *bars]), np.concatenate([_NONE, *lacking])
 
     def verify(self) -> None:
         """Read every row, and keep none. MalformedFile names the first line that is wrong."""
         for _ in self._verified():
             pass
 
-    def _verified(self) -> Iterator[Int64Array]:
-        """The starts of all rows, some at a time."""
+    def _verified(self) -> Iterator[tuple[Int64Array, Int64Array]]:
+        """The starts of all rows, and of the complete ones, some at a time."""
         last, line = None, 2
         for raw in self._lines(self.layout.begin, self.size, _CHUNK_BYTES, line):
             rows = read_rows(self.path.name, self.layout, raw, self.timeframe, line=line)
             if last is not None and rows.starts[0] <= last:
                 raise unordered(rows, 0, line, last)
-            check_values(self.path.name, rows, line=line)
+            complete = check_values(self.path.name, rows, line=line)
             last, line = rows.starts[-1], line + len(rows.starts)
-            yield rows.starts
+            yield rows.starts, complete.starts
 
     def _lines(
         self, begin: int, until: int, most_bytes: int, first_line: int | None = None
@@ -238,7 +278,7 @@ class BarFile:
         try:
             return read_rows(self.path.name, self.layout, raw, self.timeframe)
         except MalformedFile:
-            self.starts()  # names the line
+            self.verify()  # names the line
             raise
 
     def _back_to(self, start: int) -> int:
@@ -294,7 +334,7 @@ class BarFile:
         try:
             return line_start(self.path.name, self.layout, line, None)
         except MalformedFile:
-            self.starts()  # names the line
+            self.verify()  # names the line
             raise
 
     def _read_layout(self) -> Layout:
@@ -313,6 +353,12 @@ class BarFile:
         head = os.pread(self.descriptor, min(_LINE_BYTES, self.size), 0)
         is_all = len(head) < _LINE_BYTES or head.count(b"\n") >= 2
         return head if is_all else os.pread(self.descriptor, min(_MAX_LINE_BYTES, self.size), 0)
+
+
+def _count_lines(descriptor: int, end: int) -> int:
+    """How many lines end in the first bytes of a file."""
+    places = range(0, end, _CHUNK_BYTES)
+    return sum(os.pread(descriptor, min(_CHUNK_BYTES, end - at), at).count(b"\n") for at in places)
 
 
 def _regular(descriptor: int, name: str) -> os.stat_result:

@@ -16,14 +16,14 @@ from ktrdr.sqlite_file import StateFile
 from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, write_new, write_whole
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.columns import HEADER
-from ktrdr.store.csv_text import Rows, Window
+from ktrdr.store.csv_text import Rows, Window, left_out
 from ktrdr.store.entries import read_entries
 from ktrdr.store.file_errors import BY_ITSELF, TRY_AGAIN, unwritable
 from ktrdr.store.file_key import FileKey, key_of
 from ktrdr.store.growing_files import GrowingFiles
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import FileContents, Scan
-from ktrdr.store.known_files import KnownFiles
+from ktrdr.store.known_files import KnownFiles, known_from
 from ktrdr.store.lock import LockBusy, WriteLock, held, left_unfinished
 from ktrdr.store.series_writer import SeriesWriter
 from ktrdr.store.source import METADATA_DIR, ledger_path, source_of
@@ -116,23 +116,17 @@ class CsvStore:
         key = self.key(series)
         if key is None:
             raise FileNotFoundError(self.path(series))
-        known = self._known_files.of(series)
-        if known is not None and known.is_current(key) and known.since <= since:
-            starts = self._known_files.starts(series, since)
-            if starts is not None:
-                begin = _known_from(known.first, since)
-                return FileContents(key, known.first, known.last, begin, starts, known.is_verified)
-        return self._read_anew(series, since)
+        known = self._known_files.contents(series, key, since)
+        return self._read_anew(series, since) if known is None else known
 
     def verify(self, series: Series) -> FileContents:
         """The same after reading every row, which shows that all are valid and in order."""
         read_ns = time.time_ns()
         with self._open(series) as file:
-            starts = file.starts()
-            key = file.key
-        first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (None, None)
-        begin = _known_from(first, -_FAR)
-        contents = FileContents(key, first, last, begin, starts, is_verified=True)
+            starts, lacking = file.starts()
+            key, first, last = file.key, file.first, file.end.last
+        begin = known_from(first, -_FAR)
+        contents = FileContents(key, first, last, begin, starts, True, lacking)
         self._known_files.remember(series, contents, read_ns)
         return contents
 
@@ -161,6 +155,11 @@ class CsvStore:
         with self._open(series) as file:
             return file.nearest(start, end)
 
+    def line_of(self, series: Series, start: int) -> tuple[int, str] | None:
+        """The number of the line with the row of this start, and its text; None: no such row."""
+        with self._open(series) as file:
+            return file.line_of(start)
+
     def _open(self, series: Series) -> BarFile:
         return BarFile(self.path(series), series.timeframe)
 
@@ -168,11 +167,11 @@ class CsvStore:
         read_ns = time.time_ns()
         with self._open(series) as file:
             first = file.first
-            starts = file.rows(since, _FAR).starts
-            last = int(starts[-1]) if len(starts) else file.end.last
-            key = file.key
-        begin = _known_from(first, since)
-        contents = FileContents(key, first, last, begin, starts, is_verified=False)
+            rows, _ = file.rows_from(since, _FAR)
+            starts = rows.complete().starts
+            last, key = file.end.last, file.key
+        begin, lacking = known_from(first, since), left_out(rows.starts, starts)
+        contents = FileContents(key, first, last, begin, starts, False, lacking)
         self._known_files.remember(series, contents, read_ns)
         return contents
 
@@ -343,11 +342,6 @@ def _reported(path: Path, then: str = BY_ITSELF) -> Iterator[None]:
         raise
     except OSError as error:
         raise unwritable(path, error, then) from error
-
-
-def _known_from(first: int | None, since: int) -> int:
-    """From when on all bars are known, if those from `since` on are; 0 or less: all are."""
-    return min(first or 0, 0) if first is None or first >= since else since
 
 
 def place_for_old(folder: Path, series: Series, stamp: str) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +29,14 @@ from ktrdr.store.file_advice import (
     time_hint,
     values_hint,
 )
+from ktrdr.store.missing_values import is_missing, lacks_value
 from ktrdr.store.time_spelling import EPOCH_DIGITS, Spell, spell_time, spelling_like
 
 _BOM = b"\xef\xbb\xbf"
 _COMMA, _NEWLINE, _COLON, _SPACE = b",\n: "
 _NUMBER_BYTES = b"0123456789.-eE,\r\n"
+_BLOCK_BYTES = 64 * 1024
+"""Looked at together: what is made of it stays in the processor's cache."""
 _VIEWED = 32
 """Bytes at the beginning of a row that are read as columns; a shorter row is parsed by itself."""
 _FIRST_YEAR, _MONTH_COUNT = 1900, 12 * 300
@@ -124,6 +128,24 @@ class Rows:
         last = max(first, last)
         offsets = self.offsets[first : last + 1]
         return Rows(self.layout, self.starts[first:last], self.raw, offsets, self.name)
+
+    def complete(self) -> Rows:
+        """Those with all values: the same rows, unless one lacks a value (`missing_values`)."""
+        if _is_plain(self.layout, self.text):
+            return self
+        width, places = len(self.layout.columns), self.layout.value_places
+        lines = [
+            self.raw[begin:end]
+            for begin, end in zip(
+                self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True
+            )
+        ]
+        kept = [not lacks_value(line, width, places) for line in lines]
+        if all(kept):
+            return self
+        lines = list(compress(lines, kept))
+        offsets = np.cumsum([0, *map(len, lines)], dtype=np.int64)
+        return Rows(self.layout, self.starts[kept], b"".join(lines), offsets, self.name)
 
     def bars(self, starts: Iterable[int] | None = None) -> list[Bar]:
         """The rows as bars; only of these starts, if given. MalformedFile: not numbers.
@@ -280,22 +302,46 @@ def _time_in(layout: Layout, line: bytes) -> str:
     return fields[place].decode(errors="replace").strip() if place < len(fields) else ""
 
 
-def check_values(name: str, rows: Rows, *, line: int | None = None) -> None:
-    """Check that rows consist of numbers, with the right count of fields, none of them empty.
+def left_out(starts: Int64Array, complete: Int64Array) -> Int64Array:
+    """The starts of rows that are not among those of the complete ones, by `Rows.complete`."""
+    return starts[:0] if complete is starts else np.setdiff1d(starts, complete)
 
-    If a quick check fails, each row is checked. MalformedFile names the line.
+
+def complete_lines(layout: Layout, raw: bytes) -> bytes:
+    """Whole lines of a file without those that lack a value (`missing_values`)."""
+    if _is_plain(layout, raw):
+        return raw
+    width, places = len(layout.columns), layout.value_places
+    lines = raw.splitlines(keepends=True)
+    return b"".join(line for line in lines if not lacks_value(line, width, places))
+
+
+def check_values(name: str, rows: Rows, *, line: int | None = None) -> Rows:
+    """Check that rows consist of numbers, with the right count of fields; a value may be missing.
+
+    Returns the complete ones. If a quick check fails, each row is checked. MalformedFile names the
+    line.
     """
-    if not _is_plain(rows):
-        check_each(name, rows, line=line)
+    if _is_plain(rows.layout, rows.text):
+        return rows
+    check_each(name, rows, line=line, may_lack=True)
+    return rows.complete()
 
 
-def check_each(name: str, rows: Rows, *, line: int | None = None) -> None:
-    """Check that each row has its fields, with five numbers. MalformedFile names the line."""
+def check_each(name: str, rows: Rows, *, line: int | None = None, may_lack: bool = False) -> None:
+    """Check that each row has its fields, with five numbers. MalformedFile names the line.
+
+    `may_lack`: a value may be missing (`missing_values`).
+    """
     width, places = len(rows.layout.columns), rows.layout.value_places
     for row, (begin, end) in enumerate(zip(rows.offsets, rows.offsets[1:], strict=False)):
         text = rows.raw[begin:end].rstrip(b"\r\n")
         fields = text.split(b",")
-        if len(fields) != width or not all(_is_number(fields[place]) for place in places):
+        are_values = len(fields) == width and all(
+            _is_number(fields[place]) or (may_lack and is_missing(fields[place]))
+            for place in places
+        )
+        if not are_values:
             found = text.decode(errors="replace")
             expected = f"{width} fields, prices as numbers"
             hint = values_hint(name, found, width)
@@ -465,16 +511,22 @@ def _check_places(rows: Rows, timeframe: Timeframe, first_line: int | None) -> N
         raise broken(rows.name, _number(first_line, row), found, expected, hint)
 
 
-def _is_plain(rows: Rows) -> bool:
-    """Only numbers, in the right count: no row needs a check of its own."""
-    text = np.frombuffer(rows.raw, np.uint8)[rows.offsets[0] : rows.offsets[-1]]
-    if not len(text):
-        return True
-    is_comma = text == _COMMA
-    if np.count_nonzero(is_comma) != len(rows.starts) * (len(rows.layout.columns) - 1):
-        return False
-    is_comma[:-1] &= text[1:] <= _COMMA  # an empty field
-    return bool(text.min() >= _NEWLINE and text.max() <= _COLON and not is_comma.any())
+def _is_plain(layout: Layout, lines: bytes) -> bool:
+    """Only numbers, in the right count: no line needs a check of its own."""
+    text = np.frombuffer(lines, np.uint8)
+    commas = newlines = 0
+    for at in range(0, len(text), _BLOCK_BYTES):
+        block = text[at : at + _BLOCK_BYTES + 1]  # with the first byte of the next one
+        if block.min() < _NEWLINE or block.max() > _COLON:
+            return False
+        is_comma = block[:_BLOCK_BYTES] == _COMMA
+        commas += int(np.count_nonzero(is_comma))
+        newlines += int(np.count_nonzero(block[:_BLOCK_BYTES] == _NEWLINE))
+        is_comma = is_comma[: len(block) - 1]
+        is_comma &= block[1:] <= _COMMA  # an empty field
+        if is_comma.any():
+            return False
+    return commas == newlines * (len(layout.columns) - 1)
 
 
 def _is_number(text: bytes) -> bool:

@@ -80,7 +80,8 @@ def edits_for(
 ) -> tuple[list[Edit], int]:
     """The edits that add these bars, and how many are new. MalformedFile.
 
-    `bars` are in order; one of an existing start changes nothing, unless it is to correct that.
+    `bars` are in order; one of an existing start changes nothing, unless it is to correct that. A
+    row that lacks a value stays in any case: it is somebody else's.
     """
     if not file.layout.is_whole:
         header = b"" if file.layout.has_header else HEADER.encode()
@@ -89,13 +90,14 @@ def edits_for(
     starts = [bar.start for bar in bars]
     rows, begin = file.rows_from(starts[0], starts[-1] + 1)
     is_there = np.isin(starts, rows.starts).tolist()
+    may_change = np.isin(starts, rows.complete().starts if correct else []).tolist()
     places = np.searchsorted(rows.starts, starts).tolist()
     offsets = (rows.offsets + begin).tolist()
     edits = []
-    placed = zip(places, is_there, bars, strict=True)
-    for (place, known), group in groupby(placed, itemgetter(0, 1)):
-        if not known or correct:
-            new = [bar for _, _, bar in group]
+    placed = zip(places, is_there, may_change, bars, strict=True)
+    for (place, known, changes), group in groupby(placed, itemgetter(0, 1, 2)):
+        if not known or changes:
+            new = [bar for *_, bar in group]
             until = offsets[place + 1] if known else offsets[place]
             edits.append(Edit(offsets[place], until, lines(new, file, end)))
     return edits, is_there.count(False)

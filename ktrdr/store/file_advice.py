@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import date, datetime
 
 from ktrdr.store.columns import COLUMNS, HEADER
+from ktrdr.store.missing_values import is_missing
 
 EXAMPLE = "2026-11-20 14:30:00+00:00"
 
@@ -165,6 +166,12 @@ def order_hint(name: str, *, is_double: bool, is_alike: bool | None, is_newest_f
     return keeps if is_alike else by_hand(name, choose)
 
 
+def missing_value_hint(name: str, line: int) -> str:
+    """What to do about rows that lack a value, the first of them in this line."""
+    how = by_fix(name, "removes such rows")
+    return f"line {line}: {how}; then IB's bars are requested in their place"
+
+
 def values_hint(name: str, line: str, width: int) -> str:
     """What to do about a row whose values are not numbers, or not as many as the header has."""
     remove = "remove the row, so that IB's bar is requested"
@@ -175,9 +182,9 @@ def values_hint(name: str, line: str, width: int) -> str:
         return by_hand(name, "write numbers without quotes and without ',' between digits")
     if len(fields) != width:
         return by_hand(name, f"it has {len(fields)} fields, and the header has {width}: {remove}")
-    wrong = next((field for field in fields[1:] if not _is_number(field)), "")
-    what = f"instead of {wrong.strip()!r}" if wrong.strip() else "in the empty field"
-    return by_hand(name, f"write a number {what}, or {remove}")
+    others = [field for field in fields[1:] if not is_missing(field.encode())]
+    wrong = next((field.strip() for field in others if not _is_number(field)), "")
+    return by_hand(name, f"write a number instead of {wrong!r}, or {remove}")
 
 
 def _is_number(text: str) -> bool:

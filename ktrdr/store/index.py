@@ -20,14 +20,19 @@ from ktrdr.store.file_key import FileKey
 _TABLES = """
 CREATE TABLE IF NOT EXISTS file_index (
     name TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, settled INTEGER,
-    first INTEGER, last INTEGER, since INTEGER, verified INTEGER, runs BLOB
+    first INTEGER, last INTEGER, since INTEGER, verified INTEGER, runs BLOB, incomplete BLOB
 ) WITHOUT ROWID;
 """
-_ALL = "SELECT name, size, mtime_ns, inode, settled, first, last, since, verified FROM file_index"
-_PUT = "INSERT OR REPLACE INTO file_index VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WITHOUT_RUNS = "name, size, mtime_ns, inode, settled, first, last, since, verified"
+_ALL = f"SELECT {_WITHOUT_RUNS}, incomplete FROM file_index"  # noqa: S608  it is fixed
+_PUT = (
+    f"INSERT OR REPLACE INTO file_index ({_WITHOUT_RUNS}, incomplete, runs) "  # noqa: S608  as above
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _RUNS = "SELECT runs FROM file_index WHERE name = ?"
 _TOGETHER = 256
 """How many files are recorded in one transaction."""
+_FAR = 2**62
 _OF_BEFORE, _VERSION_OF_BEFORE = "index.sqlite", 2
 """The name and the version of the separate file in which earlier releases had the index."""
 _FINE_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
@@ -47,6 +52,8 @@ class IndexEntry(NamedTuple):
     """From then on its bars are known."""
     is_verified: bool
     """Every row was read: they are in order, without duplicates."""
+    incomplete: bytes = b""
+    """The rows that lack a value, as runs; they are among no others."""
 
     def is_current(self, key: FileKey | None) -> bool:
         """The file, which has this key now, is certainly unchanged."""
@@ -90,11 +97,13 @@ class CoverageIndex:
         """Record that rows with these starts were written; the file has this key now.
 
         `starts` ascend, and so many of them are `new`; where these do not fit what is known, the
-        file is to be read again. The entry was settled before, and no other content can have the
-        new key.
+        file is to be read again. Those of rows that lack a value were not written. The entry was
+        settled before, and no other content can have the new key.
         """
         known, runs = self.known().get(name), self._runs(name)
-        if known is None or runs is None or starts[0] < known.since:
+        if known is not None and known.incomplete:
+            starts = np.setdiff1d(starts, from_runs(known.incomplete, -_FAR, step_s))
+        if known is None or runs is None or not len(starts) or starts[0] < known.since:
             self.forget([name])
             return
         joined, added = with_starts(runs, starts, step_s)
@@ -172,8 +181,10 @@ def find_known(path: Path, name: str) -> IndexEntry | None:
 
 
 def _to_known(row: tuple[Any, ...]) -> IndexEntry:
-    _, *key, settled, first, last, since, verified = row
-    return IndexEntry((key[0], key[1], key[2]), bool(settled), first, last, since, bool(verified))
+    _, *key, settled, first, last, since, verified, incomplete = row
+    return IndexEntry(
+        (key[0], key[1], key[2]), bool(settled), first, last, since, bool(verified), incomplete
+    )
 
 
 def to_runs(starts: Int64Array, step_s: int) -> bytes:
@@ -240,11 +251,26 @@ def _take_over_index(database: Database, path: Path) -> None:
         try:
             if database.execute("PRAGMA before.user_version").fetchone()[0] == _VERSION_OF_BEFORE:
                 with database:
-                    database.execute("INSERT OR IGNORE INTO file_index SELECT * FROM before.files")
+                    database.execute(
+                        f"INSERT OR IGNORE INTO file_index ({_WITHOUT_RUNS}, runs, incomplete) "  # noqa: S608  it is fixed
+                        "SELECT *, x'' FROM before.files WHERE verified"
+                    )
         finally:
             database.execute("DETACH before")
     remove(before)
 
 
-INDEX = Schema(_TABLES, 3, (_take_over_index,))
+def _add_incomplete(database: Database, _path: Path) -> None:
+    """Before rows that lack a value were left out, they were among the others, if not verified."""
+    query = "SELECT 1 FROM pragma_table_info('file_index') WHERE name = 'incomplete'"
+    if database.execute(query).fetchone():
+        return
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        if not database.execute(query).fetchone():
+            database.execute("DELETE FROM file_index WHERE NOT verified")
+            database.execute("ALTER TABLE file_index ADD COLUMN incomplete BLOB DEFAULT x''")
+
+
+INDEX = Schema(_TABLES, 3, (_add_incomplete, _take_over_index))
 """The index alone; its version is that of the ledger, in whose file it is."""

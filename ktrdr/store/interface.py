@@ -8,12 +8,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from ktrdr.errors import MalformedFile
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
 from ktrdr.store.csv_text import Rows, Window
 from ktrdr.store.file_key import FileKey
+
+_NONE = np.empty(0, np.int64)
 
 
 class Scan(NamedTuple):
@@ -38,13 +42,18 @@ class FileContents(NamedTuple):
     """The version of the series: the same key, the same content."""
     first: int | None
     last: int | None
-    """Starts of its first and last bar, UTC seconds; None: it is empty."""
+    """Starts of its first and last row, UTC seconds; None: it is empty."""
     since: int
-    """From then on its bars are known; 0, or its first bar before 1970: all of them."""
+    """From then on its bars are known; 0, or its first row before 1970: all of them."""
     starts: Int64Array
     """Their starts, UTC seconds, ascending, without duplicates."""
     is_verified: bool
     """Every row was read, and is valid."""
+    incomplete: Int64Array = _NONE
+    """The starts of rows that lack a value (`missing_values`), as far as they were read.
+
+    They are no bars, and stay as they are; UTC seconds, ascending.
+    """
 
 
 class BarStore(Protocol):
@@ -91,6 +100,9 @@ class BarStore(Protocol):
 
     def nearest(self, series: Series, start: int, end: int) -> int | None:
         """The start of the bar nearest to the interval and outside it; None: there is none."""
+
+    def line_of(self, series: Series, start: int) -> tuple[int, str] | None:
+        """The number of the line with the row of this start, and its text; None: no such row."""
 
     def create(self, series: Series) -> None:
         """Create an empty series, unless there is one."""

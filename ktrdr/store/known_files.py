@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
 from ktrdr.store.file_key import FileKey
-from ktrdr.store.index import CoverageIndex, IndexEntry, is_settled
+from ktrdr.store.index import CoverageIndex, IndexEntry, from_runs, is_settled, to_runs
 from ktrdr.store.interface import FileContents
+
+_FAR = 2**62
 
 
 class KnownFiles:
@@ -26,18 +28,25 @@ class KnownFiles:
         """The entry of one file."""
         return self.known().get(series.file_name)
 
-    def starts(self, series: Series, since: int) -> Int64Array | None:
-        """The starts of its bars from `since` on; None: not kept."""
-        if self._index is None:
+    def contents(self, series: Series, key: FileKey, since: int) -> FileContents | None:
+        """What a file has from `since` on that has this key now; None: it is to be read."""
+        known, step_s = self.of(series), series.timeframe.length_s
+        if self._index is None or known is None or not known.is_current(key) or known.since > since:
             return None
-        return self._index.starts(series.file_name, since, series.timeframe.length_s)
+        starts = self._index.starts(series.file_name, since, step_s)
+        if starts is None:
+            return None
+        begin, lacking = known_from(known.first, since), from_runs(known.incomplete, -_FAR, step_s)
+        verified = known.is_verified
+        return FileContents(key, known.first, known.last, begin, starts, verified, lacking)
 
     def remember(self, series: Series, contents: FileContents, read_ns: int) -> None:
         """Keep what was read at that time (ns of the epoch)."""
         if self._index is not None:
-            settled = is_settled(contents.key, read_ns)
-            known = IndexEntry(contents.key, settled, *contents[1:4], contents.is_verified)
-            self._index.keep(series.file_name, known, contents.starts, series.timeframe.length_s)
+            settled, step_s = is_settled(contents.key, read_ns), series.timeframe.length_s
+            verified, lacking = contents.is_verified, to_runs(contents.incomplete, step_s)
+            known = IndexEntry(contents.key, settled, *contents[1:4], verified, lacking)
+            self._index.keep(series.file_name, known, contents.starts, step_s)
 
     def extend(self, series: Series, key: FileKey, starts: Int64Array, new: int) -> None:
         """Record that bars were added to the known ones, so many of them `new`.
@@ -61,3 +70,8 @@ class KnownFiles:
         """Flush, and read the index again when needed."""
         if self._index is not None:
             self._index.close()
+
+
+def known_from(first: int | None, since: int) -> int:
+    """From when on all rows are known, if those from `since` on are; 0 or less: all are."""
+    return min(first or 0, 0) if first is None or first >= since else since

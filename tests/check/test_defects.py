@@ -94,6 +94,12 @@ def test_rows_are_sorted_only_where_each_has_a_time():
         assert found == {Defect.BLANK}
 
 
+def test_rows_that_lack_a_value_are_dropped_where_most_have_all():
+    found = {Defect.NO_VALUE}
+    assert fixable(found, drop_unfinished=False, drop_incomplete=True) == found
+    assert not fixable(found, drop_unfinished=False, drop_incomplete=False)
+
+
 def test_without_a_header_nothing_is_fixed():
     assert not fixable({Defect.HEADER, Defect.BLANK, Defect.TORN}, drop_unfinished=True)
 

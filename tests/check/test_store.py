@@ -153,8 +153,7 @@ def test_a_store_that_the_gap_filler_has_written_is_sound(check, data_dir):
         (row(4, "1,1,1,1").strip(), "more or fewer fields"),
         (row(4, "1,1,1,1,5,6").strip(), "more or fewer fields"),
         (row(4, "1,1,1,one,5").strip(), "not a finite number"),
-        (row(4, "1,1,1,,5").strip(), "not a finite number"),
-        (row(4, "1,nan,1,1,5").strip(), "not a finite number"),
+        (row(4, "1,1,one,,5").strip(), "not a finite number"),
         (row(4, "1,1e999,1,1,5").strip(), "not a finite number"),
         (row(4, "1,1.2.3,1,1,5").strip(), "not a finite number"),
         (row(4, "1,1_0,1,1,5").strip(), "not a finite number"),
@@ -294,6 +293,12 @@ FIXED = {
     "a last row without its end": (SOUND.rstrip("\n"), SOUND),
     "the same in disorder": (HEADER + row(4) + row(0) + row(3) + row(2) + row(1).strip(), SOUND),
     "empty lines": (SOUND.replace(row(2), "\n" + row(2) + "  \n") + "\n\n", SOUND),
+    "an empty cell": (SOUND.replace(row(3), row(3) + row(5, "1,1,,1,5")), SOUND),
+    "nan, inf and null": (
+        SOUND + row(6, "1,nan,1,1,5") + row(7, "1,1,1,-inf,5") + row(8, "1,1,1,1,null"),
+        SOUND,
+    ),
+    "a row without a value beside a good one": (SOUND + row(2, "1,1,1,1,"), SOUND),
     "line ends of Windows": (
         (HEADER + row(1) + row(0) + row(2).strip()).replace("\n", "\r\n"),
         (HEADER + row(0) + row(1) + row(2)).replace("\n", "\r\n"),
@@ -325,6 +330,18 @@ def test_only_what_is_broken_is_touched(write, check, data_dir):
     before = everything(data_dir)
     check(fix=True)
     assert everything(data_dir)[fine] == before[fine]
+
+
+def test_where_most_rows_lack_a_value_a_person_must_decide(write, check, data_dir, kept):
+    """The column may mean something else, such as volumes of forex."""
+    write(HEADER + row(0) + row(1, "1,1,1,1,nan") + row(2, "1,1,1,1,nan"))
+    before = everything(data_dir)
+    (finding,) = check(fix=True)
+    assert (finding.state, finding.count) == (FindingState.STAYS, 2)
+    assert finding.lines == (3, 4)
+    assert "a volume that is not known is -1" in finding.fix
+    assert everything(data_dir) == before
+    assert kept() == {}
 
 
 def test_what_stays_is_reported_when_the_rest_is_fixed(write, check, kept):

@@ -15,7 +15,7 @@ from ktrdr.completeness.fill import (
     progress,
 )
 from ktrdr.completeness.gaps import Reason
-from ktrdr.errors import InvalidRequest, RequestFailed, UnknownContract
+from ktrdr.errors import InvalidRequest, MalformedFile, RequestFailed, UnknownContract
 from ktrdr.market.sessions import Expected
 
 DAY = 86400
@@ -23,6 +23,9 @@ NOW = 20 * DAY
 NOON = DAY // 2
 HALF = Progress(Counts(9, 5, {"open": 4}), is_fillable=True, is_unproven=False)
 UNPROVEN = Progress(Counts(9, 8, {"unproven": 1}), is_fillable=False, is_unproven=True)
+HELD = Progress(
+    Counts(9, 8, {"incomplete_row": 1}), is_fillable=False, is_unproven=False, is_held=True
+)
 WHOLE = Progress(Counts(9, 7, {"no_trades": 2}), is_fillable=False, is_unproven=False)
 
 
@@ -30,7 +33,7 @@ def array(*values):
     return np.array(values, np.int64)
 
 
-def coverage(*, present=(), absent=(), late=(), since=0, days=4):
+def coverage(*, present=(), absent=(), late=(), incomplete=(), since=0, days=4):
     """A bar at noon of each day."""
     midnights = array(*range(since, since + days * DAY, DAY))
     return compute_coverage(
@@ -40,6 +43,7 @@ def coverage(*, present=(), absent=(), late=(), since=0, days=4):
         array(*late) + NOON,
         since,
         (since, since + days * DAY),
+        incomplete=array(*incomplete) + NOON,
     )
 
 
@@ -199,3 +203,22 @@ def test_days_before_1970_or_to_come_are_refused_as_they_were_written(since):
     ) as refused:
         first_day("2030-01-01", since, NOW + 7)
     assert refused.value.hint
+
+
+def test_a_fill_that_only_lacks_bars_whose_rows_lack_a_value_needs_a_person():
+    rows = MalformedFile("line 3 lacks a value", hint="remove it")
+    found = seen(HELD, incomplete=rows)
+    assert event_of(found) == (Event.REFUSED, Trouble("line 3 lacks a value", "remove it"))
+    assert after(seen(HALF, incomplete=rows)) is Event.QUEUED
+    assert after(seen(WHOLE, incomplete=rows)) is Event.COMPLETED
+
+
+def test_bars_whose_rows_lack_a_value_are_counted_as_that_and_not_as_to_be_requested():
+    found = coverage(present=[0], incomplete=[DAY, 2 * DAY])
+    assert found.bars == {Reason.INCOMPLETE_ROW: 2, Reason.OPEN: 1}
+    assert [gap.first for gap in found.open_gaps] == [3 * DAY + NOON]
+    assert not found.is_complete
+    part = progress(found, 2 * DAY, NOW)
+    assert part.counts.missing == {"incomplete_row": 1, "open": 1}
+    assert (part.is_fillable, part.is_held) == (True, True)
+    assert progress(found, 3 * DAY, NOW).is_held is False

@@ -162,6 +162,20 @@ def test_the_error_of_a_series_that_is_not_there_has_the_next_step(
     assert str(caught.value).endswith(f"next step: {hint}")
 
 
+@pytest.mark.parametrize("note", ["", ",x"])
+@pytest.mark.parametrize("cell", ["nan", "", "inf", "null"])
+def test_a_row_that_lacks_a_value_is_no_bar(manager, data_dir, cell, note):
+    """Also where other columns have text, and the same words there mean nothing."""
+    times = [f"2026-11-20 14:3{minute}:00+00:00" for minute in range(3)]
+    values = ["1,1,1,1,1", f"1,1,{cell},1,1", "1,1,1,1,1"]
+    rows = [f"{time},{one}{note}\n" for time, one in zip(times, values, strict=True)]
+    header = HEADER.replace("\n", ",note\n") if note else HEADER
+    (data_dir / "X_1m.csv").write_text(header + "".join(rows))
+    frame = manager.load("X", "1m")
+    assert [str(time) for time in frame.index] == [times[0], times[2]]
+    assert not frame.isna().to_numpy().any()
+
+
 def test_a_broken_file_is_named(manager, data_dir):
     (data_dir / "X_1m.csv").write_text(HEADER + "x,1\n")
     with pytest.raises(MalformedFile, match=r"X_1m\.csv line 2"):

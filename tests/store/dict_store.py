@@ -86,6 +86,10 @@ class DictStore:
         after = [(at - end, at) for at in self._of(series) if at >= end]
         return min([*before, *after], default=(0, None))[1]
 
+    def line_of(self, series: Series, start: int) -> tuple[int, str] | None:
+        before, row = self.rows(series, 0, start), self.rows(series, start, start + 1)
+        return (len(before.starts) + 2, row.text.decode().rstrip()) if row.text else None
+
     def create(self, series: Series) -> None:
         self._bars.setdefault(series, {})
 

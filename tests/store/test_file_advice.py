@@ -90,9 +90,11 @@ ROWS = {
     "a fraction": (row("2026-11-20 10:00:00.5"), "a bar begins at a whole minute"),
     "a half minute": (row("2026-11-20 10:00:30"), "a bar begins at a whole minute"),
     "zeros at the end": (f"{SOUND}{chr(0) * 60}\n", "zero bytes"),
-    "an empty price": (row("2026-11-20 10:00:00", "1.5,,1.5,1.5,7"), "a number in the empty field"),
-    "nan": (row("2026-11-20 10:00:00", "1.5,nan,1.5,1.5,7"), "a number instead of 'nan'"),
-    "no number": (row("2026-11-20 10:00:00", "1.5,n/a,1.5,1.5,7"), "a number instead of 'n/a'"),
+    "no number": (row("2026-11-20 10:00:00", "1.5,oops,1.5,1.5,7"), "a number instead of 'oops'"),
+    "no number, and an empty price": (
+        row("2026-11-20 10:00:00", "1.5,,oops,1.5,7"),
+        "a number instead of 'oops'",
+    ),
     "thousands": (row("2026-11-20 10:00:00", '1.5,1.5,1.5,1.5,"1,234"'), "without quotes"),
     "decimal commas": (
         row("2026-11-20 10:00:00", "1,5,1,5,1,5,1,5,7"),

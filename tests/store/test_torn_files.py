@@ -200,7 +200,7 @@ def test_a_file_that_becomes_shorter_while_it_is_read_ends_there(path):
     path.write_text(HEADER + row(0) + row(1) + row(2))
     with BarFile(path, AAPL.timeframe) as file:
         os.truncate(path, len(HEADER + row(0)) + 30)
-        assert file.starts().tolist() == [FIRST]
+        assert file.starts()[0].tolist() == [FIRST]
 
 
 def test_a_file_that_is_just_being_made_is_empty(path, monkeypatch):

@@ -33,6 +33,27 @@ def test_bars_come_in_the_stores_own_words(client):
     assert answer.text == HEADER + ROWS
 
 
+@pytest.mark.parametrize("limit", ["", "&limit=2"])
+def test_rows_that_lack_a_value_are_left_out(client, store, limit):
+    first, second, third = ROWS.splitlines(keepends=True)
+    lacking = "2026-11-20 14:31:00+00:00,1,1,nan,1,5\n"
+    text = HEADER + first + lacking + third + second.replace("14:31", "14:33")
+    (store / "AAPL_1m.csv").write_text(text)
+    times = ["2026-11-20T14:30:00+00:00", "2026-11-20T14:32:00+00:00", "2026-11-20T14:33:00+00:00"]
+    times = times[:2] if limit else times
+
+    as_csv = client.get(f"/api/v1/data/AAPL/1m?format=csv{limit}").text
+    as_json = client.get(f"/api/v1/data/AAPL/1m?format=json{limit}").json
+    as_parquet = client.get(f"/api/v1/data/AAPL/1m?format=parquet{limit}").data
+
+    assert [line[:25].replace(" ", "T") for line in as_csv.splitlines()[1:]] == times
+    assert [bar[0] for bar in as_json["bars"]] == times
+    assert as_json["count"] == len(times)
+    found = pyarrow.parquet.read_table(io.BytesIO(as_parquet)).to_pandas()
+    assert [moment.isoformat() for moment in found["timestamp"]] == times
+    assert not found.isna().to_numpy().any()
+
+
 @pytest.mark.parametrize("source", ["simulated", "live", None])
 def test_a_csv_says_whose_bars_it_has(client, store, source):
     if source is not None:
