@@ -7,11 +7,12 @@ from typing import NamedTuple
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import KnownSessions
-from ktrdr.completeness.file_fit import Hours, Misfit, misfit
+from ktrdr.completeness.file_fit import ROW_NUMBERS, Hours, Misfit, misfit
 from ktrdr.errors import NotUnderstood
 from ktrdr.market.instruments import Instrument, Series
 from ktrdr.market.sessions import Int64Array, Schedule
 from ktrdr.market.timeframes import DAY_S
+from ktrdr.store.columns import has_row_numbers
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import FileContents
 from ktrdr.store.time_spelling import has_zone
@@ -72,6 +73,9 @@ class FileLooks:
             if known[0] == basis:
                 self._verdicts[state.series] = known
                 return known[1]
+        if _has_row_numbers(state, contents):
+            self._verdicts[state.series] = basis, ROW_NUMBERS
+            return ROW_NUMBERS
         times = _times(state, contents)
         hours = Hours(
             state.series.timeframe,
@@ -96,6 +100,16 @@ def _times(state: SeriesState, contents: FileContents) -> Int64Array:
             break
         times = state.store.contents(state.series, max(contents.last - back_s, 0)).starts
     return times[-_ROWS:]
+
+
+def _has_row_numbers(state: SeriesState, contents: FileContents) -> bool:
+    """Its first column is an index."""
+    first = contents.first
+    row = None if first is None else state.store.line_of(state.series, first)
+    if first is None or row is None:
+        return False
+    columns = state.store.rows(state.series, first, first + 1).layout.columns
+    return has_row_numbers(columns, row[1])
 
 
 def _says_zone(state: SeriesState, times: Int64Array) -> bool:

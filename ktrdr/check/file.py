@@ -16,10 +16,11 @@ from ktrdr.check.defects import (
     unfinished,
 )
 from ktrdr.check.lines import NO_START, Lines, read_lines
-from ktrdr.completeness.file_fit import Hours, Misfit, misfit
+from ktrdr.completeness.file_fit import ROW_NUMBERS, Hours, Misfit, misfit
 from ktrdr.market.sessions import BoolArray, Int64Array, closed
 from ktrdr.market.timeframes import DAY_S, MINUTE_S
 from ktrdr.store.bar_file import BarFile
+from ktrdr.store.columns import has_row_numbers
 from ktrdr.store.time_spelling import has_zone
 
 _NAMED = 3
@@ -99,7 +100,13 @@ def inspect(file: BarFile, sessions: Sessions | None, now: int) -> Inspection:
 def misfit_of(
     file: BarFile, inspection: Inspection, sessions: Sessions | None, now: int
 ) -> Misfit | None:
-    """Why the rows do not fit the sessions of their contract; None: they do, or cannot tell."""
+    """Why IB's bars do not belong between the rows; None: they do, or cannot tell.
+
+    Without `sessions` only what the columns tell.
+    """
+    raw = os.pread(file.descriptor, _EXAMPLE_BYTES, file.layout.begin)
+    if has_row_numbers(file.layout.columns, raw.partition(b"\n")[0].decode(errors="replace")):
+        return ROW_NUMBERS
     if sessions is None or not inspection.starts:
         return None
     times = np.unique(np.concatenate(inspection.starts))

@@ -58,6 +58,7 @@ class Kind(Enum):
     LENGTH = "length"
     EXTENDED_HOURS = "extended hours"
     HOURS = "hours"
+    ROW_NUMBERS = "row numbers"
 
 
 _ADVICE = {
@@ -69,6 +70,8 @@ _ADVICE = {
     Kind.LENGTH: "give the file the name of another timeframe, the length of its bars",
     Kind.EXTENDED_HOURS: "extended_hours = true for it in instruments.toml, if they are wanted",
     Kind.HOURS: "is it this contract?",
+    Kind.ROW_NUMBERS: "write the file without that column, as pandas does with "
+    "to_csv(…, index=False), or give the column a name if it is no index",
 }
 
 
@@ -129,6 +132,13 @@ class Misfit:
     def is_sure(self) -> bool:
         """IB's bars do not belong between these rows; otherwise it is only worth knowing."""
         return self.kind not in (Kind.EXTENDED_HOURS, Kind.HOURS)
+
+
+ROW_NUMBERS = Misfit(
+    Kind.ROW_NUMBERS,
+    "its first column has no name and numbers the rows, and new rows would have no number",
+)
+"""The first column is an index."""
 
 
 @dataclass(frozen=True)

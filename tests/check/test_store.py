@@ -282,6 +282,22 @@ def test_a_file_that_may_not_be_read_is_reported(write, check):
     assert "Permission denied" in finding.what
 
 
+@pytest.mark.parametrize("minutes", [[0, 1, 2], [2, 1, 0]])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_a_column_that_numbers_the_rows_is_named(write, check, minutes, name):
+    """As pandas writes its index; also where the rows are out of order."""
+    write(f"{name},{HEADER}" + "".join(f"{n},{row(at)}" for n, at in enumerate(minutes)))
+    *_, finding = check()
+    assert "first column has no name and numbers the rows" in finding.what
+    assert "to_csv(…, index=False)" in finding.fix
+    assert finding.state is FindingState.STAYS
+
+
+def test_another_column_without_a_name_is_no_finding(write, check):
+    write(f",{HEADER}" + "".join(f",{row(at)}" for at in range(3)))
+    assert check() == []
+
+
 # What is fixed.
 
 FIXED = {

@@ -163,6 +163,57 @@ def test_other_zones_and_stamps_cannot_be_set(look, entry):
     assert "instruments.toml: [AAPL]" in of_aapl(filler)["error"]
 
 
+# The columns.
+
+
+def numbered(text, name="", *, first=0):
+    """The file as pandas writes it with its index."""
+    header, *lines = text.splitlines(keepends=True)
+    return f"{name},{header}" + "".join(
+        f"{number},{one}" for number, one in enumerate(lines, first)
+    )
+
+
+@pytest.mark.parametrize("timeframe", ["1m", "1d"])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+@pytest.mark.parametrize("first", [0, 4711])
+def test_one_with_an_index_is_left_as_it_is(look, timeframe, name, first):
+    starts = MINUTES[:3] if timeframe == "1m" else [utc("2026-11-18"), utc("2026-11-19")]
+    text = numbered(rows(starts), name, first=first)
+    filler, path = look(text, timeframe)
+    assert path.read_text() == text
+    told = of_aapl(filler)
+    assert told["error"].startswith(f"{path.name} is not understood: its first column has no name")
+    assert "to_csv(…, index=False)" in told["hint"]
+
+
+def test_one_without_its_index_is_filled(look):
+    filler, path = look(numbered(rows(MINUTES)))
+    path.write_text(rows(MINUTES))
+    filler.note_changed_files([path.name])
+    fill(filler)
+    assert of_aapl(filler)["error"] is None
+    assert len(starts_in(path)) > len(MINUTES)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("note,", "7,"), ("symbol,", "AAPL,"), (",", ","), (",", "x,")]
+)
+def test_other_columns_before_the_time_are_no_index(look, before, after):
+    header, *lines = rows(MINUTES).splitlines(keepends=True)
+    text = before + header + "".join(after + one for one in lines)
+    filler, path = look(text)
+    assert of_aapl(filler)["error"] is None
+    assert len(path.read_text().splitlines()) > len(text.splitlines())
+
+
+def test_a_column_without_a_name_at_the_end_is_no_index(look):
+    text = rows(MINUTES).replace("\n", ",\n")
+    filler, path = look(text)
+    assert of_aapl(filler)["error"] is None
+    assert all(one.endswith(",") for one in path.read_text().splitlines())
+
+
 # Whatever happens meanwhile.
 
 
