@@ -191,6 +191,13 @@ class NotUnderstood(Permanent):
     http_status = 422
 
 
+class NotReleasable(Permanent):
+    """ktrdr's rows cannot be told from those of others in a bar file, or there are no others."""
+
+    outcome = "not_releasable"
+    http_status = 409
+
+
 class OtherUnit(Permanent):
     """IB reports a whole series in another unit than its file, which has foreign rows.
 

@@ -6,6 +6,7 @@ from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.ledger.ledger import Ledger
 from ktrdr.store.interface import FileContents
+from ktrdr.store.written_rows import WrittenRows
 
 
 class FileOwnership:
@@ -26,6 +27,8 @@ class FileOwnership:
         if not self._ledger.exists:
             return is_owned
         self._ledger.series.keep_file(state.series, contents.key, is_owned=is_owned)
+        if is_owned:
+            WrittenRows(state.series, self._ledger.file.database).forget()
         if is_owned and self._contracts.grid(state).seen is not None:
             # The file was emptied: no stored bar contradicts another grid any more.
             self._ledger.absences.forget_late(state.absence_key)

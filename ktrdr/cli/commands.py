@@ -56,6 +56,9 @@ class _Commands(CommandTable):
             "export", "export", "Write bars into a Parquet or Feather file, or a folder.", _READ
         ),
         "check": Place("check", "check", "Read the whole store and report what is broken.", _READ),
+        "release": Place(
+            "release", "release", "Take ktrdr's rows out of a file that others began.", _KEEP
+        ),
         "init": Place(
             "init",
             "init",

@@ -40,6 +40,11 @@ def complete_series_word(incomplete: str) -> list[tuple[str, str]]:
     return [*complete_symbol(incomplete), *timeframes]
 
 
+def complete_series_name(incomplete: str) -> list[str]:
+    """The store's series that begin so, such as AAPL_1m."""
+    return [name for name in sorted(map(str, _stored())) if name.startswith(incomplete)]
+
+
 def _stored() -> list[Series]:
     from ktrdr.cli.group import settings_of_group  # noqa: PLC0415  # needed for completion alone
     from ktrdr.store.entries import read_entries  # noqa: PLC0415  # as above

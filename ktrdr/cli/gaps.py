@@ -13,6 +13,7 @@ from ktrdr.cli.arguments import AsJson, OnlySymbol, OnlyTimeframe
 from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
 from ktrdr.cli.nearest import checked_timeframe, chosen_of, nearest_word
 from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
+from ktrdr.cli.written import show_written
 from ktrdr.errors import InvalidRequest
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json, ScanAccepted, SeriesStatus, StoreCoverage
@@ -49,6 +50,10 @@ def gaps(
     day: Annotated[
         str | None, typer.Option(help="Each bar of this trading day, such as 2026-11-20.")
     ] = None,
+    written: Annotated[
+        bool,
+        typer.Option("--written", help="Which rows ktrdr wrote into files that others began."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show each series: bars expected, bars there, and why the others are not.
@@ -56,9 +61,16 @@ def gaps(
     Example: ktrdr gaps --only failed
 
     Example: ktrdr gaps AAPL 1m --day 2026-11-20
+
+    Example: ktrdr gaps --written
     """
     states = [nearest_word(state, _STATES, "--only") for state in only or _STATES]
     timeframe = checked_timeframe(timeframe)
+    if written:
+        if only or day:
+            raise InvalidRequest("--written goes with neither --only nor --day")
+        show_written(settings_of_group(reads_bars=True), symbol, timeframe, as_json=as_json)
+        return
     gap_filler = gap_filler_of(settings_of_group())
     warn_if_simulated(gap_filler.get("/status").get("source"))
     if day is not None:

@@ -123,7 +123,7 @@ class Ingest:
         self.later.was_written(state)
         there = state.store.contents(series, since).starts
         done = finished(answer.bars, expected.starts[requested], series.timeframe, requested_at)
-        added = state.store.add(series, done)
+        added = state.store.add(series, done, is_foreign=not state.is_owned)
         if added:
             self._assessor.ownership.note_written(state)
         if is_odd:

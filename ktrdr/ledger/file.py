@@ -11,6 +11,8 @@ from ktrdr.ledger.revisions import COLUMNS
 from ktrdr.market.instruments import parse_series
 from ktrdr.sqlite_file import Database, DatabaseError, Schema, reading
 from ktrdr.store.index import INDEX
+from ktrdr.store.written_rows import COLUMNS as WRITTEN_COLUMNS
+from ktrdr.store.written_rows import TABLES as WRITTEN_ROWS
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +154,31 @@ def _is_series(name: object) -> bool:
     return True
 
 
+def _take_over_written_rows(database: Database, aside: Path) -> None:
+    """The same of which rows ktrdr wrote into files of others."""
+    found: list[tuple[str, list[tuple[Any, ...]]]] = []
+    try:
+        with reading(aside) as old:
+            if old.execute("SELECT 1 FROM sqlite_schema WHERE name = 'written_rows'").fetchone():
+                for table, columns in WRITTEN_COLUMNS.items():
+                    query = f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608  fixed names
+                    rows = [row for row in old.execute(query) if _is_series(row[0])]
+                    found.append((table, rows))
+    except DatabaseError as error:
+        log.warning("which rows are ktrdr's in files of others cannot be read (%s)", error)
+        return
+    with database:
+        for table, rows in found:
+            names = WRITTEN_COLUMNS[table]
+            values = f"({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+            insert = f"INSERT OR IGNORE INTO {table} {values}"
+            database.executemany(insert, rows)
+
+
 def _take_over(database: Database, aside: Path) -> None:
     _take_over_fills(database, aside)
     _take_over_revisions(database, aside)
+    _take_over_written_rows(database, aside)
 
 
 def _is_fill(series: object, since: object, state: object) -> bool:
@@ -167,7 +191,7 @@ def _is_fill(series: object, since: object, state: object) -> bool:
 
 
 LEDGER = Schema(
-    _TABLES + INDEX.tables,
+    _TABLES + INDEX.tables + WRITTEN_ROWS,
     INDEX.version,
     (_make_fills_of_what_was_wanted, _add_pauses, *INDEX.upgrades),
     _take_over,

@@ -13,7 +13,7 @@ from ktrdr.errors import KtrdrError, StoreUnwritable, WrongSource
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series, parse_series
 from ktrdr.sqlite_file import StateFile
-from ktrdr.store.atomic_write import clear_leftovers, keep, move, take_after, write_new, write_whole
+from ktrdr.store.atomic_write import keep, move, take_after, write_new, write_whole
 from ktrdr.store.bar_file import BarFile
 from ktrdr.store.columns import HEADER
 from ktrdr.store.csv_text import Rows, Window, left_out
@@ -24,12 +24,15 @@ from ktrdr.store.growing_files import GrowingFiles
 from ktrdr.store.index import INDEX, CoverageIndex, find_known
 from ktrdr.store.interface import FileContents, Scan
 from ktrdr.store.known_files import KnownFiles, known_from
+from ktrdr.store.leftovers import clear_all
 from ktrdr.store.lock import LockBusy, WriteLock, held, left_unfinished
 from ktrdr.store.series_writer import SeriesWriter
 from ktrdr.store.source import METADATA_DIR, ledger_path, source_of
+from ktrdr.store.written_rows import TABLES, WrittenRows
 
 _LOCK_TIMEOUT_S = 5.0
 _FAR = 2**62
+_STATE = INDEX._replace(tables=INDEX.tables + TABLES)
 
 
 class CsvStore:
@@ -51,7 +54,7 @@ class CsvStore:
         self.folder = folder
         self._like = like
         self._locks = folder / METADATA_DIR / "locks"
-        self._state = StateFile(ledger_path(folder), INDEX) if indexed else state
+        self._state = StateFile(ledger_path(folder), _STATE) if indexed else state
         self._last_writes: dict[Series, tuple[FileKey, FileKey]] = {}
         self._known_files = KnownFiles(CoverageIndex(self._state) if self._state else None)
 
@@ -184,10 +187,18 @@ class CsvStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(path, f"{HEADER}\n".encode())
 
-    def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
+    def add(
+        self,
+        series: Series,
+        bars: Iterable[Bar],
+        *,
+        correct: bool = False,
+        is_foreign: bool = False,
+    ) -> int:
         """Add bars to the series' file, unless it has one of that start; returns how many were new.
 
-        Existing rows stay byte for byte, unless they are to be corrected. StoreUnwritable: the disk
+        Existing rows stay byte for byte, unless they are to be corrected. `is_foreign`: others have
+        rows in it, so that the new ones are recorded in the index's file. StoreUnwritable: the disk
         refused, and the file is as it was; or complete, if only waiting until its name is on the
         disk has failed. MalformedFile: the file cannot be read, and is left as it is.
         """
@@ -195,7 +206,7 @@ class CsvStore:
         if not new:
             return 0
         self._last_writes.pop(series, None)
-        with _reported(self.path(series)), self._writing(series) as writer:
+        with _reported(self.path(series)), self.writing(series, is_foreign=is_foreign) as writer:
             added = writer.add(new, correct=correct)
             if writer.keys is not None:
                 self._last_writes[series] = writer.keys
@@ -210,7 +221,7 @@ class CsvStore:
         for series in GrowingFiles(self.folder).series():
             with (
                 contextlib.suppress(OSError, KtrdrError),  # the next `add` reports it
-                self._writing(series, timeout_s=0) as writer,
+                self.writing(series, timeout_s=0) as writer,
             ):
                 writer.bring_over()
 
@@ -218,18 +229,7 @@ class CsvStore:
 
     def clear_leftovers(self) -> int:
         """Remove what killed writers left; returns the number of files."""
-        metadata = self.folder / METADATA_DIR
-        ours = ("replaced", "renewed", "growing", f"renewed/{METADATA_DIR}/growing")
-        folders = {self.folder, metadata, *(metadata / name for name in ours)}
-        targets: set[Path] = set()
-        with contextlib.suppress(FileNotFoundError):
-            links = [path for path in self.folder.glob("*.csv") if path.is_symlink()]
-            targets = {Path(os.path.realpath(path)).parent for path in links} - folders
-        removed = sum(clear_leftovers(folder) for folder in folders)
-        for folder in targets:
-            with contextlib.suppress(OSError):  # it may be somebody else's
-                removed += clear_leftovers(folder)
-        removed += self._remove_all_unfinished()
+        removed = clear_all(self.folder) + self._remove_all_unfinished()
         return removed + self.staging._remove_all_unfinished()  # noqa: SLF001  of this class
 
     def _remove_all_unfinished(self) -> int:
@@ -249,7 +249,7 @@ class CsvStore:
         with _reported(path):
             if left_unfinished(path) is None:
                 return False
-        with _reported(self.path(series)), self._writing(series) as writer:
+        with _reported(self.path(series)), self.writing(series) as writer:
             return writer.remove_unfinished()
 
     # Rebuilds.
@@ -306,12 +306,14 @@ class CsvStore:
             self._state.close()
 
     @contextlib.contextmanager
-    def _writing(
-        self, series: Series, timeout_s: float = _LOCK_TIMEOUT_S
+    def writing(
+        self, series: Series, timeout_s: float = _LOCK_TIMEOUT_S, *, is_foreign: bool = True
     ) -> Iterator[SeriesWriter]:
+        """Hold the lock of a series' file, and write to it. Raises as `locked`; see `add`."""
         like = self._like.folder if self._like else None
+        written = WrittenRows(series, self._state.database if self._state and is_foreign else None)
         with self.locked(series, timeout_s) as lock:
-            yield SeriesWriter(self.folder, series, lock, self._known_files, like)
+            yield SeriesWriter(self.folder, series, lock, self._known_files, written, like)
 
     def _lock_path(self, series: Series) -> Path:
         return self._locks / f"{series}.lock"

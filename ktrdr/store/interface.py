@@ -107,10 +107,13 @@ class BarStore(Protocol):
     def create(self, series: Series) -> None:
         """Create an empty series, unless there is one."""
 
-    def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = ...) -> int:
+    def add(
+        self, series: Series, bars: Iterable[Bar], *, correct: bool = ..., is_foreign: bool = ...
+    ) -> int:
         """Add bars, unless it has one of that start; returns how many were new.
 
-        Existing bars stay as they are, unless they are to be corrected.
+        Existing bars stay as they are, unless they are to be corrected. `is_foreign`: others have
+        bars in it, so that it may have to be known later which ones are ktrdr's.
         """
 
     def last_write(self, series: Series) -> tuple[FileKey, FileKey] | None:

@@ -30,6 +30,7 @@ from ktrdr.store.file_key import FileKey, key_of
 from ktrdr.store.growing_files import GrowingFile, GrowingFiles, has_writer
 from ktrdr.store.known_files import KnownFiles
 from ktrdr.store.lock import Unfinished, WriteLock
+from ktrdr.store.written_rows import WrittenRows
 
 _TRIES = 20
 _LINE_S = 0.05
@@ -50,12 +51,15 @@ class SeriesWriter:
         series: Series,
         lock: WriteLock,
         known_files: KnownFiles,
+        written: WrittenRows,
         like: Path | None,
     ) -> None:
         self._folder = folder
         self._series = series
         self._lock = lock
         self._known_files = known_files
+        self.written = written
+        """The record of the rows that are written."""
         self._like = like
         self._path = folder / series.file_name
         self._growing = GrowingFiles(folder)
@@ -74,15 +78,18 @@ class SeriesWriter:
         is_written = False
         for _ in range(_TRIES):
             with self._open() as file:
-                self._refuse_shared(file)
+                refuse_shared(file, self._folder, self._series)
                 self._first_key = self._first_key or file.key
                 is_written = is_being_written(file)
                 added = None if is_written else self._put(file, bars, correct=correct)
             if added is not None:
                 return added
+            self.written.withdraw()
             if is_written:
                 time.sleep(_LINE_S)
-        raise self._kept_busy("is writing its last line" if is_written else "keeps replacing it")
+        raise kept_busy(
+            self._path, "is writing its last line" if is_written else "keeps replacing it"
+        )
 
     def bring_over(self) -> None:
         """Add what other programs have appended to replaced files that they still have open.
@@ -133,7 +140,7 @@ class SeriesWriter:
         """Add lines of another program. StoreUnwritable, MalformedFile: not now."""
         for _ in range(_TRIES):
             with self._open() as file:
-                self._refuse_shared(file)
+                refuse_shared(file, self._folder, self._series)
                 torn, end = file.end.torn, raw.index(b"\n") + 1
                 if torn and is_row(file, torn + raw[: end - 1]):
                     raw = torn + raw  # its first half was copied
@@ -142,20 +149,15 @@ class SeriesWriter:
                     continue
                 if self._is_completed(file):
                     continue
+                self.written.disown(raw)
                 edits = edits_for_lines(file, old, raw)
                 if not edits:
                     return
-                is_done = self._rewrite(file, edits) is not None
+                is_done = self.rewrite(file, edits) is not None
             if is_done:
                 self._known_files.forget(self._series)
                 return
-        raise self._kept_busy("keeps writing to it")
-
-    def _kept_busy(self, what: str) -> StoreUnwritable:
-        return StoreUnwritable(
-            f"{self._path}: another program {what}",
-            hint="end that program, or have it write elsewhere; it is tried again",
-        )
+        raise kept_busy(self._path, "keeps writing to it")
 
     def remove_unfinished(self) -> bool:
         """Remove rows that a killed writer left unfinished; returns whether there were any.
@@ -180,17 +182,17 @@ class SeriesWriter:
         """Remove what was left unfinished; False: the file has changed."""
         rows, until = left.rows, file.end.whole_until
         if left.is_withdrawn:
-            return self._rewrite(file, [], file.size) is not None
+            return self.rewrite(file, [], file.size) is not None
         if rows is not None:
             found = rows.place if left.is_misplaced else rows.found(file.descriptor)
             if found is not None and rows.is_at(found, file.descriptor):
                 is_right = found == rows.place and not left.is_misplaced
                 edits = [Edit(found, found + rows.size, b"")]
-                return is_right or self._rewrite(file, edits, file.size) is not None
+                return is_right or self.rewrite(file, edits, file.size) is not None
             is_near = rows.place <= until < rows.place + rows.size
             if left.is_misplaced or not is_near or not rows.may_be_begun(file.descriptor):
                 return True  # it is another program's, or the file is another one
-        return not file.end.torn or self._rewrite(file, [], until, file.size) is not None
+        return not file.end.torn or self.rewrite(file, [], until, file.size) is not None
 
     def _open(self) -> BarFile:
         return BarFile(self._path, self._series.timeframe)
@@ -207,7 +209,8 @@ class SeriesWriter:
         edits, added = edits_for(file, end, bars, correct=correct)
         if not edits:
             return 0
-        key = self._rewrite(file, edits)
+        self.written.note(file, b"".join(edit.text for edit in edits))
+        key = self.rewrite(file, edits)
         if key is None:
             return None
         self._note_keys(file, key)
@@ -215,7 +218,7 @@ class SeriesWriter:
         self.bring_over()
         return added
 
-    def _rewrite(
+    def rewrite(
         self,
         file: BarFile,
         edits: Sequence[Edit],
@@ -248,26 +251,25 @@ class SeriesWriter:
         if not lacks_only_its_end(file, file.end) or self._growing.has_writer(file.descriptor):
             return False
         text = b"\n" if torn.endswith(b"\r") else file.layout.newline
+        self.written.note_completed(file)
+        is_done = False
         if file.links > 1:
-            self._rewrite(file, [Edit(file.size, file.size, text)])
+            is_done = self.rewrite(file, [Edit(file.size, file.size, text)]) is not None
         elif _is_same(file):
             appended = append(file.path, file.key[2], text)
-            if appended is not None and appended[0] != file.size:
+            is_done = appended is not None and appended[0] == file.size
+            if appended is not None and not is_done:
                 self._take_back(file, appended[0], text)
+        if not is_done:
+            self.written.note_completed(file, is_done=False)
         return True
-
-    def _refuse_shared(self, file: BarFile) -> None:
-        """MalformedFile: another series shares the file, perhaps only since the last scan."""
-        if file.links > 1 or file.path.is_symlink():
-            error = read_entries(self._folder).blocked.get(self._series)
-            if error is not None:
-                raise error
 
     def _append(self, file: BarFile, bars: Sequence[Bar]) -> int | None:
         """Append bars; None: the file has changed."""
         text = lines(bars, file, _model(file, self._like))
         if not _is_same(file):
             return None
+        self.written.note(file, text)
         self._lock.begin(file.key[2], file.size, text)
         try:
             appended = append(file.path, file.key[2], text)
@@ -293,11 +295,11 @@ class SeriesWriter:
                 is_there = os.pread(now.descriptor, len(text), place) == text
                 edits = [Edit(place, place + len(text), b"")]
                 is_other = now.key[2] != file.key[2] or not is_there
-                if is_other or self._rewrite(now, edits, now.size) is not None:
+                if is_other or self.rewrite(now, edits, now.size) is not None:
                     self._known_files.forget(self._series)
                     self._lock.end()
                     return
-        raise self._kept_busy("keeps writing to it")
+        raise kept_busy(self._path, "keeps writing to it")
 
     def _learn(
         self, file: BarFile, bars: Sequence[Bar], size_and_time: tuple[int, int]
@@ -348,3 +350,19 @@ def _model(file: BarFile, like: Path | None) -> FileTail:
         with contextlib.suppress(OSError, MalformedFile), BarFile(path, file.timeframe) as opened:
             return opened.end
     return file.end
+
+
+def refuse_shared(file: BarFile, folder: Path, series: Series) -> None:
+    """MalformedFile: another series shares the file, perhaps only since the last scan."""
+    if file.links > 1 or file.path.is_symlink():
+        error = read_entries(folder).blocked.get(series)
+        if error is not None:
+            raise error
+
+
+def kept_busy(path: Path, what: str) -> StoreUnwritable:
+    """The error that another program does this all the time."""
+    return StoreUnwritable(
+        f"{path}: another program {what}",
+        hint="end that program, or have it write elsewhere; it is tried again",
+    )

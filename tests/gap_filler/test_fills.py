@@ -432,9 +432,9 @@ def test_fills_of_one_symbol_can_be_requested(filler, put):
 class SlowStore(CsvStore):
     """Its disk takes its time."""
 
-    def add(self, series, bars, *, correct=False):
+    def add(self, series, bars, **how):
         time.sleep(0.15)
-        return super().add(series, bars, correct=correct)
+        return super().add(series, bars, **how)
 
 
 def test_what_is_requested_has_its_turn_while_many_answers_wait(

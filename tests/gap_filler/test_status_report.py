@@ -116,9 +116,9 @@ def test_a_program_that_was_started_again_counts_anew_and_says_so(put, make_fill
 class Unhurried(CsvStore):
     """Its disk takes its time, so that what is left takes some, too."""
 
-    def add(self, series, bars, *, correct=False):
+    def add(self, series, bars, **how):
         time.sleep(0.15)
-        return super().add(series, bars, correct=correct)
+        return super().add(series, bars, **how)
 
 
 def test_no_time_is_promised_while_what_failed_waits_for_its_next_try(
@@ -255,7 +255,7 @@ def test_what_failed_on_a_full_disk_is_filled_as_soon_as_there_is_room(
     connection,
     data_dir,
 ):
-    with mounted(data_dir, "size=512k"):
+    with mounted(data_dir, "size=544k"):
         path = put("AAPL_1m")
         put("XYZQ_1d")
         connection.refusals = {"XYZQ": UnknownContract("none such", code=200, hint="look")}

@@ -93,7 +93,14 @@ class DictStore:
     def create(self, series: Series) -> None:
         self._bars.setdefault(series, {})
 
-    def add(self, series: Series, bars: Iterable[Bar], *, correct: bool = False) -> int:
+    def add(
+        self,
+        series: Series,
+        bars: Iterable[Bar],
+        *,
+        correct: bool = False,
+        is_foreign: bool = False,  # noqa: ARG002  nothing can be released here
+    ) -> int:
         there, given, before = self._of(series), {bar.start: bar for bar in bars}, self._key(series)
         new = given.keys() - there.keys()
         self._bars[series] = there | given if correct else given | there
