@@ -77,6 +77,15 @@ def reading(path: Path, wait_s: float = 5.0) -> Iterator[Database]:
         yield database
 
 
+def copy_to(path: Path, target: Path) -> None:
+    """Copy the database at `path`, as of one moment, also while others write to it.
+
+    DatabaseError: there is none, or it cannot be read at the moment.
+    """
+    with reading(path) as database, contextlib.closing(sqlite3.connect(target)) as copy:
+        database.backup(copy)
+
+
 def is_damage(error: BaseException) -> bool:
     """Whether an error means that the file is damaged for good."""
     return _code_of(error) in _NO_DATABASE

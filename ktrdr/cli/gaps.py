@@ -13,7 +13,6 @@ from ktrdr.cli.arguments import AsJson, OnlySymbol, OnlyTimeframe
 from ktrdr.cli.group import gap_filler_of, settings_of_group, warn_if_simulated
 from ktrdr.cli.nearest import checked_timeframe, chosen_of, nearest_word
 from ktrdr.cli.output import is_terminal, show_json, show_line, show_rows
-from ktrdr.cli.written import show_written
 from ktrdr.errors import InvalidRequest
 from ktrdr.ipc.codec import to_json
 from ktrdr.ipc.messages import Json, ScanAccepted, SeriesStatus, StoreCoverage
@@ -54,9 +53,15 @@ def gaps(
         bool,
         typer.Option("--written", help="Which rows ktrdr wrote into files that others began."),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="What would be requested and written; do neither."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show each series: bars expected, bars there, and why the others are not.
+
+    --written and --dry-run need none of the programs; exit code 1 if a file cannot be read.
 
     Example: ktrdr gaps --only failed
 
@@ -66,10 +71,10 @@ def gaps(
     """
     states = [nearest_word(state, _STATES, "--only") for state in only or _STATES]
     timeframe = checked_timeframe(timeframe)
-    if written:
-        if only or day:
-            raise InvalidRequest("--written goes with neither --only nor --day")
-        show_written(settings_of_group(reads_bars=True), symbol, timeframe, as_json=as_json)
+    if written or dry_run:
+        if only or day or (written and dry_run):
+            raise InvalidRequest("--only, --day, --written and --dry-run exclude each other")
+        _show_files(symbol, timeframe, written=written, as_json=as_json)
         return
     gap_filler = gap_filler_of(settings_of_group())
     warn_if_simulated(gap_filler.get("/status").get("source"))
@@ -90,6 +95,19 @@ def gaps(
         last = "last bar (UTC)" if is_terminal() else "last bar"
         columns = ("series", "state", "expected", "present", "missing", last)
         show_rows(columns, [_series_row(one) for one in listed])
+
+
+def _show_files(symbol: str | None, timeframe: str | None, *, written: bool, as_json: bool) -> None:
+    """Show which rows are ktrdr's, or what would be requested and written."""
+    settings = settings_of_group(reads_bars=True)
+    if written:
+        from ktrdr.cli.written import show_written  # noqa: PLC0415  reads files, which takes long
+
+        show_written(settings, symbol, timeframe, as_json=as_json)
+    else:
+        from ktrdr.cli.dry_run import show_dry_run  # noqa: PLC0415  as above
+
+        show_dry_run(settings, symbol, timeframe, as_json=as_json)
 
 
 def _chosen(

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.completeness.coverage import Coverage
 from ktrdr.completeness.gaps import Gap, Reason
-from ktrdr.completeness.request_plan import RequestLengths, outside, plan
 from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSource
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.controls import Controls
 from ktrdr.filling.fetcher import Fetcher, SessionsAnswer
 from ktrdr.filling.ingest import Ingest, IngestResult
 from ktrdr.filling.isolation import Isolation
+from ktrdr.filling.next_requests import next_requests, whole_request
 from ktrdr.filling.rebuilds import Owner, Rebuilds
 from ktrdr.filling.request_lengths import LearntLengths
 from ktrdr.filling.revision_checks import RevisionChecks
@@ -36,7 +33,7 @@ from ktrdr.ipc.client import LocalClient
 from ktrdr.market.bars import Bar
 from ktrdr.market.bars_request import BarsRequest, Priority
 from ktrdr.market.instruments import Series, contract_name
-from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
+from ktrdr.market.timeframes import DAY_S
 from ktrdr.sqlite_file import DatabaseError
 from ktrdr.times import iso
 
@@ -48,10 +45,6 @@ _REQUESTS_A_SERIES = 8
 """In flight at a time; the rest of a long history waits, so that other series get their turn."""
 _SLOW_S = 3.0
 """After this long the answers will not make longer requests worth waiting for."""
-_COMPARED_S = HOUR_S
-"""How long after a comparison requests that include no stored bars may be sent."""
-_TOUCH_S = 4 * DAY_S
-"""Requests nearer than this to stored bars return some of them, even over a long weekend."""
 RECENT_S = 40 * DAY_S
 """Gaps within this time come before older history."""
 
@@ -216,9 +209,9 @@ class Scheduler:
         is_known = bool(in_flight) or lengths.are_measured(state.series.timeframe)
         least = _REQUESTS_A_SERIES if is_known else 1
         most = max(least, self.fetcher.room // max(sharers, 1))
-        for request in _next_requests(state, state.coverage, lengths, in_flight, now)[:most]:
+        for request in next_requests(state, state.coverage, lengths, in_flight, now)[:most]:
             priority = _priority(state, request, now)
-            whole = _whole(request, state, self._assessor, now)
+            whole = whole_request(request, state, self._assessor, now)
             self.fetcher.request_bars(Kind.FILL, state, whole, priority)
 
     # Receiving.
@@ -372,54 +365,6 @@ class Scheduler:
 def _log_answer(request: BarsRequest, state: SeriesState, bars: int, new: int) -> None:
     span = (iso(request.start), iso(request.end))
     log.info("%s: %s to %s: %d bars, %d new", state.series, *span, bars, new)
-
-
-def _next_requests(
-    state: SeriesState,
-    coverage: Coverage,
-    lengths: RequestLengths,
-    in_flight: Sequence[tuple[int, int]],
-    now: int,
-) -> list[BarsRequest]:
-    """The requests for the open gaps of a series that are not in flight.
-
-    After a failure only one gap is requested, a different one each time: a gap that always fails
-    must not hold up the others, and a series without answers needs no more than one slot.
-    """
-    timeframe, failures = state.series.timeframe, state.error_state.failures
-    gaps = outside(coverage.open_gaps, in_flight, timeframe.length_s)
-    if failures and gaps:
-        gaps = [gaps[-1 - (failures - 1) % len(gaps)]]
-    wanted = plan(gaps, state.instrument, timeframe, lengths)
-    if not now - _COMPARED_S <= state.compared_at <= now:
-        wanted = _touching(state, wanted) or ([] if in_flight else wanted)
-    return wanted[:1] if failures else wanted
-
-
-def _whole(request: BarsRequest, state: SeriesState, assessor: Assessor, now: int) -> BarsRequest:
-    """The request, and a session before and after it while it is unknown which bars these have.
-
-    So it is with four-hour bars, until some have shown at what hours they begin.
-    """
-    if request.timeframe is not Timeframe.H4 or assessor.contracts.alignment(state):
-        return request
-    kept_from = min(assessor.fill_from(state, now), request.start)
-    start = max(request.start - DAY_S, kept_from)
-    return replace(request, start=start, end=min(request.end + DAY_S, max(request.end, now)))
-
-
-def _touching(state: SeriesState, wanted: list[BarsRequest]) -> list[BarsRequest]:
-    """The requests whose answers will include stored bars, so that these are compared first.
-
-    Without them bars would be written even if IB reports all of them in another unit by now.
-    """
-    if state.first is None or len(wanted) < 2:
-        return wanted
-    oldest = min(request.start for request in wanted)
-    there = state.store.contents(state.series, oldest - _TOUCH_S).starts
-    intervals = [(request.start - _TOUCH_S, request.end + _TOUCH_S) for request in wanted]
-    counts = [end - begin for begin, end in np.searchsorted(there, intervals).tolist()]
-    return [request for request, count in zip(wanted, counts, strict=True) if count]
 
 
 def _priority(state: SeriesState, request: BarsRequest, now: int) -> Priority:
