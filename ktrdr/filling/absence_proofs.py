@@ -62,7 +62,8 @@ class AbsenceProofs:
         name, (starts, days) = state.absence_key, expected
         if not requested.any() or self._proves_nothing(state, starts[requested]):
             return ()
-        present = among(starts, state.store.contents(state.series, int(starts[0])).starts)
+        # a bar whose row lacks a value may have been received, and was not stored
+        present = among(starts, state.store.contents(state.series, int(starts[0])).row_starts)
         verified = among(starts, self._absences.absent(name, starts, requested_at))
         missing = requested & ~present & ~verified
         received = [bar.start for bar in (*answer.bars, *answer.neighbours)]

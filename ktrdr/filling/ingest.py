@@ -121,7 +121,7 @@ class Ingest:
             self._requests.answered(series, *span, requested_at, accepted.received)
             return IngestResult(0, revision=revision, is_withheld=True)
         self.later.was_written(state)
-        there = state.store.contents(series, since).starts
+        there = state.store.contents(series, since).row_starts
         done = finished(answer.bars, expected.starts[requested], series.timeframe, requested_at)
         added = state.store.add(series, done, is_foreign=not state.is_owned)
         if added:

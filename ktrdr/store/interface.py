@@ -55,6 +55,11 @@ class FileContents(NamedTuple):
     They are no bars, and stay as they are; UTC seconds, ascending.
     """
 
+    @property
+    def row_starts(self) -> Int64Array:
+        """The starts of all its rows, also of those that lack a value; ascending."""
+        return np.union1d(self.starts, self.incomplete) if len(self.incomplete) else self.starts
+
 
 class BarStore(Protocol):
     """Bars by series. Starts are UTC seconds, intervals are `[start, end)`.

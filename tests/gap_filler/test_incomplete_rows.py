@@ -1,6 +1,8 @@
 """Rows of somebody else that lack a value: named, left, and filled once they are removed."""
 
 import asyncio
+import contextlib
+import sqlite3
 
 import pytest
 
@@ -71,6 +73,20 @@ def test_other_gaps_are_filled_around_it_and_it_gets_no_second_row(begin):
         text = text.replace(line(price(gap)), "")
     _, path = begin(text, ktrdr_gap_max_age_days=3)
     assert path.read_text() == rows(LACKING)
+
+
+def test_its_bar_is_not_taken_for_absent_when_ib_returns_it_beside_others(begin, data_dir):
+    """It was received, though it is not stored."""
+    text = rows(LACKING)
+    for gap in (LACKING - 3600 * 23, LACKING + 3600):
+        text = text.replace(line(price(gap)), "")
+    filler, path = begin(text, ktrdr_gap_max_age_days=3)
+    path.write_text(text)
+    again(filler)
+    assert path.read_text() == rows(LACKING)
+    with contextlib.closing(sqlite3.connect(data_dir / ".ktrdr/ledger.sqlite")) as ledger:
+        for table in ("absent", "doubts"):
+            assert ledger.execute(f"SELECT * FROM {table}").fetchall() == []
 
 
 def test_it_is_named_with_file_and_line_once_in_the_log_and_as_what_needs_a_person(begin, caplog):
