@@ -222,3 +222,5 @@ def test_an_emptied_file_is_ktrdr_s_from_then_on(ktrdr, filler, aapl):
     filler.request_scan()
     fill(filler)
     assert "all of its rows are ktrdr's" in ktrdr("release", "AAPL_1m").output
+    aapl.write_bytes(aapl.read_bytes() + row(utc("2026-11-20 12:00")).encode())
+    assert "it is not known which of its rows are" in ktrdr("release", "AAPL_1m").output

@@ -79,6 +79,13 @@ def test_bars_between_rows_are_told_from_those_behind_them(dry_run, make_filler,
     assert (one.inserted, one.appended, one.is_owned) == (2, 4, False)
 
 
+def test_requests_that_wait_for_a_comparison_count_too(dry_run, put):
+    put("AAPL_1m", range(DAY + 5 * 3600, DAY + 6 * 3600, 60))
+    (one,) = dry_run(ktrdr_gap_max_age_days=60).values()
+    assert len(one.requests) > 2
+    assert min(request.start for request in one.requests) == utc("2026-09-21 13:30")
+
+
 def test_a_complete_series_needs_nothing(dry_run, make_filler, put):
     put("AAPL_1m")
     fill(make_filler())

@@ -243,10 +243,38 @@ def test_what_a_recorder_writes_during_and_after_a_release_is_kept(shared):
         recorder.write(theirs(12))
         recorder.flush()
         file.release()
+        assert file.text == WHOLE + theirs(12)
         recorder.write(theirs(13))
         recorder.flush()
         file.store.scan()
         assert file.text == WHOLE + theirs(12) + theirs(13)
+
+
+def test_a_row_that_was_removed_and_came_back_otherwise_is_ktrdr_s(shared):
+    file = shared(WHOLE)
+    file.add(12, 13)
+    file.write(file.text.replace(line(bar(12)), ""))
+    file.store.add(AAPL, [bar(12, 230.5)], is_foreign=True)
+    assert file.ranges == [(12, 13, 2)]
+    assert file.release().is_as_before
+    assert file.text == WHOLE
+
+
+def test_a_row_that_comes_just_before_the_first_of_ktrdr_s_belongs_to_the_file(shared, monkeypatch):
+    file = shared(WHOLE)
+    write = os.write
+
+    def late(descriptor, text):
+        """Another program appends in the moment before ktrdr does."""
+        if bytes(text) == line(bar(13)).encode():
+            monkeypatch.setattr(os, "write", write)
+            file.append(theirs(12))
+        return write(descriptor, text)
+
+    monkeypatch.setattr(os, "write", late)
+    assert file.add(13) == 1
+    assert file.release().is_as_before
+    assert file.text == WHOLE + theirs(12)
 
 
 def test_rows_that_were_never_written_are_not_taken_from_others(shared):
