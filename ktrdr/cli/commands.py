@@ -47,6 +47,12 @@ class _Commands(CommandTable):
         ),
         "fill": Place("fills", "fill", "Fill a series from a day on, however old.", _KEEP),
         "fills": Place("fills", "fills", "List the fills requested with `ktrdr fill`.", _KEEP),
+        "import": Place(
+            "imports",
+            "import_files",
+            "Bring files of other programs into the store, as files of its own.",
+            _KEEP,
+        ),
         "scan": Place(
             "gaps", "scan", "Look for gaps now, also in series that were given up.", _KEEP
         ),

@@ -42,6 +42,8 @@ _OBSERVED_ZONE = "America/New_York"
 _FAR = 2**62
 _BEFORE_S, _AFTER_S = 5 * HOUR_S + HOUR_S // 2, 4 * HOUR_S
 """Extended hours before and after regular ones: of US stocks from 04:00 to 20:00."""
+_NEAR_S = HOUR_S // 4
+"""So near to an open or a close some row is: zones differ by half an hour at least."""
 _AHEAD_S = 60
 """A row begins no later than this, by the clock of this machine."""
 _OTHER_ZONES = ("UTC", "Etc/GMT+5", "Europe/Athens", "America/Los_Angeles")
@@ -157,11 +159,14 @@ class Hours:
     """They are known to be named by their start."""
     has_extended_hours: bool = False
     """The sessions include them."""
+    trusts_usual: bool = False
+    """Usual sessions count as well, where nothing is to be written between the rows yet."""
 
     @property
     def can_tell(self) -> bool:
-        """Not for daily bars, nor by guessed sessions."""
-        return not self.timeframe.is_daily and self.schedule.source == "ib"
+        """Not for daily bars; and by guessed sessions only where they count."""
+        is_known = self.schedule.source == "ib" or self.trusts_usual
+        return not self.timeframe.is_daily and is_known
 
 
 def misfit(times: Int64Array, hours: Hours) -> Misfit | None:
@@ -184,6 +189,59 @@ def misfit(times: Int64Array, hours: Hours) -> Misfit | None:
     if _are_named_by_end(times, hours, hours.schedule):
         return Misfit(Kind.STAMP, "its times are the ends of bars, not their starts")
     return _other_grid(times, hours)
+
+
+def fits_by_zone(times: Int64Array, hours: Hours) -> list[Fit]:
+    """How times without a zone fit the sessions in each zone that files are known to have.
+
+    In regular hours; where they fit in no zone, with the hours before and after these.
+    """
+    fits = list(_by_zones(times, hours, hours.schedule))
+    if any(one.is_good for one in fits) or hours.has_extended_hours:
+        return fits
+    return list(_by_zones(times, hours, _with_extended_hours(hours.schedule)))
+
+
+def fit_in_utc(times: Int64Array, hours: Hours) -> Fit:
+    """How times in UTC seconds fit the sessions; if badly, with extended hours."""
+    regular = _fit(times, "UTC", hours, hours.schedule)
+    if regular.is_good or hours.has_extended_hours:
+        return regular
+    return _fit(times, "UTC", hours, _with_extended_hours(hours.schedule))
+
+
+def reach_both_ends(times: Int64Array, hours: Hours) -> bool:
+    """Whether rows are near the open of some session, and near the close of some.
+
+    If not, the times may be those of another zone too, in which they also lie inside. Without
+    rows enough in regular hours, extended ones count. `times`: UTC seconds.
+    """
+    wide = _with_extended_hours(hours.schedule)
+    is_regular = _fit(times, "UTC", hours, hours.schedule).is_good
+    schedule = hours.schedule if is_regular or hours.has_extended_hours else wide
+    opens, closes, *_ = schedule.columns
+    ends = times + hours.timeframe.length_s
+    return bool(_least_apart(opens, times) <= _NEAR_S and _least_apart(closes, ends) <= _NEAR_S)
+
+
+def _least_apart(few: Int64Array, times: Int64Array) -> int:
+    """How far the nearest of some times are from one another; `times` ascend."""
+    later = np.searchsorted(times, few)
+    nearest = [times[np.clip(place, 0, len(times) - 1)] for place in (later - 1, later)]
+    return int(np.abs(np.array(nearest) - few).min())
+
+
+def are_named_by_start(times: Int64Array, hours: Hours) -> bool:
+    """In nearly all sessions a row is at the open, and at hardly any close: no auctions there.
+
+    False: they are not, or the sessions do not show it. `times` as in `misfit`.
+    """
+    opens, closes, *_ = hours.schedule.columns
+    have_rows = np.searchsorted(times, closes, side="right") > np.searchsorted(times, opens)
+    sessions = int(have_rows.sum())
+    at_open, at_close = (int((have_rows & _are_among(at, times)).sum()) for at in (opens, closes))
+    is_shown = at_open >= _BY_END * sessions and at_close <= (1 - _BY_END) * sessions
+    return sessions >= _LEAST_SESSIONS and is_shown
 
 
 def in_utc(times: Int64Array, zone: str) -> Int64Array:

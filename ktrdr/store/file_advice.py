@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from datetime import date, datetime
 
-from ktrdr.store.columns import COLUMNS, HEADER
+from ktrdr.store.columns import COLUMNS, HEADER, OTHER_NAMES
 from ktrdr.store.missing_values import is_missing
 
 EXAMPLE = "2026-11-20 14:30:00+00:00"
@@ -28,15 +28,6 @@ _OTHER_FORMATS = (
     (b"[", "it is JSON: write its bars as CSV"),
 )
 """How a file begins → what it is, and what to do."""
-_NAMES = {
-    "timestamp": ("date", "datetime", "time", "date/time", "gmt time", "open time", "opentime", ""),
-    "open": ("o", "open price"),
-    "high": ("h", "high price"),
-    "low": ("l", "low price"),
-    "close": ("c", "last", "close price", "close/last"),
-    "volume": ("v", "vol", "vol.", "tick volume", "tickvol", "tick_volume"),
-}
-"""Columns → other names for them in files of other programs, in small letters."""
 _SEPARATORS = {";": "';'", "\t": "a tab", "|": "'|'"}
 _UNITS = {13: ("milliseconds", 1_000), 16: ("microseconds", 10**6), 19: ("nanoseconds", 10**9)}
 """How many digits a time of these years has."""
@@ -62,11 +53,16 @@ def by_fix(name: str, how: str) -> str:
 # The first line.
 
 
+def other_format(head: bytes) -> str:
+    """What a file is that begins so, and what to do; empty: it may be text."""
+    begun = (advice for begin, advice in _OTHER_FORMATS if head.lstrip().startswith(begin))
+    return next(begun, "")
+
+
 def header_hint(line: bytes, text: str, columns: tuple[str, ...]) -> str:
     """What to do about a first line that is not a header; `text` and `columns` are what it has."""
-    for begin, advice in _OTHER_FORMATS:
-        if line.lstrip().startswith(begin):
-            return f"{advice}, with the first line {HEADER}; {_MOVE}"
+    if advice := other_format(line):
+        return f"{advice}, with the first line {HEADER}; {_MOVE}"
     if b"\0" in line:
         return f"it begins with zero bytes, as after a power failure: restore it, {_MOVE}"
     for separator, shown in _SEPARATORS.items():
@@ -89,7 +85,7 @@ def _corrections(columns: tuple[str, ...]) -> list[str]:
     ]
     there = {name.lower().strip("<>\"'"): name for name in reversed(columns)}
     renamed, missing = [], []
-    for column, others in _NAMES.items():
+    for column, others in OTHER_NAMES.items():
         found = next((there[name] for name in (column, *others) if name in there), None)
         if found is None:
             missing.append(column)

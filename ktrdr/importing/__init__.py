@@ -1,0 +1,1 @@
+"""Bar files of other programs: understood, and written into the store as files of the contract."""

@@ -1,0 +1,318 @@
+"""Which columns of a table are a bar's time, prices and volume. Opens no file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import NamedTuple
+
+from ktrdr.errors import MalformedFile
+from ktrdr.importing.dialect import is_number, is_row
+from ktrdr.importing.time_cells import is_clock, is_time, needs_order
+from ktrdr.store.columns import COLUMNS, OTHER_NAMES
+
+ROLES = (*COLUMNS[1:], "time", "clock", "symbol")
+NO_VOLUME = "none"
+_CHOICES = {"dates": ("day-first", "month-first"), "decimal": ("point", "comma")}
+"""What else a person may say of the cells."""
+_VALUES = COLUMNS[1:]
+_TIME_PARTS = ("time", "clock")
+_CLOCK_NAMES = ("time", "timestamp", "clock")
+_SYMBOL_NAMES = ("symbol", "ticker", "code", "tic")
+_STARTS = ("open time", "open_time", "opentime", "ts_event")
+_ENDS = ("close time", "close_time", "closetime", "end time", "end_time")
+_IN_UTC = ("gmt time", "time (utc)", "utc time", "utc")
+_KLINE_WIDTH, _KLINE_END = 12, 6
+_NANO = 10**9
+
+
+class Stamp(Enum):
+    """By which of its two times a bar is named."""
+
+    START = "start"
+    END = "end"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The places of a bar's parts in the rows of a file."""
+
+    names: tuple[str, ...]
+    """All columns of the file; without a header their numbers, from 1."""
+    times: tuple[int, ...]
+    """One place, or those of date and clock."""
+    numbers: tuple[int | None, ...]
+    """Open, high, low, close and volume; None: there is no volume."""
+    symbol: int | None = None
+    symbols: tuple[str, ...] = ()
+    """Those that the header names."""
+    stamp: Stamp | None = None
+    """Known by the form; None: it is not."""
+    zone: str = ""
+    """`UTC`: the header says so."""
+    divisor: int = 1
+    """Of the prices."""
+
+    @property
+    def width(self) -> int:
+        """How many cells a row has."""
+        return len(self.names)
+
+    @property
+    def shown(self) -> str:
+        """In words: `time=Date, open=Open, …`."""
+        places = [("time", self.times[0])]
+        places += [("clock", place) for place in self.times[1:]]
+        places += [(n, p) for n, p in zip(_VALUES, self.numbers, strict=True) if p is not None]
+        return ", ".join(f"{role}={self.names[place]}" for role, place in places)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Columns that are not taken."""
+        used = {*self.times, *self.numbers, self.symbol}
+        return tuple(name for place, name in enumerate(self.names) if place not in used and name)
+
+
+class Table(NamedTuple):
+    """A file's columns, and where its rows begin."""
+
+    columns: Columns
+    first_row: int
+    """The index of the first row among the lines that were looked at."""
+
+
+def find_table(
+    name: str, rows: Sequence[Sequence[str]], chosen: Mapping[str, str] | None = None
+) -> Table:
+    """The columns of the file `name`, from the cells of its first lines.
+
+    `chosen`: role → the name of a column, or its number from 1, by a person. MalformedFile says
+    what is missing or may mean several things.
+    """
+    first = next((place for place, cells in enumerate(rows) if is_row(cells)), None)
+    if first is None:
+        hint = "name them: --columns time=1,open=2,high=3,low=4,close=5,volume=6"
+        raise MalformedFile(f"{name}: no line has a time and four prices", hint=hint)
+    width = len(rows[first])
+    titles, symbols = _titles(rows[:first], rows[first])
+    if titles is None:
+        names = tuple(str(number) for number in range(1, width + 1))
+        found = _without_header(name, names, rows[first:]) if not chosen else None
+    else:
+        names, found = titles, None
+        if not chosen or not {*_VALUES[:4], "time"} <= chosen.keys():
+            found = _by_header(name, names, rows[first], chosen or {})
+    columns = _with_chosen(name, names, found, chosen or {})
+    return Table(replace(columns, symbols=symbols), first)
+
+
+# With a header.
+
+
+def _titles(
+    before: Sequence[Sequence[str]], row: Sequence[str]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The columns' names, from the lines before the first row, and the symbols named there."""
+    lines = [[cell.strip() for cell in cells] for cells in before if any(map(str.strip, cells))]
+    lines = [cells for cells in lines if len(cells) > 2]
+    if not lines:
+        return None, ()
+    titles = lines[-1]
+    symbols: tuple[str, ...] = ()
+    if len(lines) > 1 and titles[0] and not any(titles[1:]):  # of yfinance
+        heads = [cells for cells in lines[:-1] if _count_known(cells) >= 4]
+        named = {cell for cells in lines[:-1] if cells not in heads for cell in cells[1:] if cell}
+        titles = [titles[0], *(heads[-1][1:] if heads else ())]
+        symbols = tuple(sorted(named))
+    return _as_wide(titles, row), symbols
+
+
+def _as_wide(titles: list[str], row: Sequence[str]) -> tuple[str, ...]:
+    """The names for all cells of a row: one of date and clock, or of an end, may lack a name."""
+    if len(titles) == len(row) - 1 and is_clock(row[1]) and is_time(row[0]):
+        titles = [titles[0], "Time", *titles[1:]]
+    extra = len(titles) - len(row)
+    if extra > 0 and not any(titles[-extra:]):
+        titles = titles[:-extra]
+    if len(titles) == len(row) - 1 and not row[-1].strip():
+        titles = [*titles, ""]
+    return tuple(titles)
+
+
+def _plain(title: str) -> str:
+    """A column's name in small letters, without what surrounds it."""
+    return re.sub(r"^\d+\. ", "", title.strip().strip("<>\"'#").strip().lower())
+
+
+def _count_known(titles: Sequence[str]) -> int:
+    known = {one for role in _VALUES for one in (role, *OTHER_NAMES[role])}
+    return sum(_plain(title) in known for title in titles)
+
+
+def _by_header(
+    name: str, titles: tuple[str, ...], row: Sequence[str], chosen: Mapping[str, str]
+) -> Columns:
+    if len(titles) != len(row):
+        what = f"{name}: the header has {len(titles)} columns, and the first row {len(row)} cells"
+        hint = "correct its header, or remove it and name the columns by their numbers: --columns"
+        raise MalformedFile(what, hint=hint)
+    plain = [_plain(title) for title in titles]
+    _refuse_double(name, titles, plain)
+    times, zone, stamp = _times(plain, row)
+    values = [_first(plain, (role, *OTHER_NAMES[role])) for role in _VALUES]
+    values[4] = _volume(plain, row, values[4])
+    missing = [role for role, place in zip(_VALUES, values, strict=True) if place is None]
+    missing += [] if times else ["time"]
+    missing = [role for role in missing if role not in (*chosen, "volume")]
+    if missing:
+        has = ", ".join(filter(None, titles))
+        hint = f"name it, if it is there: --columns {missing[0]}=NAME" + "".join(
+            f",{role}=NAME" for role in missing[1:]
+        )
+        raise MalformedFile(f"{name}: no column {', '.join(missing)} among {has}", hint=hint)
+    prices = [row[place] for place in values[:4] if place is not None]
+    is_nano = "rtype" in plain and all(cell.strip().lstrip("-").isdigit() for cell in prices)
+    return Columns(
+        titles,
+        times or (0,),
+        tuple(values),
+        _first(plain, _SYMBOL_NAMES),
+        stamp=stamp,
+        zone=zone,
+        divisor=_NANO if is_nano else 1,
+    )
+
+
+def _refuse_double(name: str, titles: Sequence[str], plain: Sequence[str]) -> None:
+    known = {*ROLES, *(one for names in OTHER_NAMES.values() for one in names if one)}
+    double = next((one for one in plain if plain.count(one) > 1 and one in known), None)
+    if double is not None:
+        title = titles[plain.index(double)]
+        hint = "remove one of them from a copy of the file, and import that"
+        raise MalformedFile(f"{name}: the column {title!r} is there more than once", hint=hint)
+
+
+def _times(plain: Sequence[str], row: Sequence[str]) -> tuple[tuple[int, ...], str, Stamp | None]:
+    """The places of the time, the zone that their names say, and the stamp."""
+    names = ("timestamp", *OTHER_NAMES["timestamp"], *_IN_UTC, *_ENDS)
+    places = [plain.index(one) for one in dict.fromkeys(names) if one in plain]
+    times = [place for place in places if is_time(row[place])]
+    if not times:
+        return (), "", None
+    place = times[0]
+    stamp = Stamp.START if plain[place] in _STARTS else None
+    stamp = Stamp.END if plain[place] in _ENDS else stamp
+    zone = "UTC" if plain[place] in _IN_UTC else ""
+    clock = _first(plain, _CLOCK_NAMES)
+    if clock not in (None, place) and is_clock(row[clock or 0]) and not _has_clock(row[place]):
+        return (place, clock or 0), zone, stamp
+    return (place,), zone, stamp
+
+
+def _has_clock(cell: str) -> bool:
+    return ":" in cell or len(cell.strip()) > len("24-September-2026")
+
+
+def _volume(plain: Sequence[str], row: Sequence[str], place: int | None) -> int | None:
+    """The volume's place. MetaTrader has two: ticks are none, and the other one may be unused."""
+    if "tickvol" not in plain or "vol" not in plain:
+        return place
+    real, ticks = plain.index("vol"), plain.index("tickvol")
+    is_used = row[real].strip() != "0" or row[ticks].strip() == "0"
+    return real if is_used else None
+
+
+def _first(plain: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((plain.index(one) for one in names if one in plain), None)
+
+
+# Without one.
+
+
+def _without_header(name: str, names: tuple[str, ...], rows: Sequence[Sequence[str]]) -> Columns:
+    row = rows[0]
+    if _is_kline(row):
+        return Columns(names, (0,), (1, 2, 3, 4, 5), stamp=Stamp.START)
+    times: tuple[int, ...] = (0,)
+    if len(row) > 5 and is_clock(row[1]) and is_time(row[0]) and not _has_clock(row[0]):
+        times = (0, 1)
+    rest = list(range(len(times), len(row)))
+    if rest and not row[rest[-1]].strip():
+        rest.pop()
+    is_plain = is_time(row[0]) and all(is_number(row[place]) for place in rest)
+    if not is_plain or len(rest) not in (4, 5):
+        hint = "name its columns by their numbers: --columns time=1,open=2,high=3,low=4,close=5"
+        raise MalformedFile(f"{name}: it has no header, and {len(row)} columns", hint=hint)
+    return Columns(names, times, (*rest, None)[:5])
+
+
+def _is_kline(row: Sequence[str]) -> bool:
+    """Of Binance: the times of open and close are epochs, in columns 1 and 7."""
+    if len(row) != _KLINE_WIDTH or not all(map(is_number, row)):
+        return False
+    opens, closes = row[0].strip(), row[_KLINE_END].strip()
+    is_long = len(opens) == len(closes) >= 13 and opens.isdigit() and closes.isdigit()
+    return is_long and (int(closes) + 1 - int(opens)) % (60 * 10 ** (len(opens) - 10)) == 0
+
+
+# By a person.
+
+
+def parse_chosen(text: str) -> dict[str, str]:
+    """`time=Date,open=Open` as role → name. ValueError says what was expected."""
+    chosen: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        role, separator, title = part.partition("=")
+        role = role.strip()
+        if not separator or not title.strip() or role not in (*ROLES, *_CHOICES):
+            expected = " ".join((*ROLES, *_CHOICES))
+            raise ValueError(f"{part!r}: expected ROLE=COLUMN, the role one of {expected}")
+        chosen[role] = title.strip()
+        if title.strip() not in _CHOICES.get(role, (title.strip(),)):
+            raise ValueError(f"{part!r}: expected {role}={' or '.join(_CHOICES[role])}")
+    return chosen
+
+
+def _with_chosen(
+    name: str, names: tuple[str, ...], found: Columns | None, chosen: Mapping[str, str]
+) -> Columns:
+    """The columns with those that a person has chosen."""
+    place = _finder(name, names)
+    wanted = {role: title for role, title in chosen.items() if role in ROLES}
+    if found is None:
+        missing = [role for role in ("time", *_VALUES[:4]) if role not in wanted]
+        if missing:
+            hint = f"add {missing[0]}=… to --columns"
+            raise MalformedFile(f"{name}: no column is chosen for {', '.join(missing)}", hint=hint)
+        found = Columns(names, (0,), (None,) * 5)
+    times = found.times
+    if "time" in wanted:
+        times = (place(wanted["time"]),)
+    if "clock" in wanted:
+        times = (times[0], place(wanted["clock"]))
+    values = list(found.numbers)
+    for number, role in enumerate(_VALUES):
+        if role in wanted:
+            values[number] = None if wanted[role] == NO_VOLUME else place(wanted[role])
+    symbol = place(wanted["symbol"]) if "symbol" in wanted else found.symbol
+    return replace(found, times=times, numbers=tuple(values), symbol=symbol)
+
+
+def _finder(name: str, names: tuple[str, ...]) -> Callable[[str], int]:
+    def place(title: str) -> int:
+        if title in names:
+            return names.index(title)
+        if title.isdigit() and 1 <= int(title) <= len(names):
+            return int(title) - 1
+        hint = f"it has {', '.join(filter(None, names))}; or give the column's number, from 1"
+        raise MalformedFile(f"{name}: there is no column {title!r}", hint=hint)
+
+    return place
+
+
+def dates_need_order(columns: Columns, rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the dates are such as `01/02/2024`."""
+    place = columns.times[0]
+    return any(needs_order(cells[place]) for cells in rows if place < len(cells))

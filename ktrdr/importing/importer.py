@@ -1,0 +1,296 @@
+"""Imports one file into a store: reads, understands, writes. The source is never changed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ktrdr.errors import KtrdrError, MalformedFile, NotUnderstood, StoreUnwritable
+from ktrdr.importing.bar_writer import Rules, Tally, check, notes_on, text_of
+from ktrdr.importing.columns import NO_VOLUME, Columns, Stamp
+from ktrdr.importing.contracts import ImportContracts, has_volume
+from ktrdr.importing.meaning import (
+    DayRule,
+    Said,
+    TimeMeaning,
+    day_rule_of,
+    meaning_of,
+    timeframe_of,
+)
+from ktrdr.importing.records import keep_record
+from ktrdr.importing.rows import OFFSET, Matrix, Refused, utc_of
+from ktrdr.importing.series_names import Named, name_of
+from ktrdr.importing.spool import Spool
+from ktrdr.importing.table_file import ReadRows, TableFile, table_at
+from ktrdr.importing.text_blocks import Source, source_at
+from ktrdr.market.instruments import Instrument, Series
+from ktrdr.market.timeframes import DAY_S
+from ktrdr.store.columns import COLUMNS
+from ktrdr.store.csv_store import CsvStore
+from ktrdr.store.file_errors import TRY_AGAIN, unwritable
+from ktrdr.store.new_file import refuse_existing, write_new_series
+from ktrdr.store.source import METADATA_DIR
+from ktrdr.store.time_spelling import spell_time
+
+_SAMPLES, _SAMPLE_ROWS = 8, 8_192
+_GIVEN = "given"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person says of the files."""
+
+    to: Series | None = None
+    zone: str = ""
+    stamp: Stamp | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    is_dry: bool = False
+
+
+@dataclass
+class Understood:
+    """What was understood of a file, and what has become of it."""
+
+    path: Path
+    series: Series | None = None
+    table: TableFile | None = None
+    meaning: TimeMeaning | DayRule | None = None
+    read: ReadRows = field(default_factory=ReadRows)
+    tally: Tally = field(default_factory=Tally)
+    notes: list[str] = field(default_factory=list)
+    is_written: bool = False
+    error: KtrdrError | None = None
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All lines that are no bars, in order."""
+        return sorted([*self.read.refused, *self.tally.refused])
+
+
+class Importer:
+    """Imports files into the store in `folder`, one after the other. For one thread.
+
+    `clock`: UTC seconds. Misconfigured: the store's instruments.toml cannot be read.
+    """
+
+    def __init__(self, folder: Path, wishes: Wishes, clock: Callable[[], float]) -> None:
+        self._store = CsvStore(folder)
+        self._wishes = wishes
+        self._now = int(clock())
+        self._contracts = ImportContracts(folder, self._now)
+        self._done: dict[Series, Path] = {}
+
+    def run(
+        self, path: Path, shown: str, progress: Callable[[int], None] = lambda _: None
+    ) -> Understood:
+        """Import a file, or with a dry run see what would be. Its `error` says why it was not.
+
+        `shown`: its path with the folders that may name its symbol.
+        """
+        found = Understood(path)
+        try:
+            self._run(found, shown, progress)
+        except KtrdrError as error:
+            found.error = error
+        return found
+
+    def _run(self, found: Understood, shown: str, progress: Callable[[int], None]) -> None:
+        source = source_at(found.path)
+        found.table = table = table_at(found.path, self._wishes.columns)
+        with contextlib.closing(self._spool()) as spool:
+            found.read = table.read(spool, progress)
+            spool.sort(found.path.name)
+            if not source.is_unchanged:
+                what = f"{found.path.name}: another program wrote to it meanwhile"
+                raise MalformedFile(what, hint="import it again when nobody writes to it")
+            rules, is_confirmed = self._rules(found, spool, shown)
+            self._write(found, spool, rules, source, is_confirmed=is_confirmed)
+
+    def _spool(self) -> Spool:
+        folder = self._store.folder / METADATA_DIR
+        if self._wishes.is_dry:
+            return Spool()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return Spool(folder)
+        except OSError as error:
+            raise unwritable(folder, error, TRY_AGAIN) from error
+
+    # What it is.
+
+    def _rules(self, found: Understood, spool: Spool, shown: str) -> tuple[Rules, bool]:
+        """How its rows become bars; and whether a person vouches for their times."""
+        name, table = found.path.name, found.table
+        assert table is not None
+        named = self._named(shown, {*found.read.symbols, *table.columns.symbols})
+        instrument = self._contracts.instrument(name, named)
+        rows = _sample(spool)
+        times = utc_of(rows)
+        timeframe = timeframe_of(name, times, named.timeframe)
+        found.series = series = Series(named.symbol, timeframe)
+        if (other := self._done.get(series)) is not None:
+            hint = "join them in one file, or import only one"
+            raise MalformedFile(f"{name}: {series.file_name} has the bars of {other}", hint=hint)
+        refuse_existing(self._store, series)
+        volume = self._has_volume(found, table.columns, instrument)
+        hours = self._contracts.hours(series, instrument, int(times[0]), int(times[-1]))
+        said = self._said(name, table, found.read, spool)
+        if timeframe.is_daily:
+            offsets = rows[:, OFFSET].astype(np.int64) if said.has_offsets else None
+            schedule = hours.schedule if hours else None
+            meaning: TimeMeaning | DayRule = day_rule_of(name, times, offsets, schedule)
+            rules = Rules(
+                name, timeframe, meaning, self._now, instrument.sec_type, None, schedule, volume
+            )
+        else:
+            meaning = meaning_of(name, times, hours, said, timeframe)
+            found.notes += meaning.notes
+            rules = Rules(
+                name, timeframe, meaning, self._now, instrument.sec_type, hours, None, volume
+            )
+        found.meaning = meaning
+        return rules, said.is_zone_given
+
+    def _named(self, shown: str, symbols: set[str]) -> Named:
+        if self._wishes.to is not None:
+            if len(symbols) > 1:
+                name_of(shown, symbols)
+            return Named(self._wishes.to.symbol, self._wishes.to.timeframe)
+        named = name_of(shown, symbols)
+        if named is None:
+            what = f"{shown}: neither its name nor its rows say which series it is"
+            raise MalformedFile(what, hint="say which: --to AAPL_1m")
+        return named
+
+    def _has_volume(self, found: Understood, columns: Columns, instrument: Instrument) -> bool:
+        """Whether its volumes are taken. MalformedFile: they are needed, and there are none."""
+        is_there = columns.numbers[-1] is not None
+        if not has_volume(instrument):
+            if is_there:
+                found.notes.append("volumes are not taken: bars of this kind have none (-1)")
+            return False
+        if not is_there and self._wishes.columns.get("volume") != NO_VOLUME:
+            what = f"{found.path.name}: it has no column of volumes"
+            hint = "name it: --columns volume=NAME; or if there is none, volume=none"
+            raise MalformedFile(what, hint=hint)
+        return is_there
+
+    def _said(self, name: str, table: TableFile, read: ReadRows, spool: Spool) -> Said:
+        """What the file and a person say. NotUnderstood: they contradict one another."""
+        has_offsets = spool.with_offset == spool.count
+        if spool.with_offset and not has_offsets:
+            what = f"{name}: {spool.with_offset:,} of {spool.count:,} times have an offset from UTC"
+            raise NotUnderstood(what, hint="spell all times alike in a copy, and import that")
+        columns, wishes = table.columns, self._wishes
+        inside = read.zone or columns.zone
+        if wishes.zone and (inside or has_offsets) and wishes.zone not in (inside, "UTC"):
+            what = f"{name}: its times say their zone, and not {wishes.zone}"
+            raise NotUnderstood(what, hint="leave --zone out")
+        stamp, by = columns.stamp, f"column {columns.names[columns.times[0]]}"
+        if stamp is None and columns.names == COLUMNS and has_offsets:
+            stamp, by = Stamp.START, "as in files of the store"
+        return Said(
+            has_offsets,
+            inside or wishes.zone,
+            "in the file" if inside else _GIVEN,
+            wishes.stamp or stamp,
+            _GIVEN if wishes.stamp else by,
+            is_stamp_given=wishes.stamp is not None,
+            is_zone_given=bool(wishes.zone),
+        )
+
+    # Writing.
+
+    def _write(
+        self, found: Understood, spool: Spool, rules: Rules, source: Source, *, is_confirmed: bool
+    ) -> None:
+        assert found.series is not None
+
+        def pieces() -> Iterator[bytes]:
+            yield from text_of(spool.chunks(), rules, found.tally)
+            check(rules, found.tally, is_confirmed=is_confirmed)
+            found.notes += notes_on(found.tally)
+
+        self._done[found.series] = found.path
+        if self._wishes.is_dry:
+            for _ in pieces():
+                pass
+            return
+        write_new_series(self._store, found.series, pieces())
+        found.is_written = True
+        content = _record(found, source, self._now)
+        try:
+            keep_record(self._store.folder, found.series, content, found.refused)
+        except StoreUnwritable as error:
+            found.notes.append(f"no record of it could be kept: {error.message}")
+
+
+def _sample(spool: Spool) -> Matrix:
+    """Rows from all over the file, in runs."""
+    if spool.count <= _SAMPLES * _SAMPLE_ROWS:
+        return spool.rows(0, spool.count)
+    last = spool.count - _SAMPLE_ROWS
+    begins = np.linspace(0, last, _SAMPLES).astype(int).tolist()
+    runs = [spool.rows(begin, begin + _SAMPLE_ROWS) for begin in begins]
+    return np.concatenate([_whole_days(run) for run in runs])
+
+
+def _whole_days(rows: Matrix) -> Matrix:
+    """Without the days at both ends, of which some rows may be missing."""
+    days = utc_of(rows) // DAY_S
+    is_whole = (days != days[0]) & (days != days[-1])
+    return rows[is_whole] if is_whole.any() else rows
+
+
+def _record(found: Understood, source: Source, now: int) -> dict[str, Any]:
+    """What is kept of an import, for JSON."""
+    content = as_json(found)
+    return {
+        **content,
+        "source": str(source.path.resolve()),
+        "sha256": source.sha256,
+        "size": source.key[0],
+        "imported_at": _shown(now),
+    }
+
+
+def as_json(found: Understood) -> dict[str, Any]:
+    """What was understood of a file, as JSON; None for what was not."""
+    table, meaning, tally = found.table, found.meaning, found.tally
+    bars = meaning if isinstance(meaning, TimeMeaning) else None
+    return {
+        "file": str(found.path),
+        "series": str(found.series) if found.series else None,
+        "columns": table.columns.shown if table else None,
+        "not_taken": list(table.columns.unused) if table else [],
+        "spelling": table.dialect.shown if table else None,
+        "zone": meaning.zone if meaning else None,
+        "zone_known": _zone_known(meaning),
+        "stamp": bars.stamp.value if bars else None,
+        "stamp_known": bars.stamp_known if bars else None,
+        "lines": found.read.lines,
+        "bars": tally.bars,
+        "first": _shown(tally.first),
+        "last": _shown(tally.last),
+        "doubles": tally.doubles,
+        "refused": len(found.refused),
+        "notes": found.notes,
+        "written": found.is_written,
+        "error": found.error.message if found.error else None,
+        "next_step": found.error.hint if found.error else None,
+    }
+
+
+def _zone_known(meaning: TimeMeaning | DayRule | None) -> str | None:
+    if isinstance(meaning, TimeMeaning):
+        return meaning.zone_known
+    return meaning.known if meaning else None
+
+
+def _shown(seconds: int | None) -> str | None:
+    return None if seconds is None else spell_time(seconds)

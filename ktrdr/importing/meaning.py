@@ -1,0 +1,286 @@
+"""What the times of a file mean: zone, stamp, length of its bars. Pure; when in doubt, nothing.
+
+What the file says counts most, then what a person says, then what alone fits the sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import gcd
+
+import numpy as np
+
+from ktrdr.completeness.file_fit import (
+    Fit,
+    Hours,
+    Kind,
+    Misfit,
+    are_named_by_start,
+    fits_by_zone,
+    in_utc,
+    misfit,
+    reach_both_ends,
+)
+from ktrdr.errors import NotUnderstood
+from ktrdr.importing.columns import Stamp
+from ktrdr.importing.zone_clocks import local_clock
+from ktrdr.market.sessions import Int64Array, Schedule
+from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
+
+_LEAST_ROWS = 20
+"""Fewer rows show no zone."""
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the file or a person says of its times."""
+
+    has_offsets: bool
+    """Each time says its offset from UTC, or is a number of seconds since 1970."""
+    zone: str = ""
+    """Of times without an offset; empty: it is not said."""
+    zone_by: str = ""
+    """Where that is said, in words."""
+    stamp: Stamp | None = None
+    stamp_by: str = ""
+    is_stamp_given: bool = False
+    """By a person."""
+    is_zone_given: bool = False
+    """By a person: rows may lie outside the sessions."""
+
+
+@dataclass(frozen=True)
+class TimeMeaning:
+    """What the times of a file mean, and how that is known."""
+
+    zone: str
+    """`UTC`, also of times with an offset; else that of its clocks."""
+    zone_known: str
+    """How it is known, in words."""
+    stamp: Stamp
+    stamp_known: str
+    notes: tuple[str, ...] = ()
+
+
+def timeframe_of(name: str, times: Int64Array, named: Timeframe | None) -> Timeframe:
+    """The length of bars, from the distances of their times, ascending. `named`: by the file name.
+
+    NotUnderstood: it is another one than that of the name, or none that a store has.
+    """
+    each = np.unique(times)
+    apart: Int64Array = each[1:] - each[:-1]
+    if not len(apart):
+        if named is None:
+            raise _unnamed(name, "one row does not show the length of its bars")
+        return named
+    lengths, counts = np.unique(apart, return_counts=True)
+    usual_s, share = int(lengths[counts.argmax()]), float(counts.max() / counts.sum())
+    if named is None:
+        found = next((one for one in Timeframe if one.length_s == usual_s), None)
+        if found is None or share < _HALF:
+            raise _unnamed(name, f"most rows are {_length(usual_s)} apart")
+        named = found
+    if not _agrees(apart, usual_s, named):
+        what = f"{name}: its name says {named.value}, and most rows are {_length(usual_s)} apart"
+        raise NotUnderstood(what, hint=_hint_on_length(usual_s))
+    return named
+
+
+def _agrees(apart: Int64Array, usual_s: int, named: Timeframe) -> bool:
+    """Whether rows so far apart are bars of this length; many may be missing."""
+    length_s = named.length_s
+    if named is Timeframe.D1:
+        return usual_s == DAY_S
+    if named in (Timeframe.H1, Timeframe.H4):  # the first and the last of a session are shorter
+        near = apart[apart < 2 * length_s]
+        return bool(length_s / 2 <= usual_s and 2 * (near >= length_s / 2).sum() > len(near))
+    if usual_s == length_s:
+        return bool((apart >= length_s).all())
+    return bool((apart >= length_s).all()) and reduce(gcd, apart.tolist()) == length_s
+
+
+def _unnamed(name: str, what: str) -> NotUnderstood:
+    return NotUnderstood(f"{name}: {what}", hint="say which series it is: --to AAPL_1m")
+
+
+def _hint_on_length(usual_s: int) -> str:
+    found = next((one for one in Timeframe if one.length_s == usual_s), None)
+    if found is None:
+        return "a store has bars of 1m 5m 15m 30m 1h 4h 1d; leave the file out"
+    return f"if that is their length: --to SYMBOL_{found.value}"
+
+
+def _length(seconds: int) -> str:
+    for unit_s, word in ((DAY_S, "day"), (HOUR_S, "hour"), (MINUTE_S, "minute")):
+        if seconds % unit_s == 0 and seconds:
+            count = seconds // unit_s
+            return f"{count} {word}" + ("s" if count > 1 else "")
+    return f"{seconds} seconds"
+
+
+# Intraday times.
+
+
+def meaning_of(
+    name: str, times: Int64Array, hours: Hours | None, said: Said, length: Timeframe
+) -> TimeMeaning:
+    """What intraday times mean. `times`: ascending, those without a zone as if they were UTC.
+
+    `hours`: None if no sessions are known. NotUnderstood: it cannot be known, and what to type.
+    """
+    zone, how, notes = _zone(name, times, hours, said)
+    utc = in_utc(times, zone)
+    if hours is None:
+        return _without_sessions(name, zone, how, said)
+    given_start = said.is_stamp_given and said.stamp is Stamp.START
+    hours = replace(hours, has_zone=True, has_starts=given_start)
+    why = misfit(utc, hours)
+    is_by_end = why is not None and why.kind is Kind.STAMP
+    if why is not None and not is_by_end:
+        notes += (_note_or_refusal(name, why, zone, said),)
+    stamp, known = _stamp(name, utc, hours, said, is_by_end=is_by_end)
+    if stamp is Stamp.END:
+        _refuse_uneven_ends(name, hours, length)
+    return TimeMeaning(zone, how, stamp, known, notes)
+
+
+def _note_or_refusal(name: str, why: Misfit, zone: str, said: Said) -> str:
+    """What is worth knowing of rows that fit badly. NotUnderstood: IB's bars cannot be there."""
+    if why.kind is Kind.EXTENDED_HOURS:
+        return f"{why.what}: {why.advice}"
+    if why.kind in (Kind.LENGTH, Kind.GRID):
+        raise NotUnderstood(f"{name}: {why.what}", hint=why.advice)
+    if not said.is_zone_given:
+        hint = f"is it this contract? If its times are right: --zone {zone}"
+        raise NotUnderstood(f"{name}: {why.what}", hint=hint)
+    return why.what
+
+
+def _zone(
+    name: str, times: Int64Array, hours: Hours | None, said: Said
+) -> tuple[str, str, tuple[str, ...]]:
+    if said.has_offsets:
+        return "UTC", "in the file", ()
+    if said.zone:
+        return said.zone, said.zone_by, ()
+    if hours is None:
+        what = f"{name}: its times say no zone, and no sessions of its contract are known"
+        raise NotUnderstood(what, hint="say which: --zone UTC, or --zone America/New_York")
+    fits = fits_by_zone(times, hours)
+    best = max(fits, key=lambda one: one.share)
+    if best.rows < _LEAST_ROWS:
+        what = f"{name}: its times say no zone, and {len(times)} rows show none"
+        raise NotUnderstood(what, hint=f"say which: --zone {hours.schedule.zone}, or --zone UTC")
+    if not best.is_good:
+        what = (
+            f"{name}: its times say no zone, and fit the sessions in none: at most "
+            f"{best.inside} of {best.rows} rows, as {best.zone}"
+        )
+        raise NotUnderstood(what, hint=f"is it this contract? If so, say which: --zone {best.zone}")
+    rivals = [one for one in _others(times, fits, best) if not best.is_much_better(one)]
+    if rivals:
+        zones = [best.zone, *(one.zone for one in rivals)]
+        more = f" and {len(zones) - 4} more" if len(zones) > 4 else ""
+        what = f"{name}: its times say no zone, and fit several: {', '.join(zones[:4])}{more}"
+        raise NotUnderstood(what, hint=f"say which: --zone {best.zone}")
+    if not reach_both_ends(in_utc(times, best.zone), hours):
+        what = f"{name}: its times say no zone, and no row is near the open or the close"
+        raise NotUnderstood(what, hint=f"say which: --zone {best.zone}, if it is that")
+    return best.zone, f"fits {best.inside:,} of {best.rows:,} rows, no other does", ()
+
+
+def _others(times: Int64Array, fits: Sequence[Fit], best: Fit) -> list[Fit]:
+    """The fits of zones in which the times would be other ones, each of these once."""
+    meant, others = in_utc(times, best.zone), []
+    for one in fits:
+        is_good = one.is_good or not best.is_much_better(one)
+        if is_good and (in_utc(times, one.zone) != meant).any():
+            others.append(one)
+    return others
+
+
+def _stamp(
+    name: str, utc: Int64Array, hours: Hours, said: Said, *, is_by_end: bool
+) -> tuple[Stamp, str]:
+    """The stamp, and how it is known. NotUnderstood: it is not, or the sessions show another."""
+    shown = Stamp.START if are_named_by_start(utc, hours) else None
+    shown = Stamp.END if is_by_end else shown
+    if said.stamp is None:
+        if shown is None:
+            raise _unknown_stamp(name)
+        at = "opens" if shown is Stamp.START else "closes"
+        return shown, f"by the sessions' {at}"
+    if shown not in (None, said.stamp):
+        what = f"{name}: by the sessions its times are the {shown.value}s of bars"
+        hint = f"--stamp {shown.value}, if that is right"
+        raise NotUnderstood(f"{what}, and not the {said.stamp.value}s", hint=hint)
+    return said.stamp, said.stamp_by
+
+
+def _unknown_stamp(name: str) -> NotUnderstood:
+    what = f"{name}: it is not known whether its times are the starts or the ends of bars"
+    return NotUnderstood(what, hint="say which: --stamp start, or --stamp end")
+
+
+def _without_sessions(name: str, zone: str, how: str, said: Said) -> TimeMeaning:
+    if said.stamp is None:
+        raise _unknown_stamp(name)
+    note = "no sessions of its contract are known: nothing shows whether its times are right"
+    return TimeMeaning(zone, how, said.stamp, said.stamp_by, (note,))
+
+
+def _refuse_uneven_ends(name: str, hours: Hours, length: Timeframe) -> None:
+    """The first hour of a session may be half a one: then its end does not show its start."""
+    opens, _, _, offset = hours.schedule.columns
+    if ((opens + offset) % length.length_s).any() and length.length_s > HOUR_S // 2:
+        what = f"{name}: bars of {length.value} are named by their ends, and some are shorter"
+        raise NotUnderstood(what, hint="name each bar by its start in a copy, and import that")
+
+
+# Daily times.
+
+
+@dataclass(frozen=True)
+class DayRule:
+    """How the trading day follows from the time of a daily bar."""
+
+    zone: str
+    """The date on a clock of this zone; empty: the date as it is written."""
+    known: str
+    """In words."""
+
+
+def day_rule_of(
+    name: str, times: Int64Array, offsets: Int64Array | None, schedule: Schedule | None
+) -> DayRule:
+    """The rule for the days of daily bars; `times` in UTC seconds, or as if they were UTC.
+
+    NotUnderstood: their hours say no day.
+    """
+    written = times if offsets is None else times + offsets
+    if not (written % DAY_S).any():
+        return DayRule("", "the date as written")
+    if offsets is None:
+        if len(np.unique(written % DAY_S)) == 1:
+            return DayRule("", "the date as written, of one time of day")
+    elif schedule is not None and (on_clock := _on_clock(times, schedule)) is not None:
+        return on_clock
+    what = f"{name}: its daily bars have times of day that say no trading day"
+    raise NotUnderstood(what, hint="write the trading day alone in a copy, and import that")
+
+
+def _on_clock(times: Int64Array, schedule: Schedule) -> DayRule | None:
+    """The date at the exchange: all are at its midnight, or all at a close, or in a session."""
+    local = local_clock(times, schedule.zone)
+    if not (local % DAY_S).any():
+        return DayRule(schedule.zone, f"midnight in {schedule.zone}")
+    opens, closes, days, _ = schedule.columns
+    place = np.searchsorted(opens, times, side="right") - 1
+    is_in = (place >= 0) & (times <= closes[np.maximum(place, 0)])
+    same_day = days[np.maximum(place, 0)] == local // DAY_S * DAY_S
+    if 10 * (is_in & same_day).sum() >= 9 * len(times):
+        return DayRule(schedule.zone, f"the date in {schedule.zone}")
+    return None

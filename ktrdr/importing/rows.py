@@ -1,0 +1,242 @@
+"""The rows of one file as numbers, with those that are refused and why. Opens no file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ktrdr.importing.columns import Columns
+from ktrdr.importing.dialect import Dialect
+from ktrdr.importing.time_cells import NO_OFFSET, TimeReader
+from ktrdr.market.bars import are_sound
+from ktrdr.market.sessions import BoolArray, Int64Array
+
+LINE, CLOCK, OFFSET, OPEN, VOLUME = 0, 1, 2, 3, 7
+"""Columns of a matrix of rows: line number, time, offset, four prices, volume."""
+WIDTH = 8
+Matrix = NDArray[np.float64]
+"""Rows, `WIDTH` columns; whole numbers are exact in them."""
+
+_FEW_LINES = 256
+_MOST_TEXT = 120
+_NEWLINE = 10
+
+
+class Block(NamedTuple):
+    """Consecutive whole lines."""
+
+    first_line: int
+    """The number of the first one, from 1."""
+    raw: bytes
+    """In UTF-8; each line has an end."""
+
+
+class Refused(NamedTuple):
+    """A line that is no bar."""
+
+    line: int
+    text: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The rows of some lines."""
+
+    matrix: Matrix
+    refused: list[Refused]
+    symbols: frozenset[str]
+    """Those in its column, as they stand there."""
+    lines: int
+    """How many have content."""
+
+
+class _Cells(NamedTuple):
+    """The cells of some lines that have as many as they should."""
+
+    lines: NDArray[np.int64]
+    times: list[list[str]]
+    """One or two columns."""
+    numbers: Matrix
+    """Five columns."""
+    symbols: frozenset[str]
+    raw: bytes
+    """The lines."""
+
+
+class RowParser:
+    """Parses the lines of one file. For one thread."""
+
+    def __init__(self, columns: Columns, dialect: Dialect, times: TimeReader) -> None:
+        self._columns = columns
+        self._dialect = dialect
+        self._times = times
+
+    def parse(self, block: Block) -> Parsed:
+        """The rows of whole lines, and what is refused of them."""
+        refused: list[Refused] = []
+        parts = self._parts(block, refused)
+        count = len(refused) + sum(len(cells.lines) for cells in parts)
+        matrices = [self._matrix(cells, refused) for cells in parts]
+        symbols = frozenset[str]().union(*(cells.symbols for cells in parts))
+        matrix = np.concatenate(matrices) if matrices else np.empty((0, WIDTH))
+        return Parsed(matrix, sorted(refused), symbols, count)
+
+    def _parts(self, block: Block, refused: list[Refused]) -> list[_Cells]:
+        """The cells of a block: all at once, or in halves until it is known which lines are bad."""
+        waiting, found = [block], []
+        while waiting:
+            part = waiting.pop()
+            if (cells := self._quickly(part)) is not None:
+                found.append(cells)
+            elif part.raw.count(b"\n") > _FEW_LINES:
+                waiting += reversed(_halves(part))
+            else:
+                found.append(self._one_by_one(part, refused))
+        return found
+
+    def _quickly(self, block: Block) -> _Cells | None:
+        """None: some line is not as it should be."""
+        places = _separators_fit(block.raw, self._dialect.separator, self._columns.width)
+        if not places:
+            return None
+        columns = self._columns
+        prices = [place for place in columns.numbers if place is not None]
+        texts = [*columns.times, *([] if columns.symbol is None else [columns.symbol])]
+        kinds: dict[Any, Any] = dict.fromkeys(texts, object) | dict.fromkeys(prices, np.float64)
+        try:
+            frame = pd.read_csv(
+                io.BytesIO(block.raw),
+                header=None,
+                names=list(range(columns.width)),
+                usecols=sorted(kinds),
+                dtype=kinds,
+                sep=self._dialect.separator,
+                decimal=self._dialect.decimal,
+                na_filter=False,
+                skip_blank_lines=False,
+                index_col=False,
+                skipinitialspace=True,
+                engine="c",
+            )
+        except (ValueError, OverflowError, pd.errors.ParserError):
+            return None
+        if len(frame) != places:
+            return None
+        values = np.full((places, len(columns.numbers)), -1.0)
+        for number, place in enumerate(columns.numbers):
+            if place is not None:
+                values[:, number] = frame[place].to_numpy()
+        symbols = () if columns.symbol is None else frame[columns.symbol].unique()
+        lines = np.arange(block.first_line, block.first_line + places)
+        times = [frame[place].tolist() for place in columns.times]
+        return _Cells(lines, times, values, frozenset(symbols), block.raw)
+
+    def _one_by_one(self, block: Block, refused: list[Refused]) -> _Cells:
+        numbers, times, values, symbols, kept = [], [], [], set(), []
+        columns = self._columns
+        for number, raw in enumerate(_lines_of(block.raw), block.first_line):
+            text = raw.decode(errors="replace").strip("\r\n\ufeff")
+            if not text.strip():
+                continue
+            try:
+                cells = self._cells(text)
+                row = [self._value(cells, place) for place in columns.numbers]
+            except ValueError as error:
+                refused.append(Refused(number, text[:_MOST_TEXT], str(error)))
+                continue
+            numbers.append(number)
+            times.append([cells[place] for place in columns.times])
+            values.append(row)
+            kept.append(raw)
+            if columns.symbol is not None:
+                symbols.add(cells[columns.symbol])
+        return _Cells(
+            np.array(numbers, np.int64),
+            [list(column) for column in zip(*times, strict=True)] or [[] for _ in columns.times],
+            np.array(values, np.float64).reshape(-1, len(columns.numbers)),
+            frozenset(symbols),
+            b"\n".join([*kept, b""]),
+        )
+
+    def _cells(self, text: str) -> list[str]:
+        """ValueError: they are not as many as there are columns."""
+        cells, width = self._dialect.cells(text), self._columns.width
+        if len(cells) > width and not any(map(str.strip, cells[width:])):
+            del cells[width:]
+        if len(cells) != width:
+            if tuple(map(str.strip, cells)) == self._columns.names:
+                raise ValueError("the header again")
+            raise ValueError(f"{len(cells)} cells, expected {width}")
+        return cells
+
+    def _value(self, cells: Sequence[str], place: int | None) -> float:
+        if place is None:
+            return -1.0
+        if not cells[place].strip():
+            raise ValueError(f"{self._columns.names[place]} is empty")
+        return self._dialect.number(cells[place])
+
+    def _matrix(self, cells: _Cells, refused: list[Refused]) -> Matrix:
+        """The rows whose time can be read and whose prices are possible."""
+        times = self._times.read(*cells.times)
+        values = cells.numbers
+        if self._columns.divisor != 1:
+            values = values.copy()
+            values[:, :4] /= self._columns.divisor
+        sound = are_sound(values) if len(values) else np.zeros(0, np.bool_)
+        good = times.are_good & sound
+        raw = [] if good.all() else _lines_of(cells.raw)
+        for row in np.flatnonzero(~good).tolist():
+            shown = ", ".join(column[row].strip() for column in cells.times)
+            why = _why_unsound(values[row]) if times.are_good[row] else f"no time: {shown!r}"
+            text = raw[row].decode(errors="replace").strip("\r\n")[:_MOST_TEXT]
+            refused.append(Refused(int(cells.lines[row]), text, why))
+        parts = (cells.lines, times.clocks, times.offsets, *values.T)
+        return np.stack([part[good].astype(np.float64) for part in parts], axis=1)
+
+
+def utc_of(matrix: Matrix) -> Int64Array:
+    """The times of rows in UTC seconds; those without an offset as if they were UTC."""
+    clocks, offsets = matrix[:, CLOCK], matrix[:, OFFSET]
+    times: Int64Array = (clocks - np.where(offsets == NO_OFFSET, 0, offsets)).astype(np.int64)
+    return times
+
+
+def _why_unsound(values: NDArray[np.float64]) -> str:
+    first, high, low, close, volume = values.tolist()
+    if not np.isfinite(values).all():
+        return "a number is too large"
+    if volume < 0 and volume != -1:
+        return f"the volume is {volume:g}"
+    if high < max(first, low, close):
+        return "its high is not its highest price"
+    return "its low is not its lowest price" if low > min(first, close) else "a number is too large"
+
+
+def _separators_fit(raw: bytes, separator: str, width: int) -> int:
+    """How many lines there are, if each has as many separators as it should; else 0."""
+    text = np.frombuffer(raw, np.uint8)
+    ends = (text == _NEWLINE).nonzero()[0]
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    counts = np.add.reduceat((text == ord(separator)).view(np.int8), begins, dtype=np.int32)
+    fits: BoolArray = counts == width - 1
+    return len(ends) if fits.all() else 0
+
+
+def _lines_of(raw: bytes) -> list[bytes]:
+    return raw.split(b"\n")[:-1]
+
+
+def _halves(block: Block) -> list[Block]:
+    middle = block.raw.index(b"\n", len(block.raw) // 2) + 1
+    if middle == len(block.raw):
+        middle = block.raw.rindex(b"\n", 0, len(block.raw) // 2) + 1
+    first, second = block.raw[:middle], block.raw[middle:]
+    return [Block(block.first_line, first), Block(block.first_line + first.count(b"\n"), second)]

@@ -1,0 +1,84 @@
+"""Which series the bars of a file are: by a person, its name, its folder or its symbols. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+from ktrdr.errors import MalformedFile
+from ktrdr.market.file_names import kind_of, proper_name, proper_symbol
+from ktrdr.market.instruments import Series, parse_series
+from ktrdr.market.timeframes import Timeframe
+
+_HISTDATA = re.compile(r"DAT_(?:ASCII|MT|NT|XLSX)_([A-Z]{6})_M1(?:_\d{4,6})?", re.IGNORECASE)
+_METATRADER = re.compile(r"(.+_(?:[MH]\d{1,2}|Daily|D1))_\d{8,12}(?:_\d{8,12})?")
+"""Behind the timeframe are the first and the last time."""
+_ENDINGS = re.compile(r"(?:\.(?:csv|txt|tsv|tab|gz|zip))+$", re.IGNORECASE)
+
+
+class Named(NamedTuple):
+    """What is known of a series without its rows."""
+
+    symbol: str
+    timeframe: Timeframe | None
+    """None: it is measured."""
+    is_coin: bool = False
+    """Its symbol is that of a coin if the store says so, and else of a stock."""
+
+
+def name_of(path: str, symbols: Collection[str]) -> Named | None:
+    """The series that a file has by its path, or else by the symbols in it; None: unknown.
+
+    MalformedFile: it has several symbols, or another one than its name.
+    """
+    name = path.rpartition("/")[2]
+    if len(symbols) > 1:
+        few = ", ".join(sorted(symbols)[:5])
+        hint = "write the rows of each symbol into a file of its own, and import these"
+        raise MalformedFile(f"{name}: it has bars of several symbols: {few}", hint=hint)
+    named = _by_path(path)
+    inside = next((_by_symbol(symbol) for symbol in symbols), None)
+    if named is None or inside is None:
+        return named or inside
+    if named.symbol != inside.symbol:
+        what = f"{name}: its name is that of {named.symbol}, and its rows are of {inside.symbol}"
+        hint = f"say which series it is: --to {inside.symbol}_{_shown(named)}"
+        raise MalformedFile(what, hint=hint)
+    return named
+
+
+def _shown(named: Named) -> str:
+    return named.timeframe.value if named.timeframe else Timeframe.M1.value
+
+
+def _by_path(path: str) -> Named | None:
+    name = path.rpartition("/")[2]
+    try:
+        series = parse_series(name)
+    except ValueError:
+        pass
+    else:
+        found = proper_symbol(series.symbol)
+        if found is None:
+            return Named(series.symbol, series.timeframe)
+        return Named(found.symbol, series.timeframe, found.is_coin)
+    stem = _ENDINGS.sub("", name)
+    if histdata := _HISTDATA.fullmatch(stem):
+        return Named(histdata[1].upper(), Timeframe.M1)
+    if metatrader := _METATRADER.fullmatch(stem):
+        path = f"{metatrader[1]}.csv"
+    if (proper := proper_name(path)) is not None:
+        return Named(proper.series.symbol, proper.series.timeframe, proper.is_coin)
+    is_marked = stem.isupper() or stem.lower().endswith(".us")
+    return _by_symbol(stem) if is_marked and kind_of(name) is not None else None
+
+
+def _by_symbol(text: str) -> Named | None:
+    found = proper_symbol(text.strip())
+    return Named(found.symbol, None, found.is_coin) if found else None
+
+
+def series_to(text: str) -> Series:
+    """The series that a person names: `AAPL_1m`. ValueError says what was expected."""
+    return parse_series(text if text.endswith(".csv") else f"{text}.csv")

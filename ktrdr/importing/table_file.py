@@ -1,0 +1,163 @@
+"""A file with a table of bars: how its lines are read, and the reading of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from ktrdr.errors import MalformedFile
+from ktrdr.importing.columns import Columns, dates_need_order, find_table
+from ktrdr.importing.dialect import Dialect, decimal_of, separator_of
+from ktrdr.importing.rows import Block, Refused, RowParser
+from ktrdr.importing.spool import Spool
+from ktrdr.importing.text_blocks import blocks
+from ktrdr.importing.time_cells import DateOrder, TimeReader, order_shown
+
+_HEAD_LINES = 60
+_MOST_LISTED = 100_000
+_FEW_REFUSED, _REFUSED_SHARE = 10, 0.05
+_DECIMALS = {"point": ".", "comma": ","}
+
+
+@dataclass
+class ReadRows:
+    """What was read of a file, apart from its rows."""
+
+    lines: int = 0
+    """Those with content, behind the header."""
+    refused: list[Refused] = field(default_factory=list)
+    symbols: set[str] = field(default_factory=set)
+    zone: str = ""
+    """The name of the zone that the times say."""
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file whose table is understood, but not yet what its times mean."""
+
+    path: Path
+    columns: Columns
+    dialect: Dialect
+    first_line: int
+    """That of the first row, from 1."""
+    date_order: DateOrder | None
+
+    def read(self, spool: Spool, progress: Callable[[int], None]) -> ReadRows:
+        """Read all rows into the spool. MalformedFile: too many lines are none."""
+        found = ReadRows()
+        times = TimeReader(self.date_order)
+        parser = RowParser(self.columns, self.dialect, times)
+        for block in _from_line(blocks(self.path, progress), self.first_line):
+            parsed = parser.parse(block)
+            spool.add(parsed.matrix)
+            found.lines += parsed.lines
+            found.symbols |= parsed.symbols
+            found.refused += parsed.refused
+            self._refuse_if_many(found, _MOST_LISTED)
+        found.zone = times.zone
+        self._refuse_if_many(found, _FEW_REFUSED)
+        if not spool.count:
+            what = f"{self.path.name}: it has no row that can be read"
+            raise MalformedFile(what, hint=_first_of(found.refused))
+        return found
+
+    def _refuse_if_many(self, found: ReadRows, few: int) -> None:
+        count = len(found.refused)
+        if count > max(few, _REFUSED_SHARE * found.lines):
+            what = f"{self.path.name}: {count:,} of {found.lines:,} lines cannot be read"
+            raise MalformedFile(what, hint=_first_of(found.refused))
+
+
+def _first_of(refused: Sequence[Refused]) -> str:
+    """A hint that shows the first of these lines."""
+    if not refused:
+        return "see whether it is the right file"
+    first = refused[0]
+    return (
+        f"correct them in a copy, and import that; line {first.line}: {first.why}: {first.text!r}"
+    )
+
+
+def table_at(path: Path, chosen: Mapping[str, str]) -> TableFile:
+    """The file at this path. `chosen`: what a person says of its columns.
+
+    MalformedFile, InvalidRequest: what cannot be understood, and what to do.
+    """
+    name, lines = path.name, _head(path)
+    roles = {role: title for role, title in chosen.items() if role not in ("dates", "decimal")}
+    separator = separator_of(lines)
+    if not separator:
+        hint = "is it a file with bars? Its columns are separated by ',', ';', '|' or tabs"
+        raise MalformedFile(f"{name}: no line has a time and four prices", hint=hint)
+    rows = [_cells(Dialect(separator), line) for line in lines]
+    columns, first = find_table(name, rows, roles)
+    models = [cells for cells in rows[first:] if len(cells) >= columns.width]
+    dialect = Dialect(separator, _decimal(name, columns, models, chosen.get("decimal", "")))
+    order = DateOrder(chosen["dates"]) if "dates" in chosen else None
+    if order is None and dates_need_order(columns, models):
+        order = _order(path, columns, dialect)
+    return TableFile(path, columns, dialect, first + 1, order)
+
+
+def _head(path: Path) -> list[str]:
+    """The first lines."""
+    for block in blocks(path):
+        lines = block.raw.split(b"\n", _HEAD_LINES)[:_HEAD_LINES]
+        return [line.decode(errors="replace").strip("\r\n\ufeff") for line in lines]
+    hint = "fetch it again, or leave it out"
+    raise MalformedFile(f"{path.name}: it is empty", hint=hint)
+
+
+def _cells(dialect: Dialect, line: str) -> list[str]:
+    try:
+        return dialect.cells(line)
+    except ValueError:
+        return []
+
+
+def _decimal(name: str, columns: Columns, models: Sequence[Sequence[str]], given: str) -> str:
+    """The decimal sign of the first rows. MalformedFile: they do not show it."""
+    if given:
+        return _DECIMALS[given]
+    places = [place for place in columns.numbers if place is not None]
+    try:
+        found = decimal_of(cells[place] for cells in models for place in places)
+    except ValueError as error:
+        hint = "say which: --columns decimal=point, or decimal=comma"
+        raise MalformedFile(f"{name}: {error}", hint=hint) from None
+    if not found:
+        what = f"{name}: it is not clear whether ',' in its numbers is the decimal sign"
+        raise MalformedFile(what, hint="say it: --columns decimal=comma, or decimal=point")
+    return found
+
+
+def _order(path: Path, columns: Columns, dialect: Dialect) -> DateOrder:
+    """Which number of its dates is the day, by the first date that shows it. MalformedFile."""
+    dates = chain.from_iterable(
+        (
+            cells[columns.times[0]]
+            for line in block.raw.decode(errors="replace").split("\n")
+            if len(cells := _cells(dialect, line)) > columns.times[0]
+        )
+        for block in blocks(path)
+    )
+    found = order_shown(dates)
+    if found is None:
+        what = f"{path.name}: its dates may have the day first, or the month"
+        hint = "say which: --columns dates=day-first, or dates=month-first"
+        raise MalformedFile(what, hint=hint)
+    return found
+
+
+def _from_line(pieces: Iterator[Block], first: int) -> Iterator[Block]:
+    """The blocks from a line on."""
+    for block in pieces:
+        skipped = first - block.first_line
+        if skipped <= 0:
+            yield block
+            continue
+        parts = block.raw.split(b"\n", skipped)
+        if len(parts) > skipped and parts[skipped]:
+            yield Block(first, parts[skipped])

@@ -1,0 +1,286 @@
+"""The times of files of other programs, as numbers. Knows no sessions, and guesses no zone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from enum import Enum
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import pandas as pd
+
+from ktrdr.market.sessions import BoolArray, Int64Array
+from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S
+
+NO_OFFSET = 10**6
+"""In the place of an offset: the time says none."""
+_BAD = -(2**62)
+_MOST_KEPT = 100_000
+_FIRST_YEAR, _LAST_YEAR = 1900, 2199
+_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
+"""Below which number → how many of its units are a second."""
+_LEAST_EPOCH = 10**8
+"""Smaller numbers are no times: it is 1973."""
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        "jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1
+    )
+}
+_YEAR_FIRST = re.compile(r"(\d{4})([-/.]?)(\d{2})\2(\d{2})", re.ASCII)
+_YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})", re.ASCII)
+_DAY_AND_NAME = re.compile(r"(\d{1,2})[- ]([A-Za-z]{3,9})\.?,?[- ](\d{4})", re.ASCII)
+_NAME_AND_DAY = re.compile(r"([A-Za-z]{3,9})\.? (\d{1,2}),? (\d{4})", re.ASCII)
+_CLOCK = re.compile(
+    r"""
+    (?P<hour>\d{1,2})
+    (?: : (?P<minute>\d\d) (?: : (?P<second>\d\d) (?:[.,](?P<fraction>\d{1,9}))? )?
+        | (?P<minute_2>\d\d) (?P<second_2>\d\d)? )
+    (?: \ ?(?P<half>[AaPp])\.?[Mm]\.? )?
+    (?: \ *(?P<utc>Z|UTC|GMT)? (?P<sign>[+-]) (?P<hours>\d\d) :? (?P<minutes>\d\d)?
+        | \ *(?P<zone>[A-Za-z][A-Za-z0-9_+/-]*) )?
+    """,
+    re.VERBOSE | re.ASCII,
+)
+_UTC_NAMES = frozenset(("Z", "z", "UTC", "GMT", "Etc/UTC"))
+_FIXED = {"EST": -5, "EDT": -4}
+"""Abbreviations that stand for one offset alone, in hours."""
+
+
+class DateOrder(Enum):
+    """Which number of `01/02/2024` is the day."""
+
+    DAY_FIRST = "day-first"
+    MONTH_FIRST = "month-first"
+
+
+class Times(NamedTuple):
+    """The times of some rows, in columns."""
+
+    clocks: Int64Array
+    """Seconds since 1970, as the cells show them: of a time with an offset still local."""
+    offsets: Int64Array
+    """Seconds that each says it is ahead of UTC, or `NO_OFFSET`."""
+    are_good: BoolArray
+    """Which could be read."""
+
+
+class _Clock(NamedTuple):
+    second: int
+    offset: int
+
+
+class TimeReader:
+    """Reads the times of one file, cell by cell, all in the same way. For one thread."""
+
+    def __init__(self, order: DateOrder | None = None) -> None:
+        self._order = order
+        self._days: dict[str, int] = {}
+        self._clocks: dict[str, _Clock | None] = {}
+        self.zone = ""
+        """The name of the zone that the times say; empty: none so far."""
+
+    def read(self, cells: Sequence[str], clocks: Sequence[str] | None = None) -> Times:
+        """The times in these cells, or in these dates and clocks."""
+        dates: Sequence[str] = cells
+        if clocks is None:
+            model = next(filter(is_time, cells), "")
+            if _is_epoch(model.strip()):
+                return _read_epochs(cells)
+            dates, clocks = _split(cells, model)
+        days, seconds = _each(dates, self._day), _each(clocks, self._second)
+        offsets = _each(clocks, self._offset)
+        are_good = (days != _BAD) & (seconds != _BAD)
+        return Times(np.where(are_good, days + seconds, 0), offsets, are_good)
+
+    def _day(self, text: str) -> int:
+        if (known := self._days.get(text)) is not None:
+            return known
+        day = day_of(text.strip(), self._order)
+        found = _BAD if day is None else (day.toordinal() - _EPOCH_DAY) * DAY_S
+        _keep(self._days, text, found)
+        return found
+
+    def _second(self, text: str) -> int:
+        clock = self._clock(text)
+        return _BAD if clock is None else clock.second
+
+    def _offset(self, text: str) -> int:
+        clock = self._clock(text)
+        return NO_OFFSET if clock is None else clock.offset
+
+    def _clock(self, text: str) -> _Clock | None:
+        if text not in self._clocks:
+            _keep(self._clocks, text, self._parse_clock(text.strip()))
+        return self._clocks[text]
+
+    def _parse_clock(self, text: str) -> _Clock | None:
+        if not text:
+            return _Clock(0, NO_OFFSET)
+        found = _CLOCK.fullmatch(text)
+        if found is None:
+            return None
+        hour, minute = int(found["hour"]), int(found["minute"] or found["minute_2"])
+        second = int(found["second"] or found["second_2"] or 0)
+        if found["half"]:
+            if not 1 <= hour <= 12:
+                return None
+            hour = hour % 12 + (12 if found["half"] in "Pp" else 0)
+        if hour > 23 or minute > 59 or second > 59 or int(found["fraction"] or 0):
+            return None
+        offset = self._said_offset(found)
+        if offset is None:
+            return None
+        return _Clock(hour * HOUR_S + minute * MINUTE_S + second, offset)
+
+    def _said_offset(self, found: re.Match[str]) -> int | None:
+        """None: its zone is not known, or another one than that of the other times."""
+        if found["sign"]:
+            ahead = int(found["hours"]) * HOUR_S + int(found["minutes"] or 0) * MINUTE_S
+            return (-ahead if found["sign"] == "-" else ahead) if ahead <= DAY_S else None
+        name = found["zone"] or ""
+        if name in _UTC_NAMES:
+            return 0
+        if name in _FIXED:
+            return _FIXED[name] * HOUR_S
+        if not name:
+            return NO_OFFSET
+        if "/" not in name or name != (self.zone or name) or not _is_zone(name):
+            return None
+        self.zone = name
+        return NO_OFFSET
+
+
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+
+
+def day_of(text: str, order: DateOrder | None) -> date | None:
+    """The day that a text is; None: it is none, or its `order` is needed and not known."""
+    if found := _YEAR_FIRST.fullmatch(text):
+        return _date(int(found[1]), int(found[3]), int(found[4]))
+    if found := _YEAR_LAST.fullmatch(text):
+        numbers = int(found[1]), int(found[3])
+        if order is None:
+            return None
+        day, month = numbers if order is DateOrder.DAY_FIRST else numbers[::-1]
+        return _date(int(found[4]), month, day)
+    if found := _DAY_AND_NAME.fullmatch(text):
+        return _date(int(found[3]), _MONTHS.get(found[2][:3].lower(), 0), int(found[1]))
+    if found := _NAME_AND_DAY.fullmatch(text):
+        return _date(int(found[3]), _MONTHS.get(found[1][:3].lower(), 0), int(found[2]))
+    return None
+
+
+def order_shown(texts: Iterable[str]) -> DateOrder | None:
+    """Which number is the day, if dates such as `13/02/2024` show it; None: they do not."""
+    for text in texts:
+        if found := _YEAR_LAST.match(text.strip()):
+            if int(found[1]) > 12:
+                return DateOrder.DAY_FIRST
+            if int(found[3]) > 12:
+                return DateOrder.MONTH_FIRST
+    return None
+
+
+def needs_order(text: str) -> bool:
+    """Whether a date can be read only if it is known which number is the day."""
+    return _YEAR_LAST.match(text.strip()) is not None
+
+
+def is_time(text: str) -> bool:
+    """Whether a cell is a time, or the date of one."""
+    text = text.strip()
+    if _is_epoch(text):
+        return len(text.partition(".")[0]) >= 10
+    (day,), (clock,) = _split([text], text)
+    is_day = any(day_of(day.strip(), order) for order in DateOrder)
+    return is_day and (not clock.strip() or is_clock(clock))
+
+
+def is_clock(text: str) -> bool:
+    """Whether a cell is a time of day alone."""
+    return bool(_CLOCK.fullmatch(text.strip()))
+
+
+def _is_epoch(text: str) -> bool:
+    whole, _, fraction = text.partition(".")
+    if not whole.isdigit() or not whole.isascii() or fraction.strip("0"):
+        return False
+    return not _is_compact(whole) and len(whole) != 8
+
+
+def _is_compact(text: str) -> bool:
+    """`20240102093000`, and not a number of seconds or of smaller units."""
+    is_long = len(text) in (12, 14) and text.startswith(("19", "20"))
+    return is_long and day_of(text[:8], None) is not None
+
+
+def _read_epochs(cells: Sequence[str]) -> Times:
+    """Seconds, milliseconds, microseconds or nanoseconds since 1970, each by its magnitude."""
+    numbers = [_whole(cell) for cell in cells]
+    exact = np.array([min(number, 10**18 * 9) for number in numbers], np.int64)
+    clocks = np.full(len(exact), _BAD, np.int64)
+    least = _LEAST_EPOCH
+    for below, parts in _UNITS:
+        here = (exact >= least) & (exact < np.float64(below))
+        whole = here & (exact % parts == 0)
+        clocks[whole] = exact[whole] // parts
+        least = below if below < 10**19 else least
+    are_good = clocks != _BAD
+    return Times(np.where(are_good, clocks, 0), np.zeros(len(exact), np.int64), are_good)
+
+
+def _whole(cell: str) -> int:
+    whole, _, fraction = cell.strip().partition(".")
+    is_number = whole.isdigit() and whole.isascii() and not fraction.strip("0")
+    return int(whole) if is_number and len(whole) <= 19 else -1
+
+
+def _split(cells: Sequence[str], model: str) -> tuple[list[str], list[str]]:
+    """The dates and the clocks of times, divided where one of them is, the `model`."""
+    first = model.strip()
+    if _is_compact(first):
+        return [cell.strip()[:8] for cell in cells], [cell.strip()[8:] for cell in cells]
+    for form in (_DAY_AND_NAME, _NAME_AND_DAY):
+        if form.match(first):
+            ends = [(found.end() if (found := form.match(cell)) else len(cell)) for cell in cells]
+            parts = list(zip(cells, ends, strict=True))
+            return [c[:e] for c, e in parts], [c[e:].lstrip(" T,;") for c, e in parts]
+    form = _YEAR_FIRST if _YEAR_FIRST.match(first) else _YEAR_LAST
+    found = form.match(first)
+    mark = first[found.end() : found.end() + 1] if found else ""
+    if not mark or mark not in " T,;_":
+        return list(cells), [""] * len(cells)
+    divided = [cell.strip().partition(mark) for cell in cells]
+    return [one[0] for one in divided], [one[2] for one in divided]
+
+
+def _each(texts: Sequence[str], value: Callable[[str], int]) -> Int64Array:
+    """A value of each text, made once for texts that are alike."""
+    codes, each = pd.factorize(np.array(texts, object))
+    found: Int64Array = np.array([value(text) for text in each], np.int64)
+    return found[codes] if len(found) else np.zeros(0, np.int64)
+
+
+def _keep(known: dict[str, int] | dict[str, _Clock | None], text: str, value: object) -> None:
+    if len(known) >= _MOST_KEPT:
+        known.clear()
+    known[text] = value  # type: ignore[assignment]  # of the kind that this one has
+
+
+def _date(year: int, month: int, day: int) -> date | None:
+    try:
+        return date(year, month, day) if _FIRST_YEAR <= year <= _LAST_YEAR else None
+    except ValueError:
+        return None
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True

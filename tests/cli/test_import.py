@@ -1,0 +1,122 @@
+"""`ktrdr import`: which files, what is shown, and how it ends."""
+
+import hashlib
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ktrdr.cli import app
+
+HEADER = "Date,Open,High,Low,Close,Volume\n"
+DAYS = HEADER + "".join(f"2024-01-0{day},1,2,0.5,1.5,10\n" for day in (2, 3, 4, 5, 8, 9))
+
+
+@pytest.fixture
+def ktrdr(data_dir, make_settings, monkeypatch):
+    settings = make_settings()
+    monkeypatch.setenv("KTRDR_RUN_DIR", str(settings.run_dir))
+    monkeypatch.setenv("KTRDR_DATA_DIR", str(data_dir))
+    return lambda *words: CliRunner().invoke(app, ("import", *map(str, words)))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Files of another program, one of them in a subfolder."""
+    folder = tmp_path / "others"
+    (folder / "NFLX").mkdir(parents=True)
+    (folder / "KO-1day.csv").write_text(DAYS)
+    (folder / "prices.csv").write_text(DAYS)
+    (folder / "notes.txt").write_text("nothing")
+    (folder / "NFLX" / "1d.csv").write_text(DAYS)
+    return folder
+
+
+def test_a_file_is_imported_and_shown(ktrdr, folder, data_dir):
+    result = ktrdr(folder / "KO-1day.csv")
+    assert result.exit_code == 0, result.output
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    shown = dict(zip(lines[0], lines[1], strict=True))
+    assert shown["becomes"] == "KO_1d.csv"
+    assert shown["bars"] == "6"
+    assert shown["first"] == "2024-01-02 00:00:00+00:00"
+    assert shown["last"] == "2024-01-09 00:00:00+00:00"
+    assert shown["times"] == "the date as written"
+    assert "open=Open" in shown["columns"]
+    assert lines[-1] == ["1 of 1 files imported, 6 bars"]
+    assert (data_dir / "KO_1d.csv").read_text().splitlines()[1] == (
+        "2024-01-02 00:00:00+00:00,1.0,2.0,0.5,1.5,10"
+    )
+
+
+def test_a_folder_is_imported_without_its_subfolders_unless_wanted(ktrdr, folder, data_dir):
+    result = ktrdr(folder, "--dry-run")
+    assert result.exit_code == 1
+    assert "1 files in subfolders are passed over: --recursive" in result.stderr
+    assert "prices.csv: neither its name nor its rows say which series it is" in result.stderr
+    assert "next: say which: --to AAPL_1m" in result.stderr
+    assert result.stdout.splitlines()[-1] == "1 of 2 files would be imported, 6 bars"
+    assert not list(data_dir.glob("*.csv"))
+    ktrdr(folder, "--recursive")
+    assert {path.name for path in data_dir.glob("*.csv")} == {"KO_1d.csv", "NFLX_1d.csv"}
+
+
+def test_refused_lines_are_printed_and_kept(ktrdr, folder, data_dir):
+    file = folder / "KO-1day.csv"
+    file.write_text(DAYS + "2024-01-10,null,null,null,null,null\n")
+    result = ktrdr(file)
+    assert result.exit_code == 1
+    assert "KO-1day.csv line 8: no number: 'null': '2024-01-10,null" in result.stderr
+    kept = data_dir / ".ktrdr/imported/KO_1d.refused.csv"
+    assert str(kept) in result.stderr
+    assert kept.read_text().splitlines() == [
+        "line,why,text",
+        """8,no number: 'null',"2024-01-10,null,null,null,null,null\"""",
+    ]
+
+
+def test_what_was_imported_is_listed_with_its_checksum(ktrdr, folder):
+    assert ktrdr("--list").stdout == "nothing was imported into this store\n"
+    file = folder / "KO-1day.csv"
+    file.write_text(DAYS)
+    ktrdr(file)
+    lines = [line.split("\t") for line in ktrdr("--list").stdout.splitlines()]
+    shown = dict(zip(lines[0], lines[1], strict=True))
+    assert (shown["series"], shown["bars"], shown["from"]) == ("KO_1d", "6", str(file))
+    records = json.loads(ktrdr("--list", "--json").stdout)["imported"]
+    assert [one["sha256"] for one in records] == [shown["SHA-256"]]
+    assert shown["SHA-256"] == hashlib.sha256(DAYS.encode()).hexdigest()
+
+
+def test_json_has_what_was_understood(ktrdr, folder):
+    result = ktrdr(folder / "KO-1day.csv", folder / "prices.csv", "--dry-run", "--json")
+    assert result.exit_code == 1
+    one, other = json.loads(result.stdout)["files"]
+    assert (one["series"], one["bars"], one["refused_lines"], one["error"]) == (
+        "KO_1d",
+        6,
+        [],
+        None,
+    )
+    assert other["next_step"] == "say which: --to AAPL_1m"
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "hint"),
+    [
+        ((), "no file is named", "ktrdr import"),
+        (("there.csv",), "there is no such file", "give the path"),
+        (("KO-1day.csv", "--to", "AAPL"), "--to AAPL", "such as --to AAPL_1m"),
+        (("KO-1day.csv", "prices.csv", "--to", "AAPL_1d"), "expected one file", "one by one"),
+        (("KO-1day.csv", "--zone", "Mars"), "time zone 'Mars'", ""),
+        (("KO-1day.csv", "--stamp", "begin"), "--stamp 'begin': expected one of start end", ""),
+        (("KO-1day.csv", "--columns", "day=Date"), "'day=Date': expected ROLE=COLUMN", "such as"),
+        (("KO-1day.csv", "--columns", "dates=us"), "expected dates=day-first or month-first", ""),
+    ],
+)
+def test_a_wrong_word_is_told_in_a_line(ktrdr, folder, monkeypatch, words, what, hint):
+    monkeypatch.chdir(folder)
+    result = ktrdr(*words)
+    assert result.exit_code == 2
+    assert what in result.stderr
+    assert hint in result.stderr

@@ -1,0 +1,314 @@
+"""What may mean several things is refused with what to type, and nothing is written."""
+
+from datetime import UTC, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from ktrdr.importing.columns import Stamp, parse_chosen
+from ktrdr.importing.series_names import series_to
+from tests.importing.known_bars import (
+    DAYS,
+    FIVES,
+    HEADER,
+    MINUTES,
+    NOW,
+    imported,
+    local,
+    read,
+    table,
+)
+
+M1 = timedelta(minutes=1)
+
+
+def utc_rows(bars):
+    return table(bars, lambda t, o, h, lo, c, v: f"{t},{o},{h},{lo},{c},{v}", HEADER)
+
+
+def naive(bars, zone="America/New_York", form="%Y-%m-%d %H:%M:%S"):
+    zone = ZoneInfo(zone)
+    return table(
+        bars, lambda t, o, h, lo, c, v: f"{local(t, form, zone)},{o},{h},{lo},{c},{v}", HEADER
+    )
+
+
+HOURS = [b for b in MINUTES if b[0].astimezone(ZoneInfo("America/New_York")).minute == 30]
+AROUND = table(
+    [(b[0] - timedelta(hours=h), *b[1:]) for b in MINUTES[:3000] for h in (9, 0)],
+    lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d %H:%M:%S},{o},{h},{lo},{c},{v}", HEADER,
+)  # fmt: skip
+
+ROUND = [(MINUTES[0][0] + n * M1, *MINUTES[n][1:]) for n in range(5000)]
+
+REFUSED = {
+    "no zone, few rows": ("AAPL_1m.csv", naive(MINUTES[:15]), "no zone", "--zone"),
+    "no zone, and a break in the day": ("AAPL_1m.csv", AROUND, "no row is near", "--zone"),
+    "no zone, day and night": ("AAPL_1m.csv", naive(ROUND), "in none", "--zone"),
+    "epochs of a local clock": (
+        "AAPL_1m.csv",
+        table(
+            MINUTES,
+            lambda t, o, h, lo, c, v: (
+                f"{int(t.timestamp()) + 7 * 3600},{o},{h},{lo},{c},{v}"
+            ),
+            HEADER,
+        ),
+        "lie in the contract's sessions", "--zone",
+    ),
+    "minutes called five": ("AAPL_5m.csv", utc_rows(MINUTES), "1 minute apart", "--to SYMBOL_1m"),
+    "five minutes called one": ("AAPL_1m.csv", utc_rows(FIVES), "5 minutes apart", "SYMBOL_5m"),
+    "hours from half past": ("AAPL_1h.csv", utc_rows(HOURS), "begin at 09:30, 10:30", "IB's"),
+    "weeks": ("AAPL_1d.csv", utc_rows(DAYS[::5]), "7 days apart", "1d"),
+    "no series": ("prices.csv", utc_rows(MINUTES), "which series it is", "--to AAPL_1m"),
+    "two symbols": (
+        "bars.csv",
+        table(
+            enumerate(DAYS),
+            lambda n, b: f"{'AM'[n % 2]}APL,{b[0]:%Y-%m-%d},{b[1]},{b[2]},{b[3]},{b[4]},{b[5]}",
+            "symbol,date,open,high,low,close,volume\n",
+        ),
+        "several symbols", "a file of its own",
+    ),
+    "another symbol inside": (
+        "MSFT_1d.csv",
+        table(
+            DAYS,
+            lambda t, o, h, lo, c, v: f"AAPL,{t:%Y-%m-%d},{o},{h},{lo},{c},{v}",
+            "symbol,date,open,high,low,close,volume\n",
+        ),
+        "rows are of AAPL", "--to",
+    ),
+    "day or month": (
+        "AAPL_1d.csv",
+        table(
+            DAYS[:6],
+            lambda t, o, h, lo, c, v: f"{t:%m/%d/%Y},{o},{h},{lo},{c},{v}",
+            "Date,Open,High,Low,Close,Volume\n",
+        ),
+        "day first, or the month", "dates=day-first",
+    ),
+    "thousands or decimals": (
+        "AAPL_1d.csv",
+        table(
+            DAYS,
+            lambda t, *_: f'{t:%Y-%m-%d};"1,234";"1,236";"1,230";"1,233";5',
+            "Date;Open;High;Low;Close;Volume\n",
+        ),
+        "the decimal sign", "decimal=comma",
+    ),
+    "no volume of a stock": (
+        "AAPL_1d.csv",
+        table(DAYS, lambda t, *p: f"{t:%Y-%m-%d},{p[0]},{p[1]},{p[2]},{p[3]}", "Date,O,H,L,C\n"),
+        "no column of volumes", "volume=none",
+    ),
+    "no prices": (
+        "EURUSD.csv", table(DAYS, lambda t, *_: f"{t},1.1", "DATETIME,PRICE\n"), "four prices", "?"
+    ),
+    "five unnamed numbers behind a time": (
+        "AAPL_1d.csv",
+        table(DAYS, lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{o},{h},{lo},{c},{c},{v}"),
+        "no header", "--columns time=1",
+    ),
+    "a coin without its entry": (
+        "BTC-USD-1d.csv", utc_rows(DAYS), "BTC is a stock", 'sec_type = "CRYPTO"'
+    ),
+    "decimal commas between commas": (
+        "AAPL_1d.csv",
+        table(
+            DAYS,
+            lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{o},{h},{lo},{c},{v}".replace(".", ","),
+            "Date,Open,High,Low,Close,Volume\n",
+        ),
+        "the header has 6 columns", "--columns",
+    ),
+    "a web page": ("AAPL_1d.csv", "<!DOCTYPE html><html></html>", "web page", "download"),
+    "Parquet": ("AAPL_1d.parquet", "PAR1\0\0", "Parquet", "write its table as CSV"),
+    "nothing": ("AAPL_1d.csv", "", "empty", "leave it out"),
+    "a broken archive": ("AAPL_1d.csv.gz", "\x1f\x8bbroken", "decompressed", "again"),
+    "times with and without a zone": (
+        "AAPL_1m.csv",
+        utc_rows(MINUTES[:100]) + naive(MINUTES[100:200]).partition("\n")[2],
+        "100 of 200 times have an offset", "alike",
+    ),
+    "a third of the lines broken": (
+        "AAPL_1m.csv",
+        utc_rows(MINUTES[:200]) + "2026-11-02,null,null,null,null,null\n" * 100,
+        "cannot be read", "line 202: no number: 'null'",
+    ),
+    "days on Sundays": (
+        "AAPL_1d.csv",
+        utc_rows([(b[0] - timedelta(days=1), *b[1:]) for b in DAYS]),
+        "6 of 30 days are of a weekend", "the evening before",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_it_is_refused_with_what_to_do(tmp_path, kind):
+    name, text, what, hint = REFUSED[kind]
+    path = tmp_path / name
+    path.write_bytes(text.encode("latin-1" if name.endswith("gz") else "utf-8"))
+    found = imported(tmp_path / "store", path)
+    assert found.error is not None
+    assert what in found.error.message
+    assert hint in found.error.hint
+    assert found.error.hint
+    assert list((tmp_path / "store").glob("*.csv")) == []
+
+
+def test_zone_and_stamp_of_a_person_settle_it(tmp_path):
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(naive(MINUTES[:15], "Europe/Berlin"))
+    found = imported(tmp_path / "store", path, zone="Europe/Berlin", stamp=Stamp.START)
+    assert found.error is None
+    assert read(tmp_path / "store/AAPL_1m.csv") == MINUTES[:15]
+
+
+def test_a_stamp_that_the_sessions_contradict_is_refused(tmp_path):
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(utc_rows(MINUTES))
+    found = imported(tmp_path / "store", path, stamp=Stamp.END)
+    assert "by the sessions its times are the starts of bars" in found.error.message
+
+
+def test_winter_time_all_year_is_told_from_new_york(tmp_path):
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(naive(MINUTES, "Etc/GMT+5"))
+    found = imported(tmp_path / "store", path)
+    assert found.error is None
+    assert found.meaning.zone == "Etc/GMT+5"
+    assert read(tmp_path / "store/AAPL_1m.csv") == MINUTES
+
+
+def test_chosen_columns_and_orders_settle_it(tmp_path):
+    path = tmp_path / "AAPL_1d.csv"
+    rows = table(DAYS[:6], lambda t, o, h, lo, c, v: f"{t:%d/%m/%Y},{o},{h},{lo},{c},{c},{v}")
+    path.write_text(rows)
+    chosen = parse_chosen("time=1,open=2,high=3,low=4,close=5,volume=7,dates=day-first")
+    found = imported(tmp_path / "store", path, columns=chosen)
+    assert found.error is None
+    assert read(tmp_path / "store/AAPL_1d.csv") == DAYS[:6]
+
+
+# Lines.
+
+
+def test_refused_lines_are_named_and_the_others_imported(tmp_path):
+    lines = utc_rows(MINUTES).splitlines()
+    lines[5] = lines[5].replace(",", ",,", 1).rpartition(",")[0]
+    lines[7] = lines[7].split(",")[0] + ",nan,nan,nan,nan,nan"
+    time, first, _high, *rest = lines[9].split(",")
+    lines[9] = ",".join([time, first, "1", *rest])
+    lines.insert(12, "")
+    lines.append("end of file")
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text("\n".join(lines))
+    found = imported(tmp_path / "store", path)
+    assert found.error is None
+    assert [(one.line, one.why) for one in found.refused] == [
+        (6, "open is empty"),
+        (8, "no number: 'nan'"),
+        (10, "its high is not its highest price"),
+        (len(lines), "1 cells, expected 6"),
+    ]
+    assert read(tmp_path / "store/AAPL_1m.csv") == [
+        b for n, b in enumerate(MINUTES, 1) if n not in (5, 7, 9)
+    ]
+
+
+def test_equal_doubles_are_merged_and_contradicting_ones_refused(tmp_path):
+    other = (*MINUTES[3][:5], 7)
+    bars = [*MINUTES[:3], MINUTES[1], MINUTES[3], other, *MINUTES[4:]]
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(utc_rows(bars))
+    found = imported(tmp_path / "store", path)
+    assert found.error is None
+    assert found.tally.doubles == 1
+    assert [one.line for one in found.refused] == [6, 7]
+    assert read(tmp_path / "store/AAPL_1m.csv") == [*MINUTES[:3], *MINUTES[4:]]
+
+
+def test_a_bar_that_is_not_over_is_refused(tmp_path):
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(utc_rows(MINUTES))
+    now = MINUTES[-1][0].timestamp() + 59
+    found = imported(tmp_path / "store", path, now=now)
+    assert [one.why for one in found.refused] == ["its bar is not over yet"]
+    assert read(tmp_path / "store/AAPL_1m.csv") == MINUTES[:-1]
+
+
+def test_a_day_that_is_not_over_is_refused(tmp_path):
+    path = tmp_path / "AAPL_1d.csv"
+    path.write_text(utc_rows(DAYS))
+    now = DAYS[-1][0].timestamp() + 21 * 3600
+    assert [one.why for one in imported(tmp_path / "store", path, now=now).refused] == [
+        "its day is not over yet"
+    ]
+
+
+def test_the_hour_that_comes_twice_is_refused_by_line(tmp_path):
+    first = MINUTES[0][0].replace(year=2026, month=11, day=1, hour=4, minute=0)
+    bars = [(first + n * M1, *MINUTES[n][1:]) for n in range(240)]
+    path = tmp_path / "BTC_1m.csv"
+    path.write_text(naive(bars))
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "instruments.toml").write_text('[BTC]\nsec_type = "CRYPTO"\n')
+    found = imported(store, path, zone="America/New_York", stamp=Stamp.START)
+    assert "no bars" in found.error.message
+    long = [(first + n * M1, *MINUTES[n][1:]) for n in range(2880)]
+    path.write_text(naive(long))
+    found = imported(store, path, zone="America/New_York", stamp=Stamp.START)
+    assert found.error is None
+    assert len(found.refused) == 120
+    assert read(store / "BTC_1m.csv") == [
+        b for b in long if not 5 <= (b[0] - first.replace(hour=0)).total_seconds() / 3600 < 7
+    ]
+
+
+def test_a_time_that_there_never_was_shows_another_zone(tmp_path):
+    first = MINUTES[0][0].replace(year=2026, month=3, day=8, hour=1, minute=0, tzinfo=UTC)
+    bars = [(first + n * M1, *MINUTES[n][1:]) for n in range(300)]
+    path = tmp_path / "BTC_1m.csv"
+    path.write_text(naive(bars, "UTC"))
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "instruments.toml").write_text('[BTC]\nsec_type = "CRYPTO"\n')
+    found = imported(store, path, zone="America/New_York", stamp=Stamp.START)
+    assert "there was no such time in America/New_York" in found.error.message
+    assert not (store / "BTC_1m.csv").exists()
+
+
+# The store.
+
+
+def test_a_series_that_is_there_is_never_touched(tmp_path):
+    path, store = tmp_path / "AAPL_1m.csv", tmp_path / "store"
+    path.write_text(utc_rows(MINUTES))
+    store.mkdir()
+    (store / "AAPL_1m.csv").write_text(HEADER)
+    found = imported(store, path)
+    assert "is there already" in found.error.message
+    assert "move" in found.error.hint
+    assert (store / "AAPL_1m.csv").read_text() == HEADER
+    found = imported(store, path, to=series_to("MSFT_1m"))
+    assert found.error is None
+    assert read(store / "MSFT_1m.csv") == MINUTES
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(utc_rows(MINUTES))
+    found = imported(tmp_path / "store", path, is_dry=True)
+    assert (found.error, found.tally.bars, found.is_written) == (None, len(MINUTES), False)
+    assert not (tmp_path / "store").exists()
+
+
+def test_two_files_of_one_series_are_not_mixed(tmp_path):
+    store = tmp_path / "store"
+    for name in ("AAPL_1m.csv", "AAPL-1min.csv"):
+        (tmp_path / name).write_text(utc_rows(MINUTES))
+    assert imported(store, tmp_path / "AAPL_1m.csv").error is None
+    assert imported(store, tmp_path / "AAPL-1min.csv").error is not None
+    assert NOW
