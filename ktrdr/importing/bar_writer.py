@@ -23,6 +23,8 @@ from ktrdr.store.time_spelling import spell_time
 
 _SATURDAY = 5
 _EVERY_DAY = "CRYPTO"
+_CLOCKS = np.array([spell_time(at)[10:] for at in range(0, DAY_S, MINUTE_S)], object)
+"""Minute of the day → how it is spelled behind the date."""
 _FEW = 0.05
 """So large a part of the rows may be refused, or lie outside the sessions: half days."""
 _FEW_REFUSED = 10
@@ -193,12 +195,13 @@ def _lines(starts: Int64Array, rows: Matrix, rules: Rules, tally: Tally) -> byte
 
 
 def _times(starts: Int64Array) -> list[str]:
-    days, day_places = np.unique(starts // DAY_S, return_inverse=True)
-    seconds, places = np.unique(starts % DAY_S, return_inverse=True)
-    day_texts = np.array([spell_time(day * DAY_S)[:10] for day in days.tolist()], object)
-    clocks = np.array([spell_time(second)[10:] for second in seconds.tolist()], object)
-    texts: list[str] = (day_texts[day_places] + clocks[places]).tolist()
-    return texts
+    """In the usual spelling; the starts are whole minutes, and ascend."""
+    days = starts // DAY_S
+    begins = np.flatnonzero(np.append(True, days[1:] != days[:-1]))
+    texts = [spell_time(day * DAY_S)[:10] for day in days[begins].tolist()]
+    dates = np.array(texts, object).repeat(np.diff(begins, append=len(days)))
+    found: list[str] = (dates + _CLOCKS[starts % DAY_S // MINUTE_S]).tolist()
+    return found
 
 
 def _spelled(values: NDArray[np.float64], *, are_whole: bool = False) -> list[list[str]]:

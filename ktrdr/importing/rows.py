@@ -13,9 +13,18 @@ from numpy.typing import NDArray
 
 from ktrdr.importing.columns import Columns
 from ktrdr.importing.dialect import Dialect
-from ktrdr.importing.time_cells import NO_OFFSET, TimeReader
+from ktrdr.importing.texts import first_cells, fixed_texts
+from ktrdr.importing.time_cells import (
+    NO_OFFSET,
+    TimeReader,
+    Times,
+    date_length,
+    is_epoch,
+    is_time,
+    read_epochs,
+)
 from ktrdr.market.bars import are_sound
-from ktrdr.market.sessions import BoolArray, Int64Array
+from ktrdr.market.sessions import Int64Array
 
 LINE, CLOCK, OFFSET, OPEN, VOLUME = 0, 1, 2, 3, 7
 """Columns of a matrix of rows: line number, time, offset, four prices, volume."""
@@ -26,6 +35,7 @@ Matrix = NDArray[np.float64]
 _FEW_LINES = 256
 _MOST_TEXT = 120
 _NEWLINE = 10
+_ZERO, _NINE = b"09"
 
 
 class Block(NamedTuple):
@@ -61,8 +71,7 @@ class _Cells(NamedTuple):
     """The cells of some lines that have as many as they should."""
 
     lines: NDArray[np.int64]
-    times: list[list[str]]
-    """One or two columns."""
+    times: Times
     numbers: Matrix
     """Five columns."""
     symbols: frozenset[str]
@@ -103,18 +112,34 @@ class RowParser:
 
     def _quickly(self, block: Block) -> _Cells | None:
         """None: some line is not as it should be."""
-        places = _separators_fit(block.raw, self._dialect.separator, self._columns.width)
-        if not places:
-            return None
         columns = self._columns
+        begins = _begins(block.raw, self._dialect.separator, columns.width)
+        if begins is None:
+            return None
+        times = self._fixed_times(block.raw, begins)
+        texts = [*(() if times else columns.times), columns.symbol]
         prices = [place for place in columns.numbers if place is not None]
-        texts = [*columns.times, *([] if columns.symbol is None else [columns.symbol])]
-        kinds: dict[Any, Any] = dict.fromkeys(texts, object) | dict.fromkeys(prices, np.float64)
+        kinds = {place: object for place in texts if place is not None}
+        frame = self._frame(block.raw, kinds | dict.fromkeys(prices, np.float64))
+        if frame is None or len(frame) != len(begins):
+            return None
+        values = np.full((len(begins), len(columns.numbers)), -1.0)
+        for number, place in enumerate(columns.numbers):
+            if place is not None:
+                values[:, number] = frame[place].to_numpy()
+        if times is None:
+            times = self._times.read(*(frame[place].tolist() for place in columns.times))
+        symbols = () if columns.symbol is None else frame[columns.symbol].unique()
+        lines = np.arange(block.first_line, block.first_line + len(begins))
+        return _Cells(lines, times, values, frozenset(symbols), block.raw)
+
+    def _frame(self, raw: bytes, kinds: dict[Any, Any]) -> pd.DataFrame | None:
+        """Some columns by their places; None: a cell is not of its kind."""
         try:
-            frame = pd.read_csv(
-                io.BytesIO(block.raw),
+            return pd.read_csv(
+                io.BytesIO(raw),
                 header=None,
-                names=list(range(columns.width)),
+                names=list(range(self._columns.width)),
                 usecols=sorted(kinds),
                 dtype=kinds,
                 sep=self._dialect.separator,
@@ -127,16 +152,22 @@ class RowParser:
             )
         except (ValueError, OverflowError, pd.errors.ParserError):
             return None
-        if len(frame) != places:
+
+    def _fixed_times(self, raw: bytes, begins: Int64Array) -> Times | None:
+        """The times, if they are the first cells, of one length; else None."""
+        if self._columns.times != (0,):
             return None
-        values = np.full((places, len(columns.numbers)), -1.0)
-        for number, place in enumerate(columns.numbers):
-            if place is not None:
-                values[:, number] = frame[place].to_numpy()
-        symbols = () if columns.symbol is None else frame[columns.symbol].unique()
-        lines = np.arange(block.first_line, block.first_line + places)
-        times = [frame[place].tolist() for place in columns.times]
-        return _Cells(lines, times, values, frozenset(symbols), block.raw)
+        cells = first_cells(raw, begins, self._dialect.separator)
+        model = "" if cells is None else cells[0].tobytes().decode(errors="replace")
+        if cells is None or not is_time(model):
+            return None
+        if is_epoch(model) and ((cells >= _ZERO) & (cells <= _NINE)).all() and len(model) < 19:
+            places = 10 ** np.arange(len(model) - 1, -1, -1)
+            return read_epochs((cells - _ZERO).astype(np.int64) @ places)
+        date = date_length(model)
+        if not date or is_epoch(model):
+            return None
+        return self._times.read_texts(fixed_texts(cells[:, :date]), fixed_texts(cells[:, date:]))
 
     def _one_by_one(self, block: Block, refused: list[Refused]) -> _Cells:
         numbers, times, values, symbols, kept = [], [], [], set(), []
@@ -159,7 +190,7 @@ class RowParser:
                 symbols.add(cells[columns.symbol])
         return _Cells(
             np.array(numbers, np.int64),
-            [list(column) for column in zip(*times, strict=True)] or [[] for _ in columns.times],
+            self._times.read(*(zip(*times, strict=True) if times else [[]] * len(columns.times))),
             np.array(values, np.float64).reshape(-1, len(columns.numbers)),
             frozenset(symbols),
             b"\n".join([*kept, b""]),
@@ -185,8 +216,7 @@ class RowParser:
 
     def _matrix(self, cells: _Cells, refused: list[Refused]) -> Matrix:
         """The rows whose time can be read and whose prices are possible."""
-        times = self._times.read(*cells.times)
-        values = cells.numbers
+        times, values = cells.times, cells.numbers
         if self._columns.divisor != 1:
             values = values.copy()
             values[:, :4] /= self._columns.divisor
@@ -194,12 +224,15 @@ class RowParser:
         good = times.are_good & sound
         raw = [] if good.all() else _lines_of(cells.raw)
         for row in np.flatnonzero(~good).tolist():
-            shown = ", ".join(column[row].strip() for column in cells.times)
-            why = _why_unsound(values[row]) if times.are_good[row] else f"no time: {shown!r}"
-            text = raw[row].decode(errors="replace").strip("\r\n")[:_MOST_TEXT]
-            refused.append(Refused(int(cells.lines[row]), text, why))
+            text = raw[row].decode(errors="replace").strip("\r\n\ufeff")
+            why = _why_unsound(values[row]) if times.are_good[row] else self._why_no_time(text)
+            refused.append(Refused(int(cells.lines[row]), text[:_MOST_TEXT], why))
         parts = (cells.lines, times.clocks, times.offsets, *values.T)
         return np.stack([part[good].astype(np.float64) for part in parts], axis=1)
+
+    def _why_no_time(self, text: str) -> str:
+        cells = self._cells(text)
+        return f"no time: {' '.join(cells[place].strip() for place in self._columns.times)!r}"
 
 
 def utc_of(matrix: Matrix) -> Int64Array:
@@ -220,14 +253,13 @@ def _why_unsound(values: NDArray[np.float64]) -> str:
     return "its low is not its lowest price" if low > min(first, close) else "a number is too large"
 
 
-def _separators_fit(raw: bytes, separator: str, width: int) -> int:
-    """How many lines there are, if each has as many separators as it should; else 0."""
+def _begins(raw: bytes, separator: str, width: int) -> Int64Array | None:
+    """Where lines begin, if each has as many separators as it should; else None."""
     text = np.frombuffer(raw, np.uint8)
     ends = (text == _NEWLINE).nonzero()[0]
     begins = np.concatenate([[0], ends[:-1] + 1])
     counts = np.add.reduceat((text == ord(separator)).view(np.int8), begins, dtype=np.int32)
-    fits: BoolArray = counts == width - 1
-    return len(ends) if fits.all() else 0
+    return begins if (counts == width - 1).all() else None
 
 
 def _lines_of(raw: bytes) -> list[bytes]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from enum import Enum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
-import pandas as pd
 
+from ktrdr.importing.texts import Texts, texts_of
 from ktrdr.market.sessions import BoolArray, Int64Array
 from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S
 
@@ -19,9 +19,12 @@ NO_OFFSET = 10**6
 """In the place of an offset: the time says none."""
 _BAD = -(2**62)
 _MOST_KEPT = 100_000
+_BETWEEN = " T,;_"
+"""What is between date and clock."""
 _FIRST_YEAR, _LAST_YEAR = 1900, 2199
-_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
+_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (2**63 - 1, 10**9))
 """Below which number → how many of its units are a second."""
+_LONGEST_EPOCH = 20
 _LEAST_EPOCH = 10**8
 """Smaller numbers are no times: it is 1973."""
 _MONTHS = {
@@ -78,44 +81,40 @@ class TimeReader:
 
     def __init__(self, order: DateOrder | None = None) -> None:
         self._order = order
-        self._days: dict[str, int] = {}
-        self._clocks: dict[str, _Clock | None] = {}
+        self._clocks: dict[str, _Clock] = {}
         self.zone = ""
         """The name of the zone that the times say; empty: none so far."""
 
     def read(self, cells: Sequence[str], clocks: Sequence[str] | None = None) -> Times:
         """The times in these cells, or in these dates and clocks."""
-        dates: Sequence[str] = cells
         if clocks is None:
             model = next(filter(is_time, cells), "")
-            if _is_epoch(model.strip()):
-                return _read_epochs(cells)
+            if is_epoch(model):
+                return read_epochs(np.array([_whole(cell) for cell in cells], np.int64))
             dates, clocks = _split(cells, model)
-        days, seconds = _each(dates, self._day), _each(clocks, self._second)
-        offsets = _each(clocks, self._offset)
+            return self.read_texts(texts_of(dates), texts_of(clocks))
+        return self.read_texts(texts_of(cells), texts_of(clocks))
+
+    def read_texts(self, dates: Texts, clocks: Texts) -> Times:
+        """The times of dates and clocks, which may have what is between them before them."""
+        days = dates.numbers(self._day, 1)[:, 0]
+        seconds, offsets = clocks.numbers(self._clock, 2).T
         are_good = (days != _BAD) & (seconds != _BAD)
         return Times(np.where(are_good, days + seconds, 0), offsets, are_good)
 
-    def _day(self, text: str) -> int:
-        if (known := self._days.get(text)) is not None:
-            return known
+    def _day(self, text: str) -> tuple[int]:
         day = day_of(text.strip(), self._order)
-        found = _BAD if day is None else (day.toordinal() - _EPOCH_DAY) * DAY_S
-        _keep(self._days, text, found)
-        return found
+        return (_BAD if day is None else (day.toordinal() - _EPOCH_DAY) * DAY_S,)
 
-    def _second(self, text: str) -> int:
-        clock = self._clock(text)
-        return _BAD if clock is None else clock.second
-
-    def _offset(self, text: str) -> int:
-        clock = self._clock(text)
-        return NO_OFFSET if clock is None else clock.offset
-
-    def _clock(self, text: str) -> _Clock | None:
-        if text not in self._clocks:
-            _keep(self._clocks, text, self._parse_clock(text.strip()))
-        return self._clocks[text]
+    def _clock(self, text: str) -> _Clock:
+        """With `_BAD` for one that cannot be read."""
+        if (known := self._clocks.get(text)) is not None:
+            return known
+        if len(self._clocks) >= _MOST_KEPT:
+            self._clocks.clear()
+        clock = self._parse_clock(text.strip(_BETWEEN)) or _Clock(_BAD, NO_OFFSET)
+        self._clocks[text] = clock
+        return clock
 
     def _parse_clock(self, text: str) -> _Clock | None:
         if not text:
@@ -193,11 +192,12 @@ def needs_order(text: str) -> bool:
 def is_time(text: str) -> bool:
     """Whether a cell is a time, or the date of one."""
     text = text.strip()
-    if _is_epoch(text):
+    if is_epoch(text):
         return len(text.partition(".")[0]) >= 10
     (day,), (clock,) = _split([text], text)
     is_day = any(day_of(day.strip(), order) for order in DateOrder)
-    return is_day and (not clock.strip() or is_clock(clock))
+    clock = clock.strip(_BETWEEN)
+    return is_day and (not clock or is_clock(clock))
 
 
 def is_clock(text: str) -> bool:
@@ -205,11 +205,18 @@ def is_clock(text: str) -> bool:
     return bool(_CLOCK.fullmatch(text.strip()))
 
 
-def _is_epoch(text: str) -> bool:
-    whole, _, fraction = text.partition(".")
+def is_epoch(text: str) -> bool:
+    """Whether a time is a number of seconds since 1970, or of smaller units."""
+    whole, _, fraction = text.strip().partition(".")
     if not whole.isdigit() or not whole.isascii() or fraction.strip("0"):
         return False
     return not _is_compact(whole) and len(whole) != 8
+
+
+def date_length(text: str) -> int:
+    """How long the date is with which a time begins; 0: that is not the same for all times."""
+    found = _YEAR_FIRST.match(text)
+    return found.end() if found else 0
 
 
 def _is_compact(text: str) -> bool:
@@ -218,25 +225,22 @@ def _is_compact(text: str) -> bool:
     return is_long and day_of(text[:8], None) is not None
 
 
-def _read_epochs(cells: Sequence[str]) -> Times:
+def read_epochs(numbers: Int64Array) -> Times:
     """Seconds, milliseconds, microseconds or nanoseconds since 1970, each by its magnitude."""
-    numbers = [_whole(cell) for cell in cells]
-    exact = np.array([min(number, 10**18 * 9) for number in numbers], np.int64)
-    clocks = np.full(len(exact), _BAD, np.int64)
+    clocks = np.full(len(numbers), _BAD, np.int64)
     least = _LEAST_EPOCH
     for below, parts in _UNITS:
-        here = (exact >= least) & (exact < np.float64(below))
-        whole = here & (exact % parts == 0)
-        clocks[whole] = exact[whole] // parts
-        least = below if below < 10**19 else least
+        whole = (numbers >= least) & (numbers < below) & (numbers % parts == 0)
+        clocks[whole] = numbers[whole] // parts
+        least = below
     are_good = clocks != _BAD
-    return Times(np.where(are_good, clocks, 0), np.zeros(len(exact), np.int64), are_good)
+    return Times(np.where(are_good, clocks, 0), np.zeros(len(numbers), np.int64), are_good)
 
 
 def _whole(cell: str) -> int:
     whole, _, fraction = cell.strip().partition(".")
     is_number = whole.isdigit() and whole.isascii() and not fraction.strip("0")
-    return int(whole) if is_number and len(whole) <= 19 else -1
+    return int(whole) if is_number and len(whole) < _LONGEST_EPOCH else -1
 
 
 def _split(cells: Sequence[str], model: str) -> tuple[list[str], list[str]]:
@@ -248,27 +252,17 @@ def _split(cells: Sequence[str], model: str) -> tuple[list[str], list[str]]:
         if form.match(first):
             ends = [(found.end() if (found := form.match(cell)) else len(cell)) for cell in cells]
             parts = list(zip(cells, ends, strict=True))
-            return [c[:e] for c, e in parts], [c[e:].lstrip(" T,;") for c, e in parts]
+            return [c[:e] for c, e in parts], [c[e:] for c, e in parts]
     form = _YEAR_FIRST if _YEAR_FIRST.match(first) else _YEAR_LAST
     found = form.match(first)
     mark = first[found.end() : found.end() + 1] if found else ""
-    if not mark or mark not in " T,;_":
+    if not found or not mark or mark not in _BETWEEN:
         return list(cells), [""] * len(cells)
+    if len(set(map(len, cells))) == 1:
+        end = found.end()
+        return [cell[:end] for cell in cells], [cell[end:] for cell in cells]
     divided = [cell.strip().partition(mark) for cell in cells]
     return [one[0] for one in divided], [one[2] for one in divided]
-
-
-def _each(texts: Sequence[str], value: Callable[[str], int]) -> Int64Array:
-    """A value of each text, made once for texts that are alike."""
-    codes, each = pd.factorize(np.array(texts, object))
-    found: Int64Array = np.array([value(text) for text in each], np.int64)
-    return found[codes] if len(found) else np.zeros(0, np.int64)
-
-
-def _keep(known: dict[str, int] | dict[str, _Clock | None], text: str, value: object) -> None:
-    if len(known) >= _MOST_KEPT:
-        known.clear()
-    known[text] = value  # type: ignore[assignment]  # of the kind that this one has
 
 
 def _date(year: int, month: int, day: int) -> date | None:

@@ -38,10 +38,13 @@ class Bar(NamedTuple):
 
 def are_sound(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which bars are sound, as `Bar.is_sound`; a row each: open, high, low, close and volume."""
-    prices, (_, high, low, _, volume) = numbers[:, :4], numbers.T
-    is_number = np.abs(numbers).max(axis=1) < _UNSET  # NaN is not, nor is it less
-    is_between = (low == prices.min(axis=1)) & (high == prices.max(axis=1))
-    sound: NDArray[np.bool_] = is_number & is_between & ((volume >= 0) | (volume == -1))
+    first, high, low, close, volume = np.ascontiguousarray(numbers.T)  # columns, for speed
+    sound: NDArray[np.bool_] = (volume >= 0) | (volume == -1)
+    for column in (first, high, low, close, volume):
+        sound &= np.abs(column) < _UNSET  # NaN is not
+    sound &= low <= np.minimum(first, close)
+    sound &= high >= np.maximum(first, close)
+    sound &= low <= high
     return sound
 
 
