@@ -96,7 +96,7 @@ def import_files(
         warn_if_simulated(source_of(settings.data_dir))
         _show(found, settings.data_dir, wishes)
         if chosen.in_subfolders:
-            note(f"{chosen.in_subfolders:,} files in subfolders are passed over: --recursive")
+            note(f"passed over in subfolders: {chosen.in_subfolders:,} (--recursive takes them)")
     if any(one.error or one.refused for one in found) or not found:
         sys.exit(_exit_code(found))
 

@@ -44,6 +44,8 @@ _BEFORE_S, _AFTER_S = 5 * HOUR_S + HOUR_S // 2, 4 * HOUR_S
 """Extended hours before and after regular ones: of US stocks from 04:00 to 20:00."""
 _NEAR_S = HOUR_S // 4
 """So near to an open or a close some row is: zones differ by half an hour at least."""
+_EDGE_S = HOUR_S // 2
+_LONG_S = 12 * HOUR_S
 _AHEAD_S = 60
 """A row begins no later than this, by the clock of this machine."""
 _OTHER_ZONES = ("UTC", "Etc/GMT+5", "Europe/Athens", "America/Los_Angeles")
@@ -194,34 +196,71 @@ def misfit(times: Int64Array, hours: Hours) -> Misfit | None:
 def fits_by_zone(times: Int64Array, hours: Hours) -> list[Fit]:
     """How times without a zone fit the sessions in each zone that files are known to have.
 
-    In regular hours; where they fit in no zone, with the hours before and after these.
+    In regular hours; where they fit in no zone, with the hours before and after these. Zones in
+    which many rows lie in the middle of weekends are left out.
     """
-    fits = list(_by_zones(times, hours, hours.schedule))
-    if any(one.is_good for one in fits) or hours.has_extended_hours:
-        return fits
-    return list(_by_zones(times, hours, _with_extended_hours(hours.schedule)))
+    zones = [fit.zone for fit in _by_zones(times[:0], hours, hours.schedule)]
+    possible = [z for z in zones if not has_rows_on_weekends(in_utc(times, z), hours)]
+    for schedule in (hours.schedule, _longest(hours)):
+        fits = [_fit(times, zone, hours, schedule) for zone in possible or zones]
+        if any(one.is_good for one in fits):
+            break
+    return fits
 
 
 def fit_in_utc(times: Int64Array, hours: Hours) -> Fit:
     """How times in UTC seconds fit the sessions; if badly, with extended hours."""
     regular = _fit(times, "UTC", hours, hours.schedule)
-    if regular.is_good or hours.has_extended_hours:
-        return regular
-    return _fit(times, "UTC", hours, _with_extended_hours(hours.schedule))
+    return regular if regular.is_good else _fit(times, "UTC", hours, _longest(hours))
+
+
+def has_rows_on_weekends(times: Int64Array, hours: Hours) -> bool:
+    """Whether more than one in a thousand rows lie where nothing has traded for half an hour.
+
+    And is not traded for half an hour more: between sessions that are a day and more apart. Of a
+    market that is open day and night nothing else shows another zone. `times`: UTC seconds.
+    """
+    return bool(1000 * are_on_weekends(times, hours).sum() > len(times))
+
+
+def are_on_weekends(times: Int64Array, hours: Hours) -> BoolArray:
+    """Which rows lie there."""
+    opens, closes, *_ = _longest(hours).columns
+    apart = opens[1:] - closes[:-1] >= DAY_S
+    begins, ends = closes[:-1][apart] + _EDGE_S, opens[1:][apart] - _EDGE_S
+    place = np.searchsorted(begins, times, side="right") - 1
+    if not len(begins):
+        return np.zeros(len(times), np.bool_)
+    found: BoolArray = (place >= 0) & (times < ends[np.maximum(place, 0)])
+    return found
 
 
 def reach_both_ends(times: Int64Array, hours: Hours) -> bool:
     """Whether rows are near the open of some session, and near the close of some.
 
     If not, the times may be those of another zone too, in which they also lie inside. Without
-    rows enough in regular hours, extended ones count. `times`: UTC seconds.
+    rows enough in regular hours, extended ones count. Of markets that are open day and night the
+    opens and closes of weeks count. `times`: UTC seconds.
     """
-    wide = _with_extended_hours(hours.schedule)
     is_regular = _fit(times, "UTC", hours, hours.schedule).is_good
-    schedule = hours.schedule if is_regular or hours.has_extended_hours else wide
-    opens, closes, *_ = schedule.columns
+    opens, closes, *_ = (hours.schedule if is_regular else _longest(hours)).columns
+    apart = opens[1:] - closes[:-1] >= DAY_S
+    if _is_long(hours.schedule) and apart.any():
+        opens, closes = opens[1:][apart], closes[:-1][apart]
     ends = times + hours.timeframe.length_s
     return bool(_least_apart(opens, times) <= _NEAR_S and _least_apart(closes, ends) <= _NEAR_S)
+
+
+def _longest(hours: Hours) -> Schedule:
+    """The sessions with the hours before and after them, where there are such."""
+    is_whole = hours.has_extended_hours or _is_long(hours.schedule)
+    return hours.schedule if is_whole else _with_extended_hours(hours.schedule)
+
+
+def _is_long(schedule: Schedule) -> bool:
+    """Its market is open day and night."""
+    opens, closes, *_ = schedule.columns
+    return bool(len(opens) and np.median(closes - opens) >= _LONG_S)
 
 
 def _least_apart(few: Int64Array, times: Int64Array) -> int:
@@ -234,9 +273,14 @@ def _least_apart(few: Int64Array, times: Int64Array) -> int:
 def are_named_by_start(times: Int64Array, hours: Hours) -> bool:
     """In nearly all sessions a row is at the open, and at hardly any close: no auctions there.
 
-    False: they are not, or the sessions do not show it. `times` as in `misfit`.
+    Or so it is with extended hours. False: it is not, or the sessions do not show it. `times` as in
+    `misfit`.
     """
-    opens, closes, *_ = hours.schedule.columns
+    return any(_begin_at_opens(times, one) for one in (hours.schedule, _longest(hours)))
+
+
+def _begin_at_opens(times: Int64Array, schedule: Schedule) -> bool:
+    opens, closes, *_ = schedule.columns
     have_rows = np.searchsorted(times, closes, side="right") > np.searchsorted(times, opens)
     sessions = int(have_rows.sum())
     at_open, at_close = (int((have_rows & _are_among(at, times)).sum()) for at in (opens, closes))

@@ -236,7 +236,8 @@ def _without_header(name: str, names: tuple[str, ...], rows: Sequence[Sequence[s
     if _is_kline(row):
         return Columns(names, (0,), (1, 2, 3, 4, 5), stamp=Stamp.START)
     times: tuple[int, ...] = (0,)
-    if len(row) > 5 and is_clock(row[1]) and is_time(row[0]) and not _has_clock(row[0]):
+    has_clocks = all(is_clock(cells[1]) for cells in rows if len(cells) == len(row))
+    if len(row) > 5 and has_clocks and is_time(row[0]) and not _has_clock(row[0]):
         times = (0, 1)
     rest = list(range(len(times), len(row)))
     if rest and not row[rest[-1]].strip():

@@ -19,6 +19,7 @@ from ktrdr.completeness.file_fit import (
     Misfit,
     are_named_by_start,
     fits_by_zone,
+    has_rows_on_weekends,
     in_utc,
     misfit,
     reach_both_ends,
@@ -141,6 +142,10 @@ def meaning_of(
     is_by_end = why is not None and why.kind is Kind.STAMP
     if why is not None and not is_by_end:
         notes += (_note_or_refusal(name, why, zone, said),)
+    if has_rows_on_weekends(utc, hours) and not said.is_zone_given:
+        what = f"{name}: some of its rows lie in the middle of weekends"
+        hint = f"its times may be another clock's than they say; if they are right: --zone {zone}"
+        raise NotUnderstood(what, hint=hint)
     stamp, known = _stamp(name, utc, hours, said, is_by_end=is_by_end)
     if stamp is Stamp.END:
         _refuse_uneven_ends(name, hours, length)
@@ -152,7 +157,8 @@ def _note_or_refusal(name: str, why: Misfit, zone: str, said: Said) -> str:
     if why.kind is Kind.EXTENDED_HOURS:
         return f"{why.what}: {why.advice}"
     if why.kind in (Kind.LENGTH, Kind.GRID):
-        raise NotUnderstood(f"{name}: {why.what}", hint=why.advice)
+        hint = "IB's bars do not belong between them: leave the file out"
+        raise NotUnderstood(f"{name}: {why.what}", hint=hint)
     if not said.is_zone_given:
         hint = f"is it this contract? If its times are right: --zone {zone}"
         raise NotUnderstood(f"{name}: {why.what}", hint=hint)

@@ -39,7 +39,7 @@ _DAY_AND_NAME = re.compile(r"(\d{1,2})[- ]([A-Za-z]{3,9})\.?,?[- ](\d{4})", re.A
 _NAME_AND_DAY = re.compile(r"([A-Za-z]{3,9})\.? (\d{1,2}),? (\d{4})", re.ASCII)
 _CLOCK = re.compile(
     r"""
-    (?P<hour>\d{1,2})
+    (?P<hour>\d\d|\d(?=:|\ ?[AaPp]))
     (?: : (?P<minute>\d\d) (?: : (?P<second>\d\d) (?:[.,](?P<fraction>\d{1,9}))? )?
         | (?P<minute_2>\d\d) (?P<second_2>\d\d)? )
     (?: \ ?(?P<half>[AaPp])\.?[Mm]\.? )?
@@ -112,7 +112,7 @@ class TimeReader:
             return known
         if len(self._clocks) >= _MOST_KEPT:
             self._clocks.clear()
-        clock = self._parse_clock(text.strip(_BETWEEN)) or _Clock(_BAD, NO_OFFSET)
+        clock = self._parse_clock(text.lstrip(_BETWEEN).rstrip()) or _Clock(_BAD, NO_OFFSET)
         self._clocks[text] = clock
         return clock
 
@@ -196,7 +196,7 @@ def is_time(text: str) -> bool:
         return len(text.partition(".")[0]) >= 10
     (day,), (clock,) = _split([text], text)
     is_day = any(day_of(day.strip(), order) for order in DateOrder)
-    clock = clock.strip(_BETWEEN)
+    clock = clock.lstrip(_BETWEEN).rstrip()
     return is_day and (not clock or is_clock(clock))
 
 

@@ -52,7 +52,7 @@ def test_a_file_is_imported_and_shown(ktrdr, folder, data_dir):
 def test_a_folder_is_imported_without_its_subfolders_unless_wanted(ktrdr, folder, data_dir):
     result = ktrdr(folder, "--dry-run")
     assert result.exit_code == 1
-    assert "1 files in subfolders are passed over: --recursive" in result.stderr
+    assert "passed over in subfolders: 1 (--recursive takes them)" in result.stderr
     assert "prices.csv: neither its name nor its rows say which series it is" in result.stderr
     assert "next: say which: --to AAPL_1m" in result.stderr
     assert result.stdout.splitlines()[-1] == "1 of 2 files would be imported, 6 bars"

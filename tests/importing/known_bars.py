@@ -49,6 +49,12 @@ DAYS = [
     bar(datetime(day.year, day.month, day.day, tzinfo=UTC), number)
     for number, day in enumerate(weekdays("2026-10-01", 30))
 ]
+FOREX = [
+    (*bar(datetime(2026, 10, 4, 21, tzinfo=UTC) + timedelta(weeks=week, minutes=n), n, 5)[:5], -1)
+    for week in range(4)
+    for n in range(5 * 24 * 60)
+]
+"""Weeks from Sunday to Friday at 17:00 in New York, without a break."""
 CRYPTO = [bar(datetime(2026, 11, 20, tzinfo=UTC) + timedelta(minutes=n), n) for n in range(300)]
 
 

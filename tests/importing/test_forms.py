@@ -218,6 +218,17 @@ FORMS = {
             "Date,Close/Last,Volume,Open,High,Low\n",
         ),
     ),
+    "abbreviated zones": (
+        "AAPL_1m.csv",
+        MINUTES,
+        table(
+            MINUTES,
+            lambda t, o, h, lo, c, v: (
+                f"{local(t)} {t.astimezone(NEW_YORK).tzname()},{o},{h},{lo},{c},{v}"
+            ),
+            HEADER,
+        ),
+    ),
     "epoch seconds": (
         "AAPL_1m.csv",
         MINUTES,

@@ -10,13 +10,16 @@ from ktrdr.importing.series_names import series_to
 from tests.importing.known_bars import (
     DAYS,
     FIVES,
+    FOREX,
     HEADER,
     MINUTES,
     NOW,
     imported,
     local,
+    minutes,
     read,
     table,
+    weekdays,
 )
 
 M1 = timedelta(minutes=1)
@@ -55,6 +58,20 @@ REFUSED = {
             HEADER,
         ),
         "lie in the contract's sessions", "--zone",
+    ),
+    "epochs of a forex broker's clock": (
+        "EURUSD_1m.csv",
+        table(
+            FOREX,
+            lambda t, *p: f"{int(t.timestamp()) + 3 * 3600},{p[0]},{p[1]},{p[2]},{p[3]},1",
+            HEADER,
+        ),
+        "in the middle of weekends", "another clock",
+    ),
+    "a volume behind a date, and no header": (
+        "AAPL_1d.csv",
+        table(DAYS, lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{v},{o},{h},{lo},{c}"),
+        "30 of 30 lines", "not its highest price",
     ),
     "minutes called five": ("AAPL_5m.csv", utc_rows(MINUTES), "1 minute apart", "--to SYMBOL_1m"),
     "five minutes called one": ("AAPL_1m.csv", utc_rows(FIVES), "5 minutes apart", "SYMBOL_5m"),
@@ -189,6 +206,26 @@ def test_chosen_columns_and_orders_settle_it(tmp_path):
     found = imported(tmp_path / "store", path, columns=chosen)
     assert found.error is None
     assert read(tmp_path / "store/AAPL_1d.csv") == DAYS[:6]
+
+
+def test_the_ends_of_weeks_show_the_zone_of_a_market_that_is_open_day_and_night(tmp_path):
+    path = tmp_path / "EURUSD_1m.csv"
+    path.write_text(naive(FOREX, "Europe/Athens"))
+    found = imported(tmp_path / "store", path, stamp=Stamp.START)
+    assert found.error is None
+    assert found.meaning.zone == "Europe/Athens"
+    assert read(tmp_path / "store/EURUSD_1m.csv") == FOREX
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_extended_hours_show_zone_and_stamp(tmp_path, shift):
+    bars = minutes(weekdays("2026-10-20", 12), first="04:00", count=960)
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(naive([(b[0] + shift * M1, *b[1:]) for b in bars]))
+    found = imported(tmp_path / "store", path)
+    assert found.error is None
+    assert found.meaning.stamp == (Stamp.END if shift else Stamp.START)
+    assert read(tmp_path / "store/AAPL_1m.csv") == bars
 
 
 # Lines.
