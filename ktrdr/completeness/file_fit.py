@@ -66,9 +66,11 @@ class Kind(Enum):
 
 
 _ADVICE = {
-    Kind.ZONE: "write each time in UTC or with its offset; or, if they are UTC, "
+    Kind.ZONE: "move it away and bring it in with `ktrdr import`, or write each time in UTC or "
+    "with its offset; or, if they are UTC, "
     'zone = "UTC" for it in instruments.toml',
-    Kind.STAMP: "name each bar by its start; or, if they are starts, "
+    Kind.STAMP: "move it away and bring it in with `ktrdr import`, or name each bar by its "
+    "start; or, if they are starts, "
     'stamp = "start" for it in instruments.toml',
     Kind.GRID: "bring its bars onto IB's times, or move the file away",
     Kind.LENGTH: "give the file the name of another timeframe, the length of its bars",

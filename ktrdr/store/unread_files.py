@@ -37,7 +37,13 @@ _FORMS = {
     Kind.FORMAT: "write the bars of {} as CSV to {}",
     Kind.SUBFOLDER: "move {} into the store's folder, to {}",
 }
-_OR = {Kind.SUBFOLDER: "or give the subfolder a name that begins with a dot"}
+_IMPORT = "or bring {} in with `ktrdr import`, or move {} away"
+_OR = {
+    Kind.COMPRESSED: _IMPORT,
+    Kind.TEXT: _IMPORT,
+    Kind.SUBFOLDER: "or bring {} in with `ktrdr import --recursive`, or give the subfolder a "
+    "name that begins with a dot",
+}
 
 
 class UnreadFile(NamedTuple):
@@ -126,7 +132,8 @@ class UnreadFiles:
         if others := _listed(vague, self.count - len(free) - len(taken)):
             steps.append(_FORMS.get(self.kind, "give {} {}").format(others, _FORM))
         them = "it" if self.count == 1 else "them"
-        return "; ".join([*steps, _OR.get(self.kind, f"or move {them} away")])
+        otherwise = _OR.get(self.kind, "or move {} away").replace("{}", them)
+        return "; ".join([*steps, otherwise])
 
 
 class InSubfolders(NamedTuple):

@@ -62,11 +62,17 @@ SINGLE = {
     ),
     "IBM_1d.csv.gz": (
         "a file is not read: 'IBM_1d.csv.gz': it is compressed",
-        "decompress 'IBM_1d.csv.gz' to IBM_1d.csv; or move it away",
+        (
+            "decompress 'IBM_1d.csv.gz' to IBM_1d.csv; or bring it in with `ktrdr import`, "
+            "or move it away"
+        ),
     ),
     "KO_1d.txt": (
         "a file is not read: 'KO_1d.txt': its name does not end in .csv",
-        "if its columns are separated by commas, rename 'KO_1d.txt' to KO_1d.csv; or move it away",
+        (
+            "if its columns are separated by commas, rename 'KO_1d.txt' to KO_1d.csv; "
+            "or bring it in with `ktrdr import`, or move it away"
+        ),
     ),
     "x.parquet": (
         "a file is not read: 'x.parquet': it has another format than CSV",
@@ -77,7 +83,10 @@ SINGLE = {
     ),
     "NFLX/1d.csv": (
         "a file is not read: 'NFLX/1d.csv': it is in a subfolder",
-        "move 'NFLX/1d.csv' to NFLX_1d.csv; or give the subfolder a name that begins with a dot",
+        (
+            "move 'NFLX/1d.csv' to NFLX_1d.csv; or bring it in with `ktrdr import --recursive`, "
+            "or give the subfolder a name that begins with a dot"
+        ),
     ),
 }
 
