@@ -24,6 +24,9 @@ from ktrdr.market.timeframes import DAY_S, MINUTE_S
 HEADER = "timestamp,open,high,low,close,volume\n"
 ROWS = 375_840
 LARGE_BYTES = 10**9
+FRIDAY = 4
+FRIDAY_MINUTES = 20 * 60 + 30
+WEEK_S = FRIDAY * DAY_S + FRIDAY_MINUTES * MINUTE_S
 NAME = "EURUSD_1m.csv"
 PEAK = Path("/proc/self/status")
 
@@ -38,10 +41,10 @@ class Figure(NamedTuple):
 
 
 def rows(count: int) -> pd.DataFrame:
-    """Minutes of weekdays up to yesterday, with prices of five digits."""
+    """Minutes from Monday to Friday at 20:30 UTC, with prices of five digits."""
     last = int(time.time()) // DAY_S * DAY_S
     every = np.arange(last - (count * 2 // 1440 + 8) * DAY_S, last, MINUTE_S)
-    starts = every[(every // DAY_S + 3) % 7 < 5][-count:]
+    starts = every[(every + 3 * DAY_S) % (7 * DAY_S) < WEEK_S][-count:]
     chance = np.random.default_rng(2026)
     close = np.round(1.08523 + np.cumsum(chance.normal(0, 1e-5, count)), 5)
     first = np.append(close[0], close[:-1])
@@ -85,12 +88,15 @@ def memory_figure(folder: Path) -> Figure:
     """The most memory that the import of a file of 1 GB takes, in a process of its own."""
     path = folder / NAME
     clocks = (f"{minute // 60:02}:{minute % 60:02}:00+00:00" for minute in range(24 * 60))
-    day = "".join(f"DAY {clock},1.08523,1.08526,1.0852,1.08524,-1\n" for clock in clocks)
+    minutes = [f"DAY {clock},1.08523,1.08526,1.0852,1.08524,-1\n" for clock in clocks]
+    day, friday = "".join(minutes), "".join(minutes[:FRIDAY_MINUTES])
     last = pd.Timestamp.now().normalize() - pd.Timedelta(days=1)
     days = pd.bdate_range(end=last, periods=LARGE_BYTES // len(day) + 1)
     with path.open("w") as file:
         file.write(HEADER)
-        file.writelines(day.replace("DAY", text) for text in days.strftime("%Y-%m-%d"))
+        for one in days:
+            text = friday if one.weekday() == FRIDAY else day
+            file.write(text.replace("DAY", f"{one:%Y-%m-%d}"))
     command = [sys.executable, __file__, "--peak", str(folder), str(path)]
     begin = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
