@@ -16,7 +16,7 @@ from ktrdr.cli.exit_codes import ExitCode, code_of
 from ktrdr.cli.group import settings_of_group, warn_if_simulated
 from ktrdr.cli.nearest import nearest_word
 from ktrdr.cli.output import is_terminal, note, show_error, show_json, show_line, show_rows
-from ktrdr.errors import InvalidRequest
+from ktrdr.errors import InvalidRequest, Misconfigured
 from ktrdr.importing.columns import Stamp, parse_chosen
 from ktrdr.importing.importer import Importer, Understood, Wishes, as_json
 from ktrdr.importing.records import records_of, refused_path
@@ -82,6 +82,9 @@ def import_files(
         return
     if not paths:
         raise InvalidRequest("no file is named", hint="ktrdr import FILE_OR_FOLDER --dry-run")
+    if not settings.data_dir.is_dir():  # such as that of a disk that is not mounted
+        hint = "mount its disk, or set KTRDR_DATA_DIR to where the bar files are"
+        raise Misconfigured(f"the store {settings.data_dir} is not there", hint=hint)
     wishes = _wishes(to, zone, stamp, columns, is_dry=dry_run)
     chosen = source_files(paths, is_recursive=recursive)
     if wishes.to is not None and len(chosen.files) != 1:

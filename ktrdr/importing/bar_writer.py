@@ -142,11 +142,12 @@ def _day_ends(days: Int64Array, schedule: Schedule | None) -> Int64Array:
 
 def _refuse(rows: Matrix, which: BoolArray, why: str, tally: Tally) -> Matrix:
     """The rows without some, which are listed."""
-    if which.any():
-        tally.refused += [
-            Refused(line, shown_time(clock, offset), why)
-            for line, clock, offset in rows[which][:, [LINE, CLOCK, OFFSET]].astype(int).tolist()
-        ]
+    if not which.any():
+        return rows
+    tally.refused += [
+        Refused(line, shown_time(clock, offset), why)
+        for line, clock, offset in rows[which][:, [LINE, CLOCK, OFFSET]].astype(int).tolist()
+    ]
     return rows[~which]
 
 

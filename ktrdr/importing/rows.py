@@ -227,8 +227,10 @@ class RowParser:
             text = raw[row].decode(errors="replace").strip("\r\n\ufeff")
             why = _why_unsound(values[row]) if times.are_good[row] else self._why_no_time(text)
             refused.append(Refused(int(cells.lines[row]), text[:_MOST_TEXT], why))
-        parts = (cells.lines, times.clocks, times.offsets, *values.T)
-        return np.stack([part[good].astype(np.float64) for part in parts], axis=1)
+        matrix = np.empty((len(good), WIDTH))
+        for place, part in enumerate((cells.lines, times.clocks, times.offsets, *values.T)):
+            matrix[:, place] = part
+        return matrix if good.all() else matrix[good]
 
     def _why_no_time(self, text: str) -> str:
         cells = self._cells(text)
@@ -258,8 +260,11 @@ def _begins(raw: bytes, separator: str, width: int) -> Int64Array | None:
     text = np.frombuffer(raw, np.uint8)
     ends = (text == _NEWLINE).nonzero()[0]
     begins = np.concatenate([[0], ends[:-1] + 1])
-    counts = np.add.reduceat((text == ord(separator)).view(np.int8), begins, dtype=np.int32)
-    return begins if (counts == width - 1).all() else None
+    places = (text == ord(separator)).nonzero()[0]
+    if width < 2 or len(places) != len(ends) * (width - 1):
+        return None
+    first, last = places[:: width - 1], places[width - 2 :: width - 1]
+    return begins if (first >= begins).all() and (last < ends).all() else None
 
 
 def _lines_of(raw: bytes) -> list[bytes]:

@@ -101,6 +101,14 @@ def test_json_has_what_was_understood(ktrdr, folder):
     assert other["next_step"] == "say which: --to AAPL_1m"
 
 
+def test_a_store_that_is_not_there_is_not_made(ktrdr, folder, data_dir):
+    data_dir.rename(data_dir.with_name("unmounted"))
+    result = ktrdr(folder / "KO-1day.csv")
+    assert result.exit_code == 2
+    assert f"the store {data_dir} is not there" in result.stderr
+    assert not data_dir.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "what", "hint"),
     [
