@@ -1,6 +1,6 @@
 """What may mean several things is refused with what to type, and nothing is written."""
 
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -284,24 +284,22 @@ def test_a_day_that_is_not_over_is_refused(tmp_path):
     ]
 
 
-def test_the_hour_that_comes_twice_is_refused_by_line(tmp_path):
-    first = MINUTES[0][0].replace(year=2026, month=11, day=1, hour=4, minute=0)
-    bars = [(first + n * M1, *MINUTES[n][1:]) for n in range(240)]
-    path = tmp_path / "BTC_1m.csv"
+@pytest.mark.parametrize("there", ["both hours", "the second"])
+def test_the_hour_that_comes_twice_is_refused_by_line(tmp_path, there):
+    midnight = datetime(2026, 11, 1, 4, tzinfo=UTC)  # summer time ends two hours later
+    bars = [(midnight + n * M1, *MINUTES[n][1:]) for n in range(2880)]
+    double = bars[60:180]
+    if there == "the second":
+        del bars[60:120]
+    path, store = tmp_path / "BTC_1m.csv", tmp_path / "store"
     path.write_text(naive(bars))
-    store = tmp_path / "store"
     store.mkdir()
     (store / "instruments.toml").write_text('[BTC]\nsec_type = "CRYPTO"\n')
     found = imported(store, path, zone="America/New_York", stamp=Stamp.START)
-    assert "no bars" in found.error.message
-    long = [(first + n * M1, *MINUTES[n][1:]) for n in range(2880)]
-    path.write_text(naive(long))
-    found = imported(store, path, zone="America/New_York", stamp=Stamp.START)
     assert found.error is None
-    assert len(found.refused) == 120
-    assert read(store / "BTC_1m.csv") == [
-        b for b in long if not 5 <= (b[0] - first.replace(hour=0)).total_seconds() / 3600 < 7
-    ]
+    assert {one.why for one in found.refused} == {"this hour came twice in America/New_York"}
+    assert len(found.refused) == len(set(bars) & set(double))
+    assert read(store / "BTC_1m.csv") == [bar for bar in bars if bar not in double]
 
 
 def test_a_time_that_there_never_was_shows_another_zone(tmp_path):
