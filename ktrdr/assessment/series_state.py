@@ -40,6 +40,7 @@ _REASONS: dict[type[KtrdrError], Reason] = {
     NotEntitled: Reason.NOT_ENTITLED,
     UnknownContract: Reason.UNKNOWN_CONTRACT,
     OtherContract: Reason.OTHER_CONTRACT,
+    NotUnderstood: Reason.NOT_UNDERSTOOD,
     MalformedFile: Reason.BROKEN_FILE,
     Misconfigured: Reason.BROKEN_FILE,
 }

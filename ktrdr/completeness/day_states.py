@@ -86,6 +86,7 @@ _RANK_OF = {
     Reason.UNKNOWN_CONTRACT: _RANK[DayState.REFUSED],
     Reason.OTHER_CONTRACT: _RANK[DayState.REFUSED],
     Reason.INCOMPLETE_ROW: _RANK[DayState.FAILED],
+    Reason.NOT_UNDERSTOOD: _RANK[DayState.FAILED],
     Reason.BROKEN_FILE: _RANK[DayState.FAILED],
 }
 """Reason of missing bars, except OPEN → the rank of their day at least."""

@@ -40,6 +40,8 @@ class Reason(StrEnum):
     """The symbol means another contract than the one whose bars are stored."""
     INCOMPLETE_ROW = "incomplete_row"
     """The file has a row for it that lacks a value: not requested until that is removed."""
+    NOT_UNDERSTOOD = "not_understood"
+    """Rows of others in the file mean other times than they seem to: nothing is written to it."""
     BROKEN_FILE = "broken_file"
     """The file or its entry in `instruments.toml` is broken: no bars are requested."""
 

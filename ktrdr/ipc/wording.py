@@ -18,6 +18,7 @@ _WORDS = {
     "unknown_contract": "of a contract unknown to IB",
     "other_contract": "not requested: the symbol is another contract now",
     "incomplete_row": "not requested: a row of the file lacks a value",
+    "not_understood": "not requested: the rows of the file are not understood",
     "broken_file": "not requested: the file or its entry is broken",
     "not_due": "not due yet",
 }

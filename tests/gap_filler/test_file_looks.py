@@ -67,6 +67,7 @@ def test_one_that_is_not_understood_is_left_as_it_is(look, text, timeframe, why)
     told = of_aapl(filler)
     assert (told["state"], told["error"]) == ("failed", f"{path.name} is not understood: {why}")
     assert told["hint"].startswith("nothing is written to it; ")
+    assert set(told["missing"]) == {"not_understood"}
     (problem,) = filler.status.recent_errors
     assert problem.message == told["error"]
 
