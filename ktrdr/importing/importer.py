@@ -216,12 +216,13 @@ class Importer:
             check(rules, found.tally, is_confirmed=is_confirmed)
             found.notes += notes_on(found.tally)
 
-        self._done[found.series] = found.path
         if self._wishes.is_dry:
             for _ in pieces():
                 pass
+            self._done[found.series] = found.path
             return
         write_new_series(self._store, found.series, pieces())
+        self._done[found.series] = found.path
         found.is_written = True
         content = _record(found, source, self._now)
         try:
