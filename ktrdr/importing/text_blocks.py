@@ -10,7 +10,9 @@ import contextlib
 import gzip
 import hashlib
 import io
+import lzma
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -30,7 +32,13 @@ _LINE_BYTES = 64 * 1024
 _UTF8_BOM = codecs.BOM_UTF8
 _UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
-_DAMAGED = (EOFError, zlib.error, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError)
+_DAMAGED = (
+    EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError,
+)  # fmt: skip
+_OF_MACOS = re.compile(r"(?:^|/)(?:__MACOSX/|\._|\.DS_Store$)")
+"""What macOS adds to the files in an archive."""
+_CR_ALONE = re.compile(rb"\r(?![\r\n])")
+"""The line end of old Macs."""
 
 
 class Source(NamedTuple):
@@ -101,7 +109,8 @@ def _unpacked(name: str, file: IO[bytes]) -> IO[bytes]:
     if not begin.startswith(_ZIP):
         return file
     archive = zipfile.ZipFile(file)
-    members = [one for one in archive.infolist() if not one.is_dir()]
+    files = [one for one in archive.infolist() if not one.is_dir()]
+    members = [one for one in files if not _OF_MACOS.search(one.filename)]
     if len(members) != 1 or members[0].filename.startswith(("[Content_Types]", "mimetype")):
         hint = "decompress it, and import the files; of a spreadsheet write the table as CSV"
         raise MalformedFile(f"{name}: it holds {len(members)} files, expected one", hint=hint)
@@ -114,7 +123,7 @@ def _decoded(name: str, file: IO[bytes]) -> Iterator[bytes]:
     if raw.startswith(_UTF16_BOMS):
         decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
         while raw:
-            yield decoder.decode(raw).encode(errors="replace")
+            yield _with_newlines(decoder.decode(raw).encode(errors="replace"))
             raw = file.read(_BLOCK_BYTES)
         return
     if advice := other_format(raw[:_LINE_BYTES]):
@@ -123,10 +132,17 @@ def _decoded(name: str, file: IO[bytes]) -> Iterator[bytes]:
         hint = "restore it, or save it as UTF-8"
         raise MalformedFile(f"{name}: it has zero bytes, and is no text", hint=hint)
     raw = raw.removeprefix(_UTF8_BOM)
-    has_cr_alone = b"\n" not in raw and b"\r" in raw
     while raw:
-        yield raw.replace(b"\r", b"\n") if has_cr_alone else raw
+        if raw.endswith(b"\r"):
+            raw += file.read(1)
+        yield _with_newlines(raw)
         raw = file.read(_BLOCK_BYTES)
+
+
+def _with_newlines(raw: bytes) -> bytes:
+    """The text with a newline at the end of each line, also where a file has several kinds."""
+    is_plain = b"\r" not in raw or raw.count(b"\r") == raw.count(b"\r\n")
+    return raw if is_plain else _CR_ALONE.sub(b"\n", raw)
 
 
 def _whole_lines(name: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
