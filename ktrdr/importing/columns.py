@@ -20,12 +20,18 @@ _CHOICES = {"dates": ("day-first", "month-first"), "decimal": ("point", "comma")
 _VALUES = COLUMNS[1:]
 _TIME_PARTS = ("time", "clock")
 _CLOCK_NAMES = ("time", "timestamp", "clock")
-_SYMBOL_NAMES = ("symbol", "ticker", "code", "tic")
+_SYMBOL_NAMES = ("symbol", "ticker", "code", "tic", "name", "instrument", "asset", "pair")
 _STARTS = ("open time", "open_time", "opentime", "ts_event")
 _ENDS = ("close time", "close_time", "closetime", "end time", "end_time")
 _IN_UTC = ("gmt time", "time (utc)", "utc time", "utc")
 _KLINE_WIDTH, _KLINE_END = 12, 6
 _NANO = 10**9
+_TICKS = ("tickvol", "tick_volume", "tick volume")
+_REAL = ("vol", "real_volume", "real volume")
+_LEAST_KNOWN = 4
+_MIDNIGHT = re.compile(r"\D00:?00(?::?00)?(?:\.0+)?$", re.ASCII)
+_LEAN_TIME = re.compile(r"\d{8} \d\d:\d\d", re.ASCII)
+_LEAN_PRICE = re.compile(r"\d{4,}", re.ASCII)
 
 
 class Stamp(Enum):
@@ -96,16 +102,41 @@ def find_table(
         hint = "name them: --columns time=1,open=2,high=3,low=4,close=5,volume=6"
         raise MalformedFile(f"{name}: no line has a time and four prices", hint=hint)
     width = len(rows[first])
-    titles, symbols = _titles(rows[:first], rows[first])
+    begin = _first_row(rows, first)
+    titles, symbols = _titles(rows[:begin], rows[first])
     if titles is None:
         names = tuple(str(number) for number in range(1, width + 1))
         found = _without_header(name, names, rows[first:]) if not chosen else None
     else:
         names, found = titles, None
         if not chosen or not {*_VALUES[:4], "time"} <= chosen.keys():
-            found = _by_header(name, names, rows[first], chosen or {})
+            found = _by_header(name, names, rows[first:], chosen or {})
+        else:
+            found = Columns(names, (0,), (None,) * 5, _symbol_place(names))
     columns = _with_chosen(name, names, found, chosen or {})
-    return Table(replace(columns, symbols=symbols), first)
+    divisor = _NANO if titles and _is_nano(columns, rows[first]) else 1
+    return Table(replace(columns, symbols=symbols, divisor=divisor), begin)
+
+
+def _first_row(rows: Sequence[Sequence[str]], first: int) -> int:
+    """Where the rows begin, good or bad: behind the header, if there is one before the `first`.
+
+    `first`: the first good row. A line that begins with a time, or has numbers, is no header.
+    """
+    wide = [place for place in range(first) if len(rows[place]) > 2]
+    heads = [place for place in wide if not _is_like_row(rows[place])]
+    known = [place for place in heads if _count_known(rows[place]) >= _LEAST_KNOWN]
+    if known and heads[-1] > known[-1]:
+        cells = rows[heads[-1]]
+        is_of_yfinance = bool(cells[0].strip()) and not any(map(str.strip, cells[1:]))
+        return heads[-1] + 1 if is_of_yfinance else known[-1] + 1
+    if heads:
+        return heads[-1] + 1
+    return next((at for at in range(first) if rows[at] and _is_like_row(rows[at])), first)
+
+
+def _is_like_row(cells: Sequence[str]) -> bool:
+    return any(map(is_time, cells)) or sum(map(is_number, cells)) >= _LEAST_KNOWN
 
 
 # With a header.
@@ -152,8 +183,12 @@ def _count_known(titles: Sequence[str]) -> int:
 
 
 def _by_header(
-    name: str, titles: tuple[str, ...], row: Sequence[str], chosen: Mapping[str, str]
+    name: str,
+    titles: tuple[str, ...],
+    rows: Sequence[Sequence[str]],
+    chosen: Mapping[str, str],
 ) -> Columns:
+    row = rows[0]
     if len(titles) != len(row):
         what = f"{name}: the header has {len(titles)} columns, and the first row {len(row)} cells"
         hint = "correct its header, or remove it and name the columns by their numbers: --columns"
@@ -161,8 +196,10 @@ def _by_header(
     plain = [_plain(title) for title in titles]
     _refuse_double(name, titles, plain)
     times, zone, stamp = _times(plain, row)
+    if not {"time", "clock"} & chosen.keys():
+        _refuse_clock(name, plain, rows, times)
     values = [_first(plain, (role, *OTHER_NAMES[role])) for role in _VALUES]
-    values[4] = _volume(plain, row, values[4])
+    values[4] = _volume(plain, rows, values[4])
     missing = [role for role, place in zip(_VALUES, values, strict=True) if place is None]
     missing += [] if times else ["time"]
     missing = [role for role in missing if role not in (*chosen, "volume")]
@@ -172,17 +209,19 @@ def _by_header(
             f",{role}=NAME" for role in missing[1:]
         )
         raise MalformedFile(f"{name}: no column {', '.join(missing)} among {has}", hint=hint)
-    prices = [row[place] for place in values[:4] if place is not None]
-    is_nano = "rtype" in plain and all(cell.strip().lstrip("-").isdigit() for cell in prices)
-    return Columns(
-        titles,
-        times or (0,),
-        tuple(values),
-        _first(plain, _SYMBOL_NAMES),
-        stamp=stamp,
-        zone=zone,
-        divisor=_NANO if is_nano else 1,
-    )
+    symbol = _symbol_place(titles)
+    return Columns(titles, times or (0,), tuple(values), symbol, stamp=stamp, zone=zone)
+
+
+def _symbol_place(titles: Sequence[str]) -> int | None:
+    return _first([_plain(title) for title in titles], _SYMBOL_NAMES)
+
+
+def _is_nano(columns: Columns, row: Sequence[str]) -> bool:
+    """Whether the prices are Databento's whole numbers of 1e-9."""
+    prices = [row[place].strip() for place in columns.numbers[:4] if place is not None]
+    has_type = any(_plain(title) == "rtype" for title in columns.names)
+    return has_type and all(cell.lstrip("-").isdigit() for cell in prices)
 
 
 def _refuse_double(name: str, titles: Sequence[str], plain: Sequence[str]) -> None:
@@ -202,26 +241,50 @@ def _times(plain: Sequence[str], row: Sequence[str]) -> tuple[tuple[int, ...], s
     if not times:
         return (), "", None
     place = times[0]
-    stamp = Stamp.START if plain[place] in _STARTS else None
-    stamp = Stamp.END if plain[place] in _ENDS else stamp
-    zone = "UTC" if plain[place] in _IN_UTC else ""
+    zone, stamp = _said_by(plain[place])
     clock = _first(plain, _CLOCK_NAMES)
     if clock not in (None, place) and is_clock(row[clock or 0]) and not _has_clock(row[place]):
         return (place, clock or 0), zone, stamp
     return (place,), zone, stamp
 
 
+def _refuse_clock(
+    name: str, plain: Sequence[str], rows: Sequence[Sequence[str]], times: Sequence[int]
+) -> None:
+    """MalformedFile: there is a column of clocks beside the dates, and it is not understood."""
+    clock = _first(plain, _CLOCK_NAMES)
+    if clock is None or len(times) != 1 or clock == times[0]:
+        return
+    whole = [cells for cells in rows if len(cells) >= len(plain) and is_row(cells)]
+    dates = [cells[times[0]].strip() for cells in whole]
+    shown = {cells[clock].strip() for cells in whole}
+    if all(map(_MIDNIGHT.search, dates)) and len(shown) > 1:
+        what = f"{name}: its dates have the clock 00:00, and there is a column of clocks too"
+        raise MalformedFile(what, hint="remove the clocks from the dates in a copy")
+    odd = next((one for one in shown if one and not is_clock(one) and not is_time(one)), None)
+    if odd is not None and not any(map(_has_clock, dates)):
+        what = f"{name}: {odd!r} in its column of clocks is not understood"
+        raise MalformedFile(what, hint="write clocks as 09:30 or 093000 in a copy")
+
+
+def _said_by(title: str) -> tuple[str, Stamp | None]:
+    """The zone and the stamp that the plain name of a column of times says."""
+    stamp = Stamp.START if title in _STARTS else Stamp.END if title in _ENDS else None
+    return "UTC" if title in _IN_UTC else "", stamp
+
+
 def _has_clock(cell: str) -> bool:
     return ":" in cell or len(cell.strip()) > len("24-September-2026")
 
 
-def _volume(plain: Sequence[str], row: Sequence[str], place: int | None) -> int | None:
+def _volume(plain: Sequence[str], rows: Sequence[Sequence[str]], place: int | None) -> int | None:
     """The volume's place. MetaTrader has two: ticks are none, and the other one may be unused."""
-    if "tickvol" not in plain or "vol" not in plain:
+    real, ticks = _first(plain, _REAL), _first(plain, _TICKS)
+    if real is None or ticks is None:
         return place
-    real, ticks = plain.index("vol"), plain.index("tickvol")
-    is_used = row[real].strip() != "0" or row[ticks].strip() == "0"
-    return real if is_used else None
+    whole = [cells for cells in rows if len(cells) >= len(plain)]
+    used = {at for cells in whole for at in (real, ticks) if cells[at].strip() not in ("0", "0.0")}
+    return real if real in used or ticks not in used else None
 
 
 def _first(plain: Sequence[str], names: Sequence[str]) -> int | None:
@@ -242,11 +305,22 @@ def _without_header(name: str, names: tuple[str, ...], rows: Sequence[Sequence[s
     rest = list(range(len(times), len(row)))
     if rest and not row[rest[-1]].strip():
         rest.pop()
+    _refuse_lean(name, row)
     is_plain = is_time(row[0]) and all(is_number(row[place]) for place in rest)
     if not is_plain or len(rest) not in (4, 5):
-        hint = "name its columns by their numbers: --columns time=1,open=2,high=3,low=4,close=5"
+        hint = "by their numbers: --columns time=1,open=2,high=3,low=4,close=5,volume=6"
+        hint = f"name its columns {hint}, or volume=none"
         raise MalformedFile(f"{name}: it has no header, and {len(row)} columns", hint=hint)
     return Columns(names, times, (*rest, None)[:5])
+
+
+def _refuse_lean(name: str, row: Sequence[str]) -> None:
+    """Those files have no header, and whole prices. MalformedFile: it is one of them."""
+    prices = [cell.strip() for cell in row[1:5]]
+    if _LEAN_TIME.fullmatch(row[0].strip()) and all(map(_LEAN_PRICE.fullmatch, prices)):
+        what = f"{name}: its prices are whole numbers, as QuantConnect LEAN's times 10,000"
+        hint = "divide them in a copy; if they are right: --columns time=1,open=2,high=3,low=4"
+        raise MalformedFile(what, hint=f"{hint},close=5,volume=6")
 
 
 def _is_kline(row: Sequence[str]) -> bool:
@@ -288,9 +362,10 @@ def _with_chosen(
             hint = f"add {missing[0]}=… to --columns"
             raise MalformedFile(f"{name}: no column is chosen for {', '.join(missing)}", hint=hint)
         found = Columns(names, (0,), (None,) * 5)
-    times = found.times
+    times, zone, stamp = found.times, found.zone, found.stamp
     if "time" in wanted:
         times = (place(wanted["time"]),)
+        zone, stamp = _said_by(_plain(names[times[0]]))
     if "clock" in wanted:
         times = (times[0], place(wanted["clock"]))
     values = list(found.numbers)
@@ -298,7 +373,8 @@ def _with_chosen(
         if role in wanted:
             values[number] = None if wanted[role] == NO_VOLUME else place(wanted[role])
     symbol = place(wanted["symbol"]) if "symbol" in wanted else found.symbol
-    return replace(found, times=times, numbers=tuple(values), symbol=symbol)
+    numbers = tuple(values)
+    return replace(found, times=times, numbers=numbers, symbol=symbol, zone=zone, stamp=stamp)
 
 
 def _finder(name: str, names: tuple[str, ...]) -> Callable[[str], int]:

@@ -91,12 +91,14 @@ def _rows(lines: Iterable[str], dialect: Dialect) -> int:
     return count
 
 
-def decimal_of(cells: Iterable[str]) -> str:
+def decimal_of(cells: Iterable[str], separator: str = ",") -> str:
     """The decimal sign of numbers; empty: they do not show whether `1,234` is above a thousand.
 
+    Between semicolons, the habit where the comma is the decimal sign, that goes for `1.234` too.
     ValueError: some have a point for it, and others a comma.
     """
     shown: set[str] = set()
+    unclear = ",." if separator == ";" else ","
     may_be_comma = False
     for cell in cells:
         text = cell.strip().lstrip("$€£")
@@ -110,7 +112,7 @@ def decimal_of(cells: Iterable[str]) -> str:
         elif not _ONE_GROUP.fullmatch(text):
             shown.add(marks[0])
         else:
-            may_be_comma |= marks[0] == ","
+            may_be_comma |= marks[0] in unclear
     if len(shown) > 1:
         raise ValueError("some numbers have a decimal point, and others a decimal comma")
     return shown.pop() if shown else "" if may_be_comma else "."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,8 @@ _FEW_LINES = 256
 _MOST_TEXT = 120
 _NEWLINE = 10
 _ZERO, _NINE = b"09"
+_UNITS = {"K": 3, "M": 6, "B": 9}
+"""Behind volumes: how many zeros they stand for."""
 
 
 class Block(NamedTuple):
@@ -212,6 +215,10 @@ class RowParser:
             return -1.0
         if not cells[place].strip():
             raise ValueError(f"{self._columns.names[place]} is empty")
+        unit = _UNITS.get(cells[place].strip()[-1].upper())
+        if unit is not None and place == self._columns.numbers[-1]:  # `45.99M`
+            number = self._dialect.number(cells[place].strip()[:-1])
+            return float(Decimal(str(number)).scaleb(unit))
         return self._dialect.number(cells[place])
 
     def _matrix(self, cells: _Cells, refused: list[Refused]) -> Matrix:

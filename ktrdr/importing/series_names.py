@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from ktrdr.errors import MalformedFile
@@ -40,12 +40,29 @@ def name_of(path: str, symbols: Collection[str]) -> Named | None:
     named = _by_path(path)
     inside = next((_by_symbol(symbol) for symbol in symbols), None)
     if named is None or inside is None:
+        if named is not None and (other := next(filter(_is_other(named), symbols), None)):
+            what = f"{name}: its name is that of {named.symbol}, and its rows are of {other}"
+            hint = "give it the name of its symbol, or say which series it is: --to"
+            raise MalformedFile(what, hint=f"{hint} {named.symbol}_{_shown(named)}")
         return named or inside
     if named.symbol != inside.symbol:
         what = f"{name}: its name is that of {named.symbol}, and its rows are of {inside.symbol}"
         hint = f"say which series it is: --to {inside.symbol}_{_shown(named)}"
         raise MalformedFile(what, hint=hint)
     return named
+
+
+def _is_other(named: Named) -> Callable[[str], bool]:
+    """Whether a symbol in capitals, such as `MSFT.O`, has the words of another series."""
+    wanted = re.sub(r"[^A-Z0-9]", "", named.symbol)
+
+    def is_other(text: str) -> bool:
+        words = re.findall(r"[A-Z0-9]+", text)
+        places = range(len(words) + 1)
+        parts = {"".join(words[begin:end]) for end in places for begin in range(end)}
+        return text.isupper() and wanted not in parts
+
+    return is_other
 
 
 def _shown(named: Named) -> str:

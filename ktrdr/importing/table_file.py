@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from ktrdr.errors import MalformedFile
 from ktrdr.importing.columns import Columns, dates_need_order, find_table
-from ktrdr.importing.dialect import Dialect, decimal_of, separator_of
+from ktrdr.importing.dialect import Dialect, decimal_of, is_row, separator_of
 from ktrdr.importing.rows import Block, Refused, RowParser
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.text_blocks import blocks
@@ -17,6 +18,8 @@ from ktrdr.importing.time_cells import DateOrder, TimeReader, order_shown
 
 _HEAD_LINES = 60
 _MOST_LISTED = 100_000
+_SHORT_YEAR = re.compile(r"(?<!\d)\d{1,2}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d\d(?!\d)", re.ASCII)
+_QUOTE = ord('"')
 _FEW_REFUSED, _REFUSED_SHARE = 10, 0.05
 _DECIMALS = {"point": ".", "comma": ","}
 
@@ -88,13 +91,17 @@ def table_at(path: Path, chosen: Mapping[str, str]) -> TableFile:
     name, lines = path.name, _head(path)
     roles = {role: title for role, title in chosen.items() if role not in ("dates", "decimal")}
     separator = separator_of(lines)
+    if not separator and (short := next(filter(None, map(_SHORT_YEAR.search, lines)), None)):
+        what = f"{name}: the year of {short[0]!r} has two digits"
+        raise MalformedFile(what, hint="write years with four digits in a copy, and import that")
     if not separator:
         hint = "is it a file with bars? Its columns are separated by ',', ';', '|' or tabs"
         raise MalformedFile(f"{name}: no line has a time and four prices", hint=hint)
     rows = [_cells(Dialect(separator), line) for line in lines]
     columns, first = find_table(name, rows, roles)
-    models = [cells for cells in rows[first:] if len(cells) >= columns.width]
-    dialect = Dialect(separator, _decimal(name, columns, models, chosen.get("decimal", "")))
+    models = [cells for cells in rows[first:] if len(cells) >= columns.width and is_row(cells)]
+    decimal = _decimal(path, columns, Dialect(separator), models, chosen.get("decimal", ""))
+    dialect = Dialect(separator, decimal)
     order = DateOrder(chosen["dates"]) if "dates" in chosen else None
     if order is None and dates_need_order(columns, models):
         order = _order(path, columns, dialect)
@@ -117,20 +124,38 @@ def _cells(dialect: Dialect, line: str) -> list[str]:
         return []
 
 
-def _decimal(name: str, columns: Columns, models: Sequence[Sequence[str]], given: str) -> str:
-    """The decimal sign of the first rows. MalformedFile: they do not show it."""
+def _decimal(
+    path: Path, columns: Columns, plain: Dialect, models: Sequence[Sequence[str]], given: str
+) -> str:
+    """The decimal sign, by the first rows; if these have none, by all. MalformedFile: unclear."""
     if given:
         return _DECIMALS[given]
-    places = [place for place in columns.numbers if place is not None]
+    name, places = path.name, [place for place in columns.numbers if place is not None]
     try:
-        found = decimal_of(cells[place] for cells in models for place in places)
+        numbers: Iterable[str] = [cells[place] for cells in models for place in places]
+        if not any(mark in cell for cell in numbers for mark in ",."):
+            later = _rows_with_marks(path, plain, columns.width)
+            numbers = (cells[place] for cells in later for place in places)
+        found = decimal_of(numbers, plain.separator)
     except ValueError as error:
         hint = "say which: --columns decimal=point, or decimal=comma"
         raise MalformedFile(f"{name}: {error}", hint=hint) from None
     if not found:
-        what = f"{name}: it is not clear whether ',' in its numbers is the decimal sign"
+        what = f"{name}: it is not clear whether ',' or '.' in its numbers is the decimal sign"
         raise MalformedFile(what, hint="say it: --columns decimal=comma, or decimal=point")
     return found
+
+
+def _rows_with_marks(path: Path, plain: Dialect, width: int) -> Iterator[list[str]]:
+    """The cells of all lines that are rows, and have a comma or a point in a cell."""
+    marks = b"." if plain.separator == "," else b".,"
+    for block in blocks(path):
+        if not any(mark in block.raw for mark in (*marks, _QUOTE)):
+            continue
+        for line in block.raw.decode(errors="replace").split("\n"):
+            cells = _cells(plain, line)
+            if len(cells) >= width and is_row(cells):
+                yield cells
 
 
 def _order(path: Path, columns: Columns, dialect: Dialect) -> DateOrder:
@@ -139,7 +164,7 @@ def _order(path: Path, columns: Columns, dialect: Dialect) -> DateOrder:
         (
             cells[columns.times[0]]
             for line in block.raw.decode(errors="replace").split("\n")
-            if len(cells := _cells(dialect, line)) > columns.times[0]
+            if len(cells := _cells(dialect, line)) >= columns.width and is_row(cells)
         )
         for block in blocks(path)
     )

@@ -193,7 +193,7 @@ def is_time(text: str) -> bool:
     """Whether a cell is a time, or the date of one."""
     text = text.strip()
     if is_epoch(text):
-        return len(text.partition(".")[0]) >= 10
+        return int(text.partition(".")[0]) >= _LEAST_EPOCH
     (day,), (clock,) = _split([text], text)
     is_day = any(day_of(day.strip(), order) for order in DateOrder)
     clock = clock.lstrip(_BETWEEN).rstrip()

@@ -2,12 +2,12 @@
 
 import gzip
 import zipfile
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from ktrdr.importing.columns import Stamp
+from ktrdr.importing.columns import Stamp, parse_chosen
 from ktrdr.importing.series_names import series_to as series
 from tests.importing.known_bars import (
     CRYPTO,
@@ -16,12 +16,18 @@ from tests.importing.known_bars import (
     HEADER,
     MINUTES,
     NEW_YORK,
+    bar,
     imported,
     local,
     read,
     table,
+    weekdays,
 )
 
+OLD_DAYS = [
+    bar(datetime(day.year, day.month, day.day, tzinfo=UTC), number)
+    for number, day in enumerate(weekdays("2001-09-03", 10))
+]
 M1, M5 = timedelta(minutes=1), timedelta(minutes=5)
 
 
@@ -257,6 +263,38 @@ FORMS = {
             "Date,Open,High,Low,Close,Volume\n", end="\r\n",
         ),
     ),
+    "days before September 2001 by epoch": (
+        "IBM_1d.csv",
+        OLD_DAYS,
+        table(OLD_DAYS, lambda t, *p: ",".join(map(str, (epoch(t, 1), *p))), HEADER),
+    ),
+    "Kaggle's, with a name": (
+        "AAPL_1d.csv",
+        DAYS,
+        table(
+            DAYS,
+            lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{o},{h},{lo},{c},{v},AAPL",
+            "date,open,high,low,close,volume,Name\n",
+        ),
+    ),
+    "MetaTrader 5 by Python": (
+        "AAPL_1d.csv",
+        DAYS,
+        table(
+            enumerate(DAYS),
+            lambda n, b: f"{n},{b[0]:%Y-%m-%d},{b[1]},{b[2]},{b[3]},{b[4]},9,3,{b[5]}",
+            ",time,open,high,low,close,tick_volume,spread,real_volume\n",
+        ),
+    ),
+    "volumes in thousands": (
+        "AAPL_1d.csv",
+        DAYS,
+        table(
+            DAYS,
+            lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{o},{h},{lo},{c},{v / 1000}K",
+            "Date,Open,High,Low,Close,Vol.\n",
+        ),
+    ),
     "a line before the header": (
         "AAPL_1m.csv",
         MINUTES,
@@ -319,9 +357,11 @@ def test_forex_has_no_volume_and_its_zone_is_given(tmp_path):
 PLAIN = FORMS["of the store"][2]
 
 
-def zipped(path, text):
+def zipped(path, text, more=""):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("anything.csv", text)
+        if more:
+            archive.writestr(more, "of macOS")
 
 
 ENCODED = {
@@ -335,6 +375,10 @@ ENCODED = {
     "old Mac's line ends": (
         ".csv", lambda path: path.write_bytes(PLAIN.replace("\n", "\r").encode())
     ),
+    "two kinds of line ends": (
+        ".csv", lambda path: path.write_bytes(PLAIN.replace("\n", "\r", 20).encode())
+    ),
+    "zip by macOS": (".csv.zip", lambda path: zipped(path, PLAIN, "__MACOSX/._anything.csv")),
     "no last line end": (".csv", lambda path: path.write_text(PLAIN.rstrip("\n"))),
     "capitals": (".CSV", lambda path: path.write_text(PLAIN)),
 }  # fmt: skip
@@ -348,3 +392,24 @@ def test_encodings_and_compressions_are_read(tmp_path, kind):
     found = imported(tmp_path / "store", path)
     assert found.error is None
     assert read(tmp_path / "store/AAPL_1m.csv") == MINUTES
+
+
+def test_chosen_columns_keep_what_the_header_says(tmp_path):
+    path = tmp_path / "bars.csv"
+    path.write_text(FORMS["Databento, whole numbers"][2])
+    chosen = parse_chosen("time=ts_event,open=open,high=high,low=low,close=close,volume=volume")
+    found = imported(tmp_path / "store", path, to=series("AAPL_1m"), columns=chosen)
+    assert found.error is None
+    assert found.meaning.stamp_known == "column ts_event"
+    assert found.read.symbols == {"AAPL"}
+    assert read(tmp_path / "store/AAPL_1m.csv") == MINUTES
+
+
+def test_a_damaged_archive_of_lzma_is_refused(tmp_path):
+    path = tmp_path / "AAPL_1m.csv.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("anything.csv", PLAIN)
+    raw = bytearray(path.read_bytes())
+    raw[200:2000] = b"\xff" * 1800
+    path.write_bytes(raw)
+    assert "cannot be decompressed" in imported(tmp_path / "store", path).error.message

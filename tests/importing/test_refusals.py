@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ktrdr.importing.columns import Stamp, parse_chosen
+from ktrdr.importing.importer import Importer, Wishes
 from ktrdr.importing.series_names import series_to
 from tests.importing.known_bars import (
     DAYS,
@@ -152,6 +153,86 @@ REFUSED = {
         "AAPL_1m.csv",
         utc_rows(MINUTES[:200]) + "2026-11-02,null,null,null,null,null\n" * 100,
         "cannot be read", "line 202: no number: 'null'",
+    ),
+    "two symbols by name": (
+        "AAL_1d.csv",
+        table(
+            enumerate(DAYS),
+            lambda n, b: f"{b[0]:%Y-%m-%d},{b[1]},{b[2]},{b[3]},{b[4]},{b[5]},{'MA'[n > 9]}APL",
+            "date,open,high,low,close,volume,Name\n",
+        ),
+        "several symbols: AAPL, MAPL", "a file of its own",
+    ),
+    "another symbol of Reuters inside": (
+        "TSLA_1d.csv",
+        table(
+            DAYS,
+            lambda t, o, h, lo, c, v: f"MSFT.O,{t:%Y-%m-%d},{o},{h},{lo},{c},{v}",
+            "symbol,date,open,high,low,close,volume\n",
+        ),
+        "rows are of MSFT.O", "--to TSLA_",
+    ),
+    "a comma after many whole prices": (
+        "AAPL_1d.csv",
+        table(
+            enumerate(DAYS * 4),
+            lambda n, b: f"{b[0]:%Y-%m-%d};" + ";".join(["2100" if n < 95 else "150,125"] * 4)
+            + ";5",
+            "Date;Open;High;Low;Close;Volume\n",
+        ),
+        "the decimal sign", "decimal=comma",
+    ),
+    "points that may be thousands": (
+        "AAPL_1d.csv",
+        table(
+            DAYS, lambda t, *_: f"{t:%d.%m.%Y};2.815;2.830;2.800;2.820;1.234",
+            "Date;Open;High;Low;Close;Volume\n",
+        ),
+        "the decimal sign", "decimal=comma",
+    ),
+    "days of LEAN": (
+        "AAPL_1d.csv",
+        table(
+            DAYS,
+            lambda t, *p: f"{t:%Y%m%d} 00:00," + ",".join(f"{x * 10000:.0f}" for x in p[:4]) + ",7",
+        ),
+        "LEAN", "divide them",
+    ),
+    "years of two digits": (
+        "AAPL_1d.csv",
+        table(DAYS, lambda t, o, h, lo, c, v: f"{t:%m/%d/%y},{o},{h},{lo},{c},{v}", HEADER),
+        "'10/01/26' has two digits", "four digits",
+    ),
+    "clocks without a zero": (
+        "AAPL_1m.csv",
+        table(
+            MINUTES,
+            lambda t, o, h, lo, c, v: f"{local(t, '%Y-%m-%d')},930,{o},{h},{lo},{c},{v}",
+            "Date,Time,Open,High,Low,Close,Volume\n",
+        ),
+        "'930' in its column of clocks", "09:30",
+    ),
+    "dates with midnight beside clocks": (
+        "AAPL_1m.csv",
+        table(
+            MINUTES,
+            lambda t, o, h, lo, c, v: (
+                f"{local(t, '%Y-%m-%d 00:00:00,%H:%M')},{o},{h},{lo},{c},{v}"
+            ),
+            "Date,Time,Open,High,Low,Close,Volume\n",
+        ),
+        "its dates have the clock 00:00", "remove",
+    ),
+    "six numbers behind a time": (
+        "BTC_1d.csv",
+        table(DAYS, lambda t, o, h, lo, c, v: f"{t.timestamp():.0f},{o},{h},{lo},{c},{v},9"),
+        "no header", "volume=",
+    ),
+    "a last line with a day": (
+        "AAPL_1d.csv",
+        table(DAYS[:6], lambda t, *p: f"{t:%m/%d/%Y},{p[0]},{p[1]},{p[2]},{p[3]},7", HEADER)
+        + "30/11/2026,downloaded\n",
+        "day first, or the month", "dates=day-first",
     ),
     "days on Sundays": (
         "AAPL_1d.csv",
@@ -315,7 +396,29 @@ def test_a_time_that_there_never_was_shows_another_zone(tmp_path):
     assert not (store / "BTC_1m.csv").exists()
 
 
+@pytest.mark.parametrize("lost", ["2026-09-30,,,,,", "2026-02-30,1,1,1,1,1", "null,null,null"])
+def test_lines_between_the_header_and_the_first_row_are_refused_and_not_lost(tmp_path, lost):
+    path = tmp_path / "PEP_1d.csv"
+    path.write_text(utc_rows(DAYS).replace("\n", f"\n{lost}\n", 1))
+    chosen = parse_chosen("time=1,open=2,high=3,low=4,close=5,volume=6")
+    for number, columns in enumerate(({}, chosen)):
+        found = imported(tmp_path / f"store{number}", path, columns=columns)
+        assert found.error is None
+        assert [(one.line, one.text) for one in found.refused] == [(2, lost)]
+        assert found.tally.bars == len(DAYS)
+
+
 # The store.
+
+
+def test_a_refused_file_does_not_keep_another_one_out(tmp_path):
+    bad, good = tmp_path / "HON-1d.csv", tmp_path / "HON_1d.csv"
+    bad.write_text(utc_rows([(b[0] - timedelta(days=1), *b[1:]) for b in DAYS]))
+    good.write_text(utc_rows(DAYS))
+    importer = Importer(tmp_path / "store", Wishes(), lambda: NOW)
+    assert importer.run(bad, bad.name).error is not None
+    assert importer.run(good, good.name).error is None
+    assert read(tmp_path / "store/HON_1d.csv") == DAYS
 
 
 def test_a_series_that_is_there_is_never_touched(tmp_path):
