@@ -107,8 +107,10 @@ class WrittenRows:
 
     def note(self, file: BarFile, text: bytes) -> None:
         """Record rows that are about to be written to the file, as these lines."""
-        if self._db is None or not file.layout.is_whole:  # without a header it has no rows
-            return
+        if self._db is None or not (file.layout.is_whole or file.layout.has_header):
+            return  # without a header it has nothing of others
+        if not file.layout.is_whole:
+            text = text.removeprefix(file.layout.newline)
         starts = read_rows(self._series.file_name, file.layout, text, file.timeframe).starts
         rows = np.empty(len(starts), _ROW)
         pieces, rows["offset"] = np.divmod(starts, self._length_s)
@@ -167,7 +169,10 @@ class WrittenRows:
         """The file as it is, if ktrdr has written nothing to it yet; None: it has."""
         if self._has_rows() or ((known := self.before()) is not None and known.is_completed):
             return None
-        return Before(int(time.time()), file.size, checksum_of(file), file.end.torn, False)
+        torn, is_completed = file.end.torn, False
+        if not file.layout.is_whole:  # rows come behind its header, and a line end before them
+            torn, is_completed = os.pread(file.descriptor, file.layout.begin, 0), True
+        return Before(int(time.time()), file.size, checksum_of(file), torn, is_completed)
 
     def _has_rows(self) -> bool:
         assert self._db is not None

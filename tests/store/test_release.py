@@ -124,8 +124,19 @@ OTHER_COLUMNS = (
         WHOLE + "2026-11-20 14:4",
         OTHER_COLUMNS,
         "\ufeff" + WHOLE,
+        HEADER.removesuffix("\n"),
     ],
-    ids=["whole", "no line end", "CRLF", "CRLF, no line end", "CR", "half a row", "form", "BOM"],
+    ids=[
+        "whole",
+        "no line end",
+        "CRLF",
+        "CRLF, no line end",
+        "CR",
+        "half a row",
+        "form",
+        "BOM",
+        "header",
+    ],
 )
 @pytest.mark.parametrize(
     "slots", [[(12, 13)], [(1,), (2, 3), (20,)], [(14,), (13,), (9,)]], ids=str
