@@ -268,15 +268,6 @@ FORMS = {
         OLD_DAYS,
         table(OLD_DAYS, lambda t, *p: ",".join(map(str, (epoch(t, 1), *p))), HEADER),
     ),
-    "Kaggle's, with a name": (
-        "AAPL_1d.csv",
-        DAYS,
-        table(
-            DAYS,
-            lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{o},{h},{lo},{c},{v},AAPL",
-            "date,open,high,low,close,volume,Name\n",
-        ),
-    ),
     "MetaTrader 5 by Python": (
         "AAPL_1d.csv",
         DAYS,
