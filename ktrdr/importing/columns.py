@@ -20,7 +20,10 @@ _CHOICES = {"dates": ("day-first", "month-first"), "decimal": ("point", "comma")
 _VALUES = COLUMNS[1:]
 _TIME_PARTS = ("time", "clock")
 _CLOCK_NAMES = ("time", "timestamp", "clock")
-_SYMBOL_NAMES = ("symbol", "ticker", "code", "tic", "name", "instrument", "asset", "pair")
+_SYMBOL_NAMES = (
+    "symbol", "ticker", "code", "tic", "act_symbol", "ric", "sym", "name", "instrument", "asset",
+    "pair", "stock", "security", "index",
+)  # fmt: skip
 _STARTS = ("open time", "open_time", "opentime", "ts_event")
 _ENDS = ("close time", "close_time", "closetime", "end time", "end_time")
 _IN_UTC = ("gmt time", "time (utc)", "utc time", "utc")
@@ -112,7 +115,7 @@ def find_table(
         if not chosen or not {*_VALUES[:4], "time"} <= chosen.keys():
             found = _by_header(name, names, rows[first:], chosen or {})
         else:
-            found = Columns(names, (0,), (None,) * 5, _symbol_place(names))
+            found = Columns(names, (0,), (None,) * 5, _symbol_place(names, rows[first]))
     columns = _with_chosen(name, names, found, chosen or {})
     divisor = _NANO if titles and _is_nano(columns, rows[first]) else 1
     return Table(replace(columns, symbols=symbols, divisor=divisor), begin)
@@ -209,12 +212,17 @@ def _by_header(
             f",{role}=NAME" for role in missing[1:]
         )
         raise MalformedFile(f"{name}: no column {', '.join(missing)} among {has}", hint=hint)
-    symbol = _symbol_place(titles)
+    symbol = _symbol_place(titles, row)
     return Columns(titles, times or (0,), tuple(values), symbol, stamp=stamp, zone=zone)
 
 
-def _symbol_place(titles: Sequence[str]) -> int | None:
-    return _first([_plain(title) for title in titles], _SYMBOL_NAMES)
+def _symbol_place(titles: Sequence[str], row: Sequence[str]) -> int | None:
+    """The place of the symbols; an `index` may be the numbers of rows instead."""
+    found = _first([_plain(title) for title in titles], _SYMBOL_NAMES)
+    if found is None or found >= len(row):
+        return None
+    is_numbers = _plain(titles[found]) == "index" and (is_number(row[found]) or is_time(row[found]))
+    return None if is_numbers else found
 
 
 def _is_nano(columns: Columns, row: Sequence[str]) -> bool:

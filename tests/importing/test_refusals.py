@@ -163,6 +163,15 @@ REFUSED = {
         ),
         "several symbols: AAPL, MAPL", "a file of its own",
     ),
+    "two symbols as index": (
+        "NYA_1d.csv",
+        table(
+            enumerate(DAYS),
+            lambda n, b: f"{'NI'[n > 9]}YA,{b[0]:%Y-%m-%d},{b[1]},{b[2]},{b[3]},{b[4]},{b[5]}",
+            "Index,Date,Open,High,Low,Close,Volume\n",
+        ),
+        "several symbols: IYA, NYA", "a file of its own",
+    ),
     "another symbol of Reuters inside": (
         "TSLA_1d.csv",
         table(
