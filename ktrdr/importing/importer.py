@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ktrdr.importing.meaning import (
     timeframe_of,
 )
 from ktrdr.importing.records import keep_record
-from ktrdr.importing.rows import OFFSET, Matrix, Refused, utc_of
+from ktrdr.importing.rows import CLOCK, OFFSET, Matrix, Refused, utc_of
 from ktrdr.importing.series_names import Named, name_of
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.table_file import ReadRows, TableFile, table_at
@@ -148,7 +148,8 @@ class Importer:
                 name, timeframe, meaning, self._now, instrument.sec_type, None, schedule, volume
             )
         else:
-            meaning = meaning_of(name, times, hours, said, timeframe)
+            clocks = rows[:, CLOCK].astype(np.int64)
+            meaning = meaning_of(name, times, hours, replace(said, clocks=clocks), timeframe)
             found.notes += meaning.notes
             rules = Rules(
                 name, timeframe, meaning, self._now, instrument.sec_type, hours, None, volume

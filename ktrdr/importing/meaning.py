@@ -26,6 +26,7 @@ from ktrdr.completeness.file_fit import (
 )
 from ktrdr.errors import NotUnderstood
 from ktrdr.importing.columns import Stamp
+from ktrdr.importing.other_clock import refuse_other_clock
 from ktrdr.importing.zone_clocks import local_clock
 from ktrdr.market.sessions import Int64Array, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
@@ -51,6 +52,8 @@ class Said:
     """By a person."""
     is_zone_given: bool = False
     """By a person: rows may lie outside the sessions."""
+    clocks: Int64Array | None = None
+    """What the times show, whatever offset they say, as if that were UTC."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,28 @@ def _agrees(apart: Int64Array, usual_s: int, named: Timeframe) -> bool:
     length_s = named.length_s
     if named is Timeframe.D1:
         return usual_s == DAY_S
-    if named in (Timeframe.H1, Timeframe.H4):  # the first and the last of a session are shorter
-        near = apart[apart < 2 * length_s]
-        return bool(length_s / 2 <= usual_s and 2 * (near >= length_s / 2).sum() > len(near))
+    if named in (Timeframe.H1, Timeframe.H4):
+        return _are_cut_bars(apart, named)
     if usual_s == length_s:
         return bool((apart >= length_s).all())
-    return bool((apart >= length_s).all()) and reduce(gcd, apart.tolist()) == length_s
+    is_common = 2 * (apart == usual_s).sum() > len(apart)
+    has_some = (apart == length_s).any() and not is_common
+    return bool(has_some and (apart >= length_s).all()) and reduce(gcd, apart.tolist()) == length_s
+
+
+def _are_cut_bars(apart: Int64Array, named: Timeframe) -> bool:
+    """Whether rows are long bars, of which only the first and the last of a session are shorter.
+
+    So few short ones follow one another: the last of a session and the first of the next, at most.
+    """
+    length_s = named.length_s
+    near, is_short = apart[apart < 2 * length_s], apart < length_s
+    lengths, counts = np.unique(near, return_counts=True)
+    if not len(near) or 2 * (near >= length_s / 2).sum() <= len(near):
+        return False
+    are_usual = lengths[counts == counts.max()]
+    is_usual = length_s in are_usual or (named is Timeframe.H4 and are_usual.min() < length_s)
+    return bool(is_usual and 4 * (is_short[1:] & is_short[:-1]).sum() <= len(apart))
 
 
 def _unnamed(name: str, what: str) -> NotUnderstood:
@@ -136,6 +155,8 @@ def meaning_of(
     utc = in_utc(times, zone)
     if hours is None:
         return _without_sessions(name, zone, how, said)
+    if (said.has_offsets or said.zone) and not said.is_zone_given and said.clocks is not None:
+        refuse_other_clock(name, utc, said.clocks, hours)
     given_start = said.is_stamp_given and said.stamp is Stamp.START
     hours = replace(hours, has_zone=True, has_starts=given_start)
     why = misfit(utc, hours)

@@ -45,6 +45,9 @@ AROUND = table(
 
 ROUND = [(MINUTES[0][0] + n * M1, *MINUTES[n][1:]) for n in range(5000)]
 
+TEN = list(weekdays("2026-10-05", 10))
+OCTOBER = minutes(TEN[:5])
+
 REFUSED = {
     "no zone, few rows": ("AAPL_1m.csv", naive(MINUTES[:15]), "no zone", "--zone"),
     "no zone, and a break in the day": ("AAPL_1m.csv", AROUND, "no row is near", "--zone"),
@@ -77,6 +80,37 @@ REFUSED = {
     "minutes called five": ("AAPL_5m.csv", utc_rows(MINUTES), "1 minute apart", "--to SYMBOL_1m"),
     "five minutes called one": ("AAPL_1m.csv", utc_rows(FIVES), "5 minutes apart", "SYMBOL_5m"),
     "hours from half past": ("AAPL_1h.csv", utc_rows(HOURS), "begin at 09:30, 10:30", "IB's"),
+    "New York's clock marked as UTC": (
+        "AAPL_1m.csv", naive(OCTOBER, form="%Y-%m-%dT%H:%M:%SZ"), "in America/New_York: 1,950 of",
+        "correct the offsets",
+    ),
+    "New York's clock as epochs": (
+        "AAPL_5m.csv",
+        table(
+            FIVES,
+            lambda t, *p: f"{int(t.timestamp()) - 4 * 3600},{','.join(map(str, p))}", HEADER,
+        ),
+        "the same clock in America/New_York: 1,9", "if they are right: --zone UTC",
+    ),
+    "EST in summer": (
+        "INTC_1m.csv", naive(OCTOBER, form="%Y-%m-%d %H:%M:%S EST"), "1,655 of 1,950 rows lie",
+        "correct the offsets",
+    ),
+    "half hours called hours": (
+        "AAPL_1h.csv", utc_rows(minutes(TEN, 30)), "30 minutes apart", "SYMBOL_30m"
+    ),
+    "two hours called four": (
+        "EURUSD_4h.csv", utc_rows(FOREX[: 5 * 1440 : 120]), "2 hours apart", "leave the file out"
+    ),
+    "three hours called four": (
+        "AAPL_4h.csv", utc_rows(minutes(TEN, 180, count=3)), "3 hours apart", "leave the file out"
+    ),
+    "90 minutes called an hour": (
+        "EURUSD_1h.csv", utc_rows(FOREX[: 5 * 1440 : 90]), "90 minutes apart", "leave the file out"
+    ),
+    "45 minutes called 15": (
+        "AAPL_15m.csv", utc_rows(minutes(TEN, 45, count=9)), "45 minutes apart", "leave"
+    ),
     "weeks": ("AAPL_1d.csv", utc_rows(DAYS[::5]), "7 days apart", "1d"),
     "no series": ("prices.csv", utc_rows(MINUTES), "which series it is", "--to AAPL_1m"),
     "two symbols": (
@@ -316,6 +350,30 @@ def test_extended_hours_show_zone_and_stamp(tmp_path, shift):
     assert found.error is None
     assert found.meaning.stamp == (Stamp.END if shift else Stamp.START)
     assert read(tmp_path / "store/AAPL_1m.csv") == bars
+
+
+@pytest.mark.parametrize("length", [1, 30])
+def test_extended_hours_in_utc_are_taken_as_they_are(tmp_path, length):
+    bars = minutes(TEN, length, first="04:00", count=960 // length)
+    path = tmp_path / f"AAPL_{length}m.csv"
+    path.write_text(utc_rows(bars))
+    assert imported(tmp_path / "store", path).error is None
+    assert read(tmp_path / "store" / path.name) == bars
+
+
+LONG_BARS = {
+    "AAPL_1h.csv": [b for b in minutes(TEN, 30) if b[0].minute == 0 or b[0].hour == 13],
+    "AAPL_4h.csv": [b for b in minutes(TEN, 30) if f"{b[0]:%H:%M}" in ("13:30", "16:00")],
+    "EURUSD_4h.csv": [b for b in FOREX if not (b[0].hour * 60 + b[0].minute - 60) % 240],
+}
+
+
+@pytest.mark.parametrize("name", LONG_BARS)
+def test_long_bars_of_which_some_are_cut_are_taken(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(utc_rows(LONG_BARS[name]))
+    assert imported(tmp_path / "store", path).error is None
+    assert read(tmp_path / "store" / name) == LONG_BARS[name]
 
 
 # Lines.

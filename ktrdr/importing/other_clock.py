@@ -1,0 +1,31 @@
+"""Times that say a wrong zone, or the wrong end of their bars: what the sessions show. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ktrdr.completeness.file_fit import Hours, fit_in_utc, fits_by_zone
+from ktrdr.errors import NotUnderstood
+from ktrdr.market.sessions import Int64Array
+
+
+def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Hours) -> None:
+    """Refuse times whose clock fits the regular sessions far better as that of another zone.
+
+    `utc`: as the file says, ascending; `clocks`: what its cells show, as if that were UTC. Rows
+    of extended hours fill more of a day than the sessions do: these fit in no other zone.
+    NotUnderstood: their zone is a wrong one.
+    """
+    regular = replace(hours, has_extended_hours=True)  # none are added
+    here = fit_in_utc(utc, regular)
+    there = max(fits_by_zone(np.sort(clocks), regular), key=lambda one: one.share)
+    if not there.is_good or not there.is_much_better(here):
+        return
+    what = (
+        f"{name}: by the zone that its times say, {here.inside:,} of {here.rows:,} rows lie in the "
+        f"contract's sessions; the same clock in {there.zone}: {there.inside:,} of {there.rows:,}"
+    )
+    hint = "correct the offsets in a copy, and import that; if they are right: --zone UTC"
+    raise NotUnderstood(what, hint=hint)
